@@ -1,0 +1,42 @@
+"""The JSON API's envelope: `{"data", "code"}` or `{"error", "code"}`."""
+
+from typing import Any
+
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from caravel.exceptions import CaravelError
+
+
+def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
+    """Return data in the envelope."""
+    return Response({"data": data, "code": code}, status=status)
+
+
+def failure(error: CaravelError) -> Response:
+    """Return an error in the envelope, with its own status."""
+    return Response({"error": error.message, "code": error.code}, status=error.status)
+
+
+def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn our errors and the framework's into the envelope.
+
+    Returns None for any other, which Django then reports as an internal error.
+    """
+    if isinstance(exc, CaravelError):
+        return failure(exc)
+    response = exception_handler(exc, context)
+    if response is not None:
+        detail = exc.detail if isinstance(exc, drf.APIException) else str(exc)
+        response.data = {"error": _sentence(detail), "code": _code(exc)}
+    return response
+
+
+def _sentence(detail: Any) -> str:
+    return str(detail) if isinstance(detail, str) else "The request is invalid."
+
+
+def _code(exc: Exception) -> str:
+    codes = exc.get_codes() if isinstance(exc, drf.APIException) else "not-found"
+    return codes.replace("_", "-") if isinstance(codes, str) else "invalid"

@@ -1,0 +1,27 @@
+"""The Celery application. Its configuration is the CELERY_ part of the settings."""
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import beat_init, celeryd_init, setup_logging
+
+from caravel import development
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
+
+app = Celery("caravel", task_cls="caravel.task:CaravelTask")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def keep_our_logging(**kwargs: Any) -> None:
+    """Celery leaves the logging alone that the settings set up."""
+
+
+@celeryd_init.connect
+@beat_init.connect
+def start_servers(**kwargs: Any) -> None:
+    """A worker or beat started by hand runs on the embedded servers too."""
+    development.start_embedded_servers()

@@ -1,0 +1,90 @@
+"""Reading the settings from the environment."""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+
+class Environment:
+    """Collects what is missing, so that one start names all of it."""
+
+    def __init__(self, values: Mapping[str, str], defaults: Mapping[str, str]) -> None:
+        self._values = {name: value.strip() for name, value in values.items()}
+        self._defaults = defaults
+        self._faults: list[str] = []
+        #: The names that fell back to a development default.
+        self.defaulted: list[str] = []
+
+    def given(self, name: str) -> bool:
+        """Return whether the environment sets `name` to something not blank."""
+        return bool(self._values.get(name))
+
+    def required(self, name: str) -> str:
+        """Return the value; a missing or blank one stops the start in `check()`."""
+        if self.given(name):
+            return self._values[name]
+        if name in self._defaults:
+            self.defaulted.append(name)
+            return self._defaults[name]
+        self._faults.append(f"{name} is missing or blank.")
+        return ""
+
+    def required_list(self, name: str) -> list[str]:
+        """Return a comma-separated value, blanks dropped; see `required`."""
+        return _split(self.required(name))
+
+    def optional(self, name: str, default: str = "") -> str:
+        """Return the value, or the default when it is missing or blank."""
+        return self._values.get(name) or default
+
+    def optional_list(self, name: str) -> list[str]:
+        """Return a comma-separated value, blanks dropped; empty when missing."""
+        return _split(self.optional(name))
+
+    def integer(self, name: str, default: int, *, least: int = 0) -> int:
+        """Return a whole number of at least `least`."""
+        text = self.optional(name, str(default))
+        if text.lstrip("-").isdecimal() and int(text) >= least:
+            return int(text)
+        self._faults.append(f"{name} must be a whole number, {least} or more.")
+        return default
+
+    def boolean(self, name: str, default: bool = False) -> bool:
+        """Return a truth value; `true`, `1`, `yes` and `on` are true."""
+        text = self.optional(name, str(default)).lower()
+        return text in environ.Env.BOOLEAN_TRUE_STRINGS
+
+    def http_url(self, name: str) -> str:
+        """Return a required http(s) address without a slash at its end."""
+        value = self.required(name).rstrip("/")
+        if value and not _is_http(value):
+            self._faults.append(f"{name} must be an http(s) address.")
+        return value
+
+    def fault(self, sentence: str) -> None:
+        """Add something else that is wrong to what `check()` reports."""
+        self._faults.append(sentence)
+
+    def check(self) -> None:
+        """Raise ImproperlyConfigured with all that is missing or malformed."""
+        if self._faults:
+            raise ImproperlyConfigured(
+                "\n  ".join(
+                    [
+                        "Caravel cannot start:",
+                        *self._faults,
+                        "See .env.example, or set DEBUG=true for a development start.",
+                    ]
+                )
+            )
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_http(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)

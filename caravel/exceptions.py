@@ -1,0 +1,38 @@
+"""What every error of ours has in common."""
+
+
+class CaravelError(Exception):
+    """An expected failure: a stable `code` for machines, a sentence for people."""
+
+    code = "error"
+    status = 400
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code:
+            self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+
+class Invalid(CaravelError):
+    """The input is malformed."""
+
+    code = "invalid"
+    status = 422
+
+
+class NotFound(CaravelError):
+    """There is no such thing, or it is not the caller's."""
+
+    code = "not-found"
+    status = 404
+
+
+class Conflict(CaravelError):
+    """The request does not fit the present state."""
+
+    code = "conflict"
+    status = 409

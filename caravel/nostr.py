@@ -1,0 +1,66 @@
+"""Nostr keys: parsing, display and creation (NIP-01, NIP-19)."""
+
+import re
+
+import coincurve
+from pynostr.key import PrivateKey, PublicKey
+
+from caravel.exceptions import Invalid
+
+_HEX_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+class InvalidPubkey(Invalid):
+    code = "pubkey-invalid"
+
+
+def parse_pubkey(text: str) -> str:
+    """Read a public key given as 64 hex digits or as an npub.
+
+    Returns it as lower-case hex. Raises InvalidPubkey; the message never repeats the
+    input, which may be a secret key pasted by mistake.
+    """
+    text = text.strip()
+    if text.lower().startswith("npub1"):
+        text = _decode_npub(text)
+    text = text.lower()
+    if not _HEX_KEY.fullmatch(text) or not _is_on_curve(text):
+        raise InvalidPubkey("A public key is 64 hex digits or an npub.")
+    return text
+
+
+def npub(pubkey: str) -> str:
+    """Return the npub of a hex public key (NIP-19)."""
+    return str(PublicKey.from_hex(pubkey).bech32())
+
+
+def short_npub(pubkey: str) -> str:
+    """Return an npub short enough for a list: `npub1abcdefg…vwxyz`."""
+    full = npub(pubkey)
+    return f"{full[:12]}…{full[-5:]}"
+
+
+def generate_secret_key() -> str:
+    """Return a new secret key in hex."""
+    return str(PrivateKey().hex())
+
+
+def pubkey_of(secret_key: str) -> str:
+    """Return the hex public key of a hex secret key."""
+    return str(PrivateKey.from_hex(secret_key).public_key.hex())
+
+
+def _decode_npub(text: str) -> str:
+    # pynostr takes any bech32 prefix, an nsec too; the caller has checked it is npub1.
+    try:
+        return str(PublicKey.from_npub(text).hex())
+    except (TypeError, ValueError) as exc:
+        raise InvalidPubkey("This npub is misspelt.") from exc
+
+
+def _is_on_curve(pubkey: str) -> bool:
+    try:
+        coincurve.PublicKeyXOnly(bytes.fromhex(pubkey))
+    except ValueError:
+        return False
+    return True

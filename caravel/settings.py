@@ -1,0 +1,266 @@
+"""Settings, all from the environment. `.env.example` documents every variable."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import django_stubs_ext
+import environ
+import structlog
+
+from caravel import development, embedded, logs
+from caravel.environment import Environment
+
+# Lets Django's generic classes be subscripted at run time.
+django_stubs_ext.monkeypatch()
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("CARAVEL_VAR") or BASE_DIR / "var")
+
+# A test run must never meet an operator's real servers or keys.
+TESTING = os.environ.get("CARAVEL_ENV") == "test"
+if not TESTING:
+    environ.Env.read_env(BASE_DIR / ".env")
+
+DEBUG = Environment(os.environ, {}).boolean("DEBUG")
+env = Environment(os.environ, development.defaults(VAR) if DEBUG or TESTING else {})
+
+# --- Django
+
+SECRET_KEY = env.required("SECRET_KEY")
+ALLOWED_HOSTS = env.required_list("ALLOWED_HOSTS")
+APP_URL = env.http_url("APP_URL")
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_structlog",
+    "rest_framework",
+    "caravel",
+    "tenants",
+    "relays",
+    "lightning",
+    "billing",
+    "sandbox",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+]
+
+ROOT_URLCONF = "caravel.urls"
+WSGI_APPLICATION = "caravel.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG or TESTING
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG or TESTING
+
+# The largest body that any endpoint accepts; Stripe's events are far smaller.
+MAX_BODY = DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+SECURE_COOKIES = APP_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
+SECURE_SSL_REDIRECT = SECURE_COOKIES
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_COOKIES
+CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
+
+REST_FRAMEWORK = {
+    # Closed by default: a view that declares no permission refuses.
+    "DEFAULT_PERMISSION_CLASSES": ["caravel.permissions.Closed"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "caravel.api.handle_exception",
+    "UNAUTHENTICATED_USER": None,
+}
+
+UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": True}
+
+# --- PostgreSQL
+
+EMBEDDED_SERVERS = DEBUG and not (env.given("DATABASE_URL") and env.given("REDIS_URL"))
+_embedded = embedded.addresses(VAR) if EMBEDDED_SERVERS else None
+
+
+def _server_url(name: str, embedded_url: str) -> str:
+    return embedded_url if embedded_url and not env.given(name) else env.required(name)
+
+
+DATABASE_URL = _server_url("DATABASE_URL", _embedded.database_url if _embedded else "")
+if DATABASE_URL and not re.match(r"(postgres|postgresql|pgsql)://", DATABASE_URL):
+    env.fault("DATABASE_URL must begin with postgres://; no other database will do.")
+    DATABASE_URL = ""
+DATABASES = {
+    "default": {
+        **environ.Env.db_url_config(DATABASE_URL or "postgres://"),
+        "CONN_MAX_AGE": env.integer("DATABASE_CONN_MAX_AGE", 60),
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DATABASES["default"].setdefault("OPTIONS", {}).update(
+    connect_timeout=5,
+    options="-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
+)
+
+# --- Redis or Valkey, Celery
+
+REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
+
+
+def _broker_url(redis_url: str) -> str:
+    """Return kombu's spelling of a socket address; redis-py's is another."""
+    return redis_url.replace("unix://", "redis+socket://", 1).replace(
+        "?db=", "?virtual_host="
+    )
+
+
+CELERY_BROKER_URL = _broker_url(REDIS_URL)
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # Longer than any task and any countdown: else a running task is delivered again.
+    "visibility_timeout": env.integer("CELERY_VISIBILITY_TIMEOUT", 600, least=1),
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+# A publisher never waits for a broker that is away: the sweeps find the row.
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_SOFT_TIME_LIMIT = 270
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_QUEUES = {
+    name: {"exchange": name, "routing_key": name}
+    for name in ("default", "stripe", "lightning", "nostr")
+}
+CELERY_TASK_CREATE_MISSING_QUEUES = False
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
+
+
+def _every(task: str, seconds: int) -> dict[str, object]:
+    name = task.rsplit(".", 1)[1].upper()
+    period = env.integer(f"BEAT_{name}", seconds, least=1)
+    # A tick that waited a whole period is worth nothing: the next one does its work.
+    return {"task": task, "schedule": period, "options": {"expires": period}}
+
+
+CELERY_BEAT_SCHEDULE = {
+    "reconcile-subscriptions": _every("billing.tasks.reconcile_subscriptions", 3600),
+    "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),
+    "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
+}
+#: How long, in seconds, a message may take before a sweep sends it anew.
+ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, least=1)
+
+# --- Secrets at rest
+
+ENCRYPTION_KEYS = env.required_list("ENCRYPTION_KEYS")
+
+# --- Stripe
+
+STRIPE_SECRET_KEY = env.required("STRIPE_SECRET_KEY")
+STRIPE_WEBHOOK_SECRETS = env.required_list("STRIPE_WEBHOOK_SECRET")
+# A key of one's own goes to the real Stripe unless an address is given as well.
+STRIPE_API_BASE = (
+    env.http_url("STRIPE_API_BASE")
+    if env.given("STRIPE_API_BASE") or "STRIPE_SECRET_KEY" in env.defaulted
+    else "https://api.stripe.com"
+)
+STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
+    "STRIPE_MAX_REQUESTS_PER_SECOND", 20, least=1
+)
+
+# --- Billing and relays
+
+BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")
+BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, least=1)
+#: Seconds that a tenant's changes are gathered before one sync takes them all.
+BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
+RELAY_DOMAIN = env.required("RELAY_DOMAIN")
+
+env.check()
+
+#: Said at the start: these settings are fit for development only.
+DEVELOPMENT_DEFAULTS = env.defaulted
+if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":
+    names = ", ".join(DEVELOPMENT_DEFAULTS)
+    sys.stderr.write(f"caravel: development defaults in use for {names}\n")
+
+# --- Logs
+
+LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
+LOGGING_CONFIG = None
+logs.configure(
+    level=LOG_LEVEL,
+    as_json=not DEBUG,
+    secrets=[
+        SECRET_KEY,
+        *ENCRYPTION_KEYS,
+        STRIPE_SECRET_KEY,
+        *STRIPE_WEBHOOK_SECRETS,
+    ],
+)
+DJANGO_STRUCTLOG_CELERY_ENABLED = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+structlog.contextvars.clear_contextvars()

@@ -1,0 +1,123 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from caravel import development
+from caravel.environment import Environment
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCTION = {
+    "SECRET_KEY": "k" * 60,
+    "ALLOWED_HOSTS": "caravel.example",
+    "APP_URL": "https://caravel.example",
+    "DATABASE_URL": "postgres://caravel:pw@db.example/caravel",
+    "REDIS_URL": "redis://redis.example/0",
+    "ENCRYPTION_KEYS": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "STRIPE_SECRET_KEY": "sk_test_example",
+    "STRIPE_WEBHOOK_SECRET": "whsec_a,whsec_b",
+    "BILLING_EMAIL_DOMAIN": "mail.example",
+    "RELAY_DOMAIN": "relays.example",
+}
+
+
+def start(environment, tmp_path):
+    """Import the settings in a process of its own; return (exit status, output)."""
+    code = "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "caravel.settings",
+            "CARAVEL_VAR": str(tmp_path),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_production_starts_with_every_required_variable(tmp_path):
+    assert start(PRODUCTION, tmp_path) == (0, "False\n")
+
+
+def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):
+    blank = dict.fromkeys(PRODUCTION, "  ")
+
+    for environment in ({}, blank):
+        status, output = start(environment, tmp_path)
+
+        assert status != 0
+        for name in PRODUCTION:
+            assert f"{name} is missing or blank." in output
+
+
+@pytest.mark.parametrize("name", sorted(PRODUCTION))
+def test_one_missing_variable_is_the_only_one_named(name):
+    environment = Environment({**PRODUCTION, name: " "}, {})
+
+    for each in PRODUCTION:
+        environment.required(each)
+
+    with pytest.raises(ImproperlyConfigured) as caught:
+        environment.check()
+    assert str(caught.value).count("missing") == 1
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
+        ("APP_URL", "caravel.example", "APP_URL must be an http(s) address"),
+        ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
+        ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
+    ],
+)
+def test_a_malformed_variable_stops_the_start_and_is_named(name, value, said, tmp_path):
+    status, output = start({**PRODUCTION, name: value}, tmp_path)
+
+    assert status != 0
+    assert said in output
+
+
+def test_development_says_which_defaults_it_uses_and_keeps_its_secrets(tmp_path):
+    first = development.defaults(tmp_path)
+    status, output = start({"DEBUG": "true"}, tmp_path)
+
+    assert status == 0
+    assert "development defaults in use for SECRET_KEY" in output
+    assert first["ENCRYPTION_KEYS"] == development.defaults(tmp_path)["ENCRYPTION_KEYS"]
+    assert (tmp_path / "development.env").stat().st_mode & 0o077 == 0
+
+
+def test_development_secrets_differ_between_checkouts(tmp_path):
+    one, other = (development.defaults(tmp_path / name) for name in "ab")
+
+    assert one["SECRET_KEY"] != other["SECRET_KEY"]
+
+
+def test_a_stripe_key_of_ones_own_never_goes_to_the_sandbox(tmp_path):
+    code = "from django.conf import settings; print(settings.STRIPE_API_BASE)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "DJANGO_SETTINGS_MODULE": "caravel.settings",
+            "CARAVEL_VAR": str(tmp_path),
+            "DEBUG": "true",
+            "STRIPE_SECRET_KEY": "sk_test_mine",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.stdout == "https://api.stripe.com\n"

@@ -1,0 +1,5 @@
+from typing import Any
+
+from celery import Task
+
+class DjangoTask(Task[..., Any]): ...

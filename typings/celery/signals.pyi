@@ -1,0 +1,15 @@
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+class Signal:
+    @overload
+    def connect(self, fun: F, /) -> F: ...
+    @overload
+    def connect(self, *, dispatch_uid: str) -> Callable[[F], F]: ...
+
+setup_logging: Signal
+worker_ready: Signal
+celeryd_init: Signal
+beat_init: Signal
