@@ -1,0 +1,109 @@
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, User
+from django.db.models import Count, Q, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from caravel.admin import ReadOnlyAdmin
+from caravel.nostr import parse_pubkey
+from tenants.models import Activity, Tenant
+from tenants.services.tenants import get_or_create_tenant, update_tenant
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(DjangoUserAdmin[User], ModelAdmin):
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
+    pass
+
+
+class TenantForm(ModelForm[Tenant]):
+    def clean_pubkey(self) -> str:
+        """Take an npub as well; the field's validator has checked either."""
+        return parse_pubkey(self.cleaned_data["pubkey"])
+
+
+@admin.register(Tenant)
+class TenantAdmin(ModelAdmin):
+    form = TenantForm
+    list_display = ("__str__", "npub", "relay_count", "stripe_customer_id", "wallet")
+    search_fields = ("pubkey", "display_name", "email", "stripe_customer_id")
+    list_filter = ("autopay_paused", "dunning_exempt")
+    readonly_fields = (
+        "npub",
+        "wallet",
+        "nwc_error",
+        "stripe_customer_id",
+        "stripe_subscription_id",
+        "past_due_at",
+        "created_at",
+    )
+    fields = (
+        "pubkey",
+        "display_name",
+        "email",
+        "autopay_paused",
+        "dunning_exempt",
+        *readonly_fields,
+    )
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        active = Count("relays", filter=Q(relays__status="active"))
+        tenants: QuerySet[Tenant] = super().get_queryset(request)
+        return tenants.annotate(active_relays=active)
+
+    @admin.display(description="active relays", ordering="active_relays")
+    def relay_count(self, tenant: Any) -> int:
+        return int(tenant.active_relays)
+
+    @admin.display(description="wallet", boolean=True)
+    def wallet(self, tenant: Tenant) -> bool:
+        return bool(tenant.nwc_url)
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Tenant | None = None
+    ) -> tuple[str, ...]:
+        return (*self.readonly_fields, "pubkey") if obj else self.readonly_fields
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: Tenant | None = None
+    ) -> bool:
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: Tenant, form: ModelForm[Tenant], change: bool
+    ) -> None:
+        flags = {"autopay_paused", "dunning_exempt"} & {*form.changed_data}
+        if not change:
+            get_or_create_tenant(pubkey=obj.pk)
+        Tenant.objects.filter(pk=obj.pk).update(
+            **{flag: getattr(obj, flag) for flag in flags}
+        )
+        update_tenant(pubkey=obj.pk, email=obj.email, display_name=obj.display_name)
+        obj._state.adding = False
+
+
+@admin.register(Activity)
+class ActivityAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "type", "tenant", "subject", "snapshot")
+    list_filter = ("type",)
+    search_fields = ("tenant__pubkey", "subject_id")
+    list_select_related = ("tenant",)
+
+    @admin.display(ordering="subject_id")
+    def subject(self, activity: Activity) -> str:
+        return f"{activity.subject_type} {activity.subject_id}"
