@@ -1,0 +1,117 @@
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from caravel.admin import ServiceAdmin
+from caravel.exceptions import CaravelError
+from relays.models import Plan, Relay
+from relays.services import lifecycle
+
+
+@admin.register(Plan)
+class PlanAdmin(ModelAdmin):
+    list_display = ("name", "amount_cents", "currency", "members", "stripe_price_id")
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: Plan | None = None
+    ) -> bool:
+        return False
+
+
+@admin.register(Relay)
+class RelayAdmin(ServiceAdmin):
+    list_display = ("subdomain", "tenant", "plan", "status", "synced", "created_at")
+    list_filter = ("status", "plan", "synced")
+    search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
+    list_select_related = ("tenant", "plan")
+    autocomplete_fields = ("tenant",)
+    readonly_fields = ("id", "status", "synced", "sync_error", "created_at")
+    actions = ("activate", "deactivate", "mark_delinquent", "reactivate")
+    fields = (
+        "tenant",
+        "subdomain",
+        "plan",
+        "name",
+        "icon",
+        "description",
+        "public_join",
+        "strip_signatures",
+        "groups_enabled",
+        "management_enabled",
+        "push_enabled",
+        "blossom_enabled",
+        "livekit_enabled",
+        *readonly_fields,
+    )
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Relay | None = None
+    ) -> tuple[str, ...]:
+        return (*self.readonly_fields, "tenant") if obj else self.readonly_fields
+
+    def has_delete_permission(
+        self, request: HttpRequest, obj: Relay | None = None
+    ) -> bool:
+        return False
+
+    def save_model(
+        self, request: HttpRequest, obj: Relay, form: ModelForm[Relay], change: bool
+    ) -> None:
+        editable = lifecycle.EDITABLE & form.cleaned_data.keys()
+        fields = {name: form.cleaned_data[name] for name in editable}
+        if change:
+            _change(
+                obj, {name: fields[name] for name in editable & {*form.changed_data}}
+            )
+            return
+        created = lifecycle.create_relay(
+            tenant_id=obj.tenant_id, plan_id=obj.plan_id, **fields
+        )
+        obj.pk, obj._state.adding = created.pk, False
+
+    @admin.action(description="Activate", permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
+        self._each(request, queryset, lifecycle.activate_relay)
+
+    @admin.action(description="Deactivate", permissions=["change"])
+    def deactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
+        self._each(request, queryset, lifecycle.deactivate_relay)
+
+    @admin.action(description="Mark delinquent", permissions=["change"])
+    def mark_delinquent(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
+        self._each(request, queryset, lifecycle.mark_relay_delinquent)
+
+    @admin.action(description="Reactivate (delinquent only)", permissions=["change"])
+    def reactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
+        self._each(request, queryset, lifecycle.reactivate_relay)
+
+    def _each(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Relay],
+        service: Callable[..., Relay],
+    ) -> None:
+        done = 0
+        for relay in queryset.order_by("pk"):
+            try:
+                service(relay_id=relay.pk)
+            except CaravelError as exc:
+                self.message_user(request, f"{relay}: {exc}", messages.ERROR)
+            else:
+                done += 1
+        if done:
+            self.message_user(request, f"Changed {done} relays.")
+
+
+def _change(relay: Relay, fields: dict[str, Any]) -> None:
+    relay_id: UUID = relay.pk
+    # First the plan: it decides which switches may be on.
+    lifecycle.change_plan(relay_id=relay_id, plan_id=relay.plan_id)
+    if fields:
+        lifecycle.update_relay(relay_id=relay_id, **fields)

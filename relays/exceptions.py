@@ -1,0 +1,56 @@
+"""What the life cycle of a relay refuses, each with its code."""
+
+from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
+
+
+class UnknownPlan(Invalid):
+    code = "plan-unknown"
+
+
+class PlanLacksFeature(Invalid):
+    code = "plan-lacks-feature"
+
+
+class UnknownRelay(NotFound):
+    code = "relay-not-found"
+
+
+class UnknownTenant(NotFound):
+    code = "tenant-not-found"
+
+
+class InvalidSubdomain(Invalid):
+    code = "subdomain-invalid"
+
+
+class ReservedSubdomain(Invalid):
+    code = "subdomain-reserved"
+
+
+class SubdomainTaken(Conflict):
+    code = "subdomain-exists"
+
+
+class UnknownField(CaravelError):
+    code = "field-unknown"
+    status = 422
+
+
+class RelayIsActive(Conflict):
+    code = "relay-is-active"
+
+
+class RelayIsInactive(Conflict):
+    code = "relay-is-inactive"
+
+
+class RelayIsDelinquent(Conflict):
+    """Billing switched it off: only payment, or the free plan, switches it on."""
+
+    code = "relay-is-delinquent"
+
+
+class RelayIsFree(Conflict):
+    """A relay on a free plan owes nothing and is never delinquent."""
+
+    code = "relay-is-free"

@@ -1,0 +1,160 @@
+import re
+import uuid
+from typing import Any, Self
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator, RegexValidator
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Lower
+from django.utils import timezone
+
+from caravel.fields import EncryptedTextField
+from caravel.nostr import generate_secret_key
+from tenants.models import Tenant
+
+_RESERVED = """
+about abuse account accounts admin api app assets autoconfig autodiscover billing blog
+blossom caravel cdn chat dashboard dev dns docs email ftp git hello help hostmaster
+imap info invoice invoices livekit localhost login mail media metrics mx news noreply
+nostr ns ns1 ns2 oauth official owner pay payment payments pop pop3 portal postmaster
+relay relays robot root security sftp shop smtp ssl staging static status stripe
+support sysadmin system test tls webhook webhooks webmail webmaster wpad www zooid
+"""
+#: Names that would pass for ours, or that other services of a domain use.
+RESERVED_SUBDOMAINS = frozenset(_RESERVED.split())
+#: A DNS label (RFC 1035, digits first allowed by RFC 1123), lower case.
+SUBDOMAIN_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def validate_subdomain(value: str) -> None:
+    """Raise ValidationError, with code `subdomain-invalid` or `-reserved`."""
+    label = value.lower()
+    if not SUBDOMAIN_PATTERN.fullmatch(label) or label[2:4] == "--":
+        raise ValidationError(
+            "A subdomain has 1 to 63 letters, digits or hyphens, "
+            "and no hyphen at either end.",
+            code="subdomain-invalid",
+        )
+    if label in RESERVED_SUBDOMAINS:
+        raise ValidationError("This name is reserved.", code="subdomain-reserved")
+
+
+class PlanQuerySet(models.QuerySet["Plan"]):
+    def paid(self) -> Self:
+        return self.filter(amount_cents__gt=0)
+
+
+class Plan(models.Model):
+    """What a relay costs a month and may do."""
+
+    id = models.SlugField(primary_key=True, max_length=32)
+    name = models.CharField(max_length=64)
+    amount_cents = models.PositiveIntegerField(
+        help_text="A month's price in the currency's minor unit; 0 is free."
+    )
+    currency = models.CharField(
+        max_length=3, default="usd", validators=[RegexValidator(r"^[a-z]{3}$")]
+    )
+    members = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(1)],
+        help_text="The most members; empty is unlimited.",
+    )
+    blossom = models.BooleanField(default=False)
+    livekit = models.BooleanField(default=False)
+    stripe_price_id = models.CharField(
+        max_length=255,
+        unique=True,
+        null=True,
+        blank=True,
+        help_text="The monthly price at Stripe; `stripe_setup` fills it in.",
+    )
+
+    objects = PlanQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["amount_cents"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(amount_cents__gt=0) | Q(stripe_price_id=None),
+                name="plan_free_has_no_price",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_paid(self) -> bool:
+        return self.amount_cents > 0
+
+
+class RelayQuerySet(models.QuerySet["Relay"]):
+    def active(self) -> Self:
+        return self.filter(status=Relay.Status.ACTIVE)
+
+    def delinquent(self) -> Self:
+        return self.filter(status=Relay.Status.DELINQUENT)
+
+    def paid(self) -> Self:
+        return self.filter(plan__amount_cents__gt=0)
+
+    def billable(self) -> Self:
+        """The relays that cost their tenant money now. The only definition."""
+        return self.active().paid()
+
+
+class Relay(models.Model):
+    """What is sold: a Nostr relay under a subdomain of ours."""
+
+    class Status(models.TextChoices):
+        ACTIVE = "active"
+        INACTIVE = "inactive", "inactive (switched off by a person)"
+        DELINQUENT = "delinquent", "delinquent (switched off by billing)"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="relays")
+    subdomain = models.CharField(max_length=63, validators=[validate_subdomain])
+    name = models.CharField(max_length=100, blank=True, default="")
+    icon = models.URLField(max_length=500, blank=True, default="")
+    description = models.TextField(max_length=1000, blank=True, default="")
+    plan = models.ForeignKey(Plan, models.PROTECT, related_name="relays")
+    status = models.CharField(
+        max_length=16, choices=Status.choices, default=Status.ACTIVE
+    )
+
+    public_join = models.BooleanField(default=False)
+    strip_signatures = models.BooleanField(default=False)
+    groups_enabled = models.BooleanField(default=True)
+    management_enabled = models.BooleanField(default=True)
+    push_enabled = models.BooleanField(default=True)
+    blossom_enabled = models.BooleanField(default=False)
+    livekit_enabled = models.BooleanField(default=False)
+
+    secret = EncryptedTextField(default=generate_secret_key)
+    synced = models.BooleanField(default=False, editable=False)
+    sync_error = models.TextField(blank=True, default="", editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = RelayQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("subdomain"),
+                name="relay_subdomain_unique",
+                violation_error_message="This subdomain is taken.",
+                violation_error_code="subdomain-exists",
+            ),
+        ]
+        indexes = [models.Index(fields=["tenant", "status", "plan"])]
+
+    def __str__(self) -> str:
+        return self.subdomain
+
+    def clean_fields(self, exclude: Any = None) -> None:
+        self.subdomain = self.subdomain.lower()
+        super().clean_fields(exclude=exclude)
