@@ -1,0 +1,105 @@
+from datetime import datetime
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from billing.models import StripeEvent, StripeIntent, SubscriptionSync
+from billing.services.events import requeue_event
+from billing.services.staleness import mark_stale
+from billing.tasks import process_stripe_event
+from caravel.admin import ReadOnlyAdmin
+
+
+class StaleFilter(admin.SimpleListFilter):
+    title = "in step"
+    parameter_name = "stale"
+
+    def lookups(
+        self, request: HttpRequest, model_admin: object
+    ) -> list[tuple[str, str]]:
+        return [("yes", "Stale"), ("failing", "Failing")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SubscriptionSync]
+    ) -> QuerySet[SubscriptionSync]:
+        stale = SubscriptionSync.objects.stale()
+        if self.value() == "failing":
+            return queryset.filter(pk__in=stale.filter(failures__gt=0))
+        return queryset.filter(pk__in=stale) if self.value() else queryset
+
+
+@admin.register(SubscriptionSync)
+class SubscriptionSyncAdmin(ReadOnlyAdmin):
+    list_display = (
+        "tenant",
+        "in_step",
+        "synced_at",
+        "stale_since",
+        "failures",
+        "last_error_code",
+        "next_attempt_at",
+    )
+    list_filter = (StaleFilter, "last_error_code")
+    list_select_related = ("tenant",)
+    search_fields = ("tenant__pubkey", "tenant__stripe_customer_id")
+    actions = ("sync_now",)
+
+    @admin.display(boolean=True)
+    def in_step(self, sync: SubscriptionSync) -> bool:
+        return not sync.is_stale
+
+    @admin.action(description="Sync with Stripe now", permissions=["operate"])
+    def sync_now(
+        self, request: HttpRequest, queryset: QuerySet[SubscriptionSync]
+    ) -> None:
+        for sync in queryset:
+            mark_stale(tenant_id=sync.pk)
+        self.message_user(request, f"Enqueued {len(queryset)} syncs.")
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "type",
+        "status",
+        "tenant",
+        "received_at",
+        "outcome",
+        "failures",
+        "last_error_code",
+    )
+    list_filter = ("status", "type", "livemode")
+    search_fields = ("id", "tenant__pubkey", "body")
+    list_select_related = ("tenant",)
+    date_hierarchy = "received_at"
+    actions = ("process_again",)
+
+    @admin.action(description="Process failed or parked again", permissions=["operate"])
+    def process_again(
+        self, request: HttpRequest, queryset: QuerySet[StripeEvent]
+    ) -> None:
+        ids = [event.pk for event in queryset if requeue_event(event_id=event.pk)]
+        for event_id in ids:
+            process_stripe_event.delay_on_commit(event_id)
+        self.message_user(request, f"Enqueued {len(ids)} events.")
+
+
+@admin.register(StripeIntent)
+class StripeIntentAdmin(ReadOnlyAdmin):
+    list_display = (
+        "idempotency_key",
+        "state",
+        "tenant",
+        "stripe_id",
+        "created_at",
+        "age",
+    )
+    list_filter = ("state", "kind")
+    search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")
+    list_select_related = ("tenant",)
+
+    @admin.display(description="open since")
+    def age(self, intent: StripeIntent) -> datetime | None:
+        return intent.created_at if intent.state == "pending" else None

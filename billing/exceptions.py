@@ -1,0 +1,107 @@
+"""What goes wrong between Stripe and us; the class says what is known of a call."""
+
+from caravel.exceptions import CaravelError, Conflict, Invalid
+
+
+class StripeError(CaravelError):
+    """A Stripe call did not succeed."""
+
+    code = "stripe-error"
+    status = 502
+
+
+class StripeUnavailable(StripeError):
+    """No answer, or a 5xx or 409: whether the call had its effect is not known."""
+
+    code = "stripe-unavailable"
+    status = 503
+
+
+class StripeRateLimited(StripeError):
+    """Turned away before it was executed, by Stripe or by our own limit."""
+
+    code = "stripe-rate-limited"
+    status = 503
+
+
+class StripeRefused(StripeError):
+    """Stripe answered 4xx: the call had no effect, and repeating it won't help.
+
+    Carries Stripe's own `type`, `stripe_code` and `param`.
+    """
+
+    code = "stripe-refused"
+
+    def __init__(
+        self, message: str, *, type: str = "", stripe_code: str = "", param: str = ""
+    ) -> None:
+        details = ", ".join(part for part in (type, stripe_code, param) if part)
+        super().__init__(f"{message} ({details})" if details else message)
+        self.type = type
+        self.stripe_code = stripe_code
+        self.param = param
+
+
+class StripeNotFound(StripeRefused):
+    """Stripe has no such object (any more)."""
+
+    code = "stripe-not-found"
+
+
+class StripeReusedKey(StripeRefused):
+    """The idempotency key stands for another request."""
+
+    code = "stripe-idempotency"
+
+
+class PriceMissing(Conflict):
+    """A paid plan has no price at Stripe: run `stripe_setup`."""
+
+    code = "plan-price-missing"
+
+
+class CustomerGone(Conflict):
+    """The customer was deleted at Stripe; the next sync creates another."""
+
+    code = "stripe-customer-deleted"
+
+
+class IntentUnresolved(CaravelError):
+    """Stripe may or may not have carried out a write; it's too early to repeat it."""
+
+    code = "stripe-intent-unresolved"
+    status = 503
+
+
+class LeaseLost(Conflict):
+    """Another worker took this tenant over; whatever is left to do is its job."""
+
+    code = "lease-lost"
+
+
+class UnknownCustomer(Conflict):
+    """An event tells of a customer that no tenant has (yet)."""
+
+    code = "customer-unknown"
+
+
+class InvalidSignature(Invalid):
+    code = "signature-invalid"
+    status = 400
+
+
+class InvalidEvent(Invalid):
+    code = "event-invalid"
+    status = 400
+
+
+class WrongMode(Invalid):
+    """A test event at a live endpoint, or the other way round."""
+
+    code = "livemode-mismatch"
+    status = 400
+
+
+class BodyTooLarge(Invalid):
+    code = "body-too-large"
+    status = 413

@@ -1,0 +1,15 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from billing.services.staleness import mark_all_stale
+from billing.tasks import sweep_stale_tenants
+
+
+class Command(BaseCommand):
+    help = "Compare every tenant with Stripe now, as beat does each hour."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        count = mark_all_stale()
+        sweep_stale_tenants.delay_on_commit()
+        self.stdout.write(f"{count} tenants enqueued")

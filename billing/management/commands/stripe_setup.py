@@ -1,0 +1,42 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from billing.clients.stripe import Stripe
+from billing.exceptions import StripeError
+from billing.services.events import HANDLERS
+from billing.services.prices import ensure_prices
+from billing.services.staleness import mark_all_stale
+
+
+class Command(BaseCommand):
+    help = (
+        "Create what Caravel needs in the Stripe account: a price for each paid plan "
+        "and, with --webhook-url, the webhook endpoint. Safe to repeat."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--webhook-url",
+            help="our https://…/stripe/webhook; its secret is printed once",
+        )
+
+    def handle(self, *args: Any, webhook_url: str | None, **options: Any) -> None:
+        stripe = Stripe()
+        try:
+            for price in ensure_prices(stripe):
+                verb = "created" if price.created else "found"
+                self.stdout.write(f"{price.plan_id}: {verb} {price.price_id}")
+            if webhook_url:
+                self._ensure_endpoint(stripe, webhook_url)
+        except StripeError as exc:
+            raise CommandError(str(exc)) from exc
+        # A plan without its price left tenants stale; they need not wait any longer.
+        mark_all_stale()
+
+    def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:
+        if endpoint := stripe.find_webhook_endpoint(url):
+            self.stdout.write(f"webhook: found {endpoint}; its secret is shown once")
+            return
+        secret = stripe.create_webhook_endpoint(url, sorted(HANDLERS))
+        self.stdout.write(f"webhook: created\nSTRIPE_WEBHOOK_SECRET={secret}")

@@ -1,0 +1,31 @@
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from billing.models import SubscriptionSync
+from billing.services.staleness import mark_stale
+from billing.services.subscriptions import SyncOutcome, sync_tenant
+from caravel.exceptions import CaravelError
+from caravel.nostr import parse_pubkey
+from tenants.models import Tenant
+
+
+class Command(BaseCommand):
+    help = "Sync one tenant's subscription with its relays here and now, and say how."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("pubkey", help="64 hex digits or an npub")
+
+    def handle(self, *args: Any, pubkey: str, **options: Any) -> None:
+        try:
+            tenant = Tenant.objects.filter(pk=parse_pubkey(pubkey)).first()
+        except CaravelError as exc:
+            raise CommandError(str(exc)) from exc
+        if tenant is None:
+            raise CommandError("There is no such tenant.")
+        mark_stale(tenant_id=tenant.pk)
+        outcome = sync_tenant(tenant_id=tenant.pk)
+        if outcome is SyncOutcome.FAILED:
+            sync = SubscriptionSync.objects.get(pk=tenant.pk)
+            raise CommandError(f"{outcome}: {sync.last_error}")
+        self.stdout.write(outcome)

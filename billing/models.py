@@ -1,0 +1,176 @@
+import json
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from caravel.work import WorkItem, WorkQuerySet
+from tenants.models import Tenant
+
+
+class SubscriptionSyncQuerySet(WorkQuerySet):
+    def stale(self) -> Self:
+        """Tenants whose subscription is not known to match their relays."""
+        return self.exclude(version=F("synced_version"))
+
+
+class SubscriptionSync(WorkItem):
+    """Whether a tenant's subscription is in step with its relays.
+
+    Every change of the relays raises `version` in its own transaction. A sync works
+    under the lease and sets `synced_version` to the version that it started from.
+    """
+
+    tenant = models.OneToOneField(
+        Tenant, models.PROTECT, primary_key=True, related_name="subscription_sync"
+    )
+    version = models.PositiveBigIntegerField(default=0)
+    synced_version = models.PositiveBigIntegerField(default=0)
+    stale_since = models.DateTimeField(null=True, blank=True)
+    synced_at = models.DateTimeField(null=True, blank=True)
+    lease_token = models.UUIDField(null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+
+    objects = SubscriptionSyncQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "subscription sync"
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="billing_stale_tenants",
+                condition=~Q(version=F("synced_version")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id[:8]} {'stale' if self.is_stale else 'in step'}"
+
+    @property
+    def is_stale(self) -> bool:
+        return self.version != self.synced_version
+
+
+class StripeIntentQuerySet(models.QuerySet["StripeIntent"]):
+    def pending(self) -> Self:
+        return self.filter(state=StripeIntent.State.PENDING)
+
+    def of(self, kind: str, subject: str) -> Self:
+        return self.filter(kind=kind, subject=subject)
+
+
+class StripeIntent(models.Model):
+    """A write to Stripe that creates or charges, recorded before it is sent.
+
+    A retry sends the same key with the same parameters, so Stripe executes it once.
+    """
+
+    class Kind(models.TextChoices):
+        CREATE_CUSTOMER = "customer.create"
+        CREATE_SUBSCRIPTION = "subscription.create"
+        CANCEL_SUBSCRIPTION = "subscription.cancel"
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        ABANDONED = "abandoned", "abandoned (no answer, and nothing at Stripe)"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="stripe_intents")
+    kind = models.CharField(max_length=32, choices=Kind.choices)
+    subject = models.CharField(
+        max_length=255, help_text="What the write is about: a tenant or a Stripe id."
+    )
+    generation = models.PositiveIntegerField()
+    idempotency_key = models.CharField(max_length=255, unique=True)
+    params = models.JSONField()
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.PENDING
+    )
+    stripe_id = models.CharField(max_length=255, blank=True, default="")
+    last_error = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now)
+    tried_at = models.DateTimeField(null=True, blank=True)
+    unknown_since = models.DateTimeField(null=True, blank=True)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    objects = StripeIntentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["kind", "subject", "generation"],
+                name="stripe_intent_generation_unique",
+            ),
+            models.UniqueConstraint(
+                fields=["kind", "subject"],
+                condition=Q(state="pending"),
+                name="stripe_intent_one_pending",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="pending") ^ Q(resolved_at__isnull=False),
+                name="stripe_intent_resolved_iff_not_pending",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject} #{self.generation} {self.state}"
+
+
+class StripeEventQuerySet(WorkQuerySet):
+    def received(self) -> Self:
+        return self.filter(status=StripeEvent.Status.RECEIVED)
+
+
+class StripeEvent(WorkItem):
+    """The webhook inbox: one row per event, kept as Stripe sent it."""
+
+    class Status(models.TextChoices):
+        RECEIVED = "received"
+        PROCESSED = "processed"
+        FAILED = "failed", "failed (given up; process again by hand)"
+        PARKED = "parked", "parked (its customer names a tenant unknown here)"
+
+    id = models.CharField(primary_key=True, max_length=255)
+    type = models.CharField(max_length=100)
+    livemode = models.BooleanField()
+    body = models.TextField(help_text="The event as Stripe sent it.")
+    created_at = models.DateTimeField(help_text="When Stripe made the event.")
+    received_at = models.DateTimeField(default=timezone.now)
+    status = models.CharField(
+        max_length=16, choices=Status.choices, default=Status.RECEIVED
+    )
+    processed_at = models.DateTimeField(null=True, blank=True)
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, null=True, blank=True, related_name="stripe_events"
+    )
+    outcome = models.CharField(max_length=200, blank=True, default="")
+
+    objects = StripeEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-received_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="processed") ^ Q(processed_at__isnull=True),
+                name="stripe_event_processed_at_iff_processed",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="billing_received_events",
+                condition=Q(status="received"),
+            ),
+            models.Index(fields=["status", "-received_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The object as it was then, and what changed; it routes, never decides."""
+        return dict(json.loads(self.body)["data"])

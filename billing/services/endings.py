@@ -1,0 +1,81 @@
+"""What follows when a tenant's subscription is over and we did not end it."""
+
+from enum import StrEnum
+
+import structlog
+from django.db import transaction
+
+from billing.clients.stripe import Subscription
+from billing.models import StripeIntent
+from billing.services.convergence import LIVE
+from relays.models import Relay
+from relays.services.lifecycle import deactivate_relay, mark_relay_delinquent
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
+
+#: Stripe's reasons for an end that is about money not received.
+NON_PAYMENT = frozenset({"payment_failed", "payment_disputed"})
+
+
+class Ending(StrEnum):
+    """How a subscription came to its end, and so what becomes of the relays."""
+
+    OURS = "ended by us"
+    BY_PERSON = "cancelled by a person: paid relays made inactive"
+    NON_PAYMENT = "unpaid: paid relays made delinquent"
+    EXEMPT = "unpaid, but the tenant is exempt"
+    UNEXPLAINED = "ended without a reason: to be created anew"
+    NOT_CURRENT = "not the current subscription: nothing changed"
+
+
+def settle_ending(
+    *, tenant_id: str, subscription_id: str, found: Subscription | None
+) -> Ending:
+    """Forget a current subscription that no longer lives, and act on why.
+
+    `found` is Stripe's present answer, None when it has no such subscription. Told
+    twice, or of an old subscription, it changes nothing. What the tenant needs
+    instead is for the next sync to see: a caller that is not one marks it stale.
+    """
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
+        if tenant.stripe_subscription_id != subscription_id:
+            return Ending.NOT_CURRENT
+        ending = _classify(tenant, subscription_id, found)
+        Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
+        _switch_relays(tenant_id, ending)
+    logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
+    return ending
+
+
+def is_over(found: Subscription | None) -> bool:
+    """Return whether a subscription no longer serves and bills."""
+    return found is None or found.status not in LIVE
+
+
+def _classify(
+    tenant: Tenant, subscription_id: str, found: Subscription | None
+) -> Ending:
+    ours = StripeIntent.objects.of(
+        StripeIntent.Kind.CANCEL_SUBSCRIPTION, subscription_id
+    )
+    if ours.exists():
+        return Ending.OURS
+    reason = found.cancel_reason if found else ""
+    if reason == "cancellation_requested":
+        return Ending.BY_PERSON
+    if reason in NON_PAYMENT or (found and found.status == "unpaid"):
+        return Ending.EXEMPT if tenant.dunning_exempt else Ending.NON_PAYMENT
+    return Ending.UNEXPLAINED
+
+
+def _switch_relays(tenant_id: str, ending: Ending) -> None:
+    switch = {
+        Ending.BY_PERSON: deactivate_relay,
+        Ending.NON_PAYMENT: mark_relay_delinquent,
+    }.get(ending)
+    if switch:
+        billable = Relay.objects.billable().filter(tenant_id=tenant_id).order_by("pk")
+        for relay_id in billable.values_list("pk", flat=True):
+            switch(relay_id=relay_id)

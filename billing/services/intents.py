@@ -1,0 +1,139 @@
+"""Writes to Stripe that must happen once: recorded, then sent, then resolved.
+
+Stripe replays the first answer to an idempotency key, errors included, once execution
+began (https://docs.stripe.com/api/idempotent_requests). So a retry repeats key and
+parameters; a new key is used only after a definite answer, or when nothing came of the
+old one for ten minutes and Stripe's lists show that nothing was created.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+from django.db import transaction
+from django.utils import timezone
+
+from billing import exceptions
+from billing.models import StripeIntent
+
+#: How long an unanswered request is sent again under its key.
+REPEAT_FOR = timedelta(minutes=2)
+#: How long after the last try a request may still have its effect.
+SETTLED_AFTER = timedelta(minutes=10)
+
+State = StripeIntent.State
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T", bound=HasId)
+Send = Callable[[dict[str, Any], str], T]
+Find = Callable[[StripeIntent], T | None]
+#: Makes the parameters of a new write; the key lets them name their intent.
+Params = Callable[[str], dict[str, Any]]
+
+
+def fulfil(
+    *,
+    kind: StripeIntent.Kind,
+    subject: str,
+    tenant_id: str,
+    params: Params,
+    send: Send[T],
+    find: Find[T],
+) -> T:
+    """Send a write, or finish the one that an earlier try left open.
+
+    `send` gets the parameters and key of the intent, which are those of the first try;
+    the caller converges by an update afterwards. `find` looks for what an earlier try
+    may have created. Raises IntentUnresolved while it is too early to tell, else what
+    `send` and `find` raise.
+    """
+    intent = StripeIntent.objects.of(kind, subject).pending().first()
+    if intent:
+        if found := find(intent):
+            succeed(intent, found.id)
+            return found
+        intent = intent if may_repeat(intent) else None
+    intent = intent or open_intent(
+        kind=kind, subject=subject, tenant_id=tenant_id, params=params
+    )
+    return _send(intent, send)
+
+
+def open_intent(
+    *, kind: StripeIntent.Kind, subject: str, tenant_id: str, params: Params
+) -> StripeIntent:
+    """Record a write that is about to be sent, under the next generation of its key."""
+    last = StripeIntent.objects.of(kind, subject).order_by("-generation").first()
+    generation = last.generation + 1 if last else 1
+    key = f"caravel:{kind}:{subject}:{generation}"
+    return StripeIntent.objects.create(
+        tenant_id=tenant_id,
+        kind=kind,
+        subject=subject,
+        generation=generation,
+        idempotency_key=key,
+        params=params(key),
+    )
+
+
+def succeed(intent: StripeIntent, stripe_id: str) -> None:
+    """Record that the write had its effect, and what it made."""
+    _resolve(intent, State.SUCCEEDED, stripe_id=stripe_id)
+
+
+def _send(intent: StripeIntent, send: Send[T]) -> T:
+    tried_before = intent.tried_at
+    _columns(intent, tried_at=timezone.now())
+    try:
+        made = send(intent.params, intent.idempotency_key)
+    except exceptions.StripeRateLimited:
+        _columns(intent, tried_at=tried_before)
+        raise
+    except (exceptions.StripeUnavailable, exceptions.StripeReusedKey) as exc:
+        since = intent.unknown_since or timezone.now()
+        _columns(intent, unknown_since=since, last_error=str(exc)[:2000])
+        raise
+    except exceptions.StripeRefused as exc:
+        _resolve(intent, State.FAILED, last_error=str(exc)[:2000])
+        raise
+    succeed(intent, made.id)
+    return made
+
+
+def may_repeat(intent: StripeIntent) -> bool:
+    """Return True while the write may be sent again, False once it was given up.
+
+    Call it after `find` found nothing. Raises IntentUnresolved in between.
+    """
+    now = timezone.now()
+    tried, unknown = intent.tried_at, intent.unknown_since or intent.tried_at
+    if tried is None or unknown is None or now - unknown < REPEAT_FOR:
+        return True
+    give_up(intent)
+    return False
+
+
+def give_up(intent: StripeIntent) -> None:
+    """Close a write that nothing came of. Raises IntentUnresolved if it still may."""
+    tried = intent.tried_at
+    if tried is not None and timezone.now() - tried < SETTLED_AFTER:
+        raise exceptions.IntentUnresolved(
+            "Stripe did not answer; waiting to see whether the request had its effect."
+        )
+    _resolve(intent, State.ABANDONED)
+
+
+def _resolve(intent: StripeIntent, state: StripeIntent.State, **columns: Any) -> None:
+    _columns(intent, state=state, resolved_at=timezone.now(), **columns)
+
+
+def _columns(intent: StripeIntent, **columns: Any) -> None:
+    with transaction.atomic():
+        StripeIntent.objects.filter(pk=intent.pk).update(**columns)
+    for name, value in columns.items():
+        setattr(intent, name, value)

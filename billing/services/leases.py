@@ -1,0 +1,93 @@
+"""One sync per tenant at a time, on any host."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from billing.exceptions import LeaseLost
+from billing.models import SubscriptionSync
+from caravel.work import NO_FAILURE, failure_columns
+
+LENGTH = timedelta(seconds=60)
+#: More than one call can take: its time-out, connecting included, is 22 seconds.
+LEAST_LEFT = timedelta(seconds=25)
+
+
+class Lease:
+    """The right to change one tenant's subscription, for a minute, renewable."""
+
+    def __init__(self, tenant_id: str, token: uuid.UUID, until: datetime) -> None:
+        self.tenant_id = tenant_id
+        self._token = token
+        self._until = until
+        self._version = 0
+
+    @classmethod
+    def acquire(cls, tenant_id: str) -> Lease | None:
+        """Take the lease, or return None while another worker holds it.
+
+        Messages sent up to now are answered by this sync; later ones count anew.
+        """
+        now = timezone.now()
+        lease = cls(tenant_id, uuid.uuid4(), now + LENGTH)
+        free = Q(lease_until=None) | Q(lease_until__lte=now)
+        taken = SubscriptionSync.objects.filter(free, tenant_id=tenant_id).update(
+            lease_token=lease._token, lease_until=lease._until, enqueued_at=None
+        )
+        if not taken:
+            return None
+        lease._version = lease._row().values_list("version", flat=True).get()
+        return lease
+
+    def ensure(self) -> None:
+        """Make sure that enough is left for one call. Raises LeaseLost."""
+        now = timezone.now()
+        if self._until - now >= LEAST_LEFT:
+            return
+        if not self._row().update(lease_until=now + LENGTH):
+            raise LeaseLost("Another worker has taken this tenant over.")
+        self._until = now + LENGTH
+
+    def finish(self) -> bool:
+        """Give the lease back; returns whether the tenant is in step now.
+
+        It stays stale when its relays changed under way, or the lease was lost.
+        """
+        with transaction.atomic():
+            sync = self._row().select_for_update().first()
+            if sync is None:
+                return False
+            now = timezone.now()
+            sync.synced_version, sync.synced_at = self._version, now
+            sync.lease_token = sync.lease_until = None
+            sync.stale_since = now if sync.is_stale else None
+            changed = ["synced_version", "synced_at", "stale_since"]
+            for column, value in NO_FAILURE.items():
+                setattr(sync, column, value)
+            if sync.is_stale:
+                # The change found the lease taken; its sync is enqueued by this save.
+                sync.enqueued_at = now
+                changed.append("enqueued_at")
+            sync.save(
+                update_fields=[*changed, *NO_FAILURE, "lease_token", "lease_until"]
+            )
+        return not sync.is_stale
+
+    def fail(self, error: Exception) -> None:
+        """Give the lease back with the error; the sweep tries again after a while."""
+        with transaction.atomic():
+            sync = self._row().select_for_update().first()
+            if sync is None:
+                return
+            columns = failure_columns(error, failures=sync.failures, now=timezone.now())
+            self._row().update(lease_token=None, lease_until=None, **columns)
+
+    def _row(self) -> models.QuerySet[SubscriptionSync]:
+        return SubscriptionSync.objects.filter(
+            tenant_id=self.tenant_id, lease_token=self._token
+        )

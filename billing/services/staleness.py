@@ -1,0 +1,52 @@
+"""Which tenants' subscriptions may not match their relays."""
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
+
+from billing.models import SubscriptionSync
+from relays.models import Relay
+from tenants.models import Tenant
+
+
+def mark_stale(*, tenant_id: str) -> None:
+    """Record, in the caller's transaction, that a tenant needs a sync.
+
+    Saving `enqueued_at` is what makes a receiver enqueue one: a message on its way
+    takes later changes along.
+    """
+    with transaction.atomic():
+        rows = SubscriptionSync.objects
+        rows.bulk_create([SubscriptionSync(tenant_id=tenant_id)], ignore_conflicts=True)
+        sync = rows.select_for_update().get(pk=tenant_id)
+        now = timezone.now()
+        changed = ["version", "stale_since", "next_attempt_at"]
+        if not sync.is_enqueued(now):
+            sync.enqueued_at = now
+            changed.append("enqueued_at")
+        sync.version += 1
+        sync.stale_since = sync.stale_since or now
+        sync.next_attempt_at = now
+        sync.save(update_fields=changed)
+
+
+def mark_all_stale() -> int:
+    """Make every tenant that Stripe may know due for a sync now; returns how many.
+
+    The sweep enqueues them, as many a tick as it can take.
+    """
+    billable = Relay.objects.billable().filter(tenant=OuterRef("pk"))
+    tenants = Tenant.objects.filter(
+        Q(stripe_customer_id__isnull=False) | Exists(billable)
+    ).values_list("pk", flat=True)
+    now = timezone.now()
+    SubscriptionSync.objects.bulk_create(
+        [SubscriptionSync(tenant_id=pk) for pk in tenants],
+        ignore_conflicts=True,
+        batch_size=1000,
+    )
+    rows = SubscriptionSync.objects.filter(tenant__in=tenants)
+    rows.filter(version=F("synced_version")).update(
+        version=F("version") + 1, stale_since=now
+    )
+    return rows.update(next_attempt_at=now)

@@ -1,0 +1,33 @@
+from celery import shared_task
+from django.utils import timezone
+
+from billing.models import StripeEvent, SubscriptionSync
+from billing.services import events, staleness, subscriptions
+
+
+@shared_task(queue="stripe")
+def sync_subscription(tenant_id: str) -> None:
+    subscriptions.sync_tenant(tenant_id=tenant_id)
+
+
+@shared_task(queue="stripe")
+def process_stripe_event(event_id: str) -> None:
+    events.process_event(event_id=event_id)
+
+
+@shared_task
+def sweep_stale_tenants() -> None:
+    for tenant_id in SubscriptionSync.objects.stale().claim(now=timezone.now()):
+        sync_subscription.delay(tenant_id)
+
+
+@shared_task
+def sweep_stripe_events() -> None:
+    for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
+        process_stripe_event.delay(event_id)
+
+
+@shared_task
+def reconcile_subscriptions() -> None:
+    staleness.mark_all_stale()
+    sweep_stale_tenants.delay()

@@ -1,0 +1,35 @@
+"""Fixtures of all tests: a sandbox Stripe on a real socket, and no waiting."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from billing.clients import stripe as stripe_client
+from billing.services.prices import ensure_prices
+from sandbox.stripe.testing import Sandbox, running_sandbox
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[Sandbox]:
+    with running_sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
+    """An empty Stripe that the application is connected to."""
+    _sandbox.reset()
+    settings.STRIPE_API_BASE = _sandbox.url
+    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100_000
+    monkeypatch.setattr(stripe_client, "pause_for", lambda seconds: None)
+    yield _sandbox
+    _sandbox.clear_faults()
+
+
+@pytest.fixture
+def prices(sandbox, db) -> dict[str, str]:
+    """The ids at Stripe of the plans' prices, by plan."""
+    return {
+        price.plan_id: price.price_id
+        for price in ensure_prices(stripe_client.Stripe())
+    }
