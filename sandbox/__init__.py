@@ -1,0 +1,1 @@
+"""Stand-ins on real sockets for the services Caravel talks to."""

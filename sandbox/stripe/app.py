@@ -1,0 +1,271 @@
+"""The sandbox without its sockets: a request in, a response out."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sandbox.stripe import API_VERSION, control, retention
+from sandbox.stripe.call import Call
+from sandbox.stripe.clock import Clock
+from sandbox.stripe.context import DELIVERY, Context
+from sandbox.stripe.faults import Faults
+from sandbox.stripe.ids import Ids
+from sandbox.stripe.journal import SqliteJournal
+from sandbox.stripe.objects import webhook_endpoints
+from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.stripe.protocol import auth, forms
+from sandbox.stripe.protocol.errors import StripeError, unrecognized_url
+from sandbox.stripe.protocol.expand import Expansion
+from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.protocol.idempotency import Answers, key_of
+from sandbox.stripe.request_log import RequestLog
+from sandbox.stripe.scheduler import Scheduler
+from sandbox.stripe.store import Record, Store
+from sandbox.stripe.webhooks import Deliveries, Post
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+CLOCK = "_clock"
+PRIVATE_INDEXES = {DELIVERY: ("event", "endpoint")}
+
+
+class StripeApp:
+    """A whole Stripe account; thread-safe, one lock around every unit of work."""
+
+    def __init__(
+        self,
+        *,
+        state: str | Path | None = None,
+        api_key: str | None = None,
+        seed: int | None = None,
+        post: Post | None = None,
+        retry_delays: tuple[float, ...] | None = None,
+    ) -> None:
+        self.api_key = api_key
+        self.ids = Ids(seed)
+        self.lock = threading.RLock()
+        self.scheduler = Scheduler(REGISTRY)
+        # Loading the state file also tells the scheduler what is due on it.
+        self.store = Store(
+            {**REGISTRY.indexes, **PRIVATE_INDEXES},
+            SqliteJournal(Path(state)) if state else None,
+            on_put=self.scheduler.watch,
+        )
+        saved = self.store.get(CLOCK, CLOCK)
+        self.clock = Clock(saved["offset"] if saved else 0)
+        self.faults = Faults()
+        self.log = RequestLog()
+        self.answers = Answers(self.store)
+        self.deliveries = Deliveries(
+            self.store, self.lock, self.clock, post=post, delays=retry_delays
+        )
+        self._fixed_endpoints: list[dict[str, Any]] = []
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request; never raises."""
+        if request.path.startswith(control.PREFIX):
+            return control.handle(self, request)
+        call = Call(request, self.ids.new("req", 14))
+        try:
+            response = self._answer(call)
+        except StripeError as error:
+            response = self._error(call, error)
+        except Exception:
+            logger.exception("%s %s failed", request.method, request.path)
+            response = self._error(
+                call, StripeError(500, "The sandbox failed.", type="api_error")
+            )
+        self.log.add(call.entry(response, self.clock.now()))
+        return response
+
+    def transact(self, work: Callable[[Context], Result]) -> Result:
+        """Run what is due, then the work; all of it or nothing is stored."""
+        with self.lock:
+            now = self.clock.now()
+            self.run_due(now)
+            return self._unit(work, Context(self.store, REGISTRY, self.ids, now))
+
+    def advance(self, seconds: int) -> int:
+        """Move the clock; everything due on the way happens, in order."""
+        with self.lock:
+            self.run_due(self.clock.now() + seconds)
+            now = self.clock.advance(seconds)
+            clock = {"id": CLOCK, "created": 0, "offset": self.clock.offset}
+            self.store.put(CLOCK, clock)
+            self.store.commit()
+            self.deliveries.wake()
+            return now
+
+    def run_due(self, until: int) -> None:
+        """Run everything due up to a moment, each thing at its own time."""
+        with self.lock:
+            while (at := self.scheduler.next_at()) is not None and at <= until:
+                kind, id, timer = self.scheduler.pop()
+                record = self.store.get(kind, id)
+                if record is None or timer.due_at(record) != at:
+                    continue
+                context = Context(self.store, REGISTRY, self.ids, at)
+                self._unit(_running(timer.run, record), context)
+
+    def register_endpoint(
+        self, url: str, *, secret: str | None = None, events: list[str] | None = None
+    ) -> Record:
+        """Register a webhook endpoint that a reset keeps; return it.
+
+        One that exists with this URL is changed instead.
+        """
+        endpoint = self.transact(_registering(url, secret, events or ["*"]))
+        options = {"url": url, "secret": endpoint["_secret"], "events": events}
+        self._fixed_endpoints = [
+            *(fixed for fixed in self._fixed_endpoints if fixed["url"] != url),
+            options,
+        ]
+        return endpoint
+
+    def reset(self) -> None:
+        """Forget everything but the endpoints that were registered at the start."""
+        with self.lock:
+            self.faults.clear()
+            self.store.clear()
+            self.scheduler.clear()
+            self.clock.reset()
+            self.log.clear()
+            self.deliveries.forget()
+            for options in self._fixed_endpoints:
+                self.register_endpoint(**options)
+
+    def close(self) -> None:
+        """Stop deliveries, let delayed requests go, close the state file."""
+        self.faults.clear()
+        self.deliveries.stop()
+        with self.lock:
+            self.store.close()
+
+    def _answer(self, call: Call) -> Response:
+        auth.check(call.request, self.api_key)
+        self._read(call)
+        call.fault = self.faults.take(call.request.method, call.request.path)
+        replay = self._begin(call)
+        try:
+            response = call.before(self.clock.now())
+            if response is None:
+                response = replay or self._execute(call)
+        finally:
+            if call.key is not None and replay is None:
+                self._end(call.key)
+        return call.after(self._finish(call, response))
+
+    def _read(self, call: Call) -> None:
+        request = call.request
+        found = REGISTRY.find(request.method, request.path)
+        if found is None:
+            raise unrecognized_url(request.method, request.path)
+        call.route, call.ids = found
+        body = request.body.decode(errors="replace")
+        text = "&".join(filter(None, (request.query, body)))
+        call.given = forms.decode(text)
+        call.params = call.route.shape.read(call.given)
+        call.key = key_of(request)
+
+    def _begin(self, call: Call) -> Response | None:
+        if call.key is None:
+            return None
+        with self.lock:
+            return self.answers.begin(
+                call.key, call.request.path, call.given, self.clock.now()
+            )
+
+    def _end(self, key: str) -> None:
+        with self.lock:
+            self.answers.end(key)
+
+    def _execute(self, call: Call) -> Response:
+        """Do the work and keep its answer in one transaction.
+
+        An error undoes the work; its answer is then kept by itself.
+        """
+
+        def work(context: Context) -> Response:
+            context.request_id, context.idempotency_key = call.id, call.key
+            response = json_response(200, self._perform(context, call))
+            return self._keep(context, call, call.instead(response, context.now))
+
+        with self.lock:
+            try:
+                return self.transact(work)
+            except StripeError as error:
+                response = self._error(call, error)
+                if not error.stored:
+                    return response
+                return self.transact(
+                    lambda context: self._keep(context, call, response)
+                )
+
+    def _perform(self, context: Context, call: Call) -> dict[str, Any]:
+        retention.purge(self.store, context.now)
+        record = call.route.handler(context, call.params, *call.ids)
+        shown = self._show(context, record)
+        paths = call.params.get("expand", [])
+        return Expansion(self.store, REGISTRY).apply(shown, paths) if paths else shown
+
+    def _show(self, context: Context, record: Record) -> dict[str, Any]:
+        if record["object"] == "list":
+            data = [context.show(item) for item in record["data"]]
+            return {**record, "data": data}
+        return context.show(record)
+
+    def _keep(self, context: Context, call: Call, response: Response) -> Response:
+        response = self._finish(call, response)
+        if call.key is not None:
+            self.answers.keep(
+                call.key, call.request.path, call.given, response, context.now
+            )
+        return response
+
+    def _unit(self, work: Callable[[Context], Result], context: Context) -> Result:
+        try:
+            result = work(context)
+        except BaseException:
+            self.store.rollback()
+            raise
+        self.store.commit()
+        if context.emitted:
+            self.deliveries.wake()
+        return result
+
+    def _error(self, call: Call, error: StripeError) -> Response:
+        body = error.body(request_id=call.id, now=self.clock.now())
+        return self._finish(call, json_response(error.status, body, error.headers))
+
+    def _finish(self, call: Call, response: Response) -> Response:
+        headers: Mapping[str, str] = {
+            **response.headers,
+            "Request-Id": call.id,
+            "Stripe-Version": API_VERSION,
+            **({"Idempotency-Key": call.key} if call.key else {}),
+        }
+        return Response(response.status, response.body, headers, response.broken)
+
+
+def _running(
+    run: Callable[[Context, Record], None], record: Record
+) -> Callable[[Context], None]:
+    return lambda context: run(context, record)
+
+
+def _registering(
+    url: str, secret: str | None, events: list[str]
+) -> Callable[[Context], Record]:
+    def work(context: Context) -> Record:
+        kind = webhook_endpoints.KIND
+        for endpoint in list(context.store.scan(kind)):
+            if endpoint["url"] == url:
+                with context.edit(kind, endpoint["id"]) as draft:
+                    draft["_secret"] = secret or draft["_secret"]
+                    draft["enabled_events"] = events
+                return context.get(kind, endpoint["id"])
+        return webhook_endpoints.add(context, url=url, events=events, secret=secret)
+
+    return work

@@ -1,0 +1,28 @@
+"""Sandbox time: real time plus an offset that only grows."""
+
+import time
+
+
+class Clock:
+    """Never runs backwards, so objects stay sorted by `created`."""
+
+    def __init__(self, offset: int = 0) -> None:
+        self.offset = offset
+        self._latest = 0
+
+    def now(self) -> int:
+        """Return sandbox time in seconds since the epoch."""
+        self._latest = max(self._latest, int(time.time()) + self.offset)
+        return self._latest
+
+    def advance(self, seconds: int) -> int:
+        """Move forward and return the new time. Raises ValueError for a step back."""
+        if seconds < 0:
+            raise ValueError("the clock only moves forward")
+        self.offset += seconds
+        return self.now()
+
+    def reset(self) -> None:
+        """Return to real time."""
+        self.offset = 0
+        self._latest = 0

@@ -1,0 +1,177 @@
+"""What a handler works with: the store, the time, and the events it causes."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sandbox.stripe import API_VERSION
+from sandbox.stripe.ids import Ids
+from sandbox.stripe.protocol.errors import missing
+from sandbox.stripe.protocol.http import dump_json
+from sandbox.stripe.resource import Registry
+from sandbox.stripe.store import Record, Store
+
+# How an error message calls an object, where that differs from its `object`.
+NOUNS = {
+    "webhook_endpoint": "webhook endpoint",
+    "customer_balance_transaction": "customer balance transaction",
+}
+DELIVERY = "_delivery"
+
+
+class Context:
+    """One unit of work: the store's writes and events of one request or timer."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        ids: Ids,
+        now: int,
+        *,
+        request_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.ids = ids
+        self.now = now
+        self.request_id = request_id
+        self.idempotency_key = idempotency_key
+        self.emitted = 0
+
+    def get(self, kind: str, id: str) -> Record:
+        """Return the object named in the URL. Raises a 404 `resource_missing`."""
+        record = self.store.get(kind, id)
+        if record is None:
+            raise missing(NOUNS.get(kind, kind), id)
+        return record
+
+    def get_live(self, kind: str, id: str) -> Record:
+        """Return the object to change. Raises a 404, also when it was deleted."""
+        record = self.get(kind, id)
+        if record.get("deleted"):
+            raise missing(NOUNS.get(kind, kind), id)
+        return record
+
+    def refer(self, kind: str, id: str, param: str) -> Record:
+        """Return the live object a parameter names. Raises a 400 otherwise."""
+        record = self.store.get(kind, id)
+        if record is None or record.get("deleted"):
+            raise missing(NOUNS.get(kind, kind), id, param=param, status=400)
+        return record
+
+    def insert(self, record: Record, event: str | None = None) -> Record:
+        """Store a new object and emit its `event`."""
+        self.store.put(record["object"], record)
+        if event:
+            self.emit(event, record)
+        return record
+
+    @contextmanager
+    def edit(
+        self, kind: str, id: str, event: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a copy to change, store it, and emit `event` if it then differs."""
+        old = self.store.get(kind, id)
+        if old is None:
+            raise missing(NOUNS.get(kind, kind), id)
+        shown = self.show(old) if event else {}
+        draft = clone(old)
+        yield draft
+        self.store.put(kind, draft)
+        if event:
+            previous = difference(shown, self.show(draft))
+            if previous:
+                self.emit(event, draft, previous)
+
+    def show(self, record: Record) -> dict[str, Any]:
+        """Return what the API shows of a record."""
+        return self.registry.render(self.store, record)
+
+    def emit(
+        self, type: str, record: Record, previous: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record an event and its deliveries (docs: API reference, Events).
+
+        The object is kept as it was now, as text: it is only ever sent again.
+        """
+        data: dict[str, Any] = {"object": self.show(record)}
+        if previous is not None:
+            data["previous_attributes"] = previous
+        event_id = self.ids.new("evt")
+        self.emitted += 1
+        endpoints = self._subscribers(type)
+        self.store.put(
+            "event",
+            {
+                "id": event_id,
+                "object": "event",
+                "account": None,
+                "api_version": API_VERSION,
+                "context": None,
+                "created": self.now,
+                "_data": dump_json(data),
+                "livemode": False,
+                "pending_webhooks": len(endpoints),
+                "request": {
+                    "id": self.request_id,
+                    "idempotency_key": self.idempotency_key,
+                },
+                "type": type,
+            },
+        )
+        for endpoint in endpoints:
+            self._queue(event_id, endpoint["id"])
+
+    def _subscribers(self, type: str) -> list[Record]:
+        return [
+            endpoint
+            for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
+            if endpoint["status"] == "enabled" and wants(endpoint, type)
+        ]
+
+    def _queue(self, event_id: str, endpoint_id: str) -> None:
+        self.store.put(
+            DELIVERY,
+            {
+                "id": f"{event_id}.{endpoint_id}",
+                "object": DELIVERY,
+                "created": self.now,
+                "event": event_id,
+                "endpoint": endpoint_id,
+                "attempts": 0,
+            },
+        )
+
+
+def wants(endpoint: Record, type: str) -> bool:
+    """Return whether the endpoint is registered for the event type."""
+    enabled = endpoint["enabled_events"]
+    return "*" in enabled or type in enabled
+
+
+def clone(value: Any) -> Any:
+    """Return a deep copy of JSON data."""
+    if isinstance(value, Mapping):
+        return {key: clone(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clone(item) for item in value]
+    return value
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the old values of what changed: an event's `previous_attributes`.
+
+    Nested hashes are narrowed to the keys that changed; lists are given whole.
+    """
+    changed: dict[str, Any] = {}
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changed[key] = difference(before, after)
+        else:
+            changed[key] = before
+    return changed

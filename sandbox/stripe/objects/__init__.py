@@ -1,0 +1,1 @@
+"""Stripe objects, one module per noun, and what binds them together."""

@@ -1,0 +1,192 @@
+"""Customers (docs: API reference, Customers)."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import balances, subscription_end, subscription_shape
+from sandbox.stripe.objects.fields import (
+    ADDRESS,
+    address,
+    copy_given,
+    merge_metadata,
+)
+from sandbox.stripe.protocol.lists import list_object, page
+from sandbox.stripe.protocol.params import (
+    Array,
+    Choice,
+    Hash,
+    Integer,
+    Kind,
+    Metadata,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record, Store
+
+URL = "/v1/customers"
+PLAIN = (
+    "business_name",
+    "description",
+    "email",
+    "individual_name",
+    "invoice_prefix",
+    "name",
+    "next_invoice_sequence",
+    "phone",
+    "preferred_locales",
+    "tax_exempt",
+)
+FIELDS: dict[str, Kind] = {
+    "address": ADDRESS,
+    "balance": Integer(),
+    "business_name": Text(unset=True, max_length=150),
+    "description": Text(unset=True),
+    "email": Text(unset=True, max_length=512),
+    "individual_name": Text(unset=True, max_length=150),
+    "invoice_prefix": Text(max_length=12),
+    "invoice_settings": Hash(
+        {
+            "default_payment_method": Text(unset=True),
+            "footer": Text(unset=True),
+        }
+    ),
+    "metadata": Metadata(),
+    "name": Text(unset=True, max_length=256),
+    "next_invoice_sequence": Integer(1),
+    "phone": Text(unset=True, max_length=20),
+    "preferred_locales": Array(Text()),
+    "tax_exempt": Choice(("exempt", "none", "reverse"), unset=True),
+}
+
+
+def _subscriptions(store: Store, customer: Record) -> dict[str, Any]:
+    live = [
+        subscription_shape.render(store, record)
+        for record in store.scan("subscription", index=("customer", customer["id"]))
+        if record["status"] not in subscription_shape.ENDED
+    ]
+    return list_object(live, f"{URL}/{customer['id']}/subscriptions")
+
+
+resource = Resource(
+    "customer",
+    indexes=("email",),
+    includable={"subscriptions": _subscriptions},
+)
+
+
+@resource.post(URL, Shape(FIELDS))
+def create(context: Context, params: Params) -> Record:
+    """Create a customer."""
+    customer = _blank(context)
+    _assign(customer, params)
+    balance = params.get("balance", 0)
+    if balance:
+        customer["balance"] = balance
+    return context.insert(customer, "customer.created")
+
+
+@resource.get(URL, listing(created=Range(), email=Text(max_length=512)))
+def list_(context: Context, params: Params) -> Record:
+    """Return customers; `email` must match exactly, in its case too."""
+    email = params.get("email")
+    return page(
+        context.store,
+        "customer",
+        URL,
+        params,
+        index=("email", email) if email else None,
+        where=lambda record: not record.get("deleted"),
+    )
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a customer, or what is left of a deleted one. Raises a 404."""
+    return context.get("customer", id)
+
+
+@resource.post(f"{URL}/{{id}}", Shape(FIELDS))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change a customer. Raises a 404 for an unknown or deleted one."""
+    context.get_live("customer", id)
+    if "balance" in params:
+        _adjust(context, id, params["balance"])
+    with context.edit("customer", id, "customer.updated") as customer:
+        _assign(customer, params)
+    return context.get("customer", id)
+
+
+@resource.delete(f"{URL}/{{id}}", Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Delete a customer and cancel its subscriptions at once. Raises a 404."""
+    customer = context.get_live("customer", id)
+    live = context.store.scan("subscription", index=("customer", id))
+    for subscription in list(live):
+        if subscription["status"] not in subscription_shape.ENDED:
+            subscription_end.cancel(context, subscription["id"])
+    context.emit("customer.deleted", customer)
+    tombstone = {
+        "id": id,
+        "object": "customer",
+        "created": customer["created"],
+        "deleted": True,
+        # Its remaining invoices are still numbered and finalized.
+        "_last": {**customer, "deleted": True},
+    }
+    context.store.put("customer", tombstone)
+    return tombstone
+
+
+def _adjust(context: Context, id: str, balance: int) -> None:
+    customer = context.get("customer", id)
+    amount = balance - customer["balance"]
+    if amount:
+        balances.change(context, id, amount, customer["currency"] or "usd")
+
+
+def _assign(customer: dict[str, Any], params: Params) -> None:
+    copy_given(customer, params, *PLAIN)
+    if "address" in params:
+        customer["address"] = address(params["address"])
+    if "metadata" in params:
+        customer["metadata"] = merge_metadata(customer["metadata"], params["metadata"])
+    customer["invoice_settings"].update(params.get("invoice_settings", {}))
+
+
+def _blank(context: Context) -> dict[str, Any]:
+    return {
+        "id": context.ids.new("cus", 14),
+        "object": "customer",
+        "address": None,
+        "balance": 0,
+        "business_name": None,
+        "created": context.now,
+        "currency": None,
+        "customer_account": None,
+        "default_source": None,
+        "delinquent": False,
+        "description": None,
+        "discount": None,
+        "email": None,
+        "individual_name": None,
+        "invoice_prefix": context.ids.invoice_prefix(),
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
+        "livemode": False,
+        "metadata": {},
+        "name": None,
+        "next_invoice_sequence": 1,
+        "phone": None,
+        "preferred_locales": [],
+        "shipping": None,
+        "tax_exempt": "none",
+        "test_clock": None,
+    }

@@ -1,0 +1,81 @@
+"""Fields that several objects share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.stripe.protocol.errors import rejected
+from sandbox.stripe.protocol.params import (
+    METADATA_KEYS,
+    Array,
+    Choice,
+    Hash,
+    Integer,
+    Text,
+)
+
+CURRENCY = Text(max_length=3)
+ADDRESS_FIELDS = ("city", "country", "line1", "line2", "postal_code", "state")
+ADDRESS = Hash({name: Text(unset=True) for name in ADDRESS_FIELDS}, unset=True)
+COLLECTION_METHODS = ("charge_automatically", "send_invoice")
+COLLECTION_METHOD = Choice(COLLECTION_METHODS)
+PAYMENT_SETTINGS = Hash(
+    {
+        "payment_method_types": Array(Text()),
+        "save_default_payment_method": Choice(("off", "on_subscription")),
+    }
+)
+QUANTITY = Integer(0, 999_999_999)
+
+
+def merge_metadata(
+    current: Mapping[str, str], given: Mapping[str, str] | None
+) -> dict[str, str]:
+    """Return the metadata after an update (docs: API reference, Metadata).
+
+    A value of "" unsets its key; None (sent as "") unsets all. Raises a 400.
+    """
+    if given is None:
+        return {}
+    merged = {**current, **given}
+    kept = {key: value for key, value in merged.items() if value != ""}
+    if len(kept) > METADATA_KEYS:
+        raise rejected(
+            f"You can specify up to {METADATA_KEYS} metadata keys.", param="metadata"
+        )
+    return kept
+
+
+def new_metadata(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of an object that is being created."""
+    return merge_metadata({}, params.get("metadata", {}))
+
+
+def address(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return an address with every field, null where it was not given."""
+    if given is None:
+        return None
+    return {name: given.get(name) for name in ADDRESS_FIELDS}
+
+
+def copy_given(target: dict[str, Any], params: Mapping[str, Any], *names: str) -> None:
+    """Copy those of the named parameters that were sent."""
+    for name in names:
+        if name in params:
+            target[name] = params[name]
+
+
+def money_text(amount: int, currency: str) -> str:
+    """Return an amount as Stripe writes it in descriptions: `$12.00`."""
+    sign = {"usd": "$", "eur": "€", "gbp": "£"}.get(currency)
+    text = f"{amount / 100:.2f}"
+    return f"{sign}{text}" if sign else f"{text} {currency.upper()}"
+
+
+def times(quantity: int, name: str) -> str:
+    """Return a quantity as Stripe writes it: "2 × Basic"."""
+    return f"{quantity} × {name}"
+
+
+def amount_decimal(amount: int | None) -> str | None:
+    """Return an amount as the text of a `*_decimal` field."""
+    return None if amount is None else str(amount)

@@ -1,0 +1,238 @@
+"""Invoice items: what is to be on a coming invoice (docs: Invoice Items)."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.cycle import Period
+from sandbox.stripe.objects.fields import CURRENCY, amount_decimal, new_metadata
+from sandbox.stripe.objects.invoice_shape import (
+    item_parent,
+    manual_parent,
+    new_line,
+    pricing,
+    totals,
+)
+from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.lists import page
+from sandbox.stripe.protocol.params import (
+    Boolean,
+    Integer,
+    Metadata,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource, public
+from sandbox.stripe.store import Record, Store
+
+URL = "/v1/invoiceitems"
+KIND = "invoiceitem"
+
+
+def _render(store: Store, record: Record) -> dict[str, Any]:
+    shown = public(store, record)
+    del shown["created"]  # The API calls it `date`.
+    return shown
+
+
+resource = Resource(KIND, render=_render, indexes=("customer", "_pending", "_loose"))
+
+CREATE = Shape(
+    {
+        "amount": Integer(),
+        "currency": CURRENCY,
+        "customer": Text(),
+        "description": Text(),
+        "invoice": Text(),
+        "metadata": Metadata(),
+        "subscription": Text(),
+    },
+    required=("customer", "amount", "currency"),
+)
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Add an item to a draft, or to the customer's or subscription's next invoice."""
+    customer = context.refer("customer", params["customer"], "customer")
+    draft = params.get("invoice") and context.refer(
+        "invoice", params["invoice"], "invoice"
+    )
+    if draft and draft["status"] != "draft":
+        raise invalid(
+            "The specified invoice is already finalized and can't be changed.",
+            param="invoice",
+            code="invoice_not_editable",
+        )
+    item = add(
+        context,
+        customer=customer["id"],
+        amount=params["amount"],
+        currency=params["currency"],
+        description=params.get("description"),
+        period=Period(context.now, context.now),
+        subscription=params.get("subscription"),
+        metadata=new_metadata(params),
+    )
+    if draft:
+        _put_on(context, draft, item, customer["balance"])
+    return context.get(KIND, item["id"])
+
+
+@resource.get(
+    URL,
+    listing(created=Range(), customer=Text(), invoice=Text(), pending=Boolean()),
+)
+def list_(context: Context, params: Params) -> Record:
+    """Return invoice items; `pending` ones are on no invoice yet."""
+    customer, invoice = params.get("customer"), params.get("invoice")
+    pending = params.get("pending")
+
+    def chosen(record: Record) -> bool:
+        return (invoice is None or record["invoice"] == invoice) and (
+            pending is None or pending is (record["invoice"] is None)
+        )
+
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        index=("customer", customer) if customer else None,
+        where=chosen,
+    )
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an invoice item. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.delete(f"{URL}/{{id}}", Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Delete a pending item. Raises a 400 once it is on an invoice, or a 404."""
+    item = context.get(KIND, id)
+    if item["invoice"] is not None:
+        raise invalid("This invoice item is attached to an invoice.", param="id")
+    remove(context, item)
+    return {"id": id, "object": KIND, "deleted": True}
+
+
+def add(
+    context: Context,
+    *,
+    customer: str,
+    amount: int,
+    currency: str,
+    description: str | None,
+    period: Period,
+    subscription: str | None = None,
+    item: str | None = None,
+    price: Record | None = None,
+    quantity: int = 1,
+    proration: bool = False,
+    credited: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Record:
+    """Store a pending item and emit `invoiceitem.created`."""
+    record: dict[str, Any] = {
+        "id": context.ids.new("ii"),
+        "object": KIND,
+        "amount": amount,
+        "created": context.now,
+        "currency": currency,
+        "customer": customer,
+        "customer_account": None,
+        "date": context.now,
+        "description": description,
+        "discountable": not proration,
+        "discounts": [],
+        "frozen_fields": [],
+        "invoice": None,
+        "invoicing_rules": [],
+        "livemode": False,
+        "metadata": metadata or {},
+        "net_amount": amount,
+        "parent": subscription
+        and {
+            "subscription_details": {
+                "subscription": subscription,
+                "subscription_item": item,
+            },
+            "type": "subscription_details",
+        },
+        "period": {"end": period.end, "start": period.start},
+        "pricing": pricing(price),
+        "proration": proration,
+        "proration_details": None,
+        "quantity": quantity,
+        "quantity_decimal": amount_decimal(quantity),
+        "tax_rates": [],
+        "test_clock": None,
+        "_credited": credited,
+        "_loose": None if subscription else customer,
+        "_pending": subscription,
+        "_price": price and price["id"],
+    }
+    return context.insert(record, "invoiceitem.created")
+
+
+def pending(context: Context, subscription: str) -> list[Record]:
+    """Return the subscription's pending items, newest first."""
+    return list(context.store.scan(KIND, index=("_pending", subscription)))
+
+
+def loose(context: Context, customer: str) -> list[Record]:
+    """Return the customer's pending items of no subscription, newest first."""
+    return list(context.store.scan(KIND, index=("_loose", customer)))
+
+
+def remove(context: Context, item: Record) -> None:
+    """Delete an item and emit `invoiceitem.deleted`."""
+    context.store.delete(KIND, item["id"])
+    context.emit("invoiceitem.deleted", item)
+
+
+def attach(context: Context, items: list[Record], invoice: str) -> None:
+    """Mark the items as no longer pending."""
+    for item in items:
+        with context.edit(KIND, item["id"]) as draft:
+            draft.update(invoice=invoice, _loose=None, _pending=None)
+
+
+def line_of(context: Context, item: Record) -> dict[str, Any]:
+    """Return the invoice line for an item."""
+    details = (item["parent"] or {}).get("subscription_details", {})
+    subscription = details.get("subscription")
+    parent = (
+        item_parent(
+            subscription,
+            details["subscription_item"],
+            invoice_item=item["id"],
+            credited=item["_credited"],
+        )
+        if item["proration"]
+        else manual_parent(item["id"], subscription)
+    )
+    return new_line(
+        context,
+        amount=item["amount"],
+        currency=item["currency"],
+        description=item["description"],
+        period=Period(item["period"]["start"], item["period"]["end"]),
+        parent=parent,
+        price=context.store.get("price", item["_price"] or ""),
+        quantity=item["quantity"],
+        metadata=dict(item["metadata"]),
+        discountable=item["discountable"],
+    )
+
+
+def _put_on(context: Context, invoice: Record, item: Record, balance: int) -> None:
+    attach(context, [item], invoice["id"])
+    line = {**line_of(context, item), "invoice": invoice["id"]}
+    with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
+        draft["_lines"].append(line)
+        draft.update(totals(draft["_lines"], balance))

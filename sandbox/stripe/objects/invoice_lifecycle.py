@@ -1,0 +1,279 @@
+"""An invoice's way from draft to paid, void or uncollectible.
+
+Source: docs page "Status transitions and finalization". Every change emits
+`invoice.updated` and then the event that names it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.cycle import DAY, Period
+from sandbox.stripe.money import settle
+from sandbox.stripe.objects import balances, collection, invoice_items
+from sandbox.stripe.objects.invoice_shape import (
+    new_invoice,
+    subscription_parent,
+    totals,
+)
+from sandbox.stripe.protocol.errors import StripeError, invalid
+from sandbox.stripe.resource import Timer
+from sandbox.stripe.store import Record
+
+DRAFT_PERIOD = 3_600
+COLLECTIBLE = ("open", "uncollectible")
+UPDATED = "invoice.updated"
+
+
+def bill_subscription(
+    context: Context,
+    subscription: Record,
+    lines: Sequence[dict[str, Any]],
+    *,
+    reason: str,
+    period: Period,
+) -> Record | None:
+    """Return a new draft with the pending items and then these lines.
+
+    Both newest first, as Stripe sorts them. None when there is nothing to bill.
+    """
+    items = invoice_items.pending(context, subscription["id"])
+    if not items and not lines:
+        return None
+    invoice = new_invoice(
+        context,
+        customer=_customer(context, subscription["customer"]),
+        currency=subscription["currency"],
+        collection_method=subscription["collection_method"],
+        reason=reason,
+        period=period,
+        lines=[
+            *(invoice_items.line_of(context, item) for item in items),
+            *reversed(lines),
+        ],
+        parent=subscription_parent(subscription),
+    )
+    invoice["_days_until_due"] = subscription["days_until_due"]
+    invoice["default_payment_method"] = subscription["default_payment_method"]
+    return add(context, invoice, items)
+
+
+def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Record:
+    """Store a draft with its invoice items; emit `invoice.created`."""
+    invoice_items.attach(context, items, invoice["id"])
+    if invoice["auto_advance"]:
+        invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
+    invoice["webhooks_delivered_at"] = context.now
+    return context.insert(invoice, "invoice.created")
+
+
+def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Record:
+    """Open a draft: number, due date, balance. Raises a 400 for another status.
+
+    An invoice with nothing due is paid at once; with automatic collection the
+    payment method is charged.
+    """
+    if context.get("invoice", id)["status"] != "draft":
+        raise invalid(
+            "This invoice is already finalized, you can't re-finalize a non-draft "
+            "invoice.",
+            code="invoice_not_editable",
+        )
+    with context.edit("invoice", id, UPDATED) as invoice:
+        _open(context, invoice)
+        if auto_advance is not None:
+            invoice["auto_advance"] = auto_advance
+    context.emit("invoice.finalized", context.get("invoice", id))
+    _settle_balance(context, context.get("invoice", id))
+    invoice = dict(context.get("invoice", id))
+    if invoice["amount_due"] == 0:
+        _mark_paid(context, id, off_stripe=False)
+    elif _charges_itself(invoice):
+        attempt(context, id, collection.payment_method(context, invoice))
+    return context.get("invoice", id)
+
+
+def pay(
+    context: Context, id: str, *, out_of_band: bool, method: str | None = None
+) -> Record:
+    """Pay an open or uncollectible invoice. Raises a 400 or a 402."""
+    invoice = context.get("invoice", id)
+    if invoice["status"] == "paid":
+        raise invalid("Invoice is already paid", code="invoice_already_paid")
+    if invoice["status"] not in COLLECTIBLE:
+        raise invalid(
+            f"This invoice can't be paid because its status is {invoice['status']}; "
+            "only open or uncollectible invoices can be paid."
+        )
+    if out_of_band:
+        _mark_paid(context, id, off_stripe=True)
+        return context.get("invoice", id)
+    method = method or collection.payment_method(context, invoice)
+    if method is None:
+        raise invalid(
+            "There is no `default_payment_method` set on this Customer or Invoice. "
+            "Please set a `default_payment_method`.",
+            code="missing",
+        )
+    if not attempt(context, id, method):
+        raise StripeError(
+            402, "Your card was declined.", type="card_error", code="card_declined"
+        )
+    return context.get("invoice", id)
+
+
+def attempt(context: Context, id: str, method: str | None) -> bool:
+    """Charge the invoice; return whether that paid it."""
+    invoice = context.get("invoice", id)
+    with context.edit("invoice", id) as draft:
+        draft.update(attempt_count=invoice["attempt_count"] + 1, attempted=True)
+    if collection.charge(context, invoice, method):
+        _mark_paid(context, id, off_stripe=False)
+        return True
+    context.emit("invoice.payment_failed", context.get("invoice", id))
+    collection.on_failed(context, invoice)
+    return False
+
+
+def void(context: Context, id: str) -> Record:
+    """Void an open or uncollectible invoice and give its credit back."""
+    _require_collectible(context, id)
+    with context.edit("invoice", id, UPDATED) as invoice:
+        invoice.update(status="void", auto_advance=False)
+        invoice["status_transitions"]["voided_at"] = context.now
+    invoice = dict(context.get("invoice", id))
+    applied = invoice["ending_balance"] - invoice["starting_balance"]
+    if applied:
+        _change_balance(context, invoice, -applied, "unapplied_from_invoice")
+    context.emit("invoice.voided", invoice)
+    return invoice
+
+
+def mark_uncollectible(context: Context, id: str) -> Record:
+    """Write an open invoice off; it can still be paid. Raises a 400."""
+    if context.get("invoice", id)["status"] != "open":
+        raise _not_open()
+    with context.edit("invoice", id, UPDATED) as invoice:
+        invoice.update(status="uncollectible", auto_advance=False)
+        invoice["status_transitions"]["marked_uncollectible_at"] = context.now
+        invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
+    invoice = dict(context.get("invoice", id))
+    context.emit("invoice.marked_uncollectible", invoice)
+    return invoice
+
+
+def stop_collection(context: Context, customer: str) -> None:
+    """Stop automatic collection of the customer's finalized invoices.
+
+    Source: API reference, "Cancel a subscription".
+    """
+    for invoice in list(context.store.scan("invoice", index=("customer", customer))):
+        if invoice["status"] == "open" and invoice["auto_advance"]:
+            with context.edit("invoice", invoice["id"], UPDATED) as draft:
+                draft["auto_advance"] = False
+
+
+def _open(context: Context, invoice: dict[str, Any]) -> None:
+    customer = _customer(context, invoice["customer"])
+    invoice.update(totals(invoice["_lines"], customer["balance"]))
+    sequence = _take_number(context, customer)
+    token = context.ids.new("test", 32)
+    url = f"https://invoice.stripe.com/i/acct_sandbox/{token}"
+    invoice.update(
+        automatically_finalizes_at=None,
+        attempted=invoice["collection_method"] == "send_invoice",
+        effective_at=context.now,
+        ending_balance=settle(
+            total=invoice["total"], balance=invoice["starting_balance"]
+        ).ending_balance,
+        hosted_invoice_url=url,
+        invoice_pdf=f"https://pay.stripe.com/invoice/acct_sandbox/{token}/pdf",
+        number=f"{customer['invoice_prefix']}-{sequence:04d}",
+        status="open",
+    )
+    invoice["status_transitions"]["finalized_at"] = context.now
+    if invoice["collection_method"] == "send_invoice" and invoice["due_date"] is None:
+        invoice["due_date"] = context.now + (invoice["_days_until_due"] or 0) * DAY
+
+
+def _take_number(context: Context, customer: Record) -> int:
+    number = int(customer["next_invoice_sequence"])
+    with context.edit("customer", customer["id"]) as draft:
+        details = draft["_last"] if draft.get("deleted") else draft
+        details["next_invoice_sequence"] = number + 1
+    return number
+
+
+def _settle_balance(context: Context, invoice: Record) -> None:
+    applied = invoice["ending_balance"] - invoice["starting_balance"]
+    if applied:
+        _change_balance(context, invoice, applied, "applied_to_invoice")
+
+
+def _change_balance(context: Context, invoice: Record, amount: int, type: str) -> None:
+    if _customer(context, invoice["customer"]).get("deleted"):
+        return
+    balances.change(
+        context,
+        invoice["customer"],
+        amount,
+        invoice["currency"],
+        type=type,
+        invoice=invoice["id"],
+    )
+
+
+def _mark_paid(context: Context, id: str, *, off_stripe: bool) -> None:
+    with context.edit("invoice", id, UPDATED) as invoice:
+        due = invoice["amount_remaining"]
+        invoice.update(
+            amount_paid=invoice["amount_paid"] + due,
+            amount_remaining=0,
+            attempted=True,
+            auto_advance=False,
+            status="paid",
+            status_details=None,
+            _paid_off_stripe=due if off_stripe else 0,
+        )
+        invoice["status_transitions"]["paid_at"] = context.now
+    paid = context.get("invoice", id)
+    context.emit("invoice.paid", paid)
+    # Not sent for payments out of band (docs: Invoicing integration, payment events).
+    if not off_stripe:
+        context.emit("invoice.payment_succeeded", paid)
+    collection.on_paid(context, paid)
+
+
+def _charges_itself(invoice: Record) -> bool:
+    return bool(
+        invoice["collection_method"] == "charge_automatically"
+        and invoice["auto_advance"]
+    )
+
+
+def _customer(context: Context, id: str) -> Record:
+    """Return the customer; a deleted one's invoices keep its last known details."""
+    customer = context.get("customer", id)
+    last: Record = customer["_last"] if customer.get("deleted") else customer
+    return last
+
+
+def _require_collectible(context: Context, id: str) -> None:
+    if context.get("invoice", id)["status"] not in COLLECTIBLE:
+        raise _not_open()
+
+
+def _not_open() -> StripeError:
+    return invalid("You can only pass in open invoices. This invoice isn't open.")
+
+
+def _due_at(invoice: Record) -> int | None:
+    at: int | None = invoice.get("automatically_finalizes_at")
+    return at if at and invoice["status"] == "draft" else None
+
+
+def _run(context: Context, invoice: Record) -> None:
+    finalize(context, invoice["id"])
+
+
+TIMER = Timer(_due_at, _run)

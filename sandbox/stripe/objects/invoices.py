@@ -1,0 +1,249 @@
+"""Endpoints of invoices (docs: API reference, Invoices)."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.cycle import Period
+from sandbox.stripe.objects import invoice_items, invoice_lifecycle, invoice_shape
+from sandbox.stripe.objects.fields import (
+    COLLECTION_METHOD,
+    CURRENCY,
+    PAYMENT_SETTINGS,
+    copy_given,
+    merge_metadata,
+)
+from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.lists import page, slice_page
+from sandbox.stripe.protocol.params import (
+    Boolean,
+    Choice,
+    Integer,
+    Kind,
+    Metadata,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/invoices"
+ONE = f"{URL}/{{id}}"
+resource = Resource(
+    "invoice",
+    indexes=("customer", "_subscription", "status"),
+    render=invoice_shape.render,
+    includable={
+        "amount_paid_off_stripe": invoice_shape.paid_off_stripe,
+        "payments": invoice_shape.payments,
+    },
+    timer=invoice_lifecycle.TIMER,
+)
+
+FIELDS: dict[str, Kind] = {
+    "auto_advance": Boolean(),
+    "automatically_finalizes_at": Integer(0),
+    "collection_method": COLLECTION_METHOD,
+    "days_until_due": Integer(0),
+    "default_payment_method": Text(),
+    "description": Text(unset=True),
+    "due_date": Integer(0),
+    "footer": Text(unset=True),
+    "metadata": Metadata(),
+    "payment_settings": PAYMENT_SETTINGS,
+}
+EDITABLE_ALWAYS = frozenset(
+    {"auto_advance", "default_payment_method", "expand", "metadata", "payment_settings"}
+)
+CREATE = Shape(
+    {
+        **FIELDS,
+        "currency": CURRENCY,
+        "customer": Text(),
+        "pending_invoice_items_behavior": Choice(("exclude", "include")),
+    },
+    required=("customer",),
+)
+STATUSES = Choice(("draft", "open", "paid", "uncollectible", "void"))
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Create a one-off draft; it does not advance by itself unless told to."""
+    customer = context.refer("customer", params["customer"], "customer")
+    method = params.get("collection_method", "charge_automatically")
+    require_email(customer, method)
+    items = _items_for(context, customer, params)
+    currency = params.get("currency") or customer["currency"] or "usd"
+    invoice = invoice_shape.new_invoice(
+        context,
+        customer=customer,
+        currency=currency,
+        collection_method=method,
+        reason="manual",
+        period=Period(context.now, context.now),
+        lines=[invoice_items.line_of(context, item) for item in items],
+    )
+    invoice["auto_advance"] = params.get("auto_advance", False)
+    _assign(invoice, params)
+    return invoice_lifecycle.add(context, invoice, items)
+
+
+@resource.get(
+    URL,
+    listing(
+        collection_method=COLLECTION_METHOD,
+        created=Range(),
+        customer=Text(),
+        status=STATUSES,
+        subscription=Text(),
+    ),
+)
+def list_(context: Context, params: Params) -> Record:
+    """Return invoices, newest first."""
+    customer, subscription = params.get("customer"), params.get("subscription")
+    index: tuple[str, str] | None
+    if customer:
+        index = ("customer", customer)
+    elif subscription:
+        index = ("_subscription", subscription)
+    else:
+        index = ("status", params["status"]) if "status" in params else None
+
+    def chosen(record: Record) -> bool:
+        return (subscription is None or record["_subscription"] == subscription) and (
+            all(
+                record[name] == params[name]
+                for name in ("collection_method", "status")
+                if name in params
+            )
+        )
+
+    return page(context.store, "invoice", URL, params, index=index, where=chosen)
+
+
+@resource.get(ONE, Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an invoice. Raises a 404."""
+    return context.get("invoice", id)
+
+
+@resource.get(f"{ONE}/lines", listing())
+def list_lines(context: Context, params: Params, id: str) -> Record:
+    """Return all lines, in pages: the invoice itself carries the first ten."""
+    invoice = context.get("invoice", id)
+    return slice_page(invoice["_lines"], f"{URL}/{id}/lines", params)
+
+
+@resource.post(ONE, Shape(FIELDS))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change an invoice; once finalized, only what does not alter the claim."""
+    invoice = context.get("invoice", id)
+    if invoice["status"] != "draft" and set(params) - EDITABLE_ALWAYS:
+        raise invalid(
+            "Finalized invoices can't be updated in this way",
+            code="invoice_not_editable",
+        )
+    customer = context.store.get("customer", invoice["customer"]) or {}
+    require_email(customer, params.get("collection_method", ""))
+    with context.edit("invoice", id, "invoice.updated") as draft:
+        _assign(draft, params)
+        _schedule(context, draft, params)
+    return context.get("invoice", id)
+
+
+@resource.delete(ONE, Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Delete a one-off draft. Raises a 400 for any other invoice, or a 404."""
+    invoice = context.get("invoice", id)
+    if invoice["status"] != "draft":
+        raise invalid("You can only delete draft invoices.")
+    if invoice["_subscription"]:
+        raise invalid("You can't delete invoices created by subscriptions.")
+    context.store.delete("invoice", id)
+    context.emit("invoice.deleted", invoice)
+    return {"id": id, "object": "invoice", "deleted": True}
+
+
+@resource.post(f"{ONE}/finalize", Shape({"auto_advance": Boolean()}))
+def finalize(context: Context, params: Params, id: str) -> Record:
+    """Finalize a draft. Raises a 400 for another status, or a 404."""
+    return invoice_lifecycle.finalize(context, id, params.get("auto_advance"))
+
+
+@resource.post(
+    f"{ONE}/pay",
+    Shape(
+        {
+            "off_session": Boolean(),
+            "paid_out_of_band": Boolean(),
+            "payment_method": Text(),
+        }
+    ),
+)
+def pay(context: Context, params: Params, id: str) -> Record:
+    """Pay, or mark as paid out of band. Raises a 400, a 402 or a 404."""
+    return invoice_lifecycle.pay(
+        context,
+        id,
+        out_of_band=params.get("paid_out_of_band", False),
+        method=params.get("payment_method"),
+    )
+
+
+@resource.post(f"{ONE}/void", Shape())
+def void(context: Context, params: Params, id: str) -> Record:
+    """Void an open or uncollectible invoice. Raises a 400 or a 404."""
+    return invoice_lifecycle.void(context, id)
+
+
+@resource.post(f"{ONE}/mark_uncollectible", Shape())
+def mark_uncollectible(context: Context, params: Params, id: str) -> Record:
+    """Write an open invoice off. Raises a 400 or a 404."""
+    return invoice_lifecycle.mark_uncollectible(context, id)
+
+
+def require_email(customer: Record, collection_method: str) -> None:
+    """Raise a 400 when an invoice could not be sent to the customer."""
+    if collection_method == "send_invoice" and not customer.get("email"):
+        raise invalid(
+            "Missing email. In order to create invoices that are sent to the customer, "
+            "the customer must have a valid email.",
+            param="customer",
+        )
+
+
+def _items_for(context: Context, customer: Record, params: Params) -> list[Record]:
+    if params.get("pending_invoice_items_behavior") != "include":
+        return []
+    return invoice_items.loose(context, customer["id"])
+
+
+def _assign(invoice: dict[str, Any], params: Params) -> None:
+    copy_given(
+        invoice,
+        params,
+        "collection_method",
+        "default_payment_method",
+        "description",
+        "due_date",
+        "footer",
+    )
+    if "days_until_due" in params:
+        invoice["_days_until_due"] = params["days_until_due"]
+    if "metadata" in params:
+        invoice["metadata"] = merge_metadata(invoice["metadata"], params["metadata"])
+    invoice["payment_settings"].update(params.get("payment_settings", {}))
+
+
+def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None:
+    advance = params.get("auto_advance", invoice["auto_advance"])
+    at = params.get("automatically_finalizes_at")
+    if invoice["status"] == "draft":
+        scheduled = invoice["automatically_finalizes_at"]
+        later = context.now + invoice_lifecycle.DRAFT_PERIOD
+        invoice["automatically_finalizes_at"] = (
+            (at or scheduled or later) if advance else None
+        )
+    invoice["auto_advance"] = advance and invoice["status"] in ("draft", "open")

@@ -1,0 +1,214 @@
+"""Prices (docs: API reference, Prices)."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import products
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    amount_decimal,
+    copy_given,
+    merge_metadata,
+    new_metadata,
+)
+from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.lists import page
+from sandbox.stripe.protocol.params import (
+    Array,
+    Boolean,
+    Choice,
+    Hash,
+    Integer,
+    Kind,
+    Metadata,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/prices"
+resource = Resource("price", indexes=("lookup_key", "product"))
+
+LOOKUP_KEY = Text(unset=True, max_length=200)
+RECURRING = Hash(
+    {
+        "interval": Choice(("day", "month", "week", "year")),
+        "interval_count": Integer(1),
+        "usage_type": Choice(("licensed",)),
+    },
+    required=("interval",),
+)
+CHANGEABLE: dict[str, Kind] = {
+    "active": Boolean(),
+    "lookup_key": LOOKUP_KEY,
+    "metadata": Metadata(),
+    "nickname": Text(unset=True),
+    "tax_behavior": Choice(("exclusive", "inclusive", "unspecified")),
+    "transfer_lookup_key": Boolean(),
+}
+CREATE = Shape(
+    {
+        **CHANGEABLE,
+        "billing_scheme": Choice(("per_unit",)),
+        "currency": CURRENCY,
+        "product": Text(),
+        "product_data": Hash(
+            {
+                key: products.FIELDS[key]
+                for key in ("active", "metadata", "name", "unit_label")
+            },
+            required=("name",),
+        ),
+        "recurring": RECURRING,
+        "unit_amount": Integer(0),
+    },
+    required=("currency", "unit_amount"),
+)
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Create a price, and its product from `product_data`. Raises a 400."""
+    if ("product" in params) == ("product_data" in params):
+        raise invalid("You must specify either `product` or `product_data`.")
+    lookup_key = params.get("lookup_key")
+    if lookup_key:
+        _claim(context, lookup_key, params)
+    price = _new(context, params, _product(context, params)["id"])
+    return context.insert(price, "price.created")
+
+
+@resource.get(
+    URL,
+    listing(
+        active=Boolean(),
+        created=Range(),
+        currency=CURRENCY,
+        lookup_keys=Array(Text(), maximum=10),
+        product=Text(),
+        type=Choice(("one_time", "recurring")),
+    ),
+)
+def list_(context: Context, params: Params) -> Record:
+    """Return prices; with `lookup_keys`, those that have one of them."""
+    keys = params.get("lookup_keys")
+    product = params.get("product")
+    exact = {
+        name: params[name] for name in ("active", "currency", "type") if name in params
+    }
+
+    def chosen(record: Record) -> bool:
+        return (not keys or record["lookup_key"] in keys) and all(
+            record[name] == value for name, value in exact.items()
+        )
+
+    return page(
+        context.store,
+        "price",
+        URL,
+        params,
+        index=("product", product) if product else None,
+        where=chosen,
+    )
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a price. Raises a 404."""
+    return context.get("price", id)
+
+
+@resource.post(f"{URL}/{{id}}", Shape(CHANGEABLE))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change a price; amount and interval are fixed. Raises a 400 or a 404."""
+    context.get("price", id)
+    lookup_key = params.get("lookup_key")
+    if lookup_key:
+        _claim(context, lookup_key, params, owner=id)
+    with context.edit("price", id, "price.updated") as price:
+        copy_given(price, params, "active", "lookup_key", "nickname", "tax_behavior")
+        if "metadata" in params:
+            price["metadata"] = merge_metadata(price["metadata"], params["metadata"])
+    return context.get("price", id)
+
+
+def plan_of(price: Record) -> dict[str, Any]:
+    """Return the legacy plan that stands beside a recurring price."""
+    recurring = price["recurring"]
+    return {
+        "id": price["id"],
+        "object": "plan",
+        "active": price["active"],
+        "amount": price["unit_amount"],
+        "amount_decimal": price["unit_amount_decimal"],
+        "billing_scheme": price["billing_scheme"],
+        "created": price["created"],
+        "currency": price["currency"],
+        "interval": recurring["interval"],
+        "interval_count": recurring["interval_count"],
+        "livemode": False,
+        "metadata": price["metadata"],
+        "meter": None,
+        "nickname": price["nickname"],
+        "product": price["product"],
+        "tiers_mode": None,
+        "transform_usage": None,
+        "trial_period_days": None,
+        "usage_type": recurring["usage_type"],
+    }
+
+
+def _product(context: Context, params: Params) -> Record:
+    if "product_data" in params:
+        return products.add(context, params["product_data"])
+    return context.refer("product", params["product"], "product")
+
+
+def _claim(
+    context: Context, lookup_key: str, params: Params, owner: str | None = None
+) -> None:
+    holder = next(context.store.scan("price", index=("lookup_key", lookup_key)), None)
+    if holder is None or holder["id"] == owner:
+        return
+    if not params.get("transfer_lookup_key"):
+        raise invalid(
+            f"A price (`{holder['id']}`) already uses that lookup key.",
+            param="lookup_key",
+        )
+    with context.edit("price", holder["id"], "price.updated") as price:
+        price["lookup_key"] = None
+
+
+def _new(context: Context, params: Params, product: str) -> dict[str, Any]:
+    given = params.get("recurring")
+    recurring = given and {
+        "interval": given["interval"],
+        "interval_count": given.get("interval_count", 1),
+        "meter": None,
+        "trial_period_days": None,
+        "usage_type": "licensed",
+    }
+    return {
+        "id": context.ids.new("price"),
+        "object": "price",
+        "active": params.get("active", True),
+        "billing_scheme": "per_unit",
+        "created": context.now,
+        "currency": params["currency"].lower(),
+        "custom_unit_amount": None,
+        "livemode": False,
+        "lookup_key": params.get("lookup_key"),
+        "metadata": new_metadata(params),
+        "nickname": params.get("nickname"),
+        "product": product,
+        "recurring": recurring,
+        "tax_behavior": params.get("tax_behavior", "unspecified"),
+        "tiers_mode": None,
+        "transform_quantity": None,
+        "type": "recurring" if recurring else "one_time",
+        "unit_amount": params["unit_amount"],
+        "unit_amount_decimal": amount_decimal(params["unit_amount"]),
+    }

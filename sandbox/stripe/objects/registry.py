@@ -1,0 +1,32 @@
+"""All resources the sandbox knows."""
+
+from sandbox.stripe.objects import (
+    balances,
+    customers,
+    events,
+    invoice_items,
+    invoices,
+    payment_methods,
+    prices,
+    products,
+    subscription_items,
+    subscriptions,
+    webhook_endpoints,
+)
+from sandbox.stripe.resource import Registry
+
+REGISTRY = Registry(
+    (
+        balances.resource,
+        customers.resource,
+        events.resource,
+        invoice_items.resource,
+        invoices.resource,
+        payment_methods.resource,
+        prices.resource,
+        products.resource,
+        subscription_items.resource,
+        subscriptions.resource,
+        webhook_endpoints.resource,
+    )
+)

@@ -1,0 +1,198 @@
+"""Changes to a subscription's items, with their prorations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sandbox.stripe.context import Context, clone
+from sandbox.stripe.cycle import period_at
+from sandbox.stripe.objects import prorations
+from sandbox.stripe.objects.fields import QUANTITY, merge_metadata
+from sandbox.stripe.objects.subscription_shape import MOST_ITEMS, new_item
+from sandbox.stripe.protocol.errors import StripeError, invalid, missing
+from sandbox.stripe.protocol.params import Boolean, Choice, Hash, Kind, Metadata, Text
+from sandbox.stripe.store import Record
+
+PRORATION_BEHAVIOR = Choice(("always_invoice", "create_prorations", "none"))
+NEW_ITEM: dict[str, Kind] = {
+    "metadata": Metadata(),
+    "price": Text(),
+    "quantity": QUANTITY,
+}
+ITEM = Hash(NEW_ITEM)
+ITEM_CHANGE = Hash({**NEW_ITEM, "deleted": Boolean(), "id": Text()})
+Change = Mapping[str, Any]
+
+
+def apply(
+    context: Context,
+    subscription: dict[str, Any],
+    changes: Sequence[Change],
+    *,
+    prorate: bool,
+) -> None:
+    """Change the items of a subscription that is being edited. Raises a 400.
+
+    The result is checked as a whole, so one call may swap prices between items.
+    """
+    before = {item["id"]: item for item in clone(subscription["_items"])}
+    for number, change in enumerate(changes):
+        _apply_one(context, subscription, change, f"items[{number}]")
+    check(context, subscription)
+    if prorate:
+        _prorate(context, subscription, before)
+
+
+def check(context: Context, subscription: Record) -> None:
+    """Raise a 400 unless the items can stand together."""
+    items = subscription["_items"]
+    if not items:
+        raise invalid(
+            "A subscription must have at least one active plan. To cancel a "
+            "subscription, please use the cancel API endpoint on /v1/subscriptions.",
+            param="items",
+        )
+    if len(items) > MOST_ITEMS:
+        raise invalid(
+            f"A subscription can have at most {MOST_ITEMS} items.", param="items"
+        )
+    seen: set[str] = set()
+    for item in items:
+        if item["price"] in seen:
+            raise invalid(
+                "Cannot add multiple subscription items with the same plan: "
+                f"{item['price']}",
+                param="plan",
+            )
+        seen.add(item["price"])
+
+
+def usable_price(
+    context: Context, id: str, param: str, currency: str | None = None
+) -> Record:
+    """Return a price that a subscription can have. Raises a 400."""
+    price = context.refer("price", id, param)
+    if not price["active"]:
+        raise invalid(
+            "The price specified is inactive. This field only accepts active prices.",
+            param=param,
+        )
+    if price["recurring"] is None:
+        raise invalid(
+            "The price specified is set to `type=one_time` but this field only accepts "
+            "prices with `type=recurring`.",
+            param=param,
+        )
+    if currency not in (None, price["currency"]):
+        raise invalid(
+            f"The price specified only supports `{price['currency']}`. This doesn't "
+            f"match the expected currency: `{currency}`.",
+            param=param,
+        )
+    return price
+
+
+def set_period(context: Context, subscription: Record, item: dict[str, Any]) -> None:
+    """Put the item into the period of its price that runs now."""
+    recurring = context.get("price", item["price"])["recurring"]
+    period = period_at(
+        subscription["billing_cycle_anchor"],
+        recurring["interval"],
+        recurring["interval_count"],
+        context.now,
+    )
+    item.update(current_period_start=period.start, current_period_end=period.end)
+
+
+def find_item(subscription: Record, id: str) -> dict[str, Any] | None:
+    """Return the item with the id, or None."""
+    items: list[dict[str, Any]] = subscription["_items"]
+    return next((item for item in items if item["id"] == id), None)
+
+
+def _apply_one(
+    context: Context, subscription: dict[str, Any], change: Change, param: str
+) -> None:
+    if "id" not in change:
+        _add(context, subscription, change, param)
+        return
+    item = find_item(subscription, change["id"])
+    if item is None:
+        raise missing(
+            "subscription item", change["id"], param=f"{param}[id]", status=400
+        )
+    if change.get("deleted"):
+        subscription["_items"].remove(item)
+        context.store.delete("_item", item["id"])
+        return
+    _change(context, subscription, item, change, param)
+
+
+def _add(
+    context: Context, subscription: dict[str, Any], change: Change, param: str
+) -> None:
+    if "price" not in change:
+        raise _no_price(param)
+    price = usable_price(
+        context, change["price"], f"{param}[price]", subscription["currency"]
+    )
+    item = new_item(context, subscription["id"], price["id"], change.get("quantity", 1))
+    item["metadata"] = merge_metadata({}, change.get("metadata", {}))
+    set_period(context, subscription, item)
+    subscription["_items"].append(item)
+
+
+def _change(
+    context: Context,
+    subscription: Record,
+    item: dict[str, Any],
+    change: Change,
+    param: str,
+) -> None:
+    if "price" in change and change["price"] != item["price"]:
+        price = usable_price(
+            context, change["price"], f"{param}[price]", subscription["currency"]
+        )
+        _require_same_interval(context, item, price, param)
+        item["price"] = price["id"]
+    if "quantity" in change:
+        item["quantity"] = change["quantity"]
+    if "metadata" in change:
+        item["metadata"] = merge_metadata(item["metadata"], change["metadata"])
+
+
+def _require_same_interval(
+    context: Context, item: Record, price: Record, param: str
+) -> None:
+    """Refuse what would restart the billing cycle: that is not modelled."""
+    old = context.get("price", item["price"])["recurring"]
+    names = ("interval", "interval_count")
+    if any(old[name] != price["recurring"][name] for name in names):
+        raise invalid(
+            "The sandbox does not change an item to a price with another interval; "
+            "delete the item and add one.",
+            param=f"{param}[price]",
+        )
+
+
+def _prorate(
+    context: Context, subscription: Record, before: Mapping[str, Record]
+) -> None:
+    now = {item["id"]: item for item in subscription["_items"]}
+    for id, old in before.items():
+        if id not in now or _billed_differently(old, now[id]):
+            prorations.credit(context, subscription, old)
+            if id in now:
+                prorations.debit(context, subscription, now[id])
+    for id, item in now.items():
+        if id not in before:
+            prorations.debit(context, subscription, item)
+
+
+def _billed_differently(old: Record, new: Record) -> bool:
+    return bool(old["price"] != new["price"] or old["quantity"] != new["quantity"])
+
+
+def _no_price(param: str) -> StripeError:
+    return invalid(
+        "You must pass one of plan, price, or price_data.", param=f"{param}[price]"
+    )

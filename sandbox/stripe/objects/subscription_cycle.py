@@ -1,0 +1,164 @@
+"""A subscription in time: first invoice, renewals, expiry of an unpaid start.
+
+Source: docs pages "How subscriptions work" and "Subscription invoices". A first
+invoice is finalized at once under `charge_automatically`, an hour later under
+`send_invoice`; an incomplete subscription expires after 23 hours.
+"""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.cycle import Period, period_at
+from sandbox.stripe.objects import (
+    collection,
+    invoice_lifecycle,
+    prorations,
+    subscription_end,
+)
+from sandbox.stripe.objects.fields import money_text, times
+from sandbox.stripe.objects.invoice_shape import item_parent, new_line
+from sandbox.stripe.objects.subscription_shape import ENDED
+from sandbox.stripe.resource import Timer
+from sandbox.stripe.store import Record
+
+INCOMPLETE_LIFETIME = 23 * 3_600
+UPDATED = "customer.subscription.updated"
+
+
+def bill_items(
+    context: Context,
+    subscription: dict[str, Any],
+    items: list[dict[str, Any]],
+    *,
+    reason: str,
+    period: Period,
+) -> Record | None:
+    """Return a draft for the current period of these items, and remember the debits."""
+    lines = [_line(context, subscription, item) for item in items]
+    invoice = invoice_lifecycle.bill_subscription(
+        context, subscription, lines, reason=reason, period=period
+    )
+    if invoice is None:
+        return None
+    subscription["latest_invoice"] = invoice["id"]
+    for item, line in zip(items, lines, strict=True):
+        item["billed_until"] = item["current_period_end"]
+        whole = prorations.value(context, item)
+        item["_debits"] = [
+            prorations.debit_of(item, whole, line=line["id"], invoice=invoice["id"])
+        ]
+    return invoice
+
+
+def start(context: Context, subscription: dict[str, Any]) -> None:
+    """Bill the first period of a new subscription, before it is stored."""
+    invoice = bill_items(
+        context,
+        subscription,
+        subscription["_items"],
+        reason="subscription_create",
+        period=Period(context.now, context.now),
+    )
+    if invoice is None or subscription["collection_method"] == "send_invoice":
+        return
+    paid = invoice["amount_due"] == 0 or collection.payment_method(
+        context, {**invoice, "parent": None}
+    )
+    subscription["status"] = "active" if paid else "incomplete"
+    invoice_lifecycle.finalize(context, invoice["id"], auto_advance=bool(paid))
+
+
+def renew(context: Context, id: str) -> None:
+    """Move the items whose period has ended to the next one, and bill it."""
+    with context.edit("subscription", id, UPDATED) as subscription:
+        ended = [
+            item
+            for item in subscription["_items"]
+            if item["current_period_end"] <= context.now
+        ]
+        started = min(item["current_period_start"] for item in ended)
+        for item in ended:
+            _advance(context, subscription, item)
+        bill_items(
+            context,
+            subscription,
+            ended,
+            reason="subscription_cycle",
+            period=Period(started, context.now),
+        )
+
+
+def expire(context: Context, id: str) -> None:
+    """End a subscription whose first invoice was not paid, and void the invoice."""
+    subscription = context.get("subscription", id)
+    invoice = context.get("invoice", subscription["latest_invoice"])
+    if invoice["status"] == "open":
+        invoice_lifecycle.void(context, invoice["id"])
+    with context.edit("subscription", id, UPDATED) as draft:
+        draft.update(status="incomplete_expired", ended_at=context.now)
+
+
+def next_end(subscription: Record) -> int:
+    """Return when the first of the current periods ends."""
+    return min(int(item["current_period_end"]) for item in subscription["_items"])
+
+
+def _advance(context: Context, subscription: Record, item: dict[str, Any]) -> None:
+    recurring = context.get("price", item["price"])["recurring"]
+    period = period_at(
+        subscription["billing_cycle_anchor"],
+        recurring["interval"],
+        recurring["interval_count"],
+        item["current_period_end"],
+    )
+    item.update(current_period_start=period.start, current_period_end=period.end)
+
+
+def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any]:
+    price = context.get("price", item["price"])
+    return new_line(
+        context,
+        amount=prorations.value(context, item),
+        currency=subscription["currency"],
+        description=_description(context, price, item["quantity"]),
+        period=Period(item["current_period_start"], item["current_period_end"]),
+        parent=item_parent(subscription["id"], item["id"]),
+        price=price,
+        quantity=item["quantity"],
+        metadata=dict(subscription["metadata"]),
+    )
+
+
+def _description(context: Context, price: Record, quantity: int) -> str:
+    name = context.get("product", price["product"])["name"]
+    recurring = price["recurring"]
+    count = recurring["interval_count"]
+    every = (
+        f"every {count} {recurring['interval']}s"
+        if count > 1
+        else (f"/ {recurring['interval']}")
+    )
+    unit = money_text(price["unit_amount"], price["currency"])
+    return f"{times(quantity, name)} (at {unit} {every})"
+
+
+def _due_at(subscription: Record) -> int | None:
+    if subscription["status"] in ENDED:
+        return None
+    if subscription["status"] == "incomplete":
+        return int(subscription["created"]) + INCOMPLETE_LIFETIME
+    cancel_at: int | None = subscription["cancel_at"]
+    return min(next_end(subscription), cancel_at or next_end(subscription))
+
+
+def _run(context: Context, subscription: Record) -> None:
+    id = subscription["id"]
+    if subscription["status"] == "incomplete":
+        expire(context, id)
+    elif subscription["cancel_at"] and subscription["cancel_at"] <= context.now:
+        subscription_end.end_of_period(context, id)
+    else:
+        renew(context, id)
+
+
+TIMER = Timer(_due_at, _run)

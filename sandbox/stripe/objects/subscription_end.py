@@ -1,0 +1,80 @@
+"""The end of a subscription (docs: API reference, "Cancel a subscription")."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.cycle import Period
+from sandbox.stripe.objects import invoice_items, invoice_lifecycle, prorations
+from sandbox.stripe.objects.subscription_shape import ENDED
+from sandbox.stripe.protocol.errors import missing
+from sandbox.stripe.store import Record
+
+DELETED = "customer.subscription.deleted"
+
+
+def cancel(
+    context: Context,
+    id: str,
+    *,
+    prorate: bool = False,
+    invoice_now: bool = False,
+    details: Mapping[str, Any] | None = None,
+) -> Record:
+    """Cancel at once. Raises a 404 when it has ended already.
+
+    `prorate` credits the unused time; `invoice_now` bills what is pending on a final
+    draft, which is finalized an hour later like any other (assumed: the reference
+    does not say); with neither, pending items are deleted.
+    """
+    subscription = context.get("subscription", id)
+    if subscription["status"] in ENDED:
+        raise missing("subscription", id)
+    if prorate:
+        for item in subscription["_items"]:
+            prorations.credit(context, subscription, item)
+    if not prorate and not invoice_now:
+        for pending in invoice_items.pending(context, id):
+            invoice_items.remove(context, pending)
+    final = _final_invoice(context, subscription) if invoice_now else None
+    return _end(context, id, final, details)
+
+
+def end_of_period(context: Context, id: str) -> Record:
+    """Carry out a scheduled cancellation, and bill what is still pending."""
+    final = _final_invoice(context, context.get("subscription", id))
+    return _end(context, id, final, None)
+
+
+def _final_invoice(context: Context, subscription: Record) -> Record | None:
+    started = min(item["current_period_start"] for item in subscription["_items"])
+    return invoice_lifecycle.bill_subscription(
+        context,
+        subscription,
+        [],
+        reason="subscription_update",
+        period=Period(started, context.now),
+    )
+
+
+def _end(
+    context: Context,
+    id: str,
+    final: Record | None,
+    details: Mapping[str, Any] | None,
+) -> Record:
+    with context.edit("subscription", id) as draft:
+        draft.update(
+            canceled_at=draft["canceled_at"] or context.now,
+            ended_at=context.now,
+            status="canceled",
+        )
+        draft["cancellation_details"].update(
+            details or {}, reason="cancellation_requested"
+        )
+        if final:
+            draft["latest_invoice"] = final["id"]
+    ended = context.get("subscription", id)
+    context.emit(DELETED, ended)
+    invoice_lifecycle.stop_collection(context, ended["customer"])
+    return ended

@@ -1,0 +1,88 @@
+"""Endpoints of subscription items (docs: API reference, Subscription Items)."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import (
+    subscription_changes,
+    subscription_shape,
+    subscriptions,
+)
+from sandbox.stripe.protocol.errors import missing
+from sandbox.stripe.protocol.lists import slice_page
+from sandbox.stripe.protocol.params import PAGING, Kind, Shape, Text
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/subscription_items"
+KIND = "subscription_item"
+resource = Resource(KIND, render=subscription_shape.render_item)
+
+BEHAVIOR: dict[str, Kind] = {
+    "payment_behavior": subscriptions.FIELDS["payment_behavior"],
+    "proration_behavior": subscription_changes.PRORATION_BEHAVIOR,
+}
+CHANGE: dict[str, Kind] = {**subscription_changes.NEW_ITEM, **BEHAVIOR}
+
+
+@resource.post(URL, Shape({**CHANGE, "subscription": Text()}, ("subscription",)))
+def create(context: Context, params: Params) -> Record:
+    """Add an item to a subscription. Raises a 400."""
+    owner = context.refer("subscription", params["subscription"], "subscription")
+    before = {item["id"] for item in owner["_items"]}
+    after = _update(context, owner["id"], params, {})
+    return next(item for item in after["_items"] if item["id"] not in before)
+
+
+@resource.get(URL, Shape({**PAGING, "subscription": Text()}, ("subscription",)))
+def list_(context: Context, params: Params) -> Record:
+    """Return the items of a subscription, oldest first."""
+    id = params["subscription"]
+    owner = context.refer("subscription", id, "subscription")
+    return slice_page(owner["_items"], f"{URL}?subscription={id}", params)
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an item. Raises a 404."""
+    return _item(_owner(context, id), id)
+
+
+@resource.post(f"{URL}/{{id}}", Shape(CHANGE))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change price or quantity of an item. Raises a 400 or a 404."""
+    owner = _owner(context, id)
+    return _item(_update(context, owner["id"], params, {"id": id}), id)
+
+
+@resource.delete(f"{URL}/{{id}}", Shape(BEHAVIOR))
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Remove an item; a subscription keeps at least one. Raises a 400 or a 404."""
+    owner = _owner(context, id)
+    _update(context, owner["id"], params, {"deleted": True, "id": id})
+    return {"id": id, "object": KIND, "deleted": True}
+
+
+def _owner(context: Context, id: str) -> Record:
+    pointer = context.store.get("_item", id)
+    if pointer is None:
+        raise missing(KIND, id)
+    return context.get("subscription", pointer["subscription"])
+
+
+def _item(owner: Record, id: str) -> Record:
+    item = subscription_changes.find_item(owner, id)
+    if item is None:
+        raise missing(KIND, id)
+    return item
+
+
+def _update(
+    context: Context, owner: str, params: Params, change: dict[str, Any]
+) -> Record:
+    """Change the subscription as its own endpoint would, with one item."""
+    given = {key: params[key] for key in subscription_changes.NEW_ITEM if key in params}
+    whole = {key: params[key] for key in BEHAVIOR if key in params}
+    return subscriptions.update(
+        context, {**whole, "items": [{**given, **change}]}, owner
+    )

@@ -1,0 +1,337 @@
+"""Endpoints of subscriptions (docs: API reference, Subscriptions)."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.cycle import Period
+from sandbox.stripe.objects import (
+    invoice_lifecycle,
+    subscription_changes,
+    subscription_cycle,
+    subscription_end,
+    subscription_shape,
+)
+from sandbox.stripe.objects.fields import (
+    COLLECTION_METHOD,
+    CURRENCY,
+    PAYMENT_SETTINGS,
+    copy_given,
+    merge_metadata,
+)
+from sandbox.stripe.objects.invoices import require_email
+from sandbox.stripe.objects.subscription_shape import ENDED
+from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.lists import page
+from sandbox.stripe.protocol.params import (
+    Array,
+    Boolean,
+    Choice,
+    Hash,
+    Integer,
+    Kind,
+    Metadata,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/subscriptions"
+ONE = f"{URL}/{{id}}"
+resource = Resource(
+    "subscription",
+    indexes=("customer", "status"),
+    render=subscription_shape.render,
+    timer=subscription_cycle.TIMER,
+)
+
+CANCELLATION_DETAILS = Hash(
+    {
+        "comment": Text(unset=True),
+        "feedback": Choice(
+            (
+                "customer_service",
+                "low_quality",
+                "missing_features",
+                "other",
+                "switched_service",
+                "too_complex",
+                "too_expensive",
+                "unused",
+            ),
+            unset=True,
+        ),
+    }
+)
+FIELDS: dict[str, Kind] = {
+    "cancel_at_period_end": Boolean(),
+    "collection_method": COLLECTION_METHOD,
+    "days_until_due": Integer(0),
+    "default_payment_method": Text(),
+    "description": Text(unset=True, max_length=500),
+    "metadata": Metadata(),
+    "off_session": Boolean(),
+    "payment_behavior": Choice(
+        (
+            "allow_incomplete",
+            "default_incomplete",
+            "error_if_incomplete",
+            "pending_if_incomplete",
+        )
+    ),
+    "payment_settings": PAYMENT_SETTINGS,
+    "proration_behavior": subscription_changes.PRORATION_BEHAVIOR,
+}
+CREATE = Shape(
+    {
+        **FIELDS,
+        "billing_mode": Hash(
+            {"type": Choice(("classic", "flexible"))}, required=("type",)
+        ),
+        "currency": CURRENCY,
+        "customer": Text(),
+        "items": Array(subscription_changes.ITEM),
+    },
+    required=("customer", "items"),
+)
+UPDATE = Shape(
+    {
+        **FIELDS,
+        "cancellation_details": CANCELLATION_DETAILS,
+        "items": Array(subscription_changes.ITEM_CHANGE),
+    }
+)
+STATUSES = (
+    "active",
+    "all",
+    "canceled",
+    "ended",
+    "incomplete",
+    "incomplete_expired",
+    "past_due",
+    "paused",
+    "trialing",
+    "unpaid",
+)
+EDITABLE_WHEN_ENDED = frozenset({"cancellation_details", "expand", "metadata"})
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Start a subscription and bill its first period. Raises a 400."""
+    customer = context.refer("customer", params["customer"], "customer")
+    subscription = _new(context, params, customer)
+    _check_collection(subscription, customer)
+    _refuse_if_incomplete(context, params, subscription, customer)
+    _set_currency(context, customer, subscription["currency"])
+    subscription_changes.apply(context, subscription, params["items"], prorate=False)
+    subscription_cycle.start(context, subscription)
+    return context.insert(subscription, "customer.subscription.created")
+
+
+@resource.get(
+    URL,
+    listing(
+        collection_method=COLLECTION_METHOD,
+        created=Range(),
+        customer=Text(),
+        price=Text(),
+        status=Choice(STATUSES),
+    ),
+)
+def list_(context: Context, params: Params) -> Record:
+    """Return subscriptions, newest first; without `status`, those that have not ended.
+
+    `ended` is canceled or expired, `all` is every one.
+    """
+    customer, status = params.get("customer"), params.get("status")
+    index: tuple[str, str] | None
+    if customer:
+        index = ("customer", customer)
+    else:
+        single = status not in (None, "all", "ended")
+        index = ("status", params["status"]) if single else None
+    return page(
+        context.store,
+        "subscription",
+        URL,
+        params,
+        index=index,
+        where=lambda record: _chosen(record, params),
+    )
+
+
+@resource.get(ONE, Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a subscription, also after its end. Raises a 404."""
+    return context.get("subscription", id)
+
+
+@resource.post(ONE, UPDATE)
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change a subscription and its items. Raises a 400 or a 404."""
+    subscription = context.get("subscription", id)
+    if subscription["status"] in ENDED and set(params) - EDITABLE_WHEN_ENDED:
+        raise invalid(
+            "A canceled subscription can only update its cancellation_details and "
+            "metadata."
+        )
+    behavior = params.get("proration_behavior", "create_prorations")
+    with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
+        _assign(context, draft, params)
+        if "collection_method" in params or "days_until_due" in params:
+            _check_collection(draft, context.get("customer", draft["customer"]))
+        subscription_changes.apply(
+            context, draft, params.get("items", []), prorate=behavior != "none"
+        )
+    if behavior == "always_invoice":
+        _bill_now(context, context.get("subscription", id))
+    return context.get("subscription", id)
+
+
+@resource.delete(
+    ONE,
+    Shape(
+        {
+            "cancellation_details": CANCELLATION_DETAILS,
+            "invoice_now": Boolean(),
+            "prorate": Boolean(),
+        }
+    ),
+)
+def cancel(context: Context, params: Params, id: str) -> Record:
+    """Cancel at once. Raises a 404, also when it has ended already."""
+    return subscription_end.cancel(
+        context,
+        id,
+        prorate=params.get("prorate", False),
+        invoice_now=params.get("invoice_now", False),
+        details=params.get("cancellation_details"),
+    )
+
+
+def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
+    if not params["items"] or "price" not in params["items"][0]:
+        raise invalid(
+            "You must pass one of plan, price, or price_data."
+            if params["items"]
+            else "Missing required param: items.",
+            param="items",
+            code="parameter_missing",
+        )
+    price = subscription_changes.usable_price(
+        context, params["items"][0]["price"], "items[0][price]", params.get("currency")
+    )
+    subscription = subscription_shape.new_subscription(
+        context, customer["id"], price["currency"]
+    )
+    if params.get("billing_mode", {}).get("type") == "classic":
+        subscription["billing_mode"].update(type="classic", flexible=None)
+    _assign(context, subscription, params)
+    return subscription
+
+
+def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
+    copy_given(
+        draft,
+        params,
+        "collection_method",
+        "days_until_due",
+        "default_payment_method",
+        "description",
+    )
+    if draft["collection_method"] == "charge_automatically":
+        draft["days_until_due"] = None
+    if "metadata" in params:
+        draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
+    draft["payment_settings"].update(params.get("payment_settings", {}))
+    draft["cancellation_details"].update(params.get("cancellation_details", {}))
+    if "cancel_at_period_end" in params:
+        _schedule_end(context, draft, params["cancel_at_period_end"])
+
+
+def _schedule_end(context: Context, draft: dict[str, Any], at_end: bool) -> None:
+    if at_end == draft["cancel_at_period_end"]:
+        return
+    draft["cancel_at_period_end"] = at_end
+    draft["canceled_at"] = context.now if at_end else None
+    reason = "cancellation_requested" if at_end else None
+    draft["cancellation_details"]["reason"] = reason
+    ends = [item["current_period_end"] for item in draft["_items"]]
+    draft["cancel_at"] = max(ends, default=None) if at_end else None
+
+
+def _check_collection(subscription: Record, customer: Record) -> None:
+    if subscription["collection_method"] != "send_invoice":
+        return
+    if subscription["days_until_due"] is None:
+        raise invalid(
+            "You must pass a `days_until_due` value when creating a subscription with "
+            "`collection_method` set to `send_invoice`.",
+            param="days_until_due",
+        )
+    require_email(customer, "send_invoice")
+
+
+def _refuse_if_incomplete(
+    context: Context, params: Params, subscription: Record, customer: Record
+) -> None:
+    """Without a card the subscription starts incomplete, unless that is an error."""
+    if (
+        params.get("payment_behavior") != "error_if_incomplete"
+        or subscription["collection_method"] == "send_invoice"
+        or subscription["default_payment_method"]
+        or customer["invoice_settings"]["default_payment_method"]
+    ):
+        return
+    raise invalid(
+        "This customer has no attached payment source or default payment method. "
+        "Please consider adding a default payment method. For more information, visit "
+        "https://stripe.com/docs/billing/subscriptions/payment-methods-setting"
+        "#payment-method-priority.",
+        code="resource_missing",
+    )
+
+
+def _set_currency(context: Context, customer: Record, currency: str) -> None:
+    if customer["currency"] is None:
+        with context.edit("customer", customer["id"], "customer.updated") as draft:
+            draft["currency"] = currency
+    elif customer["currency"] != currency:
+        raise invalid(
+            "You cannot combine currencies on a single customer. This customer has "
+            "had a subscription, coupon, or invoice item with currency "
+            f"{customer['currency']}."
+        )
+
+
+def _bill_now(context: Context, subscription: Record) -> None:
+    invoice = invoice_lifecycle.bill_subscription(
+        context,
+        subscription,
+        [],
+        reason="subscription_update",
+        period=Period(context.now, context.now),
+    )
+    if invoice:
+        event = subscription_cycle.UPDATED
+        with context.edit("subscription", subscription["id"], event) as draft:
+            draft["latest_invoice"] = invoice["id"]
+        invoice_lifecycle.finalize(context, invoice["id"])
+
+
+def _chosen(record: Record, params: Params) -> bool:
+    status = params.get("status")
+    ended = record["status"] in ENDED
+    by_status = {None: not ended, "all": True, "ended": ended}.get(
+        status, record["status"] == status
+    )
+    price = params.get("price")
+    method = params.get("collection_method")
+    return (
+        by_status
+        and (price is None or any(item["price"] == price for item in record["_items"]))
+        and (method is None or record["collection_method"] == method)
+    )

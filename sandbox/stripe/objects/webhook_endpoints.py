@@ -1,0 +1,119 @@
+"""Webhook endpoints (docs: API reference, Webhook Endpoints)."""
+
+from typing import Any
+
+from sandbox.stripe import API_VERSION
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects.fields import copy_given, merge_metadata, new_metadata
+from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.lists import page
+from sandbox.stripe.protocol.params import (
+    Array,
+    Boolean,
+    Choice,
+    Kind,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/webhook_endpoints"
+KIND = "webhook_endpoint"
+resource = Resource(KIND)
+
+FIELDS: dict[str, Kind] = {
+    "description": Text(unset=True),
+    "enabled_events": Array(Text()),
+    "metadata": Metadata(),
+    "url": Text(),
+}
+CREATE = Shape(
+    # Events are rendered in one version only, so no other can be asked for.
+    {**FIELDS, "api_version": Choice((API_VERSION, API_VERSION)), "connect": Boolean()},
+    required=("enabled_events", "url"),
+)
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Register an endpoint; this answer alone carries its `secret`."""
+    _check_url(params["url"])
+    endpoint = add(
+        context,
+        url=params["url"],
+        events=params["enabled_events"],
+        description=params.get("description"),
+        metadata=new_metadata(params),
+    )
+    return {**endpoint, "secret": endpoint["_secret"]}
+
+
+@resource.get(URL, listing())
+def list_(context: Context, params: Params) -> Record:
+    """Return the endpoints, newest first."""
+    return page(context.store, KIND, URL, params)
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an endpoint. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.post(f"{URL}/{{id}}", Shape({**FIELDS, "disabled": Boolean()}))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change an endpoint. Raises a 400 or a 404."""
+    if "url" in params:
+        _check_url(params["url"])
+    with context.edit(KIND, id) as endpoint:
+        copy_given(endpoint, params, "description", "enabled_events", "url")
+        if "metadata" in params:
+            endpoint["metadata"] = merge_metadata(
+                endpoint["metadata"], params["metadata"]
+            )
+        if "disabled" in params:
+            endpoint["status"] = "disabled" if params["disabled"] else "enabled"
+    return context.get(KIND, id)
+
+
+@resource.delete(f"{URL}/{{id}}", Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Remove an endpoint; what it has not acknowledged is dropped. Raises a 404."""
+    context.get(KIND, id)
+    context.store.delete(KIND, id)
+    return {"id": id, "object": KIND, "deleted": True}
+
+
+def add(
+    context: Context,
+    *,
+    url: str,
+    events: list[str],
+    secret: str | None = None,
+    description: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Record:
+    """Store a new endpoint."""
+    endpoint: dict[str, Any] = {
+        "id": context.ids.new("we"),
+        "object": KIND,
+        "api_version": API_VERSION,
+        "application": None,
+        "created": context.now,
+        "description": description,
+        "enabled_events": events,
+        "livemode": False,
+        "metadata": metadata or {},
+        "status": "enabled",
+        "url": url,
+        "_secret": secret or context.ids.new("whsec", 32),
+    }
+    return context.insert(endpoint)
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise invalid("Not a valid URL", param="url", code="url_invalid")

@@ -1,0 +1,71 @@
+"""`expand[]`: ids replaced by their objects (docs: Expanding responses)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.resource import Registry
+from sandbox.stripe.store import Store
+
+DEEPEST = 4
+KINDS = {
+    "cus": "customer",
+    "in": "invoice",
+    "price": "price",
+    "prod": "product",
+    "sub": "subscription",
+}
+
+
+class Expansion:
+    """Expands one response; objects are copied along the path, never changed."""
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        self._store = store
+        self._registry = registry
+
+    def apply(self, shown: dict[str, Any], paths: list[str]) -> dict[str, Any]:
+        """Return the object with every path expanded. Raises a 400."""
+        for path in paths:
+            steps = path.split(".")
+            if len([step for step in steps if step != "data"]) > DEEPEST:
+                raise invalid(
+                    f"You cannot expand more than {DEEPEST} levels of a property. "
+                    f"Property: {path}",
+                    param="expand",
+                )
+            shown = self._descend(shown, steps, path)
+        return shown
+
+    def _descend(self, value: Any, steps: list[str], path: str) -> Any:
+        if isinstance(value, list):
+            return [self._descend(item, steps, path) for item in value]
+        if not steps or value is None:
+            return value
+        if not isinstance(value, dict):
+            raise _not_expandable(path)
+        step, rest = steps[0], steps[1:]
+        child = self._child(value, step, path)
+        return {**value, step: self._descend(child, rest, path)}
+
+    def _child(self, parent: Mapping[str, Any], step: str, path: str) -> Any:
+        resource = self._registry.by_name.get(parent.get("object", ""))
+        if step not in parent and resource and step in resource.includable:
+            record = self._store.get(resource.name, parent["id"])
+            return resource.includable[step](self._store, record or parent)
+        if step not in parent:
+            raise _not_expandable(path)
+        child = parent[step]
+        return self._resolve(child) if isinstance(child, str) else child
+
+    def _resolve(self, id: str) -> Any:
+        kind = KINDS.get(id.partition("_")[0])
+        record = self._store.get(kind, id) if kind else None
+        return self._registry.render(self._store, record) if record else id
+
+
+def _not_expandable(path: str) -> Exception:
+    return invalid(
+        f"This property cannot be expanded ({path}).",
+        param="expand",
+    )

@@ -1,0 +1,65 @@
+"""Lists and cursor pagination (docs: API reference, Pagination)."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from sandbox.stripe.protocol.errors import missing
+from sandbox.stripe.store import Record, Store
+
+DEFAULT_LIMIT = 10
+Test = Callable[[Record], bool]
+
+
+def page(
+    store: Store,
+    kind: str,
+    url: str,
+    params: Mapping[str, Any],
+    *,
+    index: tuple[str, str] | None = None,
+    where: Test | None = None,
+) -> dict[str, Any]:
+    """Return one page of records, newest first. Raises a 400 for an unknown cursor."""
+    for cursor in ("starting_after", "ending_before"):
+        if cursor in params and store.get(kind, params[cursor]) is None:
+            raise missing(kind, params[cursor], param=cursor, status=400)
+    backwards = "ending_before" in params
+    records: Iterable[Record] = store.scan(
+        kind,
+        index=index,
+        before=params.get("starting_after"),
+        after=params.get("ending_before"),
+        created=params.get("created"),
+        newest_first=not backwards,
+    )
+    if where is not None:
+        records = filter(where, records)
+    limit = params.get("limit", DEFAULT_LIMIT)
+    found = list(islice(records, limit + 1))
+    data = found[:limit]
+    if backwards:
+        data.reverse()
+    return list_object(data, url, has_more=len(found) > limit)
+
+
+def slice_page(
+    items: list[Record], url: str, params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return one page of a list that is part of another object."""
+    ids = [item["id"] for item in items]
+    limit = params.get("limit", DEFAULT_LIMIT)
+    for cursor in ("starting_after", "ending_before"):
+        if cursor in params and params[cursor] not in ids:
+            raise missing("item", params[cursor], param=cursor, status=400)
+    if "ending_before" in params:
+        before = items[: ids.index(params["ending_before"])]
+        return list_object(before[-limit:], url, has_more=len(before) > limit)
+    start = ids.index(params["starting_after"]) + 1 if "starting_after" in params else 0
+    rest = items[start:]
+    return list_object(rest[:limit], url, has_more=len(rest) > limit)
+
+
+def list_object(data: list[Any], url: str, *, has_more: bool = False) -> dict[str, Any]:
+    """Return a list in Stripe's shape."""
+    return {"object": "list", "data": data, "has_more": has_more, "url": url}

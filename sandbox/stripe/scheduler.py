@@ -1,0 +1,53 @@
+"""What is due by itself: finalizations, renewals, expiries, in order of time."""
+
+import heapq
+
+from sandbox.stripe.resource import Registry, Timer
+from sandbox.stripe.store import Record
+
+
+class Scheduler:
+    """A heap of due times, derived from the records, so nothing is lost on restart.
+
+    Entries go stale when a record changes; each is checked when it comes up.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._timers: dict[str, Timer] = {
+            name: resource.timer
+            for name, resource in registry.by_name.items()
+            if resource.timer is not None
+        }
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every entry."""
+        self._heap: list[tuple[int, int, str, str]] = []
+        self._at: dict[tuple[str, str], int] = {}
+        self._count = 0
+
+    def watch(self, kind: str, record: Record) -> None:
+        """Enter what is due on a record that was just written."""
+        timer = self._timers.get(kind)
+        if timer is None or record.get("deleted"):
+            return
+        at = timer.due_at(record)
+        key = (kind, record["id"])
+        if at is None:
+            self._at.pop(key, None)
+        elif self._at.get(key) != at:
+            self._at[key] = at
+            self._count += 1
+            heapq.heappush(self._heap, (at, self._count, *key))
+
+    def next_at(self) -> int | None:
+        """Return the earliest due time, or None."""
+        while self._heap and self._at.get(self._heap[0][2:]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop(self) -> tuple[str, str, Timer]:
+        """Remove and return the earliest entry: kind, id, timer."""
+        _, _, kind, id = heapq.heappop(self._heap)
+        del self._at[kind, id]
+        return kind, id, self._timers[kind]

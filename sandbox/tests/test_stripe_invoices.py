@@ -1,0 +1,278 @@
+"""Invoices: finalization, payment, balance, what may be changed when."""
+
+import pytest
+import stripe
+
+from sandbox.tests import stripe_story as story
+from sandbox.tests.stripe_story import DAY, HOUR
+
+
+def test_a_draft_finalizes_itself_after_an_hour(api, stripe_sandbox):
+    subscribed = story.subscription(api)
+
+    stripe_sandbox.advance(HOUR - 10)
+    before = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    stripe_sandbox.advance(20)
+    after = api.v1.invoices.retrieve(subscribed.latest_invoice)
+
+    assert before.status == "draft"
+    assert before.number is None
+    assert (after.status, after.amount_remaining) == ("open", 1_000)
+    assert after.status_transitions.finalized_at == after.created + HOUR
+    assert after.due_date == after.status_transitions.finalized_at + 7 * DAY
+    assert after.number.endswith("-0001")
+    assert after.hosted_invoice_url.startswith("https://invoice.stripe.com/")
+    assert after.automatically_finalizes_at is None
+
+
+def test_a_draft_without_auto_advance_stays(api, stripe_sandbox):
+    subscribed = story.subscription(api)
+    api.v1.invoices.update(subscribed.latest_invoice, {"auto_advance": False})
+
+    stripe_sandbox.advance(2 * DAY)
+
+    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    assert invoice.status == "draft"
+    assert invoice.automatically_finalizes_at is None
+
+
+def test_finalizing_can_turn_automatic_collection_off(api):
+    subscribed = story.subscription(api)
+
+    invoice = api.v1.invoices.finalize_invoice(
+        subscribed.latest_invoice, {"auto_advance": False}
+    )
+
+    assert (invoice.status, invoice.auto_advance) == ("open", False)
+
+
+def test_an_invoice_is_finalized_once(api):
+    invoice = story.first_invoice(api, story.subscription(api))
+
+    with pytest.raises(stripe.InvalidRequestError, match="already finalized"):
+        api.v1.invoices.finalize_invoice(invoice.id)
+
+
+def test_paying_out_of_band(api):
+    invoice = story.first_invoice(api, story.subscription(api))
+
+    paid = api.v1.invoices.pay(
+        invoice.id, {"paid_out_of_band": True, "expand": ["amount_paid_off_stripe"]}
+    )
+
+    assert paid.status == "paid"
+    assert (paid.amount_paid, paid.amount_remaining) == (1_000, 0)
+    assert paid.amount_paid_off_stripe == 1_000
+    assert paid.status_transitions.paid_at
+    types = story.event_types(api)
+    assert "invoice.paid" in types
+    assert "invoice.payment_succeeded" not in types
+
+
+def in_status(api, status):
+    """Return the id of an invoice in the status."""
+    id = story.subscription(api).latest_invoice
+    steps = {
+        "draft": [],
+        "open": ["finalize_invoice"],
+        "paid": ["finalize_invoice", "pay"],
+        "void": ["finalize_invoice", "void_invoice"],
+        "uncollectible": ["finalize_invoice", "mark_uncollectible"],
+    }
+    for step in steps[status]:
+        params = [{"paid_out_of_band": True}] if step == "pay" else []
+        getattr(api.v1.invoices, step)(id, *params)
+    return id
+
+
+ALLOWED = {
+    "finalize_invoice": {"draft"},
+    "pay": {"open", "uncollectible"},
+    "void_invoice": {"open", "uncollectible"},
+    "mark_uncollectible": {"open"},
+}
+
+
+@pytest.mark.parametrize("status", ["draft", "open", "paid", "uncollectible", "void"])
+@pytest.mark.parametrize("action", list(ALLOWED))
+def test_what_can_happen_to_an_invoice_depends_on_its_status(api, status, action):
+    id = in_status(api, status)
+    params = [{"paid_out_of_band": True}] if action == "pay" else []
+    act = getattr(api.v1.invoices, action)
+
+    if status in ALLOWED[action]:
+        assert act(id, *params).status != status
+        return
+
+    with pytest.raises(stripe.InvalidRequestError):
+        act(id, *params)
+    assert api.v1.invoices.retrieve(id).status == status
+
+
+def test_a_paid_invoice_says_so(api):
+    id = in_status(api, "paid")
+
+    with pytest.raises(stripe.InvalidRequestError, match="already paid"):
+        api.v1.invoices.pay(id, {"paid_out_of_band": True})
+
+
+def test_paying_needs_a_payment_method(api):
+    id = in_status(api, "open")
+
+    with pytest.raises(stripe.InvalidRequestError, match="default_payment_method"):
+        api.v1.invoices.pay(id)
+    assert api.v1.invoices.pay(id, {"payment_method": "pm_card"}).status == "paid"
+
+
+def test_metadata_stays_editable_and_amounts_do_not(api):
+    id = in_status(api, "open")
+
+    changed = api.v1.invoices.update(id, {"metadata": {"hash": "00"}})
+
+    assert changed.metadata["hash"] == "00"
+    for params in (
+        {"collection_method": "charge_automatically"},
+        {"days_until_due": 3},
+        {"description": "x"},
+    ):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            api.v1.invoices.update(id, params)
+        assert caught.value.code == "invoice_not_editable"
+
+
+def credit(api, customer, amount):
+    api.v1.customers.balance_transactions.create(
+        customer, {"amount": amount, "currency": "usd"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("balance", "due", "left", "status"),
+    [
+        (-300, 700, 0, "open"),
+        (-1_000, 0, 0, "paid"),
+        (-1_500, 0, -500, "paid"),
+        (250, 1_250, 0, "open"),
+    ],
+)
+def test_the_balance_is_applied_at_finalization(api, balance, due, left, status):
+    subscribed = story.subscription(api)
+    credit(api, subscribed.customer, balance)
+
+    invoice = story.first_invoice(api, subscribed)
+
+    assert (invoice.total, invoice.amount_due) == (1_000, due)
+    assert (invoice.starting_balance, invoice.ending_balance) == (balance, left)
+    assert invoice.status == status
+    assert api.v1.customers.retrieve(subscribed.customer).balance == left
+    applied = api.v1.customers.balance_transactions.list(subscribed.customer).data[0]
+    assert (applied.type, applied.amount) == ("applied_to_invoice", left - balance)
+    assert applied.invoice == invoice.id
+
+
+def test_a_draft_shows_the_balance_of_now(api):
+    subscribed = story.subscription(api)
+
+    credit(api, subscribed.customer, -300)
+
+    draft = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    assert (draft.status, draft.amount_due) == ("draft", 700)
+    assert (draft.starting_balance, draft.ending_balance) == (-300, None)
+
+
+def test_credit_after_finalization_changes_nothing(api):
+    subscribed = story.subscription(api)
+    invoice = story.first_invoice(api, subscribed)
+
+    credit(api, subscribed.customer, -300)
+
+    assert api.v1.invoices.retrieve(invoice.id).amount_due == 1_000
+
+
+def test_voiding_gives_applied_credit_back(api):
+    subscribed = story.subscription(api)
+    credit(api, subscribed.customer, -300)
+    invoice = story.first_invoice(api, subscribed)
+
+    api.v1.invoices.void_invoice(invoice.id)
+
+    assert api.v1.customers.retrieve(subscribed.customer).balance == -300
+    last = api.v1.customers.balance_transactions.list(subscribed.customer).data[0]
+    assert last.type == "unapplied_from_invoice"
+
+
+def test_lists_are_filtered(api):
+    first, second = story.subscription(api), story.subscription(api)
+    opened = story.first_invoice(api, second)
+
+    def listed(**params):
+        return [one.id for one in api.v1.invoices.list(params).data]
+
+    assert listed() == [opened.id, first.latest_invoice]
+    assert listed(customer=first.customer) == [first.latest_invoice]
+    assert listed(subscription=second.id) == [opened.id]
+    assert listed(status="open") == [opened.id]
+    assert listed(status="draft", subscription=second.id) == []
+    assert listed(collection_method="send_invoice", status="draft") == [
+        first.latest_invoice
+    ]
+
+
+def test_an_invoice_carries_ten_lines_and_lists_the_rest(api):
+    subscribed = story.subscription(api, *(story.price(api) for _ in range(12)))
+
+    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    everything = api.v1.invoices.line_items.list(invoice.id, {"limit": 5})
+
+    assert (len(invoice.lines.data), invoice.lines.has_more) == (10, True)
+    assert len(list(everything.auto_paging_iter())) == 12
+    assert invoice.total == 12_000
+
+
+def test_a_one_off_invoice_has_no_parent_and_does_not_advance(api, stripe_sandbox):
+    payer = story.customer(api)
+    api.v1.invoice_items.create(
+        {"customer": payer.id, "amount": 900, "currency": "usd", "description": "Help"}
+    )
+
+    invoice = api.v1.invoices.create(
+        {"customer": payer.id, "pending_invoice_items_behavior": "include"}
+    )
+    stripe_sandbox.advance(2 * HOUR)
+
+    after = api.v1.invoices.retrieve(invoice.id)
+    assert (after.status, after.total, after.parent) == ("draft", 900, None)
+    assert after.lines.data[0].description == "Help"
+
+
+def test_only_a_one_off_draft_is_deleted(api):
+    one_off = api.v1.invoices.create({"customer": story.customer(api).id})
+
+    assert api.v1.invoices.delete(one_off.id).deleted
+    for id in (in_status(api, "draft"), in_status(api, "open")):
+        with pytest.raises(stripe.InvalidRequestError, match="can"):
+            api.v1.invoices.delete(id)
+
+
+def test_a_failed_charge_makes_the_subscription_past_due(api, stripe_sandbox):
+    payer = story.customer(api)
+    subscribed = api.v1.subscriptions.create(
+        {
+            "customer": payer.id,
+            "items": [{"price": story.price(api).id}],
+            "default_payment_method": "pm_card",
+        }
+    )
+    with stripe_sandbox.app.lock:
+        record = dict(stripe_sandbox.app.store.get("subscription", subscribed.id))
+        record["default_payment_method"] = None
+        stripe_sandbox.app.store.put("subscription", record)
+        stripe_sandbox.app.store.commit()
+
+    stripe_sandbox.advance(40 * DAY)
+
+    after = api.v1.subscriptions.retrieve(subscribed.id)
+    assert after.status == "past_due"
+    assert "invoice.payment_failed" in story.event_types(api)
+    api.v1.invoices.pay(after.latest_invoice, {"paid_out_of_band": True})
+    assert api.v1.subscriptions.retrieve(subscribed.id).status == "active"

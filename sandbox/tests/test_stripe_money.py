@@ -1,0 +1,92 @@
+"""Money arithmetic and billing periods."""
+
+from datetime import UTC, datetime
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.stripe import cycle, money
+
+AMOUNTS = st.integers(-(10**9), 10**9)
+SECONDS = st.integers(1, 40 * cycle.DAY)
+
+
+@given(AMOUNTS, st.integers(1, 10**9))
+def test_division_is_within_half_a_unit_and_symmetric(numerator, denominator):
+    quotient = money.divide(numerator, denominator)
+
+    assert abs(Fraction(numerator, denominator) - quotient) <= Fraction(1, 2)
+    assert money.divide(-numerator, denominator) == -quotient
+
+
+@pytest.mark.parametrize(
+    ("numerator", "expected"), [(1, 1), (-1, -1), (3, 2), (-3, -2), (0, 0), (2, 1)]
+)
+def test_halves_are_rounded_away_from_zero(numerator, expected):
+    assert money.divide(numerator, 2) == expected
+
+
+@given(AMOUNTS, SECONDS, st.integers(-100, 50 * cycle.DAY))
+def test_a_share_lies_between_nothing_and_all(amount, length, at):
+    share = money.prorate(amount, start=0, end=length, at=at)
+
+    assert 0 <= abs(share) <= abs(amount)
+    assert money.prorate(amount, start=0, end=length, at=0) == amount
+    assert money.prorate(amount, start=0, end=length, at=length) == 0
+    assert money.prorate(-amount, start=0, end=length, at=at) == -share
+
+
+@given(st.integers(0, 10**6), SECONDS, st.lists(st.integers(0, 40 * cycle.DAY)))
+def test_changes_of_quantity_add_up_to_price_times_time(unit, length, moments):
+    """The first debit and a credit and a debit per change, each off by half a cent."""
+    exact, lines, quantity, last = Fraction(0), [unit], 1, 0
+
+    for number, at in enumerate(sorted(min(moment, length) for moment in moments)):
+        exact += Fraction(unit * quantity * (at - last), length)
+        lines.append(-money.prorate(unit * quantity, start=0, end=length, at=at))
+        quantity, last = number % 4, at
+        lines.append(money.prorate(unit * quantity, start=0, end=length, at=at))
+    exact += Fraction(unit * quantity * (length - last), length)
+
+    assert abs(sum(lines) - exact) <= Fraction(len(lines), 2)
+
+
+@given(AMOUNTS, AMOUNTS)
+def test_settling_neither_makes_nor_loses_money(total, balance):
+    settled = money.settle(total=total, balance=balance)
+
+    assert settled.amount_due - -settled.ending_balance == total + balance
+    assert settled.amount_due >= 0
+    assert settled.ending_balance <= 0
+
+
+def moment(year: int, month: int, day: int, hour: int) -> int:
+    return int(datetime(year, month, day, hour, tzinfo=UTC).timestamp())
+
+
+def test_the_last_day_of_a_month_comes_back_after_a_short_one():
+    anchor = moment(2027, 1, 31, 12)
+
+    ends = [cycle.add(anchor, "month", count) for count in (1, 2, 3)]
+
+    assert ends == [
+        moment(2027, 2, 28, 12),
+        moment(2027, 3, 31, 12),
+        moment(2027, 4, 30, 12),
+    ]
+
+
+@given(
+    st.integers(1_700_000_000, 1_900_000_000),
+    st.sampled_from(["day", "week", "month", "year"]),
+    st.integers(1, 6),
+    st.integers(0, 4 * 366 * cycle.DAY),
+)
+def test_periods_follow_each_other_without_a_gap(anchor, interval, count, later):
+    period = cycle.period_at(anchor, interval, count, anchor + later)
+    following = cycle.period_at(anchor, interval, count, period.end)
+
+    assert period.start <= anchor + later < period.end
+    assert following.start == period.end

@@ -1,0 +1,94 @@
+"""State on disk survives a restart and the death of the process."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import stripe
+
+from sandbox.stripe.testing import running_sandbox
+from sandbox.tests import stripe_story as story
+
+
+def talk(sandbox, work):
+    transport = stripe.RequestsClient(timeout=20)
+    try:
+        return work(sandbox.client(http_client=transport))
+    finally:
+        transport.close()
+
+
+def test_objects_clock_and_answers_survive(tmp_path):
+    state = tmp_path / "var" / "stripe.sqlite"
+    key = {"idempotency_key": "k"}
+    with running_sandbox(state=state) as sandbox:
+        sandbox.advance(1_000_000)
+        made = talk(sandbox, lambda api: api.v1.customers.create({"name": "A"}, key))
+        subscribed = talk(sandbox, story.subscription)
+        now = sandbox.now()
+
+    with running_sandbox(state=state) as sandbox:
+        again = talk(sandbox, lambda api: api.v1.customers.create({"name": "A"}, key))
+        kept = talk(sandbox, lambda api: api.v1.subscriptions.list().data)
+        later = sandbox.now()
+
+    assert again.id == made.id
+    assert [one.to_dict() for one in kept] == [subscribed.to_dict()]
+    assert 0 <= later - now < 60
+
+
+def test_what_is_due_stays_due(tmp_path):
+    state = tmp_path / "stripe.sqlite"
+    with running_sandbox(state=state) as sandbox:
+        subscribed = talk(sandbox, story.subscription)
+
+    with running_sandbox(state=state) as sandbox:
+        sandbox.advance(2 * story.HOUR)
+        invoice = talk(
+            sandbox, lambda api: api.v1.invoices.retrieve(subscribed.latest_invoice)
+        )
+
+    assert invoice.status == "open"
+
+
+def test_undelivered_events_are_delivered_after_a_restart(tmp_path):
+    state, url = tmp_path / "stripe.sqlite", "http://127.0.0.1:1/"
+    with running_sandbox(
+        state=state,
+        webhook_url=url,
+        post=lambda url, body, headers: 500,
+        retry_delays=(60.0,),
+    ) as sandbox:
+        talk(sandbox, story.customer)
+    got = []
+
+    def accept(url, body, headers):
+        got.append(json.loads(body)["type"])
+        return 200
+
+    with running_sandbox(state=state, webhook_url=url, post=accept) as sandbox:
+        sandbox.app.deliveries.deliver_due()
+        story_of_events = talk(sandbox, lambda api: api.v1.events.list().data)
+
+    assert got == ["customer.created"]
+    assert [event.pending_webhooks for event in story_of_events] == [0]
+
+
+def test_a_killed_process_loses_nothing_it_answered(tmp_path):
+    state = tmp_path / "stripe.sqlite"
+    command = [sys.executable, "-m", "sandbox.stripe", "--port", "0", "--state", state]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        url = story.first_line(process).split()[-1]
+        transport = stripe.RequestsClient(timeout=20)
+        api = stripe.StripeClient(
+            "sk_test_x", base_addresses={"api": url}, http_client=transport
+        )
+        made = [story.customer(api).id for _ in range(20)]
+        transport.close()
+        process.send_signal(signal.SIGKILL)
+
+    with running_sandbox(state=state) as sandbox:
+        kept = talk(sandbox, lambda api: api.v1.customers.list({"limit": 100}).data)
+
+    assert [one.id for one in reversed(kept)] == made
