@@ -42,7 +42,8 @@ def enqueue_sync(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    if raw or "enqueued_at" not in (update_fields or ()):
+    just_set = update_fields is None or "enqueued_at" in update_fields
+    if raw or instance.enqueued_at is None or not just_set:
         return
     sync_subscription.apply_async_on_commit(
         (instance.pk,), countdown=settings.BILLING_SYNC_DELAY

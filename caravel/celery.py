@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging
+from django_structlog.celery.steps import DjangoStructLogInitStep
 
 from caravel import development
 
@@ -13,6 +14,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 app = Celery("caravel", task_cls="caravel.task:CaravelTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+# Each task's lines carry its id and the id of the request that enqueued it.
+app.steps["worker"].add(DjangoStructLogInitStep)
 
 
 @setup_logging.connect

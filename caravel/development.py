@@ -57,6 +57,7 @@ def _generated() -> dict[str, str]:
         "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
         "STRIPE_SECRET_KEY": f"sk_test_sandbox{secrets.token_hex(12)}",
         "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",
+        "ADMIN_PASSWORD": secrets.token_urlsafe(9),
     }
 
 

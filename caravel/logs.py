@@ -98,6 +98,9 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
         "loggers": {
             # Every Stripe request at INFO, with its parameters, is too much.
             "stripe": {"level": "WARNING"},
+            # The lines of django-structlog say the same with more context.
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
             "django.server": {"handlers": [], "propagate": True},
         },
     }

@@ -1,5 +1,6 @@
 """Settings, all from the environment. `.env.example` documents every variable."""
 
+import logging
 import os
 import re
 import sys
@@ -262,5 +263,9 @@ logs.configure(
     ],
 )
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
+# That a task began says less than that it ended.
+DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_CELERY_TASK_SUCCESS_LOG_LEVEL = logging.INFO
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 structlog.contextvars.clear_contextvars()

@@ -3,6 +3,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
+from django.db import models
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
@@ -31,6 +32,7 @@ class RelayAdmin(ServiceAdmin):
     search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
     list_select_related = ("tenant", "plan")
     autocomplete_fields = ("tenant",)
+    formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     readonly_fields = ("id", "status", "synced", "sync_error", "created_at")
     actions = ("activate", "deactivate", "mark_delinquent", "reactivate")
     fields = (

@@ -12,7 +12,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from caravel.admin import ReadOnlyAdmin
 from caravel.nostr import parse_pubkey
-from tenants.models import Activity, Tenant
+from tenants.models import Activity, Tenant, validate_pubkey
 from tenants.services.tenants import get_or_create_tenant, update_tenant
 
 admin.site.unregister(User)
@@ -33,8 +33,10 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 class TenantForm(ModelForm[Tenant]):
     def clean_pubkey(self) -> str:
-        """Take an npub as well; the field's validator has checked either."""
-        return parse_pubkey(self.cleaned_data["pubkey"])
+        """Take an npub as well as hex."""
+        pubkey: str = self.cleaned_data["pubkey"]
+        validate_pubkey(pubkey)
+        return parse_pubkey(pubkey)
 
 
 @admin.register(Tenant)

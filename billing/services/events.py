@@ -74,8 +74,8 @@ def _process(event: StripeEvent) -> None:
     tenant = Tenant.objects.by_customer(customer).first() if customer else None
     if tenant is None:
         return _process_unrouted(event, customer)
-    structlog.contextvars.bind_contextvars(tenant=tenant.pk)
-    return _finish(event, tenant, handler(Stripe(), event, tenant))
+    with structlog.contextvars.bound_contextvars(tenant=tenant.pk):
+        return _finish(event, tenant, handler(Stripe(), event, tenant))
 
 
 def _process_unrouted(event: StripeEvent, customer: str) -> None:

@@ -65,17 +65,11 @@ class Lease:
             now = timezone.now()
             sync.synced_version, sync.synced_at = self._version, now
             sync.lease_token = sync.lease_until = None
-            sync.stale_since = now if sync.is_stale else None
-            changed = ["synced_version", "synced_at", "stale_since"]
+            # Messages that found the lease taken did nothing: this save sends another.
+            sync.stale_since = sync.enqueued_at = now if sync.is_stale else None
             for column, value in NO_FAILURE.items():
                 setattr(sync, column, value)
-            if sync.is_stale:
-                # The change found the lease taken; its sync is enqueued by this save.
-                sync.enqueued_at = now
-                changed.append("enqueued_at")
-            sync.save(
-                update_fields=[*changed, *NO_FAILURE, "lease_token", "lease_until"]
-            )
+            sync.save()
         return not sync.is_stale
 
     def fail(self, error: Exception) -> None:

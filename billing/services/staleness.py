@@ -12,7 +12,7 @@ from tenants.models import Tenant
 def mark_stale(*, tenant_id: str) -> None:
     """Record, in the caller's transaction, that a tenant needs a sync.
 
-    Saving `enqueued_at` is what makes a receiver enqueue one: a message on its way
+    Saving `enqueued_at` makes a receiver enqueue it; a message that is on its way
     takes later changes along.
     """
     with transaction.atomic():

@@ -197,6 +197,22 @@ def test_a_change_under_way_leaves_the_tenant_stale_and_enqueued(enqueued, on_co
     assert enqueued == [tenant.pk, tenant.pk]
 
 
+def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
+    enqueued, on_commit
+):
+    """Its task did nothing, so nothing is on its way any more."""
+    tenant = RelayFactory().tenant
+    lease = Lease.acquire(tenant.pk)
+    SubscriptionSync.objects.update(enqueued_at=timezone.now())
+    assert Lease.acquire(tenant.pk) is None
+    assert lease.finish()
+
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+
+    assert enqueued == [tenant.pk]
+
+
 def test_a_failure_is_recorded_and_waits_longer_each_time():
     tenant = RelayFactory().tenant
     waits = []

@@ -490,7 +490,7 @@ def test_a_bug_is_recorded_and_raised(sandbox, tenant, monkeypatch):
 
 
 def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, prices):
-    """Stripe fails every try before it executes: ten minutes later a new key is used."""
+    """No try reached Stripe: ten minutes later another key is used."""
     add_relay(tenant)
     start = timezone.now()
     sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=None)

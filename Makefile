@@ -1,0 +1,71 @@
+# Everything a newcomer needs: `make run` and `make test`. Each sets itself up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export DEBUG ?= true
+export CARAVEL_QUIET ?= true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test check lint types imports deploy-check shell manage lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## virtual environment with everything in it
+
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Caravel needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "Python cannot make virtual environments here; on Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $(READY)
+
+run: $(READY) ## the whole system on this machine, until Ctrl-C
+	@$(BIN)/python -m sandbox.run
+
+demo: $(READY) ## the same once, headless, as a story with a table at its end
+	@$(BIN)/python -m sandbox.demo
+
+test: $(READY) ## all tests, on servers of their own
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+lint: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(READY)
+	@$(BIN)/mypy .
+
+imports: $(READY)
+	@$(BIN)/lint-imports
+
+deploy-check: $(READY)
+	@env DEBUG=false CARAVEL_VAR=$(VENV)/var SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') \
+	  ALLOWED_HOSTS=caravel.example APP_URL=https://caravel.example \
+	  DATABASE_URL=postgres://caravel@db.example/caravel REDIS_URL=redis://redis.example/0 \
+	  ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
+	  STRIPE_SECRET_KEY=sk_test_example STRIPE_WEBHOOK_SECRET=whsec_example \
+	  BILLING_EMAIL_DOMAIN=mail.example RELAY_DOMAIN=relays.example \
+	  $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+shell: $(READY) ## Django's shell on the running system, or on the embedded servers
+	@$(BIN)/python manage.py shell
+
+manage: $(READY) ## any command of manage.py: make manage ARGS="reconcile"
+	@$(BIN)/python manage.py $(ARGS)
+
+lock: $(READY) ## compile the requirements anew
+	$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
+	$(BIN)/pip-compile $(LOCK) --output-file requirements-dev.txt requirements-dev.in
+
+LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
+
+clean: ## remove the environment and all embedded data
+	rm -rf $(VENV) var

@@ -1,0 +1,118 @@
+from io import StringIO
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from billing.models import SubscriptionSync
+from billing.tasks import sweep_stale_tenants
+from caravel.nostr import npub
+from relays.models import Plan
+from relays.tests.factories import RelayFactory
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def call(name, *args):
+    out = StringIO()
+    call_command(name, *args, stdout=out)
+    return out.getvalue()
+
+
+def test_stripe_setup_creates_the_prices_once(sandbox):
+    first, second = call("stripe_setup"), call("stripe_setup")
+
+    assert first.count("created") == 2
+    assert second.count("found") == 2
+    prices = sandbox.client().v1.prices.list({}).data
+    assert sorted(
+        (p.unit_amount, p.currency, p.recurring.interval) for p in prices
+    ) == [
+        (500, "usd", "month"),
+        (2500, "usd", "month"),
+    ]
+    assert {p.id for p in prices} == {
+        plan.stripe_price_id for plan in Plan.objects.paid()
+    }
+
+
+def test_stripe_setup_gives_a_changed_amount_a_price_of_its_own(sandbox):
+    call("stripe_setup")
+    before = Plan.objects.get(pk="basic").stripe_price_id
+    Plan.objects.filter(pk="basic").update(amount_cents=700)
+
+    call("stripe_setup")
+
+    after = Plan.objects.get(pk="basic").stripe_price_id
+    assert after != before
+    assert sandbox.client().v1.prices.retrieve(after).unit_amount == 700
+
+
+def test_stripe_setup_creates_the_webhook_endpoint_once(sandbox):
+    url = "https://caravel.example/stripe/webhook"
+
+    first = call("stripe_setup", "--webhook-url", url)
+    second = call("stripe_setup", "--webhook-url", url)
+
+    assert "STRIPE_WEBHOOK_SECRET=whsec_" in first
+    assert "whsec_" not in second
+    (endpoint,) = sandbox.client().v1.webhook_endpoints.list({}).data
+    assert set(endpoint.enabled_events) >= {
+        "customer.subscription.deleted",
+        "customer.subscription.updated",
+    }
+    assert endpoint.api_version == "2026-10-28.endive"
+
+
+def test_stripe_setup_says_what_stripe_refused(sandbox):
+    sandbox.fault(
+        "status",
+        path="/v1/prices",
+        status=401,
+        error={"message": "Invalid API Key", "type": "invalid_request_error"},
+    )
+
+    with pytest.raises(CommandError, match="Invalid API Key"):
+        call("stripe_setup")
+
+
+def test_sync_tenant_syncs_here_and_now(prices):
+    relay = RelayFactory()
+
+    assert call("sync_tenant", npub(relay.tenant_id)) == "in step\n"
+
+    relay.tenant.refresh_from_db()
+    assert relay.tenant.stripe_subscription_id
+
+
+def test_sync_tenant_says_what_failed(sandbox):
+    relay = RelayFactory()
+
+    with pytest.raises(CommandError, match="plan-price-missing"):
+        call("sync_tenant", relay.tenant_id)
+
+
+@pytest.mark.parametrize(
+    ("pubkey", "said"),
+    [("nonsense", "pubkey-invalid"), (TenantFactory.build().pubkey, "no such tenant")],
+)
+def test_sync_tenant_of_nobody(pubkey, said):
+    with pytest.raises(CommandError, match=said):
+        call("sync_tenant", pubkey)
+
+
+def test_reconcile_makes_everybody_due_and_sends_the_sweep(
+    monkeypatch, django_capture_on_commit_callbacks
+):
+    RelayFactory()
+    SubscriptionSync.objects.update(synced_version=1)
+    sent = []
+    monkeypatch.setattr(
+        sweep_stale_tenants, "apply_async", lambda *args, **options: sent.append(1)
+    )
+
+    with django_capture_on_commit_callbacks(execute=True):
+        assert call("reconcile") == "1 tenants enqueued\n"
+
+    assert SubscriptionSync.objects.stale().count() == 1
+    assert sent == [1]

@@ -1,0 +1,182 @@
+import json
+import threading
+import time
+
+import pytest
+import stripe
+from django.db import connection
+
+from billing.models import StripeEvent
+from billing.tasks import process_stripe_event
+
+pytestmark = pytest.mark.django_db
+
+URL = "/stripe/webhook"
+EVENT = {
+    "id": "evt_1",
+    "object": "event",
+    "type": "customer.subscription.updated",
+    "created": 1_790_000_000,
+    "livemode": False,
+    "data": {"object": {"id": "sub_1", "customer": "cus_1"}},
+}
+
+
+@pytest.fixture
+def enqueued(monkeypatch):
+    sent = []
+    monkeypatch.setattr(
+        process_stripe_event,
+        "apply_async",
+        lambda args=(), kwargs=None, **options: sent.append(args[0]),
+    )
+    return sent
+
+
+@pytest.fixture
+def deliver(client, settings):
+    def post(event=EVENT, *, body=None, secret=None, age=0, **headers):
+        body = json.dumps(event) if body is None else body
+        signature = stripe.WebhookSignature.generate_signature_header(
+            body,
+            secret or settings.STRIPE_WEBHOOK_SECRETS[0],
+            timestamp=int(time.time()) - age,
+        )
+        headers = {"Stripe-Signature": signature, **headers}
+        return client.post(
+            URL,
+            body,
+            content_type="application/json",
+            headers={name: value for name, value in headers.items() if value},
+        )
+
+    return post
+
+
+def test_an_event_is_stored_as_it_came_and_enqueued(
+    deliver, enqueued, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = deliver()
+
+    assert answer.status_code == 200
+    assert answer.json() == {"data": {"id": "evt_1"}, "code": "ok"}
+    event = StripeEvent.objects.get()
+    assert (event.pk, event.status) == ("evt_1", "received")
+    assert json.loads(event.body) == EVENT
+    assert enqueued == ["evt_1"]
+
+
+def test_it_takes_one_insert(deliver, enqueued, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        assert deliver().status_code == 200
+
+
+def test_a_redelivery_stores_nothing_new_and_enqueues_again(
+    deliver, enqueued, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        assert deliver().status_code == 200
+        assert deliver().status_code == 200
+
+    assert StripeEvent.objects.count() == 1
+    assert enqueued == ["evt_1", "evt_1"]
+
+
+def test_either_secret_is_good_while_it_is_rolled(deliver, enqueued, settings):
+    settings.STRIPE_WEBHOOK_SECRETS = ["whsec_new", "whsec_old"]
+
+    assert deliver(secret="whsec_old").status_code == 200
+    assert deliver(secret="whsec_new").status_code == 200
+    assert deliver(secret="whsec_older").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"secret": "whsec_wrong"}, 400, "signature-invalid"),
+        ({"Stripe-Signature": None}, 400, "signature-invalid"),
+        ({"Stripe-Signature": "garbage"}, 400, "signature-invalid"),
+        ({"Stripe-Signature": "t=x,v1=y"}, 400, "signature-invalid"),
+        ({"age": 301}, 400, "signature-invalid"),
+        ({"body": "no json"}, 400, "event-invalid"),
+        ({"body": "[]"}, 400, "event-invalid"),
+        ({"body": "{}"}, 400, "event-invalid"),
+        ({"body": "null"}, 400, "event-invalid"),
+        ({"event": {**EVENT, "id": 1}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "data": {"object": "x"}}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "livemode": True}}, 400, "livemode-mismatch"),
+        ({"body": " " * (1024 * 1024 + 1)}, 413, "body-too-large"),
+    ],
+)
+def test_bad_input_is_refused_with_a_code_and_not_stored(
+    deliver, enqueued, request_, status, code
+):
+    answer = deliver(**request_)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert set(answer.json()) == {"error", "code"}
+    assert not StripeEvent.objects.exists()
+    assert enqueued == []
+
+
+def test_a_body_that_is_not_utf8_is_refused(client):
+    answer = client.post(
+        URL,
+        b"\xff\xfe",
+        content_type="application/json",
+        headers={"Stripe-Signature": "t=1,v1=x"},
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "event-invalid")
+
+
+def test_a_signature_five_minutes_old_is_still_good(deliver, enqueued):
+    assert deliver(age=295).status_code == 200
+
+
+def test_an_event_with_an_escaped_nul_is_stored(deliver, enqueued):
+    body = json.dumps(EVENT).replace("sub_1", "sub\\u0000")
+
+    assert deliver(body=body).status_code == 200
+    assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
+
+
+def test_other_methods_are_refused(client):
+    answer = client.get(URL)
+
+    assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+
+
+def test_the_broker_away_does_not_lose_the_event(
+    deliver, monkeypatch, django_capture_on_commit_callbacks
+):
+    def fail(*args, **options):
+        raise ConnectionError("broker away")
+
+    monkeypatch.setattr(process_stripe_event, "apply_async", fail)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        assert deliver().status_code == 200
+
+    assert StripeEvent.objects.received().count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_ten_deliveries_at_once_are_stored_once(deliver, enqueued):
+    answers = []
+    ready = threading.Barrier(10)
+
+    def post():
+        ready.wait()
+        answers.append(deliver().status_code)
+        connection.close()
+
+    threads = [threading.Thread(target=post) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert answers == [200] * 10
+    assert StripeEvent.objects.count() == 1

@@ -1,0 +1,52 @@
+"""`make run`: the whole system until Ctrl-C."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from caravel import development, embedded
+from sandbox.supervisor import Child, supervise
+from sandbox.system import PYTHON, ROOT, System, prepare, processes, running_servers
+
+
+def main() -> int:
+    """Run everything; return the exit status."""
+    print(
+        "Starting Caravel: servers, migrations, sandbox, web, worker, beat…", flush=True
+    )
+    try:
+        with running_servers(ROOT / "var") as system:
+            return _run(system)
+    except embedded.EmbeddedError as exc:
+        print(exc, file=sys.stderr)
+    except subprocess.CalledProcessError as exc:
+        print("Preparing the system failed; see above.", file=sys.stderr)
+        return exc.returncode
+    return 1
+
+
+def _run(system: System) -> int:
+    password = development.defaults(system.var)["ADMIN_PASSWORD"]
+    prepare(system, admin_password=password)
+    told = _tell_other_processes(system)
+    welcome = Child(
+        "caravel",
+        [PYTHON, "-u", "-m", "sandbox.welcome"],
+        {**system.env, "ADMIN_PASSWORD": password},
+    )
+    try:
+        return supervise([*processes(system), welcome])
+    finally:
+        told.unlink()
+
+
+def _tell_other_processes(system: System) -> Path:
+    """Write down the ports, so that `make shell` meets this run's sandbox."""
+    path = system.var / development.RUN_FILE
+    names = ("APP_URL", "STRIPE_API_BASE")
+    path.write_text("".join(f"{name}={system.env[name]}\n" for name in names))
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The whole system on one machine: embedded servers, sandbox Stripe, our processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from caravel import development, embedded
+from sandbox.stripe.testing import running_sandbox
+from sandbox.supervisor import Child, free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+
+
+@dataclass(frozen=True)
+class System:
+    """Where everything is, and the environment that our processes run in."""
+
+    var: Path
+    env: Mapping[str, str]
+    web_port: int
+    stripe_port: int
+
+    @property
+    def web_url(self) -> str:
+        return f"http://127.0.0.1:{self.web_port}"
+
+    @property
+    def stripe_url(self) -> str:
+        return f"http://127.0.0.1:{self.stripe_port}"
+
+    @property
+    def stripe_state(self) -> Path:
+        return self.var / "sandbox-stripe.sqlite"
+
+
+@contextmanager
+def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
+    """Start PostgreSQL and Valkey under `var` and choose the ports of the rest.
+
+    Servers named by DATABASE_URL and REDIS_URL are used instead. Raises
+    embedded.AlreadyRunning while another process of this checkout runs them.
+    """
+    given = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+    if all(given.values()):
+        yield _system(var, given)
+        return
+    with embedded.servers(var, durable=durable) as servers:
+        started = {
+            "DATABASE_URL": servers.database_url,
+            "REDIS_URL": servers.redis_url,
+        }
+        yield _system(var, started)
+
+
+def _system(var: Path, servers: Mapping[str, str]) -> System:
+    defaults = development.defaults(var)
+    web_port = free_port(int(os.environ.get("PORT") or 8000))
+    stripe_port = free_port(12111)
+    env = {
+        **defaults,
+        **os.environ,
+        **servers,
+        "DEBUG": "true",
+        "CARAVEL_QUIET": "true",
+        "CARAVEL_VAR": str(var),
+        "APP_URL": f"http://127.0.0.1:{web_port}",
+        # The sandbox's, whatever the environment says: no real account is touched.
+        "STRIPE_API_BASE": f"http://127.0.0.1:{stripe_port}",
+        "STRIPE_SECRET_KEY": defaults["STRIPE_SECRET_KEY"],
+        "STRIPE_WEBHOOK_SECRET": defaults["STRIPE_WEBHOOK_SECRET"],
+    }
+    return System(var, env, web_port, stripe_port)
+
+
+def prepare(system: System, *, admin_password: str = "") -> None:
+    """Migrate, and give the plans their prices at the sandbox Stripe.
+
+    With a password there is an `admin` who may do everything. Raises
+    subprocess.CalledProcessError, its output on the screen.
+    """
+    env = {**system.env, "DJANGO_SUPERUSER_PASSWORD": admin_password}
+    with running_sandbox(
+        port=system.stripe_port,
+        state=system.stripe_state,
+        api_key=system.env["STRIPE_SECRET_KEY"],
+    ):
+        subprocess.run(
+            [PYTHON, "manage.py", "prepare_system"], cwd=ROOT, env=env, check=True
+        )
+
+
+def processes(system: System, *, logs: Path | None = None) -> list[Child]:
+    """Return the processes of the system; with `logs` each writes a file there."""
+    commands = {
+        "stripe": _stripe(system),
+        "web": _web(system),
+        "worker": [
+            *_celery("worker", "--without-gossip", "--without-mingle"),
+            *("--queues", "default,stripe,lightning,nostr", "--concurrency", "2"),
+        ],
+        "beat": _celery("beat", "--schedule", str(system.var / "celerybeat-schedule")),
+    }
+    return [
+        Child(name, command, system.env, logs / f"{name}.log" if logs else None)
+        for name, command in commands.items()
+    ]
+
+
+def _stripe(system: System) -> list[str]:
+    return [
+        *(PYTHON, "-m", "sandbox.stripe", "--port", str(system.stripe_port)),
+        *("--state", str(system.stripe_state)),
+        *("--api-key", system.env["STRIPE_SECRET_KEY"]),
+        *("--webhook-url", f"{system.web_url}/stripe/webhook"),
+        *("--webhook-secret", system.env["STRIPE_WEBHOOK_SECRET"]),
+    ]
+
+
+def _web(system: System) -> list[str]:
+    return [
+        *(PYTHON, "-m", "gunicorn", "caravel.wsgi"),
+        *("--bind", f"127.0.0.1:{system.web_port}"),
+        *("--workers", "2", "--worker-class", "gthread", "--threads", "4"),
+        "--no-control-socket",
+    ]
+
+
+def _celery(*arguments: str) -> list[str]:
+    return [PYTHON, "-m", "celery", "--app", "caravel", "--quiet", *arguments]

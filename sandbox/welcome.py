@@ -1,0 +1,46 @@
+"""The first screen of `make run`: shown when the system answers, then it waits."""
+
+import os
+import signal
+import sys
+
+from sandbox.readiness import answers, wait_until
+
+SCREEN = """
+  Caravel is running.
+
+    admin      {web}/admin/   user admin, password {password}
+    health     {web}/readyz
+    Stripe     {stripe}   (the sandbox: no money, no account)
+
+  Try this
+    1. In the admin add a tenant: any npub, for instance
+       npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg
+    2. Add a relay for it on the plan Basic.
+    3. Look at Billing > Subscription syncs: the tenant is in step within seconds, and
+       Billing > Stripe events shows the webhooks that came back.
+    4. Change the plan, or deactivate the relay, and look again.
+
+  In another terminal: make shell, or make manage ARGS="reconcile".
+  Ctrl-C stops everything; the data stays in {var}.
+"""
+
+
+def main() -> None:
+    """Wait for the web process, print the screen and sleep until stopped."""
+    web = os.environ["APP_URL"]
+    wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="the web's answer")
+    print(
+        SCREEN.format(
+            web=web,
+            stripe=os.environ["STRIPE_API_BASE"],
+            password=os.environ["ADMIN_PASSWORD"],
+            var=os.environ["CARAVEL_VAR"],
+        ),
+        flush=True,
+    )
+    signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
