@@ -1,5 +1,6 @@
 """`make run`: the whole system until Ctrl-C."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from caravel import development, embedded
 from sandbox.supervisor import Child, supervise
 from sandbox.system import PYTHON, ROOT, System, prepare, processes, running_servers
 
+VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
+
 
 def main() -> int:
     """Run everything; return the exit status."""
@@ -15,7 +18,7 @@ def main() -> int:
         "Starting Caravel: servers, migrations, sandbox, web, worker, beat…", flush=True
     )
     try:
-        with running_servers(ROOT / "var") as system:
+        with running_servers(VAR) as system:
             return _run(system)
     except embedded.EmbeddedError as exc:
         print(exc, file=sys.stderr)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 from sandbox.readiness import answers, wait_until
 
@@ -43,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -224,7 +224,7 @@ def test_stripe_away_is_recorded_and_retried_by_the_sweep(relay, settings, monke
     assert (event.status, event.failures) == ("received", 1)
     assert event.last_error_code == "stripe-unavailable"
     settings.STRIPE_API_BASE = good
-    sent = []
+    sent: list[str] = []
     monkeypatch.setattr(process_stripe_event, "delay", sent.append)
 
     sweep_stripe_events()
@@ -320,14 +320,13 @@ def test_a_detached_payment_method_is_routed_by_what_it_was(monkeypatch):
     from billing.services import events
 
     tenant = TenantFactory(stripe_customer_id="cus_1")
-    routed = []
     monkeypatch.setitem(
         events.HANDLERS,
         "payment_method.detached",
-        lambda stripe, event, tenant: lambda: routed.append(tenant) or "ok",
+        lambda stripe, event, found: lambda: str(found.pk),
     )
 
-    process(
+    event = process(
         StripeEventFactory(
             type="payment_method.detached",
             object={"id": "pm_1", "object": "payment_method", "customer": None},
@@ -335,4 +334,4 @@ def test_a_detached_payment_method_is_routed_by_what_it_was(monkeypatch):
         )
     )
 
-    assert routed == [tenant]
+    assert (event.tenant, event.outcome) == (tenant, tenant.pk)

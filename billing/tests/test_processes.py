@@ -149,8 +149,10 @@ with ThreadPoolExecutor(5) as pool:
 """
     started = [processes.run(code) for _ in range(4)]
     for process in started:
+        assert process.stdout
         assert process.stdout.readline() == "ready\n"
     for process in started:
+        assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
     outcomes = " ".join(process.communicate(timeout=60)[0] for process in started)

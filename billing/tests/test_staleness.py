@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def enqueued(monkeypatch):
     """The tenants that a sync was enqueued for, in order."""
-    sent = []
+    sent: list[str] = []
     monkeypatch.setattr(
         sync_subscription,
         "apply_async",
@@ -36,6 +36,12 @@ def on_commit(django_capture_on_commit_callbacks):
 
 def sync_of(tenant):
     return SubscriptionSync.objects.get(pk=tenant.pk)
+
+
+def take(tenant):
+    lease = Lease.acquire(tenant.pk)
+    assert lease
+    return lease
 
 
 def test_every_change_that_is_billed_enqueues_one_sync(enqueued, on_commit):
@@ -101,7 +107,7 @@ def test_the_broker_away_costs_only_time(on_commit, monkeypatch, enqueued):
         tenant = RelayFactory().tenant
     assert sync_of(tenant).is_stale
     monkeypatch.undo()
-    sent = []
+    sent: list[str] = []
     monkeypatch.setattr(sync_subscription, "delay", sent.append)
 
     sweep_stale_tenants()
@@ -129,7 +135,7 @@ def test_reconciliation_makes_due_whom_stripe_may_know_and_nobody_else():
 
 def test_reconciliation_ends_the_wait_after_a_failure():
     tenant = RelayFactory().tenant
-    Lease.acquire(tenant.pk).fail(Conflict("no"))
+    take(tenant).fail(Conflict("no"))
     assert SubscriptionSync.objects.stale().claim(now=timezone.now()) == []
 
     mark_all_stale()
@@ -140,9 +146,8 @@ def test_reconciliation_ends_the_wait_after_a_failure():
 def test_only_one_worker_holds_the_lease():
     tenant = RelayFactory().tenant
 
-    first, second = Lease.acquire(tenant.pk), Lease.acquire(tenant.pk)
+    first, second = take(tenant), Lease.acquire(tenant.pk)
 
-    assert first
     assert second is None
     assert first.finish()
     assert Lease.acquire(tenant.pk)
@@ -158,7 +163,7 @@ def test_a_lease_that_was_forgotten_runs_out():
 
 def test_a_lease_that_nobody_took_over_is_renewed():
     tenant = RelayFactory().tenant
-    lease = Lease.acquire(tenant.pk)
+    lease = take(tenant)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=40)):
         lease.ensure()
@@ -168,7 +173,7 @@ def test_a_lease_that_nobody_took_over_is_renewed():
 
 def test_a_lost_lease_stops_the_calls_and_leaves_the_tenant_stale():
     tenant = RelayFactory().tenant
-    lost = Lease.acquire(tenant.pk)
+    lost = take(tenant)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
         Lease.acquire(tenant.pk)
@@ -186,7 +191,7 @@ def test_a_lost_lease_stops_the_calls_and_leaves_the_tenant_stale():
 
 def test_a_change_under_way_leaves_the_tenant_stale_and_enqueued(enqueued, on_commit):
     tenant = RelayFactory().tenant
-    lease = Lease.acquire(tenant.pk)
+    lease = take(tenant)
 
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
@@ -202,7 +207,7 @@ def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
 ):
     """Its task did nothing, so nothing is on its way any more."""
     tenant = RelayFactory().tenant
-    lease = Lease.acquire(tenant.pk)
+    lease = take(tenant)
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
     assert Lease.acquire(tenant.pk) is None
     assert lease.finish()
@@ -218,7 +223,7 @@ def test_a_failure_is_recorded_and_waits_longer_each_time():
     waits = []
     for _ in range(3):
         now = timezone.now()
-        Lease.acquire(tenant.pk).fail(Conflict("Stripe said no", code="some-code"))
+        take(tenant).fail(Conflict("Stripe said no", code="some-code"))
         waits.append((sync_of(tenant).next_attempt_at - now).total_seconds())
 
     row = sync_of(tenant)
@@ -231,9 +236,9 @@ def test_a_failure_is_recorded_and_waits_longer_each_time():
 
 def test_success_clears_the_failure():
     tenant = RelayFactory().tenant
-    Lease.acquire(tenant.pk).fail(Conflict("no"))
+    take(tenant).fail(Conflict("no"))
 
-    Lease.acquire(tenant.pk).finish()
+    take(tenant).finish()
 
     row = sync_of(tenant)
     assert (row.failures, row.last_error, row.last_error_code) == (0, "", "")

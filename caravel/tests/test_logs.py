@@ -60,7 +60,11 @@ def test_our_own_keys_are_masked_in_every_logger_and_traceback(settings):
     secrets = [settings.SECRET_KEY, *settings.ENCRYPTION_KEYS]
 
     written = io.StringIO()
-    handler = logging.getLogger().handlers[0]
+    (handler,) = (
+        found
+        for found in logging.getLogger().handlers
+        if type(found) is logging.StreamHandler
+    )
     stream = handler.setStream(written)
     try:
         raise RuntimeError(f"failed with {secrets[0]}")

@@ -1,0 +1,20 @@
+FROM python:3.13-slim
+
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 CARAVEL_VAR=/tmp/caravel
+WORKDIR /app
+COPY requirements.txt .
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && pip install --no-cache-dir --require-hashes -r requirements.txt \
+    && apt-get purge -y --auto-remove gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY . .
+# Settings want all of their variables; none of these values stays in the image.
+RUN SECRET_KEY=build ALLOWED_HOSTS=build APP_URL=https://build.example \
+    DATABASE_URL=postgres://build REDIS_URL=redis://build ENCRYPTION_KEYS=build \
+    STRIPE_SECRET_KEY=build STRIPE_WEBHOOK_SECRET=build \
+    BILLING_EMAIL_DOMAIN=build.example RELAY_DOMAIN=build.example \
+    python manage.py collectstatic --noinput
+RUN useradd --create-home caravel
+USER caravel
+CMD ["gunicorn", "caravel.wsgi", "--bind", "0.0.0.0:8000"]
