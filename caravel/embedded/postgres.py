@@ -1,0 +1,197 @@
+"""The embedded PostgreSQL."""
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from caravel.embedded.errors import EmbeddedError
+from caravel.embedded.layout import DATABASE, PORT, Layout, postgres_binary
+from caravel.embedded.processes import (
+    Account,
+    Server,
+    die_with_parent,
+    end_stray,
+    environment,
+    pid_in,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+_START_TIMEOUT = 60.0  # a start after a crash replays the log first
+_INITDB_TIMEOUT = 60.0
+_STOP_PATIENCE = 10.0
+_MEMORY_IN_USE = "pre-existing shared memory block"
+# Backends of a postmaster that was killed end within moments.
+_MEMORY_PATIENCE = 5.0
+_THROW_AWAY = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+}
+
+
+@contextmanager
+def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
+    """Run PostgreSQL with the database `caravel`. Raises EmbeddedError."""
+    account = Account.for_data(layout.postgres_data)
+    _initialise(layout, account)
+    server = _start(layout, account, durable=durable)
+    # SIGTERM would wait for every client; SIGQUIT does not write a checkpoint.
+    signals = (signal.SIGINT, signal.SIGQUIT) if durable else (signal.SIGQUIT,)
+    try:
+        _create_database(layout)
+        yield server
+    finally:
+        server.stop(*signals, patience=_STOP_PATIENCE)
+
+
+def end_strays(layout: Layout) -> None:
+    """Stop what a killed owner left, and remove lock files that lie.
+
+    PostgreSQL does not start while the pid in one of its two lock files is alive, be
+    it a zombie or a stranger.
+    """
+    for lock in _lock_files(layout):
+        if (pid := pid_in(lock)) is not None:
+            data = layout.postgres_data
+            end_stray(pid, data, signal.SIGINT, signal.SIGQUIT)
+        lock.unlink(missing_ok=True)
+
+
+def answers(layout: Layout, database: str = DATABASE) -> bool:
+    """Return whether the database can be used now."""
+    import psycopg
+
+    try:
+        _connect(layout, database).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _initialise(layout: Layout, account: Account) -> None:
+    data = layout.postgres_data
+    if data.exists():
+        return
+    # Renamed when complete: an initdb that was interrupted leaves half a cluster.
+    draft = data.with_name("postgres.new")
+    if draft.exists():
+        shutil.rmtree(draft)
+    account.make_directory(draft)
+    _run_initdb(draft, account)
+    draft.rename(data)
+
+
+def _run_initdb(directory: Path, account: Account) -> None:
+    command: list[str | Path] = [
+        *account.prefix(signal.SIGTERM),
+        postgres_binary("initdb"),
+        f"--pgdata={directory}",
+        "--username=postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        # The same order of strings on every machine.
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+        "--locale=C",
+        "--no-sync",
+        "--no-instructions",
+    ]
+    try:
+        subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_INITDB_TIMEOUT,
+            cwd="/",
+            env=environment(),
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
+    except subprocess.CalledProcessError as exc:
+        output = exc.stdout.decode(errors="replace").strip()
+        raise EmbeddedError(f"initdb failed:\n{output}") from exc
+    except subprocess.TimeoutExpired as exc:
+        raise EmbeddedError(f"initdb took over {_INITDB_TIMEOUT:.0f} s.") from exc
+
+
+def _start(layout: Layout, account: Account, *, durable: bool) -> Server:
+    deadline = time.monotonic() + _MEMORY_PATIENCE
+    while True:
+        server = _launch(layout, account, durable=durable)
+        try:
+            server.wait_until(
+                lambda: answers(layout, "postgres"), timeout=_START_TIMEOUT
+            )
+        except EmbeddedError:
+            server.stop(signal.SIGQUIT, patience=_STOP_PATIENCE)
+            patient = time.monotonic() < deadline
+            if not (patient and _MEMORY_IN_USE in server.output()):
+                raise
+        except BaseException:
+            server.stop(signal.SIGQUIT, patience=_STOP_PATIENCE)
+            raise
+        else:
+            return server
+
+
+def _launch(layout: Layout, account: Account, *, durable: bool) -> Server:
+    options = {
+        "listen_addresses": "",
+        "port": str(PORT),
+        # A list of names: quoted, as a space in the path would end one.
+        "unix_socket_directories": '"{}"'.format(str(layout.run).replace('"', '""')),
+        "unix_socket_permissions": "0700",
+        "max_connections": "200",
+        **({} if durable else _THROW_AWAY),
+    }
+    settings = [f"--{name}={value}" for name, value in options.items()]
+    return Server.start(
+        [postgres_binary("postgres"), "-D", layout.postgres_data, *settings],
+        account=account,
+        log=layout.postgres_log,
+        dies_by=signal.SIGINT,
+    )
+
+
+def _create_database(layout: Layout) -> None:
+    import psycopg
+
+    known = "SELECT FROM pg_database WHERE datname = %s"
+    try:
+        with _connect(layout, "postgres") as connection:
+            if connection.execute(known, [DATABASE]).rowcount == 0:
+                # template1 cannot be copied while somebody is connected to it.
+                connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
+    except psycopg.Error as exc:
+        raise EmbeddedError(f"Cannot create the database: {exc}") from exc
+
+
+def _connect(layout: Layout, database: str) -> "psycopg.Connection":
+    import psycopg
+
+    return psycopg.connect(
+        host=str(layout.run),
+        port=PORT,
+        user="postgres",
+        dbname=database,
+        autocommit=True,
+        connect_timeout=5,
+    )
+
+
+def _lock_files(layout: Layout) -> tuple[Path, Path]:
+    socket = layout.postgres_socket
+    return (
+        layout.postgres_data / "postmaster.pid",
+        socket.with_name(f"{socket.name}.lock"),
+    )
