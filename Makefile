@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 export DEBUG ?= true
-export CARAVEL_QUIET ?= true
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test check lint types imports deploy-check shell manage lock clean

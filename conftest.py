@@ -30,6 +30,5 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
 def prices(sandbox, db) -> dict[str, str]:
     """The ids at Stripe of the plans' prices, by plan."""
     return {
-        price.plan_id: price.price_id
-        for price in ensure_prices(stripe_client.Stripe())
+        price.plan_id: price.price_id for price in ensure_prices(stripe_client.Stripe())
     }

@@ -35,22 +35,7 @@ class RelayAdmin(ServiceAdmin):
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
     readonly_fields = ("id", "status", "synced", "sync_error", "created_at")
     actions = ("activate", "deactivate", "mark_delinquent", "reactivate")
-    fields = (
-        "tenant",
-        "subdomain",
-        "plan",
-        "name",
-        "icon",
-        "description",
-        "public_join",
-        "strip_signatures",
-        "groups_enabled",
-        "management_enabled",
-        "push_enabled",
-        "blossom_enabled",
-        "livekit_enabled",
-        *readonly_fields,
-    )
+    fields = ("tenant", "plan", *lifecycle.EDITABLE, *readonly_fields)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -65,7 +50,7 @@ class RelayAdmin(ServiceAdmin):
     def save_model(
         self, request: HttpRequest, obj: Relay, form: ModelForm[Relay], change: bool
     ) -> None:
-        editable = lifecycle.EDITABLE & form.cleaned_data.keys()
+        editable = form.cleaned_data.keys() & lifecycle.EDITABLE
         fields = {name: form.cleaned_data[name] for name in editable}
         if change:
             _change(

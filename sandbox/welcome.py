@@ -20,6 +20,9 @@ SCREEN = """
        Billing > Stripe events shows the webhooks that came back.
     4. Change the plan, or deactivate the relay, and look again.
 
+  Its keys and passwords are for development only, made for this checkout and kept in
+  {var}/development.env.
+
   In another terminal: make shell, or make manage ARGS="reconcile".
   Ctrl-C stops everything; the data stays in {var}.
 """

@@ -47,15 +47,19 @@ def sync_tenant(*, tenant_id: str) -> SyncOutcome:
     lease = Lease.acquire(tenant_id)
     if lease is None:
         return SyncOutcome.BUSY
-    log = logger.bind(tenant=tenant_id)
+    with structlog.contextvars.bound_contextvars(tenant=tenant_id):
+        return _sync_under(lease)
+
+
+def _sync_under(lease: Lease) -> SyncOutcome:
     try:
-        _converge(tenant_id, Stripe(before_try=lease.ensure))
+        _converge(lease.tenant_id, Stripe(before_try=lease.ensure))
     except LeaseLost as exc:
-        log.warning("sync_lease_lost", error=exc.message)
+        logger.warning("sync_lease_lost", error=exc.message)
         return SyncOutcome.BUSY
     except CaravelError as exc:
         lease.fail(exc)
-        log.warning("sync_failed", code=exc.code, error=exc.message)
+        logger.warning("sync_failed", code=exc.code, error=exc.message)
         return SyncOutcome.FAILED
     except Exception as exc:
         lease.fail(exc)

@@ -15,9 +15,7 @@ HEX = "7e7e9c42a91bfef19fa929e5fda1b72e0ebc1a4c1141673e2794234d86addf4e"
 NPUB = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg"
 
 
-@pytest.mark.parametrize(
-    "text", [HEX, HEX.upper(), NPUB, NPUB.upper(), f"  {HEX}\n"]
-)
+@pytest.mark.parametrize("text", [HEX, HEX.upper(), NPUB, NPUB.upper(), f"  {HEX}\n"])
 def test_hex_and_npub_are_the_same_key(text):
     assert parse_pubkey(text) == HEX
     assert npub(HEX) == NPUB

@@ -17,20 +17,18 @@ from tenants.services.activities import record_activity
 Status = Relay.Status
 
 #: What a tenant may set on its relay besides the plan.
-EDITABLE = frozenset(
-    {
-        "subdomain",
-        "name",
-        "icon",
-        "description",
-        "public_join",
-        "strip_signatures",
-        "groups_enabled",
-        "management_enabled",
-        "push_enabled",
-        "blossom_enabled",
-        "livekit_enabled",
-    }
+EDITABLE = (
+    "subdomain",
+    "name",
+    "icon",
+    "description",
+    "public_join",
+    "strip_signatures",
+    "groups_enabled",
+    "management_enabled",
+    "push_enabled",
+    "blossom_enabled",
+    "livekit_enabled",
 )
 #: Switches that only some plans carry: the relay's field and the plan's.
 _FEATURES = {"blossom_enabled": "blossom", "livekit_enabled": "livekit"}
@@ -179,7 +177,7 @@ def _plan(plan_id: str) -> Plan:
 
 
 def _set_fields(relay: Relay, fields: dict[str, Any]) -> None:
-    if unknown := fields.keys() - EDITABLE:
+    if unknown := fields.keys() - set(EDITABLE):
         names = ", ".join(sorted(unknown))
         raise exceptions.UnknownField(f"A relay has no field {names} to set.")
     for name, value in fields.items():

@@ -70,4 +70,4 @@ def error_of(error: stripe.StripeError) -> dict[str, Any]:
 def first_line(process: subprocess.Popen[str]) -> str:
     """Return the first line a command prints."""
     assert process.stdout is not None
-    return process.stdout.readline()
+    return str(process.stdout.readline())

@@ -49,11 +49,12 @@ def running(var: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def read_until(process: subprocess.Popen[str], text: str) -> str:
     assert process.stdout
     seen = ""
+    line: str
     for line in process.stdout:
         seen += line
         if text in line:
             return seen
-    pytest.fail(f"it ended before {text!r}:\n{seen}")
+    raise AssertionError(f"it ended before {text!r}:\n{seen}")
 
 
 def processes_of(var: Path) -> list[str]:
