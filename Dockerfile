@@ -11,7 +11,8 @@ RUN apt-get update \
 COPY . .
 # Settings want all of their variables; none of these values stays in the image.
 RUN SECRET_KEY=build ALLOWED_HOSTS=build APP_URL=https://build.example \
-    DATABASE_URL=postgres://build REDIS_URL=redis://build ENCRYPTION_KEYS=build \
+    DATABASE_URL=postgres://build REDIS_URL=redis://build \
+    ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
     STRIPE_SECRET_KEY=build STRIPE_WEBHOOK_SECRET=build \
     BILLING_EMAIL_DOMAIN=build.example RELAY_DOMAIN=build.example \
     python manage.py collectstatic --noinput

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import environ
+from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -79,6 +80,15 @@ class Environment:
                     ]
                 )
             )
+
+
+def is_fernet_key(text: str) -> bool:
+    """Return whether the text is a key that `Fernet` accepts."""
+    try:
+        Fernet(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import environ
 import structlog
 
 from caravel import development, embedded, logs
-from caravel.environment import Environment
+from caravel.environment import Environment, is_fernet_key
 
 # Lets Django's generic classes be subscripted at run time.
 django_stubs_ext.monkeypatch()
@@ -217,6 +217,8 @@ ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, least=1)
 # --- Secrets at rest
 
 ENCRYPTION_KEYS = env.required_list("ENCRYPTION_KEYS")
+if not all(map(is_fernet_key, ENCRYPTION_KEYS)):
+    env.fault("ENCRYPTION_KEYS holds something that is not a Fernet key.")
 
 # --- Stripe
 

@@ -103,8 +103,10 @@ class Stripe:
 
     def list_customers(self, *, email: str) -> list[Customer]:
         """Return the customers with exactly this e-mail, newest first."""
-        page = self._call(lambda: _v1().customers.list({"email": email, "limit": 100}))
-        return [_customer(found) for found in page.data]
+        pages = self._pages(
+            lambda params: _v1().customers.list(params), {"email": email, "limit": 100}
+        )
+        return [_customer(found) for found in pages]
 
     # --- subscriptions
 

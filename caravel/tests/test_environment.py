@@ -58,6 +58,21 @@ def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):
             assert f"{name} is missing or blank." in output
 
 
+def test_the_command_line_says_so_without_a_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "CARAVEL_VAR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "SECRET_KEY is missing or blank." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", sorted(PRODUCTION))
 def test_one_missing_variable_is_the_only_one_named(name):
     environment = Environment({**PRODUCTION, name: " "}, {})
@@ -76,6 +91,7 @@ def test_one_missing_variable_is_the_only_one_named(name):
     [
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
         ("APP_URL", "caravel.example", "APP_URL must be an http(s) address"),
+        ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS holds something that is not"),
         ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
     ],
