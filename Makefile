@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-export DEBUG ?= true
+# Development, unless the environment or an .env file decides.
+DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run demo test check lint types imports deploy-check shell manage lock clean
@@ -32,14 +33,14 @@ test: $(READY) ## all tests, on servers of their own
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
-	@$(BIN)/python manage.py makemigrations --check --dry-run
+	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 
 types: $(READY)
-	@$(BIN)/mypy .
+	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/mypy .
 
 imports: $(READY)
 	@$(BIN)/lint-imports
@@ -54,10 +55,10 @@ deploy-check: $(READY)
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 shell: $(READY) ## Django's shell on the running system, or on the embedded servers
-	@$(BIN)/python manage.py shell
+	@$(DEV) $(BIN)/python manage.py shell
 
 manage: $(READY) ## any command of manage.py: make manage ARGS="reconcile"
-	@$(BIN)/python manage.py $(ARGS)
+	@$(DEV) $(BIN)/python manage.py $(ARGS)
 
 lock: $(READY) ## compile the requirements anew
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in

@@ -54,7 +54,7 @@ class SubscriptionSyncAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[SubscriptionSync]
     ) -> None:
         for sync in queryset:
-            mark_stale(tenant_id=sync.pk)
+            mark_stale(tenant_id=sync.pk, by_hand=True)
         self.message_user(request, f"Enqueued {len(queryset)} syncs.")
 
 
@@ -71,7 +71,7 @@ class StripeEventAdmin(ReadOnlyAdmin):
         "last_error_code",
     )
     list_filter = ("status", "type", "livemode")
-    search_fields = ("id", "tenant__pubkey", "body")
+    search_fields = ("id", "tenant__pubkey")
     list_select_related = ("tenant",)
     date_hierarchy = "received_at"
     actions = ("process_again",)

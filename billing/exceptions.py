@@ -4,10 +4,14 @@ from caravel.exceptions import CaravelError, Conflict, Invalid
 
 
 class StripeError(CaravelError):
-    """A Stripe call did not succeed."""
+    """A Stripe call did not succeed. `retry_after` is in seconds, 0 if not told."""
 
     code = "stripe-error"
     status = 502
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StripeUnavailable(StripeError):

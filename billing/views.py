@@ -7,7 +7,7 @@ from rest_framework.views import APIView
 from billing.exceptions import BodyTooLarge
 from billing.services.webhooks import record_event
 from billing.tasks import process_stripe_event
-from caravel.api import success
+from caravel.api import AlwaysJson, success
 
 
 class StripeWebhookView(APIView):
@@ -18,6 +18,7 @@ class StripeWebhookView(APIView):
     """
 
     permission_classes = [AllowAny]  # the signature is the credential
+    content_negotiation_class = AlwaysJson
 
     def post(self, request: Request) -> Response:
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY:

@@ -3,10 +3,23 @@
 from typing import Any
 
 from rest_framework import exceptions as drf
+from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from caravel.exceptions import CaravelError
+
+
+class AlwaysJson(BaseContentNegotiation):
+    """Answers in JSON whatever the caller says that it accepts."""
+
+    def select_parser(self, request: Any, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Any, renderers: Any, format_suffix: Any = None
+    ) -> Any:
+        return renderers[0], renderers[0].media_type
 
 
 def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:

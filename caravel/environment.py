@@ -33,8 +33,11 @@ class Environment:
         return ""
 
     def required_list(self, name: str) -> list[str]:
-        """Return a comma-separated value, blanks dropped; see `required`."""
-        return _split(self.required(name))
+        """Return a comma-separated value of at least one; see `required`."""
+        values = _split(self.required(name))
+        if self.given(name) and not values:
+            self.fault(f"{name} is missing or blank.")
+        return values
 
     def optional(self, name: str, default: str = "") -> str:
         """Return the value, or the default when it is missing or blank."""

@@ -24,6 +24,12 @@ class Invalid(CaravelError):
     status = 422
 
 
+class UnknownField(Invalid):
+    """The thing has no such field, or not one to be set."""
+
+    code = "field-unknown"
+
+
 class NotFound(CaravelError):
     """There is no such thing, or it is not the caller's."""
 

@@ -13,15 +13,17 @@ import structlog
 
 _MASK = "[redacted]"
 _PATTERNS = [
-    re.compile(r"(nostr\+?walletconnect://)[^\s\"'<>]+", re.IGNORECASE),
+    re.compile(r"(nostr(?:\+|%2B)?walletconnect(?::|%3A))[^\s\"'<>]+", re.IGNORECASE),
     re.compile(r"()nsec1[02-9ac-hj-np-z]{20,}", re.IGNORECASE),
     re.compile(r"((?:sk|rk)_(?:test|live)_)\w+"),
     re.compile(r"(whsec_)[\w+/=]+"),
     re.compile(r"()gAAAAA[\w-]{40,}={0,2}"),  # a Fernet token
-    re.compile(r"(postgres(?:ql)?://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"),
+    re.compile(
+        r"((?:postgres(?:ql)?|pgsql)://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"
+    ),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
-        r"((?:secret|preimage|password|nwc_url|private_key)\w*[\"']?\s*[:=]\s*[\"']?)"
+        r"((?:secret|preimage|password|nwc_url|private_key)\w*[\\\\\"']*\s*[:=]\s*b?[\\\\\"']*)"
         r"[0-9a-zA-Z+/_.-]{8,}=*",
         re.IGNORECASE,
     ),

@@ -20,7 +20,7 @@ def parse_pubkey(text: str) -> str:
     Returns it as lower-case hex. Raises InvalidPubkey; the message never repeats the
     input, which may be a secret key pasted by mistake.
     """
-    text = text.strip()
+    text = text.strip() if isinstance(text, str) else ""
     if text.lower().startswith("npub1"):
         text = _decode_npub(text)
     text = text.lower()

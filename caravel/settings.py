@@ -174,7 +174,7 @@ CELERY_BROKER_URL = _broker_url(REDIS_URL)
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     # Longer than any task and any countdown: else a running task is delivered again.
     "visibility_timeout": env.integer("CELERY_VISIBILITY_TIMEOUT", 600, least=1),
-    "socket_timeout": 5,
+    "socket_timeout": 2,
     "socket_connect_timeout": 2,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

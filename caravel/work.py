@@ -65,11 +65,12 @@ def failure_columns(
 ) -> dict[str, object]:
     """Return the columns that record one more failure and when to try again."""
     code = error.code if isinstance(error, CaravelError) else type(error).__name__
+    asked = timedelta(seconds=getattr(error, "retry_after", 0))
     return {
         "failures": failures + 1,
         "last_error": str(error)[:2000],
         "last_error_code": code[:64],
-        "next_attempt_at": now + backoff(failures + 1),
+        "next_attempt_at": now + max(backoff(failures + 1), asked),
         "enqueued_at": None,
     }
 

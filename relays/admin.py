@@ -18,6 +18,14 @@ from relays.services import lifecycle
 @admin.register(Plan)
 class PlanAdmin(ModelAdmin):
     list_display = ("name", "amount_cents", "currency", "members", "stripe_price_id")
+    readonly_fields = ("stripe_price_id",)
+
+    def get_readonly_fields(
+        self, request: HttpRequest, obj: Plan | None = None
+    ) -> tuple[str, ...]:
+        """A plan's terms are fixed: who wants others makes another plan."""
+        terms = ("id", "amount_cents", "currency")
+        return (*self.readonly_fields, *terms) if obj else self.readonly_fields
 
     def has_delete_permission(
         self, request: HttpRequest, obj: Plan | None = None

@@ -1,6 +1,6 @@
 """What the life cycle of a relay refuses, each with its code."""
 
-from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
+from caravel.exceptions import Conflict, Invalid, NotFound
 
 
 class UnknownPlan(Invalid):
@@ -29,11 +29,6 @@ class ReservedSubdomain(Invalid):
 
 class SubdomainTaken(Conflict):
     code = "subdomain-exists"
-
-
-class UnknownField(CaravelError):
-    code = "field-unknown"
-    status = 422
 
 
 class RelayIsActive(Conflict):

@@ -3,7 +3,11 @@ import uuid
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator, RegexValidator
+from django.core.validators import (
+    MaxLengthValidator,
+    MinValueValidator,
+    RegexValidator,
+)
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -29,7 +33,7 @@ SUBDOMAIN_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 def validate_subdomain(value: str) -> None:
     """Raise ValidationError, with code `subdomain-invalid` or `-reserved`."""
-    label = value.lower()
+    label = str(value).lower()
     if not SUBDOMAIN_PATTERN.fullmatch(label) or label[2:4] == "--":
         raise ValidationError(
             "A subdomain has 1 to 63 letters, digits or hyphens, "
@@ -119,7 +123,9 @@ class Relay(models.Model):
     subdomain = models.CharField(max_length=63, validators=[validate_subdomain])
     name = models.CharField(max_length=100, blank=True, default="")
     icon = models.URLField(max_length=500, blank=True, default="")
-    description = models.TextField(max_length=1000, blank=True, default="")
+    description = models.TextField(
+        max_length=1000, blank=True, default="", validators=[MaxLengthValidator(1000)]
+    )
     plan = models.ForeignKey(Plan, models.PROTECT, related_name="relays")
     status = models.CharField(
         max_length=16, choices=Status.choices, default=Status.ACTIVE
@@ -156,5 +162,6 @@ class Relay(models.Model):
         return self.subdomain
 
     def clean_fields(self, exclude: Any = None) -> None:
-        self.subdomain = self.subdomain.lower()
+        if isinstance(self.subdomain, str):
+            self.subdomain = self.subdomain.lower()
         super().clean_fields(exclude=exclude)

@@ -10,10 +10,14 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from caravel.admin import ReadOnlyAdmin
+from caravel.admin import ReadOnlyAdmin, ServiceAdmin
 from caravel.nostr import parse_pubkey
 from tenants.models import Activity, Tenant, validate_pubkey
-from tenants.services.tenants import get_or_create_tenant, update_tenant
+from tenants.services.tenants import (
+    EDITABLE,
+    get_or_create_tenant,
+    update_tenant,
+)
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -40,7 +44,7 @@ class TenantForm(ModelForm[Tenant]):
 
 
 @admin.register(Tenant)
-class TenantAdmin(ModelAdmin):
+class TenantAdmin(ServiceAdmin):
     form = TenantForm
     list_display = ("__str__", "npub", "relay_count", "stripe_customer_id", "wallet")
     search_fields = ("pubkey", "display_name", "email", "stripe_customer_id")
@@ -89,13 +93,15 @@ class TenantAdmin(ModelAdmin):
     def save_model(
         self, request: HttpRequest, obj: Tenant, form: ModelForm[Tenant], change: bool
     ) -> None:
-        flags = {"autopay_paused", "dunning_exempt"} & {*form.changed_data}
         if not change:
             get_or_create_tenant(pubkey=obj.pk)
-        Tenant.objects.filter(pk=obj.pk).update(
-            **{flag: getattr(obj, flag) for flag in flags}
-        )
-        update_tenant(pubkey=obj.pk, email=obj.email, display_name=obj.display_name)
+        changed = {
+            name: form.cleaned_data[name]
+            for name in EDITABLE
+            if name in form.changed_data
+        }
+        if changed:
+            update_tenant(pubkey=obj.pk, **changed)
         obj._state.adding = False
 
 

@@ -29,7 +29,9 @@ def take_token(*, sleep: Callable[[float], None] = time.sleep) -> None:
     deadline = time.monotonic() + LONGEST_WAIT
     while not _hit():
         if time.monotonic() > deadline:
-            raise StripeRateLimited("Too many requests to Stripe are waiting.")
+            raise StripeRateLimited(
+                "Too many requests to Stripe are waiting.", retry_after=LONGEST_WAIT
+            )
         sleep(_PAUSE)
 
 

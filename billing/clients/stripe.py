@@ -8,6 +8,7 @@ may know of a call: it had no effect, it may have had one, it was turned away.
 import itertools
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -35,9 +36,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Customer:
+    """A customer, or the tombstone of one that was deleted."""
+
     id: str
     email: str
     metadata: Mapping[str, str]
+    deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,16 @@ class Stripe:
         args, options = _keyed(params, key)
         return _customer(self._call(lambda: _v1().customers.create(args, options)))
 
-    def get_customer(self, customer_id: str) -> Customer | None:
-        """Return the customer, or None when it is deleted or was never there."""
-        try:
-            found = self._call(lambda: _v1().customers.retrieve(customer_id))
-        except exceptions.StripeNotFound:
-            return None
-        return None if getattr(found, "deleted", False) else _customer(found)
+    def get_customer(self, customer_id: str) -> Customer:
+        """Return the customer, or its tombstone.
+
+        Raises StripeNotFound when the account never had it: that proves nothing about
+        a customer of ours, only that we are asking the wrong account.
+        """
+        found = self._call(lambda: _v1().customers.retrieve(customer_id))
+        if getattr(found, "deleted", False):
+            return Customer(found.id, "", {}, deleted=True)
+        return _customer(found)
 
     def list_customers(self, *, email: str) -> list[Customer]:
         """Return the customers with exactly this e-mail, newest first."""
@@ -116,12 +123,12 @@ class Stripe:
         created = self._call(lambda: _v1().subscriptions.create(args, options))
         return _subscription(created)
 
-    def get_subscription(self, subscription_id: str) -> Subscription | None:
-        """Return the subscription, ended ones too, or None when Stripe has none."""
-        try:
-            found = self._call(lambda: _v1().subscriptions.retrieve(subscription_id))
-        except exceptions.StripeNotFound:
-            return None
+    def get_subscription(self, subscription_id: str) -> Subscription:
+        """Return the subscription, an ended one too.
+
+        Raises StripeNotFound when the account never had it.
+        """
+        found = self._call(lambda: _v1().subscriptions.retrieve(subscription_id))
         return _subscription(found)
 
     def list_subscriptions(
@@ -142,9 +149,14 @@ class Stripe:
     def update_subscription(
         self, subscription_id: str, params: Mapping[str, Any]
     ) -> Subscription:
-        """Change a subscription. Absolute values only: it may be sent twice."""
-        args = cast(Any, dict(params))
-        updated = self._call(lambda: _v1().subscriptions.update(subscription_id, args))
+        """Change a subscription. Absolute values only: a later call repeats it.
+
+        The tries of one call share a key, so an item is added once.
+        """
+        args, options = _keyed(params, f"update:{uuid.uuid4()}")
+        updated = self._call(
+            lambda: _v1().subscriptions.update(subscription_id, args, options)
+        )
         return _subscription(updated)
 
     def cancel_subscription(
@@ -192,11 +204,18 @@ class Stripe:
         args, options = _keyed(params, key)
         return str(self._call(lambda: _v1().prices.create(args, options)).id)
 
-    def find_webhook_endpoint(self, url: str) -> str | None:
-        """Return the id of the enabled endpoint with this address."""
+    def find_webhook_endpoint(self, url: str) -> tuple[str, list[str]] | None:
+        """Return the id and the event types of the enabled endpoint at this address."""
         page = self._call(lambda: _v1().webhook_endpoints.list({"limit": 100}))
-        found = (e.id for e in page.data if e.url == url and e.status == "enabled")
-        return next(found, None)
+        for endpoint in page.data:
+            if endpoint.url == url and endpoint.status == "enabled":
+                return endpoint.id, list(endpoint.enabled_events)
+        return None
+
+    def set_webhook_events(self, endpoint_id: str, events: list[str]) -> None:
+        """Set the event types that an endpoint is sent."""
+        args = cast(Any, {"enabled_events": events})
+        self._call(lambda: _v1().webhook_endpoints.update(endpoint_id, args))
 
     def create_webhook_endpoint(self, url: str, events: list[str]) -> str:
         """Create an endpoint that speaks our API version; returns its secret."""
@@ -207,24 +226,34 @@ class Stripe:
     # --- how a call is made
 
     def _call(self, call: Callable[[], T]) -> T:
+        """Make a call, trying again what may pass.
+
+        A try that may have had its effect outweighs whatever the later ones say: a
+        429, or a refusal by somebody who did not see the first.
+        """
         unknown: exceptions.StripeUnavailable | None = None
         for attempt in itertools.count(1):
-            take_token(sleep=self._sleep)
-            self._before_try()
-            leave_database()
             try:
-                return call()
-            except stripe.StripeError as exc:
-                error, pause = _translated(exc), _pause(exc, attempt)
-                if isinstance(error, exceptions.StripeRefused):
-                    raise error from exc
+                return self._try(call)
+            except exceptions.StripeError as error:
                 if isinstance(error, exceptions.StripeUnavailable):
                     unknown = error
+                pause = _pause(error, attempt)
+                if pause is None and unknown:
+                    raise unknown from error
                 if pause is None:
-                    # A try that may have had an effect outweighs a later 429.
-                    raise (unknown or error) from exc
+                    raise
             self._sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _try(self, call: Callable[[], T]) -> T:
+        take_token(sleep=self._sleep)
+        self._before_try()
+        leave_database()
+        try:
+            return call()
+        except stripe.StripeError as exc:
+            raise _translated(exc) from exc
 
     def _pages(self, fetch: Callable[[Any], Any], params: Any) -> Iterator[Any]:
         while True:
@@ -260,34 +289,62 @@ def _keyed(params: Mapping[str, Any], key: str) -> tuple[Any, Any]:
     return dict(params), {"idempotency_key": key}
 
 
+#: What the SDK raises for a 4xx with an error of Stripe's in it. An unreadable answer,
+#: whatever its status, is none: somebody else may have written it.
+_REFUSALS = (
+    stripe.InvalidRequestError,
+    stripe.CardError,
+    stripe.AuthenticationError,
+    stripe.PermissionError,
+    stripe.IdempotencyError,
+)
+
+
 def _translated(exc: stripe.StripeError) -> exceptions.StripeError:
-    message = exc.user_message or str(exc) or type(exc).__name__
-    status = exc.http_status or 0
     if isinstance(exc, stripe.RateLimitError):
-        return exceptions.StripeRateLimited(message)
-    if isinstance(exc, stripe.APIConnectionError) or status == 409 or status >= 500:
-        return exceptions.StripeUnavailable(message)
+        return exceptions.StripeRateLimited(
+            _message(exc), retry_after=_retry_after(exc)
+        )
+    if not isinstance(exc, _REFUSALS) or exc.http_status == 409:
+        return exceptions.StripeUnavailable(
+            _message(exc), retry_after=_retry_after(exc)
+        )
     refusal = exceptions.StripeRefused
     if isinstance(exc, stripe.IdempotencyError):
         refusal = exceptions.StripeReusedKey
-    elif status == 404:
+    elif exc.http_status == 404:
         refusal = exceptions.StripeNotFound
     return refusal(
-        message,
+        _message(exc),
         type=getattr(exc.error, "type", None) or "",
         stripe_code=exc.code or "",
         param=getattr(exc, "param", None) or "",
     )
 
 
-def _pause(exc: stripe.StripeError, attempt: int) -> float | None:
-    """Return the seconds to wait before the next try, or None for no other try."""
-    if attempt == TRIES:
-        return None
+def _message(exc: stripe.StripeError) -> str:
+    """Return what Stripe said; never a body that it could not have meant for us."""
+    if isinstance(exc, stripe.APIConnectionError):
+        return str(exc)
+    if exc.error is None:
+        return f"An answer with status {exc.http_status} that is not Stripe's."
+    return exc.user_message or type(exc).__name__
+
+
+def _retry_after(exc: stripe.StripeError) -> float:
     asked = str((exc.headers or {}).get("retry-after", ""))
-    if asked.isdecimal():
-        return float(asked) if int(asked) <= LONGEST_PAUSE else None
-    return float(2 ** (attempt - 2)) * random.uniform(1, 1.5)
+    return float(asked) if asked.isdecimal() else 0.0
+
+
+def _pause(error: exceptions.StripeError, attempt: int) -> float | None:
+    """Return the seconds to wait before the next try, or None for no other try."""
+    passing = isinstance(
+        error, exceptions.StripeUnavailable | exceptions.StripeRateLimited
+    )
+    if not passing or attempt == TRIES or error.retry_after > LONGEST_PAUSE:
+        return None
+    backoff = float(2 ** (attempt - 2)) * random.uniform(1, 1.5)
+    return error.retry_after or backoff
 
 
 def _customer(found: Any) -> Customer:

@@ -1,6 +1,7 @@
 """Stripe's webhook signatures: https://docs.stripe.com/webhooks/signature."""
 
 import json
+import re
 from typing import Any
 
 import stripe
@@ -8,6 +9,8 @@ from django.conf import settings
 
 from billing.exceptions import InvalidEvent, InvalidSignature
 
+_NAME = re.compile(r"[\w.-]{1,100}")
+_LATEST = 2**32
 #: Seconds that a signature is good for.
 TOLERANCE = 300
 
@@ -36,17 +39,17 @@ def _signed(text: str, signature: str, secret: str) -> bool:
         return bool(
             stripe.WebhookSignature.verify_header(text, signature, secret, TOLERANCE)
         )
-    except stripe.SignatureVerificationError:
-        return False
+    except (stripe.SignatureVerificationError, ValueError, TypeError):
+        return False  # the SDK trips over what is no signature at all
 
 
 def _event(text: str) -> dict[str, Any]:
     try:
         event = json.loads(text)
         well_formed = (
-            isinstance(event["id"], str)
-            and isinstance(event["type"], str)
-            and isinstance(event["created"], int)
+            _NAME.fullmatch(event["id"])
+            and _NAME.fullmatch(event["type"])
+            and 0 <= event["created"] < _LATEST
             and isinstance(event["livemode"], bool)
             and isinstance(event["data"]["object"], dict)
         )

@@ -3,7 +3,7 @@
 import structlog
 
 from billing.clients.stripe import Stripe, Subscription
-from billing.exceptions import StripeNotFound
+from billing.exceptions import StripeNotFound, StripeRefused
 from billing.models import StripeIntent
 from billing.services import intents
 
@@ -16,38 +16,65 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     """Cancel at once, and finalize the invoice that settles it.
 
     Nothing owed: the unused time is credited on a final invoice. Something owed: no
-    credit for what was not paid; collection reduces the open invoice instead.
+    credit for what was not paid; collection reduces the open invoice instead. Raises
+    StripeRefused when Stripe will not cancel.
     """
-    intent = StripeIntent.objects.of(_CANCEL, subscription.id).pending().first()
-    if intent is None:
-        settle = not _owes(stripe, subscription.id)
-        intent = intents.open_intent(
-            kind=_CANCEL,
-            subject=subscription.id,
-            tenant_id=tenant_id,
-            params=lambda key: {"prorate": settle, "invoice_now": settle},
-        )
-    _finish(stripe, intent)
+    settle = not _owes(stripe, subscription.id)
+    intent = intents.open_intent(
+        kind=_CANCEL,
+        subject=subscription.id,
+        tenant_id=tenant_id,
+        params=lambda key: {"prorate": settle, "invoice_now": settle},
+    )
+    try:
+        stripe.cancel_subscription(subscription.id, **intent.params)
+    except StripeNotFound as exc:
+        # An earlier try, or a person, was quicker; only Stripe's own word counts.
+        if not has_ended(stripe.get_subscription(subscription.id)):
+            intents.fail(intent, exc)
+            raise
+    except StripeRefused as exc:
+        intents.fail(intent, exc)
+        raise
+    _settle(stripe, intent)
 
 
 def finish_cancellations(stripe: Stripe, tenant_id: str) -> None:
-    """Take up what a crash interrupted: no new subscription before its credit is in."""
+    """Take up what a crash interrupted: no new subscription before its credit is in.
+
+    One that lives on was not cancelled. Whether it should be, and on which terms, is
+    decided anew: since then the relays or the invoices may have changed.
+    """
     open_ones = StripeIntent.objects.pending().filter(kind=_CANCEL, tenant_id=tenant_id)
     for intent in open_ones.order_by("pk"):
-        _finish(stripe, intent)
+        if has_ended(stripe.get_subscription(intent.subject)):
+            _settle(stripe, intent)
+        else:
+            intents.abandon(intent)
 
 
-def _finish(stripe: Stripe, intent: StripeIntent) -> None:
+def has_ended(subscription: Subscription) -> bool:
+    """Return whether a subscription is over for good."""
+    return subscription.status in {"canceled", "incomplete_expired"}
+
+
+def _settle(stripe: Stripe, intent: StripeIntent) -> None:
+    """Finalize what the cancellation left as a draft, so that its credit counts.
+
+    A draft that Stripe will not finalize is for a person; the tenant is not stuck.
+    """
     try:
-        stripe.cancel_subscription(intent.subject, **intent.params)
-    except StripeNotFound:
-        # An earlier try, or a person, was quicker: it is over, which is what we want.
-        logger.info("subscription_already_ended", subscription=intent.subject)
-    if intent.params["invoice_now"]:
-        for invoice in stripe.list_invoices(subscription=intent.subject):
-            if invoice.status == "draft":
-                stripe.finalize_invoice(invoice.id)
-    intents.succeed(intent, intent.subject)
+        if intent.params["invoice_now"]:
+            for invoice in stripe.list_invoices(subscription=intent.subject):
+                if invoice.status == "draft":
+                    stripe.finalize_invoice(invoice.id)
+    except StripeRefused as exc:
+        logger.error(
+            "final_invoice_refused", subscription=intent.subject, error=exc.message
+        )
+        intents.fail(intent, exc)
+    else:
+        intents.succeed(intent, intent.subject)
 
 
 def _owes(stripe: Stripe, subscription_id: str) -> bool:

@@ -95,10 +95,14 @@ def is_in_step(tenant: Tenant, subscription: Subscription) -> bool:
 def _item_changes(
     desired: Mapping[str, int], keep: Subscription | None
 ) -> tuple[dict[str, Any], ...]:
-    """Return the items of one update; a surplus item is deleted last."""
+    """Return the items of one update; what is surplus is deleted last.
+
+    Of two items with one price, which Stripe should never have let be, the first stays.
+    """
     if keep is None:
         return ()
-    present = {item.price: item for item in keep.items}
+    present = {item.price: item for item in reversed(keep.items)}
+    kept = {present[price].id for price in desired if price in present}
     changed: list[dict[str, Any]] = [
         {"id": present[price].id, "quantity": quantity}
         for price, quantity in desired.items()
@@ -110,8 +114,6 @@ def _item_changes(
         if price not in present
     ]
     deleted: list[dict[str, Any]] = [
-        {"id": item.id, "deleted": True}
-        for price, item in present.items()
-        if price not in desired
+        {"id": item.id, "deleted": True} for item in keep.items if item.id not in kept
     ]
     return (*changed, *added, *deleted)

@@ -1,12 +1,11 @@
 """A tenant's customer at Stripe."""
 
-from typing import Any
-
 import structlog
 from django.conf import settings
+from django.db import transaction
 
 from billing.clients.stripe import Customer, Stripe
-from billing.exceptions import CustomerGone
+from billing.exceptions import CustomerGone, StripeRefused
 from billing.models import StripeIntent
 from billing.services import intents
 from caravel.nostr import short_npub
@@ -15,26 +14,40 @@ from tenants.models import Tenant
 logger = structlog.get_logger(__name__)
 
 
+_CREATE = StripeIntent.Kind.CREATE_CUSTOMER
+
+
 def ensure_customer(stripe: Stripe, tenant: Tenant) -> str:
     """Return the id of the tenant's customer, created on first need."""
     if tenant.stripe_customer_id:
         return tenant.stripe_customer_id
-    customer = intents.fulfil(
-        kind=StripeIntent.Kind.CREATE_CUSTOMER,
+    try:
+        return _create(stripe, tenant, customer_email(tenant))
+    except StripeRefused as exc:
+        if exc.param != "email" or not tenant.email:
+            raise
+        # An address that only Stripe refuses must not make the relays free.
+        logger.warning("stripe_refused_email", error=exc.message)
+        return _create(stripe, tenant, placeholder_email(tenant))
+
+
+def settle_open_creation(stripe: Stripe, tenant: Tenant, *, wanted: bool) -> None:
+    """See `intents.settle_open`."""
+    intents.settle_open(
+        kind=_CREATE,
         subject=tenant.pk,
-        tenant_id=tenant.pk,
-        params=lambda key: _params(tenant),
-        send=stripe.create_customer,
+        wanted=wanted,
         find=lambda intent: _find(stripe, intent),
+        store=lambda customer: _store(tenant, customer),
     )
-    Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=customer.id)
-    tenant.stripe_customer_id = customer.id
-    return customer.id
 
 
 def is_gone(stripe: Stripe, customer_id: str) -> bool:
-    """Return whether the customer was deleted at Stripe."""
-    return stripe.get_customer(customer_id) is None
+    """Return whether the customer was deleted at Stripe: only its tombstone says so.
+
+    Raises StripeNotFound when the account never had it.
+    """
+    return stripe.get_customer(customer_id).deleted
 
 
 def customer_of(tenant: Tenant) -> str:
@@ -48,26 +61,49 @@ def forget_customer(tenant: Tenant) -> None:
     """Clear the ids of a customer that was deleted at Stripe; the next is another."""
     logger.warning("stripe_customer_deleted", customer=tenant.stripe_customer_id)
     mine = Tenant.objects.filter(pk=tenant.pk)
-    mine.filter(stripe_customer_id=tenant.stripe_customer_id).update(
-        stripe_customer_id=None, stripe_subscription_id=None
-    )
+    with transaction.atomic():
+        mine.filter(stripe_customer_id=tenant.stripe_customer_id).update(
+            stripe_customer_id=None, stripe_subscription_id=None
+        )
+        # Whatever was still to be created was to be his.
+        for intent in StripeIntent.objects.of(
+            StripeIntent.Kind.CREATE_SUBSCRIPTION, tenant.pk
+        ).pending():
+            intents.abandon(intent)
     tenant.stripe_customer_id = tenant.stripe_subscription_id = None
 
 
 def customer_email(tenant: Tenant) -> str:
-    """Return the address that Stripe wants of a customer who gets invoices.
-
-    It is the tenant's own, or one of the operator's domain with no mailbox behind.
-    """
-    return tenant.email or f"{tenant.npub}@{settings.BILLING_EMAIL_DOMAIN}"
+    """Return the address that Stripe wants of a customer who gets invoices."""
+    return tenant.email or placeholder_email(tenant)
 
 
-def _params(tenant: Tenant) -> dict[str, Any]:
-    return {
+def placeholder_email(tenant: Tenant) -> str:
+    """Return an address in the operator's domain that has no mailbox behind it."""
+    return f"{tenant.npub}@{settings.BILLING_EMAIL_DOMAIN}"
+
+
+def _create(stripe: Stripe, tenant: Tenant, email: str) -> str:
+    params = {
         "name": tenant.display_name or short_npub(tenant.pubkey),
-        "email": customer_email(tenant),
+        "email": email,
         "metadata": {"tenant_pubkey": tenant.pubkey},
     }
+    customer = intents.fulfil(
+        kind=_CREATE,
+        subject=tenant.pk,
+        tenant_id=tenant.pk,
+        params=lambda key: params,
+        send=stripe.create_customer,
+        find=lambda intent: _find(stripe, intent),
+        store=lambda made: _store(tenant, made),
+    )
+    return customer.id
+
+
+def _store(tenant: Tenant, customer: Customer) -> None:
+    Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=customer.id)
+    tenant.stripe_customer_id = customer.id
 
 
 def _find(stripe: Stripe, intent: StripeIntent) -> Customer | None:

@@ -30,13 +30,13 @@ class Ending(StrEnum):
 
 
 def settle_ending(
-    *, tenant_id: str, subscription_id: str, found: Subscription | None
+    *, tenant_id: str, subscription_id: str, found: Subscription
 ) -> Ending:
     """Forget a current subscription that no longer lives, and act on why.
 
-    `found` is Stripe's present answer, None when it has no such subscription. Told
-    twice, or of an old subscription, it changes nothing. What the tenant needs
-    instead is for the next sync to see: a caller that is not one marks it stale.
+    `found` is Stripe's present answer. Told twice, or of an old subscription, it
+    changes nothing. What the tenant needs instead is for the next sync to see: a
+    caller that is not one marks it stale.
     """
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
@@ -49,23 +49,20 @@ def settle_ending(
     return ending
 
 
-def is_over(found: Subscription | None) -> bool:
+def is_over(found: Subscription) -> bool:
     """Return whether a subscription no longer serves and bills."""
-    return found is None or found.status not in LIVE
+    return found.status not in LIVE
 
 
-def _classify(
-    tenant: Tenant, subscription_id: str, found: Subscription | None
-) -> Ending:
+def _classify(tenant: Tenant, subscription_id: str, found: Subscription) -> Ending:
     ours = StripeIntent.objects.of(
         StripeIntent.Kind.CANCEL_SUBSCRIPTION, subscription_id
     )
     if ours.exists():
         return Ending.OURS
-    reason = found.cancel_reason if found else ""
-    if reason == "cancellation_requested":
+    if found.cancel_reason == "cancellation_requested":
         return Ending.BY_PERSON
-    if reason in NON_PAYMENT or (found and found.status == "unpaid"):
+    if found.cancel_reason in NON_PAYMENT or found.status == "unpaid":
         return Ending.EXEMPT if tenant.dunning_exempt else Ending.NON_PAYMENT
     return Ending.UNEXPLAINED
 

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.exceptions import UnknownCustomer
+from billing.exceptions import StripeNotFound, UnknownCustomer
 from billing.models import StripeEvent
 from billing.services.subscription_events import Effect, subscription_changed
 from caravel.exceptions import CaravelError
@@ -82,10 +82,17 @@ def _process_unrouted(event: StripeEvent, customer: str) -> None:
     """Wait for a tenant to appear; then it is foreign, or somebody must look."""
     if timezone.now() - event.received_at < UNKNOWN_FOR:
         raise UnknownCustomer("No tenant has this customer yet.")
-    found = Stripe().get_customer(customer) if customer else None
-    if found and found.metadata.get("tenant_pubkey"):
+    if customer and _may_be_ours(customer):
         return _park(event)
     return _finish(event, None, lambda: "a customer that is not ours")
+
+
+def _may_be_ours(customer: str) -> bool:
+    try:
+        return "tenant_pubkey" in Stripe().get_customer(customer).metadata
+    except StripeNotFound:
+        # Signed for us, about a customer that our key does not see: a person's matter.
+        return True
 
 
 def _finish(event: StripeEvent, tenant: Tenant | None, effect: Effect) -> None:

@@ -6,6 +6,7 @@ parameters; a new key is used only after a definite answer, or when nothing came
 old one for ten minutes and Stripe's lists show that nothing was created.
 """
 
+import secrets
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar
@@ -34,6 +35,8 @@ Send = Callable[[dict[str, Any], str], T]
 Find = Callable[[StripeIntent], T | None]
 #: Makes the parameters of a new write; the key lets them name their intent.
 Params = Callable[[str], dict[str, Any]]
+#: Stores what was made, in the transaction that resolves the intent.
+Store = Callable[[T], None]
 
 
 def fulfil(
@@ -44,24 +47,47 @@ def fulfil(
     params: Params,
     send: Send[T],
     find: Find[T],
+    store: Store[T],
 ) -> T:
     """Send a write, or finish the one that an earlier try left open.
 
     `send` gets the parameters and key of the intent, which are those of the first try;
     the caller converges by an update afterwards. `find` looks for what an earlier try
-    may have created. Raises IntentUnresolved while it is too early to tell, else what
-    `send` and `find` raise.
+    may have created. `store` keeps what was made, together with the intent's end: no
+    crash can come between. Raises IntentUnresolved while it is too early to tell, else
+    what `send` and `find` raise.
     """
     intent = StripeIntent.objects.of(kind, subject).pending().first()
     if intent:
         if found := find(intent):
-            succeed(intent, found.id)
-            return found
+            return _keep(intent, found, store)
         intent = intent if may_repeat(intent) else None
     intent = intent or open_intent(
         kind=kind, subject=subject, tenant_id=tenant_id, params=params
     )
-    return _send(intent, send)
+    return _keep(intent, _send(intent, send), store)
+
+
+def settle_open(
+    *,
+    kind: StripeIntent.Kind,
+    subject: str,
+    wanted: bool,
+    find: Find[T],
+    store: Store[T],
+) -> None:
+    """Find out what came of a write that an earlier try did not see the end of.
+
+    If nothing came of it and it is still wanted it stays open, for `fulfil`. Raises
+    IntentUnresolved if it is not wanted any more, but may still have its effect.
+    """
+    intent = StripeIntent.objects.of(kind, subject).pending().first()
+    if intent is None:
+        return
+    if found := find(intent):
+        _keep(intent, found, store)
+    elif not wanted:
+        give_up(intent)
 
 
 def open_intent(
@@ -70,7 +96,8 @@ def open_intent(
     """Record a write that is about to be sent, under the next generation of its key."""
     last = StripeIntent.objects.of(kind, subject).order_by("-generation").first()
     generation = last.generation + 1 if last else 1
-    key = f"caravel:{kind}:{subject}:{generation}"
+    # The random part: another database may have used the same account before.
+    key = f"caravel:{kind}:{subject}:{generation}:{secrets.token_hex(4)}"
     return StripeIntent.objects.create(
         tenant_id=tenant_id,
         kind=kind,
@@ -86,11 +113,28 @@ def succeed(intent: StripeIntent, stripe_id: str) -> None:
     _resolve(intent, State.SUCCEEDED, stripe_id=stripe_id)
 
 
+def fail(intent: StripeIntent, error: Exception) -> None:
+    """Record that the write certainly had no effect."""
+    _resolve(intent, State.FAILED, last_error=str(error)[:2000])
+
+
+def abandon(intent: StripeIntent) -> None:
+    """Record that the write is not pursued: it had no effect, or nobody wants it."""
+    _resolve(intent, State.ABANDONED)
+
+
+def _keep(intent: StripeIntent, made: T, store: Store[T]) -> T:
+    with transaction.atomic():
+        succeed(intent, made.id)
+        store(made)
+    return made
+
+
 def _send(intent: StripeIntent, send: Send[T]) -> T:
     tried_before = intent.tried_at
     _columns(intent, tried_at=timezone.now())
     try:
-        made = send(intent.params, intent.idempotency_key)
+        return send(intent.params, intent.idempotency_key)
     except exceptions.StripeRateLimited:
         _columns(intent, tried_at=tried_before)
         raise
@@ -99,10 +143,10 @@ def _send(intent: StripeIntent, send: Send[T]) -> T:
         _columns(intent, unknown_since=since, last_error=str(exc)[:2000])
         raise
     except exceptions.StripeRefused as exc:
-        _resolve(intent, State.FAILED, last_error=str(exc)[:2000])
+        # A refusal now says nothing of an earlier try that was not answered.
+        if tried_before is None:
+            fail(intent, exc)
         raise
-    succeed(intent, made.id)
-    return made
 
 
 def may_repeat(intent: StripeIntent) -> bool:
@@ -125,7 +169,7 @@ def give_up(intent: StripeIntent) -> None:
         raise exceptions.IntentUnresolved(
             "Stripe did not answer; waiting to see whether the request had its effect."
         )
-    _resolve(intent, State.ABANDONED)
+    abandon(intent)
 
 
 def _resolve(intent: StripeIntent, state: StripeIntent.State, **columns: Any) -> None:

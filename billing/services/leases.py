@@ -29,14 +29,16 @@ class Lease:
 
     @classmethod
     def acquire(cls, tenant_id: str) -> Lease | None:
-        """Take the lease, or return None while another worker holds it.
+        """Take the lease of a stale tenant whose time has come, else return None.
 
-        Messages sent up to now are answered by this sync; later ones count anew.
+        None as well while another worker holds it. Messages sent up to now are
+        answered by this sync; later ones count anew.
         """
         now = timezone.now()
         lease = cls(tenant_id, uuid.uuid4(), now + LENGTH)
         free = Q(lease_until=None) | Q(lease_until__lte=now)
-        taken = SubscriptionSync.objects.filter(free, tenant_id=tenant_id).update(
+        due = SubscriptionSync.objects.stale().filter(next_attempt_at__lte=now)
+        taken = due.filter(free, tenant_id=tenant_id).update(
             lease_token=lease._token, lease_until=lease._until, enqueued_at=None
         )
         if not taken:
@@ -45,13 +47,18 @@ class Lease:
         return lease
 
     def ensure(self) -> None:
-        """Make sure that enough is left for one call. Raises LeaseLost."""
+        """Make sure that it is ours and enough is left for one call. Raises LeaseLost.
+
+        The row decides, whatever this host's clock says.
+        """
         now = timezone.now()
         if self._until - now >= LEAST_LEFT:
-            return
-        if not self._row().update(lease_until=now + LENGTH):
+            held = self._row().exists()
+        else:
+            held = bool(self._row().update(lease_until=now + LENGTH))
+            self._until = now + LENGTH
+        if not held:
             raise LeaseLost("Another worker has taken this tenant over.")
-        self._until = now + LENGTH
 
     def finish(self) -> bool:
         """Give the lease back; returns whether the tenant is in step now.
@@ -73,13 +80,22 @@ class Lease:
         return not sync.is_stale
 
     def fail(self, error: Exception) -> None:
-        """Give the lease back with the error; the sweep tries again after a while."""
+        """Give the lease back with the error; the sweep tries again after a while.
+
+        A change under way may be the repair: it is tried at once.
+        """
         with transaction.atomic():
             sync = self._row().select_for_update().first()
             if sync is None:
                 return
-            columns = failure_columns(error, failures=sync.failures, now=timezone.now())
-            self._row().update(lease_token=None, lease_until=None, **columns)
+            now = timezone.now()
+            columns = failure_columns(error, failures=sync.failures, now=now)
+            if sync.version != self._version:
+                columns |= {"next_attempt_at": now, "enqueued_at": now}
+            for column, value in columns.items():
+                setattr(sync, column, value)
+            sync.lease_token = sync.lease_until = None
+            sync.save()
 
     def _row(self) -> models.QuerySet[SubscriptionSync]:
         return SubscriptionSync.objects.filter(

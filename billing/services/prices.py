@@ -1,5 +1,6 @@
 """The plans' products and prices at Stripe."""
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,9 @@ def _ensure_price(stripe: Stripe, plan: Plan) -> PlanPrice:
     lookup_key = f"caravel_{plan.id}_{plan.currency}_{plan.amount_cents}_month"
     price_id, created = stripe.find_price(lookup_key), False
     if price_id is None:
-        price_id = stripe.create_price(_params(plan, lookup_key), f"price:{lookup_key}")
+        # A key of its own each time: the same one would bring an archived price back.
+        key = f"price:{lookup_key}:{uuid.uuid4()}"
+        price_id = stripe.create_price(_params(plan, lookup_key), key)
         created = True
     with transaction.atomic():
         Plan.objects.filter(pk=plan.pk).update(stripe_price_id=price_id)
@@ -39,6 +42,8 @@ def _ensure_price(stripe: Stripe, plan: Plan) -> PlanPrice:
 def _params(plan: Plan, lookup_key: str) -> dict[str, Any]:
     return {
         "lookup_key": lookup_key,
+        # From an archived price, which keeps its key.
+        "transfer_lookup_key": True,
         "currency": plan.currency,
         "unit_amount": plan.amount_cents,
         "recurring": {"interval": "month"},

@@ -9,11 +9,11 @@ from relays.models import Relay
 from tenants.models import Tenant
 
 
-def mark_stale(*, tenant_id: str) -> None:
+def mark_stale(*, tenant_id: str, by_hand: bool = False) -> None:
     """Record, in the caller's transaction, that a tenant needs a sync.
 
     Saving `enqueued_at` makes a receiver enqueue it; a message that is on its way
-    takes later changes along.
+    takes later changes along, but `by_hand` does not rely on it.
     """
     with transaction.atomic():
         rows = SubscriptionSync.objects
@@ -21,7 +21,7 @@ def mark_stale(*, tenant_id: str) -> None:
         sync = rows.select_for_update().get(pk=tenant_id)
         now = timezone.now()
         changed = ["version", "stale_since", "next_attempt_at"]
-        if not sync.is_enqueued(now):
+        if by_hand or not sync.is_enqueued(now):
             sync.enqueued_at = now
             changed.append("enqueued_at")
         sync.version += 1

@@ -21,7 +21,7 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
     if subscription_id != tenant.stripe_subscription_id:
         return lambda: Ending.NOT_CURRENT
     found = stripe.get_subscription(subscription_id)
-    if found is not None and not is_over(found):
+    if not is_over(found):
         if is_in_step(tenant, found):
             return lambda: "in step with the relays"
         return lambda: _resync(tenant)
@@ -30,7 +30,7 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
     return lambda: _settle(tenant, subscription_id, found)
 
 
-def _settle(tenant: Tenant, subscription_id: str, found: Subscription | None) -> str:
+def _settle(tenant: Tenant, subscription_id: str, found: Subscription) -> str:
     ending = settle_ending(
         tenant_id=tenant.pk, subscription_id=subscription_id, found=found
     )

@@ -19,6 +19,7 @@ from billing.services.customers import (
     ensure_customer,
     forget_customer,
     is_gone,
+    settle_open_creation,
 )
 from billing.services.endings import is_over, settle_ending
 from billing.services.leases import Lease
@@ -34,7 +35,7 @@ _CREATE = StripeIntent.Kind.CREATE_SUBSCRIPTION
 class SyncOutcome(StrEnum):
     IN_STEP = "in step"
     STALE = "changed under way; enqueued again"
-    BUSY = "another worker is at it, and will see the change"
+    NOT_DUE = "in step, or another worker's, or waiting after a failure"
     FAILED = "failed; recorded, tried again later"
 
 
@@ -46,7 +47,7 @@ def sync_tenant(*, tenant_id: str) -> SyncOutcome:
     """
     lease = Lease.acquire(tenant_id)
     if lease is None:
-        return SyncOutcome.BUSY
+        return SyncOutcome.NOT_DUE
     with structlog.contextvars.bound_contextvars(tenant=tenant_id):
         return _sync_under(lease)
 
@@ -56,7 +57,7 @@ def _sync_under(lease: Lease) -> SyncOutcome:
         _converge(lease.tenant_id, Stripe(before_try=lease.ensure))
     except LeaseLost as exc:
         logger.warning("sync_lease_lost", error=exc.message)
-        return SyncOutcome.BUSY
+        return SyncOutcome.NOT_DUE
     except CaravelError as exc:
         lease.fail(exc)
         logger.warning("sync_failed", code=exc.code, error=exc.message)
@@ -79,7 +80,7 @@ def _converge_once(tenant_id: str, stripe: Stripe) -> None:
     tenant = Tenant.objects.get(pk=tenant_id)
     finish_cancellations(stripe, tenant_id)
     desired = desired_items(tenant_id)
-    _settle_open_creation(stripe, tenant, desired)
+    _settle_open_creations(stripe, tenant, desired)
     if not tenant.stripe_customer_id and not desired:
         return
     customer = ensure_customer(stripe, tenant)
@@ -96,18 +97,21 @@ def _converge_once(tenant_id: str, stripe: Stripe) -> None:
     _apply(stripe, tenant, desired, difference)
 
 
-def _settle_open_creation(
+def _settle_open_creations(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
-    """Find out what came of a creation that an earlier sync did not see the end of."""
-    intent = StripeIntent.objects.of(_CREATE, tenant.pk).pending().first()
-    if intent is None:
-        return
-    if found := _find(stripe, intent):
-        intents.succeed(intent, found.id)
-    elif not desired:
-        # Nothing to create any more: only make sure that nothing will appear.
-        intents.give_up(intent)
+    """Find out what came of what an earlier sync did not see the end of."""
+    wanted = bool(desired)
+    settle_open_creation(stripe, tenant, wanted=wanted)
+    if tenant.stripe_customer_id:
+        with _noticing_deletion(stripe, tenant.stripe_customer_id):
+            intents.settle_open(
+                kind=_CREATE,
+                subject=tenant.pk,
+                wanted=wanted,
+                find=lambda intent: _find(stripe, intent),
+                store=lambda found: _remember(tenant, found.id),
+            )
 
 
 def _settle_lost_ending(
@@ -117,8 +121,8 @@ def _settle_lost_ending(
     current = tenant.stripe_subscription_id
     if not current:
         return False
-    found = next((sub for sub in subscriptions if sub.id == current), None)
-    found = found or stripe.get_subscription(current)
+    listed = (sub for sub in subscriptions if sub.id == current)
+    found = next(listed, None) or stripe.get_subscription(current)
     if not is_over(found):
         return False
     if is_gone(stripe, customer_of(tenant)):
@@ -131,26 +135,35 @@ def _settle_lost_ending(
 def _apply(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int], difference: Difference
 ) -> None:
-    for surplus in difference.surplus:
-        if desired or surplus.id != tenant.stripe_subscription_id:
-            logger.error("surplus_subscription", subscription=surplus.id)
-        cancel(stripe, tenant.pk, surplus)
     keep = difference.keep
     if keep:
         _remember(tenant, keep.id)
-        if not difference.is_in_step:
+        if difference.items or difference.switch:
             _update(stripe, tenant, keep, difference)
-    elif desired:
+    _cancel_surplus(stripe, tenant, difference.surplus, expected=not desired)
+    if desired and not keep:
         _create_and_converge(stripe, tenant, desired)
-    else:
+    elif not desired:
         _remember(tenant, None)
+
+
+def _cancel_surplus(
+    stripe: Stripe,
+    tenant: Tenant,
+    surplus: tuple[Subscription, ...],
+    *,
+    expected: bool,
+) -> None:
+    for subscription in surplus:
+        if not (expected and subscription.id == tenant.stripe_subscription_id):
+            logger.error("surplus_subscription", subscription=subscription.id)
+        cancel(stripe, tenant.pk, subscription)
 
 
 def _create_and_converge(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
     created = _create(stripe, tenant, desired)
-    _remember(tenant, created.id)
     if is_over(created):
         # Created by an earlier try, and ended since: the next sync starts afresh.
         settle_ending(tenant_id=tenant.pk, subscription_id=created.id, found=created)
@@ -174,6 +187,7 @@ def _create(stripe: Stripe, tenant: Tenant, desired: dict[str, int]) -> Subscrip
             params=lambda key: _params(tenant, customer, desired, key),
             send=stripe.create_subscription,
             find=lambda intent: _find(stripe, intent),
+            store=lambda made: _remember(tenant, made.id),
         )
 
 

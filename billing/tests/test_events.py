@@ -298,13 +298,24 @@ def test_after_an_hour_a_foreign_customer_is_done_and_one_of_ours_parked(
 
 
 def test_after_an_hour_a_deleted_customer_is_foreign(sandbox):
-    event = event_of_customer("cus_gone")
+    made = sandbox.client().v1.customers.create({"metadata": {"tenant_pubkey": "ab"}})
+    sandbox.client().v1.customers.delete(made.id)
+    event = event_of_customer(made.id)
 
     with after_an_hour():
         process(event)
 
     assert event.status == "processed"
     assert event.outcome == "a customer that is not ours"
+
+
+def test_a_customer_that_our_key_does_not_see_is_for_a_person(sandbox):
+    event = event_of_customer("cus_of_another_account")
+
+    with after_an_hour():
+        process(event)
+
+    assert event.status == "parked"
 
 
 def test_a_parked_event_can_be_processed_once_its_tenant_is_there(sandbox, relay):

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -31,6 +32,8 @@ SUBSCRIPTIONS = "^/v1/subscriptions$"
 
 @pytest.fixture(autouse=True)
 def empty_broker():
+    host = urlsplit(django_settings.REDIS_URL).hostname
+    assert host in {None, "127.0.0.1", "::1", "localhost"}, "not ours to empty"
     with redis.from_url(django_settings.REDIS_URL) as broker:
         broker.flushall()
         yield broker

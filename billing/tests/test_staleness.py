@@ -4,6 +4,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from billing.exceptions import LeaseLost
 from billing.models import SubscriptionSync
 from billing.services.leases import LENGTH, Lease
 from billing.services.staleness import mark_all_stale, mark_stale
@@ -150,7 +151,58 @@ def test_only_one_worker_holds_the_lease():
 
     assert second is None
     assert first.finish()
+    mark_stale(tenant_id=tenant.pk)
     assert Lease.acquire(tenant.pk)
+
+
+def test_a_tenant_in_step_is_no_work():
+    tenant = RelayFactory().tenant
+    assert take(tenant).finish()
+
+    assert Lease.acquire(tenant.pk) is None
+
+
+def test_a_message_that_comes_before_its_time_does_nothing():
+    tenant = RelayFactory().tenant
+    take(tenant).fail(Conflict("no"))
+
+    assert Lease.acquire(tenant.pk) is None
+    with time_machine.travel(timezone.now() + timedelta(seconds=16)):
+        assert Lease.acquire(tenant.pk)
+
+
+def test_the_row_decides_who_holds_the_lease_not_a_clock():
+    tenant = RelayFactory().tenant
+    mine = take(tenant)
+    with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+        assert Lease.acquire(tenant.pk)  # on a host a minute ahead
+
+    with pytest.raises(LeaseLost):
+        mine.ensure()
+
+
+def test_a_change_during_a_failing_sync_is_tried_at_once(enqueued, on_commit):
+    tenant = RelayFactory().tenant
+    SubscriptionSync.objects.update(failures=9)
+    lease = take(tenant)
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+    enqueued.clear()
+
+    with on_commit():
+        lease.fail(Conflict("no"))
+
+    assert enqueued == [tenant.pk]
+    assert sync_of(tenant).next_attempt_at <= timezone.now()
+
+
+def test_a_person_who_asks_for_a_sync_gets_one(enqueued, on_commit):
+    """Even while a message seems to be on its way, which may have been lost."""
+    tenant = RelayFactory().tenant
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk, by_hand=True)
+
+    assert enqueued == [tenant.pk]
 
 
 def test_a_lease_that_was_forgotten_runs_out():
@@ -221,10 +273,13 @@ def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
 def test_a_failure_is_recorded_and_waits_longer_each_time():
     tenant = RelayFactory().tenant
     waits = []
+    now = timezone.now()
     for _ in range(3):
-        now = timezone.now()
-        take(tenant).fail(Conflict("Stripe said no", code="some-code"))
-        waits.append((sync_of(tenant).next_attempt_at - now).total_seconds())
+        with time_machine.travel(now, tick=False):
+            take(tenant).fail(Conflict("Stripe said no", code="some-code"))
+        due = sync_of(tenant).next_attempt_at
+        waits.append((due - now).total_seconds())
+        now = due
 
     row = sync_of(tenant)
     assert [round(wait) for wait in waits] == [15, 30, 60]
@@ -237,6 +292,7 @@ def test_a_failure_is_recorded_and_waits_longer_each_time():
 def test_success_clears_the_failure():
     tenant = RelayFactory().tenant
     take(tenant).fail(Conflict("no"))
+    mark_stale(tenant_id=tenant.pk)
 
     take(tenant).finish()
 

@@ -98,12 +98,17 @@ def test_either_secret_is_good_while_it_is_rolled(deliver, enqueued, settings):
         ({"Stripe-Signature": None}, 400, "signature-invalid"),
         ({"Stripe-Signature": "garbage"}, 400, "signature-invalid"),
         ({"Stripe-Signature": "t=x,v1=y"}, 400, "signature-invalid"),
+        ({"Stripe-Signature": "t=1790000000,v1=\u00e9"}, 400, "signature-invalid"),
         ({"age": 301}, 400, "signature-invalid"),
         ({"body": "no json"}, 400, "event-invalid"),
         ({"body": "[]"}, 400, "event-invalid"),
         ({"body": "{}"}, 400, "event-invalid"),
         ({"body": "null"}, 400, "event-invalid"),
         ({"event": {**EVENT, "id": 1}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "id": "evt_\0"}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "id": "e" * 256}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "type": "t" * 101}}, 400, "event-invalid"),
+        ({"event": {**EVENT, "created": 10**18}}, 400, "event-invalid"),
         ({"event": {**EVENT, "data": {"object": "x"}}}, 400, "event-invalid"),
         ({"event": {**EVENT, "livemode": True}}, 400, "livemode-mismatch"),
         ({"body": " " * (1024 * 1024 + 1)}, 413, "body-too-large"),
@@ -140,6 +145,12 @@ def test_an_event_with_an_escaped_nul_is_stored(deliver, enqueued):
 
     assert deliver(body=body).status_code == 200
     assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
+
+
+def test_the_answer_is_json_whatever_the_sender_accepts(deliver, enqueued):
+    answer = deliver(Accept="text/html")
+
+    assert (answer.status_code, answer["Content-Type"]) == (200, "application/json")
 
 
 def test_other_methods_are_refused(client):

@@ -49,6 +49,7 @@ def test_production_starts_with_every_required_variable(tmp_path):
 
 def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):
     blank = dict.fromkeys(PRODUCTION, "  ")
+    blank |= {"ENCRYPTION_KEYS": ",", "STRIPE_WEBHOOK_SECRET": " , "}
 
     for environment in ({}, blank):
         status, output = start(environment, tmp_path)

@@ -12,6 +12,7 @@ HEX = "ab" * 32
 @pytest.mark.parametrize(
     "secret",
     [
+        f"nostr%2Bwalletconnect%3A%2F%2F{HEX}%3Fsecret%3D{HEX}",
         f"nostr+walletconnect://{HEX}?relay=wss%3A%2F%2Fr.example&secret={HEX}",
         "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5",
         "sk_live_51abcdefghijklmnop",
@@ -32,6 +33,9 @@ def test_a_secret_is_masked_wherever_it_stands(secret):
         f"preimage={HEX}",
         f'"preimage": "{HEX}"',
         f"'secret': '{HEX}'",
+        f'\\"client_secret\\": \\"{HEX}\\"',
+        f"preimage=b'{HEX}'",
+        "pgsql://caravel:hunter2hunter2@db/caravel",
         "password=hunter2hunter2",
         "Authorization: Bearer abcdefghijkl",
         "postgres://caravel:hunter2hunter2@db/caravel",

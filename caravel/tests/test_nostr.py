@@ -24,6 +24,8 @@ def test_hex_and_npub_are_the_same_key(text):
 @pytest.mark.parametrize(
     "text",
     [
+        None,
+        5,
         "",
         "npub1",
         NPUB[:-1] + "q",  # checksum

@@ -1,6 +1,6 @@
 """The life of a relay. Each service changes one relay and logs it, or refuses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -8,7 +8,8 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from caravel.exceptions import CaravelError, Invalid
+from caravel.exceptions import CaravelError, UnknownField
+from caravel.validation import invalid_field, require_plain, validate_fields
 from relays import exceptions
 from relays.models import Plan, Relay
 from tenants.models import Activity, Tenant
@@ -46,7 +47,7 @@ def create_relay(
         _lock_tenant(tenant_id)
         relay = Relay(tenant_id=tenant_id, plan=_plan(plan_id))
         _set_fields(relay, {"subdomain": subdomain, **fields})
-        _validate(relay)
+        _validate(relay, fields)
         relay.save(force_insert=True)
         _record(relay, Activity.Type.CREATE_RELAY)
     return relay
@@ -57,7 +58,7 @@ def update_relay(*, relay_id: UUID, **fields: Any) -> Relay:
     with _naming():
         relay = _lock(relay_id)
         _set_fields(relay, fields)
-        _validate(relay)
+        _validate(relay, fields)
         relay.synced = False
         relay.save(update_fields=[*fields, "synced"])
         _record(relay, Activity.Type.UPDATE_RELAY)
@@ -170,7 +171,8 @@ def _lock(relay_id: UUID) -> Relay:
 
 
 def _plan(plan_id: str) -> Plan:
-    plan = Plan.objects.filter(pk=plan_id).first()
+    # Compared here: what is no plan's id may be nothing that the database can take.
+    plan = next((each for each in Plan.objects.all() if each.pk == plan_id), None)
     if plan is None:
         raise exceptions.UnknownPlan("There is no such plan.")
     return plan
@@ -179,7 +181,7 @@ def _plan(plan_id: str) -> Plan:
 def _set_fields(relay: Relay, fields: dict[str, Any]) -> None:
     if unknown := fields.keys() - set(EDITABLE):
         names = ", ".join(sorted(unknown))
-        raise exceptions.UnknownField(f"A relay has no field {names} to set.")
+        raise UnknownField(f"A relay has no field {names} to set.")
     for name, value in fields.items():
         setattr(relay, name, value)
 
@@ -200,24 +202,23 @@ _CODED: dict[str, type[CaravelError]] = {
 }
 
 
-def _validate(relay: Relay) -> None:
+def _validate(relay: Relay, fields: Iterable[str]) -> None:
     for switch, feature in _FEATURES.items():
         if getattr(relay, switch) and not getattr(relay.plan, feature):
             raise exceptions.PlanLacksFeature(f"{relay.plan} does not carry {feature}.")
+    validate_fields(relay, {*fields} - {"subdomain"})
+    require_plain(relay, "subdomain")
     try:
-        relay.full_clean(exclude=["tenant", "plan"], validate_unique=False)
+        relay.clean_fields(exclude=set(EDITABLE) - {"subdomain"} | {"tenant", "plan"})
+        relay.validate_constraints()
     except ValidationError as exc:
         raise _coded(exc) from exc
 
 
 def _coded(error: ValidationError) -> CaravelError:
-    """Return our error for the first thing that a validator found."""
-    field, errors = next(iter(error.error_dict.items()))
-    first = errors[0]
-    sentence = first.messages[0]
-    if kind := _CODED.get(str(first.code)):
-        return kind(sentence)
-    return Invalid(f"{field}: {sentence}", code=f"{field.replace('_', '-')}-invalid")
+    first = next(iter(error.error_dict.values()))[0]
+    kind = _CODED.get(str(first.code))
+    return kind(first.messages[0]) if kind else invalid_field(error)
 
 
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:

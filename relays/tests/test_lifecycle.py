@@ -78,6 +78,17 @@ def test_each_relay_has_a_secret_of_its_own():
         ({"icon": "javascript:alert(1)"}, "icon-invalid"),
         ({"name": "x" * 101}, "name-invalid"),
         ({"status": "inactive"}, "field-unknown"),
+        ({"subdomain": None}, "subdomain-invalid"),
+        ({"subdomain": 123}, "subdomain-invalid"),
+        ({"subdomain": "a\0"}, "subdomain-invalid"),
+        ({"plan_id": "bas\0ic"}, "plan-unknown"),
+        ({"plan_id": None}, "plan-unknown"),
+        ({"name": None}, "name-invalid"),
+        ({"name": "a\0"}, "name-invalid"),
+        ({"name": "\ud800"}, "name-invalid"),
+        ({"name": ["a"]}, "name-invalid"),
+        ({"description": "x" * 1001}, "description-invalid"),
+        ({"public_join": "yes"}, "public-join-invalid"),
     ],
 )
 def test_bad_input_is_refused_with_a_code_and_leaves_nothing(fields, code):
@@ -95,7 +106,7 @@ def test_a_taken_subdomain_is_refused_in_any_case():
 
 def test_a_subdomain_taken_in_the_same_instant_is_refused(monkeypatch):
     RelayFactory(subdomain="nest")
-    monkeypatch.setattr(lifecycle, "_validate", lambda relay: None)
+    monkeypatch.setattr(lifecycle, "_validate", lambda relay, fields: None)
 
     assert code_of(create, subdomain="nest") == "subdomain-exists"
     assert not Activity.objects.exists()

@@ -1,13 +1,18 @@
 """Creating and updating tenants."""
 
-from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
+from typing import Any
+
 from django.db import transaction
 
-from caravel.exceptions import Invalid
+from caravel.exceptions import UnknownField
 from caravel.nostr import parse_pubkey
+from caravel.validation import validate_fields
 from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
+
+_SWITCHES = {"autopay_paused", "dunning_exempt"}
+#: What may be set of a tenant.
+EDITABLE = ("email", "display_name", *sorted(_SWITCHES))
 
 
 def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
@@ -22,31 +27,31 @@ def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
     return tenant, created
 
 
-def update_tenant(
-    *, pubkey: str, email: str | None = None, display_name: str | None = None
-) -> Tenant:
-    """Change what is given. Raises Tenant.DoesNotExist, or Invalid for a bad e-mail."""
-    changes = {"email": email, "display_name": display_name}
-    given = {name: value for name, value in changes.items() if value is not None}
-    if given.get("email"):
-        _require_email(given["email"])
+def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
+    """Change what is given of EDITABLE, and log which switches it set.
+
+    Raises Tenant.DoesNotExist, UnknownField, or Invalid with the field in its code.
+    """
+    if unknown := fields.keys() - set(EDITABLE):
+        raise UnknownField(f"A tenant has no field {', '.join(unknown)} to set.")
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=pubkey)
-        for name, value in given.items():
+        for name, value in fields.items():
             setattr(tenant, name, value)
-        tenant.save(update_fields=[*given])
-        _record(tenant, Activity.Type.UPDATE_TENANT)
+        validate_fields(tenant, fields)
+        tenant.save(update_fields=[*fields])
+        switches = {name: str(fields[name]) for name in fields.keys() & _SWITCHES}
+        _record(tenant, Activity.Type.UPDATE_TENANT, switches)
     return tenant
 
 
-def _require_email(email: str) -> None:
-    try:
-        validate_email(email)
-    except ValidationError as exc:
-        raise Invalid("This is not an e-mail address.", code="email-invalid") from exc
-
-
-def _record(tenant: Tenant, type: Activity.Type) -> None:
+def _record(
+    tenant: Tenant, type: Activity.Type, snapshot: dict[str, str] | None = None
+) -> None:
     record_activity(
-        tenant_id=tenant.pk, type=type, subject_type="tenant", subject_id=tenant.pk
+        tenant_id=tenant.pk,
+        type=type,
+        subject_type="tenant",
+        subject_id=tenant.pk,
+        snapshot=snapshot,
     )

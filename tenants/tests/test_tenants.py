@@ -43,14 +43,38 @@ def test_an_update_changes_what_is_given_and_logs_it():
     assert Activity.objects.get().type == "update_tenant"
 
 
-def test_a_bad_email_is_refused_with_a_code():
-    tenant = TenantFactory()
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"email": "nobody@"}, "email-invalid"),
+        ({"email": 5}, "email-invalid"),
+        ({"email": "a@" + "b" * 250 + ".example"}, "email-invalid"),
+        ({"display_name": "x" * 101}, "display-name-invalid"),
+        ({"display_name": "a\0"}, "display-name-invalid"),
+        ({"dunning_exempt": "yes"}, "dunning-exempt-invalid"),
+        ({"nwc_url": "x"}, "field-unknown"),
+    ],
+)
+def test_bad_input_is_refused_with_a_code_and_changes_nothing(fields, code):
+    tenant = TenantFactory(email="old@example.com")
 
     with pytest.raises(Invalid) as caught:
-        update_tenant(pubkey=tenant.pk, email="nobody@")
+        update_tenant(pubkey=tenant.pk, **fields)
 
-    assert caught.value.code == "email-invalid"
+    assert caught.value.code == code
+    tenant.refresh_from_db()
+    assert tenant.email == "old@example.com"
     assert not Activity.objects.exists()
+
+
+def test_a_switch_that_support_set_is_in_the_log():
+    tenant = TenantFactory()
+
+    update_tenant(pubkey=tenant.pk, dunning_exempt=True)
+
+    tenant.refresh_from_db()
+    assert tenant.dunning_exempt
+    assert Activity.objects.get().snapshot == {"dunning_exempt": "True"}
 
 
 @pytest.mark.parametrize("field", ["stripe_customer_id", "stripe_subscription_id"])

@@ -35,7 +35,11 @@ class Command(BaseCommand):
         mark_all_stale()
 
     def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:
-        if endpoint := stripe.find_webhook_endpoint(url):
+        if found := stripe.find_webhook_endpoint(url):
+            endpoint, events = found
+            missing = HANDLERS.keys() - events
+            if missing and "*" not in events:
+                stripe.set_webhook_events(endpoint, sorted({*events, *missing}))
             self.stdout.write(f"webhook: found {endpoint}; its secret is shown once")
             return
         secret = stripe.create_webhook_endpoint(url, sorted(HANDLERS))
