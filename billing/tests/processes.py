@@ -90,8 +90,13 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) ->
     """Poll until the condition holds, or fail saying what did not come about."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; {state()}"
         time.sleep(0.05)
+
+
+def state() -> list[dict[str, object]]:
+    """What the syncs say of themselves."""
+    return list(SubscriptionSync.objects.values())
 
 
 def let_minutes_pass(minutes: int) -> None:
