@@ -3,6 +3,7 @@ from datetime import datetime
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.text import Truncator
 
 from billing.models import StripeEvent, StripeIntent, SubscriptionSync
 from billing.services.events import requeue_event
@@ -37,9 +38,21 @@ class SubscriptionSyncAdmin(ReadOnlyAdmin):
         "synced_at",
         "stale_since",
         "failures",
-        "last_error_code",
-        "next_attempt_at",
+        "why",
+        "retry_at",
     )
+    fields = (
+        "tenant",
+        "in_step",
+        "last_error",
+        "stale_since",
+        "synced_at",
+        "failures",
+        "retry_at",
+        "enqueued_at",
+        "lease_until",
+    )
+    readonly_fields = fields
     list_filter = (StaleFilter, "last_error_code")
     list_select_related = ("tenant",)
     search_fields = ("tenant__pubkey", "tenant__stripe_customer_id")
@@ -48,6 +61,14 @@ class SubscriptionSyncAdmin(ReadOnlyAdmin):
     @admin.display(boolean=True)
     def in_step(self, sync: SubscriptionSync) -> bool:
         return not sync.is_stale
+
+    @admin.display(description="last error")
+    def why(self, sync: SubscriptionSync) -> str:
+        return Truncator(sync.last_error).chars(120)
+
+    @admin.display(description="next attempt")
+    def retry_at(self, sync: SubscriptionSync) -> datetime | None:
+        return sync.next_attempt_at if sync.is_stale else None
 
     @admin.action(description="Sync with Stripe now", permissions=["operate"])
     def sync_now(
@@ -61,13 +82,11 @@ class SubscriptionSyncAdmin(ReadOnlyAdmin):
 @admin.register(StripeEvent)
 class StripeEventAdmin(ReadOnlyAdmin):
     list_display = (
-        "id",
         "type",
         "status",
         "tenant",
         "received_at",
         "outcome",
-        "failures",
         "last_error_code",
     )
     list_filter = ("status", "type", "livemode")
@@ -88,18 +107,7 @@ class StripeEventAdmin(ReadOnlyAdmin):
 
 @admin.register(StripeIntent)
 class StripeIntentAdmin(ReadOnlyAdmin):
-    list_display = (
-        "idempotency_key",
-        "state",
-        "tenant",
-        "stripe_id",
-        "created_at",
-        "age",
-    )
+    list_display = ("kind", "state", "tenant", "stripe_id", "created_at", "resolved_at")
     list_filter = ("state", "kind")
     search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")
     list_select_related = ("tenant",)
-
-    @admin.display(description="open since")
-    def age(self, intent: StripeIntent) -> datetime | None:
-        return intent.created_at if intent.state == "pending" else None

@@ -7,9 +7,30 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin
 
 from caravel.exceptions import CaravelError
+from caravel.nostr import parse_pubkey
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class NpubSearchAdmin(ModelAdmin):
+    """A page where an npub finds what its hex key would."""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        words = [_as_hex(word) for word in search_term.split()]
+        found: tuple[Any, bool] = super().get_search_results(
+            request, queryset, " ".join(words)
+        )
+        return found
+
+
+def _as_hex(word: str) -> str:
+    try:
+        return parse_pubkey(word)
+    except CaravelError:
+        return word
+
+
+class ReadOnlyAdmin(NpubSearchAdmin):
     """Rows that people look at; only the application writes them."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -27,7 +48,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return request.user.has_perm(f"{meta.app_label}.change_{meta.model_name}")
 
 
-class ServiceAdmin(ModelAdmin):
+class ServiceAdmin(NpubSearchAdmin):
     """A page whose changes go through services, and show what these refuse."""
 
     def changeform_view(

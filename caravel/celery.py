@@ -3,8 +3,10 @@
 import os
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.signals import beat_init, celeryd_init, setup_logging
+from django_structlog.celery.signals import bind_extra_task_metadata
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
 from caravel import development
@@ -16,6 +18,12 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 # Each task's lines carry its id and the id of the request that enqueued it.
 app.steps["worker"].add(DjangoStructLogInitStep)
+
+
+@bind_extra_task_metadata.connect
+def name_the_task(task: Any, **kwargs: Any) -> None:
+    """Put the task's name on each of its log lines."""
+    structlog.contextvars.bind_contextvars(task=task.name)
 
 
 @setup_logging.connect

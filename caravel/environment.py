@@ -1,6 +1,7 @@
 """Reading the settings from the environment."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import environ
@@ -66,6 +67,11 @@ class Environment:
         if value and not _is_http(value):
             self._faults.append(f"{name} must be an http(s) address.")
         return value
+
+    def expect(self, name: str, values: Iterable[str], pattern: str) -> None:
+        """Note a fault unless each value that is there has the form of its kind."""
+        if not all(re.fullmatch(pattern, value) for value in values if value):
+            self.fault(f"{name} is malformed.")
 
     def fault(self, sentence: str) -> None:
         """Add something else that is wrong to what `check()` reports."""

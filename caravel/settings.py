@@ -117,7 +117,8 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SECURE_SSL_REDIRECT = SECURE_COOKIES
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE_COOKIES
+# Other services may share the domain: its subdomains are not ours to bind.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
 
 REST_FRAMEWORK = {
@@ -161,6 +162,9 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
 # --- Redis or Valkey, Celery
 
 REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
+
+
+env.expect("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 
 
 def _broker_url(redis_url: str) -> str:
@@ -224,6 +228,8 @@ if not all(map(is_fernet_key, ENCRYPTION_KEYS)):
 
 STRIPE_SECRET_KEY = env.required("STRIPE_SECRET_KEY")
 STRIPE_WEBHOOK_SECRETS = env.required_list("STRIPE_WEBHOOK_SECRET")
+env.expect("STRIPE_SECRET_KEY", [STRIPE_SECRET_KEY], r"[sr]k_(test|live)_\w+")
+env.expect("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRETS, r"whsec_\S+")
 # A key of one's own goes to the real Stripe unless an address is given as well.
 STRIPE_API_BASE = (
     env.http_url("STRIPE_API_BASE")
@@ -241,6 +247,13 @@ BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, least=1)
 #: Seconds that a tenant's changes are gathered before one sync takes them all.
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
+env.expect("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
+env.expect("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
+
+# --- Logs
+
+LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
+env.expect("LOG_LEVEL", [LOG_LEVEL], "DEBUG|INFO|WARNING|ERROR|CRITICAL")
 
 env.check()
 
@@ -250,9 +263,6 @@ if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":
     names = ", ".join(DEVELOPMENT_DEFAULTS)
     sys.stderr.write(f"caravel: development defaults in use for {names}\n")
 
-# --- Logs
-
-LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
 LOGGING_CONFIG = None
 logs.configure(
     level=LOG_LEVEL,

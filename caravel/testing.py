@@ -6,6 +6,7 @@ as they are.
 
 import os
 import shutil
+import signal
 import stat
 import tempfile
 import time
@@ -29,6 +30,9 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config,
 ) -> Generator[None, None, None]:
     """Start the servers before pytest-django, inside this call, loads the settings."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background: our processes would inherit deafness to Ctrl-C.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["DEBUG"] = "false"
     os.environ["CARAVEL_ENV"] = "test"
     early_config.stash[_used] = _provide(early_config)

@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from caravel.exceptions import CaravelError
+from caravel.logs import redact
 
 _FIRST_DELAY = timedelta(seconds=15)
 _LONGEST_DELAY = timedelta(hours=1)
@@ -68,7 +69,7 @@ def failure_columns(
     asked = timedelta(seconds=getattr(error, "retry_after", 0))
     return {
         "failures": failures + 1,
-        "last_error": str(error)[:2000],
+        "last_error": redact(str(error))[:2000],
         "last_error_code": code[:64],
         "next_attempt_at": now + max(backoff(failures + 1), asked),
         "enqueued_at": None,

@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.db import models
 from django.db.models import QuerySet
@@ -33,17 +34,45 @@ class PlanAdmin(ModelAdmin):
         return False
 
 
+class RelayForm(ModelForm[Relay]):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "subdomain" in self.fields:
+            self.fields[
+                "subdomain"
+            ].help_text = f"The name before .{settings.RELAY_DOMAIN}"
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse at its field a switch that the plan does not carry.
+
+        One that was on before goes off with the plan that carried it.
+        """
+        cleaned: dict[str, Any] = super().clean() or {}
+        plan = cleaned.get("plan")
+        for switch, feature in lifecycle.FEATURES.items():
+            just_set = cleaned.get(switch) and switch in self.changed_data
+            if plan and just_set and not getattr(plan, feature):
+                self.add_error(switch, f"The plan {plan} does not carry {feature}.")
+        return cleaned
+
+
 @admin.register(Relay)
 class RelayAdmin(ServiceAdmin):
-    list_display = ("subdomain", "tenant", "plan", "status", "synced", "created_at")
-    list_filter = ("status", "plan", "synced")
+    form = RelayForm
+    list_display = ("subdomain", "tenant", "plan", "status", "created_at")
+    list_filter = ("status", "plan")
     search_fields = ("subdomain", "name", "tenant__pubkey", "tenant__display_name")
     list_select_related = ("tenant", "plan")
     autocomplete_fields = ("tenant",)
     formfield_overrides = {models.URLField: {"assume_scheme": "https"}}
-    readonly_fields = ("id", "status", "synced", "sync_error", "created_at")
+    readonly_fields = ("id", "status", "created_at")
     actions = ("activate", "deactivate", "mark_delinquent", "reactivate")
-    fields = ("tenant", "plan", *lifecycle.EDITABLE, *readonly_fields)
+
+    def get_fields(
+        self, request: HttpRequest, obj: Relay | None = None
+    ) -> tuple[str, ...]:
+        known = self.readonly_fields if obj else ()
+        return ("tenant", "plan", *lifecycle.EDITABLE, *known)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Relay | None = None

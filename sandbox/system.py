@@ -59,8 +59,8 @@ def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
 
 def _system(var: Path, servers: Mapping[str, str]) -> System:
     defaults = development.defaults(var)
-    web_port = free_port(int(os.environ.get("PORT") or 8000))
-    stripe_port = free_port(12111)
+    web_port = _port("PORT", 8000)
+    stripe_port = _port("STRIPE_PORT", 12111)
     env = {
         **defaults,
         **os.environ,
@@ -75,6 +75,14 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "STRIPE_WEBHOOK_SECRET": defaults["STRIPE_WEBHOOK_SECRET"],
     }
     return System(var, env, web_port, stripe_port)
+
+
+def _port(name: str, default: int) -> int:
+    wanted = int(os.environ.get(name) or default)
+    port = free_port(wanted)
+    if wanted and port != wanted:
+        print(f"Port {wanted} is taken: using {port}.", flush=True)
+    return port
 
 
 def prepare(system: System, *, admin_password: str = "") -> None:
@@ -104,6 +112,7 @@ def processes(system: System, *, logs: Path | None = None) -> list[Child]:
             *("--queues", "default,stripe,lightning,nostr", "--concurrency", "2"),
         ],
         "beat": _celery("beat", "--schedule", str(system.var / "celerybeat-schedule")),
+        "servers": [PYTHON, "-u", "-m", "sandbox.watch"],
     }
     return [
         Child(name, command, system.env, logs / f"{name}.log" if logs else None)

@@ -58,14 +58,12 @@ class TenantAdmin(ServiceAdmin):
         "past_due_at",
         "created_at",
     )
-    fields = (
-        "pubkey",
-        "display_name",
-        "email",
-        "autopay_paused",
-        "dunning_exempt",
-        *readonly_fields,
-    )
+
+    def get_fields(
+        self, request: HttpRequest, obj: Tenant | None = None
+    ) -> tuple[str, ...]:
+        given = ("pubkey", "display_name", "email", "autopay_paused", "dunning_exempt")
+        return (*given, *self.readonly_fields) if obj else given
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
         active = Count("relays", filter=Q(relays__status="active"))

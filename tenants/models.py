@@ -26,7 +26,10 @@ class Tenant(models.Model):
     """Who pays: a Nostr public key, and how we reach its money."""
 
     pubkey = models.CharField(
-        primary_key=True, max_length=64, validators=[validate_pubkey]
+        primary_key=True,
+        max_length=64,
+        validators=[validate_pubkey],
+        help_text="An npub, or 64 hex digits.",
     )
     display_name = models.CharField(max_length=100, blank=True, default="")
     email = models.EmailField(blank=True, default="")

@@ -10,6 +10,7 @@ from limits import RateLimitItemPerSecond
 from limits.errors import StorageError
 from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
+from redis.exceptions import RedisError
 
 from billing.exceptions import StripeRateLimited
 
@@ -39,14 +40,15 @@ def _hit() -> bool:
     rate = RateLimitItemPerSecond(settings.STRIPE_MAX_REQUESTS_PER_SECOND)
     try:
         return _limiter(settings.REDIS_URL).hit(rate, "stripe")
-    except StorageError as exc:
+    except (StorageError, RedisError) as exc:
         logger.warning("rate_limit_unavailable", error=str(exc))
         return True
 
 
 @cache
 def _limiter(redis_url: str) -> MovingWindowRateLimiter:
-    # The library's spelling of a socket address.
+    # The library's spelling of a socket address. It looks for redis by importing it,
+    # which several threads must not do at once: we have imported it above.
     url = redis_url.replace("unix://", "redis+unix://", 1)
     timeouts = {"socket_timeout": 2, "socket_connect_timeout": 2}
     storage = storage_from_string(url, wrap_exceptions=True, **timeouts)

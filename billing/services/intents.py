@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from billing import exceptions
 from billing.models import StripeIntent
+from caravel.logs import redact
 
 #: How long an unanswered request is sent again under its key.
 REPEAT_FOR = timedelta(minutes=2)
@@ -115,7 +116,7 @@ def succeed(intent: StripeIntent, stripe_id: str) -> None:
 
 def fail(intent: StripeIntent, error: Exception) -> None:
     """Record that the write certainly had no effect."""
-    _resolve(intent, State.FAILED, last_error=str(error)[:2000])
+    _resolve(intent, State.FAILED, last_error=redact(str(error))[:2000])
 
 
 def abandon(intent: StripeIntent) -> None:
@@ -140,7 +141,7 @@ def _send(intent: StripeIntent, send: Send[T]) -> T:
         raise
     except (exceptions.StripeUnavailable, exceptions.StripeReusedKey) as exc:
         since = intent.unknown_since or timezone.now()
-        _columns(intent, unknown_since=since, last_error=str(exc)[:2000])
+        _columns(intent, unknown_since=since, last_error=redact(str(exc))[:2000])
         raise
     except exceptions.StripeRefused as exc:
         # A refusal now says nothing of an earlier try that was not answered.

@@ -37,11 +37,14 @@ class Lease:
         now = timezone.now()
         lease = cls(tenant_id, uuid.uuid4(), now + LENGTH)
         free = Q(lease_until=None) | Q(lease_until__lte=now)
-        due = SubscriptionSync.objects.stale().filter(next_attempt_at__lte=now)
-        taken = due.filter(free, tenant_id=tenant_id).update(
+        due = Q(failures=0) | Q(next_attempt_at__lte=now)
+        stale = SubscriptionSync.objects.stale().filter(tenant_id=tenant_id)
+        taken = stale.filter(free, due).update(
             lease_token=lease._token, lease_until=lease._until, enqueued_at=None
         )
         if not taken:
+            # This message is used up: whoever is next must not rely on it.
+            stale.filter(~due).update(enqueued_at=None)
             return None
         lease._version = lease._row().values_list("version", flat=True).get()
         return lease

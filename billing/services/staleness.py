@@ -49,4 +49,5 @@ def mark_all_stale() -> int:
     rows.filter(version=F("synced_version")).update(
         version=F("version") + 1, stale_since=now
     )
-    return rows.update(next_attempt_at=now)
+    rows.filter(next_attempt_at__gt=now).update(next_attempt_at=now)
+    return rows.count()

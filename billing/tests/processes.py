@@ -94,9 +94,9 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) ->
         time.sleep(0.05)
 
 
-def state() -> list[dict[str, object]]:
+def state() -> str:
     """What the syncs say of themselves."""
-    return list(SubscriptionSync.objects.values())
+    return str(list(SubscriptionSync.objects.values()))
 
 
 def let_minutes_pass(minutes: int) -> None:

@@ -97,7 +97,7 @@ def test_a_relay_added_in_the_admin_is_logged_and_synced(admin_client, sent, on_
         ({"subdomain": "admin"}, "This name is reserved."),
         ({"subdomain": "a b"}, "A subdomain has"),
         ({"plan": "gold"}, "Select a valid choice"),
-        ({"livekit_enabled": "on"}, "plan-lacks-feature"),
+        ({"livekit_enabled": "on"}, "The plan Basic does not carry livekit."),
     ],
 )
 def test_bad_input_comes_back_with_a_sentence(admin_client, fields, said):
@@ -186,6 +186,32 @@ def test_a_tenant_is_added_by_npub(admin_client):
     tenant = Tenant.objects.get(pk=pubkey)
     assert (tenant.display_name, tenant.dunning_exempt) == ("Alice", True)
     assert Activity.objects.filter(type="create_tenant").count() == 1
+
+
+def test_an_npub_finds_what_its_hex_key_would(admin_client):
+    relay = RelayFactory()
+    StripeEventFactory(tenant=relay.tenant)
+    RelayFactory()
+
+    for model in (Tenant, Relay, SubscriptionSync, StripeEvent):
+        info = model._meta.app_label, model._meta.model_name
+        url = reverse("admin:{}_{}_changelist".format(*info))
+        page = admin_client.get(url, {"q": relay.tenant.npub})
+        assert page.context["cl"].result_count == 1, model
+
+
+def test_why_a_tenant_is_not_in_step_stands_in_the_list(admin_client):
+    relay = RelayFactory()
+    SubscriptionSync.objects.update(failures=1, last_error="Stripe said no")
+
+    page = admin_client.get(reverse("admin:billing_subscriptionsync_changelist"))
+
+    assert "Stripe said no" in page.content.decode()
+    assert relay.tenant.pk
+
+
+def test_the_front_door_leads_to_the_admin(client):
+    assert client.get("/").url == "/admin/"
 
 
 def test_a_malformed_key_is_refused(admin_client):

@@ -156,7 +156,7 @@ def test_a_404_from_somebody_in_front_of_stripe_changes_nothing(sandbox, tenant)
 def test_an_unreadable_200_is_no_refusal(sandbox, tenant, monkeypatch):
     add_relay(tenant)
     real = sdk.RequestsClient.request
-    cut: list[str] = []
+    cut: list[bytes] = []
 
     def truncate_once(self, method, url, headers, post_data=None):
         body, status, answer_headers = real(self, method, url, headers, post_data)

@@ -166,8 +166,18 @@ def test_a_message_that_comes_before_its_time_does_nothing():
     tenant = RelayFactory().tenant
     take(tenant).fail(Conflict("no"))
 
+    SubscriptionSync.objects.update(enqueued_at=timezone.now())
+
     assert Lease.acquire(tenant.pk) is None
+    assert sync_of(tenant).enqueued_at is None
     with time_machine.travel(timezone.now() + timedelta(seconds=16)):
+        assert Lease.acquire(tenant.pk)
+
+
+def test_a_clock_that_is_behind_does_not_hold_a_change_up():
+    tenant = RelayFactory().tenant
+
+    with time_machine.travel(timezone.now() - timedelta(seconds=30)):
         assert Lease.acquire(tenant.pk)
 
 

@@ -92,6 +92,12 @@ def test_one_missing_variable_is_the_only_one_named(name):
     [
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
         ("APP_URL", "caravel.example", "APP_URL must be an http(s) address"),
+        ("STRIPE_SECRET_KEY", "pk_test_1", "STRIPE_SECRET_KEY is malformed"),
+        ("STRIPE_WEBHOOK_SECRET", "whsec_a,b", "STRIPE_WEBHOOK_SECRET is malformed"),
+        ("REDIS_URL", "http://x", "REDIS_URL is malformed"),
+        ("RELAY_DOMAIN", "https://x.example", "RELAY_DOMAIN is malformed"),
+        ("BILLING_EMAIL_DOMAIN", "a@b.example", "BILLING_EMAIL_DOMAIN is malformed"),
+        ("LOG_LEVEL", "loud", "LOG_LEVEL is malformed"),
         ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS holds something that is not"),
         ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),

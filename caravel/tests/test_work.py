@@ -2,9 +2,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.exceptions import StripeRateLimited
 from billing.models import StripeEvent
 from billing.tests.factories import StripeEventFactory
-from caravel.work import backoff
+from caravel.work import backoff, failure_columns
 
 pytestmark = pytest.mark.django_db
 
@@ -16,6 +17,22 @@ def test_backoff_doubles_up_to_an_hour():
 
     assert waits[:4] == [15, 30, 60, 120]
     assert waits[-1] == 3600
+
+
+def test_a_failure_is_kept_without_the_secrets_in_it():
+    error = RuntimeError("Invalid key sk_test_abcdefghijkl")
+
+    columns = failure_columns(error, failures=0, now=NOW)
+
+    assert columns["last_error"] == "Invalid key sk_test_[redacted]"
+
+
+def test_a_failure_waits_as_long_as_stripe_asks():
+    error = StripeRateLimited("slow down", retry_after=600)
+
+    columns = failure_columns(error, failures=0, now=NOW)
+
+    assert columns["next_attempt_at"] == NOW + timedelta(seconds=600)
 
 
 def test_a_claim_takes_what_is_due_and_not_on_its_way():

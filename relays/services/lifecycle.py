@@ -32,7 +32,7 @@ EDITABLE = (
     "livekit_enabled",
 )
 #: Switches that only some plans carry: the relay's field and the plan's.
-_FEATURES = {"blossom_enabled": "blossom", "livekit_enabled": "livekit"}
+FEATURES = {"blossom_enabled": "blossom", "livekit_enabled": "livekit"}
 
 
 def create_relay(
@@ -80,9 +80,9 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
                 raise exceptions.RelayIsDelinquent("Pay the open invoices first.")
             relay.status = Status.ACTIVE
         relay.plan = plan
-        for switch, feature in _FEATURES.items():
+        for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
-        _save(relay, Activity.Type.CHANGE_RELAY_PLAN, "plan", "status", *_FEATURES)
+        _save(relay, Activity.Type.CHANGE_RELAY_PLAN, "plan", "status", *FEATURES)
     return relay
 
 
@@ -203,7 +203,7 @@ _CODED: dict[str, type[CaravelError]] = {
 
 
 def _validate(relay: Relay, fields: Iterable[str]) -> None:
-    for switch, feature in _FEATURES.items():
+    for switch, feature in FEATURES.items():
         if getattr(relay, switch) and not getattr(relay.plan, feature):
             raise exceptions.PlanLacksFeature(f"{relay.plan} does not carry {feature}.")
     validate_fields(relay, {*fields} - {"subdomain"})

@@ -12,7 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from caravel import embedded
+from sandbox.supervisor import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +29,8 @@ def environment(var: Path) -> dict[str, str]:
         r"DATABASE_URL|REDIS_URL|DEBUG|STRIPE_|CARAVEL_|SECRET_KEY|APP_URL"
     )
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    return {**kept, "CARAVEL_VAR": str(var), "DEBUG": "true"}
+    ports = {"PORT": str(free_port(0)), "STRIPE_PORT": str(free_port(0))}
+    return {**kept, **ports, "CARAVEL_VAR": str(var), "DEBUG": "true"}
 
 
 @contextmanager
@@ -133,6 +138,22 @@ def test_killed_it_leaves_nothing_either(tmp_path):
         process.kill()
         process.wait()
         wait_until_gone(tmp_path)
+
+
+def test_when_the_database_dies_everything_stops_and_says_why(tmp_path):
+    with running(tmp_path) as (process, _):
+        url = embedded.addresses(tmp_path).database_url
+        with psycopg.connect(url) as connection:
+            row = connection.execute("SELECT pg_backend_pid()").fetchone()
+            assert row
+            backend = Path(f"/proc/{row[0]}/stat").read_text()
+        postmaster = int(backend.rsplit(")", 1)[1].split()[1])
+        os.kill(postmaster, signal.SIGKILL)
+        output, _ = process.communicate(timeout=60)
+
+    assert process.returncode != 0
+    assert "PostgreSQL does not answer any more" in output
+    wait_until_gone(tmp_path)
 
 
 def test_the_demo_agrees(tmp_path):

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Tenant',
             fields=[
-                ('pubkey', models.CharField(max_length=64, primary_key=True, serialize=False, validators=[tenants.models.validate_pubkey])),
+                ('pubkey', models.CharField(help_text='An npub, or 64 hex digits.', max_length=64, primary_key=True, serialize=False, validators=[tenants.models.validate_pubkey])),
                 ('display_name', models.CharField(blank=True, default='', max_length=100)),
                 ('email', models.EmailField(blank=True, default='', max_length=254)),
                 ('nwc_url', caravel.fields.EncryptedTextField(blank=True, default='', editable=False)),

@@ -65,7 +65,7 @@ class Command(BaseCommand):
             raise CommandError("; ".join(faults))
 
     def _table(self, rows: Iterable[story.Row]) -> None:
-        layout = "  {:<7} {:<34} {:<20} {:>6}  {}"
+        layout = "  {:<7} {:<39} {:<17} {:>6}  {}"
         head = layout.format("tenant", "relays here", "items in Stripe", "events", "")
         self.stdout.write(f"\n{head}")
         for row in rows:
