@@ -54,7 +54,9 @@ def _provide(config: pytest.Config) -> str:
     given = {"DATABASE_URL": found.database_url, "REDIS_URL": found.redis_url}
     missing = [name for name in _URLS if not os.environ.get(name)]
     os.environ.update({name: given[name] for name in missing})
-    stack.callback(_unset, missing)
+    # The checkout's own secrets are not for tests, nor made by them.
+    os.environ["CARAVEL_VAR"] = str(directory / "var")
+    stack.callback(_unset, [*missing, "CARAVEL_VAR"])
     return f"throw-away ones in {directory} for {' and '.join(missing)}"
 
 
