@@ -79,7 +79,7 @@ def settle_open(
 ) -> None:
     """Find out what came of a write that an earlier try did not see the end of.
 
-    If nothing came of it and it is still wanted it stays open, for `fulfil`. Raises
+    If nothing came of it yet and it is wanted it stays open, for `fulfil`. Raises
     IntentUnresolved if it is not wanted any more, but may still have its effect.
     """
     intent = StripeIntent.objects.of(kind, subject).pending().first()
@@ -87,7 +87,7 @@ def settle_open(
         return
     if found := find(intent):
         _keep(intent, found, store)
-    elif not wanted:
+    elif not wanted or _is_settled(intent):
         give_up(intent)
 
 
@@ -122,6 +122,12 @@ def fail(intent: StripeIntent, error: Exception) -> None:
 def abandon(intent: StripeIntent) -> None:
     """Record that the write is not pursued: it had no effect, or nobody wants it."""
     _resolve(intent, State.ABANDONED)
+
+
+def _is_settled(intent: StripeIntent) -> bool:
+    """Return whether the last try can have no effect any more."""
+    tried = intent.tried_at
+    return tried is not None and timezone.now() - tried >= SETTLED_AFTER
 
 
 def _keep(intent: StripeIntent, made: T, store: Store[T]) -> T:
@@ -165,8 +171,7 @@ def may_repeat(intent: StripeIntent) -> bool:
 
 def give_up(intent: StripeIntent) -> None:
     """Close a write that nothing came of. Raises IntentUnresolved if it still may."""
-    tried = intent.tried_at
-    if tried is not None and timezone.now() - tried < SETTLED_AFTER:
+    if intent.tried_at is not None and not _is_settled(intent):
         raise exceptions.IntentUnresolved(
             "Stripe did not answer; waiting to see whether the request had its effect."
         )
