@@ -44,10 +44,6 @@ class Environment:
         """Return the value, or the default when it is missing or blank."""
         return self._values.get(name) or default
 
-    def optional_list(self, name: str) -> list[str]:
-        """Return a comma-separated value, blanks dropped; empty when missing."""
-        return _split(self.optional(name))
-
     def integer(self, name: str, default: int, *, least: int = 0) -> int:
         """Return a whole number of at least `least`."""
         text = self.optional(name, str(default))

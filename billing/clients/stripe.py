@@ -53,7 +53,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Subscription:
-    """What we act on of a subscription; `cancel_reason` is "" until it has ended."""
+    """What we act on of a subscription.
+
+    `cancel_reason` is "" and `canceled_at`, in seconds of the epoch, None until then.
+    """
 
     id: str
     customer: str
@@ -63,6 +66,7 @@ class Subscription:
     items: tuple[Item, ...]
     metadata: Mapping[str, str]
     cancel_reason: str
+    canceled_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -366,6 +370,7 @@ def _subscription(found: Any) -> Subscription:
         items=items,
         metadata=_metadata(found),
         cancel_reason=(details.reason if details else None) or "",
+        canceled_at=found.canceled_at,
     )
 
 

@@ -1,6 +1,9 @@
 """Ending a subscription of ours so that the tenant owes for served time, once."""
 
+from datetime import UTC, datetime
+
 import structlog
+from django.db.models import Q
 
 from billing.clients.stripe import Stripe, Subscription
 from billing.exceptions import StripeNotFound, StripeRefused
@@ -53,6 +56,22 @@ def finish_cancellations(stripe: Stripe, tenant_id: str) -> None:
             intents.abandon(intent)
 
 
+def is_ours(subscription: Subscription) -> bool:
+    """Return whether the end of a subscription is the effect of a cancel of ours.
+
+    One that we gave up counts for as long as its request could still arrive.
+    """
+    sent = StripeIntent.objects.of(_CANCEL, subscription.id)
+    ours = Q(state=StripeIntent.State.PENDING) | ~Q(stripe_id="")
+    if subscription.canceled_at is not None:
+        ended_at = datetime.fromtimestamp(subscription.canceled_at, UTC)
+        ours |= Q(
+            state=StripeIntent.State.ABANDONED,
+            resolved_at__gte=ended_at - intents.SETTLED_AFTER,
+        )
+    return sent.filter(ours).exists()
+
+
 def has_ended(subscription: Subscription) -> bool:
     """Return whether a subscription is over for good."""
     return subscription.status in {"canceled", "incomplete_expired"}
@@ -72,7 +91,7 @@ def _settle(stripe: Stripe, intent: StripeIntent) -> None:
         logger.error(
             "final_invoice_refused", subscription=intent.subject, error=exc.message
         )
-        intents.fail(intent, exc)
+        intents.fail(intent, exc, stripe_id=intent.subject)
     else:
         intents.succeed(intent, intent.subject)
 

@@ -6,7 +6,7 @@ import structlog
 from django.db import transaction
 
 from billing.clients.stripe import Subscription
-from billing.models import StripeIntent
+from billing.services.cancellations import is_ours
 from billing.services.convergence import LIVE
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay, mark_relay_delinquent
@@ -42,7 +42,7 @@ def settle_ending(
         tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
         if tenant.stripe_subscription_id != subscription_id:
             return Ending.NOT_CURRENT
-        ending = _classify(tenant, subscription_id, found)
+        ending = _classify(tenant, found)
         Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
         _switch_relays(tenant_id, ending)
     logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
@@ -54,11 +54,8 @@ def is_over(found: Subscription) -> bool:
     return found.status not in LIVE
 
 
-def _classify(tenant: Tenant, subscription_id: str, found: Subscription) -> Ending:
-    ours = StripeIntent.objects.of(
-        StripeIntent.Kind.CANCEL_SUBSCRIPTION, subscription_id
-    )
-    if ours.exists():
+def _classify(tenant: Tenant, found: Subscription) -> Ending:
+    if is_ours(found):
         return Ending.OURS
     if found.cancel_reason == "cancellation_requested":
         return Ending.BY_PERSON

@@ -114,9 +114,10 @@ def succeed(intent: StripeIntent, stripe_id: str) -> None:
     _resolve(intent, State.SUCCEEDED, stripe_id=stripe_id)
 
 
-def fail(intent: StripeIntent, error: Exception) -> None:
-    """Record that the write certainly had no effect."""
-    _resolve(intent, State.FAILED, last_error=redact(str(error))[:2000])
+def fail(intent: StripeIntent, error: Exception, *, stripe_id: str = "") -> None:
+    """Record that the write was refused; `stripe_id` if it had its effect in part."""
+    error_text = redact(str(error))[:2000]
+    _resolve(intent, State.FAILED, last_error=error_text, stripe_id=stripe_id)
 
 
 def abandon(intent: StripeIntent) -> None:

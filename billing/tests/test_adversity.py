@@ -337,6 +337,44 @@ def test_a_cancel_that_was_turned_away_is_forgotten_when_the_relay_is_back(
     assert len(sandbox.client().v1.invoices.list({}).data) == 1
 
 
+@pytest.mark.parametrize("status", [400, 429])
+def test_a_person_may_cancel_what_we_once_failed_to(sandbox, tenant, paid, status):
+    """Our cancel had no effect, so the end that comes later is not ours."""
+    lifecycle.deactivate_relay(relay_id=paid.pk)
+    sandbox.fault("status", method="DELETE", status=status, times=3)
+    sync(tenant, SyncOutcome.FAILED)
+    sandbox.clear_faults()
+    lifecycle.activate_relay(relay_id=paid.pk)
+    with later(minutes=1):
+        sync(tenant)
+    sandbox.advance(3600)
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+
+    with later(hours=1):
+        sync_until_in_step(tenant)
+
+    paid.refresh_from_db()
+    assert paid.status == "inactive"
+    assert live_ids(sandbox) == []
+
+
+def test_a_cancel_that_was_given_up_and_happened_after_all_is_ours(
+    sandbox, tenant, paid
+):
+    lifecycle.deactivate_relay(relay_id=paid.pk)
+    sandbox.fault("reset", method="DELETE", times=3)
+    sync(tenant, SyncOutcome.FAILED)
+    lifecycle.activate_relay(relay_id=paid.pk)
+    sync(tenant)
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+
+    sync_until_in_step(tenant)
+
+    paid.refresh_from_db()
+    assert paid.status == "active"
+    assert live_ids(sandbox) == [tenant.stripe_subscription_id]
+
+
 def test_a_cancel_is_not_settled_on_terms_of_before_the_renewal(sandbox, tenant, paid):
     """Credit for time that was not paid would be a gift."""
     lifecycle.deactivate_relay(relay_id=paid.pk)
