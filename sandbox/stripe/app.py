@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sandbox.stripe import API_VERSION, control, retention
+from sandbox.stripe import API_VERSION, control, retention, settings
 from sandbox.stripe.call import Call
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.context import DELIVERY, Context
@@ -123,6 +123,10 @@ class StripeApp:
             options,
         ]
         return endpoint
+
+    def change_settings(self, changes: Mapping[str, Any]) -> settings.Settings:
+        """Change what the account is set to; return all. Raises BadSetting."""
+        return self.transact(lambda context: settings.change(self.store, changes))
 
     def reset(self) -> None:
         """Forget everything but the endpoints that were registered at the start."""

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sandbox.stripe import API_VERSION
+from sandbox.stripe import API_VERSION, settings
 from sandbox.stripe.ids import Ids
 from sandbox.stripe.protocol.errors import missing
 from sandbox.stripe.protocol.http import dump_json
 from sandbox.stripe.resource import Registry
+from sandbox.stripe.settings import Settings
 from sandbox.stripe.store import Record, Store
 
 # How an error message calls an object, where that differs from its `object`.
@@ -39,6 +40,11 @@ class Context:
         self.request_id = request_id
         self.idempotency_key = idempotency_key
         self.emitted = 0
+
+    @property
+    def settings(self) -> Settings:
+        """What the account is set to."""
+        return settings.read(self.store)
 
     def get(self, kind: str, id: str) -> Record:
         """Return the object named in the URL. Raises a 404 `resource_missing`."""

@@ -2,9 +2,11 @@
 
 import json
 import re
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from sandbox.stripe import settings
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.faults import KINDS, Fault
 from sandbox.stripe.protocol.http import Request, Response, json_response
@@ -113,15 +115,30 @@ def _webhook_settings(app: "StripeApp") -> dict[str, Any]:
     return {"paused": app.deliveries.settings.paused}
 
 
+def _settings(app: "StripeApp", request: Request) -> dict[str, Any]:
+    with app.lock:
+        return asdict(settings.read(app.store))
+
+
+def _change_settings(app: "StripeApp", request: Request) -> dict[str, Any]:
+    changes = _body(request)
+    try:
+        return asdict(app.change_settings(changes))
+    except settings.BadSetting as error:
+        raise BadControl(str(error)) from None
+
+
 ACTIONS = {
     ("DELETE", "faults"): _clear_faults,
     ("DELETE", "requests"): _clear_requests,
     ("GET", "clock"): _clock,
     ("GET", "faults"): _list_faults,
     ("GET", "requests"): _list_requests,
+    ("GET", "settings"): _settings,
     ("GET", "state"): _state,
     ("POST", "clock/advance"): _advance,
     ("POST", "faults"): _add_fault,
     ("POST", "reset"): _reset,
+    ("POST", "settings"): _change_settings,
     ("POST", "webhooks"): _set_webhooks,
 }

@@ -10,6 +10,7 @@ import stripe
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.faults import Fault, Kind, When
 from sandbox.stripe.server import StripeServer
+from sandbox.stripe.settings import Settings
 from sandbox.stripe.webhooks import Post
 
 API_KEY = "sk_test_sandbox"
@@ -89,6 +90,10 @@ class Sandbox:
     def reset(self) -> None:
         """Forget all objects, faults and requests, and return to real time."""
         self.app.reset()
+
+    def settings(self, **changes: Any) -> Settings:
+        """Change what the account is set to; return all. Raises BadSetting."""
+        return self.app.change_settings(changes)
 
     def pause_webhooks(self, paused: bool = True) -> None:
         """Hold deliveries back, or let them go on."""

@@ -10,7 +10,13 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import DAY, Period
 from sandbox.stripe.money import settle
-from sandbox.stripe.objects import balances, collection, invoice_items
+from sandbox.stripe.objects import (
+    balances,
+    collection,
+    invoice_items,
+    invoice_payment,
+)
+from sandbox.stripe.objects.invoice_payment import COLLECTIBLE, UPDATED
 from sandbox.stripe.objects.invoice_shape import (
     new_invoice,
     subscription_parent,
@@ -21,8 +27,6 @@ from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
 
 DRAFT_PERIOD = 3_600
-COLLECTIBLE = ("open", "uncollectible")
-UPDATED = "invoice.updated"
 
 
 def bill_subscription(
@@ -87,52 +91,12 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     _settle_balance(context, context.get("invoice", id))
     invoice = dict(context.get("invoice", id))
     if invoice["amount_due"] == 0:
-        _mark_paid(context, id, off_stripe=False)
+        invoice_payment.mark_paid(context, id, off_stripe=False)
     elif _charges_itself(invoice):
-        attempt(context, id, collection.payment_method(context, invoice))
-    return context.get("invoice", id)
-
-
-def pay(
-    context: Context, id: str, *, out_of_band: bool, method: str | None = None
-) -> Record:
-    """Pay an open or uncollectible invoice. Raises a 400 or a 402."""
-    invoice = context.get("invoice", id)
-    if invoice["status"] == "paid":
-        raise invalid("Invoice is already paid", code="invoice_already_paid")
-    if invoice["status"] not in COLLECTIBLE:
-        raise invalid(
-            f"This invoice can't be paid because its status is {invoice['status']}; "
-            "only open or uncollectible invoices can be paid."
-        )
-    if out_of_band:
-        _mark_paid(context, id, off_stripe=True)
-        return context.get("invoice", id)
-    method = method or collection.payment_method(context, invoice)
-    if method is None:
-        raise invalid(
-            "There is no `default_payment_method` set on this Customer or Invoice. "
-            "Please set a `default_payment_method`.",
-            code="missing",
-        )
-    if not attempt(context, id, method):
-        raise StripeError(
-            402, "Your card was declined.", type="card_error", code="card_declined"
+        invoice_payment.attempt(
+            context, id, collection.payment_method(context, invoice)
         )
     return context.get("invoice", id)
-
-
-def attempt(context: Context, id: str, method: str | None) -> bool:
-    """Charge the invoice; return whether that paid it."""
-    invoice = context.get("invoice", id)
-    with context.edit("invoice", id) as draft:
-        draft.update(attempt_count=invoice["attempt_count"] + 1, attempted=True)
-    if collection.charge(context, invoice, method):
-        _mark_paid(context, id, off_stripe=False)
-        return True
-    context.emit("invoice.payment_failed", context.get("invoice", id))
-    collection.on_failed(context, invoice)
-    return False
 
 
 def void(context: Context, id: str) -> Record:
@@ -221,27 +185,6 @@ def _change_balance(context: Context, invoice: Record, amount: int, type: str) -
         type=type,
         invoice=invoice["id"],
     )
-
-
-def _mark_paid(context: Context, id: str, *, off_stripe: bool) -> None:
-    with context.edit("invoice", id, UPDATED) as invoice:
-        due = invoice["amount_remaining"]
-        invoice.update(
-            amount_paid=invoice["amount_paid"] + due,
-            amount_remaining=0,
-            attempted=True,
-            auto_advance=False,
-            status="paid",
-            status_details=None,
-            _paid_off_stripe=due if off_stripe else 0,
-        )
-        invoice["status_transitions"]["paid_at"] = context.now
-    paid = context.get("invoice", id)
-    context.emit("invoice.paid", paid)
-    # Not sent for payments out of band (docs: Invoicing integration, payment events).
-    if not off_stripe:
-        context.emit("invoice.payment_succeeded", paid)
-    collection.on_paid(context, paid)
 
 
 def _charges_itself(invoice: Record) -> bool:

@@ -4,7 +4,12 @@ from typing import Any
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
-from sandbox.stripe.objects import invoice_items, invoice_lifecycle, invoice_shape
+from sandbox.stripe.objects import (
+    invoice_items,
+    invoice_lifecycle,
+    invoice_payment,
+    invoice_shape,
+)
 from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
     CURRENCY,
@@ -184,7 +189,7 @@ def finalize(context: Context, params: Params, id: str) -> Record:
 )
 def pay(context: Context, params: Params, id: str) -> Record:
     """Pay, or mark as paid out of band. Raises a 400, a 402 or a 404."""
-    return invoice_lifecycle.pay(
+    return invoice_payment.pay(
         context,
         id,
         out_of_band=params.get("paid_out_of_band", False),
