@@ -19,9 +19,9 @@ def test_a_draft_finalizes_itself_after_an_hour(api, stripe_sandbox):
     assert before.number is None
     assert (after.status, after.amount_remaining) == ("open", 1_000)
     assert after.status_transitions.finalized_at == after.created + HOUR
-    assert after.due_date == after.status_transitions.finalized_at + 7 * DAY
+    assert before.due_date == after.due_date == after.created + 7 * DAY
     assert after.number.endswith("-0001")
-    assert after.hosted_invoice_url.startswith("https://invoice.stripe.com/")
+    assert after.hosted_invoice_url.startswith(f"{stripe_sandbox.url}/i/")
     assert after.automatically_finalizes_at is None
 
 

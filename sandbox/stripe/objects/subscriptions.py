@@ -5,6 +5,7 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
+    balances,
     invoice_lifecycle,
     subscription_changes,
     subscription_cycle,
@@ -101,6 +102,7 @@ UPDATE = Shape(
         **FIELDS,
         "cancellation_details": CANCELLATION_DETAILS,
         "items": Array(subscription_changes.ITEM_CHANGE),
+        "proration_date": Integer(0),
     }
 )
 STATUSES = (
@@ -125,8 +127,8 @@ def create(context: Context, params: Params) -> Record:
     subscription = _new(context, params, customer)
     _check_collection(subscription, customer)
     _refuse_if_incomplete(context, params, subscription, customer)
-    _set_currency(context, customer, subscription["currency"])
-    subscription_changes.apply(context, subscription, params["items"], prorate=False)
+    balances.claim_currency(context, customer, subscription["currency"])
+    subscription_changes.apply(context, subscription, params["items"])
     subscription_cycle.start(context, subscription)
     return context.insert(subscription, "customer.subscription.created")
 
@@ -179,12 +181,16 @@ def update(context: Context, params: Params, id: str) -> Record:
             "metadata."
         )
     behavior = params.get("proration_behavior", "create_prorations")
+    prorate_at = _proration_date(context, subscription, params)
     with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
         _assign(context, draft, params)
         if "collection_method" in params or "days_until_due" in params:
             _check_collection(draft, context.get("customer", draft["customer"]))
         subscription_changes.apply(
-            context, draft, params.get("items", []), prorate=behavior != "none"
+            context,
+            draft,
+            params.get("items", []),
+            prorate_at=None if behavior == "none" else prorate_at,
         )
     if behavior == "always_invoice":
         _bill_now(context, context.get("subscription", id))
@@ -295,16 +301,18 @@ def _refuse_if_incomplete(
     )
 
 
-def _set_currency(context: Context, customer: Record, currency: str) -> None:
-    if customer["currency"] is None:
-        with context.edit("customer", customer["id"], "customer.updated") as draft:
-            draft["currency"] = currency
-    elif customer["currency"] != currency:
+def _proration_date(context: Context, subscription: Record, params: Params) -> int:
+    """Return the moment to prorate from. Raises a 400 outside the current periods."""
+    at: int = params.get("proration_date", context.now)
+    if "proration_date" in params and not all(
+        item["current_period_start"] <= at <= item["current_period_end"]
+        for item in subscription["_items"]
+    ):
         raise invalid(
-            "You cannot combine currencies on a single customer. This customer has "
-            "had a subscription, coupon, or invoice item with currency "
-            f"{customer['currency']}."
+            "Invalid proration_date: it must be within the current billing period.",
+            param="proration_date",
         )
+    return at
 
 
 def _bill_now(context: Context, subscription: Record) -> None:
