@@ -2,6 +2,7 @@
 
 from sandbox.stripe.objects import (
     balances,
+    credit_notes,
     customers,
     events,
     invoice_items,
@@ -18,6 +19,7 @@ from sandbox.stripe.resource import Registry
 REGISTRY = Registry(
     (
         balances.resource,
+        credit_notes.resource,
         customers.resource,
         events.resource,
         invoice_items.resource,
