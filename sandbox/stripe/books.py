@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from sandbox.stripe.store import Record, Store
 
+TRANSACTION = "customer_balance_transaction"
 PRE, POST = "pre_payment_credit_notes_amount", "post_payment_credit_notes_amount"
 
 
@@ -46,6 +47,7 @@ def _invoice(store: Store, invoice: Record) -> Iterator[str]:
     if invoice["status"] == "open" and not owed:
         yield "open, and nothing remains"
     yield from _notes(store, invoice)
+    yield from _moved(store, invoice)
 
 
 def _notes(store: Store, invoice: Record) -> Iterator[str]:
@@ -60,13 +62,40 @@ def _notes(store: Store, invoice: Record) -> Iterator[str]:
         if sum(line["amount"] for line in note["_lines"]) != note["total"]:
             yield f"the lines of {note['number']} are not its total"
 
+        if (
+            _amount_of(store, note)
+            != (note["out_of_band_amount"] or 0) - (note["post_payment_amount"])
+        ):
+            yield f"{note['number']} is not what went to the balance"
+
+
+def _amount_of(store: Store, note: Record) -> int:
+    id = note["customer_balance_transaction"]
+    transaction = store.get(TRANSACTION, id) if id else None
+    return int(transaction["amount"]) if transaction else 0
+
+
+def _moved(store: Store, invoice: Record) -> Iterator[str]:
+    """Compare what an invoice did to the balance with what it says it did."""
+    if (store.get("customer", invoice["customer"]) or {}).get("deleted"):
+        return
+    moved = {True: 0, False: 0}
+    for transaction in store.scan(TRANSACTION, index=("customer", invoice["customer"])):
+        if transaction["invoice"] == invoice["id"] and not transaction["credit_note"]:
+            moved[transaction["type"] == "unapplied_from_invoice"] += transaction[
+                "amount"
+            ]
+    applied = invoice["ending_balance"] - invoice["starting_balance"]
+    if moved[False] != applied:
+        yield "its transactions are not what it took from the balance"
+    if moved[True] != (-applied if invoice["status"] == "void" else 0):
+        yield "what it gave back to the balance is not what it took"
+
 
 def _customer(store: Store, customer: Record) -> Iterator[str]:
     balance = 0
     index = ("customer", customer["id"])
-    for transaction in store.scan(
-        "customer_balance_transaction", index=index, newest_first=False
-    ):
+    for transaction in store.scan(TRANSACTION, index=index, newest_first=False):
         balance += transaction["amount"]
         if transaction["ending_balance"] != balance:
             yield f"ending_balance of {transaction['id']} is not the sum before it"

@@ -3,9 +3,6 @@
 import pytest
 import stripe
 
-from sandbox.stripe import books
-from sandbox.stripe.app import StripeApp
-from sandbox.stripe.transport import in_process_client
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_story import DAY
 
@@ -19,9 +16,7 @@ def adjust(api, customer, amount, **params):
 def ledger(api, customer):
     """Return type, amount and balance after each transaction, oldest first."""
     listed = api.v1.customers.balance_transactions.list(customer, {"limit": 100})
-    return [
-        (one.type, one.amount, one.ending_balance) for one in reversed(listed.data)
-    ]
+    return [(one.type, one.amount, one.ending_balance) for one in reversed(listed.data)]
 
 
 def test_every_change_is_a_transaction_that_says_what_is_left(api):
@@ -195,30 +190,3 @@ def test_a_loose_item_is_billed_with_the_next_scheduled_invoice(api, stripe_sand
     invoice = api.v1.invoices.retrieve(latest)
     assert [line.amount for line in invoice.lines.data] == [250, 1_000]
     assert api.v1.invoice_items.retrieve(item.id).invoice == invoice.id
-
-
-def test_the_books_show_a_wrong_amount():
-    """The audit itself: each kind of lie is found."""
-    app = StripeApp(seed=1)
-    api = in_process_client(app)
-    payer = story.customer(api)
-    adjust(api, payer.id, -300)
-    invoice = story.first_invoice(api, story.subscription(api, to=payer))
-    note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
-    assert books.audit(app.store) == []
-
-    lies = [
-        ("invoice", invoice.id, {"amount_due": 1}),
-        ("invoice", invoice.id, {"amount_paid": 1}),
-        ("invoice", invoice.id, {"status": "paid"}),
-        ("invoice", invoice.id, {"total": 1}),
-        ("invoice", invoice.id, {"pre_payment_credit_notes_amount": 0}),
-        ("credit_note", note.id, {"total": 1}),
-        ("credit_note", note.id, {"status": "void"}),
-        ("customer", payer.id, {"balance": 1}),
-    ]
-    for kind, id, changes in lies:
-        app.store.put(kind, {**app.store.get(kind, id), **changes})
-        assert books.audit(app.store), (kind, changes)
-        app.store.rollback()
-    assert books.audit(app.store) == []

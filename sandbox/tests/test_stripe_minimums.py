@@ -26,9 +26,7 @@ def billed(api, amount, currency="usd", payer=None):
 
 def ledger(api, customer):
     listed = api.v1.customers.balance_transactions.list(customer)
-    return [
-        (one.type, one.amount, one.ending_balance) for one in reversed(listed.data)
-    ]
+    return [(one.type, one.amount, one.ending_balance) for one in reversed(listed.data)]
 
 
 @pytest.mark.parametrize(
