@@ -367,7 +367,8 @@ def test_an_invoices_page_is_found_by_its_token(api, stripe_sandbox):
     store = stripe_sandbox.app.store
 
     assert base == f"{stripe_sandbox.url}/i"
-    assert hosted.find_invoice(store, token)["id"] == invoice.id
+    found = hosted.find_invoice(store, token)
+    assert found and found["id"] == invoice.id
     assert hosted.find_invoice(store, "test_x") is None
 
 

@@ -6,6 +6,7 @@ from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
     balances,
+    cancellation,
     invoice_lifecycle,
     subscription_changes,
     subscription_cycle,
@@ -67,7 +68,7 @@ CANCELLATION_DETAILS = Hash(
     }
 )
 FIELDS: dict[str, Kind] = {
-    "cancel_at_period_end": Boolean(),
+    **cancellation.FIELDS,
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
     "default_payment_method": Text(),
@@ -129,6 +130,7 @@ def create(context: Context, params: Params) -> Record:
     _refuse_if_incomplete(context, params, subscription, customer)
     balances.claim_currency(context, customer, subscription["currency"])
     subscription_changes.apply(context, subscription, params["items"])
+    cancellation.schedule(context, subscription, params)
     subscription_cycle.start(context, subscription)
     return context.insert(subscription, "customer.subscription.created")
 
@@ -183,7 +185,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     behavior = params.get("proration_behavior", "create_prorations")
     prorate_at = _proration_date(context, subscription, params)
     with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
-        _assign(context, draft, params)
+        _assign(draft, params)
         if "collection_method" in params or "days_until_due" in params:
             _check_collection(draft, context.get("customer", draft["customer"]))
         subscription_changes.apply(
@@ -192,6 +194,7 @@ def update(context: Context, params: Params, id: str) -> Record:
             params.get("items", []),
             prorate_at=None if behavior == "none" else prorate_at,
         )
+        cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
         _bill_now(context, context.get("subscription", id))
     return context.get("subscription", id)
@@ -235,11 +238,11 @@ def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
     )
     if params.get("billing_mode", {}).get("type") == "classic":
         subscription["billing_mode"].update(type="classic", flexible=None)
-    _assign(context, subscription, params)
+    _assign(subscription, params)
     return subscription
 
 
-def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
+def _assign(draft: dict[str, Any], params: Params) -> None:
     copy_given(
         draft,
         params,
@@ -254,19 +257,6 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
         draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
     draft["payment_settings"].update(params.get("payment_settings", {}))
     draft["cancellation_details"].update(params.get("cancellation_details", {}))
-    if "cancel_at_period_end" in params:
-        _schedule_end(context, draft, params["cancel_at_period_end"])
-
-
-def _schedule_end(context: Context, draft: dict[str, Any], at_end: bool) -> None:
-    if at_end == draft["cancel_at_period_end"]:
-        return
-    draft["cancel_at_period_end"] = at_end
-    draft["canceled_at"] = context.now if at_end else None
-    reason = "cancellation_requested" if at_end else None
-    draft["cancellation_details"]["reason"] = reason
-    ends = [item["current_period_end"] for item in draft["_items"]]
-    draft["cancel_at"] = max(ends, default=None) if at_end else None
 
 
 def _check_collection(subscription: Record, customer: Record) -> None:
