@@ -1,5 +1,7 @@
 """Prorations in figures computed by hand: a period of thirty days, changed in it."""
 
+from typing import Any
+
 import pytest
 import stripe
 
@@ -18,7 +20,7 @@ class Account:
 
     def __init__(self, *amounts, mode="flexible", quantity=1) -> None:
         self.app = StripeApp(seed=1)
-        self.api = in_process_client(self.app)
+        self.api: Any = in_process_client(self.app)
         self.prices = [story.price(self.api, amount) for amount in amounts]
         self.subscribed = story.subscription(
             self.api, *self.prices, quantity=quantity, billing_mode={"type": mode}

@@ -3,6 +3,7 @@
 from sandbox.stripe.context import Context
 from sandbox.stripe.store import Record, Store
 
+CONFIGURATION = "billing_portal.configuration"
 SESSION = "billing_portal.session"
 
 
