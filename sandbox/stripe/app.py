@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sandbox.stripe import API_VERSION, control, retention, settings
 from sandbox.stripe.call import Call
 from sandbox.stripe.clock import Clock
-from sandbox.stripe.context import DELIVERY, Context
+from sandbox.stripe.context import DELIVERY, NOWHERE, Context
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.ids import Ids
 from sandbox.stripe.journal import SqliteJournal
@@ -44,6 +44,7 @@ class StripeApp:
         retry_delays: tuple[float, ...] | None = None,
     ) -> None:
         self.api_key = api_key
+        self.public_url = NOWHERE
         self.ids = Ids(seed)
         self.lock = threading.RLock()
         self.scheduler = Scheduler(REGISTRY)
@@ -85,7 +86,7 @@ class StripeApp:
         with self.lock:
             now = self.clock.now()
             self.run_due(now)
-            return self._unit(work, Context(self.store, REGISTRY, self.ids, now))
+            return self._unit(work, self._context(now))
 
     def advance(self, seconds: int) -> int:
         """Move the clock; everything due on the way happens, in order."""
@@ -106,8 +107,7 @@ class StripeApp:
                 record = self.store.get(kind, id)
                 if record is None or timer.due_at(record) != at:
                     continue
-                context = Context(self.store, REGISTRY, self.ids, at)
-                self._unit(_running(timer.run, record), context)
+                self._unit(_running(timer.run, record), self._context(at))
 
     def register_endpoint(
         self, url: str, *, secret: str | None = None, events: list[str] | None = None
@@ -227,6 +227,10 @@ class StripeApp:
                 call.key, call.request.path, call.given, response, context.now
             )
         return response
+
+    def _context(self, now: int) -> Context:
+        url = self.public_url
+        return Context(self.store, REGISTRY, self.ids, now, public_url=url)
 
     def _unit(self, work: Callable[[Context], Result], context: Context) -> Result:
         try:

@@ -15,9 +15,13 @@ from sandbox.stripe.store import Record, Store
 # How an error message calls an object, where that differs from its `object`.
 NOUNS = {
     "webhook_endpoint": "webhook endpoint",
+    "billing_portal.configuration": "configuration",
+    "credit_note": "credit note",
     "customer_balance_transaction": "customer balance transaction",
 }
 DELIVERY = "_delivery"
+# Where the sandbox's pages would be if it were on a socket.
+NOWHERE = "http://sandbox.invalid"
 
 
 class Context:
@@ -32,6 +36,7 @@ class Context:
         *,
         request_id: str | None = None,
         idempotency_key: str | None = None,
+        public_url: str = NOWHERE,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -39,6 +44,7 @@ class Context:
         self.now = now
         self.request_id = request_id
         self.idempotency_key = idempotency_key
+        self.public_url = public_url
         self.emitted = 0
 
     @property

@@ -89,6 +89,7 @@ class StripeServer(ThreadingHTTPServer):
     def __init__(self, app: StripeApp, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__((host, port), Handler)
         self.app = app
+        app.public_url = self.url
         self._stopping = threading.Event()
         self._workers: list[threading.Thread] = []
 

@@ -3,6 +3,7 @@
 import pytest
 import stripe
 
+from sandbox.stripe.objects import hosted
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_story import DAY, HOUR
 
@@ -19,9 +20,9 @@ def test_a_draft_finalizes_itself_after_an_hour(api, stripe_sandbox):
     assert before.number is None
     assert (after.status, after.amount_remaining) == ("open", 1_000)
     assert after.status_transitions.finalized_at == after.created + HOUR
-    assert after.due_date == after.status_transitions.finalized_at + 7 * DAY
+    assert before.due_date == after.due_date == after.created + 7 * DAY
     assert after.number.endswith("-0001")
-    assert after.hosted_invoice_url.startswith("https://invoice.stripe.com/")
+    assert after.hosted_invoice_url.startswith(f"{stripe_sandbox.url}/i/")
     assert after.automatically_finalizes_at is None
 
 
@@ -133,7 +134,10 @@ def test_metadata_stays_editable_and_amounts_do_not(api):
     for params in (
         {"collection_method": "charge_automatically"},
         {"days_until_due": 3},
+        {"due_date": 2_000_000_000},
         {"description": "x"},
+        {"footer": "x"},
+        {"statement_descriptor": "x"},
     ):
         with pytest.raises(stripe.InvalidRequestError) as caught:
             api.v1.invoices.update(id, params)
@@ -199,6 +203,173 @@ def test_voiding_gives_applied_credit_back(api):
     assert api.v1.customers.retrieve(subscribed.customer).balance == -300
     last = api.v1.customers.balance_transactions.list(subscribed.customer).data[0]
     assert last.type == "unapplied_from_invoice"
+
+
+def one_off(api, **params):
+    given = {"customer": story.customer(api).id, **params}
+    return api.v1.invoices.create(given)
+
+
+SENT = {"collection_method": "send_invoice"}
+
+
+def test_days_until_due_count_from_the_creation(api):
+    draft = one_off(api, **SENT, days_until_due=3)
+    later = api.v1.invoices.update(draft.id, {"days_until_due": 5})
+    fixed = api.v1.invoices.update(draft.id, {"due_date": draft.created + 99})
+    charged = api.v1.invoices.update(
+        draft.id, {"collection_method": "charge_automatically"}
+    )
+
+    dates = [one.due_date for one in (draft, later, fixed, charged)]
+    assert dates == [
+        draft.created + 3 * DAY,
+        draft.created + 5 * DAY,
+        draft.created + 99,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        (SENT, "you must specify 'due_date' or 'days_until_due'"),
+        ({"days_until_due": 3}, "if invoice collection method is 'send_invoice'"),
+        ({"due_date": 2_000_000_000}, "if invoice collection method is"),
+        (
+            {**SENT, "days_until_due": 3, "due_date": 2_000_000_000},
+            "only specify one of",
+        ),
+        ({"statement_descriptor": "x" * 23}, "at most 22 characters"),
+    ],
+)
+def test_a_due_date_goes_with_invoices_that_are_sent(api, params, message):
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        one_off(api, **params)
+    charged = one_off(api)
+    with pytest.raises(stripe.InvalidRequestError) as changed:
+        api.v1.invoices.update(charged.id, params)
+
+    assert message in caught.value.user_message
+    assert message in changed.value.user_message
+
+
+def test_a_statement_descriptor_is_kept(api):
+    assert one_off(api, statement_descriptor="RELAY").statement_descriptor == "RELAY"
+
+
+def test_sending_finalizes_a_draft_and_says_so(api):
+    id = in_status(api, "draft")
+
+    sent = api.v1.invoices.send_invoice(id)
+    again = api.v1.invoices.send_invoice(id)
+
+    assert (sent.status, again.status) == ("open", "open")
+    types = story.event_types(api)
+    assert types[-4:] == [
+        "invoice.updated",
+        "invoice.finalized",
+        "invoice.sent",
+        "invoice.sent",
+    ]
+
+
+@pytest.mark.parametrize("status", ["void", "uncollectible"])
+def test_an_invoice_that_is_closed_is_not_sent(api, status):
+    id = in_status(api, status)
+
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be sent right now"):
+        api.v1.invoices.send_invoice(id)
+    assert "invoice.sent" not in story.event_types(api)
+
+
+def test_only_invoices_that_are_to_be_sent_can_be(api):
+    draft = one_off(api)
+
+    with pytest.raises(stripe.InvalidRequestError, match="'send_invoice'"):
+        api.v1.invoices.send_invoice(draft.id)
+    assert api.v1.invoices.retrieve(draft.id).status == "draft"
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "message"),
+    [
+        ("void_invoice", "paid", "`paid` payments cannot be voided"),
+        ("void_invoice", "void", "isn't open"),
+        ("mark_uncollectible", "uncollectible", "already been marked"),
+        ("mark_uncollectible", "void", "isn't open"),
+    ],
+)
+def test_why_an_invoice_cannot_be_closed(api, action, status, message):
+    id = in_status(api, status)
+
+    with pytest.raises(stripe.InvalidRequestError, match=message):
+        getattr(api.v1.invoices, action)(id)
+
+
+def test_what_was_written_off_can_still_be_paid(api):
+    id = in_status(api, "uncollectible")
+    lost = api.v1.invoices.retrieve(id)
+
+    paid = api.v1.invoices.pay(id, {"paid_out_of_band": True})
+
+    assert lost.status_details.uncollectible.reason == "user_forgiven"
+    assert (lost.amount_remaining, paid.status) == (1_000, "paid")
+    assert paid.status_details is None
+    assert paid.status_transitions.marked_uncollectible_at
+
+
+def test_an_item_goes_on_a_draft_of_its_customer_only(api):
+    draft, foreign = one_off(api), one_off(api)
+    opened = api.v1.invoices.retrieve(in_status(api, "open"))
+
+    def add(invoice, customer):
+        return api.v1.invoice_items.create(
+            {
+                "customer": customer,
+                "invoice": invoice.id,
+                "amount": 500,
+                "currency": "usd",
+            }
+        )
+
+    add(draft, draft.customer)
+    with pytest.raises(stripe.InvalidRequestError, match="already finalized") as late:
+        add(opened, opened.customer)
+    with pytest.raises(stripe.InvalidRequestError) as wrong:
+        add(foreign, draft.customer)
+
+    assert api.v1.invoices.retrieve(draft.id).amount_due == 500
+    assert late.value.code == "invoice_not_editable"
+    assert wrong.value.code == "resource_missing"
+    assert api.v1.invoices.retrieve(foreign.id).total == 0
+
+
+def test_the_items_of_a_deleted_draft_are_not_pending_again(api):
+    payer = story.customer(api)
+    item = api.v1.invoice_items.create(
+        {"customer": payer.id, "amount": 500, "currency": "usd"}
+    )
+    draft = api.v1.invoices.create(
+        {"customer": payer.id, "pending_invoice_items_behavior": "include"}
+    )
+
+    api.v1.invoices.delete(draft.id)
+
+    assert api.v1.invoice_items.list({"pending": True}).data == []
+    with pytest.raises(stripe.InvalidRequestError, match="attached"):
+        api.v1.invoice_items.delete(item.id)
+
+
+def test_an_invoices_page_is_found_by_its_token(api, stripe_sandbox):
+    invoice = api.v1.invoices.retrieve(in_status(api, "open"))
+    base, token = invoice.hosted_invoice_url.rsplit("/", 1)
+    store = stripe_sandbox.app.store
+
+    assert base == f"{stripe_sandbox.url}/i"
+    found = hosted.find_invoice(store, token)
+    assert found and found["id"] == invoice.id
+    assert hosted.find_invoice(store, "test_x") is None
 
 
 def test_lists_are_filtered(api):

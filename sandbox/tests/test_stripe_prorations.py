@@ -10,14 +10,15 @@ from sandbox.tests.stripe_story import DAY
 
 
 def pending(api, subscribed):
-    """Return the amounts of the pending invoice items, oldest first."""
+    """Return the amounts of the pending invoice items, newest first."""
     items = api.v1.invoice_items.list(
         {"customer": subscribed.customer, "pending": True}
     )
-    return [item.amount for item in reversed(items.data)]
+    return [item.amount for item in items.data]
 
 
 def share(amount, item, at):
+    """Return what is billed, or with a negative amount credited, from a moment on."""
     return prorate(
         amount, start=item.current_period_start, end=item.current_period_end, at=at
     )
@@ -33,9 +34,9 @@ def test_a_raised_quantity_is_prorated_to_the_second(api, stripe_sandbox):
 
     items = api.v1.invoice_items.list({"customer": subscribed.customer}).data
     at = items[0].date
-    assert pending(api, subscribed) == [-share(1_998, item, at), share(4_995, item, at)]
-    assert items[1].description.startswith("Unused time on 2 × Relay after ")
-    assert items[0].description.startswith("Remaining time on 5 × Relay after ")
+    assert pending(api, subscribed) == [share(-1_998, item, at), share(4_995, item, at)]
+    assert items[0].description.startswith("Unused time on 2 × Relay after ")
+    assert items[1].description.startswith("Remaining time on 5 × Relay after ")
     assert all(one.proration for one in items)
 
 
@@ -48,7 +49,7 @@ def test_adding_and_removing_items_is_prorated(api, stripe_sandbox):
     changed = api.v1.subscriptions.update(subscribed.id, {"items": changes})
 
     at = api.v1.invoice_items.list().data[0].date
-    assert pending(api, subscribed) == [-share(1_000, item, at), share(3_000, item, at)]
+    assert pending(api, subscribed) == [share(-1_000, item, at), share(3_000, item, at)]
     assert changed.items.data[0].current_period_end == item.current_period_end
 
 
@@ -91,7 +92,7 @@ def test_a_credit_is_a_share_of_what_was_debited_only_in_flexible_mode(
     api.v1.subscriptions.cancel(subscribed.id, {"prorate": True})
 
     at = api.v1.invoice_items.list().data[0].date
-    assert pending(api, subscribed) == [-share(1_000 * quantity, item, at)]
+    assert pending(api, subscribed) == [share(-1_000 * quantity, item, at)]
 
 
 def test_always_invoice_bills_the_proration_at_once(api, stripe_sandbox):
@@ -126,8 +127,8 @@ def test_renewal_moves_the_period_and_bills_prorations_before_it(api, stripe_san
     assert invoice.created == item.current_period_end
     assert invoice.billing_reason == "subscription_cycle"
     assert invoice.status == "draft"
-    assert [line.amount for line in invoice.lines.data] == [debit, credit, 2_000]
-    prorated = invoice.lines.data[1].parent.subscription_item_details
+    assert [line.amount for line in invoice.lines.data] == [credit, debit, 2_000]
+    prorated = invoice.lines.data[0].parent.subscription_item_details
     assert prorated.proration
     assert prorated.proration_details.credited_items.invoice == (
         subscribed.latest_invoice
@@ -164,7 +165,7 @@ def test_cancelling_with_credit_makes_a_final_draft(api, stripe_sandbox):
     )
 
     final = api.v1.invoices.retrieve(ended.latest_invoice)
-    credit = -share(1_000, item, ended.ended_at)
+    credit = share(-1_000, item, ended.ended_at)
     assert (final.status, final.total, final.amount_due) == ("draft", credit, 0)
     finalized = api.v1.invoices.finalize_invoice(final.id)
     assert (finalized.status, finalized.ending_balance) == ("paid", credit)

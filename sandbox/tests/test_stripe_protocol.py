@@ -253,7 +253,9 @@ def test_the_in_process_transport_tells_the_same_story(monkeypatch):
         over_http = story_told(sandbox.client(http_client=transport))
         transport.close()
 
-    in_process = story_told(in_process_client(StripeApp(seed=7)))
+    app = StripeApp(seed=7)
+    app.public_url = sandbox.url
+    in_process = story_told(in_process_client(app))
 
     assert in_process == over_http
 

@@ -6,16 +6,21 @@ import types
 import typing
 from decimal import Decimal
 from functools import cache
+from operator import attrgetter
 from typing import Any, Union, get_args, get_origin
 
 import pytest
 import stripe
 
 from sandbox.stripe.objects import (
+    balances,
+    credit_notes,
     customers,
     events,
     invoice_items,
     invoices,
+    portal_configurations,
+    portal_sessions,
     prices,
     products,
     subscriptions,
@@ -172,7 +177,40 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
     void = api.v1.invoices.void_invoice(
         story.first_invoice(api, story.subscription(api, growth)).id
     )
-    balances = api.v1.customers.balance_transactions.list(payer.id)
+    owed = story.first_invoice(api, story.subscription(api, growth, to=payer))
+    note = api.v1.credit_notes.create(
+        {
+            "invoice": owed.id,
+            "lines": [
+                {
+                    "type": "invoice_line_item",
+                    "invoice_line_item": owed.lines.data[0].id,
+                    "quantity": 1,
+                }
+            ],
+            "credit_amount": 2_500 - owed.amount_due,
+        }
+    )
+    transactions = api.v1.customers.balance_transactions.list(payer.id)
+    configuration = api.v1.billing_portal.configurations.create(
+        {
+            "features": {
+                "payment_method_update": {"enabled": True},
+                "subscription_update": {
+                    "enabled": True,
+                    "default_allowed_updates": ["price"],
+                    "products": [{"product": basic.product, "prices": [basic.id]}],
+                },
+            }
+        }
+    )
+    session = api.v1.billing_portal.sessions.create(
+        {
+            "customer": payer.id,
+            "configuration": configuration.id,
+            "flow_data": {"type": "payment_method_update"},
+        }
+    )
     return {
         "customer": (stripe.Customer, payer),
         "product": (stripe.Product, api.v1.products.retrieve(basic.product)),
@@ -192,7 +230,21 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
         "manual line": (stripe.InvoiceLineItem, foreign.lines.data[0]),
         "credit": (stripe.InvoiceItem, items.data[-1]),
         "manual item": (stripe.InvoiceItem, manual),
-        "balance transaction": (stripe.CustomerBalanceTransaction, balances.data[0]),
+        "credited invoice": (stripe.Invoice, api.v1.invoices.retrieve(owed.id)),
+        "credit note": (stripe.CreditNote, note),
+        "credit note line": (stripe.CreditNoteLineItem, note.lines.data[0]),
+        "credit note's preview": (
+            stripe.CreditNote,
+            api.v1.credit_notes.preview(
+                {"invoice": paid.id, "amount": 1, "out_of_band_amount": 1}
+            ),
+        ),
+        "balance transaction": (
+            stripe.CustomerBalanceTransaction,
+            transactions.data[0],
+        ),
+        "portal configuration": (stripe.billing_portal.Configuration, configuration),
+        "portal session": (stripe.billing_portal.Session, session),
         "event": (stripe.Event, api.v1.events.list().data[0]),
         "endpoint": (stripe.WebhookEndpoint, api.v1.webhook_endpoints.list().data[0]),
     }
@@ -232,6 +284,51 @@ ACCEPTED = [
     (invoices.resource, "POST", "v1/invoices/{}/pay", "InvoicePayParams"),
     (invoice_items.resource, "POST", "v1/invoiceitems", "InvoiceItemCreateParams"),
     (invoice_items.resource, "GET", "v1/invoiceitems", "InvoiceItemListParams"),
+    (credit_notes.resource, "POST", "v1/credit_notes", "CreditNoteCreateParams"),
+    (credit_notes.resource, "POST", "v1/credit_notes/{}", "CreditNoteUpdateParams"),
+    (credit_notes.resource, "GET", "v1/credit_notes", "CreditNoteListParams"),
+    (
+        credit_notes.resource,
+        "GET",
+        "v1/credit_notes/preview",
+        "CreditNotePreviewParams",
+    ),
+    (
+        credit_notes.resource,
+        "GET",
+        "v1/credit_notes/preview/lines",
+        "CreditNotePreviewLinesListParams",
+    ),
+    (
+        balances.resource,
+        "POST",
+        "v1/customers/{}/balance_transactions",
+        "CustomerBalanceTransactionCreateParams",
+    ),
+    (
+        portal_configurations.resource,
+        "POST",
+        "v1/billing_portal/configurations",
+        "billing_portal.ConfigurationCreateParams",
+    ),
+    (
+        portal_configurations.resource,
+        "POST",
+        "v1/billing_portal/configurations/{}",
+        "billing_portal.ConfigurationUpdateParams",
+    ),
+    (
+        portal_configurations.resource,
+        "GET",
+        "v1/billing_portal/configurations",
+        "billing_portal.ConfigurationListParams",
+    ),
+    (
+        portal_sessions.resource,
+        "POST",
+        "v1/billing_portal/sessions",
+        "billing_portal.SessionCreateParams",
+    ),
     (events.resource, "GET", "v1/events", "EventListParams"),
     (
         webhook_endpoints.resource,
@@ -252,7 +349,8 @@ def test_no_parameter_is_accepted_that_stripe_does_not_know(
         if route.method == method and "/".join(route.segments) == path
     )
 
-    assert set(shape.fields) <= set(getattr(stripe.params, params).__annotations__)
+    declared = attrgetter(params)(stripe.params).__annotations__
+    assert set(shape.fields) <= set(declared)
 
 
 def test_fields_that_need_expand_come_when_they_are_expanded(api):

@@ -284,3 +284,82 @@ def test_a_mix_of_intervals_renews_each_item_in_its_own_time(api, stripe_sandbox
         subscribed.id, {"expand": ["latest_invoice"]}
     ).latest_invoice
     assert [line.amount for line in latest.lines.data] == [100]
+
+
+def test_a_subscription_may_be_created_with_its_end(api, stripe_sandbox):
+    subscribed = story.subscription(api, cancel_at_period_end=True)
+    end = subscribed.items.data[0].current_period_end
+
+    stripe_sandbox.advance(40 * DAY)
+
+    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    assert (subscribed.cancel_at, subscribed.status) == (end, "active")
+    assert (ended.status, ended.ended_at) == ("canceled", end)
+
+
+@pytest.mark.parametrize("word", ["min_period_end", "max_period_end"])
+def test_cancel_at_names_the_end_of_a_period(api, word):
+    subscribed = story.subscription(api)
+    end = subscribed.items.data[0].current_period_end
+
+    changed = api.v1.subscriptions.update(subscribed.id, {"cancel_at": word})
+    kept = api.v1.subscriptions.update(subscribed.id, {"cancel_at": ""})
+
+    assert (changed.cancel_at, changed.cancel_at_period_end) == (end, False)
+    assert changed.canceled_at
+    assert changed.cancellation_details.reason == "cancellation_requested"
+    assert (kept.cancel_at, kept.canceled_at) == (None, None)
+    assert kept.cancellation_details.reason is None
+
+
+def test_cancel_at_may_lie_several_periods_ahead(api, stripe_sandbox):
+    subscribed = story.subscription(
+        api, story.price(api, 700, recurring={"interval": "week"})
+    )
+    end = subscribed.start_date + 21 * DAY
+
+    api.v1.subscriptions.update(subscribed.id, {"cancel_at": end})
+    stripe_sandbox.advance(40 * DAY)
+
+    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    invoices = api.v1.invoices.list({"subscription": subscribed.id}).data
+    assert (ended.status, ended.ended_at) == ("canceled", end)
+    assert [one.total for one in invoices] == [700, 700, 700]
+
+
+def test_cancel_at_within_a_period_ends_it_there_without_prorations(
+    api, stripe_sandbox
+):
+    subscribed = story.subscription(api)
+    at = subscribed.start_date + 10 * DAY
+
+    api.v1.subscriptions.update(
+        subscribed.id, {"cancel_at": at, "proration_behavior": "none"}
+    )
+    stripe_sandbox.advance(11 * DAY)
+
+    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    assert (ended.status, ended.ended_at) == ("canceled", at)
+    assert api.v1.invoice_items.list().data == []
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda start: {"cancel_at": start + 10 * DAY}, "does not prorate"),
+        (lambda start: {"cancel_at": start}, "must be in the future"),
+        (
+            lambda start: {"cancel_at": start + DAY, "cancel_at_period_end": True},
+            "only specify one of",
+        ),
+        (lambda start: {"cancel_at": "max_billed_until"}, "Invalid integer"),
+        (lambda start: {"trial_end": "now"}, "unknown parameter"),
+        (lambda start: {"pause_collection": {"behavior": "void"}}, "unknown parameter"),
+    ],
+)
+def test_ends_that_are_not_modelled_or_make_no_sense_are_refused(api, make, message):
+    subscribed = story.subscription(api)
+
+    with pytest.raises(stripe.InvalidRequestError, match=message):
+        api.v1.subscriptions.update(subscribed.id, make(subscribed.start_date))
+    assert api.v1.subscriptions.retrieve(subscribed.id).cancel_at is None

@@ -1,15 +1,19 @@
-"""Customer balances and their transactions (docs: Customer credit balance)."""
+"""Customer balances and their transactions (docs: Customer credit balance).
+
+A transaction has no event of its own; `customer.updated` tells of the new balance.
+"""
 
 from typing import Any
 
-from sandbox.stripe.context import Context
+from sandbox.stripe.context import NOUNS, Context
 from sandbox.stripe.objects.fields import (
     CURRENCY,
+    check_amount,
     copy_given,
     merge_metadata,
     new_metadata,
 )
-from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.errors import invalid, missing
 from sandbox.stripe.protocol.lists import page
 from sandbox.stripe.protocol.params import Integer, Metadata, Shape, Text, listing
 from sandbox.stripe.resource import Params, Resource
@@ -33,15 +37,10 @@ UPDATE = Shape({"description": Text(unset=True), "metadata": Metadata()})
 
 @resource.post(PATH, CREATE)
 def create(context: Context, params: Params, customer: str) -> Record:
-    """Adjust the balance; a negative amount is credit. Raises a 400."""
-    account = context.refer("customer", customer, "customer")
-    if account["currency"] not in (None, params["currency"]):
-        raise invalid(
-            "You cannot combine currencies on a single customer. This customer has "
-            f"had a subscription, coupon, or invoice item with currency "
-            f"{account['currency']}.",
-            param="currency",
-        )
+    """Adjust the balance; a negative amount is credit. Raises a 400 or a 404."""
+    account = context.get_live("customer", customer)
+    require_currency(account, params["currency"], param="currency")
+    check_amount(params["amount"], params["currency"], "amount")
     return change(
         context,
         customer,
@@ -68,17 +67,39 @@ def list_(context: Context, params: Params, customer: str) -> Record:
 @resource.get(f"{PATH}/{{id}}", Shape())
 def retrieve(context: Context, params: Params, customer: str, id: str) -> Record:
     """Return one transaction. Raises a 404."""
-    return context.get(KIND, id)
+    return _of(context, customer, id)
 
 
 @resource.post(f"{PATH}/{{id}}", UPDATE)
 def update(context: Context, params: Params, customer: str, id: str) -> Record:
     """Change the description or metadata. Raises a 404."""
+    _of(context, customer, id)
     with context.edit(KIND, id) as draft:
         copy_given(draft, params, "description")
         if "metadata" in params:
             draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
     return context.get(KIND, id)
+
+
+def require_currency(customer: Record, currency: str, param: str | None = None) -> None:
+    """Raise a 400 when the customer is billed in another currency."""
+    if customer["currency"] not in (None, currency):
+        raise invalid(
+            "You cannot combine currencies on a single customer. This customer has "
+            "had a subscription, coupon, or invoice item with currency "
+            f"{customer['currency']}.",
+            param=param,
+        )
+
+
+def claim_currency(
+    context: Context, customer: Record, currency: str, param: str | None = None
+) -> None:
+    """Make this the customer's currency. Raises a 400 when it has another."""
+    require_currency(customer, currency, param)
+    if customer["currency"] is None:
+        with context.edit("customer", customer["id"], "customer.updated") as draft:
+            draft["currency"] = currency
 
 
 def change(
@@ -89,6 +110,7 @@ def change(
     *,
     type: str = "adjustment",
     invoice: str | None = None,
+    credit_note: str | None = None,
     description: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Record:
@@ -96,23 +118,50 @@ def change(
     with context.edit("customer", customer, "customer.updated") as account:
         account["balance"] += amount
         account["currency"] = account["currency"] or currency
-    ending_balance: Any = context.get("customer", customer)["balance"]
     return context.insert(
         {
-            "id": context.ids.new("cbtxn"),
-            "object": KIND,
-            "amount": amount,
-            "checkout_session": None,
-            "created": context.now,
-            "credit_note": None,
+            **_transaction(context, context.get("customer", customer), amount),
+            "credit_note": credit_note,
             "currency": currency,
-            "customer": customer,
-            "customer_account": None,
             "description": description,
-            "ending_balance": ending_balance,
             "invoice": invoice,
-            "livemode": False,
             "metadata": metadata or {},
             "type": type,
         }
     )
+
+
+def start(context: Context, customer: Record) -> None:
+    """Record the balance that a customer was created with."""
+    context.insert(
+        {
+            **_transaction(context, customer, customer["balance"]),
+            "currency": customer["currency"],
+            "type": "initial",
+        }
+    )
+
+
+def _transaction(context: Context, customer: Record, amount: int) -> dict[str, Any]:
+    return {
+        "id": context.ids.new("cbtxn"),
+        "object": KIND,
+        "amount": amount,
+        "checkout_session": None,
+        "created": context.now,
+        "credit_note": None,
+        "customer": customer["id"],
+        "customer_account": None,
+        "description": None,
+        "ending_balance": customer["balance"],
+        "invoice": None,
+        "livemode": False,
+        "metadata": {},
+    }
+
+
+def _of(context: Context, customer: str, id: str) -> Record:
+    transaction = context.get(KIND, id)
+    if transaction["customer"] != customer:
+        raise missing(NOUNS[KIND], id)
+    return transaction

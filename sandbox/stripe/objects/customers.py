@@ -85,8 +85,12 @@ def create(context: Context, params: Params) -> Record:
     _assign(customer, params)
     balance = params.get("balance", 0)
     if balance:
-        customer["balance"] = balance
-    return context.insert(customer, "customer.created")
+        # A balance is money of some currency: assumed the account's.
+        customer.update(balance=balance, currency="usd")
+    context.insert(customer, "customer.created")
+    if balance:
+        balances.start(context, customer)
+    return customer
 
 
 @resource.get(URL, listing(created=Range(), email=Text(max_length=512)))

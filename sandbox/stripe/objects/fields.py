@@ -1,9 +1,11 @@
 """Fields that several objects share."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sandbox.stripe.protocol.errors import rejected
+from sandbox.stripe import currencies
+from sandbox.stripe.protocol.errors import invalid, rejected
 from sandbox.stripe.protocol.params import (
     METADATA_KEYS,
     Array,
@@ -13,7 +15,24 @@ from sandbox.stripe.protocol.params import (
     Text,
 )
 
-CURRENCY = Text(max_length=3)
+
+@dataclass(frozen=True, slots=True)
+class Currency:
+    """A supported currency, read in lower case."""
+
+    def read(self, value: Any, name: str) -> str:
+        code = str(value).lower()
+        if code not in currencies.SUPPORTED:
+            known = ", ".join(sorted(currencies.SUPPORTED))
+            raise rejected(
+                f"Invalid currency: {value}. Stripe currently supports these "
+                f"currencies: {known}",
+                param=name,
+            )
+        return code
+
+
+CURRENCY = Currency()
 ADDRESS_FIELDS = ("city", "country", "line1", "line2", "postal_code", "state")
 ADDRESS = Hash({name: Text(unset=True) for name in ADDRESS_FIELDS}, unset=True)
 COLLECTION_METHODS = ("charge_automatically", "send_invoice")
@@ -66,11 +85,18 @@ def copy_given(target: dict[str, Any], params: Mapping[str, Any], *names: str) -
             target[name] = params[name]
 
 
-def money_text(amount: int, currency: str) -> str:
-    """Return an amount as Stripe writes it in descriptions: `$12.00`."""
-    sign = {"usd": "$", "eur": "€", "gbp": "£"}.get(currency)
-    text = f"{amount / 100:.2f}"
-    return f"{sign}{text}" if sign else f"{text} {currency.upper()}"
+def check_amount(amount: int, currency: str, param: str) -> None:
+    """Raise a 400 for an amount that the currency has no coins for.
+
+    Source: docs page "Supported currencies", special cases. The wording is assumed.
+    """
+    step = currencies.step(currency)
+    if amount % step:
+        raise invalid(
+            f"Invalid amount: amounts in {currency.upper()} must be a multiple of "
+            f"{step}.",
+            param=param,
+        )
 
 
 def times(quantity: int, name: str) -> str:

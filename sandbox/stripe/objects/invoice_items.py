@@ -4,7 +4,13 @@ from typing import Any
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
-from sandbox.stripe.objects.fields import CURRENCY, amount_decimal, new_metadata
+from sandbox.stripe.objects import balances
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    amount_decimal,
+    check_amount,
+    new_metadata,
+)
 from sandbox.stripe.objects.invoice_shape import (
     item_parent,
     manual_parent,
@@ -12,7 +18,7 @@ from sandbox.stripe.objects.invoice_shape import (
     pricing,
     totals,
 )
-from sandbox.stripe.protocol.errors import invalid
+from sandbox.stripe.protocol.errors import invalid, missing
 from sandbox.stripe.protocol.lists import page
 from sandbox.stripe.protocol.params import (
     Boolean,
@@ -56,15 +62,9 @@ CREATE = Shape(
 def create(context: Context, params: Params) -> Record:
     """Add an item to a draft, or to the customer's or subscription's next invoice."""
     customer = context.refer("customer", params["customer"], "customer")
-    draft = params.get("invoice") and context.refer(
-        "invoice", params["invoice"], "invoice"
-    )
-    if draft and draft["status"] != "draft":
-        raise invalid(
-            "The specified invoice is already finalized and can't be changed.",
-            param="invoice",
-            code="invoice_not_editable",
-        )
+    draft = _draft_for(context, params)
+    balances.claim_currency(context, customer, params["currency"], "currency")
+    check_amount(params["amount"], params["currency"], "amount")
     item = add(
         context,
         customer=customer["id"],
@@ -133,10 +133,13 @@ def add(
     price: Record | None = None,
     quantity: int = 1,
     proration: bool = False,
-    credited: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Record:
-    """Store a pending item and emit `invoiceitem.created`."""
+    """Store a pending item and emit `invoiceitem.created`.
+
+    `details` are the `proration_details` of a proration.
+    """
     record: dict[str, Any] = {
         "id": context.ids.new("ii"),
         "object": KIND,
@@ -149,7 +152,7 @@ def add(
         "description": description,
         "discountable": not proration,
         "discounts": [],
-        "frozen_fields": [],
+        "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
         "invoice": None,
         "invoicing_rules": [],
         "livemode": False,
@@ -166,12 +169,11 @@ def add(
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
         "proration": proration,
-        "proration_details": None,
+        "proration_details": details,
         "quantity": quantity,
         "quantity_decimal": amount_decimal(quantity),
         "tax_rates": [],
         "test_clock": None,
-        "_credited": credited,
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],
@@ -202,6 +204,13 @@ def attach(context: Context, items: list[Record], invoice: str) -> None:
             draft.update(invoice=invoice, _loose=None, _pending=None)
 
 
+def release(context: Context, subscription: Record) -> None:
+    """Leave the pending items of an ended subscription to the customer."""
+    for item in pending(context, subscription["id"]):
+        with context.edit(KIND, item["id"]) as draft:
+            draft.update(_loose=item["customer"], _pending=None)
+
+
 def line_of(context: Context, item: Record) -> dict[str, Any]:
     """Return the invoice line for an item."""
     details = (item["parent"] or {}).get("subscription_details", {})
@@ -211,7 +220,7 @@ def line_of(context: Context, item: Record) -> dict[str, Any]:
             subscription,
             details["subscription_item"],
             invoice_item=item["id"],
-            credited=item["_credited"],
+            credited=_credited(item),
         )
         if item["proration"]
         else manual_parent(item["id"], subscription)
@@ -230,9 +239,40 @@ def line_of(context: Context, item: Record) -> dict[str, Any]:
     )
 
 
+def line_on(invoice: Record, item: str) -> str | None:
+    """Return the id of the line that an invoice has for the item."""
+    for line in invoice["_lines"]:
+        for details in line["parent"].values():
+            if isinstance(details, dict) and details["invoice_item"] == item:
+                return str(line["id"])
+    return None
+
+
+def _draft_for(context: Context, params: Params) -> Record | None:
+    if "invoice" not in params:
+        return None
+    invoice = context.refer("invoice", params["invoice"], "invoice")
+    if invoice["customer"] != params["customer"]:
+        raise missing("invoice", params["invoice"], param="invoice", status=400)
+    if invoice["status"] != "draft":
+        raise invalid(
+            "The specified invoice is already finalized and can't be changed.",
+            param="invoice",
+            code="invoice_not_editable",
+        )
+    return invoice
+
+
+def _credited(item: Record) -> dict[str, Any] | None:
+    """Return what a line says of the debit that it credits, if that was invoiced."""
+    items = (item["proration_details"] or {}).get("credited_items")
+    details: dict[str, Any] | None = items and items["invoice_line_item_details"]
+    return details
+
+
 def _put_on(context: Context, invoice: Record, item: Record, balance: int) -> None:
     attach(context, [item], invoice["id"])
     line = {**line_of(context, item), "invoice": invoice["id"]}
     with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
-        draft.update(totals(draft["_lines"], balance))
+        draft.update(totals(draft["_lines"], balance, draft["currency"]))

@@ -9,16 +9,17 @@ from typing import Any
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import DAY, Period
-from sandbox.stripe.money import settle
 from sandbox.stripe.objects import (
     balances,
     collection,
+    hosted,
     invoice_items,
     invoice_payment,
 )
 from sandbox.stripe.objects.invoice_payment import COLLECTIBLE, UPDATED
 from sandbox.stripe.objects.invoice_shape import (
     new_invoice,
+    settlement,
     subscription_parent,
     totals,
 )
@@ -27,6 +28,9 @@ from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
 
 DRAFT_PERIOD = 3_600
+# Invoices that also bill what is pending on the customer without a subscription
+# (SDK, InvoiceItem.create: "added to the next upcoming scheduled invoice").
+SCHEDULED = ("subscription_create", "subscription_cycle")
 
 
 def bill_subscription(
@@ -41,7 +45,7 @@ def bill_subscription(
 
     Both newest first, as Stripe sorts them. None when there is nothing to bill.
     """
-    items = invoice_items.pending(context, subscription["id"])
+    items = _items(context, subscription, reason)
     if not items and not lines:
         return None
     invoice = new_invoice(
@@ -63,12 +67,23 @@ def bill_subscription(
 
 
 def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Record:
-    """Store a draft with its invoice items; emit `invoice.created`."""
+    """Store a draft with its invoice items; emit `invoice.created`.
+
+    Days until due count from the creation (SDK, Invoice.create, `days_until_due`).
+    """
+    set_due_date(invoice)
     invoice_items.attach(context, items, invoice["id"])
     if invoice["auto_advance"]:
         invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
     invoice["webhooks_delivered_at"] = context.now
     return context.insert(invoice, "invoice.created")
+
+
+def set_due_date(draft: dict[str, Any]) -> None:
+    """Give a draft that is to be sent a due date, if it has none."""
+    if draft["collection_method"] == "send_invoice":
+        days = draft["_days_until_due"] or 0
+        draft["due_date"] = draft["due_date"] or draft["created"] + days * DAY
 
 
 def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Record:
@@ -100,22 +115,27 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
 
 
 def void(context: Context, id: str) -> Record:
-    """Void an open or uncollectible invoice and give its credit back."""
-    _require_collectible(context, id)
+    """Void an open or uncollectible invoice and give its balance back. Raises a 400.
+
+    Its amounts stay, and so do its credit notes (assumed: no page says otherwise).
+    """
+    _require_voidable(context, id)
     with context.edit("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now
     invoice = dict(context.get("invoice", id))
     applied = invoice["ending_balance"] - invoice["starting_balance"]
-    if applied:
-        _change_balance(context, invoice, -applied, "unapplied_from_invoice")
+    _change_balance(context, invoice, -applied, "unapplied_from_invoice")
     context.emit("invoice.voided", invoice)
     return invoice
 
 
 def mark_uncollectible(context: Context, id: str) -> Record:
     """Write an open invoice off; it can still be paid. Raises a 400."""
-    if context.get("invoice", id)["status"] != "open":
+    status = context.get("invoice", id)["status"]
+    if status == "uncollectible":
+        raise invalid("This invoice has already been marked uncollectible.")
+    if status != "open":
         raise _not_open()
     with context.edit("invoice", id, UPDATED) as invoice:
         invoice.update(status="uncollectible", auto_advance=False)
@@ -123,6 +143,28 @@ def mark_uncollectible(context: Context, id: str) -> Record:
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
     invoice = dict(context.get("invoice", id))
     context.emit("invoice.marked_uncollectible", invoice)
+    return invoice
+
+
+def send(context: Context, id: str) -> Record:
+    """Send an invoice by hand; a draft is finalized first. Raises a 400.
+
+    No mail leaves the sandbox, as in Stripe's test mode: only `invoice.sent` tells.
+    """
+    invoice = context.get("invoice", id)
+    if invoice["collection_method"] != "send_invoice":
+        raise invalid(
+            "You can only manually send an invoice if its collection method is "
+            "'send_invoice'."
+        )
+    if invoice["status"] == "draft":
+        invoice = finalize(context, id)
+    if invoice["status"] not in ("open", "paid"):
+        raise invalid(
+            "This invoice cannot be sent right now. Please contact us via "
+            "https://support.stripe.com/contact with details, so we can help."
+        )
+    context.emit("invoice.sent", invoice)
     return invoice
 
 
@@ -139,25 +181,24 @@ def stop_collection(context: Context, customer: str) -> None:
 
 def _open(context: Context, invoice: dict[str, Any]) -> None:
     customer = _customer(context, invoice["customer"])
-    invoice.update(totals(invoice["_lines"], customer["balance"]))
+    currency = invoice["currency"]
+    invoice.update(totals(invoice["_lines"], customer["balance"], currency))
     sequence = _take_number(context, customer)
     token = context.ids.new("test", 32)
-    url = f"https://invoice.stripe.com/i/acct_sandbox/{token}"
     invoice.update(
         automatically_finalizes_at=None,
         attempted=invoice["collection_method"] == "send_invoice",
         effective_at=context.now,
-        ending_balance=settle(
-            total=invoice["total"], balance=invoice["starting_balance"]
+        ending_balance=settlement(
+            invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
-        hosted_invoice_url=url,
+        hosted_invoice_url=hosted.invoice_url(context, token),
         invoice_pdf=f"https://pay.stripe.com/invoice/acct_sandbox/{token}/pdf",
         number=f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",
+        _token=token,
     )
     invoice["status_transitions"]["finalized_at"] = context.now
-    if invoice["collection_method"] == "send_invoice" and invoice["due_date"] is None:
-        invoice["due_date"] = context.now + (invoice["_days_until_due"] or 0) * DAY
 
 
 def _take_number(context: Context, customer: Record) -> int:
@@ -169,13 +210,22 @@ def _take_number(context: Context, customer: Record) -> int:
 
 
 def _settle_balance(context: Context, invoice: Record) -> None:
-    applied = invoice["ending_balance"] - invoice["starting_balance"]
-    if applied:
-        _change_balance(context, invoice, applied, "applied_to_invoice")
+    """Draw the balance on the invoice; what was too small to charge goes back on it.
+
+    Source: docs page "Customer invoice balance", types of transactions.
+    """
+    before, after = invoice["starting_balance"], invoice["ending_balance"]
+    carried = settlement(invoice["total"], before, invoice["currency"]).carried
+    _change_balance(context, invoice, after - carried - before, "applied_to_invoice")
+    _change_balance(context, invoice, carried, "invoice_too_small")
 
 
 def _change_balance(context: Context, invoice: Record, amount: int, type: str) -> None:
+    if not amount:
+        return
     if _customer(context, invoice["customer"]).get("deleted"):
+        with context.edit("customer", invoice["customer"]) as tombstone:
+            tombstone["_last"]["balance"] += amount
         return
     balances.change(
         context,
@@ -201,8 +251,19 @@ def _customer(context: Context, id: str) -> Record:
     return last
 
 
-def _require_collectible(context: Context, id: str) -> None:
-    if context.get("invoice", id)["status"] not in COLLECTIBLE:
+def _items(context: Context, subscription: Record, reason: str) -> list[Record]:
+    items = invoice_items.pending(context, subscription["id"])
+    if reason in SCHEDULED:
+        items += invoice_items.loose(context, subscription["customer"])
+        items.sort(key=lambda item: item["created"], reverse=True)
+    return items
+
+
+def _require_voidable(context: Context, id: str) -> None:
+    status = context.get("invoice", id)["status"]
+    if status == "paid":
+        raise invalid("Invoices with `paid` payments cannot be voided.")
+    if status not in COLLECTIBLE:
         raise _not_open()
 
 

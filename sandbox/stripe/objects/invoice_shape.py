@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sandbox.stripe import currencies
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
-from sandbox.stripe.money import settle
+from sandbox.stripe.money import Settlement, settle
 from sandbox.stripe.objects.fields import amount_decimal
 from sandbox.stripe.protocol.lists import list_object, slice_page
 from sandbox.stripe.resource import public
@@ -20,7 +21,7 @@ def render(store: Store, record: Record) -> dict[str, Any]:
     shown = public(store, record)
     customer = store.get("customer", record["customer"]) or {}
     if record["status"] == "draft" and "balance" in customer:
-        shown.update(totals(record["_lines"], customer["balance"]))
+        shown.update(totals(record["_lines"], customer["balance"], record["currency"]))
     shown["lines"] = slice_page(
         record["_lines"], f"/v1/invoices/{record['id']}/lines", {}
     )
@@ -37,10 +38,10 @@ def paid_off_stripe(store: Store, record: Record) -> int:
     return int(record["_paid_off_stripe"])
 
 
-def totals(lines: Sequence[Record], balance: int) -> dict[str, int]:
+def totals(lines: Sequence[Record], balance: int, currency: str) -> dict[str, int]:
     """Return the sums of a draft with these lines and this customer balance."""
     total = sum(line["amount"] for line in lines)
-    due = settle(total=total, balance=balance).amount_due
+    due = settlement(total, balance, currency).amount_due
     return {
         "amount_due": due,
         "amount_remaining": due,
@@ -50,6 +51,12 @@ def totals(lines: Sequence[Record], balance: int) -> dict[str, int]:
         "total": total,
         "total_excluding_tax": total,
     }
+
+
+def settlement(total: int, balance: int, currency: str) -> Settlement:
+    """Return what the total comes to with the balance, at the least charge allowed."""
+    minimum = currencies.minimum_charge(currency)
+    return settle(total=total, balance=balance, minimum=minimum)
 
 
 def new_line(
@@ -194,11 +201,12 @@ def new_invoice(
         "_lines": [],
         "_paid_off_stripe": 0,
         "_subscription": None,
+        "_token": None,
     }
     for line in lines:
         invoice["_lines"].append({**line, "invoice": invoice["id"]})
     invoice["_subscription"] = subscription_of(invoice)
-    invoice.update(totals(invoice["_lines"], customer["balance"]))
+    invoice.update(totals(invoice["_lines"], customer["balance"], currency))
     return invoice
 
 

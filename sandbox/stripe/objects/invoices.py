@@ -5,6 +5,7 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
+    balances,
     invoice_items,
     invoice_lifecycle,
     invoice_payment,
@@ -37,7 +38,7 @@ URL = "/v1/invoices"
 ONE = f"{URL}/{{id}}"
 resource = Resource(
     "invoice",
-    indexes=("customer", "_subscription", "status"),
+    indexes=("customer", "_subscription", "_token", "status"),
     render=invoice_shape.render,
     includable={
         "amount_paid_off_stripe": invoice_shape.paid_off_stripe,
@@ -57,6 +58,7 @@ FIELDS: dict[str, Kind] = {
     "footer": Text(unset=True),
     "metadata": Metadata(),
     "payment_settings": INVOICE_PAYMENT_SETTINGS,
+    "statement_descriptor": Text(max_length=22),
 }
 EDITABLE_ALWAYS = frozenset(
     {"auto_advance", "default_payment_method", "expand", "metadata", "payment_settings"}
@@ -70,7 +72,8 @@ CREATE = Shape(
     },
     required=("customer",),
 )
-STATUSES = Choice(("draft", "open", "paid", "uncollectible", "void"))
+STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
+SENDING = frozenset({"collection_method", "days_until_due", "due_date"})
 
 
 @resource.post(URL, CREATE)
@@ -79,8 +82,10 @@ def create(context: Context, params: Params) -> Record:
     customer = context.refer("customer", params["customer"], "customer")
     method = params.get("collection_method", "charge_automatically")
     require_email(customer, method)
+    _check_due(params, method, dated=False)
     items = _items_for(context, customer, params)
     currency = params.get("currency") or customer["currency"] or "usd"
+    balances.claim_currency(context, customer, currency, "currency")
     invoice = invoice_shape.new_invoice(
         context,
         customer=customer,
@@ -143,7 +148,11 @@ def list_lines(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(ONE, Shape(FIELDS))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change an invoice; once finalized, only what does not alter the claim."""
+    """Change an invoice; once finalized, only what does not alter the claim.
+
+    Source: API reference, "Update an invoice": monetary values and the collection
+    method become uneditable. Assumed of texts and the due date too.
+    """
     invoice = context.get("invoice", id)
     if invoice["status"] != "draft" and set(params) - EDITABLE_ALWAYS:
         raise invalid(
@@ -152,6 +161,9 @@ def update(context: Context, params: Params, id: str) -> Record:
         )
     customer = context.store.get("customer", invoice["customer"]) or {}
     require_email(customer, params.get("collection_method", ""))
+    if set(params) & SENDING:
+        method = params.get("collection_method", invoice["collection_method"])
+        _check_due(params, method, dated=invoice["due_date"] is not None)
     with context.edit("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
         _schedule(context, draft, params)
@@ -203,6 +215,12 @@ def void(context: Context, params: Params, id: str) -> Record:
     return invoice_lifecycle.void(context, id)
 
 
+@resource.post(f"{ONE}/send", Shape())
+def send(context: Context, params: Params, id: str) -> Record:
+    """Send an invoice by hand. Raises a 400 or a 404."""
+    return invoice_lifecycle.send(context, id)
+
+
 @resource.post(f"{ONE}/mark_uncollectible", Shape())
 def mark_uncollectible(context: Context, params: Params, id: str) -> Record:
     """Write an open invoice off. Raises a 400 or a 404."""
@@ -225,6 +243,22 @@ def _items_for(context: Context, customer: Record, params: Params) -> list[Recor
     return invoice_items.loose(context, customer["id"])
 
 
+def _check_due(params: Params, method: str, *, dated: bool) -> None:
+    given = {"days_until_due", "due_date"} & set(params)
+    if len(given) > 1:
+        raise invalid("You can only specify one of 'due_date' or 'days_until_due'.")
+    if method == "send_invoice" and not (given or dated):
+        raise invalid(
+            "If invoice collection method is 'send_invoice', you must specify "
+            "'due_date' or 'days_until_due'."
+        )
+    if method != "send_invoice" and given:
+        raise invalid(
+            "You can only specify 'due_date' or 'days_until_due' if invoice "
+            "collection method is 'send_invoice'."
+        )
+
+
 def _assign(invoice: dict[str, Any], params: Params) -> None:
     copy_given(
         invoice,
@@ -234,9 +268,14 @@ def _assign(invoice: dict[str, Any], params: Params) -> None:
         "description",
         "due_date",
         "footer",
+        "statement_descriptor",
     )
     if "days_until_due" in params:
-        invoice["_days_until_due"] = params["days_until_due"]
+        invoice.update(_days_until_due=params["days_until_due"], due_date=None)
+    if invoice["collection_method"] == "charge_automatically":
+        invoice["due_date"] = None
+    elif invoice["status"] == "draft":
+        invoice_lifecycle.set_due_date(invoice)
     if "metadata" in params:
         invoice["metadata"] = merge_metadata(invoice["metadata"], params["metadata"])
     invoice["payment_settings"].update(params.get("payment_settings", {}))

@@ -7,6 +7,7 @@ from sandbox.stripe.objects import products
 from sandbox.stripe.objects.fields import (
     CURRENCY,
     amount_decimal,
+    check_amount,
     copy_given,
     merge_metadata,
     new_metadata,
@@ -74,6 +75,7 @@ def create(context: Context, params: Params) -> Record:
     """Create a price, and its product from `product_data`. Raises a 400."""
     if ("product" in params) == ("product_data" in params):
         raise invalid("You must specify either `product` or `product_data`.")
+    check_amount(params["unit_amount"], params["currency"], "unit_amount")
     lookup_key = params.get("lookup_key")
     if lookup_key:
         _claim(context, lookup_key, params)
@@ -197,7 +199,7 @@ def _new(context: Context, params: Params, product: str) -> dict[str, Any]:
         "active": params.get("active", True),
         "billing_scheme": "per_unit",
         "created": context.now,
-        "currency": params["currency"].lower(),
+        "currency": params["currency"],
         "custom_unit_amount": None,
         "livemode": False,
         "lookup_key": params.get("lookup_key"),

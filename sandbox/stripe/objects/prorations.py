@@ -24,13 +24,19 @@ def value(context: Context, item: Record) -> int:
 
 
 def debit_of(
-    item: Record, amount: int, *, line: str | None = None, invoice: str | None = None
+    item: Record,
+    amount: int,
+    *,
+    invoice_item: str | None = None,
+    line: str | None = None,
+    invoice: str | None = None,
 ) -> dict[str, Any]:
     """Return what was billed for the item's current period, for later credits."""
     return {
         "amount": amount,
         "end": item["current_period_end"],
         "invoice": invoice,
+        "invoice_item": invoice_item,
         "line": line,
         "price": item["price"],
         "quantity": item["quantity"],
@@ -38,55 +44,70 @@ def debit_of(
     }
 
 
-def credit(context: Context, subscription: Record, item: Record) -> None:
-    """Create the credits for the item's unused time."""
-    for debit in _billed(context, subscription, item):
-        amount = -prorate(
-            debit["amount"], start=debit["start"], end=debit["end"], at=context.now
-        )
+def credit(context: Context, subscription: Record, item: Record, at: int) -> None:
+    """Create the credits for the item's time from a moment on."""
+    for debit in _billed(subscription, item, value(context, item), at):
         _create(
             context,
             subscription,
             item,
-            amount,
-            f"Unused time on {_what(context, debit)} after {_day(context.now)}",
-            price=debit["price"],
-            quantity=debit["quantity"],
-            credited=debit["invoice"]
-            and {
-                "invoice": debit["invoice"],
-                "invoice_line_items": [debit["line"]],
-            },
+            prorate(-debit["amount"], start=debit["start"], end=debit["end"], at=at),
+            f"Unused time on {_what(context, debit)} after {_day(at)}",
+            at=at,
+            billed=debit,
+            credited=_credited(context, debit),
         )
 
 
-def debit(context: Context, subscription: Record, item: dict[str, Any]) -> None:
-    """Create the debit for the rest of the item's period, and remember it."""
+def debit(
+    context: Context, subscription: Record, item: dict[str, Any], at: int
+) -> None:
+    """Create the debit for the item's period from a moment on, and remember it."""
     whole = value(context, item)
-    amount = prorate(
-        whole,
-        start=item["current_period_start"],
-        end=item["current_period_end"],
-        at=context.now,
-    )
-    _create(
+    start, end = item["current_period_start"], item["current_period_end"]
+    created = _create(
         context,
         subscription,
         item,
-        amount,
-        f"Remaining time on {_what(context, item)} after {_day(context.now)}",
-        price=item["price"],
-        quantity=item["quantity"],
+        prorate(whole, start=start, end=end, at=at),
+        f"Remaining time on {_what(context, item)} after {_day(at)}",
+        at=at,
+        billed=item,
     )
-    item["_debits"] = [debit_of(item, whole)]
+    item["_debits"] = [debit_of(item, whole, invoice_item=created["id"])]
 
 
 def _billed(
-    context: Context, subscription: Record, item: Record
+    subscription: Record, item: Record, whole: int, at: int
 ) -> list[dict[str, Any]]:
+    """Return the debits to credit.
+
+    What changed with `proration_behavior=none` was not debited, so flexible mode
+    credits what was before (docs page "Prorations", "Calculation logic with no
+    prorations").
+    """
     if subscription["billing_mode"]["type"] == "classic":
-        return [debit_of(item, value(context, item))]
-    return [debit for debit in item["_debits"] if debit["end"] > context.now]
+        return [debit_of(item, whole)]
+    return [debit for debit in item["_debits"] if debit["end"] > at]
+
+
+def _credited(context: Context, debit: dict[str, Any]) -> dict[str, Any] | None:
+    """Return `credited_items`: the debit's invoice item while that is pending, else
+    its line (SDK, InvoiceItem.ProrationDetails).
+    """
+    invoice, line = debit["invoice"], debit["line"]
+    item = context.store.get("invoiceitem", debit["invoice_item"] or "")
+    if item and item["invoice"]:
+        invoice = item["invoice"]
+        line = invoice_items.line_on(context.get("invoice", invoice), item["id"])
+    if line is None and item is None:
+        return None
+    return {
+        "invoice_item": item["id"] if item and line is None else None,
+        "invoice_line_item_details": line
+        and {"invoice": invoice, "invoice_line_items": [line]},
+        "type": "invoice_line_items" if line else "invoice_item",
+    }
 
 
 def _create(
@@ -96,23 +117,26 @@ def _create(
     amount: int,
     description: str,
     *,
-    price: str,
-    quantity: int,
+    at: int,
+    billed: Record,
     credited: dict[str, Any] | None = None,
-) -> None:
-    invoice_items.add(
+) -> Record:
+    flexible = subscription["billing_mode"]["type"] == "flexible"
+    return invoice_items.add(
         context,
         customer=subscription["customer"],
         amount=amount,
         currency=subscription["currency"],
         description=description,
-        period=Period(context.now, item["current_period_end"]),
+        period=Period(at, item["current_period_end"]),
         subscription=subscription["id"],
         item=item["id"],
-        price=context.get("price", price),
-        quantity=quantity,
+        price=context.get("price", billed["price"]),
+        quantity=billed["quantity"],
         proration=True,
-        credited=credited,
+        details={"credited_items": credited, "discount_amounts": []}
+        if flexible
+        else None,
     )
 
 

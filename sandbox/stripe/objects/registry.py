@@ -2,11 +2,14 @@
 
 from sandbox.stripe.objects import (
     balances,
+    credit_notes,
     customers,
     events,
     invoice_items,
     invoices,
     payment_methods,
+    portal_configurations,
+    portal_sessions,
     prices,
     products,
     subscription_items,
@@ -18,11 +21,14 @@ from sandbox.stripe.resource import Registry
 REGISTRY = Registry(
     (
         balances.resource,
+        credit_notes.resource,
         customers.resource,
         events.resource,
         invoice_items.resource,
         invoices.resource,
         payment_methods.resource,
+        portal_configurations.resource,
+        portal_sessions.resource,
         prices.resource,
         products.resource,
         subscription_items.resource,

@@ -28,18 +28,19 @@ def apply(
     subscription: dict[str, Any],
     changes: Sequence[Change],
     *,
-    prorate: bool,
+    prorate_at: int | None = None,
 ) -> None:
     """Change the items of a subscription that is being edited. Raises a 400.
 
     The result is checked as a whole, so one call may swap prices between items.
+    Changes are prorated from a moment on, or not at all.
     """
     before = {item["id"]: item for item in clone(subscription["_items"])}
     for number, change in enumerate(changes):
         _apply_one(context, subscription, change, f"items[{number}]")
     check(context, subscription)
-    if prorate:
-        _prorate(context, subscription, before)
+    if prorate_at is not None:
+        _prorate(context, subscription, before, prorate_at)
 
 
 def check(context: Context, subscription: Record) -> None:
@@ -175,17 +176,16 @@ def _require_same_interval(
 
 
 def _prorate(
-    context: Context, subscription: Record, before: Mapping[str, Record]
+    context: Context, subscription: Record, before: Mapping[str, Record], at: int
 ) -> None:
+    """Create debits, then credits: lists show the newest, so the credits, first."""
     now = {item["id"]: item for item in subscription["_items"]}
+    for id, item in now.items():
+        if id not in before or _billed_differently(before[id], item):
+            prorations.debit(context, subscription, item, at)
     for id, old in before.items():
         if id not in now or _billed_differently(old, now[id]):
-            prorations.credit(context, subscription, old)
-            if id in now:
-                prorations.debit(context, subscription, now[id])
-    for id, item in now.items():
-        if id not in before:
-            prorations.debit(context, subscription, item)
+            prorations.credit(context, subscription, old, at)
 
 
 def _billed_differently(old: Record, new: Record) -> bool:

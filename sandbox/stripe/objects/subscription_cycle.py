@@ -7,6 +7,7 @@ invoice is finalized at once under `charge_automatically`, an hour later under
 
 from typing import Any
 
+from sandbox.stripe import currencies
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period, period_at
 from sandbox.stripe.objects import (
@@ -15,7 +16,7 @@ from sandbox.stripe.objects import (
     prorations,
     subscription_end,
 )
-from sandbox.stripe.objects.fields import money_text, times
+from sandbox.stripe.objects.fields import times
 from sandbox.stripe.objects.invoice_shape import item_parent, new_line
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.resource import Timer
@@ -138,7 +139,7 @@ def _description(context: Context, price: Record, quantity: int) -> str:
         if count > 1
         else (f"/ {recurring['interval']}")
     )
-    unit = money_text(price["unit_amount"], price["currency"])
+    unit = currencies.text(price["unit_amount"], price["currency"])
     return f"{times(quantity, name)} (at {unit} {every})"
 
 

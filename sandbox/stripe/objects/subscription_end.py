@@ -25,18 +25,21 @@ def cancel(
 
     `prorate` credits the unused time; `invoice_now` bills what is pending on a final
     draft, which is finalized an hour later like any other (assumed: the reference
-    does not say); with neither, pending items are deleted.
+    does not say). Without it what is pending is left to the customer's next scheduled
+    invoice; with neither, pending prorations are deleted first.
     """
     subscription = context.get("subscription", id)
     if subscription["status"] in ENDED:
         raise missing("subscription", id)
     if prorate:
         for item in subscription["_items"]:
-            prorations.credit(context, subscription, item)
+            prorations.credit(context, subscription, item, context.now)
     if not prorate and not invoice_now:
         for pending in invoice_items.pending(context, id):
-            invoice_items.remove(context, pending)
+            if pending["proration"]:
+                invoice_items.remove(context, pending)
     final = _final_invoice(context, subscription) if invoice_now else None
+    invoice_items.release(context, subscription)
     return _end(context, id, final, details)
 
 

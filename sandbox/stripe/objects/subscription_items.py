@@ -10,7 +10,7 @@ from sandbox.stripe.objects import (
 )
 from sandbox.stripe.protocol.errors import missing
 from sandbox.stripe.protocol.lists import slice_page
-from sandbox.stripe.protocol.params import PAGING, Kind, Shape, Text
+from sandbox.stripe.protocol.params import PAGING, Integer, Kind, Shape, Text
 from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
@@ -21,6 +21,7 @@ resource = Resource(KIND, render=subscription_shape.render_item)
 BEHAVIOR: dict[str, Kind] = {
     "payment_behavior": subscriptions.FIELDS["payment_behavior"],
     "proration_behavior": subscription_changes.PRORATION_BEHAVIOR,
+    "proration_date": Integer(0),
 }
 CHANGE: dict[str, Kind] = {**subscription_changes.NEW_ITEM, **BEHAVIOR}
 

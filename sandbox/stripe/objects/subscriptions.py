@@ -5,6 +5,8 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
+    balances,
+    cancellation,
     invoice_lifecycle,
     subscription_changes,
     subscription_cycle,
@@ -66,7 +68,7 @@ CANCELLATION_DETAILS = Hash(
     }
 )
 FIELDS: dict[str, Kind] = {
-    "cancel_at_period_end": Boolean(),
+    **cancellation.FIELDS,
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
     "default_payment_method": Text(),
@@ -101,6 +103,7 @@ UPDATE = Shape(
         **FIELDS,
         "cancellation_details": CANCELLATION_DETAILS,
         "items": Array(subscription_changes.ITEM_CHANGE),
+        "proration_date": Integer(0),
     }
 )
 STATUSES = (
@@ -125,8 +128,9 @@ def create(context: Context, params: Params) -> Record:
     subscription = _new(context, params, customer)
     _check_collection(subscription, customer)
     _refuse_if_incomplete(context, params, subscription, customer)
-    _set_currency(context, customer, subscription["currency"])
-    subscription_changes.apply(context, subscription, params["items"], prorate=False)
+    balances.claim_currency(context, customer, subscription["currency"])
+    subscription_changes.apply(context, subscription, params["items"])
+    cancellation.schedule(context, subscription, params)
     subscription_cycle.start(context, subscription)
     return context.insert(subscription, "customer.subscription.created")
 
@@ -179,13 +183,18 @@ def update(context: Context, params: Params, id: str) -> Record:
             "metadata."
         )
     behavior = params.get("proration_behavior", "create_prorations")
+    prorate_at = _proration_date(context, subscription, params)
     with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
-        _assign(context, draft, params)
+        _assign(draft, params)
         if "collection_method" in params or "days_until_due" in params:
             _check_collection(draft, context.get("customer", draft["customer"]))
         subscription_changes.apply(
-            context, draft, params.get("items", []), prorate=behavior != "none"
+            context,
+            draft,
+            params.get("items", []),
+            prorate_at=None if behavior == "none" else prorate_at,
         )
+        cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
         _bill_now(context, context.get("subscription", id))
     return context.get("subscription", id)
@@ -229,11 +238,11 @@ def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
     )
     if params.get("billing_mode", {}).get("type") == "classic":
         subscription["billing_mode"].update(type="classic", flexible=None)
-    _assign(context, subscription, params)
+    _assign(subscription, params)
     return subscription
 
 
-def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
+def _assign(draft: dict[str, Any], params: Params) -> None:
     copy_given(
         draft,
         params,
@@ -248,19 +257,6 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
         draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
     draft["payment_settings"].update(params.get("payment_settings", {}))
     draft["cancellation_details"].update(params.get("cancellation_details", {}))
-    if "cancel_at_period_end" in params:
-        _schedule_end(context, draft, params["cancel_at_period_end"])
-
-
-def _schedule_end(context: Context, draft: dict[str, Any], at_end: bool) -> None:
-    if at_end == draft["cancel_at_period_end"]:
-        return
-    draft["cancel_at_period_end"] = at_end
-    draft["canceled_at"] = context.now if at_end else None
-    reason = "cancellation_requested" if at_end else None
-    draft["cancellation_details"]["reason"] = reason
-    ends = [item["current_period_end"] for item in draft["_items"]]
-    draft["cancel_at"] = max(ends, default=None) if at_end else None
 
 
 def _check_collection(subscription: Record, customer: Record) -> None:
@@ -295,16 +291,18 @@ def _refuse_if_incomplete(
     )
 
 
-def _set_currency(context: Context, customer: Record, currency: str) -> None:
-    if customer["currency"] is None:
-        with context.edit("customer", customer["id"], "customer.updated") as draft:
-            draft["currency"] = currency
-    elif customer["currency"] != currency:
+def _proration_date(context: Context, subscription: Record, params: Params) -> int:
+    """Return the moment to prorate from. Raises a 400 outside the current periods."""
+    at: int = params.get("proration_date", context.now)
+    if "proration_date" in params and not all(
+        item["current_period_start"] <= at <= item["current_period_end"]
+        for item in subscription["_items"]
+    ):
         raise invalid(
-            "You cannot combine currencies on a single customer. This customer has "
-            "had a subscription, coupon, or invoice item with currency "
-            f"{customer['currency']}."
+            "Invalid proration_date: it must be within the current billing period.",
+            param="proration_date",
         )
+    return at
 
 
 def _bill_now(context: Context, subscription: Record) -> None:

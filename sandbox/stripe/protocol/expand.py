@@ -9,6 +9,9 @@ from sandbox.stripe.store import Store
 
 DEEPEST = 4
 KINDS = {
+    "bpc": "billing_portal.configuration",
+    "cbtxn": "customer_balance_transaction",
+    "cn": "credit_note",
     "cus": "customer",
     "in": "invoice",
     "price": "price",

@@ -1,0 +1,248 @@
+"""Endpoints of credit notes (docs: API reference, Credit Notes).
+
+Source of the rules: SDK, CreditNote.create; docs pages "Issue credit notes" and
+"Generate credit notes programmatically". The wordings are assumed.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import (
+    balances,
+    credit_note_lines,
+    credit_note_shape,
+    invoice_payment,
+)
+from sandbox.stripe.objects.credit_note_shape import URL
+from sandbox.stripe.objects.fields import copy_given, merge_metadata, new_metadata
+from sandbox.stripe.protocol.errors import StripeError, invalid
+from sandbox.stripe.protocol.lists import page, slice_page
+from sandbox.stripe.protocol.params import (
+    PAGING,
+    Array,
+    Choice,
+    Integer,
+    Kind,
+    Metadata,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+KIND = "credit_note"
+ONE = f"{URL}/{{id}}"
+UPDATED = "invoice.updated"
+resource = Resource(
+    KIND, indexes=("customer", "invoice"), render=credit_note_shape.render
+)
+
+# `email_type` changes nothing: no mail leaves the sandbox.
+FIELDS: dict[str, Kind] = {
+    "amount": Integer(1),
+    "credit_amount": Integer(0),
+    "effective_at": Integer(0),
+    "email_type": Choice(("credit_note", "none")),
+    "invoice": Text(),
+    "lines": Array(credit_note_lines.LINE),
+    "memo": Text(unset=True),
+    "metadata": Metadata(),
+    "out_of_band_amount": Integer(0),
+    "reason": Choice(
+        ("duplicate", "fraudulent", "order_change", "product_unsatisfactory")
+    ),
+    "refund_amount": Integer(0),
+}
+CREATE = Shape(FIELDS, required=("invoice",))
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Issue a note: first it reduces what is owed, the rest is given back.
+
+    Brought to nothing, an open invoice is paid, without a payment attempt: so
+    `invoice.paid` and no `invoice.payment_succeeded`. Raises a 400.
+    """
+    note = _draft(context, params)
+    if params.get("credit_amount"):
+        note["customer_balance_transaction"] = _to_balance(context, note, params)
+    context.insert(note, "credit_note.created")
+    _apply(context, note, sign=1)
+    invoice = context.get("invoice", note["invoice"])
+    if invoice["status"] == "open" and invoice["amount_remaining"] == 0:
+        invoice_payment.mark_paid(context, invoice["id"], off_stripe=True)
+    return note
+
+
+@resource.get(f"{URL}/preview", CREATE)
+def preview(context: Context, params: Params) -> Record:
+    """Return the note that `create` would make, without making it. Raises a 400."""
+    return _draft(context, params)
+
+
+@resource.get(
+    f"{URL}/preview/lines", Shape({**FIELDS, **PAGING}, required=("invoice",))
+)
+def preview_lines(context: Context, params: Params) -> Record:
+    """Return the lines of that note, in pages. Raises a 400."""
+    return slice_page(_draft(context, params)["_lines"], f"{URL}/preview/lines", params)
+
+
+@resource.get(URL, listing(created=Range(), customer=Text(), invoice=Text()))
+def list_(context: Context, params: Params) -> Record:
+    """Return credit notes, newest first."""
+    customer, invoice = params.get("customer"), params.get("invoice")
+    index = ("invoice", invoice) if invoice else None
+    if customer and not index:
+        index = ("customer", customer)
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        index=index,
+        where=lambda note: customer in (None, note["customer"]),
+    )
+
+
+@resource.get(ONE, Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a credit note. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.get(f"{ONE}/lines", listing())
+def list_lines(context: Context, params: Params, id: str) -> Record:
+    """Return all lines, in pages. Raises a 404."""
+    return slice_page(context.get(KIND, id)["_lines"], f"{URL}/{id}/lines", params)
+
+
+@resource.post(ONE, Shape({name: FIELDS[name] for name in ("memo", "metadata")}))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change memo or metadata. Raises a 404."""
+    with context.edit(KIND, id, "credit_note.updated") as note:
+        copy_given(note, params, "memo")
+        if "metadata" in params:
+            note["metadata"] = merge_metadata(note["metadata"], params["metadata"])
+    return context.get(KIND, id)
+
+
+@resource.post(f"{ONE}/void", Shape())
+def void(context: Context, params: Params, id: str) -> Record:
+    """Take a note back while its invoice is open; the invoice asks for it again.
+
+    Raises a 400 or a 404.
+    """
+    note = context.get(KIND, id)
+    if note["status"] == "void":
+        raise invalid("This credit note has already been voided.")
+    if context.get("invoice", note["invoice"])["status"] != "open":
+        raise invalid("You can only void a credit note on an open invoice.")
+    with context.edit(KIND, id) as draft:
+        draft.update(status="void", voided_at=context.now)
+    voided = context.get(KIND, id)
+    context.emit("credit_note.voided", voided)
+    _apply(context, voided, sign=-1)
+    return voided
+
+
+def _draft(context: Context, params: Params) -> dict[str, Any]:
+    """Return the note that is asked for, not stored yet. Raises a 400."""
+    invoice = context.refer("invoice", params["invoice"], "invoice")
+    notes = list(context.store.scan(KIND, index=("invoice", invoice["id"])))
+    _check_invoice(invoice, params)
+    lines = credit_note_lines.read(context, params, invoice, _issued(notes))
+    pre_payment, post_payment = _split(invoice, sum(line["amount"] for line in lines))
+    _check_given_back(params, post_payment)
+    note = credit_note_shape.new_note(
+        context,
+        invoice,
+        lines,
+        number=len(notes) + 1,
+        pre_payment=pre_payment,
+        post_payment=post_payment,
+    )
+    copy_given(note, params, "effective_at", "memo", "out_of_band_amount", "reason")
+    note["metadata"] = new_metadata(params)
+    return note
+
+
+def _issued(notes: Iterable[Record]) -> list[Record]:
+    return [note for note in notes if note["status"] == "issued"]
+
+
+def _check_invoice(invoice: Record, params: Params) -> None:
+    if params.get("refund_amount"):
+        raise _refunds()
+    if invoice["status"] not in ("open", "paid"):
+        raise invalid(
+            "Credit notes can only be created for open or paid invoices; this invoice "
+            f"is {invoice['status']}.",
+            param="invoice",
+        )
+
+
+def _split(invoice: Record, amount: int) -> tuple[int, int]:
+    """Return what of the amount is owed still, and what is given back."""
+    left = (
+        invoice["total"]
+        - invoice["pre_payment_credit_notes_amount"]
+        - invoice["post_payment_credit_notes_amount"]
+    )
+    if amount <= 0:
+        raise invalid("The amount of a credit note must be positive.")
+    if amount > left:
+        raise invalid(
+            f"The credit note amount {amount} is more than what is left to credit on "
+            f"this invoice: {max(left, 0)}."
+        )
+    owed = invoice["amount_remaining"] if invoice["status"] == "open" else 0
+    return min(amount, owed), amount - min(amount, owed)
+
+
+def _check_given_back(params: Params, post_payment: int) -> None:
+    """Raise a 400 unless it is said where all that is given back goes."""
+    given = params.get("credit_amount", 0) + params.get("out_of_band_amount", 0)
+    if given != post_payment:
+        raise invalid(
+            "The sum of `credit_amount`, `out_of_band_amount` and refunds must equal "
+            f"the post-payment amount of the credit note: {given} is not "
+            f"{post_payment}."
+        )
+
+
+def _to_balance(context: Context, note: Record, params: Params) -> str:
+    context.refer("customer", note["customer"], "credit_amount")
+    transaction = balances.change(
+        context,
+        note["customer"],
+        -params["credit_amount"],
+        note["currency"],
+        type=KIND,
+        invoice=note["invoice"],
+        credit_note=note["id"],
+    )
+    return str(transaction["id"])
+
+
+def _apply(context: Context, note: Record, *, sign: int) -> None:
+    """Count the note in on its invoice, or with a negative sign out."""
+    owed = sign * note["pre_payment_amount"]
+    with context.edit("invoice", note["invoice"], UPDATED) as invoice:
+        invoice["amount_due"] -= owed
+        invoice["amount_remaining"] -= owed
+        invoice["pre_payment_credit_notes_amount"] += owed
+        invoice["post_payment_credit_notes_amount"] += (
+            sign * note["post_payment_amount"]
+        )
+
+
+def _refunds() -> StripeError:
+    return invalid(
+        "The sandbox does not model refunds; use `credit_amount` or "
+        "`out_of_band_amount`.",
+        param="refund_amount",
+    )

@@ -1,0 +1,170 @@
+"""Endpoints of the billing portal's configurations (docs: API reference, Portal
+Configuration): what a person may do there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.stripe.context import Context, clone
+from sandbox.stripe.objects import hosted
+from sandbox.stripe.objects.fields import copy_given, merge_metadata
+from sandbox.stripe.objects.portal_features import CREATED, FEATURES, UPDATED, check
+from sandbox.stripe.protocol.errors import StripeError, invalid
+from sandbox.stripe.protocol.lists import page
+from sandbox.stripe.protocol.params import (
+    Boolean,
+    Hash,
+    Kind,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/billing_portal/configurations"
+ONE = f"{URL}/{{id}}"
+KIND = hosted.CONFIGURATION
+resource = Resource(KIND)
+
+FIELDS: dict[str, Kind] = {
+    "business_profile": Hash(
+        {
+            "headline": Text(unset=True),
+            "privacy_policy_url": Text(unset=True),
+            "terms_of_service_url": Text(unset=True),
+        }
+    ),
+    "default_return_url": Text(unset=True),
+    "login_page": Hash({"enabled": Boolean()}, required=("enabled",)),
+    "metadata": Metadata(),
+    "name": Text(unset=True),
+}
+
+
+@resource.post(URL, Shape({**FIELDS, "features": CREATED}, required=("features",)))
+def create(context: Context, params: Params) -> Record:
+    """Create a configuration; sessions use it when they name it. Raises a 400."""
+    return add(context, params)
+
+
+@resource.get(URL, listing(active=Boolean(), is_default=Boolean()))
+def list_(context: Context, params: Params) -> Record:
+    """Return configurations, newest first."""
+    exact = {name: params[name] for name in ("active", "is_default") if name in params}
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        where=lambda record: all(record[name] == exact[name] for name in exact),
+    )
+
+
+@resource.get(ONE, Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a configuration. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.post(ONE, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Change a configuration; sessions that exist follow it. Raises a 400 or 404."""
+    if context.get(KIND, id)["is_default"] and params.get("active") is False:
+        raise invalid(
+            "You cannot deactivate the default configuration.", param="active"
+        )
+    with context.edit(KIND, id, f"{KIND}.updated") as configuration:
+        _assign(context, configuration, params)
+        configuration["updated"] = context.now
+    return context.get(KIND, id)
+
+
+def add(context: Context, params: Params, *, is_default: bool = False) -> Record:
+    """Store a new configuration. Raises a 400."""
+    configuration: dict[str, Any] = {
+        "id": context.ids.new("bpc"),
+        "object": KIND,
+        "active": True,
+        "application": None,
+        "business_profile": {
+            "headline": None,
+            "privacy_policy_url": None,
+            "terms_of_service_url": None,
+        },
+        "created": context.now,
+        "default_return_url": None,
+        "features": clone(FEATURES),
+        "is_default": is_default,
+        "livemode": False,
+        "login_page": {"enabled": False, "url": None},
+        "metadata": {},
+        "name": None,
+        "updated": context.now,
+    }
+    _assign(context, configuration, params)
+    return context.insert(configuration, f"{KIND}.created")
+
+
+def save_default(context: Context, features: Mapping[str, Any] | None = None) -> Record:
+    """Save the default configuration, as the dashboard's portal settings do.
+
+    The API cannot: a configuration it creates is never the default one. Without
+    features, those the dashboard begins with: history, payment methods, details.
+    """
+    params = {"features": features if features is not None else DASHBOARD}
+    default = find_default(context)
+    if default is None:
+        return add(context, params, is_default=True)
+    return update(context, params, default["id"])
+
+
+def find_default(context: Context) -> Record | None:
+    """Return the default configuration, or None before one was saved."""
+    return next((one for one in context.store.scan(KIND) if one["is_default"]), None)
+
+
+def chosen(context: Context, id: str | None) -> Record:
+    """Return the configuration that a session is to have. Raises a 400."""
+    found = context.refer(KIND, id, "configuration") if id else find_default(context)
+    if found is None:
+        raise _no_default()
+    if not found["active"]:
+        raise invalid(
+            "The configuration is inactive and can't be used to create sessions.",
+            param="configuration",
+        )
+    return found
+
+
+# What the dashboard's form has switched on (assumed).
+DASHBOARD: dict[str, Any] = {
+    "customer_update": {"allowed_updates": ["email", "tax_id"], "enabled": True},
+    "invoice_history": {"enabled": True},
+    "payment_method_update": {"enabled": True},
+}
+
+
+def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
+    copy_given(record, params, "active", "default_return_url", "name")
+    record["business_profile"].update(params.get("business_profile", {}))
+    if "metadata" in params:
+        record["metadata"] = merge_metadata(record["metadata"], params["metadata"])
+    if "login_page" in params:
+        enabled = params["login_page"]["enabled"]
+        token = context.ids.new("test", 32)
+        url = f"{context.public_url}/p/login/{token}" if enabled else None
+        record["login_page"] = {"enabled": enabled, "url": url}
+    for name, given in params.get("features", {}).items():
+        record["features"][name].update(given)
+    check(record["features"])
+
+
+def _no_default() -> StripeError:
+    return invalid(
+        "No configuration provided and your test mode default configuration has not "
+        "been created. Provide a configuration or create your default by saving your "
+        "customer portal settings in test mode at "
+        "https://dashboard.stripe.com/test/settings/billing/portal."
+    )

@@ -1,0 +1,157 @@
+"""Random histories of invoices and credit notes: the books are right throughout."""
+
+import pytest
+import stripe
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.stripe import books
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.transport import in_process_client
+from sandbox.tests import stripe_story as story
+from sandbox.tests.stripe_story import DAY
+
+WHICH = st.integers(0, 5)
+PERCENT = st.sampled_from([1, 30, 60, 100, 100, 101])
+STEPS = st.one_of(
+    st.tuples(st.just("bill"), st.integers(-800, 2_500)),
+    st.tuples(st.just("credit_note"), WHICH, PERCENT, st.integers(0, 100)),
+    st.tuples(st.just("void_note"), WHICH),
+    st.tuples(st.just("pay"), WHICH),
+    st.tuples(st.just("void"), WHICH),
+    st.tuples(st.just("write_off"), WHICH),
+    st.tuples(st.just("adjust"), st.integers(-1_500, 1_500)),
+    st.tuples(st.just("quantity"), st.integers(1, 4)),
+    st.tuples(st.just("wait"), st.integers(1, 40 * DAY)),
+)
+
+
+class Account:
+    """One customer with a subscription, and all that may be done to its invoices."""
+
+    def __init__(self) -> None:
+        self.app = StripeApp(seed=1)
+        self.api = in_process_client(self.app)
+        self.payer = story.customer(self.api).id
+        self.subscribed = story.subscription(
+            self.api,
+            story.price(self.api, 333),
+            to=self.api.v1.customers.retrieve(self.payer),
+        )
+
+    def do(self, action, *args):
+        try:
+            getattr(self, action)(*args)
+        except stripe.InvalidRequestError as refusal:
+            # What makes no sense is refused with a reason, and nothing has changed.
+            assert refusal.http_status == 400
+        assert books.audit(self.app.store) == []
+
+    def one_of(self, number, *statuses):
+        """Return an invoice in one of the statuses, or one that is in none."""
+        invoices = self.api.v1.invoices.list({"limit": 20}).data
+        fitting = [one for one in invoices if one.status in statuses] or invoices
+        return fitting[number % len(fitting)]
+
+    def bill(self, amount):
+        self.api.v1.invoice_items.create(
+            {"customer": self.payer, "amount": amount, "currency": "usd"}
+        )
+        draft = self.api.v1.invoices.create(
+            {"customer": self.payer, "pending_invoice_items_behavior": "include"}
+        )
+        self.api.v1.invoices.finalize_invoice(draft.id)
+
+    def credit_note(self, number, percent, to_balance):
+        invoice = self.one_of(number, "open", "paid")
+        owed = invoice.amount_remaining if invoice.status == "open" else 0
+        amount = max(1, self.left(invoice) * percent // 100)
+        given_back = max(0, amount - owed)
+        credit = given_back * to_balance // 100
+        self.api.v1.credit_notes.create(
+            {
+                "invoice": invoice.id,
+                "amount": amount,
+                "credit_amount": credit,
+                "out_of_band_amount": given_back - credit,
+            }
+        )
+
+    def left(self, invoice):
+        return (
+            invoice.total
+            - invoice.pre_payment_credit_notes_amount
+            - invoice.post_payment_credit_notes_amount
+        )
+
+    def void_note(self, number):
+        notes = self.api.v1.credit_notes.list({"limit": 20}).data
+        issued = [note for note in notes if note.status == "issued"]
+        if issued:
+            self.api.v1.credit_notes.void_credit_note(issued[number % len(issued)].id)
+
+    def pay(self, number):
+        invoice = self.one_of(number, "open", "uncollectible")
+        self.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    def void(self, number):
+        invoice = self.one_of(number, "open", "uncollectible")
+        self.api.v1.invoices.void_invoice(invoice.id)
+
+    def write_off(self, number):
+        self.api.v1.invoices.mark_uncollectible(self.one_of(number, "open").id)
+
+    def adjust(self, amount):
+        self.api.v1.customers.balance_transactions.create(
+            self.payer, {"amount": amount, "currency": "usd"}
+        )
+
+    def quantity(self, quantity):
+        item = self.subscribed.items.data[0].id
+        self.api.v1.subscriptions.update(
+            self.subscribed.id, {"items": [{"id": item, "quantity": quantity}]}
+        )
+
+    def wait(self, seconds):
+        self.app.advance(seconds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(STEPS, max_size=14))
+def test_whatever_happens_the_books_are_right(steps):
+    account = Account()
+
+    for action, *args in steps:
+        account.do(action, *args)
+
+
+LIES = [
+    ("invoice", {"amount_due": 1}),
+    ("invoice", {"amount_paid": 1}),
+    ("invoice", {"status": "paid"}),
+    ("invoice", {"status": "void"}),
+    ("invoice", {"total": 1}),
+    ("invoice", {"ending_balance": -1, "amount_due": 135, "amount_remaining": 135}),
+    ("invoice", {"pre_payment_credit_notes_amount": 0}),
+    ("credit_note", {"total": 1}),
+    ("credit_note", {"status": "void"}),
+    ("credit_note", {"out_of_band_amount": 1}),
+    ("customer", {"balance": 1}),
+    ("customer_balance_transaction", {"amount": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes"), LIES)
+def test_the_audit_finds_each_kind_of_lie(kind, changes):
+    account = Account()
+    account.adjust(-100)
+    story.first_invoice(account.api, account.subscribed)
+    account.credit_note(0, 30, 100)
+    store = account.app.store
+    honest = books.audit(store)
+
+    lie = {**next(store.scan(kind)), **changes}
+    store.put(kind, lie)
+
+    assert honest == []
+    assert books.audit(store)
