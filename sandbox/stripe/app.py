@@ -15,7 +15,7 @@ from sandbox.stripe.ids import Ids
 from sandbox.stripe.journal import SqliteJournal
 from sandbox.stripe.objects import webhook_endpoints
 from sandbox.stripe.objects.registry import REGISTRY
-from sandbox.stripe.protocol import auth, forms
+from sandbox.stripe.protocol import auth, forms, versions
 from sandbox.stripe.protocol.errors import StripeError, unrecognized_url
 from sandbox.stripe.protocol.expand import Expansion
 from sandbox.stripe.protocol.http import Request, Response, json_response
@@ -77,6 +77,13 @@ class StripeApp:
             response = self._error(
                 call, StripeError(500, "The sandbox failed.", type="api_error")
             )
+        self.log.add(call.entry(response, self.clock.now()))
+        return response
+
+    def refuse(self, request: Request, error: StripeError) -> Response:
+        """Answer a request that could not be read off the wire."""
+        call = Call(request, self.ids.new("req", 14))
+        response = self._error(call, error)
         self.log.add(call.entry(response, self.clock.now()))
         return response
 
@@ -149,6 +156,7 @@ class StripeApp:
 
     def _answer(self, call: Call) -> Response:
         auth.check(call.request, self.api_key)
+        versions.check(call.request)
         self._read(call)
         call.fault = self.faults.take(call.request.method, call.request.path)
         replay = self._begin(call)
@@ -167,9 +175,7 @@ class StripeApp:
         if found is None:
             raise unrecognized_url(request.method, request.path)
         call.route, call.ids = found
-        body = request.body.decode(errors="replace")
-        text = "&".join(filter(None, (request.query, body)))
-        call.given = forms.decode(text)
+        call.given = forms.read(request)
         call.params = call.route.shape.read(call.given)
         call.key = key_of(request)
 
@@ -222,11 +228,11 @@ class StripeApp:
 
     def _keep(self, context: Context, call: Call, response: Response) -> Response:
         response = self._finish(call, response)
-        if call.key is not None:
-            self.answers.keep(
-                call.key, call.request.path, call.given, response, context.now
-            )
-        return response
+        if call.key is None:
+            return response
+        return self.answers.keep(
+            call.key, call.request.path, call.given, response, context.now
+        )
 
     def _unit(self, work: Callable[[Context], Result], context: Context) -> Result:
         try:
