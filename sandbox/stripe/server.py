@@ -7,14 +7,14 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import Any
 
+from sandbox.stripe import guard
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import PREFIX
 from sandbox.stripe.protocol.bodies import LARGEST, read_body, unreadable
 from sandbox.stripe.protocol.errors import StripeError
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.protocol.http import Request, Response
 
 logger = logging.getLogger(__name__)
 TICK = 1.0
@@ -90,10 +90,11 @@ class Handler(BaseHTTPRequestHandler):
         return read_body(self.rfile, lengths, encodings)
 
     def _answer(self, request: Request) -> Response:
-        """Ask the app; only this machine may use the control interface."""
-        local = ip_address(self.client_address[0]).is_loopback
-        if request.path.startswith(PREFIX) and not local:
-            return json_response(403, {"error": "control is for this machine only"})
+        """Ask the app; the control interface is not for everybody."""
+        if request.path.startswith(PREFIX):
+            refusal = guard.refusal(request, self.client_address[0])
+            if refusal:
+                return refusal
         return self.server.app.handle(request)
 
     def _refuse(self, request: Request, error: StripeError) -> None:

@@ -13,6 +13,7 @@ from sandbox.stripe.money import settle
 from sandbox.stripe.objects import (
     balances,
     collection,
+    draft_delay,
     invoice_items,
     invoice_payment,
 )
@@ -25,8 +26,6 @@ from sandbox.stripe.objects.invoice_shape import (
 from sandbox.stripe.protocol.errors import StripeError, invalid
 from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
-
-DRAFT_PERIOD = 3_600
 
 
 def bill_subscription(
@@ -65,10 +64,8 @@ def bill_subscription(
 def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Record:
     """Store a draft with its invoice items; emit `invoice.created`."""
     invoice_items.attach(context, items, invoice["id"])
-    if invoice["auto_advance"]:
-        invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
-    invoice["webhooks_delivered_at"] = context.now
-    return context.insert(invoice, "invoice.created")
+    draft_delay.begin(context, invoice)
+    return context.insert(invoice, draft_delay.CREATED)
 
 
 def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Record:
@@ -216,7 +213,8 @@ def _due_at(invoice: Record) -> int | None:
 
 
 def _run(context: Context, invoice: Record) -> None:
-    finalize(context, invoice["id"])
+    if not draft_delay.postponed(context, invoice):
+        finalize(context, invoice["id"])
 
 
 TIMER = Timer(_due_at, _run)

@@ -5,6 +5,7 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
+    draft_delay,
     invoice_items,
     invoice_lifecycle,
     invoice_payment,
@@ -247,7 +248,7 @@ def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None
     at = params.get("automatically_finalizes_at")
     if invoice["status"] == "draft":
         scheduled = invoice["automatically_finalizes_at"]
-        later = context.now + invoice_lifecycle.DRAFT_PERIOD
+        later = context.now + draft_delay.DRAFT_PERIOD
         invoice["automatically_finalizes_at"] = (
             (at or scheduled or later) if advance else None
         )

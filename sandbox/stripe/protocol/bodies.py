@@ -1,8 +1,8 @@
-"""The body of a request on the wire: a known length, or chunks (RFC 9112, section 6)."""
+"""The body of a request on the wire: of known length, or in chunks (RFC 9112)."""
 
 import re
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import Protocol
 
 from sandbox.stripe.protocol.errors import StripeError
 
@@ -13,8 +13,18 @@ CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;.*)?\r?\n")
 LONGEST_LINE = 4096
 
 
+class Stream(Protocol):
+    """What a connection is read through."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return so many bytes, fewer at the end."""
+
+    def readline(self, size: int, /) -> bytes:
+        """Return a line of at most so many bytes."""
+
+
 def read_body(
-    stream: BinaryIO, lengths: Sequence[str], encodings: Sequence[str]
+    stream: Stream, lengths: Sequence[str], encodings: Sequence[str]
 ) -> bytes:
     """Return the body that the headers announce.
 
@@ -47,14 +57,14 @@ def _allowed(length: int) -> int:
     return length
 
 
-def _exactly(stream: BinaryIO, length: int) -> bytes:
+def _exactly(stream: Stream, length: int) -> bytes:
     body = stream.read(length)
     if len(body) < length:
         raise unreadable("The request ended before its body did.")
     return body
 
 
-def _chunks(stream: BinaryIO) -> bytes:
+def _chunks(stream: Stream) -> bytes:
     body = b""
     while size := _chunk_size(stream):
         body += _exactly(stream, _allowed(len(body) + size) - len(body))
@@ -65,7 +75,7 @@ def _chunks(stream: BinaryIO) -> bytes:
     return body
 
 
-def _chunk_size(stream: BinaryIO) -> int:
+def _chunk_size(stream: Stream) -> int:
     line = CHUNK_SIZE.fullmatch(stream.readline(LONGEST_LINE))
     if line is None:
         raise unreadable("A chunk of this request has no length.")
