@@ -4,6 +4,7 @@ from typing import Any
 
 from sandbox.stripe.faults import Fault
 from sandbox.stripe.protocol.http import Request, Response
+from sandbox.stripe.redaction import redact, redact_text
 from sandbox.stripe.resource import Route
 
 
@@ -45,14 +46,14 @@ class Call:
         return _hold(fault) or response
 
     def entry(self, response: Response, now: int) -> dict[str, Any]:
-        """Return what the request log says: no credentials."""
+        """Return what the request log says: no credentials, no card numbers."""
         return {
             "id": self.id,
             "time": now,
             "method": self.request.method,
-            "path": self.request.path,
-            "params": self.given,
-            "idempotency_key": self.key,
+            "path": redact_text(self.request.path),
+            "params": redact(self.given),
+            "idempotency_key": self.key and redact_text(self.key),
             "status": None if response.broken else response.status,
             "replayed": "Idempotent-Replayed" in response.headers,
             "fault": self.fault.id if self.fault else None,

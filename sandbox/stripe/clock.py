@@ -1,10 +1,13 @@
-"""Sandbox time: real time plus an offset that only grows."""
+"""Sandbox time: real time plus an offset."""
 
 import time
 
 
 class Clock:
-    """Never runs backwards, so objects stay sorted by `created`."""
+    """Never runs backwards, so objects stay sorted by `created`.
+
+    Only what replaces all objects, a reset or a snapshot, may set it back.
+    """
 
     def __init__(self, offset: int = 0) -> None:
         self.offset = offset
@@ -26,3 +29,8 @@ class Clock:
         """Return to real time."""
         self.offset = 0
         self._latest = 0
+
+    def restore(self, moment: int) -> None:
+        """Go on from a moment, be it in the past."""
+        self.offset = moment - int(time.time())
+        self._latest = moment

@@ -45,7 +45,8 @@ class Context:
         self.request_id = request_id
         self.idempotency_key = idempotency_key
         self.public_url = public_url
-        self.emitted = 0
+        #: The deliveries that the events of this unit of work have queued.
+        self.queued: list[str] = []
 
     @property
     def settings(self) -> Settings:
@@ -111,50 +112,54 @@ class Context:
         data: dict[str, Any] = {"object": self.show(record)}
         if previous is not None:
             data["previous_attributes"] = previous
-        event_id = self.ids.new("evt")
-        self.emitted += 1
-        endpoints = self._subscribers(type)
-        self.store.put(
-            "event",
-            {
-                "id": event_id,
-                "object": "event",
-                "account": None,
-                "api_version": API_VERSION,
-                "context": None,
-                "created": self.now,
-                "_data": dump_json(data),
-                "livemode": False,
-                "pending_webhooks": len(endpoints),
-                "request": {
-                    "id": self.request_id,
-                    "idempotency_key": self.idempotency_key,
-                },
-                "type": type,
+        endpoints = [endpoint["id"] for endpoint in self.subscribers(type)]
+        event = {
+            "id": self.ids.new("evt"),
+            "object": "event",
+            "account": None,
+            "api_version": API_VERSION,
+            "context": None,
+            "created": self.now,
+            "_data": dump_json(data),
+            "_invoice": record["id"] if type == "invoice.created" else None,
+            "livemode": False,
+            "pending_webhooks": len(endpoints),
+            "request": {
+                "id": self.request_id,
+                "idempotency_key": self.idempotency_key,
             },
-        )
-        for endpoint in endpoints:
-            self._queue(event_id, endpoint["id"])
+            "type": type,
+            "_waiting": endpoints,
+        }
+        self.store.put("event", event)
+        self.queued += [
+            queue_delivery(self.store, event, endpoint, self.now)["id"]
+            for endpoint in endpoints
+        ]
 
-    def _subscribers(self, type: str) -> list[Record]:
+    def subscribers(self, type: str) -> list[Record]:
+        """Return the endpoints that an event of the type is delivered to."""
         return [
             endpoint
             for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
             if endpoint["status"] == "enabled" and wants(endpoint, type)
         ]
 
-    def _queue(self, event_id: str, endpoint_id: str) -> None:
-        self.store.put(
-            DELIVERY,
-            {
-                "id": f"{event_id}.{endpoint_id}",
-                "object": DELIVERY,
-                "created": self.now,
-                "event": event_id,
-                "endpoint": endpoint_id,
-                "attempts": 0,
-            },
-        )
+
+def queue_delivery(store: Store, event: Record, endpoint: str, now: int) -> Record:
+    """Store and return the delivery of an event to an endpoint."""
+    delivery = {
+        "id": f"{event['id']}.{endpoint}",
+        "object": DELIVERY,
+        "created": now,
+        "event": event["id"],
+        "endpoint": endpoint,
+        "attempts": 0,
+        # The draft that waits for it.
+        "draft": event.get("_invoice"),
+    }
+    store.put(DELIVERY, delivery)
+    return delivery
 
 
 def wants(endpoint: Record, type: str) -> bool:

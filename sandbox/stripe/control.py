@@ -1,55 +1,92 @@
-"""The control interface under `/_sandbox/`: JSON in and out, no credentials."""
+"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+
+Who may use it is `guard.py`'s to say.
+"""
 
 import json
+import logging
 import re
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
 from sandbox.stripe import settings
+from sandbox.stripe.chance import BadFault
 from sandbox.stripe.context import DELIVERY
-from sandbox.stripe.faults import KINDS, Fault
+from sandbox.stripe.faults import Fault
 from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.settings import BadSetting
+from sandbox.stripe.snapshots import NoSuchSnapshot
+from sandbox.stripe.webhook_faults import WebhookFault
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
+logger = logging.getLogger(__name__)
 PREFIX = "/_sandbox/"
+REDELIVER = re.compile(r"events/(\w+)/redeliver", re.ASCII)
+# What a fault is given; the rest of its fields it keeps for itself.
+PRIVATE = frozenset({"id", "hits", "cleared", "random"})
+CENTURY = 100 * 366 * 86_400
+AnyFault = TypeVar("AnyFault", Fault, WebhookFault)
+Action = Callable[["StripeApp", Request], dict[str, Any]]
 
 
 class BadControl(Exception):
     """A control request that makes no sense."""
 
 
+class NotThere(Exception):
+    """A control request about something that does not exist."""
+
+
 def handle(app: "StripeApp", request: Request) -> Response:
-    """Answer a control request."""
-    action = ACTIONS.get((request.method, request.path.removeprefix(PREFIX)))
+    """Answer a control request; never raises."""
+    path = request.path.removeprefix(PREFIX)
+    name = "events/{}/redeliver" if REDELIVER.fullmatch(path) else path
+    action = ACTIONS.get((request.method, name))
     if action is None:
-        return json_response(404, {"error": f"no {request.method} {request.path}"})
+        return _error(404, f"no {request.method} {request.path}")
     try:
         return json_response(200, action(app, request))
-    except BadControl as error:
-        return json_response(400, {"error": str(error)})
+    except (BadControl, BadFault, BadSetting) as error:
+        return _error(400, str(error))
+    except NotThere as error:
+        return _error(404, str(error))
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return _error(500, "the sandbox failed; its log says how")
 
 
-def _body(request: Request) -> dict[str, Any]:
+def _error(status: int, message: str) -> Response:
+    return json_response(status, {"error": message})
+
+
+def _body(request: Request, *known: str) -> dict[str, Any]:
+    """Return the JSON object that was sent, which has none but the known keys."""
     try:
         body = json.loads(request.body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadControl(f"not JSON: {error}") from None
     if not isinstance(body, dict):
         raise BadControl("a JSON object is expected")
+    unknown = sorted(body.keys() - set(known)) if known else []
+    if unknown:
+        raise BadControl(f"there is no {', '.join(unknown)} here")
     return body
 
 
+def _fault(kind: type[AnyFault], request: Request) -> AnyFault:
+    names = [field.name for field in fields(kind) if field.name not in PRIVATE]
+    body = _body(request, *names)
+    if "kind" not in body:
+        raise BadControl("a fault has a kind")
+    return kind(**body)
+
+
 def _add_fault(app: "StripeApp", request: Request) -> dict[str, Any]:
-    body = _body(request)
-    if body.get("kind") not in KINDS:
-        raise BadControl(f"kind is one of {', '.join(KINDS)}")
-    try:
-        return app.faults.add(Fault(**body)).show()
-    except (TypeError, re.error) as error:
-        raise BadControl(str(error)) from None
+    return app.faults.add(_fault(Fault, request)).show()
 
 
 def _list_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
@@ -58,6 +95,19 @@ def _list_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
 
 def _clear_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
     app.faults.clear()
+    return {"data": []}
+
+
+def _add_webhook_fault(app: "StripeApp", request: Request) -> dict[str, Any]:
+    return app.webhook_faults.add(_fault(WebhookFault, request)).show()
+
+
+def _list_webhook_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
+    return {"data": app.webhook_faults.list()}
+
+
+def _clear_webhook_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
+    app.webhook_faults.clear()
     return {"data": []}
 
 
@@ -76,16 +126,51 @@ def _clock(app: "StripeApp", request: Request) -> dict[str, Any]:
 
 
 def _advance(app: "StripeApp", request: Request) -> dict[str, Any]:
-    seconds = _body(request).get("seconds")
-    if not isinstance(seconds, int) or isinstance(seconds, bool) or seconds < 0:
-        raise BadControl("seconds is a whole number, 0 or more")
-    app.advance(seconds)
+    body = _body(request, "seconds", "deliver", "patience")
+    seconds, deliver = body.get("seconds"), body.get("deliver", False)
+    patience = body.get("patience", 10)
+    if type(seconds) is not int or not 0 <= seconds <= CENTURY:
+        raise BadControl("seconds is a whole number, from 0 to a hundred years")
+    if not isinstance(deliver, bool):
+        raise BadControl("deliver is true or false")
+    if type(patience) not in (int, float) or not 0 <= patience <= 600:
+        raise BadControl("patience is a number of seconds, 600 at most")
+    app.advance(seconds, deliver=deliver, patience=patience)
     return _clock(app, request)
 
 
 def _reset(app: "StripeApp", request: Request) -> dict[str, Any]:
     app.reset()
     return _state(app, request)
+
+
+def _name(request: Request) -> str:
+    name = _body(request, "name").get("name")
+    if not isinstance(name, str) or not name:
+        raise BadControl("a snapshot has a name")
+    return name
+
+
+def _snapshot(app: "StripeApp", request: Request) -> dict[str, Any]:
+    return app.snapshot(_name(request))
+
+
+def _restore(app: "StripeApp", request: Request) -> dict[str, Any]:
+    try:
+        app.restore(_name(request))
+    except NoSuchSnapshot as error:
+        raise NotThere(f"no snapshot {error}") from None
+    return _state(app, request)
+
+
+def _list_snapshots(app: "StripeApp", request: Request) -> dict[str, Any]:
+    return {"data": app.snapshots.list()}
+
+
+def _clear_snapshots(app: "StripeApp", request: Request) -> dict[str, Any]:
+    with app.lock:
+        app.snapshots.clear()
+    return {"data": []}
 
 
 def _state(app: "StripeApp", request: Request) -> dict[str, Any]:
@@ -98,15 +183,16 @@ def _state(app: "StripeApp", request: Request) -> dict[str, Any]:
         },
         "pending_deliveries": counts.get(DELIVERY, 0),
         "faults": len(app.faults.list()),
+        "webhook_faults": len(app.webhook_faults.list()),
         "webhooks": _webhook_settings(app),
     }
 
 
 def _set_webhooks(app: "StripeApp", request: Request) -> dict[str, Any]:
-    body = _body(request)
-    if not isinstance(body.get("paused"), bool) or len(body) > 1:
+    paused = _body(request, "paused").get("paused")
+    if not isinstance(paused, bool):
         raise BadControl("paused is true or false")
-    app.deliveries.settings.paused = body["paused"]
+    app.deliveries.settings.paused = paused
     app.deliveries.wake()
     return _webhook_settings(app)
 
@@ -115,30 +201,45 @@ def _webhook_settings(app: "StripeApp") -> dict[str, Any]:
     return {"paused": app.deliveries.settings.paused}
 
 
+def _redeliver(app: "StripeApp", request: Request) -> dict[str, Any]:
+    endpoint = _body(request, "endpoint").get("endpoint")
+    if endpoint is not None and not isinstance(endpoint, str):
+        raise BadControl("endpoint is the id of one")
+    event = request.path.split("/")[-2]
+    try:
+        return {"event": event, "deliveries": app.redeliver(event, endpoint)}
+    except KeyError:
+        raise NotThere(f"no event {event}") from None
+
+
 def _settings(app: "StripeApp", request: Request) -> dict[str, Any]:
     with app.lock:
         return asdict(settings.read(app.store))
 
 
 def _change_settings(app: "StripeApp", request: Request) -> dict[str, Any]:
-    changes = _body(request)
-    try:
-        return asdict(app.change_settings(changes))
-    except settings.BadSetting as error:
-        raise BadControl(str(error)) from None
+    return asdict(app.change_settings(_body(request)))
 
 
-ACTIONS = {
+ACTIONS: dict[tuple[str, str], Action] = {
     ("DELETE", "faults"): _clear_faults,
     ("DELETE", "requests"): _clear_requests,
+    ("DELETE", "snapshots"): _clear_snapshots,
+    ("DELETE", "webhooks/faults"): _clear_webhook_faults,
     ("GET", "clock"): _clock,
     ("GET", "faults"): _list_faults,
     ("GET", "requests"): _list_requests,
     ("GET", "settings"): _settings,
+    ("GET", "snapshots"): _list_snapshots,
     ("GET", "state"): _state,
+    ("GET", "webhooks/faults"): _list_webhook_faults,
     ("POST", "clock/advance"): _advance,
+    ("POST", "events/{}/redeliver"): _redeliver,
     ("POST", "faults"): _add_fault,
     ("POST", "reset"): _reset,
+    ("POST", "restore"): _restore,
     ("POST", "settings"): _change_settings,
+    ("POST", "snapshot"): _snapshot,
     ("POST", "webhooks"): _set_webhooks,
+    ("POST", "webhooks/faults"): _add_webhook_fault,
 }

@@ -2,9 +2,12 @@
 
 import re
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Literal
 
+from sandbox.stripe.chance import BadFault, check_chance, check_times, generator
 from sandbox.stripe.protocol.errors import error_body
 from sandbox.stripe.protocol.http import Response, json_response
 
@@ -17,14 +20,17 @@ MESSAGES = {
     429: "Request rate limit exceeded.",
 }
 CODES = {409: "lock_timeout", 429: "rate_limit"}
+# Source: stripe-dotnet issue 1886, a lock is the one limit Stripe has its SDKs retry.
+LOCKED = {"Stripe-Should-Retry": "true"}
 
 
 @dataclass(slots=True)
 class Fault:
     """What goes wrong, and for how many requests (None: until it is cleared).
 
-    `before` means that nothing was executed; `after` that the work is done and
-    stored, its idempotent answer included.
+    `path` is a pattern that is looked for in the path, `params` what the request's
+    parameters have to be, at the top level. `before` means that nothing was executed;
+    `after` that the work is done and stored, its idempotent answer included.
     """
 
     kind: Kind
@@ -36,13 +42,33 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0
     times: int | None = 1
+    chance: float = 1.0
+    params: dict[str, Any] = field(default_factory=dict)
     id: str = ""
     hits: int = 0
     cleared: threading.Event = field(default_factory=threading.Event)
+    random: Random = field(default_factory=Random)
 
-    def matches(self, method: str, path: str) -> bool:
-        """Return whether the fault is meant for this request."""
-        return self.method in (None, method) and bool(re.search(self.path, path))
+    def check(self) -> None:
+        """Raise BadFault when a value is not of its kind."""
+        for name, accepts, rule in RULES:
+            if not accepts(getattr(self, name)):
+                raise BadFault(f"{name} is {rule}")
+        check_times(self.times)
+        check_chance(self.chance)
+        try:
+            re.compile(self.path)
+        except re.error as error:
+            raise BadFault(f"path is no pattern: {error}") from None
+
+    def strikes(self, method: str, path: str, params: Mapping[str, Any]) -> bool:
+        """Return whether this request is hit; the seed decides where chance does."""
+        return (
+            self.method in (None, method)
+            and re.search(self.path, path) is not None
+            and all(params.get(name) == self.params[name] for name in self.params)
+            and self.random.random() < self.chance
+        )
 
     def wait(self) -> None:
         """Sleep for the fault's seconds, or until it is cleared."""
@@ -57,7 +83,8 @@ class Fault:
             **self.error,
         }
         body = error_body(fields, request_id=request_id, now=now)
-        return json_response(self.status, body, self.headers)
+        headers = LOCKED if fields["code"] == "lock_timeout" else {}
+        return json_response(self.status, body, {**headers, **self.headers})
 
     def show(self) -> dict[str, Any]:
         """Return the fault as JSON."""
@@ -72,14 +99,42 @@ class Fault:
             "headers": self.headers,
             "seconds": self.seconds,
             "times": self.times,
+            "chance": self.chance,
+            "params": self.params,
             "hits": self.hits,
         }
+
+
+RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("kind", lambda kind: kind in KINDS, f"one of {', '.join(KINDS)}"),
+    ("method", lambda method: method is None or isinstance(method, str), "a method"),
+    ("path", lambda path: isinstance(path, str), "a pattern"),
+    ("when", lambda when: when in ("before", "after"), "before or after"),
+    (
+        "status",
+        lambda code: type(code) is int and 200 <= code <= 599,
+        "from 200 to 599",
+    ),
+    ("error", lambda error: isinstance(error, dict), "a hash"),
+    ("headers", lambda headers: _is_texts(headers), "a hash of texts"),
+    ("params", lambda params: isinstance(params, dict), "a hash"),
+    ("seconds", lambda given: type(given) in (int, float) and given >= 0, "0 or more"),
+)
+
+
+def _is_texts(given: Any) -> bool:
+    return isinstance(given, dict) and all(
+        isinstance(text, str) and text.isprintable() and text.isascii()
+        for pair in given.items()
+        for text in pair
+    )
 
 
 class Faults:
     """The faults in force, in the order they were asked for; thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int | None = None) -> None:
+        self._seed = seed
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         # Used-up faults may still hold a request back, until they are cleared.
@@ -87,19 +142,22 @@ class Faults:
         self._count = 0
 
     def add(self, fault: Fault) -> Fault:
-        """Put a fault in force. Raises re.error for a bad pattern."""
-        re.compile(fault.path)
+        """Put a fault in force. Raises BadFault."""
+        fault.check()
         with self._lock:
             self._count += 1
             fault.id = f"fault_{self._count}"
+            fault.random = generator(self._seed, fault.id)
             self._faults.append(fault)
         return fault
 
-    def take(self, method: str, path: str) -> Fault | None:
+    def take(self, method: str, path: str, params: Mapping[str, Any]) -> Fault | None:
         """Return the first fault for this request, used up once more."""
+        if not self._faults:
+            return None
         with self._lock:
             for fault in self._faults:
-                if fault.matches(method, path):
+                if fault.strikes(method, path, params):
                     self._use(fault)
                     return fault
         return None
@@ -116,6 +174,8 @@ class Faults:
                 fault.cleared.set()
             self._faults.clear()
             self._waiting.clear()
+            # So that a run that clears everything first is the same each time.
+            self._count = 0
 
     def _use(self, fault: Fault) -> None:
         fault.hits += 1

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sandbox.stripe.protocol.http import dump_json
@@ -12,8 +12,12 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     kind TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (kind, id)
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+    name TEXT PRIMARY KEY, about TEXT NOT NULL, content BLOB NOT NULL
+);
 """
+INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
 
 
 class SqliteJournal:
@@ -28,7 +32,7 @@ class SqliteJournal:
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute(SCHEMA)
+        self._db.executescript(SCHEMA)
 
     def load(self) -> Iterator[tuple[str, str, int, Record]]:
         """Yield every record as (kind, id, seq, record), in order of seq."""
@@ -47,14 +51,35 @@ class SqliteJournal:
                 )
             else:
                 self._db.execute(
-                    "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)",
+                    INSERT,
                     (change.kind, change.id, change.seq, dump_json(change.record)),
                 )
         self._db.execute("COMMIT")
 
-    def clear(self) -> None:
-        """Forget every record."""
+    def replace(self, rows: Sequence[Change]) -> None:
+        """Make these all the records there are, or change nothing."""
+        self._db.execute("BEGIN")
         self._db.execute("DELETE FROM records")
+        self._db.executemany(
+            INSERT,
+            ((row.kind, row.id, row.seq, dump_json(row.record)) for row in rows),
+        )
+        self._db.execute("COMMIT")
+
+    def load_snapshots(self) -> list[tuple[str, str, bytes]]:
+        """Return every snapshot: its name, what is said of it, its content."""
+        query = "SELECT name, about, content FROM snapshots ORDER BY rowid"
+        return self._db.execute(query).fetchall()
+
+    def keep_snapshot(self, name: str, about: str, content: bytes) -> None:
+        """Keep a snapshot, in place of an earlier one of the name."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (name, about, content)
+        )
+
+    def drop_snapshots(self) -> None:
+        """Forget all snapshots."""
+        self._db.execute("DELETE FROM snapshots")
 
     def close(self) -> None:
         """Release the file."""

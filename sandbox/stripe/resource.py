@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from sandbox.stripe.protocol.params import Shape
 from sandbox.stripe.store import Record, Store
@@ -110,7 +111,7 @@ class Registry:
         for route in self._routes.get((method, len(segments)), ()):
             ids = route.match(segments)
             if ids is not None:
-                return route, ids
+                return route, tuple(map(unquote, ids))
         return None
 
     def render(self, store: Store, record: Record) -> dict[str, Any]:

@@ -4,17 +4,22 @@ import logging
 import socket
 import struct
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
+from sandbox.stripe import guard
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import PREFIX
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.protocol.bodies import LARGEST, read_body, unreadable
+from sandbox.stripe.protocol.errors import StripeError
+from sandbox.stripe.protocol.http import Request, Response
 
 logger = logging.getLogger(__name__)
 TICK = 1.0
+DRAINED = 16 * LARGEST
+DRAIN_PATIENCE = 0.5
 # Closing a socket with a linger time of zero sends RST instead of FIN.
 LINGER = (socket.SOL_SOCKET, socket.SO_LINGER)
 ABORT = struct.pack("ii", 1, 0)
@@ -34,7 +39,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
+    def do_HEAD(self) -> None:
+        self._serve()
+
     def do_POST(self) -> None:
+        self._serve()
+
+    def do_PUT(self) -> None:
+        self._serve()
+
+    def do_PATCH(self) -> None:
+        self._serve()
+
+    def do_OPTIONS(self) -> None:
         self._serve()
 
     def do_DELETE(self) -> None:
@@ -43,28 +60,52 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the app keeps its own log of requests."""
 
+    def send_error(
+        self, code: int, message: str | None = None, explain: str | None = None
+    ) -> None:
+        """Refuse what could not be read as a request, in Stripe's shape."""
+        # A malformed first line leaves the version at 0.9, which has no status line.
+        self.request_version = self.protocol_version
+        request = Request(self.command or "", getattr(self, "path", ""))
+        self._refuse(request, unreadable(message or "Malformed request.", code))
+
     def _serve(self) -> None:
-        parts = urlsplit(self.path)
-        length = int(self.headers.get("Content-Length") or 0)
-        request = Request(
-            self.command,
-            parts.path,
-            parts.query,
-            {name.lower(): value for name, value in self.headers.items()},
-            self.rfile.read(length),
-        )
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(self.command, path, query, headers)
+        try:
+            request = replace(request, body=self._body())
+        except StripeError as error:
+            self._refuse(request, error)
+            return
         response = self._answer(request)
         if response.broken:
             self._break(response)
         else:
             self._send(response)
 
+    def _body(self) -> bytes:
+        lengths = self.headers.get_all("Content-Length", [])
+        encodings = self.headers.get_all("Transfer-Encoding", [])
+        return read_body(self.rfile, lengths, encodings)
+
     def _answer(self, request: Request) -> Response:
-        """Ask the app; only this machine may use the control interface."""
-        local = ip_address(self.client_address[0]).is_loopback
-        if request.path.startswith(PREFIX) and not local:
-            return json_response(403, {"error": "control is for this machine only"})
+        """Ask the app; the control interface is not for everybody."""
+        if request.path.startswith(PREFIX):
+            refusal = guard.refusal(request, self.client_address[0])
+            if refusal:
+                return refusal
         return self.server.app.handle(request)
+
+    def _refuse(self, request: Request, error: StripeError) -> None:
+        """Answer what could not be read; the connection is of no further use."""
+        self.close_connection = True
+        self._send(self.server.app.refuse(request, error))
+        self.wfile.flush()
+        # Closing with input unread sends RST, which may overtake the answer.
+        self.connection.settimeout(DRAIN_PATIENCE)
+        with suppress(TimeoutError):
+            self.rfile.read(DRAINED)
 
     def _send(self, response: Response) -> None:
         self.send_response(response.status)
@@ -72,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(response.body)
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
 
     def _break(self, response: Response) -> None:
         self.close_connection = True

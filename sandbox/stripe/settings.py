@@ -28,16 +28,19 @@ class Settings:
     #: When a failed automatic charge is tried again, in days after the one before.
     retry_after_days: tuple[int, ...] = (3, 5, 7)
     overdue_after_days: int | None = None
-    #: Seconds before each answer.
+    #: Real seconds by which each answer of the API comes later.
     latency: float = 0
-    #: Requests a second that are answered with something else than 429; None: all.
+    #: API requests a (real) second that are not answered with a 429; None: all.
     rate_limit: int | None = None
+
+
+DEFAULTS = Settings()
 
 
 def read(store: Store) -> Settings:
     """Return the settings in force."""
     record = store.get(KIND, KIND)
-    return _settings(record["settings"]) if record else Settings()
+    return Settings(**_from_json(record["settings"])) if record else DEFAULTS
 
 
 def change(store: Store, changes: Mapping[str, Any]) -> Settings:
@@ -46,6 +49,10 @@ def change(store: Store, changes: Mapping[str, Any]) -> Settings:
     record = {"id": KIND, "object": KIND, "created": 0, "settings": asdict(changed)}
     store.put(KIND, record)
     return changed
+
+
+def _from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "retry_after_days": tuple(values["retry_after_days"])}
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:

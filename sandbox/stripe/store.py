@@ -1,7 +1,7 @@
 """Objects by kind and id, in order of creation, written through to SQLite."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 Record = Mapping[str, Any]
@@ -32,8 +32,8 @@ class Journal(Protocol):
     def write(self, changes: list[Change]) -> None:
         """Make the changes durable, all or none."""
 
-    def clear(self) -> None:
-        """Forget every record."""
+    def replace(self, rows: Sequence[Change]) -> None:
+        """Make these all the records there are, or change nothing."""
 
     def close(self) -> None:
         """Release the file."""
@@ -150,9 +150,26 @@ class Store:
 
     def clear(self) -> None:
         """Remove every record, at once and for good."""
+        self.restore((), 1)
+
+    def dump(self) -> tuple[tuple[Change, ...], int]:
+        """Return every record, in order of creation, and the place of the next."""
+        rows = [
+            Change(kind, id, row.seq, row.record)
+            for kind, kept in self._rows.items()
+            for id, row in kept.items()
+        ]
+        return tuple(sorted(rows, key=lambda row: row.seq)), self._next_seq
+
+    def restore(self, rows: Sequence[Change], next_seq: int) -> None:
+        """Make what was dumped all there is, at once and for good."""
         self._clear()
+        for kind, id, seq, record in rows:
+            if record is not None:
+                self._set(kind, id, Row(seq, record))
+        self._next_seq = next_seq
         if self._journal is not None:
-            self._journal.clear()
+            self._journal.replace(rows)
 
     def close(self) -> None:
         """Close the journal."""

@@ -1,6 +1,6 @@
 """The sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.faults import Fault, Kind, When
 from sandbox.stripe.server import StripeServer
 from sandbox.stripe.settings import Settings
-from sandbox.stripe.webhooks import Post
+from sandbox.stripe.webhook_faults import Kind as WebhookKind
+from sandbox.stripe.webhook_faults import WebhookFault
+from sandbox.stripe.webhook_post import Post
 
 API_KEY = "sk_test_sandbox"
 WEBHOOK_SECRET = "whsec_sandbox"
@@ -50,10 +52,13 @@ class Sandbox:
         headers: dict[str, str] | None = None,
         seconds: float = 0,
         times: int | None = 1,
+        chance: float = 1.0,
+        params: dict[str, Any] | None = None,
     ) -> str:
         """Let the next matching requests go wrong; return the fault's id.
 
-        `when="after"`: the work is done and stored before things go wrong.
+        `when="after"`: the work is done and stored before things go wrong. `chance`:
+        so many of the matching ones, the same in every run with this seed.
         """
         return self.app.faults.add(
             Fault(
@@ -66,12 +71,31 @@ class Sandbox:
                 headers=headers or {},
                 seconds=seconds,
                 times=times,
+                chance=chance,
+                params=params or {},
             )
         ).id
+
+    def webhook_fault(
+        self,
+        kind: WebhookKind,
+        type: str = "*",
+        *,
+        times: int | None = 1,
+        seconds: int = 0,
+        chance: float = 1.0,
+    ) -> str:
+        """Let deliveries of the next matching events go wrong; return the fault's id.
+
+        See `webhook_faults.WebhookFault`; seconds are the sandbox clock's.
+        """
+        fault = WebhookFault(kind, type, times=times, seconds=seconds, chance=chance)
+        return self.app.webhook_faults.add(fault).id
 
     def clear_faults(self) -> None:
         """Remove all faults; requests they hold back go on at once."""
         self.app.faults.clear()
+        self.app.webhook_faults.clear()
 
     def requests(
         self, method: str | None = None, path: str | None = None
@@ -79,9 +103,19 @@ class Sandbox:
         """Return the logged requests, oldest first; `path` is a part of theirs."""
         return self.app.log.list(method, path)
 
-    def advance(self, seconds: int) -> int:
-        """Move the clock, let everything due happen, return the new time."""
-        return self.app.advance(seconds)
+    def advance(
+        self,
+        seconds: int,
+        *,
+        deliver: bool = False,
+        then: Callable[[], object] | None = None,
+    ) -> int:
+        """Move the clock, let everything due happen, return the new time.
+
+        With `deliver` the clock stops on its way until webhooks are delivered, and
+        calls `then` for what follows from them.
+        """
+        return self.app.advance(seconds, deliver=deliver, then=then)
 
     def now(self) -> int:
         """Return sandbox time."""
@@ -94,6 +128,21 @@ class Sandbox:
     def settings(self, **changes: Any) -> Settings:
         """Change what the account is set to; return all. Raises BadSetting."""
         return self.app.change_settings(changes)
+
+    def redeliver(self, event: str, endpoint: str | None = None) -> int:
+        """Deliver an event again; return to how many endpoints. Raises KeyError."""
+        return self.app.redeliver(event, endpoint)
+
+    def snapshot(self, name: str = "default") -> None:
+        """Keep all that the account now is."""
+        self.app.snapshot(name)
+
+    def restore(self, name: str = "default") -> int:
+        """Go back to a snapshot and its time, which is returned; faults end.
+
+        Raises NoSuchSnapshot.
+        """
+        return self.app.restore(name)
 
     def pause_webhooks(self, paused: bool = True) -> None:
         """Hold deliveries back, or let them go on."""

@@ -7,36 +7,26 @@ the events after it go on.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import NamedTuple
-from urllib.parse import urlsplit
-
-from stripe import WebhookSignature
 
 from sandbox.stripe.clock import Clock
-from sandbox.stripe.context import DELIVERY
+from sandbox.stripe.context import DELIVERY, queue_delivery, wants
+from sandbox.stripe.objects import draft_delay
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.protocol.http import dump_json
-from sandbox.stripe.store import Store
+from sandbox.stripe.store import Record, Store
+from sandbox.stripe.webhook_post import (
+    TIMEOUT,
+    Post,
+    Sending,
+    deliver,
+    post_over_http,
+)
 
-Post = Callable[[str, bytes, Mapping[str, str]], int]
 DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-TIMEOUT = 20
 # Stripe gives up after three days; a jump of the clock alone must not do that.
 GIVE_UP_AFTER = 3 * 86_400
 GIVE_UP_ATTEMPTS = 16
-
-
-class Sending(NamedTuple):
-    """One delivery, ready for the wire."""
-
-    id: str
-    endpoint: str
-    url: str
-    payload: str
-    secret: str
 
 
 @dataclass(slots=True)
@@ -44,20 +34,6 @@ class Settings:
     """How deliveries behave."""
 
     paused: bool = False
-
-
-def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """POST and return the status. Raises OSError or HTTPException without one."""
-    parts = urlsplit(url)
-    factory = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = factory(parts.hostname or "", parts.port, timeout=TIMEOUT)
-    try:
-        path = parts.path or "/"
-        target = f"{path}?{parts.query}" if parts.query else path
-        connection.request("POST", target, body, dict(headers))
-        return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 class Deliveries:
@@ -79,8 +55,11 @@ class Deliveries:
         self._post = post or post_over_http
         self._delays = delays or DELAYS
         self._wake = threading.Event()
+        self._recorded = threading.Condition(lock)
         self._stopped = False
         self._thread: threading.Thread | None = None
+        self._epoch = 0
+        self._under_way = 0
         self.forget()
 
     def start(self) -> None:
@@ -104,7 +83,8 @@ class Deliveries:
         self._wake.set()
 
     def forget(self) -> None:
-        """Forget earlier failures: everything pending is due now."""
+        """Forget earlier failures and what is under way: all that is pending is due."""
+        self._epoch += 1
         self._retry_at: dict[str, float] = {}
         self._unreachable: dict[str, int] = {}
 
@@ -112,12 +92,50 @@ class Deliveries:
         """Return how many deliveries are not acknowledged."""
         return self._store.count(DELIVERY)
 
+    def next_release(self) -> int | None:
+        """Return when the first delivery that a fault holds back is due, if one is."""
+        with self._lock:
+            now = self._clock.now()
+            moments = [one.get("not_before", 0) for one in self._store.scan(DELIVERY)]
+            return min((at for at in moments if at > now), default=None)
+
     def deliver_due(self) -> int:
         """Deliver all that is due now; return how many were acknowledged."""
         acknowledged = 0
         while sending := self._next():
             acknowledged += self._deliver(sending)
         return acknowledged
+
+    def settle(self, patience: float) -> bool:
+        """Wait until all that is due has been tried; return False if it takes longer.
+
+        Call it without the lock. What failed is tried again later, not waited for.
+        """
+        if self._thread is None:
+            self.deliver_due()
+            return True
+        self.wake()
+        with self._recorded:
+            return self._recorded.wait_for(self._settled, patience)
+
+    def redeliver(self, event: Record, endpoint: str | None = None) -> int:
+        """Queue an event for each enabled endpoint that wants it; return how many do.
+
+        Faults do not touch it, and one that is held back goes now.
+        """
+        endpoints = [
+            one["id"]
+            for one in self._store.scan("webhook_endpoint", newest_first=False)
+            if one["status"] == "enabled"
+            and endpoint in (None, one["id"])
+            and wants(one, event["type"])
+        ]
+        for id in endpoints:
+            queued = queue_delivery(self._store, event, id, self._clock.now())
+            self._retry_at.pop(queued["id"], None)
+        self._store.commit()
+        self.wake()
+        return len(endpoints)
 
     def _run(self) -> None:
         while not self._stopped:
@@ -131,92 +149,122 @@ class Deliveries:
 
     def _patience(self) -> float | None:
         with self._lock:
-            if self.settings.paused or not self._retry_at:
+            if self.settings.paused:
                 return None
-            return max(0.0, min(self._retry_at.values()) - time.monotonic())
+            waits = [at - time.monotonic() for at in self._retry_at.values()]
+            release = self.next_release()
+            if release is not None:
+                waits.append(release - self._clock.now())
+            return max(0.0, min(waits)) if waits else None
 
     def _next(self) -> Sending | None:
-        now = time.monotonic()
         with self._lock:
-            if self.settings.paused or self._stopped:
-                return None
-            self._retry_at = {key: at for key, at in self._retry_at.items() if at > now}
-            sending = self._first_due()
+            sending = None if self._stopped else self._first_due()
             self._store.commit()
+            if sending is None:
+                self._recorded.notify_all()
+            else:
+                self._under_way += 1
             return sending
 
+    def _settled(self) -> bool:
+        return not self._under_way and self._first_due() is None
+
     def _first_due(self) -> Sending | None:
+        if self.settings.paused:
+            return None
+        moment, now = time.monotonic(), self._clock.now()
+        self._retry_at = {key: at for key, at in self._retry_at.items() if at > moment}
         for delivery in self._store.scan(DELIVERY, newest_first=False):
-            if self._retry_at.keys() & {delivery["id"], delivery["endpoint"]}:
+            if self._retry_at and self._waits(delivery):
                 continue
-            sending = self._prepare(delivery["id"])
+            if delivery.get("not_before", 0) > now:
+                continue
+            sending = self._prepare(delivery)
             if sending is not None:
                 return sending
         return None
 
-    def _prepare(self, id: str) -> Sending | None:
-        delivery = self._store.get(DELIVERY, id) or {}
+    def _waits(self, delivery: Record) -> bool:
+        return (
+            delivery["id"] in self._retry_at or delivery["endpoint"] in self._retry_at
+        )
+
+    def _prepare(self, delivery: Record) -> Sending | None:
         event = self._store.get("event", delivery["event"])
         endpoint = self._store.get("webhook_endpoint", delivery["endpoint"])
         if event is None or endpoint is None or endpoint["status"] != "enabled":
-            self._drop(id)
+            self._drop(delivery["id"])
             return None
         payload = dump_json(REGISTRY.render(self._store, event))
         return Sending(
-            id, endpoint["id"], endpoint["url"], payload, endpoint["_secret"]
+            delivery["id"],
+            endpoint["id"],
+            endpoint["url"],
+            payload,
+            endpoint["_secret"],
+            self._epoch,
         )
 
     def _deliver(self, sending: Sending) -> bool:
-        # Real time, not the sandbox's: receivers compare it with their own clock.
-        signature = WebhookSignature.generate_signature_header(
-            sending.payload, sending.secret, int(time.time())
-        )
-        headers = {
-            "Content-Type": "application/json; charset=utf-8",
-            "Stripe-Signature": signature,
-            "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        }
-        try:
-            status = self._post(sending.url, sending.payload.encode(), headers)
-        except (OSError, HTTPException):
-            status = 0
+        status = deliver(self._post, sending)
         with self._lock:
-            self._record(sending, status)
-            self._store.commit()
+            # What was under way when everything was replaced says nothing any more.
+            if sending.epoch == self._epoch:
+                self._record(sending, status)
+                self._store.commit()
+            self._under_way -= 1
+            self._recorded.notify_all()
         return 200 <= status < 300
 
     def _record(self, sending: Sending, status: int) -> None:
         self._retry_at.pop(sending.endpoint, None)
+        draft_delay.reached(self._store, sending.endpoint, bool(status))
         if status:
             self._unreachable.pop(sending.endpoint, None)
-        if 200 <= status < 300:
-            self._acknowledge(sending.id)
-        elif status:
-            self._retry_later(sending.id)
-        else:
-            failures = self._unreachable.get(sending.endpoint, 0) + 1
-            self._unreachable[sending.endpoint] = failures
-            self._retry_at[sending.endpoint] = self._time_of_retry(failures)
-
-    def _acknowledge(self, id: str) -> None:
-        delivery = self._store.get(DELIVERY, id)
-        event = delivery and self._store.get("event", delivery["event"])
-        if event:
-            left = max(0, event["pending_webhooks"] - 1)
-            self._store.put("event", {**event, "pending_webhooks": left})
-        self._drop(id)
-
-    def _retry_later(self, id: str) -> None:
-        delivery = self._store.get(DELIVERY, id)
+        delivery = self._store.get(DELIVERY, sending.id)
         if delivery is None:
             return
+        if 200 <= status < 300:
+            self._acknowledge(delivery)
+        else:
+            self._retry_later(delivery, reached=bool(status))
+
+    def _acknowledge(self, delivery: Record) -> None:
+        event = self._store.get("event", delivery["event"])
+        if event:
+            waiting = event.get("_waiting", [])
+            left = [id for id in waiting if id != delivery["endpoint"]]
+            acknowledged = {**event, "_waiting": left, "pending_webhooks": len(left)}
+            self._store.put("event", acknowledged)
+            draft_delay.acknowledged(
+                self._store, delivery, acknowledged, self._clock.now()
+            )
+        self._release_overtaken(delivery)
+        self._drop(delivery["id"])
+
+    def _release_overtaken(self, delivery: Record) -> None:
+        index = ("endpoint", delivery["endpoint"])
+        for older in self._store.scan(DELIVERY, index=index, before=delivery["id"]):
+            if older.get("until_overtaken"):
+                self._store.put(
+                    DELIVERY, {**older, "not_before": 0, "until_overtaken": False}
+                )
+
+    def _retry_later(self, delivery: Record, *, reached: bool) -> None:
         attempts = delivery["attempts"] + 1
         age = self._clock.now() - delivery["created"]
-        if attempts >= GIVE_UP_ATTEMPTS and age >= GIVE_UP_AFTER:
-            self._drop(id)
+        if reached and attempts >= GIVE_UP_ATTEMPTS and age >= GIVE_UP_AFTER:
+            self._drop(delivery["id"])
             return
         self._store.put(DELIVERY, {**delivery, "attempts": attempts})
-        self._retry_at[id] = self._time_of_retry(attempts)
+        if reached:
+            self._retry_at[delivery["id"]] = self._time_of_retry(attempts)
+            return
+        endpoint = delivery["endpoint"]
+        failures = self._unreachable.get(endpoint, 0) + 1
+        self._unreachable[endpoint] = failures
+        self._retry_at[endpoint] = self._time_of_retry(failures)
 
     def _time_of_retry(self, attempts: int) -> float:
         delay = self._delays[min(attempts, len(self._delays)) - 1]

@@ -12,6 +12,7 @@ from sandbox.stripe.cycle import DAY, Period
 from sandbox.stripe.objects import (
     balances,
     collection,
+    draft_delay,
     hosted,
     invoice_items,
     invoice_payment,
@@ -27,7 +28,6 @@ from sandbox.stripe.protocol.errors import StripeError, invalid
 from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
 
-DRAFT_PERIOD = 3_600
 # Invoices that also bill what is pending on the customer without a subscription
 # (SDK, InvoiceItem.create: "added to the next upcoming scheduled invoice").
 SCHEDULED = ("subscription_create", "subscription_cycle")
@@ -73,10 +73,8 @@ def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Recor
     """
     set_due_date(invoice)
     invoice_items.attach(context, items, invoice["id"])
-    if invoice["auto_advance"]:
-        invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
-    invoice["webhooks_delivered_at"] = context.now
-    return context.insert(invoice, "invoice.created")
+    draft_delay.begin(context, invoice)
+    return context.insert(invoice, draft_delay.CREATED)
 
 
 def set_due_date(draft: dict[str, Any]) -> None:
@@ -277,7 +275,8 @@ def _due_at(invoice: Record) -> int | None:
 
 
 def _run(context: Context, invoice: Record) -> None:
-    finalize(context, invoice["id"])
+    if not draft_delay.postponed(context, invoice):
+        finalize(context, invoice["id"])
 
 
 TIMER = Timer(_due_at, _run)

@@ -6,6 +6,7 @@ from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
     balances,
+    draft_delay,
     invoice_items,
     invoice_lifecycle,
     invoice_payment,
@@ -286,7 +287,7 @@ def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None
     at = params.get("automatically_finalizes_at")
     if invoice["status"] == "draft":
         scheduled = invoice["automatically_finalizes_at"]
-        later = context.now + invoice_lifecycle.DRAFT_PERIOD
+        later = context.now + draft_delay.DRAFT_PERIOD
         invoice["automatically_finalizes_at"] = (
             (at or scheduled or later) if advance else None
         )

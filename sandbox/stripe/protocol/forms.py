@@ -1,28 +1,69 @@
-"""Form decoding: `items[0][id]=x`, `metadata[a]=`, `expand[]=y`."""
+"""Form decoding: `items[0][id]=x`, `metadata[a]=`, `expand[]=y`.
+
+The wordings of what is refused are those Stripe's users report.
+"""
 
 import re
 from typing import Any
 from urllib.parse import parse_qsl
 
-from sandbox.stripe.protocol.errors import rejected
+from sandbox.stripe.protocol.errors import StripeError, rejected
+from sandbox.stripe.protocol.http import Request
 
 KEY = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 PART = re.compile(r"\[([^\[\]]*)\]")
+# Far below what Python can nest; no parameter of Stripe's comes near it.
+DEEPEST = 20
+CONTENT_TYPE = "application/x-www-form-urlencoded"
+
+
+def read(request: Request) -> dict[str, Any]:
+    """Return the parameters in the URL and the body. Raises a 400."""
+    _check_content_type(request)
+    try:
+        body = request.body.decode()
+        return decode("&".join(filter(None, (request.query, body))))
+    except UnicodeDecodeError:
+        raise _refused(
+            "Invalid UTF-8 characters found in the request. For assistance, please "
+            "contact support@stripe.com."
+        ) from None
 
 
 def decode(text: str) -> dict[str, Any]:
     """Return nested dicts of strings; lists are dicts keyed by their index.
 
     Whether `x[0]` is a list or a hash is for the parameter's declaration to say.
-    Raises a 400 for a key that contradicts an earlier one.
+    Raises a 400 for a key that contradicts an earlier one, UnicodeDecodeError.
     """
     decoded: dict[str, Any] = {}
-    for key, value in parse_qsl(text, keep_blank_values=True):
+    for key, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
         match = KEY.match(key)
-        if match is None:
+        parts = [match[1], *PART.findall(match[2])] if match else []
+        if not parts or len(parts) > DEEPEST:
             raise rejected(f"Invalid parameter name: {key}", param=key)
-        _place(decoded, [match[1], *PART.findall(match[2])], value, key)
+        _place(decoded, parts, value, key)
     return decoded
+
+
+def _check_content_type(request: Request) -> None:
+    given = request.headers.get("content-type", CONTENT_TYPE)
+    kind = given.partition(";")[0].strip().lower()
+    if not request.body or kind == CONTENT_TYPE:
+        return
+    if kind == "application/json":
+        raise _refused(
+            f"Invalid request (check that your POST content type is {CONTENT_TYPE}). "
+            "If you have any questions, we can help at https://support.stripe.com/."
+        )
+    raise _refused(
+        f"Invalid request: unsupported Content-Type {given}. If error persists and you "
+        "need assistance, please contact support@stripe.com."
+    )
+
+
+def _refused(message: str) -> StripeError:
+    return StripeError(400, message, stored=False)
 
 
 def _place(target: dict[str, Any], parts: list[str], value: str, key: str) -> None:

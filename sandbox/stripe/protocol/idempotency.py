@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sandbox.stripe.protocol.errors import StripeError, rejected
@@ -56,10 +57,14 @@ class Answers:
 
     def keep(
         self, key: str, path: str, params: Mapping[str, Any], answer: Response, now: int
-    ) -> None:
-        """Store the first answer, in the transaction that did the work."""
+    ) -> Response:
+        """Store the first answer, in the transaction that did the work.
+
+        Returns it with the headers that say so.
+        """
         if answer.status in NOT_KEPT:
-            return
+            return answer
+        request_id = answer.headers.get("Request-Id", "")
         if self._store.get(KIND, key):
             self._store.delete(KIND, key)
         self._store.put(
@@ -72,9 +77,11 @@ class Answers:
                 "fingerprint": fingerprint(params),
                 "status": answer.status,
                 "body": answer.body.decode(),
-                "request": answer.headers.get("Request-Id"),
+                "request": request_id,
             },
         )
+        headers = {**answer.headers, **_kept(request_id)}
+        return replace(answer, headers=headers)
 
     def end(self, key: str) -> None:
         """Say that the request is no longer being executed."""
@@ -93,11 +100,20 @@ def _sorted(value: Any) -> Any:
     return value
 
 
+def _kept(request_id: str) -> dict[str, str]:
+    """Return what marks a stored answer: asking again would give it once more.
+
+    Source: headers of answers in issue reports; the SDK's `_should_retry` expects
+    `false` on a stored 500.
+    """
+    return {"Original-Request": request_id, "Stripe-Should-Retry": "false"}
+
+
 def _replay(answer: Record) -> Response:
     headers = {
         "Content-Type": "application/json",
         "Idempotent-Replayed": "true",
-        "Original-Request": answer["request"] or "",
+        **_kept(answer["request"]),
     }
     return Response(answer["status"], answer["body"].encode(), headers)
 

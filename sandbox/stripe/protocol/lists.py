@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from sandbox.stripe.protocol.errors import missing
+from sandbox.stripe.protocol.errors import invalid, missing
 from sandbox.stripe.store import Record, Store
 
 DEFAULT_LIMIT = 10
+CURSORS = ("starting_after", "ending_before")
 Test = Callable[[Record], bool]
 
 
@@ -20,9 +21,9 @@ def page(
     index: tuple[str, str] | None = None,
     where: Test | None = None,
 ) -> dict[str, Any]:
-    """Return one page of records, newest first. Raises a 400 for an unknown cursor."""
-    for cursor in ("starting_after", "ending_before"):
-        if cursor in params and store.get(kind, params[cursor]) is None:
+    """Return one page of records, newest first. Raises a 400 for a bad cursor."""
+    for cursor in _cursors(params):
+        if store.get(kind, params[cursor]) is None:
             raise missing(kind, params[cursor], param=cursor, status=400)
     backwards = "ending_before" in params
     records: Iterable[Record] = store.scan(
@@ -49,8 +50,8 @@ def slice_page(
     """Return one page of a list that is part of another object."""
     ids = [item["id"] for item in items]
     limit = params.get("limit", DEFAULT_LIMIT)
-    for cursor in ("starting_after", "ending_before"):
-        if cursor in params and params[cursor] not in ids:
+    for cursor in _cursors(params):
+        if params[cursor] not in ids:
             raise missing("item", params[cursor], param=cursor, status=400)
     if "ending_before" in params:
         before = items[: ids.index(params["ending_before"])]
@@ -63,3 +64,13 @@ def slice_page(
 def list_object(data: list[Any], url: str, *, has_more: bool = False) -> dict[str, Any]:
     """Return a list in Stripe's shape."""
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
+
+
+def _cursors(params: Mapping[str, Any]) -> list[str]:
+    given = [name for name in CURSORS if name in params]
+    if len(given) > 1:
+        raise invalid(
+            "Received both starting_after and ending_before parameters. Please pass in "
+            "only one."
+        )
+    return given

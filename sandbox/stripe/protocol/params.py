@@ -4,6 +4,7 @@ Wordings and codes follow Stripe's error codes page (`parameter_unknown`,
 `parameter_missing`, `parameter_invalid_empty`, `parameter_invalid_integer`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from sandbox.stripe.protocol.errors import rejected
 METADATA_KEYS = 50
 METADATA_KEY_LENGTH = 40
 METADATA_VALUE_LENGTH = 500
+WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
+INDEX = re.compile(r"\d{1,6}", re.ASCII)
 
 
 class Kind(Protocol):
@@ -52,14 +55,13 @@ class Integer:
     maximum: int | None = None
 
     def read(self, value: Any, name: str) -> int:
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
+        if not isinstance(value, str) or not WHOLE_NUMBER.fullmatch(value):
             raise rejected(
                 f"Invalid integer: {value}",
                 param=name,
                 code="parameter_invalid_integer",
-            ) from None
+            )
+        number = int(value)
         if self.minimum is not None and number < self.minimum:
             raise _out_of_bounds(name, f"greater than or equal to {self.minimum}")
         if self.maximum is not None and number > self.maximum:
@@ -104,7 +106,7 @@ class Array:
     def read(self, value: Any, name: str) -> list[Any]:
         if value == "":
             return []
-        if not isinstance(value, dict) or not all(key.isdigit() for key in value):
+        if not isinstance(value, dict) or not all(map(INDEX.fullmatch, value)):
             raise rejected("Invalid array", param=name)
         if self.maximum is not None and len(value) > self.maximum:
             raise rejected(

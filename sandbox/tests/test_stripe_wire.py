@@ -1,0 +1,231 @@
+"""What no SDK sends: other methods, broken bodies, foreign types and versions."""
+
+import json
+import socket
+
+import pytest
+import stripe
+
+from sandbox.stripe import API_VERSION
+from sandbox.stripe.protocol.bodies import LARGEST
+from sandbox.tests import stripe_story as story
+from sandbox.tests.test_stripe_protocol import raw
+
+FORM = "Content-Type: application/x-www-form-urlencoded"
+KEY = "Authorization: Bearer sk_test_x"
+
+
+def spoken(sandbox, text):
+    """Return all that is answered to these bytes, after which we say no more."""
+    with socket.create_connection(sandbox.server.server_address, timeout=10) as wire:
+        wire.sendall(text.encode("latin-1") if isinstance(text, str) else text)
+        wire.shutdown(socket.SHUT_WR)
+        answer = b""
+        while part := wire.recv(65_536):
+            answer += part
+    return answer
+
+
+def answered(sandbox, *lines, body=b""):
+    """Return status and JSON of the answer to a request of these lines."""
+    head = "\r\n".join([*lines, "Host: 127.0.0.1", KEY, "Connection: close"])
+    answer = spoken(sandbox, f"{head}\r\n\r\n".encode("latin-1") + body)
+    first, _, rest = answer.partition(b"\r\n")
+    return int(first.split()[1]), json.loads(rest.partition(b"\r\n\r\n")[2])
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS"])
+def test_a_method_stripe_does_not_have_is_an_unknown_url(stripe_sandbox, method):
+    status, _, body = raw(stripe_sandbox, method, "/v1/customers", "name=A")
+
+    assert status == 404
+    assert body["error"]["message"].startswith(
+        f"Unrecognized request URL ({method}: /v1/customers)"
+    )
+
+
+def test_head_is_answered_without_a_body(stripe_sandbox):
+    answer = spoken(
+        stripe_sandbox,
+        f"HEAD /v1/customers HTTP/1.1\r\nHost: x\r\n{KEY}\r\nConnection: close\r\n\r\n",
+    )
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("HELLO", 400),
+        ("BREW /v1/customers HTTP/1.1", 501),
+        ("GET /v1/customers HTTP/3.0", 505),
+        (f"GET /{'x' * 70_000} HTTP/1.1", 414),
+    ],
+)
+def test_what_is_no_request_is_refused_in_json(stripe_sandbox, line, status):
+    given, body = answered(stripe_sandbox, line)
+
+    assert given == status
+    assert body["error"]["type"] == "invalid_request_error"
+
+
+def test_a_chunked_body_is_read(stripe_sandbox, api):
+    status, made = answered(
+        stripe_sandbox,
+        "POST /v1/customers HTTP/1.1",
+        FORM,
+        "Transfer-Encoding: chunked",
+        body=b"5\r\nname=\r\n4;why=not\r\nAnna\r\n0\r\nTrailer: x\r\n\r\n",
+    )
+
+    assert status == 200
+    assert api.v1.customers.retrieve(made["id"]).name == "Anna"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        (["Content-Length: many"], b"name=A", 400),
+        (["Content-Length: -6"], b"name=A", 400),
+        (["Content-Length: 6", "Content-Length: 3"], b"name=A", 400),
+        (["Content-Length: 60"], b"name=A", 400),
+        ([f"Content-Length: {LARGEST + 1}"], b"", 413),
+        (["Transfer-Encoding: gzip"], b"name=A", 400),
+        (["Transfer-Encoding: chunked", "Content-Length: 6"], b"0\r\n\r\n", 400),
+        (["Transfer-Encoding: chunked"], b"name=A", 400),
+        (["Transfer-Encoding: chunked"], b"6\r\nname=ABCDEF", 400),
+        (["Transfer-Encoding: chunked"], b"ff\r\nname=A", 400),
+        (["Transfer-Encoding: chunked"], b"fffffff\r\n", 413),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_and_does_nothing(
+    stripe_sandbox, api, headers, body, status
+):
+    given, answer = answered(
+        stripe_sandbox, "POST /v1/customers HTTP/1.1", FORM, *headers, body=body
+    )
+
+    assert given == status
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert api.v1.customers.list().data == []
+    assert stripe_sandbox.requests("POST")[0]["status"] == status
+
+
+def test_a_body_that_is_too_large_is_refused_though_all_of_it_was_sent(stripe_sandbox):
+    status, _, answer = raw(
+        stripe_sandbox, "POST", "/v1/customers", "name=" + "x" * LARGEST
+    )
+
+    assert status == 413
+    assert str(LARGEST) in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "application/json",
+            "Invalid request (check that your POST content type is "
+            "application/x-www-form-urlencoded).",
+        ),
+        (
+            "text/plain; charset=utf-8",
+            "Invalid request: unsupported Content-Type text/plain; charset=utf-8.",
+        ),
+    ],
+)
+def test_a_body_that_is_no_form_is_refused(stripe_sandbox, given, message):
+    status, _, body = raw(
+        stripe_sandbox, "POST", "/v1/customers", "{}", **{"Content-Type": given}
+    )
+
+    assert status == 400
+    assert body["error"]["message"].startswith(message)
+
+
+@pytest.mark.parametrize("body", [b"name=%FF", b"name=\xff"])
+def test_text_that_is_not_utf_8_is_refused(stripe_sandbox, body):
+    status, answer = answered(
+        stripe_sandbox,
+        "POST /v1/customers HTTP/1.1",
+        FORM,
+        f"Content-Length: {len(body)}",
+        body=body,
+    )
+
+    assert status == 400
+    assert answer["error"]["message"].startswith("Invalid UTF-8 characters")
+
+
+def test_ids_in_the_url_are_unquoted(stripe_sandbox):
+    status, _, body = raw(stripe_sandbox, "GET", "/v1/customers/cus%20%C3%A9")
+
+    assert status == 404
+    assert body["error"]["message"] == "No such customer: 'cus é'"
+
+
+@pytest.mark.parametrize("version", ["2019-2-19", "yesterday", "2019-02-19", ""])
+def test_another_api_version_is_refused(stripe_sandbox, version):
+    status, headers, body = raw(
+        stripe_sandbox, "GET", "/v1/customers", **{"Stripe-Version": version}
+    )
+
+    assert status == 400
+    assert body["error"]["type"] == "invalid_request_error"
+    assert body["error"]["message"].startswith(
+        f"Invalid Stripe API version: {version}."
+    )
+    assert API_VERSION in body["error"]["message"]
+    assert headers["Stripe-Version"] == API_VERSION
+
+
+def test_a_page_has_one_cursor(api):
+    made = story.customer(api)
+    both: dict[str, str] = {"starting_after": made.id, "ending_before": made.id}
+    invoice = story.first_invoice(api, story.subscription(api))
+
+    for refused in (
+        lambda: api.v1.customers.list(both),
+        lambda: api.v1.invoices.line_items.list(invoice.id, both),
+    ):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            refused()
+        assert caught.value.user_message == (
+            "Received both starting_after and ending_before parameters. Please pass in "
+            "only one."
+        )
+
+
+@pytest.mark.parametrize(
+    "params",
+    ["balance=1_000", "balance=٣", "balance=1e3", "balance=9999999999999999999"],
+)
+def test_only_plain_digits_are_a_number(stripe_sandbox, params):
+    status, _, body = raw(
+        stripe_sandbox,
+        "POST",
+        "/v1/customers",
+        params,
+        **{"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+    )
+
+    assert status == 400
+    assert body["error"]["code"] == "parameter_invalid_integer"
+
+
+@pytest.mark.parametrize("index", ["%C2%B2", "1" * 5000, "x"])
+def test_only_plain_digits_are_an_index(stripe_sandbox, index):
+    status, _, body = raw(stripe_sandbox, "GET", f"/v1/events?types[{index}]=a")
+
+    assert status == 400
+    assert body["error"]["message"] == "Invalid array"
+
+
+def test_parameters_nest_only_so_deep(stripe_sandbox):
+    status, _, body = raw(
+        stripe_sandbox, "POST", "/v1/customers", f"metadata{'[a]' * 5000}=x"
+    )
+
+    assert status == 400
+    assert body["error"]["message"].startswith("Invalid parameter name: metadata[a]")
