@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import PREFIX
 from sandbox.stripe.protocol.http import Request, Response, json_response
@@ -32,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
     server: "StripeServer"
 
     def do_GET(self) -> None:
+        self._serve()
+
+    def do_HEAD(self) -> None:
         self._serve()
 
     def do_POST(self) -> None:
@@ -62,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, request: Request) -> Response:
         """Ask the app; only this machine may use the control interface."""
         local = ip_address(self.client_address[0]).is_loopback
+        if pages.serves(request):
+            return pages.handle(self.server.app, request, local=local)
         if request.path.startswith(PREFIX) and not local:
             return json_response(403, {"error": "control is for this machine only"})
         return self.server.app.handle(request)
@@ -72,7 +78,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(response.body)
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
 
     def _break(self, response: Response) -> None:
         self.close_connection = True
