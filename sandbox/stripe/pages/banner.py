@@ -7,6 +7,7 @@ from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.scope import Scope
 from sandbox.stripe.pages.text import duration, long_moment, moment, object_link, plural
 
+FORGET = "Forget every object, event, fault and request, and return to real time?"
 CHAPTERS = {
     "customers": "Customers",
     "subscriptions": "Subscriptions",
@@ -20,20 +21,20 @@ CHAPTERS = {
 }
 
 
-def banner(scope: Scope) -> Html:
+def banner(scope: Scope, message: Html) -> Html:
     """Return the clock, what moves it, and the way to each section."""
     now = scope.app.clock.now()
     real = tag("p", "As of ", moment(int(time.time())), " UTC, real time", id="as-of")
     return tag(
         "header",
         tag("div", tag("h1", tag("a", "Sandbox Stripe", href="/")), real, class_="top"),
-        tag("div", _clock(scope, now), _controls(scope), class_="clock"),
+        tag("div", _clock(scope, now, message), _controls(scope), class_="clock"),
         None if scope.view.id or scope.view.kind else _chapters(),
         class_="banner",
     )
 
 
-def _clock(scope: Scope, now: int) -> Html:
+def _clock(scope: Scope, now: int, message: Html) -> Html:
     offset = scope.app.clock.offset
     ahead = f"{duration(offset)} ahead of real time" if offset else "in real time"
     return tag(
@@ -42,7 +43,12 @@ def _clock(scope: Scope, now: int) -> Html:
         # Said aloud when it changes: when the clock jumps, not when it ticks.
         tag("p", ahead, id="offset", aria_live="polite"),
         tag("p", _next(scope, now), id="next", class_="soft"),
-        tag("p", _alarms(scope), id="alarms", aria_live="polite"),
+        tag(
+            "div",
+            tag("p", _alarms(scope), id="alarms", aria_live="polite"),
+            message,
+            class_="news",
+        ),
     )
 
 
@@ -132,18 +138,11 @@ def _pause(scope: Scope) -> Html:
 
 
 def _reset(scope: Scope) -> Html:
+    sure = tag("button", "Yes, forget everything", id="reset-now", class_="danger")
     return tag(
         "details",
         tag("summary", "Reset…", id="reset"),
-        tag(
-            "p",
-            "Forget every object, event, fault and request, and return to real time?",
-        ),
-        form(
-            scope,
-            "reset",
-            tag("button", "Yes, forget everything", id="reset-now", class_="danger"),
-        ),
+        tag("div", tag("p", FORGET), form(scope, "reset", sure)),
         class_="ask",
         id="reset-ask",
     )

@@ -49,7 +49,6 @@ def subscriptions(scope: Scope) -> Html:
         "Status",
         "Items",
         "Period ends",
-        "Collection",
         "Latest invoice",
     )
     return section(
@@ -136,12 +135,14 @@ def _subscription(scope: Scope, record: Record) -> Row:
     return Row(
         record["id"],
         (
-            object_link(record["id"]),
+            (
+                tag("div", object_link(record["id"])),
+                tag("div", _collection(record), class_="soft"),
+            ),
             customer_link(scope, record["customer"]),
             badge(record["status"]),
             tag("ul", items, class_="plain-list") if items else NOTHING,
             (moment(ends), _end(record)),
-            _collection(record),
             object_link(latest, _invoice_name(scope, latest)) if latest else NOTHING,
         ),
     )
@@ -210,7 +211,7 @@ def _item(scope: Scope, item: Record) -> Html:
 def _collection(record: Record) -> str:
     if record["collection_method"] == "charge_automatically":
         return "charged automatically"
-    return f"invoice, due in {plural(record['days_until_due'] or 0, 'day')}"
+    return f"invoiced, due in {plural(record['days_until_due'] or 0, 'day')}"
 
 
 def _end(record: Record) -> Html | None:

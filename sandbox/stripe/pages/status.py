@@ -37,8 +37,8 @@ def page(app: "StripeApp", view: View, *, said: str = "", error: str = "") -> Ht
         body = join(
             (
                 tag("a", "Skip to the content", href="#content", class_="skip"),
-                banner(scope),
-                tag("main", _message(said, error), _content(scope), id="content"),
+                banner(scope, _message(said, error)),
+                tag("main", _content(scope), id="content"),
             )
         )
     return document(_title(view), "status.css", "status.js", body)

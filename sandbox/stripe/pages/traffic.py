@@ -105,13 +105,13 @@ def _request(scope: Scope, entry: dict[str, Any]) -> Row:
     )
 
 
-def _status(entry: dict[str, Any]) -> Child:
+def _status(entry: dict[str, Any]) -> Html:
     status = entry["status"]
     tone = "good" if status and status < 400 else "bad"
     shown = tag("span", str(status or "broken off"), class_=f"badge {tone}")
     replayed = badge("replayed") if entry["replayed"] else None
     fault = badge(entry["fault"]) if entry["fault"] else None
-    return (shown, replayed, fault)
+    return tag("span", shown, replayed, fault)
 
 
 def _endpoint(scope: Scope, record: Record) -> Row:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlencode
 
 STEP = 50
-MOST = 1_000
+MOST = 500
 #: The tables that can show more than their newest rows.
 TABLES = (
     "customers",
