@@ -355,10 +355,10 @@ def test_what_stripe_ended_by_itself(
     relay = add_relay(tenant)
     sync(tenant)
     Tenant.objects.filter(pk=tenant.pk).update(dunning_exempt=exempt)
-    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
-    rewrite(
-        sandbox, tenant.stripe_subscription_id, cancellation_details={"reason": reason}
-    )
+    id = tenant.stripe_subscription_id
+    ended = sandbox.client().v1.subscriptions.cancel(id)
+    details = {**ended.cancellation_details.to_dict(), "reason": reason}
+    rewrite(sandbox, id, cancellation_details=details)
 
     sync_until_in_step(tenant)
 

@@ -6,21 +6,27 @@ import pytest
 import stripe
 
 from sandbox.stripe.testing import Sandbox, running_sandbox
+from sandbox.tests.conformity import Conformity, watched
 
 
 @pytest.fixture(scope="session")
-def _stripe_server() -> Iterator[Sandbox]:
-    with running_sandbox(retry_delays=(0.01,)) as sandbox:
-        yield sandbox
+def _stripe_server() -> Iterator[tuple[Sandbox, Conformity]]:
+    with (
+        running_sandbox(retry_delays=(0.01,)) as sandbox,
+        watched(sandbox.app) as conformity,
+    ):
+        yield sandbox, conformity
 
 
 @pytest.fixture
-def stripe_sandbox(_stripe_server: Sandbox) -> Iterator[Sandbox]:
-    """An empty sandbox on a real socket."""
-    _stripe_server.reset()
-    yield _stripe_server
-    _stripe_server.clear_faults()
-    _stripe_server.pause_webhooks(False)
+def stripe_sandbox(_stripe_server: tuple[Sandbox, Conformity]) -> Iterator[Sandbox]:
+    """An empty sandbox on a real socket, held to the SDK's types in all it answers."""
+    sandbox, conformity = _stripe_server
+    sandbox.reset()
+    yield sandbox
+    sandbox.clear_faults()
+    sandbox.pause_webhooks(False)
+    assert conformity.take() == []
 
 
 @pytest.fixture

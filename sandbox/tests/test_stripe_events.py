@@ -314,3 +314,10 @@ def test_a_reset_keeps_the_endpoint_of_the_command_line(receiver):
         transport.close()
 
     assert stripe.Webhook.construct_event(body, signature, SECRET)
+
+
+def test_an_endpoint_cannot_ask_for_an_event_that_does_not_exist(api):
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        register(api, "http://127.0.0.1:9/", "invoice.forgotten")
+
+    assert refused.value.param == "enabled_events[0]"

@@ -200,7 +200,7 @@ def test_hostile_text_is_only_text(api, stripe_sandbox):
     )
     story.subscription(api, story.price(api, product_data={"name": HOSTILE}), to=ann)
     api.v1.webhook_endpoints.create(
-        {"url": f"http://x/{HOSTILE}", "enabled_events": [HOSTILE]}
+        {"url": f"http://x/{HOSTILE}", "enabled_events": ["*"]}
     )
     product = api.v1.products.create({"id": f"x_{HOSTILE}", "name": HOSTILE})
     stripe_sandbox.fault("delay", path="<script>", times=None)

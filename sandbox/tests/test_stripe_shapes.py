@@ -144,7 +144,7 @@ def plain_mismatches(expected: Any, value: Any, path: str) -> list[str]:
 def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
     """One of each resource, with as much in it as there can be."""
     api.v1.webhook_endpoints.create(
-        {"url": "http://127.0.0.1:9/", "enabled_events": ["none"]}
+        {"url": "http://127.0.0.1:9/", "enabled_events": ["topup.created"]}
     )
     payer = story.customer(api, metadata={"tenant_pubkey": "ab"}, address={"city": "A"})
     basic, growth = story.price(api, lookup_key="basic"), story.price(api, 2_500)

@@ -18,9 +18,11 @@ ADDRESS_FIELDS = ("city", "country", "line1", "line2", "postal_code", "state")
 ADDRESS = Hash({name: Text(unset=True) for name in ADDRESS_FIELDS}, unset=True)
 COLLECTION_METHODS = ("charge_automatically", "send_invoice")
 COLLECTION_METHOD = Choice(COLLECTION_METHODS)
+PAYMENT_METHOD_TYPES = Array(Text())
+INVOICE_PAYMENT_SETTINGS = Hash({"payment_method_types": PAYMENT_METHOD_TYPES})
 PAYMENT_SETTINGS = Hash(
     {
-        "payment_method_types": Array(Text()),
+        "payment_method_types": PAYMENT_METHOD_TYPES,
         "save_default_payment_method": Choice(("off", "on_subscription")),
     }
 )

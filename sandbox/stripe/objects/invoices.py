@@ -13,7 +13,7 @@ from sandbox.stripe.objects import (
 from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
     CURRENCY,
-    PAYMENT_SETTINGS,
+    INVOICE_PAYMENT_SETTINGS,
     copy_given,
     merge_metadata,
 )
@@ -56,7 +56,7 @@ FIELDS: dict[str, Kind] = {
     "due_date": Integer(0),
     "footer": Text(unset=True),
     "metadata": Metadata(),
-    "payment_settings": PAYMENT_SETTINGS,
+    "payment_settings": INVOICE_PAYMENT_SETTINGS,
 }
 EDITABLE_ALWAYS = frozenset(
     {"auto_advance", "default_payment_method", "expand", "metadata", "payment_settings"}

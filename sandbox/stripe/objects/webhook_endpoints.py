@@ -1,6 +1,8 @@
 """Webhook endpoints (docs: API reference, Webhook Endpoints)."""
 
-from typing import Any
+from typing import Any, get_args
+
+from stripe.params import WebhookEndpointCreateParams
 
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.context import Context
@@ -23,10 +25,12 @@ from sandbox.stripe.store import Record
 URL = "/v1/webhook_endpoints"
 KIND = "webhook_endpoint"
 resource = Resource(KIND)
+# The SDK is generated from Stripe's own description: its list of types is complete.
+(EVENT_TYPE,) = get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])
 
 FIELDS: dict[str, Kind] = {
     "description": Text(unset=True),
-    "enabled_events": Array(Text()),
+    "enabled_events": Array(Choice(get_args(EVENT_TYPE))),
     "metadata": Metadata(),
     "url": Text(),
 }

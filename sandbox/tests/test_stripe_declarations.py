@@ -1,0 +1,121 @@
+"""Routes and parameters that the sandbox declares are ones that stripe-python has."""
+
+from typing import Any, get_args, get_origin
+
+import pytest
+import stripe
+from typing_extensions import is_typeddict
+
+from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.stripe.protocol.params import Array, Choice, Either, Hash, Kind
+from sandbox.stripe.resource import Route
+from sandbox.tests import stripe_story as story
+from sandbox.tests import stripe_types
+from sandbox.tests.conformity import watched
+from sandbox.tests.stripe_types import options
+
+ROUTES = [
+    pytest.param(route, id=f"{route.method} /{'/'.join(route.segments)}")
+    for resource in REGISTRY.by_name.values()
+    for route in resource.routes
+]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_an_endpoint_and_its_parameters_are_ones_that_stripe_has(route: Route):
+    operation = stripe_types.operation(route.method, "/".join(route.segments))
+
+    assert operation is not None
+    assert inventions(route.shape.fields, operation.params, "") == []
+
+
+def inventions(fields: Any, params: Any, path: str) -> list[str]:
+    """Return the declared parameters that the SDK's type does not have."""
+    known = stripe_types.declared(params) if params else {}
+    found = [f"{path}{name}" for name in fields if name not in known]
+    for name, kind in fields.items():
+        if name in known:
+            found += kind_inventions(kind, list(options(known[name])), f"{path}{name}.")
+    return found
+
+
+def kind_inventions(kind: Kind, hints: list[Any], path: str) -> list[str]:
+    if isinstance(kind, Either):
+        return kind_inventions(kind.other, hints, path)
+    if isinstance(kind, Array):
+        items = [get_args(hint)[0] for hint in hints if get_origin(hint) is list]
+        inner = [one for item in items for one in options(item)]
+        return kind_inventions(kind.of, inner, path) if items else [f"{path}[]"]
+    if isinstance(kind, Hash):
+        hashes = [hint for hint in hints if is_typeddict(hint)]
+        found = [inventions(kind.fields, one, path) for one in hashes]
+        return min(found, key=len, default=[f"{path}{{}}"])
+    if isinstance(kind, Choice):
+        words = {word for hint in hints for word in get_args(hint)}
+        return [f"{path}{word}" for word in kind.words if words and word not in words]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"customer": "cus_1", "items": {"0": {"price": "price_1"}}}, []),
+        ({"metadata": {"anything": "goes"}, "expand": {"0": "customer"}}, []),
+        ({"item": "x"}, ["item: unknown"]),
+        ({"items": {"0": {"prise": "x"}}}, ["items[0][prise]: unknown"]),
+        ({"items": "x"}, ["items: not an array"]),
+        (
+            {"billing_mode": {"type": "strict"}},
+            ["billing_mode[type]: 'strict' is not one of"],
+        ),
+        ({"customer": {"id": "x"}}, ["customer: not a scalar"]),
+    ],
+)
+def test_the_check_of_parameters_sees_what_is_wrong(given, found):
+    creation = stripe_types.operation("POST", "/v1/subscriptions")
+    assert creation is not None
+
+    problems = stripe_types.unknown_parameters(creation.params, given)
+
+    assert len(problems) == len(found)
+    assert all(map(str.startswith, problems, found))
+
+
+def test_the_check_of_answers_sees_what_is_wrong(api):
+    sent = story.customer(api).to_dict(for_json=True)
+    del sent["balance"]
+
+    problems = stripe_types.answer_problems(
+        stripe.Customer, {**sent, "delinquent": "no", "color": "red"}
+    )
+
+    assert sorted(problems) == [
+        "customer.balance: absent",
+        "customer.color: not declared",
+        "customer.delinquent: 'no' is not bool",
+    ]
+
+
+def test_the_check_of_events_sees_what_is_wrong():
+    event = {
+        "type": "product.updated",
+        "data": {
+            "object": {"object": "product", "deleted": True, "id": "prod_1"},
+            "previous_attributes": {"color": "red"},
+        },
+    }
+
+    assert stripe_types.event_problems(event) == [
+        "product.updated: previous color is no attribute"
+    ]
+
+
+def test_every_exchange_of_a_test_is_judged(stripe_sandbox, api):
+    story.subscription(api)
+
+    with watched(stripe_sandbox.app) as conformity:
+        story.subscription(api)
+        api.v1.events.list()
+
+    assert conformity.judged == 4
+    assert conformity.take() == []
