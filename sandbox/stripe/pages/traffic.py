@@ -64,8 +64,7 @@ def webhooks(scope: Scope) -> Html:
 def faults(scope: Scope, clear: Html) -> Html:
     """Return the section of the faults in force, with the button that clears them."""
     rows = [_fault(fault) for fault in scope.app.faults.list()]
-    columns = ("Fault", "Requests", "Times")
-    body = table("Faults", columns, rows, "Nothing goes wrong on order.")
+    body = table("Faults", ("Fault", "Times"), rows, "Nothing goes wrong on order.")
     return section(
         "faults", "Faults in force", body, clear if rows else None, wide=False
     )
@@ -166,10 +165,13 @@ def _delivery(scope: Scope, record: Record) -> Row:
 def _fault(fault: dict[str, Any]) -> Row:
     kind, times = fault["kind"], fault["times"]
     what = f"status {fault['status']}" if kind == "status" else kind
-    path = tag("span", fault["path"] or "any path", class_="path")
     left = "until cleared" if times is None else f"{times - fault['hits']} left"
-    target = (tag("span", fault["method"] or "any", class_="method"), path)
-    return Row(fault["id"], (f"{what}, {fault['when']} the work", target, left))
+    target = (
+        tag("span", fault["method"] or "any", class_="method"),
+        tag("span", fault["path"] or "any path", class_="path"),
+    )
+    said = (tag("div", f"{what}, {fault['when']} the work"), tag("div", target))
+    return Row(fault["id"], (said, left))
 
 
 def _flat(params: dict[str, Any]) -> str:
