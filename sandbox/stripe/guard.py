@@ -1,24 +1,24 @@
-"""Who may use the control interface: programs on this machine, no web site."""
+"""Who may use control and pages: programs and people on this machine, no web site."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.protocol.http import Request
 
 
-def refusal(request: Request, client: str) -> Response | None:
-    """Return the 403 for whoever may not control the sandbox, None for who may."""
+def objection(request: Request, client: str) -> str | None:
+    """Return why the client may not have what only this machine may, or None."""
     if not is_loopback(client):
-        return _refused("control is for this machine only")
+        return "this is for this machine only"
     host = request.headers.get("host", "")
     # A name that a site points at 127.0.0.1 makes the browser take us for that site.
     if host and not is_loopback(_name(f"//{host}")):
-        return _refused(f"control does not answer to the name {host}")
+        return f"this does not answer to the name {host}"
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
-        return _refused("control is not for other sites")
+        return "this is not for other sites"
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
-        return _refused("control is not for other sites")
+        return "this is not for other sites"
     return None
 
 
@@ -37,7 +37,3 @@ def _name(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
-
-
-def _refused(why: str) -> Response:
-    return json_response(403, {"error": why})

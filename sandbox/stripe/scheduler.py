@@ -42,9 +42,14 @@ class Scheduler:
 
     def next_at(self) -> int | None:
         """Return the earliest due time, or None."""
+        first = self.peek()
+        return first[0] if first else None
+
+    def peek(self) -> tuple[int, str] | None:
+        """Return the earliest due time and the id of what is due then, or None."""
         while self._heap and self._at.get(self._heap[0][2:]) != self._heap[0][0]:
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        return (self._heap[0][0], self._heap[0][3]) if self._heap else None
 
     def pop(self) -> tuple[str, str, Timer]:
         """Remove and return the earliest entry: kind, id, timer."""

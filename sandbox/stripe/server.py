@@ -9,12 +9,12 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from sandbox.stripe import guard
+from sandbox.stripe import guard, pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import PREFIX
 from sandbox.stripe.protocol.bodies import LARGEST, read_body, unreadable
 from sandbox.stripe.protocol.errors import StripeError
-from sandbox.stripe.protocol.http import Request, Response
+from sandbox.stripe.protocol.http import Request, Response, json_response
 
 logger = logging.getLogger(__name__)
 TICK = 1.0
@@ -90,11 +90,12 @@ class Handler(BaseHTTPRequestHandler):
         return read_body(self.rfile, lengths, encodings)
 
     def _answer(self, request: Request) -> Response:
-        """Ask the app; the control interface is not for everybody."""
-        if request.path.startswith(PREFIX):
-            refusal = guard.refusal(request, self.client_address[0])
-            if refusal:
-                return refusal
+        """Ask a page or the app; pages and control are not for everybody."""
+        objection = guard.objection(request, self.client_address[0])
+        if pages.serves(request):
+            return pages.handle(self.server.app, request, objection)
+        if objection and request.path.startswith(PREFIX):
+            return json_response(403, {"error": objection})
         return self.server.app.handle(request)
 
     def _refuse(self, request: Request, error: StripeError) -> None:

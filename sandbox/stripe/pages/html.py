@@ -1,0 +1,64 @@
+"""HTML as typed functions: everything is escaped that is not markup already."""
+
+from collections.abc import Iterable
+from html import escape
+from typing import TypeAlias
+
+
+class Html(str):
+    """Text that is markup, and goes into a page as it is."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | int | Iterable[Child] | None"
+VOID = frozenset({"br", "input", "link", "meta"})
+
+
+def tag(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
+    """Return an element.
+
+    `class_` and `for_` stand for the words Python keeps, `data_x` for `data-x`; an
+    attribute that is None or False is left out.
+    """
+    start = "".join(_attribute(*one) for one in attributes.items())
+    if name in VOID:
+        return Html(f"<{name}{start}>")
+    return Html(f"<{name}{start}>{join(children)}</{name}>")
+
+
+def join(children: Iterable[Child]) -> Html:
+    """Return the children one after the other, escaped where they are plain text."""
+    return Html("".join(_child(child) for child in children))
+
+
+def document(title: str, style: str, script: str, body: Html) -> Html:
+    """Return a whole page with its style, script and icon."""
+    head = (
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", title),
+        tag("link", rel="icon", href="/_pages/icon.svg", type="image/svg+xml"),
+        tag("link", rel="stylesheet", href=f"/_pages/{style}"),
+        tag("script", src=f"/_pages/{script}", defer=True),
+    )
+    page = tag("html", tag("head", *head), tag("body", body), lang="en")
+    return Html(f"<!doctype html>\n{page}\n")
+
+
+def _child(child: Child) -> str:
+    if isinstance(child, Html):
+        return child
+    if child is None:
+        return ""
+    if isinstance(child, str | int):
+        return escape(str(child))
+    return join(child)
+
+
+def _attribute(name: str, value: str | int | bool | None) -> str:
+    if value is None or value is False:
+        return ""
+    name = name.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{escape(str(value))}"'

@@ -1,0 +1,1 @@
+"""Tests of the sandbox's pages in a real browser."""

@@ -1,0 +1,629 @@
+"""The status page over HTTP: what it shows, who may ask, what its buttons do."""
+
+import logging
+import re
+from html import unescape
+
+import pytest
+import requests
+import stripe
+
+from sandbox.stripe import guard, pages
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.pages import scope, status
+from sandbox.stripe.pages.view import MOST, STEP
+from sandbox.stripe.protocol.http import Request
+from sandbox.stripe.settings import Settings
+from sandbox.stripe.store import Store
+from sandbox.tests import stripe_story as story
+
+HOSTILE = """"><script>alert('1')</script>&amp;"""
+HERE = {"host": "127.0.0.1:12111"}
+
+
+def get(sandbox, query=""):
+    return requests.get(f"{sandbox.url}/{query}", timeout=20)
+
+
+def words(page):
+    """Return the text of a page, without its markup and line breaks."""
+    bare = unescape(re.sub(r"<[^>]+>", " ", page))
+    return re.sub(r"\s+", " ", bare)
+
+
+def shown(sandbox, query=""):
+    return words(get(sandbox, query).text)
+
+
+def press(sandbox, action, headers=None, **form):
+    return requests.post(
+        f"{sandbox.url}/_pages/{action}",
+        data=form,
+        headers={"Origin": sandbox.url, **(headers or {})},
+        allow_redirects=False,
+        timeout=20,
+    )
+
+
+def part(page, name):
+    """Return one section of a page."""
+    found = re.search(f'<section id="{name}".*?</section>', page, re.DOTALL)
+    assert found, name
+    return found.group()
+
+
+def test_an_empty_account_says_so(stripe_sandbox):
+    text = shown(stripe_sandbox)
+
+    for sentence in (
+        "No customers.",
+        "No subscriptions.",
+        "No invoices.",
+        "No events.",
+        "No requests.",
+        "No webhook endpoints.",
+        "Nothing goes wrong on order.",
+        "Nothing is due.",
+        "in real time",
+    ):
+        assert sentence in text
+
+
+def test_the_objects_of_a_story_are_shown(api, stripe_sandbox):
+    ann = story.customer(api, name="Ann", metadata={"tenant_pubkey": "ab12"})
+    subscribed = story.subscription(api, to=ann, quantity=2)
+    invoice = story.first_invoice(api, subscribed)
+    api.v1.customers.balance_transactions.create(
+        ann.id, {"amount": -750, "currency": "usd"}
+    )
+
+    page = get(stripe_sandbox).text
+
+    customers = words(part(page, "customers"))
+    assert f"Ann ann@example.com {ann.id}" in customers
+    assert "credit $7.50" in customers
+    assert "tenant_pubkey ab12" in customers
+    subscriptions = words(part(page, "subscriptions"))
+    assert f"{subscribed.id} invoiced, due in 7 days Ann active" in subscriptions
+    assert re.search(rf"2 × Relay 20\S+ \S+ {invoice.number}", subscriptions)
+    invoices = words(part(page, "invoices"))
+    assert f"{invoice.number} {invoice.id} Ann open $20.00 $20.00" in invoices
+    assert "1 line 2 × Relay (at $10.00 / month)" in invoices
+    assert f"invoice.finalized {id_of_event(api)} {invoice.id}" in words(
+        part(page, "events")
+    )
+    assert "prices 1 products 1" in words(part(page, "kinds"))
+    assert f"Next due: {subscribed.id} in" in words(page)
+    assert f'href="/?id={subscribed.id}"' in page
+
+
+def id_of_event(api):
+    return api.v1.events.list({"type": "invoice.finalized"}).data[0].id
+
+
+def test_what_is_deleted_or_ends_says_so(api, stripe_sandbox):
+    ann = story.customer(api, name="Ann")
+    ending = story.subscription(api)
+    api.v1.subscriptions.update(ending.id, {"cancel_at_period_end": True})
+    gone = story.subscription(api)
+    api.v1.subscriptions.cancel(gone.id)
+    api.v1.customers.delete(ann.id)
+
+    page = get(stripe_sandbox).text
+
+    assert f"Ann deleted ann@example.com {ann.id}" in words(part(page, "customers"))
+    subscriptions = words(part(page, "subscriptions"))
+    assert "cancels 20" in subscriptions
+    assert "canceled" in subscriptions
+    assert "ended 20" in subscriptions
+
+
+def test_a_default_card_is_shown(api, stripe_sandbox):
+    ann = story.customer(api)
+    card = {"brand": "visa", "last4": "4242"}
+
+    def attach(context):
+        context.insert(
+            {
+                "id": "pm_1",
+                "object": "payment_method",
+                "created": 1,
+                "type": "card",
+                "card": card,
+            }
+        )
+        with context.edit("customer", ann.id) as customer:
+            customer["invoice_settings"]["default_payment_method"] = "pm_1"
+
+    stripe_sandbox.app.transact(attach)
+
+    assert "visa •••• 4242" in words(part(get(stripe_sandbox).text, "customers"))
+
+
+def test_requests_show_their_key_status_and_replay(api, stripe_sandbox):
+    stripe_sandbox.fault("status", path="/v1/products", status=503)
+    for _ in range(2):
+        api.v1.customers.create(
+            {"email": "ann@example.com"}, options={"idempotency_key": "key-1"}
+        )
+    with pytest.raises(stripe.APIError):
+        api.v1.products.create({"name": "Relay"})
+
+    text = words(part(get(stripe_sandbox).text, "requests"))
+
+    assert re.search(r"POST /v1/products 503 fault \d+ 20", text)
+    assert re.search(r"POST /v1/customers 200 replayed 20\S+ \S+ key-1", text)
+    assert "email=ann@example.com" in text
+
+
+def test_a_broken_off_request_is_shown_without_a_status(api, stripe_sandbox):
+    stripe_sandbox.fault("reset")
+    with pytest.raises(stripe.APIConnectionError):
+        story.customer(api)
+
+    text = words(part(get(stripe_sandbox).text, "requests"))
+
+    assert "POST /v1/customers broken off" in text
+
+
+def test_webhooks_show_what_is_pending(api, stripe_sandbox):
+    stripe_sandbox.pause_webhooks()
+    endpoint = api.v1.webhook_endpoints.create(
+        {"url": "http://127.0.0.1:9/hook", "enabled_events": ["customer.created"]}
+    )
+    story.customer(api)
+
+    page = get(stripe_sandbox).text
+
+    text = words(part(page, "webhooks"))
+    assert f"http://127.0.0.1:9/hook {endpoint.id} enabled customer.created 1" in text
+    assert "Pending deliveries 1" in text
+    assert "webhooks are held back" in words(page)
+    assert "1 pending" in words(part(page, "events"))
+
+
+def test_faults_in_force_are_shown(stripe_sandbox):
+    stripe_sandbox.fault("status", path="^/v1/invoices", status=429, times=3)
+    stripe_sandbox.fault("delay", method=None, seconds=1, when="after", times=None)
+
+    page = get(stripe_sandbox).text
+
+    text = words(part(page, "faults"))
+    assert "status 429, before the work POST ^/v1/invoices 3 left" in text
+    assert "delay, after the work any any path until cleared" in text
+    assert "2 faults in force" in words(page)
+
+
+def test_hostile_text_is_only_text(api, stripe_sandbox):
+    ann = story.customer(
+        api, name=HOSTILE, email=f"{HOSTILE}@x", metadata={"<b>": HOSTILE}
+    )
+    story.subscription(api, story.price(api, product_data={"name": HOSTILE}), to=ann)
+    api.v1.webhook_endpoints.create(
+        {"url": f"http://x/{HOSTILE}", "enabled_events": ["*"]}
+    )
+    product = api.v1.products.create({"id": f"x_{HOSTILE}", "name": HOSTILE})
+    stripe_sandbox.fault("delay", path="<script>", times=None)
+
+    for query in (
+        "",
+        f"?customer={ann.id}",
+        "?customer=<script>",
+        f"?id={ann.id}",
+        "?id=<script>",
+        "?kind=product",
+        "?kind=<script>",
+        f"?customer={product.id}",
+    ):
+        page = get(stripe_sandbox, query).text
+        scripts = re.findall(r"<script[^>]*>", page)
+        assert scripts == ['<script src="/_pages/status.js" defer>'], query
+        assert "<b>" not in page
+
+    assert HOSTILE in shown(stripe_sandbox)
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/_pages/status.css", "/_pages/status.js", "/_pages/icon.svg"]
+)
+def test_every_answer_is_guarded(stripe_sandbox, path):
+    answer = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)
+
+    assert answer.status_code == 200
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self';")
+    assert "unsafe" not in policy
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_page_carries_no_inline_script_or_style(api, stripe_sandbox):
+    story.subscription(api)
+
+    page = get(stripe_sandbox).text
+
+    assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page)
+
+
+@pytest.mark.parametrize(
+    "text", ["{id}", "ann@example.com", "nn B", "AB12", "ann@exam"]
+)
+def test_a_filter_finds_a_customer_and_narrows_everything(api, stripe_sandbox, text):
+    ann = story.customer(api, name="Ann Bee", metadata={"tenant_pubkey": "ab12"})
+    ben = story.customer(api, name="Ben", email="ben@example.com")
+    mine = story.subscription(api, to=ann)
+    other = story.subscription(api, to=ben)
+
+    page = get(stripe_sandbox, f"?customer={text.format(id=ann.id)}").text
+
+    assert "Only Ann Bee" in words(page)
+    assert mine.id in page
+    for foreign in (ben.id, other.id, str(other.latest_invoice)):
+        assert foreign not in page
+
+
+def test_a_filter_that_means_several_asks_to_choose(api, stripe_sandbox):
+    story.customer(api, name="Ann", email="ann@example.com")
+    story.customer(api, name="Ben", email="ben@example.com")
+
+    text = shown(stripe_sandbox, "?customer=example.com")
+
+    assert "Several customers are meant; choose one." in text
+    assert "Ann" in text
+    assert "Ben" in text
+
+
+def test_a_filter_that_means_nobody_says_so(api, stripe_sandbox):
+    story.customer(api)
+
+    assert "No customer is meant by “zoe”." in shown(stripe_sandbox, "?customer=zoe")
+
+
+def test_the_newest_fifty_are_shown_and_more_on_request(api, stripe_sandbox):
+    for number in range(STEP + 2):
+        story.customer(api, name=f"customer-{number}.")
+
+    first = get(stripe_sandbox).text
+    more = get(stripe_sandbox, f"?customers={2 * STEP}").text
+
+    assert "customer-51." in words(part(first, "customers"))
+    assert "customer-1." not in words(part(first, "customers"))
+    assert 'href="/?customers=100#customers"' in first
+    assert "customer-0." in words(part(more, "customers"))
+    assert 'id="more-customers"' not in more
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?customers=x", "?customers=-5", "?customers=٣", "?events=999999", "?done=x"],
+)
+def test_a_query_that_makes_no_sense_is_left_out(stripe_sandbox, query):
+    assert get(stripe_sandbox, query).status_code == 200
+
+
+def test_an_object_is_shown_as_json_with_links(api, stripe_sandbox):
+    subscribed = story.subscription(api)
+    invoice = str(subscribed.latest_invoice)
+
+    page = get(stripe_sandbox, f"?id={subscribed.id}").text
+
+    assert f'"latest_invoice" : "{invoice}"' in words(page)
+    assert f'href="/?id={invoice}"' in page
+    assert re.search(r'"created" : \d+ \w{3} \d+ \w{3} 20', words(page))
+    assert "customer.subscription.created" in words(part(page, "events"))
+    assert "_items&quot;" not in page
+    assert "Everything of ann@example.com" in words(page)
+
+
+def test_no_secret_is_shown(api, stripe_sandbox):
+    endpoint = api.v1.webhook_endpoints.create(
+        {"url": "http://127.0.0.1:9/", "enabled_events": ["*"]}
+    )
+
+    for query in ("", f"?id={endpoint.id}"):
+        page = get(stripe_sandbox, query).text
+        assert str(endpoint.secret) not in page
+        assert "sk_test" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("?id=in_none", "There is no such object."),
+        ("?kind=wish", "There are no objects called “wish”."),
+    ],
+)
+def test_what_does_not_exist_is_a_404(stripe_sandbox, query, says):
+    answer = get(stripe_sandbox, query)
+
+    assert answer.status_code == 404
+    assert says in words(answer.text)
+
+
+def test_objects_without_a_table_are_listed_by_kind(api, stripe_sandbox):
+    price = story.price(api, 1_250)
+
+    text = shown(stripe_sandbox, "?kind=price")
+
+    assert f"{price.id} $12.50" in text
+
+
+def test_a_time_that_is_no_date_is_a_number(api, stripe_sandbox):
+    subscribed = story.subscription(api)
+    late = 10**15
+    with stripe_sandbox.app.lock:
+        record = stripe_sandbox.app.store.get("subscription", subscribed.id)
+        changed = {**record, "cancel_at": late}
+        stripe_sandbox.app.store.put("subscription", changed)
+
+    assert f"cancels {late}" in shown(stripe_sandbox)
+    assert f"{late} seconds after 1970" in shown(stripe_sandbox, f"?id={subscribed.id}")
+
+
+@pytest.mark.parametrize(
+    ("form", "least", "most"),
+    [
+        ({"step": "1 hour"}, 3_600, 3_600),
+        ({"step": "1 day"}, 86_400, 86_400),
+        ({"step": "1 month"}, 28 * 86_400, 31 * 86_400),
+        ({"amount": "90", "unit": "minute"}, 5_400, 5_400),
+        ({"amount": "2", "unit": "week"}, 14 * 86_400, 14 * 86_400),
+        ({"amount": "0", "unit": "day"}, 0, 0),
+        ({"step": "next"}, 0, 0),
+    ],
+)
+def test_the_clock_advances(stripe_sandbox, form, least, most):
+    before = stripe_sandbox.now()
+
+    answer = press(stripe_sandbox, "advance", **form)
+
+    assert answer.status_code == 303
+    assert least <= stripe_sandbox.now() - before <= most + 2
+    assert "The clock went forward to" in shown(
+        stripe_sandbox, answer.headers["Location"].lstrip("/")
+    )
+
+
+def test_the_clock_advances_to_what_is_due_next(api, stripe_sandbox):
+    # Its first invoice is a draft for an hour.
+    subscribed = story.subscription(api)
+
+    press(stripe_sandbox, "advance", step="next")
+
+    invoice = api.v1.invoices.retrieve(str(subscribed.latest_invoice))
+    assert invoice.status == "open"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"step": "1 fortnight"},
+        {"step": "day"},
+        {"amount": "-1", "unit": "day"},
+        {"amount": "1.5", "unit": "day"},
+        {"amount": "٣", "unit": "day"},
+        {"amount": "121", "unit": "month"},
+        {"amount": "99999999999999999999", "unit": "minute"},
+        {"amount": "999999", "unit": "month"},
+    ],
+)
+def test_a_step_that_makes_no_sense_moves_nothing(stripe_sandbox, form):
+    answer = press(stripe_sandbox, "advance", **form)
+
+    assert answer.status_code == 400
+    assert "The clock moves by" in words(answer.text)
+    assert stripe_sandbox.app.clock.offset == 0
+
+
+def test_reset_forgets_everything(api, stripe_sandbox):
+    story.customer(api)
+    stripe_sandbox.advance(1_000)
+
+    press(stripe_sandbox, "reset")
+
+    assert "No customers." in shown(stripe_sandbox)
+    assert stripe_sandbox.app.clock.offset == 0
+
+
+def test_webhooks_pause_and_resume(stripe_sandbox):
+    press(stripe_sandbox, "pause")
+    paused = shown(stripe_sandbox)
+    press(stripe_sandbox, "resume")
+    resumed = shown(stripe_sandbox)
+
+    assert "Resume webhooks" in paused
+    assert "Pause webhooks" in resumed
+    assert not stripe_sandbox.app.deliveries.settings.paused
+
+
+def test_faults_are_cleared(stripe_sandbox):
+    stripe_sandbox.fault("reset", times=None)
+
+    press(stripe_sandbox, "clear-faults")
+
+    assert stripe_sandbox.app.faults.list() == []
+
+
+def test_a_setting_is_changed(stripe_sandbox):
+    press(stripe_sandbox, "settings", name="retry_after_days", value="[1, 2]")
+    press(stripe_sandbox, "settings", name="after_last_retry", value="unpaid")
+
+    settings = stripe_sandbox.settings()
+    assert settings.retry_after_days == (1, 2)
+    assert settings.after_last_retry == "unpaid"
+    assert "retry_after_days [1, 2]" in shown(stripe_sandbox)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("latency", "-1"), ("latency", ""), ("colour", "red")]
+)
+def test_a_setting_that_cannot_be_is_refused(stripe_sandbox, name, value):
+    answer = press(stripe_sandbox, "settings", name=name, value=value)
+
+    assert answer.status_code == 400
+    assert name in words(part_of_message(answer.text))
+    assert stripe_sandbox.settings() == Settings()
+
+
+def part_of_message(page):
+    found = re.search(r'<div id="message".*?</div>', page)
+    assert found
+    return found.group()
+
+
+def test_an_action_comes_back_to_the_same_view(api, stripe_sandbox):
+    ann = story.customer(api)
+
+    answer = press(stripe_sandbox, f"pause?customer={ann.id}&events=100")
+
+    assert answer.headers["Location"] == f"/?customer={ann.id}&events=100&done=pause"
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        None,
+        "null",
+        "http://evil.example",
+        "http://127.0.0.1",
+        "https://127.0.0.1:12111",
+        "http://localhost:12111",
+    ],
+)
+def test_another_page_can_do_nothing(stripe_sandbox, origin):
+    headers = {**HERE, **({"origin": origin} if origin else {})}
+    request = Request("POST", "/_pages/advance", headers=headers, body=b"step=1+day")
+
+    answer = pages.handle(stripe_sandbox.app, request, None)
+
+    assert answer.status == 403
+    assert stripe_sandbox.app.clock.offset == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/", "/_pages/status.js"])
+def test_another_machine_sees_nothing(method, path):
+    request = Request(method, path, headers=HERE)
+
+    here = ask(request, client="127.0.0.1")
+    elsewhere = ask(request, client="192.168.1.5")
+
+    assert (here.status, elsewhere.status) == (200, 403)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:12111", 200),
+        ("127.0.0.1", 200),
+        ("127.8.0.1:1", 200),
+        ("[::1]:12111", 200),
+        ("evil.example:12111", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("192.168.1.5", 403),
+        ("[::1", 403),
+    ],
+)
+def test_only_names_of_this_machine_are_answered(host, status):
+    request = Request("GET", "/", headers={"host": host})
+
+    assert ask(request).status == status
+
+
+def ask(request, client="127.0.0.1"):
+    return pages.handle(StripeApp(), request, guard.objection(request, client))
+
+
+def test_a_head_has_no_body_but_its_length(stripe_sandbox):
+    with requests.Session() as session:
+        answer = session.head(f"{stripe_sandbox.url}/", timeout=5)
+        next_one = session.get(f"{stripe_sandbox.url}/", timeout=5)
+
+    assert answer.status_code == 200
+    assert answer.content == b""
+    assert int(answer.headers["Content-Length"]) > 1_000
+    assert next_one.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        # The API's own path for anything that is not a page.
+        ("POST", "/", 401),
+        ("DELETE", "/", 401),
+        ("GET", "/index.html", 401),
+        ("POST", "/_pages/status.js", 405),
+        ("DELETE", "/_pages/reset", 405),
+        ("GET", "/_pages/reset", 404),
+        ("GET", "/_pages/", 404),
+        ("GET", "/_pages/../app.py", 404),
+        ("POST", "/_pages/format-disk", 405),
+    ],
+)
+def test_other_methods_and_paths_are_refused(stripe_sandbox, method, path, status):
+    headers = {"Origin": stripe_sandbox.url}
+    with requests.Session() as session:
+        request = requests.Request(method, stripe_sandbox.url, headers=headers)
+        prepared = session.prepare_request(request)
+        prepared.url = f"{stripe_sandbox.url}{path}"
+        answer = session.send(prepared, timeout=5)
+
+    assert answer.status_code == status
+
+
+def test_looking_at_pages_is_no_api_request(stripe_sandbox):
+    get(stripe_sandbox)
+
+    assert stripe_sandbox.requests() == []
+
+
+def test_a_page_that_fails_says_so_and_logs_why(stripe_sandbox, monkeypatch, caplog):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr(status, "page", broken)
+    with caplog.at_level(logging.ERROR):
+        answer = get(stripe_sandbox)
+
+    assert answer.status_code == 500
+    assert "no ink" not in answer.text
+    assert "no ink" in caplog.text
+
+
+def test_a_page_reads_few_of_many_objects(monkeypatch):
+    app = StripeApp()
+    app.transact(fill)
+    read: list[str] = []
+
+    def counted(self, kind, **options):
+        for record in scan(self, kind, **options):
+            read.append(record["id"])
+            yield record
+
+    scan = Store.scan
+    monkeypatch.setattr(Store, "scan", counted)
+    for query in ("", "customer=cus_9", "customer=nobody", "customers=9999999"):
+        read.clear()
+        request = Request("GET", "/", query, headers=HERE)
+        answer = pages.handle(app, request, None)
+
+        assert answer.status == 200
+        assert len(read) <= 3 * scope.SEARCHED + MOST, query
+
+
+def fill(context):
+    for number in range(20_000):
+        tombstone = {
+            "object": "customer",
+            "id": f"cus_{number}",
+            "created": number,
+            "name": "Ann",
+            "email": None,
+            "balance": 0,
+            "currency": None,
+            "metadata": {},
+            "invoice_settings": {"default_payment_method": None},
+        }
+        context.store.put("customer", tombstone)
+        context.emit("customer.created", tombstone)
