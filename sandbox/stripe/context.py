@@ -98,6 +98,28 @@ class Context:
             if previous:
                 self.emit(event, draft, previous)
 
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Undo, at the end, everything that was written and emitted."""
+        savepoint, emitted = self.store.savepoint(), self.emitted
+        try:
+            yield
+        finally:
+            self.store.rollback(savepoint)
+            self.emitted = emitted
+
+    def at(self, moment: int) -> "Context":
+        """Return a context of the same store at another time."""
+        return Context(
+            self.store,
+            self.registry,
+            self.ids,
+            moment,
+            request_id=self.request_id,
+            idempotency_key=self.idempotency_key,
+            public_url=self.public_url,
+        )
+
     def show(self, record: Record) -> dict[str, Any]:
         """Return what the API shows of a record."""
         return self.registry.render(self.store, record)

@@ -142,11 +142,15 @@ class Store:
             self._journal.write(self._changes())
         self._undo.clear()
 
-    def rollback(self) -> None:
-        """Undo every write since the last commit."""
-        for kind, id, row in reversed(self._undo):
+    def savepoint(self) -> int:
+        """Return the place in the writes since the last commit."""
+        return len(self._undo)
+
+    def rollback(self, savepoint: int = 0) -> None:
+        """Undo every write since the last commit, or since a savepoint."""
+        while len(self._undo) > savepoint:
+            kind, id, row = self._undo.pop()
             self._set(kind, id, row)
-        self._undo.clear()
 
     def clear(self) -> None:
         """Remove every record, at once and for good."""

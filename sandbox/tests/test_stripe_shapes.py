@@ -18,6 +18,7 @@ from sandbox.stripe.objects import (
     customers,
     events,
     invoice_items,
+    invoice_preview,
     invoices,
     portal_configurations,
     portal_sessions,
@@ -231,6 +232,10 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
         "credit": (stripe.InvoiceItem, items.data[-1]),
         "manual item": (stripe.InvoiceItem, manual),
         "credited invoice": (stripe.Invoice, api.v1.invoices.retrieve(owed.id)),
+        "preview of an invoice": (
+            stripe.Invoice,
+            api.v1.invoices.create_preview({"customer": payer.id}),
+        ),
         "credit note": (stripe.CreditNote, note),
         "credit note line": (stripe.CreditNoteLineItem, note.lines.data[0]),
         "credit note's preview": (
@@ -282,6 +287,13 @@ ACCEPTED = [
     (invoices.resource, "POST", "v1/invoices/{}", "InvoiceUpdateParams"),
     (invoices.resource, "GET", "v1/invoices", "InvoiceListParams"),
     (invoices.resource, "POST", "v1/invoices/{}/pay", "InvoicePayParams"),
+    (invoices.resource, "POST", "v1/invoices/{}/send", "InvoiceSendInvoiceParams"),
+    (
+        invoice_preview.resource,
+        "POST",
+        "v1/invoices/create_preview",
+        "InvoiceCreatePreviewParams",
+    ),
     (invoice_items.resource, "POST", "v1/invoiceitems", "InvoiceItemCreateParams"),
     (invoice_items.resource, "GET", "v1/invoiceitems", "InvoiceItemListParams"),
     (credit_notes.resource, "POST", "v1/credit_notes", "CreditNoteCreateParams"),

@@ -6,6 +6,7 @@ from sandbox.stripe.objects import (
     customers,
     events,
     invoice_items,
+    invoice_preview,
     invoices,
     payment_methods,
     portal_configurations,
@@ -25,6 +26,8 @@ REGISTRY = Registry(
         customers.resource,
         events.resource,
         invoice_items.resource,
+        # Before invoices: `create_preview` would be an id to them.
+        invoice_preview.resource,
         invoices.resource,
         payment_methods.resource,
         portal_configurations.resource,
