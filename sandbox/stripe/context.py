@@ -16,6 +16,7 @@ from sandbox.stripe.store import Record, Store
 NOUNS = {
     "webhook_endpoint": "webhook endpoint",
     "customer_balance_transaction": "customer balance transaction",
+    "payment_method": "PaymentMethod",
 }
 DELIVERY = "_delivery"
 

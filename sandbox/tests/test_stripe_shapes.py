@@ -15,7 +15,10 @@ from sandbox.stripe.objects import (
     customers,
     events,
     invoice_items,
+    invoice_payments,
     invoices,
+    payment_intents,
+    payment_methods,
     prices,
     products,
     subscriptions,
@@ -48,6 +51,21 @@ LEFT_OUT: dict[type, set[str]] = {
     stripe.InvoiceItem: {"deleted"},
     stripe.WebhookEndpoint: {"deleted", "secret"},
     stripe.Event.Data: {"previous_attributes"},
+    # Of the kinds of payment method, only the one it is.
+    stripe.PaymentMethod: {
+        name
+        for name in stripe.PaymentMethod.__annotations__
+        if hasattr(stripe.PaymentMethod, name.title().replace("_", ""))
+    }
+    - {"billing_details", "card", "radar_options"},
+    stripe.PaymentIntent.NextAction: (
+        set(stripe.PaymentIntent.NextAction.__annotations__)
+        - {"type", "use_stripe_sdk"}
+    ),
+    stripe.Charge: {"refunds"},
+    stripe.Charge.PaymentMethodDetails: (
+        set(stripe.Charge.PaymentMethodDetails.__annotations__) - {"card", "type"}
+    ),
 }
 
 
@@ -198,10 +216,49 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
     }
 
 
-def test_every_declared_field_is_sent_with_its_type(objects):
+@pytest.fixture
+def paid_with_cards(api) -> dict[str, tuple[type, Any]]:
+    """One of each that a payment by card leaves, in each of its states."""
+    found: dict[str, tuple[type, Any]] = {}
+    everything = ["payments.data.payment.payment_intent.latest_charge"]
+    for card in (
+        "pm_card_visa",
+        "pm_card_chargeCustomerFail",
+        "pm_card_authenticationRequired",
+    ):
+        payer = story.customer(api)
+        method = story.card(api, payer.id, card)
+        subscribed = story.automatic(api, to=payer)
+        invoice = api.v1.invoices.retrieve(
+            subscribed.latest_invoice,
+            {"expand": [*everything, "confirmation_secret"]},
+        )
+        payment = invoice.payments.data[0]
+        intent = payment.payment.payment_intent
+        found |= {
+            f"{card}, method": (stripe.PaymentMethod, method),
+            f"{card}, subscription": (stripe.Subscription, subscribed),
+            f"{card}, invoice": (stripe.Invoice, invoice),
+            f"{card}, payment": (stripe.InvoicePayment, payment),
+            f"{card}, intent": (stripe.PaymentIntent, intent),
+        }
+        if intent.latest_charge:
+            found[f"{card}, charge"] = (stripe.Charge, intent.latest_charge)
+    void = api.v1.invoices.void_invoice(invoice.id, {"expand": everything})
+    payment = void.payments.data[0]
+    return {
+        **found,
+        "canceled payment": (stripe.InvoicePayment, payment),
+        "canceled intent": (stripe.PaymentIntent, payment.payment.payment_intent),
+        "detached": (stripe.PaymentMethod, api.v1.payment_methods.detach(method.id)),
+    }
+
+
+@pytest.mark.parametrize("made", ["objects", "paid_with_cards"])
+def test_every_declared_field_is_sent_with_its_type(request, made):
     found = {
         name: problems(cls, sent.to_dict(for_json=True), name)
-        for name, (cls, sent) in objects.items()
+        for name, (cls, sent) in request.getfixturevalue(made).items()
     }
 
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
@@ -232,6 +289,55 @@ ACCEPTED = [
     (invoices.resource, "POST", "v1/invoices/{}/pay", "InvoicePayParams"),
     (invoice_items.resource, "POST", "v1/invoiceitems", "InvoiceItemCreateParams"),
     (invoice_items.resource, "GET", "v1/invoiceitems", "InvoiceItemListParams"),
+    (
+        invoice_payments.resource,
+        "GET",
+        "v1/invoice_payments",
+        "InvoicePaymentListParams",
+    ),
+    (
+        payment_intents.resource,
+        "GET",
+        "v1/payment_intents",
+        "PaymentIntentListParams",
+    ),
+    (
+        payment_intents.resource,
+        "POST",
+        "v1/payment_intents/{}/confirm",
+        "PaymentIntentConfirmParams",
+    ),
+    (
+        payment_intents.resource,
+        "POST",
+        "v1/payment_intents/{}/cancel",
+        "PaymentIntentCancelParams",
+    ),
+    (
+        payment_methods.resource,
+        "POST",
+        "v1/payment_methods",
+        "PaymentMethodCreateParams",
+    ),
+    (
+        payment_methods.resource,
+        "POST",
+        "v1/payment_methods/{}",
+        "PaymentMethodUpdateParams",
+    ),
+    (payment_methods.resource, "GET", "v1/payment_methods", "PaymentMethodListParams"),
+    (
+        payment_methods.resource,
+        "POST",
+        "v1/payment_methods/{}/attach",
+        "PaymentMethodAttachParams",
+    ),
+    (
+        payment_methods.resource,
+        "GET",
+        "v1/customers/{}/payment_methods",
+        "CustomerPaymentMethodListParams",
+    ),
     (events.resource, "GET", "v1/events", "EventListParams"),
     (
         webhook_endpoints.resource,
@@ -265,9 +371,11 @@ def test_fields_that_need_expand_come_when_they_are_expanded(api):
     expanded = api.v1.invoices.retrieve(
         invoice.id, {"expand": ["amount_paid_off_stripe", "payments"]}
     )
+    secret = api.v1.invoices.retrieve(invoice.id, {"expand": ["confirmation_secret"]})
     whole = api.v1.customers.retrieve(payer.id, {"expand": ["subscriptions"]})
 
     assert not {"amount_paid_off_stripe", "payments"} & set(plain)
     assert expanded.amount_paid_off_stripe == invoice.amount_due
-    assert expanded.payments.data == []
+    assert [one.status for one in expanded.payments.data] == ["canceled"]
+    assert secret.confirmation_secret.type == "payment_intent"
     assert [one.id for one in whole.subscriptions.data] == [subscribed.id]

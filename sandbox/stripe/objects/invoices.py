@@ -8,7 +8,9 @@ from sandbox.stripe.objects import (
     invoice_items,
     invoice_lifecycle,
     invoice_payment,
+    invoice_payments,
     invoice_shape,
+    payment_methods,
 )
 from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
@@ -41,7 +43,8 @@ resource = Resource(
     render=invoice_shape.render,
     includable={
         "amount_paid_off_stripe": invoice_shape.paid_off_stripe,
-        "payments": invoice_shape.payments,
+        "confirmation_secret": invoice_payments.confirmation_secret,
+        "payments": invoice_payments.of_invoice,
     },
     timer=invoice_lifecycle.TIMER,
 )
@@ -51,7 +54,7 @@ FIELDS: dict[str, Kind] = {
     "automatically_finalizes_at": Integer(0),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
-    "default_payment_method": Text(),
+    "default_payment_method": Text(unset=True),
     "description": Text(unset=True),
     "due_date": Integer(0),
     "footer": Text(unset=True),
@@ -91,6 +94,7 @@ def create(context: Context, params: Params) -> Record:
         lines=[invoice_items.line_of(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
+    _require_method(context, customer["id"], params)
     _assign(invoice, params)
     return invoice_lifecycle.add(context, invoice, items)
 
@@ -152,6 +156,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         )
     customer = context.store.get("customer", invoice["customer"]) or {}
     require_email(customer, params.get("collection_method", ""))
+    _require_method(context, invoice["customer"], params)
     with context.edit("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
         _schedule(context, draft, params)
@@ -194,6 +199,7 @@ def pay(context: Context, params: Params, id: str) -> Record:
         id,
         out_of_band=params.get("paid_out_of_band", False),
         method=params.get("payment_method"),
+        off_session=params.get("off_session", True),
     )
 
 
@@ -217,6 +223,11 @@ def require_email(customer: Record, collection_method: str) -> None:
             "the customer must have a valid email.",
             param="customer",
         )
+
+
+def _require_method(context: Context, customer: str, params: Params) -> None:
+    name = "default_payment_method"
+    payment_methods.require(context, params.get(name), customer, name)
 
 
 def _items_for(context: Context, customer: Record, params: Params) -> list[Record]:

@@ -2,10 +2,13 @@
 
 from sandbox.stripe.objects import (
     balances,
+    charges,
     customers,
     events,
     invoice_items,
+    invoice_payments,
     invoices,
+    payment_intents,
     payment_methods,
     prices,
     products,
@@ -18,10 +21,13 @@ from sandbox.stripe.resource import Registry
 REGISTRY = Registry(
     (
         balances.resource,
+        charges.resource,
         customers.resource,
         events.resource,
         invoice_items.resource,
+        invoice_payments.resource,
         invoices.resource,
+        payment_intents.resource,
         payment_methods.resource,
         prices.resource,
         products.resource,

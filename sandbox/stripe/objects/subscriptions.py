@@ -5,7 +5,9 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
+    collection,
     invoice_lifecycle,
+    payment_methods,
     subscription_changes,
     subscription_cycle,
     subscription_end,
@@ -69,7 +71,7 @@ FIELDS: dict[str, Kind] = {
     "cancel_at_period_end": Boolean(),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
-    "default_payment_method": Text(),
+    "default_payment_method": Text(unset=True),
     "description": Text(unset=True, max_length=500),
     "metadata": Metadata(),
     "off_session": Boolean(),
@@ -124,10 +126,14 @@ def create(context: Context, params: Params) -> Record:
     customer = context.refer("customer", params["customer"], "customer")
     subscription = _new(context, params, customer)
     _check_collection(subscription, customer)
-    _refuse_if_incomplete(context, params, subscription, customer)
     _set_currency(context, customer, subscription["currency"])
     subscription_changes.apply(context, subscription, params["items"], prorate=False)
-    subscription_cycle.start(context, subscription)
+    subscription_cycle.start(
+        context,
+        subscription,
+        behavior=params.get("payment_behavior", "allow_incomplete"),
+        off_session=params.get("off_session", False),
+    )
     return context.insert(subscription, "customer.subscription.created")
 
 
@@ -187,7 +193,7 @@ def update(context: Context, params: Params, id: str) -> Record:
             context, draft, params.get("items", []), prorate=behavior != "none"
         )
     if behavior == "always_invoice":
-        _bill_now(context, context.get("subscription", id))
+        _bill_now(context, context.get("subscription", id), params)
     return context.get("subscription", id)
 
 
@@ -242,6 +248,8 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
         "default_payment_method",
         "description",
     )
+    name = "default_payment_method"
+    payment_methods.require(context, params.get(name), draft["customer"], name)
     if draft["collection_method"] == "charge_automatically":
         draft["days_until_due"] = None
     if "metadata" in params:
@@ -275,26 +283,6 @@ def _check_collection(subscription: Record, customer: Record) -> None:
     require_email(customer, "send_invoice")
 
 
-def _refuse_if_incomplete(
-    context: Context, params: Params, subscription: Record, customer: Record
-) -> None:
-    """Without a card the subscription starts incomplete, unless that is an error."""
-    if (
-        params.get("payment_behavior") != "error_if_incomplete"
-        or subscription["collection_method"] == "send_invoice"
-        or subscription["default_payment_method"]
-        or customer["invoice_settings"]["default_payment_method"]
-    ):
-        return
-    raise invalid(
-        "This customer has no attached payment source or default payment method. "
-        "Please consider adding a default payment method. For more information, visit "
-        "https://stripe.com/docs/billing/subscriptions/payment-methods-setting"
-        "#payment-method-priority.",
-        code="resource_missing",
-    )
-
-
 def _set_currency(context: Context, customer: Record, currency: str) -> None:
     if customer["currency"] is None:
         with context.edit("customer", customer["id"], "customer.updated") as draft:
@@ -307,7 +295,7 @@ def _set_currency(context: Context, customer: Record, currency: str) -> None:
         )
 
 
-def _bill_now(context: Context, subscription: Record) -> None:
+def _bill_now(context: Context, subscription: Record, params: Params) -> None:
     invoice = invoice_lifecycle.bill_subscription(
         context,
         subscription,
@@ -319,7 +307,10 @@ def _bill_now(context: Context, subscription: Record) -> None:
         event = subscription_cycle.UPDATED
         with context.edit("subscription", subscription["id"], event) as draft:
             draft["latest_invoice"] = invoice["id"]
-        invoice_lifecycle.finalize(context, invoice["id"])
+        billed = invoice_lifecycle.finalize(context, invoice["id"])
+        unpaid = collection.collects_itself(billed) and billed["status"] == "open"
+        if unpaid and params.get("payment_behavior") == "error_if_incomplete":
+            raise subscription_cycle.refusal(context, billed["id"])
 
 
 def _chosen(record: Record, params: Params) -> bool:

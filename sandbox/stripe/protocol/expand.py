@@ -9,8 +9,12 @@ from sandbox.stripe.store import Store
 
 DEEPEST = 4
 KINDS = {
+    "ch": "charge",
     "cus": "customer",
     "in": "invoice",
+    "inpay": "invoice_payment",
+    "pi": "payment_intent",
+    "pm": "payment_method",
     "price": "price",
     "prod": "product",
     "sub": "subscription",
