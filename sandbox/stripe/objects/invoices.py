@@ -5,6 +5,7 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
+    dunning,
     invoice_items,
     invoice_lifecycle,
     invoice_payment,
@@ -46,7 +47,7 @@ resource = Resource(
         "confirmation_secret": invoice_payments.confirmation_secret,
         "payments": invoice_payments.of_invoice,
     },
-    timer=invoice_lifecycle.TIMER,
+    timer=dunning.TIMER,
 )
 
 FIELDS: dict[str, Kind] = {
