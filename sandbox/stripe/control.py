@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from sandbox.stripe import settings
+from sandbox.stripe import people, settings
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.faults import KINDS, Fault
 from sandbox.stripe.protocol.http import Request, Response, json_response
@@ -23,10 +23,14 @@ class BadControl(Exception):
 
 def handle(app: "StripeApp", request: Request) -> Response:
     """Answer a control request."""
-    action = ACTIONS.get((request.method, request.path.removeprefix(PREFIX)))
-    if action is None:
-        return json_response(404, {"error": f"no {request.method} {request.path}"})
+    path = request.path.removeprefix(PREFIX)
+    action = ACTIONS.get((request.method, path))
+    deed = people.find(request.method, path)
     try:
+        if deed is not None:
+            return people.answer(app, deed, _body(request))
+        if action is None:
+            return json_response(404, {"error": f"no {request.method} {request.path}"})
         return json_response(200, action(app, request))
     except BadControl as error:
         return json_response(400, {"error": str(error)})
