@@ -295,7 +295,12 @@ class StripeApp:
 
         def work(context: Context) -> Response:
             context.request_id, context.idempotency_key = call.id, call.key
-            response = json_response(200, self._perform(context, call))
+            try:
+                response = json_response(200, self._perform(context, call))
+            except StripeError as error:
+                if not error.committed:
+                    raise
+                response = self._error(call, error)
             return self._keep(context, call, call.instead(response, context.now))
 
         with self.lock:

@@ -18,6 +18,7 @@ NOUNS = {
     "billing_portal.configuration": "configuration",
     "credit_note": "credit note",
     "customer_balance_transaction": "customer balance transaction",
+    "payment_method": "PaymentMethod",
 }
 DELIVERY = "_delivery"
 # Where the sandbox's pages would be if it were on a socket.
@@ -101,12 +102,12 @@ class Context:
     @contextmanager
     def rehearsal(self) -> Iterator[None]:
         """Undo, at the end, everything that was written and emitted."""
-        savepoint, emitted = self.store.savepoint(), self.emitted
+        savepoint, queued = self.store.savepoint(), len(self.queued)
         try:
             yield
         finally:
             self.store.rollback(savepoint)
-            self.emitted = emitted
+            del self.queued[queued:]
 
     def at(self, moment: int) -> "Context":
         """Return a context of the same store at another time."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs
 
-from sandbox.stripe import settings
+from sandbox.stripe import people, settings
 from sandbox.stripe.chance import BadFault
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.faults import Fault
@@ -46,9 +46,12 @@ def handle(app: "StripeApp", request: Request) -> Response:
     path = request.path.removeprefix(PREFIX)
     name = "events/{}/redeliver" if REDELIVER.fullmatch(path) else path
     action = ACTIONS.get((request.method, name))
-    if action is None:
-        return _error(404, f"no {request.method} {request.path}")
+    deed = people.find(request.method, path)
     try:
+        if deed is not None:
+            return people.answer(app, deed, _body(request, *people.KEYS))
+        if action is None:
+            return _error(404, f"no {request.method} {request.path}")
         return json_response(200, action(app, request))
     except (BadControl, BadFault, BadSetting) as error:
         return _error(400, str(error))

@@ -1,8 +1,10 @@
 """Fixtures for the tests of the sandbox Stripe."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import requests
 import stripe
 
 from sandbox.stripe.testing import Sandbox, running_sandbox
@@ -35,3 +37,15 @@ def api(stripe_sandbox: Sandbox) -> Iterator[stripe.StripeClient]:
     transport = stripe.RequestsClient(timeout=20)
     yield stripe_sandbox.client(http_client=transport)
     transport.close()
+
+
+@pytest.fixture
+def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """Post a control action; return its status and JSON."""
+
+    def act(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        url = f"{stripe_sandbox.url}/_sandbox/{path}"
+        answer = requests.post(url, json=body, timeout=10)
+        return answer.status_code, answer.json()
+
+    return act

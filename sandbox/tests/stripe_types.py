@@ -51,6 +51,21 @@ LEFT_OUT: dict[type, set[str]] = {
     stripe.InvoiceItem: {"deleted"},
     stripe.WebhookEndpoint: {"deleted", "secret"},
     stripe.Event.Data: {"previous_attributes"},
+    # Of the kinds of payment method, only the one it is.
+    stripe.PaymentMethod: {
+        name
+        for name in stripe.PaymentMethod.__annotations__
+        if hasattr(stripe.PaymentMethod, name.title().replace("_", ""))
+    }
+    - {"billing_details", "card", "radar_options"},
+    stripe.PaymentIntent.NextAction: (
+        set(stripe.PaymentIntent.NextAction.__annotations__)
+        - {"type", "use_stripe_sdk"}
+    ),
+    stripe.Charge: {"refunds"},
+    stripe.Charge.PaymentMethodDetails: (
+        set(stripe.Charge.PaymentMethodDetails.__annotations__) - {"card", "type"}
+    ),
 }
 DELETED = frozenset({"deleted", "id", "object"})
 

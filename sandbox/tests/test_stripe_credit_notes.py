@@ -91,6 +91,7 @@ def test_a_note_for_all_that_is_owed_pays_the_invoice_without_a_payment(api):
         "invoice.updated",
         "invoice.updated",
         "invoice.paid",
+        "payment_intent.canceled",
     ]
 
 

@@ -98,8 +98,10 @@ def test_a_subscription_tells_its_life_in_events(api, stripe_sandbox):
         "customer.subscription.created",
         "invoice.updated",
         "invoice.finalized",
+        "payment_intent.created",
         "invoice.updated",
         "invoice.paid",
+        "payment_intent.canceled",
         "customer.subscription.deleted",
     ]
 

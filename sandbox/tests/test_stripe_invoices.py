@@ -3,7 +3,7 @@
 import pytest
 import stripe
 
-from sandbox.stripe.objects import hosted
+from sandbox.stripe.objects import addresses
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_story import DAY, HOUR
 
@@ -122,7 +122,9 @@ def test_paying_needs_a_payment_method(api):
 
     with pytest.raises(stripe.InvalidRequestError, match="default_payment_method"):
         api.v1.invoices.pay(id)
-    assert api.v1.invoices.pay(id, {"payment_method": "pm_card"}).status == "paid"
+    owner = api.v1.invoices.retrieve(id).customer
+    card = api.v1.payment_methods.attach("pm_card_visa", {"customer": owner})
+    assert api.v1.invoices.pay(id, {"payment_method": card.id}).status == "paid"
 
 
 def test_metadata_stays_editable_and_amounts_do_not(api):
@@ -265,7 +267,7 @@ def test_sending_finalizes_a_draft_and_says_so(api):
     again = api.v1.invoices.send_invoice(id)
 
     assert (sent.status, again.status) == ("open", "open")
-    types = story.event_types(api)
+    types = [one for one in story.event_types(api) if one.startswith("invoice.")]
     assert types[-4:] == [
         "invoice.updated",
         "invoice.finalized",
@@ -367,9 +369,9 @@ def test_an_invoices_page_is_found_by_its_token(api, stripe_sandbox):
     store = stripe_sandbox.app.store
 
     assert base == f"{stripe_sandbox.url}/i"
-    found = hosted.find_invoice(store, token)
+    found = addresses.find_invoice(store, token)
     assert found and found["id"] == invoice.id
-    assert hosted.find_invoice(store, "test_x") is None
+    assert addresses.find_invoice(store, "test_x") is None
 
 
 def test_lists_are_filtered(api):
@@ -423,27 +425,3 @@ def test_only_a_one_off_draft_is_deleted(api):
     for id in (in_status(api, "draft"), in_status(api, "open")):
         with pytest.raises(stripe.InvalidRequestError, match="can"):
             api.v1.invoices.delete(id)
-
-
-def test_a_failed_charge_makes_the_subscription_past_due(api, stripe_sandbox):
-    payer = story.customer(api)
-    subscribed = api.v1.subscriptions.create(
-        {
-            "customer": payer.id,
-            "items": [{"price": story.price(api).id}],
-            "default_payment_method": "pm_card",
-        }
-    )
-    with stripe_sandbox.app.lock:
-        record = dict(stripe_sandbox.app.store.get("subscription", subscribed.id))
-        record["default_payment_method"] = None
-        stripe_sandbox.app.store.put("subscription", record)
-        stripe_sandbox.app.store.commit()
-
-    stripe_sandbox.advance(40 * DAY)
-
-    after = api.v1.subscriptions.retrieve(subscribed.id)
-    assert after.status == "past_due"
-    assert "invoice.payment_failed" in story.event_types(api)
-    api.v1.invoices.pay(after.latest_invoice, {"paid_out_of_band": True})
-    assert api.v1.subscriptions.retrieve(subscribed.id).status == "active"

@@ -93,7 +93,7 @@ def test_the_objects_of_a_story_are_shown(api, stripe_sandbox):
         part(page, "events")
     )
     assert "prices 1 products 1" in words(part(page, "kinds"))
-    assert f"Next due: {subscribed.id} in" in words(page)
+    assert f"Next due: {invoice.id} in" in words(page)
     assert f'href="/?id={subscribed.id}"' in page
 
 

@@ -5,7 +5,7 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.context import NOWHERE
-from sandbox.stripe.objects import hosted, portal, portal_configurations
+from sandbox.stripe.objects import addresses, portal, portal_configurations
 from sandbox.stripe.transport import in_process_client
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_story import DAY
@@ -213,7 +213,7 @@ def test_a_session_has_a_page_of_the_sandbox(api, stripe_sandbox):
     assert session.return_url == "https://caravel.example/"
     assert elsewhere.return_url == "https://other.example/"
     assert token_of(session) != token_of(elsewhere)
-    found = hosted.find_session(stripe_sandbox.app.store, token_of(session))
+    found = addresses.find_session(stripe_sandbox.app.store, token_of(session))
     assert found and found["id"] == session.id
     assert story.event_types(api)[-1] == "billing_portal.session.created"
 

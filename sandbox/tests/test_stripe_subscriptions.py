@@ -137,20 +137,15 @@ def test_an_unknown_price_is_named(api):
     assert caught.value.user_message == "No such price: 'price_x'"
 
 
-def automatic(api, **params):
-    return api.v1.subscriptions.create(
-        {
-            "customer": story.customer(api).id,
-            "items": [{"price": story.price(api).id}],
-            **params,
-        }
-    )
+def incomplete(api):
+    payer = story.customer(api)
+    return story.automatic(api, to=payer, payment_behavior="default_incomplete")
 
 
 def test_without_a_card_a_charged_subscription_is_incomplete_and_expires(
     api, stripe_sandbox
 ):
-    subscribed = automatic(api)
+    subscribed = incomplete(api)
     invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
     assert (subscribed.status, invoice.status) == ("incomplete", "open")
 
@@ -162,20 +157,36 @@ def test_without_a_card_a_charged_subscription_is_incomplete_and_expires(
 
 
 def test_paying_the_first_invoice_completes_the_subscription(api):
-    subscribed = automatic(api)
+    subscribed = incomplete(api)
 
     api.v1.invoices.pay(subscribed.latest_invoice, {"paid_out_of_band": True})
 
     assert api.v1.subscriptions.retrieve(subscribed.id).status == "active"
 
 
-def test_without_a_card_error_if_incomplete_refuses(api):
+@pytest.mark.parametrize("behavior", ["allow_incomplete", "default_incomplete"])
+def test_who_cannot_pay_starts_incomplete(api, behavior):
+    payer = story.customer(api)
+
+    subscribed = story.automatic(api, to=payer, payment_behavior=behavior)
+
+    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    assert (subscribed.status, invoice.status) == ("incomplete", "open")
+
+
+def test_who_cannot_pay_is_refused_where_that_is_asked_for(api):
+    payer = story.customer(api)
+
     with pytest.raises(stripe.InvalidRequestError, match="no attached payment source"):
-        automatic(api, payment_behavior="error_if_incomplete")
+        story.automatic(api, to=payer, payment_behavior="error_if_incomplete")
+    assert api.v1.invoices.list({"customer": payer.id}).data == []
 
 
 def test_with_a_payment_method_the_first_invoice_is_paid_at_once(api):
-    subscribed = automatic(api, default_payment_method="pm_card")
+    payer = story.customer(api)
+    card = api.v1.payment_methods.attach("pm_card_visa", {"customer": payer.id})
+
+    subscribed = story.automatic(api, to=payer, default_payment_method=card.id)
 
     assert subscribed.status == "active"
     assert api.v1.invoices.retrieve(subscribed.latest_invoice).status == "paid"
@@ -242,6 +253,9 @@ def test_cancelling_stops_automatic_collection(api, stripe_sandbox):
 
 def test_cancelling_at_the_end_of_the_period_waits_for_it(api, stripe_sandbox):
     subscribed = story.subscription(api)
+    api.v1.invoices.pay(
+        story.first_invoice(api, subscribed).id, {"paid_out_of_band": True}
+    )
     end = subscribed.items.data[0].current_period_end
 
     scheduled = api.v1.subscriptions.update(

@@ -3,7 +3,12 @@
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.objects import balances, subscription_end, subscription_shape
+from sandbox.stripe.objects import (
+    balances,
+    payment_methods,
+    subscription_end,
+    subscription_shape,
+)
 from sandbox.stripe.objects.fields import (
     ADDRESS,
     address,
@@ -27,6 +32,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record, Store
 
 URL = "/v1/customers"
+DEFAULT = "invoice_settings[default_payment_method]"
 PLAIN = (
     "business_name",
     "description",
@@ -78,11 +84,12 @@ resource = Resource(
 )
 
 
-@resource.post(URL, Shape(FIELDS))
+@resource.post(URL, Shape({**FIELDS, "payment_method": Text()}))
 def create(context: Context, params: Params) -> Record:
-    """Create a customer."""
+    """Create a customer, with a card where one is given. Raises a 400 or a 402."""
     customer = _blank(context)
     _assign(customer, params)
+    card = _first_card(context, customer, params.get("payment_method"))
     balance = params.get("balance", 0)
     if balance:
         # A balance is money of some currency: assumed the account's.
@@ -90,7 +97,9 @@ def create(context: Context, params: Params) -> Record:
     context.insert(customer, "customer.created")
     if balance:
         balances.start(context, customer)
-    return customer
+    if card:
+        payment_methods.attach(context, card, customer["id"])
+    return context.get("customer", customer["id"])
 
 
 @resource.get(URL, listing(created=Range(), email=Text(max_length=512)))
@@ -119,6 +128,8 @@ def update(context: Context, params: Params, id: str) -> Record:
     context.get_live("customer", id)
     if "balance" in params:
         _adjust(context, id, params["balance"])
+    default = params.get("invoice_settings", {}).get("default_payment_method")
+    payment_methods.require(context, default, id, DEFAULT)
     with context.edit("customer", id, "customer.updated") as customer:
         _assign(customer, params)
     return context.get("customer", id)
@@ -142,7 +153,26 @@ def delete(context: Context, params: Params, id: str) -> Record:
         "_last": {**customer, "deleted": True},
     }
     context.store.put("customer", tombstone)
+    payment_methods.detach_all(context, id)
     return tombstone
+
+
+def _first_card(
+    context: Context, customer: dict[str, Any], id: str | None
+) -> Record | None:
+    """Return the card a customer starts with; only that can be the default.
+
+    `pm_card_visa` names the same new card in both parameters.
+    """
+    card = None
+    if id is not None:
+        card = payment_methods.usable(context, id, customer["id"], "payment_method")
+    default = customer["invoice_settings"]["default_payment_method"]
+    if card and default == id:
+        customer["invoice_settings"]["default_payment_method"] = card["id"]
+    else:
+        payment_methods.require(context, default, customer["id"], DEFAULT)
+    return card
 
 
 def _adjust(context: Context, id: str, balance: int) -> None:

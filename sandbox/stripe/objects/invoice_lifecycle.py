@@ -10,12 +10,13 @@ from typing import Any
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import DAY, Period
 from sandbox.stripe.objects import (
+    addresses,
     balances,
     collection,
     draft_delay,
-    hosted,
     invoice_items,
     invoice_payment,
+    invoice_payments,
 )
 from sandbox.stripe.objects.invoice_payment import COLLECTIBLE, UPDATED
 from sandbox.stripe.objects.invoice_shape import (
@@ -62,7 +63,9 @@ def bill_subscription(
         parent=subscription_parent(subscription),
     )
     invoice["_days_until_due"] = subscription["days_until_due"]
-    invoice["default_payment_method"] = subscription["default_payment_method"]
+    # Stripe does not collect while a subscription is unpaid (docs page "How
+    # subscriptions work"): its invoices stay drafts.
+    invoice["auto_advance"] = subscription["status"] != "unpaid"
     return add(context, invoice, items)
 
 
@@ -105,10 +108,12 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     invoice = dict(context.get("invoice", id))
     if invoice["amount_due"] == 0:
         invoice_payment.mark_paid(context, id, off_stripe=False)
-    elif _charges_itself(invoice):
-        invoice_payment.attempt(
-            context, id, collection.payment_method(context, invoice)
-        )
+        return context.get("invoice", id)
+    automatic = invoice["collection_method"] == "charge_automatically"
+    method = collection.payment_method(context, invoice) if automatic else None
+    invoice_payments.open_default(context, invoice, method)
+    if collection.collects_itself(invoice):
+        invoice_payment.attempt(context, id, method, automatic=True)
     return context.get("invoice", id)
 
 
@@ -125,6 +130,8 @@ def void(context: Context, id: str) -> Record:
     applied = invoice["ending_balance"] - invoice["starting_balance"]
     _change_balance(context, invoice, -applied, "unapplied_from_invoice")
     context.emit("invoice.voided", invoice)
+    invoice_payments.cancel(context, id, "void_invoice")
+    collection.on_voided(context, invoice)
     return invoice
 
 
@@ -141,6 +148,7 @@ def mark_uncollectible(context: Context, id: str) -> Record:
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
     invoice = dict(context.get("invoice", id))
     context.emit("invoice.marked_uncollectible", invoice)
+    collection.on_uncollectible(context, invoice)
     return invoice
 
 
@@ -190,7 +198,7 @@ def _open(context: Context, invoice: dict[str, Any]) -> None:
         ending_balance=settlement(
             invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
-        hosted_invoice_url=hosted.invoice_url(context, token),
+        hosted_invoice_url=addresses.invoice_url(context, token),
         invoice_pdf=f"https://pay.stripe.com/invoice/acct_sandbox/{token}/pdf",
         number=f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",
@@ -232,13 +240,6 @@ def _change_balance(context: Context, invoice: Record, amount: int, type: str) -
         invoice["currency"],
         type=type,
         invoice=invoice["id"],
-    )
-
-
-def _charges_itself(invoice: Record) -> bool:
-    return bool(
-        invoice["collection_method"] == "charge_automatically"
-        and invoice["auto_advance"]
     )
 
 

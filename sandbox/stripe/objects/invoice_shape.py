@@ -8,7 +8,7 @@ from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.money import Settlement, settle
 from sandbox.stripe.objects.fields import amount_decimal
-from sandbox.stripe.protocol.lists import list_object, slice_page
+from sandbox.stripe.protocol.lists import slice_page
 from sandbox.stripe.resource import public
 from sandbox.stripe.store import Record, Store
 
@@ -22,15 +22,22 @@ def render(store: Store, record: Record) -> dict[str, Any]:
     customer = store.get("customer", record["customer"]) or {}
     if record["status"] == "draft" and "balance" in customer:
         shown.update(totals(record["_lines"], customer["balance"], record["currency"]))
+    shown["next_payment_attempt"] = _next_payment_attempt(record)
     shown["lines"] = slice_page(
         record["_lines"], f"/v1/invoices/{record['id']}/lines", {}
     )
     return shown
 
 
-def payments(store: Store, record: Record) -> dict[str, Any]:
-    """Return the invoice's payments through Stripe: none are modelled yet."""
-    return list_object([], f"/v1/invoice_payments?invoice={record['id']}")
+def _next_payment_attempt(record: Record) -> int | None:
+    """Return when Stripe charges by itself; null for invoices that are sent."""
+    charged = record["collection_method"] == "charge_automatically"
+    if not charged or not record["auto_advance"]:
+        return None
+    draft = record["status"] == "draft"
+    name = "automatically_finalizes_at" if draft else "next_payment_attempt"
+    at: int | None = record[name]
+    return at
 
 
 def paid_off_stripe(store: Store, record: Record) -> int:
@@ -198,6 +205,12 @@ def new_invoice(
         "period_start": period.start,
         "status": "draft",
         "_days_until_due": None,
+        # When collection ends; when `invoice.overdue` is sent; whether the due date has
+        # passed; the payment method whose issuer wants no further attempt.
+        "_gives_up_at": None,
+        "_overdue_at": None,
+        "_passed_due": False,
+        "_refused": None,
         "_lines": [],
         "_paid_off_stripe": 0,
         "_subscription": None,

@@ -7,10 +7,13 @@ from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
     balances,
     draft_delay,
+    dunning,
     invoice_items,
     invoice_lifecycle,
     invoice_payment,
+    invoice_payments,
     invoice_shape,
+    payment_methods,
 )
 from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
@@ -43,9 +46,10 @@ resource = Resource(
     render=invoice_shape.render,
     includable={
         "amount_paid_off_stripe": invoice_shape.paid_off_stripe,
-        "payments": invoice_shape.payments,
+        "confirmation_secret": invoice_payments.confirmation_secret,
+        "payments": invoice_payments.of_invoice,
     },
-    timer=invoice_lifecycle.TIMER,
+    timer=dunning.TIMER,
 )
 
 FIELDS: dict[str, Kind] = {
@@ -53,7 +57,7 @@ FIELDS: dict[str, Kind] = {
     "automatically_finalizes_at": Integer(0),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
-    "default_payment_method": Text(),
+    "default_payment_method": Text(unset=True),
     "description": Text(unset=True),
     "due_date": Integer(0),
     "footer": Text(unset=True),
@@ -97,6 +101,7 @@ def create(context: Context, params: Params) -> Record:
         lines=[invoice_items.line_of(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
+    _require_method(context, customer["id"], params)
     _assign(invoice, params)
     return invoice_lifecycle.add(context, invoice, items)
 
@@ -165,6 +170,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     if set(params) & SENDING:
         method = params.get("collection_method", invoice["collection_method"])
         _check_due(params, method, dated=invoice["due_date"] is not None)
+    _require_method(context, invoice["customer"], params)
     with context.edit("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
         _schedule(context, draft, params)
@@ -207,6 +213,7 @@ def pay(context: Context, params: Params, id: str) -> Record:
         id,
         out_of_band=params.get("paid_out_of_band", False),
         method=params.get("payment_method"),
+        off_session=params.get("off_session", True),
     )
 
 
@@ -236,6 +243,11 @@ def require_email(customer: Record, collection_method: str) -> None:
             "the customer must have a valid email.",
             param="customer",
         )
+
+
+def _require_method(context: Context, customer: str, params: Params) -> None:
+    name = "default_payment_method"
+    payment_methods.require(context, params.get(name), customer, name)
 
 
 def _items_for(context: Context, customer: Record, params: Params) -> list[Record]:

@@ -8,7 +8,7 @@ it was last used.
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.objects import cancellation, hosted, subscription_end
+from sandbox.stripe.objects import addresses, cancellation, subscription_end
 from sandbox.stripe.objects.subscription_cycle import UPDATED
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.store import Record
@@ -28,12 +28,12 @@ class NotAllowed(Exception):
 
 def visit(context: Context, token: str) -> Record:
     """Return the session of a token; it is in use from now. Raises SessionExpired."""
-    session = hosted.find_session(context.store, token)
+    session = addresses.find_session(context.store, token)
     if session is None or context.now > expires_at(session):
         raise SessionExpired("This session has expired.")
-    with context.edit(hosted.SESSION, session["id"]) as draft:
+    with context.edit(addresses.SESSION, session["id"]) as draft:
         draft["_used_at"] = context.now
-    return context.get(hosted.SESSION, session["id"])
+    return context.get(addresses.SESSION, session["id"])
 
 
 def expires_at(session: Record) -> int:
@@ -121,6 +121,6 @@ def _cancellable(context: Context, session: Record, id: str) -> dict[str, Any]:
 
 
 def _feature(context: Context, session: Record, feature: str) -> dict[str, Any]:
-    configuration = context.get(hosted.CONFIGURATION, session["configuration"])
+    configuration = context.get(addresses.CONFIGURATION, session["configuration"])
     features: dict[str, dict[str, Any]] = configuration["features"]
     return features[feature]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox.stripe.context import Context, clone
-from sandbox.stripe.objects import hosted
+from sandbox.stripe.objects import addresses
 from sandbox.stripe.objects.fields import copy_given, merge_metadata
 from sandbox.stripe.objects.portal_features import CREATED, FEATURES, UPDATED, check
 from sandbox.stripe.protocol.errors import StripeError, invalid
@@ -25,7 +25,7 @@ from sandbox.stripe.store import Record
 
 URL = "/v1/billing_portal/configurations"
 ONE = f"{URL}/{{id}}"
-KIND = hosted.CONFIGURATION
+KIND = addresses.CONFIGURATION
 resource = Resource(KIND)
 
 FIELDS: dict[str, Kind] = {

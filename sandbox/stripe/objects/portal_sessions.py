@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.objects import hosted, portal_configurations
+from sandbox.stripe.objects import addresses, portal_configurations
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.protocol.errors import invalid, missing, rejected
 from sandbox.stripe.protocol.params import Choice, Hash, Shape, Text
@@ -11,7 +11,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
 URL = "/v1/billing_portal/sessions"
-resource = Resource(hosted.SESSION, indexes=("_token",))
+resource = Resource(addresses.SESSION, indexes=("_token",))
 
 LOCALES = (
     "auto bg cs da de el en en-AU en-CA en-GB en-IE en-IN en-NZ en-SG es es-419 et fi "
@@ -58,7 +58,7 @@ def create(context: Context, params: Params) -> Record:
     token = context.ids.new("test", 40)
     session = {
         "id": context.ids.new("bps"),
-        "object": hosted.SESSION,
+        "object": addresses.SESSION,
         "after_expiration": None,
         "configuration": configuration["id"],
         "created": context.now,
@@ -69,11 +69,11 @@ def create(context: Context, params: Params) -> Record:
         "locale": params.get("locale"),
         "on_behalf_of": None,
         "return_url": params.get("return_url", configuration["default_return_url"]),
-        "url": hosted.session_url(context, token),
+        "url": addresses.session_url(context, token),
         "_token": token,
         "_used_at": None,
     }
-    return context.insert(session, f"{hosted.SESSION}.created")
+    return context.insert(session, f"{addresses.SESSION}.created")
 
 
 def _flow(

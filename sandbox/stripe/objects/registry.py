@@ -2,12 +2,15 @@
 
 from sandbox.stripe.objects import (
     balances,
+    charges,
     credit_notes,
     customers,
     events,
     invoice_items,
+    invoice_payments,
     invoice_preview,
     invoices,
+    payment_intents,
     payment_methods,
     portal_configurations,
     portal_sessions,
@@ -22,13 +25,16 @@ from sandbox.stripe.resource import Registry
 REGISTRY = Registry(
     (
         balances.resource,
+        charges.resource,
         credit_notes.resource,
         customers.resource,
         events.resource,
         invoice_items.resource,
+        invoice_payments.resource,
         # Before invoices: `create_preview` would be an id to them.
         invoice_preview.resource,
         invoices.resource,
+        payment_intents.resource,
         payment_methods.resource,
         portal_configurations.resource,
         portal_sessions.resource,

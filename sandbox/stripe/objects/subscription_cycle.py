@@ -13,12 +13,16 @@ from sandbox.stripe.cycle import Period, period_at
 from sandbox.stripe.objects import (
     collection,
     invoice_lifecycle,
+    invoice_payment,
+    invoice_payments,
+    payment_attempt,
     prorations,
     subscription_end,
 )
 from sandbox.stripe.objects.fields import times
 from sandbox.stripe.objects.invoice_shape import item_parent, new_line
 from sandbox.stripe.objects.subscription_shape import ENDED
+from sandbox.stripe.protocol.errors import StripeError, invalid
 from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
 
@@ -51,8 +55,20 @@ def bill_items(
     return invoice
 
 
-def start(context: Context, subscription: dict[str, Any]) -> None:
-    """Bill the first period of a new subscription, before it is stored."""
+def start(
+    context: Context,
+    subscription: dict[str, Any],
+    *,
+    behavior: str,
+    off_session: bool,
+) -> None:
+    """Bill the first period of a new subscription, before it is stored.
+
+    Raises a 400 without a payment method and a 402 for a charge that fails, where
+    `behavior`, the payment behavior, does not allow to start incomplete. Without a
+    method `allow_incomplete` starts incomplete, as the reference has it ("if the first
+    invoice can't be paid"); some report the 400 of `error_if_incomplete` there too.
+    """
     invoice = bill_items(
         context,
         subscription,
@@ -62,11 +78,51 @@ def start(context: Context, subscription: dict[str, Any]) -> None:
     )
     if invoice is None or subscription["collection_method"] == "send_invoice":
         return
-    paid = invoice["amount_due"] == 0 or collection.payment_method(
-        context, {**invoice, "parent": None}
+    # Its failures are not retried: it is paid within 23 hours or void.
+    first = invoice_lifecycle.finalize(context, invoice["id"], auto_advance=False)
+    if first["status"] == "paid":
+        return
+    subscription["status"] = "incomplete"
+    if behavior == "default_incomplete":
+        return
+    method = collection.payment_method(context, first, subscription)
+    if method is None and behavior == "error_if_incomplete":
+        raise _no_payment_method()
+    if method is None:
+        return
+    if invoice_payment.attempt(
+        context, first["id"], method, off_session=off_session, automatic=True
+    ):
+        subscription["status"] = "active"
+        collection.remember(subscription, method)
+    elif behavior == "error_if_incomplete":
+        raise refusal(context, first["id"])
+
+
+def refusal(context: Context, invoice: str) -> StripeError:
+    """Return the error that undoes what the invoice was for."""
+    id = invoice_payments.intent_of(context, context.get("invoice", invoice))
+    intent = context.get("payment_intent", id)
+    waits = intent["status"] == "requires_action"
+    if not waits and intent["last_payment_error"] is None:
+        return _no_payment_method()
+    return payment_attempt.refusal(
+        context,
+        id,
+        code="subscription_payment_intent_requires_action",
+        committed=False,
     )
-    subscription["status"] = "active" if paid else "incomplete"
-    invoice_lifecycle.finalize(context, invoice["id"], auto_advance=bool(paid))
+
+
+def _no_payment_method() -> StripeError:
+    """Source: Stripe's answer to a subscription that nobody could pay for."""
+    return invalid(
+        "This customer has no attached payment source or default payment method. "
+        "Please consider adding a default payment method. For more information, visit "
+        "https://stripe.com/docs/billing/subscriptions/payment-methods-setting"
+        "#payment-method-priority.",
+        code="resource_missing",
+    )
 
 
 def renew(context: Context, id: str) -> None:

@@ -20,6 +20,7 @@ def cancel(
     prorate: bool = False,
     invoice_now: bool = False,
     details: Mapping[str, Any] | None = None,
+    reason: str = "cancellation_requested",
 ) -> Record:
     """Cancel at once. Raises a 404 when it has ended already.
 
@@ -40,13 +41,13 @@ def cancel(
                 invoice_items.remove(context, pending)
     final = _final_invoice(context, subscription) if invoice_now else None
     invoice_items.release(context, subscription)
-    return _end(context, id, final, details)
+    return _end(context, id, final, {**(details or {}), "reason": reason})
 
 
 def end_of_period(context: Context, id: str) -> Record:
     """Carry out a scheduled cancellation, and bill what is still pending."""
     final = _final_invoice(context, context.get("subscription", id))
-    return _end(context, id, final, None)
+    return _end(context, id, final, {"reason": "cancellation_requested"})
 
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:
@@ -64,7 +65,7 @@ def _end(
     context: Context,
     id: str,
     final: Record | None,
-    details: Mapping[str, Any] | None,
+    details: Mapping[str, Any],
 ) -> Record:
     with context.edit("subscription", id) as draft:
         draft.update(
@@ -72,9 +73,7 @@ def _end(
             ended_at=context.now,
             status="canceled",
         )
-        draft["cancellation_details"].update(
-            details or {}, reason="cancellation_requested"
-        )
+        draft["cancellation_details"].update(details)
         if final:
             draft["latest_invoice"] = final["id"]
     ended = context.get("subscription", id)

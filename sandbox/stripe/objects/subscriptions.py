@@ -7,7 +7,9 @@ from sandbox.stripe.cycle import Period
 from sandbox.stripe.objects import (
     balances,
     cancellation,
+    collection,
     invoice_lifecycle,
+    payment_methods,
     subscription_changes,
     subscription_cycle,
     subscription_end,
@@ -71,7 +73,7 @@ FIELDS: dict[str, Kind] = {
     **cancellation.FIELDS,
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
-    "default_payment_method": Text(),
+    "default_payment_method": Text(unset=True),
     "description": Text(unset=True, max_length=500),
     "metadata": Metadata(),
     "off_session": Boolean(),
@@ -127,11 +129,15 @@ def create(context: Context, params: Params) -> Record:
     customer = context.refer("customer", params["customer"], "customer")
     subscription = _new(context, params, customer)
     _check_collection(subscription, customer)
-    _refuse_if_incomplete(context, params, subscription, customer)
     balances.claim_currency(context, customer, subscription["currency"])
     subscription_changes.apply(context, subscription, params["items"])
     cancellation.schedule(context, subscription, params)
-    subscription_cycle.start(context, subscription)
+    subscription_cycle.start(
+        context,
+        subscription,
+        behavior=params.get("payment_behavior", "allow_incomplete"),
+        off_session=params.get("off_session", False),
+    )
     return context.insert(subscription, "customer.subscription.created")
 
 
@@ -185,7 +191,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     behavior = params.get("proration_behavior", "create_prorations")
     prorate_at = _proration_date(context, subscription, params)
     with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
-        _assign(draft, params)
+        _assign(context, draft, params)
         if "collection_method" in params or "days_until_due" in params:
             _check_collection(draft, context.get("customer", draft["customer"]))
         subscription_changes.apply(
@@ -196,7 +202,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         )
         cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
-        _bill_now(context, context.get("subscription", id))
+        _bill_now(context, context.get("subscription", id), params)
     return context.get("subscription", id)
 
 
@@ -238,11 +244,11 @@ def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
     )
     if params.get("billing_mode", {}).get("type") == "classic":
         subscription["billing_mode"].update(type="classic", flexible=None)
-    _assign(subscription, params)
+    _assign(context, subscription, params)
     return subscription
 
 
-def _assign(draft: dict[str, Any], params: Params) -> None:
+def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
     copy_given(
         draft,
         params,
@@ -251,6 +257,8 @@ def _assign(draft: dict[str, Any], params: Params) -> None:
         "default_payment_method",
         "description",
     )
+    name = "default_payment_method"
+    payment_methods.require(context, params.get(name), draft["customer"], name)
     if draft["collection_method"] == "charge_automatically":
         draft["days_until_due"] = None
     if "metadata" in params:
@@ -271,26 +279,6 @@ def _check_collection(subscription: Record, customer: Record) -> None:
     require_email(customer, "send_invoice")
 
 
-def _refuse_if_incomplete(
-    context: Context, params: Params, subscription: Record, customer: Record
-) -> None:
-    """Without a card the subscription starts incomplete, unless that is an error."""
-    if (
-        params.get("payment_behavior") != "error_if_incomplete"
-        or subscription["collection_method"] == "send_invoice"
-        or subscription["default_payment_method"]
-        or customer["invoice_settings"]["default_payment_method"]
-    ):
-        return
-    raise invalid(
-        "This customer has no attached payment source or default payment method. "
-        "Please consider adding a default payment method. For more information, visit "
-        "https://stripe.com/docs/billing/subscriptions/payment-methods-setting"
-        "#payment-method-priority.",
-        code="resource_missing",
-    )
-
-
 def _proration_date(context: Context, subscription: Record, params: Params) -> int:
     """Return the moment to prorate from. Raises a 400 outside the current periods."""
     at: int = params.get("proration_date", context.now)
@@ -305,7 +293,7 @@ def _proration_date(context: Context, subscription: Record, params: Params) -> i
     return at
 
 
-def _bill_now(context: Context, subscription: Record) -> None:
+def _bill_now(context: Context, subscription: Record, params: Params) -> None:
     invoice = invoice_lifecycle.bill_subscription(
         context,
         subscription,
@@ -317,7 +305,10 @@ def _bill_now(context: Context, subscription: Record) -> None:
         event = subscription_cycle.UPDATED
         with context.edit("subscription", subscription["id"], event) as draft:
             draft["latest_invoice"] = invoice["id"]
-        invoice_lifecycle.finalize(context, invoice["id"])
+        billed = invoice_lifecycle.finalize(context, invoice["id"])
+        unpaid = collection.collects_itself(billed) and billed["status"] == "open"
+        if unpaid and params.get("payment_behavior") == "error_if_incomplete":
+            raise subscription_cycle.refusal(context, billed["id"])
 
 
 def _chosen(record: Record, params: Params) -> bool:

@@ -4,7 +4,11 @@ from typing import Any
 
 
 class StripeError(Exception):
-    """An answer other than 2xx; `stored` says whether an idempotency key keeps it."""
+    """An answer other than 2xx.
+
+    `stored` says whether an idempotency key keeps it; `committed` that the work up to
+    here stands all the same, as a declined charge does.
+    """
 
     def __init__(
         self,
@@ -16,12 +20,14 @@ class StripeError(Exception):
         param: str | None = None,
         headers: dict[str, str] | None = None,
         stored: bool = True,
+        committed: bool = False,
         **extra: Any,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
         self.stored = stored
+        self.committed = committed
         self.fields = {
             "code": code,
             "message": message,

@@ -1,0 +1,168 @@
+"""Invoice payments: what links an invoice to its payment intent.
+
+Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
+"""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import payment_attempt
+from sandbox.stripe.objects.payment_intent_shape import asked, new_intent
+from sandbox.stripe.protocol.lists import list_object, page
+from sandbox.stripe.protocol.params import Choice, Hash, Range, Shape, Text, listing
+from sandbox.stripe.resource import Params, Resource, public
+from sandbox.stripe.store import Record, Store
+
+KIND = "invoice_payment"
+URL = "/v1/invoice_payments"
+PAYMENT = Hash(
+    {
+        "payment_intent": Text(),
+        "payment_record": Text(),
+        "type": Choice(("payment_intent", "payment_record")),
+    },
+    required=("type",),
+)
+
+
+def _render(store: Store, record: Record) -> dict[str, Any]:
+    shown = public(store, record)
+    intent = store.get("payment_intent", record["payment"]["payment_intent"])
+    if record["status"] == "open" and intent:
+        shown["amount_requested"] = asked(store, intent)
+    return shown
+
+
+resource = Resource(KIND, indexes=("invoice",), render=_render)
+
+
+@resource.get(
+    URL,
+    listing(
+        created=Range(),
+        invoice=Text(),
+        payment=PAYMENT,
+        status=Choice(("canceled", "open", "paid")),
+    ),
+)
+def list_(context: Context, params: Params) -> Record:
+    """Return invoice payments, newest first."""
+    invoice, status = params.get("invoice"), params.get("status")
+    index = ("invoice", invoice) if invoice else None
+
+    def chosen(record: Record) -> bool:
+        return status in (None, record["status"]) and _of(record, params)
+
+    return page(context.store, KIND, URL, params, index=index, where=chosen)
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an invoice payment. Raises a 404."""
+    return context.get(KIND, id)
+
+
+def open_default(context: Context, invoice: Record, method: str | None) -> None:
+    """Give an invoice that was just finalized its default payment."""
+    intent = new_intent(context, invoice, method)
+    context.insert(intent, "payment_intent.created")
+    context.insert(
+        {
+            "id": context.ids.new("inpay"),
+            "object": KIND,
+            "amount_paid": None,
+            "amount_requested": intent["amount"],
+            "created": context.now,
+            "currency": invoice["currency"],
+            "invoice": invoice["id"],
+            "is_default": True,
+            "livemode": False,
+            "payment": {
+                "charge": None,
+                "payment_intent": intent["id"],
+                "payment_record": None,
+                "type": "payment_intent",
+            },
+            "status": "open",
+            "status_transitions": {"canceled_at": None, "paid_at": None},
+        }
+    )
+
+
+def intent_of(context: Context, invoice: Record) -> str:
+    """Return the payment intent of an invoice that is to be paid.
+
+    One that was finalized with nothing to ask for by card gets its own now.
+    """
+    payment = default_of(context.store, invoice["id"])
+    if payment is None:
+        open_default(context, invoice, None)
+        return intent_of(context, invoice)
+    return str(payment["payment"]["payment_intent"])
+
+
+def default_of(store: Store, invoice: str) -> Record | None:
+    """Return the default payment of an invoice; a draft has none."""
+    return next(store.scan(KIND, index=("invoice", invoice)), None)
+
+
+def settle(context: Context, invoice: str) -> None:
+    """Close the default payment of a paid invoice: paid, or else canceled.
+
+    An intent that did not bring the money is canceled, so that it never does
+    (assumed: the page on partial payments only says so of voided invoices).
+    """
+    payment = default_of(context.store, invoice)
+    if payment is None or payment["status"] != "open":
+        return
+    intent = context.get("payment_intent", payment["payment"]["payment_intent"])
+    if intent["status"] != "succeeded":
+        cancel(context, invoice, None)
+        return
+    with context.edit(KIND, payment["id"]) as draft:
+        draft.update(
+            amount_paid=intent["amount_received"],
+            amount_requested=intent["amount"],
+            status="paid",
+        )
+        draft["status_transitions"]["paid_at"] = context.now
+    context.emit("invoice_payment.paid", context.get(KIND, payment["id"]))
+
+
+def cancel(context: Context, invoice: str, reason: str | None) -> None:
+    """Cancel the open default payment of an invoice, and its intent."""
+    payment = default_of(context.store, invoice)
+    if payment is None or payment["status"] != "open":
+        return
+    intent = payment["payment"]["payment_intent"]
+    payment_attempt.cancel(context, intent, reason)
+    with context.edit(KIND, payment["id"]) as draft:
+        draft["amount_requested"] = context.get("payment_intent", intent)["amount"]
+        draft["status"] = "canceled"
+        draft["status_transitions"]["canceled_at"] = context.now
+
+
+def of_invoice(store: Store, record: Record) -> dict[str, Any]:
+    """Return an invoice's `payments`, which are shown only when expanded."""
+    found = store.scan(KIND, index=("invoice", record["id"]))
+    return list_object(
+        [_render(store, payment) for payment in found],
+        f"{URL}?invoice={record['id']}",
+    )
+
+
+def confirmation_secret(store: Store, record: Record) -> dict[str, Any] | None:
+    """Return an invoice's `confirmation_secret`, shown only when expanded."""
+    payment = default_of(store, record["id"])
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = store.get("payment_intent", id)
+    if intent is None:
+        return None
+    return {"client_secret": intent["client_secret"], "type": "payment_intent"}
+
+
+def _of(record: Record, params: Params) -> bool:
+    return all(
+        record["payment"][name] == value
+        for name, value in params.get("payment", {}).items()
+    )

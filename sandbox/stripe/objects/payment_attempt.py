@@ -1,0 +1,162 @@
+"""One attempt at a payment intent, and the end of the intent.
+
+Source: docs page "How PaymentIntents and SetupIntents work".
+"""
+
+from typing import Any
+
+from sandbox.stripe.context import Context, clone
+from sandbox.stripe.objects import charges, payment_methods
+from sandbox.stripe.objects.cards import Decline
+from sandbox.stripe.objects.outcomes import Outcome
+from sandbox.stripe.objects.payment_intent_shape import (
+    FINAL,
+    KIND,
+    asked,
+    next_action,
+    payment_error,
+)
+from sandbox.stripe.protocol.errors import StripeError
+from sandbox.stripe.store import Record
+
+REQUIRES_ACTION = "invoice_payment_intent_requires_action"
+
+
+def carry_out(
+    context: Context,
+    id: str,
+    method: Record,
+    outcome: Outcome,
+    *,
+    on_session: bool,
+    authenticated: bool = False,
+) -> None:
+    """Bring the intent to where the outcome leads, with its charge and events."""
+    if outcome.challenge:
+        _challenge(context, id, method)
+        return
+    intent = context.get(KIND, id)
+    intent = {**intent, "amount": asked(context.store, intent)}
+    charge = charges.add(
+        context, intent, method, outcome.decline, authenticated=authenticated
+    )
+    if outcome.decline:
+        error = _error_of(context, outcome.decline, method, charge["id"])
+        fail(context, id, error, charge=charge["id"])
+        return
+    _succeed(context, id, method, charge)
+    save = on_session and intent["setup_future_usage"] is not None
+    payment_methods.use(context, method, intent["customer"], save=save)
+
+
+def fail(
+    context: Context, id: str, error: dict[str, Any], *, charge: str | None = None
+) -> None:
+    """Let the attempt fail: the intent waits for another payment method."""
+    with context.edit(KIND, id) as draft:
+        draft.update(
+            last_payment_error=error,
+            latest_charge=charge or draft["latest_charge"],
+            next_action=None,
+            payment_method=None,
+            status="requires_payment_method",
+        )
+    context.emit("payment_intent.payment_failed", context.get(KIND, id))
+
+
+def fail_authentication(context: Context, id: str, method: Record) -> None:
+    """Let the attempt fail because the card's holder did not pass the challenge."""
+    error = payment_error(
+        code="payment_intent_authentication_failure",
+        message=(
+            "The provided PaymentMethod has failed authentication. You can provide a "
+            "new PaymentMethod to attempt to fulfill this PaymentIntent again."
+        ),
+        payment_method=clone(context.show(method)),
+        type="invalid_request_error",
+    )
+    fail(context, id, error)
+
+
+def cancel(context: Context, id: str, reason: str | None) -> None:
+    """Cancel the intent of an invoice that no longer needs it."""
+    intent = context.get(KIND, id)
+    if intent["status"] in FINAL:
+        return
+    amount = asked(context.store, intent) or intent["amount"]
+    with context.edit(KIND, id) as draft:
+        draft.update(
+            amount=amount,
+            canceled_at=context.now,
+            cancellation_reason=reason,
+            next_action=None,
+            status="canceled",
+        )
+    context.emit("payment_intent.canceled", context.get(KIND, id))
+
+
+def refusal(
+    context: Context, id: str, *, code: str = REQUIRES_ACTION, committed: bool = True
+) -> StripeError:
+    """Return the 402 for an intent whose attempt did not succeed.
+
+    `code` is what a challenge is called: an invoice's or a subscription's.
+    """
+    intent = context.get(KIND, id)
+    shown = context.show(intent)
+    if intent["status"] == "requires_action":
+        method = context.get("payment_method", intent["payment_method"])
+        return StripeError(
+            402,
+            "This payment requires additional user action before it can be completed "
+            "successfully. It can be completed using the PaymentIntent associated with "
+            "the invoice. Additional information is available here: "
+            "https://stripe.com/docs/billing/subscriptions/overview#requires-action",
+            type="card_error",
+            code=code,
+            committed=committed,
+            payment_intent=shown,
+            payment_method=context.show(method),
+        )
+    told = dict(intent["last_payment_error"])
+    names = ("advice_code", "charge", "code", "decline_code", "payment_method", "type")
+    return StripeError(
+        402,
+        told["message"],
+        committed=committed,
+        payment_intent=shown,
+        **{name: told[name] for name in names},
+    )
+
+
+def _challenge(context: Context, id: str, method: Record) -> None:
+    with context.edit(KIND, id) as draft:
+        draft.update(
+            last_payment_error=None,
+            next_action=next_action(context, method["id"]),
+            payment_method=method["id"],
+            status="requires_action",
+        )
+    context.emit("payment_intent.requires_action", context.get(KIND, id))
+
+
+def _succeed(context: Context, id: str, method: Record, charge: Record) -> None:
+    with context.edit(KIND, id) as draft:
+        draft.update(
+            amount=charge["amount"],
+            amount_received=charge["amount"],
+            last_payment_error=None,
+            latest_charge=charge["id"],
+            next_action=None,
+            payment_method=method["id"],
+            status="succeeded",
+        )
+    context.emit("payment_intent.succeeded", context.get(KIND, id))
+
+
+def _error_of(
+    context: Context, decline: Decline, method: Record, charge: str
+) -> dict[str, Any]:
+    return payment_error(
+        **decline.fields(), charge=charge, payment_method=clone(context.show(method))
+    )

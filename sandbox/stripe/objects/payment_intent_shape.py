@@ -1,0 +1,141 @@
+"""The shape of payment intents (SDK type PaymentIntent); each belongs to an invoice."""
+
+from typing import Any
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects.invoice_shape import subscription_of
+from sandbox.stripe.resource import public
+from sandbox.stripe.store import Record, Store
+
+KIND = "payment_intent"
+FINAL = frozenset({"canceled", "succeeded"})
+DESCRIPTIONS = {
+    "manual": "Payment for Invoice",
+    "subscription_create": "Subscription creation",
+}
+
+
+def render(store: Store, record: Record) -> dict[str, Any]:
+    """Return the intent; until it ends, it asks for what the invoice still does.
+
+    Source: SDK docstring of InvoicePayment.is_default.
+    """
+    return {**public(store, record), "amount": asked(store, record)}
+
+
+def asked(store: Store, record: Record) -> int:
+    """Return the amount of an intent."""
+    invoice = store.get("invoice", record["_invoice"])
+    if invoice is None or record["status"] in FINAL:
+        return int(record["amount"])
+    return int(invoice["amount_remaining"])
+
+
+def new_intent(context: Context, invoice: Record, method: str | None) -> dict[str, Any]:
+    """Return the intent of an invoice that was just finalized.
+
+    The card of an automatic subscription is kept for later charges (docs page
+    "Save payment details": `setup_future_usage`).
+    """
+    id = context.ids.new("pi")
+    automatic = invoice["collection_method"] == "charge_automatically"
+    return {
+        **_nothing(),
+        "id": id,
+        "object": KIND,
+        "amount": invoice["amount_remaining"],
+        "client_secret": context.ids.new(f"{id}_secret", 25),
+        "created": context.now,
+        "currency": invoice["currency"],
+        "customer": invoice["customer"],
+        "description": DESCRIPTIONS.get(
+            invoice["billing_reason"], "Subscription update"
+        ),
+        "payment_details": {
+            "customer_reference": None,
+            "order_reference": invoice["id"],
+        },
+        "payment_method": method,
+        "setup_future_usage": (
+            "off_session" if automatic and subscription_of(invoice) else None
+        ),
+        "status": "requires_confirmation" if method else "requires_payment_method",
+        "_invoice": invoice["id"],
+    }
+
+
+def next_action(context: Context, method: str) -> dict[str, Any]:
+    """Return what a person's browser has to do: the card's 3D Secure challenge."""
+    token = context.ids.new("test", 32)
+    return {
+        "type": "use_stripe_sdk",
+        "use_stripe_sdk": {
+            "source": method,
+            "stripe_js": f"https://hooks.stripe.com/3d_secure_2/hosted?source={token}",
+            "type": "three_d_secure_redirect",
+        },
+    }
+
+
+def payment_error(**fields: Any) -> dict[str, Any]:
+    """Return a `last_payment_error` with every field."""
+    code = str(fields["code"]).replace("_", "-")
+    return {
+        "advice_code": None,
+        "charge": None,
+        "code": None,
+        "decline_code": None,
+        "doc_url": f"https://stripe.com/docs/error-codes/{code}",
+        "message": None,
+        "network_advice_code": None,
+        "network_decline_code": None,
+        "param": None,
+        "payment_intent": None,
+        "payment_method": None,
+        "payment_method_type": "card",
+        "request_log_url": None,
+        "setup_intent": None,
+        "source": None,
+        "type": "card_error",
+        **fields,
+    }
+
+
+def _nothing() -> dict[str, Any]:
+    return {
+        "allowed_payment_method_types": None,
+        "amount_capturable": 0,
+        "amount_details": None,
+        "amount_received": 0,
+        "application": None,
+        "application_fee_amount": None,
+        "automatic_payment_methods": None,
+        "canceled_at": None,
+        "cancellation_reason": None,
+        "capture_method": "automatic",
+        "confirmation_method": "automatic",
+        "customer_account": None,
+        "excluded_payment_method_types": None,
+        "hooks": None,
+        "last_payment_error": None,
+        "latest_charge": None,
+        "livemode": False,
+        "managed_payments": None,
+        "metadata": {},
+        "next_action": None,
+        "on_behalf_of": None,
+        "payment_method_configuration_details": None,
+        "payment_method_options": None,
+        "payment_method_types": ["card"],
+        "payment_record": None,
+        "presentment_details": None,
+        "processing": None,
+        "receipt_email": None,
+        "review": None,
+        "shipping": None,
+        "source": None,
+        "statement_descriptor": None,
+        "statement_descriptor_suffix": None,
+        "transfer_data": None,
+        "transfer_group": None,
+    }

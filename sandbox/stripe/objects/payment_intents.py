@@ -1,0 +1,99 @@
+"""Endpoints of payment intents (docs: API reference, PaymentIntents).
+
+Only invoices make them here, so there is none to create or change.
+"""
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import (
+    invoice_payment,
+    payment_attempt,
+    payment_intent_shape,
+    payment_methods,
+)
+from sandbox.stripe.objects.payment_intent_shape import FINAL, KIND
+from sandbox.stripe.protocol.errors import StripeError, invalid
+from sandbox.stripe.protocol.lists import page
+from sandbox.stripe.protocol.params import (
+    Choice,
+    Range,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.resource import Params, Resource
+from sandbox.stripe.store import Record
+
+URL = "/v1/payment_intents"
+ONE = f"{URL}/{{id}}"
+resource = Resource(KIND, indexes=("customer",), render=payment_intent_shape.render)
+
+REASONS = ("abandoned", "duplicate", "fraudulent", "requested_by_customer")
+
+
+@resource.get(URL, listing(created=Range(), customer=Text()))
+def list_(context: Context, params: Params) -> Record:
+    """Return payment intents, newest first."""
+    customer = params.get("customer")
+    index = ("customer", customer) if customer else None
+    return page(context.store, KIND, URL, params, index=index)
+
+
+@resource.get(ONE, Shape({"client_secret": Text()}))
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a payment intent. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.post(
+    f"{ONE}/confirm",
+    Shape(
+        {
+            "payment_method": Text(),
+            "return_url": Text(),
+        }
+    ),
+)
+def confirm(context: Context, params: Params, id: str) -> Record:
+    """Try to pay in person; a 3D Secure card then waits for its holder.
+
+    Raises a 400 or a 402.
+    """
+    intent = context.get(KIND, id)
+    if intent["status"] in FINAL:
+        raise _unexpected("confirm", intent)
+    method = params.get("payment_method", intent["payment_method"])
+    if method is None:
+        raise _error(
+            "You cannot confirm this PaymentIntent because it's missing a payment "
+            "method. Confirm it again with a payment method."
+        )
+    customer = intent["customer"]
+    card = payment_methods.usable(context, method, customer, "payment_method")
+    invoice_payment.attempt(context, intent["_invoice"], card["id"], off_session=False)
+    confirmed = context.get(KIND, id)
+    if confirmed["status"] == "requires_payment_method":
+        raise payment_attempt.refusal(context, id)
+    return confirmed
+
+
+@resource.post(f"{ONE}/cancel", Shape({"cancellation_reason": Choice(REASONS)}))
+def cancel(context: Context, params: Params, id: str) -> Record:
+    """Refuse: an invoice's intent goes with its invoice. Raises a 400 or a 404."""
+    intent = context.get(KIND, id)
+    if intent["status"] in FINAL:
+        raise _unexpected("cancel", intent)
+    raise invalid(
+        "You cannot cancel PaymentIntents created by invoices. Try voiding the invoice "
+        "instead."
+    )
+
+
+def _unexpected(action: str, intent: Record) -> StripeError:
+    return _error(
+        f"You cannot {action} this PaymentIntent because it has a status of "
+        f"{intent['status']}."
+    )
+
+
+def _error(message: str) -> StripeError:
+    return invalid(message, code="payment_intent_unexpected_state")

@@ -1,0 +1,352 @@
+"""Cards: test cards, attaching, detaching, defaults."""
+
+import pytest
+import stripe
+
+from sandbox.tests import stripe_story as story
+
+DEFAULT = "invoice_settings[default_payment_method]"
+
+
+def attach(api, owner, name="pm_card_visa"):
+    return api.v1.payment_methods.attach(name, {"customer": owner})
+
+
+def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
+    payer = story.customer(api)
+
+    first, second = attach(api, payer.id), attach(api, payer.id)
+
+    assert first.id.startswith("pm_")
+    assert first.id != second.id
+    assert first.customer == payer.id
+    assert (first.card.brand, first.card.last4) == ("visa", "4242")
+    assert first.card.fingerprint == second.card.fingerprint
+    assert story.event_types(api)[-1] == "payment_method.attached"
+
+
+@pytest.mark.parametrize(
+    ("name", "brand", "last4", "funding"),
+    [
+        ("pm_card_visa_debit", "visa", "5556", "debit"),
+        ("pm_card_mastercard", "mastercard", "4444", "credit"),
+        ("pm_card_mastercard_prepaid", "mastercard", "5100", "prepaid"),
+        ("pm_card_amex", "amex", "0005", "credit"),
+        ("pm_card_discover", "discover", "1117", "credit"),
+        ("pm_card_unionpay", "unionpay", "0005", "credit"),
+    ],
+)
+def test_cards_are_what_they_are_called(api, name, brand, last4, funding):
+    card = attach(api, story.customer(api).id, name).card
+
+    assert (card.brand, card.last4, card.funding) == (brand, last4, funding)
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "decline_code", "advice_code"),
+    [
+        (
+            "pm_card_visa_chargeDeclined",
+            "card_declined",
+            "generic_decline",
+            "try_again_later",
+        ),
+        (
+            "pm_card_chargeDeclined",
+            "card_declined",
+            "generic_decline",
+            "try_again_later",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedInsufficientFunds",
+            "card_declined",
+            "insufficient_funds",
+            "try_again_later",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedLostCard",
+            "card_declined",
+            "lost_card",
+            "do_not_try_again",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedStolenCard",
+            "card_declined",
+            "stolen_card",
+            "do_not_try_again",
+        ),
+        (
+            "pm_card_visa_chargeDeclinedVelocityLimitExceeded",
+            "card_declined",
+            "card_velocity_exceeded",
+            "try_again_later",
+        ),
+        (
+            "pm_card_chargeDeclinedExpiredCard",
+            "expired_card",
+            None,
+            "confirm_card_data",
+        ),
+        (
+            "pm_card_chargeDeclinedIncorrectCvc",
+            "incorrect_cvc",
+            None,
+            "confirm_card_data",
+        ),
+        (
+            "pm_card_chargeDeclinedProcessingError",
+            "processing_error",
+            None,
+            "try_again_later",
+        ),
+    ],
+)
+def test_a_card_that_declines_cannot_be_attached(
+    api, name, code, decline_code, advice_code
+):
+    payer = story.customer(api)
+
+    with pytest.raises(stripe.CardError) as caught:
+        attach(api, payer.id, name)
+
+    error = story.error_of(caught.value)
+    assert caught.value.http_status == 402
+    assert (error["type"], error["code"]) == ("card_error", code)
+    assert error.get("decline_code") == decline_code
+    assert error["advice_code"] == advice_code
+    assert api.v1.payment_methods.list({"customer": payer.id}).data == []
+
+
+def create(api, **card):
+    given = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
+    return api.v1.payment_methods.create({"type": "card", "card": given})
+
+
+def test_a_card_is_made_of_a_token_or_a_number(api):
+    payer = story.customer(api)
+    by_token = api.v1.payment_methods.create(
+        {
+            "type": "card",
+            "card": {"token": "tok_mastercard"},
+            "billing_details": {"name": "Ann", "address": {"country": "FI"}},
+            "metadata": {"a": "b"},
+        }
+    )
+    by_number = create(api, number="4000 0000 0000 0341", cvc="123")
+
+    attached = attach(api, payer.id, by_token.id)
+
+    assert by_token.customer is None
+    assert (attached.id, attached.customer) == (by_token.id, payer.id)
+    assert attached.billing_details.address.country == "FI"
+    assert attached.metadata["a"] == "b"
+    assert (by_number.card.last4, by_number.card.exp_year) == ("0341", 2099)
+    assert by_number.card.checks.cvc_check == "pass"
+
+
+@pytest.mark.parametrize(
+    ("card", "code", "param"),
+    [
+        ({"number": "4242424242424241"}, "incorrect_number", "number"),
+        ({"number": "4111111111111111"}, "card_declined", None),
+        ({"exp_month": 13}, "invalid_expiry_month", "exp_month"),
+        ({"exp_year": 95}, "invalid_expiry_year", "exp_year"),
+        ({"exp_year": 2020}, "invalid_expiry_year", "exp_year"),
+        ({"cvc": "99"}, "invalid_cvc", "cvc"),
+    ],
+)
+def test_data_that_stands_on_no_test_card_is_refused(api, card, code, param):
+    with pytest.raises(stripe.CardError) as caught:
+        create(api, **card)
+
+    assert (caught.value.code, caught.value.param) == (code, param)
+
+
+def test_a_card_needs_a_known_token_or_all_its_data(api):
+    with pytest.raises(stripe.InvalidRequestError) as unknown:
+        api.v1.payment_methods.create({"type": "card", "card": {"token": "tok_x"}})
+    with pytest.raises(stripe.InvalidRequestError) as partial:
+        api.v1.payment_methods.create(
+            {"type": "card", "card": {"number": "4242424242424242"}}
+        )
+
+    assert unknown.value.param == "card[token]"
+    assert (partial.value.code, partial.value.param) == (
+        "parameter_missing",
+        "card[exp_month]",
+    )
+
+
+def test_a_card_belongs_to_one_customer(api):
+    payer, other = story.customer(api), story.customer(api)
+    card = attach(api, payer.id)
+
+    again = attach(api, payer.id, card.id)
+    with pytest.raises(stripe.InvalidRequestError, match="already been attached"):
+        attach(api, other.id, card.id)
+
+    assert again.to_dict() == card.to_dict()
+    assert story.event_types(api).count("payment_method.attached") == 1
+
+
+@pytest.mark.parametrize(
+    ("id", "customer", "status", "param"),
+    [("pm_x", None, 404, "id"), ("pm_card_visa", "cus_x", 400, "customer")],
+)
+def test_what_is_attached_to_whom_must_exist(api, id, customer, status, param):
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        attach(api, customer or story.customer(api).id, id)
+
+    assert caught.value.code == "resource_missing"
+    assert (caught.value.http_status, caught.value.param) == (status, param)
+
+
+def test_a_detached_card_is_gone_for_good(api):
+    payer = story.customer(api)
+    card = attach(api, payer.id)
+
+    detached = api.v1.payment_methods.detach(card.id)
+
+    event = api.v1.events.list({"type": "payment_method.detached"}).data[0]
+    assert detached.customer is None
+    assert event.data.object.id == card.id
+    assert event.data.previous_attributes.to_dict() == {"customer": payer.id}
+    with pytest.raises(stripe.InvalidRequestError, match="may not be used again"):
+        attach(api, payer.id, card.id)
+    with pytest.raises(stripe.InvalidRequestError, match="not attached"):
+        api.v1.payment_methods.detach(card.id)
+    assert api.v1.payment_methods.retrieve(card.id).customer is None
+
+
+def test_detaching_clears_the_defaults_that_name_the_card(api):
+    payer = story.customer(api)
+    card, other = story.card(api, payer.id), attach(api, payer.id)
+    named = story.subscription(api, to=payer, default_payment_method=card.id)
+    unrelated = story.subscription(api, to=payer, default_payment_method=other.id)
+
+    api.v1.payment_methods.detach(card.id)
+
+    def default_of(subscribed):
+        return api.v1.subscriptions.retrieve(subscribed.id).default_payment_method
+
+    settings = api.v1.customers.retrieve(payer.id).invoice_settings
+    assert settings.default_payment_method is None
+    assert default_of(named) is None
+    assert default_of(unrelated) == other.id
+    assert story.event_types(api)[-3:] == [
+        "payment_method.detached",
+        "customer.updated",
+        "customer.subscription.updated",
+    ]
+
+
+def test_deleting_a_customer_detaches_its_cards(api):
+    payer = story.customer(api)
+    card = story.card(api, payer.id)
+
+    api.v1.customers.delete(payer.id)
+
+    assert api.v1.payment_methods.retrieve(card.id).customer is None
+    assert story.event_types(api)[-2:] == [
+        "customer.deleted",
+        "payment_method.detached",
+    ]
+
+
+def test_lists_show_a_customers_cards(api):
+    payer, other = story.customer(api), story.customer(api)
+    first, second = attach(api, payer.id), attach(api, payer.id)
+    foreign = attach(api, other.id)
+    create(api)
+    methods = api.v1.payment_methods
+
+    def ids(found):
+        return [one.id for one in found.data]
+
+    assert ids(methods.list({"customer": payer.id})) == [second.id, first.id]
+    assert ids(methods.list({"customer": payer.id, "type": "card", "limit": 1})) == [
+        second.id
+    ]
+    assert ids(methods.list({"customer": payer.id, "type": "link"})) == []
+    assert ids(methods.list()) == [foreign.id, second.id, first.id]
+    of_customer = api.v1.customers.payment_methods
+    assert ids(of_customer.list(payer.id)) == [second.id, first.id]
+    assert of_customer.retrieve(payer.id, first.id).id == first.id
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        of_customer.retrieve(payer.id, foreign.id)
+    assert caught.value.http_status == 404
+
+
+def test_an_attached_card_can_be_changed(api):
+    card = attach(api, story.customer(api).id)
+
+    changed = api.v1.payment_methods.update(
+        card.id,
+        {
+            "billing_details": {"name": "Ann"},
+            "card": {"exp_month": 12, "exp_year": 2040},
+            "metadata": {"a": "b"},
+        },
+    )
+
+    event = api.v1.events.list({"type": "payment_method.updated"}).data[0]
+    assert (changed.billing_details.name, changed.card.exp_year) == ("Ann", 2040)
+    assert event.data.previous_attributes.billing_details.to_dict() == {"name": None}
+    with pytest.raises(stripe.InvalidRequestError, match="save this PaymentMethod"):
+        api.v1.payment_methods.update(create(api).id, {"metadata": {"a": "b"}})
+
+
+@pytest.mark.parametrize("id", ["pm_x", "another's"])
+def test_a_default_must_be_attached_to_the_customer(api, id):
+    payer = story.customer(api)
+    subscribed = story.subscription(api, to=payer)
+    given = attach(api, story.customer(api).id).id if id == "another's" else id
+    default = {"default_payment_method": given}
+    tries = {
+        DEFAULT: lambda: api.v1.customers.update(
+            payer.id, {"invoice_settings": default}
+        ),
+        "default_payment_method": lambda: api.v1.subscriptions.update(
+            subscribed.id, default
+        ),
+        "default_payment_method ": lambda: api.v1.invoices.update(
+            subscribed.latest_invoice, default
+        ),
+        "default_payment_method  ": lambda: story.subscription(
+            api, to=payer, **default
+        ),
+        "payment_method": lambda: api.v1.invoices.pay(
+            story.first_invoice(api, subscribed).id, {"payment_method": given}
+        ),
+    }
+
+    for param, act in tries.items():
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            act()
+        assert caught.value.code == "resource_missing"
+        assert caught.value.param == param.strip()
+
+
+def test_a_customer_can_start_with_a_card(api):
+    payer = story.customer(
+        api,
+        payment_method="pm_card_visa",
+        invoice_settings={"default_payment_method": "pm_card_visa"},
+    )
+
+    card = api.v1.payment_methods.list({"customer": payer.id}).data[0]
+    assert payer.to_dict()["invoice_settings"]["default_payment_method"] == card.id
+    assert story.event_types(api) == ["customer.created", "payment_method.attached"]
+    with pytest.raises(stripe.InvalidRequestError, match="must be attached"):
+        story.customer(api, invoice_settings={"default_payment_method": card.id})
+
+
+def test_a_default_can_be_unset(api):
+    payer = story.customer(api)
+    story.card(api, payer.id)
+
+    without = api.v1.customers.update(
+        payer.id, {"invoice_settings": {"default_payment_method": ""}}
+    )
+
+    assert without.invoice_settings.default_payment_method is None

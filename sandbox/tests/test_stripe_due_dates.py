@@ -1,0 +1,107 @@
+"""Invoices that are sent: what their due date brings."""
+
+import pytest
+import stripe
+
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.transport import in_process_client
+from sandbox.tests import stripe_story as story
+from sandbox.tests.stripe_story import DAY
+
+MONTH = 31 * DAY
+
+
+@pytest.fixture
+def app():
+    return StripeApp(seed=7)
+
+
+@pytest.fixture
+def api(app):
+    return in_process_client(app)
+
+
+def standing(api, subscribed):
+    """Return the subscription's status, and whether its customer is delinquent."""
+    owner = api.v1.customers.retrieve(subscribed.customer)
+    return story.status_of(api, subscribed), owner.delinquent
+
+
+def sent(api):
+    """Return a subscription whose first invoice was sent, due in seven days."""
+    subscribed = story.subscription(api)
+    api.v1.invoices.finalize_invoice(subscribed.latest_invoice, {"auto_advance": True})
+    return subscribed
+
+
+def test_an_invoice_that_was_sent_makes_past_due_when_it_is_due(app, api):
+    subscribed = sent(api)
+
+    app.advance(7 * DAY - 10)
+    before = standing(api, subscribed)
+    mark = story.latest_event(api)
+    app.advance(20)
+
+    assert before == ("active", False)
+    assert standing(api, subscribed) == ("past_due", True)
+    assert story.types_since(api, mark) == [
+        "customer.subscription.updated",
+        "customer.updated",
+    ]
+    api.v1.invoices.pay(subscribed.latest_invoice, {"paid_out_of_band": True})
+    assert standing(api, subscribed) == ("active", False)
+
+
+def test_a_declined_card_does_not_make_a_sent_invoice_past_due(api):
+    subscribed = sent(api)
+    story.card(api, subscribed.customer, "pm_card_chargeCustomerFail")
+
+    with pytest.raises(stripe.CardError):
+        api.v1.invoices.pay(subscribed.latest_invoice)
+
+    assert standing(api, subscribed) == ("active", False)
+
+
+@pytest.mark.parametrize(("days", "told"), [(None, 0), (2, 1)])
+def test_overdue_is_only_said_where_the_account_says_when(app, api, days, told):
+    app.change_settings({"overdue_after_days": days})
+    subscribed = sent(api)
+
+    app.advance(9 * DAY - 10)
+    before = story.event_types(api).count("invoice.overdue")
+    app.advance(DAY)
+
+    assert (before, story.event_types(api).count("invoice.overdue")) == (0, told)
+    assert story.status_of(api, subscribed) == "past_due"
+
+
+def test_a_paid_invoice_is_never_overdue(app, api):
+    app.change_settings({"overdue_after_days": 1, "after_last_retry": "canceled"})
+    subscribed = sent(api)
+    api.v1.invoices.pay(subscribed.latest_invoice, {"paid_out_of_band": True})
+
+    app.advance(20 * DAY)
+
+    assert "invoice.overdue" not in story.event_types(api)
+    assert standing(api, subscribed) == ("active", False)
+
+
+@pytest.mark.parametrize("setting", ["past_due", "unpaid", "canceled"])
+def test_thirty_days_past_due_the_account_decides(app, api, setting):
+    app.change_settings({"after_last_retry": setting})
+    yearly = story.price(api, recurring={"interval": "year"})
+    subscribed = story.subscription(api, yearly)
+    invoice = api.v1.invoices.finalize_invoice(
+        subscribed.latest_invoice, {"auto_advance": True}
+    )
+
+    app.advance(37 * DAY - 10)
+    before = story.status_of(api, subscribed)
+    app.advance(20)
+    after = story.status_of(api, subscribed)
+    api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    assert (before, after) == ("past_due", setting)
+    # An unpaid one would have had to be paid before the due date.
+    revived = {"past_due": "active"}
+    assert story.status_of(api, subscribed) == revived.get(setting, setting)
