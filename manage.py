@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Django's command line, on the embedded servers where no others are named."""
+"""Django's command line, on the embedded servers where no others are named.
+
+`manage.py sandbox` needs none.
+"""
 
 import os
 import sys
@@ -13,6 +16,12 @@ from caravel.embedded import EmbeddedError
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
+    if sys.argv[1:2] == ["sandbox"]:
+        # It stands alone: no servers, and of the settings only that there are some.
+        os.environ.setdefault("DEBUG", "true")
+        os.environ.setdefault("CARAVEL_QUIET", "true")
+        execute_from_command_line(sys.argv)
+        return
     try:
         development.start_embedded_servers()
     except (ImproperlyConfigured, EmbeddedError) as exc:

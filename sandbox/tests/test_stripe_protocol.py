@@ -225,6 +225,14 @@ def test_what_cannot_be_expanded_is_refused(api, path, message):
         api.v1.customers.retrieve(made.id, {"expand": [path]})
 
 
+def test_an_event_s_object_is_not_taken_for_the_name_of_one(api):
+    story.customer(api)
+    event = api.v1.events.list().data[0].id
+
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
+        api.v1.events.retrieve(event, {"expand": ["data.nothing"]})
+
+
 def test_threads_creating_at_once_get_distinct_ids(api):
     with ThreadPoolExecutor(32) as pool:
         made = list(pool.map(lambda _: story.customer(api).id, range(96)))

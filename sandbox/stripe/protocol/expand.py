@@ -56,7 +56,9 @@ class Expansion:
         return {**value, step: self._descend(child, rest, path)}
 
     def _child(self, parent: Mapping[str, Any], step: str, path: str) -> Any:
-        resource = self._registry.by_name.get(parent.get("object", ""))
+        # In an event's `data` an object stands under the name of an object's kind.
+        kind = parent.get("object")
+        resource = self._registry.by_name.get(kind) if isinstance(kind, str) else None
         if step not in parent and resource and step in resource.includable:
             record = self._store.get(resource.name, parent["id"])
             return resource.includable[step](self._store, record or parent)

@@ -1,0 +1,245 @@
+"""Nothing that is sent makes the sandbox fail, and what it refuses changes nothing."""
+
+import json
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.stripe.protocol import params
+from sandbox.stripe.protocol.http import Request
+from sandbox.stripe.resource import Route
+from sandbox.stripe.transport import in_process_client
+from sandbox.tests import stripe_story as story
+
+ROUTES = [
+    (name, route)
+    for name, resource in REGISTRY.by_name.items()
+    for route in resource.routes
+]
+HEADERS = {"authorization": "Bearer sk_test_x"}
+TEXTS = ("", "x", "usd", "Usd", "é\0", "٣", "a" * 501, "a@b.example", "2026-01-01")
+NUMBERS = (
+    *("0", "1", "-1", "3", "100", "-7", "1.5", "1e3", " 1", "x", ""),
+    *("4102444800", "253402300800", "99999999999999", "9" * 18, "-" + "9" * 18),
+    *("9" * 30, "²"),
+)
+# Parameters that mean something only with certain texts.
+KNOWN: dict[str, tuple[Any, ...]] = {
+    "currency": ("usd", "usd", "eur", "jpy"),
+    "email": ("a@b.example",),
+    "expand": ({}, {}, {"0": "customer"}, {"0": "data.customer"}, {"0": "lines.x"}),
+    "url": ("http://127.0.0.1:1/",),
+}
+
+
+@pytest.fixture(scope="module")
+def world():
+    """An account in which a good deal has happened, kept as the snapshot `world`."""
+    app = StripeApp(seed=1, post=lambda url, body, headers: 200)
+    app.register_endpoint("http://127.0.0.1:1/")
+    api = in_process_client(app)
+    for status in ("draft", "open", "void", "uncollectible", "paid"):
+        subscribed = story.subscription(api, story.price(api), story.price(api, 300))
+        bring(api, str(subscribed.latest_invoice), status)
+    api.v1.subscriptions.cancel(subscribed.id)
+    api.v1.customers.delete(story.customer(api).id)
+    api.v1.invoice_items.create(
+        {"customer": story.customer(api).id, "amount": 500, "currency": "usd"}
+    )
+    app.snapshot("world")
+    return app
+
+
+@pytest.fixture(scope="module")
+def forms(world):
+    world.restore("world")
+    return Forms(world)
+
+
+def bring(api, invoice, status):
+    """Take a draft to the status."""
+    if status == "draft":
+        return
+    api.v1.invoices.finalize_invoice(invoice)
+    if status == "void":
+        api.v1.invoices.void_invoice(invoice)
+    elif status == "uncollectible":
+        api.v1.invoices.mark_uncollectible(invoice)
+    elif status == "paid":
+        api.v1.invoices.pay(invoice, {"paid_out_of_band": True})
+
+
+def mostly(
+    right: st.SearchStrategy[Any], other: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Any]:
+    """Return values of the one strategy, one in ten of the other."""
+    return st.integers(0, 9).flatmap(lambda number: right if number else other)
+
+
+class Forms:
+    """Strategies of what a route may be sent: mostly well formed, often not."""
+
+    def __init__(self, app):
+        self.made: dict[Any, st.SearchStrategy[Request]] = {}
+        self.ids: dict[str, list[str]] = {}
+        for row in app.store.dump()[0]:
+            self.ids.setdefault(row.kind, []).append(row.id)
+        items = [one["_items"] for one in app.store.scan("subscription")]
+        self.ids["id"] = self.ids["subscription_item"] = [
+            item["id"] for some in items for item in some
+        ]
+        few = [id for kind in sorted(self.ids) for id in self.ids[kind][:2]]
+        self.text = st.sampled_from([*few, "cus_x", *TEXTS])
+        self.number = st.sampled_from(NUMBERS)
+
+    def id_of(self, kind):
+        """Return ids of a kind, and now and then something else."""
+        return mostly(st.sampled_from(self.ids.get(kind, ["x"])[:8]), self.text)
+
+    def of(self, kind: Any, name: str = "") -> st.SearchStrategy[Any]:
+        """Return values for a parameter of this kind and name, rarely any others."""
+        if name in KNOWN:
+            right = st.sampled_from(KNOWN[name])
+        else:
+            right = self.id_of(name) if name in self.ids else self._right(kind)
+        return mostly(right, self.any)
+
+    @property
+    def any(self):
+        return st.one_of(
+            self.text,
+            self.number,
+            st.dictionaries(st.sampled_from(["0", "1", "x", "²", "id"]), self.text),
+        )
+
+    def fields(self, fields, required=()):
+        """Return hashes with the required of these fields and some of the others."""
+        given = {name: self.of(kind, name) for name, kind in fields.items()}
+        sure = {name: given[name] for name in required if name in given}
+        return st.fixed_dictionaries(
+            sure, optional={name: given[name] for name in given if name not in sure}
+        )
+
+    def _right(self, kind):
+        if isinstance(kind, params.Integer):
+            return self.number
+        if isinstance(kind, params.Boolean):
+            return st.sampled_from(["true", "false"])
+        if isinstance(kind, params.Choice):
+            return st.sampled_from(kind.words)
+        if isinstance(kind, params.Hash):
+            return self.fields(kind.fields, kind.required)
+        if isinstance(kind, params.Array):
+            return st.dictionaries(st.sampled_from(["0", "1", "2"]), self.of(kind.of))
+        if isinstance(kind, params.Either):
+            return st.one_of(st.sampled_from(kind.words), self.of(kind.other))
+        if isinstance(kind, params.Range):
+            bounds = st.sampled_from(["gt", "gte", "lt", "lte"])
+            return st.one_of(self.number, st.dictionaries(bounds, self.number))
+        if isinstance(kind, params.Metadata):
+            return st.dictionaries(self.text, self.text, max_size=3)
+        return self.text
+
+    def requests(self, kind: str, route: Route) -> st.SearchStrategy[Request]:
+        """Return requests to the route of a resource, always the same strategy."""
+        if (route.method, route.segments) not in self.made:
+            self.made[route.method, route.segments] = self._requests(kind, route)
+        return self.made[route.method, route.segments]
+
+    def _requests(self, kind: str, route: Route) -> st.SearchStrategy[Request]:
+        fields = {**route.shape.fields, "expand": params.EXPAND}
+        kinds = [route.segments[1].removesuffix("s"), kind]
+        return st.builds(
+            request,
+            st.just(route),
+            st.tuples(*map(self.id_of, kinds[: route.segments.count("{}")])),
+            self.fields(fields, route.shape.required),
+        )
+
+
+def request(route, ids, form):
+    """Return a request to the route with these ids and parameters."""
+    left = iter(ids)
+    parts = [quote(next(left), safe="") if s == "{}" else s for s in route.segments]
+    encoded = urlencode(list(flat(form)), errors="surrogatepass")
+    path = "/" + "/".join(parts)
+    if route.method == "GET":
+        return Request("GET", path, encoded, HEADERS)
+    return Request(route.method, path, "", HEADERS, encoded.encode())
+
+
+def flat(value, name=""):
+    """Yield the pairs of a form, as `a[b][c]`."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        yield from flat(inner, f"{name}[{key}]" if name else key)
+
+
+def check(app, sent):
+    """Assert that the answer is no failure, and that a refusal left no trace."""
+    app.restore("world")
+    before = objects(app)
+
+    response = app.handle(sent)
+
+    assert response.status in (200, 400, 402, 404), response.body
+    body = json.loads(response.body)
+    assert ("error" in body) == (response.status != 200)
+    # A declined card leaves its attempt behind, as it does at Stripe.
+    if response.status in (400, 404):
+        assert objects(app) == before
+
+
+def objects(app):
+    """Return every record but the answers that keys keep, which errors are too."""
+    return [row for row in app.store.dump()[0] if row.kind != "_answer"]
+
+
+def named(value):
+    if isinstance(value, Route):
+        return f"{value.method} {'/'.join(value.segments[1:])}"
+    return ""
+
+
+@pytest.mark.parametrize(("kind", "route"), ROUTES, ids=named)
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_no_form_makes_a_route_fail(world, forms, kind, route, data):
+    check(world, data.draw(forms.requests(kind, route)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from([route for _, route in ROUTES]),
+    st.text(max_size=30),
+    st.binary(max_size=60),
+    st.text(max_size=20),
+    st.lists(st.text(max_size=6), max_size=3),
+)
+def test_no_bytes_make_the_sandbox_fail(world, route, query, body, key, ids):
+    filled = [*ids, *["in_x"] * route.segments.count("{}")]
+    sent = request(route, filled, {})
+    headers = {**HEADERS, "idempotency-key": key}
+
+    check(world, Request(sent.method, sent.path, query, headers, body))
+
+
+def test_the_routes_answer_well_formed_requests_too(world):
+    """Else the fuzzing would prove little."""
+    world.restore("world")
+    subscription = next(iter(world.store.scan("subscription")))["id"]
+    cases = {
+        f"/v1/subscriptions/{subscription}": "metadata[a]=b",
+        "/v1/customers": "name=A&metadata[a]=b",
+    }
+
+    for path, form in cases.items():
+        sent = Request("POST", path, "", HEADERS, form.encode())
+        assert world.handle(sent).status == 200
