@@ -7,8 +7,11 @@ READY := $(VENV)/.ready
 # Development, unless the environment or an .env file decides.
 DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 
+# With a real account's key the tests of the contract leave this machine.
+SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check lint types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test contract check lint types imports deploy-check shell manage lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,7 +33,10 @@ demo: $(READY) ## the same once, headless, as a story with a table at its end
 	@$(BIN)/python -m sandbox.demo
 
 test: $(READY) ## all tests, on servers of their own
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(SOCKETS) $(ARGS)
+
+contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
+	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
 
 check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run

@@ -1,0 +1,49 @@
+"""`account`: the sandbox, and a real test account when there is a key for one."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import stripe
+
+from billing.clients.stripe import API_VERSION
+from sandbox.tests.contract.account import Account, SandboxAccount, TestClockAccount
+
+KEY = "STRIPE_TEST_SECRET_KEY"
+
+
+@pytest.fixture(params=["sandbox", "stripe"] if os.environ.get(KEY) else ["sandbox"])
+def account(request) -> Iterator[Account]:
+    """A Stripe to hold to the contract."""
+    if request.param == "sandbox":
+        yield SandboxAccount(
+            request.getfixturevalue("stripe_sandbox"), request.getfixturevalue("api")
+        )
+        return
+    real = TestClockAccount(_real_client(os.environ[KEY]))
+    yield real
+    real.close()
+
+
+@pytest.fixture
+def price(account) -> stripe.Price:
+    """A monthly price of $10.00."""
+    return monthly(account, 1_000)
+
+
+def monthly(account: Account, unit_amount: int) -> stripe.Price:
+    """Return a new monthly price in US cents."""
+    return account.api.v1.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": unit_amount,
+            "recurring": {"interval": "month"},
+            "product_data": {"name": "Relay"},
+        }
+    )
+
+
+def _real_client(key: str) -> stripe.StripeClient:
+    if not key.startswith(("sk_test_", "rk_test_")):
+        raise pytest.UsageError(f"{KEY} is not the key of a test account")
+    return stripe.StripeClient(key, stripe_version=API_VERSION, max_network_retries=2)

@@ -1,0 +1,153 @@
+"""Invoices: from draft to paid, what may be changed when, credit notes."""
+
+import pytest
+import stripe
+
+from sandbox.tests.contract import story
+from sandbox.tests.contract.account import Account
+from sandbox.tests.contract.story import DAY, HOUR
+
+
+@pytest.fixture
+def draft(account: Account, price: stripe.Price) -> stripe.Invoice:
+    """The first invoice of a subscription, $10.00."""
+    subscribed = story.subscription(account, price)
+    return account.api.v1.invoices.retrieve(str(subscribed.latest_invoice))
+
+
+@pytest.fixture
+def invoice(account: Account, draft: stripe.Invoice) -> stripe.Invoice:
+    """The same, open."""
+    return account.api.v1.invoices.finalize_invoice(draft.id, {"auto_advance": False})
+
+
+def test_a_draft_is_finalized_after_about_an_hour(account, draft):
+    account.advance(2 * HOUR)
+
+    assert account.api.v1.invoices.retrieve(draft.id).status == "open"
+
+
+def test_a_draft_that_does_not_advance_stays_one(account, draft):
+    account.api.v1.invoices.update(draft.id, {"auto_advance": False})
+
+    account.advance(2 * HOUR)
+
+    assert account.api.v1.invoices.retrieve(draft.id).status == "draft"
+
+
+def test_a_renewal_is_a_draft_for_an_hour_and_then_open(account, price):
+    subscribed = story.subscription(account, price)
+    story.first_invoice(account, subscribed)
+    end = subscribed.items.data[0].current_period_end
+
+    account.advance(end - account.now() + 60)
+    renewed = account.api.v1.subscriptions.retrieve(subscribed.id)
+    before = account.api.v1.invoices.retrieve(str(renewed.latest_invoice))
+    account.advance(2 * HOUR)
+    after = account.api.v1.invoices.retrieve(before.id)
+
+    assert (before.status, before.billing_reason) == ("draft", "subscription_cycle")
+    assert (after.status, after.amount_remaining) == ("open", 1_000)
+
+
+def test_a_draft_cannot_be_paid(account, draft):
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.invoices.pay(draft.id, {"paid_out_of_band": True})
+
+
+def test_paying_out_of_band(account, invoice):
+    paid = account.api.v1.invoices.pay(
+        invoice.id, {"paid_out_of_band": True, "expand": ["amount_paid_off_stripe"]}
+    )
+
+    assert (paid.status, paid.amount_remaining) == ("paid", 0)
+    assert paid.amount_paid_off_stripe == 1_000
+
+
+def test_an_invoice_is_paid_once(account, invoice):
+    account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    assert refused.value.http_status == 400
+
+
+def test_metadata_of_an_open_and_of_a_paid_invoice_can_be_changed(account, invoice):
+    update = account.api.v1.invoices.update
+
+    opened = update(invoice.id, {"metadata": {"lightning_payment_hash": "ab"}})
+    account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+    paid = update(invoice.id, {"metadata": {"marked": "yes"}})
+
+    assert opened.metadata["lightning_payment_hash"] == "ab"
+    assert paid.metadata.to_dict() == {"lightning_payment_hash": "ab", "marked": "yes"}
+
+
+def test_the_collection_method_of_an_open_invoice_cannot(account, invoice):
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.invoices.update(
+            invoice.id, {"collection_method": "charge_automatically"}
+        )
+
+
+def test_an_uncollectible_invoice_can_still_be_paid(account, invoice):
+    account.api.v1.invoices.mark_uncollectible(invoice.id)
+
+    paid = account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    assert paid.status == "paid"
+
+
+def test_a_void_invoice_cannot_be_paid(account, invoice):
+    account.api.v1.invoices.void_invoice(invoice.id)
+
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+
+def test_a_credit_note_reduces_an_open_invoice(account, invoice):
+    note = account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 400})
+
+    reduced = account.api.v1.invoices.retrieve(invoice.id)
+    assert note.pre_payment_amount == 400
+    assert (reduced.status, reduced.amount_remaining) == ("open", 600)
+    assert reduced.pre_payment_credit_notes_amount == 400
+
+
+def test_a_credit_note_over_all_of_it_closes_an_open_invoice(account, invoice):
+    account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 1_000})
+
+    closed = account.api.v1.invoices.retrieve(invoice.id)
+    assert (closed.status, closed.amount_remaining) == ("paid", 0)
+
+
+def test_a_credit_note_on_a_paid_invoice_must_say_where_the_money_goes(
+    account, invoice
+):
+    account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 400})
+
+
+def test_a_credit_note_on_a_paid_invoice_can_go_to_the_balance(account, invoice):
+    account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    account.api.v1.credit_notes.create(
+        {"invoice": invoice.id, "amount": 400, "credit_amount": 400}
+    )
+
+    customer = account.api.v1.customers.retrieve(str(invoice.customer))
+    assert customer.balance == -400
+
+
+def test_an_open_invoice_stays_collectible_when_its_subscription_ends(account, price):
+    subscribed = story.subscription(account, price)
+    invoice = story.first_invoice(account, subscribed)
+    account.advance(DAY)
+
+    account.api.v1.subscriptions.cancel(subscribed.id)
+
+    left = account.api.v1.invoices.retrieve(invoice.id)
+    assert (left.status, left.auto_advance) == ("open", False)
