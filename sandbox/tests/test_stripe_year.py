@@ -18,6 +18,7 @@ from dateutil.relativedelta import relativedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sandbox.stripe import books
 from sandbox.stripe.app import StripeApp
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_wire import Wire
@@ -84,6 +85,7 @@ class Tenant:
     amounts: dict[str, int]
     prices: dict[str, str]
     customer: str
+    card: str
     relays: list[str] = field(default_factory=lambda: ["basic"])
     subscription: str = ""
     anchor: int = 0
@@ -120,13 +122,32 @@ class Tenant:
         return True
 
     def pay(self, choice: int) -> bool:
-        for invoice in self.invoices():
-            if invoice["status"] == "open":
-                self.api.post(f"invoices/{invoice['id']}/pay", paid_out_of_band=True)
-        return True
+        """Pay what is open: out of band, or with the card."""
+        unpaid = [one for one in self.invoices() if one["status"] == "open"]
+        for number, invoice in enumerate(unpaid):
+            by_card = (number + choice) % 2
+            how = (
+                {"payment_method": self.card} if by_card else {"paid_out_of_band": True}
+            )
+            self.api.post(f"invoices/{invoice['id']}/pay", **how)
+        return bool(unpaid)
 
     def credit(self, choice: int) -> bool:
-        """Reduce an open invoice by a note, or the balance when there is none."""
+        """Credit a part of an invoice: of what it asks for still, or to the balance."""
+        wanted = "paid" if choice % 2 else "open"
+        for invoice in self.invoices():
+            left = invoice["total"] - invoice["pre_payment_credit_notes_amount"]
+            left -= invoice["post_payment_credit_notes_amount"]
+            if invoice["status"] == "open":
+                left = min(left, invoice["amount_remaining"])
+            if invoice["status"] != wanted or left < 2:
+                continue
+            amount = max(1, left // (1 + choice))
+            to_balance = {"credit_amount": amount} if wanted == "paid" else {}
+            self.api.post(
+                "credit_notes", invoice=invoice["id"], amount=amount, **to_balance
+            )
+            return True
         return False
 
     def invoices(self) -> list[dict[str, Any]]:
@@ -226,7 +247,9 @@ def _tenant(amounts: tuple[int, ...]) -> Tenant:
         for plan, amount in zip(PLANS, amounts, strict=True)
     }
     customer = api.post("customers", email="ann@example.com")["id"]
-    tenant = Tenant(app, api, dict(zip(PLANS, amounts, strict=True)), prices, customer)
+    card = api.post("payment_methods/pm_card_visa/attach", customer=customer)["id"]
+    by_plan = dict(zip(PLANS, amounts, strict=True))
+    tenant = Tenant(app, api, by_plan, prices, customer, card)
     tenant._converge()
     return tenant
 
@@ -261,12 +284,20 @@ def test_a_year_is_billed_for_exactly_what_was_served(history, amounts):
         for line in tenant.api.all(f"invoices/{one['id']}/lines")
     ]
     billed = sum(line["amount"] for line in lines)
+    notes = tenant.api.all("credit_notes", customer=tenant.customer)
+    credited = sum(
+        line["amount"]
+        for note in notes
+        for line in tenant.api.all(f"credit_notes/{note['id']}/lines")
+    )
     exact = sum((stretch.price() for stretch in tenant.served), Fraction(0))
     balance = tenant.api.get(f"customers/{tenant.customer}")["balance"]
     assert billed == sum(invoice["total"] for invoice in invoices)
-    assert billed == balance + sum(
+    assert credited == sum(note["total"] for note in notes)
+    assert billed - credited == balance + sum(
         invoice["amount_paid"] + invoice["amount_remaining"] for invoice in invoices
     )
+    assert books.audit(tenant.app.store) == []
     assert abs(billed - exact) <= Fraction(len(lines), 2)
     assert len({line["id"] for line in lines}) == len(lines)
     assert not tenant.api.all("invoiceitems", pending=True)
