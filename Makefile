@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check lint types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test bench check lint types imports deploy-check shell manage lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ demo: $(READY) ## the same once, headless, as a story with a table at its end
 
 test: $(READY) ## all tests, on servers of their own
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) ## how fast the sandbox Stripe is, and that its memory is bounded
+	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
 check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run

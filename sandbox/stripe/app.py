@@ -90,7 +90,8 @@ class StripeApp:
                 call, StripeError(500, "The sandbox failed.", type="api_error")
             )
         self.log.add(call.entry(response, self.clock.now()))
-        self._closing.wait(settings.read(self.store).latency)
+        if latency := settings.read(self.store).latency:
+            self._closing.wait(latency)
         return response
 
     def refuse(self, request: Request, error: StripeError) -> Response:
