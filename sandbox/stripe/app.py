@@ -33,7 +33,7 @@ from sandbox.stripe.webhooks import Deliveries
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 CLOCK = "_clock"
-PRIVATE_INDEXES = {DELIVERY: ("draft", "endpoint", "event")}
+PRIVATE_INDEXES = {DELIVERY: ("draft", "endpoint", "event", "held")}
 PATIENCE = 10.0
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.stripe import API_VERSION
-from sandbox.stripe.context import Context
+from sandbox.stripe.context import DELIVERY, Context
 from sandbox.stripe.objects.fields import copy_given, merge_metadata, new_metadata
 from sandbox.stripe.protocol.errors import invalid
 from sandbox.stripe.protocol.lists import page
@@ -83,6 +83,8 @@ def update(context: Context, params: Params, id: str) -> Record:
 def delete(context: Context, params: Params, id: str) -> Record:
     """Remove an endpoint; what it has not acknowledged is dropped. Raises a 404."""
     context.get(KIND, id)
+    for delivery in list(context.store.scan(DELIVERY, index=("endpoint", id))):
+        context.store.delete(DELIVERY, delivery["id"])
     context.store.delete(KIND, id)
     return {"id": id, "object": KIND, "deleted": True}
 
