@@ -89,6 +89,19 @@ def delete(context: Context, params: Params, id: str) -> Record:
     return {"id": id, "object": KIND, "deleted": True}
 
 
+def register(
+    context: Context, *, url: str, events: list[str], secret: str | None
+) -> Record:
+    """Store an endpoint, or change the one that has the URL; return it."""
+    for endpoint in list(context.store.scan(KIND)):
+        if endpoint["url"] == url:
+            with context.edit(KIND, endpoint["id"]) as draft:
+                draft["_secret"] = secret or draft["_secret"]
+                draft["enabled_events"] = events
+            return context.get(KIND, endpoint["id"])
+    return add(context, url=url, events=events, secret=secret)
+
+
 def add(
     context: Context,
     *,
