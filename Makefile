@@ -11,7 +11,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test contract check lint types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test contract bench check lint types imports deploy-check shell manage lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test: $(READY) ## all tests, on servers of their own
 
 contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
+
+bench: $(READY) ## how fast the sandbox Stripe is, and that its memory is bounded
+	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
 check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run

@@ -33,7 +33,7 @@ from sandbox.stripe.webhooks import Deliveries
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 CLOCK = "_clock"
-PRIVATE_INDEXES = {DELIVERY: ("draft", "endpoint", "event")}
+PRIVATE_INDEXES = {DELIVERY: ("draft", "endpoint", "event", "held")}
 PATIENCE = 10.0
 
 
@@ -91,7 +91,8 @@ class StripeApp:
                 call, StripeError(500, "The sandbox failed.", type="api_error")
             )
         self.log.add(call.entry(response, self.clock.now()))
-        self._closing.wait(settings.read(self.store).latency)
+        if latency := settings.read(self.store).latency:
+            self._closing.wait(latency)
         return response
 
     def refuse(self, request: Request, error: StripeError) -> Response:
@@ -121,8 +122,11 @@ class StripeApp:
         With `deliver` the clock stops where something is due until all webhooks have
         been tried, then calls `then`, in which a receiver does what follows for it: so
         it reacts at the right time. Call it without the lock. Once webhooks take longer
-        than `patience` (real seconds), they are no longer waited for.
+        than `patience` (real seconds), they are no longer waited for. Raises ValueError
+        for a step back.
         """
+        if seconds < 0:
+            raise ValueError("the clock only moves forward")
         target = self.clock.now() + seconds
         while deliver:
             deliver = self.deliveries.settle(patience)
@@ -175,7 +179,12 @@ class StripeApp:
 
         One that exists with this URL is changed instead.
         """
-        endpoint = self.transact(_registering(url, secret, events or ["*"]))
+        wanted = events or ["*"]
+        endpoint = self.transact(
+            lambda context: webhook_endpoints.register(
+                context, url=url, events=wanted, secret=secret
+            )
+        )
         options = {"url": url, "secret": endpoint["_secret"], "events": events}
         self._fixed_endpoints = [
             *(fixed for fixed in self._fixed_endpoints if fixed["url"] != url),
@@ -370,19 +379,3 @@ def _running(
     run: Callable[[Context, Record], None], record: Record
 ) -> Callable[[Context], None]:
     return lambda context: run(context, record)
-
-
-def _registering(
-    url: str, secret: str | None, events: list[str]
-) -> Callable[[Context], Record]:
-    def work(context: Context) -> Record:
-        kind = webhook_endpoints.KIND
-        for endpoint in list(context.store.scan(kind)):
-            if endpoint["url"] == url:
-                with context.edit(kind, endpoint["id"]) as draft:
-                    draft["_secret"] = secret or draft["_secret"]
-                    draft["enabled_events"] = events
-                return context.get(kind, endpoint["id"])
-        return webhook_endpoints.add(context, url=url, events=events, secret=secret)
-
-    return work

@@ -193,9 +193,11 @@ def wants(endpoint: Record, type: str) -> bool:
 
 def clone(value: Any) -> Any:
     """Return a deep copy of JSON data."""
-    if isinstance(value, Mapping):
+    # Plain types, compared as such: this runs for every field of every change.
+    kind = type(value)
+    if kind is dict:
         return {key: clone(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if kind is list:
         return [clone(item) for item in value]
     return value
 
@@ -210,7 +212,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]
         before, after = old.get(key), new.get(key)
         if before == after:
             continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
+        if isinstance(before, dict) and isinstance(after, dict):
             changed[key] = difference(before, after)
         else:
             changed[key] = before

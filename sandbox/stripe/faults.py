@@ -112,8 +112,8 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("when", lambda when: when in ("before", "after"), "before or after"),
     (
         "status",
-        lambda code: type(code) is int and 200 <= code <= 599,
-        "from 200 to 599",
+        lambda code: type(code) is int and 400 <= code <= 599,
+        "from 400 to 599",
     ),
     ("error", lambda error: isinstance(error, dict), "a hash"),
     ("headers", lambda headers: _is_texts(headers), "a hash of texts"),

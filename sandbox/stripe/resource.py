@@ -19,7 +19,7 @@ Renderer = Callable[[Store, Record], dict[str, Any]]
 
 def public(store: Store, record: Record) -> dict[str, Any]:
     """Return the record without its private fields, which start with `_`."""
-    return {key: value for key, value in record.items() if not key.startswith("_")}
+    return {key: value for key, value in record.items() if key[0] != "_"}
 
 
 @dataclass(frozen=True, slots=True)

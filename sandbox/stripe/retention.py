@@ -1,22 +1,21 @@
 """What the sandbox forgets, so that memory does not grow for ever."""
 
+from sandbox.stripe import settings
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.objects.events import RETENTION
 from sandbox.stripe.protocol.idempotency import KIND as ANSWER
 from sandbox.stripe.protocol.idempotency import LIFETIME
 from sandbox.stripe.store import Store
 
-# Caps for a clock that stands still; both are far above what a test run needs.
-MOST_EVENTS = 50_000
-MOST_ANSWERS = 50_000
 # At most this many records go per request, so that none of them is slow.
 BATCH = 100
 
 
 def purge(store: Store, now: int) -> None:
     """Delete old answers and events; an event with a pending delivery stays."""
-    _purge(store, ANSWER, now - LIFETIME, MOST_ANSWERS)
-    _purge(store, "event", now - RETENTION, MOST_EVENTS)
+    kept = settings.read(store)
+    _purge(store, ANSWER, now - LIFETIME, kept.keep_answers)
+    _purge(store, "event", now - RETENTION, kept.keep_events)
 
 
 def _purge(store: Store, kind: str, before: int, most: int) -> None:

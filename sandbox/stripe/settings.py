@@ -32,6 +32,10 @@ class Settings:
     latency: float = 0
     #: API requests a (real) second that are not answered with a 429; None: all.
     rate_limit: int | None = None
+    #: How many events and answers of idempotency keys are kept at most, the newest, so
+    #: that memory is bounded though the clock stands still. Stripe has no such bound.
+    keep_events: int = 10_000
+    keep_answers: int = 10_000
 
 
 DEFAULTS = Settings()
@@ -82,4 +86,6 @@ RULES: Mapping[str, Callable[[Any], bool]] = {
     "overdue_after_days": lambda value: value is None or _whole(value),
     "latency": lambda value: type(value) in (int, float) and value >= 0,
     "rate_limit": lambda value: value is None or _whole(value),
+    "keep_events": lambda value: _whole(value),
+    "keep_answers": lambda value: _whole(value),
 }

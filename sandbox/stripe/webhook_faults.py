@@ -129,5 +129,5 @@ def _strike(fault: WebhookFault, store: Store, delivery: Record, now: int) -> No
     else:
         reorder = fault.kind == "reorder"
         wait = fault.seconds or PATIENCE
-        changed = {"not_before": now + wait, "until_overtaken": reorder}
-        store.put(DELIVERY, {**delivery, **changed})
+        held = {"held": "fault", "not_before": now + wait, "until_overtaken": reorder}
+        store.put(DELIVERY, {**delivery, **held})

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from stripe import WebhookSignature
 
+from sandbox.stripe.store import Record
+
 Post = Callable[[str, bytes, Mapping[str, str]], int]
 TIMEOUT = 20
 
@@ -16,10 +18,11 @@ class Sending(NamedTuple):
     """One delivery, ready for the wire; `epoch` tells it from those before a reset."""
 
     id: str
+    event: Record
     endpoint: str
     url: str
-    payload: str
     secret: str
+    created: int
     epoch: int
 
 
@@ -37,11 +40,11 @@ def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         connection.close()
 
 
-def deliver(post: Post, sending: Sending) -> int:
+def deliver(post: Post, sending: Sending, payload: str) -> int:
     """Sign and send; return the status, 0 where there was no answer."""
     # Real time, not the sandbox's: receivers compare it with their own clock.
     signature = WebhookSignature.generate_signature_header(
-        sending.payload, sending.secret, int(time.time())
+        payload, sending.secret, int(time.time())
     )
     headers = {
         "Content-Type": "application/json; charset=utf-8",
@@ -49,6 +52,6 @@ def deliver(post: Post, sending: Sending) -> int:
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
     }
     try:
-        return post(sending.url, sending.payload.encode(), headers)
+        return post(sending.url, payload.encode(), headers)
     except (OSError, HTTPException):
         return 0

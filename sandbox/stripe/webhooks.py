@@ -96,7 +96,8 @@ class Deliveries:
         """Return when the first delivery that a fault holds back is due, if one is."""
         with self._lock:
             now = self._clock.now()
-            moments = [one.get("not_before", 0) for one in self._store.scan(DELIVERY)]
+            held = self._store.scan(DELIVERY, index=("held", "fault"))
+            moments = [delivery["not_before"] for delivery in held]
             return min((at for at in moments if at > now), default=None)
 
     def deliver_due(self) -> int:
@@ -173,41 +174,46 @@ class Deliveries:
     def _first_due(self) -> Sending | None:
         if self.settings.paused:
             return None
-        moment, now = time.monotonic(), self._clock.now()
+        moment = time.monotonic()
         self._retry_at = {key: at for key, at in self._retry_at.items() if at > moment}
-        for delivery in self._store.scan(DELIVERY, newest_first=False):
-            if self._retry_at and self._waits(delivery):
+        first: Sending | None = None
+        for endpoint in list(self._store.scan("webhook_endpoint", newest_first=False)):
+            sending = self._first_of(endpoint)
+            if sending and (first is None or sending.created < first.created):
+                first = sending
+        return first
+
+    def _first_of(self, endpoint: Record) -> Sending | None:
+        """Return the oldest delivery to an endpoint that is due, if there is one."""
+        if endpoint["id"] in self._retry_at:
+            return None
+        now, index = self._clock.now(), ("endpoint", endpoint["id"])
+        for delivery in self._store.scan(DELIVERY, index=index, newest_first=False):
+            if delivery["id"] in self._retry_at or delivery.get("not_before", 0) > now:
                 continue
-            if delivery.get("not_before", 0) > now:
-                continue
-            sending = self._prepare(delivery)
+            sending = self._prepare(delivery, endpoint)
             if sending is not None:
                 return sending
         return None
 
-    def _waits(self, delivery: Record) -> bool:
-        return (
-            delivery["id"] in self._retry_at or delivery["endpoint"] in self._retry_at
-        )
-
-    def _prepare(self, delivery: Record) -> Sending | None:
+    def _prepare(self, delivery: Record, endpoint: Record) -> Sending | None:
         event = self._store.get("event", delivery["event"])
-        endpoint = self._store.get("webhook_endpoint", delivery["endpoint"])
-        if event is None or endpoint is None or endpoint["status"] != "enabled":
+        if event is None or endpoint["status"] != "enabled":
             self._drop(delivery["id"])
             return None
-        payload = dump_json(REGISTRY.render(self._store, event))
         return Sending(
             delivery["id"],
+            event,
             endpoint["id"],
             endpoint["url"],
-            payload,
             endpoint["_secret"],
+            delivery["created"],
             self._epoch,
         )
 
     def _deliver(self, sending: Sending) -> bool:
-        status = deliver(self._post, sending)
+        payload = dump_json(REGISTRY.render(self._store, sending.event))
+        status = deliver(self._post, sending, payload)
         with self._lock:
             # What was under way when everything was replaced says nothing any more.
             if sending.epoch == self._epoch:
@@ -247,9 +253,8 @@ class Deliveries:
         index = ("endpoint", delivery["endpoint"])
         for older in self._store.scan(DELIVERY, index=index, before=delivery["id"]):
             if older.get("until_overtaken"):
-                self._store.put(
-                    DELIVERY, {**older, "not_before": 0, "until_overtaken": False}
-                )
+                released = {"held": None, "not_before": 0, "until_overtaken": False}
+                self._store.put(DELIVERY, {**older, **released})
 
     def _retry_later(self, delivery: Record, *, reached: bool) -> None:
         attempts = delivery["attempts"] + 1

@@ -92,6 +92,7 @@ def test_another_machine_may_not_control(client, may):
         ("clock/advance", {"second": 1}),
         ("faults", {}),
         ("faults", {"kind": "status", "status": "500"}),
+        ("faults", {"kind": "status", "status": 204}),
         ("faults", {"kind": "status", "chance": 0}),
         ("faults", {"kind": "status", "chance": 2}),
         ("faults", {"kind": "status", "times": 0}),
@@ -194,6 +195,13 @@ def test_a_fault_is_for_requests_with_these_parameters():
 
     assert status == 200
     assert shown["params"] == {"email": "bad@example.com"}
+
+
+def test_the_clock_does_not_step_back():
+    app = StripeApp()
+
+    with pytest.raises(ValueError, match="only moves forward"):
+        app.advance(-1)
 
 
 def in_process_control(app, path, body):

@@ -148,6 +148,16 @@ def test_an_endpoint_that_is_switched_off_delays_nothing():
     assert told.after(HOUR + 10).status == "open"
 
 
+def test_an_endpoint_that_is_deleted_delays_nothing():
+    told = Story(0).begin()
+    [endpoint] = told.api.v1.webhook_endpoints.list().data
+
+    told.api.v1.webhook_endpoints.delete(endpoint.id)
+
+    assert told.app.deliveries.pending() == 0
+    assert told.after(HOUR + 10).status == "open"
+
+
 def test_what_was_not_tried_delays_nothing():
     told = Story()
     told.app.deliveries.settings.paused = True

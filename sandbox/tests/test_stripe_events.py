@@ -290,6 +290,29 @@ def test_an_unreachable_endpoint_gets_everything_in_order_later():
     assert got == ["0", "1", "2", "3"]
 
 
+def test_an_unreachable_endpoint_holds_up_no_other():
+    got = []
+
+    def post(url, body, headers):
+        if url.endswith("/down"):
+            raise ConnectionRefusedError
+        got.append(json.loads(body)["data"]["object"]["name"])
+        return 200
+
+    with running_sandbox(
+        webhook_url="http://127.0.0.1:1/down", post=post, retry_delays=(60.0,)
+    ) as sandbox:
+        sandbox.app.register_endpoint("http://127.0.0.1:1/up")
+        transport = stripe.RequestsClient(timeout=20)
+        for number in range(3):
+            story.customer(sandbox.client(http_client=transport), name=str(number))
+        assert sandbox.app.deliveries.settle(10)
+        transport.close()
+        left = sandbox.app.deliveries.pending()
+
+    assert (got, left) == (["0", "1", "2"], 3)
+
+
 def test_a_slow_endpoint_blocks_no_request(stripe_sandbox, api):
     release = threading.Event()
 

@@ -145,6 +145,13 @@ def wait_until_taken(sandbox):
     raise AssertionError("no request met the fault")
 
 
+def test_a_key_has_255_characters_at_most(api):
+    assert api.v1.customers.create({"name": "A"}, keyed("k" * 255)).id
+
+    with pytest.raises(stripe.InvalidRequestError, match="at most 255 characters"):
+        api.v1.customers.create({"name": "A"}, keyed("k" * 256))
+
+
 def test_keys_mean_nothing_to_delete_and_get(api):
     first, second = story.customer(api), story.customer(api)
 

@@ -19,6 +19,8 @@ def test_an_account_starts_as_stripe_sets_one_up(url):
         "overdue_after_days": None,
         "latency": 0,
         "rate_limit": None,
+        "keep_events": 10_000,
+        "keep_answers": 10_000,
     }
 
 
@@ -40,6 +42,8 @@ def test_some_settings_are_changed_and_the_others_kept(url, stripe_sandbox):
         {"latency": -1},
         {"rate_limit": 0},
         {"rate_limit": True},
+        {"keep_events": 0},
+        {"keep_answers": None},
         {"color": "red"},
     ],
 )
@@ -72,3 +76,31 @@ def test_a_bad_setting_changes_nothing():
         app.change_settings({"latency": 1, "rate_limit": 0})
 
     assert app.change_settings({}) == Settings()
+
+
+def test_only_so_many_events_and_answers_are_kept_the_newest(api, stripe_sandbox):
+    stripe_sandbox.settings(keep_events=5, keep_answers=3)
+    made = [
+        api.v1.customers.create({"name": str(number)}, {"idempotency_key": str(number)})
+        for number in range(20)
+    ]
+
+    names = [event.data.object.name for event in api.v1.events.list().data]
+
+    assert names == ["19", "18", "17", "16", "15"]
+    assert stripe_sandbox.app.store.count("_answer") <= 4
+    again = api.v1.customers.create({"name": "19"}, {"idempotency_key": "19"})
+    assert again.id == made[-1].id
+
+
+def test_an_event_that_is_not_delivered_yet_is_kept(api, stripe_sandbox):
+    stripe_sandbox.pause_webhooks()
+    api.v1.webhook_endpoints.create(
+        {"url": "http://127.0.0.1:1/", "enabled_events": ["*"]}
+    )
+    stripe_sandbox.settings(keep_events=2)
+
+    for number in range(6):
+        api.v1.customers.create({"name": str(number)})
+
+    assert len(api.v1.events.list().data) == 6

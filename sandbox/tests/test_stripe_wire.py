@@ -222,6 +222,27 @@ def test_only_plain_digits_are_an_index(stripe_sandbox, index):
     assert body["error"]["message"] == "Invalid array"
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("expand=customer", "Invalid array"),
+        ("expand[]=", "You passed an empty string for 'expand[0]'."),
+        ("expand[][x]=customer", "Invalid string"),
+        ("expand[]=..", "This property cannot be expanded (..)."),
+        ("limit=", "Invalid integer: "),
+        ("limit[]=1", "Invalid integer: "),
+        ("starting_after=cus_x", "No such customer: 'cus_x'"),
+    ],
+)
+def test_a_list_refuses_nonsense(stripe_sandbox, api, query, message):
+    story.customer(api)
+
+    status, _, body = raw(stripe_sandbox, "GET", f"/v1/customers?{query}")
+
+    assert status == 400
+    assert body["error"]["message"].startswith(message)
+
+
 def test_parameters_nest_only_so_deep(stripe_sandbox):
     status, _, body = raw(
         stripe_sandbox, "POST", "/v1/customers", f"metadata{'[a]' * 5000}=x"

@@ -5,7 +5,7 @@ from typing import Any, get_args
 from stripe.params import WebhookEndpointCreateParams
 
 from sandbox.stripe import API_VERSION
-from sandbox.stripe.context import Context
+from sandbox.stripe.context import DELIVERY, Context
 from sandbox.stripe.objects.fields import copy_given, merge_metadata, new_metadata
 from sandbox.stripe.protocol.errors import invalid
 from sandbox.stripe.protocol.lists import page
@@ -87,8 +87,23 @@ def update(context: Context, params: Params, id: str) -> Record:
 def delete(context: Context, params: Params, id: str) -> Record:
     """Remove an endpoint; what it has not acknowledged is dropped. Raises a 404."""
     context.get(KIND, id)
+    for delivery in list(context.store.scan(DELIVERY, index=("endpoint", id))):
+        context.store.delete(DELIVERY, delivery["id"])
     context.store.delete(KIND, id)
     return {"id": id, "object": KIND, "deleted": True}
+
+
+def register(
+    context: Context, *, url: str, events: list[str], secret: str | None
+) -> Record:
+    """Store an endpoint, or change the one that has the URL; return it."""
+    for endpoint in list(context.store.scan(KIND)):
+        if endpoint["url"] == url:
+            with context.edit(KIND, endpoint["id"]) as draft:
+                draft["_secret"] = secret or draft["_secret"]
+                draft["enabled_events"] = events
+            return context.get(KIND, endpoint["id"])
+    return add(context, url=url, events=events, secret=secret)
 
 
 def add(

@@ -1,0 +1,1 @@
+"""Measurements that are printed and judged, each as `python -m benchmarks.<name>`."""

@@ -1,0 +1,55 @@
+"""A raw keep-alive connection to the sandbox Stripe: next to no cost of its own.
+
+stripe-python builds objects out of each answer, which takes it longer than the sandbox
+takes to make them; a load of its making would measure the client.
+"""
+
+import socket
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+
+class Wire:
+    """One connection, and what was asked over it so far."""
+
+    def __init__(self, url: str, api_key: str = "sk_test_benchmark") -> None:
+        parts = urlsplit(url)
+        address = (parts.hostname or "127.0.0.1", parts.port or 80)
+        self._socket = socket.create_connection(address, timeout=60)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._answers = self._socket.makefile("rb")
+        self._common = (
+            f"Host: {parts.netloc}\r\n"
+            f"Authorization: Bearer {api_key}\r\n"
+            "Accept: */*\r\n"
+            "Content-Type: application/x-www-form-urlencoded\r\n"
+        )
+
+    def get(self, path: str) -> bytes:
+        """Return the body of the answer. Raises RuntimeError unless it is a 200."""
+        return self._ask("GET", path, "", "")
+
+    def post(self, path: str, form: dict[str, Any], key: str = "") -> bytes:
+        """Return the body of the answer. Raises RuntimeError unless it is a 200."""
+        header = f"Idempotency-Key: {key}\r\n" if key else ""
+        return self._ask("POST", path, urlencode(form), header)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._answers.close()
+        self._socket.close()
+
+    def _ask(self, method: str, path: str, body: str, header: str) -> bytes:
+        self._socket.sendall(
+            f"{method} {path} HTTP/1.1\r\n{self._common}{header}"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        status = int(self._answers.readline().split(None, 2)[1])
+        length = 0
+        while (line := self._answers.readline()) != b"\r\n":
+            if line[:15].lower() == b"content-length:":
+                length = int(line[15:])
+        answer = self._answers.read(length)
+        if status != 200:
+            raise RuntimeError(f"{method} {path}: {status} {answer.decode()}")
+        return answer
