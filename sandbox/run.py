@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from caravel import development, embedded
+from sandbox.stripe.journal import UnreadableState
 from sandbox.supervisor import Child, supervise
 from sandbox.system import PYTHON, ROOT, System, prepare, processes, running_servers
 
@@ -22,6 +23,9 @@ def main() -> int:
             return _run(system)
     except embedded.EmbeddedError as exc:
         print(exc, file=sys.stderr)
+    except UnreadableState as exc:
+        # The database refers to what that file held.
+        print(f"{exc} `make clean` deletes it with the rest.", file=sys.stderr)
     except subprocess.CalledProcessError as exc:
         print("Preparing the system failed; see above.", file=sys.stderr)
         return exc.returncode

@@ -10,7 +10,7 @@ SCREEN = """
 
     admin      {web}/admin/   user admin, password {password}
     health     {web}/readyz
-    Stripe     {stripe}   (the sandbox: no money, no account)
+    Stripe     {stripe}/   (the sandbox: no money, no account; a page to look at)
 
   Try this
     1. In the admin add a tenant: any npub, for instance
@@ -19,6 +19,7 @@ SCREEN = """
     3. Look at Billing > Subscription syncs: the tenant is in step within seconds, and
        Billing > Stripe events shows the webhooks that came back.
     4. Change the plan, or deactivate the relay, and look again.
+    5. On the sandbox Stripe's page press + 1 month: the next invoice appears.
 
   Its keys and passwords are for development only, made for this checkout and kept in
   {var}/development.env.

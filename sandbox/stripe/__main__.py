@@ -6,6 +6,7 @@ import sys
 import threading
 
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.journal import UnreadableState
 from sandbox.stripe.server import StripeServer
 from sandbox.stripe.testing import API_KEY, WEBHOOK_SECRET
 
@@ -24,7 +25,11 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
 
     With `explain` it also says how to use it.
     """
-    app = StripeApp(state=options.state, api_key=options.api_key, seed=options.seed)
+    try:
+        app = StripeApp(state=options.state, api_key=options.api_key, seed=options.seed)
+    except UnreadableState as error:
+        print(error, file=sys.stderr)
+        return 1
     try:
         server = StripeServer(app, options.host, options.port)
     except OSError as error:

@@ -17,7 +17,13 @@ CREATE TABLE IF NOT EXISTS snapshots (
     name TEXT PRIMARY KEY, about TEXT NOT NULL, content BLOB NOT NULL
 );
 """
+#: Grows when records are written differently, so that older ones would be misread.
+FORMAT = 2
 INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
+
+
+class UnreadableState(Exception):
+    """The file is no state, or that of another version of the sandbox."""
 
 
 class SqliteJournal:
@@ -28,11 +34,29 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the file, or make it. Raises UnreadableState."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            known = self._is_readable()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise UnreadableState(f"{path} cannot be read: {error}.") from error
+        if not known:
+            self._db.close()
+            raise UnreadableState(
+                f"{path} was written by another version of the sandbox. Delete it."
+            )
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute(f"PRAGMA user_version={FORMAT}")
         self._db.executescript(SCHEMA)
+
+    def _is_readable(self) -> bool:
+        """Return whether the file is new or of our format."""
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (format,) = self._db.execute("PRAGMA user_version").fetchone()
+        return bool(tables == 0 or format == FORMAT)
 
     def load(self) -> Iterator[tuple[str, str, int, Record]]:
         """Yield every record as (kind, id, seq, record), in order of seq."""

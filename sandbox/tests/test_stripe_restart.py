@@ -2,9 +2,11 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 
+import pytest
 import stripe
 
 from sandbox.stripe.testing import running_sandbox
@@ -92,3 +94,34 @@ def test_a_killed_process_loses_nothing_it_answered(tmp_path):
         kept = talk(sandbox, lambda api: api.v1.customers.list({"limit": 100}).data)
 
     assert [one.id for one in reversed(kept)] == made
+
+
+def older(path):
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE records (kind, id, seq, body)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (older, "written by another version"),
+        (lambda path: path.write_text("no database at all" * 99), "cannot be read"),
+    ],
+)
+def test_a_state_that_it_would_misread_is_refused(tmp_path, write, said):
+    state = tmp_path / "stripe.sqlite"
+    write(state)
+    before = state.read_bytes()
+
+    process = subprocess.run(
+        [sys.executable, "-m", "sandbox.stripe", "--port", "0", "--state", str(state)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert process.returncode == 1
+    assert said in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert state.read_bytes() == before
