@@ -7,7 +7,9 @@ import pytest
 import requests
 import stripe
 
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import Sandbox, running_sandbox
+from sandbox.tests import stripe_story as story
 from sandbox.tests.conformity import Conformity, watched
 
 
@@ -49,3 +51,20 @@ def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
         return answer.status_code, answer.json()
 
     return act
+
+
+@pytest.fixture
+def app() -> Iterator[StripeApp]:
+    """A sandbox without a socket, held to the SDK's types as well."""
+    made = StripeApp(seed=7)
+    with watched(made) as conformity:
+        yield made
+    assert conformity.take() == []
+
+
+@pytest.fixture
+def payer(api: stripe.StripeClient) -> stripe.Customer:
+    """A customer whose card pays."""
+    made = story.customer(api)
+    story.card(api, made.id)
+    return api.v1.customers.retrieve(made.id)

@@ -29,21 +29,8 @@ FAILED = [
 
 
 @pytest.fixture
-def app():
-    return StripeApp(seed=7)
-
-
-@pytest.fixture
 def api(app):
     return in_process_client(app)
-
-
-@pytest.fixture
-def payer(api):
-    """A customer whose card pays."""
-    made = story.customer(api)
-    story.card(api, made.id)
-    return api.v1.customers.retrieve(made.id)
 
 
 def delinquent(api, owner):

@@ -3,17 +3,11 @@
 import pytest
 import stripe
 
-from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_story import DAY
 
 MONTH = 31 * DAY
-
-
-@pytest.fixture
-def app():
-    return StripeApp(seed=7)
 
 
 @pytest.fixture

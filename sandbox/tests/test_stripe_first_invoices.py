@@ -3,7 +3,6 @@
 import pytest
 import stripe
 
-from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_story import DAY, HOUR
@@ -21,21 +20,8 @@ PAID = [
 
 
 @pytest.fixture
-def app():
-    return StripeApp(seed=7)
-
-
-@pytest.fixture
 def api(app):
     return in_process_client(app)
-
-
-@pytest.fixture
-def payer(api):
-    """A customer whose card pays."""
-    made = story.customer(api)
-    story.card(api, made.id)
-    return api.v1.customers.retrieve(made.id)
 
 
 def test_the_first_invoice_is_charged_at_once(api, payer):
