@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sandbox.stripe import API_VERSION, control, retention, settings
+from sandbox.stripe import API_VERSION, retention, settings
 from sandbox.stripe.call import Call
 from sandbox.stripe.clock import Clock
 from sandbox.stripe.context import DELIVERY, NOWHERE, Context
@@ -77,9 +77,7 @@ class StripeApp:
         self._closing = threading.Event()
 
     def handle(self, request: Request) -> Response:
-        """Answer one request; never raises."""
-        if request.path.startswith(control.PREFIX):
-            return control.handle(self, request)
+        """Answer one request of the API; never raises."""
         call = Call(request, self.ids.new("req", 14))
         try:
             response = self._answer(call)

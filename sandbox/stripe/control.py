@@ -41,8 +41,15 @@ class NotThere(Exception):
     """A control request about something that does not exist."""
 
 
-def handle(app: "StripeApp", request: Request) -> Response:
-    """Answer a control request; never raises."""
+def serves(request: Request) -> bool:
+    """Return whether the request is for the control, not for the API."""
+    return request.path.startswith(PREFIX)
+
+
+def handle(app: "StripeApp", request: Request, objection: str | None) -> Response:
+    """Answer a control request, unless there is an objection; never raises."""
+    if objection:
+        return _error(403, objection)
     path = request.path.removeprefix(PREFIX)
     name = "events/{}/redeliver" if REDELIVER.fullmatch(path) else path
     action = ACTIONS.get((request.method, name))

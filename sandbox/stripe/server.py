@@ -9,12 +9,11 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from sandbox.stripe import guard, pages
+from sandbox.stripe import control, guard, pages
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.control import PREFIX
 from sandbox.stripe.protocol.bodies import LARGEST, read_body, unreadable
 from sandbox.stripe.protocol.errors import StripeError
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.protocol.http import Request, Response
 
 logger = logging.getLogger(__name__)
 TICK = 1.0
@@ -90,12 +89,12 @@ class Handler(BaseHTTPRequestHandler):
         return read_body(self.rfile, lengths, encodings)
 
     def _answer(self, request: Request) -> Response:
-        """Ask a page or the app; pages and control are not for everybody."""
+        """Ask a page, the control or the API; the first two are not for everybody."""
         objection = guard.objection(request, self.client_address[0])
         if pages.serves(request):
             return pages.handle(self.server.app, request, objection)
-        if objection and request.path.startswith(PREFIX):
-            return json_response(403, {"error": objection})
+        if control.serves(request):
+            return control.handle(self.server.app, request, objection)
         return self.server.app.handle(request)
 
     def _refuse(self, request: Request, error: StripeError) -> None:

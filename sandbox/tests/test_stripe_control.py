@@ -9,6 +9,7 @@ import stripe
 
 from sandbox.stripe import guard
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.control import handle as handle_control
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.redaction import HIDDEN
 from sandbox.stripe.testing import running_sandbox
@@ -206,7 +207,7 @@ def test_the_clock_does_not_step_back():
 
 def in_process_control(app, path, body):
     request = Request("POST", f"/_sandbox/{path}", body=json.dumps(body).encode())
-    response = app.handle(request)
+    response = handle_control(app, request, None)
     return response.status, json.loads(response.body)
 
 

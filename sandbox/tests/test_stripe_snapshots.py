@@ -7,6 +7,7 @@ import pytest
 import stripe
 
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.control import handle as handle_control
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.snapshots import NoSuchSnapshot
@@ -187,7 +188,8 @@ def test_settings_and_pause_are_as_they_were_and_faults_are_over(app, api):
     app.deliveries.settings.paused = False
     for path, kind in (("faults", "reset"), ("webhooks/faults", "drop")):
         body = json.dumps({"kind": kind, "times": None}).encode()
-        assert app.handle(Request("POST", f"/_sandbox/{path}", body=body)).status == 200
+        request = Request("POST", f"/_sandbox/{path}", body=body)
+        assert handle_control(app, request, None).status == 200
 
     app.restore("before")
 
