@@ -425,3 +425,42 @@ def test_only_a_one_off_draft_is_deleted(api):
     for id in (in_status(api, "draft"), in_status(api, "open")):
         with pytest.raises(stripe.InvalidRequestError, match="can"):
             api.v1.invoices.delete(id)
+
+
+def test_a_draft_is_finalized_when_it_was_created_for(api, stripe_sandbox):
+    at = stripe_sandbox.now() + 5 * DAY
+    draft = one_off(api, auto_advance=True, automatically_finalizes_at=at)
+
+    stripe_sandbox.advance(5 * DAY - 60)
+    before = api.v1.invoices.retrieve(draft.id)
+    stripe_sandbox.advance(120)
+    after = api.v1.invoices.retrieve(draft.id)
+
+    assert (draft.automatically_finalizes_at, before.status) == (at, "draft")
+    assert after.status_transitions.finalized_at == at
+
+
+@pytest.mark.parametrize(
+    ("auto_advance", "seconds", "message"),
+    [
+        (True, -1, "must be in the future"),
+        (True, 6 * 366 * DAY, "at most 5 years"),
+        (False, DAY, "needs `auto_advance`"),
+    ],
+)
+def test_when_a_draft_cannot_be_finalized(
+    api, stripe_sandbox, auto_advance, seconds, message
+):
+    given = {
+        "auto_advance": auto_advance,
+        "automatically_finalizes_at": stripe_sandbox.now() + seconds,
+    }
+    draft = one_off(api)
+
+    with pytest.raises(stripe.InvalidRequestError, match=message) as created:
+        one_off(api, **given)
+    with pytest.raises(stripe.InvalidRequestError, match=message):
+        api.v1.invoices.update(draft.id, given)
+
+    assert created.value.param == "automatically_finalizes_at"
+    assert api.v1.invoices.retrieve(draft.id).automatically_finalizes_at is None
