@@ -6,6 +6,7 @@ from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import DAY, Period
 from sandbox.stripe.objects import (
     balances,
+    collection,
     draft_delay,
     dunning,
     invoice_items,
@@ -327,4 +328,7 @@ def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None
         invoice["automatically_finalizes_at"] = (
             (at or scheduled or later) if advance else None
         )
+    resumes = invoice["status"] == "open" and advance and not invoice["auto_advance"]
     invoice["auto_advance"] = advance and invoice["status"] in ("draft", "open")
+    if resumes:
+        collection.resume(context, invoice)
