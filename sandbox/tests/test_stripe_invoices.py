@@ -347,20 +347,72 @@ def test_an_item_goes_on_a_draft_of_its_customer_only(api):
     assert api.v1.invoices.retrieve(foreign.id).total == 0
 
 
-def test_the_items_of_a_deleted_draft_are_not_pending_again(api):
+def test_the_items_of_a_deleted_draft_are_pending_again(api):
     payer = story.customer(api)
     item = api.v1.invoice_items.create(
         {"customer": payer.id, "amount": 500, "currency": "usd"}
     )
-    draft = api.v1.invoices.create(
-        {"customer": payer.id, "pending_invoice_items_behavior": "include"}
-    )
+    including = {"customer": payer.id, "pending_invoice_items_behavior": "include"}
+    draft = api.v1.invoices.create(including)
 
     api.v1.invoices.delete(draft.id)
 
+    [pending] = api.v1.invoice_items.list({"pending": True}).data
+    assert (pending.id, pending.invoice) == (item.id, None)
+    assert api.v1.invoices.create(including).total == 500
     assert api.v1.invoice_items.list({"pending": True}).data == []
+
+
+def test_an_item_is_deleted_from_a_draft_but_from_no_other_invoice(api):
+    draft = one_off(api)
+
+    def add(amount):
+        return api.v1.invoice_items.create(
+            {
+                "customer": draft.customer,
+                "invoice": draft.id,
+                "amount": amount,
+                "currency": "usd",
+            }
+        )
+
+    first, second = add(500), add(700)
+    mark = story.latest_event(api)
+    api.v1.invoice_items.delete(first.id)
+
+    left = api.v1.invoices.retrieve(draft.id)
+    assert (left.total, left.amount_due) == (700, 700)
+    assert [line.amount for line in left.lines.data] == [700]
+    told = story.types_since(api, mark)
+    assert told == ["invoice.updated", "invoiceitem.deleted"]
+    api.v1.invoices.finalize_invoice(draft.id)
     with pytest.raises(stripe.InvalidRequestError, match="attached"):
-        api.v1.invoice_items.delete(item.id)
+        api.v1.invoice_items.delete(second.id)
+
+
+def test_an_item_goes_to_a_live_subscription_of_its_customer_only(api):
+    mine, foreign, ended = (story.subscription(api) for _ in range(3))
+    api.v1.subscriptions.cancel(ended.id)
+
+    def add(subscription, customer):
+        given = {"amount": 500, "currency": "usd"}
+        return api.v1.invoice_items.create(
+            {**given, "subscription": subscription, "customer": customer}
+        )
+
+    def refused(*given):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            add(*given)
+        return caught.value.code, caught.value.param
+
+    missing = ("resource_missing", "subscription")
+    assert refused("sub_nobody", mine.customer) == missing
+    assert refused(foreign.id, mine.customer) == missing
+    assert refused(ended.id, ended.customer) == (None, "subscription")
+    added = add(mine.id, mine.customer)
+    assert [one.id for one in api.v1.invoice_items.list({"pending": True}).data] == [
+        added.id
+    ]
 
 
 def test_an_invoices_page_is_found_by_its_token(api, stripe_sandbox):

@@ -183,12 +183,13 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 @resource.delete(ONE, Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Delete a one-off draft. Raises a 400 for any other invoice, or a 404."""
+    """Delete a one-off draft; its items are pending again. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
     if invoice["status"] != "draft":
         raise invalid("You can only delete draft invoices.")
     if invoice["_subscription"]:
         raise invalid("You can't delete invoices created by subscriptions.")
+    invoice_items.detach(context, invoice)
     context.store.delete("invoice", id)
     context.emit("invoice.deleted", invoice)
     return {"id": id, "object": "invoice", "deleted": True}
