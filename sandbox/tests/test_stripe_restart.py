@@ -1,13 +1,18 @@
 """State on disk survives a restart and the death of the process."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 
+import pytest
 import stripe
 
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects import invoices
 from sandbox.stripe.testing import running_sandbox
+from sandbox.stripe.transport import in_process_client
 from sandbox.tests import stripe_story as story
 
 
@@ -92,3 +97,47 @@ def test_a_killed_process_loses_nothing_it_answered(tmp_path):
         kept = talk(sandbox, lambda api: api.v1.customers.list({"limit": 100}).data)
 
     assert [one.id for one in reversed(kept)] == made
+
+
+def test_what_is_due_in_one_second_comes_in_the_same_order(tmp_path):
+    state, order = tmp_path / "stripe.sqlite", []
+
+    def finalize_in_order(sandbox):
+        sandbox.advance(2 * story.DAY)
+        listed = talk(
+            sandbox, lambda api: api.v1.events.list({"type": "invoice.finalized"})
+        )
+        order.append([event.data.object.id for event in reversed(listed.data)])
+
+    with running_sandbox(state=state) as sandbox:
+        payer = talk(sandbox, story.customer).id
+        at = sandbox.now() + story.DAY
+        first, second = (
+            talk(sandbox, lambda api: api.v1.invoices.create({"customer": payer})).id
+            for _ in range(2)
+        )
+        schedule = {"auto_advance": True, "automatically_finalizes_at": at}
+        for id in (second, first):
+            talk(sandbox, lambda api, id=id: api.v1.invoices.update(id, schedule))
+        copy = shutil.copy(state, tmp_path / "copy.sqlite")
+        shutil.copy(f"{state}-wal", f"{copy}-wal")
+        finalize_in_order(sandbox)
+    with running_sandbox(state=copy) as sandbox:
+        finalize_in_order(sandbox)
+
+    assert order == [[first, second]] * 2
+
+
+def test_nothing_is_due_on_what_is_gone():
+    app = StripeApp(seed=1)
+    api = in_process_client(app)
+    advancing = {"customer": story.customer(api).id, "auto_advance": True}
+    draft = api.v1.invoices.create(advancing)
+    scheduled = app.scheduler.next_at()
+
+    api.v1.invoices.delete(draft.id)
+    with pytest.raises(ZeroDivisionError):
+        app.transact(lambda context: invoices.create(context, advancing) and 1 / 0)
+
+    assert scheduled == draft.automatically_finalizes_at
+    assert app.scheduler.next_at() is None
