@@ -53,7 +53,8 @@ def payable(context: Context, id: str) -> Record:
     """Return an invoice that can be paid. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
     if invoice["status"] == "paid":
-        raise invalid("Invoice is already paid", code="invoice_already_paid")
+        # No code: Stripe's list of them has none for it.
+        raise invalid("Invoice is already paid")
     if invoice["status"] not in COLLECTIBLE:
         raise invalid(
             f"This invoice can't be paid because its status is {invoice['status']}; "
