@@ -211,6 +211,7 @@ def update(context: Context, params: Params, id: str) -> Record:
             params.get("items", []),
             prorate_at=None if behavior == "none" else prorate_at,
         )
+        cancellation.follow_items(draft)
         cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
         _bill_now(context, context.get("subscription", id), params)
