@@ -415,6 +415,31 @@ def test_another_machine_sees_nothing(path):
     assert (here, elsewhere) == (404, 403)
 
 
+@pytest.mark.parametrize("site", ["same-site", "cross-site"])
+@pytest.mark.parametrize(
+    ("method", "mode", "into", "status"),
+    [
+        ("GET", "navigate", "document", 404),
+        ("GET", "navigate", "iframe", 403),
+        ("GET", "no-cors", "image", 403),
+        ("GET", "cors", "empty", 403),
+        ("POST", "navigate", "document", 403),
+    ],
+)
+def test_another_site_may_only_link_here(site, method, mode, into, status):
+    headers = {
+        "host": "127.0.0.1:12111",
+        "sec-fetch-site": site,
+        "sec-fetch-mode": mode,
+        "sec-fetch-dest": into,
+    }
+    request = Request(method, "/i/x", headers=headers)
+
+    objection = guard.objection(request, "127.0.0.1")
+
+    assert pages.handle(StripeApp(), request, objection).status == status
+
+
 def test_the_status_page_leads_to_the_page_of_an_invoice(api, stripe_sandbox):
     invoice = story.open_invoice(api)
     path = str(invoice.hosted_invoice_url).removeprefix(stripe_sandbox.url)
