@@ -17,7 +17,8 @@ def objection(request: Request, client: str) -> str | None:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
         return "this is not for other sites"
-    if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if foreign and not _follows_link(request):
         return "this is not for other sites"
     return None
 
@@ -30,6 +31,16 @@ def is_loopback(name: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _follows_link(request: Request) -> bool:
+    """Return whether a person goes from a site to here, which the site cannot read.
+
+    So an application sends its customers to the pages of invoices and the portal.
+    """
+    headers = request.headers
+    mode, into = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return request.method == "GET" and (mode, into) == ("navigate", "document")
 
 
 def _name(url: str) -> str:

@@ -1,6 +1,6 @@
 """The sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.faults import Fault, Kind, When
+from sandbox.stripe.objects import portal_configurations
 from sandbox.stripe.server import StripeServer
 from sandbox.stripe.settings import Settings
 from sandbox.stripe.webhook_faults import Kind as WebhookKind
@@ -128,6 +129,14 @@ class Sandbox:
     def settings(self, **changes: Any) -> Settings:
         """Change what the account is set to; return all. Raises BadSetting."""
         return self.app.change_settings(changes)
+
+    def save_portal(self, features: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Save the default portal configuration, as the dashboard does; return it."""
+        return self.app.transact(
+            lambda context: context.show(
+                portal_configurations.save_default(context, features)
+            )
+        )
 
     def redeliver(self, event: str, endpoint: str | None = None) -> int:
         """Deliver an event again; return to how many endpoints. Raises KeyError."""

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from html import unescape
 
 import pytest
 import requests
@@ -16,6 +15,7 @@ from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.settings import Settings
 from sandbox.stripe.store import Store
 from sandbox.tests import stripe_story as story
+from sandbox.tests.stripe_web import part, words
 
 HOSTILE = """"><script>alert('1')</script>&amp;"""
 HERE = {"host": "127.0.0.1:12111"}
@@ -23,12 +23,6 @@ HERE = {"host": "127.0.0.1:12111"}
 
 def get(sandbox, query=""):
     return requests.get(f"{sandbox.url}/{query}", timeout=20)
-
-
-def words(page):
-    """Return the text of a page, without its markup and line breaks."""
-    bare = unescape(re.sub(r"<[^>]+>", " ", page))
-    return re.sub(r"\s+", " ", bare)
 
 
 def shown(sandbox, query=""):
@@ -43,13 +37,6 @@ def press(sandbox, action, headers=None, **form):
         allow_redirects=False,
         timeout=20,
     )
-
-
-def part(page, name):
-    """Return one section of a page."""
-    found = re.search(f'<section id="{name}".*?</section>', page, re.DOTALL)
-    assert found, name
-    return found.group()
 
 
 def test_an_empty_account_says_so(stripe_sandbox):
@@ -224,7 +211,15 @@ def test_hostile_text_is_only_text(api, stripe_sandbox):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/_pages/status.css", "/_pages/status.js", "/_pages/icon.svg"]
+    "path",
+    [
+        "/",
+        "/_pages/hosted.css",
+        "/_pages/icon.svg",
+        "/_pages/status.css",
+        "/_pages/status.js",
+        "/_pages/theme.css",
+    ],
 )
 def test_every_answer_is_guarded(stripe_sandbox, path):
     answer = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)

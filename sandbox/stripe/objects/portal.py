@@ -5,17 +5,25 @@ with the API": a session is to be opened within five minutes, and ends an hour a
 it was last used.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.objects import addresses, cancellation, subscription_end
+from sandbox.stripe.objects import (
+    addresses,
+    cancellation,
+    customers,
+    subscription_end,
+)
 from sandbox.stripe.objects.subscription_cycle import UPDATED
 from sandbox.stripe.objects.subscription_shape import ENDED
+from sandbox.stripe.protocol.params import Shape
 from sandbox.stripe.store import Record
 
 TO_BE_OPENED = 300
 IDLE = 3_600
 CANCEL = "subscription_cancel"
+DETAILS = Shape({name: customers.FIELDS[name] for name in ("email", "name", "phone")})
 
 
 class SessionExpired(Exception):
@@ -53,10 +61,26 @@ def may_update(context: Context, session: Record, field: str) -> bool:
     return bool(details["enabled"] and field in details["allowed_updates"])
 
 
+def update_details(
+    context: Context, session: Record, details: Mapping[str, str]
+) -> Record:
+    """Change details of the customer; "" unsets one. Raises NotAllowed, or a 400."""
+    for field in details:
+        if not may_update(context, session, field):
+            raise NotAllowed(f"The portal does not change the {field}.")
+    params = DETAILS.read(dict(details))
+    return customers.update(context, params, session["customer"])
+
+
 def reasons(context: Context, session: Record) -> list[str]:
     """Return the reasons a person may give for cancelling; empty when not asked."""
     asked = _feature(context, session, CANCEL)["cancellation_reason"]
     return list(asked["options"]) if asked["enabled"] else []
+
+
+def cancels_at_once(context: Context, session: Record) -> bool:
+    """Return whether a cancellation ends the subscription immediately."""
+    return bool(_feature(context, session, CANCEL)["mode"] == "immediately")
 
 
 def cancel(

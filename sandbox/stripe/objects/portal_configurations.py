@@ -154,7 +154,7 @@ def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
     if "login_page" in params:
         enabled = params["login_page"]["enabled"]
         token = context.ids.new("test", 32)
-        url = f"{context.public_url}/p/login/{token}" if enabled else None
+        url = addresses.login_url(context, token) if enabled else None
         record["login_page"] = {"enabled": enabled, "url": url}
     for name, given in params.get("features", {}).items():
         record["features"][name].update(given)

@@ -177,7 +177,7 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
         context,
         amount=prorations.value(context, item),
         currency=subscription["currency"],
-        description=_description(context, price, item["quantity"]),
+        description=description(context, price, item["quantity"]),
         period=Period(item["current_period_start"], item["current_period_end"]),
         parent=item_parent(subscription["id"], item["id"]),
         price=price,
@@ -186,7 +186,8 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
     )
 
 
-def _description(context: Context, price: Record, quantity: int) -> str:
+def description(context: Context, price: Record, quantity: int) -> str:
+    """Return what is billed, as the line of an invoice says it."""
     name = context.get("product", price["product"])["name"]
     recurring = price["recurring"]
     count = recurring["interval_count"]

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from sandbox.stripe import cycle, settings
+from sandbox.stripe.pages.forms import Form
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
-Form = Mapping[str, str]
 STEPS = ("1 hour", "1 day", "1 month")
 SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
 UNITS = (*SECONDS, "month")

@@ -32,16 +32,22 @@ def join(children: Iterable[Child]) -> Html:
     return Html("".join(_child(child) for child in children))
 
 
-def document(title: str, style: str, script: str, body: Html) -> Html:
-    """Return a whole page with its style, script and icon."""
+def document(
+    title: str, style: str, body: Html, *, script: str = "", refresh: str = ""
+) -> Html:
+    """Return a whole page; `refresh` is the address it leads to by itself."""
     head = (
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
+        tag("meta", http_equiv="refresh", content=f"0;url={refresh}")
+        if refresh
+        else None,
         tag("title", title),
         tag("link", rel="icon", href="/_pages/icon.svg", type="image/svg+xml"),
+        tag("link", rel="stylesheet", href="/_pages/theme.css"),
         tag("link", rel="stylesheet", href=f"/_pages/{style}"),
-        tag("script", src=f"/_pages/{script}", defer=True),
+        tag("script", src=f"/_pages/{script}", defer=True) if script else None,
     )
     page = tag("html", tag("head", *head), tag("body", body), lang="en")
     return Html(f"<!doctype html>\n{page}\n")

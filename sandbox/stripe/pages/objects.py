@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.stripe.objects import addresses
 from sandbox.stripe.objects.fields import times
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.html import Child, Html, join, tag
@@ -24,6 +25,11 @@ from sandbox.stripe.store import Record
 # These have a table of their own.
 SHOWN = frozenset({"customer", "event", "invoice", "subscription", "webhook_endpoint"})
 MOST_LINES = 100
+HOSTED = {
+    "invoice": addresses.INVOICE_PATH,
+    addresses.SESSION: addresses.SESSION_PATH,
+}
+AS_SEEN = "The page as the customer sees it"
 
 
 def customers(scope: Scope) -> Html:
@@ -115,6 +121,14 @@ def customer_link(scope: Scope, id: str | None) -> Html:
     return tag("a", scope.name(id), href=View(customer=id).url())
 
 
+def hosted_link(record: Record, label: str) -> Html | None:
+    """Return a link to the page that a customer has of an object, if there is one."""
+    path = HOSTED.get(record["object"])
+    if path is None or not record["_token"]:
+        return None
+    return tag("a", label, href=f"{path}{record['_token']}", title=AS_SEEN)
+
+
 def _customer(scope: Scope, record: Record) -> Row:
     id, deleted = record["id"], record.get("deleted")
     record = record.get("_last", record)
@@ -151,7 +165,8 @@ def _subscription(scope: Scope, record: Record) -> Row:
 def _invoice(scope: Scope, record: Record) -> Row:
     shown = REGISTRY.render(scope.store, record)
     currency, lines = shown["currency"], record["_lines"]
-    name = shown["number"] or ("draft" if shown["status"] == "draft" else None)
+    draft = "draft" if shown["status"] == "draft" else None
+    name = hosted_link(record, shown["number"]) or draft
     return Row(
         record["id"],
         (

@@ -41,7 +41,7 @@ def page(app: "StripeApp", view: View, *, said: str = "", error: str = "") -> Ht
                 tag("main", _content(scope), id="content"),
             )
         )
-    return document(_title(view), "status.css", "status.js", body)
+    return document(_title(view), "status.css", body, script="status.js")
 
 
 def is_missing(app: "StripeApp", view: View) -> bool:
@@ -140,6 +140,7 @@ def _one_object(scope: Scope, id: str) -> Child:
             "object",
             f"{kind} {id}",
             _only(scope, record),
+            _hosted(record),
             json_view(scope.store, shown),
         ),
         traffic.events(scope),
@@ -154,6 +155,11 @@ def _only(scope: Scope, record: Record) -> Child:
     if not customer:
         return None
     return tag("p", "Everything of ", objects.customer_link(scope, customer))
+
+
+def _hosted(record: Record) -> Html | None:
+    link = objects.hosted_link(record, objects.AS_SEEN)
+    return tag("p", link) if link else None
 
 
 def _one_kind(scope: Scope, kind: str) -> Html:

@@ -37,6 +37,14 @@ def moment(at: int | None) -> Html:
     return tag("time", f"{when:%Y-%m-%d %H:%M:%S}", datetime=when.isoformat())
 
 
+def day(at: int) -> Html:
+    """Return the date of a time as letters have it: `3 Feb 2027`."""
+    if not is_date(at):
+        return tag("span", at)
+    when = datetime.fromtimestamp(at, UTC)
+    return tag("time", f"{when.day} {when:%b %Y}", datetime=f"{when:%Y-%m-%d}")
+
+
 def long_moment(at: int) -> str:
     """Return a time as the clock shows it: `Wed 3 Feb 2027, 14:05:00`."""
     if not is_date(at):

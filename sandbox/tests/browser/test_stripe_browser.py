@@ -1,11 +1,10 @@
 """The status page as a person uses it: fresh by itself, by pointer and by keyboard."""
 
-import re
-
 import pytest
 from playwright.sync_api import expect
 
 from sandbox.tests import stripe_story as story
+from sandbox.tests.browser.colours import faint
 
 HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
 
@@ -375,41 +374,7 @@ def test_text_stands_out_from_its_ground(api, new_page, stripe_sandbox, scheme):
     page = new_page(color_scheme=scheme)
     page.goto(stripe_sandbox.url)
 
-    pairs = page.evaluate(COLOURS)
-
-    faint = {pair for pair in map(tuple, pairs) if contrast(*pair) < 4.5}
-    assert faint == set()
-
-
-# The colours of every text and of what is behind it.
-COLOURS = """() => {
-  const ground = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const colour = getComputedStyle(at).backgroundColor;
-      if (colour !== 'rgba(0, 0, 0, 0)') return colour;
-    }
-    return 'rgb(255, 255, 255)';
-  };
-  return [...document.querySelectorAll('body *')]
-    .filter((one) => [...one.childNodes].some((child) =>
-      child.nodeType === Node.TEXT_NODE && child.nodeValue.trim()))
-    .map((one) => [getComputedStyle(one).color, ground(one)]);
-}"""
-
-
-def contrast(one, other):
-    """Return the contrast of two colours (WCAG 2, contrast ratio)."""
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def luminance(colour):
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [
-        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4
-        for part in parts
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    assert faint(page) == set()
 
 
 def test_the_page_works_without_javascript(api, new_page, stripe_sandbox):

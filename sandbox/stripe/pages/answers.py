@@ -1,0 +1,40 @@
+"""What all answers with a page have in common: their headers."""
+
+from collections.abc import Mapping
+
+from sandbox.stripe.pages.html import Html
+from sandbox.stripe.protocol.http import Response
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    "style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Not "no-referrer": a form would then be posted with the Origin "null".
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def html(status: int, page: Html) -> Response:
+    """Return a page."""
+    return answer(status, page.encode(), "text/html; charset=utf-8")
+
+
+def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a sentence."""
+    return answer(status, f"{text}\n".encode(), "text/plain; charset=utf-8", headers)
+
+
+def redirect(location: str) -> Response:
+    """Return the way to the page to look at next."""
+    return answer(303, b"", "text/plain", {"Location": location})
+
+
+def answer(
+    status: int, body: bytes, type: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return anything, guarded."""
+    return Response(status, body, {**HEADERS, "Content-Type": type, **(headers or {})})

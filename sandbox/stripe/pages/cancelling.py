@@ -1,0 +1,81 @@
+"""The step before a subscription is cancelled in the portal: what, when and why."""
+
+from sandbox.stripe.context import Context
+from sandbox.stripe.objects import portal
+from sandbox.stripe.pages.html import Child, Html, tag
+from sandbox.stripe.pages.portal_sections import about, live
+from sandbox.stripe.pages.sheet import part, post
+from sandbox.stripe.pages.text import day
+from sandbox.stripe.store import Record
+
+REASONS = {
+    "customer_service": "Customer service was less than expected",
+    "low_quality": "Quality was less than expected",
+    "missing_features": "Some features are missing",
+    "other": "Another reason",
+    "switched_service": "I am switching to a different service",
+    "too_complex": "Ease of use was less than expected",
+    "too_expensive": "It is too expensive",
+    "unused": "I no longer need it",
+}
+
+
+def to_cancel(context: Context, session: Record, id: str) -> Record | None:
+    """Return the subscription if the portal cancels it and that is not done yet."""
+    if not portal.may(context, session, portal.CANCEL):
+        return None
+    mine = (one for one in live(context, session) if one["id"] == id)
+    subscription = next(mine, None)
+    return subscription if subscription and not subscription["cancel_at"] else None
+
+
+def cancel_step(
+    context: Context,
+    session: Record,
+    subscription: Record,
+    address: str,
+    back: str = "",
+) -> Html:
+    """Return the question whether to cancel, with the reasons that may be given."""
+    return part(
+        tag("h2", "Cancel your subscription?"),
+        about(context, subscription),
+        tag("p", _when(context, session, subscription)),
+        post(
+            f"{address}/cancel",
+            tag("input", type="hidden", name="subscription", value=subscription["id"]),
+            _why(context, session),
+            tag("button", "Cancel subscription", class_="danger"),
+            tag("a", "Go back", href=back, class_="button") if back else None,
+        ),
+        id="cancel",
+    )
+
+
+def _when(context: Context, session: Record, subscription: Record) -> Child:
+    if portal.cancels_at_once(context, session):
+        return "It ends at once."
+    ends = max(item["current_period_end"] for item in subscription["_items"])
+    return ("You can use it until ", day(ends), ".")
+
+
+def _why(context: Context, session: Record) -> Html | None:
+    offered = portal.reasons(context, session)
+    if not offered:
+        return None
+    choices = [
+        tag(
+            "label",
+            tag("input", type="radio", name="feedback", value=reason),
+            REASONS[reason],
+        )
+        for reason in offered
+    ]
+    comment = tag("textarea", name="comment", id="comment", rows=3, maxlength=5_000)
+    return tag(
+        "fieldset",
+        tag("legend", "Why do you cancel? You need not say."),
+        choices,
+        tag("label", "Anything you would like to add", for_="comment"),
+        comment,
+    )
