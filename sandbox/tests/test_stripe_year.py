@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from sandbox.stripe import books
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.currencies import minimum_charge
 from sandbox.tests import stripe_story as story
 from sandbox.tests.stripe_wire import Wire
 
@@ -122,10 +123,11 @@ class Tenant:
         return True
 
     def pay(self, choice: int) -> bool:
-        """Pay what is open: out of band, or with the card."""
+        """Pay what is open: out of band, or with the card where that is enough."""
         unpaid = [one for one in self.invoices() if one["status"] == "open"]
         for number, invoice in enumerate(unpaid):
-            by_card = (number + choice) % 2
+            enough = invoice["amount_remaining"] >= minimum_charge("usd")
+            by_card = (number + choice) % 2 and enough
             how = (
                 {"payment_method": self.card} if by_card else {"paid_out_of_band": True}
             )
