@@ -9,7 +9,8 @@ from sandbox.stripe.store import Record
 class Scheduler:
     """A heap of due times, derived from the records, so nothing is lost on restart.
 
-    Entries go stale when a record changes; each is checked when it comes up.
+    Entries go stale when a record changes; each is checked when it comes up. What is
+    due in the same second comes in order of creation, after a restart as before.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -24,21 +25,19 @@ class Scheduler:
         """Forget every entry."""
         self._heap: list[tuple[int, int, str, str]] = []
         self._at: dict[tuple[str, str], int] = {}
-        self._count = 0
 
-    def watch(self, kind: str, record: Record) -> None:
-        """Enter what is due on a record that was just written."""
+    def watch(self, kind: str, seq: int, record: Record) -> None:
+        """Enter what is due on a record that was just written, or is gone."""
         timer = self._timers.get(kind)
-        if timer is None or record.get("deleted"):
+        if timer is None:
             return
-        at = timer.due_at(record)
+        at = None if record.get("deleted") else timer.due_at(record)
         key = (kind, record["id"])
         if at is None:
             self._at.pop(key, None)
         elif self._at.get(key) != at:
             self._at[key] = at
-            self._count += 1
-            heapq.heappush(self._heap, (at, self._count, *key))
+            heapq.heappush(self._heap, (at, seq, *key))
 
     def next_at(self) -> int | None:
         """Return the earliest due time, or None."""

@@ -58,14 +58,15 @@ class Store:
     """Records never change in place: a write replaces the whole record.
 
     That makes a transaction's undo log a list of earlier references, and lets
-    readers keep what they got. The caller serializes access.
+    readers keep what they got. The caller serializes access. `on_put` is told of every
+    write, also of an undone one; of what is gone as if it were marked deleted.
     """
 
     def __init__(
         self,
         indexes: Mapping[str, tuple[str, ...]],
         journal: Journal | None = None,
-        on_put: Callable[[str, Record], None] | None = None,
+        on_put: Callable[[str, int, Record], None] | None = None,
     ) -> None:
         self._indexes = indexes
         self._journal = journal
@@ -200,11 +201,12 @@ class Store:
             self._unindex(kind, old, keep=row)
         if row is None:
             rows.pop(id, None)
-            return
-        rows[id] = row
-        self._index(kind, id, row, old)
+        else:
+            rows[id] = row
+            self._index(kind, id, row, old)
         if self._on_put is not None:
-            self._on_put(kind, row.record)
+            gone = Row(0, {"id": id, "deleted": True})
+            self._on_put(kind, *(row or gone))
 
     def _index(self, kind: str, id: str, row: Row, old: Row | None) -> None:
         if old is None:

@@ -144,3 +144,22 @@ def test_no_payment_methods_are_attached(api):
 
     assert api.v1.customers.payment_methods.list(made.id).data == []
     assert api.v1.payment_methods.list({"customer": made.id}).data == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "most"), [("day", 1_095), ("week", 156), ("month", 36), ("year", 3)]
+)
+def test_a_price_is_for_three_years_at_most(api, interval, most):
+    def priced(count):
+        return story.price(
+            api, recurring={"interval": interval, "interval_count": count}
+        )
+
+    subscribed = story.subscription(api, priced(most))
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        priced(most + 1)
+
+    item = subscribed["items"].data[0]
+    years = (item.current_period_end - item.current_period_start) / story.DAY / 365
+    assert 2.9 < years < 3.1
+    assert caught.value.param == "recurring[interval_count]"

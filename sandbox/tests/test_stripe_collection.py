@@ -331,3 +331,43 @@ def test_a_restart_keeps_what_is_due(tmp_path):
     assert story.newest_invoice(api, subscribed).attempt_count == 2
     assert story.status_of(api, subscribed) == "canceled"
     app.close()
+
+
+def test_collection_goes_on_where_it_was_stopped(app, api, payer):
+    subscribed = failing(app, api, payer, "card_declined,succeed")
+    invoice = story.newest_invoice(api, subscribed)
+    stopped = {"auto_advance": False}
+
+    api.v1.invoices.update(invoice.id, stopped)
+    app.advance(DAY)
+    waiting = api.v1.invoices.update(invoice.id, {"auto_advance": True})
+    api.v1.invoices.update(invoice.id, stopped)
+    app.advance(10 * DAY)
+    resumed = app.clock.now()
+    api.v1.invoices.update(invoice.id, {"auto_advance": True})
+
+    paid = api.v1.invoices.retrieve(invoice.id)
+    assert waiting.next_payment_attempt == invoice.next_payment_attempt
+    assert paid.status_transitions.paid_at in range(resumed, resumed + 5)
+    assert story.status_of(api, subscribed) == "active"
+
+
+@pytest.mark.parametrize(("tried", "wait"), [(False, HOUR), (True, 3 * DAY)])
+def test_collection_begins_when_it_is_turned_on_later(app, api, payer, tried, wait):
+    subscribed = story.automatic(api, to=payer)
+    to_renewal(app, subscribed)
+    draft = story.newest_invoice(api, subscribed)
+    api.v1.invoices.finalize_invoice(draft.id, {"auto_advance": False})
+    if tried:
+        story.script(api, payer, "card_declined,succeed")
+        story.pay_error(api, draft.id)
+    app.advance(20 * DAY)
+
+    opened = api.v1.invoices.update(draft.id, {"auto_advance": True})
+    app.advance(wait - 60)
+    before = api.v1.invoices.retrieve(draft.id)
+    app.advance(120)
+
+    assert opened.next_payment_attempt - app.clock.now() in range(-70, 0)
+    assert before.status == "open"
+    assert api.v1.invoices.retrieve(draft.id).status == "paid"

@@ -259,3 +259,12 @@ def test_a_deleted_draft_and_its_late_delivery_do_no_harm():
     told.deliver()
 
     assert told.app.deliveries.pending() == 0
+
+
+def test_a_draft_whose_time_was_set_waits_for_no_endpoint():
+    told = Story(500).begin()
+    at = told.invoice.created + 2 * HOUR
+    told.api.v1.invoices.update(told.id, {"automatically_finalizes_at": at})
+
+    assert told.after(2 * HOUR - 10).status == "draft"
+    assert told.after(2 * HOUR + 10).status_transitions.finalized_at == at

@@ -99,3 +99,29 @@ def test_thirty_days_past_due_the_account_decides(app, api, setting):
     # An unpaid one would have had to be paid before the due date.
     revived = {"past_due": "active"}
     assert story.status_of(api, subscribed) == revived.get(setting, setting)
+
+
+@pytest.mark.parametrize(("due", "drafted"), [(0, 3_600), (3, 5 * DAY)])
+def test_time_does_not_run_backwards_for_a_draft_that_is_finalized_late(
+    app, api, due, drafted
+):
+    app.change_settings({"overdue_after_days": 2, "after_last_retry": "canceled"})
+    yearly = story.price(api, recurring={"interval": "year"})
+    subscribed = story.subscription(api, yearly, days_until_due=due)
+    api.v1.invoices.update(subscribed.latest_invoice, {"auto_advance": False})
+    app.advance(drafted)
+
+    finalized = app.clock.now()
+    api.v1.invoices.finalize_invoice(subscribed.latest_invoice, {"auto_advance": True})
+    app.advance(1)
+    fallen_due = standing(api, subscribed)
+    app.advance(31 * DAY)
+
+    def told(type):
+        listed = api.v1.events.list({"type": type, "created": {"gte": finalized}})
+        return [event.created - finalized for event in listed.data]
+
+    assert fallen_due == ("past_due", True)
+    assert told("customer.subscription.deleted") == [30 * DAY]
+    assert told("invoice.overdue") == [2 * DAY]
+    assert app.clock.now() - finalized < 32 * DAY

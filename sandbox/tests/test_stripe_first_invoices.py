@@ -176,3 +176,47 @@ def test_an_upgrade_that_is_billed_at_once_may_fail(api, payer, behavior):
     after = api.v1.subscriptions.retrieve(subscribed.id)
     assert caught.value.code == "card_declined"
     assert (after.status, after.items.data[0].quantity) == ("active", 1)
+
+
+def test_an_incomplete_subscription_changes_only_its_metadata(api):
+    subscribed = story.automatic(api, to=story.customer(api))
+    item = subscribed["items"].data[0].id
+    preview = {"subscription": subscribed.id}
+
+    for change in ({"items": [{"id": item, "quantity": 3}]}, {"description": "A"}):
+        with pytest.raises(stripe.InvalidRequestError, match="`incomplete`"):
+            api.v1.subscriptions.update(subscribed.id, change)
+    with pytest.raises(stripe.InvalidRequestError, match="`incomplete`"):
+        api.v1.subscription_items.update(item, {"quantity": 3})
+    changed = api.v1.subscriptions.update(subscribed.id, {"metadata": {"a": "b"}})
+
+    assert (changed.status, changed.metadata.to_dict()) == ("incomplete", {"a": "b"})
+    assert changed["items"].data[0].quantity == 1
+    assert api.v1.invoices.create_preview(preview).total == 1_000
+
+
+def test_pending_if_incomplete_is_for_updates(api, payer):
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        story.automatic(api, to=payer, payment_behavior="pending_if_incomplete")
+
+    assert caught.value.param == "payment_behavior"
+    assert api.v1.subscriptions.list({"status": "all"}).data == []
+
+
+@pytest.mark.parametrize("behavior", ["default_incomplete", "pending_if_incomplete"])
+def test_an_update_that_is_to_wait_for_its_payment_is_not_charged(api, payer, behavior):
+    subscribed = story.automatic(api, to=payer)
+    change = {
+        "items": [{"id": subscribed["items"].data[0].id, "quantity": 3}],
+        "payment_behavior": behavior,
+    }
+
+    with pytest.raises(stripe.InvalidRequestError, match="does not model") as caught:
+        api.v1.subscriptions.update(
+            subscribed.id, {**change, "proration_behavior": "always_invoice"}
+        )
+    later = api.v1.subscriptions.update(subscribed.id, change)
+
+    assert caught.value.param == "payment_behavior"
+    assert later.latest_invoice == subscribed.latest_invoice
+    assert later["items"].data[0].quantity == 3

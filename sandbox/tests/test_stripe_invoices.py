@@ -347,20 +347,72 @@ def test_an_item_goes_on_a_draft_of_its_customer_only(api):
     assert api.v1.invoices.retrieve(foreign.id).total == 0
 
 
-def test_the_items_of_a_deleted_draft_are_not_pending_again(api):
+def test_the_items_of_a_deleted_draft_are_pending_again(api):
     payer = story.customer(api)
     item = api.v1.invoice_items.create(
         {"customer": payer.id, "amount": 500, "currency": "usd"}
     )
-    draft = api.v1.invoices.create(
-        {"customer": payer.id, "pending_invoice_items_behavior": "include"}
-    )
+    including = {"customer": payer.id, "pending_invoice_items_behavior": "include"}
+    draft = api.v1.invoices.create(including)
 
     api.v1.invoices.delete(draft.id)
 
+    [pending] = api.v1.invoice_items.list({"pending": True}).data
+    assert (pending.id, pending.invoice) == (item.id, None)
+    assert api.v1.invoices.create(including).total == 500
     assert api.v1.invoice_items.list({"pending": True}).data == []
+
+
+def test_an_item_is_deleted_from_a_draft_but_from_no_other_invoice(api):
+    draft = one_off(api)
+
+    def add(amount):
+        return api.v1.invoice_items.create(
+            {
+                "customer": draft.customer,
+                "invoice": draft.id,
+                "amount": amount,
+                "currency": "usd",
+            }
+        )
+
+    first, second = add(500), add(700)
+    mark = story.latest_event(api)
+    api.v1.invoice_items.delete(first.id)
+
+    left = api.v1.invoices.retrieve(draft.id)
+    assert (left.total, left.amount_due) == (700, 700)
+    assert [line.amount for line in left.lines.data] == [700]
+    told = story.types_since(api, mark)
+    assert told == ["invoice.updated", "invoiceitem.deleted"]
+    api.v1.invoices.finalize_invoice(draft.id)
     with pytest.raises(stripe.InvalidRequestError, match="attached"):
-        api.v1.invoice_items.delete(item.id)
+        api.v1.invoice_items.delete(second.id)
+
+
+def test_an_item_goes_to_a_live_subscription_of_its_customer_only(api):
+    mine, foreign, ended = (story.subscription(api) for _ in range(3))
+    api.v1.subscriptions.cancel(ended.id)
+
+    def add(subscription, customer):
+        given = {"amount": 500, "currency": "usd"}
+        return api.v1.invoice_items.create(
+            {**given, "subscription": subscription, "customer": customer}
+        )
+
+    def refused(*given):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            add(*given)
+        return caught.value.code, caught.value.param
+
+    missing = ("resource_missing", "subscription")
+    assert refused("sub_nobody", mine.customer) == missing
+    assert refused(foreign.id, mine.customer) == missing
+    assert refused(ended.id, ended.customer) == (None, "subscription")
+    added = add(mine.id, mine.customer)
+    assert [one.id for one in api.v1.invoice_items.list({"pending": True}).data] == [
+        added.id
+    ]
 
 
 def test_an_invoices_page_is_found_by_its_token(api, stripe_sandbox):
@@ -425,3 +477,42 @@ def test_only_a_one_off_draft_is_deleted(api):
     for id in (in_status(api, "draft"), in_status(api, "open")):
         with pytest.raises(stripe.InvalidRequestError, match="can"):
             api.v1.invoices.delete(id)
+
+
+def test_a_draft_is_finalized_when_it_was_created_for(api, stripe_sandbox):
+    at = stripe_sandbox.now() + 5 * DAY
+    draft = one_off(api, auto_advance=True, automatically_finalizes_at=at)
+
+    stripe_sandbox.advance(5 * DAY - 60)
+    before = api.v1.invoices.retrieve(draft.id)
+    stripe_sandbox.advance(120)
+    after = api.v1.invoices.retrieve(draft.id)
+
+    assert (draft.automatically_finalizes_at, before.status) == (at, "draft")
+    assert after.status_transitions.finalized_at == at
+
+
+@pytest.mark.parametrize(
+    ("auto_advance", "seconds", "message"),
+    [
+        (True, -1, "must be in the future"),
+        (True, 6 * 366 * DAY, "at most 5 years"),
+        (False, DAY, "needs `auto_advance`"),
+    ],
+)
+def test_when_a_draft_cannot_be_finalized(
+    api, stripe_sandbox, auto_advance, seconds, message
+):
+    given = {
+        "auto_advance": auto_advance,
+        "automatically_finalizes_at": stripe_sandbox.now() + seconds,
+    }
+    draft = one_off(api)
+
+    with pytest.raises(stripe.InvalidRequestError, match=message) as created:
+        one_off(api, **given)
+    with pytest.raises(stripe.InvalidRequestError, match=message):
+        api.v1.invoices.update(draft.id, given)
+
+    assert created.value.param == "automatically_finalizes_at"
+    assert api.v1.invoices.retrieve(draft.id).automatically_finalizes_at is None

@@ -230,3 +230,58 @@ def test_the_tables_name_supported_currencies_only():
     ):
         assert named <= currencies.SUPPORTED
     assert all(len(code) == 3 for code in currencies.SUPPORTED)
+
+
+def test_what_credit_notes_leave_may_be_too_little_for_a_card(api):
+    payer, _ = story.paying_customer(api)
+    first, second = (story.open_invoice(api, to=payer) for _ in range(2))
+    for invoice in (first, second):
+        api.v1.credit_notes.create({"invoice": invoice.id, "amount": 951})
+    mark = story.latest_event(api)
+
+    with pytest.raises(stripe.InvalidRequestError, match=r"at least \$0.50") as paid:
+        api.v1.invoices.pay(first.id)
+    with pytest.raises(stripe.InvalidRequestError) as confirmed:
+        api.v1.payment_intents.confirm(
+            story.intent_of(api, first.id).id, {"payment_method": "pm_card_visa"}
+        )
+
+    assert paid.value.code == confirmed.value.code == "amount_too_small"
+    assert story.types_since(api, mark) == []
+    by_hand = api.v1.invoices.pay(first.id, {"paid_out_of_band": True})
+    api.v1.credit_notes.create({"invoice": second.id, "amount": 49})
+    assert by_hand.status == api.v1.invoices.retrieve(second.id).status == "paid"
+
+
+def test_a_passed_challenge_charges_no_card_too_little(api, act):
+    payer, _ = story.paying_customer(api, "pm_card_authenticationRequired")
+    invoice = story.open_invoice(api, to=payer)
+    story.pay_error(api, invoice.id)
+    note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 951})
+    path = f"payment_intents/{story.intent_of(api, invoice.id).id}/authenticate"
+
+    status, answer = act(path, outcome="succeeded")
+    api.v1.credit_notes.void_credit_note(note.id)
+    again = act(path, outcome="succeeded")
+
+    assert (status, "at least" in answer["error"]) == (400, True)
+    assert (again[0], again[1]["invoice"]["status"]) == (200, "paid")
+
+
+def test_a_retry_of_too_little_fails_and_charges_nothing(api, stripe_sandbox):
+    payer, _ = story.paying_customer(api)
+    subscribed = story.automatic(api, to=payer)
+    start = subscribed["items"].data[0].current_period_end
+    stripe_sandbox.advance(start - stripe_sandbox.now())
+    story.script(api, payer, "card_declined,succeed")
+    stripe_sandbox.advance(story.HOUR)
+    renewal = story.newest_invoice(api, subscribed)
+    api.v1.credit_notes.create({"invoice": renewal.id, "amount": 951})
+    mark = story.latest_event(api)
+
+    stripe_sandbox.advance(3 * DAY)
+
+    after = api.v1.invoices.retrieve(renewal.id)
+    assert (after.status, after.attempt_count) == ("open", 2)
+    told = story.types_since(api, mark)
+    assert told == ["invoice.updated", "invoice.payment_failed"]

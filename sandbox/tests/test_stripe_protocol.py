@@ -225,6 +225,26 @@ def test_what_cannot_be_expanded_is_refused(api, path, message):
         api.v1.customers.retrieve(made.id, {"expand": [path]})
 
 
+@pytest.mark.parametrize(
+    "path", ["id", "status", "created", "metadata", "billing_mode.type", "customer.id"]
+)
+def test_what_is_sent_anyway_is_not_expanded(api, path):
+    subscribed = story.subscription(api)
+
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
+        api.v1.subscriptions.retrieve(subscribed.id, {"expand": [path]})
+
+
+def test_what_could_be_an_object_may_be_expanded_while_there_is_none(api):
+    subscribed = story.subscription(api)
+    paths = ["default_payment_method", "latest_invoice.payments", "items", "discounts"]
+
+    shown = api.v1.subscriptions.retrieve(subscribed.id, {"expand": paths})
+
+    assert shown.default_payment_method is None
+    assert shown.latest_invoice.payments.data == []
+
+
 def test_an_event_s_object_is_not_taken_for_the_name_of_one(api):
     story.customer(api)
     event = api.v1.events.list().data[0].id

@@ -1,6 +1,7 @@
 """State on disk survives a restart and the death of the process."""
 
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -9,7 +10,10 @@ import sys
 import pytest
 import stripe
 
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects import invoices
 from sandbox.stripe.testing import running_sandbox
+from sandbox.stripe.transport import in_process_client
 from sandbox.tests import stripe_story as story
 
 
@@ -125,3 +129,52 @@ def test_a_state_that_it_would_misread_is_refused(tmp_path, write, said):
     assert said in process.stderr
     assert process.stderr.count("\n") == 1
     assert state.read_bytes() == before
+
+
+def test_what_is_due_in_one_second_comes_in_the_same_order(tmp_path):
+    state, order = tmp_path / "stripe.sqlite", []
+
+    def finalize_in_order(sandbox):
+        sandbox.advance(2 * story.DAY)
+        listed = talk(
+            sandbox, lambda api: api.v1.events.list({"type": "invoice.finalized"})
+        )
+        order.append([event.data.object.id for event in reversed(listed.data)])
+
+    with running_sandbox(state=state) as sandbox:
+        payer = talk(sandbox, story.customer).id
+        at = sandbox.now() + story.DAY
+        first, second = (
+            talk(sandbox, lambda api: api.v1.invoices.create({"customer": payer})).id
+            for _ in range(2)
+        )
+        schedule = {"auto_advance": True, "automatically_finalizes_at": at}
+        for id in (second, first):
+            talk(sandbox, lambda api, id=id: api.v1.invoices.update(id, schedule))
+        copy = shutil.copy(state, tmp_path / "copy.sqlite")
+        shutil.copy(f"{state}-wal", f"{copy}-wal")
+        finalize_in_order(sandbox)
+    with running_sandbox(state=copy) as sandbox:
+        finalize_in_order(sandbox)
+
+    assert order == [[first, second]] * 2
+
+
+def schedule_and_fail(context, payer):
+    invoices.create(context, {"customer": payer, "auto_advance": True})
+    raise ZeroDivisionError
+
+
+def test_nothing_is_due_on_what_is_gone():
+    app = StripeApp(seed=1)
+    api = in_process_client(app)
+    payer = story.customer(api).id
+    draft = api.v1.invoices.create({"customer": payer, "auto_advance": True})
+    scheduled = app.scheduler.next_at()
+
+    api.v1.invoices.delete(draft.id)
+    with pytest.raises(ZeroDivisionError):
+        app.transact(lambda context: schedule_and_fail(context, payer))
+
+    assert scheduled == draft.automatically_finalizes_at
+    assert app.scheduler.next_at() is None

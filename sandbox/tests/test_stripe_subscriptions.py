@@ -377,3 +377,25 @@ def test_ends_that_are_not_modelled_or_make_no_sense_are_refused(api, make, mess
     with pytest.raises(stripe.InvalidRequestError, match=message):
         api.v1.subscriptions.update(subscribed.id, make(subscribed.start_date))
     assert api.v1.subscriptions.retrieve(subscribed.id).cancel_at is None
+
+
+def test_an_end_with_the_period_is_that_of_the_items_left(api, stripe_sandbox):
+    monthly = story.price(api)
+    yearly = story.price(api, recurring={"interval": "year"})
+    subscribed = story.subscription(api, monthly, yearly)
+    ends = {item.price.id: item for item in subscribed["items"].data}
+
+    scheduled = api.v1.subscriptions.update(
+        subscribed.id, {"cancel_at_period_end": True}
+    )
+    changed = api.v1.subscriptions.update(
+        subscribed.id, {"items": [{"id": ends[yearly.id].id, "deleted": True}]}
+    )
+    stripe_sandbox.advance(32 * story.DAY)
+
+    assert scheduled.cancel_at == ends[yearly.id].current_period_end
+    assert changed.cancel_at == ends[monthly.id].current_period_end
+    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    assert (ended.status, ended.ended_at) == ("canceled", changed.cancel_at)
+    reasons = [one.billing_reason for one in api.v1.invoices.list().data]
+    assert "subscription_cycle" not in reasons

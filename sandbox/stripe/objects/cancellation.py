@@ -38,8 +38,17 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
 def at_period_end(context: Context, draft: dict[str, Any], wanted: bool) -> None:
     """Schedule the end of a subscription for that of its period, or take it back."""
     if wanted != draft["cancel_at_period_end"]:
-        end = max(item["current_period_end"] for item in draft["_items"])
-        _set(context, draft, end if wanted else None, at_end=wanted)
+        _set(context, draft, _last_end(draft) if wanted else None, at_end=wanted)
+
+
+def follow_items(draft: dict[str, Any]) -> None:
+    """Let an end with the period be that of the items as they now are (assumed)."""
+    if draft["cancel_at_period_end"]:
+        draft["cancel_at"] = _last_end(draft)
+
+
+def _last_end(draft: Record) -> int:
+    return max(int(item["current_period_end"]) for item in draft["_items"])
 
 
 def _set(

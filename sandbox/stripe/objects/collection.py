@@ -16,6 +16,7 @@ from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.store import Record
 
 UPDATED = "customer.subscription.updated"
+FIRST_ATTEMPT_AFTER = 3_600
 
 
 def payment_method(
@@ -58,6 +59,22 @@ def schedule_retry(context: Context, invoice: dict[str, Any]) -> None:
         context.now + days[failed - 1] * DAY if again else None
     )
     invoice["_gives_up_at"] = None if again else context.now
+
+
+def resume(context: Context, invoice: dict[str, Any]) -> None:
+    """Go on with the collection of an open invoice that was stopped.
+
+    What came due meanwhile comes now. Assumed, as no page says when: the first attempt
+    comes an hour later, as with a draft; after a failed one, the next as scheduled.
+    """
+    due = [name for name in ("next_payment_attempt", "_gives_up_at") if invoice[name]]
+    invoice.update({name: max(context.now, invoice[name]) for name in due})
+    if due or not collects_itself(invoice):
+        return
+    if not invoice["attempt_count"]:
+        invoice["next_payment_attempt"] = context.now + FIRST_ATTEMPT_AFTER
+    elif invoice["attempt_count"] <= len(context.settings.retry_after_days):
+        schedule_retry(context, invoice)
 
 
 def collects_itself(invoice: Record) -> bool:

@@ -23,7 +23,8 @@ LONGEST = 72 * 3_600
 def begin(context: Context, invoice: dict[str, Any]) -> None:
     """Schedule a new draft; it waits for no delivery when nobody listens."""
     if invoice["auto_advance"]:
-        invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
+        at = invoice["automatically_finalizes_at"]
+        invoice["automatically_finalizes_at"] = at or context.now + DRAFT_PERIOD
     if not context.subscribers(CREATED):
         invoice["webhooks_delivered_at"] = context.now
 
@@ -31,7 +32,10 @@ def begin(context: Context, invoice: dict[str, Any]) -> None:
 def postponed(context: Context, invoice: Record) -> bool:
     """Return whether a draft that is due has to wait on; its schedule then says so."""
     deadline = invoice["created"] + LONGEST
-    if context.now >= deadline or not _failing(context.store, invoice["id"]):
+    # Who set the time by hand waits for no endpoint (docs page "Schedule invoice
+    # finalization").
+    waits = _scheduled(invoice) == DRAFT_PERIOD and context.now < deadline
+    if not waits or not _failing(context.store, invoice["id"]):
         return False
     with context.edit("invoice", invoice["id"]) as draft:
         draft["automatically_finalizes_at"] = deadline

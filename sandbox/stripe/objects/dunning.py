@@ -47,19 +47,22 @@ def _retry(context: Context, invoice: Record) -> None:
 
 
 def _due_date(invoice: Record) -> int | None:
+    """Return when an open invoice falls due; a draft may be finalized after that."""
     waits = invoice["status"] == "open" and not invoice.get("_passed_due")
-    at: int | None = invoice["due_date"] if waits else None
-    return at
+    due: int | None = invoice["due_date"] if waits else None
+    if due is None:
+        return None
+    return max(due, int(invoice["status_transitions"]["finalized_at"]))
 
 
 def _pass_due_date(context: Context, invoice: Record) -> None:
-    """Note that the due date has passed; what follows is counted from it."""
+    """Note that the due date has passed; what follows is counted from now."""
     days = context.settings.overdue_after_days
     with context.edit("invoice", invoice["id"]) as draft:
         draft.update(
             _passed_due=True,
-            _overdue_at=draft["due_date"] + days * DAY if days else None,
-            _gives_up_at=draft["due_date"] + SENT_GIVES_UP_AFTER,
+            _overdue_at=context.now + days * DAY if days else None,
+            _gives_up_at=context.now + SENT_GIVES_UP_AFTER,
         )
     collection.on_past_due_date(context, context.get("invoice", invoice["id"]))
 

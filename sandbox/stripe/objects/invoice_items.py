@@ -18,6 +18,7 @@ from sandbox.stripe.objects.invoice_shape import (
     pricing,
     totals,
 )
+from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.protocol.errors import invalid, missing
 from sandbox.stripe.protocol.lists import page
 from sandbox.stripe.protocol.params import (
@@ -63,6 +64,7 @@ def create(context: Context, params: Params) -> Record:
     """Add an item to a draft, or to the customer's or subscription's next invoice."""
     customer = context.refer("customer", params["customer"], "customer")
     draft = _draft_for(context, params)
+    _check_subscription(context, params)
     balances.claim_currency(context, customer, params["currency"], "currency")
     check_amount(params["amount"], params["currency"], "amount")
     item = add(
@@ -112,10 +114,10 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 
 @resource.delete(f"{URL}/{{id}}", Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Delete a pending item. Raises a 400 once it is on an invoice, or a 404."""
+    """Delete an item that is pending or on a draft. Raises a 400 or a 404."""
     item = context.get(KIND, id)
     if item["invoice"] is not None:
-        raise invalid("This invoice item is attached to an invoice.", param="id")
+        _take_off(context, item)
     remove(context, item)
     return {"id": id, "object": KIND, "deleted": True}
 
@@ -204,6 +206,22 @@ def attach(context: Context, items: list[Record], invoice: str) -> None:
             draft.update(invoice=invoice, _loose=None, _pending=None)
 
 
+def detach(context: Context, invoice: Record) -> None:
+    """Make the items of a one-off draft that is deleted pending again.
+
+    Source: what users of Stripe report; no page says what becomes of them.
+    """
+    for item in list(context.store.scan(KIND, index=("customer", invoice["customer"]))):
+        if item["invoice"] == invoice["id"]:
+            subscription = _subscription_of(item)
+            with context.edit(KIND, item["id"]) as draft:
+                draft.update(
+                    invoice=None,
+                    _loose=None if subscription else item["customer"],
+                    _pending=subscription,
+                )
+
+
 def release(context: Context, subscription: Record) -> None:
     """Leave the pending items of an ended subscription to the customer."""
     for item in pending(context, subscription["id"]):
@@ -263,6 +281,29 @@ def _draft_for(context: Context, params: Params) -> Record | None:
     return invoice
 
 
+def _check_subscription(context: Context, params: Params) -> None:
+    """Raise a 400 unless the subscription is the customer's and will bill the item.
+
+    Assumed of one that has ended; the wording too.
+    """
+    if "subscription" not in params:
+        return
+    id = params["subscription"]
+    subscription = context.refer("subscription", id, "subscription")
+    if subscription["customer"] != params["customer"]:
+        raise missing("subscription", id, param="subscription", status=400)
+    if subscription["status"] in ENDED:
+        raise invalid(
+            f"The subscription {id} has ended: nothing can be added to its invoices.",
+            param="subscription",
+        )
+
+
+def _subscription_of(item: Record) -> str | None:
+    parent = item["parent"]
+    return parent["subscription_details"]["subscription"] if parent else None
+
+
 def _credited(item: Record) -> dict[str, Any] | None:
     """Return what a line says of the debit that it credits, if that was invoiced."""
     items = (item["proration_details"] or {}).get("credited_items")
@@ -275,4 +316,15 @@ def _put_on(context: Context, invoice: Record, item: Record, balance: int) -> No
     line = {**line_of(context, item), "invoice": invoice["id"]}
     with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
+        draft.update(totals(draft["_lines"], balance, draft["currency"]))
+
+
+def _take_off(context: Context, item: Record) -> None:
+    """Take an item off its draft. Raises a 400 when that is finalized."""
+    invoice = context.get("invoice", item["invoice"])
+    if invoice["status"] != "draft":
+        raise invalid("This invoice item is attached to an invoice.", param="id")
+    line, balance = line_on(invoice, item["id"]), invoice["starting_balance"]
+    with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
+        draft["_lines"] = [one for one in draft["_lines"] if one["id"] != line]
         draft.update(totals(draft["_lines"], balance, draft["currency"]))

@@ -4,6 +4,7 @@ Sources: API reference, "Pay an invoice"; docs pages "Status transitions" and "U
 webhooks with subscriptions".
 """
 
+from sandbox.stripe import currencies
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import (
     collection,
@@ -52,7 +53,8 @@ def payable(context: Context, id: str) -> Record:
     """Return an invoice that can be paid. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
     if invoice["status"] == "paid":
-        raise invalid("Invoice is already paid", code="invoice_already_paid")
+        # No code: Stripe's list of them has none for it.
+        raise invalid("Invoice is already paid")
     if invoice["status"] not in COLLECTIBLE:
         raise invalid(
             f"This invoice can't be paid because its status is {invoice['status']}; "
@@ -69,13 +71,15 @@ def attempt(
     off_session: bool = True,
     automatic: bool = False,
 ) -> bool:
-    """Charge the invoice; return whether that paid it.
+    """Charge the invoice; return whether that paid it. Raises a 400.
 
     Without a payment method nothing is charged, and that is a failure too.
     """
     invoice = context.get("invoice", id)
     card = context.store.get("payment_method", method) if method else None
-    if card is None:
+    if not automatic:
+        _check_amount(invoice)
+    if card is None or _is_too_small(invoice):
         _fail(context, id, automatic=automatic)
         return False
     outcome = outcomes.decide(context, invoice, card, off_session=off_session)
@@ -110,6 +114,8 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
             code="payment_intent_unexpected_state",
         )
     card = context.get("payment_method", record["payment_method"])
+    if passed:
+        _check_amount(context.get("invoice", record["_invoice"]))
     if not passed:
         payment_attempt.fail_authentication(context, intent, card)
         _fail(context, record["_invoice"], automatic=False)
@@ -146,6 +152,26 @@ def mark_paid(
         context.emit("invoice.payment_succeeded", paid)
     invoice_payments.settle(context, id)
     collection.on_paid(context, paid, method["id"] if method else None)
+
+
+def _is_too_small(invoice: Record) -> bool:
+    """Return whether credit notes have left less than a card can be charged."""
+    least = currencies.minimum_charge(invoice["currency"])
+    return int(invoice["amount_remaining"]) < least
+
+
+def _check_amount(invoice: Record) -> None:
+    """Raise a 400 for an amount that no card is charged.
+
+    Source: docs page "Error codes". Assumed for what is left of an invoice: only
+    paying out of band, or another credit note, then closes it.
+    """
+    if _is_too_small(invoice):
+        currency = invoice["currency"]
+        least = currencies.text(currencies.minimum_charge(currency), currency)
+        raise invalid(
+            f"Amount must be at least {least} {currency}.", code="amount_too_small"
+        )
 
 
 def _conclude(

@@ -3,9 +3,10 @@
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.cycle import Period
+from sandbox.stripe.cycle import DAY, Period
 from sandbox.stripe.objects import (
     balances,
+    collection,
     draft_delay,
     dunning,
     invoice_items,
@@ -78,6 +79,7 @@ CREATE = Shape(
     required=("customer",),
 )
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
+FARTHEST_FINALIZATION = 5 * 366 * DAY
 SENDING = frozenset({"collection_method", "days_until_due", "due_date"})
 
 
@@ -101,6 +103,8 @@ def create(context: Context, params: Params) -> Record:
         lines=[invoice_items.line_of(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
+    at = _finalization_time(context, params, advances=invoice["auto_advance"])
+    invoice["automatically_finalizes_at"] = at
     _require_method(context, customer["id"], params)
     _assign(invoice, params)
     return invoice_lifecycle.add(context, invoice, items)
@@ -179,12 +183,13 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 @resource.delete(ONE, Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Delete a one-off draft. Raises a 400 for any other invoice, or a 404."""
+    """Delete a one-off draft; its items are pending again. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
     if invoice["status"] != "draft":
         raise invalid("You can only delete draft invoices.")
     if invoice["_subscription"]:
         raise invalid("You can't delete invoices created by subscriptions.")
+    invoice_items.detach(context, invoice)
     context.store.delete("invoice", id)
     context.emit("invoice.deleted", invoice)
     return {"id": id, "object": "invoice", "deleted": True}
@@ -294,13 +299,37 @@ def _assign(invoice: dict[str, Any], params: Params) -> None:
     invoice["payment_settings"].update(params.get("payment_settings", {}))
 
 
+def _finalization_time(
+    context: Context, params: Params, *, advances: bool
+) -> int | None:
+    """Return the time that was asked for, if one was. Raises a 400.
+
+    Source: docs page "Schedule invoice finalization": automatic advancement has to be
+    on, the time at most five years ahead. The wordings are assumed.
+    """
+    name = "automatically_finalizes_at"
+    at: int | None = params.get(name)
+    if at is None:
+        return None
+    if not advances:
+        raise invalid(f"`{name}` needs `auto_advance` to be true.", param=name)
+    if not context.now < at <= context.now + FARTHEST_FINALIZATION:
+        raise invalid(
+            f"`{name}` must be in the future, and at most 5 years ahead.", param=name
+        )
+    return at
+
+
 def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None:
     advance = params.get("auto_advance", invoice["auto_advance"])
-    at = params.get("automatically_finalizes_at")
+    at = _finalization_time(context, params, advances=advance)
     if invoice["status"] == "draft":
         scheduled = invoice["automatically_finalizes_at"]
         later = context.now + draft_delay.DRAFT_PERIOD
         invoice["automatically_finalizes_at"] = (
             (at or scheduled or later) if advance else None
         )
+    resumes = invoice["status"] == "open" and advance and not invoice["auto_advance"]
     invoice["auto_advance"] = advance and invoice["status"] in ("draft", "open")
+    if resumes:
+        collection.resume(context, invoice)

@@ -42,6 +42,8 @@ RECURRING = Hash(
     },
     required=("interval",),
 )
+# "Maximum of three years interval allowed" (SDK, Price.create); the days are assumed.
+MOST_INTERVALS = {"day": 1_095, "week": 156, "month": 36, "year": 3}
 CHANGEABLE: dict[str, Kind] = {
     "active": Boolean(),
     "lookup_key": LOOKUP_KEY,
@@ -76,6 +78,7 @@ def create(context: Context, params: Params) -> Record:
     if ("product" in params) == ("product_data" in params):
         raise invalid("You must specify either `product` or `product_data`.")
     check_amount(params["unit_amount"], params["currency"], "unit_amount")
+    _check_interval(params.get("recurring"))
     lookup_key = params.get("lookup_key")
     if lookup_key:
         _claim(context, lookup_key, params)
@@ -161,6 +164,19 @@ def plan_of(price: Record) -> dict[str, Any]:
         "trial_period_days": None,
         "usage_type": recurring["usage_type"],
     }
+
+
+def _check_interval(recurring: Params | None) -> None:
+    """Raise a 400 for an interval that is too long. The wording is assumed."""
+    if recurring is None:
+        return
+    most = MOST_INTERVALS[recurring["interval"]]
+    if recurring.get("interval_count", 1) > most:
+        raise invalid(
+            "The interval of a price is at most three years: `interval_count` is at "
+            f"most {most} for `{recurring['interval']}`.",
+            param="recurring[interval_count]",
+        )
 
 
 def _product(context: Context, params: Params) -> Record:

@@ -120,6 +120,9 @@ STATUSES = (
     "trialing",
     "unpaid",
 )
+# Stripe also takes `default_source`, which the sandbox has not; by itself the
+# proration behavior changes nothing.
+EDITABLE_WHEN_INCOMPLETE = frozenset({"expand", "metadata", "proration_behavior"})
 EDITABLE_WHEN_ENDED = frozenset({"cancellation_details", "expand", "metadata"})
 
 
@@ -127,6 +130,12 @@ EDITABLE_WHEN_ENDED = frozenset({"cancellation_details", "expand", "metadata"})
 def create(context: Context, params: Params) -> Record:
     """Start a subscription and bill its first period. Raises a 400."""
     customer = context.refer("customer", params["customer"], "customer")
+    if params.get("payment_behavior") == "pending_if_incomplete":
+        raise invalid(
+            "`pending_if_incomplete` is only used with updates and cannot be passed "
+            "when creating a subscription.",
+            param="payment_behavior",
+        )
     subscription = _new(context, params, customer)
     _check_collection(subscription, customer)
     balances.claim_currency(context, customer, subscription["currency"])
@@ -188,6 +197,8 @@ def update(context: Context, params: Params, id: str) -> Record:
             "A canceled subscription can only update its cancellation_details and "
             "metadata."
         )
+    _check_incomplete(subscription, params)
+    _check_payment_behavior(subscription, params)
     behavior = params.get("proration_behavior", "create_prorations")
     prorate_at = _proration_date(context, subscription, params)
     with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
@@ -200,6 +211,7 @@ def update(context: Context, params: Params, id: str) -> Record:
             params.get("items", []),
             prorate_at=None if behavior == "none" else prorate_at,
         )
+        cancellation.follow_items(draft)
         cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
         _bill_now(context, context.get("subscription", id), params)
@@ -265,6 +277,33 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
         draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
     draft["payment_settings"].update(params.get("payment_settings", {}))
     draft["cancellation_details"].update(params.get("cancellation_details", {}))
+
+
+def _check_incomplete(subscription: Record, params: Params) -> None:
+    """Raise a 400 for a change that has to wait until the first invoice is paid.
+
+    Source: SDK, docstring of Subscription.status. The wording is assumed.
+    """
+    if subscription["status"] != "incomplete":
+        return
+    if set(params) - EDITABLE_WHEN_INCOMPLETE:
+        raise invalid(
+            "A subscription in the status `incomplete` can only have its metadata and "
+            "default_source updated."
+        )
+
+
+def _check_payment_behavior(subscription: Record, params: Params) -> None:
+    """Raise a 400 for a charge that Stripe would not make at once."""
+    behavior = params.get("payment_behavior")
+    bills = params.get("proration_behavior") == "always_invoice"
+    method = params.get("collection_method", subscription["collection_method"])
+    waits = behavior in ("default_incomplete", "pending_if_incomplete")
+    if waits and bills and method == "charge_automatically":
+        raise invalid(
+            f"The sandbox does not model `{behavior}` of an update that is billed now.",
+            param="payment_behavior",
+        )
 
 
 def _check_collection(subscription: Record, customer: Record) -> None:

@@ -53,6 +53,9 @@ class Expansion:
             raise _not_expandable(path)
         step, rest = steps[0], steps[1:]
         child = self._child(value, step, path)
+        ends = step in value and not rest
+        if step == "id" or (ends and not _is_expanded(child)):
+            raise _not_expandable(path)
         return {**value, step: self._descend(child, rest, path)}
 
     def _child(self, parent: Mapping[str, Any], step: str, path: str) -> Any:
@@ -71,6 +74,13 @@ class Expansion:
         kind = KINDS.get(id.partition("_")[0])
         record = self._store.get(kind, id) if kind else None
         return self._registry.render(self._store, record) if record else id
+
+
+def _is_expanded(child: Any) -> bool:
+    """Return whether this can be at the end of a path: objects, or where one may be."""
+    if isinstance(child, dict):
+        return "object" in child
+    return child is None or isinstance(child, list)
 
 
 def _not_expandable(path: str) -> Exception:
