@@ -121,7 +121,8 @@ def web_address(text: str | None) -> str | None:
     return text if parts.scheme in ("http", "https") and parts.netloc else None
 
 
-def _sheet(context: Context, session: Record, *body: Child) -> Html:
+def _sheet(context: Context, session: Record, note: Html | None, *body: Child) -> Html:
+    """Return a page of the portal; what was just done stands first."""
     customer = context.get("customer", session["customer"])
     profile = _profile(context, session)
     who = customer["name"] or customer["email"] or customer["id"]
@@ -132,7 +133,7 @@ def _sheet(context: Context, session: Record, *body: Child) -> Html:
         tag("p", profile["headline"], class_="soft") if profile["headline"] else None,
         class_="summary",
     )
-    return sheet("Your billing", head, body, back=_back(session))
+    return sheet("Your billing", note, head, body, back=_back(session))
 
 
 def _back(session: Record) -> Child:
