@@ -52,7 +52,6 @@ class StripeApp:
     ) -> None:
         self.api_key = api_key
         self.public_url = NOWHERE
-        self.ids = Ids(seed)
         self.lock = threading.RLock()
         self.scheduler = Scheduler(REGISTRY)
         journal = SqliteJournal(Path(state)) if state else None
@@ -62,6 +61,8 @@ class StripeApp:
             journal,
             on_put=self.scheduler.watch,
         )
+        # A seed that began anew would make the ids of what is there already.
+        self.ids = Ids(seed, used=self.store.written)
         self.snapshots = Snapshots(journal)
         saved = self.store.get(CLOCK, CLOCK)
         self.clock = Clock(saved["offset"] if saved else 0)

@@ -12,8 +12,11 @@ LETTERS = "".join(ALPHABET[byte % len(ALPHABET)] for byte in range(256)).encode(
 class Ids:
     """Makes ids; with a seed, the same ones in every run."""
 
-    def __init__(self, seed: int | None = None) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, seed: int | None = None, *, used: int = 0) -> None:
+        """Begin; `used` counts what has ids already, and leads elsewhere."""
+        self._random = random.Random(
+            f"{seed}+{used}" if used and seed is not None else seed
+        )
 
     def new(self, prefix: str, length: int = 24) -> str:
         """Return `prefix_` and `length` random letters and digits."""

@@ -99,6 +99,11 @@ class Store:
         """Return how many records of a kind there are."""
         return len(self._rows.get(kind, {}))
 
+    @property
+    def written(self) -> int:
+        """How many records have ever been added."""
+        return self._next_seq - 1
+
     def counts(self) -> dict[str, int]:
         """Return the number of records of every kind."""
         return {kind: len(rows) for kind, rows in sorted(self._rows.items())}

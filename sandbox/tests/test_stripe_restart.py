@@ -178,3 +178,14 @@ def test_nothing_is_due_on_what_is_gone():
 
     assert scheduled == draft.automatically_finalizes_at
     assert app.scheduler.next_at() is None
+
+
+def test_a_seed_makes_no_id_a_second_time(tmp_path):
+    state, made = tmp_path / "stripe.sqlite", []
+    for _ in range(3):
+        with running_sandbox(state=state, seed=7) as sandbox:
+            made.append(talk(sandbox, story.customer).id)
+            listed = talk(sandbox, lambda api: api.v1.customers.list().data)
+
+    assert [one.id for one in reversed(listed)] == made
+    assert len(set(made)) == 3
