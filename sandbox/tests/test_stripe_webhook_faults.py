@@ -222,6 +222,7 @@ def test_what_is_held_back_is_held_back_after_a_restart(tmp_path):
     assert again.deliver() == ["b"]
     again.app.advance(DAY + 10)
     assert again.deliver() == ["b", "a"]
+    again.app.close()
 
 
 def test_the_thread_delivers_what_was_held_back():
