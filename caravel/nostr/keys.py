@@ -45,6 +45,17 @@ def generate_secret_key() -> str:
     return str(PrivateKey().hex())
 
 
+def is_secret_key(text: str) -> bool:
+    """Return whether the text is a secret key in lower-case hex (BIP-340)."""
+    if not _HEX_KEY.fullmatch(text):
+        return False
+    try:
+        coincurve.PrivateKey(bytes.fromhex(text))
+    except ValueError:
+        return False
+    return True
+
+
 def pubkey_of(secret_key: str) -> str:
     """Return the hex public key of a hex secret key."""
     return str(PrivateKey.from_hex(secret_key).public_key.hex())

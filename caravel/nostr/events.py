@@ -1,0 +1,117 @@
+"""Nostr events (NIP-01): signing, and reading what strangers send."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pynostr.event import Event as _Event
+
+from caravel.exceptions import Invalid
+
+Tags = tuple[tuple[str, ...], ...]
+
+
+class InvalidEvent(Invalid):
+    """Not an event, or its id or signature is not its own."""
+
+    code = "nostr-event-invalid"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A signed event; `created_at` is in seconds of the epoch."""
+
+    id: str
+    pubkey: str
+    created_at: int
+    kind: int
+    tags: Tags
+    content: str
+    sig: str
+
+    def values(self, name: str) -> list[str]:
+        """Return the second element of each tag of that name."""
+        return [tag[1] for tag in self.tags if len(tag) > 1 and tag[0] == name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the event as NIP-01 has it in JSON."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return the event as relays take it."""
+        return json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=False)
+
+
+def sign_event(
+    secret_key: str,
+    *,
+    kind: int,
+    content: str,
+    tags: Iterable[Sequence[str]] = (),
+    created_at: int | None = None,
+) -> Event:
+    """Return an event signed with a secret key in hex; its time is now if not given."""
+    unsigned = _Event(
+        content=content,
+        kind=kind,
+        tags=[list(tag) for tag in tags],
+        created_at=int(time.time()) if created_at is None else created_at,
+    )
+    unsigned.sign(secret_key)
+    return _frozen(unsigned)
+
+
+def parse_event(data: object) -> Event:
+    """Read an event from decoded JSON and verify its id and signature.
+
+    Raises InvalidEvent for anything else, without repeating it.
+    """
+    try:
+        event = _checked(data)
+    except InvalidEvent:
+        raise
+    except Exception as exc:  # pynostr raises whatever the input leads to
+        raise InvalidEvent("This is not a Nostr event.") from exc
+    return event
+
+
+def _checked(data: object) -> Event:
+    if not isinstance(data, dict) or not _is_well_typed(data):
+        raise InvalidEvent("This is not a Nostr event.")
+    found = _Event.from_dict(data)
+    # pynostr computes the id and ignores the one that it is given.
+    if found.id != data["id"]:
+        raise InvalidEvent("The event's id is not the hash of its content.")
+    if not found.verify():
+        raise InvalidEvent("The event's signature is wrong.")
+    return _frozen(found)
+
+
+def _is_well_typed(data: dict[Any, Any]) -> bool:
+    texts = all(
+        isinstance(data[name], str) for name in ("id", "pubkey", "content", "sig")
+    )
+    numbers = all(type(data[name]) is int for name in ("created_at", "kind"))
+    return (
+        texts
+        and numbers
+        and isinstance(data["tags"], list)
+        and all(
+            isinstance(tag, list) and all(isinstance(part, str) for part in tag)
+            for tag in data["tags"]
+        )
+    )
+
+
+def _frozen(event: Any) -> Event:
+    return Event(
+        id=event.id,
+        pubkey=event.pubkey,
+        created_at=event.created_at,
+        kind=event.kind,
+        tags=tuple(tuple(tag) for tag in event.tags),
+        content=event.content,
+        sig=event.sig,
+    )

@@ -1,0 +1,93 @@
+import json
+import time
+
+import pytest
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
+from caravel.nostr.events import InvalidEvent, parse_event, sign_event
+
+SECRET = generate_secret_key()
+
+
+def signed(**fields):
+    return (
+        sign_event(
+            SECRET,
+            kind=1,
+            content='hé \u2028 "x" \n',
+            tags=[("p", "a"), ["e", "b", "c"]],
+        ).to_dict()
+        | fields
+    )
+
+
+def test_an_event_comes_back_from_json_as_it_was():
+    event = sign_event(SECRET, kind=23194, content="x", tags=[("e", "1"), ("e", "2")])
+
+    assert parse_event(json.loads(event.to_json())) == event
+    assert event.pubkey == pubkey_of(SECRET)
+    assert event.values("e") == ["1", "2"]
+    assert abs(event.created_at - time.time()) < 5
+
+
+def test_control_characters_and_line_separators_are_signed_as_nip_01_says():
+    assert parse_event(json.loads(json.dumps(signed()))).content == signed()["content"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "00" * 32},
+        {"content": "changed"},
+        {"pubkey": pubkey_of(generate_secret_key())},
+        {"pubkey": "00" * 32},
+        {"sig": "00" * 64},
+        {"sig": "zz"},
+        {"kind": "1"},
+        {"kind": True},
+        {"created_at": 1.5},
+        {"tags": None},
+        {"tags": [["p", 1]]},
+        {"tags": ["p"]},
+        {"content": None},
+        {"content": "\ud800"},
+    ],
+)
+def test_what_is_not_what_it_says_is_refused(change):
+    with pytest.raises(InvalidEvent) as caught:
+        parse_event(signed(**change))
+
+    assert caught.value.code == "nostr-event-invalid"
+
+
+@pytest.mark.parametrize("data", [None, [], "x", {}, {"id": "1"}, 5])
+def test_what_is_no_event_is_refused(data):
+    with pytest.raises(InvalidEvent):
+        parse_event(data)
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+def test_both_ends_of_a_conversation_read_it_and_nobody_else(scheme):
+    theirs, stranger = generate_secret_key(), generate_secret_key()
+    payload = encrypt(scheme, SECRET, pubkey_of(theirs), "hé")
+
+    assert "hé" not in payload
+    assert decrypt(scheme, theirs, pubkey_of(SECRET), payload) == "hé"
+    assert decrypt(scheme, SECRET, pubkey_of(theirs), payload) == "hé"
+    assert read_by(stranger, scheme, payload) != "hé"
+
+
+def read_by(stranger, scheme, payload):
+    """NIP-04 has no authentication: a wrong key may read garbage."""
+    try:
+        return decrypt(scheme, stranger, pubkey_of(SECRET), payload)
+    except Unreadable:
+        return None
+
+
+@pytest.mark.parametrize("scheme", list(Scheme))
+@pytest.mark.parametrize("payload", ["", "x", "a?iv=b", "?iv=", "A" * 200])
+def test_garbage_is_unreadable(scheme, payload):
+    with pytest.raises(Unreadable):
+        decrypt(scheme, SECRET, pubkey_of(generate_secret_key()), payload)
