@@ -1,0 +1,133 @@
+"""Opening a connection to a relay, and judging the address that is really dialled.
+
+A stranger's relay URL must not make us call our own network. Names are resolved here,
+each time; what was judged is what the socket connects to, so a name that changes its
+mind between two look-ups gains nothing. Redirects and proxies are not followed.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from dataclasses import dataclass
+from functools import cache
+from urllib.parse import urlsplit
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidURI
+
+from caravel.exceptions import CaravelError
+
+#: Seconds for the name, the TCP connection, TLS and the handshake together.
+CONNECT_TIMEOUT = 10.0
+#: The largest message that a relay may send, in bytes.
+MAX_MESSAGE = 512 * 1024
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+class RelayUnreachable(CaravelError):
+    """No connection came about: nothing at all was sent."""
+
+    code = "relay-unreachable"
+    status = 503
+
+
+class PrivateAddress(RelayUnreachable):
+    """The relay's name leads to an address that is not public."""
+
+    code = "relay-address-private"
+    status = 422
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A relay, and whether its address may be a private one."""
+
+    url: str
+    private_allowed: bool = False
+
+    @property
+    def host(self) -> str:
+        """The host and port, for people."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+
+def is_public(address: str) -> bool:
+    """Return whether an IP address is one of the public internet.
+
+    Addresses that only wrap another one count as that one.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
+        if ip in _NAT64:
+            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if wrapped is not None:
+            return is_public(str(wrapped))
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+
+
+async def dial(endpoint: Endpoint) -> ClientConnection:
+    """Connect to a relay. Raises RelayUnreachable, PrivateAddress if that is why."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await _websocket(endpoint, await _socket(endpoint))
+    except (OSError, InvalidHandshake, InvalidMessage, InvalidURI) as exc:
+        # TimeoutError and what TLS raises are OSErrors; so is a name unknown to DNS.
+        raise RelayUnreachable(f"The relay {endpoint.host} does not answer.") from exc
+    except (UnicodeError, ValueError, EOFError) as exc:
+        raise RelayUnreachable(
+            f"The relay {endpoint.host} has no such address."
+        ) from exc
+
+
+async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnection:
+    secure = endpoint.url.startswith("wss:")
+    try:
+        return await connect(
+            endpoint.url,
+            sock=sock,
+            ssl=_tls() if secure else None,
+            compression=None,
+            max_size=MAX_MESSAGE,
+            open_timeout=None,
+            close_timeout=1,
+        )
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _socket(endpoint: Endpoint) -> socket.socket:
+    """Return a socket connected to the first of the relay's addresses that answers."""
+    parts = urlsplit(endpoint.url)
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    if not endpoint.private_allowed and not all(is_public(str(a[4][0])) for a in found):
+        raise PrivateAddress(
+            f"The relay {endpoint.host} is not on the public internet."
+        )
+    failure: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in found:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT / len(found)):
+                return await _connected(socket.socket(family, kind, protocol), address)
+        except OSError as exc:
+            failure = exc
+    raise failure
+
+
+async def _connected(sock: socket.socket, address: object) -> socket.socket:
+    sock.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, address)  # type: ignore[arg-type]
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()

@@ -1,0 +1,126 @@
+"""Waiting for the answers to events: up to a hundred share one subscription."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from caravel.nostr.connections import (
+    Connection,
+    Subscription,
+    in_background,
+)
+from caravel.nostr.dialing import RelayUnreachable
+from caravel.nostr.events import Event, InvalidEvent, parse_event
+
+#: Real relays allow about as many values in a filter, and few subscriptions.
+_LARGEST_BATCH = 100
+#: Seconds in which requests gather for one subscription.
+_GATHER = 0.005
+
+
+@dataclass(eq=False)
+class Request:
+    """An event whose answer is awaited: of that kind, from that author, naming it."""
+
+    event: Event
+    author: str
+    kind: int
+    answer: asyncio.Future[Event]
+    secret_key: str = field(default="", repr=False)
+    #: Whether any relay may have got it.
+    sent: bool = False
+
+    def mark_sent(self) -> None:
+        self.sent = True
+
+    def take(self, event: Event) -> None:
+        """Accept the first answer; what others say, or it says again, is ignored."""
+        is_answer = event.pubkey == self.author and event.kind == self.kind
+        if is_answer and not self.answer.done():
+            self.answer.set_result(event)
+
+
+@dataclass(eq=False)
+class _Batch:
+    ready: asyncio.Future[None]
+    requests: dict[str, Request] = field(default_factory=dict)
+    subscription: Subscription | None = None
+    is_sealed: bool = False
+
+
+class Replies:
+    """The requests of one kind that wait for an answer over one connection."""
+
+    def __init__(self, connection: Connection, kind: int) -> None:
+        self._connection = connection
+        self._kind = kind
+        self._waiting: dict[str, _Batch] = {}
+        self._gathering: _Batch | None = None
+
+    async def join(self, request: Request) -> None:
+        """Return when the relay has been asked for the answer.
+
+        Raises RelayUnreachable: the event has not been sent then.
+        """
+        batch = self._batch()
+        batch.requests[request.event.id] = request
+        self._waiting[request.event.id] = batch
+        if len(batch.requests) >= _LARGEST_BATCH:
+            self._gathering = None
+        await asyncio.shield(batch.ready)
+
+    def leave(self, request: Request) -> None:
+        """Wait no longer; the last one of a batch ends its subscription."""
+        batch = self._waiting.pop(request.event.id, None)
+        if batch is None:
+            return
+        del batch.requests[request.event.id]
+        if not batch.requests and batch.subscription is not None:
+            self._connection.unsubscribe(batch.subscription)
+
+    def _batch(self) -> _Batch:
+        if self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = batch = _Batch(loop.create_future())
+            loop.call_later(_GATHER, self._flush, batch)
+        return self._gathering
+
+    def _flush(self, batch: _Batch) -> None:
+        if self._gathering is batch:
+            self._gathering = None
+        in_background(self._subscribe(batch))
+
+    async def _subscribe(self, batch: _Batch) -> None:
+        if not batch.requests:
+            batch.ready.cancel()
+            return
+        try:
+            batch.subscription = await self._connection.subscribe(
+                [{"kinds": [self._kind], "#e": list(batch.requests)}],
+                self._take,
+                secret_keys=[r.secret_key for r in batch.requests.values()],
+            )
+        except RelayUnreachable as exc:
+            batch.ready.set_exception(exc)
+            # Should everybody have left, nobody looks at it.
+            batch.ready.exception()
+            return
+        batch.ready.set_result(None)
+        if not batch.requests:
+            self._connection.unsubscribe(batch.subscription)
+
+    def _take(self, data: object) -> None:
+        for request in list(self._named_in(data)):
+            with suppress(InvalidEvent):
+                request.take(parse_event(data))
+
+    def _named_in(self, data: object) -> Iterator[Request]:
+        """Yield the requests that an event claims to answer; nothing is verified."""
+        tags = data.get("tags") if isinstance(data, dict) else None
+        for tag in tags if isinstance(tags, list) else []:
+            match tag:
+                case ["e", str(id), *_] if batch := self._waiting.get(id):
+                    yield batch.requests[id]
