@@ -1,0 +1,106 @@
+"""What goes wrong with wallets, Lightning invoices and prices, each with its code."""
+
+from datetime import datetime
+
+from caravel.exceptions import CaravelError, Conflict, Invalid
+
+# --- wallets
+
+
+class InvalidWalletUrl(Invalid):
+    """Not a wallet connection that we can use; the code says what is wrong with it."""
+
+    code = "nwc-url-invalid"
+
+
+class WalletError(CaravelError):
+    """A wallet did not do what it was asked.
+
+    `nwc_code` is the wallet's own, "" if it gave none. What the class says of the
+    outcome: only `WalletRefused` and `RequestNotSent` prove that nothing happened.
+    """
+
+    code = "nwc-error"
+    status = 502
+
+    def __init__(self, message: str, *, nwc_code: str = "") -> None:
+        super().__init__(message)
+        self.nwc_code = nwc_code
+
+
+class RequestNotSent(WalletError):
+    """None of the wallet's relays could be reached: the request never left."""
+
+    code = "nwc-not-sent"
+    status = 503
+
+
+class WalletRefused(WalletError):
+    """The wallet declined before it did anything."""
+
+    code = "nwc-refused"
+
+
+class WalletFailed(WalletError):
+    """The wallet reports an error that says nothing about the outcome."""
+
+    code = "nwc-failed"
+
+
+class NoWalletReply(WalletError):
+    """Silence: the request may have been carried out, or may be yet."""
+
+    code = "nwc-no-reply"
+    status = 504
+
+
+class InvalidWalletReply(WalletError):
+    """An answer that makes no sense, or is not to what was asked."""
+
+    code = "nwc-reply-invalid"
+
+
+class WalletUnusable(Conflict):
+    """A wallet that cannot pay for us, found out before it is relied on."""
+
+    code = "wallet-unusable"
+    status = 422
+
+
+# --- Lightning invoices and payments
+
+
+class InvoiceMismatch(CaravelError):
+    """Our wallet made another invoice than it was asked for; nobody was shown it."""
+
+    code = "wallet-invoice-mismatch"
+    status = 502
+
+
+class PaymentInProgress(Conflict):
+    """Something that may still pay this invoice is under way, at the latest `until`."""
+
+    code = "payment-in-progress"
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class AlreadySettled(Conflict):
+    """A Lightning payment for this invoice has arrived."""
+
+    code = "invoice-settled"
+
+
+class NoWallet(Conflict):
+    """The tenant has connected no wallet."""
+
+    code = "wallet-missing"
+
+
+class WalletNotOurs(CaravelError):
+    """An invoice's wallet is no longer among ROBOT_WALLET: nobody can be asked."""
+
+    code = "robot-wallet-missing"
+    status = 500

@@ -1,0 +1,133 @@
+import pytest
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.dialing import is_public
+from lightning.clients.nwc_uri import parse_nwc_url
+from lightning.exceptions import InvalidWalletUrl
+
+SECRET = generate_secret_key()
+WALLET = pubkey_of(generate_secret_key())
+RELAY = "relay=wss%3A%2F%2Frelay.example.com"
+
+
+def url(
+    relay=RELAY, secret=f"secret={SECRET}", key=WALLET, scheme="nostr+walletconnect://"
+):
+    return f"{scheme}{key}?{relay}&{secret}"
+
+
+def test_what_a_wallet_gives_is_read_and_written_again():
+    uri = parse_nwc_url(
+        url() + "&relay=wss://R2.example.com:8443/path&lud16=ann%40example.com"
+    )
+
+    assert uri.pubkey == WALLET
+    assert uri.relays == (
+        "wss://relay.example.com",
+        "wss://r2.example.com:8443/path",
+    )
+    assert uri.client_pubkey == pubkey_of(SECRET)
+    assert uri.lud16 == "ann@example.com"
+    assert parse_nwc_url(uri.to_url()) == uri
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "nostr+walletconnect://",
+        "nostr+walletconnect:",
+        "nostrwalletconnect://",
+        "NOSTR+WalletConnect://",
+    ],
+)
+def test_spellings_of_the_scheme_that_wallets_use(scheme):
+    assert parse_nwc_url(f"  {url(scheme=scheme)}\n").pubkey == WALLET
+
+
+def test_the_secret_is_in_no_print():
+    uri = parse_nwc_url(url())
+
+    for text in (repr(uri), str(uri), f"{uri}", f"{[uri]}"):
+        assert SECRET not in text
+        assert WALLET in text
+        assert "relay.example.com" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "nwc-url-invalid"),
+        ("https://example.com", "nwc-url-invalid"),
+        ("nostr+walletconnect://", "nwc-pubkey-invalid"),
+        (url(key="ab"), "nwc-pubkey-invalid"),
+        (url(key="0" * 64), "nwc-pubkey-invalid"),
+        (url(secret=""), "nwc-secret-invalid"),
+        (url(secret="secret="), "nwc-secret-invalid"),
+        (url(secret="secret=abc"), "nwc-secret-invalid"),
+        (url(secret=f"secret={'0' * 64}"), "nwc-secret-invalid"),
+        (url(secret=f"secret={SECRET}&secret={SECRET}"), "nwc-secret-invalid"),
+        (url(relay="x=1"), "nwc-relay-missing"),
+        (url(relay="relay="), "nwc-relay-invalid"),
+        (url(relay="relay=https://r.example.com"), "nwc-relay-invalid"),
+        (url(relay="relay=wss://"), "nwc-relay-invalid"),
+        (url(relay="relay=wss://user:pw@r.example.com"), "nwc-relay-invalid"),
+        (url(relay="relay=wss://r.example.com:99999"), "nwc-relay-invalid"),
+        (url(relay="relay=wss://[::1"), "nwc-relay-invalid"),
+        (
+            url(relay="&".join(f"relay=wss://r{n}.example.com" for n in range(6))),
+            "nwc-relay-invalid",
+        ),
+        (url(relay="relay=ws://localhost:7777"), "nwc-relay-private"),
+        (url(relay="relay=ws://printer"), "nwc-relay-private"),
+        (url(relay="relay=ws://nas.local"), "nwc-relay-private"),
+        (url(relay="relay=wss://127.0.0.1"), "nwc-relay-private"),
+        (url(relay="relay=wss://10.1.2.3"), "nwc-relay-private"),
+        (url(relay="relay=wss://169.254.169.254"), "nwc-relay-private"),
+        (url(relay="relay=wss://[::1]:80"), "nwc-relay-private"),
+        (url(relay="relay=wss://[fe80::1]"), "nwc-relay-private"),
+        (url(relay="relay=wss://[::ffff:10.0.0.1]"), "nwc-relay-private"),
+        (url() + "&x=" + "y" * 2_000, "nwc-url-invalid"),
+        (url() + "\x00", "nwc-url-invalid"),
+    ],
+)
+def test_what_is_wrong_has_a_code_and_is_not_repeated(text, code):
+    with pytest.raises(InvalidWalletUrl) as caught:
+        parse_nwc_url(text)
+
+    assert caught.value.code == code
+    assert SECRET not in str(caught.value)
+
+
+def test_private_relays_where_they_are_allowed():
+    uri = parse_nwc_url(url(relay="relay=ws://127.0.0.1:7777"), private_allowed=True)
+
+    assert uri.relays == ("ws://127.0.0.1:7777",)
+    assert uri.endpoints(private_allowed=True)[0].private_allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("1.1.1.1", True),
+        ("2606:4700:4700::1111", True),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+        ("100.64.0.1", False),
+        ("169.254.1.1", False),
+        ("192.168.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("255.255.255.255", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("64:ff9b::101:101", True),
+        ("2002:7f00:1::", False),
+    ],
+)
+def test_which_addresses_are_public(address, public):
+    assert is_public(address) is public
