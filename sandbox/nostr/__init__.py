@@ -1,0 +1,6 @@
+"""A Nostr relay that stores every kind of event and goes wrong on request."""
+
+from sandbox.nostr.relay import SandboxRelay, running_relay
+from sandbox.nostr.settings import RelaySettings
+
+__all__ = ["RelaySettings", "SandboxRelay", "running_relay"]

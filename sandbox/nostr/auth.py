@@ -1,0 +1,32 @@
+"""Proving keys to a relay (NIP-42)."""
+
+from urllib.parse import urlsplit
+
+from caravel.nostr.events import Event
+
+AUTH_KIND = 22_242
+# NIP-42: within about ten minutes, in seconds.
+MAX_AGE = 600
+
+
+def objection(event: Event, *, challenge: str, host: str, now: float) -> str | None:
+    """Return why an event proves no key to this connection, or None.
+
+    `host` is the name and port by which the client has connected.
+    """
+    if event.kind != AUTH_KIND:
+        return "the kind is not 22242"
+    if event.values("challenge") != [challenge]:
+        return "this is not the challenge of the connection"
+    if [_host(url) for url in event.values("relay")] != [host.lower()]:
+        return "this is not the address of the relay"
+    if abs(event.created_at - now) > MAX_AGE:
+        return "the event is too old or too new"
+    return None
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""

@@ -1,0 +1,116 @@
+"""What all connections of a relay share: events, subscriptions, faults, counts."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from caravel.nostr.events import Event
+from sandbox.nostr import messages
+from sandbox.nostr.deeds import Deed, carry_out
+from sandbox.nostr.faults import Faults
+from sandbox.nostr.filters import Filter, Key
+from sandbox.nostr.index import Index
+from sandbox.nostr.postponed import Postponed
+from sandbox.nostr.settings import RelaySettings
+from sandbox.nostr.store import EventStore, Outcome, Record
+
+
+class Peer(Protocol):
+    """A connection, as far as the exchange knows it."""
+
+    pubkeys: set[str]
+    subscriptions: "dict[str, Subscription]"
+
+    def deliver(self, subscription: "Subscription", text: str) -> None:
+        """Send a message to a subscription, unless it is closed by now."""
+
+    def end_subscriptions(self) -> None:
+        """Close every subscription, and say so."""
+
+    def hang_up(self) -> None:
+        """Close the connection at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscription:
+    """An open request of one connection."""
+
+    peer: Peer
+    id: str
+    filters: tuple[Filter, ...]
+
+    def keys(self) -> set[Key]:
+        """Return the keys by which events find it."""
+        return {key for one in self.filters for key in one.index_keys()}
+
+    def matches(self, event: Event) -> bool:
+        """Return whether one of its filters accepts the event."""
+        return any(one.matches(event) for one in self.filters)
+
+
+class Exchange:
+    """A relay without its sockets; to be used on the relay's loop."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self.settings = settings
+        self.peers: set[Peer] = set()
+        self.subscriptions: Index[Subscription] = Index()
+        self.postponed = Postponed()
+        self.accepted = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget events, faults and counts; connections and subscriptions stay."""
+        self.postponed.discard()
+        self.faults = Faults(self.settings.seed)
+        self.store = EventStore()
+        self.received: deque[Event] = deque(maxlen=self.settings.max_received)
+        self.counts: Counter[int] = Counter()
+        self.requests = 0
+
+    def note(self, event: Event) -> None:
+        """Remember that a client sent an event, whatever becomes of it."""
+        self.received.append(event)
+        self.counts[event.kind] += 1
+
+    def publish(self, event: Event) -> str:
+        """Store an event and deliver it; return the answer to who sent it."""
+        record = Record(event)
+        if self.settings.honours_expiration and record.is_expired(time.time()):
+            return messages.ok(event.id, False, "invalid: event is expired")
+        outcome = self.store.put(record, most=self.settings.max_events)
+        if outcome is Outcome.DUPLICATE:
+            return messages.ok(event.id, True, "duplicate: already have this event")
+        if outcome is Outcome.OUTDATED:
+            return messages.ok(event.id, True, "duplicate: have a newer event")
+        self._fan_out(record)
+        return messages.ok(event.id, True)
+
+    def query(self, filters: Iterable[Filter]) -> list[Record]:
+        """Return the stored events that filters find, newest first."""
+        now = time.time() if self.settings.honours_expiration else None
+        return self.store.query(filters, most=self.settings.max_limit, now=now)
+
+    def _fan_out(self, record: Record) -> None:
+        for subscription in self.subscriptions.find(record.keys):
+            if subscription.matches(record.event):
+                self._deliver(subscription, record)
+
+    def _deliver(self, subscription: Subscription, record: Record) -> None:
+        event, peer = record.event, subscription.peer
+        text = messages.event_message(subscription.id, record.json)
+        fault = self.faults.take(
+            "delivery", kinds=(event.kind,), authors=(event.pubkey,)
+        )
+        if fault is None:
+            peer.deliver(subscription, text)
+            return
+        deed = Deed(
+            do=lambda: text,
+            send=lambda text: peer.deliver(subscription, text),
+            hang_up=peer.hang_up,
+            forgery=messages.event_message(subscription.id, messages.forged(event)),
+        )
+        carry_out(deed, fault, self.postponed)

@@ -1,0 +1,35 @@
+"""Things that are found by keys, in the order in which they were added."""
+
+from collections.abc import Hashable, Iterable
+from typing import Generic, TypeVar
+
+from sandbox.nostr.filters import Key
+
+T = TypeVar("T", bound=Hashable)
+
+
+class Index(Generic[T]):
+    """Each thing stands under several keys."""
+
+    def __init__(self) -> None:
+        self._found: dict[Key, dict[T, None]] = {}
+
+    def add(self, keys: Iterable[Key], thing: T) -> None:
+        """Put a thing under each key."""
+        for key in keys:
+            self._found.setdefault(key, {})[thing] = None
+
+    def remove(self, keys: Iterable[Key], thing: T) -> None:
+        """Take away what was added under these keys."""
+        for key in keys:
+            found = self._found[key]
+            del found[thing]
+            if not found:
+                del self._found[key]
+
+    def find(self, keys: Iterable[Key]) -> list[T]:
+        """Return what stands under any of the keys, each thing once."""
+        found: dict[T, None] = {}
+        for key in keys:
+            found.update(self._found.get(key, {}))
+        return list(found)

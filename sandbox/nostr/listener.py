@@ -1,0 +1,99 @@
+"""The listening socket of a relay and the connections that came in by it."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any, cast
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from sandbox.nostr import information
+from sandbox.nostr.exchange import Exchange
+from sandbox.nostr.session import Session
+
+logger = logging.getLogger(__name__)
+# websockets logs as errors, with tracebacks, what strangers do wrong.
+_strangers = logging.getLogger(f"{__name__}.strangers")
+_strangers.setLevel(logging.CRITICAL)
+# Seconds that a peer has to answer a closing handshake.
+CLOSE_TIMEOUT = 2.0
+
+
+class _Wire(ServerConnection):
+    """A connection that is known from its first byte on.
+
+    The server itself lists none that is still in its opening handshake.
+    """
+
+    def __init__(self, wires: "set[_Wire]", *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wires = wires
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._wires.add(self)
+        if not self.server.is_serving():
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wires.discard(self)
+        super().connection_lost(exc)
+
+
+class Listener:
+    """Accepts connections for an exchange; to be used on the relay's loop."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._server: Server | None = None
+        self._wires: set[_Wire] = set()
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen, unless it does; return the port. Raises OSError."""
+        if self._server is None:
+            self._server = await serve(
+                self._handle,
+                host,
+                port,
+                compression=None,
+                process_request=self._answer_http,
+                max_size=self._exchange.settings.max_message_bytes,
+                close_timeout=CLOSE_TIMEOUT,
+                logger=_strangers,
+                create_connection=cast(type[ServerConnection], self._create),
+            )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening and break every connection, without a closing handshake."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close(close_connections=False)
+            self.drop()
+            await server.wait_closed()
+
+    def drop(self) -> None:
+        """Break every connection."""
+        for wire in list(self._wires):
+            wire.transport.abort()
+
+    def _create(self, *args: Any, **kwargs: Any) -> _Wire:
+        return _Wire(self._wires, *args, **kwargs)
+
+    def _answer_http(self, _: ServerConnection, request: Request) -> Response | None:
+        return information.answer(request, self._exchange.settings)
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        session = Session(self._exchange, connection)
+        session.open()
+        try:
+            with suppress(ConnectionClosed):
+                async for message in connection:
+                    session.receive(message)
+        except Exception:
+            logger.exception("a message could not be handled")
+            raise
+        finally:
+            session.close()

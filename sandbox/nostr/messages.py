@@ -1,0 +1,91 @@
+"""The messages between a client and a relay, as NIP-01 and NIP-42 have them."""
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+from caravel.nostr.events import Event, InvalidEvent, parse_event
+from sandbox.nostr.filters import HEX, KINDS
+
+_SIGNATURE = re.compile(r"[0-9a-f]{128}")
+_TIMES = range(2**63)
+
+
+class Malformed(ValueError):
+    """Not a message of a client; the text says why."""
+
+
+def parse_message(message: str | bytes) -> tuple[str, list[Any]]:
+    """Return a message's verb and what follows it. Raises Malformed."""
+    if isinstance(message, bytes):
+        raise Malformed("messages are text")
+    try:
+        data = json.loads(message)
+    except (ValueError, RecursionError) as exc:
+        raise Malformed("messages are JSON") from exc
+    if not isinstance(data, list) or not data or not isinstance(data[0], str):
+        raise Malformed("messages are arrays that begin with a verb")
+    return data[0], data[1:]
+
+
+def parse_subscription_id(arguments: list[Any]) -> str:
+    """Return the id that a REQ or CLOSE begins with. Raises Malformed."""
+    if not arguments or not isinstance(arguments[0], str):
+        raise Malformed("a subscription id is missing")
+    if not 1 <= len(arguments[0]) <= 64:
+        raise Malformed("a subscription id has 1 to 64 characters")
+    return arguments[0]
+
+
+def parse_signed(arguments: list[Any]) -> Event:
+    """Return the verified event of an EVENT or AUTH. Raises InvalidEvent."""
+    if len(arguments) != 1:
+        raise InvalidEvent("There is to be one event.")
+    event = parse_event(arguments[0])
+    # What verifies may still be written with capitals or spaces; relays refuse that.
+    if not HEX.fullmatch(event.pubkey) or not _SIGNATURE.fullmatch(event.sig):
+        raise InvalidEvent("Keys and signatures are lower-case hex.")
+    if event.kind not in KINDS:
+        raise InvalidEvent("A kind is from 0 to 65535.")
+    if event.created_at not in _TIMES:
+        raise InvalidEvent("The event's time is out of range.")
+    return event
+
+
+def ok(event_id: str, accepted: bool, message: str = "") -> str:
+    return json.dumps(["OK", event_id, accepted, message])
+
+
+def eose(subscription_id: str) -> str:
+    return json.dumps(["EOSE", subscription_id])
+
+
+def closed(subscription_id: str, message: str) -> str:
+    return json.dumps(["CLOSED", subscription_id, message])
+
+
+def notice(message: str) -> str:
+    return json.dumps(["NOTICE", message])
+
+
+def challenge(text: str) -> str:
+    return json.dumps(["AUTH", text])
+
+
+def event_message(subscription_id: str, event_json: str) -> str:
+    return f'["EVENT",{json.dumps(subscription_id)},{event_json}]'
+
+
+def forged(event: Event) -> str:
+    """Return an event as JSON with another signature than its own."""
+    other = f"{int(event.sig[0], 16) ^ 1:x}{event.sig[1:]}"
+    return replace(event, sig=other).to_json()
+
+
+def id_of(arguments: list[Any]) -> str | None:
+    """Return the id that an event gives itself, if that is one."""
+    given = (
+        arguments[0].get("id") if arguments and isinstance(arguments[0], dict) else None
+    )
+    return given if isinstance(given, str) and HEX.fullmatch(given) else None

@@ -1,0 +1,220 @@
+"""One connection: its messages, its subscriptions and the keys it has proven."""
+
+import secrets
+import time
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, broadcast
+
+from caravel.nostr.events import Event, InvalidEvent
+from sandbox.nostr import messages
+from sandbox.nostr.auth import AUTH_KIND, objection
+from sandbox.nostr.deeds import Deed, carry_out
+from sandbox.nostr.exchange import Exchange, Subscription
+from sandbox.nostr.filters import BadFilter, Filter, parse_filter
+from sandbox.nostr.messages import Malformed
+
+UNPROVEN = "auth-required: prove a key first"
+BLOCKED = "blocked: a fault is in force"
+# Bytes that may wait for a peer that does not read, before it is dropped.
+MAX_BACKLOG = 64 * 1024 * 1024
+
+
+class Session:
+    """What the relay knows of a connection; to be used on the relay's loop."""
+
+    def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
+        self._exchange = exchange
+        self._connection = connection
+        self._challenge = secrets.token_hex(16)
+        self._is_open = False
+        self.subscriptions: dict[str, Subscription] = {}
+        self.pubkeys: set[str] = set()
+
+    def open(self) -> None:
+        """Take part in the exchange."""
+        self._is_open = True
+        self._exchange.peers.add(self)
+        self._exchange.accepted += 1
+        if self._exchange.settings.requires_auth:
+            self._send(messages.challenge(self._challenge))
+
+    def close(self) -> None:
+        """Leave the exchange; nothing is sent any more."""
+        self._is_open = False
+        self._exchange.peers.discard(self)
+        for subscription_id in list(self.subscriptions):
+            self._unsubscribe(subscription_id)
+
+    def hang_up(self) -> None:
+        """Close the connection at once, without a closing handshake."""
+        self.close()
+        self._connection.transport.abort()
+
+    def receive(self, message: str | bytes) -> None:
+        """Handle a message of the client; a malformed one is answered NOTICE."""
+        if not self._is_open:
+            return
+        try:
+            verb, arguments = messages.parse_message(message)
+            if verb not in VERBS:
+                raise Malformed("only EVENT, REQ, CLOSE and AUTH are known")
+            VERBS[verb](self, arguments)
+        except Malformed as exc:
+            self._send(messages.notice(f"invalid: {exc}"))
+
+    def deliver(self, subscription: Subscription, text: str) -> None:
+        """Send a message to a subscription, unless it is closed by now."""
+        if self.subscriptions.get(subscription.id) is subscription:
+            self._send(text)
+
+    def end_subscriptions(self) -> None:
+        """Close every subscription, and say so."""
+        for subscription_id in list(self.subscriptions):
+            self._refuse(subscription_id, "error: the relay ended the subscription")
+
+    def on_event(self, arguments: list[Any]) -> None:
+        """Take an event in, and answer OK."""
+        event = self._read_event(arguments)
+        if event is None:
+            return
+        self._exchange.note(event)
+        if self._is_locked():
+            self._send(messages.ok(event.id, False, UNPROVEN))
+        elif event.kind == AUTH_KIND:
+            self._send(messages.ok(event.id, False, "invalid: this belongs in AUTH"))
+        else:
+            self._publish(event)
+
+    def on_req(self, arguments: list[Any]) -> None:
+        """Send what is stored, then EOSE, then what comes; or CLOSED."""
+        subscription_id = messages.parse_subscription_id(arguments)
+        self._exchange.requests += 1
+        try:
+            filters = tuple(parse_filter(given) for given in arguments[1:])
+        except BadFilter as exc:
+            self._refuse(subscription_id, f"invalid: {exc}")
+            return
+        if refusal := self._refusal(subscription_id, filters):
+            self._refuse(subscription_id, refusal)
+        else:
+            self._request(subscription_id, filters)
+
+    def on_close(self, arguments: list[Any]) -> None:
+        """End a subscription; one that is not there is ignored."""
+        self._unsubscribe(messages.parse_subscription_id(arguments))
+
+    def on_auth(self, arguments: list[Any]) -> None:
+        """Take a key for proven, or answer why it is not (NIP-42)."""
+        event = self._read_event(arguments)
+        if event is None:
+            return
+        reason = objection(
+            event,
+            challenge=self._challenge,
+            host=self._host(),
+            now=time.time(),
+        )
+        if reason is None:
+            self.pubkeys.add(event.pubkey)
+        text = f"invalid: {reason}" if reason else ""
+        self._send(messages.ok(event.id, reason is None, text))
+
+    def _publish(self, event: Event) -> None:
+        deed = Deed(
+            do=lambda: self._exchange.publish(event),
+            send=self._send,
+            hang_up=self.hang_up,
+            pretence=messages.ok(event.id, True),
+            refusal=messages.ok(event.id, False, BLOCKED),
+        )
+        fault = self._exchange.faults.take(
+            "event", kinds=(event.kind,), authors=(event.pubkey,)
+        )
+        carry_out(deed, fault, self._exchange.postponed)
+
+    def _request(self, subscription_id: str, filters: tuple[Filter, ...]) -> None:
+        deed = Deed(
+            do=lambda: self._subscribe(subscription_id, filters),
+            send=self._send,
+            hang_up=self.hang_up,
+            pretence=messages.eose(subscription_id),
+            refusal=messages.closed(subscription_id, BLOCKED),
+        )
+        fault = self._exchange.faults.take(
+            "req",
+            kinds=set(chain.from_iterable(one.kinds or () for one in filters)),
+            authors=set(chain.from_iterable(one.authors or () for one in filters)),
+        )
+        # Whatever comes of it, it replaces the one of the same id.
+        self._unsubscribe(subscription_id)
+        carry_out(deed, fault, self._exchange.postponed)
+
+    def _subscribe(self, subscription_id: str, filters: tuple[Filter, ...]) -> str:
+        """Open a subscription and send what is stored; return the EOSE."""
+        if self._is_open:
+            self._unsubscribe(subscription_id)
+            subscription = Subscription(self, subscription_id, filters)
+            self.subscriptions[subscription_id] = subscription
+            self._exchange.subscriptions.add(subscription.keys(), subscription)
+            for record in self._exchange.query(filters):
+                self._send(messages.event_message(subscription_id, record.json))
+        return messages.eose(subscription_id)
+
+    def _unsubscribe(self, subscription_id: str) -> None:
+        subscription = self.subscriptions.pop(subscription_id, None)
+        if subscription is not None:
+            self._exchange.subscriptions.remove(subscription.keys(), subscription)
+
+    def _refusal(self, subscription_id: str, filters: tuple[Filter, ...]) -> str | None:
+        if self._is_locked():
+            return UNPROVEN
+        if not filters:
+            return "invalid: there is no filter"
+        known = self.subscriptions.keys() | {subscription_id}
+        if len(known) > self._exchange.settings.max_subscriptions:
+            return "error: too many subscriptions"
+        return None
+
+    def _refuse(self, subscription_id: str, reason: str) -> None:
+        self._unsubscribe(subscription_id)
+        self._send(messages.closed(subscription_id, reason))
+
+    def _read_event(self, arguments: list[Any]) -> Event | None:
+        """Return a verified event, or answer that it is none.
+
+        Raises Malformed where there is no id that an answer could name.
+        """
+        try:
+            return messages.parse_signed(arguments)
+        except InvalidEvent as exc:
+            event_id = messages.id_of(arguments)
+            if event_id is None:
+                raise Malformed(exc.message) from exc
+            self._send(messages.ok(event_id, False, f"invalid: {exc.message}"))
+            return None
+
+    def _is_locked(self) -> bool:
+        return self._exchange.settings.requires_auth and not self.pubkeys
+
+    def _host(self) -> str:
+        request = self._connection.request
+        return request.headers.get("Host", "") if request else ""
+
+    def _send(self, text: str) -> None:
+        if not self._is_open:
+            return
+        # Unlike send(), this neither waits nor lets another message overtake.
+        broadcast((self._connection,), text)
+        if self._connection.transport.get_write_buffer_size() > MAX_BACKLOG:
+            self.hang_up()
+
+
+VERBS: dict[str, Callable[[Session, list[Any]], None]] = {
+    "EVENT": Session.on_event,
+    "REQ": Session.on_req,
+    "CLOSE": Session.on_close,
+    "AUTH": Session.on_auth,
+}

@@ -1,0 +1,446 @@
+"""Each fault of the relay, on events, requests and deliveries."""
+
+import json
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from caravel.nostr import pubkey_of
+from caravel.nostr.events import InvalidEvent
+from sandbox.nostr import RelaySettings, running_relay
+from sandbox.stripe.chance import BadFault
+from sandbox.tests.relay_client import (
+    ANN,
+    BOB,
+    PATIENCE,
+    arrived,
+    connected,
+    note,
+    wait_until,
+)
+
+# Longer than any test waits: what such a delay holds back has not come by itself.
+FOREVER = 10 * PATIENCE
+
+
+@pytest.fixture
+def relay():
+    with running_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def client(relay):
+    with connected(relay.url) as client:
+        yield client
+
+
+@pytest.fixture
+def writer(relay):
+    """A client without a subscription."""
+    with connected(relay.url) as client:
+        yield client
+
+
+@pytest.fixture
+def reader(relay):
+    """A client that is subscribed to everything."""
+    with connected(relay.url) as client:
+        client.ask({})
+        yield client
+
+
+def test_a_dropped_event_is_answered_ok_and_lost(relay, client, reader):
+    relay.fault("drop")
+    lost = note("lost")
+
+    assert client.publish(lost) == (True, "")
+
+    assert reader.rest() == []
+    assert relay.stored() == []
+    assert relay.events() == [lost]
+
+
+def test_a_delayed_event_is_done_later(relay, client, reader):
+    fault = relay.fault("delay", seconds=0.05)
+    event = note("late")
+
+    client.send("EVENT", event.to_dict())
+
+    wait_until(lambda: relay.hits(fault) == 1)
+    assert client.take() == ["OK", event.id, True, ""]
+    assert reader.next_event() == event
+
+
+def test_a_delay_spares_other_messages(relay, client, reader):
+    relay.fault("delay", seconds=FOREVER, kinds=[7])
+    late, soon = note("late", kind=7), note("soon")
+
+    client.send("EVENT", late.to_dict())
+    client.send("EVENT", soon.to_dict())
+
+    assert client.rest() == [["OK", soon.id, True, ""]]
+    assert [arrived(message) for message in reader.rest()] == [soon]
+    relay.clear_faults()
+    assert client.take() == ["OK", late.id, True, ""]
+    assert reader.next_event() == late
+
+
+def test_a_delay_afterwards_is_of_the_answer_alone(relay, client, reader):
+    relay.fault("delay", when="after", seconds=FOREVER)
+    event = note()
+
+    client.send("EVENT", event.to_dict())
+
+    assert client.rest() == []
+    assert reader.next_event() == event
+    relay.clear_faults()
+    assert client.take() == ["OK", event.id, True, ""]
+
+
+def test_held_events_go_on_when_they_are_released(relay, client, reader):
+    relay.fault("hold", times=2)
+    first, second, third = note("1"), note("2"), note("3")
+
+    for event in (first, second, third):
+        client.send("EVENT", event.to_dict())
+
+    assert client.take() == ["OK", third.id, True, ""]
+    assert relay.held == 2
+    assert relay.release() == 2
+    assert [client.take()[1] for _ in range(2)] == [first.id, second.id]
+    assert [reader.next_event() for _ in range(3)] == [third, first, second]
+    assert relay.held == 0
+
+
+def test_a_held_event_is_stored_though_its_sender_has_left(relay, reader):
+    relay.fault("hold")
+    event = note()
+
+    with connected(relay.url) as client:
+        client.send("EVENT", event.to_dict())
+        wait_until(lambda: relay.held == 1)
+    wait_until(lambda: relay.connections == 1)
+    relay.release()
+
+    assert reader.next_event() == event
+
+
+@pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
+def test_a_mute_relay_does_not_answer(relay, client, reader, when, done):
+    relay.fault("mute", when=when)
+
+    client.send("EVENT", note().to_dict())
+
+    assert client.rest() == []
+    assert len(reader.rest()) == done
+    assert len(relay.stored()) == done
+
+
+@pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
+def test_a_rejected_event_is_answered_why(relay, client, reader, when, done):
+    relay.fault("reject", when=when)
+
+    accepted, text = client.publish(note())
+
+    assert not accepted
+    assert text.startswith("blocked: ")
+    assert len(reader.rest()) == done
+    assert len(relay.stored()) == done
+
+
+@pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
+def test_a_connection_breaks_instead_of_an_answer(relay, client, reader, when, done):
+    relay.fault("disconnect", when=when, times=1)
+
+    client.send("EVENT", note().to_dict())
+
+    with pytest.raises(ConnectionClosed) as caught:
+        client.take()
+    assert caught.value.rcvd is None
+    assert len(reader.rest()) == done
+    assert len(relay.stored()) == done
+    assert relay.connections == 1
+
+
+def test_a_garbled_answer_is_no_json(relay, client, reader):
+    relay.fault("garble", times=1)
+    event = note()
+
+    client.send("EVENT", event.to_dict())
+
+    with pytest.raises(json.JSONDecodeError):
+        client.take()
+    assert reader.next_event() == event
+
+
+def test_a_dropped_request_has_no_events_and_no_subscription(relay, client, writer):
+    client.publish(note("stored"))
+    relay.fault("drop", on="req")
+
+    assert client.ask({}) == []
+
+    writer.publish(note("new"))
+    assert client.rest() == []
+
+
+def test_a_delayed_or_held_request_opens_later(relay, client):
+    client.publish(stored := note("stored"))
+    relay.fault("delay", on="req", seconds=FOREVER, times=1)
+    relay.fault("hold", on="req", times=1)
+
+    client.send("REQ", "delayed", {})
+    client.send("REQ", "held", {})
+
+    assert client.rest() == []
+    assert relay.subscriptions == 0
+    relay.release()
+    assert arrived(client.take(), "held") == stored
+    assert client.take() == ["EOSE", "held"]
+    relay.clear_faults()
+    assert arrived(client.take(), "delayed") == stored
+    assert client.take() == ["EOSE", "delayed"]
+    assert relay.subscriptions == 2
+
+
+def test_a_held_request_of_a_client_that_left_opens_nothing(relay):
+    relay.fault("hold", on="req")
+
+    with connected(relay.url) as client:
+        client.send("REQ", "sub", {})
+        wait_until(lambda: relay.held == 1)
+    wait_until(lambda: relay.connections == 0)
+    relay.release()
+
+    assert relay.subscriptions == 0
+
+
+def test_a_mute_relay_ignores_a_request(relay, client):
+    relay.fault("mute", on="req")
+
+    client.send("REQ", "sub", {})
+
+    assert client.rest() == []
+    assert relay.subscriptions == 0
+
+
+def test_a_relay_may_never_say_that_stored_events_end(relay, client, writer):
+    client.publish(stored := note("stored"))
+    relay.fault("mute", on="req", when="after")
+
+    client.send("REQ", "sub", {})
+
+    assert [arrived(message) for message in client.rest()] == [stored]
+    writer.publish(new := note("new"))
+    assert client.next_event() == new
+
+
+def test_a_refused_request_is_answered_closed(relay, client, writer):
+    client.ask({})
+    relay.fault("closed", on="req")
+
+    client.send("REQ", "sub", {})
+
+    verb, name, text = client.take()
+    assert (verb, name) == ("CLOSED", "sub")
+    assert text.startswith("blocked: ")
+    assert relay.subscriptions == 0
+    writer.publish(note())
+    assert client.rest() == []
+
+
+def test_a_request_may_break_the_connection_or_be_answered_garbled(relay, client):
+    relay.fault("garble", on="req", times=1)
+    relay.fault("disconnect", on="req", times=1)
+
+    client.send("REQ", "sub", {})
+    with pytest.raises(json.JSONDecodeError):
+        client.take()
+    client.send("REQ", "sub", {})
+    with pytest.raises(ConnectionClosed):
+        client.take()
+
+
+def test_a_dropped_delivery_is_lost_to_one_subscription(relay, client):
+    client.ask({}, name="one")
+    client.ask({}, name="two")
+    relay.fault("drop", on="delivery", times=1)
+    event = note()
+
+    client.send("EVENT", event.to_dict())
+
+    assert arrived(client.take(), "two") == event
+    assert client.take() == ["OK", event.id, True, ""]
+    assert client.rest() == []
+    assert client.ask({}) == [event]
+
+
+def test_a_delivery_is_held_and_another_overtakes_it(relay, client, reader):
+    relay.fault("hold", on="delivery", times=1)
+    first, second = note("first"), note("second")
+
+    client.publish(first)
+    client.publish(second)
+
+    assert [arrived(message) for message in reader.rest()] == [second]
+    assert relay.held == 1
+    relay.release()
+    assert reader.next_event() == first
+
+
+def test_a_delayed_delivery_comes_later(relay, client, reader):
+    fault = relay.fault("delay", on="delivery", seconds=0.05)
+
+    client.publish(event := note())
+
+    assert relay.hits(fault) == 1
+    assert reader.next_event() == event
+
+
+def test_a_held_delivery_to_a_closed_subscription_is_lost(relay, client, reader):
+    relay.fault("hold", on="delivery")
+    client.publish(note())
+    reader.send("CLOSE", "sub")
+    reader.rest()
+
+    relay.release()
+
+    assert reader.rest() == []
+
+
+def test_a_delivery_may_come_twice(relay, client, reader):
+    relay.fault("duplicate", on="delivery")
+
+    client.publish(event := note())
+
+    assert [arrived(message) for message in reader.rest()] == [event, event]
+
+
+def test_a_delivery_may_be_no_json(relay, client, reader):
+    relay.fault("garble", on="delivery")
+
+    client.publish(note())
+
+    with pytest.raises(json.JSONDecodeError):
+        reader.take()
+
+
+def test_a_delivery_may_have_a_wrong_signature(relay, client, reader):
+    relay.fault("forge", on="delivery", times=1)
+
+    client.publish(event := note())
+
+    message = reader.take()
+    assert message[2]["id"] == event.id
+    with pytest.raises(InvalidEvent, match="signature"):
+        arrived(message)
+    assert client.ask({}) == [event]
+
+
+def test_a_delivery_may_break_the_connection_of_who_gets_it(relay, client, reader):
+    relay.fault("disconnect", on="delivery")
+
+    assert client.publish(note()) == (True, "")
+
+    with pytest.raises(ConnectionClosed):
+        reader.take()
+    assert relay.subscriptions == 0
+
+
+def test_a_fault_is_of_certain_kinds_and_authors(relay, client):
+    relay.fault("reject", kinds=[7, 9], author=pubkey_of(BOB), times=1)
+
+    assert client.publish(note(kind=7, key=ANN))[0]
+    assert client.publish(note(kind=1, key=BOB))[0]
+    assert not client.publish(note(kind=9, key=BOB))[0]
+    assert client.publish(note(kind=7, key=BOB))[0]
+
+
+def test_a_fault_of_requests_goes_by_what_they_name(relay, client):
+    bob = pubkey_of(BOB)
+    relay.fault("closed", on="req", kinds=[23195], author=bob)
+
+    client.ask({"kinds": [23195]})
+    client.ask({"authors": [bob]})
+    client.ask({})
+    client.send("REQ", "sub", {"kinds": [1]}, {"kinds": [23195], "authors": [bob]})
+
+    assert client.take()[0] == "CLOSED"
+
+
+def test_the_first_fault_that_was_asked_for_strikes(relay, client):
+    first = relay.fault("mute", times=1)
+    second = relay.fault("reject", times=1)
+
+    client.send("EVENT", note("1").to_dict())
+    client.send("EVENT", note("2").to_dict())
+
+    assert client.take()[2] is False
+    assert client.publish(note("3"))[0]
+    assert relay.hits(first) == relay.hits(second) == 1
+
+
+def test_chance_falls_alike_with_the_same_seed():
+    def lost(seed):
+        with (
+            running_relay(settings=RelaySettings(seed=seed)) as relay,
+            connected(relay.url) as client,
+        ):
+            relay.fault("reject", chance=0.5)
+            return [client.publish(note(str(n)))[0] for n in range(40)]
+
+    first = lost(1)
+
+    assert first == lost(1)
+    assert first != lost(2)
+    assert {True, False} == set(first)
+
+
+def test_cleared_faults_strike_no_more_and_let_go(relay, client):
+    fault = relay.fault("hold")
+    client.send("EVENT", note("held").to_dict())
+    wait_until(lambda: relay.held == 1)
+
+    relay.clear_faults()
+
+    assert client.take()[2] is True
+    assert client.publish(note("next")) == (True, "")
+    with pytest.raises(KeyError):
+        relay.hits(fault)
+
+
+def test_a_reset_forgets_what_is_held(relay, client, reader):
+    relay.fault("hold")
+    relay.fault("delay", on="delivery", seconds=FOREVER)
+    client.send("EVENT", note("held").to_dict())
+    wait_until(lambda: relay.held == 1)
+
+    relay.reset()
+
+    assert relay.held == 0
+    assert relay.events() == relay.stored() == []
+    assert client.publish(event := note("next")) == (True, "")
+    assert [arrived(message) for message in reader.rest()] == [event]
+    assert relay.count() == relay.count(1) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "explode"},
+        {"kind": "mute", "on": "weekend"},
+        {"kind": "closed"},
+        {"kind": "reject", "on": "req"},
+        {"kind": "mute", "on": "delivery"},
+        {"kind": "forge"},
+        {"kind": "drop", "when": "after"},
+        {"kind": "mute", "when": "never"},
+        {"kind": "hold", "on": "delivery", "when": "after"},
+        {"kind": "delay", "seconds": -1},
+        {"kind": "mute", "times": 0},
+        {"kind": "mute", "chance": 0},
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_refused(relay, fault):
+    with pytest.raises(BadFault):
+        relay.fault(**fault)
