@@ -1,24 +1,9 @@
-"""What Stripe says of each currency: decimals, steps, smallest charge.
+"""What Stripe says of each currency: steps, smallest charge, how it is written.
 
-Source: docs page "Supported currencies" (zero-decimal and three-decimal currencies,
-special cases, minimum and maximum charge amounts).
+Source: docs page "Supported currencies" (special cases, minimum charge amounts).
 """
 
-CODES = """
-aed afn all amd ang aoa ars aud awg azn bam bbd bdt bgn bhd bif bmd bnd bob brl bsd
-bwp byn bzd cad cdf chf clp cny cop crc cve czk djf dkk dop dzd egp etb eur fjd fkp
-gbp gel gip gmd gnf gtq gyd hkd hnl hrk htg huf idr ils inr isk jmd jod jpy kes kgs
-khr kmf krw kwd kyd kzt lak lbp lkr lrd lsl mad mdl mga mkd mmk mnt mop mur mvr mwk
-mxn myr mzn nad ngn nio nok npr nzd omr pab pen pgk php pkr pln pyg qar ron rsd rub
-rwf sar sbd scr sek sgd shp sle sos srd std svc szl thb tjs tnd top try ttd twd tzs
-uah ugx usd uyu uzs vnd vuv wst xaf xcd xcg xof xpf yer zar zmw
-"""
-SUPPORTED = frozenset(CODES.split())
-ZERO_CODES = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
-ZERO_DECIMAL = frozenset(ZERO_CODES.split())
-THREE_DECIMAL = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
-# Zero-decimal by now, but still written with two decimals that are always 00.
-WHOLE_ONLY = frozenset(("isk", "ugx"))
+from lightning.currencies import THREE_DECIMAL, WHOLE_ONLY, exponent
 
 # In the currency's smallest unit. Which one applies depends on the currency of the
 # bank account; here each is taken as its own, and one without an entry has none.
@@ -59,13 +44,6 @@ MINIMUM_CHARGE = {
 SIGNS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 
 
-def decimals(currency: str) -> int:
-    """Return how many decimals an amount of the API has."""
-    if currency in ZERO_DECIMAL:
-        return 0
-    return 3 if currency in THREE_DECIMAL else 2
-
-
 def step(currency: str) -> int:
     """Return what an amount must be a multiple of to be charged."""
     if currency in WHOLE_ONLY:
@@ -80,7 +58,7 @@ def minimum_charge(currency: str) -> int:
 
 def text(amount: int, currency: str) -> str:
     """Return an amount as Stripe writes it in descriptions: `$12.00`, `¥500`."""
-    shift = decimals(currency)
+    shift = exponent(currency)
     whole, part = divmod(abs(amount), 10**shift)
     shown = str(whole)
     if shift and currency not in WHOLE_ONLY:

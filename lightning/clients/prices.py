@@ -1,0 +1,206 @@
+"""The price of one bitcoin, asked of a public source over HTTP.
+
+A source is a template of an address. `{CURRENCY}` and `{currency}` become the code in
+either case; the fragment is a JSON pointer (RFC 6901) to the price, in which `*` is the
+only member of an object or list. After `@` may follow a pointer to the price's time in
+seconds of the epoch.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from django.utils import timezone
+
+from lightning.exceptions import PriceUnusable
+
+#: Seconds that a source has for its answer, and how many bytes for it.
+TIMEOUT = 5.0
+LARGEST = 64 * 1024
+#: What a bitcoin may cost in any currency, and with how many decimals.
+LEAST, MOST = Decimal("0.001"), Decimal(10) ** 12
+MOST_DECIMALS = 18
+_HEADERS = {"Accept": "application/json", "User-Agent": "caravel"}
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,40})?", re.ASCII)
+
+
+class Price(NamedTuple):
+    """What one bitcoin cost at a source, and when."""
+
+    name: str
+    price: Decimal
+    as_of: datetime
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A template taken apart; its query may hold a key, so only `name` is shown."""
+
+    name: str
+    address: str = field(repr=False)
+    price_pointer: str
+    time_pointer: str
+
+
+def source_name(template: str) -> str:
+    """Return how a source is called: host and path, up to where the currency stands."""
+    parts = urlsplit(template)
+    path, placeholder, _ = parts.path.partition("{")
+    return parts.netloc + (path.rpartition("/")[0] if placeholder else path)
+
+
+def fetch_price(template: str, *, currency: str) -> Price:
+    """Ask a source for the price in a currency. `as_of` may be in the past.
+
+    Raises PriceUnusable, with the source's name and without its words, for anything but
+    a price between LEAST and MOST of a known age.
+    """
+    source = _parsed(template)
+    address = source.address.replace("{currency}", currency.lower())
+    body, headers = _get(source, address.replace("{CURRENCY}", currency.upper()))
+    answer = _json(source, body)
+    return Price(
+        name=source.name,
+        price=_price(source, answer),
+        as_of=_time(source, answer) if source.time_pointer else _date(source, headers),
+    )
+
+
+def _parsed(template: str) -> _Source:
+    address, _, fragment = template.partition("#")
+    price_pointer, _, time_pointer = fragment.partition("@")
+    source = _Source(source_name(template), address, price_pointer, time_pointer)
+    parts = urlsplit(address)
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise _unusable(source, "it is not asked without https")
+    return source
+
+
+def _get(source: _Source, address: str) -> tuple[bytes, Mapping[str, str]]:
+    """Return the body and the headers of an answer 200; redirects are not followed."""
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        with (
+            requests.Session() as session,
+            session.get(
+                address,
+                headers=_HEADERS,
+                timeout=TIMEOUT,
+                stream=True,
+                allow_redirects=False,
+            ) as answer,
+        ):
+            if answer.status_code != requests.codes.ok:
+                raise _unusable(source, f"it answered {answer.status_code}")
+            return _body(source, answer, deadline), answer.headers
+    except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
+        raise _unusable(source, "it did not answer in time") from exc
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
+        raise _unusable(source, "the connection failed") from exc
+
+
+def _body(source: _Source, answer: requests.Response, deadline: float) -> bytes:
+    body = b""
+    # Not iter_content: it waits for a whole chunk, however slowly the bytes come.
+    while part := answer.raw.read1(LARGEST, decode_content=True):
+        body += part
+        if len(body) > LARGEST:
+            raise _unusable(source, "its answer is too large")
+        if time.monotonic() > deadline:
+            raise _unusable(source, "it did not answer in time")
+    return body
+
+
+def _json(source: _Source, body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_float=Decimal)
+    except (ValueError, ArithmeticError, RecursionError) as exc:
+        raise _unusable(source, "its answer is not JSON") from exc
+
+
+def _price(source: _Source, answer: Any) -> Decimal:
+    price = _number(_found(answer, source.price_pointer))
+    if price is None:
+        raise _unusable(source, "its answer has no price")
+    if not LEAST <= price <= MOST or _decimals(price) > MOST_DECIMALS:
+        raise _unusable(source, "its price is absurd")
+    return price
+
+
+def _time(source: _Source, answer: Any) -> datetime:
+    seconds = _number(_found(answer, source.time_pointer))
+    if seconds is None or not 0 < seconds < 2**33:
+        raise _unusable(source, "its answer has no time")
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def _date(source: _Source, headers: Mapping[str, str]) -> datetime:
+    """Return when the answer was made, however long a cache kept it (RFC 9111, 4.2.3).
+
+    An answer that tells neither may be from any time.
+    """
+    times = []
+    if "Date" in headers:
+        times.append(_http_date(source, headers["Date"]))
+    if "Age" in headers:
+        age = _number(headers["Age"])
+        if age is None or not 0 <= age < 2**31:
+            raise _unusable(source, "its answer has no time")
+        times.append(timezone.now() - timedelta(seconds=float(age)))
+    if not times:
+        raise _unusable(source, "its answer has no time")
+    return min(times)
+
+
+def _http_date(source: _Source, text: str) -> datetime:
+    try:
+        date = parsedate_to_datetime(text)
+    except (ValueError, OverflowError) as exc:
+        raise _unusable(source, "its answer has no time") from exc
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
+
+
+def _found(answer: Any, pointer: str) -> Any:
+    """Return what a JSON pointer leads to, or None."""
+    for step in pointer.split("/")[1:]:
+        answer = _member(answer, step.replace("~1", "/").replace("~0", "~"))
+    return answer
+
+
+def _member(value: Any, step: str) -> Any:
+    if step == "*" and isinstance(value, dict | list):
+        members = [*value.values()] if isinstance(value, dict) else value
+        return members[0] if len(members) == 1 else None
+    if isinstance(value, dict):
+        return value.get(step)
+    if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+        return value[int(step)]
+    return None
+
+
+def _number(value: Any) -> Decimal | None:
+    """Return a number of JSON, or one written as text; None for anything else."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return Decimal(value)
+    if type(value) is int or isinstance(value, Decimal):
+        return Decimal(value)
+    return None
+
+
+def _decimals(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else MOST_DECIMALS + 1
+
+
+def _unusable(source: _Source, reason: str) -> PriceUnusable:
+    return PriceUnusable(f"{source.name}: {reason}")
