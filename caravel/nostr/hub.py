@@ -153,6 +153,7 @@ class Hub:
     def call(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
         """Run a coroutine in the loop and wait for what it returns or raises."""
         if threading.current_thread() is self._thread:
+            work.close()
             raise RuntimeError("The hub's own thread cannot wait for itself.")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
