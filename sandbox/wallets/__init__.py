@@ -1,0 +1,1 @@
+"""A stand-in for the wallets of tenants and of the platform."""
