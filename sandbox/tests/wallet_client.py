@@ -1,0 +1,120 @@
+"""A client of NIP-47 of the tests' own: what it sends and reads is seen as it is."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from caravel.nostr import pubkey_of
+from caravel.nostr.encryption import Scheme, decrypt, encrypt
+from caravel.nostr.events import Event, parse_event, sign_event
+from sandbox.tests.relay_client import Client, connected
+
+KINDS = [23195, 23196, 23197]
+
+
+class WalletClient:
+    """The owner of one wallet URL, on one connection to its first relay."""
+
+    def __init__(self, client: Client, url: str, scheme: Scheme) -> None:
+        parts = urlsplit(url)
+        query = parse_qs(parts.query)
+        self.client = client
+        self.scheme = scheme
+        self.wallet = str(parts.hostname)
+        self.secret = query["secret"][0]
+        self.pubkey = pubkey_of(self.secret)
+        self._events: list[Event] = []
+        client.send("REQ", "replies", {"kinds": KINDS, "limit": 0})
+        assert client.take() == ["EOSE", "replies"]
+
+    def request(
+        self, method: str, *, expires_at: int | None = None, **params: Any
+    ) -> Event:
+        """Return a signed request that was not sent."""
+        return self.wrap(
+            json.dumps({"method": method, "params": params}), expires_at=expires_at
+        )
+
+    def wrap(self, text: str, *, expires_at: int | None = None) -> Event:
+        """Return an encrypted request with any content."""
+        tags = [["p", self.wallet]]
+        if self.scheme is Scheme.NIP44:
+            tags.append(["encryption", "nip44_v2"])
+        if expires_at is not None:
+            tags.append(["expiration", str(expires_at)])
+        content = encrypt(self.scheme, self.secret, self.wallet, text)
+        return sign_event(self.secret, kind=23194, content=content, tags=tags)
+
+    def send(self, event: Event) -> None:
+        """Send a request, and do not wait for anything."""
+        self.client.send("EVENT", event.to_dict())
+
+    def next_reply(self, event: Event) -> Event:
+        """Return the next event that is about a request, whoever signed it."""
+        return self._next(lambda one: event.id in one.values("e"))
+
+    def next_notification(self, kind: int) -> dict[str, Any]:
+        """Return the content of the next notification of that kind to this client."""
+        scheme = Scheme.NIP44 if kind == 23197 else Scheme.NIP04
+        found = self._next(
+            lambda one: one.kind == kind and one.values("p") == [self.pubkey]
+        )
+        return self._object(decrypt(scheme, self.secret, self.wallet, found.content))
+
+    def read(self, reply: Event) -> dict[str, Any]:
+        """Return the content of a reply."""
+        text = decrypt(self.scheme, self.secret, self.wallet, reply.content)
+        return self._object(text)
+
+    def answer(self, event: Event) -> dict[str, Any]:
+        """Send a request; return the content of its first reply."""
+        self.send(event)
+        return self.read(self.next_reply(event))
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Return the result of a method, which must not be an error."""
+        content = self.answer(self.request(method, **params))
+        assert content["result_type"] == method
+        assert content["error"] is None
+        return self._object(json.dumps(content["result"]))
+
+    def error(self, method: str, **params: Any) -> str:
+        """Return the code of the error that a method must come to."""
+        content = self.answer(self.request(method, **params))
+        assert content["result_type"] == method
+        assert content["result"] is None
+        assert content["error"]["message"]
+        return str(content["error"]["code"])
+
+    def earlier(self) -> list[Event]:
+        """Return the events that came before the answer to a request made now."""
+        self.answer(self.request("get_info"))
+        return [one for one in self._events if one.kind == 23195]
+
+    def _next(self, wanted: Any) -> Event:
+        for event in self._events:
+            if wanted(event):
+                self._events.remove(event)
+                return event
+        while True:
+            message = self.client.take()
+            if message[0] == "EVENT":
+                event = parse_event(message[2])
+                if wanted(event):
+                    return event
+                self._events.append(event)
+
+    def _object(self, text: str) -> dict[str, Any]:
+        found = json.loads(text)
+        assert isinstance(found, dict)
+        return found
+
+
+@contextmanager
+def wallet_client(url: str, scheme: Scheme = Scheme.NIP44) -> Iterator[WalletClient]:
+    """Connect to a wallet for the length of the block."""
+    relay = parse_qs(urlsplit(url).query)["relay"][0]
+    with connected(relay) as client:
+        yield WalletClient(client, url, scheme)

@@ -1,0 +1,63 @@
+"""A stand-in for the wallets of tenants and of the platform: NIP-47 on a real relay.
+
+    with running_wallets(relay_url) as wallets:
+        alice = wallets.create("alice", balance_msat=10**9)
+        alice.behaviour = refuses("QUOTA_EXCEEDED")
+
+Sats move only inside one ledger, and every BOLT 11, event and encryption is real.
+"""
+
+from sandbox.wallets.behaviour import (
+    IGNORES,
+    LIES,
+    PAYS,
+    PAYS_IN_SILENCE,
+    Answering,
+    Decoy,
+    Garbage,
+    Issuing,
+    LookingUp,
+    Paying,
+    Protocol,
+    answers_after,
+    pays_after,
+    pays_but_says,
+    refuses,
+    settles_late,
+)
+from sandbox.wallets.budgets import Renewal, Terms
+from sandbox.wallets.connections import Connection
+from sandbox.wallets.keys import Keys, keys_of
+from sandbox.wallets.ledger import Invoice, Ledger, NotPaid
+from sandbox.wallets.running import Wallets, running_wallets
+from sandbox.wallets.wallet import Wallet
+
+__all__ = [
+    "IGNORES",
+    "LIES",
+    "PAYS",
+    "PAYS_IN_SILENCE",
+    "Answering",
+    "Connection",
+    "Decoy",
+    "Garbage",
+    "Invoice",
+    "Issuing",
+    "Keys",
+    "Ledger",
+    "LookingUp",
+    "NotPaid",
+    "Paying",
+    "Protocol",
+    "Renewal",
+    "Terms",
+    "Wallet",
+    "Wallets",
+    "answers_after",
+    "keys_of",
+    "pays_after",
+    "pays_but_says",
+    "refuses",
+    "running_wallets",
+    "settles_late",
+]

@@ -1,0 +1,75 @@
+"""Connections: the clients of a wallet, each with its URL and its terms."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from caravel.nostr import pubkey_of
+from sandbox.wallets.budgets import Renewal, Terms, period_of
+from sandbox.wallets.keys import Keys, connection_url
+from sandbox.wallets.ledger import Spender
+
+PAY = "pay_invoice"
+METHODS = (
+    "get_info",
+    "get_balance",
+    "get_budget",
+    "make_invoice",
+    "lookup_invoice",
+    "list_transactions",
+)
+
+
+class Connection:
+    """A client of a wallet; `url` holds its secret. `keep` is told of new terms."""
+
+    def __init__(
+        self,
+        label: str,
+        *,
+        keys: Keys,
+        relays: Sequence[str],
+        terms: Terms,
+        keep: Callable[[str, Terms], None],
+    ) -> None:
+        self.label = label
+        self.pubkey = pubkey_of(keys.client)
+        self.url = connection_url(keys, relays)
+        self._terms = terms
+        self._keep = keep
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.label} {self.pubkey}>"
+
+    @property
+    def terms(self) -> Terms:
+        """What it allows; set it to change that."""
+        return self._terms
+
+    @terms.setter
+    def terms(self, terms: Terms) -> None:
+        self._terms = terms
+        self._keep(self.label, terms)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What its client may call."""
+        return METHODS if self.terms.read_only else (PAY, *METHODS)
+
+    @property
+    def spender(self) -> Spender:
+        """Its client as the ledger limits it, in the present period."""
+        since = period_of(self.terms.renewal).start
+        return Spender(self.pubkey, self.terms.budget_msat, since)
+
+    def delete(self) -> None:
+        """Forget the client."""
+        self.terms = replace(self.terms, deleted=True)
+
+    def expire(self) -> None:
+        """End its time now."""
+        self.terms = replace(self.terms, expires_at=int(time.time()))
+
+    def limit(self, budget_msat: int | None, renewal: Renewal = Renewal.NEVER) -> None:
+        """Give it a budget in msat, or none."""
+        self.terms = replace(self.terms, budget_msat=budget_msat, renewal=renewal)

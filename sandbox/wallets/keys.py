@@ -1,0 +1,48 @@
+"""The keys of wallets, derived from a seed so that a restart keeps their URLs."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+import coincurve
+
+from caravel.nostr import pubkey_of
+from sandbox.wallets.secrets import remember
+
+FIRST = "1"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Secret keys in hex: the wallet's, its client's and that of its Lightning node."""
+
+    wallet: str = field(repr=False)
+    client: str = field(repr=False)
+    node: str = field(repr=False)
+
+
+def keys_of(seed: str, name: str, label: str = FIRST) -> Keys:
+    """Return a wallet's keys, with those of its client of that label."""
+    return Keys(
+        wallet=_derive(seed, name, "wallet"),
+        client=_derive(seed, name, "client", label),
+        node=_derive(seed, name, "node"),
+    )
+
+
+def connection_url(keys: Keys, relays: Sequence[str]) -> str:
+    """Return the URL that a client connects to the wallet with (NIP-47)."""
+    query = "".join(f"relay={quote(relay, safe='')}&" for relay in relays)
+    return f"nostr+walletconnect://{pubkey_of(keys.wallet)}?{query}secret={keys.client}"
+
+
+def node_pubkey(keys: Keys) -> str:
+    """Return the compressed public key of the wallet's node, in hex."""
+    node = coincurve.PrivateKey(bytes.fromhex(keys.node))
+    return node.public_key.format().hex()
+
+
+def _derive(*parts: str) -> str:
+    # Of two hashes in 2**128 one is no secret key, which is never met.
+    return remember(hashlib.sha256("\0".join(parts).encode()).hexdigest())

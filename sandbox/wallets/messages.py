@@ -1,0 +1,130 @@
+"""Requests, replies and notifications of NIP-47, as events."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
+from caravel.nostr.events import Event, sign_event
+
+INFO = 13194
+REQUEST = 23194
+RESPONSE = 23195
+#: The kinds of notifications, by how they are encrypted.
+NOTIFICATIONS = {Scheme.NIP44: 23197, Scheme.NIP04: 23196}
+
+
+class Refused(Exception):
+    """The answer to a request is an error, with a code of NIP-47."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for; times are in seconds of the epoch."""
+
+    id: str
+    client: str
+    method: str
+    params: dict[str, Any]
+    scheme: Scheme
+    created_at: int
+    expires_at: int | None
+    received_at: int = field(default_factory=lambda: int(time.time()))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method came to: a result, or an error."""
+
+    result: dict[str, Any] | None = field(default=None, repr=False)
+    error: Refused | None = None
+
+    def to_dict(self, method: str) -> dict[str, Any]:
+        """Return it as a reply's content has it."""
+        error = self.error and {"code": self.error.code, "message": self.error.message}
+        return {"result_type": method, "error": error, "result": self.result}
+
+
+def expiration_of(event: Event) -> int | None:
+    """Return an event's NIP-40 expiration in seconds of the epoch, if it has one."""
+    found = event.values("expiration")
+    return (
+        int(found[0]) if found and found[0].isascii() and found[0].isdigit() else None
+    )
+
+
+def scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:
+    """Return how a request is encrypted; untold it is NIP-04. Raises Refused."""
+    named = (event.values("encryption") or [Scheme.NIP04])[0]
+    if named not in allowed:
+        raise Refused("UNSUPPORTED_ENCRYPTION", "This encryption is not supported.")
+    return Scheme(named)
+
+
+def read_request(event: Event, secret_key: str, scheme: Scheme) -> Request:
+    """Decrypt a request to the wallet with that key. Raises Refused."""
+    try:
+        text = decrypt(scheme, secret_key, event.pubkey, event.content)
+    except Unreadable as exc:
+        raise Refused("BAD_REQUEST", "This cannot be decrypted.") from exc
+    method, params = _parse(text)
+    return Request(
+        id=event.id,
+        client=event.pubkey,
+        method=method,
+        params=params,
+        scheme=scheme,
+        created_at=event.created_at,
+        expires_at=expiration_of(event),
+    )
+
+
+def reply(
+    *,
+    secret_key: str,
+    client: str,
+    request_id: str,
+    scheme: Scheme,
+    text: str,
+    names_client: bool,
+) -> Event:
+    """Return a reply to a request, encrypted to the client."""
+    tags = [["e", request_id]]
+    if names_client:
+        tags.insert(0, ["p", client])
+    content = encrypt(scheme, secret_key, client, text)
+    return sign_event(secret_key, kind=RESPONSE, content=content, tags=tags)
+
+
+def notification(
+    *,
+    secret_key: str,
+    client: str,
+    scheme: Scheme,
+    type: str,
+    transaction: dict[str, Any],
+) -> Event:
+    """Return a notification of a payment, encrypted to the client."""
+    text = json.dumps({"notification_type": type, "notification": transaction})
+    content = encrypt(scheme, secret_key, client, text)
+    kind = NOTIFICATIONS[scheme]
+    return sign_event(secret_key, kind=kind, content=content, tags=[["p", client]])
+
+
+def _parse(text: str) -> tuple[str, dict[str, Any]]:
+    try:
+        body = json.loads(text)
+    except ValueError as exc:
+        raise Refused("BAD_REQUEST", "This is no JSON.") from exc
+    if not isinstance(body, dict):
+        raise Refused("BAD_REQUEST", "A request is an object.")
+    method, params = body.get("method"), body.get("params", {})
+    if not isinstance(method, str) or not isinstance(params, dict):
+        raise Refused("BAD_REQUEST", "A request has a method and params.")
+    return method, params

@@ -1,0 +1,180 @@
+"""The methods of NIP-47 that move nothing, each from a call to its result."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sandbox.wallets.bolt11 import NETWORKS, make_preimage
+from sandbox.wallets.budgets import period_of
+from sandbox.wallets.connections import Connection
+from sandbox.wallets.keys import node_pubkey
+from sandbox.wallets.ledger import Invoice
+from sandbox.wallets.messages import Refused, Request
+from sandbox.wallets.wallet import EXPIRY, NOTIFICATIONS, Wallet
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of a client that may make it."""
+
+    wallet: Wallet
+    connection: Connection
+    request: Request
+
+    def text(self, name: str) -> str | None:
+        """Return a parameter that is a text, or None. Raises Refused."""
+        value = self.request.params.get(name)
+        if value is not None and not isinstance(value, str):
+            raise Refused("BAD_REQUEST", f"{name} is no text.")
+        return value
+
+    def number(self, name: str, default: int, *, least: int = 0) -> int:
+        """Return a parameter that is a whole number. Raises Refused."""
+        value = self.request.params.get(name)
+        value = default if value is None else value
+        if type(value) is not int or value < least:
+            raise Refused("BAD_REQUEST", f"{name} is a whole number from {least}.")
+        return value
+
+
+def invoice_to_pay(call: Call) -> str:
+    """Return the invoice of a `pay_invoice`. Raises Refused without one."""
+    bolt11 = call.text("invoice")
+    if not bolt11:
+        raise Refused("BAD_REQUEST", "invoice is needed.")
+    return bolt11
+
+
+def get_info(call: Call) -> Result:
+    """Return what the wallet is, and what this client may call."""
+    wallet = call.wallet
+    return {
+        "alias": wallet.name,
+        "color": "#3399ff",
+        "pubkey": node_pubkey(wallet.keys),
+        "network": NETWORKS[wallet.currency],
+        "block_height": 1,
+        "block_hash": "00" * 32,
+        "methods": list(call.connection.methods),
+        "notifications": list(NOTIFICATIONS) if wallet.protocol.notifies else [],
+    }
+
+
+def get_balance(call: Call) -> Result:
+    """Return the balance in msat."""
+    return {"balance": call.wallet.balance_msat}
+
+
+def get_budget(call: Call) -> Result:
+    """Return what the client spent of its budget in msat; nothing without one."""
+    terms, spender = call.connection.terms, call.connection.spender
+    if terms.budget_msat is None:
+        return {}
+    used = call.wallet.ledger.spent(call.wallet.name, spender)
+    budget: Result = {
+        "used_budget": used,
+        "total_budget": terms.budget_msat,
+        "renewal_period": str(terms.renewal),
+    }
+    end = period_of(terms.renewal).end
+    return budget if end is None else {**budget, "renews_at": end}
+
+
+def make_invoice(call: Call) -> Result:
+    """Issue an invoice; the bolt11 may be another one than is said beside it."""
+    issuing = call.wallet.issuing
+    asked_msat = call.number("amount", 0, least=1)
+    asked_expiry = call.number("expiry", EXPIRY, least=1)
+    invoice = call.wallet.issue(
+        issuing.amount_msat or asked_msat,
+        expiry=issuing.expiry or asked_expiry,
+        description=call.text("description") or "",
+    )
+    said = replace(
+        invoice, amount_msat=asked_msat, expires_at=invoice.created_at + asked_expiry
+    )
+    return _transaction(call, said, wrong_hash=issuing.wrong_hash)
+
+
+def lookup_invoice(call: Call) -> Result:
+    """Return an invoice that the wallet issued, or paid. Raises Refused."""
+    payment_hash, bolt11 = call.text("payment_hash"), call.text("invoice")
+    if payment_hash is None and bolt11 is None:
+        raise Refused("BAD_REQUEST", "One of payment_hash and invoice is needed.")
+    found = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
+    if found is None or call.wallet.name not in (found.owner, found.payer):
+        raise Refused("NOT_FOUND", "There is no such invoice.")
+    lookups = call.wallet.lookups
+    result = _transaction(call, found, wrong_hash=lookups.wrong_hash)
+    if not lookups.with_state:
+        del result["state"]
+    return result
+
+
+def list_transactions(call: Call) -> Result:
+    """Return invoices and payments, newest first, unpaid ones if asked for."""
+    first, last = call.number("from", 0), call.number("until", int(time.time()))
+    limit, offset = call.number("limit", 50), call.number("offset", 0)
+    found = [
+        one
+        for one in _transactions(call)
+        if first <= one["created_at"] <= last
+        and ("settled_at" in one or call.request.params.get("unpaid") is True)
+        and call.request.params.get("type") in (None, one["type"])
+    ]
+    newest = sorted(found, key=lambda one: int(one["created_at"]), reverse=True)
+    return {"transactions": newest[offset : offset + limit]}
+
+
+METHODS: dict[str, Callable[[Call], Result]] = {
+    method.__name__: method
+    for method in (
+        get_info,
+        get_balance,
+        get_budget,
+        make_invoice,
+        lookup_invoice,
+        list_transactions,
+    )
+}
+
+
+def transaction(invoice: Invoice, *, incoming: bool) -> Result:
+    """Return an invoice as NIP-47 has it, with the preimage when it is settled."""
+    settled = invoice.settled_at is not None
+    result: Result = {
+        "type": "incoming" if incoming else "outgoing",
+        "state": _state(invoice),
+        "invoice": invoice.bolt11,
+        "description": invoice.description,
+        "payment_hash": invoice.payment_hash,
+        "amount": invoice.amount_msat,
+        "fees_paid": 0,
+        "created_at": invoice.created_at,
+        "expires_at": invoice.expires_at,
+        "metadata": {},
+    }
+    paid = {"settled_at": invoice.settled_at, "preimage": invoice.preimage}
+    return {**result, **paid} if settled else result
+
+
+def _transactions(call: Call) -> list[Result]:
+    name, ledger = call.wallet.name, call.wallet.ledger
+    incoming = [transaction(one, incoming=True) for one in ledger.issued_by(name)]
+    return incoming + [transaction(one, incoming=False) for one in ledger.paid_by(name)]
+
+
+def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:
+    result = transaction(invoice, incoming=invoice.owner == call.wallet.name)
+    if wrong_hash:
+        result["payment_hash"] = make_preimage().hash
+    return result
+
+
+def _state(invoice: Invoice) -> str:
+    if invoice.settled_at is not None:
+        return "settled"
+    return "expired" if time.time() >= invoice.expires_at else "pending"

@@ -1,0 +1,174 @@
+"""Wallets for tests and development: `with running_wallets(url) as wallets: …`."""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from caravel.nostr.events import Event
+from sandbox.wallets.budgets import Terms
+from sandbox.wallets.database import Database
+from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
+from sandbox.wallets.network import Network
+from sandbox.wallets.schedule import Schedule
+from sandbox.wallets.secrets import remember
+from sandbox.wallets.service import Service
+from sandbox.wallets.wallet import Wallet
+
+UNLIMITED = Terms()
+
+
+class Wallets:
+    """All wallets, their ledger, and the thread that serves them."""
+
+    def __init__(
+        self,
+        relays: Sequence[str],
+        *,
+        seed: str | None = None,
+        state: Path | None = None,
+        currency: str = "bcrt",
+        late_seconds: int = LATE_SECONDS,
+    ) -> None:
+        """Take up the state of a file, if there is one. Raises UnreadableState."""
+        self.relays = tuple(relays)
+        self.currency = currency
+        self.schedule = Schedule()
+        self._database = Database(state)
+        self.ledger = Ledger(self._database, late_seconds=late_seconds)
+        self.ledger.listeners.append(self._tell)
+        self._seed = seed if seed is not None else self._own_seed()
+        self._by_pubkey: dict[str, Wallet] = {}
+        self._by_name: dict[str, Wallet] = {}
+        self._network = Network(
+            wallets=self._by_pubkey, schedule=self.schedule, receive=self._receive
+        )
+        self._service = Service(
+            database=self._database, schedule=self.schedule, send=self._network.send
+        )
+
+    def __getitem__(self, name: str) -> Wallet:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[Wallet]:
+        return iter(list(self._by_name.values()))
+
+    @property
+    def failures(self) -> list[BaseException]:
+        """What went wrong in the wallets themselves, which is a bug of theirs."""
+        return self._network.failures
+
+    def start(self) -> None:
+        """Serve the wallets of the state. Raises TimeoutError without a relay."""
+        rows = self._database.rows("SELECT name, relays FROM wallets ORDER BY rowid")
+        for name, relays in rows:
+            self._add(name, json.loads(relays) if relays else self.relays, UNLIMITED)
+        self._network.start()
+        relays = {url for wallet in self for url in wallet.relays}
+        self._network.join([*self.relays, *(relays - set(self.relays))])
+
+    def stop(self) -> None:
+        """End the thread, and with it what was to happen later."""
+        self._network.stop()
+        self._database.close()
+
+    def create(
+        self,
+        name: str,
+        *,
+        balance_msat: int = 0,
+        terms: Terms = UNLIMITED,
+        relays: Sequence[str] | None = None,
+    ) -> Wallet:
+        """Return a new wallet with a connection, heard on its relays.
+
+        One that is there already, as after a restart, is returned as it is. Raises
+        TimeoutError when a relay of its own is not there.
+        """
+        if name not in self._by_name:
+            self._found(name, balance_msat, terms, relays)
+            self._network.join(relays or ())
+            self._network.tune()
+        return self[name]
+
+    def create_many(
+        self, names: Sequence[str], *, balance_msat: int = 0
+    ) -> list[Wallet]:
+        """Return a new wallet for each name; cheaper than one after the other."""
+        for name in names:
+            if name not in self._by_name:
+                self._found(name, balance_msat, UNLIMITED, None)
+        self._network.tune()
+        return [self[name] for name in names]
+
+    def run_due(self) -> int:
+        """Do now what is due by the clock; return how many things that were."""
+        return self.schedule.run_due()
+
+    def _found(
+        self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
+    ) -> None:
+        self.ledger.open_account(name, balance_msat=msat)
+        with self._database.transaction() as db:
+            own = None if relays is None else json.dumps(list(relays))
+            db.execute("INSERT INTO wallets VALUES (?, ?)", (name, own))
+        self._add(name, self.relays if relays is None else relays, terms)
+
+    def _add(self, name: str, relays: Sequence[str], terms: Terms) -> None:
+        wallet = Wallet(
+            name,
+            seed=self._seed,
+            relays=relays,
+            terms=terms,
+            ledger=self.ledger,
+            database=self._database,
+            station=self._network,
+            currency=self.currency,
+        )
+        self._by_name[name] = self._by_pubkey[wallet.pubkey] = wallet
+
+    def _own_seed(self) -> str:
+        """Return a random seed, the same one with the same state."""
+        with self._database.transaction() as db:
+            row = ("seed", secrets.token_hex(32))
+            db.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", row)
+        query = "SELECT value FROM settings WHERE name = 'seed'"
+        return remember(str(self._database.rows(query)[0][0]))
+
+    def _receive(self, wallet: Wallet, event: Event, heeds: bool | None) -> None:
+        self._service.receive(wallet, event, heeds_expiration=heeds)
+
+    def _tell(self, invoice: Invoice) -> None:
+        for name, type in (
+            (invoice.owner, "payment_received"),
+            (invoice.payer, "payment_sent"),
+        ):
+            if name in self._by_name:
+                self._service.tell(self._by_name[name], type, invoice)
+
+
+@contextmanager
+def running_wallets(
+    *relays: str,
+    seed: str | None = None,
+    state: Path | None = None,
+    currency: str = "bcrt",
+    late_seconds: int = LATE_SECONDS,
+) -> Iterator[Wallets]:
+    """Serve wallets on these relays for the length of the block.
+
+    With the same seed a wallet of the same name has the same URL; with a state file
+    balances, invoices and connections come back too. Raises TimeoutError when a relay
+    is not there, and at the end what went wrong inside the wallets.
+    """
+    wallets = Wallets(
+        relays, seed=seed, state=state, currency=currency, late_seconds=late_seconds
+    )
+    try:
+        wallets.start()
+        yield wallets
+    finally:
+        wallets.stop()
+    if wallets.failures:
+        raise wallets.failures[0]
