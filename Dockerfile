@@ -15,6 +15,7 @@ RUN SECRET_KEY=build ALLOWED_HOSTS=build APP_URL=https://build.example \
     ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
     STRIPE_SECRET_KEY=build STRIPE_WEBHOOK_SECRET=build \
     BILLING_EMAIL_DOMAIN=build.example RELAY_DOMAIN=build.example \
+    ROBOT_WALLET=nostr+walletconnect://build \
     python manage.py collectstatic --noinput
 RUN useradd --create-home caravel
 USER caravel

@@ -61,6 +61,7 @@ deploy-check: $(READY)
 	  ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
 	  STRIPE_SECRET_KEY=sk_test_example STRIPE_WEBHOOK_SECRET=whsec_example \
 	  BILLING_EMAIL_DOMAIN=mail.example RELAY_DOMAIN=relays.example \
+	  ROBOT_WALLET=nostr+walletconnect://example \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 shell: $(READY) ## Django's shell on the running system, or on the embedded servers

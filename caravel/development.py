@@ -3,15 +3,30 @@
 Nothing here is reached in production, where DEBUG is off and every setting is given.
 """
 
-import os
+import fcntl
+import hashlib
 import secrets
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography.fernet import Fernet
+
+from caravel.nostr import pubkey_of
 
 #: Where `make run` tells other processes of this checkout which ports it took.
 RUN_FILE = "run.env"
 _SECRETS_FILE = "development.env"
+#: Where the sandbox's Nostr relay listens unless another port is chosen.
+SANDBOX_RELAY = "ws://127.0.0.1:12113"
+_NAMES = {
+    "SECRET_KEY",
+    "ENCRYPTION_KEYS",
+    "STRIPE_SECRET_KEY",
+    "STRIPE_WEBHOOK_SECRET",
+    "ADMIN_PASSWORD",
+    "SANDBOX_SEED",
+    "ROBOT_WALLET",
+}
 
 
 def defaults(var: Path) -> dict[str, str]:
@@ -45,10 +60,22 @@ def start_embedded_servers() -> None:
 
 
 def _kept_secrets(path: Path) -> dict[str, str]:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _create_once(path, _generated())
-    return _read(path)
+    """Return the secrets of this checkout, having made those that it lacks."""
+    kept = _read(path)
+    if kept.keys() >= _NAMES:
+        return kept
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another process may have made them meanwhile; its are the ones to use.
+        kept = {**_generated(), **_read(path)}
+        wallet = sandbox_wallet(kept["SANDBOX_SEED"], "platform", SANDBOX_RELAY)
+        kept.setdefault("ROBOT_WALLET", wallet)
+        draft = path.with_suffix(".draft")
+        draft.touch(mode=0o600)
+        draft.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
+        draft.replace(path)
+    return kept
 
 
 def _generated() -> dict[str, str]:
@@ -58,20 +85,16 @@ def _generated() -> dict[str, str]:
         "STRIPE_SECRET_KEY": f"sk_test_sandbox{secrets.token_hex(12)}",
         "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",
         "ADMIN_PASSWORD": secrets.token_urlsafe(9),
+        "SANDBOX_SEED": secrets.token_hex(16),
     }
 
 
-def _create_once(path: Path, values: dict[str, str]) -> None:
-    """Write the file unless another process has written it in the meantime."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.touch(mode=0o600)
-    draft.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass  # the other process's secrets are the ones to use
-    finally:
-        draft.unlink()
+def sandbox_wallet(seed: str, name: str, relay: str) -> str:
+    """Return the NWC address of a wallet of the sandbox, whose keys are its seed's."""
+    wallet = hashlib.sha256(f"{seed}\0{name}\0wallet".encode()).hexdigest()
+    client = hashlib.sha256(f"{seed}\0{name}\0client\x001".encode()).hexdigest()
+    query = f"relay={quote(relay, safe='')}&secret={client}"
+    return f"nostr+walletconnect://{pubkey_of(wallet)}?{query}"
 
 
 def _read(path: Path) -> dict[str, str]:

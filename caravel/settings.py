@@ -214,6 +214,8 @@ CELERY_BEAT_SCHEDULE = {
     "reconcile-subscriptions": _every("billing.tasks.reconcile_subscriptions", 3600),
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),
     "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
+    "watch-invoices": _every("lightning.tasks.watch_invoices", 15),
+    "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
 }
 #: How long, in seconds, a message may take before a sweep sends it anew.
 ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, least=1)
@@ -250,6 +252,20 @@ RELAY_DOMAIN = env.required("RELAY_DOMAIN")
 env.expect("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
 env.expect("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
 
+# --- Lightning
+
+#: The wallets that receive, secrets in them: the first issues, all are asked.
+ROBOT_WALLETS = env.required_list("ROBOT_WALLET")
+env.expect("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
+#: Seconds that a Lightning invoice is offered, and so its price is kept.
+LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, least=120)
+#: Seconds after its expiry in which one may still be paid: LDK takes two hours more.
+LIGHTNING_MARGIN = env.integer("LIGHTNING_MARGIN", 9000, least=1)
+#: Seconds that a tenant's wallet has for a payment before its outcome is unknown.
+NWC_TIMEOUT = env.integer("NWC_TIMEOUT", 60, least=1)
+#: Whether a tenant's wallet may name relays on private addresses: ours to reach.
+NWC_ALLOW_PRIVATE_RELAYS = env.boolean("NWC_ALLOW_PRIVATE_RELAYS", DEBUG)
+
 # --- Logs
 
 LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
@@ -272,6 +288,7 @@ logs.configure(
         *ENCRYPTION_KEYS,
         STRIPE_SECRET_KEY,
         *STRIPE_WEBHOOK_SECRETS,
+        *ROBOT_WALLETS,
     ],
 )
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

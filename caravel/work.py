@@ -4,6 +4,7 @@ A row is *due* when its time has come and no message about it is under way. Whoe
 sends a message notes it in `enqueued_at`; a sweep claims what was not taken in time.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -30,13 +31,19 @@ class WorkQuerySet(models.QuerySet[Any]):
         idle = models.Q(enqueued_at=None) | models.Q(enqueued_at__lte=lost_before)
         return self.filter(idle, next_attempt_at__lte=now)
 
-    def claim(self, *, now: datetime, limit: int = 1000) -> list[Any]:
+    def claim(
+        self,
+        *,
+        now: datetime,
+        limit: int = 1000,
+        order: Sequence[Any] = ("next_attempt_at",),
+    ) -> list[Any]:
         """Mark due rows as enqueued and return their keys, the longest due first.
 
         Several sweeps may run at once: each takes what no other holds.
         """
         with transaction.atomic():
-            rows = self.due(now).order_by("next_attempt_at")
+            rows = self.due(now).order_by(*order)
             locked = rows.select_for_update(skip_locked=True, of=("self",))
             keys = list(locked.values_list("pk", flat=True)[:limit])
             self.model._default_manager.filter(pk__in=keys).update(enqueued_at=now)

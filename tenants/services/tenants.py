@@ -45,6 +45,21 @@ def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
     return tenant
 
 
+def set_wallet(*, pubkey: str, nwc_url: str) -> Tenant:
+    """Make a wallet connection the tenant's, or none with ""; clears what was wrong.
+
+    The caller has checked it. Raises Tenant.DoesNotExist.
+    """
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=pubkey)
+        tenant.nwc_url = nwc_url
+        tenant.nwc_error = ""
+        tenant.save(update_fields=["nwc_url", "nwc_error"])
+        wallet = "connected" if nwc_url else "disconnected"
+        _record(tenant, Activity.Type.UPDATE_TENANT, {"wallet": wallet})
+    return tenant
+
+
 def _record(
     tenant: Tenant, type: Activity.Type, snapshot: dict[str, str] | None = None
 ) -> None:

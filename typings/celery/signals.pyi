@@ -13,3 +13,4 @@ setup_logging: Signal
 worker_ready: Signal
 celeryd_init: Signal
 beat_init: Signal
+worker_init: Signal

@@ -1,0 +1,195 @@
+from datetime import datetime, timedelta
+from typing import Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from caravel.fields import EncryptedTextField
+from caravel.work import WorkItem, WorkQuerySet
+from tenants.models import Tenant
+
+
+class LightningInvoiceQuerySet(WorkQuerySet):
+    def of(self, stripe_invoice_id: str) -> Self:
+        """All that were ever issued for a Stripe invoice, oldest first."""
+        return self.filter(stripe_invoice_id=stripe_invoice_id).order_by("pk")
+
+    def open(self) -> Self:
+        return self.filter(state=LightningInvoice.State.OPEN)
+
+    def watched(self) -> Self:
+        """Those that may still be paid, as far as is known."""
+        states = [LightningInvoice.State.OPEN, LightningInvoice.State.EXPIRED]
+        return self.filter(state__in=states)
+
+    def live(self) -> Self:
+        """Those that forbid any other way of paying: offered, shown, or being paid."""
+        pending = NwcPayment.objects.pending().filter(invoice=OuterRef("pk"))
+        held = Q(shown_at__isnull=False) | Exists(pending)
+        return self.watched().filter(Q(state=LightningInvoice.State.OPEN) | held)
+
+
+class LightningInvoice(WorkItem):
+    """A bolt11 that a wallet of ours issued for a Stripe invoice.
+
+    `open`: offered. `expired`: offered no more, still watched, since it may be paid.
+    `settled`: paid. `dead`: its wallet said, LIGHTNING_MARGIN after the expiry, that it
+    is not paid. As a work item it is due when our wallet is to be asked again.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        EXPIRED = "expired", "expired (not offered, still watched)"
+        SETTLED = "settled"
+        DEAD = "dead", "dead (never paid, and cannot be any more)"
+
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, related_name="lightning_invoices"
+    )
+    stripe_invoice_id = models.CharField(max_length=255, db_index=True)
+    amount_cents = models.PositiveBigIntegerField(
+        help_text="What is paid for, in the currency's minor unit."
+    )
+    currency = models.CharField(max_length=3)
+    amount_msat = models.PositiveBigIntegerField()
+    rate = models.DecimalField(
+        max_digits=24, decimal_places=8, help_text="Price of one bitcoin."
+    )
+    rate_sources = models.JSONField(default=list)
+    bolt11 = models.TextField()
+    payment_hash = models.CharField(max_length=64, unique=True)
+    wallet_pubkey = models.CharField(
+        max_length=64, help_text="Our wallet that issued it, and knows its fate."
+    )
+    issued_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
+    shown_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a person first saw it."
+    )
+    answered_at = models.DateTimeField(
+        null=True, blank=True, help_text="When our wallet last said how it stands."
+    )
+    settled_at = models.DateTimeField(null=True, blank=True)
+    received_msat = models.PositiveBigIntegerField(null=True, blank=True)
+    preimage = EncryptedTextField()
+
+    objects = LightningInvoiceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["stripe_invoice_id"],
+                condition=Q(state="open"),
+                name="lightning_one_open_per_invoice",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="settled") ^ Q(settled_at__isnull=True),
+                name="lightning_settled_at_iff_settled",
+            ),
+            models.CheckConstraint(
+                condition=Q(amount_msat__gt=0, amount_cents__gt=0),
+                name="lightning_amount_positive",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["wallet_pubkey", "next_attempt_at"],
+                name="lightning_watched",
+                condition=Q(state__in=["open", "expired"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.payment_hash[:12]} {self.state}"
+
+    @property
+    def dies_at(self) -> datetime:
+        """When an answer «not paid» of our wallet is final."""
+        return self.expires_at + timedelta(seconds=settings.LIGHTNING_MARGIN)
+
+    @property
+    def is_watched(self) -> bool:
+        return self.state in {self.State.OPEN, self.State.EXPIRED}
+
+
+class NwcPaymentQuerySet(WorkQuerySet):
+    def pending(self) -> Self:
+        return self.filter(state=NwcPayment.State.PENDING)
+
+    def unsent(self) -> Self:
+        """Pending ones whose request has not left: it may be sent, or given up."""
+        return self.pending().filter(request_event_id=None)
+
+
+class NwcPayment(WorkItem):
+    """One attempt to have a tenant's wallet pay one bolt11, with one request ever.
+
+    It stays `pending` until our own wallet knows: settled is `paid`, dead is `failed`.
+    Only a refusal that proves that nothing was spent ends it before: `refused`.
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        PAID = "paid"
+        REFUSED = "refused", "refused (nothing was spent)"
+        FAILED = "failed", "failed (never paid, and cannot be any more)"
+
+    invoice = models.OneToOneField(
+        LightningInvoice, models.PROTECT, related_name="payment"
+    )
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="nwc_payments")
+    stripe_invoice_id = models.CharField(max_length=255, db_index=True)
+    nwc_url = EncryptedTextField()
+    wallet_pubkey = models.CharField(max_length=64)
+    client_pubkey = models.CharField(max_length=64)
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.PENDING
+    )
+    request_event_id = models.CharField(
+        max_length=64, unique=True, null=True, blank=True
+    )
+    sent_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its request was about to leave."
+    )
+    code = models.CharField(
+        max_length=64, blank=True, default="", help_text="What the wallet answered."
+    )
+    message = models.CharField(max_length=240, blank=True, default="")
+    replied_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NwcPaymentQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        verbose_name = "NWC payment"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["stripe_invoice_id"],
+                condition=Q(state="pending"),
+                name="nwc_one_pending_per_invoice",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="pending") ^ Q(resolved_at__isnull=False),
+                name="nwc_resolved_iff_not_pending",
+            ),
+            models.CheckConstraint(
+                condition=Q(request_event_id=None) ^ Q(sent_at__isnull=False),
+                name="nwc_sent_at_iff_request",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="nwc_unsent",
+                condition=Q(state="pending", request_event_id=None),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.stripe_invoice_id} {self.state}"

@@ -1,0 +1,193 @@
+"""Issuing Lightning invoices, so that only one way of paying is ever open."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from lightning.clients.bolt11 import Bolt11, decode
+from lightning.exceptions import (
+    AlreadySettled,
+    InvoiceMismatch,
+    PaymentInProgress,
+)
+from lightning.models import LightningInvoice
+from lightning.services import platform, watching
+from lightning.services.rates import Quote, quote
+
+State = LightningInvoice.State
+#: How long after its expiry a person waits for a fresh one: a payment may be arriving.
+_PAUSE = timedelta(seconds=60)
+#: How far our wallet's clock may be from ours.
+_SKEW = timedelta(seconds=120)
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What is to be paid: so much, in minor units, of a tenant's Stripe invoice."""
+
+    tenant_id: str
+    stripe_invoice_id: str
+    amount_cents: int
+    currency: str
+    description: str
+
+
+def offer_invoice(*, bill: Bill) -> LightningInvoice:
+    """Return the invoice that a person may pay, having issued one if need be.
+
+    Raises PaymentInProgress with the time until when something else may still pay the
+    bill, AlreadySettled, RateUnavailable, or a WalletError of our own wallet.
+    """
+    shown = _offered(bill)
+    if shown is None:
+        _require_lapsed(bill)
+        shown = _record_shown(bill, issue(bill=bill))
+    return shown
+
+
+def busy_until(stripe_invoice_id: str) -> datetime | None:
+    """Return until when a Stripe invoice may at the latest be paid by Lightning.
+
+    None if it cannot be, so that another way of paying may begin. A time that has
+    passed means that our wallet's answer is still awaited.
+    """
+    live = LightningInvoice.objects.of(stripe_invoice_id).live()
+    return max((invoice.dies_at for invoice in live), default=None)
+
+
+def issue(*, bill: Bill) -> LightningInvoice:
+    """Have our wallet make an invoice and return it, unsaved: nobody knows it yet.
+
+    Raises InvoiceMismatch when it is not what was asked for.
+    """
+    price = quote(amount_cents=bill.amount_cents, currency=bill.currency)
+    wallet = platform.issuing_wallet()
+    expiry = settings.LIGHTNING_EXPIRY
+    asked_at = timezone.now()
+    issued = wallet.make_invoice(
+        amount_msat=price.amount_msat, description=bill.description, expiry=expiry
+    )
+    decoded = decode(issued.bolt11)
+    _require_match(decoded, issued.payment_hash, price.amount_msat, expiry, asked_at)
+    return _unsaved(bill, price, decoded, wallet.uri.pubkey)
+
+
+def record(invoice: LightningInvoice) -> None:
+    """Store a new invoice as the open one. Raises PaymentInProgress if there is one."""
+    try:
+        with transaction.atomic():
+            invoice.save()
+    except IntegrityError as exc:
+        raise PaymentInProgress("Another way of paying has just begun.") from exc
+
+
+def lock(stripe_invoice_id: str) -> list[LightningInvoice]:
+    """Lock and return all Lightning invoices of a Stripe invoice, oldest first."""
+    rows = LightningInvoice.objects.of(stripe_invoice_id)
+    return list(rows.select_for_update(of=("self",)))
+
+
+def require_unsettled(rows: list[LightningInvoice]) -> None:
+    """Raise AlreadySettled if one of these was paid."""
+    if any(row.state == State.SETTLED for row in rows):
+        raise AlreadySettled("A Lightning payment for this invoice has arrived.")
+
+
+def _offered(bill: Bill) -> LightningInvoice | None:
+    """Return the invoice that a person was shown and may still pay, if there is one."""
+    with transaction.atomic():
+        rows = lock(bill.stripe_invoice_id)
+        _require_no_attempt(rows)
+        require_unsettled(rows)
+        now = timezone.now()
+        for row in rows:
+            if row.state == State.OPEN and row.expires_at > now:
+                return row
+    return None
+
+
+def _require_lapsed(bill: Bill) -> None:
+    """Make sure that what was shown before has not been paid, as far as can be known.
+
+    That takes an answer of our wallet from a minute after the expiry, or later.
+    """
+    for row in LightningInvoice.objects.of(bill.stripe_invoice_id).live():
+        ready_at = row.expires_at + _PAUSE
+        if timezone.now() >= ready_at and not _is_answered(row, ready_at):
+            row = watching.check_invoice(invoice_id=row.pk, must_answer=True)
+        if row.is_watched and not _is_answered(row, ready_at):
+            raise PaymentInProgress("A payment may be arriving.", until=ready_at)
+
+
+def _is_answered(row: LightningInvoice, since: datetime) -> bool:
+    return row.answered_at is not None and row.answered_at >= since
+
+
+def _record_shown(bill: Bill, invoice: LightningInvoice) -> LightningInvoice:
+    with transaction.atomic():
+        rows = lock(bill.stripe_invoice_id)
+        _require_no_attempt(rows)
+        require_unsettled(rows)
+        now = timezone.now()
+        for row in rows:
+            if row.state == State.OPEN and row.expires_at > now:
+                return row  # another click was faster; nobody has seen ours
+            if row.state == State.OPEN:
+                watching.lapse(row)
+        invoice.shown_at = now
+        record(invoice)
+    return invoice
+
+
+def _require_no_attempt(rows: list[LightningInvoice]) -> None:
+    attempts = LightningInvoice.objects.filter(pk__in=[row.pk for row in rows])
+    row = attempts.filter(payment__state="pending").first()
+    if row is not None:
+        raise PaymentInProgress(
+            "The tenant's wallet has been asked to pay this.", until=row.dies_at
+        )
+
+
+def _require_match(
+    decoded: Bolt11,
+    payment_hash: str,
+    amount_msat: int,
+    expiry: int,
+    asked_at: datetime,
+) -> None:
+    lifetime = decoded.expires_at - decoded.created_at
+    if decoded.payment_hash != payment_hash:
+        raise InvoiceMismatch("Our wallet's invoice has another payment hash.")
+    if decoded.amount_msat != amount_msat:
+        raise InvoiceMismatch("Our wallet's invoice has another amount.")
+    if lifetime != timedelta(seconds=expiry):
+        raise InvoiceMismatch("Our wallet's invoice has another expiry.")
+    if abs(decoded.created_at - asked_at) > _SKEW:
+        raise InvoiceMismatch("Our wallet's clock is wrong.")
+
+
+def _unsaved(
+    bill: Bill, price: Quote, decoded: Bolt11, wallet_pubkey: str
+) -> LightningInvoice:
+    now = timezone.now()
+    return LightningInvoice(
+        tenant_id=bill.tenant_id,
+        stripe_invoice_id=bill.stripe_invoice_id,
+        amount_cents=bill.amount_cents,
+        currency=bill.currency.lower(),
+        amount_msat=price.amount_msat,
+        rate=price.rate,
+        rate_sources=[
+            {"name": s.name, "price": str(s.price), "as_of": s.as_of.isoformat()}
+            for s in price.sources
+        ],
+        bolt11=decoded.text,
+        payment_hash=decoded.payment_hash,
+        wallet_pubkey=wallet_pubkey,
+        issued_at=now,
+        expires_at=decoded.expires_at,
+        next_attempt_at=now + watching.FIRST_LOOK,
+    )

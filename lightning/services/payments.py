@@ -1,0 +1,185 @@
+"""Having a tenant's wallet pay, once: one invoice, one request, one outcome."""
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from caravel.exceptions import CaravelError
+from lightning.clients.nwc import PreparedRequest, Wallet
+from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
+from lightning.exceptions import (
+    NoWallet,
+    PaymentInProgress,
+    RequestNotSent,
+    WalletError,
+    WalletRefused,
+)
+from lightning.models import LightningInvoice, NwcPayment
+from lightning.services import invoices, watching
+from lightning.services.invoices import Bill
+from lightning.services.wallet_errors import set_wallet_error
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
+
+State = NwcPayment.State
+#: The code of an attempt whose request never left.
+NOT_SENT = "NOT_SENT"
+#: An invoice with less than this left is not sent to a wallet any more.
+LEAST_LEFT = timedelta(seconds=60)
+
+
+def start_payment(*, bill: Bill) -> NwcPayment:
+    """Issue an invoice for the tenant's wallet and record the attempt to pay it.
+
+    Saving the attempt makes a receiver enqueue it. Raises NoWallet, PaymentInProgress
+    while anything else may pay the bill, AlreadySettled, RateUnavailable, or a
+    WalletError of our own wallet.
+    """
+    tenant = Tenant.objects.get(pk=bill.tenant_id)
+    if not tenant.nwc_url:
+        raise NoWallet("The tenant has connected no wallet.")
+    uri = _uri(tenant.nwc_url.reveal())
+    _require_free(bill)
+    invoice = invoices.issue(bill=bill)
+    with transaction.atomic():
+        _require_free(bill)
+        invoices.record(invoice)
+        return NwcPayment.objects.create(
+            invoice=invoice,
+            tenant=tenant,
+            stripe_invoice_id=bill.stripe_invoice_id,
+            nwc_url=tenant.nwc_url,
+            wallet_pubkey=uri.pubkey,
+            client_pubkey=uri.client_pubkey,
+            enqueued_at=timezone.now(),
+        )
+
+
+def run_payment(*, payment_id: int) -> NwcPayment:
+    """Send the one request of an attempt, unless it has been sent, and note the answer.
+
+    A refusal ends the attempt. Whatever else comes, or does not, our own wallet is
+    asked, and decides now or later; nothing is ever sent a second time.
+    """
+    payment = NwcPayment.objects.select_related("invoice").get(pk=payment_id)
+    if payment.state != State.PENDING or payment.request_event_id:
+        return payment
+    try:
+        wallet, request = _prepare(payment)
+    except CaravelError as exc:  # whatever it is, nothing has left
+        _refuse(payment, NOT_SENT, exc.message)
+    else:
+        _send(payment, wallet, request)
+    payment.refresh_from_db()
+    if payment.state == State.PENDING:
+        watching.check_invoice(invoice_id=payment.invoice_id)
+        payment.refresh_from_db()
+    return payment
+
+
+def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
+    """Make the request, for which the wallet's relays must be there."""
+    invoice = payment.invoice
+    if invoice.expires_at - timezone.now() < LEAST_LEFT:
+        raise RequestNotSent("The invoice was too old to be sent.")
+    wallet = Wallet(_uri(payment.nwc_url.reveal()))
+    request = wallet.prepare_payment(
+        bolt11=invoice.bolt11, expires_at=_request_expiry(invoice)
+    )
+    return wallet, request
+
+
+def _send(payment: NwcPayment, wallet: Wallet, request: PreparedRequest) -> None:
+    if not _mark_sent(payment, request):
+        return  # another worker has sent one
+    try:
+        wallet.pay_invoice(request, payment_hash=payment.invoice.payment_hash)
+    except WalletRefused as exc:
+        _refuse(payment, exc.nwc_code, exc.message)
+    except RequestNotSent as exc:
+        _refuse(payment, NOT_SENT, exc.message)
+    except WalletError as exc:
+        _note_unknown(payment, exc)
+    else:
+        _note_reply(payment)
+
+
+def _request_expiry(invoice: LightningInvoice) -> datetime:
+    """A wallet that comes back later than this should leave the request alone."""
+    patience = timedelta(seconds=2 * settings.NWC_TIMEOUT)
+    return min(timezone.now() + patience, invoice.expires_at)
+
+
+def _mark_sent(payment: NwcPayment, request: PreparedRequest) -> bool:
+    """Store the request's id before it leaves; False if another one has left."""
+    unsent = NwcPayment.objects.unsent().filter(pk=payment.pk)
+    is_ours = unsent.update(
+        request_event_id=request.id, sent_at=timezone.now(), enqueued_at=None
+    )
+    if is_ours:
+        payment.request_event_id = request.id
+    return bool(is_ours)
+
+
+def _note_reply(payment: NwcPayment) -> None:
+    """The wallet proves that it paid; what arrived, our own wallet says."""
+    pending = NwcPayment.objects.pending().filter(pk=payment.pk)
+    pending.update(replied_at=timezone.now(), code="", message="")
+
+
+def _note_unknown(payment: NwcPayment, error: WalletError) -> None:
+    code = error.nwc_code or error.code
+    columns = {"code": code[:64], "message": error.message[:240]}
+    NwcPayment.objects.pending().filter(pk=payment.pk).update(
+        replied_at=timezone.now() if error.nwc_code else None, **columns
+    )
+    set_wallet_error(payment, _sentence("may have paid, or not", error.message))
+    logger.warning("payment_unknown", payment=payment.pk, code=code)
+
+
+def _refuse(payment: NwcPayment, code: str, message: str) -> None:
+    """End an attempt that spent nothing, and offer its invoice no more."""
+    with transaction.atomic():
+        invoice = LightningInvoice.objects.select_for_update().get(
+            pk=payment.invoice_id
+        )
+        locked = NwcPayment.objects.select_for_update().get(pk=payment.pk)
+        # What failed must be the request that left, if one did.
+        is_same = locked.request_event_id == payment.request_event_id
+        if locked.state != State.PENDING or not is_same:
+            return
+        locked.state = State.REFUSED
+        locked.code, locked.message = code[:64], message[:240]
+        locked.resolved_at = locked.replied_at = timezone.now()
+        locked.enqueued_at = None
+        locked.nwc_url = ""
+        locked.save()
+        if invoice.state == LightningInvoice.State.OPEN:
+            watching.lapse(invoice)
+        set_wallet_error(locked, _sentence("did not pay", message))
+    logger.info("payment_refused", payment=payment.pk, code=code)
+
+
+def _sentence(outcome: str, reason: str) -> str:
+    return f"Your wallet {outcome}: {reason}"
+
+
+def _require_free(bill: Bill) -> None:
+    """Raise unless nothing can pay the bill: no invoice is live, and none was paid."""
+    with transaction.atomic():
+        invoices.require_unsettled(invoices.lock(bill.stripe_invoice_id))
+        until = invoices.busy_until(bill.stripe_invoice_id)
+        if until is not None:
+            raise PaymentInProgress("It may still be paid by Lightning.", until=until)
+
+
+def _uri(url: str) -> NwcUri:
+    """Read a stored connection; whether its relays may be dialled is judged there."""
+    try:
+        return parse_nwc_url(url, private_allowed=True)
+    except CaravelError as exc:
+        raise NoWallet("The tenant's wallet connection cannot be read.") from exc

@@ -1,0 +1,244 @@
+"""Asking our wallets how each invoice ended; nothing else decides that.
+
+Every invoice is watched until the wallet that issued it says that it is settled, or,
+LIGHTNING_MARGIN after the expiry, that it is not. Errors and silence are no answer.
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from caravel.work import NO_FAILURE, backoff, failure_columns
+from lightning.clients.nwc_replies import Lookup, Status
+from lightning.exceptions import InvalidWalletReply, WalletError, WalletNotOurs
+from lightning.models import LightningInvoice, NwcPayment
+from lightning.services import platform
+from lightning.services.wallet_errors import clear_wallet_error
+
+logger = structlog.get_logger(__name__)
+
+State = LightningInvoice.State
+#: When an invoice is first asked about.
+FIRST_LOOK = timedelta(seconds=15)
+_LONGEST_PAUSE = timedelta(minutes=10)
+#: How many invoices are asked about at once: most by rank, the rest by waiting time.
+_BY_RANK, _BY_TURN = 80, 20
+_RANK = (F("shown_at").desc(nulls_last=True), "-pk")
+#: Seconds after which a task leaves the rest to the next.
+_TURN = 20.0
+
+
+def wallets_to_ask() -> list[str]:
+    """Return the public keys of our wallets that have invoices to be asked about."""
+    due = LightningInvoice.objects.watched().due(timezone.now())
+    return list(due.order_by().values_list("wallet_pubkey", flat=True).distinct())
+
+
+def ask_wallet(*, pubkey: str) -> int:
+    """Ask one of our wallets about what is due; returns how often it answered.
+
+    What a person looks at comes first, then the newest, but each batch has room for
+    those that have waited longest. It stops when the wallet does not answer.
+    """
+    answered, started = 0, time.monotonic()
+    while time.monotonic() - started < _TURN:
+        ids = _claim(pubkey)
+        answers = check_invoices(wallet_pubkey=pubkey, invoice_ids=ids)
+        answered += answers
+        if not answers or len(ids) < _BY_RANK:
+            break
+    if answered:
+        _ask_the_others_soon(pubkey)
+    return answered
+
+
+def check_invoice(*, invoice_id: int, must_answer: bool = False) -> LightningInvoice:
+    """Ask the wallet that issued an invoice, and return it as it is then.
+
+    With `must_answer` it raises the WalletError or WalletNotOurs that kept us from
+    knowing; else that is only recorded.
+    """
+    invoice = LightningInvoice.objects.get(pk=invoice_id)
+    if invoice.state == State.SETTLED:
+        return invoice
+    asked_at = timezone.now()
+    (answer,) = _look_up(invoice.wallet_pubkey, [invoice.payment_hash])
+    _record(invoice.pk, answer, asked_at)
+    if must_answer and isinstance(answer, Exception):
+        raise answer
+    invoice.refresh_from_db()
+    return invoice
+
+
+def check_payment_hash(*, payment_hash: str) -> None:
+    """Ask about an invoice that is said to be paid; unknown hashes are ignored."""
+    found = LightningInvoice.objects.filter(payment_hash=payment_hash)
+    for invoice_id in found.values_list("pk", flat=True):
+        check_invoice(invoice_id=invoice_id)
+
+
+def check_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
+    """Ask a wallet about several of its invoices; returns how many it answered for."""
+    rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
+    hashes = dict(rows.values_list("pk", "payment_hash"))
+    if not hashes:
+        return 0
+    asked_at = timezone.now()
+    answers = _look_up(wallet_pubkey, list(hashes.values()))
+    for invoice_id, answer in zip(hashes, answers, strict=True):
+        _record(invoice_id, answer, asked_at)
+    return sum(isinstance(answer, Lookup) for answer in answers)
+
+
+def lapse(invoice: LightningInvoice) -> None:
+    """Offer an invoice no more; it is still watched."""
+    invoice.state = State.EXPIRED
+    invoice.save(update_fields=["state"])
+
+
+def _claim(pubkey: str) -> list[int]:
+    now = timezone.now()
+    rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
+    by_rank = rows.claim(now=now, limit=_BY_RANK, order=_RANK)
+    return by_rank + rows.claim(now=now, limit=_BY_TURN)
+
+
+def _look_up(
+    wallet_pubkey: str, payment_hashes: list[str]
+) -> list[Lookup | WalletError | WalletNotOurs]:
+    try:
+        found = platform.wallet_of(wallet_pubkey).lookup_invoices(payment_hashes)
+    except (WalletError, WalletNotOurs) as exc:
+        return [exc for _ in payment_hashes]
+    return [found[payment_hash] for payment_hash in payment_hashes]
+
+
+def _record(
+    invoice_id: int, answer: Lookup | WalletError | WalletNotOurs, asked_at: datetime
+) -> None:
+    """Draw the consequences of an answer, or of there being none."""
+    with transaction.atomic():
+        invoice = LightningInvoice.objects.select_for_update().get(pk=invoice_id)
+        if invoice.state == State.SETTLED:
+            return
+        answer = _checked(invoice, answer)
+        if isinstance(answer, Lookup) and answer.status is Status.SETTLED:
+            _settle(invoice, answer)
+        elif invoice.is_watched:
+            _go_on_watching(invoice, answer, asked_at)
+
+
+def _checked(
+    invoice: LightningInvoice, answer: Lookup | WalletError | WalletNotOurs
+) -> Lookup | WalletError | WalletNotOurs:
+    """Return the answer, or what is wrong with it."""
+    if not isinstance(answer, Lookup):
+        return answer
+    received = answer.amount_msat or invoice.amount_msat
+    # More than was asked for may arrive, never less.
+    if answer.status is Status.SETTLED and received < invoice.amount_msat:
+        return InvalidWalletReply("Our wallet tells of a smaller amount.")
+    if answer.status is Status.HELD:
+        return WalletError("A payment is arriving; our wallet has not taken it yet.")
+    return answer
+
+
+def _go_on_watching(
+    invoice: LightningInvoice,
+    answer: Lookup | WalletError | WalletNotOurs,
+    asked_at: datetime,
+) -> None:
+    if isinstance(answer, Lookup) and asked_at >= invoice.dies_at:
+        return _die(invoice, asked_at)
+    if invoice.state == State.OPEN and asked_at >= invoice.expires_at:
+        lapse(invoice)
+    if isinstance(answer, Lookup):
+        columns = {
+            **NO_FAILURE,
+            "answered_at": asked_at,
+            "next_attempt_at": asked_at + _pause(invoice, asked_at),
+            "enqueued_at": None,
+        }
+    else:
+        columns = failure_columns(answer, failures=invoice.failures, now=asked_at)
+        pause = min(backoff(invoice.failures + 1), _LONGEST_PAUSE)
+        columns["next_attempt_at"] = asked_at + pause
+    LightningInvoice.objects.filter(pk=invoice.pk).update(**columns)
+    return None
+
+
+def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
+    now = timezone.now()
+    was = invoice.state
+    invoice.state = State.SETTLED
+    invoice.settled_at = answer.settled_at or now
+    invoice.answered_at = now
+    invoice.received_msat = answer.amount_msat or invoice.amount_msat
+    invoice.preimage = answer.preimage
+    _clear(invoice)
+    invoice.save()
+    payment = _payment_of(invoice)
+    if payment is not None:
+        _end(payment, NwcPayment.State.PAID, now)
+        clear_wallet_error(payment)
+    logger.info(
+        "lightning_settled",
+        payment_hash=invoice.payment_hash,
+        stripe_invoice=invoice.stripe_invoice_id,
+        was=was,
+    )
+
+
+def _die(invoice: LightningInvoice, asked_at: datetime) -> None:
+    invoice.state = State.DEAD
+    invoice.answered_at = asked_at
+    _clear(invoice)
+    invoice.save()
+    payment = _payment_of(invoice)
+    if payment is not None and payment.state == NwcPayment.State.PENDING:
+        _end(payment, NwcPayment.State.FAILED, asked_at)
+    logger.info("lightning_dead", payment_hash=invoice.payment_hash)
+
+
+def _payment_of(invoice: LightningInvoice) -> NwcPayment | None:
+    return NwcPayment.objects.select_for_update().filter(invoice=invoice).first()
+
+
+def _end(payment: NwcPayment, state: NwcPayment.State, now: datetime) -> None:
+    """End an attempt; only its own wallet ever had the invoice, so money is its."""
+    if payment.state != NwcPayment.State.PENDING:
+        logger.error("ended_payment_settled", payment=payment.pk, was=payment.state)
+    payment.state = state
+    payment.resolved_at = now
+    payment.nwc_url = ""
+    payment.save(update_fields=["state", "resolved_at", "nwc_url"])
+
+
+def _clear(invoice: LightningInvoice) -> None:
+    invoice.enqueued_at = None
+    for column, value in NO_FAILURE.items():
+        setattr(invoice, column, value)
+
+
+def _pause(invoice: LightningInvoice, now: datetime) -> timedelta:
+    """Return when to ask again: often while it is offered, then ever more seldom.
+
+    The moment from which an answer is final is not slept through.
+    """
+    if now < invoice.expires_at:
+        return FIRST_LOOK
+    pause = min(
+        max(timedelta(minutes=1), (now - invoice.expires_at) / 6), _LONGEST_PAUSE
+    )
+    return min(pause, max(invoice.dies_at - now, FIRST_LOOK))
+
+
+def _ask_the_others_soon(pubkey: str) -> None:
+    """A wallet that answers again is asked at once about all that it left open."""
+    rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
+    rows.filter(failures__gt=0).update(next_attempt_at=timezone.now())

@@ -1,0 +1,41 @@
+from typing import Any
+
+from celery.signals import worker_init, worker_ready
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import post_save
+from django.dispatch import receiver
+
+from lightning.checks import wallet_faults
+from lightning.models import NwcPayment
+from lightning.services import platform
+from lightning.tasks import check_payment_hash, run_nwc_payment
+
+
+@receiver(post_save, sender=NwcPayment, dispatch_uid="lightning.payment_created")
+def run_payment_on_create(
+    sender: type[NwcPayment],
+    instance: NwcPayment,
+    created: bool,
+    raw: bool,
+    **kwargs: Any,
+) -> None:
+    if raw or not created:
+        return
+    run_nwc_payment.delay_on_commit(instance.pk)
+
+
+@worker_init.connect(dispatch_uid="lightning.wallets_present")
+def refuse_missing_wallets(**kwargs: Any) -> None:
+    """A worker does not start without a wallet that may still be paid."""
+    if faults := wallet_faults():
+        raise ImproperlyConfigured("\n".join(faults))
+
+
+@worker_ready.connect(dispatch_uid="lightning.listen")
+def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
+    """Let our wallets tell us what comes in; what they do not tell, the watch finds."""
+    queues = {queue.name for queue in sender.task_consumer.queues}
+    if "lightning" not in queues:
+        return
+    for wallet in platform.wallets():
+        wallet.on_payment_received(check_payment_hash.delay)

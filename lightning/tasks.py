@@ -1,0 +1,33 @@
+from celery import shared_task
+from django.utils import timezone
+
+from lightning.models import NwcPayment
+from lightning.services import payments, watching
+
+
+@shared_task(queue="lightning")
+def run_nwc_payment(payment_id: int) -> None:
+    payments.run_payment(payment_id=payment_id)
+
+
+@shared_task(queue="lightning")
+def ask_wallet(pubkey: str) -> None:
+    watching.ask_wallet(pubkey=pubkey)
+
+
+@shared_task(queue="lightning")
+def check_payment_hash(payment_hash: str) -> None:
+    watching.check_payment_hash(payment_hash=payment_hash)
+
+
+@shared_task
+def watch_invoices() -> None:
+    for pubkey in watching.wallets_to_ask():
+        ask_wallet.delay(pubkey)
+
+
+@shared_task
+def resolve_payments() -> None:
+    """Take up attempts that were never sent; what was sent, the watch resolves."""
+    for payment_id in NwcPayment.objects.unsent().claim(now=timezone.now()):
+        run_nwc_payment.delay(payment_id)
