@@ -39,6 +39,10 @@ def defaults(var: Path) -> dict[str, str]:
         "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
         "APP_URL": "http://localhost:8000",
         "STRIPE_API_BASE": "http://127.0.0.1:12111",
+        "BTC_PRICE_URLS": ",".join(
+            f"http://127.0.0.1:12112/prices/{source}/{{currency}}#/amount@/as_of"
+            for source in ("abacus", "beacon", "compass")
+        ),
         "BILLING_EMAIL_DOMAIN": "tenants.caravel.example",
         "RELAY_DOMAIN": "relays.caravel.example",
         **_kept_secrets(var / _SECRETS_FILE),

@@ -44,6 +44,12 @@ class Environment:
         """Return the value, or the default when it is missing or blank."""
         return self._values.get(name) or default
 
+    def optional_list(self, name: str, default: list[str]) -> list[str]:
+        """Return a comma-separated value; when blank, development's or the default."""
+        if self.given(name) or name in self._defaults:
+            return self.required_list(name)
+        return default
+
     def integer(self, name: str, default: int, *, least: int = 0) -> int:
         """Return a whole number of at least `least`."""
         text = self.optional(name, str(default))

@@ -242,6 +242,26 @@ STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
     "STRIPE_MAX_REQUESTS_PER_SECOND", 20, least=1
 )
 
+# --- Lightning
+
+#: Where the price of bitcoin is asked for; `lightning.clients.prices` has the form.
+BTC_PRICE_URLS = env.optional_list(
+    "BTC_PRICE_URLS",
+    [
+        "https://api.coinbase.com/v2/prices/BTC-{CURRENCY}/spot#/data/amount",
+        "https://api.kraken.com/0/public/Ticker?pair=XBT{CURRENCY}#/result/*/c/0",
+        "https://www.bitstamp.net/api/v2/ticker/btc{currency}/#/last@/timestamp",
+    ],
+)
+env.expect(
+    "BTC_PRICE_URLS",
+    BTC_PRICE_URLS,
+    r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1|\[::1\]))(:\d{1,5})?"
+    r"/[^\s#]*\{(currency|CURRENCY)\}[^\s#]*#(/[^\s@]+)(@/\S+)?",
+)
+if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
+    env.fault("BTC_PRICE_URLS must name two sources or more, none of them twice.")
+
 # --- Billing and relays
 
 BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")

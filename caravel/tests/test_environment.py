@@ -24,9 +24,13 @@ PRODUCTION = {
 }
 
 
-def start(environment, tmp_path):
+SHOW_DEBUG = (
+    "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
+)
+
+
+def start(environment, tmp_path, code=SHOW_DEBUG):
     """Import the settings in a process of its own; return (exit status, output)."""
-    code = "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -99,6 +103,27 @@ def test_one_missing_variable_is_the_only_one_named(name):
         ("BILLING_EMAIL_DOMAIN", "a@b.example", "BILLING_EMAIL_DOMAIN is malformed"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is malformed"),
         ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS holds something that is not"),
+        ("BTC_PRICE_URLS", "https://a.example/#/p", "BTC_PRICE_URLS is malformed"),
+        (
+            "BTC_PRICE_URLS",
+            "https://a.example/{currency}#/p,http://b.example/{currency}#/p",
+            "BTC_PRICE_URLS is malformed",
+        ),
+        (
+            "BTC_PRICE_URLS",
+            "https://a.example/{currency}#/p,https://b.example/{currency}",
+            "BTC_PRICE_URLS is malformed",
+        ),
+        (
+            "BTC_PRICE_URLS",
+            "https://a.example/{currency}#/p",
+            "BTC_PRICE_URLS must name two sources or more",
+        ),
+        (
+            "BTC_PRICE_URLS",
+            "https://a.example/{currency}#/p,https://a.example/{currency}#/p",
+            "none of them twice",
+        ),
         ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
     ],
@@ -124,6 +149,16 @@ def test_development_secrets_differ_between_checkouts(tmp_path):
     one, other = (development.defaults(tmp_path / name) for name in "ab")
 
     assert one["SECRET_KEY"] != other["SECRET_KEY"]
+
+
+def test_the_price_of_bitcoin_is_asked_where_the_example_says(tmp_path):
+    code = "from django.conf import settings; print(','.join(settings.BTC_PRICE_URLS))"
+    example = (ROOT / ".env.example").read_text().splitlines()
+
+    status, output = start(PRODUCTION, tmp_path, code)
+
+    assert status == 0
+    assert f"BTC_PRICE_URLS={output.strip()}" in example
 
 
 def test_a_stripe_key_of_ones_own_never_goes_to_the_sandbox(tmp_path):

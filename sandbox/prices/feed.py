@@ -113,6 +113,13 @@ class PriceFeed:
             self._cleared.set()
             self._cleared = threading.Event()
 
+    def reset(self) -> None:
+        """Forget faults, prices that were set, and what was asked."""
+        self.clear_faults()
+        with self._lock:
+            self._prices.clear()
+            self.requests.clear()
+
     def answer(self, source: str, currency: str) -> Answer:
         """Return what a source says of a currency; 404 for what it does not know."""
         with self._lock:

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 import requests
 
+from caravel import development
 from sandbox.prices.feed import HUGE, SOURCES
 from sandbox.prices.server import running_prices
 
@@ -46,6 +47,12 @@ def test_its_urls_lead_to_the_sources(feed):
         assert pointer == "/amount@/as_of"
         assert Decimal(answer["amount"]) > 0
         assert feed.requests[-1] == (source, "eur")
+
+
+def test_development_asks_these_sources(feed, tmp_path):
+    default = development.defaults(tmp_path)["BTC_PRICE_URLS"]
+
+    assert default.replace("http://127.0.0.1:12112", feed.url) == ",".join(feed.urls)
 
 
 def test_a_price_is_what_it_is_set_to(feed):
@@ -162,6 +169,17 @@ def test_headers_can_be_others_or_none(feed):
 
     assert "Date" not in answer.headers
     assert answer.headers["Age"] == "17"
+
+
+def test_a_reset_forgets_everything(feed):
+    feed.set_price(1)
+    feed.fault("error")
+    ask(feed)
+
+    feed.reset()
+
+    assert feed.requests == []
+    assert ask(feed).json()["amount"] == "64000.00"
 
 
 def test_a_port_can_be_asked_for(feed):

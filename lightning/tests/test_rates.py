@@ -1,0 +1,408 @@
+"""Quotes from sources on real sockets, whatever goes wrong with them."""
+
+import math
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+import time_machine
+from django.db import transaction
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from caravel.exceptions import Invalid
+from caravel.network import NetworkInTransaction
+from lightning.clients import prices
+from lightning.currencies import exponent
+from lightning.exceptions import RateUnavailable, UnknownCurrency
+from lightning.services import rates
+from lightning.services.rates import forget_rates, quote
+from sandbox.prices.feed import SOURCES
+from sandbox.prices.server import running_prices
+
+NOW = datetime(2027, 3, 1, 12, 0, tzinfo=UTC)
+SATS = 10**8
+
+
+@pytest.fixture(scope="module")
+def _feed():
+    with running_prices() as feed:
+        yield feed
+
+
+@pytest.fixture
+def feed(_feed, settings):
+    settings.BTC_PRICE_URLS = _feed.urls
+    forget_rates()
+    _feed.reset()
+    yield _feed
+    _feed.reset()
+
+
+@pytest.fixture
+def clock():
+    with time_machine.travel(NOW, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(prices, "TIMEOUT", 0.2)
+    monkeypatch.setattr(rates, "_PATIENCE", 0.4)
+
+
+def names(found):
+    return [price.name.rpartition("/")[2] for price in found.sources]
+
+
+def refusal(currency="usd"):
+    with pytest.raises(RateUnavailable) as caught:
+        quote(amount_cents=1000, currency=currency)
+    assert (caught.value.code, caught.value.status) == ("rate-unavailable", 503)
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("amount_cents", "currency", "price", "sats"),
+    [
+        (1000, "usd", "50000", 20_000),
+        (1000, "USD", "50000", 20_000),
+        (1, "usd", "50000", 20),
+        (1, "usd", "64000", 16),
+        (1, "usd", "2000000", 1),
+        (1000, "jpy", "10000000", 10_000),
+        (1000, "kwd", "20000", 5_000),
+        (10_000, "isk", "10000000", 1_000),
+        (500_000, "ugx", "250000000", 2_000),
+        (1000, "huf", "25000000", 40),
+        (999_999_999, "usd", "0.5", 1_999_999_998_000_000),
+    ],
+)
+def test_an_amount_is_in_the_currencys_smallest_unit(
+    feed, amount_cents, currency, price, sats
+):
+    feed.set_price(Decimal(price), currency.lower())
+
+    found = quote(amount_cents=amount_cents, currency=currency)
+
+    assert found.amount_msat == sats * 1000
+    assert found.rate == Decimal(price)
+
+
+def test_a_quote_says_where_it_is_from(feed, clock):
+    found = quote(amount_cents=1000, currency="usd")
+
+    assert names(found) == [*SOURCES]
+    assert [price.price for price in found.sources] == [
+        Decimal("63968.00"),
+        Decimal("64000.00"),
+        Decimal("64032.00"),
+    ]
+    assert {price.as_of for price in found.sources} == {NOW}
+    assert (found.rate, found.quoted_at) == (Decimal("64000.00"), NOW)
+
+
+def test_of_two_prices_the_middle_counts_exactly(feed, settings):
+    settings.BTC_PRICE_URLS = feed.urls[:2]
+    feed.set_price(Decimal("999999999999.000000000000000001"), source="abacus")
+    feed.set_price(Decimal("999999999999.000000000000000002"), source="beacon")
+
+    found = quote(amount_cents=1000, currency="usd")
+
+    assert found.rate == Decimal("999999999999.0000000000000000015")
+
+
+@hypothesis_settings(
+    max_examples=80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.integers(1, 10**9),
+    st.sampled_from(["usd", "jpy", "kwd", "isk"]),
+    st.decimals(100, 10**9, places=6),
+)
+def test_whole_sats_are_rounded_up_once(feed, amount_cents, currency, price):
+    forget_rates()
+    feed.set_price(price, currency)
+    owed = Fraction(amount_cents, 10 ** exponent(currency))
+
+    found = quote(amount_cents=amount_cents, currency=currency)
+
+    sats, part = divmod(found.amount_msat, 1000)
+    assert part == 0
+    assert sats * Fraction(price) / SATS >= owed
+    assert (sats - 1) * Fraction(price) / SATS < owed
+
+
+@pytest.mark.parametrize("amount_cents", [0, -1, -(10**30)])
+def test_an_amount_must_be_positive(feed, amount_cents):
+    with pytest.raises(Invalid, match="positive"):
+        quote(amount_cents=amount_cents, currency="usd")
+
+    assert feed.requests == []
+
+
+def test_more_than_there_is_cannot_be_quoted(feed):
+    feed.set_price(100)
+    all_there_is = 21_000_000 * 100 * 100
+
+    found = quote(amount_cents=all_there_is, currency="usd")
+
+    assert found.amount_msat == 21_000_000 * 10**11
+    with pytest.raises(Invalid, match="not so much"):
+        quote(amount_cents=all_there_is + 1, currency="usd")
+
+
+def test_an_unknown_currency_is_not_asked_for(feed):
+    with pytest.raises(UnknownCurrency):
+        quote(amount_cents=1000, currency="xxx")
+
+    assert feed.requests == []
+
+
+FAULTS = {
+    "reset": "the connection failed",
+    "error": "it answered 500",
+    "slow": "it did not answer in time",
+    "drip": "it did not answer in time",
+    "stale": "its price is 3600 s old",
+    "zero": "its price is absurd",
+    "negative": "its price is absurd",
+    "missing": "its answer has no price",
+    "garbage": "its answer is not JSON",
+    "html": "its answer is not JSON",
+    "redirect": "it answered 302",
+    "huge": "its answer is too large",
+}
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+@pytest.mark.parametrize("kind", FAULTS)
+def test_two_sources_must_be_left(feed, clock, impatient, kind, failing):
+    feed.fault(kind, *[*SOURCES][:failing])
+
+    if failing == 1:
+        found = quote(amount_cents=1000, currency="usd")
+        assert names(found) == ["beacon", "compass"]
+        assert found.rate == Decimal("64016.00")
+    else:
+        message = refusal()
+        assert f"of 3 sources {3 - failing} gave a fresh price" in message
+        assert message.count(f": {FAULTS[kind]}") == failing
+
+
+@pytest.mark.parametrize("factor", ["2", "0.5", "1.021", "0.979", "100", "0.01"])
+def test_a_price_that_is_far_off_is_dropped(feed, factor):
+    feed.fault("wrong", "compass", factor=Decimal(factor))
+
+    found = quote(amount_cents=1000, currency="usd")
+
+    assert names(found) == ["abacus", "beacon"]
+    assert found.rate == Decimal("63984.00")
+
+
+@pytest.mark.parametrize(("price", "used"), [(65_280, 3), (65_281, 2), (62_720, 3)])
+def test_two_percent_is_not_too_far(feed, price, used):
+    feed.set_price(64_000)
+    feed.set_price(price, source="compass")
+
+    assert len(quote(amount_cents=1000, currency="usd").sources) == used
+
+
+def test_without_two_that_agree_there_is_no_rate(feed):
+    feed.fault("wrong", "abacus", factor=Decimal("0.5"))
+    feed.fault("wrong", "compass", factor=Decimal(2))
+
+    message = refusal()
+
+    assert "of 3 sources 3 gave a fresh price, 1 agree" in message
+    assert "abacus: its price is 50.0 % off" in message
+    assert "compass: its price is 100.1 % off" in message
+
+
+def test_of_two_that_disagree_neither_is_believed(feed):
+    feed.fault("error", "abacus")
+    feed.fault("wrong", "compass", factor=Decimal("1.1"))
+
+    assert "2 gave a fresh price, 0 agree" in refusal()
+
+
+def test_a_currency_that_one_source_knows_has_no_rate(feed):
+    feed.set_price(25_000, "omr", source="beacon")
+
+    assert "No exchange rate for OMR: of 3 sources 1 gave a fresh price" in refusal(
+        "OMR"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "usable"), [(300, True), (301, False), (-60, True), (-61, False)]
+)
+def test_a_price_of_another_time_is_not_fresh(feed, clock, seconds, usable):
+    feed.fault("stale", seconds=seconds)
+
+    if usable:
+        assert len(quote(amount_cents=1000, currency="usd").sources) == 3
+    else:
+        assert f"its price is {seconds} s old" in refusal()
+
+
+def test_who_never_answers_does_not_hold_up_the_others(feed, monkeypatch):
+    monkeypatch.setattr(rates, "_PATIENCE", 0.2)
+    feed.fault("slow", "abacus", "beacon")
+    began = time.monotonic()
+
+    message = refusal()
+
+    assert time.monotonic() - began < prices.TIMEOUT / 2
+    assert message.count("it did not answer in time") == 2
+    assert "1 gave a fresh price" in message
+
+
+def test_a_rate_is_kept_for_a_minute(feed, clock):
+    quote(amount_cents=1000, currency="usd")
+    feed.set_price(32_000)
+
+    clock.shift(59)
+    kept = quote(amount_cents=2000, currency="USD")
+    clock.shift(1)
+    asked = quote(amount_cents=1000, currency="usd")
+
+    assert kept.rate == 64_000
+    assert asked.rate == 32_000
+    assert kept.amount_msat == math.ceil(20 * SATS / 64_000) * 1000
+    assert kept.quoted_at == NOW + timedelta(seconds=59)
+    assert len(feed.requests) == 6
+
+
+def test_a_rate_is_kept_by_currency_and_by_sources(feed, settings):
+    quote(amount_cents=1000, currency="usd")
+    quote(amount_cents=1000, currency="eur")
+    settings.BTC_PRICE_URLS = feed.urls[1:]
+    quote(amount_cents=1000, currency="usd")
+
+    assert len(feed.requests) == 8
+
+
+def test_a_kept_rate_that_grew_too_old_is_asked_for_again(feed, clock):
+    feed.fault("stale", seconds=290)
+    quote(amount_cents=1000, currency="usd")
+    feed.clear_faults()
+
+    clock.shift(10)
+    quote(amount_cents=1000, currency="usd")
+    assert len(feed.requests) == 3
+
+    clock.shift(1)
+    found = quote(amount_cents=1000, currency="usd")
+
+    assert len(feed.requests) == 6
+    assert found.sources[0].as_of == NOW + timedelta(seconds=11)
+
+
+def test_a_kept_rate_that_grew_too_old_is_not_used_when_nobody_answers(feed, clock):
+    feed.fault("stale", seconds=290)
+    quote(amount_cents=1000, currency="usd")
+    feed.fault("error")
+
+    clock.shift(11)
+
+    assert refusal().count("it answered 500") == 3
+
+
+def test_a_failure_is_kept_for_five_seconds(feed, clock):
+    feed.fault("error", "abacus", "beacon")
+    assert "it answered 500" in refusal()
+    feed.clear_faults()
+
+    clock.shift(4)
+    assert "it answered 500" in refusal()
+    assert len(feed.requests) == 3
+
+    clock.shift(1)
+    assert quote(amount_cents=1000, currency="usd").rate == 64_000
+
+
+def test_a_clock_that_is_set_back_ends_what_was_kept(feed, clock):
+    quote(amount_cents=1000, currency="usd")
+
+    clock.shift(-3600)
+    quote(amount_cents=1000, currency="usd")
+
+    assert len(feed.requests) == 6
+
+
+def together(count, *, currency="usd"):
+    """Ask for so many quotes from threads; return them unfinished, and their pool."""
+    pool = ThreadPoolExecutor(count)
+    barrier = threading.Barrier(count + 1)
+
+    def ask():
+        barrier.wait(10)
+        return quote(amount_cents=1000, currency=currency)
+
+    asked = [pool.submit(ask) for _ in range(count)]
+    barrier.wait(10)
+    pool.shutdown(wait=False)
+    return asked
+
+
+def test_many_at_once_ask_once(feed):
+    feed.fault("slow")
+    asked = together(8)
+    while len(feed.requests) < 3:
+        assert not wait(asked, timeout=0.005).done
+
+    feed.clear_faults()
+    found = [each.result(10) for each in asked]
+
+    assert len({each.amount_msat for each in found}) == 1
+    assert len(feed.requests) == 3
+
+
+def test_many_at_once_fail_once(feed):
+    feed.fault("error")
+
+    asked = together(8)
+
+    assert all(isinstance(each.exception(10), RateUnavailable) for each in asked)
+    assert len(feed.requests) == 3
+
+
+def test_one_currency_does_not_wait_for_another(feed):
+    feed.fault("slow")
+    asked = together(1)
+    while len(feed.requests) < 3:
+        assert not wait(asked, timeout=0.005).done
+    other = together(1, currency="eur")
+    while len(feed.requests) < 6:
+        assert not wait([*asked, *other], timeout=0.005).done
+
+    feed.clear_faults()
+
+    assert asked[0].result(10).rate == 64_000
+    assert other[0].result(10).rate == 59_000
+
+
+def test_a_source_that_fails_is_logged_without_its_words(feed, caplog):
+    feed.fault("html", "abacus")
+
+    quote(amount_cents=1000, currency="usd")
+
+    assert "abacus: its answer is not JSON" in caplog.text
+    assert "human" not in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_source_is_asked_inside_a_transaction(feed):
+    quote(amount_cents=1000, currency="usd")
+
+    # Not even where the rate is known: it is not always.
+    with transaction.atomic(), pytest.raises(NetworkInTransaction):
+        quote(amount_cents=1000, currency="usd")
