@@ -55,7 +55,7 @@ class LightningInvoice(WorkItem):
     currency = models.CharField(max_length=3)
     amount_msat = models.PositiveBigIntegerField()
     rate = models.DecimalField(
-        max_digits=24, decimal_places=8, help_text="Price of one bitcoin."
+        max_digits=32, decimal_places=19, help_text="Price of one bitcoin."
     )
     rate_sources = models.JSONField(default=list)
     bolt11 = models.TextField()

@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
                 ('amount_cents', models.PositiveBigIntegerField(help_text="What is paid for, in the currency's minor unit.")),
                 ('currency', models.CharField(max_length=3)),
                 ('amount_msat', models.PositiveBigIntegerField()),
-                ('rate', models.DecimalField(decimal_places=8, help_text='Price of one bitcoin.', max_digits=24)),
+                ('rate', models.DecimalField(decimal_places=19, help_text='Price of one bitcoin.', max_digits=32)),
                 ('rate_sources', models.JSONField(default=list)),
                 ('bolt11', models.TextField()),
                 ('payment_hash', models.CharField(max_length=64, unique=True)),

@@ -15,7 +15,13 @@ from django.utils import timezone
 
 from caravel.work import NO_FAILURE, backoff, failure_columns
 from lightning.clients.nwc_replies import Lookup, Status
-from lightning.exceptions import InvalidWalletReply, WalletError, WalletNotOurs
+from lightning.exceptions import (
+    InvalidWalletReply,
+    NoWalletReply,
+    RequestNotSent,
+    WalletError,
+    WalletNotOurs,
+)
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import platform
 from lightning.services.wallet_errors import clear_wallet_error
@@ -29,6 +35,7 @@ _LONGEST_PAUSE = timedelta(minutes=10)
 #: How many invoices are asked about at once: most by rank, the rest by waiting time.
 _BY_RANK, _BY_TURN = 80, 20
 _RANK = (F("shown_at").desc(nulls_last=True), "-pk")
+_SILENCE = (NoWalletReply, RequestNotSent, WalletNotOurs)
 #: Seconds after which a task leaves the rest to the next.
 _TURN = 20.0
 
@@ -83,7 +90,7 @@ def check_payment_hash(*, payment_hash: str) -> None:
 
 
 def check_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
-    """Ask a wallet about several of its invoices; returns how many it answered for."""
+    """Ask a wallet about several of its invoices; returns how often it replied."""
     rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
     hashes = dict(rows.values_list("pk", "payment_hash"))
     if not hashes:
@@ -92,7 +99,7 @@ def check_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
     answers = _look_up(wallet_pubkey, list(hashes.values()))
     for invoice_id, answer in zip(hashes, answers, strict=True):
         _record(invoice_id, answer, asked_at)
-    return sum(isinstance(answer, Lookup) for answer in answers)
+    return sum(not isinstance(answer, _SILENCE) for answer in answers)
 
 
 def lapse(invoice: LightningInvoice) -> None:
@@ -241,4 +248,5 @@ def _pause(invoice: LightningInvoice, now: datetime) -> timedelta:
 def _ask_the_others_soon(pubkey: str) -> None:
     """A wallet that answers again is asked at once about all that it left open."""
     rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
-    rows.filter(failures__gt=0).update(next_attempt_at=timezone.now())
+    silent = rows.filter(last_error_code__in=[error.code for error in _SILENCE])
+    silent.update(next_attempt_at=timezone.now())

@@ -6,6 +6,7 @@ import pytest
 
 from caravel.nostr.hub import close_hub
 from lightning.clients import nwc
+from lightning.services import rates
 from sandbox.nostr import SandboxRelay, running_relay
 from sandbox.prices.server import running_prices
 from sandbox.wallets import Wallet, Wallets, running_wallets
@@ -50,5 +51,6 @@ def _prices():
 @pytest.fixture
 def prices(_prices, settings):
     settings.BTC_PRICE_URLS = _prices.urls
+    rates.forget_rates()
     yield _prices
-    _prices.clear_faults()
+    _prices.reset()

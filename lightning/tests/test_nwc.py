@@ -206,8 +206,9 @@ def test_without_a_relay_the_request_is_not_sent(relay, wallets, platform, alice
 
 
 def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
-    relay, platform, alice
+    relay, platform, alice, monkeypatch
 ):
+    monkeypatch.setattr(nwc, "_INFO_TIMEOUT", 0.5)
     bolt11, _ = issue(platform)
     nwc.forget_schemes()
     relay.fault("mute", on="req")

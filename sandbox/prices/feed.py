@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 #: The exchanges, and by what factor each differs from the price that is set.
 SOURCES = {
@@ -101,7 +101,12 @@ class PriceFeed:
                 self._prices[name, currency] = Decimal(price)
 
     def fault(self, kind: Kind, *sources: str, **details: Any) -> None:
-        """Let sources, or all of them, go wrong until `clear_faults`; see Fault."""
+        """Let sources, or all of them, go wrong until `clear_faults`; see Fault.
+
+        Raises ValueError for a kind or source that there is not.
+        """
+        if kind not in get_args(Kind):
+            raise ValueError(f"There is no fault {kind!r}.")
         with self._lock:
             for name in _named(*sources) if sources else SOURCES:
                 self._faults[name] = Fault(kind, **details)

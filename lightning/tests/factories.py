@@ -1,0 +1,56 @@
+import itertools
+from datetime import timedelta
+
+from django.utils import timezone
+
+from lightning.models import LightningInvoice
+from lightning.services.invoices import Bill
+from lightning.services.wallets import connect_wallet
+from tenants.models import Tenant
+from tenants.tests.factories import TenantFactory
+
+_numbers = itertools.count(1)
+
+
+def tenant_with(wallet=None) -> Tenant:
+    """A tenant that has connected a wallet of the sandbox."""
+    tenant = TenantFactory()
+    if wallet is not None:
+        connect_wallet(pubkey=tenant.pk, nwc_url=wallet.url)
+        tenant.refresh_from_db()
+    return tenant
+
+
+def bill_for(tenant, amount_cents=2_100, currency="usd", **fields) -> Bill:
+    number = next(_numbers)
+    return Bill(
+        **{
+            "tenant_id": tenant.pk,
+            "stripe_invoice_id": f"in_{number}",
+            "amount_cents": amount_cents,
+            "currency": currency,
+            "description": f"Caravel invoice {number}",
+            **fields,
+        }
+    )
+
+
+def make_invoice(tenant, wallet_pubkey, **fields) -> LightningInvoice:
+    """A row as if a wallet had issued it; no wallet knows it."""
+    number = next(_numbers)
+    now = timezone.now()
+    return LightningInvoice.objects.create(
+        **{
+            "tenant": tenant,
+            "stripe_invoice_id": f"in_{number}",
+            "amount_cents": 2_100,
+            "currency": "usd",
+            "amount_msat": 21_000_000,
+            "rate": 100_000,
+            "bolt11": f"lnbcrt{number}",
+            "payment_hash": f"{number:064x}",
+            "wallet_pubkey": wallet_pubkey,
+            "expires_at": now + timedelta(seconds=900),
+            **fields,
+        }
+    )

@@ -1,0 +1,289 @@
+"""Asking our wallets how invoices ended, without starving and without guessing."""
+
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from lightning.clients import nwc
+from lightning.clients.nwc_replies import Lookup, Status
+from lightning.exceptions import NoWalletReply, WalletNotOurs
+from lightning.models import LightningInvoice
+from lightning.services import invoices, watching
+from lightning.tasks import ask_wallet, watch_invoices
+from lightning.tests.factories import bill_for, make_invoice
+from sandbox.wallets import LookingUp
+from tenants.tests.factories import TenantFactory
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+
+State = LightningInvoice.State
+
+
+@pytest.fixture
+def tenant():
+    return TenantFactory()
+
+
+@pytest.fixture
+def shown(tenant):
+    return invoices.offer_invoice(bill=bill_for(tenant))
+
+
+def at(when):
+    return time_machine.travel(when, tick=True)
+
+
+def seconds(number):
+    return timedelta(seconds=number)
+
+
+def fresh(invoice):
+    invoice.refresh_from_db()
+    return invoice
+
+
+def tick(now=None):
+    """What a beat does, and the tasks that it enqueues."""
+    with patch.object(ask_wallet, "delay", side_effect=ask_wallet):
+        watch_invoices()
+
+
+def test_a_payment_is_seen_within_a_beat(alice, shown):
+    alice.pay(shown.bolt11)
+
+    with at(shown.issued_at + seconds(16)):
+        tick()
+
+    assert fresh(shown).state == State.SETTLED
+    assert shown.received_msat == shown.amount_msat
+    assert shown.preimage.reveal()
+
+
+def test_settling_twice_changes_nothing(alice, shown):
+    alice.pay(shown.bolt11)
+    watching.check_invoice(invoice_id=shown.pk)
+    before = LightningInvoice.objects.values().get()
+
+    watching.check_invoice(invoice_id=shown.pk)
+    watching.check_payment_hash(payment_hash=shown.payment_hash)
+
+    assert LightningInvoice.objects.values().get() == before
+
+
+def test_a_late_payment_is_seen_until_the_end(alice, shown):
+    with at(shown.expires_at + timedelta(hours=1, minutes=42)):
+        tick()
+        assert fresh(shown).state == State.EXPIRED
+        alice.pay(shown.bolt11)
+    with at(shown.dies_at - seconds(1)):
+        tick()
+
+    assert fresh(shown).state == State.SETTLED
+
+
+def test_dead_takes_the_margin_and_an_answer(platform, shown):
+    with at(shown.dies_at - seconds(5)):
+        watching.check_invoice(invoice_id=shown.pk)
+        assert fresh(shown).state == State.EXPIRED
+    platform.lookups = LookingUp(error="NOT_FOUND")
+    with at(shown.dies_at + timedelta(days=2)):
+        watching.check_invoice(invoice_id=shown.pk)
+        assert fresh(shown).state == State.EXPIRED
+        platform.lookups = LookingUp()
+        watching.check_invoice(invoice_id=shown.pk)
+        assert fresh(shown).state == State.DEAD
+
+
+def test_the_end_is_not_slept_through(shown):
+    """Asked just before, it is asked again as soon as the answer is final."""
+    with at(shown.dies_at - seconds(20)):
+        watching.check_invoice(invoice_id=shown.pk)
+        assert fresh(shown).next_attempt_at <= shown.dies_at + seconds(16)
+
+
+def test_a_payment_that_is_held_is_neither(shown):
+    held = Lookup(Status.HELD)
+    for when in (shown.issued_at, shown.dies_at + seconds(100)):
+        with at(when):
+            watching._record(shown.pk, held, timezone.now())
+            assert fresh(shown).is_watched
+            assert "arriving" in shown.last_error
+
+
+def test_less_than_was_asked_for_is_not_believed(shown):
+    less = Lookup(Status.SETTLED, amount_msat=shown.amount_msat - 1)
+
+    watching._record(shown.pk, less, timezone.now())
+
+    assert fresh(shown).state == State.OPEN
+    assert shown.last_error_code == "nwc-reply-invalid"
+
+
+def test_more_than_was_asked_for_is_recorded(shown):
+    more = Lookup(Status.SETTLED, amount_msat=shown.amount_msat + 7_000)
+
+    watching._record(shown.pk, more, timezone.now())
+
+    assert fresh(shown).received_msat == shown.amount_msat + 7_000
+
+
+def test_each_is_asked_of_the_wallet_that_issued_it(settings, wallets, platform, shown):
+    second = wallets.create("second")
+    settings.ROBOT_WALLETS = [second.url, platform.url]
+    newer = invoices.offer_invoice(bill=bill_for(shown.tenant))
+
+    with at(timezone.now() + seconds(16)):
+        tick()
+
+    assert newer.wallet_pubkey == second.pubkey
+    assert fresh(newer).answered_at
+    assert fresh(shown).answered_at
+    assert len(second.requests("lookup_invoice")) == 1
+    assert len(platform.requests("lookup_invoice")) == 1
+
+
+def test_a_wallet_that_is_down_does_not_hold_up_another(
+    settings, wallets, platform, shown
+):
+    second = wallets.create("second")
+    settings.ROBOT_WALLETS = [second.url, platform.url]
+    newer = invoices.offer_invoice(bill=bill_for(shown.tenant))
+    platform.go_offline()
+
+    with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 0.5):
+        tick()
+
+    assert fresh(newer).answered_at
+    assert fresh(shown).answered_at is None
+    assert shown.last_error_code == "nwc-no-reply"
+
+
+def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, shown):
+    settings.ROBOT_WALLETS = [wallets.create("second").url]
+
+    with at(shown.dies_at + seconds(10)):
+        tick()
+        assert fresh(shown).is_watched
+        assert shown.last_error_code == "robot-wallet-missing"
+        with pytest.raises(WalletNotOurs):
+            watching.check_invoice(invoice_id=shown.pk, must_answer=True)
+
+
+def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
+    platform, tenant, alice
+):
+    rows = [invoices.offer_invoice(bill=bill_for(tenant)) for _ in range(3)]
+    platform.go_offline()
+    start = timezone.now()
+    with patch.object(nwc, "QUICK", 0.3):
+        for minute in range(3):
+            with at(start + timedelta(minutes=minute, seconds=20)):
+                tick()
+    waits = LightningInvoice.objects.filter(next_attempt_at__gt=start + seconds(200))
+    assert waits.count() == 3
+    platform.come_back()
+    alice.pay(rows[0].bolt11)
+    with at(start + seconds(205)):
+        watching.check_invoice(invoice_id=rows[1].pk)
+        watching.ask_wallet(pubkey=platform.pubkey)
+        tick()
+        tick()
+
+    assert fresh(rows[0]).is_watched or fresh(rows[0]).state == State.SETTLED
+
+
+# --- who comes first
+
+
+def test_what_a_person_looks_at_comes_first_and_nobody_starves(platform, tenant):
+    now = timezone.now()
+    old = [
+        make_invoice(
+            tenant,
+            platform.pubkey,
+            state=State.EXPIRED,
+            next_attempt_at=now - timedelta(hours=1, seconds=n),
+        )
+        for n in range(250)
+    ]
+    looked_at = make_invoice(
+        tenant, platform.pubkey, shown_at=now, next_attempt_at=now - seconds(1)
+    )
+
+    first = watching._claim(platform.pubkey)
+
+    assert len(first) == 100
+    assert first[0] == looked_at.pk
+    newest_old = [row.pk for row in reversed(old)]
+    assert first[1:80] == newest_old[:79]
+    longest_waiting = {row.pk for row in old[-20:]}
+    assert not longest_waiting - set(first)
+    second, third = watching._claim(platform.pubkey), watching._claim(platform.pubkey)
+    assert set(first + second + third) == {looked_at.pk, *newest_old}
+    assert watching._claim(platform.pubkey) == []
+
+
+def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
+    platform, tenant
+):
+    now = timezone.now()
+    oldest = make_invoice(
+        tenant,
+        platform.pubkey,
+        state=State.EXPIRED,
+        next_attempt_at=now - timedelta(hours=2),
+    )
+    for _ in range(150):
+        make_invoice(tenant, platform.pubkey, shown_at=now, next_attempt_at=now)
+
+    assert oldest.pk in watching._claim(platform.pubkey)
+
+
+def test_hundreds_are_asked_in_one_turn(platform, tenant):
+    now = timezone.now()
+    for _ in range(230):
+        make_invoice(tenant, platform.pubkey, next_attempt_at=now - seconds(1))
+
+    tick()
+
+    assert len(platform.requests("lookup_invoice")) == 230
+    assert not LightningInvoice.objects.watched().due(timezone.now()).exists()
+
+
+def test_the_older_the_more_seldom(shown):
+    pauses = []
+    for age in (10, 300, 900 + 30, 900 + 1_800, 900 + 7_200):
+        with at(shown.issued_at + seconds(age)):
+            watching.check_invoice(invoice_id=shown.pk)
+            pause = fresh(shown).next_attempt_at - shown.answered_at
+            pauses.append(round(pause.total_seconds()))
+
+    assert pauses == [15, 15, 60, 300, 600]
+
+
+def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(shown):
+    for _ in range(20):
+        silence = NoWalletReply("The wallet does not answer.")
+        asked_at = timezone.now()
+        watching._record(shown.pk, silence, asked_at)
+
+    assert fresh(shown).next_attempt_at - asked_at == timedelta(minutes=10)
+
+
+def test_a_batch_costs_one_message_a_wallet(platform, tenant):
+    for _ in range(30):
+        make_invoice(tenant, platform.pubkey, next_attempt_at=timezone.now())
+
+    with patch.object(ask_wallet, "delay") as delay:
+        watch_invoices()
+
+    delay.assert_called_once_with(platform.pubkey)
+
+
+def test_an_unknown_payment_hash_is_nothing_to_us(platform):
+    watching.check_payment_hash(payment_hash="00" * 32)
+
+    assert platform.requests("lookup_invoice") == []
