@@ -48,7 +48,7 @@ def start_payment(*, bill: Bill) -> NwcPayment:
     with transaction.atomic():
         _require_free(bill)
         invoices.record(invoice)
-        return NwcPayment.objects.create(
+        payment: NwcPayment = NwcPayment.objects.create(
             invoice=invoice,
             tenant=tenant,
             stripe_invoice_id=bill.stripe_invoice_id,
@@ -57,6 +57,7 @@ def start_payment(*, bill: Bill) -> NwcPayment:
             client_pubkey=uri.client_pubkey,
             enqueued_at=timezone.now(),
         )
+    return payment
 
 
 def run_payment(*, payment_id: int) -> NwcPayment:
@@ -65,7 +66,8 @@ def run_payment(*, payment_id: int) -> NwcPayment:
     A refusal ends the attempt. Whatever else comes, or does not, our own wallet is
     asked, and decides now or later; nothing is ever sent a second time.
     """
-    payment = NwcPayment.objects.select_related("invoice").get(pk=payment_id)
+    attempts = NwcPayment.objects.select_related("invoice")
+    payment: NwcPayment = attempts.get(pk=payment_id)
     if payment.state != State.PENDING or payment.request_event_id:
         return payment
     try:

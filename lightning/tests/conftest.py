@@ -33,12 +33,12 @@ def wallets(relay, settings) -> Iterator[Wallets]:
 
 
 @pytest.fixture
-def platform(wallets) -> Wallet:
+def platform(wallets: Wallets) -> Wallet:
     return wallets["platform"]
 
 
 @pytest.fixture
-def alice(wallets) -> Wallet:
+def alice(wallets: Wallets) -> Wallet:
     return wallets.create("alice", balance_msat=10**9)
 
 

@@ -168,7 +168,7 @@ def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(platform, bill
 
 
 def test_our_wallets_clock_must_not_be_far_off(platform, bill, monkeypatch):
-    true = invoices.decode
+    true = decode
 
     def an_hour_early(text):
         found = true(text)

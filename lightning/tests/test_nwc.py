@@ -300,7 +300,7 @@ def test_a_preimage_is_in_no_print():
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_a_wallet_tells_what_it_received(relay, platform, alice, scheme):
     platform.protocol = replace(platform.protocol, encryption=(scheme,))
-    heard = []
+    heard: list[str] = []
     before = relay.subscriptions
     client(platform).on_payment_received(heard.append)
     until(lambda: relay.subscriptions > before)
@@ -319,7 +319,8 @@ def test_notifications_of_other_connections_are_not_read(relay, platform, alice)
         ),
         private_allowed=True,
     )
-    heard, notices = [], []
+    heard: list[str] = []
+    notices: list[str] = []
     before = relay.subscriptions
     other.on_payment_received(heard.append)
     client(platform).on_payment_received(notices.append)
