@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 
 from caravel.nostr import generate_secret_key, npub
 from lightning.clients import nwc
+from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
@@ -115,7 +116,7 @@ def test_a_connection_that_has_expired(wallets, tenant):
 
 
 def test_an_expiry_that_has_passed_as_the_wallet_tells(tenant, alice, monkeypatch):
-    true = nwc.read_info
+    true = read_info
     told = {"expires_at": int(time.time()) - 5}
     monkeypatch.setattr(nwc, "read_info", lambda found: true({**found, **told}))
 
@@ -169,7 +170,7 @@ def test_a_wallet_is_forgotten(tenant, alice):
 
     tenant.refresh_from_db()
     assert not tenant.nwc_url
-    assert Activity.objects.first().snapshot == {"wallet": "disconnected"}
+    assert Activity.objects.latest("pk").snapshot == {"wallet": "disconnected"}
 
 
 # --- the command
