@@ -98,9 +98,7 @@ class SandboxRelay:
     @property
     def subscriptions(self) -> int:
         """How many subscriptions are open, on all connections."""
-        return self._call(
-            lambda: sum(len(peer.subscriptions) for peer in self._exchange.peers)
-        )
+        return self._call(lambda: len(self._exchange.subscriptions))
 
     @property
     def requests(self) -> int:
