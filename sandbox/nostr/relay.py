@@ -186,7 +186,8 @@ class SandboxRelay:
         """Change some settings.
 
         `max_message_bytes` is heeded from the next time it goes online, `max_received`
-        and `seed` from the next reset.
+        and `seed` from the next reset. A connection is challenged as it is made: who
+        sets `requires_auth` later drops the connections.
         """
         self._call(lambda: self._change_settings(changes))
 
