@@ -7,6 +7,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from kombu.exceptions import OperationalError
 
 from lightning import checks, signals
 from lightning.models import LightningInvoice
@@ -72,3 +73,10 @@ def test_another_worker_does_not_listen(relay):
     signals.listen_for_payments(sender=consumer("default", "stripe"))
 
     assert relay.subscriptions == before
+
+
+def test_a_hint_that_the_broker_does_not_take_is_only_logged(caplog):
+    with patch.object(check_payment_hash, "delay", side_effect=OperationalError("off")):
+        signals.ask_about("ab" * 32)
+
+    assert "hint_lost" in caplog.text
