@@ -439,7 +439,7 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
         assert check(payment).state == State.FAILED
     alice.pay(payment.invoice.bolt11)
 
-    watching.check_payment_hash(payment_hash=payment.invoice.payment_hash)
+    watching.check_payment_hashes(payment_hashes=[payment.invoice.payment_hash])
 
     payment.refresh_from_db()
     assert payment.state == State.PAID
