@@ -86,6 +86,13 @@ def test_a_wallet_that_pays(wallets, tenant, bill):
     assert tenant.nwc_error == ""
 
 
+def test_a_payment_costs_few_queries(bill, django_assert_max_num_queries):
+    payment = begin(bill)
+
+    with django_assert_max_num_queries(12):  # a savepoint's two are among them
+        run_payment(payment_id=payment.pk)
+
+
 def test_running_twice_sends_one_request(relay, alice, bill):
     payment = begin(bill)
 
