@@ -38,7 +38,8 @@ test: $(READY) ## all tests, on servers of their own
 contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
 
-bench: $(READY) ## how fast the sandbox Stripe is, and that its memory is bounded
+bench: $(READY) ## how many wallet payments run at once, and how fast the sandbox Stripe is
+	@$(BIN)/python -m benchmarks.wallet_payments $(ARGS)
 	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
 check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
