@@ -66,6 +66,8 @@ class SandboxRelay:
         if thread is not None:
             self._loop.call_soon_threadsafe(self._ending.set)
             thread.join(PATIENCE)
+            if thread.is_alive():
+                raise RuntimeError("the relay's thread does not end")
 
     def go_offline(self) -> None:
         """Break every connection and refuse new ones."""

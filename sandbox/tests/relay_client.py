@@ -46,6 +46,12 @@ class Client:
         assert message == ["EOSE", name]
         return found
 
+    def find(self, *filters: dict[str, Any]) -> list[Event]:
+        """Return the stored events, verified; the subscription is closed again."""
+        found = self.ask(*filters, name="find")
+        self.send("CLOSE", "find")
+        return found
+
     def next_event(self, name: str = "sub") -> Event:
         """Return the next event of a subscription."""
         return arrived(self.take(), name)
@@ -70,9 +76,12 @@ def arrived(message: list[Any], name: str = "sub") -> Event:
 
 
 @contextmanager
-def connected(url: str, **options: Any) -> Iterator[Client]:
-    """Connect to a relay for the length of the block."""
-    with connect(url, compression=None, **options) as wire:
+def connected(url: str, *, max_queue: int | None = None) -> Iterator[Client]:
+    """Connect to a relay for the length of the block.
+
+    With a `max_queue` the client stops reading after so many frames.
+    """
+    with connect(url, compression=None, max_queue=max_queue) as wire:
         yield Client(wire)
 
 

@@ -1,0 +1,197 @@
+"""Connections of the relay: many, broken, refused, and none left behind."""
+
+import json
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from sandbox.nostr import SandboxRelay, running_relay
+from sandbox.tests.relay_client import arrived, connected, note, wait_until
+
+
+@pytest.fixture
+def relay():
+    with running_relay() as relay:
+        yield relay
+
+
+def test_a_thousand_subscriptions_each_get_their_own_event(relay):
+    ids = [f"{number:064x}" for number in range(1_000)]
+    with connected(relay.url) as reader, connected(relay.url) as writer:
+        for number, event_id in enumerate(ids):
+            reader.send("REQ", str(number), {"kinds": [23195], "#e": [event_id]})
+        assert {reader.take()[0] for _ in ids} == {"EOSE"}
+        assert relay.subscriptions == 1_000
+
+        for event_id in ids[::100]:
+            writer.publish(note(kind=23195, tags=[["e", event_id]]))
+
+        for number, message in zip(range(0, 1_000, 100), reader.rest(), strict=True):
+            assert arrived(message, str(number)).values("e") == [ids[number]]
+    wait_until(lambda: relay.subscriptions == 0)
+
+
+def test_connections_are_counted_and_none_is_left(relay):
+    for _ in range(20):
+        with connected(relay.url) as client:
+            client.ask({})
+            assert relay.connections == 1
+        wait_until(lambda: relay.connections == 0)
+
+    assert relay.subscriptions == 0
+    assert relay.accepted == 20
+
+
+def test_a_client_that_breaks_off_leaves_nothing_behind(relay):
+    with connected(relay.url) as client, connected(relay.url) as writer:
+        client.ask({})
+
+        client.wire.socket.shutdown(socket.SHUT_RDWR)
+
+        wait_until(lambda: relay.connections == 1)
+        assert relay.subscriptions == 0
+        assert writer.publish(note()) == (True, "")
+
+
+def test_a_client_that_never_reads_is_dropped(relay, monkeypatch):
+    monkeypatch.setattr("sandbox.nostr.session.MAX_BACKLOG", 1_000_000)
+    big = note("x" * 400_000)
+    with connected(relay.url) as writer, connected(relay.url, max_queue=1) as reader:
+        for number in range(100):
+            reader.send("REQ", str(number), {})
+        wait_until(lambda: relay.subscriptions == 100)
+
+        assert writer.publish(big) == (True, "")
+
+        assert relay.connections == 1
+        assert writer.publish(note()) == (True, "")
+        # Else closing it waits for an answer behind what was not read.
+        reader.wire.socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_offline_connections_break_and_new_ones_are_refused(relay):
+    port = relay.port
+    with connected(relay.url) as client:
+        client.publish(event := note())
+
+        relay.go_offline()
+
+        with pytest.raises(ConnectionClosed):
+            client.take()
+        assert relay.connections == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+        relay.go_offline()
+
+    relay.go_online()
+    relay.go_online()
+    assert relay.port == port
+    with connected(relay.url) as client:
+        assert client.ask({}) == [event]
+
+
+def test_offline_spares_no_connection_in_its_handshake(relay):
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as idle:
+        with connected(relay.url):
+            relay.go_offline()
+
+        assert idle.recv(1) == b""
+
+
+def test_dropped_clients_can_connect_again(relay):
+    with connected(relay.url) as client:
+        relay.drop_connections()
+
+        with pytest.raises(ConnectionClosed):
+            client.take()
+    with connected(relay.url) as client:
+        assert client.publish(note()) == (True, "")
+    assert relay.accepted == 2
+
+
+def test_a_relay_is_stopped_and_started_again_on_its_port():
+    threads = threading.active_count()
+    relay = SandboxRelay()
+    relay.start()
+    url = relay.url
+    with connected(url) as client:
+        client.publish(event := note())
+        relay.fault("hold", times=1)
+        client.send("EVENT", note("lost").to_dict())
+        wait_until(lambda: relay.held == 1)
+
+        relay.stop()
+
+        with pytest.raises(ConnectionClosed):
+            client.take()
+    assert relay.held == 0
+    assert relay.stored() == [event]
+    relay.stop()
+    relay.start()
+    try:
+        assert relay.url == url
+        with connected(url) as client:
+            assert client.ask({}) == [event]
+    finally:
+        relay.stop()
+    wait_until(lambda: threading.active_count() == threads)
+
+
+def test_a_taken_port_is_an_error_at_once(relay):
+    another = SandboxRelay(port=relay.port)
+
+    with pytest.raises(OSError, match="in use"):
+        another.start()
+
+    another.stop()
+    relay.go_offline()
+    another.start()
+    with pytest.raises(OSError, match="in use"):
+        relay.go_online()
+    another.stop()
+    relay.go_online()
+
+
+def test_many_threads_use_one_relay(relay):
+    def talk(number):
+        with connected(relay.url) as client:
+            for each in range(20):
+                assert client.publish(note(f"{number}/{each}")) == (True, "")
+                relay.fault("drop", kinds=[9])
+                assert relay.count() > 0
+            return len(client.ask({}))
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(talk, range(8)))
+
+    assert max(seen) == relay.count() == 160
+
+
+def test_requests_and_replies_find_each_other_at_speed(relay):
+    """500 requests and their replies, which name them, over two connections."""
+    requests = [note(str(n), kind=23194, tags=[["p", "wallet"]]) for n in range(500)]
+    replies = [
+        note(kind=23195, tags=[["e", request.id], ["p", "client"]])
+        for request in requests
+    ]
+    with connected(relay.url) as client, connected(relay.url) as wallet:
+        wallet.ask({"kinds": [23194], "#p": ["wallet"]})
+        for start in range(0, 500, 100):
+            ids = [request.id for request in requests[start : start + 100]]
+            client.ask({"kinds": [23195], "#e": ids}, name=str(start))
+
+        for request in requests:
+            client.wire.send(json.dumps(["EVENT", request.to_dict()]))
+        assert [wallet.next_event() for _ in requests] == requests
+        for reply in replies:
+            wallet.wire.send(json.dumps(["EVENT", reply.to_dict()]))
+
+        answers = [client.take() for _ in range(1_000)]
+        assert [one[2]["id"] for one in answers if one[0] == "EVENT"] == [
+            reply.id for reply in replies
+        ]
+        assert relay.count(23194) == relay.count(23195) == 500
+        assert {message[0] for message in wallet.rest()} == {"OK"}

@@ -1,0 +1,85 @@
+"""Nothing that is sent makes the relay fail."""
+
+import json
+import logging
+import socket
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sandbox.nostr import RelaySettings, running_relay
+from sandbox.tests.relay_client import connected, note
+
+NAMES = ["ids", "authors", "kinds", "since", "until", "limit", "#e", "#p", "#ee", "#"]
+VALID = [note(str(n)).to_dict() for n in range(3)]
+FIELDS = ["id", "pubkey", "created_at", "kind", "tags", "content", "sig"]
+HEXES = st.sampled_from([VALID[0]["id"], VALID[0]["pubkey"], "ab" * 32, "AB" * 32])
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | HEXES
+    | st.sampled_from([2**63, 10**400, "\ud800", "\x00"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+filters = st.dictionaries(st.sampled_from(NAMES), values | st.lists(HEXES), max_size=3)
+events = st.builds(
+    lambda event, changes: {**event, **changes},
+    st.sampled_from(VALID),
+    st.dictionaries(st.sampled_from(FIELDS), values, max_size=2),
+)
+messages = (
+    st.builds(lambda name, rest: ["REQ", name, *rest], values, st.lists(filters))
+    | st.builds(lambda event: ["EVENT", event], events | values)
+    | st.builds(lambda event: ["AUTH", event], events | values)
+    | st.builds(lambda name: ["CLOSE", name], values)
+    | values
+)
+VERBS = ("NOTICE", "OK", "EVENT", "EOSE", "CLOSED", "AUTH")
+ANSWERS = (["EOSE", "are you there?"], ["CLOSED", "are you there?"])
+texts = messages.map(json.dumps) | st.text() | st.binary()
+
+
+@pytest.fixture(scope="module", params=[False, True])
+def relay(request):
+    options = RelaySettings(requires_auth=request.param, max_events=20)
+    with running_relay(settings=options) as relay:
+        yield relay
+
+
+@given(sent=st.lists(texts, min_size=1, max_size=8))
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_messages_leave_the_relay_and_the_connection_alive(relay, caplog, sent):
+    with caplog.at_level(logging.WARNING), connected(relay.url) as client:
+        for text in sent:
+            client.wire.send(text)
+
+        client.send("REQ", "are you there?", {"limit": 0})
+        while (message := client.take())[:2] not in ANSWERS:
+            assert message[0] in VERBS
+
+    assert caplog.records == []
+
+
+@given(sent=st.binary(min_size=1, max_size=200))
+@settings(max_examples=50, deadline=None)
+def test_any_bytes_instead_of_a_handshake_leave_the_relay_alive(relay, sent):
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as wire:
+        wire.sendall(sent)
+
+    with connected(relay.url) as client:
+        client.rest()
