@@ -10,7 +10,7 @@ from caravel.nostr.events import Event
 from sandbox.wallets.budgets import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
-from sandbox.wallets.network import Network
+from sandbox.wallets.network import PATIENCE, Network
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.secrets import remember
 from sandbox.wallets.service import Service
@@ -30,6 +30,7 @@ class Wallets:
         state: Path | None = None,
         currency: str = "bcrt",
         late_seconds: int = LATE_SECONDS,
+        patience: float = PATIENCE,
     ) -> None:
         """Take up the state of a file, if there is one. Raises UnreadableState."""
         self.relays = tuple(relays)
@@ -42,7 +43,10 @@ class Wallets:
         self._by_pubkey: dict[str, Wallet] = {}
         self._by_name: dict[str, Wallet] = {}
         self._network = Network(
-            wallets=self._by_pubkey, schedule=self.schedule, receive=self._receive
+            wallets=self._by_pubkey,
+            schedule=self.schedule,
+            receive=self._receive,
+            patience=patience,
         )
         self._service = Service(
             database=self._database, schedule=self.schedule, send=self._network.send
@@ -155,15 +159,21 @@ def running_wallets(
     state: Path | None = None,
     currency: str = "bcrt",
     late_seconds: int = LATE_SECONDS,
+    patience: float = PATIENCE,
 ) -> Iterator[Wallets]:
     """Serve wallets on these relays for the length of the block.
 
     With the same seed a wallet of the same name has the same URL; with a state file
-    balances, invoices and connections come back too. Raises TimeoutError when a relay
-    is not there, and at the end what went wrong inside the wallets.
+    balances, invoices and connections come back too. A relay has `patience` seconds to
+    answer, else TimeoutError is raised; at the end, what went wrong in the wallets.
     """
     wallets = Wallets(
-        relays, seed=seed, state=state, currency=currency, late_seconds=late_seconds
+        relays,
+        seed=seed,
+        state=state,
+        currency=currency,
+        late_seconds=late_seconds,
+        patience=patience,
     )
     try:
         wallets.start()

@@ -47,15 +47,17 @@ class Service:
             return
         if not self._is_new(event) and protocol.runs_once:
             return
-        connection = wallet.client(event.pubkey)
-        if connection is None and not protocol.answers_strangers:
-            return
         request, refused = _read(wallet, event)
         if refused:
             wallet.unreadable.append(event)
-            self._answer(wallet, request, Answering(), Outcome(error=refused))
         else:
             wallet.note(request)
+        connection = wallet.client(event.pubkey)
+        if connection is None and not protocol.answers_strangers:
+            return
+        if refused:
+            self._answer(wallet, request, Answering(), Outcome(error=refused))
+        else:
             self._run(wallet, connection, request)
 
     def tell(self, wallet: Wallet, type: str, invoice: Invoice) -> None:
