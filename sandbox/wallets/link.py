@@ -57,6 +57,7 @@ class Link:
         self._greet = greet
         self._key = remember(generate_secret_key())
         self._proven = asyncio.Event()
+        self._closed = False
         self._numbers = itertools.count()
         self._outbox: asyncio.Queue[str] | None = None
         self._published: set[str] = set()
@@ -65,13 +66,18 @@ class Link:
         self._collecting: dict[str, Hear] = {}
 
     async def run(self) -> None:
-        """Stay connected until cancelled."""
-        while True:
+        """Stay connected until it is closed."""
+        while not self._closed:
             try:
                 await self._connect()
             except* (OSError, WebSocketException, RelayRefused) as group:
                 logger.debug("relay %s lost: %r", self.url, group.exceptions)
             await asyncio.sleep(PAUSE)
+
+    def close(self) -> None:
+        """Let `run` end once it is cancelled."""
+        # A task group whose tasks fail just then swallows the cancellation.
+        self._closed = True
 
     @property
     def connected(self) -> bool:

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 TICK = 0.05
 #: Seconds for which a relay's answer is waited for.
 PATIENCE = 5.0
+#: Seconds after which the thread is taken for dead.
+DEAD = 60.0
 #: Wallets that share a subscription; relays limit the length of a message.
 SHARE = 1_000
 
@@ -52,9 +54,10 @@ class Network:
 
     def stop(self) -> None:
         """Disconnect from the relays and end the thread."""
-        self._call(self._disconnect())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._call(self._disconnect())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
         self._loop.close()
 
     def join(self, urls: Iterable[str]) -> None:
@@ -86,7 +89,7 @@ class Network:
         if not self._thread.is_alive():
             work.close()
             return
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(DEAD)
 
     def _guard(self, work: Callable[..., object], *values: Any) -> None:
         """Do something for one wallet, whose failure must not stop the others."""
@@ -119,6 +122,8 @@ class Network:
             self.failures.append(failure)
 
     async def _disconnect(self) -> None:
+        for link in self._links.values():
+            link.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

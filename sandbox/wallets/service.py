@@ -86,15 +86,19 @@ class Service:
     def _run(
         self, wallet: Wallet, connection: Connection | None, request: Request
     ) -> None:
+        answering = Answering()
         try:
             call = Call(wallet, _allowed(connection, request), request)
             if request.method == PAY:
                 self._pay(call, wallet.behaviour, invoice_to_pay(call))
                 return
-            outcome = Outcome(METHODS[request.method](call))
+            answering = _answering(wallet, request.method)
+            # An error is made up: nothing is done, and no invoice issued.
+            run = answering.error is None
+            outcome = Outcome(METHODS[request.method](call) if run else None)
         except Refused as refused:
             outcome = Outcome(error=refused)
-        self._answer(wallet, request, _answering(wallet, request.method), outcome)
+        self._answer(wallet, request, answering, outcome)
 
     def _pay(self, call: Call, paying: Paying, bolt11: str) -> None:
         answer = partial(self._answer, call.wallet, call.request, paying)
