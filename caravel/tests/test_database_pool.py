@@ -4,7 +4,10 @@ import pytest
 
 from billing.tests.processes import run
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
+pytestmark = [
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.processes,
+]
 
 THREADS = """
 import threading

@@ -30,7 +30,7 @@ def around(settings, monkeypatch):
 
 
 @pytest.mark.processes
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_payments_are_made_by_a_real_worker_and_checked(around, tmp_path):
     log = tmp_path / "log"
 
