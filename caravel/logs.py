@@ -102,6 +102,9 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
             "stripe": {"level": "WARNING"},
             # Each connection more or less is no news.
             "psycopg.pool": {"level": "WARNING"},
+            # Each frame of a relay, and each name that a template lacks.
+            "websockets": {"level": "INFO"},
+            "django.template": {"level": "INFO"},
             # The lines of django-structlog say the same with more context.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
