@@ -1,13 +1,85 @@
-"""Fixtures of all tests: a sandbox Stripe on a real socket, and no waiting."""
+"""Fixtures of all tests: a sandbox Stripe on a real socket, no waiting, no leaks."""
 
-from collections.abc import Iterator
+import json
+import logging
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from celery.signals import before_task_publish
+from django.conf import settings
+from pynostr.key import PrivateKey
 
 from billing.clients import stripe as stripe_client
 from billing.services.prices import ensure_prices
+from caravel.fields import Secret
+from caravel.nostr import keys
+from caravel.tests import leaks
+from lightning.clients import nwc_uri
 from sandbox.stripe.testing import Sandbox, running_sandbox
 from sandbox.tests.conformity import Conformity, watched
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop() -> Generator[None, object, object]:
+    """Write down what is logged and enqueued, and take up each secret that is made."""
+    # No part of production, and talkative.
+    logging.getLogger("factory").setLevel(logging.INFO)
+    with TemporaryDirectory(prefix="caravel-logs-") as directory:
+        messages = leaks.watch(Path(directory) / "celery-messages.log")
+        run = leaks.watch(Path(directory) / "run.log")
+        with (
+            known_secrets(),
+            written_messages(messages),
+            leaks.recording(run, logging.getLogger()),
+        ):
+            return (yield)
+
+
+@contextmanager
+def known_secrets() -> Iterator[None]:
+    """Take up what must not be logged, whoever makes it."""
+    for text in (settings.SECRET_KEY, *settings.ENCRYPTION_KEYS):
+        leaks.secrets.add_text(text)
+    leaks.secrets.add_text(settings.STRIPE_SECRET_KEY)
+    for text in (*settings.STRIPE_WEBHOOK_SECRETS, *settings.ROBOT_WALLETS):
+        leaks.secrets.add_text(text)
+        leaks.secrets.add(text)
+    seal, read = Secret.seal, nwc_uri._secret
+
+    class Key(PrivateKey):
+        def hex(self) -> str:
+            return leaks.secrets.add(super().hex())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "PrivateKey", Key)
+        patch.setattr(Secret, "seal", lambda text: seal(leaks.secrets.add(text)))
+        patch.setattr(nwc_uri, "_secret", lambda given: leaks.secrets.add(read(given)))
+        yield
+
+
+@contextmanager
+def written_messages(path: Path) -> Iterator[None]:
+    """Write down the messages to workers, which no redactor passes."""
+    with path.open("a") as log:
+
+        def write(body: Any, headers: Any, **kwargs: Any) -> None:
+            log.write(json.dumps([headers, body], default=str) + "\n")
+            log.flush()
+
+        before_task_publish.connect(write)
+        try:
+            yield
+        finally:
+            before_task_publish.disconnect(write)
 
 
 @pytest.fixture(scope="session")

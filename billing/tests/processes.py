@@ -16,6 +16,7 @@ from django.db import connection
 from django.db.models import F
 
 from billing.models import StripeEvent, SubscriptionSync
+from caravel.tests import leaks
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFORK = ("--concurrency", "2")
@@ -65,7 +66,7 @@ def worker(
     log: Path, *, queues: str = "default,stripe", pool: Sequence[str] = PREFORK
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Celery worker for these queues until the block ends, or it is killed."""
-    with log.open("ab") as output:
+    with leaks.watch(log).open("ab") as output:
         started = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "--app", "caravel", "--quiet"),
@@ -73,7 +74,7 @@ def worker(
                 *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             ],
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), "LOG_LEVEL": "DEBUG"},
             stdout=output,
             stderr=output,
             start_new_session=True,

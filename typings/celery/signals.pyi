@@ -8,9 +8,11 @@ class Signal:
     def connect(self, fun: F, /) -> F: ...
     @overload
     def connect(self, *, dispatch_uid: str) -> Callable[[F], F]: ...
+    def disconnect(self, receiver: Callable[..., Any]) -> None: ...
 
 setup_logging: Signal
 worker_ready: Signal
 celeryd_init: Signal
 beat_init: Signal
 worker_init: Signal
+before_task_publish: Signal
