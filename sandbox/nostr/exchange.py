@@ -21,7 +21,6 @@ class Peer(Protocol):
     """A connection, as far as the exchange knows it."""
 
     pubkeys: set[str]
-    subscriptions: "dict[str, Subscription]"
 
     def deliver(self, subscription: "Subscription", text: str) -> None:
         """Send a message to a subscription, unless it is closed by now."""

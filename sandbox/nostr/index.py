@@ -27,6 +27,9 @@ class Index(Generic[T]):
             if not found:
                 del self._found[key]
 
+    def __len__(self) -> int:
+        return len({thing for found in self._found.values() for thing in found})
+
     def find(self, keys: Iterable[Key]) -> list[T]:
         """Return what stands under any of the keys, each thing once."""
         found: dict[T, None] = {}

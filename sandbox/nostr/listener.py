@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from typing import Any, cast
+from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -27,7 +28,7 @@ class _Wire(ServerConnection):
     The server itself lists none that is still in its opening handshake.
     """
 
-    def __init__(self, wires: "set[_Wire]", *args: Any, **kwargs: Any) -> None:
+    def __init__(self, wires: "WeakSet[_Wire]", *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wires = wires
 
@@ -37,10 +38,6 @@ class _Wire(ServerConnection):
         if not self.server.is_serving():
             self.transport.abort()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._wires.discard(self)
-        super().connection_lost(exc)
-
 
 class Listener:
     """Accepts connections for an exchange; to be used on the relay's loop."""
@@ -48,7 +45,7 @@ class Listener:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._server: Server | None = None
-        self._wires: set[_Wire] = set()
+        self._wires: WeakSet[_Wire] = WeakSet()
 
     async def open(self, host: str, port: int) -> int:
         """Listen, unless it does; return the port. Raises OSError."""

@@ -98,9 +98,7 @@ class SandboxRelay:
     @property
     def subscriptions(self) -> int:
         """How many subscriptions are open, on all connections."""
-        return self._call(
-            lambda: sum(len(peer.subscriptions) for peer in self._exchange.peers)
-        )
+        return self._call(lambda: len(self._exchange.subscriptions))
 
     @property
     def requests(self) -> int:
@@ -188,7 +186,8 @@ class SandboxRelay:
         """Change some settings.
 
         `max_message_bytes` is heeded from the next time it goes online, `max_received`
-        and `seed` from the next reset.
+        and `seed` from the next reset. A connection is challenged as it is made: who
+        sets `requires_auth` later drops the connections.
         """
         self._call(lambda: self._change_settings(changes))
 

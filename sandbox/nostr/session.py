@@ -28,9 +28,9 @@ class Session:
     def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
         self._exchange = exchange
         self._connection = connection
+        self._subscriptions: dict[str, Subscription] = {}
         self._challenge = secrets.token_hex(16)
         self._is_open = False
-        self.subscriptions: dict[str, Subscription] = {}
         self.pubkeys: set[str] = set()
 
     def open(self) -> None:
@@ -45,7 +45,7 @@ class Session:
         """Leave the exchange; nothing is sent any more."""
         self._is_open = False
         self._exchange.peers.discard(self)
-        for subscription_id in list(self.subscriptions):
+        for subscription_id in list(self._subscriptions):
             self._unsubscribe(subscription_id)
 
     def hang_up(self) -> None:
@@ -67,12 +67,12 @@ class Session:
 
     def deliver(self, subscription: Subscription, text: str) -> None:
         """Send a message to a subscription, unless it is closed by now."""
-        if self.subscriptions.get(subscription.id) is subscription:
+        if self._subscriptions.get(subscription.id) is subscription:
             self._send(text)
 
     def end_subscriptions(self) -> None:
         """Close every subscription, and say so."""
-        for subscription_id in list(self.subscriptions):
+        for subscription_id in list(self._subscriptions):
             self._refuse(subscription_id, "error: the relay ended the subscription")
 
     def on_event(self, arguments: list[Any]) -> None:
@@ -157,14 +157,14 @@ class Session:
         if self._is_open:
             self._unsubscribe(subscription_id)
             subscription = Subscription(self, subscription_id, filters)
-            self.subscriptions[subscription_id] = subscription
+            self._subscriptions[subscription_id] = subscription
             self._exchange.subscriptions.add(subscription.keys(), subscription)
             for record in self._exchange.query(filters):
                 self._send(messages.event_message(subscription_id, record.json))
         return messages.eose(subscription_id)
 
     def _unsubscribe(self, subscription_id: str) -> None:
-        subscription = self.subscriptions.pop(subscription_id, None)
+        subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is not None:
             self._exchange.subscriptions.remove(subscription.keys(), subscription)
 
@@ -173,7 +173,7 @@ class Session:
             return UNPROVEN
         if not filters:
             return "invalid: there is no filter"
-        known = self.subscriptions.keys() | {subscription_id}
+        known = self._subscriptions.keys() | {subscription_id}
         if len(known) > self._exchange.settings.max_subscriptions:
             return "error: too many subscriptions"
         return None

@@ -215,6 +215,33 @@ def test_a_held_request_of_a_client_that_left_opens_nothing(relay):
     assert relay.subscriptions == 0
 
 
+def test_two_held_requests_of_one_name_leave_one_subscription(relay, client):
+    relay.fault("hold", on="req")
+    client.send("REQ", "sub", {"kinds": [1]})
+    client.send("REQ", "sub", {"kinds": [7]})
+    assert client.rest() == []
+
+    relay.release()
+
+    assert [client.take(), client.take()] == [["EOSE", "sub"], ["EOSE", "sub"]]
+    assert relay.subscriptions == 1
+
+
+def test_what_follows_a_broken_connection_is_not_done(relay, client):
+    relay.fault("disconnect", times=1)
+
+    # In one piece, so that the relay has them all when the first one breaks it.
+    for number in range(10):
+        text = json.dumps(["EVENT", note(str(number)).to_dict()])
+        client.wire.protocol.send_text(text.encode())
+    client.wire.socket.sendall(b"".join(client.wire.protocol.data_to_send()))
+
+    with pytest.raises(ConnectionClosed):
+        client.take()
+
+    assert relay.count() == 1
+
+
 def test_a_mute_relay_ignores_a_request(relay, client):
     relay.fault("mute", on="req")
 
@@ -422,6 +449,23 @@ def test_a_reset_forgets_what_is_held(relay, client, reader):
     assert client.publish(event := note("next")) == (True, "")
     assert [arrived(message) for message in reader.rest()] == [event]
     assert relay.count() == relay.count(1) == 1
+
+
+@pytest.mark.parametrize("end", ["clear_faults", "reset"])
+def test_what_does_not_wait_any_longer_is_not_done_again(relay, client, caplog, end):
+    relay.fault("delay", seconds=0.02)
+    client.send("EVENT", note("soon").to_dict())
+    client.rest()
+
+    getattr(relay, end)()
+    relay.fault("delay", seconds=0.05)
+    client.send("EVENT", (later := note("later")).to_dict())
+
+    answered = [client.take()[1]]
+    while answered[-1] != later.id:
+        answered.append(client.take()[1])
+    assert len(answered) == len(set(answered))
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
