@@ -126,7 +126,11 @@ class Link:
 
     async def _read(self, socket: ClientConnection) -> None:
         async for text in socket:
-            self._take(json.loads(text))
+            try:
+                message = json.loads(text)
+            except ValueError as exc:
+                raise RelayLost("The relay does not speak JSON.") from exc
+            self._take(message)
         raise RelayLost("The relay closed the connection.")
 
     def _take(self, message: list[Any]) -> None:
