@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SDK := interop/node_modules/.package-lock.json
 
 # Development, unless the environment or an .env file decides.
 DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
@@ -11,7 +12,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test contract bench check lint types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test contract interop node bench check lint types imports deploy-check shell manage lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +38,17 @@ test: $(READY) ## all tests, on servers of their own
 
 contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
+
+interop: $(READY) $(SDK) ## our wallets and our client of wallets against Alby's SDK, in Node
+	@$(BIN)/python -m pytest interop $(ARGS)
+
+node:
+	@command -v npm >/dev/null && node -e 'process.exit(+(parseInt(process.versions.node) < 18))' 2>/dev/null \
+	  || { echo "make interop needs Node.js 18 or newer and npm; on Debian: apt install nodejs npm"; exit 1; }
+
+$(SDK): interop/package.json interop/package-lock.json | node
+	@npm ci --prefix interop --loglevel=error
+	@touch $@
 
 bench: $(READY) ## how fast the sandbox Stripe is, and that its memory is bounded
 	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
@@ -78,4 +90,4 @@ LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
 
 clean: ## remove the environment and all embedded data
-	rm -rf $(VENV) var
+	rm -rf $(VENV) var interop/node_modules

@@ -1,14 +1,18 @@
 from typing import Any
 
+import structlog
 from celery.signals import worker_init, worker_ready
 from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_save
 from django.dispatch import receiver
+from kombu.exceptions import OperationalError
 
 from lightning.checks import wallet_faults
 from lightning.models import NwcPayment
 from lightning.services import platform
 from lightning.tasks import check_payment_hash, run_nwc_payment
+
+logger = structlog.get_logger(__name__)
 
 
 @receiver(post_save, sender=NwcPayment, dispatch_uid="lightning.payment_created")
@@ -38,4 +42,12 @@ def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
     if "lightning" not in queues:
         return
     for wallet in platform.wallets():
-        wallet.on_payment_received(check_payment_hash.delay)
+        wallet.on_payment_received(ask_about)
+
+
+def ask_about(payment_hash: str) -> None:
+    """Have our wallet asked about what it says was paid; a lost hint costs a beat."""
+    try:
+        check_payment_hash.delay(payment_hash)
+    except OperationalError as exc:
+        logger.warning("hint_lost", payment_hash=payment_hash, error=str(exc))

@@ -10,12 +10,13 @@ def run_nwc_payment(payment_id: int) -> None:
     payments.run_payment(payment_id=payment_id)
 
 
-@shared_task(queue="lightning")
+# Not in the queue of payments, where slow wallets of tenants may take every thread.
+@shared_task
 def ask_wallet(pubkey: str) -> None:
     watching.ask_wallet(pubkey=pubkey)
 
 
-@shared_task(queue="lightning")
+@shared_task
 def check_payment_hash(payment_hash: str) -> None:
     watching.check_payment_hash(payment_hash=payment_hash)
 

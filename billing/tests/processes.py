@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,8 @@ from django.db.models import F
 from billing.models import StripeEvent, SubscriptionSync
 
 ROOT = Path(__file__).resolve().parents[2]
+PREFORK = ("--concurrency", "2")
+THREADS = ("--pool", "threads", "--concurrency", "64")
 
 
 def environment() -> dict[str, str]:
@@ -33,6 +35,10 @@ def environment() -> dict[str, str]:
         "STRIPE_SECRET_KEY": settings.STRIPE_SECRET_KEY,
         "STRIPE_WEBHOOK_SECRET": settings.STRIPE_WEBHOOK_SECRETS[0],
         "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS),
+        "ROBOT_WALLET": ",".join(settings.ROBOT_WALLETS),
+        "BTC_PRICE_URLS": ",".join(settings.BTC_PRICE_URLS),
+        "NWC_TIMEOUT": str(settings.NWC_TIMEOUT),
+        "NWC_ALLOW_PRIVATE_RELAYS": str(settings.NWC_ALLOW_PRIVATE_RELAYS),
         "LOG_LEVEL": "WARNING",
     }
 
@@ -55,13 +61,15 @@ def run(code: str, **extra: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def worker(log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Celery worker for all queues until the block ends, or it is killed."""
+def worker(
+    log: Path, *, queues: str = "default,stripe", pool: Sequence[str] = PREFORK
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Celery worker for these queues until the block ends, or it is killed."""
     with log.open("ab") as output:
         started = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "--app", "caravel", "--quiet"),
-                *("worker", "--queues", "default,stripe", "--concurrency", "2"),
+                *("worker", "--queues", queues, *pool),
                 *("--without-gossip", "--without-mingle", "--without-heartbeat"),
             ],
             cwd=ROOT,

@@ -1,9 +1,10 @@
 """Nostr events (NIP-01): signing, and reading what strangers send."""
 
 import json
+import re
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pynostr.event import Event as _Event
@@ -11,6 +12,11 @@ from pynostr.event import Event as _Event
 from caravel.exceptions import Invalid
 
 Tags = tuple[tuple[str, ...], ...]
+_HEX = {
+    "id": re.compile(r"[0-9a-f]{64}"),
+    "pubkey": re.compile(r"[0-9a-f]{64}"),
+    "sig": re.compile(r"[0-9a-f]{128}"),
+}
 
 
 class InvalidEvent(Invalid):
@@ -37,7 +43,7 @@ class Event:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the event as NIP-01 has it in JSON."""
-        return asdict(self)
+        return dict(vars(self))
 
     def to_json(self) -> str:
         """Return the event as relays take it."""
@@ -78,7 +84,7 @@ def parse_event(data: object) -> Event:
 
 
 def _checked(data: object) -> Event:
-    if not isinstance(data, dict) or not _is_well_typed(data):
+    if not isinstance(data, dict) or not _is_well_formed(data):
         raise InvalidEvent("This is not a Nostr event.")
     found = _Event.from_dict(data)
     # pynostr computes the id and ignores the one that it is given.
@@ -89,19 +95,20 @@ def _checked(data: object) -> Event:
     return _frozen(found)
 
 
-def _is_well_typed(data: dict[Any, Any]) -> bool:
-    texts = all(
-        isinstance(data[name], str) for name in ("id", "pubkey", "content", "sig")
+def _is_well_formed(data: dict[Any, Any]) -> bool:
+    # pynostr would also take capitals and spaces in what is hexadecimal.
+    is_hex = all(
+        isinstance(data[name], str) and pattern.fullmatch(data[name])
+        for name, pattern in _HEX.items()
     )
-    numbers = all(type(data[name]) is int for name in ("created_at", "kind"))
-    return (
-        texts
-        and numbers
-        and isinstance(data["tags"], list)
-        and all(
-            isinstance(tag, list) and all(isinstance(part, str) for part in tag)
-            for tag in data["tags"]
-        )
+    numbers = all(type(data[n]) is int and data[n] >= 0 for n in ("created_at", "kind"))
+    return is_hex and numbers and isinstance(data["content"], str) and _are_tags(data)
+
+
+def _are_tags(data: dict[Any, Any]) -> bool:
+    return isinstance(data["tags"], list) and all(
+        isinstance(tag, list) and all(isinstance(part, str) for part in tag)
+        for tag in data["tags"]
     )
 
 

@@ -44,7 +44,7 @@ def offer_invoice(*, bill: Bill) -> LightningInvoice:
     shown = _offered(bill)
     if shown is None:
         _require_lapsed(bill)
-        shown = _record_shown(bill, issue(bill=bill))
+        shown = _show(bill, issue(bill=bill))
     return shown
 
 
@@ -99,14 +99,21 @@ def require_unsettled(rows: list[LightningInvoice]) -> None:
 def _offered(bill: Bill) -> LightningInvoice | None:
     """Return the invoice that a person was shown and may still pay, if there is one."""
     with transaction.atomic():
-        rows = lock(bill.stripe_invoice_id)
-        _require_no_attempt(rows)
-        require_unsettled(rows)
-        now = timezone.now()
-        for row in rows:
-            if row.state == State.OPEN and row.expires_at > now:
-                return row
-    return None
+        return _on_offer(_locked_for_person(bill))
+
+
+def _locked_for_person(bill: Bill) -> list[LightningInvoice]:
+    """Lock the bill's invoices, and make sure that a person may pay one."""
+    rows = lock(bill.stripe_invoice_id)
+    _require_no_attempt(rows)
+    require_unsettled(rows)
+    return rows
+
+
+def _on_offer(rows: list[LightningInvoice]) -> LightningInvoice | None:
+    now = timezone.now()
+    on_offer = (r for r in rows if r.state == State.OPEN and r.expires_at > now)
+    return next(on_offer, None)
 
 
 def _require_lapsed(bill: Bill) -> None:
@@ -126,20 +133,24 @@ def _is_answered(row: LightningInvoice, since: datetime) -> bool:
     return row.answered_at is not None and row.answered_at >= since
 
 
-def _record_shown(bill: Bill, invoice: LightningInvoice) -> LightningInvoice:
-    with transaction.atomic():
-        rows = lock(bill.stripe_invoice_id)
-        _require_no_attempt(rows)
-        require_unsettled(rows)
-        now = timezone.now()
-        for row in rows:
-            if row.state == State.OPEN and row.expires_at > now:
-                return row  # another click was faster; nobody has seen ours
-            if row.state == State.OPEN:
-                watching.lapse(row)
-        invoice.shown_at = now
-        record(invoice)
-    return invoice
+def _show(bill: Bill, invoice: LightningInvoice) -> LightningInvoice:
+    """Make a new invoice the one on offer; if another is by now, nobody sees ours."""
+    try:
+        with transaction.atomic():
+            rows = _locked_for_person(bill)
+            if other := _on_offer(rows):
+                return other
+            for row in rows:
+                if row.state == State.OPEN:
+                    watching.lapse(row)
+            invoice.shown_at = timezone.now()
+            record(invoice)
+            return invoice
+    except PaymentInProgress:
+        # Two clicks at once, and no row yet that the second could have waited for.
+        if other := _offered(bill):
+            return other
+        raise
 
 
 def _require_no_attempt(rows: list[LightningInvoice]) -> None:

@@ -390,7 +390,7 @@ def test_a_source_that_fails_is_logged_without_its_words(feed, caplog):
     assert "human" not in caplog.text
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_no_source_is_asked_inside_a_transaction(feed):
     quote(amount_cents=1000, currency="usd")
 

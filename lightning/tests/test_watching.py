@@ -153,7 +153,7 @@ def test_a_wallet_that_is_down_does_not_hold_up_another(
     newer = invoices.offer_invoice(bill=bill_for(shown.tenant))
     platform.go_offline()
 
-    with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 0.5):
+    with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 3.0):
         tick()
 
     assert fresh(newer).answered_at

@@ -1,0 +1,163 @@
+"""Both ends of NIP-47 as Alby's SDK has them, for wallets of the sandbox's ledger."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from caravel.nostr.encryption import Scheme
+from interop.tests.scripts import Message, Script
+from sandbox.nostr import SandboxRelay
+from sandbox.wallets import NotPaid, Wallet, Wallets
+from sandbox.wallets.keys import connection_url
+from sandbox.wallets.messages import Refused, Request
+from sandbox.wallets.methods import METHODS, Call
+
+#: What the service has of NIP-47, as far as we use it.
+SERVED = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invoice")
+
+
+class AlbyWallet:
+    """A wallet whose requests the SDK's wallet service takes, and nobody else.
+
+    `requests` has what was asked for and done. Of one scheme alone we make the
+    announcement: the SDK's own always offers both.
+    """
+
+    def __init__(
+        self, wallet: Wallet, relay: SandboxRelay, *, schemes: Sequence[Scheme]
+    ) -> None:
+        self.wallet = wallet
+        self.url = connection_url(wallet.keys, [relay.url])
+        self.schemes = schemes
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+        self._relay = relay
+        self._script: Script | None = None
+
+    def __repr__(self) -> str:
+        return f"<AlbyWallet {self.wallet!r}>"
+
+    def start(self) -> None:
+        """Serve, and with it run every request that the relay has stored."""
+        before = self._relay.requests
+        self._script = script = Script("service.mjs", self._take)
+        script.say(
+            {
+                "relay": self._relay.url,
+                "secret": self.wallet.keys.wallet,
+                "client": self.wallet.connection.pubkey,
+                "methods": SERVED,
+                "encryption": "" if len(self.schemes) > 1 else self.schemes[0],
+            }
+        )
+        script.until(lambda: self._relay.requests > before)
+
+    def stop(self) -> None:
+        """Hear and answer nothing more."""
+        if self._script is not None:
+            self._script.stop()
+            self._script = None
+
+    def asked(self, method: str) -> list[dict[str, Any]]:
+        """Return what the requests of a method asked for, oldest first."""
+        return [params for name, params in list(self.requests) if name == method]
+
+    def _take(self, message: Message) -> None:
+        method, params = message["method"], message["params"]
+        answer = {"id": message["id"], **self._answer(method, params)}
+        self.requests.append((method, params))
+        assert self._script is not None
+        self._script.say(answer)
+
+    def _answer(self, method: str, params: dict[str, Any]) -> Message:
+        try:
+            if method == "pay_invoice":
+                paid = self.wallet.ledger.pay(self.wallet.name, params["invoice"])
+                return {"result": {"preimage": paid.preimage, "fees_paid": 0}}
+            return {"result": self._look(method, params)}
+        except (NotPaid, Refused) as exc:
+            return {"error": {"code": exc.code, "message": str(exc)}}
+
+    def _look(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        request = Request(
+            id="",
+            client=self.wallet.connection.pubkey,
+            method=method,
+            params=params,
+            scheme=self.schemes[0],
+            created_at=0,
+            expires_at=None,
+        )
+        result = METHODS[method](Call(self.wallet, self.wallet.connection, request))
+        return {**result, "methods": SERVED} if method == "get_info" else result
+
+
+@contextmanager
+def alby_wallet(
+    wallets: Wallets,
+    relay: SandboxRelay,
+    *,
+    balance_msat: int,
+    schemes: Sequence[Scheme] = tuple(Scheme),
+) -> Iterator[AlbyWallet]:
+    """Serve a new wallet with the SDK for the length of the block."""
+    # On no relay: the sandbox's own service neither hears nor announces it.
+    wallet = wallets.create("alby", balance_msat=balance_msat, relays=[])
+    wallet.protocol = replace(wallet.protocol, notifies=False)
+    alby = AlbyWallet(wallet, relay, schemes=schemes)
+    try:
+        alby.start()
+        yield alby
+    finally:
+        alby.stop()
+
+
+class AlbyError(Exception):
+    """What the SDK's client throws; `type` is its class, `code` that of NIP-47."""
+
+    def __init__(self, *, type: str, code: str, message: str) -> None:
+        super().__init__(f"{type} {code}: {message}")
+        self.type = type
+        self.code = code
+
+
+class AlbyClient:
+    """The SDK's client of one wallet; `notified` has what it was told unasked."""
+
+    def __init__(self, url: str) -> None:
+        self.notified: list[dict[str, Any]] = []
+        self._numbers = itertools.count()
+        self._answers: dict[int, Message] = {}
+        self._script = Script("client.mjs", self._take)
+        self._script.say({"url": url})
+
+    def call(self, method: str, **params: Any) -> Any:
+        """Return what a method of the SDK's client does. Raises AlbyError."""
+        number = next(self._numbers)
+        self._script.say({"id": number, "method": method, "params": params})
+        self._script.until(lambda: number in self._answers)
+        answer = self._answers.pop(number)
+        if "error" in answer:
+            raise AlbyError(**answer["error"])
+        return answer["result"]
+
+    def stop(self) -> None:
+        """End it."""
+        self._script.stop()
+
+    def _take(self, message: Message) -> None:
+        if "notification" in message:
+            self.notified.append(message["notification"])
+        else:
+            self._answers[message["id"]] = message
+
+
+@contextmanager
+def alby_client(url: str) -> Iterator[AlbyClient]:
+    """Run the SDK's client of a wallet for the length of the block."""
+    client = AlbyClient(url)
+    try:
+        yield client
+    finally:
+        client.stop()

@@ -1,0 +1,82 @@
+"""What happens when processes start: wallets must be there, and are listened to."""
+
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from kombu.exceptions import OperationalError
+
+from lightning import checks, signals
+from lightning.models import LightningInvoice
+from lightning.services import invoices
+from lightning.tasks import check_payment_hash
+from lightning.tests.factories import bill_for, make_invoice
+from lightning.tests.polling import until
+from tenants.tests.factories import TenantFactory
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+
+
+def consumer(*queues):
+    names = [SimpleNamespace(name=queue) for queue in queues]
+    return SimpleNamespace(task_consumer=SimpleNamespace(queues=names))
+
+
+def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
+    settings, wallets, platform
+):
+    invoice = make_invoice(TenantFactory(), platform.pubkey)
+    second = wallets.create("second")
+    settings.ROBOT_WALLETS = [second.url]
+
+    (fault,) = checks.wallet_faults()
+    assert platform.pubkey in fault
+    with pytest.raises(SystemCheckError, match=r"lightning\.E001"):
+        call_command("check", "--database", "default")
+    with pytest.raises(ImproperlyConfigured, match="ROBOT_WALLET lacks"):
+        signals.refuse_missing_wallets()
+    settings.ROBOT_WALLETS = [second.url, platform.url]
+    signals.refuse_missing_wallets()
+    call_command("check", "--database", "default", verbosity=0)
+    settings.ROBOT_WALLETS = [second.url]
+    invoice.state = LightningInvoice.State.DEAD
+    invoice.save()
+    assert checks.wallet_faults() == []
+
+
+def test_before_the_first_migration_nothing_is_missing(settings, wallets, platform):
+    make_invoice(TenantFactory(), platform.pubkey)
+    settings.ROBOT_WALLETS = [wallets.create("second").url]
+
+    with patch("django.db.connection.introspection.table_names", return_value=[]):
+        assert checks.wallet_faults() == []
+
+
+def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):
+    before = relay.subscriptions
+    with patch.object(check_payment_hash, "delay") as delay:
+        signals.listen_for_payments(sender=consumer("lightning", "nostr"))
+        until(lambda: relay.subscriptions > before)
+        invoice = invoices.offer_invoice(bill=bill_for(TenantFactory()))
+        alice.pay(invoice.bolt11)
+        until(lambda: delay.called)
+
+    delay.assert_called_with(invoice.payment_hash)
+
+
+def test_another_worker_does_not_listen(relay):
+    before = relay.subscriptions
+
+    signals.listen_for_payments(sender=consumer("default", "stripe"))
+
+    assert relay.subscriptions == before
+
+
+def test_a_hint_that_the_broker_does_not_take_is_only_logged(caplog):
+    with patch.object(check_payment_hash, "delay", side_effect=OperationalError("off")):
+        signals.ask_about("ab" * 32)
+
+    assert "hint_lost" in caplog.text
