@@ -429,6 +429,8 @@ def test_an_invoice_is_refused(ours, platform):
 
     assert ours.error("make_invoice", amount=1_000) == "INTERNAL"
 
+    assert platform.ledger.issued_by("platform") == []
+
 
 def bolt11_of(made):
     return bolt11.decode(made["invoice"])

@@ -83,14 +83,14 @@ class Database:
             self._db.close()
 
     def _prepare(self) -> None:
+        # Looked at before anything is written to a file that may not be ours.
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (format,) = self._db.execute("PRAGMA user_version").fetchone()
+        if tables and format != FORMAT:
+            raise UnreadableState("another version of the sandbox wrote it.")
         # WAL and OFF: safe against the death of the process, not of the machine.
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute("PRAGMA foreign_keys=ON")
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (format,) = self._db.execute("PRAGMA user_version").fetchone()
-        if tables == 0:
-            self._db.executescript(SCHEMA)
-            self._db.execute(f"PRAGMA user_version={FORMAT}")
-        elif format != FORMAT:
-            raise UnreadableState("another version of the sandbox wrote it.")
+        if not tables:
+            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={FORMAT}; END")

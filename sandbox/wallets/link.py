@@ -11,12 +11,16 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from caravel.nostr.events import Event, InvalidEvent, parse_event
+from caravel.nostr import generate_secret_key
+from caravel.nostr.events import Event, InvalidEvent, parse_event, sign_event
+from sandbox.wallets.secrets import remember
 
 logger = logging.getLogger(__name__)
-#: Seconds between two attempts to connect, and for which an answer is waited for.
+#: Seconds between two attempts to connect.
 PAUSE = 0.1
-PATIENCE = 5.0
+AUTH = 22242
+#: What each message of a relay has beside its name, at least.
+LENGTHS = {"EVENT": 2, "EOSE": 1, "OK": 3, "CLOSED": 2, "AUTH": 1}
 Filter = dict[str, Any]
 Hear = Callable[[Event], None]
 
@@ -33,16 +37,27 @@ class Link:
     """One connection, for the thread of one loop.
 
     `greet` is called after each connecting; `hear` gets the events of subscriptions.
+    Answers are waited for `patience` seconds. A relay that wants a key to be proven
+    (NIP-42) is shown a random one.
     """
 
     def __init__(
-        self, url: str, *, hear: Hear, greet: Callable[["Link"], Awaitable[None]]
+        self,
+        url: str,
+        *,
+        patience: float,
+        hear: Hear,
+        greet: Callable[["Link"], Awaitable[None]],
     ) -> None:
         self.url = url
         self.lock = asyncio.Lock()
         self.greeted = asyncio.Event()
+        self._patience = patience
         self._hear = hear
         self._greet = greet
+        self._key = remember(generate_secret_key())
+        self._proven = asyncio.Event()
+        self._closed = False
         self._numbers = itertools.count()
         self._outbox: asyncio.Queue[str] | None = None
         self._published: set[str] = set()
@@ -51,13 +66,18 @@ class Link:
         self._collecting: dict[str, Hear] = {}
 
     async def run(self) -> None:
-        """Stay connected until cancelled."""
-        while True:
+        """Stay connected until it is closed."""
+        while not self._closed:
             try:
                 await self._connect()
             except* (OSError, WebSocketException, RelayRefused) as group:
                 logger.debug("relay %s lost: %r", self.url, group.exceptions)
             await asyncio.sleep(PAUSE)
+
+    def close(self) -> None:
+        """Let `run` end once it is cancelled."""
+        # A task group whose tasks fail just then swallows the cancellation.
+        self._closed = True
 
     @property
     def connected(self) -> bool:
@@ -103,7 +123,11 @@ class Link:
 
     async def _connect(self) -> None:
         async with connect(
-            self.url, compression=None, max_size=None, open_timeout=PATIENCE, proxy=None
+            self.url,
+            compression=None,
+            max_size=None,
+            open_timeout=self._patience,
+            proxy=None,
         ) as socket:
             self._outbox = asyncio.Queue()
             try:
@@ -126,41 +150,63 @@ class Link:
 
     async def _read(self, socket: ClientConnection) -> None:
         async for text in socket:
-            try:
-                message = json.loads(text)
-            except ValueError as exc:
-                raise RelayLost("The relay does not speak JSON.") from exc
-            self._take(message)
+            self._take(*_parse(text))
         raise RelayLost("The relay closed the connection.")
 
-    def _take(self, message: list[Any]) -> None:
-        if message[0] == "EVENT":
-            self._take_event(message[1], message[2])
-        elif message[0] == "EOSE":
-            self._resolve(message[1], None)
-        elif message[0] == "OK":
-            refused = None if message[2] else RelayRefused(message[3])
-            self._resolve(message[1], refused)
-        elif message[0] == "CLOSED" and not self._resolve(
-            message[1], RelayRefused(message[2])
-        ):
-            # Deaf from now on: a new connection subscribes again.
-            raise RelayRefused(message[2])
+    def _take(self, verb: str, *values: Any) -> None:
+        if verb == "EVENT":
+            self._take_event(values[0], values[1])
+        elif verb == "EOSE":
+            self._resolve(values[0], None)
+        elif verb == "OK":
+            self._resolve(values[0], None if values[1] else RelayRefused(values[2]))
+        elif verb == "AUTH":
+            self._prove(values[0])
+        elif verb == "CLOSED":
+            self._take_closed(values[0], RelayRefused(values[1]))
 
     def _take_event(self, name: str, data: object) -> None:
         with suppress(InvalidEvent):  # a relay may pass on anything
             self._collecting.get(name, self._hear)(parse_event(data))
 
+    def _take_closed(self, name: str, refused: RelayRefused) -> None:
+        if not self._resolve(name, refused) and self._filters.get(name):
+            # Deaf from now on: a new connection subscribes again.
+            raise refused
+
+    def _prove(self, challenge: str) -> None:
+        tags = [["relay", self.url], ["challenge", challenge]]
+        event = sign_event(self._key, kind=AUTH, content="", tags=tags)
+        accepted = self._expect(event.id)
+        accepted.add_done_callback(
+            lambda answer: None if answer.exception() else self._proven.set()
+        )
+        self.send("AUTH", event.to_dict())
+
     async def _answer(self, key: str, *message: Any) -> None:
+        try:
+            await self._ask(key, *message)
+        except RelayRefused as refused:
+            if not str(refused).startswith("auth-required:"):
+                raise
+            async with asyncio.timeout(self._patience):
+                await self._proven.wait()
+            await self._ask(key, *message)
+
+    async def _ask(self, key: str, *message: Any) -> None:
         if not self.connected:
             raise RelayLost("The relay is not connected.")
-        answer = self._waiting[key] = asyncio.get_running_loop().create_future()
+        answer = self._expect(key)
         try:
             self.send(*message)
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 await answer
         finally:
             self._waiting.pop(key, None)
+
+    def _expect(self, key: str) -> "asyncio.Future[None]":
+        self._waiting[key] = asyncio.get_running_loop().create_future()
+        return self._waiting[key]
 
     def _resolve(self, key: str, refused: RelayRefused | None) -> bool:
         """Return whether somebody waited for that answer."""
@@ -175,9 +221,21 @@ class Link:
 
     def _forget(self) -> None:
         self.greeted.clear()
+        self._proven.clear()
         self._outbox = None
         self._published.clear()
         self._filters.clear()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(RelayLost("The relay went away."))
+
+
+def _parse(text: str | bytes) -> list[Any]:
+    """Return a message; one without a meaning when it is none."""
+    try:
+        message = json.loads(text)
+    except ValueError:
+        message = None
+    if not isinstance(message, list) or not message or message[0] not in LENGTHS:
+        return [""]
+    return message if len(message) > LENGTHS[message[0]] else [""]

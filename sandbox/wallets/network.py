@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from caravel.nostr.events import Event
-from sandbox.wallets.link import PATIENCE, Link, RelayLost
+from sandbox.wallets.link import Link, RelayLost
 from sandbox.wallets.messages import REQUEST
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
@@ -15,7 +15,12 @@ from sandbox.wallets.wallet import Wallet
 logger = logging.getLogger(__name__)
 #: Seconds between two looks at the clock.
 TICK = 0.05
-SUBSCRIPTION = "wallets"
+#: Seconds for which a relay's answer is waited for.
+PATIENCE = 5.0
+#: Seconds after which the thread is taken for dead.
+DEAD = 60.0
+#: Wallets that share a subscription; relays limit the length of a message.
+SHARE = 1_000
 
 
 class Network:
@@ -31,11 +36,13 @@ class Network:
         wallets: Mapping[str, Wallet],
         schedule: Schedule,
         receive: Callable[[Wallet, Event, bool | None], None],
+        patience: float = PATIENCE,
     ) -> None:
         self.failures: list[BaseException] = []
         self._wallets = wallets
         self._schedule = schedule
         self._receive = receive
+        self._patience = patience
         self._links: dict[str, Link] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._loop = asyncio.new_event_loop()
@@ -47,9 +54,10 @@ class Network:
 
     def stop(self) -> None:
         """Disconnect from the relays and end the thread."""
-        self._call(self._disconnect())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._call(self._disconnect())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
         self._loop.close()
 
     def join(self, urls: Iterable[str]) -> None:
@@ -81,7 +89,7 @@ class Network:
         if not self._thread.is_alive():
             work.close()
             return
-        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(DEAD)
 
     def _guard(self, work: Callable[..., object], *values: Any) -> None:
         """Do something for one wallet, whose failure must not stop the others."""
@@ -99,11 +107,13 @@ class Network:
     async def _join(self, urls: list[str]) -> None:
         for url in urls:
             if url not in self._links:
-                self._links[url] = Link(url, hear=self._hear, greet=self._greet)
+                self._links[url] = Link(
+                    url, patience=self._patience, hear=self._hear, greet=self._greet
+                )
                 task = self._loop.create_task(self._links[url].run())
                 task.add_done_callback(self._note_end)
                 self._tasks.append(task)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self._patience):
             for url in urls:
                 await self._links[url].greeted.wait()
 
@@ -112,6 +122,8 @@ class Network:
             self.failures.append(failure)
 
     async def _disconnect(self) -> None:
+        for link in self._links.values():
+            link.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -129,9 +141,11 @@ class Network:
                 one for one in list(self._wallets.values()) if link.url in one.relays
             ]
             heard = [wallet.pubkey for wallet in here if wallet.listening]
-            # Stored requests are asked for by those that want them.
-            live = {"kinds": [REQUEST], "#p": heard, "limit": 0}
-            await link.subscribe(SUBSCRIPTION, [live] if heard else [])
+            for start in range(0, len(here), SHARE):
+                share = heard[start : start + SHARE]
+                # Stored requests are asked for by those that want them.
+                live = {"kinds": [REQUEST], "#p": share, "limit": 0}
+                await link.subscribe(f"wallets-{start}", [live] if share else [])
             await link.publish([wallet.info() for wallet in here])
 
     async def _greet(self, link: Link) -> None:

@@ -2,25 +2,34 @@
 
 import json
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from caravel.nostr.events import Event
+from sandbox.wallets.behaviour import Protocol
 from sandbox.wallets.budgets import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
-from sandbox.wallets.network import Network
+from sandbox.wallets.network import PATIENCE, Network
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.secrets import remember
 from sandbox.wallets.service import Service
 from sandbox.wallets.wallet import Wallet
 
 UNLIMITED = Terms()
+NIP47 = Protocol()
 
 
 class Wallets:
-    """All wallets, their ledger, and the thread that serves them."""
+    """All wallets, their ledger, and the thread that serves them.
+
+    With the same seed a wallet of the same name has the same URL. With a state file
+    balances, invoices, connections, and without a seed the URLs too, outlast a restart;
+    how wallets were told to behave, and what they were to do later, does not.
+    """
 
     def __init__(
         self,
@@ -30,19 +39,29 @@ class Wallets:
         state: Path | None = None,
         currency: str = "bcrt",
         late_seconds: int = LATE_SECONDS,
+        protocol: Protocol = NIP47,
+        patience: float = PATIENCE,
     ) -> None:
-        """Take up the state of a file, if there is one. Raises UnreadableState."""
+        """Take up the state of a file, if there is one. Raises UnreadableState.
+
+        A relay has `patience` seconds for an answer; `protocol` is that of new wallets.
+        """
         self.relays = tuple(relays)
         self.currency = currency
+        self.protocol = protocol
         self.schedule = Schedule()
         self._database = Database(state)
         self.ledger = Ledger(self._database, late_seconds=late_seconds)
         self.ledger.listeners.append(self._tell)
         self._seed = seed if seed is not None else self._own_seed()
+        self._founding = threading.Lock()
         self._by_pubkey: dict[str, Wallet] = {}
         self._by_name: dict[str, Wallet] = {}
         self._network = Network(
-            wallets=self._by_pubkey, schedule=self.schedule, receive=self._receive
+            wallets=self._by_pubkey,
+            schedule=self.schedule,
+            receive=self._receive,
+            patience=patience,
         )
         self._service = Service(
             database=self._database, schedule=self.schedule, send=self._network.send
@@ -65,8 +84,8 @@ class Wallets:
         for name, relays in rows:
             self._add(name, json.loads(relays) if relays else self.relays, UNLIMITED)
         self._network.start()
-        relays = {url for wallet in self for url in wallet.relays}
-        self._network.join([*self.relays, *(relays - set(self.relays))])
+        everywhere = [*self.relays, *(url for wallet in self for url in wallet.relays)]
+        self._network.join(dict.fromkeys(everywhere))
 
     def stop(self) -> None:
         """End the thread, and with it what was to happen later."""
@@ -86,10 +105,9 @@ class Wallets:
         One that is there already, as after a restart, is returned as it is. Raises
         TimeoutError when a relay of its own is not there.
         """
-        if name not in self._by_name:
-            self._found(name, balance_msat, terms, relays)
-            self._network.join(relays or ())
-            self._network.tune()
+        self._found(name, balance_msat, terms, relays)
+        self._network.join(relays or ())
+        self._network.tune()
         return self[name]
 
     def create_many(
@@ -97,8 +115,7 @@ class Wallets:
     ) -> list[Wallet]:
         """Return a new wallet for each name; cheaper than one after the other."""
         for name in names:
-            if name not in self._by_name:
-                self._found(name, balance_msat, UNLIMITED, None)
+            self._found(name, balance_msat, UNLIMITED, None)
         self._network.tune()
         return [self[name] for name in names]
 
@@ -109,11 +126,14 @@ class Wallets:
     def _found(
         self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
     ) -> None:
-        self.ledger.open_account(name, balance_msat=msat)
-        with self._database.transaction() as db:
+        with self._founding:
+            if name in self._by_name:
+                return
+            self.ledger.open_account(name, balance_msat=msat)
             own = None if relays is None else json.dumps(list(relays))
-            db.execute("INSERT INTO wallets VALUES (?, ?)", (name, own))
-        self._add(name, self.relays if relays is None else relays, terms)
+            with self._database.transaction() as db:
+                db.execute("INSERT INTO wallets VALUES (?, ?)", (name, own))
+            self._add(name, self.relays if relays is None else relays, terms)
 
     def _add(self, name: str, relays: Sequence[str], terms: Terms) -> None:
         wallet = Wallet(
@@ -121,6 +141,7 @@ class Wallets:
             seed=self._seed,
             relays=relays,
             terms=terms,
+            protocol=self.protocol,
             ledger=self.ledger,
             database=self._database,
             station=self._network,
@@ -149,22 +170,13 @@ class Wallets:
 
 
 @contextmanager
-def running_wallets(
-    *relays: str,
-    seed: str | None = None,
-    state: Path | None = None,
-    currency: str = "bcrt",
-    late_seconds: int = LATE_SECONDS,
-) -> Iterator[Wallets]:
+def running_wallets(*relays: str, **options: Any) -> Iterator[Wallets]:
     """Serve wallets on these relays for the length of the block.
 
-    With the same seed a wallet of the same name has the same URL; with a state file
-    balances, invoices and connections come back too. Raises TimeoutError when a relay
-    is not there, and at the end what went wrong inside the wallets.
+    The options are those of Wallets. Raises TimeoutError when a relay is not there,
+    and at the end what went wrong inside the wallets, which is a bug of theirs.
     """
-    wallets = Wallets(
-        relays, seed=seed, state=state, currency=currency, late_seconds=late_seconds
-    )
+    wallets = Wallets(relays, **options)
     try:
         wallets.start()
         yield wallets

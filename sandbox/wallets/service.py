@@ -47,15 +47,17 @@ class Service:
             return
         if not self._is_new(event) and protocol.runs_once:
             return
-        connection = wallet.client(event.pubkey)
-        if connection is None and not protocol.answers_strangers:
-            return
         request, refused = _read(wallet, event)
         if refused:
             wallet.unreadable.append(event)
-            self._answer(wallet, request, Answering(), Outcome(error=refused))
         else:
             wallet.note(request)
+        connection = wallet.client(event.pubkey)
+        if connection is None and not protocol.answers_strangers:
+            return
+        if refused:
+            self._answer(wallet, request, Answering(), Outcome(error=refused))
+        else:
             self._run(wallet, connection, request)
 
     def tell(self, wallet: Wallet, type: str, invoice: Invoice) -> None:
@@ -84,15 +86,19 @@ class Service:
     def _run(
         self, wallet: Wallet, connection: Connection | None, request: Request
     ) -> None:
+        answering = Answering()
         try:
             call = Call(wallet, _allowed(connection, request), request)
             if request.method == PAY:
                 self._pay(call, wallet.behaviour, invoice_to_pay(call))
                 return
-            outcome = Outcome(METHODS[request.method](call))
+            answering = _answering(wallet, request.method)
+            # An error is made up: nothing is done, and no invoice issued.
+            run = answering.error is None
+            outcome = Outcome(METHODS[request.method](call) if run else None)
         except Refused as refused:
             outcome = Outcome(error=refused)
-        self._answer(wallet, request, _answering(wallet, request.method), outcome)
+        self._answer(wallet, request, answering, outcome)
 
     def _pay(self, call: Call, paying: Paying, bolt11: str) -> None:
         answer = partial(self._answer, call.wallet, call.request, paying)

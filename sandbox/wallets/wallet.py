@@ -1,6 +1,7 @@
 """A wallet: its keys, its connections, how it behaves, and what it was asked."""
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -52,6 +53,7 @@ class Wallet:
         seed: str,
         relays: Sequence[str],
         terms: Terms,
+        protocol: Protocol,
         ledger: Ledger,
         database: Database,
         station: Station,
@@ -71,10 +73,11 @@ class Wallet:
         self.unreadable: list[Event] = []
         self._received: list[Request] = []
         self._seed = seed
-        self._protocol = Protocol()
+        self._protocol = protocol
         self._station = station
         self._database = database
         self._info: Event | None = None
+        self._connecting = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._load()
         if FIRST not in self._connections:
@@ -122,9 +125,12 @@ class Wallet:
 
         Terms that are given replace those it had.
         """
-        label = label or str(len(self._connections) + 1)
-        if label not in self._connections:
-            self._open(label, terms or Terms())
+        with self._connecting:
+            label = label or str(len(self._connections) + 1)
+            new = label not in self._connections
+            if new:
+                self._open(label, terms or Terms())
+        if new:
             self._station.tune()
         elif terms is not None:
             self._connections[label].terms = terms

@@ -1,0 +1,94 @@
+"""Five hundred wallets, and wallets that many threads use at once."""
+
+import threading
+import time
+
+import pytest
+
+from caravel.nostr.encryption import Scheme
+from sandbox.nostr import running_relay
+from sandbox.tests.relay_client import connected, wait_until
+from sandbox.tests.wallet_client import WalletClient
+from sandbox.wallets import Protocol, Terms, pays_after, running_wallets
+
+MANY = 500
+
+
+@pytest.fixture
+def relay():
+    with running_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def wallets(relay):
+    with running_wallets(relay.url) as wallets:
+        yield wallets
+
+
+@pytest.fixture
+def wire(relay):
+    with connected(relay.url) as wire:
+        yield wire
+
+
+def test_five_hundred_wallets_pay_after_a_second(relay, wallets, wire):
+    platform = wallets.create("platform")
+    payers = wallets.create_many([f"w{n}" for n in range(MANY)], balance_msat=1_000)
+    for payer in payers:
+        payer.behaviour = pays_after(1)
+    requests = {}
+    for payer in payers:
+        client = WalletClient(wire, payer.url, Scheme.NIP44)
+        bolt11 = platform.issue(1_000).bolt11
+        requests[payer] = client, client.request("pay_invoice", invoice=bolt11)
+
+    started = time.monotonic()
+    for client, request in requests.values():
+        client.send(request)
+    answered: set[str] = set()
+    while len(answered) < MANY:
+        message = wire.take()
+        if message[0] == "EVENT" and message[2]["kind"] == 23195:
+            answered.update(tag[1] for tag in message[2]["tags"] if tag[0] == "e")
+    seconds = time.monotonic() - started
+
+    assert answered == {request.id for _, request in requests.values()}
+    assert platform.balance_msat == MANY * 1_000
+    assert {payer.balance_msat for payer in payers} == {0}
+    # One second of waiting each; one after the other would be 500.
+    print(seconds)
+    assert 1 <= seconds < 15
+
+
+def test_wallets_are_made_and_changed_in_many_threads(relay, wallets):
+    start, failures = threading.Barrier(8), []
+
+    def work(number):
+        start.wait()
+        try:
+            for _ in range(3):
+                wallet = wallets.create(f"w{number % 4}", balance_msat=1_000)
+                wallet.connect(f"phone {number}")
+                wallet.protocol = Protocol(notifies=number % 2 == 0)
+                wallet.connection.terms = Terms(budget_msat=number)
+                wallet.go_offline()
+                wallet.come_back()
+        except Exception as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert len(list(wallets)) == 4
+    assert wallets.ledger.total() == 4_000
+    assert all(len(wallet.connections) == 3 for wallet in wallets)
+    wait_until(lambda: relay.subscriptions == 1)
+    for wallet in wallets:
+        with connected(relay.url) as wire:
+            client = WalletClient(wire, wallet.url, Scheme.NIP44)
+            assert client.call("get_balance") == {"balance": 1_000}

@@ -1,0 +1,169 @@
+"""Wallets come back after a restart: their URLs, balances, invoices and clients."""
+
+import sqlite3
+
+import pytest
+
+from caravel.nostr import is_secret_key, pubkey_of
+from sandbox.nostr import running_relay
+from sandbox.tests.relay_client import wait_until
+from sandbox.tests.wallet_client import wallet_client
+from sandbox.wallets import NotPaid, Renewal, Terms, keys_of, running_wallets
+from sandbox.wallets.database import UnreadableState
+
+
+@pytest.fixture
+def relay():
+    with running_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def state(tmp_path):
+    return tmp_path / "var" / "wallets.sqlite"
+
+
+def urls(relay, **options):
+    with running_wallets(relay.url, **options) as wallets:
+        alice = wallets.create("alice")
+        return [alice.url, alice.connect("phone").url, wallets.create("bob").url]
+
+
+def test_a_seed_makes_the_same_urls_again(relay):
+    assert urls(relay, seed="demo") == urls(relay, seed="demo")
+    assert len(set(urls(relay, seed="demo"))) == 3
+
+
+def test_another_seed_or_none_makes_others(relay):
+    made = [set(urls(relay, seed=seed)) for seed in ("one", "two", None, None)]
+
+    assert len(set().union(*made)) == 12
+
+
+def test_keys_are_known_before_the_wallets_run(relay):
+    keys = keys_of("demo", "alice")
+
+    with running_wallets(relay.url, seed="demo") as wallets:
+        alice = wallets.create("alice")
+        assert alice.pubkey == pubkey_of(keys.wallet)
+        assert alice.url.endswith(f"secret={keys.client}")
+    assert all(map(is_secret_key, (keys.wallet, keys.client, keys.node)))
+    assert len({keys.wallet, keys.client, keys.node}) == 3
+
+
+def test_names_and_labels_are_not_mixed_up():
+    assert keys_of("s", "a", "b").client != keys_of("s", "ab", "").client
+    assert keys_of("s", "a").wallet != keys_of("sa", "").wallet
+
+
+@pytest.mark.parametrize("seed", [None, "demo"])
+def test_a_state_keeps_balances_invoices_and_urls(relay, state, seed):
+    with running_wallets(relay.url, seed=seed, state=state) as wallets:
+        alice = wallets.create("alice", balance_msat=9_000)
+        platform = wallets.create("platform")
+        open_bill, paid_bill = (platform.issue(msat) for msat in (1_000, 2_000))
+        alice.pay(paid_bill.bolt11)
+        before = alice.url
+
+    with running_wallets(relay.url, seed=seed, state=state) as wallets:
+        alice = wallets.create("alice", balance_msat=9_000)
+        assert alice.url == before
+        assert [wallet.name for wallet in wallets] == ["alice", "platform"]
+        with pytest.raises(NotPaid):
+            alice.pay(paid_bill.bolt11)
+        with wallet_client(before) as client:
+            client.call("pay_invoice", invoice=open_bill.bolt11)
+            assert client.call("get_balance") == {"balance": 6_000}
+        assert wallets.ledger.debits("alice") == [2_000, 1_000]
+
+
+def test_a_state_keeps_connections_and_their_terms(relay, state):
+    terms = Terms(budget_msat=5_000, renewal=Renewal.DAILY, expires_at=4_000_000_000)
+    with running_wallets(relay.url, state=state) as wallets:
+        alice = wallets.create("alice", terms=Terms(read_only=True))
+        alice.connect("phone", terms=terms)
+        gone = alice.connect("tablet")
+        gone.delete()
+
+    with running_wallets(relay.url, state=state) as wallets:
+        alice = wallets["alice"]
+        assert [one.label for one in alice.connections] == ["1", "phone"]
+        assert alice.connection.terms == Terms(read_only=True)
+        assert alice.connect("phone").terms == terms
+        assert alice.client(gone.pubkey) is None
+
+
+def test_a_stored_request_is_not_run_again_after_a_restart(relay, state):
+    with running_wallets(relay.url, state=state) as wallets:
+        alice = wallets.create("alice", balance_msat=9_000)
+        bolt11 = wallets.create("platform").issue(1_000).bolt11
+        with wallet_client(alice.url) as client:
+            client.call("pay_invoice", invoice=bolt11)
+
+    with running_wallets(relay.url, state=state) as wallets:
+        alice = wallets["alice"]
+        alice.come_back()
+        assert alice.requests() == []
+
+
+def test_a_request_stored_while_nobody_ran_is_run_when_asked_for(relay, state):
+    with running_wallets(relay.url, state=state) as wallets:
+        alice = wallets.create("alice", balance_msat=9_000)
+        url, bolt11 = alice.url, wallets.create("platform").issue(1_000).bolt11
+    with wallet_client(url) as client:
+        request = client.request("pay_invoice", invoice=bolt11)
+        client.send(request)
+        wait_until(lambda: request in relay.stored(23194))
+
+    with running_wallets(relay.url, state=state) as wallets:
+        assert wallets["alice"].requests() == []
+        wallets["alice"].come_back()
+        assert wallets.ledger.debits("alice") == [1_000]
+
+
+def test_wallets_on_relays_of_their_own_keep_them(relay, state):
+    with running_relay() as second:
+        with running_wallets(relay.url, state=state) as wallets:
+            before = wallets.create("alice", relays=[second.url]).url
+        with running_wallets(relay.url, state=state) as wallets:
+            assert wallets["alice"].url == before
+            with wallet_client(before) as client:
+                assert client.call("get_balance") == {"balance": 0}
+
+
+def test_an_account_needs_no_wallet(relay, state):
+    with running_wallets(relay.url, state=state) as wallets:
+        bill = wallets.create("platform").issue(1_000)
+        wallets.ledger.open_account("a person", balance_msat=1_000)
+        wallets.ledger.pay("a person", bill.bolt11)
+
+    with running_wallets(relay.url, state=state) as wallets:
+        assert wallets.ledger.is_settled(bill.payment_hash)
+        assert [wallet.name for wallet in wallets] == ["platform"]
+
+
+def older(path):
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE accounts (name)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("write", "said"),
+    [
+        (older, "another version"),
+        (lambda path: path.write_text("no database at all" * 99), "cannot be read"),
+    ],
+)
+def test_a_state_that_it_would_misread_is_refused(relay, state, write, said):
+    state.parent.mkdir()
+    write(state)
+    before = state.read_bytes()
+
+    with (
+        pytest.raises(UnreadableState, match=said),
+        running_wallets(relay.url, state=state),
+    ):
+        pytest.fail("it must not start")
+
+    assert state.read_bytes() == before

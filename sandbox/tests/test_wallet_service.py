@@ -1,0 +1,470 @@
+"""Which requests a wallet service runs, how often, and whom it tells of payments."""
+
+import dataclasses
+import json
+import logging
+import time
+
+import pytest
+import time_machine
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.encryption import Scheme, encrypt
+from caravel.nostr.events import sign_event
+from sandbox.nostr import running_relay
+from sandbox.tests.relay_client import connected, wait_until
+from sandbox.tests.wallet_client import wallet_client
+from sandbox.wallets import (
+    Protocol,
+    Renewal,
+    Terms,
+    pays_after,
+    running_wallets,
+    secrets,
+)
+
+NOW = 1_800_000_000
+
+
+@pytest.fixture
+def relay():
+    with running_relay() as relay:
+        yield relay
+
+
+@pytest.fixture
+def wallets(relay):
+    with running_wallets(relay.url) as wallets:
+        yield wallets
+
+
+@pytest.fixture
+def platform(wallets):
+    return wallets.create("platform")
+
+
+@pytest.fixture
+def alice(wallets):
+    return wallets.create("alice", balance_msat=100_000)
+
+
+@pytest.fixture
+def client(alice):
+    with wallet_client(alice.url) as client:
+        yield client
+
+
+def received(wallet):
+    return [request.id for request in wallet.requests("pay_invoice")]
+
+
+def payment(client, platform, **options):
+    bolt11 = platform.issue(1_000).bolt11
+    return client.request("pay_invoice", invoice=bolt11, **options)
+
+
+# Expiration and repetition.
+
+
+def test_an_expired_request_is_not_run(relay, client, alice, platform):
+    relay.change_settings(honours_expiration=False)
+    client.send(payment(client, platform, expires_at=int(time.time()) - 1))
+
+    assert client.earlier() == []
+
+    assert received(alice) == []
+    assert alice.balance_msat == 100_000
+
+
+def test_an_expired_request_is_run_by_some(relay, client, alice, platform):
+    relay.change_settings(honours_expiration=False)
+    alice.protocol = Protocol(heeds_expiration=False)
+
+    answer = client.answer(payment(client, platform, expires_at=1))
+
+    assert answer["error"] is None
+    assert alice.ledger.debits("alice") == [1_000]
+
+
+def test_a_request_in_time_is_run(client, platform):
+    request = payment(client, platform, expires_at=int(time.time()) + 60)
+
+    assert client.answer(request)["error"] is None
+
+
+def test_a_request_says_when_it_expires(client, alice, platform):
+    request = payment(client, platform, expires_at=NOW * 2)
+    client.answer(request)
+
+    (known,) = alice.requests("pay_invoice")
+    assert known.expires_at == NOW * 2
+    assert known.created_at == request.created_at
+    assert known.client == client.pubkey
+    assert known.scheme is Scheme.NIP44
+
+
+def test_a_request_that_is_delivered_twice_is_run_once(relay, client, alice, platform):
+    relay.fault("duplicate", on="delivery", kinds=[23194])
+    request = payment(client, platform)
+
+    assert client.answer(request)["error"] is None
+
+    client.earlier()
+    assert received(alice) == [request.id]
+
+
+def test_some_run_a_request_as_often_as_it_arrives(relay, client, alice, platform):
+    alice.protocol = Protocol(runs_once=False)
+    relay.fault("duplicate", on="delivery", kinds=[23194], times=1)
+    request = payment(client, platform)
+    client.send(request)
+
+    first, second = (client.read(client.next_reply(request)) for _ in range(2))
+
+    assert first["error"] is None
+    assert second["error"]["code"] == "INTERNAL"
+    assert alice.ledger.debits("alice") == [1_000]
+
+
+# Who is answered.
+
+
+def stranger(wallet):
+    """Return a URL of the wallet with a key that it never gave out."""
+    address, _, _ = wallet.url.partition("secret=")
+    return f"{address}secret={generate_secret_key()}"
+
+
+def test_a_stranger_is_unauthorized(alice, platform):
+    with wallet_client(stranger(alice)) as client:
+        bolt11 = platform.issue(1_000).bolt11
+        assert client.error("pay_invoice", invoice=bolt11) == "UNAUTHORIZED"
+
+    assert alice.balance_msat == 100_000
+
+
+def test_some_meet_a_stranger_with_silence(client, alice, platform):
+    alice.protocol = Protocol(answers_strangers=False)
+    with wallet_client(stranger(alice)) as other:
+        request = payment(other, platform)
+        other.send(request)
+        wait_until(lambda: request.id in received(alice))
+        alice.protocol = Protocol()
+        assert other.error("get_balance") == "UNAUTHORIZED"
+        assert other.earlier() == []
+
+
+def test_a_deleted_connection_is_a_stranger(client, alice, platform):
+    phone = alice.connect("phone")
+    alice.connection.delete()
+
+    assert client.answer(payment(client, platform))["error"]["code"] == "UNAUTHORIZED"
+    with wallet_client(phone.url) as other:
+        assert other.call("get_balance")
+    assert alice.connections == [phone]
+
+
+def test_an_expired_connection_says_so(client, alice, platform):
+    with time_machine.travel(NOW, tick=False) as clock:
+        alice.connection.terms = Terms(expires_at=NOW + 60)
+        assert client.call("get_balance")
+
+        clock.shift(60)
+        assert client.error("get_balance") == "EXPIRED"
+
+    alice.connection.expire()
+    assert client.answer(payment(client, platform))["error"]["code"] == "EXPIRED"
+    assert alice.balance_msat == 100_000
+
+
+def test_a_read_only_connection_is_restricted(relay, client, alice, platform):
+    alice.connection.terms = Terms(read_only=True)
+
+    assert client.answer(payment(client, platform))["error"]["code"] == "RESTRICTED"
+
+    assert client.call("get_balance")
+    (info,) = relay.stored(13194, alice.pubkey)
+    assert "pay_invoice" not in info.content
+
+
+def test_a_budget_is_renewed_with_its_period(client, alice, platform):
+    with time_machine.travel("2027-01-31T23:00:00Z", tick=False) as clock:
+        alice.connection.limit(1_000, Renewal.MONTHLY)
+        assert client.answer(payment(client, platform))["error"] is None
+        refused = client.answer(payment(client, platform))["error"]["code"]
+        assert refused == "QUOTA_EXCEEDED"
+
+        clock.shift(3_600)
+        assert client.answer(payment(client, platform))["error"] is None
+        assert client.call("get_budget")["used_budget"] == 1_000
+
+
+# What cannot be read.
+
+
+@pytest.mark.parametrize(
+    "text", ["no JSON", "[]", "{}", '{"method": 7}', '{"method": "x", "params": []}']
+)
+def test_a_malformed_request_is_a_bad_request(client, alice, text):
+    body = client.answer(client.wrap(text))
+
+    assert body["error"]["code"] == "BAD_REQUEST"
+    assert len(alice.unreadable) == 1
+    assert alice.requests() == []
+
+
+def raw(client, content, *tags):
+    tags = (("p", client.wallet), *tags)
+    return sign_event(client.secret, kind=23194, content=content, tags=tags)
+
+
+def test_what_cannot_be_decrypted_is_a_bad_request(client, alice):
+    other = pubkey_of(generate_secret_key())
+    content = encrypt(Scheme.NIP44, client.secret, other, "{}")
+
+    body = client.answer(raw(client, content, ("encryption", "nip44_v2")))
+
+    assert body["error"]["code"] == "BAD_REQUEST"
+    assert [event.content for event in alice.unreadable] == [content]
+
+
+def test_an_unknown_encryption_is_unsupported(client):
+    body = client.answer(raw(client, "hello", ("encryption", "nip99")))
+
+    assert body["error"]["code"] == "UNSUPPORTED_ENCRYPTION"
+
+
+def test_without_a_tag_a_request_is_nip04(client, alice):
+    text = json.dumps({"method": "get_balance", "params": {}})
+    content = encrypt(Scheme.NIP04, client.secret, alice.pubkey, text)
+    client.scheme = Scheme.NIP04
+
+    assert client.answer(raw(client, content))["result"] == {"balance": 100_000}
+
+
+# Notifications.
+
+
+@pytest.mark.parametrize("kind", [23196, 23197])
+def test_both_sides_are_told_of_a_payment(alice, platform, client, kind):
+    bill = platform.issue(1_000)
+    with wallet_client(platform.url) as ours:
+        paid = alice.pay(bill.bolt11)
+        got, sent = ours.next_notification(kind), client.next_notification(kind)
+
+    assert got["notification_type"] == "payment_received"
+    assert sent["notification_type"] == "payment_sent"
+    assert got["notification"]["type"] == "incoming"
+    assert sent["notification"]["type"] == "outgoing"
+    for one in (got["notification"], sent["notification"]):
+        assert one["payment_hash"] == bill.payment_hash
+        assert one["preimage"] == bill.preimage
+        assert one["settled_at"] == paid.settled_at
+
+
+def test_some_tell_nobody(relay, alice, platform, client):
+    for wallet in (alice, platform):
+        wallet.protocol = Protocol(notifies=False)
+
+    client.call("pay_invoice", invoice=platform.issue(1_000).bolt11)
+
+    client.earlier()
+    assert relay.count(23196) == relay.count(23197) == 0
+
+
+def test_new_wallets_take_nip47_as_all_are_told_to(relay):
+    quiet = Protocol(encryption=(Scheme.NIP04,), notifies=False)
+    with running_wallets(relay.url, protocol=quiet) as wallets:
+        bob = wallets.create("bob")
+
+    (info,) = relay.stored(13194, bob.pubkey)
+    assert info.values("encryption") == ["nip04"]
+    assert info.values("notifications") == []
+
+
+# Being away.
+
+
+def test_an_offline_wallet_hears_nothing(relay, client, alice, platform, wallets):
+    alice.go_offline()
+
+    client.send(payment(client, platform))
+    with wallet_client(platform.url) as ours:
+        assert ours.call("get_balance")
+
+    assert alice.requests() == []
+    alice.come_back()
+    wait_until(lambda: len(received(alice)) == 1)
+
+
+def test_who_comes_back_runs_what_was_stored_once(client, alice, platform):
+    alice.go_offline()
+    requests = [payment(client, platform) for _ in range(2)]
+    for request in requests:
+        client.send(request)
+    assert alice.balance_msat == 100_000
+
+    alice.come_back()
+    alice.go_offline()
+    alice.come_back()
+
+    assert sorted(received(alice)) == sorted(one.id for one in requests)
+    assert alice.balance_msat == 98_000
+    assert client.read(client.next_reply(requests[0]))["error"] is None
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+def test_who_comes_back_may_run_what_has_expired(relay, client, alice, platform, heeds):
+    relay.change_settings(honours_expiration=False)
+    with time_machine.travel(NOW, tick=False) as clock:
+        alice.go_offline()
+        client.send(payment(client, platform, expires_at=NOW + 60))
+        clock.shift(600)
+
+        alice.come_back(heeds_expiration=heeds)
+
+        assert alice.balance_msat == (100_000 if heeds else 99_000)
+
+
+def test_what_was_under_way_is_paid_but_not_told(client, alice, platform, wallets):
+    with time_machine.travel(NOW, tick=False) as clock:
+        alice.behaviour = pays_after(30)
+        request = payment(client, platform)
+        client.send(request)
+        wait_until(lambda: received(alice) == [request.id])
+        alice.go_offline()
+
+        clock.shift(30)
+        wallets.run_due()
+        assert alice.balance_msat == 99_000
+
+        alice.come_back()
+        assert client.earlier() == []
+
+
+def test_the_wallets_find_a_relay_again(relay, client, alice, wallets):
+    relay.drop_connections()
+    wait_until(lambda: relay.accepted >= 3)
+
+    with wallet_client(alice.url) as again:
+        wait_until(lambda: relay.subscriptions == 2)
+        assert again.call("get_balance")
+
+
+def test_wallets_stop_while_their_relay_is_lost(relay):
+    for _ in range(30):
+        with running_wallets(relay.url) as wallets:
+            wallets.create("alice")
+            relay.drop_connections()
+
+    assert relay.accepted >= 30
+
+
+def test_a_relay_that_forgot_all_is_told_again(relay, alice, platform):
+    relay.go_offline()
+    relay.reset()
+    relay.go_online()
+
+    wait_until(lambda: len(relay.stored(13194)) == 2)
+
+
+def test_requests_stored_while_the_relay_was_lost_wait_for_some(relay, alice, platform):
+    """Others run them: the subscription of a real service may have no `since`."""
+    alice.protocol = Protocol(asks_for_stored=True)
+    relay.fault("drop", on="delivery", kinds=[23194], times=1)
+    with wallet_client(alice.url) as client:
+        request = payment(client, platform)
+        client.send(request)
+        relay.drop_connections()
+
+    wait_until(lambda: received(alice) == [request.id])
+    assert alice.balance_msat == 99_000
+
+
+def test_a_closed_subscription_is_opened_again(relay, client, alice):
+    relay.end_subscriptions()
+
+    with wallet_client(alice.url) as again:
+        wait_until(lambda: relay.subscriptions == 2)
+        assert again.call("get_balance")
+
+
+def test_what_a_relay_garbles_or_forges_is_passed_over(relay, client, alice):
+    relay.fault("garble", on="delivery", kinds=[23194], times=1)
+    relay.fault("forge", on="delivery", kinds=[23194], times=1)
+    for _ in range(2):
+        client.send(client.request("get_balance"))
+
+    assert client.call("get_info")
+
+    assert [one.method for one in alice.requests()] == ["get_info"]
+
+
+# Many relays, many wallets.
+
+
+def test_a_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
+    with running_relay() as second:
+        both = [relay.url, second.url]
+        bob = wallets.create("bob", balance_msat=5_000, relays=both)
+        with wallet_client(bob.url) as client, connected(second.url) as other:
+            other.send("REQ", "replies", {"kinds": [23195]})
+            assert other.take() == ["EOSE", "replies"]
+            request = payment(client, platform)
+            other.send("EVENT", request.to_dict())
+            client.send(request)
+            client.next_reply(request)
+            wait_until(lambda: second.count(23195) == 1)
+
+        assert received(bob) == [request.id]
+        assert bob.balance_msat == 4_000
+        assert len(second.stored(13194)) == 1
+        assert bob.url.count("relay=") == 2
+
+
+def test_all_wallets_share_one_connection_and_one_subscription(relay, wallets):
+    wallets.create_many([f"w{number}" for number in range(20)])
+
+    assert (relay.accepted, relay.subscriptions) == (1, 1)
+    assert len(relay.stored(13194)) == 20
+
+
+def test_a_relay_may_want_a_key_to_be_proven(relay, wallets, alice):
+    relay.change_settings(requires_auth=True)
+    relay.drop_connections()
+
+    wait_until(lambda: relay.subscriptions == 1)
+    wallets.create("bob")
+
+    assert len(relay.authenticated) == 1
+    assert len(relay.stored(13194)) == 2
+
+
+def test_a_relay_that_is_not_there_is_told(relay):
+    relay.go_offline()
+
+    with pytest.raises(TimeoutError), running_wallets(relay.url, patience=0.2):
+        pytest.fail("it must not start")
+
+
+# Secrets.
+
+
+def test_every_secret_is_remembered_and_none_is_shown(
+    relay, wallets, alice, platform, client, caplog
+):
+    caplog.set_level(logging.DEBUG)
+    bill = platform.issue(1_000)
+    client.call("pay_invoice", invoice=bill.bolt11)
+    relay.drop_connections()
+    phone = alice.connect("phone")
+    keys = alice.keys
+
+    secret = {keys.wallet, keys.client, keys.node, bill.preimage, client.secret}
+    assert secret | {phone.url.rpartition("=")[2]} <= secrets.made
+    (request,) = alice.requests("pay_invoice")
+    shown = caplog.text + "".join(
+        map(repr, [alice, phone, keys, bill, request, wallets, alice.protocol])
+    )
+    assert [one for one in set(secrets.made) if one in shown] == []
+    assert dataclasses.asdict(keys)["wallet"] in secrets.made
