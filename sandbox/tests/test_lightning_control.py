@@ -349,17 +349,17 @@ def test_a_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
     state = tmp_path / "wallets.sqlite"
     with running_lightning(seed="seed", state=state) as first:
         control = Control(first.url)
-        ports = {
-            "port": int(first.url.rpartition(":")[2]),
-            "nostr_port": first.relay.port,
-        }
+        port = int(first.url.rpartition(":")[2])
+        nostr_port = first.relay.port
         alice = control.post("wallets", name="alice", sats=100, budget=50)
         unpaid = bolt11_of(control, sats=7)
         control.post("wallets/alice/pay", bolt11=bolt11_of(control))
         control.post("wallets/rich/behaviour", kind="silent")
         control.post("wallets/poor/budget", budget=1)
 
-    with running_lightning(seed="seed", state=state, **ports) as again:
+    with running_lightning(
+        seed="seed", state=state, port=port, nostr_port=nostr_port
+    ) as again:
         control = Control(again.url)
         after = control.get("wallets/alice")
         assert after["url"] == alice["url"]
@@ -374,14 +374,14 @@ def test_a_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
 
 
 def test_a_port_that_is_taken_is_named(lightning):
-    for name, port in (
-        ("nostr_port", lightning.relay.port),
-        ("port", int(lightning.url.rpartition(":")[2])),
-    ):
-        with (
-            pytest.raises(CannotListen, match=f"127.0.0.1:{port}: Address already"),
-            running_lightning(**{name: port}),
-        ):
+    port = int(lightning.url.rpartition(":")[2])
+    taken = {
+        lightning.relay.port: running_lightning(nostr_port=lightning.relay.port),
+        port: running_lightning(port=port),
+    }
+
+    for number, running in taken.items():
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{number}: Addr"), running:
             pass
 
 
