@@ -66,6 +66,9 @@ types: $(READY)
 imports: $(READY)
 	@$(BIN)/lint-imports
 
+# A secret key that everybody knows.
+ONE := 0000000000000000000000000000000000000000000000000000000000000001
+
 deploy-check: $(READY)
 	@env DEBUG=false CARAVEL_VAR=$(VENV)/var SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') \
 	  ALLOWED_HOSTS=caravel.example APP_URL=https://caravel.example \
@@ -73,7 +76,7 @@ deploy-check: $(READY)
 	  ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
 	  STRIPE_SECRET_KEY=sk_test_example STRIPE_WEBHOOK_SECRET=whsec_example \
 	  BILLING_EMAIL_DOMAIN=mail.example RELAY_DOMAIN=relays.example \
-	  ROBOT_WALLET=nostr+walletconnect://example \
+	  ROBOT_WALLET="nostr+walletconnect://79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798?relay=wss://relay.example.com&secret=$(ONE)" \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 shell: $(READY) ## Django's shell on the running system, or on the embedded servers

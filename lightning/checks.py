@@ -6,8 +6,19 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connection
 
+from lightning.exceptions import InvalidWalletUrl
 from lightning.models import LightningInvoice
 from lightning.services import platform
+
+
+@register
+def check_robot_wallets(**kwargs: Any) -> list[CheckMessage]:
+    """Refuse to go on with an address of ours that cannot be read."""
+    try:
+        platform.wallets()
+    except InvalidWalletUrl as exc:
+        return [Error(f"ROBOT_WALLET: {exc}", id="lightning.E002")]
+    return []
 
 
 @register(Tags.database)

@@ -21,6 +21,7 @@ PRODUCTION = {
     "STRIPE_WEBHOOK_SECRET": "whsec_a,whsec_b",
     "BILLING_EMAIL_DOMAIN": "mail.example",
     "RELAY_DOMAIN": "relays.example",
+    "ROBOT_WALLET": "nostr+walletconnect://pubkey?relay=wss://r.example&secret=ab",
 }
 
 

@@ -85,11 +85,16 @@ class Issued:
 
 
 def read_reply(method: str, content: dict[str, Any]) -> dict[str, Any]:
-    if content.get("result_type") != method:
-        raise InvalidWalletReply("The wallet answers another question.")
+    """Return the result of a decrypted reply, or raise the error in it.
+
+    A wallet that could not read the request does not know what it answers.
+    """
+    answered = content.get("result_type")
     error, result = content.get("error"), content.get("result")
-    if isinstance(error, dict):
+    if isinstance(error, dict) and answered in (method, "", None):
         _raise_error(error)
+    if answered != method:
+        raise InvalidWalletReply("The wallet answers another question.")
     if error or not isinstance(result, dict):
         raise InvalidWalletReply("The wallet's answer has no result.")
     return result

@@ -361,11 +361,21 @@ def test_a_wallets_words_are_cut_and_cleaned(platform, alice):
         {"result_type": "pay_invoice", "error": ["RESTRICTED"], "result": {}},
         {"result_type": "get_info", "result": {"preimage": "ab" * 32}},
         {"result_type": None, "result": {}},
+        {"result_type": ["pay_invoice"], "error": {"code": "RESTRICTED"}},
+        {"result_type": "get_info", "error": {"code": "RESTRICTED"}},
     ],
 )
 def test_a_reply_of_another_shape_is_invalid(content):
     with pytest.raises(InvalidWalletReply):
         read_reply("pay_invoice", json.loads(json.dumps(content)))
+
+
+@pytest.mark.parametrize("said", [{}, {"result_type": ""}, {"result_type": None}])
+def test_a_wallet_that_could_not_read_the_request_refuses_it(said):
+    error = {"code": "UNSUPPORTED_ENCRYPTION", "message": "no"}
+
+    with pytest.raises(WalletRefused):
+        read_reply("pay_invoice", {**said, "error": error})
 
 
 def test_from_many_threads_over_one_connection(relay, wallets, platform):

@@ -47,6 +47,14 @@ def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
     assert checks.wallet_faults() == []
 
 
+def test_an_address_of_ours_that_cannot_be_read_is_named(settings, platform):
+    call_command("check", verbosity=0)
+    settings.ROBOT_WALLETS = [platform.url, "nostr+walletconnect://example"]
+
+    with pytest.raises(SystemCheckError, match=r"ROBOT_WALLET: .*nwc-pubkey"):
+        call_command("check")
+
+
 def test_before_the_first_migration_nothing_is_missing(settings, wallets, platform):
     make_invoice(TenantFactory(), platform.pubkey)
     settings.ROBOT_WALLETS = [wallets.create("second").url]

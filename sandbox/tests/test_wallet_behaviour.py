@@ -103,7 +103,7 @@ def test_a_wallet_pays_by_default(client, alice, bill):
     assert is_paid(alice, bill)
 
 
-def test_it_pays_and_answers_when_the_time_has_come(clock, plain, alice, bill):
+def test_it_pays_and_answers_when_the_time_has_come(clock, wallets, plain, alice, bill):
     alice.behaviour = pays_after(30)
 
     request = sent(plain, alice, bill)
@@ -111,6 +111,7 @@ def test_it_pays_and_answers_when_the_time_has_come(clock, plain, alice, bill):
     assert not is_paid(alice, bill)
 
     clock.shift(29)
+    assert wallets.run_due() == 0
     assert plain.earlier() == []
     assert not is_paid(alice, bill)
 
@@ -185,7 +186,7 @@ def test_due_things_are_done_at_once_on_request(clock, wallets, plain, alice, bi
     plain.error("pay_invoice", invoice=bill.bolt11)
 
     clock.shift(60)
-    wallets.run_due()
+    wait_until(lambda: wallets.run_due() == wallets.schedule.waiting == 0)
 
     assert is_paid(alice, bill)
 

@@ -131,6 +131,15 @@ def test_wallets_on_relays_of_their_own_keep_them(relay, state):
                 assert client.call("get_balance") == {"balance": 0}
 
 
+def test_a_wallet_whose_own_relay_is_gone_keeps_nobody_from_starting(relay, state):
+    with running_relay() as second, running_wallets(relay.url, state=state) as wallets:
+        wallets.create("alice", relays=[second.url])
+        bob = wallets.create("bob").url
+
+    with running_wallets(relay.url, state=state), wallet_client(bob) as client:
+        assert client.call("get_balance") == {"balance": 0}
+
+
 def test_an_account_needs_no_wallet(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         bill = wallets.create("platform").issue(1_000)

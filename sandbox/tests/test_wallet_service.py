@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import logging
+import threading
 import time
 
 import pytest
 import time_machine
+from websockets.sync.server import serve
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.encryption import Scheme, encrypt
@@ -22,6 +24,7 @@ from sandbox.wallets import (
     running_wallets,
     secrets,
 )
+from sandbox.wallets.link import RelayRefused
 
 NOW = 1_800_000_000
 
@@ -285,7 +288,26 @@ def test_new_wallets_take_nip47_as_all_are_told_to(relay):
 # Being away.
 
 
-def test_an_offline_wallet_hears_nothing(relay, client, alice, platform, wallets):
+def test_an_offline_wallet_is_not_subscribed(relay, alice):
+    alice.go_offline()
+    wait_until(lambda: relay.subscriptions == 0)
+
+    alice.come_back()
+    wait_until(lambda: relay.subscriptions == 1)
+
+
+def test_what_still_reaches_an_offline_wallet_is_not_run(client, alice, platform):
+    alice.go_offline()
+
+    text = json.dumps({"method": "get_balance", "params": {}})
+    content = encrypt(Scheme.NIP04, client.secret, alice.pubkey, text)
+    client.send(raw(client, content, ("p", platform.pubkey)))
+    wait_until(lambda: len(platform.unreadable) == 1)
+
+    assert alice.requests() == []
+
+
+def test_an_offline_wallet_hears_nothing(client, alice, platform):
     alice.go_offline()
 
     client.send(payment(client, platform))
@@ -349,6 +371,52 @@ def test_the_wallets_find_a_relay_again(relay, client, alice, wallets):
     with wallet_client(alice.url) as again:
         wait_until(lambda: relay.subscriptions == 2)
         assert again.call("get_balance")
+
+
+def test_one_refused_subscription_makes_nobody_deaf(relay, alice, platform):
+    relay.fault("closed", on="req", times=1)
+
+    with pytest.raises(RelayRefused, match="blocked"):
+        alice.go_offline()
+
+    alice.listening = True
+    wait_until(lambda: relay.subscriptions == 1)
+    for wallet in (alice, platform):
+        with wallet_client(wallet.url) as client:
+            assert client.call("get_info")
+
+
+def test_a_mute_relay_is_told(relay):
+    with running_wallets(relay.url, patience=0.2) as wallets:
+        relay.fault("mute", on="event", kinds=[13194])
+        with pytest.raises(TimeoutError):
+            wallets.create("alice")
+
+        relay.clear_faults()
+        wait_until(lambda: len(relay.stored(13194)) == 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "[]", "[7]", "[[]]", '["EVENT"]', '["OK", []]', '["EOSE", {}]', "x"],
+)
+def test_a_message_without_a_meaning_is_passed_over(text):
+    def answer(wire):
+        wire.send(text)
+        for message in wire:
+            verb, subject, *_ = json.loads(message)
+            event = verb == "EVENT"
+            wire.send(
+                json.dumps(
+                    ["OK", subject["id"], True, ""] if event else ["EOSE", subject]
+                )
+            )
+
+    with serve(answer, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        with running_wallets(url) as wallets:
+            assert wallets.create("alice").connections
 
 
 def test_wallets_stop_while_their_relay_is_lost(relay):

@@ -5,7 +5,6 @@ import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -59,6 +58,7 @@ class Link:
         self._proven = asyncio.Event()
         self._closed = False
         self._numbers = itertools.count()
+        self._socket: ClientConnection | None = None
         self._outbox: asyncio.Queue[str] | None = None
         self._published: set[str] = set()
         self._filters: dict[str, list[Filter]] = {}
@@ -79,6 +79,11 @@ class Link:
         # A task group whose tasks fail just then swallows the cancellation.
         self._closed = True
 
+    def hang_up(self) -> None:
+        """Lose the relay, so that it is connected and greeted anew."""
+        if self._socket is not None:
+            self._socket.transport.abort()
+
     @property
     def connected(self) -> bool:
         """Whether there is a relay at the other end."""
@@ -96,6 +101,7 @@ class Link:
         """
         if self._filters.get(name, []) == filters:
             return
+        self._filters.pop(name, None)
         if filters:
             await self._answer(name, "REQ", name, *filters)
         else:
@@ -129,12 +135,12 @@ class Link:
             open_timeout=self._patience,
             proxy=None,
         ) as socket:
-            self._outbox = asyncio.Queue()
+            self._socket, self._outbox = socket, asyncio.Queue()
             try:
                 async with asyncio.TaskGroup() as group:
+                    group.create_task(self._introduce())
                     group.create_task(self._write(socket, self._outbox))
                     group.create_task(self._read(socket))
-                    group.create_task(self._introduce())
             finally:
                 self._forget()
 
@@ -166,8 +172,12 @@ class Link:
             self._take_closed(values[0], RelayRefused(values[1]))
 
     def _take_event(self, name: str, data: object) -> None:
-        with suppress(InvalidEvent):  # a relay may pass on anything
-            self._collecting.get(name, self._hear)(parse_event(data))
+        try:
+            event = parse_event(data)
+        except InvalidEvent:
+            logger.debug("relay %s passes on what is no event", self.url)
+            return
+        self._collecting.get(name, self._hear)(event)
 
     def _take_closed(self, name: str, refused: RelayRefused) -> None:
         if not self._resolve(name, refused) and self._filters.get(name):
@@ -222,7 +232,7 @@ class Link:
     def _forget(self) -> None:
         self.greeted.clear()
         self._proven.clear()
-        self._outbox = None
+        self._socket = self._outbox = None
         self._published.clear()
         self._filters.clear()
         for answer in self._waiting.values():
@@ -236,6 +246,7 @@ def _parse(text: str | bytes) -> list[Any]:
         message = json.loads(text)
     except ValueError:
         message = None
-    if not isinstance(message, list) or not message or message[0] not in LENGTHS:
-        return [""]
-    return message if len(message) > LENGTHS[message[0]] else [""]
+    match message:
+        case [str(verb), str(_), *_] if len(message) > LENGTHS.get(verb, len(message)):
+            return list(message)
+    return [""]

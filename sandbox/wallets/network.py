@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from caravel.nostr.events import Event
-from sandbox.wallets.link import Link, RelayLost
+from sandbox.wallets.link import Link, RelayLost, RelayRefused
 from sandbox.wallets.messages import REQUEST
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
@@ -60,9 +60,13 @@ class Network:
             self._thread.join()
         self._loop.close()
 
+    def dial(self, urls: Iterable[str]) -> None:
+        """Connect to these relays, now or once they are there."""
+        self._call(self._dial(urls))
+
     def join(self, urls: Iterable[str]) -> None:
         """Be connected to these relays. Raises TimeoutError when one is not there."""
-        self._call(self._join(list(urls)))
+        self._call(self._join(urls))
 
     def tune(self) -> None:
         """Listen for the wallets that listen, and publish what changed of them.
@@ -104,7 +108,7 @@ class Network:
             self._guard(self._schedule.run_due)
             await asyncio.sleep(TICK)
 
-    async def _join(self, urls: list[str]) -> None:
+    async def _dial(self, urls: Iterable[str]) -> None:
         for url in urls:
             if url not in self._links:
                 self._links[url] = Link(
@@ -113,6 +117,9 @@ class Network:
                 task = self._loop.create_task(self._links[url].run())
                 task.add_done_callback(self._note_end)
                 self._tasks.append(task)
+
+    async def _join(self, urls: Iterable[str]) -> None:
+        await self._dial(urls)
         async with asyncio.timeout(self._patience):
             for url in urls:
                 await self._links[url].greeted.wait()
@@ -134,6 +141,10 @@ class Network:
                 await self._tune(link)
             except RelayLost:
                 logger.debug("%s is told when it is back", link.url)
+            except (RelayRefused, TimeoutError):
+                # It may have ended the subscription of all; a greeting makes it anew.
+                link.hang_up()
+                raise
 
     async def _tune(self, link: Link) -> None:
         async with link.lock:

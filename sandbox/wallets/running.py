@@ -84,8 +84,8 @@ class Wallets:
         for name, relays in rows:
             self._add(name, json.loads(relays) if relays else self.relays, UNLIMITED)
         self._network.start()
-        everywhere = [*self.relays, *(url for wallet in self for url in wallet.relays)]
-        self._network.join(dict.fromkeys(everywhere))
+        self._network.dial([url for wallet in self for url in wallet.relays])
+        self._network.join(self.relays)
 
     def stop(self) -> None:
         """End the thread, and with it what was to happen later."""
