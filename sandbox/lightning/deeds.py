@@ -56,5 +56,5 @@ def carry_out(lightning: "Lightning", found: Found, said: Mapping[str, Any]) -> 
         raise Refused(400, str(exc)) from exc
     except NotPaid as exc:
         raise Refused(402, f"not paid, {exc.code}: {exc}") from exc
-    except (TimeoutError, RelayRefused) as exc:
+    except (OSError, RelayRefused) as exc:
         raise Refused(504, "the relay does not do its part") from exc

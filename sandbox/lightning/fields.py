@@ -1,6 +1,5 @@
 """What a form or a JSON object says, read as what it must be."""
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
@@ -106,6 +105,6 @@ class Fields:
             number = Decimal(str(value).strip())
         except InvalidOperation:
             raise BadField(f"{name} is a number") from None
-        if not math.isfinite(number):
+        if not number.is_finite():
             raise BadField(f"{name} is a number")
         return number

@@ -245,6 +245,30 @@ def test_the_relay_goes_and_comes_back(lightning, control):
         assert client.call("get_balance") == {"balance": 10**10}
 
 
+def test_a_relay_that_does_not_do_its_part_is_said_and_got_over(lightning, control):
+    control.post("wallets/rich/offline")
+    bolt11 = bolt11_of(control)
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        client.send(client.request("pay_invoice", invoice=bolt11))
+        assert client.client.take()[2] is True
+    control.post("relay/faults", kind="closed", on="req")
+    assert refusal(control, "POST", "wallets/rich/online") == (
+        504,
+        "the relay does not do its part",
+    )
+    control.delete("faults")
+    control.post("relay/offline")
+    assert refusal(control, "POST", "wallets/rich/online")[0] == 504
+    assert control.post("wallets", name="alice")["online"] is True
+
+    control.post("relay/online")
+    wait_until(lambda: lightning.relay.subscriptions, seconds=10, what="the wallets")
+    control.post("wallets/rich/online")
+
+    assert control.get("invoices")["data"][0]["state"] == "paid"
+    assert lightning.wallets.failures == []
+
+
 def test_what_the_relay_holds_is_released(lightning, control):
     control.post("relay/faults", kind="hold", kinds=[23194], times=1)
     with wallet_client(lightning.wallets["rich"].url) as client:
@@ -278,7 +302,7 @@ def test_what_the_relay_holds_is_released(lightning, control):
         ),
         (
             "wallets/rich/behaviour",
-            {"kind": "pays", "seconds": "nan"},
+            {"kind": "pays", "seconds": "snan"},
             400,
             "seconds is a number",
         ),
