@@ -50,7 +50,8 @@ $(SDK): interop/package.json interop/package-lock.json | node
 	@npm ci --prefix interop --loglevel=error
 	@touch $@
 
-bench: $(READY) ## how fast the sandbox Stripe is, and that its memory is bounded
+bench: $(READY) ## how many wallet payments run at once, and how fast the sandbox Stripe is
+	@$(BIN)/python -m benchmarks.wallet_payments $(ARGS)
 	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
 check: lint types imports deploy-check ## style, types, import rules, migrations, production settings

@@ -1,15 +1,12 @@
 """The sandbox Stripe as a process of its own, and how much memory it takes."""
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from benchmarks.memory import resident
 from benchmarks.wire import Wire
-
-MEGABYTE = 1024 * 1024
 
 
 class Server:
@@ -25,14 +22,7 @@ class Server:
 
     def rss(self) -> float:
         """Return its resident memory in megabytes."""
-        status = Path(f"/proc/{self.process.pid}/status")
-        if status.exists():
-            found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
-            kilobytes = found[1] if found else "0"
-        else:
-            command = ["ps", "-o", "rss=", "-p", str(self.process.pid)]
-            kilobytes = subprocess.check_output(command, text=True)
-        return int(kilobytes) * 1024 / MEGABYTE
+        return resident(self.process.pid)
 
 
 @contextmanager

@@ -100,6 +100,8 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
         "loggers": {
             # Every Stripe request at INFO, with its parameters, is too much.
             "stripe": {"level": "WARNING"},
+            # Each connection more or less is no news.
+            "psycopg.pool": {"level": "WARNING"},
             # The lines of django-structlog say the same with more context.
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},

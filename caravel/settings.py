@@ -158,6 +158,16 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     connect_timeout=5,
     options="-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
 )
+#: The most connections that the threads of a process share; 0: each has its own.
+DATABASE_POOL = env.integer("DATABASE_POOL", 0)
+if DATABASE_POOL:
+    DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool keeps them, not the threads
+    DATABASES["default"]["OPTIONS"]["pool"] = {
+        "min_size": 0,
+        "max_size": DATABASE_POOL,
+        "max_idle": 60.0,
+        "timeout": 10.0,
+    }
 
 # --- Redis or Valkey, Celery
 

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 from caravel.admin import ReadOnlyAdmin
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.tasks import check_payment_hash, run_nwc_payment
+from lightning.tasks import check_payment_hashes, run_nwc_payment
 
 
 @admin.register(LightningInvoice)
@@ -53,7 +53,7 @@ class LightningInvoiceAdmin(ReadOnlyAdmin):
     ) -> None:
         hashes = list(queryset.values_list("payment_hash", flat=True))
         for payment_hash in hashes:
-            check_payment_hash.delay_on_commit(payment_hash)
+            check_payment_hashes.delay_on_commit([payment_hash])
         self.message_user(request, f"Enqueued {len(hashes)} questions.")
 
 
@@ -101,5 +101,5 @@ class NwcPaymentAdmin(ReadOnlyAdmin):
             run_nwc_payment.delay_on_commit(payment.pk)
         hashes = [p.invoice.payment_hash for p in pending if p.request_event_id]
         for payment_hash in hashes:
-            check_payment_hash.delay_on_commit(payment_hash)
+            check_payment_hashes.delay_on_commit([payment_hash])
         self.message_user(request, f"Enqueued {len(pending)} payments.")

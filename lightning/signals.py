@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 from lightning.checks import wallet_faults
 from lightning.models import NwcPayment
 from lightning.services import platform
-from lightning.tasks import check_payment_hash, run_nwc_payment
+from lightning.tasks import check_payment_hashes, run_nwc_payment
 
 logger = structlog.get_logger(__name__)
 
@@ -45,9 +45,9 @@ def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
         wallet.on_payment_received(ask_about)
 
 
-def ask_about(payment_hash: str) -> None:
+def ask_about(payment_hashes: list[str]) -> None:
     """Have our wallet asked about what it says was paid; a lost hint costs a beat."""
     try:
-        check_payment_hash.delay(payment_hash)
+        check_payment_hashes.delay(payment_hashes)
     except OperationalError as exc:
-        logger.warning("hint_lost", payment_hash=payment_hash, error=str(exc))
+        logger.warning("hints_lost", payment_hashes=payment_hashes, error=str(exc))

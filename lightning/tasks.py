@@ -17,8 +17,8 @@ def ask_wallet(pubkey: str) -> None:
 
 
 @shared_task
-def check_payment_hash(payment_hash: str) -> None:
-    watching.check_payment_hash(payment_hash=payment_hash)
+def check_payment_hashes(payment_hashes: list[str]) -> None:
+    watching.check_payment_hashes(payment_hashes=payment_hashes)
 
 
 @shared_task

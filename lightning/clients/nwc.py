@@ -11,11 +11,14 @@ import json
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from queue import SimpleQueue
 from typing import Any
 
+import structlog
 from django.conf import settings
 
 from caravel.exceptions import CaravelError
@@ -46,6 +49,8 @@ from lightning.exceptions import (
     WalletError,
 )
 
+logger = structlog.get_logger(__name__)
+
 INFO, REQUEST, RESPONSE = 13194, 23194, 23195
 NOTIFICATIONS = (23196, 23197)  # NIP-04, NIP-44
 #: Seconds to wait for what wallets answer from memory; payments have NWC_TIMEOUT.
@@ -53,6 +58,8 @@ QUICK = 15.0
 _INFO_TIMEOUT = 5.0
 #: Seconds that we believe what a wallet said of its encryption.
 _INFO_KEPT, _NO_INFO_KEPT = 600.0, 30.0
+#: Hints: how many are told together, how many remembered, seconds from one to the next.
+_HINTS_TOGETHER, _HINTS_KEPT, _HINTS_PAUSE = 100, 1_000, 0.5
 
 
 @dataclass(frozen=True)
@@ -152,19 +159,21 @@ class Wallet:
             raise InvalidWalletReply("The wallet's proof of payment proves nothing.")
         return str(preimage)
 
-    def on_payment_received(self, then: Callable[[str], None]) -> None:
-        """Call `then` with the payment hash of whatever the wallet says came in.
+    def on_payment_received(self, then: Callable[[list[str]], None]) -> None:
+        """Call `then` with the payment hashes of what the wallet says came in.
 
-        It runs in a thread of its own; what it is told is a hint, not proof.
+        It runs in a thread of its own, once for each hash, though most wallets tell in
+        both encryptions and relays tell again after a lost connection. Many that come
+        at once are told together. They are hints, not proof.
         """
-
-        def take(event: Event) -> None:
-            threading.Thread(target=self._notify, args=(event, then)).start()
-
+        events: SimpleQueue[Event] = SimpleQueue()
+        threading.Thread(
+            target=self._pass_on, args=(events, then), name="hints", daemon=True
+        ).start()
         authors = [self.uri.pubkey]
         since = int(time.time()) - 60
         filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        hub().listen(self._endpoints, filters, take)
+        hub().listen(self._endpoints, filters, events.put)
 
     # --- the protocol
 
@@ -234,17 +243,32 @@ class Wallet:
             raise InvalidWalletReply("The wallet's answer is unreadable.")
         return content
 
-    def _notify(self, event: Event, then: Callable[[str], None]) -> None:
+    def _pass_on(
+        self, events: SimpleQueue[Event], then: Callable[[list[str]], None]
+    ) -> None:
+        told: deque[str] = deque(maxlen=_HINTS_KEPT)
+        while True:
+            received = [self._received_in(event) for event in _waiting(events)]
+            new = [one for one in dict.fromkeys(received) if one and one not in told]
+            if not new:
+                continue
+            try:
+                then(new)
+            except Exception:  # whatever it is, the next hints may fare better
+                logger.exception("hints_lost", payment_hashes=new)
+            told.extend(new)
+            time.sleep(_HINTS_PAUSE)  # what comes meanwhile goes together
+
+    def _received_in(self, event: Event) -> str | None:
+        """Return the payment hash of a notification that something was received."""
         try:
             content = self._decrypt(event)
         except InvalidWalletReply:
-            return  # for another connection of the wallet
+            return None  # for another connection of the wallet
         found = content.get("notification")
         payment_hash = found.get("payment_hash") if isinstance(found, dict) else None
-        if content.get("notification_type") == "payment_received" and is_hash(
-            payment_hash
-        ):
-            then(str(payment_hash))
+        is_received = content.get("notification_type") == "payment_received"
+        return str(payment_hash) if is_received and is_hash(payment_hash) else None
 
     def _scheme(self) -> Scheme:
         """Return how to write to this wallet: NIP-44 if its info event offers it."""
@@ -277,6 +301,14 @@ _schemes: dict[tuple[str, tuple[str, ...]], tuple[Scheme, float]] = {}
 def forget_schemes() -> None:
     """Forget what wallets said of their encryption."""
     _schemes.clear()
+
+
+def _waiting(events: SimpleQueue[Event]) -> list[Event]:
+    """Return the events that wait, or else the next one."""
+    found = [events.get()]
+    while len(found) < _HINTS_TOGETHER and not events.empty():
+        found.append(events.get())
+    return found
 
 
 def _offered(stored: Stored, pubkey: str) -> Scheme:

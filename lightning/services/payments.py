@@ -70,17 +70,22 @@ def run_payment(*, payment_id: int) -> NwcPayment:
     payment: NwcPayment = attempts.get(pk=payment_id)
     if payment.state != State.PENDING or payment.request_event_id:
         return payment
+    if not _attempt(payment):
+        invoice = payment.invoice
+        watching.check_invoices(
+            wallet_pubkey=invoice.wallet_pubkey, invoice_ids=[invoice.pk]
+        )
+    payment.refresh_from_db()
+    return payment
+
+
+def _attempt(payment: NwcPayment) -> bool:
+    """Send the request; return whether that ended the attempt with nothing spent."""
     try:
         wallet, request = _prepare(payment)
     except CaravelError as exc:  # whatever it is, nothing has left
-        _refuse(payment, NOT_SENT, exc.message)
-    else:
-        _send(payment, wallet, request)
-    payment.refresh_from_db()
-    if payment.state == State.PENDING:
-        watching.check_invoice(invoice_id=payment.invoice_id)
-        payment.refresh_from_db()
-    return payment
+        return _refuse(payment, NOT_SENT, exc.message)
+    return _send(payment, wallet, request)
 
 
 def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
@@ -95,19 +100,20 @@ def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
     return wallet, request
 
 
-def _send(payment: NwcPayment, wallet: Wallet, request: PreparedRequest) -> None:
+def _send(payment: NwcPayment, wallet: Wallet, request: PreparedRequest) -> bool:
     if not _mark_sent(payment, request):
-        return  # another worker has sent one
+        return False  # another worker has sent one
     try:
         wallet.pay_invoice(request, payment_hash=payment.invoice.payment_hash)
     except WalletRefused as exc:
-        _refuse(payment, exc.nwc_code, exc.message)
+        return _refuse(payment, exc.nwc_code, exc.message)
     except RequestNotSent as exc:
-        _refuse(payment, NOT_SENT, exc.message)
+        return _refuse(payment, NOT_SENT, exc.message)
     except WalletError as exc:
         _note_unknown(payment, exc)
     else:
         _note_reply(payment)
+    return False
 
 
 def _request_expiry(invoice: LightningInvoice) -> datetime:
@@ -143,8 +149,11 @@ def _note_unknown(payment: NwcPayment, error: WalletError) -> None:
     logger.warning("payment_unknown", payment=payment.pk, code=code)
 
 
-def _refuse(payment: NwcPayment, code: str, message: str) -> None:
-    """End an attempt that spent nothing, and offer its invoice no more."""
+def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
+    """End an attempt that spent nothing, and offer its invoice no more.
+
+    Returns False when it has ended already, or another request has left.
+    """
     with transaction.atomic():
         invoice = LightningInvoice.objects.select_for_update().get(
             pk=payment.invoice_id
@@ -153,7 +162,7 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> None:
         # What failed must be the request that left, if one did.
         is_same = locked.request_event_id == payment.request_event_id
         if locked.state != State.PENDING or not is_same:
-            return
+            return False
         locked.state = State.REFUSED
         locked.code, locked.message = code[:64], message[:240]
         locked.resolved_at = locked.replied_at = timezone.now()
@@ -164,6 +173,7 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> None:
             watching.lapse(invoice)
         set_wallet_error(locked, _sentence("did not pay", message))
     logger.info("payment_refused", payment=payment.pk, code=code)
+    return True
 
 
 def _sentence(outcome: str, reason: str) -> str:

@@ -19,6 +19,8 @@ def clear_wallet_error(payment: NwcPayment) -> None:
 
 def _write(payment: NwcPayment, sentence: str) -> None:
     tenant = Tenant.objects.get(pk=payment.tenant_id)
+    if tenant.nwc_error == sentence:
+        return
     if _connection_of(tenant) == payment.client_pubkey:
         Tenant.objects.filter(pk=tenant.pk, nwc_url=tenant.nwc_url).update(
             nwc_error=sentence

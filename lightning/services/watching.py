@@ -82,17 +82,24 @@ def check_invoice(*, invoice_id: int, must_answer: bool = False) -> LightningInv
     return invoice
 
 
-def check_payment_hash(*, payment_hash: str) -> None:
-    """Ask about an invoice that is said to be paid; unknown hashes are ignored."""
-    found = LightningInvoice.objects.filter(payment_hash=payment_hash)
-    for invoice_id in found.values_list("pk", flat=True):
-        check_invoice(invoice_id=invoice_id)
+def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
+    """Ask about invoices that are said to be paid; unknown hashes are ignored."""
+    told = LightningInvoice.objects.filter(payment_hash__in=payment_hashes)
+    by_wallet: dict[str, list[int]] = {}
+    for invoice in told.exclude(state=State.SETTLED).only("wallet_pubkey"):
+        by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
+    for pubkey, invoice_ids in by_wallet.items():
+        check_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids)
 
 
 def check_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
-    """Ask a wallet about several of its invoices; returns how often it replied."""
+    """Ask a wallet about several of its invoices; returns how often it replied.
+
+    What is known to be settled is not asked about.
+    """
     rows = LightningInvoice.objects.filter(pk__in=invoice_ids)
-    hashes = dict(rows.values_list("pk", "payment_hash"))
+    unsettled = rows.exclude(state=State.SETTLED)
+    hashes = dict(unsettled.values_list("pk", "payment_hash"))
     if not hashes:
         return 0
     asked_at = timezone.now()

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import payments
-from lightning.tasks import check_payment_hash, run_nwc_payment
+from lightning.tasks import check_payment_hashes, run_nwc_payment
 from lightning.tests.factories import bill_for, make_invoice, tenant_with
 from sandbox.wallets import secrets
 
@@ -63,14 +63,14 @@ def test_asking_our_wallet_now(
     admin_client, payment, django_capture_on_commit_callbacks
 ):
     with (
-        patch.object(check_payment_hash, "apply_async") as ask,
+        patch.object(check_payment_hashes, "apply_async") as ask,
         patch.object(run_nwc_payment, "apply_async") as run,
         django_capture_on_commit_callbacks(execute=True),
     ):
         act(admin_client, payment.invoice, "ask_now")
         act(admin_client, payment, "go_on")
 
-    ask.assert_called_once_with((payment.invoice.payment_hash,), {})
+    ask.assert_called_once_with(([payment.invoice.payment_hash],), {})
     run.assert_called_once_with((payment.pk,), {})
 
 

@@ -297,18 +297,78 @@ def test_a_preimage_is_in_no_print():
 # --- notifications
 
 
+def listen(relay, wallet, then):
+    """Have a wallet tell what it receives; return once the relay has been asked."""
+    before = relay.subscriptions
+    wallet.on_payment_received(then)
+    until(lambda: relay.subscriptions > before)
+
+
+def pay_new(platform, alice):
+    """Return the hash of a new invoice that was paid."""
+    bolt11, payment_hash = issue(platform)
+    pay(alice, bolt11, payment_hash)
+    return payment_hash
+
+
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_a_wallet_tells_what_it_received(relay, platform, alice, scheme):
     platform.protocol = replace(platform.protocol, encryption=(scheme,))
-    heard: list[str] = []
-    before = relay.subscriptions
-    client(platform).on_payment_received(heard.append)
-    until(lambda: relay.subscriptions > before)
-    bolt11, payment_hash = issue(platform)
+    heard: list[list[str]] = []
+    listen(relay, client(platform), heard.append)
 
-    pay(alice, bolt11, payment_hash)
+    payment_hash = pay_new(platform, alice)
 
-    until(lambda: payment_hash in heard)
+    until(lambda: heard == [[payment_hash]])
+
+
+def test_what_it_tells_twice_is_passed_on_once(relay, platform, alice):
+    """It tells in both encryptions, and the relay tells all again to who comes back."""
+    assert len(platform.protocol.encryption) == 2
+    heard: list[list[str]] = []
+    listen(relay, client(platform), heard.append)
+    first = pay_new(platform, alice)
+    until(lambda: heard == [[first]])
+
+    before = relay.requests
+    relay.drop_connections()
+    until(lambda: relay.requests > before)
+    second = pay_new(platform, alice)
+
+    until(lambda: len(heard) > 1)
+    assert heard == [[first], [second]]
+
+
+def test_much_that_comes_at_once_is_passed_on_together(relay, platform, alice):
+    heard: list[list[str]] = []
+    listen(relay, client(platform), heard.append)
+    bolt11s = [issue(platform)[0] for _ in range(20)]
+
+    hashes = [alice.pay(bolt11).payment_hash for bolt11 in bolt11s]
+
+    until(lambda: sum(map(len, heard)) == 20)
+    assert [one for together in heard for one in together] == hashes
+    assert len(heard) < 10
+
+
+def test_a_hint_that_cannot_be_passed_on_is_not_the_last(
+    relay, platform, alice, caplog
+):
+    heard: list[list[str]] = []
+
+    def fail_once(payment_hashes):
+        heard.append(payment_hashes)
+        if len(heard) == 1:
+            raise RuntimeError("the broker is on fire")
+
+    listen(relay, client(platform), fail_once)
+    pay_new(platform, alice)
+    until(lambda: heard)
+
+    second = pay_new(platform, alice)
+
+    until(lambda: heard[1:] == [[second]])
+    assert "hints_lost" in caplog.text
 
 
 def test_notifications_of_other_connections_are_not_read(relay, platform, alice):
@@ -319,17 +379,14 @@ def test_notifications_of_other_connections_are_not_read(relay, platform, alice)
         ),
         private_allowed=True,
     )
-    heard: list[str] = []
-    notices: list[str] = []
-    before = relay.subscriptions
-    other.on_payment_received(heard.append)
-    client(platform).on_payment_received(notices.append)
-    until(lambda: relay.subscriptions >= before + 2)
-    bolt11, payment_hash = issue(platform)
+    heard: list[list[str]] = []
+    notices: list[list[str]] = []
+    listen(relay, other, heard.append)
+    listen(relay, client(platform), notices.append)
 
-    pay(alice, bolt11, payment_hash)
+    payment_hash = pay_new(platform, alice)
 
-    until(lambda: payment_hash in notices)
+    until(lambda: notices == [[payment_hash]])
     assert heard == []
 
 

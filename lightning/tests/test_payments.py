@@ -86,6 +86,13 @@ def test_a_wallet_that_pays(wallets, tenant, bill):
     assert tenant.nwc_error == ""
 
 
+def test_a_payment_costs_few_queries(bill, django_assert_max_num_queries):
+    payment = begin(bill)
+
+    with django_assert_max_num_queries(12):  # a savepoint's two are among them
+        run_payment(payment_id=payment.pk)
+
+
 def test_running_twice_sends_one_request(relay, alice, bill):
     payment = begin(bill)
 
@@ -439,7 +446,7 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
         assert check(payment).state == State.FAILED
     alice.pay(payment.invoice.bolt11)
 
-    watching.check_payment_hash(payment_hash=payment.invoice.payment_hash)
+    watching.check_payment_hashes(payment_hashes=[payment.invoice.payment_hash])
 
     payment.refresh_from_db()
     assert payment.state == State.PAID

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 from lightning import checks, signals
 from lightning.models import LightningInvoice
 from lightning.services import invoices
-from lightning.tasks import check_payment_hash
+from lightning.tasks import check_payment_hashes
 from lightning.tests.factories import bill_for, make_invoice
 from lightning.tests.polling import until
 from tenants.tests.factories import TenantFactory
@@ -65,14 +65,14 @@ def test_before_the_first_migration_nothing_is_missing(settings, wallets, platfo
 
 def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):
     before = relay.subscriptions
-    with patch.object(check_payment_hash, "delay") as delay:
+    with patch.object(check_payment_hashes, "delay") as delay:
         signals.listen_for_payments(sender=consumer("lightning", "nostr"))
         until(lambda: relay.subscriptions > before)
         invoice = invoices.offer_invoice(bill=bill_for(TenantFactory()))
         alice.pay(invoice.bolt11)
         until(lambda: delay.called)
 
-    delay.assert_called_with(invoice.payment_hash)
+    delay.assert_called_once_with([invoice.payment_hash])
 
 
 def test_another_worker_does_not_listen(relay):
@@ -84,7 +84,9 @@ def test_another_worker_does_not_listen(relay):
 
 
 def test_a_hint_that_the_broker_does_not_take_is_only_logged(caplog):
-    with patch.object(check_payment_hash, "delay", side_effect=OperationalError("off")):
-        signals.ask_about("ab" * 32)
+    with patch.object(
+        check_payment_hashes, "delay", side_effect=OperationalError("off")
+    ):
+        signals.ask_about(["ab" * 32])
 
-    assert "hint_lost" in caplog.text
+    assert "hints_lost" in caplog.text

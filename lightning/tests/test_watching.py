@@ -62,15 +62,18 @@ def test_a_payment_is_seen_within_a_beat(alice, shown):
     assert shown.preimage.reveal()
 
 
-def test_settling_twice_changes_nothing(alice, shown):
+def test_settling_twice_changes_nothing_and_asks_nobody(platform, alice, shown):
     alice.pay(shown.bolt11)
     watching.check_invoice(invoice_id=shown.pk)
     before = LightningInvoice.objects.values().get()
+    asked = len(platform.requests("lookup_invoice"))
 
     watching.check_invoice(invoice_id=shown.pk)
-    watching.check_payment_hash(payment_hash=shown.payment_hash)
+    watching.check_payment_hashes(payment_hashes=[shown.payment_hash])
+    watching.check_invoices(wallet_pubkey=platform.pubkey, invoice_ids=[shown.pk])
 
     assert LightningInvoice.objects.values().get() == before
+    assert len(platform.requests("lookup_invoice")) == asked
 
 
 def test_a_late_payment_is_seen_until_the_end(alice, shown):
@@ -284,6 +287,6 @@ def test_a_batch_costs_one_message_a_wallet(platform, tenant):
 
 
 def test_an_unknown_payment_hash_is_nothing_to_us(platform):
-    watching.check_payment_hash(payment_hash="00" * 32)
+    watching.check_payment_hashes(payment_hashes=["00" * 32])
 
     assert platform.requests("lookup_invoice") == []

@@ -1,0 +1,19 @@
+"""How much memory a process takes."""
+
+import re
+import subprocess
+from pathlib import Path
+
+MEGABYTE = 1024 * 1024
+
+
+def resident(pid: int) -> float:
+    """Return the resident memory of a process, in megabytes."""
+    status = Path(f"/proc/{pid}/status")
+    if status.exists():
+        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
+        kilobytes = found[1] if found else "0"
+    else:
+        command = ["ps", "-o", "rss=", "-p", str(pid)]
+        kilobytes = subprocess.check_output(command, text=True)
+    return int(kilobytes) * 1024 / MEGABYTE

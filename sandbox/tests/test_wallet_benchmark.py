@@ -1,0 +1,73 @@
+"""The benchmark of wallet payments measures real ones, and says when one is wrong."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import burst, counterparts, wallet_payments
+from benchmarks.burst import Burst
+from billing.tests.processes import environment
+from caravel.nostr.hub import close_hub
+from lightning.models import LightningInvoice, NwcPayment
+from lightning.services import rates
+
+GOOD = Burst(100, 2.0, 1, 16, 120.0)
+ALONE = Burst(10, 10.0, 1, 2, 120.0)
+
+
+@pytest.fixture
+def around(settings, monkeypatch):
+    """A relay, wallets and prices in a process of their own, and ours."""
+    with counterparts.running() as running:
+        settings.ROBOT_WALLETS = [running.environment["ROBOT_WALLET"]]
+        settings.BTC_PRICE_URLS = running.environment["BTC_PRICE_URLS"].split(",")
+        settings.NWC_ALLOW_PRIVATE_RELAYS = True
+        rates.forget_rates()
+        monkeypatch.setattr(burst, "WALLET_SECONDS", 0.1)
+        yield running
+        close_hub()
+        rates.forget_rates()
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_payments_are_made_by_a_real_worker_and_checked(around, tmp_path):
+    log = tmp_path / "log"
+
+    found = burst.measure(around, environment(), payments=6, log=log, threads=2)
+
+    assert found.faults == ()
+    assert found.payments == 6
+    assert 0.3 < found.seconds < burst.PATIENCE
+    assert found.relay_connections == 1
+    assert found.database_connections > 0
+    assert found.memory > 10
+    rows = NwcPayment.objects.values_list("stripe_invoice_id", "pk")
+    due = {name.removeprefix("in_"): pk for name, pk in rows}
+    first, second, *_ = due
+    NwcPayment.objects.filter(pk=due[first]).update(state="failed")
+    invoices = LightningInvoice.objects.filter(payment=due[second])
+    invoices.update(amount_msat=invoices.get().amount_msat + 1)
+    faults = burst._faults(around, due)
+    assert faults[0] == f"{first}: failed "
+    assert faults[1].startswith(f"{second}: debited [")
+    assert len(faults) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({}, True),
+        ({"seconds": 4.1}, False),
+        ({"relay_connections": 2}, False),
+        ({"relay_connections": 100}, False),
+        ({"faults": ("wallet-1: debited []",)}, False),
+    ],
+)
+def test_promises_are_judged(capsys, changes, kept):
+    assert wallet_payments.judge(ALONE, replace(GOOD, **changes)) is kept
+
+    printed = capsys.readouterr().out
+    assert ("NOT REACHED" in printed) == ("seconds" in changes)
+    assert ("THEY GROW" in printed) == ("relay_connections" in changes)
+    assert ("debited []" in printed) == ("faults" in changes)
