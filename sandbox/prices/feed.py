@@ -44,6 +44,8 @@ Kind = Literal[
     "body",  # `body` as it is
     "headers",  # a right answer with other headers; None leaves one out
 ]
+#: How many requests are remembered.
+_REMEMBERED = 10_000
 HUGE = 5 * 1024 * 1024
 
 
@@ -141,6 +143,7 @@ class PriceFeed:
         """Return what a source says of a currency; 404 for what it does not know."""
         with self._lock:
             self.requests.append((source, currency))
+            del self.requests[:-_REMEMBERED]
             fault, cleared = self._faults.get(source), self._cleared
         price = self.price(source, currency)
         if price is None:
