@@ -39,10 +39,7 @@ def defaults(var: Path) -> dict[str, str]:
         "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
         "APP_URL": "http://localhost:8000",
         "STRIPE_API_BASE": "http://127.0.0.1:12111",
-        "BTC_PRICE_URLS": ",".join(
-            f"http://127.0.0.1:12112/prices/{source}/{{currency}}#/amount@/as_of"
-            for source in ("abacus", "beacon", "compass")
-        ),
+        "BTC_PRICE_URLS": sandbox_prices("http://127.0.0.1:12112"),
         "BILLING_EMAIL_DOMAIN": "tenants.caravel.example",
         "RELAY_DOMAIN": "relays.caravel.example",
         **_kept_secrets(var / _SECRETS_FILE),
@@ -99,6 +96,14 @@ def sandbox_wallet(seed: str, name: str, relay: str) -> str:
     client = hashlib.sha256(f"{seed}\0{name}\0client\x001".encode()).hexdigest()
     query = f"relay={quote(relay, safe='')}&secret={client}"
     return f"nostr+walletconnect://{pubkey_of(wallet)}?{query}"
+
+
+def sandbox_prices(url: str) -> str:
+    """Return BTC_PRICE_URLS for the exchanges of a sandbox at that address."""
+    return ",".join(
+        f"{url}/prices/{source}/{{currency}}#/amount@/as_of"
+        for source in ("abacus", "beacon", "compass")
+    )
 
 
 def _read(path: Path) -> dict[str, str]:

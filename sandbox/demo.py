@@ -12,7 +12,7 @@ from sandbox.system import PYTHON, System, prepare, processes, running_servers
 
 def main() -> int:
     """Run the system in a directory of its own while a story is told on it."""
-    print("Starting PostgreSQL, Valkey, sandbox Stripe, web, worker, beat…", flush=True)
+    print("Starting PostgreSQL, Valkey, sandboxes, web, workers, beat…", flush=True)
     with tempfile.TemporaryDirectory(prefix="caravel-demo-") as directory:
         logs = Path(directory) / "log"
         try:

@@ -16,7 +16,8 @@ VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
 def main() -> int:
     """Run everything; return the exit status."""
     print(
-        "Starting Caravel: servers, migrations, sandbox, web, worker, beat…", flush=True
+        "Starting Caravel: servers, migrations, sandboxes, web, workers, beat…",
+        flush=True,
     )
     try:
         with running_servers(VAR) as system:
@@ -48,9 +49,12 @@ def _run(system: System) -> int:
 
 
 def _tell_other_processes(system: System) -> Path:
-    """Write down the ports, so that `make shell` meets this run's sandbox."""
+    """Write down where this run's sandboxes are, so that `make shell` meets them."""
     path = system.var / development.RUN_FILE
-    names = ("APP_URL", "STRIPE_API_BASE")
+    names = ("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS")
+    # A run that was killed may have left one, which others can read.
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
     path.write_text("".join(f"{name}={system.env[name]}\n" for name in names))
     return path
 

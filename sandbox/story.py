@@ -1,6 +1,7 @@
 """What the demo does, and how it tells whether relays, Stripe and webhooks agree."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,13 @@ from billing.models import StripeEvent, SubscriptionSync
 from billing.services.convergence import LIVE, desired_items
 from billing.services.events import HANDLERS
 from caravel.nostr import generate_secret_key, pubkey_of
+from lightning.models import NwcPayment
+from lightning.services.invoices import Bill
+from lightning.services.payments import start_payment
+from lightning.services.wallets import connect_wallet
 from relays.models import Plan, Relay
 from relays.services import lifecycle
+from sandbox.lightning.client import Control
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
 
@@ -66,6 +72,30 @@ def change_a_lot(name: str) -> int:
     return 50
 
 
+def connect_wallet_of(name: str) -> None:
+    """Give a person a wallet of the sandbox's, and connect it."""
+    control = Control(os.environ["SANDBOX_LIGHTNING"])
+    wallet = control.post("wallets", name=name.lower(), sats=100_000)
+    connect_wallet(pubkey=_tenant(name).pk, nwc_url=wallet["url"])
+
+
+def ask_wallet_of(name: str) -> None:
+    """Have a person's wallet asked for $5, as for an invoice of Stripe's."""
+    bill = Bill(
+        tenant_id=_tenant(name).pk,
+        stripe_invoice_id=f"in_{name.lower()}",
+        amount_cents=500,
+        currency="usd",
+        description=f"Relays of {name}",
+    )
+    start_payment(bill=bill)
+
+
+def wallets_have_answered() -> bool:
+    """Return whether no payment is under way any more."""
+    return not NwcPayment.objects.pending().exists()
+
+
 def is_quiet() -> bool:
     """Return whether every tenant is in step and every event is processed."""
     stale = SubscriptionSync.objects.stale().exists()
@@ -111,23 +141,29 @@ def compare_all() -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Tally:
-    """What the webhooks told of."""
+    """What the webhooks told of, and what wallets paid."""
 
     events: int
     handled: int
     upgrades: int
     cancellations: int
+    payments: int
 
 
 def tally() -> Tally:
-    """Count the events received, by what they tell."""
+    """Count the events received, by what they tell, and the payments of wallets."""
     events = list(StripeEvent.objects.all())
     return Tally(
         events=len(events),
         handled=sum(event.type in HANDLERS for event in events),
         upgrades=sum(map(_is_upgrade, events)),
         cancellations=sum(e.type == "customer.subscription.deleted" for e in events),
+        payments=NwcPayment.objects.filter(state=NwcPayment.State.PAID).count(),
     )
+
+
+def _tenant(name: str) -> Tenant:
+    return Tenant.objects.get(display_name=name)
 
 
 def _describe(relay: Relay) -> str:

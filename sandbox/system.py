@@ -1,4 +1,4 @@
-"""The whole system on one machine: embedded servers, sandbox Stripe, our processes."""
+"""The whole system on one machine: embedded servers, sandboxes, our processes."""
 
 import os
 import subprocess
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caravel import development, embedded
+from sandbox.lightning.cast import PLATFORM
 from sandbox.stripe.testing import running_sandbox
 from sandbox.supervisor import Child, free_port
 
@@ -24,6 +25,8 @@ class System:
     env: Mapping[str, str]
     web_port: int
     stripe_port: int
+    lightning_port: int
+    nostr_port: int
 
     @property
     def web_url(self) -> str:
@@ -36,6 +39,10 @@ class System:
     @property
     def stripe_state(self) -> Path:
         return self.var / "sandbox-stripe.sqlite"
+
+    @property
+    def lightning_state(self) -> Path:
+        return self.var / "sandbox-lightning.sqlite"
 
 
 @contextmanager
@@ -59,8 +66,12 @@ def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
 
 def _system(var: Path, servers: Mapping[str, str]) -> System:
     defaults = development.defaults(var)
-    web_port = _port("PORT", 8000)
-    stripe_port = _port("STRIPE_PORT", 12111)
+    ports = {
+        "web_port": _port("PORT", 8000),
+        "stripe_port": _port("STRIPE_PORT", 12111),
+        "lightning_port": _port("LIGHTNING_PORT", 12112),
+        "nostr_port": _port("NOSTR_PORT", 12113),
+    }
     env = {
         **defaults,
         **os.environ,
@@ -68,13 +79,37 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "DEBUG": "true",
         "CARAVEL_QUIET": "true",
         "CARAVEL_VAR": str(var),
-        "APP_URL": f"http://127.0.0.1:{web_port}",
-        # The sandbox's, whatever the environment says: no real account is touched.
-        "STRIPE_API_BASE": f"http://127.0.0.1:{stripe_port}",
+        "APP_URL": f"http://127.0.0.1:{ports['web_port']}",
+        **_stripe_settings(defaults, ports["stripe_port"]),
+        **_lightning_settings(defaults, ports["lightning_port"], ports["nostr_port"]),
+    }
+    return System(var, env, **ports)
+
+
+# The sandboxes', whatever the environment says: no real account is touched, no real
+# wallet asked.
+
+
+def _stripe_settings(defaults: Mapping[str, str], port: int) -> dict[str, str]:
+    return {
+        "STRIPE_API_BASE": f"http://127.0.0.1:{port}",
         "STRIPE_SECRET_KEY": defaults["STRIPE_SECRET_KEY"],
         "STRIPE_WEBHOOK_SECRET": defaults["STRIPE_WEBHOOK_SECRET"],
     }
-    return System(var, env, web_port, stripe_port)
+
+
+def _lightning_settings(
+    defaults: Mapping[str, str], port: int, nostr_port: int
+) -> dict[str, str]:
+    seed, url = defaults["SANDBOX_SEED"], f"http://127.0.0.1:{port}"
+    relay = f"ws://127.0.0.1:{nostr_port}"
+    return {
+        "SANDBOX_SEED": seed,
+        "SANDBOX_LIGHTNING": url,
+        "ROBOT_WALLET": development.sandbox_wallet(seed, PLATFORM, relay),
+        "BTC_PRICE_URLS": development.sandbox_prices(url),
+        "NWC_ALLOW_PRIVATE_RELAYS": "true",
+    }
 
 
 def _port(name: str, default: int) -> int:
@@ -106,10 +141,12 @@ def processes(system: System, *, logs: Path | None = None) -> list[Child]:
     """Return the processes of the system; with `logs` each writes a file there."""
     commands = {
         "stripe": _stripe(system),
+        "lightning": _lightning(system),
         "web": _web(system),
-        "worker": [
-            *_celery("worker", "--without-gossip", "--without-mingle"),
-            *("--queues", "default,stripe,lightning,nostr", "--concurrency", "2"),
+        "worker": [*_worker("worker", "default,stripe"), "--concurrency", "2"],
+        "network": [
+            *_worker("network", "lightning,nostr"),
+            *("--pool", "threads", "--concurrency", "16"),
         ],
         "beat": _celery("beat", "--schedule", str(system.var / "celerybeat-schedule")),
         "servers": [PYTHON, "-u", "-m", "sandbox.watch"],
@@ -130,6 +167,15 @@ def _stripe(system: System) -> list[str]:
     ]
 
 
+def _lightning(system: System) -> list[str]:
+    return [
+        *(PYTHON, "-m", "sandbox.lightning"),
+        *("--lightning-port", str(system.lightning_port)),
+        *("--nostr-port", str(system.nostr_port)),
+        *("--wallets", str(system.lightning_state)),
+    ]
+
+
 def _web(system: System) -> list[str]:
     return [
         *(PYTHON, "-m", "gunicorn", "caravel.wsgi"),
@@ -137,6 +183,13 @@ def _web(system: System) -> list[str]:
         *("--workers", "2", "--worker-class", "gthread", "--threads", "4"),
         "--no-control-socket",
     ]
+
+
+def _worker(name: str, queues: str) -> list[str]:
+    return _celery(
+        *("worker", "--hostname", f"{name}@%h", "--queues", queues),
+        *("--without-gossip", "--without-mingle"),
+    )
 
 
 def _celery(*arguments: str) -> list[str]:

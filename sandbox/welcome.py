@@ -11,6 +11,7 @@ SCREEN = """
     admin      {web}/admin/   user admin, password {password}
     health     {web}/readyz
     Stripe     {stripe}/   (the sandbox: no money, no account; a page to look at)
+    Lightning  {lightning}/   (its wallets, relay and prices; a page to look at)
 
   Try this
     1. In the admin add a tenant: any npub, for instance
@@ -20,6 +21,12 @@ SCREEN = """
        Billing > Stripe events shows the webhooks that came back.
     4. Change the plan, or deactivate the relay, and look again.
     5. On the sandbox Stripe's page press + 1 month: the next invoice appears.
+    6. Connect a wallet: copy the address of rich from the sandbox Lightning's page, and
+       give it to   make manage ARGS="connect_wallet NPUB"
+    7. Bill the tenant for $5, in sats:   make manage ARGS="try_lightning NPUB 500"
+       asks the wallet to pay; with --by hand it prints an invoice to be paid on the
+       page. Lightning > Lightning invoices and NWC payments show what came of it.
+       (That Caravel does so by itself for each Stripe invoice is still to come.)
 
   Its keys and passwords are for development only, made for this checkout and kept in
   {var}/development.env.
@@ -32,11 +39,14 @@ SCREEN = """
 def main() -> None:
     """Wait for the web process, print the screen and sleep until stopped."""
     web = os.environ["APP_URL"]
+    lightning = os.environ["SANDBOX_LIGHTNING"]
     wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="the web's answer")
+    wait_until(lambda: answers(f"{lightning}/"), seconds=60, what="the wallets' answer")
     print(
         SCREEN.format(
             web=web,
             stripe=os.environ["STRIPE_API_BASE"],
+            lightning=lightning,
             password=os.environ["ADMIN_PASSWORD"],
             var=os.environ["CARAVEL_VAR"],
         ),

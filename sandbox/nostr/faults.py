@@ -1,7 +1,7 @@
 """Faults on order: what goes wrong with which events, requests and deliveries."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
@@ -119,6 +119,11 @@ class Faults:
                 self._use(fault)
                 return fault
         return None
+
+    def in_force(self) -> list[Fault]:
+        """Return copies of the faults that may still strike, in their order."""
+        left = {fault.id for faults in self._in_force.values() for fault in faults}
+        return [replace(fault) for fault in self._all.values() if fault.id in left]
 
     def hits(self, fault_id: str) -> int:
         """Return how often a fault has struck. Raises KeyError once it is cleared."""

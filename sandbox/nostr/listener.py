@@ -47,6 +47,11 @@ class Listener:
         self._server: Server | None = None
         self._wires: WeakSet[_Wire] = WeakSet()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it accepts connections."""
+        return self._server is not None
+
     async def open(self, host: str, port: int) -> int:
         """Listen, unless it does; return the port. Raises OSError."""
         if self._server is None:

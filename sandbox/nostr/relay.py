@@ -77,6 +77,11 @@ class SandboxRelay:
         """Listen again, on the same port. Raises OSError when it is taken."""
         self._wait(self._listen)
 
+    @property
+    def online(self) -> bool:
+        """Whether clients can connect."""
+        return self._thread is not None and self._call(lambda: self._listener.is_open)
+
     def drop_connections(self) -> None:
         """Break every connection; clients may connect again."""
         self._call(self._listener.drop)
@@ -159,6 +164,10 @@ class SandboxRelay:
             chance=chance,
         )
         return self._call(lambda: self._exchange.faults.add(fault)).id
+
+    def faults(self) -> list[Fault]:
+        """Return the faults in force, in the order they were asked for."""
+        return self._call(self._exchange.faults.in_force)
 
     def hits(self, fault_id: str) -> int:
         """Return how often a fault has struck. Raises KeyError once it is cleared."""

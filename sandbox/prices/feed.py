@@ -44,6 +44,8 @@ Kind = Literal[
     "body",  # `body` as it is
     "headers",  # a right answer with other headers; None leaves one out
 ]
+#: How many requests are remembered.
+_REMEMBERED = 10_000
 HUGE = 5 * 1024 * 1024
 
 
@@ -111,6 +113,18 @@ class PriceFeed:
             for name in _named(*sources) if sources else SOURCES:
                 self._faults[name] = Fault(kind, **details)
 
+    @property
+    def faults(self) -> dict[str, Fault]:
+        """The faults in force, by source."""
+        with self._lock:
+            return dict(self._faults)
+
+    @property
+    def currencies(self) -> list[str]:
+        """The currencies that there are prices in."""
+        with self._lock:
+            return [*dict.fromkeys([*DEFAULTS, *(code for _, code in self._prices)])]
+
     def clear_faults(self) -> None:
         """Let all sources be right again; what a fault holds back goes on at once."""
         with self._lock:
@@ -129,8 +143,9 @@ class PriceFeed:
         """Return what a source says of a currency; 404 for what it does not know."""
         with self._lock:
             self.requests.append((source, currency))
+            del self.requests[:-_REMEMBERED]
             fault, cleared = self._faults.get(source), self._cleared
-            price = self._price(source, currency)
+        price = self.price(source, currency)
         if price is None:
             return Answer(b'{"error": "unknown source or currency"}', status=404)
         right = {
@@ -142,9 +157,11 @@ class PriceFeed:
         answer = _faulty(right, fault) if fault else _answer(right)
         return replace(answer, cleared=cleared)
 
-    def _price(self, source: str, currency: str) -> Decimal | None:
-        if (source, currency) in self._prices:
-            return self._prices[source, currency]
+    def price(self, source: str, currency: str) -> Decimal | None:
+        """Return what one bitcoin costs at a source, faults aside, or None."""
+        with self._lock:
+            if (source, currency) in self._prices:
+                return self._prices[source, currency]
         if source in SOURCES and currency in DEFAULTS:
             return DEFAULTS[currency] * SOURCES[source]
         return None

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 from sandbox.prices.feed import Answer, PriceFeed
 
@@ -76,9 +76,10 @@ class PriceServer(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
+    handler: type[BaseHTTPRequestHandler] = Handler
 
     def __init__(self, feed: PriceFeed, port: int) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+        super().__init__(("127.0.0.1", port), self.handler)
         self.feed = feed
         feed.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -94,17 +95,25 @@ class PriceServer(ThreadingHTTPServer):
         """Say nothing when a client goes away before its answer."""
 
 
+Server = TypeVar("Server", bound=PriceServer)
+
+
 @contextmanager
 def running_prices(*, port: int = 0) -> Iterator[PriceFeed]:
     """Serve the exchanges on 127.0.0.1 for the length of the block; 0: a free port."""
-    feed = PriceFeed()
-    server = PriceServer(feed, port)
+    with serving(PriceServer(PriceFeed(), port)) as server:
+        yield server.feed
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """Let a server answer for the length of the block."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield feed
+        yield server
     finally:
-        feed.clear_faults()
+        server.feed.clear_faults()
         server.shutdown()
         thread.join()
         server.server_close()

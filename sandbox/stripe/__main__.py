@@ -62,7 +62,7 @@ def _register(app: StripeApp, options: argparse.Namespace) -> None:
         )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare what the sandbox can be told at its start."""
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12111, help="0 takes a free one")

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from caravel import embedded
+from caravel import development, embedded
 from sandbox.supervisor import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,19 +27,21 @@ def environment(var: Path) -> dict[str, str]:
     """A newcomer's: none of what this test run has set for itself."""
     ours = re.compile(
         r"DATABASE_URL|REDIS_URL|DEBUG|STRIPE_|CARAVEL_|SECRET_KEY|APP_URL"
+        r"|ROBOT_|BTC_|NWC_|LIGHTNING_|NOSTR_|SANDBOX_|BEAT_"
     )
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    ports = {"PORT": str(free_port(0)), "STRIPE_PORT": str(free_port(0))}
+    names = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT")
+    ports = {name: str(free_port(0)) for name in names}
     return {**kept, **ports, "CARAVEL_VAR": str(var), "DEBUG": "true"}
 
 
 @contextmanager
-def running(var: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(var: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start `make run` and yield it with all it printed up to its first screen."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "sandbox.run"],
         cwd=ROOT,
-        env=environment(var),
+        env={**environment(var), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,11 +104,14 @@ def test_the_first_screen_is_true_and_ctrl_c_leaves_nothing(tmp_path):
             urllib.request.urlopen(
                 f"{address(screen, 'Stripe')}/v1/customers", timeout=10
             )
+        page = urllib.request.urlopen(address(screen, "Lightning"), timeout=10)
+        assert b"nostr+walletconnect://" in page.read()
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0, output
     assert "Traceback" not in output
+    assert not (var / development.RUN_FILE).exists()
     wait_until_gone(var)
 
 
@@ -134,7 +139,7 @@ def test_a_second_start_says_who_runs_and_the_data_is_kept(tmp_path):
 
 def test_killed_it_leaves_nothing_either(tmp_path):
     with running(tmp_path) as (process, _):
-        assert len(processes_of(tmp_path)) >= 8
+        assert len(processes_of(tmp_path)) >= 10
         process.kill()
         process.wait()
         wait_until_gone(tmp_path)

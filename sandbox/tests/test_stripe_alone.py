@@ -37,18 +37,19 @@ def newcomer(tmp_path):
     """Return an environment in which nothing was set up, nor could be reached."""
     ours = re.compile(
         r"DATABASE_URL|REDIS_URL|DEBUG|STRIPE_|CARAVEL_|SECRET_KEY|APP_URL|DJANGO_"
+        r"|ROBOT_|BTC_|NWC_|LIGHTNING_|NOSTR_|SANDBOX_"
     )
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return {**kept, "CARAVEL_VAR": str(tmp_path / "var")}
 
 
 @contextmanager
-def command(tmp_path, *options):
+def command(tmp_path, *options, only="stripe", **env):
     """Start the command and yield it with the screen it shows."""
     with subprocess.Popen(
-        [sys.executable, "manage.py", "sandbox", "--only", "stripe", *options],
+        [sys.executable, "manage.py", "sandbox", "--only", only, *options],
         cwd=ROOT,
-        env=newcomer(tmp_path),
+        env={**newcomer(tmp_path), **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -165,6 +165,11 @@ class Ledger:
         """Return the invoices that an account paid, oldest first."""
         return self._invoices("payer = ?", account)
 
+    def latest(self, limit: int) -> list[Invoice]:
+        """Return the newest invoices, the newest first."""
+        rows = self._database.rows(f"{SELECT} ORDER BY rowid DESC LIMIT ?", limit)
+        return [Invoice(*row) for row in rows]
+
     def debits(self, account: str) -> list[int]:
         """Return each amount that left an account, in msat, oldest first."""
         query = "SELECT -msat FROM entries WHERE account = ? AND msat < 0 ORDER BY id"

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Protocol as Interface
@@ -25,6 +26,8 @@ from sandbox.wallets.keys import FIRST, keys_of
 from sandbox.wallets.ledger import Invoice, Ledger
 from sandbox.wallets.messages import INFO, Request
 
+#: How many requests a wallet remembers.
+_REMEMBERED = 10_000
 NOTIFICATIONS = ("payment_received", "payment_sent")
 EXPIRY = 3_600
 
@@ -71,7 +74,7 @@ class Wallet:
         self.lookups = LookingUp()
         self.others = Answering()
         self.unreadable: list[Event] = []
-        self._received: list[Request] = []
+        self._received: deque[Request] = deque(maxlen=_REMEMBERED)
         self._seed = seed
         self._protocol = protocol
         self._station = station

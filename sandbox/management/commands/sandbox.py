@@ -3,18 +3,23 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from sandbox.lightning import __main__ as lightning
 from sandbox.stripe import __main__ as stripe
+
+STAND_INS = {"stripe": stripe.serve, "lightning": lightning.serve}
 
 
 class Command(BaseCommand):
     """Needs neither database nor broker, and of the settings none."""
 
-    help = "Run the stand-ins for the services that Caravel talks to. For development."
+    help = "Run a stand-in for a service that Caravel talks to. For development."
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--only", choices=["stripe"], default="stripe")
-        stripe.add_arguments(parser)
+        parser.add_argument("--only", choices=list(STAND_INS), default="stripe")
+        stripe.add_arguments(parser.add_argument_group("stripe"))
+        lightning.add_arguments(parser.add_argument_group("lightning"))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        raise SystemExit(stripe.serve(Namespace(**options), explain=True))
+        serve = STAND_INS[options["only"]]
+        raise SystemExit(serve(Namespace(**options), explain=True))

@@ -10,7 +10,9 @@ from sandbox.readiness import NotReady, answers, wait_until
 
 
 class Command(BaseCommand):
-    help = "The demo: change relays of several tenants and see that Stripe follows."
+    help = (
+        "The demo: change relays of several tenants, see that Stripe follows, be paid."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         started = time.monotonic()
@@ -31,14 +33,28 @@ class Command(BaseCommand):
             "Frank changes his mind 50 times in a burst",
             lambda: story.change_a_lot("Frank"),
         )
+        story.connect_wallet_of("Dave")
+        self._pay("Dave's wallet is asked for $5", lambda: story.ask_wallet_of("Dave"))
 
     def _act(self, sentence: str, act: Callable[[], object]) -> None:
+        self._time(sentence, act, story.is_quiet, "in step")
+
+    def _pay(self, sentence: str, act: Callable[[], object]) -> None:
+        self._time(sentence, act, story.wallets_have_answered, "settled")
+
+    def _time(
+        self,
+        sentence: str,
+        act: Callable[[], object],
+        is_done: Callable[[], bool],
+        outcome: str,
+    ) -> None:
         self.stdout.write(f"{sentence}…", ending=" ")
         self.stdout.flush()
         started = time.monotonic()
         act()
-        wait_until(story.is_quiet, seconds=60, what="agreement with Stripe")
-        self.stdout.write(f"in step after {time.monotonic() - started:.1f} s")
+        wait_until(is_done, seconds=60, what=f"“{outcome}”")
+        self.stdout.write(f"{outcome} after {time.monotonic() - started:.1f} s")
 
     def _judge(self, rows: list[story.Row], tally: story.Tally) -> None:
         self._table(rows)
@@ -46,7 +62,7 @@ class Command(BaseCommand):
         self.stdout.write(
             f"{len(rows)} tenants, {len(prices)} prices, {tally.events} events "
             f"({tally.handled} of a kind that we act on), {tally.upgrades} upgrades, "
-            f"{tally.cancellations} cancellations"
+            f"{tally.cancellations} cancellations, {tally.payments} Lightning payments"
         )
         wanted = (
             ("tenants", len(rows), 5),
@@ -54,6 +70,7 @@ class Command(BaseCommand):
             ("events", tally.events, 20),
             ("upgrades", tally.upgrades, 1),
             ("cancellations", tally.cancellations, 1),
+            ("Lightning payments", tally.payments, 1),
         )
         faults = [f"{row.name} differs from Stripe" for row in rows if not row.agrees]
         faults += [

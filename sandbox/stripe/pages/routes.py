@@ -20,6 +20,7 @@ PREFIX = "/_pages/"
 ASSETS = {
     "hosted.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
+    "lightning.css": "text/css; charset=utf-8",
     "status.css": "text/css; charset=utf-8",
     "status.js": "text/javascript; charset=utf-8",
     "theme.css": "text/css; charset=utf-8",
@@ -37,13 +38,14 @@ def serves(request: Request) -> bool:
 def handle(app: "StripeApp", request: Request, objection: str | None) -> Response:
     """Answer a request for a page, unless there is an objection; never raises."""
     try:
-        return _refusal(request, objection) or _answer(app, request)
+        return refusal(request, objection) or _answer(app, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return plain(500, "The sandbox failed; its log says how.")
 
 
-def _refusal(request: Request, objection: str | None) -> Response | None:
+def refusal(request: Request, objection: str | None) -> Response | None:
+    """Return why a request does not get a page, or None."""
     if objection:
         return plain(403, f"Refused: {objection}.")
     # Stricter than for programs: a page's form always says where it comes from.

@@ -127,3 +127,8 @@ document.addEventListener("click", (event) => {
 addEventListener("popstate", () => show(location.pathname + location.search));
 document.addEventListener("visibilitychange", refresh);
 setInterval(refresh, PERIOD);
+
+// What is there to be copied is selected whole.
+document.addEventListener("focusin", ({ target }) => {
+  if (target.matches("input[readonly]")) target.select();
+});

@@ -1,0 +1,94 @@
+"""`python -m sandbox.lightning`: the relay, the wallets and the exchanges."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from caravel import development
+from sandbox.lightning.sandbox import CannotListen, Lightning, running_lightning
+from sandbox.wallets.database import UnreadableState
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.lightning", description=__doc__
+    )
+    add_arguments(parser)
+    return serve(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declare what the sandbox can be told at its start.
+
+    What makes the keys is no argument, which every user of a machine could list.
+    """
+    parser.add_argument(
+        "--lightning-port",
+        type=int,
+        default=12112,
+        help="of the page, the control and the prices; 0 takes a free one",
+    )
+    parser.add_argument("--nostr-port", type=int, default=12113, help="of the relay")
+    parser.add_argument(
+        "--wallets", type=Path, metavar="FILE", help="SQLite file to keep wallets in"
+    )
+
+
+def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status.
+
+    With `explain` it also says how to use it.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        with running_lightning(
+            port=options.lightning_port,
+            nostr_port=options.nostr_port,
+            seed=_seed(),
+            state=options.wallets,
+        ) as lightning:
+            print(f"sandbox Lightning on {lightning.url}", flush=True)
+            if explain:
+                print(_explanation(lightning, options), flush=True)
+            stopped.wait()
+    except (CannotListen, UnreadableState) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _seed() -> str:
+    """Return what the wallets' keys are made from: SANDBOX_SEED, or this checkout's.
+
+    So the development setting ROBOT_WALLET leads to a wallet of this sandbox.
+    """
+    var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
+    given = os.environ.get("SANDBOX_SEED")
+    return given or development.defaults(var)["SANDBOX_SEED"]
+
+
+def _explanation(lightning: Lightning, options: argparse.Namespace) -> str:
+    url, names = lightning.url, ", ".join(wallet.name for wallet in lightning.wallets)
+    return f"""
+  page      {url}/   (wallets with their addresses, payments, prices, faults)
+  control   {url}/_sandbox/state
+  relay     {lightning.relay.url}
+  wallets   {names}
+  state     {options.wallets or "in memory, gone when it ends"}
+
+  curl {url}/prices/abacus/usd
+  curl {url}/_sandbox/wallets/rich/invoices -d '{{"sats": 21}}'
+
+Ctrl-C stops it."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+
+Who may use it is for the guard to say, as with the sandbox Stripe.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from sandbox.lightning.deed import Answer, Refused
+from sandbox.lightning.deeds import carry_out, find
+from sandbox.lightning.views import (
+    NEWEST,
+    show_invoice,
+    show_prices,
+    show_relay,
+    show_requests,
+    show_state,
+    show_wallet,
+)
+from sandbox.stripe.protocol.http import Request, Response, json_response
+
+if TYPE_CHECKING:
+    from sandbox.lightning.sandbox import Lightning
+
+logger = logging.getLogger(__name__)
+PREFIX = "/_sandbox/"
+
+
+def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
+    """Answer a control request, unless there is an objection; never raises."""
+    if objection:
+        return _error(403, objection)
+    try:
+        return json_response(200, _answer(lightning, request))
+    except Refused as error:
+        return _error(error.status, str(error))
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return _error(500, "the sandbox failed; its log says how")
+
+
+def _answer(lightning: "Lightning", request: Request) -> Answer:
+    path = request.path.removeprefix(PREFIX)
+    for pattern, show in VIEWS.items():
+        match = re.fullmatch(pattern, path)
+        if match and request.method in ("GET", "HEAD"):
+            with lightning.lock:
+                return show(lightning, *match.groups())
+    found = find(request.method, path)
+    if found is None:
+        raise Refused(404, f"no {request.method} {request.path}")
+    return carry_out(lightning, found, _body(request))
+
+
+def _body(request: Request) -> dict[str, Any]:
+    try:
+        body = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise Refused(400, "a JSON object is expected")
+    return body
+
+
+def _wallets(lightning: "Lightning") -> Answer:
+    return {"data": [show_wallet(wallet) for wallet in lightning.wallets]}
+
+
+def _wallet(lightning: "Lightning", name: str) -> Answer:
+    for wallet in lightning.wallets:
+        if wallet.name == name:
+            return {**show_wallet(wallet), "requests": show_requests(wallet)}
+    raise Refused(404, f"there is no wallet {name}")
+
+
+def _invoices(lightning: "Lightning") -> Answer:
+    newest = lightning.wallets.ledger.latest(NEWEST)
+    return {"data": [show_invoice(invoice) for invoice in newest]}
+
+
+def _error(status: int, message: str) -> Response:
+    return json_response(status, {"error": message})
+
+
+VIEWS: dict[str, Callable[..., Answer]] = {
+    "state": show_state,
+    "wallets": _wallets,
+    r"wallets/([\w-]+)": _wallet,
+    "invoices": _invoices,
+    "prices": show_prices,
+    "relay": show_relay,
+}

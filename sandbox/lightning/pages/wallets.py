@@ -1,0 +1,145 @@
+"""The section of wallets: what each has and does, and forms to change that."""
+
+from typing import TYPE_CHECKING
+
+from sandbox.lightning.behaviours import KINDS, describe
+from sandbox.lightning.cast import PLATFORM
+from sandbox.lightning.pages.parts import (
+    choice,
+    copyable,
+    field,
+    form,
+    number,
+    sats,
+    suggestions,
+)
+from sandbox.stripe.pages.html import Child, Html, tag
+from sandbox.stripe.pages.table import Row, section, table
+from sandbox.stripe.pages.text import NOTHING, moment
+from sandbox.wallets import Renewal, Wallet
+
+if TYPE_CHECKING:
+    from sandbox.lightning.sandbox import Lightning
+
+COLUMNS = ("Wallet", "Balance#", "Budget", "On a payment", "Last asked")
+CODES = {
+    "INSUFFICIENT_BALANCE": "a refusal",
+    "QUOTA_EXCEEDED": "a refusal",
+    "RATE_LIMITED": "a refusal that passes",
+    "UNAUTHORIZED": "a refusal for good",
+    "PAYMENT_FAILED": "says nothing about the outcome",
+    "INTERNAL": "says nothing about the outcome",
+}
+#: The one that a form begins with comes first.
+RENEWALS = sorted(Renewal, key=lambda renewal: renewal is not Renewal.NEVER)
+#: Requests of a wallet that are shown.
+NEWEST = 10
+
+
+def wallets(lightning: "Lightning") -> Html:
+    """Return the section of wallets."""
+    rows = [_row(wallet) for wallet in lightning.wallets]
+    new = form(
+        "wallets",
+        field("Name", "name", "new-name", required=True, pattern="[a-z0-9][a-z0-9_-]*"),
+        number("Sats", "sats", "new-sats", 1_000_000),
+        number("Budget in sats", "budget", "new-budget"),
+        choice("renewed", "renewal", "new-renewal", RENEWALS),
+        button="Add a wallet",
+        id="new-wallet",
+    )
+    return section(
+        "wallets",
+        "Wallets",
+        table("Wallets", COLUMNS, rows, "No wallets."),
+        new,
+        suggestions("codes", CODES),
+    )
+
+
+def _row(wallet: Wallet) -> Row:
+    asked = wallet.requests()
+    note = " ours: it issues the invoices" if wallet.name == PLATFORM else None
+    offline = tag("span", "offline", class_="badge warn")
+    return Row(
+        f"wallet-{wallet.name}",
+        (
+            (
+                tag(
+                    "div", tag("strong", wallet.name), tag("span", note, class_="soft")
+                ),
+                copyable(f"Address of {wallet.name}", wallet.url),
+            ),
+            sats(wallet.balance_msat),
+            _budget(wallet),
+            (None if wallet.listening else offline, describe(wallet.behaviour)),
+            (tag("div", asked[-1].method), moment(asked[-1].received_at))
+            if asked
+            else NOTHING,
+        ),
+        summary=tag("span", f"Let {wallet.name} pay, get sats, behave otherwise…"),
+        unfolded=_forms(wallet),
+    )
+
+
+def _budget(wallet: Wallet) -> Child:
+    terms = wallet.connection.terms
+    if terms.budget_msat is None:
+        return NOTHING
+    spent = wallet.ledger.spent(wallet.name, wallet.connection.spender)
+    often = "" if terms.renewal is Renewal.NEVER else f", {terms.renewal}"
+    return f"{sats(spent)} of {sats(terms.budget_msat)}{often}"
+
+
+def _forms(wallet: Wallet) -> Child:
+    name = wallet.name
+    here = f"wallets/{name}"
+    kinds = {word: kind.sentence for word, kind in KINDS.items()}
+    return (
+        form(
+            f"{here}/behaviour",
+            choice("On a payment it", "kind", f"{name}-kind", kinds),
+            number("Seconds", "seconds", f"{name}-seconds"),
+            field("Code", "code", f"{name}-code", list="codes"),
+            button="Behave so",
+        ),
+        _presence(wallet),
+        form(
+            f"{here}/pay",
+            field("Invoice", "bolt11", f"{name}-bolt11", required=True, class_="long"),
+            button="Pay it by hand",
+        ),
+        form(
+            f"{here}/invoices",
+            number("Sats", "sats", f"{name}-asked", 1_000, required=True),
+            field("For", "description", f"{name}-description"),
+            button="Make an invoice",
+        ),
+        form(
+            f"{here}/deposit",
+            number("Sats", "sats", f"{name}-gift", 100_000, required=True),
+            button="Give it sats",
+        ),
+        form(
+            f"{here}/budget",
+            number("Budget in sats, none without", "budget", f"{name}-budget"),
+            choice("renewed", "renewal", f"{name}-renewal", RENEWALS),
+            button="Limit its connection",
+        ),
+        _requests(wallet),
+    )
+
+
+def _presence(wallet: Wallet) -> Html:
+    if wallet.listening:
+        return form(f"wallets/{wallet.name}/offline", button="Go offline")
+    return form(f"wallets/{wallet.name}/online", button="Come back")
+
+
+def _requests(wallet: Wallet) -> Html:
+    newest = wallet.requests()[: -NEWEST - 1 : -1]
+    lines = [
+        tag("li", tag("span", one.method), moment(one.received_at)) for one in newest
+    ]
+    none = tag("p", "It was not asked anything yet.", class_="empty")
+    return tag("ul", lines, class_="lines") if lines else none

@@ -1,0 +1,136 @@
+"""The state as JSON, without anything that proves a payment."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from sandbox.lightning.behaviours import describe
+from sandbox.nostr.faults import Fault
+from sandbox.prices.feed import SOURCES
+from sandbox.wallets import Invoice, Wallet
+
+if TYPE_CHECKING:
+    from sandbox.lightning.sandbox import Lightning
+
+#: How many payments, and requests of a wallet, are told at most.
+NEWEST = 100
+
+
+def show_wallet(wallet: Wallet) -> dict[str, Any]:
+    """Return a wallet; `url` is its address, for a client to connect with."""
+    terms = wallet.connection.terms
+    budget = None
+    if terms.budget_msat is not None:
+        spent = wallet.ledger.spent(wallet.name, wallet.connection.spender)
+        budget = {
+            "sats": terms.budget_msat // 1_000,
+            "spent_msat": spent,
+            "renewal": str(terms.renewal),
+        }
+    return {
+        "name": wallet.name,
+        "pubkey": wallet.pubkey,
+        "url": wallet.url,
+        "balance_msat": wallet.balance_msat,
+        "behaviour": describe(wallet.behaviour),
+        "online": wallet.listening,
+        "budget": budget,
+    }
+
+
+def show_requests(wallet: Wallet) -> list[dict[str, Any]]:
+    """Return what a wallet was asked last, the newest first."""
+    return [
+        {
+            "id": request.id,
+            "method": request.method,
+            "client": request.client,
+            "received_at": request.received_at,
+        }
+        for request in reversed(wallet.requests()[-NEWEST:])
+    ]
+
+
+def show_invoice(invoice: Invoice) -> dict[str, Any]:
+    """Return an invoice of the ledger, paid or not."""
+    return {
+        "payment_hash": invoice.payment_hash,
+        "bolt11": invoice.bolt11,
+        "state": state_of(invoice),
+        "payee": invoice.owner,
+        "payer": invoice.payer,
+        "amount_msat": invoice.amount_msat,
+        "description": invoice.description,
+        "created_at": invoice.created_at,
+        "expires_at": invoice.expires_at,
+        "settled_at": invoice.settled_at,
+    }
+
+
+def state_of(invoice: Invoice) -> str:
+    """Return `paid`, `open` or `expired`; an expired one may be paid for a while."""
+    if invoice.settled_at is not None:
+        return "paid"
+    return "open" if time.time() < invoice.expires_at else "expired"
+
+
+def show_prices(lightning: "Lightning") -> dict[str, Any]:
+    """Return the prices of one bitcoin by currency and source, and what is wrong."""
+    feed = lightning.prices
+    return {
+        "urls": feed.urls,
+        "prices": {
+            currency: {
+                source: _text(feed.price(source, currency)) for source in SOURCES
+            }
+            for currency in feed.currencies
+        },
+        "faults": {source: fault.kind for source, fault in feed.faults.items()},
+    }
+
+
+def show_relay(lightning: "Lightning") -> dict[str, Any]:
+    """Return how the relay is."""
+    relay = lightning.relay
+    return {
+        "url": relay.url,
+        "online": relay.online,
+        "connections": relay.connections,
+        "subscriptions": relay.subscriptions,
+        "stored": len(relay.stored()),
+        "held": relay.held,
+        "honours_expiration": relay.settings.honours_expiration,
+        "requires_auth": relay.settings.requires_auth,
+        "faults": [show_fault(fault) for fault in relay.faults()],
+    }
+
+
+def show_fault(fault: Fault) -> dict[str, Any]:
+    """Return a fault of the relay."""
+    return {
+        "id": fault.id,
+        "kind": fault.kind,
+        "on": fault.on,
+        "when": fault.when,
+        "kinds": sorted(fault.kinds) if fault.kinds is not None else None,
+        "author": fault.author,
+        "seconds": fault.seconds,
+        "times": fault.times,
+        "chance": fault.chance,
+        "hits": fault.hits,
+    }
+
+
+def show_state(lightning: "Lightning") -> dict[str, Any]:
+    """Return how much there is of everything."""
+    return {
+        "wallets": len(list(lightning.wallets)),
+        "total_msat": lightning.wallets.ledger.total(),
+        "waiting": lightning.wallets.schedule.waiting,
+        "failures": len(lightning.wallets.failures),
+        "relay": show_relay(lightning),
+        "price_faults": len(lightning.prices.faults),
+    }
+
+
+def _text(price: object) -> str | None:
+    return None if price is None else f"{price:f}"

@@ -1,0 +1,110 @@
+"""The page of the sandbox Lightning as a person uses it."""
+
+import pytest
+from playwright.sync_api import expect
+
+from sandbox.tests.browser.colours import faint
+from sandbox.tests.lightning_fixtures import control, lightning
+
+__all__ = ["control", "lightning"]
+
+
+@pytest.fixture
+def page(new_page, lightning):
+    page = new_page()
+    page.clock.install()
+    page.goto(lightning.url)
+    return page
+
+
+def unfold(page, wallet):
+    page.get_by_text(f"Let {wallet} pay").click()
+    return page.locator(f"#more-of-wallet-{wallet}")
+
+
+def fill(control):
+    """Put something into every section."""
+    control.post("wallets", name="x" * 40, sats=2_100_000_000, budget=10**9)
+    control.post(
+        "wallets/platform/invoices", sats=1, description="Without-a-space-" * 9
+    )
+    control.post("relay/faults", kind="hold", kinds=[23194, 23195])
+    control.post("prices/faults", kind="stale")
+    control.post("wallets/slow/offline")
+
+
+def test_an_address_is_selected_whole_to_be_copied(page, lightning):
+    address = page.get_by_label("Address of rich")
+
+    address.click()
+
+    selected = address.evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)")
+    assert selected == lightning.wallets["rich"].url
+
+
+def test_an_invoice_is_pasted_and_paid_without_leaving_the_page(page, control):
+    bolt11 = control.post("wallets/platform/invoices", sats=21)["bolt11"]
+    page.evaluate("window.kept = true")
+    forms = unfold(page, "rich")
+
+    forms.get_by_label("Invoice").fill(bolt11)
+    forms.get_by_role("button", name="Pay it by hand").click()
+
+    expect(page.get_by_role("status")).to_contain_text("It is paid.")
+    expect(page.locator("#invoices")).to_contain_text("paid")
+    expect(page.locator("#wallet-platform")).to_contain_text("21 sats")
+    expect(forms.get_by_label("Invoice")).to_be_visible()
+    assert page.evaluate("window.kept")
+
+
+def test_what_happens_appears_and_what_is_typed_stays(page, control):
+    forms = unfold(page, "rich")
+    forms.get_by_label("Invoice").fill("lnbc")
+
+    control.post("wallets", name="alice", sats=5)
+    page.clock.run_for(2_000)
+
+    expect(page.locator("#wallet-alice")).to_contain_text("5 sats")
+    expect(forms.get_by_label("Invoice")).to_have_value("lnbc")
+
+
+def test_it_works_without_javascript(new_page, lightning):
+    page = new_page(java_script_enabled=False)
+    page.goto(lightning.url)
+    forms = unfold(page, "rich")
+
+    forms.get_by_label("On a payment it").select_option("refuses")
+    forms.get_by_label("Code").fill("QUOTA_EXCEEDED")
+    forms.get_by_role("button", name="Behave so").click()
+
+    expect(page.locator("#wallet-rich")).to_contain_text("refuses with QUOTA_EXCEEDED")
+
+
+@pytest.mark.parametrize("width", [320, 900, 1280])
+def test_no_screen_needs_scrolling_sideways(control, new_page, lightning, width):
+    fill(control)
+    page = new_page(viewport={"width": width, "height": 900})
+    page.goto(lightning.url)
+    unfold(page, "rich")
+
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(control, new_page, lightning, scheme):
+    fill(control)
+    page = new_page(color_scheme=scheme)
+    page.goto(lightning.url)
+    unfold(page, "rich")
+
+    assert faint(page) == set()
+
+
+def test_every_control_has_a_name(page):
+    unfold(page, "rich")
+
+    for role in ("textbox", "spinbutton", "combobox", "button"):
+        for one in page.get_by_role(role).all():
+            assert one.evaluate(
+                "e => (e.labels?.[0]?.textContent || e.ariaLabel || e.textContent)"
+            ).strip()

@@ -1,0 +1,420 @@
+"""The sandbox Lightning by its control: wallets, prices, relay, and who may ask."""
+
+import time
+from dataclasses import asdict
+
+import pytest
+import requests
+
+from caravel import development
+from lightning.clients.nwc_uri import parse_nwc_url
+from sandbox.lightning import CannotListen, running_lightning
+from sandbox.lightning.behaviours import KINDS, describe
+from sandbox.lightning.client import Control
+from sandbox.readiness import wait_until
+from sandbox.tests.lightning_fixtures import control, lightning
+from sandbox.tests.relay_client import connected
+from sandbox.tests.wallet_client import wallet_client
+from sandbox.wallets import PAYS, pays_after, refuses
+from sandbox.wallets.database import UnreadableState
+
+__all__ = ["control", "lightning"]
+
+
+def refusal(control, method, path, body=None, data=None):
+    url = f"{control.url}/_sandbox/{path}"
+    answer = requests.request(method, url, json=body, data=data, timeout=20)
+    return answer.status_code, answer.json()["error"]
+
+
+def bolt11_of(control, sats=21, **more):
+    return control.post("wallets/platform/invoices", sats=sats, **more)["bolt11"]
+
+
+def test_the_cast_is_there_and_ours_is_the_wallet_of_the_settings(lightning, control):
+    wallets = {wallet["name"]: wallet for wallet in control.get("wallets")["data"]}
+
+    assert [*wallets] == ["platform", "rich", "poor", "slow", "refuses"]
+    relay = lightning.relay.url
+    ours = development.sandbox_wallet("seed", "platform", relay)
+    assert wallets["platform"]["url"] == ours
+    assert wallets["poor"]["budget"] == {
+        "sats": 20_000,
+        "spent_msat": 0,
+        "renewal": "monthly",
+    }
+    assert wallets["slow"]["behaviour"] == "pays after 20 s"
+    assert wallets["refuses"]["behaviour"] == "refuses with INSUFFICIENT_BALANCE"
+    assert control.get("prices")["urls"] == (
+        development.sandbox_prices(lightning.url).split(",")
+    )
+
+
+def test_a_wallet_is_created_and_pays_over_its_relay(control):
+    alice = control.post("wallets", name="alice", sats=1_000)
+
+    with wallet_client(alice["url"]) as client:
+        client.call("pay_invoice", invoice=bolt11_of(control))
+
+    after = control.get("wallets/alice")
+    assert after["balance_msat"] == 979_000
+    assert [one["method"] for one in after["requests"]] == ["pay_invoice"]
+    assert (
+        after["requests"][0]["client"]
+        == parse_nwc_url(alice["url"], private_allowed=True).client_pubkey
+    )
+    (invoice,) = control.get("invoices")["data"]
+    assert (invoice["state"], invoice["payer"], invoice["payee"]) == (
+        "paid",
+        "alice",
+        "platform",
+    )
+    assert "preimage" not in str(control.get("invoices"))
+
+
+def test_a_person_pays_by_hand_whatever_the_wallet_does_by_itself(control):
+    bolt11 = bolt11_of(control, description="Relay")
+
+    paid = control.post("wallets/refuses/pay", bolt11=f"lightning:{bolt11.upper()}")
+
+    assert (paid["state"], paid["description"]) == ("paid", "Relay")
+    assert refusal(control, "POST", "wallets/rich/pay", {"bolt11": bolt11}) == (
+        402,
+        "not paid, INTERNAL: This invoice was already paid.",
+    )
+    assert refusal(control, "POST", "wallets/rich/pay", {"bolt11": "lnbcrt1"})[0] == 402
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_behaviour_can_be_told_and_is_described(lightning, control, kind):
+    shown = control.post("wallets/rich/behaviour", kind=kind)
+
+    made = KINDS[kind].make(KINDS[kind].seconds, KINDS[kind].code)
+    assert lightning.wallets["rich"].behaviour == made
+    assert shown["behaviour"] == describe(made)
+
+
+def test_no_two_behaviours_are_described_alike():
+    made = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
+
+    assert len({describe(one) for one in made}) == len({str(asdict(o)) for o in made})
+
+
+def test_behaviours_take_their_seconds_and_their_code(lightning, control):
+    control.post("wallets/rich/behaviour", kind="pays", seconds=2.5)
+    control.post("wallets/slow/behaviour", kind="refuses", code="QUOTA_EXCEEDED")
+
+    assert lightning.wallets["rich"].behaviour == pays_after(2.5)
+    assert lightning.wallets["slow"].behaviour == refuses("QUOTA_EXCEEDED")
+    with wallet_client(lightning.wallets["slow"].url) as client:
+        assert client.error("pay_invoice", invoice=bolt11_of(control)) == (
+            "QUOTA_EXCEEDED"
+        )
+
+
+def test_a_wallet_that_comes_back_runs_what_was_stored(lightning, control):
+    assert control.post("wallets/rich/offline")["online"] is False
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        request = client.request("pay_invoice", invoice=bolt11_of(control))
+        client.send(request)
+        assert client.client.take()[:3] == ["OK", request.id, True]
+        assert control.get("invoices")["data"][0]["state"] == "open"
+
+        assert control.post("wallets/rich/online")["online"] is True
+        assert client.read(client.next_reply(request))["error"] is None
+
+    assert control.get("invoices")["data"][0]["state"] == "paid"
+
+
+def test_expired_requests_are_run_on_return_only_if_told(lightning, control):
+    control.post("wallets/rich/offline")
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        control.post("relay/settings", honours_expiration=False)
+        past = int(time.time()) - 5
+        bolt11 = bolt11_of(control)
+        client.send(client.request("pay_invoice", expires_at=past, invoice=bolt11))
+        assert client.client.take()[2] is True
+
+    control.post("wallets/rich/online")
+    assert control.get("invoices")["data"][0]["state"] == "open"
+    control.post("wallets/rich/online", heeds_expiration=False)
+
+    assert control.get("invoices")["data"][0]["state"] == "paid"
+
+
+def test_a_budget_is_set_spent_and_taken_away(lightning, control):
+    control.post("wallets/rich/budget", budget=30, renewal="daily")
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        client.call("pay_invoice", invoice=bolt11_of(control))
+        assert client.error("pay_invoice", invoice=bolt11_of(control)) == (
+            "QUOTA_EXCEEDED"
+        )
+        budget = control.get("wallets/rich")["budget"]
+        assert budget == {"sats": 30, "spent_msat": 21_000, "renewal": "daily"}
+
+        assert control.post("wallets/rich/budget")["budget"] is None
+        client.call("pay_invoice", invoice=bolt11_of(control))
+
+
+def test_sats_are_given(control):
+    before = control.get("wallets/poor")["balance_msat"]
+
+    assert control.post("wallets/poor/deposit", sats=5)["balance_msat"] == before + 5000
+
+
+def test_prices_are_set_go_wrong_and_are_right_again(lightning, control):
+    control.post("prices", price="70000.50", currency="eur")
+    control.post("prices", price=1, source="beacon")
+    prices = control.get("prices")["prices"]
+    assert set(prices["eur"].values()) == {"70000.50"}
+    assert prices["usd"]["beacon"] == "1"
+    assert prices["usd"]["abacus"] == "63968.000000"
+    url = f"{lightning.url}/prices/beacon/usd"
+    assert requests.get(url, timeout=10).json()["amount"] == "1"
+
+    shown = control.post("prices/faults", kind="error", sources=["beacon"])
+    assert shown["faults"] == {"beacon": "error"}
+    assert requests.get(url, timeout=10).status_code == 500
+    other = f"{lightning.url}/prices/compass/usd"
+    assert requests.get(other, timeout=10).status_code == 200
+
+    assert control.delete("prices/faults")["faults"] == {}
+    assert requests.get(url, timeout=10).status_code == 200
+    assert control.post("prices/reset")["prices"]["usd"]["beacon"] == "64000.00"
+
+
+def test_faults_of_the_relay_strike_and_are_cleared(lightning, control):
+    added = control.post("relay/faults", kind="mute", kinds=[23194], times=1)
+    (fault,) = added["faults"]
+    assert fault["id"] == added["id"]
+    assert (fault["kinds"], fault["times"], fault["hits"]) == ([23194], 1, 0)
+
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        client.send(client.request("get_balance"))
+        client.call("get_balance")
+
+    assert control.get("relay")["faults"] == []  # used up
+    assert [r["method"] for r in control.get("wallets/rich")["requests"]] == [
+        "get_balance"
+    ]
+    control.post("relay/faults", kind="drop")
+    assert control.delete("faults")["faults"] == {}
+    assert control.delete("relay/faults")["faults"] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("garble", "event"),
+        ("garble", "req"),
+        ("garble", "delivery"),
+        ("forge", "delivery"),
+        ("closed", "req"),
+        ("disconnect", "req"),
+    ],
+)
+def test_wallets_outlive_what_the_relay_does_to_them(lightning, control, kind, place):
+    control.post("relay/faults", kind=kind, on=place)
+    accepted = lightning.relay.accepted
+    control.post("relay/drop")
+    wait_until(lambda: lightning.relay.accepted > accepted, seconds=10, what="a link")
+    with connected(lightning.relay.url) as client:
+        client.send("REQ", "x", {"limit": 0})
+        client.send("EVENT", {})
+
+    control.delete("faults")
+    wait_until(
+        lambda: lightning.relay.subscriptions == 1, seconds=15, what="a subscription"
+    )
+
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        assert client.call("get_balance") == {"balance": 10**10}
+
+
+def test_the_relay_goes_and_comes_back(lightning, control):
+    assert control.post("relay/offline")["online"] is False
+    assert control.get("relay")["connections"] == 0
+    with pytest.raises(OSError), wallet_client(lightning.wallets["rich"].url):
+        pass
+
+    assert control.post("relay/online")["online"] is True
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        wait_until(
+            lambda: lightning.relay.subscriptions == 2, seconds=10, what="the wallets"
+        )
+        assert client.call("get_balance") == {"balance": 10**10}
+
+
+def test_a_relay_that_does_not_do_its_part_is_said_and_got_over(lightning, control):
+    control.post("wallets/rich/offline")
+    bolt11 = bolt11_of(control)
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        client.send(client.request("pay_invoice", invoice=bolt11))
+        assert client.client.take()[2] is True
+    control.post("relay/faults", kind="closed", on="req")
+    assert refusal(control, "POST", "wallets/rich/online") == (
+        504,
+        "the relay does not do its part",
+    )
+    control.delete("faults")
+    control.post("relay/offline")
+    assert refusal(control, "POST", "wallets/rich/online")[0] == 504
+    assert control.post("wallets", name="alice")["online"] is True
+
+    control.post("relay/online")
+    wait_until(lambda: lightning.relay.subscriptions, seconds=10, what="the wallets")
+    control.post("wallets/rich/online")
+
+    assert control.get("invoices")["data"][0]["state"] == "paid"
+    assert lightning.wallets.failures == []
+
+
+def test_what_the_relay_holds_is_released(lightning, control):
+    control.post("relay/faults", kind="hold", kinds=[23194], times=1)
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        request = client.request("get_balance")
+        client.send(request)
+        wait_until(lambda: lightning.relay.held, seconds=10, what="a held request")
+
+        assert control.post("relay/release")["released"] == 1
+        assert client.read(client.next_reply(request))["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "word"),
+    [
+        ("wallets", {}, 400, "name is a text"),
+        ("wallets", {"name": "No Name"}, 400, "name is of a-z"),
+        ("wallets", {"name": "rich"}, 409, "there is a wallet rich already"),
+        ("wallets", {"name": "a", "sats": -1}, 400, "sats is a whole number"),
+        ("wallets", {"name": "a", "sats": 1.5}, 400, "sats is a whole number"),
+        ("wallets", {"name": "a", "sats": 10**17}, 400, "sats is a whole number"),
+        ("wallets", {"name": "a", "colour": "red"}, 400, "there is no colour here"),
+        ("wallets", {"name": "a", "renewal": "hourly"}, 400, "renewal is one of"),
+        ("wallets/nobody/pay", {"bolt11": "x"}, 404, "there is no wallet nobody"),
+        ("wallets/rich/behaviour", {"kind": "dances"}, 400, "kind is one of"),
+        ("wallets/rich/behaviour", {}, 400, "kind is one of"),
+        (
+            "wallets/rich/behaviour",
+            {"kind": "refuses", "code": "no code"},
+            400,
+            "code is an error code",
+        ),
+        (
+            "wallets/rich/behaviour",
+            {"kind": "pays", "seconds": "snan"},
+            400,
+            "seconds is a number",
+        ),
+        (
+            "wallets/rich/behaviour",
+            {"kind": "pays", "seconds": 1e9},
+            400,
+            "seconds is a number from 0",
+        ),
+        ("wallets/rich/deposit", {"sats": 0}, 400, "sats is a whole number from 1"),
+        ("wallets/rich/deposit", {"sats": True}, 400, "sats is a whole number from 1"),
+        ("wallets/rich/online", {"heeds_expiration": 3}, 400, "is true or false"),
+        ("prices", {"price": 0}, 400, "price is a number above 0"),
+        ("prices", {"price": True}, 400, "price is a number"),
+        ("prices", {"price": 1, "currency": "dollar"}, 400, "currency is a code"),
+        ("prices", {"price": 1, "source": "elsewhere"}, 400, "source is one of"),
+        ("prices/faults", {"kind": "reset", "sources": ["x"]}, 400, "no source x"),
+        ("prices/faults", {"kind": "reset", "sources": 3}, 400, "a list of texts"),
+        ("prices/faults", {"kind": "body"}, 400, "kind is one of"),
+        ("relay/faults", {"kind": "forge"}, 400, "there is no forge on event"),
+        ("relay/faults", {"kind": "drop", "chance": 2}, 400, "chance"),
+        ("relay/faults", {"kind": "drop", "kinds": {}}, 400, "a list of whole"),
+        ("relay/faults", {"kind": "drop", "kinds": ["x"]}, 400, "kinds is a whole"),
+        ("relay/settings", {"requires_auth": "maybe"}, 400, "is true or false"),
+        ("nothing", {}, 404, "no POST /_sandbox/nothing"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(control, path, body, status, word):
+    refused, message = refusal(control, "POST", path, body)
+
+    assert refused == status
+    assert word in message
+
+
+def test_what_is_no_json_object_is_refused(control):
+    assert refusal(control, "POST", "wallets", data=b"{")[0] == 400
+    assert refusal(control, "POST", "wallets", data=b"[]") == (
+        400,
+        "a JSON object is expected",
+    )
+    assert refusal(control, "GET", "wallets/nobody")[0] == 404
+    headers = {"Content-Length": "none"}
+    answer = requests.post(
+        f"{control.url}/_sandbox/wallets", headers=headers, timeout=9
+    )
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Host": "evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/_sandbox/wallets", "/_pages/status.css"])
+def test_web_sites_see_and_do_nothing(lightning, headers, path):
+    for method in ("GET", "POST"):
+        answer = requests.request(
+            method, f"{lightning.url}{path}", headers=headers, timeout=20
+        )
+        assert answer.status_code == 403
+        assert "secret" not in answer.text
+
+
+def test_a_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
+    state = tmp_path / "wallets.sqlite"
+    with running_lightning(seed="seed", state=state) as first:
+        control = Control(first.url)
+        port = int(first.url.rpartition(":")[2])
+        nostr_port = first.relay.port
+        alice = control.post("wallets", name="alice", sats=100, budget=50)
+        unpaid = bolt11_of(control, sats=7)
+        control.post("wallets/alice/pay", bolt11=bolt11_of(control))
+        control.post("wallets/rich/behaviour", kind="silent")
+        control.post("wallets/poor/budget", budget=1)
+
+    with running_lightning(
+        seed="seed", state=state, port=port, nostr_port=nostr_port
+    ) as again:
+        control = Control(again.url)
+        after = control.get("wallets/alice")
+        assert after["url"] == alice["url"]
+        assert after["balance_msat"] == 79_000
+        assert after["budget"]["sats"] == 50
+        assert control.get("wallets/poor")["budget"]["sats"] == 1
+        assert again.wallets["rich"].behaviour == PAYS
+        with wallet_client(alice["url"]) as client:
+            client.call("pay_invoice", invoice=unpaid)
+        states = [one["state"] for one in control.get("invoices")["data"]]
+        assert states == ["paid", "paid"]
+
+
+def test_a_port_that_is_taken_is_named(lightning):
+    port = int(lightning.url.rpartition(":")[2])
+    taken = {
+        lightning.relay.port: running_lightning(nostr_port=lightning.relay.port),
+        port: running_lightning(port=port),
+    }
+
+    for number, running in taken.items():
+        with pytest.raises(CannotListen, match=f"127.0.0.1:{number}: Addr"), running:
+            pass
+
+
+def test_a_state_that_cannot_be_read_is_named(tmp_path):
+    state = tmp_path / "wallets.sqlite"
+    state.write_text("not a database, and long enough to be one" * 100)
+
+    with (
+        pytest.raises(UnreadableState, match=str(state)),
+        running_lightning(state=state),
+    ):
+        pass

@@ -1,0 +1,230 @@
+"""The page of the sandbox Lightning over HTTP: what it shows, what its forms do."""
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+import requests
+
+from sandbox.lightning.deeds import DEEDS, find
+from sandbox.tests.lightning_fixtures import control, lightning
+from sandbox.tests.stripe_web import fetch, part, submit, words
+from sandbox.tests.wallet_client import wallet_client
+from sandbox.wallets import pays_after, settles_late
+
+__all__ = ["control", "lightning"]
+
+HOSTILE = """"><script>alert('1')</script>&amp;"""
+
+
+class Forms(HTMLParser):
+    """The forms of a page: action and the names of what they send."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, set[str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag == "form":
+            assert given["method"] == "post"
+            self.found.append((given["action"], set()))
+        elif tag in ("input", "select") and "name" in given:
+            self.found[-1][1].add(given["name"])
+
+
+def press(lightning, path, **form):
+    return submit(f"{lightning.url}/_pages/{path}", form)
+
+
+def test_wallets_are_shown_with_their_address_ready_to_be_copied(lightning):
+    page = fetch(f"{lightning.url}/").text
+
+    shown = part(page, "wallets")
+    addresses = re.findall(r'<input readonly value="([^"]+)"', shown)
+    assert [unescape(one) for one in addresses] == [w.url for w in lightning.wallets]
+    text = words(shown)
+    assert "platform ours: it issues the invoices" in text
+    assert "10,000,000 sats" in text
+    assert "0 sats of 20,000 sats, monthly" in text
+    assert "pays after 20 s" in text
+    assert "It was not asked anything yet." in text
+
+
+def test_payments_and_requests_are_shown(lightning, control):
+    invoice = control.post("wallets/platform/invoices", sats=21, description="Relay")
+    control.post("wallets/platform/invoices", sats=7)
+    with wallet_client(lightning.wallets["rich"].url) as client:
+        client.call("pay_invoice", invoice=invoice["bolt11"])
+
+    page = fetch(f"{lightning.url}/").text
+
+    text = words(part(page, "invoices"))
+    assert re.search(r"without a description open 7 sats – platform \S+ \S+ –", text)
+    assert re.search(r"Relay paid 21 sats rich platform", text)
+    assert re.search(r"pays pay_invoice \d{4}-", words(part(page, "wallets")))
+
+
+def test_nothing_on_the_page_proves_a_payment(lightning, control):
+    invoice = control.post("wallets/platform/invoices", sats=21)
+    control.post("wallets/rich/pay", bolt11=invoice["bolt11"])
+    settled = lightning.wallets.ledger.invoice(bolt11=invoice["bolt11"])
+
+    assert settled.preimage not in fetch(f"{lightning.url}/").text
+
+
+def test_prices_relay_and_faults_are_shown(lightning, control):
+    control.post("prices", price="70000.50", source="beacon")
+    control.post("prices/faults", kind="stale", sources=["abacus"])
+    control.post("relay/faults", kind="mute", kinds=[23194], times=2)
+    control.post("wallets/rich/offline")
+    control.post("relay/offline")
+
+    page = fetch(f"{lightning.url}/").text
+
+    assert "USD 63,968 70,000.5 64,032" in words(part(page, "prices"))
+    assert f"Address {lightning.relay.url} State offline" in words(part(page, "relay"))
+    faults = words(part(page, "faults"))
+    assert "mute, relay on event of kind 23194, before the work 2 left" in faults
+    assert "stale, prices of abacus" in faults
+    assert "the relay is offline" in words(page)
+    assert "2 faults in force" in words(page)
+    assert "offline pays" in words(part(page, "wallets"))
+
+
+def test_every_form_does_a_deed_and_sends_what_it_knows(lightning, control):
+    control.post("relay/faults", kind="drop")
+    control.post("wallets/slow/offline")
+    forms = Forms(fetch(f"{lightning.url}/").text).found
+
+    done = set()
+    for action, names in forms:
+        method = "DELETE" if "method" in names else "POST"
+        found = find(method, action.removeprefix("/_pages/"))
+        assert found, action
+        assert names - {"method"} <= set(found.deed.fields), action
+        done.add(found.deed.name)
+    control.post("relay/offline")
+    done |= {
+        found.deed.name
+        for action, _ in Forms(fetch(f"{lightning.url}/").text).found
+        if (found := find("POST", action.removeprefix("/_pages/")))
+    }
+    clearing = {"clear_price_faults", "clear_relay_faults"}  # both at once, with a form
+    assert {deed.name for deed in DEEDS.values()} - done == clearing
+
+
+def test_a_wallet_is_added_and_told_how_to_behave(lightning):
+    answer = press(lightning, "wallets", name="alice", sats="5", budget="", renewal="")
+    assert answer.status_code == 200
+    assert "The wallet is there." in words(answer.text)
+    assert lightning.wallets["alice"].balance_msat == 5_000
+    assert lightning.wallets["alice"].connection.terms.budget_msat is None
+
+    behaving = {"kind": "settles-late", "seconds": "3", "code": ""}
+    answer = press(lightning, "wallets/alice/behaviour", **behaving)
+    assert "The wallet behaves so from now on." in words(answer.text)
+    assert lightning.wallets["alice"].behaviour == settles_late(3, "PAYMENT_FAILED")
+    press(lightning, "wallets/alice/behaviour", kind="pays", seconds="", code="X")
+    assert lightning.wallets["alice"].behaviour == pays_after(0)
+
+
+def test_an_invoice_is_pasted_and_paid(lightning):
+    press(lightning, "wallets/platform/invoices", sats="21", description="Relay")
+    page = fetch(f"{lightning.url}/").text
+    bolt11 = re.findall(r'readonly value="(lnbcrt\w+)"', part(page, "invoices"))[0]
+
+    paid = press(lightning, "wallets/rich/pay", bolt11=f" {bolt11}\n")
+    again = press(lightning, "wallets/rich/pay", bolt11=bolt11)
+
+    assert "It is paid." in words(paid.text)
+    assert lightning.wallets["platform"].balance_msat == 21_000
+    assert again.status_code == 402
+    assert "Not paid, INTERNAL: This invoice was already paid." in words(again.text)
+    assert lightning.wallets["platform"].balance_msat == 21_000
+
+
+def test_faults_are_asked_for_and_cleared(lightning):
+    relay = {
+        "kind": "hold",
+        "on": "event",
+        "when": "after",
+        "kinds": "23194 23195",
+        "times": "1",
+        "seconds": "",
+    }
+    prices = {"kind": "wrong", "sources": "", "seconds": "", "factor": "3"}
+
+    assert press(lightning, "relay/faults", **relay).status_code == 200
+    assert press(lightning, "prices/faults", **prices).status_code == 200
+
+    (fault,) = lightning.relay.faults()
+    assert (fault.kind, fault.when, fault.kinds) == ("hold", "after", {23194, 23195})
+    assert {fault.factor for fault in lightning.prices.faults.values()} == {3}
+    cleared = press(lightning, "faults", method="DELETE")
+    assert "No faults are in force." in words(cleared.text)
+    assert lightning.relay.faults() == []
+    assert lightning.prices.faults == {}
+
+
+def test_what_makes_no_sense_is_said_on_the_page(lightning):
+    answer = press(lightning, "wallets/rich/deposit", sats="many")
+
+    assert answer.status_code == 400
+    assert "Sats is a whole number from 1." in words(answer.text)
+    assert press(lightning, "wallets/nobody/deposit", sats="1").status_code == 404
+    assert press(lightning, "nothing").status_code == 404
+
+
+def test_hostile_text_is_shown_as_text(lightning, control):
+    control.post("wallets/platform/invoices", sats=1, description=HOSTILE)
+
+    pages = [
+        fetch(f"{lightning.url}/").text,
+        press(lightning, "wallets", name=HOSTILE).text,
+        fetch(f"{lightning.url}/?done={HOSTILE}").text,
+    ]
+
+    for page in pages:
+        assert "<script>alert" not in page
+    assert HOSTILE in unescape(pages[0])
+
+
+def test_the_page_is_guarded_and_complete(lightning):
+    answer = fetch(f"{lightning.url}/")
+
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert " style=" not in answer.text
+    assert not re.search(r"https?://", answer.text)  # no asset of a third party
+    for path in set(re.findall(r'(?:href|src)="(/_pages/[^"]+)"', answer.text)):
+        assert fetch(f"{lightning.url}{path}").status_code == 200
+    assert "status.css" in fetch(f"{lightning.url}/_pages/lightning.css").text
+
+
+@pytest.mark.parametrize("origin", [None, "null", "https://evil.example"])
+def test_only_the_page_itself_may_press_its_buttons(lightning, origin):
+    headers = {} if origin is None else {"Origin": origin}
+
+    answer = requests.post(
+        f"{lightning.url}/_pages/wallets/rich/deposit",
+        data={"sats": "1"},
+        headers=headers,
+        timeout=20,
+    )
+
+    assert answer.status_code == 403
+    assert lightning.wallets["rich"].balance_msat == 10**10
+
+
+def test_other_addresses_and_methods_are_refused(lightning):
+    assert fetch(f"{lightning.url}/nothing").status_code == 404
+    assert fetch(f"{lightning.url}/_pages/nothing.css").status_code == 404
+    assert requests.delete(f"{lightning.url}/", timeout=20).status_code == 405
+    head = requests.head(f"{lightning.url}/", timeout=20)
+    assert (head.status_code, head.text) == (200, "")
