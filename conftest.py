@@ -53,16 +53,16 @@ def known_secrets() -> Iterator[None]:
     for text in (*settings.STRIPE_WEBHOOK_SECRETS, *settings.ROBOT_WALLETS):
         leaks.secrets.add_text(text)
         leaks.secrets.add(text)
-    seal, read = Secret.seal, nwc_uri._secret
+    seal, read, add = Secret.seal, nwc_uri._secret, leaks.secrets.add
 
     class Key(PrivateKey):
         def hex(self) -> str:
-            return leaks.secrets.add(super().hex())
+            return add(super().hex())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "PrivateKey", Key)
-        patch.setattr(Secret, "seal", lambda text: seal(leaks.secrets.add(text)))
-        patch.setattr(nwc_uri, "_secret", lambda given: leaks.secrets.add(read(given)))
+        patch.setattr(Secret, "seal", staticmethod(lambda text: seal(add(text))))
+        patch.setattr(nwc_uri, "_secret", lambda given: add(read(given)))
         yield
 
 

@@ -211,7 +211,7 @@ def test_lists_are_read_to_their_end(sandbox, stripe, prices):
     assert stripe.list_subscriptions(customer=customer) == []
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_no_call_starts_inside_a_transaction(sandbox):
     from django.db import connection, transaction
 

@@ -173,7 +173,7 @@ def test_the_broker_away_does_not_lose_the_event(
     assert StripeEvent.objects.received().count() == 1
 
 
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_ten_deliveries_at_once_are_stored_once(deliver, enqueued):
     answers = []
     ready = threading.Barrier(10)
