@@ -23,6 +23,15 @@ CONNECT_TIMEOUT = 10.0
 #: The largest message that a relay may send, in bytes.
 MAX_MESSAGE = 512 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: All that is routed (RFC 4291, 2.4); Python counts old site-local addresses too.
+_GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
+# In none of Python's lists: special purposes (RFC 6890, 7526), in some clouds among
+# them the service that hands out credentials; and the host of a machine at Azure.
+# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+_NOT_PUBLIC = [
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
+]
 
 
 class RelayUnreachable(CaravelError):
@@ -64,6 +73,10 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
+        if ip not in _GLOBAL_IPV6:
+            return False
+    if any(ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
