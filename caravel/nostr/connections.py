@@ -67,6 +67,13 @@ class Connection:
     def is_open(self) -> bool:
         return self._websocket is not None and self._websocket.state is State.OPEN
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it is open, or about to be, or somebody waits for something."""
+        is_opening = self._opening is not None and not self._opening.done()
+        is_there = is_opening or self._websocket is not None
+        return is_there or bool(self._subscriptions or self._oks)
+
     async def open(self) -> None:
         """Connect unless it is connected. Raises RelayUnreachable."""
         if self.is_open:

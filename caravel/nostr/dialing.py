@@ -7,14 +7,15 @@ mind between two look-ups gains nothing. Redirects and proxies are not followed.
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidURI
 
 from caravel.exceptions import CaravelError
 
@@ -85,13 +86,10 @@ async def dial(endpoint: Endpoint) -> ClientConnection:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             return await _websocket(endpoint, await _socket(endpoint))
-    except (OSError, InvalidHandshake, InvalidMessage, InvalidURI) as exc:
-        # TimeoutError and what TLS raises are OSErrors; so is a name unknown to DNS.
+    except PrivateAddress:
+        raise
+    except Exception as exc:  # a stranger's name or server leads to any
         raise RelayUnreachable(f"The relay {endpoint.host} does not answer.") from exc
-    except (UnicodeError, ValueError, EOFError) as exc:
-        raise RelayUnreachable(
-            f"The relay {endpoint.host} has no such address."
-        ) from exc
 
 
 async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnection:
@@ -115,8 +113,9 @@ async def _socket(endpoint: Endpoint) -> socket.socket:
     """Return a socket connected to the first of the relay's addresses that answers."""
     parts = urlsplit(endpoint.url)
     port = parts.port or (443 if parts.scheme == "wss" else 80)
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM)
+    threads = _threads_for_names(os.getpid(), endpoint.private_allowed)
+    found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
     if not endpoint.private_allowed and not all(is_public(str(a[4][0])) for a in found):
         raise PrivateAddress(
             f"The relay {endpoint.host} is not on the public internet."
@@ -139,6 +138,16 @@ async def _connected(sock: socket.socket, address: object) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+@cache
+def _threads_for_names(pid: int, private_allowed: bool) -> ThreadPoolExecutor:
+    """Return the process's threads in which names are looked up.
+
+    A name server that is silent holds one for half a minute, whoever waits; so names
+    that strangers give have other threads than those of our own relays.
+    """
+    return ThreadPoolExecutor(32, thread_name_prefix="names")
 
 
 @cache

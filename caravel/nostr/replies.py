@@ -59,6 +59,10 @@ class Replies:
         self._waiting: dict[str, _Batch] = {}
         self._gathering: _Batch | None = None
 
+    @property
+    def are_awaited(self) -> bool:
+        return bool(self._waiting)
+
     async def join(self, request: Request) -> None:
         """Return when the relay has been asked for the answer.
 

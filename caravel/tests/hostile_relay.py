@@ -57,6 +57,29 @@ def scripted_relay(script: Callable[[Client], None]) -> Iterator[Endpoint]:
             thread.join()
 
 
+@contextmanager
+def answering_http(answer: bytes) -> Iterator[Endpoint]:
+    """Run a server that gives each client the same answer, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_all() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    client, _ = listening.accept()
+                    with client, suppress(OSError):
+                        _request(client)
+                        client.sendall(answer)
+
+        thread = threading.Thread(target=serve_all)
+        thread.start()
+        port = listening.getsockname()[1]
+        try:
+            yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
 class RawRelay:
     """Completes the handshake, says goodbye and may keep the line open all the same.
 

@@ -1,17 +1,20 @@
 """What a hostile relay can do to the process that talks to it: little."""
 
-import asyncio
+import itertools
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from caravel.nostr import connections as connections_module
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.dialing import RelayUnreachable
+from caravel.nostr.dialing import Endpoint, RelayUnreachable
 from caravel.nostr.events import sign_event
 from caravel.nostr.hub import Hub, NoReply
-from caravel.tests.hostile_relay import raw_relay, scripted_relay
+from caravel.tests.hostile_relay import answering_http, raw_relay, scripted_relay
 from sandbox.nostr import running_relay
 
 ME, THEM = generate_secret_key(), generate_secret_key()
@@ -23,12 +26,6 @@ def mine():
     mine = Hub()
     yield mine
     mine.close()
-
-
-@pytest.fixture
-def relay():
-    with running_relay() as relay:
-        yield relay
 
 
 def question(content="?"):
@@ -58,24 +55,19 @@ def until(condition, seconds=10.0):
         time.sleep(0.01)
 
 
+@contextmanager
+def closed_port():
+    """A port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
 def in_loop(mine, function):
     async def run():
         return function()
 
     return mine.call(run(), 5)
-
-
-def longest_pause(mine, seconds):
-    """Return for how long at most the loop did nothing else, within so many seconds."""
-
-    async def measure():
-        worst, end = 0.0, time.monotonic() + seconds
-        while (began := time.monotonic()) < end:
-            await asyncio.sleep(0.005)
-            worst = max(worst, time.monotonic() - began)
-        return worst
-
-    return mine.call(measure(), seconds)
 
 
 def connection_to(mine, endpoint):
@@ -99,6 +91,79 @@ def test_an_event_that_names_a_request_a_thousand_times_is_verified_once(mine):
         began = time.monotonic()
         assert ask(mine, endpoint).content == "yes"
     assert time.monotonic() - began < 3
+
+
+def test_a_relay_that_never_stops_telling_is_heard_only_for_so_long(mine):
+    """It has no end of events, each signed, and it never says that this is all."""
+
+    def script(client):
+        sub = client.hear_until("REQ")[1]
+        for number in itertools.count():
+            event = sign_event(THEM, kind=13194, content=f"{number} " + "x" * 10_000)
+            client.say("EVENT", sub, event.to_dict())
+
+    with scripted_relay(script) as endpoint:
+        found = mine.fetch([endpoint], [{"kinds": [13194]}], timeout=3)
+
+    assert 1 <= len(found.events) <= 100
+    assert not found.complete
+
+
+def test_names_that_are_slow_to_look_up_hold_up_only_each_other(mine, monkeypatch):
+    """Strangers name hosts whose name servers do not answer."""
+    slow, true = threading.Event(), socket.getaddrinfo
+
+    def resolve(host, *args, **kwargs):
+        if host.endswith(".example"):
+            slow.wait(20)
+            raise OSError("the name server does not answer")
+        return true(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    strangers = [Endpoint(f"ws://{number}.example") for number in range(100)]
+    with running_relay() as relay, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(mine.fetch, strangers, [{"kinds": [1]}], timeout=5)
+        until(lambda: len(mine._connections) == 100)
+        ours = Endpoint(relay.url, private_allowed=True)
+
+        assert mine.fetch([ours], [{"kinds": [1]}], timeout=2).complete
+        slow.set()
+        with pytest.raises(RelayUnreachable):
+            asked.result()
+
+
+def test_relays_that_are_needed_no_more_are_forgotten(mine):
+    with running_relay() as relay:
+        held = Endpoint(relay.url, private_allowed=True)
+        mine.listen([held], [{"kinds": [1]}], lambda event: None)
+        until(lambda: relay.subscriptions == 1)
+        with closed_port() as port:
+            for number in range(300):
+                gone = Endpoint(f"ws://127.0.0.1:{port}/{number}", private_allowed=True)
+                with pytest.raises(RelayUnreachable):
+                    ask(mine, gone, timeout=5)
+
+    assert len(mine._connections) <= 101
+    assert len(mine._replies) <= 101
+    assert held in mine._connections
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 301 Moved\r\nLocation: ws://a.example\r\nLocation: b\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: zip\r\n\r\n",
+        b"HTTP/1.1 4x4 OK\r\n\r\n",
+        b"A: b\r\n" * 300,
+        b"\x00" * 10_000,
+        b"",
+    ],
+)
+def test_whatever_a_server_answers_it_is_no_relay(mine, answer):
+    with answering_http(answer) as endpoint, pytest.raises(RelayUnreachable):
+        ask(mine, endpoint, timeout=5)
 
 
 def test_json_that_nests_too_deeply_is_ignored(mine):
