@@ -163,7 +163,7 @@ def test_relays_that_are_needed_no_more_are_forgotten(mine):
 )
 def test_whatever_a_server_answers_it_is_no_relay(mine, answer):
     with answering_http(answer) as endpoint, pytest.raises(RelayUnreachable):
-        ask(mine, endpoint, timeout=5)
+        mine.fetch([endpoint], [{"kinds": [1]}], timeout=5)
 
 
 def test_json_that_nests_too_deeply_is_ignored(mine):
