@@ -39,7 +39,10 @@ class Subscription:
     on_event: Callable[[object], None]
     #: Done at EOSE with True, at CLOSED or when the connection is lost with False.
     stored: "asyncio.Future[bool]"
+    #: How often the relay ended it on this connection, and whether it is to be asked
+    #: again.
     refusals: int = 0
+    is_refused: bool = False
     secret_keys: list[str] = field(default_factory=list, repr=False)
 
 
@@ -64,10 +67,20 @@ class Connection:
     def is_open(self) -> bool:
         return self._websocket is not None and self._websocket.state is State.OPEN
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it is open, or about to be, or somebody waits for something."""
+        is_opening = self._opening is not None and not self._opening.done()
+        is_there = is_opening or self._websocket is not None
+        return is_there or bool(self._subscriptions or self._oks)
+
     async def open(self) -> None:
         """Connect unless it is connected. Raises RelayUnreachable."""
         if self.is_open:
             return
+        if self._websocket is not None:
+            # It is closing; what it carried would be missing on the one after it.
+            self._forget(self._websocket)
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())
             # Should everybody have given up by then, the failure is nobody's.
@@ -94,12 +107,16 @@ class Connection:
             filters=list(filters),
             on_event=on_event,
             stored=asyncio.get_running_loop().create_future(),
-            secret_keys=list(secret_keys),
+            secret_keys=list(dict.fromkeys(secret_keys)),
         )
         self._subscriptions[subscription.id] = subscription
         self._stay_open()
-        with suppress(ConnectionLost):
-            await self._request(subscription)
+        try:
+            with suppress(ConnectionLost):
+                await self._request(subscription)
+        except BaseException:
+            self.unsubscribe(subscription)
+            raise
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -135,13 +152,15 @@ class Connection:
 
     async def close(self) -> None:
         """Close for good."""
-        for task in (self._opening, self._restoring, self._reader):
+        for task in (self._opening, self._restoring):
             if task is not None:
                 task.cancel()
         self._stay_open()
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
             await websocket.close()
+        if self._reader is not None:
+            self._reader.cancel()
         self._give_up_waiting()
 
     # --- opening
@@ -161,9 +180,15 @@ class Connection:
         except ConnectionClosed as exc:
             logger.debug("relay_closed", relay=self.endpoint.host, reason=str(exc))
         finally:
-            if self._websocket is websocket:
-                self._websocket = None
-                self._lost()
+            self._forget(websocket)
+            # Whatever ended the reading, nothing of it stays open.
+            websocket.transport.abort()
+
+    def _forget(self, websocket: ClientConnection) -> None:
+        """Give up a connection, unless another has taken its place."""
+        if self._websocket is websocket:
+            self._websocket = None
+            self._lost()
 
     def _lost(self) -> None:
         self._give_up_waiting()
@@ -180,6 +205,7 @@ class Connection:
             with suppress(RelayUnreachable, ConnectionLost):
                 await self.open()
                 for subscription in list(self._subscriptions.values()):
+                    subscription.refusals = 0
                     await self._request(subscription)
                 return
 
@@ -211,7 +237,8 @@ class Connection:
     # --- talking
 
     async def _request(self, subscription: Subscription) -> None:
-        await self._say(["REQ", subscription.id, *subscription.filters])
+        if subscription.id in self._subscriptions:
+            await self._say(["REQ", subscription.id, *subscription.filters])
 
     async def _publish(
         self, event: Event, before: Callable[[], None]
@@ -258,7 +285,7 @@ class Connection:
     def _take(self, message: str | bytes) -> None:
         try:
             content = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             content = None
         match content:
             case ["EVENT", str(id), data]:
@@ -283,25 +310,28 @@ class Connection:
     def _refused(self, id: str, reason: str) -> None:
         """The relay ended a subscription that we still want: ask again later."""
         subscription = self._subscriptions.get(id)
-        if subscription is None:
+        if subscription is None or subscription.is_refused:
             return
         logger.debug("subscription_closed", relay=self.endpoint.host, reason=reason)
         self._stored(id, False)
-        subscription.refusals += 1
-        pause = min(_FIRST_PAUSE * 2**subscription.refusals, _LONGEST_PAUSE)
-        in_background(self._ask_again(subscription, reason, pause))
+        subscription.is_refused = True
+        in_background(self._ask_again(subscription, reason))
 
-    async def _ask_again(
-        self, subscription: Subscription, reason: str, pause: float
-    ) -> None:
-        with suppress(RelayUnreachable, ConnectionLost):
-            if reason.startswith("auth-required:") and self._challenge:
-                for secret_key in subscription.secret_keys:
-                    await self._authenticate(secret_key)
-            else:
-                await asyncio.sleep(pause)
-            if subscription.id in self._subscriptions:
-                await self._request(subscription)
+    async def _ask_again(self, subscription: Subscription, reason: str) -> None:
+        wants_auth = reason.startswith("auth-required:") and self._challenge
+        subscription.refusals += 1
+        try:
+            if subscription.refusals > 1 or not wants_auth:
+                await asyncio.sleep(_pause_after(subscription.refusals))
+            for secret_key in subscription.secret_keys if wants_auth else []:
+                await self._authenticate(secret_key)
+        finally:
+            subscription.is_refused = False
+        await self._request(subscription)
+
+
+def _pause_after(refusals: int) -> float:
+    return min(_FIRST_PAUSE * (1 << min(refusals, 10)), _LONGEST_PAUSE)
 
 
 class ConnectionLost(Exception):

@@ -7,14 +7,15 @@ mind between two look-ups gains nothing. Redirects and proxies are not followed.
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidURI
 
 from caravel.exceptions import CaravelError
 
@@ -23,6 +24,15 @@ CONNECT_TIMEOUT = 10.0
 #: The largest message that a relay may send, in bytes.
 MAX_MESSAGE = 512 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: All that is routed (RFC 4291, 2.4); Python counts old site-local addresses too.
+_GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
+# In none of Python's lists: special purposes (RFC 6890, 7526), in some clouds among
+# them the service that hands out credentials; and the host of a machine at Azure.
+# https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
+_NOT_PUBLIC = [
+    ipaddress.ip_network(text)
+    for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")
+]
 
 
 class RelayUnreachable(CaravelError):
@@ -64,6 +74,10 @@ def is_public(address: str) -> bool:
             wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if wrapped is not None:
             return is_public(str(wrapped))
+        if ip not in _GLOBAL_IPV6:
+            return False
+    if any(ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
@@ -72,13 +86,10 @@ async def dial(endpoint: Endpoint) -> ClientConnection:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             return await _websocket(endpoint, await _socket(endpoint))
-    except (OSError, InvalidHandshake, InvalidMessage, InvalidURI) as exc:
-        # TimeoutError and what TLS raises are OSErrors; so is a name unknown to DNS.
+    except PrivateAddress:
+        raise
+    except Exception as exc:  # a stranger's name or server leads to any
         raise RelayUnreachable(f"The relay {endpoint.host} does not answer.") from exc
-    except (UnicodeError, ValueError, EOFError) as exc:
-        raise RelayUnreachable(
-            f"The relay {endpoint.host} has no such address."
-        ) from exc
 
 
 async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnection:
@@ -102,8 +113,9 @@ async def _socket(endpoint: Endpoint) -> socket.socket:
     """Return a socket connected to the first of the relay's addresses that answers."""
     parts = urlsplit(endpoint.url)
     port = parts.port or (443 if parts.scheme == "wss" else 80)
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM)
+    threads = _threads_for_names(os.getpid(), endpoint.private_allowed)
+    found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
     if not endpoint.private_allowed and not all(is_public(str(a[4][0])) for a in found):
         raise PrivateAddress(
             f"The relay {endpoint.host} is not on the public internet."
@@ -126,6 +138,16 @@ async def _connected(sock: socket.socket, address: object) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+@cache
+def _threads_for_names(pid: int, private_allowed: bool) -> ThreadPoolExecutor:
+    """Return the process's threads in which names are looked up.
+
+    A name server that is silent holds one for half a minute, whoever waits; so names
+    that strangers give have other threads than those of our own relays.
+    """
+    return ThreadPoolExecutor(32, thread_name_prefix="names")
 
 
 @cache

@@ -17,6 +17,7 @@ _HEX = {
     "pubkey": re.compile(r"[0-9a-f]{64}"),
     "sig": re.compile(r"[0-9a-f]{128}"),
 }
+_RANGES = {"kind": range(65_536), "created_at": range(2**63)}
 
 
 class InvalidEvent(Invalid):
@@ -84,8 +85,9 @@ def parse_event(data: object) -> Event:
 
 
 def _checked(data: object) -> Event:
-    if not isinstance(data, dict) or not _is_well_formed(data):
+    if not isinstance(data, dict):
         raise InvalidEvent("This is not a Nostr event.")
+    _require_form(data)
     found = _Event.from_dict(data)
     # pynostr computes the id and ignores the one that it is given.
     if found.id != data["id"]:
@@ -95,14 +97,17 @@ def _checked(data: object) -> Event:
     return _frozen(found)
 
 
-def _is_well_formed(data: dict[Any, Any]) -> bool:
+def _require_form(data: dict[Any, Any]) -> None:
+    is_typed = all(isinstance(data[name], str) for name in ("content", *_HEX))
+    numbers = all(type(data[name]) is int for name in _RANGES)
+    if not is_typed or not numbers or not _are_tags(data):
+        raise InvalidEvent("This is not a Nostr event.")
     # pynostr would also take capitals and spaces in what is hexadecimal.
-    is_hex = all(
-        isinstance(data[name], str) and pattern.fullmatch(data[name])
-        for name, pattern in _HEX.items()
-    )
-    numbers = all(type(data[n]) is int and data[n] >= 0 for n in ("created_at", "kind"))
-    return is_hex and numbers and isinstance(data["content"], str) and _are_tags(data)
+    if not all(pattern.fullmatch(data[name]) for name, pattern in _HEX.items()):
+        raise InvalidEvent("Ids, keys and signatures are lower-case hex.")
+    for name, allowed in _RANGES.items():
+        if data[name] not in allowed:
+            raise InvalidEvent(f"The event's {name} is out of range.")
 
 
 def _are_tags(data: dict[Any, Any]) -> bool:

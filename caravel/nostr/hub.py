@@ -28,6 +28,10 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 #: Seconds that a thread waits for the loop beyond what it asked for.
 _GRACE = 10.0
+#: How many events of one relay are kept for who fetches what it has.
+_MOST_STORED = 100
+#: How many relays' connections are remembered before those not in use are forgotten.
+_MOST_KEPT = 100
 
 
 class NoReply(CaravelError):
@@ -251,7 +255,11 @@ class Hub:
     async def _look(
         self, endpoint: Endpoint, filters: list[Filter], found: dict[str, Event]
     ) -> bool:
+        room = iter(range(_MOST_STORED))
+
         def take(data: object) -> None:
+            if next(room, None) is None:
+                return
             with suppress(InvalidEvent):
                 event = parse_event(data)
                 found[event.id] = event
@@ -298,11 +306,29 @@ class Hub:
             pause = min(pause * 2, 30.0)
 
     def _connection(self, endpoint: Endpoint) -> Connection:
-        return self._connections.setdefault(endpoint, Connection(endpoint))
+        if endpoint not in self._connections:
+            if len(self._connections) >= _MOST_KEPT:
+                self._forget_unused()
+            self._connections[endpoint] = Connection(endpoint)
+        return self._connections[endpoint]
 
     def _replies_of(self, endpoint: Endpoint, kind: int) -> Replies:
         new = Replies(self._connection(endpoint), kind)
         return self._replies.setdefault((endpoint, kind), new)
+
+    def _forget_unused(self) -> None:
+        """Drop what no request needs: strangers may name ever more relays."""
+        awaited = {
+            e for (e, _), replies in self._replies.items() if replies.are_awaited
+        }
+        for endpoint, connection in list(self._connections.items()):
+            if endpoint not in awaited and not connection.is_used:
+                del self._connections[endpoint]
+        self._replies = {
+            key: replies
+            for key, replies in self._replies.items()
+            if key[0] in self._connections
+        }
 
     async def _close(self) -> None:
         for connection in self._connections.values():

@@ -36,11 +36,10 @@ class Request:
     def mark_sent(self) -> None:
         self.sent = True
 
-    def take(self, event: Event) -> None:
-        """Accept the first answer; what others say, or it says again, is ignored."""
-        is_answer = event.pubkey == self.author and event.kind == self.kind
-        if is_answer and not self.answer.done():
-            self.answer.set_result(event)
+    def wants(self, pubkey: object, kind: object) -> bool:
+        """Whether an event of that author and kind would be the first answer."""
+        is_answer = pubkey == self.author and kind == self.kind
+        return is_answer and not self.answer.done()
 
 
 @dataclass(eq=False)
@@ -59,6 +58,10 @@ class Replies:
         self._kind = kind
         self._waiting: dict[str, _Batch] = {}
         self._gathering: _Batch | None = None
+
+    @property
+    def are_awaited(self) -> bool:
+        return bool(self._waiting)
 
     async def join(self, request: Request) -> None:
         """Return when the relay has been asked for the answer.
@@ -113,14 +116,31 @@ class Replies:
             self._connection.unsubscribe(batch.subscription)
 
     def _take(self, data: object) -> None:
-        for request in list(self._named_in(data)):
-            with suppress(InvalidEvent):
-                request.take(parse_event(data))
+        """Accept first answers; what others say, or is said again, is ignored.
 
-    def _named_in(self, data: object) -> Iterator[Request]:
-        """Yield the requests that an event claims to answer; nothing is verified."""
-        tags = data.get("tags") if isinstance(data, dict) else None
-        for tag in tags if isinstance(tags, list) else []:
-            match tag:
-                case ["e", str(id), *_] if batch := self._waiting.get(id):
-                    yield batch.requests[id]
+        Verifying costs time that all share, so it is done once, and for these only.
+        """
+        requests = self._that_want(data)
+        if requests:
+            with suppress(InvalidEvent):
+                event = parse_event(data)
+                for request in requests:
+                    request.answer.set_result(event)
+
+    def _that_want(self, data: object) -> list[Request]:
+        """Return the requests that an event claims to answer; nothing is verified."""
+        if not isinstance(data, dict):
+            return []
+        pubkey, kind = data.get("pubkey"), data.get("kind")
+        named = dict.fromkeys(_ids_named(data.get("tags")))
+        requests = [
+            self._waiting[id].requests[id] for id in named if id in self._waiting
+        ]
+        return [request for request in requests if request.wants(pubkey, kind)]
+
+
+def _ids_named(tags: object) -> Iterator[str]:
+    for tag in tags if isinstance(tags, list) else []:
+        match tag:
+            case ["e", str(id), *_]:
+                yield id

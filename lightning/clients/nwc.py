@@ -13,9 +13,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from queue import SimpleQueue
+from queue import Full, Queue
 from typing import Any
 
 import structlog
@@ -166,14 +167,14 @@ class Wallet:
         both encryptions and relays tell again after a lost connection. Many that come
         at once are told together. They are hints, not proof.
         """
-        events: SimpleQueue[Event] = SimpleQueue()
+        events: Queue[Event] = Queue(_HINTS_KEPT)
         threading.Thread(
             target=self._pass_on, args=(events, then), name="hints", daemon=True
         ).start()
         authors = [self.uri.pubkey]
         since = int(time.time()) - 60
         filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        hub().listen(self._endpoints, filters, events.put)
+        hub().listen(self._endpoints, filters, lambda e: self._keep(e, events))
 
     # --- the protocol
 
@@ -237,15 +238,22 @@ class Wallet:
         try:
             text = decrypt(scheme, self.uri.secret, self.uri.pubkey, event.content)
             content = json.loads(text)
-        except (Unreadable, ValueError) as exc:
+        except (Unreadable, ValueError, RecursionError) as exc:
             raise InvalidWalletReply("The wallet's answer is unreadable.") from exc
         if not isinstance(content, dict):
             raise InvalidWalletReply("The wallet's answer is unreadable.")
         return content
 
-    def _pass_on(
-        self, events: SimpleQueue[Event], then: Callable[[list[str]], None]
-    ) -> None:
+    def _keep(self, event: Event, events: Queue[Event]) -> None:
+        """Put an event with those that wait, as far as there is room.
+
+        A relay may send anything, and much of it; what is lost the watch finds.
+        """
+        if event.pubkey == self.uri.pubkey and event.kind in NOTIFICATIONS:
+            with suppress(Full):
+                events.put_nowait(event)
+
+    def _pass_on(self, events: Queue[Event], then: Callable[[list[str]], None]) -> None:
         told: deque[str] = deque(maxlen=_HINTS_KEPT)
         while True:
             received = [self._received_in(event) for event in _waiting(events)]
@@ -303,7 +311,7 @@ def forget_schemes() -> None:
     _schemes.clear()
 
 
-def _waiting(events: SimpleQueue[Event]) -> list[Event]:
+def _waiting(events: Queue[Event]) -> list[Event]:
     """Return the events that wait, or else the next one."""
     found = [events.get()]
     while len(found) < _HINTS_TOGETHER and not events.empty():

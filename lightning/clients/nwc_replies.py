@@ -26,6 +26,8 @@ REFUSALS = frozenset(
     }
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
+#: A preimage, perhaps, or a key.
+_LONG_HEX = re.compile(r"[0-9a-fA-F]{64,}")
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def _plain(value: object) -> str:
     """Return foreign text as one short line without anything secret."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     printable = "".join(c if c.isprintable() else "?" for c in text[:1_000])
-    return redact(printable)[:240]
+    return _LONG_HEX.sub("…", redact(printable))[:240]
 
 
 def _words(value: object) -> frozenset[str]:

@@ -67,13 +67,20 @@ def parse_nwc_url(text: str, *, private_allowed: bool = False) -> NwcUri:
     if not scheme or len(text) > _LONGEST or not text.isprintable():
         raise InvalidWalletUrl("A wallet's address begins with nostr+walletconnect://.")
     key, _, query = text[scheme.end() :].partition("?")
-    given = parse_qs(query, keep_blank_values=True, max_num_fields=50)
+    given = _fields(query)
     return NwcUri(
         pubkey=_pubkey(key.rstrip("/")),
         relays=_relays(given.get("relay", []), private_allowed),
         secret=_secret(given.get("secret", [])),
         lud16=_lud16(given.get("lud16", [])),
     )
+
+
+def _fields(query: str) -> dict[str, list[str]]:
+    try:
+        return parse_qs(query, keep_blank_values=True, max_num_fields=50)
+    except ValueError as exc:
+        raise InvalidWalletUrl("A wallet's address has fewer parts.") from exc
 
 
 def _pubkey(text: str) -> str:
@@ -109,7 +116,8 @@ def _relay(text: str, private_allowed: bool) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         host, port = "", None
-    secure = re.match(r"wss?://", text, re.IGNORECASE)
+    # What was percent-encoded may be anything.
+    secure = re.match(r"wss?://\S+$", text, re.IGNORECASE) and text.isprintable()
     if not host or not secure or "@" in parts.netloc or parts.fragment or port == 0:
         raise _invalid("relay", "A relay's address is wss://host, with nothing secret.")
     if not private_allowed and _is_private(host):

@@ -39,13 +39,12 @@ def start_payment(*, bill: Bill) -> NwcPayment:
     while anything else may pay the bill, AlreadySettled, RateUnavailable, or a
     WalletError of our own wallet.
     """
-    tenant = Tenant.objects.get(pk=bill.tenant_id)
-    if not tenant.nwc_url:
-        raise NoWallet("The tenant has connected no wallet.")
-    uri = _uri(tenant.nwc_url.reveal())
+    _wallet_of(bill)
     _require_free(bill)
     invoice = invoices.issue(bill=bill)
     with transaction.atomic():
+        # Issuing took its time: the tenant may have another wallet by now, or none.
+        tenant, uri = _wallet_of(bill)
         _require_free(bill)
         invoices.record(invoice)
         payment: NwcPayment = NwcPayment.objects.create(
@@ -178,6 +177,14 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
 
 def _sentence(outcome: str, reason: str) -> str:
     return f"Your wallet {outcome}: {reason}"
+
+
+def _wallet_of(bill: Bill) -> tuple[Tenant, NwcUri]:
+    """Return the tenant and its wallet as they are now. Raises NoWallet."""
+    tenant = Tenant.objects.get(pk=bill.tenant_id)
+    if not tenant.nwc_url:
+        raise NoWallet("The tenant has connected no wallet.")
+    return tenant, _uri(tenant.nwc_url.reveal())
 
 
 def _require_free(bill: Bill) -> None:

@@ -22,7 +22,7 @@ from lightning.exceptions import (
     WalletError,
     WalletNotOurs,
 )
-from lightning.models import LightningInvoice, NwcPayment
+from lightning.models import LightningInvoice, LightningInvoiceQuerySet, NwcPayment
 from lightning.services import platform
 from lightning.services.wallet_errors import clear_wallet_error
 
@@ -55,12 +55,13 @@ def ask_wallet(*, pubkey: str) -> int:
     answered, started = 0, time.monotonic()
     while time.monotonic() - started < _TURN:
         ids = _claim(pubkey)
+        silent = _silent().filter(pk__in=ids).count()
         answers = check_invoices(wallet_pubkey=pubkey, invoice_ids=ids)
         answered += answers
+        if _silent().filter(pk__in=ids).count() < silent:
+            _ask_the_others_soon(pubkey)
         if not answers or len(ids) < _BY_RANK:
             break
-    if answered:
-        _ask_the_others_soon(pubkey)
     return answered
 
 
@@ -253,7 +254,14 @@ def _pause(invoice: LightningInvoice, now: datetime) -> timedelta:
 
 
 def _ask_the_others_soon(pubkey: str) -> None:
-    """A wallet that answers again is asked at once about all that it left open."""
-    rows = LightningInvoice.objects.watched().filter(wallet_pubkey=pubkey)
-    silent = rows.filter(last_error_code__in=[error.code for error in _SILENCE])
-    silent.update(next_attempt_at=timezone.now())
+    """A wallet that answers again is asked at once about all that it left open.
+
+    One that is silent about some only has answered the others all the time.
+    """
+    _silent().filter(wallet_pubkey=pubkey).update(next_attempt_at=timezone.now())
+
+
+def _silent() -> LightningInvoiceQuerySet:
+    """Return the watched invoices that were last asked about in vain."""
+    codes = [error.code for error in _SILENCE]
+    return LightningInvoice.objects.watched().filter(last_error_code__in=codes)

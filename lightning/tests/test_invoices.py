@@ -16,10 +16,11 @@ from lightning.exceptions import (
     RateUnavailable,
     WalletError,
 )
-from lightning.models import LightningInvoice
+from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoices, payments, watching
 from lightning.services.invoices import busy_until, offer_invoice
 from lightning.tests.factories import bill_for, make_invoice, tenant_with
+from lightning.tests.polling import until
 from sandbox.wallets import IGNORES, Issuing, LookingUp, refuses
 from tenants.tests.factories import TenantFactory
 
@@ -218,6 +219,50 @@ def test_what_is_live(platform, alice):
     ):
         invoice = make_invoice(tenant, platform.pubkey, state=state, shown_at=shown)
         assert LightningInvoice.objects.live().filter(pk=invoice.pk).exists() is live
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.parametrize("first", ["shown", "given"])
+def test_the_database_sees_both_payers_even_at_once(platform, first):
+    tenant = TenantFactory()
+    invoice = make_invoice(tenant, platform.pubkey)
+
+    def show():
+        LightningInvoice.objects.filter(pk=invoice.pk).update(shown_at=timezone.now())
+
+    def give():
+        NwcPayment.objects.create(
+            invoice=invoice,
+            tenant=tenant,
+            stripe_invoice_id=invoice.stripe_invoice_id,
+            wallet_pubkey="",
+            client_pubkey="",
+        )
+
+    def second():
+        try:
+            with pytest.raises(IntegrityError), transaction.atomic():
+                give() if first == "shown" else show()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            show() if first == "shown" else give()
+            outcome = pool.submit(second)
+            until(lambda: _waits_for_a_lock() or outcome.done())
+        outcome.result()
+
+
+def _waits_for_a_lock():
+    with connection.cursor() as cursor:
+        # Inside a transaction the view stays as it was first seen.
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            " AND datname = current_database()"
+        )
+        return cursor.fetchone()
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)

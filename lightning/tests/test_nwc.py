@@ -9,7 +9,10 @@ import pytest
 from django.utils import timezone
 
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.encryption import Scheme
+from caravel.nostr.dialing import Endpoint
+from caravel.nostr.encryption import Scheme, encrypt
+from caravel.nostr.events import sign_event
+from caravel.nostr.hub import hub
 from lightning.clients import nwc
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import (
@@ -390,7 +393,63 @@ def test_notifications_of_other_connections_are_not_read(relay, platform, alice)
     assert heard == []
 
 
+def tell(wallet, relay, content):
+    """Publish what only the wallet could have written."""
+    uri, keys = parse_nwc_url(wallet.url, private_allowed=True), wallet.keys
+    text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
+    tags = [("p", uri.client_pubkey)]
+    event = sign_event(keys.wallet, kind=23197, content=text, tags=tags)
+    hub().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
+
+
+def test_a_notification_that_nests_too_deeply_is_not_the_last(relay, platform, alice):
+    heard: list[list[str]] = []
+    listen(relay, client(platform), heard.append)
+    tell(platform, relay, "[" * 60_000)
+
+    payment_hash = pay_new(platform, alice)
+
+    until(lambda: heard == [[payment_hash]])
+
+
+def test_of_hints_that_nobody_takes_only_so_many_are_kept(relay, platform, monkeypatch):
+    monkeypatch.setattr(nwc, "_HINTS_KEPT", 3)
+    heard: list[str] = []
+    taken, go_on = threading.Event(), threading.Event()
+
+    def then(payment_hashes):
+        heard.extend(payment_hashes)
+        taken.set()
+        assert go_on.wait(20)
+
+    listen(relay, client(platform), then)
+    told = [f"{number:064x}" for number in range(20)]
+    for payment_hash in told:
+        notice = {
+            "notification_type": "payment_received",
+            "notification": {"payment_hash": payment_hash},
+        }
+        tell(platform, relay, json.dumps(notice))
+        assert taken.wait(20)
+    go_on.set()
+
+    until(lambda: len(heard) >= 4)
+    assert heard[:4] == told[:4]
+    assert len(heard) < 10  # the last may have come when there was room again
+
+
 # --- what strangers write
+
+
+def test_an_answer_that_nests_too_deeply_is_none(platform, alice):
+    asking = client(alice)
+    text = encrypt(
+        Scheme.NIP44, alice.keys.wallet, asking.uri.client_pubkey, "[" * 60_000
+    )
+    answer = sign_event(alice.keys.wallet, kind=23195, content=text)
+
+    with pytest.raises(InvalidWalletReply):
+        asking._decrypt(answer)
 
 
 def test_a_wallets_words_are_cut_and_cleaned(platform, alice):
@@ -406,6 +465,15 @@ def test_a_wallets_words_are_cut_and_cleaned(platform, alice):
     assert len(caught.value.message) <= 240
     assert caught.value.message.startswith("no? funds")
     assert url[-64:] not in caught.value.message
+
+
+def test_a_preimage_in_a_wallets_words_is_left_out():
+    error = {"code": "OTHER", "message": f"paid already with {'ab' * 32} at noon"}
+
+    with pytest.raises(WalletFailed) as caught:
+        read_reply("pay_invoice", {"result_type": "pay_invoice", "error": error})
+
+    assert caught.value.message == "paid already with … at noon"
 
 
 @pytest.mark.parametrize(

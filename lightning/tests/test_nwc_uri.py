@@ -88,6 +88,9 @@ def test_the_secret_is_in_no_print():
         (url(relay="relay=wss://[::ffff:10.0.0.1]"), "nwc-relay-private"),
         (url() + "&x=" + "y" * 2_000, "nwc-url-invalid"),
         (url() + "\x00", "nwc-url-invalid"),
+        (url() + "&x" * 60, "nwc-url-invalid"),
+        (url(relay="relay=wss://r.example.com/%0d%0aX"), "nwc-relay-invalid"),
+        (url(relay="relay=wss://r.example.com/a%20HTTP/1.1"), "nwc-relay-invalid"),
     ],
 )
 def test_what_is_wrong_has_a_code_and_is_not_repeated(text, code):
@@ -127,6 +130,14 @@ def test_private_relays_where_they_are_allowed():
         ("64:ff9b::7f00:1", False),
         ("64:ff9b::101:101", True),
         ("2002:7f00:1::", False),
+        ("fec0::1", False),
+        ("64:ff9b:1::a00:1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("3fff::1", False),
+        ("192.0.0.192", False),
+        ("192.88.99.1", False),
+        ("168.63.129.16", False),
+        ("::ffff:192.0.0.192", False),
     ],
 )
 def test_which_addresses_are_public(address, public):

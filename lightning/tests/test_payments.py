@@ -348,6 +348,19 @@ def test_without_a_wallet_nothing_is_issued(platform, tenant, bill):
     assert platform.requests("make_invoice") == []
 
 
+def test_a_wallet_that_is_disconnected_meanwhile_is_not_asked(tenant, bill):
+    true = invoices.issue
+
+    def issue_slowly(*, bill):
+        issued = true(bill=bill)
+        disconnect_wallet(pubkey=tenant.pk)
+        return issued
+
+    with patch.object(invoices, "issue", issue_slowly), pytest.raises(NoWallet):
+        begin(bill)
+    assert not LightningInvoice.objects.exists()
+
+
 def test_one_attempt_at_a_time(bill):
     begin(bill)
 

@@ -189,13 +189,35 @@ def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
     assert waits.count() == 3
     platform.come_back()
     alice.pay(rows[0].bolt11)
-    with at(start + seconds(205)):
-        watching.check_invoice(invoice_id=rows[1].pk)
-        watching.ask_wallet(pubkey=platform.pubkey)
+    LightningInvoice.objects.filter(pk=rows[1].pk).update(next_attempt_at=start)
+    with at(start + seconds(190)):
         tick()
+        assert fresh(rows[0]).state != State.SETTLED
         tick()
 
-    assert fresh(rows[0]).is_watched or fresh(rows[0]).state == State.SETTLED
+    assert fresh(rows[0]).state == State.SETTLED
+
+
+def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
+    platform, tenant
+):
+    """Else each batch would wait for it, while what is paid waits for the batch."""
+    silent, answered = (offer_new(tenant), offer_new(tenant))
+    start = timezone.now()
+    for _ in range(5):
+        silence = NoWalletReply("The wallet does not answer.")
+        watching._record(silent.pk, silence, start)
+    asked_again_at = fresh(silent).next_attempt_at
+
+    with at(start + seconds(20)):
+        tick()
+
+    assert fresh(answered).answered_at
+    assert fresh(silent).next_attempt_at == asked_again_at
+
+
+def offer_new(tenant):
+    return invoices.offer_invoice(bill=bill_for(tenant))
 
 
 # --- who comes first

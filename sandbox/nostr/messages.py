@@ -1,15 +1,11 @@
 """The messages between a client and a relay, as NIP-01 and NIP-42 have them."""
 
 import json
-import re
 from dataclasses import replace
 from typing import Any
 
 from caravel.nostr.events import Event, InvalidEvent, parse_event
-from sandbox.nostr.filters import HEX, KINDS
-
-_SIGNATURE = re.compile(r"[0-9a-f]{128}")
-_TIMES = range(2**63)
+from sandbox.nostr.filters import HEX
 
 
 class Malformed(ValueError):
@@ -42,15 +38,7 @@ def parse_signed(arguments: list[Any]) -> Event:
     """Return the verified event of an EVENT or AUTH. Raises InvalidEvent."""
     if len(arguments) != 1:
         raise InvalidEvent("There is to be one event.")
-    event = parse_event(arguments[0])
-    # What verifies may still be written with capitals or spaces; relays refuse that.
-    if not HEX.fullmatch(event.pubkey) or not _SIGNATURE.fullmatch(event.sig):
-        raise InvalidEvent("Keys and signatures are lower-case hex.")
-    if event.kind not in KINDS:
-        raise InvalidEvent("A kind is from 0 to 65535.")
-    if event.created_at not in _TIMES:
-        raise InvalidEvent("The event's time is out of range.")
-    return event
+    return parse_event(arguments[0])
 
 
 def ok(event_id: str, accepted: bool, message: str = "") -> str:

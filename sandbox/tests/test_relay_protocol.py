@@ -230,8 +230,8 @@ WRONG_ID = {**ODD, "id": HEX}
         ({"id": HEX}, "not a Nostr event"),
         (note(kind=65_536).to_dict(), "kind"),
         (note(kind=-1).to_dict(), "kind"),
-        (note(created_at=-1).to_dict(), "time"),
-        (note(created_at=2**63).to_dict(), "time"),
+        (note(created_at=-1).to_dict(), "created_at"),
+        (note(created_at=2**63).to_dict(), "created_at"),
         (note(kind=22_242).to_dict(), "AUTH"),
     ],
 )
