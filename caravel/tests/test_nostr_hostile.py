@@ -1,6 +1,7 @@
 """What a hostile relay can do to the process that talks to it: little."""
 
 import itertools
+import json
 import socket
 import threading
 import time
@@ -107,6 +108,32 @@ def test_a_relay_that_never_stops_telling_is_heard_only_for_so_long(mine):
 
     assert 1 <= len(found.events) <= 100
     assert not found.complete
+
+
+def test_a_flood_takes_only_its_share_of_the_time(mine, monkeypatch):
+    monkeypatch.setattr(connections_module, "_BURST", 0.05)
+    over = threading.Event()
+
+    def script(client):
+        sub, (id, *_) = (heard := client.hear_until("REQ"))[1], heard[2]["#e"]
+        forged = answer_to(id) | {"content": "x" * 20_000}
+        message = json.dumps(["EVENT", sub, forged])
+        while not over.is_set():
+            client.websocket.send(message)
+
+    with scripted_relay(script) as endpoint, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, mine, endpoint, timeout=4)
+        until(lambda: endpoint in mine._connections)
+        began, busy = time.monotonic(), in_loop(mine, time.thread_time)
+        with pytest.raises(NoReply):
+            asked.result()
+        busy = in_loop(mine, time.thread_time) - busy
+        over.set()
+        in_loop(
+            mine, lambda: connection_to(mine, endpoint)._websocket.transport.abort()
+        )
+
+        assert busy / (time.monotonic() - began) < 0.4
 
 
 def test_names_that_are_slow_to_look_up_hold_up_only_each_other(mine, monkeypatch):
