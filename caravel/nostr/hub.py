@@ -331,8 +331,8 @@ class Hub:
         }
 
     async def _close(self) -> None:
-        for connection in self._connections.values():
-            await connection.close()
+        closing = [connection.close() for connection in self._connections.values()]
+        await asyncio.gather(*closing, return_exceptions=True)
         current = asyncio.current_task()
         await _cancel([task for task in asyncio.all_tasks() if task is not current])
 

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -134,6 +134,20 @@ def test_a_flood_takes_only_its_share_of_the_time(mine, monkeypatch):
         )
 
         assert busy / (time.monotonic() - began) < 0.4
+
+
+def test_relays_that_do_not_let_go_delay_the_end_together():
+    ending = Hub()
+    with ExitStack() as relays:
+        held = [relays.enter_context(raw_relay(patience=-1)) for _ in range(8)]
+        endpoints = [relay.endpoint for relay in held]
+        ending.listen(endpoints, [{"kinds": [1]}], lambda event: None)
+        until(lambda: all(relay.heard for relay in held))
+        began = time.monotonic()
+
+        ending.close()
+
+        assert time.monotonic() - began < 4
 
 
 def test_names_that_are_slow_to_look_up_hold_up_only_each_other(mine, monkeypatch):
