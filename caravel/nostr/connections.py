@@ -7,6 +7,7 @@ a subscription; then it sends the subscriptions anew, but never an event.
 import asyncio
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ IDLE = 120.0
 #: Seconds between two attempts to connect again, or to subscribe again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
 _AUTH_KIND = 22242  # NIP-42
+#: The share of the loop's time that one relay's messages may take, the seconds that it
+#: may take at once, and what a message costs beside what is done with it.
+_SHARE, _BURST, _MESSAGE = 0.2, 1.0, 0.00005
 
 
 @dataclass(eq=False)
@@ -60,6 +64,8 @@ class Connection:
         self._numbers = itertools.count(1)
         self._oks: dict[str, asyncio.Future[tuple[bool, str]]] = {}
         self._challenge = ""
+        #: Seconds of the loop's time that are still to be waited for, as of when.
+        self._busy, self._busy_at = 0.0, 0.0
         #: How often it has been opened.
         self.opened = 0
 
@@ -176,13 +182,26 @@ class Connection:
     async def _read(self, websocket: ClientConnection) -> None:
         try:
             async for message in websocket:
+                began = time.perf_counter()
                 self._take(message)
+                await self._make_room(time.perf_counter() - began + _MESSAGE)
         except ConnectionClosed as exc:
             logger.debug("relay_closed", relay=self.endpoint.host, reason=str(exc))
         finally:
             self._forget(websocket)
             # Whatever ended the reading, nothing of it stays open.
             websocket.transport.abort()
+
+    async def _make_room(self, seconds: float) -> None:
+        """Wait if this relay has had more than its share of the loop's time.
+
+        What it sends meanwhile stays in its own socket.
+        """
+        now = time.monotonic()
+        rested = (now - self._busy_at) * _SHARE
+        self._busy, self._busy_at = max(0.0, self._busy - rested) + seconds, now
+        if self._busy > _BURST:
+            await asyncio.sleep((self._busy - _BURST) / _SHARE)
 
     def _forget(self, websocket: ClientConnection) -> None:
         """Give up a connection, unless another has taken its place."""

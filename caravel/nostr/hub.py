@@ -43,10 +43,14 @@ class NoReply(CaravelError):
 
 @dataclass(frozen=True)
 class Stored:
-    """What relays had; not `complete` if some relay did not say that this is all."""
+    """What relays had; not `complete` if some relay did not say that this is all.
+
+    `answered` if at least one did.
+    """
 
     events: tuple[Event, ...]
     complete: bool
+    answered: bool
 
 
 class Hub:
@@ -248,9 +252,9 @@ class Hub:
         failures = [task.exception() for task in done if task.exception()]
         if len(failures) == len(looking):
             raise failures[0] or RelayUnreachable("No relay could be reached.")
-        complete = not late and all(not f for f in failures)
-        complete = complete and all(task.result() for task in done)
-        return Stored(tuple(found.values()), complete)
+        said = [task.result() for task in done if not task.exception()]
+        complete = len(said) == len(looking) and all(said)
+        return Stored(tuple(found.values()), complete, answered=any(said))
 
     async def _look(
         self, endpoint: Endpoint, filters: list[Filter], found: dict[str, Event]
@@ -331,8 +335,8 @@ class Hub:
         }
 
     async def _close(self) -> None:
-        for connection in self._connections.values():
-            await connection.close()
+        closing = [connection.close() for connection in self._connections.values()]
+        await asyncio.gather(*closing, return_exceptions=True)
         current = asyncio.current_task()
         await _cancel([task for task in asyncio.all_tasks() if task is not current])
 

@@ -1,11 +1,12 @@
 """What a hostile relay can do to the process that talks to it: little."""
 
 import itertools
+import json
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -107,6 +108,46 @@ def test_a_relay_that_never_stops_telling_is_heard_only_for_so_long(mine):
 
     assert 1 <= len(found.events) <= 100
     assert not found.complete
+
+
+def test_a_flood_takes_only_its_share_of_the_time(mine, monkeypatch):
+    monkeypatch.setattr(connections_module, "_BURST", 0.05)
+    over = threading.Event()
+
+    def script(client):
+        sub, (id, *_) = (heard := client.hear_until("REQ"))[1], heard[2]["#e"]
+        forged = answer_to(id) | {"content": "x" * 20_000}
+        message = json.dumps(["EVENT", sub, forged])
+        while not over.is_set():
+            client.websocket.send(message)
+
+    with scripted_relay(script) as endpoint, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, mine, endpoint, timeout=4)
+        until(lambda: endpoint in mine._connections)
+        began, busy = time.monotonic(), in_loop(mine, time.thread_time)
+        with pytest.raises(NoReply):
+            asked.result()
+        busy = in_loop(mine, time.thread_time) - busy
+        over.set()
+        in_loop(
+            mine, lambda: connection_to(mine, endpoint)._websocket.transport.abort()
+        )
+
+        assert busy / (time.monotonic() - began) < 0.4
+
+
+def test_relays_that_do_not_let_go_delay_the_end_together():
+    ending = Hub()
+    with ExitStack() as relays:
+        held = [relays.enter_context(raw_relay(patience=-1)) for _ in range(8)]
+        endpoints = [relay.endpoint for relay in held]
+        ending.listen(endpoints, [{"kinds": [1]}], lambda event: None)
+        until(lambda: all(relay.heard for relay in held))
+        began = time.monotonic()
+
+        ending.close()
+
+        assert time.monotonic() - began < 4
 
 
 def test_names_that_are_slow_to_look_up_hold_up_only_each_other(mine, monkeypatch):

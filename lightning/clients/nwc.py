@@ -297,7 +297,7 @@ class Wallet:
             stored = hub().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
         except RelayUnreachable as exc:
             raise RequestNotSent(exc.message) from exc
-        if not stored.complete and not stored.events:
+        if not stored.answered and not stored.events:
             raise RequestNotSent("The wallet's relays do not answer.")
         kept = _INFO_KEPT if stored.events else _NO_INFO_KEPT
         return _offered(stored, self.uri.pubkey), time.monotonic() + kept

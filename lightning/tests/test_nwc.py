@@ -1,6 +1,7 @@
 """The NWC client against the sandbox's wallets, over a real relay."""
 
 import json
+import socket
 import threading
 from dataclasses import replace
 from datetime import timedelta
@@ -218,6 +219,23 @@ def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
 
     with pytest.raises(RequestNotSent):
         client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
+
+
+def test_a_dead_relay_beside_one_that_knows_no_encryption_stops_nothing(
+    relay, platform
+):
+    """A wallet that publishes no info event understands NIP-04."""
+    _, payment_hash = issue(platform)
+    nwc.forget_schemes()
+    relay.fault("drop", on="req", kinds={nwc.INFO})
+    uri = parse_nwc_url(platform.url, private_allowed=True)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        dead = f"ws://127.0.0.1:{closed.getsockname()[1]}"
+    both = replace(uri, relays=(dead, *uri.relays))
+
+    found = Wallet(both, private_allowed=True).lookup_invoice(payment_hash)
+
+    assert found.status is Status.UNSETTLED
 
 
 def test_a_private_relay_is_refused_unless_allowed(relay, alice):
