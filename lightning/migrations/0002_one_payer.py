@@ -19,6 +19,9 @@ CREATE TRIGGER one_payer BEFORE UPDATE OF shown_at ON lightning_lightninginvoice
 
 CREATE FUNCTION lightning_one_payer_payment() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    -- Two transactions that do not see each other yet: the lock makes the second wait.
+    PERFORM 1 FROM lightning_lightninginvoice
+        WHERE id = NEW.invoice_id FOR NO KEY UPDATE;
     IF EXISTS (
         SELECT 1 FROM lightning_lightninginvoice
         WHERE id = NEW.invoice_id AND shown_at IS NOT NULL
