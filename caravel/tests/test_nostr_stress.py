@@ -143,5 +143,7 @@ def test_each_request_has_one_outcome_and_leaves_nothing_behind(hubs, caplog):
         until(lambda: not any(traces(mine).values()))
         until(lambda: not connections_module._background)
         until(lambda: second.subscriptions == 0 and relay.subscriptions <= 1)
+        for hub in hubs:
+            hub.close()
     gc.collect()
     assert "never retrieved" not in caplog.text
