@@ -52,7 +52,7 @@ def answer(theirs, endpoint):
     return pool
 
 
-def ask_many(mine, endpoints, random, number):
+def ask_many(mine, endpoints, timeout, number):
     questions = [
         sign_event(ME, kind=QUESTION, content=f"{number}-{n}") for n in range(AT_ONCE)
     ]
@@ -61,7 +61,7 @@ def ask_many(mine, endpoints, random, number):
         questions,
         author=pubkey_of(THEM),
         kind=ANSWER,
-        timeout=random.choice([0.01, 0.3, 1.5]),
+        timeout=timeout,
     )
     return [(q, a) for q, a in zip(questions, answers, strict=True)]
 
@@ -119,7 +119,7 @@ def test_each_request_has_one_outcome_and_leaves_nothing_behind(hubs, caplog):
                     ask_many,
                     mine,
                     at if number % 3 else at[:1],
-                    Random(number),
+                    random.choice([0.01, 0.3, 1.5]),
                     number,
                 )
                 for number in range(ROUNDS * THREADS)
@@ -128,7 +128,7 @@ def test_each_request_has_one_outcome_and_leaves_nothing_behind(hubs, caplog):
         over.set()
         disturbing.join()
         relay.clear_faults()
-        until(lambda: isinstance(ask_many(mine, at, Random(1), "last")[0][1], Event))
+        until(lambda: isinstance(ask_many(mine, at, 2, "last")[0][1], Event))
         repliers.shutdown()
 
         assert len(outcomes) == ROUNDS * THREADS * AT_ONCE
