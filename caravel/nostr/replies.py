@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,7 +35,16 @@ class Request:
     sent: bool = False
 
     def mark_sent(self) -> None:
+        """Note that it is about to be sent. Raises RelayUnreachable if it is too old.
+
+        A process that was suspended meanwhile must not send what has expired (NIP-40).
+        """
+        if any(until <= time.time() for until in map(int, self._expirations())):
+            raise RelayUnreachable("The request has expired before it was sent.")
         self.sent = True
+
+    def _expirations(self) -> list[str]:
+        return [v for v in self.event.values("expiration") if v.isdecimal()]
 
     def wants(self, pubkey: object, kind: object) -> bool:
         """Whether an event of that author and kind would be the first answer."""

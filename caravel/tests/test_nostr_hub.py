@@ -163,6 +163,17 @@ def test_without_a_connection_nothing_was_sent(mine):
         )
 
 
+def test_what_has_expired_is_not_sent_any_more(relay, mine):
+    """As after a pause of the whole process between signing and sending."""
+    past = str(int(time.time()) - 1)
+    late = sign_event(ME, kind=QUESTION, content="?", tags=[("expiration", past)])
+
+    with pytest.raises(RelayUnreachable, match="expired"):
+        ask(mine, [relay], event=late, timeout=3)
+
+    assert relay.count(QUESTION) == 0
+
+
 def test_silence_is_no_reply(relay, mine):
     with pytest.raises(NoReply):
         ask(mine, [relay], timeout=0.3)

@@ -140,12 +140,17 @@ def read_issued(found: dict[str, Any]) -> Issued:
 
 
 def read_lookup(payment_hash: str, found: dict[str, Any]) -> Lookup:
-    """Read what a wallet says of an invoice of its own, not of a payment it made."""
+    """Read what a wallet says of an invoice of its own.
+
+    One that paid it too may tell of its payment: once that is settled, so is the other
+    half, and before that it says nothing of it.
+    """
     if found.get("payment_hash") != payment_hash:
         raise InvalidWalletReply("The wallet tells of another invoice.")
-    if found.get("type", "incoming") != "incoming":
-        raise InvalidWalletReply("The wallet tells of a payment that it made.")
     status = _status(found)
+    is_incoming = found.get("type", "incoming") == "incoming"
+    if not is_incoming and status is not Status.SETTLED:
+        raise InvalidWalletReply("The wallet tells of a payment that it made.")
     preimage = found.get("preimage")
     is_proven = status is Status.SETTLED and is_preimage_of(payment_hash, preimage)
     return Lookup(

@@ -16,7 +16,6 @@ from django.utils import timezone
 from caravel.work import NO_FAILURE, backoff, failure_columns
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
-    InvalidWalletReply,
     NoWalletReply,
     RequestNotSent,
     WalletError,
@@ -154,10 +153,6 @@ def _checked(
     """Return the answer, or what is wrong with it."""
     if not isinstance(answer, Lookup):
         return answer
-    received = answer.amount_msat or invoice.amount_msat
-    # More than was asked for may arrive, never less.
-    if answer.status is Status.SETTLED and received < invoice.amount_msat:
-        return InvalidWalletReply("Our wallet tells of a smaller amount.")
     if answer.status is Status.HELD:
         return WalletError("A payment is arriving; our wallet has not taken it yet.")
     return answer
@@ -194,6 +189,9 @@ def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
     invoice.settled_at = answer.settled_at or now
     invoice.answered_at = now
     invoice.received_msat = answer.amount_msat or invoice.amount_msat
+    if invoice.received_msat < invoice.amount_msat:
+        # A receiver's fee was taken off; the payer has paid all the same.
+        logger.error("received_less", payment_hash=invoice.payment_hash)
     invoice.preimage = answer.preimage
     _clear(invoice)
     invoice.save()

@@ -295,7 +295,10 @@ HASH = "ab" * 32
         ({"state": "pending", "settled_at": 1_700_000_000}, None),
         ({"state": "brand-new"}, None),
         ({"state": 5}, None),
-        ({"state": "settled", "type": "outgoing"}, None),
+        # Payer and receiver are one wallet, which tells of the other half.
+        ({"state": "settled", "type": "outgoing"}, Status.SETTLED),
+        ({"state": "pending", "type": "outgoing"}, None),
+        ({"state": "failed", "type": "outgoing"}, None),
         ({"state": "settled", "payment_hash": "cd" * 32}, None),
         ({"state": "settled", "payment_hash": None}, None),
         ({"state": "settled", "amount": "many"}, None),

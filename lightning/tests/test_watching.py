@@ -116,13 +116,15 @@ def test_a_payment_that_is_held_is_neither(shown):
             assert "arriving" in shown.last_error
 
 
-def test_less_than_was_asked_for_is_not_believed(shown):
+def test_less_than_was_asked_for_has_arrived_all_the_same(shown, caplog):
+    """A receiver's fee was taken off: the payer has paid, and nothing must wait."""
     less = Lookup(Status.SETTLED, amount_msat=shown.amount_msat - 1)
 
     watching._record(shown.pk, less, timezone.now())
 
-    assert fresh(shown).state == State.OPEN
-    assert shown.last_error_code == "nwc-reply-invalid"
+    assert fresh(shown).state == State.SETTLED
+    assert shown.received_msat == shown.amount_msat - 1
+    assert "received_less" in caplog.text
 
 
 def test_more_than_was_asked_for_is_recorded(shown):
