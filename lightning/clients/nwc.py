@@ -8,6 +8,7 @@ known of the outcome.
 """
 
 import json
+import math
 import re
 import threading
 import time
@@ -191,7 +192,9 @@ class Wallet:
     ) -> PreparedRequest:
         scheme = self._scheme()
         body = json.dumps({"method": method, "params": params})
-        until = int(expires_at.timestamp() if expires_at else time.time() + QUICK)
+        # Whole seconds, rounded up: it must not have expired before its time.
+        end = expires_at.timestamp() if expires_at else time.time() + QUICK
+        until = math.ceil(end)
         tags = [("p", self.uri.pubkey), ("expiration", str(until))]
         if scheme is Scheme.NIP44:
             tags.append(("encryption", scheme.value))
