@@ -20,7 +20,7 @@ from sandbox.nostr import running_relay
 ME, THEM = generate_secret_key(), generate_secret_key()
 QUESTION, ANSWER = 23194, 23195
 TASKS = "Hub._request", "Hub._ask", "Replies._subscribe", "Connection._restore"
-ROUNDS, AT_ONCE, THREADS = 10, 10, 20
+ROUNDS, AT_ONCE, THREADS = 6, 10, 20
 
 
 @pytest.fixture

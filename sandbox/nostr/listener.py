@@ -72,6 +72,7 @@ class Listener:
         """Stop listening and break every connection, without a closing handshake."""
         server, self._server = self._server, None
         if server is not None:
+            await _accept_no_more(server)
             server.close(close_connections=False)
             self.drop()
             await server.wait_closed()
@@ -99,3 +100,14 @@ class Listener:
             raise
         finally:
             session.close()
+
+
+async def _accept_no_more(server: Server) -> None:
+    """Let what was just accepted become connections; asyncio would leak it else.
+
+    It attaches each to the server a step later, and fails if that has closed by then.
+    """
+    loop = asyncio.get_running_loop()
+    for sock in server.sockets:
+        loop.remove_reader(sock.fileno())
+    await asyncio.sleep(0)
