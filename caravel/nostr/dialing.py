@@ -13,6 +13,7 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -130,10 +131,10 @@ async def _socket(endpoint: Endpoint) -> socket.socket:
     raise failure
 
 
-async def _connected(sock: socket.socket, address: object) -> socket.socket:
+async def _connected(sock: socket.socket, address: Any) -> socket.socket:
     sock.setblocking(False)
     try:
-        await asyncio.get_running_loop().sock_connect(sock, address)  # type: ignore[arg-type]
+        await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise
