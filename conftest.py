@@ -13,7 +13,8 @@ from celery.signals import before_task_publish
 from django.conf import settings
 from pynostr.key import PrivateKey
 
-from billing.clients import stripe as stripe_client
+from billing.clients import stripe_calls
+from billing.clients.stripe import Stripe
 from billing.services.prices import ensure_prices
 from caravel.fields import Secret
 from caravel.nostr import keys
@@ -98,7 +99,7 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     stripe.reset()
     settings.STRIPE_API_BASE = stripe.url
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100_000
-    monkeypatch.setattr(stripe_client, "pause_for", lambda seconds: None)
+    monkeypatch.setattr(stripe_calls, "pause_for", lambda seconds: None)
     yield stripe
     stripe.clear_faults()
     assert conformity.take() == []
@@ -107,6 +108,4 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
 @pytest.fixture
 def prices(sandbox, db) -> dict[str, str]:
     """The ids at Stripe of the plans' prices, by plan."""
-    return {
-        price.plan_id: price.price_id for price in ensure_prices(stripe_client.Stripe())
-    }
+    return {price.plan_id: price.price_id for price in ensure_prices(Stripe())}

@@ -46,6 +46,21 @@ class StripeRefused(StripeError):
         self.param = param
 
 
+class StripeCardRefused(StripeRefused):
+    """The card was not charged.
+
+    `decline_code` and `advice_code` are the bank's (docs.stripe.com/declines/codes),
+    "" where it gave none.
+    """
+
+    def __init__(
+        self, message: str, *, decline_code: str, advice_code: str, **kwargs: str
+    ) -> None:
+        super().__init__(message, **kwargs)
+        self.decline_code = decline_code
+        self.advice_code = advice_code
+
+
 class StripeNotFound(StripeRefused):
     """Stripe has no such object (any more)."""
 

@@ -8,7 +8,7 @@ import time_machine
 from django.utils import timezone
 
 from billing import exceptions
-from billing.clients import stripe as client_module
+from billing.clients import stripe_calls as client_module
 from billing.clients.stripe import Item, Stripe, Subscription
 from billing.models import StripeIntent, SubscriptionSync
 from billing.services import intents

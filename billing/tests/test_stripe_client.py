@@ -4,7 +4,8 @@ import pytest
 
 from billing import exceptions
 from billing.clients import rate_limit
-from billing.clients.stripe import API_VERSION, TRIES, Stripe
+from billing.clients.stripe import API_VERSION, Stripe
+from billing.clients.stripe_calls import TRIES
 from caravel.network import NetworkInTransaction, leave_database
 
 pytestmark = pytest.mark.django_db
@@ -153,7 +154,7 @@ def test_no_answer_at_all_is_unknown(stripe, settings):
 
 
 def test_a_slow_answer_is_given_up_and_unknown(sandbox, stripe, monkeypatch):
-    from billing.clients import stripe as client
+    from billing.clients import stripe_calls as client
 
     monkeypatch.setattr(client, "TIMEOUT", (2.0, 0.1))
     client._client.cache_clear()

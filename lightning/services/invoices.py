@@ -1,5 +1,6 @@
 """Issuing Lightning invoices, so that only one way of paying is ever open."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -18,6 +19,9 @@ from lightning.services import platform, watching
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
+#: What a higher app has to say against a new invoice: it raises in the transaction
+#: that would store it, when the Lightning invoices of the bill are locked.
+Guard = Callable[[], None]
 #: How long after its expiry a person waits for a fresh one: a payment may be arriving.
 _PAUSE = timedelta(seconds=60)
 #: How far our wallet's clock may be from ours.
@@ -35,7 +39,11 @@ class Bill:
     description: str
 
 
-def offer_invoice(*, bill: Bill) -> LightningInvoice:
+def nothing_else() -> None:
+    """The guard of who knows of no other way of paying."""
+
+
+def offer_invoice(*, bill: Bill, guard: Guard = nothing_else) -> LightningInvoice:
     """Return the invoice that a person may pay, having issued one if need be.
 
     Raises PaymentInProgress with the time until when something else may still pay the
@@ -44,7 +52,7 @@ def offer_invoice(*, bill: Bill) -> LightningInvoice:
     shown = _offered(bill)
     if shown is None:
         _require_lapsed(bill)
-        shown = _show(bill, issue(bill=bill))
+        shown = _show(bill, issue(bill=bill), guard)
     return shown
 
 
@@ -133,13 +141,14 @@ def _is_answered(row: LightningInvoice, since: datetime) -> bool:
     return row.answered_at is not None and row.answered_at >= since
 
 
-def _show(bill: Bill, invoice: LightningInvoice) -> LightningInvoice:
+def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoice:
     """Make a new invoice the one on offer; if another is by now, nobody sees ours."""
     try:
         with transaction.atomic():
             rows = _locked_for_person(bill)
             if other := _on_offer(rows):
                 return other
+            guard()
             for row in rows:
                 if row.state == State.OPEN:
                     watching.lapse(row)

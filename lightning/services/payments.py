@@ -19,7 +19,7 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoices, watching
-from lightning.services.invoices import Bill
+from lightning.services.invoices import Bill, Guard, nothing_else
 from lightning.services.wallet_errors import set_wallet_error
 from tenants.models import Tenant
 
@@ -32,7 +32,7 @@ NOT_SENT = "NOT_SENT"
 LEAST_LEFT = timedelta(seconds=60)
 
 
-def start_payment(*, bill: Bill) -> NwcPayment:
+def start_payment(*, bill: Bill, guard: Guard = nothing_else) -> NwcPayment:
     """Issue an invoice for the tenant's wallet and record the attempt to pay it.
 
     Saving the attempt makes a receiver enqueue it. Raises NoWallet, PaymentInProgress
@@ -46,6 +46,7 @@ def start_payment(*, bill: Bill) -> NwcPayment:
         # Issuing took its time: the tenant may have another wallet by now, or none.
         tenant, uri = _wallet_of(bill)
         _require_free(bill)
+        guard()
         invoices.record(invoice)
         payment: NwcPayment = NwcPayment.objects.create(
             invoice=invoice,
@@ -162,6 +163,8 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
         is_same = locked.request_event_id == payment.request_event_id
         if locked.state != State.PENDING or not is_same:
             return False
+        # Before the saves: their receivers lock what comes after the tenant.
+        set_wallet_error(locked, _sentence("did not pay", message))
         locked.state = State.REFUSED
         locked.code, locked.message = code[:64], message[:240]
         locked.resolved_at = locked.replied_at = timezone.now()
@@ -170,7 +173,6 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
         locked.save()
         if invoice.state == LightningInvoice.State.OPEN:
             watching.lapse(invoice)
-        set_wallet_error(locked, _sentence("did not pay", message))
     logger.info("payment_refused", payment=payment.pk, code=code)
     return True
 

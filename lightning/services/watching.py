@@ -194,11 +194,12 @@ def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
         logger.error("received_less", payment_hash=invoice.payment_hash)
     invoice.preimage = answer.preimage
     _clear(invoice)
-    invoice.save()
     payment = _payment_of(invoice)
     if payment is not None:
-        _end(payment, NwcPayment.State.PAID, now)
+        # Before the saves: their receivers lock what comes after the tenant.
         clear_wallet_error(payment)
+        _end(payment, NwcPayment.State.PAID, now)
+    invoice.save()
     logger.info(
         "lightning_settled",
         payment_hash=invoice.payment_hash,

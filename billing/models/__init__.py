@@ -1,0 +1,14 @@
+from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
+from billing.models.credits import Credit
+from billing.models.events import StripeEvent
+from billing.models.subscriptions import StripeIntent, SubscriptionSync
+
+__all__ = [
+    "CardAttempt",
+    "Credit",
+    "InvoiceCollection",
+    "Settlement",
+    "StripeEvent",
+    "StripeIntent",
+    "SubscriptionSync",
+]

@@ -1,0 +1,83 @@
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from billing.models.collections import InvoiceCollection
+from caravel.work import WorkItem, WorkQuerySet
+from tenants.models import Tenant
+
+
+class CreditQuerySet(WorkQuerySet):
+    def owed(self) -> Self:
+        return self.filter(state=Credit.State.OWED)
+
+
+class Credit(WorkItem):
+    """What we owe a tenant, until it is posted at Stripe.
+
+    It first reduces an open invoice, by `note_cents`; the rest changes the customer's
+    balance by `balance_cents`, which is negative where a debit was carried over.
+    """
+
+    class Reason(models.TextChoices):
+        SURPLUS = "surplus", "more money arrived than was asked for"
+        UNSERVED = "unserved", "time that was billed and not served"
+
+    class State(models.TextChoices):
+        OWED = "owed"
+        POSTED = "posted"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="credits")
+    reason = models.CharField(max_length=16, choices=Reason.choices)
+    source = models.CharField(
+        max_length=255, help_text="What it is for: no two are for the same."
+    )
+    currency = models.CharField(max_length=3)
+    amount_cents = models.PositiveBigIntegerField()
+    collection = models.ForeignKey(
+        InvoiceCollection,
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="credits",
+        help_text="The invoice that it reduces; a surplus finds one when it is posted.",
+    )
+    covers_from = models.DateTimeField(null=True, blank=True)
+    covers_until = models.DateTimeField(null=True, blank=True)
+    state = models.CharField(max_length=16, choices=State.choices, default=State.OWED)
+    stripe_customer_id = models.CharField(max_length=255, blank=True, default="")
+    note_cents = models.PositiveBigIntegerField(null=True, blank=True)
+    credit_note_id = models.CharField(max_length=255, blank=True, default="")
+    balance_cents = models.BigIntegerField(null=True, blank=True)
+    balance_transaction_id = models.CharField(max_length=255, blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now)
+    posted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = CreditQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["reason", "source"], name="credit_once_per_source"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="posted") ^ Q(posted_at__isnull=True),
+                name="credit_posted_at_iff_posted",
+            ),
+            models.CheckConstraint(
+                condition=Q(amount_cents__gt=0), name="credit_amount_positive"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="billing_credits_owed",
+                condition=Q(state="owed"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.amount_cents} {self.currency} {self.state}"

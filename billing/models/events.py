@@ -1,0 +1,66 @@
+import json
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from caravel.work import WorkItem, WorkQuerySet
+from tenants.models import Tenant
+
+
+class StripeEventQuerySet(WorkQuerySet):
+    def received(self) -> Self:
+        return self.filter(status=StripeEvent.Status.RECEIVED)
+
+
+class StripeEvent(WorkItem):
+    """The webhook inbox: one row per event, kept as Stripe sent it."""
+
+    class Status(models.TextChoices):
+        RECEIVED = "received"
+        PROCESSED = "processed"
+        FAILED = "failed", "failed (given up; process again by hand)"
+        PARKED = "parked", "parked (its customer names a tenant unknown here)"
+
+    id = models.CharField(primary_key=True, max_length=255)
+    type = models.CharField(max_length=100)
+    livemode = models.BooleanField()
+    body = models.TextField(help_text="The event as Stripe sent it.")
+    created_at = models.DateTimeField(help_text="When Stripe made the event.")
+    received_at = models.DateTimeField(default=timezone.now)
+    status = models.CharField(
+        max_length=16, choices=Status.choices, default=Status.RECEIVED
+    )
+    processed_at = models.DateTimeField(null=True, blank=True)
+    tenant = models.ForeignKey(
+        Tenant, models.PROTECT, null=True, blank=True, related_name="stripe_events"
+    )
+    outcome = models.CharField(max_length=200, blank=True, default="")
+
+    objects = StripeEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-received_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status="processed") ^ Q(processed_at__isnull=True),
+                name="stripe_event_processed_at_iff_processed",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="billing_received_events",
+                condition=Q(status="received"),
+            ),
+            models.Index(fields=["status", "-received_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The object as it was then, and what changed; it routes, never decides."""
+        return dict(json.loads(self.body)["data"])

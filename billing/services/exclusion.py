@@ -1,0 +1,84 @@
+"""One way of paying an invoice at a time, and none while it is being changed.
+
+Whatever may bring money for an invoice, or change what it asks for, has a row: an
+attempt on a wallet or a card, a bolt11 that may still be paid, a credit note under way,
+a payment that is being booked. Each is made under the lock of the collection, and only
+if none of the others is there; so the row is the claim. Locks are taken in one order:
+Lightning invoices, their attempts, the tenant, the collection.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from billing.models import CardAttempt, InvoiceCollection, Settlement, StripeIntent
+from lightning.exceptions import PaymentInProgress
+from lightning.models import NwcPayment
+from lightning.services.invoices import busy_until
+
+
+@dataclass(frozen=True)
+class Busy:
+    """What keeps an invoice from anything else, and until when if that is known."""
+
+    why: str
+    until: datetime | None = None
+
+
+def busy(invoice_id: str) -> Busy | None:
+    """Return what may still pay or change an invoice, None if nothing does."""
+    other = _busy_elsewhere(invoice_id)
+    if other:
+        return other
+    until = busy_until(invoice_id)
+    return Busy("It may still be paid by Lightning.", until) if until else None
+
+
+def require_idle(invoice_id: str) -> InvoiceCollection:
+    """Lock and return a collection that nothing else may pay or change.
+
+    Raises PaymentInProgress, with the time until when if that is known. To be called
+    in the transaction that records what comes next.
+    """
+    collection = lock(invoice_id)
+    _raise_if(busy(invoice_id))
+    return collection
+
+
+def require_no_other_rail(invoice_id: str) -> InvoiceCollection:
+    """Like `require_idle`, for who looks after the Lightning invoices itself."""
+    collection = lock(invoice_id)
+    _raise_if(_busy_elsewhere(invoice_id))
+    return collection
+
+
+def lock(invoice_id: str) -> InvoiceCollection:
+    """Lock and return a collection."""
+    rows = InvoiceCollection.objects.select_for_update()
+    collection: InvoiceCollection = rows.get(pk=invoice_id)
+    return collection
+
+
+def is_attempted(invoice_id: str) -> bool:
+    """Return whether a wallet or a card has been asked and has not answered yet."""
+    cards = CardAttempt.objects.pending().filter(collection=invoice_id)
+    wallets = NwcPayment.objects.pending().filter(stripe_invoice_id=invoice_id)
+    return cards.exists() or wallets.exists()
+
+
+def _busy_elsewhere(invoice_id: str) -> Busy | None:
+    if CardAttempt.objects.pending().filter(collection=invoice_id).exists():
+        return Busy("The card has been asked to pay this.")
+    kind = StripeIntent.Kind.CREATE_CREDIT_NOTE
+    if StripeIntent.objects.of(kind, invoice_id).pending().exists():
+        return Busy("The amount is about to be reduced.")
+    marking = Settlement.objects.filter(
+        collection=invoice_id, state=Settlement.State.MARKING
+    )
+    if marking.exists():
+        return Busy("A payment has arrived and is being booked.")
+    return None
+
+
+def _raise_if(found: Busy | None) -> None:
+    if found:
+        raise PaymentInProgress(found.why, until=found.until)

@@ -1,0 +1,141 @@
+"""What we keep of Stripe's invoices, and how work on one is asked for."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from billing.clients.stripe import Invoice, Line
+from billing.models import InvoiceCollection
+from lightning.services.invoices import Bill
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
+
+State = InvoiceCollection.State
+Status = InvoiceCollection.Status
+#: Whatever an earlier answer of Stripe's says, these do not change any more.
+_FINAL = (Status.PAID, Status.VOID, Status.DELETED)
+
+
+def is_ours(found: Invoice, tenant: Tenant) -> bool:
+    """Return whether an invoice is for relays of this tenant, its customer's."""
+    return found.tenant_pubkey == tenant.pk and bool(found.subscription)
+
+
+def record_invoice(*, found: Invoice, tenant: Tenant) -> InvoiceCollection | None:
+    """Keep what Stripe says of an invoice; returns its collection, None if not ours.
+
+    Two who have read it one after the other may come in any order: what is final
+    stays so.
+    """
+    if not is_ours(found, tenant):
+        return None
+    with transaction.atomic():
+        rows = InvoiceCollection.objects
+        rows.bulk_create([_new(found, tenant)], ignore_conflicts=True)
+        collection: InvoiceCollection = rows.select_for_update().get(pk=found.id)
+        if collection.status not in _FINAL:
+            _set(collection, _columns(found, collection))
+        return collection
+
+
+def record_deleted(*, invoice_id: str) -> InvoiceCollection:
+    """Keep that a draft is no longer there at Stripe."""
+    with transaction.atomic():
+        rows = InvoiceCollection.objects.select_for_update()
+        collection: InvoiceCollection = rows.get(pk=invoice_id)
+        if collection.status not in _FINAL:
+            _set(collection, {"status": Status.DELETED, "amount_remaining_cents": 0})
+        return collection
+
+
+def wake(*, invoice_id: str) -> bool:
+    """Have an invoice looked at now, in the caller's transaction.
+
+    Saving `enqueued_at` makes a receiver enqueue it; the sweep finds what got lost.
+    Returns False when there is no such collection.
+    """
+    with transaction.atomic():
+        rows = InvoiceCollection.objects.select_for_update()
+        collection = rows.filter(pk=invoice_id).first()
+        if collection is None:
+            return False
+        if collection.state == State.CLOSED:
+            collection.state, collection.closed_at = State.COLLECTING, None
+        collection.next_attempt_at = collection.enqueued_at = timezone.now()
+        collection.save(
+            update_fields=["state", "closed_at", "next_attempt_at", "enqueued_at"]
+        )
+    return True
+
+
+def bill_of(collection: InvoiceCollection) -> Bill:
+    """Return what is still to be paid of an invoice, as it was last read."""
+    return Bill(
+        tenant_id=collection.tenant_id,
+        stripe_invoice_id=collection.pk,
+        amount_cents=collection.amount_remaining_cents,
+        currency=collection.currency,
+        description=f"Invoice {collection.number or collection.pk}",
+    )
+
+
+def _new(found: Invoice, tenant: Tenant) -> InvoiceCollection:
+    return InvoiceCollection(
+        stripe_invoice_id=found.id,
+        tenant=tenant,
+        stripe_customer_id=found.customer,
+        stripe_subscription_id=found.subscription,
+        billing_reason=found.billing_reason,
+        currency=found.currency,
+        status=found.status,
+        created_at=_time(found.created),
+    )
+
+
+def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
+    finalized_at = _time(found.finalized_at)
+    return {
+        "number": found.number,
+        "hosted_invoice_url": found.hosted_url,
+        "status": found.status,
+        "total_cents": found.total,
+        "amount_due_cents": found.amount_due,
+        "amount_paid_cents": found.amount_paid,
+        "amount_remaining_cents": found.amount_remaining,
+        "finalized_at": finalized_at,
+        "due_at": _time(found.due_at),
+        "suspend_at": collection.suspend_at or _end_of_grace(finalized_at),
+        **_period(found.lines),
+    }
+
+
+def _end_of_grace(finalized_at: datetime | None) -> datetime | None:
+    """Return when an unpaid invoice suspends: our own clock, not Stripe's due date."""
+    if finalized_at is None:
+        return None
+    return finalized_at + timedelta(days=settings.BILLING_GRACE_DAYS)
+
+
+def _period(lines: tuple[Line, ...]) -> dict[str, datetime | None]:
+    """Return the period that is billed; prorations may tell of an earlier one."""
+    last = max(lines, key=lambda line: line.period_end, default=None)
+    return {
+        "period_start": _time(last.period_start) if last else None,
+        "period_end": _time(last.period_end) if last else None,
+    }
+
+
+def _set(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
+    # No receiver: that something was read is no reason to do anything.
+    InvoiceCollection.objects.filter(pk=collection.pk).update(**columns)
+    for name, value in columns.items():
+        setattr(collection, name, value)
+
+
+def _time(seconds: int | None) -> Any:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
