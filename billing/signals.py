@@ -5,9 +5,9 @@ from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from billing.models import SubscriptionSync
+from billing.models import Credit, SubscriptionSync
 from billing.services.staleness import mark_stale
-from billing.tasks import reconcile_subscriptions, sync_subscription
+from billing.tasks import post_credit, reconcile_subscriptions, sync_subscription
 from relays.models import Relay
 
 #: The columns of a relay that its tenant's subscription depends on.
@@ -48,6 +48,14 @@ def enqueue_sync(
     sync_subscription.apply_async_on_commit(
         (instance.pk,), countdown=settings.BILLING_SYNC_DELAY
     )
+
+
+@receiver(post_save, sender=Credit, dispatch_uid="billing.credit_owed")
+def enqueue_credit(
+    sender: type[Credit], instance: Credit, raw: bool, created: bool, **kwargs: Any
+) -> None:
+    if created and not raw:
+        post_credit.delay_on_commit(instance.pk)
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

@@ -1,8 +1,8 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import StripeEvent, SubscriptionSync
-from billing.services import events, staleness, subscriptions
+from billing.models import Credit, StripeEvent, SubscriptionSync
+from billing.services import credits, events, staleness, subscriptions
 
 
 @shared_task(queue="stripe")
@@ -15,6 +15,11 @@ def process_stripe_event(event_id: str) -> None:
     events.process_event(event_id=event_id)
 
 
+@shared_task(queue="stripe")
+def post_credit(credit_id: int) -> None:
+    credits.post_credit(credit_id=credit_id)
+
+
 @shared_task
 def sweep_stale_tenants() -> None:
     for tenant_id in SubscriptionSync.objects.stale().claim(now=timezone.now()):
@@ -25,6 +30,12 @@ def sweep_stale_tenants() -> None:
 def sweep_stripe_events() -> None:
     for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
         process_stripe_event.delay(event_id)
+
+
+@shared_task
+def sweep_credits() -> None:
+    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
+        post_credit.delay(credit_id)
 
 
 @shared_task

@@ -39,7 +39,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription; `cancel_reason` is "" and `canceled_at` None until then."""
+    """A subscription; `cancel_reason` is "" and `canceled_at` None until then.
+
+    One that was to end later was cancelled before it ended.
+    """
 
     id: str
     customer: str
@@ -50,6 +53,7 @@ class Subscription:
     metadata: Mapping[str, str]
     cancel_reason: str
     canceled_at: int | None = None
+    ended_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ def read_subscription(found: Any) -> Subscription:
         metadata=_metadata(found),
         cancel_reason=(details.reason if details else None) or "",
         canceled_at=found.canceled_at,
+        ended_at=found.ended_at,
     )
 
 
