@@ -11,14 +11,13 @@ import structlog
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.exceptions import CreditNotPosted, LeaseLost, StripeRefused
+from billing.exceptions import CreditNotPosted, CreditWaits, LeaseLost, StripeRefused
 from billing.models import Credit
 from billing.services.balances import change_balance
 from billing.services.credit_notes import plan_credit, reduce_invoice
 from caravel.exceptions import CaravelError
 from caravel.work import NO_FAILURE, failure_columns
 from lightning.exceptions import PaymentInProgress
-from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -61,14 +60,13 @@ def owe_credit(
 def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
     """Post what a tenant is owed, oldest first; returns whether nothing is left over.
 
-    What can only be posted to the tenant's next customer does not count.
+    What waits for a draft to be finalized, or for the tenant's next customer, does not
+    count.
     """
     owed = Credit.objects.owed().filter(tenant=tenant_id)
     for credit_id in list(owed.order_by("pk").values_list("pk", flat=True)):
         post_credit(credit_id=credit_id, stripe=stripe)
-    if not owed.exists():
-        return True
-    return not Tenant.objects.get(pk=tenant_id).stripe_customer_id
+    return not owed.exclude(last_error_code=CreditWaits.code).exists()
 
 
 def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:

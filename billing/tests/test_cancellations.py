@@ -10,6 +10,7 @@ from billing.clients.stripe import Stripe
 from billing.models import Credit, StripeIntent, SubscriptionSync
 from billing.services import intents, unserved
 from billing.services.credits import post_credits
+from billing.services.endings import settle_ending
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
 from billing.tests.test_adversity import Killed
@@ -387,6 +388,44 @@ def test_ended_by_stripe_for_non_payment(sandbox, tenant, relay):
 
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
+
+
+def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
+    sandbox, tenant, relay
+):
+    sandbox.advance(7 * DAY)
+    subscription_id = tenant.stripe_subscription_id
+    sandbox.client().v1.subscriptions.cancel(subscription_id)
+    found = Stripe().get_subscription(subscription_id)
+    for _ in range(2):
+        settle_ending(tenant_id=tenant.pk, subscription_id=subscription_id, found=found)
+    sandbox.advance(1 * DAY)
+
+    sync(tenant)
+    sync(tenant)
+    post_credits(tenant_id=tenant.pk)
+
+    (invoice,) = invoices(sandbox)
+    assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
+
+
+def test_a_draft_that_stripe_will_not_finalize_stops_nobody(
+    sandbox, tenant, relay, caplog
+):
+    sandbox.fault("status", path="/finalize", status=400, times=None)
+    switch_off(tenant, relay)
+    assert "final_invoice_refused" in caplog.text
+    credit = Credit.objects.get()
+
+    switch_on(tenant, relay)
+
+    assert len(all_subscriptions(sandbox)) == 2
+    credit.refresh_from_db()
+    assert (credit.state, credit.last_error_code) == ("owed", "credit-waits")
+    sandbox.clear_faults()
+    sandbox.client().v1.invoices.finalize_invoice(credit.collection_id)
+    assert post_credits(tenant_id=tenant.pk)
+    assert invoices(sandbox)[0].status == "paid"
 
 
 # --- customers that are deleted
