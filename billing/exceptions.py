@@ -1,6 +1,6 @@
 """What goes wrong between Stripe and us; the class says what is known of a call."""
 
-from caravel.exceptions import CaravelError, Conflict, Invalid
+from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class StripeError(CaravelError):
@@ -96,6 +96,22 @@ class LeaseLost(Conflict):
     """Another worker took this tenant over; whatever is left to do is its job."""
 
     code = "lease-lost"
+
+
+class InvoiceChanged(Conflict):
+    """Between looking at an invoice and acting on it, it became another."""
+
+    code = "invoice-changed"
+
+
+class InvoiceNotOpen(Conflict):
+    """There is nothing to pay: it is paid, void, or not asked for yet."""
+
+    code = "invoice-not-open"
+
+
+class UnknownInvoice(NotFound):
+    code = "invoice-not-found"
 
 
 class UnknownCustomer(Conflict):

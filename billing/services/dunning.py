@@ -1,0 +1,5 @@
+"""Placeholder."""
+
+
+def review_tenant(*, tenant_id: str) -> str:
+    return ""
