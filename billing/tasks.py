@@ -15,7 +15,8 @@ def process_stripe_event(event_id: str) -> None:
     events.process_event(event_id=event_id)
 
 
-@shared_task(queue="stripe")
+# Not in the queue of syncs and webhooks: it may wait on a wallet that is silent.
+@shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
     collection.collect_invoice(invoice_id=invoice_id)
 
