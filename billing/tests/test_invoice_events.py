@@ -58,11 +58,12 @@ def test_each_event_on_an_invoice_has_it_looked_at(type, opened):
 
 @pytest.mark.parametrize("type", INVOICE_EVENTS)
 def test_each_takes_up_an_invoice_that_nobody_told_of(type, opened):
+    invoice_id = opened.pk
     opened.delete()
 
-    tell_of_invoice(type, opened.tenant, opened.pk)
+    tell_of_invoice(type, opened.tenant, invoice_id)
 
-    assert is_woken(opened.pk)
+    assert is_woken(invoice_id)
 
 
 def test_what_stripe_answers_decides_not_what_the_event_says(opened, sandbox):
