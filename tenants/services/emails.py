@@ -25,7 +25,8 @@ def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
     try:
         message.send()
     except SMTPRecipientsRefused as exc:
-        code, reason = exc.recipients[to]
+        # Spelt otherwise than ours if the domain has other letters than ASCII.
+        ((code, reason),) = exc.recipients.values()
         error = AddressRefused if code >= 500 else NotDelivered
         said = reason.decode(errors="replace")
         raise error(f"The mail server refuses the address: {code} {said}") from exc

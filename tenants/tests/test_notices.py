@@ -291,7 +291,7 @@ def test_relays_that_are_away_keep_no_e_mail_back_and_repeat_none(
 def test_an_address_that_is_refused_for_good_is_noted_and_not_tried_again(
     ann, mail_server, inbox
 ):
-    ann.tenant(email="gone@example.com")
+    ann.tenant(email="gone@bücher.example")
     mail_server.refusal = "550 no such mailbox"
 
     notice = deliver(tell(ann))
