@@ -23,7 +23,7 @@ while True:
 
 def told(process, seconds=1.0) -> dict[str, datetime]:
     """What each says of the time, in the end, when asked for so long."""
-    last = {}
+    last: dict[str, datetime] = {}
     until = time.monotonic() + seconds
     while time.monotonic() < until or len(last) < 2:
         who, said = process.stdout.readline().split()
