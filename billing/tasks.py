@@ -1,8 +1,8 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import InvoiceCollection, StripeEvent, SubscriptionSync
-from billing.services import collection, events, staleness, subscriptions
+from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services import collection, credits, events, staleness, subscriptions
 
 
 @shared_task(queue="stripe")
@@ -27,6 +27,11 @@ def sweep_collections() -> None:
         collect_invoice.delay(invoice_id)
 
 
+@shared_task(queue="stripe")
+def post_credit(credit_id: int) -> None:
+    credits.post_credit(credit_id=credit_id)
+
+
 @shared_task
 def sweep_stale_tenants() -> None:
     for tenant_id in SubscriptionSync.objects.stale().claim(now=timezone.now()):
@@ -37,6 +42,12 @@ def sweep_stale_tenants() -> None:
 def sweep_stripe_events() -> None:
     for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
         process_stripe_event.delay(event_id)
+
+
+@shared_task
+def sweep_credits() -> None:
+    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
+        post_credit.delay(credit_id)
 
 
 @shared_task

@@ -6,7 +6,8 @@ import structlog
 from django.db import transaction
 
 from billing.clients.stripe import Subscription
-from billing.services.cancellations import is_ours
+from billing.services.cancel_intents import is_ours, record_end
+from billing.services.cancellations import has_ended
 from billing.services.convergence import LIVE
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay, mark_relay_delinquent
@@ -35,8 +36,8 @@ def settle_ending(
     """Forget a current subscription that no longer lives, and act on why.
 
     `found` is Stripe's present answer. Told twice, or of an old subscription, it
-    changes nothing. What the tenant needs instead is for the next sync to see: a
-    caller that is not one marks it stale.
+    changes nothing. What was not served, and what the tenant needs instead, is for the
+    next sync to see: a caller that is not one marks it stale.
     """
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
@@ -44,6 +45,8 @@ def settle_ending(
             return Ending.NOT_CURRENT
         ending = _classify(tenant, found)
         Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
+        if has_ended(found):
+            record_end(tenant_id=tenant_id, subscription_id=subscription_id)
         _switch_relays(tenant_id, ending)
     logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
     return ending
