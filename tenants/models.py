@@ -1,12 +1,16 @@
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from caravel.exceptions import CaravelError
 from caravel.fields import EncryptedTextField
 from caravel.nostr import npub, parse_pubkey, short_npub
+from caravel.work import WorkItem, WorkQuerySet
 
 
 def validate_pubkey(value: str) -> None:
@@ -107,3 +111,92 @@ class Activity(models.Model):
         if not self._state.adding:
             raise TypeError("An activity is never changed.")
         super().save(*args, **kwargs)
+
+
+class NoticeQuerySet(WorkQuerySet):
+    def waiting(self) -> Self:
+        return self.filter(state=Notice.State.WAITING)
+
+    def unsent(self) -> Self:
+        """Notices that may still go out: by themselves, or when support sends them."""
+        return self.filter(state__in=(Notice.State.WAITING, Notice.State.FAILED))
+
+
+def give_up_time() -> datetime:
+    """Return until when a notice that begins to wait now is tried."""
+    return timezone.now() + timedelta(days=7)
+
+
+class Notice(WorkItem):
+    """Something to tell a tenant, once: by a private message, and by e-mail if it can.
+
+    `wrap` is the signed event of the message, `message_id` that of the e-mail. Both are
+    stored before the first try, and every later one sends the same again.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        SENT = "sent"
+        DROPPED = "dropped", "dropped (no longer true)"
+        FAILED = "failed", "failed (given up; send again by hand)"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="notices")
+    kind = models.SlugField(max_length=64, db_index=False)
+    subject = models.CharField(
+        max_length=255, help_text="What it is about, such as a Stripe invoice."
+    )
+    title = models.CharField(max_length=200)
+    text = models.TextField(
+        # Encrypted twice and quoted, more would not fit into what relays take.
+        validators=[MaxLengthValidator(4000)]
+    )
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.WAITING
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+    give_up_at = models.DateTimeField(default=give_up_time)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    dropped_at = models.DateTimeField(null=True, blank=True)
+    #: Until when the worker that has it now may send it; the value is its claim.
+    held_until = models.DateTimeField(null=True, blank=True)
+    wrap = models.JSONField(null=True, blank=True)
+    relays = models.JSONField(
+        default=list, blank=True, help_text="The relays that took the message."
+    )
+    note = models.CharField(max_length=240, blank=True, default="")
+    dm_sent_at = models.DateTimeField(null=True, blank=True)
+    message_id = models.CharField(max_length=255, blank=True, default="")
+    email_sent_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NoticeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "subject", "kind"], name="notice_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="sent") ^ Q(sent_at__isnull=True),
+                name="notice_sent_at_iff_sent",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="dropped") ^ Q(dropped_at__isnull=True),
+                name="notice_dropped_at_iff_dropped",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="tenants_waiting_notices",
+                condition=Q(state="waiting"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject} {self.state}"
+
+    @property
+    def event_id(self) -> str:
+        """The id of the message's event, once there is one."""
+        return str(self.wrap["id"]) if self.wrap else ""

@@ -22,6 +22,8 @@ PRODUCTION = {
     "BILLING_EMAIL_DOMAIN": "mail.example",
     "RELAY_DOMAIN": "relays.example",
     "ROBOT_WALLET": "nostr+walletconnect://pubkey?relay=wss://r.example&secret=ab",
+    "ROBOT_SECRET": "0" * 63 + "1",
+    "ROBOT_OUTBOX_RELAYS": "wss://relay.example",
 }
 
 
@@ -125,6 +127,15 @@ def test_one_missing_variable_is_the_only_one_named(name):
             "https://a.example/{currency}#/p,https://a.example/{currency}#/p",
             "none of them twice",
         ),
+        ("ROBOT_SECRET", "0" * 64, "ROBOT_SECRET must be a secret key"),
+        ("ROBOT_SECRET", "nsec1", "ROBOT_SECRET must be a secret key"),
+        ("ROBOT_PICTURE", "me.png", "ROBOT_PICTURE is malformed"),
+        ("ROBOT_OUTBOX_RELAYS", "relay.example", "ROBOT_OUTBOX_RELAYS is malformed"),
+        ("ROBOT_INDEXER_RELAYS", "https://a", "ROBOT_INDEXER_RELAYS is malformed"),
+        ("ROBOT_MESSAGING_RELAYS", "wss://", "ROBOT_MESSAGING_RELAYS is malformed"),
+        ("EMAIL_URL", "mail.example", "EMAIL_URL is malformed"),
+        ("EMAIL_URL", "pigeon://mail.example", "EMAIL_URL is malformed"),
+        ("EMAIL_FROM", "nobody", "EMAIL_FROM is malformed"),
         ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
     ],
