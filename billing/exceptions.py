@@ -1,6 +1,6 @@
 """What goes wrong between Stripe and us; the class says what is known of a call."""
 
-from caravel.exceptions import CaravelError, Conflict, Invalid
+from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class StripeError(CaravelError):
@@ -124,3 +124,16 @@ class WrongMode(Invalid):
 class BodyTooLarge(Invalid):
     code = "body-too-large"
     status = 413
+
+
+class LinkInvalid(NotFound):
+    """A link to a payment page that we did not make."""
+
+    code = "link-invalid"
+
+
+class LinkExpired(CaravelError):
+    """A link to a payment page that was good for a while."""
+
+    code = "link-expired"
+    status = 410

@@ -7,8 +7,13 @@ from django.dispatch import receiver
 
 from billing.models import SubscriptionSync
 from billing.services.staleness import mark_stale
-from billing.tasks import reconcile_subscriptions, sync_subscription
+from billing.tasks import (
+    reconcile_subscriptions,
+    review_tenant,
+    sync_subscription,
+)
 from relays.models import Relay
+from tenants.models import Tenant
 
 #: The columns of a relay that its tenant's subscription depends on.
 _BILLED = {"plan", "plan_id", "status", "tenant", "tenant_id"}
@@ -48,6 +53,18 @@ def enqueue_sync(
     sync_subscription.apply_async_on_commit(
         (instance.pk,), countdown=settings.BILLING_SYNC_DELAY
     )
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_saved")
+def review_on_exemption(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    if not raw and update_fields is not None and "dunning_exempt" in update_fields:
+        review_tenant.delay_on_commit(instance.pk)
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

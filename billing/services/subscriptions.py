@@ -13,7 +13,12 @@ from billing.exceptions import CustomerGone, LeaseLost, StripeRefused
 from billing.models import StripeIntent
 from billing.services import intents
 from billing.services.cancellations import cancel, finish_cancellations
-from billing.services.convergence import Difference, compare, desired_items
+from billing.services.convergence import (
+    Difference,
+    compare,
+    desired_items,
+    no_more_than_present,
+)
 from billing.services.customers import (
     customer_of,
     ensure_customer,
@@ -21,6 +26,7 @@ from billing.services.customers import (
     is_gone,
     settle_open_creation,
 )
+from billing.services.debts import update_debt
 from billing.services.endings import is_over, settle_ending
 from billing.services.leases import Lease
 from billing.services.staleness import mark_stale
@@ -88,12 +94,13 @@ def _converge_once(tenant_id: str, stripe: Stripe) -> None:
         subscriptions = stripe.list_subscriptions(customer=customer)
     if _settle_lost_ending(stripe, tenant, subscriptions):
         desired = desired_items(tenant_id)
-    difference = compare(
-        desired,
-        subscriptions,
-        tenant_pubkey=tenant.pubkey,
-        current_id=tenant.stripe_subscription_id,
-    )
+    whose: Any = {
+        "tenant_pubkey": tenant.pubkey,
+        "current_id": tenant.stripe_subscription_id,
+    }
+    if update_debt(tenant_id=tenant_id):
+        desired = no_more_than_present(desired, subscriptions, **whose)
+    difference = compare(desired, subscriptions, **whose)
     _apply(stripe, tenant, desired, difference)
 
 
@@ -257,3 +264,5 @@ def _remember(tenant: Tenant, subscription_id: str | None) -> None:
         mine = Tenant.objects.filter(pk=tenant.pk)
         mine.update(stripe_subscription_id=subscription_id)
         tenant.stripe_subscription_id = subscription_id
+        # Whether what is unpaid is a debt depends on there being a subscription.
+        update_debt(tenant_id=tenant.pk)
