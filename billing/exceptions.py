@@ -98,6 +98,22 @@ class LeaseLost(Conflict):
     code = "lease-lost"
 
 
+class InvoiceChanged(Conflict):
+    """Between looking at an invoice and acting on it, it became another."""
+
+    code = "invoice-changed"
+
+
+class InvoiceNotOpen(Conflict):
+    """There is nothing to pay: it is paid, void, or not asked for yet."""
+
+    code = "invoice-not-open"
+
+
+class UnknownInvoice(NotFound):
+    code = "invoice-not-found"
+
+
 class UnknownCustomer(Conflict):
     """An event tells of a customer that no tenant has (yet)."""
 

@@ -1,8 +1,8 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import StripeEvent, SubscriptionSync
-from billing.services import dunning, events, staleness, subscriptions
+from billing.models import InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services import collection, dunning, events, staleness, subscriptions
 
 
 @shared_task(queue="stripe")
@@ -13,6 +13,17 @@ def sync_subscription(tenant_id: str) -> None:
 @shared_task(queue="stripe")
 def process_stripe_event(event_id: str) -> None:
     events.process_event(event_id=event_id)
+
+
+@shared_task(queue="stripe")
+def collect_invoice(invoice_id: str) -> None:
+    collection.collect_invoice(invoice_id=invoice_id)
+
+
+@shared_task
+def sweep_collections() -> None:
+    for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
+        collect_invoice.delay(invoice_id)
 
 
 @shared_task

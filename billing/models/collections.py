@@ -60,7 +60,7 @@ class InvoiceCollection(WorkItem):
         NOBODY = "", "nobody"
         WALLET = "wallet", "the tenant's wallet"
         LIGHTNING = "lightning", "a Lightning invoice that a person paid"
-        CARD = "card"
+        CARD = "card", "a card"
         CREDIT = "credit", "credit"
         ELSEWHERE = "elsewhere", "at Stripe, not by us"
 

@@ -1,5 +1,6 @@
 """What we keep of Stripe's invoices, and how work on one is asked for."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from billing.clients.stripe import Invoice, Line
+from billing.clients.stripe import Invoice, Line, Stripe, Subscription
 from billing.models import InvoiceCollection
 from lightning.services.invoices import Bill
 from tenants.models import Tenant
@@ -71,6 +72,25 @@ def wake(*, invoice_id: str) -> bool:
             update_fields=["state", "closed_at", "next_attempt_at", "enqueued_at"]
         )
     return True
+
+
+def discover_invoices(
+    stripe: Stripe, tenant: Tenant, subscriptions: Iterable[Subscription]
+) -> None:
+    """Take up the latest invoice of each subscription, if no webhook told of it."""
+    latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
+    known = InvoiceCollection.objects.filter(pk__in=latest)
+    for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
+        take_up(stripe.get_invoice(invoice_id), tenant)
+
+
+def take_up(found: Invoice, tenant: Tenant) -> InvoiceCollection | None:
+    """Keep what Stripe says of an invoice and have it looked at; None if not ours."""
+    with transaction.atomic():
+        collection = record_invoice(found=found, tenant=tenant)
+        if collection is not None:
+            wake(invoice_id=collection.pk)
+    return collection
 
 
 def bill_of(collection: InvoiceCollection) -> Bill:

@@ -28,6 +28,7 @@ from billing.services.customers import (
 )
 from billing.services.debts import update_debt
 from billing.services.endings import is_over, settle_ending
+from billing.services.invoices import discover_invoices
 from billing.services.leases import Lease
 from billing.services.staleness import mark_stale
 from caravel.exceptions import CaravelError
@@ -92,6 +93,7 @@ def _converge_once(tenant_id: str, stripe: Stripe) -> None:
     customer = ensure_customer(stripe, tenant)
     with _noticing_deletion(stripe, customer):
         subscriptions = stripe.list_subscriptions(customer=customer)
+    discover_invoices(stripe, tenant, subscriptions)
     if _settle_lost_ending(stripe, tenant, subscriptions):
         desired = desired_items(tenant_id)
     whose: Any = {
@@ -171,6 +173,7 @@ def _create_and_converge(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
     created = _create(stripe, tenant, desired)
+    discover_invoices(stripe, tenant, [created])
     if is_over(created):
         # Created by an earlier try, and ended since: the next sync starts afresh.
         settle_ending(tenant_id=tenant.pk, subscription_id=created.id, found=created)
