@@ -6,8 +6,8 @@ import structlog
 from django.db import transaction
 
 from billing.clients.stripe import Subscription
-from billing.services.cancellations import is_ours
 from billing.models import InvoiceCollection
+from billing.services.cancellations import is_ours
 from billing.services.convergence import LIVE
 from billing.services.debts import update_debt
 from billing.services.dunning import bring_forward
