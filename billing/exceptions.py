@@ -146,3 +146,16 @@ class WrongMode(Invalid):
 class BodyTooLarge(Invalid):
     code = "body-too-large"
     status = 413
+
+
+class LinkInvalid(NotFound):
+    """A link to a payment page that we did not make."""
+
+    code = "link-invalid"
+
+
+class LinkExpired(CaravelError):
+    """A link to a payment page that was good for a while."""
+
+    code = "link-expired"
+    status = 410

@@ -14,6 +14,7 @@ from billing.tasks import (
     collect_invoice,
     post_credit,
     reconcile_subscriptions,
+    review_tenant,
     sync_subscription,
 )
 from lightning.models import LightningInvoice, NwcPayment
@@ -114,6 +115,18 @@ def enqueue_credit(
 ) -> None:
     if created and not raw:
         post_credit.delay_on_commit(instance.pk)
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_exempted")
+def review_on_exemption(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    if not raw and update_fields is not None and "dunning_exempt" in update_fields:
+        review_tenant.delay_on_commit(instance.pk)
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

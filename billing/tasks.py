@@ -2,7 +2,14 @@ from celery import shared_task
 from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
-from billing.services import collection, credits, events, staleness, subscriptions
+from billing.services import (
+    collection,
+    credits,
+    dunning,
+    events,
+    staleness,
+    subscriptions,
+)
 
 
 @shared_task(queue="stripe")
@@ -54,3 +61,14 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     staleness.mark_all_stale()
     sweep_stale_tenants.delay()
+
+
+@shared_task
+def review_tenant(tenant_id: str) -> None:
+    dunning.review_tenant(tenant_id=tenant_id)
+
+
+@shared_task
+def review_dunning() -> None:
+    for tenant_id in dunning.tenants_to_review(timezone.now()):
+        review_tenant.delay(tenant_id)

@@ -45,7 +45,14 @@ class Tenant(models.Model):
     stripe_subscription_id = models.CharField(
         max_length=255, unique=True, null=True, blank=True
     )
-    past_due_at = models.DateTimeField(null=True, blank=True)
+    past_due_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when an invoice waits for a person."
+    )
+    payment_overdue_since = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Since when nothing more is sold, until something is paid.",
+    )
     autopay_paused = models.BooleanField(
         default=False, help_text="Charge neither wallet nor card on our own."
     )
@@ -53,6 +60,9 @@ class Tenant(models.Model):
         default=False, help_text="Never suspend relays for unpaid invoices."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    closed_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when it gets no relays any more."
+    )
 
     objects = TenantQuerySet.as_manager()
 
@@ -72,6 +82,11 @@ class Tenant(models.Model):
     def npub(self) -> str:
         return npub(self.pubkey)
 
+    @property
+    def owes_first(self) -> bool:
+        """Whether something must be paid before anything more is sold."""
+        return self.payment_overdue_since is not None and not self.dunning_exempt
+
 
 class Activity(models.Model):
     """What happened to a tenant or one of its relays. Rows are only ever added."""
@@ -79,6 +94,8 @@ class Activity(models.Model):
     class Type(models.TextChoices):
         CREATE_TENANT = "create_tenant"
         UPDATE_TENANT = "update_tenant"
+        CLOSE_TENANT = "close_tenant"
+        REOPEN_TENANT = "reopen_tenant"
         CREATE_RELAY = "create_relay"
         UPDATE_RELAY = "update_relay"
         CHANGE_RELAY_PLAN = "change_relay_plan"

@@ -135,6 +135,12 @@ class InvoiceCollection(WorkItem):
         return f"{self.number or self.stripe_invoice_id} {self.state}"
 
     @property
+    def is_unpaid(self) -> bool:
+        """Whether it asks for money, like those of `unpaid()`."""
+        asking = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
+        return self.status in asking and self.amount_remaining_cents > 0
+
+    @property
     def is_final(self) -> bool:
         """Whether Stripe asks for nothing any more."""
         return self.status in {self.Status.PAID, self.Status.VOID}
