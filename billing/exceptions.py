@@ -1,6 +1,6 @@
 """What goes wrong between Stripe and us; the class says what is known of a call."""
 
-from caravel.exceptions import CaravelError, Conflict, Invalid
+from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class StripeError(CaravelError):
@@ -110,6 +110,22 @@ class LeaseLost(Conflict):
     code = "lease-lost"
 
 
+class InvoiceChanged(Conflict):
+    """Between looking at an invoice and acting on it, it became another."""
+
+    code = "invoice-changed"
+
+
+class InvoiceNotOpen(Conflict):
+    """There is nothing to pay: it is paid, void, or not asked for yet."""
+
+    code = "invoice-not-open"
+
+
+class UnknownInvoice(NotFound):
+    code = "invoice-not-found"
+
+
 class UnknownCustomer(Conflict):
     """An event tells of a customer that no tenant has (yet)."""
 
@@ -136,3 +152,16 @@ class WrongMode(Invalid):
 class BodyTooLarge(Invalid):
     code = "body-too-large"
     status = 413
+
+
+class LinkInvalid(NotFound):
+    """A link to a payment page that we did not make."""
+
+    code = "link-invalid"
+
+
+class LinkExpired(CaravelError):
+    """A link to a payment page that was good for a while."""
+
+    code = "link-expired"
+    status = 410

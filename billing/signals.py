@@ -1,14 +1,27 @@
 from typing import Any
 
+import structlog
 from celery.signals import worker_ready
 from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from billing.models import Credit, SubscriptionSync
+from billing.models import Credit, InvoiceCollection, SubscriptionSync
+from billing.services.invoices import wake
+from billing.services.ladder import try_rail
 from billing.services.staleness import mark_stale
-from billing.tasks import post_credit, reconcile_subscriptions, sync_subscription
+from billing.tasks import (
+    collect_invoice,
+    post_credit,
+    reconcile_subscriptions,
+    review_tenant,
+    sync_subscription,
+)
+from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
+from tenants.models import Tenant
+
+logger = structlog.get_logger(__name__)
 
 #: The columns of a relay that its tenant's subscription depends on.
 _BILLED = {"plan", "plan_id", "status", "tenant", "tenant_id"}
@@ -50,12 +63,70 @@ def enqueue_sync(
     )
 
 
+@receiver(post_save, sender=InvoiceCollection, dispatch_uid="billing.collect")
+def enqueue_collection(
+    sender: type[InvoiceCollection],
+    instance: InvoiceCollection,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    just_set = update_fields is None or "enqueued_at" in update_fields
+    if raw or instance.enqueued_at is None or not just_set:
+        return
+    collect_invoice.delay_on_commit(instance.pk)
+
+
+@receiver(post_save, sender=NwcPayment, dispatch_uid="billing.payment_ended")
+@receiver(post_save, sender=LightningInvoice, dispatch_uid="billing.bolt11_ended")
+def wake_collection(
+    sender: type[NwcPayment] | type[LightningInvoice],
+    instance: NwcPayment | LightningInvoice,
+    created: bool,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    """Whatever ends, the invoice is looked at: in the transaction of the end."""
+    if raw or created or (update_fields is not None and "state" not in update_fields):
+        return
+    if not wake(invoice_id=instance.stripe_invoice_id):
+        logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.wallet_connected")
+def collect_by_new_wallet(
+    sender: type[Tenant],
+    instance: Tenant,
+    created: bool,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    is_set = update_fields is not None and "nwc_url" in update_fields
+    if raw or created or not is_set or not instance.nwc_url:
+        return
+    try_rail(tenant_id=instance.pk, rail=InvoiceCollection.Rail.WALLET)
+
+
 @receiver(post_save, sender=Credit, dispatch_uid="billing.credit_owed")
 def enqueue_credit(
     sender: type[Credit], instance: Credit, raw: bool, created: bool, **kwargs: Any
 ) -> None:
     if created and not raw:
         post_credit.delay_on_commit(instance.pk)
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_exempted")
+def review_on_exemption(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    if not raw and update_fields is not None and "dunning_exempt" in update_fields:
+        review_tenant.delay_on_commit(instance.pk)
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

@@ -1,8 +1,15 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import Credit, StripeEvent, SubscriptionSync
-from billing.services import credits, events, staleness, subscriptions
+from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services import (
+    collection,
+    credits,
+    dunning,
+    events,
+    staleness,
+    subscriptions,
+)
 
 
 @shared_task(queue="stripe")
@@ -13,6 +20,18 @@ def sync_subscription(tenant_id: str) -> None:
 @shared_task(queue="stripe")
 def process_stripe_event(event_id: str) -> None:
     events.process_event(event_id=event_id)
+
+
+# Not in the queue of syncs and webhooks: it may wait on a wallet that is silent.
+@shared_task(queue="lightning")
+def collect_invoice(invoice_id: str) -> None:
+    collection.collect_invoice(invoice_id=invoice_id)
+
+
+@shared_task
+def sweep_collections() -> None:
+    for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
+        collect_invoice.delay(invoice_id)
 
 
 @shared_task(queue="stripe")
@@ -42,3 +61,14 @@ def sweep_credits() -> None:
 def reconcile_subscriptions() -> None:
     staleness.mark_all_stale()
     sweep_stale_tenants.delay()
+
+
+@shared_task
+def review_tenant(tenant_id: str) -> None:
+    dunning.review_tenant(tenant_id=tenant_id)
+
+
+@shared_task
+def review_dunning() -> None:
+    for tenant_id in dunning.tenants_to_review(timezone.now()):
+        review_tenant.delay(tenant_id)

@@ -53,6 +53,7 @@ class Subscription:
     metadata: Mapping[str, str]
     cancel_reason: str
     canceled_at: int | None = None
+    latest_invoice: str = ""
     ended_at: int | None = None
 
 
@@ -168,6 +169,7 @@ def read_subscription(found: Any) -> Subscription:
         metadata=_metadata(found),
         cancel_reason=(details.reason if details else None) or "",
         canceled_at=found.canceled_at,
+        latest_invoice=_id(found.latest_invoice),
         ended_at=found.ended_at,
     )
 

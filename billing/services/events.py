@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from billing.clients.stripe import Stripe
 from billing.exceptions import StripeNotFound, UnknownCustomer
-from billing.models import StripeEvent
+from billing.models import InvoiceCollection, StripeEvent
+from billing.services import invoice_events
 from billing.services.subscription_events import Effect, subscription_changed
 from caravel.exceptions import CaravelError
 from caravel.work import failure_columns
@@ -28,6 +29,16 @@ Handler = Callable[[Stripe, StripeEvent, Tenant], Effect]
 HANDLERS: dict[str, Handler] = {
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
+    "invoice.created": invoice_events.invoice_changed,
+    "invoice.finalized": invoice_events.invoice_changed,
+    "invoice.paid": invoice_events.invoice_changed,
+    "invoice.payment_failed": invoice_events.invoice_changed,
+    "invoice.overdue": invoice_events.invoice_overdue,
+    "invoice.voided": invoice_events.invoice_changed,
+    "invoice.marked_uncollectible": invoice_events.invoice_changed,
+    "payment_method.attached": invoice_events.card_attached,
+    "payment_method.detached": invoice_events.card_detached,
+    "customer.deleted": invoice_events.customer_deleted,
 }
 
 
@@ -71,11 +82,21 @@ def _process(event: StripeEvent) -> None:
     if handler is None:
         return _finish(event, None, lambda: "no handler for this type")
     customer = _customer_id(event)
-    tenant = Tenant.objects.by_customer(customer).first() if customer else None
+    tenant = _tenant_of(event, customer)
     if tenant is None:
         return _process_unrouted(event, customer)
     with structlog.contextvars.bound_contextvars(tenant=tenant.pk):
         return _finish(event, tenant, handler(Stripe(), event, tenant))
+
+
+def _tenant_of(event: StripeEvent, customer: str) -> Tenant | None:
+    """Return whom an event is about: an invoice may outlive its customer."""
+    tenant = Tenant.objects.by_customer(customer).first() if customer else None
+    if tenant is None and event.type.startswith("invoice."):
+        known = InvoiceCollection.objects.select_related("tenant")
+        invoice = known.filter(pk=event.data["object"].get("id", "")).first()
+        return invoice.tenant if invoice else None
+    return tenant
 
 
 def _process_unrouted(event: StripeEvent, customer: str) -> None:

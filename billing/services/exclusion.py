@@ -10,6 +10,7 @@ Lightning invoices, their attempts, the tenant, the collection.
 from dataclasses import dataclass
 from datetime import datetime
 
+from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, InvoiceCollection, Settlement, StripeIntent
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
@@ -49,6 +50,13 @@ def require_no_other_rail(invoice_id: str) -> InvoiceCollection:
     collection = lock(invoice_id)
     _raise_if(_busy_elsewhere(invoice_id))
     return collection
+
+
+def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> None:
+    """Make sure that what is about to be paid is what was read. Raises Conflict."""
+    then = (read.status, read.amount_remaining_cents)
+    if (locked.status, locked.amount_remaining_cents) != then:
+        raise InvoiceChanged("The invoice has just changed.")
 
 
 def lock(invoice_id: str) -> InvoiceCollection:

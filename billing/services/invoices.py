@@ -1,5 +1,6 @@
 """What we keep of Stripe's invoices, and how work on one is asked for."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from billing.clients.stripe import Invoice, Line
+from billing.clients.stripe import Invoice, Line, Stripe, Subscription
 from billing.models import InvoiceCollection
 from lightning.services.invoices import Bill
 from tenants.models import Tenant
@@ -18,7 +19,7 @@ logger = structlog.get_logger(__name__)
 State = InvoiceCollection.State
 Status = InvoiceCollection.Status
 #: Whatever an earlier answer of Stripe's says, these do not change any more.
-_FINAL = (Status.PAID, Status.VOID, Status.DELETED)
+_FINAL = (Status.PAID, Status.VOID)
 
 
 def is_ours(found: Invoice, tenant: Tenant) -> bool:
@@ -43,23 +44,13 @@ def record_invoice(*, found: Invoice, tenant: Tenant) -> InvoiceCollection | Non
         return collection
 
 
-def record_deleted(*, invoice_id: str) -> InvoiceCollection:
-    """Keep that a draft is no longer there at Stripe."""
-    with transaction.atomic():
-        rows = InvoiceCollection.objects.select_for_update()
-        collection: InvoiceCollection = rows.get(pk=invoice_id)
-        if collection.status not in _FINAL:
-            _set(collection, {"status": Status.DELETED, "amount_remaining_cents": 0})
-        return collection
-
-
 def wake(*, invoice_id: str) -> bool:
     """Have an invoice looked at now, in the caller's transaction.
 
     Saving `enqueued_at` makes a receiver enqueue it; the sweep finds what got lost.
     Returns False when there is no such collection.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         rows = InvoiceCollection.objects.select_for_update()
         collection = rows.filter(pk=invoice_id).first()
         if collection is None:
@@ -71,6 +62,25 @@ def wake(*, invoice_id: str) -> bool:
             update_fields=["state", "closed_at", "next_attempt_at", "enqueued_at"]
         )
     return True
+
+
+def discover_invoices(
+    stripe: Stripe, tenant: Tenant, subscriptions: Iterable[Subscription]
+) -> None:
+    """Take up the latest invoice of each subscription, if no webhook told of it."""
+    latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
+    known = InvoiceCollection.objects.filter(pk__in=latest)
+    for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
+        take_up(stripe.get_invoice(invoice_id), tenant)
+
+
+def take_up(found: Invoice, tenant: Tenant) -> InvoiceCollection | None:
+    """Keep what Stripe says of an invoice and have it looked at; None if not ours."""
+    with transaction.atomic():
+        collection = record_invoice(found=found, tenant=tenant)
+        if collection is not None:
+            wake(invoice_id=collection.pk)
+    return collection
 
 
 def bill_of(collection: InvoiceCollection) -> Bill:

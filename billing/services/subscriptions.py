@@ -18,7 +18,12 @@ from billing.exceptions import (
 from billing.models import StripeIntent
 from billing.services import intents
 from billing.services.cancellations import cancel, finish_cancellations
-from billing.services.convergence import Difference, compare, desired_items
+from billing.services.convergence import (
+    Difference,
+    compare,
+    desired_items,
+    no_more_than_present,
+)
 from billing.services.credits import post_credits
 from billing.services.customers import (
     customer_of,
@@ -27,7 +32,9 @@ from billing.services.customers import (
     is_gone,
     settle_open_creation,
 )
+from billing.services.debts import update_debt
 from billing.services.endings import is_over, settle_ending
+from billing.services.invoices import discover_invoices
 from billing.services.leases import Lease
 from billing.services.staleness import mark_stale
 from caravel.exceptions import CaravelError
@@ -92,14 +99,16 @@ def _converge_once(tenant_id: str, stripe: Stripe) -> None:
     customer = ensure_customer(stripe, tenant)
     with _noticing_deletion(stripe, customer):
         subscriptions = stripe.list_subscriptions(customer=customer)
+    discover_invoices(stripe, tenant, subscriptions)
     if _settle_lost_ending(stripe, tenant, subscriptions):
         desired = desired_items(tenant_id)
-    difference = compare(
-        desired,
-        subscriptions,
-        tenant_pubkey=tenant.pubkey,
-        current_id=tenant.stripe_subscription_id,
-    )
+    whose: Any = {
+        "tenant_pubkey": tenant.pubkey,
+        "current_id": tenant.stripe_subscription_id,
+    }
+    if update_debt(tenant_id=tenant_id):
+        desired = no_more_than_present(desired, subscriptions, **whose)
+    difference = compare(desired, subscriptions, **whose)
     _apply(stripe, tenant, desired, difference)
 
 
@@ -173,6 +182,7 @@ def _create_and_converge(
     if not post_credits(tenant_id=tenant.pk, stripe=stripe):
         raise CreditNotPosted("What the tenant is owed is to be posted first.")
     created = _create(stripe, tenant, desired)
+    discover_invoices(stripe, tenant, [created])
     if is_over(created):
         # Created by an earlier try, and ended since: the next sync starts afresh.
         settle_ending(tenant_id=tenant.pk, subscription_id=created.id, found=created)
@@ -266,3 +276,5 @@ def _remember(tenant: Tenant, subscription_id: str | None) -> None:
         mine = Tenant.objects.filter(pk=tenant.pk)
         mine.update(stripe_subscription_id=subscription_id)
         tenant.stripe_subscription_id = subscription_id
+        # Whether what is unpaid is a debt depends on there being a subscription.
+        update_debt(tenant_id=tenant.pk)

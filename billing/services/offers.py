@@ -1,0 +1,59 @@
+"""Showing a person a Lightning invoice to pay, on their wish."""
+
+from billing.clients.stripe import Stripe
+from billing.exceptions import InvoiceNotOpen, UnknownInvoice
+from billing.models import InvoiceCollection
+from billing.services import exclusion
+from billing.services.invoices import bill_of, record_invoice
+from lightning.exceptions import PaymentInProgress
+from lightning.models import LightningInvoice
+from lightning.services.invoices import Guard, offer_invoice
+
+Status = InvoiceCollection.Status
+Rail = InvoiceCollection.Rail
+
+
+def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
+    """Return the Lightning invoice that pays a Stripe invoice, issued if need be.
+
+    Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress with the time until when
+    something else may pay it, AlreadySettled, RateUnavailable or a WalletError.
+    """
+    collection = _read(invoice_id)
+    _require_open(collection)
+    return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
+
+
+def _read(invoice_id: str) -> InvoiceCollection:
+    known = InvoiceCollection.objects.select_related("tenant")
+    collection: InvoiceCollection | None = known.filter(pk=invoice_id).first()
+    if collection is None:
+        raise UnknownInvoice("There is no such invoice.")
+    found = Stripe().get_invoice(invoice_id)
+    record_invoice(found=found, tenant=collection.tenant)
+    collection.refresh_from_db()
+    return collection
+
+
+def _require_open(collection: InvoiceCollection) -> None:
+    is_payable = collection.status in {Status.OPEN, Status.UNCOLLECTIBLE}
+    if not is_payable or collection.amount_remaining_cents <= 0:
+        raise InvoiceNotOpen("There is nothing to pay on this invoice.")
+
+
+def _guard(collection: InvoiceCollection) -> Guard:
+    """Return what must hold when a fresh one is about to be shown.
+
+    Charging wallet or card has waited for the one before: it has its turn now.
+    """
+
+    def guard() -> None:
+        locked = exclusion.require_no_other_rail(collection.pk)
+        exclusion.require_unchanged(locked, collection)
+        found = exclusion.busy(collection.pk)
+        waited = found or locked.state == InvoiceCollection.State.PENDING
+        if waited and locked.next_rail in {Rail.WALLET, Rail.CARD}:
+            until = found.until if found else None
+            raise PaymentInProgress("It is about to be charged.", until=until)
+
+    return guard

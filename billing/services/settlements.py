@@ -1,0 +1,132 @@
+"""Booking Lightning payments that arrived: each is counted once, and none is lost.
+
+The invoice is marked as paid by one of them; whatever it cannot use becomes credit.
+"""
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing.clients.stripe import Invoice, Stripe
+from billing.exceptions import StripeRefused
+from billing.models import Credit, InvoiceCollection, Settlement
+from billing.services import exclusion
+from billing.services.credits import owe_credit
+from lightning.models import LightningInvoice
+
+logger = structlog.get_logger(__name__)
+
+State = Settlement.State
+#: What an invoice's metadata names the payment by that marked it.
+METADATA = "lightning_payment_hash"
+_PAYABLE = ("open", "uncollectible")
+
+
+def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> bool:
+    """Book the oldest payment that is not booked yet; False if there is none."""
+    payment = _next(collection)
+    if payment is None:
+        return False
+    if _begin_marking(collection, payment, found):
+        _mark(stripe, payment, found)
+    else:
+        _conclude(payment, collection.pk, marked_cents=None)
+    return True
+
+
+def value_cents(payment: LightningInvoice) -> int:
+    """Return what a payment is worth, in the invoice's minor unit.
+
+    What was asked for, whatever the receiver's node took off; more came, more counts.
+    """
+    received = payment.received_msat or payment.amount_msat
+    extra_msat = max(0, received - payment.amount_msat)
+    return payment.amount_cents + extra_msat * payment.amount_cents // (
+        payment.amount_msat
+    )
+
+
+def _next(collection: InvoiceCollection) -> LightningInvoice | None:
+    arrived = LightningInvoice.objects.of(collection.pk)
+    unbooked = arrived.filter(state=LightningInvoice.State.SETTLED).exclude(
+        settlement__state__in=[State.MARKED, State.CREDITED]
+    )
+    first: LightningInvoice | None = unbooked.first()
+    return first
+
+
+def _begin_marking(
+    collection: InvoiceCollection, payment: LightningInvoice, found: Invoice
+) -> bool:
+    """Claim the invoice for a payment, if it can take it; True if it had it already."""
+    with transaction.atomic():
+        exclusion.lock(collection.pk)
+        rows = Settlement.objects.filter(collection=collection)
+        if rows.filter(invoice=payment).exists():
+            return True
+        is_taken = rows.exclude(state=State.CREDITED).exists()
+        fits = 0 < found.amount_remaining <= value_cents(payment)
+        if is_taken or found.status not in _PAYABLE or not fits:
+            return False
+        Settlement.objects.create(
+            invoice=payment, collection=collection, state=State.MARKING
+        )
+    return True
+
+
+def _mark(stripe: Stripe, payment: LightningInvoice, found: Invoice) -> None:
+    """Mark the invoice as paid by a payment, or find that it is, or cannot be."""
+    marked = found
+    if found.status in _PAYABLE:
+        stripe.set_invoice_metadata(found.id, {METADATA: payment.payment_hash})
+        try:
+            marked = stripe.mark_paid_out_of_band(found.id)
+        except StripeRefused as exc:
+            # That it is paid already has no code of its own: what it is, decides.
+            marked = stripe.get_invoice(found.id)
+            if marked.status in _PAYABLE:
+                raise
+            logger.warning("marking_refused", error=exc.message, status=marked.status)
+    ours = _is_marked_by(stripe, marked, payment)
+    _conclude(payment, found.id, marked_cents=marked.amount_paid if ours else None)
+
+
+def _is_marked_by(stripe: Stripe, found: Invoice, payment: LightningInvoice) -> bool:
+    """Return whether it was this payment that paid the invoice, and no card."""
+    if found.status != "paid":
+        return False
+    if found.metadata.get(METADATA) != payment.payment_hash:
+        return False
+    payments = stripe.list_invoice_payments(found.id)
+    return not any(one.status == "paid" and one.intent for one in payments)
+
+
+def _conclude(
+    payment: LightningInvoice, invoice_id: str, *, marked_cents: int | None
+) -> None:
+    """Record what a payment paid, and the credit for what is left of it."""
+    surplus = max(0, value_cents(payment) - (marked_cents or 0))
+    state = State.CREDITED if marked_cents is None else State.MARKED
+    told = {"marked_cents": marked_cents or 0, "surplus_cents": surplus}
+    with transaction.atomic():
+        collection = exclusion.lock(invoice_id)
+        row = Settlement.objects.filter(invoice=payment).first()
+        if row and row.state != State.MARKING:
+            return
+        columns = {"collection": collection, "resolved_at": timezone.now(), **told}
+        Settlement.objects.update_or_create(
+            invoice=payment, defaults={"state": state, **columns}
+        )
+        if surplus:
+            _owe(payment, surplus)
+    logger.info("payment_booked", payment_hash=payment.payment_hash, **told)
+
+
+def _owe(payment: LightningInvoice, surplus: int) -> None:
+    owe_credit(
+        tenant_id=payment.tenant_id,
+        reason=Credit.Reason.SURPLUS,
+        source=payment.payment_hash,
+        currency=payment.currency,
+        amount_cents=surplus,
+    )
