@@ -86,12 +86,14 @@ def _settle(stripe: Stripe, intent: StripeIntent, ended: Subscription) -> None:
     found = _unserved(stripe, intent, ended, billed)
     with transaction.atomic():
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
-        _wake_unpaid(billed)
         unserved.owe_unserved(tenant, ended.id, unserved.ended_at(ended), found)
         if refusal:
             intents.fail(intent, refusal, stripe_id=ended.id)
         else:
             intents.succeed(intent, ended.id)
+    # Before anything asks for the whole, which is what waking an invoice leads to.
+    post_credits(tenant_id=tenant.pk, stripe=stripe)
+    _wake_unpaid(billed)
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:

@@ -8,6 +8,7 @@ the balance, the end; whoever comes after a crash goes on with what is missing.
 from datetime import datetime, timedelta
 
 import structlog
+from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
@@ -15,6 +16,8 @@ from billing.exceptions import CreditNotPosted, CreditWaits, LeaseLost, StripeRe
 from billing.models import Credit
 from billing.services.balances import change_balance
 from billing.services.credit_notes import plan_credit, reduce_invoice
+from billing.services.credit_rows import lock_tenant
+from billing.services.notices import tell_surplus
 from caravel.exceptions import CaravelError
 from caravel.work import NO_FAILURE, failure_columns
 from lightning.exceptions import PaymentInProgress
@@ -125,13 +128,20 @@ def _take_step(stripe: Stripe, credit: Credit) -> None:
 
 
 def _finish(credit: Credit) -> None:
-    owed = Credit.objects.owed().filter(pk=credit.pk)
-    posted = owed.update(
-        state=Credit.State.POSTED,
-        posted_at=timezone.now(),
-        enqueued_at=None,
-        **NO_FAILURE,
-    )
+    with transaction.atomic():
+        lock_tenant(credit)
+        posted = (
+            Credit.objects.owed()
+            .filter(pk=credit.pk)
+            .update(
+                state=Credit.State.POSTED,
+                posted_at=timezone.now(),
+                enqueued_at=None,
+                **NO_FAILURE,
+            )
+        )
+        if posted and credit.reason == Credit.Reason.SURPLUS:
+            tell_surplus(credit)
     if posted:
         logger.info(
             "credit_posted",

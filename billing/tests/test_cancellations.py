@@ -233,7 +233,9 @@ def test_what_was_paid_goes_to_the_balance_without_a_credit_of_ours(
 
 def test_paid_between_the_end_and_the_note(sandbox, tenant, relay):
     sandbox.advance(7 * DAY)
+    sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
+    sandbox.clear_faults()
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == 500
     pay_everything(sandbox)
@@ -299,7 +301,9 @@ def test_of_what_was_written_off_in_part_the_paid_part_is_given_back(sandbox, te
 
 
 def test_written_off_between_the_end_and_the_note(sandbox, tenant, relay):
+    sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
+    sandbox.clear_faults()
     (invoice,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
 
@@ -525,9 +529,10 @@ def test_cancelled_on_terms_that_changed_before_the_request_arrived(
 
 
 def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
-    sandbox.advance(1 * HOUR)
-    sandbox.fault("status", path="credit_notes", status=500, times=None)
-    switch_off(tenant, relay)
+    pay_everything(sandbox)
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+    sandbox.fault("status", path="balance_transactions", status=500, times=None)
+    sync_until_in_step(tenant)
     lifecycle.activate_relay(relay_id=relay.pk)
 
     row = sync(tenant, SyncOutcome.FAILED)

@@ -20,7 +20,7 @@ from billing.tests.test_adversity import Killed
 from billing.tests.test_subscriptions import add_relay, sync
 from lightning.exceptions import PaymentInProgress
 from lightning.tests.factories import make_invoice
-from tenants.models import Tenant
+from tenants.models import Notice, Tenant
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
@@ -117,6 +117,19 @@ def test_a_surplus_without_an_open_invoice_goes_to_the_balance(sandbox, tenant):
         "posted",
         tenant.stripe_customer_id,
     )
+
+
+def test_a_tenant_is_told_of_a_surplus_once_it_is_posted(sandbox, tenant):
+    ensure_customer(Stripe(), tenant)
+    credit = owe(tenant, 200)
+    assert not Notice.objects.exists()
+
+    post_credit(credit_id=credit.pk)
+    post_credit(credit_id=credit.pk)
+
+    notice = Notice.objects.get()
+    assert (notice.kind, notice.tenant_id) == ("surplus_credited", tenant.pk)
+    assert "2.00" in notice.text
 
 
 def test_a_surplus_reduces_the_open_invoice(sandbox, tenant, invoice):
