@@ -14,8 +14,10 @@ from typing import Any
 import requests
 import stripe
 from django.conf import settings
+from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services.dunning import tenants_to_review
 from billing.services.offers import offer_bolt11
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.dialing import Endpoint
@@ -119,16 +121,20 @@ class World:
 
     def is_quiet(self) -> bool:
         """Return whether nothing is left to be done now."""
+        now = timezone.now()
         waiting = (
             SubscriptionSync.objects.stale(),
             StripeEvent.objects.received(),
             InvoiceCollection.objects.filter(enqueued_at__isnull=False),
             InvoiceCollection.objects.exclude(state__in=[State.CLOSED, State.MANUAL]),
+            InvoiceCollection.objects.working().filter(next_attempt_at__lte=now),
             Credit.objects.owed(),
             NwcPayment.objects.pending(),
+            LightningInvoice.objects.open(),
             Notice.objects.waiting(),
         )
-        return not any(rows.exists() for rows in waiting)
+        is_waiting = any(rows.exists() for rows in waiting)
+        return not is_waiting and not tenants_to_review(now)
 
     def messages(self, person: Person) -> list[str]:
         """Return the private messages that a person finds, the newest last."""
