@@ -229,6 +229,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
     "sweep-collections": _every("billing.tasks.sweep_collections", 60),
     "review-dunning": _every("billing.tasks.review_dunning", 600),
+    "check-wallets": _every("billing.tasks.check_wallets", 600),
     "watch-invoices": _every("lightning.tasks.watch_invoices", 15),
     "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
