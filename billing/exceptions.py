@@ -92,6 +92,12 @@ class IntentUnresolved(CaravelError):
     status = 503
 
 
+class CreditNotPosted(Conflict):
+    """A credit cannot be posted yet; what depends on it waits."""
+
+    code = "credit-not-posted"
+
+
 class LeaseLost(Conflict):
     """Another worker took this tenant over; whatever is left to do is its job."""
 

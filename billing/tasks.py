@@ -1,9 +1,10 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services import (
     collection,
+    credits,
     dunning,
     events,
     staleness,
@@ -22,7 +23,8 @@ def process_stripe_event(event_id: str) -> None:
     events.process_event(event_id=event_id)
 
 
-@shared_task(queue="stripe")
+# Not in the queue of syncs and webhooks: it may wait on a wallet that is silent.
+@shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
     collection.collect_invoice(invoice_id=invoice_id)
 
@@ -31,6 +33,11 @@ def collect_invoice(invoice_id: str) -> None:
 def sweep_collections() -> None:
     for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
         collect_invoice.delay(invoice_id)
+
+
+@shared_task(queue="stripe")
+def post_credit(credit_id: int) -> None:
+    credits.post_credit(credit_id=credit_id)
 
 
 @shared_task
@@ -43,6 +50,12 @@ def sweep_stale_tenants() -> None:
 def sweep_stripe_events() -> None:
     for event_id in StripeEvent.objects.received().claim(now=timezone.now()):
         process_stripe_event.delay(event_id)
+
+
+@shared_task
+def sweep_credits() -> None:
+    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
+        post_credit.delay(credit_id)
 
 
 @shared_task

@@ -228,6 +228,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),
     "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
     "sweep-collections": _every("billing.tasks.sweep_collections", 60),
+    "sweep-credits": _every("billing.tasks.sweep_credits", 60),
     "review-dunning": _every("billing.tasks.review_dunning", 600),
     "check-wallets": _every("billing.tasks.check_wallets", 600),
     "watch-invoices": _every("lightning.tasks.watch_invoices", 15),

@@ -8,6 +8,13 @@ class NotDelivered(CaravelError):
     status = 503
 
 
+class AddressRefused(CaravelError):
+    """The mail server will never take an e-mail to this address."""
+
+    code = "email-address-refused"
+    status = 422
+
+
 class IdentityNotPublished(CaravelError):
     """No relay took some of what we publish of ourselves."""
 

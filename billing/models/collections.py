@@ -32,14 +32,13 @@ class InvoiceCollection(WorkItem):
     """
 
     class Status(models.TextChoices):
-        """Stripe's, and one of our own for a draft that was deleted."""
+        """Stripe's."""
 
         DRAFT = "draft"
         OPEN = "open"
         PAID = "paid"
         VOID = "void"
         UNCOLLECTIBLE = "uncollectible"
-        DELETED = "deleted"
 
     class State(models.TextChoices):
         DRAFT = "draft", "draft (not finalized yet)"
@@ -150,8 +149,7 @@ class InvoiceCollection(WorkItem):
     @property
     def is_final(self) -> bool:
         """Whether Stripe asks for nothing any more."""
-        final = {self.Status.PAID, self.Status.VOID, self.Status.DELETED}
-        return self.status in final
+        return self.status in {self.Status.PAID, self.Status.VOID}
 
 
 class CardAttemptQuerySet(models.QuerySet["CardAttempt"]):

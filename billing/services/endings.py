@@ -7,7 +7,8 @@ from django.db import transaction
 
 from billing.clients.stripe import Subscription
 from billing.models import InvoiceCollection
-from billing.services.cancellations import is_ours
+from billing.services.cancel_intents import is_ours, record_end
+from billing.services.cancellations import has_ended
 from billing.services.convergence import LIVE
 from billing.services.debts import update_debt
 from billing.services.dunning import bring_forward
@@ -38,8 +39,8 @@ def settle_ending(
     """Forget a current subscription that no longer lives, and act on why.
 
     `found` is Stripe's present answer. Told twice, or of an old subscription, it
-    changes nothing. What the tenant needs instead is for the next sync to see: a
-    caller that is not one marks it stale.
+    changes nothing. What was not served, and what the tenant needs instead, is for the
+    next sync to see: a caller that is not one marks it stale.
     """
     with transaction.atomic():
         # no_key: who books a payment meanwhile may add rows that refer to the tenant.
@@ -48,6 +49,8 @@ def settle_ending(
             return Ending.NOT_CURRENT
         ending = _classify(tenant, found)
         Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
+        if has_ended(found):
+            record_end(tenant_id=tenant_id, subscription_id=subscription_id)
         if ending == Ending.BY_PERSON:
             _deactivate_relays(tenant_id)
         if ending == Ending.NON_PAYMENT:

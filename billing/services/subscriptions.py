@@ -9,7 +9,12 @@ import structlog
 from django.conf import settings
 
 from billing.clients.stripe import Stripe, Subscription
-from billing.exceptions import CustomerGone, LeaseLost, StripeRefused
+from billing.exceptions import (
+    CreditNotPosted,
+    CustomerGone,
+    LeaseLost,
+    StripeRefused,
+)
 from billing.models import StripeIntent
 from billing.services import intents
 from billing.services.cancellations import cancel, finish_cancellations
@@ -19,6 +24,7 @@ from billing.services.convergence import (
     desired_items,
     no_more_than_present,
 )
+from billing.services.credits import post_credits
 from billing.services.customers import (
     customer_of,
     ensure_customer,
@@ -138,6 +144,7 @@ def _settle_lost_ending(
         raise CustomerGone("The customer was deleted at Stripe.")
     settle_ending(tenant_id=tenant.pk, subscription_id=current, found=found)
     tenant.stripe_subscription_id = None
+    finish_cancellations(stripe, tenant.pk)
     return True
 
 
@@ -172,6 +179,8 @@ def _cancel_surplus(
 def _create_and_converge(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
+    if not post_credits(tenant_id=tenant.pk, stripe=stripe):
+        raise CreditNotPosted("What the tenant is owed is to be posted first.")
     created = _create(stripe, tenant, desired)
     discover_invoices(stripe, tenant, [created])
     if is_over(created):

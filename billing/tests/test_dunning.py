@@ -97,7 +97,7 @@ def told(tenant) -> list[str]:
 
 def end_of(invoice) -> datetime:
     invoice.refresh_from_db()
-    assert invoice.suspend_at
+    assert isinstance(invoice.suspend_at, datetime)
     return invoice.suspend_at
 
 

@@ -38,7 +38,7 @@ def path_of(invoice) -> str:
 
 
 def text(answer) -> str:
-    return answer.content.decode()
+    return str(answer.content.decode())
 
 
 def bolt11s() -> list[str]:

@@ -13,6 +13,7 @@ from billing.services.wallet_health import AHEAD, check_wallet_after, claim_chec
 from billing.tasks import check_wallet, check_wallets
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.clients import nwc
+from lightning.clients.nwc_replies import read_info
 from lightning.services.payments import run_payment, start_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tests.factories import bill_for
@@ -184,7 +185,7 @@ def test_a_connection_that_ends_before_the_period_does(
     alice, monkeypatch, days, is_trouble
 ):
     """Some wallets tell when a connection ends; the sandbox's do not."""
-    invoice, true = paid_invoice(alice), nwc.read_info
+    invoice, true = paid_invoice(alice), read_info
     told_by_wallet = {"expires_at": int(time.time()) + days * 86_400}
     monkeypatch.setattr(
         nwc, "read_info", lambda found: true({**found, **told_by_wallet})

@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,16 @@ def start(environment, tmp_path, code=SHOW_DEBUG):
 
 def test_production_starts_with_every_required_variable(tmp_path):
     assert start(PRODUCTION, tmp_path) == (0, "False\n")
+
+
+def test_the_image_is_built_with_every_required_variable(tmp_path):
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    _, command = dockerfile.split("RUN SECRET_KEY", 1)
+    words = shlex.split(f"SECRET_KEY{command.split('python manage.py')[0]}")
+    environment = dict(word.split("=", 1) for word in words if word.strip())
+
+    assert environment.keys() >= PRODUCTION.keys()
+    assert start(environment, tmp_path) == (0, "False\n")
 
 
 def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):

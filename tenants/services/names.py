@@ -54,5 +54,5 @@ def _plain(name: object) -> str:
     """Return a name without what would not show, or would show something else."""
     if not isinstance(name, str):
         return ""
-    words = "".join(c if c.isprintable() else " " for c in name).split()
-    return " ".join(words)[:_LONGEST].strip()
+    line = " ".join(name.split())
+    return "".join(c for c in line if c.isprintable()).strip()[:_LONGEST].strip()

@@ -14,7 +14,7 @@ from caravel.exceptions import CaravelError
 from caravel.nostr.private_messages import wrap_message
 from caravel.validation import validate_fields
 from caravel.work import NO_FAILURE, failure_columns
-from tenants.exceptions import NotDelivered
+from tenants.exceptions import AddressRefused, NotDelivered
 from tenants.models import Notice, NoticeQuerySet, give_up_time
 from tenants.services.direct_messages import send_message
 from tenants.services.emails import new_message_id, send_email
@@ -77,12 +77,16 @@ def deliver_notice(*, notice_id: int) -> Notice:
     """Try every way to the tenant that is still open; return the notice as it is then.
 
     Whether it is still to be sent is looked at again right before each way is taken.
-    A way that fails keeps no other from being tried.
+    A way that fails keeps no other from being tried. Raises what only a defect can.
     """
     notice = _hold(notice_id)
     if notice is not None:
         ways = (_send_message, _send_email)
-        _conclude(notice, [error for way in ways if (error := _try(way, notice))])
+        errors = [error for way in ways if (error := _try(way, notice))]
+        _conclude(notice, errors)
+        for error in errors:
+            if not isinstance(error, CaravelError):
+                raise error
     return Notice.objects.get(pk=notice_id)
 
 
@@ -115,11 +119,8 @@ def _try(way: Callable[[Notice], None], notice: Notice) -> Exception | None:
     """Take one way; return what went wrong, so that the other is taken all the same."""
     try:
         way(notice)
-    except CaravelError as exc:
+    except Exception as exc:  # a defect too must not keep the other way shut
         logger.warning("notice_not_delivered", notice=notice.pk, error=str(exc))
-        return exc
-    except Exception as exc:  # a defect, which must not keep other ways shut
-        logger.exception("notice_failed", notice=notice.pk)
         return exc
     return None
 
@@ -134,22 +135,32 @@ def _send_message(notice: Notice) -> None:
         is_wanted=partial(_is_wanted, notice),
     )
     if sent is not None:
-        _held(notice).update(
-            dm_sent_at=timezone.now(), relays=sent.relays, note=sent.note
-        )
+        _held(notice).update(dm_sent_at=timezone.now(), relays=sent.relays)
+        _note(notice, sent.note)
 
 
 def _send_email(notice: Notice) -> None:
     address = notice.tenant.email if settings.EMAIL_ENABLED else ""
     if not address or notice.email_sent_at is not None or not _is_wanted(notice):
         return
-    send_email(
-        to=address,
-        title=notice.title,
-        text=notice.text,
-        message_id=notice.message_id,
-    )
-    _held(notice).update(email_sent_at=timezone.now())
+    try:
+        send_email(
+            to=address,
+            title=notice.title,
+            text=notice.text,
+            message_id=notice.message_id,
+        )
+    except AddressRefused as exc:
+        _note(notice, exc.message)
+    else:
+        _held(notice).update(email_sent_at=timezone.now())
+
+
+def _note(notice: Notice, sentence: str) -> None:
+    """Add what support should know, once, whatever the number of tries."""
+    if sentence and sentence not in notice.note:
+        notice.note = f"{notice.note} {sentence}".strip()[:240]
+        _held(notice).update(note=notice.note)
 
 
 def _conclude(notice: Notice, errors: list[Exception]) -> None:

@@ -100,6 +100,7 @@ def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
         ('{"name": "two\\nlines\\u0000\\u202e"}', "two lines"),
         (json.dumps({"name": "x" * 300}), "x" * 100),
         ('{"name": "\\ud800 lone"}', "lone"),
+        ('{"name": "b\\u200bo\\tb"}', "bo b"),
         ('{"name": ["bob"]}', ""),
         ('["name"]', ""),
         ("not JSON", ""),

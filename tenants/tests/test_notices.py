@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 import time_machine
@@ -287,7 +288,42 @@ def test_relays_that_are_away_keep_no_e_mail_back_and_repeat_none(
     assert len(mail_server.taken) == 1
 
 
-def test_a_defect_on_one_way_does_not_shut_the_other(ann, mail_server, inbox, caplog):
+def test_an_address_that_is_refused_for_good_is_noted_and_not_tried_again(
+    ann, mail_server, inbox
+):
+    ann.tenant(email="gone@bücher.example")
+    mail_server.refusal = "550 no such mailbox"
+
+    notice = deliver(tell(ann))
+
+    assert notice.state == State.SENT
+    assert notice.email_sent_at is None
+    assert "550 no such mailbox" in notice.note
+
+
+def test_what_only_a_defect_raises_is_raised_once_the_other_way_was_taken(
+    ann, mail_server, inbox
+):
+    ann.tenant(email="ann@example.com")
+    notice = tell(ann)
+
+    with (
+        patch("tenants.services.notices.send_message", side_effect=TypeError("oh")),
+        pytest.raises(TypeError, match="oh"),
+    ):
+        deliver(notice)
+
+    notice.refresh_from_db()
+    assert (notice.state, notice.last_error_code) == (State.WAITING, "TypeError")
+    assert notice.held_until is None
+    assert len(mail_server.taken) == 1
+    assert deliver(notice).state == State.SENT
+    assert len(mail_server.taken) == 1
+
+
+def test_a_message_that_cannot_be_read_any_more_does_not_shut_the_other_way(
+    ann, mail_server
+):
     ann.tenant(email="ann@example.com")
     notice = tell(ann)
     Notice.objects.update(wrap={"id": "of something else"})
