@@ -9,7 +9,7 @@ from django.utils import timezone
 from billing.clients.stripe import Stripe
 from billing.models import Credit, StripeIntent, SubscriptionSync
 from billing.services import intents, unserved
-from billing.services.credits import post_credits
+from billing.services.credits import owe_credit, post_credits
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
 from billing.tests.test_adversity import Killed
@@ -18,9 +18,11 @@ from billing.tests.test_subscriptions import (
     all_subscriptions,
     pay_everything,
     rewrite,
+    settle,
     sync,
     sync_until_in_step,
 )
+from relays.exceptions import PaymentOverdue
 from relays.services import lifecycle
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -62,6 +64,7 @@ def switch_off(tenant, *relays):
 
 
 def switch_on(tenant, *relays):
+    settle(tenant)
     for relay in relays:
         lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
@@ -401,6 +404,7 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
+    post_credits(tenant_id=tenant.pk)
 
     assert tenant.stripe_customer_id != old
     left = 500 - round(share(sandbox, 500, 7 * DAY))
@@ -486,9 +490,17 @@ def test_cancelled_on_terms_that_changed_before_the_request_arrived(
 
 
 def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
-    sandbox.advance(1 * HOUR)
-    sandbox.fault("status", path="credit_notes", status=500, times=None)
+    pay_everything(sandbox)
+    settle(tenant)
     switch_off(tenant, relay)
+    owe_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.SURPLUS,
+        source="a payment",
+        currency="usd",
+        amount_cents=100,
+    )
+    sandbox.fault("status", path="balance_transactions", status=500, times=None)
     lifecycle.activate_relay(relay_id=relay.pk)
 
     row = sync(tenant, SyncOutcome.FAILED)
@@ -500,3 +512,18 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
         sync(tenant)
     assert len(all_subscriptions(sandbox)) == 2
     assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, relay):
+    sandbox.advance(7 * DAY)
+    switch_off(tenant, relay)
+    settle(tenant)
+    with pytest.raises(PaymentOverdue):
+        lifecycle.activate_relay(relay_id=relay.pk)
+
+    pay_everything(sandbox)
+    settle(tenant)
+    lifecycle.activate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    assert len(all_subscriptions(sandbox)) == 2
