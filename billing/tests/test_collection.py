@@ -16,6 +16,7 @@ from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
 from sandbox.wallets import PAYS, PAYS_IN_SILENCE, refuses
+from tenants.models import Notice
 
 pytestmark = pytest.mark.django_db
 
@@ -253,6 +254,16 @@ def test_a_wallet_pays_it_once(billed, wallets, alice, rates):
     assert (first.status, first.state, first.paid_by) == ("paid", "closed", "wallet")
     assert Settlement.objects.get().marked_cents == 500
     assert len(wallets.ledger.debits("alice")) == 1
+
+
+def test_while_a_wallet_is_asked_nobody_is_told_to_pay(billed, alice, rates):
+    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+
+    collect(billed)
+    first = collect(billed)
+
+    assert (first.state, first.next_rail) == (State.PENDING, Rail.CARD)
+    assert not Notice.objects.exists()
 
 
 def test_a_wallet_that_refuses_lets_the_card_pay(billed, sandbox, alice, rates):

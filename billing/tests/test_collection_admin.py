@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission
 from django.urls import reverse
 from django.utils import timezone
@@ -57,7 +58,7 @@ def test_the_pages_open_and_find(admin_client, invoice):
         listed = admin_client.get(f"{page(model, 'changelist')}?q={invoice.tenant_id}")
         assert listed.status_code == 200
         assert "1 " in listed.content.decode()
-        shown = admin_client.get(page(model, "change", row.pk))
+        shown = admin_client.get(page(model, "change", quote(row.pk)))
         assert shown.status_code == 200
 
 
