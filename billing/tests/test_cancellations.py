@@ -19,9 +19,11 @@ from billing.tests.test_subscriptions import (
     all_subscriptions,
     pay_everything,
     rewrite,
+    settle,
     sync,
     sync_until_in_step,
 )
+from relays.exceptions import PaymentOverdue
 from relays.services import lifecycle
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -63,6 +65,7 @@ def switch_off(tenant, *relays):
 
 
 def switch_on(tenant, *relays):
+    settle(tenant)
     for relay in relays:
         lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
@@ -444,6 +447,7 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
+    post_credits(tenant_id=tenant.pk)
 
     assert tenant.stripe_customer_id != old
     left = 500 - round(share(sandbox, 500, 7 * DAY))
@@ -544,3 +548,18 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
         sync(tenant)
     assert len(all_subscriptions(sandbox)) == 2
     assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, relay):
+    sandbox.advance(7 * DAY)
+    switch_off(tenant, relay)
+    settle(tenant)
+    with pytest.raises(PaymentOverdue):
+        lifecycle.activate_relay(relay_id=relay.pk)
+
+    pay_everything(sandbox)
+    settle(tenant)
+    lifecycle.activate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    assert len(all_subscriptions(sandbox)) == 2
