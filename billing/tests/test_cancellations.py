@@ -10,6 +10,7 @@ from billing.clients.stripe import Stripe
 from billing.models import Credit, StripeIntent, SubscriptionSync
 from billing.services import intents, unserved
 from billing.services.credits import post_credits
+from billing.services.dunning import review_tenant
 from billing.services.endings import settle_ending
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
@@ -72,9 +73,10 @@ def switch_on(tenant, *relays):
 
 
 def suspend(tenant):
-    """Switch off what is billable, as for an invoice that was not paid."""
-    for relay in tenant.relays.billable():
-        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    """Let the grace of what is unpaid end: what is billable goes off."""
+    settle(tenant)
+    tenant.collections.unpaid().update(suspend_at=timezone.now())
+    review_tenant(tenant_id=tenant.pk)
     sync(tenant)
 
 

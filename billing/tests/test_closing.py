@@ -94,12 +94,13 @@ def test_with_nothing_to_pay_the_wallet_is_forgotten_at_once(platform, alice):
 
 
 def test_the_subscription_ends_and_the_wallet_is_forgotten_when_all_is_paid(
-    sandbox, prices, platform, rates, alice
+    sandbox, clock, prices, platform, rates, alice
 ):
     tenant = tenant_with(alice)
     RelayFactory(tenant=tenant)
     sync(tenant)
     (first,) = tenant.collections.all()
+    clock.move(days=10)
 
     close_tenant(tenant_id=tenant.pk)
     assert has_wallet(tenant)
