@@ -58,12 +58,15 @@ def _next(collection: InvoiceCollection) -> LightningInvoice | None:
 def _begin_marking(
     collection: InvoiceCollection, payment: LightningInvoice, found: Invoice
 ) -> bool:
-    """Claim the invoice for a payment, if it can take it; True if it had it already."""
+    """Claim the invoice for a payment, if it can take it; True if it had it already.
+
+    Somebody else may just have booked the payment: then there is nothing to mark.
+    """
     with transaction.atomic():
         exclusion.lock(collection.pk)
         rows = Settlement.objects.filter(collection=collection)
-        if rows.filter(invoice=payment).exists():
-            return True
+        if begun := rows.filter(invoice=payment).first():
+            return bool(begun.state == State.MARKING)
         is_taken = rows.exclude(state=State.CREDITED).exists()
         fits = 0 < found.amount_remaining <= value_cents(payment)
         if is_taken or found.status not in _PAYABLE or not fits:
