@@ -90,18 +90,24 @@ def _mark(stripe: Stripe, payment: LightningInvoice, found: Invoice) -> None:
             if marked.status in _PAYABLE:
                 raise
             logger.warning("marking_refused", error=exc.message, status=marked.status)
-    ours = _is_marked_by(stripe, marked, payment)
-    _conclude(payment, found.id, marked_cents=marked.amount_paid if ours else None)
+    cents = _marked_cents(stripe, marked, payment)
+    _conclude(payment, found.id, marked_cents=cents)
 
 
-def _is_marked_by(stripe: Stripe, found: Invoice, payment: LightningInvoice) -> bool:
-    """Return whether it was this payment that paid the invoice, and no card."""
-    if found.status != "paid":
-        return False
-    if found.metadata.get(METADATA) != payment.payment_hash:
-        return False
+def _marked_cents(
+    stripe: Stripe, found: Invoice, payment: LightningInvoice
+) -> int | None:
+    """Return what of the invoice this payment has paid, None if nothing.
+
+    A person may have paid a part of it, or all, by card at Stripe.
+    """
+    if found.status != "paid" or found.metadata.get(METADATA) != payment.payment_hash:
+        return None
     payments = stripe.list_invoice_payments(found.id)
-    return not any(one.status == "paid" and one.intent for one in payments)
+    at_stripe = sum(
+        one.amount_paid for one in payments if one.status == "paid" and one.intent
+    )
+    return max(0, found.amount_paid - at_stripe) or None
 
 
 def _conclude(
