@@ -3,13 +3,25 @@
 import pytest
 
 from billing.clients.stripe import Stripe
-from billing.models import Credit, Settlement
-from billing.services import settlements
+from billing.models import Credit, InvoiceCollection, Settlement
+from billing.services import cards, ladder, settlements
+from billing.services.ladder import try_rail
 from billing.services.offers import offer_bolt11
-from billing.tests.test_collection import collect, collection_of
+from billing.tests.test_collection import (
+    attach,
+    codes,
+    collect,
+    collection_of,
+    pay_by_wallet,
+)
+from lightning.models import NwcPayment
+from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
+from sandbox.wallets import refuses
 
 pytestmark = pytest.mark.django_db
+
+Rail = InvoiceCollection.Rail
 
 
 def at_stripe(sandbox, tenant):
@@ -83,3 +95,74 @@ def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(billed, sandbox, ar
     assert (first.status, first.paid_by) == ("paid", "lightning")
     assert Settlement.objects.get().marked_cents == 300
     assert Credit.objects.get().amount_cents == 200
+
+
+# --- the ladder
+
+
+def before(monkeypatch, owner, name, happen):
+    """Let something happen once, just before a function does its work."""
+    real = getattr(owner, name)
+
+    def happen_first(*args, **kwargs):
+        monkeypatch.setattr(owner, name, real)
+        happen()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, happen_first)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (ladder, "_between_rungs"),
+        (ladder, "_by_wallet"),
+        (ladder, "_by_card"),
+        (cards, "start_attempt"),
+    ],
+)
+def test_a_rung_that_another_worker_has_climbed_is_not_climbed_again(
+    billed, sandbox, monkeypatch, owner, name
+):
+    attach(sandbox, billed, outcome="insufficient_funds")
+    before(monkeypatch, owner, name, lambda: collect(billed))
+
+    first = collect(billed)
+
+    assert codes() == ["insufficient_funds"]
+    assert (first.state, first.next_rail) == ("manual", "")
+
+
+def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
+    billed, alice, rates, monkeypatch
+):
+    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+    alice.behaviour = refuses("INSUFFICIENT_BALANCE")
+
+    def climb():
+        collect(billed)
+        pay_by_wallet()
+        collect(billed)
+
+    before(monkeypatch, ladder, "start_payment", climb)
+    collect(billed)
+
+    assert NwcPayment.objects.count() == 1
+
+
+def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
+    billed, sandbox, monkeypatch
+):
+    attach(sandbox, billed, "pm_card_chargeCustomerFail", outcome="")
+
+    def attach_another():
+        api, customer = sandbox.client().v1, billed.stripe_customer_id
+        card = attach(sandbox, billed, outcome="")
+        settings = {"default_payment_method": card}
+        api.customers.update(customer, {"invoice_settings": settings})
+        try_rail(tenant_id=billed.pk, rail=Rail.CARD)
+
+    before(monkeypatch, cards, "start_attempt", attach_another)
+
+    assert collect(billed).paid_by == "card"
+    assert codes() == [""]
