@@ -1,10 +1,12 @@
 """Two workers at once, crashes and people at Stripe: money is counted once."""
 
 import pytest
+from django.utils import timezone
 
 from billing.clients.stripe import Stripe
 from billing.models import Credit, InvoiceCollection, Settlement
-from billing.services import cards, ladder, settlements
+from billing.services import cards, collection, ladder, settlements
+from billing.services.collection import collect_invoice
 from billing.services.ladder import try_rail
 from billing.services.offers import offer_bolt11
 from billing.tests.test_collection import (
@@ -54,6 +56,18 @@ def pay_in_part(sandbox, tenant, cents):
     sandbox.app.transact(work)
 
 
+def before(monkeypatch, owner, name, happen):
+    """Let something happen once, just before a function does its work."""
+    real = getattr(owner, name)
+
+    def happen_first(*args, **kwargs):
+        monkeypatch.setattr(owner, name, real)
+        happen()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, happen_first)
+
+
 @pytest.fixture
 def arrived(billed, wallets, alice, rates):
     """A Lightning payment of the first invoice, which is not booked yet."""
@@ -97,19 +111,31 @@ def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(billed, sandbox, ar
     assert Credit.objects.get().amount_cents == 200
 
 
+def test_what_arrives_while_an_invoice_is_closed_is_booked(
+    billed, sandbox, wallets, alice, rates, clock, monkeypatch
+):
+    """Whoever was woken by it has failed, and the one who closes does not know."""
+    collect(billed)
+    invoice_id = collection_of(billed).pk
+    offered = offer_bolt11(invoice_id=invoice_id)
+    sandbox.client().v1.invoices.void_invoice(invoice_id)
+
+    def arrive():
+        wallets.ledger.pay("alice", offered.bolt11)
+        check_invoice(invoice_id=offered.pk)
+        sandbox.fault("status", method="GET", times=3)
+        collect(billed)
+
+    before(monkeypatch, collection, "_wait", arrive)
+    collect(billed)
+    clock.move(minutes=6)
+    for due in InvoiceCollection.objects.working().claim(now=timezone.now()):
+        collect_invoice(invoice_id=due)
+
+    assert Credit.objects.get().amount_cents == 500
+
+
 # --- the ladder
-
-
-def before(monkeypatch, owner, name, happen):
-    """Let something happen once, just before a function does its work."""
-    real = getattr(owner, name)
-
-    def happen_first(*args, **kwargs):
-        monkeypatch.setattr(owner, name, real)
-        happen()
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, happen_first)
 
 
 @pytest.mark.parametrize(
