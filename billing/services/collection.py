@@ -182,7 +182,7 @@ def _paid_by(collection: InvoiceCollection) -> InvoiceCollection.PaidBy:
 def _wait(collection: InvoiceCollection, rest: Rest) -> None:
     """Record the present state, unless somebody has asked for another look meanwhile.
 
-    Then a message is on its way, or another worker has come, or the sweep will send one.
+    Then a message is on its way, another worker has come, or the sweep will send one.
     """
     now = timezone.now()
     _unasked(collection).update(

@@ -12,6 +12,7 @@ from billing.exceptions import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import exclusion
 from billing.services.credits import owe_credit
+from billing.services.invoices import record_invoice
 from lightning.models import LightningInvoice
 
 logger = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> 
     if payment is None:
         return False
     if _begin_marking(collection, payment, found):
-        _mark(stripe, payment, found)
+        _mark(stripe, collection, payment, found)
     else:
         _conclude(payment, collection.pk, marked_cents=None)
     return True
@@ -77,7 +78,12 @@ def _begin_marking(
     return True
 
 
-def _mark(stripe: Stripe, payment: LightningInvoice, found: Invoice) -> None:
+def _mark(
+    stripe: Stripe,
+    collection: InvoiceCollection,
+    payment: LightningInvoice,
+    found: Invoice,
+) -> None:
     """Mark the invoice as paid by a payment, or find that it is, or cannot be."""
     marked = found
     if found.status in _PAYABLE:
@@ -91,6 +97,8 @@ def _mark(stripe: Stripe, payment: LightningInvoice, found: Invoice) -> None:
                 raise
             logger.warning("marking_refused", error=exc.message, status=marked.status)
     cents = _marked_cents(stripe, marked, payment)
+    # Before the claim ends: nobody is to take it for unpaid.
+    record_invoice(found=marked, tenant=collection.tenant)
     _conclude(payment, found.id, marked_cents=cents)
 
 

@@ -7,6 +7,7 @@ from billing.clients.stripe import Stripe
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import cards, collection, ladder, settlements
 from billing.services.collection import collect_invoice
+from billing.services.credits import post_credits
 from billing.services.ladder import try_rail
 from billing.services.offers import offer_bolt11
 from billing.tests.test_collection import (
@@ -133,6 +134,58 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
         collect_invoice(invoice_id=due)
 
     assert Credit.objects.get().amount_cents == 500
+
+
+def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
+    billed, arrived, monkeypatch
+):
+    """Another worker could charge it in between."""
+    seen = []
+    before(
+        monkeypatch,
+        settlements,
+        "_conclude",
+        lambda: seen.append(collection_of(billed).status),
+    )
+
+    collect(billed)
+
+    assert seen == ["paid"]
+
+
+@pytest.fixture
+def grown(billed, sandbox, wallets, alice, rates):
+    """An invoice, paid by Lightning, for which a person then asked for more.
+
+    What arrived has become credit and reduced it: a part is still to be paid.
+    """
+    collect(billed)
+    api, invoice_id = sandbox.client().v1, collection_of(billed).pk
+    note = api.credit_notes.create({"invoice": invoice_id, "amount": 120})
+    offered = offer_bolt11(invoice_id=invoice_id)
+    api.credit_notes.void_credit_note(note.id)
+    wallets.ledger.pay("alice", offered.bolt11)
+    check_invoice(invoice_id=offered.pk)
+    collect(billed)
+    post_credits(tenant_id=billed.pk)
+    collect(billed)
+    assert at_stripe(sandbox, billed).amount_remaining == 120
+    return invoice_id
+
+
+def test_the_wallet_may_pay_the_rest_of_what_lightning_has_paid_in_part(
+    billed, alice, grown
+):
+    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+    collect(billed)
+    pay_by_wallet()
+
+    assert collect(billed).paid_by == "wallet"
+    assert Settlement.objects.get(state="marked").marked_cents == 120
+
+
+def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
+    assert offer_bolt11(invoice_id=grown).amount_cents == 120
 
 
 # --- the ladder
