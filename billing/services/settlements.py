@@ -8,6 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Stripe
+from billing.clients.stripe_currencies import step
 from billing.exceptions import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import exclusion
@@ -38,13 +39,13 @@ def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> 
 def value_cents(payment: LightningInvoice) -> int:
     """Return what a payment is worth, in the invoice's minor unit.
 
-    What was asked for, whatever the receiver's node took off; more came, more counts.
+    What was asked for, whatever the receiver's node took off; more came, more counts,
+    in the steps that the currency has at Stripe.
     """
     received = payment.received_msat or payment.amount_msat
     extra_msat = max(0, received - payment.amount_msat)
-    return payment.amount_cents + extra_msat * payment.amount_cents // (
-        payment.amount_msat
-    )
+    extra_cents = extra_msat * payment.amount_cents // payment.amount_msat
+    return payment.amount_cents + extra_cents - extra_cents % step(payment.currency)
 
 
 def _next(collection: InvoiceCollection) -> LightningInvoice | None:

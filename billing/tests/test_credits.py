@@ -210,6 +210,15 @@ def test_an_unserved_credit_for_a_void_invoice_is_none(sandbox, tenant, invoice)
     assert transactions(sandbox, tenant) == []
 
 
+def test_time_that_a_surplus_has_paid_for_is_given_back(sandbox, tenant, invoice):
+    post_credit(credit_id=owe(tenant, 500).pk)
+    assert notes(sandbox, invoice) == [500]
+
+    post_credit(credit_id=owe(tenant, 400, UNSERVED, "b", invoice).pk)
+
+    assert transactions(sandbox, tenant) == [-400]
+
+
 def test_a_draft_is_waited_for(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)

@@ -17,7 +17,7 @@ from billing.tests.test_collection import (
     collection_of,
     pay_by_wallet,
 )
-from lightning.models import NwcPayment
+from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
 from sandbox.wallets import refuses
@@ -134,6 +134,20 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
         collect_invoice(invoice_id=due)
 
     assert Credit.objects.get().amount_cents == 500
+
+
+@pytest.mark.parametrize(
+    ("currency", "cents"), [("usd", 50_525), ("isk", 50_500), ("kwd", 50_520)]
+)
+def test_what_came_on_top_counts_in_steps_that_stripe_takes(currency, cents):
+    payment = LightningInvoice(
+        currency=currency,
+        amount_cents=50_000,
+        amount_msat=1_000_000,
+        received_msat=1_010_500,
+    )
+
+    assert settlements.value_cents(payment) == cents
 
 
 def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
