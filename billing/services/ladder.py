@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Max
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
@@ -95,9 +95,9 @@ def _begin_extra(invoice_id: str, rail: InvoiceCollection.Rail) -> None:
 def _post_credits(collection: InvoiceCollection) -> Step:
     """Reduce the invoice before anybody is charged for it."""
     post_credits(tenant_id=collection.tenant_id)
-    if collection.credits.filter(state=Credit.State.OWED).exists():
-        soon = timezone.now() + timedelta(minutes=1)
-        return Rest(State.COLLECTING, "a credit is to be posted first", soon)
+    owed = collection.credits.filter(state=Credit.State.OWED)
+    if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
+        return Rest(State.COLLECTING, "a credit is to be posted first", until)
     return AGAIN
 
 

@@ -369,6 +369,29 @@ def test_killed_at_any_step(
     assert not StripeIntent.objects.pending().exists()
 
 
+def test_a_note_that_is_refused_after_a_crash_is_planned_anew_in_the_end(
+    sandbox, tenant, invoice, monkeypatch
+):
+    """A person was quicker; whoever asks, asks every minute."""
+    credit = owe(tenant, 700)
+
+    def die(*args):
+        raise Killed
+
+    monkeypatch.setattr(Stripe, "create_credit_note", die)
+    with pytest.raises(Killed):
+        post_credit(credit_id=credit.pk)
+    monkeypatch.undo()
+    sandbox.client().v1.credit_notes.create({"invoice": invoice, "amount": 400})
+
+    for minutes in range(1, 15):
+        with soon(minutes=minutes):
+            post_credit(credit_id=credit.pk)
+
+    assert notes(sandbox, invoice) == [100, 400]
+    assert transactions(sandbox, tenant) == [-600]
+
+
 @pytest.mark.parametrize("path", ["credit_notes", "balance_transactions"])
 @pytest.mark.parametrize("kind", ["reset", "status"])
 @pytest.mark.parametrize("days", [0, 3])

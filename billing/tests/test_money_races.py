@@ -7,8 +7,8 @@ from billing.clients.stripe import Stripe
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import cards, collection, ladder, settlements
 from billing.services.collection import collect_invoice
-from billing.services.credits import post_credits
-from billing.services.ladder import try_rail
+from billing.services.credits import owe_credit, post_credit, post_credits
+from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
 from billing.tests.test_collection import (
     attach,
@@ -259,3 +259,37 @@ def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
 
     assert collect(billed).paid_by == "card"
     assert codes() == [""]
+
+
+# --- what is refused again and again
+
+
+def sweep():
+    """What beat does each minute."""
+    now = timezone.now()
+    for invoice_id in InvoiceCollection.objects.working().claim(now=now):
+        collect_invoice(invoice_id=invoice_id)
+    for credit_id in Credit.objects.owed().claim(now=now):
+        post_credit(credit_id=credit_id)
+
+
+def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
+    billed, sandbox, clock
+):
+    collect(billed)
+    owe_credit(
+        tenant_id=billed.pk,
+        reason=Credit.Reason.UNSERVED,
+        source="a week",
+        currency="usd",
+        amount_cents=120,
+        collection_id=collection_of(billed).pk,
+    )
+    sandbox.fault("status", path="^/v1/credit_notes$", status=400, times=None)
+    collect_now(invoice_id=collection_of(billed).pk)
+
+    for _ in range(60):
+        clock.move(minutes=1)
+        sweep()
+
+    assert 0 < len(sandbox.requests("POST", "/v1/credit_notes")) < 40
