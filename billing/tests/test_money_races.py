@@ -1,6 +1,9 @@
 """Two workers at once, crashes and people at Stripe: money is counted once."""
 
+import threading
+
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
@@ -8,6 +11,7 @@ from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import cards, collection, ladder, settlements
 from billing.services.collection import collect_invoice
 from billing.services.credits import owe_credit, post_credit, post_credits
+from billing.services.endings import settle_ending
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
 from billing.tests.test_collection import (
@@ -17,10 +21,14 @@ from billing.tests.test_collection import (
     collection_of,
     pay_by_wallet,
 )
+from billing.tests.test_credits import in_threads
+from billing.tests.test_subscriptions import rewrite
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
+from lightning.tests.polling import until
 from sandbox.wallets import refuses
+from tenants.services.tenants import set_wallet
 
 pytestmark = pytest.mark.django_db
 
@@ -134,6 +142,50 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
         collect_invoice(invoice_id=due)
 
     assert Credit.objects.get().amount_cents == 500
+
+
+def a_lock_is_waited_for() -> bool:
+    with connection.cursor() as cursor:
+        # Of pg_stat_activity a transaction sees what it saw first.
+        cursor.execute("select 1 from pg_locks where not granted")
+        return cursor.fetchone() is not None
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.parametrize("what", ["a subscription ends", "a wallet is connected"])
+def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
+    billed, sandbox, arrived, alice, monkeypatch, what
+):
+    """The credit refers to the tenant, whose row the other one holds."""
+    type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
+    subscription = billed.stripe_subscription_id
+    rewrite(sandbox, subscription, status="unpaid")
+    found = Stripe().get_subscription(subscription)
+    works = {
+        "a subscription ends": lambda: settle_ending(
+            tenant_id=billed.pk, subscription_id=subscription, found=found
+        ),
+        "a wallet is connected": lambda: set_wallet(
+            pubkey=billed.pk, nwc_url=alice.url
+        ),
+    }
+    wrong = []
+
+    def meanwhile():
+        wrong.extend(in_threads(1, works[what]))
+
+    other = threading.Thread(target=meanwhile)
+
+    def start_and_be_waited_for():
+        other.start()
+        until(a_lock_is_waited_for)
+
+    before(monkeypatch, settlements, "_owe", start_and_be_waited_for)
+    collect(billed)
+    other.join()
+
+    assert wrong == []
+    assert Credit.objects.get().amount_cents == 400
 
 
 @pytest.mark.parametrize(
