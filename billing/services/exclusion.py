@@ -70,6 +70,16 @@ def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> Non
         raise InvoiceChanged("The invoice is about to be reduced.")
 
 
+def require_turn(locked: InvoiceCollection, read: InvoiceCollection) -> None:
+    """Make sure that the step of the ladder that was read is still to be taken.
+
+    Raises InvoiceChanged when another worker has taken it, or a rung has begun since.
+    """
+    then = (read.next_rail, read.rung_begun_at)
+    if (locked.next_rail, locked.rung_begun_at) != then:
+        raise InvoiceChanged("Another step is to be taken now.")
+
+
 def lock(invoice_id: str) -> InvoiceCollection:
     """Lock and return a collection."""
     rows = InvoiceCollection.objects.select_for_update()

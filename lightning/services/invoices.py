@@ -30,13 +30,17 @@ _SKEW = timedelta(seconds=120)
 
 @dataclass(frozen=True)
 class Bill:
-    """What is to be paid: so much, in minor units, of a tenant's Stripe invoice."""
+    """What is to be paid: so much, in minor units, of a tenant's Stripe invoice.
+
+    `booked` are Lightning invoices for it that were paid, but not counted towards it.
+    """
 
     tenant_id: str
     stripe_invoice_id: str
     amount_cents: int
     currency: str
     description: str
+    booked: frozenset[int] = frozenset()
 
 
 def nothing_else() -> None:
@@ -98,9 +102,9 @@ def lock(stripe_invoice_id: str) -> list[LightningInvoice]:
     return list(rows.select_for_update(of=("self",)))
 
 
-def require_unsettled(rows: list[LightningInvoice]) -> None:
-    """Raise AlreadySettled if one of these was paid."""
-    if any(row.state == State.SETTLED for row in rows):
+def require_unsettled(rows: list[LightningInvoice], bill: Bill) -> None:
+    """Raise AlreadySettled if one of these was paid, and may count towards the bill."""
+    if any(row.state == State.SETTLED and row.pk not in bill.booked for row in rows):
         raise AlreadySettled("A Lightning payment for this invoice has arrived.")
 
 
@@ -114,7 +118,7 @@ def _locked_for_person(bill: Bill) -> list[LightningInvoice]:
     """Lock the bill's invoices, and make sure that a person may pay one."""
     rows = lock(bill.stripe_invoice_id)
     _require_no_attempt(rows)
-    require_unsettled(rows)
+    require_unsettled(rows, bill)
     return rows
 
 
