@@ -112,6 +112,8 @@ def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, ali
     shown, refused = client.get(path), client.post(path)
 
     assert "It may still be paid by Lightning." in text(shown)
+    until = LightningInvoice.objects.get().dies_at
+    assert f"again after {until:%-d %B, %H:%M} UTC" in text(shown)
     assert refused.status_code == 409
     assert "has been asked to pay this. Please come back after" in text(refused)
     for answer in (shown, refused):
@@ -254,3 +256,20 @@ def test_what_is_shown_is_escaped(client, invoice):
     InvoiceCollection.objects.update(number="<script>alert(1)</script>")
 
     assert "<script" not in text(client.get(path_of(invoice)))
+
+
+# --- a bolt11 that was shown and not paid
+
+
+def test_whoever_comes_back_later_may_ask_for_another_or_take_a_card(client, invoice):
+    path = path_of(invoice)
+    client.post(path)
+
+    with time_machine.travel(timezone.now() + timedelta(seconds=990)):
+        shown = client.get(path)
+        again = client.post(path)
+
+    assert "Pay with Lightning" in text(shown)
+    assert "Pay by card" in text(shown)
+    assert again.status_code == 302
+    assert len(bolt11s()) == 2
