@@ -10,6 +10,7 @@ from billing.models import InvoiceCollection
 from billing.services.amounts import format_amount
 from billing.services.exclusion import Busy, busy_for_person
 from lightning.models import LightningInvoice
+from relays.models import Relay
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class InvoicePage:
     state: str
     is_payable: bool
     is_overdue: bool
+    relays_run: bool
     until: datetime | None
     hosted_url: str
     offer: LightningInvoice | None
@@ -60,6 +62,9 @@ def invoice_page(invoice_id: str) -> InvoicePage:
         state=collection.get_status_display().lower(),
         is_payable=is_payable,
         is_overdue=until is not None and until <= timezone.now(),
+        relays_run=Relay.objects.billable()
+        .filter(tenant=collection.tenant_id)
+        .exists(),
         until=until,
         hosted_url=collection.hosted_invoice_url,
         offer=offer,

@@ -17,6 +17,7 @@ from lightning.services.invoices import Bill
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
+from relays.models import Relay
 from relays.tests.factories import RelayFactory
 
 pytestmark = pytest.mark.django_db
@@ -157,6 +158,14 @@ def test_there_is_nothing_to_pay_on_others(client, invoice, columns):
 
     assert f"This invoice is {columns['status']}." in text(answer)
     assert "<form" not in text(answer)
+
+
+def test_who_has_no_relay_running_is_not_told_that_it_stays_on(client, invoice):
+    assert "so that the relays stay on" in text(client.get(path_of(invoice)))
+
+    Relay.objects.update(status="inactive")
+
+    assert "relays" not in text(client.get(path_of(invoice)))
 
 
 def test_an_overdue_one_says_so(client, invoice):
