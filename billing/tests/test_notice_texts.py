@@ -183,7 +183,11 @@ def test_reminders_have_amount_date_and_link(invoice, kind):
 
 
 def test_suspension_and_return(invoice):
-    assert "come back by themselves" in notices.tell_suspended(invoice).text
+    suspended = notices.tell_suspended(invoice)
+    assert "come back by themselves" in suspended.text
+    # The credit note that follows reduces it.
+    assert "$" not in suspended.text
+    assert link_in(suspended)
     returned = notices.tell_reactivated(invoice)
     assert "on again. " in returned.text
     assert "$1,234.56 is still open. Please pay by 8 March 2030" in returned.text
