@@ -282,3 +282,26 @@ def test_whoever_comes_back_later_may_ask_for_another_or_take_a_card(client, inv
     assert "Pay by card" in text(shown)
     assert again.status_code == 302
     assert len(bolt11s()) == 2
+
+
+def test_pressing_the_button_again_asks_stripe_nothing(client, invoice, sandbox):
+    path = path_of(invoice)
+    client.post(path)
+    before = len(sandbox.requests())
+
+    for _ in range(5):
+        assert client.post(path).status_code == 302
+
+    assert len(sandbox.requests()) == before
+
+
+def test_while_the_wallet_is_asked_a_click_asks_stripe_nothing(
+    client, invoice, alice, sandbox
+):
+    connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
+    start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
+    before = len(sandbox.requests())
+
+    assert client.post(path_of(invoice)).status_code == 409
+
+    assert len(sandbox.requests()) == before
