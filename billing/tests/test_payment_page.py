@@ -123,6 +123,20 @@ def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, ali
         assert invoice.hosted_invoice_url not in text(answer)
 
 
+def test_nobody_is_told_to_come_back_at_a_time_that_has_passed(client, invoice, alice):
+    connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
+    start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
+    path = path_of(invoice)
+
+    # Our wallet has not answered since.
+    with time_machine.travel(timezone.now() + timedelta(hours=5)):
+        shown, refused = client.get(path), client.post(path)
+
+    assert "Load this page again in a while." in text(shown)
+    assert "has been asked to pay this." in text(refused)
+    assert "come back after" not in text(refused)
+
+
 def test_without_a_price_a_person_is_told_to_come_back(client, invoice, rates):
     rates.fault("error")
 
