@@ -35,6 +35,8 @@ _DRAFT_FOR = timedelta(hours=2)
 _AT_ONCE = {"subscription_create", "subscription_update"}
 #: How often an invoice is read again though nothing asks for it.
 _LOOK_AGAIN = timedelta(hours=6)
+#: And how long before it would switch relays off, if a webhook of its payment is lost.
+_LAST_LOOK = timedelta(minutes=15)
 
 
 def collect_invoice(*, invoice_id: str) -> str:
@@ -190,9 +192,19 @@ def _wait(collection: InvoiceCollection, rest: Rest) -> None:
         state=rest.state,
         closed_at=now if rest.state == State.CLOSED else None,
         outcome=rest.why[:200],
-        next_attempt_at=_later(rest.until, now),
+        next_attempt_at=_later(_in_time(collection, rest.until, now), now),
     )
     logger.info("collected", state=rest.state, outcome=rest.why)
+
+
+def _in_time(
+    collection: InvoiceCollection, until: datetime | None, now: datetime
+) -> datetime | None:
+    """Return when to look again, if need be sooner: shortly before the grace ends."""
+    if not collection.is_unpaid or collection.suspend_at is None:
+        return until
+    last_look = collection.suspend_at - _LAST_LOOK
+    return min(until or last_look, last_look) if last_look > now else until
 
 
 def _later(until: datetime | None, now: datetime) -> datetime:

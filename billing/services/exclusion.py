@@ -40,6 +40,19 @@ def busy(invoice_id: str) -> Busy | None:
     return Busy("It may still be paid by Lightning.", until) if until else None
 
 
+def busy_for_person(invoice_id: str) -> Busy | None:
+    """Return what keeps a person from paying an invoice, None if nothing does.
+
+    A bolt11 that they were shown and did not pay is no reason: they may ask for
+    another soon after it has expired.
+    """
+    attempts = NwcPayment.objects.pending().filter(stripe_invoice_id=invoice_id)
+    attempt = attempts.select_related("invoice").first()
+    if attempt:
+        return Busy("It may still be paid by Lightning.", attempt.invoice.dies_at)
+    return _busy_elsewhere(invoice_id)
+
+
 def require_idle(invoice_id: str) -> InvoiceCollection:
     """Lock and return a collection that nothing else may pay or change.
 

@@ -7,7 +7,7 @@ from billing.services import exclusion
 from billing.services.invoices import bill_of, record_invoice
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
-from lightning.services.invoices import Guard, offer_invoice
+from lightning.services.invoices import Guard, offer_invoice, offered_invoice
 
 Status = InvoiceCollection.Status
 Rail = InvoiceCollection.Rail
@@ -19,6 +19,9 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
     Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress with the time until when
     something else may pay it, AlreadySettled, RateUnavailable or a WalletError.
     """
+    # Before Stripe is asked: whoever has a link may press the button all day long.
+    if offered := offered_invoice(stripe_invoice_id=invoice_id):
+        return offered
     collection = _read(invoice_id)
     _require_open(collection)
     return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
