@@ -20,22 +20,26 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
     something else may pay it, AlreadySettled, RateUnavailable or a WalletError.
     """
     # Before Stripe is asked: whoever has a link may press the button all day long.
-    if offered := offered_invoice(stripe_invoice_id=invoice_id):
+    collection = _known(invoice_id)
+    if offered := offered_invoice(bill=bill_of(collection)):
         return offered
-    collection = _read(invoice_id)
+    _read_again(collection)
     _require_open(collection)
     return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
 
 
-def _read(invoice_id: str) -> InvoiceCollection:
+def _known(invoice_id: str) -> InvoiceCollection:
     known = InvoiceCollection.objects.select_related("tenant")
     collection: InvoiceCollection | None = known.filter(pk=invoice_id).first()
     if collection is None:
         raise UnknownInvoice("There is no such invoice.")
-    found = Stripe().get_invoice(invoice_id)
+    return collection
+
+
+def _read_again(collection: InvoiceCollection) -> None:
+    found = Stripe().get_invoice(collection.pk)
     record_invoice(found=found, tenant=collection.tenant)
     collection.refresh_from_db()
-    return collection
 
 
 def _require_open(collection: InvoiceCollection) -> None:

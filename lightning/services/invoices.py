@@ -53,20 +53,20 @@ def offer_invoice(*, bill: Bill, guard: Guard = nothing_else) -> LightningInvoic
     Raises PaymentInProgress with the time until when something else may still pay the
     bill, AlreadySettled, RateUnavailable, or a WalletError of our own wallet.
     """
-    shown = offered_invoice(stripe_invoice_id=bill.stripe_invoice_id)
+    shown = offered_invoice(bill=bill)
     if shown is None:
         _require_lapsed(bill)
         shown = _show(bill, issue(bill=bill), guard)
     return shown
 
 
-def offered_invoice(*, stripe_invoice_id: str) -> LightningInvoice | None:
+def offered_invoice(*, bill: Bill) -> LightningInvoice | None:
     """Return the invoice that a person was shown and may still pay, if there is one.
 
     Raises PaymentInProgress while a wallet has been asked, or AlreadySettled.
     """
     with transaction.atomic():
-        return _on_offer(_locked_for_person(stripe_invoice_id))
+        return _on_offer(_locked_for_person(bill))
 
 
 def busy_until(stripe_invoice_id: str) -> datetime | None:
@@ -117,9 +117,9 @@ def require_unsettled(rows: list[LightningInvoice], bill: Bill) -> None:
         raise AlreadySettled("A Lightning payment for this invoice has arrived.")
 
 
-def _locked_for_person(stripe_invoice_id: str) -> list[LightningInvoice]:
+def _locked_for_person(bill: Bill) -> list[LightningInvoice]:
     """Lock a bill's invoices, and make sure that a person may pay one."""
-    rows = lock(stripe_invoice_id)
+    rows = lock(bill.stripe_invoice_id)
     _require_no_attempt(rows)
     require_unsettled(rows, bill)
     return rows
@@ -152,7 +152,7 @@ def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoi
     """Make a new invoice the one on offer; if another is by now, nobody sees ours."""
     try:
         with transaction.atomic():
-            rows = _locked_for_person(bill.stripe_invoice_id)
+            rows = _locked_for_person(bill)
             if other := _on_offer(rows):
                 return other
             guard()
@@ -164,7 +164,7 @@ def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoi
             return invoice
     except PaymentInProgress:
         # Two clicks at once, and no row yet that the second could have waited for.
-        if other := offered_invoice(stripe_invoice_id=bill.stripe_invoice_id):
+        if other := offered_invoice(bill=bill):
             return other
         raise
 
