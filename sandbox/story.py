@@ -157,6 +157,12 @@ class World:
         )
         return list(listed.data)
 
+    def lost_events(self) -> int:
+        """Return how many of Stripe's events have not arrived here."""
+        told = self.stripe.events.list({"limit": 100}).auto_paging_iter()
+        ids = {event.id for event in told}
+        return len(ids.difference(StripeEvent.objects.values_list("id", flat=True)))
+
     def charged_to_card(self, person: Person) -> int:
         """Return what a person's cards were charged in all, in cents."""
         customer = str(person.tenant().stripe_customer_id)

@@ -23,6 +23,10 @@ class Clock:
         self._latest = max(self._latest, int(time.time()) + self.offset)
         return self._latest
 
+    def receivers_now(self) -> int:
+        """Return what receivers of webhooks take for the time: ours if they follow."""
+        return self.now() if self._path else int(time.time())
+
     def advance(self, seconds: int) -> int:
         """Move forward and return the new time. Raises ValueError for a step back."""
         if seconds < 0:

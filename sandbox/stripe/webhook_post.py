@@ -1,6 +1,5 @@
 """One signed delivery on the wire."""
 
-import time
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
@@ -40,11 +39,10 @@ def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         connection.close()
 
 
-def deliver(post: Post, sending: Sending, payload: str) -> int:
+def deliver(post: Post, sending: Sending, payload: str, *, signed_at: int) -> int:
     """Sign and send; return the status, 0 where there was no answer."""
-    # Real time, not the sandbox's: receivers compare it with their own clock.
     signature = WebhookSignature.generate_signature_header(
-        payload, sending.secret, int(time.time())
+        payload, sending.secret, signed_at
     )
     headers = {
         "Content-Type": "application/json; charset=utf-8",

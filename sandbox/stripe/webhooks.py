@@ -213,7 +213,8 @@ class Deliveries:
 
     def _deliver(self, sending: Sending) -> bool:
         payload = dump_json(REGISTRY.render(self._store, sending.event))
-        status = deliver(self._post, sending, payload)
+        signed_at = self._clock.receivers_now()
+        status = deliver(self._post, sending, payload, signed_at=signed_at)
         with self._lock:
             # What was under way when everything was replaced says nothing any more.
             if sending.epoch == self._epoch:

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sandbox.clock import POLL, VARIABLE, lead
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.transport import in_process_client
 
 # It and the child that it forked tell what time it is, in turn.
 TELLER = """
@@ -54,3 +56,21 @@ def test_every_process_and_what_it_forks_follows(tmp_path):
     for who in ("child", "parent"):
         passed = after[who] - before[who]
         assert timedelta(days=7) <= passed < timedelta(days=7, minutes=1)
+
+
+def test_webhooks_are_signed_at_the_time_that_all_have(tmp_path):
+    for clock_file, ahead in ((None, 0), (tmp_path / "clock", 86_400)):
+        signatures: list[str] = []
+
+        def receive(url, body, headers, signatures=signatures):
+            signatures.append(headers["Stripe-Signature"])
+            return 200
+
+        app = StripeApp(seed=1, post=receive, clock_file=clock_file)
+        app.register_endpoint("http://127.0.0.1:1/")
+        app.advance(86_400)
+        in_process_client(app).v1.customers.create({})
+        app.deliveries.deliver_due()
+
+        signed_at = int(signatures[-1].split(",")[0].removeprefix("t="))
+        assert abs(signed_at - time.time() - ahead) < 60

@@ -197,6 +197,8 @@ class Command(BaseCommand):
                 f"{row.name} was told {row.messages} times",
             )
             self._check(row.balances, f"{row.name}'s account does not balance")
+        lost = self.world.lost_events()
+        self._check(lost == 0, f"{lost} events of Stripe's have not arrived")
         self._check(
             self.world.sats_of_platform() == received_msat(),
             "our wallet does not have what was settled",
