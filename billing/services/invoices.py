@@ -18,6 +18,8 @@ logger = structlog.get_logger(__name__)
 
 State = InvoiceCollection.State
 Status = InvoiceCollection.Status
+#: What is left of the grace, at the least, when we first see an invoice.
+_LEAST_NOTICE = timedelta(days=3)
 #: Whatever an earlier answer of Stripe's says, these do not change any more.
 _FINAL = (Status.PAID, Status.VOID)
 
@@ -127,10 +129,14 @@ def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
 
 
 def _end_of_grace(finalized_at: datetime | None) -> datetime | None:
-    """Return when an unpaid invoice suspends: our own clock, not Stripe's due date."""
+    """Return when an unpaid invoice suspends: our own clock, not Stripe's due date.
+
+    Nobody is suspended who was hardly told: if we were away, the grace is longer.
+    """
     if finalized_at is None:
         return None
-    return finalized_at + timedelta(days=settings.BILLING_GRACE_DAYS)
+    grace = timedelta(days=settings.BILLING_GRACE_DAYS)
+    return max(finalized_at + grace, timezone.now() + min(grace, _LEAST_NOTICE))
 
 
 def _period(lines: tuple[Line, ...]) -> dict[str, datetime | None]:

@@ -1,5 +1,7 @@
 """Collecting invoices, by every rail."""
 
+from datetime import timedelta
+
 import pytest
 import requests
 from django.utils import timezone
@@ -74,6 +76,18 @@ def test_a_first_draft_is_finalized_at_once_and_stripe_leaves_it_alone(billed, s
     assert (invoice.status, invoice.auto_advance) == ("open", False)
     assert first.finalized_at and first.suspend_at
     assert (first.suspend_at - first.finalized_at).days == 7
+
+
+def test_an_invoice_that_we_see_late_suspends_no_sooner_than_in_three_days(
+    billed, clock
+):
+    api_says = Stripe().finalize_invoice(collection_of(billed).pk)
+    assert api_says.status == "open"
+
+    clock.move(days=20)
+    first = collect(billed)
+
+    assert first.suspend_at and first.suspend_at - timezone.now() > timedelta(days=2.9)
 
 
 def test_a_renewals_draft_is_left_to_stripe_for_two_hours(billed, sandbox, clock):
