@@ -86,6 +86,9 @@ def _settle(stripe: Stripe, intent: StripeIntent, ended: Subscription) -> None:
     found = _unserved(stripe, intent, ended, billed)
     with transaction.atomic():
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+        if not intents.is_pending(intent):
+            # Another worker has settled it, by what it has read.
+            return
         unserved.owe_unserved(tenant, ended.id, unserved.ended_at(ended), found)
         if refusal:
             intents.fail(intent, refusal, stripe_id=ended.id)

@@ -8,7 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.exceptions import StripeNotFound, UnknownCustomer
+from billing.exceptions import (
+    StripeNotFound,
+    StripeRateLimited,
+    StripeUnavailable,
+    UnknownCustomer,
+)
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services import invoice_events
 from billing.services.subscription_events import Effect, subscription_changed
@@ -138,7 +143,9 @@ def _park(event: StripeEvent) -> None:
 
 def _record_failure(event: StripeEvent, error: Exception) -> None:
     columns = failure_columns(error, failures=event.failures, now=timezone.now())
-    given_up = event.failures + 1 >= MAX_FAILURES
+    # However long Stripe is away, the event is about something that has happened.
+    is_away = isinstance(error, StripeUnavailable | StripeRateLimited)
+    given_up = event.failures + 1 >= MAX_FAILURES and not is_away
     if given_up:
         columns["status"] = Status.FAILED
     StripeEvent.objects.received().filter(pk=event.pk).update(**columns)

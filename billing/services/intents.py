@@ -128,6 +128,11 @@ def open_intent(
     )
 
 
+def is_pending(intent: StripeIntent) -> bool:
+    """Return whether nobody has resolved the write since it was read."""
+    return StripeIntent.objects.pending().filter(pk=intent.pk).exists()
+
+
 def succeed(intent: StripeIntent, stripe_id: str) -> None:
     """Record that the write had its effect, and what it made."""
     _resolve(intent, State.SUCCEEDED, stripe_id=stripe_id)

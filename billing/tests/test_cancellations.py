@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from billing.clients.stripe import Stripe
 from billing.models import Credit, StripeIntent, SubscriptionSync
-from billing.services import intents, unserved
+from billing.services import cancellations, intents, unserved
 from billing.services.credits import post_credits
 from billing.services.dunning import review_tenant
 from billing.services.endings import settle_ending
@@ -565,3 +565,30 @@ def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, re
     sync(tenant)
 
     assert len(all_subscriptions(sandbox)) == 2
+
+
+def test_an_end_that_two_workers_settle_is_credited_once(
+    sandbox, tenant, relay, monkeypatch
+):
+    """They read differently what the open invoice bears, so what the paid one must."""
+    pay_everything(sandbox)
+    sandbox.advance(31 * DAY)
+    finalize(sandbox)
+    api = sandbox.client().v1
+    (renewal,) = api.invoices.list({"status": "open"}).data
+    note = api.credit_notes.create({"invoice": renewal.id, "amount": 450})
+    real = cancellations._unserved
+
+    def compute_and_be_overtaken(*args):
+        found = real(*args)
+        monkeypatch.setattr(cancellations, "_unserved", real)
+        api.credit_notes.void_credit_note(note.id)
+        cancellations.finish_cancellations(Stripe(), tenant.pk)
+        return found
+
+    monkeypatch.setattr(cancellations, "_unserved", compute_and_be_overtaken)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    assert sum(credit.amount_cents for credit in Credit.objects.all()) <= 500
+    assert Credit.objects.get().collection_id == renewal.id

@@ -238,8 +238,16 @@ def test_stripe_away_is_recorded_and_retried_by_the_sweep(relay, settings, monke
     assert event.last_error == ""
 
 
-def test_what_keeps_failing_is_given_up_and_visible(relay, settings, caplog):
+def test_an_event_outlives_any_time_that_stripe_is_away(relay, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
+    event = event_on(relay.tenant)
+    StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES)
+
+    assert process(event).status == "received"
+
+
+def test_what_keeps_failing_is_given_up_and_visible(sandbox, relay, caplog):
+    sandbox.fault("status", method="GET", status=400, times=None)
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES - 1)
 
