@@ -78,6 +78,7 @@ deploy-check: $(READY)
 	  STRIPE_SECRET_KEY=sk_test_example STRIPE_WEBHOOK_SECRET=whsec_example \
 	  BILLING_EMAIL_DOMAIN=mail.example RELAY_DOMAIN=relays.example \
 	  ROBOT_WALLET="nostr+walletconnect://79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798?relay=wss://relay.example.com&secret=$(ONE)" \
+	  ROBOT_SECRET=$(ONE) ROBOT_OUTBOX_RELAYS=wss://relay.example \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 shell: $(READY) ## Django's shell on the running system, or on the embedded servers

@@ -54,6 +54,7 @@ def known_secrets() -> Iterator[None]:
     for text in (*settings.STRIPE_WEBHOOK_SECRETS, *settings.ROBOT_WALLETS):
         leaks.secrets.add_text(text)
         leaks.secrets.add(text)
+    leaks.secrets.add(settings.ROBOT_SECRET)
     seal, read, add = Secret.seal, nwc_uri._secret, leaks.secrets.add
 
     class Key(PrivateKey):

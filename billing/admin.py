@@ -5,10 +5,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
-from billing.models import StripeEvent, StripeIntent, SubscriptionSync
+from billing.models import Credit, StripeEvent, StripeIntent, SubscriptionSync
+from billing.services.credits import retry_credit
 from billing.services.events import requeue_event
 from billing.services.staleness import mark_stale
-from billing.tasks import process_stripe_event
+from billing.tasks import post_credit, process_stripe_event
 from caravel.admin import ReadOnlyAdmin
 
 
@@ -111,3 +112,34 @@ class StripeIntentAdmin(ReadOnlyAdmin):
     list_filter = ("state", "kind")
     search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")
     list_select_related = ("tenant",)
+
+
+@admin.register(Credit)
+class CreditAdmin(ReadOnlyAdmin):
+    list_display = (
+        "tenant",
+        "reason",
+        "state",
+        "amount_cents",
+        "currency",
+        "collection",
+        "note_cents",
+        "balance_cents",
+        "created_at",
+        "why",
+    )
+    list_filter = ("state", "reason", "last_error_code")
+    list_select_related = ("tenant", "collection")
+    search_fields = ("source", "collection__pk", "tenant__pubkey")
+    actions = ("post_now",)
+
+    @admin.display(description="last error")
+    def why(self, credit: Credit) -> str:
+        return Truncator(credit.last_error).chars(120)
+
+    @admin.action(description="Post now", permissions=["operate"])
+    def post_now(self, request: HttpRequest, queryset: QuerySet[Credit]) -> None:
+        ids = [credit.pk for credit in queryset if retry_credit(credit_id=credit.pk)]
+        for credit_id in ids:
+            post_credit.delay_on_commit(credit_id)
+        self.message_user(request, f"Enqueued {len(ids)} credits.")

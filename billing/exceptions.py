@@ -92,6 +92,12 @@ class IntentUnresolved(CaravelError):
     status = 503
 
 
+class CreditNotPosted(Conflict):
+    """A credit cannot be posted yet; what depends on it waits."""
+
+    code = "credit-not-posted"
+
+
 class LeaseLost(Conflict):
     """Another worker took this tenant over; whatever is left to do is its job."""
 
@@ -140,3 +146,16 @@ class WrongMode(Invalid):
 class BodyTooLarge(Invalid):
     code = "body-too-large"
     status = 413
+
+
+class LinkInvalid(NotFound):
+    """A link to a payment page that we did not make."""
+
+    code = "link-invalid"
+
+
+class LinkExpired(CaravelError):
+    """A link to a payment page that was good for a while."""
+
+    code = "link-expired"
+    status = 410

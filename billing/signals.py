@@ -6,13 +6,15 @@ from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from billing.models import InvoiceCollection, SubscriptionSync
+from billing.models import Credit, InvoiceCollection, SubscriptionSync
 from billing.services.invoices import wake
 from billing.services.ladder import try_rail
 from billing.services.staleness import mark_stale
 from billing.tasks import (
     collect_invoice,
+    post_credit,
     reconcile_subscriptions,
+    review_tenant,
     sync_subscription,
 )
 from lightning.models import LightningInvoice, NwcPayment
@@ -105,6 +107,26 @@ def collect_by_new_wallet(
     if raw or created or not is_set or not instance.nwc_url:
         return
     try_rail(tenant_id=instance.pk, rail=InvoiceCollection.Rail.WALLET)
+
+
+@receiver(post_save, sender=Credit, dispatch_uid="billing.credit_owed")
+def enqueue_credit(
+    sender: type[Credit], instance: Credit, raw: bool, created: bool, **kwargs: Any
+) -> None:
+    if created and not raw:
+        post_credit.delay_on_commit(instance.pk)
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_exempted")
+def review_on_exemption(
+    sender: type[Tenant],
+    instance: Tenant,
+    raw: bool,
+    update_fields: frozenset[str] | None,
+    **kwargs: Any,
+) -> None:
+    if not raw and update_fields is not None and "dunning_exempt" in update_fields:
+        review_tenant.delay_on_commit(instance.pk)
 
 
 @worker_ready.connect(dispatch_uid="billing.reconcile_at_start")

@@ -1,8 +1,15 @@
 from celery import shared_task
 from django.utils import timezone
 
-from billing.models import InvoiceCollection, StripeEvent, SubscriptionSync
-from billing.services import collection, events, staleness, subscriptions
+from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services import (
+    collection,
+    credits,
+    dunning,
+    events,
+    staleness,
+    subscriptions,
+)
 
 
 @shared_task(queue="stripe")
@@ -15,7 +22,8 @@ def process_stripe_event(event_id: str) -> None:
     events.process_event(event_id=event_id)
 
 
-@shared_task(queue="stripe")
+# Not in the queue of syncs and webhooks: it may wait on a wallet that is silent.
+@shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
     collection.collect_invoice(invoice_id=invoice_id)
 
@@ -24,6 +32,11 @@ def collect_invoice(invoice_id: str) -> None:
 def sweep_collections() -> None:
     for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
         collect_invoice.delay(invoice_id)
+
+
+@shared_task(queue="stripe")
+def post_credit(credit_id: int) -> None:
+    credits.post_credit(credit_id=credit_id)
 
 
 @shared_task
@@ -39,6 +52,23 @@ def sweep_stripe_events() -> None:
 
 
 @shared_task
+def sweep_credits() -> None:
+    for credit_id in Credit.objects.owed().claim(now=timezone.now()):
+        post_credit.delay(credit_id)
+
+
+@shared_task
 def reconcile_subscriptions() -> None:
     staleness.mark_all_stale()
     sweep_stale_tenants.delay()
+
+
+@shared_task
+def review_tenant(tenant_id: str) -> None:
+    dunning.review_tenant(tenant_id=tenant_id)
+
+
+@shared_task
+def review_dunning() -> None:
+    for tenant_id in dunning.tenants_to_review(timezone.now()):
+        review_tenant.delay(tenant_id)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from cryptography.fernet import Fernet
 
-from caravel.nostr import pubkey_of
+from caravel.nostr import generate_secret_key, pubkey_of
 
 #: Where `make run` tells other processes of this checkout which ports it took.
 RUN_FILE = "run.env"
@@ -26,6 +26,7 @@ _NAMES = {
     "ADMIN_PASSWORD",
     "SANDBOX_SEED",
     "ROBOT_WALLET",
+    "ROBOT_SECRET",
 }
 
 
@@ -42,6 +43,8 @@ def defaults(var: Path) -> dict[str, str]:
         "BTC_PRICE_URLS": sandbox_prices("http://127.0.0.1:12112"),
         "BILLING_EMAIL_DOMAIN": "tenants.caravel.example",
         "RELAY_DOMAIN": "relays.caravel.example",
+        "ROBOT_OUTBOX_RELAYS": SANDBOX_RELAY,
+        "ROBOT_INDEXER_RELAYS": SANDBOX_RELAY,
         **_kept_secrets(var / _SECRETS_FILE),
         **_read(var / RUN_FILE),
     }
@@ -87,6 +90,7 @@ def _generated() -> dict[str, str]:
         "STRIPE_WEBHOOK_SECRET": f"whsec_{secrets.token_hex(16)}",
         "ADMIN_PASSWORD": secrets.token_urlsafe(9),
         "SANDBOX_SEED": secrets.token_hex(16),
+        "ROBOT_SECRET": generate_secret_key(),
     }
 
 

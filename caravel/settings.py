@@ -4,7 +4,9 @@ import logging
 import os
 import re
 import sys
+from email.utils import formataddr
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import django_stubs_ext
 import environ
@@ -12,6 +14,7 @@ import structlog
 
 from caravel import development, embedded, logs
 from caravel.environment import Environment, is_fernet_key
+from caravel.nostr import is_secret_key
 
 # Lets Django's generic classes be subscripted at run time.
 django_stubs_ext.monkeypatch()
@@ -225,8 +228,13 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-stale-tenants": _every("billing.tasks.sweep_stale_tenants", 60),
     "sweep-stripe-events": _every("billing.tasks.sweep_stripe_events", 60),
     "sweep-collections": _every("billing.tasks.sweep_collections", 60),
+    "sweep-credits": _every("billing.tasks.sweep_credits", 60),
+    "review-dunning": _every("billing.tasks.review_dunning", 600),
     "watch-invoices": _every("lightning.tasks.watch_invoices", 15),
     "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
+    "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
+    "publish-identity": _every("tenants.tasks.publish_identity", 86400),
+    "look-up-names": _every("tenants.tasks.look_up_names", 86400),
 }
 #: How long, in seconds, a message may take before a sweep sends it anew.
 ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, least=1)
@@ -297,6 +305,57 @@ NWC_TIMEOUT = env.integer("NWC_TIMEOUT", 60, least=1)
 #: Whether a tenant's wallet may name relays on private addresses: ours to reach.
 NWC_ALLOW_PRIVATE_RELAYS = env.boolean("NWC_ALLOW_PRIVATE_RELAYS", DEBUG)
 
+# --- The robot: who we are on Nostr, and how tenants hear from us
+
+ROBOT_SECRET = env.required("ROBOT_SECRET")
+if ROBOT_SECRET and not is_secret_key(ROBOT_SECRET):
+    env.fault("ROBOT_SECRET must be a secret key of 64 lower-case hex digits.")
+ROBOT_NAME = env.optional("ROBOT_NAME", "Caravel")
+ROBOT_DESCRIPTION = env.optional("ROBOT_DESCRIPTION")
+ROBOT_PICTURE = env.optional("ROBOT_PICTURE")
+env.expect("ROBOT_PICTURE", [ROBOT_PICTURE], r"https?://\S+")
+#: Where we publish, and where a message goes whose recipient names no relay for it.
+ROBOT_OUTBOX_RELAYS = env.required_list("ROBOT_OUTBOX_RELAYS")
+#: Where people's lists of relays and their names are found.
+ROBOT_INDEXER_RELAYS = env.optional_list(
+    "ROBOT_INDEXER_RELAYS", ["wss://purplepages.es", "wss://relay.damus.io"]
+)
+#: Where messages to us are to be sent.
+ROBOT_MESSAGING_RELAYS = env.optional_list(
+    "ROBOT_MESSAGING_RELAYS", ROBOT_OUTBOX_RELAYS
+)
+_RELAY = r"wss?://[^\s/?#@]+(/[^\s#]*)?"
+env.expect("ROBOT_OUTBOX_RELAYS", ROBOT_OUTBOX_RELAYS, _RELAY)
+env.expect("ROBOT_INDEXER_RELAYS", ROBOT_INDEXER_RELAYS, _RELAY)
+env.expect("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
+#: Whether relays that tenants name for messages may be on private addresses.
+NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
+
+# --- E-mail
+
+EMAIL_URL = env.optional("EMAIL_URL", "consolemail://" if DEBUG else "")
+_SCHEMES = "|".join(map(re.escape, environ.Env.EMAIL_SCHEMES))
+_EMAIL_URL = rf"({_SCHEMES})://([^\s\[\]]+@)?[\w.-]*(:\d{{1,5}})?([/?]\S*)?"
+env.expect("EMAIL_URL", [EMAIL_URL], _EMAIL_URL)
+#: Without a server tenants hear from us over Nostr only.
+EMAIL_ENABLED = bool(re.fullmatch(_EMAIL_URL, EMAIL_URL))
+if EMAIL_ENABLED:
+    vars().update(environ.Env.email_url_config(EMAIL_URL))
+EMAIL_TIMEOUT = 20
+
+
+def _email_passwords(url: str) -> set[str]:
+    """Return the password of the mail server as it is, and as the address has it."""
+    password = urlsplit(url).password or ""
+    return {password, unquote(password)}
+
+
+EMAIL_FROM = env.optional("EMAIL_FROM")
+env.expect("EMAIL_FROM", [EMAIL_FROM], r"[^@]+@[\w-]+(\.[\w-]+)*>?")
+DEFAULT_FROM_EMAIL = EMAIL_FROM or formataddr(
+    (ROBOT_NAME, f"billing@{BILLING_EMAIL_DOMAIN}")
+)
+
 # --- Logs
 
 LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
@@ -320,6 +379,8 @@ logs.configure(
         STRIPE_SECRET_KEY,
         *STRIPE_WEBHOOK_SECRETS,
         *ROBOT_WALLETS,
+        ROBOT_SECRET,
+        *_email_passwords(EMAIL_URL),
     ],
 )
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

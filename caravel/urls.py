@@ -2,10 +2,11 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
-from billing.views import StripeWebhookView
+from billing.views import PaymentPageView, StripeWebhookView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/", admin.site.urls),
+    path("pay/<str:token>", PaymentPageView.as_view(), name="pay"),
     path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
 ]

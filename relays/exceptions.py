@@ -19,6 +19,16 @@ class UnknownTenant(NotFound):
     code = "tenant-not-found"
 
 
+class TenantClosed(Conflict):
+    code = "tenant-closed"
+
+
+class PaymentOverdue(Conflict):
+    """Nothing more is sold to this tenant until it has paid what is open."""
+
+    code = "payment-overdue"
+
+
 class InvalidSubdomain(Invalid):
     code = "subdomain-invalid"
 

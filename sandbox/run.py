@@ -51,7 +51,10 @@ def _run(system: System) -> int:
 def _tell_other_processes(system: System) -> Path:
     """Write down where this run's sandboxes are, so that `make shell` meets them."""
     path = system.var / development.RUN_FILE
-    names = ("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS")
+    names = (
+        *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
+        *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS"),
+    )
     # A run that was killed may have left one, which others can read.
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)

@@ -1,192 +1,258 @@
-"""What the demo does, and how it tells whether relays, Stripe and webhooks agree."""
+"""What the demo does, and how it tells whether every figure is right.
+
+Four tenants, two months: each deed is one that a person does, or that time does.
+"""
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
-from billing.clients.stripe import Stripe
-from billing.models import StripeEvent, SubscriptionSync
-from billing.services.convergence import LIVE, desired_items
-from billing.services.events import HANDLERS
+import requests
+import stripe
+from django.conf import settings
+from django.utils import timezone
+
+from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services.dunning import tenants_to_review
+from billing.services.offers import offer_bolt11
 from caravel.nostr import generate_secret_key, pubkey_of
-from lightning.models import NwcPayment
-from lightning.services.invoices import Bill
-from lightning.services.payments import start_payment
+from caravel.nostr.dialing import Endpoint
+from caravel.nostr.encryption import Scheme, decrypt
+from caravel.nostr.events import Event, parse_event, sign_event
+from caravel.nostr.hub import hub
+from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import connect_wallet
-from relays.models import Plan, Relay
-from relays.services import lifecycle
+from relays.models import Relay
+from relays.services.lifecycle import create_relay
+from sandbox.clock import Clock
 from sandbox.lightning.client import Control
-from tenants.models import Tenant
+from tenants.models import Notice, Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
 
-CAST = {
-    "Alice": ["basic"],
-    "Bob": ["basic", "basic"],
-    "Carol": ["growth"],
-    "Dave": ["basic", "growth"],
-    "Erin": ["free"],
-    "Frank": ["basic", "basic", "basic"],
-}
+#: The deed that pays by hand is done from a wallet that is nobody's here.
+PASSER_BY = "rich"
+_MESSAGE_RELAYS, _GIFT_WRAP = 10050, 1059
+State = InvoiceCollection.State
 
 
-def create_cast() -> None:
-    """Create the tenants, each with its relays."""
-    for name, plans in CAST.items():
-        tenant, _ = get_or_create_tenant(pubkey=pubkey_of(generate_secret_key()))
-        update_tenant(pubkey=tenant.pk, display_name=name)
-        for number, plan in enumerate(plans, 1):
-            lifecycle.create_relay(
-                tenant_id=tenant.pk, subdomain=f"{name}-{number}", plan_id=plan
+@dataclass
+class Person:
+    """One of the cast: a tenant's key, and what it runs."""
+
+    name: str
+    plans: tuple[str, ...]
+    secret_key: str = field(default_factory=generate_secret_key)
+
+    @property
+    def pubkey(self) -> str:
+        return pubkey_of(self.secret_key)
+
+    @property
+    def wallet(self) -> str:
+        return self.name.lower()
+
+    def tenant(self) -> Tenant:
+        return Tenant.objects.get(pk=self.pubkey)
+
+
+class World:
+    """The running system, from where its people and its operator stand."""
+
+    def __init__(self) -> None:
+        self.lightning = Control(os.environ["SANDBOX_LIGHTNING"])
+        self.clock = Clock(Path(os.environ["SANDBOX_CLOCK"]))
+        self.stripe = stripe.StripeClient(
+            settings.STRIPE_SECRET_KEY,
+            base_addresses={"api": settings.STRIPE_API_BASE},
+        ).v1
+
+    # --- what people do
+
+    def arrive(self, person: Person) -> None:
+        """Become a tenant, say where one reads messages, and start relays."""
+        get_or_create_tenant(pubkey=person.pubkey)
+        update_tenant(pubkey=person.pubkey, display_name=person.name)
+        self._announce(person)
+        for number, plan in enumerate(person.plans, 1):
+            create_relay(
+                tenant_id=person.pubkey,
+                subdomain=f"{person.wallet}-{number}",
+                plan_id=plan,
             )
 
+    def open_wallet(self, person: Person, sats: int = 200_000) -> None:
+        """Get a wallet and connect it."""
+        self.lightning.post("wallets", name=person.wallet, sats=sats)
+        self.connect(person)
 
-def relays_of(name: str) -> list[Relay]:
-    """Return one person's relays, the first created first."""
-    return list(Relay.objects.filter(tenant__display_name=name))
+    def connect(self, person: Person) -> None:
+        """Connect one's wallet."""
+        url = self.lightning.get(f"wallets/{person.wallet}")["url"]
+        connect_wallet(pubkey=person.pubkey, nwc_url=url)
 
+    def behave(self, person: Person, kind: str) -> None:
+        """Let a wallet behave otherwise from now on."""
+        self.lightning.post(f"wallets/{person.wallet}/behaviour", kind=kind)
 
-def upgrade(name: str) -> None:
-    """Move a first relay from Basic to Growth."""
-    lifecycle.change_plan(relay_id=relays_of(name)[0].pk, plan_id="growth")
+    def add_card(self, person: Person) -> None:
+        """Save a card on Stripe's pages."""
+        customer = person.tenant().stripe_customer_id
+        url = f"{settings.STRIPE_API_BASE}/_sandbox/customers/{customer}/cards"
+        requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
 
+    def pay_by_hand(self, person: Person) -> LightningInvoice:
+        """Ask for the open invoice's bolt11, and pay it from somewhere."""
+        (unpaid,) = InvoiceCollection.objects.unpaid().filter(tenant=person.pubkey)
+        shown = offer_bolt11(invoice_id=unpaid.pk)
+        self.lightning.post(f"wallets/{PASSER_BY}/pay", bolt11=shown.bolt11)
+        return shown
 
-def switch_off(name: str) -> None:
-    """Deactivate all relays: the subscription ends."""
-    for relay in relays_of(name):
-        lifecycle.deactivate_relay(relay_id=relay.pk)
+    def pass_time(self, **delta: float) -> None:
+        """Let so much time pass, at Stripe, in wallets and here."""
+        self.clock.move(timedelta(**delta))
+        url = f"{settings.STRIPE_API_BASE}/_sandbox/clock/advance"
+        requests.post(url, json={"seconds": 0}, timeout=60).raise_for_status()
 
+    # --- what is to be seen
 
-def change_a_lot(name: str) -> int:
-    """Make 50 changes in one burst, with one relay less at their end."""
-    first, second, *_ = relays_of(name)
-    for _ in range(12):
-        lifecycle.change_plan(relay_id=first.pk, plan_id="growth")
-        lifecycle.deactivate_relay(relay_id=second.pk)
-        lifecycle.change_plan(relay_id=first.pk, plan_id="basic")
-        lifecycle.activate_relay(relay_id=second.pk)
-    lifecycle.change_plan(relay_id=first.pk, plan_id="growth")
-    lifecycle.deactivate_relay(relay_id=second.pk)
-    return 50
+    def is_quiet(self) -> bool:
+        """Return whether nothing is left to be done now."""
+        now = timezone.now()
+        waiting = (
+            SubscriptionSync.objects.stale(),
+            StripeEvent.objects.received(),
+            InvoiceCollection.objects.filter(enqueued_at__isnull=False),
+            InvoiceCollection.objects.exclude(state__in=[State.CLOSED, State.MANUAL]),
+            InvoiceCollection.objects.working().filter(next_attempt_at__lte=now),
+            Credit.objects.owed(),
+            NwcPayment.objects.pending(),
+            LightningInvoice.objects.open(),
+            Notice.objects.waiting(),
+        )
+        is_waiting = any(rows.exists() for rows in waiting)
+        return not is_waiting and not tenants_to_review(now)
 
+    def messages(self, person: Person) -> list[str]:
+        """Return the private messages that a person finds, the newest last."""
+        filters = [{"kinds": [_GIFT_WRAP], "#p": [person.pubkey], "limit": 100}]
+        found = hub().fetch(_relays(), filters, timeout=5).events
+        opened = [_open(person, event) for event in found]
+        return [text for _, text in sorted(opened)]
 
-def connect_wallet_of(name: str) -> None:
-    """Give a person a wallet of the sandbox's, and connect it."""
-    control = Control(os.environ["SANDBOX_LIGHTNING"])
-    wallet = control.post("wallets", name=name.lower(), sats=100_000)
-    connect_wallet(pubkey=_tenant(name).pk, nwc_url=wallet["url"])
+    def invoices(self, person: Person) -> list[stripe.Invoice]:
+        """Return a person's invoices at Stripe, the oldest first."""
+        customer = str(person.tenant().stripe_customer_id)
+        params: stripe.params.InvoiceListParams = {"customer": customer, "limit": 100}
+        return list(reversed(self.stripe.invoices.list(params).data))
 
+    def subscriptions(self, person: Person, status: Any = "active") -> list[Any]:
+        """Return a person's subscriptions of a status at Stripe, the newest first."""
+        customer = str(person.tenant().stripe_customer_id)
+        listed = self.stripe.subscriptions.list(
+            {"customer": customer, "status": status}
+        )
+        return list(listed.data)
 
-def ask_wallet_of(name: str) -> None:
-    """Have a person's wallet asked for $5, as for an invoice of Stripe's."""
-    bill = Bill(
-        tenant_id=_tenant(name).pk,
-        stripe_invoice_id=f"in_{name.lower()}",
-        amount_cents=500,
-        currency="usd",
-        description=f"Relays of {name}",
-    )
-    start_payment(bill=bill)
+    def charged_to_card(self, person: Person) -> int:
+        """Return what a person's cards were charged in all, in cents."""
+        customer = str(person.tenant().stripe_customer_id)
+        intents = self.stripe.payment_intents.list({"customer": customer, "limit": 100})
+        return sum(i.amount_received for i in intents.data if i.status == "succeeded")
 
+    def sats_of_platform(self) -> int:
+        """Return what our own wallet has by now, in msat."""
+        return int(self.lightning.get("wallets/platform")["balance_msat"])
 
-def wallets_have_answered() -> bool:
-    """Return whether no payment is under way any more."""
-    return not NwcPayment.objects.pending().exists()
-
-
-def is_quiet() -> bool:
-    """Return whether every tenant is in step and every event is processed."""
-    stale = SubscriptionSync.objects.stale().exists()
-    return not stale and not StripeEvent.objects.received().exists()
+    def _announce(self, person: Person) -> None:
+        tags = [("relay", endpoint.url) for endpoint in _relays()]
+        event = sign_event(
+            person.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
+        )
+        hub().publish(_relays(), event, timeout=5)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One tenant, here and at Stripe; the items are quantities by plan."""
+    """One person's account at the end, in cents, and where it was read."""
 
     name: str
-    relays: Counter[str]
-    here: dict[str, int]
-    at_stripe: list[dict[str, int]]
-    events: int
+    billed: int
+    credited: int
+    card: int
+    wallet: int
+    by_hand: int
+    open: int
+    relays: str
+    messages: int
 
     @property
-    def agrees(self) -> bool:
-        """Whether there is just the one subscription that there should be, or none."""
-        return self.at_stripe == ([self.here] if self.here else [])
+    def figures(self) -> tuple[int, ...]:
+        """What was billed, credited, paid by card, wallet and hand, and is open."""
+        paid = (self.card, self.wallet, self.by_hand)
+        return (self.billed, self.credited, *paid, self.open)
+
+    @property
+    def balances(self) -> bool:
+        """Whether all that was billed is credited, paid or open."""
+        paid = self.card + self.wallet + self.by_hand
+        return self.billed - self.credited == paid + self.open
 
 
-def compare_all() -> Iterator[Row]:
-    """Yield what is here and what Stripe answers, tenant by tenant."""
-    stripe = Stripe()
-    plans = dict(Plan.objects.paid().values_list("stripe_price_id", "id"))
-    events = Counter(map(_customer, StripeEvent.objects.all()))
-    for tenant in Tenant.objects.prefetch_related("relays"):
-        customer = tenant.stripe_customer_id
-        found = stripe.list_subscriptions(customer=customer) if customer else []
-        yield Row(
-            name=str(tenant),
-            relays=Counter(map(_describe, tenant.relays.all())),
-            here={plans[price]: n for price, n in desired_items(tenant.pk).items()},
-            at_stripe=[
-                {plans[item.price]: item.quantity or 0 for item in sub.items}
-                for sub in found
-                if sub.status in LIVE
-            ],
-            events=events[customer or ""],
-        )
-
-
-@dataclass(frozen=True)
-class Tally:
-    """What the webhooks told of, and what wallets paid."""
-
-    events: int
-    handled: int
-    upgrades: int
-    cancellations: int
-    payments: int
-
-
-def tally() -> Tally:
-    """Count the events received, by what they tell, and the payments of wallets."""
-    events = list(StripeEvent.objects.all())
-    return Tally(
-        events=len(events),
-        handled=sum(event.type in HANDLERS for event in events),
-        upgrades=sum(map(_is_upgrade, events)),
-        cancellations=sum(e.type == "customer.subscription.deleted" for e in events),
-        payments=NwcPayment.objects.filter(state=NwcPayment.State.PAID).count(),
+def account(world: World, person: Person) -> Row:
+    """Return a person's account: Stripe's figures, and what Lightning brought."""
+    invoices = world.invoices(person)
+    settled = LightningInvoice.objects.filter(tenant=person.pubkey, state="settled")
+    asked = settled.filter(payment__isnull=False)
+    relays = Relay.objects.filter(tenant=person.pubkey)
+    return Row(
+        name=person.name,
+        billed=sum(invoice.total for invoice in invoices),
+        credited=sum(i.pre_payment_credit_notes_amount for i in invoices),
+        card=world.charged_to_card(person),
+        wallet=sum(asked.values_list("amount_cents", flat=True)),
+        by_hand=sum(
+            settled.filter(payment=None).values_list("amount_cents", flat=True)
+        ),
+        open=sum(invoice.amount_remaining for invoice in invoices),
+        relays=", ".join(f"{r.plan_id} {r.status}" for r in relays),
+        messages=len(world.messages(person)),
     )
 
 
-def _tenant(name: str) -> Tenant:
-    return Tenant.objects.get(display_name=name)
+def unserved(invoice: stripe.Invoice, ended_at: int) -> int:
+    """Return what of an invoice was not served when its subscription ended, in cents.
+
+    Worked out here once more, from Stripe's own lines.
+    """
+    total = Fraction(0)
+    for line in invoice.lines.data:
+        length = line.period.end - line.period.start
+        total += Fraction(line.amount * (line.period.end - ended_at), length)
+    return round(total)
 
 
-def _describe(relay: Relay) -> str:
-    is_active = relay.status == Relay.Status.ACTIVE
-    return relay.plan_id if is_active else f"{relay.plan_id} ({relay.status})"
+def received_msat() -> int:
+    """Return what our wallet must have: all that was settled."""
+    settled = LightningInvoice.objects.filter(state="settled")
+    return sum(settled.values_list("received_msat", flat=True))
 
 
-def _customer(event: StripeEvent) -> str:
-    found = event.data["object"]
-    return str(found["id"] if found["object"] == "customer" else found.get("customer"))
+def _relays() -> list[Endpoint]:
+    urls = settings.ROBOT_OUTBOX_RELAYS
+    return [Endpoint(url, private_allowed=True) for url in urls]
 
 
-def _is_upgrade(event: StripeEvent) -> bool:
-    """Return whether the dearest item is dearer than before."""
-    if event.type != "customer.subscription.updated":
-        return False
-    data: dict[str, Any] = json.loads(event.body)["data"]
-    before = (data.get("previous_attributes") or {}).get("items")
-    if not before:
-        return False
-    was, now = _amounts(before["data"]), _amounts(data["object"]["items"]["data"])
-    return max(now) > max(was)
+def _open(person: Person, wrap: Event) -> tuple[int, str]:
+    """Return when a message was written, and what it says (NIP-59)."""
+    seal = parse_event(_decrypted(person, wrap.pubkey, wrap.content))
+    message = _decrypted(person, seal.pubkey, seal.content)
+    return int(message["created_at"]), str(message["content"])
 
 
-def _amounts(items: list[dict[str, Any]]) -> list[int]:
-    return [item["price"]["unit_amount"] for item in items]
+def _decrypted(person: Person, pubkey: str, content: str) -> dict[str, Any]:
+    text = decrypt(Scheme.NIP44, person.secret_key, pubkey, content)
+    return dict(json.loads(text))

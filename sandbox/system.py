@@ -82,12 +82,13 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "APP_URL": f"http://127.0.0.1:{ports['web_port']}",
         **_stripe_settings(defaults, ports["stripe_port"]),
         **_lightning_settings(defaults, ports["lightning_port"], ports["nostr_port"]),
+        **_robot_settings(defaults, ports["nostr_port"]),
     }
     return System(var, env, **ports)
 
 
 # The sandboxes', whatever the environment says: no real account is touched, no real
-# wallet asked.
+# wallet asked, nobody is written to.
 
 
 def _stripe_settings(defaults: Mapping[str, str], port: int) -> dict[str, str]:
@@ -109,6 +110,18 @@ def _lightning_settings(
         "ROBOT_WALLET": development.sandbox_wallet(seed, PLATFORM, relay),
         "BTC_PRICE_URLS": development.sandbox_prices(url),
         "NWC_ALLOW_PRIVATE_RELAYS": "true",
+    }
+
+
+def _robot_settings(defaults: Mapping[str, str], nostr_port: int) -> dict[str, str]:
+    relay = f"ws://127.0.0.1:{nostr_port}"
+    return {
+        "ROBOT_SECRET": defaults["ROBOT_SECRET"],
+        "ROBOT_OUTBOX_RELAYS": relay,
+        "ROBOT_INDEXER_RELAYS": relay,
+        "ROBOT_MESSAGING_RELAYS": relay,
+        "NOSTR_ALLOW_PRIVATE_RELAYS": "true",
+        "EMAIL_URL": "consolemail://",
     }
 
 

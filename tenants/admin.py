@@ -12,7 +12,8 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from caravel.admin import ReadOnlyAdmin, ServiceAdmin
 from caravel.nostr import parse_pubkey
-from tenants.models import Activity, Tenant, validate_pubkey
+from tenants.models import Activity, Notice, Tenant, validate_pubkey
+from tenants.services.notices import send_again
 from tenants.services.tenants import (
     EDITABLE,
     get_or_create_tenant,
@@ -113,3 +114,43 @@ class ActivityAdmin(ReadOnlyAdmin):
     @admin.display(ordering="subject_id")
     def subject(self, activity: Activity) -> str:
         return f"{activity.subject_type} {activity.subject_id}"
+
+
+@admin.register(Notice)
+class NoticeAdmin(ReadOnlyAdmin):
+    list_display = (
+        "title",
+        "kind",
+        "state",
+        "tenant",
+        "created_at",
+        "sent_at",
+        "note",
+        "last_error",
+    )
+    fields = (
+        *list_display,
+        "subject",
+        "text",
+        "event_id",
+        "relays",
+        "dm_sent_at",
+        "message_id",
+        "email_sent_at",
+        "dropped_at",
+        "failures",
+        "next_attempt_at",
+        "give_up_at",
+    )
+    readonly_fields = fields
+    list_filter = ("state", "kind", "last_error_code")
+    search_fields = ("subject", "title", "tenant__pubkey", "message_id")
+    list_select_related = ("tenant",)
+    actions = ("send_again",)
+
+    @admin.action(description="Send again", permissions=["operate"])
+    def send_again(self, request: HttpRequest, queryset: QuerySet[Notice]) -> None:
+        """Take up what was given up; the rest of a selection is left alone."""
+        keys = list(queryset.values_list("pk", flat=True))
+        taken_up = sum(send_again(notice_id=key) for key in keys)
+        self.message_user(request, f"Enqueued {taken_up} notices.")

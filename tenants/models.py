@@ -1,12 +1,16 @@
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxLengthValidator
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from caravel.exceptions import CaravelError
 from caravel.fields import EncryptedTextField
 from caravel.nostr import npub, parse_pubkey, short_npub
+from caravel.work import WorkItem, WorkQuerySet
 
 
 def validate_pubkey(value: str) -> None:
@@ -41,7 +45,14 @@ class Tenant(models.Model):
     stripe_subscription_id = models.CharField(
         max_length=255, unique=True, null=True, blank=True
     )
-    past_due_at = models.DateTimeField(null=True, blank=True)
+    past_due_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when an invoice waits for a person."
+    )
+    payment_overdue_since = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Since when nothing more is sold, until something is paid.",
+    )
     autopay_paused = models.BooleanField(
         default=False, help_text="Charge neither wallet nor card on our own."
     )
@@ -49,6 +60,9 @@ class Tenant(models.Model):
         default=False, help_text="Never suspend relays for unpaid invoices."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    closed_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when it gets no relays any more."
+    )
 
     objects = TenantQuerySet.as_manager()
 
@@ -68,6 +82,11 @@ class Tenant(models.Model):
     def npub(self) -> str:
         return npub(self.pubkey)
 
+    @property
+    def owes_first(self) -> bool:
+        """Whether something must be paid before anything more is sold."""
+        return self.payment_overdue_since is not None and not self.dunning_exempt
+
 
 class Activity(models.Model):
     """What happened to a tenant or one of its relays. Rows are only ever added."""
@@ -75,6 +94,8 @@ class Activity(models.Model):
     class Type(models.TextChoices):
         CREATE_TENANT = "create_tenant"
         UPDATE_TENANT = "update_tenant"
+        CLOSE_TENANT = "close_tenant"
+        REOPEN_TENANT = "reopen_tenant"
         CREATE_RELAY = "create_relay"
         UPDATE_RELAY = "update_relay"
         CHANGE_RELAY_PLAN = "change_relay_plan"
@@ -107,3 +128,92 @@ class Activity(models.Model):
         if not self._state.adding:
             raise TypeError("An activity is never changed.")
         super().save(*args, **kwargs)
+
+
+class NoticeQuerySet(WorkQuerySet):
+    def waiting(self) -> Self:
+        return self.filter(state=Notice.State.WAITING)
+
+    def unsent(self) -> Self:
+        """Notices that may still go out: by themselves, or when support sends them."""
+        return self.filter(state__in=(Notice.State.WAITING, Notice.State.FAILED))
+
+
+def give_up_time() -> datetime:
+    """Return until when a notice that begins to wait now is tried."""
+    return timezone.now() + timedelta(days=7)
+
+
+class Notice(WorkItem):
+    """Something to tell a tenant, once: by a private message, and by e-mail if it can.
+
+    `wrap` is the signed event of the message, `message_id` that of the e-mail. Both are
+    stored before the first try, and every later one sends the same again.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting"
+        SENT = "sent"
+        DROPPED = "dropped", "dropped (no longer true)"
+        FAILED = "failed", "failed (given up; send again by hand)"
+
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="notices")
+    kind = models.SlugField(max_length=64, db_index=False)
+    subject = models.CharField(
+        max_length=255, help_text="What it is about, such as a Stripe invoice."
+    )
+    title = models.CharField(max_length=200)
+    text = models.TextField(
+        # Encrypted twice and quoted, more would not fit into what relays take.
+        validators=[MaxLengthValidator(4000)]
+    )
+    state = models.CharField(
+        max_length=16, choices=State.choices, default=State.WAITING
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+    give_up_at = models.DateTimeField(default=give_up_time)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    dropped_at = models.DateTimeField(null=True, blank=True)
+    #: Until when the worker that has it now may send it; the value is its claim.
+    held_until = models.DateTimeField(null=True, blank=True)
+    wrap = models.JSONField(null=True, blank=True)
+    relays = models.JSONField(
+        default=list, blank=True, help_text="The relays that took the message."
+    )
+    note = models.CharField(max_length=240, blank=True, default="")
+    dm_sent_at = models.DateTimeField(null=True, blank=True)
+    message_id = models.CharField(max_length=255, blank=True, default="")
+    email_sent_at = models.DateTimeField(null=True, blank=True)
+
+    objects = NoticeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "subject", "kind"], name="notice_once"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="sent") ^ Q(sent_at__isnull=True),
+                name="notice_sent_at_iff_sent",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="dropped") ^ Q(dropped_at__isnull=True),
+                name="notice_dropped_at_iff_dropped",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="tenants_waiting_notices",
+                condition=Q(state="waiting"),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject} {self.state}"
+
+    @property
+    def event_id(self) -> str:
+        """The id of the message's event, once there is one."""
+        return str(self.wrap["id"]) if self.wrap else ""

@@ -9,7 +9,9 @@ import stripe
 from billing.clients.stripe_calls import API_VERSION, is_live_key, keyed, v1
 from billing.clients.stripe_invoices import InvoiceCalls
 from billing.clients.stripe_objects import (
+    BalanceTransaction,
     Card,
+    CreditNote,
     Customer,
     Invoice,
     Item,
@@ -22,7 +24,9 @@ from billing.clients.stripe_objects import (
 
 __all__ = [
     "API_VERSION",
+    "BalanceTransaction",
     "Card",
+    "CreditNote",
     "Customer",
     "Invoice",
     "Item",

@@ -39,7 +39,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription; `cancel_reason` is "" and `canceled_at` None until then."""
+    """A subscription; `cancel_reason` is "" and `canceled_at` None until then.
+
+    One that was to end later was cancelled before it ended.
+    """
 
     id: str
     customer: str
@@ -51,6 +54,7 @@ class Subscription:
     cancel_reason: str
     canceled_at: int | None = None
     latest_invoice: str = ""
+    ended_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ def read_subscription(found: Any) -> Subscription:
         cancel_reason=(details.reason if details else None) or "",
         canceled_at=found.canceled_at,
         latest_invoice=_id(found.latest_invoice),
+        ended_at=found.ended_at,
     )
 
 

@@ -32,14 +32,13 @@ class InvoiceCollection(WorkItem):
     """
 
     class Status(models.TextChoices):
-        """Stripe's, and one of our own for a draft that was deleted."""
+        """Stripe's."""
 
         DRAFT = "draft"
         OPEN = "open"
         PAID = "paid"
         VOID = "void"
         UNCOLLECTIBLE = "uncollectible"
-        DELETED = "deleted"
 
     class State(models.TextChoices):
         DRAFT = "draft", "draft (not finalized yet)"
@@ -136,10 +135,15 @@ class InvoiceCollection(WorkItem):
         return f"{self.number or self.stripe_invoice_id} {self.state}"
 
     @property
+    def is_unpaid(self) -> bool:
+        """Whether it asks for money, like those of `unpaid()`."""
+        asking = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
+        return self.status in asking and self.amount_remaining_cents > 0
+
+    @property
     def is_final(self) -> bool:
         """Whether Stripe asks for nothing any more."""
-        final = {self.Status.PAID, self.Status.VOID, self.Status.DELETED}
-        return self.status in final
+        return self.status in {self.Status.PAID, self.Status.VOID}
 
 
 class CardAttemptQuerySet(models.QuerySet["CardAttempt"]):

@@ -3,34 +3,44 @@
 from datetime import UTC, datetime
 
 import structlog
-from django.db.models import Q
+from django.db import transaction
 
-from billing.clients.stripe import Stripe, Subscription
+from billing.clients.stripe import Line, Stripe, Subscription
 from billing.exceptions import StripeNotFound, StripeRefused
-from billing.models import StripeIntent
-from billing.services import intents
+from billing.models import InvoiceCollection, StripeIntent
+from billing.services import intents, unserved
+from billing.services.cancel_intents import (
+    CANCEL,
+    deleted_lines,
+    is_found,
+    open_cancel,
+    prorates,
+)
+from billing.services.customers import is_gone
+from billing.services.invoices import wake
+from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-_CANCEL = StripeIntent.Kind.CANCEL_SUBSCRIPTION
-
 
 def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
-    """Cancel at once, and finalize the invoice that settles it.
+    """Cancel at once, and settle what was billed and not served.
 
-    Nothing owed: the unused time is credited on a final invoice. Something owed: no
-    credit for what was not paid; collection reduces the open invoice instead. Raises
+    Nothing owed: Stripe credits it on a final invoice, which is finalized. Something
+    owed: no credit for what was not paid; we reduce the open invoice instead. Raises
     StripeRefused when Stripe will not cancel.
     """
-    settle = not _owes(stripe, subscription.id)
-    intent = intents.open_intent(
-        kind=_CANCEL,
-        subject=subscription.id,
+    owes = _owes(stripe, subscription.id)
+    intent = open_cancel(
         tenant_id=tenant_id,
-        params=lambda key: {"prorate": settle, "invoice_now": settle},
+        subscription_id=subscription.id,
+        owes=owes,
+        pending=_prorations(stripe, subscription) if owes else [],
     )
     try:
-        stripe.cancel_subscription(subscription.id, **intent.params)
+        stripe.cancel_subscription(
+            subscription.id, prorate=not owes, invoice_now=not owes
+        )
     except StripeNotFound as exc:
         # An earlier try, or a person, was quicker; only Stripe's own word counts.
         if not has_ended(stripe.get_subscription(subscription.id)):
@@ -39,37 +49,22 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     except StripeRefused as exc:
         intents.fail(intent, exc)
         raise
-    _settle(stripe, intent)
+    _settle(stripe, intent, stripe.get_subscription(subscription.id))
 
 
 def finish_cancellations(stripe: Stripe, tenant_id: str) -> None:
-    """Take up what a crash interrupted: no new subscription before its credit is in.
+    """Settle what a crash interrupted, and what others ended: before anything new.
 
     One that lives on was not cancelled. Whether it should be, and on which terms, is
     decided anew: since then the relays or the invoices may have changed.
     """
-    open_ones = StripeIntent.objects.pending().filter(kind=_CANCEL, tenant_id=tenant_id)
+    open_ones = StripeIntent.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
     for intent in open_ones.order_by("pk"):
-        if has_ended(stripe.get_subscription(intent.subject)):
-            _settle(stripe, intent)
+        subscription = stripe.get_subscription(intent.subject)
+        if has_ended(subscription):
+            _settle(stripe, intent, subscription)
         else:
             intents.abandon(intent)
-
-
-def is_ours(subscription: Subscription) -> bool:
-    """Return whether the end of a subscription is the effect of a cancel of ours.
-
-    One that we gave up counts for as long as its request could still arrive.
-    """
-    sent = StripeIntent.objects.of(_CANCEL, subscription.id)
-    ours = Q(state=StripeIntent.State.PENDING) | ~Q(stripe_id="")
-    if subscription.canceled_at is not None:
-        ended_at = datetime.fromtimestamp(subscription.canceled_at, UTC)
-        ours |= Q(
-            state=StripeIntent.State.ABANDONED,
-            resolved_at__gte=ended_at - intents.SETTLED_AFTER,
-        )
-    return sent.filter(ours).exists()
 
 
 def has_ended(subscription: Subscription) -> bool:
@@ -77,23 +72,82 @@ def has_ended(subscription: Subscription) -> bool:
     return subscription.status in {"canceled", "incomplete_expired"}
 
 
-def _settle(stripe: Stripe, intent: StripeIntent) -> None:
-    """Finalize what the cancellation left as a draft, so that its credit counts.
+def _settle(stripe: Stripe, intent: StripeIntent, ended: Subscription) -> None:
+    """Finalize its drafts, then record credits for what was not served.
 
     A draft that Stripe will not finalize is for a person; the tenant is not stuck.
     """
-    try:
-        if intent.params["invoice_now"]:
-            for invoice in stripe.list_invoices(subscription=intent.subject):
-                if invoice.status == "draft":
-                    stripe.finalize_invoice(invoice.id)
-    except StripeRefused as exc:
-        logger.error(
-            "final_invoice_refused", subscription=intent.subject, error=exc.message
-        )
-        intents.fail(intent, exc, stripe_id=intent.subject)
-    else:
-        intents.succeed(intent, intent.subject)
+    tenant = Tenant.objects.get(pk=intent.tenant_id)
+    refusal = _finalize_drafts(stripe, ended)
+    billed = unserved.read_billed(stripe, tenant, ended.id)
+    found = _unserved(stripe, intent, ended, billed)
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=tenant.pk)
+        _wake_unpaid(billed)
+        unserved.owe_unserved(tenant, ended.id, unserved.ended_at(ended), found)
+        if refusal:
+            intents.fail(intent, refusal, stripe_id=ended.id)
+        else:
+            intents.succeed(intent, ended.id)
+
+
+def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
+    """Finalize what is still a draft, so that it counts; returns why one was not."""
+    refusal = None
+    for invoice in stripe.list_invoices(subscription=ended.id):
+        if invoice.status != "draft":
+            continue
+        try:
+            stripe.finalize_invoice(invoice.id)
+        except StripeRefused as exc:
+            logger.error(
+                "final_invoice_refused", subscription=ended.id, error=exc.message
+            )
+            refusal = exc
+    return refusal
+
+
+def _unserved(
+    stripe: Stripe,
+    intent: StripeIntent,
+    ended: Subscription,
+    billed: list[unserved.Billed],
+) -> list[unserved.Unserved]:
+    at = unserved.ended_at(ended)
+    by_stripe = unserved.is_settled_by_stripe(billed, at)
+    if by_stripe and prorates(intent):
+        return []
+    deleted = deleted_lines(intent, datetime.fromtimestamp(at, UTC))
+    return unserved.unserved(
+        billed,
+        at=at,
+        pending=_pending(stripe, intent, ended),
+        # Billed on that invoice, they were not deleted.
+        deleted=() if by_stripe else deleted,
+    )
+
+
+def _pending(
+    stripe: Stripe, intent: StripeIntent, ended: Subscription
+) -> tuple[Line, ...]:
+    """Return what somebody else's cancellation left to the next invoice."""
+    if not is_found(intent) or is_gone(stripe, ended.customer):
+        return ()
+    return tuple(_prorations(stripe, ended))
+
+
+def _prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
+    pending = stripe.list_pending_items(
+        customer=subscription.customer, subscription=subscription.id
+    )
+    return [line for line in pending if line.proration]
+
+
+def _wake_unpaid(billed: list[unserved.Billed]) -> None:
+    unpaid = InvoiceCollection.objects.unpaid()
+    ids = unpaid.filter(pk__in=[each.invoice.id for each in billed]).order_by("pk")
+    for invoice_id in ids.values_list("pk", flat=True):
+        wake(invoice_id=invoice_id)
 
 
 def _owes(stripe: Stripe, subscription_id: str) -> bool:

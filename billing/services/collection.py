@@ -12,11 +12,10 @@ import structlog
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Stripe
-from billing.exceptions import StripeNotFound
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.services import cards, dunning, exclusion, notices, settlements
 from billing.services.credits import post_credits
-from billing.services.invoices import record_deleted, record_invoice
+from billing.services.invoices import record_invoice
 from billing.services.ladder import climb
 from billing.services.steps import AGAIN, Rest, Step
 from caravel.exceptions import CaravelError
@@ -71,9 +70,7 @@ def _take_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
     raise AssertionError(f"{collection.pk} goes round in circles")
 
 
-def _next(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
-) -> Rest | None:
+def _next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Rest | None:
     """Take the first step that applies; returns None to have the invoice read again."""
     for step in _STEPS:
         done = step(stripe, collection, found)
@@ -84,22 +81,17 @@ def _next(
     return Rest(State.MANUAL, "nothing to collect", timezone.now() + _LOOK_AGAIN)
 
 
-def _read(stripe: Stripe, collection: InvoiceCollection) -> Invoice | None:
-    """Read the invoice again and keep what it says; None if it was deleted."""
-    try:
-        found = stripe.get_invoice(collection.pk)
-    except StripeNotFound:
-        if collection.status != Status.DRAFT:
-            raise
-        record_deleted(invoice_id=collection.pk)
-        return None
+def _read(stripe: Stripe, collection: InvoiceCollection) -> Invoice:
+    """Read the invoice again and keep what it says; it is never deleted.
+
+    https://docs.stripe.com/api/invoices/delete: those of subscriptions can't be.
+    """
+    found = stripe.get_invoice(collection.pk)
     record_invoice(found=found, tenant=collection.tenant)
     return found
 
 
-def _finish_card(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
-) -> Step:
+def _finish_card(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     """Find out what came of a charge that has no outcome yet."""
     attempt = CardAttempt.objects.pending().filter(collection=collection).first()
     if attempt is None:
@@ -114,15 +106,13 @@ def _finish_card(
     )
 
 
-def _book(stripe: Stripe, collection: InvoiceCollection, found: Invoice | None) -> Step:
+def _book(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     """Book a Lightning payment that has arrived."""
     booked = settlements.book_next(stripe, collection, found)
     return AGAIN if booked else None
 
 
-def _close(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
-) -> Step:
+def _close(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     if not collection.is_final:
         return None
     paid_by = _paid_by(collection)
@@ -135,11 +125,9 @@ def _close(
     return Rest(State.CLOSED, why, None)
 
 
-def _finalize(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
-) -> Step:
+def _finalize(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     """Finalize a draft in time, credit first so that it counts."""
-    if found is None or found.status != Status.DRAFT:
+    if found.status != Status.DRAFT:
         return None
     due_at = collection.created_at + _DRAFT_FOR
     if found.billing_reason not in _AT_ONCE and timezone.now() < due_at:
@@ -151,7 +139,7 @@ def _finalize(
 
 
 def _leave_written_off(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
+    stripe: Stripe, collection: InvoiceCollection, found: Invoice
 ) -> Step:
     """A person wrote it off: it may be paid, but nobody is charged for it."""
     if collection.status != Status.UNCOLLECTIBLE:
@@ -159,16 +147,14 @@ def _leave_written_off(
     return Rest(State.MANUAL, "written off at Stripe", timezone.now() + _LOOK_AGAIN)
 
 
-def _climb(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
-) -> Step:
+def _climb(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     """Go on with the ladder of attempts."""
     if collection.status != Status.OPEN or collection.amount_remaining_cents <= 0:
         return None
     return climb(stripe, collection)
 
 
-_STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice | None], Step], ...] = (
+_STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
     _finish_card,
     _book,
     _close,

@@ -62,19 +62,30 @@ def compare(
 ) -> Difference:
     """Compare a tenant's desired items with its customer's subscriptions.
 
-    The current subscription is kept while it lives, else the oldest live one; ours are
-    those that name the tenant. Somebody else's on the same customer are left alone.
+    Somebody else's on the same customer are left alone.
     """
-    ours = [
-        sub
-        for sub in subscriptions
-        if sub.id == current_id or sub.metadata.get("tenant_pubkey") == tenant_pubkey
-    ]
-    live = [sub for sub in ours if sub.status in LIVE]
-    live.sort(key=lambda sub: (sub.id != current_id, sub.created, sub.id))
-    keep = live[0] if live and desired else None
+    ours = _ours(subscriptions, tenant_pubkey, current_id)
+    keep = _first_live(ours, current_id) if desired else None
     surplus = [sub for sub in ours if sub.status in LIVE | LIMBO and sub is not keep]
     return Difference(keep, _item_changes(desired, keep), tuple(surplus))
+
+
+def no_more_than_present(
+    desired: Mapping[str, int],
+    subscriptions: Sequence[Subscription],
+    *,
+    tenant_pubkey: str,
+    current_id: str | None,
+) -> dict[str, int]:
+    """Return what a tenant in debt gets of its desired items.
+
+    That is no more of a price than its subscription has, and nothing without one.
+    """
+    ours = _ours(subscriptions, tenant_pubkey, current_id)
+    keep = _first_live(ours, current_id)
+    present = {item.price: item.quantity or 0 for item in keep.items} if keep else {}
+    least = {price: min(n, present.get(price, 0)) for price, n in desired.items()}
+    return {price: quantity for price, quantity in least.items() if quantity}
 
 
 def is_in_step(tenant: Tenant, subscription: Subscription) -> bool:
@@ -83,13 +94,33 @@ def is_in_step(tenant: Tenant, subscription: Subscription) -> bool:
         desired = desired_items(tenant.pk)
     except PriceMissing:
         return False
-    difference = compare(
-        desired,
-        [subscription],
-        tenant_pubkey=tenant.pubkey,
-        current_id=tenant.stripe_subscription_id,
-    )
-    return difference.is_in_step
+    whose: Any = {
+        "tenant_pubkey": tenant.pubkey,
+        "current_id": tenant.stripe_subscription_id,
+    }
+    if tenant.owes_first:
+        desired = no_more_than_present(desired, [subscription], **whose)
+    return compare(desired, [subscription], **whose).is_in_step
+
+
+def _ours(
+    subscriptions: Sequence[Subscription], tenant_pubkey: str, current_id: str | None
+) -> list[Subscription]:
+    """Return those that name the tenant, and the current one."""
+    return [
+        sub
+        for sub in subscriptions
+        if sub.id == current_id or sub.metadata.get("tenant_pubkey") == tenant_pubkey
+    ]
+
+
+def _first_live(
+    ours: Sequence[Subscription], current_id: str | None
+) -> Subscription | None:
+    """Return the current subscription while it lives, else the oldest live one."""
+    live = [sub for sub in ours if sub.status in LIVE]
+    live.sort(key=lambda sub: (sub.id != current_id, sub.created, sub.id))
+    return live[0] if live else None
 
 
 def _item_changes(

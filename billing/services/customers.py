@@ -8,6 +8,7 @@ from billing.clients.stripe import Customer, Stripe
 from billing.exceptions import CustomerGone, StripeRefused
 from billing.models import StripeIntent
 from billing.services import intents
+from billing.services.cancel_intents import record_end
 from caravel.nostr import short_npub
 from tenants.models import Tenant
 
@@ -62,6 +63,11 @@ def forget_customer(tenant: Tenant) -> None:
     logger.warning("stripe_customer_deleted", customer=tenant.stripe_customer_id)
     mine = Tenant.objects.filter(pk=tenant.pk)
     with transaction.atomic():
+        if tenant.stripe_subscription_id:
+            # It ended with its customer.
+            record_end(
+                tenant_id=tenant.pk, subscription_id=tenant.stripe_subscription_id
+            )
         mine.filter(stripe_customer_id=tenant.stripe_customer_id).update(
             stripe_customer_id=None, stripe_subscription_id=None
         )

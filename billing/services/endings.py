@@ -6,10 +6,14 @@ import structlog
 from django.db import transaction
 
 from billing.clients.stripe import Subscription
-from billing.services.cancellations import is_ours
+from billing.models import InvoiceCollection
+from billing.services.cancel_intents import is_ours, record_end
+from billing.services.cancellations import has_ended
 from billing.services.convergence import LIVE
+from billing.services.debts import update_debt
+from billing.services.dunning import bring_forward
 from relays.models import Relay
-from relays.services.lifecycle import deactivate_relay, mark_relay_delinquent
+from relays.services.lifecycle import deactivate_relay
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -23,7 +27,7 @@ class Ending(StrEnum):
 
     OURS = "ended by us"
     BY_PERSON = "cancelled by a person: paid relays made inactive"
-    NON_PAYMENT = "unpaid: paid relays made delinquent"
+    NON_PAYMENT = "unpaid: the grace of its invoices is over"
     EXEMPT = "unpaid, but the tenant is exempt"
     UNEXPLAINED = "ended without a reason: to be created anew"
     NOT_CURRENT = "not the current subscription: nothing changed"
@@ -35,16 +39,23 @@ def settle_ending(
     """Forget a current subscription that no longer lives, and act on why.
 
     `found` is Stripe's present answer. Told twice, or of an old subscription, it
-    changes nothing. What the tenant needs instead is for the next sync to see: a
-    caller that is not one marks it stale.
+    changes nothing. What was not served, and what the tenant needs instead, is for the
+    next sync to see: a caller that is not one marks it stale.
     """
     with transaction.atomic():
-        tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
+        # no_key: who books a payment meanwhile may add rows that refer to the tenant.
+        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
         if tenant.stripe_subscription_id != subscription_id:
             return Ending.NOT_CURRENT
         ending = _classify(tenant, found)
         Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
-        _switch_relays(tenant_id, ending)
+        if has_ended(found):
+            record_end(tenant_id=tenant_id, subscription_id=subscription_id)
+        if ending == Ending.BY_PERSON:
+            _deactivate_relays(tenant_id)
+        if ending == Ending.NON_PAYMENT:
+            bring_forward(tenant_id=tenant_id, invoice_ids=_unpaid_of(subscription_id))
+        update_debt(tenant_id=tenant_id)
     logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
     return ending
 
@@ -64,12 +75,14 @@ def _classify(tenant: Tenant, found: Subscription) -> Ending:
     return Ending.UNEXPLAINED
 
 
-def _switch_relays(tenant_id: str, ending: Ending) -> None:
-    switch = {
-        Ending.BY_PERSON: deactivate_relay,
-        Ending.NON_PAYMENT: mark_relay_delinquent,
-    }.get(ending)
-    if switch:
-        billable = Relay.objects.billable().filter(tenant_id=tenant_id).order_by("pk")
-        for relay_id in billable.values_list("pk", flat=True):
-            switch(relay_id=relay_id)
+def _deactivate_relays(tenant_id: str) -> None:
+    billable = Relay.objects.billable().filter(tenant_id=tenant_id).order_by("pk")
+    for relay_id in billable.values_list("pk", flat=True):
+        deactivate_relay(relay_id=relay_id)
+
+
+def _unpaid_of(subscription_id: str) -> list[str]:
+    """Return the unpaid invoices of a subscription, as far as we know of them."""
+    unpaid = InvoiceCollection.objects.unpaid()
+    of_it = unpaid.filter(stripe_subscription_id=subscription_id)
+    return list(of_it.values_list("pk", flat=True))

@@ -59,14 +59,33 @@ def fulfil(
     what `send` and `find` raise.
     """
     intent = StripeIntent.objects.of(kind, subject).pending().first()
-    if intent:
-        if found := find(intent):
-            return _keep(intent, found, store)
-        intent = intent if may_repeat(intent) else None
-    intent = intent or open_intent(
-        kind=kind, subject=subject, tenant_id=tenant_id, params=params
-    )
-    return _keep(intent, _send(intent, send), store)
+    made = carry_out(intent, send=send, find=find) if intent else None
+    if intent is None or made is None:
+        intent = open_intent(
+            kind=kind, subject=subject, tenant_id=tenant_id, params=params
+        )
+        made = _send(intent, send)
+    return keep(intent, made, store)
+
+
+def carry_out(intent: StripeIntent, *, send: Send[T], find: Find[T]) -> T | None:
+    """Return what a pending write has made, sending it (again) if nothing was found.
+
+    Returns None when it had to be given up: nothing came of it. Raises IntentUnresolved
+    while it is too early to tell, else what `send` and `find` raise.
+    """
+    if found := find(intent):
+        return found
+    return _send(intent, send) if may_repeat(intent) else None
+
+
+def keep(intent: StripeIntent, made: T, store: Store[T]) -> T:
+    """Store what was made, together with the intent's end, and return it."""
+    with transaction.atomic():
+        # Its locks come before that of the intent.
+        store(made)
+        succeed(intent, made.id)
+    return made
 
 
 def settle_open(
@@ -86,7 +105,7 @@ def settle_open(
     if intent is None:
         return
     if found := find(intent):
-        _keep(intent, found, store)
+        keep(intent, found, store)
     elif not wanted or _is_settled(intent):
         give_up(intent)
 
@@ -129,13 +148,6 @@ def _is_settled(intent: StripeIntent) -> bool:
     """Return whether the last try can have no effect any more."""
     tried = intent.tried_at
     return tried is not None and timezone.now() - tried >= SETTLED_AFTER
-
-
-def _keep(intent: StripeIntent, made: T, store: Store[T]) -> T:
-    with transaction.atomic():
-        succeed(intent, made.id)
-        store(made)
-    return made
 
 
 def _send(intent: StripeIntent, send: Send[T]) -> T:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Stripe
-from billing.exceptions import StripeNotFound
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.customers import forget_customer, is_gone
-from billing.services.invoices import record_deleted, take_up, wake
+from billing.services.invoices import take_up
 from billing.services.ladder import try_rail
 from billing.services.staleness import mark_stale
 from tenants.models import Tenant
@@ -20,11 +19,7 @@ Rail = InvoiceCollection.Rail
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Keep what the invoice is now, and have it looked at."""
     invoice_id = str(event.data["object"]["id"])
-    try:
-        found = stripe.get_invoice(invoice_id)
-    except StripeNotFound:
-        # A draft that was deleted since.
-        return lambda: _forget(invoice_id)
+    found = stripe.get_invoice(invoice_id)
     return lambda: _look_at(found, tenant)
 
 
@@ -58,13 +53,6 @@ def _look_at(found: Invoice, tenant: Tenant) -> str:
     if collection is None:
         return "an invoice that is not of our subscriptions"
     return f"the invoice is {collection.status}: collection enqueued"
-
-
-def _forget(invoice_id: str) -> str:
-    if not wake(invoice_id=invoice_id):
-        return "an invoice that was deleted"
-    record_deleted(invoice_id=invoice_id)
-    return "the draft was deleted: collection enqueued"
 
 
 def _end_grace(invoice_id: str) -> str:

@@ -19,7 +19,7 @@ logger = structlog.get_logger(__name__)
 State = InvoiceCollection.State
 Status = InvoiceCollection.Status
 #: Whatever an earlier answer of Stripe's says, these do not change any more.
-_FINAL = (Status.PAID, Status.VOID, Status.DELETED)
+_FINAL = (Status.PAID, Status.VOID)
 
 
 def is_ours(found: Invoice, tenant: Tenant) -> bool:
@@ -44,23 +44,13 @@ def record_invoice(*, found: Invoice, tenant: Tenant) -> InvoiceCollection | Non
         return collection
 
 
-def record_deleted(*, invoice_id: str) -> InvoiceCollection:
-    """Keep that a draft is no longer there at Stripe."""
-    with transaction.atomic():
-        rows = InvoiceCollection.objects.select_for_update()
-        collection: InvoiceCollection = rows.get(pk=invoice_id)
-        if collection.status not in _FINAL:
-            _set(collection, {"status": Status.DELETED, "amount_remaining_cents": 0})
-        return collection
-
-
 def wake(*, invoice_id: str) -> bool:
     """Have an invoice looked at now, in the caller's transaction.
 
     Saving `enqueued_at` makes a receiver enqueue it; the sweep finds what got lost.
     Returns False when there is no such collection.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         rows = InvoiceCollection.objects.select_for_update()
         collection = rows.filter(pk=invoice_id).first()
         if collection is None:

@@ -37,7 +37,12 @@ _DAILY = timedelta(hours=6)
 
 
 def climb(stripe: Stripe, collection: InvoiceCollection) -> Step:
-    """Take the next step of the ladder at an open invoice."""
+    """Take the next step of the ladder at an open invoice.
+
+    Whatever comes next, comes when the attempt under way has ended.
+    """
+    if exclusion.is_attempted(collection.pk):
+        return _wait_for_others(collection)
     rails: dict[str, Callable[[Stripe, InvoiceCollection], Step]] = {
         Rail.NONE: _between_rungs,
         Rail.WALLET: _by_wallet,

@@ -22,14 +22,12 @@ METADATA = "lightning_payment_hash"
 _PAYABLE = ("open", "uncollectible")
 
 
-def book_next(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice | None
-) -> bool:
+def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> bool:
     """Book the oldest payment that is not booked yet; False if there is none."""
     payment = _next(collection)
     if payment is None:
         return False
-    if found is not None and _begin_marking(collection, payment, found):
+    if _begin_marking(collection, payment, found):
         _mark(stripe, payment, found)
     else:
         _conclude(payment, collection.pk, marked_cents=None)

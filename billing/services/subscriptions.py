@@ -9,11 +9,22 @@ import structlog
 from django.conf import settings
 
 from billing.clients.stripe import Stripe, Subscription
-from billing.exceptions import CustomerGone, LeaseLost, StripeRefused
+from billing.exceptions import (
+    CreditNotPosted,
+    CustomerGone,
+    LeaseLost,
+    StripeRefused,
+)
 from billing.models import StripeIntent
 from billing.services import intents
 from billing.services.cancellations import cancel, finish_cancellations
-from billing.services.convergence import Difference, compare, desired_items
+from billing.services.convergence import (
+    Difference,
+    compare,
+    desired_items,
+    no_more_than_present,
+)
+from billing.services.credits import post_credits
 from billing.services.customers import (
     customer_of,
     ensure_customer,
@@ -21,6 +32,7 @@ from billing.services.customers import (
     is_gone,
     settle_open_creation,
 )
+from billing.services.debts import update_debt
 from billing.services.endings import is_over, settle_ending
 from billing.services.invoices import discover_invoices
 from billing.services.leases import Lease
@@ -90,12 +102,13 @@ def _converge_once(tenant_id: str, stripe: Stripe) -> None:
     discover_invoices(stripe, tenant, subscriptions)
     if _settle_lost_ending(stripe, tenant, subscriptions):
         desired = desired_items(tenant_id)
-    difference = compare(
-        desired,
-        subscriptions,
-        tenant_pubkey=tenant.pubkey,
-        current_id=tenant.stripe_subscription_id,
-    )
+    whose: Any = {
+        "tenant_pubkey": tenant.pubkey,
+        "current_id": tenant.stripe_subscription_id,
+    }
+    if update_debt(tenant_id=tenant_id):
+        desired = no_more_than_present(desired, subscriptions, **whose)
+    difference = compare(desired, subscriptions, **whose)
     _apply(stripe, tenant, desired, difference)
 
 
@@ -131,6 +144,7 @@ def _settle_lost_ending(
         raise CustomerGone("The customer was deleted at Stripe.")
     settle_ending(tenant_id=tenant.pk, subscription_id=current, found=found)
     tenant.stripe_subscription_id = None
+    finish_cancellations(stripe, tenant.pk)
     return True
 
 
@@ -165,6 +179,8 @@ def _cancel_surplus(
 def _create_and_converge(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
+    if not post_credits(tenant_id=tenant.pk, stripe=stripe):
+        raise CreditNotPosted("What the tenant is owed is to be posted first.")
     created = _create(stripe, tenant, desired)
     discover_invoices(stripe, tenant, [created])
     if is_over(created):
@@ -260,3 +276,5 @@ def _remember(tenant: Tenant, subscription_id: str | None) -> None:
         mine = Tenant.objects.filter(pk=tenant.pk)
         mine.update(stripe_subscription_id=subscription_id)
         tenant.stripe_subscription_id = subscription_id
+        # Whether what is unpaid is a debt depends on there being a subscription.
+        update_debt(tenant_id=tenant.pk)

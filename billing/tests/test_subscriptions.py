@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from billing.clients.stripe import Stripe
 from billing.models import StripeIntent, SubscriptionSync
+from billing.services.collection import collect_invoice
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
 from relays.models import Plan, Relay
@@ -340,20 +341,30 @@ def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenan
     assert len(all_subscriptions(sandbox)) == 1
 
 
+def collect_all(tenant):
+    """Have the tenant's invoices finalized, so that they are owed."""
+    for collection in tenant.collections.all():
+        collect_invoice(invoice_id=collection.pk)
+
+
 @pytest.mark.parametrize(
-    ("reason", "exempt", "status", "subscriptions"),
+    ("reason", "owes", "exempt", "status", "subscriptions"),
     [
-        ("payment_failed", False, "delinquent", 1),
-        ("payment_disputed", False, "delinquent", 1),
-        ("payment_failed", True, "active", 2),
-        (None, False, "active", 2),
+        ("payment_failed", True, False, "delinquent", 1),
+        ("payment_disputed", True, False, "delinquent", 1),
+        ("payment_failed", True, True, "active", 2),
+        ("payment_failed", False, False, "active", 2),
+        (None, False, False, "active", 2),
+        (None, True, False, "active", 1),
     ],
 )
 def test_what_stripe_ended_by_itself(
-    sandbox, tenant, reason, exempt, status, subscriptions
+    sandbox, tenant, reason, owes, exempt, status, subscriptions
 ):
     relay = add_relay(tenant)
     sync(tenant)
+    if owes:
+        collect_all(tenant)
     Tenant.objects.filter(pk=tenant.pk).update(dunning_exempt=exempt)
     id = tenant.stripe_subscription_id
     ended = sandbox.client().v1.subscriptions.cancel(id)
@@ -370,6 +381,7 @@ def test_what_stripe_ended_by_itself(
 def test_an_unpaid_subscription_counts_as_none_and_suspends(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
+    collect_all(tenant)
     rewrite(sandbox, tenant.stripe_subscription_id, status="unpaid")
 
     sync_until_in_step(tenant)

@@ -70,6 +70,20 @@ def sign_event(
     return _frozen(unsigned)
 
 
+def unsigned_event(
+    pubkey: str, *, kind: int, content: str, tags: Iterable[Sequence[str]] = ()
+) -> dict[str, Any]:
+    """Return an event of now with its id and without a signature: a rumor (NIP-59)."""
+    rumor = _Event(
+        content=content,
+        pubkey=pubkey,
+        kind=kind,
+        tags=[list(tag) for tag in tags],
+        created_at=int(time.time()),
+    )
+    return {k: v for k, v in vars(rumor).items() if k != "sig"}
+
+
 def parse_event(data: object) -> Event:
     """Read an event from decoded JSON and verify its id and signature.
 

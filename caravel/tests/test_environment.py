@@ -1,4 +1,5 @@
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ PRODUCTION = {
     "BILLING_EMAIL_DOMAIN": "mail.example",
     "RELAY_DOMAIN": "relays.example",
     "ROBOT_WALLET": "nostr+walletconnect://pubkey?relay=wss://r.example&secret=ab",
+    "ROBOT_SECRET": "0" * 63 + "1",
+    "ROBOT_OUTBOX_RELAYS": "wss://relay.example",
 }
 
 
@@ -50,6 +53,16 @@ def start(environment, tmp_path, code=SHOW_DEBUG):
 
 def test_production_starts_with_every_required_variable(tmp_path):
     assert start(PRODUCTION, tmp_path) == (0, "False\n")
+
+
+def test_the_image_is_built_with_every_required_variable(tmp_path):
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    _, command = dockerfile.split("RUN SECRET_KEY", 1)
+    words = shlex.split(f"SECRET_KEY{command.split('python manage.py')[0]}")
+    environment = dict(word.split("=", 1) for word in words if word.strip())
+
+    assert environment.keys() >= PRODUCTION.keys()
+    assert start(environment, tmp_path) == (0, "False\n")
 
 
 def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):
@@ -125,6 +138,15 @@ def test_one_missing_variable_is_the_only_one_named(name):
             "https://a.example/{currency}#/p,https://a.example/{currency}#/p",
             "none of them twice",
         ),
+        ("ROBOT_SECRET", "0" * 64, "ROBOT_SECRET must be a secret key"),
+        ("ROBOT_SECRET", "nsec1", "ROBOT_SECRET must be a secret key"),
+        ("ROBOT_PICTURE", "me.png", "ROBOT_PICTURE is malformed"),
+        ("ROBOT_OUTBOX_RELAYS", "relay.example", "ROBOT_OUTBOX_RELAYS is malformed"),
+        ("ROBOT_INDEXER_RELAYS", "https://a", "ROBOT_INDEXER_RELAYS is malformed"),
+        ("ROBOT_MESSAGING_RELAYS", "wss://", "ROBOT_MESSAGING_RELAYS is malformed"),
+        ("EMAIL_URL", "mail.example", "EMAIL_URL is malformed"),
+        ("EMAIL_URL", "pigeon://mail.example", "EMAIL_URL is malformed"),
+        ("EMAIL_FROM", "nobody", "EMAIL_FROM is malformed"),
         ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
     ],

@@ -40,12 +40,14 @@ def create_relay(
 ) -> Relay:
     """Create an active relay.
 
-    Raises UnknownTenant, UnknownPlan, InvalidSubdomain, ReservedSubdomain,
-    SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for another field.
+    Raises UnknownTenant, TenantClosed, PaymentOverdue, UnknownPlan, InvalidSubdomain,
+    ReservedSubdomain, SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for
+    another field.
     """
     with _naming():
-        _lock_tenant(tenant_id)
-        relay = Relay(tenant_id=tenant_id, plan=_plan(plan_id))
+        tenant, plan = _lock_tenant(tenant_id), _plan(plan_id)
+        _require_sellable(tenant, plan)
+        relay = Relay(tenant=tenant, plan=plan)
         _set_fields(relay, {"subdomain": subdomain, **fields})
         _validate(relay, fields)
         relay.save(force_insert=True)
@@ -69,7 +71,8 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
     """Move the relay to another plan; switches that it does not carry go off.
 
     A delinquent relay may only become free, which makes it active. Raises UnknownPlan,
-    UnknownRelay, RelayIsDelinquent. The same plan again changes nothing.
+    UnknownRelay, RelayIsDelinquent, or PaymentOverdue for a dearer plan. The same plan
+    again changes nothing.
     """
     with transaction.atomic():
         relay, plan = _lock(relay_id), _plan(plan_id)
@@ -79,6 +82,8 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
             if plan.is_paid:
                 raise exceptions.RelayIsDelinquent("Pay the open invoices first.")
             relay.status = Status.ACTIVE
+        if plan.amount_cents > relay.plan.amount_cents:
+            _require_solvent(relay.tenant, plan)
         relay.plan = plan
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
@@ -87,13 +92,17 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
 
 
 def activate_relay(*, relay_id: UUID) -> Relay:
-    """Switch an inactive relay on. Raises RelayIsActive or RelayIsDelinquent."""
+    """Switch an inactive relay on.
+
+    Raises RelayIsActive, RelayIsDelinquent, TenantClosed or PaymentOverdue.
+    """
     with transaction.atomic():
         relay = _lock(relay_id)
         if relay.status == Status.DELINQUENT:
             raise exceptions.RelayIsDelinquent("Pay the open invoices first.")
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
+        _require_sellable(relay.tenant, relay.plan)
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.ACTIVATE_RELAY, "status")
     return relay
@@ -152,11 +161,13 @@ def _naming() -> Iterator[None]:
         raise exceptions.SubdomainTaken("This subdomain is taken.") from exc
 
 
-def _lock_tenant(tenant_id: str) -> None:
+def _lock_tenant(tenant_id: str) -> Tenant:
     # The parent first, always: changes to one tenant's relays never deadlock.
     locked = Tenant.objects.select_for_update(no_key=True).filter(pk=tenant_id)
-    if not locked.values_list("pk", flat=True).first():
+    tenant = locked.first()
+    if tenant is None:
         raise exceptions.UnknownTenant("There is no such tenant.")
+    return tenant
 
 
 def _lock(relay_id: UUID) -> Relay:
@@ -165,9 +176,11 @@ def _lock(relay_id: UUID) -> Relay:
     )
     if tenant_id is None:
         raise exceptions.UnknownRelay("There is no such relay.")
-    _lock_tenant(tenant_id)
+    tenant = _lock_tenant(tenant_id)
     relays = Relay.objects.select_related("plan").select_for_update(of=("self",))
-    return relays.get(pk=relay_id)
+    relay = relays.get(pk=relay_id)
+    relay.tenant = tenant
+    return relay
 
 
 def _plan(plan_id: str) -> Plan:
@@ -184,6 +197,17 @@ def _set_fields(relay: Relay, fields: dict[str, Any]) -> None:
         raise UnknownField(f"A relay has no field {names} to set.")
     for name, value in fields.items():
         setattr(relay, name, value)
+
+
+def _require_sellable(tenant: Tenant, plan: Plan) -> None:
+    if tenant.closed_at:
+        raise exceptions.TenantClosed("This account is closed.")
+    _require_solvent(tenant, plan)
+
+
+def _require_solvent(tenant: Tenant, plan: Plan) -> None:
+    if plan.is_paid and tenant.owes_first:
+        raise exceptions.PaymentOverdue("Pay the open invoice first.")
 
 
 def _require_suspendable(relay: Relay) -> None:

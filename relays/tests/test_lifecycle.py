@@ -1,6 +1,7 @@
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from caravel.exceptions import CaravelError
 from relays.models import RESERVED_SUBDOMAINS, Plan, Relay
@@ -232,3 +233,92 @@ def test_billable_is_active_and_paid():
     RelayFactory(plan=Plan.objects.get(pk="free"))
 
     assert list(Relay.objects.billable()) == [billable]
+
+
+# --- who owes, and who is closed
+
+
+@pytest.fixture
+def debtor():
+    return TenantFactory(payment_overdue_since=timezone.now())
+
+
+def test_a_debtor_gets_no_new_paid_relay_but_a_free_one(debtor):
+    assert code_of(create, tenant_id=debtor.pk) == "payment-overdue"
+    assert not debtor.relays.exists()
+
+    assert create(tenant_id=debtor.pk, plan_id="free").status == ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("plan", "code"), [("basic", "payment-overdue"), ("free", None)]
+)
+def test_a_debtor_activates_only_what_is_free(debtor, plan, code):
+    relay = RelayFactory(tenant=debtor, plan=Plan.objects.get(pk=plan), status=INACTIVE)
+
+    if code:
+        assert code_of(lifecycle.activate_relay, relay_id=relay.pk) == code
+    else:
+        lifecycle.activate_relay(relay_id=relay.pk)
+
+    relay.refresh_from_db()
+    assert relay.status == (INACTIVE if code else ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "allowed"),
+    [
+        ("free", "basic", False),
+        ("basic", "growth", False),
+        ("growth", "basic", True),
+        ("basic", "free", True),
+    ],
+)
+@pytest.mark.parametrize("status", [ACTIVE, INACTIVE])
+def test_a_debtor_moves_to_cheaper_plans_only(debtor, old, new, allowed, status):
+    relay = RelayFactory(tenant=debtor, plan=Plan.objects.get(pk=old), status=status)
+
+    if allowed:
+        lifecycle.change_plan(relay_id=relay.pk, plan_id=new)
+    else:
+        code = code_of(lifecycle.change_plan, relay_id=relay.pk, plan_id=new)
+        assert code == "payment-overdue"
+
+    relay.refresh_from_db()
+    assert (relay.plan_id, relay.status) == (new if allowed else old, status)
+
+
+def test_there_is_no_way_round_through_inactive(debtor):
+    relay = RelayFactory(tenant=debtor, status=DELINQUENT)
+
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+
+    assert code_of(lifecycle.activate_relay, relay_id=relay.pk) == "payment-overdue"
+
+
+def test_nor_through_the_free_plan(debtor):
+    relay = RelayFactory(tenant=debtor, status=DELINQUENT)
+
+    lifecycle.change_plan(relay_id=relay.pk, plan_id="free")
+
+    code = code_of(lifecycle.change_plan, relay_id=relay.pk, plan_id="basic")
+    assert code == "payment-overdue"
+
+
+def test_who_is_exempt_is_refused_nothing():
+    tenant = TenantFactory(payment_overdue_since=timezone.now(), dunning_exempt=True)
+
+    relay = create(tenant_id=tenant.pk)
+
+    lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    assert lifecycle.activate_relay(relay_id=relay.pk).status == ACTIVE
+
+
+@pytest.mark.parametrize("plan", ["free", "basic"])
+def test_who_is_closed_gets_no_relay(plan):
+    tenant = TenantFactory(closed_at=timezone.now())
+    relay = RelayFactory(tenant=tenant, plan=Plan.objects.get(pk=plan), status=INACTIVE)
+
+    assert code_of(create, tenant_id=tenant.pk, plan_id=plan) == "tenant-closed"
+    assert code_of(lifecycle.activate_relay, relay_id=relay.pk) == "tenant-closed"

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 
+from sandbox.clock import follow_if_told
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.journal import UnreadableState
 from sandbox.stripe.server import StripeServer
@@ -17,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m sandbox.stripe", description=__doc__
     )
     add_arguments(parser)
+    follow_if_told()
     return serve(parser.parse_args(arguments))
 
 

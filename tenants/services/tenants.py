@@ -1,8 +1,10 @@
 """Creating and updating tenants."""
 
+from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone
 
 from caravel.exceptions import UnknownField
 from caravel.nostr import parse_pubkey
@@ -58,6 +60,30 @@ def set_wallet(*, pubkey: str, nwc_url: str) -> Tenant:
         wallet = "connected" if nwc_url else "disconnected"
         _record(tenant, Activity.Type.UPDATE_TENANT, {"wallet": wallet})
     return tenant
+
+
+def close_tenant(*, pubkey: str) -> bool:
+    """Note that a tenant gets no relays any more; False if it is noted already.
+
+    Raises Tenant.DoesNotExist. It is never deleted: what it paid stays on record.
+    """
+    return _set_closed(pubkey, timezone.now(), Activity.Type.CLOSE_TENANT)
+
+
+def reopen_tenant(*, pubkey: str) -> bool:
+    """Let a closed tenant get relays again; False if it is not closed."""
+    return _set_closed(pubkey, None, Activity.Type.REOPEN_TENANT)
+
+
+def _set_closed(pubkey: str, closed_at: datetime | None, type: Activity.Type) -> bool:
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=pubkey)
+        if (tenant.closed_at is None) == (closed_at is None):
+            return False
+        tenant.closed_at = closed_at
+        tenant.save(update_fields=["closed_at"])
+        _record(tenant, type)
+    return True
 
 
 def _record(

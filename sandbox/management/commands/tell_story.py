@@ -1,99 +1,229 @@
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from sandbox import story
+from billing.models import InvoiceCollection
+from relays.models import Relay
 from sandbox.readiness import NotReady, answers, wait_until
+from sandbox.story import (
+    Person,
+    Row,
+    World,
+    account,
+    received_msat,
+    unserved,
+)
+
+ALICE = Person("Alice", ("growth",))
+BOB = Person("Bob", ("basic", "basic"))
+CAROL = Person("Carol", ("basic",))
+DAVE = Person("Dave", ("basic",))
+CAST = (ALICE, BOB, CAROL, DAVE)
+BASIC, GROWTH = 500, 2_500
+
+
+Condition = Callable[[], bool]
+
+
+def always() -> bool:
+    """What is awaited where being quiet is enough."""
+    return True
 
 
 class Command(BaseCommand):
-    help = (
-        "The demo: change relays of several tenants, see that Stripe follows, be paid."
-    )
+    help = "The demo: two months of four tenants, told and checked."
 
     def handle(self, *args: Any, **options: Any) -> None:
         started = time.monotonic()
+        self.world = World()
+        self.faults: list[str] = []
         try:
             self._tell()
         except NotReady as exc:
             raise CommandError(str(exc)) from exc
-        self._judge(list(story.compare_all()), story.tally())
-        self.stdout.write(f"All agree, after {time.monotonic() - started:.1f} s.")
+        rows = [account(self.world, person) for person in CAST]
+        self._table(rows)
+        self._judge(rows)
+        self.stdout.write(f"All agree, after {time.monotonic() - started:.0f} s.")
 
     def _tell(self) -> None:
+        world = self.world
         ready = f"{settings.APP_URL}/readyz"
         wait_until(lambda: answers(ready), seconds=60, what="the web's first answer")
-        self._act("Six tenants arrive, with ten relays between them", story.create_cast)
-        self._act("Alice moves up from Basic to Growth", lambda: story.upgrade("Alice"))
-        self._act("Carol switches her relay off", lambda: story.switch_off("Carol"))
+        self._arrive()
+        self._act("Bob saves a card", lambda: world.add_card(BOB), self._paid(BOB, 1))
         self._act(
-            "Frank changes his mind 50 times in a burst",
-            lambda: story.change_a_lot("Frank"),
+            "Carol asks for a Lightning invoice, and pays it from her phone",
+            lambda: world.pay_by_hand(CAROL),
+            self._paid(CAROL, 1),
         )
-        story.connect_wallet_of("Dave")
-        self._pay("Dave's wallet is asked for $5", lambda: story.ask_wallet_of("Dave"))
+        self._suspend_dave()
+        self._let_dave_return()
+        self._renew()
 
-    def _act(self, sentence: str, act: Callable[[], object]) -> None:
-        self._time(sentence, act, story.is_quiet, "in step")
+    def _arrive(self) -> None:
+        def arrive() -> None:
+            for person in CAST:
+                self.world.arrive(person)
+                if person is ALICE:
+                    self.world.open_wallet(ALICE)
 
-    def _pay(self, sentence: str, act: Callable[[], object]) -> None:
-        self._time(sentence, act, story.wallets_have_answered, "settled")
+        self._act(
+            "Four tenants arrive; Alice connects a wallet", arrive, self._paid(ALICE, 1)
+        )
+        self._expect(DAVE, "open")
 
-    def _time(
-        self,
-        sentence: str,
-        act: Callable[[], object],
-        is_done: Callable[[], bool],
-        outcome: str,
+    def _suspend_dave(self) -> None:
+        """Let the grace of Dave's first invoice run out."""
+        self._pass("Four days pass, and Dave has not paid", days=4, minutes=5)
+        self._pass("Two more", days=2)
+        self._pass("The seventh ends", self._is(DAVE, "delinquent"), days=1)
+        (ended,) = self.world.subscriptions(DAVE, "canceled")
+        (first,) = self.world.invoices(DAVE)
+        self.dave_owes = BASIC - unserved(first, ended.canceled_at)
+        self._check(
+            first.amount_remaining == self.dave_owes,
+            f"Dave is asked for {first.amount_remaining}, not {self.dave_owes}",
+        )
+        self.stdout.write(
+            f"  His relay is off, his subscription over; he owes "
+            f"{_dollars(self.dave_owes)} for the days it was served."
+        )
+
+    def _let_dave_return(self) -> None:
+        self._act(
+            f"Dave pays his {_dollars(self.dave_owes)} by Lightning",
+            lambda: self.world.pay_by_hand(DAVE),
+            lambda: len(self.world.invoices(DAVE)) == 2 and self._is(DAVE, "active")(),
+        )
+        self._act(
+            "He connects a wallet, which pays the month that begins",
+            lambda: self.world.open_wallet(DAVE),
+            self._paid(DAVE, 2),
+        )
+
+    def _renew(self) -> None:
+        """A month later nothing goes smoothly, and everything is paid."""
+
+        def prepare() -> None:
+            self.world.add_card(ALICE)
+            self.world.behave(ALICE, "refuses")
+            self.world.open_wallet(CAROL)
+            self.world.behave(CAROL, "never-answers")
+
+        self._act(
+            "Alice's wallet runs dry, she saves a card; Carol connects a wallet "
+            "whose replies get lost",
+            prepare,
+        )
+        self._pass("A month has passed since the first invoices", days=23, hours=2)
+        renewed = [self._paid(person, 2) for person in (ALICE, BOB, CAROL)]
+        self._pass(
+            "Stripe finalizes the renewals",
+            lambda: all(each() for each in renewed),
+            hours=2,
+        )
+        self._check(
+            self._paid_by(ALICE) == ["wallet", "card"],
+            f"Alice's invoices were paid by {self._paid_by(ALICE)}",
+        )
+        self._check(
+            self._paid_by(CAROL) == ["lightning", "wallet"],
+            f"Carol's invoices were paid by {self._paid_by(CAROL)}",
+        )
+
+    # --- telling
+
+    def _act(
+        self, sentence: str, act: Callable[[], object], until: Condition = always
     ) -> None:
+        """Do something, and wait until it came about and nothing is left to be done."""
         self.stdout.write(f"{sentence}…", ending=" ")
         self.stdout.flush()
         started = time.monotonic()
         act()
-        wait_until(is_done, seconds=60, what=f"“{outcome}”")
-        self.stdout.write(f"{outcome} after {time.monotonic() - started:.1f} s")
-
-    def _judge(self, rows: list[story.Row], tally: story.Tally) -> None:
-        self._table(rows)
-        prices = {plan for row in rows for plan in row.here}
-        self.stdout.write(
-            f"{len(rows)} tenants, {len(prices)} prices, {tally.events} events "
-            f"({tally.handled} of a kind that we act on), {tally.upgrades} upgrades, "
-            f"{tally.cancellations} cancellations, {tally.payments} Lightning payments"
+        wait_until(
+            lambda: until() and self.world.is_quiet(), seconds=90, what=f"“{sentence}”"
         )
-        wanted = (
-            ("tenants", len(rows), 5),
-            ("prices", len(prices), 2),
-            ("events", tally.events, 20),
-            ("upgrades", tally.upgrades, 1),
-            ("cancellations", tally.cancellations, 1),
-            ("Lightning payments", tally.payments, 1),
-        )
-        faults = [f"{row.name} differs from Stripe" for row in rows if not row.agrees]
-        faults += [
-            f"{found} {what} where {least} are wanted"
-            for what, found, least in wanted
-            if found < least
-        ]
-        if faults:
-            raise CommandError("; ".join(faults))
+        self.stdout.write(f"settled after {time.monotonic() - started:.1f} s")
 
-    def _table(self, rows: Iterable[story.Row]) -> None:
-        layout = "  {:<7} {:<39} {:<17} {:>6}  {}"
-        head = layout.format("tenant", "relays here", "items in Stripe", "events", "")
-        self.stdout.write(f"\n{head}")
+    def _pass(self, sentence: str, until: Condition = always, **delta: float) -> None:
+        self._act(sentence, lambda: self.world.pass_time(**delta), until)
+
+    # --- checking
+
+    def _check(self, holds: bool, fault: str) -> None:
+        if not holds:
+            self.faults.append(fault)
+
+    def _paid(self, person: Person, count: int) -> Condition:
+        """Return whether a person has so many invoices, all of them paid, here too."""
+
+        def paid() -> bool:
+            rows = InvoiceCollection.objects.filter(tenant=person.pubkey)
+            statuses = list(rows.values_list("status", "state"))
+            return statuses == [("paid", "closed")] * count
+
+        return paid
+
+    def _is(self, person: Person, status: str) -> Condition:
+        relays = Relay.objects.filter(tenant=person.pubkey)
+        return lambda: not relays.exclude(status=status).exists()
+
+    def _expect(self, person: Person, *statuses: str) -> None:
+        found = tuple(str(i.status) for i in self.world.invoices(person))
+        self._check(found == statuses, f"{person.name}'s invoices are {found}")
+
+    def _paid_by(self, person: Person) -> list[str]:
+        rows = InvoiceCollection.objects.filter(tenant=person.pubkey)
+        return list(rows.order_by("created_at").values_list("paid_by", flat=True))
+
+    def _judge(self, rows: Sequence[Row]) -> None:
+        credited = BASIC - self.dave_owes
+        expected = {
+            "Alice": (2 * GROWTH, 0, GROWTH, GROWTH, 0, 0),
+            "Bob": (4 * BASIC, 0, 4 * BASIC, 0, 0, 0),
+            "Carol": (2 * BASIC, 0, 0, BASIC, BASIC, 0),
+            "Dave": (2 * BASIC, credited, 0, BASIC, self.dave_owes, 0),
+        }
+        messages = {"Alice": 0, "Bob": 1, "Carol": 1, "Dave": 6}
         for row in rows:
-            items = " and ".join(map(_counts, row.at_stripe)) or "–"
-            verdict = "ok" if row.agrees else "DIFFERS"
-            relays = _counts(row.relays)
-            self.stdout.write(
-                layout.format(row.name, relays, items, row.events, verdict)
+            self._check(row.figures == expected[row.name], f"{row.name} is off: {row}")
+            self._check(
+                row.messages == messages[row.name],
+                f"{row.name} was told {row.messages} times",
             )
-        self.stdout.write("")
+            self._check(row.balances, f"{row.name}'s account does not balance")
+        self._check(
+            self.world.sats_of_platform() == received_msat(),
+            "our wallet does not have what was settled",
+        )
+        if self.faults:
+            raise CommandError("; ".join(self.faults))
+
+    def _table(self, rows: Sequence[Row]) -> None:
+        layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7}  {:<26} {:>8}"
+        head = ("tenant", "billed", "credited", "wallet", "card", "by hand", "open")
+        self.stdout.write("\n" + layout.format(*head, "relays", "messages"))
+        for row in rows:
+            sums = map(
+                _dollars,
+                (row.billed, row.credited, row.wallet, row.card, row.by_hand, row.open),
+            )
+            line = layout.format(row.name, *sums, row.relays, row.messages)
+            self.stdout.write(line)
+        told = "\n\n".join(map(_indented, self.world.messages(DAVE)[2:5]))
+        self.stdout.write(
+            f"\nWhat Dave read, from the day before to the end:\n\n{told}\n"
+        )
 
 
-def _counts(counted: Mapping[str, int]) -> str:
-    return ", ".join(f"{n} {what}" for what, n in sorted(counted.items())) or "–"
+def _dollars(cents: int) -> str:
+    return f"${cents / 100:.2f}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())

@@ -1,0 +1,30 @@
+"""The links by which a person pays an invoice: whoever has one may, without a login."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.urls import reverse
+
+from billing.exceptions import LinkExpired, LinkInvalid
+from billing.models import InvoiceCollection
+
+LIFETIME = timedelta(days=60)
+#: Letters, digits, underscores and hyphens are in the parts of a token already.
+_SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
+
+
+def payment_link(collection: InvoiceCollection) -> str:
+    """Return the address of the page where an invoice is paid, good for 60 days."""
+    token = _SIGNER.sign(collection.pk)
+    return settings.APP_URL + reverse("pay", args=[token])
+
+
+def read_token(token: str) -> str:
+    """Return the invoice that a link is for. Raises LinkInvalid or LinkExpired."""
+    try:
+        return _SIGNER.unsign(token, max_age=LIFETIME)
+    except SignatureExpired as exc:
+        raise LinkExpired("This link is too old. Ask us for a new one.") from exc
+    except BadSignature as exc:
+        raise LinkInvalid("This link is not complete, or not one of ours.") from exc

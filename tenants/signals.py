@@ -1,0 +1,33 @@
+from typing import Any
+
+from celery.signals import worker_ready
+from django.db.models.signals import post_save
+from django.dispatch import receiver
+
+from tenants.models import Notice, Tenant
+from tenants.tasks import look_up_name, publish_identity, send_notice
+
+
+@receiver(post_save, sender=Notice, dispatch_uid="tenants.notice_waits")
+def send_waiting_notice(
+    sender: type[Notice], instance: Notice, raw: bool, **kwargs: Any
+) -> None:
+    if raw or instance.state != Notice.State.WAITING or instance.enqueued_at is None:
+        return
+    send_notice.delay_on_commit(instance.pk)
+
+
+@receiver(post_save, sender=Tenant, dispatch_uid="tenants.tenant_created")
+def look_up_name_of_new_tenant(
+    sender: type[Tenant], instance: Tenant, created: bool, raw: bool, **kwargs: Any
+) -> None:
+    if raw or not created or instance.display_name:
+        return
+    look_up_name.delay_on_commit(instance.pk)
+
+
+@worker_ready.connect(dispatch_uid="tenants.publish_identity")
+def publish_identity_at_start(sender: Any = None, **kwargs: Any) -> None:
+    queues = {queue.name for queue in sender.task_consumer.queues}
+    if "nostr" in queues:
+        publish_identity.delay_on_commit()

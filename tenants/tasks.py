@@ -1,0 +1,36 @@
+from celery import shared_task
+from django.utils import timezone
+
+from tenants.exceptions import IdentityNotPublished
+from tenants.models import Notice
+from tenants.services import names, notices, robot
+
+
+@shared_task(queue="nostr")
+def send_notice(notice_id: int) -> None:
+    notices.deliver_notice(notice_id=notice_id)
+
+
+@shared_task
+def sweep_notices() -> None:
+    for notice_id in Notice.objects.waiting().claim(now=timezone.now()):
+        send_notice.delay(notice_id)
+
+
+# At a start the relays may come up later than we do; tomorrow there is another try.
+@shared_task(
+    queue="nostr", autoretry_for=(IdentityNotPublished,), retry_backoff=5, max_retries=5
+)
+def publish_identity() -> None:
+    robot.publish_identity()
+
+
+@shared_task(queue="nostr")
+def look_up_name(tenant_id: str) -> None:
+    names.look_up_name(tenant_id=tenant_id)
+
+
+@shared_task
+def look_up_names() -> None:
+    for tenant_id in names.nameless_tenants():
+        look_up_name.delay(tenant_id)

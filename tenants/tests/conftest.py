@@ -1,0 +1,55 @@
+"""Relays and a mail server on real sockets, and a person on Nostr."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from caravel.nostr.hub import close_hub
+from sandbox.nostr import SandboxRelay, running_relay
+from tenants.tests.mail_server import MailServer, running_mail_server
+from tenants.tests.people import Person
+
+
+@pytest.fixture
+def indexer(settings) -> Iterator[SandboxRelay]:
+    """Where people's lists are looked for, private as it is."""
+    with running_relay() as relay:
+        settings.ROBOT_INDEXER_RELAYS = [relay.url]
+        settings.NOSTR_ALLOW_PRIVATE_RELAYS = True
+        yield relay
+        close_hub()
+
+
+@pytest.fixture
+def outbox(settings) -> Iterator[SandboxRelay]:
+    """The robot's own relay."""
+    with running_relay() as relay:
+        settings.ROBOT_OUTBOX_RELAYS = [relay.url]
+        settings.ROBOT_MESSAGING_RELAYS = [relay.url]
+        yield relay
+        close_hub()
+
+
+@pytest.fixture
+def inbox() -> Iterator[SandboxRelay]:
+    """Where the person reads messages, once they have said so."""
+    with running_relay() as relay:
+        yield relay
+        close_hub()
+
+
+@pytest.fixture
+def ann(indexer, outbox, inbox) -> Person:
+    """A person whose list for messages the indexer has."""
+    ann = Person()
+    ann.reads_messages_at(inbox, said_at=indexer)
+    return ann
+
+
+@pytest.fixture
+def mail_server(settings) -> Iterator[MailServer]:
+    with running_mail_server() as server:
+        settings.EMAIL_ENABLED = True
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        yield server

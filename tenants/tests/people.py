@@ -1,0 +1,50 @@
+"""People on Nostr: what they publish, and what they can read of what they get."""
+
+from typing import Any
+
+from nostr_sdk import Event as SdkEvent
+from nostr_sdk import Keys, UnwrappedGift
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.dialing import Endpoint
+from caravel.nostr.events import Event, sign_event
+from caravel.nostr.hub import hub
+from sandbox.nostr import SandboxRelay
+from tenants.models import Tenant
+from tenants.tests.factories import TenantFactory
+
+
+class Person:
+    """Who has a key, says where messages go, and reads them."""
+
+    def __init__(self) -> None:
+        self.secret_key = generate_secret_key()
+        self.pubkey = pubkey_of(self.secret_key)
+
+    def tenant(self, **fields: Any) -> Tenant:
+        tenant: Tenant = TenantFactory(pubkey=self.pubkey, **fields)
+        return tenant
+
+    def publish(self, relay: SandboxRelay, kind: int, **fields: Any) -> Event:
+        event = sign_event(self.secret_key, kind=kind, **{"content": "", **fields})
+        at = Endpoint(relay.url, private_allowed=True)
+        assert hub().publish([at], event, timeout=5)
+        return event
+
+    def writes_to(self, relay: SandboxRelay, *, said_at: SandboxRelay) -> None:
+        self.publish(said_at, 10002, tags=[("r", relay.url)])
+
+    def reads_messages_at(
+        self, relay: SandboxRelay, *, said_at: SandboxRelay, **fields: Any
+    ) -> None:
+        self.publish(said_at, 10050, tags=[("relay", relay.url)], **fields)
+
+    def read(self, wrap: Event) -> UnwrappedGift:
+        """Open a gift wrap, with another implementation than ours."""
+        event = SdkEvent.from_json(wrap.to_json())
+        return UnwrappedGift.from_gift_wrap(Keys.parse(self.secret_key), event)
+
+    def messages(self, relay: SandboxRelay) -> list[str]:
+        """Return the texts of the messages that a relay has for them."""
+        wraps = [w for w in relay.stored(1059) if w.values("p") == [self.pubkey]]
+        return [self.read(wrap).rumor().content() for wrap in wraps]

@@ -1,0 +1,112 @@
+"""A tenant without a name gets that of its profile, once."""
+
+import json
+from unittest.mock import patch
+
+import pytest
+
+from tenants.models import Tenant
+from tenants.services.names import look_up_name, name_in, nameless_tenants
+from tenants.services.tenants import get_or_create_tenant, update_tenant
+from tenants.tasks import look_up_name as task
+from tenants.tasks import look_up_names
+from tenants.tests.factories import TenantFactory
+from tenants.tests.people import Person
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def bob(indexer, outbox):
+    return Person()
+
+
+def publish_profile(person, relay, **profile):
+    person.publish(relay, 0, content=json.dumps(profile))
+
+
+def test_the_name_is_found_at_an_indexer(bob, indexer):
+    bob.tenant()
+    publish_profile(bob, indexer, name="bob", display_name="Bob ₿")
+
+    assert look_up_name(tenant_id=bob.pubkey) == "Bob ₿"
+    assert Tenant.objects.get().display_name == "Bob ₿"
+
+
+def test_or_where_its_owner_writes(bob, indexer, inbox):
+    bob.tenant()
+    bob.writes_to(inbox, said_at=indexer)
+    publish_profile(bob, inbox, name="bob")
+
+    assert look_up_name(tenant_id=bob.pubkey) == "bob"
+
+
+def test_a_name_that_is_there_is_never_changed(bob, indexer):
+    bob.tenant(display_name="Given by support")
+    publish_profile(bob, indexer, name="bob")
+    asked = indexer.requests
+
+    assert look_up_name(tenant_id=bob.pubkey) == "Given by support"
+    assert indexer.requests == asked
+
+
+def test_nor_one_that_is_set_while_it_is_looked_up(bob, indexer):
+    bob.tenant()
+    publish_profile(bob, indexer, name="bob")
+
+    def meanwhile(content):
+        update_tenant(pubkey=bob.pubkey, display_name="Robert")
+        return name_in(content)
+
+    with patch("tenants.services.names.name_in", side_effect=meanwhile):
+        assert look_up_name(tenant_id=bob.pubkey) == "Robert"
+    assert Tenant.objects.get().display_name == "Robert"
+
+
+def test_without_a_profile_or_an_indexer_nothing_happens(bob, indexer):
+    bob.tenant()
+
+    assert look_up_name(tenant_id=bob.pubkey) == ""
+    indexer.go_offline()
+    assert look_up_name(tenant_id=bob.pubkey) == ""
+
+
+def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
+    django_capture_on_commit_callbacks,
+):
+    pubkey = TenantFactory.build().pubkey
+    with (
+        patch.object(task, "apply_async") as enqueue,
+        django_capture_on_commit_callbacks(execute=True),
+    ):
+        get_or_create_tenant(pubkey=pubkey)
+        get_or_create_tenant(pubkey=pubkey)
+        TenantFactory(display_name="Named")
+    enqueue.assert_called_once_with((pubkey,), {})
+
+    assert nameless_tenants() == [pubkey]
+    with patch.object(task, "delay") as delay:
+        look_up_names()
+    delay.assert_called_once_with(pubkey)
+
+
+@pytest.mark.parametrize(
+    ("profile", "name"),
+    [
+        ('{"name": "bob"}', "bob"),
+        ('{"name": "bob", "display_name": "Bob"}', "Bob"),
+        ('{"name": "bob", "display_name": " \\n"}', "bob"),
+        ('{"name": "bob", "display_name": 5}', "bob"),
+        ('{"name": "two\\nlines\\u0000\\u202e"}', "two lines"),
+        (json.dumps({"name": "x" * 300}), "x" * 100),
+        ('{"name": "\\ud800 lone"}', "lone"),
+        ('{"name": "b\\u200bo\\tb"}', "bo b"),
+        ('{"name": ["bob"]}', ""),
+        ('["name"]', ""),
+        ("not JSON", ""),
+        ("[" * 100_000, ""),
+        ("", ""),
+    ],
+)
+def test_a_name_is_one_line_of_what_a_profile_says(profile, name):
+    assert name_in(profile) == name

@@ -1,0 +1,113 @@
+"""Who delivers notices: tasks, the sweep, and workers that are killed."""
+
+from datetime import timedelta
+from unittest.mock import patch
+
+import pytest
+import redis
+import time_machine
+from django.conf import settings as django_settings
+from django.db.models import F
+from django.utils import timezone
+
+from billing.tests import processes
+from lightning.tests.polling import until
+from tenants.models import Notice
+from tenants.services.notices import deliver_notice, drop_notices, notify, send_again
+from tenants.tasks import send_notice, sweep_notices
+
+State = Notice.State
+
+
+def tell(person, subject="in_1"):
+    return notify(
+        tenant_id=person.pubkey,
+        kind="invoice-due",
+        subject=subject,
+        title="An invoice is due",
+        text=f"Pay {subject}.",
+    )
+
+
+@pytest.mark.django_db
+def test_a_notice_is_enqueued_once_when_it_begins_to_wait(
+    ann, django_capture_on_commit_callbacks
+):
+    ann.tenant(display_name="Ann")
+    with (
+        patch.object(send_notice, "apply_async") as enqueue,
+        django_capture_on_commit_callbacks(execute=True),
+    ):
+        notice = tell(ann)
+        tell(ann)
+        deliver_notice(notice_id=notice.pk)
+        Notice.objects.update(state=State.WAITING, sent_at=None)
+        drop_notices(tenant_id=ann.pubkey, kinds=["invoice-due"], subject="in_1")
+        tell(ann)
+        Notice.objects.update(state=State.FAILED)
+        send_again(notice_id=notice.pk)
+
+    assert [call.args for call in enqueue.call_args_list] == [((notice.pk,), {})] * 3
+
+
+@pytest.mark.django_db
+def test_the_sweep_finds_what_is_due_and_no_message_is_about(ann):
+    ann.tenant()
+    lost, fresh, later, done = (tell(ann, f"in_{n}") for n in range(4))
+    rows = Notice.objects
+    rows.filter(pk=lost.pk).update(enqueued_at=F("enqueued_at") - timedelta(minutes=6))
+    rows.filter(pk=later.pk).update(
+        enqueued_at=None, next_attempt_at=timezone.now() + timedelta(minutes=1)
+    )
+    rows.filter(pk=done.pk).update(
+        enqueued_at=None, state=State.SENT, sent_at=timezone.now()
+    )
+
+    with patch.object(send_notice, "delay") as delay:
+        sweep_notices()
+        sweep_notices()
+        delay.assert_called_once_with(lost.pk)
+        with time_machine.travel(timedelta(minutes=2), tick=True):
+            sweep_notices()
+
+    assert [call.args for call in delay.call_args_list] == [(lost.pk,), (later.pk,)]
+    assert fresh.state == State.WAITING
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_killed_after_the_relay_has_it_another_worker_sends_the_same(
+    ann, inbox, indexer, outbox, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ROBOT_SECRET", django_settings.ROBOT_SECRET)
+    monkeypatch.setenv("ROBOT_OUTBOX_RELAYS", outbox.url)
+    monkeypatch.setenv("ROBOT_INDEXER_RELAYS", indexer.url)
+    monkeypatch.setenv("NOSTR_ALLOW_PRIVATE_RELAYS", "true")
+    with redis.from_url(django_settings.REDIS_URL) as broker:
+        broker.flushall()
+    ann.tenant()
+    inbox.fault("hold", on="event", when="after", kinds={1059})
+    notice = tell(ann)
+    with worker(tmp_path / "first.log") as first:
+        until(lambda: inbox.held, 30)
+        processes.kill(first)
+    inbox.clear_faults()
+    assert len(inbox.stored(1059)) == 1
+    notice.refresh_from_db()
+    assert notice.state == State.WAITING
+
+    age = timedelta(minutes=6)
+    Notice.objects.update(
+        **{name: F(name) - age for name in ("enqueued_at", "held_until")}
+    )
+    with worker(tmp_path / "second.log"):
+        sweep_notices()
+        until(lambda: Notice.objects.filter(state=State.SENT).exists(), 30)
+
+    assert [event.id for event in inbox.events(1059)] == [notice.event_id] * 2
+    assert ann.messages(inbox) == ["Pay in_1."]
+    assert len(outbox.stored(0)) == len(indexer.stored(10050)) - 1 == 1
+
+
+def worker(log):
+    return processes.worker(log, queues="default,nostr", pool=processes.THREADS)
