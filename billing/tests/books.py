@@ -15,9 +15,10 @@ from billing.models import (
     SubscriptionSync,
 )
 from billing.services.convergence import LIVE, desired_items
-from billing.services.debts import is_in_debt
+from billing.services.debts import is_in_debt, is_suspended
 from billing.tests.world import World
 from lightning.models import LightningInvoice, NwcPayment
+from relays.models import Relay
 from sandbox.stripe.books import audit
 from sandbox.stripe.store import Record
 from tenants.models import Tenant
@@ -45,6 +46,8 @@ def faults_in_the_end(world: World) -> list[str]:
         *(fault for one in our_invoices(world) for fault in _wrong_sum(world, one)),
         *(fault for one in our_invoices(world) for fault in _not_known(one)),
         *(fault for one in Tenant.objects.all() for fault in _out_of_step(world, one)),
+        *(fault for one in Tenant.objects.all() for fault in _wrongly_switched(one)),
+        *(fault for one in Credit.objects.all() for fault in _not_posted(world, one)),
     ]
 
 
@@ -81,12 +84,28 @@ def _wrong_sum(world: World, invoice: Record) -> Iterator[str]:
     """Yield when not as much was captured and kept as was asked for."""
     id = invoice["id"]
     asked = invoice["amount_due"] if invoice["status"] == "paid" else 0
+    asked -= _carried_over(invoice)
     card, lightning = captured_by_card(world, id), captured_by_lightning(world, id)
     if card + lightning - surplus(id) != asked:
         yield (
             f"{id} ({invoice['status']}) asked for {asked} and got {card} by card, "
             f"{lightning} by Lightning, of which {surplus(id)} became credit"
         )
+
+
+def _carried_over(invoice: Record) -> int:
+    """Return what of an invoice is owed with the next one: too little to be charged.
+
+    Its note could not take it off, so it was marked as paid, by no payment.
+    """
+    kind = StripeIntent.Kind.CREATE_CREDIT_NOTE
+    closing = StripeIntent.objects.of(kind, invoice["id"]).filter(params__closes=True)
+    marked = Settlement.objects.filter(
+        collection=invoice["id"], state=Settlement.State.MARKED
+    )
+    if marked.exists() or not closing.exists():
+        return 0
+    return int(invoice["_paid_off_stripe"])
 
 
 # --- one thing at a time
@@ -198,6 +217,46 @@ def _out_of_step(world: World, tenant: Tenant) -> Iterator[str]:
             items |= _items(world, subscription)
     if items != desired_items(tenant.pk):
         yield f"{tenant.pk} has {items} at Stripe and {desired_items(tenant.pk)} here"
+
+
+def _wrongly_switched(tenant: Tenant) -> Iterator[str]:
+    """Yield when relays do not run as the invoices have it."""
+    relays = Relay.objects.filter(tenant=tenant)
+    wrong = relays.billable() if is_suspended(tenant) else relays.delinquent()
+    for relay in wrong:
+        yield f"{relay} of {tenant.pk} is {relay.status}"
+    if (tenant.payment_overdue_since is not None) != is_in_debt(tenant):
+        yield f"{tenant.pk} is in debt, or so marked, not both"
+
+
+def _not_posted(world: World, credit: Credit) -> Iterator[str]:
+    """Yield when what we owe is not at Stripe, just once and all of it."""
+    if credit.state == Credit.State.OWED:
+        if credit.tenant.stripe_customer_id:
+            yield f"{credit!r} is owed; {credit.last_error}"
+        return
+    noted = sum(note["amount"] for note in _made_for(world, "credit_note", credit))
+    kind = "customer_balance_transaction"
+    # Of Stripe's balance a negative amount is credit.
+    given = -sum(change["amount"] for change in _made_for(world, kind, credit))
+    if (noted, given) != (credit.note_cents, credit.balance_cents):
+        yield f"{credit!r} made notes over {noted} and gave {given}"
+    total = noted + given
+    # What was not served need not have been paid.
+    exact = credit.reason == Credit.Reason.SURPLUS
+    if total > credit.amount_cents or (exact and total != credit.amount_cents):
+        yield f"{credit!r} gave {total} of {credit.amount_cents}"
+
+
+def _made_for(world: World, kind: str, credit: Credit) -> list[Record]:
+    name = str(credit.pk)
+    made = world.stripe.app.store.scan(kind)
+    return [one for one in made if _names(one, name)]
+
+
+def _names(made: Record, name: str) -> bool:
+    named = (made["metadata"] or {}).get("caravel_credit") == name
+    return named and made.get("status") != "void"
 
 
 def _items(world: World, subscription: Record) -> dict[str, int]:

@@ -43,7 +43,9 @@ WEBHOOK = "/stripe/webhook"
 #: What a call takes, so that no two things happen at the same moment.
 _CALL = timedelta(milliseconds=20)
 #: Between two rounds of the beat: at least, at most, and the most in one go.
-_LEAST, _MOST, _ROUNDS = timedelta(minutes=1), timedelta(days=1), 24
+_LEAST, _MOST, _ROUNDS = timedelta(minutes=1), timedelta(days=4), 8
+#: Tasks that are about no money; each costs several looks at relays.
+_IDLE = {"publish-identity", "look-up-names"}
 #: How far ahead a message may be for the workers to wait for it.
 _SOON = 5.0
 
@@ -183,6 +185,8 @@ class World:
 
     def _beat(self) -> None:
         for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
+            if name in _IDLE:
+                continue
             since = time.time() - self._beaten.get(name, 0)
             if since >= int(str(entry["schedule"])):
                 self._beaten[name] = time.time()
