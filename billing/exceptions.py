@@ -98,6 +98,12 @@ class CreditNotPosted(Conflict):
     code = "credit-not-posted"
 
 
+class CreditWaits(CreditNotPosted):
+    """A credit cannot be posted before something that may never come about."""
+
+    code = "credit-waits"
+
+
 class LeaseLost(Conflict):
     """Another worker took this tenant over; whatever is left to do is its job."""
 

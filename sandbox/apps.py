@@ -1,15 +1,23 @@
 import os
+from pathlib import Path
 
 from django.apps import AppConfig
+from django.conf import settings
+
+from caravel import development
 
 
 class SandboxConfig(AppConfig):
     name = "sandbox"
 
     def ready(self) -> None:
-        """In the demo time moves ahead; nobody else is told of a clock."""
-        if os.environ.get("SANDBOX_CLOCK"):
-            # Part of development: production has no time machine installed.
-            from sandbox import clock
+        """Follow the sandbox's clock, in development and where there is one."""
+        if not settings.DEBUG:
+            return
+        # Production has no time machine installed.
+        from sandbox import clock
 
-            clock.follow_if_told()
+        told = os.environ.get(clock.VARIABLE)
+        path = told or development.defaults(settings.VAR).get(clock.VARIABLE)
+        if path:
+            clock.follow(Path(path))

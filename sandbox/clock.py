@@ -1,8 +1,8 @@
-"""One clock for all processes of the demo, which moves months ahead in seconds.
+"""One clock for all processes on this machine, which may move months ahead at once.
 
-A file says how far ahead of real time it is. Each process that is told of the file
-follows it, those that it forks too. Durations are not touched: what waits five seconds
-waits five seconds.
+The sandbox Stripe's clock leads: a file says how far it is ahead of real time. Each
+process that is told of the file follows it, those that it forks too. Durations are not
+touched: what waits five seconds waits five seconds.
 """
 
 import os
@@ -15,23 +15,15 @@ import time_machine
 
 #: The environment variable that names the file.
 VARIABLE = "SANDBOX_CLOCK"
-_POLL = 0.02
+#: Seconds between two looks at it.
+POLL = 0.02
 
 
-class Clock:
-    """The clock that a file keeps, for who moves it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def move(self, delta: timedelta) -> None:
-        """Let so much time pass, everywhere."""
-        ahead = ahead_by(self._path) + delta
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(str(ahead.total_seconds()))
-        draft.replace(self._path)
-        # Every process looks this often; then all agree.
-        time.sleep(5 * _POLL)
+def lead(path: Path, ahead: float) -> None:
+    """Say that the clock is so many seconds ahead of real time."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(str(ahead))
+    draft.replace(path)
 
 
 def ahead_by(path: Path) -> timedelta:
@@ -40,10 +32,15 @@ def ahead_by(path: Path) -> timedelta:
     return timedelta(seconds=float(text))
 
 
+def follow(path: Path) -> None:
+    """Let this process's time, and that of those it forks, be what the file says."""
+    _Follower(path)
+
+
 def follow_if_told() -> None:
-    """Follow the clock that the environment names, if it does."""
+    """Follow the file that the environment names, if it does."""
     if name := os.environ.get(VARIABLE):
-        _Follower(Path(name))
+        follow(Path(name))
 
 
 class _Follower:
@@ -66,4 +63,4 @@ class _Follower:
             if ahead != self._ahead:
                 self._traveller.shift(ahead - self._ahead)
                 self._ahead = ahead
-            time.sleep(_POLL)
+            time.sleep(POLL)

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from caravel import embedded
-from sandbox import clock
 from sandbox.supervisor import Child, supervise
 from sandbox.system import PYTHON, System, prepare, processes, running_servers
+
+#: Beat wakes up every two seconds, and finds due what a jump of the clock made due.
+IN_HASTE = {"BEAT_WATCH_INVOICES": "2", "NWC_TIMEOUT": "3"}
 
 
 def main() -> int:
@@ -34,22 +36,10 @@ def main() -> int:
 def _tell(system: System, logs: Path) -> int:
     prepare(system)
     logs.mkdir(exist_ok=True)
-    timed = replace(system, env={**system.env, **_in_haste(system)})
+    timed = replace(system, env={**system.env, **IN_HASTE})
     env = {**timed.env, "LOG_LEVEL": "WARNING"}
     story = Child("story", [PYTHON, "-u", "manage.py", "tell_story"], env)
     return supervise([*processes(timed, logs=logs), story], prefix=False)
-
-
-def _in_haste(system: System) -> dict[str, str]:
-    """Let all processes follow one clock, and nobody wait long.
-
-    Beat wakes up every two seconds, and finds due what a jump of the clock made due.
-    """
-    return {
-        clock.VARIABLE: str(system.var / "clock"),
-        "BEAT_WATCH_INVOICES": "2",
-        "NWC_TIMEOUT": "3",
-    }
 
 
 def _show(logs: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from caravel import development, embedded
+from sandbox import clock
 from sandbox.stripe.journal import UnreadableState
 from sandbox.supervisor import Child, supervise
 from sandbox.system import PYTHON, ROOT, System, prepare, processes, running_servers
@@ -53,7 +54,7 @@ def _tell_other_processes(system: System) -> Path:
     path = system.var / development.RUN_FILE
     names = (
         *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
-        *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS"),
+        *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", clock.VARIABLE),
     )
     # A run that was killed may have left one, which others can read.
     path.unlink(missing_ok=True)

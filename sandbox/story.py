@@ -5,10 +5,10 @@ Four tenants, two months: each deed is one that a person does, or that time does
 
 import json
 import os
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -28,7 +28,7 @@ from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import connect_wallet
 from relays.models import Relay
 from relays.services.lifecycle import create_relay
-from sandbox.clock import Clock
+from sandbox.clock import POLL
 from sandbox.lightning.client import Control
 from tenants.models import Notice, Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
@@ -64,7 +64,6 @@ class World:
 
     def __init__(self) -> None:
         self.lightning = Control(os.environ["SANDBOX_LIGHTNING"])
-        self.clock = Clock(Path(os.environ["SANDBOX_CLOCK"]))
         self.stripe = stripe.StripeClient(
             settings.STRIPE_SECRET_KEY,
             base_addresses={"api": settings.STRIPE_API_BASE},
@@ -112,10 +111,11 @@ class World:
         return shown
 
     def pass_time(self, **delta: float) -> None:
-        """Let so much time pass, at Stripe, in wallets and here."""
-        self.clock.move(timedelta(**delta))
+        """Let so much time pass at Stripe, whose clock all others follow."""
         url = f"{settings.STRIPE_API_BASE}/_sandbox/clock/advance"
-        requests.post(url, json={"seconds": 0}, timeout=60).raise_for_status()
+        seconds = int(timedelta(**delta).total_seconds())
+        requests.post(url, json={"seconds": seconds}, timeout=60).raise_for_status()
+        time.sleep(5 * POLL)
 
     # --- what is to be seen
 

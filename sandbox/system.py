@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caravel import development, embedded
+from sandbox import clock
 from sandbox.lightning.cast import PLATFORM
 from sandbox.stripe.testing import running_sandbox
 from sandbox.supervisor import Child, free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+#: Under `var`: how far the system's time is ahead of the real one.
+CLOCK_FILE = "clock"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "CARAVEL_QUIET": "true",
         "CARAVEL_VAR": str(var),
         "APP_URL": f"http://127.0.0.1:{ports['web_port']}",
+        clock.VARIABLE: str(var / CLOCK_FILE),
         **_stripe_settings(defaults, ports["stripe_port"]),
         **_lightning_settings(defaults, ports["lightning_port"], ports["nostr_port"]),
         **_robot_settings(defaults, ports["nostr_port"]),
@@ -175,6 +179,7 @@ def _stripe(system: System) -> list[str]:
         *(PYTHON, "-m", "sandbox.stripe", "--port", str(system.stripe_port)),
         *("--state", str(system.stripe_state)),
         *("--api-key", system.env["STRIPE_SECRET_KEY"]),
+        *("--clock-file", system.env[clock.VARIABLE]),
         *("--webhook-url", f"{system.web_url}/stripe/webhook"),
         *("--webhook-secret", system.env["STRIPE_WEBHOOK_SECRET"]),
     ]

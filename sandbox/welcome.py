@@ -20,13 +20,13 @@ SCREEN = """
     3. Look at Billing > Subscription syncs: the tenant is in step within seconds, and
        Billing > Stripe events shows the webhooks that came back.
     4. Change the plan, or deactivate the relay, and look again.
-    5. On the sandbox Stripe's page press + 1 month: the next invoice appears.
+    5. Look at Billing > Invoice collections: the first invoice is open; at Tenants >
+       Notices: its tenant was told. The link in the text leads to a page to pay it.
     6. Connect a wallet: copy the address of rich from the sandbox Lightning's page, and
-       give it to   make manage ARGS="connect_wallet NPUB"
-    7. Bill the tenant for $5, in sats:   make manage ARGS="try_lightning NPUB 500"
-       asks the wallet to pay; with --by hand it prints an invoice to be paid on the
-       page. Lightning > Lightning invoices and NWC payments show what came of it.
-       (That Caravel does so by itself for each Stripe invoice is still to come.)
+       give it to   make manage ARGS="connect_wallet NPUB"   It pays at once.
+    7. On the sandbox Stripe's page press + 1 month, then + 1 day: time passes for the
+       whole system, and the wallet pays the next invoice. Let another one (refuses)
+       fail, do not pay for a week, and see the relay go off and come back.
 
   Its keys and passwords are for development only, made for this checkout and kept in
   {var}/development.env.

@@ -3,7 +3,7 @@
 from django.db import transaction
 
 from billing.clients.stripe import BalanceTransaction, Stripe
-from billing.exceptions import CreditNotPosted, StripeRefused
+from billing.exceptions import CreditWaits, StripeRefused
 from billing.models import Credit, StripeIntent
 from billing.services import intents
 from billing.services.credit_rows import is_named, lock, lock_tenant, name_of, text_of
@@ -16,7 +16,7 @@ _BALANCE = StripeIntent.Kind.CHANGE_BALANCE
 def change_balance(stripe: Stripe, credit: Credit) -> None:
     """Put what is left of a credit on the balance of the tenant's customer.
 
-    Raises CreditNotPosted while there is none.
+    Raises CreditWaits while there is none.
     """
     intent = _balance_intent(credit)
     if intent is None:
@@ -41,7 +41,7 @@ def change_balance(stripe: Stripe, credit: Credit) -> None:
 def _balance_intent(credit: Credit) -> StripeIntent | None:
     """Return the pending write, recorded now if need be; None if it is done.
 
-    Raises CreditNotPosted while the tenant has no customer.
+    Raises CreditWaits while the tenant has no customer.
     """
     with transaction.atomic():
         customer = lock_tenant(credit).stripe_customer_id
@@ -52,7 +52,7 @@ def _balance_intent(credit: Credit) -> StripeIntent | None:
         if pending:
             return pending
         if not customer:
-            raise CreditNotPosted("It waits for the tenant's next customer at Stripe.")
+            raise CreditWaits("It waits for the tenant's next customer at Stripe.")
         Credit.objects.filter(pk=credit.pk).update(stripe_customer_id=customer)
         return intents.open_intent(
             kind=_BALANCE,

@@ -63,7 +63,9 @@ def deleted_lines(intent: StripeIntent, ended_at: datetime) -> tuple[Line, ...]:
         sent = given_up.order_by("-generation").first()
     else:
         sent = intent
-    return tuple(Line(**line) for line in sent.params["deletes"]) if sent else ()
+    return (
+        tuple(Line(**line) for line in sent.params.get("deletes", [])) if sent else ()
+    )
 
 
 def is_found(intent: StripeIntent) -> bool:

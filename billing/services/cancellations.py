@@ -16,6 +16,7 @@ from billing.services.cancel_intents import (
     open_cancel,
     prorates,
 )
+from billing.services.credits import post_credits
 from billing.services.customers import is_gone
 from billing.services.invoices import wake
 from tenants.models import Tenant
@@ -78,17 +79,21 @@ def _settle(stripe: Stripe, intent: StripeIntent, ended: Subscription) -> None:
     A draft that Stripe will not finalize is for a person; the tenant is not stuck.
     """
     tenant = Tenant.objects.get(pk=intent.tenant_id)
+    # What is credit already, the drafts draw on when they are finalized.
+    post_credits(tenant_id=tenant.pk, stripe=stripe)
     refusal = _finalize_drafts(stripe, ended)
     billed = unserved.read_billed(stripe, tenant, ended.id)
     found = _unserved(stripe, intent, ended, billed)
     with transaction.atomic():
-        Tenant.objects.select_for_update().get(pk=tenant.pk)
-        _wake_unpaid(billed)
+        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         unserved.owe_unserved(tenant, ended.id, unserved.ended_at(ended), found)
         if refusal:
             intents.fail(intent, refusal, stripe_id=ended.id)
         else:
             intents.succeed(intent, ended.id)
+    # Before anything asks for the whole, which is what waking an invoice leads to.
+    post_credits(tenant_id=tenant.pk, stripe=stripe)
+    _wake_unpaid(billed)
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
@@ -100,10 +105,12 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
         try:
             stripe.finalize_invoice(invoice.id)
         except StripeRefused as exc:
-            logger.error(
-                "final_invoice_refused", subscription=ended.id, error=exc.message
-            )
-            refusal = exc
+            # Stripe, or another worker, may just have finalized it.
+            if stripe.get_invoice(invoice.id).status == "draft":
+                logger.error(
+                    "final_invoice_refused", invoice=invoice.id, error=str(exc)
+                )
+                refusal = exc
     return refusal
 
 

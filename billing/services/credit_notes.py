@@ -3,13 +3,13 @@
 from django.db import transaction
 
 from billing.clients.stripe import CreditNote, Invoice, Stripe
-from billing.exceptions import CreditNotPosted
+from billing.exceptions import CreditWaits
 from billing.models import Credit, InvoiceCollection, StripeIntent
 from billing.services import intents
 from billing.services.credit_plans import Plan, divide
 from billing.services.credit_rows import is_named, lock, lock_tenant, name_of, text_of
 from billing.services.exclusion import busy, require_idle
-from billing.services.invoices import wake
+from billing.services.invoices import record_invoice, wake
 from lightning.exceptions import PaymentInProgress
 
 _NOTE = StripeIntent.Kind.CREATE_CREDIT_NOTE
@@ -18,7 +18,7 @@ _NOTE = StripeIntent.Kind.CREATE_CREDIT_NOTE
 def plan_credit(stripe: Stripe, credit: Credit) -> None:
     """Decide what goes where, and record the note that is about to be made.
 
-    Raises CreditNotPosted or PaymentInProgress while its invoice takes none.
+    Raises CreditWaits or PaymentInProgress while its invoice takes none.
     """
     for invoice_id in _targets(credit):
         found = _read_target(stripe, credit, invoice_id)
@@ -48,14 +48,14 @@ def _targets(credit: Credit) -> list[str]:
 def _read_target(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice | None:
     """Return the invoice as it is, None if a surplus must look for another.
 
-    Raises CreditNotPosted while it is a draft: that takes no credit note.
+    Raises CreditWaits while it is a draft: that takes no credit note.
     """
     found = stripe.get_invoice(invoice_id)
     if credit.collection_id is None:
         reducible = found.status == "open" and found.amount_remaining > 0
         return found if reducible else None
     if found.status == "draft":
-        raise CreditNotPosted("The invoice that it reduces is still a draft.")
+        raise CreditWaits("The invoice that it reduces is still a draft.")
     return found
 
 
@@ -126,6 +126,9 @@ def reduce_invoice(stripe: Stripe, credit: Credit) -> None:
     if intent.params["closes"]:
         _close(stripe, intent.subject)
     intents.keep(intent, note, lambda made: _store_note(credit, made))
+    # What is owed now decides what may be sold; who wakes may be late.
+    found = stripe.get_invoice(intent.subject)
+    record_invoice(found=found, tenant=credit.tenant)
 
 
 def _find_note(stripe: Stripe, credit: Credit) -> CreditNote | None:

@@ -8,7 +8,8 @@ from tenants.models import Tenant
 
 def lock_tenant(credit: Credit) -> Tenant:
     """Lock and return whose credit it is: before any invoice, and the credit."""
-    tenant: Tenant = Tenant.objects.select_for_update().get(pk=credit.tenant_id)
+    tenants = Tenant.objects.select_for_update(no_key=True)
+    tenant: Tenant = tenants.get(pk=credit.tenant_id)
     return tenant
 
 

@@ -8,17 +8,20 @@ the balance, the end; whoever comes after a crash goes on with what is missing.
 from datetime import datetime, timedelta
 
 import structlog
+from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.exceptions import CreditNotPosted, LeaseLost, StripeRefused
+from billing.exceptions import CreditNotPosted, CreditWaits, LeaseLost, StripeRefused
 from billing.models import Credit
 from billing.services.balances import change_balance
 from billing.services.credit_notes import plan_credit, reduce_invoice
+from billing.services.credit_rows import lock_tenant
+from billing.services.dunning import review_tenant
+from billing.services.notices import tell_surplus
 from caravel.exceptions import CaravelError
 from caravel.work import NO_FAILURE, failure_columns
 from lightning.exceptions import PaymentInProgress
-from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -61,14 +64,13 @@ def owe_credit(
 def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
     """Post what a tenant is owed, oldest first; returns whether nothing is left over.
 
-    What can only be posted to the tenant's next customer does not count.
+    What waits for a draft to be finalized, or for the tenant's next customer, does not
+    count.
     """
     owed = Credit.objects.owed().filter(tenant=tenant_id)
     for credit_id in list(owed.order_by("pk").values_list("pk", flat=True)):
         post_credit(credit_id=credit_id, stripe=stripe)
-    if not owed.exists():
-        return True
-    return not Tenant.objects.get(pk=tenant_id).stripe_customer_id
+    return not owed.exclude(last_error_code=CreditWaits.code).exists()
 
 
 def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
@@ -127,13 +129,20 @@ def _take_step(stripe: Stripe, credit: Credit) -> None:
 
 
 def _finish(credit: Credit) -> None:
-    owed = Credit.objects.owed().filter(pk=credit.pk)
-    posted = owed.update(
-        state=Credit.State.POSTED,
-        posted_at=timezone.now(),
-        enqueued_at=None,
-        **NO_FAILURE,
-    )
+    with transaction.atomic():
+        lock_tenant(credit)
+        posted = (
+            Credit.objects.owed()
+            .filter(pk=credit.pk)
+            .update(
+                state=Credit.State.POSTED,
+                posted_at=timezone.now(),
+                enqueued_at=None,
+                **NO_FAILURE,
+            )
+        )
+        if posted and credit.reason == Credit.Reason.SURPLUS:
+            tell_surplus(credit)
     if posted:
         logger.info(
             "credit_posted",
@@ -142,6 +151,8 @@ def _finish(credit: Credit) -> None:
             note_cents=credit.note_cents,
             balance_cents=credit.balance_cents,
         )
+        # Relays that a payment brings back have waited for it.
+        review_tenant(tenant_id=credit.tenant_id)
 
 
 def _wait(credit_id: int, why: CaravelError, until: datetime | None) -> None:

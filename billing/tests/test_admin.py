@@ -3,9 +3,11 @@
 import pytest
 from django.contrib import admin
 from django.urls import reverse
+from django.utils import timezone
 
-from billing.models import StripeEvent, StripeIntent, SubscriptionSync
-from billing.tasks import process_stripe_event, sync_subscription
+from billing.models import Credit, StripeEvent, StripeIntent, SubscriptionSync
+from billing.services.credits import owe_credit
+from billing.tasks import post_credit, process_stripe_event, sync_subscription
 from billing.tests.factories import StripeEventFactory
 from caravel.nostr import npub
 from relays.models import Plan, Relay
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def sent(monkeypatch):
     sent = []
-    for task in (sync_subscription, process_stripe_event):
+    for task in (sync_subscription, process_stripe_event, post_credit):
         monkeypatch.setattr(
             task,
             "apply_async",
@@ -301,3 +303,23 @@ def test_lists_cost_a_constant_number_of_queries(
         info = model._meta.app_label, model._meta.model_name
         with django_assert_max_num_queries(12):
             admin_client.get(reverse("admin:{}_{}_changelist".format(*info)))
+
+
+def test_an_owed_credit_can_be_posted_now(admin_client, sent, on_commit):
+    owed, posted = (
+        owe_credit(
+            tenant_id=TenantFactory().pk,
+            reason=Credit.Reason.SURPLUS,
+            source=source,
+            currency="usd",
+            amount_cents=100,
+        )
+        for source in ("a", "b")
+    )
+    Credit.objects.filter(pk=posted.pk).update(state="posted", posted_at=timezone.now())
+
+    with on_commit():
+        answer = act(admin_client, Credit, "post_now", owed, posted)
+
+    assert sent == [owed.pk]
+    assert "Enqueued 1 credits." in texts(answer)[0]

@@ -387,7 +387,8 @@ def test_a_cancel_is_not_settled_on_terms_of_before_the_renewal(sandbox, tenant,
         sync(tenant)
 
     customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
-    assert customer.balance == 0
+    # No credit; the two days that were served are too little to be charged now.
+    assert 0 < customer.balance < 50
     assert live_ids(sandbox) == []
 
 

@@ -10,6 +10,8 @@ from billing.clients.stripe import Stripe
 from billing.models import Credit, StripeIntent, SubscriptionSync
 from billing.services import intents, unserved
 from billing.services.credits import post_credits
+from billing.services.dunning import review_tenant
+from billing.services.endings import settle_ending
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
 from billing.tests.test_adversity import Killed
@@ -18,9 +20,11 @@ from billing.tests.test_subscriptions import (
     all_subscriptions,
     pay_everything,
     rewrite,
+    settle,
     sync,
     sync_until_in_step,
 )
+from relays.exceptions import PaymentOverdue
 from relays.services import lifecycle
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -62,15 +66,17 @@ def switch_off(tenant, *relays):
 
 
 def switch_on(tenant, *relays):
+    settle(tenant)
     for relay in relays:
         lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
 
 
 def suspend(tenant):
-    """Switch off what is billable, as for an invoice that was not paid."""
-    for relay in tenant.relays.billable():
-        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    """Let the grace of what is unpaid end: what is billable goes off."""
+    settle(tenant)
+    tenant.collections.unpaid().update(suspend_at=timezone.now())
+    review_tenant(tenant_id=tenant.pk)
     sync(tenant)
 
 
@@ -232,7 +238,9 @@ def test_what_was_paid_goes_to_the_balance_without_a_credit_of_ours(
 
 def test_paid_between_the_end_and_the_note(sandbox, tenant, relay):
     sandbox.advance(7 * DAY)
+    sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
+    sandbox.clear_faults()
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == 500
     pay_everything(sandbox)
@@ -298,7 +306,9 @@ def test_of_what_was_written_off_in_part_the_paid_part_is_given_back(sandbox, te
 
 
 def test_written_off_between_the_end_and_the_note(sandbox, tenant, relay):
+    sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
+    sandbox.clear_faults()
     (invoice,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
 
@@ -389,6 +399,44 @@ def test_ended_by_stripe_for_non_payment(sandbox, tenant, relay):
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
 
 
+def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
+    sandbox, tenant, relay
+):
+    sandbox.advance(7 * DAY)
+    subscription_id = tenant.stripe_subscription_id
+    sandbox.client().v1.subscriptions.cancel(subscription_id)
+    found = Stripe().get_subscription(subscription_id)
+    for _ in range(2):
+        settle_ending(tenant_id=tenant.pk, subscription_id=subscription_id, found=found)
+    sandbox.advance(1 * DAY)
+
+    sync(tenant)
+    sync(tenant)
+    post_credits(tenant_id=tenant.pk)
+
+    (invoice,) = invoices(sandbox)
+    assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
+
+
+def test_a_draft_that_stripe_will_not_finalize_stops_nobody(
+    sandbox, tenant, relay, caplog
+):
+    sandbox.fault("status", path="/finalize", status=400, times=None)
+    switch_off(tenant, relay)
+    assert "final_invoice_refused" in caplog.text
+    credit = Credit.objects.get()
+
+    switch_on(tenant, relay)
+
+    assert len(all_subscriptions(sandbox)) == 2
+    credit.refresh_from_db()
+    assert (credit.state, credit.last_error_code) == ("owed", "credit-waits")
+    sandbox.clear_faults()
+    sandbox.client().v1.invoices.finalize_invoice(credit.collection_id)
+    assert post_credits(tenant_id=tenant.pk)
+    assert invoices(sandbox)[0].status == "paid"
+
+
 # --- customers that are deleted
 
 
@@ -401,6 +449,7 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
+    post_credits(tenant_id=tenant.pk)
 
     assert tenant.stripe_customer_id != old
     left = 500 - round(share(sandbox, 500, 7 * DAY))
@@ -486,9 +535,10 @@ def test_cancelled_on_terms_that_changed_before_the_request_arrived(
 
 
 def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
-    sandbox.advance(1 * HOUR)
-    sandbox.fault("status", path="credit_notes", status=500, times=None)
-    switch_off(tenant, relay)
+    pay_everything(sandbox)
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+    sandbox.fault("status", path="balance_transactions", status=500, times=None)
+    sync_until_in_step(tenant)
     lifecycle.activate_relay(relay_id=relay.pk)
 
     row = sync(tenant, SyncOutcome.FAILED)
@@ -500,3 +550,18 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
         sync(tenant)
     assert len(all_subscriptions(sandbox)) == 2
     assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, relay):
+    sandbox.advance(7 * DAY)
+    switch_off(tenant, relay)
+    settle(tenant)
+    with pytest.raises(PaymentOverdue):
+        lifecycle.activate_relay(relay_id=relay.pk)
+
+    pay_everything(sandbox)
+    settle(tenant)
+    lifecycle.activate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    assert len(all_subscriptions(sandbox)) == 2

@@ -4,8 +4,8 @@ import argparse
 import signal
 import sys
 import threading
+from pathlib import Path
 
-from sandbox.clock import follow_if_told
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.journal import UnreadableState
 from sandbox.stripe.server import StripeServer
@@ -18,7 +18,6 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m sandbox.stripe", description=__doc__
     )
     add_arguments(parser)
-    follow_if_told()
     return serve(parser.parse_args(arguments))
 
 
@@ -28,7 +27,12 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
     With `explain` it also says how to use it.
     """
     try:
-        app = StripeApp(state=options.state, api_key=options.api_key, seed=options.seed)
+        app = StripeApp(
+            state=options.state,
+            api_key=options.api_key,
+            seed=options.seed,
+            clock_file=options.clock_file,
+        )
     except UnreadableState as error:
         print(error, file=sys.stderr)
         return 1
@@ -69,6 +73,12 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=12111, help="0 takes a free one")
     parser.add_argument("--state", metavar="FILE", help="SQLite file to keep state in")
+    parser.add_argument(
+        "--clock-file",
+        type=Path,
+        metavar="FILE",
+        help="says how far the clock is ahead, for processes that follow it",
+    )
     parser.add_argument("--seed", type=int, help="makes ids and chances repeatable")
     parser.add_argument("--api-key", help="the only key accepted (else any test key)")
     parser.add_argument("--webhook-url", help="where events are delivered")

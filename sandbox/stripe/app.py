@@ -49,6 +49,7 @@ class StripeApp:
         post: Post | None = None,
         retry_delays: tuple[float, ...] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        clock_file: Path | None = None,
     ) -> None:
         self.api_key = api_key
         self.public_url = NOWHERE
@@ -65,7 +66,7 @@ class StripeApp:
         self.ids = Ids(seed, used=self.store.written)
         self.snapshots = Snapshots(journal)
         saved = self.store.get(CLOCK, CLOCK)
-        self.clock = Clock(saved["offset"] if saved else 0)
+        self.clock = Clock(saved["offset"] if saved else 0, clock_file)
         self.faults = Faults(seed)
         self.webhook_faults = WebhookFaults(seed)
         self.log = RequestLog()

@@ -1,17 +1,22 @@
 """Sandbox time: real time plus an offset."""
 
 import time
+from pathlib import Path
+
+from sandbox.clock import lead
 
 
 class Clock:
     """Never runs backwards, so objects stay sorted by `created`.
 
-    Only what replaces all objects, a reset or a snapshot, may set it back.
+    Only what replaces all objects, a reset or a snapshot, may set it back. With a file,
+    other processes follow.
     """
 
-    def __init__(self, offset: int = 0) -> None:
-        self.offset = offset
+    def __init__(self, offset: int = 0, path: Path | None = None) -> None:
+        self._path = path
         self._latest = 0
+        self._set(offset)
 
     def now(self) -> int:
         """Return sandbox time in seconds since the epoch."""
@@ -22,15 +27,20 @@ class Clock:
         """Move forward and return the new time. Raises ValueError for a step back."""
         if seconds < 0:
             raise ValueError("the clock only moves forward")
-        self.offset += seconds
+        self._set(self.offset + seconds)
         return self.now()
 
     def reset(self) -> None:
         """Return to real time."""
-        self.offset = 0
+        self._set(0)
         self._latest = 0
 
     def restore(self, moment: int) -> None:
         """Go on from a moment, be it in the past."""
-        self.offset = moment - int(time.time())
+        self._set(moment - int(time.time()))
         self._latest = moment
+
+    def _set(self, offset: int) -> None:
+        self.offset = offset
+        if self._path:
+            lead(self._path, offset)

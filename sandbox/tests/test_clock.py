@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sandbox.clock import VARIABLE, Clock
+from sandbox.clock import POLL, VARIABLE, lead
 
 # It and the child that it forked tell what time it is, in turn.
 TELLER = """
@@ -43,8 +43,9 @@ def test_every_process_and_what_it_forks_follows(tmp_path):
     ) as process:
         try:
             before = told(process)
-            Clock(path).move(timedelta(days=3))
-            Clock(path).move(timedelta(days=4))
+            for days in (3, 7):
+                lead(path, timedelta(days=days).total_seconds())
+                time.sleep(5 * POLL)
             after = told(process)
         finally:
             os.killpg(process.pid, 9)

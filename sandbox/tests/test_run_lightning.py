@@ -1,6 +1,5 @@
 """`make run` and Lightning: tenants' wallets pay through the real processes."""
 
-import os
 import re
 import signal
 import subprocess
@@ -22,6 +21,18 @@ NPUB = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg"
 ANOTHER = f"nostr+walletconnect://{'1' * 64}?relay=wss://real.example&secret={'2' * 64}"
 #: What an operator may have set for the real thing; the run must not touch it.
 REAL = {"ROBOT_WALLET": ANOTHER, "BTC_PRICE_URLS": "https://real.example/{currency}#/a"}
+MAKE_TENANT = f"""
+from relays.services.lifecycle import create_relay
+from tenants.services.tenants import get_or_create_tenant
+tenant, is_new = get_or_create_tenant(pubkey="{NPUB}")
+if is_new:
+    create_relay(tenant_id=tenant.pk, subdomain="first", plan_id="basic")
+"""
+OFFER = """
+from billing.models import InvoiceCollection
+from billing.services.offers import offer_bolt11
+print(offer_bolt11(invoice_id=InvoiceCollection.objects.unpaid().get().pk).bolt11)
+"""
 
 
 class Run:
@@ -60,6 +71,22 @@ class Run:
         url = self.control.get(f"wallets/{wallet}")["url"]
         return self.manage("connect_wallet", NPUB, stdin=f"{url}\n")
 
+    def wait_for(self, status, count):
+        """Wait until so many invoices have a status here."""
+        found = "SELECT count(*) FROM billing_invoicecollection WHERE status = %s"
+        wait_until(
+            lambda: self.query(found, status) == (count,),
+            seconds=60,
+            what=f"{count} invoices that are {status}",
+        )
+
+    def let_a_month_pass(self):
+        """What the buttons of the sandbox Stripe's page do; all else follows."""
+        stripe = address(self.screen, "Stripe").rstrip("/")
+        for seconds in (31 * 86_400, 7_200):
+            said = {"seconds": seconds}
+            requests.post(f"{stripe}/_sandbox/clock/advance", json=said, timeout=60)
+
     def asked(self, wallet, method):
         found = self.control.get(f"wallets/{wallet}")["requests"]
         return sum(request["method"] == method for request in found)
@@ -84,8 +111,7 @@ class Run:
 def system(var, **env):
     with running(var, **env) as (process, screen):
         run = Run(var, process, screen)
-        make = "from tenants.services.tenants import get_or_create_tenant as make"
-        run.manage("shell", "-c", f"{make}; make(pubkey={NPUB!r})")
+        run.manage("shell", "-c", MAKE_TENANT)
         yield run
 
 
@@ -98,27 +124,26 @@ def test_a_tenants_wallet_pays_and_so_does_a_person(tmp_path):
         assert (tmp_path / development.RUN_FILE).stat().st_mode & 0o777 == 0o600
 
         assert run.connect("rich").startswith("Connected rich at 127.0.0.1")
-        said = run.manage("try_lightning", NPUB, "500")
-        assert "Asking the tenant's wallet for 7,813 sats…" in said
-        assert "Paid: our own wallet says so." in said
+        run.wait_for("paid", 1)
         assert run.control.get("wallets/platform")["balance_msat"] == 7_813_000
 
         run.connect("refuses")
-        said = run.manage("try_lightning", NPUB, "500")
-        assert "The payment is refused: INSUFFICIENT_BALANCE" in said
+        run.let_a_month_pass()
+        run.wait_for("open", 1)
+        refused = "SELECT count(*) FROM lightning_nwcpayment WHERE code = %s"
+        wait_until(
+            lambda: run.query(refused, "INSUFFICIENT_BALANCE") == (1,),
+            seconds=30,
+            what="the refusal",
+        )
 
         # Nobody is told of the payment: only beat's watch finds it.
         run.control.post("relay/faults", kind="drop", kinds=[23196, 23197])
-        offered = run.manage("try_lightning", NPUB, "500", "--by", "hand")
+        offered = run.manage("shell", "-c", OFFER)
         bolt11 = re.search(r"^lnbcrt\w+$", offered, re.MULTILINE)
         assert bolt11, offered
         run.control.post("wallets/poor/pay", bolt11=bolt11[0])
-        settled = "SELECT count(*) FROM lightning_lightninginvoice WHERE state = %s"
-        wait_until(
-            lambda: run.query(settled, "settled") == (2,),
-            seconds=30,
-            what="the settlement",
-        )
+        run.wait_for("paid", 2)
 
         page = run.admin("lightning/nwcpayment/")
         assert "refused (nothing was spent)" in page
@@ -135,11 +160,9 @@ def test_a_payment_under_way_does_not_hold_the_end_up_and_is_not_sent_again(tmp_
     with system(tmp_path) as run:
         run.control.post("wallets/slow/behaviour", kind="silent")
         run.connect("slow")
-        with run.start("try_lightning", NPUB, "500") as trying:
-            wait_until(
-                lambda: run.asked("slow", "pay_invoice"), seconds=30, what="a request"
-            )
-            trying.kill()
+        wait_until(
+            lambda: run.asked("slow", "pay_invoice"), seconds=30, what="a request"
+        )
         before = run.query(attempt)
         end(run)
     wait_until_gone(tmp_path)
@@ -163,18 +186,3 @@ def end(run):
     assert run.process.returncode == 0, output
     assert "Traceback" not in output
     return output
-
-
-def test_to_try_lightning_asks_for_development():
-    done = subprocess.run(
-        [sys.executable, "manage.py", "try_lightning", NPUB, "500"],
-        cwd=ROOT,
-        env={**os.environ, "DEBUG": "false"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert done.returncode == 1
-    assert "DEBUG=true" in done.stderr
