@@ -54,7 +54,7 @@ _PROFILE: dict[str, Any] = {
     "report_multiple_bugs": False,
 }
 ALWAYS_THE_SAME = profile(
-    max_examples=12, stateful_step_count=10, derandomize=True, **_PROFILE
+    max_examples=10, stateful_step_count=10, derandomize=True, **_PROFILE
 )
 RANDOM = profile(max_examples=EXAMPLES or 1, stateful_step_count=20, **_PROFILE)
 
@@ -228,7 +228,7 @@ class Machine(RuleBasedStateMachine):
 
     def do_ask_amid_a_call(self, which: int, how: int) -> None:
         for invoice in self._unpaid(which):
-            self._meanwhile(partial(self.people.ask_for_bolt11, invoice))
+            self._meanwhile(partial(self.people.ask_for_bolt11, invoice), 3 * how)
 
     def do_pay_shown(self, which: int, how: int) -> None:
         self.people.pay_shown(newest=how < 3)
@@ -239,7 +239,7 @@ class Machine(RuleBasedStateMachine):
 
     def do_pay_on_page_amid_a_call(self, which: int, how: int) -> None:
         for invoice in self._unpaid(which):
-            self._meanwhile(partial(self.people.pay_on_page, invoice))
+            self._meanwhile(partial(self.people.pay_on_page, invoice), 3 * how)
 
     def do_collect(self, which: int, how: int) -> None:
         for invoice in self._unpaid(which):
@@ -322,9 +322,9 @@ class Machine(RuleBasedStateMachine):
         if SPANS[span]:
             self.world.advance(SPANS[span])
 
-    def _meanwhile(self, deed: Callable[[], object]) -> None:
-        """Have something done in the midst of a worker's next call to somebody."""
-        self.world.workers.meanwhile(deed)
+    def _meanwhile(self, deed: Callable[[], object], after: int) -> None:
+        """Have something done in the midst of a worker's calls to somebody."""
+        self.world.workers.meanwhile(deed, after=after)
 
     def _payer(self, number: int) -> Payer:
         payers = self.people.payers

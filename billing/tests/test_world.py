@@ -14,7 +14,7 @@ from billing.tests.books import (
 from billing.tests.deeds import People
 from billing.tests.world import World
 from lightning.models import LightningInvoice, NwcPayment
-from sandbox.wallets.behaviour import IGNORES, PAYS, settles_late
+from sandbox.wallets.behaviour import IGNORES, PAYS, refuses, settles_late
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -121,7 +121,7 @@ def test_lost_webhooks_are_not_missed(world, people):
     assert paid_by() == ["card"]
 
 
-@pytest.mark.parametrize("points", range(0, 60, 3))
+@pytest.mark.parametrize("points", range(0, 60, 5))
 def test_a_worker_that_is_killed_anywhere_leaves_nothing_undone(world, people, points):
     world.workers.kill_after(points)
 
@@ -132,3 +132,33 @@ def test_a_worker_that_is_killed_anywhere_leaves_nothing_undone(world, people, p
     assert not StripeIntent.objects.pending().exists()
     assert paid_by() == ["card"]
     assert faults_in_the_end(world) == []
+
+
+@pytest.mark.parametrize("deed", ["ask and pay", "pay on page", "void"])
+@pytest.mark.parametrize(
+    "wallet", [PAYS, refuses("INSUFFICIENT_BALANCE")], ids=["pays", "refuses"]
+)
+@pytest.mark.parametrize("call", [2, 7, 12, 17])
+def test_whatever_a_person_does_amid_a_collection_the_sums_are_right(
+    world, people, deed, wallet, call
+):
+    payer = people.move_in()
+    world.run()
+    invoice = payer.unpaid[0].pk
+    people.connect(payer, wallet)
+    people.attach(payer, "pm_card_visa")
+    world.workers.meanwhile(lambda: act(people, deed, invoice), after=call)
+
+    world.run()
+    world.settle()
+
+    assert faults_in_the_end(world) == []
+
+
+def act(people: People, deed: str, invoice: str) -> None:
+    if deed == "pay on page":
+        people.pay_on_page(invoice)
+    elif deed == "void":
+        people.void(invoice)
+    elif people.ask_for_bolt11(invoice):
+        people.pay_shown()

@@ -67,7 +67,7 @@ class Workers:
         self._now = now
         self._pass_time = pass_time
         self._messages: list[Message] = []
-        self._meanwhile: list[Callable[[], object]] = []
+        self._meanwhile: list[tuple[int, Callable[[], object]]] = []
         self._depth = 0
         self._dies_in: int | None = None
 
@@ -77,9 +77,9 @@ class Workers:
         """Let the worker die that comes to so many points from now on."""
         self._dies_in = points
 
-    def meanwhile(self, deed: Callable[[], object]) -> None:
-        """Let something be done in the midst of the next call that leaves."""
-        self._meanwhile.append(deed)
+    def meanwhile(self, deed: Callable[[], object], *, after: int = 0) -> None:
+        """Let something be done before, or after, one of the next calls that leave."""
+        self._meanwhile.append((after, deed))
 
     def forget_faults(self) -> None:
         """Let all that was still to go wrong go right."""
@@ -193,10 +193,15 @@ class Workers:
         self._pass_time()
         if self._depth >= _DEEPEST or connection.in_atomic_block:
             return
-        while self._meanwhile:
-            self._meanwhile.pop()()
+        self._interrupt()
         if self.random.random() < self.interleaving:
             self._work_one()
+
+    def _interrupt(self) -> None:
+        due = [deed for left, deed in self._meanwhile if not left]
+        self._meanwhile = [(left - 1, deed) for left, deed in self._meanwhile if left]
+        for deed in due:
+            deed()
 
     def _after_commits(
         self, real: Callable[[BaseDatabaseWrapper], None]
