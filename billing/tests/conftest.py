@@ -7,7 +7,9 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from billing.clients import stripe_calls
 from billing.services.subscriptions import sync_tenant
+from billing.tests.world import Ground, ground
 from lightning.tests.conftest import (
     _prices,
     alice,
@@ -17,7 +19,7 @@ from lightning.tests.conftest import (
 )
 from lightning.tests.conftest import prices as rates
 from relays.services.lifecycle import create_relay
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.testing import WEBHOOK_SECRET, Sandbox
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -51,3 +53,19 @@ def billed(prices) -> Tenant:
     sync_tenant(tenant_id=tenant.pk)
     tenant.refresh_from_db()
     return tenant
+
+
+@pytest.fixture
+def worlds(relay, wallets, rates, settings, monkeypatch) -> Iterator[Ground]:
+    """What worlds stand on, with the settings that they need."""
+    monkeypatch.setattr(stripe_calls, "pause_for", lambda seconds: None)
+    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100_000
+    settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
+    # A wallet that is silent costs so many real seconds.
+    settings.NWC_TIMEOUT = 0.5
+    settings.NOSTR_ALLOW_PRIVATE_RELAYS = True
+    settings.ROBOT_OUTBOX_RELAYS = settings.ROBOT_MESSAGING_RELAYS = [relay.url]
+    settings.ROBOT_INDEXER_RELAYS = [relay.url]
+    with ground(wallets, rates) as found:
+        settings.STRIPE_API_BASE = found.stripe.url
+        yield found
