@@ -1,16 +1,33 @@
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Min, OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils.text import Truncator
 
-from billing.models import Credit, StripeEvent, StripeIntent, SubscriptionSync
+from billing.models import (
+    CardAttempt,
+    Credit,
+    InvoiceCollection,
+    Settlement,
+    StripeEvent,
+    StripeIntent,
+    SubscriptionSync,
+)
+from billing.models.collections import InvoiceCollectionQuerySet
+from billing.services.amounts import format_amount
+from billing.services.closing import close_tenant, reopen_tenant
 from billing.services.credits import retry_credit
+from billing.services.dunning import bring_forward, postpone
 from billing.services.events import requeue_event
+from billing.services.ladder import collect_now
 from billing.services.staleness import mark_stale
 from billing.tasks import post_credit, process_stripe_event
 from caravel.admin import ReadOnlyAdmin
+from tenants.admin import TenantAdmin
+from tenants.models import Tenant
 
 
 class StaleFilter(admin.SimpleListFilter):
@@ -143,3 +160,170 @@ class CreditAdmin(ReadOnlyAdmin):
         for credit_id in ids:
             post_credit.delay_on_commit(credit_id)
         self.message_user(request, f"Enqueued {len(ids)} credits.")
+
+
+@admin.register(InvoiceCollection)
+class InvoiceCollectionAdmin(ReadOnlyAdmin):
+    list_display = (
+        "__str__",
+        "tenant",
+        "status",
+        "state",
+        "remaining",
+        "suspend_at",
+        "outcome",
+        "last_error_code",
+    )
+    list_filter = ("state", "status", "paid_by", "last_error_code", "currency")
+    search_fields = (
+        "stripe_invoice_id",
+        "number",
+        "tenant__pubkey",
+        "stripe_customer_id",
+        "stripe_subscription_id",
+    )
+    list_select_related = ("tenant",)
+    date_hierarchy = "created_at"
+    actions = ("collect", "three_days_more", "seven_days_more", "end_grace")
+
+    @admin.display(description="to pay", ordering="amount_remaining_cents")
+    def remaining(self, collection: InvoiceCollection) -> str:
+        return format_amount(collection.amount_remaining_cents, collection.currency)
+
+    @admin.action(description="Collect now", permissions=["operate"])
+    def collect(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        """Try wallet and card at once; look again at those that are not open."""
+        begun = sum(collect_now(invoice_id=each.pk) for each in queryset)
+        looked_at = len(queryset) - begun
+        self.message_user(
+            request, f"Collecting {begun} invoices, looking at {looked_at} others."
+        )
+
+    @admin.action(description="Give three days more", permissions=["operate"])
+    def three_days_more(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        self._postpone(request, queryset, timedelta(days=3))
+
+    @admin.action(description="Give seven days more", permissions=["operate"])
+    def seven_days_more(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        self._postpone(request, queryset, timedelta(days=7))
+
+    @admin.action(description="End the grace now", permissions=["operate"])
+    def end_grace(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        for each in queryset.order_by("pk"):
+            bring_forward(tenant_id=each.tenant_id, invoice_ids=[each.pk])
+        self.message_user(request, f"Ended the grace of {len(queryset)} invoices.")
+
+    def _postpone(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet, by: timedelta
+    ) -> None:
+        done = sum(
+            postpone(invoice_id=row.pk, by=by) for row in queryset.order_by("pk")
+        )
+        self.message_user(request, f"Gave {by.days} days more for {done} invoices.")
+
+
+@admin.register(CardAttempt)
+class CardAttemptAdmin(ReadOnlyAdmin):
+    list_display = (
+        "collection",
+        "state",
+        "amount_cents",
+        "payment_method",
+        "code",
+        "created_at",
+        "resolved_at",
+    )
+    list_filter = ("state", "code")
+    search_fields = (
+        "collection__stripe_invoice_id",
+        "collection__tenant__pubkey",
+        "payment_method",
+        "idempotency_key",
+    )
+    list_select_related = ("collection",)
+
+
+@admin.register(Settlement)
+class SettlementAdmin(ReadOnlyAdmin):
+    list_display = (
+        "invoice",
+        "collection",
+        "state",
+        "marked_cents",
+        "surplus_cents",
+        "created_at",
+        "resolved_at",
+    )
+    list_filter = ("state",)
+    search_fields = (
+        "invoice__payment_hash",
+        "collection__stripe_invoice_id",
+        "collection__tenant__pubkey",
+    )
+    list_select_related = ("invoice", "collection")
+
+
+admin.site.unregister(Tenant)
+
+
+@admin.register(Tenant)
+class BilledTenantAdmin(TenantAdmin):
+    """A tenant with what it owes, and the end of its account."""
+
+    list_display = (*TenantAdmin.list_display, "unpaid")
+    readonly_fields = (
+        *TenantAdmin.readonly_fields,
+        "unpaid",
+        "payment_overdue_since",
+        "closed_at",
+    )
+    actions = ("close", "reopen")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        unpaid = InvoiceCollection.objects.unpaid().filter(tenant=OuterRef("pk"))
+        # A tenant is billed in one currency, that of its plans.
+        sums = (
+            unpaid.order_by()
+            .values("tenant")
+            .annotate(cents=Sum("amount_remaining_cents"), code=Min("currency"))
+        )
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                unpaid_cents=Subquery(sums.values("cents")),
+                unpaid_currency=Subquery(sums.values("code")),
+            )
+        )
+
+    @admin.display(description="unpaid", ordering="unpaid_cents")
+    def unpaid(self, tenant: Any) -> str:
+        if not tenant.unpaid_cents:
+            return "–"
+        return format_amount(int(tenant.unpaid_cents), tenant.unpaid_currency)
+
+    @admin.action(description="Close the account", permissions=["change"])
+    def close(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        self._each(request, queryset, close_tenant, "Closed")
+
+    @admin.action(description="Open the account again", permissions=["change"])
+    def reopen(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
+        self._each(request, queryset, reopen_tenant, "Opened again")
+
+    def _each(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Tenant],
+        service: Callable[..., bool],
+        did: str,
+    ) -> None:
+        done = sum(service(tenant_id=tenant.pk) for tenant in queryset.order_by("pk"))
+        self.message_user(request, f"{did}: {done} accounts.")

@@ -9,6 +9,7 @@ from billing.services import (
     events,
     staleness,
     subscriptions,
+    wallet_health,
 )
 
 
@@ -72,3 +73,14 @@ def review_tenant(tenant_id: str) -> None:
 def review_dunning() -> None:
     for tenant_id in dunning.tenants_to_review(timezone.now()):
         review_tenant.delay(tenant_id)
+
+
+@shared_task(queue="lightning")
+def check_wallet(invoice_id: str) -> None:
+    wallet_health.check_wallet_after(invoice_id=invoice_id)
+
+
+@shared_task
+def check_wallets() -> None:
+    for invoice_id in wallet_health.claim_checks(now=timezone.now()):
+        check_wallet.delay(invoice_id)

@@ -47,10 +47,16 @@ class TenantForm(ModelForm[Tenant]):
 @admin.register(Tenant)
 class TenantAdmin(ServiceAdmin):
     form = TenantForm
-    list_display = ("__str__", "npub", "relay_count", "stripe_customer_id", "wallet")
+    list_display: tuple[str, ...] = (
+        "__str__",
+        "npub",
+        "relay_count",
+        "stripe_customer_id",
+        "wallet",
+    )
     search_fields = ("pubkey", "display_name", "email", "stripe_customer_id")
     list_filter = ("autopay_paused", "dunning_exempt")
-    readonly_fields = (
+    readonly_fields: tuple[str, ...] = (
         "npub",
         "wallet",
         "nwc_error",

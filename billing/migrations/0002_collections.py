@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='stripeintent',
             name='kind',
-            field=models.CharField(choices=[('customer.create', 'Create Customer'), ('subscription.create', 'Create Subscription'), ('subscription.cancel', 'Cancel Subscription'), ('subscription.decrease', 'Decrease Subscription'), ('credit_note.create', 'Create Credit Note'), ('balance.change', 'Change Balance')], max_length=32),
+            field=models.CharField(choices=[('customer.create', 'Create Customer'), ('subscription.create', 'Create Subscription'), ('subscription.cancel', 'Cancel Subscription'), ('credit_note.create', 'Create Credit Note'), ('balance.change', 'Change Balance')], max_length=32),
         ),
         migrations.CreateModel(
             name='InvoiceCollection',

@@ -106,6 +106,12 @@ class InvoiceCollection(WorkItem):
     wallet_checked_at = models.DateTimeField(
         null=True, blank=True, help_text="When the wallet was tried for the next one."
     )
+    wallet_asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When that was last begun."
+    )
+    wallet_silent_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was first asked and did not answer."
+    )
 
     objects = InvoiceCollectionQuerySet.as_manager()
 

@@ -69,7 +69,6 @@ class StripeIntent(models.Model):
         CREATE_CUSTOMER = "customer.create"
         CREATE_SUBSCRIPTION = "subscription.create"
         CANCEL_SUBSCRIPTION = "subscription.cancel"
-        DECREASE_SUBSCRIPTION = "subscription.decrease"
         CREATE_CREDIT_NOTE = "credit_note.create"
         CHANGE_BALANCE = "balance.change"
 

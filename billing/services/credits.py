@@ -17,6 +17,7 @@ from billing.models import Credit
 from billing.services.balances import change_balance
 from billing.services.credit_notes import plan_credit, reduce_invoice
 from billing.services.credit_rows import lock_tenant
+from billing.services.dunning import review_tenant
 from billing.services.notices import tell_surplus
 from caravel.exceptions import CaravelError
 from caravel.work import NO_FAILURE, failure_columns
@@ -150,6 +151,8 @@ def _finish(credit: Credit) -> None:
             note_cents=credit.note_cents,
             balance_cents=credit.balance_cents,
         )
+        # Relays that a payment brings back have waited for it.
+        review_tenant(tenant_id=credit.tenant_id)
 
 
 def _wait(credit_id: int, why: CaravelError, until: datetime | None) -> None:

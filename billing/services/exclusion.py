@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing.exceptions import InvoiceChanged
-from billing.models import CardAttempt, InvoiceCollection, Settlement, StripeIntent
+from billing.models import (
+    CardAttempt,
+    Credit,
+    InvoiceCollection,
+    Settlement,
+    StripeIntent,
+)
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.invoices import busy_until
@@ -53,10 +59,15 @@ def require_no_other_rail(invoice_id: str) -> InvoiceCollection:
 
 
 def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> None:
-    """Make sure that what is about to be paid is what was read. Raises Conflict."""
+    """Make sure that what is about to be paid is what was read, and stays so.
+
+    Raises InvoiceChanged, also while a credit is owed that will reduce it.
+    """
     then = (read.status, read.amount_remaining_cents)
     if (locked.status, locked.amount_remaining_cents) != then:
         raise InvoiceChanged("The invoice has just changed.")
+    if Credit.objects.owed().filter(collection=locked).exists():
+        raise InvoiceChanged("The invoice is about to be reduced.")
 
 
 def lock(invoice_id: str) -> InvoiceCollection:

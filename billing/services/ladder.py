@@ -13,8 +13,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.models import CardAttempt, InvoiceCollection
+from billing.models import CardAttempt, Credit, InvoiceCollection
 from billing.services import cards, exclusion, notices
+from billing.services.credits import post_credits
 from billing.services.invoices import bill_of, wake
 from billing.services.steps import AGAIN, Rest, Step
 from caravel.exceptions import CaravelError
@@ -43,6 +44,8 @@ def climb(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """
     if exclusion.is_attempted(collection.pk):
         return _wait_for_others(collection)
+    if collection.credits.filter(state=Credit.State.OWED).exists():
+        return _post_credits(collection)
     rails: dict[str, Callable[[Stripe, InvoiceCollection], Step]] = {
         Rail.NONE: _between_rungs,
         Rail.WALLET: _by_wallet,
@@ -86,6 +89,15 @@ def _begin_extra(invoice_id: str, rail: InvoiceCollection.Rail) -> None:
     earlier = min(rail, Rail(collection.next_rail), key=order.index)
     _columns(collection, next_rail=earlier, rung_begun_at=timezone.now(), rate_limits=0)
     wake(invoice_id=invoice_id)
+
+
+def _post_credits(collection: InvoiceCollection) -> Step:
+    """Reduce the invoice before anybody is charged for it."""
+    post_credits(tenant_id=collection.tenant_id)
+    if collection.credits.filter(state=Credit.State.OWED).exists():
+        soon = timezone.now() + timedelta(minutes=1)
+        return Rest(State.COLLECTING, "a credit is to be posted first", soon)
+    return AGAIN
 
 
 def _between_rungs(stripe: Stripe, collection: InvoiceCollection) -> Step:

@@ -18,10 +18,8 @@ _UNPAID = ("invoice_due", "payment_failed", *REMINDERS, "suspended")
 #: What tells of a suspension, or that it comes.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
 _LONGEST_REASON = 240
-# Plain text: nothing in it is escaped.
 _ENGINE = Engine(
-    dirs=[str(Path(__file__).resolve().parent.parent / "templates" / "notices")],
-    autoescape=False,
+    dirs=[str(Path(__file__).resolve().parent.parent / "templates" / "notices")]
 )
 
 
@@ -158,7 +156,9 @@ def _about(collection: InvoiceCollection) -> dict[str, str]:
 
 
 def _notify(tenant_id: str, kind: str, subject: str, about: dict[str, str]) -> Notice:
-    rendered = _ENGINE.get_template(f"{kind}.txt").render(Context(about))
+    # Plain text: nothing in it is escaped.
+    context = Context(about, autoescape=False)
+    rendered = _ENGINE.get_template(f"{kind}.txt").render(context)
     title, _, text = rendered.strip().partition("\n")
     return notify(
         tenant_id=tenant_id, kind=kind, subject=subject, title=title, text=text.strip()

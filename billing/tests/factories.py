@@ -1,9 +1,11 @@
 import json
+from datetime import timedelta
 
 import factory
 from django.utils import timezone
 
-from billing.models import StripeEvent
+from billing.models import InvoiceCollection, StripeEvent
+from tenants.tests.factories import TenantFactory
 
 
 class StripeEventFactory(factory.django.DjangoModelFactory):
@@ -25,3 +27,28 @@ class StripeEventFactory(factory.django.DjangoModelFactory):
         if self.previous is not None:
             data["previous_attributes"] = self.previous
         return json.dumps({"id": self.id, "type": self.type, "data": data})
+
+
+class InvoiceCollectionFactory(factory.django.DjangoModelFactory):
+    """An invoice that was finalized just now, and that no rung has been tried for."""
+
+    class Meta:
+        model = InvoiceCollection
+
+    stripe_invoice_id = factory.Sequence(lambda n: f"in_{n}")
+    tenant = factory.SubFactory(TenantFactory)
+    stripe_customer_id = "cus_1"
+    stripe_subscription_id = "sub_1"
+    number = factory.Sequence(lambda n: f"CARAVEL-{n:04}")
+    currency = "usd"
+    status = "open"
+    state = "collecting"
+    total_cents = 500
+    amount_due_cents = 500
+    amount_remaining_cents = 500
+    created_at = factory.LazyFunction(timezone.now)
+    finalized_at = factory.SelfAttribute("created_at")
+    suspend_at = factory.LazyAttribute(lambda row: row.finalized_at + timedelta(days=7))
+    closed_at = factory.LazyAttribute(
+        lambda row: timezone.now() if row.state == "closed" else None
+    )

@@ -10,6 +10,7 @@ from billing.clients.stripe import Stripe
 from billing.models import Credit, StripeIntent, SubscriptionSync
 from billing.services import intents, unserved
 from billing.services.credits import post_credits
+from billing.services.dunning import review_tenant
 from billing.services.endings import settle_ending
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
@@ -19,9 +20,11 @@ from billing.tests.test_subscriptions import (
     all_subscriptions,
     pay_everything,
     rewrite,
+    settle,
     sync,
     sync_until_in_step,
 )
+from relays.exceptions import PaymentOverdue
 from relays.services import lifecycle
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -63,15 +66,17 @@ def switch_off(tenant, *relays):
 
 
 def switch_on(tenant, *relays):
+    settle(tenant)
     for relay in relays:
         lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
 
 
 def suspend(tenant):
-    """Switch off what is billable, as for an invoice that was not paid."""
-    for relay in tenant.relays.billable():
-        lifecycle.mark_relay_delinquent(relay_id=relay.pk)
+    """Let the grace of what is unpaid end: what is billable goes off."""
+    settle(tenant)
+    tenant.collections.unpaid().update(suspend_at=timezone.now())
+    review_tenant(tenant_id=tenant.pk)
     sync(tenant)
 
 
@@ -444,6 +449,7 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
+    post_credits(tenant_id=tenant.pk)
 
     assert tenant.stripe_customer_id != old
     left = 500 - round(share(sandbox, 500, 7 * DAY))
@@ -544,3 +550,18 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
         sync(tenant)
     assert len(all_subscriptions(sandbox)) == 2
     assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, relay):
+    sandbox.advance(7 * DAY)
+    switch_off(tenant, relay)
+    settle(tenant)
+    with pytest.raises(PaymentOverdue):
+        lifecycle.activate_relay(relay_id=relay.pk)
+
+    pay_everything(sandbox)
+    settle(tenant)
+    lifecycle.activate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    assert len(all_subscriptions(sandbox)) == 2

@@ -7,9 +7,11 @@ from billing.clients.stripe import Stripe
 from billing.exceptions import InvoiceNotOpen
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection import collect_invoice
+from billing.services.credits import owe_credit
 from billing.services.invoices import take_up
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
+from caravel.exceptions import Conflict
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.payments import run_payment
@@ -439,6 +441,33 @@ def test_what_a_person_pays_at_stripe_closes_it(billed, sandbox):
     first = collect(billed)
 
     assert (first.status, first.paid_by) == ("paid", "elsewhere")
+
+
+# --- credit
+
+
+def test_what_is_to_be_credited_is_not_charged(billed, sandbox, platform, rates):
+    collect(billed)
+    attach(sandbox, billed)
+    owe_credit(
+        tenant_id=billed.pk,
+        reason=Credit.Reason.UNSERVED,
+        source="a week",
+        currency="usd",
+        amount_cents=120,
+        collection_id=collection_of(billed).pk,
+    )
+    sandbox.fault("status", path="^/v1/credit_notes$", status=500, times=None)
+    try_rail(tenant_id=billed.pk, rail=Rail.CARD)
+
+    first = collect(billed)
+    assert (first.state, codes()) == (State.COLLECTING, [])
+    with pytest.raises(Conflict):
+        offer_bolt11(invoice_id=first.pk)
+    sandbox.clear_faults()
+    first = collect(billed)
+
+    assert (first.paid_by, CardAttempt.objects.get().amount_cents) == ("card", 380)
 
 
 # --- money that comes too late, or is too much

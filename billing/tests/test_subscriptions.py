@@ -9,6 +9,7 @@ from django.utils import timezone
 from billing.clients.stripe import Stripe
 from billing.models import StripeIntent, SubscriptionSync
 from billing.services.collection import collect_invoice
+from billing.services.credits import post_credits
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
 from relays.models import Plan, Relay
@@ -46,6 +47,19 @@ def sync_until_in_step(tenant):
         sync_tenant(tenant_id=tenant.pk)
     tenant.refresh_from_db()
     assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+def collect_all(tenant):
+    """Have the tenant's invoices finalized, and read again."""
+    for collection in tenant.collections.all():
+        collect_invoice(invoice_id=collection.pk)
+
+
+def settle(tenant):
+    """What the workers do after a sync: post credits, look at the invoices, sync."""
+    post_credits(tenant_id=tenant.pk)
+    collect_all(tenant)
+    sync(tenant)
 
 
 def rewrite(sandbox, subscription_id, **fields):
@@ -341,12 +355,6 @@ def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenan
     assert len(all_subscriptions(sandbox)) == 1
 
 
-def collect_all(tenant):
-    """Have the tenant's invoices finalized, so that they are owed."""
-    for collection in tenant.collections.all():
-        collect_invoice(invoice_id=collection.pk)
-
-
 @pytest.mark.parametrize(
     ("reason", "owes", "exempt", "status", "subscriptions"),
     [
@@ -373,6 +381,8 @@ def test_what_stripe_ended_by_itself(
     rewrite(sandbox, id, cancellation_details=details)
 
     sync_until_in_step(tenant)
+    if not owes:
+        settle(tenant)
 
     relay.refresh_from_db()
     assert relay.status == status
@@ -400,6 +410,7 @@ def test_a_deleted_customer_is_replaced_once(sandbox, tenant, prices):
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
+    settle(tenant)
 
     assert tenant.stripe_customer_id != old
     assert live_items(sandbox, tenant) == {prices["basic"]: 1}

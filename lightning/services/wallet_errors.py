@@ -17,6 +17,12 @@ def clear_wallet_error(payment: NwcPayment) -> None:
     _write(payment, "")
 
 
+def note_wallet_trouble(tenant: Tenant, sentence: str) -> bool:
+    """Say what a check found; False if the tenant has another wallet by now."""
+    same = Tenant.objects.filter(pk=tenant.pk, nwc_url=tenant.nwc_url)
+    return bool(same.update(nwc_error=sentence[:240]))
+
+
 def _write(payment: NwcPayment, sentence: str) -> None:
     tenant = Tenant.objects.get(pk=payment.tenant_id)
     if tenant.nwc_error == sentence:

@@ -17,6 +17,7 @@ from lightning.exceptions import (
     WalletRefused,
     WalletUnusable,
 )
+from tenants.models import Tenant
 from tenants.services import tenants
 
 logger = structlog.get_logger(__name__)
@@ -41,6 +42,16 @@ def connect_wallet(*, pubkey: str, nwc_url: str) -> WalletCheck:
     check = check_wallet(uri=uri)
     tenants.set_wallet(pubkey=pubkey, nwc_url=uri.to_url())
     return check
+
+
+def check_wallet_of(tenant: Tenant) -> WalletCheck:
+    """Ask a tenant's wallet whether it can pay for us.
+
+    Raises InvalidWalletUrl or WalletUnusable with the reason.
+    """
+    private_allowed = settings.NWC_ALLOW_PRIVATE_RELAYS
+    url = tenant.nwc_url.reveal()
+    return check_wallet(uri=parse_nwc_url(url, private_allowed=private_allowed))
 
 
 def disconnect_wallet(*, pubkey: str) -> None:

@@ -151,3 +151,34 @@ def test_an_open_invoice_stays_collectible_when_its_subscription_ends(account, p
 
     left = account.api.v1.invoices.retrieve(invoice.id)
     assert (left.status, left.auto_advance) == ("open", False)
+
+
+def test_a_credit_note_takes_no_more_than_is_left(account, invoice):
+    account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 400})
+
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 601})
+
+
+def test_an_uncollectible_invoice_takes_no_credit_note(account, invoice):
+    account.api.v1.invoices.mark_uncollectible(invoice.id)
+
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 400})
+
+
+def test_a_line_says_which_time_and_which_price_it_bills(account, price):
+    subscribed = story.subscription(account, price, quantity=2)
+    period = subscribed.items.data[0]
+
+    (line,) = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice)).lines
+
+    assert (line.amount, line.quantity) == (2_000, 2)
+    assert line.period.start == period.current_period_start
+    assert line.period.end == period.current_period_end
+    assert line.pricing.price_details.price == price.id
+
+
+def test_an_invoice_of_a_subscription_is_not_deleted(account, draft):
+    with pytest.raises(stripe.InvalidRequestError):
+        account.api.v1.invoices.delete(draft.id)

@@ -128,6 +128,21 @@ def test_a_higher_quantity_is_prorated_to_the_second(account, price):
     assert all(one.proration for one in items)
 
 
+def test_what_is_pending_says_of_which_subscription_it_is(account, price):
+    subscribed = story.subscription(account, price)
+    account.advance(10 * DAY)
+    account.api.v1.subscriptions.update(
+        subscribed.id, {"items": [{"id": item_of(subscribed), "quantity": 3}]}
+    )
+
+    items = story.pending(account, str(subscribed.customer))
+
+    assert len(items) == 2
+    for one in items:
+        assert one.parent and one.parent.subscription_details
+        assert one.parent.subscription_details.subscription == subscribed.id
+
+
 def test_a_change_without_proration_leaves_nothing_to_bill(account, price):
     subscribed = story.subscription(account, price, quantity=3)
     account.advance(10 * DAY)

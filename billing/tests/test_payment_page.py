@@ -1,0 +1,256 @@
+"""`/pay/<token>`: a person looks at an invoice and pays it, without a login."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from billing.models import InvoiceCollection
+from billing.services.collection import collect_invoice
+from billing.services.links import LIFETIME, payment_link, read_token
+from billing.services.subscriptions import sync_tenant
+from lightning.models import LightningInvoice
+from lightning.services.invoices import Bill
+from lightning.services.payments import start_payment
+from lightning.services.wallets import connect_wallet
+from lightning.services.watching import check_invoice
+from relays.tests.factories import RelayFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def invoice(prices, platform, rates) -> InvoiceCollection:
+    """An open invoice of $5."""
+    tenant = RelayFactory().tenant
+    sync_tenant(tenant_id=tenant.pk)
+    row = InvoiceCollection.objects.get(tenant=tenant)
+    collect_invoice(invoice_id=row.pk)
+    row.refresh_from_db()
+    return row
+
+
+def path_of(invoice) -> str:
+    return "/pay/" + payment_link(invoice).rsplit("/", 1)[1]
+
+
+def text(answer) -> str:
+    return str(answer.content.decode())
+
+
+def bolt11s() -> list[str]:
+    return list(LightningInvoice.objects.values_list("bolt11", flat=True))
+
+
+def test_looking_issues_nothing(client, invoice, sandbox):
+    before = len(sandbox.requests())
+
+    answer = client.get(path_of(invoice))
+
+    assert answer.status_code == 200
+    assert invoice.number in text(answer)
+    assert "$5.00" in text(answer)
+    assert f"Please pay by {invoice.suspend_at:%-d %B %Y, %H:%M} UTC" in text(answer)
+    assert "Pay with Lightning" in text(answer)
+    assert f'href="{invoice.hosted_invoice_url}"' in text(answer)
+    assert bolt11s() == []
+    assert len(sandbox.requests()) == before
+
+
+def test_a_click_offers_one_bolt11_and_two_clicks_the_same(client, invoice):
+    path = path_of(invoice)
+
+    first, again = client.post(path), client.post(path)
+
+    assert (first.status_code, first["Location"]) == (302, path)
+    assert again.status_code == 302
+    (bolt11,) = bolt11s()
+    shown = client.get(path)
+    row = LightningInvoice.objects.get()
+    assert bolt11 in text(shown)
+    assert f"Pay {row.amount_msat // 1000} sats" in text(shown)
+    assert f"Good until {row.expires_at:%H:%M} UTC" in text(shown)
+    assert "Pay with Lightning" not in text(shown)
+    assert bolt11s() == [bolt11]
+
+
+def test_what_has_expired_is_not_shown(client, invoice):
+    path = path_of(invoice)
+    client.post(path)
+
+    with time_machine.travel(timezone.now() + timedelta(seconds=901)):
+        shown = client.get(path)
+
+    assert bolt11s()[0] not in text(shown)
+
+
+def test_a_payment_is_seen(client, invoice, wallets, alice):
+    path = path_of(invoice)
+    client.post(path)
+    wallets.ledger.pay("alice", bolt11s()[0])
+    check_invoice(invoice_id=LightningInvoice.objects.get().pk)
+    collect_invoice(invoice_id=invoice.pk)
+
+    shown = client.get(path)
+
+    assert "This invoice is paid." in text(shown)
+    assert "<form" not in text(shown)
+    again = client.post(path)
+    assert again.status_code == 409
+    assert "nothing to pay" in text(again)
+    assert len(bolt11s()) == 1
+
+
+def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, alice):
+    connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
+    start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
+    path = path_of(invoice)
+
+    shown, refused = client.get(path), client.post(path)
+
+    assert "It may still be paid by Lightning." in text(shown)
+    assert refused.status_code == 409
+    assert "has been asked to pay this. Please come back after" in text(refused)
+    for answer in (shown, refused):
+        assert bolt11s()[0] not in text(answer)
+        assert "<form" not in text(answer)
+        assert invoice.hosted_invoice_url not in text(answer)
+
+
+def test_without_a_price_a_person_is_told_to_come_back(client, invoice, rates):
+    rates.fault("error")
+
+    answer = client.post(path_of(invoice))
+
+    assert answer.status_code == 503
+    assert "Please try again in a few minutes." in text(answer)
+    assert bolt11s() == []
+
+
+def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, platform, caplog):
+    platform.go_offline()
+
+    answer = client.post(path_of(invoice))
+
+    assert answer.status_code == 504
+    assert "We cannot take Lightning just now." in text(answer)
+    assert "Pay by card" in text(answer)
+    assert "bolt11_not_offered" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "void", "amount_remaining_cents": 0},
+        {"status": "draft", "suspend_at": None, "finalized_at": None},
+    ],
+)
+def test_there_is_nothing_to_pay_on_others(client, invoice, columns):
+    InvoiceCollection.objects.update(**columns)
+
+    answer = client.get(path_of(invoice))
+
+    assert f"This invoice is {columns['status']}." in text(answer)
+    assert "<form" not in text(answer)
+
+
+def test_an_overdue_one_says_so(client, invoice):
+    InvoiceCollection.objects.update(suspend_at=timezone.now())
+
+    assert "overdue" in text(client.get(path_of(invoice)))
+
+
+# --- the link
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_link_that_is_not_ours(client, invoice, method):
+    good = path_of(invoice)
+    other = good.replace(invoice.pk, "in_another")
+
+    for path in ("/pay/nonsense", good[:-1], good + "a", other):
+        answer = getattr(client, method)(path)
+        assert answer.status_code == 404
+        assert invoice.number not in text(answer)
+        assert answer["Cache-Control"] == "no-store, private"
+    assert bolt11s() == []
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_link_that_is_too_old(client, invoice, method):
+    path = path_of(invoice)
+
+    with time_machine.travel(timezone.now() + LIFETIME - timedelta(minutes=1)):
+        assert client.get(path).status_code == 200
+    with time_machine.travel(timezone.now() + LIFETIME + timedelta(minutes=1)):
+        answer = getattr(client, method)(path)
+
+    assert answer.status_code == 410
+    assert "too old" in text(answer)
+    assert invoice.number not in text(answer)
+    assert bolt11s() == []
+
+
+def test_an_invoice_that_is_unknown(client, invoice):
+    unsaved = InvoiceCollection(pk="in_gone")
+
+    assert client.get(path_of(unsaved)).status_code == 404
+
+
+def test_a_link_survives_being_copied(invoice):
+    link = payment_link(invoice)
+
+    assert len(link) < 150
+    assert (
+        link.split("/pay/")[1]
+        .replace(".", "")
+        .replace("_", "")
+        .replace("-", "")
+        .isalnum()
+    )
+    assert read_token(link.split("/pay/")[1]) == invoice.pk
+
+
+# --- safety
+
+
+def test_a_form_of_another_site_issues_nothing(invoice):
+    strict = Client(enforce_csrf_checks=True)
+    path = path_of(invoice)
+
+    assert strict.post(path).status_code == 403
+    assert bolt11s() == []
+
+    strict.get(path)
+    token = strict.cookies["csrftoken"].value
+    answer = strict.post(path, {"csrfmiddlewaretoken": token})
+    assert answer.status_code == 302
+    assert len(bolt11s()) == 1
+
+
+def test_nothing_keeps_or_tells_the_address(client, invoice):
+    path = path_of(invoice)
+
+    for answer in (client.get(path), client.post(path)):
+        assert answer["Cache-Control"] == "no-store, private"
+        assert answer["Referrer-Policy"] == "same-origin"
+        assert "noindex" in answer["X-Robots-Tag"]
+        assert "default-src 'none'" in answer["Content-Security-Policy"]
+    page = text(client.get(path))
+    assert "<script" not in page
+    assert "src=" not in page
+
+
+def test_other_methods_are_refused(client, invoice):
+    assert client.put(path_of(invoice)).status_code == 405
+    assert client.head(path_of(invoice)).status_code == 200
+    assert reverse("pay", args=["x"]) == "/pay/x"
+
+
+def test_what_is_shown_is_escaped(client, invoice):
+    InvoiceCollection.objects.update(number="<script>alert(1)</script>")
+
+    assert "<script" not in text(client.get(path_of(invoice)))
