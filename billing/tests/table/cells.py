@@ -93,7 +93,9 @@ class Barred(StrEnum):
     TWO_OPEN = "of an invoice one bolt11 is open"
     SHOWN_FIRST = "no wallet is asked while a person may pay"
     UNDER_NOTHING = "only a wallet that was asked has one under way"
-    CARD_ALONE = "no card is charged while a person may pay, and nothing shown meanwhile"
+    CARD_ALONE = (
+        "no card is charged while a person may pay, and nothing shown meanwhile"
+    )
     CARD_SECOND = "no card is charged while a wallet has been asked"
 
 

@@ -35,22 +35,27 @@ class Facts:
     quantity: int
     in_debt: bool
 
+    @property
+    def waits(self) -> bool:
+        """Whether a credit is owed that is not posted yet."""
+        return any("owed" in each for each in self.credits)
+
     def differences(self, other: "Facts") -> list[str]:
         """Return in words what is not as in the other."""
         pairs = (
             (each.name, getattr(self, each.name), getattr(other, each.name))
             for each in fields(self)
         )
-        return [f"{name}: {one!r}, not {two!r}" for name, one, two in pairs if one != two]
+        return [
+            f"{name}: {one!r}, not {two!r}" for name, one, two in pairs if one != two
+        ]
 
 
 def read(stage: Stage) -> Facts:
     """Return what is so now."""
     store, row, tenant = stage.sandbox.app.store, stage.row, stage.tenant
     invoice = stage.api.v1.invoices.retrieve(stage.invoice_id)
-    subscriptions = [
-        one for one in store.scan("subscription") if one["status"] in LIVE
-    ]
+    subscriptions = [one for one in store.scan("subscription") if one["status"] in LIVE]
     return Facts(
         status=str(invoice.status),
         remaining=invoice.amount_remaining,

@@ -106,9 +106,7 @@ def _happen(story: Story) -> None:
 def _before(cell: Cell) -> Story:
     amount = MONTH if cell.plan == Plan.CURRENT else SERVED
     status = _STATUS.get(cell.bill, "paid" if cell.bill in PAID else "open")
-    story = Story(
-        cell, amount, status, remaining=0 if status == "paid" else amount
-    )
+    story = Story(cell, amount, status, remaining=0 if status == "paid" else amount)
     _set_attempt(story)
     _set_payments(story)
     if cell.plan != Plan.CURRENT:
@@ -189,7 +187,9 @@ def _cancelled_by_person(story: Story) -> None:
 def _lose_customer(story: Story) -> None:
     """Their subscription ended with them; whoever owes nothing gets another one."""
     story.has_customer = False
-    its_own, other = (story.subscription == each for each in ("the invoice's", "another"))
+    its_own, other = (
+        story.subscription == each for each in ("the invoice's", "another")
+    )
     if not (its_own or other):
         return
     story.subscription = "none"
@@ -291,10 +291,9 @@ def _paid_by(story: Story) -> str:
 
 
 def _end_debt(story: Story) -> None:
-    """Nothing is owed: the relays come back, unless a credit is to be posted first."""
+    """Nothing is owed: the relays come back, and with them a subscription."""
     story.in_debt = False
-    waits = any(each.startswith("surplus") for each in story.credits)
-    if story.relay == "delinquent" and not waits:
+    if story.relay == "delinquent":
         story.relay, story.subscription = "active", "another"
         story.notices = {"reactivated"}
 
@@ -303,6 +302,10 @@ def _climb(story: Story) -> None:
     """By wallet, else by card, else by a notice; nothing beside what may pay it."""
     if "pending" in story.wallets:
         story.state = "pending"
+        return
+    if any("owed" in each for each in story.credits):
+        # It is about to be reduced: nobody is charged for the whole.
+        story.state = "collecting"
         return
     while story.rail or story.is_rung_due:
         if not story.rail:

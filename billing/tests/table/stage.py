@@ -243,8 +243,8 @@ class Stage:
 
     def _set_attempt(self, cell: Cell) -> None:
         wallets = {
-            Attempt.UNSENT: self._ask_wallet,
-            Attempt.SENT: lambda: self._ask_wallet(sent=True),
+            Attempt.UNSENT: self.ask_wallet,
+            Attempt.SENT: lambda: self.ask_wallet(sent=True),
             Attempt.WALLET_REFUSED: lambda: self._refuse(cell.offer),
             Attempt.ARRIVED: self._arrive,
             Attempt.MARKING: lambda: self._book(Settlement.State.MARKING),
@@ -316,7 +316,8 @@ class Stage:
     def _msat(self) -> int:
         return self.remaining * 10_000
 
-    def _ask_wallet(self, *, sent: bool = False) -> None:
+    def ask_wallet(self, *, sent: bool = False) -> None:
+        """Record an attempt of the tenant's wallet, and that its request has left."""
         request = {"request_event_id": "e" * 64, "sent_at": timezone.now()}
         self._attempt("open", NwcPayment.State.PENDING, **(request if sent else {}))
 

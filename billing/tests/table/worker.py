@@ -1,4 +1,4 @@
-"""One worker that plays all of them: it may be killed wherever it leaves the process."""
+"""One worker that plays all of them, and may be killed wherever it calls or commits."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -84,8 +84,8 @@ class Worker:
 
     def _publish(self) -> None:
         hooks, connection.run_on_commit = connection.run_on_commit, []
-        for _, hook, _ in hooks:
-            hook()
+        for hook in hooks:
+            hook[1]()
 
     def _taking_messages(self) -> Callable[..., None]:
         def apply_async(task: Any, args: Any = (), *rest: Any, **options: Any) -> None:
@@ -126,7 +126,7 @@ def in_transaction() -> bool:
 @contextmanager
 def undone() -> Iterator[None]:
     """Undo in the database what is done within the block, as if in a test."""
-    block = Atomic(using=None, savepoint=True, durable=False)
+    block: Any = Atomic(using=None, savepoint=True, durable=False)
     block._from_testcase = True
     with block:
         yield
