@@ -12,7 +12,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test contract interop node bench check lint types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test test-sandbox test-apps contract interop node bench check lint types imports deploy-check shell manage lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,8 +33,21 @@ run: $(READY) ## the whole system on this machine, until Ctrl-C
 demo: $(READY) ## the same once, headless, as a story with a table at its end
 	@$(BIN)/python -m sandbox.demo
 
-test: $(READY) ## all tests, on servers of their own
+test: $(READY) ## all tests, on servers of their own; ARGS chooses some
+ifdef ARGS
 	@$(BIN)/python -m pytest $(SOCKETS) $(ARGS)
+else
+	@$(MAKE) --no-print-directory test-sandbox >$(VENV)/test-sandbox.log 2>&1 & sandbox=$$!; \
+	$(MAKE) --no-print-directory test-apps; status=$$?; \
+	wait $$sandbox || status=$$?; cat $(VENV)/test-sandbox.log; exit $$status
+endif
+
+# Two runs at once, each with its servers and its search for secrets in what was logged.
+test-sandbox: $(READY)
+	@$(BIN)/python -m pytest $(SOCKETS) sandbox caravel/tests/test_secrecy.py
+
+test-apps: $(READY)
+	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing
 
 contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)

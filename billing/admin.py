@@ -5,6 +5,7 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Min, OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.text import Truncator
 
 from billing.models import (
@@ -217,9 +218,11 @@ class InvoiceCollectionAdmin(ReadOnlyAdmin):
     def end_grace(
         self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
     ) -> None:
-        for each in queryset.order_by("pk"):
+        in_grace = queryset.unpaid().filter(suspend_at__gt=timezone.now())
+        ended = list(in_grace.order_by("pk"))
+        for each in ended:
             bring_forward(tenant_id=each.tenant_id, invoice_ids=[each.pk])
-        self.message_user(request, f"Ended the grace of {len(queryset)} invoices.")
+        self.message_user(request, f"Ended the grace of {len(ended)} invoices.")
 
     def _postpone(
         self, request: HttpRequest, queryset: InvoiceCollectionQuerySet, by: timedelta

@@ -5,6 +5,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.utils import timezone
 from django.views.generic import View
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -95,7 +96,8 @@ def _page(
 def _sentence(error: CaravelError) -> str:
     """Return what a person can do something with; the rest is ours to read."""
     until = getattr(error, "until", None)
-    if isinstance(error, PaymentInProgress) and isinstance(until, datetime):
+    is_ahead = isinstance(until, datetime) and until > timezone.now()
+    if isinstance(error, PaymentInProgress) and is_ahead:
         return f"{error.message} Please come back after {until:%H:%M} UTC."
     if isinstance(error, PaymentInProgress | AlreadySettled | InvoiceNotOpen):
         return error.message

@@ -72,7 +72,8 @@ class Environment:
 
     def expect(self, name: str, values: Iterable[str], pattern: str) -> None:
         """Note a fault unless each value that is there has the form of its kind."""
-        if not all(re.fullmatch(pattern, value) for value in values if value):
+        form = re.compile(pattern, re.ASCII)
+        if not all(form.fullmatch(value) for value in values if value):
             self.fault(f"{name} is malformed.")
 
     def fault(self, sentence: str) -> None:

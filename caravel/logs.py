@@ -21,6 +21,7 @@ _PATTERNS = [
     re.compile(
         r"((?:postgres(?:ql)?|pgsql)://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"
     ),
+    re.compile(r"(/pay/[\w-]+\.)[\w.-]{8,}"),  # whoever has such a link may pay by it
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
         r"((?:secret|preimage|password|nwc_url|private_key)\w*[\\\\\"']*\s*[:=]\s*b?[\\\\\"']*)"

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from email.utils import formataddr
+from email.utils import formataddr, parseaddr
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -325,7 +325,8 @@ ROBOT_INDEXER_RELAYS = env.optional_list(
 ROBOT_MESSAGING_RELAYS = env.optional_list(
     "ROBOT_MESSAGING_RELAYS", ROBOT_OUTBOX_RELAYS
 )
-_RELAY = r"wss?://[^\s/?#@]+(/[^\s#]*)?"
+_PORT = r":\d{1,4}|:[1-5]\d{4}|:6[0-4]\d{3}|:65[0-4]\d\d"
+_RELAY = rf"wss?://([\w.-]+|\[[0-9A-Fa-f:.]+\])({_PORT})?(/[^\s#]*)?"
 env.expect("ROBOT_OUTBOX_RELAYS", ROBOT_OUTBOX_RELAYS, _RELAY)
 env.expect("ROBOT_INDEXER_RELAYS", ROBOT_INDEXER_RELAYS, _RELAY)
 env.expect("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
@@ -336,7 +337,7 @@ NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
 
 EMAIL_URL = env.optional("EMAIL_URL", "consolemail://" if DEBUG else "")
 _SCHEMES = "|".join(map(re.escape, environ.Env.EMAIL_SCHEMES))
-_EMAIL_URL = rf"({_SCHEMES})://([^\s\[\]]+@)?[\w.-]*(:\d{{1,5}})?([/?]\S*)?"
+_EMAIL_URL = rf"({_SCHEMES})://([^\s\[\]/?#]+@)?[\w.-]*({_PORT})?([/?]\S*)?"
 env.expect("EMAIL_URL", [EMAIL_URL], _EMAIL_URL)
 #: Without a server tenants hear from us over Nostr only.
 EMAIL_ENABLED = bool(re.fullmatch(_EMAIL_URL, EMAIL_URL))
@@ -352,10 +353,8 @@ def _email_passwords(url: str) -> set[str]:
 
 
 EMAIL_FROM = env.optional("EMAIL_FROM")
-env.expect("EMAIL_FROM", [EMAIL_FROM], r"[^@]+@[\w-]+(\.[\w-]+)*>?")
-DEFAULT_FROM_EMAIL = EMAIL_FROM or formataddr(
-    (ROBOT_NAME, f"billing@{BILLING_EMAIL_DOMAIN}")
-)
+_FROM = parseaddr(EMAIL_FROM)
+env.expect("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], r"[^@\s]+@[\w-]+(\.[\w-]+)*")
 
 # --- Logs
 
@@ -364,6 +363,9 @@ env.expect("LOG_LEVEL", [LOG_LEVEL], "DEBUG|INFO|WARNING|ERROR|CRITICAL")
 
 env.check()
 
+DEFAULT_FROM_EMAIL = formataddr(
+    _FROM if EMAIL_FROM else (ROBOT_NAME, f"billing@{BILLING_EMAIL_DOMAIN}")
+)
 #: Said at the start: these settings are fit for development only.
 DEVELOPMENT_DEFAULTS = env.defaulted
 if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":

@@ -26,7 +26,8 @@ SCREEN = """
        give it to   make manage ARGS="connect_wallet NPUB"   It pays at once.
     7. On the sandbox Stripe's page press + 1 month, then + 1 day: time passes for the
        whole system, and the wallet pays the next invoice. Let another one (refuses)
-       fail, do not pay for a week, and see the relay go off and come back.
+       fail, do not pay for a week, and see the relay go off and come back. After so
+       long a time the admin asks for its password again.
 
   Its keys and passwords are for development only, made for this checkout and kept in
   {var}/development.env.

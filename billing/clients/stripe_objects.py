@@ -105,11 +105,15 @@ class Invoice:
 
 @dataclass(frozen=True)
 class InvoicePayment:
-    """A way an invoice was, or is to be, paid; `intent` is "" if not at Stripe."""
+    """A way an invoice was, or is to be, paid; `intent` is "" if not at Stripe.
+
+    `amount_paid` is 0 until then.
+    """
 
     id: str
     status: str
     intent: str
+    amount_paid: int
 
 
 @dataclass(frozen=True)
@@ -230,7 +234,8 @@ def read_pending_item(found: Any) -> Line:
 
 
 def read_invoice_payment(found: Any) -> InvoicePayment:
-    return InvoicePayment(found.id, found.status, _id(found.payment.payment_intent))
+    intent = _id(found.payment.payment_intent)
+    return InvoicePayment(found.id, found.status, intent, found.amount_paid or 0)
 
 
 def read_payment_intent(found: Any) -> PaymentIntent:

@@ -70,6 +70,7 @@ def start_attempt(
     with transaction.atomic():
         locked = exclusion.require_idle(collection.pk)
         exclusion.require_unchanged(locked, collection)
+        exclusion.require_turn(locked, collection)
         rows = InvoiceCollection.objects.filter(pk=collection.pk)
         rows.update(next_rail=then)
         return CardAttempt.objects.create(

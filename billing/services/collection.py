@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Stripe
 from billing.models import CardAttempt, InvoiceCollection, Settlement
+from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services import cards, dunning, exclusion, notices, settlements
 from billing.services.credits import post_credits
 from billing.services.invoices import record_invoice
@@ -34,6 +35,8 @@ _DRAFT_FOR = timedelta(hours=2)
 _AT_ONCE = {"subscription_create", "subscription_update"}
 #: How often an invoice is read again though nothing asks for it.
 _LOOK_AGAIN = timedelta(hours=6)
+#: And how long before it would switch relays off, if a webhook of its payment is lost.
+_LAST_LOOK = timedelta(minutes=15)
 
 
 def collect_invoice(*, invoice_id: str) -> str:
@@ -181,17 +184,27 @@ def _paid_by(collection: InvoiceCollection) -> InvoiceCollection.PaidBy:
 def _wait(collection: InvoiceCollection, rest: Rest) -> None:
     """Record the present state, unless somebody has asked for another look meanwhile.
 
-    Then a message is on its way, or the sweep will send one.
+    Then a message is on its way, another worker has come, or the sweep will send one.
     """
     now = timezone.now()
-    InvoiceCollection.objects.filter(pk=collection.pk, enqueued_at=None).update(
+    _unasked(collection).update(
         **NO_FAILURE,
         state=rest.state,
         closed_at=now if rest.state == State.CLOSED else None,
         outcome=rest.why[:200],
-        next_attempt_at=_later(rest.until, now),
+        next_attempt_at=_later(_in_time(collection, rest.until, now), now),
     )
     logger.info("collected", state=rest.state, outcome=rest.why)
+
+
+def _in_time(
+    collection: InvoiceCollection, until: datetime | None, now: datetime
+) -> datetime | None:
+    """Return when to look again, if need be sooner: shortly before the grace ends."""
+    if not collection.is_unpaid or collection.suspend_at is None:
+        return until
+    last_look = collection.suspend_at - _LAST_LOOK
+    return min(until or last_look, last_look) if last_look > now else until
 
 
 def _later(until: datetime | None, now: datetime) -> datetime:
@@ -200,11 +213,19 @@ def _later(until: datetime | None, now: datetime) -> datetime:
 
 
 def _record_failure(collection: InvoiceCollection, error: Exception) -> None:
-    collection.refresh_from_db()
     columns = failure_columns(error, failures=collection.failures, now=timezone.now())
     if exclusion.busy(collection.pk):
         columns["state"] = State.PENDING
         columns["closed_at"] = None
-    rows = InvoiceCollection.objects.filter(pk=collection.pk, enqueued_at=None)
-    rows.update(**columns)
+    _unasked(collection).update(**columns)
     logger.warning("collection_failed", error=str(error))
+
+
+def _unasked(collection: InvoiceCollection) -> InvoiceCollectionQuerySet:
+    """Return the row, if nobody has asked for a look at it since it was read.
+
+    Another worker may have taken that message already: the time tells.
+    """
+    return InvoiceCollection.objects.filter(
+        pk=collection.pk, enqueued_at=None, next_attempt_at=collection.next_attempt_at
+    )

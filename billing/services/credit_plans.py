@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from django.db.models import Sum
+
 from billing.clients.stripe import Invoice
 from billing.clients.stripe_currencies import minimum_charge
 from billing.models import Credit
@@ -38,15 +40,28 @@ def divide(credit: Credit, found: Invoice | None) -> Plan:
     return Plan(note, _to_balance(credit, found, credit.amount_cents - note))
 
 
-def funded(found: Invoice) -> int:
-    """Return what of an invoice has been paid and not been given back, in cents."""
+def funded(found: Invoice, *, by_surplus: int) -> int:
+    """Return what of an invoice has been paid and not been given back, in cents.
+
+    `by_surplus` is what the notes have taken off that were the tenant's money.
+    """
     if found.status == "void":
         return 0
-    return max(0, found.total - found.credited - found.amount_remaining)
+    credited = max(0, found.credited - by_surplus)
+    return max(0, found.total - credited - found.amount_remaining)
+
+
+def taken_off_by_surplus(invoice_id: str) -> int:
+    """Return what an invoice was reduced by because too much had arrived, in cents."""
+    notes = Credit.objects.filter(
+        reason=Credit.Reason.SURPLUS, collection=invoice_id
+    ).exclude(credit_note_id="")
+    return int(notes.aggregate(cents=Sum("note_cents", default=0))["cents"])
 
 
 def _to_balance(credit: Credit, found: Invoice | None, amount: int) -> int:
     """Return what goes to the balance: for time not served, no more than was paid."""
     if found is None or credit.reason == Credit.Reason.SURPLUS:
         return amount
-    return min(amount, funded(found))
+    by_surplus = taken_off_by_surplus(found.id)
+    return min(amount, funded(found, by_surplus=by_surplus))

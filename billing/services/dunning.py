@@ -47,13 +47,8 @@ def review_tenant(*, tenant_id: str) -> Review:
         debts.update_debt(tenant_id=tenant_id)
         _update_past_due(tenant)
         invoice = debts.suspending_invoice(tenant)
-        dropped = notices.withdraw_untrue(tenant, is_suspended=invoice is not None)
-        if invoice:
-            # Also if it was another invoice that the tenant was about to be told of.
-            untold = any(notice.kind == "suspended" for notice in dropped)
-            outcome = _suspend(tenant, invoice, untold=untold)
-        else:
-            outcome = _reactivate(tenant)
+        outcome = _suspend(tenant, invoice) if invoice else _reactivate(tenant)
+        notices.revise(tenant, is_suspended=invoice is not None)
         remind(tenant)
         erase_unused_wallet(tenant)
     if outcome != Review.UNCHANGED:
@@ -120,9 +115,11 @@ def _lock(tenant_id: str) -> Tenant:
     return Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
 
 
-def _suspend(tenant: Tenant, invoice: InvoiceCollection, *, untold: bool) -> Review:
+def _suspend(tenant: Tenant, invoice: InvoiceCollection) -> Review:
     switched = _switch(tenant, Relay.objects.billable(), mark_relay_delinquent)
-    if switched or untold:
+    off = Relay.objects.delinquent().filter(tenant=tenant)
+    # Also when it was another invoice so far that kept them off.
+    if switched or (off.exists() and not notices.is_told_suspended(invoice)):
         notices.tell_suspended(invoice)
     return Review.SUSPENDED if switched else Review.UNCHANGED
 
@@ -134,9 +131,11 @@ def _reactivate(tenant: Tenant) -> Review:
     if Tenant.objects.filter(_credit_is_owed(), pk=tenant.pk).exists():
         return Review.CREDIT_FIRST
     _switch(tenant, delinquent, reactivate_relay)
-    last = tenant.collections.exclude(suspend_at=None).order_by("-suspend_at").first()
-    if last is not None:
-        notices.tell_reactivated(last)
+    invoices = InvoiceCollection.objects.filter(tenant=tenant, suspend_at__isnull=False)
+    unpaid = invoices.unpaid().order_by("suspend_at", "pk").first()
+    about = unpaid or invoices.order_by("-suspend_at").first()
+    if about is not None:
+        notices.tell_reactivated(about)
     return Review.REACTIVATED
 
 

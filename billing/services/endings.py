@@ -48,13 +48,14 @@ def settle_ending(
         if tenant.stripe_subscription_id != subscription_id:
             return Ending.NOT_CURRENT
         ending = _classify(tenant, found)
-        Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
         if has_ended(found):
             record_end(tenant_id=tenant_id, subscription_id=subscription_id)
         if ending == Ending.BY_PERSON:
             _deactivate_relays(tenant_id)
         if ending == Ending.NON_PAYMENT:
             bring_forward(tenant_id=tenant_id, invoice_ids=_unpaid_of(subscription_id))
+        # Last: a unique column locks out who refers to the tenant and holds an invoice.
+        Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
         update_debt(tenant_id=tenant_id)
     logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
     return ending

@@ -40,6 +40,19 @@ def busy(invoice_id: str) -> Busy | None:
     return Busy("It may still be paid by Lightning.", until) if until else None
 
 
+def busy_for_person(invoice_id: str) -> Busy | None:
+    """Return what keeps a person from paying an invoice, None if nothing does.
+
+    A bolt11 that they were shown and did not pay is no reason: they may ask for
+    another soon after it has expired.
+    """
+    attempts = NwcPayment.objects.pending().filter(stripe_invoice_id=invoice_id)
+    attempt = attempts.select_related("invoice").first()
+    if attempt:
+        return Busy("It may still be paid by Lightning.", attempt.invoice.dies_at)
+    return _busy_elsewhere(invoice_id)
+
+
 def require_idle(invoice_id: str) -> InvoiceCollection:
     """Lock and return a collection that nothing else may pay or change.
 
@@ -68,6 +81,16 @@ def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> Non
         raise InvoiceChanged("The invoice has just changed.")
     if Credit.objects.owed().filter(collection=locked).exists():
         raise InvoiceChanged("The invoice is about to be reduced.")
+
+
+def require_turn(locked: InvoiceCollection, read: InvoiceCollection) -> None:
+    """Make sure that the step of the ladder that was read is still to be taken.
+
+    Raises InvoiceChanged when another worker has taken it, or a rung has begun since.
+    """
+    then = (read.next_rail, read.rung_begun_at)
+    if (locked.next_rail, locked.rung_begun_at) != then:
+        raise InvoiceChanged("Another step is to be taken now.")
 
 
 def lock(invoice_id: str) -> InvoiceCollection:

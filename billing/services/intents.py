@@ -163,9 +163,11 @@ def _send(intent: StripeIntent, send: Send[T]) -> T:
         _columns(intent, unknown_since=since, last_error=redact(str(exc))[:2000])
         raise
     except exceptions.StripeRefused as exc:
-        # A refusal now says nothing of an earlier try that was not answered.
         if tried_before is None:
             fail(intent, exc)
+        else:
+            # That says nothing of an earlier try, which was not answered.
+            _columns(intent, unknown_since=intent.unknown_since or tried_before)
         raise
 
 

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Line, Stripe, Subscription
-from billing.models import InvoiceCollection
+from billing.models import InvoiceCollection, Settlement
 from lightning.services.invoices import Bill
 from tenants.models import Tenant
 
@@ -85,12 +85,14 @@ def take_up(found: Invoice, tenant: Tenant) -> InvoiceCollection | None:
 
 def bill_of(collection: InvoiceCollection) -> Bill:
     """Return what is still to be paid of an invoice, as it was last read."""
+    booked = collection.settlements.filter(state=Settlement.State.CREDITED)
     return Bill(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
         amount_cents=collection.amount_remaining_cents,
         currency=collection.currency,
         description=f"Invoice {collection.number or collection.pk}",
+        booked=frozenset(booked.values_list("pk", flat=True)),
     )
 
 

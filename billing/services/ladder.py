@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 import structlog
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Max
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
+from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection
 from billing.services import cards, exclusion, notices
 from billing.services.credits import post_credits
@@ -94,9 +95,9 @@ def _begin_extra(invoice_id: str, rail: InvoiceCollection.Rail) -> None:
 def _post_credits(collection: InvoiceCollection) -> Step:
     """Reduce the invoice before anybody is charged for it."""
     post_credits(tenant_id=collection.tenant_id)
-    if collection.credits.filter(state=Credit.State.OWED).exists():
-        soon = timezone.now() + timedelta(minutes=1)
-        return Rest(State.COLLECTING, "a credit is to be posted first", soon)
+    owed = collection.credits.filter(state=Credit.State.OWED)
+    if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
+        return Rest(State.COLLECTING, "a credit is to be posted first", until)
     return AGAIN
 
 
@@ -105,14 +106,13 @@ def _between_rungs(stripe: Stripe, collection: InvoiceCollection) -> Step:
     begun = sum(_rung_at(collection, rung) <= now for rung in range(len(RUNGS)))
     if begun > collection.rungs_begun:
         # Rungs that nobody was there to begin are not made up for.
-        _columns(
+        return _advance(
             collection,
-            next_rail=Rail.WALLET,
+            Rail.WALLET,
             rungs_begun=begun,
             rung_begun_at=now,
             rate_limits=0,
         )
-        return AGAIN
     busy = exclusion.busy(collection.pk)
     if busy:
         return Rest(State.PENDING, busy.why, _soonest(busy.until, now + _DAILY))
@@ -133,6 +133,8 @@ def _by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
         return waiting
     try:
         start_payment(bill=bill_of(collection), guard=_claim(collection, Rail.CARD))
+    except InvoiceChanged:
+        return AGAIN
     except (PaymentInProgress, AlreadySettled) as exc:
         return Rest(State.PENDING, exc.message, getattr(exc, "until", None))
     except NoWallet:
@@ -158,6 +160,8 @@ def _by_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
         return waiting
     try:
         attempt = cards.start_attempt(collection, card, then=Rail.NOTICE)
+    except InvoiceChanged:
+        return AGAIN
     except PaymentInProgress as exc:
         return Rest(State.PENDING, exc.message, exc.until)
     cards.run_attempt(stripe, attempt)
@@ -186,8 +190,7 @@ def _wait_for_busy_wallet(collection: InvoiceCollection) -> Step:
     again_at = (last.resolved_at or last.created_at) + _BUSY_PAUSE
     if again_at > timezone.now():
         return Rest(State.COLLECTING, "the wallet asked us to wait", again_at)
-    _columns(collection, next_rail=Rail.WALLET, rate_limits=F("rate_limits") + 1)
-    return AGAIN
+    return _advance(collection, Rail.WALLET, rate_limits=F("rate_limits") + 1)
 
 
 def _wait_for_others(collection: InvoiceCollection) -> Rest | None:
@@ -212,19 +215,22 @@ def _claim(
     def guard() -> None:
         locked = exclusion.require_no_other_rail(collection.pk)
         exclusion.require_unchanged(locked, collection)
+        exclusion.require_turn(locked, collection)
         _columns(locked, next_rail=then)
 
     return guard
 
 
-def _advance(collection: InvoiceCollection, rail: InvoiceCollection.Rail) -> Step:
+def _advance(
+    collection: InvoiceCollection, rail: InvoiceCollection.Rail, **columns: object
+) -> Step:
     """Go on to the next rail, unless somebody else has moved on already."""
     rows = InvoiceCollection.objects.filter(
         pk=collection.pk,
         next_rail=collection.next_rail,
         rung_begun_at=collection.rung_begun_at,
     )
-    rows.update(next_rail=rail)
+    rows.update(next_rail=rail, **columns)
     return AGAIN
 
 

@@ -1,5 +1,6 @@
 """What tenants are told about money. Each text is a template; each is told once."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from django.utils import timezone
 from billing.models import CardAttempt, Credit, InvoiceCollection
 from billing.services.amounts import format_amount
 from billing.services.links import payment_link
+from lightning.models import NwcPayment
+from relays.models import Relay
 from tenants.models import Notice, Tenant
 from tenants.services.notices import drop_notices, notify
 
@@ -17,6 +20,10 @@ REMINDERS = ("reminder_3", "reminder_1", "reminder_0")
 _UNPAID = ("invoice_due", "payment_failed", *REMINDERS, "suspended")
 #: What tells of a suspension, or that it comes.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
+#: What is written anew when it was not sent yet and facts have changed.
+_REVISED = (*_UNPAID, "reactivated")
+#: Each link has the time in it at which it was made.
+_TOKEN = re.compile(r"/pay/\S+")
 _LONGEST_REASON = 240
 _ENGINE = Engine(
     dirs=[str(Path(__file__).resolve().parent.parent / "templates" / "notices")]
@@ -24,18 +31,13 @@ _ENGINE = Engine(
 
 
 def tell_invoice_due(collection: InvoiceCollection) -> Notice:
-    """Ask for payment, and say why the wallet did not."""
-    tenant = collection.tenant
-    reason = shorten(tenant.nwc_error) if tenant.nwc_url else ""
-    return _tell(collection, "invoice_due", wallet_error=reason)
+    """Ask for payment, and say why the wallet did not, if it was asked."""
+    return _tell(collection, "invoice_due")
 
 
 def tell_payment_failed(collection: InvoiceCollection) -> Notice:
     """Say that the card was refused, and why."""
-    attempts = collection.card_attempts.exclude(state=CardAttempt.State.PENDING)
-    last = attempts.first()
-    reason = shorten(last.message) if last else ""
-    return _tell(collection, "payment_failed", reason=reason)
+    return _tell(collection, "payment_failed")
 
 
 def tell_reminder(collection: InvoiceCollection, kind: str) -> Notice:
@@ -46,18 +48,26 @@ def tell_reminder(collection: InvoiceCollection, kind: str) -> Notice:
 
 def tell_suspended(collection: InvoiceCollection) -> Notice:
     """Say that the relays are off, and by which invoice."""
-    _drop(collection, [*REMINDERS, "reactivated"])
+    _drop(collection, [*REMINDERS, "invoice_due", "reactivated"])
     return _tell_anew(collection, "suspended")
 
 
+def is_told_suspended(collection: InvoiceCollection) -> bool:
+    """Return whether it is this invoice that the tenant last heard of as the cause."""
+    told = Notice.objects.filter(tenant_id=collection.tenant_id, kind="suspended")
+    last = told.exclude(state=Notice.State.DROPPED).order_by("-created_at").first()
+    return last is not None and last.subject == collection.pk
+
+
 def tell_reactivated(collection: InvoiceCollection) -> Notice:
-    """Say that the relays are on again; which invoice it was is for the record."""
+    """Say that the relays are on again, and what is to be paid if the invoice is."""
     return _tell_anew(collection, "reactivated")
 
 
 def tell_wallet_trouble(collection: InvoiceCollection, sentence: str) -> Notice:
     """Say what keeps the wallet from paying the invoice that follows this one."""
-    return _tell(collection, "wallet_trouble", sentence=shorten(sentence))
+    about = {**_about(collection), "sentence": shorten(sentence)}
+    return _notify(collection.tenant_id, "wallet_trouble", collection.pk, about)
 
 
 def tell_surplus(credit: Credit) -> Notice:
@@ -75,17 +85,32 @@ def withdraw(collection: InvoiceCollection) -> int:
     return _drop(collection, _UNPAID)
 
 
-def withdraw_untrue(tenant: Tenant, *, is_suspended: bool) -> list[Notice]:
-    """Drop what was not sent yet and has ceased to be true; returns what that was."""
+def revise(tenant: Tenant, *, is_suspended: bool) -> None:
+    """Drop what was not sent yet and has ceased to be true, or write it anew."""
     unsent = Notice.objects.unsent().filter(tenant=tenant)
     about = InvoiceCollection.objects.in_bulk([notice.subject for notice in unsent])
-    dropped = []
     for notice in unsent:
         collection = about.get(notice.subject)
-        if collection and not _is_true(notice, tenant, collection, is_suspended):
+        if collection is None:
+            continue
+        if not _is_true(notice, tenant, collection, is_suspended):
             _drop(collection, [notice.kind])
-            dropped.append(notice)
-    return dropped
+        elif _is_outdated(notice, collection):
+            _drop(collection, [notice.kind])
+            _tell(collection, notice.kind)
+
+
+def _is_outdated(notice: Notice, collection: InvoiceCollection) -> bool:
+    """Return whether a notice that nobody has seen yet would be another one today."""
+    is_seen = notice.dm_sent_at or notice.email_sent_at
+    is_waiting = notice.state == Notice.State.WAITING
+    if is_seen or not is_waiting or notice.kind not in _REVISED:
+        return False
+    title, text = _render(notice.kind, _facts(collection, notice.kind))
+    now, then = (title, text), (notice.title, notice.text)
+    return [_TOKEN.sub("", part) for part in now] != [
+        _TOKEN.sub("", part) for part in then
+    ]
 
 
 def _is_true(
@@ -138,31 +163,70 @@ def _put_aside(collection: InvoiceCollection, kind: str) -> None:
         Notice.objects.filter(pk=old.pk).update(subject=subject)
 
 
-def _tell(collection: InvoiceCollection, kind: str, **more: str) -> Notice:
-    about = {**_about(collection), **more}
-    return _notify(collection.tenant_id, kind, collection.pk, about)
+def _tell(collection: InvoiceCollection, kind: str) -> Notice:
+    facts = _facts(collection, kind)
+    return _notify(collection.tenant_id, kind, collection.pk, facts)
+
+
+def _facts(collection: InvoiceCollection, kind: str) -> dict[str, str]:
+    """Return what a notice about an invoice says now."""
+    about = _about(collection)
+    if kind == "invoice_due":
+        return {**about, "wallet_error": _why_no_wallet(collection)}
+    if kind == "payment_failed":
+        return {**about, **_why_no_card(collection)}
+    return about
+
+
+def _why_no_wallet(collection: InvoiceCollection) -> str:
+    """Return why the wallet did not pay an invoice, "" if it was not asked to."""
+    asked = NwcPayment.objects.filter(stripe_invoice_id=collection.pk)
+    tenant = collection.tenant
+    return shorten(tenant.nwc_error) if tenant.nwc_url and asked.exists() else ""
+
+
+def _why_no_card(collection: InvoiceCollection) -> dict[str, str]:
+    attempts = collection.card_attempts.exclude(state=CardAttempt.State.PENDING)
+    last = attempts.first()
+    asks = last is not None and last.state == CardAttempt.State.ACTION_REQUIRED
+    return {
+        "reason": shorten(last.message) if last else "",
+        "bank_asks": "yes" if asks else "",
+    }
 
 
 def _about(collection: InvoiceCollection) -> dict[str, str]:
-    due_at, period_end = collection.suspend_at, collection.period_end
+    """Return what is true of an invoice; times that have passed are not for paying."""
+    end, period_end = collection.suspend_at, collection.period_end
+    is_ahead = end is not None and end > timezone.now()
+    running = Relay.objects.billable().filter(tenant=collection.tenant_id)
     return {
         "number": collection.number or collection.pk,
         "amount": format_amount(collection.amount_remaining_cents, collection.currency),
-        "due_at": _moment(due_at) if due_at else "",
-        "due_on": _day(due_at) if due_at else "",
+        "due_at": _moment(end) if end and is_ahead else "",
+        "due_on": _day(end) if end and is_ahead else "",
+        "ended_at": _moment(end) if end and not is_ahead else "",
+        "run": "yes" if running.exists() else "",
+        "is_unpaid": "yes" if collection.is_unpaid else "",
         "period_end": _day(period_end) if period_end else "",
         "link": payment_link(collection),
     }
 
 
 def _notify(tenant_id: str, kind: str, subject: str, about: dict[str, str]) -> Notice:
+    title, text = _render(kind, about)
+    return notify(
+        tenant_id=tenant_id, kind=kind, subject=subject, title=title, text=text
+    )
+
+
+def _render(kind: str, about: dict[str, str]) -> tuple[str, str]:
+    """Return the title and the text of a notice."""
     # Plain text: nothing in it is escaped.
     context = Context(about, autoescape=False)
     rendered = _ENGINE.get_template(f"{kind}.txt").render(context)
     title, _, text = rendered.strip().partition("\n")
-    return notify(
-        tenant_id=tenant_id, kind=kind, subject=subject, title=title, text=text.strip()
-    )
+    return title, text.strip()
 
 
 def _drop(collection: InvoiceCollection, kinds: list[str] | tuple[str, ...]) -> int:

@@ -7,7 +7,7 @@ from billing.services import exclusion
 from billing.services.invoices import bill_of, record_invoice
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
-from lightning.services.invoices import Guard, offer_invoice
+from lightning.services.invoices import Guard, offer_invoice, offered_invoice
 
 Status = InvoiceCollection.Status
 Rail = InvoiceCollection.Rail
@@ -19,20 +19,27 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
     Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress with the time until when
     something else may pay it, AlreadySettled, RateUnavailable or a WalletError.
     """
-    collection = _read(invoice_id)
+    # Before Stripe is asked: whoever has a link may press the button all day long.
+    collection = _known(invoice_id)
+    if offered := offered_invoice(bill=bill_of(collection)):
+        return offered
+    _read_again(collection)
     _require_open(collection)
     return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
 
 
-def _read(invoice_id: str) -> InvoiceCollection:
+def _known(invoice_id: str) -> InvoiceCollection:
     known = InvoiceCollection.objects.select_related("tenant")
     collection: InvoiceCollection | None = known.filter(pk=invoice_id).first()
     if collection is None:
         raise UnknownInvoice("There is no such invoice.")
-    found = Stripe().get_invoice(invoice_id)
+    return collection
+
+
+def _read_again(collection: InvoiceCollection) -> None:
+    found = Stripe().get_invoice(collection.pk)
     record_invoice(found=found, tenant=collection.tenant)
     collection.refresh_from_db()
-    return collection
 
 
 def _require_open(collection: InvoiceCollection) -> None:

@@ -8,15 +8,16 @@ from django.utils import timezone
 from billing.exceptions import UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services.amounts import format_amount
-from billing.services.exclusion import busy
+from billing.services.exclusion import Busy, busy_for_person
 from lightning.models import LightningInvoice
+from relays.models import Relay
 
 
 @dataclass(frozen=True)
 class InvoicePage:
     """An invoice for a person; `offer` is the bolt11 that was shown and still pays it.
 
-    `waiting` says what may be paying it just now, "" if nothing is.
+    `waiting` says what may be paying it just now, and until when if that is known.
     """
 
     number: str
@@ -24,15 +25,22 @@ class InvoicePage:
     state: str
     is_payable: bool
     is_overdue: bool
+    relays_run: bool
     until: datetime | None
     hosted_url: str
     offer: LightningInvoice | None
-    waiting: str
+    waiting: Busy | None
 
     @property
     def sats(self) -> int:
         """What the bolt11 asks for: those that we issue are in whole sats."""
         return self.offer.amount_msat // 1000 if self.offer else 0
+
+    @property
+    def again_at(self) -> datetime | None:
+        """When to look again at what is waited for, None if nobody can say."""
+        until = self.waiting.until if self.waiting else None
+        return until if until and until > timezone.now() else None
 
 
 def invoice_page(invoice_id: str) -> InvoicePage:
@@ -46,7 +54,7 @@ def invoice_page(invoice_id: str) -> InvoicePage:
     is_payable = collection.is_unpaid
     until = collection.suspend_at
     offer = _on_offer(collection.pk) if is_payable else None
-    other = None if offer or not is_payable else busy(collection.pk)
+    waiting = busy_for_person(collection.pk) if is_payable and not offer else None
     asked = collection.amount_remaining_cents or collection.amount_due_cents
     return InvoicePage(
         number=collection.number or collection.pk,
@@ -54,10 +62,13 @@ def invoice_page(invoice_id: str) -> InvoicePage:
         state=collection.get_status_display().lower(),
         is_payable=is_payable,
         is_overdue=until is not None and until <= timezone.now(),
+        relays_run=Relay.objects.billable()
+        .filter(tenant=collection.tenant_id)
+        .exists(),
         until=until,
         hosted_url=collection.hosted_invoice_url,
         offer=offer,
-        waiting=other.why if other else "",
+        waiting=waiting,
     )
 
 

@@ -8,10 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Stripe
+from billing.clients.stripe_currencies import step
 from billing.exceptions import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import exclusion
 from billing.services.credits import owe_credit
+from billing.services.invoices import record_invoice
 from lightning.models import LightningInvoice
 
 logger = structlog.get_logger(__name__)
@@ -28,7 +30,7 @@ def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> 
     if payment is None:
         return False
     if _begin_marking(collection, payment, found):
-        _mark(stripe, payment, found)
+        _mark(stripe, collection, payment, found)
     else:
         _conclude(payment, collection.pk, marked_cents=None)
     return True
@@ -37,13 +39,13 @@ def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> 
 def value_cents(payment: LightningInvoice) -> int:
     """Return what a payment is worth, in the invoice's minor unit.
 
-    What was asked for, whatever the receiver's node took off; more came, more counts.
+    What was asked for, whatever the receiver's node took off; more came, more counts,
+    in the steps that the currency has at Stripe.
     """
     received = payment.received_msat or payment.amount_msat
     extra_msat = max(0, received - payment.amount_msat)
-    return payment.amount_cents + extra_msat * payment.amount_cents // (
-        payment.amount_msat
-    )
+    extra_cents = extra_msat * payment.amount_cents // payment.amount_msat
+    return payment.amount_cents + extra_cents - extra_cents % step(payment.currency)
 
 
 def _next(collection: InvoiceCollection) -> LightningInvoice | None:
@@ -58,12 +60,15 @@ def _next(collection: InvoiceCollection) -> LightningInvoice | None:
 def _begin_marking(
     collection: InvoiceCollection, payment: LightningInvoice, found: Invoice
 ) -> bool:
-    """Claim the invoice for a payment, if it can take it; True if it had it already."""
+    """Claim the invoice for a payment, if it can take it; True if it had it already.
+
+    Somebody else may just have booked the payment: then there is nothing to mark.
+    """
     with transaction.atomic():
         exclusion.lock(collection.pk)
         rows = Settlement.objects.filter(collection=collection)
-        if rows.filter(invoice=payment).exists():
-            return True
+        if begun := rows.filter(invoice=payment).first():
+            return bool(begun.state == State.MARKING)
         is_taken = rows.exclude(state=State.CREDITED).exists()
         fits = 0 < found.amount_remaining <= value_cents(payment)
         if is_taken or found.status not in _PAYABLE or not fits:
@@ -74,7 +79,12 @@ def _begin_marking(
     return True
 
 
-def _mark(stripe: Stripe, payment: LightningInvoice, found: Invoice) -> None:
+def _mark(
+    stripe: Stripe,
+    collection: InvoiceCollection,
+    payment: LightningInvoice,
+    found: Invoice,
+) -> None:
     """Mark the invoice as paid by a payment, or find that it is, or cannot be."""
     marked = found
     if found.status in _PAYABLE:
@@ -87,18 +97,26 @@ def _mark(stripe: Stripe, payment: LightningInvoice, found: Invoice) -> None:
             if marked.status in _PAYABLE:
                 raise
             logger.warning("marking_refused", error=exc.message, status=marked.status)
-    ours = _is_marked_by(stripe, marked, payment)
-    _conclude(payment, found.id, marked_cents=marked.amount_paid if ours else None)
+    cents = _marked_cents(stripe, marked, payment)
+    # Before the claim ends: nobody is to take it for unpaid.
+    record_invoice(found=marked, tenant=collection.tenant)
+    _conclude(payment, found.id, marked_cents=cents)
 
 
-def _is_marked_by(stripe: Stripe, found: Invoice, payment: LightningInvoice) -> bool:
-    """Return whether it was this payment that paid the invoice, and no card."""
-    if found.status != "paid":
-        return False
-    if found.metadata.get(METADATA) != payment.payment_hash:
-        return False
+def _marked_cents(
+    stripe: Stripe, found: Invoice, payment: LightningInvoice
+) -> int | None:
+    """Return what of the invoice this payment has paid, None if nothing.
+
+    A person may have paid a part of it, or all, by card at Stripe.
+    """
+    if found.status != "paid" or found.metadata.get(METADATA) != payment.payment_hash:
+        return None
     payments = stripe.list_invoice_payments(found.id)
-    return not any(one.status == "paid" and one.intent for one in payments)
+    at_stripe = sum(
+        one.amount_paid for one in payments if one.status == "paid" and one.intent
+    )
+    return max(0, found.amount_paid - at_stripe) or None
 
 
 def _conclude(

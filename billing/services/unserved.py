@@ -13,7 +13,7 @@ from fractions import Fraction
 from billing.clients.stripe import Invoice, Line, Stripe, Subscription
 from billing.clients.stripe_currencies import step
 from billing.models import Credit
-from billing.services.credit_plans import funded
+from billing.services.credit_plans import funded, taken_off_by_surplus
 from billing.services.credits import owe_credit
 from billing.services.invoices import record_invoice
 from tenants.models import Tenant
@@ -26,10 +26,11 @@ _CLOCK_SKEW = 60
 
 @dataclass(frozen=True)
 class Billed:
-    """An invoice with all of its lines."""
+    """An invoice with all of its lines, and what a surplus has taken off it."""
 
     invoice: Invoice
     lines: tuple[Line, ...]
+    by_surplus: int = 0
 
     @property
     def is_paid(self) -> bool:
@@ -43,7 +44,8 @@ class Billed:
         """
         owed = self.invoice.status in {"open", "draft"}
         remaining = self.invoice.amount_remaining if owed else 0
-        return max(0, remaining) + funded(self.invoice)
+        paid = funded(self.invoice, by_surplus=self.by_surplus)
+        return max(0, remaining) + paid
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def read_billed(stripe: Stripe, tenant: Tenant, subscription_id: str) -> list[Bi
         lines = invoice.lines
         if len(lines) >= _LINES_SHOWN:
             lines = tuple(stripe.list_lines(invoice.id))
-        billed.append(Billed(invoice, lines))
+        billed.append(Billed(invoice, lines, taken_off_by_surplus(invoice.id)))
     return billed
 
 

@@ -2,12 +2,14 @@
 
 import pytest
 import requests
+from django.utils import timezone
 
 from billing.clients.stripe import Stripe
 from billing.exceptions import InvoiceNotOpen
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection import collect_invoice
 from billing.services.credits import owe_credit
+from billing.services.dunning import review_tenant, tenants_to_review
 from billing.services.invoices import take_up
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
@@ -554,3 +556,22 @@ def test_whatever_call_is_lost_the_payment_is_booked_once(
     assert (first.status, first.paid_by) == ("paid", "lightning")
     assert Settlement.objects.get().marked_cents == 500
     assert not Credit.objects.exists()
+
+
+def test_what_was_paid_unheard_of_switches_no_relay_off(billed, sandbox, clock):
+    collect(billed)
+    clock.move(days=7, minutes=-20)
+    collect(billed)
+    pay_at_stripe(sandbox, billed)
+
+    # No webhook comes, but beat ticks.
+    for _ in range(3):
+        clock.move(minutes=10)
+        for invoice_id in InvoiceCollection.objects.working().claim(now=timezone.now()):
+            collect_invoice(invoice_id=invoice_id)
+        for tenant_id in tenants_to_review(timezone.now()):
+            review_tenant(tenant_id=tenant_id)
+
+    assert collection_of(billed).state == State.CLOSED
+    assert billed.relays.get().status == "active"
+    assert not Notice.objects.filter(kind="suspended").exists()

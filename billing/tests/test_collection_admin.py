@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission
 from django.urls import reverse
@@ -120,6 +121,17 @@ def test_the_end_of_the_grace_suspends(admin_client, invoice):
 
     relay.refresh_from_db()
     assert relay.status == "delinquent"
+
+
+def test_only_a_grace_that_was_there_is_said_to_have_ended(admin_client, invoice):
+    InvoiceCollectionFactory(tenant=invoice.tenant, status="paid")
+
+    for ended in (1, 0):
+        url = page(InvoiceCollection, "changelist")
+        keys = list(InvoiceCollection.objects.values_list("pk", flat=True))
+        form = {"action": "end_grace", ACTION_CHECKBOX_NAME: keys}
+        answer = admin_client.post(url, form, follow=True)
+        assert f"Ended the grace of {ended} invoices." in answer.content.decode()
 
 
 def test_staff_who_may_only_look_change_nothing(client, django_user_model, invoice):

@@ -210,6 +210,15 @@ def test_an_unserved_credit_for_a_void_invoice_is_none(sandbox, tenant, invoice)
     assert transactions(sandbox, tenant) == []
 
 
+def test_time_that_a_surplus_has_paid_for_is_given_back(sandbox, tenant, invoice):
+    post_credit(credit_id=owe(tenant, 500).pk)
+    assert notes(sandbox, invoice) == [500]
+
+    post_credit(credit_id=owe(tenant, 400, UNSERVED, "b", invoice).pk)
+
+    assert transactions(sandbox, tenant) == [-400]
+
+
 def test_a_draft_is_waited_for(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
@@ -358,6 +367,29 @@ def test_killed_at_any_step(
     assert notes(sandbox, invoice) == [500]
     assert transactions(sandbox, tenant) == [-200]
     assert not StripeIntent.objects.pending().exists()
+
+
+def test_a_note_that_is_refused_after_a_crash_is_planned_anew_in_the_end(
+    sandbox, tenant, invoice, monkeypatch
+):
+    """A person was quicker; whoever asks, asks every minute."""
+    credit = owe(tenant, 700)
+
+    def die(*args):
+        raise Killed
+
+    monkeypatch.setattr(Stripe, "create_credit_note", die)
+    with pytest.raises(Killed):
+        post_credit(credit_id=credit.pk)
+    monkeypatch.undo()
+    sandbox.client().v1.credit_notes.create({"invoice": invoice, "amount": 400})
+
+    for minutes in range(1, 15):
+        with soon(minutes=minutes):
+            post_credit(credit_id=credit.pk)
+
+    assert notes(sandbox, invoice) == [100, 400]
+    assert transactions(sandbox, tenant) == [-600]
 
 
 @pytest.mark.parametrize("path", ["credit_notes", "balance_transactions"])

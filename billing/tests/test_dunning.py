@@ -1,7 +1,7 @@
 """Relays go off for unpaid invoices, and on again, by our own clock."""
 
 import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
@@ -20,6 +20,7 @@ from billing.services.dunning import (
     review_tenant,
     tenants_to_review,
 )
+from billing.services.notices import tell_invoice_due
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
 from billing.tasks import review_dunning
@@ -546,6 +547,103 @@ def test_who_was_about_to_be_told_of_one_invoice_is_told_of_the_other(tenant, re
     review(tenant)
 
     assert Notice.objects.waiting().get().subject == second.pk
+
+
+def test_who_has_paid_one_of_two_is_told_what_keeps_the_relays_off(tenant, relay):
+    first, second = overdue_of(tenant), overdue_of(tenant)
+    review(tenant)
+    _send_all()
+
+    pay(first)
+    review(tenant)
+    review(tenant)
+
+    assert told(tenant) == ["suspended"]
+    assert Notice.objects.waiting().get().subject == second.pk
+
+
+def test_more_time_for_one_of_two_tells_of_the_other(tenant, relay):
+    first, second = overdue_of(tenant), overdue_of(tenant)
+    review(tenant)
+
+    postpone(invoice_id=first.pk, by=timedelta(days=3))
+
+    notice = Notice.objects.waiting().filter(kind="suspended").get()
+    assert notice.subject == second.pk
+    assert status_of(relay) == DELINQUENT
+
+
+def test_who_has_no_relay_to_lose_is_told_of_no_suspension(tenant):
+    overdue_of(tenant)
+
+    review(tenant)
+
+    assert told(tenant) == []
+
+
+def test_more_time_is_told_with_what_is_still_to_be_paid(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    _send_all()
+
+    postpone(invoice_id=invoice.pk, by=timedelta(days=1))
+
+    back = Notice.objects.get(kind="reactivated")
+    assert f"{invoice.number} for $5.00 is still open" in back.text
+
+
+@pytest.mark.parametrize(
+    ("change_it", "expected"),
+    [
+        ({"amount_remaining_cents": 320}, "$3.20"),
+        ({"suspend_at": datetime(2035, 2, 1, 9, 30, tzinfo=UTC)}, "1 February 2035"),
+    ],
+)
+def test_what_was_not_sent_yet_is_written_anew(tenant, relay, change_it, expected):
+    invoice = invoice_of(tenant)
+    tell_invoice_due(invoice)
+    change(invoice, **change_it)
+
+    review(tenant)
+    review(tenant)
+
+    (notice,) = Notice.objects.all()
+    assert (notice.kind, notice.state) == ("invoice_due", "waiting")
+    assert expected in notice.title
+    assert expected in notice.text
+
+
+@pytest.mark.parametrize("seen", ["dm_sent_at", "email_sent_at"])
+def test_what_somebody_has_seen_is_not_written_anew(tenant, relay, seen):
+    invoice = invoice_of(tenant)
+    notice = tell_invoice_due(invoice)
+    Notice.objects.update(**{seen: timezone.now()})
+    change(invoice, amount_remaining_cents=320)
+
+    review(tenant)
+
+    assert "$5.00" in Notice.objects.get(pk=notice.pk, state="waiting").text
+
+
+def test_nothing_is_written_anew_that_says_the_same(tenant, relay):
+    invoice = invoice_of(tenant)
+    tell_invoice_due(invoice)
+    before = Notice.objects.values("text", "created_at").get()
+
+    with at(timezone.now() + timedelta(days=1)):
+        review(tenant)
+
+    assert Notice.objects.values("text", "created_at").get() == before
+
+
+def test_a_suspension_takes_the_place_of_a_request_to_pay(tenant, relay):
+    invoice = invoice_of(tenant)
+    tell_invoice_due(invoice)
+
+    with at(end_of(invoice)):
+        review(tenant)
+
+    assert told(tenant) == ["suspended"]
 
 
 def test_a_second_suspension_by_the_same_invoice_is_told_too(tenant, relay):

@@ -17,6 +17,7 @@ from lightning.services.invoices import Bill
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
+from relays.models import Relay
 from relays.tests.factories import RelayFactory
 
 pytestmark = pytest.mark.django_db
@@ -112,12 +113,28 @@ def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, ali
     shown, refused = client.get(path), client.post(path)
 
     assert "It may still be paid by Lightning." in text(shown)
+    until = LightningInvoice.objects.get().dies_at
+    assert f"again after {until:%-d %B, %H:%M} UTC" in text(shown)
     assert refused.status_code == 409
     assert "has been asked to pay this. Please come back after" in text(refused)
     for answer in (shown, refused):
         assert bolt11s()[0] not in text(answer)
         assert "<form" not in text(answer)
         assert invoice.hosted_invoice_url not in text(answer)
+
+
+def test_nobody_is_told_to_come_back_at_a_time_that_has_passed(client, invoice, alice):
+    connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
+    start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
+    path = path_of(invoice)
+
+    # Our wallet has not answered since.
+    with time_machine.travel(timezone.now() + timedelta(hours=5)):
+        shown, refused = client.get(path), client.post(path)
+
+    assert "Load this page again in a while." in text(shown)
+    assert "has been asked to pay this." in text(refused)
+    assert "come back after" not in text(refused)
 
 
 def test_without_a_price_a_person_is_told_to_come_back(client, invoice, rates):
@@ -155,6 +172,14 @@ def test_there_is_nothing_to_pay_on_others(client, invoice, columns):
 
     assert f"This invoice is {columns['status']}." in text(answer)
     assert "<form" not in text(answer)
+
+
+def test_who_has_no_relay_running_is_not_told_that_it_stays_on(client, invoice):
+    assert "so that the relays stay on" in text(client.get(path_of(invoice)))
+
+    Relay.objects.update(status="inactive")
+
+    assert "relays" not in text(client.get(path_of(invoice)))
 
 
 def test_an_overdue_one_says_so(client, invoice):
@@ -254,3 +279,43 @@ def test_what_is_shown_is_escaped(client, invoice):
     InvoiceCollection.objects.update(number="<script>alert(1)</script>")
 
     assert "<script" not in text(client.get(path_of(invoice)))
+
+
+# --- a bolt11 that was shown and not paid
+
+
+def test_whoever_comes_back_later_may_ask_for_another_or_take_a_card(client, invoice):
+    path = path_of(invoice)
+    client.post(path)
+
+    with time_machine.travel(timezone.now() + timedelta(seconds=990)):
+        shown = client.get(path)
+        again = client.post(path)
+
+    assert "Pay with Lightning" in text(shown)
+    assert "Pay by card" in text(shown)
+    assert again.status_code == 302
+    assert len(bolt11s()) == 2
+
+
+def test_pressing_the_button_again_asks_stripe_nothing(client, invoice, sandbox):
+    path = path_of(invoice)
+    client.post(path)
+    before = len(sandbox.requests())
+
+    for _ in range(5):
+        assert client.post(path).status_code == 302
+
+    assert len(sandbox.requests()) == before
+
+
+def test_while_the_wallet_is_asked_a_click_asks_stripe_nothing(
+    client, invoice, alice, sandbox
+):
+    connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
+    start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
+    before = len(sandbox.requests())
+
+    assert client.post(path_of(invoice)).status_code == 409
+
+    assert len(sandbox.requests()) == before

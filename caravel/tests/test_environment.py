@@ -146,7 +146,14 @@ def test_one_missing_variable_is_the_only_one_named(name):
         ("ROBOT_MESSAGING_RELAYS", "wss://", "ROBOT_MESSAGING_RELAYS is malformed"),
         ("EMAIL_URL", "mail.example", "EMAIL_URL is malformed"),
         ("EMAIL_URL", "pigeon://mail.example", "EMAIL_URL is malformed"),
+        ("EMAIL_URL", "smtp://mail.example:99999", "EMAIL_URL is malformed"),
+        ("EMAIL_URL", "smtp://me:hunter2/x@mail.example", "EMAIL_URL is malformed"),
+        ("EMAIL_URL", "smtp://me:hunter2#x@mail.example", "EMAIL_URL is malformed"),
         ("EMAIL_FROM", "nobody", "EMAIL_FROM is malformed"),
+        ("EMAIL_FROM", "Bills, Inc <a@b.example>", "EMAIL_FROM is malformed"),
+        ("BILLING_EMAIL_DOMAIN", "münchen.de", "BILLING_EMAIL_DOMAIN is malformed"),
+        ("ROBOT_OUTBOX_RELAYS", "wss://a:99999", "ROBOT_OUTBOX_RELAYS is malformed"),
+        ("ROBOT_OUTBOX_RELAYS", "wss://[::1", "ROBOT_OUTBOX_RELAYS is malformed"),
         ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
     ],
@@ -156,6 +163,7 @@ def test_a_malformed_variable_stops_the_start_and_is_named(name, value, said, tm
 
     assert status != 0
     assert said in output
+    assert "hunter2" not in output
 
 
 def test_development_says_which_defaults_it_uses_and_keeps_its_secrets(tmp_path):

@@ -38,6 +38,7 @@ def test_a_secret_is_masked_wherever_it_stands(secret):
         "pgsql://caravel:hunter2hunter2@db/caravel",
         "password=hunter2hunter2",
         "Authorization: Bearer abcdefghijkl",
+        "GET /pay/in_1.1wX2y.abcdefghijkl_-x",
         "postgres://caravel:hunter2hunter2@db/caravel",
     ],
 )

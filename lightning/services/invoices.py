@@ -30,13 +30,17 @@ _SKEW = timedelta(seconds=120)
 
 @dataclass(frozen=True)
 class Bill:
-    """What is to be paid: so much, in minor units, of a tenant's Stripe invoice."""
+    """What is to be paid: so much, in minor units, of a tenant's Stripe invoice.
+
+    `booked` are Lightning invoices for it that were paid, but not counted towards it.
+    """
 
     tenant_id: str
     stripe_invoice_id: str
     amount_cents: int
     currency: str
     description: str
+    booked: frozenset[int] = frozenset()
 
 
 def nothing_else() -> None:
@@ -49,11 +53,20 @@ def offer_invoice(*, bill: Bill, guard: Guard = nothing_else) -> LightningInvoic
     Raises PaymentInProgress with the time until when something else may still pay the
     bill, AlreadySettled, RateUnavailable, or a WalletError of our own wallet.
     """
-    shown = _offered(bill)
+    shown = offered_invoice(bill=bill)
     if shown is None:
         _require_lapsed(bill)
         shown = _show(bill, issue(bill=bill), guard)
     return shown
+
+
+def offered_invoice(*, bill: Bill) -> LightningInvoice | None:
+    """Return the invoice that a person was shown and may still pay, if there is one.
+
+    Raises PaymentInProgress while a wallet has been asked, or AlreadySettled.
+    """
+    with transaction.atomic():
+        return _on_offer(_locked_for_person(bill))
 
 
 def busy_until(stripe_invoice_id: str) -> datetime | None:
@@ -98,23 +111,17 @@ def lock(stripe_invoice_id: str) -> list[LightningInvoice]:
     return list(rows.select_for_update(of=("self",)))
 
 
-def require_unsettled(rows: list[LightningInvoice]) -> None:
-    """Raise AlreadySettled if one of these was paid."""
-    if any(row.state == State.SETTLED for row in rows):
+def require_unsettled(rows: list[LightningInvoice], bill: Bill) -> None:
+    """Raise AlreadySettled if one of these was paid, and may count towards the bill."""
+    if any(row.state == State.SETTLED and row.pk not in bill.booked for row in rows):
         raise AlreadySettled("A Lightning payment for this invoice has arrived.")
 
 
-def _offered(bill: Bill) -> LightningInvoice | None:
-    """Return the invoice that a person was shown and may still pay, if there is one."""
-    with transaction.atomic():
-        return _on_offer(_locked_for_person(bill))
-
-
 def _locked_for_person(bill: Bill) -> list[LightningInvoice]:
-    """Lock the bill's invoices, and make sure that a person may pay one."""
+    """Lock a bill's invoices, and make sure that a person may pay one."""
     rows = lock(bill.stripe_invoice_id)
     _require_no_attempt(rows)
-    require_unsettled(rows)
+    require_unsettled(rows, bill)
     return rows
 
 
@@ -157,7 +164,7 @@ def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoi
             return invoice
     except PaymentInProgress:
         # Two clicks at once, and no row yet that the second could have waited for.
-        if other := _offered(bill):
+        if other := offered_invoice(bill=bill):
             return other
         raise
 

@@ -192,7 +192,7 @@ def _wallet_of(bill: Bill) -> tuple[Tenant, NwcUri]:
 def _require_free(bill: Bill) -> None:
     """Raise unless nothing can pay the bill: no invoice is live, and none was paid."""
     with transaction.atomic():
-        invoices.require_unsettled(invoices.lock(bill.stripe_invoice_id))
+        invoices.require_unsettled(invoices.lock(bill.stripe_invoice_id), bill)
         until = invoices.busy_until(bill.stripe_invoice_id)
         if until is not None:
             raise PaymentInProgress("It may still be paid by Lightning.", until=until)

@@ -20,6 +20,9 @@ def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
 
     Raises NotDelivered when it is not taken now, AddressRefused when it never will be.
     """
+    if not to.isprintable():
+        # Django lets them pass in quotes; in a header they would begin a new line.
+        raise AddressRefused("The address has characters that no header can hold.")
     leave_database()
     message = EmailMessage(title, text, to=[to], headers={"Message-ID": message_id})
     try:

@@ -53,7 +53,8 @@ def set_wallet(*, pubkey: str, nwc_url: str) -> Tenant:
     The caller has checked it. Raises Tenant.DoesNotExist.
     """
     with transaction.atomic():
-        tenant = Tenant.objects.select_for_update().get(pk=pubkey)
+        # no_key: who holds an invoice may add rows that refer to the tenant meanwhile.
+        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=pubkey)
         tenant.nwc_url = nwc_url
         tenant.nwc_error = ""
         tenant.save(update_fields=["nwc_url", "nwc_error"])

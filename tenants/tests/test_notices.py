@@ -20,6 +20,7 @@ from tenants.services.notices import (
     notify,
     send_again,
 )
+from tenants.services.tenants import update_tenant
 from tenants.tests.people import Person
 
 pytestmark = pytest.mark.django_db
@@ -286,6 +287,18 @@ def test_relays_that_are_away_keep_no_e_mail_back_and_repeat_none(
 
     assert deliver(notice).state == State.SENT
     assert len(mail_server.taken) == 1
+
+
+@pytest.mark.parametrize("address", ['"a\x0bb"@x.example', '"a\x0cCc:b@c.d"@x.example'])
+def test_an_address_adds_no_line_to_an_email(ann, inbox, mail_server, address):
+    ann.tenant()
+    update_tenant(pubkey=ann.pubkey, email=address)
+
+    notice = deliver(tell(ann))
+
+    assert mail_server.taken == []
+    assert notice.state == State.SENT
+    assert "no header can hold" in notice.note
 
 
 def test_an_address_that_is_refused_for_good_is_noted_and_not_tried_again(

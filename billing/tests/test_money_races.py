@@ -1,0 +1,347 @@
+"""Two workers at once, crashes and people at Stripe: money is counted once."""
+
+import threading
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from billing.clients.stripe import Stripe
+from billing.models import Credit, InvoiceCollection, Settlement
+from billing.services import cards, collection, ladder, settlements
+from billing.services.collection import collect_invoice
+from billing.services.credits import owe_credit, post_credit, post_credits
+from billing.services.endings import settle_ending
+from billing.services.ladder import collect_now, try_rail
+from billing.services.offers import offer_bolt11
+from billing.tests.test_collection import (
+    attach,
+    codes,
+    collect,
+    collection_of,
+    pay_by_wallet,
+)
+from billing.tests.test_credits import in_threads
+from billing.tests.test_subscriptions import rewrite
+from lightning.models import LightningInvoice, NwcPayment
+from lightning.services.wallets import connect_wallet
+from lightning.services.watching import check_invoice
+from lightning.tests.polling import until
+from sandbox.wallets import refuses
+from tenants.services.tenants import set_wallet
+
+pytestmark = pytest.mark.django_db
+
+Rail = InvoiceCollection.Rail
+
+
+def at_stripe(sandbox, tenant):
+    """The tenant's only invoice, as Stripe has it."""
+    return sandbox.client().v1.invoices.retrieve(collection_of(tenant).pk)
+
+
+def pay_in_part(sandbox, tenant, cents):
+    """A person pays a part by card: https://docs.stripe.com/invoicing/partial-payments.
+
+    The sandbox has no call for it.
+    """
+    invoice_id = collection_of(tenant).pk
+
+    def work(context):
+        with context.edit("invoice", invoice_id) as draft:
+            draft["amount_paid"] += cents
+            draft["amount_remaining"] -= cents
+        whole = next(context.store.scan("invoice_payment"))
+        intent = context.get("payment_intent", whole["payment"]["payment_intent"])
+        paid = {**intent, "id": "pi_part", "amount": cents, "status": "succeeded"}
+        context.insert({**paid, "amount_received": cents})
+        part = {**whole, "id": "inpay_part", "amount_paid": cents, "status": "paid"}
+        part["payment"] = {**part["payment"], "payment_intent": "pi_part"}
+        part["is_default"] = False
+        # The sandbox takes the first that it finds for the default one.
+        created = whole["created"] - 1
+        context.insert({**part, "amount_requested": cents, "created": created})
+
+    sandbox.app.transact(work)
+
+
+def before(monkeypatch, owner, name, happen):
+    """Let something happen once, just before a function does its work."""
+    real = getattr(owner, name)
+
+    def happen_first(*args, **kwargs):
+        monkeypatch.setattr(owner, name, real)
+        happen()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, happen_first)
+
+
+@pytest.fixture
+def arrived(billed, wallets, alice, rates):
+    """A Lightning payment of the first invoice, which is not booked yet."""
+    collect(billed)
+    offered = offer_bolt11(invoice_id=collection_of(billed).pk)
+    wallets.ledger.pay("alice", offered.bolt11)
+    check_invoice(invoice_id=offered.pk)
+    return offered
+
+
+# --- booking
+
+
+def test_what_another_worker_has_just_credited_marks_nothing(
+    billed, sandbox, arrived, monkeypatch
+):
+    """The payment is worth less than is asked for: all of it is credit."""
+    type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
+    real = settlements._begin_marking
+
+    def book_first(collection, payment, found):
+        monkeypatch.setattr(settlements, "_begin_marking", real)
+        settlements.book_next(Stripe(), collection, found)
+        return real(collection, payment, found)
+
+    monkeypatch.setattr(settlements, "_begin_marking", book_first)
+    collect(billed)
+
+    assert Settlement.objects.get().state == "credited"
+    assert Credit.objects.get().amount_cents == 400
+    assert at_stripe(sandbox, billed).status == "open"
+
+
+def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(billed, sandbox, arrived):
+    pay_in_part(sandbox, billed, 200)
+
+    first = collect(billed)
+
+    assert (first.status, first.paid_by) == ("paid", "lightning")
+    assert Settlement.objects.get().marked_cents == 300
+    assert Credit.objects.get().amount_cents == 200
+
+
+def test_what_arrives_while_an_invoice_is_closed_is_booked(
+    billed, sandbox, wallets, alice, rates, clock, monkeypatch
+):
+    """Whoever was woken by it has failed, and the one who closes does not know."""
+    collect(billed)
+    invoice_id = collection_of(billed).pk
+    offered = offer_bolt11(invoice_id=invoice_id)
+    sandbox.client().v1.invoices.void_invoice(invoice_id)
+
+    def arrive():
+        wallets.ledger.pay("alice", offered.bolt11)
+        check_invoice(invoice_id=offered.pk)
+        sandbox.fault("status", method="GET", times=3)
+        collect(billed)
+
+    before(monkeypatch, collection, "_wait", arrive)
+    collect(billed)
+    clock.move(minutes=6)
+    for due in InvoiceCollection.objects.working().claim(now=timezone.now()):
+        collect_invoice(invoice_id=due)
+
+    assert Credit.objects.get().amount_cents == 500
+
+
+def a_lock_is_waited_for() -> bool:
+    with connection.cursor() as cursor:
+        # Of pg_stat_activity a transaction sees what it saw first.
+        cursor.execute("select 1 from pg_locks where not granted")
+        return cursor.fetchone() is not None
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.parametrize("what", ["a subscription ends", "a wallet is connected"])
+def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
+    billed, sandbox, arrived, alice, monkeypatch, what
+):
+    """The credit refers to the tenant, whose row the other one holds."""
+    type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
+    subscription = billed.stripe_subscription_id
+    rewrite(sandbox, subscription, status="unpaid")
+    found = Stripe().get_subscription(subscription)
+    works = {
+        "a subscription ends": lambda: settle_ending(
+            tenant_id=billed.pk, subscription_id=subscription, found=found
+        ),
+        "a wallet is connected": lambda: set_wallet(
+            pubkey=billed.pk, nwc_url=alice.url
+        ),
+    }
+    wrong = []
+
+    def meanwhile():
+        wrong.extend(in_threads(1, works[what]))
+
+    other = threading.Thread(target=meanwhile)
+
+    def start_and_be_waited_for():
+        other.start()
+        until(a_lock_is_waited_for)
+
+    before(monkeypatch, settlements, "_owe", start_and_be_waited_for)
+    collect(billed)
+    other.join()
+
+    assert wrong == []
+    assert Credit.objects.get().amount_cents == 400
+
+
+@pytest.mark.parametrize(
+    ("currency", "cents"), [("usd", 50_525), ("isk", 50_500), ("kwd", 50_520)]
+)
+def test_what_came_on_top_counts_in_steps_that_stripe_takes(currency, cents):
+    payment = LightningInvoice(
+        currency=currency,
+        amount_cents=50_000,
+        amount_msat=1_000_000,
+        received_msat=1_010_500,
+    )
+
+    assert settlements.value_cents(payment) == cents
+
+
+def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
+    billed, arrived, monkeypatch
+):
+    """Another worker could charge it in between."""
+    seen = []
+    before(
+        monkeypatch,
+        settlements,
+        "_conclude",
+        lambda: seen.append(collection_of(billed).status),
+    )
+
+    collect(billed)
+
+    assert seen == ["paid"]
+
+
+@pytest.fixture
+def grown(billed, sandbox, wallets, alice, rates):
+    """An invoice, paid by Lightning, for which a person then asked for more.
+
+    What arrived has become credit and reduced it: a part is still to be paid.
+    """
+    collect(billed)
+    api, invoice_id = sandbox.client().v1, collection_of(billed).pk
+    note = api.credit_notes.create({"invoice": invoice_id, "amount": 120})
+    offered = offer_bolt11(invoice_id=invoice_id)
+    api.credit_notes.void_credit_note(note.id)
+    wallets.ledger.pay("alice", offered.bolt11)
+    check_invoice(invoice_id=offered.pk)
+    collect(billed)
+    post_credits(tenant_id=billed.pk)
+    collect(billed)
+    assert at_stripe(sandbox, billed).amount_remaining == 120
+    return invoice_id
+
+
+def test_the_wallet_may_pay_the_rest_of_what_lightning_has_paid_in_part(
+    billed, alice, grown
+):
+    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+    collect(billed)
+    pay_by_wallet()
+
+    assert collect(billed).paid_by == "wallet"
+    assert Settlement.objects.get(state="marked").marked_cents == 120
+
+
+def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
+    assert offer_bolt11(invoice_id=grown).amount_cents == 120
+
+
+# --- the ladder
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (ladder, "_between_rungs"),
+        (ladder, "_by_wallet"),
+        (ladder, "_by_card"),
+        (cards, "start_attempt"),
+    ],
+)
+def test_a_rung_that_another_worker_has_climbed_is_not_climbed_again(
+    billed, sandbox, monkeypatch, owner, name
+):
+    attach(sandbox, billed, outcome="insufficient_funds")
+    before(monkeypatch, owner, name, lambda: collect(billed))
+
+    first = collect(billed)
+
+    assert codes() == ["insufficient_funds"]
+    assert (first.state, first.next_rail) == ("manual", "")
+
+
+def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
+    billed, alice, rates, monkeypatch
+):
+    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+    alice.behaviour = refuses("INSUFFICIENT_BALANCE")
+
+    def climb():
+        collect(billed)
+        pay_by_wallet()
+        collect(billed)
+
+    before(monkeypatch, ladder, "start_payment", climb)
+    collect(billed)
+
+    assert NwcPayment.objects.count() == 1
+
+
+def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
+    billed, sandbox, monkeypatch
+):
+    attach(sandbox, billed, "pm_card_chargeCustomerFail", outcome="")
+
+    def attach_another():
+        api, customer = sandbox.client().v1, billed.stripe_customer_id
+        card = attach(sandbox, billed, outcome="")
+        settings = {"default_payment_method": card}
+        api.customers.update(customer, {"invoice_settings": settings})
+        try_rail(tenant_id=billed.pk, rail=Rail.CARD)
+
+    before(monkeypatch, cards, "start_attempt", attach_another)
+
+    assert collect(billed).paid_by == "card"
+    assert codes() == [""]
+
+
+# --- what is refused again and again
+
+
+def sweep():
+    """What beat does each minute."""
+    now = timezone.now()
+    for invoice_id in InvoiceCollection.objects.working().claim(now=now):
+        collect_invoice(invoice_id=invoice_id)
+    for credit_id in Credit.objects.owed().claim(now=now):
+        post_credit(credit_id=credit_id)
+
+
+def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
+    billed, sandbox, clock
+):
+    collect(billed)
+    owe_credit(
+        tenant_id=billed.pk,
+        reason=Credit.Reason.UNSERVED,
+        source="a week",
+        currency="usd",
+        amount_cents=120,
+        collection_id=collection_of(billed).pk,
+    )
+    sandbox.fault("status", path="^/v1/credit_notes$", status=400, times=None)
+    collect_now(invoice_id=collection_of(billed).pk)
+
+    for _ in range(60):
+        clock.move(minutes=1)
+        sweep()
+
+    assert 0 < len(sandbox.requests("POST", "/v1/credit_notes")) < 40
