@@ -129,6 +129,9 @@ def disagreements(stage: Stage, cell: Cell, first: Event, second: Event) -> list
     if one.waits and other.waits:
         # Whoever is told before a credit waits is told of the whole; who is not, later.
         one, other = (replace(each, notices=()) for each in (one, other))
+    if Event.CUSTOMER_DELETED in {first, second}:
+        # Who comes first decides whether there is another customer to be credited.
+        one, other = (replace(each, credits=each.sums) for each in (one, other))
     return other.differences(one)
 
 

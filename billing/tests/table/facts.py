@@ -40,6 +40,11 @@ class Facts:
         """Whether a credit is owed that is not posted yet."""
         return any("owed" in each for each in self.credits)
 
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The credits, be they posted or owed."""
+        return tuple(each.replace("owed", "posted") for each in self.credits)
+
     def differences(self, other: "Facts") -> list[str]:
         """Return in words what is not as in the other."""
         pairs = (

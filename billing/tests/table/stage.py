@@ -108,7 +108,7 @@ class Stage:
         self.sandbox.restore("table")
         with undone():
             self._set(cell)
-            for event in sorted({cell.event, *others}):
+            for event in sorted({cell.event, *others}, key=list(Event).index):
                 self._do(event)
             self.worker.forget()
             self.worker.die_at(None)
@@ -284,18 +284,12 @@ class Stage:
         if event == Event.CUSTOMER_DELETED:
             self.api.v1.customers.delete(self.customer_id)
         if event == Event.ENDED and self.plan == Plan.CURRENT:
-            self._end()
+            self.api.v1.subscriptions.cancel(self.subscription_id)
         if event == Event.UPDATED and self.plan == Plan.CURRENT:
             (item,) = self.api.v1.subscription_items.list(
                 {"subscription": self.subscription_id}
             ).data
             self.api.v1.subscription_items.update(item.id, {"quantity": 2})
-
-    def _end(self) -> None:
-        """A person ends the subscription, if it has not ended with its customer."""
-        found = self.api.v1.subscriptions.retrieve(self.subscription_id)
-        if found.status == "active":
-            self.api.v1.subscriptions.cancel(self.subscription_id)
 
     # --- attempts
 
