@@ -74,13 +74,24 @@ def require_no_other_rail(invoice_id: str) -> InvoiceCollection:
 def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> None:
     """Make sure that what is about to be paid is what was read, and stays so.
 
-    Raises InvoiceChanged, also while a credit is owed that will reduce it.
+    Raises InvoiceChanged, also while it is about to be reduced.
     """
     then = (read.status, read.amount_remaining_cents)
     if (locked.status, locked.amount_remaining_cents) != then:
         raise InvoiceChanged("The invoice has just changed.")
-    if Credit.objects.owed().filter(collection=locked).exists():
+    if is_to_be_reduced(locked):
         raise InvoiceChanged("The invoice is about to be reduced.")
+
+
+def is_to_be_reduced(collection: InvoiceCollection) -> bool:
+    """Return whether a credit is owed on it, or its subscription's end is not settled.
+
+    Nobody is charged meanwhile for time that will not be served.
+    """
+    kind = StripeIntent.Kind.CANCEL_SUBSCRIPTION
+    ends = StripeIntent.objects.of(kind, collection.stripe_subscription_id)
+    owed = Credit.objects.owed().filter(collection=collection)
+    return owed.exists() or ends.pending().exists()
 
 
 def require_turn(locked: InvoiceCollection, read: InvoiceCollection) -> None:

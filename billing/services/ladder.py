@@ -45,8 +45,8 @@ def climb(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """
     if exclusion.is_attempted(collection.pk):
         return _wait_for_others(collection)
-    if collection.credits.filter(state=Credit.State.OWED).exists():
-        return _post_credits(collection)
+    if exclusion.is_to_be_reduced(collection):
+        return _await_reduction(collection)
     rails: dict[str, Callable[[Stripe, InvoiceCollection], Step]] = {
         Rail.NONE: _between_rungs,
         Rail.WALLET: _by_wallet,
@@ -92,12 +92,15 @@ def _begin_extra(invoice_id: str, rail: InvoiceCollection.Rail) -> None:
     wake(invoice_id=invoice_id)
 
 
-def _post_credits(collection: InvoiceCollection) -> Step:
-    """Reduce the invoice before anybody is charged for it."""
+def _await_reduction(collection: InvoiceCollection) -> Step:
+    """Reduce the invoice before anybody is charged for it, if the sync has not yet."""
     post_credits(tenant_id=collection.tenant_id)
     owed = collection.credits.filter(state=Credit.State.OWED)
     if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
         return Rest(State.COLLECTING, "a credit is to be posted first", until)
+    if exclusion.is_to_be_reduced(collection):
+        soon = timezone.now() + timedelta(minutes=1)
+        return Rest(State.COLLECTING, "its subscription's end is to be settled", soon)
     return AGAIN
 
 

@@ -12,9 +12,11 @@ from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection import collect_invoice
 from billing.services.credits import owe_credit
 from billing.services.dunning import review_tenant, tenants_to_review
+from billing.services.endings import settle_ending
 from billing.services.invoices import take_up
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
+from billing.services.subscriptions import sync_tenant
 from caravel.exceptions import Conflict
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
@@ -256,6 +258,28 @@ def test_a_card_is_not_charged_for_a_tenant_who_paused_that(billed, sandbox):
     first = collect(billed)
 
     assert (first.state, CardAttempt.objects.count()) == (State.MANUAL, 0)
+
+
+def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
+    billed, sandbox, clock
+):
+    collect(billed)
+    clock.move(days=15)
+    attach(sandbox, billed)
+    ended = billed.stripe_subscription_id
+    sandbox.client().v1.subscriptions.cancel(ended)
+    settle_ending(
+        tenant_id=billed.pk,
+        subscription_id=ended,
+        found=Stripe().get_subscription(ended),
+    )
+
+    collect(billed)
+    assert codes() == []
+    sync_tenant(tenant_id=billed.pk)
+    first = collect(billed)
+
+    assert (first.paid_by, CardAttempt.objects.get().amount_cents) == ("card", 250)
 
 
 # --- a wallet
