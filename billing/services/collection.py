@@ -21,6 +21,7 @@ from billing.services.ladder import climb
 from billing.services.steps import AGAIN, Rest, Step
 from caravel.exceptions import CaravelError
 from caravel.work import NO_FAILURE, failure_columns
+from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 
 logger = structlog.get_logger(__name__)
@@ -109,15 +110,25 @@ def _finish_card(stripe: Stripe, collection: InvoiceCollection, found: Invoice) 
     )
 
 
+def _await_card(why: str) -> Rest:
+    return Rest(State.PENDING, why, timezone.now() + timedelta(minutes=1))
+
+
 def _book(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     """Book a Lightning payment that has arrived."""
-    booked = settlements.book_next(stripe, collection, found)
+    try:
+        booked = settlements.book_next(stripe, collection, found)
+    except PaymentInProgress as exc:
+        return _await_card(exc.message)
     return AGAIN if booked else None
 
 
 def _close(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     if not collection.is_final:
         return None
+    if exclusion.is_charged(collection.pk):
+        # Another worker has just asked: what came of it is not to be forgotten.
+        return _await_card("the card's answer is awaited")
     paid_by = _paid_by(collection)
     InvoiceCollection.objects.filter(pk=collection.pk).update(
         paid_by=paid_by, next_rail=InvoiceCollection.Rail.NONE

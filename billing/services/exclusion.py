@@ -113,13 +113,17 @@ def lock(invoice_id: str) -> InvoiceCollection:
 
 def is_attempted(invoice_id: str) -> bool:
     """Return whether a wallet or a card has been asked and has not answered yet."""
-    cards = CardAttempt.objects.pending().filter(collection=invoice_id)
     wallets = NwcPayment.objects.pending().filter(stripe_invoice_id=invoice_id)
-    return cards.exists() or wallets.exists()
+    return is_charged(invoice_id) or wallets.exists()
+
+
+def is_charged(invoice_id: str) -> bool:
+    """Return whether a card has been asked and has not answered yet."""
+    return CardAttempt.objects.pending().filter(collection=invoice_id).exists()
 
 
 def _busy_elsewhere(invoice_id: str) -> Busy | None:
-    if CardAttempt.objects.pending().filter(collection=invoice_id).exists():
+    if is_charged(invoice_id):
         return Busy("The card has been asked to pay this.")
     kind = StripeIntent.Kind.CREATE_CREDIT_NOTE
     if StripeIntent.objects.of(kind, invoice_id).pending().exists():

@@ -14,6 +14,7 @@ from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services import exclusion
 from billing.services.credits import owe_credit
 from billing.services.invoices import record_invoice
+from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
 
 logger = structlog.get_logger(__name__)
@@ -25,7 +26,10 @@ _PAYABLE = ("open", "uncollectible")
 
 
 def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> bool:
-    """Book the oldest payment that is not booked yet; False if there is none."""
+    """Book the oldest payment that is not booked yet; False if there is none.
+
+    Raises PaymentInProgress while a card has been asked and has not answered.
+    """
     payment = _next(collection)
     if payment is None:
         return False
@@ -66,6 +70,8 @@ def _begin_marking(
     """
     with transaction.atomic():
         exclusion.lock(collection.pk)
+        if exclusion.is_charged(collection.pk):
+            raise PaymentInProgress("The card has been asked to pay this.")
         rows = Settlement.objects.filter(collection=collection)
         if begun := rows.filter(invoice=payment).first():
             return bool(begun.state == State.MARKING)

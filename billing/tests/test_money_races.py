@@ -345,3 +345,49 @@ def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
         sweep()
 
     assert 0 < len(sandbox.requests("POST", "/v1/credit_notes")) < 40
+
+
+# --- a card that another worker has just asked
+
+
+def ask_card(tenant):
+    """What another worker has just begun, and not seen the end of."""
+    row = collection_of(tenant)
+    return cards.start_attempt(row, "pm_other", then=Rail.NOTICE)
+
+
+def test_a_payment_is_not_booked_while_a_card_is_charged(
+    billed, sandbox, arrived, monkeypatch
+):
+    LightningInvoice.objects.update(state="expired", settled_at=None, shown_at=None)
+    ask = ask_card(billed)
+    LightningInvoice.objects.update(
+        state="settled", settled_at=timezone.now(), shown_at=timezone.now()
+    )
+    # This worker has looked for charges before there was one.
+    monkeypatch.setattr(collection, "_STEPS", collection._STEPS[1:])
+
+    row = collect(billed)
+
+    assert (row.state, row.outcome) == (
+        "pending",
+        "The card has been asked to pay this.",
+    )
+    assert not Settlement.objects.exists()
+    assert at_stripe(sandbox, billed).status == "open"
+    assert ask.state == "pending"
+
+
+def test_an_invoice_is_not_closed_over_a_charge_without_an_outcome(
+    billed, sandbox, monkeypatch
+):
+    collect(billed)
+    ask_card(billed)
+    invoice_id = collection_of(billed).pk
+    sandbox.client().v1.invoices.pay(invoice_id, {"paid_out_of_band": True})
+    monkeypatch.setattr(collection, "_STEPS", collection._STEPS[1:])
+
+    assert collect(billed).state == "pending"
+    monkeypatch.undo()
+    assert collect(billed).state == "closed"
+    assert codes() != [""]
