@@ -27,6 +27,11 @@ logger = structlog.get_logger(__name__)
 _BILLED = {"plan", "plan_id", "status", "tenant", "tenant_id"}
 
 
+def _is_set(field: str, update_fields: frozenset[str] | None) -> bool:
+    """Return whether a save has written a column."""
+    return update_fields is None or field in update_fields
+
+
 @receiver(post_save, sender=Relay, dispatch_uid="billing.relay_saved")
 def mark_stale_on_relay_save(
     sender: type[Relay],
@@ -55,8 +60,7 @@ def enqueue_sync(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    just_set = update_fields is None or "enqueued_at" in update_fields
-    if raw or instance.enqueued_at is None or not just_set:
+    if raw or instance.enqueued_at is None or not _is_set("enqueued_at", update_fields):
         return
     sync_subscription.apply_async_on_commit(
         (instance.pk,), countdown=settings.BILLING_SYNC_DELAY
@@ -71,8 +75,7 @@ def enqueue_collection(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    just_set = update_fields is None or "enqueued_at" in update_fields
-    if raw or instance.enqueued_at is None or not just_set:
+    if raw or instance.enqueued_at is None or not _is_set("enqueued_at", update_fields):
         return
     collect_invoice.delay_on_commit(instance.pk)
 
@@ -88,7 +91,7 @@ def wake_collection(
     **kwargs: Any,
 ) -> None:
     """Whatever ends, the invoice is looked at: in the transaction of the end."""
-    if raw or created or (update_fields is not None and "state" not in update_fields):
+    if raw or created or not _is_set("state", update_fields):
         return
     if not wake(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
