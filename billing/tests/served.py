@@ -24,6 +24,9 @@ from relays.models import Plan
 from sandbox.stripe.store import Record
 from tenants.models import Activity, Tenant
 
+#: In seconds, as all times here.
+HOUR = 3_600
+
 
 class Step(NamedTuple):
     """From a moment on, in seconds of the epoch, something costs so much a month."""
@@ -68,7 +71,11 @@ def faults_of_accounts(world: World) -> list[str]:
     Nobody's is who got something from support itself: see `World.favour`.
     """
     tenants = Tenant.objects.exclude(pk__in=world.favoured)
-    return [fault for one in tenants for fault in _unbalanced(world, one)]
+    return [
+        fault
+        for one in tenants
+        for fault in (*_unbalanced(world, one), *_left_alone(world, one))
+    ]
 
 
 def account_of(world: World, tenant: Tenant) -> Account:
@@ -103,6 +110,42 @@ def _unbalanced(world: World, tenant: Tenant) -> Iterator[str]:
         yield f"{tenant.pk} gave {found.missing:.2f} too much: {found}"
 
 
+def _left_alone(world: World, tenant: Tenant) -> Iterator[str]:
+    """Yield when relays ran unbilled, or were billed and off, and nobody was at it.
+
+    The hourly reconciliation finds what no webhook told of; a second one, what the
+    first one was too early for.
+    """
+    ran, billed = _relays(tenant), _subscriptions(world, tenant)
+    for start, end in _differing(ran, billed, world.now.timestamp()):
+        idle = [
+            one.at
+            for one in world.rounds
+            if start + HOUR <= one.at < end
+            and not one.stripe_fails
+            and tenant.pk not in one.waiting
+        ]
+        if idle and idle[-1] - idle[0] >= HOUR:
+            cents = _monthly(ran, start), _monthly(billed, start)
+            yield f"{tenant.pk} had {cents} a month for {(end - start) / HOUR:.1f} h"
+
+
+def _differing(
+    some: Sequence[Step], others: Sequence[Step], now: float
+) -> Iterator[tuple[float, float]]:
+    """Yield from when until when the two do not cost the same."""
+    start = None
+    for moment in sorted({step.at for step in (*some, *others)}):
+        differ = _monthly(some, moment) != _monthly(others, moment)
+        if differ and start is None:
+            start = moment
+        elif not differ and start is not None:
+            yield start, moment
+            start = None
+    if start is not None:
+        yield start, now
+
+
 # --- money
 
 
@@ -121,7 +164,7 @@ def _credit(world: World, tenant: Tenant) -> int:
     """Return what is on the balance, where credit is negative, or will be."""
     owed = Credit.objects.owed().filter(tenant=tenant)
     balance = sum(int(one["balance"]) for one in _customers(world, tenant))
-    return sum(one.amount_cents for one in owed) - balance
+    return sum(int(one.amount_cents) for one in owed) - balance
 
 
 def _pending_items(world: World, tenant: Tenant) -> list[Record]:

@@ -24,7 +24,7 @@ from django.test import Client
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.models import InvoiceCollection
+from billing.models import InvoiceCollection, SubscriptionSync
 from billing.services.prices import ensure_prices
 from billing.tests.workers import Killed, Workers
 from caravel.celery import app as celery
@@ -96,6 +96,15 @@ def ground(wallets: Wallets, feed: PriceFeed) -> Iterator[Ground]:
         server.stop()
 
 
+@dataclass(frozen=True)
+class Round:
+    """After everybody did what there was to do: whose sync is still to come."""
+
+    at: float
+    stripe_fails: bool
+    waiting: frozenset[str]
+
+
 class World:
     """The system from its first day on. `with World(ground, seed=1) as world: …`"""
 
@@ -109,6 +118,7 @@ class World:
         self.favoured: set[str] = set()
         #: What Stripe has told of subscriptions, also what it has forgotten since.
         self.subscription_events: list[dict[str, Any]] = []
+        self.rounds: list[Round] = []
         self._last_event = ""
         self._stack = ExitStack()
         self._beaten: dict[str, float] = {}
@@ -158,12 +168,17 @@ class World:
 
     def turn(self) -> None:
         """One round of everything at the present moment."""
+        troubled = bool(self.stripe.app.faults.list())
         self.stripe.advance(0)
         self.wallets.run_due()
         self.run()
         self._beat()
         self.run()
         self._note_events()
+        waiting = frozenset(
+            SubscriptionSync.objects.stale().values_list("pk", flat=True)
+        )
+        self.rounds.append(Round(time.time(), troubled, waiting))
 
     def run(self) -> None:
         """Deliver webhooks and work off messages until there are none."""
