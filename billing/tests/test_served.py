@@ -180,6 +180,19 @@ def test_on_again_during_the_cancellation_no_relay_is_free(world, people, calls)
     balanced(world, payer)
 
 
+def test_a_write_off_takes_no_note_for_what_was_not_served(world, people):
+    payer = people.move_in()
+    world.run()
+    world.advance(5 * DAY)
+    people.write_off(payer.unpaid[0].pk)
+    world.run()
+    people.move_out()
+    account = balanced(world, payer)
+
+    assert account.written_off == 500
+    assert round(account.written_off - account.never_served) == round(account.served)
+
+
 def off_and_on(world: World, people: People, payer: Payer, days: int) -> None:
     """Switch the one relay off after some days, and on again two hours later."""
     world.run()

@@ -202,10 +202,9 @@ class World:
     def favour(self, pubkey: str) -> None:
         """Note that what a tenant gives is not what it gets any more, as support wills.
 
-        That is so for who had an invoice voided or reduced by hand, or written off for
-        time that was not served yet; whose customer was deleted, with all that Stripe
-        knew of credit and debts; and who may run relays, but not subscribe to them,
-        since an old debt was put off.
+        That is so for who had an invoice voided or reduced by hand; whose customer was
+        deleted, with all that Stripe knew of credit and debts; and who may run relays,
+        but not subscribe to them, since an old debt was put off.
         """
         self.favoured.add(pubkey)
 
