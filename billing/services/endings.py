@@ -54,11 +54,17 @@ def settle_ending(
             _deactivate_relays(tenant_id)
         if ending == Ending.NON_PAYMENT:
             bring_forward(tenant_id=tenant_id, invoice_ids=_unpaid_of(subscription_id))
-        # Last: a unique column locks out who refers to the tenant and holds an invoice.
-        Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=None)
-        update_debt(tenant_id=tenant_id)
+        _forget(tenant)
     logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
     return ending
+
+
+def forget_subscription(*, tenant_id: str) -> None:
+    """Keep that a tenant has no subscription any more, with what follows from that."""
+    with transaction.atomic():
+        # no_key: who books a payment meanwhile may add rows that refer to the tenant.
+        tenants = Tenant.objects.select_for_update(no_key=True)
+        _forget(tenants.get(pk=tenant_id))
 
 
 def is_over(found: Subscription) -> bool:
@@ -74,6 +80,22 @@ def _classify(tenant: Tenant, found: Subscription) -> Ending:
     if found.cancel_reason in NON_PAYMENT or found.status == "unpaid":
         return Ending.EXEMPT if tenant.dunning_exempt else Ending.NON_PAYMENT
     return Ending.UNEXPLAINED
+
+
+def _forget(tenant: Tenant) -> None:
+    """Forget the subscription of a locked tenant.
+
+    Who owes something gets no other one: relays that still run, such as one that was
+    switched on again during the cancellation, would be free for the rest of the grace.
+    """
+    billable = Relay.objects.billable().filter(tenant=tenant)
+    if billable.exists() and not tenant.dunning_exempt:
+        unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant)
+        ids = list(unpaid.values_list("pk", flat=True))
+        bring_forward(tenant_id=tenant.pk, invoice_ids=ids)
+    # Last: a unique column locks out who refers to the tenant and holds an invoice.
+    Tenant.objects.filter(pk=tenant.pk).update(stripe_subscription_id=None)
+    update_debt(tenant_id=tenant.pk)
 
 
 def _deactivate_relays(tenant_id: str) -> None:

@@ -33,7 +33,7 @@ from billing.services.customers import (
     settle_open_creation,
 )
 from billing.services.debts import update_debt
-from billing.services.endings import is_over, settle_ending
+from billing.services.endings import forget_subscription, is_over, settle_ending
 from billing.services.invoices import discover_invoices
 from billing.services.leases import Lease
 from billing.services.staleness import mark_stale
@@ -159,8 +159,9 @@ def _apply(
     _cancel_surplus(stripe, tenant, difference.surplus, expected=not desired)
     if desired and not keep:
         _create_and_converge(stripe, tenant, desired)
-    elif not desired:
-        _remember(tenant, None)
+    elif not desired and tenant.stripe_subscription_id:
+        forget_subscription(tenant_id=tenant.pk)
+        tenant.stripe_subscription_id = None
 
 
 def _cancel_surplus(
@@ -271,7 +272,7 @@ def _stop_automatic_collection(stripe: Stripe, subscription: Subscription) -> No
             stripe.stop_auto_advance(invoice.id)
 
 
-def _remember(tenant: Tenant, subscription_id: str | None) -> None:
+def _remember(tenant: Tenant, subscription_id: str) -> None:
     if tenant.stripe_subscription_id != subscription_id:
         mine = Tenant.objects.filter(pk=tenant.pk)
         mine.update(stripe_subscription_id=subscription_id)

@@ -14,8 +14,16 @@ from billing.models import (
     StripeIntent,
     SubscriptionSync,
 )
-from billing.services.convergence import LIVE, desired_items
+from billing.services.convergence import desired_items
 from billing.services.debts import is_in_debt, is_suspended
+from billing.tests.holdings import (
+    captured_by_card,
+    captured_by_lightning,
+    live_subscriptions,
+    our_invoices,
+    settled_hashes,
+)
+from billing.tests.served import faults_of_accounts
 from billing.tests.world import World
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
@@ -43,6 +51,7 @@ def faults_in_the_end(world: World) -> list[str]:
         *faults_at_any_time(world),
         *_pending(),
         *_not_booked(world),
+        *faults_of_accounts(world),
         *(fault for one in our_invoices(world) for fault in _wrong_sum(world, one)),
         *(fault for one in our_invoices(world) for fault in _not_known(one)),
         *(fault for one in Tenant.objects.all() for fault in _out_of_step(world, one)),
@@ -52,25 +61,6 @@ def faults_in_the_end(world: World) -> list[str]:
 
 
 # --- sums
-
-
-def our_invoices(world: World) -> list[Record]:
-    """Return all invoices at Stripe of subscriptions that name a tenant."""
-    store = world.stripe.app.store
-    return [one for one in store.scan("invoice") if _pubkey_of(one)]
-
-
-def captured_by_card(world: World, invoice: str) -> int:
-    """Return what cards paid for an invoice, whoever charged them, in cents."""
-    intents = world.stripe.app.store.scan("payment_intent")
-    return sum(one["amount_received"] for one in intents if one["_invoice"] == invoice)
-
-
-def captured_by_lightning(world: World, invoice: str) -> int:
-    """Return what our wallet was paid for an invoice, in cents."""
-    settled = _settled_hashes(world)
-    issued = LightningInvoice.objects.of(invoice)
-    return sum(one.amount_cents for one in issued if one.payment_hash in settled)
 
 
 def surplus(invoice: str) -> int:
@@ -151,28 +141,19 @@ def _two_subscriptions(world: World) -> Iterator[str]:
         yield f"{pubkey} has {found.count(pubkey)} live subscriptions"
 
 
-def live_subscriptions(world: World) -> list[Record]:
-    """Return the subscriptions of ours that bill."""
-    return [
-        one
-        for one in world.stripe.app.store.scan("subscription")
-        if one["status"] in LIVE and "tenant_pubkey" in one["metadata"]
-    ]
-
-
 # --- nothing is lost
 
 
 def _unknown_payments(world: World) -> Iterator[str]:
     known = LightningInvoice.objects.values_list("payment_hash", flat=True)
-    for payment_hash in _settled_hashes(world) - set(known):
+    for payment_hash in settled_hashes(world) - set(known):
         yield f"our wallet was paid {payment_hash}, of which nothing is known"
 
 
 def _not_booked(world: World) -> Iterator[str]:
     booked = Settlement.objects.exclude(state=Settlement.State.MARKING)
     found = set(booked.values_list("invoice__payment_hash", flat=True))
-    for payment_hash in _settled_hashes(world) ^ found:
+    for payment_hash in settled_hashes(world) ^ found:
         yield f"{payment_hash} is paid or booked, not both"
 
 
@@ -264,17 +245,5 @@ def _items(world: World, subscription: Record) -> dict[str, int]:
     return {item.price.id: item.quantity or 0 for item in found["items"].data}
 
 
-def _settled_hashes(world: World) -> set[str]:
-    """Return what our wallet was paid for in this world."""
-    issued = world.wallets.ledger.issued_by("platform")[world.first_issued :]
-    return {one.payment_hash for one in issued if one.settled_at is not None}
-
-
 def _invoice_ids() -> list[str]:
     return list(InvoiceCollection.objects.values_list("pk", flat=True))
-
-
-def _pubkey_of(invoice: Record) -> str:
-    parent = invoice["parent"] or {}
-    details = parent.get("subscription_details") or {}
-    return str((details.get("metadata") or {}).get("tenant_pubkey", ""))

@@ -187,20 +187,27 @@ class People:
         self._try(lambda: collect_now(invoice_id=invoice))
 
     def void(self, invoice: str) -> None:
+        self._favour(invoice)
         refused(lambda: self.world.api.v1.invoices.void_invoice(invoice))
 
     def write_off(self, invoice: str) -> None:
         refused(lambda: self.world.api.v1.invoices.mark_uncollectible(invoice))
 
     def credit(self, invoice: str, amount: int) -> None:
+        self._favour(invoice)
         note: Any = {"invoice": invoice, "amount": amount}
         refused(lambda: self.world.api.v1.credit_notes.create(note))
 
     def move_suspension(self, invoice: str, by: timedelta) -> None:
         row = InvoiceCollection.objects.get(pk=invoice)
+        if by > timedelta(0):
+            self._favour(invoice)
         if row.suspend_at:
             rows = InvoiceCollection.objects.filter(pk=invoice)
             rows.update(suspend_at=row.suspend_at + by)
+
+    def _favour(self, invoice: str) -> None:
+        self.world.favour(InvoiceCollection.objects.get(pk=invoice).tenant_id)
 
     def cancel_at_stripe(self, payer: Payer) -> None:
         subscription = payer.tenant.stripe_subscription_id
@@ -208,7 +215,15 @@ class People:
             refused(lambda: self.world.api.v1.subscriptions.cancel(subscription))
 
     def delete_customer(self, payer: Payer) -> None:
+        self.world.favour(payer.pubkey)
         self._at_stripe(payer, self.world.api.v1.customers.delete)
+
+    # --- the end
+
+    def move_out(self) -> None:
+        """Everybody switches off what costs, and no time is paid for any more."""
+        for relay in Relay.objects.paid().exclude(status=Relay.Status.INACTIVE):
+            self.switch_off(relay.pk)
 
     # ---
 

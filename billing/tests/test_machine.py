@@ -304,6 +304,8 @@ class Machine(RuleBasedStateMachine):
         try:
             if sys.exc_info()[0] is None:
                 self._settle()
+                self.people.move_out()
+                self._settle()
         finally:
             self.world.__exit__()
 

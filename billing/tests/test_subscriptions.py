@@ -363,7 +363,7 @@ def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenan
         ("payment_failed", True, True, "active", 2),
         ("payment_failed", False, False, "active", 2),
         (None, False, False, "active", 2),
-        (None, True, False, "active", 1),
+        (None, True, False, "delinquent", 1),
     ],
 )
 def test_what_stripe_ended_by_itself(

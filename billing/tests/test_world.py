@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 
 from billing.models import InvoiceCollection, Settlement, StripeEvent, StripeIntent
-from billing.tests.books import (
+from billing.tests.books import faults_in_the_end
+from billing.tests.deeds import People
+from billing.tests.holdings import (
     captured_by_card,
     captured_by_lightning,
-    faults_in_the_end,
     our_invoices,
 )
-from billing.tests.deeds import People
 from billing.tests.world import World
 from lightning.models import LightningInvoice, NwcPayment
 from sandbox.wallets.behaviour import IGNORES, PAYS, refuses, settles_late

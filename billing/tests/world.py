@@ -5,12 +5,14 @@ are as elsewhere. Webhooks go into the real inbox, the beat's own schedule finds
 is due, and workers are played by this thread: see `workers`.
 """
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import Any, Self
 
 import stripe
@@ -22,7 +24,7 @@ from django.test import Client
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.models import InvoiceCollection
+from billing.models import InvoiceCollection, SubscriptionSync
 from billing.services.prices import ensure_prices
 from billing.tests.workers import Killed, Workers
 from caravel.celery import app as celery
@@ -94,6 +96,15 @@ def ground(wallets: Wallets, feed: PriceFeed) -> Iterator[Ground]:
         server.stop()
 
 
+@dataclass(frozen=True)
+class Round:
+    """After everybody did what there was to do: whose sync is still to come."""
+
+    at: float
+    stripe_fails: bool
+    waiting: frozenset[str]
+
+
 class World:
     """The system from its first day on. `with World(ground, seed=1) as world: …`"""
 
@@ -103,6 +114,12 @@ class World:
         self.wallets = ground.wallets
         self.workers = Workers(seed, now=time.time, pass_time=self._pass_time)
         self.api = in_process_client(self.stripe.app)
+        #: Whom support gave something, by hand: see `favour`.
+        self.favoured: set[str] = set()
+        #: What Stripe has told of subscriptions, also what it has forgotten since.
+        self.subscription_events: list[dict[str, Any]] = []
+        self.rounds: list[Round] = []
+        self._last_event = ""
         self._stack = ExitStack()
         self._beaten: dict[str, float] = {}
 
@@ -151,11 +168,17 @@ class World:
 
     def turn(self) -> None:
         """One round of everything at the present moment."""
+        troubled = bool(self.stripe.app.faults.list())
         self.stripe.advance(0)
         self.wallets.run_due()
         self.run()
         self._beat()
         self.run()
+        self._note_events()
+        waiting = frozenset(
+            SubscriptionSync.objects.stale().values_list("pk", flat=True)
+        )
+        self.rounds.append(Round(time.time(), troubled, waiting))
 
     def run(self) -> None:
         """Deliver webhooks and work off messages until there are none."""
@@ -175,6 +198,27 @@ class World:
         self.workers.forget_faults()
         self.turn()
         self.advance(timedelta(hours=4))
+
+    def favour(self, pubkey: str) -> None:
+        """Note that what a tenant gives is not what it gets any more, as support wills.
+
+        That is so for who had an invoice voided or reduced by hand; whose customer was
+        deleted, with all that Stripe knew of credit and debts; and who may run relays,
+        but not subscribe to them, since an old debt was put off.
+        """
+        self.favoured.add(pubkey)
+
+    def _note_events(self) -> None:
+        """Keep what Stripe forgets after a month."""
+        store, last = self.stripe.app.store, self._last_event
+        new = list(takewhile(lambda one: one["id"] != last, store.scan("event")))
+        if new:
+            self._last_event = new[0]["id"]
+        self.subscription_events += [
+            {**event, "data": json.loads(event["_data"])}
+            for event in reversed(new)
+            if event["type"].startswith("customer.subscription.")
+        ]
 
     def _go_to(self, moment: datetime) -> None:
         if moment > self.now:
