@@ -212,6 +212,9 @@ class People:
     def cancel_at_stripe(self, payer: Payer) -> None:
         subscription = payer.tenant.stripe_subscription_id
         if subscription:
+            store = self.world.stripe.app.store
+            if any(store.scan("invoiceitem", index=("_pending", subscription))):
+                self.world.favour(payer.pubkey)
             refused(lambda: self.world.api.v1.subscriptions.cancel(subscription))
 
     def delete_customer(self, payer: Payer) -> None:

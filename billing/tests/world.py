@@ -203,8 +203,9 @@ class World:
         """Note that what a tenant gives is not what it gets any more, as support wills.
 
         That is so for who had an invoice voided or reduced by hand; whose customer was
-        deleted, with all that Stripe knew of credit and debts; and who may run relays,
-        but not subscribe to them, since an old debt was put off.
+        deleted, with all that Stripe knew of credit and debts; whose subscription was
+        cancelled at Stripe, which deletes prorations that were not billed yet; and who
+        may run relays, but not subscribe to them, since an old debt was put off.
         """
         self.favoured.add(pubkey)
 
