@@ -43,7 +43,7 @@ else
 endif
 
 # Two runs at once, each with its servers and its search for secrets in what was logged.
-LONG := billing/tests/test_event_table.py billing/tests/test_machine.py
+LONG := $(addprefix billing/tests/test_,event_table.py machine.py served.py world.py)
 
 one-half: $(READY)
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox $(LONG) caravel/tests/test_secrecy.py
