@@ -8,6 +8,7 @@ mind between two look-ups gains nothing. Redirects and proxies are not followed.
 import asyncio
 import ipaddress
 import os
+import re
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,22 @@ class Endpoint:
     def host(self) -> str:
         """The host and port, for people."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
+
+
+def read_relay(text: str) -> str:
+    """Return a relay's address with its host in lower case, "" if it is none.
+
+    A fragment or a password would be somebody's mistake.
+    """
+    try:
+        parts = urlsplit(text)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return ""
+    spelled = re.fullmatch(r"wss?://\S+", text, re.IGNORECASE) and text.isprintable()
+    if not usable or not spelled or "@" in parts.netloc or parts.fragment:
+        return ""
+    return parts._replace(netloc=parts.netloc.lower()).geturl()
 
 
 def is_public(address: str) -> bool:

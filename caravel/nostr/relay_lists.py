@@ -4,16 +4,16 @@ Both lists come from strangers. What is no relay's address is left out, and of l
 ones only the beginning counts.
 """
 
-import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
+from caravel.nostr.dialing import read_relay
 from caravel.nostr.events import Event
 
 #: Where they write and read (NIP-65), and where messages are to be sent (NIP-17).
 RELAY_LIST, MESSAGE_RELAYS = 10002, 10050
 #: How many relays of a stranger's list are used.
 MOST_RELAYS = 5
+_LONGEST = 200
 
 
 def newest(events: Iterable[Event], *, pubkey: str, kind: int) -> Event | None:
@@ -44,17 +44,9 @@ def _relays(texts: Iterable[str]) -> list[str]:
 def _relay(text: str) -> str:
     """Return a relay's address in one spelling, or nothing if it is none.
 
-    A slash at the end makes no other relay of it, and a fragment or a password would
-    be somebody's mistake.
+    A slash at the end makes no other relay of it.
     """
     text = text.strip()
-    if not re.fullmatch(r"wss?://\S{1,200}", text, re.IGNORECASE) or not text.isascii():
+    if not text.isascii() or len(text) > _LONGEST:
         return ""
-    try:
-        parts = urlsplit(text)
-        usable = bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return ""
-    if not usable or not text.isprintable() or "@" in parts.netloc or parts.fragment:
-        return ""
-    return parts._replace(netloc=parts.netloc.lower()).geturl().rstrip("/")
+    return read_relay(text).rstrip("/")

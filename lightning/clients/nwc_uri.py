@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from caravel.exceptions import CaravelError
 from caravel.nostr import is_secret_key, parse_pubkey, pubkey_of
-from caravel.nostr.dialing import Endpoint, is_public
+from caravel.nostr.dialing import Endpoint, is_public, read_relay
 from lightning.exceptions import InvalidWalletUrl
 
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)
@@ -111,18 +111,13 @@ def _relays(given: list[str], private_allowed: bool) -> tuple[str, ...]:
 
 
 def _relay(text: str, private_allowed: bool) -> str:
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
     # What was percent-encoded may be anything.
-    secure = re.match(r"wss?://\S+$", text, re.IGNORECASE) and text.isprintable()
-    if not host or not secure or "@" in parts.netloc or parts.fragment or port == 0:
+    relay = read_relay(text)
+    if not relay:
         raise _invalid("relay", "A relay's address is wss://host, with nothing secret.")
-    if not private_allowed and _is_private(host):
+    if not private_allowed and _is_private(urlsplit(relay).hostname or ""):
         raise _invalid("relay", "The relay is on a private network.", "private")
-    return parts._replace(netloc=parts.netloc.lower()).geturl()
+    return relay
 
 
 def _is_private(host: str) -> bool:
