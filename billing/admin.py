@@ -6,7 +6,6 @@ from django.contrib import admin
 from django.db.models import Min, OuterRef, QuerySet, Subquery, Sum
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.text import Truncator
 
 from billing.models import (
     CardAttempt,
@@ -26,7 +25,7 @@ from billing.services.events import requeue_event
 from billing.services.ladder import collect_now
 from billing.services.staleness import mark_stale
 from billing.tasks import post_credit, process_stripe_event
-from caravel.admin import ReadOnlyAdmin
+from caravel.admin import ReadOnlyAdmin, WorkAdmin
 from tenants.admin import TenantAdmin
 from tenants.models import Tenant
 
@@ -50,7 +49,7 @@ class StaleFilter(admin.SimpleListFilter):
 
 
 @admin.register(SubscriptionSync)
-class SubscriptionSyncAdmin(ReadOnlyAdmin):
+class SubscriptionSyncAdmin(WorkAdmin):
     list_display = (
         "tenant",
         "in_step",
@@ -80,10 +79,6 @@ class SubscriptionSyncAdmin(ReadOnlyAdmin):
     @admin.display(boolean=True)
     def in_step(self, sync: SubscriptionSync) -> bool:
         return not sync.is_stale
-
-    @admin.display(description="last error")
-    def why(self, sync: SubscriptionSync) -> str:
-        return Truncator(sync.last_error).chars(120)
 
     @admin.display(description="next attempt")
     def retry_at(self, sync: SubscriptionSync) -> datetime | None:
@@ -133,7 +128,7 @@ class StripeIntentAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Credit)
-class CreditAdmin(ReadOnlyAdmin):
+class CreditAdmin(WorkAdmin):
     list_display = (
         "tenant",
         "reason",
@@ -150,10 +145,6 @@ class CreditAdmin(ReadOnlyAdmin):
     list_select_related = ("tenant", "collection")
     search_fields = ("source", "collection__pk", "tenant__pubkey")
     actions = ("post_now",)
-
-    @admin.display(description="last error")
-    def why(self, credit: Credit) -> str:
-        return Truncator(credit.last_error).chars(120)
 
     @admin.action(description="Post now", permissions=["operate"])
     def post_now(self, request: HttpRequest, queryset: QuerySet[Credit]) -> None:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 
 from caravel.exceptions import CaravelError
 from caravel.nostr import parse_pubkey
+from caravel.work import WorkItem
 
 
 class NpubSearchAdmin(ModelAdmin):
@@ -46,6 +48,14 @@ class ReadOnlyAdmin(NpubSearchAdmin):
         """Return whether this person may start our own work on a row."""
         meta = self.model._meta
         return request.user.has_perm(f"{meta.app_label}.change_{meta.model_name}")
+
+
+class WorkAdmin(ReadOnlyAdmin):
+    """Work items: `why` is short enough for a list."""
+
+    @admin.display(description="last error")
+    def why(self, item: WorkItem) -> str:
+        return Truncator(item.last_error).chars(120)
 
 
 class ServiceAdmin(NpubSearchAdmin):

@@ -6,7 +6,6 @@ import structlog
 from django.conf import settings
 
 from caravel.network import leave_database
-from caravel.nostr import pubkey_of
 from caravel.nostr.dialing import Endpoint
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.hub import hub
@@ -18,11 +17,6 @@ logger = structlog.get_logger(__name__)
 PROFILE = 0
 #: Seconds that relays have to take an event.
 PUBLISH_TIMEOUT = 10.0
-
-
-def robot_pubkey() -> str:
-    """Return the public key that tenants know us by, in hex."""
-    return pubkey_of(settings.ROBOT_SECRET)
 
 
 def outbox() -> list[Endpoint]:

@@ -11,7 +11,7 @@ import time_machine
 from caravel.nostr import pubkey_of
 from tenants import signals
 from tenants.exceptions import IdentityNotPublished
-from tenants.services.robot import publish_identity, robot_pubkey
+from tenants.services.robot import publish_identity
 from tenants.tasks import publish_identity as task
 
 pytestmark = pytest.mark.usefixtures("indexer", "outbox")
@@ -36,7 +36,7 @@ def test_profile_and_lists_are_where_people_look(indexer, outbox, settings):
 
     for relay in (indexer, outbox):
         profile = stored(relay, 0)
-        assert profile.pubkey == robot_pubkey() == pubkey_of(settings.ROBOT_SECRET)
+        assert profile.pubkey == pubkey_of(settings.ROBOT_SECRET)
         assert json.loads(profile.content) == {
             "name": "Caravel of Ann",
             "about": "Bills & reminders",
