@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -61,16 +61,21 @@ def supervise(
     return supervisor.returncode or 0
 
 
-def free_port(preferred: int) -> int:
-    """Return the preferred port of 127.0.0.1 if nobody has it, else a free one."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", preferred))
-        except OSError:
-            probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def free_ports(preferred: Iterable[int]) -> list[int]:
+    """Return the preferred ports of 127.0.0.1, a free one where somebody has it.
+
+    All are held until the last is found, so that no two are the same.
+    """
+    with ExitStack() as held:
+        probes = [held.enter_context(_listening(port)) for port in preferred]
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0))
 
 
 class _Process(Process):

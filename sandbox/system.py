@@ -12,10 +12,17 @@ from caravel import development, embedded
 from sandbox import clock
 from sandbox.lightning.cast import PLATFORM
 from sandbox.stripe.testing import running_sandbox
-from sandbox.supervisor import Child, free_port
+from sandbox.supervisor import Child, free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
+#: The environment variables that choose ports, and the usual ones.
+PORTS = {
+    "PORT": 8000,
+    "STRIPE_PORT": 12111,
+    "LIGHTNING_PORT": 12112,
+    "NOSTR_PORT": 12113,
+}
 #: Under `var`: how far the system's time is ahead of the real one.
 CLOCK_FILE = "clock"
 
@@ -69,12 +76,8 @@ def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
 
 def _system(var: Path, servers: Mapping[str, str]) -> System:
     defaults = development.defaults(var)
-    ports = {
-        "web_port": _port("PORT", 8000),
-        "stripe_port": _port("STRIPE_PORT", 12111),
-        "lightning_port": _port("LIGHTNING_PORT", 12112),
-        "nostr_port": _port("NOSTR_PORT", 12113),
-    }
+    names = ("web_port", "stripe_port", "lightning_port", "nostr_port")
+    ports = dict(zip(names, _ports(), strict=True))
     env = {
         **defaults,
         **os.environ,
@@ -129,12 +132,14 @@ def _robot_settings(defaults: Mapping[str, str], nostr_port: int) -> dict[str, s
     }
 
 
-def _port(name: str, default: int) -> int:
-    wanted = int(os.environ.get(name) or default)
-    port = free_port(wanted)
-    if wanted and port != wanted:
-        print(f"Port {wanted} is taken: using {port}.", flush=True)
-    return port
+def _ports() -> list[int]:
+    """Return the ports of web, Stripe, Lightning and the relay."""
+    wanted = [int(os.environ.get(name) or usual) for name, usual in PORTS.items()]
+    found = free_ports(wanted)
+    for port, other in zip(wanted, found, strict=True):
+        if port and port != other:
+            print(f"Port {port} is taken: using {other}.", flush=True)
+    return found
 
 
 def prepare(system: System, *, admin_password: str = "") -> None:

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from caravel import development, embedded
-from sandbox.supervisor import free_port
+from sandbox.supervisor import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +31,7 @@ def environment(var: Path) -> dict[str, str]:
     )
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     names = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT")
-    ports = {name: str(free_port(0)) for name in names}
+    ports = dict(zip(names, map(str, free_ports([0] * len(names))), strict=True))
     return {**kept, **ports, "CARAVEL_VAR": str(var), "DEBUG": "true"}
 
 

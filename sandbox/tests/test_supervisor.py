@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from caravel.tests.processes import environment, eventually, python, runs
-from sandbox.supervisor import free_port
+from sandbox.supervisor import free_ports
 
 # Runs the scripts given as {name: script} and prints what `supervise` returns.
 SUPERVISE = """
@@ -247,13 +247,22 @@ def test_all_stop_when_the_terminal_is_gone() -> None:
         assert process.wait(15) != 0  # there was nowhere to print the exit code
 
 
-def test_free_port_prefers_the_one_asked_for() -> None:
+def test_free_ports_are_those_asked_for_if_they_are_free() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         taken.listen()
-        other = free_port(port)
-    again = free_port(port)
+        (other,) = free_ports([port])
+    again = free_ports([port])
 
     assert other != port
-    assert again == port
+    assert again == [port]
+
+
+def test_no_two_free_ports_are_the_same() -> None:
+    (port,) = free_ports([0])
+
+    found = free_ports([port, port, *[0] * 200])
+
+    assert found[0] == port
+    assert len(set(found)) == len(found)
