@@ -49,7 +49,7 @@ one-half: $(READY)
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox $(LONG) caravel/tests/test_secrecy.py
 
 other-half: $(READY)
-	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing $(LONG:%=--ignore=%)
+	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing api $(LONG:%=--ignore=%)
 
 contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)

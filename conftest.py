@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import redis
 from celery.signals import before_task_publish
 from django.conf import settings
 from pynostr.key import PrivateKey
@@ -110,3 +111,13 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
 def prices(sandbox, db) -> dict[str, str]:
     """The ids at Stripe of the plans' prices, by plan."""
     return {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """Let no test find what another has cached or counted."""
+    yield
+    with redis.from_url(settings.REDIS_URL) as client:
+        for pattern in ("caravel-cache*", "LIMITS:*"):
+            if keys := list(client.scan_iter(pattern)):
+                client.delete(*keys)

@@ -1,13 +1,17 @@
 """The JSON API's envelope: `{"data", "code"}` or `{"error", "code"}`."""
 
+from math import ceil
 from typing import Any
 
+import structlog
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from caravel.exceptions import CaravelError
+
+logger = structlog.get_logger(__name__)
 
 
 class AlwaysJson(BaseContentNegotiation):
@@ -28,8 +32,20 @@ def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
 
 
 def failure(error: CaravelError) -> Response:
-    """Return an error in the envelope, with its own status."""
-    return Response({"error": error.message, "code": error.code}, status=error.status)
+    """Return an error in the envelope, with its own status.
+
+    What is our fault, or that of somebody we rely on, is told by its code only: the
+    rest is for the log.
+    """
+    sentence = error.message
+    if error.status >= 500:
+        logger.warning("request_failed", code=error.code, error=error.message)
+        sentence = "Something that we need for this does not work just now."
+    content = {"error": sentence, "code": error.code, **error.details}
+    headers = {"Retry-After": str(ceil(error.retry_after))}
+    return Response(
+        content, status=error.status, headers=headers if error.retry_after else None
+    )
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:

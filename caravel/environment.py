@@ -8,6 +8,8 @@ import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from caravel.nostr.keys import InvalidPubkey, parse_pubkey
+
 
 class Environment:
     """Collects what is missing, so that one start names all of it."""
@@ -49,6 +51,14 @@ class Environment:
         if self.given(name) or name in self._defaults:
             return self.required_list(name)
         return default
+
+    def pubkeys(self, name: str) -> list[str]:
+        """Return a comma-separated value of public keys, hex or npub, as hex."""
+        try:
+            return [parse_pubkey(text) for text in self.optional_list(name, [])]
+        except InvalidPubkey as exc:
+            self.fault(f"{name}: {exc.message}")
+            return []
 
     def integer(self, name: str, default: int, *, least: int = 0) -> int:
         """Return a whole number of at least `least`."""

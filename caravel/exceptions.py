@@ -6,6 +6,8 @@ class CaravelError(Exception):
 
     code = "error"
     status = 400
+    #: Seconds until the same request may fare better; 0 if that cannot be said.
+    retry_after: float = 0.0
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -15,6 +17,11 @@ class CaravelError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"
+
+    @property
+    def details(self) -> dict[str, str]:
+        """What a caller may act on besides the code; part of the answer."""
+        return {}
 
 
 class Invalid(CaravelError):

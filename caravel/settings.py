@@ -45,18 +45,23 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_structlog",
+    "corsheaders",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "caravel",
     "tenants",
     "relays",
     "lightning",
     "billing",
+    "api",
     "sandbox",
 ]
 
 MIDDLEWARE = [
     "caravel.health.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -124,14 +129,50 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
 
+# --- The JSON API
+
+#: Whose requests without a login of ours admins make, in hex.
+ADMIN_PUBKEYS = env.pubkeys("ADMIN_PUBKEYS")
+#: Origins of web applications that may call the API from a browser.
+CORS_ALLOWED_ORIGINS = env.optional_list("CORS_ALLOWED_ORIGINS", [])
+env.expect("CORS_ALLOWED_ORIGINS", CORS_ALLOWED_ORIGINS, r"https?://[^\s/]+")
+CORS_URLS_REGEX = r"^/api/"
+CORS_EXPOSE_HEADERS = ["Retry-After"]
+#: Proxies in front of us whose word about the caller's address is taken.
+TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 1 if SECURE_COOKIES else 0)
+API_RATE_PER_KEY = env.optional("API_RATE_PER_KEY", "120/minute")
+API_RATE_PER_ADDRESS = env.optional("API_RATE_PER_ADDRESS", "300/minute")
+#: For what makes us ask a wallet, an exchange or Stripe for something new.
+API_RATE_COSTLY = env.optional("API_RATE_COSTLY", "20/minute")
+_RATE = r"[1-9]\d*/(second|minute|hour)"
+env.expect("API_RATE_PER_KEY", [API_RATE_PER_KEY], _RATE)
+env.expect("API_RATE_PER_ADDRESS", [API_RATE_PER_ADDRESS], _RATE)
+env.expect("API_RATE_COSTLY", [API_RATE_COSTLY], _RATE)
+#: How many of a web process's threads may wait for others at once.
+SLOW_REQUESTS = env.integer("SLOW_REQUESTS", 4, least=1)
+
 REST_FRAMEWORK = {
     # Closed by default: a view that declares no permission refuses.
     "DEFAULT_PERMISSION_CLASSES": ["caravel.permissions.Closed"],
+    "DEFAULT_SCHEMA_CLASS": "api.schema.Schema",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "caravel.api.handle_exception",
     "UNAUTHENTICATED_USER": None,
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Caravel",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SCHEMA_PATH_PREFIX": "/api",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVERS": [{"url": APP_URL}],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 
 UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": True}
@@ -178,6 +219,14 @@ REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
 
 
 env.expect("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL or "redis://",
+        "KEY_PREFIX": "caravel-cache",
+        "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+    }
+}
 
 
 def _broker_url(redis_url: str) -> str:

@@ -86,6 +86,10 @@ class PaymentInProgress(Conflict):
         super().__init__(message)
         self.until = until
 
+    @property
+    def details(self) -> dict[str, str]:
+        return {"until": self.until.isoformat()} if self.until else {}
+
 
 class AlreadySettled(Conflict):
     """A Lightning payment for this invoice has arrived."""

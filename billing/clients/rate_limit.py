@@ -1,20 +1,13 @@
-"""One rate of Stripe requests, shared by all workers on all hosts through Redis."""
+"""One rate of Stripe requests, shared by all workers on all hosts."""
 
 import time
 from collections.abc import Callable
-from functools import cache
 
-import structlog
 from django.conf import settings
 from limits import RateLimitItemPerSecond
-from limits.errors import StorageError
-from limits.storage import storage_from_string
-from limits.strategies import MovingWindowRateLimiter
-from redis.exceptions import RedisError
 
 from billing.exceptions import StripeRateLimited
-
-logger = structlog.get_logger(__name__)
+from caravel.rate_limit import wait_for
 
 #: Seconds that a call waits for its turn before the task is tried later instead.
 LONGEST_WAIT = 15.0
@@ -38,18 +31,4 @@ def take_token(*, sleep: Callable[[float], None] = time.sleep) -> None:
 
 def _hit() -> bool:
     rate = RateLimitItemPerSecond(settings.STRIPE_MAX_REQUESTS_PER_SECOND)
-    try:
-        return _limiter(settings.REDIS_URL).hit(rate, "stripe")
-    except (StorageError, RedisError) as exc:
-        logger.warning("rate_limit_unavailable", error=str(exc))
-        return True
-
-
-@cache
-def _limiter(redis_url: str) -> MovingWindowRateLimiter:
-    # The library's spelling of a socket address. It looks for redis by importing it,
-    # which several threads must not do at once: we have imported it above.
-    url = redis_url.replace("unix://", "redis+unix://", 1)
-    timeouts = {"socket_timeout": 2, "socket_connect_timeout": 2}
-    storage = storage_from_string(url, wrap_exceptions=True, **timeouts)
-    return MovingWindowRateLimiter(storage)
+    return not wait_for(rate, "stripe")
