@@ -1,15 +1,15 @@
 """The JSON API's envelope: `{"data", "code"}` or `{"error", "code"}`."""
 
-from math import ceil
 from typing import Any
 
 import structlog
+from django.core.exceptions import RequestDataTooBig
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from caravel.exceptions import CaravelError
+from caravel.exceptions import BodyTooLarge, CaravelError
 
 logger = structlog.get_logger(__name__)
 
@@ -42,10 +42,7 @@ def failure(error: CaravelError) -> Response:
         logger.warning("request_failed", code=error.code, error=error.message)
         sentence = "Something that we need for this does not work just now."
     content = {"error": sentence, "code": error.code, **error.details}
-    headers = {"Retry-After": str(ceil(error.retry_after))}
-    return Response(
-        content, status=error.status, headers=headers if error.retry_after else None
-    )
+    return Response(content, status=error.status, headers=error.headers)
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
@@ -53,6 +50,8 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
 
     Returns None for any other, which Django then reports as an internal error.
     """
+    if isinstance(exc, RequestDataTooBig):
+        exc = BodyTooLarge("A request is at most 1 MiB.")
     if isinstance(exc, CaravelError):
         return failure(exc)
     response = exception_handler(exc, context)

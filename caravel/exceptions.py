@@ -1,5 +1,7 @@
 """What every error of ours has in common."""
 
+from math import ceil
+
 
 class CaravelError(Exception):
     """An expected failure: a stable `code` for machines, a sentence for people."""
@@ -22,6 +24,12 @@ class CaravelError(Exception):
     def details(self) -> dict[str, str]:
         """What a caller may act on besides the code; part of the answer."""
         return {}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What HTTP wants to be told about it."""
+        seconds = ceil(self.retry_after)
+        return {"Retry-After": str(seconds)} if seconds else {}
 
 
 class Invalid(CaravelError):
@@ -49,3 +57,17 @@ class Conflict(CaravelError):
 
     code = "conflict"
     status = 409
+
+
+class Forbidden(CaravelError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class BodyTooLarge(Invalid):
+    """No request of ours is longer than 1 MiB."""
+
+    code = "body-too-large"
+    status = 413

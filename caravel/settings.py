@@ -284,6 +284,7 @@ CELERY_BEAT_SCHEDULE = {
     "resolve-payments": _every("lightning.tasks.resolve_payments", 60),
     "sweep-notices": _every("tenants.tasks.sweep_notices", 60),
     "publish-identity": _every("tenants.tasks.publish_identity", 86400),
+    "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
     "look-up-names": _every("tenants.tasks.look_up_names", 86400),
 }
 #: How long, in seconds, a message may take before a sweep sends it anew.

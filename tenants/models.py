@@ -39,6 +39,12 @@ class Tenant(models.Model):
     email = models.EmailField(blank=True, default="")
     nwc_url = EncryptedTextField()
     nwc_error = models.CharField(max_length=240, blank=True, default="")
+    wallet_alias = models.CharField(
+        max_length=100, blank=True, default="", help_text="What it calls itself."
+    )
+    wallet_hosts = models.CharField(
+        max_length=240, blank=True, default="", help_text="The relays it listens on."
+    )
     stripe_customer_id = models.CharField(
         max_length=255, unique=True, null=True, blank=True
     )
@@ -217,3 +223,15 @@ class Notice(WorkItem):
     def event_id(self) -> str:
         """The id of the message's event, once there is one."""
         return str(self.wrap["id"]) if self.wrap else ""
+
+
+class UsedAuthEvent(models.Model):
+    """An event that signed a request (NIP-98): it signs no other."""
+
+    event_id = models.CharField(primary_key=True, max_length=64)
+    expires_at = models.DateTimeField(
+        db_index=True, help_text="From when it is too old to be used anyway."
+    )
+
+    def __str__(self) -> str:
+        return self.event_id

@@ -3,7 +3,7 @@ from django.utils import timezone
 
 from tenants.exceptions import IdentityNotPublished
 from tenants.models import Notice
-from tenants.services import names, notices, robot
+from tenants.services import http_auth, names, notices, robot
 
 
 @shared_task(queue="nostr")
@@ -34,3 +34,8 @@ def look_up_name(tenant_id: str) -> None:
 def look_up_names() -> None:
     for tenant_id in names.nameless_tenants():
         look_up_name.delay(tenant_id)
+
+
+@shared_task
+def sweep_auth_events() -> None:
+    http_auth.forget_old_events()

@@ -26,6 +26,12 @@ class InvalidEvent(Invalid):
     code = "nostr-event-invalid"
 
 
+class NotSigned(InvalidEvent):
+    """The event's id is not its own, or its signature not its author's."""
+
+    code = "nostr-event-not-signed"
+
+
 @dataclass(frozen=True)
 class Event:
     """A signed event; `created_at` is in seconds of the epoch."""
@@ -105,9 +111,9 @@ def _checked(data: object) -> Event:
     found = _Event.from_dict(data)
     # pynostr computes the id and ignores the one that it is given.
     if found.id != data["id"]:
-        raise InvalidEvent("The event's id is not the hash of its content.")
+        raise NotSigned("The event's id is not the hash of its content.")
     if not found.verify():
-        raise InvalidEvent("The event's signature is wrong.")
+        raise NotSigned("The event's signature is wrong.")
     return _frozen(found)
 
 

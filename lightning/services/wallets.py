@@ -40,7 +40,9 @@ def connect_wallet(*, pubkey: str, nwc_url: str) -> WalletCheck:
     """
     uri = parse_nwc_url(nwc_url, private_allowed=settings.NWC_ALLOW_PRIVATE_RELAYS)
     check = check_wallet(uri=uri)
-    tenants.set_wallet(pubkey=pubkey, nwc_url=uri.to_url())
+    tenants.set_wallet(
+        pubkey=pubkey, nwc_url=uri.to_url(), alias=check.alias, hosts=check.hosts
+    )
     return check
 
 

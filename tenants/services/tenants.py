@@ -16,6 +16,8 @@ _SWITCHES = {"autopay_paused", "dunning_exempt"}
 #: What may be set of a tenant.
 EDITABLE = ("email", "display_name", *sorted(_SWITCHES))
 
+_WALLET = ("nwc_url", "nwc_error", "wallet_alias", "wallet_hosts")
+
 
 def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
     """Return the tenant of a public key (hex or npub), and whether it is new.
@@ -47,17 +49,21 @@ def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
     return tenant
 
 
-def set_wallet(*, pubkey: str, nwc_url: str) -> Tenant:
+def set_wallet(
+    *, pubkey: str, nwc_url: str, alias: str = "", hosts: str = ""
+) -> Tenant:
     """Make a wallet connection the tenant's, or none with ""; clears what was wrong.
 
-    The caller has checked it. Raises Tenant.DoesNotExist.
+    The caller has checked it. `alias` and `hosts` are what people know it by. Raises
+    Tenant.DoesNotExist.
     """
     with transaction.atomic():
         # no_key: who holds an invoice may add rows that refer to the tenant meanwhile.
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=pubkey)
         tenant.nwc_url = nwc_url
         tenant.nwc_error = ""
-        tenant.save(update_fields=["nwc_url", "nwc_error"])
+        tenant.wallet_alias, tenant.wallet_hosts = alias[:100], hosts[:240]
+        tenant.save(update_fields=list(_WALLET))
         wallet = "connected" if nwc_url else "disconnected"
         _record(tenant, Activity.Type.UPDATE_TENANT, {"wallet": wallet})
     return tenant
