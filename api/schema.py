@@ -1,7 +1,169 @@
-"""How the API describes itself (OpenAPI 3.1)."""
+"""How the API describes itself (OpenAPI 3.1): its answers, and each code of its errors.
 
+The codes of an operation are those of the exceptions that it names, so that what is
+documented and what is raised are the same classes.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
+from rest_framework import serializers
+
+from api.exceptions import InvalidCursor, InvalidParameter, UnknownParameter
+from api.lists import ListParams
+from caravel.exceptions import BodyTooLarge, CaravelError, UnknownField
+from caravel.throttling import Throttled
+from tenants import exceptions as auth
+
+View = TypeVar("View", bound=Callable[..., Any])
+Form = type[serializers.Serializer[Any]]
+
+AUTH = (
+    auth.AuthMissing,
+    auth.AuthMalformed,
+    auth.AuthNotSigned,
+    auth.AuthWrongKind,
+    auth.AuthExpired,
+    auth.AuthTooEarly,
+    auth.AuthWrongUrl,
+    auth.AuthWrongMethod,
+    auth.AuthPayloadMissing,
+    auth.AuthWrongPayload,
+    auth.AuthReused,
+)
+#: Codes by status, each with what it means.
+Codes = Mapping[int, Mapping[str, str]]
 
 
-class Schema(AutoSchema):
-    """What drf-spectacular finds out of a view, in our envelope."""
+class NostrScheme(OpenApiAuthenticationExtension):
+    """NIP-98 in the terms of OpenAPI."""
+
+    target_class = "tenants.authentication.NostrAuthentication"
+    name = "nostr"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "scheme": "nostr",
+            "description": _NIP_98,
+        }
+
+
+_NIP_98 = (
+    "[NIP-98](https://github.com/nostr-protocol/nips/blob/master/98.md): "
+    "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags are `u`, "
+    "the exact address with its query; `method`; and with a body `payload`, the body's "
+    "SHA-256 in hex. It is good once, within 60 seconds of its `created_at`: sign each "
+    "request anew, with something random in it (a tag `nonce`), since two equal ones "
+    "of one second would be one event. On this page, a Nostr extension of the browser "
+    "(NIP-07) signs what you try out."
+)
+
+
+def documented(
+    summary: str,
+    *,
+    answer: Form,
+    many: bool = False,
+    body: Form | None = None,
+    query: Form | None = None,
+    statuses: Sequence[int] = (200,),
+    errors: Iterable[type[CaravelError]] = (),
+    examples: Mapping[str, Any] | None = None,
+    is_open: bool = False,
+) -> Callable[[View], View]:
+    """Describe an operation: its body and query, its answers, and the codes it fails by.
+
+    What all operations fail by need not be given.
+    """
+    common = (Throttled,) if is_open else (*AUTH, Throttled)
+    codes = _codes([*common, *errors, *_of_query(query), *_of_body(body)])
+    responses = {
+        **{status: _success(answer, many, query) for status in statuses},
+        **{status: _failure(each) for status, each in codes.items()},
+    }
+    return extend_schema(
+        summary=summary,
+        request=body,
+        parameters=[query] if query else [],
+        responses=responses,
+        examples=[
+            OpenApiExample(name, value=value, request_only=True)
+            for name, value in (examples or {}).items()
+        ],
+    )
+
+
+def _success(answer: Form, many: bool, query: Form | None) -> OpenApiResponse:
+    data = answer(many=True) if many else answer()
+    fields = {"data": data, "code": serializers.ChoiceField(["ok"])}
+    name = answer.__name__.removesuffix("Serializer") + ("List" if many else "")
+    if query is not None and issubclass(query, ListParams):
+        name += "Page"
+        fields["next"] = serializers.URLField(
+            allow_null=True, help_text="The address of the next page, if there is one."
+        )
+    envelope = type(f"{name}Answer", (serializers.Serializer,), fields)
+    return OpenApiResponse(envelope)
+
+
+def _failure(codes: Mapping[str, str]) -> OpenApiResponse:
+    schema = {
+        "type": "object",
+        "required": ["error", "code"],
+        "properties": {
+            "error": {"type": "string", "description": "A sentence for people."},
+            "code": {"type": "string", "enum": sorted(codes)},
+        },
+    }
+    lines = [f"- `{code}`: {meaning}" for code, meaning in sorted(codes.items())]
+    return OpenApiResponse(schema, description="\n".join(lines))
+
+
+def _codes(errors: Iterable[type[CaravelError] | tuple[int, str, str]]) -> Codes:
+    found: dict[int, dict[str, str]] = defaultdict(dict)
+    for error in errors:
+        if isinstance(error, tuple):
+            status, code, meaning = error
+            found[status][code] = meaning
+            continue
+        for code, meaning in error.codes().items():
+            found[error.status][code] = meaning
+    return found
+
+
+def _of_query(query: Form | None) -> list[Any]:
+    if query is None:
+        return [UnknownParameter]
+    is_list = issubclass(query, ListParams)
+    return [UnknownParameter, InvalidParameter, *([InvalidCursor] if is_list else [])]
+
+
+def _of_body(body: Form | None) -> list[Any]:
+    """Return what is wrong with bodies, field by field."""
+    if body is None:
+        return []
+    form = body()
+    return [
+        BodyTooLarge,
+        UnknownField,
+        (400, "parse-error", "The body is not JSON."),
+        (422, "invalid", "The body is not an object."),
+        *(
+            (422, f"{_slug(name)}-invalid", f"`{name}` is not as it must be.")
+            for name in form.fields
+        ),
+        *(
+            (422, f"{_slug(name)}-required", f"`{name}` is missing.")
+            for name, field in form.fields.items()
+            if field.required
+        ),
+    ]
+
+
+def _slug(name: str) -> str:
+    return name.replace("_", "-")

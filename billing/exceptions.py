@@ -122,6 +122,12 @@ class InvoiceNotOpen(Conflict):
     code = "invoice-not-open"
 
 
+class Bolt11NotOpen(NotFound):
+    """No Lightning invoice of it is on offer just now."""
+
+    code = "bolt11-not-open"
+
+
 class UnknownInvoice(NotFound):
     code = "invoice-not-found"
 

@@ -4,12 +4,16 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework import exceptions as drf
 from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import JSONParser
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from caravel.exceptions import BodyTooLarge, CaravelError
+from caravel.exceptions import BodyTooLarge, CaravelError, Invalid
 
 logger = structlog.get_logger(__name__)
 
@@ -24,6 +28,16 @@ class AlwaysJson(BaseContentNegotiation):
         self, request: Any, renderers: Any, format_suffix: Any = None
     ) -> Any:
         return renderers[0], renderers[0].media_type
+
+
+class StrictJsonParser(JSONParser):
+    """JSON of a depth that can be read at all."""
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().parse(*args, **kwargs)
+        except RecursionError as exc:
+            raise drf.ParseError("The JSON is nested too deeply.") from exc
 
 
 def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
@@ -52,19 +66,41 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
     """
     if isinstance(exc, RequestDataTooBig):
         exc = BodyTooLarge("A request is at most 1 MiB.")
+    if isinstance(exc, drf.ValidationError):
+        exc = _invalid(exc)
     if isinstance(exc, CaravelError):
         return failure(exc)
     response = exception_handler(exc, context)
     if response is not None:
-        detail = exc.detail if isinstance(exc, drf.APIException) else str(exc)
-        response.data = {"error": _sentence(detail), "code": _code(exc)}
+        response.data = {"error": _sentence(exc), "code": _code(exc)}
     return response
 
 
-def _sentence(detail: Any) -> str:
-    return str(detail) if isinstance(detail, str) else "The request is invalid."
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for a fault of ours: in the envelope to programs, as a page to people."""
+    if not request.path.startswith("/api/"):
+        return defaults.server_error(request)
+    error = {"error": "We have made a mistake; it is on record.", "code": "internal"}
+    return JsonResponse(error, status=500)
+
+
+def _invalid(exc: drf.ValidationError) -> Invalid:
+    """Return our error for the first field that a serializer found wrong."""
+    if not isinstance(exc.detail, dict):
+        return Invalid("The request is invalid.")
+    field, errors = next(iter(exc.detail.items()))
+    first = errors[0] if isinstance(errors, list) else str(errors)
+    if field == api_settings.NON_FIELD_ERRORS_KEY:
+        return Invalid(str(first))
+    is_missing = getattr(first, "code", "") == "required"
+    problem = "required" if is_missing else "invalid"
+    return Invalid(f"{field}: {first}", code=f"{field.replace('_', '-')}-{problem}")
+
+
+def _sentence(exc: Exception) -> str:
+    return str(exc.detail) if isinstance(exc, drf.APIException) else "Not found."
 
 
 def _code(exc: Exception) -> str:
     codes = exc.get_codes() if isinstance(exc, drf.APIException) else "not-found"
-    return codes.replace("_", "-") if isinstance(codes, str) else "invalid"
+    return str(codes).replace("_", "-")

@@ -1,5 +1,6 @@
 """What every error of ours has in common."""
 
+from collections.abc import Mapping
 from math import ceil
 
 
@@ -8,6 +9,8 @@ class CaravelError(Exception):
 
     code = "error"
     status = 400
+    #: The codes of a class that has several, each with what it means.
+    variants: Mapping[str, str] = {}
     #: Seconds until the same request may fare better; 0 if that cannot be said.
     retry_after: float = 0.0
 
@@ -16,6 +19,12 @@ class CaravelError(Exception):
         self.message = message
         if code:
             self.code = code
+
+    @classmethod
+    def codes(cls) -> Mapping[str, str]:
+        """Return each code that an error of this class may have, and its meaning."""
+        meaning = " ".join((cls.__doc__ or cls.__name__).split())
+        return cls.variants or {cls.code: meaning}
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"

@@ -154,10 +154,10 @@ SLOW_REQUESTS = env.integer("SLOW_REQUESTS", 4, least=1)
 REST_FRAMEWORK = {
     # Closed by default: a view that declares no permission refuses.
     "DEFAULT_PERMISSION_CLASSES": ["caravel.permissions.Closed"],
-    "DEFAULT_SCHEMA_CLASS": "api.schema.Schema",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["caravel.api.StrictJsonParser"],
     "EXCEPTION_HANDLER": "caravel.api.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }

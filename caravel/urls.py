@@ -1,12 +1,15 @@
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from billing.views import PaymentPageView, StripeWebhookView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("api/", include("api.urls")),
     path("admin/", admin.site.urls),
     path("pay/<str:token>", PaymentPageView.as_view(), name="pay"),
     path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
 ]
+
+handler500 = "caravel.api.server_error"

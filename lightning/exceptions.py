@@ -11,6 +11,14 @@ class InvalidWalletUrl(Invalid):
     """Not a wallet connection that we can use; the code says what is wrong with it."""
 
     code = "nwc-url-invalid"
+    variants = {
+        "nwc-url-invalid": "It does not begin with nostr+walletconnect://.",
+        "nwc-pubkey-invalid": "The wallet's public key is not one.",
+        "nwc-secret-invalid": "The secret is not 64 hex digits, given once.",
+        "nwc-relay-missing": "No relay is named.",
+        "nwc-relay-invalid": "A relay's address is not one, or they are too many.",
+        "nwc-relay-private": "A relay is on a private network.",
+    }
 
 
 class WalletError(CaravelError):
@@ -65,6 +73,14 @@ class WalletUnusable(Conflict):
 
     code = "wallet-unusable"
     status = 422
+    variants = {
+        "wallet-cannot-pay": "The connection may not pay invoices.",
+        "wallet-expired": "The connection has expired.",
+        "wallet-unreachable": "None of its relays can be reached.",
+        "wallet-silent": "It does not answer: off, deleted, or a wrong secret.",
+        "wallet-refuses": "It refuses to tell about itself.",
+        "wallet-error": "It fails when asked about itself.",
+    }
 
 
 # --- Lightning invoices and payments
@@ -107,7 +123,7 @@ class WalletNotOurs(CaravelError):
     """An invoice's wallet is no longer among ROBOT_WALLET: nobody can be asked."""
 
     code = "robot-wallet-missing"
-    status = 500
+    status = 503
 
 
 # --- prices and invoices in other people's words

@@ -23,7 +23,15 @@ class TenantClosed(Conflict):
     code = "tenant-closed"
 
 
-class PaymentOverdue(Conflict):
+class Unpaid(Conflict):
+    """Something must be paid before this; `tenant_id` owes it."""
+
+    def __init__(self, message: str, *, tenant_id: str) -> None:
+        super().__init__(message)
+        self.tenant_id = tenant_id
+
+
+class PaymentOverdue(Unpaid):
     """Nothing more is sold to this tenant until it has paid what is open."""
 
     code = "payment-overdue"
@@ -49,7 +57,7 @@ class RelayIsInactive(Conflict):
     code = "relay-is-inactive"
 
 
-class RelayIsDelinquent(Conflict):
+class RelayIsDelinquent(Unpaid):
     """Billing switched it off: only payment, or the free plan, switches it on."""
 
     code = "relay-is-delinquent"

@@ -89,6 +89,10 @@ class Tenant(models.Model):
         return npub(self.pubkey)
 
     @property
+    def has_wallet(self) -> bool:
+        return bool(self.nwc_url)
+
+    @property
     def owes_first(self) -> bool:
         """Whether something must be paid before anything more is sold."""
         return self.payment_overdue_since is not None and not self.dunning_exempt

@@ -1,7 +1,9 @@
 """Showing a person a Lightning invoice to pay, on their wish."""
 
+from django.utils import timezone
+
 from billing.clients.stripe import Stripe
-from billing.exceptions import InvoiceNotOpen, UnknownInvoice
+from billing.exceptions import Bolt11NotOpen, InvoiceNotOpen, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services import exclusion
 from billing.services.invoices import bill_of, record_invoice
@@ -26,6 +28,19 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
     _read_again(collection)
     _require_open(collection)
     return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
+
+
+def shown_bolt11(invoice_id: str) -> LightningInvoice:
+    """Return the Lightning invoice that a person asked for and may still pay.
+
+    Raises Bolt11NotOpen. Nothing is issued, and nobody is asked.
+    """
+    open_ones = LightningInvoice.objects.of(invoice_id).open()
+    shown = open_ones.filter(shown_at__isnull=False, expires_at__gt=timezone.now())
+    found: LightningInvoice | None = shown.first()
+    if found is None:
+        raise Bolt11NotOpen("No Lightning invoice is open: ask for one.")
+    return found
 
 
 def _known(invoice_id: str) -> InvoiceCollection:

@@ -80,7 +80,9 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
             return relay
         if relay.status == Status.DELINQUENT:
             if plan.is_paid:
-                raise exceptions.RelayIsDelinquent("Pay the open invoices first.")
+                raise exceptions.RelayIsDelinquent(
+                "Pay the open invoices first.", tenant_id=relay.tenant_id
+            )
             relay.status = Status.ACTIVE
         if plan.amount_cents > relay.plan.amount_cents:
             _require_solvent(relay.tenant, plan)
@@ -91,6 +93,20 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
     return relay
 
 
+def revise_relay(
+    *, relay_id: UUID, plan_id: str | None = None, **fields: Any
+) -> Relay:
+    """Change plan and fields together, or neither; raises what these two do.
+
+    The plan comes first: what only the new one carries may be switched on at once.
+    """
+    with transaction.atomic():
+        relay = _lock(relay_id)
+        if plan_id is not None:
+            relay = change_plan(relay_id=relay_id, plan_id=plan_id)
+        return update_relay(relay_id=relay_id, **fields) if fields else relay
+
+
 def activate_relay(*, relay_id: UUID) -> Relay:
     """Switch an inactive relay on.
 
@@ -99,7 +115,9 @@ def activate_relay(*, relay_id: UUID) -> Relay:
     with transaction.atomic():
         relay = _lock(relay_id)
         if relay.status == Status.DELINQUENT:
-            raise exceptions.RelayIsDelinquent("Pay the open invoices first.")
+            raise exceptions.RelayIsDelinquent(
+                "Pay the open invoices first.", tenant_id=relay.tenant_id
+            )
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
         _require_sellable(relay.tenant, relay.plan)
@@ -207,14 +225,18 @@ def _require_sellable(tenant: Tenant, plan: Plan) -> None:
 
 def _require_solvent(tenant: Tenant, plan: Plan) -> None:
     if plan.is_paid and tenant.owes_first:
-        raise exceptions.PaymentOverdue("Pay the open invoice first.")
+        raise exceptions.PaymentOverdue(
+            "Pay the open invoice first.", tenant_id=tenant.pk
+        )
 
 
 def _require_suspendable(relay: Relay) -> None:
     if relay.status == Status.INACTIVE:
         raise exceptions.RelayIsInactive("This relay is inactive.")
     if relay.status == Status.DELINQUENT:
-        raise exceptions.RelayIsDelinquent("This relay is delinquent.")
+        raise exceptions.RelayIsDelinquent(
+            "This relay is delinquent.", tenant_id=relay.tenant_id
+        )
     if not relay.plan.is_paid:
         raise exceptions.RelayIsFree("A free relay owes nothing.")
 

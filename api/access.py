@@ -1,0 +1,53 @@
+"""Whose things a caller sees: its own, or all if it is an operator's key.
+
+What is somebody else's is not found, exactly as what does not exist.
+"""
+
+from uuid import UUID
+
+from billing.exceptions import UnknownInvoice
+from billing.services.reads import InvoiceView, invoice_of
+from caravel.nostr import InvalidPubkey, parse_pubkey
+from caravel.throttling import slow_lane
+from relays.exceptions import UnknownRelay, UnknownTenant
+from relays.models import Relay, RelayQuerySet
+from tenants.authentication import Caller
+from tenants.models import Tenant
+
+
+def tenant_for(caller: Caller, pubkey: str) -> Tenant:
+    """Return a tenant, named by hex or npub. Raises UnknownTenant."""
+    try:
+        found = Tenant.objects.filter(pk=parse_pubkey(pubkey)).first()
+    except InvalidPubkey:
+        found = None
+    if found is None or not _sees(caller, found.pk):
+        raise UnknownTenant("There is no such tenant.")
+    return found
+
+
+def relays_for(caller: Caller) -> RelayQuerySet:
+    """Return the relays that a caller sees, with their plans."""
+    relays = Relay.objects.select_related("plan")
+    return relays if caller.is_admin else relays.filter(tenant=caller.pubkey)
+
+
+def relay_for(caller: Caller, relay_id: UUID) -> Relay:
+    """Return a relay. Raises UnknownRelay."""
+    found = relays_for(caller).filter(pk=relay_id).first()
+    if found is None:
+        raise UnknownRelay("There is no such relay.")
+    return found
+
+
+def invoice_for(caller: Caller, invoice_id: str) -> InvoiceView:
+    """Return an invoice. Raises UnknownInvoice, a StripeError or Busy."""
+    with slow_lane():
+        found = invoice_of(invoice_id)
+    if not _sees(caller, found.tenant):
+        raise UnknownInvoice("There is no such invoice.")
+    return found
+
+
+def _sees(caller: Caller, pubkey: str) -> bool:
+    return caller.is_admin or caller.pubkey == pubkey

@@ -1,0 +1,27 @@
+"""What the API refuses by itself; the rest is refused by the services behind it."""
+
+from caravel.exceptions import CaravelError, Forbidden
+
+
+class InvalidParameter(CaravelError):
+    """A parameter of the query has a value that it cannot have."""
+
+    code = "parameter-invalid"
+
+
+class UnknownParameter(CaravelError):
+    """There is no parameter of this name here."""
+
+    code = "parameter-unknown"
+
+
+class InvalidCursor(CaravelError):
+    """The cursor is not one that a list of ours has given."""
+
+    code = "cursor-invalid"
+
+
+class FieldForbidden(Forbidden):
+    """Only an operator may set this field."""
+
+    code = "field-forbidden"

@@ -1,0 +1,95 @@
+"""What all views of the API share."""
+
+from typing import Any, cast
+
+from django.conf import settings
+from rest_framework import serializers
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from api.exceptions import InvalidParameter, UnknownParameter
+from billing.services.links import link_to_pay
+from caravel.api import AlwaysJson
+from caravel.exceptions import NotFound
+from caravel.throttling import client_address, throttle
+from relays.exceptions import Unpaid
+from tenants.authentication import Caller, NostrAuthentication
+
+
+class ApiView(APIView):
+    """A view for who has signed the request, if its permissions let them.
+
+    Addresses are throttled before anything is looked at, keys once they are known.
+    """
+
+    authentication_classes = [NostrAuthentication]
+    content_negotiation_class = AlwaysJson
+    http_method_names = ["get", "head", "post", "patch"]
+    #: The methods that make us ask others for something new.
+    costly: frozenset[str] = frozenset()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        address = client_address(request._request)
+        throttle(settings.API_RATE_PER_ADDRESS, "api", "address", address)
+        super().initial(request, *args, **kwargs)
+        self._throttle_key(request)
+
+    @property
+    def caller(self) -> Caller:
+        """Who signed the request."""
+        return cast(Caller, self.request.user)
+
+    def params(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+        """Return the query, read. Raises UnknownParameter or InvalidParameter."""
+        given = self.request.query_params
+        form = serializer(data=given)
+        if unknown := given.keys() - form.fields.keys():
+            names = ", ".join(sorted(form.fields)) or "none"
+            count = len(unknown)
+            raise UnknownParameter(f"{count} unknown; the parameters are: {names}.")
+        if not form.is_valid():
+            name, errors = next(iter(form.errors.items()))
+            raise InvalidParameter(f"{name}: {errors[0]}")
+        return dict(form.validated_data)
+
+    def params_none(self) -> None:
+        """Raise UnknownParameter if there is a query."""
+        self.params(serializers.Serializer)
+
+    def given(
+        self, serializer: type[serializers.Serializer[Any]], *, partial: bool = False
+    ) -> dict[str, Any]:
+        """Return the body, read. Raises ValidationError with what is wrong with it."""
+        form = serializer(data=self.request.data, partial=partial)
+        form.is_valid(raise_exception=True)
+        return dict(form.validated_data)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Say with «pay first» where to."""
+        response = super().handle_exception(exc)
+        if isinstance(exc, Unpaid):
+            response.data["payment_url"] = link_to_pay(exc.tenant_id)
+        return response
+
+    def _throttle_key(self, request: Request) -> None:
+        if not request.user:
+            return
+        throttle(settings.API_RATE_PER_KEY, "api", "key", self.caller.pubkey)
+        if request.method in self.costly:
+            throttle(settings.API_RATE_COSTLY, "api", "costly", self.caller.pubkey)
+
+
+class OpenView(ApiView):
+    """A view for everybody."""
+
+    authentication_classes = []
+    permission_classes = [AllowAny]
+
+
+class NothingView(OpenView):
+    """What is asked for under /api/ and is not there."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        raise NotFound("There is nothing at this address: see /api/docs.")

@@ -1,0 +1,194 @@
+from typing import Any
+
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.access import relays_for, tenant_for
+from api.exceptions import FieldForbidden
+from api.lists import listed
+from api.schema import documented
+from api.serializers import tenants as forms
+from api.serializers.base import NothingSerializer
+from api.serializers.relays import RelayListParams, RelaySerializer
+from api.views.base import ApiView
+from api.views.filters import activities, filtered_relays
+from billing.exceptions import CustomerGone, StripeError, StripeUnavailable
+from billing.services.portal import portal_session
+from caravel.api import success
+from caravel.exceptions import Forbidden, Invalid
+from caravel.nostr import npub
+from caravel.permissions import Admin, Signed
+from caravel.throttling import Busy, slow_lane
+from lightning.exceptions import InvalidWalletUrl, WalletUnusable
+from lightning.services.wallets import connect_wallet, disconnect_wallet
+from relays.exceptions import UnknownTenant
+from tenants.models import Activity, Tenant
+from tenants.services.tenants import get_or_create_tenant, update_tenant
+
+
+class IdentityView(ApiView):
+    permission_classes = [Signed]
+
+    @documented("Tell who I am", answer=forms.IdentitySerializer)
+    def get(self, request: Request) -> Response:
+        """What the signature says of the caller; nothing is created by it."""
+        self.params_none()
+        pubkey = self.caller.pubkey
+        identity = {
+            "pubkey": pubkey,
+            "npub": npub(pubkey),
+            "is_admin": self.caller.is_admin,
+            "is_tenant": Tenant.objects.filter(pk=pubkey).exists(),
+        }
+        return success(forms.IdentitySerializer(identity).data)
+
+
+class TenantsView(ApiView):
+    def get_permissions(self) -> list[Any]:
+        return [Admin() if self.request.method in {"GET", "HEAD"} else Signed()]
+
+    @documented(
+        "List the tenants",
+        answer=forms.TenantSerializer,
+        many=True,
+        query=forms.TenantListParams,
+        errors=[Forbidden],
+    )
+    def get(self, request: Request) -> Response:
+        """All tenants; for operators."""
+        params = self.params(forms.TenantListParams)
+        rows = Tenant.objects.all()
+        if (closed := params["closed"]) is not None:
+            rows = rows.filter(closed_at__isnull=not closed)
+        if (owing := params["owing"]) is not None:
+            rows = rows.filter(payment_overdue_since__isnull=not owing)
+        order, limit = params["order"], params["limit"]
+        return listed(request, rows, forms.TenantSerializer, order=order, limit=limit)
+
+    @documented(
+        "Open my account",
+        answer=forms.TenantDetailSerializer,
+        body=NothingSerializer,
+        statuses=(200, 201),
+    )
+    def post(self, request: Request) -> Response:
+        """Make the caller a tenant; 201 if they were none, 200 if they were."""
+        self.given(NothingSerializer)
+        tenant, is_new = get_or_create_tenant(pubkey=self.caller.pubkey)
+        data = forms.TenantDetailSerializer(tenant).data
+        return success(data, status=201 if is_new else 200)
+
+
+class TenantView(ApiView):
+    permission_classes = [Signed]
+    costly = frozenset({"PATCH"})
+
+    @documented(
+        "Get a tenant", answer=forms.TenantDetailSerializer, errors=[UnknownTenant]
+    )
+    def get(self, request: Request, pubkey: str) -> Response:
+        """One's own account, by hex or npub."""
+        self.params_none()
+        tenant = tenant_for(self.caller, pubkey)
+        return success(forms.TenantDetailSerializer(tenant).data)
+
+    @documented(
+        "Change a tenant",
+        answer=forms.TenantDetailSerializer,
+        body=forms.TenantChanges,
+        errors=[UnknownTenant, FieldForbidden, InvalidWalletUrl, WalletUnusable, Busy],
+        examples={
+            "Connect a wallet": {
+                "nwc_url": "nostr+walletconnect://<pubkey>?relay=<wss url>&secret=<hex>"
+            },
+            "Disconnect it": {"nwc_url": ""},
+            "Get notices by e-mail": {"email": "ann@example.com"},
+        },
+    )
+    def patch(self, request: Request, pubkey: str) -> Response:
+        """Change what is given. A wallet is asked whether it can pay, then charged."""
+        tenant = tenant_for(self.caller, pubkey)
+        changes = self.given(forms.TenantChanges, partial=True)
+        if "dunning_exempt" in changes and not self.caller.is_admin:
+            raise FieldForbidden("Only an operator may set dunning_exempt.")
+        nwc_url = changes.pop("nwc_url", None)
+        if nwc_url is not None:
+            _set_wallet(tenant.pk, nwc_url)
+        if changes:
+            update_tenant(pubkey=tenant.pk, **changes)
+        tenant.refresh_from_db()
+        return success(forms.TenantDetailSerializer(tenant).data)
+
+
+class TenantRelaysView(ApiView):
+    permission_classes = [Signed]
+
+    @documented(
+        "List a tenant's relays",
+        answer=RelaySerializer,
+        many=True,
+        query=RelayListParams,
+        errors=[UnknownTenant],
+    )
+    def get(self, request: Request, pubkey: str) -> Response:
+        """The relays of one tenant, switched off ones too."""
+        params = self.params(RelayListParams)
+        tenant = tenant_for(self.caller, pubkey)
+        rows = filtered_relays(relays_for(self.caller).filter(tenant=tenant), params)
+        order, limit = params["order"], params["limit"]
+        return listed(request, rows, RelaySerializer, order=order, limit=limit)
+
+
+class TenantActivityView(ApiView):
+    permission_classes = [Signed]
+
+    @documented(
+        "List a tenant's activity",
+        answer=forms.ActivitySerializer,
+        many=True,
+        query=forms.ActivityListParams,
+        errors=[UnknownTenant],
+    )
+    def get(self, request: Request, pubkey: str) -> Response:
+        """What happened to an account and its relays."""
+        params = self.params(forms.ActivityListParams)
+        tenant = tenant_for(self.caller, pubkey)
+        return activities(request, Activity.objects.filter(tenant=tenant), params)
+
+
+class PortalSessionView(ApiView):
+    permission_classes = [Signed]
+    costly = frozenset({"POST"})
+
+    @documented(
+        "Open Stripe's portal",
+        answer=forms.PortalSessionSerializer,
+        body=forms.PortalSessionRequest,
+        statuses=(201,),
+        errors=[UnknownTenant, CustomerGone, StripeError, StripeUnavailable, Busy],
+    )
+    def post(self, request: Request, pubkey: str) -> Response:
+        """Make a link to Stripe's page where cards are managed and invoices read."""
+        tenant = tenant_for(self.caller, pubkey)
+        wanted = self.given(forms.PortalSessionRequest)
+        return_url = _safe(wanted.get("return_url") or settings.APP_URL)
+        with slow_lane():
+            url = portal_session(pubkey=tenant.pk, return_url=return_url)
+        return success({"url": url}, status=201)
+
+
+def _set_wallet(pubkey: str, nwc_url: str) -> None:
+    if not nwc_url:
+        disconnect_wallet(pubkey=pubkey)
+        return
+    with slow_lane():
+        connect_wallet(pubkey=pubkey, nwc_url=nwc_url)
+
+
+def _safe(url: str) -> str:
+    """Return the address. Raises Invalid unless it is ours or a friend's."""
+    known = [settings.APP_URL, *settings.CORS_ALLOWED_ORIGINS]
+    if not any(url == base or url.startswith(f"{base}/") for base in known):
+        raise Invalid("return_url leads elsewhere.", code="return-url-invalid")
+    return url
