@@ -132,6 +132,12 @@ class UnknownInvoice(NotFound):
     code = "invoice-not-found"
 
 
+class ReturnUrlInvalid(Invalid):
+    """Stripe's portal would not lead back to such an address."""
+
+    code = "return-url-invalid"
+
+
 class UnknownCustomer(Conflict):
     """An event tells of a customer that no tenant has (yet)."""
 

@@ -21,6 +21,7 @@ from billing.clients.stripe_objects import (
     read_customer,
     read_subscription,
 )
+from billing.clients.stripe_portal import PortalCalls, PortalConfiguration
 
 __all__ = [
     "API_VERSION",
@@ -31,13 +32,14 @@ __all__ = [
     "Invoice",
     "Item",
     "Line",
+    "PortalConfiguration",
     "Stripe",
     "Subscription",
     "is_live_key",
 ]
 
 
-class Stripe(InvoiceCalls):
+class Stripe(InvoiceCalls, PortalCalls):
     """The calls we make. Each raises a `billing.exceptions.StripeError`."""
 
     # --- customers

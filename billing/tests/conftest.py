@@ -69,3 +69,10 @@ def worlds(relay, wallets, rates, settings, monkeypatch) -> Iterator[Ground]:
     with ground(wallets, rates) as found:
         settings.STRIPE_API_BASE = found.stripe.url
         yield found
+
+
+@pytest.fixture
+def no_redis(settings) -> None:
+    """A cache that nobody answers for."""
+    cache = settings.CACHES["default"]
+    settings.CACHES = {"default": {**cache, "LOCATION": "redis://127.0.0.1:1/0"}}

@@ -22,8 +22,8 @@ def call(name, *args):
 def test_stripe_setup_creates_the_prices_once(sandbox):
     first, second = call("stripe_setup"), call("stripe_setup")
 
-    assert first.count("created") == 2
-    assert second.count("found") == 2
+    assert first.count("created price_") == 2
+    assert second.count("found price_") == 2
     prices = sandbox.client().v1.prices.list({}).data
     assert sorted(
         (p.unit_amount, p.currency, p.recurring.interval) for p in prices
@@ -34,6 +34,15 @@ def test_stripe_setup_creates_the_prices_once(sandbox):
     assert {p.id for p in prices} == {
         plan.stripe_price_id for plan in Plan.objects.paid()
     }
+
+
+def test_stripe_setup_creates_the_portals_once(sandbox):
+    first, second = call("stripe_setup"), call("stripe_setup")
+
+    assert first.count("created bpc_") == 2
+    assert second.count("found bpc_") == 2
+    api = sandbox.client().v1.billing_portal
+    assert len(api.configurations.list({}).data) == 2
 
 
 def test_stripe_setup_gives_a_changed_amount_a_price_of_its_own(sandbox):

@@ -5,14 +5,16 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from billing.clients.stripe import Stripe
 from billing.exceptions import StripeError
 from billing.services.events import HANDLERS
+from billing.services.portal import ensure_configurations
 from billing.services.prices import ensure_prices
 from billing.services.staleness import mark_all_stale
 
 
 class Command(BaseCommand):
     help = (
-        "Create what Caravel needs in the Stripe account: a price for each paid plan "
-        "and, with --webhook-url, the webhook endpoint. Safe to repeat."
+        "Create what Caravel needs in the Stripe account: a price for each paid plan, "
+        "configurations of the customer portal and, with --webhook-url, the webhook "
+        "endpoint. Safe to repeat."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,6 +29,9 @@ class Command(BaseCommand):
             for price in ensure_prices(stripe):
                 verb = "created" if price.created else "found"
                 self.stdout.write(f"{price.plan_id}: {verb} {price.price_id}")
+            for portal in ensure_configurations(stripe):
+                verb = "created" if portal.created else "found"
+                self.stdout.write(f"portal {portal.name}: {verb} {portal.id}")
             if webhook_url:
                 self._ensure_endpoint(stripe, webhook_url)
         except StripeError as exc:

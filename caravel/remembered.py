@@ -1,0 +1,52 @@
+"""What may be remembered for a while to spare a question: plain data, through Redis.
+
+Without Redis nothing is remembered, and everything else goes on.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from django.core.cache import cache
+from redis.exceptions import RedisError
+
+logger = structlog.get_logger(__name__)
+
+
+def get(key: str) -> Any:
+    """Return what is remembered under a key, None if nothing is."""
+    return get_many([key]).get(key)
+
+
+def get_many(keys: Sequence[str]) -> dict[str, Any]:
+    """Return what is remembered, by key."""
+    try:
+        return dict(cache.get_many(keys))
+    except RedisError as exc:
+        _complain(exc)
+        return {}
+
+
+def put(key: str, value: Any, *, seconds: int) -> None:
+    """Remember plain data under a key."""
+    put_many({key: value}, seconds=seconds)
+
+
+def put_many(values: Mapping[str, Any], *, seconds: int) -> None:
+    """Remember plain data, by key."""
+    try:
+        cache.set_many(dict(values), seconds)
+    except RedisError as exc:
+        _complain(exc)
+
+
+def forget(key: str) -> None:
+    """Remember nothing more under a key."""
+    try:
+        cache.delete(key)
+    except RedisError as exc:
+        _complain(exc)
+
+
+def _complain(error: RedisError) -> None:
+    logger.warning("cache_unavailable", error=str(error))
