@@ -44,7 +44,7 @@ def invoice_for(caller: Caller, invoice_id: str) -> InvoiceView:
     """Return an invoice. Raises UnknownInvoice, a StripeError or Busy."""
     with slow_lane():
         found = invoice_of(invoice_id)
-    if not _sees(caller, found.tenant):
+    if not _sees(caller, found.tenant_pubkey):
         raise UnknownInvoice("There is no such invoice.")
     return found
 

@@ -53,7 +53,7 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     """
 
     id = serializers.CharField(help_text="Stripe's.")
-    tenant = serializers.CharField()
+    tenant = serializers.CharField(source="tenant_pubkey")
     number = serializers.CharField()
     status = serializers.ChoiceField(InvoiceCollection.Status.values)
     currency = serializers.CharField()
@@ -64,12 +64,16 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     finalized_at = serializers.DateTimeField(allow_null=True)
     due_at = serializers.DateTimeField(allow_null=True)
+    paid_at = serializers.DateTimeField(allow_null=True)
     period_start = serializers.DateTimeField(allow_null=True)
     period_end = serializers.DateTimeField(allow_null=True)
     hosted_invoice_url = serializers.CharField(
         source="hosted_url", help_text="Stripe's own page of it, or nothing."
     )
     lines = LineSerializer(many=True)
+    has_more_lines = serializers.BooleanField(
+        help_text="Whether `lines` are only the first ten, as in lists."
+    )
     collection = CollectionSerializer(
         allow_null=True, help_text="Null if this service does not collect it."
     )

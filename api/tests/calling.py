@@ -1,0 +1,78 @@
+"""Somebody with a Nostr key who calls the API as a program would."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.test import Client
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.http_auth import authorization
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; `body` is the decoded JSON."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Any
+
+    @property
+    def data(self) -> Any:
+        assert self.body["code"] == "ok", self.body
+        return self.body["data"]
+
+    @property
+    def error(self) -> tuple[int, str]:
+        """The status and the code of a refusal, which is in the envelope."""
+        assert self.body["error"] and "data" not in self.body, self.body
+        return self.status, self.body["code"]
+
+
+@dataclass
+class Person:
+    """Signs each request with a key of their own."""
+
+    key: str = field(default_factory=generate_secret_key, repr=False)
+    client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
+
+    @property
+    def pubkey(self) -> str:
+        return pubkey_of(self.key)
+
+    def get(self, path: str) -> Answer:
+        return self.call("GET", path)
+
+    def post(self, path: str, data: object = None) -> Answer:
+        return self.call("POST", path, data)
+
+    def patch(self, path: str, data: object = None) -> Answer:
+        return self.call("PATCH", path, data)
+
+    def call(self, method: str, path: str, data: object = None) -> Answer:
+        return self.send(
+            method, path, b"" if data is None else json.dumps(data).encode()
+        )
+
+    def send(self, method: str, path: str, body: bytes) -> Answer:
+        """Sign and send a body, whatever it is."""
+        header = authorization(
+            self.key, url=settings.APP_URL + path, method=method, body=body
+        )
+        return call(self.client, method, path, body, {"Authorization": header})
+
+
+def call(
+    client: Client,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: dict[str, str] | None = None,
+) -> Answer:
+    """Make a request as it is given."""
+    response = client.generic(
+        method, path, body, content_type="application/json", headers=headers or {}
+    )
+    return Answer(response.status_code, json.loads(response.content), response.headers)

@@ -1,0 +1,44 @@
+"""A tenant, a stranger and an operator, each with a key."""
+
+import pytest
+
+from api.tests.calling import Person
+from relays.models import Plan
+from tenants.models import Tenant
+from tenants.services.tenants import get_or_create_tenant
+
+
+@pytest.fixture
+def ann(db) -> Person:
+    """A tenant."""
+    return _tenant()
+
+
+@pytest.fixture
+def ben(db) -> Person:
+    """Another tenant."""
+    return _tenant()
+
+
+@pytest.fixture
+def admin(db, settings) -> Person:
+    """An operator, who is no tenant."""
+    person = Person()
+    settings.ADMIN_PUBKEYS = [person.pubkey]
+    return person
+
+
+@pytest.fixture
+def tenant(ann) -> Tenant:
+    return Tenant.objects.get(pk=ann.pubkey)
+
+
+def _tenant() -> Person:
+    person = Person()
+    get_or_create_tenant(pubkey=person.pubkey)
+    return person
+
+
+@pytest.fixture
+def basic(db) -> Plan:
+    return Plan.objects.get(pk="basic")

@@ -1,0 +1,28 @@
+"""NSEC=nsec1… python call_api.py POST https://caravel.example/api/tenants '{}'"""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import sys
+
+import requests
+from pynostr.event import Event
+from pynostr.key import PrivateKey
+
+
+def call(nsec: str, method: str, url: str, body: str = "") -> requests.Response:
+    """Sign a request with a Nostr key, as NIP-98 has it, and make it."""
+    tags = [["u", url], ["method", method], ["nonce", secrets.token_hex(8)]]
+    if body:
+        tags.append(["payload", hashlib.sha256(body.encode()).hexdigest()])
+    event = Event(content="", kind=27235, tags=tags)
+    event.sign(PrivateKey.from_nsec(nsec).hex())
+    token = base64.b64encode(json.dumps(event.to_dict()).encode()).decode()
+    headers = {"Authorization": f"Nostr {token}"}
+    return requests.request(method, url, data=body.encode(), headers=headers, timeout=60)
+
+
+if __name__ == "__main__":
+    print(call(os.environ["NSEC"], *sys.argv[1:]).text)
