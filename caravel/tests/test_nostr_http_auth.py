@@ -1,0 +1,47 @@
+import hashlib
+import json
+import time
+from base64 import b64decode
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.events import parse_event
+from caravel.nostr.http_auth import authorization
+
+URL = "https://caravel.example/api/relays?plan=basic&name=caf%C3%A9"
+
+
+def signed(secret_key=None, **said):
+    """Return the event that a header carries; it verifies."""
+    secret_key = secret_key or generate_secret_key()
+    header = authorization(secret_key, **{"url": URL, "method": "GET", **said})
+    scheme, _, token = header.partition(" ")
+    assert scheme == "Nostr"
+    return parse_event(json.loads(b64decode(token, validate=True)))
+
+
+def test_a_request_is_signed_with_its_url_and_method():
+    key = generate_secret_key()
+
+    event = signed(key, method="get")
+
+    assert (event.kind, event.content, event.pubkey) == (27235, "", pubkey_of(key))
+    assert abs(event.created_at - time.time()) < 5
+    assert event.values("u") == [URL]
+    assert event.values("method") == ["GET"]
+    assert event.values("payload") == []
+
+
+def test_a_body_is_signed_too():
+    body = '{"name": "café"}'.encode()
+
+    event = signed(method="POST", body=body)
+
+    assert event.values("payload") == [hashlib.sha256(body).hexdigest()]
+
+
+def test_the_same_request_twice_in_a_second_is_two_events():
+    key = generate_secret_key()
+
+    events = [signed(key) for _ in range(20)]
+
+    assert len({event.id for event in events}) == 20

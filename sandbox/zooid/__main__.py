@@ -1,0 +1,87 @@
+"""`python -m sandbox.zooid`: the management API as a process of its own."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from caravel import development
+from caravel.nostr import pubkey_of
+from sandbox.zooid.server import CannotListen, running_zooid
+from sandbox.zooid.store import UnreadableState
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.zooid", description=__doc__
+    )
+    add_arguments(parser)
+    return serve(parser.parse_args(arguments))
+
+
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declare what the sandbox can be told at its start."""
+    parser.add_argument(
+        "--zooid-port", type=int, default=12114, help="0 takes a free one"
+    )
+    parser.add_argument(
+        "--relays", type=Path, metavar="FILE", help="JSON file to keep relays in"
+    )
+    parser.add_argument(
+        "--whitelist",
+        default="",
+        help="comma list of public keys in hex that may manage (the robot's if blank)",
+    )
+
+
+def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit status.
+
+    With `explain` it also says how to use it.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    whitelist = [key.strip() for key in options.whitelist.split(",") if key.strip()]
+    try:
+        with running_zooid(
+            whitelist=whitelist or [_robot()],
+            port=options.zooid_port,
+            state=options.relays,
+        ) as zooid:
+            print(f"sandbox zooid on {zooid.url}", flush=True)
+            if explain:
+                print(_explanation(zooid.url, options), flush=True)
+            stopped.wait()
+    except (CannotListen, UnreadableState) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _robot() -> str:
+    """Return the public key of ROBOT_SECRET, else of this checkout's."""
+    var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
+    given = os.environ.get("ROBOT_SECRET")
+    return pubkey_of(given or development.defaults(var)["ROBOT_SECRET"])
+
+
+def _explanation(url: str, options: argparse.Namespace) -> str:
+    return f"""
+  API       {url}/relay/ID   (each request signed: NIP-98)
+  control   {url}/_sandbox/relays
+  may       {options.whitelist or f"{_robot()}  (the robot)"}
+  state     {options.relays or "in memory, gone when it ends"}
+
+  curl {url}/_sandbox/relays/ID/members -d '{{"members": ["npub1…"]}}'
+
+Ctrl-C stops it."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Who calls (NIP-98), as zooid checks it: time, payload and query do not count."""
+
+import json
+from base64 import b64decode
+
+from caravel.nostr.events import Event, InvalidEvent, parse_event
+from caravel.nostr.http_auth import HTTP_AUTH
+from sandbox.stripe.protocol.http import Request
+
+
+class Unauthorized(Exception):
+    """Nobody has signed this request; the message says what is wrong."""
+
+
+def caller(request: Request) -> str:
+    """Return the public key, in hex, that signed a request. Raises Unauthorized."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "nostr":
+        raise Unauthorized("there is no Nostr authorization")
+    event = _event(token)
+    if event.kind != HTTP_AUTH:
+        raise Unauthorized(f"the event is not of kind {HTTP_AUTH}")
+    if _url(request) not in event.values("u"):
+        raise Unauthorized("the event is not for this address")
+    if request.method not in map(str.upper, event.values("method")):
+        raise Unauthorized("the event is not for this method")
+    return event.pubkey
+
+
+def _event(token: str) -> Event:
+    try:
+        return parse_event(json.loads(b64decode(token, validate=True)))
+    except (ValueError, RecursionError, InvalidEvent) as exc:
+        raise Unauthorized("this is no signed event") from exc
+
+
+def _url(request: Request) -> str:
+    proxied = request.headers.get("x-forwarded-proto") == "https"
+    scheme = "https" if proxied else "http"
+    return f"{scheme}://{request.headers.get('host', '')}{request.path}"

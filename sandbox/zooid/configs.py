@@ -1,0 +1,111 @@
+"""The configuration of a relay: what zooid takes, and how one is patched."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from caravel.nostr import InvalidPubkey, is_secret_key, parse_pubkey
+
+Config = dict[str, Any]
+#: The fields that zooid reads; what it does not know it leaves out.
+_FIELDS: Mapping[str, Any] = {
+    "host": str,
+    "schema": str,
+    "secret": str,
+    "inactive": bool,
+    "info": {"name": str, "icon": str, "pubkey": str, "description": str},
+    "policy": {"public_join": bool, "strip_signatures": bool},
+    "groups": {"enabled": bool},
+    "push": {"enabled": bool},
+    "management": {"enabled": bool},
+    "blossom": {"enabled": bool},
+    "livekit": {"server_url": str, "api_key": str, "api_secret": str},
+}
+_ROLE = {"pubkeys": list, "can_invite": bool, "can_manage": bool}
+_SCHEMA = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+
+
+class BadConfig(Exception):
+    """Not a configuration; the message says why, without any value."""
+
+
+def read(body: bytes) -> Config:
+    """Return the object that a body holds. Raises BadConfig."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise BadConfig("this is not JSON") from exc
+    if not isinstance(said, dict):
+        raise BadConfig("a JSON object is expected")
+    return said
+
+
+def merged(config: Config, patch: Config) -> Config:
+    """Return a configuration with a patch: null removes a key, a list is replaced."""
+    result = dict(config)
+    for key, value in patch.items():
+        present = result.get(key)
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, dict) and isinstance(present, dict):
+            result[key] = merged(present, value)
+        else:
+            result[key] = value
+    return result
+
+
+def checked(said: Config) -> Config:
+    """Return the configuration that is in an object. Raises BadConfig."""
+    config = _known(said, _FIELDS, "")
+    roles = {} if said.get("roles") is None else said["roles"]
+    if not isinstance(roles, dict):
+        raise BadConfig("roles is of the wrong type")
+    config["roles"] = {
+        name: _known(role, _ROLE, f"roles.{name}.") for name, role in roles.items()
+    }
+    _require(config)
+    return config
+
+
+def _known(said: Any, fields: Mapping[str, Any], place: str) -> Config:
+    """Return the fields that are known, those that are null left out."""
+    if not isinstance(said, dict):
+        raise BadConfig(f"{place.rstrip('.')} is of the wrong type")
+    found = {}
+    for name, kind in fields.items():
+        value = said.get(name)
+        if value is None:
+            continue
+        if isinstance(kind, Mapping):
+            value = _known(value, kind, f"{place}{name}.")
+        elif not _is(kind, value):
+            raise BadConfig(f"{place}{name} is of the wrong type")
+        found[name] = value
+    return found
+
+
+def _is(kind: type, value: Any) -> bool:
+    """Return whether a value is of a kind; a list is one of texts."""
+    if isinstance(value, list):
+        return kind is list and all(isinstance(one, str) for one in value)
+    return isinstance(value, kind)
+
+
+def _require(config: Config) -> None:
+    for name in ("host", "schema", "secret"):
+        if not config.get(name):
+            raise BadConfig(f"{name} is required")
+    if not _SCHEMA.fullmatch(config["schema"]):
+        raise BadConfig("schema has letters, digits and underscores only")
+    if not is_secret_key(config["secret"]):
+        raise BadConfig("secret is no secret key")
+    if not _is_pubkey(config.get("info", {}).get("pubkey", "")):
+        raise BadConfig("info.pubkey is no public key in hex")
+
+
+def _is_pubkey(text: str) -> bool:
+    try:
+        return parse_pubkey(text) == text
+    except InvalidPubkey:
+        return False

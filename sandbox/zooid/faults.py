@@ -1,0 +1,121 @@
+"""What goes wrong with the management API on order."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from sandbox.stripe.protocol.http import Response, json_response
+
+Kind = Literal[
+    "reset",  # the connection breaks instead of an answer
+    "error",  # `status`, 500 if none is given, in the shape of zooid's errors
+    "slow",  # the answer comes after `seconds`, or once the faults are cleared
+    "drip",  # headers at once, then one byte of the body each `seconds`
+    "garbage",
+    "html",
+    "redirect",  # to another path
+    "huge",  # an answer of HUGE bytes
+    "body",  # `body` as it is, with `status`, 200 if none is given
+]
+When = Literal["before", "after"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+WHENS: tuple[When, ...] = get_args(When)
+HUGE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, with requests of a method or all; `times` None: until cleared.
+
+    `after` means that the work is done and its answer lost.
+    """
+
+    kind: Kind
+    when: When = "before"
+    method: str | None = None
+    times: int | None = None
+    seconds: float = 3600.0
+    status: int | None = None
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Dripping(Response):
+    """A response whose body takes so many seconds a byte."""
+
+    seconds: float = 0.0
+
+
+class Faults:
+    """The faults in force."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+        self._cleared = threading.Event()
+
+    def add(self, fault: Fault) -> None:
+        """Let matching requests go wrong from now on, after what was ordered before."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        """Let all be right again; what a fault holds back goes on at once."""
+        with self._lock:
+            self._faults.clear()
+            self._cleared.set()
+            self._cleared = threading.Event()
+
+    def in_force(self) -> list[Fault]:
+        """Return the faults, oldest first, each with the times that are left of it."""
+        with self._lock:
+            return list(self._faults)
+
+    def take(self, method: str) -> Fault | None:
+        """Return what goes wrong with a request, the oldest fault, and count it."""
+        with self._lock:
+            for place, fault in enumerate(self._faults):
+                if fault.method in (None, method):
+                    self._count(place, fault)
+                    return fault
+        return None
+
+    def hold(self, seconds: float) -> bool:
+        """Wait so long, or until the faults are cleared; return whether they were."""
+        with self._lock:
+            cleared = self._cleared
+        return cleared.wait(seconds)
+
+    def _count(self, place: int, fault: Fault) -> None:
+        if fault.times is None:
+            return
+        if fault.times > 1:
+            self._faults[place] = replace(fault, times=fault.times - 1)
+        else:
+            del self._faults[place]
+
+
+def instead(fault: Fault) -> Response | None:
+    """Return what is answered because of a fault; None: the right answer, but late."""
+    answer = _ANSWERS.get(fault.kind)
+    return answer(fault) if answer else None
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    return {"status": 200, "body": body, "headers": _JSON}
+
+
+_JSON: Mapping[str, str] = {"Content-Type": "application/json"}
+_HTML: Mapping[str, str] = {"Content-Type": "text/html"}
+_PAGE = b"<!DOCTYPE html><title>Bad Gateway</title><p>Somebody else answers."
+_ANSWERS: dict[Kind, Callable[[Fault], Response]] = {
+    "reset": lambda fault: Response(0, broken="reset"),
+    "error": lambda fault: json_response(fault.status or 500, {"error": "on order"}),
+    "drip": lambda fault: Dripping(**_json(b'{"members":[]}'), seconds=fault.seconds),
+    "garbage": lambda fault: Response(**_json(b"\xff\xfe\x00{")),
+    "html": lambda fault: Response(fault.status or 200, _PAGE, _HTML),
+    "redirect": lambda fault: Response(302, headers={"Location": "/elsewhere"}),
+    "huge": lambda fault: Response(**_json(b"[" + b" " * HUGE + b"]")),
+    "body": lambda fault: Response(fault.status or 200, fault.body.encode(), _JSON),
+}
