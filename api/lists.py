@@ -89,7 +89,9 @@ def listed_after(
     page = rows[start : start + limit]
     is_last = start + limit >= len(rows)
     following = (
-        None if is_last else replace_query_param(_address(request), "cursor", page[-1].id)
+        None
+        if is_last
+        else replace_query_param(_address(request), "cursor", page[-1].id)
     )
     return answer(serializer(page, many=True).data, following)
 

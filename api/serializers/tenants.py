@@ -91,7 +91,10 @@ class TenantChanges(StrictSerializer):
 class TenantListParams(ListParams):
     order = ordered_by("created_at")
     closed = serializers.BooleanField(
-        required=False, default=None, allow_null=True, help_text="Only (not) closed ones."
+        required=False,
+        default=None,
+        allow_null=True,
+        help_text="Only (not) closed ones.",
     )
     owing = serializers.BooleanField(
         required=False,

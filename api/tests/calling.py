@@ -36,7 +36,9 @@ class Person:
     """Signs each request with a key of their own."""
 
     key: str = field(default_factory=generate_secret_key, repr=False)
-    client: Client = field(default_factory=lambda: Client(raise_request_exception=False))
+    client: Client = field(
+        default_factory=lambda: Client(raise_request_exception=False)
+    )
 
     @property
     def pubkey(self) -> str:

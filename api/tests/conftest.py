@@ -3,9 +3,18 @@
 import pytest
 
 from api.tests.calling import Person
-from relays.models import Plan
+from lightning.tests.conftest import (
+    _prices,
+    alice,
+    platform,
+    relay,
+    wallets,
+)
+from lightning.tests.conftest import prices as rates
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant
+
+__all__ = ["_prices", "alice", "platform", "rates", "relay", "wallets"]
 
 
 @pytest.fixture
@@ -37,8 +46,3 @@ def _tenant() -> Person:
     person = Person()
     get_or_create_tenant(pubkey=person.pubkey)
     return person
-
-
-@pytest.fixture
-def basic(db) -> Plan:
-    return Plan.objects.get(pk="basic")

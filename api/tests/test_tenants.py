@@ -8,6 +8,7 @@ from api.tests.calling import Person
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.nostr import npub
 from relays.tests.factories import RelayFactory
+from sandbox.wallets.budgets import Terms
 from tenants.models import Activity, Tenant
 from tenants.services.tenants import set_wallet
 from tenants.tests.factories import TenantFactory
@@ -54,7 +55,9 @@ def test_an_account_is_found_by_either_spelling(ann):
     assert by_hex.data == by_npub.data
 
 
-@pytest.mark.parametrize("name", ["0" * 64, "npub1x", "%00", "nsec1abc", "é", "a" * 500])
+@pytest.mark.parametrize(
+    "name", ["0" * 64, "npub1x", "%00", "nsec1abc", "é", "a" * 500]
+)
 def test_what_is_nobody_is_not_found(ann, name):
     assert ann.get(f"/api/tenants/{name}").error in {
         (404, "tenant-not-found"),
@@ -120,9 +123,8 @@ def test_what_cannot_be_is_refused_and_nothing_changes(ann, tenant, body, code):
     assert Activity.objects.count() == 1
 
 
-def test_a_wallet_is_checked_taken_and_never_told(ann, wallets, relay, settings):
-    settings.NWC_ALLOW_PRIVATE_RELAYS = True
-    wallet = wallets.add("ann", balance_msat=10**9)
+def test_a_wallet_is_checked_taken_and_never_told(ann, wallets):
+    wallet = wallets.create("ann", balance_msat=10**9)
     path = f"/api/tenants/{ann.pubkey}"
 
     answer = ann.patch(path, {"nwc_url": wallet.url})
@@ -137,9 +139,8 @@ def test_a_wallet_is_checked_taken_and_never_told(ann, wallets, relay, settings)
     assert ann.patch(path, {"nwc_url": ""}).data["wallet"]["connected"] is False
 
 
-def test_an_unusable_wallet_changes_nothing(ann, tenant, wallets, relay, settings):
-    settings.NWC_ALLOW_PRIVATE_RELAYS = True
-    wallet = wallets.add("ann", methods=["get_info"])
+def test_an_unusable_wallet_changes_nothing(ann, tenant, wallets):
+    wallet = wallets.create("ann", terms=Terms(read_only=True))
 
     answer = ann.patch(
         f"/api/tenants/{ann.pubkey}", {"nwc_url": wallet.url, "email": "a@example.com"}

@@ -21,7 +21,9 @@ def call(nsec: str, method: str, url: str, body: str = "") -> requests.Response:
     event.sign(PrivateKey.from_nsec(nsec).hex())
     token = base64.b64encode(json.dumps(event.to_dict()).encode()).decode()
     headers = {"Authorization": f"Nostr {token}"}
-    return requests.request(method, url, data=body.encode(), headers=headers, timeout=60)
+    return requests.request(
+        method, url, data=body.encode(), headers=headers, timeout=60
+    )
 
 
 if __name__ == "__main__":

@@ -81,8 +81,8 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
         if relay.status == Status.DELINQUENT:
             if plan.is_paid:
                 raise exceptions.RelayIsDelinquent(
-                "Pay the open invoices first.", tenant_id=relay.tenant_id
-            )
+                    "Pay the open invoices first.", tenant_id=relay.tenant_id
+                )
             relay.status = Status.ACTIVE
         if plan.amount_cents > relay.plan.amount_cents:
             _require_solvent(relay.tenant, plan)
@@ -93,9 +93,7 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
     return relay
 
 
-def revise_relay(
-    *, relay_id: UUID, plan_id: str | None = None, **fields: Any
-) -> Relay:
+def revise_relay(*, relay_id: UUID, plan_id: str | None = None, **fields: Any) -> Relay:
     """Change plan and fields together, or neither; raises what these two do.
 
     The plan comes first: what only the new one carries may be switched on at once.
