@@ -15,6 +15,7 @@ RUN SECRET_KEY=build ALLOWED_HOSTS=build APP_URL=https://build.example \
     ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
     STRIPE_SECRET_KEY=sk_test_build STRIPE_WEBHOOK_SECRET=whsec_build \
     BILLING_EMAIL_DOMAIN=build.example RELAY_DOMAIN=build.example \
+    ZOOID_API_URL=https://build.example \
     ROBOT_WALLET=nostr+walletconnect://build ROBOT_OUTBOX_RELAYS=wss://build.example \
     ROBOT_SECRET=0000000000000000000000000000000000000000000000000000000000000001 \
     python manage.py collectstatic --noinput

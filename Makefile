@@ -92,6 +92,7 @@ deploy-check: $(READY)
 	  ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \
 	  STRIPE_SECRET_KEY=sk_test_example STRIPE_WEBHOOK_SECRET=whsec_example \
 	  BILLING_EMAIL_DOMAIN=mail.example RELAY_DOMAIN=relays.example \
+	  ZOOID_API_URL=https://zooid.example \
 	  ROBOT_WALLET="nostr+walletconnect://79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798?relay=wss://relay.example.com&secret=$(ONE)" \
 	  ROBOT_SECRET=$(ONE) ROBOT_OUTBOX_RELAYS=wss://relay.example \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING

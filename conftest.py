@@ -18,11 +18,12 @@ from billing.clients import stripe_calls
 from billing.clients.stripe import Stripe
 from billing.services.prices import ensure_prices
 from caravel.fields import Secret
-from caravel.nostr import keys
+from caravel.nostr import keys, pubkey_of
 from caravel.tests import leaks
 from lightning.clients import nwc_uri
 from sandbox.stripe.testing import Sandbox, running_sandbox
 from sandbox.tests.conformity import Conformity, watched
+from sandbox.zooid import Zooid, running_zooid
 
 
 @pytest.hookimpl(trylast=True)
@@ -111,6 +112,20 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
 def prices(sandbox, db) -> dict[str, str]:
     """The ids at Stripe of the plans' prices, by plan."""
     return {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
+
+
+@pytest.fixture(scope="session")
+def _zooid() -> Iterator[Zooid]:
+    with running_zooid(whitelist=[pubkey_of(settings.ROBOT_SECRET)]) as zooid:
+        yield zooid
+
+
+@pytest.fixture
+def zooid(_zooid, settings) -> Iterator[Zooid]:
+    """A zooid without relays, which the robot may manage."""
+    settings.ZOOID_API_URL = _zooid.url
+    yield _zooid
+    _zooid.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -339,8 +339,12 @@ BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, least=1)
 #: Seconds that a tenant's changes are gathered before one sync takes them all.
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
+#: The management API of zooid, the server that hosts the relays.
+ZOOID_API_URL = env.http_url("ZOOID_API_URL")
 env.expect("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
 env.expect("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
+# No path: zooid would take another address for its own than the one we sign.
+env.expect("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
 
 # --- Lightning
 

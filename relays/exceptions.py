@@ -1,6 +1,6 @@
-"""What the life cycle of a relay refuses, each with its code."""
+"""What goes wrong with relays, each with its code."""
 
-from caravel.exceptions import Conflict, Invalid, NotFound
+from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class UnknownPlan(Invalid):
@@ -67,3 +67,17 @@ class RelayIsFree(Conflict):
     """A relay on a free plan owes nothing and is never delinquent."""
 
     code = "relay-is-free"
+
+
+class ZooidUnavailable(CaravelError):
+    """The server that hosts the relays does not answer, or is in trouble."""
+
+    code = "zooid-unavailable"
+    status = 503
+
+
+class ZooidRefused(CaravelError):
+    """The server that hosts the relays refuses us, or its answer makes no sense."""
+
+    code = "zooid-refused"
+    status = 502

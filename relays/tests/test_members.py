@@ -1,0 +1,47 @@
+from uuid import uuid4
+
+import pytest
+
+from caravel.nostr import generate_secret_key, pubkey_of
+from relays.exceptions import UnknownRelay, ZooidRefused, ZooidUnavailable
+from relays.models import Relay
+from relays.services.members import list_members
+from relays.tests.factories import RelayFactory
+
+PUBKEYS = sorted(pubkey_of(generate_secret_key()) for _ in range(3))
+
+pytestmark = pytest.mark.django_db
+
+
+def test_members_are_sorted_and_told_once(zooid):
+    relay, other = RelayFactory(), RelayFactory()
+    zooid.set_members(relay.pk, [*reversed(PUBKEYS), *PUBKEYS])
+    zooid.set_members(other.pk, PUBKEYS[:1])
+
+    assert list_members(relay_id=relay.pk) == PUBKEYS
+    assert list_members(relay_id=other.pk) == PUBKEYS[:1]
+
+
+@pytest.mark.parametrize("status", Relay.Status.values)
+def test_a_relay_that_zooid_was_never_given_has_none(zooid, status):
+    assert list_members(relay_id=RelayFactory(status=status).pk) == []
+
+
+def test_an_unknown_relay_is_not_asked_for(zooid):
+    zooid.set_members(unknown := uuid4(), PUBKEYS)
+
+    with pytest.raises(UnknownRelay):
+        list_members(relay_id=unknown)
+    assert zooid.requests == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("error", ZooidUnavailable), ("garbage", ZooidRefused)]
+)
+def test_no_members_are_told_when_it_is_not_known(zooid, kind, error):
+    relay = RelayFactory()
+    zooid.set_members(relay.pk, PUBKEYS)
+    zooid.fault(kind)
+
+    with pytest.raises(error):
+        list_members(relay_id=relay.pk)
