@@ -5,8 +5,9 @@ What is somebody else's is not found, exactly as what does not exist.
 
 from uuid import UUID
 
-from billing.exceptions import UnknownInvoice
 from billing.services.reads import InvoiceView, invoice_of
+
+from billing.exceptions import UnknownInvoice
 from caravel.nostr import InvalidPubkey, parse_pubkey
 from caravel.throttling import slow_lane
 from relays.exceptions import UnknownRelay, UnknownTenant

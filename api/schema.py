@@ -55,7 +55,7 @@ class NostrScheme(OpenApiAuthenticationExtension):
 
 _NIP_98 = (
     "[NIP-98](https://github.com/nostr-protocol/nips/blob/master/98.md): "
-    "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags are `u`, "
+    "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags: `u`, "
     "the exact address with its query; `method`; and with a body `payload`, the body's "
     "SHA-256 in hex. It is good once, within 60 seconds of its `created_at`: sign each "
     "request anew, with something random in it (a tag `nonce`), since two equal ones "
@@ -76,7 +76,7 @@ def documented(
     examples: Mapping[str, Any] | None = None,
     is_open: bool = False,
 ) -> Callable[[View], View]:
-    """Describe an operation: its body and query, its answers, and the codes it fails by.
+    """Describe an operation: body and query, answers, and the codes that it fails by.
 
     What all operations fail by need not be given.
     """

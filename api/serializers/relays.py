@@ -79,7 +79,7 @@ class NewRelay(RelayChanges):
     tenant = serializers.CharField(
         required=False,
         max_length=64,
-        help_text="Whose it will be, by hex or npub; one's own unless an operator asks.",
+        help_text="Whose it will be, by hex or npub; the caller's if not given.",
     )
 
 

@@ -77,8 +77,8 @@ class TenantChanges(StrictSerializer):
         allow_blank=True,
         max_length=2000,
         write_only=True,
-        help_text="`nostr+walletconnect://…` of a wallet that may pay invoices; it must "
-        "answer within half a minute. Blank disconnects it.",
+        help_text="`nostr+walletconnect://…` of a wallet that may pay invoices. It "
+        "must answer within half a minute. Blank disconnects it.",
     )
     autopay_paused = serializers.BooleanField(
         required=False, help_text="Charge neither wallet nor card by ourselves."
@@ -132,8 +132,8 @@ class PortalSessionRequest(StrictSerializer):
     return_url = serializers.URLField(
         required=False,
         max_length=2000,
-        help_text="Where Stripe's page leads back to: on our own address, or on that of "
-        "an application that may call this API.",
+        help_text="Where Stripe's page leads back to: on our own address, or on that "
+        "of an application that may call this API.",
     )
 
 

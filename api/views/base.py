@@ -43,7 +43,7 @@ class ApiView(APIView):
 
     def params(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """Return the query, read. Raises UnknownParameter or InvalidParameter."""
-        given = self.request.query_params
+        given = self.request.query_params.dict()
         form = serializer(data=given)
         if unknown := given.keys() - form.fields.keys():
             names = ", ".join(sorted(form.fields)) or "none"
