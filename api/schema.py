@@ -6,6 +6,7 @@ documented and what is raised are the same classes.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -81,12 +82,14 @@ def documented(
     What all operations fail by need not be given.
     """
     common = (Throttled,) if is_open else (*AUTH, Throttled)
+    is_page = query is not None and issubclass(query, ListParams)
     codes = _codes([*common, *errors, *_of_query(query), *_of_body(body)])
     responses = {
-        **{status: _success(answer, many, query) for status in statuses},
+        **dict.fromkeys(statuses, OpenApiResponse(_envelope(answer, many, is_page))),
         **{status: _failure(each) for status, each in codes.items()},
     }
     return extend_schema(
+        operation_id=summary.lower().replace(" ", "_").replace("'", ""),
         summary=summary,
         request=body,
         parameters=[query] if query else [],
@@ -98,17 +101,28 @@ def documented(
     )
 
 
-def _success(answer: Form, many: bool, query: Form | None) -> OpenApiResponse:
-    data = answer(many=True) if many else answer()
-    fields = {"data": data, "code": serializers.ChoiceField(["ok"])}
-    name = answer.__name__.removesuffix("Serializer") + ("List" if many else "")
-    if query is not None and issubclass(query, ListParams):
-        name += "Page"
+def only_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Keep what tenants call: the webhook is Stripe's, the description itself ours."""
+    own = ("/api/schema", "/api/docs")
+    return [
+        each for each in endpoints if each[0].startswith("/api/") and each[0] not in own
+    ]
+
+
+@cache
+def _envelope(answer: Form, many: bool, is_page: bool) -> Form:
+    """Return the envelope that `caravel.api.success` and `api.lists` put data in."""
+    name = answer.__name__.removesuffix("Serializer")
+    fields: dict[str, Any] = {
+        "data": answer(many=True) if many else answer(),
+        "code": serializers.ChoiceField(["ok"]),
+    }
+    if is_page:
         fields["next"] = serializers.URLField(
             allow_null=True, help_text="The address of the next page, if there is one."
         )
-    envelope = type(f"{name}Answer", (serializers.Serializer,), fields)
-    return OpenApiResponse(envelope)
+    kind = "Page" if is_page else "List" if many else "Answer"
+    return type(f"{name}{kind}", (serializers.Serializer,), fields)
 
 
 def _failure(codes: Mapping[str, str]) -> OpenApiResponse:

@@ -129,6 +129,8 @@ class Bolt11NotOpen(NotFound):
 
 
 class UnknownInvoice(NotFound):
+    """There is no such invoice, or it is not the caller's."""
+
     code = "invoice-not-found"
 
 

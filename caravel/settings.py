@@ -172,7 +172,16 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVERS": [{"url": APP_URL}],
+    "PREPROCESSING_HOOKS": ["api.schema.only_api"],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "Ok": ["ok"],
+        "ActivityType": "tenants.models.Activity.Type",
+        "CollectionState": "billing.models.InvoiceCollection.State",
+        "InvoiceStatus": "billing.models.InvoiceCollection.Status",
+        "PaidBy": "billing.models.InvoiceCollection.PaidBy",
+        "RelayStatus": "relays.models.Relay.Status",
+    },
 }
 
 UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": True}

@@ -18,7 +18,7 @@ _SLOW = threading.BoundedSemaphore(settings.SLOW_REQUESTS)
 
 
 class Throttled(CaravelError):
-    """Too many requests; `retry_after` is in seconds."""
+    """Too many requests: `Retry-After` says how many seconds to wait."""
 
     code = "throttled"
     status = 429

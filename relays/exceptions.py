@@ -4,22 +4,32 @@ from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class UnknownPlan(Invalid):
+    """There is no plan of this id."""
+
     code = "plan-unknown"
 
 
 class PlanLacksFeature(Invalid):
+    """The plan does not carry what is to be switched on."""
+
     code = "plan-lacks-feature"
 
 
 class UnknownRelay(NotFound):
+    """There is no such relay, or it is not the caller's."""
+
     code = "relay-not-found"
 
 
 class UnknownTenant(NotFound):
+    """There is no such tenant, or it is not the caller."""
+
     code = "tenant-not-found"
 
 
 class TenantClosed(Conflict):
+    """The account is closed."""
+
     code = "tenant-closed"
 
 
@@ -38,22 +48,32 @@ class PaymentOverdue(Unpaid):
 
 
 class InvalidSubdomain(Invalid):
+    """The subdomain is not a label of letters, digits and hyphens."""
+
     code = "subdomain-invalid"
 
 
 class ReservedSubdomain(Invalid):
+    """The subdomain is kept for other services."""
+
     code = "subdomain-reserved"
 
 
 class SubdomainTaken(Conflict):
+    """The subdomain is another relay's."""
+
     code = "subdomain-exists"
 
 
 class RelayIsActive(Conflict):
+    """The relay is on already."""
+
     code = "relay-is-active"
 
 
 class RelayIsInactive(Conflict):
+    """The relay is off already."""
+
     code = "relay-is-inactive"
 
 
