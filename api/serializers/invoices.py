@@ -26,9 +26,9 @@ class WaitingSerializer(serializers.Serializer[Any]):
 class CollectionSerializer(serializers.Serializer[Any]):
     """How far the collection of an invoice is."""
 
-    state = serializers.ChoiceField(InvoiceCollection.State.values)
+    state = serializers.ChoiceField(InvoiceCollection.State.choices)
     paid_by = serializers.ChoiceField(
-        InvoiceCollection.PaidBy.values, allow_blank=True, help_text="Or nothing yet."
+        InvoiceCollection.PaidBy.choices, allow_blank=True, help_text="Or nothing yet."
     )
     suspend_at = serializers.DateTimeField(
         allow_null=True, help_text="Unpaid by then, it suspends the paid relays."
@@ -55,7 +55,7 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     id = serializers.CharField(help_text="Stripe's.")
     tenant = serializers.CharField(source="tenant_pubkey")
     number = serializers.CharField()
-    status = serializers.ChoiceField(InvoiceCollection.Status.values)
+    status = serializers.ChoiceField(InvoiceCollection.Status.choices)
     currency = serializers.CharField()
     total_cents = serializers.IntegerField()
     amount_due_cents = serializers.IntegerField()
@@ -80,7 +80,7 @@ class InvoiceSerializer(serializers.Serializer[Any]):
 
 
 class InvoiceListParams(ListParams):
-    status = serializers.ChoiceField(InvoiceCollection.Status.values, required=False)
+    status = serializers.ChoiceField(InvoiceCollection.Status.choices, required=False)
 
 
 class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):

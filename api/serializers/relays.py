@@ -85,7 +85,7 @@ class NewRelay(RelayChanges):
 
 class RelayListParams(ListParams):
     order = ordered_by("created_at", "subdomain")
-    status = serializers.ChoiceField(Relay.Status.values, required=False)
+    status = serializers.ChoiceField(Relay.Status.choices, required=False)
     plan = serializers.CharField(required=False, max_length=32)
 
 
