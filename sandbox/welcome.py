@@ -12,6 +12,7 @@ SCREEN = """
     health     {web}/readyz
     Stripe     {stripe}/   (the sandbox: no money, no account; a page to look at)
     Lightning  {lightning}/   (its wallets, relay and prices; a page to look at)
+    zooid      {zooid}/   (where relays are hosted, or would be; a page to look at)
 
   Try this
     1. In the admin add a tenant: any npub, for instance
@@ -40,14 +41,16 @@ SCREEN = """
 def main() -> None:
     """Wait for the web process, print the screen and sleep until stopped."""
     web = os.environ["APP_URL"]
-    lightning = os.environ["SANDBOX_LIGHTNING"]
+    lightning, zooid = os.environ["SANDBOX_LIGHTNING"], os.environ["ZOOID_API_URL"]
     wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="the web's answer")
     wait_until(lambda: answers(f"{lightning}/"), seconds=60, what="the wallets' answer")
+    wait_until(lambda: answers(f"{zooid}/"), seconds=60, what="zooid's answer")
     print(
         SCREEN.format(
             web=web,
             stripe=os.environ["STRIPE_API_BASE"],
             lightning=lightning,
+            zooid=zooid,
             password=os.environ["ADMIN_PASSWORD"],
             var=os.environ["CARAVEL_VAR"],
         ),
