@@ -216,7 +216,10 @@ def test_what_is_paid_is_not_paid_again(ann, invoice, path, platform, rates, wal
     assert ann.post(f"{path}/bolt11").error == (409, "invoice-settled")
     collect_invoice(invoice_id=invoice.pk)
 
-    assert ann.post(f"{path}/bolt11").error[1] in {"invoice-settled", "invoice-not-open"}
+    assert ann.post(f"{path}/bolt11").error[1] in {
+        "invoice-settled",
+        "invoice-not-open",
+    }
     paid = ann.get(path).data
     assert (paid["status"], paid["collection"]["paid_by"]) == ("paid", "lightning")
     assert paid["collection"]["payment_url"] is None
@@ -270,4 +273,3 @@ def test_the_portal_is_opened_for_oneself(ann, ben, invoice, settings):
         refused = ann.post(path, {"return_url": elsewhere})
         assert refused.error == (422, "return-url-invalid")
     assert ann.post(path, {"return_url": "x"}).error == (422, "return-url-invalid")
-
