@@ -89,7 +89,9 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
     invoice = serializers.CharField(source="stripe_invoice_id")
     amount_msat = serializers.IntegerField(help_text="In thousandths of a satoshi.")
     amount_cents = serializers.IntegerField(help_text="What it pays, in `currency`.")
-    rate = serializers.CharField(help_text="The price of one bitcoin in `currency`.")
+    rate = serializers.SerializerMethodField(
+        help_text="The price of one bitcoin in `currency`."
+    )
     fresh_at = serializers.SerializerMethodField(
         help_text="When another can be had at the soonest, if this is not paid."
     )
@@ -108,6 +110,9 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
             "expires_at",
             "fresh_at",
         )
+
+    def get_rate(self, row: LightningInvoice) -> str:
+        return format(row.rate.normalize(), "f")
 
     def get_fresh_at(self, row: LightningInvoice) -> datetime:
         return row.expires_at + PAUSE
