@@ -59,7 +59,10 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an invoice, or an item that waits for the next one."""
+    """A line of an invoice, or an item that waits for the next one.
+
+    `description` is for people.
+    """
 
     id: str
     amount: int
@@ -68,11 +71,12 @@ class Line:
     period_start: int
     period_end: int
     proration: bool
+    description: str = ""
 
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice. `lines` are its first ten at most.
+    """An invoice. `lines` are its first ten at most; `has_more_lines` tells.
 
     `tenant_pubkey` is whom its subscription names, and `subscription` the one that
     made it: both "" for any other invoice. `paid_off_stripe` is only known of an
@@ -101,6 +105,8 @@ class Invoice:
     finalized_at: int | None
     lines: tuple[Line, ...]
     metadata: Mapping[str, str]
+    paid_at: int | None = None
+    has_more_lines: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,6 +211,8 @@ def read_invoice(found: Any) -> Invoice:
         finalized_at=found.status_transitions.finalized_at,
         lines=tuple(map(read_line, found.lines.data)),
         metadata=_metadata(found),
+        paid_at=found.status_transitions.paid_at,
+        has_more_lines=bool(found.lines.has_more),
     )
 
 
@@ -218,6 +226,7 @@ def read_line(found: Any) -> Line:
         period_start=found.period.start,
         period_end=found.period.end,
         proration=bool(details and details.proration),
+        description=found.description or "",
     )
 
 
@@ -230,6 +239,7 @@ def read_pending_item(found: Any) -> Line:
         period_start=found.period.start,
         period_end=found.period.end,
         proration=bool(found.proration),
+        description=found.description or "",
     )
 
 

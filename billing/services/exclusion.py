@@ -7,8 +7,12 @@ if none of the others is there; so the row is the claim. Locks are taken in one 
 Lightning invoices, their attempts, the tenant, the collection.
 """
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
 
 from billing.exceptions import InvoiceChanged
 from billing.models import (
@@ -46,11 +50,24 @@ def busy_for_person(invoice_id: str) -> Busy | None:
     A bolt11 that they were shown and did not pay is no reason: they may ask for
     another soon after it has expired.
     """
-    attempts = NwcPayment.objects.pending().filter(stripe_invoice_id=invoice_id)
-    attempt = attempts.select_related("invoice").first()
-    if attempt:
-        return Busy("It may still be paid by Lightning.", attempt.invoice.dies_at)
-    return _busy_elsewhere(invoice_id)
+    return busy_for_people([invoice_id]).get(invoice_id)
+
+
+def busy_for_people(invoice_ids: Collection[str]) -> dict[str, Busy]:
+    """Return what keeps people from paying each of these invoices that is not free.
+
+    However many they are, it takes as many queries as one.
+    """
+    found: dict[str, Busy] = {}
+    attempts = NwcPayment.objects.pending().filter(stripe_invoice_id__in=invoice_ids)
+    for attempt in attempts.select_related("invoice"):
+        until = attempt.invoice.dies_at
+        why = Busy("It may still be paid by Lightning.", until)
+        found[attempt.stripe_invoice_id] = why
+    for reason, ids in _claims(invoice_ids):
+        for invoice_id in ids:
+            found.setdefault(invoice_id, reason)
+    return found
 
 
 def require_idle(invoice_id: str) -> InvoiceCollection:
@@ -123,17 +140,27 @@ def is_charged(invoice_id: str) -> bool:
 
 
 def _busy_elsewhere(invoice_id: str) -> Busy | None:
-    if is_charged(invoice_id):
-        return Busy("The card has been asked to pay this.")
-    kind = StripeIntent.Kind.CREATE_CREDIT_NOTE
-    if StripeIntent.objects.of(kind, invoice_id).pending().exists():
-        return Busy("The amount is about to be reduced.")
-    marking = Settlement.objects.filter(
-        collection=invoice_id, state=Settlement.State.MARKING
-    )
-    if marking.exists():
-        return Busy("A payment has arrived and is being booked.")
+    for reason, ids in _claims([invoice_id]):
+        if ids.exists():
+            return reason
     return None
+
+
+def _claims(invoice_ids: Collection[str]) -> Iterator[tuple[Busy, QuerySet[Any, str]]]:
+    """Yield what may pay or change these invoices beside Lightning, and which it is."""
+    cards = CardAttempt.objects.pending().filter(collection__in=invoice_ids)
+    charged = cards.values_list("collection_id", flat=True)
+    yield Busy("The card has been asked to pay this."), charged
+    notes = StripeIntent.objects.pending().filter(
+        kind=StripeIntent.Kind.CREATE_CREDIT_NOTE, subject__in=invoice_ids
+    )
+    reduced = notes.values_list("subject", flat=True)
+    yield Busy("The amount is about to be reduced."), reduced
+    marking = Settlement.objects.filter(
+        collection__in=invoice_ids, state=Settlement.State.MARKING
+    )
+    booked = marking.values_list("collection_id", flat=True)
+    yield Busy("A payment has arrived and is being booked."), booked
 
 
 def _raise_if(found: Busy | None) -> None:

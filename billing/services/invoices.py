@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -11,6 +12,7 @@ from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Line, Stripe, Subscription
 from billing.models import InvoiceCollection, Settlement
+from billing.services.invoice_cache import forget_invoices
 from lightning.services.invoices import Bill
 from tenants.models import Tenant
 
@@ -113,6 +115,7 @@ def _new(found: Invoice, tenant: Tenant) -> InvoiceCollection:
 
 def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
     finalized_at = _time(found.finalized_at)
+    period_start, period_end = billed_period(found.lines)
     return {
         "number": found.number,
         "hosted_invoice_url": found.hosted_url,
@@ -124,7 +127,8 @@ def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
         "finalized_at": finalized_at,
         "due_at": _time(found.due_at),
         "suspend_at": collection.suspend_at or _end_of_grace(finalized_at),
-        **_period(found.lines),
+        "period_start": period_start,
+        "period_end": period_end,
     }
 
 
@@ -139,20 +143,22 @@ def _end_of_grace(finalized_at: datetime | None) -> datetime | None:
     return max(finalized_at + grace, timezone.now() + min(grace, _LEAST_NOTICE))
 
 
-def _period(lines: tuple[Line, ...]) -> dict[str, datetime | None]:
+def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | None]:
     """Return the period that is billed; prorations may tell of an earlier one."""
     last = max(lines, key=lambda line: line.period_end, default=None)
-    return {
-        "period_start": _time(last.period_start) if last else None,
-        "period_end": _time(last.period_end) if last else None,
-    }
+    return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
 
 
 def _set(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
+    known = {name: getattr(collection, name) for name in columns}
+    if columns == known:
+        return
     # No receiver: that something was read is no reason to do anything.
     InvoiceCollection.objects.filter(pk=collection.pk).update(**columns)
     for name, value in columns.items():
         setattr(collection, name, value)
+    customer, invoice = collection.stripe_customer_id, collection.pk
+    transaction.on_commit(partial(forget_invoices, customer, invoice))
 
 
 def _time(seconds: int | None) -> Any:
