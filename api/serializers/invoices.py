@@ -6,7 +6,7 @@ from rest_framework import serializers
 from api.lists import ListParams
 from billing.models import InvoiceCollection
 from lightning.models import LightningInvoice
-from lightning.services.invoices import PAUSE
+from lightning.services.invoices import fresh_at
 
 
 class LineSerializer(serializers.Serializer[Any]):
@@ -115,4 +115,4 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
         return format(row.rate.normalize(), "f")
 
     def get_fresh_at(self, row: LightningInvoice) -> datetime:
-        return row.expires_at + PAUSE
+        return fresh_at(row)
