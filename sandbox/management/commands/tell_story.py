@@ -72,7 +72,9 @@ class Command(BaseCommand):
                     self.world.open_wallet(ALICE)
 
         self._act(
-            "Four tenants sign in with their keys; Alice connects a wallet", arrive, self._paid(ALICE, 1)
+            "Four tenants sign in with their keys; Alice connects a wallet",
+            arrive,
+            self._paid(ALICE, 1),
         )
         self._expect(DAVE, "open")
 
