@@ -40,7 +40,7 @@ AUTH = (
 Codes = Mapping[int, Mapping[str, str]]
 
 
-class NostrScheme(OpenApiAuthenticationExtension):
+class NostrScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """NIP-98 in the terms of OpenAPI."""
 
     target_class = "tenants.authentication.NostrAuthentication"
@@ -161,7 +161,7 @@ def _of_body(body: Form | None) -> list[Any]:
     """Return what is wrong with bodies, field by field."""
     if body is None:
         return []
-    form = body()
+    fields: Mapping[str, Any] = body().fields
     return [
         BodyTooLarge,
         UnknownField,
@@ -169,11 +169,11 @@ def _of_body(body: Form | None) -> list[Any]:
         (422, "invalid", "The body is not an object."),
         *(
             (422, f"{_slug(name)}-invalid", f"`{name}` is not as it must be.")
-            for name in form.fields
+            for name in fields
         ),
         *(
             (422, f"{_slug(name)}-required", f"`{name}` is missing.")
-            for name, field in form.fields.items()
+            for name, field in fields.items()
             if field.required
         ),
     ]

@@ -128,6 +128,12 @@ class Bolt11NotOpen(NotFound):
     code = "bolt11-not-open"
 
 
+class InvoiceNotPaid(Conflict):
+    """There is no receipt of what is not paid, or of what nobody can say yet."""
+
+    code = "invoice-not-paid"
+
+
 class UnknownInvoice(NotFound):
     """There is no such invoice, or it is not the caller's."""
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -85,7 +86,7 @@ def test_the_example_opens_an_account(live_server, settings):
     settings.APP_URL = live_server.url
     key = PrivateKey()
 
-    def call(method: str, path: str, *body: str) -> dict:
+    def call(method: str, path: str, *body: str) -> Any:
         command = [sys.executable, EXAMPLE, method, live_server.url + path, *body]
         environment = {**os.environ, "NSEC": key.bech32()}
         done = subprocess.run(command, env=environment, capture_output=True, timeout=60)

@@ -211,8 +211,9 @@ class Command(BaseCommand):
 
     def _table(self, rows: Sequence[Row]) -> None:
         layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9}  {:<26} {:>8}"
-        head = "tenant billed credited wallet card byhand open receipts".split()
-        self.stdout.write("\n" + layout.format(*head, "relays", "messages"))
+        head = ("tenant", "billed", "credited", "wallet", "card", "by hand", "open")
+        last = ("receipts", "relays", "messages")
+        self.stdout.write("\n" + layout.format(*head, *last))
         for row in rows:
             sums = map(
                 _dollars,
