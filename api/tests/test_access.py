@@ -41,7 +41,8 @@ OPEN = {
     "api/schema",
     "api/docs",
     "api/",
-    "stripe/webhook",
+    "stripe/webhook",  # the signature is the credential
+    "pay/<str:token>/status",  # the link is
 }
 
 
