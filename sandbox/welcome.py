@@ -3,12 +3,15 @@
 import os
 import signal
 
+from pynostr.key import PrivateKey
+
 from sandbox.readiness import answers, wait_until
 
 SCREEN = """
   Caravel is running.
 
     admin      {web}/admin/   user admin, password {password}
+    API        {web}/api/docs   (what tenants call; signed by Nostr keys)
     health     {web}/readyz
     Stripe     {stripe}/   (the sandbox: no money, no account; a page to look at)
     Lightning  {lightning}/   (its wallets, relay and prices; a page to look at)
@@ -29,6 +32,10 @@ SCREEN = """
        whole system, and the wallet pays the next invoice. Let another one (refuses)
        fail, do not pay for a week, and see the relay go off and come back. After so
        long a time the admin asks for its password again.
+
+    8. Be a tenant yourself, with a key made for you just now:
+       export NSEC={nsec}
+       .venv/bin/python docs/examples/call_api.py POST {web}/api/tenants '{{}}'
 
   Its keys and passwords are for development only, made for this checkout and kept in
   {var}/development.env.
@@ -51,6 +58,7 @@ def main() -> None:
             stripe=os.environ["STRIPE_API_BASE"],
             lightning=lightning,
             zooid=zooid,
+            nsec=PrivateKey().bech32(),
             password=os.environ["ADMIN_PASSWORD"],
             var=os.environ["CARAVEL_VAR"],
         ),
