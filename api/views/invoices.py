@@ -1,6 +1,3 @@
-from api.serializers.receipts import ReceiptSerializer
-from billing.services.reads import invoices_of
-from billing.services.receipts import receipt_of
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -9,6 +6,7 @@ from api.lists import listed_after
 from api.schema import documented
 from api.serializers import invoices as forms
 from api.serializers.base import NothingSerializer
+from api.serializers.receipts import ReceiptSerializer
 from api.views.base import ApiView
 from billing.exceptions import (
     Bolt11NotOpen,
@@ -23,6 +21,8 @@ from billing.exceptions import (
     UnknownInvoice,
 )
 from billing.services.offers import offer_bolt11, shown_bolt11
+from billing.services.reads import invoices_of
+from billing.services.receipts import receipt_of
 from caravel.api import success
 from caravel.permissions import Signed
 from caravel.throttling import Busy, slow_lane
