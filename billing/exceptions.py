@@ -122,6 +122,12 @@ class InvoiceNotOpen(Conflict):
     code = "invoice-not-open"
 
 
+class InvoiceNotPaid(Conflict):
+    """There is no receipt of what is not paid, or of what nobody can say yet."""
+
+    code = "invoice-not-paid"
+
+
 class UnknownInvoice(NotFound):
     code = "invoice-not-found"
 
