@@ -92,6 +92,10 @@ class IntentUnresolved(CaravelError):
     status = 503
 
 
+class CustomerInTheMaking(IntentUnresolved):
+    """Somebody else is just making the tenant's customer, or has just made it."""
+
+
 class CreditNotPosted(Conflict):
     """A credit cannot be posted yet; what depends on it waits."""
 
