@@ -15,15 +15,15 @@ from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.services import exclusion
 from billing.services.amounts import format_amount, format_price
 from billing.services.exclusion import Busy, busy_for_person
-from billing.services.settlements import value_cents
+from billing.services.payers import lightning_payer
+from billing.services.settlements import payment_of
 from caravel.nostr import short_npub
 from lightning.exceptions import WalletError
-from lightning.models import LightningInvoice, NwcPayment
+from lightning.models import LightningInvoice
 from lightning.services.invoices import busy_until, fresh_at
 from relays.models import Relay
 
 Status = InvoiceCollection.Status
-PaidBy = InvoiceCollection.PaidBy
 #: How long after its expiry a page still speaks of a bolt11.
 _REMEMBERED = timedelta(hours=3)
 
@@ -242,23 +242,21 @@ def invoice_page(invoice_id: str) -> InvoicePage:
 
 
 def _unpaid(invoice: InvoiceCollection, now: datetime) -> InvoicePage:
-    payment = _arrived(invoice)
-    if payment and value_cents(payment) >= invoice.amount_remaining_cents:
+    payment = payment_of(invoice)
+    if payment:
         # Before Stripe knows: nobody is to think that it has not arrived.
-        paid_by = _payer_of(payment)
+        paid_by = lightning_payer(payment.pk).value
         return InvoicePage(
             invoice, PageState.PAID, now, payment=payment, paid_by=paid_by
         )
     offer = _last_offer(invoice.pk, now)
-    waiting = _waiting(invoice.pk, payment)
     is_offered = offer is not None and offer.expires_at > now
-    waiting = waiting if payment or not is_offered else None
+    waiting = _waiting(invoice.pk, is_offered=is_offered)
     return InvoicePage(
         invoice=invoice,
         state=_state(invoice, offer, waiting, now),
         now=now,
         offer=offer,
-        payment=payment,
         waiting=waiting,
         awaited=_awaited(invoice.pk) if waiting else None,
         lightning_until=busy_until(invoice.pk),
@@ -285,21 +283,6 @@ def _state(
     return PageState.OVERDUE if is_overdue else PageState.OPEN
 
 
-def _arrived(invoice: InvoiceCollection) -> LightningInvoice | None:
-    """Return a payment that has arrived and is not booked yet."""
-    booked = [Settlement.State.MARKED, Settlement.State.CREDITED]
-    rows = LightningInvoice.objects.of(invoice.pk).exclude(settlement__state__in=booked)
-    found: LightningInvoice | None = rows.filter(
-        state=LightningInvoice.State.SETTLED
-    ).first()
-    return found
-
-
-def _payer_of(payment: LightningInvoice) -> str:
-    is_wallet = NwcPayment.objects.filter(invoice=payment).exists()
-    return str(PaidBy.WALLET if is_wallet else PaidBy.LIGHTNING)
-
-
 def _last_offer(invoice_id: str, now: datetime) -> LightningInvoice | None:
     """Return the bolt11 that a person was shown last, while it may still be paid."""
     shown = LightningInvoice.objects.of(invoice_id).live()
@@ -309,10 +292,16 @@ def _last_offer(invoice_id: str, now: datetime) -> LightningInvoice | None:
     return found
 
 
-def _waiting(invoice_id: str, payment: LightningInvoice | None) -> Busy | None:
-    if payment:
-        return Busy("A payment has arrived and is being booked.")
-    return busy_for_person(invoice_id)
+def _waiting(invoice_id: str, *, is_offered: bool) -> Busy | None:
+    """Return what is to be waited for; what is on offer can be paid meanwhile."""
+    settled = LightningInvoice.objects.of(invoice_id).filter(
+        state=LightningInvoice.State.SETTLED
+    )
+    booked = [Settlement.State.MARKED, Settlement.State.CREDITED]
+    if settled.exclude(settlement__state__in=booked).exists():
+        arrived = Busy("A payment has arrived and is being booked.")
+        return busy_for_person(invoice_id) or arrived
+    return None if is_offered else busy_for_person(invoice_id)
 
 
 def _awaited(invoice_id: str) -> Awaited:

@@ -23,6 +23,7 @@
     document.addEventListener("submit", busy);
     document.addEventListener("visibilitychange", look);
     window.addEventListener("online", look);
+    window.addEventListener("beforeprint", unfold);
     // Who comes back by the browser's button finds the page as it was left.
     window.addEventListener("pageshow", (event) => event.persisted && rest());
     window.setInterval(count, 1000);
@@ -130,6 +131,11 @@
 
   function print(event) {
     if (event.target.closest("[data-print]")) window.print();
+  }
+
+  // What is folded would be missing on paper.
+  function unfold() {
+    for (const folded of main().querySelectorAll("details.proof")) folded.open = true;
   }
 
   function busy(event) {
