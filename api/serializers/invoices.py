@@ -5,6 +5,7 @@ from rest_framework import serializers
 
 from api.lists import ListParams
 from billing.models import InvoiceCollection
+from billing.services.reads import InvoiceView
 from lightning.models import LightningInvoice
 from lightning.services.invoices import fresh_at
 
@@ -67,8 +68,8 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     paid_at = serializers.DateTimeField(allow_null=True)
     period_start = serializers.DateTimeField(allow_null=True)
     period_end = serializers.DateTimeField(allow_null=True)
-    hosted_invoice_url = serializers.CharField(
-        source="hosted_url", help_text="Stripe's own page of it, or nothing."
+    hosted_invoice_url = serializers.SerializerMethodField(
+        help_text="Stripe's own page of it; nothing while something else may pay it."
     )
     lines = LineSerializer(many=True)
     has_more_lines = serializers.BooleanField(
@@ -77,6 +78,10 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     collection = CollectionSerializer(
         allow_null=True, help_text="Null if this service does not collect it."
     )
+
+    def get_hosted_invoice_url(self, view: InvoiceView) -> str:
+        is_busy = view.collection is not None and view.collection.waiting is not None
+        return "" if is_busy else view.hosted_url
 
 
 class InvoiceListParams(ListParams):

@@ -59,6 +59,7 @@ def test_an_invoice_is_stripes_with_our_collection_beside_it(ann, invoice, path)
     assert [(line["plan"], line["amount_cents"]) for line in one["lines"]] == [
         ("Basic", 500)
     ]
+    assert one["hosted_invoice_url"].startswith("http")
     assert one["collection"]["state"] == "manual"
     assert one["collection"]["waiting"] is None
     assert urlsplit(one["collection"]["payment_url"]).path.startswith("/pay/")
@@ -192,6 +193,7 @@ def test_while_a_wallet_is_asked_nobody_else_pays(
     assert datetime.fromisoformat(refused.body["until"]) == attempt.invoice.dies_at
     waiting = ann.get(path).data["collection"]["waiting"]
     assert datetime.fromisoformat(waiting["until"]) == attempt.invoice.dies_at
+    assert ann.get(path).data["hosted_invoice_url"] == ""
     assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
 
 

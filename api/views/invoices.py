@@ -2,6 +2,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import invoice_for, tenant_for
+from api.exceptions import STRIPE, WALLET
 from api.lists import listed_after
 from api.schema import documented
 from api.serializers import invoices as forms
@@ -13,11 +14,6 @@ from billing.exceptions import (
     InvoiceChanged,
     InvoiceNotOpen,
     InvoiceNotPaid,
-    StripeError,
-    StripeNotFound,
-    StripeRateLimited,
-    StripeRefused,
-    StripeUnavailable,
     UnknownInvoice,
 )
 from billing.services.offers import offer_bolt11, shown_bolt11
@@ -28,24 +24,6 @@ from caravel.permissions import Signed
 from caravel.throttling import Busy, slow_lane
 from lightning import exceptions as lightning
 from relays.exceptions import UnknownTenant
-
-STRIPE = (
-    StripeError,
-    StripeNotFound,
-    StripeRateLimited,
-    StripeRefused,
-    StripeUnavailable,
-)
-_WALLET = (
-    lightning.RateUnavailable,
-    lightning.RequestNotSent,
-    lightning.WalletRefused,
-    lightning.WalletFailed,
-    lightning.NoWalletReply,
-    lightning.InvalidWalletReply,
-    lightning.InvoiceMismatch,
-    lightning.WalletNotOurs,
-)
 
 
 class TenantInvoicesView(ApiView):
@@ -113,7 +91,7 @@ class Bolt11View(ApiView):
             lightning.PaymentInProgress,
             lightning.AlreadySettled,
             *STRIPE,
-            *_WALLET,
+            *WALLET,
             Busy,
         ],
     )
