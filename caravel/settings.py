@@ -128,6 +128,7 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
 # Other services may share the domain: its subdomains are not ours to bind.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
+CSRF_FAILURE_VIEW = "billing.views.payment_page.refuse_form"
 
 # --- The JSON API
 
