@@ -102,9 +102,18 @@ class InvoicePage:
 
     @property
     def headline(self) -> str:
-        """What the page says in a few words, also to who cannot see it change."""
+        """What the page says in a few words."""
         awaited = _AWAITING.get(self.awaited) if self.awaited else None
         return awaited or _HEADLINES[self.state]
+
+    @property
+    def announcement(self) -> str:
+        """What is said to who cannot see that the page has changed."""
+        if self.is_wallet_down:
+            return "We cannot reach our wallet just now."
+        if self.state == PageState.OFFER_EXPIRED and not self.fresh_at:
+            return "A fresh Lightning invoice is to be had."
+        return self.headline
 
     @property
     def tone(self) -> str:

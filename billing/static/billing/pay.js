@@ -95,7 +95,7 @@
     document.title = found.title;
     prepare();
     if (focused) refocus(focused.id);
-    document.getElementById("announcement").textContent = next.dataset.headline;
+    document.getElementById("announcement").textContent = next.dataset.announcement;
   }
 
   function refocus(id) {

@@ -148,6 +148,7 @@ def test_the_time_runs_out_and_a_fresh_one_is_had(new_page, link, wallets, alice
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
         expect(page.get_by_role("button", name="fresh")).to_be_hidden()
     with time_machine.travel(timezone.now() + timedelta(seconds=970)):
+        expect(page.get_by_role("status")).to_contain_text("A fresh Lightning invoice")
         page.get_by_role("button", name="Get a fresh Lightning invoice").click()
         expect(page.get_by_role("img", name="QR code")).to_be_visible()
         assert decoded(page) != first
@@ -280,7 +281,8 @@ def test_anyone_can_read_the_way_to_a_receipt(page, link, platform, wallets, ali
     assert violations(page) == []
 
     platform.lookups = LookingUp(error="INTERNAL")
-    expect(page.get_by_text("We cannot reach our wallet")).to_be_visible()
+    expect(page.locator("#wallet-down")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("We cannot reach our wallet")
     assert violations(page) == []
 
     platform.lookups = LookingUp()
