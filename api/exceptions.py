@@ -1,6 +1,34 @@
 """What the API refuses by itself; the rest is refused by the services behind it."""
 
+from billing.exceptions import (
+    StripeError,
+    StripeNotFound,
+    StripeRateLimited,
+    StripeRefused,
+    StripeUnavailable,
+)
 from caravel.exceptions import CaravelError, Forbidden
+from lightning import exceptions as lightning
+
+#: What fails when Stripe is asked.
+STRIPE = (
+    StripeError,
+    StripeNotFound,
+    StripeRateLimited,
+    StripeRefused,
+    StripeUnavailable,
+)
+#: What fails when our own wallet is asked for an invoice.
+WALLET = (
+    lightning.RateUnavailable,
+    lightning.RequestNotSent,
+    lightning.WalletRefused,
+    lightning.WalletFailed,
+    lightning.NoWalletReply,
+    lightning.InvalidWalletReply,
+    lightning.InvoiceMismatch,
+    lightning.WalletNotOurs,
+)
 
 
 class InvalidParameter(CaravelError):

@@ -40,7 +40,7 @@ class _Cursor(CursorPagination):
         self.ordering = (order,)
         self.page_size = limit
 
-    def get_page_size(self, request: Request) -> int:
+    def get_page_size(self, request: Request) -> int | None:
         return self.page_size
 
     def get_ordering(self, request: Request, queryset: Any, view: Any) -> Any:

@@ -18,6 +18,8 @@ from api.exceptions import InvalidCursor, InvalidParameter, UnknownParameter
 from api.lists import ListParams
 from caravel.exceptions import BodyTooLarge, CaravelError, UnknownField
 from caravel.throttling import Throttled
+from lightning.exceptions import PaymentInProgress
+from relays.exceptions import PaymentOverdue, RelayIsDelinquent
 from tenants import exceptions as auth
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -40,7 +42,7 @@ AUTH = (
 Codes = Mapping[int, Mapping[str, str]]
 
 
-class NostrScheme(OpenApiAuthenticationExtension):
+class NostrScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """NIP-98 in the terms of OpenAPI."""
 
     target_class = "tenants.authentication.NostrAuthentication"
@@ -132,10 +134,32 @@ def _failure(codes: Mapping[str, str]) -> OpenApiResponse:
         "properties": {
             "error": {"type": "string", "description": "A sentence for people."},
             "code": {"type": "string", "enum": sorted(codes)},
+            **{name: _DETAILS[name] for name in sorted(_details(codes))},
         },
     }
     lines = [f"- `{code}`: {meaning}" for code, meaning in sorted(codes.items())]
     return OpenApiResponse(schema, description="\n".join(lines))
+
+
+#: What some errors say besides, by its name in the answer.
+_DETAILS: Mapping[str, Any] = {
+    "until": {
+        "type": "string",
+        "format": "date-time",
+        "description": "When it is known at the latest, if that can be told.",
+    },
+    "payment_url": {
+        "type": ["string", "null"],
+        "format": "uri",
+        "description": "Where the oldest unpaid invoice is paid, without a login.",
+    },
+}
+
+
+def _details(codes: Mapping[str, str]) -> set[str]:
+    unpaid = {PaymentOverdue.code, RelayIsDelinquent.code} & codes.keys()
+    names = {"payment_url"} if unpaid else set()
+    return names | ({"until"} if PaymentInProgress.code in codes else set())
 
 
 def _codes(errors: Iterable[type[CaravelError] | tuple[int, str, str]]) -> Codes:
@@ -161,7 +185,7 @@ def _of_body(body: Form | None) -> list[Any]:
     """Return what is wrong with bodies, field by field."""
     if body is None:
         return []
-    form = body()
+    fields: Mapping[str, Any] = body().fields
     return [
         BodyTooLarge,
         UnknownField,
@@ -169,11 +193,11 @@ def _of_body(body: Form | None) -> list[Any]:
         (422, "invalid", "The body is not an object."),
         *(
             (422, f"{_slug(name)}-invalid", f"`{name}` is not as it must be.")
-            for name in form.fields
+            for name in fields
         ),
         *(
             (422, f"{_slug(name)}-required", f"`{name}` is missing.")
-            for name, field in form.fields.items()
+            for name, field in fields.items()
             if field.required
         ),
     ]

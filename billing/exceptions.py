@@ -92,6 +92,10 @@ class IntentUnresolved(CaravelError):
     status = 503
 
 
+class CustomerInTheMaking(IntentUnresolved):
+    """Somebody else is just making the tenant's customer, or has just made it."""
+
+
 class CreditNotPosted(Conflict):
     """A credit cannot be posted yet; what depends on it waits."""
 
@@ -126,6 +130,12 @@ class Bolt11NotOpen(NotFound):
     """No Lightning invoice of it is on offer just now."""
 
     code = "bolt11-not-open"
+
+
+class InvoiceNotPaid(Conflict):
+    """There is no receipt of what is not paid, or of what nobody can say yet."""
+
+    code = "invoice-not-paid"
 
 
 class UnknownInvoice(NotFound):

@@ -14,7 +14,7 @@ import structlog
 
 from caravel import development, embedded, logs
 from caravel.environment import Environment, is_fernet_key
-from caravel.nostr import is_secret_key
+from caravel.nostr import is_secret_key, npub, pubkey_of
 
 # Lets Django's generic classes be subscripted at run time.
 django_stubs_ext.monkeypatch()
@@ -160,28 +160,6 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["caravel.api.StrictJsonParser"],
     "EXCEPTION_HANDLER": "caravel.api.handle_exception",
     "UNAUTHENTICATED_USER": None,
-}
-
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Caravel",
-    "VERSION": "1",
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PUBLIC": True,
-    "SCHEMA_PATH_PREFIX": "/api",
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SERVERS": [{"url": APP_URL}],
-    "PREPROCESSING_HOOKS": ["api.schema.only_api"],
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {
-        "Ok": ["ok"],
-        "ActivityType": "tenants.models.Activity.Type",
-        "CollectionState": "billing.models.InvoiceCollection.State",
-        "InvoiceStatus": "billing.models.InvoiceCollection.Status",
-        "PaidBy": "billing.models.InvoiceCollection.PaidBy",
-        "RelayStatus": "relays.models.Relay.Status",
-    },
 }
 
 UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": True}
@@ -395,6 +373,36 @@ env.expect("ROBOT_INDEXER_RELAYS", ROBOT_INDEXER_RELAYS, _RELAY)
 env.expect("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
 #: Whether relays that tenants name for messages may be on private addresses.
 NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
+
+# --- What the API says of itself
+
+# Public, and what a stranger checks a receipt with.
+_ROBOT = npub(pubkey_of(ROBOT_SECRET)) if is_secret_key(ROBOT_SECRET) else ""
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Caravel",
+    "VERSION": "1",
+    "DESCRIPTION": (
+        "For tenants: run relays, read the invoices for them, pay these."
+        + (f" This service signs receipts as `{_ROBOT}`." if _ROBOT else "")
+    ),
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PUBLIC": True,
+    "SCHEMA_PATH_PREFIX": "/api",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVERS": [{"url": APP_URL}],
+    "PREPROCESSING_HOOKS": ["api.schema.only_api"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "Ok": ["ok"],
+        "ActivityType": "tenants.models.Activity.Type",
+        "CollectionState": "billing.models.InvoiceCollection.State",
+        "InvoiceStatus": "billing.models.InvoiceCollection.Status",
+        "PaidBy": "billing.models.InvoiceCollection.PaidBy",
+        "RelayStatus": "relays.models.Relay.Status",
+    },
+}
 
 # --- E-mail
 

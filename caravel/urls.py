@@ -2,13 +2,17 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from billing.views import PaymentPageView, StripeWebhookView
+from billing.views.payment_page import CardView, PaymentPageView
+from billing.views.payment_status import PaymentStatusView
+from billing.views.webhooks import StripeWebhookView
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("api/", include("api.urls")),
     path("admin/", admin.site.urls),
     path("pay/<str:token>", PaymentPageView.as_view(), name="pay"),
+    path("pay/<str:token>/card", CardView.as_view(), name="pay-card"),
+    path("pay/<str:token>/status", PaymentStatusView.as_view(), name="pay-status"),
     path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
 ]
 

@@ -54,7 +54,8 @@ def _tell_other_processes(system: System) -> Path:
     path = system.var / development.RUN_FILE
     names = (
         *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
-        *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", clock.VARIABLE),
+        *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", "ZOOID_API_URL"),
+        clock.VARIABLE,
     )
     # A run that was killed may have left one, which others can read.
     path.unlink(missing_ok=True)

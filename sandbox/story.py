@@ -18,20 +18,17 @@ from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.dunning import tenants_to_review
-from billing.services.offers import offer_bolt11
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.dialing import Endpoint
 from caravel.nostr.encryption import Scheme, decrypt
 from caravel.nostr.events import Event, parse_event, sign_event
 from caravel.nostr.hub import hub
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services.wallets import connect_wallet
 from relays.models import Relay
-from relays.services.lifecycle import create_relay
 from sandbox.clock import POLL
 from sandbox.lightning.client import Control
+from sandbox.outside import ask, bolt11_on_page, payment_link, receipts
 from tenants.models import Notice, Tenant
-from tenants.services.tenants import get_or_create_tenant, update_tenant
 
 #: The deed that pays by hand is done from a wallet that is nobody's here.
 PASSER_BY = "rich"
@@ -73,15 +70,11 @@ class World:
 
     def arrive(self, person: Person) -> None:
         """Become a tenant, say where one reads messages, and start relays."""
-        get_or_create_tenant(pubkey=person.pubkey)
-        update_tenant(pubkey=person.pubkey, display_name=person.name)
         self._announce(person)
+        ask(person.secret_key, "POST", "/api/tenants")
         for number, plan in enumerate(person.plans, 1):
-            create_relay(
-                tenant_id=person.pubkey,
-                subdomain=f"{person.wallet}-{number}",
-                plan_id=plan,
-            )
+            wanted = {"subdomain": f"{person.wallet}-{number}", "plan": plan}
+            ask(person.secret_key, "POST", "/api/relays", wanted)
 
     def open_wallet(self, person: Person, sats: int = 200_000) -> None:
         """Get a wallet and connect it."""
@@ -91,7 +84,8 @@ class World:
     def connect(self, person: Person) -> None:
         """Connect one's wallet."""
         url = self.lightning.get(f"wallets/{person.wallet}")["url"]
-        connect_wallet(pubkey=person.pubkey, nwc_url=url)
+        path = f"/api/tenants/{person.pubkey}"
+        ask(person.secret_key, "PATCH", path, {"nwc_url": url})
 
     def behave(self, person: Person, kind: str) -> None:
         """Let a wallet behave otherwise from now on."""
@@ -103,12 +97,18 @@ class World:
         url = f"{settings.STRIPE_API_BASE}/_sandbox/customers/{customer}/cards"
         requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
 
-    def pay_by_hand(self, person: Person) -> LightningInvoice:
-        """Ask for the open invoice's bolt11, and pay it from somewhere."""
-        (unpaid,) = InvoiceCollection.objects.unpaid().filter(tenant=person.pubkey)
-        shown = offer_bolt11(invoice_id=unpaid.pk)
-        self.lightning.post(f"wallets/{PASSER_BY}/pay", bolt11=shown.bolt11)
-        return shown
+    def pay_by_hand(self, person: Person) -> None:
+        """Ask the API for the open invoice's bolt11, and pay it from somewhere."""
+        path = f"/api/tenants/{person.pubkey}/invoices?status=open"
+        (unpaid,) = ask(person.secret_key, "GET", path)
+        shown = ask(person.secret_key, "POST", f"/api/invoices/{unpaid['id']}/bolt11")
+        self.lightning.post(f"wallets/{PASSER_BY}/pay", bolt11=shown["bolt11"])
+
+    def pay_by_link(self, person: Person) -> None:
+        """Follow the link in the last message, and pay what the page shows."""
+        link = payment_link(self.messages(person)[-1])
+        bolt11 = bolt11_on_page(link)
+        self.lightning.post(f"wallets/{PASSER_BY}/pay", bolt11=bolt11)
 
     def pass_time(self, **delta: float) -> None:
         """Let so much time pass at Stripe, whose clock all others follow."""
@@ -192,6 +192,7 @@ class Row:
     wallet: int
     by_hand: int
     open: int
+    receipted: int
     relays: str
     messages: int
 
@@ -203,9 +204,10 @@ class Row:
 
     @property
     def balances(self) -> bool:
-        """Whether all that was billed is credited, paid or open."""
+        """Whether all that was billed is credited, open, or paid with a receipt."""
         paid = self.card + self.wallet + self.by_hand
-        return self.billed - self.credited == paid + self.open
+        due = self.billed - self.credited
+        return due == paid + self.open and paid == self.receipted
 
 
 def account(world: World, person: Person) -> Row:
@@ -224,6 +226,7 @@ def account(world: World, person: Person) -> Row:
             settled.filter(payment=None).values_list("amount_cents", flat=True)
         ),
         open=sum(invoice.amount_remaining for invoice in invoices),
+        receipted=sum(each["paid_cents"] for each in receipts(person.secret_key)),
         relays=", ".join(f"{r.plan_id} {r.status}" for r in relays),
         messages=len(world.messages(person)),
     )

@@ -22,6 +22,7 @@ PORTS = {
     "STRIPE_PORT": 12111,
     "LIGHTNING_PORT": 12112,
     "NOSTR_PORT": 12113,
+    "ZOOID_PORT": 12114,
 }
 #: Under `var`: how far the system's time is ahead of the real one.
 CLOCK_FILE = "clock"
@@ -37,6 +38,7 @@ class System:
     stripe_port: int
     lightning_port: int
     nostr_port: int
+    zooid_port: int
 
     @property
     def web_url(self) -> str:
@@ -53,6 +55,10 @@ class System:
     @property
     def lightning_state(self) -> Path:
         return self.var / "sandbox-lightning.sqlite"
+
+    @property
+    def zooid_state(self) -> Path:
+        return self.var / "sandbox-zooid.json"
 
 
 @contextmanager
@@ -76,7 +82,7 @@ def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
 
 def _system(var: Path, servers: Mapping[str, str]) -> System:
     defaults = development.defaults(var)
-    names = ("web_port", "stripe_port", "lightning_port", "nostr_port")
+    names = ("web_port", "stripe_port", "lightning_port", "nostr_port", "zooid_port")
     ports = dict(zip(names, _ports(), strict=True))
     env = {
         **defaults,
@@ -90,12 +96,13 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         **_stripe_settings(defaults, ports["stripe_port"]),
         **_lightning_settings(defaults, ports["lightning_port"], ports["nostr_port"]),
         **_robot_settings(defaults, ports["nostr_port"]),
+        "ZOOID_API_URL": f"http://127.0.0.1:{ports['zooid_port']}",
     }
     return System(var, env, **ports)
 
 
 # The sandboxes', whatever the environment says: no real account is touched, no real
-# wallet asked, nobody is written to.
+# wallet asked, no real relay changed, nobody is written to.
 
 
 def _stripe_settings(defaults: Mapping[str, str], port: int) -> dict[str, str]:
@@ -133,7 +140,7 @@ def _robot_settings(defaults: Mapping[str, str], nostr_port: int) -> dict[str, s
 
 
 def _ports() -> list[int]:
-    """Return the ports of web, Stripe, Lightning and the relay."""
+    """Return the ports of web, Stripe, Lightning, its relay and zooid."""
     wanted = [int(os.environ.get(name) or usual) for name, usual in PORTS.items()]
     found = free_ports(wanted)
     for port, other in zip(wanted, found, strict=True):
@@ -164,6 +171,7 @@ def processes(system: System, *, logs: Path | None = None) -> list[Child]:
     commands = {
         "stripe": _stripe(system),
         "lightning": _lightning(system),
+        "zooid": _zooid(system),
         "web": _web(system),
         "worker": [*_worker("worker", "default,stripe"), "--concurrency", "2"],
         "network": [
@@ -196,6 +204,14 @@ def _lightning(system: System) -> list[str]:
         *("--lightning-port", str(system.lightning_port)),
         *("--nostr-port", str(system.nostr_port)),
         *("--wallets", str(system.lightning_state)),
+    ]
+
+
+def _zooid(system: System) -> list[str]:
+    return [
+        *(PYTHON, "-m", "sandbox.zooid"),
+        *("--zooid-port", str(system.zooid_port)),
+        *("--relays", str(system.zooid_state)),
     ]
 
 

@@ -3,15 +3,19 @@
 import os
 import signal
 
+from pynostr.key import PrivateKey
+
 from sandbox.readiness import answers, wait_until
 
 SCREEN = """
   Caravel is running.
 
     admin      {web}/admin/   user admin, password {password}
+    API        {web}/api/docs   (what tenants call; signed by Nostr keys)
     health     {web}/readyz
     Stripe     {stripe}/   (the sandbox: no money, no account; a page to look at)
     Lightning  {lightning}/   (its wallets, relay and prices; a page to look at)
+    zooid      {zooid}/   (where relays are hosted, or would be; a page to look at)
 
   Try this
     1. In the admin add a tenant: any npub, for instance
@@ -29,6 +33,10 @@ SCREEN = """
        fail, do not pay for a week, and see the relay go off and come back. After so
        long a time the admin asks for its password again.
 
+    8. Be a tenant yourself, with a key made for you just now:
+       export NSEC={nsec}
+       .venv/bin/python docs/examples/call_api.py POST {web}/api/tenants '{{}}'
+
   Its keys and passwords are for development only, made for this checkout and kept in
   {var}/development.env.
 
@@ -40,14 +48,17 @@ SCREEN = """
 def main() -> None:
     """Wait for the web process, print the screen and sleep until stopped."""
     web = os.environ["APP_URL"]
-    lightning = os.environ["SANDBOX_LIGHTNING"]
+    lightning, zooid = os.environ["SANDBOX_LIGHTNING"], os.environ["ZOOID_API_URL"]
     wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="the web's answer")
     wait_until(lambda: answers(f"{lightning}/"), seconds=60, what="the wallets' answer")
+    wait_until(lambda: answers(f"{zooid}/"), seconds=60, what="zooid's answer")
     print(
         SCREEN.format(
             web=web,
             stripe=os.environ["STRIPE_API_BASE"],
             lightning=lightning,
+            zooid=zooid,
+            nsec=PrivateKey().bech32(),
             password=os.environ["ADMIN_PASSWORD"],
             var=os.environ["CARAVEL_VAR"],
         ),

@@ -5,8 +5,9 @@ from rest_framework import serializers
 
 from api.lists import ListParams
 from billing.models import InvoiceCollection
+from billing.services.reads import InvoiceView
 from lightning.models import LightningInvoice
-from lightning.services.invoices import PAUSE
+from lightning.services.invoices import fresh_at
 
 
 class LineSerializer(serializers.Serializer[Any]):
@@ -67,8 +68,8 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     paid_at = serializers.DateTimeField(allow_null=True)
     period_start = serializers.DateTimeField(allow_null=True)
     period_end = serializers.DateTimeField(allow_null=True)
-    hosted_invoice_url = serializers.CharField(
-        source="hosted_url", help_text="Stripe's own page of it, or nothing."
+    hosted_invoice_url = serializers.SerializerMethodField(
+        help_text="Stripe's own page of it; nothing while something else may pay it."
     )
     lines = LineSerializer(many=True)
     has_more_lines = serializers.BooleanField(
@@ -77,6 +78,10 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     collection = CollectionSerializer(
         allow_null=True, help_text="Null if this service does not collect it."
     )
+
+    def get_hosted_invoice_url(self, view: InvoiceView) -> str:
+        is_busy = view.collection is not None and view.collection.waiting is not None
+        return "" if is_busy else view.hosted_url
 
 
 class InvoiceListParams(ListParams):
@@ -89,7 +94,9 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
     invoice = serializers.CharField(source="stripe_invoice_id")
     amount_msat = serializers.IntegerField(help_text="In thousandths of a satoshi.")
     amount_cents = serializers.IntegerField(help_text="What it pays, in `currency`.")
-    rate = serializers.CharField(help_text="The price of one bitcoin in `currency`.")
+    rate = serializers.SerializerMethodField(
+        help_text="The price of one bitcoin in `currency`."
+    )
     fresh_at = serializers.SerializerMethodField(
         help_text="When another can be had at the soonest, if this is not paid."
     )
@@ -109,5 +116,8 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
             "fresh_at",
         )
 
+    def get_rate(self, row: LightningInvoice) -> str:
+        return format(row.rate.normalize(), "f")
+
     def get_fresh_at(self, row: LightningInvoice) -> datetime:
-        return row.expires_at + PAUSE
+        return fresh_at(row)

@@ -6,16 +6,7 @@ from rest_framework import serializers
 from api.lists import ListParams, ordered_by
 from api.serializers.base import StrictSerializer
 from relays.models import Relay
-
-_SWITCHES = (
-    "public_join",
-    "strip_signatures",
-    "groups_enabled",
-    "management_enabled",
-    "push_enabled",
-    "blossom_enabled",
-    "livekit_enabled",
-)
+from relays.services.lifecycle import EDITABLE
 
 
 class RelaySerializer(serializers.ModelSerializer[Relay]):
@@ -32,14 +23,10 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
         fields = (
             "id",
             "tenant",
-            "subdomain",
             "url",
-            "name",
-            "icon",
-            "description",
             "plan",
             "status",
-            *_SWITCHES,
+            *EDITABLE,
             "synced",
             "sync_error",
             "created_at",

@@ -38,7 +38,7 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
 
     class Meta:
         model = Tenant
-        fields = (
+        fields: tuple[str, ...] = (
             "pubkey",
             "npub",
             "display_name",

@@ -179,7 +179,7 @@ def test_others_relays_do_not_exist(ann, ben, admin, birds):
         ("GET", "/members"),
         ("GET", "/activity"),
     ]:
-        data = None if method == "GET" else {}
+        data: object = None if method == "GET" else {}
         answer = ben.call(method, path + suffix, data)
         assert answer.error == (404, "relay-not-found")
     assert ben.get(f"/api/relays/{uuid4()}").error == (404, "relay-not-found")

@@ -27,7 +27,8 @@ class DocsView(SpectacularSwaggerView):
     template_name = "api/docs.html"
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        response: Response = super().get(request, *args, **kwargs)
+        parent: Any = super()
+        response: Response = parent.get(request, *args, **kwargs)
         response.data["script_url"] = static("api/docs.js")
         response["Content-Security-Policy"] = _POLICY
         return response

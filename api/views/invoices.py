@@ -1,51 +1,29 @@
-from api.serializers.receipts import ReceiptSerializer
-from billing.services.reads import invoices_of
-from billing.services.receipts import receipt_of
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import invoice_for, tenant_for
+from api.exceptions import STRIPE, WALLET
 from api.lists import listed_after
 from api.schema import documented
 from api.serializers import invoices as forms
 from api.serializers.base import NothingSerializer
+from api.serializers.receipts import ReceiptSerializer
 from api.views.base import ApiView
 from billing.exceptions import (
     Bolt11NotOpen,
     InvoiceChanged,
     InvoiceNotOpen,
     InvoiceNotPaid,
-    StripeError,
-    StripeNotFound,
-    StripeRateLimited,
-    StripeRefused,
-    StripeUnavailable,
     UnknownInvoice,
 )
 from billing.services.offers import offer_bolt11, shown_bolt11
+from billing.services.reads import invoices_of
+from billing.services.receipts import receipt_of
 from caravel.api import success
 from caravel.permissions import Signed
 from caravel.throttling import Busy, slow_lane
 from lightning import exceptions as lightning
 from relays.exceptions import UnknownTenant
-
-STRIPE = (
-    StripeError,
-    StripeNotFound,
-    StripeRateLimited,
-    StripeRefused,
-    StripeUnavailable,
-)
-_WALLET = (
-    lightning.RateUnavailable,
-    lightning.RequestNotSent,
-    lightning.WalletRefused,
-    lightning.WalletFailed,
-    lightning.NoWalletReply,
-    lightning.InvalidWalletReply,
-    lightning.InvoiceMismatch,
-    lightning.WalletNotOurs,
-)
 
 
 class TenantInvoicesView(ApiView):
@@ -113,7 +91,7 @@ class Bolt11View(ApiView):
             lightning.PaymentInProgress,
             lightning.AlreadySettled,
             *STRIPE,
-            *_WALLET,
+            *WALLET,
             Busy,
         ],
     )

@@ -13,6 +13,7 @@ from api.serializers.tenants import ActivityListParams, ActivitySerializer
 from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
 from caravel.api import success
+from caravel.exceptions import CaravelError
 from caravel.permissions import Signed
 from caravel.throttling import Busy, slow_lane
 from relays import exceptions
@@ -20,7 +21,7 @@ from relays.services import lifecycle
 from relays.services.members import list_members
 from tenants.models import Activity
 
-_FIELDS = [
+_FIELDS: list[type[CaravelError]] = [
     exceptions.UnknownRelay,
     exceptions.InvalidSubdomain,
     exceptions.ReservedSubdomain,

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import relays_for, tenant_for
-from api.exceptions import FieldForbidden
+from api.exceptions import STRIPE, FieldForbidden
 from api.lists import listed
 from api.schema import documented
 from api.serializers import tenants as forms
@@ -13,10 +13,10 @@ from api.serializers.base import NothingSerializer
 from api.serializers.relays import RelayListParams, RelaySerializer
 from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
-from billing.exceptions import CustomerGone, StripeError, StripeUnavailable
+from billing.exceptions import CustomerGone, IntentUnresolved, ReturnUrlInvalid
 from billing.services.portal import portal_session
 from caravel.api import success
-from caravel.exceptions import Forbidden, Invalid
+from caravel.exceptions import Forbidden
 from caravel.nostr import npub
 from caravel.permissions import Admin, Signed
 from caravel.throttling import Busy, slow_lane
@@ -166,7 +166,11 @@ class PortalSessionView(ApiView):
         answer=forms.PortalSessionSerializer,
         body=forms.PortalSessionRequest,
         statuses=(201,),
-        errors=[UnknownTenant, CustomerGone, StripeError, StripeUnavailable, Busy],
+        errors=[
+            *(UnknownTenant, ReturnUrlInvalid, CustomerGone, IntentUnresolved),
+            *STRIPE,
+            Busy,
+        ],
     )
     def post(self, request: Request, pubkey: str) -> Response:
         """Make a link to Stripe's page where cards are managed and invoices read."""
@@ -187,8 +191,8 @@ def _set_wallet(pubkey: str, nwc_url: str) -> None:
 
 
 def _safe(url: str) -> str:
-    """Return the address. Raises Invalid unless it is ours or a friend's."""
+    """Return the address. Raises ReturnUrlInvalid unless it is ours or a friend's."""
     known = [settings.APP_URL, *settings.CORS_ALLOWED_ORIGINS]
     if not any(url == base or url.startswith(f"{base}/") for base in known):
-        raise Invalid("return_url leads elsewhere.", code="return-url-invalid")
+        raise ReturnUrlInvalid("return_url leads elsewhere.")
     return url

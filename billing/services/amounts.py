@@ -17,3 +17,11 @@ def format_amount(cents: int, currency: str) -> str:
     sign = _SIGNS.get(currency.lower())
     written = f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
     return f"-{written}" if cents < 0 else written
+
+
+def format_price(price: Decimal, currency: str) -> str:
+    """Return a price in the currency's whole unit in words, rounded to its minor one.
+
+    Raises UnknownCurrency.
+    """
+    return format_amount(round(price.scaleb(exponent(currency))), currency)

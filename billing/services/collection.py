@@ -12,17 +12,17 @@ import structlog
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Stripe
-from billing.models import CardAttempt, InvoiceCollection, Settlement
+from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services import cards, dunning, exclusion, notices, settlements
 from billing.services.credits import post_credits
 from billing.services.invoices import record_invoice
 from billing.services.ladder import climb
+from billing.services.payers import payer_of
 from billing.services.steps import AGAIN, Rest, Step
 from caravel.exceptions import CaravelError
 from caravel.work import NO_FAILURE, failure_columns
 from lightning.exceptions import PaymentInProgress
-from lightning.models import NwcPayment
 
 logger = structlog.get_logger(__name__)
 
@@ -179,17 +179,9 @@ _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
 
 
 def _paid_by(collection: InvoiceCollection) -> InvoiceCollection.PaidBy:
-    """Return what paid an invoice, as far as is known here."""
-    paid_by = InvoiceCollection.PaidBy
     if collection.status != Status.PAID:
-        return paid_by.NOBODY
-    marked = collection.settlements.filter(state=Settlement.State.MARKED).first()
-    if marked:
-        asked = NwcPayment.objects.filter(invoice=marked.invoice_id).exists()
-        return paid_by.WALLET if asked else paid_by.LIGHTNING
-    if collection.card_attempts.filter(state=CardAttempt.State.PAID).exists():
-        return paid_by.CARD
-    return paid_by.ELSEWHERE if collection.amount_paid_cents > 0 else paid_by.CREDIT
+        return InvoiceCollection.PaidBy.NOBODY
+    return payer_of(collection, amount_paid_cents=collection.amount_paid_cents)
 
 
 def _wait(collection: InvoiceCollection, rest: Rest) -> None:

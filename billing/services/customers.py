@@ -5,7 +5,7 @@ from django.conf import settings
 from django.db import transaction
 
 from billing.clients.stripe import Customer, Stripe
-from billing.exceptions import CustomerGone, StripeRefused
+from billing.exceptions import CustomerGone, CustomerInTheMaking, StripeRefused
 from billing.models import StripeIntent
 from billing.services import intents
 from billing.services.cancel_intents import record_end
@@ -19,17 +19,17 @@ _CREATE = StripeIntent.Kind.CREATE_CUSTOMER
 
 
 def ensure_customer(stripe: Stripe, tenant: Tenant) -> str:
-    """Return the id of the tenant's customer, created on first need."""
+    """Return the id of the tenant's customer, created on first need.
+
+    Any number of calls at once create one.
+    """
     if tenant.stripe_customer_id:
         return tenant.stripe_customer_id
     try:
-        return _create(stripe, tenant, customer_email(tenant))
-    except StripeRefused as exc:
-        if exc.param != "email" or not tenant.email:
-            raise
-        # An address that only Stripe refuses must not make the relays free.
-        logger.warning("stripe_refused_email", error=exc.message)
-        return _create(stripe, tenant, placeholder_email(tenant))
+        return _create_somehow(stripe, tenant)
+    except CustomerInTheMaking:
+        tenant.refresh_from_db(fields=["stripe_customer_id"])
+        return tenant.stripe_customer_id or _create_somehow(stripe, tenant)
 
 
 def settle_open_creation(stripe: Stripe, tenant: Tenant, *, wanted: bool) -> None:
@@ -89,6 +89,17 @@ def placeholder_email(tenant: Tenant) -> str:
     return f"{tenant.npub}@{settings.BILLING_EMAIL_DOMAIN}"
 
 
+def _create_somehow(stripe: Stripe, tenant: Tenant) -> str:
+    try:
+        return _create(stripe, tenant, customer_email(tenant))
+    except StripeRefused as exc:
+        if exc.param != "email" or not tenant.email:
+            raise
+        # An address that only Stripe refuses must not make the relays free.
+        logger.warning("stripe_refused_email", error=exc.message)
+        return _create(stripe, tenant, placeholder_email(tenant))
+
+
 def _create(stripe: Stripe, tenant: Tenant, email: str) -> str:
     params = {
         "name": tenant.display_name or short_npub(tenant.pubkey),
@@ -103,8 +114,17 @@ def _create(stripe: Stripe, tenant: Tenant, email: str) -> str:
         send=stripe.create_customer,
         find=lambda intent: _find(stripe, intent),
         store=lambda made: _store(tenant, made),
+        guard=lambda: _require_none(tenant),
     )
     return customer.id
+
+
+def _require_none(tenant: Tenant) -> None:
+    """Lock the tenant; make sure that nobody has made a customer since it was read."""
+    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
+    begun = StripeIntent.objects.of(_CREATE, tenant.pk).pending()
+    if locked.stripe_customer_id or begun.exists():
+        raise CustomerInTheMaking("The tenant's customer is being created.")
 
 
 def _store(tenant: Tenant, customer: Customer) -> None:

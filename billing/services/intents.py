@@ -36,8 +36,14 @@ Send = Callable[[dict[str, Any], str], T]
 Find = Callable[[StripeIntent], T | None]
 #: Makes the parameters of a new write; the key lets them name their intent.
 Params = Callable[[str], dict[str, Any]]
+#: What must hold when a new write is recorded: it raises in that transaction.
+Guard = Callable[[], None]
 #: Stores what was made, in the transaction that resolves the intent.
 Store = Callable[[T], None]
+
+
+def nothing_else() -> None:
+    """The guard of who has the right to write alone already."""
 
 
 def fulfil(
@@ -49,6 +55,7 @@ def fulfil(
     send: Send[T],
     find: Find[T],
     store: Store[T],
+    guard: Guard = nothing_else,
 ) -> T:
     """Send a write, or finish the one that an earlier try left open.
 
@@ -56,14 +63,16 @@ def fulfil(
     the caller converges by an update afterwards. `find` looks for what an earlier try
     may have created. `store` keeps what was made, together with the intent's end: no
     crash can come between. Raises IntentUnresolved while it is too early to tell, else
-    what `send` and `find` raise.
+    what `send`, `find` and `guard` raise.
     """
     intent = StripeIntent.objects.of(kind, subject).pending().first()
     made = carry_out(intent, send=send, find=find) if intent else None
     if intent is None or made is None:
-        intent = open_intent(
-            kind=kind, subject=subject, tenant_id=tenant_id, params=params
-        )
+        with transaction.atomic():
+            guard()
+            intent = open_intent(
+                kind=kind, subject=subject, tenant_id=tenant_id, params=params
+            )
         made = _send(intent, send)
     return keep(intent, made, store)
 

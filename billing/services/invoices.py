@@ -38,6 +38,7 @@ def record_invoice(*, found: Invoice, tenant: Tenant) -> InvoiceCollection | Non
     stays so.
     """
     if not is_ours(found, tenant):
+        _forget(found.customer, found.id)
         return None
     with transaction.atomic():
         rows = InvoiceCollection.objects
@@ -157,8 +158,11 @@ def _set(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
     InvoiceCollection.objects.filter(pk=collection.pk).update(**columns)
     for name, value in columns.items():
         setattr(collection, name, value)
-    customer, invoice = collection.stripe_customer_id, collection.pk
-    transaction.on_commit(partial(forget_invoices, customer, invoice))
+    _forget(collection.stripe_customer_id, collection.pk)
+
+
+def _forget(customer_id: str, invoice_id: str) -> None:
+    transaction.on_commit(partial(forget_invoices, customer_id, invoice_id))
 
 
 def _time(seconds: int | None) -> Any:

@@ -1,35 +1,161 @@
-"""What the page shows where a person pays an invoice. Looking at it issues nothing."""
+"""How an invoice stands for the person who pays it. Looking at it issues nothing.
 
+All of it is read from our own rows, so that it can be asked for every other second.
+"""
+
+import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 
 from django.utils import timezone
 
 from billing.exceptions import UnknownInvoice
-from billing.models import InvoiceCollection
-from billing.services.amounts import format_amount
+from billing.models import CardAttempt, InvoiceCollection, Settlement
+from billing.services import exclusion
+from billing.services.amounts import format_amount, format_price
 from billing.services.exclusion import Busy, busy_for_person
+from billing.services.payers import lightning_payer
+from billing.services.settlements import payment_of
+from caravel.nostr import short_npub
+from lightning.exceptions import WalletError
 from lightning.models import LightningInvoice
+from lightning.services.invoices import busy_until, fresh_at
 from relays.models import Relay
+
+Status = InvoiceCollection.Status
+#: How long after its expiry a page still speaks of a bolt11.
+_REMEMBERED = timedelta(hours=3)
+
+
+class PageState(StrEnum):
+    DRAFT = "draft"
+    OPEN = "open"
+    OVERDUE = "overdue"
+    WRITTEN_OFF = "written-off"
+    WAITING = "waiting"
+    OFFERED = "offered"
+    WALLET_DOWN = "wallet-down"
+    OFFER_EXPIRED = "offer-expired"
+    PAID = "paid"
+    VOID = "void"
+
+
+class Awaited(StrEnum):
+    """What a page waits for."""
+
+    WALLET = "wallet"
+    CARD = "card"
+    US = "us"
+
+
+class CardWay(StrEnum):
+    """How a card can pay: saved at Stripe for us to charge, or on Stripe's own page."""
+
+    NONE = ""
+    SAVED = "saved"
+    HOSTED = "hosted"
+
+
+_HEADLINES = {
+    PageState.DRAFT: "This invoice is not asked for yet",
+    PageState.OPEN: "Pay this invoice",
+    PageState.OVERDUE: "This invoice is overdue",
+    PageState.WRITTEN_OFF: "This invoice was written off",
+    PageState.WAITING: "One moment",
+    PageState.OFFERED: "Scan with a Lightning wallet",
+    PageState.WALLET_DOWN: "Scan with a Lightning wallet",
+    PageState.OFFER_EXPIRED: "The Lightning invoice has expired",
+    PageState.PAID: "Paid. Thank you!",
+    PageState.VOID: "This invoice is void",
+}
+_AWAITING = {
+    Awaited.WALLET: "Waiting for your wallet",
+    Awaited.CARD: "Waiting for your card",
+}
 
 
 @dataclass(frozen=True)
 class InvoicePage:
-    """An invoice for a person; `offer` is the bolt11 that was shown and still pays it.
+    """An invoice for a person, as it stands at `now`.
 
-    `waiting` says what may be paying it just now, and until when if that is known.
+    `offer` is the bolt11 that was shown last, `payment` one that has arrived.
+    `waiting` says what may be paying it just now, and until when if that is known;
+    `lightning_until` until when Lightning may at the latest. `card` is the last try.
     """
 
-    number: str
-    amount: str
-    state: str
-    is_payable: bool
-    is_overdue: bool
-    relays_run: bool
-    until: datetime | None
-    hosted_url: str
-    offer: LightningInvoice | None
-    waiting: Busy | None
+    invoice: InvoiceCollection
+    state: PageState
+    now: datetime
+    offer: LightningInvoice | None = None
+    payment: LightningInvoice | None = None
+    waiting: Busy | None = None
+    awaited: Awaited | None = None
+    lightning_until: datetime | None = None
+    card: CardAttempt | None = None
+    paid_by: str = ""
+    relays_run: bool = False
+
+    @property
+    def number(self) -> str:
+        return self.invoice.number or self.invoice.pk
+
+    @property
+    def headline(self) -> str:
+        """What the page says in a few words, also to who cannot see it change."""
+        awaited = _AWAITING.get(self.awaited) if self.awaited else None
+        return awaited or _HEADLINES[self.state]
+
+    @property
+    def tone(self) -> str:
+        if self.state == PageState.PAID:
+            return "good"
+        if self.state in {PageState.VOID, PageState.DRAFT} or self.is_written_off:
+            return "quiet"
+        return "bad" if self.is_overdue else "plain"
+
+    @property
+    def short_npub(self) -> str:
+        return short_npub(self.invoice.tenant_id)
+
+    @property
+    def is_payable(self) -> bool:
+        final = {PageState.DRAFT, PageState.PAID, PageState.VOID}
+        return self.state not in final
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the page will not change any more."""
+        is_told = self.state == PageState.VOID or bool(self.paid_by)
+        return self.invoice.is_final and is_told
+
+    @property
+    def is_offered(self) -> bool:
+        return self.state in {PageState.OFFERED, PageState.WALLET_DOWN}
+
+    @property
+    def is_wallet_down(self) -> bool:
+        return self.state == PageState.WALLET_DOWN
+
+    @property
+    def is_overdue(self) -> bool:
+        until = self.invoice.suspend_at
+        return self.is_payable and until is not None and until <= self.now
+
+    @property
+    def is_written_off(self) -> bool:
+        return self.is_payable and self.invoice.status == Status.UNCOLLECTIBLE
+
+    @property
+    def amount_cents(self) -> int:
+        """What is to be paid, or was."""
+        row = self.invoice
+        asked = row.amount_remaining_cents or row.amount_due_cents
+        return asked or row.total_cents
+
+    @property
+    def amount(self) -> str:
+        return format_amount(self.amount_cents, self.invoice.currency)
 
     @property
     def sats(self) -> int:
@@ -37,10 +163,64 @@ class InvoicePage:
         return self.offer.amount_msat // 1000 if self.offer else 0
 
     @property
+    def written_sats(self) -> str:
+        return f"{self.sats:,}"
+
+    @property
+    def rate(self) -> str:
+        """What the bolt11 takes a bitcoin to cost."""
+        return format_price(self.offer.rate, self.offer.currency) if self.offer else ""
+
+    @property
     def again_at(self) -> datetime | None:
-        """When to look again at what is waited for, None if nobody can say."""
+        """When what is waited for has ended at the latest, None if nobody can say."""
         until = self.waiting.until if self.waiting else None
-        return until if until and until > timezone.now() else None
+        return until if until and until > self.now else None
+
+    @property
+    def fresh_at(self) -> datetime | None:
+        """When a fresh bolt11 may be asked for, None if that is now."""
+        ready_at = fresh_at(self.offer) if self.offer else self.now
+        return ready_at if ready_at > self.now else None
+
+    @property
+    def card_way(self) -> CardWay:
+        """How a card can pay: we charge none whose owner, or the bank, forbids it."""
+        if not self.is_payable or self.state == PageState.WAITING:
+            return CardWay.NONE
+        unasked = self.is_written_off or self.invoice.tenant.autopay_paused
+        if unasked or self.needs_person:
+            return CardWay.HOSTED if self.invoice.hosted_invoice_url else CardWay.NONE
+        return CardWay.SAVED
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether the bank wants to ask the card's owner, on Stripe's page."""
+        return bool(self.card and self.card.state == CardAttempt.State.ACTION_REQUIRED)
+
+    @property
+    def is_declined(self) -> bool:
+        return bool(self.card and self.card.state == CardAttempt.State.REFUSED)
+
+    @property
+    def version(self) -> str:
+        """What is another whenever the page says something else."""
+        said = (
+            self.state,
+            self.number,
+            self.amount,
+            self.paid_by,
+            self.offer and self.offer.pk,
+            self.fresh_at,
+            self.waiting,
+            self.again_at,
+            self.lightning_until,
+            self.is_overdue,
+            self.is_written_off,
+            self.card_way,
+            self.card and self.card.pk,
+        )
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
 def invoice_page(invoice_id: str) -> InvoicePage:
@@ -48,33 +228,91 @@ def invoice_page(invoice_id: str) -> InvoicePage:
 
     Raises UnknownInvoice.
     """
-    collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
-    if collection is None:
+    rows = InvoiceCollection.objects.select_related("tenant")
+    invoice = rows.filter(pk=invoice_id).first()
+    if invoice is None:
         raise UnknownInvoice("There is no such invoice.")
-    is_payable = collection.is_unpaid
-    until = collection.suspend_at
-    offer = _on_offer(collection.pk) if is_payable else None
-    waiting = busy_for_person(collection.pk) if is_payable and not offer else None
-    asked = collection.amount_remaining_cents or collection.amount_due_cents
+    now = timezone.now()
+    if invoice.is_unpaid:
+        return _unpaid(invoice, now)
+    state = PageState.PAID
+    if invoice.status in {Status.DRAFT, Status.VOID}:
+        state = PageState(invoice.status)
+    return InvoicePage(invoice, state, now, paid_by=invoice.paid_by)
+
+
+def _unpaid(invoice: InvoiceCollection, now: datetime) -> InvoicePage:
+    payment = payment_of(invoice)
+    if payment:
+        # Before Stripe knows: nobody is to think that it has not arrived.
+        paid_by = lightning_payer(payment.pk).value
+        return InvoicePage(
+            invoice, PageState.PAID, now, payment=payment, paid_by=paid_by
+        )
+    offer = _last_offer(invoice.pk, now)
+    is_offered = offer is not None and offer.expires_at > now
+    waiting = _waiting(invoice.pk, is_offered=is_offered)
     return InvoicePage(
-        number=collection.number or collection.pk,
-        amount=format_amount(asked, collection.currency),
-        state=collection.get_status_display().lower(),
-        is_payable=is_payable,
-        is_overdue=until is not None and until <= timezone.now(),
-        relays_run=Relay.objects.billable()
-        .filter(tenant=collection.tenant_id)
-        .exists(),
-        until=until,
-        hosted_url=collection.hosted_invoice_url,
+        invoice=invoice,
+        state=_state(invoice, offer, waiting, now),
+        now=now,
         offer=offer,
         waiting=waiting,
+        awaited=_awaited(invoice.pk) if waiting else None,
+        lightning_until=busy_until(invoice.pk),
+        card=invoice.card_attempts.first(),
+        relays_run=Relay.objects.billable().filter(tenant=invoice.tenant).exists(),
     )
 
 
-def _on_offer(invoice_id: str) -> LightningInvoice | None:
-    """Return the bolt11 that a person has been shown and may still pay."""
-    open_ones = LightningInvoice.objects.of(invoice_id).open()
-    shown = open_ones.filter(shown_at__isnull=False, expires_at__gt=timezone.now())
-    found: LightningInvoice | None = shown.first()
+def _state(
+    invoice: InvoiceCollection,
+    offer: LightningInvoice | None,
+    waiting: Busy | None,
+    now: datetime,
+) -> PageState:
+    if waiting:
+        return PageState.WAITING
+    if offer and offer.expires_at > now:
+        return PageState.WALLET_DOWN if _is_silent(offer) else PageState.OFFERED
+    if offer:
+        return PageState.OFFER_EXPIRED
+    if invoice.status == Status.UNCOLLECTIBLE:
+        return PageState.WRITTEN_OFF
+    is_overdue = invoice.suspend_at is not None and invoice.suspend_at <= now
+    return PageState.OVERDUE if is_overdue else PageState.OPEN
+
+
+def _last_offer(invoice_id: str, now: datetime) -> LightningInvoice | None:
+    """Return the bolt11 that a person was shown last, while it may still be paid."""
+    shown = LightningInvoice.objects.of(invoice_id).live()
+    found: LightningInvoice | None = shown.filter(
+        shown_at__isnull=False, expires_at__gt=now - _REMEMBERED
+    ).last()
     return found
+
+
+def _waiting(invoice_id: str, *, is_offered: bool) -> Busy | None:
+    """Return what is to be waited for; what is on offer can be paid meanwhile."""
+    settled = LightningInvoice.objects.of(invoice_id).filter(
+        state=LightningInvoice.State.SETTLED
+    )
+    booked = [Settlement.State.MARKED, Settlement.State.CREDITED]
+    if settled.exclude(settlement__state__in=booked).exists():
+        arrived = Busy("A payment has arrived and is being booked.")
+        return busy_for_person(invoice_id) or arrived
+    return None if is_offered else busy_for_person(invoice_id)
+
+
+def _awaited(invoice_id: str) -> Awaited:
+    if exclusion.is_charged(invoice_id):
+        return Awaited.CARD
+    return Awaited.WALLET if exclusion.is_attempted(invoice_id) else Awaited.US
+
+
+def _is_silent(offer: LightningInvoice) -> bool:
+    """Return whether our wallet could not be asked when it was last tried.
+
+    That a payment is just arriving is an answer of a kind.
+    """
+    return offer.last_error_code not in {"", WalletError.code}

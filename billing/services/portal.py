@@ -20,6 +20,7 @@ from billing.exceptions import (
 )
 from billing.models import InvoiceCollection
 from billing.services.customers import ensure_customer, is_gone
+from billing.services.staleness import mark_stale
 from caravel import remembered
 from tenants.models import Tenant
 
@@ -64,7 +65,11 @@ def portal_session(*, pubkey: str, return_url: str) -> str:
     stripe, tenant = Stripe(), Tenant.objects.get(pk=pubkey)
     customer = ensure_customer(stripe, tenant)
     params = {"customer": customer, "return_url": return_url}
-    return _open(stripe, "tenant", params)
+    try:
+        return _open(stripe, "tenant", params)
+    except CustomerGone:
+        mark_stale(tenant_id=tenant.pk)
+        raise
 
 
 def card_session(*, invoice_id: str, return_url: str) -> str:

@@ -52,6 +52,26 @@ def value_cents(payment: LightningInvoice) -> int:
     return payment.amount_cents + extra_cents - extra_cents % step(payment.currency)
 
 
+def payment_of(collection: InvoiceCollection) -> LightningInvoice | None:
+    """Return the Lightning payment that pays an invoice, be it marked by now or not.
+
+    One that has arrived counts at once if it is going to mark the invoice, as it was
+    last read: it is the next to be booked, covers what is left, and no card was asked.
+    One that became credit has paid nothing of it.
+    """
+    if collection.status == InvoiceCollection.Status.VOID:
+        return None
+    begun = collection.settlements.exclude(state=State.CREDITED)
+    if found := begun.select_related("invoice").first():
+        return found.invoice
+    payment = _next(collection)
+    if not payment or exclusion.is_charged(collection.pk):
+        return None
+    left = collection.amount_remaining_cents
+    is_enough = collection.is_unpaid and left <= value_cents(payment)
+    return payment if is_enough else None
+
+
 def _next(collection: InvoiceCollection) -> LightningInvoice | None:
     arrived = LightningInvoice.objects.of(collection.pk)
     unbooked = arrived.filter(state=LightningInvoice.State.SETTLED).exclude(

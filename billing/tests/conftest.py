@@ -8,6 +8,8 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients import stripe_calls
+from billing.models import InvoiceCollection
+from billing.services.collection import collect_invoice
 from billing.services.subscriptions import sync_tenant
 from billing.tests.world import Ground, ground
 from lightning.tests.conftest import (
@@ -19,6 +21,7 @@ from lightning.tests.conftest import (
 )
 from lightning.tests.conftest import prices as rates
 from relays.services.lifecycle import create_relay
+from relays.tests.factories import RelayFactory
 from sandbox.stripe.testing import WEBHOOK_SECRET, Sandbox
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -53,6 +56,17 @@ def billed(prices) -> Tenant:
     sync_tenant(tenant_id=tenant.pk)
     tenant.refresh_from_db()
     return tenant
+
+
+@pytest.fixture
+def payable(prices, platform, rates) -> InvoiceCollection:
+    """An open invoice of $5 that nothing could be charged for: a person pays it."""
+    tenant = RelayFactory().tenant
+    sync_tenant(tenant_id=tenant.pk)
+    row = InvoiceCollection.objects.get(tenant=tenant)
+    collect_invoice(invoice_id=row.pk)
+    row.refresh_from_db()
+    return row
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
 """Stripe's customer portal, as tenants and people with a payment link get at it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import connection
 
 from billing.clients.stripe import Stripe
 from billing.exceptions import (
@@ -12,12 +16,14 @@ from billing.exceptions import (
 )
 from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice
+from billing.services.customers import ensure_customer
 from billing.services.portal import (
     OFFERED,
     card_session,
     ensure_configurations,
     portal_session,
 )
+from billing.services.subscriptions import sync_tenant
 from caravel import remembered
 from sandbox.tests.stripe_web import fetch, submit, words
 from tenants.models import Tenant
@@ -130,6 +136,35 @@ def test_a_tenant_without_a_customer_becomes_one_once(sandbox):
     assert Tenant.objects.get().stripe_customer_id == customer.id
 
 
+def test_a_customer_that_was_made_meanwhile_is_taken(sandbox):
+    tenant = TenantFactory()
+    stale = Tenant.objects.get(pk=tenant.pk)
+    ensure_customer(Stripe(), tenant)
+
+    assert ensure_customer(Stripe(), stale) == tenant.stripe_customer_id
+
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_at_once_a_tenant_becomes_one_customer(sandbox):
+    tenant = TenantFactory()
+    start = threading.Barrier(4)
+
+    def ask(_: int) -> str:
+        start.wait()
+        try:
+            return opened(tenant)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        urls = list(pool.map(ask, range(4)))
+
+    assert len(set(urls)) == 4
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
 def test_a_configuration_is_looked_up_once(billed, sandbox):
     opened(billed)
     opened(billed)
@@ -163,6 +198,9 @@ def test_a_customer_that_was_deleted_has_no_portal(billed, sandbox):
 
     with pytest.raises(CustomerGone):
         opened(billed)
+    sync_tenant(tenant_id=billed.pk)
+
+    assert fetch(opened(billed)).status_code == 200
 
 
 def test_an_address_that_stripe_refuses_is_the_callers_mistake(billed, sandbox):

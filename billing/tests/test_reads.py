@@ -205,6 +205,14 @@ def test_an_invoice_of_nobody_of_ours_is_unknown(sandbox):
             invoice_of(theirs.id)
 
 
+def test_who_was_deleted_at_stripe_is_shown_what_it_still_has(invoice, sandbox):
+    sandbox.client().v1.customers.delete(invoice.stripe_customer_id)
+
+    (view,) = invoices_of(invoice.tenant)
+
+    assert view.id == invoice.pk
+
+
 def test_an_invoice_outlives_its_customer(invoice, sandbox):
     type(invoice.tenant).objects.update(stripe_customer_id=None)
 
@@ -348,6 +356,19 @@ def test_a_payment_is_seen_at_once(
     (listed,) = invoices_of(invoice.tenant)
     assert (listed.status, invoice_of(invoice.pk).status) == ("paid", "paid")
     assert listed.collection and listed.collection.paid_by == "lightning"
+
+
+def test_a_change_of_one_that_we_do_not_collect_is_seen_at_once(
+    invoice, sandbox, django_capture_on_commit_callbacks
+):
+    extra = add_invoice(sandbox, invoice.stripe_customer_id)
+    assert invoice_of(extra.id).status == "draft"
+    sandbox.client().v1.invoices.finalize_invoice(extra.id)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        take_up(Stripe().get_invoice(extra.id), invoice.tenant)
+
+    assert invoice_of(extra.id).status == "open"
 
 
 def test_what_was_asked_before_a_change_is_not_taken_for_new(sandbox, invoice):

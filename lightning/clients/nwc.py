@@ -116,7 +116,7 @@ class Wallet:
         return read_issued(self._call("make_invoice", params))
 
     def lookup_invoices(
-        self, payment_hashes: Sequence[str]
+        self, payment_hashes: Sequence[str], *, timeout: float = QUICK
     ) -> dict[str, Lookup | WalletError]:
         """Ask about several of the wallet's own invoices at once.
 
@@ -127,7 +127,7 @@ class Wallet:
             self._prepare("lookup_invoice", {"payment_hash": payment_hash})
             for payment_hash in payment_hashes
         ]
-        replies = self._exchange(requests, QUICK)
+        replies = self._exchange(requests, timeout)
         return {
             payment_hash: _lookup_in(reply, payment_hash)
             for payment_hash, reply in zip(payment_hashes, replies, strict=True)

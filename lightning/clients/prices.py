@@ -8,19 +8,18 @@ seconds of the epoch.
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import requests
-import urllib3
 from django.utils import timezone
 
+from caravel.http import NoAnswer, get
 from lightning.exceptions import PriceUnusable
 
 #: Seconds that a source has for its answer, and how many bytes for it.
@@ -29,7 +28,6 @@ LARGEST = 64 * 1024
 #: What a bitcoin may cost in any currency, and with how many decimals.
 LEAST, MOST = Decimal("0.001"), Decimal(10) ** 12
 MOST_DECIMALS = 18
-_HEADERS = {"Accept": "application/json", "User-Agent": "caravel"}
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,40})?", re.ASCII)
 
@@ -87,38 +85,14 @@ def _parsed(template: str) -> _Source:
 
 
 def _get(source: _Source, address: str) -> tuple[bytes, Mapping[str, str]]:
-    """Return the body and the headers of an answer 200; redirects are not followed."""
-    deadline = time.monotonic() + TIMEOUT
+    """Return the body and the headers of an answer 200."""
     try:
-        with (
-            requests.Session() as session,
-            session.get(
-                address,
-                headers=_HEADERS,
-                timeout=TIMEOUT,
-                stream=True,
-                allow_redirects=False,
-            ) as answer,
-        ):
-            if answer.status_code != requests.codes.ok:
-                raise _unusable(source, f"it answered {answer.status_code}")
-            return _body(source, answer, deadline), answer.headers
-    except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
-        raise _unusable(source, "it did not answer in time") from exc
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-        raise _unusable(source, "the connection failed") from exc
-
-
-def _body(source: _Source, answer: requests.Response, deadline: float) -> bytes:
-    body = b""
-    # Not iter_content: it waits for a whole chunk, however slowly the bytes come.
-    while part := answer.raw.read1(LARGEST, decode_content=True):
-        body += part
-        if len(body) > LARGEST:
-            raise _unusable(source, "its answer is too large")
-        if time.monotonic() > deadline:
-            raise _unusable(source, "it did not answer in time")
-    return body
+        answer = get(address, timeout=TIMEOUT, largest=LARGEST)
+    except NoAnswer as exc:
+        raise _unusable(source, str(exc)) from exc
+    if answer.status != HTTPStatus.OK:
+        raise _unusable(source, f"it answered {answer.status}")
+    return answer.body, answer.headers
 
 
 def _json(source: _Source, body: bytes) -> Any:

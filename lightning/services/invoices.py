@@ -23,7 +23,7 @@ State = LightningInvoice.State
 #: that would store it, when the Lightning invoices of the bill are locked.
 Guard = Callable[[], None]
 #: How long after its expiry a person waits for a fresh one: a payment may be arriving.
-PAUSE = timedelta(seconds=60)
+_PAUSE = timedelta(seconds=60)
 #: How far our wallet's clock may be from ours.
 _SKEW = timedelta(seconds=120)
 
@@ -77,6 +77,11 @@ def busy_until(stripe_invoice_id: str) -> datetime | None:
     """
     live = LightningInvoice.objects.of(stripe_invoice_id).live()
     return max((invoice.dies_at for invoice in live), default=None)
+
+
+def fresh_at(invoice: LightningInvoice) -> datetime:
+    """Return from when a person who let an invoice expire may ask for another."""
+    return invoice.expires_at + _PAUSE
 
 
 def issue(*, bill: Bill) -> LightningInvoice:
@@ -137,7 +142,7 @@ def _require_lapsed(bill: Bill) -> None:
     That takes an answer of our wallet from a minute after the expiry, or later.
     """
     for row in LightningInvoice.objects.of(bill.stripe_invoice_id).live():
-        ready_at = row.expires_at + PAUSE
+        ready_at = fresh_at(row)
         if timezone.now() >= ready_at and not _is_answered(row, ready_at):
             row = watching.check_invoice(invoice_id=row.pk, must_answer=True)
         if row.is_watched and not _is_answered(row, ready_at):

@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from caravel.work import NO_FAILURE, backoff, failure_columns
+from lightning.clients.nwc import QUICK
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
     NoWalletReply,
@@ -64,17 +65,20 @@ def ask_wallet(*, pubkey: str) -> int:
     return answered
 
 
-def check_invoice(*, invoice_id: int, must_answer: bool = False) -> LightningInvoice:
+def check_invoice(
+    *, invoice_id: int, must_answer: bool = False, patience: float = QUICK
+) -> LightningInvoice:
     """Ask the wallet that issued an invoice, and return it as it is then.
 
     With `must_answer` it raises the WalletError or WalletNotOurs that kept us from
-    knowing; else that is only recorded.
+    knowing; else that is only recorded. `patience` is in seconds.
     """
     invoice = LightningInvoice.objects.get(pk=invoice_id)
     if invoice.state == State.SETTLED:
         return invoice
     asked_at = timezone.now()
-    (answer,) = _look_up(invoice.wallet_pubkey, [invoice.payment_hash])
+    hashes = [invoice.payment_hash]
+    (answer,) = _look_up(invoice.wallet_pubkey, hashes, patience)
     _record(invoice.pk, answer, asked_at)
     if must_answer and isinstance(answer, Exception):
         raise answer
@@ -123,10 +127,11 @@ def _claim(pubkey: str) -> list[int]:
 
 
 def _look_up(
-    wallet_pubkey: str, payment_hashes: list[str]
+    wallet_pubkey: str, payment_hashes: list[str], patience: float = QUICK
 ) -> list[Lookup | WalletError | WalletNotOurs]:
     try:
-        found = platform.wallet_of(wallet_pubkey).lookup_invoices(payment_hashes)
+        wallet = platform.wallet_of(wallet_pubkey)
+        found = wallet.lookup_invoices(payment_hashes, timeout=patience)
     except (WalletError, WalletNotOurs) as exc:
         return [exc for _ in payment_hashes]
     return [found[payment_hash] for payment_hash in payment_hashes]

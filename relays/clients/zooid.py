@@ -2,28 +2,19 @@
 
 import json
 import re
-import time
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import requests
-import urllib3
 from django.conf import settings
 
-from caravel.network import leave_database
+from caravel.http import Answer, AnswerTooLarge, NoAnswer, get
 from caravel.nostr.http_auth import authorization
 from relays.exceptions import ZooidRefused, ZooidUnavailable
 
 #: Seconds that zooid has for its answer, and how many bytes: some 60,000 members.
 TIMEOUT = 5.0
 LARGEST = 4 * 1024 * 1024
-_HEADERS = {
-    "Accept": "application/json",
-    # Unpacked, an answer could be of any size.
-    "Accept-Encoding": "identity",
-    "User-Agent": "caravel",
-}
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
 _REASONS = {
     401: "it takes another address for its own than ZOOID_API_URL",
@@ -31,19 +22,6 @@ _REASONS = {
     404: "its API_HOST is not the host of ZOOID_API_URL",
     405: "it is too old to list members",
 }
-
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    body: bytes
-
-    def json(self) -> Any:
-        """Return what the body says; None if it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
 
 
 class Zooid:
@@ -61,30 +39,25 @@ class Zooid:
         if _lacks_relay(answer):
             return []
         _require_ok(answer)
-        return _members(answer.json())
+        return _members(_said(answer))
 
 
-def _get(path: str) -> _Answer:
-    """Return zooid's answer, whatever its status; redirects are not followed."""
-    leave_database()
-    deadline = time.monotonic() + TIMEOUT
+def _get(path: str) -> Answer:
+    url = f"{settings.ZOOID_API_URL}{path}"
     try:
-        with (
-            requests.Session() as session,
-            session.get(
-                f"{settings.ZOOID_API_URL}{path}",
-                auth=_sign,
-                headers=_HEADERS,
-                timeout=TIMEOUT,
-                stream=True,
-                allow_redirects=False,
-            ) as answer,
-        ):
-            return _Answer(answer.status_code, _body(answer, deadline))
-    except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
-        raise _late() from exc
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-        raise ZooidUnavailable("The connection to zooid failed.") from exc
+        return get(url, timeout=TIMEOUT, largest=LARGEST, sign=_sign)
+    except AnswerTooLarge as exc:
+        raise ZooidRefused("zooid's answer is too large.") from exc
+    except NoAnswer as exc:
+        raise ZooidUnavailable(f"zooid: {exc}.") from exc
+
+
+def _said(answer: Answer) -> Any:
+    """Return what the body says; None if it is not JSON."""
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -95,28 +68,16 @@ def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _body(answer: requests.Response, deadline: float) -> bytes:
-    body = b""
-    # Not iter_content: it waits for a whole chunk, however slowly the bytes come.
-    while part := answer.raw.read1(LARGEST, decode_content=False):
-        body += part
-        if len(body) > LARGEST:
-            raise ZooidRefused("zooid's answer is too large.")
-        if time.monotonic() > deadline:
-            raise _late()
-    return body
-
-
-def _lacks_relay(answer: _Answer) -> bool:
+def _lacks_relay(answer: Answer) -> bool:
     """Return whether zooid says that it has no such relay.
 
     Asked by a name that is not its API_HOST it answers 404 too, but not in JSON.
     """
-    said = answer.json() if answer.status == requests.codes.not_found else None
+    said = _said(answer) if answer.status == requests.codes.not_found else None
     return isinstance(said, dict) and [*said] == ["error"]
 
 
-def _require_ok(answer: _Answer) -> None:
+def _require_ok(answer: Answer) -> None:
     if answer.status >= 500 or answer.status == requests.codes.too_many_requests:
         raise ZooidUnavailable(f"zooid answered {answer.status}.")
     if answer.status != requests.codes.ok:
@@ -135,7 +96,3 @@ def _members(said: Any) -> list[str]:
 
 def _is_pubkey(value: Any) -> bool:
     return isinstance(value, str) and bool(_PUBKEY.fullmatch(value))
-
-
-def _late() -> ZooidUnavailable:
-    return ZooidUnavailable("zooid did not answer in time.")

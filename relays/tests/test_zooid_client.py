@@ -186,14 +186,14 @@ def test_who_is_slow_is_not_waited_for(zooid, kind, seconds, monkeypatch):
     zooid.fault(kind, seconds=seconds)
     began = time.monotonic()
 
-    assert unavailable() == "zooid did not answer in time."
+    assert unavailable() == "zooid: it did not answer in time."
     assert time.monotonic() - began < 2
 
 
 def test_a_broken_connection_may_be_whole_again(zooid):
     zooid.fault("reset", times=1)
 
-    assert unavailable() == "The connection to zooid failed."
+    assert unavailable() == "zooid: the connection failed."
     assert Zooid().list_members(RELAY) == []
 
 
@@ -202,7 +202,7 @@ def test_nobody_at_the_address_is_a_failed_connection(settings):
         free.bind(("127.0.0.1", 0))
         settings.ZOOID_API_URL = f"http://127.0.0.1:{free.getsockname()[1]}"
 
-        assert unavailable() == "The connection to zooid failed."
+        assert unavailable() == "zooid: the connection failed."
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_nobody_at_the_address_is_a_failed_connection(settings):
 )
 def test_an_answer_that_breaks_off_is_a_failed_connection(settings, head):
     with raw_answers(settings, head, b'{"members": []}'):
-        assert unavailable() == "The connection to zooid failed."
+        assert unavailable() == "zooid: the connection failed."
 
 
 def test_no_netrc_replaces_the_signature(zooid, tmp_path, monkeypatch):

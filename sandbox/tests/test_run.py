@@ -27,10 +27,10 @@ def environment(var: Path) -> dict[str, str]:
     """A newcomer's: none of what this test run has set for itself."""
     ours = re.compile(
         r"DATABASE_URL|REDIS_URL|DEBUG|STRIPE_|CARAVEL_|SECRET_KEY|APP_URL"
-        r"|ROBOT_|BTC_|NWC_|LIGHTNING_|NOSTR_|SANDBOX_|BEAT_"
+        r"|ROBOT_|BTC_|NWC_|LIGHTNING_|NOSTR_|SANDBOX_|BEAT_|ZOOID_"
     )
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    names = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT")
+    names = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT", "ZOOID_PORT")
     ports = dict(zip(names, map(str, free_ports([0] * len(names))), strict=True))
     return {**kept, **ports, "CARAVEL_VAR": str(var), "DEBUG": "true"}
 
@@ -106,6 +106,8 @@ def test_the_first_screen_is_true_and_ctrl_c_leaves_nothing(tmp_path):
             )
         page = urllib.request.urlopen(address(screen, "Lightning"), timeout=10)
         assert b"nostr+walletconnect://" in page.read()
+        page = urllib.request.urlopen(address(screen, "zooid"), timeout=10)
+        assert b"No relay was put here." in page.read()
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from caravel.nostr import generate_secret_key, npub, pubkey_of
+from caravel.nostr import generate_secret_key, npub, pubkey_of, short_npub
 from caravel.nostr.events import sign_event
 from caravel.nostr.http_auth import HTTP_AUTH, authorization
 from sandbox.zooid import CannotListen, running_zooid
@@ -87,7 +87,7 @@ def test_what_is_not_there_is_not_found(manager, method):
         ("POST", "/relay/", 400),
         ("POST", "/relays/a", 404),
         ("GET", "/relay/a/b", 404),
-        ("GET", "/", 404),
+        ("GET", "/elsewhere", 404),
     ],
 )
 def test_other_paths_and_methods_are_refused(manager, method, path, status):
@@ -275,6 +275,28 @@ def test_control_is_for_this_machine_only(manager):
     url = f"{manager.url}/_sandbox/relays"
     for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
         assert requests.get(url, headers=headers, timeout=10).status_code == 403
+
+
+def test_the_page_shows_relays_and_faults(manager):
+    made = config(groups={"enabled": True}, inactive=True)
+    send(manager, "POST", "/relay/a", {**made, "info": {"name": "<b>", "pubkey": ANN}})
+    manager.set_members("a", [ANN, *[BEN] * 11])
+    manager.fault("reset", method="PUT", times=3)
+
+    page = requests.get(f"{manager.url}/", timeout=10)
+
+    assert page.status_code == 200
+    for text in ("one.relays.example", short_npub(ANN), "and 2 more", "inactive"):
+        assert text in page.text
+    for text in ("groups", "&lt;b&gt;", "before the work of PUT", "3 left"):
+        assert text in page.text
+    assert "<b>" not in page.text
+    assert made["secret"] not in page.text
+    style = requests.get(f"{manager.url}/_pages/lightning.css", timeout=10)
+    assert style.headers["Content-Type"].startswith("text/css")
+    assert requests.get(f"{manager.url}/_pages/none", timeout=10).status_code == 404
+    evil = {"Host": "evil.example"}
+    assert requests.get(manager.url, headers=evil, timeout=10).status_code == 403
 
 
 def test_control_orders_faults_and_clears_them(manager):

@@ -73,6 +73,7 @@ def _robot() -> str:
 
 def _explanation(url: str, options: argparse.Namespace) -> str:
     return f"""
+  page      {url}/
   API       {url}/relay/ID   (each request signed: NIP-98)
   control   {url}/_sandbox/relays
   may       {options.whitelist or f"{_robot()}  (the robot)"}

@@ -69,6 +69,14 @@ class Zooid:
         with self._lock:
             return dict(self._store.configs)
 
+    def census(self) -> dict[str, tuple[Config, list[str]]]:
+        """Return each relay's configuration and members, as of one moment."""
+        with self._lock:
+            return {
+                relay_id: (config, self.members(relay_id))
+                for relay_id, config in self._store.configs.items()
+            }
+
     def members(self, relay_id: object) -> list[str]:
         """Return a relay's members: those that were set, else those with a role.
 

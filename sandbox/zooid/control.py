@@ -47,8 +47,8 @@ def _answer(zooid: Zooid, request: Request) -> Any:
 def show_relays(zooid: Zooid, said: Config) -> Any:
     """Return the relays by their ids, without anything secret."""
     return {
-        relay_id: {**_without_secrets(config), "members": zooid.members(relay_id)}
-        for relay_id, config in zooid.relays.items()
+        relay_id: {**_without_secrets(config), "members": members}
+        for relay_id, (config, members) in zooid.census().items()
     }
 
 

@@ -1,4 +1,4 @@
-"""API and control on one socket: HTTP/1.1 on loopback, one thread per connection."""
+"""API, control and page on a socket: HTTP/1.1 on loopback, a thread per connection."""
 
 import os
 import threading
@@ -13,7 +13,7 @@ from sandbox.stripe.protocol.bodies import read_body
 from sandbox.stripe.protocol.errors import StripeError
 from sandbox.stripe.protocol.http import Request, Response, json_response
 from sandbox.stripe.server import ABORT, LINGER
-from sandbox.zooid import control
+from sandbox.zooid import control, page
 from sandbox.zooid.api import Zooid
 from sandbox.zooid.faults import Dripping
 
@@ -23,7 +23,7 @@ class CannotListen(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Carries requests to API or control, and their answers back."""
+    """Carries requests to API, control or page, and their answers back."""
 
     protocol_version = "HTTP/1.1"
     server_version = "sandbox-zooid"
@@ -59,10 +59,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Response:
         zooid = self.server.zooid
-        if not request.path.startswith(control.PREFIX):
-            return zooid.handle(request)
         objection = guard.objection(request, self.client_address[0])
-        return control.handle(zooid, request, objection)
+        if page.serves(request):
+            return page.handle(zooid, request, objection)
+        if request.path.startswith(control.PREFIX):
+            return control.handle(zooid, request, objection)
+        return zooid.handle(request)
 
     def _send(self, response: Response) -> None:
         if response.broken:

@@ -1,37 +1,39 @@
 "use strict";
 
-// Signs what is tried out with the browser's Nostr extension (NIP-07), as NIP-98 has it.
-async function sign(request) {
-  const url = new URL(request.url, window.location.href);
-  const isSchema = url.pathname === new URL(schema, window.location.href).pathname;
-  if (isSchema || !window.nostr) return request;
-  const tags = [
-    ["u", url.href],
-    ["method", (request.method || "GET").toUpperCase()],
-    ["nonce", crypto.randomUUID()],
-  ];
-  if (request.body) tags.push(["payload", await sha256(request.body)]);
-  const event = await window.nostr.signEvent({
-    kind: 27235,
-    created_at: Math.floor(Date.now() / 1000),
-    tags,
-    content: "",
+(() => {
+  // Signs what is tried out with the browser's Nostr extension (NIP-07), as NIP-98 has it.
+  async function sign(request) {
+    const url = new URL(request.url, window.location.href);
+    const isSchema = url.pathname === new URL(schema, window.location.href).pathname;
+    if (isSchema || !window.nostr) return request;
+    const tags = [
+      ["u", url.href],
+      ["method", (request.method || "GET").toUpperCase()],
+      ["nonce", crypto.randomUUID()],
+    ];
+    if (request.body) tags.push(["payload", await sha256(request.body)]);
+    const event = await window.nostr.signEvent({
+      kind: 27235,
+      created_at: Math.floor(Date.now() / 1000),
+      tags,
+      content: "",
+    });
+    request.headers.Authorization = "Nostr " + btoa(JSON.stringify(event));
+    return request;
+  }
+
+  async function sha256(text) {
+    const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+    return [...new Uint8Array(digest)].map((n) => n.toString(16).padStart(2, "0")).join("");
+  }
+
+  const schema = document.getElementById("swagger-ui").dataset.schema;
+  SwaggerUIBundle({
+    url: schema,
+    dom_id: "#swagger-ui",
+    deepLinking: true,
+    displayRequestDuration: true,
+    presets: [SwaggerUIBundle.presets.apis],
+    requestInterceptor: sign,
   });
-  request.headers.Authorization = "Nostr " + btoa(JSON.stringify(event));
-  return request;
-}
-
-async function sha256(text) {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return [...new Uint8Array(digest)].map((n) => n.toString(16).padStart(2, "0")).join("");
-}
-
-const schema = document.getElementById("swagger-ui").dataset.schema;
-SwaggerUIBundle({
-  url: schema,
-  dom_id: "#swagger-ui",
-  deepLinking: true,
-  displayRequestDuration: true,
-  presets: [SwaggerUIBundle.presets.apis],
-  requestInterceptor: sign,
-});
+})();

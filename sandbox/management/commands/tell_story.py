@@ -56,7 +56,7 @@ class Command(BaseCommand):
         self._arrive()
         self._act("Bob saves a card", lambda: world.add_card(BOB), self._paid(BOB, 1))
         self._act(
-            "Carol asks for a Lightning invoice, and pays it from her phone",
+            "Carol asks the API for a Lightning invoice, and pays it from her phone",
             lambda: world.pay_by_hand(CAROL),
             self._paid(CAROL, 1),
         )
@@ -72,7 +72,9 @@ class Command(BaseCommand):
                     self.world.open_wallet(ALICE)
 
         self._act(
-            "Four tenants arrive; Alice connects a wallet", arrive, self._paid(ALICE, 1)
+            "Four tenants sign in with their keys; Alice connects a wallet",
+            arrive,
+            self._paid(ALICE, 1),
         )
         self._expect(DAVE, "open")
 
@@ -95,8 +97,9 @@ class Command(BaseCommand):
 
     def _let_dave_return(self) -> None:
         self._act(
-            f"Dave pays his {_dollars(self.dave_owes)} by Lightning",
-            lambda: self.world.pay_by_hand(DAVE),
+            f"Dave follows the link in his messages, and pays his "
+            f"{_dollars(self.dave_owes)} by Lightning",
+            lambda: self.world.pay_by_link(DAVE),
             lambda: len(self.world.invoices(DAVE)) == 2 and self._is(DAVE, "active")(),
         )
         self._act(
@@ -207,13 +210,17 @@ class Command(BaseCommand):
             raise CommandError("; ".join(self.faults))
 
     def _table(self, rows: Sequence[Row]) -> None:
-        layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7}  {:<26} {:>8}"
+        layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9}  {:<26} {:>8}"
         head = ("tenant", "billed", "credited", "wallet", "card", "by hand", "open")
-        self.stdout.write("\n" + layout.format(*head, "relays", "messages"))
+        last = ("receipts", "relays", "messages")
+        self.stdout.write("\n" + layout.format(*head, *last))
         for row in rows:
             sums = map(
                 _dollars,
-                (row.billed, row.credited, row.wallet, row.card, row.by_hand, row.open),
+                (
+                    *(row.billed, row.credited, row.wallet, row.card, row.by_hand),
+                    *(row.open, row.receipted),
+                ),
             )
             line = layout.format(row.name, *sums, row.relays, row.messages)
             self.stdout.write(line)

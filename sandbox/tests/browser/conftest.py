@@ -33,11 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """A headless Chromium; the test is skipped where there is none."""
-    executable = _executable()
+    path = executable()
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=executable, args=ARGUMENTS
-        )
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield chromium
         chromium.close()
 
@@ -70,7 +68,8 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
     assert problems == []
 
 
-def _executable() -> str:
+def executable() -> str:
+    """Return where Chromium is; without one the test is skipped, or fails."""
     found = os.environ.get("CHROMIUM") or next(
         (path for name in NAMES if (path := shutil.which(name))), None
     )

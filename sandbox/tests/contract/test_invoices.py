@@ -179,6 +179,43 @@ def test_a_line_says_which_time_and_which_price_it_bills(account, price):
     assert line.pricing.price_details.price == price.id
 
 
+def test_a_line_describes_itself_to_people(account, price):
+    subscribed = story.subscription(account, price, quantity=2)
+
+    (line,) = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice)).lines
+
+    assert "2 × Relay" in line.description
+
+
+def test_an_invoice_shows_its_first_ten_lines_and_that_there_are_more(account):
+    payer = account.customer()
+    api = account.api.v1
+    made = api.invoices.create({"customer": payer.id, "auto_advance": False})
+    for _ in range(12):
+        api.invoice_items.create(
+            {
+                "customer": payer.id,
+                "invoice": made.id,
+                "currency": "usd",
+                "amount": 100,
+            }
+        )
+
+    found = api.invoices.retrieve(made.id)
+
+    assert (len(found.lines.data), found.lines.has_more) == (10, True)
+    assert len(api.invoices.line_items.list(made.id, {"limit": 100}).data) == 12
+
+
+def test_a_paid_invoice_says_when_it_was_paid(account, invoice):
+    assert invoice.status_transitions.paid_at is None
+
+    paid = account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    assert paid.status_transitions.paid_at is not None
+    assert abs(paid.status_transitions.paid_at - account.now()) < 600
+
+
 def test_an_invoice_of_a_subscription_is_not_deleted(account, draft):
     with pytest.raises(stripe.InvalidRequestError):
         account.api.v1.invoices.delete(draft.id)

@@ -1,0 +1,56 @@
+"""The page that describes the API, in a real browser with a Nostr extension."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connections
+from playwright.sync_api import Browser, sync_playwright
+
+from caravel.nostr import generate_secret_key, npub, pubkey_of
+from caravel.nostr.events import sign_event
+from sandbox.tests.browser.conftest import ARGUMENTS, executable, new_page
+
+__all__ = ["new_page"]
+
+
+@pytest.fixture
+def browser(
+    transactional_db, django_db_serialized_rollback, monkeypatch
+) -> Iterator[Browser]:
+    """A headless Chromium. While Playwright's loop runs, Django minds it."""
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    path = executable()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+        connections.close_all()
+
+
+def test_what_is_tried_out_is_signed_by_the_browsers_extension(
+    live_server, settings, browser, new_page
+):
+    settings.APP_URL = settings.SPECTACULAR_SETTINGS["SERVERS"][0]["url"] = (
+        live_server.url
+    )
+    key = generate_secret_key()
+
+    def sign(unsigned: dict[str, Any]) -> dict[str, Any]:
+        return sign_event(
+            key,
+            kind=unsigned["kind"],
+            content=unsigned["content"],
+            tags=unsigned["tags"],
+            created_at=unsigned["created_at"],
+        ).to_dict()
+
+    page = new_page()
+    page.expose_function("extension", sign)
+    page.add_init_script("window.nostr = {signEvent: (e) => window.extension(e)}")
+    page.goto(f"{live_server.url}/api/docs")
+    page.get_by_text("Tell who I am").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+
+    page.get_by_text(npub(pubkey_of(key))).first.wait_for()

@@ -1,0 +1,104 @@
+"""The API's description, and the example that the documentation gives."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
+from pynostr.key import PrivateKey
+
+from caravel.exceptions import CaravelError
+from tenants.models import Tenant
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "call_api.py"
+
+
+@pytest.fixture(scope="module")
+def schema():
+    GENERATOR_STATS.reset()
+    found = SchemaGenerator().get_schema(request=None, public=True)
+    assert not GENERATOR_STATS
+    return json.loads(json.dumps(found))
+
+
+@pytest.mark.django_db
+def test_the_description_is_open_and_of_openapi_3_1(schema):
+    response = Client().get("/api/schema")
+
+    assert response.status_code == 200
+    served = json.loads(response.content)
+    assert served["openapi"] == "3.1.0"
+    assert served["paths"].keys() == schema["paths"].keys()
+    validate_schema(served)
+
+
+def test_each_operation_says_all_there_is_to_say(schema):
+    operations = [op for path in schema["paths"].values() for op in path.values()]
+
+    assert len(operations) == 23
+    assert len({op["operationId"] for op in operations}) == 23
+    for op in operations:
+        assert op["summary"] and op["description"]
+        assert "429" in op["responses"]
+        is_open = op["tags"] == ["plans"]
+        assert ("401" in op["responses"]) is not is_open
+        assert op["security"] == ([{}] if is_open else [{"nostr": []}])
+    scheme = schema["components"]["securitySchemes"]["nostr"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "nostr")
+
+
+def test_each_code_of_an_error_says_what_it_means(schema):
+    for path in schema["paths"].values():
+        for op in path.values():
+            for status, response in op["responses"].items():
+                if status < "300":
+                    continue
+                media = response["content"]["application/json"]["schema"]
+                for code in media["properties"]["code"]["enum"]:
+                    assert f"- `{code}`: " in response["description"]
+                    assert code != CaravelError.code
+                # The name of a class is no explanation.
+                assert not any(
+                    len(line.split()) < 4
+                    for line in response["description"].split("\n")
+                ), response["description"]
+
+
+def test_all_of_the_page_comes_from_here(client):
+    response = client.get("/api/docs")
+
+    page = response.content.decode()
+    assert "http://" not in page.replace("http://localhost", "")
+    assert "https://" not in page
+    assert "<script>" not in page
+    assert "default-src 'none'" in response["Content-Security-Policy"]
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_the_example_opens_an_account(live_server, settings):
+    settings.APP_URL = live_server.url
+    key = PrivateKey()
+
+    def call(method: str, path: str, *body: str) -> Any:
+        command = [sys.executable, EXAMPLE, method, live_server.url + path, *body]
+        environment = {**os.environ, "NSEC": key.bech32()}
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    opened = call("POST", "/api/tenants", "{}")
+    changed = call(
+        "PATCH", f"/api/tenants/{key.public_key.hex()}", '{"email": "ann@example.com"}'
+    )
+
+    assert opened["data"]["pubkey"] == key.public_key.hex()
+    assert changed["data"]["email"] == "ann@example.com"
+    assert Tenant.objects.get().email == "ann@example.com"
+    assert len(EXAMPLE.read_text().splitlines()) <= 30

@@ -1,0 +1,280 @@
+"""Invoices over the API: reading them, paying one by Lightning, and the receipt."""
+
+import hashlib
+from datetime import datetime, timedelta
+from urllib.parse import urlsplit
+
+import pytest
+from django.utils import timezone
+
+from billing.models import InvoiceCollection
+from billing.services.collection import collect_invoice
+from billing.services.invoices import bill_of
+from billing.services.subscriptions import sync_tenant
+from billing.tests.factories import InvoiceCollectionFactory
+from caravel.nostr import pubkey_of
+from caravel.nostr.events import parse_event
+from lightning.clients.bolt11 import decode
+from lightning.models import LightningInvoice
+from lightning.services.payments import start_payment
+from lightning.services.wallets import connect_wallet
+from lightning.services.watching import check_invoice
+from relays.services.lifecycle import create_relay
+from sandbox.stripe.testing import Sandbox
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def invoice(ann, prices) -> InvoiceCollection:
+    """Ann's open invoice, of $5 for a relay on the basic plan."""
+    create_relay(tenant_id=ann.pubkey, subdomain="birds", plan_id="basic")
+    sync_tenant(tenant_id=ann.pubkey)
+    found = InvoiceCollection.objects.get(tenant=ann.pubkey)
+    collect_invoice(invoice_id=found.pk)
+    found.refresh_from_db()
+    assert found.status == "open"
+    return found
+
+
+@pytest.fixture
+def path(invoice) -> str:
+    return f"/api/invoices/{invoice.pk}"
+
+
+def pay(wallets, bolt11: str) -> None:
+    """Somebody pays, and our wallet tells."""
+    wallets.create("payer", balance_msat=10**12)
+    wallets.ledger.pay("payer", bolt11)
+    check_invoice(invoice_id=LightningInvoice.objects.get(bolt11=bolt11).pk)
+
+
+def test_an_invoice_is_stripes_with_our_collection_beside_it(ann, invoice, path):
+    (listed,) = ann.get(f"/api/tenants/{ann.pubkey}/invoices").data
+    one = ann.get(path).data
+
+    assert one == listed
+    assert (one["id"], one["tenant"]) == (invoice.pk, ann.pubkey)
+    assert (one["status"], one["amount_remaining_cents"]) == ("open", 500)
+    assert [(line["plan"], line["amount_cents"]) for line in one["lines"]] == [
+        ("Basic", 500)
+    ]
+    assert one["hosted_invoice_url"].startswith("http")
+    assert one["collection"]["state"] == "manual"
+    assert one["collection"]["waiting"] is None
+    assert urlsplit(one["collection"]["payment_url"]).path.startswith("/pay/")
+
+
+def test_who_is_no_customer_yet_has_no_invoices(ann, sandbox):
+    assert ann.get(f"/api/tenants/{ann.pubkey}/invoices").data == []
+
+
+def test_others_invoices_do_not_exist(ann, ben, admin, invoice, path):
+    for method, suffix in [
+        ("GET", ""),
+        ("GET", "/bolt11"),
+        ("POST", "/bolt11"),
+        ("GET", "/receipt"),
+    ]:
+        answer = ben.call(method, path + suffix)
+        assert answer.error == (404, "invoice-not-found")
+    refused = ben.get(f"/api/tenants/{ann.pubkey}/invoices")
+    assert refused.error == (404, "tenant-not-found")
+    assert admin.get(path).data["id"] == invoice.pk
+
+
+@pytest.mark.parametrize("name", ["in_none", "cus_1", "x" * 300, "in_"])
+def test_what_is_no_invoice_is_not_found(ann, sandbox, name):
+    assert ann.get(f"/api/invoices/{name}").error == (404, "invoice-not-found")
+
+
+def test_invoices_are_filtered_and_come_in_pages(ann, invoice, sandbox):
+    customer = invoice.stripe_customer_id
+    for _ in range(4):
+        add_paid_invoice(sandbox, customer)
+    base = f"/api/tenants/{ann.pubkey}/invoices"
+
+    assert [row["id"] for row in ann.get(f"{base}?status=open").data] == [invoice.pk]
+    seen, path = [], f"{base}?limit=2"
+    while path:
+        answer = ann.get(path)
+        seen += [row["id"] for row in answer.data]
+        assert len(answer.data) <= 2
+        following = answer.body["next"]
+        path = following and following.removeprefix("http://localhost:8000")
+
+    assert len(set(seen)) == len(seen) == 5
+    assert ann.get(f"{base}?cursor=in_x").error == (400, "cursor-invalid")
+    assert ann.get(f"{base}?status=unpaid").error == (400, "parameter-invalid")
+
+
+def add_paid_invoice(sandbox: Sandbox, customer: str) -> None:
+    """An invoice of nothing, which no subscription has made."""
+    api = sandbox.client().v1
+    made = api.invoices.create({"customer": customer, "auto_advance": False})
+    api.invoices.finalize_invoice(made.id)
+
+
+def test_any_number_of_invoices_takes_as_many_queries(
+    ann, invoice, sandbox, django_assert_max_num_queries
+):
+    path = f"/api/tenants/{ann.pubkey}/invoices?limit=100"
+    with django_assert_max_num_queries(20) as few:
+        assert len(ann.get(path).data) == 1
+    collected = [invoice.tenant, invoice.stripe_customer_id]
+    for number in range(30):
+        add_paid_invoice(sandbox, invoice.stripe_customer_id)
+        InvoiceCollectionFactory(
+            tenant=collected[0],
+            stripe_customer_id=collected[1],
+            stripe_invoice_id=f"in_other{number}",
+        )
+
+    with django_assert_max_num_queries(len(few)):
+        ann.get(path)
+
+
+def test_while_stripe_is_away_it_is_said_so(ann, invoice, sandbox, path):
+    sandbox.fault("status", method=None, status=500, times=None)
+
+    refused = ann.get(path)
+
+    assert refused.error == (503, "stripe-unavailable")
+    assert "Stripe" not in refused.body["error"]
+
+
+# --- by Lightning
+
+
+def test_looking_issues_nothing_and_asking_does(ann, path, platform, rates):
+    assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
+    assert not LightningInvoice.objects.exists()
+
+    issued = ann.post(f"{path}/bolt11").data
+
+    row = LightningInvoice.objects.get()
+    assert issued["bolt11"] == row.bolt11
+    assert issued["amount_msat"] == decode(row.bolt11).amount_msat
+    assert (issued["amount_cents"], issued["currency"]) == (500, "usd")
+    assert float(issued["rate"]) > 0
+    expires_at = datetime.fromisoformat(issued["expires_at"])
+    assert expires_at == row.expires_at > timezone.now()
+    fresh_at = datetime.fromisoformat(issued["fresh_at"])
+    assert fresh_at == expires_at + timedelta(seconds=60)
+    assert ann.get(f"{path}/bolt11").data == issued
+    assert ann.post(f"{path}/bolt11", {}).data == issued
+    assert LightningInvoice.objects.count() == 1
+
+
+def test_a_fresh_one_waits_for_what_may_be_arriving(
+    ann, invoice, path, platform, rates, settings
+):
+    ann.post(f"{path}/bolt11")
+    row = LightningInvoice.objects.get()
+    LightningInvoice.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+
+    assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
+    refused = ann.post(f"{path}/bolt11")
+
+    assert refused.error == (409, "payment-in-progress")
+    row.refresh_from_db()
+    until = datetime.fromisoformat(refused.body["until"])
+    assert until == row.expires_at + timedelta(seconds=60)
+
+
+def test_while_a_wallet_is_asked_nobody_else_pays(
+    ann, invoice, path, alice, platform, rates
+):
+    attempt = make_attempt(invoice, alice)
+
+    refused = ann.post(f"{path}/bolt11")
+
+    assert refused.error == (409, "payment-in-progress")
+    assert datetime.fromisoformat(refused.body["until"]) == attempt.invoice.dies_at
+    waiting = ann.get(path).data["collection"]["waiting"]
+    assert datetime.fromisoformat(waiting["until"]) == attempt.invoice.dies_at
+    assert ann.get(path).data["hosted_invoice_url"] == ""
+    assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
+
+
+def make_attempt(invoice, alice):
+    connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
+    invoice.tenant.refresh_from_db()
+    return start_payment(bill=bill_of(invoice))
+
+
+def test_without_a_price_there_is_no_invoice(ann, path, platform, rates):
+    rates.fault("error")
+
+    refused = ann.post(f"{path}/bolt11")
+
+    assert refused.error == (503, "rate-unavailable")
+    assert "http" not in refused.body["error"]
+
+
+def test_what_is_paid_is_not_paid_again(
+    ann, invoice, path, platform, rates, wallets, django_capture_on_commit_callbacks
+):
+    pay(wallets, ann.post(f"{path}/bolt11").data["bolt11"])
+
+    assert ann.post(f"{path}/bolt11").error == (409, "invoice-settled")
+    with django_capture_on_commit_callbacks(execute=True):
+        collect_invoice(invoice_id=invoice.pk)
+
+    assert ann.post(f"{path}/bolt11").error[1] in {
+        "invoice-settled",
+        "invoice-not-open",
+    }
+    paid = ann.get(path).data
+    assert (paid["status"], paid["collection"]["paid_by"]) == ("paid", "lightning")
+    assert paid["collection"]["payment_url"] is None
+
+
+# --- the receipt
+
+
+def test_before_it_is_paid_there_is_no_receipt(ann, path):
+    assert ann.get(f"{path}/receipt").error == (409, "invoice-not-paid")
+
+
+def test_a_stranger_can_check_a_receipt(
+    ann, ben, invoice, path, platform, rates, wallets, settings
+):
+    bolt11 = ann.post(f"{path}/bolt11").data["bolt11"]
+    pay(wallets, bolt11)
+    collect_invoice(invoice_id=invoice.pk)
+
+    receipt = ann.get(f"{path}/receipt").data
+
+    assert receipt["number"] == InvoiceCollection.objects.get().number != ""
+    assert (receipt["paid_cents"], receipt["paid_by"]) == (500, "lightning")
+    lightning = receipt["lightning"]
+    preimage = bytes.fromhex(lightning["preimage"])
+    assert hashlib.sha256(preimage).hexdigest() == lightning["payment_hash"]
+    assert decode(lightning["bolt11"]).payment_hash == lightning["payment_hash"]
+    assert lightning["bolt11"] == bolt11
+    event = parse_event(receipt["event"])
+    assert event.pubkey == pubkey_of(settings.ROBOT_SECRET)
+    assert event.values("p") == [ann.pubkey]
+    assert lightning["payment_hash"] in event.content
+    assert ann.get(f"{path}/receipt").data["event"]["id"] == event.id
+    assert ben.get(f"{path}/receipt").error == (404, "invoice-not-found")
+
+
+# --- Stripe's portal
+
+
+def test_the_portal_is_opened_for_oneself(ann, ben, invoice, settings):
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
+    path = f"/api/tenants/{ann.pubkey}/portal-session"
+
+    answer = ann.post(path, {"return_url": "https://app.example/billing"})
+
+    assert answer.status == 201
+    assert answer.data["url"].startswith(settings.STRIPE_API_BASE)
+    assert ann.post(path).status == 201
+    assert ben.post(path).error == (404, "tenant-not-found")
+    for elsewhere in ("https://evil.example/", "https://app.example.evil.example/"):
+        refused = ann.post(path, {"return_url": elsewhere})
+        assert refused.error == (422, "return-url-invalid")
+    assert ann.post(path, {"return_url": "x"}).error == (422, "return-url-invalid")

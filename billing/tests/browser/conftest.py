@@ -1,0 +1,84 @@
+"""A Chromium, and the whole application behind a real socket for it."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zxingcpp
+from django.conf import settings as the_settings
+from django.db import connections
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from billing.models import InvoiceCollection
+from billing.services.collection import collect_invoice
+from billing.services.links import payment_link
+from billing.services.subscriptions import sync_tenant
+from relays.tests.factories import RelayFactory
+from sandbox.tests.browser.conftest import ARGUMENTS, executable, new_page
+from tenants.tests.factories import TenantFactory
+
+__all__ = ["new_page"]
+#: Set to keep the pictures of the pages for the documentation.
+PICTURES = "CARAVEL_PICTURES"
+Take = Callable[[Page, str], None]
+
+
+@pytest.fixture
+def invoice(transactional_db, prices, platform, rates) -> InvoiceCollection:
+    """An open invoice of Ada's, for two relays."""
+    tenant = TenantFactory(display_name="Ada")
+    RelayFactory(tenant=tenant, plan_id="basic")
+    RelayFactory(tenant=tenant, plan_id="growth")
+    sync_tenant(tenant_id=tenant.pk)
+    row = InvoiceCollection.objects.get(tenant=tenant)
+    collect_invoice(invoice_id=row.pk)
+    row.refresh_from_db()
+    return row
+
+
+@pytest.fixture
+def link(live_server, settings, invoice) -> str:
+    """The address of the invoice's page."""
+    settings.APP_URL = live_server.url
+    return payment_link(invoice)
+
+
+@pytest.fixture
+def browser(link, monkeypatch) -> Iterator[Browser]:
+    """A headless Chromium that starts when the database is there, and ends before.
+
+    While Playwright runs, so does its event loop, for which Django has connections of
+    their own; they are only used between its calls.
+    """
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    path = executable()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+        connections.close_all()
+
+
+@pytest.fixture
+def take() -> Take:
+    """Takes a small picture of a page for the documentation, when it is asked for."""
+
+    def keep(page: Page, name: str) -> None:
+        if name and os.environ.get(PICTURES):
+            directory = Path(the_settings.BASE_DIR) / "docs" / "images"
+            directory.mkdir(parents=True, exist_ok=True)
+            shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
+            small = shot.convert("RGB").quantize(128)
+            small.save(directory / f"{name}.png", optimize=True)
+
+    return keep
+
+
+def decoded(page: Page) -> str:
+    """Return what a camera reads in the page's QR code."""
+    shot = page.locator(".code").screenshot()
+    (found,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(shot)))
+    return str(found.text)

@@ -1,0 +1,310 @@
+"""The payment page as a person uses it, in a real browser."""
+
+import time
+from datetime import timedelta
+
+import pytest
+import time_machine
+from axe_playwright_python.sync_playwright import Axe
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from billing.models import CardAttempt, InvoiceCollection
+from billing.tests.browser.conftest import decoded
+from lightning.models import LightningInvoice
+from lightning.services.rates import forget_rates
+from sandbox.wallets import LookingUp
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+WIDE = {"width": 1180, "height": 812}
+PHONE = {"width": 375, "height": 812}
+SERIOUS = ("serious", "critical")
+
+
+def offer(page):
+    page.get_by_role("button", name="Pay with Lightning").click()
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+
+
+def pay(wallets, page) -> float:
+    """Pay what the code on the screen says; returns when, by the monotonic clock."""
+    scheme, _, bolt11 = decoded(page).partition(":")
+    assert scheme == "LIGHTNING"
+    wallets.ledger.pay("alice", bolt11.lower())
+    return time.monotonic()
+
+
+def expect_receipt(page, paid_at):
+    """The receipt is there within three seconds of the payment."""
+    left = 3 - (time.monotonic() - paid_at)
+    expect(page.get_by_role("heading", name="Paid. Thank you!")).to_be_visible(
+        timeout=1000 * left
+    )
+    payment_hash = LightningInvoice.objects.get().payment_hash
+    expect(page.get_by_role("main")).to_contain_text(payment_hash)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_code_is_scanned_and_the_receipt_appears(
+    new_page, link, wallets, alice, take, scheme
+):
+    page = new_page(viewport=WIDE, color_scheme=scheme)
+    page.goto(link)
+    expect(page.get_by_text("≈ 46,875 sats")).to_be_visible()
+    take(page, "pay-open" if scheme == "light" else "")
+
+    offer(page)
+    take(page, "pay-offered" if scheme == "light" else "pay-dark")
+    page.evaluate("window.kept = true")
+    expect_receipt(page, pay(wallets, page))
+
+    expect(page.get_by_role("status")).to_have_text("Paid. Thank you!")
+    assert page.evaluate("window.kept")
+    take(page, "pay-receipt" if scheme == "light" else "")
+
+
+def test_on_a_phone(new_page, link, wallets, alice, take):
+    page = new_page(viewport=PHONE, device_scale_factor=2, is_mobile=True)
+    page.goto(link)
+
+    offer(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    code = page.locator(".code").bounding_box()
+    assert code["y"] + code["height"] < PHONE["height"]
+    take(page, "pay-phone")
+    expect_receipt(page, pay(wallets, page))
+
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_without_javascript(new_page, link, wallets, alice):
+    page = new_page(java_script_enabled=False)
+    page.goto(link)
+    expect(page.get_by_role("link", name="Check again")).to_be_visible()
+
+    offer(page)
+    expires_at = LightningInvoice.objects.get().expires_at
+    expect(page.get_by_text(f"Good until {expires_at:%H:%M} UTC")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy invoice")).to_be_hidden()
+    pay(wallets, page)
+    # Nothing on the page asks our wallet, as the watch of all invoices does.
+    page.request.get(f"{link}/status")
+    page.get_by_role("link", name="Check again").click()
+
+    expect(page.get_by_role("heading", name="Paid. Thank you!")).to_be_visible()
+    expect(page.get_by_role("button", name="Print")).to_be_hidden()
+
+
+def tab_to(page, locator):
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if locator.evaluate("e => e === document.activeElement"):
+            return
+    raise AssertionError("it cannot be reached by the keyboard")
+
+
+def test_by_keyboard_only(new_page, link, wallets, alice):
+    page = new_page()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(link)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the payment")).to_be_focused()
+
+    tab_to(page, page.get_by_role("button", name="Pay with Lightning"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("img", name="QR code")).to_be_visible()
+    tab_to(page, page.locator("#copy"))
+    page.keyboard.press("Enter")
+
+    expect(page.locator("#copy")).to_have_text("Copied")
+    bolt11 = LightningInvoice.objects.get().bolt11
+    assert page.evaluate("navigator.clipboard.readText()") == bolt11
+    wallets.ledger.pay("alice", bolt11)
+    # What had the focus is gone: it goes to what the page says now.
+    expect(page.get_by_role("heading", name="Paid. Thank you!")).to_be_focused()
+
+
+def test_a_wallet_is_opened_by_a_link(new_page, link):
+    page = new_page()
+    page.goto(link)
+    offer(page)
+
+    href = page.get_by_role("link", name="Open wallet").get_attribute("href")
+
+    assert href == f"lightning:{LightningInvoice.objects.get().bolt11}"
+
+
+def test_the_time_runs_out_and_a_fresh_one_is_had(new_page, link, wallets, alice):
+    page = new_page()
+    page.goto(link)
+    offer(page)
+    first = decoded(page)
+
+    with time_machine.travel(timezone.now() + timedelta(seconds=905)):
+        expect(page.get_by_role("heading", name="has expired")).to_be_visible()
+        expect(page.get_by_role("button", name="fresh")).to_be_hidden()
+    with time_machine.travel(timezone.now() + timedelta(seconds=970)):
+        page.get_by_role("button", name="Get a fresh Lightning invoice").click()
+        expect(page.get_by_role("img", name="QR code")).to_be_visible()
+        assert decoded(page) != first
+
+
+def test_a_card_is_saved_and_the_page_is_there_again(new_page, link, sandbox):
+    page = new_page()
+    page.goto(link)
+
+    page.get_by_role("button", name="Pay by card").click()
+    page.wait_for_url(f"{sandbox.url}/**")
+    page.get_by_role("button", name="Add").first.click()
+
+    page.wait_for_url(f"{link}?back**")
+    expect(page.get_by_text("If you have just saved a card")).to_be_visible()
+
+
+@pytest.fixture
+def asked(new_page, link):
+    """A page whose time a test winds on, and the addresses that it asks."""
+    page = new_page()
+    page.clock.install()
+    asked = []
+
+    def wait(seconds: int) -> list[str]:
+        asked.clear()
+        page.clock.run_for(1000 * seconds)
+        page.wait_for_load_state("networkidle")
+        return [url for url in asked if url.startswith(link)]
+
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(link)
+    return page, wait
+
+
+HIDE = "Object.defineProperty(document, 'hidden', {get: () => true})"
+
+
+def test_a_page_that_is_not_seen_asks_nothing(asked, link):
+    page, wait = asked
+    assert wait(2) == [f"{link}/status"]
+
+    page.evaluate(HIDE)
+
+    assert wait(60) == []
+
+
+def test_in_the_end_it_asks_no_more(asked, link):
+    page, wait = asked
+    change(status="paid", amount_remaining_cents=0, paid_by="card")
+    assert wait(2) == [f"{link}/status", link]
+
+    assert wait(60) == []
+
+
+# --- whoever cannot see it well
+
+
+def overdue(**_):
+    change(suspend_at=timezone.now() - timedelta(days=1))
+
+
+def written_off(**_):
+    change(status="uncollectible")
+
+
+def void(**_):
+    change(status="void", amount_remaining_cents=0)
+
+
+def draft(**_):
+    change(status="draft", amount_remaining_cents=0)
+
+
+def change(**columns):
+    InvoiceCollection.objects.update(**columns)
+
+
+def waiting(invoice, **_):
+    CardAttempt.objects.create(
+        collection=invoice, payment_method="pm", amount_cents=5, idempotency_key="1"
+    )
+
+
+def declined(invoice, **_):
+    CardAttempt.objects.create(
+        collection=invoice,
+        payment_method="pm",
+        amount_cents=5,
+        idempotency_key="1",
+        state="refused",
+        resolved_at=timezone.now(),
+    )
+
+
+def no_rate(rates, **_):
+    rates.fault("error")
+    forget_rates()
+
+
+STATES = {
+    "open": lambda **_: None,
+    "overdue": overdue,
+    "written off": written_off,
+    "void": void,
+    "draft": draft,
+    "waiting": waiting,
+    "declined": declined,
+    "no rate": no_rate,
+}
+
+
+def violations(page) -> list[str]:
+    """Return what axe-core finds serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html']}"
+        for one in found
+        if one["impact"] in SERIOUS
+    ]
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request, new_page):
+    """A page that lets a script be added for the test, as no visitor's does."""
+    return new_page(color_scheme=request.param, bypass_csp=True)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_anyone_can_read_a_state(page, link, invoice, rates, state):
+    STATES[state](invoice=invoice, rates=rates)
+    page.goto(link)
+
+    assert violations(page) == []
+
+
+def test_anyone_can_read_the_way_to_a_receipt(page, link, platform, wallets, alice):
+    page.goto(link)
+    offer(page)
+    page.get_by_text("Show the invoice as text").click()
+    assert violations(page) == []
+
+    platform.lookups = LookingUp(error="INTERNAL")
+    expect(page.get_by_text("We cannot reach our wallet")).to_be_visible()
+    assert violations(page) == []
+
+    platform.lookups = LookingUp()
+    with time_machine.travel(timezone.now() + timedelta(seconds=905)):
+        expect(page.get_by_role("heading", name="has expired")).to_be_visible()
+        assert violations(page) == []
+        wallets.ledger.pay("alice", LightningInvoice.objects.get().bolt11)
+        with time_machine.travel(timezone.now() + timedelta(seconds=12)):
+            expect(page.get_by_role("heading", name="Paid.")).to_be_visible()
+    page.get_by_text("How anyone can check it").click()
+    assert violations(page) == []
+
+
+@pytest.mark.parametrize("token", ["nonsense"])
+def test_anyone_can_read_why_there_is_no_page(new_page, live_server, link, token):
+    page = new_page(tolerated="404", bypass_csp=True)
+    page.goto(f"{live_server.url}/pay/{token}")
+
+    expect(page.get_by_role("heading", name="There is no such invoice")).to_be_visible()
+    assert violations(page) == []

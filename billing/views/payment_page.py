@@ -1,0 +1,161 @@
+"""`/pay/<token>`: a person looks at an invoice and pays it, without a login."""
+
+from datetime import datetime
+from math import ceil
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.generic import View
+
+from billing.exceptions import (
+    InvoiceChanged,
+    InvoiceNotOpen,
+    LinkExpired,
+    LinkInvalid,
+    UnknownInvoice,
+)
+from billing.services.offers import offer_bolt11
+from billing.services.page_details import page_details
+from billing.services.pages import CardWay, invoice_page
+from billing.services.portal import card_session
+from billing.views.private import admit, keep_private
+from caravel.exceptions import CaravelError
+from caravel.throttling import Busy, Throttled, slow_lane, throttle
+from lightning.exceptions import AlreadySettled, PaymentInProgress, RateUnavailable
+
+logger = structlog.get_logger(__name__)
+
+#: How often one invoice's buttons may be pressed.
+PRESSES = "10/minute"
+_HEADLINES = {
+    404: "There is no such invoice",
+    410: "This link has expired",
+    429: "One moment, please",
+}
+_PASSING = (429, 503)
+#: What is for people to read.
+_TOLD = (
+    AlreadySettled,
+    Busy,
+    InvoiceChanged,
+    InvoiceNotOpen,
+    LinkExpired,
+    LinkInvalid,
+    PaymentInProgress,
+    Throttled,
+    UnknownInvoice,
+)
+
+
+class LinkView(View):
+    """A page that whoever has an invoice's link may see."""
+
+    token: str
+
+    def dispatch(self, request: HttpRequest, token: str) -> HttpResponseBase:
+        """Turn away whose link is no good, and keep the page to who has it."""
+        self.token = token
+        answer: HttpResponseBase
+        try:
+            answer = super().dispatch(request, invoice_id=admit(request, token))
+        except CaravelError as exc:
+            answer = _refusal(request, exc)
+        keep_private(answer)
+        return answer
+
+    @property
+    def address(self) -> str:
+        return reverse("pay", args=[self.token])
+
+    def page(self, invoice_id: str, error: CaravelError | None = None) -> HttpResponse:
+        """Return the page of an invoice, with what went wrong if anything did."""
+        page = invoice_page(invoice_id)
+        content: dict[str, Any] = {
+            "page": page,
+            "details": page_details(page),
+            "token": self.token,
+            "brand": settings.ROBOT_NAME,
+            "error": _sentence(error) if error and page.is_payable else "",
+            "is_back": "back" in self.request.GET,
+        }
+        status = error.status if error else 200
+        answer = render(self.request, "billing/pay.html", content, status=status)
+        return _come_back(answer, error)
+
+
+class PaymentPageView(LinkView):
+    """What is billed, and how to pay it."""
+
+    http_method_names = ["get", "head", "post"]
+
+    def get(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
+        return self.page(invoice_id)
+
+    def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
+        """Offer a bolt11, which the page then shows, and shows again."""
+        try:
+            throttle(PRESSES, "pay-press", invoice_id)
+            with slow_lane():
+                offer_bolt11(invoice_id=invoice_id)
+        except CaravelError as exc:
+            return self.page(invoice_id, exc)
+        return HttpResponseRedirect(self.address)
+
+
+class CardView(LinkView):
+    """`/pay/<token>/card`: on to where Stripe keeps a card for us to charge."""
+
+    http_method_names = ["get", "head", "post"]
+
+    def get(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
+        """Send back who reloads, or shares, where the form has led to."""
+        return HttpResponseRedirect(self.address)
+
+    def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
+        if invoice_page(invoice_id).card_way != CardWay.SAVED:
+            return HttpResponseRedirect(self.address)
+        back = f"{settings.APP_URL}{self.address}?back"
+        try:
+            throttle(PRESSES, "pay-press", invoice_id)
+            with slow_lane():
+                url = card_session(invoice_id=invoice_id, return_url=back)
+        except CaravelError as exc:
+            return self.page(invoice_id, exc)
+        return HttpResponseRedirect(url, status=303)
+
+
+def _refusal(request: HttpRequest, error: CaravelError) -> HttpResponse:
+    content = {
+        "headline": _HEADLINES.get(error.status, "This does not work just now"),
+        "sentence": _sentence(error),
+        "is_passing": error.status in _PASSING,
+        "brand": settings.ROBOT_NAME,
+    }
+    answer = render(request, "billing/pay_refused.html", content, status=error.status)
+    return _come_back(answer, error)
+
+
+def _come_back(answer: HttpResponse, error: CaravelError | None) -> HttpResponse:
+    if error and error.retry_after:
+        answer["Retry-After"] = str(ceil(error.retry_after))
+    return answer
+
+
+def _sentence(error: CaravelError) -> str:
+    """Return what a person can do something with; the rest is ours to read."""
+    until = getattr(error, "until", None)
+    is_ahead = isinstance(until, datetime) and until > timezone.now()
+    if isinstance(error, PaymentInProgress) and is_ahead:
+        return f"{error.message} Please come back after {until:%H:%M} UTC."
+    if isinstance(error, _TOLD):
+        return error.message
+    logger.warning("payment_not_begun", code=error.code, error=error.message)
+    if isinstance(error, RateUnavailable):
+        return "There is no exchange rate just now. Please try again in a few minutes."
+    return "This does not work just now. Please try again in a few minutes."

@@ -1,0 +1,43 @@
+"""`/pay/<token>/status`: whether the page of an invoice would say something else."""
+
+from typing import Any
+
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from billing.services.lookups import current_page
+from billing.views.private import admit, keep_private
+from caravel.api import AlwaysJson, success
+
+
+class PaymentStatusView(APIView):
+    """How an invoice stands, for the script of the page. It issues nothing."""
+
+    permission_classes = [AllowAny]  # the link is the credential
+    content_negotiation_class = AlwaysJson
+    schema = None
+
+    def get(self, request: Request, token: str) -> Response:
+        page = current_page(admit(request, token))
+        is_offered = page.is_offered and page.offer is not None
+        return success(
+            {
+                "state": page.state,
+                "version": page.version,
+                "is_final": page.is_final,
+                "is_wallet_down": page.is_wallet_down,
+                "until": page.again_at,
+                "expires_at": page.offer.expires_at
+                if page.offer and is_offered
+                else None,
+            }
+        )
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        keep_private(answer)
+        return answer

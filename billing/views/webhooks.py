@@ -1,0 +1,32 @@
+"""Where Stripe tells us of events."""
+
+from django.conf import settings
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from billing.exceptions import BodyTooLarge
+from billing.services.webhooks import record_event
+from billing.tasks import process_stripe_event
+from caravel.api import AlwaysJson, success
+
+
+class StripeWebhookView(APIView):
+    """`POST /stripe/webhook`: store the event, answer, act on it in a task.
+
+    A redelivery enqueues again: the first message may be lost, and a task that finds
+    its event processed does nothing.
+    """
+
+    permission_classes = [AllowAny]  # the signature is the credential
+    content_negotiation_class = AlwaysJson
+
+    def post(self, request: Request) -> Response:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY:
+            raise BodyTooLarge("An event is at most 1 MiB.")
+        event_id = record_event(
+            body=request.body, signature=request.headers.get("Stripe-Signature", "")
+        )
+        process_stripe_event.delay_on_commit(event_id)
+        return success({"id": event_id})

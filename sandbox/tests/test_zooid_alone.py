@@ -1,0 +1,97 @@
+"""`manage.py sandbox --only zooid`: on a fresh checkout, with nothing else."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+import requests
+
+from caravel import development
+from caravel.nostr import generate_secret_key, npub, pubkey_of
+from caravel.nostr.http_auth import authorization
+from sandbox.tests.test_stripe_alone import ROOT, command, found, newcomer
+from sandbox.zooid import running_zooid
+
+pytestmark = pytest.mark.processes
+
+ANN = pubkey_of(generate_secret_key())
+
+
+def ask(url, key):
+    url = f"{url}/relay/ID/members"
+    signature = authorization(key, url=url, method="GET")
+    return requests.get(url, headers={"Authorization": signature}, timeout=10)
+
+
+def alone(tmp_path, *options, **env):
+    return command(tmp_path, "--zooid-port", "0", *options, only="zooid", **env)
+
+
+def test_what_the_screen_says_is_true(tmp_path):
+    with alone(tmp_path) as (process, screen):
+        url = found(r"sandbox zooid on (http://\S+)", screen)
+        robot = development.defaults(tmp_path / "var")["ROBOT_SECRET"]
+        assert f"may       {pubkey_of(robot)}" in screen
+        page = requests.get(found(r"page\s+(\S+)", screen), timeout=10)
+        assert "Sandbox zooid" in page.text
+        assert requests.get(found(r"control\s+(\S+)", screen), timeout=10).json() == {}
+
+        curl = found(r"(curl .*)", screen).replace("npub1…", npub(ANN))
+        subprocess.run(curl, shell=True, check=True, capture_output=True, timeout=20)
+        assert ask(url, robot).json() == {"members": [ANN]}
+
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=20)
+
+    assert (process.returncode, rest) == (0, "")
+    assert robot not in screen
+
+
+def test_who_may_manage_and_what_is_kept_can_be_told(tmp_path):
+    key, file = generate_secret_key(), tmp_path / "relays.json"
+    options = ("--relays", str(file), "--whitelist", f"{ANN}, {pubkey_of(key)}")
+    with alone(tmp_path, *options) as (process, screen):
+        url = found(r"sandbox zooid on (http://\S+)", screen)
+        members = f"{url}/_sandbox/relays/ID/members"
+        assert requests.post(members, json={"members": [ANN]}, timeout=10).ok
+        process.kill()
+        process.wait(20)
+
+    with alone(tmp_path, *options) as (_, screen):
+        url = found(r"sandbox zooid on (http://\S+)", screen)
+        assert ask(url, key).json() == {"members": [ANN]}
+        robot = development.defaults(tmp_path / "var")["ROBOT_SECRET"]
+        assert ask(url, robot).status_code == 403
+
+
+def test_the_robot_of_the_environment_may_manage(tmp_path):
+    key = generate_secret_key()
+    with alone(tmp_path, ROBOT_SECRET=key) as (_, screen):
+        url = found(r"sandbox zooid on (http://\S+)", screen)
+        assert ask(url, key).status_code == 404
+    assert key not in screen
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path):
+    broken = tmp_path / "broken.json"
+    broken.write_text("no relays")
+    with running_zooid() as taken:
+        port = taken.url.rpartition(":")[2]
+        wrong = {
+            ("--zooid-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
+            ("--zooid-port", "0", "--relays", str(broken)): f"{broken} cannot be read",
+        }
+        for options, sentence in wrong.items():
+            done = subprocess.run(
+                [sys.executable, "-m", "sandbox.zooid", *options],
+                cwd=ROOT,
+                env=newcomer(tmp_path),
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+
+            assert done.returncode == 1
+            assert sentence in done.stderr
+            assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,101 @@
+"""The page: the relays that zooid was given, their members, what goes wrong."""
+
+import logging
+from typing import Any
+
+from caravel.nostr import short_npub
+from sandbox.stripe.pages.answers import answer, html, plain
+from sandbox.stripe.pages.html import Child, Html, document, join, tag
+from sandbox.stripe.pages.routes import ASSETS, DIRECTORY, PREFIX, refusal
+from sandbox.stripe.pages.table import Row, section, table
+from sandbox.stripe.pages.text import badge
+from sandbox.stripe.protocol.http import Request, Response
+from sandbox.zooid.api import Zooid
+from sandbox.zooid.configs import Config
+
+logger = logging.getLogger(__name__)
+TITLE = "Sandbox zooid"
+#: How many members of a relay are named.
+NAMED = 10
+
+
+def serves(request: Request) -> bool:
+    """Return whether the request is for the page, not for the API."""
+    home = request.path == "/" and request.method in ("GET", "HEAD")
+    return home or request.path.startswith(PREFIX)
+
+
+def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
+    """Answer a request for the page, unless there is an objection; never raises."""
+    try:
+        return refusal(request, objection) or _answer(zooid, request)
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return plain(500, "The sandbox failed; its log says how.")
+
+
+def _answer(zooid: Zooid, request: Request) -> Response:
+    name = request.path.removeprefix(PREFIX)
+    if request.path == "/":
+        return html(200, _page(zooid))
+    if name in ASSETS:
+        return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
+    return plain(404, "There is no such page.")
+
+
+def _page(zooid: Zooid) -> Html:
+    heading = tag("h1", tag("a", TITLE, href="/"))
+    about = tag("p", "It keeps what a relay is to be, and serves none.")
+    banner = tag("header", tag("div", heading, class_="top"), about, class_="banner")
+    sections = tag("div", _relays(zooid), _faults(zooid), class_="sections")
+    body = join((banner, tag("main", sections, id="content")))
+    return document(TITLE, "lightning.css", body)
+
+
+def _relays(zooid: Zooid) -> Html:
+    rows = [
+        _relay(relay_id, config, members)
+        for relay_id, (config, members) in zooid.census().items()
+    ]
+    columns = ("Relay", "Host", "State", "Switched on", "Members")
+    return section(
+        "relays", "Relays", table("Relays", columns, rows, "No relay was put here.")
+    )
+
+
+def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
+    named: list[Child] = [tag("div", short_npub(pubkey)) for pubkey in members[:NAMED]]
+    more = len(members) - NAMED
+    return Row(
+        relay_id,
+        (
+            (tag("div", config.get("info", {}).get("name", "")), relay_id),
+            config["host"],
+            badge("inactive" if config.get("inactive") else "active"),
+            ", ".join(name for name in config if _is_on(config[name])),
+            [*named, f"and {more} more" if more > 0 else None],
+        ),
+    )
+
+
+def _is_on(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("enabled") is True
+
+
+def _faults(zooid: Zooid) -> Html:
+    rows = [
+        Row(
+            f"fault-{number}",
+            (
+                f"{fault.kind}, {fault.when} the work of {fault.method or 'any'}",
+                "until cleared" if fault.times is None else f"{fault.times} left",
+            ),
+        )
+        for number, fault in enumerate(zooid.faults.in_force())
+    ]
+    return section(
+        "faults",
+        "Faults in force",
+        table("Faults", ("Fault", "Times"), rows, "Nothing goes wrong on order."),
+        wide=False,
+    )
