@@ -1,11 +1,12 @@
 """Lists: a page at a time, in an order, with the address of what follows."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from rest_framework import exceptions as drf
 from rest_framework import serializers
 from rest_framework.pagination import CursorPagination
@@ -36,15 +37,29 @@ def ordered_by(*fields: str) -> serializers.ChoiceField:
 
 
 class _Cursor(CursorPagination):
-    def __init__(self, order: str, limit: int) -> None:
+    def __init__(self, order: str, limit: int, model: type[Model]) -> None:
         self.ordering = (order,)
         self.page_size = limit
+        self._field: Any = model._meta.get_field(order.removeprefix("-"))
 
     def get_page_size(self, request: Request) -> int | None:
         return self.page_size
 
     def get_ordering(self, request: Request, queryset: Any, view: Any) -> Any:
         return self.ordering
+
+    def decode_cursor(self, request: Request) -> Any:
+        """Return the cursor, whose times are ones that the database can take.
+
+        It refuses offsets of more than 16 hours, which Python does not.
+        """
+        cursor: Any = super().decode_cursor(request)
+        if cursor is None or cursor.position is None:
+            return cursor
+        position = self._field.to_python(cursor.position)
+        if isinstance(position, datetime):
+            position = position.astimezone(UTC)
+        return cursor._replace(position=str(position))
 
     def page_of(self, queryset: QuerySet[Any], request: Request) -> list[Any]:
         """Return the page that the request's cursor begins. Raises InvalidCursor."""
@@ -67,7 +82,7 @@ def listed(
     limit: int,
 ) -> Response:
     """Return a page of rows in the envelope. Raises InvalidCursor."""
-    cursor = _Cursor(order, limit)
+    cursor = _Cursor(order, limit, rows.model)
     page = cursor.page_of(rows, request)
     cursor.base_url = _address(request)
     return answer(serializer(page, many=True).data, cursor.next)

@@ -2,6 +2,7 @@
 
 import ipaddress
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,9 +13,10 @@ from limits import parse
 from caravel.exceptions import CaravelError
 from caravel.rate_limit import wait_for
 
-#: How many threads of a process may wait for somebody else's wallet, exchange or Stripe
-#: on a visitor's behalf; the others go on serving.
-_SLOW = threading.BoundedSemaphore(settings.SLOW_REQUESTS)
+#: The threads of this process that wait for somebody else's wallet, exchange or Stripe:
+#: how many on whose behalf, and how many in all under no name.
+_waiting: Counter[str] = Counter()
+_lock = threading.Lock()
 
 
 class Throttled(CaravelError):
@@ -46,14 +48,30 @@ def throttle(rate: str, *names: str) -> None:
 
 
 @contextmanager
-def slow_lane() -> Iterator[None]:
-    """Do something that may wait long for others. Raises Busy when many are at it."""
-    if not _SLOW.acquire(blocking=False):
-        raise Busy("Many are waiting just now: try again in a moment.")
+def slow_lane(*holders: str) -> Iterator[None]:
+    """Do something that may wait long for others. Raises Busy when many are at it.
+
+    Of SLOW_REQUESTS at once one holder, such as a key or an address, has half at the
+    most: nobody's silent wallets make all others wait.
+    """
+    names = {"", *holders}
+    with _lock:
+        if any(_waiting[name] >= _most(name) for name in names):
+            raise Busy("Many are waiting just now: try again in a moment.")
+        _waiting.update(names)
     try:
         yield
     finally:
-        _SLOW.release()
+        with _lock:
+            _waiting.subtract(names)
+            for name in names:
+                if not _waiting[name]:
+                    del _waiting[name]
+
+
+def _most(holder: str) -> int:
+    lanes: int = settings.SLOW_REQUESTS
+    return max(1, lanes // 2) if holder else lanes
 
 
 def client_address(request: HttpRequest) -> str:

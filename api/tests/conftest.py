@@ -14,6 +14,8 @@ from lightning.tests.conftest import prices as rates
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant
 
+pytest.register_assert_rewrite("api.tests.judging")
+
 __all__ = ["_prices", "alice", "platform", "rates", "relay", "wallets"]
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.utils import timezone
 
+from api.tests.calling import Person
 from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice
 from billing.services.invoices import bill_of
@@ -81,6 +82,23 @@ def test_others_invoices_do_not_exist(ann, ben, admin, invoice, path):
     refused = ben.get(f"/api/tenants/{ann.pubkey}/invoices")
     assert refused.error == (404, "tenant-not-found")
     assert admin.get(path).data["id"] == invoice.pk
+
+
+def test_stripe_is_not_asked_about_what_is_somebody_elses(ann, ben, invoice, sandbox):
+    asked = len(sandbox.requests())
+
+    for name in (invoice.pk, "in_none"):
+        assert ben.get(f"/api/invoices/{name}").error == (404, "invoice-not-found")
+        assert Person().get(f"/api/invoices/{name}").status == 404
+
+    assert len(sandbox.requests()) == asked
+
+
+def test_what_was_only_made_at_stripe_is_the_customers_own(ann, ben, invoice, sandbox):
+    made = sandbox.client().v1.invoices.create({"customer": invoice.stripe_customer_id})
+
+    assert ann.get(f"/api/invoices/{made.id}").data["collection"] is None
+    assert ben.get(f"/api/invoices/{made.id}").status == 404
 
 
 @pytest.mark.parametrize("name", ["in_none", "cus_1", "x" * 300, "in_"])

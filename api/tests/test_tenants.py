@@ -1,6 +1,8 @@
 """An account over the API: opening it, reading it, changing it."""
 
 import json
+from base64 import b64encode
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -215,6 +217,17 @@ def test_pages_lead_through_all_and_each_is_seen_once(admin):
     assert set(seen) == made
 
 
+def cursor_at(position: str) -> str:
+    return quote(b64encode(urlencode({"p": position}).encode()))
+
+
+def test_a_cursor_of_another_offset_leads_on(admin):
+    TenantFactory()
+    path = f"/api/tenants?cursor={cursor_at('2026-01-01T00:00:00+23:59')}"
+
+    assert len(admin.get(path).data) == 1
+
+
 @pytest.mark.parametrize(
     ("query", "code"),
     [
@@ -228,6 +241,16 @@ def test_pages_lead_through_all_and_each_is_seen_once(admin):
         ("cursor=x", "cursor-invalid"),
         ("cursor=%00", "parameter-invalid"),
         ("cursor=cD14", "cursor-invalid"),
+        *(
+            (f"cursor={cursor_at(position)}", "cursor-invalid")
+            for position in (
+                "9999-12-31T23:59:59-23:59",
+                "0001-01-01T00:00:00+23:59",
+                "infinity",
+                "1",
+                "\0",
+            )
+        ),
     ],
 )
 def test_a_query_that_cannot_be(admin, query, code):

@@ -1,5 +1,6 @@
 """What all views of the API share."""
 
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from django.conf import settings
@@ -13,7 +14,7 @@ from api.exceptions import InvalidParameter, UnknownParameter
 from billing.services.links import link_to_pay
 from caravel.api import AlwaysJson
 from caravel.exceptions import NotFound
-from caravel.throttling import client_address, throttle
+from caravel.throttling import client_address, slow_lane, throttle
 from relays.exceptions import Unpaid
 from tenants.authentication import Caller, NostrAuthentication
 
@@ -35,6 +36,11 @@ class ApiView(APIView):
         throttle(settings.API_RATE_PER_ADDRESS, "api", "address", address)
         super().initial(request, *args, **kwargs)
         self._throttle_key(request)
+
+    def slow_lane(self) -> AbstractContextManager[None]:
+        """Return a lane of the caller's to wait for others in. Raises Busy."""
+        address = client_address(self.request._request)
+        return slow_lane(f"key {self.caller.pubkey}", f"address {address}")
 
     @property
     def caller(self) -> Caller:

@@ -21,7 +21,7 @@ from billing.services.reads import invoices_of
 from billing.services.receipts import receipt_of
 from caravel.api import success
 from caravel.permissions import Signed
-from caravel.throttling import Busy, slow_lane
+from caravel.throttling import Busy
 from lightning import exceptions as lightning
 from relays.exceptions import UnknownTenant
 
@@ -40,7 +40,7 @@ class TenantInvoicesView(ApiView):
         """Stripe's invoices, the newest first, and how far their collection is."""
         params = self.params(forms.InvoiceListParams)
         tenant = tenant_for(self.caller, pubkey)
-        with slow_lane():
+        with self.slow_lane():
             rows = invoices_of(tenant)
         if "status" in params:
             rows = [row for row in rows if row.status == params["status"]]
@@ -61,7 +61,8 @@ class InvoiceView(ApiView):
     def get(self, request: Request, invoice_id: str) -> Response:
         """One invoice by Stripe's id."""
         self.params_none()
-        found = invoice_for(self.caller, invoice_id)
+        with self.slow_lane():
+            found = invoice_for(self.caller, invoice_id)
         return success(forms.InvoiceSerializer(found).data)
 
 
@@ -77,7 +78,8 @@ class Bolt11View(ApiView):
     def get(self, request: Request, invoice_id: str) -> Response:
         """The one that was asked for and can still be paid; none is issued by this."""
         self.params_none()
-        found = invoice_for(self.caller, invoice_id)
+        with self.slow_lane():
+            found = invoice_for(self.caller, invoice_id)
         return success(forms.Bolt11Serializer(shown_bolt11(found.id)).data)
 
     @documented(
@@ -102,8 +104,9 @@ class Bolt11View(ApiView):
         when that is decided at the latest.
         """
         self.given(NothingSerializer)
-        found = invoice_for(self.caller, invoice_id)
-        with slow_lane():
+        with self.slow_lane():
+            found = invoice_for(self.caller, invoice_id)
+        with self.slow_lane():
             offered = offer_bolt11(invoice_id=found.id)
         return success(forms.Bolt11Serializer(offered).data)
 
@@ -124,5 +127,7 @@ class ReceiptView(ApiView):
         paid it, or was shown this, can know the preimage.
         """
         self.params_none()
-        found = invoice_for(self.caller, invoice_id)
-        return success(ReceiptSerializer(receipt_of(found.id)).data)
+        with self.slow_lane():
+            found = invoice_for(self.caller, invoice_id)
+            receipt = receipt_of(found.id)
+        return success(ReceiptSerializer(receipt).data)

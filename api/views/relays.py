@@ -15,7 +15,7 @@ from api.views.filters import activities, filtered_relays
 from caravel.api import success
 from caravel.exceptions import CaravelError
 from caravel.permissions import Signed
-from caravel.throttling import Busy, slow_lane
+from caravel.throttling import Busy
 from relays import exceptions
 from relays.services import lifecycle
 from relays.services.members import list_members
@@ -155,7 +155,7 @@ class RelayMembersView(ApiView):
         """Who may write to a relay, as the server that runs it says just now."""
         self.params_none()
         relay = relay_for(self.caller, relay_id)
-        with slow_lane():
+        with self.slow_lane():
             members = list_members(relay_id=relay.pk)
         return success({"members": members})
 

@@ -19,7 +19,7 @@ from caravel.api import success
 from caravel.exceptions import Forbidden
 from caravel.nostr import npub
 from caravel.permissions import Admin, Signed
-from caravel.throttling import Busy, slow_lane
+from caravel.throttling import Busy
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from relays.exceptions import UnknownTenant
@@ -114,11 +114,18 @@ class TenantView(ApiView):
             raise FieldForbidden("Only an operator may set dunning_exempt.")
         nwc_url = changes.pop("nwc_url", None)
         if nwc_url is not None:
-            _set_wallet(tenant.pk, nwc_url)
+            self._set_wallet(tenant.pk, nwc_url)
         if changes:
             update_tenant(pubkey=tenant.pk, **changes)
         tenant.refresh_from_db()
         return success(forms.TenantDetailSerializer(tenant).data)
+
+    def _set_wallet(self, pubkey: str, nwc_url: str) -> None:
+        if not nwc_url:
+            disconnect_wallet(pubkey=pubkey)
+            return
+        with self.slow_lane():
+            connect_wallet(pubkey=pubkey, nwc_url=nwc_url)
 
 
 class TenantRelaysView(ApiView):
@@ -177,17 +184,9 @@ class PortalSessionView(ApiView):
         tenant = tenant_for(self.caller, pubkey)
         wanted = self.given(forms.PortalSessionRequest)
         return_url = _safe(wanted.get("return_url") or settings.APP_URL)
-        with slow_lane():
+        with self.slow_lane():
             url = portal_session(pubkey=tenant.pk, return_url=return_url)
         return success({"url": url}, status=201)
-
-
-def _set_wallet(pubkey: str, nwc_url: str) -> None:
-    if not nwc_url:
-        disconnect_wallet(pubkey=pubkey)
-        return
-    with slow_lane():
-        connect_wallet(pubkey=pubkey, nwc_url=nwc_url)
 
 
 def _safe(url: str) -> str:

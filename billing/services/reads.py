@@ -87,11 +87,33 @@ def invoices_of(tenant: Tenant) -> list[InvoiceView]:
     customer = tenant.stripe_customer_id
     if not customer:
         return []
-    found = answer(customer, lambda: Stripe().list_invoices(customer=customer))
+    found = _listed(customer)
     ids = [invoice.id for invoice in found.invoices]
     collections = InvoiceCollection.objects.in_bulk(ids)
     views = _views(found, collections, dict.fromkeys(ids, tenant.pk))
     return sorted(views, key=lambda view: view.created_at, reverse=True)
+
+
+def has_invoice(pubkey: str, invoice_id: str) -> bool:
+    """Return whether an invoice is a tenant's; False if there is no such tenant.
+
+    At Stripe only the list of its own customer's is looked through. Raises a
+    StripeError when Stripe is away and nothing is remembered.
+    """
+    if not _ID.fullmatch(invoice_id):
+        return False
+    collections = InvoiceCollection.objects.filter(tenant=pubkey, pk=invoice_id)
+    if collections.exists():
+        return True
+    tenants = Tenant.objects.filter(pk=pubkey)
+    customer = tenants.values_list("stripe_customer_id", flat=True).first()
+    if not customer:
+        return False
+    return any(invoice.id == invoice_id for invoice in _listed(customer).invoices)
+
+
+def _listed(customer: str) -> Answer:
+    return answer(customer, lambda: Stripe().list_invoices(customer=customer))
 
 
 def invoice_of(invoice_id: str) -> InvoiceView:

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Barrier
 
 import pytest
@@ -73,6 +74,33 @@ def test_only_so_many_wait_for_others_at_once():
         pass
     for lane in lanes:
         lane.__exit__(None, None, None)
+
+
+def test_nobody_waits_in_more_than_half_of_the_lanes(settings):
+    settings.SLOW_REQUESTS = 4
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(slow_lane("ann", "192.0.2.1"))
+
+        for holders in [("ann", "192.0.2.2"), ("ben", "192.0.2.1")]:
+            with pytest.raises(Busy), slow_lane(*holders):
+                pass
+        stack.enter_context(slow_lane("ben", "192.0.2.2"))
+        stack.enter_context(slow_lane())
+        with pytest.raises(Busy), slow_lane("eve"):
+            pass
+
+    with slow_lane("ann", "192.0.2.1"):
+        pass
+
+
+def test_a_single_lane_is_for_whoever_comes_first(settings):
+    settings.SLOW_REQUESTS = 1
+
+    with slow_lane("ann"), pytest.raises(Busy), slow_lane("ben"):
+        pass
+    with slow_lane("ben"):
+        pass
 
 
 @pytest.mark.parametrize(
