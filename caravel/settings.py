@@ -208,12 +208,14 @@ REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
 
 env.expect("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 CACHES = {
-    "default": {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # What all processes remember; `caravel.remembered` does without it, too.
+    "shared": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL or "redis://",
         "KEY_PREFIX": "caravel-cache",
         "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
-    }
+    },
 }
 
 
