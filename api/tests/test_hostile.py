@@ -298,3 +298,27 @@ def test_without_redis_everything_works_uncounted(ann, settings):
 
     assert made.status == 201
     assert [ann.get("/api/relays").status for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_without_the_database_it_is_said_so(ann, caplog):
+    given = connection.settings_dict["HOST"]
+    connection.close()
+    connection.settings_dict["HOST"] = "/nowhere"
+    try:
+        answers = [
+            ann.get("/api/identity"),
+            ann.patch(f"/api/tenants/{ann.pubkey}", {"email": ""}),
+            call(Client(), "GET", "/api/plans"),
+        ]
+        unsigned = call(Client(), "GET", "/api/identity")
+    finally:
+        connection.close()
+        connection.settings_dict["HOST"] = given
+
+    for answer in answers:
+        assert answer.error == (503, "unavailable")
+        assert answer.headers["Retry-After"] == "5"
+        assert "nowhere" not in answer.body["error"]
+    assert unsigned.error == (401, "auth-missing")
+    assert "database_unavailable" in caplog.text
