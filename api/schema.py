@@ -16,7 +16,7 @@ from rest_framework import serializers
 
 from api.exceptions import InvalidCursor, InvalidParameter, UnknownParameter
 from api.lists import ListParams
-from caravel.exceptions import BodyTooLarge, CaravelError, UnknownField
+from caravel.exceptions import BodyTooLarge, CaravelError, Unavailable, UnknownField
 from caravel.throttling import Throttled
 from lightning.exceptions import PaymentInProgress
 from relays.exceptions import PaymentOverdue, RelayIsDelinquent
@@ -83,7 +83,7 @@ def documented(
 
     What all operations fail by need not be given.
     """
-    common = (Throttled,) if is_open else (*AUTH, Throttled)
+    common = (Throttled, Unavailable) if is_open else (*AUTH, Throttled, Unavailable)
     is_page = query is not None and issubclass(query, ListParams)
     codes = _codes([*common, *errors, *_of_query(query), *_of_body(body)])
     responses = {

@@ -4,6 +4,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from rest_framework import exceptions as drf
@@ -13,7 +14,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import exception_handler
 
-from caravel.exceptions import BodyTooLarge, CaravelError, Invalid
+from caravel.exceptions import BodyTooLarge, CaravelError, Invalid, Unavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -66,6 +67,10 @@ def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None
     """
     if isinstance(exc, RequestDataTooBig):
         exc = BodyTooLarge("A request is at most 1 MiB.")
+    if isinstance(exc, OperationalError | InterfaceError):
+        # Away, or held up by others for too long: neither is the request's fault.
+        logger.error("database_unavailable", exc_info=exc)
+        exc = Unavailable("The database does not answer.")
     if isinstance(exc, drf.ValidationError):
         exc = _invalid(exc)
     if isinstance(exc, CaravelError):

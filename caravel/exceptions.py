@@ -75,6 +75,14 @@ class Forbidden(CaravelError):
     status = 403
 
 
+class Unavailable(CaravelError):
+    """Something that we cannot do without is away for a moment."""
+
+    code = "unavailable"
+    status = 503
+    retry_after = 5.0
+
+
 class BodyTooLarge(Invalid):
     """No request of ours is longer than 1 MiB."""
 

@@ -108,7 +108,7 @@ class Judge:
     def try_signed(self, case: Case[Any], person: Person) -> None:
         """Send a case as somebody, and look at the answer."""
         response, written = self._send(case, person.key, signed)
-        self._require_described(case, response)
+        require_described(case, response)
         self._require_discretion(response, person)
         assert response.status_code != 401 or self._app.is_respelt, response.text
         is_reading = case.method in {"GET", "HEAD"}
@@ -122,7 +122,7 @@ class Judge:
         """Send a case in the name of who might do it, signed in a wrong way."""
         person = self._owner(case) or self._world.admin
         response, written = self._send(case, person.key, sign_wrongly(way))
-        self._require_described(case, response)
+        require_described(case, response)
         self._require_discretion(response, None)
         self.counts["wrong"] += 1
         if _is_open(response):
@@ -147,23 +147,6 @@ class Judge:
             # After a fault the transaction may be broken.
             is_ours = response.status_code >= 500
             return response, Counter() if is_ours else _writes() - before
-
-    def _require_described(self, case: Case[Any], response: Response) -> None:
-        """Require the answer to be as the operation is described.
-
-        What is no operation is refused as such.
-        """
-        body = response.json()
-        assert response.headers["content-type"] == ["application/json"]
-        if case.method.upper() != case.operation.method.upper():
-            assert response.status_code in {401, 404, 405}, response.text
-        elif body.get("code") == "not-found" and _is_nothing(response):
-            assert response.status_code == 404
-        else:
-            case.validate_response(response, checks=_CHECKS)
-        names = {"data"} if body["code"] == "ok" else {"error"}
-        assert names | {"code"} <= body.keys()
-        assert (body["code"] == "ok") == (response.status_code < 300)
 
     def _require_discretion(self, response: Response, person: Person | None) -> None:
         """Require that nothing is told that is secret, or somebody else's.
@@ -232,6 +215,24 @@ class Judge:
         names = {id(each.person): each.name for each in self._world.residents}
         names |= {id(self._world.stranger): "stranger", id(self._world.admin): "admin"}
         return names[id(person)]
+
+
+def require_described(case: Case[Any], response: Response) -> None:
+    """Require the answer to be as the operation is described.
+
+    What is no operation is refused as such.
+    """
+    body = response.json()
+    assert response.headers["content-type"] == ["application/json"]
+    if case.method.upper() != case.operation.method.upper():
+        assert response.status_code in {401, 404, 405}, response.text
+    elif body.get("code") == "not-found" and _is_nothing(response):
+        assert response.status_code == 404
+    else:
+        case.validate_response(response, checks=_CHECKS)
+    names = {"data"} if body["code"] == "ok" else {"error"}
+    assert names | {"code"} <= body.keys()
+    assert (body["code"] == "ok") == (response.status_code < 300)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from schemathesis import BaseSchema, Case, GenerationMode
 from schemathesis.core.result import Ok
 
 from api.schema import AUTH
-from api.tests.judging import Judge, Operation
+from api.tests.judging import Judge, Operation, require_described
 from api.tests.signing import SigningApp
 from api.tests.world import build
 
@@ -29,6 +29,8 @@ EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "30"))
 #: How many requests are made at the least.
 LEAST = 2_000
 AUTH_CODES = {error.code for error in AUTH}
+#: What is a relay's id by its form.
+ABSENT = "00000000-0000-4000-8000-000000000000"
 MODES = list(GenerationMode)
 
 pytestmark = pytest.mark.django_db
@@ -103,3 +105,18 @@ def test_no_request_gets_more_or_less_than_is_described(description, judge, subt
     assert counts["signed"] + counts["wrong"] >= LEAST, counts
     assert {code for code in counts if code.startswith("auth-")} == AUTH_CODES
     print(counts)
+
+
+def test_each_operation_is_throttled_as_is_described(description, settings):
+    settings.API_RATE_PER_ADDRESS = "1/hour"
+    for operation in operations(description):
+        names = [each.name for each in operation.path_parameters]
+        case = operation.Case(path_parameters=dict.fromkeys(names, ABSENT))
+        case.call()
+
+        response = case.call()
+
+        assert response.status_code == 429
+        assert response.json()["code"] == "throttled"
+        assert 0 < int(response.headers["retry-after"][0]) <= 3600
+        require_described(case, response)

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from django.conf import settings
+from django.core.exceptions import TooManyFieldsSent
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -49,7 +50,10 @@ class ApiView(APIView):
 
     def params(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
         """Return the query, read. Raises UnknownParameter or InvalidParameter."""
-        given = self.request.query_params.dict()
+        try:
+            given = self.request.query_params.dict()
+        except TooManyFieldsSent as exc:
+            raise UnknownParameter("There are far too many parameters.") from exc
         form = serializer(data=given)
         if unknown := given.keys() - form.fields.keys():
             names = ", ".join(sorted(form.fields)) or "none"
@@ -67,10 +71,22 @@ class ApiView(APIView):
     def given(
         self, serializer: type[serializers.Serializer[Any]], *, partial: bool = False
     ) -> dict[str, Any]:
-        """Return the body, read. Raises ValidationError with what is wrong with it."""
+        """Return the body, read. Raises ValidationError with what is wrong with it.
+
+        Nothing is taken from a query: raises UnknownParameter if there is one.
+        """
+        self.params_none()
         form = serializer(data=self.request.data, partial=partial)
         form.is_valid(raise_exception=True)
         return dict(form.validated_data)
+
+    def finalize_response(
+        self, request: Request, response: Response, *args: Any, **kwargs: Any
+    ) -> Response:
+        """Let no cache keep what is for one caller only."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        answer["Cache-Control"] = "no-store, private"
+        return answer
 
     def handle_exception(self, exc: Exception) -> Response:
         """Say with «pay first» where to."""
