@@ -5,9 +5,8 @@ What is somebody else's is not found, exactly as what does not exist.
 
 from uuid import UUID
 
-from billing.services.reads import InvoiceView, invoice_of
-
 from billing.exceptions import UnknownInvoice
+from billing.services.reads import InvoiceView, invoice_of
 from caravel.nostr import InvalidPubkey, parse_pubkey
 from caravel.throttling import slow_lane
 from relays.exceptions import UnknownRelay, UnknownTenant
