@@ -125,4 +125,6 @@ class ReceiptView(ApiView):
         """
         self.params_none()
         found = invoice_for(self.caller, invoice_id)
-        return success(ReceiptSerializer(receipt_of(found.id)).data)
+        with slow_lane():
+            receipt = receipt_of(found.id)
+        return success(ReceiptSerializer(receipt).data)
