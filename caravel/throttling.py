@@ -15,6 +15,9 @@ from caravel.rate_limit import wait_for
 #: How many threads of a process may wait for somebody else's wallet, exchange or Stripe
 #: on a visitor's behalf; the others go on serving.
 _SLOW = threading.BoundedSemaphore(settings.SLOW_REQUESTS)
+#: How many of these for somebody whom the visitor has named, and who may be silent on
+#: purpose: whoever pays an invoice meanwhile is not to find them all taken.
+_STRANGERS = threading.BoundedSemaphore(max(1, settings.SLOW_REQUESTS // 2))
 
 
 class Throttled(CaravelError):
@@ -48,12 +51,25 @@ def throttle(rate: str, *names: str) -> None:
 @contextmanager
 def slow_lane() -> Iterator[None]:
     """Do something that may wait long for others. Raises Busy when many are at it."""
-    if not _SLOW.acquire(blocking=False):
+    with _one_of(_SLOW):
+        yield
+
+
+@contextmanager
+def strangers_lane() -> Iterator[None]:
+    """Do something that may wait long for whom the visitor has named. Raises Busy."""
+    with _one_of(_STRANGERS), _one_of(_SLOW):
+        yield
+
+
+@contextmanager
+def _one_of(lanes: threading.BoundedSemaphore) -> Iterator[None]:
+    if not lanes.acquire(blocking=False):
         raise Busy("Many are waiting just now: try again in a moment.")
     try:
         yield
     finally:
-        _SLOW.release()
+        lanes.release()
 
 
 def client_address(request: HttpRequest) -> str:
@@ -70,6 +86,8 @@ def client_address(request: HttpRequest) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed  # as who listens on both sees IPv4
     if parsed.version == 4:
         return str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))

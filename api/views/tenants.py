@@ -19,7 +19,7 @@ from caravel.api import success
 from caravel.exceptions import Forbidden
 from caravel.nostr import npub
 from caravel.permissions import Admin, Signed
-from caravel.throttling import Busy, slow_lane
+from caravel.throttling import Busy, slow_lane, strangers_lane
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from relays.exceptions import UnknownTenant
@@ -107,16 +107,15 @@ class TenantView(ApiView):
         },
     )
     def patch(self, request: Request, pubkey: str) -> Response:
-        """Change what is given. A wallet is asked whether it can pay, then charged."""
+        """Change what is given, all or nothing.
+
+        A wallet is asked whether it can pay, then charged, unless `autopay_paused`.
+        """
         tenant = tenant_for(self.caller, pubkey)
         changes = self.given(forms.TenantChanges, partial=True)
         if "dunning_exempt" in changes and not self.caller.is_admin:
             raise FieldForbidden("Only an operator may set dunning_exempt.")
-        nwc_url = changes.pop("nwc_url", None)
-        if nwc_url is not None:
-            _set_wallet(tenant.pk, nwc_url)
-        if changes:
-            update_tenant(pubkey=tenant.pk, **changes)
+        _change(tenant.pk, **changes)
         tenant.refresh_from_db()
         return success(forms.TenantDetailSerializer(tenant).data)
 
@@ -182,12 +181,14 @@ class PortalSessionView(ApiView):
         return success({"url": url}, status=201)
 
 
-def _set_wallet(pubkey: str, nwc_url: str) -> None:
-    if not nwc_url:
-        disconnect_wallet(pubkey=pubkey)
-        return
-    with slow_lane():
-        connect_wallet(pubkey=pubkey, nwc_url=nwc_url)
+def _change(pubkey: str, nwc_url: str | None = None, **changes: Any) -> None:
+    if nwc_url:
+        with strangers_lane():
+            connect_wallet(pubkey=pubkey, nwc_url=nwc_url, **changes)
+    elif nwc_url is not None:
+        disconnect_wallet(pubkey=pubkey, **changes)
+    elif changes:
+        update_tenant(pubkey=pubkey, **changes)
 
 
 def _safe(url: str) -> str:

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Barrier
 
 import pytest
@@ -11,6 +12,7 @@ from caravel.throttling import (
     Throttled,
     client_address,
     slow_lane,
+    strangers_lane,
     throttle,
 )
 
@@ -75,6 +77,23 @@ def test_only_so_many_wait_for_others_at_once():
         lane.__exit__(None, None, None)
 
 
+def test_whom_visitors_name_cannot_hold_up_all_others():
+    with ExitStack() as taken:
+        for _ in range(settings.SLOW_REQUESTS // 2):
+            taken.enter_context(strangers_lane())
+
+        with pytest.raises(Busy), strangers_lane():
+            pass
+
+        for _ in range(settings.SLOW_REQUESTS // 2):
+            taken.enter_context(slow_lane())
+        with pytest.raises(Busy), slow_lane():
+            pass
+
+    with strangers_lane():
+        pass
+
+
 @pytest.mark.parametrize(
     ("proxies", "forwarded", "address"),
     [
@@ -85,6 +104,7 @@ def test_only_so_many_wait_for_others_at_once():
         (2, "203.0.113.9", "203.0.113.9"),
         (1, "", "127.0.0.1"),
         (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
         (1, "no address", "unknown"),
     ],
 )
