@@ -182,15 +182,23 @@ class Judge:
             if name in (case.query or {}) and chance.random() < 0.5:
                 case.query = {**case.query, name: chance.choice(values)}
         if isinstance(case.body, dict):
-            real = {
-                "nwc_url": self._world.wallet_url,
-                "return_url": f"{settings.APP_URL}/back",
-                "plan": chance.choice(ids["plan_id"]),
-                "tenant": chance.choice(ids["pubkey"]),
-            }
-            for name in real.keys() & case.body.keys():
-                if chance.random() < 0.4:
-                    case.body = {**case.body, name: real[name]}
+            case.body = self._real_body(case.body, chance)
+
+    def _real_body(self, body: dict[str, Any], chance: Random) -> dict[str, Any]:
+        ids = self._world.ids
+        real = {
+            "nwc_url": self._world.wallet_url,
+            "return_url": f"{settings.APP_URL}/back",
+            "plan": chance.choice(ids["plan_id"]),
+            "subdomain": chance.choice([*self._world.taken, "admin", "free-one"]),
+            "tenant": chance.choice(ids["pubkey"]),
+        }
+        chosen = {name: real[name] for name in real if chance.random() < 0.6}
+        changed = {name: chosen.get(name, value) for name, value in body.items()}
+        # Most callers mean themselves, and do not say so.
+        if chance.random() < 0.6:
+            changed.pop("tenant", None)
+        return changed
 
     def _signer(self, case: Case[Any], chance: Random) -> Person:
         owner = self._owner(case)

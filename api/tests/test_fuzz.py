@@ -104,7 +104,6 @@ def test_no_request_gets_more_or_less_than_is_described(description, judge, subt
     counts = judge.counts
     assert counts["signed"] + counts["wrong"] >= LEAST, counts
     assert {code for code in counts if code.startswith("auth-")} == AUTH_CODES
-    print(counts)
 
 
 def test_each_operation_is_throttled_as_is_described(description, settings):

@@ -222,6 +222,57 @@ def test_of_an_account_only_what_is_described_can_be_set(ann, name):
     assert Tenant.objects.values().get() == before
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "application/json; charset=nonsense",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "multipart/form-data",
+        "nonsense",
+    ],
+)
+def test_whatever_a_body_is_called_it_is_json_or_nothing(ann, content_type):
+    path = f"/api/tenants/{ann.pubkey}"
+
+    def send(body: bytes) -> tuple[int, str]:
+        answer = Client().generic(
+            "PATCH",
+            path,
+            body,
+            content_type=content_type,
+            headers=signed(ann, "PATCH", path, body),
+        )
+        return answer.status_code, answer.json()["code"]
+
+    assert send(b'{"email": "ann@example.com"}') == (200, "ok")
+    assert send(b"email=eve@example.com") == (400, "parse-error")
+    assert send(b"--x\r\n\r\n\r\n--x--") == (400, "parse-error")
+    assert Tenant.objects.get().email == "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-16", "zlib", "bz2", "hex", "rot13", "idna", "undefined"]
+)
+def test_json_is_utf_8_whatever_it_is_called(ann, charset):
+    path, body = f"/api/tenants/{ann.pubkey}", b'{"email": "ann@example.com"}'
+
+    def send(path: str) -> tuple[int, str]:
+        answer = Client(raise_request_exception=False).generic(
+            "PATCH",
+            path,
+            body,
+            content_type=f"application/json; charset={charset}",
+            headers=signed(ann, "PATCH", path, body),
+        )
+        return answer.status_code, answer.json()["code"]
+
+    assert send(path) == (200, "ok")
+    assert send(f"{path}?a=%ff") == (400, "parameter-unknown")
+
+
 def test_a_query_beside_a_body_is_not_overlooked(ann, birds):
     for method, path in [
         ("POST", "/api/tenants?dry_run=1"),

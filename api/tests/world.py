@@ -61,6 +61,8 @@ class World:
     wallet_url: str = field(repr=False)
     ids: dict[str, list[str]] = field(default_factory=dict)
     owners: dict[str, Resident] = field(default_factory=dict, repr=False)
+    #: Subdomains that are taken, which anybody may find out.
+    taken: list[str] = field(default_factory=list)
 
     def add(self, kind: str, id: str, owner: Resident) -> None:
         """Make an id known, and whose it is."""
@@ -200,6 +202,7 @@ def _take_up(world: World, resident: Resident) -> None:
     invoices = InvoiceCollection.objects.filter(tenant=resident.pubkey)
     for relay in relays:
         world.add("relay_id", str(relay.pk), resident)
+        world.taken.append(relay.subdomain)
     for invoice in [*invoices] * 4:  # there is more to it than to those at Stripe only
         world.add("invoice_id", invoice.pk, resident)
     offered = LightningInvoice.objects.filter(tenant=resident.pubkey)
