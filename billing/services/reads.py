@@ -82,7 +82,8 @@ class InvoiceView:
 def invoices_of(tenant: Tenant) -> list[InvoiceView]:
     """Return all invoices of a tenant's customer, newest first; [] without one.
 
-    Raises a StripeError when Stripe is away and nothing is remembered.
+    Those that the customer had as another tenant's stay that one's. Raises a
+    StripeError when Stripe is away and nothing is remembered.
     """
     customer = tenant.stripe_customer_id
     if not customer:
@@ -90,17 +91,21 @@ def invoices_of(tenant: Tenant) -> list[InvoiceView]:
     found = answer(customer, lambda: Stripe().list_invoices(customer=customer))
     ids = [invoice.id for invoice in found.invoices]
     collections = InvoiceCollection.objects.in_bulk(ids)
-    views = _views(found, collections, dict.fromkeys(ids, tenant.pk))
-    return sorted(views, key=lambda view: view.created_at, reverse=True)
+    owners = dict.fromkeys(ids, tenant.pk)
+    owners |= {pk: collection.tenant_id for pk, collection in collections.items()}
+    views = _views(found, collections, owners)
+    mine = [view for view in views if view.tenant_pubkey == tenant.pk]
+    return sorted(mine, key=lambda view: view.created_at, reverse=True)
 
 
-def invoice_of(invoice_id: str) -> InvoiceView:
+def invoice_of(invoice_id: str, *, viewer: str | None = None) -> InvoiceView:
     """Return an invoice with all its lines.
 
-    Raises UnknownInvoice, also for one of a customer that is no tenant's, or a
-    StripeError when Stripe is away and nothing is remembered.
+    With a `viewer`, a tenant's public key, Stripe is not asked about what cannot be
+    that tenant's. Raises UnknownInvoice, also for one of a customer that is no
+    tenant's, or a StripeError when Stripe is away and nothing is remembered.
     """
-    if not _ID.fullmatch(invoice_id):
+    if not _ID.fullmatch(invoice_id) or not _may_see(viewer, invoice_id):
         raise UnknownInvoice("There is no such invoice.")
     try:
         found = answer(invoice_id, lambda: [_whole(invoice_id)])
@@ -110,6 +115,18 @@ def invoice_of(invoice_id: str) -> InvoiceView:
     owner = _owner(found.invoices[0], collections.get(invoice_id))
     (view,) = _views(found, collections, {invoice_id: owner})
     return view
+
+
+def _may_see(viewer: str | None, invoice_id: str) -> bool:
+    """Return whether an invoice may be a tenant's, as far as is known here."""
+    if viewer is None:
+        return True
+    collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
+    if collection is not None:
+        owner: str = collection.tenant_id
+        return owner == viewer
+    customers = Tenant.objects.exclude(stripe_customer_id=None)
+    return customers.filter(pk=viewer).exists()
 
 
 def _whole(invoice_id: str) -> Invoice:

@@ -222,6 +222,35 @@ def test_an_invoice_outlives_its_customer(invoice, sandbox):
 # --- what may be paying it
 
 
+def test_a_customers_earlier_tenant_keeps_its_invoices(invoice, sandbox):
+    """Support has given a customer to another account of the same person."""
+    heir = TenantFactory(stripe_customer_id="cus_later")
+    owner = invoice.tenant
+    type(heir).objects.filter(pk=owner.pk).update(stripe_customer_id=None)
+    heir.stripe_customer_id = owner.stripe_customer_id
+    heir.save(update_fields=["stripe_customer_id"])
+    extra = add_invoice(sandbox, heir.stripe_customer_id)
+
+    assert [view.id for view in invoices_of(heir)] == [extra.id]
+    assert invoice_of(invoice.pk).tenant_pubkey == owner.pk
+
+
+def test_stripe_is_not_asked_about_what_cannot_be_the_viewers(invoice, sandbox):
+    nobody, other = TenantFactory(), TenantFactory(stripe_customer_id="cus_other")
+    before = len(sandbox.requests())
+
+    for viewer, invoice_id in [
+        (nobody, invoice.pk),
+        (other, invoice.pk),
+        (nobody, "in_guess"),
+    ]:
+        with pytest.raises(UnknownInvoice):
+            invoice_of(invoice_id, viewer=viewer.pk)
+
+    assert len(sandbox.requests()) == before
+    assert invoice_of(invoice.pk, viewer=invoice.tenant_id).id == invoice.pk
+
+
 def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, platform, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
@@ -331,6 +360,16 @@ def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
 
     assert asked(sandbox) == before + 1
     assert later[0].asked_at == first[0].asked_at + FRESH
+
+
+def test_what_a_clock_ahead_of_ours_has_kept_is_not_fresh(invoice, sandbox):
+    with time_machine.travel(timezone.now() + timedelta(minutes=50)):
+        invoices_of(invoice.tenant)
+    before = asked(sandbox)
+
+    invoices_of(invoice.tenant)
+
+    assert asked(sandbox) == before + 1
 
 
 def test_our_side_is_never_remembered(invoice):
