@@ -22,6 +22,9 @@ class ProofSerializer(serializers.Serializer[Any]):
     preimage = serializers.CharField(help_text="In hex, or nothing if it is not known.")
     bolt11 = serializers.CharField()
     amount_cents = serializers.IntegerField(help_text="What the bolt11 was for.")
+    paid_cents = serializers.IntegerField(
+        help_text="What of the invoice it paid; the rest of it became credit."
+    )
     amount_msat = serializers.IntegerField(help_text="What it asked for.")
     received_msat = serializers.IntegerField(
         allow_null=True, help_text="What arrived, if it is known."
@@ -57,7 +60,8 @@ class ReceiptSerializer(serializers.Serializer[Any]):
     credit_cents = serializers.IntegerField(help_text="What credit made up for.")
     paid_at = serializers.DateTimeField()
     paid_by = serializers.ChoiceField(
-        InvoiceCollection.PaidBy.choices, help_text="What the money came by."
+        InvoiceCollection.PaidBy.choices,
+        help_text="What the money came by, or the last of it.",
     )
     lightning = ProofSerializer(allow_null=True)
     event = EventSerializer(

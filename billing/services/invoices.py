@@ -102,6 +102,7 @@ def bill_of(collection: InvoiceCollection) -> Bill:
 
 
 def _new(found: Invoice, tenant: Tenant) -> InvoiceCollection:
+    """Return the row without what may change, and so as a draft."""
     return InvoiceCollection(
         stripe_invoice_id=found.id,
         tenant=tenant,
@@ -109,7 +110,7 @@ def _new(found: Invoice, tenant: Tenant) -> InvoiceCollection:
         stripe_subscription_id=found.subscription,
         billing_reason=found.billing_reason,
         currency=found.currency,
-        status=found.status,
+        status=Status.DRAFT,
         created_at=_time(found.created),
     )
 

@@ -90,13 +90,16 @@ def _facts(receipt: Receipt) -> Iterator[Fact]:
     yield Fact("By", _HOW[PaidBy(receipt.paid_by)])
     yield Fact("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:
-        yield from _lightning(receipt.lightning, receipt.currency)
+        yield from _lightning(receipt, receipt.lightning)
 
 
-def _lightning(proof: Proof, currency: str) -> Iterator[Fact]:
+def _lightning(receipt: Receipt, proof: Proof) -> Iterator[Fact]:
+    if proof.paid_cents != receipt.paid_cents:
+        part = format_amount(proof.paid_cents, receipt.currency)
+        yield Fact("By Lightning", part)
     msat = proof.received_msat or proof.amount_msat
     yield Fact("In sats", f"{Decimal(msat) / 1000:,f}".removesuffix(".000"))
-    yield Fact("A bitcoin at", format_price(Decimal(proof.rate), currency))
+    yield Fact("A bitcoin at", format_price(Decimal(proof.rate), receipt.currency))
     yield Fact("Payment hash", proof.payment_hash, is_code=True)
     if proof.preimage:
         yield Fact("Preimage", proof.preimage, is_code=True)

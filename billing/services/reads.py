@@ -82,7 +82,8 @@ class InvoiceView:
 def invoices_of(tenant: Tenant) -> list[InvoiceView]:
     """Return all invoices of a tenant's customer, newest first; [] without one.
 
-    Raises a StripeError when Stripe is away and nothing is remembered.
+    Those that the customer had as another tenant's stay that one's. Raises a
+    StripeError when Stripe is away and nothing is remembered.
     """
     customer = tenant.stripe_customer_id
     if not customer:
@@ -90,8 +91,11 @@ def invoices_of(tenant: Tenant) -> list[InvoiceView]:
     found = _listed(customer)
     ids = [invoice.id for invoice in found.invoices]
     collections = InvoiceCollection.objects.in_bulk(ids)
-    views = _views(found, collections, dict.fromkeys(ids, tenant.pk))
-    return sorted(views, key=lambda view: view.created_at, reverse=True)
+    owners = dict.fromkeys(ids, tenant.pk)
+    owners |= {pk: collection.tenant_id for pk, collection in collections.items()}
+    views = _views(found, collections, owners)
+    mine = [view for view in views if view.tenant_pubkey == tenant.pk]
+    return sorted(mine, key=lambda view: view.created_at, reverse=True)
 
 
 def has_invoice(pubkey: str, invoice_id: str) -> bool:

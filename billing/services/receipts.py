@@ -19,7 +19,7 @@ from billing.services import exclusion
 from billing.services.invoices import record_invoice
 from billing.services.payers import lightning_payer, payer_elsewhere, payer_of
 from billing.services.reads import InvoiceView, invoice_of
-from billing.services.settlements import payment_of
+from billing.services.settlements import payment_of, value_cents
 from caravel.nostr import npub
 from caravel.nostr.events import Event, sign_event
 from lightning.models import LightningInvoice
@@ -35,14 +35,16 @@ PaidBy = InvoiceCollection.PaidBy
 class Proof:
     """The Lightning payment of an invoice; `rate` is the price of one bitcoin.
 
-    `amount_cents` is what the bolt11 was for, `amount_msat` what it asked for, and
-    `received_msat` what arrived. `preimage` is in hex, "" if our wallet did not tell.
+    `amount_cents` is what the bolt11 was for, `paid_cents` what of the invoice it paid:
+    the rest became credit. `amount_msat` is what it asked for, and `received_msat` what
+    arrived. `preimage` is in hex, "" if our wallet did not tell.
     """
 
     payment_hash: str
     preimage: str = field(repr=False)
     bolt11: str
     amount_cents: int
+    paid_cents: int
     amount_msat: int
     received_msat: int | None
     rate: str
@@ -53,8 +55,8 @@ class Proof:
 class Facts:
     """What a receipt states, amounts in the currency's minor unit.
 
-    `paid_cents` came as money, by what `paid_by` says; `credit_cents` is the rest of
-    the total, which credit made up for.
+    `paid_cents` came as money, the last of it by what `paid_by` says; `credit_cents` is
+    the rest of the total, which credit made up for.
     """
 
     invoice_id: str
@@ -144,13 +146,24 @@ def _by_lightning(collection: InvoiceCollection, payment: LightningInvoice) -> F
         paid_cents=paid,
         paid_at=payment.settled_at,
         paid_by=lightning_payer(payment.pk),
-        lightning=_proof(payment),
+        lightning=_proof(payment, paid_cents=_counted(collection, payment)),
     )
+
+
+def _counted(collection: InvoiceCollection, payment: LightningInvoice) -> int:
+    """Return what of an invoice a payment has paid, or is about to be marked for."""
+    marked = Settlement.objects.filter(invoice=payment, state=Settlement.State.MARKED)
+    if settlement := marked.first():
+        return settlement.marked_cents
+    paid_already = collection.amount_paid_cents
+    return collection.amount_remaining_cents or min(value_cents(payment), paid_already)
 
 
 def _at_stripe(view: InvoiceView, collection: InvoiceCollection | None) -> Facts:
     if view.status != InvoiceCollection.Status.PAID:
         raise InvoiceNotPaid("This invoice is not paid.")
+    if view.total_cents <= 0:
+        raise InvoiceNotPaid("There was nothing to pay on this invoice.")
     if collection and exclusion.is_charged(collection.pk):
         raise InvoiceNotPaid("Whether our charge has paid this is not known yet.")
     money = view.amount_paid_cents
@@ -197,8 +210,9 @@ def _facts(
     )
 
 
-def _proof(payment: LightningInvoice) -> Proof:
+def _proof(payment: LightningInvoice, *, paid_cents: int) -> Proof:
     return Proof(
+        paid_cents=paid_cents,
         payment_hash=payment.payment_hash,
         preimage=payment.preimage.reveal(),
         bolt11=payment.bolt11,

@@ -474,6 +474,20 @@ def test_nothing_is_offered_for_what_is_paid(billed, sandbox):
         offer_bolt11(invoice_id=collection_of(billed).pk)
 
 
+def test_what_was_paid_at_stripe_before_we_saw_it_is_known_in_full(billed, sandbox):
+    collect(billed)
+    pay_at_stripe(sandbox, billed)
+    known = collection_of(billed)
+    InvoiceCollection.objects.all().delete()
+
+    take_up(Stripe().get_invoice(known.pk), billed)
+
+    row = collect(billed)
+    assert (row.status, row.paid_by) == ("paid", "elsewhere")
+    assert (row.total_cents, row.amount_paid_cents) == (500, 500)
+    assert (row.number, row.finalized_at) == (known.number, known.finalized_at)
+
+
 def test_what_a_person_pays_at_stripe_closes_it(billed, sandbox):
     collect(billed)
     pay_at_stripe(sandbox, billed)

@@ -21,7 +21,7 @@ from billing.services.invoice_cache import FRESH, answer, forget_invoices
 from billing.services.invoices import take_up
 from billing.services.links import read_token
 from billing.services.offers import offer_bolt11
-from billing.services.reads import invoice_of, invoices_of
+from billing.services.reads import has_invoice, invoice_of, invoices_of
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.models import LightningInvoice
 from lightning.services.invoices import Bill
@@ -222,6 +222,31 @@ def test_an_invoice_outlives_its_customer(invoice, sandbox):
 # --- what may be paying it
 
 
+def test_a_customers_earlier_tenant_keeps_its_invoices(invoice, sandbox):
+    """Support has given a customer to another account of the same person."""
+    heir = TenantFactory(stripe_customer_id="cus_later")
+    owner = invoice.tenant
+    type(heir).objects.filter(pk=owner.pk).update(stripe_customer_id=None)
+    heir.stripe_customer_id = owner.stripe_customer_id
+    heir.save(update_fields=["stripe_customer_id"])
+    extra = add_invoice(sandbox, heir.stripe_customer_id)
+
+    assert [view.id for view in invoices_of(heir)] == [extra.id]
+    assert invoice_of(invoice.pk).tenant_pubkey == owner.pk
+
+
+def test_stripe_is_asked_about_ones_own_customer_only(invoice, sandbox):
+    nobody, other = TenantFactory(), TenantFactory(stripe_customer_id="cus_other")
+
+    assert has_invoice(invoice.tenant_id, invoice.pk)
+    before = len(sandbox.requests())
+    assert not has_invoice(nobody.pk, invoice.pk)
+    assert not has_invoice(nobody.pk, "in_guess")
+    assert len(sandbox.requests()) == before
+    assert not has_invoice(other.pk, invoice.pk)
+    assert sandbox.requests()[before:] == sandbox.requests("GET", "/v1/invoices")[-1:]
+
+
 def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, platform, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
@@ -331,6 +356,16 @@ def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
 
     assert asked(sandbox) == before + 1
     assert later[0].asked_at == first[0].asked_at + FRESH
+
+
+def test_what_a_clock_ahead_of_ours_has_kept_is_not_fresh(invoice, sandbox):
+    with time_machine.travel(timezone.now() + timedelta(minutes=50)):
+        invoices_of(invoice.tenant)
+    before = asked(sandbox)
+
+    invoices_of(invoice.tenant)
+
+    assert asked(sandbox) == before + 1
 
 
 def test_our_side_is_never_remembered(invoice):

@@ -14,15 +14,21 @@ from django.utils import timezone
 
 from billing.exceptions import InvoiceNotPaid, StripeUnavailable, UnknownInvoice
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
+from billing.services import page_receipts
 from billing.services.collection import collect_invoice
 from billing.services.credits import owe_credit, post_credits
 from billing.services.offers import offer_bolt11
+from billing.services.page_receipts import Fact
 from billing.services.receipts import receipt_of
+from billing.services.subscriptions import sync_tenant
+from billing.tests.test_money_races import pay_in_part
 from caravel.nostr import npub, pubkey_of
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
+from relays.models import Relay
+from relays.services.lifecycle import deactivate_relay
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
@@ -111,6 +117,7 @@ def test_a_stranger_can_check_a_payment_by_hand(invoice, arrived, robot):
     proof = stated["lightning"]
     check_lightning(proof, arrived.amount_msat)
     assert (proof["amount_cents"], proof["received_msat"]) == (500, arrived.amount_msat)
+    assert proof["paid_cents"] == 500
     asked_msat = 500 * 10**11 / (100 * float(proof["rate"]))
     assert 0 <= proof["amount_msat"] - asked_msat < 1000
     assert len(proof["rate_sources"]) >= 2
@@ -179,8 +186,33 @@ def test_what_a_credit_note_has_taken_off_was_not_paid(invoice, arrived, sandbox
     after = receipt_of(invoice.pk)
 
     assert (before.paid_cents, before.credit_cents) == (380, 120)
-    assert before.lightning and before.lightning.amount_cents == 500
+    assert before.lightning
+    lightning = before.lightning
+    assert (lightning.amount_cents, lightning.paid_cents) == (500, 380)
     assert after.signed.id == before.signed.id
+
+
+@pytest.mark.parametrize("offered", [500, 300])
+def test_what_a_card_has_paid_in_part_was_not_paid_by_lightning(
+    invoice, wallets, alice, rates, sandbox, client, offered
+):
+    if offered == 300:
+        pay_in_part(sandbox, invoice.tenant, 200)
+    payment = offer_bolt11(invoice_id=invoice.pk)
+    if offered == 500:
+        pay_in_part(sandbox, invoice.tenant, 200)
+    wallets.ledger.pay("alice", payment.bolt11)
+    check_invoice(invoice_id=payment.pk)
+
+    before = receipt_of(invoice.pk)
+    collect_invoice(invoice_id=invoice.pk)
+    after = receipt_of(invoice.pk)
+
+    assert after.signed.id == before.signed.id
+    assert (after.paid_cents, after.paid_by) == (500, "lightning")
+    assert after.lightning
+    assert (after.lightning.amount_cents, after.lightning.paid_cents) == (offered, 300)
+    assert Fact("By Lightning", "$3.00") in page_receipts._facts(after)
 
 
 def test_no_secret_is_in_print(invoice, arrived):
@@ -339,6 +371,18 @@ def test_what_is_open_has_no_receipt(invoice):
 def test_a_draft_has_no_receipt(billed):
     with pytest.raises(InvoiceNotPaid):
         receipt_of(InvoiceCollection.objects.get(tenant=billed).pk)
+
+
+def test_what_asked_for_nothing_has_no_receipt(invoice, sandbox):
+    """It gives back what the time is worth that was paid for and not served."""
+    pay_by_card(sandbox, invoice)
+    deactivate_relay(relay_id=Relay.objects.get().pk)
+    sync_tenant(tenant_id=invoice.tenant_id)
+    last = InvoiceCollection.objects.exclude(pk=invoice.pk).get()
+    assert last.total_cents < 0
+
+    with pytest.raises(InvoiceNotPaid, match="nothing to pay"):
+        receipt_of(last.pk)
 
 
 @pytest.mark.parametrize("invoice_id", ["in_nothing", "junk"])
