@@ -189,3 +189,10 @@ class LinkExpired(CaravelError):
 
     code = "link-expired"
     status = 410
+
+
+class FormRefused(CaravelError):
+    """A form of the payment page without the cookie that shows that it was ours."""
+
+    code = "form-refused"
+    status = 403

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from django.core.cache import cache
+from django.core.cache import caches
 from redis.exceptions import RedisError
 
 logger = structlog.get_logger(__name__)
@@ -21,7 +21,7 @@ def get(key: str) -> Any:
 def get_many(keys: Sequence[str]) -> dict[str, Any]:
     """Return what is remembered, by key."""
     try:
-        return dict(cache.get_many(keys))
+        return dict(caches["shared"].get_many(keys))
     except RedisError as exc:
         _complain(exc)
         return {}
@@ -35,7 +35,7 @@ def put(key: str, value: Any, *, seconds: int) -> None:
 def put_many(values: Mapping[str, Any], *, seconds: int) -> None:
     """Remember plain data, by key."""
     try:
-        cache.set_many(dict(values), seconds)
+        caches["shared"].set_many(dict(values), seconds)
     except RedisError as exc:
         _complain(exc)
 
@@ -43,7 +43,7 @@ def put_many(values: Mapping[str, Any], *, seconds: int) -> None:
 def forget(key: str) -> None:
     """Remember nothing more under a key."""
     try:
-        cache.delete(key)
+        caches["shared"].delete(key)
     except RedisError as exc:
         _complain(exc)
 

@@ -128,6 +128,7 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
 # Other services may share the domain: its subdomains are not ours to bind.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
+CSRF_FAILURE_VIEW = "billing.views.payment_page.refuse_form"
 
 # --- The JSON API
 
@@ -207,12 +208,14 @@ REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
 
 env.expect("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 CACHES = {
-    "default": {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    # What all processes remember; `caravel.remembered` does without it, too.
+    "shared": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL or "redis://",
         "KEY_PREFIX": "caravel-cache",
         "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
-    }
+    },
 }
 
 

@@ -3,7 +3,7 @@
 import ipaddress
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
@@ -16,7 +16,9 @@ from caravel.rate_limit import wait_for
 #: The threads of this process that wait for somebody else's wallet, exchange or Stripe:
 #: how many on whose behalf, and how many in all under no name.
 _waiting: Counter[str] = Counter()
-_lock = threading.Lock()
+_lanes = threading.Condition()
+#: Seconds that a request waits for a lane: most are free again in less.
+PATIENCE = 1.0
 
 
 class Throttled(CaravelError):
@@ -55,18 +57,25 @@ def slow_lane(*holders: str) -> Iterator[None]:
     most: nobody's silent wallets make all others wait.
     """
     names = {"", *holders}
-    with _lock:
-        if any(_waiting[name] >= _most(name) for name in names):
+    with _lanes:
+        if not _are_free(holders) or not _lanes.wait_for(
+            lambda: _are_free(names), PATIENCE
+        ):
             raise Busy("Many are waiting just now: try again in a moment.")
         _waiting.update(names)
     try:
         yield
     finally:
-        with _lock:
+        with _lanes:
             _waiting.subtract(names)
             for name in names:
                 if not _waiting[name]:
                     del _waiting[name]
+            _lanes.notify_all()
+
+
+def _are_free(holders: Iterable[str]) -> bool:
+    return all(_waiting[holder] < _most(holder) for holder in holders)
 
 
 def _most(holder: str) -> int:
@@ -88,6 +97,8 @@ def client_address(request: HttpRequest) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        parsed = parsed.ipv4_mapped or parsed  # as who listens on both sees IPv4
     if parsed.version == 4:
         return str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -1,20 +1,25 @@
 """Invoices over the API: reading them, paying one by Lightning, and the receipt."""
 
 import hashlib
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from api.tests.calling import Person
+from api.views import invoices as views
 from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice
 from billing.services.invoices import bill_of
+from billing.services.receipts import receipt_of
 from billing.services.subscriptions import sync_tenant
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import parse_event
+from caravel.throttling import Busy, slow_lane
 from lightning.clients.bolt11 import decode
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment
@@ -248,7 +253,31 @@ def test_what_is_paid_is_not_paid_again(
     assert paid["collection"]["payment_url"] is None
 
 
+def test_what_was_paid_at_stripe_is_not_paid_by_lightning_too(
+    ann, invoice, path, sandbox, platform, rates
+):
+    ann.post(f"{path}/bolt11")
+    sandbox.client().v1.invoices.pay(invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=invoice.pk)
+
+    assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
+    assert ann.post(f"{path}/bolt11").error == (409, "invoice-not-open")
+    assert LightningInvoice.objects.count() == 1
+
+
 # --- the receipt
+
+
+def test_who_waits_for_a_receipt_is_counted(ann, path, monkeypatch):
+    def look(invoice_id: str) -> object:
+        with ExitStack() as taken, pytest.raises(Busy):
+            for _ in range(settings.SLOW_REQUESTS):
+                taken.enter_context(slow_lane())
+        return receipt_of(invoice_id)
+
+    monkeypatch.setattr(views, "receipt_of", look)
+
+    assert ann.get(f"{path}/receipt").error == (409, "invoice-not-paid")
 
 
 def test_before_it_is_paid_there_is_no_receipt(ann, path):

@@ -2,13 +2,18 @@
 
 import json
 from base64 import b64encode
+from contextlib import ExitStack
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from django.conf import settings
+from django.db.models.signals import post_save
 
 from api.tests.calling import Person
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.nostr import npub
+from caravel.throttling import slow_lane
 from relays.tests.factories import RelayFactory
 from sandbox.wallets.budgets import Terms
 from tenants.models import Activity, Tenant
@@ -151,6 +156,37 @@ def test_an_unusable_wallet_changes_nothing(ann, tenant, wallets):
     assert answer.error == (422, "wallet-cannot-pay")
     tenant.refresh_from_db()
     assert (bool(tenant.nwc_url), tenant.email) == (False, "")
+
+
+def test_who_pauses_payments_with_a_new_wallet_is_not_charged(ann, tenant, wallets):
+    wallet = wallets.create("ann", balance_msat=10**9)
+    paused = []
+
+    def look(update_fields: Any, **kwargs: Any) -> None:
+        if "nwc_url" in update_fields:
+            paused.append(Tenant.objects.get(pk=tenant.pk).autopay_paused)
+
+    changes = {"nwc_url": wallet.url, "autopay_paused": True}
+    post_save.connect(look, sender=Tenant)
+    try:
+        answer = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
+    finally:
+        post_save.disconnect(look, sender=Tenant)
+
+    assert answer.data["wallet"]["connected"]
+    assert paused == [True]
+
+
+def test_with_many_strangers_being_waited_for_no_other_wallet_is_asked(ann, wallets):
+    wallet = wallets.create("ann")
+    with ExitStack() as taken:
+        for _ in range(settings.SLOW_REQUESTS // 2):
+            taken.enter_context(slow_lane("strangers"))
+
+        answer = ann.patch(f"/api/tenants/{ann.pubkey}", {"nwc_url": wallet.url})
+
+    assert answer.error == (503, "busy")
+    assert wallet.requests("get_info") == []
 
 
 def test_where_to_pay_is_told_to_who_owes(ann, tenant):

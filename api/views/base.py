@@ -38,10 +38,10 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         self._throttle_key(request)
 
-    def slow_lane(self) -> AbstractContextManager[None]:
+    def slow_lane(self, *holders: str) -> AbstractContextManager[None]:
         """Return a lane of the caller's to wait for others in. Raises Busy."""
         address = client_address(self.request._request)
-        return slow_lane(f"key {self.caller.pubkey}", f"address {address}")
+        return slow_lane(f"key {self.caller.pubkey}", f"address {address}", *holders)
 
     @property
     def caller(self) -> Caller:

@@ -16,8 +16,8 @@ from billing.exceptions import (
     InvoiceNotPaid,
     UnknownInvoice,
 )
+from billing.services import reads
 from billing.services.offers import offer_bolt11, shown_bolt11
-from billing.services.reads import invoices_of
 from billing.services.receipts import receipt_of
 from caravel.api import success
 from caravel.permissions import Signed
@@ -41,7 +41,7 @@ class TenantInvoicesView(ApiView):
         params = self.params(forms.InvoiceListParams)
         tenant = tenant_for(self.caller, pubkey)
         with self.slow_lane():
-            rows = invoices_of(tenant)
+            rows = reads.invoices_of(tenant)
         if "status" in params:
             rows = [row for row in rows if row.status == params["status"]]
         after, limit = params.get("cursor"), params["limit"]
@@ -50,9 +50,18 @@ class TenantInvoicesView(ApiView):
         )
 
 
-class InvoiceView(ApiView):
+class OfInvoiceView(ApiView):
+    """A view of one invoice, for whose it is."""
+
     permission_classes = [Signed]
 
+    def invoice(self, invoice_id: str) -> reads.InvoiceView:
+        """Return the invoice. Raises UnknownInvoice, a StripeError or Busy."""
+        with self.slow_lane():
+            return invoice_for(self.caller, invoice_id)
+
+
+class InvoiceView(OfInvoiceView):
     @documented(
         "Get an invoice",
         answer=forms.InvoiceSerializer,
@@ -61,13 +70,11 @@ class InvoiceView(ApiView):
     def get(self, request: Request, invoice_id: str) -> Response:
         """One invoice by Stripe's id."""
         self.params_none()
-        with self.slow_lane():
-            found = invoice_for(self.caller, invoice_id)
+        found = self.invoice(invoice_id)
         return success(forms.InvoiceSerializer(found).data)
 
 
-class Bolt11View(ApiView):
-    permission_classes = [Signed]
+class Bolt11View(OfInvoiceView):
     costly = frozenset({"POST"})
 
     @documented(
@@ -78,8 +85,7 @@ class Bolt11View(ApiView):
     def get(self, request: Request, invoice_id: str) -> Response:
         """The one that was asked for and can still be paid; none is issued by this."""
         self.params_none()
-        with self.slow_lane():
-            found = invoice_for(self.caller, invoice_id)
+        found = self.invoice(invoice_id)
         return success(forms.Bolt11Serializer(shown_bolt11(found.id)).data)
 
     @documented(
@@ -104,16 +110,13 @@ class Bolt11View(ApiView):
         when that is decided at the latest.
         """
         self.given(NothingSerializer)
-        with self.slow_lane():
-            found = invoice_for(self.caller, invoice_id)
+        found = self.invoice(invoice_id)
         with self.slow_lane():
             offered = offer_bolt11(invoice_id=found.id)
         return success(forms.Bolt11Serializer(offered).data)
 
 
-class ReceiptView(ApiView):
-    permission_classes = [Signed]
-
+class ReceiptView(OfInvoiceView):
     @documented(
         "Get a receipt",
         answer=ReceiptSerializer,
@@ -127,7 +130,7 @@ class ReceiptView(ApiView):
         paid it, or was shown this, can know the preimage.
         """
         self.params_none()
+        found = self.invoice(invoice_id)
         with self.slow_lane():
-            found = invoice_for(self.caller, invoice_id)
             receipt = receipt_of(found.id)
         return success(ReceiptSerializer(receipt).data)

@@ -107,25 +107,27 @@ class TenantView(ApiView):
         },
     )
     def patch(self, request: Request, pubkey: str) -> Response:
-        """Change what is given. A wallet is asked whether it can pay, then charged."""
+        """Change what is given, all or nothing.
+
+        A wallet is asked whether it can pay, then charged, unless `autopay_paused`.
+        """
         tenant = tenant_for(self.caller, pubkey)
         changes = self.given(forms.TenantChanges, partial=True)
         if "dunning_exempt" in changes and not self.caller.is_admin:
             raise FieldForbidden("Only an operator may set dunning_exempt.")
-        nwc_url = changes.pop("nwc_url", None)
-        if nwc_url is not None:
-            self._set_wallet(tenant.pk, nwc_url)
-        if changes:
-            update_tenant(pubkey=tenant.pk, **changes)
+        self._change(tenant.pk, **changes)
         tenant.refresh_from_db()
         return success(forms.TenantDetailSerializer(tenant).data)
 
-    def _set_wallet(self, pubkey: str, nwc_url: str) -> None:
-        if not nwc_url:
-            disconnect_wallet(pubkey=pubkey)
-            return
-        with self.slow_lane():
-            connect_wallet(pubkey=pubkey, nwc_url=nwc_url)
+    def _change(self, pubkey: str, nwc_url: str | None = None, **changes: Any) -> None:
+        if nwc_url:
+            # Whom the caller names may be silent on purpose.
+            with self.slow_lane("strangers"):
+                connect_wallet(pubkey=pubkey, nwc_url=nwc_url, **changes)
+        elif nwc_url is not None:
+            disconnect_wallet(pubkey=pubkey, **changes)
+        elif changes:
+            update_tenant(pubkey=pubkey, **changes)
 
 
 class TenantRelaysView(ApiView):

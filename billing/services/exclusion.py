@@ -2,9 +2,9 @@
 
 Whatever may bring money for an invoice, or change what it asks for, has a row: an
 attempt on a wallet or a card, a bolt11 that may still be paid, a credit note under way,
-a payment that is being booked. Each is made under the lock of the collection, and only
-if none of the others is there; so the row is the claim. Locks are taken in one order:
-Lightning invoices, their attempts, the tenant, the collection.
+a payment that has arrived and is not booked yet. Each is made under the lock of the
+collection, and only if none of the others is there; so the row is the claim. Locks are
+taken in one order: Lightning invoices, their attempts, the tenant, the collection.
 """
 
 from collections.abc import Collection, Iterator
@@ -23,8 +23,10 @@ from billing.models import (
     StripeIntent,
 )
 from lightning.exceptions import PaymentInProgress
-from lightning.models import NwcPayment
+from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoices import busy_until
+
+_BOOKED = [Settlement.State.MARKED, Settlement.State.CREDITED]
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ class Busy:
 
 def busy(invoice_id: str) -> Busy | None:
     """Return what may still pay or change an invoice, None if nothing does."""
-    other = _busy_elsewhere(invoice_id)
-    if other:
-        return other
+    # Before the claims: a bolt11 that is paid in between is found by one of the two.
     until = busy_until(invoice_id)
+    if other := _busy_elsewhere(invoice_id):
+        return other
     return Busy("It may still be paid by Lightning.", until) if until else None
 
 
@@ -139,6 +141,11 @@ def is_charged(invoice_id: str) -> bool:
     return CardAttempt.objects.pending().filter(collection=invoice_id).exists()
 
 
+def has_arrived(invoice_id: str) -> bool:
+    """Return whether a Lightning payment has arrived that is not booked yet."""
+    return _arrived([invoice_id]).exists()
+
+
 def _busy_elsewhere(invoice_id: str) -> Busy | None:
     for reason, ids in _claims([invoice_id]):
         if ids.exists():
@@ -156,11 +163,15 @@ def _claims(invoice_ids: Collection[str]) -> Iterator[tuple[Busy, QuerySet[Any, 
     )
     reduced = notes.values_list("subject", flat=True)
     yield Busy("The amount is about to be reduced."), reduced
-    marking = Settlement.objects.filter(
-        collection__in=invoice_ids, state=Settlement.State.MARKING
+    arrived = _arrived(invoice_ids).values_list("stripe_invoice_id", flat=True)
+    yield Busy("A payment has arrived and is being booked."), arrived
+
+
+def _arrived(invoice_ids: Collection[str]) -> QuerySet[LightningInvoice]:
+    settled = LightningInvoice.objects.filter(
+        stripe_invoice_id__in=invoice_ids, state=LightningInvoice.State.SETTLED
     )
-    booked = marking.values_list("collection_id", flat=True)
-    yield Busy("A payment has arrived and is being booked."), booked
+    return settled.exclude(settlement__state__in=_BOOKED)
 
 
 def _raise_if(found: Busy | None) -> None:

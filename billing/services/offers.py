@@ -23,7 +23,8 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
     """
     # Before Stripe is asked: whoever has a link may press the button all day long.
     collection = _known(invoice_id)
-    if offered := offered_invoice(bill=bill_of(collection)):
+    offered = offered_invoice(bill=bill_of(collection))
+    if offered and collection.is_unpaid:
         return offered
     _read_again(collection)
     _require_open(collection)
@@ -33,12 +34,14 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
 def shown_bolt11(invoice_id: str) -> LightningInvoice:
     """Return the Lightning invoice that a person asked for and may still pay.
 
-    Raises Bolt11NotOpen. Nothing is issued, and nobody is asked.
+    Raises Bolt11NotOpen, also when the invoice was paid in another way. Nothing is
+    issued, and nobody is asked.
     """
     open_ones = LightningInvoice.objects.of(invoice_id).open()
     shown = open_ones.filter(shown_at__isnull=False, expires_at__gt=timezone.now())
     found: LightningInvoice | None = shown.first()
-    if found is None:
+    unpaid = InvoiceCollection.objects.unpaid().filter(pk=invoice_id)
+    if found is None or not unpaid.exists():
         raise Bolt11NotOpen("No Lightning invoice is open: ask for one.")
     return found
 

@@ -73,10 +73,11 @@ def _view(page: InvoicePage) -> InvoiceView | None:
 
 
 def _line(line: LineView, currency: str) -> PageLine:
-    # A proration is described by Stripe with the day; the rest is ours to say.
-    title = line.description or f"{line.quantity} × {line.plan} relay"
+    described = line.description or f"{line.quantity} × {line.plan} relay"
+    title, _, price = described.removesuffix(")").partition(" (at ")
     period = f"{line.period_start:%-d %b} – {line.period_end:%-d %b %Y}"
-    return PageLine(title, format_amount(line.amount_cents, currency), period)
+    note = f"{price} · {period}" if price else period
+    return PageLine(title, format_amount(line.amount_cents, currency), note)
 
 
 def _sums(page: InvoicePage, view: InvoiceView) -> Iterator[PageLine]:

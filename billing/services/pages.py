@@ -11,7 +11,7 @@ from enum import StrEnum
 from django.utils import timezone
 
 from billing.exceptions import UnknownInvoice
-from billing.models import CardAttempt, InvoiceCollection, Settlement
+from billing.models import CardAttempt, InvoiceCollection
 from billing.services import exclusion
 from billing.services.amounts import format_amount, format_price
 from billing.services.exclusion import Busy, busy_for_person
@@ -102,9 +102,18 @@ class InvoicePage:
 
     @property
     def headline(self) -> str:
-        """What the page says in a few words, also to who cannot see it change."""
+        """What the page says in a few words."""
         awaited = _AWAITING.get(self.awaited) if self.awaited else None
         return awaited or _HEADLINES[self.state]
+
+    @property
+    def announcement(self) -> str:
+        """What is said to who cannot see that the page has changed."""
+        if self.is_wallet_down:
+            return "We cannot reach our wallet just now."
+        if self.state == PageState.OFFER_EXPIRED and not self.fresh_at:
+            return "A fresh Lightning invoice is to be had."
+        return self.headline
 
     @property
     def tone(self) -> str:
@@ -294,14 +303,9 @@ def _last_offer(invoice_id: str, now: datetime) -> LightningInvoice | None:
 
 def _waiting(invoice_id: str, *, is_offered: bool) -> Busy | None:
     """Return what is to be waited for; what is on offer can be paid meanwhile."""
-    settled = LightningInvoice.objects.of(invoice_id).filter(
-        state=LightningInvoice.State.SETTLED
-    )
-    booked = [Settlement.State.MARKED, Settlement.State.CREDITED]
-    if settled.exclude(settlement__state__in=booked).exists():
-        arrived = Busy("A payment has arrived and is being booked.")
-        return busy_for_person(invoice_id) or arrived
-    return None if is_offered else busy_for_person(invoice_id)
+    if is_offered and not exclusion.has_arrived(invoice_id):
+        return None
+    return busy_for_person(invoice_id)
 
 
 def _awaited(invoice_id: str) -> Awaited:

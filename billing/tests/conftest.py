@@ -88,5 +88,8 @@ def worlds(relay, wallets, rates, settings, monkeypatch) -> Iterator[Ground]:
 @pytest.fixture
 def no_redis(settings) -> None:
     """A cache that nobody answers for."""
-    cache = settings.CACHES["default"]
-    settings.CACHES = {"default": {**cache, "LOCATION": "redis://127.0.0.1:1/0"}}
+    cache = settings.CACHES["shared"]
+    settings.CACHES = {
+        **settings.CACHES,
+        "shared": {**cache, "LOCATION": "redis://127.0.0.1:1/0"},
+    }

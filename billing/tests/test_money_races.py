@@ -7,13 +7,15 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
-from billing.models import Credit, InvoiceCollection, Settlement
-from billing.services import cards, collection, ladder, settlements
+from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
+from billing.services import cards, collection, exclusion, ladder, settlements
 from billing.services.collection import collect_invoice
 from billing.services.credits import owe_credit, post_credit, post_credits
 from billing.services.endings import settle_ending
+from billing.services.invoices import take_up
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
+from billing.services.receipts import receipt_of
 from billing.tests.test_collection import (
     attach,
     codes,
@@ -23,6 +25,7 @@ from billing.tests.test_collection import (
 )
 from billing.tests.test_credits import in_threads
 from billing.tests.test_subscriptions import rewrite
+from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
@@ -391,3 +394,69 @@ def test_an_invoice_is_not_closed_over_a_charge_without_an_outcome(
     monkeypatch.undo()
     assert collect(billed).state == "closed"
     assert codes() != [""]
+
+
+# --- a payment that has just arrived
+
+
+def pay_by_hand(offered, alice):
+    alice.pay(offered.bolt11)
+    check_invoice(invoice_id=offered.pk)
+
+
+def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
+    billed, sandbox, alice, rates, monkeypatch
+):
+    attach(sandbox, billed)
+    row = collection_of(billed)
+    take_up(Stripe().finalize_invoice(row.pk), billed)
+    offered = offer_bolt11(invoice_id=row.pk)
+    InvoiceCollection.objects.update(next_rail=Rail.CARD, rungs_begun=1)
+    before(monkeypatch, ladder, "_wait_for_others", lambda: pay_by_hand(offered, alice))
+
+    collect(billed)
+    collect(billed)
+
+    assert not CardAttempt.objects.exists()
+    assert Settlement.objects.get().state == "marked"
+    assert not Credit.objects.exists()
+
+
+def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
+    billed, sandbox, alice, rates, monkeypatch
+):
+    """It is live when the claims are looked at, and has arrived a moment later."""
+    attach(sandbox, billed)
+    row = collection_of(billed)
+    take_up(Stripe().finalize_invoice(row.pk), billed)
+    offered = offer_bolt11(invoice_id=row.pk)
+    alice.pay(offered.bolt11)
+    now = timezone.now()
+
+    def settle():
+        """What another worker commits."""
+        LightningInvoice.objects.update(state="settled", settled_at=now)
+
+    before(monkeypatch, exclusion, "busy_until", settle)
+
+    with pytest.raises(PaymentInProgress):
+        cards.start_attempt(collection_of(billed), "pm_1", then=Rail.NOTICE)
+
+
+def test_what_a_payment_has_paid_is_not_reduced_before_it_is_booked(
+    billed, sandbox, arrived
+):
+    told = receipt_of(collection_of(billed).pk)
+    owe_credit(
+        tenant_id=billed.pk,
+        reason=Credit.Reason.SURPLUS,
+        source="ab",
+        currency="usd",
+        amount_cents=120,
+    )
+    post_credits(tenant_id=billed.pk)
+    collect(billed)
+    post_credits(tenant_id=billed.pk)
+
+    assert receipt_of(collection_of(billed).pk).signed.id == told.signed.id
+    assert told.paid_cents == 500

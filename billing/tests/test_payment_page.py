@@ -232,7 +232,12 @@ def test_a_form_of_another_site_issues_nothing(invoice):
     strict = Client(enforce_csrf_checks=True)
     path = path_of(invoice)
 
-    assert strict.post(path).status_code == 403
+    for address in (path, f"{path}/card"):
+        refused = strict.post(address)
+        assert refused.status_code == 403
+        assert "Your browser did not send this page’s cookie." in text(refused)
+        assert refused["Cache-Control"] == "no-store, private"
+    assert "CSRF verification failed" in text(strict.post("/admin/login/"))
     assert bolt11s() == []
 
     strict.get(path)

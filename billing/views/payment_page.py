@@ -11,9 +11,11 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.views.csrf import csrf_failure
 from django.views.generic import View
 
 from billing.exceptions import (
+    FormRefused,
     InvoiceChanged,
     InvoiceNotOpen,
     LinkExpired,
@@ -34,15 +36,17 @@ logger = structlog.get_logger(__name__)
 #: How often one invoice's buttons may be pressed.
 PRESSES = "10/minute"
 _HEADLINES = {
+    403: "Once more, please",
     404: "There is no such invoice",
     410: "This link has expired",
     429: "One moment, please",
 }
-_PASSING = (429, 503)
+_PASSING = (403, 429, 503)
 #: What is for people to read.
 _TOLD = (
     AlreadySettled,
     Busy,
+    FormRefused,
     InvoiceChanged,
     InvoiceNotOpen,
     LinkExpired,
@@ -128,6 +132,17 @@ class CardView(LinkView):
         except CaravelError as exc:
             return self.page(invoice_id, exc)
         return HttpResponseRedirect(url, status=303)
+
+
+def refuse_form(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+    """Answer a form that another site may have sent: a page of ours under `/pay/`."""
+    if not request.path.startswith("/pay/"):
+        return csrf_failure(request, reason=reason)
+    logger.warning("form_refused", reason=reason)
+    told = "Your browser did not send this page’s cookie. Allow it, and try again."
+    answer = _refusal(request, FormRefused(told))
+    keep_private(answer)
+    return answer
 
 
 def _refusal(request: HttpRequest, error: CaravelError) -> HttpResponse:

@@ -1,6 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 import time_machine
@@ -94,6 +94,21 @@ def test_nobody_waits_in_more_than_half_of_the_lanes(settings):
         pass
 
 
+def test_a_lane_that_is_free_again_soon_is_waited_for(settings):
+    settings.SLOW_REQUESTS = 1
+    entered = Event()
+
+    def wait() -> None:
+        with slow_lane("ben"):
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with slow_lane("ann"):
+            waiting = pool.submit(wait)
+            assert not entered.wait(0.1)
+        waiting.result(timeout=5)
+
+
 def test_a_single_lane_is_for_whoever_comes_first(settings):
     settings.SLOW_REQUESTS = 1
 
@@ -113,6 +128,7 @@ def test_a_single_lane_is_for_whoever_comes_first(settings):
         (2, "203.0.113.9", "203.0.113.9"),
         (1, "", "127.0.0.1"),
         (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
         (1, "no address", "unknown"),
     ],
 )

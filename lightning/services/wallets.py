@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from lightning.clients.nwc import Wallet
@@ -33,16 +35,19 @@ class WalletCheck:
     expires_at: datetime | None
 
 
-def connect_wallet(*, pubkey: str, nwc_url: str) -> WalletCheck:
+def connect_wallet(*, pubkey: str, nwc_url: str, **changes: Any) -> WalletCheck:
     """Check a wallet and make it the tenant's; returns what it told.
 
-    Raises InvalidWalletUrl or WalletUnusable with the reason, having changed nothing.
+    Other `changes` of the tenant are made with it. Raises InvalidWalletUrl,
+    WalletUnusable with the reason, or what `update_tenant` does; then nothing changes.
     """
     uri = parse_nwc_url(nwc_url, private_allowed=settings.NWC_ALLOW_PRIVATE_RELAYS)
     check = check_wallet(uri=uri)
-    tenants.set_wallet(
-        pubkey=pubkey, nwc_url=uri.to_url(), alias=check.alias, hosts=check.hosts
-    )
+    with transaction.atomic():
+        _change(pubkey, changes)
+        tenants.set_wallet(
+            pubkey=pubkey, nwc_url=uri.to_url(), alias=check.alias, hosts=check.hosts
+        )
     return check
 
 
@@ -56,9 +61,14 @@ def check_wallet_of(tenant: Tenant) -> WalletCheck:
     return check_wallet(uri=parse_nwc_url(url, private_allowed=private_allowed))
 
 
-def disconnect_wallet(*, pubkey: str) -> None:
-    """Forget the tenant's wallet. An attempt under way has its own copy."""
-    tenants.set_wallet(pubkey=pubkey, nwc_url="")
+def disconnect_wallet(*, pubkey: str, **changes: Any) -> None:
+    """Forget the tenant's wallet, and make other changes of the tenant with it.
+
+    An attempt under way has its own copy. Raises what `update_tenant` does.
+    """
+    with transaction.atomic():
+        _change(pubkey, changes)
+        tenants.set_wallet(pubkey=pubkey, nwc_url="")
 
 
 def check_wallet(*, uri: NwcUri) -> WalletCheck:
@@ -79,6 +89,11 @@ def check_wallet(*, uri: NwcUri) -> WalletCheck:
         budget=_budget(wallet) if "get_budget" in info.methods else None,
         expires_at=info.expires_at,
     )
+
+
+def _change(pubkey: str, changes: dict[str, Any]) -> None:
+    if changes:
+        tenants.update_tenant(pubkey=pubkey, **changes)
 
 
 def _info(wallet: Wallet) -> Info:

@@ -72,8 +72,10 @@
   }
 
   async function get(address) {
-    const signal = AbortSignal.timeout(PATIENCE);
-    const answer = await fetch(address, { cache: "no-store", signal });
+    const given = new AbortController();
+    const late = window.setTimeout(() => given.abort(), PATIENCE);
+    const answer = await fetch(address, { cache: "no-store", signal: given.signal });
+    window.clearTimeout(late);
     if (!answer.ok) {
       const error = new Error(answer.statusText);
       error.wait = 1000 * Number(answer.headers.get("Retry-After"));
@@ -93,7 +95,7 @@
     document.title = found.title;
     prepare();
     if (focused) refocus(focused.id);
-    document.getElementById("announcement").textContent = next.dataset.headline;
+    document.getElementById("announcement").textContent = next.dataset.announcement;
   }
 
   function refocus(id) {

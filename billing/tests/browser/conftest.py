@@ -27,7 +27,9 @@ Take = Callable[[Page, str], None]
 
 
 @pytest.fixture
-def invoice(transactional_db, prices, platform, rates) -> InvoiceCollection:
+def invoice(
+    transactional_db, django_db_serialized_rollback, prices, platform, rates
+) -> InvoiceCollection:
     """An open invoice of Ada's, for two relays."""
     tenant = TenantFactory(display_name="Ada")
     RelayFactory(tenant=tenant, plan_id="basic")

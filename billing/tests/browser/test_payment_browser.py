@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -15,7 +16,10 @@ from lightning.models import LightningInvoice
 from lightning.services.rates import forget_rates
 from sandbox.wallets import LookingUp
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+]
 WIDE = {"width": 1180, "height": 812}
 PHONE = {"width": 375, "height": 812}
 SERIOUS = ("serious", "critical")
@@ -144,6 +148,7 @@ def test_the_time_runs_out_and_a_fresh_one_is_had(new_page, link, wallets, alice
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
         expect(page.get_by_role("button", name="fresh")).to_be_hidden()
     with time_machine.travel(timezone.now() + timedelta(seconds=970)):
+        expect(page.get_by_role("status")).to_contain_text("A fresh Lightning invoice")
         page.get_by_role("button", name="Get a fresh Lightning invoice").click()
         expect(page.get_by_role("img", name="QR code")).to_be_visible()
         assert decoded(page) != first
@@ -155,7 +160,7 @@ def test_a_card_is_saved_and_the_page_is_there_again(new_page, link, sandbox):
 
     page.get_by_role("button", name="Pay by card").click()
     page.wait_for_url(f"{sandbox.url}/**")
-    page.get_by_role("button", name="Add").first.click()
+    page.get_by_role("button", name="Visa •••• 4242").click()
 
     page.wait_for_url(f"{link}?back**")
     expect(page.get_by_text("If you have just saved a card")).to_be_visible()
@@ -166,7 +171,7 @@ def asked(new_page, link):
     """A page whose time a test winds on, and the addresses that it asks."""
     page = new_page()
     page.clock.install()
-    asked = []
+    asked: list[str] = []
 
     def wait(seconds: int) -> list[str]:
         asked.clear()
@@ -192,7 +197,7 @@ def test_a_page_that_is_not_seen_asks_nothing(asked, link):
 
 
 def test_in_the_end_it_asks_no_more(asked, link):
-    page, wait = asked
+    _, wait = asked
     change(status="paid", amount_remaining_cents=0, paid_by="card")
     assert wait(2) == [f"{link}/status", link]
 
@@ -202,57 +207,28 @@ def test_in_the_end_it_asks_no_more(asked, link):
 # --- whoever cannot see it well
 
 
-def overdue(**_):
-    change(suspend_at=timezone.now() - timedelta(days=1))
-
-
-def written_off(**_):
-    change(status="uncollectible")
-
-
-def void(**_):
-    change(status="void", amount_remaining_cents=0)
-
-
-def draft(**_):
-    change(status="draft", amount_remaining_cents=0)
-
-
 def change(**columns):
     InvoiceCollection.objects.update(**columns)
 
 
-def waiting(invoice, **_):
-    CardAttempt.objects.create(
-        collection=invoice, payment_method="pm", amount_cents=5, idempotency_key="1"
-    )
-
-
-def declined(invoice, **_):
+def charge(invoice, **columns):
     CardAttempt.objects.create(
         collection=invoice,
-        payment_method="pm",
-        amount_cents=5,
+        payment_method="pm_1",
+        amount_cents=3000,
         idempotency_key="1",
-        state="refused",
-        resolved_at=timezone.now(),
+        **columns,
     )
 
 
-def no_rate(rates, **_):
-    rates.fault("error")
-    forget_rates()
-
-
-STATES = {
-    "open": lambda **_: None,
-    "overdue": overdue,
-    "written off": written_off,
-    "void": void,
-    "draft": draft,
-    "waiting": waiting,
-    "declined": declined,
-    "no rate": no_rate,
+#: What the page says of an invoice that is changed so.
+STATES: dict[str, dict[str, Any]] = {
+    "Pay this invoice": {},
+    "This invoice is overdue": {"suspend_at": timezone.now() - timedelta(days=1)},
+    "This invoice was written off": {"status": "uncollectible"},
+    "This invoice is void": {"status": "void", "amount_remaining_cents": 0},
+    "This invoice is not asked for yet": {"status": "draft"},
+    "Paid. Thank you!": {"status": "paid", "paid_by": "card"},
 }
 
 
@@ -272,11 +248,29 @@ def page(request, new_page):
     return new_page(color_scheme=request.param, bypass_csp=True)
 
 
-@pytest.mark.parametrize("state", STATES)
-def test_anyone_can_read_a_state(page, link, invoice, rates, state):
-    STATES[state](invoice=invoice, rates=rates)
-    page.goto(link)
+def test_anyone_can_read_each_state(page, link, invoice):
+    was = {name: getattr(invoice, name) for name in ("status", "suspend_at", "paid_by")}
+    was["amount_remaining_cents"] = 3000
+    for headline, columns in STATES.items():
+        payable = columns.get("status") in (None, "uncollectible")
+        change(**{**was, "amount_remaining_cents": 3000 * payable, **columns})
+        page.goto(link)
 
+        expect(page.get_by_role("heading", name=headline)).to_be_visible()
+        assert violations(page) == []
+
+
+def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
+    charge(invoice, state="refused", resolved_at=timezone.now())
+    rates.fault("error")
+    forget_rates()
+    page.goto(link)
+    expect(page.get_by_text("Your card was declined")).to_be_visible()
+    expect(page.get_by_text("There is no exchange rate just now")).to_be_visible()
+    assert violations(page) == []
+
+    CardAttempt.objects.update(state="pending", resolved_at=None)
+    expect(page.get_by_role("heading", name="Waiting for your card")).to_be_visible()
     assert violations(page) == []
 
 
@@ -287,7 +281,8 @@ def test_anyone_can_read_the_way_to_a_receipt(page, link, platform, wallets, ali
     assert violations(page) == []
 
     platform.lookups = LookingUp(error="INTERNAL")
-    expect(page.get_by_text("We cannot reach our wallet")).to_be_visible()
+    expect(page.locator("#wallet-down")).to_be_visible()
+    expect(page.get_by_role("status")).to_contain_text("We cannot reach our wallet")
     assert violations(page) == []
 
     platform.lookups = LookingUp()
