@@ -2,11 +2,13 @@
 
 import os
 
-from django.core.wsgi import get_wsgi_application
+import django
 
 from caravel import development
+from caravel.handler import Utf8Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 
 development.start_embedded_servers()
-application = get_wsgi_application()
+django.setup(set_prefix=False)
+application = Utf8Handler()

@@ -13,9 +13,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
-from django.core.wsgi import get_wsgi_application
 from django.utils import timezone
 
+from caravel.handler import Utf8Handler
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from tenants.models import UsedAuthEvent
@@ -160,7 +160,7 @@ class SigningApp:
     """
 
     def __init__(self) -> None:
-        self._app = get_wsgi_application()
+        self._app = Utf8Handler()
         self.key = ""
         self.sign: Sign = lambda request: None
         self.sent = Unsigned(key="", method="", url="", body=b"")

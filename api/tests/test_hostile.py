@@ -253,26 +253,6 @@ def test_whatever_a_body_is_called_it_is_json_or_nothing(ann, content_type):
     assert Tenant.objects.get().email == "ann@example.com"
 
 
-@pytest.mark.parametrize(
-    "charset", ["utf-16", "zlib", "bz2", "hex", "rot13", "idna", "undefined"]
-)
-def test_json_is_utf_8_whatever_it_is_called(ann, charset):
-    path, body = f"/api/tenants/{ann.pubkey}", b'{"email": "ann@example.com"}'
-
-    def send(path: str) -> tuple[int, str]:
-        answer = Client(raise_request_exception=False).generic(
-            "PATCH",
-            path,
-            body,
-            content_type=f"application/json; charset={charset}",
-            headers=signed(ann, "PATCH", path, body),
-        )
-        return answer.status_code, answer.json()["code"]
-
-    assert send(path) == (200, "ok")
-    assert send(f"{path}?a=%ff") == (400, "parameter-unknown")
-
-
 def test_a_query_beside_a_body_is_not_overlooked(ann, birds):
     for method, path in [
         ("POST", "/api/tenants?dry_run=1"),

@@ -5,7 +5,6 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.core.exceptions import TooManyFieldsSent
-from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
@@ -32,17 +31,6 @@ class ApiView(APIView):
     http_method_names = ["get", "head", "post", "patch"]
     #: The methods that make us ask others for something new.
     costly: frozenset[str] = frozenset()
-
-    def initialize_request(
-        self, request: HttpRequest, *args: Any, **kwargs: Any
-    ) -> Request:
-        """Read JSON and queries as UTF-8, whatever the request calls them.
-
-        Among Python's encodings there are some that unpack, and some that decode no
-        text at all.
-        """
-        request.encoding = "utf-8"
-        return super().initialize_request(request, *args, **kwargs)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         address = client_address(request._request)
