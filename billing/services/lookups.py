@@ -19,10 +19,10 @@ _SELDOM = parse("1 per 10 second")
 _ASKED = (PageState.OFFERED, PageState.WALLET_DOWN, PageState.OFFER_EXPIRED)
 
 
-def current_page(invoice_id: str) -> InvoicePage:
+def current_page(invoice_id: str, *, visitor: str = "") -> InvoicePage:
     """Return the page as it is once our wallet was asked, if that is of any use now.
 
-    Raises UnknownInvoice. A wallet that is silent is what the page says then.
+    Raises UnknownInvoice. `visitor` is who has the lane in which it is asked. A wallet that is silent is what the page says then.
     """
     page = invoice_page(invoice_id)
     if page.offer is None or page.state not in _ASKED:
@@ -31,7 +31,7 @@ def current_page(invoice_id: str) -> InvoicePage:
     if wait_for(rate, "lookup", str(page.offer.pk)):
         return page
     try:
-        with slow_lane():
+        with slow_lane(visitor):
             check_invoice(invoice_id=page.offer.pk, patience=PATIENCE)
     except Busy:
         logger.info("lookup_left_out", payment_hash=page.offer.payment_hash)

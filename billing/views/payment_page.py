@@ -28,7 +28,7 @@ from billing.services.pages import CardWay, invoice_page
 from billing.services.portal import card_session
 from billing.views.private import admit, keep_private
 from caravel.exceptions import CaravelError
-from caravel.throttling import Busy, Throttled, slow_lane, throttle
+from caravel.throttling import Busy, Throttled, client_address, slow_lane, throttle
 from lightning.exceptions import AlreadySettled, PaymentInProgress, RateUnavailable
 
 logger = structlog.get_logger(__name__)
@@ -105,7 +105,7 @@ class PaymentPageView(LinkView):
         """Offer a bolt11, which the page then shows, and shows again."""
         try:
             throttle(PRESSES, "pay-press", invoice_id)
-            with slow_lane():
+            with slow_lane(f"address {client_address(request)}"):
                 offer_bolt11(invoice_id=invoice_id)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
@@ -127,7 +127,7 @@ class CardView(LinkView):
         back = f"{settings.APP_URL}{self.address}?back"
         try:
             throttle(PRESSES, "pay-press", invoice_id)
-            with slow_lane():
+            with slow_lane(f"address {client_address(request)}"):
                 url = card_session(invoice_id=invoice_id, return_url=back)
         except CaravelError as exc:
             return self.page(invoice_id, exc)

@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 from billing.services.lookups import current_page
 from billing.views.private import admit, keep_private
 from caravel.api import AlwaysJson, success
+from caravel.throttling import client_address
 
 
 class PaymentStatusView(APIView):
@@ -20,7 +21,9 @@ class PaymentStatusView(APIView):
     schema = None
 
     def get(self, request: Request, token: str) -> Response:
-        page = current_page(admit(request, token))
+        invoice_id = admit(request, token)
+        visitor = f"address {client_address(request._request)}"
+        page = current_page(invoice_id, visitor=visitor)
         is_offered = page.is_offered and page.offer is not None
         return success(
             {
