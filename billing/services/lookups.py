@@ -22,7 +22,8 @@ _ASKED = (PageState.OFFERED, PageState.WALLET_DOWN, PageState.OFFER_EXPIRED)
 def current_page(invoice_id: str, *, visitor: str = "") -> InvoicePage:
     """Return the page as it is once our wallet was asked, if that is of any use now.
 
-    Raises UnknownInvoice. `visitor` is who has the lane in which it is asked. A wallet that is silent is what the page says then.
+    `visitor` is on whose behalf it is asked. Raises UnknownInvoice. A wallet that is
+    silent is what the page says then.
     """
     page = invoice_page(invoice_id)
     if page.offer is None or page.state not in _ASKED:
