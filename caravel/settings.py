@@ -35,6 +35,8 @@ env = Environment(os.environ, development.defaults(VAR) if DEBUG or TESTING else
 SECRET_KEY = env.required("SECRET_KEY")
 ALLOWED_HOSTS = env.required_list("ALLOWED_HOSTS")
 APP_URL = env.http_url("APP_URL")
+# No path: pages, forms and what callers sign are at the root of their host.
+env.expect("APP_URL", [APP_URL], r"https?://[^\s/?#@]+")
 
 INSTALLED_APPS = [
     "unfold",
