@@ -21,7 +21,8 @@ _PATTERNS = [
     re.compile(
         r"((?:postgres(?:ql)?|pgsql)://[^:@/\s]+:|rediss?://[^:@/\s]*:)[^@/\s]+(?=@)"
     ),
-    re.compile(r"(/pay/[\w-]+\.)[\w.-]{8,}"),  # whoever has such a link may pay by it
+    # Whoever has such a link may pay by it; it may stand in another address.
+    re.compile(r"((?:/|%2F)pay(?:/|%2F)[\w-]+(?:\.|%2E))[\w.%-]{8,}", re.IGNORECASE),
     re.compile(r"(Bearer |Basic |Nostr )[\w+/=.-]{8,}"),
     re.compile(
         r"((?:secret|preimage|password|nwc_url|private_key)\w*[\\\\\"']*\s*[:=]\s*b?[\\\\\"']*)"

@@ -35,6 +35,8 @@ env = Environment(os.environ, development.defaults(VAR) if DEBUG or TESTING else
 SECRET_KEY = env.required("SECRET_KEY")
 ALLOWED_HOSTS = env.required_list("ALLOWED_HOSTS")
 APP_URL = env.http_url("APP_URL")
+# No path: pages, forms and what callers sign are at the root of their host.
+env.expect("APP_URL", [APP_URL], r"https?://[^\s/?#@]+")
 
 INSTALLED_APPS = [
     "unfold",
@@ -214,7 +216,11 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL or "redis://",
         "KEY_PREFIX": "caravel-cache",
-        "OPTIONS": {"socket_timeout": 2, "socket_connect_timeout": 2},
+        "OPTIONS": {
+            "socket_timeout": 2,
+            "socket_connect_timeout": 2,
+            "serializer": "caravel.remembered.JsonSerializer",
+        },
     },
 }
 

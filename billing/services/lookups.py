@@ -1,11 +1,15 @@
 """Asking our wallet about what a person looks at, often but not too often."""
 
+from datetime import timedelta
+
 import structlog
-from limits import parse
+from django.utils import timezone
+from limits import RateLimitItem, parse
 
 from billing.services.pages import InvoicePage, PageState, invoice_page
 from caravel.rate_limit import wait_for
 from caravel.throttling import Busy, slow_lane
+from lightning.models import LightningInvoice
 from lightning.services.watching import check_invoice
 
 logger = structlog.get_logger(__name__)
@@ -29,6 +33,8 @@ def current_page(invoice_id: str, *, visitor: str = "") -> InvoicePage:
     if page.offer is None or page.state not in _ASKED:
         return page
     rate = _ON_OFFER if page.state == PageState.OFFERED else _SELDOM
+    if _is_fresh(page.offer, rate):
+        return page
     if wait_for(rate, "lookup", str(page.offer.pk)):
         return page
     try:
@@ -38,3 +44,12 @@ def current_page(invoice_id: str, *, visitor: str = "") -> InvoicePage:
         logger.info("lookup_left_out", payment_hash=page.offer.payment_hash)
         return page
     return invoice_page(invoice_id)
+
+
+def _is_fresh(offer: LightningInvoice, rate: RateLimitItem) -> bool:
+    """Return whether our wallet has answered just now, whoever asked.
+
+    So it is not overrun while Redis is away, which else keeps count of the rate.
+    """
+    pause = timedelta(seconds=rate.get_expiry())
+    return bool(offer.answered_at and abs(timezone.now() - offer.answered_at) < pause)

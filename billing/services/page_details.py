@@ -74,7 +74,8 @@ def _view(page: InvoicePage) -> InvoiceView | None:
 
 def _line(line: LineView, currency: str) -> PageLine:
     described = line.description or f"{line.quantity} × {line.plan} relay"
-    title, _, price = described.removesuffix(")").partition(" (at ")
+    title, _, price = described.partition(" (at ")
+    price = price.removesuffix(")")
     period = f"{line.period_start:%-d %b} – {line.period_end:%-d %b %Y}"
     note = f"{price} · {period}" if price else period
     return PageLine(title, format_amount(line.amount_cents, currency), note)

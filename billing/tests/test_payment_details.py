@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from django.utils import timezone
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services import estimates, page_details, page_receipts
 from billing.services.collection import collect_invoice
+from billing.services.reads import LineView
 from billing.tests.payers import path_of, text
 from caravel.nostr.events import parse_event
 from caravel.throttling import slow_lane
@@ -45,6 +46,26 @@ def test_each_line_says_what_for_and_how_long(client, payable):
     assert "1 × Nostr relay, Basic <" in shown
     assert f"$5.00 / month · {period}" in shown
     assert "To pay" not in shown
+
+
+@pytest.mark.parametrize(
+    ("described", "title", "note"),
+    [
+        (
+            "1 × Relay (at $5.00 / month)",
+            "1 × Relay",
+            "$5.00 / month · 1 Oct – 2 Nov 2026",
+        ),
+        ("Set-up (once)", "Set-up (once)", "1 Oct – 2 Nov 2026"),
+    ],
+)
+def test_a_line_is_as_stripe_describes_it(described, title, note):
+    start, end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
+    line = LineView(described, "", 500, 1, start, end)
+
+    shown = page_details._line(line, "usd")
+
+    assert (shown.title, shown.note, shown.amount) == (title, note, "$5.00")
 
 
 def test_what_was_credited_stands_between_the_total_and_what_is_asked(client, payable):

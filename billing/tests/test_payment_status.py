@@ -74,6 +74,16 @@ def test_our_wallet_is_asked_every_other_second(client, path, offered, platform)
     assert asked(platform) == 2
 
 
+def test_without_redis_our_wallet_is_not_overrun(
+    client, path, offered, platform, settings
+):
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+    for _ in range(5):
+        assert status(client, path)["state"] == "offered"
+
+    assert asked(platform) == 1
+
+
 def test_a_payment_is_told_before_stripe_is(client, path, offered, alice, payable):
     alice.pay(offered.bolt11)
 

@@ -41,6 +41,15 @@ work_at_once()
 """
 
 
+PATIENCE = """
+from billing.services.patience import within
+from tenants.models import Tenant
+
+count = Tenant.objects.count()
+print(within(5, lambda: Tenant.objects.count() - count))
+"""
+
+
 def output(code, **env):
     process = run(code, **env)
     printed, _ = process.communicate(timeout=60)
@@ -60,3 +69,7 @@ def test_connections_that_broke_are_replaced():
     new = output(f"{THREADS}{BROKEN}print(len(backends - first))", DATABASE_POOL="3")
 
     assert new >= 1
+
+
+def test_who_waits_for_another_thread_keeps_no_connection_from_it():
+    assert output(PATIENCE, DATABASE_POOL="1") == 0

@@ -111,6 +111,7 @@ def test_one_missing_variable_is_the_only_one_named(name):
     [
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
         ("APP_URL", "caravel.example", "APP_URL must be an http(s) address"),
+        ("APP_URL", "https://caravel.example/app", "APP_URL is malformed"),
         ("STRIPE_SECRET_KEY", "pk_test_1", "STRIPE_SECRET_KEY is malformed"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_a,b", "STRIPE_WEBHOOK_SECRET is malformed"),
         ("REDIS_URL", "http://x", "REDIS_URL is malformed"),

@@ -39,6 +39,8 @@ def test_a_secret_is_masked_wherever_it_stands(secret):
         "password=hunter2hunter2",
         "Authorization: Bearer abcdefghijkl",
         "GET /pay/in_1.1wX2y.abcdefghijkl_-x",
+        "GET /pay/in_1%2E1wX2y%2Eabcdefghijkl_-x",
+        "return_url=https%3A%2F%2Fa.example%2Fpay%2Fin_1.1wX2y.abcdefghijkl_-x%3Fback",
         "postgres://caravel:hunter2hunter2@db/caravel",
     ],
 )
