@@ -15,7 +15,7 @@ T = TypeVar("T")
 _POOL = ThreadPoolExecutor(settings.SLOW_REQUESTS, thread_name_prefix="patience")
 _FREE = BoundedSemaphore(settings.SLOW_REQUESTS)
 #: Seconds that a thread is waited for: if all are held up, one more would be, too.
-_TURN = 0.25
+_TURN = 1.0
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:

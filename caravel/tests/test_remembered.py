@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import caches
 
 from caravel import remembered
 
@@ -32,7 +32,7 @@ def test_plain_data_is_remembered_as_it_is():
 def test_what_somebody_has_put_there_is_not_run(tmp_path):
     path = tmp_path / "touched"
     with redis.from_url(settings.REDIS_URL) as client:
-        client.set(cache.make_key("test:evil"), pickle.dumps(_Touch(path)))
+        client.set(caches["shared"].make_key("test:evil"), pickle.dumps(_Touch(path)))
 
     assert remembered.get("test:evil") is None
     assert not path.exists()
