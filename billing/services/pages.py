@@ -176,6 +176,13 @@ class InvoicePage:
         return f"{self.sats:,}"
 
     @property
+    def offered_amount(self) -> str:
+        """What the bolt11 is for: the invoice may ask for something else by now."""
+        if self.offer is None:
+            return ""
+        return format_amount(self.offer.amount_cents, self.offer.currency)
+
+    @property
     def rate(self) -> str:
         """What the bolt11 takes a bitcoin to cost."""
         return format_price(self.offer.rate, self.offer.currency) if self.offer else ""
@@ -194,11 +201,14 @@ class InvoicePage:
 
     @property
     def card_way(self) -> CardWay:
-        """How a card can pay: we charge none whose owner, or the bank, forbids it."""
+        """How a card can pay: we charge none whose owner, or the bank, forbids it.
+
+        Nor any other than its customer's, who may have been deleted at Stripe.
+        """
         if not self.is_payable or self.state == PageState.WAITING:
             return CardWay.NONE
         unasked = self.is_written_off or self.invoice.tenant.autopay_paused
-        if unasked or self.needs_person:
+        if unasked or self.needs_person or self.is_customer_gone:
             return CardWay.HOSTED if self.invoice.hosted_invoice_url else CardWay.NONE
         return CardWay.SAVED
 
@@ -206,6 +216,10 @@ class InvoicePage:
     def needs_person(self) -> bool:
         """Whether the bank wants to ask the card's owner, on Stripe's page."""
         return bool(self.card and self.card.state == CardAttempt.State.ACTION_REQUIRED)
+
+    @property
+    def is_customer_gone(self) -> bool:
+        return self.invoice.stripe_customer_id != self.invoice.tenant.stripe_customer_id
 
     @property
     def is_declined(self) -> bool:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services import estimates, page_details, page_receipts
 from billing.services.collection import collect_invoice
+from billing.services.customers import forget_customer
 from billing.services.reads import LineView
 from billing.tests.payers import path_of, text
 from caravel.nostr.events import parse_event
@@ -197,6 +198,17 @@ def test_who_is_not_charged_by_us_pays_at_stripe(client, payable, sandbox, why):
     assert sandbox.requests("POST", "billing_portal") == []
 
 
+def test_no_card_is_saved_for_a_customer_that_was_deleted(client, payable, sandbox):
+    sandbox.client().v1.customers.delete(payable.stripe_customer_id)
+    forget_customer(payable.tenant)
+
+    shown = page(client, payable)
+
+    assert path_of(payable) + "/card" not in shown
+    assert f'href="{payable.hosted_invoice_url}"' in shown
+    assert "Pay with Lightning" in shown
+
+
 def test_a_card_that_was_declined_is_told_of(client, payable):
     tried(payable, CardAttempt.State.REFUSED)
 
@@ -241,6 +253,18 @@ def test_it_can_still_be_paid(client, payable, columns, told):
 
     assert told in shown
     assert client.post(path_of(payable)).status_code == 302
+
+
+@pytest.mark.parametrize(("cents", "asked"), [(380, "$3.80"), (700, "$7.00")])
+def test_what_is_on_offer_may_be_for_another_amount(client, payable, cents, asked):
+    client.post(path_of(payable))
+    assert "by now" not in page(client, payable)
+
+    change(amount_remaining_cents=cents)
+
+    shown = page(client, payable)
+    assert "$5.00 at $" in shown
+    assert f"The invoice asks for {asked} by now." in shown
 
 
 def test_an_expired_one_is_replaced_after_a_minute(client, payable):
