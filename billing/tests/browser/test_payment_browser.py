@@ -1,5 +1,6 @@
 """The payment page as a person uses it, in a real browser."""
 
+import os
 import time
 from datetime import timedelta
 from typing import Any
@@ -39,8 +40,12 @@ def pay(wallets, page) -> float:
 
 
 def expect_receipt(page, paid_at):
-    """The receipt is there within three seconds of the payment."""
-    left = 3 - (time.monotonic() - paid_at)
+    """The receipt is there within three seconds of the payment.
+
+    On a machine that has more to do than it has cores, in as much more time.
+    """
+    slowness = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    left = 3 * slowness - (time.monotonic() - paid_at)
     expect(page.get_by_role("heading", name="Paid. Thank you!")).to_be_visible(
         timeout=1000 * left
     )
