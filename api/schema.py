@@ -52,11 +52,11 @@ class NostrScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-ca
         return {
             "type": "http",
             "scheme": "nostr",
-            "description": _NIP_98,
+            "description": NIP_98,
         }
 
 
-_NIP_98 = (
+NIP_98 = (
     "[NIP-98](https://github.com/nostr-protocol/nips/blob/master/98.md): "
     "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags: `u`, "
     "the exact address with its query; `method`; and with a body `payload`, the body's "
@@ -101,6 +101,13 @@ def documented(
             for name, value in (examples or {}).items()
         ],
     )
+
+
+def with_signing(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say at the top how requests are signed: where it belongs, few would find it."""
+    info = result["info"]
+    info["description"] = f"{info['description']}\n\nEach request is signed: {NIP_98}"
+    return result
 
 
 def only_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -4,7 +4,10 @@ from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class StripeError(CaravelError):
-    """A Stripe call did not succeed. `retry_after` is in seconds, 0 if not told."""
+    """Stripe did not do what it was asked.
+
+    `retry_after` is in seconds, 0 if not told.
+    """
 
     code = "stripe-error"
     status = 502
@@ -15,22 +18,29 @@ class StripeError(CaravelError):
 
 
 class StripeUnavailable(StripeError):
-    """No answer, or a 5xx or 409: whether the call had its effect is not known."""
+    """Stripe does not answer, or is in trouble.
+
+    Whether the call had its effect is not known: silence, a 5xx or a 409.
+    """
 
     code = "stripe-unavailable"
     status = 503
 
 
 class StripeRateLimited(StripeError):
-    """Turned away before it was executed, by Stripe or by our own limit."""
+    """Stripe is asked too much just now.
+
+    The call was turned away before it was executed, by Stripe or by our own limit.
+    """
 
     code = "stripe-rate-limited"
     status = 503
 
 
 class StripeRefused(StripeError):
-    """Stripe answered 4xx: the call had no effect, and repeating it won't help.
+    """Stripe refuses, and would again.
 
+    It answered 4xx: the call had no effect.
     Carries Stripe's own `type`, `stripe_code` and `param`.
     """
 

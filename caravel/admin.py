@@ -8,12 +8,12 @@ from django.utils.text import Truncator
 from unfold.admin import ModelAdmin
 
 from caravel.exceptions import CaravelError
-from caravel.nostr import parse_pubkey
+from caravel.nostr import hex_beginning, parse_pubkey
 from caravel.work import WorkItem
 
 
 class NpubSearchAdmin(ModelAdmin):
-    """A page where an npub finds what its hex key would."""
+    """A page where an npub, or how one begins, finds what its hex key would."""
 
     def get_search_results(
         self, request: HttpRequest, queryset: Any, search_term: str
@@ -29,7 +29,7 @@ def _as_hex(word: str) -> str:
     try:
         return parse_pubkey(word)
     except CaravelError:
-        return word
+        return hex_beginning(word) or word
 
 
 class ReadOnlyAdmin(NpubSearchAdmin):

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from math import ceil
 
+#: Seconds until who was told «not just now» may well try again.
+_SOON = 5
+
 
 class CaravelError(Exception):
     """An expected failure: a stable `code` for machines, a sentence for people."""
@@ -23,7 +26,8 @@ class CaravelError(Exception):
     @classmethod
     def codes(cls) -> Mapping[str, str]:
         """Return each code that an error of this class may have, and its meaning."""
-        meaning = " ".join((cls.__doc__ or cls.__name__).split())
+        first, *_ = (cls.__doc__ or cls.__name__).split("\n\n")
+        meaning = " ".join(first.split())
         return cls.variants or {cls.code: meaning}
 
     def __str__(self) -> str:
@@ -37,7 +41,7 @@ class CaravelError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """What HTTP wants to be told about it."""
-        seconds = ceil(self.retry_after)
+        seconds = ceil(self.retry_after) or (_SOON if self.status == 503 else 0)
         return {"Retry-After": str(seconds)} if seconds else {}
 
 

@@ -25,7 +25,7 @@ SCREEN = """
        Billing > Stripe events shows the webhooks that came back.
     4. Change the plan, or deactivate the relay, and look again.
     5. Look at Billing > Invoice collections: the first invoice is open; at Tenants >
-       Notices: its tenant was told. The link in the text leads to a page to pay it.
+       Notices: its tenant was told. Open the link in the text to pay it.
     6. Connect a wallet: copy the address of rich from the sandbox Lightning's page, and
        give it to   make manage ARGS="connect_wallet NPUB"   It pays at once.
     7. On the sandbox Stripe's page press + 1 month, then + 1 day: time passes for the
@@ -33,7 +33,7 @@ SCREEN = """
        fail, do not pay for a week, and see the relay go off and come back. After so
        long a time the admin asks for its password again.
 
-    8. Be a tenant yourself, with a key made for you just now:
+    8. Be a tenant yourself, with a key that was made just now and is kept nowhere:
        export NSEC={nsec}
        .venv/bin/python docs/examples/call_api.py POST {web}/api/tenants '{{}}'
 

@@ -29,16 +29,21 @@ class CollectionSerializer(serializers.Serializer[Any]):
 
     state = serializers.ChoiceField(InvoiceCollection.State.choices)
     paid_by = serializers.ChoiceField(
-        InvoiceCollection.PaidBy.choices, allow_blank=True, help_text="Or nothing yet."
+        InvoiceCollection.PaidBy.choices, help_text="Nothing, while it is not paid."
     )
     suspend_at = serializers.DateTimeField(
         allow_null=True, help_text="Unpaid by then, it suspends the paid relays."
     )
-    next_attempt_at = serializers.DateTimeField(
-        allow_null=True, help_text="When wallet or card are tried again."
+    next_try_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When wallet and card, if there are any, have their next turn.",
     )
     waiting = WaitingSerializer(
-        allow_null=True, help_text="What may be paying it just now."
+        allow_null=True, help_text="What may be paying it just now, so that nobody may."
+    )
+    lightning_until = serializers.DateTimeField(
+        allow_null=True,
+        help_text="Until when a Lightning invoice that was issued for it may be paid.",
     )
     payment_url = serializers.URLField(
         source="payment_link",
@@ -80,7 +85,8 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     )
 
     def get_hosted_invoice_url(self, view: InvoiceView) -> str:
-        is_busy = view.collection is not None and view.collection.waiting is not None
+        ours = view.collection
+        is_busy = ours is not None and (ours.waiting or ours.lightning_until)
         return "" if is_busy else view.hosted_url
 
 

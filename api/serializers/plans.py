@@ -4,6 +4,8 @@ from relays.models import Plan
 
 
 class PlanSerializer(serializers.ModelSerializer[Plan]):
+    id = serializers.CharField(help_text="What relays name it by, such as `basic`.")
+    currency = serializers.CharField(help_text="In small letters, such as `usd`.")
     amount_cents = serializers.IntegerField(
         help_text="A month's price in the currency's smallest unit; 0 is free."
     )

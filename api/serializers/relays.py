@@ -63,6 +63,8 @@ class RelayChanges(StrictSerializer):
 
 
 class NewRelay(RelayChanges):
+    """A relay as it is to be; what is left out is as usual."""
+
     tenant = serializers.CharField(
         required=False,
         max_length=64,

@@ -66,6 +66,8 @@ class TenantDetailSerializer(TenantSerializer):
 
 
 class TenantChanges(StrictSerializer):
+    """What is to be another; what is left out stays."""
+
     email = serializers.EmailField(
         required=False,
         allow_blank=True,
@@ -129,6 +131,8 @@ class ActivityListParams(ListParams):
 
 
 class PortalSessionRequest(StrictSerializer):
+    """Where to go on from Stripe's page."""
+
     return_url = serializers.URLField(
         required=False,
         max_length=2000,

@@ -185,6 +185,10 @@ def test_looking_issues_nothing_and_asking_does(ann, path, platform, rates):
     fresh_at = datetime.fromisoformat(issued["fresh_at"])
     assert fresh_at == expires_at + timedelta(seconds=60)
     assert ann.get(f"{path}/bolt11").data == issued
+    shown = ann.get(path).data
+    assert shown["hosted_invoice_url"] == ""
+    until = datetime.fromisoformat(shown["collection"]["lightning_until"])
+    assert until == row.dies_at
     assert ann.post(f"{path}/bolt11", {}).data == issued
     assert LightningInvoice.objects.count() == 1
 

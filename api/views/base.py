@@ -1,6 +1,7 @@
 """What all views of the API share."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from api.exceptions import InvalidParameter, UnknownParameter
+from billing.clients.stripe_calls import hurried
 from billing.services.links import link_to_pay
 from caravel.api import AlwaysJson
 from caravel.exceptions import NotFound
@@ -38,10 +40,13 @@ class ApiView(APIView):
         super().initial(request, *args, **kwargs)
         self._throttle_key(request)
 
-    def slow_lane(self, *holders: str) -> AbstractContextManager[None]:
-        """Return a lane of the caller's to wait for others in. Raises Busy."""
+    @contextmanager
+    def slow_lane(self, *holders: str) -> Iterator[None]:
+        """Wait for others in a lane of the caller's, not too long. Raises Busy."""
         address = client_address(self.request._request)
-        return slow_lane(f"key {self.caller.pubkey}", f"address {address}", *holders)
+        names = (f"key {self.caller.pubkey}", f"address {address}", *holders)
+        with slow_lane(*names), hurried():
+            yield
 
     @property
     def caller(self) -> Caller:
@@ -57,8 +62,10 @@ class ApiView(APIView):
         form = serializer(data=given)
         if unknown := given.keys() - form.fields.keys():
             names = ", ".join(sorted(form.fields)) or "none"
-            count = len(unknown)
-            raise UnknownParameter(f"{count} unknown; the parameters are: {names}.")
+            first = min(unknown)[:40]
+            raise UnknownParameter(
+                f"{first!a} is unknown; the parameters are: {names}."
+            )
         if not form.is_valid():
             name, errors = next(iter(form.errors.items()))
             raise InvalidParameter(f"{name}: {errors[0]}")

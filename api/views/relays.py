@@ -93,7 +93,10 @@ class RelayView(ApiView):
         },
     )
     def patch(self, request: Request, relay_id: UUID) -> Response:
-        """Change what is given, all or nothing. Another plan is billed at once."""
+        """Change what is given, all or nothing. Another plan is billed at once.
+
+        What a new plan does not carry is switched off with the change.
+        """
         relay = relay_for(self.caller, relay_id)
         fields = self.given(forms.RelayChanges, partial=True)
         plan_id = fields.pop("plan", None)

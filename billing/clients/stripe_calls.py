@@ -9,6 +9,8 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, partial
 from typing import Any, TypeVar, cast
 
@@ -23,6 +25,8 @@ API_VERSION = "2026-10-28.endive"
 TRIES = 3
 #: Seconds: to connect, and between two bytes of an answer.
 TIMEOUT = (2.0, 20.0)
+#: The same while a person waits, who presses again rather than wait for another try.
+HURRIED_TIMEOUT = (2.0, 6.0)
 #: A longer Retry-After is left to the caller's own retry.
 LONGEST_PAUSE = 10.0
 
@@ -30,6 +34,20 @@ LONGEST_PAUSE = 10.0
 pause_for: Callable[[float], None] = time.sleep
 
 T = TypeVar("T")
+_is_hurried: ContextVar[bool] = ContextVar("is_hurried", default=False)
+
+
+@contextmanager
+def hurried() -> Iterator[None]:
+    """Give Stripe one try, and less time for it: somebody waits for what is done here.
+
+    A write is in doubt as after any other silence; whoever made it finds out later.
+    """
+    token = _is_hurried.set(True)
+    try:
+        yield
+    finally:
+        _is_hurried.reset(token)
 
 
 class Calls:
@@ -93,18 +111,19 @@ def is_live_key() -> bool:
 
 def v1() -> stripe.V1Services:
     """Return the SDK's services, for our account."""
-    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE).v1
+    timeout = HURRIED_TIMEOUT if _is_hurried.get() else TIMEOUT
+    return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE, timeout).v1
 
 
 @cache
-def _client(key: str, base: str) -> stripe.StripeClient:
+def _client(key: str, base: str, timeout: tuple[float, float]) -> stripe.StripeClient:
     return stripe.StripeClient(
         key,
         stripe_version=API_VERSION,
         base_addresses={"api": base},
         # The SDK never retries a 429 and ignores Retry-After: ours does both.
         max_network_retries=0,
-        http_client=stripe.RequestsClient(timeout=cast(Any, TIMEOUT)),
+        http_client=stripe.RequestsClient(timeout=cast(Any, timeout)),
     )
 
 
@@ -175,7 +194,8 @@ def _pause(error: exceptions.StripeError, attempt: int) -> float | None:
     passing = isinstance(
         error, exceptions.StripeUnavailable | exceptions.StripeRateLimited
     )
-    if not passing or attempt == TRIES or error.retry_after > LONGEST_PAUSE:
+    last = 1 if _is_hurried.get() else TRIES
+    if not passing or attempt == last or error.retry_after > LONGEST_PAUSE:
         return None
     backoff = float(2 ** (attempt - 2)) * random.uniform(1, 1.5)
     return error.retry_after or backoff

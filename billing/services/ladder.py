@@ -125,6 +125,16 @@ def _between_rungs(stripe: Stripe, collection: InvoiceCollection) -> Step:
     return Rest(State.MANUAL, "waits for a person, or the next try", until)
 
 
+def next_try(collection: InvoiceCollection) -> datetime | None:
+    """Return when wallet and card have their next turn, None if they have none."""
+    is_asking = collection.status == InvoiceCollection.Status.OPEN
+    if not is_asking or not collection.is_unpaid:
+        return None
+    if collection.rungs_begun >= len(RUNGS):
+        return None
+    return _rung_at(collection, collection.rungs_begun)
+
+
 def _rung_at(collection: InvoiceCollection, rung: int) -> datetime:
     return (collection.finalized_at or collection.created_at) + RUNGS[rung]
 

@@ -32,6 +32,8 @@ def read_token(token: str) -> str:
     try:
         return _SIGNER.unsign(token, max_age=LIFETIME)
     except SignatureExpired as exc:
-        raise LinkExpired("This link is too old. Ask us for a new one.") from exc
+        raise LinkExpired(
+            "This link is too old: our last message has a newer one."
+        ) from exc
     except BadSignature as exc:
         raise LinkInvalid("This link is not complete, or not one of ours.") from exc

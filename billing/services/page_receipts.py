@@ -99,7 +99,9 @@ def _lightning(receipt: Receipt, proof: Proof) -> Iterator[Fact]:
         yield Fact("By Lightning", part)
     msat = proof.received_msat or proof.amount_msat
     yield Fact("In sats", f"{Decimal(msat) / 1000:,f}".removesuffix(".000"))
-    yield Fact("A bitcoin at", format_price(Decimal(proof.rate), receipt.currency))
+    yield Fact(
+        "Price of a bitcoin", format_price(Decimal(proof.rate), receipt.currency)
+    )
     yield Fact("Payment hash", proof.payment_hash, is_code=True)
     if proof.preimage:
         yield Fact("Preimage", proof.preimage, is_code=True)

@@ -14,7 +14,9 @@ from billing.models import InvoiceCollection
 from billing.services.exclusion import Busy, busy_for_people
 from billing.services.invoice_cache import Answer, answer
 from billing.services.invoices import billed_period
+from billing.services.ladder import next_try
 from billing.services.links import payment_link
+from lightning.services.invoices import live_until
 from relays.models import Plan
 from tenants.models import Tenant
 
@@ -37,14 +39,17 @@ class LineView:
 class CollectionView:
     """How the collection of an invoice stands.
 
-    `waiting` is what may be paying it just now, and until when if that is known;
+    `next_try_at` is when wallet and card have their next turn. `waiting` is what may be
+    paying it just now, and until when if that is known; `lightning_until` until when a
+    Lightning invoice that somebody was shown may be paid at the latest;
     `payment_link` is where a person pays it, None if there is nothing to pay.
     """
 
     state: str
     paid_by: str
     suspend_at: datetime | None
-    next_attempt_at: datetime | None
+    next_try_at: datetime | None
+    lightning_until: datetime | None
     waiting: Busy | None
     payment_link: str | None = field(repr=False)
 
@@ -164,7 +169,7 @@ def _views(
 ) -> list[InvoiceView]:
     """Return invoices with what we know of them, in a constant number of queries."""
     unpaid = [pk for pk, collection in collections.items() if collection.is_unpaid]
-    waiting = busy_for_people(unpaid)
+    waiting, lightning = busy_for_people(unpaid), live_until(unpaid)
     priced = Plan.objects.exclude(stripe_price_id=None)
     plans = {str(plan.stripe_price_id): plan.name for plan in priced}
     return [
@@ -172,7 +177,7 @@ def _views(
             invoice,
             owner=owners[invoice.id],
             lines=_lines(invoice.lines, plans),
-            collection=_collection(collections.get(invoice.id), waiting),
+            collection=_collection(collections.get(invoice.id), waiting, lightning),
             asked_at=found.asked_at,
         )
         for invoice in found.invoices
@@ -227,16 +232,18 @@ def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[LineView, .
 
 
 def _collection(
-    collection: InvoiceCollection | None, waiting: Mapping[str, Busy]
+    collection: InvoiceCollection | None,
+    waiting: Mapping[str, Busy],
+    lightning_until: Mapping[str, datetime],
 ) -> CollectionView | None:
     if collection is None:
         return None
-    is_closed = collection.state == InvoiceCollection.State.CLOSED
     return CollectionView(
         state=collection.state,
         paid_by=collection.paid_by,
         suspend_at=collection.suspend_at,
-        next_attempt_at=None if is_closed else collection.next_attempt_at,
+        next_try_at=next_try(collection),
+        lightning_until=lightning_until.get(collection.pk),
         waiting=waiting.get(collection.pk),
         payment_link=payment_link(collection) if collection.is_unpaid else None,
     )

@@ -175,7 +175,7 @@ def test_without_stripe_no_card_can_be_saved(client, payable, sandbox):
     answer = client.post(path_of(payable) + "/card")
 
     assert answer.status_code == 503
-    assert "This does not work just now." in text(answer)
+    assert "This is not working just now." in text(answer)
     assert "Pay with Lightning" in text(answer)
 
 

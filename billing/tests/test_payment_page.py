@@ -135,7 +135,7 @@ def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, platform, ca
     answer = client.post(path_of(invoice))
 
     assert answer.status_code == 504
-    assert "This does not work just now." in text(answer)
+    assert "This is not working just now." in text(answer)
     assert "Pay by card" in text(answer)
     assert "payment_not_begun" in caplog.text
 

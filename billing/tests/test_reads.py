@@ -100,7 +100,9 @@ def test_an_invoice_is_shown_with_its_lines_and_how_it_stands(invoice):
     assert ours
     assert (ours.state, ours.paid_by, ours.waiting) == ("manual", "", None)
     assert ours.suspend_at == invoice.suspend_at
-    assert ours.next_attempt_at == invoice.next_attempt_at
+    assert invoice.finalized_at
+    assert ours.next_try_at == invoice.finalized_at + timedelta(days=1)
+    assert ours.lightning_until is None
     assert ours.payment_link
     assert read_token(ours.payment_link.rsplit("/", 1)[1]) == invoice.pk
     assert ours.payment_link not in repr(view)
@@ -155,7 +157,7 @@ def test_a_paid_invoice_says_what_paid_it(invoice, sandbox):
     assert view.paid_at and abs(view.paid_at - timezone.now()) < timedelta(minutes=1)
     ours = view.collection
     assert ours and (ours.state, ours.paid_by) == ("closed", "card")
-    assert (ours.payment_link, ours.next_attempt_at) == (None, None)
+    assert (ours.payment_link, ours.next_try_at) == (None, None)
 
 
 def test_all_lines_are_shown_of_one_and_ten_in_a_list(invoice, sandbox):
@@ -334,7 +336,7 @@ def test_any_number_of_invoices_takes_as_many_queries(
         row = InvoiceCollectionFactory(stripe_invoice_id=made.id, tenant=tenant)
         book(row)
 
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         shown = invoices_of(tenant)
 
     assert len(shown) == count

@@ -1,9 +1,11 @@
 """The Stripe client against the sandbox: what is retried, and what an error says."""
 
+import time
+
 import pytest
 
 from billing import exceptions
-from billing.clients import rate_limit
+from billing.clients import rate_limit, stripe_calls
 from billing.clients.stripe import API_VERSION, Stripe
 from billing.clients.stripe_calls import TRIES
 from caravel.network import NetworkInTransaction, leave_database
@@ -258,3 +260,19 @@ def test_redis_away_does_not_stop_billing(settings, sandbox, caplog):
     rate_limit.take_token()
 
     assert "rate_limit_unavailable" in caplog.text
+
+
+def test_who_waits_for_it_gives_stripe_one_try_and_less_time(sandbox, monkeypatch):
+    monkeypatch.setattr(stripe_calls, "HURRIED_TIMEOUT", (1.0, 0.2))
+    customer = Stripe().create_customer({"email": "ann@example.com"}, "key").id
+    sandbox.fault("delay", method="GET", seconds=2, times=1)
+
+    began = time.monotonic()
+    with stripe_calls.hurried(), pytest.raises(exceptions.StripeUnavailable):
+        Stripe().get_customer(customer)
+    assert time.monotonic() - began < 1.5
+
+    sandbox.fault("status", method="GET", status=500, times=1)
+    with stripe_calls.hurried(), pytest.raises(exceptions.StripeUnavailable):
+        Stripe().get_customer(customer)
+    assert Stripe().get_customer(customer).id == customer

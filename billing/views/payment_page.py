@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.views.csrf import csrf_failure
 from django.views.generic import View
 
+from billing.clients.stripe_calls import hurried
 from billing.exceptions import (
     FormRefused,
     InvoiceChanged,
@@ -105,7 +106,7 @@ class PaymentPageView(LinkView):
         """Offer a bolt11, which the page then shows, and shows again."""
         try:
             throttle(PRESSES, "pay-press", invoice_id)
-            with slow_lane(f"address {client_address(request)}"):
+            with slow_lane(f"address {client_address(request)}"), hurried():
                 offer_bolt11(invoice_id=invoice_id)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
@@ -127,7 +128,7 @@ class CardView(LinkView):
         back = f"{settings.APP_URL}{self.address}?back"
         try:
             throttle(PRESSES, "pay-press", invoice_id)
-            with slow_lane(f"address {client_address(request)}"):
+            with slow_lane(f"address {client_address(request)}"), hurried():
                 url = card_session(invoice_id=invoice_id, return_url=back)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
@@ -147,7 +148,7 @@ def refuse_form(request: HttpRequest, reason: str = "") -> HttpResponseBase:
 
 def _refusal(request: HttpRequest, error: CaravelError) -> HttpResponse:
     content = {
-        "headline": _HEADLINES.get(error.status, "This does not work just now"),
+        "headline": _HEADLINES.get(error.status, "This is not working just now"),
         "sentence": _sentence(error),
         "is_passing": error.status in _PASSING,
         "brand": settings.ROBOT_NAME,
@@ -173,4 +174,4 @@ def _sentence(error: CaravelError) -> str:
     logger.warning("payment_not_begun", code=error.code, error=error.message)
     if isinstance(error, RateUnavailable):
         return "There is no exchange rate just now. Please try again in a few minutes."
-    return "This does not work just now. Please try again in a few minutes."
+    return "This is not working just now. Please try again in a few minutes."

@@ -6,6 +6,7 @@ Nothing here knows of wallets, tenants or money.
 from caravel.nostr.keys import (
     InvalidPubkey,
     generate_secret_key,
+    hex_beginning,
     is_secret_key,
     npub,
     parse_pubkey,
@@ -16,6 +17,7 @@ from caravel.nostr.keys import (
 __all__ = [
     "InvalidPubkey",
     "generate_secret_key",
+    "hex_beginning",
     "is_secret_key",
     "npub",
     "parse_pubkey",

@@ -7,6 +7,7 @@ from pynostr.key import PrivateKey, PublicKey
 
 from caravel.exceptions import Invalid
 
+_BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _HEX_KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -27,6 +28,19 @@ def parse_pubkey(text: str) -> str:
     if not _HEX_KEY.fullmatch(text) or not _is_on_curve(text):
         raise InvalidPubkey("A public key is 64 hex digits or an npub.")
     return text
+
+
+def hex_beginning(text: str) -> str:
+    """Return how a public key in hex begins whose npub begins with the text.
+
+    It may be shortened as by `short_npub`. Returns "" for what begins no npub.
+    """
+    data = text.strip().lower().partition("…")[0].removeprefix("npub1")
+    if not text.strip().lower().startswith("npub1") or not set(data) <= {*_BECH32}:
+        return ""
+    bits = "".join(f"{_BECH32.index(each):05b}" for each in data[:52])[:256]
+    nibbles = (bits[i : i + 4] for i in range(0, len(bits) - 3, 4))
+    return "".join(f"{int(nibble, 2):x}" for nibble in nibbles)
 
 
 def npub(pubkey: str) -> str:

@@ -4,6 +4,7 @@ from pynostr.key import PrivateKey
 from caravel.nostr import (
     InvalidPubkey,
     generate_secret_key,
+    hex_beginning,
     npub,
     parse_pubkey,
     pubkey_of,
@@ -60,3 +61,14 @@ def test_a_generated_key_has_a_public_half_that_parses():
     assert parse_pubkey(pubkey) == pubkey
     assert short_npub(pubkey).startswith("npub1")
     assert len(short_npub(pubkey)) < 20
+
+
+def test_how_an_npub_begins_is_how_its_hex_begins():
+    pubkey = pubkey_of(generate_secret_key())
+
+    for length in (6, 12, 40, 63):
+        found = hex_beginning(npub(pubkey)[:length])
+        assert pubkey.startswith(found)
+        assert len(found) == min((length - 5) * 5 // 4, 64)
+    assert pubkey.startswith(hex_beginning(f" {short_npub(pubkey)}"))
+    assert hex_beginning("npub1") == hex_beginning("npub1b") == hex_beginning("x") == ""

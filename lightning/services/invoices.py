@@ -1,6 +1,6 @@
 """Issuing Lightning invoices, so that only one way of paying is ever open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -77,6 +77,15 @@ def busy_until(stripe_invoice_id: str) -> datetime | None:
     """
     live = LightningInvoice.objects.of(stripe_invoice_id).live()
     return max((invoice.dies_at for invoice in live), default=None)
+
+
+def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
+    """Return until when those that may be paid by Lightning may be, at the latest."""
+    live = LightningInvoice.objects.live().filter(
+        stripe_invoice_id__in=stripe_invoice_ids
+    )
+    # Of several of one bill the last stays.
+    return {row.stripe_invoice_id: row.dies_at for row in live.order_by("expires_at")}
 
 
 def fresh_at(invoice: LightningInvoice) -> datetime:

@@ -49,7 +49,9 @@ def test_what_is_tried_out_is_signed_by_the_browsers_extension(
     page.expose_function("extension", sign)
     page.add_init_script("window.nostr = {signEvent: (e) => window.extension(e)}")
     page.goto(f"{live_server.url}/api/docs")
+    page.get_by_text("Each request is signed").wait_for()
     page.get_by_text("Tell who I am").click()
+    assert page.get_by_role("button", name="Authorize").count() == 0
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
 

@@ -33,8 +33,8 @@
   function prepare() {
     ahead = Date.parse(main().dataset.now) - Date.now();
     for (const time of main().querySelectorAll("time[data-local]")) {
-      time.textContent = new Date(time.dateTime).toLocaleString([], {
-        day: "numeric", month: "long", hour: "2-digit", minute: "2-digit",
+      time.textContent = new Date(time.dateTime).toLocaleString("en-GB", {
+        day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
       });
     }
     count();
