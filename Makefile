@@ -46,10 +46,10 @@ endif
 LONG := $(addprefix billing/tests/test_,event_table.py machine.py served.py world.py)
 
 one-half: $(READY)
-	@$(BIN)/python -m pytest $(SOCKETS) sandbox $(LONG) caravel/tests/test_secrecy.py
+	@$(BIN)/python -m pytest $(SOCKETS) sandbox api $(LONG) caravel/tests/test_secrecy.py
 
 other-half: $(READY)
-	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing api $(LONG:%=--ignore=%)
+	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing $(LONG:%=--ignore=%)
 
 contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
