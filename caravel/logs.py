@@ -82,7 +82,12 @@ def _standard_library(level: str, shared: list[Any], as_json: bool) -> dict[str,
             structlog.processors.JSONRenderer(default=str),
         ]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=False)]
+        # With rich at hand, structlog would show the values of all local variables.
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     )
     return {
         "version": 1,

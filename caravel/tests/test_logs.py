@@ -1,5 +1,8 @@
 import io
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -84,3 +87,32 @@ def test_our_own_keys_are_masked_in_every_logger_and_traceback(settings):
     assert "oh [redacted]" in written.getvalue()
     assert "RuntimeError" in written.getvalue()
     assert not any(secret in written.getvalue() for secret in secrets)
+
+
+RAISE = """
+import os, django
+os.environ["DJANGO_SETTINGS_MODULE"] = "caravel.settings"
+django.setup()
+import structlog
+hidden = "-".join(["not", "to", "be", "shown"])
+try:
+    1 / 0
+except ZeroDivisionError:
+    structlog.get_logger("caravel").exception("it_failed")
+"""
+
+
+def test_a_traceback_on_the_screen_shows_no_values(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "CARAVEL_ENV"}
+    environment |= {"DEBUG": "true", "CARAVEL_VAR": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", RAISE],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert "ZeroDivisionError" in done.stderr + done.stdout
+    assert "not-to-be-shown" not in done.stderr + done.stdout
