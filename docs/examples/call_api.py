@@ -14,7 +14,6 @@ from pynostr.key import PrivateKey
 
 
 def call(nsec: str, method: str, url: str, body: str = "") -> requests.Response:
-    """Sign a request with a Nostr key, as NIP-98 has it, and make it."""
     tags = [["u", url], ["method", method], ["nonce", secrets.token_hex(8)]]
     if body:
         tags.append(["payload", hashlib.sha256(body.encode()).hexdigest()])
