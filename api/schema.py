@@ -42,7 +42,7 @@ AUTH = (
 Codes = Mapping[int, Mapping[str, str]]
 
 
-class NostrScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class NostrScheme(OpenApiAuthenticationExtension):
     """NIP-98 in the terms of OpenAPI."""
 
     target_class = "tenants.authentication.NostrAuthentication"

@@ -183,11 +183,6 @@ class WrongMode(Invalid):
     status = 400
 
 
-class BodyTooLarge(Invalid):
-    code = "body-too-large"
-    status = 413
-
-
 class LinkInvalid(NotFound):
     """A link to a payment page that we did not make."""
 

@@ -308,6 +308,20 @@ STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
     "STRIPE_MAX_REQUESTS_PER_SECOND", 20, least=1
 )
 
+# --- Billing and relays
+
+BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")
+BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, least=1)
+#: Seconds that a tenant's changes are gathered before one sync takes them all.
+BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
+RELAY_DOMAIN = env.required("RELAY_DOMAIN")
+#: The management API of zooid, the server that hosts the relays.
+ZOOID_API_URL = env.http_url("ZOOID_API_URL")
+env.expect("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
+env.expect("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
+# No path: zooid would take another address for its own than the one we sign.
+env.expect("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
+
 # --- Lightning
 
 #: Where the price of bitcoin is asked for; `lightning.clients.prices` has the form.
@@ -327,22 +341,6 @@ env.expect(
 )
 if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
     env.fault("BTC_PRICE_URLS must name two sources or more, none of them twice.")
-
-# --- Billing and relays
-
-BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")
-BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, least=1)
-#: Seconds that a tenant's changes are gathered before one sync takes them all.
-BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
-RELAY_DOMAIN = env.required("RELAY_DOMAIN")
-#: The management API of zooid, the server that hosts the relays.
-ZOOID_API_URL = env.http_url("ZOOID_API_URL")
-env.expect("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
-env.expect("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
-# No path: zooid would take another address for its own than the one we sign.
-env.expect("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
-
-# --- Lightning
 
 #: The wallets that receive, secrets in them: the first issues, all are asked.
 ROBOT_WALLETS = env.required_list("ROBOT_WALLET")

@@ -4,14 +4,12 @@ import json
 import zlib
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from random import Random
 from typing import Any
 from urllib.parse import unquote, unquote_plus, urlencode, urlsplit
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 from django.urls import resolve
 from schemathesis import APIOperation, Case, Response
 from schemathesis.checks import not_a_server_error
@@ -27,6 +25,7 @@ from api.tests.calling import Person
 from api.tests.signing import WAYS, SigningApp, Unsigned, refusal, sign_wrongly, signed
 from api.tests.world import World
 from api.views.base import NothingView
+from billing.tests.table.worker import undone
 from caravel.tests import leaks
 
 Operation = APIOperation[Any, Any, Any, Any]
@@ -141,7 +140,7 @@ class Judge:
     ) -> tuple[Response, Counter[str]]:
         """Return the answer, and in which tables how many rows were written."""
         self._app.key, self._app.sign = key, sign
-        with _undone():
+        with undone():
             before = _writes()
             response = case.call()
             # After a fault the transaction may be broken.
@@ -241,16 +240,6 @@ def require_described(case: Case[Any], response: Response) -> None:
     names = {"data"} if body["code"] == "ok" else {"error"}
     assert names | {"code"} <= body.keys()
     assert (body["code"] == "ok") == (response.status_code < 300)
-
-
-@contextmanager
-def _undone() -> Iterator[None]:
-    """A transaction that is rolled back, and that the network is not barred by."""
-    block = transaction.atomic()
-    block._from_testcase = True  # type: ignore[attr-defined]
-    with block:
-        yield
-        transaction.set_rollback(True)
 
 
 def _writes() -> Counter[str]:

@@ -70,6 +70,15 @@ def payable(prices, platform, rates) -> InvoiceCollection:
 
 
 @pytest.fixture
+def invoice(billed) -> InvoiceCollection:
+    """An open invoice of $5."""
+    row = InvoiceCollection.objects.get(tenant=billed)
+    collect_invoice(invoice_id=row.pk)
+    row.refresh_from_db()
+    return row
+
+
+@pytest.fixture
 def worlds(relay, wallets, rates, settings, monkeypatch) -> Iterator[Ground]:
     """What worlds stand on, with the settings that they need."""
     monkeypatch.setattr(stripe_calls, "pause_for", lambda seconds: None)

@@ -15,7 +15,6 @@ from billing.exceptions import (
     UnknownInvoice,
 )
 from billing.models import InvoiceCollection
-from billing.services.collection import collect_invoice
 from billing.services.customers import ensure_customer
 from billing.services.portal import (
     OFFERED,
@@ -40,15 +39,6 @@ def configurations(sandbox):
 
 def opened(tenant) -> str:
     return portal_session(pubkey=tenant.pk, return_url=BACK)
-
-
-@pytest.fixture
-def invoice(billed) -> InvoiceCollection:
-    """An open invoice of $5."""
-    row = InvoiceCollection.objects.get(tenant=billed)
-    collect_invoice(invoice_id=row.pk)
-    row.refresh_from_db()
-    return row
 
 
 # --- the configurations

@@ -34,15 +34,6 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def invoice(billed) -> InvoiceCollection:
-    """An open invoice of $5."""
-    row = InvoiceCollection.objects.get(tenant=billed)
-    collect_invoice(invoice_id=row.pk)
-    row.refresh_from_db()
-    return row
-
-
 def customer(sandbox) -> str:
     params = {"email": "ann@example.com"}
     return str(sandbox.client().v1.customers.create(params).id)

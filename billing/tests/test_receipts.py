@@ -35,15 +35,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def invoice(billed) -> InvoiceCollection:
-    """An open invoice of $5."""
-    row = InvoiceCollection.objects.get(tenant=billed)
-    collect_invoice(invoice_id=row.pk)
-    row.refresh_from_db()
-    return row
-
-
-@pytest.fixture
 def arrived(invoice, wallets, alice, rates) -> LightningInvoice:
     """What alice has paid by hand for the invoice, and is not booked yet."""
     offered = offer_bolt11(invoice_id=invoice.pk)

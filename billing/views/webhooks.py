@@ -6,10 +6,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing.exceptions import BodyTooLarge
 from billing.services.webhooks import record_event
 from billing.tasks import process_stripe_event
 from caravel.api import AlwaysJson, success
+from caravel.exceptions import BodyTooLarge
 
 
 class StripeWebhookView(APIView):

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connections
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from caravel.nostr.events import sign_event
-from sandbox.tests.browser.conftest import ARGUMENTS, executable, new_page
+from sandbox.tests.browser.conftest import beside_django, new_page
 
 __all__ = ["new_page"]
 
@@ -18,14 +17,9 @@ __all__ = ["new_page"]
 def browser(
     transactional_db, django_db_serialized_rollback, monkeypatch
 ) -> Iterator[Browser]:
-    """A headless Chromium. While Playwright's loop runs, Django minds it."""
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    path = executable()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    """A headless Chromium, while there is a database."""
+    with beside_django(monkeypatch) as chromium:
         yield chromium
-        chromium.close()
-        connections.close_all()
 
 
 def test_what_is_tried_out_is_signed_by_the_browsers_extension(

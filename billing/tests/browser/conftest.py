@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 import zxingcpp
 from django.conf import settings as the_settings
-from django.db import connections
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice
 from billing.services.links import payment_link
 from billing.services.subscriptions import sync_tenant
 from relays.tests.factories import RelayFactory
-from sandbox.tests.browser.conftest import ARGUMENTS, executable, new_page
+from sandbox.tests.browser.conftest import beside_django, new_page
 from tenants.tests.factories import TenantFactory
 
 __all__ = ["new_page"]
@@ -50,18 +49,9 @@ def link(live_server, settings, invoice) -> str:
 
 @pytest.fixture
 def browser(link, monkeypatch) -> Iterator[Browser]:
-    """A headless Chromium that starts when the database is there, and ends before.
-
-    While Playwright runs, so does its event loop, for which Django has connections of
-    their own; they are only used between its calls.
-    """
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    path = executable()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    """A headless Chromium that starts when the database is there, and ends before."""
+    with beside_django(monkeypatch) as chromium:
         yield chromium
-        chromium.close()
-        connections.close_all()
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connections
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -66,6 +68,22 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@contextmanager
+def beside_django(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """A headless Chromium for pages of the application, which the test serves itself.
+
+    While Playwright runs, so does its event loop, for which Django has connections of
+    their own; they are only used between its calls. The database is there first.
+    """
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    path = executable()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+        connections.close_all()
 
 
 def executable() -> str:
