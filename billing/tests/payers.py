@@ -1,5 +1,6 @@
 """Invoices that people look at, and how they get at them."""
 
+from functools import cache
 from typing import Any
 
 from billing.models import InvoiceCollection
@@ -9,8 +10,17 @@ from lightning.services.invoices import Bill
 
 
 def path_of(invoice: InvoiceCollection) -> str:
-    """Return where the page of an invoice is."""
-    return "/pay/" + payment_link(invoice).rsplit("/", 1)[1]
+    """Return where the page of an invoice is, the same at each call.
+
+    Links that are made in different seconds differ.
+    """
+    return _path(invoice.pk)
+
+
+@cache
+def _path(invoice_id: str) -> str:
+    link = payment_link(InvoiceCollection(pk=invoice_id))
+    return "/pay/" + link.rsplit("/", 1)[1]
 
 
 def text(answer: Any) -> str:

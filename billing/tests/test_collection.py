@@ -132,6 +132,16 @@ def test_a_card_pays_it_once(billed, sandbox):
     assert again.closed_at and CardAttempt.objects.get().state == "paid"
 
 
+def test_stripes_clock_may_be_ahead_of_ours(billed, sandbox):
+    attach(sandbox, billed)
+    sandbox.advance(30)
+
+    first = collect(billed)
+
+    assert first.finalized_at and first.finalized_at > timezone.now()
+    assert (first.status, first.paid_by) == ("paid", "card")
+
+
 def test_the_newest_card_becomes_the_default(billed, sandbox, clock):
     attach(sandbox, billed, "pm_card_chargeCustomerFail")
     clock.move(seconds=5)
