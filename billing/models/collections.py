@@ -72,6 +72,9 @@ class InvoiceCollection(WorkItem):
     hosted_invoice_url = models.TextField(blank=True, default="")
     currency = models.CharField(max_length=3)
     status = models.CharField(max_length=16, choices=Status.choices)
+    revision = models.PositiveIntegerField(
+        default=0, help_text="How often what is kept of the invoice has changed."
+    )
     # A final invoice that only credits has a negative total.
     total_cents = models.BigIntegerField(default=0)
     amount_due_cents = models.BigIntegerField(default=0)

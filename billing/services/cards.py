@@ -12,6 +12,7 @@ from billing.clients.stripe import Invoice, Stripe
 from billing.exceptions import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services import exclusion
+from billing.services.invoices import read_invoice, record_invoice
 from caravel.logs import redact
 
 logger = structlog.get_logger(__name__)
@@ -108,9 +109,11 @@ def answer_due(attempt: CardAttempt) -> datetime:
 
 
 def _conclude(stripe: Stripe, attempt: CardAttempt, paid: Invoice) -> None:
-    if paid.status == InvoiceCollection.Status.PAID:
-        return _resolve(attempt, State.PAID)
-    return _look_up(stripe, attempt)
+    if paid.status != InvoiceCollection.Status.PAID:
+        return _look_up(stripe, attempt)
+    # Before the claim ends: nobody is to take it for unpaid.
+    record_invoice(found=paid, tenant=attempt.collection.tenant)
+    return _resolve(attempt, State.PAID)
 
 
 def _refuse(attempt: CardAttempt, error: StripeCardRefused) -> None:
@@ -136,6 +139,7 @@ def _look_up(
         intent = stripe.get_payment_intent(payment.intent)
         is_its = intent.card in ("", attempt.payment_method)
         if payment.status == "paid" and is_its:
+            read_invoice(stripe, attempt.collection_id, attempt.collection.tenant)
             return _resolve(attempt, State.PAID)
         if intent.status == "processing" and error is None:
             return None

@@ -16,7 +16,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services import cards, dunning, exclusion, notices, settlements
 from billing.services.credits import post_credits
-from billing.services.invoices import record_invoice
+from billing.services.invoices import read_invoice
 from billing.services.ladder import climb
 from billing.services.payers import payer_of
 from billing.services.steps import AGAIN, Rest, Step
@@ -90,9 +90,7 @@ def _read(stripe: Stripe, collection: InvoiceCollection) -> Invoice:
 
     https://docs.stripe.com/api/invoices/delete: those of subscriptions can't be.
     """
-    found = stripe.get_invoice(collection.pk)
-    record_invoice(found=found, tenant=collection.tenant)
-    return found
+    return read_invoice(stripe, collection.pk, collection.tenant)
 
 
 def _finish_card(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
@@ -147,8 +145,7 @@ def _finalize(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> 
     if found.billing_reason not in _AT_ONCE and timezone.now() < due_at:
         return Rest(State.DRAFT, "left to Stripe to finalize", due_at)
     post_credits(tenant_id=collection.tenant_id)
-    finalized = stripe.finalize_invoice(collection.pk)
-    record_invoice(found=finalized, tenant=collection.tenant)
+    stripe.finalize_invoice(collection.pk)
     return AGAIN
 
 

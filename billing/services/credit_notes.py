@@ -9,7 +9,7 @@ from billing.services import intents
 from billing.services.credit_plans import Plan, divide
 from billing.services.credit_rows import is_named, lock, lock_tenant, name_of, text_of
 from billing.services.exclusion import busy, require_idle
-from billing.services.invoices import record_invoice, wake
+from billing.services.invoices import read_invoice, wake
 from lightning.exceptions import PaymentInProgress
 
 _NOTE = StripeIntent.Kind.CREATE_CREDIT_NOTE
@@ -125,10 +125,9 @@ def reduce_invoice(stripe: Stripe, credit: Credit) -> None:
         return _drop_plan(credit)
     if intent.params["closes"]:
         _close(stripe, intent.subject)
+    # Before the claim ends: nobody is to be charged for what the invoice asked before.
+    read_invoice(stripe, intent.subject, credit.tenant)
     intents.keep(intent, note, lambda made: _store_note(credit, made))
-    # What is owed now decides what may be sold; who wakes may be late.
-    found = stripe.get_invoice(intent.subject)
-    record_invoice(found=found, tenant=credit.tenant)
 
 
 def _find_note(stripe: Stripe, credit: Credit) -> CreditNote | None:

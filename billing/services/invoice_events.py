@@ -7,7 +7,7 @@ from django.utils import timezone
 from billing.clients.stripe import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.customers import forget_customer, is_gone
-from billing.services.invoices import take_up
+from billing.services.invoices import revision_of, take_up
 from billing.services.ladder import try_rail
 from billing.services.staleness import mark_stale
 from tenants.models import Tenant
@@ -19,8 +19,9 @@ Rail = InvoiceCollection.Rail
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
     """Keep what the invoice is now, and have it looked at."""
     invoice_id = str(event.data["object"]["id"])
+    since = revision_of(invoice_id)
     found = stripe.get_invoice(invoice_id)
-    return lambda: _look_at(found, tenant)
+    return lambda: _look_at(found, tenant, since)
 
 
 def invoice_overdue(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -48,8 +49,8 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
     return lambda: _start_over(tenant, customer)
 
 
-def _look_at(found: Invoice, tenant: Tenant) -> str:
-    collection = take_up(found, tenant)
+def _look_at(found: Invoice, tenant: Tenant, since: int) -> str:
+    collection = take_up(found, tenant, since=since)
     if collection is None:
         return "an invoice that is not of our subscriptions"
     return f"the invoice is {collection.status}: collection enqueued"

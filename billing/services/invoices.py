@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Line, Stripe, Subscription
+from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
 from billing.services.invoice_cache import forget_invoices
 from lightning.services.invoices import Bill
@@ -24,6 +25,8 @@ Status = InvoiceCollection.Status
 _LEAST_NOTICE = timedelta(days=3)
 #: Whatever an earlier answer of Stripe's says, these do not change any more.
 _FINAL = (Status.PAID, Status.VOID)
+#: How often an invoice is read again that others are changing.
+_MOST_READS = 5
 
 
 def is_ours(found: Invoice, tenant: Tenant) -> bool:
@@ -31,11 +34,40 @@ def is_ours(found: Invoice, tenant: Tenant) -> bool:
     return found.tenant_pubkey == tenant.pk and bool(found.subscription)
 
 
-def record_invoice(*, found: Invoice, tenant: Tenant) -> InvoiceCollection | None:
+def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
+    """Read an invoice at Stripe, keep what it says, and return it.
+
+    Raises InvoiceChanged if others are changing it all the time.
+    """
+    for _ in range(_MOST_READS):
+        since = revision_of(invoice_id)
+        found = stripe.get_invoice(invoice_id)
+        kept = record_invoice(found=found, tenant=tenant, since=since)
+        if kept is None or _agree(kept, found):
+            return found
+    raise InvoiceChanged("The invoice is just being changed.")
+
+
+def revision_of(invoice_id: str) -> int:
+    """Return how often what we keep of an invoice has changed, 0 if that is nothing."""
+    rows = InvoiceCollection.objects.filter(pk=invoice_id)
+    return rows.values_list("revision", flat=True).first() or 0
+
+
+def revisions_of(subscription_id: str) -> dict[str, int]:
+    """Return the `revision_of` each invoice of a subscription that we know, by id."""
+    rows = InvoiceCollection.objects.filter(stripe_subscription_id=subscription_id)
+    return dict(rows.values_list("pk", "revision"))
+
+
+def record_invoice(
+    *, found: Invoice, tenant: Tenant, since: int = 0
+) -> InvoiceCollection | None:
     """Keep what Stripe says of an invoice; returns its collection, None if not ours.
 
-    Two who have read it one after the other may come in any order: what is final
-    stays so.
+    Answers may come in another order than Stripe gave them. What is final stays so;
+    anything else is kept only if nothing was since the `revision_of` before Stripe was
+    asked, which is 0 for an invoice that we do not know.
     """
     if not is_ours(found, tenant):
         _forget(found.customer, found.id)
@@ -44,7 +76,8 @@ def record_invoice(*, found: Invoice, tenant: Tenant) -> InvoiceCollection | Non
         rows = InvoiceCollection.objects
         rows.bulk_create([_new(found, tenant)], ignore_conflicts=True)
         collection: InvoiceCollection = rows.select_for_update().get(pk=found.id)
-        if collection.status not in _FINAL:
+        is_news = found.status in _FINAL or collection.revision == since
+        if is_news and collection.status not in _FINAL:
             _set(collection, _columns(found, collection))
         return collection
 
@@ -79,10 +112,15 @@ def discover_invoices(
         take_up(stripe.get_invoice(invoice_id), tenant)
 
 
-def take_up(found: Invoice, tenant: Tenant) -> InvoiceCollection | None:
-    """Keep what Stripe says of an invoice and have it looked at; None if not ours."""
+def take_up(
+    found: Invoice, tenant: Tenant, *, since: int = 0
+) -> InvoiceCollection | None:
+    """Keep what Stripe says of an invoice and have it looked at; None if not ours.
+
+    What is kept, is what `record_invoice` keeps.
+    """
     with transaction.atomic():
-        collection = record_invoice(found=found, tenant=tenant)
+        collection = record_invoice(found=found, tenant=tenant, since=since)
         if collection is not None:
             wake(invoice_id=collection.pk)
     return collection
@@ -151,10 +189,16 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
     return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
 
 
+def _agree(kept: InvoiceCollection, found: Invoice) -> bool:
+    mine = (kept.status, kept.amount_remaining_cents, kept.amount_paid_cents)
+    return mine == (found.status, found.amount_remaining, found.amount_paid)
+
+
 def _set(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
     known = {name: getattr(collection, name) for name in columns}
     if columns == known:
         return
+    columns = {**columns, "revision": collection.revision + 1}
     # No receiver: that something was read is no reason to do anything.
     InvoiceCollection.objects.filter(pk=collection.pk).update(**columns)
     for name, value in columns.items():

@@ -6,7 +6,7 @@ from billing.clients.stripe import Stripe
 from billing.exceptions import Bolt11NotOpen, InvoiceNotOpen, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services import exclusion
-from billing.services.invoices import bill_of, record_invoice
+from billing.services.invoices import bill_of, read_invoice
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
 from lightning.services.invoices import Guard, offer_invoice, offered_invoice
@@ -55,8 +55,7 @@ def _known(invoice_id: str) -> InvoiceCollection:
 
 
 def _read_again(collection: InvoiceCollection) -> None:
-    found = Stripe().get_invoice(collection.pk)
-    record_invoice(found=found, tenant=collection.tenant)
+    read_invoice(Stripe(), collection.pk, collection.tenant)
     collection.refresh_from_db()
 
 

@@ -13,10 +13,15 @@ import structlog
 from django.conf import settings
 
 from billing.clients.stripe import Stripe
-from billing.exceptions import InvoiceNotPaid, StripeRateLimited, StripeUnavailable
+from billing.exceptions import (
+    InvoiceChanged,
+    InvoiceNotPaid,
+    StripeRateLimited,
+    StripeUnavailable,
+)
 from billing.models import InvoiceCollection, Settlement
 from billing.services import exclusion
-from billing.services.invoices import record_invoice
+from billing.services.invoices import read_invoice
 from billing.services.payers import lightning_payer, payer_elsewhere, payer_of
 from billing.services.reads import InvoiceView, invoice_of
 from billing.services.settlements import payment_of, value_cents
@@ -117,11 +122,10 @@ def _arrived(collection: InvoiceCollection) -> LightningInvoice | None:
     if payment is None or _is_marked(payment):
         return payment
     try:
-        found = Stripe().get_invoice(collection.pk)
-    except (StripeUnavailable, StripeRateLimited) as exc:
+        found = read_invoice(Stripe(), collection.pk, collection.tenant)
+    except (StripeUnavailable, StripeRateLimited, InvoiceChanged) as exc:
         logger.warning("receipt_unconfirmed", invoice=collection.pk, error=str(exc))
         return payment
-    record_invoice(found=found, tenant=collection.tenant)
     collection.refresh_from_db()
     paid_at_stripe = collection.is_final and not found.paid_off_stripe
     return None if paid_at_stripe else payment_of(collection)

@@ -15,7 +15,7 @@ from billing.clients.stripe_currencies import step
 from billing.models import Credit
 from billing.services.credit_plans import funded, taken_off_by_surplus
 from billing.services.credits import owe_credit
-from billing.services.invoices import record_invoice
+from billing.services.invoices import record_invoice, revisions_of
 from tenants.models import Tenant
 
 #: An invoice of Stripe's carries its first ten lines; the others are asked for.
@@ -60,8 +60,12 @@ class Unserved:
 def read_billed(stripe: Stripe, tenant: Tenant, subscription_id: str) -> list[Billed]:
     """Return, newest first, the invoices of ours that bill, having recorded each."""
     billed = []
+    known = revisions_of(subscription_id)
     for invoice in stripe.list_invoices(subscription=subscription_id):
-        if invoice.status == "void" or not record_invoice(found=invoice, tenant=tenant):
+        if invoice.status == "void":
+            continue
+        since = known.get(invoice.id, 0)
+        if not record_invoice(found=invoice, tenant=tenant, since=since):
             continue
         lines = invoice.lines
         if len(lines) >= _LINES_SHOWN:

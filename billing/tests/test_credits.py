@@ -13,7 +13,7 @@ from billing.models import CardAttempt, Credit, InvoiceCollection, StripeIntent
 from billing.services import balances, credit_notes, credits, exclusion, intents
 from billing.services.credits import owe_credit, post_credit, post_credits
 from billing.services.customers import ensure_customer
-from billing.services.invoices import record_invoice
+from billing.services.invoices import read_invoice
 from billing.tasks import post_credit as post_credit_task
 from billing.tasks import sweep_credits
 from billing.tests.test_adversity import Killed
@@ -46,7 +46,7 @@ def open_invoice(sandbox, tenant):
     client = sandbox.client()
     (draft,) = client.v1.invoices.list({"status": "draft"}).data
     client.v1.invoices.finalize_invoice(draft.id)
-    record_invoice(found=Stripe().get_invoice(draft.id), tenant=tenant)
+    read_invoice(Stripe(), draft.id, tenant)
     return draft.id
 
 
@@ -223,7 +223,7 @@ def test_a_draft_is_waited_for(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
     (draft,) = sandbox.client().v1.invoices.list({}).data
-    record_invoice(found=Stripe().get_invoice(draft.id), tenant=tenant)
+    read_invoice(Stripe(), draft.id, tenant)
     credit = owe(tenant, 400, UNSERVED, collection_id=draft.id)
 
     assert not post_credit(credit_id=credit.pk)

@@ -7,12 +7,25 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe import Stripe
+from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
-from billing.services import cards, collection, exclusion, ladder, settlements
+from billing.services import (
+    cards,
+    collection,
+    exclusion,
+    intents,
+    ladder,
+    settlements,
+)
 from billing.services.collection import collect_invoice
 from billing.services.credits import owe_credit, post_credit, post_credits
 from billing.services.endings import settle_ending
-from billing.services.invoices import take_up
+from billing.services.invoices import (
+    read_invoice,
+    record_invoice,
+    revision_of,
+    take_up,
+)
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
 from billing.services.receipts import receipt_of
@@ -31,6 +44,7 @@ from lightning.services.wallets import connect_wallet
 from lightning.services.watching import check_invoice
 from lightning.tests.polling import until
 from sandbox.wallets import refuses
+from tenants.models import Notice
 from tenants.services.tenants import set_wallet
 
 pytestmark = pytest.mark.django_db
@@ -316,6 +330,156 @@ def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
     assert codes() == [""]
 
 
+# --- answers of Stripe's that are older than what is known here
+
+
+def after_reading(monkeypatch, happen):
+    """Let something happen once, just after Stripe has said what an invoice is."""
+    real = Stripe.get_invoice
+
+    def read_first(stripe, invoice_id):
+        found = real(stripe, invoice_id)
+        monkeypatch.setattr(Stripe, "get_invoice", real)
+        happen()
+        return found
+
+    monkeypatch.setattr(Stripe, "get_invoice", read_first)
+
+
+@pytest.fixture
+def charge(billed, sandbox):
+    """What another worker does: its charge succeeds, and it did not get further."""
+    card = attach(sandbox, billed)
+    Stripe().finalize_invoice(collection_of(billed).pk)
+    read_invoice(Stripe(), collection_of(billed).pk, billed)
+    now = timezone.now()
+    rung = {"next_rail": Rail.CARD, "rungs_begun": 1, "rung_begun_at": now}
+    InvoiceCollection.objects.update(**rung)
+
+    def go_through():
+        attempt = cards.start_attempt(collection_of(billed), card, then=Rail.NOTICE)
+        cards.run_attempt(Stripe(), attempt)
+
+    return go_through
+
+
+def test_who_has_just_paid_by_card_is_not_asked_to_pay(billed, charge, monkeypatch):
+    after_reading(monkeypatch, charge)
+
+    first = collect(billed)
+
+    assert first.paid_by == "card"
+    assert not Notice.objects.exists()
+
+
+def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
+    billed, charge, alice, rates, monkeypatch
+):
+    def charge_and_connect():
+        charge()
+        connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+        try_rail(tenant_id=billed.pk, rail=Rail.WALLET)
+
+    after_reading(monkeypatch, charge_and_connect)
+
+    first = collect(billed)
+
+    assert first.paid_by == "card"
+    assert not NwcPayment.objects.exists()
+
+
+def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
+    billed, charge, clock
+):
+    charge()
+    InvoiceCollection.objects.update(status="open", paid_by="")
+    CardAttempt.objects.update(state="pending", resolved_at=None)
+    clock.move(hours=25)
+
+    cards.run_attempt(Stripe(), CardAttempt.objects.get())
+
+    assert CardAttempt.objects.get().state == "paid"
+    assert collection_of(billed).status == "paid"
+
+
+def owe(tenant, cents):
+    owe_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.SURPLUS,
+        source="ab",
+        currency="usd",
+        amount_cents=cents,
+    )
+
+
+def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
+    billed, alice, rates, monkeypatch
+):
+    collect(billed)
+    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+    try_rail(tenant_id=billed.pk, rail=Rail.WALLET)
+    owe(billed, 120)
+    after_reading(monkeypatch, lambda: post_credits(tenant_id=billed.pk))
+
+    collect(billed)
+
+    assert LightningInvoice.objects.get().amount_cents == 380
+    pay_by_wallet()
+    assert collect(billed).paid_by == "wallet"
+    assert not Credit.objects.owed().exists()
+
+
+def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(billed, monkeypatch):
+    collect(billed)
+    owe(billed, 120)
+    seen = []
+
+    def look():
+        seen.append(collection_of(billed).amount_remaining_cents)
+
+    before(monkeypatch, intents, "keep", look)
+    post_credits(tenant_id=billed.pk)
+
+    assert seen == [380]
+
+
+def test_an_event_does_not_bring_back_what_was_asked_for_before(billed):
+    collect(billed)
+    row = collection_of(billed)
+    earlier = Stripe().get_invoice(row.pk)
+    owe(billed, 120)
+    post_credits(tenant_id=billed.pk)
+
+    taken = take_up(earlier, billed, since=row.revision)
+
+    assert taken and taken.amount_remaining_cents == 380
+    assert collection_of(billed).enqueued_at
+
+
+def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
+    billed, sandbox, monkeypatch
+):
+    collect(billed)
+    row, real = collection_of(billed), Stripe.get_invoice
+
+    def read_first(stripe, invoice_id):
+        found = real(stripe, invoice_id)
+        api = sandbox.client().v1
+        api.credit_notes.create({"invoice": invoice_id, "amount": 10})
+        since = revision_of(invoice_id)
+        now = real(stripe, invoice_id)
+        record_invoice(found=now, tenant=billed, since=since)
+        return found
+
+    monkeypatch.setattr(Stripe, "get_invoice", read_first)
+
+    with pytest.raises(InvoiceChanged):
+        read_invoice(Stripe(), row.pk, billed)
+    # Five readings, each of which another one has overtaken.
+    assert collection_of(billed).amount_remaining_cents == 450
+    assert collect(billed).last_error_code == "invoice-changed"
+
+
 # --- what is refused again and again
 
 
@@ -409,7 +573,7 @@ def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
 ):
     attach(sandbox, billed)
     row = collection_of(billed)
-    take_up(Stripe().finalize_invoice(row.pk), billed)
+    take_up(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
     offered = offer_bolt11(invoice_id=row.pk)
     InvoiceCollection.objects.update(next_rail=Rail.CARD, rungs_begun=1)
     before(monkeypatch, ladder, "_wait_for_others", lambda: pay_by_hand(offered, alice))
@@ -428,7 +592,7 @@ def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
     """It is live when the claims are looked at, and has arrived a moment later."""
     attach(sandbox, billed)
     row = collection_of(billed)
-    take_up(Stripe().finalize_invoice(row.pk), billed)
+    take_up(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
     offered = offer_bolt11(invoice_id=row.pk)
     alice.pay(offered.bolt11)
     now = timezone.now()
@@ -447,13 +611,7 @@ def test_what_a_payment_has_paid_is_not_reduced_before_it_is_booked(
     billed, sandbox, arrived
 ):
     told = receipt_of(collection_of(billed).pk)
-    owe_credit(
-        tenant_id=billed.pk,
-        reason=Credit.Reason.SURPLUS,
-        source="ab",
-        currency="usd",
-        amount_cents=120,
-    )
+    owe(billed, 120)
     post_credits(tenant_id=billed.pk)
     collect(billed)
     post_credits(tenant_id=billed.pk)

@@ -419,7 +419,9 @@ def test_what_is_read_again_unchanged_is_not_forgotten(
 ):
     invoices_of(invoice.tenant)
     with django_capture_on_commit_callbacks(execute=True):
-        take_up(Stripe().get_invoice(invoice.pk), invoice.tenant)
+        take_up(
+            Stripe().get_invoice(invoice.pk), invoice.tenant, since=invoice.revision
+        )
     before = asked(sandbox)
 
     invoices_of(invoice.tenant)

@@ -172,7 +172,8 @@ class Stage:
         self.invoice_id, self.subscription_id = first.pk, first.stripe_subscription_id
         self.customer_id = first.stripe_customer_id
         if not self._is_draft:
-            take_up(Stripe().finalize_invoice(first.pk), self.tenant)
+            finalized = Stripe().finalize_invoice(first.pk)
+            take_up(finalized, self.tenant, since=first.revision)
             self._traveller.shift(OPEN_FOR)
             self.sandbox.advance(0)
         parts: dict[Plan, Callable[[], None]] = {
