@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from unittest.mock import patch
 
 import pytest
 import time_machine
@@ -13,6 +14,7 @@ from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice
 from billing.services.links import LIFETIME, payment_link, read_token
 from billing.tests.payers import bill, bolt11s, path_of, text
+from lightning.clients import nwc
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
@@ -132,7 +134,8 @@ def test_without_a_price_a_person_is_told_to_come_back(client, invoice, rates):
 def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, platform, caplog):
     platform.go_offline()
 
-    answer = client.post(path_of(invoice))
+    with patch.object(nwc, "QUICK", 0.5):
+        answer = client.post(path_of(invoice))
 
     assert answer.status_code == 504
     assert "This is not working just now." in text(answer)

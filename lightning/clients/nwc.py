@@ -116,18 +116,19 @@ class Wallet:
         return read_issued(self._call("make_invoice", params))
 
     def lookup_invoices(
-        self, payment_hashes: Sequence[str], *, timeout: float = QUICK
+        self, payment_hashes: Sequence[str], *, timeout: float | None = None
     ) -> dict[str, Lookup | WalletError]:
         """Ask about several of the wallet's own invoices at once.
 
-        Returns, by payment hash, the answer or why there is none. Raises RequestNotSent
-        when the wallet's relays cannot be reached.
+        Returns, by payment hash, the answer or why there is none; `timeout` is in
+        seconds, QUICK without. Raises RequestNotSent when the wallet's relays cannot be
+        reached.
         """
         requests = [
             self._prepare("lookup_invoice", {"payment_hash": payment_hash})
             for payment_hash in payment_hashes
         ]
-        replies = self._exchange(requests, timeout)
+        replies = self._exchange(requests, QUICK if timeout is None else timeout)
         return {
             payment_hash: _lookup_in(reply, payment_hash)
             for payment_hash, reply in zip(payment_hashes, replies, strict=True)

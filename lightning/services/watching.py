@@ -14,7 +14,6 @@ from django.db.models import F
 from django.utils import timezone
 
 from caravel.work import NO_FAILURE, backoff, failure_columns
-from lightning.clients.nwc import QUICK
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
     NoWalletReply,
@@ -66,7 +65,7 @@ def ask_wallet(*, pubkey: str) -> int:
 
 
 def check_invoice(
-    *, invoice_id: int, must_answer: bool = False, patience: float = QUICK
+    *, invoice_id: int, must_answer: bool = False, patience: float | None = None
 ) -> LightningInvoice:
     """Ask the wallet that issued an invoice, and return it as it is then.
 
@@ -127,7 +126,7 @@ def _claim(pubkey: str) -> list[int]:
 
 
 def _look_up(
-    wallet_pubkey: str, payment_hashes: list[str], patience: float = QUICK
+    wallet_pubkey: str, payment_hashes: list[str], patience: float | None = None
 ) -> list[Lookup | WalletError | WalletNotOurs]:
     try:
         wallet = platform.wallet_of(wallet_pubkey)
