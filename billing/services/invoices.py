@@ -37,7 +37,8 @@ def is_ours(found: Invoice, tenant: Tenant) -> bool:
 def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
     """Read an invoice at Stripe, keep what it says, and return it.
 
-    Raises InvoiceChanged if others are changing it all the time.
+    What somebody has overtaken is read again. Raises InvoiceChanged if others are
+    changing it all the time.
     """
     for _ in range(_MOST_READS):
         since = revision_of(invoice_id)
@@ -45,6 +46,8 @@ def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
         kept = record_invoice(found=found, tenant=tenant, since=since)
         if kept is None or _agree(kept, found):
             return found
+    if kept and kept.status in _FINAL:
+        return found
     raise InvoiceChanged("The invoice is just being changed.")
 
 
@@ -190,6 +193,8 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
 
 
 def _agree(kept: InvoiceCollection, found: Invoice) -> bool:
+    if kept.status in _FINAL:
+        return found.status in _FINAL
     mine = (kept.status, kept.amount_remaining_cents, kept.amount_paid_cents)
     return mine == (found.status, found.amount_remaining, found.amount_paid)
 

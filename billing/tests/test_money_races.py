@@ -480,6 +480,20 @@ def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
     assert collect(billed).last_error_code == "invoice-changed"
 
 
+@pytest.mark.parametrize(
+    "columns", [{"status": "void"}, {"status": "paid", "amount_paid_cents": 7}]
+)
+def test_what_is_final_here_is_closed_whatever_stripe_says(billed, columns):
+    """It should not be, but is better than to be tried for ever."""
+    collect(billed)
+    InvoiceCollection.objects.update(**columns)
+
+    closed = collect(billed)
+
+    assert (closed.status, closed.state) == (columns["status"], "closed")
+    assert closed.last_error == ""
+
+
 # --- what is refused again and again
 
 
