@@ -16,7 +16,7 @@ from celery.beat import PersistentScheduler
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Scheduler(PersistentScheduler):
+class Scheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
     """The schedule of the settings, kept in a file."""
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
