@@ -11,15 +11,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from celery.beat import PersistentScheduler
+from celery.beat import PersistentScheduler, ScheduleEntry
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Scheduler(PersistentScheduler):  # type: ignore[misc]  # Celery has no types
+class Scheduler(PersistentScheduler):
     """The schedule of the settings, kept in a file."""
 
-    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         """Send the message of an entry; a signal to end waits until it is sent."""
         with signals_held():
             super().apply_entry(entry, producer=producer)

@@ -4,7 +4,7 @@ import signal
 import threading
 
 import pytest
-from celery.beat import PersistentScheduler
+from celery.beat import PersistentScheduler, ScheduleEntry
 
 from caravel.celery import app
 from caravel.scheduler import Scheduler, signals_held
@@ -35,12 +35,13 @@ def test_a_message_is_sent_before_beat_ends(ends, monkeypatch, tmp_path, signum)
 
     monkeypatch.setattr(PersistentScheduler, "apply_entry", send)
     filename = str(tmp_path / "schedule")
+    entry = ScheduleEntry("a job", app=app)
     scheduler = Scheduler(app=app, schedule_filename=filename, lazy=True)
 
     with pytest.raises(SystemExit) as ended:
-        scheduler.apply_entry("entry", producer="producer")
+        scheduler.apply_entry(entry, producer="producer")
 
-    assert done == [("entry", "producer")]
+    assert done == [(entry, "producer")]
     assert ended.value.code == signum
     assert signal.getsignal(signum) is ends
 
