@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
+from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
@@ -17,6 +18,7 @@ from rest_framework import serializers
 from api.exceptions import InvalidCursor, InvalidParameter, UnknownParameter
 from api.lists import ListParams
 from caravel.exceptions import BodyTooLarge, CaravelError, Unavailable, UnknownField
+from caravel.nostr import npub, pubkey_of
 from caravel.throttling import Throttled
 from lightning.exceptions import PaymentInProgress
 from relays.exceptions import PaymentOverdue, RelayIsDelinquent
@@ -103,10 +105,14 @@ def documented(
     )
 
 
-def with_signing(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """Say at the top how requests are signed: where it belongs, few would find it."""
+def with_signers(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+    """Say at the top who signs what: where it belongs, few would find it."""
     info = result["info"]
-    info["description"] = f"{info['description']}\n\nEach request is signed: {NIP_98}"
+    robot = npub(pubkey_of(settings.ROBOT_SECRET))
+    info["description"] = (
+        f"{info['description']} This service signs receipts as `{robot}`."
+        f"\n\nEach request is signed: {NIP_98}"
+    )
     return result
 
 

@@ -14,7 +14,7 @@ import structlog
 
 from caravel import development, embedded, logs
 from caravel.environment import Environment, is_fernet_key
-from caravel.nostr import is_secret_key, npub, pubkey_of
+from caravel.nostr import is_secret_key
 
 # Lets Django's generic classes be subscripted at run time.
 django_stubs_ext.monkeypatch()
@@ -384,15 +384,10 @@ NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
 
 # --- What the API says of itself
 
-# Public, and what a stranger checks a receipt with.
-_ROBOT = npub(pubkey_of(ROBOT_SECRET)) if is_secret_key(ROBOT_SECRET) else ""
 SPECTACULAR_SETTINGS = {
     "TITLE": "Caravel",
     "VERSION": "1",
-    "DESCRIPTION": (
-        "For tenants: run relays, read the invoices for them, pay these."
-        + (f" This service signs receipts as `{_ROBOT}`." if _ROBOT else "")
-    ),
+    "DESCRIPTION": "For tenants: run relays, read the invoices for them, pay these.",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
@@ -403,7 +398,7 @@ SPECTACULAR_SETTINGS = {
     "PREPROCESSING_HOOKS": ["api.schema.only_api"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "api.schema.with_signing",
+        "api.schema.with_signers",
     ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {

@@ -15,6 +15,7 @@ from drf_spectacular.validation import validate_schema
 from pynostr.key import PrivateKey
 
 from caravel.exceptions import CaravelError
+from caravel.nostr import npub, pubkey_of
 from tenants.models import Tenant
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "call_api.py"
@@ -37,6 +38,13 @@ def test_the_description_is_open_and_of_openapi_3_1(schema):
     assert served["openapi"] == "3.1.0"
     assert served["paths"].keys() == schema["paths"].keys()
     validate_schema(served)
+
+
+def test_who_signs_what_is_said_at_the_top(schema, settings):
+    described = schema["info"]["description"]
+
+    assert f"signs receipts as `{npub(pubkey_of(settings.ROBOT_SECRET))}`" in described
+    assert "Each request is signed: [NIP-98]" in described
 
 
 def test_each_operation_says_all_there_is_to_say(schema):
