@@ -46,7 +46,7 @@ def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
         kept = record_invoice(found=found, tenant=tenant, since=since)
         if kept is None or _agree(kept, found):
             return found
-    if kept and kept.status in _FINAL:
+    if kept and kept.is_final:
         return found
     raise InvoiceChanged("The invoice is just being changed.")
 
@@ -80,7 +80,7 @@ def record_invoice(
         rows.bulk_create([_new(found, tenant)], ignore_conflicts=True)
         collection: InvoiceCollection = rows.select_for_update().get(pk=found.id)
         is_news = found.status in _FINAL or collection.revision == since
-        if is_news and collection.status not in _FINAL:
+        if is_news and not collection.is_final:
             _set(collection, _columns(found, collection))
         return collection
 
@@ -193,7 +193,7 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
 
 
 def _agree(kept: InvoiceCollection, found: Invoice) -> bool:
-    if kept.status in _FINAL:
+    if kept.is_final:
         return found.status in _FINAL
     mine = (kept.status, kept.amount_remaining_cents, kept.amount_paid_cents)
     return mine == (found.status, found.amount_remaining, found.amount_paid)

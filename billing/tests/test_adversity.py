@@ -26,16 +26,13 @@ from billing.tests.test_subscriptions import (
     sync,
     sync_until_in_step,
 )
+from billing.tests.workers import Killed
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
 from sandbox.stripe.testing import running_sandbox
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
-
-
-class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
 
 
 @pytest.fixture

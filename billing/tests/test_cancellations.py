@@ -14,7 +14,6 @@ from billing.services.dunning import review_tenant
 from billing.services.endings import settle_ending
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
-from billing.tests.test_adversity import Killed
 from billing.tests.test_subscriptions import (
     add_relay,
     all_subscriptions,
@@ -24,6 +23,7 @@ from billing.tests.test_subscriptions import (
     sync,
     sync_until_in_step,
 )
+from billing.tests.workers import Killed
 from relays.exceptions import PaymentOverdue
 from relays.services import lifecycle
 from tenants.models import Tenant

@@ -16,8 +16,8 @@ from billing.services.customers import ensure_customer
 from billing.services.invoices import read_invoice
 from billing.tasks import post_credit as post_credit_task
 from billing.tasks import sweep_credits
-from billing.tests.test_adversity import Killed
 from billing.tests.test_subscriptions import add_relay, sync
+from billing.tests.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.tests.factories import make_invoice
 from tenants.models import Notice, Tenant

@@ -18,7 +18,7 @@ from billing.services import (
     settlements,
 )
 from billing.services.collection import collect_invoice
-from billing.services.credits import owe_credit, post_credit, post_credits
+from billing.services.credits import post_credit, post_credits
 from billing.services.endings import settle_ending
 from billing.services.invoices import (
     read_invoice,
@@ -36,8 +36,9 @@ from billing.tests.test_collection import (
     collection_of,
     pay_by_wallet,
 )
-from billing.tests.test_credits import in_threads
+from billing.tests.test_credits import in_threads, owe
 from billing.tests.test_subscriptions import rewrite
+from billing.tests.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.wallets import connect_wallet
@@ -388,6 +389,28 @@ def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
     assert not NwcPayment.objects.exists()
 
 
+def die():
+    raise Killed
+
+
+@pytest.mark.parametrize("name", ["record_invoice", "_resolve"])
+def test_killed_when_the_card_has_paid_it_pays_once(
+    billed, sandbox, charge, monkeypatch, name
+):
+    """What is asked for again, is the same charge."""
+    before(monkeypatch, cards, name, die)
+    with pytest.raises(Killed):
+        charge()
+    CardAttempt.objects.update(tried_at=None)
+
+    first = collect(billed)
+
+    assert (first.state, first.paid_by, codes()) == ("closed", "card", [""])
+    intents_there = sandbox.client().v1.payment_intents.list().data
+    assert [each.amount_received for each in intents_there] == [500]
+    assert not Notice.objects.exists()
+
+
 def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
     billed, charge, clock
 ):
@@ -400,16 +423,6 @@ def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
 
     assert CardAttempt.objects.get().state == "paid"
     assert collection_of(billed).status == "paid"
-
-
-def owe(tenant, cents):
-    owe_credit(
-        tenant_id=tenant.pk,
-        reason=Credit.Reason.SURPLUS,
-        source="ab",
-        currency="usd",
-        amount_cents=cents,
-    )
 
 
 def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
@@ -510,14 +523,7 @@ def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
     billed, sandbox, clock
 ):
     collect(billed)
-    owe_credit(
-        tenant_id=billed.pk,
-        reason=Credit.Reason.UNSERVED,
-        source="a week",
-        currency="usd",
-        amount_cents=120,
-        collection_id=collection_of(billed).pk,
-    )
+    owe(billed, 120, Credit.Reason.UNSERVED, "a week", collection_of(billed).pk)
     sandbox.fault("status", path="^/v1/credit_notes$", status=400, times=None)
     collect_now(invoice_id=collection_of(billed).pk)
 

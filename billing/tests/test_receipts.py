@@ -13,14 +13,15 @@ import time_machine
 from django.utils import timezone
 
 from billing.exceptions import InvoiceNotPaid, StripeUnavailable, UnknownInvoice
-from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
+from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.services import page_receipts
 from billing.services.collection import collect_invoice
-from billing.services.credits import owe_credit, post_credits
+from billing.services.credits import post_credits
 from billing.services.offers import offer_bolt11
 from billing.services.page_receipts import Fact
 from billing.services.receipts import receipt_of
 from billing.services.subscriptions import sync_tenant
+from billing.tests.test_credits import owe
 from billing.tests.test_money_races import pay_in_part
 from caravel.nostr import npub, pubkey_of
 from lightning.models import LightningInvoice, NwcPayment
@@ -312,13 +313,7 @@ def test_a_payment_at_stripe_counts_before_we_hear_of_it(invoice, sandbox):
 
 
 def test_what_credit_has_paid_is_no_money(invoice, robot):
-    owe_credit(
-        tenant_id=invoice.tenant_id,
-        reason=Credit.Reason.SURPLUS,
-        source="ab",
-        currency="usd",
-        amount_cents=500,
-    )
+    owe(invoice.tenant, 500)
     post_credits(tenant_id=invoice.tenant_id)
     collect_invoice(invoice_id=invoice.pk)
 

@@ -18,7 +18,8 @@ from billing.services.subscriptions import sync_tenant
 from billing.tasks import process_stripe_event
 from billing.tests.factories import StripeEventFactory
 from billing.tests.table.cells import Attempt, Bill, Cell, Event, Offer, Payer, Plan
-from billing.tests.table.worker import Killed, Worker, undone
+from billing.tests.table.worker import Worker, undone
+from billing.tests.workers import Killed
 from caravel.nostr import pubkey_of
 from lightning.clients.nwc_replies import Issued
 from lightning.models import LightningInvoice, NwcPayment

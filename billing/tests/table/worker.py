@@ -17,6 +17,7 @@ from billing.tasks import (
     sweep_stale_tenants,
     sweep_stripe_events,
 )
+from billing.tests.workers import Killed
 from caravel.task import CaravelTask
 
 SWEEPS: tuple[Any, ...] = (
@@ -28,10 +29,6 @@ SWEEPS: tuple[Any, ...] = (
 )
 #: More messages than one event leads to.
 _MOST = 200
-
-
-class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
 
 
 class Worker:
