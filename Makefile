@@ -46,7 +46,7 @@ endif
 LONG := $(addprefix billing/tests/test_,event_table.py machine.py world.py)
 
 one-half: $(READY)
-	@$(BIN)/python -m pytest $(SOCKETS) sandbox api $(LONG) caravel/tests/test_secrecy.py
+	@$(BIN)/python -m pytest $(SOCKETS) sandbox api $(LONG) caravel/tests/test_secret_masking.py
 
 other-half: $(READY)
 	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing $(LONG:%=--ignore=%)

@@ -17,9 +17,9 @@ from pynostr.key import PrivateKey
 from billing.clients import stripe_calls
 from billing.clients.stripe import Stripe
 from billing.services.prices import ensure_prices
-from caravel.fields import Secret
+from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
-from caravel.tests import leaks
+from caravel.tests.support import secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.stripe.testing import Sandbox, running_sandbox
 from sandbox.tests.conformity import Conformity, watched
@@ -37,12 +37,12 @@ def pytest_runtestloop() -> Generator[None, object, object]:
     # No part of production, and talkative.
     logging.getLogger("factory").setLevel(logging.INFO)
     with TemporaryDirectory(prefix="caravel-logs-") as directory:
-        messages = leaks.watch(Path(directory) / "celery-messages.log")
-        run = leaks.watch(Path(directory) / "run.log")
+        messages = secret_scanner.watch(Path(directory) / "celery-messages.log")
+        run = secret_scanner.watch(Path(directory) / "run.log")
         with (
             known_secrets(),
             written_messages(messages),
-            leaks.recording(run, logging.getLogger()),
+            secret_scanner.recording(run, logging.getLogger()),
         ):
             return (yield)
 
@@ -51,13 +51,13 @@ def pytest_runtestloop() -> Generator[None, object, object]:
 def known_secrets() -> Iterator[None]:
     """Take up what must not be logged, whoever makes it."""
     for text in (settings.SECRET_KEY, *settings.ENCRYPTION_KEYS):
-        leaks.secrets.add_text(text)
-    leaks.secrets.add_text(settings.STRIPE_SECRET_KEY)
+        secret_scanner.secrets.add_text(text)
+    secret_scanner.secrets.add_text(settings.STRIPE_SECRET_KEY)
     for text in (*settings.STRIPE_WEBHOOK_SECRETS, *settings.ROBOT_WALLETS):
-        leaks.secrets.add_text(text)
-        leaks.secrets.add(text)
-    leaks.secrets.add(settings.ROBOT_SECRET)
-    seal, read, add = Secret.seal, nwc_uri._secret, leaks.secrets.add
+        secret_scanner.secrets.add_text(text)
+        secret_scanner.secrets.add(text)
+    secret_scanner.secrets.add(settings.ROBOT_SECRET)
+    seal, read, add = Secret.seal, nwc_uri._secret, secret_scanner.secrets.add
 
     class Key(PrivateKey):
         def hex(self) -> str:

@@ -10,7 +10,7 @@ import sys
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
 
-from caravel import development
+from caravel import dev_defaults
 from caravel.embedded import EmbeddedError
 
 
@@ -23,7 +23,7 @@ def main() -> None:
         execute_from_command_line(sys.argv)
         return
     try:
-        development.start_embedded_servers()
+        dev_defaults.start_embedded_servers()
     except (ImproperlyConfigured, EmbeddedError) as exc:
         sys.exit(str(exc))
     execute_from_command_line(sys.argv)

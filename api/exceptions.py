@@ -7,7 +7,7 @@ from billing.exceptions import (
     StripeRefused,
     StripeUnavailable,
 )
-from caravel.exceptions import CaravelError, Forbidden
+from caravel.core.exceptions import CaravelError, Forbidden
 from lightning import exceptions as lightning
 
 #: What fails when Stripe is asked.

@@ -17,9 +17,14 @@ from rest_framework import serializers
 
 from api.exceptions import InvalidCursor, InvalidParameter, UnknownParameter
 from api.lists import ListParams
-from caravel.exceptions import BodyTooLarge, CaravelError, Unavailable, UnknownField
+from caravel.core.exceptions import (
+    BodyTooLarge,
+    CaravelError,
+    Unavailable,
+    UnknownField,
+)
+from caravel.core.web.throttling import Throttled
 from caravel.nostr import npub, pubkey_of
-from caravel.throttling import Throttled
 from lightning.exceptions import PaymentInProgress
 from relays.exceptions import PaymentOverdue, RelayIsDelinquent
 from tenants import exceptions as auth
@@ -126,7 +131,7 @@ def only_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 @cache
 def _envelope(answer: Form, many: bool, is_page: bool) -> Form:
-    """Return the envelope that `caravel.api.success` and `api.lists` put data in."""
+    """Return the envelope that `caravel.core.web.envelope.success` and `api.lists` put data in."""
     name = answer.__name__.removesuffix("Serializer")
     fields: dict[str, Any] = {
         "data": answer(many=True) if many else answer(),

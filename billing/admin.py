@@ -25,7 +25,7 @@ from billing.services.events import requeue_event
 from billing.services.ladder import collect_now
 from billing.services.staleness import mark_stale
 from billing.tasks import post_credit, process_stripe_event
-from caravel.admin import ReadOnlyAdmin, WorkAdmin
+from caravel.core.admin import ReadOnlyAdmin, WorkAdmin
 from tenants.admin import TenantAdmin
 from tenants.models import Tenant
 

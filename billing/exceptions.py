@@ -1,6 +1,6 @@
 """What goes wrong between Stripe and us; the class says what is known of a call."""
 
-from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
+from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class StripeError(CaravelError):

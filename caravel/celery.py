@@ -9,11 +9,11 @@ from celery.signals import beat_init, celeryd_init, setup_logging
 from django_structlog.celery.signals import bind_extra_task_metadata
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
-from caravel import development
+from caravel import dev_defaults
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 
-app = Celery("caravel", task_cls="caravel.task:CaravelTask")
+app = Celery("caravel", task_cls="caravel.core.celery_task:CaravelTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 # Each task's lines carry its id and the id of the request that enqueued it.
@@ -35,4 +35,4 @@ def keep_our_logging(**kwargs: Any) -> None:
 @beat_init.connect
 def start_servers(**kwargs: Any) -> None:
     """A worker or beat started by hand runs on the embedded servers too."""
-    development.start_embedded_servers()
+    dev_defaults.start_embedded_servers()

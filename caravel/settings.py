@@ -12,7 +12,7 @@ import django_stubs_ext
 import environ
 import structlog
 
-from caravel import development, embedded, logs
+from caravel import dev_defaults, embedded, logs
 from caravel.environment import Environment, is_fernet_key
 from caravel.nostr import is_secret_key
 
@@ -28,7 +28,7 @@ if not TESTING:
     environ.Env.read_env(BASE_DIR / ".env")
 
 DEBUG = Environment(os.environ, {}).boolean("DEBUG")
-env = Environment(os.environ, development.defaults(VAR) if DEBUG or TESTING else {})
+env = Environment(os.environ, dev_defaults.defaults(VAR) if DEBUG or TESTING else {})
 
 # --- Django
 
@@ -61,7 +61,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "caravel.health.ProbeMiddleware",
+    "caravel.core.web.health.ProbeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -156,12 +156,12 @@ SLOW_REQUESTS = env.integer("SLOW_REQUESTS", 4, least=1)
 
 REST_FRAMEWORK = {
     # Closed by default: a view that declares no permission refuses.
-    "DEFAULT_PERMISSION_CLASSES": ["caravel.permissions.Closed"],
+    "DEFAULT_PERMISSION_CLASSES": ["caravel.core.web.permissions.Closed"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["caravel.api.StrictJsonParser"],
-    "EXCEPTION_HANDLER": "caravel.api.handle_exception",
+    "DEFAULT_PARSER_CLASSES": ["caravel.core.web.envelope.StrictJsonParser"],
+    "EXCEPTION_HANDLER": "caravel.core.web.envelope.handle_exception",
     "UNAUTHENTICATED_USER": None,
 }
 
@@ -211,7 +211,7 @@ REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
 env.expect("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    # What all processes remember; `caravel.remembered` does without it, too.
+    # What all processes remember; `caravel.core.cache` does without it, too.
     "shared": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL or "redis://",
@@ -219,7 +219,7 @@ CACHES = {
         "OPTIONS": {
             "socket_timeout": 2,
             "socket_connect_timeout": 2,
-            "serializer": "caravel.remembered.JsonSerializer",
+            "serializer": "caravel.core.cache.JsonSerializer",
         },
     },
 }
@@ -258,7 +258,7 @@ CELERY_TASK_QUEUES = {
 }
 CELERY_TASK_CREATE_MISSING_QUEUES = False
 CELERY_TIMEZONE = "UTC"
-CELERY_BEAT_SCHEDULER = "caravel.scheduler:Scheduler"
+CELERY_BEAT_SCHEDULER = "caravel.beat:Scheduler"
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
 
 

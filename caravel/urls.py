@@ -21,4 +21,4 @@ urlpatterns = [
     path("stripe/webhook", StripeWebhookView.as_view(), name="stripe-webhook"),
 ]
 
-handler500 = "caravel.api.server_error"
+handler500 = "caravel.core.web.envelope.server_error"

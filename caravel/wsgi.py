@@ -4,11 +4,11 @@ import os
 
 import django
 
-from caravel import development
-from caravel.handler import Utf8Handler
+from caravel import dev_defaults
+from caravel.core.web.handler import Utf8Handler
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 
-development.start_embedded_servers()
+dev_defaults.start_embedded_servers()
 django.setup(set_prefix=False)
 application = Utf8Handler()

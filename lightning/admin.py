@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from caravel.admin import ReadOnlyAdmin
+from caravel.core.admin import ReadOnlyAdmin
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 

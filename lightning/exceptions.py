@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from caravel.exceptions import CaravelError, Conflict, Invalid
+from caravel.core.exceptions import CaravelError, Conflict, Invalid
 
 # --- wallets
 

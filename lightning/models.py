@@ -6,8 +6,8 @@ from django.db import models
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from caravel.fields import EncryptedTextField
-from caravel.work import WorkItem, WorkQuerySet
+from caravel.core.db.encrypted_text import EncryptedTextField
+from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
 
 

@@ -10,8 +10,8 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from caravel.admin import ServiceAdmin
-from caravel.exceptions import CaravelError
+from caravel.core.admin import ServiceAdmin
+from caravel.core.exceptions import CaravelError
 from relays.models import Plan, Relay
 from relays.services import lifecycle
 

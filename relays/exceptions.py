@@ -1,6 +1,6 @@
 """What goes wrong with relays, each with its code."""
 
-from caravel.exceptions import CaravelError, Conflict, Invalid, NotFound
+from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class UnknownPlan(Invalid):

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 
-from caravel.fields import EncryptedTextField
+from caravel.core.db.encrypted_text import EncryptedTextField
 from caravel.nostr import generate_secret_key
 from tenants.models import Tenant
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from django.apps import AppConfig
 from django.conf import settings
 
-from caravel import development
+from caravel import dev_defaults
 
 
 class SandboxConfig(AppConfig):
@@ -18,6 +18,6 @@ class SandboxConfig(AppConfig):
         from sandbox import clock
 
         told = os.environ.get(clock.VARIABLE)
-        path = told or development.defaults(settings.VAR).get(clock.VARIABLE)
+        path = told or dev_defaults.defaults(settings.VAR).get(clock.VARIABLE)
         if path:
             clock.follow(Path(path))

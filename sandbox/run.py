@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from caravel import development, embedded
+from caravel import dev_defaults, embedded
 from sandbox import clock
 from sandbox.stripe.journal import UnreadableState
 from sandbox.supervisor import Child, supervise
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def _run(system: System) -> int:
-    password = development.defaults(system.var)["ADMIN_PASSWORD"]
+    password = dev_defaults.defaults(system.var)["ADMIN_PASSWORD"]
     prepare(system, admin_password=password)
     told = _tell_other_processes(system)
     welcome = Child(
@@ -51,7 +51,7 @@ def _run(system: System) -> int:
 
 def _tell_other_processes(system: System) -> Path:
     """Write down where this run's sandboxes are, so that `make shell` meets them."""
-    path = system.var / development.RUN_FILE
+    path = system.var / dev_defaults.RUN_FILE
     names = (
         *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
         *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", "ZOOID_API_URL"),

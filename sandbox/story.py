@@ -19,10 +19,10 @@ from django.utils import timezone
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.dunning import tenants_to_review
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.dialing import Endpoint
 from caravel.nostr.encryption import Scheme, decrypt
 from caravel.nostr.events import Event, parse_event, sign_event
-from caravel.nostr.hub import hub
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.pool import hub
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
 from sandbox.clock import POLL

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from caravel import development, embedded
+from caravel import dev_defaults, embedded
 from sandbox import clock
 from sandbox.lightning.cast import PLATFORM
 from sandbox.stripe.testing import running_sandbox
@@ -81,7 +81,7 @@ def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
 
 
 def _system(var: Path, servers: Mapping[str, str]) -> System:
-    defaults = development.defaults(var)
+    defaults = dev_defaults.defaults(var)
     names = ("web_port", "stripe_port", "lightning_port", "nostr_port", "zooid_port")
     ports = dict(zip(names, _ports(), strict=True))
     env = {
@@ -121,8 +121,8 @@ def _lightning_settings(
     return {
         "SANDBOX_SEED": seed,
         "SANDBOX_LIGHTNING": url,
-        "ROBOT_WALLET": development.sandbox_wallet(seed, PLATFORM, relay),
-        "BTC_PRICE_URLS": development.sandbox_prices(url),
+        "ROBOT_WALLET": dev_defaults.sandbox_wallet(seed, PLATFORM, relay),
+        "BTC_PRICE_URLS": dev_defaults.sandbox_prices(url),
         "NWC_ALLOW_PRIVATE_RELAYS": "true",
     }
 

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from caravel.admin import ReadOnlyAdmin, ServiceAdmin
+from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin
 from caravel.nostr import parse_pubkey
 from tenants.models import Activity, Notice, Tenant, validate_pubkey
 from tenants.services.notices import send_again

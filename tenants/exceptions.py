@@ -1,4 +1,4 @@
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 
 
 class NotDelivered(CaravelError):

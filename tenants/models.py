@@ -7,10 +7,10 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from caravel.exceptions import CaravelError
-from caravel.fields import EncryptedTextField
+from caravel.core.db.encrypted_text import EncryptedTextField
+from caravel.core.db.work_items import WorkItem, WorkQuerySet
+from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub, parse_pubkey, short_npub
-from caravel.work import WorkItem, WorkQuerySet
 
 
 def validate_pubkey(value: str) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from caravel.exceptions import UnknownField
+from caravel.core.exceptions import UnknownField
 
 
 class StrictSerializer(serializers.Serializer[Any]):

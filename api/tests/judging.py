@@ -26,7 +26,7 @@ from api.tests.signing import WAYS, SigningApp, Unsigned, refusal, sign_wrongly,
 from api.tests.world import World
 from api.views.base import NothingView
 from billing.tests.table.worker import undone
-from caravel.tests import leaks
+from caravel.tests.support import secret_scanner
 
 Operation = APIOperation[Any, Any, Any, Any]
 _CHECKS: list[Any] = [
@@ -163,7 +163,7 @@ class Judge:
                 for preimage in each.preimages
             ),
         }
-        secret = {*leaks.secrets.found_in(told)} - allowed
+        secret = {*secret_scanner.secrets.found_in(told)} - allowed
         assert not secret, response.text
         asked = _asked(self._app.sent)
         forbidden = self._world.forbidden(person)

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.handlers.wsgi import WSGIRequest
 from django.utils import timezone
 
-from caravel.handler import Utf8Handler
+from caravel.core.web.handler import Utf8Handler
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from tenants.models import UsedAuthEvent

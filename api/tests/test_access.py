@@ -15,9 +15,9 @@ from rest_framework.test import APIRequestFactory
 from api.tests.calling import Person, call
 from api.views.base import ApiView
 from api.views.tenants import TenantsView
-from caravel.api import success
+from caravel.core.web.envelope import success
+from caravel.core.web.permissions import Admin, Signed
 from caravel.nostr.http_auth import authorization
-from caravel.permissions import Admin, Signed
 from relays.tests.factories import RelayFactory
 
 pytestmark = pytest.mark.django_db

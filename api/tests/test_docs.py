@@ -14,7 +14,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 from pynostr.key import PrivateKey
 
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub, pubkey_of
 from tenants.models import Tenant
 

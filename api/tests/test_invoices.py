@@ -17,9 +17,9 @@ from billing.services.invoices import bill_of
 from billing.services.receipts import receipt_of
 from billing.services.subscriptions import sync_tenant
 from billing.tests.factories import InvoiceCollectionFactory
+from caravel.core.web.throttling import Busy, slow_lane
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import parse_event
-from caravel.throttling import Busy, slow_lane
 from lightning.clients.bolt11 import decode
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment

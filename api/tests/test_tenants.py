@@ -12,8 +12,8 @@ from django.db.models.signals import post_save
 
 from api.tests.calling import Person
 from billing.tests.factories import InvoiceCollectionFactory
+from caravel.core.web.throttling import slow_lane
 from caravel.nostr import npub
-from caravel.throttling import slow_lane
 from relays.tests.factories import RelayFactory
 from sandbox.wallets.budgets import Terms
 from tenants.models import Activity, Tenant

@@ -15,9 +15,9 @@ from rest_framework.views import APIView
 from api.exceptions import InvalidParameter, UnknownParameter
 from billing.clients.stripe_calls import hurried
 from billing.services.links import link_to_pay
-from caravel.api import AlwaysJson
-from caravel.exceptions import NotFound
-from caravel.throttling import client_address, slow_lane, throttle
+from caravel.core.exceptions import NotFound
+from caravel.core.web.envelope import AlwaysJson
+from caravel.core.web.throttling import client_address, slow_lane, throttle
 from relays.exceptions import Unpaid
 from tenants.authentication import Caller, NostrAuthentication
 

@@ -19,9 +19,9 @@ from billing.exceptions import (
 from billing.services import reads
 from billing.services.offers import offer_bolt11, shown_bolt11
 from billing.services.receipts import receipt_of
-from caravel.api import success
-from caravel.permissions import Signed
-from caravel.throttling import Busy
+from caravel.core.web.envelope import success
+from caravel.core.web.permissions import Signed
+from caravel.core.web.throttling import Busy
 from lightning import exceptions as lightning
 from relays.exceptions import UnknownTenant
 

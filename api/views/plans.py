@@ -4,8 +4,8 @@ from rest_framework.response import Response
 from api.schema import documented
 from api.serializers.plans import PlanSerializer
 from api.views.base import OpenView
-from caravel.api import success
-from caravel.exceptions import NotFound
+from caravel.core.exceptions import NotFound
+from caravel.core.web.envelope import success
 from relays.models import Plan
 
 

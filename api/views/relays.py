@@ -12,10 +12,10 @@ from api.serializers.base import NothingSerializer
 from api.serializers.tenants import ActivityListParams, ActivitySerializer
 from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
-from caravel.api import success
-from caravel.exceptions import CaravelError
-from caravel.permissions import Signed
-from caravel.throttling import Busy
+from caravel.core.exceptions import CaravelError
+from caravel.core.web.envelope import success
+from caravel.core.web.permissions import Signed
+from caravel.core.web.throttling import Busy
 from relays import exceptions
 from relays.services import lifecycle
 from relays.services.members import list_members

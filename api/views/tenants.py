@@ -15,11 +15,11 @@ from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
 from billing.exceptions import CustomerGone, IntentUnresolved, ReturnUrlInvalid
 from billing.services.portal import portal_session
-from caravel.api import success
-from caravel.exceptions import Forbidden
+from caravel.core.exceptions import Forbidden
+from caravel.core.web.envelope import success
+from caravel.core.web.permissions import Admin, Signed
+from caravel.core.web.throttling import Busy
 from caravel.nostr import npub
-from caravel.permissions import Admin, Signed
-from caravel.throttling import Busy
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from relays.exceptions import UnknownTenant

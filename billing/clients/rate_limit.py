@@ -7,7 +7,7 @@ from django.conf import settings
 from limits import RateLimitItemPerSecond
 
 from billing.exceptions import StripeRateLimited
-from caravel.rate_limit import wait_for
+from caravel.core.rate_limit import wait_for
 
 #: Seconds that a call waits for its turn before the task is tried later instead.
 LONGEST_WAIT = 15.0

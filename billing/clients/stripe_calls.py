@@ -19,7 +19,7 @@ from django.conf import settings
 
 from billing import exceptions
 from billing.clients.rate_limit import take_token
-from caravel.network import leave_database
+from caravel.core.db.transactions import leave_database
 
 API_VERSION = "2026-10-28.endive"
 TRIES = 3

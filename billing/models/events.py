@@ -5,7 +5,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from caravel.work import WorkItem, WorkQuerySet
+from caravel.core.db.work_items import WorkItem, WorkQuerySet
 from tenants.models import Tenant
 
 

@@ -20,8 +20,8 @@ from billing.services.invoices import read_invoice
 from billing.services.ladder import climb
 from billing.services.payers import payer_of
 from billing.services.steps import AGAIN, Rest, Step
-from caravel.exceptions import CaravelError
-from caravel.work import NO_FAILURE, failure_columns
+from caravel.core.db.work_items import NO_FAILURE, failure_columns
+from caravel.core.exceptions import CaravelError
 from lightning.exceptions import PaymentInProgress
 
 logger = structlog.get_logger(__name__)

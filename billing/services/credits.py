@@ -19,8 +19,8 @@ from billing.services.credit_notes import plan_credit, reduce_invoice
 from billing.services.credit_rows import lock_tenant
 from billing.services.dunning import review_tenant
 from billing.services.notices import tell_surplus
-from caravel.exceptions import CaravelError
-from caravel.work import NO_FAILURE, failure_columns
+from caravel.core.db.work_items import NO_FAILURE, failure_columns
+from caravel.core.exceptions import CaravelError
 from lightning.exceptions import PaymentInProgress
 
 logger = structlog.get_logger(__name__)

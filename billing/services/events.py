@@ -17,13 +17,13 @@ from billing.exceptions import (
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services import invoice_events
 from billing.services.subscription_events import Effect, subscription_changed
-from caravel.exceptions import CaravelError
-from caravel.work import failure_columns
+from caravel.core.db.work_items import failure_columns
+from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-#: With the back-off of `caravel.work` these span about 17 hours.
+#: With the back-off of `caravel.core.db.work_items` these span about 17 hours.
 MAX_FAILURES = 25
 #: How long a customer may be unknown: our own commit can be later than the event.
 UNKNOWN_FOR = timedelta(hours=1)

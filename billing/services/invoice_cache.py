@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from billing.clients.stripe import Invoice, Line
 from billing.exceptions import StripeRateLimited, StripeUnavailable
-from caravel import remembered
+from caravel.core import cache
 
 logger = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ def answer(about: str, ask: Callable[[], Iterable[Invoice]]) -> Answer:
     It is asked if the last answer is not fresh any more. While it is away that one is
     returned if it is still there; else raises what asking raises.
     """
-    known = remembered.get_many([_key(about), _mark(about)])
+    known = cache.get_many([_key(about), _mark(about)])
     kept, mark = known.get(_key(about)), known.get(_mark(about), "")
     now = timezone.now()
     # Either way: clocks are set back, and another host's may be ahead.
@@ -56,7 +56,7 @@ def answer(about: str, ask: Callable[[], Iterable[Invoice]]) -> Answer:
             raise
         logger.warning("stripe_away", error=str(exc), answer_of=kept["asked_at"])
         return _restored(kept)
-    remembered.put(_key(about), _plain(found, mark), seconds=_KEEP)
+    cache.put(_key(about), _plain(found, mark), seconds=_KEEP)
     return found
 
 
@@ -67,7 +67,7 @@ def forget_invoices(customer_id: str, invoice_id: str) -> None:
     """
     mark = uuid.uuid4().hex
     marks = {_mark(about): mark for about in (customer_id, invoice_id)}
-    remembered.put_many(marks, seconds=_KEEP)
+    cache.put_many(marks, seconds=_KEEP)
 
 
 def _plain(found: Answer, mark: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from billing.services import cards, exclusion, notices
 from billing.services.credits import post_credits
 from billing.services.invoices import bill_of, wake
 from billing.services.steps import AGAIN, Rest, Step
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from lightning.exceptions import AlreadySettled, NoWallet, PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.payments import start_payment

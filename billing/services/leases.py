@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from billing.exceptions import LeaseLost
 from billing.models import SubscriptionSync
-from caravel.work import NO_FAILURE, failure_columns
+from caravel.core.db.work_items import NO_FAILURE, failure_columns
 
 LENGTH = timedelta(seconds=60)
 #: More than one call can take: its time-out, connecting included, is 22 seconds.

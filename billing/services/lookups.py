@@ -7,8 +7,8 @@ from django.utils import timezone
 from limits import RateLimitItem, parse
 
 from billing.services.pages import InvoicePage, PageState, invoice_page
-from caravel.rate_limit import wait_for
-from caravel.throttling import Busy, slow_lane
+from caravel.core.rate_limit import wait_for
+from caravel.core.web.throttling import Busy, slow_lane
 from lightning.models import LightningInvoice
 from lightning.services.watching import check_invoice
 

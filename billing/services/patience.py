@@ -9,7 +9,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import connection
 
-from caravel.network import leave_database
+from caravel.core.db.transactions import leave_database
 
 T = TypeVar("T")
 _POOL = ThreadPoolExecutor(settings.SLOW_REQUESTS, thread_name_prefix="patience")

@@ -21,7 +21,7 @@ from billing.exceptions import (
 from billing.models import InvoiceCollection
 from billing.services.customers import ensure_customer, is_gone
 from billing.services.staleness import mark_stale
-from caravel import remembered
+from caravel.core import cache
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -140,7 +140,7 @@ def _open(stripe: Stripe, name: str, params: Mapping[str, Any]) -> str:
         # Of another account, or switched off since it was looked up.
         if exc.param != "configuration":
             raise
-    remembered.forget(_key(name))
+    cache.forget(_key(name))
     return _session(stripe, _known(stripe, name), params)
 
 
@@ -156,12 +156,12 @@ def _session(stripe: Stripe, configuration: str, params: Mapping[str, Any]) -> s
 
 
 def _known(stripe: Stripe, name: str) -> str:
-    known = remembered.get(_key(name))
+    known = cache.get(_key(name))
     if isinstance(known, str):
         return known
     found = {each.name: each.id for each in ensure_configurations(stripe)}
     ids = {_key(each): id for each, id in found.items()}
-    remembered.put_many(ids, seconds=_REMEMBER)
+    cache.put_many(ids, seconds=_REMEMBER)
     return found[name]
 
 

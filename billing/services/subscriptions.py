@@ -37,7 +37,7 @@ from billing.services.endings import forget_subscription, is_over, settle_ending
 from billing.services.invoices import discover_invoices
 from billing.services.leases import Lease
 from billing.services.staleness import mark_stale
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from billing.services.ladder import collect_now
 from billing.services.offers import offer_bolt11
 from billing.tests.workers import Killed
 from billing.tests.world import World, refused
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from caravel.nostr import pubkey_of
 from lightning.models import LightningInvoice
 from lightning.services.wallets import connect_wallet, disconnect_wallet

@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.models import F
 
 from billing.models import StripeEvent, SubscriptionSync
-from caravel.tests import leaks
+from caravel.tests.support import secret_scanner
 
 ROOT = Path(__file__).resolve().parents[2]
 PREFORK = ("--concurrency", "2")
@@ -66,7 +66,7 @@ def worker(
     log: Path, *, queues: str = "default,stripe", pool: Sequence[str] = PREFORK
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Celery worker for these queues until the block ends, or it is killed."""
-    with leaks.watch(log).open("ab") as output:
+    with secret_scanner.watch(log).open("ab") as output:
         started = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "--app", "caravel", "--quiet"),

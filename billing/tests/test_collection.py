@@ -17,7 +17,7 @@ from billing.services.invoices import take_up
 from billing.services.ladder import collect_now, try_rail
 from billing.services.offers import offer_bolt11
 from billing.services.subscriptions import sync_tenant
-from caravel.exceptions import Conflict
+from caravel.core.exceptions import Conflict
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.payments import run_payment

@@ -19,8 +19,8 @@ from billing.services.collection import collect_invoice
 from billing.services.customers import forget_customer
 from billing.services.reads import LineView
 from billing.tests.payers import path_of, text
+from caravel.core.web.throttling import slow_lane
 from caravel.nostr.events import parse_event
-from caravel.throttling import slow_lane
 from lightning.models import LightningInvoice
 from lightning.services.rates import forget_rates
 

@@ -14,7 +14,7 @@ from billing.services import lookups
 from billing.services.collection import collect_invoice
 from billing.services.links import LIFETIME
 from billing.tests.payers import bill, bolt11s, path_of, text
-from caravel.throttling import slow_lane
+from caravel.core.web.throttling import slow_lane
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet

@@ -23,7 +23,7 @@ from billing.services.portal import (
     portal_session,
 )
 from billing.services.subscriptions import sync_tenant
-from caravel import remembered
+from caravel.core import cache
 from sandbox.tests.stripe_web import fetch, submit, words
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -170,7 +170,7 @@ def test_a_configuration_that_is_of_no_use_any_more_is_replaced(billed, sandbox,
             api = sandbox.client().v1.billing_portal.configurations
             api.update(each.id, {"active": False})
     else:
-        remembered.put("portal-configuration:tenant", "bpc_none", seconds=60)
+        cache.put("portal-configuration:tenant", "bpc_none", seconds=60)
 
     assert fetch(opened(billed)).status_code == 200
 

@@ -9,7 +9,7 @@ from billing.models import SubscriptionSync
 from billing.services.leases import LENGTH, Lease
 from billing.services.staleness import mark_all_stale, mark_stale
 from billing.tasks import sweep_stale_tenants, sync_subscription
-from caravel.exceptions import Conflict
+from caravel.core.exceptions import Conflict
 from relays.models import Plan
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory

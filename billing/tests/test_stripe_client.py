@@ -8,7 +8,7 @@ from billing import exceptions
 from billing.clients import rate_limit, stripe_calls
 from billing.clients.stripe import API_VERSION, Stripe
 from billing.clients.stripe_calls import TRIES
-from caravel.network import NetworkInTransaction, leave_database
+from caravel.core.db.transactions import NetworkInTransaction, leave_database
 
 pytestmark = pytest.mark.django_db
 

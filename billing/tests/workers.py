@@ -17,9 +17,9 @@ import stripe
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from caravel import network
-from caravel.nostr.hub import Hub
-from caravel.task import CaravelTask
+from caravel.core.celery_task import CaravelTask
+from caravel.core.db import transactions
+from caravel.nostr.relays.pool import Hub
 
 #: More than follows from anything that the tests do at once.
 _MOST_MESSAGES = 2_000
@@ -124,7 +124,7 @@ class Workers:
         """Work on what is enqueued within the block."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(CaravelTask, "apply_async", self._taking_messages())
-            patch.setattr(network, "connection", PooledConnection())
+            patch.setattr(transactions, "connection", PooledConnection())
             for owner, name in (
                 (stripe.RequestsClient, "request"),
                 (Hub, "request_all"),

@@ -28,7 +28,7 @@ from billing.models import InvoiceCollection, SubscriptionSync
 from billing.services.prices import ensure_prices
 from billing.tests.workers import Killed, Workers
 from caravel.celery import app as celery
-from caravel.work import WorkItem
+from caravel.core.db.work_items import WorkItem
 from lightning.clients import nwc
 from lightning.services import rates
 from relays.models import Plan

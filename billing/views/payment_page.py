@@ -28,8 +28,14 @@ from billing.services.page_details import page_details
 from billing.services.pages import CardWay, invoice_page
 from billing.services.portal import card_session
 from billing.views.private import admit, keep_private
-from caravel.exceptions import CaravelError
-from caravel.throttling import Busy, Throttled, client_address, slow_lane, throttle
+from caravel.core.exceptions import CaravelError
+from caravel.core.web.throttling import (
+    Busy,
+    Throttled,
+    client_address,
+    slow_lane,
+    throttle,
+)
 from lightning.exceptions import AlreadySettled, PaymentInProgress, RateUnavailable
 
 logger = structlog.get_logger(__name__)

@@ -9,8 +9,8 @@ from rest_framework.views import APIView
 
 from billing.services.lookups import current_page
 from billing.views.private import admit, keep_private
-from caravel.api import AlwaysJson, success
-from caravel.throttling import client_address
+from caravel.core.web.envelope import AlwaysJson, success
+from caravel.core.web.throttling import client_address
 
 
 class PaymentStatusView(APIView):

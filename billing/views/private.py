@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from billing.services.links import read_token
-from caravel.throttling import client_address, throttle
+from caravel.core.web.throttling import client_address, throttle
 
 _STRIPE = "https://api.stripe.com"
 _PORTAL = "https://billing.stripe.com"

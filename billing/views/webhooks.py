@@ -8,8 +8,8 @@ from rest_framework.views import APIView
 
 from billing.services.webhooks import record_event
 from billing.tasks import process_stripe_event
-from caravel.api import AlwaysJson, success
-from caravel.exceptions import BodyTooLarge
+from caravel.core.exceptions import BodyTooLarge
+from caravel.core.web.envelope import AlwaysJson, success
 
 
 class StripeWebhookView(APIView):

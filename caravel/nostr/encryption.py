@@ -13,7 +13,7 @@ from nostr_sdk import (
     nip44_encrypt,
 )
 
-from caravel.exceptions import Invalid
+from caravel.core.exceptions import Invalid
 
 
 class Unreadable(Invalid):

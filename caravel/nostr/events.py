@@ -9,7 +9,7 @@ from typing import Any
 
 from pynostr.event import Event as _Event
 
-from caravel.exceptions import Invalid
+from caravel.core.exceptions import Invalid
 
 Tags = tuple[tuple[str, ...], ...]
 _HEX = {

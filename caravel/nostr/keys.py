@@ -5,7 +5,7 @@ import re
 import coincurve
 from pynostr.key import PrivateKey, PublicKey
 
-from caravel.exceptions import Invalid
+from caravel.core.exceptions import Invalid
 
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _HEX_KEY = re.compile(r"[0-9a-f]{64}")

@@ -6,8 +6,8 @@ ones only the beginning counts.
 
 from collections.abc import Iterable
 
-from caravel.nostr.dialing import read_relay
 from caravel.nostr.events import Event
+from caravel.nostr.relays.dial import read_relay
 
 #: Where they write and read (NIP-65), and where messages are to be sent (NIP-17).
 RELAY_LIST, MESSAGE_RELAYS = 10002, 10050

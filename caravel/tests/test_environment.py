@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from caravel import development
+from caravel import dev_defaults
 from caravel.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,17 +172,19 @@ def test_a_malformed_variable_stops_the_start_and_is_named(name, value, said, tm
 
 
 def test_development_says_which_defaults_it_uses_and_keeps_its_secrets(tmp_path):
-    first = development.defaults(tmp_path)
+    first = dev_defaults.defaults(tmp_path)
     status, output = start({"DEBUG": "true"}, tmp_path)
 
     assert status == 0
     assert "development defaults in use for SECRET_KEY" in output
-    assert first["ENCRYPTION_KEYS"] == development.defaults(tmp_path)["ENCRYPTION_KEYS"]
+    assert (
+        first["ENCRYPTION_KEYS"] == dev_defaults.defaults(tmp_path)["ENCRYPTION_KEYS"]
+    )
     assert (tmp_path / "development.env").stat().st_mode & 0o077 == 0
 
 
 def test_development_secrets_differ_between_checkouts(tmp_path):
-    one, other = (development.defaults(tmp_path / name) for name in "ab")
+    one, other = (dev_defaults.defaults(tmp_path / name) for name in "ab")
 
     assert one["SECRET_KEY"] != other["SECRET_KEY"]
 

@@ -23,12 +23,12 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from caravel.exceptions import CaravelError
-from caravel.network import leave_database
-from caravel.nostr.dialing import RelayUnreachable
+from caravel.core.db.transactions import leave_database
+from caravel.core.exceptions import CaravelError
 from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
 from caravel.nostr.events import Event, sign_event
-from caravel.nostr.hub import Stored, hub
+from caravel.nostr.relays.dial import RelayUnreachable
+from caravel.nostr.relays.pool import Stored, hub
 from lightning.clients.nwc_replies import (
     Budget,
     Info,

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urlsplit
 
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from caravel.nostr import is_secret_key, parse_pubkey, pubkey_of
-from caravel.nostr.dialing import Endpoint, is_public, read_relay
+from caravel.nostr.relays.dial import Endpoint, is_public, read_relay
 from lightning.exceptions import InvalidWalletUrl
 
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)

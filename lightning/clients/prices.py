@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from django.utils import timezone
 
-from caravel.http import NoAnswer, get
+from caravel.core.http_client import NoAnswer, get
 from lightning.exceptions import PriceUnusable
 
 #: Seconds that a source has for its answer, and how many bytes for it.

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from lightning.clients.nwc import PreparedRequest, Wallet
 from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
 from lightning.exceptions import (

@@ -18,8 +18,8 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from caravel.exceptions import Invalid
-from caravel.network import leave_database
+from caravel.core.db.transactions import leave_database
+from caravel.core.exceptions import Invalid
 from lightning.clients import prices
 from lightning.clients.prices import Price
 from lightning.currencies import exponent

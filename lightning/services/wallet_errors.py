@@ -1,6 +1,6 @@
 """What a tenant is told of its wallet: one short sentence, gone when it works again."""
 
-from caravel.fields import Undecryptable
+from caravel.core.db.encrypted_text import Undecryptable
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl
 from lightning.models import NwcPayment

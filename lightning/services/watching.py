@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
-from caravel.work import NO_FAILURE, backoff, failure_columns
+from caravel.core.db.work_items import NO_FAILURE, backoff, failure_columns
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
     NoWalletReply,

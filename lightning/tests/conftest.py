@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caravel.nostr.hub import close_hub
+from caravel.nostr.relays.pool import close_hub
 from lightning.clients import nwc
 from lightning.services import rates
 from sandbox.nostr import SandboxRelay, running_relay

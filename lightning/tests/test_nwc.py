@@ -10,10 +10,10 @@ import pytest
 from django.utils import timezone
 
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.dialing import Endpoint
 from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import sign_event
-from caravel.nostr.hub import hub
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.pool import hub
 from lightning.clients import nwc
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import (

@@ -1,7 +1,7 @@
 import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.dialing import is_public
+from caravel.nostr.relays.dial import is_public
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl
 

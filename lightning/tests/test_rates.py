@@ -14,8 +14,8 @@ import time_machine
 from django.db import transaction
 from hypothesis import strategies as st
 
-from caravel.exceptions import Invalid
-from caravel.network import NetworkInTransaction
+from caravel.core.db.transactions import NetworkInTransaction
+from caravel.core.exceptions import Invalid
 from lightning.clients import prices
 from lightning.currencies import exponent
 from lightning.exceptions import RateUnavailable, UnknownCurrency

@@ -8,7 +8,7 @@ from uuid import UUID
 import requests
 from django.conf import settings
 
-from caravel.http import Answer, AnswerTooLarge, NoAnswer, get
+from caravel.core.http_client import Answer, AnswerTooLarge, NoAnswer, get
 from caravel.nostr.http_auth import authorization
 from relays.exceptions import ZooidRefused, ZooidUnavailable
 

@@ -8,8 +8,8 @@ from uuid import UUID
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from caravel.exceptions import CaravelError, UnknownField
-from caravel.validation import invalid_field, require_plain, validate_fields
+from caravel.core.exceptions import CaravelError, UnknownField
+from caravel.core.validation import invalid_field, require_plain, validate_fields
 from relays import exceptions
 from relays.models import Plan, Relay
 from tenants.models import Activity, Tenant

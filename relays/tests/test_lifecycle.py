@@ -3,7 +3,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from relays.models import RESERVED_SUBDOMAINS, Plan, Relay
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory

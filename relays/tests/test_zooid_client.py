@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.db import transaction
 
-from caravel.network import NetworkInTransaction
+from caravel.core.db.transactions import NetworkInTransaction
 from caravel.nostr import generate_secret_key, pubkey_of
 from relays.clients import zooid as client
 from relays.clients.zooid import LARGEST, Zooid

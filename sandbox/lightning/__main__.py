@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from caravel import development
+from caravel import dev_defaults
 from sandbox.clock import follow_if_told
 from sandbox.lightning.sandbox import CannotListen, Lightning, running_lightning
 from sandbox.wallets.database import UnreadableState
@@ -74,7 +74,7 @@ def _seed() -> str:
     """
     var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
     given = os.environ.get("SANDBOX_SEED")
-    return given or development.defaults(var)["SANDBOX_SEED"]
+    return given or dev_defaults.defaults(var)["SANDBOX_SEED"]
 
 
 def _explanation(lightning: Lightning, options: argparse.Namespace) -> str:

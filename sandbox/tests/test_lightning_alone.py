@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from caravel import development
+from caravel import dev_defaults
 from sandbox.lightning import running_lightning
 from sandbox.lightning.client import Control
 from sandbox.tests.test_stripe_alone import ROOT, command, found, newcomer
@@ -57,11 +57,11 @@ def test_our_wallet_is_the_one_that_the_settings_of_the_checkout_name(tmp_path):
         relay = found(r"relay\s+(ws://\S+)", screen)
         ours = Control(url).get("wallets/platform")["url"]
 
-    seed = development.defaults(tmp_path / "var")["SANDBOX_SEED"]
-    assert ours == development.sandbox_wallet(seed, "platform", relay)
-    default = development.defaults(tmp_path / "var")["ROBOT_WALLET"]
-    assert default == development.sandbox_wallet(
-        seed, "platform", development.SANDBOX_RELAY
+    seed = dev_defaults.defaults(tmp_path / "var")["SANDBOX_SEED"]
+    assert ours == dev_defaults.sandbox_wallet(seed, "platform", relay)
+    default = dev_defaults.defaults(tmp_path / "var")["ROBOT_WALLET"]
+    assert default == dev_defaults.sandbox_wallet(
+        seed, "platform", dev_defaults.SANDBOX_RELAY
     )
     assert seed not in screen
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 import requests
 
-from caravel import development
+from caravel import dev_defaults
 from lightning.clients.nwc_uri import parse_nwc_url
 from sandbox.lightning import CannotListen, running_lightning
 from sandbox.lightning.behaviours import KINDS, describe
@@ -36,7 +36,7 @@ def test_the_cast_is_there_and_ours_is_the_wallet_of_the_settings(lightning, con
 
     assert [*wallets] == ["platform", "rich", "poor", "slow", "refuses"]
     relay = lightning.relay.url
-    ours = development.sandbox_wallet("seed", "platform", relay)
+    ours = dev_defaults.sandbox_wallet("seed", "platform", relay)
     assert wallets["platform"]["url"] == ours
     assert wallets["poor"]["budget"] == {
         "sats": 20_000,
@@ -46,7 +46,7 @@ def test_the_cast_is_there_and_ours_is_the_wallet_of_the_settings(lightning, con
     assert wallets["slow"]["behaviour"] == "pays after 20 s"
     assert wallets["refuses"]["behaviour"] == "refuses with INSUFFICIENT_BALANCE"
     assert control.get("prices")["urls"] == (
-        development.sandbox_prices(lightning.url).split(",")
+        dev_defaults.sandbox_prices(lightning.url).split(",")
     )
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 import requests
 
-from caravel import development
+from caravel import dev_defaults
 from sandbox.prices.feed import HUGE, SOURCES
 from sandbox.prices.server import running_prices
 
@@ -50,7 +50,7 @@ def test_its_urls_lead_to_the_sources(feed):
 
 
 def test_development_asks_these_sources(feed, tmp_path):
-    default = development.defaults(tmp_path)["BTC_PRICE_URLS"]
+    default = dev_defaults.defaults(tmp_path)["BTC_PRICE_URLS"]
 
     assert default.replace("http://127.0.0.1:12112", feed.url) == ",".join(feed.urls)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from caravel import development, embedded
+from caravel import dev_defaults, embedded
 from sandbox.supervisor import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +113,7 @@ def test_the_first_screen_is_true_and_ctrl_c_leaves_nothing(tmp_path):
 
     assert process.returncode == 0, output
     assert "Traceback" not in output
-    assert not (var / development.RUN_FILE).exists()
+    assert not (var / dev_defaults.RUN_FILE).exists()
     wait_until_gone(var)
 
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import requests
 
-from caravel import development, embedded
+from caravel import dev_defaults, embedded
 from sandbox.lightning.client import Control
 from sandbox.readiness import wait_until
 from sandbox.tests.test_run import ROOT, address, environment, running, wait_until_gone
@@ -117,11 +117,11 @@ def system(var, **env):
 
 def test_a_tenants_wallet_pays_and_so_does_a_person(tmp_path):
     with system(tmp_path, BEAT_WATCH_INVOICES="1", **REAL) as run:
-        kept = development.defaults(tmp_path)
+        kept = dev_defaults.defaults(tmp_path)
         ours = run.control.get("wallets/platform")["url"]
         assert kept["ROBOT_WALLET"] == ours
         assert kept["BTC_PRICE_URLS"].startswith(run.control.url)
-        assert (tmp_path / development.RUN_FILE).stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / dev_defaults.RUN_FILE).stat().st_mode & 0o777 == 0o600
 
         assert run.connect("rich").startswith("Connected rich at 127.0.0.1")
         run.wait_for("paid", 1)

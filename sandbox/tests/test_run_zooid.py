@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from caravel import development
+from caravel import dev_defaults
 from caravel.nostr import generate_secret_key, pubkey_of
 from sandbox.tests.test_run import address, running, wait_until_gone
 from sandbox.tests.test_run_lightning import Run
@@ -29,7 +29,7 @@ def test_members_are_asked_of_the_sandbox_and_kept_there(tmp_path):
     with running(tmp_path, **REAL) as (process, screen):
         run = Run(tmp_path, process, screen)
         zooid = address(screen, "zooid").rstrip("/")
-        assert development.defaults(tmp_path)["ZOOID_API_URL"] == zooid
+        assert dev_defaults.defaults(tmp_path)["ZOOID_API_URL"] == zooid
         told = run.manage("shell", "-c", TELL_MEMBERS).splitlines()[-1]
         relay_id, _, members = told.partition(": ")
         assert members == "[]", told

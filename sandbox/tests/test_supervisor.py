@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from caravel.tests.processes import environment, eventually, python, runs
+from caravel.tests.support.processes import environment, eventually, python, runs
 from sandbox.supervisor import free_ports
 
 # Runs the scripts given as {name: script} and prints what `supervise` returns.

@@ -7,7 +7,7 @@ import sys
 import pytest
 import requests
 
-from caravel import development
+from caravel import dev_defaults
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from caravel.nostr.http_auth import authorization
 from sandbox.tests.test_stripe_alone import ROOT, command, found, newcomer
@@ -31,7 +31,7 @@ def alone(tmp_path, *options, **env):
 def test_what_the_screen_says_is_true(tmp_path):
     with alone(tmp_path) as (process, screen):
         url = found(r"sandbox zooid on (http://\S+)", screen)
-        robot = development.defaults(tmp_path / "var")["ROBOT_SECRET"]
+        robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
         assert f"may       {pubkey_of(robot)}" in screen
         page = requests.get(found(r"page\s+(\S+)", screen), timeout=10)
         assert "Sandbox zooid" in page.text
@@ -61,7 +61,7 @@ def test_who_may_manage_and_what_is_kept_can_be_told(tmp_path):
     with alone(tmp_path, *options) as (_, screen):
         url = found(r"sandbox zooid on (http://\S+)", screen)
         assert ask(url, key).json() == {"members": [ANN]}
-        robot = development.defaults(tmp_path / "var")["ROBOT_SECRET"]
+        robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
         assert ask(url, robot).status_code == 403
 
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from pathlib import Path
 
-from caravel import development
+from caravel import dev_defaults
 from caravel.nostr import pubkey_of
 from sandbox.zooid.server import CannotListen, running_zooid
 from sandbox.zooid.store import UnreadableState
@@ -68,7 +68,7 @@ def _robot() -> str:
     """Return the public key of ROBOT_SECRET, else of this checkout's."""
     var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
     given = os.environ.get("ROBOT_SECRET")
-    return pubkey_of(given or development.defaults(var)["ROBOT_SECRET"])
+    return pubkey_of(given or dev_defaults.defaults(var)["ROBOT_SECRET"])
 
 
 def _explanation(url: str, options: argparse.Namespace) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from django.core.cache import cache
 
-from caravel.nostr.dialing import Endpoint
 from caravel.nostr.events import parse_event
 from caravel.nostr.relay_lists import MESSAGE_RELAYS, message_relays
+from caravel.nostr.relays.dial import Endpoint
 from tenants.exceptions import NotDelivered
 from tenants.services.directory import look_up, strangers
 from tenants.services.robot import outbox, publish

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from caravel.network import leave_database
-from caravel.nostr.dialing import Endpoint, RelayUnreachable
+from caravel.core.db.transactions import leave_database
 from caravel.nostr.events import Event
-from caravel.nostr.hub import hub
 from caravel.nostr.relay_lists import RELAY_LIST, newest, write_relays
+from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
+from caravel.nostr.relays.pool import hub
 from tenants.services.robot import indexers
 
 #: Seconds that relays have to answer.

@@ -6,7 +6,7 @@ from smtplib import SMTPException, SMTPRecipientsRefused
 from django.conf import settings
 from django.core.mail import EmailMessage
 
-from caravel.network import leave_database
+from caravel.core.db.transactions import leave_database
 from tenants.exceptions import AddressRefused, NotDelivered
 
 

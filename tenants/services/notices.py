@@ -10,10 +10,10 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from caravel.exceptions import CaravelError
+from caravel.core.db.work_items import NO_FAILURE, failure_columns
+from caravel.core.exceptions import CaravelError
+from caravel.core.validation import validate_fields
 from caravel.nostr.private_messages import wrap_message
-from caravel.validation import validate_fields
-from caravel.work import NO_FAILURE, failure_columns
 from tenants.exceptions import AddressRefused, NotDelivered
 from tenants.models import Notice, NoticeQuerySet, give_up_time
 from tenants.services.direct_messages import send_message

@@ -5,11 +5,11 @@ import json
 import structlog
 from django.conf import settings
 
-from caravel.network import leave_database
-from caravel.nostr.dialing import Endpoint
+from caravel.core.db.transactions import leave_database
 from caravel.nostr.events import Event, sign_event
-from caravel.nostr.hub import hub
 from caravel.nostr.relay_lists import MESSAGE_RELAYS, RELAY_LIST
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.pool import hub
 from tenants.exceptions import IdentityNotPublished
 
 logger = structlog.get_logger(__name__)

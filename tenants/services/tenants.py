@@ -6,9 +6,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from caravel.exceptions import UnknownField
+from caravel.core.exceptions import UnknownField
+from caravel.core.validation import validate_fields
 from caravel.nostr import parse_pubkey
-from caravel.validation import validate_fields
 from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caravel.nostr.hub import close_hub
+from caravel.nostr.relays.pool import close_hub
 from sandbox.nostr import SandboxRelay, running_relay
 from tenants.tests.mail_server import MailServer, running_mail_server
 from tenants.tests.people import Person

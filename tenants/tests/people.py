@@ -6,9 +6,9 @@ from nostr_sdk import Event as SdkEvent
 from nostr_sdk import Keys, UnwrappedGift
 
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.dialing import Endpoint
 from caravel.nostr.events import Event, sign_event
-from caravel.nostr.hub import hub
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.pool import hub
 from sandbox.nostr import SandboxRelay
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory

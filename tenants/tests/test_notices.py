@@ -9,7 +9,7 @@ import time_machine
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from caravel.exceptions import Invalid
+from caravel.core.exceptions import Invalid
 from caravel.nostr import pubkey_of
 from lightning.tests.polling import until
 from tenants.models import Notice

@@ -1,7 +1,7 @@
 import pytest
 from django.db import DatabaseError, IntegrityError, transaction
 
-from caravel.exceptions import Invalid
+from caravel.core.exceptions import Invalid
 from caravel.nostr import InvalidPubkey, npub
 from tenants.models import Activity, Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant

@@ -5,7 +5,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from billing.models import SubscriptionSync
 from billing.services.staleness import mark_stale
 from billing.services.subscriptions import SyncOutcome, sync_tenant
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from caravel.nostr import parse_pubkey
 from tenants.models import Tenant
 

@@ -18,7 +18,7 @@ from billing.tasks import (
     sweep_stripe_events,
 )
 from billing.tests.workers import Killed
-from caravel.task import CaravelTask
+from caravel.core.celery_task import CaravelTask
 
 SWEEPS: tuple[Any, ...] = (
     sweep_stripe_events,

@@ -4,7 +4,7 @@ from django.apps import apps
 from django.core.management.base import BaseCommand, CommandError
 from django.db import models
 
-from caravel.fields import EncryptedTextField, Secret, Undecryptable
+from caravel.core.db.encrypted_text import EncryptedTextField, Secret, Undecryptable
 
 
 class Command(BaseCommand):

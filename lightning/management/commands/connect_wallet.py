@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from caravel.exceptions import CaravelError
+from caravel.core.exceptions import CaravelError
 from caravel.nostr import parse_pubkey
 from lightning.services.wallets import WalletCheck, connect_wallet, disconnect_wallet
 from tenants.models import Tenant

@@ -1,0 +1,90 @@
+"""Rows that are work to be done: found again whatever happens to their message.
+
+A row is *due* when its time has come and no message about it is under way. Whoever
+sends a message notes it in `enqueued_at`; a sweep claims what was not taken in time.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import models, transaction
+from django.utils import timezone
+
+from caravel.core.exceptions import CaravelError
+from caravel.logs import redact
+
+_FIRST_DELAY = timedelta(seconds=15)
+_LONGEST_DELAY = timedelta(hours=1)
+
+
+def backoff(failures: int) -> timedelta:
+    """Return the wait after the n-th failure in a row: 15 s, doubling up to an hour."""
+    return min(_FIRST_DELAY * (1 << min(failures - 1, 12)), _LONGEST_DELAY)
+
+
+class WorkQuerySet(models.QuerySet[Any]):
+    def due(self, now: datetime) -> Self:
+        """Rows whose time has come and that no message is on its way for."""
+        lost_before = now - timedelta(seconds=settings.ENQUEUED_TIMEOUT)
+        idle = models.Q(enqueued_at=None) | models.Q(enqueued_at__lte=lost_before)
+        return self.filter(idle, next_attempt_at__lte=now)
+
+    def claim(
+        self,
+        *,
+        now: datetime,
+        limit: int = 1000,
+        order: Sequence[Any] = ("next_attempt_at",),
+    ) -> list[Any]:
+        """Mark due rows as enqueued and return their keys, the longest due first.
+
+        Several sweeps may run at once: each takes what no other holds.
+        """
+        with transaction.atomic():
+            rows = self.due(now).order_by(*order)
+            locked = rows.select_for_update(skip_locked=True, of=("self",))
+            keys = list(locked.values_list("pk", flat=True)[:limit])
+            self.model._default_manager.filter(pk__in=keys).update(enqueued_at=now)
+        return keys
+
+
+class WorkItem(models.Model):
+    """The bookkeeping of a row that is worked on until it succeeds."""
+
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    enqueued_at = models.DateTimeField(null=True, blank=True)
+    failures = models.PositiveIntegerField(default=0)
+    last_error = models.TextField(blank=True, default="")
+    last_error_code = models.CharField(max_length=64, blank=True, default="")
+
+    class Meta:
+        abstract = True
+
+    def is_enqueued(self, now: datetime) -> bool:
+        """Return whether a message about this row may still be on its way."""
+        lost_before = now - timedelta(seconds=settings.ENQUEUED_TIMEOUT)
+        return self.enqueued_at is not None and self.enqueued_at > lost_before
+
+
+def failure_columns(
+    error: Exception, *, failures: int, now: datetime
+) -> dict[str, object]:
+    """Return the columns that record one more failure and when to try again."""
+    code = error.code if isinstance(error, CaravelError) else type(error).__name__
+    asked = timedelta(seconds=getattr(error, "retry_after", 0))
+    return {
+        "failures": failures + 1,
+        "last_error": redact(str(error))[:2000],
+        "last_error_code": code[:64],
+        "next_attempt_at": now + max(backoff(failures + 1), asked),
+        "enqueued_at": None,
+    }
+
+
+NO_FAILURE: dict[str, object] = {
+    "failures": 0,
+    "last_error": "",
+    "last_error_code": "",
+}

@@ -1,0 +1,111 @@
+"""The JSON API's envelope: `{"data", "code"}` or `{"error", "code"}`."""
+
+from typing import Any
+
+import structlog
+from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
+from rest_framework import exceptions as drf
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.parsers import JSONParser
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import exception_handler
+
+from caravel.core.exceptions import BodyTooLarge, CaravelError, Invalid, Unavailable
+
+logger = structlog.get_logger(__name__)
+
+
+class AlwaysJson(BaseContentNegotiation):
+    """Answers in JSON whatever the caller says that it accepts."""
+
+    def select_parser(self, request: Any, parsers: Any) -> Any:
+        return parsers[0]
+
+    def select_renderer(
+        self, request: Any, renderers: Any, format_suffix: Any = None
+    ) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class StrictJsonParser(JSONParser):
+    """JSON of a depth that can be read at all."""
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().parse(*args, **kwargs)
+        except RecursionError as exc:
+            raise drf.ParseError("The JSON is nested too deeply.") from exc
+
+
+def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
+    """Return data in the envelope."""
+    return Response({"data": data, "code": code}, status=status)
+
+
+def failure(error: CaravelError) -> Response:
+    """Return an error in the envelope, with its own status.
+
+    What is our fault, or that of somebody we rely on, is told by its code only: the
+    rest is for the log.
+    """
+    sentence = error.message
+    if error.status >= 500:
+        logger.warning("request_failed", code=error.code, error=error.message)
+        sentence = "Something that we need for this does not work just now."
+    content = {"error": sentence, "code": error.code, **error.details}
+    return Response(content, status=error.status, headers=error.headers)
+
+
+def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn our errors and the framework's into the envelope.
+
+    Returns None for any other, which Django then reports as an internal error.
+    """
+    if isinstance(exc, RequestDataTooBig):
+        exc = BodyTooLarge("A request is at most 1 MiB.")
+    if isinstance(exc, OperationalError | InterfaceError):
+        # Away, or held up by others for too long: neither is the request's fault.
+        logger.error("database_unavailable", exc_info=exc)
+        exc = Unavailable("The database does not answer.")
+    if isinstance(exc, drf.ValidationError):
+        exc = _invalid(exc)
+    if isinstance(exc, CaravelError):
+        return failure(exc)
+    response = exception_handler(exc, context)
+    if response is not None:
+        response.data = {"error": _sentence(exc), "code": _code(exc)}
+    return response
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer for a fault of ours: in the envelope to programs, as a page to people."""
+    if not request.path.startswith("/api/"):
+        return defaults.server_error(request)
+    error = {"error": "We have made a mistake; it is on record.", "code": "internal"}
+    return JsonResponse(error, status=500)
+
+
+def _invalid(exc: drf.ValidationError) -> Invalid:
+    """Return our error for the first field that a serializer found wrong."""
+    if not isinstance(exc.detail, dict):
+        return Invalid("The request is invalid.")
+    field, errors = next(iter(exc.detail.items()))
+    first = errors[0] if isinstance(errors, list) else str(errors)
+    if field == api_settings.NON_FIELD_ERRORS_KEY:
+        return Invalid(str(first))
+    is_missing = getattr(first, "code", "") == "required"
+    problem = "required" if is_missing else "invalid"
+    return Invalid(f"{field}: {first}", code=f"{field.replace('_', '-')}-{problem}")
+
+
+def _sentence(exc: Exception) -> str:
+    return str(exc.detail) if isinstance(exc, drf.APIException) else "Not found."
+
+
+def _code(exc: Exception) -> str:
+    codes = exc.get_codes() if isinstance(exc, drf.APIException) else "not-found"
+    return str(codes).replace("_", "-")

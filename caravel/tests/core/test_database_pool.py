@@ -1,0 +1,75 @@
+"""Threads that share a few connections, in a process of their own."""
+
+import pytest
+
+from billing.tests.processes import run
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+    pytest.mark.processes,
+]
+
+THREADS = """
+import threading
+from django.db import connection
+from caravel.core.db.transactions import leave_database
+
+def ask(query):
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchone()[0]
+
+def work():
+    for _ in range(5):
+        backends.add(ask("SELECT pg_backend_pid() FROM pg_sleep(0.01)"))
+        leave_database()
+
+def work_at_once():
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+
+backends = set()
+work_at_once()
+"""
+BROKEN = """
+first = set(backends)
+ask(f"SELECT count(pg_terminate_backend(pid)) FROM unnest(ARRAY{sorted(first)}) pid"
+    " WHERE pid <> pg_backend_pid()")
+leave_database()
+work_at_once()
+"""
+
+
+PATIENCE = """
+from billing.services.patience import within
+from tenants.models import Tenant
+
+count = Tenant.objects.count()
+print(within(5, lambda: Tenant.objects.count() - count))
+"""
+
+
+def output(code, **env):
+    process = run(code, **env)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
+    return int(printed.split()[-1])
+
+
+def test_threads_share_the_connections_of_the_pool():
+    assert output(f"{THREADS}print(len(backends))", DATABASE_POOL="3") <= 3
+
+
+def test_without_one_each_use_makes_a_connection():
+    assert output(f"{THREADS}print(len(backends))") > 3
+
+
+def test_connections_that_broke_are_replaced():
+    new = output(f"{THREADS}{BROKEN}print(len(backends - first))", DATABASE_POOL="3")
+
+    assert new >= 1
+
+
+def test_who_waits_for_another_thread_keeps_no_connection_from_it():
+    assert output(PATIENCE, DATABASE_POOL="1") == 0

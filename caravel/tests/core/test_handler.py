@@ -1,0 +1,35 @@
+"""Requests that say that their text is something else than UTF-8."""
+
+import zlib
+
+import pytest
+from django.test import RequestFactory
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import JSONParser
+from rest_framework.request import Request
+
+from caravel.core.web.handler import Utf8Request
+
+ENCODINGS = ["zlib", "bz2", "hex", "rot13", "idna", "undefined", "utf-16", "nonsense"]
+
+
+def request(encoding: str, body: bytes) -> Request:
+    factory, path = RequestFactory(), "/?name=%C3%A9"
+    environ = factory.post(path, body, content_type="application/json").environ
+    environ["CONTENT_TYPE"] = f"application/json; charset={encoding}"
+    return Request(Utf8Request(environ), parsers=[JSONParser()])
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_text_is_utf_8_whatever_it_is_called(encoding):
+    found = request(encoding, b'{"name": "\xc3\xa9"}')
+
+    assert found.query_params["name"] == "\xe9"
+    assert found.data == {"name": "\xe9"}
+
+
+def test_no_body_is_unpacked():
+    packed = zlib.compress(b'{"name": "' + b"x" * 1_000_000 + b'"}')
+
+    with pytest.raises(ParseError):
+        dict(request("zlib", packed).data)

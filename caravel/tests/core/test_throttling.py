@@ -1,0 +1,143 @@
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Barrier, Event
+
+import pytest
+import time_machine
+from django.conf import settings
+from django.test import RequestFactory
+
+from caravel.core.web.throttling import (
+    Busy,
+    Throttled,
+    client_address,
+    slow_lane,
+    throttle,
+)
+
+
+def test_the_rate_holds_per_name_and_says_how_long_to_wait():
+    for _ in range(3):
+        throttle("3/minute", "test", "ann")
+    throttle("3/minute", "test", "ben")
+
+    with pytest.raises(Throttled) as caught:
+        throttle("3/minute", "test", "ann")
+
+    assert (caught.value.code, caught.value.status) == ("throttled", 429)
+    assert 0 < caught.value.retry_after <= 60
+
+
+def test_after_a_while_there_is_room_again():
+    with time_machine.travel("2026-01-01T00:00:00Z", tick=False) as clock:
+        throttle("1/minute", "test", "ann")
+        with pytest.raises(Throttled):
+            throttle("1/minute", "test", "ann")
+
+        clock.shift(61)
+
+        throttle("1/minute", "test", "ann")
+
+
+def test_many_at_once_get_no_more_than_the_rate():
+    barrier = Barrier(8)
+
+    def call(_: int) -> bool:
+        barrier.wait()
+        try:
+            throttle("3/hour", "test", "everybody")
+        except Throttled:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(call, range(8))) == 3
+
+
+def test_while_redis_is_away_nothing_is_counted(settings):
+    settings.REDIS_URL = "unix:///nowhere/valkey.sock"
+
+    for _ in range(3):
+        throttle("1/hour", "test", "ann")
+
+
+def test_only_so_many_wait_for_others_at_once():
+    lanes = [slow_lane() for _ in range(settings.SLOW_REQUESTS)]
+    for lane in lanes:
+        lane.__enter__()
+
+    with pytest.raises(Busy), slow_lane():
+        pass
+    lanes.pop().__exit__(None, None, None)
+
+    with slow_lane():
+        pass
+    for lane in lanes:
+        lane.__exit__(None, None, None)
+
+
+def test_nobody_waits_in_more_than_half_of_the_lanes(settings):
+    settings.SLOW_REQUESTS = 4
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(slow_lane("ann", "192.0.2.1"))
+
+        for holders in [("ann", "192.0.2.2"), ("ben", "192.0.2.1")]:
+            with pytest.raises(Busy), slow_lane(*holders):
+                pass
+        stack.enter_context(slow_lane("ben", "192.0.2.2"))
+        stack.enter_context(slow_lane())
+        with pytest.raises(Busy), slow_lane("eve"):
+            pass
+
+    with slow_lane("ann", "192.0.2.1"):
+        pass
+
+
+def test_a_lane_that_is_free_again_soon_is_waited_for(settings):
+    settings.SLOW_REQUESTS = 1
+    entered = Event()
+
+    def wait() -> None:
+        with slow_lane("ben"):
+            entered.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with slow_lane("ann"):
+            waiting = pool.submit(wait)
+            assert not entered.wait(0.1)
+        waiting.result(timeout=5)
+
+
+def test_a_single_lane_is_for_whoever_comes_first(settings):
+    settings.SLOW_REQUESTS = 1
+
+    with slow_lane("ann"), pytest.raises(Busy), slow_lane("ben"):
+        pass
+    with slow_lane("ben"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "address"),
+    [
+        (0, "203.0.113.9", "127.0.0.1"),
+        (1, "203.0.113.9", "203.0.113.9"),
+        (1, "198.51.100.1, 203.0.113.9", "203.0.113.9"),
+        (2, "198.51.100.1, 203.0.113.9", "198.51.100.1"),
+        (2, "203.0.113.9", "203.0.113.9"),
+        (1, "", "127.0.0.1"),
+        (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        (1, "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "no address", "unknown"),
+    ],
+)
+def test_the_address_is_what_the_trusted_proxies_saw(
+    settings, proxies, forwarded, address
+):
+    settings.TRUSTED_PROXIES = proxies
+    given = {"X-Forwarded-For": forwarded} if forwarded else {}
+
+    request = RequestFactory().get("/", headers=given)
+
+    assert client_address(request) == address

@@ -1,0 +1,67 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from billing.exceptions import StripeRateLimited
+from billing.models import StripeEvent
+from billing.tests.factories import StripeEventFactory
+from caravel.core.db.work_items import backoff, failure_columns
+
+pytestmark = pytest.mark.django_db
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def test_backoff_doubles_up_to_an_hour():
+    waits = [backoff(n).total_seconds() for n in range(1, 12)]
+
+    assert waits[:4] == [15, 30, 60, 120]
+    assert waits[-1] == 3600
+
+
+def test_a_failure_is_kept_without_the_secrets_in_it():
+    error = RuntimeError("Invalid key sk_test_abcdefghijkl")
+
+    columns = failure_columns(error, failures=0, now=NOW)
+
+    assert columns["last_error"] == "Invalid key sk_test_[redacted]"
+
+
+def test_a_failure_waits_as_long_as_stripe_asks():
+    error = StripeRateLimited("slow down", retry_after=600)
+
+    columns = failure_columns(error, failures=0, now=NOW)
+
+    assert columns["next_attempt_at"] == NOW + timedelta(seconds=600)
+
+
+def test_a_claim_takes_what_is_due_and_not_on_its_way():
+    due = StripeEventFactory(next_attempt_at=NOW)
+    lost = StripeEventFactory(
+        next_attempt_at=NOW, enqueued_at=NOW - timedelta(seconds=301)
+    )
+    StripeEventFactory(next_attempt_at=NOW + timedelta(seconds=1))
+    StripeEventFactory(next_attempt_at=NOW, enqueued_at=NOW - timedelta(seconds=299))
+
+    claimed = StripeEvent.objects.received().claim(now=NOW)
+
+    assert set(claimed) == {due.pk, lost.pk}
+
+
+def test_a_second_claim_finds_nothing():
+    StripeEventFactory.create_batch(3, next_attempt_at=NOW)
+
+    first = StripeEvent.objects.received().claim(now=NOW)
+    second = StripeEvent.objects.received().claim(now=NOW)
+
+    assert (len(first), second) == (3, [])
+
+
+def test_a_claim_takes_the_longest_due_first_and_no_more_than_its_limit():
+    rows = [
+        StripeEventFactory(next_attempt_at=NOW - timedelta(minutes=n)) for n in range(5)
+    ]
+
+    claimed = StripeEvent.objects.received().claim(now=NOW, limit=2)
+
+    assert set(claimed) == {rows[4].pk, rows[3].pk}

@@ -1,0 +1,177 @@
+"""Relays that do what a relay should not, on real sockets."""
+
+import base64
+import hashlib
+import itertools
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.server import ServerConnection, serve
+
+from caravel.nostr.relays.dial import Endpoint
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_GOODBYE = b"\x88\x02\x03\xe9"  # 1001, going away
+
+
+class Client:
+    """The connection of one client, as the relay's script sees it."""
+
+    def __init__(self, websocket: ServerConnection) -> None:
+        self.websocket = websocket
+
+    def say(self, *message: object) -> None:
+        self.websocket.send(json.dumps(message))
+
+    def hear(self) -> list[Any]:
+        heard: list[Any] = json.loads(self.websocket.recv())
+        return heard
+
+    def hear_until(self, verb: str) -> list[Any]:
+        while (heard := self.hear())[0] != verb:
+            pass
+        return heard
+
+
+@contextmanager
+def scripted_relay(script: Callable[[Client], None]) -> Iterator[Endpoint]:
+    """Run a relay that follows the script with each client."""
+
+    def follow(websocket: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            script(Client(websocket))
+
+    with serve(follow, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.socket.getsockname()[1]
+        try:
+            yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def answering_http(answer: bytes) -> Iterator[Endpoint]:
+    """Run a server that gives each client the same answer, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve_all() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    client, _ = listening.accept()
+                    with client, suppress(OSError):
+                        _request(client)
+                        client.sendall(answer)
+
+        thread = threading.Thread(target=serve_all)
+        thread.start()
+        port = listening.getsockname()[1]
+        try:
+            yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+class RawRelay:
+    """Completes the handshake, says goodbye and may keep the line open all the same.
+
+    `patience` is how many messages it hears before; whoever comes after its first
+    client is listened to for good.
+    """
+
+    def __init__(self, *, patience: int) -> None:
+        self._patience = patience
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._clients: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.heard: list[list[Any]] = []
+        port = self._listening.getsockname()[1]
+        self.endpoint = Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
+        self._start(self._run)
+
+    @property
+    def accepted(self) -> int:
+        return len(self._clients)
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        for client in self._clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for client in self._clients:
+            client.close()
+
+    def _start(self, run: Callable[..., None], *args: object) -> None:
+        self._threads.append(threading.Thread(target=run, args=args))
+        self._threads[-1].start()
+
+    def _run(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listening.accept()
+                self._clients.append(client)
+                self._start(self._serve, client, len(self._clients) == 1)
+
+    def _serve(self, client: socket.socket, is_first: bool) -> None:
+        accepted = _accepted(_request(client))
+        leaves_at = self._patience if is_first or not self._patience else -1
+        with client.makefile("rb") as stream, suppress(OSError, EOFError):
+            client.sendall(accepted + (_GOODBYE if leaves_at == 0 else b""))
+            for count in itertools.count(1):
+                self.heard.append(_message(stream))
+                if count == leaves_at:
+                    client.sendall(_GOODBYE)
+
+
+@contextmanager
+def raw_relay(*, patience: int) -> Iterator[RawRelay]:
+    relay = RawRelay(patience=patience)
+    try:
+        yield relay
+    finally:
+        relay.close()
+
+
+def _message(stream: Any) -> list[Any]:
+    """Return a client's next message of text (RFC 6455, 5.2). Raises EOFError."""
+    while True:
+        head = stream.read(2)
+        if len(head) < 2:
+            raise EOFError
+        size = head[1] & 0x7F
+        if size == 126:
+            size = int.from_bytes(stream.read(2), "big")
+        mask, masked = stream.read(4), stream.read(size)
+        if head[0] & 0x0F == 1:
+            text = bytes(b ^ mask[i % 4] for i, b in enumerate(masked))
+            heard: list[Any] = json.loads(text)
+            return heard
+
+
+def _request(client: socket.socket) -> bytes:
+    heard = b""
+    while b"\r\n\r\n" not in heard and (part := client.recv(4096)):
+        heard += part
+    return heard
+
+
+def _accepted(request: bytes) -> bytes:
+    lines = request.decode().split("\r\n")
+    key = next(line for line in lines if line.lower().startswith("sec-websocket-key"))
+    digest = hashlib.sha1((key.partition(":")[2].strip() + _GUID).encode()).digest()
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n\r\n"
+    ).encode()
