@@ -3,7 +3,7 @@ from django.utils import timezone
 
 from tenants.exceptions import IdentityNotPublished
 from tenants.models import Notice
-from tenants.services import http_auth, names, notices, robot
+from tenants.services import http_auth, names, nostr_identity, notices
 
 
 @shared_task(queue="nostr")
@@ -22,7 +22,7 @@ def sweep_notices() -> None:
     queue="nostr", autoretry_for=(IdentityNotPublished,), retry_backoff=5, max_retries=5
 )
 def publish_identity() -> None:
-    robot.publish_identity()
+    nostr_identity.publish_identity()
 
 
 @shared_task(queue="nostr")

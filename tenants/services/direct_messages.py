@@ -9,8 +9,8 @@ from caravel.nostr.events import parse_event
 from caravel.nostr.relay_lists import MESSAGE_RELAYS, message_relays
 from caravel.nostr.relays.dial import Endpoint
 from tenants.exceptions import NotDelivered
-from tenants.services.directory import look_up, strangers
-from tenants.services.robot import outbox, publish
+from tenants.services.nostr_directory import look_up, strangers
+from tenants.services.nostr_identity import outbox, publish
 
 #: On which try, from 0, a message is left at our own relays rather than kept waiting.
 _LAST_RESORT = 2

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from django.db import transaction
 
 from tenants.models import Tenant
-from tenants.services.directory import look_up
-from tenants.services.robot import PROFILE
+from tenants.services.nostr_directory import look_up
+from tenants.services.nostr_identity import PROFILE
 
 _LONGEST = 100
 #: How many tenants are looked up in one go, so that no indexer is overrun.

@@ -6,8 +6,8 @@ import pytest
 
 from caravel.nostr.relays.pool import close_hub
 from sandbox.nostr import SandboxRelay, running_relay
-from tenants.tests.mail_server import MailServer, running_mail_server
-from tenants.tests.people import Person
+from tenants.tests.support.mail_server import MailServer, running_mail_server
+from tenants.tests.support.nostr_users import Person
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tenants.services.tenants import get_or_create_tenant, update_tenant
 from tenants.tasks import look_up_name as task
 from tenants.tasks import look_up_names
 from tenants.tests.factories import TenantFactory
-from tenants.tests.people import Person
+from tenants.tests.support.nostr_users import Person
 
 pytestmark = pytest.mark.django_db
 

@@ -21,7 +21,7 @@ from tenants.services.notices import (
     send_again,
 )
 from tenants.services.tenants import update_tenant
-from tenants.tests.people import Person
+from tenants.tests.support.nostr_users import Person
 
 pytestmark = pytest.mark.django_db
 

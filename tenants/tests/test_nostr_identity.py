@@ -11,7 +11,7 @@ import time_machine
 from caravel.nostr import pubkey_of
 from tenants import signals
 from tenants.exceptions import IdentityNotPublished
-from tenants.services.robot import publish_identity
+from tenants.services.nostr_identity import publish_identity
 from tenants.tasks import publish_identity as task
 
 pytestmark = pytest.mark.usefixtures("indexer", "outbox")

@@ -10,7 +10,7 @@ from caravel.nostr.events import Event
 from caravel.nostr.relay_lists import RELAY_LIST, newest, write_relays
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import hub
-from tenants.services.robot import indexers
+from tenants.services.nostr_identity import indexers
 
 #: Seconds that relays have to answer.
 _TIMEOUT = 8.0
