@@ -8,14 +8,14 @@ from django.db import connection
 
 from lightning.exceptions import InvalidWalletUrl
 from lightning.models import LightningInvoice
-from lightning.services import platform
+from lightning.services import own_wallets
 
 
 @register
 def check_robot_wallets(**kwargs: Any) -> list[CheckMessage]:
     """Refuse to go on with an address of ours that cannot be read."""
     try:
-        platform.wallets()
+        own_wallets.wallets()
     except InvalidWalletUrl as exc:
         return [Error(f"ROBOT_WALLET: {exc}", id="lightning.E002")]
     return []
@@ -39,5 +39,5 @@ def wallet_faults() -> list[str]:
     return [
         f"ROBOT_WALLET lacks the wallet {pubkey}: invoices of it may still be paid. "
         "Keep it there, behind the new one, until they are settled or dead."
-        for pubkey in platform.missing_wallets()
+        for pubkey in own_wallets.missing_wallets()
     ]

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 
 from lightning.checks import wallet_faults
 from lightning.models import NwcPayment
-from lightning.services import platform
+from lightning.services import own_wallets
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 
 logger = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
     queues = {queue.name for queue in sender.task_consumer.queues}
     if "lightning" not in queues:
         return
-    for wallet in platform.wallets():
+    for wallet in own_wallets.wallets():
         wallet.on_payment_received(ask_about)
 
 

@@ -2,7 +2,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from lightning.models import NwcPayment
-from lightning.services import payments, watching
+from lightning.services import invoice_status, payments
 
 
 @shared_task(queue="lightning")
@@ -13,17 +13,17 @@ def run_nwc_payment(payment_id: int) -> None:
 # Not in the queue of payments, where slow wallets of tenants may take every thread.
 @shared_task
 def ask_wallet(pubkey: str) -> None:
-    watching.ask_wallet(pubkey=pubkey)
+    invoice_status.ask_wallet(pubkey=pubkey)
 
 
 @shared_task
 def check_payment_hashes(payment_hashes: list[str]) -> None:
-    watching.check_payment_hashes(payment_hashes=payment_hashes)
+    invoice_status.check_payment_hashes(payment_hashes=payment_hashes)
 
 
 @shared_task
 def watch_invoices() -> None:
-    for pubkey in watching.wallets_to_ask():
+    for pubkey in invoice_status.wallets_to_ask():
         ask_wallet.delay(pubkey)
 
 

@@ -22,9 +22,9 @@ from caravel.nostr import pubkey_of
 from caravel.nostr.events import parse_event
 from lightning.clients.bolt11 import decode
 from lightning.models import LightningInvoice
+from lightning.services.invoice_status import check_invoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
-from lightning.services.watching import check_invoice
 from relays.services.lifecycle import create_relay
 from sandbox.stripe.testing import Sandbox
 

@@ -15,7 +15,7 @@ from billing.services.offers import offer_bolt11
 from billing.services.subscriptions import sync_tenant
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from lightning.models import LightningInvoice
-from lightning.services.watching import check_invoice
+from lightning.services.invoice_status import check_invoice
 from relays.models import Relay
 from relays.services.lifecycle import (
     create_relay,

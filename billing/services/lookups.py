@@ -10,7 +10,7 @@ from billing.services.pages import InvoicePage, PageState, invoice_page
 from caravel.core.rate_limit import wait_for
 from caravel.core.web.throttling import Busy, slow_lane
 from lightning.models import LightningInvoice
-from lightning.services.watching import check_invoice
+from lightning.services.invoice_status import check_invoice
 
 logger = structlog.get_logger(__name__)
 

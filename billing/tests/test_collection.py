@@ -20,9 +20,9 @@ from billing.services.subscriptions import sync_tenant
 from caravel.core.exceptions import Conflict
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
+from lightning.services.invoice_status import check_invoice
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
-from lightning.services.watching import check_invoice
 from sandbox.wallets import PAYS, PAYS_IN_SILENCE, refuses
 from tenants.models import Notice
 

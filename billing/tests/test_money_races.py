@@ -41,9 +41,9 @@ from billing.tests.test_subscriptions import rewrite
 from billing.tests.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
+from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
-from lightning.services.watching import check_invoice
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from sandbox.wallets import refuses
 from tenants.models import Notice
 from tenants.services.tenants import set_wallet

@@ -16,9 +16,9 @@ from billing.services.links import LIFETIME, payment_link, read_token
 from billing.tests.payers import bill, bolt11s, path_of, text
 from lightning.clients import nwc
 from lightning.models import LightningInvoice
+from lightning.services.invoice_status import check_invoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
-from lightning.services.watching import check_invoice
 from relays.models import Relay
 
 pytestmark = pytest.mark.django_db

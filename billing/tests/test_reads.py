@@ -24,10 +24,10 @@ from billing.services.offers import offer_bolt11
 from billing.services.reads import has_invoice, invoice_of, invoices_of
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.models import LightningInvoice
+from lightning.services.invoice_status import check_invoice
 from lightning.services.invoices import Bill
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
-from lightning.services.watching import check_invoice
 from lightning.tests.factories import make_invoice
 from tenants.tests.factories import TenantFactory
 

@@ -25,9 +25,9 @@ from billing.tests.test_credits import owe
 from billing.tests.test_money_races import pay_in_part
 from caravel.nostr import npub, pubkey_of
 from lightning.models import LightningInvoice, NwcPayment
+from lightning.services.invoice_status import check_invoice
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
-from lightning.services.watching import check_invoice
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay
 from tenants.tests.factories import TenantFactory

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 
 FOLDER = Path(__file__).parent.parent
 #: Seconds that a script may take to end once it hears no more.

@@ -16,11 +16,11 @@ from lightning.clients.nwc_replies import Status
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import AlreadySettled, WalletFailed, WalletRefused
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoices, watching
+from lightning.services import invoice_status, invoices
 from lightning.services.payments import run_payment, start_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import bill_for, tenant_with
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from sandbox.wallets import Renewal
 
 pytestmark = pytest.mark.interop
@@ -172,9 +172,9 @@ def test_their_wallet_receives_for_us(settings, alice, alby):
     settings.ROBOT_WALLETS = [alby.url]
     shown = invoices.offer_invoice(bill=bill_for(tenant_with()))
 
-    open_one = watching.check_invoice(invoice_id=shown.pk, must_answer=True)
+    open_one = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
     alice.pay(shown.bolt11)
-    paid = watching.check_invoice(invoice_id=shown.pk, must_answer=True)
+    paid = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
 
     assert open_one.state == InvoiceState.OPEN
     assert paid.state == InvoiceState.SETTLED
@@ -245,7 +245,7 @@ def test_a_wallet_that_is_back_too_late(settings, wallets, alby, hears):
     with past_the_request():
         alby.start()
         catch_up(alby, payments=1 if hears else 0)
-        watching.check_invoice(invoice_id=payment.invoice_id, must_answer=True)
+        invoice_status.check_invoice(invoice_id=payment.invoice_id, must_answer=True)
 
     payment.refresh_from_db()
     expected = PaymentState.PAID if hears else PaymentState.PENDING
@@ -270,7 +270,7 @@ def test_a_refusal_that_the_wallet_goes_back_on(relay, wallets, alby, hears):
     with past_the_request():
         relay.drop_connections()
         catch_up(alby, payments=2 if hears else 1)
-        watching.check_invoice(invoice_id=payment.invoice_id, must_answer=True)
+        invoice_status.check_invoice(invoice_id=payment.invoice_id, must_answer=True)
 
     payment.refresh_from_db()
     if hears:
@@ -296,7 +296,9 @@ def test_what_it_pays_beside_the_next_attempt_is_seen(relay, wallets, alby):
 
     relay.drop_connections()
     catch_up(alby, payments=4)
-    surplus = watching.check_invoice(invoice_id=refused.invoice_id, must_answer=True)
+    surplus = invoice_status.check_invoice(
+        invoice_id=refused.invoice_id, must_answer=True
+    )
 
     assert surplus.state == InvoiceState.SETTLED
     assert surplus.received_msat == refused.invoice.amount_msat

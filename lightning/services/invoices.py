@@ -15,7 +15,7 @@ from lightning.exceptions import (
     PaymentInProgress,
 )
 from lightning.models import LightningInvoice
-from lightning.services import platform, watching
+from lightning.services import invoice_status, own_wallets
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
@@ -99,7 +99,7 @@ def issue(*, bill: Bill) -> LightningInvoice:
     Raises InvoiceMismatch when it is not what was asked for.
     """
     price = quote(amount_cents=bill.amount_cents, currency=bill.currency)
-    wallet = platform.issuing_wallet()
+    wallet = own_wallets.issuing_wallet()
     expiry = settings.LIGHTNING_EXPIRY
     asked_at = timezone.now()
     issued = wallet.make_invoice(
@@ -153,7 +153,7 @@ def _require_lapsed(bill: Bill) -> None:
     for row in LightningInvoice.objects.of(bill.stripe_invoice_id).live():
         ready_at = fresh_at(row)
         if timezone.now() >= ready_at and not _is_answered(row, ready_at):
-            row = watching.check_invoice(invoice_id=row.pk, must_answer=True)
+            row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
         if row.is_watched and not _is_answered(row, ready_at):
             raise PaymentInProgress("A payment may be arriving.", until=ready_at)
 
@@ -172,7 +172,7 @@ def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoi
             guard()
             for row in rows:
                 if row.state == State.OPEN:
-                    watching.lapse(row)
+                    invoice_status.lapse(row)
             invoice.shown_at = timezone.now()
             record(invoice)
             return invoice
@@ -230,5 +230,5 @@ def _unsaved(
         wallet_pubkey=wallet_pubkey,
         issued_at=now,
         expires_at=decoded.expires_at,
-        next_attempt_at=now + watching.FIRST_LOOK,
+        next_attempt_at=now + invoice_status.FIRST_LOOK,
     )

@@ -18,7 +18,7 @@ from lightning.exceptions import (
     WalletRefused,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoices, watching
+from lightning.services import invoice_status, invoices
 from lightning.services.invoices import Bill, Guard, nothing_else
 from lightning.services.wallet_errors import set_wallet_error
 from tenants.models import Tenant
@@ -72,7 +72,7 @@ def run_payment(*, payment_id: int) -> NwcPayment:
         return payment
     if not _attempt(payment):
         invoice = payment.invoice
-        watching.check_invoices(
+        invoice_status.check_invoices(
             wallet_pubkey=invoice.wallet_pubkey, invoice_ids=[invoice.pk]
         )
     payment.refresh_from_db()
@@ -172,7 +172,7 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
         locked.nwc_url = ""
         locked.save()
         if invoice.state == LightningInvoice.State.OPEN:
-            watching.lapse(invoice)
+            invoice_status.lapse(invoice)
     logger.info("payment_refused", payment=payment.pk, code=code)
     return True
 

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from billing.tests import processes
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from tenants.models import Notice
 from tenants.services.notices import deliver_notice, drop_notices, notify, send_again
 from tenants.tasks import send_notice, sweep_notices

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from caravel.core.exceptions import Invalid
 from caravel.nostr import pubkey_of
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from tenants.models import Notice
 from tenants.services.notices import (
     _hold,

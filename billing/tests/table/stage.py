@@ -23,7 +23,7 @@ from billing.tests.workers import Killed
 from caravel.nostr import pubkey_of
 from lightning.clients.nwc_replies import Issued
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services.platform import issuing_wallet
+from lightning.services.own_wallets import issuing_wallet
 from lightning.tests.factories import make_invoice
 from relays.models import Relay
 from relays.services.lifecycle import activate_relay, create_relay, deactivate_relay

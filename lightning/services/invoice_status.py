@@ -22,7 +22,7 @@ from lightning.exceptions import (
     WalletNotOurs,
 )
 from lightning.models import LightningInvoice, LightningInvoiceQuerySet, NwcPayment
-from lightning.services import platform
+from lightning.services import own_wallets
 from lightning.services.wallet_errors import clear_wallet_error
 
 logger = structlog.get_logger(__name__)
@@ -129,7 +129,7 @@ def _look_up(
     wallet_pubkey: str, payment_hashes: list[str], patience: float | None = None
 ) -> list[Lookup | WalletError | WalletNotOurs]:
     try:
-        wallet = platform.wallet_of(wallet_pubkey)
+        wallet = own_wallets.wallet_of(wallet_pubkey)
         found = wallet.lookup_invoices(payment_hashes, timeout=patience)
     except (WalletError, WalletNotOurs) as exc:
         return [exc for _ in payment_hashes]

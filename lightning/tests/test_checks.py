@@ -14,7 +14,7 @@ from lightning.models import LightningInvoice
 from lightning.services import invoices
 from lightning.tasks import check_payment_hashes
 from lightning.tests.factories import bill_for, make_invoice
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]

@@ -31,7 +31,7 @@ from lightning.exceptions import (
     WalletFailed,
     WalletRefused,
 )
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from sandbox.wallets import (
     IGNORES,
     LIES,

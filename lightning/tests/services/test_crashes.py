@@ -22,11 +22,11 @@ from billing.tests import processes
 from lightning.clients import nwc
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoices, payments, watching
+from lightning.services import invoice_status, invoices, payments
 from lightning.services.invoices import Bill
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import bill_for
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from sandbox.wallets import (
     IGNORES,
     LIES,
@@ -302,12 +302,12 @@ def finish(wallets: Any, platform: Wallet, cases: list[Case]) -> None:
         until(lambda: all(wallets.ledger.debits(case.name) for case in late))
     end = max(case.payment.invoice.dies_at for case in cases)
     with time_machine.travel(end + timedelta(minutes=1), tick=True):
-        watching.ask_wallet(pubkey=platform.pubkey)
+        invoice_status.ask_wallet(pubkey=platform.pubkey)
         for case in cases:
             assert_nothing_else_begins(case, before[case.name])
     platform.lookups = LookingUp()
     with time_machine.travel(end + timedelta(hours=2), tick=True):
-        watching.ask_wallet(pubkey=platform.pubkey)
+        invoice_status.ask_wallet(pubkey=platform.pubkey)
     for case in cases:
         assert_right_end(wallets, case)
 

@@ -11,7 +11,7 @@ from lightning.clients import nwc
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import NoWalletReply, WalletNotOurs
 from lightning.models import LightningInvoice
-from lightning.services import invoices, watching
+from lightning.services import invoice_status, invoices
 from lightning.tasks import ask_wallet, watch_invoices
 from lightning.tests.factories import bill_for, make_invoice
 from sandbox.wallets import LookingUp
@@ -64,13 +64,13 @@ def test_a_payment_is_seen_within_a_beat(alice, shown):
 
 def test_settling_twice_changes_nothing_and_asks_nobody(platform, alice, shown):
     alice.pay(shown.bolt11)
-    watching.check_invoice(invoice_id=shown.pk)
+    invoice_status.check_invoice(invoice_id=shown.pk)
     before = LightningInvoice.objects.values().get()
     asked = len(platform.requests("lookup_invoice"))
 
-    watching.check_invoice(invoice_id=shown.pk)
-    watching.check_payment_hashes(payment_hashes=[shown.payment_hash])
-    watching.check_invoices(wallet_pubkey=platform.pubkey, invoice_ids=[shown.pk])
+    invoice_status.check_invoice(invoice_id=shown.pk)
+    invoice_status.check_payment_hashes(payment_hashes=[shown.payment_hash])
+    invoice_status.check_invoices(wallet_pubkey=platform.pubkey, invoice_ids=[shown.pk])
 
     assert LightningInvoice.objects.values().get() == before
     assert len(platform.requests("lookup_invoice")) == asked
@@ -89,21 +89,21 @@ def test_a_late_payment_is_seen_until_the_end(alice, shown):
 
 def test_dead_takes_the_margin_and_an_answer(platform, shown):
     with at(shown.dies_at - seconds(5)):
-        watching.check_invoice(invoice_id=shown.pk)
+        invoice_status.check_invoice(invoice_id=shown.pk)
         assert fresh(shown).state == State.EXPIRED
     platform.lookups = LookingUp(error="NOT_FOUND")
     with at(shown.dies_at + timedelta(days=2)):
-        watching.check_invoice(invoice_id=shown.pk)
+        invoice_status.check_invoice(invoice_id=shown.pk)
         assert fresh(shown).state == State.EXPIRED
         platform.lookups = LookingUp()
-        watching.check_invoice(invoice_id=shown.pk)
+        invoice_status.check_invoice(invoice_id=shown.pk)
         assert fresh(shown).state == State.DEAD
 
 
 def test_the_end_is_not_slept_through(shown):
     """Asked just before, it is asked again as soon as the answer is final."""
     with at(shown.dies_at - seconds(20)):
-        watching.check_invoice(invoice_id=shown.pk)
+        invoice_status.check_invoice(invoice_id=shown.pk)
         assert fresh(shown).next_attempt_at <= shown.dies_at + seconds(16)
 
 
@@ -111,7 +111,7 @@ def test_a_payment_that_is_held_is_neither(shown):
     held = Lookup(Status.HELD)
     for when in (shown.issued_at, shown.dies_at + seconds(100)):
         with at(when):
-            watching._record(shown.pk, held, timezone.now())
+            invoice_status._record(shown.pk, held, timezone.now())
             assert fresh(shown).is_watched
             assert "arriving" in shown.last_error
 
@@ -120,7 +120,7 @@ def test_less_than_was_asked_for_has_arrived_all_the_same(shown, caplog):
     """A receiver's fee was taken off: the payer has paid, and nothing must wait."""
     less = Lookup(Status.SETTLED, amount_msat=shown.amount_msat - 1)
 
-    watching._record(shown.pk, less, timezone.now())
+    invoice_status._record(shown.pk, less, timezone.now())
 
     assert fresh(shown).state == State.SETTLED
     assert shown.received_msat == shown.amount_msat - 1
@@ -130,7 +130,7 @@ def test_less_than_was_asked_for_has_arrived_all_the_same(shown, caplog):
 def test_more_than_was_asked_for_is_recorded(shown):
     more = Lookup(Status.SETTLED, amount_msat=shown.amount_msat + 7_000)
 
-    watching._record(shown.pk, more, timezone.now())
+    invoice_status._record(shown.pk, more, timezone.now())
 
     assert fresh(shown).received_msat == shown.amount_msat + 7_000
 
@@ -174,7 +174,7 @@ def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, shown):
         assert fresh(shown).is_watched
         assert shown.last_error_code == "robot-wallet-missing"
         with pytest.raises(WalletNotOurs):
-            watching.check_invoice(invoice_id=shown.pk, must_answer=True)
+            invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
 
 
 def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
@@ -208,7 +208,7 @@ def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
     start = timezone.now()
     for _ in range(5):
         silence = NoWalletReply("The wallet does not answer.")
-        watching._record(silent.pk, silence, start)
+        invoice_status._record(silent.pk, silence, start)
     asked_again_at = fresh(silent).next_attempt_at
 
     with at(start + seconds(20)):
@@ -240,7 +240,7 @@ def test_what_a_person_looks_at_comes_first_and_nobody_starves(platform, tenant)
         tenant, platform.pubkey, shown_at=now, next_attempt_at=now - seconds(1)
     )
 
-    first = watching._claim(platform.pubkey)
+    first = invoice_status._claim(platform.pubkey)
 
     assert len(first) == 100
     assert first[0] == looked_at.pk
@@ -248,9 +248,12 @@ def test_what_a_person_looks_at_comes_first_and_nobody_starves(platform, tenant)
     assert first[1:80] == newest_old[:79]
     longest_waiting = {row.pk for row in old[-20:]}
     assert not longest_waiting - set(first)
-    second, third = watching._claim(platform.pubkey), watching._claim(platform.pubkey)
+    second, third = (
+        invoice_status._claim(platform.pubkey),
+        invoice_status._claim(platform.pubkey),
+    )
     assert set(first + second + third) == {looked_at.pk, *newest_old}
-    assert watching._claim(platform.pubkey) == []
+    assert invoice_status._claim(platform.pubkey) == []
 
 
 def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
@@ -266,7 +269,7 @@ def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
     for _ in range(150):
         make_invoice(tenant, platform.pubkey, shown_at=now, next_attempt_at=now)
 
-    assert oldest.pk in watching._claim(platform.pubkey)
+    assert oldest.pk in invoice_status._claim(platform.pubkey)
 
 
 def test_hundreds_are_asked_in_one_turn(platform, tenant):
@@ -284,7 +287,7 @@ def test_the_older_the_more_seldom(shown):
     pauses = []
     for age in (10, 300, 900 + 30, 900 + 1_800, 900 + 7_200):
         with at(shown.issued_at + seconds(age)):
-            watching.check_invoice(invoice_id=shown.pk)
+            invoice_status.check_invoice(invoice_id=shown.pk)
             pause = fresh(shown).next_attempt_at - shown.answered_at
             pauses.append(round(pause.total_seconds()))
 
@@ -295,7 +298,7 @@ def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(shown):
     for _ in range(20):
         silence = NoWalletReply("The wallet does not answer.")
         asked_at = timezone.now()
-        watching._record(shown.pk, silence, asked_at)
+        invoice_status._record(shown.pk, silence, asked_at)
 
     assert fresh(shown).next_attempt_at - asked_at == timedelta(minutes=10)
 
@@ -311,6 +314,6 @@ def test_a_batch_costs_one_message_a_wallet(platform, tenant):
 
 
 def test_an_unknown_payment_hash_is_nothing_to_us(platform):
-    watching.check_payment_hashes(payment_hashes=["00" * 32])
+    invoice_status.check_payment_hashes(payment_hashes=["00" * 32])
 
     assert platform.requests("lookup_invoice") == []

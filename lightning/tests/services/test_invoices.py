@@ -17,10 +17,10 @@ from lightning.exceptions import (
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoices, payments, watching
+from lightning.services import invoice_status, invoices, payments
 from lightning.services.invoices import busy_until, offer_invoice
 from lightning.tests.factories import bill_for, make_invoice, tenant_with
-from lightning.tests.polling import until
+from lightning.tests.support.polling import until
 from sandbox.wallets import IGNORES, Issuing, LookingUp, refuses
 from tenants.tests.factories import TenantFactory
 
@@ -115,11 +115,11 @@ def test_no_fresh_one_for_what_was_paid_in_the_last_moment(wallets, alice, bill)
 def test_an_expired_one_that_was_shown_stays_live_until_it_is_dead(bill):
     first = offer_invoice(bill=bill)
     with after(first, 61):
-        watching.check_invoice(invoice_id=first.pk)
+        invoice_status.check_invoice(invoice_id=first.pk)
         assert busy_until(bill.stripe_invoice_id) == first.dies_at
     with time_machine.travel(first.dies_at + timedelta(seconds=1), tick=True):
         assert busy_until(bill.stripe_invoice_id) == first.dies_at
-        watching.check_invoice(invoice_id=first.pk)
+        invoice_status.check_invoice(invoice_id=first.pk)
         assert busy_until(bill.stripe_invoice_id) is None
     first.refresh_from_db()
     assert first.state == State.DEAD

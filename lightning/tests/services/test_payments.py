@@ -16,7 +16,7 @@ from lightning.exceptions import (
     WalletError,
 )
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoices, payments, watching
+from lightning.services import invoice_status, invoices, payments
 from lightning.services.payments import run_payment, start_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
@@ -60,7 +60,7 @@ def run(bill):
 
 
 def check(payment):
-    watching.check_invoice(invoice_id=payment.invoice_id)
+    invoice_status.check_invoice(invoice_id=payment.invoice_id)
     payment.refresh_from_db()
     return payment
 
@@ -459,7 +459,7 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
         assert check(payment).state == State.FAILED
     alice.pay(payment.invoice.bolt11)
 
-    watching.check_payment_hashes(payment_hashes=[payment.invoice.payment_hash])
+    invoice_status.check_payment_hashes(payment_hashes=[payment.invoice.payment_hash])
 
     payment.refresh_from_db()
     assert payment.state == State.PAID
