@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.tests.calling import Person
+from api.tests.support.client import Person
 from lightning.tests.conftest import (
     _prices,
     alice,
@@ -14,7 +14,7 @@ from lightning.tests.conftest import prices as rates
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant
 
-pytest.register_assert_rewrite("api.tests.judging")
+pytest.register_assert_rewrite("api.tests.support.schema_checks")
 
 __all__ = ["_prices", "alice", "platform", "rates", "relay", "wallets"]
 

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 
-from api.tests.calling import Person, call
+from api.tests.support.client import Person, call
 from api.views.base import ApiView
 from api.views.tenants import TenantsView
 from caravel.core.web.envelope import success

@@ -20,9 +20,9 @@ from schemathesis import BaseSchema, Case, GenerationMode
 from schemathesis.core.result import Ok
 
 from api.schema import AUTH
-from api.tests.judging import Judge, Operation, require_described
-from api.tests.signing import SigningApp
-from api.tests.world import build
+from api.tests.support.scenario import build
+from api.tests.support.schema_checks import Judge, Operation, require_described
+from api.tests.support.signing import SigningApp
 
 #: Requests of each operation beyond those that its description suggests.
 EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "30"))

@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.test import Client
 
-from api.tests.calling import Answer, Person, call
+from api.tests.support.client import Answer, Person, call
 from caravel.nostr.http_auth import authorization
 from relays.models import Relay
 from relays.tests.factories import RelayFactory

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from api.tests.calling import Person
+from api.tests.support.client import Person
 from api.views import invoices as views
 from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice

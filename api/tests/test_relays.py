@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from api.tests.calling import Person
+from api.tests.support.client import Person
 from billing.tests.factories import InvoiceCollectionFactory
 from relays.models import Relay
 from relays.services.lifecycle import mark_relay_delinquent

@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.db.models.signals import post_save
 
-from api.tests.calling import Person
+from api.tests.support.client import Person
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.core.web.throttling import slow_lane
 from caravel.nostr import npub

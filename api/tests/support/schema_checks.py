@@ -21,9 +21,16 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.tests.calling import Person
-from api.tests.signing import WAYS, SigningApp, Unsigned, refusal, sign_wrongly, signed
-from api.tests.world import World
+from api.tests.support.client import Person
+from api.tests.support.scenario import World
+from api.tests.support.signing import (
+    WAYS,
+    SigningApp,
+    Unsigned,
+    refusal,
+    sign_wrongly,
+    signed,
+)
 from api.views.base import NothingView
 from billing.tests.table.worker import undone
 from caravel.tests.support import secret_scanner

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from api.tests.calling import Person
+from api.tests.support.client import Person
 from billing.models import InvoiceCollection
 from billing.services.collection import collect_invoice
 from billing.services.offers import offer_bolt11
