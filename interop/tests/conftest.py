@@ -5,8 +5,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from interop.tests.alby import AlbyClient, AlbyWallet, alby_client, alby_wallet
-from interop.tests.scripts import FOLDER
+from interop.tests.support.alby import AlbyClient, AlbyWallet, alby_client, alby_wallet
+from interop.tests.support.scripts import FOLDER
 from lightning.tests.conftest import _prices, alice, platform, prices, relay, wallets
 
 __all__ = ["_prices", "alice", "platform", "prices", "relay", "wallets"]

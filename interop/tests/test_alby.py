@@ -8,7 +8,7 @@ import time_machine
 from django.utils import timezone
 
 from caravel.nostr.encryption import Scheme
-from interop.tests.alby import AlbyError
+from interop.tests.support.alby import AlbyError
 from lightning.clients import nwc
 from lightning.clients.bolt11 import decode
 from lightning.clients.nwc import Wallet

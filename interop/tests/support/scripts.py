@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.tests.support.polling import until
 
-FOLDER = Path(__file__).parent.parent
+FOLDER = Path(__file__).parents[2]
 #: Seconds that a script may take to end once it hears no more.
 PATIENCE = 10.0
 FAILED = "the script has failed: see what it wrote to stderr"

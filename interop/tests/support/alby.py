@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from caravel.nostr.encryption import Scheme
-from interop.tests.scripts import Message, Script
+from interop.tests.support.scripts import Message, Script
 from sandbox.nostr import SandboxRelay
 from sandbox.wallets import NotPaid, Wallet, Wallets
 from sandbox.wallets.keys import connection_url
