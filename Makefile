@@ -43,7 +43,7 @@ else
 endif
 
 # Two runs at once, each with its servers and its search for secrets in what was logged.
-LONG := $(addprefix billing/tests/test_,event_table.py machine.py world.py)
+LONG := billing/tests/event_matrix billing/tests/simulation
 
 one-half: $(READY)
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox api $(LONG) caravel/tests/test_secret_masking.py

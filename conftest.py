@@ -14,9 +14,9 @@ from celery.signals import before_task_publish
 from django.conf import settings
 from pynostr.key import PrivateKey
 
-from billing.clients import stripe_calls
-from billing.clients.stripe import Stripe
-from billing.services.prices import ensure_prices
+from billing.clients.stripe import transport
+from billing.clients.stripe.client import Stripe
+from billing.services.customers.catalog import ensure_prices
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import secret_scanner
@@ -102,7 +102,7 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     stripe.reset()
     settings.STRIPE_API_BASE = stripe.url
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100_000
-    monkeypatch.setattr(stripe_calls, "pause_for", lambda seconds: None)
+    monkeypatch.setattr(transport, "pause_for", lambda seconds: None)
     yield stripe
     stripe.clear_faults()
     assert conformity.take() == []

@@ -6,7 +6,7 @@ What is somebody else's is not found, exactly as what does not exist.
 from uuid import UUID
 
 from billing.exceptions import UnknownInvoice
-from billing.services.reads import InvoiceView, has_invoice, invoice_of
+from billing.services.invoice_views.invoices import InvoiceView, has_invoice, invoice_of
 from caravel.nostr import InvalidPubkey, parse_pubkey
 from relays.exceptions import UnknownRelay, UnknownTenant
 from relays.models import Relay, RelayQuerySet

@@ -17,13 +17,13 @@ from billing.models import (
     SubscriptionSync,
 )
 from billing.models.collections import InvoiceCollectionQuerySet
-from billing.services.amounts import format_amount
-from billing.services.closing import close_tenant, reopen_tenant
-from billing.services.credits import retry_credit
-from billing.services.dunning import bring_forward, postpone
-from billing.services.events import requeue_event
-from billing.services.ladder import collect_now
-from billing.services.staleness import mark_stale
+from billing.money import format_amount
+from billing.services.collection.attempts import collect_now
+from billing.services.credits.posting import retry_credit
+from billing.services.customers.closing import close_tenant, reopen_tenant
+from billing.services.dunning.review import bring_forward, postpone
+from billing.services.events.process import requeue_event
+from billing.services.sync.queue import mark_stale
 from billing.tasks import post_credit, process_stripe_event
 from caravel.core.admin import ReadOnlyAdmin, WorkAdmin
 from tenants.admin import TenantAdmin

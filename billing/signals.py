@@ -7,9 +7,9 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from billing.models import Credit, InvoiceCollection, SubscriptionSync
-from billing.services.invoices import wake
-from billing.services.ladder import try_rail
-from billing.services.staleness import mark_stale
+from billing.services.collection.attempts import try_rail
+from billing.services.invoices.records import wake
+from billing.services.sync.queue import mark_stale
 from billing.tasks import (
     collect_invoice,
     post_credit,

@@ -2,31 +2,28 @@ from celery import shared_task
 from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
-from billing.services import (
-    collection,
-    credits,
-    dunning,
-    events,
-    staleness,
-    subscriptions,
-    wallet_health,
-)
+from billing.services.collection import collect
+from billing.services.credits import posting
+from billing.services.dunning import review, wallet_check
+from billing.services.events import process
+from billing.services.subscriptions import sync
+from billing.services.sync import queue
 
 
 @shared_task(queue="stripe")
 def sync_subscription(tenant_id: str) -> None:
-    subscriptions.sync_tenant(tenant_id=tenant_id)
+    sync.sync_tenant(tenant_id=tenant_id)
 
 
 @shared_task(queue="stripe")
 def process_stripe_event(event_id: str) -> None:
-    events.process_event(event_id=event_id)
+    process.process_event(event_id=event_id)
 
 
 # Not in the queue of syncs and webhooks: it may wait on a wallet that is silent.
 @shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
-    collection.collect_invoice(invoice_id=invoice_id)
+    collect.collect_invoice(invoice_id=invoice_id)
 
 
 @shared_task
@@ -37,7 +34,7 @@ def sweep_collections() -> None:
 
 @shared_task(queue="stripe")
 def post_credit(credit_id: int) -> None:
-    credits.post_credit(credit_id=credit_id)
+    posting.post_credit(credit_id=credit_id)
 
 
 @shared_task
@@ -60,27 +57,27 @@ def sweep_credits() -> None:
 
 @shared_task
 def reconcile_subscriptions() -> None:
-    staleness.mark_all_stale()
+    queue.mark_all_stale()
     sweep_stale_tenants.delay()
 
 
 @shared_task
 def review_tenant(tenant_id: str) -> None:
-    dunning.review_tenant(tenant_id=tenant_id)
+    review.review_tenant(tenant_id=tenant_id)
 
 
 @shared_task
 def review_dunning() -> None:
-    for tenant_id in dunning.tenants_to_review(timezone.now()):
+    for tenant_id in review.tenants_to_review(timezone.now()):
         review_tenant.delay(tenant_id)
 
 
 @shared_task(queue="lightning")
 def check_wallet(invoice_id: str) -> None:
-    wallet_health.check_wallet_after(invoice_id=invoice_id)
+    wallet_check.check_wallet_after(invoice_id=invoice_id)
 
 
 @shared_task
 def check_wallets() -> None:
-    for invoice_id in wallet_health.claim_checks(now=timezone.now()):
+    for invoice_id in wallet_check.claim_checks(now=timezone.now()):
         check_wallet.delay(invoice_id)

@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from api.lists import ListParams
 from billing.models import InvoiceCollection
-from billing.services.reads import InvoiceView
+from billing.services.invoice_views.invoices import InvoiceView
 from lightning.models import LightningInvoice
 from lightning.services.invoices import fresh_at
 

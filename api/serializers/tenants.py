@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from api.lists import ListParams, ordered_by
 from api.serializers.base import StrictSerializer
-from billing.services.links import link_to_pay
+from billing.services.invoices.payment_link import link_to_pay
 from tenants.models import Activity, Tenant
 
 

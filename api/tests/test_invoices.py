@@ -12,10 +12,10 @@ from django.utils import timezone
 from api.tests.support.client import Person
 from api.views import invoices as views
 from billing.models import InvoiceCollection
-from billing.services.collection import collect_invoice
-from billing.services.invoices import bill_of
-from billing.services.receipts import receipt_of
-from billing.services.subscriptions import sync_tenant
+from billing.services.collection.collect import collect_invoice
+from billing.services.invoice_views.receipts import receipt_of
+from billing.services.invoices.records import bill_of
+from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.core.web.throttling import Busy, slow_lane
 from caravel.nostr import pubkey_of

@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from api.exceptions import InvalidParameter, UnknownParameter
-from billing.clients.stripe_calls import hurried
-from billing.services.links import link_to_pay
+from billing.clients.stripe.transport import hurried
+from billing.services.invoices.payment_link import link_to_pay
 from caravel.core.exceptions import NotFound
 from caravel.core.web.envelope import AlwaysJson
 from caravel.core.web.throttling import client_address, slow_lane, throttle

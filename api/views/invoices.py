@@ -16,9 +16,9 @@ from billing.exceptions import (
     InvoiceNotPaid,
     UnknownInvoice,
 )
-from billing.services import reads
-from billing.services.offers import offer_bolt11, shown_bolt11
-from billing.services.receipts import receipt_of
+from billing.services.invoice_views import invoices
+from billing.services.invoice_views.receipts import receipt_of
+from billing.services.payment_page.bolt11 import offer_bolt11, shown_bolt11
 from caravel.core.web.envelope import success
 from caravel.core.web.permissions import Signed
 from caravel.core.web.throttling import Busy
@@ -41,7 +41,7 @@ class TenantInvoicesView(ApiView):
         params = self.params(forms.InvoiceListParams)
         tenant = tenant_for(self.caller, pubkey)
         with self.slow_lane():
-            rows = reads.invoices_of(tenant)
+            rows = invoices.invoices_of(tenant)
         if "status" in params:
             rows = [row for row in rows if row.status == params["status"]]
         after, limit = params.get("cursor"), params["limit"]
@@ -55,7 +55,7 @@ class OfInvoiceView(ApiView):
 
     permission_classes = [Signed]
 
-    def invoice(self, invoice_id: str) -> reads.InvoiceView:
+    def invoice(self, invoice_id: str) -> invoices.InvoiceView:
         """Return the invoice. Raises UnknownInvoice, a StripeError or Busy."""
         with self.slow_lane():
             return invoice_for(self.caller, invoice_id)

@@ -14,7 +14,7 @@ from api.serializers.relays import RelayListParams, RelaySerializer
 from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
 from billing.exceptions import CustomerGone, IntentUnresolved, ReturnUrlInvalid
-from billing.services.portal import portal_session
+from billing.services.customers.portal import portal_session
 from caravel.core.exceptions import Forbidden
 from caravel.core.web.envelope import success
 from caravel.core.web.permissions import Admin, Signed

@@ -7,11 +7,11 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from billing.clients import stripe_calls
+from billing.clients.stripe import transport
 from billing.models import InvoiceCollection
-from billing.services.collection import collect_invoice
-from billing.services.subscriptions import sync_tenant
-from billing.tests.world import Ground, ground
+from billing.services.collection.collect import collect_invoice
+from billing.services.subscriptions.sync import sync_tenant
+from billing.tests.support.simulation.system import Ground, ground
 from lightning.tests.conftest import (
     _prices,
     alice,
@@ -81,7 +81,7 @@ def invoice(billed) -> InvoiceCollection:
 @pytest.fixture
 def worlds(relay, wallets, rates, settings, monkeypatch) -> Iterator[Ground]:
     """What worlds stand on, with the settings that they need."""
-    monkeypatch.setattr(stripe_calls, "pause_for", lambda seconds: None)
+    monkeypatch.setattr(transport, "pause_for", lambda seconds: None)
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100_000
     settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
     # A wallet that is silent costs so many real seconds.

@@ -13,10 +13,10 @@ import stripe
 from django.conf import settings as django_settings
 
 from billing.models import StripeIntent, SubscriptionSync
-from billing.services.convergence import desired_items
-from billing.services.staleness import mark_stale
+from billing.services.subscriptions.diff import desired_items
+from billing.services.sync.queue import mark_stale
 from billing.tasks import sweep_stale_tenants
-from billing.tests import processes
+from billing.tests.support import processes
 from relays.models import Plan
 from relays.services import lifecycle
 from tenants.models import Activity
@@ -140,8 +140,8 @@ def test_twenty_syncs_at_once_from_four_processes(sandbox, tenant, tmp_path):
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from django.db import connection
-from billing.services.staleness import mark_stale
-from billing.services.subscriptions import sync_tenant
+from billing.services.sync.queue import mark_stale
+from billing.services.subscriptions.sync import sync_tenant
 def work(_):
     try:
         mark_stale(tenant_id="{tenant.pk}")

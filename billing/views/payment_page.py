@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.csrf import csrf_failure
 from django.views.generic import View
 
-from billing.clients.stripe_calls import hurried
+from billing.clients.stripe.transport import hurried
 from billing.exceptions import (
     FormRefused,
     InvoiceChanged,
@@ -23,10 +23,10 @@ from billing.exceptions import (
     LinkInvalid,
     UnknownInvoice,
 )
-from billing.services.offers import offer_bolt11
-from billing.services.page_details import page_details
-from billing.services.pages import CardWay, invoice_page
-from billing.services.portal import card_session
+from billing.services.customers.portal import card_session
+from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.payment_page.details import page_details
+from billing.services.payment_page.page import CardWay, invoice_page
 from billing.views.private import admit, keep_private
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.throttling import (

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing.services.lookups import current_page
+from billing.services.payment_page.refresh import current_page
 from billing.views.private import admit, keep_private
 from caravel.core.web.envelope import AlwaysJson, success
 from caravel.core.web.throttling import client_address

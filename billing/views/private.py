@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from billing.services.links import read_token
+from billing.services.invoices.payment_link import read_token
 from caravel.core.web.throttling import client_address, throttle
 
 _STRIPE = "https://api.stripe.com"

@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing.services.webhooks import record_event
+from billing.services.events.inbox import record_event
 from billing.tasks import process_stripe_event
 from caravel.core.exceptions import BodyTooLarge
 from caravel.core.web.envelope import AlwaysJson, success

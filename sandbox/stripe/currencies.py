@@ -3,7 +3,7 @@
 Source: docs page "Supported currencies" (special cases, minimum charge amounts).
 """
 
-from billing.clients.stripe_currencies import MINIMUM_CHARGE, minimum_charge, step
+from billing.clients.stripe.currencies import MINIMUM_CHARGE, minimum_charge, step
 from lightning.currencies import WHOLE_ONLY, exponent
 
 __all__ = ["MINIMUM_CHARGE", "SIGNS", "minimum_charge", "step", "text"]

@@ -30,7 +30,7 @@ if is_new:
 """
 OFFER = """
 from billing.models import InvoiceCollection
-from billing.services.offers import offer_bolt11
+from billing.services.payment_page.bolt11 import offer_bolt11
 print(offer_bolt11(invoice_id=InvoiceCollection.objects.unpaid().get().pk).bolt11)
 """
 

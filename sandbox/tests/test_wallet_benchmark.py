@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import burst, counterparts, wallet_payments
 from benchmarks.burst import Burst
-from billing.tests.processes import environment
+from billing.tests.support.processes import environment
 from caravel.nostr.relays.pool import close_hub
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import rates

@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django.db.models import F
 from django.utils import timezone
 
-from billing.tests import processes
+from billing.tests.support import processes
 from lightning.tests.support.polling import until
 from tenants.models import Notice
 from tenants.services.notices import deliver_notice, drop_notices, notify, send_again

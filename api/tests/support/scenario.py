@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from api.tests.support.client import Person
 from billing.models import InvoiceCollection
-from billing.services.collection import collect_invoice
-from billing.services.offers import offer_bolt11
-from billing.services.subscriptions import sync_tenant
+from billing.services.collection.collect import collect_invoice
+from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.subscriptions.sync import sync_tenant
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice

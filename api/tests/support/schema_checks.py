@@ -32,7 +32,7 @@ from api.tests.support.signing import (
     signed,
 )
 from api.views.base import NothingView
-from billing.tests.table.worker import undone
+from billing.tests.support.event_matrix.fake_worker import undone
 from caravel.tests.support import secret_scanner
 
 Operation = APIOperation[Any, Any, Any, Any]

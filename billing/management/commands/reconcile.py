@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from billing.services.staleness import mark_all_stale
+from billing.services.sync.queue import mark_all_stale
 from billing.tasks import sweep_stale_tenants
 
 

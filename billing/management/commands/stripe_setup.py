@@ -2,12 +2,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from billing.clients.stripe import Stripe
+from billing.clients.stripe.client import Stripe
 from billing.exceptions import StripeError
-from billing.services.events import HANDLERS
-from billing.services.portal import ensure_configurations
-from billing.services.prices import ensure_prices
-from billing.services.staleness import mark_all_stale
+from billing.services.customers.catalog import ensure_prices
+from billing.services.customers.portal import ensure_configurations
+from billing.services.events.process import HANDLERS
+from billing.services.sync.queue import mark_all_stale
 
 
 class Command(BaseCommand):

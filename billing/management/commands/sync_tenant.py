@@ -3,8 +3,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.models import SubscriptionSync
-from billing.services.staleness import mark_stale
-from billing.services.subscriptions import SyncOutcome, sync_tenant
+from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
+from billing.services.sync.queue import mark_stale
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import parse_pubkey
 from tenants.models import Tenant

@@ -12,9 +12,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from billing.models import InvoiceCollection
-from billing.services.collection import collect_invoice
-from billing.services.links import payment_link
-from billing.services.subscriptions import sync_tenant
+from billing.services.collection.collect import collect_invoice
+from billing.services.invoices.payment_link import payment_link
+from billing.services.subscriptions.sync import sync_tenant
 from relays.tests.factories import RelayFactory
 from sandbox.tests.browser.conftest import beside_django, new_page
 from tenants.tests.factories import TenantFactory

@@ -2,7 +2,7 @@
 
 import pytest
 
-from billing.tests.processes import run
+from billing.tests.support.processes import run
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
@@ -42,7 +42,7 @@ work_at_once()
 
 
 PATIENCE = """
-from billing.services.patience import within
+from billing.services.payment_page.timeouts import within
 from tenants.models import Tenant
 
 count = Tenant.objects.count()

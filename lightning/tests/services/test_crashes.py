@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from billing.tests import processes
+from billing.tests.support import processes
 from lightning.clients import nwc
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment

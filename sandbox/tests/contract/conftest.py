@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import stripe
 
-from billing.clients.stripe import API_VERSION
+from billing.clients.stripe.client import API_VERSION
 from sandbox.tests.contract.account import Account, SandboxAccount, TestClockAccount
 
 KEY = "STRIPE_TEST_SECRET_KEY"

@@ -1,0 +1,71 @@
+"""Stripe's customer portal: https://docs.stripe.com/customer-management."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from billing.clients.stripe.transport import Calls, keyed, v1
+
+
+@dataclass(frozen=True)
+class PortalConfiguration:
+    """What a portal offers; `features` says of each whether it is switched on."""
+
+    id: str
+    active: bool
+    created: int
+    features: Mapping[str, bool]
+    metadata: Mapping[str, str]
+
+
+class PortalCalls(Calls):
+    """The calls about the customer portal."""
+
+    def list_portal_configurations(self) -> list[PortalConfiguration]:
+        """Return all configurations of the account, newest first, inactive ones too."""
+        pages = self._pages(
+            lambda p: v1().billing_portal.configurations.list(p), {"limit": 100}
+        )
+        return [_read_configuration(found) for found in pages]
+
+    def create_portal_configuration(
+        self, params: Mapping[str, Any], key: str
+    ) -> PortalConfiguration:
+        """Create a configuration, once per idempotency key."""
+        args, options = keyed(params, key)
+        return _read_configuration(
+            self._call(lambda: v1().billing_portal.configurations.create(args, options))
+        )
+
+    def update_portal_configuration(
+        self, configuration_id: str, params: Mapping[str, Any]
+    ) -> PortalConfiguration:
+        """Change a configuration, which is never deleted."""
+        args = cast(Any, dict(params))
+        return _read_configuration(
+            self._call(
+                lambda: v1().billing_portal.configurations.update(
+                    configuration_id, args
+                )
+            )
+        )
+
+    def create_portal_session(self, params: Mapping[str, Any]) -> str:
+        """Return the address of a portal that one customer may use for a short time.
+
+        https://docs.stripe.com/api/customer_portal/sessions/create
+        """
+        args = cast(Any, dict(params))
+        made = self._call(lambda: v1().billing_portal.sessions.create(args))
+        return str(made.url)
+
+
+def _read_configuration(found: Any) -> PortalConfiguration:
+    features = found.features.to_dict()
+    return PortalConfiguration(
+        id=found.id,
+        active=found.active,
+        created=found.created,
+        features={name: bool(each["enabled"]) for name, each in features.items()},
+        metadata=found.metadata.to_dict() if found.metadata else {},
+    )

@@ -1,0 +1,67 @@
+"""How a credit is divided between an invoice and the customer's balance."""
+
+from dataclasses import dataclass
+
+from django.db.models import Sum
+
+from billing.clients.stripe.client import Invoice
+from billing.clients.stripe.currencies import minimum_charge
+from billing.models import Credit
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An invoice is reduced by `note_cents`, the balance raised by `balance_cents`.
+
+    The latter is negative where what is left of the invoice is owed with the next one
+    instead; `closes` if a note alone cannot bring it to nothing.
+    """
+
+    note_cents: int
+    balance_cents: int
+    closes: bool = False
+
+
+def divide(credit: Credit, found: Invoice | None) -> Plan:
+    """Return how a credit is posted, given the invoice it is for, as just read.
+
+    Too little to be charged is not left over: it is owed with the next invoice, as
+    Stripe itself does with small invoices, so that nobody is kept out for one cent.
+    """
+    if found is None or found.status != "open":
+        return Plan(0, _to_balance(credit, found, credit.amount_cents))
+    # A note never exceeds the total; a debt that was carried over is on top of that.
+    most = min(found.amount_remaining, max(found.total - found.credited, 0))
+    note = min(credit.amount_cents, most)
+    rest = found.amount_remaining - note
+    if note and 0 < rest < minimum_charge(found.currency):
+        carried = credit.amount_cents - found.amount_remaining
+        return Plan(most, carried, closes=most < found.amount_remaining)
+    return Plan(note, _to_balance(credit, found, credit.amount_cents - note))
+
+
+def funded(found: Invoice, *, by_surplus: int) -> int:
+    """Return what of an invoice has been paid and not been given back, in cents.
+
+    `by_surplus` is what the notes have taken off that were the tenant's money.
+    """
+    if found.status == "void":
+        return 0
+    credited = max(0, found.credited - by_surplus)
+    return max(0, found.total - credited - found.amount_remaining)
+
+
+def taken_off_by_surplus(invoice_id: str) -> int:
+    """Return what an invoice was reduced by because too much had arrived, in cents."""
+    notes = Credit.objects.filter(
+        reason=Credit.Reason.SURPLUS, collection=invoice_id
+    ).exclude(credit_note_id="")
+    return int(notes.aggregate(cents=Sum("note_cents", default=0))["cents"])
+
+
+def _to_balance(credit: Credit, found: Invoice | None, amount: int) -> int:
+    """Return what goes to the balance: for time not served, no more than was paid."""
+    if found is None or credit.reason == Credit.Reason.SURPLUS:
+        return amount
+    by_surplus = taken_off_by_surplus(found.id)
+    return min(amount, funded(found, by_surplus=by_surplus))

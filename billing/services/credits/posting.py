@@ -1,0 +1,171 @@
+"""What we owe tenants: recorded with its cause, posted at Stripe once.
+
+A credit is planned in the transaction that records the credit note as pending, which
+bars every way of paying the invoice until Stripe has answered. Then follow the note,
+the balance, the end; whoever comes after a crash goes on with what is missing.
+"""
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import transaction
+from django.utils import timezone
+
+from billing.clients.stripe.client import Stripe
+from billing.exceptions import CreditNotPosted, CreditWaits, LeaseLost, StripeRefused
+from billing.models import Credit
+from billing.services.credits.balance import change_balance
+from billing.services.credits.credit_notes import plan_credit, reduce_invoice
+from billing.services.credits.rows import lock_tenant
+from billing.services.dunning.notices import tell_surplus
+from billing.services.dunning.review import review_tenant
+from caravel.core.db.work_items import NO_FAILURE, failure_columns
+from caravel.core.exceptions import CaravelError
+from lightning.exceptions import PaymentInProgress
+
+logger = structlog.get_logger(__name__)
+
+_PAUSE = timedelta(minutes=1)
+#: A credit takes four steps; a note that is refused is planned once more.
+_MOST_STEPS = 8
+
+
+def owe_credit(
+    *,
+    tenant_id: str,
+    reason: Credit.Reason,
+    source: str,
+    currency: str,
+    amount_cents: int,
+    collection_id: str | None = None,
+    covers_from: datetime | None = None,
+    covers_until: datetime | None = None,
+) -> Credit:
+    """Record a credit in the caller's transaction, once per reason and source.
+
+    A receiver enqueues its posting.
+    """
+    credit, _ = Credit.objects.get_or_create(
+        reason=reason,
+        source=source,
+        defaults={
+            "tenant_id": tenant_id,
+            "currency": currency,
+            "amount_cents": amount_cents,
+            "collection_id": collection_id,
+            "covers_from": covers_from,
+            "covers_until": covers_until,
+            "enqueued_at": timezone.now(),
+        },
+    )
+    return credit
+
+
+def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
+    """Post what a tenant is owed, oldest first; returns whether nothing is left over.
+
+    What waits for a draft to be finalized, or for the tenant's next customer, does not
+    count.
+    """
+    owed = Credit.objects.owed().filter(tenant=tenant_id)
+    for credit_id in list(owed.order_by("pk").values_list("pk", flat=True)):
+        post_credit(credit_id=credit_id, stripe=stripe)
+    return not owed.exclude(last_error_code=CreditWaits.code).exists()
+
+
+def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
+    """Post a credit at Stripe, or go on where an earlier try ended.
+
+    Returns whether it is posted. An expected failure is recorded and retried by the
+    sweep; an unexpected one is recorded and raised. Raises LeaseLost as `stripe` does.
+    """
+    try:
+        _post(stripe or Stripe(), credit_id)
+    except LeaseLost:
+        raise
+    except (PaymentInProgress, CreditNotPosted) as exc:
+        _wait(credit_id, exc, until=getattr(exc, "until", None))
+    except CaravelError as exc:
+        _record_failure(credit_id, exc)
+        logger.warning("credit_failed", credit=credit_id, error=exc.message)
+    except Exception as exc:
+        _record_failure(credit_id, exc)
+        raise
+    return not Credit.objects.owed().filter(pk=credit_id).exists()
+
+
+def retry_credit(*, credit_id: int) -> bool:
+    """Make an owed credit due now; returns False for any other."""
+    now = timezone.now()
+    owed = Credit.objects.owed().filter(pk=credit_id)
+    return bool(owed.update(next_attempt_at=now, enqueued_at=now))
+
+
+def _post(stripe: Stripe, credit_id: int) -> None:
+    refused = False
+    for _ in range(_MOST_STEPS):
+        credit = Credit.objects.select_related("tenant").get(pk=credit_id)
+        if credit.state == Credit.State.POSTED:
+            return
+        try:
+            _take_step(stripe, credit)
+        except StripeRefused:
+            # Things may have changed since they were read: once more, from the start.
+            if refused:
+                raise
+            refused = True
+    raise CreditNotPosted("The invoice keeps changing.")
+
+
+def _take_step(stripe: Stripe, credit: Credit) -> None:
+    if credit.note_cents is None:
+        plan_credit(stripe, credit)
+    elif credit.note_cents and not credit.credit_note_id:
+        reduce_invoice(stripe, credit)
+    elif credit.balance_cents and not credit.balance_transaction_id:
+        change_balance(stripe, credit)
+    else:
+        _finish(credit)
+
+
+def _finish(credit: Credit) -> None:
+    with transaction.atomic():
+        lock_tenant(credit)
+        posted = (
+            Credit.objects.owed()
+            .filter(pk=credit.pk)
+            .update(
+                state=Credit.State.POSTED,
+                posted_at=timezone.now(),
+                enqueued_at=None,
+                **NO_FAILURE,
+            )
+        )
+        if posted and credit.reason == Credit.Reason.SURPLUS:
+            tell_surplus(credit)
+    if posted:
+        logger.info(
+            "credit_posted",
+            credit=credit.pk,
+            owed_cents=credit.amount_cents,
+            note_cents=credit.note_cents,
+            balance_cents=credit.balance_cents,
+        )
+        # Relays that a payment brings back have waited for it.
+        review_tenant(tenant_id=credit.tenant_id)
+
+
+def _wait(credit_id: int, why: CaravelError, until: datetime | None) -> None:
+    soonest = timezone.now() + _PAUSE
+    Credit.objects.owed().filter(pk=credit_id).update(
+        next_attempt_at=max(until or soonest, soonest),
+        enqueued_at=None,
+        last_error=why.message,
+        last_error_code=why.code,
+    )
+
+
+def _record_failure(credit_id: int, error: Exception) -> None:
+    owed = Credit.objects.owed().filter(pk=credit_id)
+    failures = owed.values_list("failures", flat=True).first() or 0
+    owed.update(**failure_columns(error, failures=failures, now=timezone.now()))

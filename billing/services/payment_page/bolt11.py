@@ -1,0 +1,83 @@
+"""Showing a person a Lightning invoice to pay, on their wish."""
+
+from django.utils import timezone
+
+from billing.clients.stripe.client import Stripe
+from billing.exceptions import Bolt11NotOpen, InvoiceNotOpen, UnknownInvoice
+from billing.models import InvoiceCollection
+from billing.services.invoices import locks
+from billing.services.invoices.records import bill_of, read_invoice
+from lightning.exceptions import PaymentInProgress
+from lightning.models import LightningInvoice
+from lightning.services.invoices import Guard, offer_invoice, offered_invoice
+
+Status = InvoiceCollection.Status
+Rail = InvoiceCollection.Rail
+
+
+def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
+    """Return the Lightning invoice that pays a Stripe invoice, issued if need be.
+
+    Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress with the time until when
+    something else may pay it, AlreadySettled, RateUnavailable or a WalletError.
+    """
+    # Before Stripe is asked: whoever has a link may press the button all day long.
+    collection = _known(invoice_id)
+    offered = offered_invoice(bill=bill_of(collection))
+    if offered and collection.is_unpaid:
+        return offered
+    _read_again(collection)
+    _require_open(collection)
+    return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
+
+
+def shown_bolt11(invoice_id: str) -> LightningInvoice:
+    """Return the Lightning invoice that a person asked for and may still pay.
+
+    Raises Bolt11NotOpen, also when the invoice was paid in another way. Nothing is
+    issued, and nobody is asked.
+    """
+    open_ones = LightningInvoice.objects.of(invoice_id).open()
+    shown = open_ones.filter(shown_at__isnull=False, expires_at__gt=timezone.now())
+    found: LightningInvoice | None = shown.first()
+    unpaid = InvoiceCollection.objects.unpaid().filter(pk=invoice_id)
+    if found is None or not unpaid.exists():
+        raise Bolt11NotOpen("No Lightning invoice is open: ask for one.")
+    return found
+
+
+def _known(invoice_id: str) -> InvoiceCollection:
+    known = InvoiceCollection.objects.select_related("tenant")
+    collection: InvoiceCollection | None = known.filter(pk=invoice_id).first()
+    if collection is None:
+        raise UnknownInvoice("There is no such invoice.")
+    return collection
+
+
+def _read_again(collection: InvoiceCollection) -> None:
+    read_invoice(Stripe(), collection.pk, collection.tenant)
+    collection.refresh_from_db()
+
+
+def _require_open(collection: InvoiceCollection) -> None:
+    is_payable = collection.status in {Status.OPEN, Status.UNCOLLECTIBLE}
+    if not is_payable or collection.amount_remaining_cents <= 0:
+        raise InvoiceNotOpen("There is nothing to pay on this invoice.")
+
+
+def _guard(collection: InvoiceCollection) -> Guard:
+    """Return what must hold when a fresh one is about to be shown.
+
+    Charging wallet or card has waited for the one before: it has its turn now.
+    """
+
+    def guard() -> None:
+        locked = locks.require_no_other_rail(collection.pk)
+        locks.require_unchanged(locked, collection)
+        found = locks.busy(collection.pk)
+        waited = found or locked.state == InvoiceCollection.State.PENDING
+        if waited and locked.next_rail in {Rail.WALLET, Rail.CARD}:
+            until = found.until if found else None
+            raise PaymentInProgress("It is about to be charged.", until=until)
+
+    return guard

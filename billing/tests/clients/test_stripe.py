@@ -1,0 +1,278 @@
+"""The Stripe client against the sandbox: what is retried, and what an error says."""
+
+import time
+
+import pytest
+
+from billing import exceptions
+from billing.clients.stripe import rate_limit, transport
+from billing.clients.stripe.client import API_VERSION, Stripe
+from billing.clients.stripe.transport import TRIES
+from caravel.core.db.transactions import NetworkInTransaction, leave_database
+
+pytestmark = pytest.mark.django_db
+
+CREATE = {"email": "a@example.com", "metadata": {"tenant_pubkey": "ab"}}
+
+
+@pytest.fixture
+def pauses():
+    return []
+
+
+@pytest.fixture
+def stripe(sandbox, pauses):
+    return Stripe(sleep=pauses.append)
+
+
+def tries(sandbox):
+    return len(sandbox.requests("POST", "/v1/customers"))
+
+
+def test_a_call_names_our_api_version(sandbox, stripe):
+    stripe.create_customer(CREATE, "k1")
+
+    created = sandbox.client().v1.events.list({"type": "customer.created"}).data[0]
+    assert created.api_version == API_VERSION
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 409, 429])
+def test_what_may_pass_is_tried_again(sandbox, stripe, pauses, status):
+    sandbox.fault("status", path="^/v1/customers$", status=status, times=TRIES - 1)
+
+    made = stripe.create_customer(CREATE, "k1")
+
+    assert made.email == "a@example.com"
+    assert tries(sandbox) == TRIES
+    assert 0.5 <= pauses[0] <= 0.75
+    assert 1.0 <= pauses[1] <= 1.5
+
+
+def test_a_try_whose_answer_was_lost_is_not_carried_out_again(sandbox, stripe):
+    sandbox.fault("reset", path="^/v1/customers$", when="after")
+
+    stripe.create_customer(CREATE, "k1")
+
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
+def test_a_5xx_after_the_work_stays_one_and_stays_unknown(sandbox, stripe):
+    """Stripe replays the first answer to a key, a 500 as well."""
+    sandbox.fault("status", path="^/v1/customers$", when="after", status=500)
+
+    with pytest.raises(exceptions.StripeUnavailable):
+        stripe.create_customer(CREATE, "k1")
+
+    assert tries(sandbox) == TRIES
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
+def test_all_tries_of_a_call_carry_the_same_key(sandbox, stripe):
+    sandbox.fault("reset", path="^/v1/customers$", times=TRIES - 1)
+
+    stripe.create_customer(CREATE, "the-key")
+
+    keys = {r["idempotency_key"] for r in sandbox.requests("POST", "/v1/customers")}
+    assert keys == {"the-key"}
+
+
+def test_retry_after_is_honoured(sandbox, stripe, pauses):
+    sandbox.fault(
+        "status", path="^/v1/customers$", status=429, headers={"Retry-After": "7"}
+    )
+
+    stripe.create_customer(CREATE, "k1")
+
+    assert pauses == [7.0]
+
+
+def test_a_long_retry_after_is_left_to_the_caller(sandbox, stripe, pauses):
+    sandbox.fault(
+        "status", path="^/v1/customers$", status=429, headers={"Retry-After": "60"}
+    )
+
+    with pytest.raises(exceptions.StripeRateLimited):
+        stripe.create_customer(CREATE, "k1")
+
+    assert pauses == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "kind"),
+    [
+        (400, {"type": "invalid_request_error"}, exceptions.StripeRefused),
+        (401, {"type": "invalid_request_error"}, exceptions.StripeRefused),
+        (402, {"type": "card_error"}, exceptions.StripeRefused),
+        (403, {"type": "invalid_request_error"}, exceptions.StripeRefused),
+        (404, {"type": "invalid_request_error"}, exceptions.StripeNotFound),
+    ],
+)
+def test_a_refusal_is_not_tried_again(sandbox, stripe, status, error, kind):
+    sandbox.fault("status", path="^/v1/customers$", status=status, error=error)
+
+    with pytest.raises(kind):
+        stripe.create_customer(CREATE, "k1")
+
+    assert tries(sandbox) == 1
+
+
+def test_an_error_tells_stripes_message_type_code_and_param(sandbox, stripe):
+    sandbox.fault(
+        "status",
+        path="^/v1/customers$",
+        status=400,
+        error={
+            "type": "invalid_request_error",
+            "code": "email_invalid",
+            "param": "email",
+            "message": "Invalid email address",
+        },
+    )
+
+    with pytest.raises(exceptions.StripeRefused) as caught:
+        stripe.create_customer(CREATE, "k1")
+
+    refused = caught.value
+    assert (refused.type, refused.stripe_code, refused.param) == (
+        "invalid_request_error",
+        "email_invalid",
+        "email",
+    )
+    assert "Invalid email address" in str(refused)
+
+
+def test_a_reused_key_is_told_apart(sandbox, stripe):
+    stripe.create_customer(CREATE, "k1")
+
+    with pytest.raises(exceptions.StripeReusedKey):
+        stripe.create_customer({**CREATE, "email": "b@example.com"}, "k1")
+
+
+def test_no_answer_at_all_is_unknown(stripe, settings):
+    settings.STRIPE_API_BASE = "http://127.0.0.1:1"
+
+    with pytest.raises(exceptions.StripeUnavailable):
+        stripe.create_customer(CREATE, "k1")
+
+
+def test_a_slow_answer_is_given_up_and_unknown(sandbox, stripe, monkeypatch):
+    from billing.clients.stripe import transport as client
+
+    monkeypatch.setattr(client, "TIMEOUT", (2.0, 0.1))
+    client._client.cache_clear()
+    sandbox.fault("delay", path="^/v1/customers$", seconds=20, times=TRIES)
+
+    with pytest.raises(exceptions.StripeUnavailable):
+        stripe.create_customer(CREATE, "k1")
+
+    client._client.cache_clear()
+    sandbox.clear_faults()
+
+
+def test_a_429_after_silence_does_not_prove_that_nothing_happened(sandbox, stripe):
+    path = "^/v1/customers$"
+    sandbox.fault("reset", path=path, when="after")
+    sandbox.fault("status", path=path, status=429, times=2)
+
+    with pytest.raises(exceptions.StripeUnavailable):
+        stripe.create_customer(CREATE, "k1")
+
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
+def test_before_try_runs_before_every_try_and_may_prevent_it(sandbox):
+    sandbox.fault("status", path="^/v1/customers$", status=500, times=2)
+    seen = []
+
+    def allow_two():
+        seen.append(1)
+        if len(seen) == 3:
+            raise exceptions.LeaseLost("gone")
+
+    stripe = Stripe(before_try=allow_two, sleep=lambda seconds: None)
+    with pytest.raises(exceptions.LeaseLost):
+        stripe.create_customer(CREATE, "k1")
+
+    assert tries(sandbox) == 2
+
+
+def test_lists_are_read_to_their_end(sandbox, stripe, prices):
+    customer = stripe.create_customer(CREATE, "k1").id
+    for n in range(105):
+        made = stripe.create_subscription(
+            {
+                "customer": customer,
+                "items": [{"price": prices["basic"]}],
+                "collection_method": "send_invoice",
+                "days_until_due": 7,
+            },
+            f"s{n}",
+        )
+        stripe.cancel_subscription(made.id, prorate=False, invoice_now=False)
+
+    assert len(stripe.list_subscriptions(customer=customer, ended=True)) == 105
+    assert stripe.list_subscriptions(customer=customer) == []
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_no_call_starts_inside_a_transaction(sandbox):
+    from django.db import connection, transaction
+
+    with transaction.atomic(), pytest.raises(NetworkInTransaction):
+        Stripe().get_customer("cus_1")
+    assert sandbox.requests() == []
+
+    leave_database()
+    assert connection.connection is None
+
+
+# --- the shared rate
+
+
+def test_a_burst_past_the_rate_waits_for_its_turn(settings, sandbox):
+    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 5
+    waits = []
+
+    def wait(seconds):
+        import time
+
+        waits.append(seconds)
+        time.sleep(seconds)
+
+    for _ in range(7):
+        rate_limit.take_token(sleep=wait)
+
+    assert sum(waits) > 0.5
+
+
+def test_whoever_waits_too_long_is_told_so(settings, sandbox, monkeypatch):
+    settings.STRIPE_MAX_REQUESTS_PER_SECOND = 1
+    monkeypatch.setattr(rate_limit, "LONGEST_WAIT", 0.0)
+
+    with pytest.raises(exceptions.StripeRateLimited):
+        for _ in range(3):
+            rate_limit.take_token(sleep=lambda seconds: None)
+
+
+def test_redis_away_does_not_stop_billing(settings, sandbox, caplog):
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+
+    rate_limit.take_token()
+
+    assert "rate_limit_unavailable" in caplog.text
+
+
+def test_who_waits_for_it_gives_stripe_one_try_and_less_time(sandbox, monkeypatch):
+    monkeypatch.setattr(transport, "HURRIED_TIMEOUT", (1.0, 0.2))
+    customer = Stripe().create_customer({"email": "ann@example.com"}, "key").id
+    sandbox.fault("delay", method="GET", seconds=2, times=1)
+
+    began = time.monotonic()
+    with transport.hurried(), pytest.raises(exceptions.StripeUnavailable):
+        Stripe().get_customer(customer)
+    assert time.monotonic() - began < 1.5
+
+    sandbox.fault("status", method="GET", status=500, times=1)
+    with transport.hurried(), pytest.raises(exceptions.StripeUnavailable):
+        Stripe().get_customer(customer)
+    assert Stripe().get_customer(customer).id == customer

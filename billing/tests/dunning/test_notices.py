@@ -1,0 +1,257 @@
+"""What tenants read: what happened, what to do, until when."""
+
+from datetime import UTC, datetime
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from billing.models import CardAttempt, Credit
+from billing.money import format_amount
+from billing.services.dunning import notices
+from billing.services.invoices.payment_link import read_token
+from billing.tests.factories import InvoiceCollectionFactory
+from lightning.exceptions import UnknownCurrency
+from lightning.models import NwcPayment
+from lightning.tests.factories import make_invoice
+from relays.models import Relay
+from relays.tests.factories import RelayFactory
+from tenants.models import Notice
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def in_time():
+    with time_machine.travel(datetime(2030, 3, 1, tzinfo=UTC), tick=False):
+        yield
+
+
+@pytest.fixture
+def invoice():
+    tenant = TenantFactory(nwc_url="nostr+walletconnect://…", nwc_error="")
+    RelayFactory(tenant=tenant)
+    return InvoiceCollectionFactory(
+        tenant=tenant,
+        number="CARAVEL-0001",
+        amount_remaining_cents=123_456,
+        suspend_at=datetime(2030, 3, 8, 14, 30, tzinfo=UTC),
+        period_end=datetime(2030, 4, 1, tzinfo=UTC),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cents", "currency", "written"),
+    [
+        (500, "usd", "$5.00"),
+        (5, "eur", "€0.05"),
+        (123_456_789, "usd", "$1,234,567.89"),
+        (500, "chf", "5.00 CHF"),
+        (500, "jpy", "500 JPY"),
+        (1500, "kwd", "1.500 KWD"),
+        (-500, "usd", "-$5.00"),
+        (0, "USD", "$0.00"),
+    ],
+)
+def test_amounts_are_written_as_people_do(cents, currency, written):
+    assert format_amount(cents, currency) == written
+
+
+def test_an_unknown_currency_is_not_guessed():
+    with pytest.raises(UnknownCurrency):
+        format_amount(500, "zzz")
+
+
+def link_in(notice: Notice) -> str:
+    (line,) = [line for line in notice.text.splitlines() if "/pay/" in line]
+    return line
+
+
+def test_an_invoice_says_what_when_where(invoice, settings):
+    notice = notices.tell_invoice_due(invoice)
+
+    assert notice.title == "Invoice CARAVEL-0001: $1,234.56, please pay by 8 March 2030"
+    assert "8 March 2030, 14:30 UTC" in notice.text
+    assert "wallet" not in notice.text
+    link = link_in(notice)
+    assert link.startswith(f"{settings.APP_URL}/pay/")
+    assert read_token(link.rsplit("/", 1)[1]) == invoice.pk
+
+
+def ask_wallet_for(invoice):
+    """As if the wallet had been asked for this invoice."""
+    fields = {"tenant": invoice.tenant, "stripe_invoice_id": invoice.pk}
+    bolt11 = make_invoice(wallet_pubkey="00" * 32, **fields)
+    NwcPayment.objects.create(
+        invoice=bolt11, state="refused", resolved_at=timezone.now(), **fields
+    )
+
+
+def test_and_why_the_wallet_did_not_pay(invoice):
+    ask_wallet_for(invoice)
+    invoice.tenant.nwc_error = "Your wallet did not pay:\n  <no> & \t" + "x " * 300
+    notice = notices.tell_invoice_due(invoice)
+
+    (line,) = [line for line in notice.text.splitlines() if "wallet" in line]
+    reason = line.split("did not work: ")[1]
+    assert reason.startswith("Your wallet did not pay: <no> & x x")
+    assert reason.endswith("…")
+    assert len(reason) <= 240
+
+
+def test_a_wallet_that_was_not_asked_for_it_is_not_blamed(invoice):
+    invoice.tenant.nwc_error = "Your wallet did not pay: no balance"
+
+    assert "wallet" not in notices.tell_invoice_due(invoice).text
+
+
+def test_a_wallet_that_is_gone_is_not_blamed(invoice):
+    ask_wallet_for(invoice)
+    invoice.tenant.nwc_url, invoice.tenant.nwc_error = "", "It did not pay."
+
+    assert "wallet" not in notices.tell_invoice_due(invoice).text
+
+
+def test_a_card_that_was_refused(invoice):
+    for number, message in enumerate(["Too old.", "Your card was declined."]):
+        CardAttempt.objects.create(
+            collection=invoice,
+            payment_method="pm_1",
+            amount_cents=500,
+            idempotency_key=f"key-{number}",
+            state="refused",
+            message=message,
+            resolved_at=timezone.now(),
+        )
+
+    notice = notices.tell_payment_failed(invoice)
+
+    assert "did not work: Your card was declined." in notice.text
+    assert link_in(notice)
+
+
+def test_a_bank_that_wants_to_ask(invoice):
+    CardAttempt.objects.create(
+        collection=invoice,
+        payment_method="pm_1",
+        amount_cents=500,
+        idempotency_key="key",
+        state="action_required",
+        resolved_at=timezone.now(),
+    )
+
+    notice = notices.tell_payment_failed(invoice)
+
+    assert "Your bank wants you to confirm the payment. Please do so" in notice.text
+
+
+@pytest.mark.parametrize("kind", notices.REMINDERS)
+def test_who_has_no_relay_running_is_not_told_that_it_goes_off(invoice, kind):
+    Relay.objects.update(status="inactive")
+
+    due, reminder = notices.tell_invoice_due(invoice), None
+    reminder = notices.tell_reminder(invoice, kind)
+
+    for notice in (due, reminder):
+        assert "relays" not in notice.title + notice.text
+        assert "8 March 2030, 14:30 UTC" in notice.text
+
+
+@pytest.mark.parametrize("kind", ["invoice_due", "payment_failed"])
+def test_nobody_is_asked_to_pay_by_a_time_that_has_passed(invoice, kind):
+    tell = {
+        "invoice_due": notices.tell_invoice_due,
+        "payment_failed": notices.tell_payment_failed,
+    }[kind]
+    with time_machine.travel(datetime(2030, 3, 9, tzinfo=UTC), tick=False):
+        notice = tell(invoice)
+
+    assert "March" not in notice.title + notice.text
+    assert "as usual" not in notice.text
+    assert "lease pay" in notice.text
+    assert link_in(notice)
+
+
+@pytest.mark.parametrize("kind", notices.REMINDERS)
+def test_reminders_have_amount_date_and_link(invoice, kind):
+    notice = notices.tell_reminder(invoice, kind)
+
+    assert "$1,234.56" in notice.text
+    assert "8 March 2030, 14:30 UTC" in notice.text
+    assert link_in(notice)
+
+
+def test_suspension_and_return(invoice):
+    suspended = notices.tell_suspended(invoice)
+    assert "come back by themselves" in suspended.text
+    # The credit note that follows reduces it.
+    assert "$" not in suspended.text
+    assert link_in(suspended)
+    returned = notices.tell_reactivated(invoice)
+    assert "on again. " in returned.text
+    assert "$1,234.56 is still open. Please pay by 8 March 2030" in returned.text
+    assert link_in(returned)
+
+
+def test_thanks_are_for_who_has_paid(invoice):
+    invoice.status, invoice.amount_remaining_cents = "paid", 0
+
+    returned = notices.tell_reactivated(invoice)
+
+    assert "on again, thank you." in returned.text
+    assert "open" not in returned.text
+
+
+def test_wallet_trouble_says_which(invoice):
+    notice = notices.tell_wallet_trouble(invoice, "This connection has expired.")
+
+    assert "1 April 2030" in notice.text
+    assert "This connection has expired." in notice.text
+
+
+def test_surplus(invoice):
+    credit = Credit.objects.create(
+        tenant=invoice.tenant,
+        reason="surplus",
+        source="hash",
+        currency="usd",
+        amount_cents=700,
+    )
+
+    notice = notices.tell_surplus(credit)
+    assert notice == notices.tell_surplus(credit)
+
+    assert notice.title == "We have credited you $7.00"
+
+
+def test_each_is_told_once(invoice):
+    assert notices.tell_invoice_due(invoice) == notices.tell_invoice_due(invoice)
+
+    assert Notice.objects.count() == 1
+
+
+def test_what_is_paid_before_it_was_told_is_not_told(invoice):
+    other = InvoiceCollectionFactory(tenant=invoice.tenant)
+    notices.tell_invoice_due(invoice)
+    notices.tell_payment_failed(invoice)
+    notices.tell_reminder(invoice, "reminder_1")
+    kept = notices.tell_invoice_due(other)
+
+    assert notices.withdraw(invoice) == 3
+
+    assert list(Notice.objects.waiting()) == [kept]
+
+
+def test_no_text_is_left_with_a_hole(invoice):
+    invoice.number = ""
+    for tell in (
+        notices.tell_invoice_due,
+        notices.tell_payment_failed,
+        notices.tell_suspended,
+        notices.tell_reactivated,
+    ):
+        notice = tell(invoice)
+        assert notice.title and notice.text
+        assert "{" not in notice.title + notice.text
+        assert "  " not in notice.text

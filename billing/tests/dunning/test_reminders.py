@@ -1,0 +1,169 @@
+"""Reminders before the grace ends: of each stage one, and only the latest."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+
+from billing.models import InvoiceCollection
+from billing.services.dunning.notices import withdraw
+from billing.services.dunning.review import (
+    bring_forward,
+    postpone,
+    review_tenant,
+    tenants_to_review,
+)
+from billing.tests.factories import InvoiceCollectionFactory
+from tenants.models import Notice, Tenant
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+END = datetime(2030, 3, 8, 12, tzinfo=UTC)
+BEGUN = END - timedelta(days=7)
+
+
+@pytest.fixture
+def invoice():
+    with time_machine.travel(BEGUN, tick=False):
+        tenant = TenantFactory(stripe_subscription_id="sub_1")
+        return InvoiceCollectionFactory(tenant=tenant)
+
+
+def tick(before_end: timedelta) -> None:
+    """What the beat does, so long before the grace ends."""
+    with time_machine.travel(END - before_end, tick=False):
+        for tenant_id in tenants_to_review(END - before_end):
+            review_tenant(tenant_id=tenant_id)
+        assert tenants_to_review(END - before_end) == []
+
+
+def kinds(state="waiting") -> list[str]:
+    rows = Notice.objects.filter(kind__startswith="reminder", state=state)
+    return list(rows.order_by("pk").values_list("kind", flat=True))
+
+
+def send() -> None:
+    Notice.objects.waiting().update(state="sent", sent_at=END)
+
+
+@pytest.mark.parametrize(
+    ("before_end", "expected"),
+    [
+        (timedelta(days=7), []),
+        (timedelta(days=3, seconds=1), []),
+        (timedelta(days=3), ["reminder_3"]),
+        (timedelta(days=1, seconds=1), ["reminder_3"]),
+        (timedelta(days=1), ["reminder_1"]),
+        (timedelta(hours=8, seconds=1), ["reminder_1"]),
+        (timedelta(hours=8), ["reminder_0"]),
+        (timedelta(seconds=1), ["reminder_0"]),
+        (timedelta(0), []),
+        (-timedelta(days=3), []),
+    ],
+)
+def test_whoever_comes_late_sends_only_the_latest(invoice, before_end, expected):
+    tick(before_end)
+
+    assert kinds() == expected
+    assert set(Notice.objects.values_list("subject", flat=True)) <= {invoice.pk}
+
+
+def test_each_is_sent_once_in_its_time(invoice):
+    for hours in (80, 72, 60, 25, 24, 9, 8, 3, 1):
+        tick(timedelta(hours=hours))
+        tick(timedelta(hours=hours))
+        send()
+
+    assert kinds("sent") == ["reminder_3", "reminder_1", "reminder_0"]
+
+
+def test_one_that_is_not_out_yet_makes_room_for_the_next(invoice):
+    tick(timedelta(days=3))
+    tick(timedelta(days=1))
+    tick(timedelta(hours=1))
+
+    assert kinds() == ["reminder_0"]
+    assert kinds("dropped") == ["reminder_3", "reminder_1"]
+
+
+def test_a_beat_that_was_down_for_days_goes_on_where_it_is(invoice):
+    tick(timedelta(days=3))
+    send()
+    tick(timedelta(hours=2))
+
+    assert kinds() == ["reminder_0"]
+    assert kinds("sent") == ["reminder_3"]
+
+
+@pytest.mark.parametrize(
+    "columns", [{"status": "paid", "amount_remaining_cents": 0}, {"status": "void"}]
+)
+def test_nobody_is_reminded_of_what_is_settled(invoice, columns):
+    InvoiceCollection.objects.update(**columns)
+
+    tick(timedelta(days=1))
+
+    assert kinds() == []
+
+
+def test_who_is_exempt_is_not_reminded(invoice):
+    Tenant.objects.update(dunning_exempt=True)
+
+    tick(timedelta(days=1))
+
+    assert kinds() == []
+
+
+def test_an_exemption_withdraws_what_is_not_sent(invoice):
+    tick(timedelta(days=1))
+    Tenant.objects.update(dunning_exempt=True)
+
+    with time_machine.travel(END - timedelta(hours=20), tick=False):
+        review_tenant(tenant_id=invoice.tenant_id)
+    assert kinds() == []
+
+    Tenant.objects.update(dunning_exempt=False)
+    tick(timedelta(hours=19))
+    assert kinds() == ["reminder_1"]
+
+
+def test_what_is_paid_withdraws_what_is_not_sent(invoice):
+    tick(timedelta(days=1))
+
+    withdraw(invoice)
+
+    assert kinds() == []
+
+
+@pytest.mark.parametrize("days", [1, 3])
+def test_a_grace_as_short_as_a_stage_has_no_such_reminder(invoice, days):
+    begun = END - timedelta(days=days)
+    InvoiceCollection.objects.update(finalized_at=begun)
+
+    tick(timedelta(days=days))
+
+    assert kinds() == []
+
+
+def test_more_time_is_reminded_of_anew(invoice):
+    tick(timedelta(days=3))
+    send()
+    tick(timedelta(days=1))
+    with time_machine.travel(END - timedelta(hours=12), tick=False):
+        postpone(invoice_id=invoice.pk, by=timedelta(days=7))
+    assert kinds() == []
+
+    tick(timedelta(days=-7) + timedelta(days=3))
+
+    assert kinds() == ["reminder_3"]
+    assert "15 March 2030" in Notice.objects.waiting().get().text
+
+
+def test_a_grace_that_ends_early_is_not_reminded_of(invoice):
+    tick(timedelta(days=3))
+
+    with time_machine.travel(END - timedelta(days=2), tick=False):
+        bring_forward(tenant_id=invoice.tenant_id, invoice_ids=[invoice.pk])
+
+    assert kinds() == []

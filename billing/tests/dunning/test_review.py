@@ -1,0 +1,778 @@
+"""Relays go off for unpaid invoices, and on again, by our own clock."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from django.db import connections
+from django.utils import timezone
+
+from billing.clients.stripe.client import Stripe
+from billing.models import Credit, InvoiceCollection, SubscriptionSync
+from billing.services.collection.collect import collect_invoice
+from billing.services.credits.posting import owe_credit
+from billing.services.dunning.notices import tell_invoice_due
+from billing.services.dunning.review import (
+    Review,
+    bring_forward,
+    postpone,
+    review_tenant,
+    tenants_to_review,
+)
+from billing.services.subscriptions.diff import is_in_step
+from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
+from billing.services.sync.queue import mark_stale
+from billing.tasks import review_dunning
+from billing.tasks import review_tenant as review_task
+from billing.tests.factories import InvoiceCollectionFactory
+from relays.models import Plan
+from relays.services import lifecycle
+from relays.tests.factories import RelayFactory
+from tenants.models import Activity, Notice, Tenant
+from tenants.services.tenants import update_tenant
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+ACTIVE, INACTIVE, DELINQUENT = "active", "inactive", "delinquent"
+
+
+@pytest.fixture
+def tenant():
+    return TenantFactory(stripe_customer_id="cus_1", stripe_subscription_id="sub_1")
+
+
+@pytest.fixture
+def relay(tenant):
+    return RelayFactory(tenant=tenant)
+
+
+def invoice_of(tenant, **columns) -> InvoiceCollection:
+    return InvoiceCollectionFactory(tenant=tenant, **columns)
+
+
+def overdue_of(tenant, **columns) -> InvoiceCollection:
+    created_at = timezone.now() - timedelta(days=8)
+    return invoice_of(tenant, created_at=created_at, **columns)
+
+
+def change(invoice, **columns) -> None:
+    InvoiceCollection.objects.filter(pk=invoice.pk).update(**columns)
+
+
+def pay(invoice) -> None:
+    change(invoice, status="paid", amount_remaining_cents=0)
+
+
+def review(tenant) -> Review:
+    """Review, and make sure that the beat would have found whoever was changed."""
+    before = _state(tenant)
+    found = tenant.pk in tenants_to_review(timezone.now())
+    outcome = review_tenant(tenant_id=tenant.pk)
+    assert found == (_state(tenant) != before)
+    assert tenant.pk not in tenants_to_review(timezone.now())
+    return outcome
+
+
+def _state(tenant) -> list[object]:
+    row = Tenant.objects.get(pk=tenant.pk)
+    return [
+        row.past_due_at,
+        row.payment_overdue_since,
+        row.nwc_url.token,
+        *tenant.relays.order_by("pk").values_list("status", flat=True),
+        *Notice.objects.filter(kind__startswith="reminder").values_list("kind"),
+    ]
+
+
+def status_of(relay) -> str:
+    relay.refresh_from_db()
+    return str(relay.status)
+
+
+def told(tenant) -> list[str]:
+    waiting = Notice.objects.waiting().filter(tenant=tenant).order_by("pk")
+    return list(waiting.values_list("kind", flat=True))
+
+
+def end_of(invoice) -> datetime:
+    invoice.refresh_from_db()
+    assert isinstance(invoice.suspend_at, datetime)
+    return invoice.suspend_at
+
+
+def at(time):
+    return time_machine.travel(time, tick=False)
+
+
+# --- suspended
+
+
+def test_relays_go_off_at_the_end_of_the_grace_and_not_before(tenant, relay):
+    invoice = invoice_of(tenant)
+
+    with at(end_of(invoice) - timedelta(microseconds=1)):
+        assert review(tenant) == Review.UNCHANGED
+        assert status_of(relay) == ACTIVE
+    with at(invoice.suspend_at):
+        assert review(tenant) == Review.SUSPENDED
+    assert status_of(relay) == DELINQUENT
+    notice = Notice.objects.get(kind="suspended")
+    assert (notice.subject, notice.state) == (invoice.pk, "waiting")
+
+
+def test_all_paid_relays_go_off_and_no_other(tenant, relay):
+    free = RelayFactory(tenant=tenant, plan=Plan.objects.get(pk="free"))
+    off, other = RelayFactory(tenant=tenant, status=INACTIVE), RelayFactory()
+    second = RelayFactory(tenant=tenant, plan=Plan.objects.get(pk="growth"))
+    overdue_of(tenant)
+
+    review(tenant)
+
+    assert [status_of(r) for r in (relay, second)] == [DELINQUENT, DELINQUENT]
+    assert [status_of(r) for r in (free, off, other)] == [ACTIVE, INACTIVE, ACTIVE]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "paid", "amount_remaining_cents": 0},
+        {"status": "void"},
+        {"status": "uncollectible", "amount_remaining_cents": 0},
+        {"status": "open", "amount_remaining_cents": 0},
+        {"status": "draft", "finalized_at": None, "suspend_at": None},
+    ],
+)
+def test_what_asks_for_no_money_suspends_nobody(tenant, relay, columns):
+    overdue_of(tenant, **columns)
+
+    assert review(tenant) == Review.UNCHANGED
+    assert status_of(relay) == ACTIVE
+    assert told(tenant) == []
+
+
+def test_what_was_written_off_is_owed_all_the_same(tenant, relay):
+    overdue_of(tenant, status="uncollectible")
+
+    assert review(tenant) == Review.SUSPENDED
+
+
+def test_who_is_exempt_keeps_the_relays(tenant, relay):
+    Tenant.objects.update(dunning_exempt=True)
+    overdue_of(tenant)
+
+    assert review(tenant) == Review.UNCHANGED
+
+    assert status_of(relay) == ACTIVE
+    assert told(tenant) == []
+
+
+def test_an_exemption_is_looked_at_at_once(
+    tenant, relay, monkeypatch, django_capture_on_commit_callbacks
+):
+    overdue_of(tenant)
+    review(tenant)
+    monkeypatch.setattr(review_task, "apply_async", lambda args, *_: review_task(*args))
+
+    with django_capture_on_commit_callbacks(execute=True):
+        update_tenant(pubkey=tenant.pk, dunning_exempt=True)
+
+    assert status_of(relay) == ACTIVE
+    tenant.refresh_from_db()
+    assert tenant.payment_overdue_since is None
+
+
+def test_another_tenants_invoice_is_no_reason(tenant, relay):
+    overdue_of(TenantFactory(stripe_customer_id="cus_2"))
+
+    assert review(tenant) == Review.UNCHANGED
+
+
+def test_a_relay_that_a_person_switched_on_again_goes_off_again(tenant, relay):
+    overdue_of(tenant)
+    review(tenant)
+    lifecycle.reactivate_relay(relay_id=relay.pk)
+
+    assert review(tenant) == Review.SUSPENDED
+
+    assert status_of(relay) == DELINQUENT
+
+
+def test_reviewed_twice_it_happens_once(tenant, relay):
+    overdue_of(tenant)
+
+    assert review(tenant) == Review.SUSPENDED
+    assert review(tenant) == Review.UNCHANGED
+
+    assert told(tenant) == ["suspended"]
+    assert Activity.objects.filter(type="mark_relay_delinquent").count() == 1
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.parametrize("paid", [False, True])
+def test_reviewed_by_many_at_once_it_happens_once(paid):
+    tenant = TenantFactory(stripe_subscription_id="sub_1")
+    for _ in range(3):
+        RelayFactory(tenant=tenant)
+    invoice = overdue_of(tenant)
+    if paid:
+        review_tenant(tenant_id=tenant.pk)
+        pay(invoice)
+    outcomes, gate = [], threading.Barrier(4)
+
+    def run():
+        gate.wait(10)
+        try:
+            outcomes.append(review_tenant(tenant_id=tenant.pk))
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    did = Review.REACTIVATED if paid else Review.SUSPENDED
+    assert sorted(outcomes) == sorted([did, *[Review.UNCHANGED] * 3])
+    kind = "reactivate_relay" if paid else "mark_relay_delinquent"
+    assert Activity.objects.filter(type=kind).count() == 3
+    assert told(tenant) == ["reactivated" if paid else "suspended"]
+
+
+# --- and on again
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "paid", "amount_remaining_cents": 0},
+        {"status": "void"},
+        {"status": "open", "amount_remaining_cents": 0},
+    ],
+)
+def test_what_is_settled_brings_the_relays_back(tenant, relay, columns):
+    invoice = overdue_of(tenant)
+    off = RelayFactory(tenant=tenant, status=INACTIVE)
+    review(tenant)
+
+    change(invoice, **columns)
+
+    assert review(tenant) == Review.REACTIVATED
+    assert (status_of(relay), status_of(off)) == (ACTIVE, INACTIVE)
+
+
+def test_all_that_is_overdue_must_be_paid(tenant, relay):
+    first, second = overdue_of(tenant), overdue_of(tenant)
+    review(tenant)
+
+    pay(first)
+    assert review(tenant) == Review.UNCHANGED
+    assert status_of(relay) == DELINQUENT
+
+    pay(second)
+    assert review(tenant) == Review.REACTIVATED
+    assert status_of(relay) == ACTIVE
+
+
+def test_what_is_not_due_yet_keeps_nothing_off(tenant, relay):
+    first, _ = overdue_of(tenant), invoice_of(tenant)
+    review(tenant)
+
+    pay(first)
+
+    assert review(tenant) == Review.REACTIVATED
+
+
+@pytest.mark.parametrize("foreign", [{"amount_remaining_cents": 0, "status": "paid"}])
+def test_a_paid_invoice_of_nothing_brings_nothing_back(tenant, relay, foreign):
+    overdue_of(tenant)
+    review(tenant)
+
+    invoice_of(tenant, **foreign)
+
+    assert review(tenant) == Review.UNCHANGED
+    assert status_of(relay) == DELINQUENT
+
+
+def test_what_a_person_switched_off_meanwhile_stays_off(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+
+    pay(invoice)
+    review(tenant)
+
+    assert status_of(relay) == INACTIVE
+
+
+def test_credit_is_posted_before_relays_come_back(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    credit = owe_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.UNSERVED,
+        source="unserved 1",
+        currency="usd",
+        amount_cents=100,
+    )
+    pay(invoice)
+
+    assert review(tenant) == Review.CREDIT_FIRST
+    assert status_of(relay) == DELINQUENT
+    Credit.objects.filter(pk=credit.pk).update(state="posted", posted_at=timezone.now())
+    assert review(tenant) == Review.REACTIVATED
+
+
+def test_credit_that_no_customer_can_get_holds_nothing_up(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    owe_credit(
+        tenant_id=tenant.pk,
+        reason=Credit.Reason.SURPLUS,
+        source="surplus 1",
+        currency="usd",
+        amount_cents=100,
+    )
+    pay(invoice)
+    Tenant.objects.update(stripe_customer_id=None)
+
+    assert review(tenant) == Review.REACTIVATED
+
+
+# --- more time, or less
+
+
+def test_more_time_brings_the_relays_back_and_is_over_in_its_turn(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+
+    assert postpone(invoice_id=invoice.pk, by=timedelta(days=3))
+
+    assert status_of(relay) == ACTIVE
+    assert told(tenant) == ["reactivated", "reminder_3"]
+    invoice.refresh_from_db()
+    with at(invoice.suspend_at):
+        assert review(tenant) == Review.SUSPENDED
+        assert told(tenant) == ["suspended"]
+
+
+def test_more_time_counts_from_the_end_of_the_grace_that_is_left(tenant):
+    invoice = invoice_of(tenant)
+    before = end_of(invoice)
+
+    assert postpone(invoice_id=invoice.pk, by=timedelta(days=3))
+
+    assert end_of(invoice) == before + timedelta(days=3)
+
+
+def test_who_has_paid_needs_no_more_time(tenant):
+    invoice = invoice_of(tenant)
+    pay(invoice)
+
+    assert not postpone(invoice_id=invoice.pk, by=timedelta(days=3))
+
+
+def test_the_grace_may_end_early(tenant, relay):
+    invoice, paid = invoice_of(tenant), invoice_of(tenant)
+    pay(paid)
+
+    both = [invoice.pk, paid.pk]
+    assert bring_forward(tenant_id=tenant.pk, invoice_ids=both) == Review.SUSPENDED
+    assert bring_forward(tenant_id=tenant.pk, invoice_ids=both) == Review.UNCHANGED
+
+    assert status_of(relay) == DELINQUENT
+    assert end_of(invoice) <= timezone.now() < end_of(paid)
+
+
+def test_a_grace_that_is_over_is_not_moved(tenant):
+    invoice = overdue_of(tenant)
+
+    bring_forward(tenant_id=tenant.pk, invoice_ids=[invoice.pk])
+
+    before = invoice.suspend_at
+    assert end_of(invoice) == before
+
+
+def test_nobody_elses_invoice_is_brought_forward(tenant):
+    other = invoice_of(TenantFactory())
+
+    bring_forward(tenant_id=tenant.pk, invoice_ids=[other.pk])
+
+    assert end_of(other) > timezone.now()
+
+
+# --- debt, and what is shown
+
+
+def test_debt_begins_with_the_suspension_and_ends_with_it(tenant):
+    invoice = invoice_of(tenant)
+
+    with at(invoice.suspend_at):
+        review(tenant)
+        tenant.refresh_from_db()
+        assert tenant.payment_overdue_since == invoice.suspend_at
+        pay(invoice)
+        review(tenant)
+    tenant.refresh_from_db()
+    assert tenant.payment_overdue_since is None
+
+
+def test_who_owes_without_a_subscription_is_in_debt_before(tenant):
+    Tenant.objects.update(stripe_subscription_id=None)
+    invoice_of(tenant)
+
+    review(tenant)
+
+    tenant.refresh_from_db()
+    assert tenant.payment_overdue_since is not None
+
+
+def test_the_end_of_the_debt_has_the_subscription_looked_at(tenant):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    pay(invoice)
+    assert not SubscriptionSync.objects.filter(pk=tenant.pk).exists()
+
+    review(tenant)
+
+    assert SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+@pytest.mark.parametrize(
+    ("rungs", "state", "is_late"),
+    [
+        (0, "collecting", False),
+        (1, "collecting", False),
+        (1, "pending", False),
+        (1, "manual", True),
+        (2, "pending", True),
+    ],
+)
+def test_past_due_is_what_a_whole_rung_did_not_get_paid(tenant, rungs, state, is_late):
+    invoice_of(tenant)
+    invoice = invoice_of(tenant, rungs_begun=rungs, state=state)
+
+    review(tenant)
+
+    tenant.refresh_from_db()
+    assert tenant.past_due_at == (invoice.finalized_at if is_late else None)
+    pay(invoice)
+    review(tenant)
+    tenant.refresh_from_db()
+    assert tenant.past_due_at is None
+
+
+def test_past_due_is_the_oldest_and_switches_nothing(tenant, relay):
+    now = timezone.now()
+    for days in (1, 3, 2):
+        created_at = now - timedelta(days=days)
+        invoice_of(tenant, created_at=created_at, rungs_begun=2, state="manual")
+
+    review(tenant)
+
+    tenant.refresh_from_db()
+    assert tenant.past_due_at == now - timedelta(days=3)
+    assert status_of(relay) == ACTIVE
+
+
+# --- the beat
+
+
+def test_the_beat_reviews_whom_it_must_and_nobody_else(monkeypatch, tenant, relay):
+    overdue_of(tenant)
+    RelayFactory(), invoice_of(TenantFactory(stripe_subscription_id="sub_2"))
+    reviewed = []
+    monkeypatch.setattr(
+        review_task, "apply_async", lambda args, *_, **__: reviewed.append(args[0])
+    )
+
+    review_dunning()
+    assert reviewed == [tenant.pk]
+    review_task(tenant.pk)
+    review_dunning()
+
+    assert reviewed == [tenant.pk]
+    assert status_of(relay) == DELINQUENT
+
+
+def test_the_beat_takes_one_query_however_many_there_are(
+    django_assert_num_queries,
+):
+    for number in range(5):
+        each = TenantFactory(stripe_subscription_id=f"sub_{number}")
+        RelayFactory(tenant=each)
+        overdue_of(each)
+
+    with django_assert_num_queries(1):
+        assert len(tenants_to_review(timezone.now())) == 5
+
+
+def test_reviewing_who_is_as_it_should_be_takes_few_queries(
+    tenant, relay, django_assert_max_num_queries
+):
+    for _ in range(10):
+        invoice_of(tenant)
+    review(tenant)
+
+    with django_assert_max_num_queries(15):
+        review_tenant(tenant_id=tenant.pk)
+
+
+# --- what was not sent yet
+
+
+def test_what_is_not_true_any_more_is_not_sent(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    assert told(tenant) == ["suspended"]
+
+    pay(invoice)
+    review(tenant)
+    assert told(tenant) == ["reactivated"]
+
+    again = overdue_of(tenant)
+    review(tenant)
+    assert told(tenant) == ["suspended"]
+    assert Notice.objects.waiting().get().subject == again.pk
+
+
+def test_who_was_about_to_be_told_of_one_invoice_is_told_of_the_other(tenant, relay):
+    first, second = overdue_of(tenant), overdue_of(tenant)
+    review(tenant)
+    assert Notice.objects.waiting().get().subject == first.pk
+
+    pay(first)
+    review(tenant)
+
+    assert Notice.objects.waiting().get().subject == second.pk
+
+
+def test_who_has_paid_one_of_two_is_told_what_keeps_the_relays_off(tenant, relay):
+    first, second = overdue_of(tenant), overdue_of(tenant)
+    review(tenant)
+    _send_all()
+
+    pay(first)
+    review(tenant)
+    review(tenant)
+
+    assert told(tenant) == ["suspended"]
+    assert Notice.objects.waiting().get().subject == second.pk
+
+
+def test_more_time_for_one_of_two_tells_of_the_other(tenant, relay):
+    first, second = overdue_of(tenant), overdue_of(tenant)
+    review(tenant)
+
+    postpone(invoice_id=first.pk, by=timedelta(days=3))
+
+    notice = Notice.objects.waiting().filter(kind="suspended").get()
+    assert notice.subject == second.pk
+    assert status_of(relay) == DELINQUENT
+
+
+def test_who_has_no_relay_to_lose_is_told_of_no_suspension(tenant):
+    overdue_of(tenant)
+
+    review(tenant)
+
+    assert told(tenant) == []
+
+
+def test_more_time_is_told_with_what_is_still_to_be_paid(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    _send_all()
+
+    postpone(invoice_id=invoice.pk, by=timedelta(days=1))
+
+    back = Notice.objects.get(kind="reactivated")
+    assert f"{invoice.number} for $5.00 is still open" in back.text
+
+
+@pytest.mark.parametrize(
+    ("change_it", "expected"),
+    [
+        ({"amount_remaining_cents": 320}, "$3.20"),
+        ({"suspend_at": datetime(2035, 2, 1, 9, 30, tzinfo=UTC)}, "1 February 2035"),
+    ],
+)
+def test_what_was_not_sent_yet_is_written_anew(tenant, relay, change_it, expected):
+    invoice = invoice_of(tenant)
+    tell_invoice_due(invoice)
+    change(invoice, **change_it)
+
+    review(tenant)
+    review(tenant)
+
+    (notice,) = Notice.objects.all()
+    assert (notice.kind, notice.state) == ("invoice_due", "waiting")
+    assert expected in notice.title
+    assert expected in notice.text
+
+
+@pytest.mark.parametrize("seen", ["dm_sent_at", "email_sent_at"])
+def test_what_somebody_has_seen_is_not_written_anew(tenant, relay, seen):
+    invoice = invoice_of(tenant)
+    notice = tell_invoice_due(invoice)
+    Notice.objects.update(**{seen: timezone.now()})
+    change(invoice, amount_remaining_cents=320)
+
+    review(tenant)
+
+    assert "$5.00" in Notice.objects.get(pk=notice.pk, state="waiting").text
+
+
+def test_nothing_is_written_anew_that_says_the_same(tenant, relay):
+    invoice = invoice_of(tenant)
+    tell_invoice_due(invoice)
+    before = Notice.objects.values("text", "created_at").get()
+
+    with at(timezone.now() + timedelta(days=1)):
+        review(tenant)
+
+    assert Notice.objects.values("text", "created_at").get() == before
+
+
+def test_a_suspension_takes_the_place_of_a_request_to_pay(tenant, relay):
+    invoice = invoice_of(tenant)
+    tell_invoice_due(invoice)
+
+    with at(end_of(invoice)):
+        review(tenant)
+
+    assert told(tenant) == ["suspended"]
+
+
+def test_a_second_suspension_by_the_same_invoice_is_told_too(tenant, relay):
+    invoice = overdue_of(tenant)
+    review(tenant)
+    _send_all()
+    postpone(invoice_id=invoice.pk, by=timedelta(days=1))
+    _send_all()
+    invoice.refresh_from_db()
+
+    with at(invoice.suspend_at):
+        review(tenant)
+
+    assert told(tenant) == ["suspended"]
+    assert Notice.objects.filter(kind="suspended").count() == 2
+
+
+def _send_all():
+    Notice.objects.waiting().update(state="sent", sent_at=timezone.now())
+
+
+# --- at Stripe
+
+
+@pytest.fixture
+def billed(prices):
+    """A tenant whose first invoice is open."""
+    tenant = TenantFactory()
+    RelayFactory(tenant=tenant)
+    _collect(tenant)
+    return tenant
+
+
+def _collect(tenant):
+    sync_tenant(tenant_id=tenant.pk)
+    for row in tenant.collections.order_by("pk"):
+        collect_invoice(invoice_id=row.pk)
+    tenant.refresh_from_db()
+
+
+def _subscriptions(sandbox, **params):
+    return sandbox.client().v1.subscriptions.list({"status": "all", **params}).data
+
+
+def test_from_unpaid_to_paid(sandbox, billed):
+    """Its relays go off, its subscription ends; once paid, both are there again."""
+    (invoice,) = billed.collections.all()
+    with time_machine.travel(invoice.suspend_at):
+        sandbox.advance(0)
+        review_tenant(tenant_id=billed.pk)
+        _collect(billed)
+        assert billed.relays.get().status == DELINQUENT
+        assert [sub.status for sub in _subscriptions(sandbox)] == ["canceled"]
+
+        api = sandbox.client().v1
+        api.invoices.pay(invoice.pk, {"paid_out_of_band": True})
+        _collect(billed)
+        _collect(billed)
+
+        assert billed.relays.get().status == ACTIVE
+        assert billed.payment_overdue_since is None
+        (live,) = _subscriptions(sandbox, status="active")
+        assert live.id == billed.stripe_subscription_id
+
+
+def test_in_debt_no_quantity_is_raised_and_later_it_is(sandbox, billed, prices):
+    RelayFactory(tenant=billed, plan=Plan.objects.get(pk="growth"))
+    RelayFactory(tenant=billed)
+    (invoice,) = billed.collections.all()
+    change(invoice, suspend_at=timezone.now())
+
+    _sync(billed)
+
+    assert _items(sandbox, billed) == {prices["basic"]: 1}
+    assert billed.payment_overdue_since is not None
+    writes = len(sandbox.requests("POST"))
+    _sync(billed)
+    assert len(sandbox.requests("POST")) == writes
+
+    sandbox.client().v1.invoices.pay(invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=invoice.pk)
+    _sync(billed)
+    assert _items(sandbox, billed) == {prices["basic"]: 2, prices["growth"]: 1}
+
+
+def _sync(tenant):
+    mark_stale(tenant_id=tenant.pk)
+    assert sync_tenant(tenant_id=tenant.pk) == SyncOutcome.IN_STEP
+    tenant.refresh_from_db()
+
+
+def _items(sandbox, tenant):
+    found = sandbox.client().v1.subscriptions.retrieve(tenant.stripe_subscription_id)
+    return {item.price.id: item.quantity for item in found.items.data}
+
+
+def test_in_debt_a_quantity_may_fall(sandbox, billed, prices):
+    second = RelayFactory(tenant=billed)
+    _sync(billed)
+    (invoice,) = billed.collections.all()
+    change(invoice, suspend_at=timezone.now())
+
+    lifecycle.deactivate_relay(relay_id=second.pk)
+    _sync(billed)
+
+    assert _items(sandbox, billed) == {prices["basic"]: 1}
+
+
+def test_in_debt_no_subscription_is_made(sandbox, billed):
+    (relay,) = billed.relays.all()
+    sandbox.advance(10 * 86_400)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    _sync(billed)
+    assert billed.stripe_subscription_id is None
+    assert billed.payment_overdue_since is not None
+    billed.relays.update(status=ACTIVE)
+
+    _sync(billed)
+
+    assert [sub.status for sub in _subscriptions(sandbox)] == ["canceled"]
+
+
+def test_an_event_on_a_subscription_that_is_held_back_starts_no_sync(billed):
+    Tenant.objects.update(payment_overdue_since=timezone.now())
+    RelayFactory(tenant=billed)
+    billed.refresh_from_db()
+    found = Stripe().get_subscription(billed.stripe_subscription_id)
+
+    assert is_in_step(billed, found)
+    Tenant.objects.update(payment_overdue_since=None)
+    billed.refresh_from_db()
+    assert not is_in_step(billed, found)

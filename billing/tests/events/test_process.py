@@ -1,0 +1,356 @@
+import threading
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.db import connection
+from django.utils import timezone
+
+from billing.models import StripeEvent, StripeIntent, SubscriptionSync
+from billing.services.events.process import MAX_FAILURES, process_event, requeue_event
+from billing.services.subscriptions.sync import sync_tenant
+from billing.tasks import process_stripe_event, sweep_stripe_events
+from billing.tests.factories import StripeEventFactory
+from relays.tests.factories import RelayFactory
+from tenants.models import Activity, Tenant
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def relay(sandbox, prices):
+    """A paid relay whose tenant is in step with Stripe."""
+    relay = RelayFactory()
+    sync_tenant(tenant_id=relay.tenant_id)
+    relay.tenant.refresh_from_db()
+    SubscriptionSync.objects.update(enqueued_at=None)
+    return relay
+
+
+def event_on(tenant, subscription_id=None, type="customer.subscription.updated"):
+    return StripeEventFactory(
+        type=type,
+        object={
+            "id": subscription_id or tenant.stripe_subscription_id,
+            "object": "subscription",
+            "customer": tenant.stripe_customer_id,
+        },
+    )
+
+
+def process(event):
+    process_event(event_id=event.pk)
+    event.refresh_from_db()
+    return event
+
+
+def is_stale(tenant):
+    return SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+# --- handlers
+
+
+def test_an_update_that_fits_the_relays_changes_nothing(relay):
+    event = process(event_on(relay.tenant))
+
+    assert (event.status, event.outcome) == ("processed", "in step with the relays")
+    assert event.tenant == relay.tenant
+    assert not is_stale(relay.tenant)
+
+
+def test_a_quantity_that_a_person_changed_is_put_right(sandbox, relay):
+    item = relay.tenant.stripe_subscription_id
+    client = sandbox.client()
+    (found,) = client.v1.subscriptions.retrieve(item).items.data
+    client.v1.subscription_items.update(found.id, {"quantity": 9})
+
+    process(event_on(relay.tenant))
+    assert is_stale(relay.tenant)
+    sync_tenant(tenant_id=relay.tenant_id)
+
+    (found,) = client.v1.subscriptions.retrieve(item).items.data
+    assert found.quantity == 1
+
+
+def test_a_person_who_cancels_switches_the_paid_relays_off(sandbox, relay):
+    tenant = relay.tenant
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+
+    event = process(event_on(tenant, type="customer.subscription.deleted"))
+
+    relay.refresh_from_db()
+    tenant.refresh_from_db()
+    assert event.outcome == "cancelled by a person: paid relays made inactive"
+    assert relay.status == "inactive"
+    assert tenant.stripe_subscription_id is None
+
+
+def test_our_own_cancellation_switches_nothing_off(sandbox, relay):
+    tenant = relay.tenant
+    StripeIntent.objects.create(
+        tenant=tenant,
+        kind=StripeIntent.Kind.CANCEL_SUBSCRIPTION,
+        subject=tenant.stripe_subscription_id,
+        generation=1,
+        idempotency_key="k",
+        params={"prorate": False, "invoice_now": False},
+    )
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+
+    process(event_on(tenant, type="customer.subscription.deleted"))
+
+    relay.refresh_from_db()
+    assert relay.status == "active"
+    assert is_stale(tenant)
+
+
+@pytest.mark.parametrize("type", ["updated", "deleted"])
+def test_an_event_on_an_old_subscription_never_touches_the_current_one(
+    sandbox, relay, type
+):
+    before = relay.tenant.stripe_subscription_id
+    asked = len(sandbox.requests())
+    old = event_on(relay.tenant, "sub_old", f"customer.subscription.{type}")
+
+    event = process(old)
+
+    relay.tenant.refresh_from_db()
+    relay.refresh_from_db()
+    assert event.outcome == "not the current subscription: nothing changed"
+    assert relay.tenant.stripe_subscription_id == before
+    assert relay.status == "active"
+    assert not is_stale(relay.tenant)
+    assert len(sandbox.requests()) == asked
+
+
+def test_stripes_present_answer_decides_not_the_payload(relay):
+    """A late, forged-looking «deleted» about a subscription that lives is no end."""
+    event = process(event_on(relay.tenant, type="customer.subscription.deleted"))
+
+    relay.tenant.refresh_from_db()
+    assert event.status == "processed"
+    assert relay.tenant.stripe_subscription_id
+
+
+def test_a_deleted_customer_is_not_a_cancelled_subscription(sandbox, relay):
+    tenant = relay.tenant
+    sandbox.client().v1.customers.delete(tenant.stripe_customer_id)
+
+    process(event_on(tenant, type="customer.subscription.deleted"))
+
+    relay.refresh_from_db()
+    tenant.refresh_from_db()
+    assert relay.status == "active"
+    assert tenant.stripe_customer_id is None
+    assert is_stale(tenant)
+
+
+def test_a_type_without_a_handler_is_done_at_once(sandbox):
+    event = process(StripeEventFactory(type="product.created"))
+
+    assert event.status == "processed"
+    assert sandbox.requests() == []
+
+
+# --- once
+
+
+def test_processing_twice_has_its_effect_once(sandbox, relay):
+    sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
+    event = event_on(relay.tenant, type="customer.subscription.deleted")
+
+    process(event)
+    again = process(event)
+
+    assert again.status == "processed"
+    assert Activity.objects.filter(type="deactivate_relay").count() == 1
+
+
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_ten_processes_at_once_have_the_effect_once(sandbox, relay):
+    sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
+    event = event_on(relay.tenant, type="customer.subscription.deleted")
+    ready = threading.Barrier(10)
+    failed = []
+
+    def work():
+        ready.wait()
+        try:
+            process_event(event_id=event.pk)
+        except Exception as exc:
+            failed.append(exc)
+        connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    event.refresh_from_db()
+    assert failed == []
+    assert event.status == "processed"
+    assert Activity.objects.filter(type="deactivate_relay").count() == 1
+
+
+def test_an_effect_that_fails_is_rolled_back_whole(sandbox, relay, monkeypatch):
+    from billing.services.subscriptions import ended
+
+    sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
+    event = event_on(relay.tenant, type="customer.subscription.deleted")
+    monkeypatch.setattr(ended, "deactivate_relay", lambda **kwargs: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        process_event(event_id=event.pk)
+
+    event.refresh_from_db()
+    relay.tenant.refresh_from_db()
+    assert (event.status, event.failures) == ("received", 1)
+    assert relay.tenant.stripe_subscription_id
+
+    monkeypatch.undo()
+    assert process(event).status == "processed"
+
+
+# --- failures
+
+
+def test_stripe_away_is_recorded_and_retried_by_the_sweep(relay, settings, monkeypatch):
+    good = settings.STRIPE_API_BASE
+    settings.STRIPE_API_BASE = "http://127.0.0.1:1"
+    event = process(event_on(relay.tenant))
+    assert (event.status, event.failures) == ("received", 1)
+    assert event.last_error_code == "stripe-unavailable"
+    settings.STRIPE_API_BASE = good
+    sent: list[str] = []
+    monkeypatch.setattr(process_stripe_event, "delay", sent.append)
+
+    sweep_stripe_events()
+    assert sent == []
+    with time_machine.travel(timezone.now() + timedelta(seconds=16)):
+        sweep_stripe_events()
+        sweep_stripe_events()
+
+    assert sent == [event.pk]
+    assert process(event).status == "processed"
+    assert event.last_error == ""
+
+
+def test_an_event_outlives_any_time_that_stripe_is_away(relay, settings):
+    settings.STRIPE_API_BASE = "http://127.0.0.1:1"
+    event = event_on(relay.tenant)
+    StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES)
+
+    assert process(event).status == "received"
+
+
+def test_what_keeps_failing_is_given_up_and_visible(sandbox, relay, caplog):
+    sandbox.fault("status", method="GET", status=400, times=None)
+    event = event_on(relay.tenant)
+    StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES - 1)
+
+    process(event)
+
+    assert event.status == "failed"
+    assert StripeEvent.objects.received().count() == 0
+    assert "event_failed" in caplog.text
+
+
+def test_a_failed_event_can_be_processed_again_by_hand(relay):
+    event = event_on(relay.tenant)
+    StripeEvent.objects.filter(pk=event.pk).update(status="failed", failures=25)
+
+    assert requeue_event(event_id=event.pk)
+    assert process(event).status == "processed"
+    assert not requeue_event(event_id=event.pk)
+
+
+# --- customers that no tenant has
+
+
+def event_of_customer(customer_id):
+    return StripeEventFactory(
+        object={"id": "sub_x", "object": "subscription", "customer": customer_id}
+    )
+
+
+def after_an_hour():
+    return time_machine.travel(timezone.now() + timedelta(minutes=61))
+
+
+def test_an_unknown_customer_may_still_become_known(sandbox, relay):
+    customer = relay.tenant.stripe_customer_id
+    Tenant.objects.filter(pk=relay.tenant_id).update(stripe_customer_id=None)
+    event = process(event_on(relay.tenant))
+    assert (event.status, event.last_error_code) == ("received", "customer-unknown")
+
+    Tenant.objects.filter(pk=relay.tenant_id).update(stripe_customer_id=customer)
+
+    assert process(event).status == "processed"
+
+
+@pytest.mark.parametrize("metadata", [{}, {"tenant_pubkey": "ab" * 32}])
+def test_after_an_hour_a_foreign_customer_is_done_and_one_of_ours_parked(
+    sandbox, metadata, caplog
+):
+    made = sandbox.client().v1.customers.create({"metadata": metadata})
+    event = event_of_customer(made.id)
+
+    with after_an_hour():
+        process(event)
+
+    assert event.status == ("parked" if metadata else "processed")
+    assert ("event_parked" in caplog.text) == bool(metadata)
+
+
+def test_after_an_hour_a_deleted_customer_is_foreign(sandbox):
+    made = sandbox.client().v1.customers.create({"metadata": {"tenant_pubkey": "ab"}})
+    sandbox.client().v1.customers.delete(made.id)
+    event = event_of_customer(made.id)
+
+    with after_an_hour():
+        process(event)
+
+    assert event.status == "processed"
+    assert event.outcome == "a customer that is not ours"
+
+
+def test_a_customer_that_our_key_does_not_see_is_for_a_person(sandbox):
+    event = event_of_customer("cus_of_another_account")
+
+    with after_an_hour():
+        process(event)
+
+    assert event.status == "parked"
+
+
+def test_a_parked_event_can_be_processed_once_its_tenant_is_there(sandbox, relay):
+    event = event_on(relay.tenant)
+    StripeEvent.objects.filter(pk=event.pk).update(status="parked")
+
+    requeue_event(event_id=event.pk)
+
+    assert process(event).status == "processed"
+
+
+def test_a_detached_payment_method_is_routed_by_what_it_was(monkeypatch):
+    from billing.services.events import process as events
+
+    tenant = TenantFactory(stripe_customer_id="cus_1")
+    monkeypatch.setitem(
+        events.HANDLERS,
+        "payment_method.detached",
+        lambda stripe, event, found: lambda: str(found.pk),
+    )
+
+    event = process(
+        StripeEventFactory(
+            type="payment_method.detached",
+            object={"id": "pm_1", "object": "payment_method", "customer": None},
+            previous={"customer": "cus_1"},
+        )
+    )
+
+    assert (event.tenant, event.outcome) == (tenant, tenant.pk)

@@ -1,0 +1,37 @@
+"""Which invoice somebody who owes is sent to."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from billing.services.invoices.payment_link import link_to_pay, read_token
+from billing.tests.factories import InvoiceCollectionFactory
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_oldest_unpaid_invoice_is_to_be_paid_first():
+    tenant = TenantFactory()
+    for days, state in (
+        (1, {"status": "open"}),
+        (3, {"status": "open", "amount_remaining_cents": 0}),
+        (4, {"status": "paid", "state": "closed", "amount_remaining_cents": 0}),
+        (5, {"status": "draft"}),
+    ):
+        then = timezone.now() - timedelta(days=days)
+        InvoiceCollectionFactory(tenant=tenant, created_at=then, **state)
+    then = timezone.now() - timedelta(days=2)
+    oldest = InvoiceCollectionFactory(
+        tenant=tenant, created_at=then, status="uncollectible"
+    )
+    InvoiceCollectionFactory(created_at=timezone.now() - timedelta(days=9))
+
+    link = link_to_pay(tenant.pk)
+
+    assert link and read_token(link.rsplit("/", 1)[1]) == oldest.pk
+
+
+def test_who_owes_nothing_has_no_link():
+    assert link_to_pay(TenantFactory().pk) is None

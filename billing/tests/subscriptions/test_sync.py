@@ -1,0 +1,555 @@
+"""`sync_tenant` against the sandbox Stripe over HTTP."""
+
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from billing.clients.stripe.client import Stripe
+from billing.models import StripeIntent, SubscriptionSync
+from billing.services.collection.collect import collect_invoice
+from billing.services.credits.posting import post_credits
+from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
+from billing.services.sync.queue import mark_stale
+from relays.models import Plan, Relay
+from relays.services import lifecycle
+from relays.tests.factories import RelayFactory
+from tenants.models import Tenant
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+SUBSCRIPTIONS = "/v1/subscriptions"
+
+
+@pytest.fixture
+def tenant(prices):
+    return TenantFactory(display_name="Alice")
+
+
+def add_relay(tenant, plan="basic", **fields):
+    return RelayFactory(tenant=tenant, plan=Plan.objects.get(pk=plan), **fields)
+
+
+def sync(tenant, expected=SyncOutcome.IN_STEP):
+    mark_stale(tenant_id=tenant.pk)
+    outcome = sync_tenant(tenant_id=tenant.pk)
+    tenant.refresh_from_db()
+    assert outcome == expected, SubscriptionSync.objects.get(pk=tenant.pk).last_error
+    return SubscriptionSync.objects.get(pk=tenant.pk)
+
+
+def sync_until_in_step(tenant):
+    """The second sync is for the relays that the first one switched."""
+    mark_stale(tenant_id=tenant.pk)
+    for _ in range(2):
+        sync_tenant(tenant_id=tenant.pk)
+    tenant.refresh_from_db()
+    assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
+
+
+def collect_all(tenant):
+    """Have the tenant's invoices finalized, and read again."""
+    for collection in tenant.collections.all():
+        collect_invoice(invoice_id=collection.pk)
+
+
+def settle(tenant):
+    """What the workers do after a sync: post credits, look at the invoices, sync."""
+    post_credits(tenant_id=tenant.pk)
+    collect_all(tenant)
+    sync(tenant)
+
+
+def rewrite(sandbox, subscription_id, **fields):
+    """Change at Stripe what no API call can."""
+
+    def work(context):
+        with context.edit("subscription", subscription_id) as draft:
+            draft.update(fields)
+
+    sandbox.app.transact(work)
+
+
+def all_subscriptions(sandbox):
+    return sandbox.client().v1.subscriptions.list({"status": "all"}).data
+
+
+def live_items(sandbox, tenant):
+    """The quantity per price of the tenant's only live subscription."""
+    (live,) = [s for s in all_subscriptions(sandbox) if s.status == "active"]
+    assert live.id == tenant.stripe_subscription_id
+    return {item.price.id: item.quantity for item in live.items.data}
+
+
+def writes(sandbox):
+    return [
+        f"{r['method']} {r['path']}"
+        for r in sandbox.requests()
+        if r["method"] != "GET" and not r["path"].startswith("/v1/prices")
+    ]
+
+
+# --- in step
+
+
+def test_a_first_paid_relay_makes_customer_and_subscription(sandbox, tenant, prices):
+    add_relay(tenant)
+
+    sync(tenant)
+
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
+    assert customer.name == "Alice"
+    assert customer.metadata.to_dict() == {"tenant_pubkey": tenant.pk}
+    assert customer.email == f"{tenant.npub}@tenants.caravel.example"
+
+
+def test_the_subscription_is_one_that_stripe_never_charges(sandbox, tenant):
+    add_relay(tenant)
+
+    sync(tenant)
+
+    (made,) = all_subscriptions(sandbox)
+    assert made.collection_method == "send_invoice"
+    assert made.days_until_due == 7
+    assert made.billing_mode.type == "flexible"
+    assert made.metadata["tenant_pubkey"] == tenant.pk
+
+
+def test_a_tenants_own_email_is_the_customers(sandbox, prices):
+    tenant = TenantFactory(email="alice@example.com")
+    add_relay(tenant)
+
+    sync(tenant)
+
+    customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
+    assert customer.email == "alice@example.com"
+    assert customer.name.startswith("npub1")
+
+
+def test_quantities_follow_the_relays(sandbox, tenant, prices):
+    first, _ = add_relay(tenant), add_relay(tenant)
+    sync(tenant)
+    assert live_items(sandbox, tenant) == {prices["basic"]: 2}
+
+    lifecycle.change_plan(relay_id=first.pk, plan_id="growth")
+    sync(tenant)
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1, prices["growth"]: 1}
+
+    lifecycle.deactivate_relay(relay_id=first.pk)
+    add_relay(tenant)
+    sync(tenant)
+    assert live_items(sandbox, tenant) == {prices["basic"]: 2}
+    assert len(all_subscriptions(sandbox)) == 1
+
+
+def test_any_number_of_changes_is_one_write(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+    before = len(writes(sandbox))
+
+    lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
+    add_relay(tenant)
+    add_relay(tenant)
+    sync(tenant)
+
+    assert len(writes(sandbox)) == before + 1
+
+
+def test_syncing_twice_writes_once(sandbox, tenant):
+    add_relay(tenant)
+    sync(tenant)
+    before = writes(sandbox)
+
+    sync(tenant)
+
+    assert writes(sandbox) == before
+
+
+def test_a_tenant_without_paid_relays_never_meets_stripe(sandbox, tenant):
+    add_relay(tenant, plan="free")
+    add_relay(tenant, status=Relay.Status.INACTIVE)
+    before = len(sandbox.requests())
+
+    sync(tenant)
+
+    assert len(sandbox.requests()) == before
+    assert tenant.stripe_customer_id is None
+
+
+def test_an_unknown_tenant_is_nobodys_work(db):
+    assert sync_tenant(tenant_id="ab" * 32) == SyncOutcome.NOT_DUE
+
+
+# --- the end of a subscription
+
+
+def pay_everything(sandbox):
+    client = sandbox.client()
+    for invoice in client.v1.invoices.list({"status": "draft"}).data:
+        client.v1.invoices.finalize_invoice(invoice.id)
+    for invoice in client.v1.invoices.list({"status": "open"}).data:
+        client.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+
+def test_with_nothing_owed_the_unused_time_is_credited(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+    pay_everything(sandbox)
+
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    (ended,) = all_subscriptions(sandbox)
+    assert ended.status == "canceled"
+    assert tenant.stripe_subscription_id is None
+    customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
+    assert -500 <= customer.balance <= -499
+    drafts = sandbox.client().v1.invoices.list({"status": "draft"}).data
+    assert drafts == []
+
+
+def test_with_something_owed_nothing_is_credited_but_less_is_asked(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    (ended,) = all_subscriptions(sandbox)
+    assert ended.status == "canceled"
+    customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
+    assert customer.balance == 0
+    (invoice,) = sandbox.client().v1.invoices.list({}).data
+    assert (invoice.total, invoice.amount_remaining) == (500, 0)
+
+
+def test_off_and_on_again_makes_a_second_subscription_after_the_credit(
+    sandbox, tenant, prices
+):
+    relay = add_relay(tenant)
+    sync(tenant)
+    pay_everything(sandbox)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    lifecycle.activate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    assert len(all_subscriptions(sandbox)) == 2
+
+
+def test_a_cancel_that_was_cut_short_is_finished_before_anything_new(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+    pay_everything(sandbox)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+    sandbox.fault("status", path="/finalize", status=500, times=3)
+    sync(tenant, SyncOutcome.FAILED)
+    assert tenant.stripe_subscription_id
+
+    lifecycle.activate_relay(relay_id=relay.pk)
+    sync(tenant)
+
+    client = sandbox.client()
+    customer = client.v1.customers.retrieve(tenant.stripe_customer_id)
+    assert customer.balance < 0
+    assert not StripeIntent.objects.pending().exists()
+    assert len(all_subscriptions(sandbox)) == 2
+
+
+# --- what people and accidents leave at Stripe
+
+
+def create_at_stripe(sandbox, tenant, price, **params):
+    return sandbox.client().v1.subscriptions.create(
+        {
+            "customer": tenant.stripe_customer_id,
+            "items": [{"price": price, "quantity": 1}],
+            "collection_method": "send_invoice",
+            "days_until_due": 7,
+            "metadata": {"tenant_pubkey": tenant.pk},
+            **params,
+        }
+    )
+
+
+@pytest.fixture
+def customer(sandbox, tenant):
+    made = sandbox.client().v1.customers.create(
+        {"email": "alice@example.com", "metadata": {"tenant_pubkey": tenant.pk}}
+    )
+    Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=made.id)
+    tenant.refresh_from_db()
+    return made.id
+
+
+def test_an_unknown_subscription_is_adopted_and_corrected(
+    sandbox, tenant, customer, prices
+):
+    found = create_at_stripe(sandbox, tenant, prices["growth"])
+    add_relay(tenant)
+    add_relay(tenant)
+
+    sync(tenant)
+
+    assert tenant.stripe_subscription_id == found.id
+    assert live_items(sandbox, tenant) == {prices["basic"]: 2}
+    assert len(all_subscriptions(sandbox)) == 1
+
+
+def test_a_second_live_subscription_is_cancelled_and_reported(
+    sandbox, tenant, prices, caplog
+):
+    add_relay(tenant)
+    sync(tenant)
+    create_at_stripe(sandbox, tenant, prices["basic"])
+
+    sync(tenant)
+
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    assert "surplus_subscription" in caplog.text
+
+
+def test_somebody_elses_subscription_is_left_alone(sandbox, tenant, customer, prices):
+    foreign = create_at_stripe(sandbox, tenant, prices["basic"], metadata={"x": "y"})
+
+    sync(tenant)
+
+    assert all_subscriptions(sandbox)[0].id == foreign.id
+    assert all_subscriptions(sandbox)[0].status == "active"
+
+
+def test_one_that_stripe_would_charge_is_switched_and_its_invoices_held(
+    sandbox, tenant, customer, prices
+):
+    client = sandbox.client()
+    found = create_at_stripe(sandbox, tenant, prices["basic"])
+    (invoice,) = client.v1.invoices.list({"subscription": found.id}).data
+    assert invoice.auto_advance
+    rewrite(sandbox, found.id, collection_method="charge_automatically")
+    add_relay(tenant)
+
+    sync(tenant)
+
+    (kept,) = all_subscriptions(sandbox)
+    assert (kept.id, kept.collection_method) == (found.id, "send_invoice")
+    assert kept.days_until_due == 7
+    assert not client.v1.invoices.retrieve(invoice.id).auto_advance
+
+
+def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenant):
+    relay, free = add_relay(tenant), add_relay(tenant, plan="free")
+    sync(tenant)
+    sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
+
+    sync_until_in_step(tenant)
+
+    relay.refresh_from_db()
+    free.refresh_from_db()
+    assert (relay.status, free.status) == ("inactive", "active")
+    assert tenant.stripe_subscription_id is None
+    assert len(all_subscriptions(sandbox)) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "owes", "exempt", "status", "subscriptions"),
+    [
+        ("payment_failed", True, False, "delinquent", 1),
+        ("payment_disputed", True, False, "delinquent", 1),
+        ("payment_failed", True, True, "active", 2),
+        ("payment_failed", False, False, "active", 2),
+        (None, False, False, "active", 2),
+        (None, True, False, "delinquent", 1),
+    ],
+)
+def test_what_stripe_ended_by_itself(
+    sandbox, tenant, reason, owes, exempt, status, subscriptions
+):
+    relay = add_relay(tenant)
+    sync(tenant)
+    if owes:
+        collect_all(tenant)
+        sandbox.advance(7 * 24 * 3600)
+    Tenant.objects.filter(pk=tenant.pk).update(dunning_exempt=exempt)
+    id = tenant.stripe_subscription_id
+    ended = sandbox.client().v1.subscriptions.cancel(id)
+    details = {**ended.cancellation_details.to_dict(), "reason": reason}
+    rewrite(sandbox, id, cancellation_details=details)
+
+    sync_until_in_step(tenant)
+    if not owes:
+        settle(tenant)
+
+    relay.refresh_from_db()
+    assert relay.status == status
+    assert len(all_subscriptions(sandbox)) == subscriptions
+
+
+def test_an_unpaid_subscription_counts_as_none_and_suspends(sandbox, tenant):
+    relay = add_relay(tenant)
+    sync(tenant)
+    collect_all(tenant)
+    sandbox.advance(7 * 24 * 3600)
+    rewrite(sandbox, tenant.stripe_subscription_id, status="unpaid")
+
+    sync_until_in_step(tenant)
+
+    relay.refresh_from_db()
+    assert relay.status == "delinquent"
+    assert [s.status for s in all_subscriptions(sandbox)] == ["canceled"]
+
+
+def test_a_deleted_customer_is_replaced_once(sandbox, tenant, prices):
+    add_relay(tenant)
+    sync(tenant)
+    old = tenant.stripe_customer_id
+    sandbox.client().v1.customers.delete(old)
+
+    sync(tenant)
+    settle(tenant)
+
+    assert tenant.stripe_customer_id != old
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    assert all(r.status == "active" for r in tenant.relays.all())
+
+
+def test_a_customer_deleted_before_the_first_subscription_is_replaced(
+    sandbox, tenant, customer, prices
+):
+    sandbox.client().v1.customers.delete(customer)
+    add_relay(tenant)
+
+    sync(tenant)
+
+    assert tenant.stripe_customer_id != customer
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+
+
+# --- bad weather
+
+
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS])
+@pytest.mark.parametrize(
+    ("status", "error", "code"),
+    [
+        (400, {"type": "invalid_request_error", "message": "no"}, "stripe-refused"),
+        (402, {"type": "card_error", "code": "card_declined"}, "stripe-refused"),
+        (404, {"code": "resource_missing", "message": "no"}, "stripe-not-found"),
+        (409, {"type": "idempotency_error", "message": "no"}, "stripe-unavailable"),
+        (429, {"type": "invalid_request_error"}, "stripe-rate-limited"),
+        (500, {"type": "api_error", "message": "no"}, "stripe-unavailable"),
+    ],
+)
+def test_every_bad_answer_is_recorded_and_healed_by_the_next_sync(
+    sandbox, tenant, prices, path, status, error, code
+):
+    add_relay(tenant)
+    sandbox.fault("status", path=f"^{path}$", status=status, error=error, times=3)
+
+    row = sync(tenant, SyncOutcome.FAILED)
+    assert row.is_stale
+    assert row.last_error_code == code
+    assert row.next_attempt_at > timezone.now()
+    assert tenant.stripe_subscription_id is None
+
+    sandbox.clear_faults()
+    sync(tenant)
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS])
+@pytest.mark.parametrize("kind", ["reset", "status"])
+def test_a_lost_answer_is_found_and_not_repeated(sandbox, tenant, prices, path, kind):
+    add_relay(tenant)
+    sandbox.fault(kind, path=f"^{path}$", when="after", times=3)
+    sync(tenant, SyncOutcome.FAILED)
+
+    sandbox.clear_faults()
+    sync(tenant)
+
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    assert len(all_subscriptions(sandbox)) == 1
+    assert len(sandbox.client().v1.customers.list({}).data) == 1
+
+
+def test_stripe_unreachable_leaves_the_tenant_stale(tenant, settings):
+    settings.STRIPE_API_BASE = "http://127.0.0.1:1"
+    add_relay(tenant)
+
+    row = sync(tenant, SyncOutcome.FAILED)
+
+    assert row.last_error_code == "stripe-unavailable"
+    assert row.is_stale
+
+
+def test_a_plan_without_its_price_is_recorded_and_healed(sandbox, tenant, prices):
+    Plan.objects.filter(pk="basic").update(stripe_price_id=None)
+    add_relay(tenant)
+    before = len(sandbox.requests())
+    row = sync(tenant, SyncOutcome.FAILED)
+    assert row.last_error_code == "plan-price-missing"
+    assert len(sandbox.requests()) == before
+
+    Plan.objects.filter(pk="basic").update(stripe_price_id=prices["basic"])
+    sync(tenant)
+
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+
+
+def test_a_bug_is_recorded_and_raised(sandbox, tenant, monkeypatch):
+    add_relay(tenant)
+    monkeypatch.setattr(Stripe, "list_subscriptions", lambda self, **kw: 1 / 0)
+    mark_stale(tenant_id=tenant.pk)
+
+    with pytest.raises(ZeroDivisionError):
+        sync_tenant(tenant_id=tenant.pk)
+
+    row = SubscriptionSync.objects.get(pk=tenant.pk)
+    assert row.last_error_code == "ZeroDivisionError"
+    assert row.lease_token is None
+    assert row.is_stale
+
+
+def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, prices):
+    """No try reached Stripe: ten minutes later another key is used."""
+    add_relay(tenant)
+    start = timezone.now()
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=None)
+    sync(tenant, SyncOutcome.FAILED)
+    first = StripeIntent.objects.get(kind="subscription.create")
+
+    sandbox.clear_faults()
+    with time_machine.travel(start + timedelta(minutes=5)):
+        row = sync(tenant, SyncOutcome.FAILED)
+        assert row.last_error_code == "stripe-intent-unresolved"
+        assert all_subscriptions(sandbox) == []
+    with time_machine.travel(start + timedelta(minutes=11)):
+        sync(tenant)
+
+    first.refresh_from_db()
+    assert first.state == "abandoned"
+    assert live_items(sandbox, tenant) == {prices["basic"]: 1}
+    generations = StripeIntent.objects.filter(kind="subscription.create")
+    assert sorted(generations.values_list("generation", flat=True)) == [1, 2]
+
+
+def test_a_creation_in_doubt_keeps_the_tenant_stale_when_nothing_is_wanted_any_more(
+    sandbox, tenant
+):
+    relay = add_relay(tenant)
+    start = timezone.now()
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", when="after", times=3)
+    sync(tenant, SyncOutcome.FAILED)
+    lifecycle.deactivate_relay(relay_id=relay.pk)
+
+    sandbox.clear_faults()
+    with time_machine.travel(start + timedelta(minutes=1)):
+        sync(tenant)
+
+    assert [s.status for s in all_subscriptions(sandbox)] == ["canceled"]
+    assert not StripeIntent.objects.pending().exists()

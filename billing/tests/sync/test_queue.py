@@ -1,0 +1,311 @@
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from billing.exceptions import LeaseLost
+from billing.models import SubscriptionSync
+from billing.services.sync.lease import LENGTH, Lease
+from billing.services.sync.queue import mark_all_stale, mark_stale
+from billing.tasks import sweep_stale_tenants, sync_subscription
+from caravel.core.exceptions import Conflict
+from relays.models import Plan
+from relays.services import lifecycle
+from relays.tests.factories import RelayFactory
+from tenants.tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def enqueued(monkeypatch):
+    """The tenants that a sync was enqueued for, in order."""
+    sent: list[str] = []
+    monkeypatch.setattr(
+        sync_subscription,
+        "apply_async",
+        lambda args=(), kwargs=None, **options: sent.append(args[0]),
+    )
+    return sent
+
+
+@pytest.fixture
+def on_commit(django_capture_on_commit_callbacks):
+    return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+def sync_of(tenant):
+    return SubscriptionSync.objects.get(pk=tenant.pk)
+
+
+def take(tenant):
+    lease = Lease.acquire(tenant.pk)
+    assert lease
+    return lease
+
+
+def test_every_change_that_is_billed_enqueues_one_sync(enqueued, on_commit):
+    relay = RelayFactory()
+    changes = [
+        lambda: lifecycle.change_plan(relay_id=relay.pk, plan_id="growth"),
+        lambda: lifecycle.deactivate_relay(relay_id=relay.pk),
+        lambda: lifecycle.activate_relay(relay_id=relay.pk),
+        lambda: lifecycle.mark_relay_delinquent(relay_id=relay.pk),
+        lambda: lifecycle.reactivate_relay(relay_id=relay.pk),
+        lambda: relay.delete(),
+    ]
+
+    for change in changes:
+        SubscriptionSync.objects.update(enqueued_at=None)
+        enqueued.clear()
+        with on_commit():
+            change()
+        assert enqueued == [relay.tenant_id]
+
+
+def test_a_change_that_is_not_billed_enqueues_nothing(enqueued, on_commit):
+    relay = RelayFactory()
+    version = sync_of(relay.tenant).version
+
+    with on_commit():
+        lifecycle.update_relay(relay_id=relay.pk, name="New name")
+
+    assert enqueued == []
+    assert sync_of(relay.tenant).version == version
+
+
+def test_a_change_that_is_rolled_back_leaves_no_trace(enqueued, on_commit):
+    relay = RelayFactory()
+    before = sync_of(relay.tenant).version
+
+    with on_commit(), pytest.raises(Conflict):
+        lifecycle.activate_relay(relay_id=relay.pk)
+
+    assert enqueued == []
+    assert sync_of(relay.tenant).version == before
+
+
+def test_fifty_changes_enqueue_one_sync(enqueued, on_commit):
+    tenant = TenantFactory()
+
+    with on_commit():
+        for n in range(50):
+            lifecycle.create_relay(
+                tenant_id=tenant.pk, subdomain=f"r{n}", plan_id="basic"
+            )
+
+    assert enqueued == [tenant.pk]
+    assert sync_of(tenant).version == 50
+
+
+def test_the_broker_away_costs_only_time(on_commit, monkeypatch, enqueued):
+    def fail(*args, **options):
+        raise ConnectionError("broker away")
+
+    monkeypatch.setattr(sync_subscription, "apply_async", fail)
+    with on_commit():
+        tenant = RelayFactory().tenant
+    assert sync_of(tenant).is_stale
+    monkeypatch.undo()
+    sent: list[str] = []
+    monkeypatch.setattr(sync_subscription, "delay", sent.append)
+
+    sweep_stale_tenants()
+    assert sent == []
+
+    with time_machine.travel(timezone.now() + timedelta(minutes=5, seconds=1)):
+        sweep_stale_tenants()
+        sweep_stale_tenants()
+    assert sent == [tenant.pk]
+
+
+def test_reconciliation_makes_due_whom_stripe_may_know_and_nobody_else():
+    known = TenantFactory(stripe_customer_id="cus_1")
+    paying = RelayFactory().tenant
+    free = RelayFactory(plan=Plan.objects.get(pk="free")).tenant
+    TenantFactory()
+    SubscriptionSync.objects.update(synced_version=1, enqueued_at=None)
+
+    assert mark_all_stale() == 2
+
+    stale = SubscriptionSync.objects.stale()
+    assert {row.pk for row in stale} == {known.pk, paying.pk}
+    assert not sync_of(free).is_stale
+
+
+def test_reconciliation_ends_the_wait_after_a_failure():
+    tenant = RelayFactory().tenant
+    take(tenant).fail(Conflict("no"))
+    assert SubscriptionSync.objects.stale().claim(now=timezone.now()) == []
+
+    mark_all_stale()
+
+    assert SubscriptionSync.objects.stale().claim(now=timezone.now()) == [tenant.pk]
+
+
+def test_only_one_worker_holds_the_lease():
+    tenant = RelayFactory().tenant
+
+    first, second = take(tenant), Lease.acquire(tenant.pk)
+
+    assert second is None
+    assert first.finish()
+    mark_stale(tenant_id=tenant.pk)
+    assert Lease.acquire(tenant.pk)
+
+
+def test_a_tenant_in_step_is_no_work():
+    tenant = RelayFactory().tenant
+    assert take(tenant).finish()
+
+    assert Lease.acquire(tenant.pk) is None
+
+
+def test_a_message_that_comes_before_its_time_does_nothing():
+    tenant = RelayFactory().tenant
+    take(tenant).fail(Conflict("no"))
+
+    SubscriptionSync.objects.update(enqueued_at=timezone.now())
+
+    assert Lease.acquire(tenant.pk) is None
+    assert sync_of(tenant).enqueued_at is None
+    with time_machine.travel(timezone.now() + timedelta(seconds=16)):
+        assert Lease.acquire(tenant.pk)
+
+
+def test_a_clock_that_is_behind_does_not_hold_a_change_up():
+    tenant = RelayFactory().tenant
+
+    with time_machine.travel(timezone.now() - timedelta(seconds=30)):
+        assert Lease.acquire(tenant.pk)
+
+
+def test_the_row_decides_who_holds_the_lease_not_a_clock():
+    tenant = RelayFactory().tenant
+    mine = take(tenant)
+    with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+        assert Lease.acquire(tenant.pk)  # on a host a minute ahead
+
+    with pytest.raises(LeaseLost):
+        mine.ensure()
+
+
+def test_a_change_during_a_failing_sync_is_tried_at_once(enqueued, on_commit):
+    tenant = RelayFactory().tenant
+    SubscriptionSync.objects.update(failures=9)
+    lease = take(tenant)
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+    enqueued.clear()
+
+    with on_commit():
+        lease.fail(Conflict("no"))
+
+    assert enqueued == [tenant.pk]
+    assert sync_of(tenant).next_attempt_at <= timezone.now()
+
+
+def test_a_person_who_asks_for_a_sync_gets_one(enqueued, on_commit):
+    """Even while a message seems to be on its way, which may have been lost."""
+    tenant = RelayFactory().tenant
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk, by_hand=True)
+
+    assert enqueued == [tenant.pk]
+
+
+def test_a_lease_that_was_forgotten_runs_out():
+    tenant = RelayFactory().tenant
+    Lease.acquire(tenant.pk)
+
+    with time_machine.travel(timezone.now() + LENGTH):
+        assert Lease.acquire(tenant.pk)
+
+
+def test_a_lease_that_nobody_took_over_is_renewed():
+    tenant = RelayFactory().tenant
+    lease = take(tenant)
+
+    with time_machine.travel(timezone.now() + timedelta(seconds=40)):
+        lease.ensure()
+    with time_machine.travel(timezone.now() + timedelta(seconds=80)):
+        assert Lease.acquire(tenant.pk) is None
+
+
+def test_a_lost_lease_stops_the_calls_and_leaves_the_tenant_stale():
+    tenant = RelayFactory().tenant
+    lost = take(tenant)
+
+    with time_machine.travel(timezone.now() + timedelta(seconds=61)):
+        Lease.acquire(tenant.pk)
+        with pytest.raises(Conflict) as caught:
+            lost.ensure()
+        assert caught.value.code == "lease-lost"
+        assert lost.finish() is False
+        lost.fail(Conflict("ignored"))
+
+    row = sync_of(tenant)
+    assert row.is_stale
+    assert row.lease_token
+    assert row.failures == 0
+
+
+def test_a_change_under_way_leaves_the_tenant_stale_and_enqueued(enqueued, on_commit):
+    tenant = RelayFactory().tenant
+    lease = take(tenant)
+
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+    with on_commit():
+        assert lease.finish() is False
+
+    assert sync_of(tenant).is_stale
+    assert enqueued == [tenant.pk, tenant.pk]
+
+
+def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
+    enqueued, on_commit
+):
+    """Its task did nothing, so nothing is on its way any more."""
+    tenant = RelayFactory().tenant
+    lease = take(tenant)
+    SubscriptionSync.objects.update(enqueued_at=timezone.now())
+    assert Lease.acquire(tenant.pk) is None
+    assert lease.finish()
+
+    with on_commit():
+        mark_stale(tenant_id=tenant.pk)
+
+    assert enqueued == [tenant.pk]
+
+
+def test_a_failure_is_recorded_and_waits_longer_each_time():
+    tenant = RelayFactory().tenant
+    waits = []
+    now = timezone.now()
+    for _ in range(3):
+        with time_machine.travel(now, tick=False):
+            take(tenant).fail(Conflict("Stripe said no", code="some-code"))
+        due = sync_of(tenant).next_attempt_at
+        waits.append((due - now).total_seconds())
+        now = due
+
+    row = sync_of(tenant)
+    assert [round(wait) for wait in waits] == [15, 30, 60]
+    assert (row.failures, row.last_error_code) == (3, "some-code")
+    assert "Stripe said no" in row.last_error
+    assert row.is_stale
+    assert row.lease_token is None
+
+
+def test_success_clears_the_failure():
+    tenant = RelayFactory().tenant
+    take(tenant).fail(Conflict("no"))
+    mark_stale(tenant_id=tenant.pk)
+
+    take(tenant).finish()
+
+    row = sync_of(tenant)
+    assert (row.failures, row.last_error, row.last_error_code) == (0, "", "")
+    assert row.stale_since is None
