@@ -22,7 +22,7 @@ from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.stripe.testing import Sandbox, running_sandbox
-from sandbox.tests.conformity import Conformity, watched
+from sandbox.tests.support.conformance import Conformity, watched
 from sandbox.zooid import Zooid, running_zooid
 
 

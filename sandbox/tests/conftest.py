@@ -9,8 +9,8 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import Sandbox, running_sandbox
-from sandbox.tests import stripe_story as story
-from sandbox.tests.conformity import Conformity, watched
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.conformance import Conformity, watched
 
 
 @pytest.fixture(scope="session")

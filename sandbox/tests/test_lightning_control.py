@@ -12,9 +12,9 @@ from sandbox.lightning import CannotListen, running_lightning
 from sandbox.lightning.behaviours import KINDS, describe
 from sandbox.lightning.client import Control
 from sandbox.readiness import wait_until
-from sandbox.tests.lightning_fixtures import control, lightning
-from sandbox.tests.relay_client import connected
-from sandbox.tests.wallet_client import wallet_client
+from sandbox.tests.support.lightning_fixtures import control, lightning
+from sandbox.tests.support.relay_client import connected
+from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import PAYS, pays_after, refuses
 from sandbox.wallets.database import UnreadableState
 

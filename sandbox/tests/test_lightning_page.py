@@ -8,9 +8,9 @@ import pytest
 import requests
 
 from sandbox.lightning.deeds import DEEDS, find
-from sandbox.tests.lightning_fixtures import control, lightning
-from sandbox.tests.stripe_web import fetch, part, submit, words
-from sandbox.tests.wallet_client import wallet_client
+from sandbox.tests.support.lightning_fixtures import control, lightning
+from sandbox.tests.support.stripe_web import fetch, part, submit, words
+from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import pays_after, settles_late
 
 __all__ = ["control", "lightning"]

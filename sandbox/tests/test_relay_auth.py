@@ -6,7 +6,7 @@ import pytest
 
 from caravel.nostr import pubkey_of
 from sandbox.nostr import RelaySettings, running_relay
-from sandbox.tests.relay_client import ANN, BOB, connected, note
+from sandbox.tests.support.relay_client import ANN, BOB, connected, note
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from sandbox.nostr import SandboxRelay, running_relay
-from sandbox.tests.relay_client import arrived, connected, note, wait_until
+from sandbox.tests.support.relay_client import arrived, connected, note, wait_until
 
 
 @pytest.fixture

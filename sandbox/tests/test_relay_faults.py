@@ -9,7 +9,7 @@ from caravel.nostr import pubkey_of
 from caravel.nostr.events import InvalidEvent
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.stripe.chance import BadFault
-from sandbox.tests.relay_client import (
+from sandbox.tests.support.relay_client import (
     ANN,
     BOB,
     PATIENCE,

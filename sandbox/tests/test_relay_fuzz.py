@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sandbox.nostr import RelaySettings, running_relay
-from sandbox.tests.relay_client import connected, note
+from sandbox.tests.support.relay_client import connected, note
 
 NAMES = ["ids", "authors", "kinds", "since", "until", "limit", "#e", "#p", "#ee", "#"]
 VALID = [note(str(n)).to_dict() for n in range(3)]

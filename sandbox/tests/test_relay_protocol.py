@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import Event
 from sandbox.nostr import RelaySettings, running_relay
-from sandbox.tests.relay_client import ANN, BOB, arrived, connected, note
+from sandbox.tests.support.relay_client import ANN, BOB, arrived, connected, note
 
 HEX = "ab" * 32
 

@@ -6,7 +6,7 @@ import pytest
 import time_machine
 
 from sandbox.nostr import RelaySettings, running_relay
-from sandbox.tests.relay_client import ANN, BOB, connected, note
+from sandbox.tests.support.relay_client import ANN, BOB, connected, note
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 AT = int(START.timestamp())

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sandbox.stripe import books
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
 
 WHICH = st.integers(0, 5)
 PERCENT = st.sampled_from([1, 30, 60, 100, 100, 101])

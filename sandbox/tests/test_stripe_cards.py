@@ -3,7 +3,7 @@
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 DEFAULT = "invoice_settings[default_payment_method]"
 

@@ -3,7 +3,7 @@
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 
 def test_metadata_is_merged_and_an_empty_value_unsets_its_key(api):

@@ -7,8 +7,8 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects import hosted
 from sandbox.stripe.settings import Settings
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY, HOUR
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 MONTH = 31 * DAY
 PAID = [

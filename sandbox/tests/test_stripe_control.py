@@ -14,7 +14,7 @@ from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.redaction import HIDDEN
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.test_stripe_faults import control
 
 

@@ -9,10 +9,10 @@ from typing_extensions import is_typeddict
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.protocol.params import Array, Choice, Either, Hash, Kind
 from sandbox.stripe.resource import Route
-from sandbox.tests import stripe_story as story
-from sandbox.tests import stripe_types
-from sandbox.tests.conformity import watched
-from sandbox.tests.stripe_types import options
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_types
+from sandbox.tests.support.conformance import watched
+from sandbox.tests.support.stripe_types import options
 
 ROUTES = [
     pytest.param(route, id=f"{route.method} /{'/'.join(route.segments)}")

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.test_stripe_idempotency import count, wait_until_taken
 
 

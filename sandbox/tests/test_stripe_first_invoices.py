@@ -4,8 +4,8 @@ import pytest
 import stripe
 
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY, HOUR
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 MONTH = 31 * DAY
 PAID = [

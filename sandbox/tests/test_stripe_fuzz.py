@@ -14,7 +14,7 @@ from sandbox.stripe.protocol import params
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.resource import Route
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 ROUTES = [
     (name, route)

@@ -18,8 +18,8 @@ from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.protocol.errors import StripeError
 from sandbox.stripe.protocol.http import dump_json
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY, HOUR
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 CARDS = (
     "pm_card_visa",

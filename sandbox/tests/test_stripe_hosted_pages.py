@@ -9,9 +9,9 @@ from sandbox.stripe import guard, pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.pages import invoice_amounts
 from sandbox.stripe.protocol.http import Request
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
-from sandbox.tests.stripe_web import fetch, part, submit, words
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
+from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
 HOSTILE = """"><script>alert('1')</script>&amp;"""
 CHALLENGE = "pm_card_authenticationRequired"

@@ -5,7 +5,7 @@ import threading
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 
 def keyed(key):

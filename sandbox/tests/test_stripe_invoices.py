@@ -4,8 +4,8 @@ import pytest
 import stripe
 
 from sandbox.stripe.objects import addresses
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY, HOUR
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 
 def test_a_draft_finalizes_itself_after_an_hour(api, stripe_sandbox):

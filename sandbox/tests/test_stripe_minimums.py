@@ -5,8 +5,8 @@ import stripe
 
 from lightning.currencies import SUPPORTED
 from sandbox.stripe import currencies
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
 
 
 def billed(api, amount, currency="usd", payer=None):

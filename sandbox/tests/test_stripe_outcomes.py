@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 SUCCESS = [
     "charge.succeeded",

@@ -14,8 +14,8 @@ from sandbox.stripe.pages.view import MOST, STEP
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.settings import Settings
 from sandbox.stripe.store import Store
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_web import part, words
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_web import part, words
 
 HOSTILE = """"><script>alert('1')</script>&amp;"""
 HERE = {"host": "127.0.0.1:12111"}

@@ -7,8 +7,8 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.context import NOWHERE
 from sandbox.stripe.objects import addresses, portal, portal_configurations
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
 
 ON = {"enabled": True}
 OFF = {"enabled": False}

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from sandbox.stripe.objects import portal
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_web import fetch, part, submit, words
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
 HOSTILE = """"><script>alert('1')</script>&amp;"""
 ON = {"enabled": True}

@@ -3,8 +3,8 @@
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
 
 
 def preview(api, **params):

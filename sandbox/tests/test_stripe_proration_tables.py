@@ -7,8 +7,8 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
 
 SEPTEMBER = 1_788_220_800  # 2026-09-01, midnight UTC; the month has thirty days.
 # A moment at which exactly 1/400 of the period is left.

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from sandbox.stripe.money import prorate
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY
 
 
 def pending(api, subscribed):

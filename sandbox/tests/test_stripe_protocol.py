@@ -15,7 +15,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.protocol import forms
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 
 def raw(sandbox, method, path, body=None, **headers):

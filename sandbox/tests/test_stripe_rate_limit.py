@@ -9,7 +9,7 @@ import stripe
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.test_stripe_idempotency import keyed
 from sandbox.tests.test_stripe_protocol import raw
 

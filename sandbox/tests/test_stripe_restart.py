@@ -14,7 +14,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects import invoices
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 
 
 def talk(sandbox, work):

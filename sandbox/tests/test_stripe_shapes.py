@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_types import problems
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_types import problems
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_story import DAY, HOUR
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 
 def test_a_subscription_is_active_with_a_draft_of_its_first_period(api):

@@ -11,9 +11,9 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
 from sandbox.stripe.webhook_faults import WebhookFault
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_receiver import Receiver
-from sandbox.tests.stripe_story import DAY, HOUR
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_builders import DAY, HOUR
+from sandbox.tests.support.stripe_receiver import Receiver
 from sandbox.tests.test_stripe_faults import control
 
 URL = "http://127.0.0.1:1/"

@@ -8,7 +8,7 @@ import stripe
 
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.protocol.bodies import LARGEST
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.test_stripe_protocol import raw
 
 FORM = "Content-Type: application/x-www-form-urlencoded"

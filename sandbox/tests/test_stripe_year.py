@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from sandbox.stripe import books
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.currencies import minimum_charge
-from sandbox.tests import stripe_story as story
-from sandbox.tests.stripe_wire import Wire
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.stripe_wire import Wire
 
 YEAR = 365 * story.DAY
 #: Nothing happens before it: each history has a month that renews as it was.

@@ -9,8 +9,8 @@ import time_machine
 
 from caravel.nostr.encryption import Scheme, Unreadable, decrypt
 from sandbox.nostr import running_relay
-from sandbox.tests.relay_client import wait_until
-from sandbox.tests.wallet_client import wallet_client
+from sandbox.tests.support.relay_client import wait_until
+from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import (
     IGNORES,
     LIES,

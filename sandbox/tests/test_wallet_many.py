@@ -7,8 +7,8 @@ import pytest
 
 from caravel.nostr.encryption import Scheme
 from sandbox.nostr import running_relay
-from sandbox.tests.relay_client import connected, wait_until
-from sandbox.tests.wallet_client import WalletClient
+from sandbox.tests.support.relay_client import connected, wait_until
+from sandbox.tests.support.wallet_client import WalletClient
 from sandbox.wallets import Protocol, Terms, pays_after, running_wallets
 
 MANY = 500

@@ -10,7 +10,7 @@ import pytest
 from caravel.nostr import pubkey_of
 from caravel.nostr.encryption import Scheme
 from sandbox.nostr import running_relay
-from sandbox.tests.wallet_client import wallet_client
+from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import Protocol, Renewal, Terms, running_wallets
 
 METHODS = (

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.browser.colours import faint
-from sandbox.tests.lightning_fixtures import control, lightning
+from sandbox.tests.support.colours import faint
+from sandbox.tests.support.lightning_fixtures import control, lightning
 
 __all__ = ["control", "lightning"]
 

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests import stripe_story as story
-from sandbox.tests.browser.colours import faint
+from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support.colours import faint
 
 HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
 

@@ -7,7 +7,11 @@ import pytest
 import stripe
 
 from billing.clients.stripe.client import API_VERSION
-from sandbox.tests.contract.account import Account, SandboxAccount, TestClockAccount
+from sandbox.tests.support.contract_account import (
+    Account,
+    SandboxAccount,
+    TestClockAccount,
+)
 
 KEY = "STRIPE_TEST_SECRET_KEY"
 

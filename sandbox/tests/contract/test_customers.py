@@ -1,11 +1,11 @@
 """Customers: what stays of a deleted one, and its balance."""
 
-from sandbox.tests.contract import story
+from sandbox.tests.support import contract_builders
 
 
 def test_deleting_a_customer_cancels_its_subscriptions_at_once(account, price):
     payer = account.customer()
-    subscribed = story.subscription(account, price, to=payer)
+    subscribed = contract_builders.subscription(account, price, to=payer)
 
     account.api.v1.customers.delete(payer.id)
 
@@ -40,13 +40,13 @@ def test_a_balance_is_applied_when_an_invoice_is_finalized_and_not_before(
     account, price
 ):
     payer = account.customer()
-    subscribed = story.subscription(account, price, to=payer)
+    subscribed = contract_builders.subscription(account, price, to=payer)
     account.api.v1.customers.balance_transactions.create(
         payer.id, {"amount": -250, "currency": "usd"}
     )
     before = account.api.v1.customers.retrieve(payer.id).balance
 
-    invoice = story.first_invoice(account, subscribed)
+    invoice = contract_builders.first_invoice(account, subscribed)
 
     assert before == -250
     assert (invoice.total, invoice.amount_due) == (1_000, 750)

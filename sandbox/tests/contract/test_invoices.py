@@ -3,15 +3,15 @@
 import pytest
 import stripe
 
-from sandbox.tests.contract import story
-from sandbox.tests.contract.account import Account
-from sandbox.tests.contract.story import DAY, HOUR
+from sandbox.tests.support import contract_builders
+from sandbox.tests.support.contract_account import Account
+from sandbox.tests.support.contract_builders import DAY, HOUR
 
 
 @pytest.fixture
 def draft(account: Account, price: stripe.Price) -> stripe.Invoice:
     """The first invoice of a subscription, $10.00."""
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
     return account.api.v1.invoices.retrieve(str(subscribed.latest_invoice))
 
 
@@ -36,8 +36,8 @@ def test_a_draft_that_does_not_advance_stays_one(account, draft):
 
 
 def test_a_renewal_is_a_draft_for_an_hour_and_then_open(account, price):
-    subscribed = story.subscription(account, price)
-    story.first_invoice(account, subscribed)
+    subscribed = contract_builders.subscription(account, price)
+    contract_builders.first_invoice(account, subscribed)
     end = subscribed.items.data[0].current_period_end
 
     account.advance(end - account.now() + 60)
@@ -143,8 +143,8 @@ def test_a_credit_note_on_a_paid_invoice_can_go_to_the_balance(account, invoice)
 
 
 def test_an_open_invoice_stays_collectible_when_its_subscription_ends(account, price):
-    subscribed = story.subscription(account, price)
-    invoice = story.first_invoice(account, subscribed)
+    subscribed = contract_builders.subscription(account, price)
+    invoice = contract_builders.first_invoice(account, subscribed)
     account.advance(DAY)
 
     account.api.v1.subscriptions.cancel(subscribed.id)
@@ -168,7 +168,7 @@ def test_an_uncollectible_invoice_takes_no_credit_note(account, invoice):
 
 
 def test_a_line_says_which_time_and_which_price_it_bills(account, price):
-    subscribed = story.subscription(account, price, quantity=2)
+    subscribed = contract_builders.subscription(account, price, quantity=2)
     period = subscribed.items.data[0]
 
     (line,) = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice)).lines
@@ -180,7 +180,7 @@ def test_a_line_says_which_time_and_which_price_it_bills(account, price):
 
 
 def test_a_line_describes_itself_to_people(account, price):
-    subscribed = story.subscription(account, price, quantity=2)
+    subscribed = contract_builders.subscription(account, price, quantity=2)
 
     (line,) = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice)).lines
 

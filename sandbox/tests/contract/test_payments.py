@@ -5,8 +5,8 @@ import uuid
 import pytest
 import stripe
 
-from sandbox.tests.contract import story
-from sandbox.tests.contract.account import Account
+from sandbox.tests.support import contract_builders
+from sandbox.tests.support.contract_account import Account
 
 
 @pytest.fixture
@@ -19,7 +19,9 @@ def invoice(
     account: Account, price: stripe.Price, payer: stripe.Customer
 ) -> stripe.Invoice:
     """An open invoice of $10.00 that Stripe does not collect by itself."""
-    return story.first_invoice(account, story.subscription(account, price, to=payer))
+    return contract_builders.first_invoice(
+        account, contract_builders.subscription(account, price, to=payer)
+    )
 
 
 def attach(account: Account, customer: stripe.Customer, card: str) -> str:
@@ -81,7 +83,7 @@ def test_a_decline_is_what_its_key_brings_back(account, payer, invoice):
     for again in (False, True):
         with pytest.raises(stripe.CardError) as declined:
             account.api.v1.invoices.pay(invoice.id, {"payment_method": card}, options)
-        assert story.replayed(declined.value) is again
+        assert contract_builders.replayed(declined.value) is again
 
     attempts = account.api.v1.invoices.retrieve(invoice.id).attempt_count
     assert attempts == 1
@@ -150,8 +152,11 @@ def test_a_detached_card_names_its_customer_only_in_previous_attributes(account,
 
     found = account.eventually(
         lambda: (
-            story.of(
-                card, story.events(account, "payment_method.detached", since=since)
+            contract_builders.of(
+                card,
+                contract_builders.events(
+                    account, "payment_method.detached", since=since
+                ),
             )
             or None
         )

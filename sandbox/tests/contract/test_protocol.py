@@ -5,7 +5,7 @@ import uuid
 import pytest
 import stripe
 
-from sandbox.tests.contract import story
+from sandbox.tests.support import contract_builders
 
 
 def key() -> stripe.RequestOptions:
@@ -48,7 +48,7 @@ def test_a_key_brings_an_error_back_too_once_execution_began(account, price):
     with pytest.raises(stripe.InvalidRequestError) as again:
         account.api.v1.subscriptions.create(subscribe, options)
 
-    assert story.replayed(again.value)
+    assert contract_builders.replayed(again.value)
 
 
 def test_an_unknown_parameter_is_refused(account):
@@ -67,7 +67,7 @@ def test_a_missing_object_is_a_404(account):
 
 def test_a_list_shows_a_new_object_at_once(account, price):
     payer = account.customer()
-    made = story.subscription(account, price, to=payer)
+    made = contract_builders.subscription(account, price, to=payer)
 
     found = account.api.v1.subscriptions.list({"customer": payer.id})
 
@@ -90,7 +90,10 @@ def test_events_are_listed_by_type_and_time(account):
 
     found = account.eventually(
         lambda: (
-            story.of(payer.id, story.events(account, "customer.created", since=since))
+            contract_builders.of(
+                payer.id,
+                contract_builders.events(account, "customer.created", since=since),
+            )
             or None
         )
     )

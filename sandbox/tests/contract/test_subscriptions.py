@@ -3,9 +3,9 @@
 import pytest
 import stripe
 
-from sandbox.tests.contract import story
 from sandbox.tests.contract.conftest import monthly
-from sandbox.tests.contract.story import DAY
+from sandbox.tests.support import contract_builders
+from sandbox.tests.support.contract_builders import DAY
 
 
 def item_of(subscribed: stripe.Subscription) -> str:
@@ -23,13 +23,13 @@ def test_a_subscription_needs_an_item(account):
 
 def test_two_items_never_share_a_price(account, price):
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        story.subscription(account, price, price)
+        contract_builders.subscription(account, price, price)
 
     assert refused.value.http_status == 400
 
 
 def test_the_last_item_cannot_be_deleted(account, price):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
 
     with pytest.raises(stripe.InvalidRequestError):
         account.api.v1.subscriptions.update(
@@ -39,7 +39,7 @@ def test_the_last_item_cannot_be_deleted(account, price):
 
 def test_all_items_can_change_in_one_update(account, price):
     growth = monthly(account, 2_500)
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
 
     changed = account.api.v1.subscriptions.update(
         subscribed.id,
@@ -59,13 +59,13 @@ def test_sending_invoices_needs_an_email(account, price):
     payer = account.customer(email="")
 
     with pytest.raises(stripe.InvalidRequestError, match=r"[Mm]issing email"):
-        story.subscription(account, price, to=payer)
+        contract_builders.subscription(account, price, to=payer)
 
 
 def test_a_sent_subscription_is_active_while_its_first_invoice_is_a_draft(
     account, price
 ):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
 
     invoice = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice))
     assert subscribed.status == "active"
@@ -74,7 +74,7 @@ def test_a_sent_subscription_is_active_while_its_first_invoice_is_a_draft(
 
 
 def test_a_subscriptions_invoice_carries_its_metadata(account, price):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
 
     invoice = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice))
 
@@ -85,9 +85,9 @@ def test_a_subscriptions_invoice_carries_its_metadata(account, price):
 
 def test_without_a_status_ended_subscriptions_are_not_listed(account, price):
     payer = account.customer()
-    ended = story.subscription(account, price, to=payer)
+    ended = contract_builders.subscription(account, price, to=payer)
     account.api.v1.subscriptions.cancel(ended.id)
-    living = story.subscription(account, price, to=payer)
+    living = contract_builders.subscription(account, price, to=payer)
 
     some = account.api.v1.subscriptions.list({"customer": payer.id})
     every = account.api.v1.subscriptions.list({"customer": payer.id, "status": "all"})
@@ -97,18 +97,18 @@ def test_without_a_status_ended_subscriptions_are_not_listed(account, price):
 
 
 def test_a_quantity_that_is_set_already_creates_no_proration(account, price):
-    subscribed = story.subscription(account, price, quantity=2)
+    subscribed = contract_builders.subscription(account, price, quantity=2)
     account.advance(10 * DAY)
 
     account.api.v1.subscriptions.update(
         subscribed.id, {"items": [{"id": item_of(subscribed), "quantity": 2}]}
     )
 
-    assert story.pending(account, str(subscribed.customer)) == []
+    assert contract_builders.pending(account, str(subscribed.customer)) == []
 
 
 def test_a_higher_quantity_is_prorated_to_the_second(account, price):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
     period = subscribed.items.data[0]
     account.advance(10 * DAY)
 
@@ -116,7 +116,7 @@ def test_a_higher_quantity_is_prorated_to_the_second(account, price):
         subscribed.id, {"items": [{"id": item_of(subscribed), "quantity": 3}]}
     )
 
-    items = story.pending(account, str(subscribed.customer))
+    items = contract_builders.pending(account, str(subscribed.customer))
     length = period.current_period_end - period.current_period_start
     expected = sorted(
         round(amount * (one.period.end - one.period.start) / length)
@@ -129,13 +129,13 @@ def test_a_higher_quantity_is_prorated_to_the_second(account, price):
 
 
 def test_what_is_pending_says_of_which_subscription_it_is(account, price):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
     account.advance(10 * DAY)
     account.api.v1.subscriptions.update(
         subscribed.id, {"items": [{"id": item_of(subscribed), "quantity": 3}]}
     )
 
-    items = story.pending(account, str(subscribed.customer))
+    items = contract_builders.pending(account, str(subscribed.customer))
 
     assert len(items) == 2
     for one in items:
@@ -144,7 +144,7 @@ def test_what_is_pending_says_of_which_subscription_it_is(account, price):
 
 
 def test_a_change_without_proration_leaves_nothing_to_bill(account, price):
-    subscribed = story.subscription(account, price, quantity=3)
+    subscribed = contract_builders.subscription(account, price, quantity=3)
     account.advance(10 * DAY)
 
     account.api.v1.subscriptions.update(
@@ -155,11 +155,11 @@ def test_a_change_without_proration_leaves_nothing_to_bill(account, price):
         },
     )
 
-    assert story.pending(account, str(subscribed.customer)) == []
+    assert contract_builders.pending(account, str(subscribed.customer)) == []
 
 
 def test_cancelling_an_ended_subscription_is_a_404(account, price):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
     account.api.v1.subscriptions.cancel(subscribed.id)
 
     with pytest.raises(stripe.InvalidRequestError) as missing:
@@ -169,7 +169,7 @@ def test_cancelling_an_ended_subscription_is_a_404(account, price):
 
 
 def test_an_ended_subscription_can_be_retrieved_and_says_why_it_ended(account, price):
-    subscribed = story.subscription(account, price)
+    subscribed = contract_builders.subscription(account, price)
     account.api.v1.subscriptions.cancel(subscribed.id)
 
     ended = account.api.v1.subscriptions.retrieve(subscribed.id)
@@ -182,8 +182,8 @@ def test_cancelling_with_proration_and_an_invoice_gives_the_unused_time_back(
     account, price
 ):
     payer = account.customer()
-    subscribed = story.subscription(account, price, to=payer)
-    paid = story.first_invoice(account, subscribed)
+    subscribed = contract_builders.subscription(account, price, to=payer)
+    paid = contract_builders.first_invoice(account, subscribed)
     account.api.v1.invoices.pay(paid.id, {"paid_out_of_band": True})
     account.advance(10 * DAY)
 
@@ -195,23 +195,23 @@ def test_cancelling_with_proration_and_an_invoice_gives_the_unused_time_back(
     assert final.id != paid.id
     assert final.status == "draft"
     assert final.total < 0
-    story.first_invoice(account, ended)
+    contract_builders.first_invoice(account, ended)
     assert account.api.v1.customers.retrieve(payer.id).balance == final.total
 
 
 def test_cancelling_with_neither_deletes_what_was_pending(account, price):
     payer = account.customer()
-    subscribed = story.subscription(account, price, to=payer)
+    subscribed = contract_builders.subscription(account, price, to=payer)
     account.advance(DAY)
     account.api.v1.subscriptions.update(
         subscribed.id, {"items": [{"id": item_of(subscribed), "quantity": 2}]}
     )
-    before = len(story.pending(account, payer.id))
+    before = len(contract_builders.pending(account, payer.id))
 
     account.api.v1.subscriptions.cancel(subscribed.id)
 
     assert before == 2
-    assert story.pending(account, payer.id) == []
+    assert contract_builders.pending(account, payer.id) == []
 
 
 def test_charging_automatically_without_a_card_starts_incomplete(account, price):

@@ -37,7 +37,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.server import StripeServer
 from sandbox.stripe.testing import API_KEY, WEBHOOK_SECRET, Sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.conformity import Conformity, watched
+from sandbox.tests.support.conformance import Conformity, watched
 from sandbox.wallets import Wallets
 
 START = datetime(2027, 1, 10, 9, tzinfo=UTC)

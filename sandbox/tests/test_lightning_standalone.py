@@ -12,8 +12,8 @@ import pytest
 from caravel import dev_defaults
 from sandbox.lightning import running_lightning
 from sandbox.lightning.client import Control
-from sandbox.tests.test_stripe_alone import ROOT, command, found, newcomer
-from sandbox.tests.wallet_client import wallet_client
+from sandbox.tests.support.wallet_client import wallet_client
+from sandbox.tests.test_stripe_standalone import ROOT, command, found, newcomer
 
 pytestmark = pytest.mark.processes
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import stripe
 
-from sandbox.tests import stripe_story as story
+from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.test_stripe_events import SECRET, Receiver
 
 ROOT = Path(__file__).resolve().parents[2]

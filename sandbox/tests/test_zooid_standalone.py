@@ -10,7 +10,7 @@ import requests
 from caravel import dev_defaults
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from caravel.nostr.http_auth import authorization
-from sandbox.tests.test_stripe_alone import ROOT, command, found, newcomer
+from sandbox.tests.test_stripe_standalone import ROOT, command, found, newcomer
 from sandbox.zooid import running_zooid
 
 pytestmark = pytest.mark.processes

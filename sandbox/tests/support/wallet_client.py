@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from caravel.nostr import pubkey_of
 from caravel.nostr.encryption import Scheme, decrypt, encrypt
 from caravel.nostr.events import Event, parse_event, sign_event
-from sandbox.tests.relay_client import Client, connected
+from sandbox.tests.support.relay_client import Client, connected
 
 KINDS = [23195, 23196, 23197]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import stripe
 
-from sandbox.tests.contract.account import Account
+from sandbox.tests.support.contract_account import Account
 
 HOUR = 3_600
 DAY = 86_400

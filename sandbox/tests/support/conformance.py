@@ -10,7 +10,7 @@ import pytest
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.protocol import forms
 from sandbox.stripe.protocol.http import Request, Response
-from sandbox.tests import stripe_types
+from sandbox.tests.support import stripe_types
 
 
 class Conformity:
