@@ -6,7 +6,11 @@ What is somebody else's is not found, exactly as what does not exist.
 from uuid import UUID
 
 from billing.exceptions import UnknownInvoice
-from billing.services.invoice_views.invoices import InvoiceView, has_invoice, invoice_of
+from billing.services.invoice_views.invoices import (
+    InvoiceView,
+    get_invoice,
+    has_invoice,
+)
 from caravel.nostr import InvalidPubkey, parse_pubkey
 from relays.exceptions import UnknownRelay, UnknownTenant
 from relays.models import Relay, RelayQuerySet
@@ -47,7 +51,7 @@ def invoice_for(caller: Caller, invoice_id: str) -> InvoiceView:
     """
     if not caller.is_admin and not has_invoice(caller.pubkey, invoice_id):
         raise UnknownInvoice("There is no such invoice.")
-    found = invoice_of(invoice_id)
+    found = get_invoice(invoice_id)
     if not _sees(caller, found.tenant_pubkey):
         raise UnknownInvoice("There is no such invoice.")
     return found

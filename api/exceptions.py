@@ -27,7 +27,7 @@ WALLET = (
     lightning.NoWalletReply,
     lightning.InvalidWalletReply,
     lightning.InvoiceMismatch,
-    lightning.WalletNotOurs,
+    lightning.UnknownOwnWallet,
 )
 
 

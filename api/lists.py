@@ -73,7 +73,7 @@ class _Cursor(CursorPagination):
         return self.get_next_link() if self.has_next else None
 
 
-def listed(
+def paginate(
     request: Request,
     rows: QuerySet[Any],
     serializer: type[serializers.BaseSerializer[Any]],
@@ -88,7 +88,7 @@ def listed(
     return answer(serializer(page, many=True).data, cursor.next)
 
 
-def listed_after(
+def paginate_after(
     request: Request,
     rows: Sequence[Any],
     serializer: type[serializers.BaseSerializer[Any]],

@@ -74,7 +74,7 @@ NIP_98 = (
 )
 
 
-def documented(
+def describe(
     summary: str,
     *,
     answer: Form,
@@ -110,7 +110,7 @@ def documented(
     )
 
 
-def with_signers(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+def add_signing_guide(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     """Say at the top who signs what: where it belongs, few would find it."""
     info = result["info"]
     robot = npub(pubkey_of(settings.ROBOT_SECRET))
@@ -121,7 +121,7 @@ def with_signers(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
     return result
 
 
-def only_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Keep what tenants call: the webhook is Stripe's, the description itself ours."""
     own = ("/api/schema", "/api/docs")
     return [
@@ -131,7 +131,7 @@ def only_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 @cache
 def _envelope(answer: Form, many: bool, is_page: bool) -> Form:
-    """Return the envelope that `caravel.core.web.envelope.success` and `api.lists` put data in."""
+    """Return the envelope of `caravel.core.web.envelope.success` and `api.lists`."""
     name = answer.__name__.removesuffix("Serializer")
     fields: dict[str, Any] = {
         "data": answer(many=True) if many else answer(),

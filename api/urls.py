@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from api.views import docs, invoices, plans, relays, tenants
-from api.views.base import NothingView
+from api.views.base import NotFoundView
 
 urlpatterns = [
     path("plans", plans.PlansView.as_view()),
@@ -26,5 +26,5 @@ urlpatterns = [
     path("invoices/<str:invoice_id>/receipt", invoices.ReceiptView.as_view()),
     path("schema", docs.SchemaView.as_view(), name="api-schema"),
     path("docs", docs.DocsView.as_view(), name="api-docs"),
-    re_path("", NothingView.as_view()),
+    re_path("", NotFoundView.as_view()),
 ]

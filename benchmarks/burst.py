@@ -17,7 +17,7 @@ from benchmarks import worker
 from benchmarks.counterparts import Counterparts
 from caravel.nostr import generate_secret_key, pubkey_of
 from lightning.models import NwcPayment
-from lightning.services.invoices import Bill
+from lightning.services.invoices import PaymentRequest
 from lightning.services.payments import start_payment
 from lightning.tasks import resolve_payments
 from tenants.models import Tenant
@@ -86,7 +86,7 @@ def _prepare(counterparts: Counterparts, number: int) -> dict[str, int]:
 def _start(name: str, url: str) -> int:
     tenant = Tenant.objects.create(pubkey=pubkey_of(generate_secret_key()))
     set_wallet(pubkey=tenant.pk, nwc_url=url)
-    bill = Bill(
+    bill = PaymentRequest(
         tenant_id=tenant.pk,
         stripe_invoice_id=f"in_{name}",
         amount_cents=1_000,

@@ -13,7 +13,7 @@ from billing.models import (
     InvoiceCollection,
     Settlement,
     StripeEvent,
-    StripeIntent,
+    StripeWrite,
     SubscriptionSync,
 )
 from billing.models.collections import InvoiceCollectionQuerySet
@@ -21,7 +21,7 @@ from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.credits.posting import retry_credit
 from billing.services.customers.closing import close_tenant, reopen_tenant
-from billing.services.dunning.review import bring_forward, postpone
+from billing.services.dunning.review import end_grace_now, extend_grace
 from billing.services.events.process import requeue_event
 from billing.services.sync.queue import mark_stale
 from billing.tasks import post_credit, process_stripe_event
@@ -52,7 +52,7 @@ class StaleFilter(admin.SimpleListFilter):
 class SubscriptionSyncAdmin(WorkAdmin):
     list_display = (
         "tenant",
-        "in_step",
+        "is_in_sync",
         "synced_at",
         "stale_since",
         "failures",
@@ -61,7 +61,7 @@ class SubscriptionSyncAdmin(WorkAdmin):
     )
     fields = (
         "tenant",
-        "in_step",
+        "is_in_sync",
         "last_error",
         "stale_since",
         "synced_at",
@@ -77,7 +77,7 @@ class SubscriptionSyncAdmin(WorkAdmin):
     actions = ("sync_now",)
 
     @admin.display(boolean=True)
-    def in_step(self, sync: SubscriptionSync) -> bool:
+    def is_in_sync(self, sync: SubscriptionSync) -> bool:
         return not sync.is_stale
 
     @admin.display(description="next attempt")
@@ -119,8 +119,8 @@ class StripeEventAdmin(ReadOnlyAdmin):
         self.message_user(request, f"Enqueued {len(ids)} events.")
 
 
-@admin.register(StripeIntent)
-class StripeIntentAdmin(ReadOnlyAdmin):
+@admin.register(StripeWrite)
+class StripeWriteAdmin(ReadOnlyAdmin):
     list_display = ("kind", "state", "tenant", "stripe_id", "created_at", "resolved_at")
     list_filter = ("state", "kind")
     search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")
@@ -159,14 +159,14 @@ class InvoiceCollectionAdmin(ReadOnlyAdmin):
     list_display = (
         "__str__",
         "tenant",
-        "status",
+        "stripe_status",
         "state",
         "remaining",
         "suspend_at",
         "outcome",
         "last_error_code",
     )
-    list_filter = ("state", "status", "paid_by", "last_error_code", "currency")
+    list_filter = ("state", "stripe_status", "paid_by", "last_error_code", "currency")
     search_fields = (
         "stripe_invoice_id",
         "number",
@@ -212,14 +212,14 @@ class InvoiceCollectionAdmin(ReadOnlyAdmin):
         in_grace = queryset.unpaid().filter(suspend_at__gt=timezone.now())
         ended = list(in_grace.order_by("pk"))
         for each in ended:
-            bring_forward(tenant_id=each.tenant_id, invoice_ids=[each.pk])
+            end_grace_now(tenant_id=each.tenant_id, invoice_ids=[each.pk])
         self.message_user(request, f"Ended the grace of {len(ended)} invoices.")
 
     def _postpone(
         self, request: HttpRequest, queryset: InvoiceCollectionQuerySet, by: timedelta
     ) -> None:
         done = sum(
-            postpone(invoice_id=row.pk, by=by) for row in queryset.order_by("pk")
+            extend_grace(invoice_id=row.pk, by=by) for row in queryset.order_by("pk")
         )
         self.message_user(request, f"Gave {by.days} days more for {done} invoices.")
 

@@ -95,24 +95,24 @@ class CustomerGone(Conflict):
     code = "stripe-customer-deleted"
 
 
-class IntentUnresolved(CaravelError):
+class WriteUnresolved(CaravelError):
     """Stripe may or may not have carried out a write; it's too early to repeat it."""
 
     code = "stripe-intent-unresolved"
     status = 503
 
 
-class CustomerInTheMaking(IntentUnresolved):
+class CustomerBeingCreated(WriteUnresolved):
     """Somebody else is just making the tenant's customer, or has just made it."""
 
 
-class CreditNotPosted(Conflict):
+class CreditPending(Conflict):
     """A credit cannot be posted yet; what depends on it waits."""
 
     code = "credit-not-posted"
 
 
-class CreditWaits(CreditNotPosted):
+class CreditBlocked(CreditPending):
     """A credit cannot be posted before something that may never come about."""
 
     code = "credit-waits"
@@ -196,7 +196,7 @@ class LinkExpired(CaravelError):
     status = 410
 
 
-class FormRefused(CaravelError):
+class CsrfFailed(CaravelError):
     """A form of the payment page without the cookie that shows that it was ours."""
 
     code = "form-refused"

@@ -7,8 +7,8 @@ from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
 from billing.models import Credit, InvoiceCollection, SubscriptionSync
-from billing.services.collection.attempts import try_rail
-from billing.services.invoices.records import wake
+from billing.services.collection.attempts import start_attempt_for_tenant
+from billing.services.invoices.records import enqueue_collection
 from billing.services.sync.queue import mark_stale
 from billing.tasks import (
     collect_invoice,
@@ -68,7 +68,7 @@ def enqueue_sync(
 
 
 @receiver(post_save, sender=InvoiceCollection, dispatch_uid="billing.collect")
-def enqueue_collection(
+def enqueue_saved_collection(
     sender: type[InvoiceCollection],
     instance: InvoiceCollection,
     raw: bool,
@@ -82,7 +82,7 @@ def enqueue_collection(
 
 @receiver(post_save, sender=NwcPayment, dispatch_uid="billing.payment_ended")
 @receiver(post_save, sender=LightningInvoice, dispatch_uid="billing.bolt11_ended")
-def wake_collection(
+def enqueue_paid_collection(
     sender: type[NwcPayment] | type[LightningInvoice],
     instance: NwcPayment | LightningInvoice,
     created: bool,
@@ -93,7 +93,7 @@ def wake_collection(
     """Whatever ends, the invoice is looked at: in the transaction of the end."""
     if raw or created or not _is_set("state", update_fields):
         return
-    if not wake(invoice_id=instance.stripe_invoice_id):
+    if not enqueue_collection(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
 
 
@@ -109,7 +109,9 @@ def collect_by_new_wallet(
     is_set = update_fields is not None and "nwc_url" in update_fields
     if raw or created or not is_set or not instance.nwc_url:
         return
-    try_rail(tenant_id=instance.pk, rail=InvoiceCollection.Rail.WALLET)
+    start_attempt_for_tenant(
+        tenant_id=instance.pk, rail=InvoiceCollection.Action.WALLET
+    )
 
 
 @receiver(post_save, sender=Credit, dispatch_uid="billing.credit_owed")

@@ -74,10 +74,10 @@ def review_dunning() -> None:
 
 @shared_task(queue="lightning")
 def check_wallet(invoice_id: str) -> None:
-    wallet_check.check_wallet_after(invoice_id=invoice_id)
+    wallet_check.check_wallet_for_next_invoice(invoice_id=invoice_id)
 
 
 @shared_task
 def check_wallets() -> None:
-    for invoice_id in wallet_check.claim_checks(now=timezone.now()):
+    for invoice_id in wallet_check.claim_due_checks(now=timezone.now()):
         check_wallet.delay(invoice_id)

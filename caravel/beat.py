@@ -21,12 +21,12 @@ class Scheduler(PersistentScheduler):
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         """Send the message of an entry; a signal to end waits until it is sent."""
-        with signals_held():
+        with defer_signals():
             super().apply_entry(entry, producer=producer)
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
+def defer_signals() -> Iterator[None]:
     """Let signals to end wait, and be handled afterwards as they would have been.
 
     Threads other than the main one get none, so nothing is done there.

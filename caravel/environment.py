@@ -21,13 +21,13 @@ class Environment:
         #: The names that fell back to a development default.
         self.defaulted: list[str] = []
 
-    def given(self, name: str) -> bool:
+    def is_set(self, name: str) -> bool:
         """Return whether the environment sets `name` to something not blank."""
         return bool(self._values.get(name))
 
     def required(self, name: str) -> str:
         """Return the value; a missing or blank one stops the start in `check()`."""
-        if self.given(name):
+        if self.is_set(name):
             return self._values[name]
         if name in self._defaults:
             self.defaulted.append(name)
@@ -38,8 +38,8 @@ class Environment:
     def required_list(self, name: str) -> list[str]:
         """Return a comma-separated value of at least one; see `required`."""
         values = _split(self.required(name))
-        if self.given(name) and not values:
-            self.fault(f"{name} is missing or blank.")
+        if self.is_set(name) and not values:
+            self.add_error(f"{name} is missing or blank.")
         return values
 
     def optional(self, name: str, default: str = "") -> str:
@@ -48,7 +48,7 @@ class Environment:
 
     def optional_list(self, name: str, default: list[str]) -> list[str]:
         """Return a comma-separated value; when blank, development's or the default."""
-        if self.given(name) or name in self._defaults:
+        if self.is_set(name) or name in self._defaults:
             return self.required_list(name)
         return default
 
@@ -57,7 +57,7 @@ class Environment:
         try:
             return [parse_pubkey(text) for text in self.optional_list(name, [])]
         except InvalidPubkey as exc:
-            self.fault(f"{name}: {exc.message}")
+            self.add_error(f"{name}: {exc.message}")
             return []
 
     def integer(self, name: str, default: int, *, least: int = 0) -> int:
@@ -80,13 +80,13 @@ class Environment:
             self._faults.append(f"{name} must be an http(s) address.")
         return value
 
-    def expect(self, name: str, values: Iterable[str], pattern: str) -> None:
+    def require_format(self, name: str, values: Iterable[str], pattern: str) -> None:
         """Note a fault unless each value that is there has the form of its kind."""
         form = re.compile(pattern, re.ASCII)
         if not all(form.fullmatch(value) for value in values if value):
-            self.fault(f"{name} is malformed.")
+            self.add_error(f"{name} is malformed.")
 
-    def fault(self, sentence: str) -> None:
+    def add_error(self, sentence: str) -> None:
         """Add something else that is wrong to what `check()` reports."""
         self._faults.append(sentence)
 

@@ -36,7 +36,7 @@ SECRET_KEY = env.required("SECRET_KEY")
 ALLOWED_HOSTS = env.required_list("ALLOWED_HOSTS")
 APP_URL = env.http_url("APP_URL")
 # No path: pages, forms and what callers sign are at the root of their host.
-env.expect("APP_URL", [APP_URL], r"https?://[^\s/?#@]+")
+env.require_format("APP_URL", [APP_URL], r"https?://[^\s/?#@]+")
 
 INSTALLED_APPS = [
     "unfold",
@@ -119,7 +119,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG or TESTING
 
-# The largest body that any endpoint accepts; Stripe's events are far smaller.
+# The max_bytes body that any endpoint accepts; Stripe's events are far smaller.
 MAX_BODY = DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 SECURE_COOKIES = APP_URL.startswith("https://")
@@ -130,7 +130,7 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
 # Other services may share the domain: its subdomains are not ours to bind.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
-CSRF_FAILURE_VIEW = "billing.views.payment_page.refuse_form"
+CSRF_FAILURE_VIEW = "billing.views.payment_page.csrf_failure"
 
 # --- The JSON API
 
@@ -138,7 +138,7 @@ CSRF_FAILURE_VIEW = "billing.views.payment_page.refuse_form"
 ADMIN_PUBKEYS = env.pubkeys("ADMIN_PUBKEYS")
 #: Origins of web applications that may call the API from a browser.
 CORS_ALLOWED_ORIGINS = env.optional_list("CORS_ALLOWED_ORIGINS", [])
-env.expect("CORS_ALLOWED_ORIGINS", CORS_ALLOWED_ORIGINS, r"https?://[^\s/]+")
+env.require_format("CORS_ALLOWED_ORIGINS", CORS_ALLOWED_ORIGINS, r"https?://[^\s/]+")
 CORS_URLS_REGEX = r"^/api/"
 CORS_EXPOSE_HEADERS = ["Retry-After"]
 #: Proxies in front of us whose word about the caller's address is taken.
@@ -148,15 +148,15 @@ API_RATE_PER_ADDRESS = env.optional("API_RATE_PER_ADDRESS", "300/minute")
 #: For what makes us ask a wallet, an exchange or Stripe for something new.
 API_RATE_COSTLY = env.optional("API_RATE_COSTLY", "20/minute")
 _RATE = r"[1-9]\d*/(second|minute|hour)"
-env.expect("API_RATE_PER_KEY", [API_RATE_PER_KEY], _RATE)
-env.expect("API_RATE_PER_ADDRESS", [API_RATE_PER_ADDRESS], _RATE)
-env.expect("API_RATE_COSTLY", [API_RATE_COSTLY], _RATE)
+env.require_format("API_RATE_PER_KEY", [API_RATE_PER_KEY], _RATE)
+env.require_format("API_RATE_PER_ADDRESS", [API_RATE_PER_ADDRESS], _RATE)
+env.require_format("API_RATE_COSTLY", [API_RATE_COSTLY], _RATE)
 #: How many of a web process's threads may wait for others at once.
 SLOW_REQUESTS = env.integer("SLOW_REQUESTS", 4, least=1)
 
 REST_FRAMEWORK = {
     # Closed by default: a view that declares no permission refuses.
-    "DEFAULT_PERMISSION_CLASSES": ["caravel.core.web.permissions.Closed"],
+    "DEFAULT_PERMISSION_CLASSES": ["caravel.core.web.permissions.DenyAll"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -169,17 +169,21 @@ UNFOLD = {"SITE_TITLE": "Caravel", "SITE_HEADER": "Caravel", "SHOW_HISTORY": Tru
 
 # --- PostgreSQL
 
-EMBEDDED_SERVERS = DEBUG and not (env.given("DATABASE_URL") and env.given("REDIS_URL"))
+EMBEDDED_SERVERS = DEBUG and not (
+    env.is_set("DATABASE_URL") and env.is_set("REDIS_URL")
+)
 _embedded = embedded.addresses(VAR) if EMBEDDED_SERVERS else None
 
 
 def _server_url(name: str, embedded_url: str) -> str:
-    return embedded_url if embedded_url and not env.given(name) else env.required(name)
+    return embedded_url if embedded_url and not env.is_set(name) else env.required(name)
 
 
 DATABASE_URL = _server_url("DATABASE_URL", _embedded.database_url if _embedded else "")
 if DATABASE_URL and not re.match(r"(postgres|postgresql|pgsql)://", DATABASE_URL):
-    env.fault("DATABASE_URL must begin with postgres://; no other database will do.")
+    env.add_error(
+        "DATABASE_URL must begin with postgres://; no other database will do."
+    )
     DATABASE_URL = ""
 DATABASES = {
     "default": {
@@ -208,7 +212,7 @@ if DATABASE_POOL:
 REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
 
 
-env.expect("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
+env.require_format("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     # What all processes remember; `caravel.core.cache` does without it, too.
@@ -291,18 +295,18 @@ ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, least=1)
 
 ENCRYPTION_KEYS = env.required_list("ENCRYPTION_KEYS")
 if not all(map(is_fernet_key, ENCRYPTION_KEYS)):
-    env.fault("ENCRYPTION_KEYS holds something that is not a Fernet key.")
+    env.add_error("ENCRYPTION_KEYS holds something that is not a Fernet key.")
 
 # --- Stripe
 
 STRIPE_SECRET_KEY = env.required("STRIPE_SECRET_KEY")
 STRIPE_WEBHOOK_SECRETS = env.required_list("STRIPE_WEBHOOK_SECRET")
-env.expect("STRIPE_SECRET_KEY", [STRIPE_SECRET_KEY], r"[sr]k_(test|live)_\w+")
-env.expect("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRETS, r"whsec_\S+")
+env.require_format("STRIPE_SECRET_KEY", [STRIPE_SECRET_KEY], r"[sr]k_(test|live)_\w+")
+env.require_format("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRETS, r"whsec_\S+")
 # A key of one's own goes to the real Stripe unless an address is given as well.
 STRIPE_API_BASE = (
     env.http_url("STRIPE_API_BASE")
-    if env.given("STRIPE_API_BASE") or "STRIPE_SECRET_KEY" in env.defaulted
+    if env.is_set("STRIPE_API_BASE") or "STRIPE_SECRET_KEY" in env.defaulted
     else "https://api.stripe.com"
 )
 STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
@@ -318,10 +322,10 @@ BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
 #: The management API of zooid, the server that hosts the relays.
 ZOOID_API_URL = env.http_url("ZOOID_API_URL")
-env.expect("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
-env.expect("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
+env.require_format("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
+env.require_format("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
 # No path: zooid would take another address for its own than the one we sign.
-env.expect("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
+env.require_format("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
 
 # --- Lightning
 
@@ -334,18 +338,18 @@ BTC_PRICE_URLS = env.optional_list(
         "https://www.bitstamp.net/api/v2/ticker/btc{currency}/#/last@/timestamp",
     ],
 )
-env.expect(
+env.require_format(
     "BTC_PRICE_URLS",
     BTC_PRICE_URLS,
     r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1|\[::1\]))(:\d{1,5})?"
     r"/[^\s#]*\{(currency|CURRENCY)\}[^\s#]*#(/[^\s@]+)(@/\S+)?",
 )
 if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
-    env.fault("BTC_PRICE_URLS must name two sources or more, none of them twice.")
+    env.add_error("BTC_PRICE_URLS must name two sources or more, none of them twice.")
 
 #: The wallets that receive, secrets in them: the first issues, all are asked.
 ROBOT_WALLETS = env.required_list("ROBOT_WALLET")
-env.expect("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
+env.require_format("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
 #: Seconds that a Lightning invoice is offered, and so its price is kept.
 LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, least=120)
 #: Seconds after its expiry in which one may still be paid: LDK takes two hours more.
@@ -359,11 +363,11 @@ NWC_ALLOW_PRIVATE_RELAYS = env.boolean("NWC_ALLOW_PRIVATE_RELAYS", DEBUG)
 
 ROBOT_SECRET = env.required("ROBOT_SECRET")
 if ROBOT_SECRET and not is_secret_key(ROBOT_SECRET):
-    env.fault("ROBOT_SECRET must be a secret key of 64 lower-case hex digits.")
+    env.add_error("ROBOT_SECRET must be a secret key of 64 lower-case hex digits.")
 ROBOT_NAME = env.optional("ROBOT_NAME", "Caravel")
 ROBOT_DESCRIPTION = env.optional("ROBOT_DESCRIPTION")
 ROBOT_PICTURE = env.optional("ROBOT_PICTURE")
-env.expect("ROBOT_PICTURE", [ROBOT_PICTURE], r"https?://\S+")
+env.require_format("ROBOT_PICTURE", [ROBOT_PICTURE], r"https?://\S+")
 #: Where we publish, and where a message goes whose recipient names no relay for it.
 ROBOT_OUTBOX_RELAYS = env.required_list("ROBOT_OUTBOX_RELAYS")
 #: Where people's lists of relays and their names are found.
@@ -376,9 +380,9 @@ ROBOT_MESSAGING_RELAYS = env.optional_list(
 )
 _PORT = r":\d{1,4}|:[1-5]\d{4}|:6[0-4]\d{3}|:65[0-4]\d\d"
 _RELAY = rf"wss?://([\w.-]+|\[[0-9A-Fa-f:.]+\])({_PORT})?(/[^\s#]*)?"
-env.expect("ROBOT_OUTBOX_RELAYS", ROBOT_OUTBOX_RELAYS, _RELAY)
-env.expect("ROBOT_INDEXER_RELAYS", ROBOT_INDEXER_RELAYS, _RELAY)
-env.expect("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
+env.require_format("ROBOT_OUTBOX_RELAYS", ROBOT_OUTBOX_RELAYS, _RELAY)
+env.require_format("ROBOT_INDEXER_RELAYS", ROBOT_INDEXER_RELAYS, _RELAY)
+env.require_format("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
 #: Whether relays that tenants name for messages may be on private addresses.
 NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
 
@@ -395,10 +399,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVERS": [{"url": APP_URL}],
-    "PREPROCESSING_HOOKS": ["api.schema.only_api"],
+    "PREPROCESSING_HOOKS": ["api.schema.exclude_non_api"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "api.schema.with_signers",
+        "api.schema.add_signing_guide",
     ],
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
@@ -416,7 +420,7 @@ SPECTACULAR_SETTINGS = {
 EMAIL_URL = env.optional("EMAIL_URL", "consolemail://" if DEBUG else "")
 _SCHEMES = "|".join(map(re.escape, environ.Env.EMAIL_SCHEMES))
 _EMAIL_URL = rf"({_SCHEMES})://([^\s\[\]/?#]+@)?[\w.-]*({_PORT})?([/?]\S*)?"
-env.expect("EMAIL_URL", [EMAIL_URL], _EMAIL_URL)
+env.require_format("EMAIL_URL", [EMAIL_URL], _EMAIL_URL)
 #: Without a server tenants hear from us over Nostr only.
 EMAIL_ENABLED = bool(re.fullmatch(_EMAIL_URL, EMAIL_URL))
 if EMAIL_ENABLED:
@@ -432,12 +436,12 @@ def _email_passwords(url: str) -> set[str]:
 
 EMAIL_FROM = env.optional("EMAIL_FROM")
 _FROM = parseaddr(EMAIL_FROM)
-env.expect("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], r"[^@\s]+@[\w-]+(\.[\w-]+)*")
+env.require_format("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], r"[^@\s]+@[\w-]+(\.[\w-]+)*")
 
 # --- Logs
 
 LOG_LEVEL = env.optional("LOG_LEVEL", "INFO").upper()
-env.expect("LOG_LEVEL", [LOG_LEVEL], "DEBUG|INFO|WARNING|ERROR|CRITICAL")
+env.require_format("LOG_LEVEL", [LOG_LEVEL], "DEBUG|INFO|WARNING|ERROR|CRITICAL")
 
 env.check()
 

@@ -45,7 +45,7 @@ class LightningInvoiceAdmin(ReadOnlyAdmin):
 
     @admin.display(description="«not paid» is final from")
     def final_from(self, invoice: LightningInvoice) -> datetime:
-        return invoice.dies_at
+        return invoice.final_at
 
     @admin.action(description="Ask our wallet now", permissions=["operate"])
     def ask_now(

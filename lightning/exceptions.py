@@ -119,7 +119,7 @@ class NoWallet(Conflict):
     code = "wallet-missing"
 
 
-class WalletNotOurs(CaravelError):
+class UnknownOwnWallet(CaravelError):
     """An invoice's wallet is no longer among ROBOT_WALLET: nobody can be asked."""
 
     code = "robot-wallet-missing"

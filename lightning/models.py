@@ -107,7 +107,7 @@ class LightningInvoice(WorkItem):
         return f"{self.payment_hash[:12]} {self.state}"
 
     @property
-    def dies_at(self) -> datetime:
+    def final_at(self) -> datetime:
         """When an answer «not paid» of our wallet is final."""
         return self.expires_at + timedelta(seconds=settings.LIGHTNING_MARGIN)
 

@@ -42,10 +42,10 @@ def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
     if "lightning" not in queues:
         return
     for wallet in own_wallets.wallets():
-        wallet.on_payment_received(ask_about)
+        wallet.on_payment_received(check_notified_payments)
 
 
-def ask_about(payment_hashes: list[str]) -> None:
+def check_notified_payments(payment_hashes: list[str]) -> None:
     """Have our wallet asked about what it says was paid; a lost hint costs a beat."""
     try:
         check_payment_hashes.delay(payment_hashes)

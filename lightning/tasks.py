@@ -12,8 +12,8 @@ def run_nwc_payment(payment_id: int) -> None:
 
 # Not in the queue of payments, where slow wallets of tenants may take every thread.
 @shared_task
-def ask_wallet(pubkey: str) -> None:
-    invoice_status.ask_wallet(pubkey=pubkey)
+def poll_wallet(pubkey: str) -> None:
+    invoice_status.poll_wallet(pubkey=pubkey)
 
 
 @shared_task
@@ -23,8 +23,8 @@ def check_payment_hashes(payment_hashes: list[str]) -> None:
 
 @shared_task
 def watch_invoices() -> None:
-    for pubkey in invoice_status.wallets_to_ask():
-        ask_wallet.delay(pubkey)
+    for pubkey in invoice_status.wallets_to_poll():
+        poll_wallet.delay(pubkey)
 
 
 @shared_task

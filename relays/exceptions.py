@@ -33,7 +33,7 @@ class TenantClosed(Conflict):
     code = "tenant-closed"
 
 
-class Unpaid(Conflict):
+class PaymentRequired(Conflict):
     """Something must be paid before this; `tenant_id` owes it."""
 
     def __init__(self, message: str, *, tenant_id: str) -> None:
@@ -41,7 +41,7 @@ class Unpaid(Conflict):
         self.tenant_id = tenant_id
 
 
-class PaymentOverdue(Unpaid):
+class PaymentOverdue(PaymentRequired):
     """Nothing more is sold to this tenant until it has paid what is open."""
 
     code = "payment-overdue"
@@ -77,7 +77,7 @@ class RelayIsInactive(Conflict):
     code = "relay-is-inactive"
 
 
-class RelayIsDelinquent(Unpaid):
+class RelayIsDelinquent(PaymentRequired):
     """Billing switched it off: only payment, or the free plan, switches it on."""
 
     code = "relay-is-delinquent"

@@ -22,7 +22,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.encryption import Scheme, decrypt
 from caravel.nostr.events import Event, parse_event, sign_event
 from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import hub
+from caravel.nostr.relays.pool import get_pool
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
 from sandbox.clock import POLL
@@ -139,7 +139,7 @@ class World:
     def messages(self, person: Person) -> list[str]:
         """Return the private messages that a person finds, the newest last."""
         filters = [{"kinds": [_GIFT_WRAP], "#p": [person.pubkey], "limit": 100}]
-        found = hub().fetch(_relays(), filters, timeout=5).events
+        found = get_pool().fetch(_relays(), filters, timeout=5).events
         opened = [_open(person, event) for event in found]
         return [text for _, text in sorted(opened)]
 
@@ -178,7 +178,7 @@ class World:
         event = sign_event(
             person.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
         )
-        hub().publish(_relays(), event, timeout=5)
+        get_pool().publish(_relays(), event, timeout=5)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Tenant(models.Model):
         return bool(self.nwc_url)
 
     @property
-    def owes_first(self) -> bool:
+    def must_pay_first(self) -> bool:
         """Whether something must be paid before anything more is sold."""
         return self.payment_overdue_since is not None and not self.dunning_exempt
 
@@ -149,7 +149,7 @@ class NoticeQuerySet(WorkQuerySet):
         return self.filter(state__in=(Notice.State.WAITING, Notice.State.FAILED))
 
 
-def give_up_time() -> datetime:
+def default_give_up_at() -> datetime:
     """Return until when a notice that begins to wait now is tried."""
     return timezone.now() + timedelta(days=7)
 
@@ -181,7 +181,7 @@ class Notice(WorkItem):
         max_length=16, choices=State.choices, default=State.WAITING
     )
     created_at = models.DateTimeField(default=timezone.now)
-    give_up_at = models.DateTimeField(default=give_up_time)
+    give_up_at = models.DateTimeField(default=default_give_up_at)
     sent_at = models.DateTimeField(null=True, blank=True)
     dropped_at = models.DateTimeField(null=True, blank=True)
     #: Until when the worker that has it now may send it; the value is its claim.

@@ -5,7 +5,7 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 
 from tenants.models import Notice, Tenant
-from tenants.tasks import look_up_name, publish_identity, send_notice
+from tenants.tasks import fill_in_name, publish_identity, send_notice
 
 
 @receiver(post_save, sender=Notice, dispatch_uid="tenants.notice_waits")
@@ -23,7 +23,7 @@ def look_up_name_of_new_tenant(
 ) -> None:
     if raw or not created or instance.display_name:
         return
-    look_up_name.delay_on_commit(instance.pk)
+    fill_in_name.delay_on_commit(instance.pk)
 
 
 @worker_ready.connect(dispatch_uid="tenants.publish_identity")

@@ -26,16 +26,16 @@ def publish_identity() -> None:
 
 
 @shared_task(queue="nostr")
-def look_up_name(tenant_id: str) -> None:
-    names.look_up_name(tenant_id=tenant_id)
+def fill_in_name(tenant_id: str) -> None:
+    names.fill_in_name(tenant_id=tenant_id)
 
 
 @shared_task
 def look_up_names() -> None:
-    for tenant_id in names.nameless_tenants():
-        look_up_name.delay(tenant_id)
+    for tenant_id in names.tenants_without_name():
+        fill_in_name.delay(tenant_id)
 
 
 @shared_task
 def sweep_auth_events() -> None:
-    http_auth.forget_old_events()
+    http_auth.delete_expired_events()

@@ -37,7 +37,7 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
         return f"{scheme}://{relay.subdomain}.{settings.RELAY_DOMAIN}"
 
 
-class RelayChanges(StrictSerializer):
+class RelayUpdateSerializer(StrictSerializer):
     """Text and switches as they are to be; what is left out stays."""
 
     subdomain = serializers.CharField(
@@ -62,7 +62,7 @@ class RelayChanges(StrictSerializer):
     )
 
 
-class NewRelay(RelayChanges):
+class RelayCreateSerializer(RelayUpdateSerializer):
     """A relay as it is to be; what is left out is as usual."""
 
     tenant = serializers.CharField(

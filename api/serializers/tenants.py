@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from api.lists import ListParams, ordered_by
 from api.serializers.base import StrictSerializer
-from billing.services.invoices.payment_link import link_to_pay
+from billing.services.invoices.payment_link import oldest_unpaid_link
 from tenants.models import Activity, Tenant
 
 
@@ -62,10 +62,10 @@ class TenantDetailSerializer(TenantSerializer):
         fields = (*TenantSerializer.Meta.fields, "payment_url")
 
     def get_payment_url(self, tenant: Tenant) -> str | None:
-        return link_to_pay(tenant.pk)
+        return oldest_unpaid_link(tenant.pk)
 
 
-class TenantChanges(StrictSerializer):
+class TenantUpdateSerializer(StrictSerializer):
     """What is to be another; what is left out stays."""
 
     email = serializers.EmailField(

@@ -16,7 +16,7 @@ from api.tests.support.client import Person, call
 from api.views.base import ApiView
 from api.views.tenants import TenantsView
 from caravel.core.web.envelope import success
-from caravel.core.web.permissions import Admin, Signed
+from caravel.core.web.permissions import IsAdmin, IsAuthenticated
 from caravel.nostr.http_auth import authorization
 from relays.tests.factories import RelayFactory
 
@@ -68,7 +68,9 @@ def test_each_view_says_who_may_call_it():
         if route not in OPEN and view is not TenantsView
     }
 
-    assert {view.permission_classes[0] for view in declared.values()} == {Signed}
+    assert {view.permission_classes[0] for view in declared.values()} == {
+        IsAuthenticated
+    }
     assert len(declared) > 12
     opened = {route for route, view in ALL.items() if view not in declared.values()}
     assert opened - {"api/tenants"} == OPEN
@@ -119,7 +121,7 @@ def test_a_stranger_finds_nothing_of_others(route, ann, prices):
 def test_only_operators_list_the_tenants(ann, admin):
     assert ann.get("/api/tenants").error == (403, "forbidden")
     assert [row["pubkey"] for row in admin.get("/api/tenants").data] == [ann.pubkey]
-    assert Admin in [type(each) for each in _permissions_of("GET")]
+    assert IsAdmin in [type(each) for each in _permissions_of("GET")]
 
 
 def _permissions_of(method: str) -> list[object]:

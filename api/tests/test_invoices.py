@@ -13,11 +13,11 @@ from api.tests.support.client import Person
 from api.views import invoices as views
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.invoice_views.receipts import receipt_of
-from billing.services.invoices.records import bill_of
+from billing.services.invoice_views.receipts import build_receipt
+from billing.services.invoices.records import payment_request_for
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.factories import InvoiceCollectionFactory
-from caravel.core.web.throttling import Busy, slow_lane
+from caravel.core.web.throttling import Overloaded, concurrency_limit
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import parse_event
 from lightning.clients.bolt11 import decode
@@ -39,7 +39,7 @@ def invoice(ann, prices) -> InvoiceCollection:
     found = InvoiceCollection.objects.get(tenant=ann.pubkey)
     collect_invoice(invoice_id=found.pk)
     found.refresh_from_db()
-    assert found.status == "open"
+    assert found.stripe_status == "open"
     return found
 
 
@@ -188,7 +188,7 @@ def test_looking_issues_nothing_and_asking_does(ann, path, platform, rates):
     shown = ann.get(path).data
     assert shown["hosted_invoice_url"] == ""
     until = datetime.fromisoformat(shown["collection"]["lightning_until"])
-    assert until == row.dies_at
+    assert until == row.final_at
     assert ann.post(f"{path}/bolt11", {}).data == issued
     assert LightningInvoice.objects.count() == 1
 
@@ -217,9 +217,9 @@ def test_while_a_wallet_is_asked_nobody_else_pays(
     refused = ann.post(f"{path}/bolt11")
 
     assert refused.error == (409, "payment-in-progress")
-    assert datetime.fromisoformat(refused.body["until"]) == attempt.invoice.dies_at
+    assert datetime.fromisoformat(refused.body["until"]) == attempt.invoice.final_at
     waiting = ann.get(path).data["collection"]["waiting"]
-    assert datetime.fromisoformat(waiting["until"]) == attempt.invoice.dies_at
+    assert datetime.fromisoformat(waiting["until"]) == attempt.invoice.final_at
     assert ann.get(path).data["hosted_invoice_url"] == ""
     assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
 
@@ -227,7 +227,7 @@ def test_while_a_wallet_is_asked_nobody_else_pays(
 def make_attempt(invoice, alice):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     invoice.tenant.refresh_from_db()
-    return start_payment(bill=bill_of(invoice))
+    return start_payment(bill=payment_request_for(invoice))
 
 
 def test_without_a_price_there_is_no_invoice(ann, path, platform, rates):
@@ -274,12 +274,12 @@ def test_what_was_paid_at_stripe_is_not_paid_by_lightning_too(
 
 def test_who_waits_for_a_receipt_is_counted(ann, path, monkeypatch):
     def look(invoice_id: str) -> object:
-        with ExitStack() as taken, pytest.raises(Busy):
+        with ExitStack() as taken, pytest.raises(Overloaded):
             for _ in range(settings.SLOW_REQUESTS):
-                taken.enter_context(slow_lane())
-        return receipt_of(invoice_id)
+                taken.enter_context(concurrency_limit())
+        return build_receipt(invoice_id)
 
-    monkeypatch.setattr(views, "receipt_of", look)
+    monkeypatch.setattr(views, "build_receipt", look)
 
     assert ann.get(f"{path}/receipt").error == (409, "invoice-not-paid")
 

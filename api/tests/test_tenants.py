@@ -12,7 +12,7 @@ from django.db.models.signals import post_save
 
 from api.tests.support.client import Person
 from billing.tests.factories import InvoiceCollectionFactory
-from caravel.core.web.throttling import slow_lane
+from caravel.core.web.throttling import concurrency_limit
 from caravel.nostr import npub
 from relays.tests.factories import RelayFactory
 from sandbox.wallets.budgets import Terms
@@ -181,7 +181,7 @@ def test_with_many_strangers_being_waited_for_no_other_wallet_is_asked(ann, wall
     wallet = wallets.create("ann")
     with ExitStack() as taken:
         for _ in range(settings.SLOW_REQUESTS // 2):
-            taken.enter_context(slow_lane("strangers"))
+            taken.enter_context(concurrency_limit("strangers"))
 
         answer = ann.patch(f"/api/tenants/{ann.pubkey}", {"nwc_url": wallet.url})
 

@@ -13,12 +13,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from api.exceptions import InvalidParameter, UnknownParameter
-from billing.clients.stripe.transport import hurried
-from billing.services.invoices.payment_link import link_to_pay
+from billing.clients.stripe.transport import interactive
+from billing.services.invoices.payment_link import oldest_unpaid_link
 from caravel.core.exceptions import NotFound
 from caravel.core.web.envelope import AlwaysJson
-from caravel.core.web.throttling import client_address, slow_lane, throttle
-from relays.exceptions import Unpaid
+from caravel.core.web.throttling import client_address, concurrency_limit, throttle
+from relays.exceptions import PaymentRequired
 from tenants.authentication import Caller, NostrAuthentication
 
 
@@ -41,11 +41,11 @@ class ApiView(APIView):
         self._throttle_key(request)
 
     @contextmanager
-    def slow_lane(self, *holders: str) -> Iterator[None]:
+    def concurrency_limit(self, *holders: str) -> Iterator[None]:
         """Wait for others in a lane of the caller's, not too long. Raises Busy."""
         address = client_address(self.request._request)
         names = (f"key {self.caller.pubkey}", f"address {address}", *holders)
-        with slow_lane(*names), hurried():
+        with concurrency_limit(*names), interactive():
             yield
 
     @property
@@ -71,7 +71,7 @@ class ApiView(APIView):
             raise InvalidParameter(f"{name}: {errors[0]}")
         return dict(form.validated_data)
 
-    def params_none(self) -> None:
+    def forbid_query(self) -> None:
         """Raise UnknownParameter if there is a query."""
         self.params(serializers.Serializer)
 
@@ -82,7 +82,7 @@ class ApiView(APIView):
 
         Nothing is taken from a query: raises UnknownParameter if there is one.
         """
-        self.params_none()
+        self.forbid_query()
         form = serializer(data=self.request.data, partial=partial)
         form.is_valid(raise_exception=True)
         return dict(form.validated_data)
@@ -98,8 +98,8 @@ class ApiView(APIView):
     def handle_exception(self, exc: Exception) -> Response:
         """Say with «pay first» where to."""
         response = super().handle_exception(exc)
-        if isinstance(exc, Unpaid):
-            response.data["payment_url"] = link_to_pay(exc.tenant_id)
+        if isinstance(exc, PaymentRequired):
+            response.data["payment_url"] = oldest_unpaid_link(exc.tenant_id)
         return response
 
     def _throttle_key(self, request: Request) -> None:
@@ -110,14 +110,14 @@ class ApiView(APIView):
             throttle(settings.API_RATE_COSTLY, "api", "costly", self.caller.pubkey)
 
 
-class OpenView(ApiView):
+class PublicView(ApiView):
     """A view for everybody."""
 
     authentication_classes = []
     permission_classes = [AllowAny]
 
 
-class NothingView(OpenView):
+class NotFoundView(PublicView):
     """What is asked for under /api/ and is not there."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -6,7 +6,7 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.lists import listed
+from api.lists import paginate
 from api.serializers.tenants import ActivitySerializer
 from relays.models import RelayQuerySet
 from tenants.models import Activity
@@ -25,4 +25,4 @@ def activities(
     if "type" in params:
         rows = rows.filter(type=params["type"])
     order, limit = params["order"], params["limit"]
-    return listed(request, rows, ActivitySerializer, order=order, limit=limit)
+    return paginate(request, rows, ActivitySerializer, order=order, limit=limit)

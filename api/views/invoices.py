@@ -3,10 +3,10 @@ from rest_framework.response import Response
 
 from api.access import invoice_for, tenant_for
 from api.exceptions import STRIPE, WALLET
-from api.lists import listed_after
-from api.schema import documented
+from api.lists import paginate_after
+from api.schema import describe
 from api.serializers import invoices as forms
-from api.serializers.base import NothingSerializer
+from api.serializers.base import EmptySerializer
 from api.serializers.receipts import ReceiptSerializer
 from api.views.base import ApiView
 from billing.exceptions import (
@@ -17,81 +17,81 @@ from billing.exceptions import (
     UnknownInvoice,
 )
 from billing.services.invoice_views import invoices
-from billing.services.invoice_views.receipts import receipt_of
-from billing.services.payment_page.bolt11 import offer_bolt11, shown_bolt11
+from billing.services.invoice_views.receipts import build_receipt
+from billing.services.payment_page.bolt11 import current_bolt11, get_or_issue_bolt11
 from caravel.core.web.envelope import success
-from caravel.core.web.permissions import Signed
-from caravel.core.web.throttling import Busy
+from caravel.core.web.permissions import IsAuthenticated
+from caravel.core.web.throttling import Overloaded
 from lightning import exceptions as lightning
 from relays.exceptions import UnknownTenant
 
 
 class TenantInvoicesView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "List a tenant's invoices",
         answer=forms.InvoiceSerializer,
         many=True,
         query=forms.InvoiceListParams,
-        errors=[UnknownTenant, *STRIPE, Busy],
+        errors=[UnknownTenant, *STRIPE, Overloaded],
     )
     def get(self, request: Request, pubkey: str) -> Response:
         """Stripe's invoices, the newest first, and how far their collection is."""
         params = self.params(forms.InvoiceListParams)
         tenant = tenant_for(self.caller, pubkey)
-        with self.slow_lane():
-            rows = invoices.invoices_of(tenant)
+        with self.concurrency_limit():
+            rows = invoices.list_invoices(tenant)
         if "status" in params:
             rows = [row for row in rows if row.status == params["status"]]
         after, limit = params.get("cursor"), params["limit"]
-        return listed_after(
+        return paginate_after(
             request, rows, forms.InvoiceSerializer, after=after, limit=limit
         )
 
 
-class OfInvoiceView(ApiView):
+class InvoiceDetailView(ApiView):
     """A view of one invoice, for whose it is."""
 
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
     def invoice(self, invoice_id: str) -> invoices.InvoiceView:
         """Return the invoice. Raises UnknownInvoice, a StripeError or Busy."""
-        with self.slow_lane():
+        with self.concurrency_limit():
             return invoice_for(self.caller, invoice_id)
 
 
-class InvoiceView(OfInvoiceView):
-    @documented(
+class InvoiceView(InvoiceDetailView):
+    @describe(
         "Get an invoice",
         answer=forms.InvoiceSerializer,
-        errors=[UnknownInvoice, *STRIPE, Busy],
+        errors=[UnknownInvoice, *STRIPE, Overloaded],
     )
     def get(self, request: Request, invoice_id: str) -> Response:
         """One invoice by Stripe's id."""
-        self.params_none()
+        self.forbid_query()
         found = self.invoice(invoice_id)
         return success(forms.InvoiceSerializer(found).data)
 
 
-class Bolt11View(OfInvoiceView):
+class Bolt11View(InvoiceDetailView):
     costly = frozenset({"POST"})
 
-    @documented(
+    @describe(
         "Get the open Lightning invoice",
         answer=forms.Bolt11Serializer,
-        errors=[UnknownInvoice, Bolt11NotOpen, *STRIPE, Busy],
+        errors=[UnknownInvoice, Bolt11NotOpen, *STRIPE, Overloaded],
     )
     def get(self, request: Request, invoice_id: str) -> Response:
         """The one that was asked for and can still be paid; none is issued by this."""
-        self.params_none()
+        self.forbid_query()
         found = self.invoice(invoice_id)
-        return success(forms.Bolt11Serializer(shown_bolt11(found.id)).data)
+        return success(forms.Bolt11Serializer(current_bolt11(found.id)).data)
 
-    @documented(
+    @describe(
         "Issue a Lightning invoice",
         answer=forms.Bolt11Serializer,
-        body=NothingSerializer,
+        body=EmptySerializer,
         errors=[
             UnknownInvoice,
             InvoiceNotOpen,
@@ -100,7 +100,7 @@ class Bolt11View(OfInvoiceView):
             lightning.AlreadySettled,
             *STRIPE,
             *WALLET,
-            Busy,
+            Overloaded,
         ],
     )
     def post(self, request: Request, invoice_id: str) -> Response:
@@ -109,18 +109,18 @@ class Bolt11View(OfInvoiceView):
         While something else may pay the invoice it is refused, with the time `until`
         when that is decided at the latest.
         """
-        self.given(NothingSerializer)
+        self.given(EmptySerializer)
         found = self.invoice(invoice_id)
-        with self.slow_lane():
-            offered = offer_bolt11(invoice_id=found.id)
+        with self.concurrency_limit():
+            offered = get_or_issue_bolt11(invoice_id=found.id)
         return success(forms.Bolt11Serializer(offered).data)
 
 
-class ReceiptView(OfInvoiceView):
-    @documented(
+class ReceiptView(InvoiceDetailView):
+    @describe(
         "Get a receipt",
         answer=ReceiptSerializer,
-        errors=[UnknownInvoice, InvoiceNotPaid, *STRIPE, Busy],
+        errors=[UnknownInvoice, InvoiceNotPaid, *STRIPE, Overloaded],
     )
     def get(self, request: Request, invoice_id: str) -> Response:
         """What proves to anybody that an invoice was paid.
@@ -129,8 +129,8 @@ class ReceiptView(OfInvoiceView):
         SHA-256 of `preimage` is `payment_hash`, which is that of `bolt11`: only who has
         paid it, or was shown this, can know the preimage.
         """
-        self.params_none()
+        self.forbid_query()
         found = self.invoice(invoice_id)
-        with self.slow_lane():
-            receipt = receipt_of(found.id)
+        with self.concurrency_limit():
+            receipt = build_receipt(found.id)
         return success(ReceiptSerializer(receipt).data)

@@ -5,17 +5,17 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import relay_for, relays_for, tenant_for
-from api.lists import listed
-from api.schema import documented
+from api.lists import paginate
+from api.schema import describe
 from api.serializers import relays as forms
-from api.serializers.base import NothingSerializer
+from api.serializers.base import EmptySerializer
 from api.serializers.tenants import ActivityListParams, ActivitySerializer
 from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.envelope import success
-from caravel.core.web.permissions import Signed
-from caravel.core.web.throttling import Busy
+from caravel.core.web.permissions import IsAuthenticated
+from caravel.core.web.throttling import Overloaded
 from relays import exceptions
 from relays.services import lifecycle
 from relays.services.members import list_members
@@ -33,9 +33,9 @@ _FIELDS: list[type[CaravelError]] = [
 
 
 class RelaysView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "List the relays",
         answer=forms.RelaySerializer,
         many=True,
@@ -49,19 +49,19 @@ class RelaysView(ApiView):
         if "tenant" in params:
             rows = rows.filter(tenant=tenant_for(self.caller, params["tenant"]))
         order, limit = params["order"], params["limit"]
-        return listed(request, rows, forms.RelaySerializer, order=order, limit=limit)
+        return paginate(request, rows, forms.RelaySerializer, order=order, limit=limit)
 
-    @documented(
+    @describe(
         "Create a relay",
         answer=forms.RelaySerializer,
-        body=forms.NewRelay,
+        body=forms.RelayCreateSerializer,
         statuses=(201,),
         errors=[*_FIELDS, exceptions.UnknownTenant, exceptions.TenantClosed],
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:
         """Create an active relay; on a paid plan it is billed from now on."""
-        fields = self.given(forms.NewRelay)
+        fields = self.given(forms.RelayCreateSerializer)
         owner = tenant_for(self.caller, fields.pop("tenant", self.caller.pubkey))
         plan_id = fields.pop("plan")
         relay = lifecycle.create_relay(tenant_id=owner.pk, plan_id=plan_id, **fields)
@@ -69,20 +69,20 @@ class RelaysView(ApiView):
 
 
 class RelayView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "Get a relay", answer=forms.RelaySerializer, errors=[exceptions.UnknownRelay]
     )
     def get(self, request: Request, relay_id: UUID) -> Response:
         """One relay."""
-        self.params_none()
+        self.forbid_query()
         return success(forms.RelaySerializer(relay_for(self.caller, relay_id)).data)
 
-    @documented(
+    @describe(
         "Change a relay",
         answer=forms.RelaySerializer,
-        body=forms.RelayChanges,
+        body=forms.RelayUpdateSerializer,
         errors=[*_FIELDS, exceptions.RelayIsDelinquent],
         examples={
             "Rename it": {"name": "Birds of the North"},
@@ -98,19 +98,21 @@ class RelayView(ApiView):
         What a new plan does not carry is switched off with the change.
         """
         relay = relay_for(self.caller, relay_id)
-        fields = self.given(forms.RelayChanges, partial=True)
+        fields = self.given(forms.RelayUpdateSerializer, partial=True)
         plan_id = fields.pop("plan", None)
-        relay = lifecycle.revise_relay(relay_id=relay.pk, plan_id=plan_id, **fields)
+        relay = lifecycle.update_relay_and_plan(
+            relay_id=relay.pk, plan_id=plan_id, **fields
+        )
         return success(forms.RelaySerializer(relay).data)
 
 
 class RelayActivateView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "Switch a relay on",
         answer=forms.RelaySerializer,
-        body=NothingSerializer,
+        body=EmptySerializer,
         errors=[
             exceptions.UnknownRelay,
             exceptions.RelayIsActive,
@@ -125,15 +127,15 @@ class RelayActivateView(ApiView):
 
     def _switch(self, service: Any, relay_id: UUID) -> Response:
         relay = relay_for(self.caller, relay_id)
-        self.given(NothingSerializer)
+        self.given(EmptySerializer)
         return success(forms.RelaySerializer(service(relay_id=relay.pk)).data)
 
 
 class RelayDeactivateView(RelayActivateView):
-    @documented(
+    @describe(
         "Switch a relay off",
         answer=forms.RelaySerializer,
-        body=NothingSerializer,
+        body=EmptySerializer,
         errors=[exceptions.UnknownRelay, exceptions.RelayIsInactive],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:
@@ -142,31 +144,31 @@ class RelayDeactivateView(RelayActivateView):
 
 
 class RelayMembersView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "List a relay's members",
         answer=forms.MembersSerializer,
         errors=[
             exceptions.UnknownRelay,
             exceptions.ZooidUnavailable,
             exceptions.ZooidRefused,
-            Busy,
+            Overloaded,
         ],
     )
     def get(self, request: Request, relay_id: UUID) -> Response:
         """Who may write to a relay, as the server that runs it says just now."""
-        self.params_none()
+        self.forbid_query()
         relay = relay_for(self.caller, relay_id)
-        with self.slow_lane():
+        with self.concurrency_limit():
             members = list_members(relay_id=relay.pk)
         return success({"members": members})
 
 
 class RelayActivityView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "List a relay's activity",
         answer=ActivitySerializer,
         many=True,

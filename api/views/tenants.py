@@ -6,19 +6,19 @@ from rest_framework.response import Response
 
 from api.access import relays_for, tenant_for
 from api.exceptions import STRIPE, FieldForbidden
-from api.lists import listed
-from api.schema import documented
+from api.lists import paginate
+from api.schema import describe
 from api.serializers import tenants as forms
-from api.serializers.base import NothingSerializer
+from api.serializers.base import EmptySerializer
 from api.serializers.relays import RelayListParams, RelaySerializer
 from api.views.base import ApiView
 from api.views.filters import activities, filtered_relays
-from billing.exceptions import CustomerGone, IntentUnresolved, ReturnUrlInvalid
+from billing.exceptions import CustomerGone, ReturnUrlInvalid, WriteUnresolved
 from billing.services.customers.portal import portal_session
 from caravel.core.exceptions import Forbidden
 from caravel.core.web.envelope import success
-from caravel.core.web.permissions import Admin, Signed
-from caravel.core.web.throttling import Busy
+from caravel.core.web.permissions import IsAdmin, IsAuthenticated
+from caravel.core.web.throttling import Overloaded
 from caravel.nostr import npub
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
@@ -28,12 +28,12 @@ from tenants.services.tenants import get_or_create_tenant, update_tenant
 
 
 class IdentityView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented("Tell who I am", answer=forms.IdentitySerializer)
+    @describe("Tell who I am", answer=forms.IdentitySerializer)
     def get(self, request: Request) -> Response:
         """What the signature says of the caller; nothing is created by it."""
-        self.params_none()
+        self.forbid_query()
         pubkey = self.caller.pubkey
         identity = {
             "pubkey": pubkey,
@@ -46,9 +46,11 @@ class IdentityView(ApiView):
 
 class TenantsView(ApiView):
     def get_permissions(self) -> list[Any]:
-        return [Admin() if self.request.method in {"GET", "HEAD"} else Signed()]
+        return [
+            IsAdmin() if self.request.method in {"GET", "HEAD"} else IsAuthenticated()
+        ]
 
-    @documented(
+    @describe(
         "List the tenants",
         answer=forms.TenantSerializer,
         many=True,
@@ -64,40 +66,46 @@ class TenantsView(ApiView):
         if (owing := params["owing"]) is not None:
             rows = rows.filter(payment_overdue_since__isnull=not owing)
         order, limit = params["order"], params["limit"]
-        return listed(request, rows, forms.TenantSerializer, order=order, limit=limit)
+        return paginate(request, rows, forms.TenantSerializer, order=order, limit=limit)
 
-    @documented(
+    @describe(
         "Open my account",
         answer=forms.TenantDetailSerializer,
-        body=NothingSerializer,
+        body=EmptySerializer,
         statuses=(200, 201),
     )
     def post(self, request: Request) -> Response:
         """Make the caller a tenant; 201 if they were none, 200 if they were."""
-        self.given(NothingSerializer)
+        self.given(EmptySerializer)
         tenant, is_new = get_or_create_tenant(pubkey=self.caller.pubkey)
         data = forms.TenantDetailSerializer(tenant).data
         return success(data, status=201 if is_new else 200)
 
 
 class TenantView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
     costly = frozenset({"PATCH"})
 
-    @documented(
+    @describe(
         "Get a tenant", answer=forms.TenantDetailSerializer, errors=[UnknownTenant]
     )
     def get(self, request: Request, pubkey: str) -> Response:
         """One's own account, by hex or npub."""
-        self.params_none()
+        self.forbid_query()
         tenant = tenant_for(self.caller, pubkey)
         return success(forms.TenantDetailSerializer(tenant).data)
 
-    @documented(
+    @describe(
         "Change a tenant",
         answer=forms.TenantDetailSerializer,
-        body=forms.TenantChanges,
-        errors=[UnknownTenant, FieldForbidden, InvalidWalletUrl, WalletUnusable, Busy],
+        body=forms.TenantUpdateSerializer,
+        errors=[
+            UnknownTenant,
+            FieldForbidden,
+            InvalidWalletUrl,
+            WalletUnusable,
+            Overloaded,
+        ],
         examples={
             "Connect a wallet": {
                 "nwc_url": "nostr+walletconnect://<pubkey>?relay=<wss url>&secret=<hex>"
@@ -112,7 +120,7 @@ class TenantView(ApiView):
         A wallet is asked whether it can pay, then charged, unless `autopay_paused`.
         """
         tenant = tenant_for(self.caller, pubkey)
-        changes = self.given(forms.TenantChanges, partial=True)
+        changes = self.given(forms.TenantUpdateSerializer, partial=True)
         if "dunning_exempt" in changes and not self.caller.is_admin:
             raise FieldForbidden("Only an operator may set dunning_exempt.")
         self._change(tenant.pk, **changes)
@@ -122,7 +130,7 @@ class TenantView(ApiView):
     def _change(self, pubkey: str, nwc_url: str | None = None, **changes: Any) -> None:
         if nwc_url:
             # Whom the caller names may be silent on purpose.
-            with self.slow_lane("strangers"):
+            with self.concurrency_limit("strangers"):
                 connect_wallet(pubkey=pubkey, nwc_url=nwc_url, **changes)
         elif nwc_url is not None:
             disconnect_wallet(pubkey=pubkey, **changes)
@@ -131,9 +139,9 @@ class TenantView(ApiView):
 
 
 class TenantRelaysView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "List a tenant's relays",
         answer=RelaySerializer,
         many=True,
@@ -146,13 +154,13 @@ class TenantRelaysView(ApiView):
         tenant = tenant_for(self.caller, pubkey)
         rows = filtered_relays(relays_for(self.caller).filter(tenant=tenant), params)
         order, limit = params["order"], params["limit"]
-        return listed(request, rows, RelaySerializer, order=order, limit=limit)
+        return paginate(request, rows, RelaySerializer, order=order, limit=limit)
 
 
 class TenantActivityView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
 
-    @documented(
+    @describe(
         "List a tenant's activity",
         answer=forms.ActivitySerializer,
         many=True,
@@ -167,18 +175,18 @@ class TenantActivityView(ApiView):
 
 
 class PortalSessionView(ApiView):
-    permission_classes = [Signed]
+    permission_classes = [IsAuthenticated]
     costly = frozenset({"POST"})
 
-    @documented(
+    @describe(
         "Open Stripe's portal",
         answer=forms.PortalSessionSerializer,
         body=forms.PortalSessionRequest,
         statuses=(201,),
         errors=[
-            *(UnknownTenant, ReturnUrlInvalid, CustomerGone, IntentUnresolved),
+            *(UnknownTenant, ReturnUrlInvalid, CustomerGone, WriteUnresolved),
             *STRIPE,
-            Busy,
+            Overloaded,
         ],
     )
     def post(self, request: Request, pubkey: str) -> Response:
@@ -186,7 +194,7 @@ class PortalSessionView(ApiView):
         tenant = tenant_for(self.caller, pubkey)
         wanted = self.given(forms.PortalSessionRequest)
         return_url = _safe(wanted.get("return_url") or settings.APP_URL)
-        with self.slow_lane():
+        with self.concurrency_limit():
             url = portal_session(pubkey=tenant.pk, return_url=return_url)
         return success({"url": url}, status=201)
 

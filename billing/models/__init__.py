@@ -1,7 +1,7 @@
 from billing.models.collections import CardAttempt, InvoiceCollection, Settlement
 from billing.models.credits import Credit
 from billing.models.events import StripeEvent
-from billing.models.subscriptions import StripeIntent, SubscriptionSync
+from billing.models.subscriptions import StripeWrite, SubscriptionSync
 
 __all__ = [
     "CardAttempt",
@@ -9,6 +9,6 @@ __all__ = [
     "InvoiceCollection",
     "Settlement",
     "StripeEvent",
-    "StripeIntent",
+    "StripeWrite",
     "SubscriptionSync",
 ]

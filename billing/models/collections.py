@@ -17,7 +17,7 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
     def unpaid(self) -> Self:
         """Those that ask for money: a person may have written them off, too."""
         status = [InvoiceCollection.Status.OPEN, InvoiceCollection.Status.UNCOLLECTIBLE]
-        return self.filter(status__in=status, amount_remaining_cents__gt=0)
+        return self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
 
     def overdue(self, now: datetime) -> Self:
         """Unpaid ones whose grace is over: they suspend their tenant's relays."""
@@ -47,7 +47,7 @@ class InvoiceCollection(WorkItem):
         MANUAL = "manual", "manual (waits for a person, or the next try)"
         CLOSED = "closed"
 
-    class Rail(models.TextChoices):
+    class Action(models.TextChoices):
         """What the present rung of the ladder does next."""
 
         NONE = "", "nothing"
@@ -71,7 +71,9 @@ class InvoiceCollection(WorkItem):
     billing_reason = models.CharField(max_length=64, blank=True, default="")
     hosted_invoice_url = models.TextField(blank=True, default="")
     currency = models.CharField(max_length=3)
-    status = models.CharField(max_length=16, choices=Status.choices)
+    stripe_status = models.CharField(
+        max_length=16, choices=Status.choices, db_column="status"
+    )
     revision = models.PositiveIntegerField(
         default=0, help_text="How often what is kept of the invoice has changed."
     )
@@ -91,10 +93,18 @@ class InvoiceCollection(WorkItem):
         help_text="Unpaid by then, it suspends the tenant's relays.",
     )
     state = models.CharField(max_length=16, choices=State.choices, default=State.DRAFT)
-    rungs_begun = models.PositiveSmallIntegerField(default=0)
-    rung_begun_at = models.DateTimeField(null=True, blank=True)
-    next_rail = models.CharField(
-        max_length=16, choices=Rail.choices, default=Rail.NONE, blank=True
+    attempts_started = models.PositiveSmallIntegerField(
+        default=0, db_column="rungs_begun"
+    )
+    attempt_started_at = models.DateTimeField(
+        null=True, blank=True, db_column="rung_begun_at"
+    )
+    next_action = models.CharField(
+        max_length=16,
+        choices=Action.choices,
+        default=Action.NONE,
+        blank=True,
+        db_column="next_rail",
     )
     rate_limits = models.PositiveSmallIntegerField(
         default=0, help_text="How often the wallet was too busy in this rung."
@@ -136,7 +146,7 @@ class InvoiceCollection(WorkItem):
             models.Index(
                 fields=["tenant", "suspend_at"],
                 name="billing_collections_unpaid",
-                condition=Q(status__in=["open", "uncollectible"]),
+                condition=Q(stripe_status__in=["open", "uncollectible"]),
             ),
         ]
 
@@ -147,12 +157,12 @@ class InvoiceCollection(WorkItem):
     def is_unpaid(self) -> bool:
         """Whether it asks for money, like those of `unpaid()`."""
         asking = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
-        return self.status in asking and self.amount_remaining_cents > 0
+        return self.stripe_status in asking and self.amount_remaining_cents > 0
 
     @property
     def is_final(self) -> bool:
         """Whether Stripe asks for nothing any more."""
-        return self.status in {self.Status.PAID, self.Status.VOID}
+        return self.stripe_status in {self.Status.PAID, self.Status.VOID}
 
 
 class CardAttemptQuerySet(models.QuerySet["CardAttempt"]):

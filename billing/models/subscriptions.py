@@ -51,15 +51,15 @@ class SubscriptionSync(WorkItem):
         return self.version != self.synced_version
 
 
-class StripeIntentQuerySet(models.QuerySet["StripeIntent"]):
+class StripeWriteQuerySet(models.QuerySet["StripeWrite"]):
     def pending(self) -> Self:
-        return self.filter(state=StripeIntent.State.PENDING)
+        return self.filter(state=StripeWrite.State.PENDING)
 
     def of(self, kind: str, subject: str) -> Self:
         return self.filter(kind=kind, subject=subject)
 
 
-class StripeIntent(models.Model):
+class StripeWrite(models.Model):
     """A write to Stripe that creates or charges, recorded before it is sent.
 
     A retry sends the same key with the same parameters, so Stripe executes it once.
@@ -78,7 +78,7 @@ class StripeIntent(models.Model):
         FAILED = "failed"
         ABANDONED = "abandoned", "abandoned (no answer, and nothing at Stripe)"
 
-    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="stripe_intents")
+    tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="stripe_writes")
     kind = models.CharField(max_length=32, choices=Kind.choices)
     subject = models.CharField(
         max_length=255, help_text="What the write is about: a tenant or a Stripe id."
@@ -96,10 +96,11 @@ class StripeIntent(models.Model):
     unknown_since = models.DateTimeField(null=True, blank=True)
     resolved_at = models.DateTimeField(null=True, blank=True)
 
-    objects = StripeIntentQuerySet.as_manager()
+    objects = StripeWriteQuerySet.as_manager()
 
     class Meta:
         ordering = ["-pk"]
+        db_table = "billing_stripeintent"
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "subject", "generation"],

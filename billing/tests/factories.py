@@ -41,7 +41,7 @@ class InvoiceCollectionFactory(factory.django.DjangoModelFactory):
     stripe_subscription_id = "sub_1"
     number = factory.Sequence(lambda n: f"CARAVEL-{n:04}")
     currency = "usd"
-    status = "open"
+    stripe_status = "open"
     state = "collecting"
     total_cents = 500
     amount_due_cents = 500

@@ -12,7 +12,7 @@ import requests
 import stripe
 from django.conf import settings as django_settings
 
-from billing.models import StripeIntent, SubscriptionSync
+from billing.models import StripeWrite, SubscriptionSync
 from billing.services.subscriptions.diff import desired_items
 from billing.services.sync.queue import mark_stale
 from billing.tasks import sweep_stale_tenants
@@ -101,7 +101,7 @@ def test_killed_during_a_call(sandbox, tenant, tmp_path, path, when):
     """`after`: Stripe has created it, and we have not stored its id."""
     kind = "customer.create" if "customers" in path else "subscription.create"
     sandbox.fault("delay", path=path, when=when, seconds=60, times=1)
-    asked = StripeIntent.objects.filter(kind=kind, tried_at__isnull=False)
+    asked = StripeWrite.objects.filter(kind=kind, tried_at__isnull=False)
     with processes.worker(tmp_path / "first.log") as worker:
         add_relay(tenant)
         processes.wait_for(asked.exists, "the call that is under way")
@@ -114,7 +114,7 @@ def test_killed_during_a_call(sandbox, tenant, tmp_path, path, when):
     recover(tmp_path)
 
     assert_agreement(sandbox, tenant)
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
 
 
 def created(sandbox, path):

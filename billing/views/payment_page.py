@@ -11,12 +11,12 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.csrf import csrf_failure
+from django.views import csrf
 from django.views.generic import View
 
-from billing.clients.stripe.transport import hurried
+from billing.clients.stripe.transport import interactive
 from billing.exceptions import (
-    FormRefused,
+    CsrfFailed,
     InvoiceChanged,
     InvoiceNotOpen,
     LinkExpired,
@@ -24,16 +24,16 @@ from billing.exceptions import (
     UnknownInvoice,
 )
 from billing.services.customers.portal import card_session
-from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.payment_page.details import page_details
-from billing.services.payment_page.page import CardWay, invoice_page
-from billing.views.private import admit, keep_private
+from billing.services.payment_page.page import CardOption, invoice_page
+from billing.views.private import invoice_id_from_token, set_private_headers
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.throttling import (
-    Busy,
+    Overloaded,
     Throttled,
     client_address,
-    slow_lane,
+    concurrency_limit,
     throttle,
 )
 from lightning.exceptions import AlreadySettled, PaymentInProgress, RateUnavailable
@@ -41,7 +41,7 @@ from lightning.exceptions import AlreadySettled, PaymentInProgress, RateUnavaila
 logger = structlog.get_logger(__name__)
 
 #: How often one invoice's buttons may be pressed.
-PRESSES = "10/minute"
+CLICK_RATE = "10/minute"
 _HEADLINES = {
     403: "Once more, please",
     404: "There is no such invoice",
@@ -52,8 +52,8 @@ _PASSING = (403, 429, 503)
 #: What is for people to read.
 _TOLD = (
     AlreadySettled,
-    Busy,
-    FormRefused,
+    Overloaded,
+    CsrfFailed,
     InvoiceChanged,
     InvoiceNotOpen,
     LinkExpired,
@@ -64,7 +64,7 @@ _TOLD = (
 )
 
 
-class LinkView(View):
+class TokenView(View):
     """A page that whoever has an invoice's link may see."""
 
     token: str
@@ -74,10 +74,12 @@ class LinkView(View):
         self.token = token
         answer: HttpResponseBase
         try:
-            answer = super().dispatch(request, invoice_id=admit(request, token))
+            answer = super().dispatch(
+                request, invoice_id=invoice_id_from_token(request, token)
+            )
         except CaravelError as exc:
             answer = _refusal(request, exc)
-        keep_private(answer)
+        set_private_headers(answer)
         return answer
 
     @property
@@ -100,7 +102,7 @@ class LinkView(View):
         return _come_back(answer, error)
 
 
-class PaymentPageView(LinkView):
+class PaymentPageView(TokenView):
     """What is billed, and how to pay it."""
 
     http_method_names = ["get", "head", "post"]
@@ -111,15 +113,15 @@ class PaymentPageView(LinkView):
     def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
         """Offer a bolt11, which the page then shows, and shows again."""
         try:
-            throttle(PRESSES, "pay-press", invoice_id)
-            with slow_lane(f"address {client_address(request)}"), hurried():
-                offer_bolt11(invoice_id=invoice_id)
+            throttle(CLICK_RATE, "pay-press", invoice_id)
+            with concurrency_limit(f"address {client_address(request)}"), interactive():
+                get_or_issue_bolt11(invoice_id=invoice_id)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
         return HttpResponseRedirect(self.address)
 
 
-class CardView(LinkView):
+class CardView(TokenView):
     """`/pay/<token>/card`: on to where Stripe keeps a card for us to charge."""
 
     http_method_names = ["get", "head", "post"]
@@ -129,26 +131,26 @@ class CardView(LinkView):
         return HttpResponseRedirect(self.address)
 
     def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
-        if invoice_page(invoice_id).card_way != CardWay.SAVED:
+        if invoice_page(invoice_id).card_option != CardOption.SAVED:
             return HttpResponseRedirect(self.address)
         back = f"{settings.APP_URL}{self.address}?back"
         try:
-            throttle(PRESSES, "pay-press", invoice_id)
-            with slow_lane(f"address {client_address(request)}"), hurried():
+            throttle(CLICK_RATE, "pay-press", invoice_id)
+            with concurrency_limit(f"address {client_address(request)}"), interactive():
                 url = card_session(invoice_id=invoice_id, return_url=back)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
         return HttpResponseRedirect(url, status=303)
 
 
-def refuse_form(request: HttpRequest, reason: str = "") -> HttpResponseBase:
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
     """Answer a form that another site may have sent: a page of ours under `/pay/`."""
     if not request.path.startswith("/pay/"):
-        return csrf_failure(request, reason=reason)
+        return csrf.csrf_failure(request, reason=reason)
     logger.warning("form_refused", reason=reason)
     told = "Your browser did not send this page’s cookie. Allow it, and try again."
-    answer = _refusal(request, FormRefused(told))
-    keep_private(answer)
+    answer = _refusal(request, CsrfFailed(told))
+    set_private_headers(answer)
     return answer
 
 

@@ -7,8 +7,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing.services.payment_page.refresh import current_page
-from billing.views.private import admit, keep_private
+from billing.services.payment_page.refresh import refresh_page
+from billing.views.private import invoice_id_from_token, set_private_headers
 from caravel.core.web.envelope import AlwaysJson, success
 from caravel.core.web.throttling import client_address
 
@@ -21,9 +21,9 @@ class PaymentStatusView(APIView):
     schema = None
 
     def get(self, request: Request, token: str) -> Response:
-        invoice_id = admit(request, token)
+        invoice_id = invoice_id_from_token(request, token)
         visitor = f"address {client_address(request._request)}"
-        page = current_page(invoice_id, visitor=visitor)
+        page = refresh_page(invoice_id, visitor=visitor)
         is_offered = page.is_offered and page.offer is not None
         return success(
             {
@@ -42,5 +42,5 @@ class PaymentStatusView(APIView):
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
         answer = super().finalize_response(request, response, *args, **kwargs)
-        keep_private(answer)
+        set_private_headers(answer)
         return answer

@@ -6,20 +6,20 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from billing.services.invoices.payment_link import read_token
+from billing.services.invoices.payment_link import verify_token
 from caravel.core.web.throttling import client_address, throttle
 
 _STRIPE = "https://api.stripe.com"
 _PORTAL = "https://billing.stripe.com"
 
 
-def admit(request: HttpRequest, token: str) -> str:
+def invoice_id_from_token(request: HttpRequest, token: str) -> str:
     """Return the invoice that a link is for. Raises Throttled or that it is no good."""
     throttle(settings.API_RATE_PER_ADDRESS, "pay", client_address(request))
-    return read_token(token)
+    return verify_token(token)
 
 
-def keep_private(answer: HttpResponseBase) -> None:
+def set_private_headers(answer: HttpResponseBase) -> None:
     """Set the headers of a page that only who has its link may see.
 
     `same-origin`, since a form that is sent without a referrer has the origin «null»,

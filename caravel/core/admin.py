@@ -9,7 +9,7 @@ from unfold.admin import ModelAdmin
 
 from caravel.core.db.work_items import WorkItem
 from caravel.core.exceptions import CaravelError
-from caravel.nostr import hex_beginning, parse_pubkey
+from caravel.nostr import npub_prefix_to_hex, parse_pubkey
 
 
 class NpubSearchAdmin(ModelAdmin):
@@ -29,7 +29,7 @@ def _as_hex(word: str) -> str:
     try:
         return parse_pubkey(word)
     except CaravelError:
-        return hex_beginning(word) or word
+        return npub_prefix_to_hex(word) or word
 
 
 class ReadOnlyAdmin(NpubSearchAdmin):

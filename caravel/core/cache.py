@@ -44,12 +44,12 @@ def get_many(keys: Sequence[str]) -> dict[str, Any]:
         return {}
 
 
-def put(key: str, value: Any, *, seconds: int) -> None:
+def set(key: str, value: Any, *, seconds: int) -> None:
     """Remember plain data under a key."""
-    put_many({key: value}, seconds=seconds)
+    set_many({key: value}, seconds=seconds)
 
 
-def put_many(values: Mapping[str, Any], *, seconds: int) -> None:
+def set_many(values: Mapping[str, Any], *, seconds: int) -> None:
     """Remember plain data, by key."""
     try:
         caches["shared"].set_many(dict(values), seconds)
@@ -57,7 +57,7 @@ def put_many(values: Mapping[str, Any], *, seconds: int) -> None:
         _complain(exc)
 
 
-def forget(key: str) -> None:
+def delete(key: str) -> None:
     """Remember nothing more under a key."""
     try:
         caches["shared"].delete(key)

@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import requests
 import urllib3
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 
 _HEADERS = {"Accept": "application/json", "User-Agent": "caravel"}
 Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
-class NoAnswer(Exception):
+class RequestFailed(Exception):
     """Nothing came, or nothing that is read to its end; the reason is in words."""
 
 
-class NoAnswerInTime(NoAnswer):
+class RequestTimeout(RequestFailed):
     """It did not come in time, or not to its end."""
 
 
-class AnswerTooLarge(NoAnswer):
+class ResponseTooLarge(RequestFailed):
     """There was more of it than is read."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What was answered, whatever its status."""
 
     status: int
@@ -34,13 +34,15 @@ class Answer:
     body: bytes
 
 
-def get(url: str, *, timeout: float, largest: int, sign: Sign | None = None) -> Answer:
-    """Return the answer to a GET of at most `largest` bytes within `timeout` seconds.
+def get(
+    url: str, *, timeout: float, max_bytes: int, sign: Sign | None = None
+) -> Response:
+    """Return the answer to a GET of at most `max_bytes` bytes within `timeout` seconds.
 
     Redirects are not followed, and no `.netrc` is read. Raises NoAnswer. Not inside a
     transaction.
     """
-    leave_database()
+    release_connection()
     deadline = time.monotonic() + timeout
     try:
         with (
@@ -54,23 +56,23 @@ def get(url: str, *, timeout: float, largest: int, sign: Sign | None = None) -> 
                 allow_redirects=False,
             ) as answer,
         ):
-            body = _body(answer, deadline, largest)
-            return Answer(answer.status_code, answer.headers, body)
+            body = _body(answer, deadline, max_bytes)
+            return Response(answer.status_code, answer.headers, body)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
-        raise NoAnswerInTime("it did not answer in time") from exc
+        raise RequestTimeout("it did not answer in time") from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
-        raise NoAnswer("the connection failed") from exc
+        raise RequestFailed("the connection failed") from exc
 
 
-def _body(answer: requests.Response, deadline: float, largest: int) -> bytes:
+def _body(answer: requests.Response, deadline: float, max_bytes: int) -> bytes:
     body = b""
     # Not iter_content: it waits for a whole chunk, however slowly the bytes come.
-    while part := answer.raw.read1(largest, decode_content=True):
+    while part := answer.raw.read1(max_bytes, decode_content=True):
         body += part
-        if len(body) > largest:
-            raise AnswerTooLarge("its answer is too large")
+        if len(body) > max_bytes:
+            raise ResponseTooLarge("its answer is too large")
         if time.monotonic() > deadline:
-            raise NoAnswerInTime("it did not answer in time")
+            raise RequestTimeout("it did not answer in time")
     return body
 
 

@@ -15,7 +15,7 @@ def validate_fields(instance: models.Model, names: Iterable[str]) -> None:
     type, its length, its form, or text that no database or screen can hold.
     """
     for name in names:
-        require_plain(instance, name)
+        reject_coercible(instance, name)
     others = {field.name for field in instance._meta.fields} - {*names}
     try:
         instance.clean_fields(exclude=others)
@@ -32,7 +32,7 @@ def invalid_field(error: ValidationError) -> Invalid:
     return _invalid(field, sentence)
 
 
-def require_plain(instance: models.Model, name: str) -> None:
+def reject_coercible(instance: models.Model, name: str) -> None:
     """Raise Invalid for what Django would turn into text or into a truth value."""
     value = getattr(instance, name)
     field = instance._meta.get_field(name)

@@ -19,7 +19,7 @@ from pathlib import Path
 from caravel.embedded import postgres, valkey
 from caravel.embedded.errors import AlreadyRunning, EmbeddedError
 from caravel.embedded.layout import Layout
-from caravel.embedded.lock import owning
+from caravel.embedded.lock import ownership_lock
 from caravel.embedded.processes import Server
 
 __all__ = [
@@ -104,7 +104,7 @@ def ensure_started(var: Path) -> Servers:
 def remove(var: Path) -> None:
     """Delete a directory of throw-away servers. Raises AlreadyRunning if in use."""
     layout = Layout.of(var)
-    with owning(layout.lock):
+    with ownership_lock(layout.lock):
         layout.make_directories()
         _end_strays(layout)
         layout.remove_run()
@@ -118,7 +118,7 @@ def _servers(layout: Layout, *, owned: bool) -> Servers:
 def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, Server]:
     try:
         layout.var.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(owning(layout.lock))
+        stack.enter_context(ownership_lock(layout.lock))
         layout.make_directories()
         stack.callback(_remove_run, layout, owner=os.getpid())
         _end_strays(layout)
@@ -130,8 +130,8 @@ def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, 
 
 
 def _end_strays(layout: Layout) -> None:
-    postgres.end_strays(layout)
-    valkey.end_strays(layout)
+    postgres.stop_orphans(layout)
+    valkey.stop_orphans(layout)
     layout.remove_sockets()
 
 

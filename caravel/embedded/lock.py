@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from caravel.embedded.errors import AlreadyRunning
-from caravel.embedded.processes import describe, pid_in
+from caravel.embedded.processes import describe, read_pid
 
 # A lock lasts until its last copy is closed, and a fork has copies: they are closed
 # there at once, so that a worker that survives us does not keep it.
@@ -15,7 +15,7 @@ _held: set[int] = set()
 
 
 @contextmanager
-def owning(path: Path) -> Iterator[None]:
+def ownership_lock(path: Path) -> Iterator[None]:
     """Hold the lock. Raises AlreadyRunning, which names the holder."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -44,6 +44,6 @@ os.register_at_fork(after_in_child=_close_copies)
 
 
 def _sentence(path: Path) -> str:
-    pid = pid_in(path)
+    pid = read_pid(path)
     who = describe(pid) if pid else "another process"
     return f"The servers under {path.parent} already run: {who} started them."

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from caravel.embedded.errors import EmbeddedError
 from caravel.embedded.layout import DATABASE, PORT, Layout, postgres_binary
 from caravel.embedded.processes import (
-    Account,
     Server,
+    ServiceUser,
     die_with_parent,
-    end_stray,
     environment,
-    pid_in,
+    read_pid,
+    stop_orphan,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _THROW_AWAY = {
 @contextmanager
 def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
     """Run PostgreSQL with the database `caravel`. Raises EmbeddedError."""
-    account = Account.for_data(layout.postgres_data)
+    account = ServiceUser.for_data(layout.postgres_data)
     _initialise(layout, account)
     server = _start(layout, account, durable=durable)
     # SIGTERM would wait for every client; SIGQUIT does not write a checkpoint.
@@ -53,16 +53,16 @@ def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
         server.stop(*signals, patience=_STOP_PATIENCE)
 
 
-def end_strays(layout: Layout) -> None:
+def stop_orphans(layout: Layout) -> None:
     """Stop what a killed owner left, and remove lock files that lie.
 
     PostgreSQL does not start while the pid in one of its two lock files is alive, be
     it a zombie or a stranger.
     """
     for lock in _lock_files(layout):
-        if (pid := pid_in(lock)) is not None:
+        if (pid := read_pid(lock)) is not None:
             data = layout.postgres_data
-            end_stray(pid, data, signal.SIGINT, signal.SIGQUIT)
+            stop_orphan(pid, data, signal.SIGINT, signal.SIGQUIT)
         lock.unlink(missing_ok=True)
 
 
@@ -77,7 +77,7 @@ def answers(layout: Layout, database: str = DATABASE) -> bool:
     return True
 
 
-def _initialise(layout: Layout, account: Account) -> None:
+def _initialise(layout: Layout, account: ServiceUser) -> None:
     data = layout.postgres_data
     if data.exists():
         return
@@ -90,7 +90,7 @@ def _initialise(layout: Layout, account: Account) -> None:
     draft.rename(data)
 
 
-def _run_initdb(directory: Path, account: Account) -> None:
+def _run_initdb(directory: Path, account: ServiceUser) -> None:
     command: list[str | Path] = [
         *account.prefix(signal.SIGTERM),
         postgres_binary("initdb"),
@@ -124,7 +124,7 @@ def _run_initdb(directory: Path, account: Account) -> None:
         raise EmbeddedError(f"initdb took over {_INITDB_TIMEOUT:.0f} s.") from exc
 
 
-def _start(layout: Layout, account: Account, *, durable: bool) -> Server:
+def _start(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
     deadline = time.monotonic() + _MEMORY_PATIENCE
     while True:
         server = _launch(layout, account, durable=durable)
@@ -144,7 +144,7 @@ def _start(layout: Layout, account: Account, *, durable: bool) -> Server:
             return server
 
 
-def _launch(layout: Layout, account: Account, *, durable: bool) -> Server:
+def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
     options = {
         "listen_addresses": "",
         "port": str(PORT),

@@ -49,14 +49,14 @@ def adopt_orphans() -> None:
 
 
 @dataclass(frozen=True)
-class Account:
+class ServiceUser:
     """Who runs the servers: ourselves, or, for root, somebody whom postgres accepts."""
 
     uid: int
     gid: int
 
     @classmethod
-    def for_data(cls, data: Path) -> "Account":
+    def for_data(cls, data: Path) -> "ServiceUser":
         """Return the owner of existing data, so that root may run a user's checkout."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
@@ -114,7 +114,7 @@ class Server:
         cls,
         command: Sequence[str | Path],
         *,
-        account: Account,
+        account: ServiceUser,
         log: Path,
         dies_by: signal.Signals,
     ) -> "Server":
@@ -193,7 +193,7 @@ def describe(pid: int) -> str:
     return f"process {pid} ({command[:80]})" if command else f"process {pid}"
 
 
-def end_stray(pid: int, argument: Path, *signals: signal.Signals) -> None:
+def stop_orphan(pid: int, argument: Path, *signals: signal.Signals) -> None:
     """Stop a server that outlived its owner, if this pid still is one."""
     for signum in (*signals, signal.SIGKILL):
         deadline = time.monotonic() + 5
@@ -206,7 +206,7 @@ def end_stray(pid: int, argument: Path, *signals: signal.Signals) -> None:
             time.sleep(_POLL)
 
 
-def pid_in(path: Path) -> int | None:
+def read_pid(path: Path) -> int | None:
     """Return the number on the first line of a pid file, None if there is none."""
     try:
         first_line = path.read_text().split("\n", 1)[0]

@@ -1,7 +1,7 @@
 """A pytest plugin: a throw-away PostgreSQL and Valkey for one run of the tests.
 
-Load it with `-p caravel.embedded.pytest_plugin`. DATABASE_URL and REDIS_URL, where exported, are used
-as they are.
+Load it with `-p caravel.embedded.pytest_plugin`. An exported DATABASE_URL or REDIS_URL
+is used as it is.
 """
 
 import os

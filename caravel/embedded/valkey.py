@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from caravel.embedded.layout import Layout, valkey_binary
-from caravel.embedded.processes import Account, Server, end_stray, pid_in
+from caravel.embedded.processes import Server, ServiceUser, read_pid, stop_orphan
 
 _START_TIMEOUT = 30.0
 _STOP_PATIENCE = 10.0
@@ -17,7 +17,7 @@ _PID_FILE = "valkey.pid"
 @contextmanager
 def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
     """Run Valkey. Raises EmbeddedError."""
-    account = Account.for_data(layout.valkey_data)
+    account = ServiceUser.for_data(layout.valkey_data)
     account.make_directory(layout.valkey_data)
     server = _launch(layout, account, durable=durable)
     try:
@@ -28,11 +28,11 @@ def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
         server.stop(*signals, patience=_STOP_PATIENCE)
 
 
-def end_strays(layout: Layout) -> None:
+def stop_orphans(layout: Layout) -> None:
     """Stop what a killed owner left."""
     pid_file = layout.valkey_data / _PID_FILE
-    if (pid := pid_in(pid_file)) is not None:
-        end_stray(pid, layout.valkey_data, signal.SIGTERM)
+    if (pid := read_pid(pid_file)) is not None:
+        stop_orphan(pid, layout.valkey_data, signal.SIGTERM)
     pid_file.unlink(missing_ok=True)
 
 
@@ -48,7 +48,7 @@ def answers(layout: Layout) -> bool:
             return False
 
 
-def _launch(layout: Layout, account: Account, *, durable: bool) -> Server:
+def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
     data = layout.valkey_data
     options = {
         "port": "0",

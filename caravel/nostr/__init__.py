@@ -6,9 +6,9 @@ Nothing here knows of wallets, tenants or money.
 from caravel.nostr.keys import (
     InvalidPubkey,
     generate_secret_key,
-    hex_beginning,
     is_secret_key,
     npub,
+    npub_prefix_to_hex,
     parse_pubkey,
     pubkey_of,
     short_npub,
@@ -17,9 +17,9 @@ from caravel.nostr.keys import (
 __all__ = [
     "InvalidPubkey",
     "generate_secret_key",
-    "hex_beginning",
     "is_secret_key",
     "npub",
+    "npub_prefix_to_hex",
     "parse_pubkey",
     "pubkey_of",
     "short_npub",

@@ -30,7 +30,7 @@ def parse_pubkey(text: str) -> str:
     return text
 
 
-def hex_beginning(text: str) -> str:
+def npub_prefix_to_hex(text: str) -> str:
     """Return how a public key in hex begins whose npub begins with the text.
 
     It may be shortened as by `short_npub`. Returns "" for what begins no npub.

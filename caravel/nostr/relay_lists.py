@@ -16,7 +16,7 @@ MOST_RELAYS = 5
 _LONGEST = 200
 
 
-def newest(events: Iterable[Event], *, pubkey: str, kind: int) -> Event | None:
+def latest(events: Iterable[Event], *, pubkey: str, kind: int) -> Event | None:
     """Return the event that counts of a replaceable kind (NIP-01), if there is one."""
     fitting = [e for e in events if e.pubkey == pubkey and e.kind == kind]
     return min(fitting, key=lambda event: (-event.created_at, event.id), default=None)

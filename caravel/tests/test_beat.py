@@ -6,7 +6,7 @@ import threading
 import pytest
 from celery.beat import PersistentScheduler, ScheduleEntry
 
-from caravel.beat import Scheduler, signals_held
+from caravel.beat import Scheduler, defer_signals
 from caravel.celery import app
 
 
@@ -47,7 +47,7 @@ def test_a_message_is_sent_before_beat_ends(ends, monkeypatch, tmp_path, signum)
 
 
 def test_many_signals_end_it_once(ends):
-    with pytest.raises(SystemExit), signals_held():
+    with pytest.raises(SystemExit), defer_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
@@ -55,14 +55,14 @@ def test_many_signals_end_it_once(ends):
 
 
 def test_without_a_signal_nothing_happens(ends):
-    with signals_held():
+    with defer_signals():
         pass
 
     assert signal.getsignal(signal.SIGTERM) is ends
 
 
 def test_what_goes_wrong_meanwhile_is_told_with_it(ends):
-    with pytest.raises(SystemExit) as ended, signals_held():
+    with pytest.raises(SystemExit) as ended, defer_signals():
         signal.raise_signal(signal.SIGTERM)
         raise ConnectionError
 
@@ -73,7 +73,7 @@ def test_in_another_thread_there_are_no_signals_to_hold(ends):
     seen = []
 
     def work():
-        with signals_held():
+        with defer_signals():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)

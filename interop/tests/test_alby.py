@@ -170,7 +170,7 @@ def test_a_tenant_connects_their_wallet_and_pays(wallets, alby):
 @pytest.mark.usefixtures("prices")
 def test_their_wallet_receives_for_us(settings, alice, alby):
     settings.ROBOT_WALLETS = [alby.url]
-    shown = invoices.offer_invoice(bill=bill_for(tenant_with()))
+    shown = invoices.get_or_issue_invoice(bill=bill_for(tenant_with()))
 
     open_one = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
     alice.pay(shown.bolt11)

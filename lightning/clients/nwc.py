@@ -23,12 +23,12 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 from caravel.core.exceptions import CaravelError
 from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import RelayUnreachable
-from caravel.nostr.relays.pool import Stored, hub
+from caravel.nostr.relays.pool import FetchResult, get_pool
 from lightning.clients.nwc_replies import (
     Budget,
     Info,
@@ -176,7 +176,7 @@ class Wallet:
         authors = [self.uri.pubkey]
         since = int(time.time()) - 60
         filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        hub().listen(self._endpoints, filters, lambda e: self._keep(e, events))
+        get_pool().listen(self._endpoints, filters, lambda e: self._keep(e, events))
 
     # --- the protocol
 
@@ -211,8 +211,8 @@ class Wallet:
         self, requests: Sequence[PreparedRequest], timeout: float
     ) -> list[dict[str, Any] | WalletError]:
         """Send requests and return for each its result, or why there is none."""
-        leave_database()
-        answers = hub().request_all(
+        release_connection()
+        answers = get_pool().request_all(
             self._endpoints,
             [request.event for request in requests],
             author=self.uri.pubkey,
@@ -295,10 +295,10 @@ class Wallet:
 
     def _ask_for_scheme(self) -> tuple[Scheme, float]:
         """Return the scheme, and until when to believe it."""
-        leave_database()
+        release_connection()
         filters = [{"kinds": [INFO], "authors": [self.uri.pubkey], "limit": 1}]
         try:
-            stored = hub().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
+            stored = get_pool().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
         except RelayUnreachable as exc:
             raise RequestNotSent(exc.message) from exc
         if not stored.answered and not stored.events:
@@ -310,7 +310,7 @@ class Wallet:
 _schemes: dict[tuple[str, tuple[str, ...]], tuple[Scheme, float]] = {}
 
 
-def forget_schemes() -> None:
+def clear_scheme_cache() -> None:
     """Forget what wallets said of their encryption."""
     _schemes.clear()
 
@@ -323,7 +323,7 @@ def _waiting(events: Queue[Event]) -> list[Event]:
     return found
 
 
-def _offered(stored: Stored, pubkey: str) -> Scheme:
+def _offered(stored: FetchResult, pubkey: str) -> Scheme:
     infos = [e for e in stored.events if e.kind == INFO and e.pubkey == pubkey]
     newest = max(infos, key=lambda event: event.created_at, default=None)
     offered = " ".join(newest.values("encryption")) if newest else ""

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from django.utils import timezone
 
-from caravel.core.http_client import NoAnswer, get
+from caravel.core.http_client import RequestFailed, get
 from lightning.exceptions import PriceUnusable
 
 #: Seconds that a source has for its answer, and how many bytes for it.
@@ -87,8 +87,8 @@ def _parsed(template: str) -> _Source:
 def _get(source: _Source, address: str) -> tuple[bytes, Mapping[str, str]]:
     """Return the body and the headers of an answer 200."""
     try:
-        answer = get(address, timeout=TIMEOUT, largest=LARGEST)
-    except NoAnswer as exc:
+        answer = get(address, timeout=TIMEOUT, max_bytes=LARGEST)
+    except RequestFailed as exc:
         raise _unusable(source, str(exc)) from exc
     if answer.status != HTTPStatus.OK:
         raise _unusable(source, f"it answered {answer.status}")

@@ -18,8 +18,8 @@ from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import (
     NoWalletReply,
     RequestNotSent,
+    UnknownOwnWallet,
     WalletError,
-    WalletNotOurs,
 )
 from lightning.models import LightningInvoice, LightningInvoiceQuerySet, NwcPayment
 from lightning.services import own_wallets
@@ -34,18 +34,18 @@ _LONGEST_PAUSE = timedelta(minutes=10)
 #: How many invoices are asked about at once: most by rank, the rest by waiting time.
 _BY_RANK, _BY_TURN = 80, 20
 _RANK = (F("shown_at").desc(nulls_last=True), "-pk")
-_SILENCE = (NoWalletReply, RequestNotSent, WalletNotOurs)
+_SILENCE = (NoWalletReply, RequestNotSent, UnknownOwnWallet)
 #: Seconds after which a task leaves the rest to the next.
 _TURN = 20.0
 
 
-def wallets_to_ask() -> list[str]:
+def wallets_to_poll() -> list[str]:
     """Return the public keys of our wallets that have invoices to be asked about."""
     due = LightningInvoice.objects.watched().due(timezone.now())
     return list(due.order_by().values_list("wallet_pubkey", flat=True).distinct())
 
 
-def ask_wallet(*, pubkey: str) -> int:
+def poll_wallet(*, pubkey: str) -> int:
     """Ask one of our wallets about what is due; returns how often it answered.
 
     What a person looks at comes first, then the newest, but each batch has room for
@@ -55,7 +55,7 @@ def ask_wallet(*, pubkey: str) -> int:
     while time.monotonic() - started < _TURN:
         ids = _claim(pubkey)
         silent = _silent().filter(pk__in=ids).count()
-        answers = check_invoices(wallet_pubkey=pubkey, invoice_ids=ids)
+        answers = poll_invoices(wallet_pubkey=pubkey, invoice_ids=ids)
         answered += answers
         if _silent().filter(pk__in=ids).count() < silent:
             _ask_the_others_soon(pubkey)
@@ -69,7 +69,7 @@ def check_invoice(
 ) -> LightningInvoice:
     """Ask the wallet that issued an invoice, and return it as it is then.
 
-    With `must_answer` it raises the WalletError or WalletNotOurs that kept us from
+    With `must_answer` it raises the WalletError or UnknownOwnWallet that kept us from
     knowing; else that is only recorded. `patience` is in seconds.
     """
     invoice = LightningInvoice.objects.get(pk=invoice_id)
@@ -92,10 +92,10 @@ def check_payment_hashes(*, payment_hashes: Sequence[str]) -> None:
     for invoice in told.exclude(state=State.SETTLED).only("wallet_pubkey"):
         by_wallet.setdefault(invoice.wallet_pubkey, []).append(invoice.pk)
     for pubkey, invoice_ids in by_wallet.items():
-        check_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids)
+        poll_invoices(wallet_pubkey=pubkey, invoice_ids=invoice_ids)
 
 
-def check_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
+def poll_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
     """Ask a wallet about several of its invoices; returns how often it replied.
 
     What is known to be settled is not asked about.
@@ -112,7 +112,7 @@ def check_invoices(*, wallet_pubkey: str, invoice_ids: Sequence[int]) -> int:
     return sum(not isinstance(answer, _SILENCE) for answer in answers)
 
 
-def lapse(invoice: LightningInvoice) -> None:
+def expire(invoice: LightningInvoice) -> None:
     """Offer an invoice no more; it is still watched."""
     invoice.state = State.EXPIRED
     invoice.save(update_fields=["state"])
@@ -127,17 +127,17 @@ def _claim(pubkey: str) -> list[int]:
 
 def _look_up(
     wallet_pubkey: str, payment_hashes: list[str], patience: float | None = None
-) -> list[Lookup | WalletError | WalletNotOurs]:
+) -> list[Lookup | WalletError | UnknownOwnWallet]:
     try:
         wallet = own_wallets.wallet_of(wallet_pubkey)
         found = wallet.lookup_invoices(payment_hashes, timeout=patience)
-    except (WalletError, WalletNotOurs) as exc:
+    except (WalletError, UnknownOwnWallet) as exc:
         return [exc for _ in payment_hashes]
     return [found[payment_hash] for payment_hash in payment_hashes]
 
 
 def _record(
-    invoice_id: int, answer: Lookup | WalletError | WalletNotOurs, asked_at: datetime
+    invoice_id: int, answer: Lookup | WalletError | UnknownOwnWallet, asked_at: datetime
 ) -> None:
     """Draw the consequences of an answer, or of there being none."""
     with transaction.atomic():
@@ -152,8 +152,8 @@ def _record(
 
 
 def _checked(
-    invoice: LightningInvoice, answer: Lookup | WalletError | WalletNotOurs
-) -> Lookup | WalletError | WalletNotOurs:
+    invoice: LightningInvoice, answer: Lookup | WalletError | UnknownOwnWallet
+) -> Lookup | WalletError | UnknownOwnWallet:
     """Return the answer, or what is wrong with it."""
     if not isinstance(answer, Lookup):
         return answer
@@ -164,13 +164,13 @@ def _checked(
 
 def _go_on_watching(
     invoice: LightningInvoice,
-    answer: Lookup | WalletError | WalletNotOurs,
+    answer: Lookup | WalletError | UnknownOwnWallet,
     asked_at: datetime,
 ) -> None:
-    if isinstance(answer, Lookup) and asked_at >= invoice.dies_at:
+    if isinstance(answer, Lookup) and asked_at >= invoice.final_at:
         return _die(invoice, asked_at)
     if invoice.state == State.OPEN and asked_at >= invoice.expires_at:
-        lapse(invoice)
+        expire(invoice)
     if isinstance(answer, Lookup):
         columns = {
             **NO_FAILURE,
@@ -253,7 +253,7 @@ def _pause(invoice: LightningInvoice, now: datetime) -> timedelta:
     pause = min(
         max(timedelta(minutes=1), (now - invoice.expires_at) / 6), _LONGEST_PAUSE
     )
-    return min(pause, max(invoice.dies_at - now, FIRST_LOOK))
+    return min(pause, max(invoice.final_at - now, FIRST_LOOK))
 
 
 def _ask_the_others_soon(pubkey: str) -> None:

@@ -29,7 +29,7 @@ _SKEW = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
-class Bill:
+class PaymentRequest:
     """What is to be paid: so much, in minor units, of a tenant's Stripe invoice.
 
     `booked` are Lightning invoices for it that were paid, but not counted towards it.
@@ -47,20 +47,22 @@ def nothing_else() -> None:
     """The guard of who knows of no other way of paying."""
 
 
-def offer_invoice(*, bill: Bill, guard: Guard = nothing_else) -> LightningInvoice:
+def get_or_issue_invoice(
+    *, bill: PaymentRequest, guard: Guard = nothing_else
+) -> LightningInvoice:
     """Return the invoice that a person may pay, having issued one if need be.
 
     Raises PaymentInProgress with the time until when something else may still pay the
     bill, AlreadySettled, RateUnavailable, or a WalletError of our own wallet.
     """
-    shown = offered_invoice(bill=bill)
+    shown = current_invoice(bill=bill)
     if shown is None:
         _require_lapsed(bill)
-        shown = _show(bill, issue(bill=bill), guard)
+        shown = _show(bill, issue_invoice(bill=bill), guard)
     return shown
 
 
-def offered_invoice(*, bill: Bill) -> LightningInvoice | None:
+def current_invoice(*, bill: PaymentRequest) -> LightningInvoice | None:
     """Return the invoice that a person was shown and may still pay, if there is one.
 
     Raises PaymentInProgress while a wallet has been asked, or AlreadySettled.
@@ -69,14 +71,14 @@ def offered_invoice(*, bill: Bill) -> LightningInvoice | None:
         return _on_offer(_locked_for_person(bill))
 
 
-def busy_until(stripe_invoice_id: str) -> datetime | None:
+def payable_until(stripe_invoice_id: str) -> datetime | None:
     """Return until when a Stripe invoice may at the latest be paid by Lightning.
 
     None if it cannot be, so that another way of paying may begin. A time that has
     passed means that our wallet's answer is still awaited.
     """
     live = LightningInvoice.objects.of(stripe_invoice_id).live()
-    return max((invoice.dies_at for invoice in live), default=None)
+    return max((invoice.final_at for invoice in live), default=None)
 
 
 def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
@@ -85,7 +87,7 @@ def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
         stripe_invoice_id__in=stripe_invoice_ids
     )
     # Of several of one bill the last stays.
-    return {row.stripe_invoice_id: row.dies_at for row in live.order_by("expires_at")}
+    return {row.stripe_invoice_id: row.final_at for row in live.order_by("expires_at")}
 
 
 def fresh_at(invoice: LightningInvoice) -> datetime:
@@ -93,7 +95,7 @@ def fresh_at(invoice: LightningInvoice) -> datetime:
     return invoice.expires_at + _PAUSE
 
 
-def issue(*, bill: Bill) -> LightningInvoice:
+def issue_invoice(*, bill: PaymentRequest) -> LightningInvoice:
     """Have our wallet make an invoice and return it, unsaved: nobody knows it yet.
 
     Raises InvoiceMismatch when it is not what was asked for.
@@ -125,13 +127,13 @@ def lock(stripe_invoice_id: str) -> list[LightningInvoice]:
     return list(rows.select_for_update(of=("self",)))
 
 
-def require_unsettled(rows: list[LightningInvoice], bill: Bill) -> None:
+def require_unsettled(rows: list[LightningInvoice], bill: PaymentRequest) -> None:
     """Raise AlreadySettled if one of these was paid, and may count towards the bill."""
     if any(row.state == State.SETTLED and row.pk not in bill.booked for row in rows):
         raise AlreadySettled("A Lightning payment for this invoice has arrived.")
 
 
-def _locked_for_person(bill: Bill) -> list[LightningInvoice]:
+def _locked_for_person(bill: PaymentRequest) -> list[LightningInvoice]:
     """Lock a bill's invoices, and make sure that a person may pay one."""
     rows = lock(bill.stripe_invoice_id)
     _require_no_attempt(rows)
@@ -145,7 +147,7 @@ def _on_offer(rows: list[LightningInvoice]) -> LightningInvoice | None:
     return next(on_offer, None)
 
 
-def _require_lapsed(bill: Bill) -> None:
+def _require_lapsed(bill: PaymentRequest) -> None:
     """Make sure that what was shown before has not been paid, as far as can be known.
 
     That takes an answer of our wallet from a minute after the expiry, or later.
@@ -162,7 +164,9 @@ def _is_answered(row: LightningInvoice, since: datetime) -> bool:
     return row.answered_at is not None and row.answered_at >= since
 
 
-def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoice:
+def _show(
+    bill: PaymentRequest, invoice: LightningInvoice, guard: Guard
+) -> LightningInvoice:
     """Make a new invoice the one on offer; if another is by now, nobody sees ours."""
     try:
         with transaction.atomic():
@@ -172,13 +176,13 @@ def _show(bill: Bill, invoice: LightningInvoice, guard: Guard) -> LightningInvoi
             guard()
             for row in rows:
                 if row.state == State.OPEN:
-                    invoice_status.lapse(row)
+                    invoice_status.expire(row)
             invoice.shown_at = timezone.now()
             record(invoice)
             return invoice
     except PaymentInProgress:
         # Two clicks at once, and no row yet that the second could have waited for.
-        if other := offered_invoice(bill=bill):
+        if other := current_invoice(bill=bill):
             return other
         raise
 
@@ -188,7 +192,7 @@ def _require_no_attempt(rows: list[LightningInvoice]) -> None:
     row = attempts.filter(payment__state="pending").first()
     if row is not None:
         raise PaymentInProgress(
-            "The tenant's wallet has been asked to pay this.", until=row.dies_at
+            "The tenant's wallet has been asked to pay this.", until=row.final_at
         )
 
 
@@ -211,7 +215,7 @@ def _require_match(
 
 
 def _unsaved(
-    bill: Bill, price: Quote, decoded: Bolt11, wallet_pubkey: str
+    bill: PaymentRequest, price: Quote, decoded: Bolt11, wallet_pubkey: str
 ) -> LightningInvoice:
     now = timezone.now()
     return LightningInvoice(

@@ -6,7 +6,7 @@ from django.conf import settings
 
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
-from lightning.exceptions import WalletNotOurs
+from lightning.exceptions import UnknownOwnWallet
 from lightning.models import LightningInvoice
 
 
@@ -16,11 +16,11 @@ def issuing_wallet() -> Wallet:
 
 
 def wallet_of(pubkey: str) -> Wallet:
-    """Return the wallet of ours that issued an invoice. Raises WalletNotOurs."""
+    """Return the wallet of ours that issued an invoice. Raises UnknownOwnWallet."""
     for uri in _uris():
         if uri.pubkey == pubkey:
             return _wallet(uri)
-    raise WalletNotOurs(f"ROBOT_WALLET lacks {pubkey}, which issued this invoice.")
+    raise UnknownOwnWallet(f"ROBOT_WALLET lacks {pubkey}, which issued this invoice.")
 
 
 def wallets() -> list[Wallet]:

@@ -19,7 +19,7 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices
-from lightning.services.invoices import Bill, Guard, nothing_else
+from lightning.services.invoices import Guard, PaymentRequest, nothing_else
 from lightning.services.wallet_errors import set_wallet_error
 from tenants.models import Tenant
 
@@ -29,10 +29,10 @@ State = NwcPayment.State
 #: The code of an attempt whose request never left.
 NOT_SENT = "NOT_SENT"
 #: An invoice with less than this left is not sent to a wallet any more.
-LEAST_LEFT = timedelta(seconds=60)
+MIN_REMAINING = timedelta(seconds=60)
 
 
-def start_payment(*, bill: Bill, guard: Guard = nothing_else) -> NwcPayment:
+def start_payment(*, bill: PaymentRequest, guard: Guard = nothing_else) -> NwcPayment:
     """Issue an invoice for the tenant's wallet and record the attempt to pay it.
 
     Saving the attempt makes a receiver enqueue it. Raises NoWallet, PaymentInProgress
@@ -41,7 +41,7 @@ def start_payment(*, bill: Bill, guard: Guard = nothing_else) -> NwcPayment:
     """
     _wallet_of(bill)
     _require_free(bill)
-    invoice = invoices.issue(bill=bill)
+    invoice = invoices.issue_invoice(bill=bill)
     with transaction.atomic():
         # Issuing took its time: the tenant may have another wallet by now, or none.
         tenant, uri = _wallet_of(bill)
@@ -72,7 +72,7 @@ def run_payment(*, payment_id: int) -> NwcPayment:
         return payment
     if not _attempt(payment):
         invoice = payment.invoice
-        invoice_status.check_invoices(
+        invoice_status.poll_invoices(
             wallet_pubkey=invoice.wallet_pubkey, invoice_ids=[invoice.pk]
         )
     payment.refresh_from_db()
@@ -91,7 +91,7 @@ def _attempt(payment: NwcPayment) -> bool:
 def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
     """Make the request, for which the wallet's relays must be there."""
     invoice = payment.invoice
-    if invoice.expires_at - timezone.now() < LEAST_LEFT:
+    if invoice.expires_at - timezone.now() < MIN_REMAINING:
         raise RequestNotSent("The invoice was too old to be sent.")
     wallet = Wallet(_uri(payment.nwc_url.reveal()))
     request = wallet.prepare_payment(
@@ -172,7 +172,7 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
         locked.nwc_url = ""
         locked.save()
         if invoice.state == LightningInvoice.State.OPEN:
-            invoice_status.lapse(invoice)
+            invoice_status.expire(invoice)
     logger.info("payment_refused", payment=payment.pk, code=code)
     return True
 
@@ -181,7 +181,7 @@ def _sentence(outcome: str, reason: str) -> str:
     return f"Your wallet {outcome}: {reason}"
 
 
-def _wallet_of(bill: Bill) -> tuple[Tenant, NwcUri]:
+def _wallet_of(bill: PaymentRequest) -> tuple[Tenant, NwcUri]:
     """Return the tenant and its wallet as they are now. Raises NoWallet."""
     tenant = Tenant.objects.get(pk=bill.tenant_id)
     if not tenant.nwc_url:
@@ -189,11 +189,11 @@ def _wallet_of(bill: Bill) -> tuple[Tenant, NwcUri]:
     return tenant, _uri(tenant.nwc_url.reveal())
 
 
-def _require_free(bill: Bill) -> None:
+def _require_free(bill: PaymentRequest) -> None:
     """Raise unless nothing can pay the bill: no invoice is live, and none was paid."""
     with transaction.atomic():
         invoices.require_unsettled(invoices.lock(bill.stripe_invoice_id), bill)
-        until = invoices.busy_until(bill.stripe_invoice_id)
+        until = invoices.payable_until(bill.stripe_invoice_id)
         if until is not None:
             raise PaymentInProgress("It may still be paid by Lightning.", until=until)
 

@@ -18,7 +18,7 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 from caravel.core.exceptions import Invalid
 from lightning.clients import prices
 from lightning.clients.prices import Price
@@ -39,7 +39,7 @@ KEPT = timedelta(seconds=60)
 KEPT_FAILURE = timedelta(seconds=5)
 
 SATS = 10**8
-MOST_SATS = 21_000_000 * SATS
+MAX_SATS = 21_000_000 * SATS
 # Of the time-outs on the way to an answer none covers the look-up of the name.
 _PATIENCE = prices.TIMEOUT + 1
 
@@ -78,7 +78,7 @@ def quote(*, amount_cents: int, currency: str) -> Quote:
     if amount_cents <= 0:
         raise Invalid("An amount to quote must be positive.", code="amount-invalid")
     amount = Fraction(amount_cents, 10 ** exponent(code))
-    leave_database()
+    release_connection()
     answers = _answers(code)
     now = timezone.now()
     sources = _agreeing(answers, now)
@@ -88,14 +88,14 @@ def quote(*, amount_cents: int, currency: str) -> Quote:
     return Quote(_sats(amount, rate) * 1000, rate, sources, now)
 
 
-def forget_rates() -> None:
+def clear_cache() -> None:
     """Let the next quote ask the sources again."""
     _kept.clear()
 
 
 def _sats(amount: Fraction, rate: Decimal) -> int:
     sats = math.ceil(amount / Fraction(rate) * SATS)
-    if sats > MOST_SATS:
+    if sats > MAX_SATS:
         raise Invalid("There is not so much bitcoin.", code="amount-invalid")
     return sats
 

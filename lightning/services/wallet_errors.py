@@ -17,7 +17,7 @@ def clear_wallet_error(payment: NwcPayment) -> None:
     _write(payment, "")
 
 
-def note_wallet_trouble(tenant: Tenant, sentence: str) -> bool:
+def set_wallet_warning(tenant: Tenant, sentence: str) -> bool:
     """Say what a check found; False if the tenant has another wallet by now."""
     same = Tenant.objects.filter(pk=tenant.pk, nwc_url=tenant.nwc_url)
     return bool(same.update(nwc_error=sentence[:240]))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caravel.nostr.relays.pool import close_hub
+from caravel.nostr.relays.pool import close_pool
 from lightning.clients import nwc
 from lightning.services import rates
 from sandbox.nostr import SandboxRelay, running_relay
@@ -21,7 +21,7 @@ def relay() -> Iterator[SandboxRelay]:
 @pytest.fixture
 def wallets(relay, settings) -> Iterator[Wallets]:
     """Wallets over one relay; the first, `platform`, is ours."""
-    nwc.forget_schemes()
+    nwc.clear_scheme_cache()
     with running_wallets(relay.url) as wallets:
         settings.ROBOT_WALLETS = [wallets.create("platform").url]
         settings.NWC_ALLOW_PRIVATE_RELAYS = True
@@ -29,7 +29,7 @@ def wallets(relay, settings) -> Iterator[Wallets]:
         try:
             yield wallets
         finally:
-            close_hub()
+            close_pool()
 
 
 @pytest.fixture
@@ -51,6 +51,6 @@ def _prices():
 @pytest.fixture
 def prices(_prices, settings):
     settings.BTC_PRICE_URLS = _prices.urls
-    rates.forget_rates()
+    rates.clear_cache()
     yield _prices
     _prices.reset()

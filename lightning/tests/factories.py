@@ -4,7 +4,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from lightning.models import LightningInvoice
-from lightning.services.invoices import Bill
+from lightning.services.invoices import PaymentRequest
 from lightning.services.wallets import connect_wallet
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -21,9 +21,9 @@ def tenant_with(wallet=None) -> Tenant:
     return tenant
 
 
-def bill_for(tenant, amount_cents=2_100, currency="usd", **fields) -> Bill:
+def bill_for(tenant, amount_cents=2_100, currency="usd", **fields) -> PaymentRequest:
     number = next(_numbers)
-    return Bill(
+    return PaymentRequest(
         **{
             "tenant_id": tenant.pk,
             "stripe_invoice_id": f"in_{number}",

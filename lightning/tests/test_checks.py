@@ -68,7 +68,7 @@ def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):
     with patch.object(check_payment_hashes, "delay") as delay:
         signals.listen_for_payments(sender=consumer("lightning", "nostr"))
         until(lambda: relay.subscriptions > before)
-        invoice = invoices.offer_invoice(bill=bill_for(TenantFactory()))
+        invoice = invoices.get_or_issue_invoice(bill=bill_for(TenantFactory()))
         alice.pay(invoice.bolt11)
         until(lambda: delay.called)
 
@@ -87,6 +87,6 @@ def test_a_hint_that_the_broker_does_not_take_is_only_logged(caplog):
     with patch.object(
         check_payment_hashes, "delay", side_effect=OperationalError("off")
     ):
-        signals.ask_about(["ab" * 32])
+        signals.check_notified_payments(["ab" * 32])
 
     assert "hints_lost" in caplog.text

@@ -8,7 +8,7 @@ from uuid import UUID
 import requests
 from django.conf import settings
 
-from caravel.core.http_client import Answer, AnswerTooLarge, NoAnswer, get
+from caravel.core.http_client import RequestFailed, Response, ResponseTooLarge, get
 from caravel.nostr.http_auth import authorization
 from relays.exceptions import ZooidRefused, ZooidUnavailable
 
@@ -42,17 +42,17 @@ class Zooid:
         return _members(_said(answer))
 
 
-def _get(path: str) -> Answer:
+def _get(path: str) -> Response:
     url = f"{settings.ZOOID_API_URL}{path}"
     try:
-        return get(url, timeout=TIMEOUT, largest=LARGEST, sign=_sign)
-    except AnswerTooLarge as exc:
+        return get(url, timeout=TIMEOUT, max_bytes=LARGEST, sign=_sign)
+    except ResponseTooLarge as exc:
         raise ZooidRefused("zooid's answer is too large.") from exc
-    except NoAnswer as exc:
+    except RequestFailed as exc:
         raise ZooidUnavailable(f"zooid: {exc}.") from exc
 
 
-def _said(answer: Answer) -> Any:
+def _said(answer: Response) -> Any:
     """Return what the body says; None if it is not JSON."""
     try:
         return json.loads(answer.body)
@@ -68,7 +68,7 @@ def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _lacks_relay(answer: Answer) -> bool:
+def _lacks_relay(answer: Response) -> bool:
     """Return whether zooid says that it has no such relay.
 
     Asked by a name that is not its API_HOST it answers 404 too, but not in JSON.
@@ -77,7 +77,7 @@ def _lacks_relay(answer: Answer) -> bool:
     return isinstance(said, dict) and [*said] == ["error"]
 
 
-def _require_ok(answer: Answer) -> None:
+def _require_ok(answer: Response) -> None:
     if answer.status >= 500 or answer.status == requests.codes.too_many_requests:
         raise ZooidUnavailable(f"zooid answered {answer.status}.")
     if answer.status != requests.codes.ok:

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from caravel.core.exceptions import CaravelError, UnknownField
-from caravel.core.validation import invalid_field, require_plain, validate_fields
+from caravel.core.validation import invalid_field, reject_coercible, validate_fields
 from relays import exceptions
 from relays.models import Plan, Relay
 from tenants.models import Activity, Tenant
@@ -93,7 +93,9 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
     return relay
 
 
-def revise_relay(*, relay_id: UUID, plan_id: str | None = None, **fields: Any) -> Relay:
+def update_relay_and_plan(
+    *, relay_id: UUID, plan_id: str | None = None, **fields: Any
+) -> Relay:
     """Change plan and fields together, or neither; raises what these two do.
 
     The plan comes first: what only the new one carries may be switched on at once.
@@ -222,7 +224,7 @@ def _require_sellable(tenant: Tenant, plan: Plan) -> None:
 
 
 def _require_solvent(tenant: Tenant, plan: Plan) -> None:
-    if plan.is_paid and tenant.owes_first:
+    if plan.is_paid and tenant.must_pay_first:
         raise exceptions.PaymentOverdue(
             "Pay the open invoice first.", tenant_id=tenant.pk
         )
@@ -251,7 +253,7 @@ def _validate(relay: Relay, fields: Iterable[str]) -> None:
         if getattr(relay, switch) and not getattr(relay.plan, feature):
             raise exceptions.PlanLacksFeature(f"{relay.plan} does not carry {feature}.")
     validate_fields(relay, {*fields} - {"subdomain"})
-    require_plain(relay, "subdomain")
+    reject_coercible(relay, "subdomain")
     try:
         relay.clean_fields(exclude=set(EDITABLE) - {"subdomain"} | {"tenant", "plan"})
         relay.validate_constraints()

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 Word = TypeVar("Word", bound=str)
 #: More sats than there will ever be are nobody's.
-MOST_SATS = 21_000_000 * 100_000_000
+MAX_SATS = 21_000_000 * 100_000_000
 LONGEST = 4_000
 WHOLE = re.compile(r"\d{1,16}", re.ASCII)
 #: Seconds: a fortnight.
@@ -52,7 +52,7 @@ class Fields:
         value = self._values.get(name, default)
         if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
             value = int(value)
-        if type(value) is not int or not least <= value <= MOST_SATS:
+        if type(value) is not int or not least <= value <= MAX_SATS:
             raise BadField(f"{name} is a whole number from {least}")
         return value
 

@@ -3,10 +3,14 @@
 Source: docs page "Supported currencies" (special cases, minimum charge amounts).
 """
 
-from billing.clients.stripe.currencies import MINIMUM_CHARGE, minimum_charge, step
+from billing.clients.stripe.currencies import (
+    MINIMUM_CHARGE,
+    charge_increment,
+    minimum_charge,
+)
 from lightning.currencies import WHOLE_ONLY, exponent
 
-__all__ = ["MINIMUM_CHARGE", "SIGNS", "minimum_charge", "step", "text"]
+__all__ = ["MINIMUM_CHARGE", "SIGNS", "charge_increment", "minimum_charge", "text"]
 
 SIGNS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 

@@ -30,8 +30,8 @@ if is_new:
 """
 OFFER = """
 from billing.models import InvoiceCollection
-from billing.services.payment_page.bolt11 import offer_bolt11
-print(offer_bolt11(invoice_id=InvoiceCollection.objects.unpaid().get().pk).bolt11)
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
+print(get_or_issue_bolt11(invoice_id=InvoiceCollection.objects.unpaid().get().pk).bolt11)
 """
 
 

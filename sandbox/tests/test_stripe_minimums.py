@@ -65,7 +65,7 @@ def test_what_is_below_the_minimum_charge_is_carried(api, currency, minimum):
 
 @pytest.mark.parametrize("currency", ["kwd", "clp", "isk"])
 def test_a_currency_without_a_minimum_asks_for_any_amount(api, currency):
-    smallest = currencies.step(currency)
+    smallest = currencies.charge_increment(currency)
 
     assert billed(api, smallest, currency).amount_due == smallest
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import burst, counterparts, wallet_payments
 from benchmarks.burst import Burst
 from billing.tests.support.processes import environment
-from caravel.nostr.relays.pool import close_hub
+from caravel.nostr.relays.pool import close_pool
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import rates
 
@@ -22,11 +22,11 @@ def around(settings, monkeypatch):
         settings.ROBOT_WALLETS = [running.environment["ROBOT_WALLET"]]
         settings.BTC_PRICE_URLS = running.environment["BTC_PRICE_URLS"].split(",")
         settings.NWC_ALLOW_PRIVATE_RELAYS = True
-        rates.forget_rates()
+        rates.clear_cache()
         monkeypatch.setattr(burst, "WALLET_SECONDS", 0.1)
         yield running
-        close_hub()
-        rates.forget_rates()
+        close_pool()
+        rates.clear_cache()
 
 
 @pytest.mark.processes

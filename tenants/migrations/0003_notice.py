@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
                 ('text', models.TextField(validators=[django.core.validators.MaxLengthValidator(4000)])),
                 ('state', models.CharField(choices=[('waiting', 'Waiting'), ('sent', 'Sent'), ('dropped', 'dropped (no longer true)'), ('failed', 'failed (given up; send again by hand)')], default='waiting', max_length=16)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('give_up_at', models.DateTimeField(default=tenants.models.give_up_time)),
+                ('give_up_at', models.DateTimeField(default=tenants.models.default_give_up_at)),
                 ('sent_at', models.DateTimeField(blank=True, null=True)),
                 ('dropped_at', models.DateTimeField(blank=True, null=True)),
                 ('held_until', models.DateTimeField(blank=True, null=True)),

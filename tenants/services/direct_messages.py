@@ -9,7 +9,7 @@ from caravel.nostr.events import parse_event
 from caravel.nostr.relay_lists import MESSAGE_RELAYS, message_relays
 from caravel.nostr.relays.dial import Endpoint
 from tenants.exceptions import NotDelivered
-from tenants.services.nostr_directory import look_up, strangers
+from tenants.services.nostr_directory import fetch_latest_event, untrusted_endpoints
 from tenants.services.nostr_identity import outbox, publish
 
 #: On which try, from 0, a message is left at our own relays rather than kept waiting.
@@ -19,7 +19,7 @@ _FELL_BACK = "Fell back to our outbox relays: "
 
 
 @dataclass(frozen=True)
-class Sent:
+class DeliveryReport:
     """Which relays took a message, and what support should know of that."""
 
     relays: list[str]
@@ -38,7 +38,7 @@ def send_message(
     *,
     tries: int,
     is_wanted: Callable[[], bool],
-) -> Sent | None:
+) -> DeliveryReport | None:
     """Publish a gift wrap to its recipient's relays; None if it is not wanted any more.
 
     Without relays of theirs, and from the third try on if none takes it or nothing is
@@ -49,7 +49,7 @@ def send_message(
         if not is_wanted():
             return None
         if relays := publish(route.endpoints, event):
-            return Sent(relays, route.note)
+            return DeliveryReport(relays, route.note)
     _forget(pubkey)
     raise NotDelivered("No relay took the message.")
 
@@ -59,7 +59,7 @@ def _routes(pubkey: str, tries: int) -> list[_Route]:
     relays, certain = _relays_of(pubkey)
     ours = outbox()
     if relays:
-        first = [_Route(strangers(relays))]
+        first = [_Route(untrusted_endpoints(relays))]
         reason = "none of the recipient's relays took it."
     else:
         first = []
@@ -80,7 +80,7 @@ def _relays_of(pubkey: str) -> tuple[list[str], bool]:
     kept: list[str] | None = cache.get(_key(pubkey))
     if kept:
         return kept, True
-    found = look_up(pubkey, MESSAGE_RELAYS)
+    found = fetch_latest_event(pubkey, MESSAGE_RELAYS)
     relays = message_relays(found.event) if found.event else []
     if relays:
         cache.set(_key(pubkey), relays, _FIVE_MINUTES)

@@ -6,7 +6,7 @@ from smtplib import SMTPException, SMTPRecipientsRefused
 from django.conf import settings
 from django.core.mail import EmailMessage
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 from tenants.exceptions import AddressRefused, NotDelivered
 
 
@@ -23,7 +23,7 @@ def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
     if not to.isprintable():
         # Django lets them pass in quotes; in a header they would begin a new line.
         raise AddressRefused("The address has characters that no header can hold.")
-    leave_database()
+    release_connection()
     message = EmailMessage(title, text, to=[to], headers={"Message-ID": message_id})
     try:
         message.send()

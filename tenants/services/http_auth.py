@@ -47,7 +47,7 @@ def authenticate(request: SignedRequest) -> str:
     return event.pubkey
 
 
-def forget_old_events() -> int:
+def delete_expired_events() -> int:
     """Forget the events that would be refused for their age; returns how many."""
     old = UsedAuthEvent.objects.filter(expires_at__lt=timezone.now() - _REMEMBERED)
     return old.delete()[0]

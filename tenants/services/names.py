@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from django.db import transaction
 
 from tenants.models import Tenant
-from tenants.services.nostr_directory import look_up
+from tenants.services.nostr_directory import fetch_latest_event
 from tenants.services.nostr_identity import PROFILE
 
 _LONGEST = 100
@@ -14,13 +14,13 @@ _LONGEST = 100
 MOST = 1000
 
 
-def nameless_tenants() -> list[str]:
+def tenants_without_name() -> list[str]:
     """Return public keys of tenants without a name, others each time."""
     nameless = Tenant.objects.filter(display_name="").order_by("?")
     return list(nameless.values_list("pk", flat=True)[:MOST])
 
 
-def look_up_name(*, tenant_id: str) -> str:
+def fill_in_name(*, tenant_id: str) -> str:
     """Give a tenant without a name that of its profile; return the name it has then.
 
     A name that somebody has set is never changed.
@@ -28,8 +28,8 @@ def look_up_name(*, tenant_id: str) -> str:
     tenant = Tenant.objects.get(pk=tenant_id)
     if tenant.display_name:
         return tenant.display_name
-    profile = look_up(tenant_id, PROFILE).event
-    name = name_in(profile.content) if profile else ""
+    profile = fetch_latest_event(tenant_id, PROFILE).event
+    name = profile_name(profile.content) if profile else ""
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
         if name and not tenant.display_name:
@@ -38,7 +38,7 @@ def look_up_name(*, tenant_id: str) -> str:
     return tenant.display_name
 
 
-def name_in(content: str) -> str:
+def profile_name(content: str) -> str:
     """Return the name in a profile as one line of printable text, or nothing."""
     try:
         profile = json.loads(content)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 from caravel.nostr.events import Event
-from caravel.nostr.relay_lists import RELAY_LIST, newest, write_relays
+from caravel.nostr.relay_lists import RELAY_LIST, latest, write_relays
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import hub
+from caravel.nostr.relays.pool import get_pool
 from tenants.services.nostr_identity import indexers
 
 #: Seconds that relays have to answer.
@@ -17,29 +17,29 @@ _TIMEOUT = 8.0
 
 
 @dataclass(frozen=True)
-class Found:
+class Lookup:
     """Somebody's event of a kind, or none; none proves nothing unless `certain`."""
 
     event: Event | None
     certain: bool
 
 
-def look_up(pubkey: str, kind: int) -> Found:
+def fetch_latest_event(pubkey: str, kind: int) -> Lookup:
     """Return the newest event of a replaceable kind that can be found.
 
     It is certain when an indexer answered, and, if there is a list of relays that its
     author writes to (NIP-65), one of these did.
     """
-    leave_database()
+    release_connection()
     events, indexed = _ask(indexers(), pubkey, [RELAY_LIST, kind])
-    relay_list = newest(events, pubkey=pubkey, kind=RELAY_LIST)
-    written = strangers(write_relays(relay_list)) if relay_list else []
+    relay_list = latest(events, pubkey=pubkey, kind=RELAY_LIST)
+    written = untrusted_endpoints(write_relays(relay_list)) if relay_list else []
     more, answered = _ask(written, pubkey, [kind]) if written else ([], True)
-    event = newest([*events, *more], pubkey=pubkey, kind=kind)
-    return Found(event, certain=indexed and answered)
+    event = latest([*events, *more], pubkey=pubkey, kind=kind)
+    return Lookup(event, certain=indexed and answered)
 
 
-def strangers(urls: Sequence[str]) -> list[Endpoint]:
+def untrusted_endpoints(urls: Sequence[str]) -> list[Endpoint]:
     """Return relays that somebody else names: not to be looked for in our network."""
     allowed = settings.NOSTR_ALLOW_PRIVATE_RELAYS
     return [Endpoint(url, private_allowed=allowed) for url in urls]
@@ -51,7 +51,7 @@ def _ask(
     """Return the events that relays have, and whether any of them answered."""
     wanted = [{"authors": [pubkey], "kinds": kinds}]
     try:
-        stored = hub().fetch(endpoints, wanted, timeout=_TIMEOUT)
+        stored = get_pool().fetch(endpoints, wanted, timeout=_TIMEOUT)
     except RelayUnreachable:
         return [], False
     return list(stored.events), stored.answered

@@ -5,11 +5,11 @@ import json
 import structlog
 from django.conf import settings
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relay_lists import MESSAGE_RELAYS, RELAY_LIST
 from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import hub
+from caravel.nostr.relays.pool import get_pool
 from tenants.exceptions import IdentityNotPublished
 
 logger = structlog.get_logger(__name__)
@@ -31,8 +31,8 @@ def indexers() -> list[Endpoint]:
 
 def publish(endpoints: list[Endpoint], event: Event) -> list[str]:
     """Send an event to relays; return the hosts of those that took it."""
-    leave_database()
-    return hub().publish(
+    release_connection()
+    return get_pool().publish(
         endpoints,
         event,
         timeout=PUBLISH_TIMEOUT,

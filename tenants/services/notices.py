@@ -15,7 +15,7 @@ from caravel.core.exceptions import CaravelError
 from caravel.core.validation import validate_fields
 from caravel.nostr.private_messages import wrap_message
 from tenants.exceptions import AddressRefused, NotDelivered
-from tenants.models import Notice, NoticeQuerySet, give_up_time
+from tenants.models import Notice, NoticeQuerySet, default_give_up_at
 from tenants.services.direct_messages import send_message
 from tenants.services.emails import new_message_id, send_email
 
@@ -67,7 +67,7 @@ def send_again(*, notice_id: int) -> bool:
             return False
         notice.state = State.WAITING
         notice.failures = 0
-        notice.give_up_at = give_up_time()
+        notice.give_up_at = default_give_up_at()
         notice.next_attempt_at = notice.enqueued_at = timezone.now()
         notice.save()
     return True

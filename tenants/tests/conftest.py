@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from caravel.nostr.relays.pool import close_hub
+from caravel.nostr.relays.pool import close_pool
 from sandbox.nostr import SandboxRelay, running_relay
 from tenants.tests.support.mail_server import MailServer, running_mail_server
 from tenants.tests.support.nostr_users import Person
@@ -17,7 +17,7 @@ def indexer(settings) -> Iterator[SandboxRelay]:
         settings.ROBOT_INDEXER_RELAYS = [relay.url]
         settings.NOSTR_ALLOW_PRIVATE_RELAYS = True
         yield relay
-        close_hub()
+        close_pool()
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def outbox(settings) -> Iterator[SandboxRelay]:
         settings.ROBOT_OUTBOX_RELAYS = [relay.url]
         settings.ROBOT_MESSAGING_RELAYS = [relay.url]
         yield relay
-        close_hub()
+        close_pool()
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def inbox() -> Iterator[SandboxRelay]:
     """Where the person reads messages, once they have said so."""
     with running_relay() as relay:
         yield relay
-        close_hub()
+        close_pool()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tenants.models import UsedAuthEvent
 from tenants.services.http_auth import (
     SignedRequest,
     authenticate,
-    forget_old_events,
+    delete_expired_events,
 )
 from tenants.tasks import sweep_auth_events
 
@@ -253,7 +253,7 @@ def test_what_is_forgotten_is_too_old_to_be_used_again():
         request = signed()
         authenticate(request)
         clock.shift(timedelta(minutes=5))
-        assert forget_old_events() == 0
+        assert delete_expired_events() == 0
         assert code_of(request) == "auth-expired"
 
         clock.shift(timedelta(minutes=10))

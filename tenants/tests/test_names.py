@@ -6,9 +6,9 @@ from unittest.mock import patch
 import pytest
 
 from tenants.models import Tenant
-from tenants.services.names import look_up_name, name_in, nameless_tenants
+from tenants.services.names import fill_in_name, profile_name, tenants_without_name
 from tenants.services.tenants import get_or_create_tenant, update_tenant
-from tenants.tasks import look_up_name as task
+from tenants.tasks import fill_in_name as task
 from tenants.tasks import look_up_names
 from tenants.tests.factories import TenantFactory
 from tenants.tests.support.nostr_users import Person
@@ -29,7 +29,7 @@ def test_the_name_is_found_at_an_indexer(bob, indexer):
     bob.tenant()
     publish_profile(bob, indexer, name="bob", display_name="Bob ₿")
 
-    assert look_up_name(tenant_id=bob.pubkey) == "Bob ₿"
+    assert fill_in_name(tenant_id=bob.pubkey) == "Bob ₿"
     assert Tenant.objects.get().display_name == "Bob ₿"
 
 
@@ -38,7 +38,7 @@ def test_or_where_its_owner_writes(bob, indexer, inbox):
     bob.writes_to(inbox, said_at=indexer)
     publish_profile(bob, inbox, name="bob")
 
-    assert look_up_name(tenant_id=bob.pubkey) == "bob"
+    assert fill_in_name(tenant_id=bob.pubkey) == "bob"
 
 
 def test_a_name_that_is_there_is_never_changed(bob, indexer):
@@ -46,7 +46,7 @@ def test_a_name_that_is_there_is_never_changed(bob, indexer):
     publish_profile(bob, indexer, name="bob")
     asked = indexer.requests
 
-    assert look_up_name(tenant_id=bob.pubkey) == "Given by support"
+    assert fill_in_name(tenant_id=bob.pubkey) == "Given by support"
     assert indexer.requests == asked
 
 
@@ -56,19 +56,19 @@ def test_nor_one_that_is_set_while_it_is_looked_up(bob, indexer):
 
     def meanwhile(content):
         update_tenant(pubkey=bob.pubkey, display_name="Robert")
-        return name_in(content)
+        return profile_name(content)
 
-    with patch("tenants.services.names.name_in", side_effect=meanwhile):
-        assert look_up_name(tenant_id=bob.pubkey) == "Robert"
+    with patch("tenants.services.names.profile_name", side_effect=meanwhile):
+        assert fill_in_name(tenant_id=bob.pubkey) == "Robert"
     assert Tenant.objects.get().display_name == "Robert"
 
 
 def test_without_a_profile_or_an_indexer_nothing_happens(bob, indexer):
     bob.tenant()
 
-    assert look_up_name(tenant_id=bob.pubkey) == ""
+    assert fill_in_name(tenant_id=bob.pubkey) == ""
     indexer.go_offline()
-    assert look_up_name(tenant_id=bob.pubkey) == ""
+    assert fill_in_name(tenant_id=bob.pubkey) == ""
 
 
 def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
@@ -84,7 +84,7 @@ def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
         TenantFactory(display_name="Named")
     enqueue.assert_called_once_with((pubkey,), {})
 
-    assert nameless_tenants() == [pubkey]
+    assert tenants_without_name() == [pubkey]
     with patch.object(task, "delay") as delay:
         look_up_names()
     delay.assert_called_once_with(pubkey)
@@ -109,4 +109,4 @@ def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
     ],
 )
 def test_a_name_is_one_line_of_what_a_profile_says(profile, name):
-    assert name_in(profile) == name
+    assert profile_name(profile) == name

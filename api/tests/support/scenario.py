@@ -11,7 +11,7 @@ from django.utils import timezone
 from api.tests.support.client import Person
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.subscriptions.sync import sync_tenant
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from lightning.models import LightningInvoice
@@ -95,7 +95,7 @@ def build(*, admin: Person, sandbox: Sandbox, wallets: Wallets, zooid: Zooid) ->
     asking, paid, owing, closed = residents
     for each in (asking, paid, owing):
         _bill(each)
-    offer_bolt11(invoice_id=_invoice(asking).pk)
+    get_or_issue_bolt11(invoice_id=_invoice(asking).pk)
     _pay(paid, wallets)
     _suspend(owing)
     Tenant.objects.filter(pk=closed.pubkey).update(closed_at=timezone.now())
@@ -176,12 +176,12 @@ def _add_at_stripe(world: World, resident: Resident, sandbox: Sandbox) -> None:
 
 def _pay(resident: Resident, wallets: Wallets) -> None:
     invoice = _invoice(resident)
-    offered = offer_bolt11(invoice_id=invoice.pk)
+    offered = get_or_issue_bolt11(invoice_id=invoice.pk)
     wallets.ledger.pay("payer", offered.bolt11)
     check_invoice(invoice_id=offered.pk)
     collect_invoice(invoice_id=invoice.pk)
     settled = LightningInvoice.objects.get(pk=offered.pk)
-    assert settled.preimage and _invoice(resident).status == "paid"
+    assert settled.preimage and _invoice(resident).stripe_status == "paid"
     resident.preimages.add(settled.preimage.reveal())
 
 

@@ -31,7 +31,7 @@ from api.tests.support.signing import (
     sign_wrongly,
     signed,
 )
-from api.views.base import NothingView
+from api.views.base import NotFoundView
 from billing.tests.support.event_matrix.fake_worker import undone
 from caravel.tests.support import secret_scanner
 
@@ -270,7 +270,7 @@ def _asked(sent: Unsigned) -> str:
 
 
 def _is_nothing(response: Response) -> bool:
-    return getattr(_view(response), "cls", None) is NothingView
+    return getattr(_view(response), "cls", None) is NotFoundView
 
 
 def _is_open(response: Response) -> bool:

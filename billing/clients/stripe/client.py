@@ -8,7 +8,12 @@ import stripe
 
 from billing.clients.stripe.invoices import InvoiceCalls
 from billing.clients.stripe.portal import PortalCalls, PortalConfiguration
-from billing.clients.stripe.transport import API_VERSION, is_live_key, keyed, v1
+from billing.clients.stripe.transport import (
+    API_VERSION,
+    is_live_key,
+    v1,
+    with_idempotency_key,
+)
 from billing.clients.stripe.types import (
     BalanceTransaction,
     Card,
@@ -46,7 +51,7 @@ class Stripe(InvoiceCalls, PortalCalls):
 
     def create_customer(self, params: Mapping[str, Any], key: str) -> Customer:
         """Create a customer, once per idempotency key."""
-        args, options = keyed(params, key)
+        args, options = with_idempotency_key(params, key)
         return read_customer(self._call(lambda: v1().customers.create(args, options)))
 
     def get_customer(self, customer_id: str) -> Customer:
@@ -86,7 +91,7 @@ class Stripe(InvoiceCalls, PortalCalls):
 
     def create_subscription(self, params: Mapping[str, Any], key: str) -> Subscription:
         """Create a subscription, once per idempotency key."""
-        args, options = keyed(params, key)
+        args, options = with_idempotency_key(params, key)
         created = self._call(lambda: v1().subscriptions.create(args, options))
         return read_subscription(created)
 
@@ -120,7 +125,7 @@ class Stripe(InvoiceCalls, PortalCalls):
 
         The tries of one call share a key, so an item is added once.
         """
-        args, options = keyed(params, f"update:{uuid.uuid4()}")
+        args, options = with_idempotency_key(params, f"update:{uuid.uuid4()}")
         updated = self._call(
             lambda: v1().subscriptions.update(subscription_id, args, options)
         )
@@ -147,7 +152,7 @@ class Stripe(InvoiceCalls, PortalCalls):
 
     def create_price(self, params: Mapping[str, Any], key: str) -> str:
         """Create a price, once per idempotency key; returns its id."""
-        args, options = keyed(params, key)
+        args, options = with_idempotency_key(params, key)
         return str(self._call(lambda: v1().prices.create(args, options)).id)
 
     def find_webhook_endpoint(self, url: str) -> tuple[str, list[str]] | None:

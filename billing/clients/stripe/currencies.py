@@ -48,7 +48,7 @@ def minimum_charge(currency: str) -> int:
     return MINIMUM_CHARGE.get(currency, 0)
 
 
-def step(currency: str) -> int:
+def charge_increment(currency: str) -> int:
     """Return what each amount must be a multiple of, in the minor unit."""
     if currency in WHOLE_ONLY:
         return 100

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import stripe
 
-from billing.clients.stripe.transport import Calls, keyed, v1
+from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
 from billing.clients.stripe.types import (
     BalanceTransaction,
     CreditNote,
@@ -26,7 +26,7 @@ from billing.clients.stripe.types import (
 _WHOLE: Any = {"expand": ["amount_paid_off_stripe"]}
 
 
-class InvoiceCalls(Calls):
+class InvoiceCalls(StripeTransport):
     """The calls about invoices."""
 
     def get_invoice(self, invoice_id: str) -> Invoice:
@@ -88,7 +88,7 @@ class InvoiceCalls(Calls):
         Raises StripeCardRefused, or another StripeRefused with nothing charged.
         https://docs.stripe.com/api/invoices/pay
         """
-        args, options = keyed({**params, **_WHOLE}, key)
+        args, options = with_idempotency_key({**params, **_WHOLE}, key)
         paid = self._call(lambda: v1().invoices.pay(invoice_id, args, options))
         return read_invoice(paid)
 
@@ -97,7 +97,7 @@ class InvoiceCalls(Calls):
 
         Raises StripeRefused when it is paid already: reading it again tells by what.
         """
-        args, options = keyed(
+        args, options = with_idempotency_key(
             {"paid_out_of_band": True, **_WHOLE}, f"mark:{uuid.uuid4()}"
         )
         paid = self._call(lambda: v1().invoices.pay(invoice_id, args, options))
@@ -124,7 +124,7 @@ class InvoiceCalls(Calls):
 
         https://docs.stripe.com/api/credit_notes/create
         """
-        args, options = keyed(params, key)
+        args, options = with_idempotency_key(params, key)
         return read_credit_note(
             self._call(lambda: v1().credit_notes.create(args, options))
         )
@@ -142,7 +142,7 @@ class InvoiceCalls(Calls):
 
         https://docs.stripe.com/api/customer_balance_transactions/create
         """
-        args, options = keyed(params, key)
+        args, options = with_idempotency_key(params, key)
         made = self._call(
             lambda: v1().customers.balance_transactions.create(customer, args, options)
         )

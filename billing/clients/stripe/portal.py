@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from billing.clients.stripe.transport import Calls, keyed, v1
+from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class PortalConfiguration:
     metadata: Mapping[str, str]
 
 
-class PortalCalls(Calls):
+class PortalCalls(StripeTransport):
     """The calls about the customer portal."""
 
     def list_portal_configurations(self) -> list[PortalConfiguration]:
@@ -32,7 +32,7 @@ class PortalCalls(Calls):
         self, params: Mapping[str, Any], key: str
     ) -> PortalConfiguration:
         """Create a configuration, once per idempotency key."""
-        args, options = keyed(params, key)
+        args, options = with_idempotency_key(params, key)
         return _read_configuration(
             self._call(lambda: v1().billing_portal.configurations.create(args, options))
         )

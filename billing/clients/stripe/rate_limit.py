@@ -14,7 +14,7 @@ LONGEST_WAIT = 15.0
 _PAUSE = 0.05
 
 
-def take_token(*, sleep: Callable[[float], None] = time.sleep) -> None:
+def acquire(*, sleep: Callable[[float], None] = time.sleep) -> None:
     """Wait for the next free request of this second.
 
     Raises StripeRateLimited after LONGEST_WAIT. While Redis is away calls go on

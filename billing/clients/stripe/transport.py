@@ -18,8 +18,8 @@ import stripe
 from django.conf import settings
 
 from billing import exceptions
-from billing.clients.stripe.rate_limit import take_token
-from caravel.core.db.transactions import leave_database
+from billing.clients.stripe.rate_limit import acquire
+from caravel.core.db.transactions import release_connection
 
 API_VERSION = "2026-10-28.endive"
 TRIES = 3
@@ -38,7 +38,7 @@ _is_hurried: ContextVar[bool] = ContextVar("is_hurried", default=False)
 
 
 @contextmanager
-def hurried() -> Iterator[None]:
+def interactive() -> Iterator[None]:
     """Give Stripe one try, and less time for it: somebody waits for what is done here.
 
     A write is in doubt as after any other silence; whoever made it finds out later.
@@ -50,7 +50,7 @@ def hurried() -> Iterator[None]:
         _is_hurried.reset(token)
 
 
-class Calls:
+class StripeTransport:
     """What all calls have in common.
 
     `before_try` runs before every single request, and may raise to prevent it.
@@ -87,9 +87,9 @@ class Calls:
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _try(self, call: Callable[[], T]) -> T:
-        take_token(sleep=self._sleep)
+        acquire(sleep=self._sleep)
         self._before_try()
-        leave_database()
+        release_connection()
         try:
             return call()
         except stripe.StripeError as exc:
@@ -127,7 +127,7 @@ def _client(key: str, base: str, timeout: tuple[float, float]) -> stripe.StripeC
     )
 
 
-def keyed(params: Mapping[str, Any], key: str) -> tuple[Any, Any]:
+def with_idempotency_key(params: Mapping[str, Any], key: str) -> tuple[Any, Any]:
     """Return parameters and options of a write that happens once per key."""
     return dict(params), {"idempotency_key": key}
 

@@ -16,11 +16,11 @@ from billing.clients.stripe.client import Stripe
 from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection
 from billing.services.collection import cards
-from billing.services.collection.steps import AGAIN, Rest, Step
+from billing.services.collection.steps import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
 from billing.services.invoices import locks
-from billing.services.invoices.records import bill_of, wake
+from billing.services.invoices.records import enqueue_collection, payment_request_for
 from caravel.core.exceptions import CaravelError
 from lightning.exceptions import AlreadySettled, NoWallet, PaymentInProgress
 from lightning.models import NwcPayment
@@ -29,36 +29,36 @@ from lightning.services.payments import start_payment
 logger = structlog.get_logger(__name__)
 
 State = InvoiceCollection.State
-Rail = InvoiceCollection.Rail
+Action = InvoiceCollection.Action
 #: When each rung begins, from the moment that the invoice was finalized.
-RUNGS = tuple(timedelta(days=days) for days in (0, 1, 3, 6))
+ATTEMPT_SCHEDULE = tuple(timedelta(days=days) for days in (0, 1, 3, 6))
 #: How long a wallet that is too busy is left alone, and how often.
-_BUSY_PAUSE = timedelta(seconds=60)
-_MOST_BUSY = 3
+_RATE_LIMIT_PAUSE = timedelta(seconds=60)
+_MAX_RATE_LIMIT_RETRIES = 3
 #: How long trouble of our own, no price or no wallet, keeps the card from its turn.
-_PATIENCE = timedelta(hours=1)
-_DAILY = timedelta(hours=6)
+_OWN_TROUBLE_TIMEOUT = timedelta(hours=1)
+_RECHECK_INTERVAL = timedelta(hours=6)
 
 
-def climb(stripe: Stripe, collection: InvoiceCollection) -> Step:
+def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """Take the next step of the ladder at an open invoice.
 
     Whatever comes next, comes when the attempt under way has ended.
     """
-    if locks.is_attempted(collection.pk):
-        return _wait_for_others(collection)
-    if locks.is_to_be_reduced(collection):
-        return _await_reduction(collection)
+    if locks.has_pending_attempt(collection.pk):
+        return _wait_for_pending_payment(collection)
+    if locks.has_pending_reduction(collection):
+        return _post_credits_first(collection)
     rails: dict[str, Callable[[Stripe, InvoiceCollection], Step]] = {
-        Rail.NONE: _between_rungs,
-        Rail.WALLET: _by_wallet,
-        Rail.CARD: _by_card,
-        Rail.NOTICE: _by_notice,
+        Action.NONE: _wait_for_next_attempt,
+        Action.WALLET: _pay_by_wallet,
+        Action.CARD: _charge_card,
+        Action.NOTICE: _notify_tenant,
     }
-    return rails[collection.next_rail](stripe, collection)
+    return rails[collection.next_action](stripe, collection)
 
 
-def try_rail(*, tenant_id: str, rail: InvoiceCollection.Rail) -> int:
+def start_attempt_for_tenant(*, tenant_id: str, rail: InvoiceCollection.Action) -> int:
     """Have all open invoices of a tenant collected by a rail that is new.
 
     What is under way goes on; this comes next. Returns how many there are.
@@ -67,7 +67,7 @@ def try_rail(*, tenant_id: str, rail: InvoiceCollection.Rail) -> int:
         rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
         ids = list(rows.unpaid().order_by("pk").values_list("pk", flat=True))
         for invoice_id in ids:
-            _begin_extra(invoice_id, rail)
+            _start_extra_attempt(invoice_id, rail)
     return len(ids)
 
 
@@ -79,143 +79,157 @@ def collect_now(*, invoice_id: str) -> bool:
     with transaction.atomic():
         open_ones = InvoiceCollection.objects.unpaid()
         if open_ones.filter(pk=invoice_id).exists():
-            _begin_extra(invoice_id, Rail.WALLET)
+            _start_extra_attempt(invoice_id, Action.WALLET)
             return True
-        wake(invoice_id=invoice_id)
+        enqueue_collection(invoice_id=invoice_id)
     return False
 
 
-def _begin_extra(invoice_id: str, rail: InvoiceCollection.Rail) -> None:
-    collection = locks.lock(invoice_id)
-    order = [Rail.WALLET, Rail.CARD, Rail.NOTICE, Rail.NONE]
+def _start_extra_attempt(invoice_id: str, rail: InvoiceCollection.Action) -> None:
+    collection = locks.lock_collection(invoice_id)
+    order = [Action.WALLET, Action.CARD, Action.NOTICE, Action.NONE]
     # A rung that is before this rail will come to it.
-    earlier = min(rail, Rail(collection.next_rail), key=order.index)
-    _columns(collection, next_rail=earlier, rung_begun_at=timezone.now(), rate_limits=0)
-    wake(invoice_id=invoice_id)
+    earlier = min(rail, Action(collection.next_action), key=order.index)
+    _columns(
+        collection,
+        next_action=earlier,
+        attempt_started_at=timezone.now(),
+        rate_limits=0,
+    )
+    enqueue_collection(invoice_id=invoice_id)
 
 
-def _await_reduction(collection: InvoiceCollection) -> Step:
+def _post_credits_first(collection: InvoiceCollection) -> Step:
     """Reduce the invoice before anybody is charged for it, if the sync has not yet."""
     post_credits(tenant_id=collection.tenant_id)
     owed = collection.credits.filter(state=Credit.State.OWED)
     if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
-        return Rest(State.COLLECTING, "a credit is to be posted first", until)
-    if locks.is_to_be_reduced(collection):
+        return Wait(State.COLLECTING, "a credit is to be posted first", until)
+    if locks.has_pending_reduction(collection):
         soon = timezone.now() + timedelta(minutes=1)
-        return Rest(State.COLLECTING, "its subscription's end is to be settled", soon)
-    return AGAIN
+        return Wait(State.COLLECTING, "its subscription's end is to be settled", soon)
+    return REREAD
 
 
-def _between_rungs(stripe: Stripe, collection: InvoiceCollection) -> Step:
+def _wait_for_next_attempt(stripe: Stripe, collection: InvoiceCollection) -> Step:
     now = timezone.now()
     # The first begins with the invoice, even if Stripe's clock is ahead of ours.
-    begun = 1 + sum(_rung_at(collection, rung) <= now for rung in range(1, len(RUNGS)))
-    if begun > collection.rungs_begun:
+    begun = 1 + sum(
+        _rung_at(collection, rung) <= now for rung in range(1, len(ATTEMPT_SCHEDULE))
+    )
+    if begun > collection.attempts_started:
         # Rungs that nobody was there to begin are not made up for.
-        return _advance(
+        return _go_to_action(
             collection,
-            Rail.WALLET,
-            rungs_begun=begun,
-            rung_begun_at=now,
+            Action.WALLET,
+            attempts_started=begun,
+            attempt_started_at=now,
             rate_limits=0,
         )
-    busy = locks.busy(collection.pk)
-    if busy:
-        return Rest(State.PENDING, busy.why, _soonest(busy.until, now + _DAILY))
-    until = now + _DAILY
-    if collection.rungs_begun < len(RUNGS):
-        until = min(until, _rung_at(collection, collection.rungs_begun))
-    return Rest(State.MANUAL, "waits for a person, or the next try", until)
+    payment_blocker = locks.payment_blocker(collection.pk)
+    if payment_blocker:
+        return Wait(
+            State.PENDING,
+            payment_blocker.why,
+            _soonest(payment_blocker.until, now + _RECHECK_INTERVAL),
+        )
+    until = now + _RECHECK_INTERVAL
+    if collection.attempts_started < len(ATTEMPT_SCHEDULE):
+        until = min(until, _rung_at(collection, collection.attempts_started))
+    return Wait(State.MANUAL, "waits for a person, or the next try", until)
 
 
-def next_try(collection: InvoiceCollection) -> datetime | None:
+def next_attempt_at(collection: InvoiceCollection) -> datetime | None:
     """Return when wallet and card have their next turn, None if they have none."""
-    is_asking = collection.status == InvoiceCollection.Status.OPEN
+    is_asking = collection.stripe_status == InvoiceCollection.Status.OPEN
     if not is_asking or not collection.is_unpaid:
         return None
-    if collection.rungs_begun >= len(RUNGS):
+    if collection.attempts_started >= len(ATTEMPT_SCHEDULE):
         return None
-    return _rung_at(collection, collection.rungs_begun)
+    return _rung_at(collection, collection.attempts_started)
 
 
 def _rung_at(collection: InvoiceCollection, rung: int) -> datetime:
-    return (collection.finalized_at or collection.created_at) + RUNGS[rung]
+    return (collection.finalized_at or collection.created_at) + ATTEMPT_SCHEDULE[rung]
 
 
-def _by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
+def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
     if not _has_wallet(collection):
-        return _advance(collection, Rail.CARD)
-    if waiting := _wait_for_others(collection):
+        return _go_to_action(collection, Action.CARD)
+    if waiting := _wait_for_pending_payment(collection):
         return waiting
     try:
-        start_payment(bill=bill_of(collection), guard=_claim(collection, Rail.CARD))
+        start_payment(
+            bill=payment_request_for(collection),
+            guard=_precondition(collection, Action.CARD),
+        )
     except InvoiceChanged:
-        return AGAIN
+        return REREAD
     except (PaymentInProgress, AlreadySettled) as exc:
-        return Rest(State.PENDING, exc.message, getattr(exc, "until", None))
+        return Wait(State.PENDING, exc.message, getattr(exc, "until", None))
     except NoWallet:
-        return _advance(collection, Rail.CARD)
+        return _go_to_action(collection, Action.CARD)
     except CaravelError as exc:
-        begun_at = collection.rung_begun_at or timezone.now()
-        if timezone.now() - begun_at < _PATIENCE:
+        begun_at = collection.attempt_started_at or timezone.now()
+        if timezone.now() - begun_at < _OWN_TROUBLE_TIMEOUT:
             raise
         logger.error("wallet_passed_over", error=str(exc))
-        return _advance(collection, Rail.CARD)
-    return Rest(State.PENDING, "the tenant's wallet has been asked", None)
+        return _go_to_action(collection, Action.CARD)
+    return Wait(State.PENDING, "the tenant's wallet has been asked", None)
 
 
-def _by_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
-    if waiting := _wait_for_busy_wallet(collection):
+def _charge_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
+    if waiting := _retry_rate_limited_wallet(collection):
         return waiting
     if collection.tenant.autopay_paused:
-        return _advance(collection, Rail.NOTICE)
+        return _go_to_action(collection, Action.NOTICE)
     card = cards.choose_card(stripe, collection)
     if not card:
-        return _advance(collection, Rail.NOTICE)
-    if waiting := _wait_for_others(collection):
+        return _go_to_action(collection, Action.NOTICE)
+    if waiting := _wait_for_pending_payment(collection):
         return waiting
     try:
-        attempt = cards.start_attempt(collection, card, then=Rail.NOTICE)
+        attempt = cards.start_attempt(collection, card, then=Action.NOTICE)
     except InvoiceChanged:
-        return AGAIN
+        return REREAD
     except PaymentInProgress as exc:
-        return Rest(State.PENDING, exc.message, exc.until)
+        return Wait(State.PENDING, exc.message, exc.until)
     cards.run_attempt(stripe, attempt)
-    return AGAIN
+    return REREAD
 
 
-def _by_notice(stripe: Stripe, collection: InvoiceCollection) -> Step:
+def _notify_tenant(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """Nothing could be charged in this rung: tell the tenant what is to be paid."""
     refused = collection.card_attempts.exclude(state=CardAttempt.State.PAID)
-    if refused.filter(created_at__gte=collection.rung_begun_at).exists():
-        notices.tell_payment_failed(collection)
+    if refused.filter(created_at__gte=collection.attempt_started_at).exists():
+        notices.notify_payment_failed(collection)
     else:
-        notices.tell_invoice_due(collection)
-    return _advance(collection, Rail.NONE)
+        notices.notify_invoice_due(collection)
+    return _go_to_action(collection, Action.NONE)
 
 
-def _wait_for_busy_wallet(collection: InvoiceCollection) -> Step:
+def _retry_rate_limited_wallet(collection: InvoiceCollection) -> Step:
     """A wallet that has had too many requests is asked again, a few times."""
     last = NwcPayment.objects.filter(stripe_invoice_id=collection.pk).first()
-    began = collection.rung_begun_at
+    began = collection.attempt_started_at
     if last is None or began is None or last.created_at < began:
         return None
     is_busy = last.state == NwcPayment.State.REFUSED and last.code == "RATE_LIMITED"
-    if not is_busy or collection.rate_limits >= _MOST_BUSY:
+    if not is_busy or collection.rate_limits >= _MAX_RATE_LIMIT_RETRIES:
         return None
-    again_at = (last.resolved_at or last.created_at) + _BUSY_PAUSE
+    again_at = (last.resolved_at or last.created_at) + _RATE_LIMIT_PAUSE
     if again_at > timezone.now():
-        return Rest(State.COLLECTING, "the wallet asked us to wait", again_at)
-    return _advance(collection, Rail.WALLET, rate_limits=F("rate_limits") + 1)
+        return Wait(State.COLLECTING, "the wallet asked us to wait", again_at)
+    return _go_to_action(collection, Action.WALLET, rate_limits=F("rate_limits") + 1)
 
 
-def _wait_for_others(collection: InvoiceCollection) -> Rest | None:
+def _wait_for_pending_payment(collection: InvoiceCollection) -> Wait | None:
     """Return how long something else may still pay; a person was shown a bolt11, say.
 
     Nobody is shown another one meanwhile, so that this happens once.
     """
-    found = locks.busy(collection.pk)
-    return Rest(State.PENDING, found.why, found.until) if found else None
+    found = locks.payment_blocker(collection.pk)
+    return Wait(State.PENDING, found.why, found.until) if found else None
 
 
 def _has_wallet(collection: InvoiceCollection) -> bool:
@@ -223,31 +237,31 @@ def _has_wallet(collection: InvoiceCollection) -> bool:
     return bool(tenant.nwc_url) and not tenant.autopay_paused
 
 
-def _claim(
-    collection: InvoiceCollection, then: InvoiceCollection.Rail
+def _precondition(
+    collection: InvoiceCollection, then: InvoiceCollection.Action
 ) -> Callable[[], None]:
     """Return the guard of an attempt: it is for just this invoice as it was read."""
 
     def guard() -> None:
-        locked = locks.require_no_other_rail(collection.pk)
+        locked = locks.lock_if_no_other_method(collection.pk)
         locks.require_unchanged(locked, collection)
-        locks.require_turn(locked, collection)
-        _columns(locked, next_rail=then)
+        locks.require_same_step(locked, collection)
+        _columns(locked, next_action=then)
 
     return guard
 
 
-def _advance(
-    collection: InvoiceCollection, rail: InvoiceCollection.Rail, **columns: object
+def _go_to_action(
+    collection: InvoiceCollection, rail: InvoiceCollection.Action, **columns: object
 ) -> Step:
     """Go on to the next rail, unless somebody else has moved on already."""
     rows = InvoiceCollection.objects.filter(
         pk=collection.pk,
-        next_rail=collection.next_rail,
-        rung_begun_at=collection.rung_begun_at,
+        next_action=collection.next_action,
+        attempt_started_at=collection.attempt_started_at,
     )
-    rows.update(next_rail=rail, **columns)
-    return AGAIN
+    rows.update(next_action=rail, **columns)
+    return REREAD
 
 
 def _soonest(first: datetime | None, second: datetime) -> datetime:

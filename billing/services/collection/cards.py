@@ -62,18 +62,18 @@ def choose_card(stripe: Stripe, collection: InvoiceCollection) -> str:
 
 
 def start_attempt(
-    collection: InvoiceCollection, card: str, *, then: InvoiceCollection.Rail
+    collection: InvoiceCollection, card: str, *, then: InvoiceCollection.Action
 ) -> CardAttempt:
     """Record that a card is about to be charged for what remains of an invoice.
 
     Raises PaymentInProgress while anything else may pay it, or InvoiceChanged.
     """
     with transaction.atomic():
-        locked = locks.require_idle(collection.pk)
+        locked = locks.lock_if_unblocked(collection.pk)
         locks.require_unchanged(locked, collection)
-        locks.require_turn(locked, collection)
+        locks.require_same_step(locked, collection)
         rows = InvoiceCollection.objects.filter(pk=collection.pk)
-        rows.update(next_rail=then)
+        rows.update(next_action=then)
         return CardAttempt.objects.create(
             collection=locked,
             payment_method=card,
@@ -103,7 +103,7 @@ def run_attempt(stripe: Stripe, attempt: CardAttempt) -> None:
     return _conclude(stripe, attempt, paid)
 
 
-def answer_due(attempt: CardAttempt) -> datetime:
+def next_inquiry_at(attempt: CardAttempt) -> datetime:
     """Return when a charge that has no outcome may be asked about again."""
     return attempt.tried_at + _REQUEST if attempt.tried_at else attempt.created_at
 

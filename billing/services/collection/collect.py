@@ -15,12 +15,12 @@ from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
-from billing.services.collection.attempts import climb
-from billing.services.collection.steps import AGAIN, Rest, Step
+from billing.services.collection.attempts import next_attempt_step
+from billing.services.collection.steps import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices, review
 from billing.services.invoices import locks
-from billing.services.invoices.payer import payer_of
+from billing.services.invoices.payer import paid_by
 from billing.services.invoices.records import read_invoice
 from caravel.core.db.work_items import NO_FAILURE, failure_columns
 from caravel.core.exceptions import CaravelError
@@ -76,15 +76,15 @@ def _take_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
     raise AssertionError(f"{collection.pk} goes round in circles")
 
 
-def _next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Rest | None:
+def _next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Wait | None:
     """Take the first step that applies; returns None to have the invoice read again."""
     for step in _STEPS:
         done = step(stripe, collection, found)
-        if done is AGAIN:
+        if done is REREAD:
             return None
-        if isinstance(done, Rest):
+        if isinstance(done, Wait):
             return done
-    return Rest(State.MANUAL, "nothing to collect", timezone.now() + _LOOK_AGAIN)
+    return Wait(State.MANUAL, "nothing to collect", timezone.now() + _LOOK_AGAIN)
 
 
 def _read(stripe: Stripe, collection: InvoiceCollection) -> Invoice:
@@ -100,18 +100,18 @@ def _finish_card(stripe: Stripe, collection: InvoiceCollection, found: Invoice) 
     attempt = CardAttempt.objects.pending().filter(collection=collection).first()
     if attempt is None:
         return None
-    if (ready_at := cards.answer_due(attempt)) > timezone.now():
-        return Rest(State.PENDING, "the card's answer is awaited", ready_at)
+    if (ready_at := cards.next_inquiry_at(attempt)) > timezone.now():
+        return Wait(State.PENDING, "the card's answer is awaited", ready_at)
     cards.run_attempt(stripe, attempt)
     if attempt.state != CardAttempt.State.PENDING:
-        return AGAIN
-    return Rest(
+        return REREAD
+    return Wait(
         State.PENDING, "the bank is working on it", timezone.now() + cards.PROCESSING
     )
 
 
-def _await_card(why: str) -> Rest:
-    return Rest(State.PENDING, why, timezone.now() + timedelta(minutes=1))
+def _await_card(why: str) -> Wait:
+    return Wait(State.PENDING, why, timezone.now() + timedelta(minutes=1))
 
 
 def _book(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
@@ -120,23 +120,27 @@ def _book(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step
         booked = settlements.book_next(stripe, collection, found)
     except PaymentInProgress as exc:
         return _await_card(exc.message)
-    return AGAIN if booked else None
+    return REREAD if booked else None
 
 
 def _close(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     if not collection.is_final:
         return None
-    if locks.is_charged(collection.pk):
+    if locks.has_pending_charge(collection.pk):
         # Another worker has just asked: what came of it is not to be forgotten.
         return _await_card("the card's answer is awaited")
     paid_by = _paid_by(collection)
     InvoiceCollection.objects.filter(pk=collection.pk).update(
-        paid_by=paid_by, next_rail=InvoiceCollection.Rail.NONE
+        paid_by=paid_by, next_action=InvoiceCollection.Action.NONE
     )
-    notices.withdraw(collection)
+    notices.drop_unpaid_notices(collection)
     how = InvoiceCollection.PaidBy(paid_by).label
-    why = f"paid by {how}" if collection.status == Status.PAID else collection.status
-    return Rest(State.CLOSED, why, None)
+    why = (
+        f"paid by {how}"
+        if collection.stripe_status == Status.PAID
+        else collection.stripe_status
+    )
+    return Wait(State.CLOSED, why, None)
 
 
 def _finalize(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
@@ -145,26 +149,29 @@ def _finalize(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> 
         return None
     due_at = collection.created_at + _DRAFT_FOR
     if found.billing_reason not in _AT_ONCE and timezone.now() < due_at:
-        return Rest(State.DRAFT, "left to Stripe to finalize", due_at)
+        return Wait(State.DRAFT, "left to Stripe to finalize", due_at)
     post_credits(tenant_id=collection.tenant_id)
     stripe.finalize_invoice(collection.pk)
-    return AGAIN
+    return REREAD
 
 
 def _leave_written_off(
     stripe: Stripe, collection: InvoiceCollection, found: Invoice
 ) -> Step:
     """A person wrote it off: it may be paid, but nobody is charged for it."""
-    if collection.status != Status.UNCOLLECTIBLE:
+    if collection.stripe_status != Status.UNCOLLECTIBLE:
         return None
-    return Rest(State.MANUAL, "written off at Stripe", timezone.now() + _LOOK_AGAIN)
+    return Wait(State.MANUAL, "written off at Stripe", timezone.now() + _LOOK_AGAIN)
 
 
 def _climb(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
     """Go on with the ladder of attempts."""
-    if collection.status != Status.OPEN or collection.amount_remaining_cents <= 0:
+    if (
+        collection.stripe_status != Status.OPEN
+        or collection.amount_remaining_cents <= 0
+    ):
         return None
-    return climb(stripe, collection)
+    return next_attempt_step(stripe, collection)
 
 
 _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
@@ -178,12 +185,12 @@ _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
 
 
 def _paid_by(collection: InvoiceCollection) -> InvoiceCollection.PaidBy:
-    if collection.status != Status.PAID:
+    if collection.stripe_status != Status.PAID:
         return InvoiceCollection.PaidBy.NOBODY
-    return payer_of(collection, amount_paid_cents=collection.amount_paid_cents)
+    return paid_by(collection, amount_paid_cents=collection.amount_paid_cents)
 
 
-def _wait(collection: InvoiceCollection, rest: Rest) -> None:
+def _wait(collection: InvoiceCollection, rest: Wait) -> None:
     """Record the present state, unless somebody has asked for another look meanwhile.
 
     Then a message is on its way, another worker has come, or the sweep will send one.
@@ -216,7 +223,7 @@ def _later(until: datetime | None, now: datetime) -> datetime:
 
 def _record_failure(collection: InvoiceCollection, error: Exception) -> None:
     columns = failure_columns(error, failures=collection.failures, now=timezone.now())
-    if locks.busy(collection.pk):
+    if locks.payment_blocker(collection.pk):
         columns["state"] = State.PENDING
         columns["closed_at"] = None
     _unasked(collection).update(**columns)

@@ -8,10 +8,10 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
-from billing.clients.stripe.currencies import step
+from billing.clients.stripe.currencies import charge_increment
 from billing.exceptions import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
-from billing.services.credits.posting import owe_credit
+from billing.services.credits.posting import record_credit
 from billing.services.invoices import locks
 from billing.services.invoices.records import record_invoice
 from lightning.exceptions import PaymentInProgress
@@ -49,23 +49,27 @@ def value_cents(payment: LightningInvoice) -> int:
     received = payment.received_msat or payment.amount_msat
     extra_msat = max(0, received - payment.amount_msat)
     extra_cents = extra_msat * payment.amount_cents // payment.amount_msat
-    return payment.amount_cents + extra_cents - extra_cents % step(payment.currency)
+    return (
+        payment.amount_cents
+        + extra_cents
+        - extra_cents % charge_increment(payment.currency)
+    )
 
 
-def payment_of(collection: InvoiceCollection) -> LightningInvoice | None:
+def lightning_payment_for(collection: InvoiceCollection) -> LightningInvoice | None:
     """Return the Lightning payment that pays an invoice, be it marked by now or not.
 
     One that has arrived counts at once if it is going to mark the invoice, as it was
     last read: it is the next to be booked, covers what is left, and no card was asked.
     One that became credit has paid nothing of it.
     """
-    if collection.status == InvoiceCollection.Status.VOID:
+    if collection.stripe_status == InvoiceCollection.Status.VOID:
         return None
     begun = collection.settlements.exclude(state=State.CREDITED)
     if found := begun.select_related("invoice").first():
         return found.invoice
     payment = _next(collection)
-    if not payment or locks.is_charged(collection.pk):
+    if not payment or locks.has_pending_charge(collection.pk):
         return None
     left = collection.amount_remaining_cents
     is_enough = collection.is_unpaid and left <= value_cents(payment)
@@ -89,8 +93,8 @@ def _begin_marking(
     Somebody else may just have booked the payment: then there is nothing to mark.
     """
     with transaction.atomic():
-        locks.lock(collection.pk)
-        if locks.is_charged(collection.pk):
+        locks.lock_collection(collection.pk)
+        if locks.has_pending_charge(collection.pk):
             raise PaymentInProgress("The card has been asked to pay this.")
         rows = Settlement.objects.filter(collection=collection)
         if begun := rows.filter(invoice=payment).first():
@@ -153,7 +157,7 @@ def _conclude(
     state = State.CREDITED if marked_cents is None else State.MARKED
     told = {"marked_cents": marked_cents or 0, "surplus_cents": surplus}
     with transaction.atomic():
-        collection = locks.lock(invoice_id)
+        collection = locks.lock_collection(invoice_id)
         row = Settlement.objects.filter(invoice=payment).first()
         if row and row.state != State.MARKING:
             return
@@ -167,7 +171,7 @@ def _conclude(
 
 
 def _owe(payment: LightningInvoice, surplus: int) -> None:
-    owe_credit(
+    record_credit(
         tenant_id=payment.tenant_id,
         reason=Credit.Reason.SURPLUS,
         source=payment.payment_hash,

@@ -8,7 +8,7 @@ from billing.models import InvoiceCollection
 
 
 @dataclass(frozen=True)
-class Rest:
+class Wait:
     """Nothing more can be done now: why, and when to look again, None if unknown."""
 
     state: InvoiceCollection.State
@@ -20,6 +20,6 @@ class _Again:
     """Something was done: the invoice is to be looked at anew."""
 
 
-AGAIN: Final = _Again()
+REREAD: Final = _Again()
 #: None: the step does not apply.
-Step = Rest | _Again | None
+Step = Wait | _Again | None

@@ -3,27 +3,27 @@
 from django.db import transaction
 
 from billing.clients.stripe.client import BalanceTransaction, Stripe
-from billing.exceptions import CreditWaits, StripeRefused
-from billing.models import Credit, StripeIntent
+from billing.exceptions import CreditBlocked, StripeRefused
+from billing.models import Credit, StripeWrite
 from billing.services.credits.rows import is_named, lock, lock_tenant, name_of, text_of
-from billing.services.customers.customer import forget_customer, is_gone
+from billing.services.customers.customer import clear_customer, is_gone
 from billing.services.stripe_writes import writes
 from billing.services.sync.queue import mark_stale
 
-_BALANCE = StripeIntent.Kind.CHANGE_BALANCE
+_BALANCE = StripeWrite.Kind.CHANGE_BALANCE
 
 
-def change_balance(stripe: Stripe, credit: Credit) -> None:
+def adjust_customer_balance(stripe: Stripe, credit: Credit) -> None:
     """Put what is left of a credit on the balance of the tenant's customer.
 
-    Raises CreditWaits while there is none.
+    Raises CreditBlocked while there is none.
     """
     intent = _balance_intent(credit)
     if intent is None:
         return
     customer = intent.params["customer"]
     try:
-        made = writes.carry_out(
+        made = writes.resume(
             intent,
             send=lambda params, key: stripe.create_balance_transaction(
                 customer, params["transaction"], key
@@ -38,23 +38,23 @@ def change_balance(stripe: Stripe, credit: Credit) -> None:
         writes.keep(intent, made, lambda made: _store_transaction(credit, made))
 
 
-def _balance_intent(credit: Credit) -> StripeIntent | None:
+def _balance_intent(credit: Credit) -> StripeWrite | None:
     """Return the pending write, recorded now if need be; None if it is done.
 
-    Raises CreditWaits while the tenant has no customer.
+    Raises CreditBlocked while the tenant has no customer.
     """
     with transaction.atomic():
         customer = lock_tenant(credit).stripe_customer_id
         if lock(credit).balance_transaction_id:
             return None
         subject = f"credit:{credit.pk}"
-        pending = StripeIntent.objects.of(_BALANCE, subject).pending().first()
+        pending = StripeWrite.objects.of(_BALANCE, subject).pending().first()
         if pending:
             return pending
         if not customer:
-            raise CreditWaits("It waits for the tenant's next customer at Stripe.")
+            raise CreditBlocked("It waits for the tenant's next customer at Stripe.")
         Credit.objects.filter(pk=credit.pk).update(stripe_customer_id=customer)
-        return writes.open_intent(
+        return writes.create_write(
             kind=_BALANCE,
             subject=subject,
             tenant_id=credit.tenant_id,
@@ -86,11 +86,11 @@ def _store_transaction(credit: Credit, made: BalanceTransaction) -> None:
     Credit.objects.filter(pk=credit.pk).update(balance_transaction_id=made.id)
 
 
-def _leave_customer(credit: Credit, intent: StripeIntent, customer: str) -> None:
+def _leave_customer(credit: Credit, intent: StripeWrite, customer: str) -> None:
     """Have the credit wait for another customer: this one was deleted."""
     with transaction.atomic():
         tenant = lock_tenant(credit)
         if tenant.stripe_customer_id == customer:
-            forget_customer(tenant)
+            clear_customer(tenant)
             mark_stale(tenant_id=tenant.pk)
         writes.abandon(intent)

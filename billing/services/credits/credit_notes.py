@@ -3,33 +3,33 @@
 from django.db import transaction
 
 from billing.clients.stripe.client import CreditNote, Invoice, Stripe
-from billing.exceptions import CreditWaits
-from billing.models import Credit, InvoiceCollection, StripeIntent
-from billing.services.credits.allocation import Plan, divide
+from billing.exceptions import CreditBlocked
+from billing.models import Credit, InvoiceCollection, StripeWrite
+from billing.services.credits.allocation import Allocation, allocate
 from billing.services.credits.rows import is_named, lock, lock_tenant, name_of, text_of
-from billing.services.invoices.locks import busy, require_idle
-from billing.services.invoices.records import read_invoice, wake
+from billing.services.invoices.locks import lock_if_unblocked, payment_blocker
+from billing.services.invoices.records import enqueue_collection, read_invoice
 from billing.services.stripe_writes import writes
 from lightning.exceptions import PaymentInProgress
 
-_NOTE = StripeIntent.Kind.CREATE_CREDIT_NOTE
+_NOTE = StripeWrite.Kind.CREATE_CREDIT_NOTE
 
 
-def plan_credit(stripe: Stripe, credit: Credit) -> None:
+def plan_credit_note(stripe: Stripe, credit: Credit) -> None:
     """Decide what goes where, and record the note that is about to be made.
 
-    Raises CreditWaits or PaymentInProgress while its invoice takes none.
+    Raises CreditBlocked or PaymentInProgress while its invoice takes none.
     """
     for invoice_id in _targets(credit):
         found = _read_target(stripe, credit, invoice_id)
         if found is None:
             continue
         try:
-            return _store_plan(credit, found, divide(credit, found))
+            return _store_plan(credit, found, allocate(credit, found))
         except PaymentInProgress:
             if credit.collection_id:
                 raise
-    _store_plan(credit, None, divide(credit, None))
+    _store_plan(credit, None, allocate(credit, None))
 
 
 def _targets(credit: Credit) -> list[str]:
@@ -38,32 +38,32 @@ def _targets(credit: Credit) -> list[str]:
         return [credit.collection_id]
     unpaid = InvoiceCollection.objects.unpaid().filter(
         tenant=credit.tenant_id,
-        status=InvoiceCollection.Status.OPEN,
+        stripe_status=InvoiceCollection.Status.OPEN,
         currency=credit.currency,
     )
     ids = unpaid.order_by("created_at", "pk").values_list("pk", flat=True)
-    return [invoice_id for invoice_id in ids if not busy(invoice_id)]
+    return [invoice_id for invoice_id in ids if not payment_blocker(invoice_id)]
 
 
 def _read_target(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice | None:
     """Return the invoice as it is, None if a surplus must look for another.
 
-    Raises CreditWaits while it is a draft: that takes no credit note.
+    Raises CreditBlocked while it is a draft: that takes no credit note.
     """
     found = stripe.get_invoice(invoice_id)
     if credit.collection_id is None:
         reducible = found.status == "open" and found.amount_remaining > 0
         return found if reducible else None
     if found.status == "draft":
-        raise CreditWaits("The invoice that it reduces is still a draft.")
+        raise CreditBlocked("The invoice that it reduces is still a draft.")
     return found
 
 
-def _store_plan(credit: Credit, found: Invoice | None, plan: Plan) -> None:
+def _store_plan(credit: Credit, found: Invoice | None, plan: Allocation) -> None:
     with transaction.atomic():
         lock_tenant(credit)
         if found and plan.note_cents:
-            require_idle(found.id)
+            lock_if_unblocked(found.id)
         if lock(credit).note_cents is not None:
             return
         reduces = found.id if found and plan.note_cents else credit.collection_id
@@ -90,14 +90,14 @@ def _drop_plan(credit: Credit) -> None:
         )
 
 
-def _open_note(credit: Credit, found: Invoice, plan: Plan) -> None:
+def _open_note(credit: Credit, found: Invoice, plan: Allocation) -> None:
     note = {
         "invoice": found.id,
         "amount": plan.note_cents,
         "memo": text_of(credit),
         "metadata": name_of(credit),
     }
-    writes.open_intent(
+    writes.create_write(
         kind=_NOTE,
         subject=found.id,
         tenant_id=credit.tenant_id,
@@ -105,18 +105,18 @@ def _open_note(credit: Credit, found: Invoice, plan: Plan) -> None:
     )
 
 
-def _pending_note(credit: Credit) -> StripeIntent | None:
-    of_invoice = StripeIntent.objects.of(_NOTE, str(credit.collection_id)).pending()
+def _pending_note(credit: Credit) -> StripeWrite | None:
+    of_invoice = StripeWrite.objects.of(_NOTE, str(credit.collection_id)).pending()
     mine = of_invoice.filter(params__note__metadata=name_of(credit))
     return mine.first()
 
 
-def reduce_invoice(stripe: Stripe, credit: Credit) -> None:
+def create_credit_note(stripe: Stripe, credit: Credit) -> None:
     """Make the planned note, or plan anew if nothing came of it."""
     intent = _pending_note(credit)
     if intent is None:
         return _drop_plan(credit)
-    note = writes.carry_out(
+    note = writes.resume(
         intent,
         send=lambda params, key: stripe.create_credit_note(params["note"], key),
         find=lambda intent: _find_note(stripe, credit),
@@ -143,5 +143,5 @@ def _close(stripe: Stripe, invoice_id: str) -> None:
 
 
 def _store_note(credit: Credit, note: CreditNote) -> None:
-    wake(invoice_id=str(credit.collection_id))
+    enqueue_collection(invoice_id=str(credit.collection_id))
     Credit.objects.filter(pk=credit.pk).update(credit_note_id=note.id)

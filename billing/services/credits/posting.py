@@ -12,12 +12,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
-from billing.exceptions import CreditNotPosted, CreditWaits, LeaseLost, StripeRefused
+from billing.exceptions import CreditBlocked, CreditPending, LeaseLost, StripeRefused
 from billing.models import Credit
-from billing.services.credits.balance import change_balance
-from billing.services.credits.credit_notes import plan_credit, reduce_invoice
+from billing.services.credits.balance import adjust_customer_balance
+from billing.services.credits.credit_notes import create_credit_note, plan_credit_note
 from billing.services.credits.rows import lock_tenant
-from billing.services.dunning.notices import tell_surplus
+from billing.services.dunning.notices import notify_overpayment
 from billing.services.dunning.review import review_tenant
 from caravel.core.db.work_items import NO_FAILURE, failure_columns
 from caravel.core.exceptions import CaravelError
@@ -30,7 +30,7 @@ _PAUSE = timedelta(minutes=1)
 _MOST_STEPS = 8
 
 
-def owe_credit(
+def record_credit(
     *,
     tenant_id: str,
     reason: Credit.Reason,
@@ -70,7 +70,7 @@ def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
     owed = Credit.objects.owed().filter(tenant=tenant_id)
     for credit_id in list(owed.order_by("pk").values_list("pk", flat=True)):
         post_credit(credit_id=credit_id, stripe=stripe)
-    return not owed.exclude(last_error_code=CreditWaits.code).exists()
+    return not owed.exclude(last_error_code=CreditBlocked.code).exists()
 
 
 def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
@@ -83,7 +83,7 @@ def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
         _post(stripe or Stripe(), credit_id)
     except LeaseLost:
         raise
-    except (PaymentInProgress, CreditNotPosted) as exc:
+    except (PaymentInProgress, CreditPending) as exc:
         _wait(credit_id, exc, until=getattr(exc, "until", None))
     except CaravelError as exc:
         _record_failure(credit_id, exc)
@@ -114,16 +114,16 @@ def _post(stripe: Stripe, credit_id: int) -> None:
             if refused:
                 raise
             refused = True
-    raise CreditNotPosted("The invoice keeps changing.")
+    raise CreditPending("The invoice keeps changing.")
 
 
 def _take_step(stripe: Stripe, credit: Credit) -> None:
     if credit.note_cents is None:
-        plan_credit(stripe, credit)
+        plan_credit_note(stripe, credit)
     elif credit.note_cents and not credit.credit_note_id:
-        reduce_invoice(stripe, credit)
+        create_credit_note(stripe, credit)
     elif credit.balance_cents and not credit.balance_transaction_id:
-        change_balance(stripe, credit)
+        adjust_customer_balance(stripe, credit)
     else:
         _finish(credit)
 
@@ -142,7 +142,7 @@ def _finish(credit: Credit) -> None:
             )
         )
         if posted and credit.reason == Credit.Reason.SURPLUS:
-            tell_surplus(credit)
+            notify_overpayment(credit)
     if posted:
         logger.info(
             "credit_posted",

@@ -35,19 +35,19 @@ def reopen_tenant(*, tenant_id: str) -> bool:
 
 def erase_unused_wallet(tenant: Tenant) -> bool:
     """Forget a closed tenant's wallet once nothing is left for it to pay."""
-    if not Tenant.objects.filter(has_unused_wallet(), pk=tenant.pk).exists():
+    if not Tenant.objects.filter(unused_wallet_q(), pk=tenant.pk).exists():
         return False
     tenants.set_wallet(pubkey=tenant.pk, nwc_url="")
     return True
 
 
-def has_unused_wallet() -> Q:
+def unused_wallet_q() -> Q:
     """Return the condition on tenants whose wallet is to be erased.
 
     A subscription that lives on, or a draft, may yet become something to be paid.
     """
     mine = InvoiceCollection.objects.filter(tenant=OuterRef("pk"))
-    draft = mine.filter(status=InvoiceCollection.Status.DRAFT)
+    draft = mine.filter(stripe_status=InvoiceCollection.Status.DRAFT)
     attempts = NwcPayment.objects.pending().filter(tenant=OuterRef("pk"))
     return Q(
         ~Exists(mine.unpaid()),

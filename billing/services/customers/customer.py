@@ -5,17 +5,17 @@ from django.conf import settings
 from django.db import transaction
 
 from billing.clients.stripe.client import Customer, Stripe
-from billing.exceptions import CustomerGone, CustomerInTheMaking, StripeRefused
-from billing.models import StripeIntent
+from billing.exceptions import CustomerBeingCreated, CustomerGone, StripeRefused
+from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
-from billing.services.stripe_writes.cancellations import record_end
+from billing.services.stripe_writes.cancellations import record_external_end
 from caravel.nostr import short_npub
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
 
-_CREATE = StripeIntent.Kind.CREATE_CUSTOMER
+_CREATE = StripeWrite.Kind.CREATE_CUSTOMER
 
 
 def ensure_customer(stripe: Stripe, tenant: Tenant) -> str:
@@ -27,14 +27,14 @@ def ensure_customer(stripe: Stripe, tenant: Tenant) -> str:
         return tenant.stripe_customer_id
     try:
         return _create_somehow(stripe, tenant)
-    except CustomerInTheMaking:
+    except CustomerBeingCreated:
         tenant.refresh_from_db(fields=["stripe_customer_id"])
         return tenant.stripe_customer_id or _create_somehow(stripe, tenant)
 
 
-def settle_open_creation(stripe: Stripe, tenant: Tenant, *, wanted: bool) -> None:
-    """See `intents.settle_open`."""
-    writes.settle_open(
+def resolve_pending_create(stripe: Stripe, tenant: Tenant, *, wanted: bool) -> None:
+    """See `intents.resolve_pending`."""
+    writes.resolve_pending(
         kind=_CREATE,
         subject=tenant.pk,
         wanted=wanted,
@@ -58,22 +58,22 @@ def customer_of(tenant: Tenant) -> str:
     return tenant.stripe_customer_id
 
 
-def forget_customer(tenant: Tenant) -> None:
+def clear_customer(tenant: Tenant) -> None:
     """Clear the ids of a customer that was deleted at Stripe; the next is another."""
     logger.warning("stripe_customer_deleted", customer=tenant.stripe_customer_id)
     mine = Tenant.objects.filter(pk=tenant.pk)
     with transaction.atomic():
         if tenant.stripe_subscription_id:
             # It ended with its customer.
-            record_end(
+            record_external_end(
                 tenant_id=tenant.pk, subscription_id=tenant.stripe_subscription_id
             )
         mine.filter(stripe_customer_id=tenant.stripe_customer_id).update(
             stripe_customer_id=None, stripe_subscription_id=None
         )
         # Whatever was still to be created was to be his.
-        for intent in StripeIntent.objects.of(
-            StripeIntent.Kind.CREATE_SUBSCRIPTION, tenant.pk
+        for intent in StripeWrite.objects.of(
+            StripeWrite.Kind.CREATE_SUBSCRIPTION, tenant.pk
         ).pending():
             writes.abandon(intent)
     tenant.stripe_customer_id = tenant.stripe_subscription_id = None
@@ -122,9 +122,9 @@ def _create(stripe: Stripe, tenant: Tenant, email: str) -> str:
 def _require_none(tenant: Tenant) -> None:
     """Lock the tenant; make sure that nobody has made a customer since it was read."""
     locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
-    begun = StripeIntent.objects.of(_CREATE, tenant.pk).pending()
+    begun = StripeWrite.objects.of(_CREATE, tenant.pk).pending()
     if locked.stripe_customer_id or begun.exists():
-        raise CustomerInTheMaking("The tenant's customer is being created.")
+        raise CustomerBeingCreated("The tenant's customer is being created.")
 
 
 def _store(tenant: Tenant, customer: Customer) -> None:
@@ -132,7 +132,7 @@ def _store(tenant: Tenant, customer: Customer) -> None:
     tenant.stripe_customer_id = customer.id
 
 
-def _find(stripe: Stripe, intent: StripeIntent) -> Customer | None:
+def _find(stripe: Stripe, intent: StripeWrite) -> Customer | None:
     # Lists are exact at once; Stripe's search may lag by minutes.
     candidates = stripe.list_customers(email=intent.params["email"])
     mine = (c for c in candidates if c.metadata.get("tenant_pubkey") == intent.subject)

@@ -60,7 +60,7 @@ def portal_session(*, pubkey: str, return_url: str) -> str:
     """Return the address of a tenant's portal at Stripe, good for a short time.
 
     The tenant becomes a customer if it is none yet. Raises Tenant.DoesNotExist,
-    CustomerGone, ReturnUrlInvalid, IntentUnresolved or another StripeError.
+    CustomerGone, ReturnUrlInvalid, WriteUnresolved or another StripeError.
     """
     stripe, tenant = Stripe(), Tenant.objects.get(pk=pubkey)
     customer = ensure_customer(stripe, tenant)
@@ -140,7 +140,7 @@ def _open(stripe: Stripe, name: str, params: Mapping[str, Any]) -> str:
         # Of another account, or switched off since it was looked up.
         if exc.param != "configuration":
             raise
-    cache.forget(_key(name))
+    cache.delete(_key(name))
     return _session(stripe, _known(stripe, name), params)
 
 
@@ -161,7 +161,7 @@ def _known(stripe: Stripe, name: str) -> str:
         return known
     found = {each.name: each.id for each in ensure_configurations(stripe)}
     ids = {_key(each): id for each, id in found.items()}
-    cache.put_many(ids, seconds=_REMEMBER)
+    cache.set_many(ids, seconds=_REMEMBER)
     return found[name]
 
 

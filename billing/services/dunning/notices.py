@@ -30,12 +30,12 @@ _ENGINE = Engine(
 )
 
 
-def tell_invoice_due(collection: InvoiceCollection) -> Notice:
+def notify_invoice_due(collection: InvoiceCollection) -> Notice:
     """Ask for payment, and say why the wallet did not, if it was asked."""
     return _tell(collection, "invoice_due")
 
 
-def tell_payment_failed(collection: InvoiceCollection) -> Notice:
+def notify_payment_failed(collection: InvoiceCollection) -> Notice:
     """Say that the card was refused, and why."""
     return _tell(collection, "payment_failed")
 
@@ -46,20 +46,20 @@ def tell_reminder(collection: InvoiceCollection, kind: str) -> Notice:
     return _tell(collection, kind)
 
 
-def tell_suspended(collection: InvoiceCollection) -> Notice:
+def notify_suspended(collection: InvoiceCollection) -> Notice:
     """Say that the relays are off, and by which invoice."""
     _drop(collection, [*REMINDERS, "invoice_due", "reactivated"])
     return _tell_anew(collection, "suspended")
 
 
-def is_told_suspended(collection: InvoiceCollection) -> bool:
+def was_notified_of_suspension(collection: InvoiceCollection) -> bool:
     """Return whether it is this invoice that the tenant last heard of as the cause."""
     told = Notice.objects.filter(tenant_id=collection.tenant_id, kind="suspended")
     last = told.exclude(state=Notice.State.DROPPED).order_by("-created_at").first()
     return last is not None and last.subject == collection.pk
 
 
-def tell_reactivated(collection: InvoiceCollection) -> Notice:
+def notify_reactivated(collection: InvoiceCollection) -> Notice:
     """Say that the relays are on again, and what is to be paid if the invoice is."""
     return _tell_anew(collection, "reactivated")
 
@@ -70,7 +70,7 @@ def tell_wallet_trouble(collection: InvoiceCollection, sentence: str) -> Notice:
     return _notify(collection.tenant_id, "wallet_trouble", collection.pk, about)
 
 
-def tell_surplus(credit: Credit) -> Notice:
+def notify_overpayment(credit: Credit) -> Notice:
     """Say that more arrived than was asked for, and is credited."""
     return _notify(
         credit.tenant_id,
@@ -80,12 +80,12 @@ def tell_surplus(credit: Credit) -> Notice:
     )
 
 
-def withdraw(collection: InvoiceCollection) -> int:
+def drop_unpaid_notices(collection: InvoiceCollection) -> int:
     """Drop what was not sent yet of an invoice that is not unpaid any more."""
     return _drop(collection, _UNPAID)
 
 
-def revise(tenant: Tenant, *, is_suspended: bool) -> None:
+def refresh_unsent(tenant: Tenant, *, is_suspended: bool) -> None:
     """Drop what was not sent yet and has ceased to be true, or write it anew."""
     unsent = Notice.objects.unsent().filter(tenant=tenant)
     about = InvoiceCollection.objects.in_bulk([notice.subject for notice in unsent])
@@ -132,7 +132,7 @@ def _is_true(
     return True
 
 
-def renew(collection: InvoiceCollection) -> None:
+def reset_deadline_notices(collection: InvoiceCollection) -> None:
     """Let an invoice whose time to pay has changed be reminded of anew."""
     for kind in _DEADLINE:
         _put_aside(collection, kind)

@@ -28,7 +28,7 @@ def is_suspended(tenant: Tenant) -> bool:
     return suspending_invoice(tenant) is not None
 
 
-def is_in_debt(tenant: Tenant) -> bool:
+def is_blocked(tenant: Tenant) -> bool:
     """Return whether nothing more may be sold to the tenant until something is paid.
 
     Its relays are suspended, or its last subscription ended with something owed.
@@ -41,20 +41,20 @@ def is_in_debt(tenant: Tenant) -> bool:
     )
 
 
-def suspended(now: datetime) -> Q:
-    """Return the condition on tenants that `is_suspended` is."""
+def suspended_q(now: datetime) -> Q:
+    """Return the condition on tenants that `is_suspended_q` is."""
     overdue = InvoiceCollection.objects.filter(tenant=OuterRef("pk")).overdue(now)
     return Q(Exists(overdue), dunning_exempt=False)
 
 
-def in_debt(now: datetime) -> Q:
-    """Return the condition on tenants that `is_in_debt` is."""
+def blocked_q(now: datetime) -> Q:
+    """Return the condition on tenants that `is_blocked` is."""
     unpaid = InvoiceCollection.objects.filter(tenant=OuterRef("pk")).unpaid()
     ended = Q(Exists(unpaid), dunning_exempt=False, stripe_subscription_id=None)
-    return suspended(now) | ended
+    return suspended_q(now) | ended
 
 
-def update_debt(*, tenant_id: str) -> bool:
+def refresh_payment_block(*, tenant_id: str) -> bool:
     """Keep on the tenant whether it is in debt, and return it.
 
     What was held back meanwhile is for a sync to catch up with.
@@ -63,7 +63,7 @@ def update_debt(*, tenant_id: str) -> bool:
         # no_key: a row that refers to the tenant may be added meanwhile.
         tenants = Tenant.objects.select_for_update(no_key=True)
         tenant = tenants.get(pk=tenant_id)
-        owes = is_in_debt(tenant)
+        owes = is_blocked(tenant)
         if owes == (tenant.payment_overdue_since is not None):
             return owes
         since = timezone.now() if owes else None

@@ -16,7 +16,7 @@ from django.utils import timezone
 from billing.models import Credit, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.models.credits import CreditQuerySet
-from billing.services.customers.closing import erase_unused_wallet, has_unused_wallet
+from billing.services.customers.closing import erase_unused_wallet, unused_wallet_q
 from billing.services.dunning import notices, payment_block
 from billing.services.dunning.reminders import due_reminders, remind
 from billing.services.invoices import locks
@@ -45,11 +45,11 @@ def review_tenant(*, tenant_id: str) -> Review:
     """
     with transaction.atomic():
         tenant = _lock(tenant_id)
-        payment_block.update_debt(tenant_id=tenant_id)
+        payment_block.refresh_payment_block(tenant_id=tenant_id)
         _update_past_due(tenant)
         invoice = payment_block.suspending_invoice(tenant)
         outcome = _suspend(tenant, invoice) if invoice else _reactivate(tenant)
-        notices.revise(tenant, is_suspended=invoice is not None)
+        notices.refresh_unsent(tenant, is_suspended=invoice is not None)
         remind(tenant)
         erase_unused_wallet(tenant)
     if outcome != Review.UNCHANGED:
@@ -59,26 +59,29 @@ def review_tenant(*, tenant_id: str) -> Review:
 
 def tenants_to_review(now: datetime) -> list[str]:
     """Return the tenants in whom a review would change something."""
-    suspended, in_debt = payment_block.suspended(now), payment_block.in_debt(now)
-    not_switched = suspended & _has(Relay.objects.billable())
-    not_back = ~suspended & _has(Relay.objects.delinquent()) & ~_credit_is_owed()
+    suspended_q, blocked_q = (
+        payment_block.suspended_q(now),
+        payment_block.blocked_q(now),
+    )
+    not_switched = suspended_q & _has(Relay.objects.billable())
+    not_back = ~suspended_q & _has(Relay.objects.delinquent()) & ~_credit_is_owed()
     flagged = Q(payment_overdue_since__isnull=False)
     late = _has(_waiting_for_a_person())
     past_due = Q(past_due_at__isnull=False)
     wrong = (
         not_switched
         | not_back
-        | (in_debt & ~flagged)
-        | (~in_debt & flagged)
+        | (blocked_q & ~flagged)
+        | (~blocked_q & flagged)
         | (late & ~past_due)
         | (~late & past_due)
         | _has(due_reminders(now))
-        | has_unused_wallet()
+        | unused_wallet_q()
     )
     return list(Tenant.objects.filter(wrong).values_list("pk", flat=True)[:_MOST])
 
 
-def bring_forward(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
+def end_grace_now(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
     """Let the grace of unpaid invoices end now, with what follows from that.
 
     Those that are not the tenant's, or not unpaid, are left alone.
@@ -93,7 +96,7 @@ def bring_forward(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
         return review_tenant(tenant_id=tenant_id)
 
 
-def postpone(*, invoice_id: str, by: timedelta) -> bool:
+def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
     """Give an unpaid invoice more time, from now on if its grace is over.
 
     Returns False if it is not unpaid. The tenant is reminded of the new time anew.
@@ -101,11 +104,11 @@ def postpone(*, invoice_id: str, by: timedelta) -> bool:
     tenant_id = InvoiceCollection.objects.get(pk=invoice_id).tenant_id
     with transaction.atomic():
         _lock(tenant_id)
-        collection = locks.lock(invoice_id)
+        collection = locks.lock_collection(invoice_id)
         if not collection.is_unpaid:
             return False
         until = max(collection.suspend_at or timezone.now(), timezone.now()) + by
-        notices.renew(collection)
+        notices.reset_deadline_notices(collection)
         InvoiceCollection.objects.filter(pk=invoice_id).update(suspend_at=until)
         review_tenant(tenant_id=tenant_id)
     return True
@@ -120,8 +123,8 @@ def _suspend(tenant: Tenant, invoice: InvoiceCollection) -> Review:
     switched = _switch(tenant, Relay.objects.billable(), mark_relay_delinquent)
     off = Relay.objects.delinquent().filter(tenant=tenant)
     # Also when it was another invoice so far that kept them off.
-    if switched or (off.exists() and not notices.is_told_suspended(invoice)):
-        notices.tell_suspended(invoice)
+    if switched or (off.exists() and not notices.was_notified_of_suspension(invoice)):
+        notices.notify_suspended(invoice)
     return Review.SUSPENDED if switched else Review.UNCHANGED
 
 
@@ -136,7 +139,7 @@ def _reactivate(tenant: Tenant) -> Review:
     unpaid = invoices.unpaid().order_by("suspend_at", "pk").first()
     about = unpaid or invoices.order_by("-suspend_at").first()
     if about is not None:
-        notices.tell_reactivated(about)
+        notices.notify_reactivated(about)
     return Review.REACTIVATED
 
 
@@ -160,8 +163,8 @@ def _update_past_due(tenant: Tenant) -> None:
 
 def _waiting_for_a_person() -> InvoiceCollectionQuerySet:
     """Return unpaid invoices that a whole rung of the ladder did not get paid."""
-    manual = Q(rungs_begun=1, state=InvoiceCollection.State.MANUAL)
-    return InvoiceCollection.objects.unpaid().filter(manual | Q(rungs_begun__gt=1))
+    manual = Q(attempts_started=1, state=InvoiceCollection.State.MANUAL)
+    return InvoiceCollection.objects.unpaid().filter(manual | Q(attempts_started__gt=1))
 
 
 def _credit_is_owed() -> Q:

@@ -13,7 +13,7 @@ from billing.services.dunning.notices import tell_wallet_trouble
 from lightning.clients.nwc_replies import Budget
 from lightning.exceptions import InvalidWalletUrl, RateUnavailable, WalletUnusable
 from lightning.services.rates import quote
-from lightning.services.wallet_errors import note_wallet_trouble
+from lightning.services.wallet_errors import set_wallet_warning
 from lightning.services.wallets import WalletCheck, check_wallet_of
 from relays.models import Relay
 from tenants.models import Tenant
@@ -29,7 +29,7 @@ _SILENCE = frozenset({"wallet-silent", "wallet-unreachable"})
 _MOST = 1_000
 
 
-def claim_checks(*, now: datetime) -> list[str]:
+def claim_due_checks(*, now: datetime) -> list[str]:
     """Return the invoices after which a wallet is to be asked now, and note that.
 
     One whose message is lost, or whose worker dies, is due again an hour later.
@@ -41,7 +41,7 @@ def claim_checks(*, now: datetime) -> list[str]:
     return keys
 
 
-def check_wallet_after(*, invoice_id: str) -> str:
+def check_wallet_for_next_invoice(*, invoice_id: str) -> str:
     """Ask the wallet that is to pay the invoice after this one.
 
     What is wrong with it the tenant is told, once. Returns that, "" for nothing.
@@ -125,6 +125,6 @@ def _conclude(collection: InvoiceCollection, sentence: str) -> None:
         )
         if not rows.update(wallet_checked_at=timezone.now()) or not sentence:
             return
-        if note_wallet_trouble(collection.tenant, sentence):
+        if set_wallet_warning(collection.tenant, sentence):
             tell_wallet_trouble(collection, sentence)
             logger.info("wallet_trouble", tenant=collection.tenant_id)

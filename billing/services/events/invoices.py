@@ -6,14 +6,14 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import InvoiceCollection, StripeEvent
-from billing.services.collection.attempts import try_rail
-from billing.services.customers.customer import forget_customer, is_gone
-from billing.services.invoices.records import revision_of, take_up
+from billing.services.collection.attempts import start_attempt_for_tenant
+from billing.services.customers.customer import clear_customer, is_gone
+from billing.services.invoices.records import record_and_enqueue, revision_of
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
 Effect = Callable[[], str]
-Rail = InvoiceCollection.Rail
+Action = InvoiceCollection.Action
 
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
@@ -50,10 +50,10 @@ def customer_deleted(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effe
 
 
 def _look_at(found: Invoice, tenant: Tenant, since: int) -> str:
-    collection = take_up(found, tenant, since=since)
+    collection = record_and_enqueue(found, tenant, since=since)
     if collection is None:
         return "an invoice that is not of our subscriptions"
-    return f"the invoice is {collection.status}: collection enqueued"
+    return f"the invoice is {collection.stripe_status}: collection enqueued"
 
 
 def _end_grace(invoice_id: str) -> str:
@@ -67,13 +67,13 @@ def _end_grace(invoice_id: str) -> str:
 
 
 def _by_new_card(tenant: Tenant) -> str:
-    count = try_rail(tenant_id=tenant.pk, rail=Rail.CARD)
+    count = start_attempt_for_tenant(tenant_id=tenant.pk, rail=Action.CARD)
     return f"a new card for {count} open invoices"
 
 
 def _start_over(tenant: Tenant, customer: str) -> str:
     if tenant.stripe_customer_id != customer:
         return "no tenant has this customer any more"
-    forget_customer(tenant)
+    clear_customer(tenant)
     mark_stale(tenant_id=tenant.pk)
     return "the customer was deleted at Stripe: sync enqueued"

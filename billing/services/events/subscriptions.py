@@ -4,9 +4,13 @@ from collections.abc import Callable
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import StripeEvent
-from billing.services.customers.customer import forget_customer, is_gone
-from billing.services.subscriptions.diff import is_in_step
-from billing.services.subscriptions.ended import Ending, is_over, settle_ending
+from billing.services.customers.customer import clear_customer, is_gone
+from billing.services.subscriptions.diff import is_in_sync
+from billing.services.subscriptions.ended import (
+    EndReason,
+    handle_subscription_ended,
+    is_inactive,
+)
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
@@ -19,10 +23,10 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
     """Act on what the subscription is now, if it is the tenant's current one."""
     subscription_id = str(event.data["object"]["id"])
     if subscription_id != tenant.stripe_subscription_id:
-        return lambda: Ending.NOT_CURRENT
+        return lambda: EndReason.NOT_CURRENT
     found = stripe.get_subscription(subscription_id)
-    if not is_over(found):
-        if is_in_step(tenant, found):
+    if not is_inactive(found):
+        if is_in_sync(tenant, found):
             return lambda: "in step with the relays"
         return lambda: _resync(tenant)
     if is_gone(stripe, str(tenant.stripe_customer_id)):
@@ -31,7 +35,7 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
 
 
 def _settle(tenant: Tenant, subscription_id: str, found: Subscription) -> str:
-    ending = settle_ending(
+    ending = handle_subscription_ended(
         tenant_id=tenant.pk, subscription_id=subscription_id, found=found
     )
     mark_stale(tenant_id=tenant.pk)
@@ -44,6 +48,6 @@ def _resync(tenant: Tenant) -> str:
 
 
 def _start_over(tenant: Tenant) -> str:
-    forget_customer(tenant)
+    clear_customer(tenant)
     mark_stale(tenant_id=tenant.pk)
     return "the customer was deleted at Stripe: sync enqueued"

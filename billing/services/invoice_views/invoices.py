@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from billing.clients.stripe.client import Invoice, Line, Stripe
 from billing.exceptions import StripeNotFound, UnknownInvoice
 from billing.models import InvoiceCollection
-from billing.services.collection.attempts import next_try
-from billing.services.invoices.cache import Answer, answer
-from billing.services.invoices.locks import Busy, busy_for_people
+from billing.services.collection.attempts import next_attempt_at
+from billing.services.invoices.cache import CachedInvoices, get_or_fetch
+from billing.services.invoices.locks import Blocker, blockers_for_payer
 from billing.services.invoices.payment_link import payment_link
 from billing.services.invoices.records import billed_period
 from lightning.services.invoices import live_until
@@ -50,7 +50,7 @@ class CollectionView:
     suspend_at: datetime | None
     next_try_at: datetime | None
     lightning_until: datetime | None
-    waiting: Busy | None
+    waiting: Blocker | None
     payment_link: str | None = field(repr=False)
 
 
@@ -84,7 +84,7 @@ class InvoiceView:
     asked_at: datetime
 
 
-def invoices_of(tenant: Tenant) -> list[InvoiceView]:
+def list_invoices(tenant: Tenant) -> list[InvoiceView]:
     """Return all invoices of a tenant's customer, newest first; [] without one.
 
     Those that the customer had as another tenant's stay that one's. Raises a
@@ -121,11 +121,11 @@ def has_invoice(pubkey: str, invoice_id: str) -> bool:
     return any(invoice.id == invoice_id for invoice in _listed(customer).invoices)
 
 
-def _listed(customer: str) -> Answer:
-    return answer(customer, lambda: Stripe().list_invoices(customer=customer))
+def _listed(customer: str) -> CachedInvoices:
+    return get_or_fetch(customer, lambda: Stripe().list_invoices(customer=customer))
 
 
-def invoice_of(invoice_id: str) -> InvoiceView:
+def get_invoice(invoice_id: str) -> InvoiceView:
     """Return an invoice with all its lines.
 
     Raises UnknownInvoice, also for one of a customer that is no tenant's, or a
@@ -134,7 +134,7 @@ def invoice_of(invoice_id: str) -> InvoiceView:
     if not _ID.fullmatch(invoice_id):
         raise UnknownInvoice("There is no such invoice.")
     try:
-        found = answer(invoice_id, lambda: [_whole(invoice_id)])
+        found = get_or_fetch(invoice_id, lambda: [_whole(invoice_id)])
     except StripeNotFound as exc:
         raise UnknownInvoice("There is no such invoice.") from exc
     collections = InvoiceCollection.objects.in_bulk([invoice_id])
@@ -163,13 +163,13 @@ def _owner(found: Invoice, collection: InvoiceCollection | None) -> str:
 
 
 def _views(
-    found: Answer,
+    found: CachedInvoices,
     collections: Mapping[str, InvoiceCollection],
     owners: Mapping[str, str],
 ) -> list[InvoiceView]:
     """Return invoices with what we know of them, in a constant number of queries."""
     unpaid = [pk for pk, collection in collections.items() if collection.is_unpaid]
-    waiting, lightning = busy_for_people(unpaid), live_until(unpaid)
+    waiting, lightning = blockers_for_payer(unpaid), live_until(unpaid)
     priced = Plan.objects.exclude(stripe_price_id=None)
     plans = {str(plan.stripe_price_id): plan.name for plan in priced}
     return [
@@ -233,7 +233,7 @@ def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[LineView, .
 
 def _collection(
     collection: InvoiceCollection | None,
-    waiting: Mapping[str, Busy],
+    waiting: Mapping[str, Blocker],
     lightning_until: Mapping[str, datetime],
 ) -> CollectionView | None:
     if collection is None:
@@ -242,7 +242,7 @@ def _collection(
         state=collection.state,
         paid_by=collection.paid_by,
         suspend_at=collection.suspend_at,
-        next_try_at=next_try(collection),
+        next_try_at=next_attempt_at(collection),
         lightning_until=lightning_until.get(collection.pk),
         waiting=waiting.get(collection.pk),
         payment_link=payment_link(collection) if collection.is_unpaid else None,

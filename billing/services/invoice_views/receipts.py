@@ -20,10 +20,10 @@ from billing.exceptions import (
     StripeUnavailable,
 )
 from billing.models import InvoiceCollection, Settlement
-from billing.services.collection.settlements import payment_of, value_cents
-from billing.services.invoice_views.invoices import InvoiceView, invoice_of
+from billing.services.collection.settlements import lightning_payment_for, value_cents
+from billing.services.invoice_views.invoices import InvoiceView, get_invoice
 from billing.services.invoices import locks
-from billing.services.invoices.payer import lightning_payer, payer_elsewhere, payer_of
+from billing.services.invoices.payer import lightning_payer, paid_by, payer_elsewhere
 from billing.services.invoices.records import read_invoice
 from caravel.nostr import npub
 from caravel.nostr.events import Event, sign_event
@@ -57,7 +57,7 @@ class Proof:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReceiptData:
     """What a receipt states, amounts in the currency's minor unit.
 
     `paid_cents` came as money, the last of it by what `paid_by` says; `credit_cents` is
@@ -82,7 +82,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Receipt(Facts):
+class Receipt(ReceiptData):
     """What a receipt states, and the event by which the robot states it.
 
     The event's content is the facts in canonical JSON; a receipt with the same facts
@@ -95,10 +95,10 @@ class Receipt(Facts):
         """Return the facts and the event, as JSON has them."""
         facts = {**vars(self)}
         signed: Event = facts.pop("signed")
-        return {**Facts(**facts).to_dict(), "signed": signed.to_dict()}
+        return {**ReceiptData(**facts).to_dict(), "signed": signed.to_dict()}
 
 
-def receipt_of(invoice_id: str) -> Receipt:
+def build_receipt(invoice_id: str) -> Receipt:
     """Return the receipt of a paid invoice.
 
     A Lightning payment that has arrived counts before Stripe knows of it. One that
@@ -109,7 +109,7 @@ def receipt_of(invoice_id: str) -> Receipt:
     payment = _arrived(collection) if collection else None
     if collection and payment:
         return _signed(_by_lightning(collection, payment))
-    return _signed(_at_stripe(invoice_of(invoice_id), collection))
+    return _signed(_at_stripe(get_invoice(invoice_id), collection))
 
 
 def _arrived(collection: InvoiceCollection) -> LightningInvoice | None:
@@ -118,7 +118,7 @@ def _arrived(collection: InvoiceCollection) -> LightningInvoice | None:
     Before it is marked, what it will pay depends on what the invoice is now. If Stripe
     is away it is what it was when it was last read.
     """
-    payment = payment_of(collection)
+    payment = lightning_payment_for(collection)
     if payment is None or _is_marked(payment):
         return payment
     try:
@@ -128,7 +128,7 @@ def _arrived(collection: InvoiceCollection) -> LightningInvoice | None:
         return payment
     collection.refresh_from_db()
     paid_at_stripe = collection.is_final and not found.paid_off_stripe
-    return None if paid_at_stripe else payment_of(collection)
+    return None if paid_at_stripe else lightning_payment_for(collection)
 
 
 def _is_marked(payment: LightningInvoice) -> bool:
@@ -136,7 +136,9 @@ def _is_marked(payment: LightningInvoice) -> bool:
     return marked.filter(invoice=payment).exists()
 
 
-def _by_lightning(collection: InvoiceCollection, payment: LightningInvoice) -> Facts:
+def _by_lightning(
+    collection: InvoiceCollection, payment: LightningInvoice
+) -> ReceiptData:
     if payment.settled_at is None:
         raise AssertionError(f"{payment.pk} has not arrived")
     # What is left of it until it is marked is what this payment covers.
@@ -163,12 +165,12 @@ def _counted(collection: InvoiceCollection, payment: LightningInvoice) -> int:
     return collection.amount_remaining_cents or min(value_cents(payment), paid_already)
 
 
-def _at_stripe(view: InvoiceView, collection: InvoiceCollection | None) -> Facts:
+def _at_stripe(view: InvoiceView, collection: InvoiceCollection | None) -> ReceiptData:
     if view.status != InvoiceCollection.Status.PAID:
         raise InvoiceNotPaid("This invoice is not paid.")
     if view.total_cents <= 0:
         raise InvoiceNotPaid("There was nothing to pay on this invoice.")
-    if collection and locks.is_charged(collection.pk):
+    if collection and locks.has_pending_charge(collection.pk):
         raise InvoiceNotPaid("Whether our charge has paid this is not known yet.")
     money = view.amount_paid_cents
     return _facts(
@@ -179,7 +181,7 @@ def _at_stripe(view: InvoiceView, collection: InvoiceCollection | None) -> Facts
         total_cents=view.total_cents,
         paid_cents=money,
         paid_at=view.paid_at or view.finalized_at or view.created_at,
-        paid_by=payer_of(collection, amount_paid_cents=money)
+        paid_by=paid_by(collection, amount_paid_cents=money)
         if collection
         else payer_elsewhere(money),
         lightning=None,
@@ -197,8 +199,8 @@ def _facts(
     paid_at: datetime,
     paid_by: PaidBy,
     lightning: Proof | None,
-) -> Facts:
-    return Facts(
+) -> ReceiptData:
+    return ReceiptData(
         invoice_id=invoice_id,
         number=number,
         tenant_pubkey=pubkey,
@@ -228,7 +230,7 @@ def _proof(payment: LightningInvoice, *, paid_cents: int) -> Proof:
     )
 
 
-def _signed(facts: Facts) -> Receipt:
+def _signed(facts: ReceiptData) -> Receipt:
     content = json.dumps(
         facts.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )

@@ -30,14 +30,14 @@ _SHAPE = sha256(
 
 
 @dataclass(frozen=True)
-class Answer:
+class CachedInvoices:
     """What Stripe said of invoices, and when it was asked."""
 
     invoices: tuple[Invoice, ...]
     asked_at: datetime
 
 
-def answer(about: str, ask: Callable[[], Iterable[Invoice]]) -> Answer:
+def get_or_fetch(about: str, ask: Callable[[], Iterable[Invoice]]) -> CachedInvoices:
     """Return what Stripe says of a customer's invoices, or of one, by its id.
 
     It is asked if the last answer is not fresh any more. While it is away that one is
@@ -50,27 +50,27 @@ def answer(about: str, ask: Callable[[], Iterable[Invoice]]) -> Answer:
     if kept and kept["mark"] == mark and abs(now - _asked_at(kept)) < FRESH:
         return _restored(kept)
     try:
-        found = Answer(tuple(ask()), now)
+        found = CachedInvoices(tuple(ask()), now)
     except (StripeUnavailable, StripeRateLimited) as exc:
         if not kept:
             raise
         logger.warning("stripe_away", error=str(exc), answer_of=kept["asked_at"])
         return _restored(kept)
-    cache.put(_key(about), _plain(found, mark), seconds=_KEEP)
+    cache.set(_key(about), _plain(found, mark), seconds=_KEEP)
     return found
 
 
-def forget_invoices(customer_id: str, invoice_id: str) -> None:
+def invalidate(customer_id: str, invoice_id: str) -> None:
     """Have Stripe asked again about an invoice, and about all of its customer's.
 
     To be called when a change is committed.
     """
     mark = uuid.uuid4().hex
     marks = {_mark(about): mark for about in (customer_id, invoice_id)}
-    cache.put_many(marks, seconds=_KEEP)
+    cache.set_many(marks, seconds=_KEEP)
 
 
-def _plain(found: Answer, mark: str) -> dict[str, Any]:
+def _plain(found: CachedInvoices, mark: str) -> dict[str, Any]:
     return {
         "invoices": [asdict(invoice) for invoice in found.invoices],
         "asked_at": found.asked_at.timestamp(),
@@ -78,8 +78,8 @@ def _plain(found: Answer, mark: str) -> dict[str, Any]:
     }
 
 
-def _restored(kept: dict[str, Any]) -> Answer:
-    return Answer(tuple(map(_invoice, kept["invoices"])), _asked_at(kept))
+def _restored(kept: dict[str, Any]) -> CachedInvoices:
+    return CachedInvoices(tuple(map(_invoice, kept["invoices"])), _asked_at(kept))
 
 
 def _invoice(kept: dict[str, Any]) -> Invoice:

@@ -6,7 +6,7 @@ from lightning.models import NwcPayment
 PaidBy = InvoiceCollection.PaidBy
 
 
-def payer_of(collection: InvoiceCollection, *, amount_paid_cents: int) -> PaidBy:
+def paid_by(collection: InvoiceCollection, *, amount_paid_cents: int) -> PaidBy:
     """Return what paid an invoice, so much of it with money, that is paid."""
     marked = collection.settlements.filter(state=Settlement.State.MARKED).first()
     if marked:

@@ -20,14 +20,14 @@ def payment_link(collection: InvoiceCollection) -> str:
     return settings.APP_URL + reverse("pay", args=[token])
 
 
-def link_to_pay(pubkey: str) -> str | None:
+def oldest_unpaid_link(pubkey: str) -> str | None:
     """Return the link of the oldest invoice that a tenant has to pay, None without."""
     unpaid = InvoiceCollection.objects.unpaid().filter(tenant=pubkey)
     oldest: InvoiceCollection | None = unpaid.order_by("created_at", "pk").first()
     return payment_link(oldest) if oldest else None
 
 
-def read_token(token: str) -> str:
+def verify_token(token: str) -> str:
     """Return the invoice that a link is for. Raises LinkInvalid or LinkExpired."""
     try:
         return _SIGNER.unsign(token, max_age=LIFETIME)

@@ -13,8 +13,8 @@ from django.utils import timezone
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
 from billing.exceptions import InvoiceChanged
 from billing.models import InvoiceCollection, Settlement
-from billing.services.invoices.cache import forget_invoices
-from lightning.services.invoices import Bill
+from billing.services.invoices.cache import invalidate
+from lightning.services.invoices import PaymentRequest
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ def record_invoice(
         return collection
 
 
-def wake(*, invoice_id: str) -> bool:
+def enqueue_collection(*, invoice_id: str) -> bool:
     """Have an invoice looked at now, in the caller's transaction.
 
     Saving `enqueued_at` makes a receiver enqueue it; the sweep finds what got lost.
@@ -112,10 +112,10 @@ def discover_invoices(
     latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
     known = InvoiceCollection.objects.filter(pk__in=latest)
     for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
-        take_up(stripe.get_invoice(invoice_id), tenant)
+        record_and_enqueue(stripe.get_invoice(invoice_id), tenant)
 
 
-def take_up(
+def record_and_enqueue(
     found: Invoice, tenant: Tenant, *, since: int = 0
 ) -> InvoiceCollection | None:
     """Keep what Stripe says of an invoice and have it looked at; None if not ours.
@@ -125,14 +125,14 @@ def take_up(
     with transaction.atomic():
         collection = record_invoice(found=found, tenant=tenant, since=since)
         if collection is not None:
-            wake(invoice_id=collection.pk)
+            enqueue_collection(invoice_id=collection.pk)
     return collection
 
 
-def bill_of(collection: InvoiceCollection) -> Bill:
+def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
     """Return what is still to be paid of an invoice, as it was last read."""
     booked = collection.settlements.filter(state=Settlement.State.CREDITED)
-    return Bill(
+    return PaymentRequest(
         tenant_id=collection.tenant_id,
         stripe_invoice_id=collection.pk,
         amount_cents=collection.amount_remaining_cents,
@@ -151,7 +151,7 @@ def _new(found: Invoice, tenant: Tenant) -> InvoiceCollection:
         stripe_subscription_id=found.subscription,
         billing_reason=found.billing_reason,
         currency=found.currency,
-        status=Status.DRAFT,
+        stripe_status=Status.DRAFT,
         created_at=_time(found.created),
     )
 
@@ -162,20 +162,20 @@ def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
     return {
         "number": found.number,
         "hosted_invoice_url": found.hosted_url,
-        "status": found.status,
+        "stripe_status": found.status,
         "total_cents": found.total,
         "amount_due_cents": found.amount_due,
         "amount_paid_cents": found.amount_paid,
         "amount_remaining_cents": found.amount_remaining,
         "finalized_at": finalized_at,
         "due_at": _time(found.due_at),
-        "suspend_at": collection.suspend_at or _end_of_grace(finalized_at),
+        "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
     }
 
 
-def _end_of_grace(finalized_at: datetime | None) -> datetime | None:
+def _suspend_at(finalized_at: datetime | None) -> datetime | None:
     """Return when an unpaid invoice suspends: our own clock, not Stripe's due date.
 
     Nobody is suspended who was hardly told: if we were away, the grace is longer.
@@ -195,7 +195,7 @@ def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | No
 def _agree(kept: InvoiceCollection, found: Invoice) -> bool:
     if kept.is_final:
         return found.status in _FINAL
-    mine = (kept.status, kept.amount_remaining_cents, kept.amount_paid_cents)
+    mine = (kept.stripe_status, kept.amount_remaining_cents, kept.amount_paid_cents)
     return mine == (found.status, found.amount_remaining, found.amount_paid)
 
 
@@ -212,7 +212,7 @@ def _set(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
 
 
 def _forget(customer_id: str, invoice_id: str) -> None:
-    transaction.on_commit(partial(forget_invoices, customer_id, invoice_id))
+    transaction.on_commit(partial(invalidate, customer_id, invoice_id))
 
 
 def _time(seconds: int | None) -> Any:

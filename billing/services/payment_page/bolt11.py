@@ -6,16 +6,16 @@ from billing.clients.stripe.client import Stripe
 from billing.exceptions import Bolt11NotOpen, InvoiceNotOpen, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services.invoices import locks
-from billing.services.invoices.records import bill_of, read_invoice
+from billing.services.invoices.records import payment_request_for, read_invoice
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
-from lightning.services.invoices import Guard, offer_invoice, offered_invoice
+from lightning.services.invoices import Guard, current_invoice, get_or_issue_invoice
 
 Status = InvoiceCollection.Status
-Rail = InvoiceCollection.Rail
+Action = InvoiceCollection.Action
 
 
-def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
+def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     """Return the Lightning invoice that pays a Stripe invoice, issued if need be.
 
     Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress with the time until when
@@ -23,15 +23,17 @@ def offer_bolt11(*, invoice_id: str) -> LightningInvoice:
     """
     # Before Stripe is asked: whoever has a link may press the button all day long.
     collection = _known(invoice_id)
-    offered = offered_invoice(bill=bill_of(collection))
+    offered = current_invoice(bill=payment_request_for(collection))
     if offered and collection.is_unpaid:
         return offered
     _read_again(collection)
     _require_open(collection)
-    return offer_invoice(bill=bill_of(collection), guard=_guard(collection))
+    return get_or_issue_invoice(
+        bill=payment_request_for(collection), guard=_guard(collection)
+    )
 
 
-def shown_bolt11(invoice_id: str) -> LightningInvoice:
+def current_bolt11(invoice_id: str) -> LightningInvoice:
     """Return the Lightning invoice that a person asked for and may still pay.
 
     Raises Bolt11NotOpen, also when the invoice was paid in another way. Nothing is
@@ -60,7 +62,7 @@ def _read_again(collection: InvoiceCollection) -> None:
 
 
 def _require_open(collection: InvoiceCollection) -> None:
-    is_payable = collection.status in {Status.OPEN, Status.UNCOLLECTIBLE}
+    is_payable = collection.stripe_status in {Status.OPEN, Status.UNCOLLECTIBLE}
     if not is_payable or collection.amount_remaining_cents <= 0:
         raise InvoiceNotOpen("There is nothing to pay on this invoice.")
 
@@ -72,11 +74,11 @@ def _guard(collection: InvoiceCollection) -> Guard:
     """
 
     def guard() -> None:
-        locked = locks.require_no_other_rail(collection.pk)
+        locked = locks.lock_if_no_other_method(collection.pk)
         locks.require_unchanged(locked, collection)
-        found = locks.busy(collection.pk)
+        found = locks.payment_blocker(collection.pk)
         waited = found or locked.state == InvoiceCollection.State.PENDING
-        if waited and locked.next_rail in {Rail.WALLET, Rail.CARD}:
+        if waited and locked.next_action in {Action.WALLET, Action.CARD}:
             until = found.until if found else None
             raise PaymentInProgress("It is about to be charged.", until=until)
 

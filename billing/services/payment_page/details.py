@@ -10,12 +10,12 @@ import structlog
 
 from billing.exceptions import StripeError, UnknownInvoice
 from billing.money import format_amount
-from billing.services.invoice_views.invoices import InvoiceView, LineView, invoice_of
-from billing.services.payment_page.page import InvoicePage, PageState
+from billing.services.invoice_views.invoices import InvoiceView, LineView, get_invoice
+from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.qr import qr_svg
-from billing.services.payment_page.quote import Estimate, estimate
+from billing.services.payment_page.quote import QuotePreview, estimate
 from billing.services.payment_page.receipt import PageReceipt, page_receipt
-from billing.services.payment_page.timeouts import within
+from billing.services.payment_page.timeouts import run_with_timeout
 
 logger = structlog.get_logger(__name__)
 
@@ -37,14 +37,14 @@ class PageLine:
 class PageDetails:
     """`qr` is an SVG element, "" where nothing is on offer; `lines` may be unknown."""
 
-    estimate: Estimate
+    estimate: QuotePreview
     qr: str = ""
     lines: tuple[PageLine, ...] = ()
     sums: tuple[PageLine, ...] = ()
     receipt: PageReceipt | None = None
 
 
-def page_details(page: InvoicePage) -> PageDetails:
+def page_details(page: PaymentPage) -> PageDetails:
     """Return what is shown of an invoice beside its state."""
     view = _view(page)
     return PageDetails(
@@ -56,17 +56,17 @@ def page_details(page: InvoicePage) -> PageDetails:
     )
 
 
-def _estimate(page: InvoicePage) -> Estimate:
+def _estimate(page: PaymentPage) -> QuotePreview:
     is_expired = page.state == PageState.OFFER_EXPIRED and not page.fresh_at
     if page.state not in _ASKING and not is_expired:
-        return Estimate()
+        return QuotePreview()
     return estimate(amount_cents=page.amount_cents, currency=page.invoice.currency)
 
 
-def _view(page: InvoicePage) -> InvoiceView | None:
+def _view(page: PaymentPage) -> InvoiceView | None:
     """Return what Stripe says is billed, None if it does not say so now."""
     try:
-        return within(PATIENCE, lambda: invoice_of(page.invoice.pk))
+        return run_with_timeout(PATIENCE, lambda: get_invoice(page.invoice.pk))
     except (StripeError, UnknownInvoice, TimeoutError) as exc:
         logger.warning("no_lines", error=str(exc) or "it takes too long")
         return None
@@ -81,7 +81,7 @@ def _line(line: LineView, currency: str) -> PageLine:
     return PageLine(title, format_amount(line.amount_cents, currency), note)
 
 
-def _sums(page: InvoicePage, view: InvoiceView) -> Iterator[PageLine]:
+def _sums(page: PaymentPage, view: InvoiceView) -> Iterator[PageLine]:
     """Return what the lines come to, and what of it is not asked for any more."""
     asked = page.amount_cents if page.is_payable else view.total_cents
     written = format_amount(view.total_cents, view.currency)

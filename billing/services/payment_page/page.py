@@ -13,14 +13,14 @@ from django.utils import timezone
 from billing.exceptions import UnknownInvoice
 from billing.models import CardAttempt, InvoiceCollection
 from billing.money import format_amount, format_price
-from billing.services.collection.settlements import payment_of
+from billing.services.collection.settlements import lightning_payment_for
 from billing.services.invoices import locks
-from billing.services.invoices.locks import Busy, busy_for_person
+from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
 from caravel.nostr import short_npub
 from lightning.exceptions import WalletError
 from lightning.models import LightningInvoice
-from lightning.services.invoices import busy_until, fresh_at
+from lightning.services.invoices import fresh_at, payable_until
 from relays.models import Relay
 
 Status = InvoiceCollection.Status
@@ -41,7 +41,7 @@ class PageState(StrEnum):
     VOID = "void"
 
 
-class Awaited(StrEnum):
+class WaitingFor(StrEnum):
     """What a page waits for."""
 
     WALLET = "wallet"
@@ -49,7 +49,7 @@ class Awaited(StrEnum):
     US = "us"
 
 
-class CardWay(StrEnum):
+class CardOption(StrEnum):
     """How a card can pay: saved at Stripe for us to charge, or on Stripe's own page."""
 
     NONE = ""
@@ -70,13 +70,13 @@ _HEADLINES = {
     PageState.VOID: "This invoice is void",
 }
 _AWAITING = {
-    Awaited.WALLET: "Waiting for your wallet",
-    Awaited.CARD: "Waiting for your card",
+    WaitingFor.WALLET: "Waiting for your wallet",
+    WaitingFor.CARD: "Waiting for your card",
 }
 
 
 @dataclass(frozen=True)
-class InvoicePage:
+class PaymentPage:
     """An invoice for a person, as it stands at `now`.
 
     `offer` is the bolt11 that was shown last, `payment` one that has arrived.
@@ -89,8 +89,8 @@ class InvoicePage:
     now: datetime
     offer: LightningInvoice | None = None
     payment: LightningInvoice | None = None
-    waiting: Busy | None = None
-    awaited: Awaited | None = None
+    waiting: Blocker | None = None
+    awaited: WaitingFor | None = None
     lightning_until: datetime | None = None
     card: CardAttempt | None = None
     paid_by: str = ""
@@ -107,7 +107,7 @@ class InvoicePage:
         return awaited or _HEADLINES[self.state]
 
     @property
-    def announcement(self) -> str:
+    def screen_reader_text(self) -> str:
         """What is said to who cannot see that the page has changed."""
         if self.is_wallet_down:
             return "We cannot reach our wallet just now."
@@ -153,7 +153,7 @@ class InvoicePage:
 
     @property
     def is_written_off(self) -> bool:
-        return self.is_payable and self.invoice.status == Status.UNCOLLECTIBLE
+        return self.is_payable and self.invoice.stripe_status == Status.UNCOLLECTIBLE
 
     @property
     def amount_cents(self) -> int:
@@ -200,17 +200,21 @@ class InvoicePage:
         return ready_at if ready_at > self.now else None
 
     @property
-    def card_way(self) -> CardWay:
+    def card_option(self) -> CardOption:
         """How a card can pay: we charge none whose owner, or the bank, forbids it.
 
         Nor any other than its customer's, who may have been deleted at Stripe.
         """
         if not self.is_payable or self.state == PageState.WAITING:
-            return CardWay.NONE
+            return CardOption.NONE
         unasked = self.is_written_off or self.invoice.tenant.autopay_paused
         if unasked or self.needs_person or self.is_customer_gone:
-            return CardWay.HOSTED if self.invoice.hosted_invoice_url else CardWay.NONE
-        return CardWay.SAVED
+            return (
+                CardOption.HOSTED
+                if self.invoice.hosted_invoice_url
+                else CardOption.NONE
+            )
+        return CardOption.SAVED
 
     @property
     def needs_person(self) -> bool:
@@ -240,13 +244,13 @@ class InvoicePage:
             self.lightning_until,
             self.is_overdue,
             self.is_written_off,
-            self.card_way,
+            self.card_option,
             self.card and self.card.pk,
         )
         return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
-def invoice_page(invoice_id: str) -> InvoicePage:
+def invoice_page(invoice_id: str) -> PaymentPage:
     """Return what a person is shown of an invoice as it was last read.
 
     Raises UnknownInvoice.
@@ -259,30 +263,30 @@ def invoice_page(invoice_id: str) -> InvoicePage:
     if invoice.is_unpaid:
         return _unpaid(invoice, now)
     state = PageState.PAID
-    if invoice.status in {Status.DRAFT, Status.VOID}:
-        state = PageState(invoice.status)
-    return InvoicePage(invoice, state, now, paid_by=invoice.paid_by)
+    if invoice.stripe_status in {Status.DRAFT, Status.VOID}:
+        state = PageState(invoice.stripe_status)
+    return PaymentPage(invoice, state, now, paid_by=invoice.paid_by)
 
 
-def _unpaid(invoice: InvoiceCollection, now: datetime) -> InvoicePage:
-    payment = payment_of(invoice)
+def _unpaid(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
+    payment = lightning_payment_for(invoice)
     if payment:
         # Before Stripe knows: nobody is to think that it has not arrived.
         paid_by = lightning_payer(payment.pk).value
-        return InvoicePage(
+        return PaymentPage(
             invoice, PageState.PAID, now, payment=payment, paid_by=paid_by
         )
     offer = _last_offer(invoice.pk, now)
     is_offered = offer is not None and offer.expires_at > now
     waiting = _waiting(invoice.pk, is_offered=is_offered)
-    return InvoicePage(
+    return PaymentPage(
         invoice=invoice,
         state=_state(invoice, offer, waiting, now),
         now=now,
         offer=offer,
         waiting=waiting,
         awaited=_awaited(invoice.pk) if waiting else None,
-        lightning_until=busy_until(invoice.pk),
+        lightning_until=payable_until(invoice.pk),
         card=invoice.card_attempts.first(),
         relays_run=Relay.objects.billable().filter(tenant=invoice.tenant).exists(),
     )
@@ -291,7 +295,7 @@ def _unpaid(invoice: InvoiceCollection, now: datetime) -> InvoicePage:
 def _state(
     invoice: InvoiceCollection,
     offer: LightningInvoice | None,
-    waiting: Busy | None,
+    waiting: Blocker | None,
     now: datetime,
 ) -> PageState:
     if waiting:
@@ -300,7 +304,7 @@ def _state(
         return PageState.WALLET_DOWN if _is_silent(offer) else PageState.OFFERED
     if offer:
         return PageState.OFFER_EXPIRED
-    if invoice.status == Status.UNCOLLECTIBLE:
+    if invoice.stripe_status == Status.UNCOLLECTIBLE:
         return PageState.WRITTEN_OFF
     is_overdue = invoice.suspend_at is not None and invoice.suspend_at <= now
     return PageState.OVERDUE if is_overdue else PageState.OPEN
@@ -315,17 +319,17 @@ def _last_offer(invoice_id: str, now: datetime) -> LightningInvoice | None:
     return found
 
 
-def _waiting(invoice_id: str, *, is_offered: bool) -> Busy | None:
+def _waiting(invoice_id: str, *, is_offered: bool) -> Blocker | None:
     """Return what is to be waited for; what is on offer can be paid meanwhile."""
-    if is_offered and not locks.has_arrived(invoice_id):
+    if is_offered and not locks.has_unbooked_payment(invoice_id):
         return None
-    return busy_for_person(invoice_id)
+    return blocker_for_payer(invoice_id)
 
 
-def _awaited(invoice_id: str) -> Awaited:
-    if locks.is_charged(invoice_id):
-        return Awaited.CARD
-    return Awaited.WALLET if locks.is_attempted(invoice_id) else Awaited.US
+def _awaited(invoice_id: str) -> WaitingFor:
+    if locks.has_pending_charge(invoice_id):
+        return WaitingFor.CARD
+    return WaitingFor.WALLET if locks.has_pending_attempt(invoice_id) else WaitingFor.US
 
 
 def _is_silent(offer: LightningInvoice) -> bool:

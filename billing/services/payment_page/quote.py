@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from billing.services.payment_page.timeouts import within
+from billing.services.payment_page.timeouts import run_with_timeout
 from lightning.exceptions import RateUnavailable
 from lightning.services.rates import quote
 
@@ -15,26 +15,26 @@ PATIENCE = 1.5
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """`sats` is None while no rate is known; with `is_down` there is none to be had."""
+class QuotePreview:
+    """`sats` is None while no rate is known; `unavailable`: there is none."""
 
     sats: int | None = None
-    is_down: bool = False
+    unavailable: bool = False
 
     @property
     def written(self) -> str:
         return f"{self.sats:,}" if self.sats else ""
 
 
-def estimate(*, amount_cents: int, currency: str) -> Estimate:
+def estimate(*, amount_cents: int, currency: str) -> QuotePreview:
     """Return what an amount is about, without waiting long for it."""
     try:
-        price = within(
+        price = run_with_timeout(
             PATIENCE, lambda: quote(amount_cents=amount_cents, currency=currency)
         )
     except RateUnavailable as exc:
         logger.warning("no_estimate", error=exc.message)
-        return Estimate(is_down=True)
+        return QuotePreview(unavailable=True)
     except TimeoutError:
-        return Estimate()
-    return Estimate(sats=price.amount_msat // 1000)
+        return QuotePreview()
+    return QuotePreview(sats=price.amount_msat // 1000)

@@ -11,9 +11,9 @@ import structlog
 from billing.exceptions import InvoiceNotPaid, StripeError, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.money import format_amount, format_price
-from billing.services.invoice_views.receipts import Proof, Receipt, receipt_of
-from billing.services.payment_page.page import InvoicePage, PageState
-from billing.services.payment_page.timeouts import within
+from billing.services.invoice_views.receipts import Proof, Receipt, build_receipt
+from billing.services.payment_page.page import PageState, PaymentPage
+from billing.services.payment_page.timeouts import run_with_timeout
 from caravel.nostr import npub
 
 logger = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ _HOW = {
 
 
 @dataclass(frozen=True)
-class Fact:
+class ReceiptLine:
     """One line of a receipt; what `is_code` is long, and for machines."""
 
     title: str
@@ -46,19 +46,19 @@ class PageReceipt:
     `paid_at` and `signed` are not there while only our own rows could be asked.
     """
 
-    facts: tuple[Fact, ...]
+    facts: tuple[ReceiptLine, ...]
     paid_at: datetime | None = None
     proof: Proof | None = None
     signer: str = ""
     signed: str = field(default="", repr=False)
 
 
-def page_receipt(page: InvoicePage) -> PageReceipt | None:
+def page_receipt(page: PaymentPage) -> PageReceipt | None:
     """Return the receipt of a page that says «paid», None of any other."""
     if page.state != PageState.PAID:
         return None
     try:
-        receipt = within(PATIENCE, lambda: receipt_of(page.invoice.pk))
+        receipt = run_with_timeout(PATIENCE, lambda: build_receipt(page.invoice.pk))
     except (StripeError, UnknownInvoice, InvoiceNotPaid, TimeoutError) as exc:
         logger.warning("no_receipt", error=str(exc) or "it takes too long")
         return PageReceipt(tuple(_known(page)))
@@ -71,37 +71,37 @@ def page_receipt(page: InvoicePage) -> PageReceipt | None:
     )
 
 
-def _known(page: InvoicePage) -> Iterator[Fact]:
+def _known(page: PaymentPage) -> Iterator[ReceiptLine]:
     """Return what our own rows say, while nobody else can be asked."""
-    yield Fact("Amount", page.amount)
+    yield ReceiptLine("Amount", page.amount)
     if page.paid_by:
-        yield Fact("Paid by", _HOW[PaidBy(page.paid_by)])
-    yield Fact("Invoice", page.number)
+        yield ReceiptLine("Paid by", _HOW[PaidBy(page.paid_by)])
+    yield ReceiptLine("Invoice", page.number)
     if page.payment:
-        yield Fact("Payment hash", page.payment.payment_hash, is_code=True)
+        yield ReceiptLine("Payment hash", page.payment.payment_hash, is_code=True)
 
 
-def _facts(receipt: Receipt) -> Iterator[Fact]:
-    yield Fact("Paid", format_amount(receipt.paid_cents, receipt.currency))
+def _facts(receipt: Receipt) -> Iterator[ReceiptLine]:
+    yield ReceiptLine("Paid", format_amount(receipt.paid_cents, receipt.currency))
     if receipt.credit_cents:
         credit = format_amount(receipt.credit_cents, receipt.currency)
-        yield Fact("From credit", credit)
-    yield Fact("On", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
-    yield Fact("By", _HOW[PaidBy(receipt.paid_by)])
-    yield Fact("Invoice", receipt.number or receipt.invoice_id)
+        yield ReceiptLine("From credit", credit)
+    yield ReceiptLine("On", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
+    yield ReceiptLine("By", _HOW[PaidBy(receipt.paid_by)])
+    yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:
         yield from _lightning(receipt, receipt.lightning)
 
 
-def _lightning(receipt: Receipt, proof: Proof) -> Iterator[Fact]:
+def _lightning(receipt: Receipt, proof: Proof) -> Iterator[ReceiptLine]:
     if proof.paid_cents != receipt.paid_cents:
         part = format_amount(proof.paid_cents, receipt.currency)
-        yield Fact("By Lightning", part)
+        yield ReceiptLine("By Lightning", part)
     msat = proof.received_msat or proof.amount_msat
-    yield Fact("In sats", f"{Decimal(msat) / 1000:,f}".removesuffix(".000"))
-    yield Fact(
+    yield ReceiptLine("In sats", f"{Decimal(msat) / 1000:,f}".removesuffix(".000"))
+    yield ReceiptLine(
         "Price of a bitcoin", format_price(Decimal(proof.rate), receipt.currency)
     )
-    yield Fact("Payment hash", proof.payment_hash, is_code=True)
+    yield ReceiptLine("Payment hash", proof.payment_hash, is_code=True)
     if proof.preimage:
-        yield Fact("Preimage", proof.preimage, is_code=True)
+        yield ReceiptLine("Preimage", proof.preimage, is_code=True)

@@ -6,9 +6,9 @@ import structlog
 from django.utils import timezone
 from limits import RateLimitItem, parse
 
-from billing.services.payment_page.page import InvoicePage, PageState, invoice_page
+from billing.services.payment_page.page import PageState, PaymentPage, invoice_page
 from caravel.core.rate_limit import wait_for
-from caravel.core.web.throttling import Busy, slow_lane
+from caravel.core.web.throttling import Overloaded, concurrency_limit
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
 
@@ -23,7 +23,7 @@ _SELDOM = parse("1 per 10 second")
 _ASKED = (PageState.OFFERED, PageState.WALLET_DOWN, PageState.OFFER_EXPIRED)
 
 
-def current_page(invoice_id: str, *, visitor: str = "") -> InvoicePage:
+def refresh_page(invoice_id: str, *, visitor: str = "") -> PaymentPage:
     """Return the page as it is once our wallet was asked, if that is of any use now.
 
     `visitor` is on whose behalf it is asked. Raises UnknownInvoice. A wallet that is
@@ -38,9 +38,9 @@ def current_page(invoice_id: str, *, visitor: str = "") -> InvoicePage:
     if wait_for(rate, "lookup", str(page.offer.pk)):
         return page
     try:
-        with slow_lane(visitor):
+        with concurrency_limit(visitor):
             check_invoice(invoice_id=page.offer.pk, patience=PATIENCE)
-    except Busy:
+    except Overloaded:
         logger.info("lookup_left_out", payment_hash=page.offer.payment_hash)
         return page
     return invoice_page(invoice_id)

@@ -9,7 +9,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import connection
 
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 
 T = TypeVar("T")
 _POOL = ThreadPoolExecutor(settings.SLOW_REQUESTS, thread_name_prefix="patience")
@@ -18,7 +18,7 @@ _FREE = BoundedSemaphore(settings.SLOW_REQUESTS)
 _TURN = 1.0
 
 
-def within(seconds: float, work: Callable[[], T]) -> T:
+def run_with_timeout(seconds: float, work: Callable[[], T]) -> T:
     """Return what a piece of work returns, or raise what it raises.
 
     Raises TimeoutError when it takes longer than so many seconds; it goes on then, and
@@ -26,7 +26,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     others that take so long. It has a database connection of its own: the caller's is
     given back meanwhile, so not inside a transaction.
     """
-    leave_database()
+    release_connection()
     begun = time.monotonic()
     if not _FREE.acquire(timeout=min(_TURN, seconds)):
         raise TimeoutError("too many are waited for")

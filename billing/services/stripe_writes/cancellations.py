@@ -7,23 +7,23 @@ from datetime import UTC, datetime
 from django.db.models import Q
 
 from billing.clients.stripe.client import Line, Subscription
-from billing.models import StripeIntent
+from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 
-CANCEL = StripeIntent.Kind.CANCEL_SUBSCRIPTION
+CANCEL = StripeWrite.Kind.CANCEL_SUBSCRIPTION
 #: In the parameters of an end that was not ours: there is nothing to be sent.
-_FOUND = "found"
+_EXTERNAL = "found"
 
 
-def open_cancel(
+def create_cancellation(
     *, tenant_id: str, subscription_id: str, owes: bool, pending: Sequence[Line]
-) -> StripeIntent:
+) -> StripeWrite:
     """Record a cancellation that is about to be sent, and on which terms.
 
     Something owed: no credit for what was not paid; Stripe deletes the `pending`
     prorations, so what was served of them is kept here.
     """
-    return writes.open_intent(
+    return writes.create_write(
         kind=CANCEL,
         subject=subscription_id,
         tenant_id=tenant_id,
@@ -35,29 +35,29 @@ def open_cancel(
     )
 
 
-def record_end(*, tenant_id: str, subscription_id: str) -> None:
+def record_external_end(*, tenant_id: str, subscription_id: str) -> None:
     """Record, in the caller's transaction, an end that is to be settled by a sync.
 
     Nothing happens if it is the effect of a cancellation of ours, which settles it.
     """
-    sent = StripeIntent.objects.of(CANCEL, subscription_id)
+    sent = StripeWrite.objects.of(CANCEL, subscription_id)
     if not sent.filter(_HAD_EFFECT).exists():
-        writes.open_intent(
+        writes.create_write(
             kind=CANCEL,
             subject=subscription_id,
             tenant_id=tenant_id,
-            params=lambda key: {_FOUND: True},
+            params=lambda key: {_EXTERNAL: True},
         )
 
 
-def deleted_lines(intent: StripeIntent, ended_at: datetime) -> tuple[Line, ...]:
+def deleted_lines(intent: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
     """Return the prorations that Stripe deleted when the subscription ended then.
 
     Of an end that was found only those are known that a cancellation which we gave up
     would have deleted, if it may have arrived after all.
     """
-    if is_found(intent):
-        given_up = StripeIntent.objects.of(CANCEL, intent.subject).filter(
+    if ended_externally(intent):
+        given_up = StripeWrite.objects.of(CANCEL, intent.subject).filter(
             _may_have_arrived(ended_at)
         )
         sent = given_up.order_by("-generation").first()
@@ -68,12 +68,12 @@ def deleted_lines(intent: StripeIntent, ended_at: datetime) -> tuple[Line, ...]:
     )
 
 
-def is_found(intent: StripeIntent) -> bool:
+def ended_externally(intent: StripeWrite) -> bool:
     """Return whether somebody else ended the subscription."""
-    return _FOUND in intent.params
+    return _EXTERNAL in intent.params
 
 
-def prorates(intent: StripeIntent) -> bool:
+def prorates(intent: StripeWrite) -> bool:
     """Return whether Stripe itself was asked to credit what was not served."""
     return bool(intent.params.get("prorate"))
 
@@ -86,13 +86,13 @@ def is_ours(subscription: Subscription) -> bool:
     ours = _HAD_EFFECT
     if subscription.canceled_at is not None:
         ours |= _may_have_arrived(datetime.fromtimestamp(subscription.canceled_at, UTC))
-    sent = StripeIntent.objects.of(CANCEL, subscription.id)
-    return sent.filter(ours, ~Q(params__has_key=_FOUND)).exists()
+    sent = StripeWrite.objects.of(CANCEL, subscription.id)
+    return sent.filter(ours, ~Q(params__has_key=_EXTERNAL)).exists()
 
 
-_HAD_EFFECT = Q(state=StripeIntent.State.PENDING) | ~Q(stripe_id="")
+_HAD_EFFECT = Q(state=StripeWrite.State.PENDING) | ~Q(stripe_id="")
 
 
 def _may_have_arrived(ended_at: datetime) -> Q:
-    abandoned = Q(state=StripeIntent.State.ABANDONED)
-    return abandoned & Q(resolved_at__gte=ended_at - writes.SETTLED_AFTER)
+    abandoned = Q(state=StripeWrite.State.ABANDONED)
+    return abandoned & Q(resolved_at__gte=ended_at - writes.LATE_EFFECT_WINDOW)

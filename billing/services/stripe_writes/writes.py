@@ -15,15 +15,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import exceptions
-from billing.models import StripeIntent
+from billing.models import StripeWrite
 from caravel.logs import redact
 
 #: How long an unanswered request is sent again under its key.
-REPEAT_FOR = timedelta(minutes=2)
+RESEND_WINDOW = timedelta(minutes=2)
 #: How long after the last try a request may still have its effect.
-SETTLED_AFTER = timedelta(minutes=10)
+LATE_EFFECT_WINDOW = timedelta(minutes=10)
 
-State = StripeIntent.State
+State = StripeWrite.State
 
 
 class HasId(Protocol):
@@ -33,7 +33,7 @@ class HasId(Protocol):
 
 T = TypeVar("T", bound=HasId)
 Send = Callable[[dict[str, Any], str], T]
-Find = Callable[[StripeIntent], T | None]
+Find = Callable[[StripeWrite], T | None]
 #: Makes the parameters of a new write; the key lets them name their intent.
 Params = Callable[[str], dict[str, Any]]
 #: What must hold when a new write is recorded: it raises in that transaction.
@@ -48,7 +48,7 @@ def nothing_else() -> None:
 
 def fulfil(
     *,
-    kind: StripeIntent.Kind,
+    kind: StripeWrite.Kind,
     subject: str,
     tenant_id: str,
     params: Params,
@@ -62,33 +62,33 @@ def fulfil(
     `send` gets the parameters and key of the intent, which are those of the first try;
     the caller converges by an update afterwards. `find` looks for what an earlier try
     may have created. `store` keeps what was made, together with the intent's end: no
-    crash can come between. Raises IntentUnresolved while it is too early to tell, else
+    crash can come between. Raises WriteUnresolved while it is too early to tell, else
     what `send`, `find` and `guard` raise.
     """
-    intent = StripeIntent.objects.of(kind, subject).pending().first()
-    made = carry_out(intent, send=send, find=find) if intent else None
+    intent = StripeWrite.objects.of(kind, subject).pending().first()
+    made = resume(intent, send=send, find=find) if intent else None
     if intent is None or made is None:
         with transaction.atomic():
             guard()
-            intent = open_intent(
+            intent = create_write(
                 kind=kind, subject=subject, tenant_id=tenant_id, params=params
             )
         made = _send(intent, send)
     return keep(intent, made, store)
 
 
-def carry_out(intent: StripeIntent, *, send: Send[T], find: Find[T]) -> T | None:
+def resume(intent: StripeWrite, *, send: Send[T], find: Find[T]) -> T | None:
     """Return what a pending write has made, sending it (again) if nothing was found.
 
-    Returns None when it had to be given up: nothing came of it. Raises IntentUnresolved
+    Returns None when it had to be given up: nothing came of it. Raises WriteUnresolved
     while it is too early to tell, else what `send` and `find` raise.
     """
     if found := find(intent):
         return found
-    return _send(intent, send) if may_repeat(intent) else None
+    return _send(intent, send) if should_resend(intent) else None
 
 
-def keep(intent: StripeIntent, made: T, store: Store[T]) -> T:
+def keep(intent: StripeWrite, made: T, store: Store[T]) -> T:
     """Store what was made, together with the intent's end, and return it."""
     with transaction.atomic():
         # Its locks come before that of the intent.
@@ -97,9 +97,9 @@ def keep(intent: StripeIntent, made: T, store: Store[T]) -> T:
     return made
 
 
-def settle_open(
+def resolve_pending(
     *,
-    kind: StripeIntent.Kind,
+    kind: StripeWrite.Kind,
     subject: str,
     wanted: bool,
     find: Find[T],
@@ -108,26 +108,26 @@ def settle_open(
     """Find out what came of a write that an earlier try did not see the end of.
 
     If nothing came of it yet and it is wanted it stays open, for `fulfil`. Raises
-    IntentUnresolved if it is not wanted any more, but may still have its effect.
+    WriteUnresolved if it is not wanted any more, but may still have its effect.
     """
-    intent = StripeIntent.objects.of(kind, subject).pending().first()
+    intent = StripeWrite.objects.of(kind, subject).pending().first()
     if intent is None:
         return
     if found := find(intent):
         keep(intent, found, store)
     elif not wanted or _is_settled(intent):
-        give_up(intent)
+        abandon_if_safe(intent)
 
 
-def open_intent(
-    *, kind: StripeIntent.Kind, subject: str, tenant_id: str, params: Params
-) -> StripeIntent:
+def create_write(
+    *, kind: StripeWrite.Kind, subject: str, tenant_id: str, params: Params
+) -> StripeWrite:
     """Record a write that is about to be sent, under the next generation of its key."""
-    last = StripeIntent.objects.of(kind, subject).order_by("-generation").first()
+    last = StripeWrite.objects.of(kind, subject).order_by("-generation").first()
     generation = last.generation + 1 if last else 1
     # The random part: another database may have used the same account before.
     key = f"caravel:{kind}:{subject}:{generation}:{secrets.token_hex(4)}"
-    return StripeIntent.objects.create(
+    return StripeWrite.objects.create(
         tenant_id=tenant_id,
         kind=kind,
         subject=subject,
@@ -137,34 +137,34 @@ def open_intent(
     )
 
 
-def is_pending(intent: StripeIntent) -> bool:
+def is_pending(intent: StripeWrite) -> bool:
     """Return whether nobody has resolved the write since it was read."""
-    return StripeIntent.objects.pending().filter(pk=intent.pk).exists()
+    return StripeWrite.objects.pending().filter(pk=intent.pk).exists()
 
 
-def succeed(intent: StripeIntent, stripe_id: str) -> None:
+def succeed(intent: StripeWrite, stripe_id: str) -> None:
     """Record that the write had its effect, and what it made."""
     _resolve(intent, State.SUCCEEDED, stripe_id=stripe_id)
 
 
-def fail(intent: StripeIntent, error: Exception, *, stripe_id: str = "") -> None:
+def fail(intent: StripeWrite, error: Exception, *, stripe_id: str = "") -> None:
     """Record that the write was refused; `stripe_id` if it had its effect in part."""
     error_text = redact(str(error))[:2000]
     _resolve(intent, State.FAILED, last_error=error_text, stripe_id=stripe_id)
 
 
-def abandon(intent: StripeIntent) -> None:
+def abandon(intent: StripeWrite) -> None:
     """Record that the write is not pursued: it had no effect, or nobody wants it."""
     _resolve(intent, State.ABANDONED)
 
 
-def _is_settled(intent: StripeIntent) -> bool:
+def _is_settled(intent: StripeWrite) -> bool:
     """Return whether the last try can have no effect any more."""
     tried = intent.tried_at
-    return tried is not None and timezone.now() - tried >= SETTLED_AFTER
+    return tried is not None and timezone.now() - tried >= LATE_EFFECT_WINDOW
 
 
-def _send(intent: StripeIntent, send: Send[T]) -> T:
+def _send(intent: StripeWrite, send: Send[T]) -> T:
     tried_before = intent.tried_at
     _columns(intent, tried_at=timezone.now())
     try:
@@ -185,34 +185,34 @@ def _send(intent: StripeIntent, send: Send[T]) -> T:
         raise
 
 
-def may_repeat(intent: StripeIntent) -> bool:
+def should_resend(intent: StripeWrite) -> bool:
     """Return True while the write may be sent again, False once it was given up.
 
-    Call it after `find` found nothing. Raises IntentUnresolved in between.
+    Call it after `find` found nothing. Raises WriteUnresolved in between.
     """
     now = timezone.now()
     tried, unknown = intent.tried_at, intent.unknown_since or intent.tried_at
-    if tried is None or unknown is None or now - unknown < REPEAT_FOR:
+    if tried is None or unknown is None or now - unknown < RESEND_WINDOW:
         return True
-    give_up(intent)
+    abandon_if_safe(intent)
     return False
 
 
-def give_up(intent: StripeIntent) -> None:
-    """Close a write that nothing came of. Raises IntentUnresolved if it still may."""
+def abandon_if_safe(intent: StripeWrite) -> None:
+    """Close a write that nothing came of. Raises WriteUnresolved if it still may."""
     if intent.tried_at is not None and not _is_settled(intent):
-        raise exceptions.IntentUnresolved(
+        raise exceptions.WriteUnresolved(
             "Stripe did not answer; waiting to see whether the request had its effect."
         )
     abandon(intent)
 
 
-def _resolve(intent: StripeIntent, state: StripeIntent.State, **columns: Any) -> None:
+def _resolve(intent: StripeWrite, state: StripeWrite.State, **columns: Any) -> None:
     _columns(intent, state=state, resolved_at=timezone.now(), **columns)
 
 
-def _columns(intent: StripeIntent, **columns: Any) -> None:
+def _columns(intent: StripeWrite, **columns: Any) -> None:
     with transaction.atomic():
-        StripeIntent.objects.filter(pk=intent.pk).update(**columns)
+        StripeWrite.objects.filter(pk=intent.pk).update(**columns)
     for name, value in columns.items():
         setattr(intent, name, value)

@@ -7,16 +7,16 @@ from django.db import transaction
 
 from billing.clients.stripe.client import Line, Stripe, Subscription
 from billing.exceptions import StripeNotFound, StripeRefused
-from billing.models import InvoiceCollection, StripeIntent
+from billing.models import InvoiceCollection, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone
-from billing.services.invoices.records import wake
+from billing.services.invoices.records import enqueue_collection
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
+    create_cancellation,
     deleted_lines,
-    is_found,
-    open_cancel,
+    ended_externally,
     prorates,
 )
 from billing.services.subscriptions import unused_time
@@ -33,7 +33,7 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     StripeRefused when Stripe will not cancel.
     """
     owes = _owes(stripe, subscription.id)
-    intent = open_cancel(
+    intent = create_cancellation(
         tenant_id=tenant_id,
         subscription_id=subscription.id,
         owes=owes,
@@ -45,7 +45,7 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
         )
     except StripeNotFound as exc:
         # An earlier try, or a person, was quicker; only Stripe's own word counts.
-        if not has_ended(stripe.get_subscription(subscription.id)):
+        if not is_terminated(stripe.get_subscription(subscription.id)):
             writes.fail(intent, exc)
             raise
     except StripeRefused as exc:
@@ -54,27 +54,27 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     _settle(stripe, intent, stripe.get_subscription(subscription.id))
 
 
-def finish_cancellations(stripe: Stripe, tenant_id: str) -> None:
+def resume_cancellations(stripe: Stripe, tenant_id: str) -> None:
     """Settle what a crash interrupted, and what others ended: before anything new.
 
     One that lives on was not cancelled. Whether it should be, and on which terms, is
     decided anew: since then the relays or the invoices may have changed.
     """
-    open_ones = StripeIntent.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
+    open_ones = StripeWrite.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
     for intent in open_ones.order_by("pk"):
         subscription = stripe.get_subscription(intent.subject)
-        if has_ended(subscription):
+        if is_terminated(subscription):
             _settle(stripe, intent, subscription)
         else:
             writes.abandon(intent)
 
 
-def has_ended(subscription: Subscription) -> bool:
+def is_terminated(subscription: Subscription) -> bool:
     """Return whether a subscription is over for good."""
     return subscription.status in {"canceled", "incomplete_expired"}
 
 
-def _settle(stripe: Stripe, intent: StripeIntent, ended: Subscription) -> None:
+def _settle(stripe: Stripe, intent: StripeWrite, ended: Subscription) -> None:
     """Finalize its drafts, then record credits for what was not served.
 
     A draft that Stripe will not finalize is for a person; the tenant is not stuck.
@@ -83,21 +83,23 @@ def _settle(stripe: Stripe, intent: StripeIntent, ended: Subscription) -> None:
     # What is credit already, the drafts draw on when they are finalized.
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     refusal = _finalize_drafts(stripe, ended)
-    billed = unused_time.read_billed(stripe, tenant, ended.id)
+    billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
     found = _unserved(stripe, intent, ended, billed)
     with transaction.atomic():
         Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
         if not writes.is_pending(intent):
             # Another worker has settled it, by what it has read.
             return
-        unused_time.owe_unserved(tenant, ended.id, unused_time.ended_at(ended), found)
+        unused_time.credit_unused_time(
+            tenant, ended.id, unused_time.ended_at(ended), found
+        )
         if refusal:
             writes.fail(intent, refusal, stripe_id=ended.id)
         else:
             writes.succeed(intent, ended.id)
     # Before anything asks for the whole, which is what waking an invoice leads to.
     post_credits(tenant_id=tenant.pk, stripe=stripe)
-    _wake_unpaid(billed)
+    _enqueue_unpaid(billed)
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
@@ -120,16 +122,16 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
 
 def _unserved(
     stripe: Stripe,
-    intent: StripeIntent,
+    intent: StripeWrite,
     ended: Subscription,
-    billed: list[unused_time.Billed],
-) -> list[unused_time.Unserved]:
+    billed: list[unused_time.BilledInvoice],
+) -> list[unused_time.UnusedTime]:
     at = unused_time.ended_at(ended)
     by_stripe = unused_time.is_settled_by_stripe(billed, at)
     if by_stripe and prorates(intent):
         return []
     deleted = deleted_lines(intent, datetime.fromtimestamp(at, UTC))
-    return unused_time.unserved(
+    return unused_time.unused_time(
         billed,
         at=at,
         pending=_pending(stripe, intent, ended),
@@ -139,10 +141,10 @@ def _unserved(
 
 
 def _pending(
-    stripe: Stripe, intent: StripeIntent, ended: Subscription
+    stripe: Stripe, intent: StripeWrite, ended: Subscription
 ) -> tuple[Line, ...]:
     """Return what somebody else's cancellation left to the next invoice."""
-    if not is_found(intent) or is_gone(stripe, ended.customer):
+    if not ended_externally(intent) or is_gone(stripe, ended.customer):
         return ()
     return tuple(_prorations(stripe, ended))
 
@@ -154,11 +156,11 @@ def _prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
     return [line for line in pending if line.proration]
 
 
-def _wake_unpaid(billed: list[unused_time.Billed]) -> None:
+def _enqueue_unpaid(billed: list[unused_time.BilledInvoice]) -> None:
     unpaid = InvoiceCollection.objects.unpaid()
     ids = unpaid.filter(pk__in=[each.invoice.id for each in billed]).order_by("pk")
     for invoice_id in ids.values_list("pk", flat=True):
-        wake(invoice_id=invoice_id)
+        enqueue_collection(invoice_id=invoice_id)
 
 
 def _owes(stripe: Stripe, subscription_id: str) -> bool:

@@ -36,7 +36,7 @@ def desired_items(tenant_id: str) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Difference:
+class SubscriptionDiff:
     """What one tenant's subscriptions lack: `keep` gets `items`, `surplus` goes."""
 
     keep: Subscription | None
@@ -44,7 +44,7 @@ class Difference:
     surplus: tuple[Subscription, ...]
 
     @property
-    def is_in_step(self) -> bool:
+    def is_in_sync(self) -> bool:
         return not self.items and not self.surplus and not self.switch
 
     @property
@@ -53,13 +53,13 @@ class Difference:
         return self.keep is not None and self.keep.collection_method != "send_invoice"
 
 
-def compare(
+def diff_subscriptions(
     desired: Mapping[str, int],
     subscriptions: Sequence[Subscription],
     *,
     tenant_pubkey: str,
     current_id: str | None,
-) -> Difference:
+) -> SubscriptionDiff:
     """Compare a tenant's desired items with its customer's subscriptions.
 
     Somebody else's on the same customer are left alone.
@@ -67,10 +67,10 @@ def compare(
     ours = _ours(subscriptions, tenant_pubkey, current_id)
     keep = _first_live(ours, current_id) if desired else None
     surplus = [sub for sub in ours if sub.status in LIVE | LIMBO and sub is not keep]
-    return Difference(keep, _item_changes(desired, keep), tuple(surplus))
+    return SubscriptionDiff(keep, _item_changes(desired, keep), tuple(surplus))
 
 
-def no_more_than_present(
+def cap_to_current(
     desired: Mapping[str, int],
     subscriptions: Sequence[Subscription],
     *,
@@ -88,7 +88,7 @@ def no_more_than_present(
     return {price: quantity for price, quantity in least.items() if quantity}
 
 
-def is_in_step(tenant: Tenant, subscription: Subscription) -> bool:
+def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
     """Return whether a live subscription is just what the tenant's relays need."""
     try:
         desired = desired_items(tenant.pk)
@@ -98,9 +98,9 @@ def is_in_step(tenant: Tenant, subscription: Subscription) -> bool:
         "tenant_pubkey": tenant.pubkey,
         "current_id": tenant.stripe_subscription_id,
     }
-    if tenant.owes_first:
-        desired = no_more_than_present(desired, [subscription], **whose)
-    return compare(desired, [subscription], **whose).is_in_step
+    if tenant.must_pay_first:
+        desired = cap_to_current(desired, [subscription], **whose)
+    return diff_subscriptions(desired, [subscription], **whose).is_in_sync
 
 
 def _ours(

@@ -7,10 +7,10 @@ from django.db import transaction
 
 from billing.clients.stripe.client import Subscription
 from billing.models import InvoiceCollection
-from billing.services.dunning.payment_block import update_debt
-from billing.services.dunning.review import bring_forward
-from billing.services.stripe_writes.cancellations import is_ours, record_end
-from billing.services.subscriptions.cancel import has_ended
+from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.dunning.review import end_grace_now
+from billing.services.stripe_writes.cancellations import is_ours, record_external_end
+from billing.services.subscriptions.cancel import is_terminated
 from billing.services.subscriptions.diff import LIVE
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay
@@ -22,7 +22,7 @@ logger = structlog.get_logger(__name__)
 NON_PAYMENT = frozenset({"payment_failed", "payment_disputed"})
 
 
-class Ending(StrEnum):
+class EndReason(StrEnum):
     """How a subscription came to its end, and so what becomes of the relays."""
 
     OURS = "ended by us"
@@ -33,9 +33,9 @@ class Ending(StrEnum):
     NOT_CURRENT = "not the current subscription: nothing changed"
 
 
-def settle_ending(
+def handle_subscription_ended(
     *, tenant_id: str, subscription_id: str, found: Subscription
-) -> Ending:
+) -> EndReason:
     """Forget a current subscription that no longer lives, and act on why.
 
     `found` is Stripe's present answer. Told twice, or of an old subscription, it
@@ -46,20 +46,20 @@ def settle_ending(
         # no_key: who books a payment meanwhile may add rows that refer to the tenant.
         tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
         if tenant.stripe_subscription_id != subscription_id:
-            return Ending.NOT_CURRENT
+            return EndReason.NOT_CURRENT
         ending = _classify(tenant, found)
-        if has_ended(found):
-            record_end(tenant_id=tenant_id, subscription_id=subscription_id)
-        if ending == Ending.BY_PERSON:
+        if is_terminated(found):
+            record_external_end(tenant_id=tenant_id, subscription_id=subscription_id)
+        if ending == EndReason.BY_PERSON:
             _deactivate_relays(tenant_id)
-        if ending == Ending.NON_PAYMENT:
-            bring_forward(tenant_id=tenant_id, invoice_ids=_unpaid_of(subscription_id))
+        if ending == EndReason.NON_PAYMENT:
+            end_grace_now(tenant_id=tenant_id, invoice_ids=_unpaid_of(subscription_id))
         _forget(tenant)
     logger.info("subscription_ended", subscription=subscription_id, ending=ending.name)
     return ending
 
 
-def forget_subscription(*, tenant_id: str) -> None:
+def clear_subscription(*, tenant_id: str) -> None:
     """Keep that a tenant has no subscription any more, with what follows from that."""
     with transaction.atomic():
         # no_key: who books a payment meanwhile may add rows that refer to the tenant.
@@ -67,19 +67,19 @@ def forget_subscription(*, tenant_id: str) -> None:
         _forget(tenants.get(pk=tenant_id))
 
 
-def is_over(found: Subscription) -> bool:
+def is_inactive(found: Subscription) -> bool:
     """Return whether a subscription no longer serves and bills."""
     return found.status not in LIVE
 
 
-def _classify(tenant: Tenant, found: Subscription) -> Ending:
+def _classify(tenant: Tenant, found: Subscription) -> EndReason:
     if is_ours(found):
-        return Ending.OURS
+        return EndReason.OURS
     if found.cancel_reason == "cancellation_requested":
-        return Ending.BY_PERSON
+        return EndReason.BY_PERSON
     if found.cancel_reason in NON_PAYMENT or found.status == "unpaid":
-        return Ending.EXEMPT if tenant.dunning_exempt else Ending.NON_PAYMENT
-    return Ending.UNEXPLAINED
+        return EndReason.EXEMPT if tenant.dunning_exempt else EndReason.NON_PAYMENT
+    return EndReason.UNEXPLAINED
 
 
 def _forget(tenant: Tenant) -> None:
@@ -92,10 +92,10 @@ def _forget(tenant: Tenant) -> None:
     if billable.exists() and not tenant.dunning_exempt:
         unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant)
         ids = list(unpaid.values_list("pk", flat=True))
-        bring_forward(tenant_id=tenant.pk, invoice_ids=ids)
+        end_grace_now(tenant_id=tenant.pk, invoice_ids=ids)
     # Last: a unique column locks out who refers to the tenant and holds an invoice.
     Tenant.objects.filter(pk=tenant.pk).update(stripe_subscription_id=None)
-    update_debt(tenant_id=tenant.pk)
+    refresh_payment_block(tenant_id=tenant.pk)
 
 
 def _deactivate_relays(tenant_id: str) -> None:

@@ -10,34 +10,34 @@ from django.conf import settings
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.exceptions import (
-    CreditNotPosted,
+    CreditPending,
     CustomerGone,
     LeaseLost,
     StripeRefused,
 )
-from billing.models import StripeIntent
+from billing.models import StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import (
+    clear_customer,
     customer_of,
     ensure_customer,
-    forget_customer,
     is_gone,
-    settle_open_creation,
+    resolve_pending_create,
 )
-from billing.services.dunning.payment_block import update_debt
+from billing.services.dunning.payment_block import refresh_payment_block
 from billing.services.invoices.records import discover_invoices
 from billing.services.stripe_writes import writes
-from billing.services.subscriptions.cancel import cancel, finish_cancellations
+from billing.services.subscriptions.cancel import cancel, resume_cancellations
 from billing.services.subscriptions.diff import (
-    Difference,
-    compare,
+    SubscriptionDiff,
+    cap_to_current,
     desired_items,
-    no_more_than_present,
+    diff_subscriptions,
 )
 from billing.services.subscriptions.ended import (
-    forget_subscription,
-    is_over,
-    settle_ending,
+    clear_subscription,
+    handle_subscription_ended,
+    is_inactive,
 )
 from billing.services.sync.lease import Lease
 from billing.services.sync.queue import mark_stale
@@ -46,7 +46,7 @@ from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-_CREATE = StripeIntent.Kind.CREATE_SUBSCRIPTION
+_CREATE = StripeWrite.Kind.CREATE_SUBSCRIPTION
 
 
 class SyncOutcome(StrEnum):
@@ -89,42 +89,42 @@ def _converge(tenant_id: str, stripe: Stripe) -> None:
     try:
         _converge_once(tenant_id, stripe)
     except CustomerGone:
-        forget_customer(Tenant.objects.get(pk=tenant_id))
+        clear_customer(Tenant.objects.get(pk=tenant_id))
         _converge_once(tenant_id, stripe)
 
 
 def _converge_once(tenant_id: str, stripe: Stripe) -> None:
     tenant = Tenant.objects.get(pk=tenant_id)
-    finish_cancellations(stripe, tenant_id)
+    resume_cancellations(stripe, tenant_id)
     desired = desired_items(tenant_id)
-    _settle_open_creations(stripe, tenant, desired)
+    _resolve_pending_creates(stripe, tenant, desired)
     if not tenant.stripe_customer_id and not desired:
         return
     customer = ensure_customer(stripe, tenant)
-    with _noticing_deletion(stripe, customer):
+    with _detect_deleted_customer(stripe, customer):
         subscriptions = stripe.list_subscriptions(customer=customer)
     discover_invoices(stripe, tenant, subscriptions)
-    if _settle_lost_ending(stripe, tenant, subscriptions):
+    if _handle_missed_end(stripe, tenant, subscriptions):
         desired = desired_items(tenant_id)
     whose: Any = {
         "tenant_pubkey": tenant.pubkey,
         "current_id": tenant.stripe_subscription_id,
     }
-    if update_debt(tenant_id=tenant_id):
-        desired = no_more_than_present(desired, subscriptions, **whose)
-    difference = compare(desired, subscriptions, **whose)
+    if refresh_payment_block(tenant_id=tenant_id):
+        desired = cap_to_current(desired, subscriptions, **whose)
+    difference = diff_subscriptions(desired, subscriptions, **whose)
     _apply(stripe, tenant, desired, difference)
 
 
-def _settle_open_creations(
+def _resolve_pending_creates(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
     """Find out what came of what an earlier sync did not see the end of."""
     wanted = bool(desired)
-    settle_open_creation(stripe, tenant, wanted=wanted)
+    resolve_pending_create(stripe, tenant, wanted=wanted)
     if tenant.stripe_customer_id:
-        with _noticing_deletion(stripe, tenant.stripe_customer_id):
-            writes.settle_open(
+        with _detect_deleted_customer(stripe, tenant.stripe_customer_id):
+            writes.resolve_pending(
                 kind=_CREATE,
                 subject=tenant.pk,
                 wanted=wanted,
@@ -133,7 +133,7 @@ def _settle_open_creations(
             )
 
 
-def _settle_lost_ending(
+def _handle_missed_end(
     stripe: Stripe, tenant: Tenant, subscriptions: list[Subscription]
 ) -> bool:
     """Act on the end of the current subscription where no webhook told of it."""
@@ -142,18 +142,21 @@ def _settle_lost_ending(
         return False
     listed = (sub for sub in subscriptions if sub.id == current)
     found = next(listed, None) or stripe.get_subscription(current)
-    if not is_over(found):
+    if not is_inactive(found):
         return False
     if is_gone(stripe, customer_of(tenant)):
         raise CustomerGone("The customer was deleted at Stripe.")
-    settle_ending(tenant_id=tenant.pk, subscription_id=current, found=found)
+    handle_subscription_ended(tenant_id=tenant.pk, subscription_id=current, found=found)
     tenant.stripe_subscription_id = None
-    finish_cancellations(stripe, tenant.pk)
+    resume_cancellations(stripe, tenant.pk)
     return True
 
 
 def _apply(
-    stripe: Stripe, tenant: Tenant, desired: dict[str, int], difference: Difference
+    stripe: Stripe,
+    tenant: Tenant,
+    desired: dict[str, int],
+    difference: SubscriptionDiff,
 ) -> None:
     keep = difference.keep
     if keep:
@@ -164,7 +167,7 @@ def _apply(
     if desired and not keep:
         _create_and_converge(stripe, tenant, desired)
     elif not desired and tenant.stripe_subscription_id:
-        forget_subscription(tenant_id=tenant.pk)
+        clear_subscription(tenant_id=tenant.pk)
         tenant.stripe_subscription_id = None
 
 
@@ -185,25 +188,27 @@ def _create_and_converge(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
 ) -> None:
     if not post_credits(tenant_id=tenant.pk, stripe=stripe):
-        raise CreditNotPosted("What the tenant is owed is to be posted first.")
+        raise CreditPending("What the tenant is owed is to be posted first.")
     created = _create(stripe, tenant, desired)
     discover_invoices(stripe, tenant, [created])
-    if is_over(created):
+    if is_inactive(created):
         # Created by an earlier try, and ended since: the next sync starts afresh.
-        settle_ending(tenant_id=tenant.pk, subscription_id=created.id, found=created)
+        handle_subscription_ended(
+            tenant_id=tenant.pk, subscription_id=created.id, found=created
+        )
         mark_stale(tenant_id=tenant.pk)
         return
-    difference = compare(
+    difference = diff_subscriptions(
         desired, [created], tenant_pubkey=tenant.pubkey, current_id=created.id
     )
-    if not difference.is_in_step:
+    if not difference.is_in_sync:
         _update(stripe, tenant, created, difference)
 
 
 def _create(stripe: Stripe, tenant: Tenant, desired: dict[str, int]) -> Subscription:
     """Create the subscription, or adopt the one that an earlier try created."""
     customer = customer_of(tenant)
-    with _noticing_deletion(stripe, customer):
+    with _detect_deleted_customer(stripe, customer):
         return writes.fulfil(
             kind=_CREATE,
             subject=tenant.pk,
@@ -216,7 +221,7 @@ def _create(stripe: Stripe, tenant: Tenant, desired: dict[str, int]) -> Subscrip
 
 
 @contextmanager
-def _noticing_deletion(stripe: Stripe, customer: str) -> Iterator[None]:
+def _detect_deleted_customer(stripe: Stripe, customer: str) -> Iterator[None]:
     """Turn a refusal that is about the customer into CustomerGone, if it is gone."""
     try:
         yield
@@ -247,7 +252,7 @@ def _collection() -> dict[str, Any]:
     }
 
 
-def _find(stripe: Stripe, intent: StripeIntent) -> Subscription | None:
+def _find(stripe: Stripe, intent: StripeWrite) -> Subscription | None:
     key = intent.idempotency_key
     listed = stripe.list_subscriptions(customer=intent.params["customer"], ended=True)
     return next(
@@ -256,7 +261,7 @@ def _find(stripe: Stripe, intent: StripeIntent) -> Subscription | None:
 
 
 def _update(
-    stripe: Stripe, tenant: Tenant, keep: Subscription, difference: Difference
+    stripe: Stripe, tenant: Tenant, keep: Subscription, difference: SubscriptionDiff
 ) -> None:
     params: dict[str, Any] = {
         "proration_behavior": "create_prorations",
@@ -282,4 +287,4 @@ def _remember(tenant: Tenant, subscription_id: str) -> None:
         mine.update(stripe_subscription_id=subscription_id)
         tenant.stripe_subscription_id = subscription_id
         # Whether what is unpaid is a debt depends on there being a subscription.
-        update_debt(tenant_id=tenant.pk)
+        refresh_payment_block(tenant_id=tenant.pk)

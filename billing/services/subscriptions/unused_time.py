@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
-from billing.clients.stripe.currencies import step
+from billing.clients.stripe.currencies import charge_increment
 from billing.models import Credit
-from billing.services.credits.allocation import funded, taken_off_by_surplus
-from billing.services.credits.posting import owe_credit
+from billing.services.credits.allocation import paid_cents, surplus_credited_cents
+from billing.services.credits.posting import record_credit
 from billing.services.invoices.records import record_invoice, revisions_of
 from tenants.models import Tenant
 
@@ -25,12 +25,12 @@ _CLOCK_SKEW = 60
 
 
 @dataclass(frozen=True)
-class Billed:
+class BilledInvoice:
     """An invoice with all of its lines, and what a surplus has taken off it."""
 
     invoice: Invoice
     lines: tuple[Line, ...]
-    by_surplus: int = 0
+    surplus_credit_cents: int = 0
 
     @property
     def is_paid(self) -> bool:
@@ -44,12 +44,12 @@ class Billed:
         """
         owed = self.invoice.status in {"open", "draft"}
         remaining = self.invoice.amount_remaining if owed else 0
-        paid = funded(self.invoice, by_surplus=self.by_surplus)
+        paid = paid_cents(self.invoice, surplus_credit_cents=self.surplus_credit_cents)
         return max(0, remaining) + paid
 
 
 @dataclass(frozen=True)
-class Unserved:
+class UnusedTime:
     """So many cents of an invoice were billed for time that was not served."""
 
     invoice: Invoice
@@ -57,7 +57,9 @@ class Unserved:
     until: datetime
 
 
-def read_billed(stripe: Stripe, tenant: Tenant, subscription_id: str) -> list[Billed]:
+def list_billed_invoices(
+    stripe: Stripe, tenant: Tenant, subscription_id: str
+) -> list[BilledInvoice]:
     """Return, newest first, the invoices of ours that bill, having recorded each."""
     billed = []
     known = revisions_of(subscription_id)
@@ -70,7 +72,7 @@ def read_billed(stripe: Stripe, tenant: Tenant, subscription_id: str) -> list[Bi
         lines = invoice.lines
         if len(lines) >= _LINES_SHOWN:
             lines = tuple(stripe.list_lines(invoice.id))
-        billed.append(Billed(invoice, lines, taken_off_by_surplus(invoice.id)))
+        billed.append(BilledInvoice(invoice, lines, surplus_credited_cents(invoice.id)))
     return billed
 
 
@@ -82,7 +84,7 @@ def ended_at(subscription: Subscription) -> int:
     return ended
 
 
-def is_settled_by_stripe(billed: Iterable[Billed], at: int) -> bool:
+def is_settled_by_stripe(billed: Iterable[BilledInvoice], at: int) -> bool:
     """Return whether there is the invoice that Stripe makes of a cancellation."""
     regular = {"subscription_create", "subscription_cycle"}
     return any(
@@ -92,33 +94,33 @@ def is_settled_by_stripe(billed: Iterable[Billed], at: int) -> bool:
     )
 
 
-def unserved_share(lines: Iterable[Line], at: int) -> Fraction:
+def unused_cents(lines: Iterable[Line], at: int) -> Fraction:
     """Return what the lines bill of the time from `at` on, exactly, in cents."""
     return sum((line.amount * _left(line, at) for line in lines), Fraction())
 
 
-def served_share(lines: Iterable[Line], at: int) -> Fraction:
+def used_cents(lines: Iterable[Line], at: int) -> Fraction:
     """Return what the lines bill of the time until `at`, exactly, in cents."""
     return sum((line.amount * (1 - _left(line, at)) for line in lines), Fraction())
 
 
-def unserved(
-    billed: Sequence[Billed],
+def unused_time(
+    billed: Sequence[BilledInvoice],
     *,
     at: int,
     pending: Iterable[Line] = (),
     deleted: Iterable[Line] = (),
-) -> list[Unserved]:
+) -> list[UnusedTime]:
     """Return what is to be credited, by invoice, when service ended at `at`.
 
     `pending` is still to be billed; `deleted` never will be, though it was served in
     part. What of the sum one invoice cannot bear goes to the others; those that are
     not paid come first. Rounded once per invoice, half to even.
     """
-    own = [unserved_share(each.lines, at) for each in billed]
+    own = [unused_cents(each.lines, at) for each in billed]
     most = [Fraction(each.most) for each in billed]
     left = sum(own, Fraction())
-    left += unserved_share(pending, at) - served_share(deleted, at)
+    left += unused_cents(pending, at) - used_cents(deleted, at)
     cents = [0] * len(billed)
     unpaid_first = sorted(range(len(billed)), key=lambda n: billed[n].is_paid)
     # First what is each one's own, then whatever is left.
@@ -129,18 +131,18 @@ def unserved(
             cents[n] += rounded
             left -= rounded
     return [
-        Unserved(each.invoice, amount, _until(each.lines))
+        UnusedTime(each.invoice, amount, _until(each.lines))
         for each, amount in zip(billed, cents, strict=True)
         if amount > 0
     ]
 
 
-def owe_unserved(
-    tenant: Tenant, subscription_id: str, at: int, found: Iterable[Unserved]
+def credit_unused_time(
+    tenant: Tenant, subscription_id: str, at: int, found: Iterable[UnusedTime]
 ) -> None:
     """Record a credit for each invoice, in the caller's transaction, once."""
     for each in found:
-        owe_credit(
+        record_credit(
             tenant_id=tenant.pk,
             reason=Credit.Reason.UNSERVED,
             source=f"{subscription_id}:{each.invoice.id}:end",
@@ -162,7 +164,7 @@ def _left(line: Line, at: int) -> Fraction:
 
 
 def _rounded(amount: Fraction, currency: str) -> int:
-    return round(amount / step(currency)) * step(currency)
+    return round(amount / charge_increment(currency)) * charge_increment(currency)
 
 
 def _until(lines: Iterable[Line]) -> datetime:

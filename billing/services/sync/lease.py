@@ -15,7 +15,7 @@ from caravel.core.db.work_items import NO_FAILURE, failure_columns
 
 LENGTH = timedelta(seconds=60)
 #: More than one call can take: its time-out, connecting included, is 22 seconds.
-LEAST_LEFT = timedelta(seconds=25)
+MIN_REMAINING = timedelta(seconds=25)
 
 
 class Lease:
@@ -55,7 +55,7 @@ class Lease:
         The row decides, whatever this host's clock says.
         """
         now = timezone.now()
-        if self._until - now >= LEAST_LEFT:
+        if self._until - now >= MIN_REMAINING:
             held = self._row().exists()
         else:
             held = bool(self._row().update(lease_until=now + LENGTH))

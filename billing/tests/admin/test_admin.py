@@ -5,8 +5,8 @@ from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Credit, StripeEvent, StripeIntent, SubscriptionSync
-from billing.services.credits.posting import owe_credit
+from billing.models import Credit, StripeEvent, StripeWrite, SubscriptionSync
+from billing.services.credits.posting import record_credit
 from billing.tasks import post_credit, process_stripe_event, sync_subscription
 from billing.tests.factories import StripeEventFactory
 from caravel.nostr import npub
@@ -267,7 +267,7 @@ def test_a_failed_event_is_processed_again_by_hand(admin_client, sent, on_commit
 
 
 @pytest.mark.parametrize(
-    "model", [StripeEvent, StripeIntent, SubscriptionSync, Activity]
+    "model", [StripeEvent, StripeWrite, SubscriptionSync, Activity]
 )
 def test_money_rows_are_read_only(admin_client, model):
     model_admin = admin.site._registry[model]
@@ -307,7 +307,7 @@ def test_lists_cost_a_constant_number_of_queries(
 
 def test_an_owed_credit_can_be_posted_now(admin_client, sent, on_commit):
     owed, posted = (
-        owe_credit(
+        record_credit(
             tenant_id=TenantFactory().pk,
             reason=Credit.Reason.SURPLUS,
             source=source,

@@ -86,7 +86,10 @@ def test_lists_cost_a_constant_number_of_queries(
 
 def test_collect_now_begins_a_rung_or_looks_again(admin_client, invoice):
     paid = InvoiceCollectionFactory(
-        tenant=invoice.tenant, status="paid", amount_remaining_cents=0, state="closed"
+        tenant=invoice.tenant,
+        stripe_status="paid",
+        amount_remaining_cents=0,
+        state="closed",
     )
 
     answer = act(admin_client, InvoiceCollection, "collect", invoice, paid)
@@ -94,7 +97,7 @@ def test_collect_now_begins_a_rung_or_looks_again(admin_client, invoice):
     assert texts(answer) == ["Collecting 1 invoices, looking at 1 others."]
     invoice.refresh_from_db()
     paid.refresh_from_db()
-    assert (invoice.next_rail, paid.next_rail) == ("wallet", "")
+    assert (invoice.next_action, paid.next_action) == ("wallet", "")
     assert invoice.enqueued_at and paid.enqueued_at
 
 
@@ -103,7 +106,10 @@ def test_collect_now_begins_a_rung_or_looks_again(admin_client, invoice):
 )
 def test_more_time(admin_client, invoice, action, days):
     paid = InvoiceCollectionFactory(
-        tenant=invoice.tenant, status="paid", amount_remaining_cents=0, state="closed"
+        tenant=invoice.tenant,
+        stripe_status="paid",
+        amount_remaining_cents=0,
+        state="closed",
     )
 
     answer = act(admin_client, InvoiceCollection, action, invoice, paid)
@@ -124,7 +130,7 @@ def test_the_end_of_the_grace_suspends(admin_client, invoice):
 
 
 def test_only_a_grace_that_was_there_is_said_to_have_ended(admin_client, invoice):
-    InvoiceCollectionFactory(tenant=invoice.tenant, status="paid")
+    InvoiceCollectionFactory(tenant=invoice.tenant, stripe_status="paid")
 
     for ended in (1, 0):
         url = page(InvoiceCollection, "changelist")
@@ -152,7 +158,7 @@ def test_staff_who_may_only_look_change_nothing(client, django_user_model, invoi
 def test_a_tenant_shows_what_is_unpaid(admin_client, invoice):
     RelayFactory.create_batch(3, tenant=invoice.tenant)
     InvoiceCollectionFactory(tenant=invoice.tenant, amount_remaining_cents=2_500)
-    InvoiceCollectionFactory(tenant=invoice.tenant, status="void")
+    InvoiceCollectionFactory(tenant=invoice.tenant, stripe_status="void")
     TenantFactory()
 
     listed = admin_client.get(page(Tenant, "changelist")).content.decode()

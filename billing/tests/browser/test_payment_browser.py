@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 from billing.models import CardAttempt, InvoiceCollection
 from billing.tests.browser.conftest import decoded
 from lightning.models import LightningInvoice
-from lightning.services.rates import forget_rates
+from lightning.services.rates import clear_cache
 from sandbox.wallets import LookingUp
 
 pytestmark = [
@@ -203,7 +203,7 @@ def test_a_page_that_is_not_seen_asks_nothing(asked, link):
 
 def test_in_the_end_it_asks_no_more(asked, link):
     _, wait = asked
-    change(status="paid", amount_remaining_cents=0, paid_by="card")
+    change(stripe_status="paid", amount_remaining_cents=0, paid_by="card")
     assert wait(2) == [f"{link}/status", link]
 
     assert wait(60) == []
@@ -230,10 +230,10 @@ def charge(invoice, **columns):
 STATES: dict[str, dict[str, Any]] = {
     "Pay this invoice": {},
     "This invoice is overdue": {"suspend_at": timezone.now() - timedelta(days=1)},
-    "This invoice was written off": {"status": "uncollectible"},
-    "This invoice is void": {"status": "void", "amount_remaining_cents": 0},
-    "This invoice is not asked for yet": {"status": "draft"},
-    "Paid. Thank you!": {"status": "paid", "paid_by": "card"},
+    "This invoice was written off": {"stripe_status": "uncollectible"},
+    "This invoice is void": {"stripe_status": "void", "amount_remaining_cents": 0},
+    "This invoice is not asked for yet": {"stripe_status": "draft"},
+    "Paid. Thank you!": {"stripe_status": "paid", "paid_by": "card"},
 }
 
 
@@ -254,10 +254,13 @@ def page(request, new_page):
 
 
 def test_anyone_can_read_each_state(page, link, invoice):
-    was = {name: getattr(invoice, name) for name in ("status", "suspend_at", "paid_by")}
+    was = {
+        name: getattr(invoice, name)
+        for name in ("stripe_status", "suspend_at", "paid_by")
+    }
     was["amount_remaining_cents"] = 3000
     for headline, columns in STATES.items():
-        payable = columns.get("status") in (None, "uncollectible")
+        payable = columns.get("stripe_status") in (None, "uncollectible")
         change(**{**was, "amount_remaining_cents": 3000 * payable, **columns})
         page.goto(link)
 
@@ -268,7 +271,7 @@ def test_anyone_can_read_each_state(page, link, invoice):
 def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
     charge(invoice, state="refused", resolved_at=timezone.now())
     rates.fault("error")
-    forget_rates()
+    clear_cache()
     page.goto(link)
     expect(page.get_by_text("Your card was declined")).to_be_visible()
     expect(page.get_by_text("There is no exchange rate just now")).to_be_visible()

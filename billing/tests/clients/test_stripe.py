@@ -8,7 +8,7 @@ from billing import exceptions
 from billing.clients.stripe import rate_limit, transport
 from billing.clients.stripe.client import API_VERSION, Stripe
 from billing.clients.stripe.transport import TRIES
-from caravel.core.db.transactions import NetworkInTransaction, leave_database
+from caravel.core.db.transactions import NetworkInTransaction, release_connection
 
 pytestmark = pytest.mark.django_db
 
@@ -222,7 +222,7 @@ def test_no_call_starts_inside_a_transaction(sandbox):
         Stripe().get_customer("cus_1")
     assert sandbox.requests() == []
 
-    leave_database()
+    release_connection()
     assert connection.connection is None
 
 
@@ -240,7 +240,7 @@ def test_a_burst_past_the_rate_waits_for_its_turn(settings, sandbox):
         time.sleep(seconds)
 
     for _ in range(7):
-        rate_limit.take_token(sleep=wait)
+        rate_limit.acquire(sleep=wait)
 
     assert sum(waits) > 0.5
 
@@ -251,13 +251,13 @@ def test_whoever_waits_too_long_is_told_so(settings, sandbox, monkeypatch):
 
     with pytest.raises(exceptions.StripeRateLimited):
         for _ in range(3):
-            rate_limit.take_token(sleep=lambda seconds: None)
+            rate_limit.acquire(sleep=lambda seconds: None)
 
 
 def test_redis_away_does_not_stop_billing(settings, sandbox, caplog):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
 
-    rate_limit.take_token()
+    rate_limit.acquire()
 
     assert "rate_limit_unavailable" in caplog.text
 
@@ -268,11 +268,11 @@ def test_who_waits_for_it_gives_stripe_one_try_and_less_time(sandbox, monkeypatc
     sandbox.fault("delay", method="GET", seconds=2, times=1)
 
     began = time.monotonic()
-    with transport.hurried(), pytest.raises(exceptions.StripeUnavailable):
+    with transport.interactive(), pytest.raises(exceptions.StripeUnavailable):
         Stripe().get_customer(customer)
     assert time.monotonic() - began < 1.5
 
     sandbox.fault("status", method="GET", status=500, times=1)
-    with transport.hurried(), pytest.raises(exceptions.StripeUnavailable):
+    with transport.interactive(), pytest.raises(exceptions.StripeUnavailable):
         Stripe().get_customer(customer)
     assert Stripe().get_customer(customer).id == customer

@@ -9,13 +9,13 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.exceptions import InvoiceNotOpen
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
-from billing.services.collection.attempts import collect_now, try_rail
+from billing.services.collection.attempts import collect_now, start_attempt_for_tenant
 from billing.services.collection.collect import collect_invoice
-from billing.services.credits.posting import owe_credit
+from billing.services.credits.posting import record_credit
 from billing.services.dunning.review import review_tenant, tenants_to_review
-from billing.services.invoices.records import take_up
-from billing.services.payment_page.bolt11 import offer_bolt11
-from billing.services.subscriptions.ended import settle_ending
+from billing.services.invoices.records import record_and_enqueue
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
+from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import sync_tenant
 from caravel.core.exceptions import Conflict
 from lightning.exceptions import PaymentInProgress
@@ -29,7 +29,7 @@ from tenants.models import Notice
 pytestmark = pytest.mark.django_db
 
 State = InvoiceCollection.State
-Rail = InvoiceCollection.Rail
+Action = InvoiceCollection.Action
 
 
 def collection_of(tenant) -> InvoiceCollection:
@@ -68,7 +68,7 @@ def codes() -> list[str]:
 def test_the_first_invoice_is_taken_up_with_its_subscription(billed):
     first = collection_of(billed)
 
-    assert (first.status, first.state) == ("draft", State.DRAFT)
+    assert (first.stripe_status, first.state) == ("draft", State.DRAFT)
 
 
 def test_a_first_draft_is_finalized_at_once_and_stripe_leaves_it_alone(billed, sandbox):
@@ -100,16 +100,19 @@ def test_a_renewals_draft_is_left_to_stripe_for_two_hours(billed, sandbox, clock
     clock.move(days=30, minutes=1)
     sandbox.advance(1, deliver=True)
     (draft,) = sandbox.client().v1.invoices.list({"status": "draft"}).data
-    take_up(Stripe().get_invoice(draft.id), billed)
+    record_and_enqueue(Stripe().get_invoice(draft.id), billed)
 
     collect_invoice(invoice_id=draft.id)
     renewal = InvoiceCollection.objects.get(pk=draft.id)
-    assert (renewal.status, renewal.state) == ("draft", State.DRAFT)
+    assert (renewal.stripe_status, renewal.state) == ("draft", State.DRAFT)
     clock.move(hours=2)
     collect_invoice(invoice_id=draft.id)
 
     renewal.refresh_from_db()
-    assert (renewal.status, renewal.billing_reason) == ("open", "subscription_cycle")
+    assert (renewal.stripe_status, renewal.billing_reason) == (
+        "open",
+        "subscription_cycle",
+    )
 
 
 # --- a card
@@ -128,7 +131,11 @@ def test_a_card_pays_it_once(billed, sandbox):
     first = collect(billed)
     again = collect(billed)
 
-    assert (first.status, first.state, first.paid_by) == ("paid", "closed", "card")
+    assert (first.stripe_status, first.state, first.paid_by) == (
+        "paid",
+        "closed",
+        "card",
+    )
     assert again.closed_at and CardAttempt.objects.get().state == "paid"
 
 
@@ -139,7 +146,7 @@ def test_stripes_clock_may_be_ahead_of_ours(billed, sandbox):
     first = collect(billed)
 
     assert first.finalized_at and first.finalized_at > timezone.now()
-    assert (first.status, first.paid_by) == ("paid", "card")
+    assert (first.stripe_status, first.paid_by) == ("paid", "card")
 
 
 def test_the_newest_card_becomes_the_default(billed, sandbox, clock):
@@ -191,7 +198,7 @@ def test_another_card_is_charged_instead_of_a_stolen_one(billed, sandbox):
     collect(billed)
     attach(sandbox, billed)
 
-    try_rail(tenant_id=billed.pk, rail=Rail.CARD)
+    start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.CARD)
 
     assert collect(billed).paid_by == "card"
 
@@ -232,7 +239,7 @@ def test_nothing_else_begins_while_a_charge_has_no_answer(
         clock.move(minutes=10)
         collect(billed)
     with pytest.raises(PaymentInProgress):
-        offer_bolt11(invoice_id=collection_of(billed).pk)
+        get_or_issue_bolt11(invoice_id=collection_of(billed).pk)
 
     assert not NwcPayment.objects.exists()
     assert CardAttempt.objects.get().state == "pending"
@@ -278,7 +285,7 @@ def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
     attach(sandbox, billed)
     ended = billed.stripe_subscription_id
     sandbox.client().v1.subscriptions.cancel(ended)
-    settle_ending(
+    handle_subscription_ended(
         tenant_id=billed.pk,
         subscription_id=ended,
         found=Stripe().get_subscription(ended),
@@ -303,7 +310,11 @@ def test_a_wallet_pays_it_once(billed, wallets, alice, rates):
     first = collect(billed)
     collect(billed)
 
-    assert (first.status, first.state, first.paid_by) == ("paid", "closed", "wallet")
+    assert (first.stripe_status, first.state, first.paid_by) == (
+        "paid",
+        "closed",
+        "wallet",
+    )
     assert Settlement.objects.get().marked_cents == 500
     assert len(wallets.ledger.debits("alice")) == 1
 
@@ -314,7 +325,7 @@ def test_while_a_wallet_is_asked_nobody_is_told_to_pay(billed, alice, rates):
     collect(billed)
     first = collect(billed)
 
-    assert (first.state, first.next_rail) == (State.PENDING, Rail.CARD)
+    assert (first.state, first.next_action) == (State.PENDING, Action.CARD)
     assert not Notice.objects.exists()
 
 
@@ -447,13 +458,13 @@ def test_support_may_begin_a_rung(billed, alice, rates):
 
 def test_a_person_pays_the_bolt11_that_they_were_shown(billed, wallets, alice, rates):
     collect(billed)
-    shown = offer_bolt11(invoice_id=collection_of(billed).pk)
+    shown = get_or_issue_bolt11(invoice_id=collection_of(billed).pk)
     wallets.ledger.pay("alice", shown.bolt11)
     check_invoice(invoice_id=shown.pk)
 
     first = collect(billed)
 
-    assert (first.status, first.paid_by) == ("paid", "lightning")
+    assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
 
 
 def test_a_bolt11_that_is_shown_delays_a_rung_once(
@@ -462,14 +473,14 @@ def test_a_bolt11_that_is_shown_delays_a_rung_once(
     collect(billed)
     invoice_id = collection_of(billed).pk
     clock.move(hours=23, minutes=50)
-    shown = offer_bolt11(invoice_id=invoice_id)
+    shown = get_or_issue_bolt11(invoice_id=invoice_id)
     attach(sandbox, billed)
 
     clock.move(minutes=30)
     first = collect(billed)
     assert (first.state, codes()) == (State.PENDING, [])
     with pytest.raises(PaymentInProgress):
-        offer_bolt11(invoice_id=invoice_id)
+        get_or_issue_bolt11(invoice_id=invoice_id)
     clock.move(hours=3)
     check_invoice(invoice_id=shown.pk)
 
@@ -481,7 +492,7 @@ def test_nothing_is_offered_for_what_is_paid(billed, sandbox):
     collect(billed)
 
     with pytest.raises(InvoiceNotOpen):
-        offer_bolt11(invoice_id=collection_of(billed).pk)
+        get_or_issue_bolt11(invoice_id=collection_of(billed).pk)
 
 
 def test_what_was_paid_at_stripe_before_we_saw_it_is_known_in_full(billed, sandbox):
@@ -490,10 +501,10 @@ def test_what_was_paid_at_stripe_before_we_saw_it_is_known_in_full(billed, sandb
     known = collection_of(billed)
     InvoiceCollection.objects.all().delete()
 
-    take_up(Stripe().get_invoice(known.pk), billed)
+    record_and_enqueue(Stripe().get_invoice(known.pk), billed)
 
     row = collect(billed)
-    assert (row.status, row.paid_by) == ("paid", "elsewhere")
+    assert (row.stripe_status, row.paid_by) == ("paid", "elsewhere")
     assert (row.total_cents, row.amount_paid_cents) == (500, 500)
     assert (row.number, row.finalized_at) == (known.number, known.finalized_at)
 
@@ -504,7 +515,7 @@ def test_what_a_person_pays_at_stripe_closes_it(billed, sandbox):
 
     first = collect(billed)
 
-    assert (first.status, first.paid_by) == ("paid", "elsewhere")
+    assert (first.stripe_status, first.paid_by) == ("paid", "elsewhere")
 
 
 # --- credit
@@ -513,7 +524,7 @@ def test_what_a_person_pays_at_stripe_closes_it(billed, sandbox):
 def test_what_is_to_be_credited_is_not_charged(billed, sandbox, platform, rates):
     collect(billed)
     attach(sandbox, billed)
-    owe_credit(
+    record_credit(
         tenant_id=billed.pk,
         reason=Credit.Reason.UNSERVED,
         source="a week",
@@ -522,12 +533,12 @@ def test_what_is_to_be_credited_is_not_charged(billed, sandbox, platform, rates)
         collection_id=collection_of(billed).pk,
     )
     sandbox.fault("status", path="^/v1/credit_notes$", status=500, times=None)
-    try_rail(tenant_id=billed.pk, rail=Rail.CARD)
+    start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.CARD)
 
     first = collect(billed)
     assert (first.state, codes()) == (State.COLLECTING, [])
     with pytest.raises(Conflict):
-        offer_bolt11(invoice_id=first.pk)
+        get_or_issue_bolt11(invoice_id=first.pk)
     sandbox.clear_faults()
     first = collect(billed)
 
@@ -541,7 +552,7 @@ def test_what_is_to_be_credited_is_not_charged(billed, sandbox, platform, rates)
 def shown(billed, wallets, alice, rates):
     """A Lightning invoice of the first invoice, which alice has paid; not yet known."""
     collect(billed)
-    offered = offer_bolt11(invoice_id=collection_of(billed).pk)
+    offered = get_or_issue_bolt11(invoice_id=collection_of(billed).pk)
     wallets.ledger.pay("alice", offered.bolt11)
     return offered
 
@@ -557,7 +568,7 @@ def test_paid_at_stripe_as_well_all_of_it_is_credit(billed, sandbox, shown):
 
     first = collect(billed)
 
-    assert (first.status, first.paid_by) == ("paid", "elsewhere")
+    assert (first.stripe_status, first.paid_by) == ("paid", "elsewhere")
     assert credit() == ("surplus", 500, shown.payment_hash)
     assert Settlement.objects.get().state == "credited"
 
@@ -568,7 +579,7 @@ def test_for_a_void_invoice_all_of_it_is_credit(billed, sandbox, shown):
 
     first = collect(billed)
 
-    assert (first.status, first.state) == ("void", State.CLOSED)
+    assert (first.stripe_status, first.state) == ("void", State.CLOSED)
     assert credit() == ("surplus", 500, shown.payment_hash)
 
 
@@ -578,7 +589,7 @@ def test_an_invoice_that_was_written_off_is_paid_by_it(billed, sandbox, shown):
 
     first = collect(billed)
 
-    assert (first.status, first.paid_by) == ("paid", "lightning")
+    assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
     assert not Credit.objects.exists()
 
 
@@ -589,7 +600,7 @@ def test_what_a_credit_note_has_taken_off_is_credit(billed, sandbox, shown):
 
     first = collect(billed)
 
-    assert (first.status, Settlement.objects.get().marked_cents) == ("paid", 380)
+    assert (first.stripe_status, Settlement.objects.get().marked_cents) == ("paid", 380)
     assert credit() == ("surplus", 120, shown.payment_hash)
 
 
@@ -615,7 +626,7 @@ def test_whatever_call_is_lost_the_payment_is_booked_once(
     clock.move(minutes=2)
     first = collect(billed)
 
-    assert (first.status, first.paid_by) == ("paid", "lightning")
+    assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
     assert Settlement.objects.get().marked_cents == 500
     assert not Credit.objects.exists()
 

@@ -11,20 +11,20 @@ from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection import attempts, cards, settlements
 from billing.services.collection import collect as collection
-from billing.services.collection.attempts import collect_now, try_rail
+from billing.services.collection.attempts import collect_now, start_attempt_for_tenant
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credit, post_credits
-from billing.services.invoice_views.receipts import receipt_of
+from billing.services.invoice_views.receipts import build_receipt
 from billing.services.invoices import locks
 from billing.services.invoices.records import (
     read_invoice,
+    record_and_enqueue,
     record_invoice,
     revision_of,
-    take_up,
 )
-from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.stripe_writes import writes
-from billing.services.subscriptions.ended import settle_ending
+from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.tests.collection.test_collect import (
     attach,
     codes,
@@ -46,7 +46,7 @@ from tenants.services.tenants import set_wallet
 
 pytestmark = pytest.mark.django_db
 
-Rail = InvoiceCollection.Rail
+Action = InvoiceCollection.Action
 
 
 def at_stripe(sandbox, tenant):
@@ -95,7 +95,7 @@ def before(monkeypatch, owner, name, happen):
 def arrived(billed, wallets, alice, rates):
     """A Lightning payment of the first invoice, which is not booked yet."""
     collect(billed)
-    offered = offer_bolt11(invoice_id=collection_of(billed).pk)
+    offered = get_or_issue_bolt11(invoice_id=collection_of(billed).pk)
     wallets.ledger.pay("alice", offered.bolt11)
     check_invoice(invoice_id=offered.pk)
     return offered
@@ -129,7 +129,7 @@ def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(billed, sandbox, ar
 
     first = collect(billed)
 
-    assert (first.status, first.paid_by) == ("paid", "lightning")
+    assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
     assert Settlement.objects.get().marked_cents == 300
     assert Credit.objects.get().amount_cents == 200
 
@@ -140,7 +140,7 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
     """Whoever was woken by it has failed, and the one who closes does not know."""
     collect(billed)
     invoice_id = collection_of(billed).pk
-    offered = offer_bolt11(invoice_id=invoice_id)
+    offered = get_or_issue_bolt11(invoice_id=invoice_id)
     sandbox.client().v1.invoices.void_invoice(invoice_id)
 
     def arrive():
@@ -176,7 +176,7 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
     rewrite(sandbox, subscription, status="unpaid")
     found = Stripe().get_subscription(subscription)
     works = {
-        "a subscription ends": lambda: settle_ending(
+        "a subscription ends": lambda: handle_subscription_ended(
             tenant_id=billed.pk, subscription_id=subscription, found=found
         ),
         "a wallet is connected": lambda: set_wallet(
@@ -225,7 +225,7 @@ def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
         monkeypatch,
         settlements,
         "_conclude",
-        lambda: seen.append(collection_of(billed).status),
+        lambda: seen.append(collection_of(billed).stripe_status),
     )
 
     collect(billed)
@@ -242,7 +242,7 @@ def grown(billed, sandbox, wallets, alice, rates):
     collect(billed)
     api, invoice_id = sandbox.client().v1, collection_of(billed).pk
     note = api.credit_notes.create({"invoice": invoice_id, "amount": 120})
-    offered = offer_bolt11(invoice_id=invoice_id)
+    offered = get_or_issue_bolt11(invoice_id=invoice_id)
     api.credit_notes.void_credit_note(note.id)
     wallets.ledger.pay("alice", offered.bolt11)
     check_invoice(invoice_id=offered.pk)
@@ -265,7 +265,7 @@ def test_the_wallet_may_pay_the_rest_of_what_lightning_has_paid_in_part(
 
 
 def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
-    assert offer_bolt11(invoice_id=grown).amount_cents == 120
+    assert get_or_issue_bolt11(invoice_id=grown).amount_cents == 120
 
 
 # --- the ladder
@@ -274,7 +274,7 @@ def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (attempts, "_between_rungs"),
+        (attempts, "_wait_for_next_attempt"),
         (attempts, "_by_wallet"),
         (attempts, "_by_card"),
         (cards, "start_attempt"),
@@ -289,7 +289,7 @@ def test_a_rung_that_another_worker_has_climbed_is_not_climbed_again(
     first = collect(billed)
 
     assert codes() == ["insufficient_funds"]
-    assert (first.state, first.next_rail) == ("manual", "")
+    assert (first.state, first.next_action) == ("manual", "")
 
 
 def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
@@ -298,12 +298,12 @@ def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
     connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
 
-    def climb():
+    def next_attempt_step():
         collect(billed)
         pay_by_wallet()
         collect(billed)
 
-    before(monkeypatch, attempts, "start_payment", climb)
+    before(monkeypatch, attempts, "start_payment", next_attempt_step)
     collect(billed)
 
     assert NwcPayment.objects.count() == 1
@@ -319,7 +319,7 @@ def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
         card = attach(sandbox, billed, outcome="")
         settings = {"default_payment_method": card}
         api.customers.update(customer, {"invoice_settings": settings})
-        try_rail(tenant_id=billed.pk, rail=Rail.CARD)
+        start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.CARD)
 
     before(monkeypatch, cards, "start_attempt", attach_another)
 
@@ -350,11 +350,15 @@ def charge(billed, sandbox):
     Stripe().finalize_invoice(collection_of(billed).pk)
     read_invoice(Stripe(), collection_of(billed).pk, billed)
     now = timezone.now()
-    rung = {"next_rail": Rail.CARD, "rungs_begun": 1, "rung_begun_at": now}
+    rung = {
+        "next_action": Action.CARD,
+        "attempts_started": 1,
+        "attempt_started_at": now,
+    }
     InvoiceCollection.objects.update(**rung)
 
     def go_through():
-        attempt = cards.start_attempt(collection_of(billed), card, then=Rail.NOTICE)
+        attempt = cards.start_attempt(collection_of(billed), card, then=Action.NOTICE)
         cards.run_attempt(Stripe(), attempt)
 
     return go_through
@@ -375,7 +379,7 @@ def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
     def charge_and_connect():
         charge()
         connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
-        try_rail(tenant_id=billed.pk, rail=Rail.WALLET)
+        start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.WALLET)
 
     after_reading(monkeypatch, charge_and_connect)
 
@@ -411,14 +415,14 @@ def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
     billed, charge, clock
 ):
     charge()
-    InvoiceCollection.objects.update(status="open", paid_by="")
+    InvoiceCollection.objects.update(stripe_status="open", paid_by="")
     CardAttempt.objects.update(state="pending", resolved_at=None)
     clock.move(hours=25)
 
     cards.run_attempt(Stripe(), CardAttempt.objects.get())
 
     assert CardAttempt.objects.get().state == "paid"
-    assert collection_of(billed).status == "paid"
+    assert collection_of(billed).stripe_status == "paid"
 
 
 def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
@@ -426,7 +430,7 @@ def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
 ):
     collect(billed)
     connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
-    try_rail(tenant_id=billed.pk, rail=Rail.WALLET)
+    start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.WALLET)
     owe(billed, 120)
     after_reading(monkeypatch, lambda: post_credits(tenant_id=billed.pk))
 
@@ -459,7 +463,7 @@ def test_an_event_does_not_bring_back_what_was_asked_for_before(billed):
     owe(billed, 120)
     post_credits(tenant_id=billed.pk)
 
-    taken = take_up(earlier, billed, since=row.revision)
+    taken = record_and_enqueue(earlier, billed, since=row.revision)
 
     assert taken and taken.amount_remaining_cents == 380
     assert collection_of(billed).enqueued_at
@@ -499,7 +503,7 @@ def test_what_is_final_here_is_closed_whatever_stripe_says(billed, columns):
 
     closed = collect(billed)
 
-    assert (closed.status, closed.state) == (columns["status"], "closed")
+    assert (closed.stripe_status, closed.state) == (columns["stripe_status"], "closed")
     assert closed.last_error == ""
 
 
@@ -536,7 +540,7 @@ def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
 def ask_card(tenant):
     """What another worker has just begun, and not seen the end of."""
     row = collection_of(tenant)
-    return cards.start_attempt(row, "pm_other", then=Rail.NOTICE)
+    return cards.start_attempt(row, "pm_other", then=Action.NOTICE)
 
 
 def test_a_payment_is_not_booked_while_a_card_is_charged(
@@ -589,11 +593,14 @@ def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
 ):
     attach(sandbox, billed)
     row = collection_of(billed)
-    take_up(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
-    offered = offer_bolt11(invoice_id=row.pk)
-    InvoiceCollection.objects.update(next_rail=Rail.CARD, rungs_begun=1)
+    record_and_enqueue(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
+    offered = get_or_issue_bolt11(invoice_id=row.pk)
+    InvoiceCollection.objects.update(next_action=Action.CARD, attempts_started=1)
     before(
-        monkeypatch, attempts, "_wait_for_others", lambda: pay_by_hand(offered, alice)
+        monkeypatch,
+        attempts,
+        "_wait_for_pending_payment",
+        lambda: pay_by_hand(offered, alice),
     )
 
     collect(billed)
@@ -610,8 +617,8 @@ def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
     """It is live when the claims are looked at, and has arrived a moment later."""
     attach(sandbox, billed)
     row = collection_of(billed)
-    take_up(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
-    offered = offer_bolt11(invoice_id=row.pk)
+    record_and_enqueue(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
+    offered = get_or_issue_bolt11(invoice_id=row.pk)
     alice.pay(offered.bolt11)
     now = timezone.now()
 
@@ -619,20 +626,20 @@ def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
         """What another worker commits."""
         LightningInvoice.objects.update(state="settled", settled_at=now)
 
-    before(monkeypatch, locks, "busy_until", settle)
+    before(monkeypatch, locks, "payable_until", settle)
 
     with pytest.raises(PaymentInProgress):
-        cards.start_attempt(collection_of(billed), "pm_1", then=Rail.NOTICE)
+        cards.start_attempt(collection_of(billed), "pm_1", then=Action.NOTICE)
 
 
 def test_what_a_payment_has_paid_is_not_reduced_before_it_is_booked(
     billed, sandbox, arrived
 ):
-    told = receipt_of(collection_of(billed).pk)
+    told = build_receipt(collection_of(billed).pk)
     owe(billed, 120)
     post_credits(tenant_id=billed.pk)
     collect(billed)
     post_credits(tenant_id=billed.pk)
 
-    assert receipt_of(collection_of(billed).pk).signed.id == told.signed.id
+    assert build_receipt(collection_of(billed).pk).signed.id == told.signed.id
     assert told.paid_cents == 500

@@ -9,9 +9,9 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
-from billing.models import CardAttempt, Credit, InvoiceCollection, StripeIntent
+from billing.models import CardAttempt, Credit, InvoiceCollection, StripeWrite
 from billing.services.credits import balance, credit_notes, posting
-from billing.services.credits.posting import owe_credit, post_credit, post_credits
+from billing.services.credits.posting import post_credit, post_credits, record_credit
 from billing.services.customers.customer import ensure_customer
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice
@@ -53,7 +53,7 @@ def open_invoice(sandbox, tenant):
 
 
 def owe(tenant, cents, reason=SURPLUS, source="a", collection_id=None):
-    return owe_credit(
+    return record_credit(
         tenant_id=tenant.pk,
         reason=reason,
         source=source,
@@ -276,7 +276,7 @@ def test_a_credit_waits_until_a_bolt11_is_dead(tenant, invoice):
     post_credit(credit_id=credit.pk)
 
     credit.refresh_from_db()
-    assert credit.next_attempt_at == offered.dies_at
+    assert credit.next_attempt_at == offered.final_at
 
 
 def test_nothing_may_pay_while_a_note_is_under_way(
@@ -288,7 +288,7 @@ def test_nothing_may_pay_while_a_note_is_under_way(
 
     def look(self, params, key):
         with pytest.raises(PaymentInProgress):
-            locks.require_idle(invoice)
+            locks.lock_if_unblocked(invoice)
         seen.append(key)
         return real(self, params, key)
 
@@ -296,7 +296,7 @@ def test_nothing_may_pay_while_a_note_is_under_way(
     post_credit(credit_id=credit.pk)
 
     assert len(seen) == 1
-    assert locks.require_idle(invoice)
+    assert locks.lock_if_unblocked(invoice)
 
 
 @pytest.mark.parametrize("reason", [SURPLUS, UNSERVED])
@@ -314,7 +314,7 @@ def test_paid_just_before_the_note(sandbox, tenant, invoice, monkeypatch, reason
 
     assert notes(sandbox, invoice) == []
     assert transactions(sandbox, tenant) == [-200]
-    assert StripeIntent.objects.get(kind="credit_note.create").state == "failed"
+    assert StripeWrite.objects.get(kind="credit_note.create").state == "failed"
 
 
 def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, invoice):
@@ -325,7 +325,7 @@ def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, i
 
     credit.refresh_from_db()
     assert (credit.state, credit.last_error_code) == ("owed", "stripe-refused")
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
     assert transactions(sandbox, tenant) == []
 
 
@@ -336,10 +336,10 @@ def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, i
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (posting, "plan_credit"),
+        (posting, "plan_credit_note"),
         (Stripe, "create_credit_note"),
         (credit_notes, "_store_note"),
-        (posting, "change_balance"),
+        (posting, "adjust_customer_balance"),
         (Stripe, "create_balance_transaction"),
         (balance, "_store_transaction"),
         (writes, "succeed"),
@@ -368,7 +368,7 @@ def test_killed_at_any_step(
 
     assert notes(sandbox, invoice) == [500]
     assert transactions(sandbox, tenant) == [-200]
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
 
 
 def test_a_note_that_is_refused_after_a_crash_is_planned_anew_in_the_end(
@@ -439,7 +439,7 @@ def test_what_it_reduces_is_closed_though_the_worker_died(sandbox, tenant, monke
     monkeypatch.setattr(Stripe, "mark_paid_out_of_band", None)
     with pytest.raises(TypeError):
         post_credit(credit_id=credit.pk)
-    assert locks.busy(invoice)
+    assert locks.payment_blocker(invoice)
     monkeypatch.undo()
 
     assert post_credit(credit_id=credit.pk)

@@ -170,7 +170,7 @@ def test_a_configuration_that_is_of_no_use_any_more_is_replaced(billed, sandbox,
             api = sandbox.client().v1.billing_portal.configurations
             api.update(each.id, {"active": False})
     else:
-        cache.put("portal-configuration:tenant", "bpc_none", seconds=60)
+        cache.set("portal-configuration:tenant", "bpc_none", seconds=60)
 
     assert fetch(opened(billed)).status_code == 200
 
@@ -229,7 +229,7 @@ def test_who_pays_an_invoice_gives_a_card_and_is_led_back(invoice, sandbox):
 
 
 def test_no_card_is_asked_for_when_nothing_is_to_be_paid(invoice, sandbox):
-    InvoiceCollection.objects.update(status="paid", amount_remaining_cents=0)
+    InvoiceCollection.objects.update(stripe_status="paid", amount_remaining_cents=0)
 
     with pytest.raises(InvoiceNotOpen):
         card_session(invoice_id=invoice.pk, return_url=BACK)

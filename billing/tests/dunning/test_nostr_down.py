@@ -60,7 +60,7 @@ def test_money_flows_unchanged_and_the_notices_wait(
     work(tenant)
 
     assert tenant.relays.get().status == "active"
-    assert InvoiceCollection.objects.filter(status="open").count() == 1
+    assert InvoiceCollection.objects.filter(stripe_status="open").count() == 1
     assert kinds(state="sent") == ["invoice_due"]
     for relay in (indexer, outbox, inbox):
         relay.go_online()

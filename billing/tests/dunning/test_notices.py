@@ -9,7 +9,7 @@ from django.utils import timezone
 from billing.models import CardAttempt, Credit
 from billing.money import format_amount
 from billing.services.dunning import notices
-from billing.services.invoices.payment_link import read_token
+from billing.services.invoices.payment_link import verify_token
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.exceptions import UnknownCurrency
 from lightning.models import NwcPayment
@@ -69,14 +69,14 @@ def link_in(notice: Notice) -> str:
 
 
 def test_an_invoice_says_what_when_where(invoice, settings):
-    notice = notices.tell_invoice_due(invoice)
+    notice = notices.notify_invoice_due(invoice)
 
     assert notice.title == "Invoice CARAVEL-0001: $1,234.56, please pay by 8 March 2030"
     assert "8 March 2030, 14:30 UTC" in notice.text
     assert "wallet" not in notice.text
     link = link_in(notice)
     assert link.startswith(f"{settings.APP_URL}/pay/")
-    assert read_token(link.rsplit("/", 1)[1]) == invoice.pk
+    assert verify_token(link.rsplit("/", 1)[1]) == invoice.pk
 
 
 def ask_wallet_for(invoice):
@@ -91,7 +91,7 @@ def ask_wallet_for(invoice):
 def test_and_why_the_wallet_did_not_pay(invoice):
     ask_wallet_for(invoice)
     invoice.tenant.nwc_error = "Your wallet did not pay:\n  <no> & \t" + "x " * 300
-    notice = notices.tell_invoice_due(invoice)
+    notice = notices.notify_invoice_due(invoice)
 
     (line,) = [line for line in notice.text.splitlines() if "wallet" in line]
     reason = line.split("did not work: ")[1]
@@ -103,14 +103,14 @@ def test_and_why_the_wallet_did_not_pay(invoice):
 def test_a_wallet_that_was_not_asked_for_it_is_not_blamed(invoice):
     invoice.tenant.nwc_error = "Your wallet did not pay: no balance"
 
-    assert "wallet" not in notices.tell_invoice_due(invoice).text
+    assert "wallet" not in notices.notify_invoice_due(invoice).text
 
 
 def test_a_wallet_that_is_gone_is_not_blamed(invoice):
     ask_wallet_for(invoice)
     invoice.tenant.nwc_url, invoice.tenant.nwc_error = "", "It did not pay."
 
-    assert "wallet" not in notices.tell_invoice_due(invoice).text
+    assert "wallet" not in notices.notify_invoice_due(invoice).text
 
 
 def test_a_card_that_was_refused(invoice):
@@ -125,7 +125,7 @@ def test_a_card_that_was_refused(invoice):
             resolved_at=timezone.now(),
         )
 
-    notice = notices.tell_payment_failed(invoice)
+    notice = notices.notify_payment_failed(invoice)
 
     assert "did not work: Your card was declined." in notice.text
     assert link_in(notice)
@@ -141,7 +141,7 @@ def test_a_bank_that_wants_to_ask(invoice):
         resolved_at=timezone.now(),
     )
 
-    notice = notices.tell_payment_failed(invoice)
+    notice = notices.notify_payment_failed(invoice)
 
     assert "Your bank wants you to confirm the payment. Please do so" in notice.text
 
@@ -150,7 +150,7 @@ def test_a_bank_that_wants_to_ask(invoice):
 def test_who_has_no_relay_running_is_not_told_that_it_goes_off(invoice, kind):
     Relay.objects.update(status="inactive")
 
-    due, reminder = notices.tell_invoice_due(invoice), None
+    due, reminder = notices.notify_invoice_due(invoice), None
     reminder = notices.tell_reminder(invoice, kind)
 
     for notice in (due, reminder):
@@ -161,8 +161,8 @@ def test_who_has_no_relay_running_is_not_told_that_it_goes_off(invoice, kind):
 @pytest.mark.parametrize("kind", ["invoice_due", "payment_failed"])
 def test_nobody_is_asked_to_pay_by_a_time_that_has_passed(invoice, kind):
     tell = {
-        "invoice_due": notices.tell_invoice_due,
-        "payment_failed": notices.tell_payment_failed,
+        "invoice_due": notices.notify_invoice_due,
+        "payment_failed": notices.notify_payment_failed,
     }[kind]
     with time_machine.travel(datetime(2030, 3, 9, tzinfo=UTC), tick=False):
         notice = tell(invoice)
@@ -183,12 +183,12 @@ def test_reminders_have_amount_date_and_link(invoice, kind):
 
 
 def test_suspension_and_return(invoice):
-    suspended = notices.tell_suspended(invoice)
+    suspended = notices.notify_suspended(invoice)
     assert "come back by themselves" in suspended.text
     # The credit note that follows reduces it.
     assert "$" not in suspended.text
     assert link_in(suspended)
-    returned = notices.tell_reactivated(invoice)
+    returned = notices.notify_reactivated(invoice)
     assert "on again. " in returned.text
     assert "$1,234.56 is still open. Please pay by 8 March 2030" in returned.text
     assert link_in(returned)
@@ -197,7 +197,7 @@ def test_suspension_and_return(invoice):
 def test_thanks_are_for_who_has_paid(invoice):
     invoice.status, invoice.amount_remaining_cents = "paid", 0
 
-    returned = notices.tell_reactivated(invoice)
+    returned = notices.notify_reactivated(invoice)
 
     assert "on again, thank you." in returned.text
     assert "open" not in returned.text
@@ -219,26 +219,26 @@ def test_surplus(invoice):
         amount_cents=700,
     )
 
-    notice = notices.tell_surplus(credit)
-    assert notice == notices.tell_surplus(credit)
+    notice = notices.notify_overpayment(credit)
+    assert notice == notices.notify_overpayment(credit)
 
     assert notice.title == "We have credited you $7.00"
 
 
 def test_each_is_told_once(invoice):
-    assert notices.tell_invoice_due(invoice) == notices.tell_invoice_due(invoice)
+    assert notices.notify_invoice_due(invoice) == notices.notify_invoice_due(invoice)
 
     assert Notice.objects.count() == 1
 
 
 def test_what_is_paid_before_it_was_told_is_not_told(invoice):
     other = InvoiceCollectionFactory(tenant=invoice.tenant)
-    notices.tell_invoice_due(invoice)
-    notices.tell_payment_failed(invoice)
+    notices.notify_invoice_due(invoice)
+    notices.notify_payment_failed(invoice)
     notices.tell_reminder(invoice, "reminder_1")
-    kept = notices.tell_invoice_due(other)
+    kept = notices.notify_invoice_due(other)
 
-    assert notices.withdraw(invoice) == 3
+    assert notices.drop_unpaid_notices(invoice) == 3
 
     assert list(Notice.objects.waiting()) == [kept]
 
@@ -246,10 +246,10 @@ def test_what_is_paid_before_it_was_told_is_not_told(invoice):
 def test_no_text_is_left_with_a_hole(invoice):
     invoice.number = ""
     for tell in (
-        notices.tell_invoice_due,
-        notices.tell_payment_failed,
-        notices.tell_suspended,
-        notices.tell_reactivated,
+        notices.notify_invoice_due,
+        notices.notify_payment_failed,
+        notices.notify_suspended,
+        notices.notify_reactivated,
     ):
         notice = tell(invoice)
         assert notice.title and notice.text

@@ -6,10 +6,10 @@ import pytest
 import time_machine
 
 from billing.models import InvoiceCollection
-from billing.services.dunning.notices import withdraw
+from billing.services.dunning.notices import drop_unpaid_notices
 from billing.services.dunning.review import (
-    bring_forward,
-    postpone,
+    end_grace_now,
+    extend_grace,
     review_tenant,
     tenants_to_review,
 )
@@ -131,7 +131,7 @@ def test_an_exemption_withdraws_what_is_not_sent(invoice):
 def test_what_is_paid_withdraws_what_is_not_sent(invoice):
     tick(timedelta(days=1))
 
-    withdraw(invoice)
+    drop_unpaid_notices(invoice)
 
     assert kinds() == []
 
@@ -151,7 +151,7 @@ def test_more_time_is_reminded_of_anew(invoice):
     send()
     tick(timedelta(days=1))
     with time_machine.travel(END - timedelta(hours=12), tick=False):
-        postpone(invoice_id=invoice.pk, by=timedelta(days=7))
+        extend_grace(invoice_id=invoice.pk, by=timedelta(days=7))
     assert kinds() == []
 
     tick(timedelta(days=-7) + timedelta(days=3))
@@ -164,6 +164,6 @@ def test_a_grace_that_ends_early_is_not_reminded_of(invoice):
     tick(timedelta(days=3))
 
     with time_machine.travel(END - timedelta(days=2), tick=False):
-        bring_forward(tenant_id=invoice.tenant_id, invoice_ids=[invoice.pk])
+        end_grace_now(tenant_id=invoice.tenant_id, invoice_ids=[invoice.pk])
 
     assert kinds() == []

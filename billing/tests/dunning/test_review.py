@@ -11,16 +11,16 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.models import Credit, InvoiceCollection, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
-from billing.services.credits.posting import owe_credit
-from billing.services.dunning.notices import tell_invoice_due
+from billing.services.credits.posting import record_credit
+from billing.services.dunning.notices import notify_invoice_due
 from billing.services.dunning.review import (
     Review,
-    bring_forward,
-    postpone,
+    end_grace_now,
+    extend_grace,
     review_tenant,
     tenants_to_review,
 )
-from billing.services.subscriptions.diff import is_in_step
+from billing.services.subscriptions.diff import is_in_sync
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tasks import review_dunning
@@ -48,13 +48,13 @@ def relay(tenant):
     return RelayFactory(tenant=tenant)
 
 
-def invoice_of(tenant, **columns) -> InvoiceCollection:
+def get_invoice(tenant, **columns) -> InvoiceCollection:
     return InvoiceCollectionFactory(tenant=tenant, **columns)
 
 
 def overdue_of(tenant, **columns) -> InvoiceCollection:
     created_at = timezone.now() - timedelta(days=8)
-    return invoice_of(tenant, created_at=created_at, **columns)
+    return get_invoice(tenant, created_at=created_at, **columns)
 
 
 def change(invoice, **columns) -> None:
@@ -62,7 +62,7 @@ def change(invoice, **columns) -> None:
 
 
 def pay(invoice) -> None:
-    change(invoice, status="paid", amount_remaining_cents=0)
+    change(invoice, stripe_status="paid", amount_remaining_cents=0)
 
 
 def review(tenant) -> Review:
@@ -110,7 +110,7 @@ def at(time):
 
 
 def test_relays_go_off_at_the_end_of_the_grace_and_not_before(tenant, relay):
-    invoice = invoice_of(tenant)
+    invoice = get_invoice(tenant)
 
     with at(end_of(invoice) - timedelta(microseconds=1)):
         assert review(tenant) == Review.UNCHANGED
@@ -277,7 +277,7 @@ def test_all_that_is_overdue_must_be_paid(tenant, relay):
 
 
 def test_what_is_not_due_yet_keeps_nothing_off(tenant, relay):
-    first, _ = overdue_of(tenant), invoice_of(tenant)
+    first, _ = overdue_of(tenant), get_invoice(tenant)
     review(tenant)
 
     pay(first)
@@ -290,7 +290,7 @@ def test_a_paid_invoice_of_nothing_brings_nothing_back(tenant, relay, foreign):
     overdue_of(tenant)
     review(tenant)
 
-    invoice_of(tenant, **foreign)
+    get_invoice(tenant, **foreign)
 
     assert review(tenant) == Review.UNCHANGED
     assert status_of(relay) == DELINQUENT
@@ -310,7 +310,7 @@ def test_what_a_person_switched_off_meanwhile_stays_off(tenant, relay):
 def test_credit_is_posted_before_relays_come_back(tenant, relay):
     invoice = overdue_of(tenant)
     review(tenant)
-    credit = owe_credit(
+    credit = record_credit(
         tenant_id=tenant.pk,
         reason=Credit.Reason.UNSERVED,
         source="unserved 1",
@@ -328,7 +328,7 @@ def test_credit_is_posted_before_relays_come_back(tenant, relay):
 def test_credit_that_no_customer_can_get_holds_nothing_up(tenant, relay):
     invoice = overdue_of(tenant)
     review(tenant)
-    owe_credit(
+    record_credit(
         tenant_id=tenant.pk,
         reason=Credit.Reason.SURPLUS,
         source="surplus 1",
@@ -348,7 +348,7 @@ def test_more_time_brings_the_relays_back_and_is_over_in_its_turn(tenant, relay)
     invoice = overdue_of(tenant)
     review(tenant)
 
-    assert postpone(invoice_id=invoice.pk, by=timedelta(days=3))
+    assert extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
 
     assert status_of(relay) == ACTIVE
     assert told(tenant) == ["reactivated", "reminder_3"]
@@ -359,28 +359,28 @@ def test_more_time_brings_the_relays_back_and_is_over_in_its_turn(tenant, relay)
 
 
 def test_more_time_counts_from_the_end_of_the_grace_that_is_left(tenant):
-    invoice = invoice_of(tenant)
+    invoice = get_invoice(tenant)
     before = end_of(invoice)
 
-    assert postpone(invoice_id=invoice.pk, by=timedelta(days=3))
+    assert extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
 
     assert end_of(invoice) == before + timedelta(days=3)
 
 
 def test_who_has_paid_needs_no_more_time(tenant):
-    invoice = invoice_of(tenant)
+    invoice = get_invoice(tenant)
     pay(invoice)
 
-    assert not postpone(invoice_id=invoice.pk, by=timedelta(days=3))
+    assert not extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
 
 
 def test_the_grace_may_end_early(tenant, relay):
-    invoice, paid = invoice_of(tenant), invoice_of(tenant)
+    invoice, paid = get_invoice(tenant), get_invoice(tenant)
     pay(paid)
 
     both = [invoice.pk, paid.pk]
-    assert bring_forward(tenant_id=tenant.pk, invoice_ids=both) == Review.SUSPENDED
-    assert bring_forward(tenant_id=tenant.pk, invoice_ids=both) == Review.UNCHANGED
+    assert end_grace_now(tenant_id=tenant.pk, invoice_ids=both) == Review.SUSPENDED
+    assert end_grace_now(tenant_id=tenant.pk, invoice_ids=both) == Review.UNCHANGED
 
     assert status_of(relay) == DELINQUENT
     assert end_of(invoice) <= timezone.now() < end_of(paid)
@@ -389,16 +389,16 @@ def test_the_grace_may_end_early(tenant, relay):
 def test_a_grace_that_is_over_is_not_moved(tenant):
     invoice = overdue_of(tenant)
 
-    bring_forward(tenant_id=tenant.pk, invoice_ids=[invoice.pk])
+    end_grace_now(tenant_id=tenant.pk, invoice_ids=[invoice.pk])
 
     before = invoice.suspend_at
     assert end_of(invoice) == before
 
 
 def test_nobody_elses_invoice_is_brought_forward(tenant):
-    other = invoice_of(TenantFactory())
+    other = get_invoice(TenantFactory())
 
-    bring_forward(tenant_id=tenant.pk, invoice_ids=[other.pk])
+    end_grace_now(tenant_id=tenant.pk, invoice_ids=[other.pk])
 
     assert end_of(other) > timezone.now()
 
@@ -407,7 +407,7 @@ def test_nobody_elses_invoice_is_brought_forward(tenant):
 
 
 def test_debt_begins_with_the_suspension_and_ends_with_it(tenant):
-    invoice = invoice_of(tenant)
+    invoice = get_invoice(tenant)
 
     with at(invoice.suspend_at):
         review(tenant)
@@ -421,7 +421,7 @@ def test_debt_begins_with_the_suspension_and_ends_with_it(tenant):
 
 def test_who_owes_without_a_subscription_is_in_debt_before(tenant):
     Tenant.objects.update(stripe_subscription_id=None)
-    invoice_of(tenant)
+    get_invoice(tenant)
 
     review(tenant)
 
@@ -451,8 +451,8 @@ def test_the_end_of_the_debt_has_the_subscription_looked_at(tenant):
     ],
 )
 def test_past_due_is_what_a_whole_rung_did_not_get_paid(tenant, rungs, state, is_late):
-    invoice_of(tenant)
-    invoice = invoice_of(tenant, rungs_begun=rungs, state=state)
+    get_invoice(tenant)
+    invoice = get_invoice(tenant, attempts_started=rungs, state=state)
 
     review(tenant)
 
@@ -468,7 +468,7 @@ def test_past_due_is_the_oldest_and_switches_nothing(tenant, relay):
     now = timezone.now()
     for days in (1, 3, 2):
         created_at = now - timedelta(days=days)
-        invoice_of(tenant, created_at=created_at, rungs_begun=2, state="manual")
+        get_invoice(tenant, created_at=created_at, attempts_started=2, state="manual")
 
     review(tenant)
 
@@ -482,7 +482,7 @@ def test_past_due_is_the_oldest_and_switches_nothing(tenant, relay):
 
 def test_the_beat_reviews_whom_it_must_and_nobody_else(monkeypatch, tenant, relay):
     overdue_of(tenant)
-    RelayFactory(), invoice_of(TenantFactory(stripe_subscription_id="sub_2"))
+    RelayFactory(), get_invoice(TenantFactory(stripe_subscription_id="sub_2"))
     reviewed = []
     monkeypatch.setattr(
         review_task, "apply_async", lambda args, *_, **__: reviewed.append(args[0])
@@ -513,7 +513,7 @@ def test_reviewing_who_is_as_it_should_be_takes_few_queries(
     tenant, relay, django_assert_max_num_queries
 ):
     for _ in range(10):
-        invoice_of(tenant)
+        get_invoice(tenant)
     review(tenant)
 
     with django_assert_max_num_queries(15):
@@ -566,7 +566,7 @@ def test_more_time_for_one_of_two_tells_of_the_other(tenant, relay):
     first, second = overdue_of(tenant), overdue_of(tenant)
     review(tenant)
 
-    postpone(invoice_id=first.pk, by=timedelta(days=3))
+    extend_grace(invoice_id=first.pk, by=timedelta(days=3))
 
     notice = Notice.objects.waiting().filter(kind="suspended").get()
     assert notice.subject == second.pk
@@ -586,7 +586,7 @@ def test_more_time_is_told_with_what_is_still_to_be_paid(tenant, relay):
     review(tenant)
     _send_all()
 
-    postpone(invoice_id=invoice.pk, by=timedelta(days=1))
+    extend_grace(invoice_id=invoice.pk, by=timedelta(days=1))
 
     back = Notice.objects.get(kind="reactivated")
     assert f"{invoice.number} for $5.00 is still open" in back.text
@@ -600,8 +600,8 @@ def test_more_time_is_told_with_what_is_still_to_be_paid(tenant, relay):
     ],
 )
 def test_what_was_not_sent_yet_is_written_anew(tenant, relay, change_it, expected):
-    invoice = invoice_of(tenant)
-    tell_invoice_due(invoice)
+    invoice = get_invoice(tenant)
+    notify_invoice_due(invoice)
     change(invoice, **change_it)
 
     review(tenant)
@@ -615,8 +615,8 @@ def test_what_was_not_sent_yet_is_written_anew(tenant, relay, change_it, expecte
 
 @pytest.mark.parametrize("seen", ["dm_sent_at", "email_sent_at"])
 def test_what_somebody_has_seen_is_not_written_anew(tenant, relay, seen):
-    invoice = invoice_of(tenant)
-    notice = tell_invoice_due(invoice)
+    invoice = get_invoice(tenant)
+    notice = notify_invoice_due(invoice)
     Notice.objects.update(**{seen: timezone.now()})
     change(invoice, amount_remaining_cents=320)
 
@@ -626,8 +626,8 @@ def test_what_somebody_has_seen_is_not_written_anew(tenant, relay, seen):
 
 
 def test_nothing_is_written_anew_that_says_the_same(tenant, relay):
-    invoice = invoice_of(tenant)
-    tell_invoice_due(invoice)
+    invoice = get_invoice(tenant)
+    notify_invoice_due(invoice)
     before = Notice.objects.values("text", "created_at").get()
 
     with at(timezone.now() + timedelta(days=1)):
@@ -637,8 +637,8 @@ def test_nothing_is_written_anew_that_says_the_same(tenant, relay):
 
 
 def test_a_suspension_takes_the_place_of_a_request_to_pay(tenant, relay):
-    invoice = invoice_of(tenant)
-    tell_invoice_due(invoice)
+    invoice = get_invoice(tenant)
+    notify_invoice_due(invoice)
 
     with at(end_of(invoice)):
         review(tenant)
@@ -650,7 +650,7 @@ def test_a_second_suspension_by_the_same_invoice_is_told_too(tenant, relay):
     invoice = overdue_of(tenant)
     review(tenant)
     _send_all()
-    postpone(invoice_id=invoice.pk, by=timedelta(days=1))
+    extend_grace(invoice_id=invoice.pk, by=timedelta(days=1))
     _send_all()
     invoice.refresh_from_db()
 
@@ -772,7 +772,7 @@ def test_an_event_on_a_subscription_that_is_held_back_starts_no_sync(billed):
     billed.refresh_from_db()
     found = Stripe().get_subscription(billed.stripe_subscription_id)
 
-    assert is_in_step(billed, found)
+    assert is_in_sync(billed, found)
     Tenant.objects.update(payment_overdue_since=None)
     billed.refresh_from_db()
-    assert not is_in_step(billed, found)
+    assert not is_in_sync(billed, found)

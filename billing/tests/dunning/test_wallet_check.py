@@ -11,8 +11,8 @@ from django.utils import timezone
 from billing.models import InvoiceCollection
 from billing.services.dunning.wallet_check import (
     AHEAD,
-    check_wallet_after,
-    claim_checks,
+    check_wallet_for_next_invoice,
+    claim_due_checks,
 )
 from billing.tasks import check_wallet, check_wallets
 from billing.tests.factories import InvoiceCollectionFactory
@@ -56,7 +56,7 @@ def paid_invoice(wallet, *, ends=AHEAD - timedelta(minutes=1)) -> InvoiceCollect
 
 
 def check(invoice) -> str:
-    sentence = check_wallet_after(invoice_id=invoice.pk)
+    sentence = check_wallet_for_next_invoice(invoice_id=invoice.pk)
     invoice.refresh_from_db()
     return sentence
 
@@ -74,14 +74,14 @@ def told() -> list[str]:
 
 def test_a_wallet_is_asked_three_days_before_and_once(alice):
     invoice = paid_invoice(alice, ends=AHEAD + timedelta(minutes=1))
-    assert claim_checks(now=timezone.now()) == []
+    assert claim_due_checks(now=timezone.now()) == []
 
     with time_machine.travel(timezone.now() + timedelta(minutes=2)):
-        assert claim_checks(now=timezone.now()) == [invoice.pk]
+        assert claim_due_checks(now=timezone.now()) == [invoice.pk]
         assert check(invoice) == ""
-        assert claim_checks(now=timezone.now()) == []
+        assert claim_due_checks(now=timezone.now()) == []
     with time_machine.travel(timezone.now() + timedelta(days=1)):
-        assert claim_checks(now=timezone.now()) == []
+        assert claim_due_checks(now=timezone.now()) == []
 
     assert invoice.wallet_checked_at
     asked = len(alice.requests("get_info"))
@@ -93,9 +93,9 @@ def test_a_message_that_is_lost_is_sent_again_in_an_hour(alice):
     invoice = paid_invoice(alice)
     now = timezone.now()
 
-    assert claim_checks(now=now) == [invoice.pk]
-    assert claim_checks(now=now + timedelta(minutes=59)) == []
-    assert claim_checks(now=now + timedelta(hours=1)) == [invoice.pk]
+    assert claim_due_checks(now=now) == [invoice.pk]
+    assert claim_due_checks(now=now + timedelta(minutes=59)) == []
+    assert claim_due_checks(now=now + timedelta(hours=1)) == [invoice.pk]
 
 
 def test_only_the_latest_invoice_counts(alice):
@@ -104,9 +104,9 @@ def test_only_the_latest_invoice_counts(alice):
         tenant=first.tenant, period_end=timezone.now() + timedelta(days=30)
     )
 
-    assert claim_checks(now=timezone.now()) == []
+    assert claim_due_checks(now=timezone.now()) == []
     later = timezone.now() + timedelta(days=28)
-    assert claim_checks(now=later) == [latest.pk]
+    assert claim_due_checks(now=later) == [latest.pk]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_nobody_is_asked_who_would_not_be_charged(alice, columns):
     paid_invoice(alice)
     Tenant.objects.update(**columns)
 
-    assert claim_checks(now=timezone.now()) == []
+    assert claim_due_checks(now=timezone.now()) == []
 
 
 def test_the_beat_enqueues_what_it_claims(
@@ -244,13 +244,13 @@ def test_silence_counts_when_there_is_silence_an_hour_later(alice):
     alice.go_offline()
     now = timezone.now()
 
-    assert claim_checks(now=now) == [invoice.pk]
+    assert claim_due_checks(now=now) == [invoice.pk]
     for _ in range(2):  # a message that came twice is not a second silence
         assert check(invoice) == ""
         assert (invoice.wallet_checked_at, told()) == (None, [])
 
     with time_machine.travel(now + timedelta(hours=1, seconds=1)):
-        assert claim_checks(now=timezone.now()) == [invoice.pk]
+        assert claim_due_checks(now=timezone.now()) == [invoice.pk]
         assert "does not answer" in check(invoice)
     assert invoice.wallet_checked_at
     assert told() == ["wallet_trouble"]

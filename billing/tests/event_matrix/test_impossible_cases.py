@@ -9,8 +9,8 @@ from billing.exceptions import InvoiceNotOpen, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection import cards
 from billing.services.collection.collect import collect_invoice
-from billing.services.invoices.records import bill_of
-from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.invoices.records import payment_request_for
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.support.event_matrix.arrange import (
     PUBKEY,
@@ -72,7 +72,7 @@ def cell(attempt=Attempt.NONE, offer=Offer.NONE, bill=Bill.OPEN) -> Cell:
 
 
 def charge(stage: Stage) -> None:
-    cards.start_attempt(stage.row, stage.card, then=InvoiceCollection.Rail.NOTICE)
+    cards.start_attempt(stage.row, stage.card, then=InvoiceCollection.Action.NOTICE)
 
 
 def test_each_reason_bars_something():
@@ -92,7 +92,7 @@ def test_stripe_tells_of_a_draft_that_it_was_created_and_no_more(draft):
 def test_a_draft_takes_no_payment(draft, sandbox):
     with draft.set_for(cell(bill=Bill.DRAFT)):
         with pytest.raises(InvoiceNotOpen):
-            offer_bolt11(invoice_id=draft.invoice_id)
+            get_or_issue_bolt11(invoice_id=draft.invoice_id)
         with pytest.raises(StripeRefused):
             Stripe().pay_invoice(
                 draft.invoice_id, {"payment_method": draft.card}, "barred"
@@ -123,7 +123,7 @@ def test_a_wallet_is_asked_to_pay_a_bolt11(opened):
 def test_of_an_invoice_one_bolt11_is_open(opened, attempt):
     with opened.set_for(cell(attempt, Offer.ASKED)):
         with pytest.raises(PaymentInProgress):
-            offer_bolt11(invoice_id=opened.invoice_id)
+            get_or_issue_bolt11(invoice_id=opened.invoice_id)
         with pytest.raises(IntegrityError), transaction.atomic():
             make_invoice(opened.tenant, "a", stripe_invoice_id=opened.invoice_id)
 
@@ -131,16 +131,16 @@ def test_of_an_invoice_one_bolt11_is_open(opened, attempt):
 @pytest.mark.parametrize("offer", SHOWN)
 def test_no_wallet_is_asked_while_a_person_may_pay(opened, offer):
     with opened.set_for(cell(offer=offer)), pytest.raises(PaymentInProgress):
-        start_payment(bill=bill_of(opened.row))
+        start_payment(bill=payment_request_for(opened.row))
 
 
 def test_what_is_under_way_is_the_one_attempt_of_a_wallet(opened):
     with opened.set_for(cell(Attempt.SENT, Offer.ASKED)):
         with pytest.raises(PaymentInProgress):
-            start_payment(bill=bill_of(opened.row))
+            start_payment(bill=payment_request_for(opened.row))
         LightningInvoice.objects.update(state="expired")
         with pytest.raises(IntegrityError), transaction.atomic():
-            opened.ask_wallet()
+            opened.poll_wallet()
 
 
 @pytest.mark.parametrize("offer", SHOWN)
@@ -151,12 +151,12 @@ def test_no_card_is_charged_while_a_person_may_pay(opened, offer):
 
 def test_nobody_is_shown_a_bolt11_while_a_card_is_asked(opened):
     with opened.set_for(cell(Attempt.CARD_ASKED)), pytest.raises(PaymentInProgress):
-        offer_bolt11(invoice_id=opened.invoice_id)
+        get_or_issue_bolt11(invoice_id=opened.invoice_id)
 
 
 def test_nobody_is_shown_a_bolt11_of_what_a_card_has_paid(opened):
     with opened.set_for(cell(bill=Bill.BY_CARD)), pytest.raises(InvoiceNotOpen):
-        offer_bolt11(invoice_id=opened.invoice_id)
+        get_or_issue_bolt11(invoice_id=opened.invoice_id)
 
 
 @pytest.mark.parametrize("attempt", sorted(ASKED))

@@ -6,7 +6,7 @@ import time_machine
 from django.db import connection
 from django.utils import timezone
 
-from billing.models import StripeEvent, StripeIntent, SubscriptionSync
+from billing.models import StripeEvent, StripeWrite, SubscriptionSync
 from billing.services.events.process import MAX_FAILURES, process_event, requeue_event
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tasks import process_stripe_event, sweep_stripe_events
@@ -89,9 +89,9 @@ def test_a_person_who_cancels_switches_the_paid_relays_off(sandbox, relay):
 
 def test_our_own_cancellation_switches_nothing_off(sandbox, relay):
     tenant = relay.tenant
-    StripeIntent.objects.create(
+    StripeWrite.objects.create(
         tenant=tenant,
-        kind=StripeIntent.Kind.CANCEL_SUBSCRIPTION,
+        kind=StripeWrite.Kind.CANCEL_SUBSCRIPTION,
         subject=tenant.stripe_subscription_id,
         generation=1,
         idempotency_key="k",

@@ -13,19 +13,23 @@ from billing.models import (
     Credit,
     InvoiceCollection,
     Settlement,
-    StripeIntent,
+    StripeWrite,
 )
 from billing.services.collection.collect import collect_invoice
-from billing.services.credits.posting import owe_credit, post_credits
-from billing.services.invoice_views.invoices import has_invoice, invoice_of, invoices_of
-from billing.services.invoices.cache import FRESH, answer, forget_invoices
-from billing.services.invoices.payment_link import read_token
-from billing.services.invoices.records import take_up
-from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.credits.posting import post_credits, record_credit
+from billing.services.invoice_views.invoices import (
+    get_invoice,
+    has_invoice,
+    list_invoices,
+)
+from billing.services.invoices.cache import FRESH, get_or_fetch, invalidate
+from billing.services.invoices.payment_link import verify_token
+from billing.services.invoices.records import record_and_enqueue
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
-from lightning.services.invoices import Bill
+from lightning.services.invoices import PaymentRequest
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_invoice
@@ -68,7 +72,7 @@ def stripe_is_away(sandbox):
 
 
 def test_an_invoice_is_shown_with_its_lines_and_how_it_stands(invoice):
-    (view,) = invoices_of(invoice.tenant)
+    (view,) = list_invoices(invoice.tenant)
 
     assert (view.id, view.number) == (invoice.pk, invoice.number)
     assert view.tenant_pubkey == invoice.tenant_id
@@ -95,13 +99,13 @@ def test_an_invoice_is_shown_with_its_lines_and_how_it_stands(invoice):
     assert ours.next_try_at == invoice.finalized_at + timedelta(days=1)
     assert ours.lightning_until is None
     assert ours.payment_link
-    assert read_token(ours.payment_link.rsplit("/", 1)[1]) == invoice.pk
+    assert verify_token(ours.payment_link.rsplit("/", 1)[1]) == invoice.pk
     assert ours.payment_link not in repr(view)
 
 
 def test_one_invoice_is_shown_as_in_the_list(invoice):
-    (listed,) = invoices_of(invoice.tenant)
-    view = invoice_of(invoice.pk)
+    (listed,) = list_invoices(invoice.tenant)
+    view = get_invoice(invoice.pk)
 
     assert view.lines == listed.lines
     assert view.collection and listed.collection
@@ -109,7 +113,7 @@ def test_one_invoice_is_shown_as_in_the_list(invoice):
 
 
 def test_a_draft_is_shown_too(billed):
-    (view,) = invoices_of(billed)
+    (view,) = list_invoices(billed)
 
     assert (view.status, view.number) == ("draft", "")
     assert view.collection and view.collection.payment_link is None
@@ -121,17 +125,17 @@ def test_invoices_that_we_do_not_collect_are_shown_newest_first(
     clock.move(hours=1)
     other = add_invoice(sandbox, invoice.stripe_customer_id)
 
-    shown = invoices_of(invoice.tenant)
+    shown = list_invoices(invoice.tenant)
 
     assert [view.id for view in shown] == [other.id, invoice.pk]
     assert shown[0].collection is None
     assert [line.description for line in shown[0].lines] == ["Extra 0"]
     assert [line.plan for line in shown[0].lines] == [""]
-    assert invoice_of(other.id).tenant_pubkey == invoice.tenant_id
+    assert get_invoice(other.id).tenant_pubkey == invoice.tenant_id
 
 
 def test_who_is_no_customer_has_no_invoices(sandbox):
-    assert invoices_of(TenantFactory()) == []
+    assert list_invoices(TenantFactory()) == []
     assert sandbox.requests() == []
 
 
@@ -139,10 +143,10 @@ def test_a_paid_invoice_says_what_paid_it(invoice, sandbox):
     sandbox.client().v1.payment_methods.attach(
         "pm_card_visa", {"customer": invoice.stripe_customer_id}
     )
-    InvoiceCollection.objects.update(next_rail="card")
+    InvoiceCollection.objects.update(next_action="card")
     collect_invoice(invoice_id=invoice.pk)
 
-    view = invoice_of(invoice.pk)
+    view = get_invoice(invoice.pk)
 
     assert (view.status, view.amount_paid_cents) == ("paid", 500)
     assert view.paid_at and abs(view.paid_at - timezone.now()) < timedelta(minutes=1)
@@ -154,12 +158,12 @@ def test_a_paid_invoice_says_what_paid_it(invoice, sandbox):
 def test_all_lines_are_shown_of_one_and_ten_in_a_list(invoice, sandbox):
     long = add_invoice(sandbox, invoice.stripe_customer_id, lines=12)
 
-    listed = next(view for view in invoices_of(invoice.tenant) if view.id == long.id)
-    view = invoice_of(long.id)
+    listed = next(view for view in list_invoices(invoice.tenant) if view.id == long.id)
+    view = get_invoice(long.id)
 
     assert (len(listed.lines), listed.has_more_lines) == (10, True)
     assert (len(view.lines), view.has_more_lines) == (12, False)
-    assert len(invoice_of(long.id).lines) == 12
+    assert len(get_invoice(long.id).lines) == 12
 
 
 # --- what is not
@@ -179,14 +183,14 @@ def test_all_lines_are_shown_of_one_and_ten_in_a_list(invoice, sandbox):
 )
 def test_what_cannot_be_an_invoice_never_reaches_stripe(sandbox, junk):
     with pytest.raises(UnknownInvoice):
-        invoice_of(junk)
+        get_invoice(junk)
 
     assert sandbox.requests() == []
 
 
 def test_an_invoice_that_stripe_does_not_have_is_unknown(sandbox):
     with pytest.raises(UnknownInvoice):
-        invoice_of("in_nothing")
+        get_invoice("in_nothing")
 
 
 def test_an_invoice_of_nobody_of_ours_is_unknown(sandbox):
@@ -195,13 +199,13 @@ def test_an_invoice_of_nobody_of_ours_is_unknown(sandbox):
 
     for _ in range(2):
         with pytest.raises(UnknownInvoice):
-            invoice_of(theirs.id)
+            get_invoice(theirs.id)
 
 
 def test_who_was_deleted_at_stripe_is_shown_what_it_still_has(invoice, sandbox):
     sandbox.client().v1.customers.delete(invoice.stripe_customer_id)
 
-    (view,) = invoices_of(invoice.tenant)
+    (view,) = list_invoices(invoice.tenant)
 
     assert view.id == invoice.pk
 
@@ -209,7 +213,7 @@ def test_who_was_deleted_at_stripe_is_shown_what_it_still_has(invoice, sandbox):
 def test_an_invoice_outlives_its_customer(invoice, sandbox):
     type(invoice.tenant).objects.update(stripe_customer_id=None)
 
-    assert invoice_of(invoice.pk).tenant_pubkey == invoice.tenant_id
+    assert get_invoice(invoice.pk).tenant_pubkey == invoice.tenant_id
 
 
 # --- what may be paying it
@@ -224,8 +228,8 @@ def test_a_customers_earlier_tenant_keeps_its_invoices(invoice, sandbox):
     heir.save(update_fields=["stripe_customer_id"])
     extra = add_invoice(sandbox, heir.stripe_customer_id)
 
-    assert [view.id for view in invoices_of(heir)] == [extra.id]
-    assert invoice_of(invoice.pk).tenant_pubkey == owner.pk
+    assert [view.id for view in list_invoices(heir)] == [extra.id]
+    assert get_invoice(invoice.pk).tenant_pubkey == owner.pk
 
 
 def test_stripe_is_asked_about_ones_own_customer_only(invoice, sandbox):
@@ -242,14 +246,16 @@ def test_stripe_is_asked_about_ones_own_customer_only(invoice, sandbox):
 
 def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, platform, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill=Bill(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
+    start_payment(
+        bill=PaymentRequest(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice")
+    )
 
-    (view,) = invoices_of(invoice.tenant)
+    (view,) = list_invoices(invoice.tenant)
 
     ours = view.collection
     assert ours and ours.waiting
     assert ours.waiting.why == "It may still be paid by Lightning."
-    assert ours.waiting.until == LightningInvoice.objects.get().dies_at
+    assert ours.waiting.until == LightningInvoice.objects.get().final_at
 
 
 def charge(invoice):
@@ -262,9 +268,9 @@ def charge(invoice):
 
 
 def reduce(invoice):
-    StripeIntent.objects.create(
+    StripeWrite.objects.create(
         tenant=invoice.tenant,
-        kind=StripeIntent.Kind.CREATE_CREDIT_NOTE,
+        kind=StripeWrite.Kind.CREATE_CREDIT_NOTE,
         subject=invoice.pk,
         generation=1,
         idempotency_key="key",
@@ -294,7 +300,7 @@ def book(invoice):
 def test_whatever_else_is_under_way_is_waited_for(invoice, begin, why):
     begin(invoice)
 
-    ours = invoice_of(invoice.pk).collection
+    ours = get_invoice(invoice.pk).collection
 
     assert (
         ours
@@ -310,9 +316,9 @@ def test_whatever_else_is_under_way_is_waited_for(invoice, begin, why):
 def test_a_bolt11_that_a_person_was_shown_keeps_nobody_waiting(
     invoice, platform, rates
 ):
-    offer_bolt11(invoice_id=invoice.pk)
+    get_or_issue_bolt11(invoice_id=invoice.pk)
 
-    ours = invoice_of(invoice.pk).collection
+    ours = get_invoice(invoice.pk).collection
 
     assert ours and ours.waiting is None
 
@@ -328,7 +334,7 @@ def test_any_number_of_invoices_takes_as_many_queries(
         book(row)
 
     with django_assert_num_queries(7):
-        shown = invoices_of(tenant)
+        shown = list_invoices(tenant)
 
     assert len(shown) == count
     assert all(view.collection and view.collection.waiting for view in shown)
@@ -339,13 +345,13 @@ def test_any_number_of_invoices_takes_as_many_queries(
 
 def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
     with time_machine.travel(timezone.now(), tick=False) as traveller:
-        first = invoices_of(invoice.tenant)
+        first = list_invoices(invoice.tenant)
         before = asked(sandbox)
-        again = invoices_of(invoice.tenant)
+        again = list_invoices(invoice.tenant)
         assert asked(sandbox) == before
         assert again == first
         traveller.shift(FRESH)
-        later = invoices_of(invoice.tenant)
+        later = list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before + 1
     assert later[0].asked_at == first[0].asked_at + FRESH
@@ -353,19 +359,19 @@ def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
 
 def test_what_a_clock_ahead_of_ours_has_kept_is_not_fresh(invoice, sandbox):
     with time_machine.travel(timezone.now() + timedelta(minutes=50)):
-        invoices_of(invoice.tenant)
+        list_invoices(invoice.tenant)
     before = asked(sandbox)
 
-    invoices_of(invoice.tenant)
+    list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before + 1
 
 
 def test_our_side_is_never_remembered(invoice):
-    invoice_of(invoice.pk)
+    get_invoice(invoice.pk)
     InvoiceCollection.objects.update(state="pending")
 
-    ours = invoice_of(invoice.pk).collection
+    ours = get_invoice(invoice.pk).collection
 
     assert ours and ours.state == "pending"
 
@@ -373,16 +379,16 @@ def test_our_side_is_never_remembered(invoice):
 def test_a_payment_is_seen_at_once(
     invoice, sandbox, wallets, alice, rates, django_capture_on_commit_callbacks
 ):
-    invoices_of(invoice.tenant)
-    invoice_of(invoice.pk)
+    list_invoices(invoice.tenant)
+    get_invoice(invoice.pk)
 
-    wallets.ledger.pay("alice", offer_bolt11(invoice_id=invoice.pk).bolt11)
+    wallets.ledger.pay("alice", get_or_issue_bolt11(invoice_id=invoice.pk).bolt11)
     with django_capture_on_commit_callbacks(execute=True):
         check_invoice(invoice_id=LightningInvoice.objects.get().pk)
         collect_invoice(invoice_id=invoice.pk)
 
-    (listed,) = invoices_of(invoice.tenant)
-    assert (listed.status, invoice_of(invoice.pk).status) == ("paid", "paid")
+    (listed,) = list_invoices(invoice.tenant)
+    assert (listed.status, get_invoice(invoice.pk).status) == ("paid", "paid")
     assert listed.collection and listed.collection.paid_by == "lightning"
 
 
@@ -390,13 +396,13 @@ def test_a_change_of_one_that_we_do_not_collect_is_seen_at_once(
     invoice, sandbox, django_capture_on_commit_callbacks
 ):
     extra = add_invoice(sandbox, invoice.stripe_customer_id)
-    assert invoice_of(extra.id).status == "draft"
+    assert get_invoice(extra.id).status == "draft"
     sandbox.client().v1.invoices.finalize_invoice(extra.id)
 
     with django_capture_on_commit_callbacks(execute=True):
-        take_up(Stripe().get_invoice(extra.id), invoice.tenant)
+        record_and_enqueue(Stripe().get_invoice(extra.id), invoice.tenant)
 
-    assert invoice_of(extra.id).status == "open"
+    assert get_invoice(extra.id).status == "open"
 
 
 def test_what_was_asked_before_a_change_is_not_taken_for_new(sandbox, invoice):
@@ -404,12 +410,12 @@ def test_what_was_asked_before_a_change_is_not_taken_for_new(sandbox, invoice):
 
     def ask():
         found = Stripe().list_invoices(customer=invoice.stripe_customer_id)
-        forget_invoices(invoice.stripe_customer_id, invoice.pk)
+        invalidate(invoice.stripe_customer_id, invoice.pk)
         return found
 
-    answer(invoice.stripe_customer_id, ask)
+    get_or_fetch(invoice.stripe_customer_id, ask)
     before = asked(sandbox)
-    invoices_of(invoice.tenant)
+    list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before + 1
 
@@ -417,26 +423,26 @@ def test_what_was_asked_before_a_change_is_not_taken_for_new(sandbox, invoice):
 def test_what_is_read_again_unchanged_is_not_forgotten(
     invoice, sandbox, django_capture_on_commit_callbacks
 ):
-    invoices_of(invoice.tenant)
+    list_invoices(invoice.tenant)
     with django_capture_on_commit_callbacks(execute=True):
-        take_up(
+        record_and_enqueue(
             Stripe().get_invoice(invoice.pk), invoice.tenant, since=invoice.revision
         )
     before = asked(sandbox)
 
-    invoices_of(invoice.tenant)
+    list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before
 
 
 def test_while_stripe_is_away_the_last_answer_is_shown(invoice, sandbox):
-    first = invoices_of(invoice.tenant)
-    one = invoice_of(invoice.pk)
+    first = list_invoices(invoice.tenant)
+    one = get_invoice(invoice.pk)
     stripe_is_away(sandbox)
 
     with time_machine.travel(timezone.now() + timedelta(minutes=10)):
-        again = invoices_of(invoice.tenant)
-        assert invoice_of(invoice.pk).asked_at == one.asked_at
+        again = list_invoices(invoice.tenant)
+        assert get_invoice(invoice.pk).asked_at == one.asked_at
 
     assert again[0].asked_at == first[0].asked_at
     assert again[0].lines == first[0].lines
@@ -448,29 +454,29 @@ def test_while_stripe_is_away_and_nothing_is_remembered_nobody_can_say(
     stripe_is_away(sandbox)
 
     with pytest.raises(StripeUnavailable):
-        invoices_of(invoice.tenant)
+        list_invoices(invoice.tenant)
     with pytest.raises(StripeUnavailable):
-        invoice_of(invoice.pk)
+        get_invoice(invoice.pk)
 
 
 def test_without_redis_stripe_is_asked_each_time(invoice, sandbox, no_redis, caplog):
     before = asked(sandbox)
 
     for _ in range(2):
-        (view,) = invoices_of(invoice.tenant)
+        (view,) = list_invoices(invoice.tenant)
         assert view.id == invoice.pk
-        forget_invoices(invoice.stripe_customer_id, invoice.pk)
+        invalidate(invoice.stripe_customer_id, invoice.pk)
 
     assert asked(sandbox) == before + 2
     assert "cache_unavailable" in caplog.text
 
 
 def test_what_another_version_has_kept_is_not_read(invoice, sandbox, monkeypatch):
-    invoices_of(invoice.tenant)
+    list_invoices(invoice.tenant)
     before = asked(sandbox)
     monkeypatch.setattr("billing.services.invoices.cache._SHAPE", "another")
 
-    invoices_of(invoice.tenant)
+    list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before + 1
 
@@ -478,8 +484,8 @@ def test_what_another_version_has_kept_is_not_read(invoice, sandbox, monkeypatch
 def test_a_reduced_invoice_is_shown_reduced(
     invoice, sandbox, django_capture_on_commit_callbacks
 ):
-    invoices_of(invoice.tenant)
-    owe_credit(
+    list_invoices(invoice.tenant)
+    record_credit(
         tenant_id=invoice.tenant_id,
         reason=Credit.Reason.SURPLUS,
         source="ab",
@@ -490,5 +496,5 @@ def test_a_reduced_invoice_is_shown_reduced(
     with django_capture_on_commit_callbacks(execute=True):
         post_credits(tenant_id=invoice.tenant_id)
 
-    (view,) = invoices_of(invoice.tenant)
+    (view,) = list_invoices(invoice.tenant)
     assert view.amount_remaining_cents == 300

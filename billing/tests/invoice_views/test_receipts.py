@@ -16,10 +16,10 @@ from billing.exceptions import InvoiceNotPaid, StripeUnavailable, UnknownInvoice
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
-from billing.services.invoice_views.receipts import receipt_of
+from billing.services.invoice_views.receipts import build_receipt
 from billing.services.payment_page import receipt as page_receipt
-from billing.services.payment_page.bolt11 import offer_bolt11
-from billing.services.payment_page.receipt import Fact
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
+from billing.services.payment_page.receipt import ReceiptLine
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.collection.test_races import pay_in_part
 from billing.tests.credits.test_posting import owe
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def arrived(invoice, wallets, alice, rates) -> LightningInvoice:
     """What alice has paid by hand for the invoice, and is not booked yet."""
-    offered = offer_bolt11(invoice_id=invoice.pk)
+    offered = get_or_issue_bolt11(invoice_id=invoice.pk)
     wallets.ledger.pay("alice", offered.bolt11)
     return check_invoice(invoice_id=offered.pk)
 
@@ -53,7 +53,7 @@ def pay_by_card(sandbox, invoice) -> None:
     sandbox.client().v1.payment_methods.attach(
         "pm_card_visa", {"customer": invoice.stripe_customer_id}
     )
-    InvoiceCollection.objects.update(next_rail="card")
+    InvoiceCollection.objects.update(next_action="card")
     collect_invoice(invoice_id=invoice.pk)
 
 
@@ -95,7 +95,7 @@ def robot(settings) -> str:
 def test_a_stranger_can_check_a_payment_by_hand(invoice, arrived, robot):
     collect_invoice(invoice_id=invoice.pk)
 
-    stated = checked(receipt_of(invoice.pk), robot)
+    stated = checked(build_receipt(invoice.pk), robot)
 
     assert stated["paid_by"] == "lightning"
     assert (stated["invoice_id"], stated["number"]) == (invoice.pk, invoice.number)
@@ -118,12 +118,12 @@ def test_a_stranger_can_check_a_payment_by_hand(invoice, arrived, robot):
 
 def test_a_stranger_can_check_a_payment_by_wallet(invoice, alice, rates, robot):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    InvoiceCollection.objects.update(next_rail="wallet")
+    InvoiceCollection.objects.update(next_action="wallet")
     collect_invoice(invoice_id=invoice.pk)
     run_payment(payment_id=NwcPayment.objects.get().pk)
     collect_invoice(invoice_id=invoice.pk)
 
-    stated = checked(receipt_of(invoice.pk), robot)
+    stated = checked(build_receipt(invoice.pk), robot)
 
     assert stated["paid_by"] == "wallet"
     check_lightning(stated["lightning"], LightningInvoice.objects.get().amount_msat)
@@ -132,10 +132,10 @@ def test_a_stranger_can_check_a_payment_by_wallet(invoice, alice, rates, robot):
 def test_a_payment_counts_at_once_and_the_receipt_stays_the_same(
     invoice, arrived, sandbox, robot
 ):
-    before = receipt_of(invoice.pk)
+    before = build_receipt(invoice.pk)
     assert sandbox.client().v1.invoices.retrieve(invoice.pk).status == "open"
     collect_invoice(invoice_id=invoice.pk)
-    after = receipt_of(invoice.pk)
+    after = build_receipt(invoice.pk)
 
     assert Settlement.objects.get().state == "marked"
     assert checked(before, robot) == checked(after, robot)
@@ -147,35 +147,35 @@ def test_a_payment_counts_at_once_and_the_receipt_stays_the_same(
 def test_wherever_the_booking_stopped_the_receipt_is_the_same(
     invoice, arrived, sandbox, path, when
 ):
-    first = receipt_of(invoice.pk)
+    first = build_receipt(invoice.pk)
     sandbox.fault("reset", method=None, path=path, when=when, times=3)
     collect_invoice(invoice_id=invoice.pk)
     sandbox.clear_faults()
 
-    assert receipt_of(invoice.pk).signed.id == first.signed.id
+    assert build_receipt(invoice.pk).signed.id == first.signed.id
 
 
 def test_a_payment_counts_while_stripe_is_away(invoice, arrived, sandbox):
-    first = receipt_of(invoice.pk)
+    first = build_receipt(invoice.pk)
     sandbox.fault("status", method=None, status=503, times=None)
 
-    assert receipt_of(invoice.pk).signed.id == first.signed.id
+    assert build_receipt(invoice.pk).signed.id == first.signed.id
     assert first.paid_by == "lightning"
 
 
 def test_a_payment_of_what_was_written_off_counts(invoice, arrived, sandbox):
     sandbox.client().v1.invoices.mark_uncollectible(invoice.pk)
 
-    assert receipt_of(invoice.pk).lightning
+    assert build_receipt(invoice.pk).lightning
 
 
 def test_what_a_credit_note_has_taken_off_was_not_paid(invoice, arrived, sandbox):
     note = {"invoice": invoice.pk, "amount": 120}
     sandbox.client().v1.credit_notes.create(note)
 
-    before = receipt_of(invoice.pk)
+    before = build_receipt(invoice.pk)
     collect_invoice(invoice_id=invoice.pk)
-    after = receipt_of(invoice.pk)
+    after = build_receipt(invoice.pk)
 
     assert (before.paid_cents, before.credit_cents) == (380, 120)
     assert before.lightning
@@ -190,25 +190,25 @@ def test_what_a_card_has_paid_in_part_was_not_paid_by_lightning(
 ):
     if offered == 300:
         pay_in_part(sandbox, invoice.tenant, 200)
-    payment = offer_bolt11(invoice_id=invoice.pk)
+    payment = get_or_issue_bolt11(invoice_id=invoice.pk)
     if offered == 500:
         pay_in_part(sandbox, invoice.tenant, 200)
     wallets.ledger.pay("alice", payment.bolt11)
     check_invoice(invoice_id=payment.pk)
 
-    before = receipt_of(invoice.pk)
+    before = build_receipt(invoice.pk)
     collect_invoice(invoice_id=invoice.pk)
-    after = receipt_of(invoice.pk)
+    after = build_receipt(invoice.pk)
 
     assert after.signed.id == before.signed.id
     assert (after.paid_cents, after.paid_by) == (500, "lightning")
     assert after.lightning
     assert (after.lightning.amount_cents, after.lightning.paid_cents) == (offered, 300)
-    assert Fact("By Lightning", "$3.00") in page_receipt._facts(after)
+    assert ReceiptLine("By Lightning", "$3.00") in page_receipt._facts(after)
 
 
 def test_no_secret_is_in_print(invoice, arrived):
-    receipt = receipt_of(invoice.pk)
+    receipt = build_receipt(invoice.pk)
 
     assert receipt.lightning and len(receipt.lightning.preimage) == 64
     assert receipt.lightning.preimage not in repr(receipt)
@@ -220,9 +220,9 @@ def test_no_secret_is_in_print(invoice, arrived):
 def test_a_payment_that_came_second_has_paid_nothing(invoice, arrived, sandbox, robot):
     pay_at_stripe(sandbox, invoice)
 
-    before = receipt_of(invoice.pk)
+    before = build_receipt(invoice.pk)
     collect_invoice(invoice_id=invoice.pk)
-    after = receipt_of(invoice.pk)
+    after = build_receipt(invoice.pk)
 
     assert Settlement.objects.get().state == "credited"
     stated = checked(after, robot)
@@ -236,7 +236,7 @@ def test_nor_has_one_that_was_overtaken_while_it_was_booked(invoice, arrived, sa
     assert Settlement.objects.get().state == "marking"
     pay_at_stripe(sandbox, invoice)
 
-    receipt = receipt_of(invoice.pk)
+    receipt = build_receipt(invoice.pk)
 
     assert (receipt.paid_by, receipt.lightning) == ("elsewhere", None)
 
@@ -250,14 +250,14 @@ def test_a_payment_for_a_void_invoice_is_no_payment(
         collect_invoice(invoice_id=invoice.pk)
 
     with pytest.raises(InvoiceNotPaid):
-        receipt_of(invoice.pk)
+        build_receipt(invoice.pk)
 
 
 def test_a_payment_that_is_too_little_is_no_payment(invoice, arrived):
     LightningInvoice.objects.update(amount_cents=499)
 
     with pytest.raises(InvoiceNotPaid):
-        receipt_of(invoice.pk)
+        build_receipt(invoice.pk)
 
 
 def test_while_a_card_was_asked_as_well_nobody_can_say(invoice, arrived):
@@ -266,7 +266,7 @@ def test_while_a_card_was_asked_as_well_nobody_can_say(invoice, arrived):
     )
 
     with pytest.raises(InvoiceNotPaid):
-        receipt_of(invoice.pk)
+        build_receipt(invoice.pk)
 
 
 # --- other ways of paying
@@ -275,7 +275,7 @@ def test_while_a_card_was_asked_as_well_nobody_can_say(invoice, arrived):
 def test_a_stranger_can_check_a_payment_by_card(invoice, sandbox, robot):
     pay_by_card(sandbox, invoice)
 
-    stated = checked(receipt_of(invoice.pk), robot)
+    stated = checked(build_receipt(invoice.pk), robot)
 
     assert (stated["paid_by"], stated["paid_cents"]) == ("card", 500)
     assert stated["lightning"] is None
@@ -285,10 +285,10 @@ def test_a_stranger_can_check_a_payment_by_card(invoice, sandbox, robot):
 
 def test_whoever_asks_whenever_gets_the_same(invoice, sandbox):
     pay_by_card(sandbox, invoice)
-    first = receipt_of(invoice.pk)
+    first = build_receipt(invoice.pk)
 
     with time_machine.travel(timezone.now() + timedelta(days=40)):
-        again = receipt_of(invoice.pk)
+        again = build_receipt(invoice.pk)
 
     assert again.signed.id == first.signed.id
     assert again.to_dict()["paid_at"] == first.to_dict()["paid_at"]
@@ -299,13 +299,13 @@ def test_what_our_charge_has_paid_is_not_stated_before_it_is_known(invoice, sand
     pay_by_card(sandbox, invoice)
 
     with pytest.raises(InvoiceNotPaid, match="not known yet"):
-        receipt_of(invoice.pk)
+        build_receipt(invoice.pk)
 
 
 def test_a_payment_at_stripe_counts_before_we_hear_of_it(invoice, sandbox):
     pay_at_stripe(sandbox, invoice)
 
-    receipt = receipt_of(invoice.pk)
+    receipt = build_receipt(invoice.pk)
 
     assert (receipt.paid_by, receipt.paid_cents) == ("elsewhere", 500)
     invoice.refresh_from_db()
@@ -317,7 +317,7 @@ def test_what_credit_has_paid_is_no_money(invoice, robot):
     post_credits(tenant_id=invoice.tenant_id)
     collect_invoice(invoice_id=invoice.pk)
 
-    stated = checked(receipt_of(invoice.pk), robot)
+    stated = checked(build_receipt(invoice.pk), robot)
 
     assert stated["paid_by"] == "credit"
     assert (stated["total_cents"], stated["paid_cents"]) == (500, 0)
@@ -338,7 +338,7 @@ def test_an_invoice_that_we_do_not_collect_has_a_receipt(invoice, sandbox, robot
     api.invoices.finalize_invoice(extra.id)
     api.invoices.pay(extra.id, {"paid_out_of_band": True})
 
-    stated = checked(receipt_of(extra.id), robot)
+    stated = checked(build_receipt(extra.id), robot)
 
     assert (stated["paid_by"], stated["paid_cents"]) == ("elsewhere", 300)
     assert stated["tenant_pubkey"] == invoice.tenant_id
@@ -349,14 +349,14 @@ def test_an_invoice_that_we_do_not_collect_has_a_receipt(invoice, sandbox, robot
 
 def test_what_is_open_has_no_receipt(invoice):
     with pytest.raises(InvoiceNotPaid) as refused:
-        receipt_of(invoice.pk)
+        build_receipt(invoice.pk)
 
     assert (refused.value.code, refused.value.status) == ("invoice-not-paid", 409)
 
 
 def test_a_draft_has_no_receipt(billed):
     with pytest.raises(InvoiceNotPaid):
-        receipt_of(InvoiceCollection.objects.get(tenant=billed).pk)
+        build_receipt(InvoiceCollection.objects.get(tenant=billed).pk)
 
 
 def test_what_asked_for_nothing_has_no_receipt(invoice, sandbox):
@@ -368,7 +368,7 @@ def test_what_asked_for_nothing_has_no_receipt(invoice, sandbox):
     assert last.total_cents < 0
 
     with pytest.raises(InvoiceNotPaid, match="nothing to pay"):
-        receipt_of(last.pk)
+        build_receipt(last.pk)
 
 
 @pytest.mark.parametrize("invoice_id", ["in_nothing", "junk"])
@@ -376,7 +376,7 @@ def test_what_is_not_there_has_no_receipt(sandbox, invoice_id):
     TenantFactory()
 
     with pytest.raises(UnknownInvoice):
-        receipt_of(invoice_id)
+        build_receipt(invoice_id)
 
 
 def test_what_only_stripe_knows_waits_for_it(invoice, sandbox):
@@ -384,14 +384,14 @@ def test_what_only_stripe_knows_waits_for_it(invoice, sandbox):
     sandbox.fault("status", method=None, status=503, times=None)
 
     with pytest.raises(StripeUnavailable):
-        receipt_of(invoice.pk)
+        build_receipt(invoice.pk)
 
 
 def test_the_time_is_told_in_whole_seconds(invoice, arrived):
     then = datetime(2027, 1, 2, 3, 4, 5, 999_999, tzinfo=UTC)
     LightningInvoice.objects.update(settled_at=then)
 
-    receipt = receipt_of(invoice.pk)
+    receipt = build_receipt(invoice.pk)
 
     assert receipt.to_dict()["paid_at"] == "2027-01-02T03:04:05+00:00"
     assert receipt.signed.created_at == int(then.timestamp())

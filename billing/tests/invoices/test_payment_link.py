@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from billing.services.invoices.payment_link import link_to_pay, read_token
+from billing.services.invoices.payment_link import oldest_unpaid_link, verify_token
 from billing.tests.factories import InvoiceCollectionFactory
 from tenants.tests.factories import TenantFactory
 
@@ -28,10 +28,10 @@ def test_the_oldest_unpaid_invoice_is_to_be_paid_first():
     )
     InvoiceCollectionFactory(created_at=timezone.now() - timedelta(days=9))
 
-    link = link_to_pay(tenant.pk)
+    link = oldest_unpaid_link(tenant.pk)
 
-    assert link and read_token(link.rsplit("/", 1)[1]) == oldest.pk
+    assert link and verify_token(link.rsplit("/", 1)[1]) == oldest.pk
 
 
 def test_who_owes_nothing_has_no_link():
-    assert link_to_pay(TenantFactory().pk) is None
+    assert oldest_unpaid_link(TenantFactory().pk) is None

@@ -15,14 +15,14 @@ from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.customers.customer import forget_customer
+from billing.services.customers.customer import clear_customer
 from billing.services.invoice_views.invoices import LineView
 from billing.services.payment_page import details, quote, receipt
 from billing.tests.support.payment_page import path_of, text
-from caravel.core.web.throttling import slow_lane
+from caravel.core.web.throttling import concurrency_limit
 from caravel.nostr.events import parse_event
 from lightning.models import LightningInvoice
-from lightning.services.rates import forget_rates
+from lightning.services.rates import clear_cache
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -111,7 +111,7 @@ def test_without_a_rate_the_page_says_so_and_offers_to_try_again(
     client, payable, rates
 ):
     rates.fault("error")
-    forget_rates()
+    clear_cache()
 
     shown = page(client, payable)
 
@@ -124,7 +124,7 @@ def test_without_a_rate_the_page_says_so_and_offers_to_try_again(
 def test_a_rate_that_takes_long_is_not_waited_for(client, payable, rates, monkeypatch):
     monkeypatch.setattr(quote, "PATIENCE", 0.3)
     rates.fault("slow", seconds=3)
-    forget_rates()
+    clear_cache()
 
     begun = time.monotonic()
     shown = page(client, payable)
@@ -200,7 +200,7 @@ def test_who_is_not_charged_by_us_pays_at_stripe(client, payable, sandbox, why):
 
 def test_no_card_is_saved_for_a_customer_that_was_deleted(client, payable, sandbox):
     sandbox.client().v1.customers.delete(payable.stripe_customer_id)
-    forget_customer(payable.tenant)
+    clear_customer(payable.tenant)
 
     shown = page(client, payable)
 
@@ -231,7 +231,7 @@ def test_a_card_waits_for_what_is_on_offer(client, payable):
 
     shown = page(client, payable)
 
-    until = LightningInvoice.objects.get().dies_at
+    until = LightningInvoice.objects.get().final_at
     assert "charged only once the Lightning invoice cannot be paid" in shown
     assert f"{until:%-d %B, %H:%M} UTC" in shown.replace("&nbsp;", " ")
 
@@ -335,7 +335,10 @@ def test_without_stripe_the_receipt_has_what_we_know(
 )
 def test_it_says_how_it_was_paid(client, payable, sandbox, paid_by, how):
     change(
-        status="paid", amount_remaining_cents=0, paid_by=paid_by, amount_paid_cents=5
+        stripe_status="paid",
+        amount_remaining_cents=0,
+        paid_by=paid_by,
+        amount_paid_cents=5,
     )
     sandbox.fault("status", method="GET", path="/v1/invoices", times=None)
 
@@ -381,7 +384,7 @@ def test_too_many_looks_are_a_page_too(client, payable, settings):
 
 
 def test_with_many_waiting_nothing_is_begun(client, payable, settings):
-    lanes = [slow_lane() for _ in range(settings.SLOW_REQUESTS)]
+    lanes = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
     for lane in lanes:
         lane.__enter__()
     try:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.invoices.payment_link import LIFETIME, payment_link, read_token
+from billing.services.invoices.payment_link import LIFETIME, payment_link, verify_token
 from billing.tests.support.payment_page import bill, bolt11s, path_of, text
 from lightning.clients import nwc
 from lightning.models import LightningInvoice
@@ -97,7 +97,7 @@ def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, ali
     shown, refused = client.get(path), client.post(path)
 
     assert "Waiting for your wallet" in text(shown)
-    until = LightningInvoice.objects.get().dies_at
+    until = LightningInvoice.objects.get().final_at
     assert f"{until:%-d %B, %H:%M} UTC" in text(shown)
     assert refused.status_code == 409
     assert "has been asked to pay this. Please come back after" in text(refused)
@@ -225,7 +225,7 @@ def test_a_link_survives_being_copied(invoice):
         .replace("-", "")
         .isalnum()
     )
-    assert read_token(link.split("/pay/")[1]) == invoice.pk
+    assert verify_token(link.split("/pay/")[1]) == invoice.pk
 
 
 # --- safety

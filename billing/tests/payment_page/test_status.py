@@ -14,7 +14,7 @@ from billing.services.collection.collect import collect_invoice
 from billing.services.invoices.payment_link import LIFETIME
 from billing.services.payment_page import refresh
 from billing.tests.support.payment_page import bill, bolt11s, path_of, text
-from caravel.core.web.throttling import slow_lane
+from caravel.core.web.throttling import concurrency_limit
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
@@ -181,7 +181,7 @@ def test_a_wallet_that_comes_back_is_no_more_said_to_be_away(
 def test_with_many_waiting_it_is_told_what_is_known(
     client, path, offered, platform, settings
 ):
-    lanes = [slow_lane() for _ in range(settings.SLOW_REQUESTS)]
+    lanes = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
     for lane in lanes:
         lane.__enter__()
     try:
@@ -199,7 +199,7 @@ def test_while_the_wallet_is_asked_it_says_until_when(client, path, payable, ali
     found = status(client, path)
 
     assert found["state"] == "waiting"
-    until = LightningInvoice.objects.get().dies_at
+    until = LightningInvoice.objects.get().final_at
     assert found["until"] == until.isoformat().replace("+00:00", "Z")
 
 
@@ -232,7 +232,7 @@ def test_what_asks_for_nothing(client, path, columns, state):
 
 
 def test_who_paid_may_not_be_known_yet(client, path):
-    InvoiceCollection.objects.update(status="paid", amount_remaining_cents=0)
+    InvoiceCollection.objects.update(stripe_status="paid", amount_remaining_cents=0)
 
     found = status(client, path)
 

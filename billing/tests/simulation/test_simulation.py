@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing.models import InvoiceCollection, Settlement, StripeEvent, StripeIntent
+from billing.models import InvoiceCollection, Settlement, StripeEvent, StripeWrite
 from billing.tests.support.simulation.actions import People
 from billing.tests.support.simulation.balances import (
     captured_by_card,
@@ -129,7 +129,7 @@ def test_a_worker_that_is_killed_anywhere_leaves_nothing_undone(world, people, p
     world.settle()
 
     assert world.workers.deaths == 1
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
     assert paid_by() == ["card"]
     assert faults_in_the_end(world) == []
 

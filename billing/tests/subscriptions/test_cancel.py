@@ -7,12 +7,12 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
-from billing.models import Credit, StripeIntent, SubscriptionSync
+from billing.models import Credit, StripeWrite, SubscriptionSync
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.review import review_tenant
 from billing.services.stripe_writes import writes
 from billing.services.subscriptions import cancel, unused_time
-from billing.services.subscriptions.ended import settle_ending
+from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.subscriptions.test_sync import (
@@ -408,7 +408,9 @@ def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
     sandbox.client().v1.subscriptions.cancel(subscription_id)
     found = Stripe().get_subscription(subscription_id)
     for _ in range(2):
-        settle_ending(tenant_id=tenant.pk, subscription_id=subscription_id, found=found)
+        handle_subscription_ended(
+            tenant_id=tenant.pk, subscription_id=subscription_id, found=found
+        )
     sandbox.advance(1 * DAY)
 
     sync(tenant)
@@ -469,8 +471,8 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
     [
         (Stripe, "cancel_subscription"),
         (Stripe, "finalize_invoice"),
-        (unused_time, "read_billed"),
-        (unused_time, "owe_unserved"),
+        (unused_time, "list_billed_invoices"),
+        (unused_time, "credit_unused_time"),
         (writes, "succeed"),
     ],
 )
@@ -503,7 +505,7 @@ def test_killed_while_cancelling(
         post_credits(tenant_id=tenant.pk)
 
     assert asked(sandbox, tenant) == pytest.approx(share(sandbox, 500, 7 * DAY), abs=1)
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
     if paid:
         assert not Credit.objects.exists()
     else:
@@ -584,7 +586,7 @@ def test_an_end_that_two_workers_settle_is_credited_once(
         found = real(*args)
         monkeypatch.setattr(cancel, "_unserved", real)
         api.credit_notes.void_credit_note(note.id)
-        cancel.finish_cancellations(Stripe(), tenant.pk)
+        cancel.resume_cancellations(Stripe(), tenant.pk)
         return found
 
     monkeypatch.setattr(cancel, "_unserved", compute_and_be_overtaken)

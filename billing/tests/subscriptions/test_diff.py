@@ -2,7 +2,7 @@ import pytest
 
 from billing.clients.stripe.client import Item, Subscription
 from billing.exceptions import PriceMissing
-from billing.services.subscriptions.diff import compare, desired_items
+from billing.services.subscriptions.diff import desired_items, diff_subscriptions
 from relays.models import Plan, Relay
 from relays.tests.factories import RelayFactory
 from tenants.tests.factories import TenantFactory
@@ -24,13 +24,15 @@ def sub(id="sub_1", status="active", created=1, items=(), **fields):
 
 
 def difference(desired, *subscriptions, current_id=None):
-    return compare(desired, subscriptions, tenant_pubkey=TENANT, current_id=current_id)
+    return diff_subscriptions(
+        desired, subscriptions, tenant_pubkey=TENANT, current_id=current_id
+    )
 
 
 def test_equal_is_in_step():
     found = difference({"p1": 2, "p2": 1}, sub(items=[("p2", 1), ("p1", 2)]))
 
-    assert found.is_in_step
+    assert found.is_in_sync
     assert found.keep.id == "sub_1"
 
 
@@ -104,7 +106,7 @@ def test_a_subscription_that_stripe_charges_is_switched():
     )
 
     assert found.switch
-    assert not found.is_in_step
+    assert not found.is_in_sync
 
 
 @pytest.mark.django_db

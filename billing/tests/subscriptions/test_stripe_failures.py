@@ -10,10 +10,10 @@ from django.utils import timezone
 from billing import exceptions
 from billing.clients.stripe import transport as client_module
 from billing.clients.stripe.client import Item, Stripe, Subscription
-from billing.models import StripeIntent, SubscriptionSync
+from billing.models import StripeWrite, SubscriptionSync
 from billing.services.customers.catalog import ensure_prices
 from billing.services.stripe_writes import writes
-from billing.services.subscriptions.diff import compare
+from billing.services.subscriptions.diff import diff_subscriptions
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.subscriptions.test_sync import (
@@ -189,7 +189,7 @@ def test_a_refusal_after_silence_leaves_the_outcome_open(sandbox, tenant, status
     sandbox.fault("status", path="^/v1/customers$", status=status, times=2)
 
     sync(tenant, SyncOutcome.FAILED)
-    assert StripeIntent.objects.get().state == "pending"
+    assert StripeWrite.objects.get().state == "pending"
     sandbox.clear_faults()
     with later(minutes=1):
         sync(tenant)
@@ -201,7 +201,7 @@ def test_our_own_limit_does_not_hide_that_a_request_was_sent(
     sandbox, tenant, monkeypatch
 ):
     relay = add_relay(tenant)
-    creating = StripeIntent.objects.filter(
+    creating = StripeWrite.objects.filter(
         kind="subscription.create", tried_at__isnull=False
     )
     tokens = []
@@ -212,7 +212,7 @@ def test_our_own_limit_does_not_hide_that_a_request_was_sent(
         if len(tokens) > 1:
             raise exceptions.StripeRateLimited("too many")
 
-    monkeypatch.setattr(client_module, "take_token", none_left_for_a_second_try)
+    monkeypatch.setattr(client_module, "acquire", none_left_for_a_second_try)
     sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$")
     sync(tenant, SyncOutcome.FAILED)
     assert creating.get().unknown_since
@@ -235,7 +235,7 @@ def test_a_customer_that_came_of_a_lost_answer_is_found_though_not_needed(
     with later(days=3):
         sync(tenant)
 
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
     assert tenant.stripe_customer_id == customers(sandbox)[0].id
 
 
@@ -297,7 +297,7 @@ def test_a_final_invoice_that_stripe_refuses_does_not_stop_the_tenant(
 
     assert "final_invoice_refused" in caplog.text
     assert len(live_ids(sandbox)) == 1
-    failed = StripeIntent.objects.get(kind="subscription.cancel")
+    failed = StripeWrite.objects.get(kind="subscription.cancel")
     assert failed.state == "failed"
 
 
@@ -404,7 +404,9 @@ def test_a_second_item_with_the_same_price_is_deleted():
         cancel_reason="",
     )
 
-    found = compare({"p1": 1}, [twice], tenant_pubkey="ab", current_id="sub_1")
+    found = diff_subscriptions(
+        {"p1": 1}, [twice], tenant_pubkey="ab", current_id="sub_1"
+    )
 
     assert found.items == ({"id": "si_2", "deleted": True},)
 
@@ -444,6 +446,6 @@ def test_a_key_is_never_one_that_another_database_used(prices):
     for _ in range(2):
         relay = RelayFactory(tenant__pubkey=TenantFactory.build().pubkey)
         sync_tenant(tenant_id=relay.tenant_id)
-        keys.add(StripeIntent.objects.latest("pk").idempotency_key.rsplit(":", 1)[1])
+        keys.add(StripeWrite.objects.latest("pk").idempotency_key.rsplit(":", 1)[1])
 
     assert len(keys) == 2

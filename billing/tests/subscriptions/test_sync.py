@@ -7,7 +7,7 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
-from billing.models import StripeIntent, SubscriptionSync
+from billing.models import StripeWrite, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
@@ -257,7 +257,7 @@ def test_a_cancel_that_was_cut_short_is_finished_before_anything_new(sandbox, te
     client = sandbox.client()
     customer = client.v1.customers.retrieve(tenant.stripe_customer_id)
     assert customer.balance < 0
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()
     assert len(all_subscriptions(sandbox)) == 2
 
 
@@ -521,7 +521,7 @@ def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, 
     start = timezone.now()
     sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=None)
     sync(tenant, SyncOutcome.FAILED)
-    first = StripeIntent.objects.get(kind="subscription.create")
+    first = StripeWrite.objects.get(kind="subscription.create")
 
     sandbox.clear_faults()
     with time_machine.travel(start + timedelta(minutes=5)):
@@ -534,7 +534,7 @@ def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, 
     first.refresh_from_db()
     assert first.state == "abandoned"
     assert live_items(sandbox, tenant) == {prices["basic"]: 1}
-    generations = StripeIntent.objects.filter(kind="subscription.create")
+    generations = StripeWrite.objects.filter(kind="subscription.create")
     assert sorted(generations.values_list("generation", flat=True)) == [1, 2]
 
 
@@ -552,4 +552,4 @@ def test_a_creation_in_doubt_keeps_the_tenant_stale_when_nothing_is_wanted_any_m
         sync(tenant)
 
     assert [s.status for s in all_subscriptions(sandbox)] == ["canceled"]
-    assert not StripeIntent.objects.pending().exists()
+    assert not StripeWrite.objects.pending().exists()

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from billing.clients.stripe.client import Invoice, Line
 from billing.services.subscriptions.unused_time import (
-    Billed,
-    served_share,
-    unserved,
-    unserved_share,
+    BilledInvoice,
+    unused_cents,
+    unused_time,
+    used_cents,
 )
 
 MONTH = 30 * 24 * 3600
@@ -48,7 +48,7 @@ def billed(*lines, status="open", paid=0, currency="usd", id="in_1"):
         lines=lines,
         metadata={},
     )
-    return Billed(invoice, lines)
+    return BilledInvoice(invoice, lines)
 
 
 def cents(found):
@@ -69,9 +69,9 @@ def test_of_one_invoice_credit_and_service_are_what_was_billed(lines, at, paid):
     total = sum(line.amount for line in lines)
     invoice = billed(*lines, status="paid", paid=total) if paid else billed(*lines)
 
-    credit = cents(unserved([invoice], at=at)).get("in_1", 0)
+    credit = cents(unused_time([invoice], at=at)).get("in_1", 0)
 
-    assert abs(credit + served_share(lines, at) - total) <= HALF
+    assert abs(credit + used_cents(lines, at) - total) <= HALF
 
 
 @given(
@@ -90,12 +90,12 @@ def test_whatever_was_billed_no_more_is_credited_than_can_be(given_, pending, at
         paid, status = (total, "paid") if is_paid or not total else (0, "open")
         invoices.append(billed(*lines, status=status, paid=paid, id=f"in_{number}"))
 
-    found = cents(unserved(invoices, at=at, pending=pending))
+    found = cents(unused_time(invoices, at=at, pending=pending))
 
     most = {each.invoice.id: each.most for each in invoices}
     assert all(0 < amount <= most[id] for id, amount in found.items())
-    due = sum((unserved_share(each.lines, at) for each in invoices), Fraction())
-    due = max(due + unserved_share(pending, at), Fraction())
+    due = sum((unused_cents(each.lines, at) for each in invoices), Fraction())
+    due = max(due + unused_cents(pending, at), Fraction())
     given_back = sum(found.values())
     expected = min(due, Fraction(sum(most.values())))
     assert abs(given_back - expected) <= HALF * len(invoices)
@@ -103,14 +103,14 @@ def test_whatever_was_billed_no_more_is_credited_than_can_be(given_, pending, at
 
 @given(debits, times)
 def test_the_two_shares_are_the_whole(one, at):
-    assert unserved_share([one], at) + served_share([one], at) == one.amount
+    assert unused_cents([one], at) + used_cents([one], at) == one.amount
 
 
 def test_before_its_period_a_line_served_nothing_and_after_it_all():
     one = line(500, 100, 200)
 
-    assert unserved_share([one], 100) == unserved_share([one], 50) == 500
-    assert unserved_share([one], 200) == unserved_share([one], 300) == 0
+    assert unused_cents([one], 100) == unused_cents([one], 50) == 500
+    assert unused_cents([one], 200) == unused_cents([one], 300) == 0
 
 
 def test_what_the_cancellation_deletes_was_served_in_part():
@@ -118,10 +118,10 @@ def test_what_the_cancellation_deletes_was_served_in_part():
     at, begun = 13 * MONTH // 30, 10 * MONTH // 30
     upgrade = line(2000, begun)
 
-    found = unserved([billed(line(500))], at=at, deleted=[upgrade])
+    found = unused_time([billed(line(500))], at=at, deleted=[upgrade])
 
     assert cents(found) == {}
-    found = unserved([billed(line(2500))], at=at, deleted=[upgrade])
+    found = unused_time([billed(line(2500))], at=at, deleted=[upgrade])
     assert cents(found) == {"in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)}
 
 
@@ -130,7 +130,7 @@ def test_a_credit_that_was_pending_is_made_up_for_the_time_that_it_was_for():
     off, at = 3 * MONTH // 30, 7 * MONTH // 30
     pending = [line(-900, off), line(450, off)]
 
-    found = unserved([billed(line(1000))], at=at, deleted=pending)
+    found = unused_time([billed(line(1000))], at=at, deleted=pending)
 
     served = Fraction(1000 * 3, 30) + Fraction(500 * 4, 30)
     assert cents(found) == {"in_1": round(1000 - served)}
@@ -141,14 +141,14 @@ def test_what_is_owed_is_reduced_before_what_was_paid_is_given_back():
     owed = billed(line(500), id="in_open")
     stripes = billed(line(-250, MONTH // 2), status="paid", id="in_final")
 
-    found = unserved([stripes, paid, owed], at=MONTH // 2)
+    found = unused_time([stripes, paid, owed], at=MONTH // 2)
 
     assert cents(found) == {"in_open": 250}
 
 
 @pytest.mark.parametrize(("status", "paid", "back"), [("uncollectible", 100, 100)])
 def test_of_a_write_off_only_what_was_paid_is_given_back(status, paid, back):
-    found = unserved([billed(line(500), status=status, paid=paid)], at=MONTH // 2)
+    found = unused_time([billed(line(500), status=status, paid=paid)], at=MONTH // 2)
 
     assert cents(found) == {"in_1": back}
 
@@ -157,7 +157,7 @@ def test_of_a_write_off_only_what_was_paid_is_given_back(status, paid, back):
     ("currency", "amount"), [("isk", 33_300), ("kwd", 33_330), ("jpy", 33_333)]
 )
 def test_amounts_are_what_the_currency_can_be_charged_in(currency, amount):
-    found = unserved([billed(line(50_000), currency=currency)], at=MONTH // 3)
+    found = unused_time([billed(line(50_000), currency=currency)], at=MONTH // 3)
 
     assert cents(found) == {"in_1": amount}
 
@@ -165,5 +165,5 @@ def test_amounts_are_what_the_currency_can_be_charged_in(currency, amount):
 def test_it_is_rounded_half_to_even():
     at = MONTH // 2
 
-    assert cents(unserved([billed(line(501))], at=at)) == {"in_1": 250}
-    assert cents(unserved([billed(line(503))], at=at)) == {"in_1": 252}
+    assert cents(unused_time([billed(line(501))], at=at)) == {"in_1": 250}
+    assert cents(unused_time([billed(line(503))], at=at)) == {"in_1": 252}

@@ -6,7 +6,7 @@ from typing import Any
 from billing.models import InvoiceCollection
 from billing.services.invoices.payment_link import payment_link
 from lightning.models import LightningInvoice
-from lightning.services.invoices import Bill
+from lightning.services.invoices import PaymentRequest
 
 
 def path_of(invoice: InvoiceCollection) -> str:
@@ -31,7 +31,9 @@ def bolt11s() -> list[str]:
     return list(LightningInvoice.objects.values_list("bolt11", flat=True))
 
 
-def bill(invoice: InvoiceCollection) -> Bill:
+def bill(invoice: InvoiceCollection) -> PaymentRequest:
     """Return what is to be paid, in its full amount."""
     amount = invoice.amount_remaining_cents
-    return Bill(invoice.tenant_id, invoice.pk, amount, invoice.currency, "Invoice")
+    return PaymentRequest(
+        invoice.tenant_id, invoice.pk, amount, invoice.currency, "Invoice"
+    )

@@ -19,7 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from caravel.core.celery_task import CaravelTask
 from caravel.core.db import transactions
-from caravel.nostr.relays.pool import Hub
+from caravel.nostr.relays.pool import RelayPool
 
 #: More than follows from anything that the tests do at once.
 _MOST_MESSAGES = 2_000
@@ -127,9 +127,9 @@ class Workers:
             patch.setattr(transactions, "connection", PooledConnection())
             for owner, name in (
                 (stripe.RequestsClient, "request"),
-                (Hub, "request_all"),
-                (Hub, "fetch"),
-                (Hub, "publish"),
+                (RelayPool, "request_all"),
+                (RelayPool, "fetch"),
+                (RelayPool, "publish"),
             ):
                 patch.setattr(owner, name, self._around(getattr(owner, name)))
             patch.setattr(

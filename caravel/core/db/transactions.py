@@ -7,7 +7,7 @@ class NetworkInTransaction(RuntimeError):
     """A network call was about to start while a transaction holds its locks."""
 
 
-def leave_database() -> None:
+def release_connection() -> None:
     """Give the database connection back before a wait on the network.
 
     Raises NetworkInTransaction inside `atomic()`. Test cases that wrap each test in

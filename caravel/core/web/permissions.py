@@ -8,21 +8,21 @@ from rest_framework.request import Request
 from caravel.core.exceptions import Forbidden
 
 
-class Closed(BasePermission):
+class DenyAll(BasePermission):
     """The permission of a view that declares none: nobody."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return False
 
 
-class Signed(BasePermission):
+class IsAuthenticated(BasePermission):
     """Whoever has signed the request; the view looks after whose things it shows."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return bool(request.user and request.user.is_authenticated)
 
 
-class Admin(BasePermission):
+class IsAdmin(BasePermission):
     """Who is named in ADMIN_PUBKEYS."""
 
     def has_permission(self, request: Request, view: Any) -> bool:

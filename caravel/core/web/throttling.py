@@ -32,7 +32,7 @@ class Throttled(CaravelError):
         self.retry_after = retry_after
 
 
-class Busy(CaravelError):
+class Overloaded(CaravelError):
     """Too many others are being waited for just now."""
 
     code = "busy"
@@ -50,18 +50,18 @@ def throttle(rate: str, *names: str) -> None:
 
 
 @contextmanager
-def slow_lane(*holders: str) -> Iterator[None]:
+def concurrency_limit(*keys: str) -> Iterator[None]:
     """Do something that may wait long for others. Raises Busy when many are at it.
 
     Of SLOW_REQUESTS at once one holder, such as a key or an address, has half at the
     most: nobody's silent wallets make all others wait.
     """
-    names = {"", *holders}
+    names = {"", *keys}
     with _lanes:
-        if not _are_free(holders) or not _lanes.wait_for(
+        if not _are_free(keys) or not _lanes.wait_for(
             lambda: _are_free(names), PATIENCE
         ):
-            raise Busy("Many are waiting just now: try again in a moment.")
+            raise Overloaded("Many are waiting just now: try again in a moment.")
         _waiting.update(names)
     try:
         yield
@@ -74,8 +74,8 @@ def slow_lane(*holders: str) -> Iterator[None]:
             _lanes.notify_all()
 
 
-def _are_free(holders: Iterable[str]) -> bool:
-    return all(_waiting[holder] < _most(holder) for holder in holders)
+def _are_free(keys: Iterable[str]) -> bool:
+    return all(_waiting[holder] < _most(holder) for holder in keys)
 
 
 def _most(holder: str) -> int:

@@ -23,7 +23,7 @@ from caravel.core.exceptions import CaravelError
 
 #: Seconds for the name, the TCP connection, TLS and the handshake together.
 CONNECT_TIMEOUT = 10.0
-#: The largest message that a relay may send, in bytes.
+#: The max_bytes message that a relay may send, in bytes.
 MAX_MESSAGE = 512 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 #: All that is routed (RFC 4291, 2.4); Python counts old site-local addresses too.

@@ -56,7 +56,7 @@ class _Batch:
     is_sealed: bool = False
 
 
-class Replies:
+class PendingReplies:
     """The requests of one kind that wait for an answer over one connection."""
 
     def __init__(self, connection: Connection, kind: int) -> None:

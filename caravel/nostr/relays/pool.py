@@ -21,7 +21,7 @@ from caravel.core.exceptions import CaravelError
 from caravel.nostr.events import Event, InvalidEvent, parse_event
 from caravel.nostr.relays.connection import Connection, ConnectionLost, Filter
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pending import Replies, Request
+from caravel.nostr.relays.pending import PendingReplies, Request
 
 logger = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class NoReply(CaravelError):
 
 
 @dataclass(frozen=True)
-class Stored:
+class FetchResult:
     """What relays had; not `complete` if some relay did not say that this is all.
 
     `answered` if at least one did.
@@ -53,13 +53,13 @@ class Stored:
     answered: bool
 
 
-class Hub:
+class RelayPool:
     """Sends events and waits for answers, over connections that all callers share."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._connections: dict[Endpoint, Connection] = {}
-        self._replies: dict[tuple[Endpoint, int], Replies] = {}
+        self._replies: dict[tuple[Endpoint, int], PendingReplies] = {}
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="nostr", daemon=True
         )
@@ -114,7 +114,7 @@ class Hub:
 
     def fetch(
         self, endpoints: Sequence[Endpoint], filters: list[Filter], *, timeout: float
-    ) -> Stored:
+    ) -> FetchResult:
         """Return the events that relays have now. Raises RelayUnreachable.
 
         An empty answer proves nothing unless it is `complete`.
@@ -241,7 +241,7 @@ class Hub:
 
     async def _fetch(
         self, endpoints: Sequence[Endpoint], filters: list[Filter], timeout: float
-    ) -> Stored:
+    ) -> FetchResult:
         found: dict[str, Event] = {}
         looking = [
             self._loop.create_task(self._look(endpoint, filters, found))
@@ -254,7 +254,7 @@ class Hub:
             raise failures[0] or RelayUnreachable("No relay could be reached.")
         said = [task.result() for task in done if not task.exception()]
         complete = len(said) == len(looking) and all(said)
-        return Stored(tuple(found.values()), complete, answered=any(said))
+        return FetchResult(tuple(found.values()), complete, answered=any(said))
 
     async def _look(
         self, endpoint: Endpoint, filters: list[Filter], found: dict[str, Event]
@@ -316,8 +316,8 @@ class Hub:
             self._connections[endpoint] = Connection(endpoint)
         return self._connections[endpoint]
 
-    def _replies_of(self, endpoint: Endpoint, kind: int) -> Replies:
-        new = Replies(self._connection(endpoint), kind)
+    def _replies_of(self, endpoint: Endpoint, kind: int) -> PendingReplies:
+        new = PendingReplies(self._connection(endpoint), kind)
         return self._replies.setdefault((endpoint, kind), new)
 
     def _forget_unused(self) -> None:
@@ -347,22 +347,22 @@ async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_hub: Hub | None = None
-_abandoned: list[Hub] = []
+_hub: RelayPool | None = None
+_abandoned: list[RelayPool] = []
 _lock = threading.Lock()
 
 
-def hub() -> Hub:
+def get_pool() -> RelayPool:
     """Return the hub of this process; the first call makes it."""
     global _hub
     with _lock:
         if _hub is None:
-            _hub = Hub()
+            _hub = RelayPool()
         return _hub
 
 
 @atexit.register
-def close_hub() -> None:
+def close_pool() -> None:
     """Close the hub, if there is one; the next use makes another."""
     global _hub
     with _lock:

@@ -24,7 +24,7 @@ class _Touch:
 def test_plain_data_is_remembered_as_it_is():
     value = {"a": [1, "ü", None, True], "b": {"c": -2.5}}
 
-    cache.put_many({"test:1": value, "test:2": 7}, seconds=60)
+    cache.set_many({"test:1": value, "test:2": 7}, seconds=60)
 
     assert cache.get_many(["test:1", "test:2"]) == {"test:1": value, "test:2": 7}
 

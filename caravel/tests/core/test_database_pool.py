@@ -12,7 +12,7 @@ pytestmark = [
 THREADS = """
 import threading
 from django.db import connection
-from caravel.core.db.transactions import leave_database
+from caravel.core.db.transactions import release_connection
 
 def ask(query):
     with connection.cursor() as cursor:
@@ -22,7 +22,7 @@ def ask(query):
 def work():
     for _ in range(5):
         backends.add(ask("SELECT pg_backend_pid() FROM pg_sleep(0.01)"))
-        leave_database()
+        release_connection()
 
 def work_at_once():
     threads = [threading.Thread(target=work) for _ in range(20)]
@@ -36,7 +36,7 @@ BROKEN = """
 first = set(backends)
 ask(f"SELECT count(pg_terminate_backend(pid)) FROM unnest(ARRAY{sorted(first)}) pid"
     " WHERE pid <> pg_backend_pid()")
-leave_database()
+release_connection()
 work_at_once()
 """
 

@@ -8,10 +8,10 @@ from django.conf import settings
 from django.test import RequestFactory
 
 from caravel.core.web.throttling import (
-    Busy,
+    Overloaded,
     Throttled,
     client_address,
-    slow_lane,
+    concurrency_limit,
     throttle,
 )
 
@@ -62,15 +62,15 @@ def test_while_redis_is_away_nothing_is_counted(settings):
 
 
 def test_only_so_many_wait_for_others_at_once():
-    lanes = [slow_lane() for _ in range(settings.SLOW_REQUESTS)]
+    lanes = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
     for lane in lanes:
         lane.__enter__()
 
-    with pytest.raises(Busy), slow_lane():
+    with pytest.raises(Overloaded), concurrency_limit():
         pass
     lanes.pop().__exit__(None, None, None)
 
-    with slow_lane():
+    with concurrency_limit():
         pass
     for lane in lanes:
         lane.__exit__(None, None, None)
@@ -80,17 +80,17 @@ def test_nobody_waits_in_more_than_half_of_the_lanes(settings):
     settings.SLOW_REQUESTS = 4
     with ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(slow_lane("ann", "192.0.2.1"))
+            stack.enter_context(concurrency_limit("ann", "192.0.2.1"))
 
         for holders in [("ann", "192.0.2.2"), ("ben", "192.0.2.1")]:
-            with pytest.raises(Busy), slow_lane(*holders):
+            with pytest.raises(Overloaded), concurrency_limit(*holders):
                 pass
-        stack.enter_context(slow_lane("ben", "192.0.2.2"))
-        stack.enter_context(slow_lane())
-        with pytest.raises(Busy), slow_lane("eve"):
+        stack.enter_context(concurrency_limit("ben", "192.0.2.2"))
+        stack.enter_context(concurrency_limit())
+        with pytest.raises(Overloaded), concurrency_limit("eve"):
             pass
 
-    with slow_lane("ann", "192.0.2.1"):
+    with concurrency_limit("ann", "192.0.2.1"):
         pass
 
 
@@ -99,11 +99,11 @@ def test_a_lane_that_is_free_again_soon_is_waited_for(settings):
     entered = Event()
 
     def wait() -> None:
-        with slow_lane("ben"):
+        with concurrency_limit("ben"):
             entered.set()
 
     with ThreadPoolExecutor(1) as pool:
-        with slow_lane("ann"):
+        with concurrency_limit("ann"):
             waiting = pool.submit(wait)
             assert not entered.wait(0.1)
         waiting.result(timeout=5)
@@ -112,9 +112,9 @@ def test_a_lane_that_is_free_again_soon_is_waited_for(settings):
 def test_a_single_lane_is_for_whoever_comes_first(settings):
     settings.SLOW_REQUESTS = 1
 
-    with slow_lane("ann"), pytest.raises(Busy), slow_lane("ben"):
+    with concurrency_limit("ann"), pytest.raises(Overloaded), concurrency_limit("ben"):
         pass
-    with slow_lane("ben"):
+    with concurrency_limit("ben"):
         pass
 
 

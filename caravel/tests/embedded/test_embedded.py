@@ -20,7 +20,7 @@ from caravel import embedded
 from caravel.embedded import layout as layouts
 from caravel.embedded import processes
 from caravel.embedded.layout import Layout
-from caravel.embedded.processes import pid_in, runs_with
+from caravel.embedded.processes import read_pid, runs_with
 from caravel.tests.support.processes import CHECKOUT, eventually, output, python, runs
 
 OWNER = """
@@ -94,8 +94,8 @@ def works(servers: embedded.Servers) -> bool:
 
 def pids(var: Path) -> tuple[int, int]:
     found = Layout.of(var)
-    postmaster = pid_in(found.postgres_data / "postmaster.pid")
-    valkey = pid_in(found.valkey_data / "valkey.pid")
+    postmaster = read_pid(found.postgres_data / "postmaster.pid")
+    valkey = read_pid(found.valkey_data / "valkey.pid")
     assert postmaster and valkey
     return postmaster, valkey
 
@@ -460,7 +460,7 @@ def test_they_stop_when_the_process_that_ensured_them_ends(var: Path) -> None:
         assert output(process) == "True\n"
 
     assert not list(Layout.of(var).run.iterdir())
-    assert pid_in(var / "postgres" / "postmaster.pid") is None
+    assert read_pid(var / "postgres" / "postmaster.pid") is None
 
 
 @pytest.mark.parametrize(
@@ -502,7 +502,7 @@ def test_root_without_setpriv_is_told_why(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", str(tmp_path))
-    nobody = processes.Account.for_data(tmp_path / "none")
+    nobody = processes.ServiceUser.for_data(tmp_path / "none")
     assert nobody.uid == pwd.getpwnam("nobody").pw_uid
 
     with pytest.raises(embedded.EmbeddedError, match="setpriv"):

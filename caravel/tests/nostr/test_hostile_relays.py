@@ -14,7 +14,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import Hub, NoReply
+from caravel.nostr.relays.pool import NoReply, RelayPool
 from caravel.tests.support.hostile_relay import (
     answering_http,
     raw_relay,
@@ -28,7 +28,7 @@ QUESTION, ANSWER = 23194, 23195
 
 @pytest.fixture
 def mine():
-    mine = Hub()
+    mine = RelayPool()
     yield mine
     mine.close()
 
@@ -141,7 +141,7 @@ def test_a_flood_takes_only_its_share_of_the_time(mine, monkeypatch):
 
 
 def test_relays_that_do_not_let_go_delay_the_end_together():
-    ending = Hub()
+    ending = RelayPool()
     with ExitStack() as relays:
         held = [relays.enter_context(raw_relay(patience=-1)) for _ in range(8)]
         endpoints = [relay.endpoint for relay in held]

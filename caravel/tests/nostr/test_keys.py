@@ -4,8 +4,8 @@ from pynostr.key import PrivateKey
 from caravel.nostr import (
     InvalidPubkey,
     generate_secret_key,
-    hex_beginning,
     npub,
+    npub_prefix_to_hex,
     parse_pubkey,
     pubkey_of,
     short_npub,
@@ -67,8 +67,13 @@ def test_how_an_npub_begins_is_how_its_hex_begins():
     pubkey = pubkey_of(generate_secret_key())
 
     for length in (6, 12, 40, 63):
-        found = hex_beginning(npub(pubkey)[:length])
+        found = npub_prefix_to_hex(npub(pubkey)[:length])
         assert pubkey.startswith(found)
         assert len(found) == min((length - 5) * 5 // 4, 64)
-    assert pubkey.startswith(hex_beginning(f" {short_npub(pubkey)}"))
-    assert hex_beginning("npub1") == hex_beginning("npub1b") == hex_beginning("x") == ""
+    assert pubkey.startswith(npub_prefix_to_hex(f" {short_npub(pubkey)}"))
+    assert (
+        npub_prefix_to_hex("npub1")
+        == npub_prefix_to_hex("npub1b")
+        == npub_prefix_to_hex("x")
+        == ""
+    )

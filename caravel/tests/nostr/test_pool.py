@@ -15,7 +15,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
-from caravel.nostr.relays.pool import Hub, NoReply, close_hub, hub
+from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
 from sandbox.nostr import RelaySettings, running_relay
 
 ME, THEM = generate_secret_key(), generate_secret_key()
@@ -30,14 +30,14 @@ def relay():
 
 @pytest.fixture
 def mine():
-    mine = Hub()
+    mine = RelayPool()
     yield mine
     mine.close()
 
 
 @pytest.fixture
 def theirs():
-    theirs = Hub()
+    theirs = RelayPool()
     yield theirs
     theirs.close()
 
@@ -410,21 +410,21 @@ def redirecting_to(url):
 def test_a_forked_child_makes_a_hub_of_its_own(relay, theirs):
     answering(theirs, relay)
     try:
-        ask(hub(), [relay])
+        ask(get_pool(), [relay])
         child = os.fork()
         if child == 0:
             signal.alarm(20)
             try:
-                found = ask(hub(), [relay], event=question("from the child"))
+                found = ask(get_pool(), [relay], event=question("from the child"))
                 os._exit(0 if found.content == "re from the child" else 1)
             finally:
                 os._exit(2)
         _, status = os.waitpid(child, 0)
 
         assert status == 0
-        assert ask(hub(), [relay], event=question("again")).content == "re again"
+        assert ask(get_pool(), [relay], event=question("again")).content == "re again"
     finally:
-        close_hub()
+        close_pool()
 
 
 def test_its_own_thread_cannot_wait_for_it(mine):

@@ -14,7 +14,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
-from caravel.nostr.relays.pool import Hub, NoReply
+from caravel.nostr.relays.pool import NoReply, RelayPool
 from sandbox.nostr import running_relay
 
 ME, THEM = generate_secret_key(), generate_secret_key()
@@ -25,7 +25,7 @@ ROUNDS, AT_ONCE, THREADS = 6, 10, 20
 
 @pytest.fixture
 def hubs():
-    mine, theirs = Hub(), Hub()
+    mine, theirs = RelayPool(), RelayPool()
     yield mine, theirs
     mine.close()
     theirs.close()

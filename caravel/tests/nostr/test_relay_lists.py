@@ -4,7 +4,7 @@ import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
-from caravel.nostr.relay_lists import message_relays, newest, write_relays
+from caravel.nostr.relay_lists import latest, message_relays, write_relays
 
 ANN = generate_secret_key()
 
@@ -82,13 +82,13 @@ def test_the_newest_event_of_that_author_and_kind_counts():
         event(created_at=30, key=generate_secret_key()),
     ]
 
-    assert newest([new, old, *others], pubkey=pubkey_of(ANN), kind=10050) == new
-    assert newest(others, pubkey=pubkey_of(ANN), kind=10050) is None
+    assert latest([new, old, *others], pubkey=pubkey_of(ANN), kind=10050) == new
+    assert latest(others, pubkey=pubkey_of(ANN), kind=10050) is None
 
 
 def test_of_two_of_the_same_second_the_lower_id_counts():
     both = [event(("relay", f"wss://{n}.example"), created_at=10) for n in range(2)]
 
-    found = newest(both, pubkey=pubkey_of(ANN), kind=10050)
+    found = latest(both, pubkey=pubkey_of(ANN), kind=10050)
 
     assert found and found.id == min(one.id for one in both)

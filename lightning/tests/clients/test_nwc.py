@@ -13,7 +13,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import hub
+from caravel.nostr.relays.pool import get_pool
 from lightning.clients import nwc
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import (
@@ -87,7 +87,7 @@ def test_a_payment_in_both_encryptions(wallets, platform, alice, scheme):
 def test_nip_44_is_used_whenever_it_is_offered(relay, platform, alice):
     client(alice).get_balance()
     alice.protocol = replace(alice.protocol, encryption=(Scheme.NIP04,))
-    nwc.forget_schemes()
+    nwc.clear_scheme_cache()
     client(alice).get_balance()
 
     first, second = relay.events(nwc.REQUEST)
@@ -204,7 +204,7 @@ def test_without_a_relay_the_request_is_not_sent(relay, wallets, platform, alice
 
     with pytest.raises(RequestNotSent):
         client(alice).pay_invoice(request, payment_hash=payment_hash)
-    nwc.forget_schemes()
+    nwc.clear_scheme_cache()
     with pytest.raises(RequestNotSent):
         client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
 
@@ -214,7 +214,7 @@ def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
 ):
     monkeypatch.setattr(nwc, "_INFO_TIMEOUT", 0.5)
     bolt11, _ = issue(platform)
-    nwc.forget_schemes()
+    nwc.clear_scheme_cache()
     relay.fault("mute", on="req")
 
     with pytest.raises(RequestNotSent):
@@ -226,7 +226,7 @@ def test_a_dead_relay_beside_one_that_knows_no_encryption_stops_nothing(
 ):
     """A wallet that publishes no info event understands NIP-04."""
     _, payment_hash = issue(platform)
-    nwc.forget_schemes()
+    nwc.clear_scheme_cache()
     relay.fault("drop", on="req", kinds={nwc.INFO})
     uri = parse_nwc_url(platform.url, private_allowed=True)
     with socket.create_server(("127.0.0.1", 0)) as closed:
@@ -420,7 +420,7 @@ def tell(wallet, relay, content):
     text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
     tags = [("p", uri.client_pubkey)]
     event = sign_event(keys.wallet, kind=23197, content=text, tags=tags)
-    hub().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
+    get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
 
 
 def test_a_notification_that_nests_too_deeply_is_not_the_last(relay, platform, alice):

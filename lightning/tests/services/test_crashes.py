@@ -23,7 +23,7 @@ from lightning.clients import nwc
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices, payments
-from lightning.services.invoices import Bill
+from lightning.services.invoices import PaymentRequest
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import bill_for
 from lightning.tests.support.polling import until
@@ -119,7 +119,7 @@ class Case:
     name: str
     script: Script
     wallet: Wallet
-    bill: Bill
+    bill: PaymentRequest
     payment: NwcPayment
 
     def reload(self) -> NwcPayment:
@@ -300,14 +300,14 @@ def finish(wallets: Any, platform: Wallet, cases: list[Case]) -> None:
             case.script.comes_back(case.wallet)
         late = [case for case in returned if case.script.pays]
         until(lambda: all(wallets.ledger.debits(case.name) for case in late))
-    end = max(case.payment.invoice.dies_at for case in cases)
+    end = max(case.payment.invoice.final_at for case in cases)
     with time_machine.travel(end + timedelta(minutes=1), tick=True):
-        invoice_status.ask_wallet(pubkey=platform.pubkey)
+        invoice_status.poll_wallet(pubkey=platform.pubkey)
         for case in cases:
             assert_nothing_else_begins(case, before[case.name])
     platform.lookups = LookingUp()
     with time_machine.travel(end + timedelta(hours=2), tick=True):
-        invoice_status.ask_wallet(pubkey=platform.pubkey)
+        invoice_status.poll_wallet(pubkey=platform.pubkey)
     for case in cases:
         assert_right_end(wallets, case)
 
@@ -316,11 +316,11 @@ def assert_nothing_else_begins(case: Case, before: str) -> None:
     """While our wallet is out of order, what was pending is, and bars the way."""
     assert case.reload().state == before, case.name
     if before == State.PENDING:
-        assert invoices.busy_until(case.bill.stripe_invoice_id), case.name
+        assert invoices.payable_until(case.bill.stripe_invoice_id), case.name
         with pytest.raises(PaymentInProgress):
             payments.start_payment(bill=case.bill)
         with pytest.raises(PaymentInProgress):
-            invoices.offer_invoice(bill=case.bill)
+            invoices.get_or_issue_invoice(bill=case.bill)
 
 
 def assert_right_end(wallets: Any, case: Case) -> None:
@@ -338,7 +338,7 @@ def assert_right_end(wallets: Any, case: Case) -> None:
         with pytest.raises(AlreadySettled):
             payments.start_payment(bill=case.bill)
     else:
-        assert invoices.busy_until(case.bill.stripe_invoice_id) is None, case.name
+        assert invoices.payable_until(case.bill.stripe_invoice_id) is None, case.name
 
 
 def assert_each_asked_once(relay: Any, cases: list[Case]) -> None:

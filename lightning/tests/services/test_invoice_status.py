@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from lightning.clients import nwc
 from lightning.clients.nwc_replies import Lookup, Status
-from lightning.exceptions import NoWalletReply, WalletNotOurs
+from lightning.exceptions import NoWalletReply, UnknownOwnWallet
 from lightning.models import LightningInvoice
 from lightning.services import invoice_status, invoices
-from lightning.tasks import ask_wallet, watch_invoices
+from lightning.tasks import poll_wallet, watch_invoices
 from lightning.tests.factories import bill_for, make_invoice
 from sandbox.wallets import LookingUp
 from tenants.tests.factories import TenantFactory
@@ -29,7 +29,7 @@ def tenant():
 
 @pytest.fixture
 def shown(tenant):
-    return invoices.offer_invoice(bill=bill_for(tenant))
+    return invoices.get_or_issue_invoice(bill=bill_for(tenant))
 
 
 def at(when):
@@ -47,7 +47,7 @@ def fresh(invoice):
 
 def tick(now=None):
     """What a beat does, and the tasks that it enqueues."""
-    with patch.object(ask_wallet, "delay", side_effect=ask_wallet):
+    with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
         watch_invoices()
 
 
@@ -70,7 +70,7 @@ def test_settling_twice_changes_nothing_and_asks_nobody(platform, alice, shown):
 
     invoice_status.check_invoice(invoice_id=shown.pk)
     invoice_status.check_payment_hashes(payment_hashes=[shown.payment_hash])
-    invoice_status.check_invoices(wallet_pubkey=platform.pubkey, invoice_ids=[shown.pk])
+    invoice_status.poll_invoices(wallet_pubkey=platform.pubkey, invoice_ids=[shown.pk])
 
     assert LightningInvoice.objects.values().get() == before
     assert len(platform.requests("lookup_invoice")) == asked
@@ -81,18 +81,18 @@ def test_a_late_payment_is_seen_until_the_end(alice, shown):
         tick()
         assert fresh(shown).state == State.EXPIRED
         alice.pay(shown.bolt11)
-    with at(shown.dies_at - seconds(1)):
+    with at(shown.final_at - seconds(1)):
         tick()
 
     assert fresh(shown).state == State.SETTLED
 
 
 def test_dead_takes_the_margin_and_an_answer(platform, shown):
-    with at(shown.dies_at - seconds(5)):
+    with at(shown.final_at - seconds(5)):
         invoice_status.check_invoice(invoice_id=shown.pk)
         assert fresh(shown).state == State.EXPIRED
     platform.lookups = LookingUp(error="NOT_FOUND")
-    with at(shown.dies_at + timedelta(days=2)):
+    with at(shown.final_at + timedelta(days=2)):
         invoice_status.check_invoice(invoice_id=shown.pk)
         assert fresh(shown).state == State.EXPIRED
         platform.lookups = LookingUp()
@@ -102,14 +102,14 @@ def test_dead_takes_the_margin_and_an_answer(platform, shown):
 
 def test_the_end_is_not_slept_through(shown):
     """Asked just before, it is asked again as soon as the answer is final."""
-    with at(shown.dies_at - seconds(20)):
+    with at(shown.final_at - seconds(20)):
         invoice_status.check_invoice(invoice_id=shown.pk)
-        assert fresh(shown).next_attempt_at <= shown.dies_at + seconds(16)
+        assert fresh(shown).next_attempt_at <= shown.final_at + seconds(16)
 
 
 def test_a_payment_that_is_held_is_neither(shown):
     held = Lookup(Status.HELD)
-    for when in (shown.issued_at, shown.dies_at + seconds(100)):
+    for when in (shown.issued_at, shown.final_at + seconds(100)):
         with at(when):
             invoice_status._record(shown.pk, held, timezone.now())
             assert fresh(shown).is_watched
@@ -138,7 +138,7 @@ def test_more_than_was_asked_for_is_recorded(shown):
 def test_each_is_asked_of_the_wallet_that_issued_it(settings, wallets, platform, shown):
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url, platform.url]
-    newer = invoices.offer_invoice(bill=bill_for(shown.tenant))
+    newer = invoices.get_or_issue_invoice(bill=bill_for(shown.tenant))
 
     with at(timezone.now() + seconds(16)):
         tick()
@@ -155,7 +155,7 @@ def test_a_wallet_that_is_down_does_not_hold_up_another(
 ):
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url, platform.url]
-    newer = invoices.offer_invoice(bill=bill_for(shown.tenant))
+    newer = invoices.get_or_issue_invoice(bill=bill_for(shown.tenant))
     platform.go_offline()
 
     with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 3.0):
@@ -169,18 +169,18 @@ def test_a_wallet_that_is_down_does_not_hold_up_another(
 def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, shown):
     settings.ROBOT_WALLETS = [wallets.create("second").url]
 
-    with at(shown.dies_at + seconds(10)):
+    with at(shown.final_at + seconds(10)):
         tick()
         assert fresh(shown).is_watched
         assert shown.last_error_code == "robot-wallet-missing"
-        with pytest.raises(WalletNotOurs):
+        with pytest.raises(UnknownOwnWallet):
             invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
 
 
 def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
     platform, tenant, alice
 ):
-    rows = [invoices.offer_invoice(bill=bill_for(tenant)) for _ in range(3)]
+    rows = [invoices.get_or_issue_invoice(bill=bill_for(tenant)) for _ in range(3)]
     platform.go_offline()
     start = timezone.now()
     with patch.object(nwc, "QUICK", 0.3):
@@ -219,7 +219,7 @@ def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
 
 
 def offer_new(tenant):
-    return invoices.offer_invoice(bill=bill_for(tenant))
+    return invoices.get_or_issue_invoice(bill=bill_for(tenant))
 
 
 # --- who comes first
@@ -307,7 +307,7 @@ def test_a_batch_costs_one_message_a_wallet(platform, tenant):
     for _ in range(30):
         make_invoice(tenant, platform.pubkey, next_attempt_at=timezone.now())
 
-    with patch.object(ask_wallet, "delay") as delay:
+    with patch.object(poll_wallet, "delay") as delay:
         watch_invoices()
 
     delay.assert_called_once_with(platform.pubkey)

@@ -18,7 +18,7 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices, payments
-from lightning.services.invoices import busy_until, offer_invoice
+from lightning.services.invoices import get_or_issue_invoice, payable_until
 from lightning.tests.factories import bill_for, make_invoice, tenant_with
 from lightning.tests.support.polling import until
 from sandbox.wallets import IGNORES, Issuing, LookingUp, refuses
@@ -40,7 +40,7 @@ def after(invoice, seconds):
 
 
 def test_a_person_gets_an_invoice_for_what_is_owed(platform, prices, bill):
-    invoice = offer_invoice(bill=bill)
+    invoice = get_or_issue_invoice(bill=bill)
 
     assert invoice.state == State.OPEN
     assert invoice.shown_at is not None
@@ -58,7 +58,7 @@ def test_a_person_gets_an_invoice_for_what_is_owed(platform, prices, bill):
 
 
 def test_asking_again_shows_the_same_one(platform, bill):
-    first, second = (offer_invoice(bill=bill) for _ in range(2))
+    first, second = (get_or_issue_invoice(bill=bill) for _ in range(2))
 
     assert first == second
     assert first.shown_at == second.shown_at
@@ -66,25 +66,25 @@ def test_asking_again_shows_the_same_one(platform, bill):
 
 
 def test_the_same_even_when_the_amount_has_changed_meanwhile(bill):
-    first = offer_invoice(bill=bill)
+    first = get_or_issue_invoice(bill=bill)
 
     changed = bill_for(
         first.tenant, amount_cents=5, stripe_invoice_id=bill.stripe_invoice_id
     )
 
-    assert offer_invoice(bill=changed) == first
+    assert get_or_issue_invoice(bill=changed) == first
 
 
 def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(platform, bill):
-    first = offer_invoice(bill=bill)
+    first = get_or_issue_invoice(bill=bill)
 
     with after(first, 30):
         with pytest.raises(PaymentInProgress) as caught:
-            offer_invoice(bill=bill)
+            get_or_issue_invoice(bill=bill)
         assert caught.value.until == first.expires_at + timedelta(seconds=60)
         assert platform.requests("lookup_invoice") == []
     with after(first, 61):
-        second = offer_invoice(bill=bill)
+        second = get_or_issue_invoice(bill=bill)
         assert second.payment_hash != first.payment_hash
         assert len(platform.requests("lookup_invoice")) == 1
     first.refresh_from_db()
@@ -93,34 +93,34 @@ def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(platform, bill):
 
 
 def test_a_fresh_one_waits_for_our_wallets_answer(platform, bill):
-    first = offer_invoice(bill=bill)
+    first = get_or_issue_invoice(bill=bill)
     platform.lookups = LookingUp(error="INTERNAL")
 
     with after(first, 61), pytest.raises(WalletError):
-        offer_invoice(bill=bill)
+        get_or_issue_invoice(bill=bill)
     assert LightningInvoice.objects.count() == 1
 
 
 def test_no_fresh_one_for_what_was_paid_in_the_last_moment(wallets, alice, bill):
-    first = offer_invoice(bill=bill)
+    first = get_or_issue_invoice(bill=bill)
     with after(first, 20):
         alice.pay(first.bolt11)
 
     with after(first, 61), pytest.raises(AlreadySettled):
-        offer_invoice(bill=bill)
+        get_or_issue_invoice(bill=bill)
     first.refresh_from_db()
     assert first.state == State.SETTLED
 
 
 def test_an_expired_one_that_was_shown_stays_live_until_it_is_dead(bill):
-    first = offer_invoice(bill=bill)
+    first = get_or_issue_invoice(bill=bill)
     with after(first, 61):
         invoice_status.check_invoice(invoice_id=first.pk)
-        assert busy_until(bill.stripe_invoice_id) == first.dies_at
-    with time_machine.travel(first.dies_at + timedelta(seconds=1), tick=True):
-        assert busy_until(bill.stripe_invoice_id) == first.dies_at
+        assert payable_until(bill.stripe_invoice_id) == first.final_at
+    with time_machine.travel(first.final_at + timedelta(seconds=1), tick=True):
+        assert payable_until(bill.stripe_invoice_id) == first.final_at
         invoice_status.check_invoice(invoice_id=first.pk)
-        assert busy_until(bill.stripe_invoice_id) is None
+        assert payable_until(bill.stripe_invoice_id) is None
     first.refresh_from_db()
     assert first.state == State.DEAD
 
@@ -131,7 +131,7 @@ def test_after_a_refusal_a_person_gets_an_invoice_of_its_own(alice):
     payment = payments.start_payment(bill=bill)
     payments.run_payment(payment_id=payment.pk)
 
-    shown = offer_invoice(bill=bill)
+    shown = get_or_issue_invoice(bill=bill)
 
     assert shown.payment_hash != payment.invoice.payment_hash
 
@@ -144,10 +144,10 @@ def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
     payments.run_payment(payment_id=payment.pk)
 
     with pytest.raises(PaymentInProgress) as caught:
-        offer_invoice(bill=bill)
-    assert caught.value.until == payment.invoice.dies_at
+        get_or_issue_invoice(bill=bill)
+    assert caught.value.until == payment.invoice.final_at
     with after(payment.invoice, 120), pytest.raises(PaymentInProgress):
-        offer_invoice(bill=bill)
+        get_or_issue_invoice(bill=bill)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(platform, bill
     platform.issuing = lie
 
     with pytest.raises(InvoiceMismatch):
-        offer_invoice(bill=bill)
+        get_or_issue_invoice(bill=bill)
     assert not LightningInvoice.objects.exists()
 
 
@@ -185,14 +185,14 @@ def test_our_wallets_clock_must_not_be_far_off(platform, bill, monkeypatch):
     monkeypatch.setattr(invoices, "decode", an_hour_early)
 
     with pytest.raises(InvoiceMismatch, match="clock"):
-        offer_invoice(bill=bill)
+        get_or_issue_invoice(bill=bill)
 
 
 def test_without_a_price_nothing_is_issued(prices, platform, bill):
     prices.fault("reset")
 
     with pytest.raises(RateUnavailable):
-        offer_invoice(bill=bill)
+        get_or_issue_invoice(bill=bill)
     assert platform.requests("make_invoice") == []
 
 
@@ -271,7 +271,7 @@ def test_ten_clicks_at_once_show_one_invoice(platform):
 
     def click(_):
         try:
-            return offer_invoice(bill=bill).pk
+            return get_or_issue_invoice(bill=bill).pk
         finally:
             connection.close()
 
@@ -289,7 +289,7 @@ def test_a_click_and_a_wallet_at_once_never_both(alice, round):
 
     def click():
         try:
-            return offer_invoice(bill=bill)
+            return get_or_issue_invoice(bill=bill)
         except PaymentInProgress:
             return None
         finally:

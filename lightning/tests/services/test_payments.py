@@ -67,7 +67,7 @@ def check(payment):
 
 def later(payment, seconds=0):
     """Travel to when «not paid» is final, and so many seconds further."""
-    when = payment.invoice.dies_at + timedelta(seconds=seconds)
+    when = payment.invoice.final_at + timedelta(seconds=seconds)
     return time_machine.travel(when, tick=True)
 
 
@@ -146,7 +146,7 @@ def test_a_refusal_ends_the_attempt_and_retires_its_invoice(
     assert (payment.state, payment.code) == (State.REFUSED, code)
     payment.invoice.refresh_from_db()
     assert payment.invoice.state == LightningInvoice.State.EXPIRED
-    assert invoices.busy_until(bill.stripe_invoice_id) is None
+    assert invoices.payable_until(bill.stripe_invoice_id) is None
     tenant.refresh_from_db()
     assert tenant.nwc_error.startswith("Your wallet did not pay: ")
     assert wallets.ledger.debits("alice") == []
@@ -214,12 +214,12 @@ def test_what_proves_nothing_waits_for_our_wallets_final_word(
     assert tenant.nwc_error.startswith("Your wallet may have paid, or not")
     with pytest.raises(PaymentInProgress) as caught:
         begin(bill)
-    assert caught.value.until == payment.invoice.dies_at
+    assert caught.value.until == payment.invoice.final_at
     with later(payment, -60):
         assert check(payment).state == State.PENDING
     with later(payment, 1):
         assert check(payment).state == State.FAILED
-        assert invoices.busy_until(bill.stripe_invoice_id) is None
+        assert invoices.payable_until(bill.stripe_invoice_id) is None
     assert wallets.ledger.debits("alice") == []
 
 
@@ -247,11 +247,11 @@ def test_while_our_wallet_is_down_nothing_is_decided(
         check(payment)
 
         assert payment.state == State.PENDING
-        assert invoices.busy_until(bill.stripe_invoice_id) is not None
+        assert invoices.payable_until(bill.stripe_invoice_id) is not None
         with pytest.raises(PaymentInProgress):
             begin(bill)
         with pytest.raises(PaymentInProgress):
-            invoices.offer_invoice(bill=bill)
+            invoices.get_or_issue_invoice(bill=bill)
 
 
 @pytest.mark.parametrize("error", ["NOT_FOUND", "INTERNAL", "UNAUTHORIZED"])
@@ -272,7 +272,7 @@ def test_a_relay_that_cannot_be_reached_sent_nothing(relay, alice, bill, is_foun
     payment = begin(bill)
     relay.go_offline()
     if is_found_out == "before":
-        nwc.forget_schemes()
+        nwc.clear_scheme_cache()
 
     run_payment(payment_id=payment.pk)
 
@@ -349,14 +349,14 @@ def test_without_a_wallet_nothing_is_issued(platform, tenant, bill):
 
 
 def test_a_wallet_that_is_disconnected_meanwhile_is_not_asked(tenant, bill):
-    true = invoices.issue
+    true = invoices.issue_invoice
 
     def issue_slowly(*, bill):
         issued = true(bill=bill)
         disconnect_wallet(pubkey=tenant.pk)
         return issued
 
-    with patch.object(invoices, "issue", issue_slowly), pytest.raises(NoWallet):
+    with patch.object(invoices, "issue_invoice", issue_slowly), pytest.raises(NoWallet):
         begin(bill)
     assert not LightningInvoice.objects.exists()
 
@@ -377,24 +377,24 @@ def test_what_is_settled_is_not_paid_again(bill):
 
 
 def test_what_a_person_was_shown_is_not_given_to_a_wallet(bill):
-    shown = invoices.offer_invoice(bill=bill)
+    shown = invoices.get_or_issue_invoice(bill=bill)
 
     with pytest.raises(PaymentInProgress) as caught:
         begin(bill)
-    assert caught.value.until == shown.dies_at
+    assert caught.value.until == shown.final_at
 
 
 def test_what_a_wallet_was_given_is_shown_to_nobody(bill):
     payment = begin(bill)
 
     with pytest.raises(PaymentInProgress) as caught:
-        invoices.offer_invoice(bill=bill)
-    assert caught.value.until == payment.invoice.dies_at
+        invoices.get_or_issue_invoice(bill=bill)
+    assert caught.value.until == payment.invoice.final_at
 
 
 def test_the_database_holds_to_one_payer_and_one_request(bill, tenant):
     payment = begin(bill)
-    shown = invoices.offer_invoice(bill=bill_for(tenant))
+    shown = invoices.get_or_issue_invoice(bill=bill_for(tenant))
     now = timezone.now()
 
     for break_it in (

@@ -20,7 +20,7 @@ from lightning.clients import prices
 from lightning.currencies import exponent
 from lightning.exceptions import RateUnavailable, UnknownCurrency
 from lightning.services import rates
-from lightning.services.rates import forget_rates, quote
+from lightning.services.rates import clear_cache, quote
 from sandbox.prices.feed import SOURCES
 from sandbox.prices.server import running_prices
 
@@ -37,7 +37,7 @@ def _feed():
 @pytest.fixture
 def feed(_feed, settings):
     settings.BTC_PRICE_URLS = _feed.urls
-    forget_rates()
+    clear_cache()
     _feed.reset()
     yield _feed
     _feed.reset()
@@ -119,7 +119,7 @@ def test_of_two_prices_the_middle_counts_exactly(feed, settings):
     st.decimals(100, 10**9, places=6),
 )
 def test_whole_sats_are_rounded_up_once(feed, amount_cents, currency, price):
-    forget_rates()
+    clear_cache()
     feed.set_price(price, currency)
     owed = Fraction(amount_cents, 10 ** exponent(currency))
 

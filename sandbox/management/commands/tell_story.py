@@ -177,7 +177,9 @@ class Command(BaseCommand):
 
         Stripe may have it before we do: who connects a wallet then is not asked at all.
         """
-        rows = InvoiceCollection.objects.filter(tenant=person.pubkey, status="open")
+        rows = InvoiceCollection.objects.filter(
+            tenant=person.pubkey, stripe_status="open"
+        )
         return rows.filter(state=InvoiceCollection.State.MANUAL).exists()
 
     def _is(self, person: Person, status: str) -> Condition:

@@ -91,11 +91,11 @@ def check_amount(amount: int, currency: str, param: str) -> None:
 
     Source: docs page "Supported currencies", special cases. The wording is assumed.
     """
-    step = currencies.step(currency)
-    if amount % step:
+    charge_increment = currencies.charge_increment(currency)
+    if amount % charge_increment:
         raise invalid(
             f"Invalid amount: amounts in {currency.upper()} must be a multiple of "
-            f"{step}.",
+            f"{charge_increment}.",
             param=param,
         )
 

@@ -8,7 +8,7 @@ from nostr_sdk import Keys, UnwrappedGift
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import Endpoint
-from caravel.nostr.relays.pool import hub
+from caravel.nostr.relays.pool import get_pool
 from sandbox.nostr import SandboxRelay
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -28,7 +28,7 @@ class Person:
     def publish(self, relay: SandboxRelay, kind: int, **fields: Any) -> Event:
         event = sign_event(self.secret_key, kind=kind, **{"content": "", **fields})
         at = Endpoint(relay.url, private_allowed=True)
-        assert hub().publish([at], event, timeout=5)
+        assert get_pool().publish([at], event, timeout=5)
         return event
 
     def writes_to(self, relay: SandboxRelay, *, said_at: SandboxRelay) -> None:

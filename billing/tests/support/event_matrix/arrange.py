@@ -12,8 +12,8 @@ from billing.clients.stripe.client import Stripe
 from billing.models import CardAttempt, InvoiceCollection, Settlement, StripeEvent
 from billing.services.collection.collect import collect_invoice
 from billing.services.customers.catalog import ensure_prices
-from billing.services.dunning.review import bring_forward
-from billing.services.invoices.records import take_up
+from billing.services.dunning.review import end_grace_now
+from billing.services.invoices.records import record_and_enqueue
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tasks import process_stripe_event
 from billing.tests.factories import StripeEventFactory
@@ -52,7 +52,7 @@ CARD_KEY = "caravel:pay:table"
 PUBKEY = pubkey_of("1" * 64)
 _OURS, _THEIRS = keys_of("table", "platform"), keys_of("table", "tenant")
 
-Rail = InvoiceCollection.Rail
+Action = InvoiceCollection.Action
 State = InvoiceCollection.State
 
 
@@ -182,7 +182,7 @@ class Stage:
         self.customer_id = first.stripe_customer_id
         if not self._is_draft:
             finalized = Stripe().finalize_invoice(first.pk)
-            take_up(finalized, self.tenant, since=first.revision)
+            record_and_enqueue(finalized, self.tenant, since=first.revision)
             self._traveller.shift(OPEN_FOR)
             self.sandbox.advance(0)
         parts: dict[Plan, Callable[[], None]] = {
@@ -199,7 +199,7 @@ class Stage:
         sync_tenant(tenant_id=PUBKEY)
 
     def _suspend(self) -> None:
-        bring_forward(tenant_id=PUBKEY, invoice_ids=[self.invoice_id])
+        end_grace_now(tenant_id=PUBKEY, invoice_ids=[self.invoice_id])
         self._sync()
 
     def _replace(self) -> None:
@@ -238,23 +238,23 @@ class Stage:
 
     def _begin_rung(self, attempt: Attempt) -> None:
         rails = {
-            Attempt.UNSENT: Rail.CARD,
-            Attempt.SENT: Rail.CARD,
-            Attempt.WALLET_REFUSED: Rail.CARD,
-            Attempt.ARRIVED: Rail.CARD,
-            Attempt.MARKING: Rail.NONE,
+            Attempt.UNSENT: Action.CARD,
+            Attempt.SENT: Action.CARD,
+            Attempt.WALLET_REFUSED: Action.CARD,
+            Attempt.ARRIVED: Action.CARD,
+            Attempt.MARKING: Action.NONE,
         }
         self._columns(
-            rungs_begun=3,
-            rung_begun_at=timezone.now(),
+            attempts_started=3,
+            attempt_started_at=timezone.now(),
             state=State.PENDING,
-            next_rail=rails.get(attempt, Rail.NOTICE),
+            next_action=rails.get(attempt, Action.NOTICE),
         )
 
     def _set_attempt(self, cell: Cell) -> None:
         wallets = {
-            Attempt.UNSENT: self.ask_wallet,
-            Attempt.SENT: lambda: self.ask_wallet(sent=True),
+            Attempt.UNSENT: self.poll_wallet,
+            Attempt.SENT: lambda: self.poll_wallet(sent=True),
             Attempt.WALLET_REFUSED: lambda: self._refuse(cell.offer),
             Attempt.ARRIVED: self._arrive,
             Attempt.MARKING: lambda: self._book(Settlement.State.MARKING),
@@ -320,7 +320,7 @@ class Stage:
     def _msat(self) -> int:
         return self.remaining * 10_000
 
-    def ask_wallet(self, *, sent: bool = False) -> None:
+    def poll_wallet(self, *, sent: bool = False) -> None:
         """Record an attempt of the tenant's wallet, and that its request has left."""
         request = {"request_event_id": "e" * 64, "sent_at": timezone.now()}
         self._attempt("open", NwcPayment.State.PENDING, **(request if sent else {}))

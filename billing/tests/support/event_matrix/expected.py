@@ -377,7 +377,7 @@ def _facts(story: Story) -> Facts:
         settlements=tuple(sorted(map(_settlement, story.booked))),
         credits=tuple(sorted(story.credits)),
         state=story.state,
-        next_rail=story.rail,
+        next_action=story.rail,
         paid_by=story.paid_by,
         relay=story.relay,
         notices=tuple(sorted(story.notices)),

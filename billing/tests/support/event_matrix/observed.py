@@ -25,7 +25,7 @@ class Facts:
     settlements: tuple[str, ...]
     credits: tuple[str, ...]
     state: str
-    next_rail: str
+    next_action: str
     paid_by: str
     relay: str
     notices: tuple[str, ...]
@@ -71,7 +71,7 @@ def read(stage: Stage) -> Facts:
         settlements=tuple(sorted(map(_settlement, Settlement.objects.all()))),
         credits=tuple(sorted(map(_credit, Credit.objects.all()))),
         state=row.state,
-        next_rail=row.next_rail,
+        next_action=row.next_action,
         paid_by=row.paid_by,
         relay=Relay.objects.get(tenant=PUBKEY).status,
         notices=_notices(row),

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import collect_now
-from billing.services.payment_page.bolt11 import offer_bolt11
+from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.tests.support.simulation.system import World, refused
 from billing.tests.support.workers import Killed
 from caravel.core.exceptions import CaravelError
@@ -162,7 +162,7 @@ class People:
         """A person asks for a Lightning invoice; None if there is none to be had."""
         try:
             with self.world.workers.at_work():
-                return offer_bolt11(invoice_id=invoice)
+                return get_or_issue_bolt11(invoice_id=invoice)
         except (CaravelError, Killed):
             return None
 

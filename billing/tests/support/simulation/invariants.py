@@ -11,10 +11,10 @@ from billing.models import (
     InvoiceCollection,
     Settlement,
     StripeEvent,
-    StripeIntent,
+    StripeWrite,
     SubscriptionSync,
 )
-from billing.services.dunning.payment_block import is_in_debt, is_suspended
+from billing.services.dunning.payment_block import is_blocked, is_suspended
 from billing.services.subscriptions.diff import desired_items
 from billing.tests.support.simulation.balances import (
     captured_by_card,
@@ -88,8 +88,8 @@ def _carried_over(invoice: Record) -> int:
 
     Its note could not take it off, so it was marked as paid, by no payment.
     """
-    kind = StripeIntent.Kind.CREATE_CREDIT_NOTE
-    closing = StripeIntent.objects.of(kind, invoice["id"]).filter(params__closes=True)
+    kind = StripeWrite.Kind.CREATE_CREDIT_NOTE
+    closing = StripeWrite.objects.of(kind, invoice["id"]).filter(params__closes=True)
     marked = Settlement.objects.filter(
         collection=invoice["id"], state=Settlement.State.MARKED
     )
@@ -162,7 +162,7 @@ def _pending() -> Iterator[str]:
         "attempts of wallets": NwcPayment.objects.pending(),
         "attempts of cards": CardAttempt.objects.pending(),
         "bolt11s": LightningInvoice.objects.watched(),
-        "writes": StripeIntent.objects.pending(),
+        "writes": StripeWrite.objects.pending(),
         "events": StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED),
         "syncs": SubscriptionSync.objects.stale(),
         "collections that fail": InvoiceCollection.objects.filter(failures__gt=0),
@@ -190,7 +190,7 @@ def _not_known(invoice: Record) -> Iterator[str]:
 
 
 def _out_of_step(world: World, tenant: Tenant) -> Iterator[str]:
-    if is_in_debt(tenant):
+    if is_blocked(tenant):
         return
     items: dict[str, int] = {}
     for subscription in live_subscriptions(world):
@@ -206,7 +206,7 @@ def _wrongly_switched(tenant: Tenant) -> Iterator[str]:
     wrong = relays.billable() if is_suspended(tenant) else relays.delinquent()
     for relay in wrong:
         yield f"{relay} of {tenant.pk} is {relay.status}"
-    if (tenant.payment_overdue_since is not None) != is_in_debt(tenant):
+    if (tenant.payment_overdue_since is not None) != is_blocked(tenant):
         yield f"{tenant.pk} is in debt, or so marked, not both"
 
 

@@ -144,8 +144,8 @@ class World:
         self.stripe.pause_webhooks(False)
         self.ground.feed.reset()
         self.ground.receive = self._receive
-        rates.forget_rates()
-        nwc.forget_schemes()
+        rates.clear_cache()
+        nwc.clear_scheme_cache()
         self.prices = {one.plan_id: one.price_id for one in ensure_prices(Stripe())}
 
     # --- time
