@@ -275,8 +275,8 @@ def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
     ("owner", "name"),
     [
         (attempts, "_wait_for_next_attempt"),
-        (attempts, "_by_wallet"),
-        (attempts, "_by_card"),
+        (attempts, "_pay_by_wallet"),
+        (attempts, "_charge_card"),
         (cards, "start_attempt"),
     ],
 )
@@ -494,7 +494,8 @@ def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
 
 
 @pytest.mark.parametrize(
-    "columns", [{"status": "void"}, {"status": "paid", "amount_paid_cents": 7}]
+    "columns",
+    [{"stripe_status": "void"}, {"stripe_status": "paid", "amount_paid_cents": 7}],
 )
 def test_what_is_final_here_is_closed_whatever_stripe_says(billed, columns):
     """It should not be, but is better than to be tried for ever."""

@@ -117,7 +117,7 @@ def test_the_subscription_ends_and_the_wallet_is_forgotten_when_all_is_paid(
     collect_invoice(invoice_id=first.pk)
 
     first.refresh_from_db()
-    assert first.status == "paid"
+    assert first.stripe_status == "paid"
     review(tenant)
     assert not has_wallet(tenant)
 

@@ -97,7 +97,8 @@ def test_a_beat_that_was_down_for_days_goes_on_where_it_is(invoice):
 
 
 @pytest.mark.parametrize(
-    "columns", [{"status": "paid", "amount_remaining_cents": 0}, {"status": "void"}]
+    "columns",
+    [{"stripe_status": "paid", "amount_remaining_cents": 0}, {"stripe_status": "void"}],
 )
 def test_nobody_is_reminded_of_what_is_settled(invoice, columns):
     InvoiceCollection.objects.update(**columns)

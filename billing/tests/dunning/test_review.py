@@ -137,11 +137,11 @@ def test_all_paid_relays_go_off_and_no_other(tenant, relay):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"status": "paid", "amount_remaining_cents": 0},
-        {"status": "void"},
-        {"status": "uncollectible", "amount_remaining_cents": 0},
-        {"status": "open", "amount_remaining_cents": 0},
-        {"status": "draft", "finalized_at": None, "suspend_at": None},
+        {"stripe_status": "paid", "amount_remaining_cents": 0},
+        {"stripe_status": "void"},
+        {"stripe_status": "uncollectible", "amount_remaining_cents": 0},
+        {"stripe_status": "open", "amount_remaining_cents": 0},
+        {"stripe_status": "draft", "finalized_at": None, "suspend_at": None},
     ],
 )
 def test_what_asks_for_no_money_suspends_nobody(tenant, relay, columns):
@@ -153,7 +153,7 @@ def test_what_asks_for_no_money_suspends_nobody(tenant, relay, columns):
 
 
 def test_what_was_written_off_is_owed_all_the_same(tenant, relay):
-    overdue_of(tenant, status="uncollectible")
+    overdue_of(tenant, stripe_status="uncollectible")
 
     assert review(tenant) == Review.SUSPENDED
 
@@ -247,9 +247,9 @@ def test_reviewed_by_many_at_once_it_happens_once(paid):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"status": "paid", "amount_remaining_cents": 0},
-        {"status": "void"},
-        {"status": "open", "amount_remaining_cents": 0},
+        {"stripe_status": "paid", "amount_remaining_cents": 0},
+        {"stripe_status": "void"},
+        {"stripe_status": "open", "amount_remaining_cents": 0},
     ],
 )
 def test_what_is_settled_brings_the_relays_back(tenant, relay, columns):
@@ -285,7 +285,9 @@ def test_what_is_not_due_yet_keeps_nothing_off(tenant, relay):
     assert review(tenant) == Review.REACTIVATED
 
 
-@pytest.mark.parametrize("foreign", [{"amount_remaining_cents": 0, "status": "paid"}])
+@pytest.mark.parametrize(
+    "foreign", [{"amount_remaining_cents": 0, "stripe_status": "paid"}]
+)
 def test_a_paid_invoice_of_nothing_brings_nothing_back(tenant, relay, foreign):
     overdue_of(tenant)
     review(tenant)

@@ -48,7 +48,7 @@ def paid_invoice(wallet, *, ends=AHEAD - timedelta(minutes=1)) -> InvoiceCollect
     RelayFactory(tenant=tenant)
     return InvoiceCollectionFactory(
         tenant=tenant,
-        status="paid",
+        stripe_status="paid",
         amount_remaining_cents=0,
         state="closed",
         period_end=timezone.now() + ends,

@@ -100,7 +100,7 @@ def test_a_draft_takes_no_payment(draft, sandbox):
         sandbox.fault("status", path="/finalize$", status=500, times=None)
         collect_invoice(invoice_id=draft.invoice_id)
 
-        assert draft.row.status == "draft"
+        assert draft.row.stripe_status == "draft"
         assert not NwcPayment.objects.exists()
         assert not CardAttempt.objects.exists()
 

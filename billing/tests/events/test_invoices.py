@@ -72,7 +72,7 @@ def test_what_stripe_answers_decides_not_what_the_event_says(opened, sandbox):
     event = tell_of_invoice("invoice.paid", opened.tenant, opened.pk)
 
     opened.refresh_from_db()
-    assert (opened.status, event.outcome[:19]) == ("void", "the invoice is void")
+    assert (opened.stripe_status, event.outcome[:19]) == ("void", "the invoice is void")
 
 
 def test_an_earlier_answer_does_not_reopen_what_is_final(opened, sandbox):
@@ -86,7 +86,7 @@ def test_an_earlier_answer_does_not_reopen_what_is_final(opened, sandbox):
     record_invoice(found=earlier, tenant=opened.tenant)
 
     opened.refresh_from_db()
-    assert (opened.status, opened.amount_remaining_cents) == ("void", 500)
+    assert (opened.stripe_status, opened.amount_remaining_cents) == ("void", 500)
 
 
 def test_overdue_ends_the_grace_now(opened):
@@ -105,7 +105,7 @@ def test_a_late_overdue_does_not_touch_what_was_paid(opened, sandbox):
     tell_of_invoice("invoice.overdue", opened.tenant, opened.pk)
 
     opened.refresh_from_db()
-    assert (opened.status, opened.suspend_at) == ("paid", ends)
+    assert (opened.stripe_status, opened.suspend_at) == ("paid", ends)
 
 
 def test_an_invoice_made_by_hand_is_none_of_ours(billed, sandbox):
@@ -141,7 +141,7 @@ def test_a_new_card_is_tried_on_all_that_is_open(opened, sandbox):
 
     opened.refresh_from_db()
     assert event.outcome == "a new card for 1 open invoices"
-    assert (opened.status, opened.paid_by) == ("paid", "card")
+    assert (opened.stripe_status, opened.paid_by) == ("paid", "card")
 
 
 def test_a_detached_card_changes_nothing_yet(opened):

@@ -309,7 +309,7 @@ def test_a_payment_at_stripe_counts_before_we_hear_of_it(invoice, sandbox):
 
     assert (receipt.paid_by, receipt.paid_cents) == ("elsewhere", 500)
     invoice.refresh_from_db()
-    assert invoice.status == "open"
+    assert invoice.stripe_status == "open"
 
 
 def test_what_credit_has_paid_is_no_money(invoice, robot):

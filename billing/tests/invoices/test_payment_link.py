@@ -15,16 +15,16 @@ pytestmark = pytest.mark.django_db
 def test_the_oldest_unpaid_invoice_is_to_be_paid_first():
     tenant = TenantFactory()
     for days, state in (
-        (1, {"status": "open"}),
-        (3, {"status": "open", "amount_remaining_cents": 0}),
-        (4, {"status": "paid", "state": "closed", "amount_remaining_cents": 0}),
-        (5, {"status": "draft"}),
+        (1, {"stripe_status": "open"}),
+        (3, {"stripe_status": "open", "amount_remaining_cents": 0}),
+        (4, {"stripe_status": "paid", "state": "closed", "amount_remaining_cents": 0}),
+        (5, {"stripe_status": "draft"}),
     ):
         then = timezone.now() - timedelta(days=days)
         InvoiceCollectionFactory(tenant=tenant, created_at=then, **state)
     then = timezone.now() - timedelta(days=2)
     oldest = InvoiceCollectionFactory(
-        tenant=tenant, created_at=then, status="uncollectible"
+        tenant=tenant, created_at=then, stripe_status="uncollectible"
     )
     InvoiceCollectionFactory(created_at=timezone.now() - timedelta(days=9))
 

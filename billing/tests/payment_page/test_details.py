@@ -185,7 +185,7 @@ def test_who_is_not_charged_by_us_pays_at_stripe(client, payable, sandbox, why):
         payable.tenant.autopay_paused = True
         payable.tenant.save()
     elif why == "written off":
-        change(status="uncollectible")
+        change(stripe_status="uncollectible")
     else:
         tried(payable, CardAttempt.State.ACTION_REQUIRED)
 
@@ -242,7 +242,7 @@ def test_a_card_waits_for_what_is_on_offer(client, payable):
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"status": "uncollectible"}, "This invoice was written off"),
+        ({"stripe_status": "uncollectible"}, "This invoice was written off"),
         ({"suspend_at": timezone.now() - timedelta(days=1)}, "This invoice is overdue"),
     ],
 )

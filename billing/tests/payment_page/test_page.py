@@ -146,9 +146,12 @@ def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, platform, ca
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"status": "void", "amount_remaining_cents": 0}, "There is nothing to pay."),
         (
-            {"status": "draft", "suspend_at": None, "finalized_at": None},
+            {"stripe_status": "void", "amount_remaining_cents": 0},
+            "There is nothing to pay.",
+        ),
+        (
+            {"stripe_status": "draft", "suspend_at": None, "finalized_at": None},
             "still being made up",
         ),
     ],
@@ -158,7 +161,7 @@ def test_there_is_nothing_to_pay_on_others(client, invoice, columns, told):
 
     answer = client.get(path_of(invoice))
 
-    assert f"is-{columns['status']}" in text(answer)
+    assert f"is-{columns['stripe_status']}" in text(answer)
     assert told in text(answer)
     assert "<form" not in text(answer)
 

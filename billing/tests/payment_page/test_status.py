@@ -91,7 +91,7 @@ def test_a_payment_is_told_before_stripe_is(client, path, offered, alice, payabl
 
     assert found["state"] == "paid"
     payable.refresh_from_db()
-    assert payable.status == "open"
+    assert payable.stripe_status == "open"
     shown = text(client.get(path))
     assert "Paid. Thank you!" in shown
     assert offered.bolt11 not in shown.partition("</main>")[0].partition("proof")[0]
@@ -217,9 +217,9 @@ def test_while_the_card_is_asked(client, path, payable):
 @pytest.mark.parametrize(
     ("columns", "state"),
     [
-        ({"status": "draft", "suspend_at": None}, "draft"),
-        ({"status": "void"}, "void"),
-        ({"status": "paid", "paid_by": "card"}, "paid"),
+        ({"stripe_status": "draft", "suspend_at": None}, "draft"),
+        ({"stripe_status": "void"}, "void"),
+        ({"stripe_status": "paid", "paid_by": "card"}, "paid"),
     ],
 )
 def test_what_asks_for_nothing(client, path, columns, state):

@@ -182,11 +182,11 @@ def _not_known(invoice: Record) -> Iterator[str]:
     if row is None:
         yield f"{invoice['id']} ({invoice['status']}) is not collected"
         return
-    ours = row.status, row.amount_remaining_cents
+    ours = row.stripe_status, row.amount_remaining_cents
     if ours != (invoice["status"], invoice["amount_remaining"]):
         yield f"{row.pk} is {invoice['status']}, {invoice['amount_remaining']}: {ours}"
     if row.is_final != (row.state == InvoiceCollection.State.CLOSED):
-        yield f"{row.pk} is {row.status} and {row.state}"
+        yield f"{row.pk} is {row.stripe_status} and {row.state}"
 
 
 def _out_of_step(world: World, tenant: Tenant) -> Iterator[str]:
