@@ -23,6 +23,8 @@ class StripeEvent(WorkItem):
         FAILED = "failed", "failed (given up; process again by hand)"
         PARKED = "parked", "parked (its customer names a tenant unknown here)"
 
+    task_name = "billing.tasks.process_stripe_event"
+
     id = models.CharField(primary_key=True, max_length=255)
     type = models.CharField(max_length=100)
     livemode = models.BooleanField()

@@ -60,9 +60,7 @@ def refresh_payment_block(*, tenant_id: str) -> bool:
     What was held back meanwhile is for a sync to catch up with.
     """
     with transaction.atomic():
-        # no_key: a row that refers to the tenant may be added meanwhile.
-        tenants = Tenant.objects.select_for_update(no_key=True)
-        tenant = tenants.get(pk=tenant_id)
+        tenant = Tenant.objects.lock(tenant_id)
         owes = is_blocked(tenant)
         if owes == (tenant.payment_overdue_since is not None):
             return owes

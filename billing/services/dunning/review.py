@@ -44,7 +44,7 @@ def review_tenant(*, tenant_id: str) -> Review:
     those come back that this had switched off. Raises Tenant.DoesNotExist.
     """
     with transaction.atomic():
-        tenant = _lock(tenant_id)
+        tenant = Tenant.objects.lock(tenant_id)
         payment_block.refresh_payment_block(tenant_id=tenant_id)
         _update_past_due(tenant)
         invoice = payment_block.suspending_invoice(tenant)
@@ -88,7 +88,7 @@ def end_grace_now(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
     """
     now = timezone.now()
     with transaction.atomic():
-        _lock(tenant_id)
+        Tenant.objects.lock(tenant_id)
         unpaid = InvoiceCollection.objects.unpaid().filter(tenant=tenant_id)
         early = unpaid.filter(pk__in=invoice_ids, suspend_at__gt=now).order_by("pk")
         locked = [each.pk for each in early.select_for_update()]
@@ -103,7 +103,7 @@ def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
     """
     tenant_id = InvoiceCollection.objects.get(pk=invoice_id).tenant_id
     with transaction.atomic():
-        _lock(tenant_id)
+        Tenant.objects.lock(tenant_id)
         collection = locks.lock_collection(invoice_id)
         if not collection.is_unpaid:
             return False
@@ -112,11 +112,6 @@ def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
         InvoiceCollection.objects.filter(pk=invoice_id).update(suspend_at=until)
         review_tenant(tenant_id=tenant_id)
     return True
-
-
-def _lock(tenant_id: str) -> Tenant:
-    # no_key: who holds an invoice may add rows that refer to the tenant meanwhile.
-    return Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
 
 
 def _suspend(tenant: Tenant, invoice: InvoiceCollection) -> Review:

@@ -118,8 +118,7 @@ def _was_silent_before(collection: InvoiceCollection) -> bool:
 def _conclude(collection: InvoiceCollection, sentence: str) -> None:
     """Record that the wallet was asked, and tell what is wrong with it."""
     with transaction.atomic():
-        # The tenant before its invoice, as everywhere.
-        Tenant.objects.select_for_update(no_key=True).get(pk=collection.tenant_id)
+        Tenant.objects.lock(collection.tenant_id)
         rows = InvoiceCollection.objects.filter(
             pk=collection.pk, wallet_checked_at=None
         )
