@@ -671,7 +671,7 @@ def _send_all():
 
 
 @pytest.fixture
-def billed(prices):
+def subscriber(prices):
     """A tenant whose first invoice is open."""
     tenant = TenantFactory()
     RelayFactory(tenant=tenant)
@@ -690,45 +690,45 @@ def _subscriptions(sandbox, **params):
     return sandbox.client().v1.subscriptions.list({"status": "all", **params}).data
 
 
-def test_from_unpaid_to_paid(sandbox, billed):
+def test_from_unpaid_to_paid(sandbox, subscriber):
     """Its relays go off, its subscription ends; once paid, both are there again."""
-    (invoice,) = billed.collections.all()
+    (invoice,) = subscriber.collections.all()
     with time_machine.travel(invoice.suspend_at):
         sandbox.advance(0)
-        review_tenant(tenant_id=billed.pk)
-        _collect(billed)
-        assert billed.relays.get().status == DELINQUENT
+        review_tenant(tenant_id=subscriber.pk)
+        _collect(subscriber)
+        assert subscriber.relays.get().status == DELINQUENT
         assert [sub.status for sub in _subscriptions(sandbox)] == ["canceled"]
 
         api = sandbox.client().v1
         api.invoices.pay(invoice.pk, {"paid_out_of_band": True})
-        _collect(billed)
-        _collect(billed)
+        _collect(subscriber)
+        _collect(subscriber)
 
-        assert billed.relays.get().status == ACTIVE
-        assert billed.payment_overdue_since is None
+        assert subscriber.relays.get().status == ACTIVE
+        assert subscriber.payment_overdue_since is None
         (live,) = _subscriptions(sandbox, status="active")
-        assert live.id == billed.stripe_subscription_id
+        assert live.id == subscriber.stripe_subscription_id
 
 
-def test_in_debt_no_quantity_is_raised_and_later_it_is(sandbox, billed, prices):
-    RelayFactory(tenant=billed, plan=Plan.objects.get(pk="growth"))
-    RelayFactory(tenant=billed)
-    (invoice,) = billed.collections.all()
+def test_in_debt_no_quantity_is_raised_and_later_it_is(sandbox, subscriber, prices):
+    RelayFactory(tenant=subscriber, plan=Plan.objects.get(pk="growth"))
+    RelayFactory(tenant=subscriber)
+    (invoice,) = subscriber.collections.all()
     change(invoice, suspend_at=timezone.now())
 
-    _sync(billed)
+    _sync(subscriber)
 
-    assert _items(sandbox, billed) == {prices["basic"]: 1}
-    assert billed.payment_overdue_since is not None
+    assert _items(sandbox, subscriber) == {prices["basic"]: 1}
+    assert subscriber.payment_overdue_since is not None
     writes = len(sandbox.requests("POST"))
-    _sync(billed)
+    _sync(subscriber)
     assert len(sandbox.requests("POST")) == writes
 
     sandbox.client().v1.invoices.pay(invoice.pk, {"paid_out_of_band": True})
     collect_invoice(invoice_id=invoice.pk)
-    _sync(billed)
-    assert _items(sandbox, billed) == {prices["basic"]: 2, prices["growth"]: 1}
+    _sync(subscriber)
+    assert _items(sandbox, subscriber) == {prices["basic"]: 2, prices["growth"]: 1}
 
 
 def _sync(tenant):
@@ -742,39 +742,39 @@ def _items(sandbox, tenant):
     return {item.price.id: item.quantity for item in found.items.data}
 
 
-def test_in_debt_a_quantity_may_fall(sandbox, billed, prices):
-    second = RelayFactory(tenant=billed)
-    _sync(billed)
-    (invoice,) = billed.collections.all()
+def test_in_debt_a_quantity_may_fall(sandbox, subscriber, prices):
+    second = RelayFactory(tenant=subscriber)
+    _sync(subscriber)
+    (invoice,) = subscriber.collections.all()
     change(invoice, suspend_at=timezone.now())
 
     lifecycle.deactivate_relay(relay_id=second.pk)
-    _sync(billed)
+    _sync(subscriber)
 
-    assert _items(sandbox, billed) == {prices["basic"]: 1}
+    assert _items(sandbox, subscriber) == {prices["basic"]: 1}
 
 
-def test_in_debt_no_subscription_is_made(sandbox, billed):
-    (relay,) = billed.relays.all()
+def test_in_debt_no_subscription_is_made(sandbox, subscriber):
+    (relay,) = subscriber.relays.all()
     sandbox.advance(10 * 86_400)
     lifecycle.deactivate_relay(relay_id=relay.pk)
-    _sync(billed)
-    assert billed.stripe_subscription_id is None
-    assert billed.payment_overdue_since is not None
-    billed.relays.update(status=ACTIVE)
+    _sync(subscriber)
+    assert subscriber.stripe_subscription_id is None
+    assert subscriber.payment_overdue_since is not None
+    subscriber.relays.update(status=ACTIVE)
 
-    _sync(billed)
+    _sync(subscriber)
 
     assert [sub.status for sub in _subscriptions(sandbox)] == ["canceled"]
 
 
-def test_an_event_on_a_subscription_that_is_held_back_starts_no_sync(billed):
+def test_an_event_on_a_subscription_that_is_held_back_starts_no_sync(subscriber):
     Tenant.objects.update(payment_overdue_since=timezone.now())
-    RelayFactory(tenant=billed)
-    billed.refresh_from_db()
-    found = Stripe().get_subscription(billed.stripe_subscription_id)
+    RelayFactory(tenant=subscriber)
+    subscriber.refresh_from_db()
+    found = Stripe().get_subscription(subscriber.stripe_subscription_id)
 
-    assert is_in_sync(billed, found)
+    assert is_in_sync(subscriber, found)
     Tenant.objects.update(payment_overdue_since=None)
-    billed.refresh_from_db()
-    assert not is_in_sync(billed, found)
+    subscriber.refresh_from_db()
+    assert not is_in_sync(subscriber, found)

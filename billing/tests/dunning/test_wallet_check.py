@@ -28,7 +28,7 @@ from tenants.tests.factories import TenantFactory
 
 pytestmark = [
     pytest.mark.django_db,
-    pytest.mark.usefixtures("platform", "rates"),
+    pytest.mark.usefixtures("own_wallet", "rates"),
 ]
 
 #: What a relay on the basic plan costs at the sandbox's price of $64,000, roughly.

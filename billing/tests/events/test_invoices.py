@@ -42,7 +42,7 @@ def is_woken(invoice_id) -> bool:
 
 
 @pytest.fixture
-def opened(billed) -> InvoiceCollection:
+def opened(subscriber) -> InvoiceCollection:
     """The tenant's first invoice, open; nobody has paid it."""
     collect_invoice(invoice_id=InvoiceCollection.objects.get().pk)
     return InvoiceCollection.objects.get()
@@ -108,10 +108,12 @@ def test_a_late_overdue_does_not_touch_what_was_paid(opened, sandbox):
     assert (opened.stripe_status, opened.suspend_at) == ("paid", ends)
 
 
-def test_an_invoice_made_by_hand_is_none_of_ours(billed, sandbox):
-    made = sandbox.client().v1.invoices.create({"customer": billed.stripe_customer_id})
+def test_an_invoice_made_by_hand_is_none_of_ours(subscriber, sandbox):
+    made = sandbox.client().v1.invoices.create(
+        {"customer": subscriber.stripe_customer_id}
+    )
 
-    event = tell_of_invoice("invoice.created", billed, made.id)
+    event = tell_of_invoice("invoice.created", subscriber, made.id)
 
     assert event.outcome == "an invoice that is not of our subscriptions"
     assert not InvoiceCollection.objects.filter(pk=made.id).exists()
@@ -155,20 +157,23 @@ def customer_event(customer):
     return tell("customer.deleted", object={"id": customer, "object": "customer"})
 
 
-def test_a_deleted_customer_is_forgotten(billed, sandbox):
-    customer = billed.stripe_customer_id
+def test_a_deleted_customer_is_forgotten(subscriber, sandbox):
+    customer = subscriber.stripe_customer_id
     sandbox.client().v1.customers.delete(customer)
 
     customer_event(customer)
 
-    billed.refresh_from_db()
-    assert (billed.stripe_customer_id, billed.stripe_subscription_id) == (None, None)
-    assert SubscriptionSync.objects.get(pk=billed.pk).is_stale
+    subscriber.refresh_from_db()
+    assert (subscriber.stripe_customer_id, subscriber.stripe_subscription_id) == (
+        None,
+        None,
+    )
+    assert SubscriptionSync.objects.get(pk=subscriber.pk).is_stale
 
 
-def test_a_customer_that_is_there_is_not_forgotten(billed):
-    event = customer_event(billed.stripe_customer_id)
+def test_a_customer_that_is_there_is_not_forgotten(subscriber):
+    event = customer_event(subscriber.stripe_customer_id)
 
-    billed.refresh_from_db()
+    subscriber.refresh_from_db()
     assert event.outcome == "the customer is there"
-    assert billed.stripe_customer_id
+    assert subscriber.stripe_customer_id
