@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from benchmarks import worker
@@ -18,7 +18,11 @@ from benchmarks.counterparts import Counterparts
 from caravel.nostr import generate_secret_key, pubkey_of
 from lightning.models import NwcPayment
 from lightning.services.invoices import PaymentRequest
-from lightning.services.payments import start_payment
+from lightning.services.payments import (
+    create_payment,
+    issue_for_wallet,
+    lock_for_wallet,
+)
 from lightning.tasks import resolve_payments
 from tenants.models import Tenant
 from tenants.services.tenants import set_wallet
@@ -86,14 +90,17 @@ def _prepare(counterparts: Counterparts, number: int) -> dict[str, int]:
 def _start(name: str, url: str) -> int:
     tenant = Tenant.objects.create(pubkey=pubkey_of(generate_secret_key()))
     set_wallet(pubkey=tenant.pk, nwc_url=url)
-    bill = PaymentRequest(
+    payment_request = PaymentRequest(
         tenant_id=tenant.pk,
         stripe_invoice_id=f"in_{name}",
         amount_cents=1_000,
         currency="usd",
         description=f"Relay of {name}",
     )
-    payment = start_payment(bill=bill)
+    issued = issue_for_wallet(payment_request=payment_request)
+    with transaction.atomic():
+        lock_for_wallet(payment_request=payment_request)
+        payment = create_payment(issued)
     connection.close()  # this thread's own
     return payment.pk
 

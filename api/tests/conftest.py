@@ -3,16 +3,14 @@
 import pytest
 
 from api.tests.support.client import Person
-from lightning.tests.conftest import (
+from lightning.tests.support.fixtures import (
     _prices,
     alice,
+    own_wallet,
     relay,
     wallets,
 )
-from lightning.tests.conftest import (
-    platform as own_wallet,
-)
-from lightning.tests.conftest import prices as rates
+from lightning.tests.support.fixtures import prices as rates
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant
 

@@ -23,8 +23,8 @@ from caravel.nostr.events import parse_event
 from lightning.clients.bolt11 import decode
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
-from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
+from lightning.tests.support.payments import start_payment
 from relays.services.lifecycle import create_relay
 from sandbox.stripe.testing import Sandbox
 
@@ -227,7 +227,7 @@ def test_while_a_wallet_is_asked_nobody_else_pays(
 def make_attempt(invoice, alice):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     invoice.tenant.refresh_from_db()
-    return start_payment(bill=payment_request_for(invoice))
+    return start_payment(payment_request_for(invoice))
 
 
 def test_without_a_price_there_is_no_invoice(ann, path, own_wallet, rates):

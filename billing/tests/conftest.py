@@ -12,16 +12,14 @@ from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.support.simulation.system import Ground, ground
-from lightning.tests.conftest import (
+from lightning.tests.support.fixtures import (
     _prices,
     alice,
+    own_wallet,
     relay,
     wallets,
 )
-from lightning.tests.conftest import (
-    platform as own_wallet,
-)
-from lightning.tests.conftest import prices as rates
+from lightning.tests.support.fixtures import prices as rates
 from relays.services.lifecycle import create_relay
 from relays.tests.factories import RelayFactory
 from sandbox.stripe.testing import WEBHOOK_SECRET, Sandbox

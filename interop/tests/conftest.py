@@ -7,9 +7,16 @@ import pytest
 
 from interop.tests.support.alby import AlbyClient, AlbyWallet, alby_client, alby_wallet
 from interop.tests.support.scripts import FOLDER
-from lightning.tests.conftest import _prices, alice, platform, prices, relay, wallets
+from lightning.tests.support.fixtures import (
+    _prices,
+    alice,
+    own_wallet,
+    prices,
+    relay,
+    wallets,
+)
 
-__all__ = ["_prices", "alice", "platform", "prices", "relay", "wallets"]
+__all__ = ["_prices", "alice", "own_wallet", "prices", "relay", "wallets"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,10 +16,11 @@ from lightning.clients.nwc_replies import Status
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import AlreadySettled, WalletFailed, WalletRefused
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices
-from lightning.services.payments import run_payment, start_payment
+from lightning.services import invoice_status
+from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
-from lightning.tests.factories import bill_for, tenant_with
+from lightning.tests.factories import make_payment_request, tenant_with
+from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.polling import until
 from sandbox.wallets import Renewal
 
@@ -32,8 +33,8 @@ def client(wallet):
     return Wallet(parse_nwc_url(wallet.url, private_allowed=True))
 
 
-def issue(platform, msat=5_000_000):
-    issued = client(platform).make_invoice(
+def issue(own_wallet, msat=5_000_000):
+    issued = client(own_wallet).make_invoice(
         amount_msat=msat, description="Caravel", expiry=900
     )
     return issued.bolt11, issued.payment_hash
@@ -82,12 +83,12 @@ def test_their_replies_name_no_client(relay, alby):
     assert [name for name, *_ in reply.tags] == ["e"]
 
 
-def test_their_wallet_pays(wallets, platform, alby):
-    bolt11, payment_hash = issue(platform)
+def test_their_wallet_pays(wallets, own_wallet, alby):
+    bolt11, payment_hash = issue(own_wallet)
 
     preimage = pay(alby, bolt11, payment_hash)
 
-    found = client(platform).lookup_invoice(payment_hash)
+    found = client(own_wallet).lookup_invoice(payment_hash)
     assert (found.status, found.preimage) == (Status.SETTLED, preimage)
     assert wallets.ledger.debits("alby") == [5_000_000]
     assert client(alby).get_balance() == 10**9 - 5_000_000
@@ -120,8 +121,8 @@ def test_several_lookups_at_once(alby):
     assert found["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_their_wallet_is_too_poor(wallets, platform, alby):
-    bolt11, payment_hash = issue(platform, 10**9 + 1_000)
+def test_their_wallet_is_too_poor(wallets, own_wallet, alby):
+    bolt11, payment_hash = issue(own_wallet, 10**9 + 1_000)
 
     with pytest.raises(WalletRefused) as caught:
         pay(alby, bolt11, payment_hash)
@@ -137,8 +138,8 @@ def test_their_wallet_has_no_budgets(alby):
     assert caught.value.nwc_code == "NOT_IMPLEMENTED"
 
 
-def test_paying_twice_is_no_refusal(wallets, platform, alby):
-    bolt11, payment_hash = issue(platform)
+def test_paying_twice_is_no_refusal(wallets, own_wallet, alby):
+    bolt11, payment_hash = issue(own_wallet)
     pay(alby, bolt11, payment_hash)
 
     with pytest.raises(WalletFailed) as caught:
@@ -152,11 +153,11 @@ def test_paying_twice_is_no_refusal(wallets, platform, alby):
 
 
 @pytest.mark.django_db
-@pytest.mark.usefixtures("prices", "platform")
+@pytest.mark.usefixtures("prices", "own_wallet")
 def test_a_tenant_connects_their_wallet_and_pays(wallets, alby):
     tenant = tenant_with()
     check = connect_wallet(pubkey=tenant.pk, nwc_url=alby.url)
-    payment = start_payment(bill=bill_for(tenant))
+    payment = start_payment(make_payment_request(tenant))
 
     paid = run_payment(payment_id=payment.pk)
 
@@ -170,7 +171,7 @@ def test_a_tenant_connects_their_wallet_and_pays(wallets, alby):
 @pytest.mark.usefixtures("prices")
 def test_their_wallet_receives_for_us(settings, alice, alby):
     settings.ROBOT_WALLETS = [alby.url]
-    shown = invoices.get_or_issue_invoice(bill=bill_for(tenant_with()))
+    shown = get_or_issue_invoice(make_payment_request(tenant_with()))
 
     open_one = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
     alice.pay(shown.bolt11)
@@ -212,10 +213,10 @@ def past_the_request():
 
 @HEARS
 @pytest.mark.django_db
-@pytest.mark.usefixtures("prices", "platform")
+@pytest.mark.usefixtures("prices", "own_wallet")
 def test_a_request_that_is_run_again_pays_once(relay, wallets, alby, hears):
-    bill = bill_for(tenant_with(alby))
-    payment = run_payment(payment_id=start_payment(bill=bill).pk)
+    bill = make_payment_request(tenant_with(alby))
+    payment = run_payment(payment_id=start_payment(bill).pk)
 
     runs = 2 if hears else 1
     with past_the_request():
@@ -229,17 +230,17 @@ def test_a_request_that_is_run_again_pays_once(relay, wallets, alby, hears):
     payment.refresh_from_db()
     assert (payment.state, payment.code) == (PaymentState.PAID, "")
     with pytest.raises(AlreadySettled):
-        start_payment(bill=bill)
+        start_payment(bill)
 
 
 @HEARS
 @pytest.mark.django_db
-@pytest.mark.usefixtures("prices", "platform")
+@pytest.mark.usefixtures("prices", "own_wallet")
 def test_a_wallet_that_is_back_too_late(settings, wallets, alby, hears):
     settings.NWC_TIMEOUT = 1
-    bill = bill_for(tenant_with(alby))
+    bill = make_payment_request(tenant_with(alby))
     alby.stop()
-    payment = run_payment(payment_id=start_payment(bill=bill).pk)
+    payment = run_payment(payment_id=start_payment(bill).pk)
     assert (payment.state, payment.code) == (PaymentState.PENDING, "nwc-no-reply")
 
     with past_the_request():
@@ -256,11 +257,11 @@ def test_a_wallet_that_is_back_too_late(settings, wallets, alby, hears):
 
 @HEARS
 @pytest.mark.django_db
-@pytest.mark.usefixtures("prices", "platform")
+@pytest.mark.usefixtures("prices", "own_wallet")
 def test_a_refusal_that_the_wallet_goes_back_on(relay, wallets, alby, hears):
     alby.wallet.pay(wallets.create("bob").issue(10**9).bolt11)
-    bill = bill_for(tenant_with(alby))
-    payment = run_payment(payment_id=start_payment(bill=bill).pk)
+    bill = make_payment_request(tenant_with(alby))
+    payment = run_payment(payment_id=start_payment(bill).pk)
     assert (payment.state, payment.code) == (
         PaymentState.REFUSED,
         "INSUFFICIENT_BALANCE",
@@ -276,22 +277,22 @@ def test_a_refusal_that_the_wallet_goes_back_on(relay, wallets, alby, hears):
     if hears:
         assert payment.state == PaymentState.PAID
         with pytest.raises(AlreadySettled):
-            start_payment(bill=bill)
+            start_payment(bill)
     else:
         assert payment.state == PaymentState.REFUSED
-        again = run_payment(payment_id=start_payment(bill=bill).pk)
+        again = run_payment(payment_id=start_payment(bill).pk)
         assert again.state == PaymentState.PAID
     assert wallets.ledger.debits("alby") == [10**9, payment.invoice.amount_msat]
 
 
 @pytest.mark.django_db
-@pytest.mark.usefixtures("prices", "platform")
+@pytest.mark.usefixtures("prices", "own_wallet")
 def test_what_it_pays_beside_the_next_attempt_is_seen(relay, wallets, alby):
     alby.wallet.pay(wallets.create("bob").issue(10**9).bolt11)
-    bill = bill_for(tenant_with(alby))
-    refused = run_payment(payment_id=start_payment(bill=bill).pk)
+    bill = make_payment_request(tenant_with(alby))
+    refused = run_payment(payment_id=start_payment(bill).pk)
     wallets.ledger.deposit("alby", 10**9)
-    paid = run_payment(payment_id=start_payment(bill=bill).pk)
+    paid = run_payment(payment_id=start_payment(bill).pk)
     assert (refused.state, paid.state) == (PaymentState.REFUSED, PaymentState.PAID)
 
     relay.drop_connections()
@@ -312,17 +313,17 @@ def test_what_it_pays_beside_the_next_attempt_is_seen(relay, wallets, alby):
 
 
 @pytest.fixture(params=list(Scheme))
-def scheme(request, platform, alice):
+def scheme(request, own_wallet, alice):
     """The one encryption that our wallets offer."""
-    for wallet in (platform, alice):
+    for wallet in (own_wallet, alice):
         wallet.protocol = replace(wallet.protocol, encryption=(request.param,))
     return request.param
 
 
 @pytest.fixture
-def ours(platform, scheme, connect):
+def ours(own_wallet, scheme, connect):
     """Their client of the wallet that receives for us."""
-    return connect(platform.url)
+    return connect(own_wallet.url)
 
 
 @pytest.fixture

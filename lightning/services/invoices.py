@@ -1,6 +1,6 @@
 """Issuing Lightning invoices, so that only one way of paying is ever open."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -19,9 +19,6 @@ from lightning.services import invoice_status, own_wallets
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
-#: What a higher app has to say against a new invoice: it raises in the transaction
-#: that would store it, when the Lightning invoices of the bill are locked.
-Guard = Callable[[], None]
 #: How long after its expiry a person waits for a fresh one: a payment may be arriving.
 _PAUSE = timedelta(seconds=60)
 #: How far our wallet's clock may be from ours.
@@ -43,32 +40,53 @@ class PaymentRequest:
     booked: frozenset[int] = frozenset()
 
 
-def nothing_else() -> None:
-    """The guard of who knows of no other way of paying."""
+def current_invoice(*, payment_request: PaymentRequest) -> LightningInvoice | None:
+    """Return the invoice that a payer was presented and may still pay, if any.
 
-
-def get_or_issue_invoice(
-    *, bill: PaymentRequest, guard: Guard = nothing_else
-) -> LightningInvoice:
-    """Return the invoice that a person may pay, having issued one if need be.
-
-    Raises PaymentInProgress with the time until when something else may still pay the
-    bill, AlreadySettled, RateUnavailable, or a WalletError of our own wallet.
-    """
-    shown = current_invoice(bill=bill)
-    if shown is None:
-        _require_lapsed(bill)
-        shown = _show(bill, issue_invoice(bill=bill), guard)
-    return shown
-
-
-def current_invoice(*, bill: PaymentRequest) -> LightningInvoice | None:
-    """Return the invoice that a person was shown and may still pay, if there is one.
-
-    Raises PaymentInProgress while a wallet has been asked, or AlreadySettled.
+    Raises PaymentInProgress while a wallet payment is pending, or AlreadySettled.
     """
     with transaction.atomic():
-        return _on_offer(_locked_for_person(bill))
+        return lock_for_payer(payment_request=payment_request)
+
+
+def issue_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice:
+    """Issue an invoice for a payer and return it unsaved: see `save_as_presented`.
+
+    Raises PaymentInProgress until an earlier invoice is known to be unpaid,
+    RateUnavailable, InvoiceMismatch, or a WalletError of our own wallet.
+    """
+    _require_expired_unpaid(payment_request)
+    return issue_invoice(payment_request=payment_request)
+
+
+def lock_for_payer(*, payment_request: PaymentRequest) -> LightningInvoice | None:
+    """Lock the Lightning invoices of a Stripe invoice, before the collection's lock.
+
+    Returns the one that a payer can pay now: then no other may be presented. Raises
+    PaymentInProgress while a wallet payment is pending, or AlreadySettled.
+    """
+    rows = lock_invoices(payment_request.stripe_invoice_id)
+    _require_no_attempt(rows)
+    require_unsettled(rows, payment_request)
+    now = timezone.now()
+    current = (r for r in rows if r.state == State.OPEN and r.expires_at > now)
+    return next(current, None)
+
+
+def save_as_presented(invoice: LightningInvoice) -> None:
+    """Save an issued invoice as the one that a payer sees.
+
+    Call it in the transaction of `lock_for_payer`. Raises PaymentInProgress if a
+    concurrent request has saved one.
+    """
+    now = timezone.now()
+    # Only what has expired: the invoice of a concurrent request stays open, so that
+    # the unique index rejects this one.
+    open_ones = LightningInvoice.objects.of(invoice.stripe_invoice_id).open()
+    for row in open_ones.filter(expires_at__lte=now):
+        invoice_status.expire(row)
+    invoice.shown_at = now
+    save_as_open(invoice)
 
 
 def payable_until(stripe_invoice_id: str) -> datetime | None:
@@ -95,25 +113,29 @@ def fresh_at(invoice: LightningInvoice) -> datetime:
     return invoice.expires_at + _PAUSE
 
 
-def issue_invoice(*, bill: PaymentRequest) -> LightningInvoice:
-    """Have our wallet make an invoice and return it, unsaved: nobody knows it yet.
+def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
+    """Have our wallet make an invoice and return it unsaved: no payer knows it yet.
 
     Raises InvoiceMismatch when it is not what was asked for.
     """
-    price = quote(amount_cents=bill.amount_cents, currency=bill.currency)
+    price = quote(
+        amount_cents=payment_request.amount_cents, currency=payment_request.currency
+    )
     wallet = own_wallets.issuing_wallet()
     expiry = settings.LIGHTNING_EXPIRY
     asked_at = timezone.now()
     issued = wallet.make_invoice(
-        amount_msat=price.amount_msat, description=bill.description, expiry=expiry
+        amount_msat=price.amount_msat,
+        description=payment_request.description,
+        expiry=expiry,
     )
     decoded = decode(issued.bolt11)
     _require_match(decoded, issued.payment_hash, price.amount_msat, expiry, asked_at)
-    return _unsaved(bill, price, decoded, wallet.uri.pubkey)
+    return _build_invoice(payment_request, price, decoded, wallet.uri.pubkey)
 
 
-def record(invoice: LightningInvoice) -> None:
-    """Store a new invoice as the open one. Raises PaymentInProgress if there is one."""
+def save_as_open(invoice: LightningInvoice) -> None:
+    """Save an issued invoice as the open one. Raises PaymentInProgress if one is."""
     try:
         with transaction.atomic():
             invoice.save()
@@ -121,70 +143,36 @@ def record(invoice: LightningInvoice) -> None:
         raise PaymentInProgress("Another way of paying has just begun.") from exc
 
 
-def lock(stripe_invoice_id: str) -> list[LightningInvoice]:
+def lock_invoices(stripe_invoice_id: str) -> list[LightningInvoice]:
     """Lock and return all Lightning invoices of a Stripe invoice, oldest first."""
     rows = LightningInvoice.objects.of(stripe_invoice_id)
     return list(rows.select_for_update(of=("self",)))
 
 
-def require_unsettled(rows: list[LightningInvoice], bill: PaymentRequest) -> None:
-    """Raise AlreadySettled if one of these was paid, and may count towards the bill."""
-    if any(row.state == State.SETTLED and row.pk not in bill.booked for row in rows):
+def require_unsettled(
+    rows: list[LightningInvoice], payment_request: PaymentRequest
+) -> None:
+    """Raise AlreadySettled if one was paid that may count towards the request."""
+    booked = payment_request.booked
+    if any(row.state == State.SETTLED and row.pk not in booked for row in rows):
         raise AlreadySettled("A Lightning payment for this invoice has arrived.")
 
 
-def _locked_for_person(bill: PaymentRequest) -> list[LightningInvoice]:
-    """Lock a bill's invoices, and make sure that a person may pay one."""
-    rows = lock(bill.stripe_invoice_id)
-    _require_no_attempt(rows)
-    require_unsettled(rows, bill)
-    return rows
+def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
+    """Require our wallet's word that earlier invoices were unpaid after their expiry.
 
-
-def _on_offer(rows: list[LightningInvoice]) -> LightningInvoice | None:
-    now = timezone.now()
-    on_offer = (r for r in rows if r.state == State.OPEN and r.expires_at > now)
-    return next(on_offer, None)
-
-
-def _require_lapsed(bill: PaymentRequest) -> None:
-    """Make sure that what was shown before has not been paid, as far as can be known.
-
-    That takes an answer of our wallet from a minute after the expiry, or later.
+    An answer counts from a minute after the expiry: a payment may have been arriving.
     """
-    for row in LightningInvoice.objects.of(bill.stripe_invoice_id).live():
+    for row in LightningInvoice.objects.of(payment_request.stripe_invoice_id).live():
         ready_at = fresh_at(row)
-        if timezone.now() >= ready_at and not _is_answered(row, ready_at):
+        if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
             row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
-        if row.is_watched and not _is_answered(row, ready_at):
+        if row.is_watched and not _has_answer_since(row, ready_at):
             raise PaymentInProgress("A payment may be arriving.", until=ready_at)
 
 
-def _is_answered(row: LightningInvoice, since: datetime) -> bool:
+def _has_answer_since(row: LightningInvoice, since: datetime) -> bool:
     return row.answered_at is not None and row.answered_at >= since
-
-
-def _show(
-    bill: PaymentRequest, invoice: LightningInvoice, guard: Guard
-) -> LightningInvoice:
-    """Make a new invoice the one on offer; if another is by now, nobody sees ours."""
-    try:
-        with transaction.atomic():
-            rows = _locked_for_person(bill)
-            if other := _on_offer(rows):
-                return other
-            guard()
-            for row in rows:
-                if row.state == State.OPEN:
-                    invoice_status.expire(row)
-            invoice.shown_at = timezone.now()
-            record(invoice)
-            return invoice
-    except PaymentInProgress:
-        # Two clicks at once, and no row yet that the second could have waited for.
-        if other := current_invoice(bill=bill):
-            return other
-        raise
 
 
 def _require_no_attempt(rows: list[LightningInvoice]) -> None:
@@ -214,15 +202,15 @@ def _require_match(
         raise InvoiceMismatch("Our wallet's clock is wrong.")
 
 
-def _unsaved(
-    bill: PaymentRequest, price: Quote, decoded: Bolt11, wallet_pubkey: str
+def _build_invoice(
+    payment_request: PaymentRequest, price: Quote, decoded: Bolt11, wallet_pubkey: str
 ) -> LightningInvoice:
     now = timezone.now()
     return LightningInvoice(
-        tenant_id=bill.tenant_id,
-        stripe_invoice_id=bill.stripe_invoice_id,
-        amount_cents=bill.amount_cents,
-        currency=bill.currency.lower(),
+        tenant_id=payment_request.tenant_id,
+        stripe_invoice_id=payment_request.stripe_invoice_id,
+        amount_cents=payment_request.amount_cents,
+        currency=payment_request.currency.lower(),
         amount_msat=price.amount_msat,
         rate=price.rate,
         rate_sources=[

@@ -19,7 +19,7 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices
-from lightning.services.invoices import Guard, PaymentRequest, nothing_else
+from lightning.services.invoices import PaymentRequest
 from lightning.services.wallet_errors import set_wallet_error
 from tenants.models import Tenant
 
@@ -32,31 +32,49 @@ NOT_SENT = "NOT_SENT"
 MIN_REMAINING = timedelta(seconds=60)
 
 
-def start_payment(*, bill: PaymentRequest, guard: Guard = nothing_else) -> NwcPayment:
-    """Issue an invoice for the tenant's wallet and record the attempt to pay it.
+def issue_for_wallet(*, payment_request: PaymentRequest) -> LightningInvoice:
+    """Issue an invoice for the tenant's wallet and return it unsaved.
 
-    Saving the attempt makes a receiver enqueue it. Raises NoWallet, PaymentInProgress
-    while anything else may pay the bill, AlreadySettled, RateUnavailable, or a
-    WalletError of our own wallet.
+    Follow it with `lock_for_wallet` and `create_payment` in one transaction. Raises
+    what `lock_for_wallet` does, RateUnavailable, InvoiceMismatch, or a WalletError of
+    our own wallet.
     """
-    _wallet_of(bill)
-    _require_free(bill)
-    invoice = invoices.issue_invoice(bill=bill)
     with transaction.atomic():
-        # Issuing took its time: the tenant may have another wallet by now, or none.
-        tenant, uri = _wallet_of(bill)
-        _require_free(bill)
-        guard()
-        invoices.record(invoice)
-        payment: NwcPayment = NwcPayment.objects.create(
-            invoice=invoice,
-            tenant=tenant,
-            stripe_invoice_id=bill.stripe_invoice_id,
-            nwc_url=tenant.nwc_url,
-            wallet_pubkey=uri.pubkey,
-            client_pubkey=uri.client_pubkey,
-            enqueued_at=timezone.now(),
-        )
+        lock_for_wallet(payment_request=payment_request)
+    return invoices.issue_invoice(payment_request=payment_request)
+
+
+def lock_for_wallet(*, payment_request: PaymentRequest) -> None:
+    """Lock the Lightning invoices of a Stripe invoice, before the collection's lock.
+
+    Raises NoWallet, AlreadySettled, or PaymentInProgress while one of them is live.
+    """
+    _connected_wallet(payment_request.tenant_id)
+    rows = invoices.lock_invoices(payment_request.stripe_invoice_id)
+    invoices.require_unsettled(rows, payment_request)
+    until = invoices.payable_until(payment_request.stripe_invoice_id)
+    if until is not None:
+        raise PaymentInProgress("It may still be paid by Lightning.", until=until)
+
+
+def create_payment(invoice: LightningInvoice) -> NwcPayment:
+    """Save an issued invoice and the attempt to have the tenant's wallet pay it.
+
+    Call it in the transaction of `lock_for_wallet`. Saving the attempt makes a receiver
+    enqueue it. Raises NoWallet, or PaymentInProgress if another invoice is open.
+    """
+    # Issuing takes seconds: the tenant may have another wallet by now, or none.
+    tenant, uri = _connected_wallet(invoice.tenant_id)
+    invoices.save_as_open(invoice)
+    payment: NwcPayment = NwcPayment.objects.create(
+        invoice=invoice,
+        tenant=tenant,
+        stripe_invoice_id=invoice.stripe_invoice_id,
+        nwc_url=tenant.nwc_url,
+        wallet_pubkey=uri.pubkey,
+        client_pubkey=uri.client_pubkey,
+        enqueued_at=timezone.now(),
+    )
     return payment
 
 
@@ -181,21 +199,12 @@ def _sentence(outcome: str, reason: str) -> str:
     return f"Your wallet {outcome}: {reason}"
 
 
-def _wallet_of(bill: PaymentRequest) -> tuple[Tenant, NwcUri]:
-    """Return the tenant and its wallet as they are now. Raises NoWallet."""
-    tenant = Tenant.objects.get(pk=bill.tenant_id)
+def _connected_wallet(tenant_id: str) -> tuple[Tenant, NwcUri]:
+    """Return the tenant and its present wallet. Raises NoWallet."""
+    tenant = Tenant.objects.get(pk=tenant_id)
     if not tenant.nwc_url:
         raise NoWallet("The tenant has connected no wallet.")
     return tenant, _uri(tenant.nwc_url.reveal())
-
-
-def _require_free(bill: PaymentRequest) -> None:
-    """Raise unless nothing can pay the bill: no invoice is live, and none was paid."""
-    with transaction.atomic():
-        invoices.require_unsettled(invoices.lock(bill.stripe_invoice_id), bill)
-        until = invoices.payable_until(bill.stripe_invoice_id)
-        if until is not None:
-            raise PaymentInProgress("It may still be paid by Lightning.", until=until)
 
 
 def _uri(url: str) -> NwcUri:

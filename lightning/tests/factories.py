@@ -21,7 +21,9 @@ def tenant_with(wallet=None) -> Tenant:
     return tenant
 
 
-def bill_for(tenant, amount_cents=2_100, currency="usd", **fields) -> PaymentRequest:
+def make_payment_request(
+    tenant, amount_cents=2_100, currency="usd", **fields
+) -> PaymentRequest:
     number = next(_numbers)
     return PaymentRequest(
         **{

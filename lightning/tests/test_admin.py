@@ -10,15 +10,16 @@ from django.urls import reverse
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import payments
 from lightning.tasks import check_payment_hashes, run_nwc_payment
-from lightning.tests.factories import bill_for, make_invoice, tenant_with
+from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
+from lightning.tests.support.payments import start_payment
 from sandbox.wallets import secrets
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 
 @pytest.fixture
 def payment(alice):
-    return payments.start_payment(bill=bill_for(tenant_with(alice)))
+    return start_payment(make_payment_request(tenant_with(alice)))
 
 
 def page(model, name, *args):
@@ -74,11 +75,11 @@ def test_asking_our_wallet_now(
     run.assert_called_once_with((payment.pk,), {})
 
 
-def test_the_lists_cost_the_same_however_long(admin_client, platform, alice):
+def test_the_lists_cost_the_same_however_long(admin_client, own_wallet, alice):
     tenants = [tenant_with(alice) for _ in range(3)]
     counts = []
     for tenant in tenants:
-        invoice = make_invoice(tenant, platform.pubkey)
+        invoice = make_invoice(tenant, own_wallet.pubkey)
         NwcPayment.objects.create(
             invoice=invoice,
             tenant=tenant,

@@ -11,13 +11,13 @@ from kombu.exceptions import OperationalError
 
 from lightning import checks, signals
 from lightning.models import LightningInvoice
-from lightning.services import invoices
 from lightning.tasks import check_payment_hashes
-from lightning.tests.factories import bill_for, make_invoice
+from lightning.tests.factories import make_invoice, make_payment_request
+from lightning.tests.support.payments import get_or_issue_invoice
 from lightning.tests.support.polling import until
 from tenants.tests.factories import TenantFactory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 
 def consumer(*queues):
@@ -26,19 +26,19 @@ def consumer(*queues):
 
 
 def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
-    settings, wallets, platform
+    settings, wallets, own_wallet
 ):
-    invoice = make_invoice(TenantFactory(), platform.pubkey)
+    invoice = make_invoice(TenantFactory(), own_wallet.pubkey)
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url]
 
     (fault,) = checks.wallet_faults()
-    assert platform.pubkey in fault
+    assert own_wallet.pubkey in fault
     with pytest.raises(SystemCheckError, match=r"lightning\.E001"):
         call_command("check", "--database", "default")
     with pytest.raises(ImproperlyConfigured, match="ROBOT_WALLET lacks"):
         signals.refuse_missing_wallets()
-    settings.ROBOT_WALLETS = [second.url, platform.url]
+    settings.ROBOT_WALLETS = [second.url, own_wallet.url]
     signals.refuse_missing_wallets()
     call_command("check", "--database", "default", verbosity=0)
     settings.ROBOT_WALLETS = [second.url]
@@ -47,16 +47,16 @@ def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
     assert checks.wallet_faults() == []
 
 
-def test_an_address_of_ours_that_cannot_be_read_is_named(settings, platform):
+def test_an_address_of_ours_that_cannot_be_read_is_named(settings, own_wallet):
     call_command("check", verbosity=0)
-    settings.ROBOT_WALLETS = [platform.url, "nostr+walletconnect://example"]
+    settings.ROBOT_WALLETS = [own_wallet.url, "nostr+walletconnect://example"]
 
     with pytest.raises(SystemCheckError, match=r"ROBOT_WALLET: .*nwc-pubkey"):
         call_command("check")
 
 
-def test_before_the_first_migration_nothing_is_missing(settings, wallets, platform):
-    make_invoice(TenantFactory(), platform.pubkey)
+def test_before_the_first_migration_nothing_is_missing(settings, wallets, own_wallet):
+    make_invoice(TenantFactory(), own_wallet.pubkey)
     settings.ROBOT_WALLETS = [wallets.create("second").url]
 
     with patch("django.db.connection.introspection.table_names", return_value=[]):
@@ -68,7 +68,7 @@ def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):
     with patch.object(check_payment_hashes, "delay") as delay:
         signals.listen_for_payments(sender=consumer("lightning", "nostr"))
         until(lambda: relay.subscriptions > before)
-        invoice = invoices.get_or_issue_invoice(bill=bill_for(TenantFactory()))
+        invoice = get_or_issue_invoice(make_payment_request(TenantFactory()))
         alice.pay(invoice.bolt11)
         until(lambda: delay.called)
 

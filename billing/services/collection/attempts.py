@@ -24,7 +24,11 @@ from billing.services.invoices.records import enqueue_collection, payment_reques
 from caravel.core.exceptions import CaravelError
 from lightning.exceptions import AlreadySettled, NoWallet, PaymentInProgress
 from lightning.models import NwcPayment
-from lightning.services.payments import start_payment
+from lightning.services.payments import (
+    create_payment,
+    issue_for_wallet,
+    lock_for_wallet,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -159,10 +163,7 @@ def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
     if waiting := _wait_for_pending_payment(collection):
         return waiting
     try:
-        start_payment(
-            bill=payment_request_for(collection),
-            guard=_precondition(collection, Action.CARD),
-        )
+        _start_wallet_payment(collection)
     except InvoiceChanged:
         return REREAD
     except (PaymentInProgress, AlreadySettled) as exc:
@@ -176,6 +177,18 @@ def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
         logger.error("wallet_passed_over", error=str(exc))
         return _go_to_action(collection, Action.CARD)
     return Wait(State.PENDING, "the tenant's wallet has been asked", None)
+
+
+def _start_wallet_payment(collection: InvoiceCollection) -> None:
+    payment_request = payment_request_for(collection)
+    issued = issue_for_wallet(payment_request=payment_request)
+    with transaction.atomic():
+        lock_for_wallet(payment_request=payment_request)
+        locked = locks.lock_if_no_other_method(collection.pk)
+        locks.require_unchanged(locked, collection)
+        locks.require_same_step(locked, collection)
+        _columns(locked, next_action=Action.CARD)
+        create_payment(issued)
 
 
 def _charge_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
@@ -235,20 +248,6 @@ def _wait_for_pending_payment(collection: InvoiceCollection) -> Wait | None:
 def _has_wallet(collection: InvoiceCollection) -> bool:
     tenant = collection.tenant
     return bool(tenant.nwc_url) and not tenant.autopay_paused
-
-
-def _precondition(
-    collection: InvoiceCollection, then: InvoiceCollection.Action
-) -> Callable[[], None]:
-    """Return the guard of an attempt: it is for just this invoice as it was read."""
-
-    def guard() -> None:
-        locked = locks.lock_if_no_other_method(collection.pk)
-        locks.require_unchanged(locked, collection)
-        locks.require_same_step(locked, collection)
-        _columns(locked, next_action=then)
-
-    return guard
 
 
 def _go_to_action(

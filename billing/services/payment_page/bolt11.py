@@ -1,5 +1,6 @@
 """Showing a person a Lightning invoice to pay, on their wish."""
 
+from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
@@ -9,7 +10,13 @@ from billing.services.invoices import locks
 from billing.services.invoices.records import payment_request_for, read_invoice
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
-from lightning.services.invoices import Guard, current_invoice, get_or_issue_invoice
+from lightning.services.invoices import (
+    PaymentRequest,
+    current_invoice,
+    issue_for_payer,
+    lock_for_payer,
+    save_as_presented,
+)
 
 Status = InvoiceCollection.Status
 Action = InvoiceCollection.Action
@@ -23,14 +30,16 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     """
     # Before Stripe is asked: whoever has a link may press the button all day long.
     collection = _known(invoice_id)
-    offered = current_invoice(bill=payment_request_for(collection))
+    offered = current_invoice(payment_request=payment_request_for(collection))
     if offered and collection.is_unpaid:
         return offered
     _read_again(collection)
     _require_open(collection)
-    return get_or_issue_invoice(
-        bill=payment_request_for(collection), guard=_guard(collection)
-    )
+    payment_request = payment_request_for(collection)
+    if current := current_invoice(payment_request=payment_request):
+        return current
+    issued = issue_for_payer(payment_request=payment_request)
+    return _present(collection, payment_request, issued)
 
 
 def current_bolt11(invoice_id: str) -> LightningInvoice:
@@ -67,19 +76,35 @@ def _require_open(collection: InvoiceCollection) -> None:
         raise InvoiceNotOpen("There is nothing to pay on this invoice.")
 
 
-def _guard(collection: InvoiceCollection) -> Guard:
-    """Return what must hold when a fresh one is about to be shown.
+def _present(
+    collection: InvoiceCollection,
+    payment_request: PaymentRequest,
+    issued: LightningInvoice,
+) -> LightningInvoice:
+    """Present an issued invoice, or return the one that a concurrent request did."""
+    try:
+        with transaction.atomic():
+            if current := lock_for_payer(payment_request=payment_request):
+                return current
+            _lock_if_payable(collection)
+            save_as_presented(issued)
+            return issued
+    except PaymentInProgress:
+        # Two clicks at once, and no row yet that the second could have waited for.
+        if current := current_invoice(payment_request=payment_request):
+            return current
+        raise
 
-    Charging wallet or card has waited for the one before: it has its turn now.
+
+def _lock_if_payable(collection: InvoiceCollection) -> None:
+    """Lock the collection; raises PaymentInProgress or InvoiceChanged.
+
+    A wallet or card payment that has waited for an earlier bolt11 comes first.
     """
-
-    def guard() -> None:
-        locked = locks.lock_if_no_other_method(collection.pk)
-        locks.require_unchanged(locked, collection)
-        found = locks.payment_blocker(collection.pk)
-        waited = found or locked.state == InvoiceCollection.State.PENDING
-        if waited and locked.next_action in {Action.WALLET, Action.CARD}:
-            until = found.until if found else None
-            raise PaymentInProgress("It is about to be charged.", until=until)
-
-    return guard
+    locked = locks.lock_if_no_other_method(collection.pk)
+    locks.require_unchanged(locked, collection)
+    found = locks.payment_blocker(collection.pk)
+    waited = found or locked.state == InvoiceCollection.State.PENDING
+    if waited and locked.next_action in {Action.WALLET, Action.CARD}:
+        until = found.until if found else None
+        raise PaymentInProgress("It is about to be charged.", until=until)

@@ -270,6 +270,19 @@ def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
     assert get_or_issue_bolt11(invoice_id=grown).amount_cents == 120
 
 
+@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+def test_ten_clicks_at_once_present_one_bolt11(subscriber, own_wallet, rates):
+    collect(subscriber)
+    invoice_id = collection_of(subscriber).pk
+    presented = set()
+
+    def click():
+        presented.add(get_or_issue_bolt11(invoice_id=invoice_id).pk)
+
+    assert in_threads(10, click) == []
+    assert presented == {LightningInvoice.objects.get().pk}
+
+
 # --- the ladder
 
 
@@ -305,7 +318,7 @@ def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
         pay_by_wallet()
         collect(subscriber)
 
-    before(monkeypatch, attempts, "start_payment", next_attempt_step)
+    before(monkeypatch, attempts, "issue_for_wallet", next_attempt_step)
     collect(subscriber)
 
     assert NwcPayment.objects.count() == 1

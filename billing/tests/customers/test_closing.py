@@ -9,8 +9,9 @@ from billing.services.dunning.review import review_tenant, tenants_to_review
 from billing.services.subscriptions.sync import sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory
-from lightning.services.payments import run_payment, start_payment
-from lightning.tests.factories import bill_for, tenant_with
+from lightning.services.payments import run_payment
+from lightning.tests.factories import make_payment_request, tenant_with
+from lightning.tests.support.payments import start_payment
 from relays.exceptions import PaymentOverdue, TenantClosed
 from relays.models import Plan
 from relays.services import lifecycle
@@ -128,7 +129,7 @@ def subscriptions(sandbox):
 
 def test_an_attempt_that_is_open_keeps_the_wallet(own_wallet, rates, alice):
     tenant = tenant_with(alice)
-    payment = start_payment(bill=bill_for(tenant))
+    payment = start_payment(make_payment_request(tenant))
 
     close_tenant(tenant_id=tenant.pk)
     review(tenant)

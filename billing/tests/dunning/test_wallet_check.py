@@ -18,9 +18,10 @@ from billing.tasks import check_wallet, check_wallets
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.clients import nwc
 from lightning.clients.nwc_replies import read_info
-from lightning.services.payments import run_payment, start_payment
+from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from lightning.tests.factories import bill_for
+from lightning.tests.factories import make_payment_request
+from lightning.tests.support.payments import start_payment
 from relays.tests.factories import RelayFactory
 from sandbox.wallets import Renewal, Terms
 from tenants.models import Notice, Tenant
@@ -225,7 +226,7 @@ def test_a_budget_that_is_spent_may_start_anew_in_time(wallets, renewal, is_trou
     terms = Terms(budget_msat=2 * BASIC_MSAT, renewal=renewal)
     bob = wallets.create("bob", balance_msat=10**9, terms=terms)
     invoice = paid_invoice(bob)
-    spent = start_payment(bill=bill_for(invoice.tenant, amount_cents=900))
+    spent = start_payment(make_payment_request(invoice.tenant, amount_cents=900))
     assert run_payment(payment_id=spent.pk).state == "paid"
 
     assert bool(check(invoice)) == is_trouble

@@ -36,8 +36,8 @@ from billing.tests.support.event_matrix.fake_worker import Worker
 from lightning.clients.nwc import Wallet
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services.payments import start_payment
 from lightning.tests.factories import make_invoice
+from lightning.tests.support.payments import start_payment
 from relays.models import Relay
 from relays.services.lifecycle import deactivate_relay
 
@@ -131,13 +131,13 @@ def test_of_an_invoice_one_bolt11_is_open(opened, attempt):
 @pytest.mark.parametrize("offer", SHOWN)
 def test_no_wallet_is_asked_while_a_person_may_pay(opened, offer):
     with opened.set_for(cell(offer=offer)), pytest.raises(PaymentInProgress):
-        start_payment(bill=payment_request_for(opened.row))
+        start_payment(payment_request_for(opened.row))
 
 
 def test_what_is_under_way_is_the_one_attempt_of_a_wallet(opened):
     with opened.set_for(cell(Attempt.SENT, Offer.ASKED)):
         with pytest.raises(PaymentInProgress):
-            start_payment(bill=payment_request_for(opened.row))
+            start_payment(payment_request_for(opened.row))
         LightningInvoice.objects.update(state="expired")
         with pytest.raises(IntegrityError), transaction.atomic():
             opened.poll_wallet()

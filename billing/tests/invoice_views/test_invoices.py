@@ -30,9 +30,9 @@ from billing.tests.factories import InvoiceCollectionFactory
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
 from lightning.services.invoices import PaymentRequest
-from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_invoice
+from lightning.tests.support.payments import start_payment
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
@@ -246,9 +246,7 @@ def test_stripe_is_asked_about_ones_own_customer_only(invoice, sandbox):
 
 def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, own_wallet, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(
-        bill=PaymentRequest(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice")
-    )
+    start_payment(PaymentRequest(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice"))
 
     (view,) = list_invoices(invoice.tenant)
 

@@ -17,8 +17,8 @@ from billing.tests.support.payment_page import bill, bolt11s, path_of, text
 from lightning.clients import nwc
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
-from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
+from lightning.tests.support.payments import start_payment
 from relays.models import Relay
 
 pytestmark = pytest.mark.django_db
@@ -91,7 +91,7 @@ def test_a_payment_is_seen(client, invoice, wallets, alice):
 
 def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, alice):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill=bill(invoice))
+    start_payment(bill(invoice))
     path = path_of(invoice)
 
     shown, refused = client.get(path), client.post(path)
@@ -109,7 +109,7 @@ def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, ali
 
 def test_nobody_is_told_to_come_back_at_a_time_that_has_passed(client, invoice, alice):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill=bill(invoice))
+    start_payment(bill(invoice))
     path = path_of(invoice)
 
     # Our wallet has not answered since.
@@ -312,7 +312,7 @@ def test_while_the_wallet_is_asked_a_click_asks_stripe_nothing(
     client, invoice, alice, sandbox
 ):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill=bill(invoice))
+    start_payment(bill(invoice))
     client.get(path_of(invoice))  # what is billed is known from now on
     before = len(sandbox.requests())
 

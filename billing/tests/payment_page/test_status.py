@@ -16,8 +16,8 @@ from billing.services.payment_page import refresh
 from billing.tests.support.payment_page import bill, bolt11s, path_of, text
 from caravel.core.web.throttling import concurrency_limit
 from lightning.models import LightningInvoice
-from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
+from lightning.tests.support.payments import start_payment
 from sandbox.wallets import LookingUp
 
 pytestmark = pytest.mark.django_db
@@ -200,7 +200,7 @@ def test_with_many_waiting_it_is_told_what_is_known(
 
 def test_while_the_wallet_is_asked_it_says_until_when(client, path, payable, alice):
     connect_wallet(pubkey=payable.tenant_id, nwc_url=alice.url)
-    start_payment(bill=bill(payable))
+    start_payment(bill(payable))
 
     found = status(client, path)
 

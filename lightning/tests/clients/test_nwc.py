@@ -53,8 +53,8 @@ def client(wallet, **options):
     return Wallet(parse_nwc_url(wallet.url, private_allowed=True), **options)
 
 
-def issue(platform, msat=5_000_000):
-    issued = client(platform).make_invoice(
+def issue(own_wallet, msat=5_000_000):
+    issued = client(own_wallet).make_invoice(
         amount_msat=msat, description="Caravel", expiry=900
     )
     return issued.bolt11, issued.payment_hash
@@ -69,22 +69,22 @@ def pay(wallet, bolt11, payment_hash):
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_a_payment_in_both_encryptions(wallets, platform, alice, scheme):
-    for wallet in (platform, alice):
+def test_a_payment_in_both_encryptions(wallets, own_wallet, alice, scheme):
+    for wallet in (own_wallet, alice):
         wallet.protocol = replace(wallet.protocol, encryption=(scheme,))
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
-    assert client(platform).lookup_invoice(payment_hash).status is Status.UNSETTLED
+    assert client(own_wallet).lookup_invoice(payment_hash).status is Status.UNSETTLED
     preimage = pay(alice, bolt11, payment_hash)
 
-    found = client(platform).lookup_invoice(payment_hash)
+    found = client(own_wallet).lookup_invoice(payment_hash)
     assert (found.status, found.preimage) == (Status.SETTLED, preimage)
     assert found.amount_msat == 5_000_000
     assert abs(found.settled_at - timezone.now()) < timedelta(seconds=5)
     assert wallets.ledger.debits("alice") == [5_000_000]
 
 
-def test_nip_44_is_used_whenever_it_is_offered(relay, platform, alice):
+def test_nip_44_is_used_whenever_it_is_offered(relay, own_wallet, alice):
     client(alice).get_balance()
     alice.protocol = replace(alice.protocol, encryption=(Scheme.NIP04,))
     nwc.clear_scheme_cache()
@@ -97,7 +97,7 @@ def test_nip_44_is_used_whenever_it_is_offered(relay, platform, alice):
     assert "?iv=" in second.content
 
 
-def test_a_wallet_whose_replies_name_no_client(platform, alice):
+def test_a_wallet_whose_replies_name_no_client(own_wallet, alice):
     alice.protocol = replace(alice.protocol, names_client=False)
 
     assert client(alice).get_balance() == 10**9
@@ -127,9 +127,9 @@ def test_each_request_expires_and_says_so(relay, alice):
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))
-def test_a_refusal_is_told_apart(wallets, platform, alice, code):
+def test_a_refusal_is_told_apart(wallets, own_wallet, alice, code):
     alice.behaviour = refuses(code)
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(WalletRefused) as caught:
         pay(alice, bolt11, payment_hash)
@@ -141,9 +141,9 @@ def test_a_refusal_is_told_apart(wallets, platform, alice, code):
 @pytest.mark.parametrize(
     "code", ["INTERNAL", "OTHER", "PAYMENT_FAILED", "NOT_FOUND", "BRAND_NEW", ""]
 )
-def test_any_other_error_says_nothing_of_the_outcome(wallets, platform, alice, code):
+def test_any_other_error_says_nothing_of_the_outcome(wallets, own_wallet, alice, code):
     alice.behaviour = pays_but_says(code)
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(WalletFailed) as caught:
         pay(alice, bolt11, payment_hash)
@@ -153,9 +153,9 @@ def test_any_other_error_says_nothing_of_the_outcome(wallets, platform, alice, c
 
 
 @pytest.mark.parametrize("garbage", list(Garbage))
-def test_garbage_says_nothing_of_the_outcome(platform, alice, garbage):
+def test_garbage_says_nothing_of_the_outcome(own_wallet, alice, garbage):
     alice.behaviour = Paying(garbage=garbage)
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply) as caught:
         pay(alice, bolt11, payment_hash)
@@ -163,42 +163,42 @@ def test_garbage_says_nothing_of_the_outcome(platform, alice, garbage):
     assert caught.value.code == "nwc-reply-invalid"
 
 
-def test_a_preimage_that_is_made_up_proves_nothing(platform, alice):
+def test_a_preimage_that_is_made_up_proves_nothing(own_wallet, alice):
     alice.behaviour = LIES
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply):
         pay(alice, bolt11, payment_hash)
 
 
 @pytest.mark.parametrize("behaviour", [IGNORES, PAYS_IN_SILENCE, answers_after(30)])
-def test_silence_says_nothing_of_the_outcome(settings, platform, alice, behaviour):
+def test_silence_says_nothing_of_the_outcome(settings, own_wallet, alice, behaviour):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = behaviour
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(NoWalletReply):
         pay(alice, bolt11, payment_hash)
 
 
 @pytest.mark.parametrize("decoy", list(Decoy))
-def test_a_reply_from_elsewhere_is_not_taken(wallets, platform, alice, decoy):
+def test_a_reply_from_elsewhere_is_not_taken(wallets, own_wallet, alice, decoy):
     alice.behaviour = Paying(decoys=(decoy,))
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     assert pay(alice, bolt11, payment_hash)
 
 
-def test_a_second_reply_changes_nothing(platform, alice):
+def test_a_second_reply_changes_nothing(own_wallet, alice):
     alice.behaviour = Paying(copies=2)
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
 
     assert pay(alice, bolt11, payment_hash)
     assert client(alice).get_balance() == 10**9 - 5_000_000
 
 
-def test_without_a_relay_the_request_is_not_sent(relay, wallets, platform, alice):
-    bolt11, payment_hash = issue(platform)
+def test_without_a_relay_the_request_is_not_sent(relay, wallets, own_wallet, alice):
+    bolt11, payment_hash = issue(own_wallet)
     request = client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
     relay.go_offline()
 
@@ -210,10 +210,10 @@ def test_without_a_relay_the_request_is_not_sent(relay, wallets, platform, alice
 
 
 def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
-    relay, platform, alice, monkeypatch
+    relay, own_wallet, alice, monkeypatch
 ):
     monkeypatch.setattr(nwc, "_INFO_TIMEOUT", 0.5)
-    bolt11, _ = issue(platform)
+    bolt11, _ = issue(own_wallet)
     nwc.clear_scheme_cache()
     relay.fault("mute", on="req")
 
@@ -222,13 +222,13 @@ def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
 
 
 def test_a_dead_relay_beside_one_that_knows_no_encryption_stops_nothing(
-    relay, platform
+    relay, own_wallet
 ):
     """A wallet that publishes no info event understands NIP-04."""
-    _, payment_hash = issue(platform)
+    _, payment_hash = issue(own_wallet)
     nwc.clear_scheme_cache()
     relay.fault("drop", on="req", kinds={nwc.INFO})
-    uri = parse_nwc_url(platform.url, private_allowed=True)
+    uri = parse_nwc_url(own_wallet.url, private_allowed=True)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         dead = f"ws://127.0.0.1:{closed.getsockname()[1]}"
     both = replace(uri, relays=(dead, *uri.relays))
@@ -246,33 +246,33 @@ def test_a_private_relay_is_refused_unless_allowed(relay, alice):
 # --- lookups
 
 
-def test_several_lookups_at_once_have_their_own_answers(platform, alice):
-    bolt11, paid = issue(platform)
-    _, unpaid = issue(platform)
+def test_several_lookups_at_once_have_their_own_answers(own_wallet, alice):
+    bolt11, paid = issue(own_wallet)
+    _, unpaid = issue(own_wallet)
     pay(alice, bolt11, paid)
 
-    found = client(platform).lookup_invoices([paid, unpaid, "00" * 32])
+    found = client(own_wallet).lookup_invoices([paid, unpaid, "00" * 32])
 
     assert found[paid].status is Status.SETTLED
     assert found[unpaid].status is Status.UNSETTLED
     assert found["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_a_wallet_that_knows_no_state(platform, alice):
-    platform.lookups = LookingUp(with_state=False)
-    bolt11, payment_hash = issue(platform)
+def test_a_wallet_that_knows_no_state(own_wallet, alice):
+    own_wallet.lookups = LookingUp(with_state=False)
+    bolt11, payment_hash = issue(own_wallet)
 
-    assert client(platform).lookup_invoice(payment_hash).status is Status.UNSETTLED
+    assert client(own_wallet).lookup_invoice(payment_hash).status is Status.UNSETTLED
     pay(alice, bolt11, payment_hash)
-    assert client(platform).lookup_invoice(payment_hash).status is Status.SETTLED
+    assert client(own_wallet).lookup_invoice(payment_hash).status is Status.SETTLED
 
 
-def test_an_answer_about_another_invoice(platform):
-    platform.lookups = LookingUp(wrong_hash=True)
-    _, payment_hash = issue(platform)
+def test_an_answer_about_another_invoice(own_wallet):
+    own_wallet.lookups = LookingUp(wrong_hash=True)
+    _, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply):
-        client(platform).lookup_invoice(payment_hash)
+        client(own_wallet).lookup_invoice(payment_hash)
 
 
 HASH = "ab" * 32
@@ -328,45 +328,45 @@ def listen(relay, wallet, then):
     until(lambda: relay.subscriptions > before)
 
 
-def pay_new(platform, alice):
+def pay_new(own_wallet, alice):
     """Return the hash of a new invoice that was paid."""
-    bolt11, payment_hash = issue(platform)
+    bolt11, payment_hash = issue(own_wallet)
     pay(alice, bolt11, payment_hash)
     return payment_hash
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_a_wallet_tells_what_it_received(relay, platform, alice, scheme):
-    platform.protocol = replace(platform.protocol, encryption=(scheme,))
+def test_a_wallet_tells_what_it_received(relay, own_wallet, alice, scheme):
+    own_wallet.protocol = replace(own_wallet.protocol, encryption=(scheme,))
     heard: list[list[str]] = []
-    listen(relay, client(platform), heard.append)
+    listen(relay, client(own_wallet), heard.append)
 
-    payment_hash = pay_new(platform, alice)
+    payment_hash = pay_new(own_wallet, alice)
 
     until(lambda: heard == [[payment_hash]])
 
 
-def test_what_it_tells_twice_is_passed_on_once(relay, platform, alice):
+def test_what_it_tells_twice_is_passed_on_once(relay, own_wallet, alice):
     """It tells in both encryptions, and the relay tells all again to who comes back."""
-    assert len(platform.protocol.encryption) == 2
+    assert len(own_wallet.protocol.encryption) == 2
     heard: list[list[str]] = []
-    listen(relay, client(platform), heard.append)
-    first = pay_new(platform, alice)
+    listen(relay, client(own_wallet), heard.append)
+    first = pay_new(own_wallet, alice)
     until(lambda: heard == [[first]])
 
     before = relay.requests
     relay.drop_connections()
     until(lambda: relay.requests > before)
-    second = pay_new(platform, alice)
+    second = pay_new(own_wallet, alice)
 
     until(lambda: len(heard) > 1)
     assert heard == [[first], [second]]
 
 
-def test_much_that_comes_at_once_is_passed_on_together(relay, platform, alice):
+def test_much_that_comes_at_once_is_passed_on_together(relay, own_wallet, alice):
     heard: list[list[str]] = []
-    listen(relay, client(platform), heard.append)
-    bolt11s = [issue(platform)[0] for _ in range(20)]
+    listen(relay, client(own_wallet), heard.append)
+    bolt11s = [issue(own_wallet)[0] for _ in range(20)]
 
     hashes = [alice.pay(bolt11).payment_hash for bolt11 in bolt11s]
 
@@ -376,7 +376,7 @@ def test_much_that_comes_at_once_is_passed_on_together(relay, platform, alice):
 
 
 def test_a_hint_that_cannot_be_passed_on_is_not_the_last(
-    relay, platform, alice, caplog
+    relay, own_wallet, alice, caplog
 ):
     heard: list[list[str]] = []
 
@@ -385,20 +385,20 @@ def test_a_hint_that_cannot_be_passed_on_is_not_the_last(
         if len(heard) == 1:
             raise RuntimeError("the broker is on fire")
 
-    listen(relay, client(platform), fail_once)
-    pay_new(platform, alice)
+    listen(relay, client(own_wallet), fail_once)
+    pay_new(own_wallet, alice)
     until(lambda: heard)
 
-    second = pay_new(platform, alice)
+    second = pay_new(own_wallet, alice)
 
     until(lambda: heard[1:] == [[second]])
     assert "hints_lost" in caplog.text
 
 
-def test_notifications_of_other_connections_are_not_read(relay, platform, alice):
+def test_notifications_of_other_connections_are_not_read(relay, own_wallet, alice):
     other = Wallet(
         replace(
-            parse_nwc_url(platform.url, private_allowed=True),
+            parse_nwc_url(own_wallet.url, private_allowed=True),
             secret=generate_secret_key(),
         ),
         private_allowed=True,
@@ -406,9 +406,9 @@ def test_notifications_of_other_connections_are_not_read(relay, platform, alice)
     heard: list[list[str]] = []
     notices: list[list[str]] = []
     listen(relay, other, heard.append)
-    listen(relay, client(platform), notices.append)
+    listen(relay, client(own_wallet), notices.append)
 
-    payment_hash = pay_new(platform, alice)
+    payment_hash = pay_new(own_wallet, alice)
 
     until(lambda: notices == [[payment_hash]])
     assert heard == []
@@ -423,17 +423,19 @@ def tell(wallet, relay, content):
     get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
 
 
-def test_a_notification_that_nests_too_deeply_is_not_the_last(relay, platform, alice):
+def test_a_notification_that_nests_too_deeply_is_not_the_last(relay, own_wallet, alice):
     heard: list[list[str]] = []
-    listen(relay, client(platform), heard.append)
-    tell(platform, relay, "[" * 60_000)
+    listen(relay, client(own_wallet), heard.append)
+    tell(own_wallet, relay, "[" * 60_000)
 
-    payment_hash = pay_new(platform, alice)
+    payment_hash = pay_new(own_wallet, alice)
 
     until(lambda: heard == [[payment_hash]])
 
 
-def test_of_hints_that_nobody_takes_only_so_many_are_kept(relay, platform, monkeypatch):
+def test_of_hints_that_nobody_takes_only_so_many_are_kept(
+    relay, own_wallet, monkeypatch
+):
     monkeypatch.setattr(nwc, "_HINTS_KEPT", 3)
     heard: list[str] = []
     taken, go_on = threading.Event(), threading.Event()
@@ -443,14 +445,14 @@ def test_of_hints_that_nobody_takes_only_so_many_are_kept(relay, platform, monke
         taken.set()
         assert go_on.wait(20)
 
-    listen(relay, client(platform), then)
+    listen(relay, client(own_wallet), then)
     told = [f"{number:064x}" for number in range(20)]
     for payment_hash in told:
         notice = {
             "notification_type": "payment_received",
             "notification": {"payment_hash": payment_hash},
         }
-        tell(platform, relay, json.dumps(notice))
+        tell(own_wallet, relay, json.dumps(notice))
         assert taken.wait(20)
     go_on.set()
 
@@ -462,7 +464,7 @@ def test_of_hints_that_nobody_takes_only_so_many_are_kept(relay, platform, monke
 # --- what strangers write
 
 
-def test_an_answer_that_nests_too_deeply_is_none(platform, alice):
+def test_an_answer_that_nests_too_deeply_is_none(own_wallet, alice):
     asking = client(alice)
     text = encrypt(
         Scheme.NIP44, alice.keys.wallet, asking.uri.client_pubkey, "[" * 60_000
@@ -473,7 +475,7 @@ def test_an_answer_that_nests_too_deeply_is_none(platform, alice):
         asking._decrypt(answer)
 
 
-def test_a_wallets_words_are_cut_and_cleaned(platform, alice):
+def test_a_wallets_words_are_cut_and_cleaned(own_wallet, alice):
     url = alice.url
     error = {
         "code": "INSUFFICIENT_BALANCE",
@@ -524,7 +526,7 @@ def test_a_wallet_that_could_not_read_the_request_refuses_it(said):
         read_reply("pay_invoice", {**said, "error": error})
 
 
-def test_from_many_threads_over_one_connection(relay, wallets, platform):
+def test_from_many_threads_over_one_connection(relay, wallets, own_wallet):
     names = [f"tenant-{n}" for n in range(30)]
     created = wallets.create_many(names, balance_msat=10**8)
     before = relay.accepted
@@ -532,7 +534,7 @@ def test_from_many_threads_over_one_connection(relay, wallets, platform):
 
     def work(wallet):
         try:
-            pay(wallet, *issue(platform, 1_000))
+            pay(wallet, *issue(own_wallet, 1_000))
         except Exception as exc:
             failures.append(exc)
 

@@ -22,10 +22,11 @@ from billing.tests.support import processes
 from lightning.clients import nwc
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
-from lightning.services import invoice_status, invoices, payments
+from lightning.services import invoice_status, invoices
 from lightning.services.invoices import PaymentRequest
 from lightning.tasks import resolve_payments
-from lightning.tests.factories import bill_for
+from lightning.tests.factories import make_payment_request
+from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.polling import until
 from sandbox.wallets import (
     IGNORES,
@@ -49,7 +50,7 @@ from tenants.tests.factories import TenantFactory
 pytestmark = [
     pytest.mark.django_db(transaction=True, serialized_rollback=True),
     pytest.mark.processes,
-    pytest.mark.usefixtures("platform", "prices"),
+    pytest.mark.usefixtures("own_wallet", "prices"),
 ]
 
 TIMES = 3
@@ -119,7 +120,7 @@ class Case:
     name: str
     script: Script
     wallet: Wallet
-    bill: PaymentRequest
+    payment_request: PaymentRequest
     payment: NwcPayment
 
     def reload(self) -> NwcPayment:
@@ -152,9 +153,9 @@ def cases(settings, relay, wallets) -> list[Case]:
                 wallet.go_offline()
             tenant = TenantFactory()
             set_wallet(pubkey=tenant.pk, nwc_url=wallet.url)
-            bill = bill_for(tenant)
-            payment = payments.start_payment(bill=bill)
-            found.append(Case(wallet.name, script, wallet, bill, payment))
+            payment_request = make_payment_request(tenant)
+            payment = start_payment(payment_request)
+            found.append(Case(wallet.name, script, wallet, payment_request, payment))
     return found
 
 
@@ -162,7 +163,7 @@ def worker(log: Any) -> Any:
     return processes.worker(log, queues="default,lightning", pool=processes.THREADS)
 
 
-def test_without_a_crash(relay, wallets, platform, cases, tmp_path):
+def test_without_a_crash(relay, wallets, own_wallet, cases, tmp_path):
     with worker(tmp_path / "worker.log"):
         until(everything_was_tried, 60)
 
@@ -170,11 +171,11 @@ def test_without_a_crash(relay, wallets, platform, cases, tmp_path):
         if not case.script.pays:
             expected = State.REFUSED if case.script.refuses else State.PENDING
             assert case.reload().state == expected, case.name
-    finish(wallets, platform, cases)
+    finish(wallets, own_wallet, cases)
     assert_each_asked_once(relay, cases)
 
 
-def test_killed_before_the_request(relay, wallets, platform, cases, tmp_path):
+def test_killed_before_the_request(relay, wallets, own_wallet, cases, tmp_path):
     """The worker asks how to encrypt; nothing has been marked as sent."""
     relay.fault("hold", on="req", kinds={nwc.INFO})
     with worker(tmp_path / "first.log") as running:
@@ -185,11 +186,11 @@ def test_killed_before_the_request(relay, wallets, platform, cases, tmp_path):
 
     recover(tmp_path)
 
-    finish(wallets, platform, cases)
+    finish(wallets, own_wallet, cases)
     assert_each_asked_once(relay, cases)
 
 
-def test_killed_during_the_request(relay, wallets, platform, cases, tmp_path):
+def test_killed_during_the_request(relay, wallets, own_wallet, cases, tmp_path):
     """The relays have it; the wallets get it when nobody waits for them any more."""
     with requests_held(relay, cases, tmp_path) as running:
         processes.kill(running)
@@ -198,11 +199,11 @@ def test_killed_during_the_request(relay, wallets, platform, cases, tmp_path):
 
     recover(tmp_path)
 
-    finish(wallets, platform, cases)
+    finish(wallets, own_wallet, cases)
     assert_each_asked_once(relay, cases)
 
 
-def test_killed_after_the_answer(relay, wallets, platform, cases, tmp_path):
+def test_killed_after_the_answer(relay, wallets, own_wallet, cases, tmp_path):
     """The worker has heard, and is about to write down what."""
     heard = [case for case in cases if case.script.answers]
     with requests_held(relay, cases, tmp_path) as running, locked_payments():
@@ -214,7 +215,7 @@ def test_killed_after_the_answer(relay, wallets, platform, cases, tmp_path):
 
     recover(tmp_path)
 
-    finish(wallets, platform, cases)
+    finish(wallets, own_wallet, cases)
     assert_each_asked_once(relay, cases)
 
 
@@ -286,11 +287,11 @@ def everything_was_tried() -> bool:
 # --- how it ends
 
 
-def finish(wallets: Any, platform: Wallet, cases: list[Case]) -> None:
+def finish(wallets: Any, own_wallet: Wallet, cases: list[Case]) -> None:
     """Let hours pass: first with our own wallet out of order, then with it back."""
     paying = [c for c in cases if c.script.pays and not c.script.comes_back]
     until(lambda: all(wallets.ledger.debits(case.name) for case in paying))
-    platform.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookups = LookingUp(error="INTERNAL")
     before = {case.name: case.reload().state for case in cases}
     expiry = max(case.payment.invoice.expires_at for case in cases)
     with time_machine.travel(expiry + timedelta(hours=1), tick=True):
@@ -302,12 +303,12 @@ def finish(wallets: Any, platform: Wallet, cases: list[Case]) -> None:
         until(lambda: all(wallets.ledger.debits(case.name) for case in late))
     end = max(case.payment.invoice.final_at for case in cases)
     with time_machine.travel(end + timedelta(minutes=1), tick=True):
-        invoice_status.poll_wallet(pubkey=platform.pubkey)
+        invoice_status.poll_wallet(pubkey=own_wallet.pubkey)
         for case in cases:
             assert_nothing_else_begins(case, before[case.name])
-    platform.lookups = LookingUp()
+    own_wallet.lookups = LookingUp()
     with time_machine.travel(end + timedelta(hours=2), tick=True):
-        invoice_status.poll_wallet(pubkey=platform.pubkey)
+        invoice_status.poll_wallet(pubkey=own_wallet.pubkey)
     for case in cases:
         assert_right_end(wallets, case)
 
@@ -316,11 +317,11 @@ def assert_nothing_else_begins(case: Case, before: str) -> None:
     """While our wallet is out of order, what was pending is, and bars the way."""
     assert case.reload().state == before, case.name
     if before == State.PENDING:
-        assert invoices.payable_until(case.bill.stripe_invoice_id), case.name
+        assert invoices.payable_until(case.payment_request.stripe_invoice_id), case.name
         with pytest.raises(PaymentInProgress):
-            payments.start_payment(bill=case.bill)
+            start_payment(case.payment_request)
         with pytest.raises(PaymentInProgress):
-            invoices.get_or_issue_invoice(bill=case.bill)
+            get_or_issue_invoice(case.payment_request)
 
 
 def assert_right_end(wallets: Any, case: Case) -> None:
@@ -336,9 +337,11 @@ def assert_right_end(wallets: Any, case: Case) -> None:
     assert not invoice.is_watched, case.name
     if case.script.pays:
         with pytest.raises(AlreadySettled):
-            payments.start_payment(bill=case.bill)
+            start_payment(case.payment_request)
     else:
-        assert invoices.payable_until(case.bill.stripe_invoice_id) is None, case.name
+        assert invoices.payable_until(case.payment_request.stripe_invoice_id) is None, (
+            case.name
+        )
 
 
 def assert_each_asked_once(relay: Any, cases: list[Case]) -> None:

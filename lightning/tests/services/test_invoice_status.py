@@ -11,13 +11,14 @@ from lightning.clients import nwc
 from lightning.clients.nwc_replies import Lookup, Status
 from lightning.exceptions import NoWalletReply, UnknownOwnWallet
 from lightning.models import LightningInvoice
-from lightning.services import invoice_status, invoices
+from lightning.services import invoice_status
 from lightning.tasks import poll_wallet, watch_invoices
-from lightning.tests.factories import bill_for, make_invoice
+from lightning.tests.factories import make_invoice, make_payment_request
+from lightning.tests.support.payments import get_or_issue_invoice
 from sandbox.wallets import LookingUp
 from tenants.tests.factories import TenantFactory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 State = LightningInvoice.State
 
@@ -29,7 +30,7 @@ def tenant():
 
 @pytest.fixture
 def presented_bolt11(tenant):
-    return invoices.get_or_issue_invoice(bill=bill_for(tenant))
+    return get_or_issue_invoice(make_payment_request(tenant))
 
 
 def at(when):
@@ -63,21 +64,21 @@ def test_a_payment_is_seen_within_a_beat(alice, presented_bolt11):
 
 
 def test_settling_twice_changes_nothing_and_asks_nobody(
-    platform, alice, presented_bolt11
+    own_wallet, alice, presented_bolt11
 ):
     alice.pay(presented_bolt11.bolt11)
     invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
     before = LightningInvoice.objects.values().get()
-    asked = len(platform.requests("lookup_invoice"))
+    asked = len(own_wallet.requests("lookup_invoice"))
 
     invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
     invoice_status.check_payment_hashes(payment_hashes=[presented_bolt11.payment_hash])
     invoice_status.poll_invoices(
-        wallet_pubkey=platform.pubkey, invoice_ids=[presented_bolt11.pk]
+        wallet_pubkey=own_wallet.pubkey, invoice_ids=[presented_bolt11.pk]
     )
 
     assert LightningInvoice.objects.values().get() == before
-    assert len(platform.requests("lookup_invoice")) == asked
+    assert len(own_wallet.requests("lookup_invoice")) == asked
 
 
 def test_a_late_payment_is_seen_until_the_end(alice, presented_bolt11):
@@ -91,15 +92,15 @@ def test_a_late_payment_is_seen_until_the_end(alice, presented_bolt11):
     assert fresh(presented_bolt11).state == State.SETTLED
 
 
-def test_dead_takes_the_margin_and_an_answer(platform, presented_bolt11):
+def test_dead_takes_the_margin_and_an_answer(own_wallet, presented_bolt11):
     with at(presented_bolt11.final_at - seconds(5)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
-    platform.lookups = LookingUp(error="NOT_FOUND")
+    own_wallet.lookups = LookingUp(error="NOT_FOUND")
     with at(presented_bolt11.final_at + timedelta(days=2)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
-        platform.lookups = LookingUp()
+        own_wallet.lookups = LookingUp()
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.DEAD
 
@@ -142,11 +143,11 @@ def test_more_than_was_asked_for_is_recorded(presented_bolt11):
 
 
 def test_each_is_asked_of_the_wallet_that_issued_it(
-    settings, wallets, platform, presented_bolt11
+    settings, wallets, own_wallet, presented_bolt11
 ):
     second = wallets.create("second")
-    settings.ROBOT_WALLETS = [second.url, platform.url]
-    newer = invoices.get_or_issue_invoice(bill=bill_for(presented_bolt11.tenant))
+    settings.ROBOT_WALLETS = [second.url, own_wallet.url]
+    newer = get_or_issue_invoice(make_payment_request(presented_bolt11.tenant))
 
     with at(timezone.now() + seconds(16)):
         tick()
@@ -155,16 +156,16 @@ def test_each_is_asked_of_the_wallet_that_issued_it(
     assert fresh(newer).answered_at
     assert fresh(presented_bolt11).answered_at
     assert len(second.requests("lookup_invoice")) == 1
-    assert len(platform.requests("lookup_invoice")) == 1
+    assert len(own_wallet.requests("lookup_invoice")) == 1
 
 
 def test_a_wallet_that_is_down_does_not_hold_up_another(
-    settings, wallets, platform, presented_bolt11
+    settings, wallets, own_wallet, presented_bolt11
 ):
     second = wallets.create("second")
-    settings.ROBOT_WALLETS = [second.url, platform.url]
-    newer = invoices.get_or_issue_invoice(bill=bill_for(presented_bolt11.tenant))
-    platform.go_offline()
+    settings.ROBOT_WALLETS = [second.url, own_wallet.url]
+    newer = get_or_issue_invoice(make_payment_request(presented_bolt11.tenant))
+    own_wallet.go_offline()
 
     with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 3.0):
         tick()
@@ -174,7 +175,9 @@ def test_a_wallet_that_is_down_does_not_hold_up_another(
     assert presented_bolt11.last_error_code == "nwc-no-reply"
 
 
-def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, presented_bolt11):
+def test_a_wallet_that_is_no_longer_ours(
+    settings, wallets, own_wallet, presented_bolt11
+):
     settings.ROBOT_WALLETS = [wallets.create("second").url]
 
     with at(presented_bolt11.final_at + seconds(10)):
@@ -188,10 +191,10 @@ def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, presented_
 
 
 def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
-    platform, tenant, alice
+    own_wallet, tenant, alice
 ):
-    rows = [invoices.get_or_issue_invoice(bill=bill_for(tenant)) for _ in range(3)]
-    platform.go_offline()
+    rows = [get_or_issue_invoice(make_payment_request(tenant)) for _ in range(3)]
+    own_wallet.go_offline()
     start = timezone.now()
     with patch.object(nwc, "QUICK", 0.3):
         for minute in range(3):
@@ -199,7 +202,7 @@ def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
                 tick()
     waits = LightningInvoice.objects.filter(next_attempt_at__gt=start + seconds(200))
     assert waits.count() == 3
-    platform.come_back()
+    own_wallet.come_back()
     alice.pay(rows[0].bolt11)
     LightningInvoice.objects.filter(pk=rows[1].pk).update(next_attempt_at=start)
     with at(start + seconds(190)):
@@ -211,7 +214,7 @@ def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
 
 
 def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
-    platform, tenant
+    own_wallet, tenant
 ):
     """Else each batch would wait for it, while what is paid waits for the batch."""
     silent, answered = (offer_new(tenant), offer_new(tenant))
@@ -229,28 +232,28 @@ def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
 
 
 def offer_new(tenant):
-    return invoices.get_or_issue_invoice(bill=bill_for(tenant))
+    return get_or_issue_invoice(make_payment_request(tenant))
 
 
 # --- who comes first
 
 
-def test_what_a_person_looks_at_comes_first_and_nobody_starves(platform, tenant):
+def test_what_a_person_looks_at_comes_first_and_nobody_starves(own_wallet, tenant):
     now = timezone.now()
     old = [
         make_invoice(
             tenant,
-            platform.pubkey,
+            own_wallet.pubkey,
             state=State.EXPIRED,
             next_attempt_at=now - timedelta(hours=1, seconds=n),
         )
         for n in range(250)
     ]
     looked_at = make_invoice(
-        tenant, platform.pubkey, shown_at=now, next_attempt_at=now - seconds(1)
+        tenant, own_wallet.pubkey, shown_at=now, next_attempt_at=now - seconds(1)
     )
 
-    first = invoice_status._claim(platform.pubkey)
+    first = invoice_status._claim(own_wallet.pubkey)
 
     assert len(first) == 100
     assert first[0] == looked_at.pk
@@ -259,37 +262,37 @@ def test_what_a_person_looks_at_comes_first_and_nobody_starves(platform, tenant)
     longest_waiting = {row.pk for row in old[-20:]}
     assert not longest_waiting - set(first)
     second, third = (
-        invoice_status._claim(platform.pubkey),
-        invoice_status._claim(platform.pubkey),
+        invoice_status._claim(own_wallet.pubkey),
+        invoice_status._claim(own_wallet.pubkey),
     )
     assert set(first + second + third) == {looked_at.pk, *newest_old}
-    assert invoice_status._claim(platform.pubkey) == []
+    assert invoice_status._claim(own_wallet.pubkey) == []
 
 
 def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
-    platform, tenant
+    own_wallet, tenant
 ):
     now = timezone.now()
     oldest = make_invoice(
         tenant,
-        platform.pubkey,
+        own_wallet.pubkey,
         state=State.EXPIRED,
         next_attempt_at=now - timedelta(hours=2),
     )
     for _ in range(150):
-        make_invoice(tenant, platform.pubkey, shown_at=now, next_attempt_at=now)
+        make_invoice(tenant, own_wallet.pubkey, shown_at=now, next_attempt_at=now)
 
-    assert oldest.pk in invoice_status._claim(platform.pubkey)
+    assert oldest.pk in invoice_status._claim(own_wallet.pubkey)
 
 
-def test_hundreds_are_asked_in_one_turn(platform, tenant):
+def test_hundreds_are_asked_in_one_turn(own_wallet, tenant):
     now = timezone.now()
     for _ in range(230):
-        make_invoice(tenant, platform.pubkey, next_attempt_at=now - seconds(1))
+        make_invoice(tenant, own_wallet.pubkey, next_attempt_at=now - seconds(1))
 
     tick()
 
-    assert len(platform.requests("lookup_invoice")) == 230
+    assert len(own_wallet.requests("lookup_invoice")) == 230
     assert not LightningInvoice.objects.watched().due(timezone.now()).exists()
 
 
@@ -315,17 +318,17 @@ def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(presented_bolt
     assert fresh(presented_bolt11).next_attempt_at - asked_at == timedelta(minutes=10)
 
 
-def test_a_batch_costs_one_message_a_wallet(platform, tenant):
+def test_a_batch_costs_one_message_a_wallet(own_wallet, tenant):
     for _ in range(30):
-        make_invoice(tenant, platform.pubkey, next_attempt_at=timezone.now())
+        make_invoice(tenant, own_wallet.pubkey, next_attempt_at=timezone.now())
 
     with patch.object(poll_wallet, "delay") as delay:
         watch_invoices()
 
-    delay.assert_called_once_with(platform.pubkey)
+    delay.assert_called_once_with(own_wallet.pubkey)
 
 
-def test_an_unknown_payment_hash_is_nothing_to_us(platform):
+def test_an_unknown_payment_hash_is_nothing_to_us(own_wallet):
     invoice_status.check_payment_hashes(payment_hashes=["00" * 32])
 
-    assert platform.requests("lookup_invoice") == []
+    assert own_wallet.requests("lookup_invoice") == []

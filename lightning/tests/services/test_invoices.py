@@ -18,20 +18,21 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices, payments
-from lightning.services.invoices import get_or_issue_invoice, payable_until
-from lightning.tests.factories import bill_for, make_invoice, tenant_with
+from lightning.services.invoices import payable_until
+from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
+from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.polling import until
 from sandbox.wallets import IGNORES, Issuing, LookingUp, refuses
 from tenants.tests.factories import TenantFactory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 State = LightningInvoice.State
 
 
 @pytest.fixture
-def bill():
-    return bill_for(TenantFactory())
+def payment_request():
+    return make_payment_request(TenantFactory())
 
 
 def after(invoice, seconds):
@@ -39,99 +40,105 @@ def after(invoice, seconds):
     return time_machine.travel(when, tick=True)
 
 
-def test_a_person_gets_an_invoice_for_what_is_owed(platform, prices, bill):
-    invoice = get_or_issue_invoice(bill=bill)
+def test_a_person_gets_an_invoice_for_what_is_owed(own_wallet, prices, payment_request):
+    invoice = get_or_issue_invoice(payment_request)
 
     assert invoice.state == State.OPEN
     assert invoice.shown_at is not None
-    assert invoice.wallet_pubkey == platform.pubkey
+    assert invoice.wallet_pubkey == own_wallet.pubkey
     decoded = decode(invoice.bolt11)
     assert decoded.payment_hash == invoice.payment_hash
     assert decoded.amount_msat == invoice.amount_msat
     assert invoice.amount_msat % 1_000 == 0
     # To the sat what the rate that was stored makes of it, rounded up.
-    exact = bill.amount_cents * 10**8 / (100 * invoice.rate)
+    exact = payment_request.amount_cents * 10**8 / (100 * invoice.rate)
     assert 0 <= invoice.amount_msat / 1_000 - float(exact) < 1
     assert len(invoice.rate_sources) >= 2
     assert decoded.expires_at == invoice.expires_at
     assert invoice.expires_at - invoice.issued_at <= timedelta(seconds=901)
 
 
-def test_asking_again_shows_the_same_one(platform, bill):
-    first, second = (get_or_issue_invoice(bill=bill) for _ in range(2))
+def test_asking_again_shows_the_same_one(own_wallet, payment_request):
+    first, second = (get_or_issue_invoice(payment_request) for _ in range(2))
 
     assert first == second
     assert first.shown_at == second.shown_at
-    assert len(platform.requests("make_invoice")) == 1
+    assert len(own_wallet.requests("make_invoice")) == 1
 
 
-def test_the_same_even_when_the_amount_has_changed_meanwhile(bill):
-    first = get_or_issue_invoice(bill=bill)
+def test_the_same_even_when_the_amount_has_changed_meanwhile(payment_request):
+    first = get_or_issue_invoice(payment_request)
 
-    changed = bill_for(
-        first.tenant, amount_cents=5, stripe_invoice_id=bill.stripe_invoice_id
+    changed = make_payment_request(
+        first.tenant,
+        amount_cents=5,
+        stripe_invoice_id=payment_request.stripe_invoice_id,
     )
 
-    assert get_or_issue_invoice(bill=changed) == first
+    assert get_or_issue_invoice(changed) == first
 
 
-def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(platform, bill):
-    first = get_or_issue_invoice(bill=bill)
+def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(
+    own_wallet, payment_request
+):
+    first = get_or_issue_invoice(payment_request)
 
     with after(first, 30):
         with pytest.raises(PaymentInProgress) as caught:
-            get_or_issue_invoice(bill=bill)
+            get_or_issue_invoice(payment_request)
         assert caught.value.until == first.expires_at + timedelta(seconds=60)
-        assert platform.requests("lookup_invoice") == []
+        assert own_wallet.requests("lookup_invoice") == []
     with after(first, 61):
-        second = get_or_issue_invoice(bill=bill)
+        second = get_or_issue_invoice(payment_request)
         assert second.payment_hash != first.payment_hash
-        assert len(platform.requests("lookup_invoice")) == 1
+        assert len(own_wallet.requests("lookup_invoice")) == 1
     first.refresh_from_db()
     assert first.state == State.EXPIRED
     assert LightningInvoice.objects.open().get() == second
 
 
-def test_a_fresh_one_waits_for_our_wallets_answer(platform, bill):
-    first = get_or_issue_invoice(bill=bill)
-    platform.lookups = LookingUp(error="INTERNAL")
+def test_a_fresh_one_waits_for_our_wallets_answer(own_wallet, payment_request):
+    first = get_or_issue_invoice(payment_request)
+    own_wallet.lookups = LookingUp(error="INTERNAL")
 
     with after(first, 61), pytest.raises(WalletError):
-        get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
     assert LightningInvoice.objects.count() == 1
 
 
-def test_no_fresh_one_for_what_was_paid_in_the_last_moment(wallets, alice, bill):
-    first = get_or_issue_invoice(bill=bill)
+def test_no_fresh_one_for_what_was_paid_in_the_last_moment(
+    wallets, alice, payment_request
+):
+    first = get_or_issue_invoice(payment_request)
     with after(first, 20):
         alice.pay(first.bolt11)
 
     with after(first, 61), pytest.raises(AlreadySettled):
-        get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
     first.refresh_from_db()
     assert first.state == State.SETTLED
 
 
-def test_an_expired_one_that_was_shown_stays_live_until_it_is_dead(bill):
-    first = get_or_issue_invoice(bill=bill)
+def test_an_expired_one_that_was_shown_stays_live_until_it_is_dead(payment_request):
+    first = get_or_issue_invoice(payment_request)
     with after(first, 61):
         invoice_status.check_invoice(invoice_id=first.pk)
-        assert payable_until(bill.stripe_invoice_id) == first.final_at
+        assert payable_until(payment_request.stripe_invoice_id) == first.final_at
     with time_machine.travel(first.final_at + timedelta(seconds=1), tick=True):
-        assert payable_until(bill.stripe_invoice_id) == first.final_at
+        assert payable_until(payment_request.stripe_invoice_id) == first.final_at
         invoice_status.check_invoice(invoice_id=first.pk)
-        assert payable_until(bill.stripe_invoice_id) is None
+        assert payable_until(payment_request.stripe_invoice_id) is None
     first.refresh_from_db()
     assert first.state == State.DEAD
 
 
 def test_after_a_refusal_a_person_gets_an_invoice_of_its_own(alice):
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
-    bill = bill_for(tenant_with(alice))
-    payment = payments.start_payment(bill=bill)
+    payment_request = make_payment_request(tenant_with(alice))
+    payment = start_payment(payment_request)
     payments.run_payment(payment_id=payment.pk)
 
-    shown = get_or_issue_invoice(bill=bill)
+    shown = get_or_issue_invoice(payment_request)
 
     assert shown.payment_hash != payment.invoice.payment_hash
 
@@ -139,15 +146,15 @@ def test_after_a_refusal_a_person_gets_an_invoice_of_its_own(alice):
 def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
-    bill = bill_for(tenant_with(alice))
-    payment = payments.start_payment(bill=bill)
+    payment_request = make_payment_request(tenant_with(alice))
+    payment = start_payment(payment_request)
     payments.run_payment(payment_id=payment.pk)
 
     with pytest.raises(PaymentInProgress) as caught:
-        get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
     assert caught.value.until == payment.invoice.final_at
     with after(payment.invoice, 120), pytest.raises(PaymentInProgress):
-        get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
 
 
 @pytest.mark.parametrize(
@@ -160,15 +167,19 @@ def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
     ],
     ids=["amount", "longer", "shorter", "hash"],
 )
-def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(platform, bill, lie):
-    platform.issuing = lie
+def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(
+    own_wallet, payment_request, lie
+):
+    own_wallet.issuing = lie
 
     with pytest.raises(InvoiceMismatch):
-        get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
     assert not LightningInvoice.objects.exists()
 
 
-def test_our_wallets_clock_must_not_be_far_off(platform, bill, monkeypatch):
+def test_our_wallets_clock_must_not_be_far_off(
+    own_wallet, payment_request, monkeypatch
+):
     true = decode
 
     def an_hour_early(text):
@@ -185,30 +196,30 @@ def test_our_wallets_clock_must_not_be_far_off(platform, bill, monkeypatch):
     monkeypatch.setattr(invoices, "decode", an_hour_early)
 
     with pytest.raises(InvoiceMismatch, match="clock"):
-        get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
 
 
-def test_without_a_price_nothing_is_issued(prices, platform, bill):
+def test_without_a_price_nothing_is_issued(prices, own_wallet, payment_request):
     prices.fault("reset")
 
     with pytest.raises(RateUnavailable):
-        get_or_issue_invoice(bill=bill)
-    assert platform.requests("make_invoice") == []
+        get_or_issue_invoice(payment_request)
+    assert own_wallet.requests("make_invoice") == []
 
 
-def test_only_one_is_open_per_stripe_invoice(platform):
+def test_only_one_is_open_per_stripe_invoice(own_wallet):
     tenant = TenantFactory()
-    make_invoice(tenant, platform.pubkey, stripe_invoice_id="in_same")
+    make_invoice(tenant, own_wallet.pubkey, stripe_invoice_id="in_same")
 
     with pytest.raises(IntegrityError), transaction.atomic():
-        make_invoice(tenant, platform.pubkey, stripe_invoice_id="in_same")
+        make_invoice(tenant, own_wallet.pubkey, stripe_invoice_id="in_same")
     with pytest.raises(IntegrityError), transaction.atomic():
-        make_invoice(tenant, platform.pubkey, amount_msat=0)
+        make_invoice(tenant, own_wallet.pubkey, amount_msat=0)
     with pytest.raises(IntegrityError), transaction.atomic():
-        make_invoice(tenant, platform.pubkey, settled_at=timezone.now())
+        make_invoice(tenant, own_wallet.pubkey, settled_at=timezone.now())
 
 
-def test_what_is_live(platform, alice):
+def test_what_is_live(own_wallet, alice):
     tenant = tenant_with(alice)
     now = timezone.now()
     for state, shown, live in (
@@ -217,15 +228,15 @@ def test_what_is_live(platform, alice):
         (State.EXPIRED, None, False),
         (State.DEAD, now, False),
     ):
-        invoice = make_invoice(tenant, platform.pubkey, state=state, shown_at=shown)
+        invoice = make_invoice(tenant, own_wallet.pubkey, state=state, shown_at=shown)
         assert LightningInvoice.objects.live().filter(pk=invoice.pk).exists() is live
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("first", ["shown", "given"])
-def test_the_database_sees_both_payers_even_at_once(platform, first):
+def test_the_database_sees_both_payers_even_at_once(own_wallet, first):
     tenant = TenantFactory()
-    invoice = make_invoice(tenant, platform.pubkey)
+    invoice = make_invoice(tenant, own_wallet.pubkey)
 
     def show():
         LightningInvoice.objects.filter(pk=invoice.pk).update(shown_at=timezone.now())
@@ -266,12 +277,12 @@ def _waits_for_a_lock():
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_ten_clicks_at_once_show_one_invoice(platform):
-    bill = bill_for(TenantFactory())
+def test_ten_clicks_at_once_show_one_invoice(own_wallet):
+    payment_request = make_payment_request(TenantFactory())
 
     def click(_):
         try:
-            return get_or_issue_invoice(bill=bill).pk
+            return get_or_issue_invoice(payment_request).pk
         finally:
             connection.close()
 
@@ -285,11 +296,11 @@ def test_ten_clicks_at_once_show_one_invoice(platform):
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("round", range(5))
 def test_a_click_and_a_wallet_at_once_never_both(alice, round):
-    bill = bill_for(tenant_with(alice))
+    payment_request = make_payment_request(tenant_with(alice))
 
     def click():
         try:
-            return get_or_issue_invoice(bill=bill)
+            return get_or_issue_invoice(payment_request)
         except PaymentInProgress:
             return None
         finally:
@@ -297,7 +308,7 @@ def test_a_click_and_a_wallet_at_once_never_both(alice, round):
 
     def begin():
         try:
-            return payments.start_payment(bill=bill)
+            return start_payment(payment_request)
         except PaymentInProgress:
             return None
         finally:

@@ -17,10 +17,11 @@ from lightning.exceptions import (
 )
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices, payments
-from lightning.services.payments import run_payment, start_payment
+from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
-from lightning.tests.factories import bill_for, tenant_with
+from lightning.tests.factories import make_payment_request, tenant_with
+from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from sandbox.wallets import (
     IGNORES,
     LIES,
@@ -36,7 +37,7 @@ from sandbox.wallets import (
     settles_late,
 )
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 
 State = NwcPayment.State
 
@@ -47,16 +48,16 @@ def tenant(alice):
 
 
 @pytest.fixture
-def bill(tenant):
-    return bill_for(tenant)
+def payment_request(tenant):
+    return make_payment_request(tenant)
 
 
-def begin(bill):
-    return start_payment(bill=bill)
+def begin(payment_request):
+    return start_payment(payment_request)
 
 
-def run(bill):
-    return run_payment(payment_id=begin(bill).pk)
+def run(payment_request):
+    return run_payment(payment_id=begin(payment_request).pk)
 
 
 def check(payment):
@@ -71,8 +72,8 @@ def later(payment, seconds=0):
     return time_machine.travel(when, tick=True)
 
 
-def test_a_wallet_that_pays(wallets, tenant, bill):
-    payment = run(bill)
+def test_a_wallet_that_pays(wallets, tenant, payment_request):
+    payment = run(payment_request)
 
     assert payment.state == State.PAID
     invoice = payment.invoice
@@ -86,15 +87,15 @@ def test_a_wallet_that_pays(wallets, tenant, bill):
     assert tenant.nwc_error == ""
 
 
-def test_a_payment_costs_few_queries(bill, django_assert_max_num_queries):
-    payment = begin(bill)
+def test_a_payment_costs_few_queries(payment_request, django_assert_max_num_queries):
+    payment = begin(payment_request)
 
     with django_assert_max_num_queries(14):  # a savepoint's two are among them
         run_payment(payment_id=payment.pk)
 
 
-def test_running_twice_sends_one_request(relay, alice, bill):
-    payment = begin(bill)
+def test_running_twice_sends_one_request(relay, alice, payment_request):
+    payment = begin(payment_request)
 
     run_payment(payment_id=payment.pk)
     run_payment(payment_id=payment.pk)
@@ -102,8 +103,8 @@ def test_running_twice_sends_one_request(relay, alice, bill):
     assert len(alice.requests("pay_invoice")) == 1
 
 
-def test_the_request_is_stored_before_it_is_sent(relay, bill):
-    payment = begin(bill)
+def test_the_request_is_stored_before_it_is_sent(relay, payment_request):
+    payment = begin(payment_request)
     stored = []
     true = nwc.Wallet.pay_invoice
 
@@ -122,13 +123,13 @@ def test_the_request_is_stored_before_it_is_sent(relay, bill):
 
 
 def test_an_attempt_is_enqueued_when_it_is_committed(
-    bill, django_capture_on_commit_callbacks
+    payment_request, django_capture_on_commit_callbacks
 ):
     with (
         patch.object(run_nwc_payment, "apply_async") as send,
         django_capture_on_commit_callbacks(execute=True),
     ):
-        payment = begin(bill)
+        payment = begin(payment_request)
 
     send.assert_called_once_with((payment.pk,), {})
 
@@ -137,32 +138,32 @@ def test_an_attempt_is_enqueued_when_it_is_committed(
     "code", ["INSUFFICIENT_BALANCE", "QUOTA_EXCEEDED", "EXPIRED", "RATE_LIMITED"]
 )
 def test_a_refusal_ends_the_attempt_and_retires_its_invoice(
-    wallets, alice, tenant, bill, code
+    wallets, alice, tenant, payment_request, code
 ):
     alice.behaviour = refuses(code)
 
-    payment = run(bill)
+    payment = run(payment_request)
 
     assert (payment.state, payment.code) == (State.REFUSED, code)
     payment.invoice.refresh_from_db()
     assert payment.invoice.state == LightningInvoice.State.EXPIRED
-    assert invoices.payable_until(bill.stripe_invoice_id) is None
+    assert invoices.payable_until(payment_request.stripe_invoice_id) is None
     tenant.refresh_from_db()
     assert tenant.nwc_error.startswith("Your wallet did not pay: ")
     assert wallets.ledger.debits("alice") == []
     alice.behaviour = PAYS
-    again = run(bill)
+    again = run(payment_request)
     assert again.state == State.PAID
     assert again.invoice.payment_hash != payment.invoice.payment_hash
     tenant.refresh_from_db()
     assert tenant.nwc_error == ""
 
 
-def test_a_budget_that_is_used_up_refuses(wallets, tenant, bill):
+def test_a_budget_that_is_used_up_refuses(wallets, tenant, payment_request):
     poor = wallets.create("poor", balance_msat=10**9, terms=Terms(budget_msat=1_000))
     connect_wallet(pubkey=tenant.pk, nwc_url=poor.url)
 
-    payment = run(bill)
+    payment = run(payment_request)
 
     assert (payment.state, payment.code) == (State.REFUSED, "QUOTA_EXCEEDED")
 
@@ -178,12 +179,12 @@ PAID_UNKNOWN = [
 
 @pytest.mark.parametrize("behaviour", PAID_UNKNOWN, ids=str)
 def test_whatever_it_says_our_own_wallet_knows_that_it_paid(
-    settings, wallets, alice, bill, behaviour
+    settings, wallets, alice, payment_request, behaviour
 ):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = behaviour
 
-    payment = run(bill)
+    payment = run(payment_request)
 
     assert payment.state == State.PAID
     assert wallets.ledger.debits("alice") == [payment.invoice.amount_msat]
@@ -202,31 +203,31 @@ UNPAID_UNKNOWN = [
 
 @pytest.mark.parametrize("behaviour", UNPAID_UNKNOWN, ids=str)
 def test_what_proves_nothing_waits_for_our_wallets_final_word(
-    settings, wallets, alice, tenant, bill, behaviour
+    settings, wallets, alice, tenant, payment_request, behaviour
 ):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = behaviour
 
-    payment = run(bill)
+    payment = run(payment_request)
 
     assert payment.state == State.PENDING
     tenant.refresh_from_db()
     assert tenant.nwc_error.startswith("Your wallet may have paid, or not")
     with pytest.raises(PaymentInProgress) as caught:
-        begin(bill)
+        begin(payment_request)
     assert caught.value.until == payment.invoice.final_at
     with later(payment, -60):
         assert check(payment).state == State.PENDING
     with later(payment, 1):
         assert check(payment).state == State.FAILED
-        assert invoices.payable_until(bill.stripe_invoice_id) is None
+        assert invoices.payable_until(payment_request.stripe_invoice_id) is None
     assert wallets.ledger.debits("alice") == []
 
 
-def test_a_payment_that_failed_and_then_settles(wallets, alice, bill):
+def test_a_payment_that_failed_and_then_settles(wallets, alice, payment_request):
     alice.behaviour = settles_late(3_600)
 
-    payment = run(bill)
+    payment = run(payment_request)
 
     assert (payment.state, payment.code) == (State.PENDING, "PAYMENT_FAILED")
     with time_machine.travel(timezone.now() + timedelta(seconds=3_601), tick=True):
@@ -236,30 +237,32 @@ def test_a_payment_that_failed_and_then_settles(wallets, alice, bill):
 
 
 def test_while_our_wallet_is_down_nothing_is_decided(
-    settings, wallets, platform, alice, tenant, bill
+    settings, wallets, own_wallet, alice, tenant, payment_request
 ):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
-    payment = run(bill)
-    platform.lookups = LookingUp(error="INTERNAL")
+    payment = run(payment_request)
+    own_wallet.lookups = LookingUp(error="INTERNAL")
 
     with later(payment, 3_600):
         check(payment)
 
         assert payment.state == State.PENDING
-        assert invoices.payable_until(bill.stripe_invoice_id) is not None
+        assert invoices.payable_until(payment_request.stripe_invoice_id) is not None
         with pytest.raises(PaymentInProgress):
-            begin(bill)
+            begin(payment_request)
         with pytest.raises(PaymentInProgress):
-            invoices.get_or_issue_invoice(bill=bill)
+            get_or_issue_invoice(payment_request)
 
 
 @pytest.mark.parametrize("error", ["NOT_FOUND", "INTERNAL", "UNAUTHORIZED"])
-def test_an_error_of_our_wallet_is_no_answer(settings, platform, alice, bill, error):
+def test_an_error_of_our_wallet_is_no_answer(
+    settings, own_wallet, alice, payment_request, error
+):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
-    payment = run(bill)
-    platform.lookups = LookingUp(error=error)
+    payment = run(payment_request)
+    own_wallet.lookups = LookingUp(error=error)
 
     with later(payment, 3_600):
         assert check(payment).state == State.PENDING
@@ -268,8 +271,10 @@ def test_an_error_of_our_wallet_is_no_answer(settings, platform, alice, bill, er
 
 
 @pytest.mark.parametrize("is_found_out", ["before", "while sending"])
-def test_a_relay_that_cannot_be_reached_sent_nothing(relay, alice, bill, is_found_out):
-    payment = begin(bill)
+def test_a_relay_that_cannot_be_reached_sent_nothing(
+    relay, alice, payment_request, is_found_out
+):
+    payment = begin(payment_request)
     relay.go_offline()
     if is_found_out == "before":
         nwc.clear_scheme_cache()
@@ -283,8 +288,8 @@ def test_a_relay_that_cannot_be_reached_sent_nothing(relay, alice, bill, is_foun
     assert alice.requests("pay_invoice") == []
 
 
-def test_an_invoice_that_is_too_old_is_not_sent(alice, bill):
-    payment = begin(bill)
+def test_an_invoice_that_is_too_old_is_not_sent(alice, payment_request):
+    payment = begin(payment_request)
 
     with time_machine.travel(payment.invoice.expires_at - timedelta(seconds=50)):
         run_payment(payment_id=payment.pk)
@@ -295,12 +300,12 @@ def test_an_invoice_that_is_too_old_is_not_sent(alice, bill):
 
 
 def test_a_failure_before_sending_does_not_end_what_another_worker_sent(
-    relay, settings, alice, bill
+    relay, settings, alice, payment_request
 ):
     """Two workers have the same message; one's relay is gone before it sends."""
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
-    payment = begin(bill)
+    payment = begin(payment_request)
     true = payments._prepare
 
     def first_another(row):
@@ -317,9 +322,9 @@ def test_a_failure_before_sending_does_not_end_what_another_worker_sent(
 
 
 def test_a_tenant_who_changes_wallets_changes_nothing_of_an_attempt(
-    wallets, alice, tenant, bill
+    wallets, alice, tenant, payment_request
 ):
-    payment = begin(bill)
+    payment = begin(payment_request)
     bob = wallets.create("bob", balance_msat=10**9)
     connect_wallet(pubkey=tenant.pk, nwc_url=bob.url)
 
@@ -328,9 +333,11 @@ def test_a_tenant_who_changes_wallets_changes_nothing_of_an_attempt(
     assert bob.requests("pay_invoice") == []
 
 
-def test_an_old_wallets_fault_is_not_said_of_the_new_one(wallets, alice, tenant, bill):
+def test_an_old_wallets_fault_is_not_said_of_the_new_one(
+    wallets, alice, tenant, payment_request
+):
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
-    payment = begin(bill)
+    payment = begin(payment_request)
     bob = wallets.create("bob")
     connect_wallet(pubkey=tenant.pk, nwc_url=bob.url)
 
@@ -340,61 +347,61 @@ def test_an_old_wallets_fault_is_not_said_of_the_new_one(wallets, alice, tenant,
     assert tenant.nwc_error == ""
 
 
-def test_without_a_wallet_nothing_is_issued(platform, tenant, bill):
+def test_without_a_wallet_nothing_is_issued(own_wallet, tenant, payment_request):
     disconnect_wallet(pubkey=tenant.pk)
 
     with pytest.raises(NoWallet):
-        begin(bill)
-    assert platform.requests("make_invoice") == []
+        begin(payment_request)
+    assert own_wallet.requests("make_invoice") == []
 
 
-def test_a_wallet_that_is_disconnected_meanwhile_is_not_asked(tenant, bill):
+def test_a_wallet_that_is_disconnected_meanwhile_is_not_asked(tenant, payment_request):
     true = invoices.issue_invoice
 
-    def issue_slowly(*, bill):
-        issued = true(bill=bill)
+    def issue_slowly(*, payment_request):
+        issued = true(payment_request=payment_request)
         disconnect_wallet(pubkey=tenant.pk)
         return issued
 
     with patch.object(invoices, "issue_invoice", issue_slowly), pytest.raises(NoWallet):
-        begin(bill)
+        begin(payment_request)
     assert not LightningInvoice.objects.exists()
 
 
-def test_one_attempt_at_a_time(bill):
-    begin(bill)
+def test_one_attempt_at_a_time(payment_request):
+    begin(payment_request)
 
     with pytest.raises(PaymentInProgress):
-        begin(bill)
+        begin(payment_request)
     assert NwcPayment.objects.count() == 1
 
 
-def test_what_is_settled_is_not_paid_again(bill):
-    run(bill)
+def test_what_is_settled_is_not_paid_again(payment_request):
+    run(payment_request)
 
     with pytest.raises(AlreadySettled):
-        begin(bill)
+        begin(payment_request)
 
 
-def test_what_a_person_was_shown_is_not_given_to_a_wallet(bill):
-    shown = invoices.get_or_issue_invoice(bill=bill)
+def test_what_a_person_was_shown_is_not_given_to_a_wallet(payment_request):
+    shown = get_or_issue_invoice(payment_request)
 
     with pytest.raises(PaymentInProgress) as caught:
-        begin(bill)
+        begin(payment_request)
     assert caught.value.until == shown.final_at
 
 
-def test_what_a_wallet_was_given_is_shown_to_nobody(bill):
-    payment = begin(bill)
+def test_what_a_wallet_was_given_is_shown_to_nobody(payment_request):
+    payment = begin(payment_request)
 
     with pytest.raises(PaymentInProgress) as caught:
-        invoices.get_or_issue_invoice(bill=bill)
+        get_or_issue_invoice(payment_request)
     assert caught.value.until == payment.invoice.final_at
 
 
-def test_the_database_holds_to_one_payer_and_one_request(bill, tenant):
-    payment = begin(bill)
-    shown = invoices.get_or_issue_invoice(bill=bill_for(tenant))
+def test_the_database_holds_to_one_payer_and_one_request(payment_request, tenant):
+    payment = begin(payment_request)
+    shown = get_or_issue_invoice(make_payment_request(tenant))
     now = timezone.now()
 
     for break_it in (
@@ -419,8 +426,8 @@ def test_the_database_holds_to_one_payer_and_one_request(bill, tenant):
             break_it()
 
 
-def test_a_lost_message_is_found_by_the_sweep(alice, bill):
-    payment = begin(bill)
+def test_a_lost_message_is_found_by_the_sweep(alice, payment_request):
+    payment = begin(payment_request)
 
     with (
         patch.object(run_nwc_payment, "delay") as delay,
@@ -437,24 +444,24 @@ def test_a_lost_message_is_found_by_the_sweep(alice, bill):
     delay.assert_called_once_with(payment.pk)
 
 
-def test_money_that_comes_after_a_refusal_is_seen(wallets, alice, bill):
+def test_money_that_comes_after_a_refusal_is_seen(wallets, alice, payment_request):
     """A wallet that lies: it refuses, and pays all the same."""
     alice.behaviour = pays_but_says("INSUFFICIENT_BALANCE")
 
-    payment = run(bill)
+    payment = run(payment_request)
 
     assert payment.state == State.REFUSED
     assert check(payment).state == State.PAID
     with pytest.raises(AlreadySettled):
-        begin(bill)
+        begin(payment_request)
 
 
 def test_a_dead_invoice_that_our_wallet_settles_after_all(
-    settings, wallets, platform, alice, bill
+    settings, wallets, own_wallet, alice, payment_request
 ):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
-    payment = run(bill)
+    payment = run(payment_request)
     with later(payment, 1):
         assert check(payment).state == State.FAILED
     alice.pay(payment.invoice.bolt11)
@@ -465,16 +472,18 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
     assert payment.state == State.PAID
 
 
-def test_our_own_wallet_is_down_when_an_invoice_is_wanted(platform, bill):
-    platform.go_offline()
+def test_our_own_wallet_is_down_when_an_invoice_is_wanted(own_wallet, payment_request):
+    own_wallet.go_offline()
 
     with pytest.raises(WalletError), patch.object(nwc, "QUICK", 1.0):
-        begin(bill)
+        begin(payment_request)
     assert not LightningInvoice.objects.exists()
 
 
-def test_payer_and_receiver_may_be_the_same_wallet(wallets, platform, tenant, bill):
+def test_payer_and_receiver_may_be_the_same_wallet(
+    wallets, own_wallet, tenant, payment_request
+):
     wallets.ledger.deposit("platform", 10**9)
-    connect_wallet(pubkey=tenant.pk, nwc_url=platform.url)
+    connect_wallet(pubkey=tenant.pk, nwc_url=own_wallet.url)
 
-    assert run(bill).state == State.PAID
+    assert run(payment_request).state == State.PAID

@@ -18,7 +18,7 @@ from sandbox.wallets import Answering, Protocol, Terms
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
-pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform")]
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet")]
 
 
 @pytest.fixture
