@@ -75,7 +75,7 @@ def collect_by_new_wallet(
     if raw or created or not is_set or not instance.nwc_url:
         return
     start_attempt_for_tenant(
-        tenant_id=instance.pk, rail=InvoiceCollection.Action.WALLET
+        tenant_id=instance.pk, first=InvoiceCollection.Action.WALLET
     )
 
 

@@ -20,7 +20,7 @@ class LineSerializer(serializers.Serializer[Any]):
 
 
 class WaitingSerializer(serializers.Serializer[Any]):
-    why = serializers.CharField()
+    why = serializers.CharField(source="reason")
     until = serializers.DateTimeField(allow_null=True)
 
 

@@ -180,7 +180,7 @@ def _require_no_attempt(rows: list[LightningInvoice]) -> None:
     row = attempts.filter(payment__state="pending").first()
     if row is not None:
         raise PaymentInProgress(
-            "The tenant's wallet has been asked to pay this.", until=row.final_at
+            "A payment by the tenant's wallet is in progress.", until=row.final_at
         )
 
 
@@ -222,5 +222,5 @@ def _build_invoice(
         wallet_pubkey=wallet_pubkey,
         issued_at=now,
         expires_at=decoded.expires_at,
-        next_attempt_at=now + invoice_status.FIRST_LOOK,
+        next_attempt_at=now + invoice_status.OPEN_POLL_INTERVAL,
     )

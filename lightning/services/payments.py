@@ -20,7 +20,7 @@ from lightning.exceptions import (
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services import invoice_status, invoices
 from lightning.services.invoices import PaymentRequest
-from lightning.services.wallet_errors import set_wallet_error
+from lightning.services.wallets import set_wallet_error
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)

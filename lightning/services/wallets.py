@@ -1,4 +1,4 @@
-"""Connecting a tenant's wallet, which must answer and be able to pay."""
+"""Tenants' wallets: connect one after checking that it can pay; record its errors."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,16 +9,19 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from caravel.core.db.encrypted_text import Undecryptable
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import Budget, Info
 from lightning.clients.nwc_uri import NwcUri, parse_nwc_url
 from lightning.exceptions import (
+    InvalidWalletUrl,
     NoWalletReply,
     RequestNotSent,
     WalletError,
     WalletRefused,
     WalletUnusable,
 )
+from lightning.models import NwcPayment
 from tenants.models import Tenant
 from tenants.services import tenants
 
@@ -27,7 +30,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class WalletCheck:
-    """What a wallet told of itself; `budget` and `expires_at` if it did."""
+    """A wallet's description of itself; `budget` and `expires_at` are optional."""
 
     alias: str
     hosts: str
@@ -36,15 +39,16 @@ class WalletCheck:
 
 
 def connect_wallet(*, pubkey: str, nwc_url: str, **changes: Any) -> WalletCheck:
-    """Check a wallet and make it the tenant's; returns what it told.
+    """Check a wallet and store it as the tenant's.
 
-    Other `changes` of the tenant are made with it. Raises InvalidWalletUrl,
-    WalletUnusable with the reason, or what `update_tenant` does; then nothing changes.
+    Other `changes` of the tenant are made in the same transaction. Raises
+    InvalidWalletUrl, WalletUnusable with the reason, or what `update_tenant` does; then
+    nothing changes.
     """
     uri = parse_nwc_url(nwc_url, private_allowed=settings.NWC_ALLOW_PRIVATE_RELAYS)
     check = check_wallet(uri=uri)
     with transaction.atomic():
-        _change(pubkey, changes)
+        _update_tenant(pubkey, changes)
         tenants.set_wallet(
             pubkey=pubkey, nwc_url=uri.to_url(), alias=check.alias, hosts=check.hosts
         )
@@ -52,7 +56,7 @@ def connect_wallet(*, pubkey: str, nwc_url: str, **changes: Any) -> WalletCheck:
 
 
 def check_wallet_of(tenant: Tenant) -> WalletCheck:
-    """Ask a tenant's wallet whether it can pay for us.
+    """Check that a tenant's wallet answers and may pay invoices.
 
     Raises InvalidWalletUrl or WalletUnusable with the reason.
     """
@@ -62,23 +66,22 @@ def check_wallet_of(tenant: Tenant) -> WalletCheck:
 
 
 def disconnect_wallet(*, pubkey: str, **changes: Any) -> None:
-    """Forget the tenant's wallet, and make other changes of the tenant with it.
+    """Remove the tenant's wallet, and make other changes in the same transaction.
 
-    An attempt under way has its own copy. Raises what `update_tenant` does.
+    A pending attempt has its own copy. Raises what `update_tenant` does.
     """
     with transaction.atomic():
-        _change(pubkey, changes)
+        _update_tenant(pubkey, changes)
         tenants.set_wallet(pubkey=pubkey, nwc_url="")
 
 
 def check_wallet(*, uri: NwcUri) -> WalletCheck:
-    """Ask a wallet whether it can pay for us. Raises WalletUnusable with the reason.
+    """Check that a wallet answers and may pay invoices. Raises WalletUnusable.
 
-    A wallet that is off, a connection that was deleted and a wrong secret all look the
-    same: silence.
+    A wallet that is off, a deleted connection and a wrong secret look alike: no reply.
     """
     wallet = Wallet(uri)
-    info = _info(wallet)
+    info = _get_info(wallet)
     if "pay_invoice" not in info.methods:
         raise _unusable("cannot-pay", "This connection may not pay invoices.")
     if info.expires_at and info.expires_at <= timezone.now():
@@ -86,17 +89,33 @@ def check_wallet(*, uri: NwcUri) -> WalletCheck:
     return WalletCheck(
         alias=info.alias,
         hosts=uri.hosts,
-        budget=_budget(wallet) if "get_budget" in info.methods else None,
+        budget=_get_budget(wallet) if "get_budget" in info.methods else None,
         expires_at=info.expires_at,
     )
 
 
-def _change(pubkey: str, changes: dict[str, Any]) -> None:
+def set_wallet_error(payment: NwcPayment, sentence: str) -> None:
+    """Store the reason of a failure, unless the tenant has changed wallets since."""
+    _write_error(payment, sentence[:240])
+
+
+def clear_wallet_error(payment: NwcPayment) -> None:
+    """Clear the stored error after the wallet has paid."""
+    _write_error(payment, "")
+
+
+def set_wallet_warning(tenant: Tenant, sentence: str) -> bool:
+    """Store the finding of a check; returns False if the wallet has changed since."""
+    same = Tenant.objects.filter(pk=tenant.pk, nwc_url=tenant.nwc_url)
+    return bool(same.update(nwc_error=sentence[:240]))
+
+
+def _update_tenant(pubkey: str, changes: dict[str, Any]) -> None:
     if changes:
         tenants.update_tenant(pubkey=pubkey, **changes)
 
 
-def _info(wallet: Wallet) -> Info:
+def _get_info(wallet: Wallet) -> Info:
     try:
         return wallet.get_info()
     except RequestNotSent as exc:
@@ -115,8 +134,8 @@ def _info(wallet: Wallet) -> Info:
         raise _unusable("error", f"The wallet fails: {exc.message}") from exc
 
 
-def _budget(wallet: Wallet) -> Budget | None:
-    """Return the budget, None also when the wallet that offers to tell it does not."""
+def _get_budget(wallet: Wallet) -> Budget | None:
+    """Return the budget, or None; some wallets list `get_budget` and then fail it."""
     try:
         return wallet.get_budget()
     except WalletError as exc:
@@ -124,5 +143,24 @@ def _budget(wallet: Wallet) -> Budget | None:
         return None
 
 
-def _unusable(why: str, sentence: str) -> WalletUnusable:
-    return WalletUnusable(sentence, code=f"wallet-{why}")
+def _unusable(reason: str, sentence: str) -> WalletUnusable:
+    return WalletUnusable(sentence, code=f"wallet-{reason}")
+
+
+def _write_error(payment: NwcPayment, sentence: str) -> None:
+    tenant = Tenant.objects.get(pk=payment.tenant_id)
+    if tenant.nwc_error == sentence:
+        return
+    if _client_pubkey(tenant) == payment.client_pubkey:
+        # By the stored connection: the tenant may change wallets in between.
+        same = Tenant.objects.filter(pk=tenant.pk, nwc_url=tenant.nwc_url)
+        same.update(nwc_error=sentence)
+
+
+def _client_pubkey(tenant: Tenant) -> str:
+    """Return the client key of the tenant's present connection, "" without one."""
+    try:
+        url = tenant.nwc_url.reveal()
+        return parse_nwc_url(url, private_allowed=True).client_pubkey if url else ""
+    except (InvalidWalletUrl, Undecryptable):
+        return ""

@@ -1,11 +1,13 @@
-"""The ladder of attempts at an open invoice: wallet, else card, else a notice.
+"""Payment attempts for an open invoice: wallet, then card, then a notice.
 
-A rung begins when the invoice is finalized, after 1, 3 and 6 days, and whenever there
-is something new to try: a wallet, a card, or somebody who pressed the button.
+An attempt starts when the invoice is finalized, after 1, 3 and 6 days, and whenever
+there is something new to try: a wallet, a card, or an operator's click.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 from django.db import transaction
@@ -16,7 +18,6 @@ from billing.clients.stripe.client import Stripe
 from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection
 from billing.services.collection import cards
-from billing.services.collection.steps import REREAD, Step, Wait
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices
 from billing.services.invoices import locks
@@ -34,51 +35,72 @@ logger = structlog.get_logger(__name__)
 
 State = InvoiceCollection.State
 Action = InvoiceCollection.Action
-#: When each rung begins, from the moment that the invoice was finalized.
+#: When each attempt starts, from the moment the invoice was finalized.
 ATTEMPT_SCHEDULE = tuple(timedelta(days=days) for days in (0, 1, 3, 6))
-#: How long a wallet that is too busy is left alone, and how often.
+#: The pause before a rate-limited wallet is tried again, and how often it is.
 _RATE_LIMIT_PAUSE = timedelta(seconds=60)
 _MAX_RATE_LIMIT_RETRIES = 3
-#: How long trouble of our own, no price or no wallet, keeps the card from its turn.
+#: How long trouble on Caravel's side (no price, no own wallet) holds the card back.
 _OWN_TROUBLE_TIMEOUT = timedelta(hours=1)
 _RECHECK_INTERVAL = timedelta(hours=6)
 
 
-def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
-    """Take the next step of the ladder at an open invoice.
+@dataclass(frozen=True)
+class Wait:
+    """The result of a step after which nothing more can be done for now.
 
-    Whatever comes next, comes when the attempt under way has ended.
+    `until` is when to look again, None if unknown.
+    """
+
+    state: InvoiceCollection.State
+    reason: str
+    until: datetime | None
+
+
+class _Reread:
+    """The result of a step that changed something: read the invoice again."""
+
+
+REREAD: Final = _Reread()
+#: None if the step does not apply.
+Step = Wait | _Reread | None
+
+
+def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
+    """Take the next step of the current attempt at an open invoice.
+
+    Waits while another attempt is pending.
     """
     if locks.has_pending_attempt(collection.pk):
         return _wait_for_pending_payment(collection)
     if locks.has_pending_reduction(collection):
         return _post_credits_first(collection)
-    rails: dict[str, Callable[[Stripe, InvoiceCollection], Step]] = {
+    actions: dict[str, Callable[[Stripe, InvoiceCollection], Step]] = {
         Action.NONE: _wait_for_next_attempt,
         Action.WALLET: _pay_by_wallet,
         Action.CARD: _charge_card,
         Action.NOTICE: _notify_tenant,
     }
-    return rails[collection.next_action](stripe, collection)
+    return actions[collection.next_action](stripe, collection)
 
 
-def start_attempt_for_tenant(*, tenant_id: str, rail: InvoiceCollection.Action) -> int:
-    """Have all open invoices of a tenant collected by a rail that is new.
+def start_attempt_for_tenant(*, tenant_id: str, first: InvoiceCollection.Action) -> int:
+    """Start an extra attempt for each open invoice, with `first` as its first action.
 
-    What is under way goes on; this comes next. Returns how many there are.
+    Pending payments are not interrupted. Returns the number of invoices.
     """
     with transaction.atomic():
         rows = InvoiceCollection.objects.working().filter(tenant_id=tenant_id)
         ids = list(rows.unpaid().order_by("pk").values_list("pk", flat=True))
         for invoice_id in ids:
-            _start_extra_attempt(invoice_id, rail)
+            _start_extra_attempt(invoice_id, first)
     return len(ids)
 
 
 def collect_now(*, invoice_id: str) -> bool:
-    """Begin another rung at once, on a person's wish; False if there is none to begin.
+    """Start an attempt now, on an operator's request.
 
-    Only looks again at what is no open invoice.
+    An invoice that is not open is only read again; returns False for it.
     """
     with transaction.atomic():
         open_ones = InvoiceCollection.objects.unpaid()
@@ -89,12 +111,22 @@ def collect_now(*, invoice_id: str) -> bool:
     return False
 
 
-def _start_extra_attempt(invoice_id: str, rail: InvoiceCollection.Action) -> None:
+def next_attempt_at(collection: InvoiceCollection) -> datetime | None:
+    """Return when the next scheduled attempt starts, None if none will."""
+    is_open = collection.stripe_status == InvoiceCollection.Status.OPEN
+    if not is_open or not collection.is_unpaid:
+        return None
+    if collection.attempts_started >= len(ATTEMPT_SCHEDULE):
+        return None
+    return _scheduled_at(collection, collection.attempts_started)
+
+
+def _start_extra_attempt(invoice_id: str, first: InvoiceCollection.Action) -> None:
     collection = locks.lock_collection(invoice_id)
     order = [Action.WALLET, Action.CARD, Action.NOTICE, Action.NONE]
-    # A rung that is before this rail will come to it.
-    earlier = min(rail, Action(collection.next_action), key=order.index)
-    _columns(
+    # An attempt that is still at an earlier action will reach this one.
+    earlier = min(first, Action(collection.next_action), key=order.index)
+    _update(
         collection,
         next_action=earlier,
         attempt_started_at=timezone.now(),
@@ -104,61 +136,50 @@ def _start_extra_attempt(invoice_id: str, rail: InvoiceCollection.Action) -> Non
 
 
 def _post_credits_first(collection: InvoiceCollection) -> Step:
-    """Reduce the invoice before anybody is charged for it, if the sync has not yet."""
+    """Reduce the invoice before it is charged, if the sync has not done it yet."""
     post_credits(tenant_id=collection.tenant_id)
     owed = collection.credits.filter(state=Credit.State.OWED)
     if until := owed.aggregate(until=Max("next_attempt_at"))["until"]:
-        return Wait(State.COLLECTING, "a credit is to be posted first", until)
+        return Wait(State.COLLECTING, "Waiting for a credit to be posted", until)
     if locks.has_pending_reduction(collection):
         soon = timezone.now() + timedelta(minutes=1)
-        return Wait(State.COLLECTING, "its subscription's end is to be settled", soon)
+        reason = "Waiting for the subscription's cancellation to complete"
+        return Wait(State.COLLECTING, reason, soon)
     return REREAD
 
 
 def _wait_for_next_attempt(stripe: Stripe, collection: InvoiceCollection) -> Step:
     now = timezone.now()
-    # The first begins with the invoice, even if Stripe's clock is ahead of ours.
-    begun = 1 + sum(
-        _rung_at(collection, rung) <= now for rung in range(1, len(ATTEMPT_SCHEDULE))
+    # The first starts with the invoice, even if Stripe's clock is ahead of ours.
+    due = 1 + sum(
+        _scheduled_at(collection, number) <= now
+        for number in range(1, len(ATTEMPT_SCHEDULE))
     )
-    if begun > collection.attempts_started:
-        # Rungs that nobody was there to begin are not made up for.
+    if due > collection.attempts_started:
+        # Attempts missed during downtime are skipped, not repeated.
         return _go_to_action(
             collection,
             Action.WALLET,
-            attempts_started=begun,
+            attempts_started=due,
             attempt_started_at=now,
             rate_limits=0,
         )
-    payment_blocker = locks.payment_blocker(collection.pk)
-    if payment_blocker:
-        return Wait(
-            State.PENDING,
-            payment_blocker.why,
-            _soonest(payment_blocker.until, now + _RECHECK_INTERVAL),
-        )
     until = now + _RECHECK_INTERVAL
+    if blocker := locks.payment_blocker(collection.pk):
+        return Wait(State.PENDING, blocker.reason, min(blocker.until or until, until))
     if collection.attempts_started < len(ATTEMPT_SCHEDULE):
-        until = min(until, _rung_at(collection, collection.attempts_started))
-    return Wait(State.MANUAL, "waits for a person, or the next try", until)
+        until = min(until, _scheduled_at(collection, collection.attempts_started))
+    reason = "Waiting for the customer or the next attempt"
+    return Wait(State.MANUAL, reason, until)
 
 
-def next_attempt_at(collection: InvoiceCollection) -> datetime | None:
-    """Return when wallet and card have their next turn, None if they have none."""
-    is_asking = collection.stripe_status == InvoiceCollection.Status.OPEN
-    if not is_asking or not collection.is_unpaid:
-        return None
-    if collection.attempts_started >= len(ATTEMPT_SCHEDULE):
-        return None
-    return _rung_at(collection, collection.attempts_started)
-
-
-def _rung_at(collection: InvoiceCollection, rung: int) -> datetime:
-    return (collection.finalized_at or collection.created_at) + ATTEMPT_SCHEDULE[rung]
+def _scheduled_at(collection: InvoiceCollection, number: int) -> datetime:
+    return (collection.finalized_at or collection.created_at) + ATTEMPT_SCHEDULE[number]
 
 
 def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
-    if not _has_wallet(collection):
+    tenant = collection.tenant
+    if not tenant.nwc_url or tenant.autopay_paused:
         return _go_to_action(collection, Action.CARD)
     if waiting := _wait_for_pending_payment(collection):
         return waiting
@@ -171,23 +192,29 @@ def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
     except NoWallet:
         return _go_to_action(collection, Action.CARD)
     except CaravelError as exc:
-        begun_at = collection.attempt_started_at or timezone.now()
-        if timezone.now() - begun_at < _OWN_TROUBLE_TIMEOUT:
+        started_at = collection.attempt_started_at or timezone.now()
+        if timezone.now() - started_at < _OWN_TROUBLE_TIMEOUT:
             raise
         logger.error("wallet_passed_over", error=str(exc))
         return _go_to_action(collection, Action.CARD)
-    return Wait(State.PENDING, "the tenant's wallet has been asked", None)
+    return Wait(State.PENDING, "Waiting for the tenant's wallet", None)
 
 
 def _start_wallet_payment(collection: InvoiceCollection) -> None:
+    """Issue a Lightning invoice and record the attempt of the tenant's wallet.
+
+    Raises InvoiceChanged, PaymentInProgress, AlreadySettled, NoWallet, or what keeps
+    Caravel's own wallet from issuing.
+    """
     payment_request = payment_request_for(collection)
     issued = issue_for_wallet(payment_request=payment_request)
     with transaction.atomic():
+        # Lock order: the Lightning invoices, then the collection.
         lock_for_wallet(payment_request=payment_request)
         locked = locks.lock_if_no_other_method(collection.pk)
         locks.require_unchanged(locked, collection)
         locks.require_same_step(locked, collection)
-        _columns(locked, next_action=Action.CARD)
+        _update(locked, next_action=Action.CARD)
         create_payment(issued)
 
 
@@ -212,7 +239,7 @@ def _charge_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
 
 
 def _notify_tenant(stripe: Stripe, collection: InvoiceCollection) -> Step:
-    """Nothing could be charged in this rung: tell the tenant what is to be paid."""
+    """Ask the tenant to pay: neither wallet nor card could be charged."""
     refused = collection.card_attempts.exclude(state=CardAttempt.State.PAID)
     if refused.filter(created_at__gte=collection.attempt_started_at).exists():
         notices.notify_payment_failed(collection)
@@ -222,50 +249,42 @@ def _notify_tenant(stripe: Stripe, collection: InvoiceCollection) -> Step:
 
 
 def _retry_rate_limited_wallet(collection: InvoiceCollection) -> Step:
-    """A wallet that has had too many requests is asked again, a few times."""
+    """Go back to a wallet that answered RATE_LIMITED, up to three times."""
     last = NwcPayment.objects.filter(stripe_invoice_id=collection.pk).first()
-    began = collection.attempt_started_at
-    if last is None or began is None or last.created_at < began:
+    started_at = collection.attempt_started_at
+    if last is None or started_at is None or last.created_at < started_at:
         return None
-    is_busy = last.state == NwcPayment.State.REFUSED and last.code == "RATE_LIMITED"
-    if not is_busy or collection.rate_limits >= _MAX_RATE_LIMIT_RETRIES:
+    is_limited = last.state == NwcPayment.State.REFUSED and last.code == "RATE_LIMITED"
+    if not is_limited or collection.rate_limits >= _MAX_RATE_LIMIT_RETRIES:
         return None
-    again_at = (last.resolved_at or last.created_at) + _RATE_LIMIT_PAUSE
-    if again_at > timezone.now():
-        return Wait(State.COLLECTING, "the wallet asked us to wait", again_at)
+    retry_at = (last.resolved_at or last.created_at) + _RATE_LIMIT_PAUSE
+    if retry_at > timezone.now():
+        reason = "Waiting: the wallet has had too many requests"
+        return Wait(State.COLLECTING, reason, retry_at)
     return _go_to_action(collection, Action.WALLET, rate_limits=F("rate_limits") + 1)
 
 
 def _wait_for_pending_payment(collection: InvoiceCollection) -> Wait | None:
-    """Return how long something else may still pay; a person was shown a bolt11, say.
+    """Wait while something else may still pay, such as a presented bolt11.
 
-    Nobody is shown another one meanwhile, so that this happens once.
+    No other bolt11 is presented meanwhile, so that one delays each attempt only once.
     """
-    found = locks.payment_blocker(collection.pk)
-    return Wait(State.PENDING, found.why, found.until) if found else None
-
-
-def _has_wallet(collection: InvoiceCollection) -> bool:
-    tenant = collection.tenant
-    return bool(tenant.nwc_url) and not tenant.autopay_paused
+    blocker = locks.payment_blocker(collection.pk)
+    return Wait(State.PENDING, blocker.reason, blocker.until) if blocker else None
 
 
 def _go_to_action(
-    collection: InvoiceCollection, rail: InvoiceCollection.Action, **columns: object
+    collection: InvoiceCollection, action: InvoiceCollection.Action, **columns: object
 ) -> Step:
-    """Go on to the next rail, unless somebody else has moved on already."""
+    """Go to the next action, unless another worker has gone on since the last read."""
     rows = InvoiceCollection.objects.filter(
         pk=collection.pk,
         next_action=collection.next_action,
         attempt_started_at=collection.attempt_started_at,
     )
-    rows.update(next_action=rail, **columns)
+    rows.update(next_action=action, **columns)
     return REREAD
 
 
-def _soonest(first: datetime | None, second: datetime) -> datetime:
-    return min(first, second) if first else second
-
-
-def _columns(collection: InvoiceCollection, **columns: object) -> None:
+def _update(collection: InvoiceCollection, **columns: object) -> None:
     InvoiceCollection.objects.filter(pk=collection.pk).update(**columns)

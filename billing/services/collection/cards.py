@@ -1,4 +1,4 @@
-"""Charging a card: one charge at a time for an invoice, and none asked for twice."""
+"""Card charges: one at a time per invoice, and none made twice."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from caravel.logs import redact
 logger = structlog.get_logger(__name__)
 
 State = CardAttempt.State
-#: Declines after which the same card is not charged again.
+#: Decline codes after which the same card is not charged again.
 #: https://docs.stripe.com/declines/codes
 HARD_DECLINES = frozenset(
     {
@@ -30,31 +30,32 @@ HARD_DECLINES = frozenset(
         "stop_payment_order",
     }
 )
-_NOT_AGAIN = "do_not_try_again"
-#: Stripe keeps the answer to an idempotency key for 24 hours at least.
-_KEY_LIVES = timedelta(hours=23)
-#: Longer than a request can take; then whoever sent it is gone.
-_REQUEST = timedelta(seconds=75)
-#: How often a charge is looked up that the bank takes its time for.
-PROCESSING = timedelta(hours=1)
-#: The codes of a charge that its owner must confirm.
-_ACTION = frozenset(
+_DO_NOT_RETRY_ADVICE = "do_not_try_again"
+#: Stripe keeps the answer to an idempotency key for at least 24 hours:
+#: https://docs.stripe.com/api/idempotent_requests
+_KEY_LIFETIME = timedelta(hours=23)
+#: Longer than a request can take; the worker that sent it is then gone.
+_REQUEST_TIMEOUT = timedelta(seconds=75)
+#: How often a charge is looked up while the bank is processing it.
+PROCESSING_RECHECK_INTERVAL = timedelta(hours=1)
+#: Error codes of a charge that the cardholder must authenticate.
+_AUTHENTICATION_CODES = frozenset(
     {"authentication_required", "invoice_payment_intent_requires_action"}
 )
 
 
 def choose_card(stripe: Stripe, collection: InvoiceCollection) -> str:
-    """Return the card to charge: the customer's default, else the newest; "" for none.
+    """Return the card to charge: the customer's default, else the newest, else "".
 
-    The newest becomes the default. One that was declined for good is passed over.
+    The newest becomes the default. Cards with a hard decline are skipped.
     """
     customer = stripe.get_customer(collection.stripe_customer_id)
     if customer.deleted:
         return ""
     attached = [card.id for card in stripe.list_cards(customer.id)]
-    chosen = [customer.default_card] if customer.default_card else []
-    refused = _refused_for_good(collection)
-    usable = [card for card in [*chosen, *attached] if card not in refused]
+    default = [customer.default_card] if customer.default_card else []
+    declined = _hard_declined_cards(collection)
+    usable = [card for card in [*default, *attached] if card not in declined]
     card = usable[0] if usable else ""
     if card and not customer.default_card:
         stripe.set_default_card(customer.id, card)
@@ -64,7 +65,7 @@ def choose_card(stripe: Stripe, collection: InvoiceCollection) -> str:
 def start_attempt(
     collection: InvoiceCollection, card: str, *, then: InvoiceCollection.Action
 ) -> CardAttempt:
-    """Record that a card is about to be charged for what remains of an invoice.
+    """Record the attempt to charge a card for the remaining amount of an invoice.
 
     Raises PaymentInProgress while anything else may pay it, or InvoiceChanged.
     """
@@ -83,14 +84,14 @@ def start_attempt(
 
 
 def run_attempt(stripe: Stripe, attempt: CardAttempt) -> None:
-    """Ask for the charge, or find out what came of it; it is the same request.
+    """Charge the card, or repeat the request under its key to learn the outcome.
 
-    Raises StripeUnavailable or StripeRateLimited when there is no answer; the attempt
-    is pending until there is.
+    Raises StripeUnavailable or StripeRateLimited without an answer; the attempt then
+    stays pending.
     """
-    if timezone.now() - attempt.created_at > _KEY_LIVES:
-        return _look_up(stripe, attempt)
-    _columns(attempt, tried_at=timezone.now())
+    if timezone.now() - attempt.created_at > _KEY_LIFETIME:
+        return _resolve_from_invoice_payments(stripe, attempt)
+    _update(attempt, tried_at=timezone.now())
     params = {"payment_method": attempt.payment_method, "off_session": True}
     try:
         paid = stripe.pay_invoice(
@@ -99,69 +100,74 @@ def run_attempt(stripe: Stripe, attempt: CardAttempt) -> None:
     except StripeCardRefused as exc:
         return _refuse(attempt, exc)
     except StripeRefused as exc:
-        return _look_up(stripe, attempt, error=exc)
-    return _conclude(stripe, attempt, paid)
+        return _resolve_from_invoice_payments(stripe, attempt, error=exc)
+    return _record_paid(stripe, attempt, paid)
 
 
 def next_inquiry_at(attempt: CardAttempt) -> datetime:
-    """Return when a charge that has no outcome may be asked about again."""
-    return attempt.tried_at + _REQUEST if attempt.tried_at else attempt.created_at
+    """Return when the request of a pending charge may be repeated."""
+    if attempt.tried_at is None:
+        return attempt.created_at
+    return attempt.tried_at + _REQUEST_TIMEOUT
 
 
-def _conclude(stripe: Stripe, attempt: CardAttempt, paid: Invoice) -> None:
+def _record_paid(stripe: Stripe, attempt: CardAttempt, paid: Invoice) -> None:
     if paid.status != InvoiceCollection.Status.PAID:
-        return _look_up(stripe, attempt)
-    # Before the claim ends: nobody is to take it for unpaid.
-    record_invoice(found=paid, tenant=attempt.collection.tenant)
+        return _resolve_from_invoice_payments(stripe, attempt)
+    # Before the attempt stops blocking others: they must not read it as unpaid.
+    record_invoice(invoice=paid, tenant=attempt.collection.tenant)
     return _resolve(attempt, State.PAID)
 
 
 def _refuse(attempt: CardAttempt, error: StripeCardRefused) -> None:
-    needs_person = {error.stripe_code, error.decline_code} & _ACTION
+    needs_authentication = {
+        error.stripe_code,
+        error.decline_code,
+    } & _AUTHENTICATION_CODES
     _resolve(
         attempt,
-        State.ACTION_REQUIRED if needs_person else State.REFUSED,
+        State.ACTION_REQUIRED if needs_authentication else State.REFUSED,
         code=(error.decline_code or error.stripe_code)[:64],
         advice_code=error.advice_code[:64],
         message=redact(error.message)[:240],
     )
 
 
-def _look_up(
+def _resolve_from_invoice_payments(
     stripe: Stripe, attempt: CardAttempt, *, error: StripeRefused | None = None
 ) -> None:
-    """Let the invoice's payments tell; lists are exact at once."""
+    """Resolve an attempt from Stripe's list of the invoice's payments."""
     message = redact(error.message)[:240] if error else ""
     code = error.stripe_code[:64] if error else ""
     for payment in stripe.list_invoice_payments(attempt.collection_id):
         if not payment.intent:
             continue
         intent = stripe.get_payment_intent(payment.intent)
-        is_its = intent.card in ("", attempt.payment_method)
-        if payment.status == "paid" and is_its:
+        is_same_card = intent.card in ("", attempt.payment_method)
+        if payment.status == "paid" and is_same_card:
             read_invoice(stripe, attempt.collection_id, attempt.collection.tenant)
             return _resolve(attempt, State.PAID)
         if intent.status == "processing" and error is None:
             return None
-        if intent.status == "requires_action" and is_its:
+        if intent.status == "requires_action" and is_same_card:
             return _resolve(attempt, State.ACTION_REQUIRED, code=intent.error_code)
         code = code or intent.decline_code or intent.error_code
     return _resolve(attempt, State.REFUSED, code=code or "not_charged", message=message)
 
 
 def _resolve(attempt: CardAttempt, state: CardAttempt.State, **columns: str) -> None:
-    _columns(attempt, state=state, resolved_at=timezone.now(), **columns)
+    _update(attempt, state=state, resolved_at=timezone.now(), **columns)
     logger.info("card_attempt", state=state, code=attempt.code)
 
 
-def _refused_for_good(collection: InvoiceCollection) -> set[str]:
+def _hard_declined_cards(collection: InvoiceCollection) -> set[str]:
     attempts = CardAttempt.objects.filter(collection__tenant=collection.tenant_id)
-    hard = Q(code__in=HARD_DECLINES) | Q(advice_code=_NOT_AGAIN)
+    hard = Q(code__in=HARD_DECLINES) | Q(advice_code=_DO_NOT_RETRY_ADVICE)
     return set(attempts.filter(hard).values_list("payment_method", flat=True))
 
 
-def _columns(attempt: CardAttempt, **columns: object) -> None:
-    """Write to an attempt that is pending; what is resolved stays so."""
+def _update(attempt: CardAttempt, **columns: object) -> None:
+    """Update a pending attempt; a resolved one stays as it is."""
     with transaction.atomic():
         rows = CardAttempt.objects.pending().filter(pk=attempt.pk)
         rows.update(**columns)

@@ -1,8 +1,7 @@
-"""Collecting an invoice: whoever asks, the next right step is taken.
+"""Collect one invoice. Safe to call from anywhere, any number of times.
 
-Webhooks, the outcomes of attempts, people and the sweep all call the same function. It
-reads the invoice again, looks at what is under way, and takes one step after the other
-until there is nothing to do but wait.
+Webhooks, outcomes of attempts, operators and the sweep all call the same function. It
+reads the invoice from Stripe and runs steps until the next one has to wait.
 """
 
 from collections.abc import Callable
@@ -15,8 +14,7 @@ from billing.clients.stripe.client import Invoice, Stripe
 from billing.models import CardAttempt, InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
-from billing.services.collection.attempts import next_attempt_step
-from billing.services.collection.steps import REREAD, Step, Wait
+from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
 from billing.services.credits.posting import post_credits
 from billing.services.dunning import notices, review
 from billing.services.invoices import locks
@@ -30,23 +28,26 @@ logger = structlog.get_logger(__name__)
 
 State = InvoiceCollection.State
 Status = InvoiceCollection.Status
-#: More steps than any invoice takes at once.
-_MOST_STEPS = 20
-#: How long Stripe has for a renewal's draft before we finalize it.
-_DRAFT_FOR = timedelta(hours=2)
-#: Drafts that Stripe would keep for an hour though nothing is to be added to them.
-_AT_ONCE = {"subscription_create", "subscription_update"}
-#: How often an invoice is read again though nothing asks for it.
-_LOOK_AGAIN = timedelta(hours=6)
-#: And how long before it would switch relays off, if a webhook of its payment is lost.
-_LAST_LOOK = timedelta(minutes=15)
+#: More steps than any invoice takes in one run: a loop is a bug.
+_MAX_STEPS = 20
+#: How long Stripe has to finalize a renewal's draft before Caravel does.
+_STRIPE_DRAFT_WINDOW = timedelta(hours=2)
+#: Billing reasons of drafts that Stripe would keep for an hour, though nothing will be
+#: added to them.
+_FINALIZE_IMMEDIATELY = {"subscription_create", "subscription_update"}
+_RECHECK_INTERVAL = timedelta(hours=6)
+#: How long before the grace period ends to read the invoice again: the webhook of its
+#: payment may have been lost.
+_FINAL_CHECK_BEFORE_GRACE = timedelta(minutes=15)
+#: Stripe's event about what is waited for may arrive late.
+_MIN_RECHECK_INTERVAL = timedelta(seconds=15)
 
 
 def collect_invoice(*, invoice_id: str) -> str:
-    """Take every step that can be taken now; returns in words what came of it.
+    """Run all steps that are possible now. Returns a log line.
 
-    Any number of calls at once are as good as one. An expected failure is recorded on
-    the collection and retried by the sweep; an unexpected one is recorded and raised.
+    An expected failure is recorded on the collection and retried by the sweep; an
+    unexpected one is recorded and raised.
     """
     rows = InvoiceCollection.objects.filter(pk=invoice_id)
     rows.update(enqueued_at=None)
@@ -55,7 +56,7 @@ def collect_invoice(*, invoice_id: str) -> str:
         tenant=collection.tenant_id, stripe_invoice=invoice_id
     ):
         try:
-            return _take_steps(Stripe(), collection)
+            return _run_steps(Stripe(), collection)
         except CaravelError as exc:
             _record_failure(collection, exc)
             return exc.message
@@ -64,112 +65,104 @@ def collect_invoice(*, invoice_id: str) -> str:
             raise
 
 
-def _take_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
-    for _ in range(_MOST_STEPS):
-        found = _read(stripe, collection)
+def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
+    for _ in range(_MAX_STEPS):
+        # Never gone: https://docs.stripe.com/api/invoices/delete is for drafts that
+        # belong to no subscription.
+        invoice = read_invoice(stripe, collection.pk, collection.tenant)
         collection.refresh_from_db()
-        rest = _next(stripe, collection, found)
-        if rest is not None:
-            _wait(collection, rest)
+        wait = _run_first_applicable_step(stripe, collection, invoice)
+        if wait is not None:
+            _record_wait(collection, wait)
             review.review_tenant(tenant_id=collection.tenant_id)
-            return rest.why
-    raise AssertionError(f"{collection.pk} goes round in circles")
+            return wait.reason
+    raise AssertionError(f"{collection.pk} took more than {_MAX_STEPS} steps")
 
 
-def _next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Wait | None:
-    """Take the first step that applies; returns None to have the invoice read again."""
+def _run_first_applicable_step(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
+) -> Wait | None:
+    """Run the first step that applies; returns None to read the invoice again."""
     for step in _STEPS:
-        done = step(stripe, collection, found)
-        if done is REREAD:
+        result = step(stripe, collection, invoice)
+        if result is REREAD:
             return None
-        if isinstance(done, Wait):
-            return done
-    return Wait(State.MANUAL, "nothing to collect", timezone.now() + _LOOK_AGAIN)
+        if isinstance(result, Wait):
+            return result
+    return Wait(State.MANUAL, "Nothing to collect", timezone.now() + _RECHECK_INTERVAL)
 
 
-def _read(stripe: Stripe, collection: InvoiceCollection) -> Invoice:
-    """Read the invoice again and keep what it says; it is never deleted.
-
-    https://docs.stripe.com/api/invoices/delete: those of subscriptions can't be.
-    """
-    return read_invoice(stripe, collection.pk, collection.tenant)
-
-
-def _finish_card(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
-    """Find out what came of a charge that has no outcome yet."""
+def _finish_card(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
+) -> Step:
+    """Look up the outcome of a pending card charge."""
     attempt = CardAttempt.objects.pending().filter(collection=collection).first()
     if attempt is None:
         return None
-    if (ready_at := cards.next_inquiry_at(attempt)) > timezone.now():
-        return Wait(State.PENDING, "the card's answer is awaited", ready_at)
+    if (inquiry_at := cards.next_inquiry_at(attempt)) > timezone.now():
+        return Wait(State.PENDING, "Waiting for the card charge", inquiry_at)
     cards.run_attempt(stripe, attempt)
     if attempt.state != CardAttempt.State.PENDING:
         return REREAD
-    return Wait(
-        State.PENDING, "the bank is working on it", timezone.now() + cards.PROCESSING
-    )
+    recheck_at = timezone.now() + cards.PROCESSING_RECHECK_INTERVAL
+    return Wait(State.PENDING, "Waiting for the bank", recheck_at)
 
 
-def _await_card(why: str) -> Wait:
-    return Wait(State.PENDING, why, timezone.now() + timedelta(minutes=1))
+def _wait_for_card(reason: str) -> Wait:
+    return Wait(State.PENDING, reason, timezone.now() + timedelta(minutes=1))
 
 
-def _book(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
+def _book(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
     """Book a Lightning payment that has arrived."""
     try:
-        booked = settlements.book_next(stripe, collection, found)
+        is_booked = settlements.book_next(stripe, collection, invoice)
     except PaymentInProgress as exc:
-        return _await_card(exc.message)
-    return REREAD if booked else None
+        return _wait_for_card(exc.message)
+    return REREAD if is_booked else None
 
 
-def _close(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
+def _close(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
     if not collection.is_final:
         return None
     if locks.has_pending_charge(collection.pk):
-        # Another worker has just asked: what came of it is not to be forgotten.
-        return _await_card("the card's answer is awaited")
-    paid_by = _paid_by(collection)
+        # Another worker has just started it: its outcome must still be recorded.
+        return _wait_for_card("Waiting for the card charge")
+    payer = InvoiceCollection.PaidBy.NOBODY
+    if collection.stripe_status == Status.PAID:
+        payer = paid_by(collection, amount_paid_cents=collection.amount_paid_cents)
     InvoiceCollection.objects.filter(pk=collection.pk).update(
-        paid_by=paid_by, next_action=InvoiceCollection.Action.NONE
+        paid_by=payer, next_action=InvoiceCollection.Action.NONE
     )
     notices.drop_unpaid_notices(collection)
-    how = InvoiceCollection.PaidBy(paid_by).label
-    why = (
-        f"paid by {how}"
-        if collection.stripe_status == Status.PAID
-        else collection.stripe_status
-    )
-    return Wait(State.CLOSED, why, None)
+    is_paid = collection.stripe_status == Status.PAID
+    return Wait(State.CLOSED, str(payer.label) if is_paid else "Void", None)
 
 
-def _finalize(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
-    """Finalize a draft in time, credit first so that it counts."""
-    if found.status != Status.DRAFT:
+def _finalize(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
+    """Finalize a due draft, after posting credits so that they reduce it."""
+    if invoice.status != Status.DRAFT:
         return None
-    due_at = collection.created_at + _DRAFT_FOR
-    if found.billing_reason not in _AT_ONCE and timezone.now() < due_at:
-        return Wait(State.DRAFT, "left to Stripe to finalize", due_at)
+    due_at = collection.created_at + _STRIPE_DRAFT_WINDOW
+    if invoice.billing_reason not in _FINALIZE_IMMEDIATELY and timezone.now() < due_at:
+        return Wait(State.DRAFT, "Waiting for Stripe to finalize the draft", due_at)
     post_credits(tenant_id=collection.tenant_id)
     stripe.finalize_invoice(collection.pk)
     return REREAD
 
 
-def _leave_written_off(
-    stripe: Stripe, collection: InvoiceCollection, found: Invoice
+def _wait_if_written_off(
+    stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
 ) -> Step:
-    """A person wrote it off: it may be paid, but nobody is charged for it."""
+    """Uncollectible in Stripe: payable by hand, never charged."""
     if collection.stripe_status != Status.UNCOLLECTIBLE:
         return None
-    return Wait(State.MANUAL, "written off at Stripe", timezone.now() + _LOOK_AGAIN)
+    recheck_at = timezone.now() + _RECHECK_INTERVAL
+    return Wait(State.MANUAL, "Marked uncollectible at Stripe", recheck_at)
 
 
-def _climb(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> Step:
-    """Go on with the ladder of attempts."""
-    if (
-        collection.stripe_status != Status.OPEN
-        or collection.amount_remaining_cents <= 0
-    ):
+def _attempt(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> Step:
+    is_open = collection.stripe_status == Status.OPEN
+    if not is_open or collection.amount_remaining_cents <= 0:
         return None
     return next_attempt_step(stripe, collection)
 
@@ -179,46 +172,41 @@ _STEPS: tuple[Callable[[Stripe, InvoiceCollection, Invoice], Step], ...] = (
     _book,
     _close,
     _finalize,
-    _leave_written_off,
-    _climb,
+    _wait_if_written_off,
+    _attempt,
 )
 
 
-def _paid_by(collection: InvoiceCollection) -> InvoiceCollection.PaidBy:
-    if collection.stripe_status != Status.PAID:
-        return InvoiceCollection.PaidBy.NOBODY
-    return paid_by(collection, amount_paid_cents=collection.amount_paid_cents)
+def _record_wait(collection: InvoiceCollection, wait: Wait) -> None:
+    """Save the state, unless the row was requeued in the meantime.
 
-
-def _wait(collection: InvoiceCollection, rest: Wait) -> None:
-    """Record the present state, unless somebody has asked for another look meanwhile.
-
-    Then a message is on its way, another worker has come, or the sweep will send one.
+    Then a message is on its way, another worker has it, or the sweep will send one.
     """
     now = timezone.now()
-    _unasked(collection).update(
+    until = _before_grace_ends(collection, wait.until, now) or now + _RECHECK_INTERVAL
+    _if_not_requeued(collection).update(
         **NO_FAILURE,
-        state=rest.state,
-        closed_at=now if rest.state == State.CLOSED else None,
-        outcome=rest.why[:200],
-        next_attempt_at=_later(_in_time(collection, rest.until, now), now),
+        state=wait.state,
+        closed_at=now if wait.state == State.CLOSED else None,
+        outcome=wait.reason[:200],
+        next_attempt_at=max(until, now + _MIN_RECHECK_INTERVAL),
     )
-    logger.info("collected", state=rest.state, outcome=rest.why)
+    logger.info("collected", state=wait.state, outcome=wait.reason)
 
 
-def _in_time(
+def _before_grace_ends(
     collection: InvoiceCollection, until: datetime | None, now: datetime
 ) -> datetime | None:
-    """Return when to look again, if need be sooner: shortly before the grace ends."""
+    """Return when to look again: `until`, or shortly before an unpaid invoice suspends.
+
+    Once that moment has passed, `until` stands.
+    """
     if not collection.is_unpaid or collection.suspend_at is None:
         return until
-    last_look = collection.suspend_at - _LAST_LOOK
-    return min(until or last_look, last_look) if last_look > now else until
-
-
-def _later(until: datetime | None, now: datetime) -> datetime:
-    """Return when to look again; what is awaited may be late."""
-    return max(until or now + _LOOK_AGAIN, now + timedelta(seconds=15))
+    final_check_at = collection.suspend_at - _FINAL_CHECK_BEFORE_GRACE
+    if final_check_at <= now:
+        return until
+    return min(until or final_check_at, final_check_at)
 
 
 def _record_failure(collection: InvoiceCollection, error: Exception) -> None:
@@ -226,14 +214,15 @@ def _record_failure(collection: InvoiceCollection, error: Exception) -> None:
     if locks.payment_blocker(collection.pk):
         columns["state"] = State.PENDING
         columns["closed_at"] = None
-    _unasked(collection).update(**columns)
+    _if_not_requeued(collection).update(**columns)
     logger.warning("collection_failed", error=str(error))
 
 
-def _unasked(collection: InvoiceCollection) -> InvoiceCollectionQuerySet:
-    """Return the row, if nobody has asked for a look at it since it was read.
+def _if_not_requeued(collection: InvoiceCollection) -> InvoiceCollectionQuerySet:
+    """Return the row as a queryset, empty if it was requeued since it was read.
 
-    Another worker may have taken that message already: the time tells.
+    Another worker may have taken that message already and cleared `enqueued_at`; then
+    `next_attempt_at` differs.
     """
     return InvoiceCollection.objects.filter(
         pk=collection.pk, enqueued_at=None, next_attempt_at=collection.next_attempt_at

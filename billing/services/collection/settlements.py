@@ -1,6 +1,6 @@
-"""Booking Lightning payments that arrived: each is counted once, and none is lost.
+"""Booking of Lightning payments: each that arrives is counted once, none is lost.
 
-The invoice is marked as paid by one of them; whatever it cannot use becomes credit.
+One of them marks the invoice as paid; anything beyond its amount becomes credit.
 """
 
 import structlog
@@ -20,31 +20,31 @@ from lightning.models import LightningInvoice
 logger = structlog.get_logger(__name__)
 
 State = Settlement.State
-#: What an invoice's metadata names the payment by that marked it.
-METADATA = "lightning_payment_hash"
-_PAYABLE = ("open", "uncollectible")
+#: Invoice metadata key: payment hash of the Lightning payment that marked it paid.
+METADATA_KEY = "lightning_payment_hash"
+_PAYABLE_STATUSES = ("open", "uncollectible")
 
 
-def book_next(stripe: Stripe, collection: InvoiceCollection, found: Invoice) -> bool:
-    """Book the oldest payment that is not booked yet; False if there is none.
+def book_next(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -> bool:
+    """Book the oldest unbooked payment. Returns False if there is none.
 
-    Raises PaymentInProgress while a card has been asked and has not answered.
+    Raises PaymentInProgress while a card charge is pending.
     """
-    payment = _next(collection)
+    payment = _oldest_unbooked(collection)
     if payment is None:
         return False
-    if _begin_marking(collection, payment, found):
-        _mark(stripe, collection, payment, found)
+    if _reserve_invoice(collection, payment, invoice):
+        _mark_paid_out_of_band(stripe, collection, payment, invoice)
     else:
-        _conclude(payment, collection.pk, marked_cents=None)
+        _record_booked(payment, collection.pk, applied_cents=None)
     return True
 
 
 def value_cents(payment: LightningInvoice) -> int:
-    """Return what a payment is worth, in the invoice's minor unit.
+    """Return the value of a payment in the invoice's minor unit.
 
-    What was asked for, whatever the receiver's node took off; more came, more counts,
-    in the steps that the currency has at Stripe.
+    The requested amount (routing fees are ours), plus any overpayment, rounded down to
+    the smallest amount that Stripe takes in the currency.
     """
     received = payment.received_msat or payment.amount_msat
     extra_msat = max(0, received - payment.amount_msat)
@@ -57,51 +57,52 @@ def value_cents(payment: LightningInvoice) -> int:
 
 
 def lightning_payment_for(collection: InvoiceCollection) -> LightningInvoice | None:
-    """Return the Lightning payment that pays an invoice, be it marked by now or not.
+    """Return the Lightning payment that pays an invoice, marked in Stripe yet or not.
 
-    One that has arrived counts at once if it is going to mark the invoice, as it was
-    last read: it is the next to be booked, covers what is left, and no card was asked.
-    One that became credit has paid nothing of it.
+    One that has arrived counts at once if booking it will mark the invoice: it is the
+    next to be booked, covers the remaining amount, and no card charge is pending. One
+    that became credit has paid nothing of the invoice.
     """
     if collection.stripe_status == InvoiceCollection.Status.VOID:
         return None
-    begun = collection.settlements.exclude(state=State.CREDITED)
-    if found := begun.select_related("invoice").first():
-        return found.invoice
-    payment = _next(collection)
+    marking = collection.settlements.exclude(state=State.CREDITED)
+    if settlement := marking.select_related("invoice").first():
+        return settlement.invoice
+    payment = _oldest_unbooked(collection)
     if not payment or locks.has_pending_charge(collection.pk):
         return None
-    left = collection.amount_remaining_cents
-    is_enough = collection.is_unpaid and left <= value_cents(payment)
+    remaining = collection.amount_remaining_cents
+    is_enough = collection.is_unpaid and remaining <= value_cents(payment)
     return payment if is_enough else None
 
 
-def _next(collection: InvoiceCollection) -> LightningInvoice | None:
-    arrived = LightningInvoice.objects.of(collection.pk)
-    unbooked = arrived.filter(state=LightningInvoice.State.SETTLED).exclude(
-        settlement__state__in=[State.MARKED, State.CREDITED]
+def _oldest_unbooked(collection: InvoiceCollection) -> LightningInvoice | None:
+    settled = LightningInvoice.objects.of(collection.pk).filter(
+        state=LightningInvoice.State.SETTLED
     )
+    unbooked = settled.exclude(settlement__state__in=[State.MARKED, State.CREDITED])
     first: LightningInvoice | None = unbooked.first()
     return first
 
 
-def _begin_marking(
-    collection: InvoiceCollection, payment: LightningInvoice, found: Invoice
+def _reserve_invoice(
+    collection: InvoiceCollection, payment: LightningInvoice, invoice: Invoice
 ) -> bool:
-    """Claim the invoice for a payment, if it can take it; True if it had it already.
+    """Reserve the invoice for a payment that will mark it paid.
 
-    Somebody else may just have booked the payment: then there is nothing to mark.
+    Returns True as well if an interrupted run has reserved it; False if the invoice
+    cannot take the payment, or another worker has just booked it.
     """
     with transaction.atomic():
         locks.lock_collection(collection.pk)
         if locks.has_pending_charge(collection.pk):
-            raise PaymentInProgress("The card has been asked to pay this.")
+            raise PaymentInProgress("A card payment is in progress.")
         rows = Settlement.objects.filter(collection=collection)
-        if begun := rows.filter(invoice=payment).first():
-            return bool(begun.state == State.MARKING)
-        is_taken = rows.exclude(state=State.CREDITED).exists()
-        fits = 0 < found.amount_remaining <= value_cents(payment)
-        if is_taken or found.status not in _PAYABLE or not fits:
+        if settlement := rows.filter(invoice=payment).first():
+            return bool(settlement.state == State.MARKING)
+        is_reserved = rows.exclude(state=State.CREDITED).exists()
+        fits = 0 < invoice.amount_remaining <= value_cents(payment)
+        if is_reserved or invoice.status not in _PAYABLE_STATUSES or not fits:
             return False
         Settlement.objects.create(
             invoice=payment, collection=collection, state=State.MARKING
@@ -109,72 +110,77 @@ def _begin_marking(
     return True
 
 
-def _mark(
+def _mark_paid_out_of_band(
     stripe: Stripe,
     collection: InvoiceCollection,
     payment: LightningInvoice,
-    found: Invoice,
+    invoice: Invoice,
 ) -> None:
-    """Mark the invoice as paid by a payment, or find that it is, or cannot be."""
-    marked = found
-    if found.status in _PAYABLE:
-        stripe.set_invoice_metadata(found.id, {METADATA: payment.payment_hash})
+    """Mark the reserved invoice as paid in Stripe, then record what was applied.
+
+    After a crash the next run finds it marked and only records that.
+    """
+    marked = invoice
+    if invoice.status in _PAYABLE_STATUSES:
+        # First, so that after a crash the payment that marked it is known.
+        stripe.set_invoice_metadata(invoice.id, {METADATA_KEY: payment.payment_hash})
         try:
-            marked = stripe.mark_paid_out_of_band(found.id)
+            marked = stripe.mark_paid_out_of_band(invoice.id)
         except StripeRefused as exc:
-            # That it is paid already has no code of its own: what it is, decides.
-            marked = stripe.get_invoice(found.id)
-            if marked.status in _PAYABLE:
+            # Stripe has no error code for "already paid": the invoice itself decides.
+            marked = stripe.get_invoice(invoice.id)
+            if marked.status in _PAYABLE_STATUSES:
                 raise
             logger.warning("marking_refused", error=exc.message, status=marked.status)
-    cents = _marked_cents(stripe, marked, payment)
-    # Before the claim ends: nobody is to take it for unpaid.
-    record_invoice(found=marked, tenant=collection.tenant)
-    _conclude(payment, found.id, marked_cents=cents)
+    applied_cents = _applied_cents(stripe, marked, payment)
+    # Before the reservation ends: others must not read the invoice as unpaid.
+    record_invoice(invoice=marked, tenant=collection.tenant)
+    _record_booked(payment, invoice.id, applied_cents=applied_cents)
 
 
-def _marked_cents(
-    stripe: Stripe, found: Invoice, payment: LightningInvoice
+def _applied_cents(
+    stripe: Stripe, invoice: Invoice, payment: LightningInvoice
 ) -> int | None:
-    """Return what of the invoice this payment has paid, None if nothing.
+    """Return the part of the invoice that this payment has paid, None if nothing.
 
-    A person may have paid a part of it, or all, by card at Stripe.
+    The rest, or all, may have been paid by card at Stripe.
     """
-    if found.status != "paid" or found.metadata.get(METADATA) != payment.payment_hash:
+    marked_by = invoice.metadata.get(METADATA_KEY)
+    if invoice.status != "paid" or marked_by != payment.payment_hash:
         return None
-    payments = stripe.list_invoice_payments(found.id)
-    at_stripe = sum(
-        one.amount_paid for one in payments if one.status == "paid" and one.intent
+    payments = stripe.list_invoice_payments(invoice.id)
+    by_card = sum(
+        each.amount_paid for each in payments if each.status == "paid" and each.intent
     )
-    return max(0, found.amount_paid - at_stripe) or None
+    return max(0, invoice.amount_paid - by_card) or None
 
 
-def _conclude(
-    payment: LightningInvoice, invoice_id: str, *, marked_cents: int | None
+def _record_booked(
+    payment: LightningInvoice, invoice_id: str, *, applied_cents: int | None
 ) -> None:
-    """Record what a payment paid, and the credit for what is left of it."""
-    surplus = max(0, value_cents(payment) - (marked_cents or 0))
-    state = State.CREDITED if marked_cents is None else State.MARKED
-    told = {"marked_cents": marked_cents or 0, "surplus_cents": surplus}
+    """Record the part of a payment that was applied, and the rest as credit."""
+    surplus = max(0, value_cents(payment) - (applied_cents or 0))
+    state = State.CREDITED if applied_cents is None else State.MARKED
+    amounts = {"marked_cents": applied_cents or 0, "surplus_cents": surplus}
     with transaction.atomic():
         collection = locks.lock_collection(invoice_id)
         row = Settlement.objects.filter(invoice=payment).first()
         if row and row.state != State.MARKING:
             return
-        columns = {"collection": collection, "resolved_at": timezone.now(), **told}
+        columns = {"collection": collection, "resolved_at": timezone.now(), **amounts}
         Settlement.objects.update_or_create(
             invoice=payment, defaults={"state": state, **columns}
         )
         if surplus:
-            _owe(payment, surplus)
-    logger.info("payment_booked", payment_hash=payment.payment_hash, **told)
+            _record_surplus(payment, surplus)
+    logger.info("payment_booked", payment_hash=payment.payment_hash, **amounts)
 
 
-def _owe(payment: LightningInvoice, surplus: int) -> None:
+def _record_surplus(payment: LightningInvoice, surplus_cents: int) -> None:
     record_credit(
         tenant_id=payment.tenant_id,
         reason=Credit.Reason.SURPLUS,
         source=payment.payment_hash,
         currency=payment.currency,
-        amount_cents=surplus,
+        amount_cents=surplus_cents,
     )

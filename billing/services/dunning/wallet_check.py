@@ -13,8 +13,7 @@ from billing.services.dunning.notices import tell_wallet_trouble
 from lightning.clients.nwc_replies import Budget
 from lightning.exceptions import InvalidWalletUrl, RateUnavailable, WalletUnusable
 from lightning.services.rates import quote
-from lightning.services.wallet_errors import set_wallet_warning
-from lightning.services.wallets import WalletCheck, check_wallet_of
+from lightning.services.wallets import WalletCheck, check_wallet_of, set_wallet_warning
 from relays.models import Relay
 from tenants.models import Tenant
 

@@ -67,7 +67,7 @@ def _end_grace(invoice_id: str) -> str:
 
 
 def _by_new_card(tenant: Tenant) -> str:
-    count = start_attempt_for_tenant(tenant_id=tenant.pk, rail=Action.CARD)
+    count = start_attempt_for_tenant(tenant_id=tenant.pk, first=Action.CARD)
     return f"a new card for {count} open invoices"
 
 

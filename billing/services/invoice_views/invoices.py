@@ -178,7 +178,7 @@ def _views(
             owner=owners[invoice.id],
             lines=_lines(invoice.lines, plans),
             collection=_collection(collections.get(invoice.id), waiting, lightning),
-            asked_at=found.asked_at,
+            asked_at=found.fetched_at,
         )
         for invoice in found.invoices
     ]

@@ -1,7 +1,7 @@
-"""What Stripe said of invoices, remembered for half a minute.
+"""Caches Stripe invoices for 30 s, and for an hour as a fallback.
 
-A change that we learn of makes it old at once, also for who was just asking: each
-answer is kept with the mark of the last change from before the question.
+A change that Caravel learns of replaces an epoch key. Entries written under an older
+epoch are ignored, also those of concurrent readers that asked Stripe before the change.
 """
 
 import uuid
@@ -20,80 +20,82 @@ from caravel.core import cache
 
 logger = structlog.get_logger(__name__)
 
-FRESH = timedelta(seconds=30)
-#: Seconds that an answer is kept for while Stripe is away, and the mark of a change.
-_KEEP = 3600
-#: A version of ours that reads other fields finds nothing of what this one has kept.
-_SHAPE = sha256(
+FRESH_FOR = timedelta(seconds=30)
+#: Seconds that entries are kept as a fallback while Stripe is unavailable, and epochs.
+_STALE_TTL = 3600
+#: Part of the key: a version of Caravel that reads other fields ignores these entries.
+_SCHEMA_HASH = sha256(
     ",".join(field.name for cls in (Invoice, Line) for field in fields(cls)).encode()
 ).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class CachedInvoices:
-    """What Stripe said of invoices, and when it was asked."""
+    """Invoices as Stripe had them at `fetched_at`."""
 
     invoices: tuple[Invoice, ...]
-    asked_at: datetime
+    fetched_at: datetime
 
 
-def get_or_fetch(about: str, ask: Callable[[], Iterable[Invoice]]) -> CachedInvoices:
-    """Return what Stripe says of a customer's invoices, or of one, by its id.
+def get_or_fetch(key: str, fetch: Callable[[], Iterable[Invoice]]) -> CachedInvoices:
+    """Return invoices by customer or invoice id, from the cache while it is fresh.
 
-    It is asked if the last answer is not fresh any more. While it is away that one is
-    returned if it is still there; else raises what asking raises.
+    If Stripe is unavailable a stale entry is returned; without one, raises what `fetch`
+    raises.
     """
-    known = cache.get_many([_key(about), _mark(about)])
-    kept, mark = known.get(_key(about)), known.get(_mark(about), "")
+    values = cache.get_many([_entry_key(key), _epoch_key(key)])
+    entry, epoch = values.get(_entry_key(key)), values.get(_epoch_key(key), "")
     now = timezone.now()
-    # Either way: clocks are set back, and another host's may be ahead.
-    if kept and kept["mark"] == mark and abs(now - _asked_at(kept)) < FRESH:
-        return _restored(kept)
+    # In both directions: clocks are set back, and another host's may be ahead.
+    if entry and entry["mark"] == epoch and abs(now - _fetched_at(entry)) < FRESH_FOR:
+        return _deserialize(entry)
     try:
-        found = CachedInvoices(tuple(ask()), now)
+        fetched = CachedInvoices(tuple(fetch()), now)
     except (StripeUnavailable, StripeRateLimited) as exc:
-        if not kept:
+        if not entry:
             raise
-        logger.warning("stripe_away", error=str(exc), answer_of=kept["asked_at"])
-        return _restored(kept)
-    cache.set(_key(about), _plain(found, mark), seconds=_KEEP)
-    return found
+        logger.warning("stripe_away", error=str(exc), answer_of=entry["asked_at"])
+        return _deserialize(entry)
+    # Under the epoch from before the fetch: a change during it makes this entry stale.
+    cache.set(_entry_key(key), _serialize(fetched, epoch), seconds=_STALE_TTL)
+    return fetched
 
 
 def invalidate(customer_id: str, invoice_id: str) -> None:
-    """Have Stripe asked again about an invoice, and about all of its customer's.
+    """Make the entries of an invoice and of its customer stale.
 
-    To be called when a change is committed.
+    Call it when the change is committed.
     """
-    mark = uuid.uuid4().hex
-    marks = {_mark(about): mark for about in (customer_id, invoice_id)}
-    cache.set_many(marks, seconds=_KEEP)
+    epoch = uuid.uuid4().hex
+    epochs = {_epoch_key(key): epoch for key in (customer_id, invoice_id)}
+    cache.set_many(epochs, seconds=_STALE_TTL)
 
 
-def _plain(found: CachedInvoices, mark: str) -> dict[str, Any]:
+def _serialize(cached: CachedInvoices, epoch: str) -> dict[str, Any]:
     return {
-        "invoices": [asdict(invoice) for invoice in found.invoices],
-        "asked_at": found.asked_at.timestamp(),
-        "mark": mark,
+        "invoices": [asdict(invoice) for invoice in cached.invoices],
+        "asked_at": cached.fetched_at.timestamp(),
+        "mark": epoch,
     }
 
 
-def _restored(kept: dict[str, Any]) -> CachedInvoices:
-    return CachedInvoices(tuple(map(_invoice, kept["invoices"])), _asked_at(kept))
+def _deserialize(entry: dict[str, Any]) -> CachedInvoices:
+    invoices = tuple(map(_deserialize_invoice, entry["invoices"]))
+    return CachedInvoices(invoices, _fetched_at(entry))
 
 
-def _invoice(kept: dict[str, Any]) -> Invoice:
-    lines = tuple(Line(**line) for line in kept["lines"])
-    return Invoice(**{**kept, "lines": lines})
+def _deserialize_invoice(values: dict[str, Any]) -> Invoice:
+    lines = tuple(Line(**line) for line in values["lines"])
+    return Invoice(**{**values, "lines": lines})
 
 
-def _asked_at(kept: dict[str, Any]) -> datetime:
-    return datetime.fromtimestamp(kept["asked_at"], UTC)
+def _fetched_at(entry: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(entry["asked_at"], UTC)
 
 
-def _key(about: str) -> str:
-    return f"invoices:{_SHAPE}:{about}"
+def _entry_key(key: str) -> str:
+    return f"invoices:{_SCHEMA_HASH}:{key}"
 
 
-def _mark(about: str) -> str:
-    return f"invoices-changed:{about}"
+def _epoch_key(key: str) -> str:
+    return f"invoices-changed:{key}"

@@ -1,10 +1,9 @@
-"""One way of paying an invoice at a time, and none while it is being changed.
+"""At most one payment or change per invoice at a time (ADR 12).
 
-Whatever may bring money for an invoice, or change what it asks for, has a row: an
-attempt on a wallet or a card, a bolt11 that may still be paid, a credit note under way,
-a payment that has arrived and is not booked yet. Each is made under the lock of the
-collection, and only if none of the others is there; so the row is the claim. Locks are
-taken in one order: Lightning invoices, their attempts, the tenant, the collection.
+Each pending payment or change has a row: a wallet or card attempt, a live bolt11, a
+credit note being created, a Lightning payment not yet booked. It is created under the
+collection's lock, and only if no other exists; the row itself is the lock. Lock order:
+Lightning invoices, their attempts, the tenant, the collection.
 """
 
 from collections.abc import Collection, Iterator
@@ -31,52 +30,51 @@ _BOOKED = [Settlement.State.MARKED, Settlement.State.CREDITED]
 
 @dataclass(frozen=True)
 class Blocker:
-    """What keeps an invoice from anything else, and until when if that is known."""
+    """The reason why an invoice cannot be paid or changed, and until when if known."""
 
-    why: str
+    reason: str
     until: datetime | None = None
 
 
 def payment_blocker(invoice_id: str) -> Blocker | None:
-    """Return what may still pay or change an invoice, None if nothing does."""
-    # Before the claims: a bolt11 that is paid in between is found by one of the two.
+    """Return the pending payment or change of an invoice, None without."""
+    # First: a bolt11 that is paid in between is found by one of the two queries.
     until = payable_until(invoice_id)
-    if other := _blocker_elsewhere(invoice_id):
+    if other := _other_blocker(invoice_id):
         return other
     return Blocker("It may still be paid by Lightning.", until) if until else None
 
 
 def blocker_for_payer(invoice_id: str) -> Blocker | None:
-    """Return what keeps a person from paying an invoice, None if nothing does.
+    """Return the reason why a payer cannot pay an invoice now, None without.
 
-    A bolt11 that they were shown and did not pay is no reason: they may ask for
-    another soon after it has expired.
+    An expired, unpaid bolt11 does not block: the payer can request a new one.
     """
     return blockers_for_payer([invoice_id]).get(invoice_id)
 
 
 def blockers_for_payer(invoice_ids: Collection[str]) -> dict[str, Blocker]:
-    """Return what keeps people from paying each of these invoices that is not free.
+    """Return, by invoice, the reason why a payer cannot pay it now.
 
-    However many they are, it takes as many queries as one.
+    Invoices that can be paid are left out. The number of queries is constant.
     """
-    found: dict[str, Blocker] = {}
+    blockers: dict[str, Blocker] = {}
     attempts = NwcPayment.objects.pending().filter(stripe_invoice_id__in=invoice_ids)
     for attempt in attempts.select_related("invoice"):
         until = attempt.invoice.final_at
-        why = Blocker("It may still be paid by Lightning.", until)
-        found[attempt.stripe_invoice_id] = why
-    for reason, ids in _blockers(invoice_ids):
+        wallet = Blocker("It may still be paid by Lightning.", until)
+        blockers[attempt.stripe_invoice_id] = wallet
+    for blocker, ids in _blockers(invoice_ids):
         for invoice_id in ids:
-            found.setdefault(invoice_id, reason)
-    return found
+            blockers.setdefault(invoice_id, blocker)
+    return blockers
 
 
 def lock_if_unblocked(invoice_id: str) -> InvoiceCollection:
-    """Lock and return a collection that nothing else may pay or change.
+    """Lock and return a collection without a pending payment or change.
 
-    Raises PaymentInProgress, with the time until when if that is known. To be called
-    in the transaction that records what comes next.
+    Call it in the transaction that creates the next one. Raises PaymentInProgress, with
+    `until` if known.
     """
     collection = lock_collection(invoice_id)
     _raise_if(payment_blocker(invoice_id))
@@ -84,16 +82,16 @@ def lock_if_unblocked(invoice_id: str) -> InvoiceCollection:
 
 
 def lock_if_no_other_method(invoice_id: str) -> InvoiceCollection:
-    """Like `lock_if_unblocked`, for who looks after the Lightning invoices itself."""
+    """Like `lock_if_unblocked`, for callers that have locked the Lightning invoices."""
     collection = lock_collection(invoice_id)
-    _raise_if(_blocker_elsewhere(invoice_id))
+    _raise_if(_other_blocker(invoice_id))
     return collection
 
 
 def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> None:
-    """Make sure that what is about to be paid is what was read, and stays so.
+    """Require that the amount to be paid is the one that was read, and will stay.
 
-    Raises InvoiceChanged, also while it is about to be reduced.
+    Raises InvoiceChanged, also while a reduction is pending.
     """
     then = (read.stripe_status, read.amount_remaining_cents)
     if (locked.stripe_status, locked.amount_remaining_cents) != then:
@@ -103,79 +101,78 @@ def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> Non
 
 
 def has_pending_reduction(collection: InvoiceCollection) -> bool:
-    """Return whether a credit is owed on it, or its subscription's end is not settled.
+    """Return whether a credit, or the subscription's cancellation, will reduce it.
 
-    Nobody is charged meanwhile for time that will not be served.
+    Until then it is not charged: part of it may be for time that will not be used.
     """
     kind = StripeWrite.Kind.CANCEL_SUBSCRIPTION
-    ends = StripeWrite.objects.of(kind, collection.stripe_subscription_id)
+    cancellations = StripeWrite.objects.of(kind, collection.stripe_subscription_id)
     owed = Credit.objects.owed().filter(collection=collection)
-    return owed.exists() or ends.pending().exists()
+    return owed.exists() or cancellations.pending().exists()
 
 
 def require_same_step(locked: InvoiceCollection, read: InvoiceCollection) -> None:
-    """Make sure that the step of the ladder that was read is still to be taken.
+    """Require that the attempt is still at the step that was read.
 
-    Raises InvoiceChanged when another worker has taken it, or a rung has begun since.
+    Raises InvoiceChanged if another worker has gone on, or a new attempt has started.
     """
     then = (read.next_action, read.attempt_started_at)
     if (locked.next_action, locked.attempt_started_at) != then:
-        raise InvoiceChanged("Another step is to be taken now.")
+        raise InvoiceChanged("The payment attempt has just moved on.")
 
 
 def lock_collection(invoice_id: str) -> InvoiceCollection:
-    """Lock and return a collection."""
     rows = InvoiceCollection.objects.select_for_update()
     collection: InvoiceCollection = rows.get(pk=invoice_id)
     return collection
 
 
 def has_pending_attempt(invoice_id: str) -> bool:
-    """Return whether a wallet or a card has been asked and has not answered yet."""
+    """Return whether a wallet payment or a card charge is pending."""
     wallets = NwcPayment.objects.pending().filter(stripe_invoice_id=invoice_id)
     return has_pending_charge(invoice_id) or wallets.exists()
 
 
 def has_pending_charge(invoice_id: str) -> bool:
-    """Return whether a card has been asked and has not answered yet."""
+    """Return whether a card charge is pending."""
     return CardAttempt.objects.pending().filter(collection=invoice_id).exists()
 
 
 def has_unbooked_payment(invoice_id: str) -> bool:
     """Return whether a Lightning payment has arrived that is not booked yet."""
-    return _arrived([invoice_id]).exists()
+    return _unbooked([invoice_id]).exists()
 
 
-def _blocker_elsewhere(invoice_id: str) -> Blocker | None:
-    for reason, ids in _blockers([invoice_id]):
+def _other_blocker(invoice_id: str) -> Blocker | None:
+    for blocker, ids in _blockers([invoice_id]):
         if ids.exists():
-            return reason
+            return blocker
     return None
 
 
 def _blockers(
     invoice_ids: Collection[str],
 ) -> Iterator[tuple[Blocker, QuerySet[Any, str]]]:
-    """Yield what may pay or change these invoices beside Lightning, and which it is."""
-    cards = CardAttempt.objects.pending().filter(collection__in=invoice_ids)
-    charged = cards.values_list("collection_id", flat=True)
-    yield Blocker("The card has been asked to pay this."), charged
+    """Yield each blocker other than a live bolt11, with the invoices it applies to."""
+    charges = CardAttempt.objects.pending().filter(collection__in=invoice_ids)
+    charged = charges.values_list("collection_id", flat=True)
+    yield Blocker("A card payment is in progress."), charged
     notes = StripeWrite.objects.pending().filter(
         kind=StripeWrite.Kind.CREATE_CREDIT_NOTE, subject__in=invoice_ids
     )
     reduced = notes.values_list("subject", flat=True)
     yield Blocker("The amount is about to be reduced."), reduced
-    arrived = _arrived(invoice_ids).values_list("stripe_invoice_id", flat=True)
-    yield Blocker("A payment has arrived and is being booked."), arrived
+    unbooked = _unbooked(invoice_ids).values_list("stripe_invoice_id", flat=True)
+    yield Blocker("A payment has arrived and is being booked."), unbooked
 
 
-def _arrived(invoice_ids: Collection[str]) -> QuerySet[LightningInvoice]:
+def _unbooked(invoice_ids: Collection[str]) -> QuerySet[LightningInvoice]:
     settled = LightningInvoice.objects.filter(
         stripe_invoice_id__in=invoice_ids, state=LightningInvoice.State.SETTLED
     )
     return settled.exclude(settlement__state__in=_BOOKED)
 
 
-def _raise_if(found: Blocker | None) -> None:
-    if found:
-        raise PaymentInProgress(found.why, until=found.until)
+def _raise_if(blocker: Blocker | None) -> None:
+    if blocker:
+        raise PaymentInProgress(blocker.reason, until=blocker.until)

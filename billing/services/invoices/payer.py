@@ -1,4 +1,4 @@
-"""What paid an invoice, as far as is known here."""
+"""How an invoice was paid, from the payments recorded here."""
 
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from lightning.models import NwcPayment
@@ -7,7 +7,7 @@ PaidBy = InvoiceCollection.PaidBy
 
 
 def paid_by(collection: InvoiceCollection, *, amount_paid_cents: int) -> PaidBy:
-    """Return what paid an invoice, so much of it with money, that is paid."""
+    """Return how a paid invoice was paid; `amount_paid_cents` excludes credit."""
     marked = collection.settlements.filter(state=Settlement.State.MARKED).first()
     if marked:
         return lightning_payer(marked.invoice_id)
@@ -17,11 +17,14 @@ def paid_by(collection: InvoiceCollection, *, amount_paid_cents: int) -> PaidBy:
 
 
 def lightning_payer(lightning_invoice_id: int) -> PaidBy:
-    """Return who paid a Lightning invoice: the tenant's wallet, or a person."""
-    asked = NwcPayment.objects.filter(invoice=lightning_invoice_id).exists()
-    return PaidBy.WALLET if asked else PaidBy.LIGHTNING
+    """Return the payer of a Lightning invoice: the tenant's wallet, or a person.
+
+    A bolt11 is given to a wallet or presented to a payer, never both.
+    """
+    attempts = NwcPayment.objects.filter(invoice=lightning_invoice_id)
+    return PaidBy.WALLET if attempts.exists() else PaidBy.LIGHTNING
 
 
 def payer_elsewhere(amount_paid_cents: int) -> PaidBy:
-    """Return what paid an invoice that nothing of ours has paid."""
+    """Return the payer of an invoice that no payment recorded here has paid."""
     return PaidBy.ELSEWHERE if amount_paid_cents > 0 else PaidBy.CREDIT

@@ -1,4 +1,4 @@
-"""The links by which a person pays an invoice: whoever has one may, without a login."""
+"""Signed payment links: anyone who has one can pay the invoice, without a login."""
 
 from datetime import timedelta
 
@@ -10,30 +10,30 @@ from billing.exceptions import LinkExpired, LinkInvalid
 from billing.models import InvoiceCollection
 
 LIFETIME = timedelta(days=60)
-#: Letters, digits, underscores and hyphens are in the parts of a token already.
+#: A separator that no part of a token contains: letters, digits, "_" and "-" may occur.
 _SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
 
 
 def payment_link(collection: InvoiceCollection) -> str:
-    """Return the address of the page where an invoice is paid, good for 60 days."""
+    """Return the URL of an invoice's payment page, valid for 60 days."""
     token = _SIGNER.sign(collection.pk)
     return settings.APP_URL + reverse("pay", args=[token])
 
 
 def oldest_unpaid_link(pubkey: str) -> str | None:
-    """Return the link of the oldest invoice that a tenant has to pay, None without."""
+    """Return the payment link of a tenant's oldest unpaid invoice, None without."""
     unpaid = InvoiceCollection.objects.unpaid().filter(tenant=pubkey)
     oldest: InvoiceCollection | None = unpaid.order_by("created_at", "pk").first()
     return payment_link(oldest) if oldest else None
 
 
 def verify_token(token: str) -> str:
-    """Return the invoice that a link is for. Raises LinkInvalid or LinkExpired."""
+    """Return the invoice id in a link's token. Raises LinkInvalid or LinkExpired."""
     try:
         return _SIGNER.unsign(token, max_age=LIFETIME)
     except SignatureExpired as exc:
         raise LinkExpired(
-            "This link is too old: our last message has a newer one."
+            "This link is too old: our latest message has a new one."
         ) from exc
     except BadSignature as exc:
-        raise LinkInvalid("This link is not complete, or not one of ours.") from exc
+        raise LinkInvalid("This link is incomplete or invalid.") from exc

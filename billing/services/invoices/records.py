@@ -1,4 +1,4 @@
-"""What we keep of Stripe's invoices, and how work on one is asked for."""
+"""Local records of Stripe invoices, and enqueuing their collection."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -21,74 +21,69 @@ logger = structlog.get_logger(__name__)
 
 State = InvoiceCollection.State
 Status = InvoiceCollection.Status
-#: What is left of the grace, at the least, when we first see an invoice.
-_LEAST_NOTICE = timedelta(days=3)
-#: Whatever an earlier answer of Stripe's says, these do not change any more.
-_FINAL = (Status.PAID, Status.VOID)
-#: How often an invoice is read again that others are changing.
-_MOST_READS = 5
-
-
-def is_ours(found: Invoice, tenant: Tenant) -> bool:
-    """Return whether an invoice is for relays of this tenant, its customer's."""
-    return found.tenant_pubkey == tenant.pk and bool(found.subscription)
+#: At least this much of the grace period is left when an invoice is first seen.
+_MIN_NOTICE = timedelta(days=3)
+#: These do not change any more, so that an older answer of Stripe's cannot undo them.
+_FINAL_STATUSES = (Status.PAID, Status.VOID)
+#: How often an invoice is read again while others are changing it.
+_MAX_READS = 5
 
 
 def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
-    """Read an invoice at Stripe, keep what it says, and return it.
+    """Fetch an invoice from Stripe, record it, and return it.
 
-    What somebody has overtaken is read again. Raises InvoiceChanged if others are
-    changing it all the time.
+    Fetches again if a newer state was recorded meanwhile. Raises InvoiceChanged if that
+    happens every time.
     """
-    for _ in range(_MOST_READS):
+    for _ in range(_MAX_READS):
         since = revision_of(invoice_id)
-        found = stripe.get_invoice(invoice_id)
-        kept = record_invoice(found=found, tenant=tenant, since=since)
-        if kept is None or _agree(kept, found):
-            return found
-    if kept and kept.is_final:
-        return found
-    raise InvoiceChanged("The invoice is just being changed.")
+        invoice = stripe.get_invoice(invoice_id)
+        stored = record_invoice(invoice=invoice, tenant=tenant, since=since)
+        if stored is None or _matches(stored, invoice):
+            return invoice
+    if stored and stored.is_final:
+        return invoice
+    raise InvoiceChanged("The invoice is being changed.")
 
 
 def revision_of(invoice_id: str) -> int:
-    """Return how often what we keep of an invoice has changed, 0 if that is nothing."""
+    """Return the number of changes of an invoice's record, 0 if there is no record."""
     rows = InvoiceCollection.objects.filter(pk=invoice_id)
     return rows.values_list("revision", flat=True).first() or 0
 
 
 def revisions_of(subscription_id: str) -> dict[str, int]:
-    """Return the `revision_of` each invoice of a subscription that we know, by id."""
+    """Return the `revision_of` each recorded invoice of a subscription, by id."""
     rows = InvoiceCollection.objects.filter(stripe_subscription_id=subscription_id)
     return dict(rows.values_list("pk", "revision"))
 
 
 def record_invoice(
-    *, found: Invoice, tenant: Tenant, since: int = 0
+    *, invoice: Invoice, tenant: Tenant, since: int = 0
 ) -> InvoiceCollection | None:
-    """Keep what Stripe says of an invoice; returns its collection, None if not ours.
+    """Record an invoice as fetched from Stripe; returns its collection.
 
-    Answers may come in another order than Stripe gave them. What is final stays so;
-    anything else is kept only if nothing was since the `revision_of` before Stripe was
-    asked, which is 0 for an invoice that we do not know.
+    Returns None if the invoice is not for relays of this tenant. `since` is the
+    `revision_of` the invoice before the fetch: if another answer was recorded since,
+    this one may be older and is dropped, unless it is final. A final state stays.
     """
-    if not is_ours(found, tenant):
-        _forget(found.customer, found.id)
+    if invoice.tenant_pubkey != tenant.pk or not invoice.subscription:
+        _invalidate_on_commit(invoice.customer, invoice.id)
         return None
     with transaction.atomic():
         rows = InvoiceCollection.objects
-        rows.bulk_create([_new(found, tenant)], ignore_conflicts=True)
-        collection: InvoiceCollection = rows.select_for_update().get(pk=found.id)
-        is_news = found.status in _FINAL or collection.revision == since
-        if is_news and not collection.is_final:
-            _set(collection, _columns(found, collection))
+        rows.bulk_create([_new(invoice, tenant)], ignore_conflicts=True)
+        collection: InvoiceCollection = rows.select_for_update().get(pk=invoice.id)
+        is_newer = invoice.status in _FINAL_STATUSES or collection.revision == since
+        if is_newer and not collection.is_final:
+            _update(collection, _columns(invoice, collection))
         return collection
 
 
 def enqueue_collection(*, invoice_id: str) -> bool:
-    """Have an invoice looked at now, in the caller's transaction.
+    """Enqueue the collection of an invoice, in the caller's transaction.
 
-    Returns False when there is no such collection.
+    A closed one is opened again. Returns False if there is no such collection.
     """
     with transaction.atomic(savepoint=False):
         rows = InvoiceCollection.objects.select_for_update()
@@ -105,7 +100,7 @@ def enqueue_collection(*, invoice_id: str) -> bool:
 def discover_invoices(
     stripe: Stripe, tenant: Tenant, subscriptions: Iterable[Subscription]
 ) -> None:
-    """Take up the latest invoice of each subscription, if no webhook told of it."""
+    """Record the latest invoice of each subscription, in case its webhook was lost."""
     latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
     known = InvoiceCollection.objects.filter(pk__in=latest)
     for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
@@ -113,21 +108,18 @@ def discover_invoices(
 
 
 def record_and_enqueue(
-    found: Invoice, tenant: Tenant, *, since: int = 0
+    invoice: Invoice, tenant: Tenant, *, since: int = 0
 ) -> InvoiceCollection | None:
-    """Keep what Stripe says of an invoice and have it looked at; None if not ours.
-
-    What is kept, is what `record_invoice` keeps.
-    """
+    """Like `record_invoice`; also enqueues the collection."""
     with transaction.atomic():
-        collection = record_invoice(found=found, tenant=tenant, since=since)
+        collection = record_invoice(invoice=invoice, tenant=tenant, since=since)
         if collection is not None:
             enqueue_collection(invoice_id=collection.pk)
     return collection
 
 
 def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
-    """Return what is still to be paid of an invoice, as it was last read."""
+    """Return the request to pay the remaining amount, as last recorded."""
     booked = collection.settlements.filter(state=Settlement.State.CREDITED)
     return PaymentRequest(
         tenant_id=collection.tenant_id,
@@ -139,33 +131,33 @@ def payment_request_for(collection: InvoiceCollection) -> PaymentRequest:
     )
 
 
-def _new(found: Invoice, tenant: Tenant) -> InvoiceCollection:
-    """Return the row without what may change, and so as a draft."""
+def _new(invoice: Invoice, tenant: Tenant) -> InvoiceCollection:
+    """Return a row with only the columns that never change, as a draft."""
     return InvoiceCollection(
-        stripe_invoice_id=found.id,
+        stripe_invoice_id=invoice.id,
         tenant=tenant,
-        stripe_customer_id=found.customer,
-        stripe_subscription_id=found.subscription,
-        billing_reason=found.billing_reason,
-        currency=found.currency,
+        stripe_customer_id=invoice.customer,
+        stripe_subscription_id=invoice.subscription,
+        billing_reason=invoice.billing_reason,
+        currency=invoice.currency,
         stripe_status=Status.DRAFT,
-        created_at=_time(found.created),
+        created_at=_time(invoice.created),
     )
 
 
-def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
-    finalized_at = _time(found.finalized_at)
-    period_start, period_end = billed_period(found.lines)
+def _columns(invoice: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
+    finalized_at = _time(invoice.finalized_at)
+    period_start, period_end = billed_period(invoice.lines)
     return {
-        "number": found.number,
-        "hosted_invoice_url": found.hosted_url,
-        "stripe_status": found.status,
-        "total_cents": found.total,
-        "amount_due_cents": found.amount_due,
-        "amount_paid_cents": found.amount_paid,
-        "amount_remaining_cents": found.amount_remaining,
+        "number": invoice.number,
+        "hosted_invoice_url": invoice.hosted_url,
+        "stripe_status": invoice.status,
+        "total_cents": invoice.total,
+        "amount_due_cents": invoice.amount_due,
+        "amount_paid_cents": invoice.amount_paid,
+        "amount_remaining_cents": invoice.amount_remaining,
         "finalized_at": finalized_at,
-        "due_at": _time(found.due_at),
+        "due_at": _time(invoice.due_at),
         "suspend_at": collection.suspend_at or _suspend_at(finalized_at),
         "period_start": period_start,
         "period_end": period_end,
@@ -173,42 +165,45 @@ def _columns(found: Invoice, collection: InvoiceCollection) -> dict[str, Any]:
 
 
 def _suspend_at(finalized_at: datetime | None) -> datetime | None:
-    """Return when an unpaid invoice suspends: our own clock, not Stripe's due date.
+    """Return the end of the grace period, by Caravel's clock, not Stripe's due date.
 
-    Nobody is suspended who was hardly told: if we were away, the grace is longer.
+    After downtime it is later, so that every tenant has at least three days' notice.
     """
     if finalized_at is None:
         return None
     grace = timedelta(days=settings.BILLING_GRACE_DAYS)
-    return max(finalized_at + grace, timezone.now() + min(grace, _LEAST_NOTICE))
+    return max(finalized_at + grace, timezone.now() + min(grace, _MIN_NOTICE))
 
 
 def billed_period(lines: Iterable[Line]) -> tuple[datetime | None, datetime | None]:
-    """Return the period that is billed; prorations may tell of an earlier one."""
+    """Return the latest period of the lines: prorations may be for an earlier one."""
     last = max(lines, key=lambda line: line.period_end, default=None)
     return (_time(last.period_start), _time(last.period_end)) if last else (None, None)
 
 
-def _agree(kept: InvoiceCollection, found: Invoice) -> bool:
-    if kept.is_final:
-        return found.status in _FINAL
-    mine = (kept.stripe_status, kept.amount_remaining_cents, kept.amount_paid_cents)
-    return mine == (found.status, found.amount_remaining, found.amount_paid)
+def _matches(stored: InvoiceCollection, invoice: Invoice) -> bool:
+    if stored.is_final:
+        return invoice.status in _FINAL_STATUSES
+    state = (stored.stripe_status, stored.amount_remaining_cents)
+    return (*state, stored.amount_paid_cents) == (
+        invoice.status,
+        invoice.amount_remaining,
+        invoice.amount_paid,
+    )
 
 
-def _set(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
-    known = {name: getattr(collection, name) for name in columns}
-    if columns == known:
+def _update(collection: InvoiceCollection, columns: dict[str, Any]) -> None:
+    if columns == {name: getattr(collection, name) for name in columns}:
         return
     columns = {**columns, "revision": collection.revision + 1}
-    # No receiver: that something was read is no reason to do anything.
+    # `update()` on purpose: a read must not trigger a collection.
     InvoiceCollection.objects.filter(pk=collection.pk).update(**columns)
     for name, value in columns.items():
         setattr(collection, name, value)
-    _forget(collection.stripe_customer_id, collection.pk)
+    _invalidate_on_commit(collection.stripe_customer_id, collection.pk)
 
 
-def _forget(customer_id: str, invoice_id: str) -> None:
+def _invalidate_on_commit(customer_id: str, invoice_id: str) -> None:
     transaction.on_commit(partial(invalidate, customer_id, invoice_id))
 
 

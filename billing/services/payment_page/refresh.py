@@ -39,7 +39,7 @@ def refresh_page(invoice_id: str, *, visitor: str = "") -> PaymentPage:
         return page
     try:
         with concurrency_limit(visitor):
-            check_invoice(invoice_id=page.offer.pk, patience=PATIENCE)
+            check_invoice(invoice_id=page.offer.pk, timeout=PATIENCE)
     except Overloaded:
         logger.info("lookup_left_out", payment_hash=page.offer.payment_hash)
         return page

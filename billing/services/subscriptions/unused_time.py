@@ -67,7 +67,7 @@ def list_billed_invoices(
         if invoice.status == "void":
             continue
         since = known.get(invoice.id, 0)
-        if not record_invoice(found=invoice, tenant=tenant, since=since):
+        if not record_invoice(invoice=invoice, tenant=tenant, since=since):
             continue
         lines = invoice.lines
         if len(lines) >= _LINES_SHOWN:

@@ -124,7 +124,7 @@ def test_without_a_wallet_or_a_card_it_waits_for_a_person(subscriber):
     first = collect(subscriber)
 
     assert (first.state, first.amount_remaining_cents) == (State.MANUAL, 500)
-    assert first.outcome == "waits for a person, or the next try"
+    assert first.outcome == "Waiting for the customer or the next attempt"
 
 
 def test_a_card_pays_it_once(subscriber, sandbox):
@@ -204,7 +204,7 @@ def test_another_card_is_charged_instead_of_a_stolen_one(subscriber, sandbox):
     collect(subscriber)
     attach(sandbox, subscriber)
 
-    start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.CARD)
+    start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.CARD)
 
     assert collect(subscriber).paid_by == "card"
 
@@ -543,7 +543,7 @@ def test_what_is_to_be_credited_is_not_charged(subscriber, sandbox, own_wallet, 
         collection_id=collection_of(subscriber).pk,
     )
     sandbox.fault("status", path="^/v1/credit_notes$", status=500, times=None)
-    start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.CARD)
+    start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.CARD)
 
     first = collect(subscriber)
     assert (first.state, codes()) == (State.COLLECTING, [])

@@ -109,14 +109,14 @@ def test_what_another_worker_has_just_credited_marks_nothing(
 ):
     """The payment is worth less than is asked for: all of it is credit."""
     type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
-    real = settlements._begin_marking
+    real = settlements._reserve_invoice
 
     def book_first(collection, payment, found):
-        monkeypatch.setattr(settlements, "_begin_marking", real)
+        monkeypatch.setattr(settlements, "_reserve_invoice", real)
         settlements.book_next(Stripe(), collection, found)
         return real(collection, payment, found)
 
-    monkeypatch.setattr(settlements, "_begin_marking", book_first)
+    monkeypatch.setattr(settlements, "_reserve_invoice", book_first)
     collect(subscriber)
 
     assert Settlement.objects.get().state == "credited"
@@ -151,7 +151,7 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
         sandbox.fault("status", method="GET", times=3)
         collect(subscriber)
 
-    before(monkeypatch, collection, "_wait", arrive)
+    before(monkeypatch, collection, "_record_wait", arrive)
     collect(subscriber)
     clock.move(minutes=6)
     for due in InvoiceCollection.objects.working().claim(now=timezone.now()):
@@ -196,7 +196,7 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
         other.start()
         until(a_lock_is_waited_for)
 
-    before(monkeypatch, settlements, "_owe", start_and_be_waited_for)
+    before(monkeypatch, settlements, "_record_surplus", start_and_be_waited_for)
     collect(subscriber)
     other.join()
 
@@ -226,7 +226,7 @@ def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
     before(
         monkeypatch,
         settlements,
-        "_conclude",
+        "_record_booked",
         lambda: seen.append(collection_of(subscriber).stripe_status),
     )
 
@@ -334,7 +334,7 @@ def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
         card = attach(sandbox, subscriber, outcome="")
         settings = {"default_payment_method": card}
         api.customers.update(customer, {"invoice_settings": settings})
-        start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.CARD)
+        start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.CARD)
 
     before(monkeypatch, cards, "start_attempt", attach_another)
 
@@ -396,7 +396,7 @@ def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
     def charge_and_connect():
         charge()
         connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
-        start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.WALLET)
+        start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.WALLET)
 
     after_reading(monkeypatch, charge_and_connect)
 
@@ -447,7 +447,7 @@ def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
 ):
     collect(subscriber)
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
-    start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.WALLET)
+    start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.WALLET)
     owe(subscriber, 120)
     after_reading(monkeypatch, lambda: post_credits(tenant_id=subscriber.pk))
 
@@ -500,7 +500,7 @@ def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
         api.credit_notes.create({"invoice": invoice_id, "amount": 10})
         since = revision_of(invoice_id)
         now = real(stripe, invoice_id)
-        record_invoice(found=now, tenant=subscriber, since=since)
+        record_invoice(invoice=now, tenant=subscriber, since=since)
         return found
 
     monkeypatch.setattr(Stripe, "get_invoice", read_first)
@@ -578,7 +578,7 @@ def test_a_payment_is_not_booked_while_a_card_is_charged(
 
     assert (row.state, row.outcome) == (
         "pending",
-        "The card has been asked to pay this.",
+        "A card payment is in progress.",
     )
     assert not Settlement.objects.exists()
     assert at_stripe(sandbox, subscriber).status == "open"

@@ -83,7 +83,7 @@ def test_an_earlier_answer_does_not_reopen_what_is_final(opened, sandbox):
     sandbox.client().v1.invoices.void_invoice(opened.pk)
     tell_of_invoice("invoice.voided", opened.tenant, opened.pk)
 
-    record_invoice(found=earlier, tenant=opened.tenant)
+    record_invoice(invoice=earlier, tenant=opened.tenant)
 
     opened.refresh_from_db()
     assert (opened.stripe_status, opened.amount_remaining_cents) == ("void", 500)

@@ -22,7 +22,7 @@ from billing.services.invoice_views.invoices import (
     has_invoice,
     list_invoices,
 )
-from billing.services.invoices.cache import FRESH, get_or_fetch, invalidate
+from billing.services.invoices.cache import FRESH_FOR, get_or_fetch, invalidate
 from billing.services.invoices.payment_link import verify_token
 from billing.services.invoices.records import record_and_enqueue
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
@@ -252,7 +252,7 @@ def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, own_wallet, rates
 
     ours = view.collection
     assert ours and ours.waiting
-    assert ours.waiting.why == "It may still be paid by Lightning."
+    assert ours.waiting.reason == "It may still be paid by Lightning."
     assert ours.waiting.until == LightningInvoice.objects.get().final_at
 
 
@@ -290,7 +290,7 @@ def book(invoice):
 @pytest.mark.parametrize(
     ("begin", "why"),
     [
-        (charge, "The card has been asked to pay this."),
+        (charge, "A card payment is in progress."),
         (reduce, "The amount is about to be reduced."),
         (book, "A payment has arrived and is being booked."),
     ],
@@ -303,7 +303,7 @@ def test_whatever_else_is_under_way_is_waited_for(invoice, begin, why):
     assert (
         ours
         and ours.waiting
-        and (ours.waiting.why, ours.waiting.until)
+        and (ours.waiting.reason, ours.waiting.until)
         == (
             why,
             None,
@@ -348,11 +348,11 @@ def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
         again = list_invoices(invoice.tenant)
         assert asked(sandbox) == before
         assert again == first
-        traveller.shift(FRESH)
+        traveller.shift(FRESH_FOR)
         later = list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before + 1
-    assert later[0].asked_at == first[0].asked_at + FRESH
+    assert later[0].asked_at == first[0].asked_at + FRESH_FOR
 
 
 def test_what_a_clock_ahead_of_ours_has_kept_is_not_fresh(invoice, sandbox):
@@ -472,7 +472,7 @@ def test_without_redis_stripe_is_asked_each_time(invoice, sandbox, no_redis, cap
 def test_what_another_version_has_kept_is_not_read(invoice, sandbox, monkeypatch):
     list_invoices(invoice.tenant)
     before = asked(sandbox)
-    monkeypatch.setattr("billing.services.invoices.cache._SHAPE", "another")
+    monkeypatch.setattr("billing.services.invoices.cache._SCHEMA_HASH", "another")
 
     list_invoices(invoice.tenant)
 

@@ -100,7 +100,7 @@ def test_while_the_wallet_is_asked_nobody_is_shown_anything(client, invoice, ali
     until = LightningInvoice.objects.get().final_at
     assert f"{until:%-d %B, %H:%M} UTC" in text(shown)
     assert refused.status_code == 409
-    assert "has been asked to pay this. Please come back after" in text(refused)
+    assert "wallet is in progress. Please come back after" in text(refused)
     for answer in (shown, refused):
         assert bolt11s()[0] not in text(answer)
         assert "<form" not in text(answer)
@@ -117,7 +117,7 @@ def test_nobody_is_told_to_come_back_at_a_time_that_has_passed(client, invoice, 
         shown, refused = client.get(path), client.post(path)
 
     assert "It takes a moment" in text(shown)
-    assert "has been asked to pay this." in text(refused)
+    assert "wallet is in progress." in text(refused)
     assert "come back after" not in text(refused)
 
 

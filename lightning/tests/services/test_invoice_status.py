@@ -118,7 +118,7 @@ def test_a_payment_that_is_held_is_neither(presented_bolt11):
     held = Lookup(Status.HELD)
     for when in (presented_bolt11.issued_at, presented_bolt11.final_at + seconds(100)):
         with at(when):
-            invoice_status._record(presented_bolt11.pk, held, timezone.now())
+            invoice_status._apply_answer(presented_bolt11.pk, held, timezone.now())
             assert fresh(presented_bolt11).is_watched
             assert "arriving" in presented_bolt11.last_error
 
@@ -127,7 +127,7 @@ def test_less_than_was_asked_for_has_arrived_all_the_same(presented_bolt11, capl
     """A receiver's fee was taken off: the payer has paid, and nothing must wait."""
     less = Lookup(Status.SETTLED, amount_msat=presented_bolt11.amount_msat - 1)
 
-    invoice_status._record(presented_bolt11.pk, less, timezone.now())
+    invoice_status._apply_answer(presented_bolt11.pk, less, timezone.now())
 
     assert fresh(presented_bolt11).state == State.SETTLED
     assert presented_bolt11.received_msat == presented_bolt11.amount_msat - 1
@@ -137,7 +137,7 @@ def test_less_than_was_asked_for_has_arrived_all_the_same(presented_bolt11, capl
 def test_more_than_was_asked_for_is_recorded(presented_bolt11):
     more = Lookup(Status.SETTLED, amount_msat=presented_bolt11.amount_msat + 7_000)
 
-    invoice_status._record(presented_bolt11.pk, more, timezone.now())
+    invoice_status._apply_answer(presented_bolt11.pk, more, timezone.now())
 
     assert fresh(presented_bolt11).received_msat == presented_bolt11.amount_msat + 7_000
 
@@ -221,7 +221,7 @@ def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
     start = timezone.now()
     for _ in range(5):
         silence = NoWalletReply("The wallet does not answer.")
-        invoice_status._record(silent.pk, silence, start)
+        invoice_status._apply_answer(silent.pk, silence, start)
     asked_again_at = fresh(silent).next_attempt_at
 
     with at(start + seconds(20)):
@@ -253,7 +253,7 @@ def test_what_a_person_looks_at_comes_first_and_nobody_starves(own_wallet, tenan
         tenant, own_wallet.pubkey, shown_at=now, next_attempt_at=now - seconds(1)
     )
 
-    first = invoice_status._claim(own_wallet.pubkey)
+    first = invoice_status._claim_batch(own_wallet.pubkey)
 
     assert len(first) == 100
     assert first[0] == looked_at.pk
@@ -262,11 +262,11 @@ def test_what_a_person_looks_at_comes_first_and_nobody_starves(own_wallet, tenan
     longest_waiting = {row.pk for row in old[-20:]}
     assert not longest_waiting - set(first)
     second, third = (
-        invoice_status._claim(own_wallet.pubkey),
-        invoice_status._claim(own_wallet.pubkey),
+        invoice_status._claim_batch(own_wallet.pubkey),
+        invoice_status._claim_batch(own_wallet.pubkey),
     )
     assert set(first + second + third) == {looked_at.pk, *newest_old}
-    assert invoice_status._claim(own_wallet.pubkey) == []
+    assert invoice_status._claim_batch(own_wallet.pubkey) == []
 
 
 def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
@@ -282,7 +282,7 @@ def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
     for _ in range(150):
         make_invoice(tenant, own_wallet.pubkey, shown_at=now, next_attempt_at=now)
 
-    assert oldest.pk in invoice_status._claim(own_wallet.pubkey)
+    assert oldest.pk in invoice_status._claim_batch(own_wallet.pubkey)
 
 
 def test_hundreds_are_asked_in_one_turn(own_wallet, tenant):
@@ -313,7 +313,7 @@ def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(presented_bolt
     for _ in range(20):
         silence = NoWalletReply("The wallet does not answer.")
         asked_at = timezone.now()
-        invoice_status._record(presented_bolt11.pk, silence, asked_at)
+        invoice_status._apply_answer(presented_bolt11.pk, silence, asked_at)
 
     assert fresh(presented_bolt11).next_attempt_at - asked_at == timedelta(minutes=10)
 
