@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from lightning.currencies import exponent
+from caravel.core.currencies import exponent
 
 _SIGNS = {"usd": "$", "eur": "€"}
 

@@ -129,12 +129,6 @@ class UnknownOwnWallet(CaravelError):
 # --- prices and invoices in other people's words
 
 
-class UnknownCurrency(Invalid):
-    """Stripe charges in no such currency."""
-
-    code = "currency-unknown"
-
-
 class PriceUnusable(CaravelError):
     """A source gave no price of bitcoin, or none that can be relied on."""
 

@@ -52,6 +52,12 @@ class Invalid(CaravelError):
     status = 422
 
 
+class UnknownCurrency(Invalid):
+    """Stripe charges in no such currency."""
+
+    code = "currency-unknown"
+
+
 class UnknownField(Invalid):
     """The thing has no such field, or not one to be set."""
 

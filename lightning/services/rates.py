@@ -18,11 +18,11 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
+from caravel.core.currencies import exponent
 from caravel.core.db.transactions import release_connection
 from caravel.core.exceptions import Invalid
 from lightning.clients import prices
 from lightning.clients.prices import Price
-from lightning.currencies import exponent
 from lightning.exceptions import PriceUnusable, RateUnavailable
 
 logger = structlog.get_logger(__name__)

@@ -3,7 +3,6 @@
 import pytest
 import stripe
 
-from lightning.currencies import SUPPORTED
 from sandbox.stripe import currencies
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.stripe_builders import DAY
@@ -221,7 +220,7 @@ def test_an_unknown_currency_is_refused(api):
 
 
 def test_the_tables_name_supported_currencies_only():
-    assert {*currencies.MINIMUM_CHARGE, *currencies.SIGNS} <= SUPPORTED
+    assert {*currencies.MINIMUM_CHARGE, *currencies.SIGNS} <= currencies.SUPPORTED
 
 
 def test_what_credit_notes_leave_may_be_too_little_for_a_card(api):

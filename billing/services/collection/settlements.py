@@ -8,12 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
-from billing.clients.stripe.currencies import charge_increment
 from billing.exceptions import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services.credits.posting import record_credit
 from billing.services.invoices import locks
 from billing.services.invoices.records import record_invoice
+from caravel.core.currencies import charge_increment
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice
 

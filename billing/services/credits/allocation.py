@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from django.db.models import Sum
 
 from billing.clients.stripe.client import Invoice
-from billing.clients.stripe.currencies import minimum_charge
 from billing.models import Credit
+from caravel.core.currencies import minimum_charge
 
 
 @dataclass(frozen=True)

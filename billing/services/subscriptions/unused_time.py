@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from billing.clients.stripe.client import Invoice, Line, Stripe, Subscription
-from billing.clients.stripe.currencies import charge_increment
 from billing.models import Credit
 from billing.services.credits.allocation import paid_cents, surplus_credited_cents
 from billing.services.credits.posting import record_credit
 from billing.services.invoices.records import record_invoice, revisions_of
+from caravel.core.currencies import charge_increment
 from tenants.models import Tenant
 
 #: An invoice of Stripe's carries its first ten lines; the others are asked for.

@@ -11,7 +11,7 @@ from billing.money import format_amount
 from billing.services.dunning import notices
 from billing.services.invoices.payment_link import verify_token
 from billing.tests.factories import InvoiceCollectionFactory
-from lightning.exceptions import UnknownCurrency
+from caravel.core.exceptions import UnknownCurrency
 from lightning.models import NwcPayment
 from lightning.tests.factories import make_invoice
 from relays.models import Relay

@@ -14,11 +14,11 @@ import time_machine
 from django.db import transaction
 from hypothesis import strategies as st
 
+from caravel.core.currencies import exponent
 from caravel.core.db.transactions import NetworkInTransaction
-from caravel.core.exceptions import Invalid
+from caravel.core.exceptions import Invalid, UnknownCurrency
 from lightning.clients import prices
-from lightning.currencies import exponent
-from lightning.exceptions import RateUnavailable, UnknownCurrency
+from lightning.exceptions import RateUnavailable
 from lightning.services import rates
 from lightning.services.rates import clear_cache, quote
 from sandbox.prices.feed import SOURCES

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lightning.currencies import SUPPORTED
 from sandbox.stripe import currencies
 from sandbox.stripe.protocol.errors import invalid, rejected
 from sandbox.stripe.protocol.params import (
@@ -23,8 +22,8 @@ class Currency:
 
     def read(self, value: Any, name: str) -> str:
         code = str(value).lower()
-        if code not in SUPPORTED:
-            known = ", ".join(sorted(SUPPORTED))
+        if code not in currencies.SUPPORTED:
+            known = ", ".join(sorted(currencies.SUPPORTED))
             raise rejected(
                 f"Invalid currency: {value}. Stripe currently supports these "
                 f"currencies: {known}",

@@ -1,8 +1,10 @@
+"""The table of Stripe's currencies."""
+
 import pytest
 
-from lightning import currencies
-from lightning.currencies import exponent
-from lightning.exceptions import UnknownCurrency
+from caravel.core import currencies
+from caravel.core.currencies import exponent
+from caravel.core.exceptions import UnknownCurrency
 
 
 @pytest.mark.parametrize(
@@ -22,21 +24,21 @@ from lightning.exceptions import UnknownCurrency
         ("twd", 2),
     ],
 )
-def test_an_amount_has_the_decimals_that_stripe_says(currency, decimals):
+def test_exponent_is_the_number_of_decimals_in_stripe(currency, decimals):
     assert exponent(currency) == decimals
 
 
 @pytest.mark.parametrize(
     "currency", ["xxx", "", "us", "usd ", "btc", "\u0395UR", "\u017fek"]
 )
-def test_an_unknown_currency_is_refused(currency):
+def test_exponent_raises_for_an_unknown_currency(currency):
     with pytest.raises(UnknownCurrency) as caught:
         exponent(currency)
 
     assert (caught.value.code, caught.value.status) == ("currency-unknown", 422)
 
 
-def test_the_special_lists_name_supported_currencies_and_no_one_twice():
+def test_special_lists_are_disjoint_and_supported():
     lists = (currencies.ZERO_DECIMAL, currencies.THREE_DECIMAL, currencies.WHOLE_ONLY)
 
     assert all(each <= currencies.SUPPORTED for each in lists)
