@@ -41,20 +41,20 @@ class LightningInvoiceAdmin(ReadOnlyAdmin):
     list_filter = ("state", "last_error_code", "currency")
     search_fields = ("payment_hash", "stripe_invoice_id", "tenant__pubkey", "bolt11")
     list_select_related = ("tenant",)
-    actions = ("ask_now",)
+    actions = ("poll_now",)
 
     @admin.display(description="«not paid» is final from")
     def final_from(self, invoice: LightningInvoice) -> datetime:
         return invoice.final_at
 
-    @admin.action(description="Ask our wallet now", permissions=["operate"])
-    def ask_now(
+    @admin.action(description="Poll our wallet now", permissions=["operate"])
+    def poll_now(
         self, request: HttpRequest, queryset: QuerySet[LightningInvoice]
     ) -> None:
         hashes = list(queryset.values_list("payment_hash", flat=True))
         for payment_hash in hashes:
             check_payment_hashes.delay_on_commit([payment_hash])
-        self.message_user(request, f"Enqueued {len(hashes)} questions.")
+        self.message_user(request, f"Enqueued the polling of {len(hashes)} invoices.")
 
 
 @admin.register(NwcPayment)
@@ -89,11 +89,13 @@ class NwcPaymentAdmin(ReadOnlyAdmin):
         "request_event_id",
     )
     list_select_related = ("tenant",)
-    actions = ("go_on",)
+    actions = ("resume",)
 
-    @admin.action(description="Send now, or ask our wallet", permissions=["operate"])
-    def go_on(self, request: HttpRequest, queryset: QuerySet[NwcPayment]) -> None:
-        """Send what was never sent; of the rest find out how it stands."""
+    @admin.action(
+        description="Resume: send now, or poll our wallet", permissions=["operate"]
+    )
+    def resume(self, request: HttpRequest, queryset: QuerySet[NwcPayment]) -> None:
+        """Send requests that were never sent; poll our wallet for the others."""
         pending = list(
             queryset.filter(state=NwcPayment.State.PENDING).select_related("invoice")
         )

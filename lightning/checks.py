@@ -1,4 +1,4 @@
-"""What must hold before Caravel starts."""
+"""System checks of ROBOT_WALLET: valid addresses, and none missing that is needed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from lightning.services import own_wallets
 
 @register
 def check_robot_wallets(**kwargs: Any) -> list[CheckMessage]:
-    """Refuse to go on with an address of ours that cannot be read."""
+    """Require valid addresses in ROBOT_WALLET."""
     try:
         own_wallets.wallets()
     except InvalidWalletUrl as exc:
@@ -25,19 +25,19 @@ def check_robot_wallets(**kwargs: Any) -> list[CheckMessage]:
 def check_wallets(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Refuse to go on without a wallet whose invoices may still be paid."""
+    """Require every wallet whose invoices may still be paid."""
     if not databases:
         return []
-    return [Error(fault, id="lightning.E001") for fault in wallet_faults()]
+    return [Error(error, id="lightning.E001") for error in missing_wallet_errors()]
 
 
-def wallet_faults() -> list[str]:
-    """Return a sentence for each wallet that ROBOT_WALLET must not drop yet."""
+def missing_wallet_errors() -> list[str]:
+    """Return an error for each wallet that ROBOT_WALLET must still contain."""
     table = LightningInvoice._meta.db_table
     if table not in connection.introspection.table_names():
         return []
     return [
-        f"ROBOT_WALLET lacks the wallet {pubkey}: invoices of it may still be paid. "
-        "Keep it there, behind the new one, until they are settled or dead."
+        f"ROBOT_WALLET lacks the wallet {pubkey}: its invoices may still be paid. "
+        "Keep it there, after the new one, until they are settled or dead."
         for pubkey in own_wallets.missing_wallets()
     ]

@@ -1,4 +1,4 @@
-"""What goes wrong with wallets, Lightning invoices and prices, each with its code."""
+"""Errors of wallets, Lightning invoices and prices, each with a stable code."""
 
 from datetime import datetime
 
@@ -8,24 +8,24 @@ from caravel.core.exceptions import CaravelError, Conflict, Invalid
 
 
 class InvalidWalletUrl(Invalid):
-    """Not a wallet connection that we can use; the code says what is wrong with it."""
+    """The wallet connection is invalid; the code names the part."""
 
     code = "nwc-url-invalid"
     variants = {
         "nwc-url-invalid": "It does not begin with nostr+walletconnect://.",
-        "nwc-pubkey-invalid": "The wallet's public key is not one.",
+        "nwc-pubkey-invalid": "The wallet's public key is invalid.",
         "nwc-secret-invalid": "The secret is not 64 hex digits, given once.",
-        "nwc-relay-missing": "No relay is named.",
-        "nwc-relay-invalid": "A relay's address is not one, or they are too many.",
+        "nwc-relay-missing": "It has no relay.",
+        "nwc-relay-invalid": "A relay's address is invalid, or there are too many.",
         "nwc-relay-private": "A relay is on a private network.",
     }
 
 
 class WalletError(CaravelError):
-    """A wallet did not do what it was asked.
+    """A request to a wallet failed.
 
-    `nwc_code` is the wallet's own, "" if it gave none. What the class says of the
-    outcome: only `WalletRefused` and `RequestNotSent` prove that nothing happened.
+    `nwc_code` is the NIP-47 code in the response, "" without one. Only `WalletRefused`
+    and `RequestNotSent` prove that nothing happened.
     """
 
     code = "nwc-error"
@@ -37,39 +37,39 @@ class WalletError(CaravelError):
 
 
 class RequestNotSent(WalletError):
-    """None of the wallet's relays could be reached: the request never left."""
+    """None of the wallet's relays could be reached: the request was not sent."""
 
     code = "nwc-not-sent"
     status = 503
 
 
 class WalletRefused(WalletError):
-    """The wallet declined before it did anything."""
+    """The wallet refused the request and did nothing."""
 
     code = "nwc-refused"
 
 
 class WalletFailed(WalletError):
-    """The wallet reports an error that says nothing about the outcome."""
+    """The wallet returned an error that does not reveal the outcome."""
 
     code = "nwc-failed"
 
 
 class NoWalletReply(WalletError):
-    """Silence: the request may have been carried out, or may be yet."""
+    """No reply: the request may have been executed, or may still be."""
 
     code = "nwc-no-reply"
     status = 504
 
 
 class InvalidWalletReply(WalletError):
-    """An answer that makes no sense, or is not to what was asked."""
+    """The wallet's reply is malformed, or belongs to another request."""
 
     code = "nwc-reply-invalid"
 
 
 class WalletUnusable(Conflict):
-    """A wallet that cannot pay for us, found out before it is relied on."""
+    """The wallet failed the check and was not connected."""
 
     code = "wallet-unusable"
     status = 422
@@ -77,9 +77,9 @@ class WalletUnusable(Conflict):
         "wallet-cannot-pay": "The connection may not pay invoices.",
         "wallet-expired": "The connection has expired.",
         "wallet-unreachable": "None of its relays can be reached.",
-        "wallet-silent": "It does not answer: off, deleted, or a wrong secret.",
-        "wallet-refuses": "It refuses to tell about itself.",
-        "wallet-error": "It fails when asked about itself.",
+        "wallet-silent": "No reply: off, deleted, or a wrong secret.",
+        "wallet-refuses": "It refuses get_info.",
+        "wallet-error": "It fails get_info.",
     }
 
 
@@ -87,14 +87,14 @@ class WalletUnusable(Conflict):
 
 
 class InvoiceMismatch(CaravelError):
-    """Our wallet made another invoice than it was asked for; nobody was shown it."""
+    """Our wallet made an invoice that differs from the request; it was discarded."""
 
     code = "wallet-invoice-mismatch"
     status = 502
 
 
 class PaymentInProgress(Conflict):
-    """Something that may still pay this invoice is under way, at the latest `until`."""
+    """Another payment of this invoice may still succeed, at the latest `until`."""
 
     code = "payment-in-progress"
 
@@ -114,36 +114,36 @@ class AlreadySettled(Conflict):
 
 
 class NoWallet(Conflict):
-    """The tenant has connected no wallet."""
+    """The tenant has no connected wallet."""
 
     code = "wallet-missing"
 
 
 class UnknownOwnWallet(CaravelError):
-    """An invoice's wallet is no longer among ROBOT_WALLET: nobody can be asked."""
+    """ROBOT_WALLET lacks the wallet that issued the invoice: it cannot be polled."""
 
     code = "robot-wallet-missing"
     status = 503
 
 
-# --- prices and invoices in other people's words
+# --- prices, and invoices issued elsewhere
 
 
 class PriceUnusable(CaravelError):
-    """A source gave no price of bitcoin, or none that can be relied on."""
+    """A source gave no usable price of bitcoin."""
 
     code = "price-unusable"
     status = 502
 
 
 class RateUnavailable(CaravelError):
-    """Too few sources agree on a fresh price: there is no quote for now."""
+    """Too few sources agree on a fresh price of bitcoin; try again later."""
 
     code = "rate-unavailable"
     status = 503
 
 
 class InvalidBolt11(Invalid):
-    """Not a Lightning invoice as BOLT 11 has it, or not one that was signed."""
+    """The text is not a valid, signed BOLT 11 invoice."""
 
     code = "bolt11-invalid"

@@ -13,44 +13,47 @@ from tenants.models import Tenant
 
 class LightningInvoiceQuerySet(WorkQuerySet):
     def of(self, stripe_invoice_id: str) -> Self:
-        """All that were ever issued for a Stripe invoice, oldest first."""
+        """Every invoice issued for a Stripe invoice, oldest first."""
         return self.filter(stripe_invoice_id=stripe_invoice_id).order_by("pk")
 
     def open(self) -> Self:
         return self.filter(state=LightningInvoice.State.OPEN)
 
     def watched(self) -> Self:
-        """Those that may still be paid, as far as is known."""
+        """Open and expired invoices: a payment may still arrive."""
         states = [LightningInvoice.State.OPEN, LightningInvoice.State.EXPIRED]
         return self.filter(state__in=states)
 
     def live(self) -> Self:
-        """Those that forbid any other way of paying: offered, shown, or being paid."""
+        """Watched invoices that exclude another payment method.
+
+        They are open, or were presented to a payer, or have a pending attempt.
+        """
         pending = NwcPayment.objects.pending().filter(invoice=OuterRef("pk"))
         held = Q(shown_at__isnull=False) | Exists(pending)
         return self.watched().filter(Q(state=LightningInvoice.State.OPEN) | held)
 
 
 class LightningInvoice(WorkItem):
-    """A bolt11 that a wallet of ours issued for a Stripe invoice.
+    """A bolt11 that our wallet issued for a Stripe invoice.
 
-    `open`: offered. `expired`: offered no more, still watched, since it may be paid.
-    `settled`: paid. `dead`: its wallet said, LIGHTNING_MARGIN after the expiry, that it
-    is not paid. As a work item it is due when our wallet is to be asked again.
+    `open`: can be paid. `expired`: past its expiry or retired, but still watched, since
+    some nodes pay late. `settled`: paid. `dead`: its wallet reported it unpaid
+    LIGHTNING_MARGIN after its expiry. As a work item it is due at its next poll.
     """
 
     class State(models.TextChoices):
         OPEN = "open"
-        EXPIRED = "expired", "expired (not offered, still watched)"
+        EXPIRED = "expired", "expired (still watched for a late payment)"
         SETTLED = "settled"
-        DEAD = "dead", "dead (never paid, and cannot be any more)"
+        DEAD = "dead", "dead (unpaid, and too late to be paid)"
 
     tenant = models.ForeignKey(
         Tenant, models.PROTECT, related_name="lightning_invoices"
     )
     stripe_invoice_id = models.CharField(max_length=255, db_index=True)
     amount_cents = models.PositiveBigIntegerField(
-        help_text="What is paid for, in the currency's minor unit."
+        help_text="The amount to pay, in the currency's minor unit."
     )
     currency = models.CharField(max_length=3)
     amount_msat = models.PositiveBigIntegerField()
@@ -61,16 +64,16 @@ class LightningInvoice(WorkItem):
     bolt11 = models.TextField()
     payment_hash = models.CharField(max_length=64, unique=True)
     wallet_pubkey = models.CharField(
-        max_length=64, help_text="Our wallet that issued it, and knows its fate."
+        max_length=64, help_text="Our wallet that issued it, and that is polled for it."
     )
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
     shown_at = models.DateTimeField(
-        null=True, blank=True, help_text="When a person first saw it."
+        null=True, blank=True, help_text="When it was presented to a payer."
     )
     answered_at = models.DateTimeField(
-        null=True, blank=True, help_text="When our wallet last said how it stands."
+        null=True, blank=True, help_text="When our wallet last reported its status."
     )
     settled_at = models.DateTimeField(null=True, blank=True)
     received_msat = models.PositiveBigIntegerField(null=True, blank=True)
@@ -108,7 +111,7 @@ class LightningInvoice(WorkItem):
 
     @property
     def final_at(self) -> datetime:
-        """When an answer «not paid» of our wallet is final."""
+        """The time from which our wallet's answer «not paid» is final."""
         return self.expires_at + timedelta(seconds=settings.LIGHTNING_MARGIN)
 
     @property
@@ -121,22 +124,22 @@ class NwcPaymentQuerySet(WorkQuerySet):
         return self.filter(state=NwcPayment.State.PENDING)
 
     def unsent(self) -> Self:
-        """Pending ones whose request has not left: it may be sent, or given up."""
+        """Pending attempts whose request has not been sent."""
         return self.pending().filter(request_event_id=None)
 
 
 class NwcPayment(WorkItem):
-    """One attempt to have a tenant's wallet pay one bolt11, with one request ever.
+    """One attempt to have a tenant's wallet pay one bolt11, with a single request.
 
     It stays `pending` until our own wallet knows: settled is `paid`, dead is `failed`.
-    Only a refusal that proves that nothing was spent ends it before: `refused`.
+    Only a refusal that proves that nothing was spent ends it earlier: `refused`.
     """
 
     class State(models.TextChoices):
         PENDING = "pending"
         PAID = "paid"
         REFUSED = "refused", "refused (nothing was spent)"
-        FAILED = "failed", "failed (never paid, and cannot be any more)"
+        FAILED = "failed", "failed (unpaid, and too late to be paid)"
 
     invoice = models.OneToOneField(
         LightningInvoice, models.PROTECT, related_name="payment"
@@ -153,10 +156,10 @@ class NwcPayment(WorkItem):
         max_length=64, unique=True, null=True, blank=True
     )
     sent_at = models.DateTimeField(
-        null=True, blank=True, help_text="When its request was about to leave."
+        null=True, blank=True, help_text="When its request was about to be sent."
     )
     code = models.CharField(
-        max_length=64, blank=True, default="", help_text="What the wallet answered."
+        max_length=64, blank=True, default="", help_text="The wallet's error code."
     )
     message = models.CharField(max_length=240, blank=True, default="")
     replied_at = models.DateTimeField(null=True, blank=True)

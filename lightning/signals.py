@@ -7,7 +7,7 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from kombu.exceptions import OperationalError
 
-from lightning.checks import wallet_faults
+from lightning.checks import missing_wallet_errors
 from lightning.models import NwcPayment
 from lightning.services import own_wallets
 from lightning.tasks import check_payment_hashes, run_nwc_payment
@@ -30,14 +30,14 @@ def run_payment_on_create(
 
 @worker_init.connect(dispatch_uid="lightning.wallets_present")
 def refuse_missing_wallets(**kwargs: Any) -> None:
-    """A worker does not start without a wallet that may still be paid."""
-    if faults := wallet_faults():
-        raise ImproperlyConfigured("\n".join(faults))
+    """Refuse to start a worker without every wallet that may still be paid."""
+    if errors := missing_wallet_errors():
+        raise ImproperlyConfigured("\n".join(errors))
 
 
 @worker_ready.connect(dispatch_uid="lightning.listen")
 def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
-    """Let our wallets tell us what comes in; what they do not tell, the watch finds."""
+    """Listen to our wallets' notifications; polling finds the payments they miss."""
     queues = {queue.name for queue in sender.task_consumer.queues}
     if "lightning" not in queues:
         return
@@ -46,7 +46,10 @@ def listen_for_payments(sender: Any = None, **kwargs: Any) -> None:
 
 
 def check_notified_payments(payment_hashes: list[str]) -> None:
-    """Have our wallet asked about what it says was paid; a lost hint costs a beat."""
+    """Enqueue the polling of invoices that were reported paid.
+
+    If the broker is down the hint is lost, and beat polls them later.
+    """
     try:
         check_payment_hashes.delay(payment_hashes)
     except OperationalError as exc:

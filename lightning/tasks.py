@@ -10,7 +10,7 @@ def run_nwc_payment(payment_id: int) -> None:
     payments.run_payment(payment_id=payment_id)
 
 
-# Not in the queue of payments, where slow wallets of tenants may take every thread.
+# Not in the payments' queue, where tenants' slow wallets may occupy every thread.
 @shared_task
 def poll_wallet(pubkey: str) -> None:
     invoice_status.poll_wallet(pubkey=pubkey)
@@ -29,6 +29,6 @@ def watch_invoices() -> None:
 
 @shared_task
 def resolve_payments() -> None:
-    """Take up attempts that were never sent; what was sent, the watch resolves."""
+    """Enqueue attempts that were never sent; polling resolves those that were."""
     for payment_id in NwcPayment.objects.unsent().claim(now=timezone.now()):
         run_nwc_payment.delay(payment_id)

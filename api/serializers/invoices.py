@@ -7,7 +7,7 @@ from api.lists import ListParams
 from billing.models import InvoiceCollection
 from billing.services.invoice_views.invoices import InvoiceView
 from lightning.models import LightningInvoice
-from lightning.services.invoices import fresh_at
+from lightning.services.invoices import reissue_at
 
 
 class LineSerializer(serializers.Serializer[Any]):
@@ -126,4 +126,4 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
         return format(row.rate.normalize(), "f")
 
     def get_fresh_at(self, row: LightningInvoice) -> datetime:
-        return fresh_at(row)
+        return reissue_at(row)

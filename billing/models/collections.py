@@ -15,24 +15,24 @@ class InvoiceCollectionQuerySet(WorkQuerySet):
         return self.exclude(state=InvoiceCollection.State.CLOSED)
 
     def unpaid(self) -> Self:
-        """Those that ask for money: a person may have written them off, too."""
+        """Open and uncollectible invoices with an amount remaining."""
         status = [InvoiceCollection.Status.OPEN, InvoiceCollection.Status.UNCOLLECTIBLE]
         return self.filter(stripe_status__in=status, amount_remaining_cents__gt=0)
 
     def overdue(self, now: datetime) -> Self:
-        """Unpaid ones whose grace is over: they suspend their tenant's relays."""
+        """Unpaid invoices past their grace period: they suspend the tenant's relays."""
         return self.unpaid().filter(suspend_at__lte=now)
 
 
 class InvoiceCollection(WorkItem):
-    """The collection of one Stripe invoice of a subscription of ours.
+    """The collection of one Stripe invoice of a tenant's subscription.
 
-    What Stripe said of the invoice when it was last read, and how far the collection
-    is. As a work item it is due when the next step can be taken.
+    Holds the invoice as last read from Stripe, and the progress of its collection. As a
+    work item it is due when its next step can run.
     """
 
     class Status(models.TextChoices):
-        """Stripe's."""
+        """Stripe's invoice statuses."""
 
         DRAFT = "draft"
         OPEN = "open"
@@ -43,12 +43,12 @@ class InvoiceCollection(WorkItem):
     class State(models.TextChoices):
         DRAFT = "draft", "draft (not finalized yet)"
         COLLECTING = "collecting"
-        PENDING = "pending", "pending (a payment may be under way)"
-        MANUAL = "manual", "manual (waits for a person, or the next try)"
+        PENDING = "pending", "pending (a payment may be in progress)"
+        MANUAL = "manual", "manual (waiting for the customer or the next attempt)"
         CLOSED = "closed"
 
     class Action(models.TextChoices):
-        """What the present rung of the ladder does next."""
+        """The next action of the current payment attempt."""
 
         NONE = "", "nothing"
         WALLET = "wallet"
@@ -56,12 +56,12 @@ class InvoiceCollection(WorkItem):
         NOTICE = "notice"
 
     class PaidBy(models.TextChoices):
-        NOBODY = "", "nobody"
-        WALLET = "wallet", "the tenant's wallet"
-        LIGHTNING = "lightning", "a Lightning invoice that a person paid"
-        CARD = "card", "a card"
-        CREDIT = "credit", "credit"
-        ELSEWHERE = "elsewhere", "at Stripe, not by us"
+        NOBODY = "", "Not paid"
+        WALLET = "wallet", "Paid by the tenant's wallet"
+        LIGHTNING = "lightning", "Paid by Lightning, by hand"
+        CARD = "card", "Paid by card"
+        CREDIT = "credit", "Paid by credit"
+        ELSEWHERE = "elsewhere", "Paid directly at Stripe"
 
     task_name = "billing.tasks.collect_invoice"
 
@@ -77,22 +77,22 @@ class InvoiceCollection(WorkItem):
         max_length=16, choices=Status.choices, db_column="status"
     )
     revision = models.PositiveIntegerField(
-        default=0, help_text="How often what is kept of the invoice has changed."
+        default=0, help_text="Incremented when the record of the invoice changes."
     )
-    # A final invoice that only credits has a negative total.
+    # Negative if the final invoice of a canceled subscription only has credits.
     total_cents = models.BigIntegerField(default=0)
     amount_due_cents = models.BigIntegerField(default=0)
     amount_paid_cents = models.BigIntegerField(default=0)
     amount_remaining_cents = models.BigIntegerField(default=0)
     period_start = models.DateTimeField(null=True, blank=True)
     period_end = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(help_text="When Stripe made it.")
+    created_at = models.DateTimeField(help_text="When Stripe created it.")
     finalized_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField(null=True, blank=True)
     suspend_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Unpaid by then, it suspends the tenant's relays.",
+        help_text="If unpaid by then, the tenant's relays are suspended.",
     )
     state = models.CharField(max_length=16, choices=State.choices, default=State.DRAFT)
     attempts_started = models.PositiveSmallIntegerField(
@@ -109,23 +109,25 @@ class InvoiceCollection(WorkItem):
         db_column="next_rail",
     )
     rate_limits = models.PositiveSmallIntegerField(
-        default=0, help_text="How often the wallet was too busy in this rung."
+        default=0, help_text="RATE_LIMITED replies of the wallet in this attempt."
     )
     paid_by = models.CharField(
         max_length=16, choices=PaidBy.choices, default=PaidBy.NOBODY, blank=True
     )
     outcome = models.CharField(
-        max_length=200, blank=True, default="", help_text="What was done last."
+        max_length=200, blank=True, default="", help_text="The result of the last run."
     )
     closed_at = models.DateTimeField(null=True, blank=True)
     wallet_checked_at = models.DateTimeField(
-        null=True, blank=True, help_text="When the wallet was tried for the next one."
+        null=True,
+        blank=True,
+        help_text="When the wallet was checked for the next invoice.",
     )
     wallet_asked_at = models.DateTimeField(
-        null=True, blank=True, help_text="When that was last begun."
+        null=True, blank=True, help_text="When that check last started."
     )
     wallet_silent_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it was first asked and did not answer."
+        null=True, blank=True, help_text="When that check first got no reply."
     )
 
     objects = InvoiceCollectionQuerySet.as_manager()
@@ -157,13 +159,13 @@ class InvoiceCollection(WorkItem):
 
     @property
     def is_unpaid(self) -> bool:
-        """Whether it asks for money, like those of `unpaid()`."""
-        asking = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
-        return self.stripe_status in asking and self.amount_remaining_cents > 0
+        """True if open or uncollectible with an amount remaining, as in `unpaid()`."""
+        payable = {self.Status.OPEN, self.Status.UNCOLLECTIBLE}
+        return self.stripe_status in payable and self.amount_remaining_cents > 0
 
     @property
     def is_final(self) -> bool:
-        """Whether Stripe asks for nothing any more."""
+        """True if paid or void: Stripe does not change it any more."""
         return self.stripe_status in {self.Status.PAID, self.Status.VOID}
 
 
@@ -173,16 +175,19 @@ class CardAttemptQuerySet(models.QuerySet["CardAttempt"]):
 
 
 class CardAttempt(models.Model):
-    """One charge of a card for an invoice, recorded before it is asked for.
+    """One card charge for an invoice, recorded before the request is sent.
 
-    Without an answer it stays `pending`, and is asked for again under the same key.
+    Without an answer it stays `pending`, and is repeated under the same key.
     """
 
     class State(models.TextChoices):
         PENDING = "pending"
         PAID = "paid"
         REFUSED = "refused"
-        ACTION_REQUIRED = "action_required", "action required (the bank wants to ask)"
+        ACTION_REQUIRED = (
+            "action_required",
+            "action required (the bank asks for authentication)",
+        )
 
     collection = models.ForeignKey(
         InvoiceCollection, models.PROTECT, related_name="card_attempts"
@@ -194,7 +199,10 @@ class CardAttempt(models.Model):
         max_length=16, choices=State.choices, default=State.PENDING
     )
     code = models.CharField(
-        max_length=64, blank=True, default="", help_text="Why it was refused."
+        max_length=64,
+        blank=True,
+        default="",
+        help_text="Stripe's decline or error code.",
     )
     advice_code = models.CharField(max_length=64, blank=True, default="")
     message = models.CharField(max_length=240, blank=True, default="")
@@ -224,10 +232,10 @@ class CardAttempt(models.Model):
 
 
 class Settlement(models.Model):
-    """What became of a Lightning payment that arrived: it is counted once.
+    """The booking of a Lightning payment that arrived: each is counted once.
 
-    `marking`: the invoice is being marked as paid by it. `marked`: it was, up to
-    `marked_cents`. `credited`: nothing of it could be; all is credit.
+    `marking`: the invoice is being marked as paid by it. `marked`: the invoice was
+    marked, `marked_cents` were applied. `credited`: all of it became credit.
     """
 
     class State(models.TextChoices):

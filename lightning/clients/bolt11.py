@@ -1,4 +1,7 @@
-"""Reading Lightning invoices: BOLT 11."""
+"""BOLT 11: decoding of Lightning invoices.
+
+https://github.com/lightning/bolts/blob/master/11-payment-encoding.md
+"""
 
 import re
 from dataclasses import dataclass
@@ -8,67 +11,67 @@ import bolt11
 
 from lightning.exceptions import InvalidBolt11
 
-#: Longer ones are read by no wallet: what fits into a QR code.
-LONGEST = 7_089
-_MOST_MSAT = 21_000_000 * 10**11
+#: As many characters as a QR code holds; wallets read no longer invoices.
+MAX_LENGTH = 7_089
+_MAX_MSAT = 21_000_000 * 10**11
 _SCHEME = "lightning:"
-# Without leading zeros, and no amount of zero.
-_READABLE = re.compile(r"ln(bcrt|bc|tbs|tb)(?:([1-9]\d*)([munp]?))?")
-# A multiplier's unit in tenths of a millisatoshi, the smallest that can be written.
+# No leading zeros, and no amount of zero.
+_PREFIX = re.compile(r"ln(bcrt|bc|tbs|tb)(?:([1-9]\d*)([munp]?))?")
+# In tenths of a millisatoshi: the multiplier "p" is a tenth of one.
 _UNITS = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 
 
 @dataclass(frozen=True)
 class Bolt11:
-    """A signed invoice; `payee` is the key that signed it, both ids are in hex.
+    """A signed invoice; `payee` is the key that signed it, keys and hashes are hex.
 
-    Another signature over a changed invoice is valid too and shows another payee: who
-    asked for an invoice compares what it got.
+    Anyone can change an invoice and sign it with another key. So whoever requested one
+    must compare it with the request.
     """
 
-    #: In lower case, without `lightning:`.
+    #: Lower case, without `lightning:`.
     text: str
     #: `bc`, `tb`, `tbs` or `bcrt`.
     network: str
     payment_hash: str
-    #: None leaves the amount to the payer.
+    #: None if the payer chooses the amount.
     amount_msat: int | None
     created_at: datetime
     expires_at: datetime
-    #: None where there is only the hash of one.
+    #: None if the invoice has only its hash.
     description: str | None
     payee: str
 
 
 def decode(text: object) -> Bolt11:
-    """Read an invoice in either case, with or without `lightning:`.
+    """Decode an invoice, in upper or lower case, with or without `lightning:`.
 
-    Raises InvalidBolt11, without repeating it, for anything else.
+    Raises InvalidBolt11 for anything else, without the input in its message.
     """
     try:
-        return _decoded(_plain(text))
+        return _decode_normalized(_normalize(text))
     except InvalidBolt11:
         raise
-    except Exception as exc:  # the library raises whatever the input leads to
+    except Exception as exc:  # the library lets errors of any type through
         raise InvalidBolt11("This is not a Lightning invoice.") from exc
 
 
-def _plain(text: object) -> str:
+def _normalize(text: object) -> str:
     if not isinstance(text, str) or not text.isascii():
         raise InvalidBolt11("This is not a Lightning invoice.")
     text = text.strip()
     if text.lower().startswith(_SCHEME):
         text = text[len(_SCHEME) :]
-    if len(text) > LONGEST:
+    if len(text) > MAX_LENGTH:
         raise InvalidBolt11("This Lightning invoice is too long.")
-    # The library puts all in lower case; bech32 (BIP 173) forbids a mixture.
+    # The library lowers the case first; bech32 (BIP 173) forbids mixed case.
     if text not in (text.lower(), text.upper()):
         raise InvalidBolt11("This Lightning invoice mixes upper and lower case.")
     return text.lower()
 
 
-def _decoded(text: str) -> Bolt11:
-    network, amount_msat = _readable_part(text.rpartition("1")[0])
+def _decode_normalized(text: str) -> Bolt11:
+    network, amount_msat = _parse_prefix(text.rpartition("1")[0])
     invoice = bolt11.decode(text)
     if invoice.payee is None:
         raise InvalidBolt11("This Lightning invoice is not signed.")
@@ -85,19 +88,19 @@ def _decoded(text: str) -> Bolt11:
     )
 
 
-def _readable_part(prefix: str) -> tuple[str, int | None]:
-    """Return the network and the amount, which the library reads too generously.
+def _parse_prefix(prefix: str) -> tuple[str, int | None]:
+    """Return the network and the amount in millisatoshi.
 
-    It takes an amount of zero for none, drops parts of a millisatoshi, and whatever
-    follows a hyphen.
+    The library is too lenient: it takes an amount of zero for none, and drops fractions
+    of a millisatoshi and anything after a hyphen.
     """
-    match = _READABLE.fullmatch(prefix)
+    match = _PREFIX.fullmatch(prefix)
     if match is None:
         raise InvalidBolt11("This Lightning invoice has no readable amount or network.")
     network, digits, multiplier = match.groups()
     if digits is None:
         return network, None
     amount_msat, part = divmod(int(digits) * _UNITS[multiplier], 10)
-    if part or amount_msat > _MOST_MSAT:
+    if part or amount_msat > _MAX_MSAT:
         raise InvalidBolt11("This Lightning invoice has an impossible amount.")
     return network, amount_msat

@@ -1,10 +1,10 @@
-"""Nostr Wallet Connect (NIP-47): asking a wallet over Nostr relays.
+"""Nostr Wallet Connect (NIP-47): requests to a wallet over Nostr relays.
 
 https://github.com/nostr-protocol/nips/blob/master/47.md
 
-Amounts are in millisatoshi. Every call gives the database connection back before it
-waits. What it raises is a `lightning.exceptions.WalletError`: the class tells what is
-known of the outcome.
+Amounts are in millisatoshi. Every call releases the database connection before it
+waits. Errors are subclasses of `lightning.exceptions.WalletError`; the class says what
+is known about the outcome.
 """
 
 import json
@@ -55,18 +55,18 @@ logger = structlog.get_logger(__name__)
 
 INFO, REQUEST, RESPONSE = 13194, 23194, 23195
 NOTIFICATIONS = (23196, 23197)  # NIP-04, NIP-44
-#: Seconds to wait for what wallets answer from memory; payments have NWC_TIMEOUT.
-QUICK = 15.0
+#: Seconds to wait for a response, except for payments: those have NWC_TIMEOUT.
+TIMEOUT = 15.0
 _INFO_TIMEOUT = 5.0
-#: Seconds that we believe what a wallet said of its encryption.
-_INFO_KEPT, _NO_INFO_KEPT = 600.0, 30.0
-#: Hints: how many are told together, how many remembered, seconds from one to the next.
-_HINTS_TOGETHER, _HINTS_KEPT, _HINTS_PAUSE = 100, 1_000, 0.5
+#: Seconds that a wallet's encryption scheme is cached, with and without an info event.
+_SCHEME_TTL, _DEFAULT_SCHEME_TTL = 600.0, 30.0
+#: Notifications: most per call, most queued or remembered, seconds between two calls.
+_MAX_NOTIFICATIONS, _MAX_QUEUED, _NOTIFICATION_PAUSE = 100, 1_000, 0.5
 
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """A request that is signed and encrypted: its id is known before it is sent."""
+    """A signed and encrypted request: its id is known before it is sent."""
 
     method: str
     event: Event
@@ -79,7 +79,7 @@ class PreparedRequest:
 class Wallet:
     """One connection to a wallet.
 
-    `private_allowed`: its relays may be on private addresses, as our own may.
+    `private_allowed`: its relays may have private addresses.
     """
 
     def __init__(self, uri: NwcUri, *, private_allowed: bool | None = None) -> None:
@@ -94,11 +94,11 @@ class Wallet:
     # --- calls
 
     def get_info(self) -> Info:
-        """Return what the wallet is and can do."""
+        """Return the wallet's name, network, methods and notifications."""
         return read_info(self._call("get_info", {}))
 
     def get_balance(self) -> int:
-        """Return the balance in millisatoshi; some wallets tell the budget instead."""
+        """Return the balance in millisatoshi, or the budget: wallets differ."""
         return read_amount(self._call("get_balance", {}).get("balance"))
 
     def get_budget(self) -> Budget | None:
@@ -108,9 +108,9 @@ class Wallet:
     def make_invoice(
         self, *, amount_msat: int, description: str, expiry: int
     ) -> Issued:
-        """Have the wallet issue an invoice that expires in so many seconds.
+        """Have the wallet make an invoice that expires in `expiry` seconds.
 
-        What it returns is the wallet's word: compare it with what was asked.
+        The caller must compare the result with the request.
         """
         params = {"amount": amount_msat, "description": description, "expiry": expiry}
         return read_issued(self._call("make_invoice", params))
@@ -118,34 +118,33 @@ class Wallet:
     def lookup_invoices(
         self, payment_hashes: Sequence[str], *, timeout: float | None = None
     ) -> dict[str, Lookup | WalletError]:
-        """Ask about several of the wallet's own invoices at once.
+        """Look up several of the wallet's own invoices at once.
 
-        Returns, by payment hash, the answer or why there is none; `timeout` is in
-        seconds, QUICK without. Raises RequestNotSent when the wallet's relays cannot be
-        reached.
+        Returns, by payment hash, the answer or the error; `timeout` is in seconds and
+        defaults to TIMEOUT. Raises RequestNotSent if no relay can be reached.
         """
         requests = [
             self._prepare("lookup_invoice", {"payment_hash": payment_hash})
             for payment_hash in payment_hashes
         ]
-        replies = self._exchange(requests, QUICK if timeout is None else timeout)
+        replies = self._exchange(requests, TIMEOUT if timeout is None else timeout)
         return {
             payment_hash: _lookup_in(reply, payment_hash)
             for payment_hash, reply in zip(payment_hashes, replies, strict=True)
         }
 
     def lookup_invoice(self, payment_hash: str) -> Lookup:
-        """Ask about one invoice of the wallet's own."""
+        """Look up one of the wallet's own invoices."""
         found = self.lookup_invoices([payment_hash])[payment_hash]
         if isinstance(found, WalletError):
             raise found
         return found
 
     def prepare_payment(self, *, bolt11: str, expires_at: datetime) -> PreparedRequest:
-        """Make the request to pay an invoice; it is not sent yet.
+        """Build the request to pay an invoice, without sending it.
 
         A wallet that gets it after `expires_at` should ignore it (NIP-40); some do not.
-        Raises RequestNotSent when the wallet's relays cannot be reached.
+        Raises RequestNotSent if no relay can be reached.
         """
         params = {"invoice": bolt11}
         return self._prepare("pay_invoice", params, expires_at=expires_at)
@@ -153,35 +152,37 @@ class Wallet:
     def pay_invoice(self, request: PreparedRequest, *, payment_hash: str) -> str:
         """Send a prepared payment and return the preimage, in hex.
 
-        Never call it twice for one request. Raises WalletRefused or RequestNotSent when
-        nothing was spent, any other WalletError when that is not known.
+        Never call it twice for one request. Raises WalletRefused or RequestNotSent if
+        nothing was spent, any other WalletError if that is unknown.
         """
         (reply,) = self._exchange([request], settings.NWC_TIMEOUT)
         preimage = _result_of(reply).get("preimage")
         if not is_preimage_of(payment_hash, preimage):
-            raise InvalidWalletReply("The wallet's proof of payment proves nothing.")
+            raise InvalidWalletReply(
+                "The wallet's preimage does not match the payment hash."
+            )
         return str(preimage)
 
-    def on_payment_received(self, then: Callable[[list[str]], None]) -> None:
-        """Call `then` with the payment hashes of what the wallet says came in.
+    def on_payment_received(self, callback: Callable[[list[str]], None]) -> None:
+        """Call `callback` with the payment hashes in `payment_received` notifications.
 
-        It runs in a thread of its own, once for each hash, though most wallets tell in
-        both encryptions and relays tell again after a lost connection. Many that come
-        at once are told together. They are hints, not proof.
+        It runs in its own thread and gets each hash once, although most wallets notify
+        in both encryptions and relays repeat events after a reconnect. Notifications
+        that arrive together are passed together. They are hints, not proof.
         """
-        events: Queue[Event] = Queue(_HINTS_KEPT)
+        events: Queue[Event] = Queue(_MAX_QUEUED)
         threading.Thread(
-            target=self._pass_on, args=(events, then), name="hints", daemon=True
+            target=self._pass_on, args=(events, callback), name="hints", daemon=True
         ).start()
         authors = [self.uri.pubkey]
         since = int(time.time()) - 60
         filters = [{"kinds": [*NOTIFICATIONS], "authors": authors, "since": since}]
-        get_pool().listen(self._endpoints, filters, lambda e: self._keep(e, events))
+        get_pool().listen(self._endpoints, filters, lambda e: self._enqueue(e, events))
 
     # --- the protocol
 
     def _call(self, method: str, params: Mapping[str, object]) -> dict[str, Any]:
-        (reply,) = self._exchange([self._prepare(method, params)], QUICK)
+        (reply,) = self._exchange([self._prepare(method, params)], TIMEOUT)
         return _result_of(reply)
 
     def _prepare(
@@ -194,7 +195,7 @@ class Wallet:
         scheme = self._scheme()
         body = json.dumps({"method": method, "params": params})
         # Whole seconds, rounded up: it must not have expired before its time.
-        end = expires_at.timestamp() if expires_at else time.time() + QUICK
+        end = expires_at.timestamp() if expires_at else time.time() + TIMEOUT
         until = math.ceil(end)
         tags = [("p", self.uri.pubkey), ("expiration", str(until))]
         if scheme is Scheme.NIP44:
@@ -210,7 +211,12 @@ class Wallet:
     def _exchange(
         self, requests: Sequence[PreparedRequest], timeout: float
     ) -> list[dict[str, Any] | WalletError]:
-        """Send requests and return for each its result, or why there is none."""
+        """Send requests and return the result of each, or the error.
+
+        The pool subscribes before it publishes: relays do not store ephemeral events,
+        so an earlier response would be lost. The first response that names the request
+        in its `e` tag counts.
+        """
         release_connection()
         answers = get_pool().request_all(
             self._endpoints,
@@ -248,86 +254,92 @@ class Wallet:
             raise InvalidWalletReply("The wallet's answer is unreadable.")
         return content
 
-    def _keep(self, event: Event, events: Queue[Event]) -> None:
-        """Put an event with those that wait, as far as there is room.
+    def _enqueue(self, event: Event, events: Queue[Event]) -> None:
+        """Queue a notification, or drop it if the queue is full.
 
-        A relay may send anything, and much of it; what is lost the watch finds.
+        A relay may send anything, in any amount; polling finds what is dropped.
         """
         if event.pubkey == self.uri.pubkey and event.kind in NOTIFICATIONS:
             with suppress(Full):
                 events.put_nowait(event)
 
-    def _pass_on(self, events: Queue[Event], then: Callable[[list[str]], None]) -> None:
-        told: deque[str] = deque(maxlen=_HINTS_KEPT)
+    def _pass_on(
+        self, events: Queue[Event], callback: Callable[[list[str]], None]
+    ) -> None:
+        passed: deque[str] = deque(maxlen=_MAX_QUEUED)
         while True:
-            received = [self._received_in(event) for event in _waiting(events)]
-            new = [one for one in dict.fromkeys(received) if one and one not in told]
+            hashes = [self._received_hash(event) for event in _drain(events)]
+            new = [
+                each for each in dict.fromkeys(hashes) if each and each not in passed
+            ]
             if not new:
                 continue
             try:
-                then(new)
-            except Exception:  # whatever it is, the next hints may fare better
+                callback(new)
+            except Exception:  # of any kind: this thread must go on
                 logger.exception("hints_lost", payment_hashes=new)
-            told.extend(new)
-            time.sleep(_HINTS_PAUSE)  # what comes meanwhile goes together
+            passed.extend(new)
+            time.sleep(_NOTIFICATION_PAUSE)  # those that arrive meanwhile go together
 
-    def _received_in(self, event: Event) -> str | None:
-        """Return the payment hash of a notification that something was received."""
+    def _received_hash(self, event: Event) -> str | None:
+        """Return the payment hash in a `payment_received` notification, else None."""
         try:
             content = self._decrypt(event)
         except InvalidWalletReply:
             return None  # for another connection of the wallet
-        found = content.get("notification")
-        payment_hash = found.get("payment_hash") if isinstance(found, dict) else None
+        notification = content.get("notification")
+        if not isinstance(notification, dict):
+            return None
+        payment_hash = notification.get("payment_hash")
         is_received = content.get("notification_type") == "payment_received"
         return str(payment_hash) if is_received and is_hash(payment_hash) else None
 
     def _scheme(self) -> Scheme:
-        """Return how to write to this wallet: NIP-44 if its info event offers it."""
+        """Return the encryption to use: NIP-44 if the wallet's info event offers it."""
         key = (self.uri.pubkey, self.uri.relays)
-        kept = _schemes.get(key)
-        if kept is None or time.monotonic() > kept[1]:
-            kept = self._ask_for_scheme()
+        cached = _schemes.get(key)
+        if cached is None or time.monotonic() > cached[1]:
+            cached = self._fetch_scheme()
             if len(_schemes) > 10_000:
                 _schemes.clear()
-            _schemes[key] = kept
-        return kept[0]
+            _schemes[key] = cached
+        return cached[0]
 
-    def _ask_for_scheme(self) -> tuple[Scheme, float]:
-        """Return the scheme, and until when to believe it."""
+    def _fetch_scheme(self) -> tuple[Scheme, float]:
+        """Return the scheme, and the monotonic time until which it is cached."""
         release_connection()
         filters = [{"kinds": [INFO], "authors": [self.uri.pubkey], "limit": 1}]
         try:
-            stored = get_pool().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
+            result = get_pool().fetch(self._endpoints, filters, timeout=_INFO_TIMEOUT)
         except RelayUnreachable as exc:
             raise RequestNotSent(exc.message) from exc
-        if not stored.answered and not stored.events:
+        if not result.answered and not result.events:
             raise RequestNotSent("The wallet's relays do not answer.")
-        kept = _INFO_KEPT if stored.events else _NO_INFO_KEPT
-        return _offered(stored, self.uri.pubkey), time.monotonic() + kept
+        ttl = _SCHEME_TTL if result.events else _DEFAULT_SCHEME_TTL
+        return _offered_scheme(result, self.uri.pubkey), time.monotonic() + ttl
 
 
 _schemes: dict[tuple[str, tuple[str, ...]], tuple[Scheme, float]] = {}
 
 
 def clear_scheme_cache() -> None:
-    """Forget what wallets said of their encryption."""
+    """Forget the cached encryption schemes of all wallets."""
     _schemes.clear()
 
 
-def _waiting(events: Queue[Event]) -> list[Event]:
-    """Return the events that wait, or else the next one."""
-    found = [events.get()]
-    while len(found) < _HINTS_TOGETHER and not events.empty():
-        found.append(events.get())
-    return found
+def _drain(events: Queue[Event]) -> list[Event]:
+    """Return the queued events, waiting for the first."""
+    drained = [events.get()]
+    while len(drained) < _MAX_NOTIFICATIONS and not events.empty():
+        drained.append(events.get())
+    return drained
 
 
-def _offered(stored: FetchResult, pubkey: str) -> Scheme:
-    infos = [e for e in stored.events if e.kind == INFO and e.pubkey == pubkey]
-    newest = max(infos, key=lambda event: event.created_at, default=None)
-    offered = " ".join(newest.values("encryption")) if newest else ""
-    # Some separate with commas.
+def _offered_scheme(result: FetchResult, pubkey: str) -> Scheme:
+    infos = [e for e in result.events if e.kind == INFO and e.pubkey == pubkey]
+    latest = max(infos, key=lambda event: event.created_at, default=None)
+    offered = " ".join(latest.values("encryption")) if latest else ""
+    # NIP-47 says spaces; some wallets separate with commas.
     is_offered = Scheme.NIP44 in re.split(r"[\s,]+", offered)
     return Scheme.NIP44 if is_offered else Scheme.NIP04
 

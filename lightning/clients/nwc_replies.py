@@ -1,4 +1,7 @@
-"""What wallets answer (NIP-47), checked and turned into our own types."""
+"""Parsing of NIP-47 responses into checked types.
+
+https://github.com/nostr-protocol/nips/blob/master/47.md
+"""
 
 import hashlib
 import re
@@ -10,8 +13,8 @@ from typing import Any
 from caravel.logs import redact
 from lightning.exceptions import InvalidWalletReply, WalletFailed, WalletRefused
 
-#: Codes of NIP-47 that prove that nothing was spent. Any other proves nothing:
-#: PAYMENT_FAILED may be a time-out, INTERNAL is said of what is already paid.
+#: NIP-47 error codes that prove that nothing was spent. Others prove nothing: wallets
+#: answer PAYMENT_FAILED to a timeout, and INTERNAL when the invoice is already paid.
 REFUSALS = frozenset(
     {
         "INSUFFICIENT_BALANCE",
@@ -26,13 +29,13 @@ REFUSALS = frozenset(
     }
 )
 _HASH = re.compile(r"[0-9a-f]{64}")
-#: A preimage, perhaps, or a key.
+#: Possibly a preimage or a key.
 _LONG_HEX = re.compile(r"[0-9a-fA-F]{64,}")
 
 
 @dataclass(frozen=True)
 class Info:
-    """`expires_at` is when the connection ends, for the wallets that tell."""
+    """The result of `get_info`. Few wallets give the connection's `expires_at`."""
 
     alias: str
     pubkey: str
@@ -44,7 +47,7 @@ class Info:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the connection may spend in a period, and has spent, in millisatoshi."""
+    """A connection's spending limit per period, and its use of it, in millisatoshi."""
 
     used_msat: int
     total_msat: int
@@ -57,17 +60,17 @@ class Budget:
 
 
 class Status(Enum):
-    """What a wallet says of an invoice of its own."""
+    """The status of a wallet's own invoice."""
 
     SETTLED = "settled"
     UNSETTLED = "unsettled"
-    #: A payment has come in and is neither kept nor sent back yet.
+    #: A payment has arrived that the wallet has neither accepted nor returned yet.
     HELD = "held"
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """An invoice as its wallet knows it; `preimage` is "" or proves the payment."""
+    """The result of `lookup_invoice`; `preimage` is "" or proves the payment."""
 
     status: Status
     amount_msat: int | None = None
@@ -80,40 +83,41 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Issued:
-    """An invoice that a wallet made, as it describes it."""
+    """The result of `make_invoice`, not yet compared with the request."""
 
     bolt11: str
     payment_hash: str
 
 
 def read_reply(method: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of a decrypted reply, or raise the error in it.
+    """Return the result in a decrypted response. Raises WalletRefused or WalletFailed.
 
-    A wallet that could not read the request does not know what it answers.
+    Raises InvalidWalletReply if it is malformed or for another method.
     """
-    answered = content.get("result_type")
+    result_type = content.get("result_type")
     error, result = content.get("error"), content.get("result")
-    if isinstance(error, dict) and answered in (method, "", None):
+    # A wallet that could not decrypt the request does not know its method.
+    if isinstance(error, dict) and result_type in (method, "", None):
         _raise_error(error)
-    if answered != method:
-        raise InvalidWalletReply("The wallet answers another question.")
+    if result_type != method:
+        raise InvalidWalletReply("The wallet answered another request.")
     if error or not isinstance(result, dict):
         raise InvalidWalletReply("The wallet's answer has no result.")
     return result
 
 
 def _raise_error(error: dict[str, Any]) -> None:
-    code = _plain(error.get("code"))[:40]
-    message = _plain(error.get("message")) or "The wallet gives no reason."
+    code = _sanitize(error.get("code"))[:40]
+    message = _sanitize(error.get("message")) or "The wallet gave no reason."
     failure = WalletRefused if code in REFUSALS else WalletFailed
     raise failure(message, nwc_code=code)
 
 
 def read_info(found: dict[str, Any]) -> Info:
     return Info(
-        alias=_plain(found.get("alias"))[:100],
-        pubkey=_plain(found.get("pubkey"))[:66],
-        network=_plain(found.get("network"))[:20],
+        alias=_sanitize(found.get("alias"))[:100],
+        pubkey=_sanitize(found.get("pubkey"))[:66],
+        network=_sanitize(found.get("network"))[:20],
         methods=_words(found.get("methods")),
         notifications=_words(found.get("notifications")),
         expires_at=_time(found.get("expires_at")),
@@ -121,36 +125,36 @@ def read_info(found: dict[str, Any]) -> Info:
 
 
 def read_budget(found: dict[str, Any]) -> Budget | None:
-    """Return the budget; a wallet that sets none answers without a total."""
+    """Return the budget, None without a total: the wallet has set none."""
     if not found.get("total_budget"):
         return None
     return Budget(
         used_msat=read_amount(found.get("used_budget")),
         total_msat=read_amount(found.get("total_budget")),
         renews_at=_time(found.get("renews_at")),
-        renewal_period=_plain(found.get("renewal_period"))[:20],
+        renewal_period=_sanitize(found.get("renewal_period"))[:20],
     )
 
 
 def read_issued(found: dict[str, Any]) -> Issued:
     bolt11, payment_hash = found.get("invoice"), found.get("payment_hash")
     if not isinstance(bolt11, str) or not is_hash(payment_hash):
-        raise InvalidWalletReply("The wallet made no invoice.")
+        raise InvalidWalletReply("The wallet returned no invoice.")
     return Issued(bolt11=bolt11, payment_hash=str(payment_hash))
 
 
 def read_lookup(payment_hash: str, found: dict[str, Any]) -> Lookup:
-    """Read what a wallet says of an invoice of its own.
+    """Read a wallet's answer about its own invoice.
 
-    One that paid it too may tell of its payment: once that is settled, so is the other
-    half, and before that it says nothing of it.
+    If the same wallet paid it, it may return the outgoing payment instead. Once that is
+    settled the invoice is, too; before that it says nothing about the invoice.
     """
     if found.get("payment_hash") != payment_hash:
-        raise InvalidWalletReply("The wallet tells of another invoice.")
+        raise InvalidWalletReply("The wallet's answer is about another invoice.")
     status = _status(found)
     is_incoming = found.get("type", "incoming") == "incoming"
     if not is_incoming and status is not Status.SETTLED:
-        raise InvalidWalletReply("The wallet tells of a payment that it made.")
+        raise InvalidWalletReply("The wallet's answer is about an outgoing payment.")
     preimage = found.get("preimage")
     is_proven = status is Status.SETTLED and is_preimage_of(payment_hash, preimage)
     return Lookup(
@@ -162,7 +166,7 @@ def read_lookup(payment_hash: str, found: dict[str, Any]) -> Lookup:
 
 
 def _status(found: dict[str, Any]) -> Status:
-    """Return the state; wallets that know no `state` tell by `settled_at`."""
+    """Return the status; in wallets without `state` only `settled_at` shows it."""
     state, settled_at = found.get("state"), _time(found.get("settled_at"))
     match state.lower() if isinstance(state, str) else state:
         case "settled":
@@ -186,8 +190,8 @@ def is_preimage_of(payment_hash: str, preimage: object) -> bool:
     return hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == payment_hash
 
 
-def _plain(value: object) -> str:
-    """Return foreign text as one short line without anything secret."""
+def _sanitize(value: object) -> str:
+    """Return a wallet's text as one short line, with secrets removed."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     printable = "".join(c if c.isprintable() else "?" for c in text[:1_000])
     return _LONG_HEX.sub("…", redact(printable))[:240]
@@ -202,12 +206,12 @@ def _words(value: object) -> frozenset[str]:
 
 def read_amount(value: object) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
-        raise InvalidWalletReply("The wallet gives no amount.")
+        raise InvalidWalletReply("The wallet returned no valid amount.")
     return value
 
 
 def _time(value: object) -> datetime | None:
-    """Return seconds of the epoch as a time, None for nothing (or zero) given."""
+    """Return a time from Unix seconds, None for anything else, or zero."""
     if type(value) is not int or not 0 < value < 2**36:
         return None
     return datetime.fromtimestamp(value, UTC)

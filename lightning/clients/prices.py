@@ -1,9 +1,9 @@
-"""The price of one bitcoin, asked of a public source over HTTP.
+"""The price of one bitcoin, fetched from a public source over HTTP.
 
-A source is a template of an address. `{CURRENCY}` and `{currency}` become the code in
-either case; the fragment is a JSON pointer (RFC 6901) to the price, in which `*` is the
-only member of an object or list. After `@` may follow a pointer to the price's time in
-seconds of the epoch.
+A source is a URL template. `{CURRENCY}` and `{currency}` become the code in upper and
+lower case; the fragment is a JSON pointer (RFC 6901) to the price, in which `*` is the
+only member of an object or list. `@` and a second pointer may follow it, to the time of
+the price in Unix seconds.
 """
 
 import json
@@ -22,18 +22,18 @@ from django.utils import timezone
 from caravel.core.http_client import RequestFailed, get
 from lightning.exceptions import PriceUnusable
 
-#: Seconds that a source has for its answer, and how many bytes for it.
+#: Seconds.
 TIMEOUT = 5.0
-LARGEST = 64 * 1024
-#: What a bitcoin may cost in any currency, and with how many decimals.
-LEAST, MOST = Decimal("0.001"), Decimal(10) ** 12
-MOST_DECIMALS = 18
+MAX_BYTES = 64 * 1024
+#: The range of plausible prices of a bitcoin in any currency.
+MIN_PRICE, MAX_PRICE = Decimal("0.001"), Decimal(10) ** 12
+MAX_DECIMALS = 18
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,40})?", re.ASCII)
 
 
 class Price(NamedTuple):
-    """What one bitcoin cost at a source, and when."""
+    """The price of one bitcoin at a source, and its time."""
 
     name: str
     price: Decimal
@@ -42,7 +42,7 @@ class Price(NamedTuple):
 
 @dataclass(frozen=True)
 class _Source:
-    """A template taken apart; its query may hold a key, so only `name` is shown."""
+    """A parsed template. Its query may hold an API key: only `name` may be logged."""
 
     name: str
     address: str = field(repr=False)
@@ -51,19 +51,19 @@ class _Source:
 
 
 def source_name(template: str) -> str:
-    """Return how a source is called: host and path, up to where the currency stands."""
+    """Return a source's name: its host and path, up to the currency."""
     parts = urlsplit(template)
     path, placeholder, _ = parts.path.partition("{")
     return parts.netloc + (path.rpartition("/")[0] if placeholder else path)
 
 
 def fetch_price(template: str, *, currency: str) -> Price:
-    """Ask a source for the price in a currency. `as_of` may be in the past.
+    """Fetch the price in a currency from a source. `as_of` may be in the past.
 
-    Raises PriceUnusable, with the source's name and without its words, for anything but
-    a price between LEAST and MOST of a known age.
+    Raises PriceUnusable, with the source's name but not its text, for anything but a
+    price between MIN_PRICE and MAX_PRICE of a known age.
     """
-    source = _parsed(template)
+    source = _parse_template(template)
     address = source.address.replace("{currency}", currency.lower())
     body, headers = _get(source, address.replace("{CURRENCY}", currency.upper()))
     answer = _json(source, body)
@@ -74,25 +74,25 @@ def fetch_price(template: str, *, currency: str) -> Price:
     )
 
 
-def _parsed(template: str) -> _Source:
+def _parse_template(template: str) -> _Source:
     address, _, fragment = template.partition("#")
     price_pointer, _, time_pointer = fragment.partition("@")
     source = _Source(source_name(template), address, price_pointer, time_pointer)
     parts = urlsplit(address)
     if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-        raise _unusable(source, "it is not asked without https")
+        raise _unusable(source, "its URL must begin with https://")
     return source
 
 
 def _get(source: _Source, address: str) -> tuple[bytes, Mapping[str, str]]:
-    """Return the body and the headers of an answer 200."""
+    """Return the body and headers of a 200 response."""
     try:
-        answer = get(address, timeout=TIMEOUT, max_bytes=LARGEST)
+        response = get(address, timeout=TIMEOUT, max_bytes=MAX_BYTES)
     except RequestFailed as exc:
         raise _unusable(source, str(exc)) from exc
-    if answer.status != HTTPStatus.OK:
-        raise _unusable(source, f"it answered {answer.status}")
-    return answer.body, answer.headers
+    if response.status != HTTPStatus.OK:
+        raise _unusable(source, f"it answered {response.status}")
+    return response.body, response.headers
 
 
 def _json(source: _Source, body: bytes) -> Any:
@@ -103,25 +103,25 @@ def _json(source: _Source, body: bytes) -> Any:
 
 
 def _price(source: _Source, answer: Any) -> Decimal:
-    price = _number(_found(answer, source.price_pointer))
+    price = _number(_resolve_pointer(answer, source.price_pointer))
     if price is None:
         raise _unusable(source, "its answer has no price")
-    if not LEAST <= price <= MOST or _decimals(price) > MOST_DECIMALS:
-        raise _unusable(source, "its price is absurd")
+    if not MIN_PRICE <= price <= MAX_PRICE or _decimals(price) > MAX_DECIMALS:
+        raise _unusable(source, "its price is implausible")
     return price
 
 
 def _time(source: _Source, answer: Any) -> datetime:
-    seconds = _number(_found(answer, source.time_pointer))
+    seconds = _number(_resolve_pointer(answer, source.time_pointer))
     if seconds is None or not 0 < seconds < 2**33:
         raise _unusable(source, "its answer has no time")
     return datetime.fromtimestamp(int(seconds), UTC)
 
 
 def _date(source: _Source, headers: Mapping[str, str]) -> datetime:
-    """Return when the answer was made, however long a cache kept it (RFC 9111, 4.2.3).
+    """Return when the response was generated, before any caching (RFC 9111, 4.2.3).
 
-    An answer that tells neither may be from any time.
+    Raises PriceUnusable if it has neither Date nor Age: it could be of any age.
     """
     times = []
     if "Date" in headers:
@@ -144,8 +144,8 @@ def _http_date(source: _Source, text: str) -> datetime:
     return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _found(answer: Any, pointer: str) -> Any:
-    """Return what a JSON pointer leads to, or None."""
+def _resolve_pointer(answer: Any, pointer: str) -> Any:
+    """Return the value at a JSON pointer, None if there is none."""
     for step in pointer.split("/")[1:]:
         answer = _member(answer, step.replace("~1", "/").replace("~0", "~"))
     return answer
@@ -163,7 +163,7 @@ def _member(value: Any, step: str) -> Any:
 
 
 def _number(value: Any) -> Decimal | None:
-    """Return a number of JSON, or one written as text; None for anything else."""
+    """Return a JSON number, or one in a JSON string; None for anything else."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return Decimal(value)
     if type(value) is int or isinstance(value, Decimal):
@@ -173,7 +173,7 @@ def _number(value: Any) -> Decimal | None:
 
 def _decimals(number: Decimal) -> int:
     exponent = number.as_tuple().exponent
-    return -exponent if isinstance(exponent, int) else MOST_DECIMALS + 1
+    return -exponent if isinstance(exponent, int) else MAX_DECIMALS + 1
 
 
 def _unusable(source: _Source, reason: str) -> PriceUnusable:

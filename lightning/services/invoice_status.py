@@ -214,7 +214,7 @@ def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
     _clear_failures(invoice)
     payment = _lock_payment(invoice)
     if payment is not None:
-        # Before the saves: their receivers lock what comes after the tenant.
+        # Before the saves: their receivers lock the collection, after the tenant.
         clear_wallet_error(payment)
         _close_attempt(payment, NwcPayment.State.PAID, now)
     invoice.save()

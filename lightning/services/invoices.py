@@ -1,4 +1,8 @@
-"""Issuing Lightning invoices, so that only one way of paying is ever open."""
+"""Lightning invoices: at most one is open per Stripe invoice.
+
+Issuing waits for our wallet, so the caller issues first, then locks the Lightning
+invoices, checks what else may pay, and saves, all in one transaction of its own.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,17 +23,17 @@ from lightning.services import invoice_status, own_wallets
 from lightning.services.rates import Quote, quote
 
 State = LightningInvoice.State
-#: How long after its expiry a person waits for a fresh one: a payment may be arriving.
-_PAUSE = timedelta(seconds=60)
-#: How far our wallet's clock may be from ours.
-_SKEW = timedelta(seconds=120)
+#: The wait for a new invoice after one has expired: a payment may be arriving.
+_REISSUE_DELAY = timedelta(seconds=60)
+#: The tolerated difference between our wallet's clock and ours.
+_CLOCK_SKEW = timedelta(seconds=120)
 
 
 @dataclass(frozen=True)
 class PaymentRequest:
-    """What is to be paid: so much, in minor units, of a tenant's Stripe invoice.
+    """A request to pay an amount, in the minor unit, of a tenant's Stripe invoice.
 
-    `booked` are Lightning invoices for it that were paid, but not counted towards it.
+    `booked`: ids of Lightning invoices for it that were paid, but became credit.
     """
 
     tenant_id: str
@@ -90,33 +94,32 @@ def save_as_presented(invoice: LightningInvoice) -> None:
 
 
 def payable_until(stripe_invoice_id: str) -> datetime | None:
-    """Return until when a Stripe invoice may at the latest be paid by Lightning.
-
-    None if it cannot be, so that another way of paying may begin. A time that has
-    passed means that our wallet's answer is still awaited.
-    """
-    live = LightningInvoice.objects.of(stripe_invoice_id).live()
-    return max((invoice.final_at for invoice in live), default=None)
+    """Return `live_until` for one Stripe invoice, None if no bolt11 of it is live."""
+    return live_until([stripe_invoice_id]).get(stripe_invoice_id)
 
 
 def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
-    """Return until when those that may be paid by Lightning may be, at the latest."""
+    """Return the latest time at which each may be paid by Lightning.
+
+    Stripe invoices without a live bolt11 are left out: another way of paying may start.
+    A time that has passed means that our wallet has not answered since.
+    """
     live = LightningInvoice.objects.live().filter(
         stripe_invoice_id__in=stripe_invoice_ids
     )
-    # Of several of one bill the last stays.
+    # Ordered, so that the last of several for one Stripe invoice wins.
     return {row.stripe_invoice_id: row.final_at for row in live.order_by("expires_at")}
 
 
-def fresh_at(invoice: LightningInvoice) -> datetime:
-    """Return from when a person who let an invoice expire may ask for another."""
-    return invoice.expires_at + _PAUSE
+def reissue_at(invoice: LightningInvoice) -> datetime:
+    """Return the earliest time for a new invoice after this one expires unpaid."""
+    return invoice.expires_at + _REISSUE_DELAY
 
 
 def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
     """Have our wallet make an invoice and return it unsaved: no payer knows it yet.
 
-    Raises InvoiceMismatch when it is not what was asked for.
+    Raises InvoiceMismatch if it is not as requested.
     """
     price = quote(
         amount_cents=payment_request.amount_cents, currency=payment_request.currency
@@ -140,7 +143,7 @@ def save_as_open(invoice: LightningInvoice) -> None:
         with transaction.atomic():
             invoice.save()
     except IntegrityError as exc:
-        raise PaymentInProgress("Another way of paying has just begun.") from exc
+        raise PaymentInProgress("Another payment has just been started.") from exc
 
 
 def lock_invoices(stripe_invoice_id: str) -> list[LightningInvoice]:
@@ -164,7 +167,7 @@ def _require_expired_unpaid(payment_request: PaymentRequest) -> None:
     An answer counts from a minute after the expiry: a payment may have been arriving.
     """
     for row in LightningInvoice.objects.of(payment_request.stripe_invoice_id).live():
-        ready_at = fresh_at(row)
+        ready_at = reissue_at(row)
         if timezone.now() >= ready_at and not _has_answer_since(row, ready_at):
             row = invoice_status.check_invoice(invoice_id=row.pk, must_answer=True)
         if row.is_watched and not _has_answer_since(row, ready_at):
@@ -198,7 +201,7 @@ def _require_match(
         raise InvoiceMismatch("Our wallet's invoice has another amount.")
     if lifetime != timedelta(seconds=expiry):
         raise InvoiceMismatch("Our wallet's invoice has another expiry.")
-    if abs(decoded.created_at - asked_at) > _SKEW:
+    if abs(decoded.created_at - asked_at) > _CLOCK_SKEW:
         raise InvoiceMismatch("Our wallet's clock is wrong.")
 
 

@@ -1,4 +1,4 @@
-"""Our own wallets: the first of ROBOT_WALLET issues invoices, all of them are asked."""
+"""Our own wallets: the first in ROBOT_WALLET issues invoices, all are polled."""
 
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ def issuing_wallet() -> Wallet:
 
 
 def wallet_of(pubkey: str) -> Wallet:
-    """Return the wallet of ours that issued an invoice. Raises UnknownOwnWallet."""
+    """Return the own wallet with this public key. Raises UnknownOwnWallet."""
     for uri in _uris():
         if uri.pubkey == pubkey:
             return _wallet(uri)
@@ -24,27 +24,27 @@ def wallet_of(pubkey: str) -> Wallet:
 
 
 def wallets() -> list[Wallet]:
-    """Return all of our wallets."""
+    """Return all own wallets."""
     return [_wallet(uri) for uri in _uris()]
 
 
 def missing_wallets() -> list[str]:
-    """Return the public keys of wallets that were ours and may still be paid."""
-    ours = {uri.pubkey for uri in _uris()}
+    """Return the wallets that issued watched invoices but are not in ROBOT_WALLET."""
+    configured = {uri.pubkey for uri in _uris()}
     issuers = LightningInvoice.objects.watched().order_by("wallet_pubkey")
-    found = issuers.values_list("wallet_pubkey", flat=True).distinct()
-    return [pubkey for pubkey in found if pubkey not in ours]
+    pubkeys = issuers.values_list("wallet_pubkey", flat=True).distinct()
+    return [pubkey for pubkey in pubkeys if pubkey not in configured]
 
 
 def _wallet(uri: NwcUri) -> Wallet:
-    # An operator's own wallet may well be in the operator's own network.
+    # The operator's wallet may be in the operator's private network.
     return Wallet(uri, private_allowed=True)
 
 
 def _uris() -> tuple[NwcUri, ...]:
-    return _parsed(tuple(settings.ROBOT_WALLETS))
+    return _parse_all(tuple(settings.ROBOT_WALLETS))
 
 
 @lru_cache(maxsize=4)
-def _parsed(urls: tuple[str, ...]) -> tuple[NwcUri, ...]:
+def _parse_all(urls: tuple[str, ...]) -> tuple[NwcUri, ...]:
     return tuple(parse_nwc_url(url, private_allowed=True) for url in urls)

@@ -1,4 +1,4 @@
-"""Having a tenant's wallet pay, once: one invoice, one request, one outcome."""
+"""Payments by tenants' wallets: one invoice, one request, one outcome per attempt."""
 
 from datetime import datetime, timedelta
 
@@ -26,9 +26,9 @@ from tenants.models import Tenant
 logger = structlog.get_logger(__name__)
 
 State = NwcPayment.State
-#: The code of an attempt whose request never left.
+#: Code of an attempt whose request never reached a relay.
 NOT_SENT = "NOT_SENT"
-#: An invoice with less than this left is not sent to a wallet any more.
+#: An invoice that expires sooner than this is not sent to a wallet.
 MIN_REMAINING = timedelta(seconds=60)
 
 
@@ -79,16 +79,16 @@ def create_payment(invoice: LightningInvoice) -> NwcPayment:
 
 
 def run_payment(*, payment_id: int) -> NwcPayment:
-    """Send the one request of an attempt, unless it has been sent, and note the answer.
+    """Send the one request of an attempt, unless it was sent, and record the reply.
 
-    A refusal ends the attempt. Whatever else comes, or does not, our own wallet is
-    asked, and decides now or later; nothing is ever sent a second time.
+    A refusal ends the attempt. After any other reply, or none, our own wallet is polled
+    and decides, now or later. Nothing is ever sent a second time.
     """
     attempts = NwcPayment.objects.select_related("invoice")
     payment: NwcPayment = attempts.get(pk=payment_id)
     if payment.state != State.PENDING or payment.request_event_id:
         return payment
-    if not _attempt(payment):
+    if not _try_payment(payment):
         invoice = payment.invoice
         invoice_status.poll_invoices(
             wallet_pubkey=invoice.wallet_pubkey, invoice_ids=[invoice.pk]
@@ -97,17 +97,17 @@ def run_payment(*, payment_id: int) -> NwcPayment:
     return payment
 
 
-def _attempt(payment: NwcPayment) -> bool:
-    """Send the request; return whether that ended the attempt with nothing spent."""
+def _try_payment(payment: NwcPayment) -> bool:
+    """Send the request; return whether the attempt ended with nothing spent."""
     try:
         wallet, request = _prepare(payment)
-    except CaravelError as exc:  # whatever it is, nothing has left
-        return _refuse(payment, NOT_SENT, exc.message)
+    except CaravelError as exc:  # of any kind: nothing was sent
+        return _close_as_refused(payment, NOT_SENT, exc.message)
     return _send(payment, wallet, request)
 
 
 def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
-    """Make the request, for which the wallet's relays must be there."""
+    """Build the request. Raises CaravelError, also if no relay can be reached."""
     invoice = payment.invoice
     if invoice.expires_at - timezone.now() < MIN_REMAINING:
         raise RequestNotSent("The invoice was too old to be sent.")
@@ -120,69 +120,69 @@ def _prepare(payment: NwcPayment) -> tuple[Wallet, PreparedRequest]:
 
 def _send(payment: NwcPayment, wallet: Wallet, request: PreparedRequest) -> bool:
     if not _mark_sent(payment, request):
-        return False  # another worker has sent one
+        return False  # another worker has sent its own
     try:
         wallet.pay_invoice(request, payment_hash=payment.invoice.payment_hash)
     except WalletRefused as exc:
-        return _refuse(payment, exc.nwc_code, exc.message)
+        return _close_as_refused(payment, exc.nwc_code, exc.message)
     except RequestNotSent as exc:
-        return _refuse(payment, NOT_SENT, exc.message)
+        return _close_as_refused(payment, NOT_SENT, exc.message)
     except WalletError as exc:
-        _note_unknown(payment, exc)
+        _record_unknown(payment, exc)
     else:
-        _note_reply(payment)
+        _record_reply(payment)
     return False
 
 
 def _request_expiry(invoice: LightningInvoice) -> datetime:
-    """A wallet that comes back later than this should leave the request alone."""
-    patience = timedelta(seconds=2 * settings.NWC_TIMEOUT)
-    return min(timezone.now() + patience, invoice.expires_at)
+    """Return the request's NIP-40 expiration: a wallet back online later ignores it."""
+    lifetime = timedelta(seconds=2 * settings.NWC_TIMEOUT)
+    return min(timezone.now() + lifetime, invoice.expires_at)
 
 
 def _mark_sent(payment: NwcPayment, request: PreparedRequest) -> bool:
-    """Store the request's id before it leaves; False if another one has left."""
+    """Store the request's id before it is sent. Returns False if another one was."""
     unsent = NwcPayment.objects.unsent().filter(pk=payment.pk)
-    is_ours = unsent.update(
+    is_marked = unsent.update(
         request_event_id=request.id, sent_at=timezone.now(), enqueued_at=None
     )
-    if is_ours:
+    if is_marked:
         payment.request_event_id = request.id
-    return bool(is_ours)
+    return bool(is_marked)
 
 
-def _note_reply(payment: NwcPayment) -> None:
-    """The wallet proves that it paid; what arrived, our own wallet says."""
+def _record_reply(payment: NwcPayment) -> None:
+    """Record the proof of payment; only our own wallet's answer ends the attempt."""
     pending = NwcPayment.objects.pending().filter(pk=payment.pk)
     pending.update(replied_at=timezone.now(), code="", message="")
 
 
-def _note_unknown(payment: NwcPayment, error: WalletError) -> None:
+def _record_unknown(payment: NwcPayment, error: WalletError) -> None:
     code = error.nwc_code or error.code
     columns = {"code": code[:64], "message": error.message[:240]}
     NwcPayment.objects.pending().filter(pk=payment.pk).update(
         replied_at=timezone.now() if error.nwc_code else None, **columns
     )
-    set_wallet_error(payment, _sentence("may have paid, or not", error.message))
+    set_wallet_error(payment, f"Your wallet may have paid, or not: {error.message}")
     logger.warning("payment_unknown", payment=payment.pk, code=code)
 
 
-def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
-    """End an attempt that spent nothing, and offer its invoice no more.
+def _close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
+    """Close an attempt that spent nothing, and expire its invoice.
 
-    Returns False when it has ended already, or another request has left.
+    Returns False if it has ended already, or another request was sent.
     """
     with transaction.atomic():
         invoice = LightningInvoice.objects.select_for_update().get(
             pk=payment.invoice_id
         )
         locked = NwcPayment.objects.select_for_update().get(pk=payment.pk)
-        # What failed must be the request that left, if one did.
+        # Another worker may have sent a request that is still unanswered.
         is_same = locked.request_event_id == payment.request_event_id
         if locked.state != State.PENDING or not is_same:
             return False
-        # Before the saves: their receivers lock what comes after the tenant.
-        set_wallet_error(locked, _sentence("did not pay", message))
+        # Before the saves: their receivers lock the collection, after the tenant.
+        set_wallet_error(locked, f"Your wallet did not pay: {message}")
         locked.state = State.REFUSED
         locked.code, locked.message = code[:64], message[:240]
         locked.resolved_at = locked.replied_at = timezone.now()
@@ -195,10 +195,6 @@ def _refuse(payment: NwcPayment, code: str, message: str) -> bool:
     return True
 
 
-def _sentence(outcome: str, reason: str) -> str:
-    return f"Your wallet {outcome}: {reason}"
-
-
 def _connected_wallet(tenant_id: str) -> tuple[Tenant, NwcUri]:
     """Return the tenant and its present wallet. Raises NoWallet."""
     tenant = Tenant.objects.get(pk=tenant_id)
@@ -208,7 +204,7 @@ def _connected_wallet(tenant_id: str) -> tuple[Tenant, NwcUri]:
 
 
 def _uri(url: str) -> NwcUri:
-    """Read a stored connection; whether its relays may be dialled is judged there."""
+    """Parse a stored connection; private relays are refused when they are dialled."""
     try:
         return parse_nwc_url(url, private_allowed=True)
     except CaravelError as exc:

@@ -1,7 +1,6 @@
-"""What an amount of money is in bitcoin: agreed on by several exchanges, or not at all.
+"""Exchange rates: the median of several sources, or no quote rather than a wrong one.
 
-No quote rather than a wrong one. Answers are kept per process and judged anew each time
-they are used.
+Results are cached per process; their age and agreement are checked at each use.
 """
 
 import math
@@ -29,19 +28,19 @@ logger = structlog.get_logger(__name__)
 
 #: How many sources must agree.
 QUORUM = 2
-#: How old a price may be, and how far ahead of our clock another's may run.
-OLDEST = timedelta(seconds=300)
-AHEAD = timedelta(seconds=60)
-#: How far from the median a price is still believed.
-DEVIATION = Fraction(2, 100)
-#: How long answers are used, and how long when they make no rate.
-KEPT = timedelta(seconds=60)
-KEPT_FAILURE = timedelta(seconds=5)
+MAX_AGE = timedelta(seconds=300)
+#: A source's clock may be ahead of ours by this much.
+MAX_CLOCK_SKEW = timedelta(seconds=60)
+#: The largest relative deviation from the median.
+MAX_DEVIATION = Fraction(2, 100)
+CACHE_FOR = timedelta(seconds=60)
+#: For results that give no rate.
+CACHE_FAILURE_FOR = timedelta(seconds=5)
 
 SATS = 10**8
 MAX_SATS = 21_000_000 * SATS
-# Of the time-outs on the way to an answer none covers the look-up of the name.
-_PATIENCE = prices.TIMEOUT + 1
+# One second more: the client's timeout does not cover the DNS lookup.
+_FETCH_TIMEOUT = prices.TIMEOUT + 1
 
 
 @dataclass(frozen=True)
@@ -55,135 +54,141 @@ class Quote:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """What the sources said, and a sentence for each that gave no price."""
+class _SourceResults:
+    """The prices of all sources, and a sentence for each source that gave none."""
 
     prices: tuple[Price, ...]
     failures: tuple[str, ...]
-    answered_at: datetime
+    fetched_at: datetime
 
 
 _Key = tuple[str, tuple[str, ...]]
-_kept: dict[_Key, _Answers] = {}
-_asking: dict[_Key, threading.Lock] = {}
+_cache: dict[_Key, _SourceResults] = {}
+_locks: dict[_Key, threading.Lock] = {}
 
 
 def quote(*, amount_cents: int, currency: str) -> Quote:
-    """Return what an amount in the currency's smallest unit is now, rounded up once.
+    """Convert an amount in the currency's minor unit to bitcoin, rounded up to a sat.
 
-    Raises Invalid, UnknownCurrency, or RateUnavailable when fewer than QUORUM sources
-    agree on a fresh price. May wait for the network, so never call it in a transaction.
+    Raises Invalid, UnknownCurrency, or RateUnavailable if fewer than QUORUM sources
+    agree on a fresh price. May wait for the network: do not call it in a transaction.
     """
     code = currency.lower()
     if amount_cents <= 0:
         raise Invalid("An amount to quote must be positive.", code="amount-invalid")
     amount = Fraction(amount_cents, 10 ** exponent(code))
     release_connection()
-    answers = _answers(code)
+    results = _cached_results(code)
     now = timezone.now()
-    sources = _agreeing(answers, now)
+    sources = _near_median(results, now)
     if len(sources) < QUORUM:
-        raise RateUnavailable(_explanation(code, answers, now))
+        raise RateUnavailable(_explanation(code, results, now))
     rate = _median(sources)
     return Quote(_sats(amount, rate) * 1000, rate, sources, now)
 
 
 def clear_cache() -> None:
-    """Let the next quote ask the sources again."""
-    _kept.clear()
+    """Make the next quote fetch prices again."""
+    _cache.clear()
 
 
 def _sats(amount: Fraction, rate: Decimal) -> int:
     sats = math.ceil(amount / Fraction(rate) * SATS)
     if sats > MAX_SATS:
-        raise Invalid("There is not so much bitcoin.", code="amount-invalid")
+        raise Invalid(
+            "The amount exceeds the supply of bitcoin.", code="amount-invalid"
+        )
     return sats
 
 
-def _answers(currency: str) -> _Answers:
-    """Return what the sources said lately; one caller asks while the others wait."""
+def _cached_results(currency: str) -> _SourceResults:
+    """Return recent results; one caller fetches while concurrent ones wait for it."""
     key = currency, tuple(settings.BTC_PRICE_URLS)
-    with _asking.setdefault(key, threading.Lock()):
-        answers = _kept.get(key)
-        if answers is None or not _is_current(answers):
-            answers = _kept[key] = _ask_all(currency)
-        return answers
+    with _locks.setdefault(key, threading.Lock()):
+        results = _cache.get(key)
+        if results is None or not _is_current(results):
+            results = _cache[key] = _fetch_all(currency)
+        return results
 
 
-def _is_current(answers: _Answers) -> bool:
+def _is_current(results: _SourceResults) -> bool:
     now = timezone.now()
-    agreed = len(_agreeing(answers, now)) >= QUORUM
-    age = now - answers.answered_at
-    # Younger than nothing: the clock was set back since.
-    return timedelta(0) <= age < (KEPT if agreed else KEPT_FAILURE)
+    has_rate = len(_near_median(results, now)) >= QUORUM
+    age = now - results.fetched_at
+    # A negative age: the clock was set back since.
+    return timedelta(0) <= age < (CACHE_FOR if has_rate else CACHE_FAILURE_FOR)
 
 
-def _ask_all(currency: str) -> _Answers:
-    """Ask all sources at once; who takes longer than _PATIENCE has failed."""
+def _fetch_all(currency: str) -> _SourceResults:
+    """Fetch from all sources at once; one that exceeds the timeout has failed."""
     urls = settings.BTC_PRICE_URLS
     pool = ThreadPoolExecutor(len(urls), thread_name_prefix="price")
-    asked = [pool.submit(prices.fetch_price, url, currency=currency) for url in urls]
-    wait(asked, timeout=_PATIENCE)
+    futures = [pool.submit(prices.fetch_price, url, currency=currency) for url in urls]
+    wait(futures, timeout=_FETCH_TIMEOUT)
     pool.shutdown(wait=False, cancel_futures=True)
-    said = [_outcome(*each) for each in zip(urls, asked, strict=True)]
-    answers = _Answers(
-        prices=tuple(each for each in said if isinstance(each, Price)),
-        failures=tuple(each for each in said if isinstance(each, str)),
-        answered_at=timezone.now(),
+    outcomes = [_result(*each) for each in zip(urls, futures, strict=True)]
+    results = _SourceResults(
+        prices=tuple(each for each in outcomes if isinstance(each, Price)),
+        failures=tuple(each for each in outcomes if isinstance(each, str)),
+        fetched_at=timezone.now(),
     )
-    for objection in _objections(answers, answers.answered_at):
-        logger.warning("price_not_used", currency=currency, reason=objection)
-    return answers
+    for reason in _rejections(results, results.fetched_at):
+        logger.warning("price_not_used", currency=currency, reason=reason)
+    return results
 
 
-def _outcome(url: str, asked: Future[Price]) -> Price | str:
-    """Return the price, or a sentence that says why there is none."""
-    if not asked.done():
+def _result(url: str, future: Future[Price]) -> Price | str:
+    """Return the price, or a sentence with the reason why there is none."""
+    if not future.done():
         return f"{prices.source_name(url)}: it did not answer in time"
     try:
-        return asked.result()
+        return future.result()
     except PriceUnusable as exc:
         return exc.message
 
 
-def _fresh(answers: _Answers, now: datetime) -> list[Price]:
-    return [each for each in answers.prices if -AHEAD <= now - each.as_of <= OLDEST]
+def _fresh(results: _SourceResults, now: datetime) -> list[Price]:
+    return [
+        each
+        for each in results.prices
+        if -MAX_CLOCK_SKEW <= now - each.as_of <= MAX_AGE
+    ]
 
 
-def _agreeing(answers: _Answers, now: datetime) -> tuple[Price, ...]:
+def _near_median(results: _SourceResults, now: datetime) -> tuple[Price, ...]:
     """Return the fresh prices that are near their median."""
-    fresh = _fresh(answers, now)
-    return tuple(each for each in fresh if _deviation(each, fresh) <= DEVIATION)
+    fresh = _fresh(results, now)
+    return tuple(each for each in fresh if _deviation(each, fresh) <= MAX_DEVIATION)
 
 
 def _deviation(price: Price, fresh: list[Price]) -> Fraction:
     return abs(Fraction(price.price) / Fraction(_median(fresh)) - 1)
 
 
-def _median(found: Iterable[Price]) -> Decimal:
-    # Half a sum of two prices of 31 digits each is exact.
+def _median(fresh: Iterable[Price]) -> Decimal:
+    # Exact: half the sum of two prices of 31 digits each needs fewer than 50.
     with localcontext(prec=50):
-        return median(each.price for each in found)
+        return median(each.price for each in fresh)
 
 
-def _explanation(currency: str, answers: _Answers, now: datetime) -> str:
-    total = len(answers.prices) + len(answers.failures)
-    fresh, agreeing = len(_fresh(answers, now)), len(_agreeing(answers, now))
+def _explanation(currency: str, results: _SourceResults, now: datetime) -> str:
+    total = len(results.prices) + len(results.failures)
+    fresh, agreeing = len(_fresh(results, now)), len(_near_median(results, now))
     return (
         f"No exchange rate for {currency.upper()}: of {total} sources {fresh} gave a "
-        f"fresh price, {agreeing} agree. {'; '.join(_objections(answers, now))}."
+        f"fresh price, {agreeing} agree. {'; '.join(_rejections(results, now))}."
     )
 
 
-def _objections(answers: _Answers, now: datetime) -> list[str]:
-    """Return why the prices that are not used are not."""
-    fresh = _fresh(answers, now)
-    objections = [*answers.failures]
-    for price in answers.prices:
+def _rejections(results: _SourceResults, now: datetime) -> list[str]:
+    """Return a reason for each source whose price is not used."""
+    fresh = _fresh(results, now)
+    reasons = [*results.failures]
+    for price in results.prices:
         if price not in fresh:
             age = (now - price.as_of).total_seconds()
-            objections.append(f"{price.name}: its price is {age:.0f} s old")
-        elif (deviation := _deviation(price, fresh)) > DEVIATION:
+            reasons.append(f"{price.name}: its price is {age:.0f} s old")
+        elif (deviation := _deviation(price, fresh)) > MAX_DEVIATION:
             percent = float(deviation) * 100
-            objections.append(f"{price.name}: its price is {percent:.1f} % off")
-    return objections
+            reasons.append(f"{price.name}: its price is {percent:.1f} % off")
+    return reasons

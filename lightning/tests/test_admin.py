@@ -68,8 +68,8 @@ def test_asking_our_wallet_now(
         patch.object(run_nwc_payment, "apply_async") as run,
         django_capture_on_commit_callbacks(execute=True),
     ):
-        act(admin_client, payment.invoice, "ask_now")
-        act(admin_client, payment, "go_on")
+        act(admin_client, payment.invoice, "poll_now")
+        act(admin_client, payment, "resume")
 
     ask.assert_called_once_with(([payment.invoice.payment_hash],), {})
     run.assert_called_once_with((payment.pk,), {})

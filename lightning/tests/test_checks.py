@@ -32,7 +32,7 @@ def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url]
 
-    (fault,) = checks.wallet_faults()
+    (fault,) = checks.missing_wallet_errors()
     assert own_wallet.pubkey in fault
     with pytest.raises(SystemCheckError, match=r"lightning\.E001"):
         call_command("check", "--database", "default")
@@ -44,7 +44,7 @@ def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
     settings.ROBOT_WALLETS = [second.url]
     invoice.state = LightningInvoice.State.DEAD
     invoice.save()
-    assert checks.wallet_faults() == []
+    assert checks.missing_wallet_errors() == []
 
 
 def test_an_address_of_ours_that_cannot_be_read_is_named(settings, own_wallet):
@@ -60,7 +60,7 @@ def test_before_the_first_migration_nothing_is_missing(settings, wallets, own_wa
     settings.ROBOT_WALLETS = [wallets.create("second").url]
 
     with patch("django.db.connection.introspection.table_names", return_value=[]):
-        assert checks.wallet_faults() == []
+        assert checks.missing_wallet_errors() == []
 
 
 def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):

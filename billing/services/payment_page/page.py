@@ -20,7 +20,7 @@ from billing.services.invoices.payer import lightning_payer
 from caravel.nostr import short_npub
 from lightning.exceptions import WalletError
 from lightning.models import LightningInvoice
-from lightning.services.invoices import fresh_at, payable_until
+from lightning.services.invoices import payable_until, reissue_at
 from relays.models import Relay
 
 Status = InvoiceCollection.Status
@@ -196,7 +196,7 @@ class PaymentPage:
     @property
     def fresh_at(self) -> datetime | None:
         """When a fresh bolt11 may be asked for, None if that is now."""
-        ready_at = fresh_at(self.offer) if self.offer else self.now
+        ready_at = reissue_at(self.offer) if self.offer else self.now
         return ready_at if ready_at > self.now else None
 
     @property

@@ -38,7 +38,7 @@ BASIC_MSAT = 7_813_000
 
 @pytest.fixture(autouse=True)
 def impatient():
-    with patch.object(nwc, "QUICK", 0.5):
+    with patch.object(nwc, "TIMEOUT", 0.5):
         yield
 
 

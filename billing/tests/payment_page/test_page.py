@@ -134,7 +134,7 @@ def test_without_a_price_a_person_is_told_to_come_back(client, invoice, rates):
 def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, own_wallet, caplog):
     own_wallet.go_offline()
 
-    with patch.object(nwc, "QUICK", 0.5):
+    with patch.object(nwc, "TIMEOUT", 0.5):
         answer = client.post(path_of(invoice))
 
     assert answer.status_code == 504

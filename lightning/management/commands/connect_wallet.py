@@ -11,13 +11,15 @@ from tenants.models import Tenant
 
 
 class Command(BaseCommand):
-    """The address is a secret: it is asked for, or read from standard input."""
+    """Reads the address from a prompt or standard input, since it is a secret."""
 
-    help = "Connect a tenant's wallet, after having asked it whether it can pay."
+    help = "Check that a wallet can pay, and connect it to a tenant."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("tenant", help="an npub, or 64 hex digits")
-        parser.add_argument("--remove", action="store_true", help="forget the wallet")
+        parser.add_argument(
+            "--remove", action="store_true", help="disconnect the wallet"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -25,9 +27,9 @@ class Command(BaseCommand):
             Tenant.objects.get(pk=pubkey)
             if options["remove"]:
                 disconnect_wallet(pubkey=pubkey)
-                self.stdout.write("The tenant has no wallet now.")
+                self.stdout.write("The tenant's wallet is disconnected.")
                 return
-            check = connect_wallet(pubkey=pubkey, nwc_url=_ask())
+            check = connect_wallet(pubkey=pubkey, nwc_url=_read_address())
         except CaravelError as exc:
             raise CommandError(str(exc)) from exc
         except Tenant.DoesNotExist as exc:
@@ -35,7 +37,7 @@ class Command(BaseCommand):
         self.stdout.write(_describe(check))
 
 
-def _ask() -> str:
+def _read_address() -> str:
     if sys.stdin.isatty():
         return getpass.getpass("Wallet address (nostr+walletconnect://…): ")
     return sys.stdin.readline()
@@ -44,10 +46,7 @@ def _ask() -> str:
 def _describe(check: WalletCheck) -> str:
     parts = [f"Connected {check.alias or 'the wallet'} at {check.hosts}."]
     if check.budget:
-        left, total = (
-            check.budget.left_msat // 1000,
-            check.budget.total_msat // 1000,
-        )
+        left, total = check.budget.left_msat // 1000, check.budget.total_msat // 1000
         parts.append(f"It may spend {left} of {total} sats.")
     if check.expires_at:
         parts.append(f"The connection ends {check.expires_at:%Y-%m-%d %H:%M} UTC.")

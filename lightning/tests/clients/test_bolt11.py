@@ -8,7 +8,7 @@ from coincurve import PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning.clients.bolt11 import LONGEST, Bolt11, decode
+from lightning.clients.bolt11 import MAX_LENGTH, Bolt11, decode
 from lightning.exceptions import InvalidBolt11
 
 # BOLT 11, examples: all are signed with this key.
@@ -223,11 +223,11 @@ def test_what_is_no_invoice_is_refused_and_not_repeated(text):
 
 def test_the_longest_that_is_read_still_is():
     filler = field("r", [0] * 1023) * 6
-    space = LONGEST - len(signed(fields=[*usual(), *filler, *field("r", [])]))
+    space = MAX_LENGTH - len(signed(fields=[*usual(), *filler, *field("r", [])]))
 
     text = signed(fields=[*usual(), *filler, *field("r", [0] * space)])
 
-    assert len(text) == LONGEST
+    assert len(text) == MAX_LENGTH
     assert decode(text).payment_hash == HASH
 
 

@@ -436,7 +436,7 @@ def test_a_notification_that_nests_too_deeply_is_not_the_last(relay, own_wallet,
 def test_of_hints_that_nobody_takes_only_so_many_are_kept(
     relay, own_wallet, monkeypatch
 ):
-    monkeypatch.setattr(nwc, "_HINTS_KEPT", 3)
+    monkeypatch.setattr(nwc, "_MAX_QUEUED", 3)
     heard: list[str] = []
     taken, go_on = threading.Event(), threading.Event()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning.clients import prices
-from lightning.clients.prices import LARGEST, fetch_price, source_name
+from lightning.clients.prices import MAX_BYTES, fetch_price, source_name
 from lightning.exceptions import PriceUnusable
 from sandbox.prices.feed import DEFAULTS, HUGE
 from sandbox.prices.server import running_prices
@@ -161,7 +161,7 @@ def test_what_is_no_number_is_no_price(feed, body, pointer):
 def test_an_absurd_price_is_refused(feed, price):
     feed.fault("body", body=f'{{"price": {price}}}')
 
-    assert refusal(feed, "/price") == "its price is absurd"
+    assert refusal(feed, "/price") == "its price is implausible"
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_what_is_not_json_is_refused(feed, body):
         ("reset", "the connection failed"),
         ("error", "it answered 500"),
         ("redirect", "it answered 302"),
-        ("zero", "its price is absurd"),
-        ("negative", "its price is absurd"),
+        ("zero", "its price is implausible"),
+        ("negative", "its price is implausible"),
         ("missing", "its answer has no price"),
         ("garbage", "its answer is not JSON"),
         ("html", "its answer is not JSON"),
@@ -242,10 +242,10 @@ def test_others_are_not_asked_without_encryption(url):
 
 
 def test_an_answer_has_its_limit(feed):
-    filler = "x" * (LARGEST - len('{"price": 1, "x": ""}'))
+    filler = "x" * (MAX_BYTES - len('{"price": 1, "x": ""}'))
     body = f'{{"price": 1, "x": "{filler}"}}'
 
-    assert len(body) == LARGEST < HUGE
+    assert len(body) == MAX_BYTES < HUGE
     assert saying(feed, body, "/price").price == 1
     feed.fault("body", body=f"{body} ")
     assert refusal(feed, "/price") == "its answer is too large"
@@ -258,7 +258,7 @@ def test_a_key_in_an_address_is_not_told(feed):
 
     assert caught.value.message.endswith("it answered 404")
     assert "s3cret" not in repr(caught.value)
-    assert "s3cret" not in repr(prices._parsed(url))
+    assert "s3cret" not in repr(prices._parse_template(url))
 
 
 @pytest.mark.parametrize("seconds", [299, 301, 86_400, -30])
@@ -347,7 +347,7 @@ STEPS = st.lists(st.sampled_from(["*", "0", "1", "", "~1", "a"]) | st.text())
 
 @given(JSON, STEPS)
 def test_a_pointer_into_anything_finds_something_or_nothing(value, steps):
-    found = prices._found(value, "".join(f"/{step}" for step in steps))
+    found = prices._resolve_pointer(value, "".join(f"/{step}" for step in steps))
 
     number = prices._number(found)
     assert number is None or isinstance(number, Decimal)

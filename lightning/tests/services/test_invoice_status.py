@@ -167,7 +167,7 @@ def test_a_wallet_that_is_down_does_not_hold_up_another(
     newer = get_or_issue_invoice(make_payment_request(presented_bolt11.tenant))
     own_wallet.go_offline()
 
-    with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 3.0):
+    with at(timezone.now() + seconds(16)), patch.object(nwc, "TIMEOUT", 3.0):
         tick()
 
     assert fresh(newer).answered_at
@@ -196,7 +196,7 @@ def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
     rows = [get_or_issue_invoice(make_payment_request(tenant)) for _ in range(3)]
     own_wallet.go_offline()
     start = timezone.now()
-    with patch.object(nwc, "QUICK", 0.3):
+    with patch.object(nwc, "TIMEOUT", 0.3):
         for minute in range(3):
             with at(start + timedelta(minutes=minute, seconds=20)):
                 tick()

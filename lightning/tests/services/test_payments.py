@@ -475,7 +475,7 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
 def test_our_own_wallet_is_down_when_an_invoice_is_wanted(own_wallet, payment_request):
     own_wallet.go_offline()
 
-    with pytest.raises(WalletError), patch.object(nwc, "QUICK", 1.0):
+    with pytest.raises(WalletError), patch.object(nwc, "TIMEOUT", 1.0):
         begin(payment_request)
     assert not LightningInvoice.objects.exists()
 

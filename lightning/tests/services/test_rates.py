@@ -52,7 +52,7 @@ def clock():
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(prices, "TIMEOUT", 0.2)
-    monkeypatch.setattr(rates, "_PATIENCE", 0.4)
+    monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.4)
 
 
 def names(found):
@@ -163,8 +163,8 @@ FAULTS = {
     "slow": "it did not answer in time",
     "drip": "it did not answer in time",
     "stale": "its price is 3600 s old",
-    "zero": "its price is absurd",
-    "negative": "its price is absurd",
+    "zero": "its price is implausible",
+    "negative": "its price is implausible",
     "missing": "its answer has no price",
     "garbage": "its answer is not JSON",
     "html": "its answer is not JSON",
@@ -243,7 +243,7 @@ def test_a_price_of_another_time_is_not_fresh(feed, clock, seconds, usable):
 
 
 def test_who_never_answers_does_not_hold_up_the_others(feed, monkeypatch):
-    monkeypatch.setattr(rates, "_PATIENCE", 0.2)
+    monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.2)
     feed.fault("slow", "abacus", "beacon")
     began = time.monotonic()
 

@@ -28,7 +28,7 @@ def tenant():
 
 @pytest.fixture
 def impatient():
-    with patch.object(nwc, "QUICK", 0.5):
+    with patch.object(nwc, "TIMEOUT", 0.5):
         yield
 
 
