@@ -13,7 +13,7 @@ _numbers = itertools.count(1)
 
 
 def tenant_with(wallet=None) -> Tenant:
-    """A tenant that has connected a wallet of the sandbox."""
+    """Return a tenant, connected to a sandbox wallet if one is given."""
     tenant = TenantFactory()
     if wallet is not None:
         connect_wallet(pubkey=tenant.pk, nwc_url=wallet.url)
@@ -38,7 +38,7 @@ def make_payment_request(
 
 
 def make_invoice(tenant, wallet_pubkey, **fields) -> LightningInvoice:
-    """A row as if a wallet had issued it; no wallet knows it."""
+    """Create an invoice in the database only: no wallet has issued it."""
     number = next(_numbers)
     now = timezone.now()
     return LightningInvoice.objects.create(

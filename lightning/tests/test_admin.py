@@ -1,4 +1,4 @@
-"""Support staff see how a payment stands and may ask again; secrets they see not."""
+"""Admin pages of payments: their actions, and no secrets."""
 
 from unittest.mock import patch
 
@@ -33,8 +33,8 @@ def act(client, row, action):
 
 def test_pages_open_and_show_no_secret(admin_client, payment):
     payments.run_payment(payment_id=payment.pk)
-    preimage = payment.invoice
-    preimage.refresh_from_db()
+    invoice = payment.invoice
+    invoice.refresh_from_db()
 
     for row in (payment, payment.invoice):
         for url in (
@@ -46,11 +46,11 @@ def test_pages_open_and_show_no_secret(admin_client, payment):
             assert answer.status_code == 200
             text = answer.content.decode()
             assert not [secret for secret in secrets.made if secret in text]
-            assert preimage.preimage.reveal() not in text
-            assert preimage.preimage.token not in text
+            assert invoice.preimage.reveal() not in text
+            assert invoice.preimage.token not in text
 
 
-def test_nobody_edits_or_deletes(admin_client, payment):
+def test_rows_cannot_be_edited_or_deleted(admin_client, payment):
     for row in (payment, payment.invoice):
         delete = page(type(row), "delete", row.pk)
         assert admin_client.post(delete, {"post": "yes"}).status_code == 403
@@ -60,7 +60,7 @@ def test_nobody_edits_or_deletes(admin_client, payment):
     assert payment.state == "pending"
 
 
-def test_asking_our_wallet_now(
+def test_actions_enqueue_polling_and_payment(
     admin_client, payment, django_capture_on_commit_callbacks
 ):
     with (
@@ -75,7 +75,7 @@ def test_asking_our_wallet_now(
     run.assert_called_once_with((payment.pk,), {})
 
 
-def test_the_lists_cost_the_same_however_long(admin_client, own_wallet, alice):
+def test_lists_take_a_constant_number_of_queries(admin_client, own_wallet, alice):
     tenants = [tenant_with(alice) for _ in range(3)]
     counts = []
     for tenant in tenants:

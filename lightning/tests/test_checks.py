@@ -1,4 +1,4 @@
-"""What happens when processes start: wallets must be there, and are listened to."""
+"""Checks at the start of a process, and listening for payment notifications."""
 
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -25,15 +25,15 @@ def consumer(*queues):
     return SimpleNamespace(task_consumer=SimpleNamespace(queues=names))
 
 
-def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
+def test_start_fails_if_a_wallet_with_watched_invoices_is_missing(
     settings, wallets, own_wallet
 ):
     invoice = make_invoice(TenantFactory(), own_wallet.pubkey)
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url]
 
-    (fault,) = checks.missing_wallet_errors()
-    assert own_wallet.pubkey in fault
+    (error,) = checks.missing_wallet_errors()
+    assert own_wallet.pubkey in error
     with pytest.raises(SystemCheckError, match=r"lightning\.E001"):
         call_command("check", "--database", "default")
     with pytest.raises(ImproperlyConfigured, match="ROBOT_WALLET lacks"):
@@ -47,7 +47,7 @@ def test_a_wallet_whose_invoices_may_be_paid_must_not_be_dropped(
     assert checks.missing_wallet_errors() == []
 
 
-def test_an_address_of_ours_that_cannot_be_read_is_named(settings, own_wallet):
+def test_check_fails_for_an_invalid_own_wallet(settings, own_wallet):
     call_command("check", verbosity=0)
     settings.ROBOT_WALLETS = [own_wallet.url, "nostr+walletconnect://example"]
 
@@ -55,7 +55,7 @@ def test_an_address_of_ours_that_cannot_be_read_is_named(settings, own_wallet):
         call_command("check")
 
 
-def test_before_the_first_migration_nothing_is_missing(settings, wallets, own_wallet):
+def test_no_wallet_is_missing_before_the_first_migration(settings, wallets, own_wallet):
     make_invoice(TenantFactory(), own_wallet.pubkey)
     settings.ROBOT_WALLETS = [wallets.create("second").url]
 
@@ -63,7 +63,7 @@ def test_before_the_first_migration_nothing_is_missing(settings, wallets, own_wa
         assert checks.missing_wallet_errors() == []
 
 
-def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):
+def test_worker_of_the_lightning_queue_gets_notifications(relay, alice):
     before = relay.subscriptions
     with patch.object(check_payment_hashes, "delay") as delay:
         signals.listen_for_payments(sender=consumer("lightning", "nostr"))
@@ -75,7 +75,7 @@ def test_a_worker_of_the_lightning_queue_hears_of_payments(relay, alice):
     delay.assert_called_once_with([invoice.payment_hash])
 
 
-def test_another_worker_does_not_listen(relay):
+def test_worker_of_other_queues_does_not_listen(relay):
     before = relay.subscriptions
 
     signals.listen_for_payments(sender=consumer("default", "stripe"))
@@ -83,7 +83,7 @@ def test_another_worker_does_not_listen(relay):
     assert relay.subscriptions == before
 
 
-def test_a_hint_that_the_broker_does_not_take_is_only_logged(caplog):
+def test_notification_that_the_broker_rejects_is_logged(caplog):
     with patch.object(
         check_payment_hashes, "delay", side_effect=OperationalError("off")
     ):

@@ -1,4 +1,4 @@
-"""How an invoice was paid, from the payments recorded here."""
+"""The payer of an invoice, from the payments recorded here."""
 
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from lightning.models import NwcPayment

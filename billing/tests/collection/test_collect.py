@@ -1,9 +1,8 @@
-"""Collecting invoices, by every rail."""
+"""Collecting invoices by wallet, card and hand."""
 
 from datetime import timedelta
 
 import pytest
-import requests
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
@@ -17,11 +16,18 @@ from billing.services.invoices.records import record_and_enqueue
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import sync_tenant
+from billing.tests.support.collection import (
+    attach,
+    card_codes,
+    collect,
+    collection_of,
+    pay_at_stripe,
+    pay_by_wallet,
+)
 from caravel.core.exceptions import Conflict
 from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
-from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from sandbox.wallets import PAYS, PAYS_IN_SILENCE, refuses
 from tenants.models import Notice
@@ -32,48 +38,16 @@ State = InvoiceCollection.State
 Action = InvoiceCollection.Action
 
 
-def collection_of(tenant) -> InvoiceCollection:
-    return InvoiceCollection.objects.get(tenant=tenant)
-
-
-def collect(tenant) -> InvoiceCollection:
-    collect_invoice(invoice_id=collection_of(tenant).pk)
-    return collection_of(tenant)
-
-
-def attach(sandbox, tenant, card="pm_card_visa", outcome="succeed") -> str:
-    api, customer = sandbox.client().v1, tenant.stripe_customer_id
-    api.customers.update(customer, {"metadata": {"sandbox_outcome": outcome}})
-    return str(api.payment_methods.attach(card, {"customer": customer}).id)
-
-
-def pay_at_stripe(sandbox, tenant) -> None:
-    """What a person does on Stripe's hosted page."""
-    url = f"{sandbox.url}/_sandbox/invoices/{collection_of(tenant).pk}/pay"
-    requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
-
-
-def pay_by_wallet() -> NwcPayment:
-    return run_payment(payment_id=NwcPayment.objects.pending().get().pk)
-
-
-def codes() -> list[str]:
-    attempts = CardAttempt.objects.order_by("pk")
-    return list(attempts.values_list("code", flat=True))
-
-
 # --- drafts
 
 
-def test_the_first_invoice_is_taken_up_with_its_subscription(subscriber):
+def test_first_invoice_is_recorded_when_its_subscription_is_created(subscriber):
     first = collection_of(subscriber)
 
     assert (first.stripe_status, first.state) == ("draft", State.DRAFT)
 
 
-def test_a_first_draft_is_finalized_at_once_and_stripe_leaves_it_alone(
-    subscriber, sandbox
-):
+def test_first_draft_is_finalized_at_once_without_auto_advance(subscriber, sandbox):
     first = collect(subscriber)
 
     invoice = sandbox.client().v1.invoices.retrieve(first.pk)
@@ -82,11 +56,9 @@ def test_a_first_draft_is_finalized_at_once_and_stripe_leaves_it_alone(
     assert (first.suspend_at - first.finalized_at).days == 7
 
 
-def test_an_invoice_that_we_see_late_suspends_no_sooner_than_in_three_days(
-    subscriber, clock
-):
-    api_says = Stripe().finalize_invoice(collection_of(subscriber).pk)
-    assert api_says.status == "open"
+def test_invoice_first_seen_after_its_grace_suspends_in_three_days(subscriber, clock):
+    finalized = Stripe().finalize_invoice(collection_of(subscriber).pk)
+    assert finalized.status == "open"
 
     clock.move(days=20)
     first = collect(subscriber)
@@ -94,11 +66,13 @@ def test_an_invoice_that_we_see_late_suspends_no_sooner_than_in_three_days(
     assert first.suspend_at and first.suspend_at - timezone.now() > timedelta(days=2.9)
 
 
-def test_a_renewals_draft_is_left_to_stripe_for_two_hours(subscriber, sandbox, clock):
+def test_renewal_draft_is_finalized_after_two_hours_if_stripe_has_not(
+    subscriber, sandbox, clock
+):
     collect(subscriber)
-    # While its events are refused, Stripe does not finalize a draft.
-    deaf = {"url": "http://127.0.0.1:1/", "enabled_events": ["*"]}
-    sandbox.client().v1.webhook_endpoints.create(deaf)
+    # Stripe does not finalize a draft while its webhook endpoint fails.
+    dead_endpoint = {"url": "http://127.0.0.1:1/", "enabled_events": ["*"]}
+    sandbox.client().v1.webhook_endpoints.create(dead_endpoint)
     clock.move(days=30, minutes=1)
     sandbox.advance(1, deliver=True)
     (draft,) = sandbox.client().v1.invoices.list({"status": "draft"}).data
@@ -120,14 +94,14 @@ def test_a_renewals_draft_is_left_to_stripe_for_two_hours(subscriber, sandbox, c
 # --- a card
 
 
-def test_without_a_wallet_or_a_card_it_waits_for_a_person(subscriber):
+def test_without_wallet_and_card_it_waits_for_the_customer(subscriber):
     first = collect(subscriber)
 
     assert (first.state, first.amount_remaining_cents) == (State.MANUAL, 500)
     assert first.outcome == "Waiting for the customer or the next attempt"
 
 
-def test_a_card_pays_it_once(subscriber, sandbox):
+def test_card_is_charged_once(subscriber, sandbox):
     attach(sandbox, subscriber)
 
     first = collect(subscriber)
@@ -141,7 +115,7 @@ def test_a_card_pays_it_once(subscriber, sandbox):
     assert again.closed_at and CardAttempt.objects.get().state == "paid"
 
 
-def test_stripes_clock_may_be_ahead_of_ours(subscriber, sandbox):
+def test_card_is_charged_although_the_clock_of_stripe_is_ahead(subscriber, sandbox):
     attach(sandbox, subscriber)
     sandbox.advance(30)
 
@@ -151,7 +125,7 @@ def test_stripes_clock_may_be_ahead_of_ours(subscriber, sandbox):
     assert (first.stripe_status, first.paid_by) == ("paid", "card")
 
 
-def test_the_newest_card_becomes_the_default(subscriber, sandbox, clock):
+def test_newest_card_becomes_the_default(subscriber, sandbox, clock):
     attach(sandbox, subscriber, "pm_card_chargeCustomerFail")
     clock.move(seconds=5)
     newest = attach(sandbox, subscriber)
@@ -163,22 +137,18 @@ def test_the_newest_card_becomes_the_default(subscriber, sandbox, clock):
     assert CardAttempt.objects.get().payment_method == newest
 
 
-def test_a_declined_card_is_tried_again_after_1_3_and_6_days(
-    subscriber, sandbox, clock
-):
+def test_declined_card_is_retried_after_1_3_and_6_days(subscriber, sandbox, clock):
     attach(sandbox, subscriber, outcome="insufficient_funds")
 
     for days in (0, 0.5, 0.6, 1.8, 0.2, 3, 2, 5):
         clock.move(days=days)
         collect(subscriber)
 
-    assert codes() == ["insufficient_funds"] * 4
+    assert card_codes() == ["insufficient_funds"] * 4
     assert collection_of(subscriber).state == State.MANUAL
 
 
-def test_rungs_that_nobody_was_there_for_are_not_made_up_for(
-    subscriber, sandbox, clock
-):
+def test_attempts_missed_during_downtime_are_skipped(subscriber, sandbox, clock):
     attach(sandbox, subscriber, outcome="insufficient_funds")
     collect(subscriber)
 
@@ -186,20 +156,20 @@ def test_rungs_that_nobody_was_there_for_are_not_made_up_for(
     collect(subscriber)
     collect(subscriber)
 
-    assert len(codes()) == 2
+    assert len(card_codes()) == 2
 
 
-def test_a_stolen_card_is_not_charged_again(subscriber, sandbox, clock):
+def test_stolen_card_is_not_charged_again(subscriber, sandbox, clock):
     attach(sandbox, subscriber, outcome="stolen_card")
     collect(subscriber)
 
     clock.move(days=1, hours=1)
     collect(subscriber)
 
-    assert codes() == ["stolen_card"]
+    assert card_codes() == ["stolen_card"]
 
 
-def test_another_card_is_charged_instead_of_a_stolen_one(subscriber, sandbox):
+def test_new_card_is_charged_after_a_stolen_one(subscriber, sandbox):
     attach(sandbox, subscriber, outcome="stolen_card")
     collect(subscriber)
     attach(sandbox, subscriber)
@@ -209,7 +179,7 @@ def test_another_card_is_charged_instead_of_a_stolen_one(subscriber, sandbox):
     assert collect(subscriber).paid_by == "card"
 
 
-def test_a_card_that_its_owner_must_confirm_waits_for_them(subscriber, sandbox):
+def test_charge_that_needs_authentication_waits_for_the_customer(subscriber, sandbox):
     attach(sandbox, subscriber, outcome="requires_action")
 
     first = collect(subscriber)
@@ -218,9 +188,7 @@ def test_a_card_that_its_owner_must_confirm_waits_for_them(subscriber, sandbox):
     assert first.state == State.MANUAL
 
 
-def test_a_charge_without_an_answer_is_asked_for_again_and_made_once(
-    subscriber, sandbox, clock
-):
+def test_charge_without_an_answer_is_repeated_and_made_once(subscriber, sandbox, clock):
     attach(sandbox, subscriber)
     sandbox.fault("reset", path="/pay$", when="after", times=3)
 
@@ -233,7 +201,7 @@ def test_a_charge_without_an_answer_is_asked_for_again_and_made_once(
     assert CardAttempt.objects.get().state == "paid"
 
 
-def test_nothing_else_begins_while_a_charge_has_no_answer(
+def test_no_other_payment_starts_while_a_charge_is_pending(
     subscriber, sandbox, clock, alice, rates
 ):
     attach(sandbox, subscriber)
@@ -251,7 +219,7 @@ def test_nothing_else_begins_while_a_charge_has_no_answer(
     assert CardAttempt.objects.get().state == "pending"
 
 
-def test_after_a_day_the_payments_tell_what_came_of_a_charge(
+def test_pending_charge_is_resolved_from_invoice_payments_after_a_day(
     subscriber, sandbox, clock
 ):
     attach(sandbox, subscriber)
@@ -264,7 +232,9 @@ def test_after_a_day_the_payments_tell_what_came_of_a_charge(
     assert (first.paid_by, CardAttempt.objects.get().state) == ("card", "paid")
 
 
-def test_after_a_day_a_charge_that_never_arrived_is_refused(subscriber, sandbox, clock):
+def test_charge_that_never_reached_stripe_is_refused_after_a_day(
+    subscriber, sandbox, clock
+):
     attach(sandbox, subscriber)
     sandbox.fault("reset", path="/pay$", times=3)
     collect(subscriber)
@@ -272,11 +242,11 @@ def test_after_a_day_a_charge_that_never_arrived_is_refused(subscriber, sandbox,
     clock.move(hours=25)
     first = collect(subscriber)
 
-    assert codes() == ["not_charged", ""]
+    assert card_codes() == ["not_charged", ""]
     assert first.paid_by == "card"
 
 
-def test_a_card_is_not_charged_for_a_tenant_who_paused_that(subscriber, sandbox):
+def test_no_card_charge_while_autopay_is_paused(subscriber, sandbox):
     attach(sandbox, subscriber)
     type(subscriber).objects.update(autopay_paused=True)
 
@@ -285,7 +255,7 @@ def test_a_card_is_not_charged_for_a_tenant_who_paused_that(subscriber, sandbox)
     assert (first.state, CardAttempt.objects.count()) == (State.MANUAL, 0)
 
 
-def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
+def test_no_card_charge_before_unused_time_of_an_ended_subscription_is_credited(
     subscriber, sandbox, clock
 ):
     collect(subscriber)
@@ -300,7 +270,7 @@ def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
     )
 
     collect(subscriber)
-    assert codes() == []
+    assert card_codes() == []
     sync_tenant(tenant_id=subscriber.pk)
     first = collect(subscriber)
 
@@ -310,7 +280,7 @@ def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
 # --- a wallet
 
 
-def test_a_wallet_pays_it_once(subscriber, wallets, alice, rates):
+def test_wallet_pays_once(subscriber, wallets, alice, rates):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
 
     assert collect(subscriber).state == State.PENDING
@@ -327,7 +297,7 @@ def test_a_wallet_pays_it_once(subscriber, wallets, alice, rates):
     assert len(wallets.ledger.debits("alice")) == 1
 
 
-def test_while_a_wallet_is_asked_nobody_is_told_to_pay(subscriber, alice, rates):
+def test_no_notice_while_a_wallet_payment_is_pending(subscriber, alice, rates):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
 
     collect(subscriber)
@@ -337,7 +307,7 @@ def test_while_a_wallet_is_asked_nobody_is_told_to_pay(subscriber, alice, rates)
     assert not Notice.objects.exists()
 
 
-def test_a_wallet_that_refuses_lets_the_card_pay(subscriber, sandbox, alice, rates):
+def test_card_is_charged_after_the_wallet_refuses(subscriber, sandbox, alice, rates):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
     attach(sandbox, subscriber)
@@ -347,7 +317,7 @@ def test_a_wallet_that_refuses_lets_the_card_pay(subscriber, sandbox, alice, rat
     assert collect(subscriber).paid_by == "card"
 
 
-def test_a_wallet_without_an_answer_keeps_the_card_waiting_until_it_is_dead(
+def test_card_waits_until_the_unanswered_wallet_payment_is_dead(
     subscriber, sandbox, clock, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -359,14 +329,14 @@ def test_a_wallet_without_an_answer_keeps_the_card_waiting_until_it_is_dead(
 
     clock.move(hours=2)
     assert collect(subscriber).state == State.PENDING
-    assert codes() == []
+    assert card_codes() == []
     clock.move(hours=1)
     check_invoice(invoice_id=payment.invoice_id)
 
     assert collect(subscriber).paid_by == "card"
 
 
-def test_a_wallet_that_paid_in_silence_is_not_charged_again(
+def test_no_second_charge_when_wallet_paid_but_never_replied(
     subscriber, sandbox, wallets, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -377,10 +347,10 @@ def test_a_wallet_that_paid_in_silence_is_not_charged_again(
     pay_by_wallet()
     first = collect(subscriber)
 
-    assert (first.paid_by, codes()) == ("wallet", [])
+    assert (first.paid_by, card_codes()) == ("wallet", [])
 
 
-def test_a_busy_wallet_is_asked_three_times_more_a_minute_apart(
+def test_rate_limited_wallet_is_retried_three_times_a_minute_apart(
     subscriber, sandbox, clock, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -399,7 +369,7 @@ def test_a_busy_wallet_is_asked_three_times_more_a_minute_apart(
     assert NwcPayment.objects.count() == 4
 
 
-def test_without_a_price_the_wallet_waits_an_hour_and_then_the_card_pays(
+def test_without_a_price_the_card_is_charged_after_an_hour(
     subscriber, sandbox, clock, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -413,7 +383,7 @@ def test_without_a_price_the_wallet_waits_an_hour_and_then_the_card_pays(
     assert collect(subscriber).paid_by == "card"
 
 
-def test_a_new_wallet_is_tried_at_once(subscriber, wallets, alice, rates):
+def test_new_wallet_is_tried_at_once(subscriber, wallets, alice, rates):
     collect(subscriber)
 
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -423,7 +393,7 @@ def test_a_new_wallet_is_tried_at_once(subscriber, wallets, alice, rates):
     assert collect(subscriber).paid_by == "wallet"
 
 
-def test_a_new_wallet_is_tried_when_the_attempt_under_way_has_ended(
+def test_new_wallet_is_tried_when_the_pending_attempt_has_ended(
     subscriber, wallets, clock, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -446,7 +416,7 @@ def test_a_new_wallet_is_tried_when_the_attempt_under_way_has_ended(
     )
 
 
-def test_support_may_begin_a_rung(subscriber, alice, rates):
+def test_operator_can_start_an_attempt(subscriber, alice, rates):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
     collect(subscriber)
@@ -461,12 +431,10 @@ def test_support_may_begin_a_rung(subscriber, alice, rates):
     assert collect(subscriber).paid_by == "wallet"
 
 
-# --- a person
+# --- a payer
 
 
-def test_a_person_pays_the_bolt11_that_they_were_shown(
-    subscriber, wallets, alice, rates
-):
+def test_payer_pays_the_presented_bolt11(subscriber, wallets, alice, rates):
     collect(subscriber)
     presented_bolt11 = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
     wallets.ledger.pay("alice", presented_bolt11.bolt11)
@@ -477,7 +445,7 @@ def test_a_person_pays_the_bolt11_that_they_were_shown(
     assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
 
 
-def test_a_bolt11_that_is_shown_delays_a_rung_once(
+def test_presented_bolt11_delays_an_attempt_once(
     subscriber, sandbox, clock, wallets, rates
 ):
     collect(subscriber)
@@ -488,7 +456,7 @@ def test_a_bolt11_that_is_shown_delays_a_rung_once(
 
     clock.move(minutes=30)
     first = collect(subscriber)
-    assert (first.state, codes()) == (State.PENDING, [])
+    assert (first.state, card_codes()) == (State.PENDING, [])
     with pytest.raises(PaymentInProgress):
         get_or_issue_bolt11(invoice_id=invoice_id)
     clock.move(hours=3)
@@ -497,7 +465,7 @@ def test_a_bolt11_that_is_shown_delays_a_rung_once(
     assert collect(subscriber).paid_by == "card"
 
 
-def test_nothing_is_offered_for_what_is_paid(subscriber, sandbox):
+def test_no_bolt11_is_issued_for_a_paid_invoice(subscriber, sandbox):
     attach(sandbox, subscriber)
     collect(subscriber)
 
@@ -505,7 +473,9 @@ def test_nothing_is_offered_for_what_is_paid(subscriber, sandbox):
         get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
 
 
-def test_what_was_paid_at_stripe_before_we_saw_it_is_known_in_full(subscriber, sandbox):
+def test_invoice_paid_at_stripe_before_it_was_seen_is_recorded_in_full(
+    subscriber, sandbox
+):
     collect(subscriber)
     pay_at_stripe(sandbox, subscriber)
     known = collection_of(subscriber)
@@ -519,7 +489,7 @@ def test_what_was_paid_at_stripe_before_we_saw_it_is_known_in_full(subscriber, s
     assert (row.number, row.finalized_at) == (known.number, known.finalized_at)
 
 
-def test_what_a_person_pays_at_stripe_closes_it(subscriber, sandbox):
+def test_payment_on_the_page_of_stripe_closes_the_collection(subscriber, sandbox):
     collect(subscriber)
     pay_at_stripe(sandbox, subscriber)
 
@@ -531,7 +501,7 @@ def test_what_a_person_pays_at_stripe_closes_it(subscriber, sandbox):
 # --- credit
 
 
-def test_what_is_to_be_credited_is_not_charged(subscriber, sandbox, own_wallet, rates):
+def test_amount_to_be_credited_is_not_charged(subscriber, sandbox, own_wallet, rates):
     collect(subscriber)
     attach(sandbox, subscriber)
     record_credit(
@@ -546,7 +516,7 @@ def test_what_is_to_be_credited_is_not_charged(subscriber, sandbox, own_wallet, 
     start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.CARD)
 
     first = collect(subscriber)
-    assert (first.state, codes()) == (State.COLLECTING, [])
+    assert (first.state, card_codes()) == (State.COLLECTING, [])
     with pytest.raises(Conflict):
         get_or_issue_bolt11(invoice_id=first.pk)
     sandbox.clear_faults()
@@ -555,51 +525,53 @@ def test_what_is_to_be_credited_is_not_charged(subscriber, sandbox, own_wallet, 
     assert (first.paid_by, CardAttempt.objects.get().amount_cents) == ("card", 380)
 
 
-# --- money that comes too late, or is too much
+# --- payments that arrive late, or exceed the amount
 
 
 @pytest.fixture
-def presented_bolt11(subscriber, wallets, alice, rates):
-    """A Lightning invoice of the first invoice, which alice has paid; not yet known."""
+def paid_bolt11(subscriber, wallets, alice, rates):
+    """A presented bolt11 that alice has paid; the payment is not known here yet."""
     collect(subscriber)
-    offered = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
-    wallets.ledger.pay("alice", offered.bolt11)
-    return offered
+    bolt11 = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
+    wallets.ledger.pay("alice", bolt11.bolt11)
+    return bolt11
 
 
-def credit() -> tuple[str, int, str]:
-    found = Credit.objects.get()
-    return found.reason, found.amount_cents, found.source
+def only_credit() -> tuple[str, int, str]:
+    credit = Credit.objects.get()
+    return credit.reason, credit.amount_cents, credit.source
 
 
-def test_paid_at_stripe_as_well_all_of_it_is_credit(
-    subscriber, sandbox, presented_bolt11
+def test_lightning_payment_becomes_credit_if_also_paid_at_stripe(
+    subscriber, sandbox, paid_bolt11
 ):
     pay_at_stripe(sandbox, subscriber)
-    check_invoice(invoice_id=presented_bolt11.pk)
+    check_invoice(invoice_id=paid_bolt11.pk)
 
     first = collect(subscriber)
 
     assert (first.stripe_status, first.paid_by) == ("paid", "elsewhere")
-    assert credit() == ("surplus", 500, presented_bolt11.payment_hash)
+    assert only_credit() == ("surplus", 500, paid_bolt11.payment_hash)
     assert Settlement.objects.get().state == "credited"
 
 
-def test_for_a_void_invoice_all_of_it_is_credit(subscriber, sandbox, presented_bolt11):
+def test_lightning_payment_of_a_void_invoice_becomes_credit(
+    subscriber, sandbox, paid_bolt11
+):
     sandbox.client().v1.invoices.void_invoice(collection_of(subscriber).pk)
-    check_invoice(invoice_id=presented_bolt11.pk)
+    check_invoice(invoice_id=paid_bolt11.pk)
 
     first = collect(subscriber)
 
     assert (first.stripe_status, first.state) == ("void", State.CLOSED)
-    assert credit() == ("surplus", 500, presented_bolt11.payment_hash)
+    assert only_credit() == ("surplus", 500, paid_bolt11.payment_hash)
 
 
-def test_an_invoice_that_was_written_off_is_paid_by_it(
-    subscriber, sandbox, presented_bolt11
+def test_lightning_payment_pays_an_uncollectible_invoice(
+    subscriber, sandbox, paid_bolt11
 ):
     sandbox.client().v1.invoices.mark_uncollectible(collection_of(subscriber).pk)
-    check_invoice(invoice_id=presented_bolt11.pk)
+    check_invoice(invoice_id=paid_bolt11.pk)
 
     first = collect(subscriber)
 
@@ -607,36 +579,34 @@ def test_an_invoice_that_was_written_off_is_paid_by_it(
     assert not Credit.objects.exists()
 
 
-def test_what_a_credit_note_has_taken_off_is_credit(
-    subscriber, sandbox, presented_bolt11
+def test_amount_taken_off_by_a_credit_note_becomes_credit(
+    subscriber, sandbox, paid_bolt11
 ):
     note = {"invoice": collection_of(subscriber).pk, "amount": 120}
     sandbox.client().v1.credit_notes.create(note)
-    check_invoice(invoice_id=presented_bolt11.pk)
+    check_invoice(invoice_id=paid_bolt11.pk)
 
     first = collect(subscriber)
 
     assert (first.stripe_status, Settlement.objects.get().marked_cents) == ("paid", 380)
-    assert credit() == ("surplus", 120, presented_bolt11.payment_hash)
+    assert only_credit() == ("surplus", 120, paid_bolt11.payment_hash)
 
 
-def test_what_came_on_top_is_credit(subscriber, presented_bolt11):
-    check_invoice(invoice_id=presented_bolt11.pk)
-    type(presented_bolt11).objects.update(
-        received_msat=presented_bolt11.amount_msat * 11 // 10
-    )
+def test_overpayment_becomes_credit(subscriber, paid_bolt11):
+    check_invoice(invoice_id=paid_bolt11.pk)
+    type(paid_bolt11).objects.update(received_msat=paid_bolt11.amount_msat * 11 // 10)
 
     collect(subscriber)
 
-    assert credit() == ("surplus", 50, presented_bolt11.payment_hash)
+    assert only_credit() == ("surplus", 50, paid_bolt11.payment_hash)
 
 
 @pytest.mark.parametrize("path", ["invoices/in_[A-Za-z0-9]+$", "/pay$", "payments$"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_whatever_call_is_lost_the_payment_is_booked_once(
-    subscriber, sandbox, clock, presented_bolt11, path, when
+def test_payment_is_booked_once_whichever_stripe_call_is_lost(
+    subscriber, sandbox, clock, paid_bolt11, path, when
 ):
-    check_invoice(invoice_id=presented_bolt11.pk)
+    check_invoice(invoice_id=paid_bolt11.pk)
     sandbox.fault("reset", method=None, path=path, when=when, times=3)
 
     collect(subscriber)
@@ -649,7 +619,7 @@ def test_whatever_call_is_lost_the_payment_is_booked_once(
     assert not Credit.objects.exists()
 
 
-def test_what_was_paid_unheard_of_switches_no_relay_off(subscriber, sandbox, clock):
+def test_payment_whose_webhook_was_lost_prevents_suspension(subscriber, sandbox, clock):
     collect(subscriber)
     clock.move(days=7, minutes=-20)
     collect(subscriber)

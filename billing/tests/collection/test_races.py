@@ -1,4 +1,4 @@
-"""Two workers at once, crashes and people at Stripe: money is counted once."""
+"""Concurrent workers, crashes and payments at Stripe: money is counted once."""
 
 import threading
 
@@ -25,15 +25,18 @@ from billing.services.invoices.records import (
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.stripe_writes import writes
 from billing.services.subscriptions.ended import handle_subscription_ended
-from billing.tests.collection.test_collect import (
+from billing.tests.credits.test_posting import in_threads, owe
+from billing.tests.subscriptions.test_sync import rewrite
+from billing.tests.support.collection import (
     attach,
-    codes,
+    card_codes,
     collect,
     collection_of,
     pay_by_wallet,
+    pay_in_part,
+    run_before,
+    stripe_invoice,
 )
-from billing.tests.credits.test_posting import in_threads, owe
-from billing.tests.subscriptions.test_sync import rewrite
 from billing.tests.support.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
@@ -49,66 +52,26 @@ pytestmark = pytest.mark.django_db
 Action = InvoiceCollection.Action
 
 
-def at_stripe(sandbox, tenant):
-    """The tenant's only invoice, as Stripe has it."""
-    return sandbox.client().v1.invoices.retrieve(collection_of(tenant).pk)
-
-
-def pay_in_part(sandbox, tenant, cents):
-    """A person pays a part by card: https://docs.stripe.com/invoicing/partial-payments.
-
-    The sandbox has no call for it.
-    """
-    invoice_id = collection_of(tenant).pk
-
-    def work(context):
-        with context.edit("invoice", invoice_id) as draft:
-            draft["amount_paid"] += cents
-            draft["amount_remaining"] -= cents
-        whole = next(context.store.scan("invoice_payment"))
-        intent = context.get("payment_intent", whole["payment"]["payment_intent"])
-        paid = {**intent, "id": "pi_part", "amount": cents, "status": "succeeded"}
-        context.insert({**paid, "amount_received": cents})
-        part = {**whole, "id": "inpay_part", "amount_paid": cents, "status": "paid"}
-        part["payment"] = {**part["payment"], "payment_intent": "pi_part"}
-        part["is_default"] = False
-        # The sandbox takes the first that it finds for the default one.
-        created = whole["created"] - 1
-        context.insert({**part, "amount_requested": cents, "created": created})
-
-    sandbox.app.transact(work)
-
-
-def before(monkeypatch, owner, name, happen):
-    """Let something happen once, just before a function does its work."""
-    real = getattr(owner, name)
-
-    def happen_first(*args, **kwargs):
-        monkeypatch.setattr(owner, name, real)
-        happen()
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, happen_first)
-
-
 @pytest.fixture
-def arrived(subscriber, wallets, alice, rates):
-    """A Lightning payment of the first invoice, which is not booked yet."""
+def unbooked_payment(subscriber, wallets, alice, rates):
+    """A Lightning payment of the first invoice that is not booked yet."""
     collect(subscriber)
-    offered = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
-    wallets.ledger.pay("alice", offered.bolt11)
-    check_invoice(invoice_id=offered.pk)
-    return offered
+    bolt11 = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
+    wallets.ledger.pay("alice", bolt11.bolt11)
+    check_invoice(invoice_id=bolt11.pk)
+    return bolt11
 
 
 # --- booking
 
 
-def test_what_another_worker_has_just_credited_marks_nothing(
-    subscriber, sandbox, arrived, monkeypatch
+def test_payment_just_credited_by_another_worker_marks_nothing(
+    subscriber, sandbox, unbooked_payment, monkeypatch
 ):
-    """The payment is worth less than is asked for: all of it is credit."""
-    type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
+    """The payment is worth less than the invoice: all of it becomes credit."""
+    type(unbooked_payment).objects.filter(pk=unbooked_payment.pk).update(
+        amount_cents=400
+    )
     real = settlements._reserve_invoice
 
     def book_first(collection, payment, found):
@@ -121,11 +84,11 @@ def test_what_another_worker_has_just_credited_marks_nothing(
 
     assert Settlement.objects.get().state == "credited"
     assert Credit.objects.get().amount_cents == 400
-    assert at_stripe(sandbox, subscriber).status == "open"
+    assert stripe_invoice(sandbox, subscriber).status == "open"
 
 
-def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(
-    subscriber, sandbox, arrived
+def test_rest_of_a_partial_card_payment_is_marked(
+    subscriber, sandbox, unbooked_payment
 ):
     pay_in_part(sandbox, subscriber, 200)
 
@@ -136,22 +99,22 @@ def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(
     assert Credit.objects.get().amount_cents == 200
 
 
-def test_what_arrives_while_an_invoice_is_closed_is_booked(
+def test_payment_that_arrives_while_the_collection_closes_is_booked(
     subscriber, sandbox, wallets, alice, rates, clock, monkeypatch
 ):
-    """Whoever was woken by it has failed, and the one who closes does not know."""
+    """The run that the payment enqueued fails; the one that closes missed it."""
     collect(subscriber)
     invoice_id = collection_of(subscriber).pk
-    offered = get_or_issue_bolt11(invoice_id=invoice_id)
+    bolt11 = get_or_issue_bolt11(invoice_id=invoice_id)
     sandbox.client().v1.invoices.void_invoice(invoice_id)
 
     def arrive():
-        wallets.ledger.pay("alice", offered.bolt11)
-        check_invoice(invoice_id=offered.pk)
+        wallets.ledger.pay("alice", bolt11.bolt11)
+        check_invoice(invoice_id=bolt11.pk)
         sandbox.fault("status", method="GET", times=3)
         collect(subscriber)
 
-    before(monkeypatch, collection, "_record_wait", arrive)
+    run_before(monkeypatch, collection, "_record_wait", arrive)
     collect(subscriber)
     clock.move(minutes=6)
     for due in InvoiceCollection.objects.working().claim(now=timezone.now()):
@@ -160,20 +123,22 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
     assert Credit.objects.get().amount_cents == 500
 
 
-def a_lock_is_waited_for() -> bool:
+def is_a_lock_waited_for() -> bool:
     with connection.cursor() as cursor:
-        # Of pg_stat_activity a transaction sees what it saw first.
+        # pg_locks, since pg_stat_activity does not change within a transaction.
         cursor.execute("select 1 from pg_locks where not granted")
         return cursor.fetchone() is not None
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("what", ["a subscription ends", "a wallet is connected"])
-def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
-    subscriber, sandbox, arrived, alice, monkeypatch, what
+def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
+    subscriber, sandbox, unbooked_payment, alice, monkeypatch, what
 ):
-    """The credit refers to the tenant, whose row the other one holds."""
-    type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
+    """The new credit refers to the tenant, whose row the other worker has locked."""
+    type(unbooked_payment).objects.filter(pk=unbooked_payment.pk).update(
+        amount_cents=400
+    )
     subscription = subscriber.stripe_subscription_id
     rewrite(sandbox, subscription, status="unpaid")
     found = Stripe().get_subscription(subscription)
@@ -194,9 +159,9 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
 
     def start_and_be_waited_for():
         other.start()
-        until(a_lock_is_waited_for)
+        until(is_a_lock_waited_for)
 
-    before(monkeypatch, settlements, "_record_surplus", start_and_be_waited_for)
+    run_before(monkeypatch, settlements, "_record_surplus", start_and_be_waited_for)
     collect(subscriber)
     other.join()
 
@@ -207,7 +172,7 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
 @pytest.mark.parametrize(
     ("currency", "cents"), [("usd", 50_525), ("isk", 50_500), ("kwd", 50_520)]
 )
-def test_what_came_on_top_counts_in_steps_that_stripe_takes(currency, cents):
+def test_overpayment_is_rounded_down_to_the_charge_increment(currency, cents):
     payment = LightningInvoice(
         currency=currency,
         amount_cents=50_000,
@@ -218,12 +183,12 @@ def test_what_came_on_top_counts_in_steps_that_stripe_takes(currency, cents):
     assert settlements.value_cents(payment) == cents
 
 
-def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
-    subscriber, arrived, monkeypatch
+def test_invoice_is_recorded_as_paid_before_its_payment_is_booked(
+    subscriber, unbooked_payment, monkeypatch
 ):
-    """Another worker could charge it in between."""
+    """Otherwise another worker could charge it in between."""
     seen = []
-    before(
+    run_before(
         monkeypatch,
         settlements,
         "_record_booked",
@@ -236,27 +201,27 @@ def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
 
 
 @pytest.fixture
-def grown(subscriber, sandbox, wallets, alice, rates):
-    """An invoice, paid by Lightning, for which a person then asked for more.
+def partly_paid_invoice(subscriber, sandbox, wallets, alice, rates):
+    """An invoice whose amount was raised after its Lightning payment.
 
-    What arrived has become credit and reduced it: a part is still to be paid.
+    The payment became credit and reduced it: a part is still to be paid.
     """
     collect(subscriber)
     api, invoice_id = sandbox.client().v1, collection_of(subscriber).pk
     note = api.credit_notes.create({"invoice": invoice_id, "amount": 120})
-    offered = get_or_issue_bolt11(invoice_id=invoice_id)
+    bolt11 = get_or_issue_bolt11(invoice_id=invoice_id)
     api.credit_notes.void_credit_note(note.id)
-    wallets.ledger.pay("alice", offered.bolt11)
-    check_invoice(invoice_id=offered.pk)
+    wallets.ledger.pay("alice", bolt11.bolt11)
+    check_invoice(invoice_id=bolt11.pk)
     collect(subscriber)
     post_credits(tenant_id=subscriber.pk)
     collect(subscriber)
-    assert at_stripe(sandbox, subscriber).amount_remaining == 120
+    assert stripe_invoice(sandbox, subscriber).amount_remaining == 120
     return invoice_id
 
 
-def test_the_wallet_may_pay_the_rest_of_what_lightning_has_paid_in_part(
-    subscriber, alice, grown
+def test_wallet_can_pay_the_rest_after_a_partial_lightning_payment(
+    subscriber, alice, partly_paid_invoice
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     collect(subscriber)
@@ -266,12 +231,12 @@ def test_the_wallet_may_pay_the_rest_of_what_lightning_has_paid_in_part(
     assert Settlement.objects.get(state="marked").marked_cents == 120
 
 
-def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
-    assert get_or_issue_bolt11(invoice_id=grown).amount_cents == 120
+def test_payer_can_pay_the_rest_after_a_partial_lightning_payment(partly_paid_invoice):
+    assert get_or_issue_bolt11(invoice_id=partly_paid_invoice).amount_cents == 120
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_ten_clicks_at_once_present_one_bolt11(subscriber, own_wallet, rates):
+def test_ten_concurrent_clicks_present_one_bolt11(subscriber, own_wallet, rates):
     collect(subscriber)
     invoice_id = collection_of(subscriber).pk
     presented = set()
@@ -283,7 +248,7 @@ def test_ten_clicks_at_once_present_one_bolt11(subscriber, own_wallet, rates):
     assert presented == {LightningInvoice.objects.get().pk}
 
 
-# --- the ladder
+# --- concurrent attempts
 
 
 @pytest.mark.parametrize(
@@ -295,36 +260,36 @@ def test_ten_clicks_at_once_present_one_bolt11(subscriber, own_wallet, rates):
         (cards, "start_attempt"),
     ],
 )
-def test_a_rung_that_another_worker_has_climbed_is_not_climbed_again(
+def test_step_taken_by_another_worker_is_not_taken_again(
     subscriber, sandbox, monkeypatch, owner, name
 ):
     attach(sandbox, subscriber, outcome="insufficient_funds")
-    before(monkeypatch, owner, name, lambda: collect(subscriber))
+    run_before(monkeypatch, owner, name, lambda: collect(subscriber))
 
     first = collect(subscriber)
 
-    assert codes() == ["insufficient_funds"]
+    assert card_codes() == ["insufficient_funds"]
     assert (first.state, first.next_action) == ("manual", "")
 
 
-def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
+def test_wallet_asked_by_another_worker_is_not_asked_again(
     subscriber, alice, rates, monkeypatch
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
 
-    def next_attempt_step():
+    def finish_wallet_attempt():
         collect(subscriber)
         pay_by_wallet()
         collect(subscriber)
 
-    before(monkeypatch, attempts, "issue_for_wallet", next_attempt_step)
+    run_before(monkeypatch, attempts, "issue_for_wallet", finish_wallet_attempt)
     collect(subscriber)
 
     assert NwcPayment.objects.count() == 1
 
 
-def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
+def test_card_attached_while_another_is_chosen_is_charged_next(
     subscriber, sandbox, monkeypatch
 ):
     attach(sandbox, subscriber, "pm_card_chargeCustomerFail", outcome="")
@@ -336,41 +301,39 @@ def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
         api.customers.update(customer, {"invoice_settings": settings})
         start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.CARD)
 
-    before(monkeypatch, cards, "start_attempt", attach_another)
+    run_before(monkeypatch, cards, "start_attempt", attach_another)
 
     assert collect(subscriber).paid_by == "card"
-    assert codes() == [""]
+    assert card_codes() == [""]
 
 
-# --- answers of Stripe's that are older than what is known here
+# --- answers of Stripe's that are older than the record
 
 
-def after_reading(monkeypatch, happen):
-    """Let something happen once, just after Stripe has said what an invoice is."""
+def run_after_fetch(monkeypatch, work):
+    """Run something once, just after an invoice was fetched from Stripe."""
     real = Stripe.get_invoice
 
-    def read_first(stripe, invoice_id):
+    def fetch_first(stripe, invoice_id):
         found = real(stripe, invoice_id)
         monkeypatch.setattr(Stripe, "get_invoice", real)
-        happen()
+        work()
         return found
 
-    monkeypatch.setattr(Stripe, "get_invoice", read_first)
+    monkeypatch.setattr(Stripe, "get_invoice", fetch_first)
 
 
 @pytest.fixture
 def charge(subscriber, sandbox):
-    """What another worker does: its charge succeeds, and it did not get further."""
+    """Another worker's charge, which succeeds; the worker does nothing after it."""
     card = attach(sandbox, subscriber)
     Stripe().finalize_invoice(collection_of(subscriber).pk)
     read_invoice(Stripe(), collection_of(subscriber).pk, subscriber)
-    now = timezone.now()
-    rung = {
-        "next_action": Action.CARD,
-        "attempts_started": 1,
-        "attempt_started_at": now,
-    }
-    InvoiceCollection.objects.update(**rung)
+    InvoiceCollection.objects.update(
+        next_action=Action.CARD,
+        attempts_started=1,
+        attempt_started_at=timezone.now(),
+    )
 
     def go_through():
         attempt = cards.start_attempt(
@@ -381,8 +344,10 @@ def charge(subscriber, sandbox):
     return go_through
 
 
-def test_who_has_just_paid_by_card_is_not_asked_to_pay(subscriber, charge, monkeypatch):
-    after_reading(monkeypatch, charge)
+def test_no_notice_when_another_worker_has_just_charged_the_card(
+    subscriber, charge, monkeypatch
+):
+    run_after_fetch(monkeypatch, charge)
 
     first = collect(subscriber)
 
@@ -390,7 +355,7 @@ def test_who_has_just_paid_by_card_is_not_asked_to_pay(subscriber, charge, monke
     assert not Notice.objects.exists()
 
 
-def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
+def test_no_wallet_payment_when_another_worker_has_just_charged_the_card(
     subscriber, charge, alice, rates, monkeypatch
 ):
     def charge_and_connect():
@@ -398,7 +363,7 @@ def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
         connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
         start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.WALLET)
 
-    after_reading(monkeypatch, charge_and_connect)
+    run_after_fetch(monkeypatch, charge_and_connect)
 
     first = collect(subscriber)
 
@@ -411,24 +376,24 @@ def die():
 
 
 @pytest.mark.parametrize("name", ["record_invoice", "_resolve"])
-def test_killed_when_the_card_has_paid_it_pays_once(
+def test_card_is_charged_once_when_the_worker_is_killed_after_the_charge(
     subscriber, sandbox, charge, monkeypatch, name
 ):
-    """What is asked for again, is the same charge."""
-    before(monkeypatch, cards, name, die)
+    """The repeated request is for the same charge."""
+    run_before(monkeypatch, cards, name, die)
     with pytest.raises(Killed):
         charge()
     CardAttempt.objects.update(tried_at=None)
 
     first = collect(subscriber)
 
-    assert (first.state, first.paid_by, codes()) == ("closed", "card", [""])
-    intents_there = sandbox.client().v1.payment_intents.list().data
-    assert [each.amount_received for each in intents_there] == [500]
+    assert (first.state, first.paid_by, card_codes()) == ("closed", "card", [""])
+    payment_intents = sandbox.client().v1.payment_intents.list().data
+    assert [each.amount_received for each in payment_intents] == [500]
     assert not Notice.objects.exists()
 
 
-def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
+def test_charge_looked_up_after_a_day_records_the_invoice_as_paid(
     subscriber, charge, clock
 ):
     charge()
@@ -442,14 +407,14 @@ def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
     assert collection_of(subscriber).stripe_status == "paid"
 
 
-def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
+def test_wallet_pays_only_the_remaining_amount_after_a_credit(
     subscriber, alice, rates, monkeypatch
 ):
     collect(subscriber)
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     start_attempt_for_tenant(tenant_id=subscriber.pk, first=Action.WALLET)
     owe(subscriber, 120)
-    after_reading(monkeypatch, lambda: post_credits(tenant_id=subscriber.pk))
+    run_after_fetch(monkeypatch, lambda: post_credits(tenant_id=subscriber.pk))
 
     collect(subscriber)
 
@@ -459,7 +424,7 @@ def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
     assert not Credit.objects.owed().exists()
 
 
-def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(
+def test_remaining_amount_is_recorded_before_a_credit_stops_blocking(
     subscriber, monkeypatch
 ):
     collect(subscriber)
@@ -469,32 +434,30 @@ def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(
     def look():
         seen.append(collection_of(subscriber).amount_remaining_cents)
 
-    before(monkeypatch, writes, "keep", look)
+    run_before(monkeypatch, writes, "keep", look)
     post_credits(tenant_id=subscriber.pk)
 
     assert seen == [380]
 
 
-def test_an_event_does_not_bring_back_what_was_asked_for_before(subscriber):
+def test_older_event_does_not_restore_the_amount_before_a_credit(subscriber):
     collect(subscriber)
     row = collection_of(subscriber)
     earlier = Stripe().get_invoice(row.pk)
     owe(subscriber, 120)
     post_credits(tenant_id=subscriber.pk)
 
-    taken = record_and_enqueue(earlier, subscriber, since=row.revision)
+    recorded = record_and_enqueue(earlier, subscriber, since=row.revision)
 
-    assert taken and taken.amount_remaining_cents == 380
+    assert recorded and recorded.amount_remaining_cents == 380
     assert collection_of(subscriber).enqueued_at
 
 
-def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
-    subscriber, sandbox, monkeypatch
-):
+def test_invoice_that_keeps_changing_is_retried_later(subscriber, sandbox, monkeypatch):
     collect(subscriber)
     row, real = collection_of(subscriber), Stripe.get_invoice
 
-    def read_first(stripe, invoice_id):
+    def fetch_first(stripe, invoice_id):
         found = real(stripe, invoice_id)
         api = sandbox.client().v1
         api.credit_notes.create({"invoice": invoice_id, "amount": 10})
@@ -503,11 +466,11 @@ def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
         record_invoice(invoice=now, tenant=subscriber, since=since)
         return found
 
-    monkeypatch.setattr(Stripe, "get_invoice", read_first)
+    monkeypatch.setattr(Stripe, "get_invoice", fetch_first)
 
     with pytest.raises(InvoiceChanged):
         read_invoice(Stripe(), row.pk, subscriber)
-    # Five readings, each of which another one has overtaken.
+    # Five reads, each followed by another credit note of 10.
     assert collection_of(subscriber).amount_remaining_cents == 450
     assert collect(subscriber).last_error_code == "invoice-changed"
 
@@ -516,8 +479,10 @@ def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
     "columns",
     [{"stripe_status": "void"}, {"stripe_status": "paid", "amount_paid_cents": 7}],
 )
-def test_what_is_final_here_is_closed_whatever_stripe_says(subscriber, columns):
-    """It should not be, but is better than to be tried for ever."""
+def test_invoice_recorded_as_final_is_closed_although_stripe_differs(
+    subscriber, columns
+):
+    """This should not happen, but closing is better than retrying for ever."""
     collect(subscriber)
     InvoiceCollection.objects.update(**columns)
 
@@ -527,11 +492,11 @@ def test_what_is_final_here_is_closed_whatever_stripe_says(subscriber, columns):
     assert closed.last_error == ""
 
 
-# --- what is refused again and again
+# --- requests that Stripe always refuses
 
 
 def sweep():
-    """What beat does each minute."""
+    """Run the work that beat enqueues each minute."""
     now = timezone.now()
     for invoice_id in InvoiceCollection.objects.working().claim(now=now):
         collect_invoice(invoice_id=invoice_id)
@@ -539,7 +504,7 @@ def sweep():
         post_credit(credit_id=credit_id)
 
 
-def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
+def test_credit_that_is_always_refused_is_retried_less_and_less_often(
     subscriber, sandbox, clock
 ):
     collect(subscriber)
@@ -554,24 +519,24 @@ def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
     assert 0 < len(sandbox.requests("POST", "/v1/credit_notes")) < 40
 
 
-# --- a card that another worker has just asked
+# --- a charge that another worker has just started
 
 
-def ask_card(tenant):
-    """What another worker has just begun, and not seen the end of."""
+def start_charge(tenant):
+    """Record a charge as another worker does, without sending it."""
     row = collection_of(tenant)
     return cards.start_attempt(row, "pm_other", then=Action.NOTICE)
 
 
-def test_a_payment_is_not_booked_while_a_card_is_charged(
-    subscriber, sandbox, arrived, monkeypatch
+def test_payment_is_not_booked_while_a_charge_is_pending(
+    subscriber, sandbox, unbooked_payment, monkeypatch
 ):
     LightningInvoice.objects.update(state="expired", settled_at=None, shown_at=None)
-    ask = ask_card(subscriber)
+    attempt = start_charge(subscriber)
     LightningInvoice.objects.update(
         state="settled", settled_at=timezone.now(), shown_at=timezone.now()
     )
-    # This worker has looked for charges before there was one.
+    # This worker has looked for pending charges before that one started.
     monkeypatch.setattr(collection, "_STEPS", collection._STEPS[1:])
 
     row = collect(subscriber)
@@ -581,15 +546,15 @@ def test_a_payment_is_not_booked_while_a_card_is_charged(
         "A card payment is in progress.",
     )
     assert not Settlement.objects.exists()
-    assert at_stripe(sandbox, subscriber).status == "open"
-    assert ask.state == "pending"
+    assert stripe_invoice(sandbox, subscriber).status == "open"
+    assert attempt.state == "pending"
 
 
-def test_an_invoice_is_not_closed_over_a_charge_without_an_outcome(
+def test_collection_is_not_closed_while_a_charge_is_pending(
     subscriber, sandbox, monkeypatch
 ):
     collect(subscriber)
-    ask_card(subscriber)
+    start_charge(subscriber)
     invoice_id = collection_of(subscriber).pk
     sandbox.client().v1.invoices.pay(invoice_id, {"paid_out_of_band": True})
     monkeypatch.setattr(collection, "_STEPS", collection._STEPS[1:])
@@ -597,18 +562,18 @@ def test_an_invoice_is_not_closed_over_a_charge_without_an_outcome(
     assert collect(subscriber).state == "pending"
     monkeypatch.undo()
     assert collect(subscriber).state == "closed"
-    assert codes() != [""]
+    assert card_codes() != [""]
 
 
-# --- a payment that has just arrived
+# --- a payment that has just unbooked_payment
 
 
-def pay_by_hand(offered, alice):
-    alice.pay(offered.bolt11)
-    check_invoice(invoice_id=offered.pk)
+def pay_by_hand(bolt11, alice):
+    alice.pay(bolt11.bolt11)
+    check_invoice(invoice_id=bolt11.pk)
 
 
-def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
+def test_no_card_charge_when_a_payment_arrives_while_the_card_is_chosen(
     subscriber, sandbox, alice, rates, monkeypatch
 ):
     attach(sandbox, subscriber)
@@ -616,13 +581,13 @@ def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
     record_and_enqueue(
         Stripe().finalize_invoice(row.pk), subscriber, since=row.revision
     )
-    offered = get_or_issue_bolt11(invoice_id=row.pk)
+    bolt11 = get_or_issue_bolt11(invoice_id=row.pk)
     InvoiceCollection.objects.update(next_action=Action.CARD, attempts_started=1)
-    before(
+    run_before(
         monkeypatch,
         attempts,
         "_wait_for_pending_payment",
-        lambda: pay_by_hand(offered, alice),
+        lambda: pay_by_hand(bolt11, alice),
     )
 
     collect(subscriber)
@@ -633,37 +598,37 @@ def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
     assert not Credit.objects.exists()
 
 
-def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
+def test_no_card_charge_when_a_payment_settles_during_the_blocker_queries(
     subscriber, sandbox, alice, rates, monkeypatch
 ):
-    """It is live when the claims are looked at, and has arrived a moment later."""
+    """It is live when the blockers are queried, and settled a moment later."""
     attach(sandbox, subscriber)
     row = collection_of(subscriber)
     record_and_enqueue(
         Stripe().finalize_invoice(row.pk), subscriber, since=row.revision
     )
-    offered = get_or_issue_bolt11(invoice_id=row.pk)
-    alice.pay(offered.bolt11)
+    bolt11 = get_or_issue_bolt11(invoice_id=row.pk)
+    alice.pay(bolt11.bolt11)
     now = timezone.now()
 
     def settle():
-        """What another worker commits."""
+        """Settle the invoice, as another worker commits it."""
         LightningInvoice.objects.update(state="settled", settled_at=now)
 
-    before(monkeypatch, locks, "payable_until", settle)
+    run_before(monkeypatch, locks, "payable_until", settle)
 
     with pytest.raises(PaymentInProgress):
         cards.start_attempt(collection_of(subscriber), "pm_1", then=Action.NOTICE)
 
 
-def test_what_a_payment_has_paid_is_not_reduced_before_it_is_booked(
-    subscriber, sandbox, arrived
+def test_no_reduction_of_the_paid_amount_before_the_payment_is_booked(
+    subscriber, sandbox, unbooked_payment
 ):
-    told = build_receipt(collection_of(subscriber).pk)
+    receipt = build_receipt(collection_of(subscriber).pk)
     owe(subscriber, 120)
     post_credits(tenant_id=subscriber.pk)
     collect(subscriber)
     post_credits(tenant_id=subscriber.pk)
 
-    assert build_receipt(collection_of(subscriber).pk).signed.id == told.signed.id
-    assert told.paid_cents == 500
+    assert build_receipt(collection_of(subscriber).pk).signed.id == receipt.signed.id
+    assert receipt.paid_cents == 500

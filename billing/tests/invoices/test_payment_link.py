@@ -1,4 +1,4 @@
-"""Which invoice somebody who owes is sent to."""
+"""The payment link of a tenant with unpaid invoices."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 
-def test_the_oldest_unpaid_invoice_is_to_be_paid_first():
+def test_link_is_to_the_oldest_unpaid_invoice():
     tenant = TenantFactory()
     for days, state in (
         (1, {"stripe_status": "open"}),
@@ -33,5 +33,5 @@ def test_the_oldest_unpaid_invoice_is_to_be_paid_first():
     assert link and verify_token(link.rsplit("/", 1)[1]) == oldest.pk
 
 
-def test_who_owes_nothing_has_no_link():
+def test_no_link_without_an_unpaid_invoice():
     assert oldest_unpaid_link(TenantFactory().pk) is None

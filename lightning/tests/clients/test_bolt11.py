@@ -1,4 +1,4 @@
-"""Invoices from BOLT 11's own examples, and hostile ones with right signatures."""
+"""BOLT 11's examples, and hostile invoices with valid signatures."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,7 +28,7 @@ CREATED = datetime(2017, 6, 1, 10, 57, 38, tzinfo=UTC)
 
 
 def words(data, size=None):
-    """Return bytes or a number as values of five bits."""
+    """Return bytes or a number as five-bit words."""
     if isinstance(data, bytes):
         return convertbits(data, 8, 5) or []
     return [(data >> 5 * place) & 31 for place in reversed(range(size))]
@@ -39,14 +39,14 @@ def field(letter, values):
 
 
 def signed(prefix="lnbc2500u", fields=None, timestamp=1_496_314_658):
-    """Return an invoice with a right signature and checksum, whatever it says."""
+    """Return an invoice with a valid signature and checksum."""
     data = [*words(timestamp, 7), *(usual() if fields is None else fields)]
     message = prefix.encode() + bytes(convertbits(data, 5, 8) or [])
     return bech32_encode(prefix, [*data, *words(KEY.sign_recoverable(message))])
 
 
 def usual(**changes):
-    """Return the fields that every invoice has, but for those named."""
+    """Return the usual fields of an invoice, with changes."""
     fields = {
         "p": words(bytes.fromhex(HASH)),
         "s": words(bytes.fromhex(SECRET)),
@@ -61,7 +61,7 @@ def usual(**changes):
     ]
 
 
-def test_an_invoice_of_the_standard_is_read():
+def test_example_of_the_specification_is_decoded():
     assert decode(COFFEE) == Bolt11(
         text=COFFEE,
         network="bc",
@@ -84,7 +84,7 @@ def test_an_invoice_of_the_standard_is_read():
         f" {COFFEE}\n",
     ],
 )
-def test_an_invoice_is_the_same_however_it_is_written(text):
+def test_case_and_scheme_do_not_matter(text):
     assert decode(text) == decode(COFFEE)
 
 
@@ -130,7 +130,7 @@ def test_networks_and_amounts_are_exact(prefix, network, amount_msat):
         "bc2500u",
     ],
 )
-def test_an_impossible_amount_or_network_is_refused(prefix):
+def test_impossible_amount_or_network_is_refused(prefix):
     with pytest.raises(InvalidBolt11):
         decode(signed(prefix))
 
@@ -144,22 +144,22 @@ def test_an_impossible_amount_or_network_is_refused(prefix):
         (words(31_536_000, 7), 31_536_000),
     ],
 )
-def test_an_invoice_expires_when_it_says(expiry, seconds):
+def test_expiry_is_decoded(expiry, seconds):
     invoice = decode(signed(fields=usual(x=expiry)))
 
     assert invoice.created_at == CREATED
     assert invoice.expires_at == CREATED + timedelta(seconds=seconds)
 
 
-def test_the_payee_it_names_must_have_signed():
-    theirs = PrivateKey().public_key.format()
+def test_payee_field_must_match_the_signature():
+    other_key = PrivateKey().public_key.format()
 
     assert decode(signed(fields=usual(n=words(bytes.fromhex(PAYEE))))).payee == PAYEE
     with pytest.raises(InvalidBolt11):
-        decode(signed(fields=usual(n=words(theirs))))
+        decode(signed(fields=usual(n=words(other_key))))
 
 
-def test_a_description_may_be_only_a_hash():
+def test_description_can_be_a_hash():
     fields = usual(d=None, h=words(bytes.fromhex(SECRET)))
 
     assert decode(signed(fields=fields)).description is None
@@ -213,7 +213,7 @@ def test_missing_and_malformed_fields_are_refused(fields):
     ],
     ids=lambda text: repr(text)[:20],
 )
-def test_what_is_no_invoice_is_refused_and_not_repeated(text):
+def test_other_text_is_refused_and_not_repeated(text):
     with pytest.raises(InvalidBolt11) as caught:
         decode(text)
 
@@ -221,7 +221,7 @@ def test_what_is_no_invoice_is_refused_and_not_repeated(text):
     assert COFFEE[4:40] not in str(caught.value).lower()
 
 
-def test_the_longest_that_is_read_still_is():
+def test_invoice_of_the_maximum_length_is_decoded():
     filler = field("r", [0] * 1023) * 6
     space = MAX_LENGTH - len(signed(fields=[*usual(), *filler, *field("r", [])]))
 
@@ -231,8 +231,8 @@ def test_the_longest_that_is_read_still_is():
     assert decode(text).payment_hash == HASH
 
 
-def read_or_refused(text):
-    """Return what was read; only InvalidBolt11 may be raised."""
+def decode_or_none(text):
+    """Return the decoded invoice, None if it is invalid."""
     try:
         return decode(text)
     except InvalidBolt11:
@@ -240,19 +240,19 @@ def read_or_refused(text):
 
 
 @given(st.text())
-def test_no_text_raises_anything_else(text):
-    assert read_or_refused(text) is None
+def test_no_text_raises_another_error(text):
+    assert decode_or_none(text) is None
 
 
 @given(st.integers(0, len(COFFEE) - 1), st.characters(), st.sampled_from([0, 1]))
-def test_a_change_of_one_character_is_always_found(place, character, kept):
+def test_change_of_one_character_is_detected(place, character, kept):
     text = COFFEE[:place] + character + COFFEE[place + kept :]
 
-    assert read_or_refused(text) in (None, decode(COFFEE))
+    assert decode_or_none(text) in (None, decode(COFFEE))
 
 
 @given(st.data())
-def test_changes_under_a_right_checksum_never_raise_anything_else(data):
+def test_changes_with_a_valid_checksum_raise_no_other_error(data):
     prefix, values = bech32_decode(COFFEE)
     assert prefix
     assert values
@@ -262,15 +262,15 @@ def test_changes_under_a_right_checksum_never_raise_anything_else(data):
     cut = data.draw(st.integers(0, 3)) and data.draw(st.integers(1, len(values)))
 
     text = bech32_encode(prefix, values[: cut or None])
-    invoice = read_or_refused(text)
+    invoice = decode_or_none(text)
 
-    # The payee is what tells a changed invoice from the one that was asked for.
+    # A changed invoice has another payee than the requested one.
     assert invoice is None or invoice.payee != PAYEE or text == COFFEE
 
 
 @given(st.binary(max_size=300), st.integers(0, 2**35 - 1))
-def test_signed_nonsense_never_raises_anything_else(content, timestamp):
+def test_signed_nonsense_raises_no_other_error(content, timestamp):
     fields = [*usual(), *words(content)]
-    invoice = read_or_refused(signed(fields=fields, timestamp=timestamp))
+    invoice = decode_or_none(signed(fields=fields, timestamp=timestamp))
 
     assert invoice is None or invoice.expires_at >= invoice.created_at

@@ -69,7 +69,7 @@ def pay(wallet, bolt11, payment_hash):
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_a_payment_in_both_encryptions(wallets, own_wallet, alice, scheme):
+def test_payment_in_both_encryption_schemes(wallets, own_wallet, alice, scheme):
     for wallet in (own_wallet, alice):
         wallet.protocol = replace(wallet.protocol, encryption=(scheme,))
     bolt11, payment_hash = issue(own_wallet)
@@ -84,7 +84,7 @@ def test_a_payment_in_both_encryptions(wallets, own_wallet, alice, scheme):
     assert wallets.ledger.debits("alice") == [5_000_000]
 
 
-def test_nip_44_is_used_whenever_it_is_offered(relay, own_wallet, alice):
+def test_nip_44_is_used_if_offered(relay, own_wallet, alice):
     client(alice).get_balance()
     alice.protocol = replace(alice.protocol, encryption=(Scheme.NIP04,))
     nwc.clear_scheme_cache()
@@ -97,13 +97,13 @@ def test_nip_44_is_used_whenever_it_is_offered(relay, own_wallet, alice):
     assert "?iv=" in second.content
 
 
-def test_a_wallet_whose_replies_name_no_client(own_wallet, alice):
+def test_reply_without_a_p_tag_is_accepted(own_wallet, alice):
     alice.protocol = replace(alice.protocol, names_client=False)
 
     assert client(alice).get_balance() == 10**9
 
 
-def test_what_wallets_tell_of_themselves(wallets):
+def test_get_info_and_get_budget(wallets):
     wallet = wallets.create("erin", balance_msat=7_000, terms=Terms(budget_msat=5_000))
     info = client(wallet).get_info()
     budget = client(wallet).get_budget()
@@ -116,7 +116,7 @@ def test_what_wallets_tell_of_themselves(wallets):
     assert client(wallets.create("fay")).get_budget() is None
 
 
-def test_each_request_expires_and_says_so(relay, alice):
+def test_request_has_an_expiration(relay, alice):
     before = timezone.now().timestamp()
     client(alice).get_balance()
 
@@ -127,7 +127,7 @@ def test_each_request_expires_and_says_so(relay, alice):
 
 
 @pytest.mark.parametrize("code", sorted(REFUSALS))
-def test_a_refusal_is_told_apart(wallets, own_wallet, alice, code):
+def test_refusal_codes_prove_nothing_was_spent(wallets, own_wallet, alice, code):
     alice.behaviour = refuses(code)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -141,7 +141,7 @@ def test_a_refusal_is_told_apart(wallets, own_wallet, alice, code):
 @pytest.mark.parametrize(
     "code", ["INTERNAL", "OTHER", "PAYMENT_FAILED", "NOT_FOUND", "BRAND_NEW", ""]
 )
-def test_any_other_error_says_nothing_of_the_outcome(wallets, own_wallet, alice, code):
+def test_other_error_codes_leave_the_outcome_unknown(wallets, own_wallet, alice, code):
     alice.behaviour = pays_but_says(code)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -153,7 +153,7 @@ def test_any_other_error_says_nothing_of_the_outcome(wallets, own_wallet, alice,
 
 
 @pytest.mark.parametrize("garbage", list(Garbage))
-def test_garbage_says_nothing_of_the_outcome(own_wallet, alice, garbage):
+def test_malformed_reply_leaves_the_outcome_unknown(own_wallet, alice, garbage):
     alice.behaviour = Paying(garbage=garbage)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -163,7 +163,7 @@ def test_garbage_says_nothing_of_the_outcome(own_wallet, alice, garbage):
     assert caught.value.code == "nwc-reply-invalid"
 
 
-def test_a_preimage_that_is_made_up_proves_nothing(own_wallet, alice):
+def test_wrong_preimage_is_an_invalid_reply(own_wallet, alice):
     alice.behaviour = LIES
     bolt11, payment_hash = issue(own_wallet)
 
@@ -172,7 +172,9 @@ def test_a_preimage_that_is_made_up_proves_nothing(own_wallet, alice):
 
 
 @pytest.mark.parametrize("behaviour", [IGNORES, PAYS_IN_SILENCE, answers_after(30)])
-def test_silence_says_nothing_of_the_outcome(settings, own_wallet, alice, behaviour):
+def test_missing_reply_leaves_the_outcome_unknown(
+    settings, own_wallet, alice, behaviour
+):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = behaviour
     bolt11, payment_hash = issue(own_wallet)
@@ -182,14 +184,14 @@ def test_silence_says_nothing_of_the_outcome(settings, own_wallet, alice, behavi
 
 
 @pytest.mark.parametrize("decoy", list(Decoy))
-def test_a_reply_from_elsewhere_is_not_taken(wallets, own_wallet, alice, decoy):
+def test_decoy_reply_is_ignored(wallets, own_wallet, alice, decoy):
     alice.behaviour = Paying(decoys=(decoy,))
     bolt11, payment_hash = issue(own_wallet)
 
     assert pay(alice, bolt11, payment_hash)
 
 
-def test_a_second_reply_changes_nothing(own_wallet, alice):
+def test_second_reply_is_ignored(own_wallet, alice):
     alice.behaviour = Paying(copies=2)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -197,7 +199,7 @@ def test_a_second_reply_changes_nothing(own_wallet, alice):
     assert client(alice).get_balance() == 10**9 - 5_000_000
 
 
-def test_without_a_relay_the_request_is_not_sent(relay, wallets, own_wallet, alice):
+def test_request_is_not_sent_without_a_relay(relay, wallets, own_wallet, alice):
     bolt11, payment_hash = issue(own_wallet)
     request = client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
     relay.go_offline()
@@ -209,7 +211,7 @@ def test_without_a_relay_the_request_is_not_sent(relay, wallets, own_wallet, ali
         client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
 
 
-def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
+def test_mute_relay_is_detected_before_anything_is_sent(
     relay, own_wallet, alice, monkeypatch
 ):
     monkeypatch.setattr(nwc, "_INFO_TIMEOUT", 0.5)
@@ -221,9 +223,7 @@ def test_a_relay_that_only_swallows_is_found_out_before_anything_is_sent(
         client(alice).prepare_payment(bolt11=bolt11, expires_at=timezone.now())
 
 
-def test_a_dead_relay_beside_one_that_knows_no_encryption_stops_nothing(
-    relay, own_wallet
-):
+def test_lookup_works_with_one_dead_relay_and_no_info_event(relay, own_wallet):
     """A wallet that publishes no info event understands NIP-04."""
     _, payment_hash = issue(own_wallet)
     nwc.clear_scheme_cache()
@@ -238,7 +238,7 @@ def test_a_dead_relay_beside_one_that_knows_no_encryption_stops_nothing(
     assert found.status is Status.UNSETTLED
 
 
-def test_a_private_relay_is_refused_unless_allowed(relay, alice):
+def test_private_relay_is_refused_unless_allowed(relay, alice):
     with pytest.raises(RequestNotSent, match="not on the public internet"):
         client(alice, private_allowed=False).get_info()
 
@@ -246,7 +246,7 @@ def test_a_private_relay_is_refused_unless_allowed(relay, alice):
 # --- lookups
 
 
-def test_several_lookups_at_once_have_their_own_answers(own_wallet, alice):
+def test_concurrent_lookups_get_their_own_answers(own_wallet, alice):
     bolt11, paid = issue(own_wallet)
     _, unpaid = issue(own_wallet)
     pay(alice, bolt11, paid)
@@ -258,7 +258,7 @@ def test_several_lookups_at_once_have_their_own_answers(own_wallet, alice):
     assert found["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_a_wallet_that_knows_no_state(own_wallet, alice):
+def test_lookup_of_a_wallet_without_state(own_wallet, alice):
     own_wallet.lookups = LookingUp(with_state=False)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -267,7 +267,7 @@ def test_a_wallet_that_knows_no_state(own_wallet, alice):
     assert client(own_wallet).lookup_invoice(payment_hash).status is Status.SETTLED
 
 
-def test_an_answer_about_another_invoice(own_wallet):
+def test_lookup_answer_about_another_invoice_is_invalid(own_wallet):
     own_wallet.lookups = LookingUp(wrong_hash=True)
     _, payment_hash = issue(own_wallet)
 
@@ -295,7 +295,7 @@ HASH = "ab" * 32
         ({"state": "pending", "settled_at": 1_700_000_000}, None),
         ({"state": "brand-new"}, None),
         ({"state": 5}, None),
-        # Payer and receiver are one wallet, which tells of the other half.
+        # Payer and receiver are one wallet, which returns the outgoing payment.
         ({"state": "settled", "type": "outgoing"}, Status.SETTLED),
         ({"state": "pending", "type": "outgoing"}, None),
         ({"state": "failed", "type": "outgoing"}, None),
@@ -305,7 +305,7 @@ HASH = "ab" * 32
         ({"state": "settled", "amount": -5}, None),
     ],
 )
-def test_what_an_answer_about_an_invoice_means(fields, status):
+def test_status_in_a_lookup_answer(fields, status):
     answer = {"payment_hash": HASH, "type": "incoming", **fields}
     if status is None:
         with pytest.raises(InvalidWalletReply):
@@ -314,7 +314,7 @@ def test_what_an_answer_about_an_invoice_means(fields, status):
         assert read_lookup(HASH, answer).status is status
 
 
-def test_a_preimage_is_in_no_print():
+def test_preimage_is_not_in_repr():
     assert "cd" * 32 not in repr(Lookup(Status.SETTLED, preimage="cd" * 32))
 
 
@@ -322,21 +322,21 @@ def test_a_preimage_is_in_no_print():
 
 
 def listen(relay, wallet, then):
-    """Have a wallet tell what it receives; return once the relay has been asked."""
+    """Start listening to a wallet; returns once the relay has the subscription."""
     before = relay.subscriptions
     wallet.on_payment_received(then)
     until(lambda: relay.subscriptions > before)
 
 
 def pay_new(own_wallet, alice):
-    """Return the hash of a new invoice that was paid."""
+    """Issue and pay an invoice; returns its payment hash."""
     bolt11, payment_hash = issue(own_wallet)
     pay(alice, bolt11, payment_hash)
     return payment_hash
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_a_wallet_tells_what_it_received(relay, own_wallet, alice, scheme):
+def test_payment_received_is_passed_on(relay, own_wallet, alice, scheme):
     own_wallet.protocol = replace(own_wallet.protocol, encryption=(scheme,))
     heard: list[list[str]] = []
     listen(relay, client(own_wallet), heard.append)
@@ -346,8 +346,8 @@ def test_a_wallet_tells_what_it_received(relay, own_wallet, alice, scheme):
     until(lambda: heard == [[payment_hash]])
 
 
-def test_what_it_tells_twice_is_passed_on_once(relay, own_wallet, alice):
-    """It tells in both encryptions, and the relay tells all again to who comes back."""
+def test_repeated_notification_is_passed_on_once(relay, own_wallet, alice):
+    """The wallet sends both encryptions, and the relay repeats them on reconnect."""
     assert len(own_wallet.protocol.encryption) == 2
     heard: list[list[str]] = []
     listen(relay, client(own_wallet), heard.append)
@@ -363,7 +363,7 @@ def test_what_it_tells_twice_is_passed_on_once(relay, own_wallet, alice):
     assert heard == [[first], [second]]
 
 
-def test_much_that_comes_at_once_is_passed_on_together(relay, own_wallet, alice):
+def test_many_notifications_are_passed_on_together(relay, own_wallet, alice):
     heard: list[list[str]] = []
     listen(relay, client(own_wallet), heard.append)
     bolt11s = [issue(own_wallet)[0] for _ in range(20)]
@@ -371,13 +371,11 @@ def test_much_that_comes_at_once_is_passed_on_together(relay, own_wallet, alice)
     hashes = [alice.pay(bolt11).payment_hash for bolt11 in bolt11s]
 
     until(lambda: sum(map(len, heard)) == 20)
-    assert [one for together in heard for one in together] == hashes
+    assert [each for batch in heard for each in batch] == hashes
     assert len(heard) < 10
 
 
-def test_a_hint_that_cannot_be_passed_on_is_not_the_last(
-    relay, own_wallet, alice, caplog
-):
+def test_listening_goes_on_after_the_callback_fails(relay, own_wallet, alice, caplog):
     heard: list[list[str]] = []
 
     def fail_once(payment_hashes):
@@ -395,7 +393,7 @@ def test_a_hint_that_cannot_be_passed_on_is_not_the_last(
     assert "hints_lost" in caplog.text
 
 
-def test_notifications_of_other_connections_are_not_read(relay, own_wallet, alice):
+def test_notifications_of_other_connections_are_ignored(relay, own_wallet, alice):
     other = Wallet(
         replace(
             parse_nwc_url(own_wallet.url, private_allowed=True),
@@ -414,8 +412,8 @@ def test_notifications_of_other_connections_are_not_read(relay, own_wallet, alic
     assert heard == []
 
 
-def tell(wallet, relay, content):
-    """Publish what only the wallet could have written."""
+def publish_notification(wallet, relay, content):
+    """Publish a notification signed and encrypted by the wallet."""
     uri, keys = parse_nwc_url(wallet.url, private_allowed=True), wallet.keys
     text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
     tags = [("p", uri.client_pubkey)]
@@ -423,19 +421,17 @@ def tell(wallet, relay, content):
     get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
 
 
-def test_a_notification_that_nests_too_deeply_is_not_the_last(relay, own_wallet, alice):
+def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):
     heard: list[list[str]] = []
     listen(relay, client(own_wallet), heard.append)
-    tell(own_wallet, relay, "[" * 60_000)
+    publish_notification(own_wallet, relay, "[" * 60_000)
 
     payment_hash = pay_new(own_wallet, alice)
 
     until(lambda: heard == [[payment_hash]])
 
 
-def test_of_hints_that_nobody_takes_only_so_many_are_kept(
-    relay, own_wallet, monkeypatch
-):
+def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
     monkeypatch.setattr(nwc, "_MAX_QUEUED", 3)
     heard: list[str] = []
     taken, go_on = threading.Event(), threading.Event()
@@ -452,30 +448,30 @@ def test_of_hints_that_nobody_takes_only_so_many_are_kept(
             "notification_type": "payment_received",
             "notification": {"payment_hash": payment_hash},
         }
-        tell(own_wallet, relay, json.dumps(notice))
+        publish_notification(own_wallet, relay, json.dumps(notice))
         assert taken.wait(20)
     go_on.set()
 
     until(lambda: len(heard) >= 4)
     assert heard[:4] == told[:4]
-    assert len(heard) < 10  # the last may have come when there was room again
+    assert len(heard) < 10  # the last may have arrived when there was room again
 
 
-# --- what strangers write
+# --- malformed and hostile replies
 
 
-def test_an_answer_that_nests_too_deeply_is_none(own_wallet, alice):
-    asking = client(alice)
+def test_deeply_nested_reply_is_invalid(own_wallet, alice):
+    wallet = client(alice)
     text = encrypt(
-        Scheme.NIP44, alice.keys.wallet, asking.uri.client_pubkey, "[" * 60_000
+        Scheme.NIP44, alice.keys.wallet, wallet.uri.client_pubkey, "[" * 60_000
     )
     answer = sign_event(alice.keys.wallet, kind=23195, content=text)
 
     with pytest.raises(InvalidWalletReply):
-        asking._decrypt(answer)
+        wallet._decrypt(answer)
 
 
-def test_a_wallets_words_are_cut_and_cleaned(own_wallet, alice):
+def test_text_of_a_wallet_is_truncated_and_sanitized(own_wallet, alice):
     url = alice.url
     error = {
         "code": "INSUFFICIENT_BALANCE",
@@ -490,7 +486,7 @@ def test_a_wallets_words_are_cut_and_cleaned(own_wallet, alice):
     assert url[-64:] not in caught.value.message
 
 
-def test_a_preimage_in_a_wallets_words_is_left_out():
+def test_preimage_in_text_of_a_wallet_is_removed():
     error = {"code": "OTHER", "message": f"paid already with {'ab' * 32} at noon"}
 
     with pytest.raises(WalletFailed) as caught:
@@ -513,20 +509,20 @@ def test_a_preimage_in_a_wallets_words_is_left_out():
         {"result_type": "get_info", "error": {"code": "RESTRICTED"}},
     ],
 )
-def test_a_reply_of_another_shape_is_invalid(content):
+def test_reply_of_another_shape_is_invalid(content):
     with pytest.raises(InvalidWalletReply):
         read_reply("pay_invoice", json.loads(json.dumps(content)))
 
 
-@pytest.mark.parametrize("said", [{}, {"result_type": ""}, {"result_type": None}])
-def test_a_wallet_that_could_not_read_the_request_refuses_it(said):
+@pytest.mark.parametrize("reply", [{}, {"result_type": ""}, {"result_type": None}])
+def test_error_without_result_type_is_a_refusal(reply):
     error = {"code": "UNSUPPORTED_ENCRYPTION", "message": "no"}
 
     with pytest.raises(WalletRefused):
-        read_reply("pay_invoice", {**said, "error": error})
+        read_reply("pay_invoice", {**reply, "error": error})
 
 
-def test_from_many_threads_over_one_connection(relay, wallets, own_wallet):
+def test_many_threads_share_one_connection(relay, wallets, own_wallet):
     names = [f"tenant-{n}" for n in range(30)]
     created = wallets.create_many(names, balance_msat=10**8)
     before = relay.accepted
@@ -549,7 +545,7 @@ def test_from_many_threads_over_one_connection(relay, wallets, own_wallet):
     assert all(wallets.ledger.debits(name) == [1_000] for name in names)
 
 
-def test_a_wrong_secret_a_deleted_connection_and_a_stranger(wallets, alice):
+def test_wrong_secret_is_refused_as_unauthorized(wallets, alice):
     uri = parse_nwc_url(alice.url, private_allowed=True)
     wrong = Wallet(replace(uri, secret=generate_secret_key()), private_allowed=True)
 
@@ -559,6 +555,6 @@ def test_a_wrong_secret_a_deleted_connection_and_a_stranger(wallets, alice):
     assert pubkey_of(uri.secret) == uri.client_pubkey
 
 
-def test_protocol_defaults_are_those_of_a_modern_wallet():
+def test_sandbox_wallet_defaults_are_modern():
     assert Protocol().encryption[0] is Scheme.NIP44
     assert Answering().error is None

@@ -16,7 +16,7 @@ def url(
     return f"{scheme}{key}?{relay}&{secret}"
 
 
-def test_what_a_wallet_gives_is_read_and_written_again():
+def test_connection_string_round_trip():
     uri = parse_nwc_url(
         url() + "&relay=wss://R2.example.com:8443/path&lud16=ann%40example.com"
     )
@@ -40,11 +40,11 @@ def test_what_a_wallet_gives_is_read_and_written_again():
         "NOSTR+WalletConnect://",
     ],
 )
-def test_spellings_of_the_scheme_that_wallets_use(scheme):
+def test_scheme_variants_of_wallets_are_accepted(scheme):
     assert parse_nwc_url(f"  {url(scheme=scheme)}\n").pubkey == WALLET
 
 
-def test_the_secret_is_in_no_print():
+def test_secret_is_not_in_repr():
     uri = parse_nwc_url(url())
 
     for text in (repr(uri), str(uri), f"{uri}", f"{[uri]}"):
@@ -93,7 +93,7 @@ def test_the_secret_is_in_no_print():
         (url(relay="relay=wss://r.example.com/a%20HTTP/1.1"), "nwc-relay-invalid"),
     ],
 )
-def test_what_is_wrong_has_a_code_and_is_not_repeated(text, code):
+def test_error_has_a_code_and_does_not_repeat_the_input(text, code):
     with pytest.raises(InvalidWalletUrl) as caught:
         parse_nwc_url(text)
 
@@ -101,7 +101,7 @@ def test_what_is_wrong_has_a_code_and_is_not_repeated(text, code):
     assert SECRET not in str(caught.value)
 
 
-def test_private_relays_where_they_are_allowed():
+def test_private_relay_is_accepted_if_allowed():
     uri = parse_nwc_url(url(relay="relay=ws://127.0.0.1:7777"), private_allowed=True)
 
     assert uri.relays == ("ws://127.0.0.1:7777",)
@@ -140,5 +140,5 @@ def test_private_relays_where_they_are_allowed():
         ("::ffff:192.0.0.192", False),
     ],
 )
-def test_which_addresses_are_public(address, public):
+def test_public_addresses(address, public):
     assert is_public(address) is public

@@ -34,8 +34,8 @@ def template(feed, pointer="/amount@/as_of", source="beacon"):
     return f"{feed.url}/prices/{source}/{{currency}}#{pointer}"
 
 
-def saying(feed, body, pointer):
-    """Ask a source that says just this; return what is understood."""
+def fetch_body(feed, body, pointer):
+    """Return the price fetched from a source with this body."""
     feed.fault("body", body=body)
     return fetch_price(template(feed, pointer), currency="usd")
 
@@ -51,7 +51,7 @@ def refusal(feed, pointer="/amount@/as_of"):
 
 
 @pytest.mark.parametrize("currency", ["usd", "KWD", "Jpy"])
-def test_a_price_has_its_source_and_its_time(feed, currency):
+def test_price_has_its_source_and_time(feed, currency):
     name, price, as_of = fetch_price(template(feed), currency=currency)
 
     assert name == source_name(template(feed))
@@ -75,14 +75,14 @@ def test_a_price_has_its_source_and_its_time(feed, currency):
         ("https://x.example:8443/{currency}?key=s3cret#/p", "x.example:8443"),
     ],
 )
-def test_a_source_is_called_by_what_is_no_secret(url, name):
+def test_source_name_contains_no_secret(url, name):
     assert source_name(url) == name
 
 
 @pytest.mark.parametrize(
     ("body", "pointer", "price"),
     [
-        # As Coinbase, Kraken and Bitstamp have it.
+        # The formats of Coinbase, Kraken and Bitstamp.
         (
             '{"data": {"amount": "63180.505", "base": "BTC", "currency": "USD"}}',
             "/data/amount",
@@ -107,10 +107,8 @@ def test_a_source_is_called_by_what_is_no_secret(url, name):
         ('{"a/b": {"~c": "1000000000000"}}', "/a~1b/~0c", "1000000000000"),
     ],
 )
-def test_a_price_is_read_exactly_from_where_the_pointer_leads(
-    feed, body, pointer, price
-):
-    assert saying(feed, body, pointer).price == Decimal(price)
+def test_price_at_the_pointer_is_read_exactly(feed, body, pointer, price):
+    assert fetch_body(feed, body, pointer).price == Decimal(price)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +134,7 @@ def test_a_price_is_read_exactly_from_where_the_pointer_leads(
         ('"64000"', "/0"),
     ],
 )
-def test_what_is_no_number_is_no_price(feed, body, pointer):
+def test_value_that_is_no_number_is_refused(feed, body, pointer):
     feed.fault("body", body=body)
 
     assert refusal(feed, pointer) == "its answer has no price"
@@ -158,7 +156,7 @@ def test_what_is_no_number_is_no_price(feed, body, pointer):
         "64000.1234567890123456789",
     ],
 )
-def test_an_absurd_price_is_refused(feed, price):
+def test_implausible_price_is_refused(feed, price):
     feed.fault("body", body=f'{{"price": {price}}}')
 
     assert refusal(feed, "/price") == "its price is implausible"
@@ -176,7 +174,7 @@ def test_an_absurd_price_is_refused(feed, price):
     ],
     ids=lambda body: body[:20],
 )
-def test_what_is_not_json_is_refused(feed, body):
+def test_response_that_is_not_json_is_refused(feed, body):
     feed.fault("body", body=body)
 
     assert refusal(feed, "/price") == "its answer is not JSON"
@@ -196,7 +194,7 @@ def test_what_is_not_json_is_refused(feed, body):
         ("huge", "its answer is too large"),
     ],
 )
-def test_what_goes_wrong_has_a_reason(feed, kind, reason):
+def test_failure_has_a_reason(feed, kind, reason):
     feed.fault(kind)
     asked = len(feed.requests)
 
@@ -208,7 +206,7 @@ def test_what_goes_wrong_has_a_reason(feed, kind, reason):
 @pytest.mark.parametrize(
     ("kind", "seconds"), [("slow", 60), ("drip", 60), ("drip", 0.01)]
 )
-def test_who_is_slow_is_not_waited_for(feed, kind, seconds, monkeypatch):
+def test_slow_source_times_out(feed, kind, seconds, monkeypatch):
     monkeypatch.setattr(prices, "TIMEOUT", 0.1)
     feed.fault(kind, seconds=seconds)
     began = time.monotonic()
@@ -217,7 +215,7 @@ def test_who_is_slow_is_not_waited_for(feed, kind, seconds, monkeypatch):
     assert time.monotonic() - began < 2
 
 
-def test_nobody_at_the_address_is_a_failed_connection(feed):
+def test_closed_port_is_a_failed_connection(feed):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/{{currency}}#/price"
@@ -236,22 +234,22 @@ def test_nobody_at_the_address_is_a_failed_connection(feed):
         "/{currency}#/price",
     ],
 )
-def test_others_are_not_asked_without_encryption(url):
-    with pytest.raises(PriceUnusable, match="without https"):
+def test_source_without_https_is_not_fetched(url):
+    with pytest.raises(PriceUnusable, match="must begin with https"):
         fetch_price(url, currency="usd")
 
 
-def test_an_answer_has_its_limit(feed):
+def test_response_size_is_limited(feed):
     filler = "x" * (MAX_BYTES - len('{"price": 1, "x": ""}'))
     body = f'{{"price": 1, "x": "{filler}"}}'
 
     assert len(body) == MAX_BYTES < HUGE
-    assert saying(feed, body, "/price").price == 1
+    assert fetch_body(feed, body, "/price").price == 1
     feed.fault("body", body=f"{body} ")
     assert refusal(feed, "/price") == "its answer is too large"
 
 
-def test_a_key_in_an_address_is_not_told(feed):
+def test_api_key_in_the_url_is_not_in_errors(feed):
     url = template(feed).replace("#", "?key=s3cret#")
     with pytest.raises(PriceUnusable) as caught:
         fetch_price(url, currency="usd")
@@ -262,7 +260,7 @@ def test_a_key_in_an_address_is_not_told(feed):
 
 
 @pytest.mark.parametrize("seconds", [299, 301, 86_400, -30])
-def test_a_price_is_as_old_as_it_says(feed, seconds):
+def test_price_time_comes_from_the_response(feed, seconds):
     feed.fault("stale", seconds=seconds)
 
     as_of = fetch_price(template(feed), currency="usd").as_of
@@ -285,7 +283,7 @@ def test_a_price_is_as_old_as_it_says(feed, seconds):
         ("NaN", None),
     ],
 )
-def test_a_time_is_in_seconds_of_the_epoch(feed, said, as_of):
+def test_price_time_is_in_unix_seconds(feed, said, as_of):
     feed.fault("body", body=f'{{"amount": 64000, "as_of": {said}}}')
 
     if as_of is None:
@@ -311,7 +309,7 @@ def ago(seconds):
         (-7200, "240", 240),
     ],
 )
-def test_without_a_time_the_answer_is_as_old_as_http_says(feed, date, age, old):
+def test_price_time_falls_back_to_http_headers(feed, date, age, old):
     said = {"Date": None if date is None else ago(date), "Age": age}
     feed.fault("headers", headers=said)
 
@@ -332,7 +330,7 @@ def test_without_a_time_the_answer_is_as_old_as_http_says(feed, date, age, old):
         {"Age": "9" * 15},
     ],
 )
-def test_an_answer_that_tells_no_time_is_refused(feed, headers):
+def test_response_without_a_time_is_refused(feed, headers):
     feed.fault("headers", headers=headers)
 
     assert refusal(feed, "/amount") == "its answer has no time"
@@ -346,7 +344,7 @@ STEPS = st.lists(st.sampled_from(["*", "0", "1", "", "~1", "a"]) | st.text())
 
 
 @given(JSON, STEPS)
-def test_a_pointer_into_anything_finds_something_or_nothing(value, steps):
+def test_json_pointer_never_raises(value, steps):
     found = prices._resolve_pointer(value, "".join(f"/{step}" for step in steps))
 
     number = prices._number(found)

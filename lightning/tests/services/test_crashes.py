@@ -1,7 +1,7 @@
 """Each scripted wallet, with a worker killed before, during and after its request.
 
-Whatever happens, a payer's sats move once if its wallet pays and not at all if it
-refuses; what is unknown stays so until our own wallet knows, and then ends.
+In every case a payer's sats move once if its wallet pays, and not at all if it refuses;
+an unknown outcome stays pending until our own wallet knows it.
 """
 
 from collections.abc import Callable, Iterator
@@ -59,10 +59,10 @@ State = NwcPayment.State
 
 @dataclass(frozen=True)
 class Script:
-    """What a wallet does, whether sats move, and whether it answers at once.
+    """The behaviour of a wallet, whether sats move, and whether it answers at once.
 
-    `refuses`: its answer, if it is heard, proves that nothing was spent. `comes_back`:
-    it is off, and hours later runs what its relay kept, heeding expirations or not.
+    `refuses`: its reply, if received, proves that nothing was spent. `comes_back`: the
+    wallet is offline, and hours later runs the requests that its relay kept.
     """
 
     behaviour: Paying = PAYS
@@ -74,11 +74,11 @@ class Script:
     terms: Terms = field(default_factory=Terms)
 
 
-def run_everything(wallet: Wallet) -> None:
+def run_all_requests(wallet: Wallet) -> None:
     wallet.come_back(heeds_expiration=False)
 
 
-def run_what_is_valid(wallet: Wallet) -> None:
+def run_valid_requests(wallet: Wallet) -> None:
     wallet.come_back(heeds_expiration=True)
 
 
@@ -98,10 +98,10 @@ SCRIPTS = {
     "an unknown code": Script(refuses("BRAND_NEW"), pays=False),
     "offline": Script(pays=False, answers=False, offline=True),
     "comes back and runs everything": Script(
-        answers=False, offline=True, comes_back=run_everything
+        answers=False, offline=True, comes_back=run_all_requests
     ),
     "comes back and heeds expirations": Script(
-        pays=False, answers=False, offline=True, comes_back=run_what_is_valid
+        pays=False, answers=False, offline=True, comes_back=run_valid_requests
     ),
     "ignores requests": Script(IGNORES, pays=False, answers=False),
     "two replies": Script(Paying(copies=2)),
@@ -138,9 +138,9 @@ def empty_broker() -> Iterator[None]:
 
 @pytest.fixture
 def cases(settings, relay, wallets) -> list[Case]:
-    """Attempts that are due, their messages with the broker."""
+    """Attempts that are due; the broker has their messages."""
     settings.NWC_TIMEOUT = 2
-    # As some real relays do, it keeps what is expired: for the wallets that come back.
+    # Some real relays keep expired events: wallets that come back will get them.
     relay.change_settings(honours_expiration=False)
     found = []
     for number in range(TIMES):
@@ -163,9 +163,9 @@ def worker(log: Any) -> Any:
     return processes.worker(log, queues="default,lightning", pool=processes.THREADS)
 
 
-def test_without_a_crash(relay, wallets, own_wallet, cases, tmp_path):
+def test_outcomes_without_a_crash(relay, wallets, own_wallet, cases, tmp_path):
     with worker(tmp_path / "worker.log"):
-        until(everything_was_tried, 60)
+        until(all_attempts_tried, 60)
 
     for case in cases:
         if not case.script.pays:
@@ -176,7 +176,7 @@ def test_without_a_crash(relay, wallets, own_wallet, cases, tmp_path):
 
 
 def test_killed_before_the_request(relay, wallets, own_wallet, cases, tmp_path):
-    """The worker asks how to encrypt; nothing has been marked as sent."""
+    """The worker fetches the info event; no request is marked as sent."""
     relay.fault("hold", on="req", kinds={nwc.INFO})
     with worker(tmp_path / "first.log") as running:
         until(lambda: relay.held >= len(cases), 60)
@@ -191,7 +191,7 @@ def test_killed_before_the_request(relay, wallets, own_wallet, cases, tmp_path):
 
 
 def test_killed_during_the_request(relay, wallets, own_wallet, cases, tmp_path):
-    """The relays have it; the wallets get it when nobody waits for them any more."""
+    """The relay has the requests; wallets get them after the worker is gone."""
     with requests_held(relay, cases, tmp_path) as running:
         processes.kill(running)
     assert not NwcPayment.objects.unsent().exists()
@@ -204,13 +204,13 @@ def test_killed_during_the_request(relay, wallets, own_wallet, cases, tmp_path):
 
 
 def test_killed_after_the_answer(relay, wallets, own_wallet, cases, tmp_path):
-    """The worker has heard, and is about to write down what."""
-    heard = [case for case in cases if case.script.answers]
+    """The worker has the replies, and is about to record them."""
+    replying = [case for case in cases if case.script.answers]
     with requests_held(relay, cases, tmp_path) as running, locked_payments():
         relay.clear_faults()
-        until(lambda: backends_that_wait() >= len(heard), 14)
+        until(lambda: blocked_backends() >= len(replying), 14)
         processes.kill(running)
-        end_backends_that_wait()
+        end_blocked_backends()
     assert not NwcPayment.objects.exclude(state=State.PENDING).exists()
 
     recover(tmp_path)
@@ -224,17 +224,17 @@ def test_killed_after_the_answer(relay, wallets, own_wallet, cases, tmp_path):
 
 @contextmanager
 def requests_held(relay: Any, cases: list[Case], tmp_path: Any) -> Iterator[Any]:
-    """Yield a worker whose requests are all with the relay, and no further."""
+    """Yield a worker whose requests have reached the relay, but no wallet."""
     relay.fault("hold", on="event", kinds={nwc.REQUEST})
     clients = {case.payment.client_pubkey for case in cases}
     with worker(tmp_path / "first.log") as running:
-        # Our own wallet's requests are held too: it is asked about who is late.
+        # Requests to our own wallet are held, too.
         until(lambda: clients <= authors(relay), 60)
         yield running
 
 
 def authors(relay: Any) -> set[str]:
-    """Whose requests the relay has received."""
+    """Return the authors of the requests that the relay has received."""
     return {event.pubkey for event in relay.events(nwc.REQUEST)}
 
 
@@ -246,18 +246,18 @@ def locked_payments() -> Iterator[None]:
         yield
 
 
-def backends_that_wait() -> int:
+def blocked_backends() -> int:
     return len(waiting("pid"))
 
 
-def end_backends_that_wait() -> None:
-    """A killed client's statement would still be carried out once it got its lock."""
+def end_blocked_backends() -> None:
+    """End them: a killed client's statement would run once it got its lock."""
     waiting("pg_terminate_backend(pid)")
 
 
 def waiting(what: str) -> list[Any]:
     with connection.cursor() as cursor:
-        # Inside a transaction the view stays as it was first seen.
+        # Within a transaction the view shows its first snapshot until it is cleared.
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(
             f"SELECT {what} FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -266,7 +266,7 @@ def waiting(what: str) -> list[Any]:
 
 
 def recover(tmp_path: Any) -> None:
-    """Six minutes later another worker is up and the sweep runs, as beat lets it."""
+    """Six minutes later, start another worker and run the sweep."""
     age = timedelta(minutes=6)
     NwcPayment.objects.update(
         enqueued_at=F("enqueued_at") - age, next_attempt_at=F("next_attempt_at") - age
@@ -274,11 +274,11 @@ def recover(tmp_path: Any) -> None:
     with worker(tmp_path / "second.log"):
         resolve_payments.delay()
         until(lambda: not NwcPayment.objects.unsent().exists(), 60)
-        until(everything_was_tried, 60)
+        until(all_attempts_tried, 60)
 
 
-def everything_was_tried() -> bool:
-    """Whether no attempt waits for an answer that this worker could still hear."""
+def all_attempts_tried() -> bool:
+    """Return whether no attempt waits for a reply that this worker could receive."""
     asked = NwcPayment.objects.pending().filter(code="", replied_at=None)
     recent = asked.filter(sent_at__gt=timezone.now() - timedelta(seconds=3))
     return not NwcPayment.objects.unsent().exists() and not recent.exists()
@@ -305,16 +305,16 @@ def finish(wallets: Any, own_wallet: Wallet, cases: list[Case]) -> None:
     with time_machine.travel(end + timedelta(minutes=1), tick=True):
         invoice_status.poll_wallet(pubkey=own_wallet.pubkey)
         for case in cases:
-            assert_nothing_else_begins(case, before[case.name])
+            assert_no_other_payment_starts(case, before[case.name])
     own_wallet.lookups = LookingUp()
     with time_machine.travel(end + timedelta(hours=2), tick=True):
         invoice_status.poll_wallet(pubkey=own_wallet.pubkey)
     for case in cases:
-        assert_right_end(wallets, case)
+        assert_outcome(wallets, case)
 
 
-def assert_nothing_else_begins(case: Case, before: str) -> None:
-    """While our wallet is out of order, what was pending is, and bars the way."""
+def assert_no_other_payment_starts(case: Case, before: str) -> None:
+    """While our wallet is down, a pending attempt stays pending and blocks others."""
     assert case.reload().state == before, case.name
     if before == State.PENDING:
         assert invoices.payable_until(case.payment_request.stripe_invoice_id), case.name
@@ -324,7 +324,7 @@ def assert_nothing_else_begins(case: Case, before: str) -> None:
             get_or_issue_invoice(case.payment_request)
 
 
-def assert_right_end(wallets: Any, case: Case) -> None:
+def assert_outcome(wallets: Any, case: Case) -> None:
     payment = case.reload()
     amount = payment.invoice.amount_msat
     debits = wallets.ledger.debits(case.name)
@@ -345,7 +345,7 @@ def assert_right_end(wallets: Any, case: Case) -> None:
 
 
 def assert_each_asked_once(relay: Any, cases: list[Case]) -> None:
-    """One request was ever published per attempt, and it is the one in the row."""
+    """Each attempt has published one request, the one in its row."""
     for case in cases:
         sent = relay.events(nwc.REQUEST, author=case.payment.client_pubkey)
         assert [event.id for event in sent] == [case.payment.request_event_id], (

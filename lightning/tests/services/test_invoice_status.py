@@ -1,4 +1,4 @@
-"""Asking our wallets how invoices ended, without starving and without guessing."""
+"""Polling of our wallets: every invoice gets its turn, and nothing is guessed."""
 
 from datetime import timedelta
 from unittest.mock import patch
@@ -47,12 +47,12 @@ def fresh(invoice):
 
 
 def tick(now=None):
-    """What a beat does, and the tasks that it enqueues."""
+    """Run the task of a beat and the tasks that it enqueues."""
     with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
         watch_invoices()
 
 
-def test_a_payment_is_seen_within_a_beat(alice, presented_bolt11):
+def test_payment_is_seen_within_a_beat(alice, presented_bolt11):
     alice.pay(presented_bolt11.bolt11)
 
     with at(presented_bolt11.issued_at + seconds(16)):
@@ -63,7 +63,7 @@ def test_a_payment_is_seen_within_a_beat(alice, presented_bolt11):
     assert presented_bolt11.preimage.reveal()
 
 
-def test_settling_twice_changes_nothing_and_asks_nobody(
+def test_settled_invoice_is_neither_changed_nor_polled_again(
     own_wallet, alice, presented_bolt11
 ):
     alice.pay(presented_bolt11.bolt11)
@@ -81,7 +81,7 @@ def test_settling_twice_changes_nothing_and_asks_nobody(
     assert len(own_wallet.requests("lookup_invoice")) == asked
 
 
-def test_a_late_payment_is_seen_until_the_end(alice, presented_bolt11):
+def test_late_payment_is_seen_until_final_at(alice, presented_bolt11):
     with at(presented_bolt11.expires_at + timedelta(hours=1, minutes=42)):
         tick()
         assert fresh(presented_bolt11).state == State.EXPIRED
@@ -92,7 +92,9 @@ def test_a_late_payment_is_seen_until_the_end(alice, presented_bolt11):
     assert fresh(presented_bolt11).state == State.SETTLED
 
 
-def test_dead_takes_the_margin_and_an_answer(own_wallet, presented_bolt11):
+def test_invoice_is_dead_only_after_the_margin_and_an_answer(
+    own_wallet, presented_bolt11
+):
     with at(presented_bolt11.final_at - seconds(5)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
@@ -105,8 +107,8 @@ def test_dead_takes_the_margin_and_an_answer(own_wallet, presented_bolt11):
         assert fresh(presented_bolt11).state == State.DEAD
 
 
-def test_the_end_is_not_slept_through(presented_bolt11):
-    """Asked just before, it is asked again as soon as the answer is final."""
+def test_invoice_is_polled_as_soon_as_the_answer_is_final(presented_bolt11):
+    """Polled just before, it is polled again once the answer is final."""
     with at(presented_bolt11.final_at - seconds(20)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(
@@ -114,7 +116,7 @@ def test_the_end_is_not_slept_through(presented_bolt11):
         ).next_attempt_at <= presented_bolt11.final_at + seconds(16)
 
 
-def test_a_payment_that_is_held_is_neither(presented_bolt11):
+def test_held_payment_is_neither_settled_nor_dead(presented_bolt11):
     held = Lookup(Status.HELD)
     for when in (presented_bolt11.issued_at, presented_bolt11.final_at + seconds(100)):
         with at(when):
@@ -123,8 +125,8 @@ def test_a_payment_that_is_held_is_neither(presented_bolt11):
             assert "arriving" in presented_bolt11.last_error
 
 
-def test_less_than_was_asked_for_has_arrived_all_the_same(presented_bolt11, caplog):
-    """A receiver's fee was taken off: the payer has paid, and nothing must wait."""
+def test_underpayment_settles_the_invoice(presented_bolt11, caplog):
+    """The receiver's node deducted a fee: the payer has paid all the same."""
     less = Lookup(Status.SETTLED, amount_msat=presented_bolt11.amount_msat - 1)
 
     invoice_status._apply_answer(presented_bolt11.pk, less, timezone.now())
@@ -134,7 +136,7 @@ def test_less_than_was_asked_for_has_arrived_all_the_same(presented_bolt11, capl
     assert "received_less" in caplog.text
 
 
-def test_more_than_was_asked_for_is_recorded(presented_bolt11):
+def test_overpayment_is_recorded(presented_bolt11):
     more = Lookup(Status.SETTLED, amount_msat=presented_bolt11.amount_msat + 7_000)
 
     invoice_status._apply_answer(presented_bolt11.pk, more, timezone.now())
@@ -142,7 +144,7 @@ def test_more_than_was_asked_for_is_recorded(presented_bolt11):
     assert fresh(presented_bolt11).received_msat == presented_bolt11.amount_msat + 7_000
 
 
-def test_each_is_asked_of_the_wallet_that_issued_it(
+def test_each_invoice_is_polled_at_its_own_wallet(
     settings, wallets, own_wallet, presented_bolt11
 ):
     second = wallets.create("second")
@@ -159,7 +161,7 @@ def test_each_is_asked_of_the_wallet_that_issued_it(
     assert len(own_wallet.requests("lookup_invoice")) == 1
 
 
-def test_a_wallet_that_is_down_does_not_hold_up_another(
+def test_wallet_that_is_down_does_not_delay_another(
     settings, wallets, own_wallet, presented_bolt11
 ):
     second = wallets.create("second")
@@ -175,7 +177,7 @@ def test_a_wallet_that_is_down_does_not_hold_up_another(
     assert presented_bolt11.last_error_code == "nwc-no-reply"
 
 
-def test_a_wallet_that_is_no_longer_ours(
+def test_invoice_of_a_removed_wallet_stays_watched(
     settings, wallets, own_wallet, presented_bolt11
 ):
     settings.ROBOT_WALLETS = [wallets.create("second").url]
@@ -190,7 +192,7 @@ def test_a_wallet_that_is_no_longer_ours(
             )
 
 
-def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
+def test_wallet_that_answers_again_is_polled_at_once_for_the_rest(
     own_wallet, tenant, alice
 ):
     rows = [get_or_issue_invoice(make_payment_request(tenant)) for _ in range(3)]
@@ -213,11 +215,9 @@ def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
     assert fresh(rows[0]).state == State.SETTLED
 
 
-def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
-    own_wallet, tenant
-):
-    """Else each batch would wait for it, while what is paid waits for the batch."""
-    silent, answered = (offer_new(tenant), offer_new(tenant))
+def test_invoice_without_answers_is_polled_less_and_less_often(own_wallet, tenant):
+    """Otherwise every batch would wait for it, and paid invoices with the batch."""
+    silent, answered = (present_new(tenant), present_new(tenant))
     start = timezone.now()
     for _ in range(5):
         silence = NoWalletReply("The wallet does not answer.")
@@ -231,14 +231,14 @@ def test_one_that_our_wallet_is_silent_about_is_asked_ever_more_seldom(
     assert fresh(silent).next_attempt_at == asked_again_at
 
 
-def offer_new(tenant):
+def present_new(tenant):
     return get_or_issue_invoice(make_payment_request(tenant))
 
 
-# --- who comes first
+# --- order
 
 
-def test_what_a_person_looks_at_comes_first_and_nobody_starves(own_wallet, tenant):
+def test_presented_invoices_are_polled_first_and_none_starves(own_wallet, tenant):
     now = timezone.now()
     old = [
         make_invoice(
@@ -249,29 +249,27 @@ def test_what_a_person_looks_at_comes_first_and_nobody_starves(own_wallet, tenan
         )
         for n in range(250)
     ]
-    looked_at = make_invoice(
+    presented = make_invoice(
         tenant, own_wallet.pubkey, shown_at=now, next_attempt_at=now - seconds(1)
     )
 
     first = invoice_status._claim_batch(own_wallet.pubkey)
 
     assert len(first) == 100
-    assert first[0] == looked_at.pk
+    assert first[0] == presented.pk
     newest_old = [row.pk for row in reversed(old)]
     assert first[1:80] == newest_old[:79]
-    longest_waiting = {row.pk for row in old[-20:]}
-    assert not longest_waiting - set(first)
+    oldest = {row.pk for row in old[-20:]}
+    assert not oldest - set(first)
     second, third = (
         invoice_status._claim_batch(own_wallet.pubkey),
         invoice_status._claim_batch(own_wallet.pubkey),
     )
-    assert set(first + second + third) == {looked_at.pk, *newest_old}
+    assert set(first + second + third) == {presented.pk, *newest_old}
     assert invoice_status._claim_batch(own_wallet.pubkey) == []
 
 
-def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
-    own_wallet, tenant
-):
+def test_oldest_invoice_is_polled_among_many_newer_ones(own_wallet, tenant):
     now = timezone.now()
     oldest = make_invoice(
         tenant,
@@ -285,7 +283,7 @@ def test_the_longest_waiting_have_their_turn_however_many_newer_there_are(
     assert oldest.pk in invoice_status._claim_batch(own_wallet.pubkey)
 
 
-def test_hundreds_are_asked_in_one_turn(own_wallet, tenant):
+def test_hundreds_of_invoices_are_polled_in_one_task(own_wallet, tenant):
     now = timezone.now()
     for _ in range(230):
         make_invoice(tenant, own_wallet.pubkey, next_attempt_at=now - seconds(1))
@@ -296,7 +294,7 @@ def test_hundreds_are_asked_in_one_turn(own_wallet, tenant):
     assert not LightningInvoice.objects.watched().due(timezone.now()).exists()
 
 
-def test_the_older_the_more_seldom(presented_bolt11):
+def test_older_invoices_are_polled_less_often(presented_bolt11):
     pauses = []
     for age in (10, 300, 900 + 30, 900 + 1_800, 900 + 7_200):
         with at(presented_bolt11.issued_at + seconds(age)):
@@ -309,7 +307,7 @@ def test_the_older_the_more_seldom(presented_bolt11):
     assert pauses == [15, 15, 60, 300, 600]
 
 
-def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(presented_bolt11):
+def test_failed_poll_is_retried_within_ten_minutes(presented_bolt11):
     for _ in range(20):
         silence = NoWalletReply("The wallet does not answer.")
         asked_at = timezone.now()
@@ -318,7 +316,7 @@ def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(presented_bolt
     assert fresh(presented_bolt11).next_attempt_at - asked_at == timedelta(minutes=10)
 
 
-def test_a_batch_costs_one_message_a_wallet(own_wallet, tenant):
+def test_one_task_is_enqueued_per_wallet(own_wallet, tenant):
     for _ in range(30):
         make_invoice(tenant, own_wallet.pubkey, next_attempt_at=timezone.now())
 
@@ -328,7 +326,7 @@ def test_a_batch_costs_one_message_a_wallet(own_wallet, tenant):
     delay.assert_called_once_with(own_wallet.pubkey)
 
 
-def test_an_unknown_payment_hash_is_nothing_to_us(own_wallet):
+def test_unknown_payment_hash_is_ignored(own_wallet):
     invoice_status.check_payment_hashes(payment_hashes=["00" * 32])
 
     assert own_wallet.requests("lookup_invoice") == []

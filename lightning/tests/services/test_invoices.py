@@ -1,4 +1,4 @@
-"""Issuing Lightning invoices to people: one at a time, at a safe price."""
+"""Issuing Lightning invoices to payers: one at a time, at a safe price."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -40,7 +40,7 @@ def after(invoice, seconds):
     return time_machine.travel(when, tick=True)
 
 
-def test_a_person_gets_an_invoice_for_what_is_owed(own_wallet, prices, payment_request):
+def test_payer_gets_an_invoice_for_the_amount(own_wallet, prices, payment_request):
     invoice = get_or_issue_invoice(payment_request)
 
     assert invoice.state == State.OPEN
@@ -50,7 +50,7 @@ def test_a_person_gets_an_invoice_for_what_is_owed(own_wallet, prices, payment_r
     assert decoded.payment_hash == invoice.payment_hash
     assert decoded.amount_msat == invoice.amount_msat
     assert invoice.amount_msat % 1_000 == 0
-    # To the sat what the rate that was stored makes of it, rounded up.
+    # Rounded up to a sat from the stored rate.
     exact = payment_request.amount_cents * 10**8 / (100 * invoice.rate)
     assert 0 <= invoice.amount_msat / 1_000 - float(exact) < 1
     assert len(invoice.rate_sources) >= 2
@@ -58,7 +58,7 @@ def test_a_person_gets_an_invoice_for_what_is_owed(own_wallet, prices, payment_r
     assert invoice.expires_at - invoice.issued_at <= timedelta(seconds=901)
 
 
-def test_asking_again_shows_the_same_one(own_wallet, payment_request):
+def test_second_request_returns_the_same_invoice(own_wallet, payment_request):
     first, second = (get_or_issue_invoice(payment_request) for _ in range(2))
 
     assert first == second
@@ -66,7 +66,7 @@ def test_asking_again_shows_the_same_one(own_wallet, payment_request):
     assert len(own_wallet.requests("make_invoice")) == 1
 
 
-def test_the_same_even_when_the_amount_has_changed_meanwhile(payment_request):
+def test_open_invoice_is_returned_although_the_amount_has_changed(payment_request):
     first = get_or_issue_invoice(payment_request)
 
     changed = make_payment_request(
@@ -78,7 +78,7 @@ def test_the_same_even_when_the_amount_has_changed_meanwhile(payment_request):
     assert get_or_issue_invoice(changed) == first
 
 
-def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(
+def test_new_invoice_a_minute_after_the_expiry_and_one_lookup(
     own_wallet, payment_request
 ):
     first = get_or_issue_invoice(payment_request)
@@ -97,7 +97,7 @@ def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(
     assert LightningInvoice.objects.open().get() == second
 
 
-def test_a_fresh_one_waits_for_our_wallets_answer(own_wallet, payment_request):
+def test_no_new_invoice_without_our_wallets_answer(own_wallet, payment_request):
     first = get_or_issue_invoice(payment_request)
     own_wallet.lookups = LookingUp(error="INTERNAL")
 
@@ -106,7 +106,7 @@ def test_a_fresh_one_waits_for_our_wallets_answer(own_wallet, payment_request):
     assert LightningInvoice.objects.count() == 1
 
 
-def test_no_fresh_one_for_what_was_paid_in_the_last_moment(
+def test_no_new_invoice_if_the_old_was_paid_after_its_expiry(
     wallets, alice, payment_request
 ):
     first = get_or_issue_invoice(payment_request)
@@ -119,7 +119,7 @@ def test_no_fresh_one_for_what_was_paid_in_the_last_moment(
     assert first.state == State.SETTLED
 
 
-def test_an_expired_one_that_was_shown_stays_live_until_it_is_dead(payment_request):
+def test_expired_invoice_that_was_presented_is_live_until_dead(payment_request):
     first = get_or_issue_invoice(payment_request)
     with after(first, 61):
         invoice_status.check_invoice(invoice_id=first.pk)
@@ -132,18 +132,18 @@ def test_an_expired_one_that_was_shown_stays_live_until_it_is_dead(payment_reque
     assert first.state == State.DEAD
 
 
-def test_after_a_refusal_a_person_gets_an_invoice_of_its_own(alice):
+def test_payer_gets_another_invoice_after_the_wallet_refused(alice):
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
     payment_request = make_payment_request(tenant_with(alice))
     payment = start_payment(payment_request)
     payments.run_payment(payment_id=payment.pk)
 
-    shown = get_or_issue_invoice(payment_request)
+    presented = get_or_issue_invoice(payment_request)
 
-    assert shown.payment_hash != payment.invoice.payment_hash
+    assert presented.payment_hash != payment.invoice.payment_hash
 
 
-def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
+def test_payer_is_told_until_when_a_wallet_payment_is_pending(settings, alice):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
     payment_request = make_payment_request(tenant_with(alice))
@@ -167,7 +167,7 @@ def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
     ],
     ids=["amount", "longer", "shorter", "hash"],
 )
-def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(
+def test_invoice_that_differs_from_the_request_is_discarded(
     own_wallet, payment_request, lie
 ):
     own_wallet.issuing = lie
@@ -177,13 +177,11 @@ def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(
     assert not LightningInvoice.objects.exists()
 
 
-def test_our_wallets_clock_must_not_be_far_off(
+def test_invoice_is_discarded_if_our_wallets_clock_is_off(
     own_wallet, payment_request, monkeypatch
 ):
-    true = decode
-
     def an_hour_early(text):
-        found = true(text)
+        found = decode(text)
         hour = timedelta(hours=1)
         return type(found)(
             **{
@@ -199,7 +197,7 @@ def test_our_wallets_clock_must_not_be_far_off(
         get_or_issue_invoice(payment_request)
 
 
-def test_without_a_price_nothing_is_issued(prices, own_wallet, payment_request):
+def test_no_invoice_without_a_price(prices, own_wallet, payment_request):
     prices.fault("reset")
 
     with pytest.raises(RateUnavailable):
@@ -207,7 +205,7 @@ def test_without_a_price_nothing_is_issued(prices, own_wallet, payment_request):
     assert own_wallet.requests("make_invoice") == []
 
 
-def test_only_one_is_open_per_stripe_invoice(own_wallet):
+def test_database_allows_one_open_invoice_per_stripe_invoice(own_wallet):
     tenant = TenantFactory()
     make_invoice(tenant, own_wallet.pubkey, stripe_invoice_id="in_same")
 
@@ -219,7 +217,7 @@ def test_only_one_is_open_per_stripe_invoice(own_wallet):
         make_invoice(tenant, own_wallet.pubkey, settled_at=timezone.now())
 
 
-def test_what_is_live(own_wallet, alice):
+def test_live_invoices_are_open_or_presented(own_wallet, alice):
     tenant = tenant_with(alice)
     now = timezone.now()
     for state, shown, live in (
@@ -233,12 +231,12 @@ def test_what_is_live(own_wallet, alice):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-@pytest.mark.parametrize("first", ["shown", "given"])
-def test_the_database_sees_both_payers_even_at_once(own_wallet, first):
+@pytest.mark.parametrize("first", ["payer", "wallet"])
+def test_database_rejects_a_second_payer_even_concurrently(own_wallet, first):
     tenant = TenantFactory()
     invoice = make_invoice(tenant, own_wallet.pubkey)
 
-    def show():
+    def present():
         LightningInvoice.objects.filter(pk=invoice.pk).update(shown_at=timezone.now())
 
     def give():
@@ -253,21 +251,21 @@ def test_the_database_sees_both_payers_even_at_once(own_wallet, first):
     def second():
         try:
             with pytest.raises(IntegrityError), transaction.atomic():
-                give() if first == "shown" else show()
+                give() if first == "payer" else present()
         finally:
             connection.close()
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
-            show() if first == "shown" else give()
+            present() if first == "payer" else give()
             outcome = pool.submit(second)
-            until(lambda: _waits_for_a_lock() or outcome.done())
+            until(lambda: _is_a_lock_waited_for() or outcome.done())
         outcome.result()
 
 
-def _waits_for_a_lock():
+def _is_a_lock_waited_for():
     with connection.cursor() as cursor:
-        # Inside a transaction the view stays as it was first seen.
+        # Within a transaction the view shows its first snapshot until it is cleared.
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -277,7 +275,7 @@ def _waits_for_a_lock():
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_ten_clicks_at_once_show_one_invoice(own_wallet):
+def test_ten_concurrent_requests_present_one_invoice(own_wallet):
     payment_request = make_payment_request(TenantFactory())
 
     def click(_):
@@ -295,7 +293,7 @@ def test_ten_clicks_at_once_show_one_invoice(own_wallet):
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("round", range(5))
-def test_a_click_and_a_wallet_at_once_never_both(alice, round):
+def test_concurrent_payer_and_wallet_get_one_invoice(alice, round):
     payment_request = make_payment_request(tenant_with(alice))
 
     def click():

@@ -1,4 +1,4 @@
-"""Attempts to have a tenant's wallet pay: every behaviour, with real parts."""
+"""Attempts by a tenant's wallet, with every behaviour of a sandbox wallet."""
 
 from datetime import timedelta
 from unittest.mock import patch
@@ -52,12 +52,12 @@ def payment_request(tenant):
     return make_payment_request(tenant)
 
 
-def begin(payment_request):
+def start(payment_request):
     return start_payment(payment_request)
 
 
 def run(payment_request):
-    return run_payment(payment_id=begin(payment_request).pk)
+    return run_payment(payment_id=start(payment_request).pk)
 
 
 def check(payment):
@@ -67,12 +67,12 @@ def check(payment):
 
 
 def later(payment, seconds=0):
-    """Travel to when «not paid» is final, and so many seconds further."""
+    """Travel to `final_at`, when «not paid» is final, plus some seconds."""
     when = payment.invoice.final_at + timedelta(seconds=seconds)
     return time_machine.travel(when, tick=True)
 
 
-def test_a_wallet_that_pays(wallets, tenant, payment_request):
+def test_wallet_pays(wallets, tenant, payment_request):
     payment = run(payment_request)
 
     assert payment.state == State.PAID
@@ -87,15 +87,15 @@ def test_a_wallet_that_pays(wallets, tenant, payment_request):
     assert tenant.nwc_error == ""
 
 
-def test_a_payment_costs_few_queries(payment_request, django_assert_max_num_queries):
-    payment = begin(payment_request)
+def test_payment_takes_few_queries(payment_request, django_assert_max_num_queries):
+    payment = start(payment_request)
 
     with django_assert_max_num_queries(14):  # a savepoint's two are among them
         run_payment(payment_id=payment.pk)
 
 
 def test_running_twice_sends_one_request(relay, alice, payment_request):
-    payment = begin(payment_request)
+    payment = start(payment_request)
 
     run_payment(payment_id=payment.pk)
     run_payment(payment_id=payment.pk)
@@ -103,15 +103,15 @@ def test_running_twice_sends_one_request(relay, alice, payment_request):
     assert len(alice.requests("pay_invoice")) == 1
 
 
-def test_the_request_is_stored_before_it_is_sent(relay, payment_request):
-    payment = begin(payment_request)
+def test_request_id_is_stored_before_the_request_is_sent(relay, payment_request):
+    payment = start(payment_request)
     stored = []
-    true = nwc.Wallet.pay_invoice
+    real = nwc.Wallet.pay_invoice
 
     def look_first(self, request, *, payment_hash):
         row = NwcPayment.objects.get(pk=payment.pk)
         stored.append((row.request_event_id, row.sent_at is not None, row.state))
-        return true(self, request, payment_hash=payment_hash)
+        return real(self, request, payment_hash=payment_hash)
 
     with patch.object(nwc.Wallet, "pay_invoice", look_first):
         run_payment(payment_id=payment.pk)
@@ -122,14 +122,14 @@ def test_the_request_is_stored_before_it_is_sent(relay, payment_request):
     assert event_id in {event.id for event in relay.events(nwc.REQUEST)}
 
 
-def test_an_attempt_is_enqueued_when_it_is_committed(
+def test_attempt_is_enqueued_on_commit(
     payment_request, django_capture_on_commit_callbacks
 ):
     with (
         patch.object(run_nwc_payment, "apply_async") as send,
         django_capture_on_commit_callbacks(execute=True),
     ):
-        payment = begin(payment_request)
+        payment = start(payment_request)
 
     send.assert_called_once_with((payment.pk,), {})
 
@@ -137,7 +137,7 @@ def test_an_attempt_is_enqueued_when_it_is_committed(
 @pytest.mark.parametrize(
     "code", ["INSUFFICIENT_BALANCE", "QUOTA_EXCEEDED", "EXPIRED", "RATE_LIMITED"]
 )
-def test_a_refusal_ends_the_attempt_and_retires_its_invoice(
+def test_refusal_ends_the_attempt_and_expires_its_invoice(
     wallets, alice, tenant, payment_request, code
 ):
     alice.behaviour = refuses(code)
@@ -159,7 +159,7 @@ def test_a_refusal_ends_the_attempt_and_retires_its_invoice(
     assert tenant.nwc_error == ""
 
 
-def test_a_budget_that_is_used_up_refuses(wallets, tenant, payment_request):
+def test_exhausted_budget_is_a_refusal(wallets, tenant, payment_request):
     poor = wallets.create("poor", balance_msat=10**9, terms=Terms(budget_msat=1_000))
     connect_wallet(pubkey=tenant.pk, nwc_url=poor.url)
 
@@ -178,7 +178,7 @@ PAID_UNKNOWN = [
 
 
 @pytest.mark.parametrize("behaviour", PAID_UNKNOWN, ids=str)
-def test_whatever_it_says_our_own_wallet_knows_that_it_paid(
+def test_payment_is_known_from_our_wallet_whatever_the_payer_replies(
     settings, wallets, alice, payment_request, behaviour
 ):
     settings.NWC_TIMEOUT = 1
@@ -202,7 +202,7 @@ UNPAID_UNKNOWN = [
 
 
 @pytest.mark.parametrize("behaviour", UNPAID_UNKNOWN, ids=str)
-def test_what_proves_nothing_waits_for_our_wallets_final_word(
+def test_inconclusive_reply_stays_pending_until_our_wallets_answer_is_final(
     settings, wallets, alice, tenant, payment_request, behaviour
 ):
     settings.NWC_TIMEOUT = 1
@@ -214,7 +214,7 @@ def test_what_proves_nothing_waits_for_our_wallets_final_word(
     tenant.refresh_from_db()
     assert tenant.nwc_error.startswith("Your wallet may have paid, or not")
     with pytest.raises(PaymentInProgress) as caught:
-        begin(payment_request)
+        start(payment_request)
     assert caught.value.until == payment.invoice.final_at
     with later(payment, -60):
         assert check(payment).state == State.PENDING
@@ -224,7 +224,9 @@ def test_what_proves_nothing_waits_for_our_wallets_final_word(
     assert wallets.ledger.debits("alice") == []
 
 
-def test_a_payment_that_failed_and_then_settles(wallets, alice, payment_request):
+def test_payment_that_settles_after_payment_failed_is_paid(
+    wallets, alice, payment_request
+):
     alice.behaviour = settles_late(3_600)
 
     payment = run(payment_request)
@@ -236,7 +238,7 @@ def test_a_payment_that_failed_and_then_settles(wallets, alice, payment_request)
     assert wallets.ledger.debits("alice") == [payment.invoice.amount_msat]
 
 
-def test_while_our_wallet_is_down_nothing_is_decided(
+def test_nothing_is_decided_while_our_wallet_is_down(
     settings, wallets, own_wallet, alice, tenant, payment_request
 ):
     settings.NWC_TIMEOUT = 1
@@ -250,13 +252,13 @@ def test_while_our_wallet_is_down_nothing_is_decided(
         assert payment.state == State.PENDING
         assert invoices.payable_until(payment_request.stripe_invoice_id) is not None
         with pytest.raises(PaymentInProgress):
-            begin(payment_request)
+            start(payment_request)
         with pytest.raises(PaymentInProgress):
             get_or_issue_invoice(payment_request)
 
 
 @pytest.mark.parametrize("error", ["NOT_FOUND", "INTERNAL", "UNAUTHORIZED"])
-def test_an_error_of_our_wallet_is_no_answer(
+def test_error_of_our_wallet_decides_nothing(
     settings, own_wallet, alice, payment_request, error
 ):
     settings.NWC_TIMEOUT = 1
@@ -270,26 +272,24 @@ def test_an_error_of_our_wallet_is_no_answer(
         assert payment.invoice.failures == 1
 
 
-@pytest.mark.parametrize("is_found_out", ["before", "while sending"])
-def test_a_relay_that_cannot_be_reached_sent_nothing(
-    relay, alice, payment_request, is_found_out
-):
-    payment = begin(payment_request)
+@pytest.mark.parametrize("detected", ["before", "while sending"])
+def test_unreachable_relay_means_not_sent(relay, alice, payment_request, detected):
+    payment = start(payment_request)
     relay.go_offline()
-    if is_found_out == "before":
+    if detected == "before":
         nwc.clear_scheme_cache()
 
     run_payment(payment_id=payment.pk)
 
     payment.refresh_from_db()
     assert (payment.state, payment.code) == (State.REFUSED, "NOT_SENT")
-    assert (payment.request_event_id is None) == (is_found_out == "before")
+    assert (payment.request_event_id is None) == (detected == "before")
     relay.go_online()
     assert alice.requests("pay_invoice") == []
 
 
-def test_an_invoice_that_is_too_old_is_not_sent(alice, payment_request):
-    payment = begin(payment_request)
+def test_invoice_about_to_expire_is_not_sent(alice, payment_request):
+    payment = start(payment_request)
 
     with time_machine.travel(payment.invoice.expires_at - timedelta(seconds=50)):
         run_payment(payment_id=payment.pk)
@@ -299,21 +299,21 @@ def test_an_invoice_that_is_too_old_is_not_sent(alice, payment_request):
     assert alice.requests("pay_invoice") == []
 
 
-def test_a_failure_before_sending_does_not_end_what_another_worker_sent(
+def test_failure_before_sending_does_not_close_another_workers_request(
     relay, settings, alice, payment_request
 ):
-    """Two workers have the same message; one's relay is gone before it sends."""
+    """Two workers have the same message; one loses its relay before it sends."""
     settings.NWC_TIMEOUT = 1
     alice.behaviour = IGNORES
-    payment = begin(payment_request)
-    true = payments._prepare
+    payment = start(payment_request)
+    real = payments._prepare
 
-    def first_another(row):
-        with patch.object(payments, "_prepare", true):
+    def another_first(row):
+        with patch.object(payments, "_prepare", real):
             run_payment(payment_id=payment.pk)
         raise WalletError("the relay is gone")
 
-    with patch.object(payments, "_prepare", first_another):
+    with patch.object(payments, "_prepare", another_first):
         run_payment(payment_id=payment.pk)
 
     payment.refresh_from_db()
@@ -321,10 +321,10 @@ def test_a_failure_before_sending_does_not_end_what_another_worker_sent(
     assert payment.request_event_id
 
 
-def test_a_tenant_who_changes_wallets_changes_nothing_of_an_attempt(
+def test_changing_wallets_does_not_affect_a_pending_attempt(
     wallets, alice, tenant, payment_request
 ):
-    payment = begin(payment_request)
+    payment = start(payment_request)
     bob = wallets.create("bob", balance_msat=10**9)
     connect_wallet(pubkey=tenant.pk, nwc_url=bob.url)
 
@@ -333,11 +333,11 @@ def test_a_tenant_who_changes_wallets_changes_nothing_of_an_attempt(
     assert bob.requests("pay_invoice") == []
 
 
-def test_an_old_wallets_fault_is_not_said_of_the_new_one(
+def test_error_of_the_old_wallet_is_not_shown_for_the_new_one(
     wallets, alice, tenant, payment_request
 ):
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
-    payment = begin(payment_request)
+    payment = start(payment_request)
     bob = wallets.create("bob")
     connect_wallet(pubkey=tenant.pk, nwc_url=bob.url)
 
@@ -347,61 +347,61 @@ def test_an_old_wallets_fault_is_not_said_of_the_new_one(
     assert tenant.nwc_error == ""
 
 
-def test_without_a_wallet_nothing_is_issued(own_wallet, tenant, payment_request):
+def test_no_invoice_is_issued_without_a_wallet(own_wallet, tenant, payment_request):
     disconnect_wallet(pubkey=tenant.pk)
 
     with pytest.raises(NoWallet):
-        begin(payment_request)
+        start(payment_request)
     assert own_wallet.requests("make_invoice") == []
 
 
-def test_a_wallet_that_is_disconnected_meanwhile_is_not_asked(tenant, payment_request):
-    true = invoices.issue_invoice
+def test_wallet_disconnected_during_issuing_is_not_asked(tenant, payment_request):
+    real = invoices.issue_invoice
 
     def issue_slowly(*, payment_request):
-        issued = true(payment_request=payment_request)
+        issued = real(payment_request=payment_request)
         disconnect_wallet(pubkey=tenant.pk)
         return issued
 
     with patch.object(invoices, "issue_invoice", issue_slowly), pytest.raises(NoWallet):
-        begin(payment_request)
+        start(payment_request)
     assert not LightningInvoice.objects.exists()
 
 
-def test_one_attempt_at_a_time(payment_request):
-    begin(payment_request)
+def test_second_attempt_is_refused_while_one_is_pending(payment_request):
+    start(payment_request)
 
     with pytest.raises(PaymentInProgress):
-        begin(payment_request)
+        start(payment_request)
     assert NwcPayment.objects.count() == 1
 
 
-def test_what_is_settled_is_not_paid_again(payment_request):
+def test_settled_invoice_is_not_paid_again(payment_request):
     run(payment_request)
 
     with pytest.raises(AlreadySettled):
-        begin(payment_request)
+        start(payment_request)
 
 
-def test_what_a_person_was_shown_is_not_given_to_a_wallet(payment_request):
-    shown = get_or_issue_invoice(payment_request)
+def test_no_wallet_payment_while_an_invoice_is_presented(payment_request):
+    presented = get_or_issue_invoice(payment_request)
 
     with pytest.raises(PaymentInProgress) as caught:
-        begin(payment_request)
-    assert caught.value.until == shown.final_at
+        start(payment_request)
+    assert caught.value.until == presented.final_at
 
 
-def test_what_a_wallet_was_given_is_shown_to_nobody(payment_request):
-    payment = begin(payment_request)
+def test_no_invoice_is_presented_while_a_wallet_payment_is_pending(payment_request):
+    payment = start(payment_request)
 
     with pytest.raises(PaymentInProgress) as caught:
         get_or_issue_invoice(payment_request)
     assert caught.value.until == payment.invoice.final_at
 
 
-def test_the_database_holds_to_one_payer_and_one_request(payment_request, tenant):
-    payment = begin(payment_request)
-    shown = get_or_issue_invoice(make_payment_request(tenant))
+def test_database_enforces_one_payer_and_one_request(payment_request, tenant):
+    payment = start(payment_request)
+    presented = get_or_issue_invoice(make_payment_request(tenant))
     now = timezone.now()
 
     for break_it in (
@@ -409,7 +409,7 @@ def test_the_database_holds_to_one_payer_and_one_request(payment_request, tenant
             shown_at=now
         ),
         lambda: NwcPayment.objects.create(
-            invoice=shown,
+            invoice=presented,
             tenant=tenant,
             stripe_invoice_id="in_other",
             wallet_pubkey="",
@@ -426,8 +426,8 @@ def test_the_database_holds_to_one_payer_and_one_request(payment_request, tenant
             break_it()
 
 
-def test_a_lost_message_is_found_by_the_sweep(alice, payment_request):
-    payment = begin(payment_request)
+def test_sweep_enqueues_an_attempt_whose_message_was_lost(alice, payment_request):
+    payment = start(payment_request)
 
     with (
         patch.object(run_nwc_payment, "delay") as delay,
@@ -444,8 +444,8 @@ def test_a_lost_message_is_found_by_the_sweep(alice, payment_request):
     delay.assert_called_once_with(payment.pk)
 
 
-def test_money_that_comes_after_a_refusal_is_seen(wallets, alice, payment_request):
-    """A wallet that lies: it refuses, and pays all the same."""
+def test_payment_after_a_refusal_is_recorded(wallets, alice, payment_request):
+    """The wallet lies: it refuses, and pays all the same."""
     alice.behaviour = pays_but_says("INSUFFICIENT_BALANCE")
 
     payment = run(payment_request)
@@ -453,10 +453,10 @@ def test_money_that_comes_after_a_refusal_is_seen(wallets, alice, payment_reques
     assert payment.state == State.REFUSED
     assert check(payment).state == State.PAID
     with pytest.raises(AlreadySettled):
-        begin(payment_request)
+        start(payment_request)
 
 
-def test_a_dead_invoice_that_our_wallet_settles_after_all(
+def test_dead_invoice_that_is_paid_after_all_is_settled(
     settings, wallets, own_wallet, alice, payment_request
 ):
     settings.NWC_TIMEOUT = 1
@@ -472,15 +472,15 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
     assert payment.state == State.PAID
 
 
-def test_our_own_wallet_is_down_when_an_invoice_is_wanted(own_wallet, payment_request):
+def test_nothing_is_stored_if_our_wallet_cannot_issue(own_wallet, payment_request):
     own_wallet.go_offline()
 
     with pytest.raises(WalletError), patch.object(nwc, "TIMEOUT", 1.0):
-        begin(payment_request)
+        start(payment_request)
     assert not LightningInvoice.objects.exists()
 
 
-def test_payer_and_receiver_may_be_the_same_wallet(
+def test_payer_and_receiver_can_be_the_same_wallet(
     wallets, own_wallet, tenant, payment_request
 ):
     wallets.ledger.deposit("platform", 10**9)

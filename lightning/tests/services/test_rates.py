@@ -1,4 +1,4 @@
-"""Quotes from sources on real sockets, whatever goes wrong with them."""
+"""Quotes from sources on real sockets, and their failures."""
 
 import math
 import threading
@@ -50,7 +50,7 @@ def clock():
 
 
 @pytest.fixture
-def impatient(monkeypatch):
+def short_timeout(monkeypatch):
     monkeypatch.setattr(prices, "TIMEOUT", 0.2)
     monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.4)
 
@@ -78,7 +78,7 @@ def refusal(currency="usd"):
         (999_999_999, "usd", "0.5", 1_999_999_998_000_000),
     ],
 )
-def test_an_amount_is_in_the_currencys_smallest_unit(
+def test_quote_takes_the_amount_in_the_minor_unit(
     feed, amount_cents, currency, price, sats
 ):
     feed.set_price(Decimal(price), currency.lower())
@@ -89,7 +89,7 @@ def test_an_amount_is_in_the_currencys_smallest_unit(
     assert found.rate == Decimal(price)
 
 
-def test_a_quote_says_where_it_is_from(feed, clock):
+def test_quote_has_its_sources_rate_and_time(feed, clock):
     found = quote(amount_cents=1000, currency="usd")
 
     assert names(found) == [*SOURCES]
@@ -98,7 +98,7 @@ def test_a_quote_says_where_it_is_from(feed, clock):
     assert (found.rate, found.quoted_at) == (Decimal("64000.00"), NOW)
 
 
-def test_of_two_prices_the_middle_counts_exactly(feed, settings):
+def test_rate_of_two_prices_is_their_exact_mean(feed, settings):
     settings.BTC_PRICE_URLS = feed.urls[:2]
     feed.set_price(Decimal("999999999999.000000000000000001"), source="abacus")
     feed.set_price(Decimal("999999999999.000000000000000002"), source="beacon")
@@ -118,7 +118,7 @@ def test_of_two_prices_the_middle_counts_exactly(feed, settings):
     st.sampled_from(["usd", "jpy", "kwd", "isk"]),
     st.decimals(100, 10**9, places=6),
 )
-def test_whole_sats_are_rounded_up_once(feed, amount_cents, currency, price):
+def test_amount_is_rounded_up_to_a_whole_sat(feed, amount_cents, currency, price):
     clear_cache()
     feed.set_price(price, currency)
     owed = Fraction(amount_cents, 10 ** exponent(currency))
@@ -132,25 +132,25 @@ def test_whole_sats_are_rounded_up_once(feed, amount_cents, currency, price):
 
 
 @pytest.mark.parametrize("amount_cents", [0, -1, -(10**30)])
-def test_an_amount_must_be_positive(feed, amount_cents):
+def test_amount_must_be_positive(feed, amount_cents):
     with pytest.raises(Invalid, match="positive"):
         quote(amount_cents=amount_cents, currency="usd")
 
     assert feed.requests == []
 
 
-def test_more_than_there_is_cannot_be_quoted(feed):
+def test_amount_above_the_supply_is_refused(feed):
     feed.set_price(100)
-    all_there_is = 21_000_000 * 100 * 100
+    supply_cents = 21_000_000 * 100 * 100
 
-    found = quote(amount_cents=all_there_is, currency="usd")
+    found = quote(amount_cents=supply_cents, currency="usd")
 
     assert found.amount_msat == 21_000_000 * 10**11
-    with pytest.raises(Invalid, match="not so much"):
-        quote(amount_cents=all_there_is + 1, currency="usd")
+    with pytest.raises(Invalid, match="exceeds the supply"):
+        quote(amount_cents=supply_cents + 1, currency="usd")
 
 
-def test_an_unknown_currency_is_not_asked_for(feed):
+def test_unknown_currency_is_not_fetched(feed):
     with pytest.raises(UnknownCurrency):
         quote(amount_cents=1000, currency="xxx")
 
@@ -175,7 +175,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
 @pytest.mark.parametrize("kind", FAULTS)
-def test_two_sources_must_be_left(feed, clock, impatient, kind, failing):
+def test_two_working_sources_are_required(feed, clock, short_timeout, kind, failing):
     feed.fault(kind, *[*SOURCES][:failing])
 
     if failing == 1:
@@ -189,7 +189,7 @@ def test_two_sources_must_be_left(feed, clock, impatient, kind, failing):
 
 
 @pytest.mark.parametrize("factor", ["2", "0.5", "1.021", "0.979", "100", "0.01"])
-def test_a_price_that_is_far_off_is_dropped(feed, factor):
+def test_price_far_from_the_median_is_rejected(feed, factor):
     feed.fault("wrong", "compass", factor=Decimal(factor))
 
     found = quote(amount_cents=1000, currency="usd")
@@ -199,14 +199,14 @@ def test_a_price_that_is_far_off_is_dropped(feed, factor):
 
 
 @pytest.mark.parametrize(("price", "used"), [(65_280, 3), (65_281, 2), (62_720, 3)])
-def test_two_percent_is_not_too_far(feed, price, used):
+def test_price_within_two_percent_is_used(feed, price, used):
     feed.set_price(64_000)
     feed.set_price(price, source="compass")
 
     assert len(quote(amount_cents=1000, currency="usd").sources) == used
 
 
-def test_without_two_that_agree_there_is_no_rate(feed):
+def test_no_rate_without_two_sources_that_agree(feed):
     feed.fault("wrong", "abacus", factor=Decimal("0.5"))
     feed.fault("wrong", "compass", factor=Decimal(2))
 
@@ -217,14 +217,14 @@ def test_without_two_that_agree_there_is_no_rate(feed):
     assert "compass: its price is 100.1 % off" in message
 
 
-def test_of_two_that_disagree_neither_is_believed(feed):
+def test_no_rate_if_two_sources_disagree(feed):
     feed.fault("error", "abacus")
     feed.fault("wrong", "compass", factor=Decimal("1.1"))
 
     assert "2 gave a fresh price, 0 agree" in refusal()
 
 
-def test_a_currency_that_one_source_knows_has_no_rate(feed):
+def test_no_rate_for_a_currency_with_one_source(feed):
     feed.set_price(25_000, "omr", source="beacon")
 
     assert "rate for OMR: of 3 sources 1 gave a fresh price" in refusal("OMR")
@@ -233,7 +233,7 @@ def test_a_currency_that_one_source_knows_has_no_rate(feed):
 @pytest.mark.parametrize(
     ("seconds", "usable"), [(300, True), (301, False), (-60, True), (-61, False)]
 )
-def test_a_price_of_another_time_is_not_fresh(feed, clock, seconds, usable):
+def test_price_that_is_too_old_or_ahead_is_rejected(feed, clock, seconds, usable):
     feed.fault("stale", seconds=seconds)
 
     if usable:
@@ -242,7 +242,7 @@ def test_a_price_of_another_time_is_not_fresh(feed, clock, seconds, usable):
         assert f"its price is {seconds} s old" in refusal()
 
 
-def test_who_never_answers_does_not_hold_up_the_others(feed, monkeypatch):
+def test_source_that_never_answers_does_not_delay_the_quote(feed, monkeypatch):
     monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.2)
     feed.fault("slow", "abacus", "beacon")
     began = time.monotonic()
@@ -254,7 +254,7 @@ def test_who_never_answers_does_not_hold_up_the_others(feed, monkeypatch):
     assert "1 gave a fresh price" in message
 
 
-def test_a_rate_is_kept_for_a_minute(feed, clock):
+def test_rate_is_cached_for_a_minute(feed, clock):
     quote(amount_cents=1000, currency="usd")
     feed.set_price(32_000)
 
@@ -270,7 +270,7 @@ def test_a_rate_is_kept_for_a_minute(feed, clock):
     assert len(feed.requests) == 6
 
 
-def test_a_rate_is_kept_by_currency_and_by_sources(feed, settings):
+def test_rate_is_cached_by_currency_and_sources(feed, settings):
     quote(amount_cents=1000, currency="usd")
     quote(amount_cents=1000, currency="eur")
     settings.BTC_PRICE_URLS = feed.urls[1:]
@@ -279,7 +279,7 @@ def test_a_rate_is_kept_by_currency_and_by_sources(feed, settings):
     assert len(feed.requests) == 8
 
 
-def test_a_kept_rate_that_grew_too_old_is_asked_for_again(feed, clock):
+def test_cached_prices_that_became_too_old_are_fetched_again(feed, clock):
     feed.fault("stale", seconds=290)
     quote(amount_cents=1000, currency="usd")
     feed.clear_faults()
@@ -295,7 +295,7 @@ def test_a_kept_rate_that_grew_too_old_is_asked_for_again(feed, clock):
     assert found.sources[0].as_of == NOW + timedelta(seconds=11)
 
 
-def test_a_kept_rate_that_grew_too_old_is_not_used_when_nobody_answers(feed, clock):
+def test_cached_prices_that_became_too_old_are_not_used_as_a_fallback(feed, clock):
     feed.fault("stale", seconds=290)
     quote(amount_cents=1000, currency="usd")
     feed.fault("error")
@@ -305,7 +305,7 @@ def test_a_kept_rate_that_grew_too_old_is_not_used_when_nobody_answers(feed, clo
     assert refusal().count("it answered 500") == 3
 
 
-def test_a_failure_is_kept_for_five_seconds(feed, clock):
+def test_failure_is_cached_for_five_seconds(feed, clock):
     feed.fault("error", "abacus", "beacon")
     assert "it answered 500" in refusal()
     feed.clear_faults()
@@ -318,7 +318,7 @@ def test_a_failure_is_kept_for_five_seconds(feed, clock):
     assert quote(amount_cents=1000, currency="usd").rate == 64_000
 
 
-def test_a_clock_that_is_set_back_ends_what_was_kept(feed, clock):
+def test_cache_is_dropped_when_the_clock_is_set_back(feed, clock):
     quote(amount_cents=1000, currency="usd")
 
     clock.shift(-3600)
@@ -328,7 +328,7 @@ def test_a_clock_that_is_set_back_ends_what_was_kept(feed, clock):
 
 
 def together(count, *, currency="usd"):
-    """Ask for so many quotes from threads; return them unfinished, and their pool."""
+    """Start `count` concurrent quotes; returns their futures."""
     pool = ThreadPoolExecutor(count)
     barrier = threading.Barrier(count + 1)
 
@@ -347,7 +347,7 @@ def wait_for_requests(feed, count, asked):
         assert not wait(asked, timeout=0.005).done
 
 
-def test_many_at_once_ask_once(feed):
+def test_concurrent_quotes_fetch_once(feed):
     feed.fault("slow")
     asked = together(8)
     wait_for_requests(feed, 3, asked)
@@ -359,7 +359,7 @@ def test_many_at_once_ask_once(feed):
     assert len(feed.requests) == 3
 
 
-def test_many_at_once_fail_once(feed):
+def test_concurrent_quotes_fail_once(feed):
     feed.fault("error")
 
     asked = together(8)
@@ -381,7 +381,7 @@ def test_one_currency_does_not_wait_for_another(feed):
     assert other[0].result(10).rate == 59_000
 
 
-def test_a_source_that_fails_is_logged_without_its_words(feed, caplog):
+def test_failed_source_is_logged_without_its_text(feed, caplog):
     feed.fault("html", "abacus")
 
     quote(amount_cents=1000, currency="usd")
@@ -391,9 +391,9 @@ def test_a_source_that_fails_is_logged_without_its_words(feed, caplog):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_no_source_is_asked_inside_a_transaction(feed):
+def test_quote_is_refused_inside_a_transaction(feed):
     quote(amount_cents=1000, currency="usd")
 
-    # Not even where the rate is known: it is not always.
+    # Also with a cached rate: it is not always there.
     with transaction.atomic(), pytest.raises(NetworkInTransaction):
         quote(amount_cents=1000, currency="usd")

@@ -1,4 +1,4 @@
-"""A tenant's wallet is asked before it is relied on."""
+"""A tenant's wallet is checked before it is connected."""
 
 import io
 import time
@@ -27,7 +27,7 @@ def tenant():
 
 
 @pytest.fixture
-def impatient():
+def short_timeout():
     with patch.object(nwc, "TIMEOUT", 0.5):
         yield
 
@@ -37,7 +37,7 @@ def connect(tenant, wallet, **replace):
     return connect_wallet(pubkey=tenant.pk, nwc_url=url)
 
 
-def refused(tenant, wallet):
+def refusal(tenant, wallet):
     before = Tenant.objects.values().get(pk=tenant.pk)
     with pytest.raises(WalletUnusable) as caught:
         connect(tenant, wallet)
@@ -46,7 +46,7 @@ def refused(tenant, wallet):
     return caught.value
 
 
-def test_a_wallet_that_can_pay_is_connected(tenant, alice):
+def test_wallet_that_can_pay_is_connected(tenant, alice):
     check = connect(tenant, alice)
 
     assert check.alias
@@ -60,7 +60,7 @@ def test_a_wallet_that_can_pay_is_connected(tenant, alice):
     assert Activity.objects.get().snapshot == {"wallet": "connected"}
 
 
-def test_budget_and_expiry_are_told_when_there_are_any(wallets, tenant):
+def test_check_returns_budget_and_expiry(wallets, tenant):
     ends = int(time.time()) + 3_600
     wallet = wallets.create("bob", terms=Terms(budget_msat=50_000_000, expires_at=ends))
 
@@ -71,74 +71,75 @@ def test_budget_and_expiry_are_told_when_there_are_any(wallets, tenant):
     assert check.expires_at in {None, datetime.fromtimestamp(ends, UTC)}
 
 
-def test_a_wallet_that_is_off(tenant, alice, impatient):
+def test_wallet_that_is_off_is_silent(tenant, alice, short_timeout):
     alice.go_offline()
 
-    error = refused(tenant, alice)
+    error = refusal(tenant, alice)
 
     assert error.code == "wallet-silent"
     assert "does not answer" in error.message
 
 
-def test_a_connection_that_was_deleted_looks_the_same(wallets, tenant, impatient):
+def test_deleted_connection_is_silent(wallets, tenant, short_timeout):
     wallet = wallets.create("bob", terms=Terms(deleted=True))
     wallet.protocol = Protocol(answers_strangers=False)
 
-    assert refused(tenant, wallet).code == "wallet-silent"
+    assert refusal(tenant, wallet).code == "wallet-silent"
 
 
-def test_so_does_a_wrong_secret(tenant, alice, impatient):
+def test_wrong_secret_is_silent(tenant, alice, short_timeout):
     alice.protocol = Protocol(answers_strangers=False)
     secret = parse_nwc_url(alice.url, private_allowed=True).secret
     wrong = alice.url.replace(secret, generate_secret_key())
 
-    assert refused(tenant, wrong).code == "wallet-silent"
+    assert refusal(tenant, wrong).code == "wallet-silent"
 
 
-def test_a_stranger_to_a_wallet_that_says_so(tenant, alice):
+def test_wrong_secret_is_refused_by_a_wallet_that_answers(tenant, alice):
     secret = parse_nwc_url(alice.url, private_allowed=True).secret
 
-    error = refused(tenant, alice.url.replace(secret, generate_secret_key()))
+    error = refusal(tenant, alice.url.replace(secret, generate_secret_key()))
 
     assert error.code == "wallet-refuses"
 
 
-def test_a_connection_that_may_not_pay(wallets, tenant):
+def test_read_only_connection_cannot_pay(wallets, tenant):
     wallet = wallets.create("bob", terms=Terms(read_only=True))
 
-    assert refused(tenant, wallet).code == "wallet-cannot-pay"
+    assert refusal(tenant, wallet).code == "wallet-cannot-pay"
 
 
-def test_a_connection_that_has_expired(wallets, tenant):
+def test_expired_connection_is_refused(wallets, tenant):
     wallet = wallets.create("bob", terms=Terms(expires_at=int(time.time()) - 1))
 
-    assert refused(tenant, wallet).code == "wallet-expired"
+    assert refusal(tenant, wallet).code == "wallet-expired"
 
 
-def test_an_expiry_that_has_passed_as_the_wallet_tells(tenant, alice, monkeypatch):
-    true = read_info
-    told = {"expires_at": int(time.time()) - 5}
-    monkeypatch.setattr(nwc, "read_info", lambda found: true({**found, **told}))
+def test_connection_whose_info_says_expired_is_refused(tenant, alice, monkeypatch):
+    expired = {"expires_at": int(time.time()) - 5}
+    monkeypatch.setattr(
+        nwc, "read_info", lambda result: read_info({**result, **expired})
+    )
 
-    assert refused(tenant, alice).code == "wallet-expired"
+    assert refusal(tenant, alice).code == "wallet-expired"
 
 
-def test_a_wallet_that_fails(tenant, alice):
+def test_wallet_that_fails_get_info_is_refused(tenant, alice):
     alice.others = Answering(error="INTERNAL")
 
-    assert refused(tenant, alice).code == "wallet-error"
+    assert refusal(tenant, alice).code == "wallet-error"
 
 
-def test_a_relay_that_is_away(relay, tenant, alice):
+def test_wallet_whose_relay_is_down_is_unreachable(relay, tenant, alice):
     relay.go_offline()
 
-    error = refused(tenant, alice)
+    error = refusal(tenant, alice)
 
     assert error.code == "wallet-unreachable"
     assert "does not answer" in error.message
 
 
-def test_a_private_relay(settings, relay, tenant, alice):
+def test_private_relay_is_refused(settings, relay, tenant, alice):
     settings.NWC_ALLOW_PRIVATE_RELAYS = False
 
     with pytest.raises(InvalidWalletUrl) as caught:
@@ -148,7 +149,9 @@ def test_a_private_relay(settings, relay, tenant, alice):
     assert not relay.events(nwc.REQUEST)
 
 
-def test_a_name_that_leads_to_a_private_address(settings, tenant, alice):
+def test_relay_that_resolves_to_a_private_address_is_unreachable(
+    settings, tenant, alice
+):
     settings.NWC_ALLOW_PRIVATE_RELAYS = False
     port = alice.relays[0].rsplit(":", 1)[1]
     url = alice.url.replace(f"127.0.0.1%3A{port}", f"relay.example.com%3A{port}")
@@ -157,13 +160,13 @@ def test_a_name_that_leads_to_a_private_address(settings, tenant, alice):
         "socket.getaddrinfo",
         lambda host, port, *args, **kw: [(2, 1, 6, "", ("127.0.0.1", port))],
     ):
-        error = refused(tenant, url)
+        error = refusal(tenant, url)
 
     assert error.code == "wallet-unreachable"
     assert "not on the public internet" in error.message
 
 
-def test_a_wallet_is_forgotten(tenant, alice):
+def test_disconnected_wallet_is_removed(tenant, alice):
     connect(tenant, alice)
 
     disconnect_wallet(pubkey=tenant.pk)
@@ -183,24 +186,22 @@ def command(monkeypatch, tenant, *args, url=""):
     return out.getvalue()
 
 
-def test_support_connects_a_wallet_without_its_secret_in_a_command_line(
-    monkeypatch, wallets, tenant
-):
+def test_command_reads_the_secret_from_standard_input(monkeypatch, wallets, tenant):
     wallet = wallets.create("bob", terms=Terms(budget_msat=5_000_000))
 
-    said = command(monkeypatch, tenant, url=f"{wallet.url}\n")
+    output = command(monkeypatch, tenant, url=f"{wallet.url}\n")
 
-    assert "Connected" in said
-    assert "5000 of 5000 sats" in said
-    assert wallet.keys.client not in said
+    assert "Connected" in output
+    assert "5000 of 5000 sats" in output
+    assert wallet.keys.client not in output
     tenant.refresh_from_db()
     assert tenant.nwc_url
-    assert "no wallet" in command(monkeypatch, tenant, "--remove")
+    assert "disconnected" in command(monkeypatch, tenant, "--remove")
     tenant.refresh_from_db()
     assert not tenant.nwc_url
 
 
-def test_the_command_says_what_is_wrong(monkeypatch, tenant):
+def test_command_reports_errors(monkeypatch, tenant):
     with pytest.raises(CommandError, match="nwc-url-invalid"):
         command(monkeypatch, tenant, url="hello")
     with pytest.raises(CommandError, match="no such tenant"):
