@@ -69,6 +69,8 @@ class LightningInvoice(WorkItem):
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     state = models.CharField(max_length=16, choices=State.choices, default=State.OPEN)
+    # Triggers forbid it for an invoice that was given to a wallet, and vice versa:
+    # two payers can pay one payment hash, and the second payment is lost.
     shown_at = models.DateTimeField(
         null=True, blank=True, help_text="When it was presented to a payer."
     )
@@ -146,12 +148,14 @@ class NwcPayment(WorkItem):
     )
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="nwc_payments")
     stripe_invoice_id = models.CharField(max_length=255, db_index=True)
+    # A copy: the tenant may change wallets while the attempt is pending.
     nwc_url = EncryptedTextField()
     wallet_pubkey = models.CharField(max_length=64)
     client_pubkey = models.CharField(max_length=64)
     state = models.CharField(
         max_length=16, choices=State.choices, default=State.PENDING
     )
+    # Committed before the request is sent; a trigger forbids another value.
     request_event_id = models.CharField(
         max_length=64, unique=True, null=True, blank=True
     )

@@ -194,6 +194,7 @@ class CardAttempt(models.Model):
     )
     payment_method = models.CharField(max_length=255)
     amount_cents = models.PositiveBigIntegerField()
+    # Repeated with the request, so that Stripe makes the charge once.
     idempotency_key = models.CharField(max_length=255, unique=True)
     state = models.CharField(
         max_length=16, choices=State.choices, default=State.PENDING

@@ -63,6 +63,7 @@ def parse_nwc_url(text: str, *, private_allowed: bool = False) -> NwcUri:
     host name may still resolve to one: that is checked at each connection.
     """
     text = text.strip()
+    # Wallets write the scheme in several ways.
     scheme = _SCHEME.match(text)
     if not scheme or len(text) > _MAX_LENGTH or not text.isprintable():
         raise InvalidWalletUrl("A wallet's address begins with nostr+walletconnect://.")

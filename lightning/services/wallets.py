@@ -46,6 +46,7 @@ def connect_wallet(*, pubkey: str, nwc_url: str, **changes: Any) -> WalletCheck:
     nothing changes.
     """
     uri = parse_nwc_url(nwc_url, private_allowed=settings.NWC_ALLOW_PRIVATE_RELAYS)
+    # Before the transaction: it waits for the network.
     check = check_wallet(uri=uri)
     with transaction.atomic():
         _update_tenant(pubkey, changes)

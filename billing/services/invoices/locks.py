@@ -66,6 +66,7 @@ def blockers_for_payer(invoice_ids: Collection[str]) -> dict[str, Blocker]:
         blockers[attempt.stripe_invoice_id] = wallet
     for blocker, ids in _blockers(invoice_ids):
         for invoice_id in ids:
+            # A pending wallet payment comes first: its `until` is known.
             blockers.setdefault(invoice_id, blocker)
     return blockers
 
@@ -77,6 +78,7 @@ def lock_if_unblocked(invoice_id: str) -> InvoiceCollection:
     `until` if known.
     """
     collection = lock_collection(invoice_id)
+    # Only now: a concurrent worker may have committed while this one waited.
     _raise_if(payment_blocker(invoice_id))
     return collection
 

@@ -72,6 +72,7 @@ def record_invoice(
         return None
     with transaction.atomic():
         rows = InvoiceCollection.objects
+        # Insert if missing, then lock: two workers may see the invoice first.
         rows.bulk_create([_new(invoice, tenant)], ignore_conflicts=True)
         collection: InvoiceCollection = rows.select_for_update().get(pk=invoice.id)
         is_newer = invoice.status in _FINAL_STATUSES or collection.revision == since
