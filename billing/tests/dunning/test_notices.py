@@ -151,7 +151,7 @@ def test_who_has_no_relay_running_is_not_told_that_it_goes_off(invoice, kind):
     Relay.objects.update(status="inactive")
 
     due, reminder = notices.notify_invoice_due(invoice), None
-    reminder = notices.tell_reminder(invoice, kind)
+    reminder = notices.notify_reminder(invoice, kind)
 
     for notice in (due, reminder):
         assert "relays" not in notice.title + notice.text
@@ -175,7 +175,7 @@ def test_nobody_is_asked_to_pay_by_a_time_that_has_passed(invoice, kind):
 
 @pytest.mark.parametrize("kind", notices.REMINDERS)
 def test_reminders_have_amount_date_and_link(invoice, kind):
-    notice = notices.tell_reminder(invoice, kind)
+    notice = notices.notify_reminder(invoice, kind)
 
     assert "$1,234.56" in notice.text
     assert "8 March 2030, 14:30 UTC" in notice.text
@@ -204,7 +204,7 @@ def test_thanks_are_for_who_has_paid(invoice):
 
 
 def test_wallet_trouble_says_which(invoice):
-    notice = notices.tell_wallet_trouble(invoice, "This connection has expired.")
+    notice = notices.notify_wallet_trouble(invoice, "This connection has expired.")
 
     assert "1 April 2030" in notice.text
     assert "This connection has expired." in notice.text
@@ -235,7 +235,7 @@ def test_what_is_paid_before_it_was_told_is_not_told(invoice):
     other = InvoiceCollectionFactory(tenant=invoice.tenant)
     notices.notify_invoice_due(invoice)
     notices.notify_payment_failed(invoice)
-    notices.tell_reminder(invoice, "reminder_1")
+    notices.notify_reminder(invoice, "reminder_1")
     kept = notices.notify_invoice_due(other)
 
     assert notices.drop_unpaid_notices(invoice) == 3

@@ -115,7 +115,7 @@ def test_an_invoice_made_by_hand_is_none_of_ours(subscriber, sandbox):
 
     event = tell_of_invoice("invoice.created", subscriber, made.id)
 
-    assert event.outcome == "an invoice that is not of our subscriptions"
+    assert event.outcome == "not an invoice of one of our subscriptions"
     assert not InvoiceCollection.objects.filter(pk=made.id).exists()
 
 
@@ -175,5 +175,5 @@ def test_a_customer_that_is_there_is_not_forgotten(subscriber):
     event = customer_event(subscriber.stripe_customer_id)
 
     subscriber.refresh_from_db()
-    assert event.outcome == "the customer is there"
+    assert event.outcome == "the customer exists"
     assert subscriber.stripe_customer_id

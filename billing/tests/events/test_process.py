@@ -55,7 +55,7 @@ def is_stale(tenant):
 def test_an_update_that_fits_the_relays_changes_nothing(relay):
     event = process(event_on(relay.tenant))
 
-    assert (event.status, event.outcome) == ("processed", "in step with the relays")
+    assert (event.status, event.outcome) == ("processed", "matches the relays")
     assert event.tenant == relay.tenant
     assert not is_stale(relay.tenant)
 
@@ -314,7 +314,7 @@ def test_after_an_hour_a_deleted_customer_is_foreign(sandbox):
         process(event)
 
     assert event.status == "processed"
-    assert event.outcome == "a customer that is not ours"
+    assert event.outcome == "not a customer of ours"
 
 
 def test_a_customer_that_our_key_does_not_see_is_for_a_person(sandbox):
