@@ -25,8 +25,8 @@ _UNITS = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 class Bolt11:
     """A signed invoice; `payee` is the key that signed it, keys and hashes are hex.
 
-    Anyone can change an invoice and sign it with another key. So whoever requested one
-    must compare it with the request.
+    Anyone can change an invoice and sign it with another key: compare a requested one
+    with the request.
     """
 
     #: Lower case, without `lightning:`.

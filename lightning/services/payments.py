@@ -135,7 +135,7 @@ def _send(payment: NwcPayment, wallet: Wallet, request: PreparedRequest) -> bool
 
 
 def _request_expiry(invoice: LightningInvoice) -> datetime:
-    """Return the request's NIP-40 expiration: a wallet back online later ignores it."""
+    """Return the request's NIP-40 expiration: a wallet should ignore it later."""
     lifetime = timedelta(seconds=2 * settings.NWC_TIMEOUT)
     return min(timezone.now() + lifetime, invoice.expires_at)
 

@@ -29,7 +29,7 @@ logger = structlog.get_logger(__name__)
 #: How many sources must agree.
 QUORUM = 2
 MAX_AGE = timedelta(seconds=300)
-#: A source's clock may be ahead of ours by this much.
+#: A source's clock may be ahead by this much.
 MAX_CLOCK_SKEW = timedelta(seconds=60)
 #: The largest relative deviation from the median.
 MAX_DEVIATION = Fraction(2, 100)

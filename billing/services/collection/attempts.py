@@ -150,7 +150,7 @@ def _post_credits_first(collection: InvoiceCollection) -> Step:
 
 def _wait_for_next_attempt(stripe: Stripe, collection: InvoiceCollection) -> Step:
     now = timezone.now()
-    # The first starts with the invoice, even if Stripe's clock is ahead of ours.
+    # The first starts with the invoice, even if Stripe's clock is ahead.
     due = 1 + sum(
         _scheduled_at(collection, number) <= now
         for number in range(1, len(ATTEMPT_SCHEDULE))

@@ -120,10 +120,8 @@ def _record_paid(stripe: Stripe, attempt: CardAttempt, paid: Invoice) -> None:
 
 
 def _refuse(attempt: CardAttempt, error: StripeCardRefused) -> None:
-    needs_authentication = {
-        error.stripe_code,
-        error.decline_code,
-    } & _AUTHENTICATION_CODES
+    codes = {error.stripe_code, error.decline_code}
+    needs_authentication = codes & _AUTHENTICATION_CODES
     _resolve(
         attempt,
         State.ACTION_REQUIRED if needs_authentication else State.REFUSED,
