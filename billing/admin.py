@@ -89,7 +89,7 @@ class SubscriptionSyncAdmin(WorkAdmin):
         self, request: HttpRequest, queryset: QuerySet[SubscriptionSync]
     ) -> None:
         for sync in queryset:
-            mark_stale(tenant_id=sync.pk, by_hand=True)
+            mark_stale(tenant_id=sync.pk, force=True)
         self.message_user(request, f"Enqueued {len(queryset)} syncs.")
 
 

@@ -456,7 +456,7 @@ def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(
     def look():
         seen.append(collection_of(subscriber).amount_remaining_cents)
 
-    before(monkeypatch, writes, "keep", look)
+    before(monkeypatch, writes.Write, "complete", look)
     post_credits(tenant_id=subscriber.pk)
 
     assert seen == [380]

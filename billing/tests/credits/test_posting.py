@@ -10,7 +10,9 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.models import CardAttempt, Credit, InvoiceCollection, StripeWrite
-from billing.services.credits import balance, credit_notes, posting
+from billing.services.credits import posting
+from billing.services.credits.balance import AdjustBalance
+from billing.services.credits.credit_notes import CreateCreditNote
 from billing.services.credits.posting import post_credit, post_credits, record_credit
 from billing.services.customers.customer import ensure_customer
 from billing.services.invoices import locks
@@ -338,11 +340,11 @@ def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, i
     [
         (posting, "plan_credit_note"),
         (Stripe, "create_credit_note"),
-        (credit_notes, "_store_note"),
+        (CreateCreditNote, "save"),
         (posting, "adjust_customer_balance"),
         (Stripe, "create_balance_transaction"),
-        (balance, "_store_transaction"),
-        (writes, "succeed"),
+        (AdjustBalance, "save"),
+        (writes, "mark_succeeded"),
         (posting, "_finish"),
     ],
 )

@@ -17,7 +17,7 @@ from billing.exceptions import (
 from billing.models import InvoiceCollection
 from billing.services.customers.customer import ensure_customer
 from billing.services.customers.portal import (
-    OFFERED,
+    ENABLED_FEATURES,
     card_session,
     ensure_configurations,
     portal_session,
@@ -52,7 +52,7 @@ def test_only_cards_and_old_invoices_are_offered(sandbox):
         name: {key for key, each in found.features.to_dict().items() if each["enabled"]}
         for name, found in made.items()
     }
-    assert offered == OFFERED
+    assert offered == ENABLED_FEATURES
     assert offered["card"] == {"payment_method_update"}
 
 

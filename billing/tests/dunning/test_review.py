@@ -733,7 +733,7 @@ def test_in_debt_no_quantity_is_raised_and_later_it_is(sandbox, subscriber, pric
 
 def _sync(tenant):
     mark_stale(tenant_id=tenant.pk)
-    assert sync_tenant(tenant_id=tenant.pk) == SyncOutcome.IN_STEP
+    assert sync_tenant(tenant_id=tenant.pk) == SyncOutcome.IN_SYNC
     tenant.refresh_from_db()
 
 

@@ -22,7 +22,7 @@ from billing.tests.subscriptions.test_sync import (
     rewrite,
     settle,
     sync,
-    sync_until_in_step,
+    sync_until_in_sync,
 )
 from billing.tests.support.workers import Killed
 from relays.exceptions import PaymentOverdue
@@ -338,7 +338,7 @@ def test_a_person_cancels(sandbox, tenant, relay, terms, paid):
     sandbox.advance(7 * DAY)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id, terms)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     assert post_credits(tenant_id=tenant.pk)
 
     assert asked(sandbox, tenant) == pytest.approx(share(sandbox, 500, 7 * DAY), abs=1)
@@ -367,7 +367,7 @@ def test_a_person_cancels_with_an_upgrade_pending(sandbox, tenant, relay, terms)
     sandbox.advance(2 * DAY)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id, terms)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     post_credits(tenant_id=tenant.pk)
 
     served = share(sandbox, 500, 3 * DAY) + share(sandbox, 2500, 2 * DAY)
@@ -381,7 +381,7 @@ def test_at_the_end_of_a_period_nothing_is_left_to_give_back(sandbox, tenant, re
     )
     sandbox.advance(32 * DAY)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     assert not Credit.objects.exists()
 
@@ -393,7 +393,7 @@ def test_ended_by_stripe_for_non_payment(sandbox, tenant, relay):
     details = {**ended.cancellation_details.to_dict(), "reason": "payment_failed"}
     rewrite(sandbox, id, cancellation_details=details)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     post_credits(tenant_id=tenant.pk)
 
     (invoice,) = invoices(sandbox)
@@ -473,7 +473,7 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
         (Stripe, "finalize_invoice"),
         (unused_time, "list_billed_invoices"),
         (unused_time, "credit_unused_time"),
-        (writes, "succeed"),
+        (writes, "mark_succeeded"),
     ],
 )
 def test_killed_while_cancelling(
@@ -541,7 +541,7 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
     pay_everything(sandbox)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
     sandbox.fault("status", path="balance_transactions", status=500, times=None)
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     lifecycle.activate_relay(relay_id=relay.pk)
 
     row = sync(tenant, SyncOutcome.FAILED)
@@ -580,16 +580,16 @@ def test_an_end_that_two_workers_settle_is_credited_once(
     api = sandbox.client().v1
     (renewal,) = api.invoices.list({"status": "open"}).data
     note = api.credit_notes.create({"invoice": renewal.id, "amount": 450})
-    real = cancel._unserved
+    real = cancel._unused_time
 
     def compute_and_be_overtaken(*args):
         found = real(*args)
-        monkeypatch.setattr(cancel, "_unserved", real)
+        monkeypatch.setattr(cancel, "_unused_time", real)
         api.credit_notes.void_credit_note(note.id)
         cancel.resume_cancellations(Stripe(), tenant.pk)
         return found
 
-    monkeypatch.setattr(cancel, "_unserved", compute_and_be_overtaken)
+    monkeypatch.setattr(cancel, "_unused_time", compute_and_be_overtaken)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 

@@ -33,7 +33,7 @@ def test_equal_is_in_step():
     found = difference({"p1": 2, "p2": 1}, sub(items=[("p2", 1), ("p1", 2)]))
 
     assert found.is_in_sync
-    assert found.keep.id == "sub_1"
+    assert found.current.id == "sub_1"
 
 
 def test_changes_are_absolute_and_a_surplus_item_goes_last():
@@ -49,8 +49,8 @@ def test_changes_are_absolute_and_a_surplus_item_goes_last():
 def test_nothing_desired_makes_every_subscription_of_ours_surplus():
     found = difference({}, sub(), sub("sub_2", "unpaid"), sub("sub_3", "canceled"))
 
-    assert found.keep is None
-    assert [s.id for s in found.surplus] == ["sub_1", "sub_2"]
+    assert found.current is None
+    assert [s.id for s in found.duplicates] == ["sub_1", "sub_2"]
 
 
 def test_the_current_one_is_kept_before_an_older_one():
@@ -58,34 +58,34 @@ def test_the_current_one_is_kept_before_an_older_one():
         {"p1": 1}, sub("sub_1", created=1), sub("sub_2", created=2), current_id="sub_2"
     )
 
-    assert found.keep.id == "sub_2"
-    assert [s.id for s in found.surplus] == ["sub_1"]
+    assert found.current.id == "sub_2"
+    assert [s.id for s in found.duplicates] == ["sub_1"]
 
 
 def test_without_a_current_one_the_oldest_is_adopted():
     found = difference({"p1": 1}, sub("sub_2", created=2), sub("sub_1", created=1))
 
-    assert found.keep.id == "sub_1"
+    assert found.current.id == "sub_1"
 
 
 @pytest.mark.parametrize("status", ["active", "trialing", "past_due"])
 def test_a_live_status_is_kept(status):
-    assert difference({"p1": 1}, sub(status=status)).keep
+    assert difference({"p1": 1}, sub(status=status)).current
 
 
 @pytest.mark.parametrize("status", ["unpaid", "paused", "incomplete"])
 def test_a_status_in_limbo_counts_as_none_and_goes(status):
     found = difference({"p1": 1}, sub(status=status), current_id="sub_1")
 
-    assert found.keep is None
-    assert len(found.surplus) == 1
+    assert found.current is None
+    assert len(found.duplicates) == 1
 
 
 @pytest.mark.parametrize("status", ["canceled", "incomplete_expired"])
 def test_an_ended_one_is_nothing(status):
     found = difference({"p1": 1}, sub(status=status), current_id="sub_1")
 
-    assert (found.keep, found.surplus) == (None, ())
+    assert (found.current, found.duplicates) == (None, ())
 
 
 def test_somebody_elses_subscription_is_left_alone():
@@ -93,11 +93,11 @@ def test_somebody_elses_subscription_is_left_alone():
 
     found = difference({}, foreign, sub("sub_y", metadata={"tenant_pubkey": "other"}))
 
-    assert found.surplus == ()
+    assert found.duplicates == ()
 
 
 def test_the_current_one_is_ours_whatever_became_of_its_metadata():
-    assert difference({"p1": 1}, sub(metadata={}), current_id="sub_1").keep
+    assert difference({"p1": 1}, sub(metadata={}), current_id="sub_1").current
 
 
 def test_a_subscription_that_stripe_charges_is_switched():
@@ -105,7 +105,7 @@ def test_a_subscription_that_stripe_charges_is_switched():
         {"p1": 1}, sub(items=[("p1", 1)], collection_method="charge_automatically")
     )
 
-    assert found.switch
+    assert found.needs_send_invoice
     assert not found.is_in_sync
 
 

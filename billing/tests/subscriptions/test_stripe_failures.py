@@ -24,7 +24,7 @@ from billing.tests.subscriptions.test_sync import (
     live_items,
     pay_everything,
     sync,
-    sync_until_in_step,
+    sync_until_in_sync,
 )
 from billing.tests.support.workers import Killed
 from relays.services import lifecycle
@@ -71,7 +71,7 @@ def test_killed_while_an_intent_is_resolved(sandbox, tenant, monkeypatch, nth):
     """The first intent is the customer's, the second the subscription's."""
     add_relay(tenant)
     resolved = []
-    real = writes.succeed
+    real = writes.mark_succeeded
 
     def die_at_nth(intent, stripe_id):
         real(intent, stripe_id)
@@ -79,11 +79,11 @@ def test_killed_while_an_intent_is_resolved(sandbox, tenant, monkeypatch, nth):
         if len(resolved) == nth:
             raise Killed
 
-    monkeypatch.setattr(writes, "succeed", die_at_nth)
+    monkeypatch.setattr(writes, "mark_succeeded", die_at_nth)
     mark_stale(tenant_id=tenant.pk)
     with pytest.raises(Killed):
         sync_tenant(tenant_id=tenant.pk)
-    monkeypatch.setattr(writes, "succeed", real)
+    monkeypatch.setattr(writes, "mark_succeeded", real)
 
     with later(minutes=6):
         sync(tenant)
@@ -105,7 +105,7 @@ def test_a_person_who_cancels_before_the_id_was_stored_is_obeyed(
     sandbox.client().v1.subscriptions.cancel(made.id)
 
     with later(minutes=6):
-        sync_until_in_step(tenant)
+        sync_until_in_sync(tenant)
 
     relay.refresh_from_db()
     assert relay.status == "inactive"
@@ -348,7 +348,7 @@ def test_a_person_may_cancel_what_we_once_failed_to(sandbox, tenant, paid, statu
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
     with later(hours=1):
-        sync_until_in_step(tenant)
+        sync_until_in_sync(tenant)
 
     paid.refresh_from_db()
     assert paid.status == "inactive"
@@ -365,7 +365,7 @@ def test_a_cancel_that_was_given_up_and_happened_after_all_is_ours(
     sync(tenant)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     paid.refresh_from_db()
     assert paid.status == "active"

@@ -32,7 +32,7 @@ def add_relay(tenant, plan="basic", **fields):
     return RelayFactory(tenant=tenant, plan=Plan.objects.get(pk=plan), **fields)
 
 
-def sync(tenant, expected=SyncOutcome.IN_STEP):
+def sync(tenant, expected=SyncOutcome.IN_SYNC):
     mark_stale(tenant_id=tenant.pk)
     outcome = sync_tenant(tenant_id=tenant.pk)
     tenant.refresh_from_db()
@@ -40,7 +40,7 @@ def sync(tenant, expected=SyncOutcome.IN_STEP):
     return SubscriptionSync.objects.get(pk=tenant.pk)
 
 
-def sync_until_in_step(tenant):
+def sync_until_in_sync(tenant):
     """The second sync is for the relays that the first one switched."""
     mark_stale(tenant_id=tenant.pk)
     for _ in range(2):
@@ -346,7 +346,7 @@ def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenan
     sync(tenant)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     relay.refresh_from_db()
     free.refresh_from_db()
@@ -380,7 +380,7 @@ def test_what_stripe_ended_by_itself(
     details = {**ended.cancellation_details.to_dict(), "reason": reason}
     rewrite(sandbox, id, cancellation_details=details)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     if not owes:
         settle(tenant)
 
@@ -396,7 +396,7 @@ def test_an_unpaid_subscription_counts_as_none_and_suspends(sandbox, tenant):
     sandbox.advance(7 * 24 * 3600)
     rewrite(sandbox, tenant.stripe_subscription_id, status="unpaid")
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     relay.refresh_from_db()
     assert relay.status == "delinquent"

@@ -92,7 +92,7 @@ def test_whatever_was_billed_no_more_is_credited_than_can_be(given_, pending, at
 
     found = cents(unused_time(invoices, at=at, pending=pending))
 
-    most = {each.invoice.id: each.most for each in invoices}
+    most = {each.invoice.id: each.creditable_cents for each in invoices}
     assert all(0 < amount <= most[id] for id, amount in found.items())
     due = sum((unused_cents(each.lines, at) for each in invoices), Fraction())
     due = max(due + unused_cents(pending, at), Fraction())

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from billing.exceptions import LeaseLost
 from billing.models import SubscriptionSync
-from billing.services.sync.lease import LENGTH, Lease
+from billing.services.sync.lease import DURATION, Lease
 from billing.services.sync.queue import mark_all_stale, mark_stale
 from billing.tasks import sweep_stale_tenants, sync_subscription
 from caravel.core.exceptions import Conflict
@@ -136,7 +136,7 @@ def test_reconciliation_makes_due_whom_stripe_may_know_and_nobody_else():
 
 def test_reconciliation_ends_the_wait_after_a_failure():
     tenant = RelayFactory().tenant
-    take(tenant).fail(Conflict("no"))
+    take(tenant).release_failed(Conflict("no"))
     assert SubscriptionSync.objects.stale().claim(now=timezone.now()) == []
 
     mark_all_stale()
@@ -150,21 +150,21 @@ def test_only_one_worker_holds_the_lease():
     first, second = take(tenant), Lease.acquire(tenant.pk)
 
     assert second is None
-    assert first.finish()
+    assert first.release()
     mark_stale(tenant_id=tenant.pk)
     assert Lease.acquire(tenant.pk)
 
 
 def test_a_tenant_in_step_is_no_work():
     tenant = RelayFactory().tenant
-    assert take(tenant).finish()
+    assert take(tenant).release()
 
     assert Lease.acquire(tenant.pk) is None
 
 
 def test_a_message_that_comes_before_its_time_does_nothing():
     tenant = RelayFactory().tenant
-    take(tenant).fail(Conflict("no"))
+    take(tenant).release_failed(Conflict("no"))
 
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
 
@@ -188,7 +188,7 @@ def test_the_row_decides_who_holds_the_lease_not_a_clock():
         assert Lease.acquire(tenant.pk)  # on a host a minute ahead
 
     with pytest.raises(LeaseLost):
-        mine.ensure()
+        mine.renew()
 
 
 def test_a_change_during_a_failing_sync_is_tried_at_once(enqueued, on_commit):
@@ -200,7 +200,7 @@ def test_a_change_during_a_failing_sync_is_tried_at_once(enqueued, on_commit):
     enqueued.clear()
 
     with on_commit():
-        lease.fail(Conflict("no"))
+        lease.release_failed(Conflict("no"))
 
     assert enqueued == [tenant.pk]
     assert sync_of(tenant).next_attempt_at <= timezone.now()
@@ -210,7 +210,7 @@ def test_a_person_who_asks_for_a_sync_gets_one(enqueued, on_commit):
     """Even while a message seems to be on its way, which may have been lost."""
     tenant = RelayFactory().tenant
     with on_commit():
-        mark_stale(tenant_id=tenant.pk, by_hand=True)
+        mark_stale(tenant_id=tenant.pk, force=True)
 
     assert enqueued == [tenant.pk]
 
@@ -219,7 +219,7 @@ def test_a_lease_that_was_forgotten_runs_out():
     tenant = RelayFactory().tenant
     Lease.acquire(tenant.pk)
 
-    with time_machine.travel(timezone.now() + LENGTH):
+    with time_machine.travel(timezone.now() + DURATION):
         assert Lease.acquire(tenant.pk)
 
 
@@ -228,7 +228,7 @@ def test_a_lease_that_nobody_took_over_is_renewed():
     lease = take(tenant)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=40)):
-        lease.ensure()
+        lease.renew()
     with time_machine.travel(timezone.now() + timedelta(seconds=80)):
         assert Lease.acquire(tenant.pk) is None
 
@@ -240,10 +240,10 @@ def test_a_lost_lease_stops_the_calls_and_leaves_the_tenant_stale():
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
         Lease.acquire(tenant.pk)
         with pytest.raises(Conflict) as caught:
-            lost.ensure()
+            lost.renew()
         assert caught.value.code == "lease-lost"
-        assert lost.finish() is False
-        lost.fail(Conflict("ignored"))
+        assert lost.release() is False
+        lost.release_failed(Conflict("ignored"))
 
     row = sync_of(tenant)
     assert row.is_stale
@@ -258,7 +258,7 @@ def test_a_change_under_way_leaves_the_tenant_stale_and_enqueued(enqueued, on_co
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
     with on_commit():
-        assert lease.finish() is False
+        assert lease.release() is False
 
     assert sync_of(tenant).is_stale
     assert enqueued == [tenant.pk, tenant.pk]
@@ -272,7 +272,7 @@ def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
     lease = take(tenant)
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
     assert Lease.acquire(tenant.pk) is None
-    assert lease.finish()
+    assert lease.release()
 
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
@@ -286,7 +286,7 @@ def test_a_failure_is_recorded_and_waits_longer_each_time():
     now = timezone.now()
     for _ in range(3):
         with time_machine.travel(now, tick=False):
-            take(tenant).fail(Conflict("Stripe said no", code="some-code"))
+            take(tenant).release_failed(Conflict("Stripe said no", code="some-code"))
         due = sync_of(tenant).next_attempt_at
         waits.append((due - now).total_seconds())
         now = due
@@ -301,10 +301,10 @@ def test_a_failure_is_recorded_and_waits_longer_each_time():
 
 def test_success_clears_the_failure():
     tenant = RelayFactory().tenant
-    take(tenant).fail(Conflict("no"))
+    take(tenant).release_failed(Conflict("no"))
     mark_stale(tenant_id=tenant.pk)
 
-    take(tenant).finish()
+    take(tenant).release()
 
     row = sync_of(tenant)
     assert (row.failures, row.last_error, row.last_error_code) == (0, "", "")
