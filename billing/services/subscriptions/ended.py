@@ -38,30 +38,30 @@ class EndReason(StrEnum):
 
 
 def handle_subscription_ended(
-    *, tenant_id: str, subscription_id: str, found: Subscription
+    *, tenant_id: str, subscription: Subscription
 ) -> EndReason:
     """Clear a tenant's subscription that is no longer live, and act on the reason.
 
-    Idempotent; `found` is the subscription as just read. Unused time and a replacement
-    are left to the next sync: callers outside a sync must call `mark_stale`.
+    Idempotent; `subscription` is as just read. Unused time and a replacement are left
+    to the next sync: callers outside a sync must call `mark_stale`.
     """
     with transaction.atomic():
         tenant = Tenant.objects.lock(tenant_id)
-        if tenant.stripe_subscription_id != subscription_id:
+        if tenant.stripe_subscription_id != subscription.id:
             return EndReason.NOT_CURRENT
-        reason = _reason(tenant, found)
-        if is_terminated(found):
-            record_external_end(tenant_id=tenant_id, subscription_id=subscription_id)
+        reason = _reason(tenant, subscription)
+        if is_terminated(subscription):
+            record_external_end(tenant_id=tenant_id, subscription_id=subscription.id)
         if reason == EndReason.CANCELLATION_REQUESTED:
             _deactivate_relays(tenant_id)
         if reason == EndReason.NON_PAYMENT:
             unpaid = InvoiceCollection.objects.unpaid().filter(
-                stripe_subscription_id=subscription_id
+                stripe_subscription_id=subscription.id
             )
             ids = list(unpaid.values_list("pk", flat=True))
             end_grace_now(tenant_id=tenant_id, invoice_ids=ids)
         _clear(tenant)
-    logger.info("subscription_ended", subscription=subscription_id, ending=reason.name)
+    logger.info("subscription_ended", subscription=subscription.id, ending=reason.name)
     return reason
 
 
@@ -76,12 +76,12 @@ def is_inactive(subscription: Subscription) -> bool:
     return subscription.status not in LIVE
 
 
-def _reason(tenant: Tenant, found: Subscription) -> EndReason:
-    if cancelled_by_us(found):
+def _reason(tenant: Tenant, subscription: Subscription) -> EndReason:
+    if cancelled_by_us(subscription):
         return EndReason.CANCELLED_BY_US
-    if found.cancel_reason == "cancellation_requested":
+    if subscription.cancel_reason == "cancellation_requested":
         return EndReason.CANCELLATION_REQUESTED
-    if found.cancel_reason in NON_PAYMENT or found.status == "unpaid":
+    if subscription.cancel_reason in NON_PAYMENT or subscription.status == "unpaid":
         return EndReason.EXEMPT if tenant.dunning_exempt else EndReason.NON_PAYMENT
     return EndReason.UNEXPLAINED
 

@@ -169,9 +169,7 @@ def _handle_missed_end(
     """Handle an end that no webhook has reported yet."""
     if is_gone(stripe, customer):
         raise CustomerGone("The customer was deleted at Stripe.")
-    handle_subscription_ended(
-        tenant_id=tenant_id, subscription_id=ended.id, found=ended
-    )
+    handle_subscription_ended(tenant_id=tenant_id, subscription=ended)
     resume_cancellations(stripe, tenant_id)
 
 
@@ -209,9 +207,7 @@ def _create(stripe: Stripe, found: Reconciliation) -> None:
     discover_invoices(stripe, tenant, [created])
     if is_inactive(created):
         # An earlier try created it, and it has ended since: the next sync starts over.
-        handle_subscription_ended(
-            tenant_id=tenant.pk, subscription_id=created.id, found=created
-        )
+        handle_subscription_ended(tenant_id=tenant.pk, subscription=created)
         mark_stale(tenant_id=tenant.pk)
         return
     diff = diff_subscriptions(

@@ -179,7 +179,7 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
     found = Stripe().get_subscription(subscription)
     works = {
         "a subscription ends": lambda: handle_subscription_ended(
-            tenant_id=subscriber.pk, subscription_id=subscription, found=found
+            tenant_id=subscriber.pk, subscription=found
         ),
         "a wallet is connected": lambda: set_wallet(
             pubkey=subscriber.pk, nwc_url=alice.url

@@ -408,9 +408,7 @@ def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
     sandbox.client().v1.subscriptions.cancel(subscription_id)
     found = Stripe().get_subscription(subscription_id)
     for _ in range(2):
-        handle_subscription_ended(
-            tenant_id=tenant.pk, subscription_id=subscription_id, found=found
-        )
+        handle_subscription_ended(tenant_id=tenant.pk, subscription=found)
     sandbox.advance(1 * DAY)
 
     sync(tenant)
