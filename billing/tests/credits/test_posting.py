@@ -1,11 +1,9 @@
 """Credits are posted at Stripe once, whatever happens on the way."""
 
-import threading
 from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
@@ -13,14 +11,16 @@ from billing.models import CardAttempt, Credit, InvoiceCollection, StripeWrite
 from billing.services.credits import posting
 from billing.services.credits.balance import AdjustBalance
 from billing.services.credits.credit_notes import CreateCreditNote
-from billing.services.credits.posting import post_credit, post_credits, record_credit
+from billing.services.credits.posting import post_credit, post_credits
 from billing.services.customers.customer import ensure_customer
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice
 from billing.services.stripe_writes import writes
 from billing.tasks import post_credit as post_credit_task
 from billing.tasks import sweep_credits
-from billing.tests.subscriptions.test_sync import add_relay, sync
+from billing.tests.support.credits import owe
+from billing.tests.support.subscriptions import add_relay, sync
+from billing.tests.support.threads import in_threads
 from billing.tests.support.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.tests.factories import make_invoice
@@ -52,17 +52,6 @@ def open_invoice(sandbox, tenant):
     client.v1.invoices.finalize_invoice(draft.id)
     read_invoice(Stripe(), draft.id, tenant)
     return draft.id
-
-
-def owe(tenant, cents, reason=SURPLUS, source="a", collection_id=None):
-    return record_credit(
-        tenant_id=tenant.pk,
-        reason=reason,
-        source=source,
-        currency="usd",
-        amount_cents=cents,
-        collection_id=collection_id,
-    )
 
 
 def remaining(sandbox, invoice):
@@ -448,27 +437,6 @@ def test_what_it_reduces_is_closed_though_the_worker_died(sandbox, tenant, monke
 
     assert sandbox.client().v1.invoices.retrieve(invoice).status == "paid"
     assert sorted(transactions(sandbox, tenant)) == [30, 40]
-
-
-def in_threads(count, work):
-    """Run the work in so many threads at once; returns what went wrong."""
-    ready, wrong = threading.Barrier(count), []
-
-    def run():
-        ready.wait()
-        try:
-            work()
-        except Exception as exc:
-            wrong.append(exc)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return wrong
 
 
 @committed

@@ -15,12 +15,13 @@ from billing.services.subscriptions import cancel, unused_time
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
-from billing.tests.subscriptions.test_sync import (
+from billing.tests.support.subscriptions import (
     add_relay,
     all_subscriptions,
-    pay_everything,
-    rewrite,
-    settle,
+    finalize_drafts,
+    pay_all_invoices,
+    post_collect_and_sync,
+    rewrite_subscription,
     sync,
     sync_until_in_sync,
 )
@@ -49,12 +50,6 @@ def relay(tenant):
     return relay
 
 
-def finalize(sandbox):
-    client = sandbox.client()
-    for invoice in client.v1.invoices.list({"status": "draft"}).data:
-        client.v1.invoices.finalize_invoice(invoice.id)
-
-
 def invoices(sandbox):
     """All invoices, oldest first."""
     return sandbox.client().v1.invoices.list({"limit": 100}).data[::-1]
@@ -67,7 +62,7 @@ def switch_off(tenant, *relays):
 
 
 def switch_on(tenant, *relays):
-    settle(tenant)
+    post_collect_and_sync(tenant)
     for relay in relays:
         lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
@@ -75,7 +70,7 @@ def switch_on(tenant, *relays):
 
 def suspend(tenant):
     """Let the grace of what is unpaid end: what is billable goes off."""
-    settle(tenant)
+    post_collect_and_sync(tenant)
     tenant.collections.unpaid().update(suspend_at=timezone.now())
     review_tenant(tenant_id=tenant.pk)
     sync(tenant)
@@ -126,12 +121,12 @@ def test_off_and_on_again_the_same_day_pays_the_month_once(
 ):
     """An hour costs a cent, which is too little to be charged: it is carried over."""
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     sandbox.advance(2 * HOUR)
 
     switch_off(tenant, relay)
     switch_on(tenant, relay)
-    finalize(sandbox)
+    finalize_drafts(sandbox)
 
     first, *_, second = invoices(sandbox)
     assert first.status == "paid"
@@ -149,7 +144,7 @@ def test_off_and_on_many_times_leaves_no_invoice_that_nobody_can_pay(
         sandbox.advance(2 * HOUR)
         switch_off(tenant, relay)
         switch_on(tenant, relay)
-    finalize(sandbox)
+    finalize_drafts(sandbox)
 
     *earlier, last = invoices(sandbox)
     assert [invoice.status for invoice in earlier] == ["paid"] * 3
@@ -211,7 +206,7 @@ def test_a_decrease_before_the_invoice_is_paid_is_credited_with_the_next(
     sync(tenant)
     sandbox.advance(3 * DAY)
     switch_off(tenant, relay)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
 
     sandbox.advance(30 * DAY)
 
@@ -227,7 +222,7 @@ def test_a_decrease_before_the_invoice_is_paid_is_credited_with_the_next(
 def test_what_was_paid_goes_to_the_balance_without_a_credit_of_ours(
     sandbox, tenant, relay
 ):
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     sandbox.advance(7 * DAY)
 
     switch_off(tenant, relay)
@@ -244,7 +239,7 @@ def test_paid_between_the_end_and_the_note(sandbox, tenant, relay):
     sandbox.clear_faults()
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == 500
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
 
     post_credits(tenant_id=tenant.pk)
 
@@ -255,11 +250,11 @@ def test_paid_between_the_end_and_the_note(sandbox, tenant, relay):
 
 
 def test_the_current_month_was_paid_but_an_older_one_never(sandbox, tenant, relay):
-    finalize(sandbox)
+    finalize_drafts(sandbox)
     (old,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(old.id)
     sandbox.advance(32 * DAY)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     current = invoices(sandbox)[1]
     start = current.lines.data[0].period.start
 
@@ -274,7 +269,7 @@ def test_the_current_month_was_paid_but_an_older_one_never(sandbox, tenant, rela
 
 
 def test_nothing_is_given_back_of_what_was_written_off(sandbox, tenant, relay):
-    finalize(sandbox)
+    finalize_drafts(sandbox)
     (invoice,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
 
@@ -295,7 +290,7 @@ def test_of_what_was_written_off_in_part_the_paid_part_is_given_back(sandbox, te
         customer.id, {"amount": -200, "currency": "usd"}, "key-2"
     )
     sync(tenant)
-    finalize(sandbox)
+    finalize_drafts(sandbox)
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == 300
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
@@ -334,7 +329,7 @@ def test_written_off_between_the_end_and_the_note(sandbox, tenant, relay):
 )
 def test_a_person_cancels(sandbox, tenant, relay, terms, paid):
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     sandbox.advance(7 * DAY)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id, terms)
 
@@ -391,7 +386,7 @@ def test_ended_by_stripe_for_non_payment(sandbox, tenant, relay):
     id = tenant.stripe_subscription_id
     ended = sandbox.client().v1.subscriptions.cancel(id)
     details = {**ended.cancellation_details.to_dict(), "reason": "payment_failed"}
-    rewrite(sandbox, id, cancellation_details=details)
+    rewrite_subscription(sandbox, id, cancellation_details=details)
 
     sync_until_in_sync(tenant)
     post_credits(tenant_id=tenant.pk)
@@ -444,7 +439,7 @@ def test_a_draft_that_stripe_will_not_finalize_stops_nobody(
 @pytest.mark.parametrize("paid", [False, True])
 def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay, paid):
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     old = tenant.stripe_customer_id
     sandbox.advance(7 * DAY)
     sandbox.client().v1.customers.delete(old)
@@ -478,7 +473,7 @@ def test_killed_while_cancelling(
     sandbox, tenant, relay, monkeypatch, owner, name, paid
 ):
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     else:
         (draft,) = invoices(sandbox)
         sandbox.client().v1.invoices.update(draft.id, {"auto_advance": False})
@@ -519,7 +514,7 @@ def test_cancelled_on_terms_that_changed_before_the_request_arrived(
     sandbox.fault("reset", method="DELETE", times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     real = Stripe.cancel_subscription
 
     def late(self, subscription_id, **terms):
@@ -536,7 +531,7 @@ def test_cancelled_on_terms_that_changed_before_the_request_arrived(
 
 
 def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
     sandbox.fault("status", path="balance_transactions", status=500, times=None)
     sync_until_in_sync(tenant)
@@ -556,12 +551,12 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
 def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, relay):
     sandbox.advance(7 * DAY)
     switch_off(tenant, relay)
-    settle(tenant)
+    post_collect_and_sync(tenant)
     with pytest.raises(PaymentOverdue):
         lifecycle.activate_relay(relay_id=relay.pk)
 
-    pay_everything(sandbox)
-    settle(tenant)
+    pay_all_invoices(sandbox)
+    post_collect_and_sync(tenant)
     lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
 
@@ -572,9 +567,9 @@ def test_an_end_that_two_workers_settle_is_credited_once(
     sandbox, tenant, relay, monkeypatch
 ):
     """They read differently what the open invoice bears, so what the paid one must."""
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     sandbox.advance(31 * DAY)
-    finalize(sandbox)
+    finalize_drafts(sandbox)
     api = sandbox.client().v1
     (renewal,) = api.invoices.list({"status": "open"}).data
     note = api.credit_notes.create({"invoice": renewal.id, "amount": 450})

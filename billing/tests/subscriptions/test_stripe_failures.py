@@ -16,13 +16,13 @@ from billing.services.stripe_writes import writes
 from billing.services.subscriptions.diff import diff_subscriptions
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
-from billing.tests.subscriptions.test_sync import (
-    SUBSCRIPTIONS,
+from billing.tests.support.subscriptions import (
+    SUBSCRIPTIONS_PATH,
     add_relay,
     all_subscriptions,
-    create_at_stripe,
+    create_subscription_at_stripe,
     live_items,
-    pay_everything,
+    pay_all_invoices,
     sync,
     sync_until_in_sync,
 )
@@ -213,7 +213,7 @@ def test_our_own_limit_does_not_hide_that_a_request_was_sent(
             raise exceptions.StripeRateLimited("too many")
 
     monkeypatch.setattr(client_module, "acquire", none_left_for_a_second_try)
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$")
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$")
     sync(tenant, SyncOutcome.FAILED)
     assert creating.get().unknown_since
 
@@ -241,7 +241,7 @@ def test_a_customer_that_came_of_a_lost_answer_is_found_though_not_needed(
 
 def test_an_open_creation_does_not_outlive_its_customer(sandbox, tenant):
     add_relay(tenant)
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=3)
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$", times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
     sandbox.client().v1.customers.delete(tenant.stripe_customer_id)
@@ -281,7 +281,7 @@ def paid(sandbox, tenant):
     """A relay whose first invoice is paid, so that nothing is owed."""
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     return relay
 
 
@@ -304,7 +304,7 @@ def test_a_final_invoice_that_stripe_refuses_does_not_stop_the_tenant(
 def test_a_cancel_that_stripe_refuses_does_not_stop_the_relays(
     sandbox, tenant, paid, prices
 ):
-    create_at_stripe(sandbox, tenant, prices["growth"])
+    create_subscription_at_stripe(sandbox, tenant, prices["growth"])
     add_relay(tenant)
     sandbox.fault("status", method="DELETE", status=400, times=None)
 
@@ -415,7 +415,7 @@ def test_an_added_item_whose_answer_was_lost_is_added_once(sandbox, tenant, pric
     add_relay(tenant)
     sync(tenant)
     add_relay(tenant, plan="growth")
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}/", when="after")
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}/", when="after")
 
     sync(tenant)
 

@@ -8,79 +8,32 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.models import StripeWrite, SubscriptionSync
-from billing.services.collection.collect import collect_invoice
-from billing.services.credits.posting import post_credits
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
+from billing.tests.support.subscriptions import (
+    SUBSCRIPTIONS_PATH,
+    add_relay,
+    all_subscriptions,
+    collect_invoices,
+    create_subscription_at_stripe,
+    live_items,
+    pay_all_invoices,
+    post_collect_and_sync,
+    rewrite_subscription,
+    sync,
+    sync_until_in_sync,
+)
 from relays.models import Plan, Relay
 from relays.services import lifecycle
-from relays.tests.factories import RelayFactory
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
-SUBSCRIPTIONS = "/v1/subscriptions"
-
 
 @pytest.fixture
 def tenant(prices):
     return TenantFactory(display_name="Alice")
-
-
-def add_relay(tenant, plan="basic", **fields):
-    return RelayFactory(tenant=tenant, plan=Plan.objects.get(pk=plan), **fields)
-
-
-def sync(tenant, expected=SyncOutcome.IN_SYNC):
-    mark_stale(tenant_id=tenant.pk)
-    outcome = sync_tenant(tenant_id=tenant.pk)
-    tenant.refresh_from_db()
-    assert outcome == expected, SubscriptionSync.objects.get(pk=tenant.pk).last_error
-    return SubscriptionSync.objects.get(pk=tenant.pk)
-
-
-def sync_until_in_sync(tenant):
-    """The second sync is for the relays that the first one switched."""
-    mark_stale(tenant_id=tenant.pk)
-    for _ in range(2):
-        sync_tenant(tenant_id=tenant.pk)
-    tenant.refresh_from_db()
-    assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
-
-
-def collect_all(tenant):
-    """Have the tenant's invoices finalized, and read again."""
-    for collection in tenant.collections.all():
-        collect_invoice(invoice_id=collection.pk)
-
-
-def settle(tenant):
-    """What the workers do after a sync: post credits, look at the invoices, sync."""
-    post_credits(tenant_id=tenant.pk)
-    collect_all(tenant)
-    sync(tenant)
-
-
-def rewrite(sandbox, subscription_id, **fields):
-    """Change at Stripe what no API call can."""
-
-    def work(context):
-        with context.edit("subscription", subscription_id) as draft:
-            draft.update(fields)
-
-    sandbox.app.transact(work)
-
-
-def all_subscriptions(sandbox):
-    return sandbox.client().v1.subscriptions.list({"status": "all"}).data
-
-
-def live_items(sandbox, tenant):
-    """The quantity per price of the tenant's only live subscription."""
-    (live,) = [s for s in all_subscriptions(sandbox) if s.status == "active"]
-    assert live.id == tenant.stripe_subscription_id
-    return {item.price.id: item.quantity for item in live.items.data}
 
 
 def writes(sandbox):
@@ -186,18 +139,10 @@ def test_an_unknown_tenant_is_nobodys_work(db):
 # --- the end of a subscription
 
 
-def pay_everything(sandbox):
-    client = sandbox.client()
-    for invoice in client.v1.invoices.list({"status": "draft"}).data:
-        client.v1.invoices.finalize_invoice(invoice.id)
-    for invoice in client.v1.invoices.list({"status": "open"}).data:
-        client.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
-
-
 def test_with_nothing_owed_the_unused_time_is_credited(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
 
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
@@ -231,7 +176,7 @@ def test_off_and_on_again_makes_a_second_subscription_after_the_credit(
 ):
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 
@@ -245,7 +190,7 @@ def test_off_and_on_again_makes_a_second_subscription_after_the_credit(
 def test_a_cancel_that_was_cut_short_is_finished_before_anything_new(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sandbox.fault("status", path="/finalize", status=500, times=3)
     sync(tenant, SyncOutcome.FAILED)
@@ -264,19 +209,6 @@ def test_a_cancel_that_was_cut_short_is_finished_before_anything_new(sandbox, te
 # --- what people and accidents leave at Stripe
 
 
-def create_at_stripe(sandbox, tenant, price, **params):
-    return sandbox.client().v1.subscriptions.create(
-        {
-            "customer": tenant.stripe_customer_id,
-            "items": [{"price": price, "quantity": 1}],
-            "collection_method": "send_invoice",
-            "days_until_due": 7,
-            "metadata": {"tenant_pubkey": tenant.pk},
-            **params,
-        }
-    )
-
-
 @pytest.fixture
 def customer(sandbox, tenant):
     made = sandbox.client().v1.customers.create(
@@ -290,7 +222,7 @@ def customer(sandbox, tenant):
 def test_an_unknown_subscription_is_adopted_and_corrected(
     sandbox, tenant, customer, prices
 ):
-    found = create_at_stripe(sandbox, tenant, prices["growth"])
+    found = create_subscription_at_stripe(sandbox, tenant, prices["growth"])
     add_relay(tenant)
     add_relay(tenant)
 
@@ -306,7 +238,7 @@ def test_a_second_live_subscription_is_cancelled_and_reported(
 ):
     add_relay(tenant)
     sync(tenant)
-    create_at_stripe(sandbox, tenant, prices["basic"])
+    create_subscription_at_stripe(sandbox, tenant, prices["basic"])
 
     sync(tenant)
 
@@ -315,7 +247,9 @@ def test_a_second_live_subscription_is_cancelled_and_reported(
 
 
 def test_somebody_elses_subscription_is_left_alone(sandbox, tenant, customer, prices):
-    foreign = create_at_stripe(sandbox, tenant, prices["basic"], metadata={"x": "y"})
+    foreign = create_subscription_at_stripe(
+        sandbox, tenant, prices["basic"], metadata={"x": "y"}
+    )
 
     sync(tenant)
 
@@ -327,10 +261,10 @@ def test_one_that_stripe_would_charge_is_switched_and_its_invoices_held(
     sandbox, tenant, customer, prices
 ):
     client = sandbox.client()
-    found = create_at_stripe(sandbox, tenant, prices["basic"])
+    found = create_subscription_at_stripe(sandbox, tenant, prices["basic"])
     (invoice,) = client.v1.invoices.list({"subscription": found.id}).data
     assert invoice.auto_advance
-    rewrite(sandbox, found.id, collection_method="charge_automatically")
+    rewrite_subscription(sandbox, found.id, collection_method="charge_automatically")
     add_relay(tenant)
 
     sync(tenant)
@@ -372,17 +306,17 @@ def test_what_stripe_ended_by_itself(
     relay = add_relay(tenant)
     sync(tenant)
     if owes:
-        collect_all(tenant)
+        collect_invoices(tenant)
         sandbox.advance(7 * 24 * 3600)
     Tenant.objects.filter(pk=tenant.pk).update(dunning_exempt=exempt)
     id = tenant.stripe_subscription_id
     ended = sandbox.client().v1.subscriptions.cancel(id)
     details = {**ended.cancellation_details.to_dict(), "reason": reason}
-    rewrite(sandbox, id, cancellation_details=details)
+    rewrite_subscription(sandbox, id, cancellation_details=details)
 
     sync_until_in_sync(tenant)
     if not owes:
-        settle(tenant)
+        post_collect_and_sync(tenant)
 
     relay.refresh_from_db()
     assert relay.status == status
@@ -392,9 +326,9 @@ def test_what_stripe_ended_by_itself(
 def test_an_unpaid_subscription_counts_as_none_and_suspends(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
-    collect_all(tenant)
+    collect_invoices(tenant)
     sandbox.advance(7 * 24 * 3600)
-    rewrite(sandbox, tenant.stripe_subscription_id, status="unpaid")
+    rewrite_subscription(sandbox, tenant.stripe_subscription_id, status="unpaid")
 
     sync_until_in_sync(tenant)
 
@@ -410,7 +344,7 @@ def test_a_deleted_customer_is_replaced_once(sandbox, tenant, prices):
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
-    settle(tenant)
+    post_collect_and_sync(tenant)
 
     assert tenant.stripe_customer_id != old
     assert live_items(sandbox, tenant) == {prices["basic"]: 1}
@@ -432,7 +366,7 @@ def test_a_customer_deleted_before_the_first_subscription_is_replaced(
 # --- bad weather
 
 
-@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS])
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS_PATH])
 @pytest.mark.parametrize(
     ("status", "error", "code"),
     [
@@ -462,7 +396,7 @@ def test_every_bad_answer_is_recorded_and_healed_by_the_next_sync(
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS])
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS_PATH])
 @pytest.mark.parametrize("kind", ["reset", "status"])
 def test_a_lost_answer_is_found_and_not_repeated(sandbox, tenant, prices, path, kind):
     add_relay(tenant)
@@ -519,7 +453,7 @@ def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, 
     """No try reached Stripe: ten minutes later another key is used."""
     add_relay(tenant)
     start = timezone.now()
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=None)
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$", times=None)
     sync(tenant, SyncOutcome.FAILED)
     first = StripeWrite.objects.get(kind="subscription.create")
 
@@ -543,7 +477,7 @@ def test_a_creation_in_doubt_keeps_the_tenant_stale_when_nothing_is_wanted_any_m
 ):
     relay = add_relay(tenant)
     start = timezone.now()
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", when="after", times=3)
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$", when="after", times=3)
     sync(tenant, SyncOutcome.FAILED)
     lifecycle.deactivate_relay(relay_id=relay.pk)
 
