@@ -75,6 +75,7 @@ def plan_credit_note(stripe: Stripe, credit: Credit) -> None:
             allocation = allocate(credit, invoice)
             return _save_allocation(stripe, credit, invoice, allocation)
         except PaymentInProgress:
+            # A payment has started since; a surplus may reduce another invoice.
             if credit.collection_id:
                 raise
     _save_allocation(stripe, credit, None, allocate(credit, None))
@@ -90,6 +91,7 @@ def _candidate_invoices(credit: Credit) -> list[str]:
         currency=credit.currency,
     )
     ids = unpaid.order_by("created_at", "pk").values_list("pk", flat=True)
+    # Without a lock: `_save_allocation` checks again under it.
     return [invoice_id for invoice_id in ids if not payment_blocker(invoice_id)]
 
 

@@ -83,6 +83,7 @@ def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
     try:
         _post(stripe or Stripe(), credit_id)
     except LeaseLost:
+        # The calling sync must stop; the credit itself has not failed.
         raise
     except (PaymentInProgress, CreditPending) as exc:
         _wait(credit_id, exc, until=getattr(exc, "until", None))

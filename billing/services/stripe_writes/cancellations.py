@@ -102,6 +102,8 @@ def cancelled_by_us(subscription: Subscription) -> bool:
     return sent.filter(had_effect, ~Q(params__has_key=_EXTERNAL)).exists()
 
 
+# A cancellation stays pending until the unused time is credited. A failed one has an id
+# if the subscription was cancelled, but its final invoice could not be finalized.
 _HAD_EFFECT = Q(state=StripeWrite.State.PENDING) | ~Q(stripe_id="")
 
 

@@ -53,7 +53,7 @@ class SubscriptionDiff:
 
     @property
     def needs_send_invoice(self) -> bool:
-        """Whether Stripe would charge by itself: only Caravel starts charges."""
+        """True if Stripe would charge by itself: only Caravel starts charges."""
         return (
             self.current is not None
             and self.current.collection_method != "send_invoice"

@@ -1,4 +1,4 @@
-"""What follows when a tenant's current subscription has ended."""
+"""Consequences of the end of a tenant's current subscription."""
 
 from enum import StrEnum
 

@@ -104,8 +104,8 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
     # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
     resume_cancellations(stripe, tenant_id)
-    if found := _compare(stripe, tenant):
-        _apply(stripe, found)
+    if reconciliation := _compare(stripe, tenant):
+        _apply(stripe, reconciliation)
 
 
 def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
@@ -173,37 +173,37 @@ def _handle_missed_end(
     resume_cancellations(stripe, tenant_id)
 
 
-def _apply(stripe: Stripe, found: Reconciliation) -> None:
-    tenant_id, current = found.tenant.pk, found.diff.current
-    if current and current.id != found.current_id:
-        save_subscription_id(tenant_id=tenant_id, subscription_id=current.id)
-    if current and (found.diff.items or found.diff.needs_send_invoice):
-        _update(stripe, found.tenant, current, found.diff)
-    _cancel_duplicates(stripe, found)
-    if found.desired and not current:
-        _create(stripe, found)
-    elif not found.desired and found.current_id:
-        clear_subscription(tenant_id=tenant_id)
+def _apply(stripe: Stripe, reconciliation: Reconciliation) -> None:
+    tenant, diff = reconciliation.tenant, reconciliation.diff
+    current = diff.current
+    if current and current.id != reconciliation.current_id:
+        save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
+    if current and (diff.items or diff.needs_send_invoice):
+        _update(stripe, tenant, current, diff)
+    _cancel_duplicates(stripe, reconciliation)
+    if reconciliation.desired and not current:
+        _create(stripe, reconciliation)
+    elif not reconciliation.desired and reconciliation.current_id:
+        clear_subscription(tenant_id=tenant.pk)
 
 
-def _cancel_duplicates(stripe: Stripe, found: Reconciliation) -> None:
-    for subscription in found.diff.duplicates:
-        is_last = not found.desired and subscription.id == found.current_id
-        if not is_last:
+def _cancel_duplicates(stripe: Stripe, reconciliation: Reconciliation) -> None:
+    for subscription in reconciliation.diff.duplicates:
+        is_current = subscription.id == reconciliation.current_id
+        if reconciliation.desired or not is_current:
             logger.error("surplus_subscription", subscription=subscription.id)
-        cancel(stripe, found.tenant.pk, subscription)
+        cancel(stripe, reconciliation.tenant.pk, subscription)
 
 
-def _create(stripe: Stripe, found: Reconciliation) -> None:
+def _create(stripe: Stripe, reconciliation: Reconciliation) -> None:
     """Create the subscription, and correct it if an interrupted try created it."""
-    tenant = found.tenant
+    tenant, customer = reconciliation.tenant, reconciliation.customer
+    desired = reconciliation.desired
     # First, so that the credits pay the new subscription's first invoice.
     if not post_credits(tenant_id=tenant.pk, stripe=stripe):
         raise CreditPending("The tenant's credits must be posted first.")
-    with detect_deleted_customer(stripe, found.customer):
-        created = CreateSubscription(
-            stripe, tenant, found.customer, found.desired
-        ).run()
+    with detect_deleted_customer(stripe, customer):
+        created = CreateSubscription(stripe, tenant, customer, desired).run()
     discover_invoices(stripe, tenant, [created])
     if is_inactive(created):
         # An earlier try created it, and it has ended since: the next sync starts over.
@@ -211,7 +211,7 @@ def _create(stripe: Stripe, found: Reconciliation) -> None:
         mark_stale(tenant_id=tenant.pk)
         return
     diff = diff_subscriptions(
-        found.desired, [created], tenant_pubkey=tenant.pubkey, current_id=created.id
+        desired, [created], tenant_pubkey=tenant.pubkey, current_id=created.id
     )
     if not diff.is_in_sync:
         _update(stripe, tenant, created, diff)

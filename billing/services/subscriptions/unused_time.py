@@ -97,6 +97,7 @@ def list_billed_invoices(
     Each is recorded, since its credit refers to the record.
     """
     billed = []
+    # Before the request: a record that changes in between is newer than the answer.
     known = revisions_of(subscription_id)
     for invoice in stripe.list_invoices(subscription=subscription_id):
         if invoice.status == "void":
@@ -121,6 +122,7 @@ def ended_at(subscription: Subscription) -> int:
 
 def is_settled_by_stripe(billed: Iterable[BilledInvoice], at: int) -> bool:
     """Return whether Stripe has made a final invoice for the cancellation."""
+    # The invoice of a cancellation has another reason, such as `subscription_update`.
     regular = {"subscription_create", "subscription_cycle"}
     return any(
         each.invoice.billing_reason not in regular

@@ -47,5 +47,6 @@ def mark_all_stale() -> int:
     rows.filter(version=F("synced_version")).update(
         version=F("version") + 1, stale_since=now
     )
+    # Do not wait for the retry of a failed sync.
     rows.filter(next_attempt_at__gt=now).update(next_attempt_at=now)
     return rows.count()
