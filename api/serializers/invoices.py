@@ -46,7 +46,6 @@ class CollectionSerializer(serializers.Serializer[Any]):
         help_text="Until when a Lightning invoice that was issued for it may be paid.",
     )
     payment_url = serializers.URLField(
-        source="payment_link",
         allow_null=True,
         help_text="Where it is paid without a login, while there is something to pay.",
     )

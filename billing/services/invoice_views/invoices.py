@@ -14,7 +14,7 @@ from billing.models import InvoiceCollection
 from billing.services.collection.attempts import next_attempt_at
 from billing.services.invoices.cache import CachedInvoices, get_or_fetch
 from billing.services.invoices.locks import Blocker, blockers_for_payer
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from billing.services.invoices.records import billed_period
 from lightning.services.invoices import live_until
 from relays.models import Plan
@@ -42,7 +42,7 @@ class CollectionView:
     `next_try_at` is when wallet and card have their next turn. `waiting` is what may be
     paying it just now, and until when if that is known; `lightning_until` until when a
     Lightning invoice that somebody was shown may be paid at the latest;
-    `payment_link` is where a person pays it, None if there is nothing to pay.
+    `payment_url` is where a person pays it, None if there is nothing to pay.
     """
 
     state: str
@@ -51,7 +51,7 @@ class CollectionView:
     next_try_at: datetime | None
     lightning_until: datetime | None
     waiting: Blocker | None
-    payment_link: str | None = field(repr=False)
+    payment_url: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _collection(
         next_try_at=next_attempt_at(collection),
         lightning_until=lightning_until.get(collection.pk),
         waiting=waiting.get(collection.pk),
-        payment_link=payment_link(collection) if collection.is_unpaid else None,
+        payment_url=payment_url(collection) if collection.is_unpaid else None,
     )
 
 

@@ -98,9 +98,9 @@ def test_an_invoice_is_shown_with_its_lines_and_how_it_stands(invoice):
     assert invoice.finalized_at
     assert ours.next_try_at == invoice.finalized_at + timedelta(days=1)
     assert ours.lightning_until is None
-    assert ours.payment_link
-    assert verify_token(ours.payment_link.rsplit("/", 1)[1]) == invoice.pk
-    assert ours.payment_link not in repr(view)
+    assert ours.payment_url
+    assert verify_token(ours.payment_url.rsplit("/", 1)[1]) == invoice.pk
+    assert ours.payment_url not in repr(view)
 
 
 def test_one_invoice_is_shown_as_in_the_list(invoice):
@@ -116,7 +116,7 @@ def test_a_draft_is_shown_too(subscriber):
     (view,) = list_invoices(subscriber)
 
     assert (view.status, view.number) == ("draft", "")
-    assert view.collection and view.collection.payment_link is None
+    assert view.collection and view.collection.payment_url is None
 
 
 def test_invoices_that_we_do_not_collect_are_shown_newest_first(
@@ -152,7 +152,7 @@ def test_a_paid_invoice_says_what_paid_it(invoice, sandbox):
     assert view.paid_at and abs(view.paid_at - timezone.now()) < timedelta(minutes=1)
     ours = view.collection
     assert ours and (ours.state, ours.paid_by) == ("closed", "card")
-    assert (ours.payment_link, ours.next_try_at) == (None, None)
+    assert (ours.payment_url, ours.next_try_at) == (None, None)
 
 
 def test_all_lines_are_shown_of_one_and_ten_in_a_list(invoice, sandbox):

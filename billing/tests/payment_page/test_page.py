@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.invoices.payment_link import LIFETIME, payment_link, verify_token
+from billing.services.invoices.payment_link import LIFETIME, payment_url, verify_token
 from billing.tests.support.payment_page import bill, bolt11s, path_of, text
 from lightning.clients import nwc
 from lightning.models import LightningInvoice
@@ -218,7 +218,7 @@ def test_an_invoice_that_is_unknown(client, invoice):
 
 
 def test_a_link_survives_being_copied(invoice):
-    link = payment_link(invoice)
+    link = payment_url(invoice)
 
     assert len(link) < 150
     assert (

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from billing.models import InvoiceCollection
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from lightning.models import LightningInvoice
 from lightning.services.invoices import PaymentRequest
 
@@ -19,7 +19,7 @@ def path_of(invoice: InvoiceCollection) -> str:
 
 @cache
 def _path(invoice_id: str) -> str:
-    link = payment_link(InvoiceCollection(pk=invoice_id))
+    link = payment_url(InvoiceCollection(pk=invoice_id))
     return "/pay/" + link.rsplit("/", 1)[1]
 
 
