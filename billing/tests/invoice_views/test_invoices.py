@@ -354,7 +354,7 @@ def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
         later = list_invoices(invoice.tenant)
 
     assert asked(sandbox) == before + 1
-    assert later[0].asked_at == first[0].asked_at + FRESH
+    assert later[0].fetched_at == first[0].fetched_at + FRESH
 
 
 def test_what_a_clock_ahead_of_ours_has_kept_is_not_fresh(invoice, sandbox):
@@ -442,9 +442,9 @@ def test_while_stripe_is_away_the_last_answer_is_shown(invoice, sandbox):
 
     with time_machine.travel(timezone.now() + timedelta(minutes=10)):
         again = list_invoices(invoice.tenant)
-        assert get_invoice(invoice.pk).asked_at == one.asked_at
+        assert get_invoice(invoice.pk).fetched_at == one.fetched_at
 
-    assert again[0].asked_at == first[0].asked_at
+    assert again[0].fetched_at == first[0].fetched_at
     assert again[0].lines == first[0].lines
 
 

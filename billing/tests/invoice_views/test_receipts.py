@@ -204,7 +204,9 @@ def test_what_a_card_has_paid_in_part_was_not_paid_by_lightning(
     assert (after.paid_cents, after.paid_by) == (500, "lightning")
     assert after.lightning
     assert (after.lightning.amount_cents, after.lightning.paid_cents) == (offered, 300)
-    assert ReceiptLine("By Lightning", "$3.00") in page_receipt._facts(after)
+    assert ReceiptLine("Paid with Lightning", "$3.00") in page_receipt._from_receipt(
+        after
+    )
 
 
 def test_no_secret_is_in_print(invoice, arrived):

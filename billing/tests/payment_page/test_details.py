@@ -16,7 +16,7 @@ from django.utils import timezone
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from billing.services.customers.customer import clear_customer
-from billing.services.invoice_views.invoices import LineView
+from billing.services.invoice_views.invoices import InvoiceLine
 from billing.services.payment_page import details, quote, receipt
 from billing.tests.support.payment_page import path_of, text
 from caravel.core.web.throttling import concurrency_limit
@@ -46,7 +46,7 @@ def test_each_line_says_what_for_and_how_long(client, payable):
     period = f"{payable.period_start:%-d %b} – {payable.period_end:%-d %b %Y}"
     assert "1 × Nostr relay, Basic <" in shown
     assert f"$5.00 / month · {period}" in shown
-    assert "To pay" not in shown
+    assert "Amount due" not in shown
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_each_line_says_what_for_and_how_long(client, payable):
 )
 def test_a_line_is_as_stripe_describes_it(described, title, note):
     start, end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
-    line = LineView(described, "", 500, 1, start, end)
+    line = InvoiceLine(described, "", 500, 1, start, end)
 
     shown = details._line(line, "usd")
 
@@ -88,7 +88,7 @@ def test_who_is_billed_is_named(client, payable):
 def test_without_stripe_the_page_does_without_lines(
     client, payable, sandbox, monkeypatch, fault
 ):
-    monkeypatch.setattr(details, "PATIENCE", 0.3)
+    monkeypatch.setattr(details, "STRIPE_TIMEOUT", 0.3)
     sandbox.fault(fault, method="GET", path="/v1/invoices", seconds=3, times=None)
 
     begun = time.monotonic()
@@ -115,14 +115,14 @@ def test_without_a_rate_the_page_says_so_and_offers_to_try_again(
 
     shown = page(client, payable)
 
-    assert "There is no exchange rate just now" in shown
+    assert "There is no exchange rate right now" in shown
     assert f'<a id="rate-again" href="{path_of(payable)}">Try again</a>' in shown
     assert "Pay with Lightning" not in shown
     assert "Pay by card" in shown
 
 
 def test_a_rate_that_takes_long_is_not_waited_for(client, payable, rates, monkeypatch):
-    monkeypatch.setattr(quote, "PATIENCE", 0.3)
+    monkeypatch.setattr(quote, "QUOTE_TIMEOUT", 0.3)
     rates.fault("slow", seconds=3)
     clear_cache()
 
@@ -175,7 +175,7 @@ def test_without_stripe_no_card_can_be_saved(client, payable, sandbox):
     answer = client.post(path_of(payable) + "/card")
 
     assert answer.status_code == 503
-    assert "This is not working just now." in text(answer)
+    assert "This is not working right now." in text(answer)
     assert "Pay with Lightning" in text(answer)
 
 
@@ -232,7 +232,7 @@ def test_a_card_waits_for_what_is_on_offer(client, payable):
     shown = page(client, payable)
 
     until = LightningInvoice.objects.get().final_at
-    assert "charged only once the Lightning invoice cannot be paid" in shown
+    assert "charged only after the Lightning invoice can no longer be paid" in shown
     assert f"{until:%-d %B, %H:%M} UTC" in shown.replace("&nbsp;", " ")
 
 
@@ -258,13 +258,13 @@ def test_it_can_still_be_paid(client, payable, columns, told):
 @pytest.mark.parametrize(("cents", "asked"), [(380, "$3.80"), (700, "$7.00")])
 def test_what_is_on_offer_may_be_for_another_amount(client, payable, cents, asked):
     client.post(path_of(payable))
-    assert "by now" not in page(client, payable)
+    assert "The amount due is now" not in page(client, payable)
 
     change(amount_remaining_cents=cents)
 
     shown = page(client, payable)
     assert "$5.00 at $" in shown
-    assert f"The invoice asks for {asked} by now." in shown
+    assert f"The amount due is now {asked}." in shown
 
 
 def test_an_expired_one_is_replaced_after_a_minute(client, payable):
@@ -281,7 +281,7 @@ def test_an_expired_one_is_replaced_after_a_minute(client, payable):
     assert '<button id="lightning"' not in shown
     assert refused.status_code == 409
     assert "A payment may be arriving." in text(refused)
-    assert "Get a fresh Lightning invoice" in later
+    assert "Get a new Lightning invoice" in later
 
 
 # --- the receipt
@@ -313,7 +313,7 @@ def test_a_stranger_can_check_the_receipt(client, payable, alice):
 def test_without_stripe_the_receipt_has_what_we_know(
     client, payable, alice, sandbox, monkeypatch
 ):
-    monkeypatch.setattr(receipt, "PATIENCE", 0.3)
+    monkeypatch.setattr(receipt, "RECEIPT_TIMEOUT", 0.3)
     pay(client, payable, alice)
     sandbox.fault("delay", method="GET", path="/v1/invoices", seconds=3, times=None)
 
@@ -328,7 +328,7 @@ def test_without_stripe_the_receipt_has_what_we_know(
     [
         ("card", "Card"),
         ("credit", "Credit"),
-        ("elsewhere", "Another way, at Stripe"),
+        ("elsewhere", "Another method, recorded in Stripe"),
         ("wallet", "Lightning, from the connected wallet"),
         ("lightning", "Lightning"),
     ],
@@ -351,7 +351,7 @@ def test_what_was_paid_at_stripe_has_a_receipt(client, payable, sandbox, setting
 
     shown = page(client, payable)
 
-    assert "Another way, at Stripe" in shown
+    assert "Another method, recorded in Stripe" in shown
     assert "Payment hash" not in shown
     assert "signed by npub1" in shown
 

@@ -116,7 +116,7 @@ def test_nobody_is_told_to_come_back_at_a_time_that_has_passed(client, invoice, 
     with time_machine.travel(timezone.now() + timedelta(hours=5)):
         shown, refused = client.get(path), client.post(path)
 
-    assert "It takes a moment" in text(shown)
+    assert "This usually takes only a moment" in text(shown)
     assert "has been asked to pay this." in text(refused)
     assert "come back after" not in text(refused)
 
@@ -138,7 +138,7 @@ def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, own_wallet, 
         answer = client.post(path_of(invoice))
 
     assert answer.status_code == 504
-    assert "This is not working just now." in text(answer)
+    assert "This is not working right now." in text(answer)
     assert "Pay by card" in text(answer)
     assert "payment_not_begun" in caplog.text
 
@@ -152,7 +152,7 @@ def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, own_wallet, 
         ),
         (
             {"stripe_status": "draft", "suspend_at": None, "finalized_at": None},
-            "still being made up",
+            "still being prepared",
         ),
     ],
 )
@@ -291,7 +291,7 @@ def test_whoever_comes_back_later_may_ask_for_another_or_take_a_card(client, inv
         shown = client.get(path)
         again = client.post(path)
 
-    assert "Get a fresh Lightning invoice" in text(shown)
+    assert "Get a new Lightning invoice" in text(shown)
     assert "Pay by card" in text(shown)
     assert again.status_code == 302
     assert len(bolt11s()) == 2

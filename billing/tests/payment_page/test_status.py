@@ -141,7 +141,7 @@ def test_an_expired_one_is_still_looked_for(
 def test_a_silent_wallet_holds_nobody_up(
     client, path, open_bolt11, own_wallet, monkeypatch
 ):
-    monkeypatch.setattr(refresh, "PATIENCE", 0.3)
+    monkeypatch.setattr(refresh, "WALLET_TIMEOUT", 0.3)
     status(client, path)
     own_wallet.go_offline()
 
@@ -151,7 +151,7 @@ def test_a_silent_wallet_holds_nobody_up(
         assert time.monotonic() - begun < 2
         assert found["state"] == "wallet-down"
         assert found["is_wallet_down"] is True
-        assert "We cannot reach our wallet just now." in text(client.get(path))
+        assert "We cannot reach our wallet right now." in text(client.get(path))
         assert open_bolt11.bolt11 in text(client.get(path))
 
 
