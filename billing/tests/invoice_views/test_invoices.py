@@ -72,26 +72,28 @@ def make_stripe_unavailable(sandbox):
 
 
 def test_list_has_lines_and_collection_details(invoice):
-    (view,) = list_invoices(invoice.tenant)
+    (details,) = list_invoices(invoice.tenant)
 
-    assert (view.id, view.number) == (invoice.pk, invoice.number)
-    assert view.tenant_pubkey == invoice.tenant_id
-    assert (view.status, view.currency, view.total_cents) == ("open", "usd", 500)
-    assert view.amount_due_cents == view.amount_remaining_cents == 500
-    assert view.amount_paid_cents == 0
-    assert view.hosted_url == invoice.hosted_invoice_url
-    assert (view.created_at, view.due_at) == (invoice.created_at, invoice.due_at)
-    assert view.finalized_at == invoice.finalized_at
-    assert view.paid_at is None
-    assert (view.period_start, view.period_end) == (
-        invoice.period_start,
-        invoice.period_end,
+    assert (details.id, details.number) == (invoice.pk, invoice.number)
+    assert details.tenant_pubkey == invoice.tenant_id
+    assert (details.status, details.currency, details.total_cents) == (
+        "open",
+        "usd",
+        500,
     )
-    (line,) = view.lines
+    assert details.amount_due_cents == details.amount_remaining_cents == 500
+    assert details.amount_paid_cents == 0
+    assert details.hosted_url == invoice.hosted_invoice_url
+    assert (details.created_at, details.due_at) == (invoice.created_at, invoice.due_at)
+    assert details.finalized_at == invoice.finalized_at
+    assert details.paid_at is None
+    assert details.period_start == invoice.period_start
+    assert details.period_end == invoice.period_end
+    (line,) = details.lines
     assert "1 × Nostr relay, Basic" in line.description
     assert (line.plan, line.amount_cents, line.quantity) == ("Basic", 500, 1)
-    assert line.period_end == view.period_end
-    collection = view.collection
+    assert line.period_end == details.period_end
+    collection = details.collection
     assert collection
     assert (collection.state, collection.paid_by) == ("manual", "")
     assert collection.waiting is None
@@ -101,23 +103,23 @@ def test_list_has_lines_and_collection_details(invoice):
     assert collection.lightning_until is None
     assert collection.payment_url
     assert verify_token(collection.payment_url.rsplit("/", 1)[1]) == invoice.pk
-    assert collection.payment_url not in repr(view)
+    assert collection.payment_url not in repr(details)
 
 
 def test_single_invoice_matches_the_list(invoice):
     (listed,) = list_invoices(invoice.tenant)
-    view = get_invoice(invoice.pk)
+    details = get_invoice(invoice.pk)
 
-    assert view.lines == listed.lines
-    assert view.collection and listed.collection
-    assert view.collection.suspend_at == listed.collection.suspend_at
+    assert details.lines == listed.lines
+    assert details.collection and listed.collection
+    assert details.collection.suspend_at == listed.collection.suspend_at
 
 
 def test_list_includes_drafts(subscriber):
-    (view,) = list_invoices(subscriber)
+    (details,) = list_invoices(subscriber)
 
-    assert (view.status, view.number) == ("draft", "")
-    assert view.collection and view.collection.payment_url is None
+    assert (details.status, details.number) == ("draft", "")
+    assert details.collection and details.collection.payment_url is None
 
 
 def test_list_includes_uncollected_invoices_newest_first(invoice, sandbox, clock):
@@ -126,7 +128,7 @@ def test_list_includes_uncollected_invoices_newest_first(invoice, sandbox, clock
 
     listed = list_invoices(invoice.tenant)
 
-    assert [view.id for view in listed] == [other.id, invoice.pk]
+    assert [details.id for details in listed] == [other.id, invoice.pk]
     assert listed[0].collection is None
     assert [line.description for line in listed[0].lines] == ["Extra 0"]
     assert [line.plan for line in listed[0].lines] == [""]
@@ -145,11 +147,13 @@ def test_paid_invoice_names_payment_method(invoice, sandbox):
     InvoiceCollection.objects.update(next_action="card")
     collect_invoice(invoice_id=invoice.pk)
 
-    view = get_invoice(invoice.pk)
+    details = get_invoice(invoice.pk)
 
-    assert (view.status, view.amount_paid_cents) == ("paid", 500)
-    assert view.paid_at and abs(view.paid_at - timezone.now()) < timedelta(minutes=1)
-    collection = view.collection
+    assert (details.status, details.amount_paid_cents) == ("paid", 500)
+    assert details.paid_at and abs(details.paid_at - timezone.now()) < timedelta(
+        minutes=1
+    )
+    collection = details.collection
     assert collection and (collection.state, collection.paid_by) == ("closed", "card")
     assert collection.payment_url is None
     assert collection.next_try_at is None
@@ -158,11 +162,15 @@ def test_paid_invoice_names_payment_method(invoice, sandbox):
 def test_list_has_ten_lines_and_single_invoice_has_all(invoice, sandbox):
     long = add_invoice(sandbox, invoice.stripe_customer_id, lines=12)
 
-    listed = next(view for view in list_invoices(invoice.tenant) if view.id == long.id)
-    view = get_invoice(long.id)
+    listed = next(
+        details for details in list_invoices(invoice.tenant) if details.id == long.id
+    )
+    details = get_invoice(long.id)
 
-    assert (len(listed.lines), listed.has_more_lines) == (10, True)
-    assert (len(view.lines), view.has_more_lines) == (12, False)
+    assert len(listed.lines) == 10
+    assert listed.has_more_lines
+    assert len(details.lines) == 12
+    assert not details.has_more_lines
     assert len(get_invoice(long.id).lines) == 12
 
 
@@ -170,7 +178,7 @@ def test_list_has_ten_lines_and_single_invoice_has_all(invoice, sandbox):
 
 
 @pytest.mark.parametrize(
-    "junk",
+    "invoice_id",
     [
         "",
         "in_",
@@ -181,9 +189,9 @@ def test_list_has_ten_lines_and_single_invoice_has_all(invoice, sandbox):
         "in_" + "a" * 999,
     ],
 )
-def test_malformed_id_never_reaches_stripe(sandbox, junk):
+def test_malformed_id_never_reaches_stripe(sandbox, invoice_id):
     with pytest.raises(UnknownInvoice):
-        get_invoice(junk)
+        get_invoice(invoice_id)
 
     assert sandbox.requests() == []
 
@@ -204,9 +212,9 @@ def test_invoice_of_customer_without_tenant_is_unknown(sandbox):
 def test_deleted_customer_still_has_its_invoices(invoice, sandbox):
     sandbox.client().v1.customers.delete(invoice.stripe_customer_id)
 
-    (view,) = list_invoices(invoice.tenant)
+    (details,) = list_invoices(invoice.tenant)
 
-    assert view.id == invoice.pk
+    assert details.id == invoice.pk
 
 
 def test_invoice_keeps_its_tenant_when_customer_is_cleared(invoice, sandbox):
@@ -215,7 +223,7 @@ def test_invoice_keeps_its_tenant_when_customer_is_cleared(invoice, sandbox):
     assert get_invoice(invoice.pk).tenant_pubkey == invoice.tenant_id
 
 
-# --- pending payments
+# --- tenants
 
 
 def test_moved_customer_leaves_invoices_with_earlier_tenant(invoice, sandbox):
@@ -227,15 +235,13 @@ def test_moved_customer_leaves_invoices_with_earlier_tenant(invoice, sandbox):
     successor.save(update_fields=["stripe_customer_id"])
     extra = add_invoice(sandbox, successor.stripe_customer_id)
 
-    assert [view.id for view in list_invoices(successor)] == [extra.id]
+    assert [details.id for details in list_invoices(successor)] == [extra.id]
     assert get_invoice(invoice.pk).tenant_pubkey == owner.pk
 
 
 def test_has_invoice_requests_only_the_tenants_own_customer(invoice, sandbox):
-    without_customer, other = (
-        TenantFactory(),
-        TenantFactory(stripe_customer_id="cus_other"),
-    )
+    without_customer = TenantFactory()
+    other = TenantFactory(stripe_customer_id="cus_other")
 
     assert has_invoice(invoice.tenant_id, invoice.pk)
     before = len(sandbox.requests())
@@ -246,15 +252,18 @@ def test_has_invoice_requests_only_the_tenants_own_customer(invoice, sandbox):
     assert sandbox.requests()[before:] == sandbox.requests("GET", "/v1/invoices")[-1:]
 
 
+# --- pending payments
+
+
 def test_pending_wallet_payment_is_waiting(invoice, alice, own_wallet, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     start_payment(
         bill=PaymentRequest(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice")
     )
 
-    (view,) = list_invoices(invoice.tenant)
+    (details,) = list_invoices(invoice.tenant)
 
-    collection = view.collection
+    collection = details.collection
     assert collection and collection.waiting
     assert collection.waiting.why == "It may still be paid by Lightning."
     assert collection.waiting.until == LightningInvoice.objects.get().final_at
@@ -331,7 +340,7 @@ def test_list_makes_constant_number_of_queries(
         listed = list_invoices(tenant)
 
     assert len(listed) == count
-    assert all(view.collection and view.collection.waiting for view in listed)
+    assert all(details.collection and details.collection.waiting for details in listed)
 
 
 # --- cache
@@ -455,8 +464,8 @@ def test_every_read_requests_stripe_without_redis(invoice, sandbox, no_redis, ca
     before = invoice_request_count(sandbox)
 
     for _ in range(2):
-        (view,) = list_invoices(invoice.tenant)
-        assert view.id == invoice.pk
+        (details,) = list_invoices(invoice.tenant)
+        assert details.id == invoice.pk
         invalidate(invoice.stripe_customer_id, invoice.pk)
 
     assert invoice_request_count(sandbox) == before + 2
@@ -486,5 +495,5 @@ def test_credit_invalidates_cache(invoice, sandbox, django_capture_on_commit_cal
     with django_capture_on_commit_callbacks(execute=True):
         post_credits(tenant_id=invoice.tenant_id)
 
-    (view,) = list_invoices(invoice.tenant)
-    assert view.amount_remaining_cents == 300
+    (details,) = list_invoices(invoice.tenant)
+    assert details.amount_remaining_cents == 300

@@ -107,17 +107,12 @@ def test_receipt_of_manual_lightning_payment_can_be_verified(
     assert (content["paid_cents"], content["credit_cents"]) == (500, 0)
     settled_payment.refresh_from_db()
     assert settled_payment.settled_at
-    assert (
-        content["paid_at"]
-        == settled_payment.settled_at.replace(microsecond=0).isoformat()
-    )
+    settled_at = settled_payment.settled_at.replace(microsecond=0)
+    assert content["paid_at"] == settled_at.isoformat()
     proof = content["lightning"]
     verify_lightning(proof, settled_payment.amount_msat)
-    assert (proof["amount_cents"], proof["received_msat"]) == (
-        500,
-        settled_payment.amount_msat,
-    )
-    assert proof["paid_cents"] == 500
+    assert proof["received_msat"] == settled_payment.amount_msat
+    assert (proof["amount_cents"], proof["paid_cents"]) == (500, 500)
     expected_msat = 500 * 10**11 / (100 * float(proof["rate"]))
     assert 0 <= proof["amount_msat"] - expected_msat < 1000
     assert len(proof["rate_sources"]) >= 2
@@ -213,13 +208,10 @@ def test_partial_payment_in_stripe_reduces_lightning_part(
     assert after.signed.id == before.signed.id
     assert (after.paid_cents, after.paid_by) == (500, "lightning")
     assert after.lightning
-    assert (after.lightning.amount_cents, after.lightning.paid_cents) == (
-        bolt11_cents,
-        300,
-    )
-    assert ReceiptLine("Paid with Lightning", "$3.00") in page_receipt._from_receipt(
-        after
-    )
+    assert after.lightning.amount_cents == bolt11_cents
+    assert after.lightning.paid_cents == 300
+    lines = list(page_receipt._from_receipt(after))
+    assert ReceiptLine("Paid with Lightning", "$3.00") in lines
 
 
 def test_preimage_is_not_in_repr(invoice, settled_payment):
