@@ -15,7 +15,7 @@ from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 
 CANCEL = StripeWrite.Kind.CANCEL_SUBSCRIPTION
-#: Parameter of a subscription that ended without a cancellation of ours.
+#: Parameter of a subscription that Caravel did not cancel.
 _EXTERNAL = "found"
 
 
@@ -48,7 +48,7 @@ def create_cancellation(
 def record_external_end(*, tenant_id: str, subscription_id: str) -> None:
     """Record, in the caller's transaction, an end that the next sync has to credit.
 
-    Does nothing if a cancellation of ours caused it: that one leads to the credit.
+    Does nothing if Caravel cancelled it: that cancellation leads to the credit.
     """
     sent = StripeWrite.objects.of(CANCEL, subscription_id)
     if not sent.filter(_HAD_EFFECT).exists():
@@ -79,7 +79,7 @@ def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
 
 
 def ended_externally(write: StripeWrite) -> bool:
-    """Return whether the subscription ended without a cancellation of ours."""
+    """Return whether the subscription ended without being cancelled by Caravel."""
     return _EXTERNAL in write.params
 
 
@@ -89,9 +89,9 @@ def asked_stripe_to_prorate(write: StripeWrite) -> bool:
 
 
 def cancelled_by_us(subscription: Subscription) -> bool:
-    """Return whether a cancellation of ours ended the subscription.
+    """Return whether Caravel cancelled the subscription.
 
-    An abandoned one counts if its request could still have arrived when it ended.
+    An abandoned cancellation counts if it could still have arrived by the end.
     """
     had_effect = _HAD_EFFECT
     if subscription.canceled_at is not None:

@@ -50,9 +50,10 @@ class Lease:
         return lease
 
     def renew(self) -> None:
-        """Extend the lease if too little is left for one call. Raises LeaseLost.
+        """Check that the lease is held, and extend it if too short for one call.
 
-        The row decides who holds it, since the clocks of hosts may differ.
+        The row decides who holds it, since the clocks of hosts may differ. Raises
+        LeaseLost.
         """
         now = timezone.now()
         if self._until - now >= MIN_REMAINING:
@@ -81,7 +82,7 @@ class Lease:
                 setattr(sync, column, value)
             sync.save()
             if sync.is_stale:
-                # Workers that received a message meanwhile found the lease taken.
+                # A message sent meanwhile found the lease taken: send another.
                 sync.enqueue()
         return not sync.is_stale
 

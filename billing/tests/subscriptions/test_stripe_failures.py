@@ -340,7 +340,7 @@ def test_rate_limited_cancellation_is_dropped_when_relay_is_activated_again(
 def test_cancellation_by_a_person_is_respected_after_ours_failed(
     sandbox, tenant, paid_relay, status
 ):
-    """Our cancellation had no effect, so the later end is not ours."""
+    """The failed cancellation had no effect, so it did not cause the later end."""
     lifecycle.deactivate_relay(relay_id=paid_relay.pk)
     sandbox.fault("status", method="DELETE", status=status, times=3)
     sync(tenant, SyncOutcome.FAILED)
