@@ -1,3 +1,5 @@
+"""URLs of the whole site."""
+
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
@@ -12,7 +14,7 @@ _ICON = f"{settings.STATIC_URL}billing/icon.svg"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("api/", include("api.urls")),
-    # Browsers ask for it whatever a page says.
+    # Browsers request it even if a page names another icon.
     path("favicon.ico", RedirectView.as_view(url=_ICON)),
     path("admin/", admin.site.urls),
     path("pay/<str:token>", PaymentPageView.as_view(), name="pay"),

@@ -7,7 +7,7 @@ import sys
 import pytest
 import structlog
 
-from caravel.logs import redact
+from caravel.core.redaction import redact
 
 HEX = "ab" * 32
 

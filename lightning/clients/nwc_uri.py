@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import is_secret_key, parse_pubkey, pubkey_of
-from caravel.nostr.relays.dial import Endpoint, is_public, read_relay
+from caravel.nostr.relays.dial import Endpoint, is_public, normalize_relay_url
 from lightning.exceptions import InvalidWalletUrl
 
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)

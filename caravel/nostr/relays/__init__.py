@@ -1,0 +1,1 @@
+"""Relay connections: dialling, one shared connection per relay, pending replies, pool."""
