@@ -16,12 +16,12 @@ from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-#: The columns of a relay that its tenant's subscription depends on.
-_BILLED = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+#: The columns of a relay on which its tenant's subscription depends.
+_BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
 
 
-def _is_set(field: str, update_fields: frozenset[str] | None) -> bool:
-    """Return whether a save has written a column."""
+def _was_saved(field: str, update_fields: frozenset[str] | None) -> bool:
+    """Return whether a save wrote this column."""
     return update_fields is None or field in update_fields
 
 
@@ -33,7 +33,7 @@ def mark_stale_on_relay_save(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    if raw or (update_fields is not None and not _BILLED & update_fields):
+    if raw or (update_fields is not None and not _BILLED_FIELDS & update_fields):
         return
     mark_stale(tenant_id=instance.tenant_id)
 
@@ -47,7 +47,7 @@ def mark_stale_on_relay_delete(
 
 @receiver(post_save, sender=NwcPayment, dispatch_uid="billing.payment_ended")
 @receiver(post_save, sender=LightningInvoice, dispatch_uid="billing.bolt11_ended")
-def enqueue_paid_collection(
+def collect_on_lightning_outcome(
     sender: type[NwcPayment] | type[LightningInvoice],
     instance: NwcPayment | LightningInvoice,
     created: bool,
@@ -55,8 +55,8 @@ def enqueue_paid_collection(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    """Whatever ends, the invoice is looked at: in the transaction of the end."""
-    if raw or created or not _is_set("state", update_fields):
+    """Collect the invoice again when an attempt or a bolt11 ends."""
+    if raw or created or not _was_saved("state", update_fields):
         return
     if not enqueue_collection(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)

@@ -75,7 +75,7 @@ class WorkItem(models.Model):
         )
         # By name, since models do not import tasks.
         current_app.tasks[self.task_name].apply_async_on_commit(
-            (self.pk,), countdown=self.get_countdown()
+            (self.pk,), {}, countdown=self.get_countdown()
         )
 
     def get_countdown(self) -> int:
