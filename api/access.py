@@ -15,6 +15,7 @@ from caravel.nostr import InvalidPubkey, parse_pubkey
 from relays.exceptions import UnknownRelay
 from relays.models import Relay, RelayQuerySet
 from tenants.authentication import Caller
+from tenants.exceptions import UnknownTenant
 from tenants.models import Tenant
 
 

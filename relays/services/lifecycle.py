@@ -123,7 +123,7 @@ def activate_relay(*, relay_id: UUID) -> Relay:
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
         _require_open_account(relay.tenant)
-        # Or a tenant could deactivate a delinquent relay and activate it without paying.
+        # Or a tenant could deactivate a delinquent relay and activate it again unpaid.
         _require_no_overdue_payment(relay.tenant, relay.plan)
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.ACTIVATE_RELAY, "status")
@@ -131,7 +131,7 @@ def activate_relay(*, relay_id: UUID) -> Relay:
 
 
 def deactivate_relay(*, relay_id: UUID) -> Relay:
-    """Deactivate a relay on request of its tenant or support. Raises RelayIsInactive."""
+    """Deactivate a relay for its tenant or support. Raises RelayIsInactive."""
     with transaction.atomic():
         relay = _lock(relay_id)
         if relay.status == Status.INACTIVE:

@@ -65,7 +65,7 @@ def _routes(pubkey: str, failures: int) -> list[_Route]:
         reason = "the recipient has no kind 10050."
     else:
         reason = "the recipient's kind 10050 could not be looked up."
-    # At once only if the recipient certainly has no list; otherwise a relay may be down.
+    # At once only if the recipient certainly has no list; else a relay may be down.
     if failures >= _FALLBACK_AFTER or (is_complete and not relays):
         routes.append(_Route(outbox(), _FALLBACK_NOTE + reason))
     return routes

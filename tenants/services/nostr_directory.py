@@ -41,7 +41,8 @@ def fetch_latest_event(pubkey: str, kind: int) -> Lookup:
 
 
 def untrusted_endpoints(urls: Sequence[str]) -> list[Endpoint]:
-    """Return endpoints of relays named by third parties: no private addresses (SSRF)."""
+    """Return endpoints of relays that a third party has named."""
+    # Private addresses are refused by default (SSRF).
     allowed = settings.NOSTR_ALLOW_PRIVATE_RELAYS
     return [Endpoint(url, private_allowed=allowed) for url in urls]
 

@@ -42,7 +42,7 @@ class WorkQuerySet(models.QuerySet[Any]):
         limit: int = 1000,
         order: Sequence[Any] = ("next_attempt_at",),
     ) -> list[Any]:
-        """Mark due rows as enqueued and return their primary keys, longest due first."""
+        """Mark due rows as enqueued; return their primary keys, longest due first."""
         with transaction.atomic():
             rows = self.due(now).order_by(*order)
             # SKIP LOCKED: sweeps that run at once claim different rows.

@@ -1,1 +1,1 @@
-"""Relay connections: dialling, one shared connection per relay, pending replies, pool."""
+"""Relay connections: one shared connection per relay, and a pool of them."""

@@ -125,8 +125,8 @@ class PendingReplies:
     def _accept(self, data: object) -> None:
         """Resolve the requests to which this event is the first valid reply."""
         requests = self._matching_requests(data)
-        # Verifying takes time of the shared event loop: once per event, not per request,
-        # and never for events that no request expects.
+        # Verifying takes time of the shared event loop: once per event, not for each
+        # request, and never for events that no request expects.
         if requests:
             with suppress(InvalidEvent):
                 event = parse_event(data)
