@@ -111,7 +111,7 @@ class Tenant(models.Model):
 
     @property
     def must_pay_first(self) -> bool:
-        """Whether an overdue invoice must be paid before any further purchase."""
+        """True if an overdue invoice must be paid before any further purchase."""
         return self.payment_overdue_since is not None and not self.dunning_exempt
 
 

@@ -74,7 +74,7 @@ class Connection:
 
     @property
     def is_used(self) -> bool:
-        """Whether it is open or opening, has subscriptions, or waits for an OK."""
+        """True if it is open or opening, has subscriptions, or waits for an OK."""
         is_opening = self._opening is not None and not self._opening.done()
         is_connected = is_opening or self._websocket is not None
         return is_connected or bool(self._subscriptions or self._oks)
