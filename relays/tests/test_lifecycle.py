@@ -17,8 +17,8 @@ ACTIVE, INACTIVE, DELINQUENT = Relay.Status.values
 
 def create(**fields):
     tenant_id = fields.pop("tenant_id", None) or TenantFactory().pk
-    given = {"subdomain": "nest", "plan_id": "basic", **fields}
-    return lifecycle.create_relay(tenant_id=tenant_id, **given)
+    arguments = {"subdomain": "nest", "plan_id": "basic", **fields}
+    return lifecycle.create_relay(tenant_id=tenant_id, **arguments)
 
 
 def code_of(service, **arguments):

@@ -182,9 +182,11 @@ def test_unused_connections_are_dropped(pool):
         wait_until(lambda: relay.subscriptions == 1)
         with closed_port() as port:
             for number in range(300):
-                gone = Endpoint(f"ws://127.0.0.1:{port}/{number}", private_allowed=True)
+                unreachable = Endpoint(
+                    f"ws://127.0.0.1:{port}/{number}", private_allowed=True
+                )
                 with pytest.raises(RelayUnreachable):
-                    send_request(pool, gone, timeout=5)
+                    send_request(pool, unreachable, timeout=5)
 
     assert len(pool._connections) <= 101
     assert len(pool._pending) <= 101

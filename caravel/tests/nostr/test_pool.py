@@ -295,11 +295,11 @@ def test_fetch_is_complete_only_if_all_relays_sent_eose(relay, pool):
 
 
 def test_listener_receives_events_after_relay_was_offline(relay, pool, peer_pool):
-    heard = []
+    received = []
     pool.listen(
         [endpoint_of(relay)],
         [{"kinds": [1]}],
-        lambda event: heard.append(event.content),
+        lambda event: received.append(event.content),
     )
     wait_until(lambda: relay.subscriptions == 1)
     relay.go_offline()
@@ -310,15 +310,15 @@ def test_listener_receives_events_after_relay_was_offline(relay, pool, peer_pool
         [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
     )
 
-    wait_until(lambda: heard == ["hi"])
+    wait_until(lambda: received == ["hi"])
 
 
 def test_listener_starts_when_relay_comes_online(pool, peer_pool, monkeypatch):
     with running_relay() as relay:
         relay.go_offline()
-        heard = []
+        received = []
         pool.listen(
-            [endpoint_of(relay)], [{"kinds": [1]}], lambda e: heard.append(e.content)
+            [endpoint_of(relay)], [{"kinds": [1]}], lambda e: received.append(e.content)
         )
         time.sleep(0.2)
         relay.go_online()
@@ -326,7 +326,7 @@ def test_listener_starts_when_relay_comes_online(pool, peer_pool, monkeypatch):
         peer_pool.publish(
             [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
         )
-        wait_until(lambda: heard == ["hi"])
+        wait_until(lambda: received == ["hi"])
 
 
 # --- addresses

@@ -116,7 +116,7 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
         disturbing = threading.Thread(target=disturb, args=(relay, random, over))
         disturbing.start()
         with ThreadPoolExecutor(THREADS) as executor:
-            asked = [
+            futures = [
                 executor.submit(
                     send_requests,
                     pool,
@@ -126,7 +126,7 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
                 )
                 for number in range(ROUNDS * THREADS)
             ]
-            outcomes = [pair for each in asked for pair in each.result()]
+            outcomes = [pair for future in futures for pair in future.result()]
         over.set()
         disturbing.join()
         relay.clear_faults()

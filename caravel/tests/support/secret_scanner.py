@@ -81,10 +81,10 @@ def watch(path: Path) -> Path:
 def find_leaks(paths: Iterable[Path], secrets: Secrets) -> list[Leak]:
     """Return all lines of the logs that contain a secret."""
     return [
-        Leak(path.name, number, _logger_of(line), _mask(line, found))
+        Leak(path.name, number, _logger_of(line), _mask(line, leaked))
         for path in dict.fromkeys(paths)
         for number, line in _lines(path)
-        if (found := secrets.find_in(line))
+        if (leaked := secrets.find_in(line))
     ]
 
 
@@ -129,7 +129,7 @@ def _logger_of(line: str) -> str:
         return "?"
 
 
-def _mask(line: str, found: Iterable[str]) -> str:
-    for secret in found:
+def _mask(line: str, leaked: Iterable[str]) -> str:
+    for secret in leaked:
         line = line.replace(secret, f"[{secret[:4]}… is secret]")
     return line.strip()[:500]
