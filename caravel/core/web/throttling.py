@@ -86,7 +86,7 @@ def concurrency_limit(*keys: str) -> AbstractContextManager[None]:
     One key, such as a pubkey or an address, can hold half of them, so that one caller's
     unresponsive wallet cannot block all others. Raises Overloaded.
     """
-    return _bulkhead.slot(set(keys))
+    return _bulkhead.slot(set(filter(None, keys)))
 
 
 def client_address(request: HttpRequest) -> str:
