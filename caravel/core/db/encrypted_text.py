@@ -101,6 +101,7 @@ class EncryptedTextField(_TextField):
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("blank", True)
         kwargs.setdefault("default", "")
+        # Never in a form: a secret must not reach an admin page.
         kwargs["editable"] = False
         super().__init__(**kwargs)
 
