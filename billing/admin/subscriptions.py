@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from billing.models import StripeWrite, SubscriptionSync
 from billing.services.sync.queue import mark_stale
 from caravel.core.admin import ReadOnlyAdmin, WorkAdmin
+from tenants.admin import NpubSearchAdmin
 
 
 class StaleFilter(admin.SimpleListFilter):
@@ -30,7 +31,7 @@ class StaleFilter(admin.SimpleListFilter):
 
 
 @admin.register(SubscriptionSync)
-class SubscriptionSyncAdmin(WorkAdmin):
+class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     list_display = (
         "tenant",
         "is_in_sync",
@@ -75,7 +76,7 @@ class SubscriptionSyncAdmin(WorkAdmin):
 
 
 @admin.register(StripeWrite)
-class StripeWriteAdmin(ReadOnlyAdmin):
+class StripeWriteAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("kind", "state", "tenant", "stripe_id", "created_at", "resolved_at")
     list_filter = ("state", "kind")
     search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from billing import exceptions
 from billing.models import StripeWrite
-from caravel.logs import redact
+from caravel.core.redaction import redact
 
 #: How long an unanswered request is sent again under its key.
 RESEND_WINDOW = timedelta(minutes=2)

@@ -11,10 +11,11 @@ from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.services.payments import run_payment, start_payment
 from lightning.tests.factories import bill_for, tenant_with
-from relays.exceptions import PaymentOverdue, TenantClosed
+from relays.exceptions import PaymentOverdue
 from relays.models import Plan
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
+from tenants.exceptions import TenantClosed
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
