@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from caravel import dev_defaults
-from sandbox.clock import follow_if_told
+from sandbox.clock import follow_from_environment
 from sandbox.lightning.sandbox import CannotListen, Lightning, running_lightning
 from sandbox.wallets.database import UnreadableState
 
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m sandbox.lightning", description=__doc__
     )
     add_arguments(parser)
-    follow_if_told()
+    follow_from_environment()
     return serve(parser.parse_args(arguments))
 
 

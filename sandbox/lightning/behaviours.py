@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
-    PAYS_IN_SILENCE,
-    Paying,
+    CLAIMS_FALSELY,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    PaymentBehaviour,
     answers_after,
     pays_after,
     pays_but_says,
@@ -20,8 +20,8 @@ from sandbox.wallets import (
 class Kind:
     """A behaviour made of some seconds and an error code, where it has such."""
 
-    sentence: str
-    make: Callable[[float, str], Paying]
+    description: str
+    make: Callable[[float, str], PaymentBehaviour]
     seconds: float = 0.0
     code: str = ""
 
@@ -31,8 +31,8 @@ KINDS = {
     "answers-late": Kind(
         "pays, and answers after some seconds", lambda s, _: answers_after(s), 30
     ),
-    "never-answers": Kind("pays, and never answers", lambda *_: PAYS_IN_SILENCE),
-    "silent": Kind("neither pays nor answers", lambda *_: IGNORES),
+    "never-answers": Kind("pays, and never answers", lambda *_: PAYS_WITHOUT_ANSWER),
+    "silent": Kind("neither pays nor answers", lambda *_: STAYS_SILENT),
     "refuses": Kind(
         "refuses with a code",
         lambda _, code: refuses(code),
@@ -49,11 +49,11 @@ KINDS = {
         seconds=30,
         code="PAYMENT_FAILED",
     ),
-    "lies": Kind("claims to have paid", lambda *_: LIES),
+    "lies": Kind("claims to have paid", lambda *_: CLAIMS_FALSELY),
 }
 
 
-def describe(paying: Paying) -> str:
+def describe(paying: PaymentBehaviour) -> str:
     """Return what a wallet does about a payment, in words."""
     if paying.pays_after is None:
         if paying.error:
@@ -67,5 +67,5 @@ def describe(paying: Paying) -> str:
     return f"{pays}, answers {paying.after:g} s later" if paying.after else pays
 
 
-def _after(deed: str, seconds: float) -> str:
-    return f"{deed} after {seconds:g} s" if seconds else deed
+def _after(command: str, seconds: float) -> str:
+    return f"{command} after {seconds:g} s" if seconds else command

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sandbox.wallets import (
     PAYS,
-    Paying,
+    PaymentBehaviour,
     Renewal,
     Terms,
     Wallets,
@@ -17,31 +17,33 @@ UNLIMITED = Terms()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class WalletSpec:
     """A wallet with what it has at first, in sats, and how it behaves."""
 
     name: str
     sats: int = 0
-    behaviour: Paying = PAYS
+    behaviour: PaymentBehaviour = PAYS
     terms: Terms = UNLIMITED
 
 
 #: The wallet that the development setting ROBOT_WALLET leads to.
 PLATFORM = "platform"
-CAST = (
-    Member(name=PLATFORM),
-    Member(name="rich", sats=10_000_000),
-    Member(
+DEFAULT_WALLETS = (
+    WalletSpec(name=PLATFORM),
+    WalletSpec(name="rich", sats=10_000_000),
+    WalletSpec(
         name="poor",
         sats=25_000,
         terms=Terms(budget_msat=20_000_000, renewal=Renewal.MONTHLY),
     ),
-    Member(name="slow", sats=10_000_000, behaviour=pays_after(20)),
-    Member(name="refuses", sats=10_000_000, behaviour=refuses("INSUFFICIENT_BALANCE")),
+    WalletSpec(name="slow", sats=10_000_000, behaviour=pays_after(20)),
+    WalletSpec(
+        name="refuses", sats=10_000_000, behaviour=refuses("INSUFFICIENT_BALANCE")
+    ),
 )
 
 
-def gather(wallets: Wallets, cast: Iterable[Member]) -> None:
+def create_missing(wallets: Wallets, cast: Iterable[WalletSpec]) -> None:
     """Create those who are not there yet, and let all behave as they are meant to.
 
     What a wallet has, and its terms, are those it had before a restart.

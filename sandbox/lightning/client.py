@@ -20,16 +20,16 @@ class Control:
         """Return a part of the state."""
         return self._call("GET", path, {})
 
-    def post(self, path: str, **said: Any) -> Any:
+    def post(self, path: str, **body: Any) -> Any:
         """Do something; return what came of it."""
-        return self._call("POST", path, said)
+        return self._call("POST", path, body)
 
     def delete(self, path: str) -> Any:
         """Undo something; return what came of it."""
         return self._call("DELETE", path, {})
 
-    def _call(self, method: str, path: str, said: dict[str, Any]) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
         url = f"{self.url}/_sandbox/{path}"
-        answer = requests.request(method, url, json=said, timeout=TIMEOUT)
+        answer = requests.request(method, url, json=body, timeout=TIMEOUT)
         answer.raise_for_status()
         return answer.json()

@@ -1,4 +1,4 @@
-"""What a deed is: something a program or a form can do to the sandbox."""
+"""What a command is: something a program or a form can do to the sandbox."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Deed:
-    """`act(lightning, fields, *about)`, the fields it knows, and what the page says."""
+class Command:
+    """`run(lightning, fields, *args)`, the fields it knows, and what the page says."""
 
-    act: Callable[..., Answer]
+    run: Callable[..., Answer]
     fields: tuple[str, ...]
     said: str
 
     @property
     def name(self) -> str:
         """A word for it that an address can have."""
-        return self.act.__name__
+        return self.run.__name__

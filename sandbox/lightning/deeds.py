@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox.lightning import price_deeds, relay_deeds, wallet_deeds
-from sandbox.lightning.deed import Answer, Deed, Refused
+from sandbox.lightning.deed import Answer, Command, Refused
 from sandbox.lightning.fields import BadField, Fields
 from sandbox.stripe.chance import BadFault
 from sandbox.wallets import NotPaid
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
 
-class Found(NamedTuple):
-    """A deed, and what it is about."""
+class MatchedCommand(NamedTuple):
+    """A command, and what it is args."""
 
-    deed: Deed
-    about: tuple[str, ...]
+    command: Command
+    args: tuple[str, ...]
 
 
 def clear_all_faults(lightning: "Lightning", fields: Fields) -> Answer:
@@ -27,31 +27,33 @@ def clear_all_faults(lightning: "Lightning", fields: Fields) -> Answer:
     return price_deeds.clear_price_faults(lightning, fields)
 
 
-DEEDS: Mapping[tuple[str, str], Deed] = {
-    **wallet_deeds.DEEDS,
-    **price_deeds.DEEDS,
-    **relay_deeds.DEEDS,
-    ("DELETE", "faults"): Deed(clear_all_faults, (), "No faults are in force."),
+COMMANDS: Mapping[tuple[str, str], Command] = {
+    **wallet_deeds.COMMANDS,
+    **price_deeds.COMMANDS,
+    **relay_deeds.COMMANDS,
+    ("DELETE", "faults"): Command(clear_all_faults, (), "No faults are in force."),
 }
-#: What the page says after a deed, by the deed's name.
-SAID = {deed.name: deed.said for deed in DEEDS.values()}
+#: What the page says after a command, by the command's name.
+MESSAGES = {command.name: command.body for command in COMMANDS.values()}
 
 
-def find(method: str, path: str) -> Found | None:
+def match_command(method: str, path: str) -> MatchedCommand | None:
     """Return what a request to a path does, or None."""
-    for (wanted, pattern), deed in DEEDS.items():
+    for (wanted, pattern), command in COMMANDS.items():
         match = re.fullmatch(pattern, path)
         if match and method == wanted:
-            return Found(deed, match.groups())
+            return MatchedCommand(command, match.groups())
     return None
 
 
-def carry_out(lightning: "Lightning", found: Found, said: Mapping[str, Any]) -> Answer:
+def execute(
+    lightning: "Lightning", found: MatchedCommand, body: Mapping[str, Any]
+) -> Answer:
     """Do it; return what came of it. Raises Refused."""
     try:
         with lightning.lock:
-            fields = Fields(said, found.deed.fields)
-            return found.deed.act(lightning, fields, *found.about)
+            fields = Fields(body, match.command.fields)
+            return match.command.run(lightning, fields, *found.args)
     except (BadField, BadFault) as exc:
         raise Refused(400, str(exc)) from exc
     except NotPaid as exc:

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 Word = TypeVar("Word", bound=str)
 #: More sats than there will ever be are nobody's.
 MAX_SATS = 21_000_000 * 100_000_000
-LONGEST = 4_000
-WHOLE = re.compile(r"\d{1,16}", re.ASCII)
+MAX_TEXT_LENGTH = 4_000
+INTEGER = re.compile(r"\d{1,16}", re.ASCII)
 #: Seconds: a fortnight.
-MOST_SECONDS = 14 * 86_400.0
+MAX_SECONDS = 14 * 86_400.0
 
 
 class BadField(ValueError):
@@ -33,7 +33,7 @@ class Fields:
     def text(self, name: str, default: str | None = None) -> str:
         """Return a text. Raises BadField when it is something else, or missing."""
         value = self._values.get(name, default)
-        if not isinstance(value, str) or len(value) > LONGEST:
+        if not isinstance(value, str) or len(value) > MAX_TEXT_LENGTH:
             raise BadField(f"{name} is a text")
         return value.strip()
 
@@ -47,20 +47,22 @@ class Fields:
                 return word
         raise BadField(f"{name} is one of {', '.join(words)}")
 
-    def whole(self, name: str, default: int | None = None, *, least: int = 0) -> int:
-        """Return a whole number. Raises BadField."""
+    def integer(
+        self, name: str, default: int | None = None, *, minimum: int = 0
+    ) -> int:
+        """Return a integer number. Raises BadField."""
         value = self._values.get(name, default)
-        if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+        if isinstance(value, str) and INTEGER.fullmatch(value.strip()):
             value = int(value)
-        if type(value) is not int or not least <= value <= MAX_SATS:
-            raise BadField(f"{name} is a whole number from {least}")
+        if type(value) is not int or not minimum <= value <= MAX_SATS:
+            raise BadField(f"{name} is a integer number from {minimum}")
         return value
 
     def seconds(self, name: str, default: float) -> float:
         """Return a number of seconds. Raises BadField."""
         value = self._decimal(name, Decimal(default))
-        if not 0 <= value <= MOST_SECONDS:
-            raise BadField(f"{name} is a number from 0 to {MOST_SECONDS:.0f}")
+        if not 0 <= value <= MAX_SECONDS:
+            raise BadField(f"{name} is a number from 0 to {MAX_SECONDS:.0f}")
         return float(value)
 
     def positive(self, name: str, default: Decimal | None = None) -> Decimal:
@@ -87,13 +89,13 @@ class Fields:
             raise BadField(f"{name} is a list of texts")
         return values
 
-    def wholes(self, name: str) -> list[int]:
-        """Return a list of whole numbers, or those a text has. Raises BadField."""
+    def integers(self, name: str) -> list[int]:
+        """Return a list of integer numbers, or those a text has. Raises BadField."""
         value = self._values.get(name, [])
         values = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
         if not isinstance(values, list):
-            raise BadField(f"{name} is a list of whole numbers")
-        return [Fields({name: one}, [name]).whole(name) for one in values]
+            raise BadField(f"{name} is a list of integer numbers")
+        return [Fields({name: one}, [name]).integer(name) for one in values]
 
     def _decimal(self, name: str, default: Decimal | None) -> Decimal:
         value = self._values.get(name, default)

@@ -4,9 +4,9 @@ import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
-from sandbox.lightning.deed import Answer, Deed
+from sandbox.lightning.deed import Answer, Command
 from sandbox.lightning.fields import BadField, Fields
-from sandbox.lightning.views import show_prices
+from sandbox.lightning.views import serialize_prices
 from sandbox.prices.feed import SOURCES, Kind
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def set_price(lightning: "Lightning", fields: Fields) -> Answer:
         raise BadField("currency is a code of three letters")
     source = fields.choice("source", SOURCES) if "source" in fields else None
     lightning.prices.set_price(fields.positive("price"), currency, source=source)
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
 def add_price_fault(lightning: "Lightning", fields: Fields) -> Answer:
@@ -40,32 +40,32 @@ def add_price_fault(lightning: "Lightning", fields: Fields) -> Answer:
         seconds=fields.seconds("seconds", 3_600),
         factor=fields.positive("factor", Decimal(2)),
     )
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
 def clear_price_faults(lightning: "Lightning", fields: Fields) -> Answer:
     """Let all sources be right again."""
     lightning.prices.clear_faults()
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
 def reset_prices(lightning: "Lightning", fields: Fields) -> Answer:
     """Return to the prices of the start, without faults."""
     lightning.prices.reset()
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
-DEEDS = {
-    ("POST", "prices"): Deed(
+COMMANDS = {
+    ("POST", "prices"): Command(
         set_price, ("price", "currency", "source"), "The price is set."
     ),
-    ("POST", "prices/faults"): Deed(
+    ("POST", "prices/faults"): Command(
         add_price_fault,
         ("kind", "sources", "seconds", "factor"),
         "Prices go wrong from now on.",
     ),
-    ("DELETE", "prices/faults"): Deed(
+    ("DELETE", "prices/faults"): Command(
         clear_price_faults, (), "Prices are right again."
     ),
-    ("POST", "prices/reset"): Deed(reset_prices, (), "Prices are as at the start."),
+    ("POST", "prices/reset"): Command(reset_prices, (), "Prices are as at the start."),
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sandbox.lightning.cast import CAST, Member, gather
+from sandbox.lightning.cast import DEFAULT_WALLETS, WalletSpec, create_missing
 from sandbox.lightning.server import serving
 from sandbox.nostr import SandboxRelay, running_relay
 from sandbox.prices.feed import PriceFeed
@@ -43,7 +43,7 @@ def running_lightning(
     nostr_port: int = 0,
     seed: str | None = None,
     state: Path | None = None,
-    cast: Iterable[Member] = CAST,
+    cast: Iterable[WalletSpec] = DEFAULT_WALLETS,
 ) -> Iterator[Lightning]:
     """Serve everything on 127.0.0.1 for the length of the block; 0 is a free port.
 
@@ -56,7 +56,7 @@ def running_lightning(
             relay = stack.enter_context(running_relay(port=nostr_port))
         running = running_wallets(relay.url, seed=seed, state=state)
         lightning = Lightning(relay, stack.enter_context(running))
-        gather(lightning.wallets, cast)
+        create_missing(lightning.wallets, cast)
         with _naming(port):
             stack.enter_context(serving(lightning, port))
         yield lightning

@@ -9,7 +9,9 @@ AUTH_KIND = 22_242
 MAX_AGE = 600
 
 
-def objection(event: Event, *, challenge: str, host: str, now: float) -> str | None:
+def rejection_reason(
+    event: Event, *, challenge: str, host: str, now: float
+) -> str | None:
     """Return why an event proves no key to this connection, or None.
 
     `host` is the name and port by which the client has connected.

@@ -8,17 +8,17 @@ from typing import Protocol
 
 from caravel.nostr.events import Event
 from sandbox.nostr import messages
-from sandbox.nostr.deeds import Deed, carry_out
+from sandbox.nostr.deeds import Reply, send_reply
 from sandbox.nostr.faults import Faults
 from sandbox.nostr.filters import Filter, Key
 from sandbox.nostr.index import Index
-from sandbox.nostr.postponed import Postponed
+from sandbox.nostr.postponed import DelayedActions
 from sandbox.nostr.settings import RelaySettings
 from sandbox.nostr.store import EventStore, Outcome, Record
 
 
 class Peer(Protocol):
-    """A connection, as far as the exchange knows it."""
+    """A connection, as far as the core knows it."""
 
     pubkeys: set[str]
 
@@ -49,27 +49,27 @@ class Subscription:
         return any(one.matches(event) for one in self.filters)
 
 
-class Exchange:
+class RelayCore:
     """A relay without its sockets; to be used on the relay's loop."""
 
     def __init__(self, settings: RelaySettings) -> None:
         self.settings = settings
         self.peers: set[Peer] = set()
         self.subscriptions: Index[Subscription] = Index()
-        self.postponed = Postponed()
+        self.delayed = DelayedActions()
         self.accepted = 0
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Forget events, faults and counts; connections and subscriptions stay."""
-        self.postponed.discard()
+        self.delayed.discard()
         self.faults = Faults(self.settings.seed)
         self.store = EventStore()
         self.received: deque[Event] = deque(maxlen=self.settings.max_received)
         self.counts: Counter[int] = Counter()
         self.requests = 0
 
-    def note(self, event: Event) -> None:
+    def record_received(self, event: Event) -> None:
         """Remember that a client sent an event, whatever becomes of it."""
         self.received.append(event)
         self.counts[event.kind] += 1
@@ -79,7 +79,7 @@ class Exchange:
         record = Record(event)
         if self.settings.honours_expiration and record.is_expired(time.time()):
             return messages.ok(event.id, False, "invalid: event is expired")
-        outcome = self.store.put(record, most=self.settings.max_events)
+        outcome = self.store.put(record, max_events=self.settings.max_events)
         if outcome is Outcome.DUPLICATE:
             return messages.ok(event.id, True, "duplicate: already have this event")
         if outcome is Outcome.OUTDATED:
@@ -90,7 +90,7 @@ class Exchange:
     def query(self, filters: Iterable[Filter]) -> list[Record]:
         """Return the stored events that filters find, newest first."""
         now = time.time() if self.settings.honours_expiration else None
-        return self.store.query(filters, most=self.settings.max_limit, now=now)
+        return self.store.query(filters, max_results=self.settings.max_limit, now=now)
 
     def _fan_out(self, record: Record) -> None:
         for subscription in self.subscriptions.find(record.keys):
@@ -106,10 +106,12 @@ class Exchange:
         if fault is None:
             peer.deliver(subscription, text)
             return
-        deed = Deed(
-            do=lambda: text,
+        reply = Reply(
+            produce=lambda: text,
             send=lambda text: peer.deliver(subscription, text),
             hang_up=peer.hang_up,
-            forgery=messages.event_message(subscription.id, messages.forged(event)),
+            bad_signature=messages.event_message(
+                subscription.id, messages.with_bad_signature(event)
+            ),
         )
-        carry_out(deed, fault, self.postponed)
+        send_reply(reply, fault, self.delayed)

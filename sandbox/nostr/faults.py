@@ -32,14 +32,14 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
 }
 # What can also strike once the work is done, so that only its answer is lost.
-AFTER = ("delay", "hold", "mute", "reject", "disconnect")
+AFTER_KINDS = ("delay", "hold", "mute", "reject", "disconnect")
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
     """What goes wrong, and for how many messages (None: until it is cleared).
 
-    On `event` and `req` it strikes a message of a client, on `delivery` the sending
+    On `event` and `req` it matches a message of a client, on `delivery` the sending
     of a new event to one subscription:
 
     drop        answered as if it were done, but nothing is; a delivery is lost
@@ -75,14 +75,16 @@ class Fault:
             raise BadFault(f"there is no {self.kind} on {self.on}")
         if self.when not in ("before", "after"):
             raise BadFault("when is before or after")
-        if self.when == "after" and (self.kind not in AFTER or self.on == "delivery"):
-            raise BadFault(f"{self.kind} on {self.on} strikes nothing afterwards")
+        if self.when == "after" and (
+            self.kind not in AFTER_KINDS or self.on == "delivery"
+        ):
+            raise BadFault(f"{self.kind} on {self.on} matches nothing afterwards")
         if self.seconds < 0:
             raise BadFault("seconds are 0 or more")
         check_times(self.times)
         check_chance(self.chance)
 
-    def strikes(self, kinds: Collection[int], authors: Collection[str]) -> bool:
+    def matches(self, kinds: Collection[int], authors: Collection[str]) -> bool:
         """Return whether a message about these is hit; the seed decides by chance."""
         return (
             (self.kinds is None or not self.kinds.isdisjoint(kinds))
@@ -97,7 +99,7 @@ class Faults:
     def __init__(self, seed: int | None = None) -> None:
         self._seed = seed
         self._count = 0
-        self._in_force: dict[Place, list[Fault]] = {}
+        self._active: dict[Place, list[Fault]] = {}
         self._all: dict[str, Fault] = {}
 
     def add(self, fault: Fault) -> Fault:
@@ -106,7 +108,7 @@ class Faults:
         self._count += 1
         fault.id = f"fault_{self._count}"
         fault.random = generator(self._seed, fault.id)
-        self._in_force.setdefault(fault.on, []).append(fault)
+        self._active.setdefault(fault.on, []).append(fault)
         self._all[fault.id] = fault
         return fault
 
@@ -114,15 +116,15 @@ class Faults:
         self, on: Place, *, kinds: Collection[int], authors: Collection[str]
     ) -> Fault | None:
         """Return the first fault for this message, used up once more."""
-        for fault in self._in_force.get(on, ()):
-            if fault.strikes(kinds, authors):
+        for fault in self._active.get(on, ()):
+            if fault.matches(kinds, authors):
                 self._use(fault)
                 return fault
         return None
 
-    def in_force(self) -> list[Fault]:
+    def active(self) -> list[Fault]:
         """Return copies of the faults that may still strike, in their order."""
-        left = {fault.id for faults in self._in_force.values() for fault in faults}
+        left = {fault.id for faults in self._active.values() for fault in faults}
         return [replace(fault) for fault in self._all.values() if fault.id in left]
 
     def hits(self, fault_id: str) -> int:
@@ -131,10 +133,10 @@ class Faults:
 
     def clear(self) -> None:
         """Remove every fault."""
-        self._in_force.clear()
+        self._active.clear()
         self._all.clear()
 
     def _use(self, fault: Fault) -> None:
         fault.hits += 1
         if fault.hits == fault.times:
-            self._in_force[fault.on].remove(fault)
+            self._active[fault.on].remove(fault)

@@ -14,7 +14,7 @@ Tags = tuple[tuple[str, frozenset[str]], ...]
 HEX = re.compile(r"[0-9a-f]{64}")
 KINDS = range(65_536)
 # Beyond, a filter of many authors and kinds is found by its authors alone.
-MAX_PAIRS = 1_000
+MAX_AUTHOR_KIND_KEYS = 1_000
 
 
 class BadFilter(ValueError):
@@ -58,7 +58,10 @@ class Filter:
             return (
                 [("all",)] if self.kinds is None else [("kind", k) for k in self.kinds]
             )
-        if self.kinds is None or len(self.kinds) * len(self.authors) > MAX_PAIRS:
+        if (
+            self.kinds is None
+            or len(self.kinds) * len(self.authors) > MAX_AUTHOR_KIND_KEYS
+        ):
             return [("author", author) for author in self.authors]
         return [("author", a, kind) for a in self.authors for kind in self.kinds]
 

@@ -9,29 +9,29 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Index(Generic[T]):
-    """Each thing stands under several keys."""
+    """Each item stands under several keys."""
 
     def __init__(self) -> None:
         self._found: dict[Key, dict[T, None]] = {}
 
-    def add(self, keys: Iterable[Key], thing: T) -> None:
-        """Put a thing under each key."""
+    def add(self, keys: Iterable[Key], item: T) -> None:
+        """Put a item under each key."""
         for key in keys:
-            self._found.setdefault(key, {})[thing] = None
+            self._found.setdefault(key, {})[item] = None
 
-    def remove(self, keys: Iterable[Key], thing: T) -> None:
+    def remove(self, keys: Iterable[Key], item: T) -> None:
         """Take away what was added under these keys."""
         for key in keys:
             found = self._found[key]
-            del found[thing]
+            del found[item]
             if not found:
                 del self._found[key]
 
     def __len__(self) -> int:
-        return len({thing for found in self._found.values() for thing in found})
+        return len({item for found in self._found.values() for item in found})
 
     def find(self, keys: Iterable[Key]) -> list[T]:
-        """Return what stands under any of the keys, each thing once."""
+        """Return what stands under any of the keys, each item once."""
         found: dict[T, None] = {}
         for key in keys:
             found.update(self._found.get(key, {}))

@@ -11,41 +11,43 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from sandbox.nostr import information
-from sandbox.nostr.exchange import Exchange
+from sandbox.nostr.exchange import RelayCore
 from sandbox.nostr.session import Session
 
 logger = logging.getLogger(__name__)
 # websockets logs as errors, with tracebacks, what strangers do wrong.
-_strangers = logging.getLogger(f"{__name__}.strangers")
-_strangers.setLevel(logging.CRITICAL)
+_client_errors = logging.getLogger(f"{__name__}.strangers")
+_client_errors.setLevel(logging.CRITICAL)
 # Seconds that a peer has to answer a closing handshake.
 CLOSE_TIMEOUT = 2.0
 
 
-class _Wire(ServerConnection):
+class _Connection(ServerConnection):
     """A connection that is known from its first byte on.
 
     The server itself lists none that is still in its opening handshake.
     """
 
-    def __init__(self, wires: "WeakSet[_Wire]", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, connections: "WeakSet[_Connection]", *args: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._wires = wires
+        self._connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._wires.add(self)
+        self._connections.add(self)
         if not self.server.is_serving():
             self.transport.abort()
 
 
 class Listener:
-    """Accepts connections for an exchange; to be used on the relay's loop."""
+    """Accepts connections for an core; to be used on the relay's loop."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, core: RelayCore) -> None:
+        self._core = core
         self._server: Server | None = None
-        self._wires: WeakSet[_Wire] = WeakSet()
+        self._connections: WeakSet[_Connection] = WeakSet()
 
     @property
     def is_open(self) -> bool:
@@ -61,9 +63,9 @@ class Listener:
                 port,
                 compression=None,
                 process_request=self._answer_http,
-                max_size=self._exchange.settings.max_message_bytes,
+                max_size=self._core.settings.max_message_bytes,
                 close_timeout=CLOSE_TIMEOUT,
-                logger=_strangers,
+                logger=_client_errors,
                 create_connection=cast(type[ServerConnection], self._create),
             )
         return int(self._server.sockets[0].getsockname()[1])
@@ -79,17 +81,17 @@ class Listener:
 
     def drop(self) -> None:
         """Break every connection."""
-        for wire in list(self._wires):
+        for wire in list(self._connections):
             wire.transport.abort()
 
-    def _create(self, *args: Any, **kwargs: Any) -> _Wire:
-        return _Wire(self._wires, *args, **kwargs)
+    def _create(self, *args: Any, **kwargs: Any) -> _Connection:
+        return _Connection(self._connections, *args, **kwargs)
 
     def _answer_http(self, _: ServerConnection, request: Request) -> Response | None:
-        return information.answer(request, self._exchange.settings)
+        return information.answer(request, self._core.settings)
 
     async def _handle(self, connection: ServerConnection) -> None:
-        session = Session(self._exchange, connection)
+        session = Session(self._core, connection)
         session.open()
         try:
             with suppress(ConnectionClosed):

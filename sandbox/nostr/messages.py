@@ -8,29 +8,29 @@ from caravel.nostr.events import Event, InvalidEvent, parse_event
 from sandbox.nostr.filters import HEX
 
 
-class Malformed(ValueError):
+class MalformedMessage(ValueError):
     """Not a message of a client; the text says why."""
 
 
 def parse_message(message: str | bytes) -> tuple[str, list[Any]]:
-    """Return a message's verb and what follows it. Raises Malformed."""
+    """Return a message's verb and what follows it. Raises MalformedMessage."""
     if isinstance(message, bytes):
-        raise Malformed("messages are text")
+        raise MalformedMessage("messages are text")
     try:
         data = json.loads(message)
     except (ValueError, RecursionError) as exc:
-        raise Malformed("messages are JSON") from exc
+        raise MalformedMessage("messages are JSON") from exc
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
-        raise Malformed("messages are arrays that begin with a verb")
+        raise MalformedMessage("messages are arrays that begin with a verb")
     return data[0], data[1:]
 
 
 def parse_subscription_id(arguments: list[Any]) -> str:
-    """Return the id that a REQ or CLOSE begins with. Raises Malformed."""
+    """Return the id that a REQ or CLOSE begins with. Raises MalformedMessage."""
     if not arguments or not isinstance(arguments[0], str):
-        raise Malformed("a subscription id is missing")
+        raise MalformedMessage("a subscription id is missing")
     if not 1 <= len(arguments[0]) <= 64:
-        raise Malformed("a subscription id has 1 to 64 characters")
+        raise MalformedMessage("a subscription id has 1 to 64 characters")
     return arguments[0]
 
 
@@ -65,13 +65,13 @@ def event_message(subscription_id: str, event_json: str) -> str:
     return f'["EVENT",{json.dumps(subscription_id)},{event_json}]'
 
 
-def forged(event: Event) -> str:
+def with_bad_signature(event: Event) -> str:
     """Return an event as JSON with another signature than its own."""
     other = f"{int(event.sig[0], 16) ^ 1:x}{event.sig[1:]}"
     return replace(event, sig=other).to_json()
 
 
-def id_of(arguments: list[Any]) -> str | None:
+def event_id_of(arguments: list[Any]) -> str | None:
     """Return the id that an event gives itself, if that is one."""
     given = (
         arguments[0].get("id") if arguments and isinstance(arguments[0], dict) else None

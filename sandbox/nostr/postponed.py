@@ -6,7 +6,7 @@ from itertools import count
 from sandbox.nostr.faults import Action
 
 
-class Postponed:
+class DelayedActions:
     """Actions that wait; to be used on the relay's loop."""
 
     def __init__(self) -> None:

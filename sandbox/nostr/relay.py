@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from caravel.nostr.events import Event
-from sandbox.nostr.exchange import Exchange
+from sandbox.nostr.exchange import RelayCore
 from sandbox.nostr.faults import Fault, Kind, Place, When
 from sandbox.nostr.listener import Listener
 from sandbox.nostr.settings import RelaySettings
 
 T = TypeVar("T")
 # Seconds after which the relay's thread is taken for dead.
-PATIENCE = 10.0
+THREAD_TIMEOUT = 10.0
 
 
 class SandboxRelay:
@@ -35,11 +35,11 @@ class SandboxRelay:
     ) -> None:
         self.host = host
         self.port = port
-        self._exchange = Exchange(settings or RelaySettings())
-        self._listener = Listener(self._exchange)
+        self._core = RelayCore(settings or RelaySettings())
+        self._listener = Listener(self._core)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._ending: asyncio.Event
+        self._stopping: asyncio.Event
 
     @property
     def url(self) -> str:
@@ -57,15 +57,15 @@ class SandboxRelay:
             daemon=True,
         )
         thread.start()
-        started.result(PATIENCE)
+        started.result(THREAD_TIMEOUT)
         self._thread = thread
 
     def stop(self) -> None:
         """Close every socket and end the thread; what faults hold back is lost."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            self._loop.call_soon_threadsafe(self._ending.set)
-            thread.join(PATIENCE)
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            thread.join(THREAD_TIMEOUT)
             if thread.is_alive():
                 raise RuntimeError("the relay's thread does not end")
 
@@ -93,28 +93,28 @@ class SandboxRelay:
     @property
     def connections(self) -> int:
         """How many clients are connected."""
-        return self._call(lambda: len(self._exchange.peers))
+        return self._call(lambda: len(self._core.peers))
 
     @property
     def accepted(self) -> int:
         """How many clients have connected since the relay was made."""
-        return self._call(lambda: self._exchange.accepted)
+        return self._call(lambda: self._core.accepted)
 
     @property
     def subscriptions(self) -> int:
         """How many subscriptions are open, on all connections."""
-        return self._call(lambda: len(self._exchange.subscriptions))
+        return self._call(lambda: len(self._core.subscriptions))
 
     @property
     def requests(self) -> int:
         """How many REQ have come."""
-        return self._call(lambda: self._exchange.requests)
+        return self._call(lambda: self._core.requests)
 
     @property
     def authenticated(self) -> set[str]:
         """The keys that clients now connected have proven (NIP-42), in hex."""
         return self._call(
-            lambda: {key for peer in self._exchange.peers for key in peer.pubkeys}
+            lambda: {key for peer in self._core.peers for key in peer.pubkeys}
         )
 
     def events(self, kind: int | None = None, author: str | None = None) -> list[Event]:
@@ -123,17 +123,17 @@ class SandboxRelay:
         Each is listed as often as it came, whatever became of it: duplicates, refused
         ones and those lost by a fault are among them.
         """
-        received = self._call(lambda: list(self._exchange.received))
-        return _chosen(received, kind, author)
+        received = self._call(lambda: list(self._core.received))
+        return _select(received, kind, author)
 
     def stored(self, kind: int | None = None, author: str | None = None) -> list[Event]:
         """Return the events that are stored, the newest first, expired ones too."""
-        records = self._call(lambda: self._exchange.store.records())
-        return _chosen([record.event for record in records], kind, author)
+        records = self._call(lambda: self._core.store.records())
+        return _select([record.event for record in records], kind, author)
 
     def count(self, kind: int | None = None) -> int:
         """Return how many events of a kind clients have sent, as `events` lists."""
-        counts = self._call(lambda: dict(self._exchange.counts))
+        counts = self._call(lambda: dict(self._core.counts))
         return sum(counts.values()) if kind is None else counts.get(kind, 0)
 
     def fault(
@@ -163,15 +163,15 @@ class SandboxRelay:
             seconds=seconds,
             chance=chance,
         )
-        return self._call(lambda: self._exchange.faults.add(fault)).id
+        return self._call(lambda: self._core.faults.add(fault)).id
 
     def faults(self) -> list[Fault]:
         """Return the faults in force, in the order they were asked for."""
-        return self._call(self._exchange.faults.in_force)
+        return self._call(self._core.faults.active)
 
     def hits(self, fault_id: str) -> int:
         """Return how often a fault has struck. Raises KeyError once it is cleared."""
-        return self._call(lambda: self._exchange.faults.hits(fault_id))
+        return self._call(lambda: self._core.faults.hits(fault_id))
 
     def clear_faults(self) -> None:
         """Remove every fault; what they hold back goes on at once."""
@@ -180,16 +180,16 @@ class SandboxRelay:
     @property
     def held(self) -> int:
         """How much `hold` holds back now."""
-        return self._call(lambda: self._exchange.postponed.held)
+        return self._call(lambda: self._core.delayed.held)
 
     def release(self) -> int:
         """Let what is held go on, in the order it came; return how much it was."""
-        return self._call(self._exchange.postponed.release)
+        return self._call(self._core.delayed.release)
 
     @property
     def settings(self) -> RelaySettings:
         """What the relay is set to."""
-        return self._exchange.settings
+        return self._core.settings
 
     def change_settings(self, **changes: Any) -> None:
         """Change some settings.
@@ -202,18 +202,18 @@ class SandboxRelay:
 
     def reset(self) -> None:
         """Forget events, faults, counts and what is held; connections stay."""
-        self._call(self._exchange.forget)
+        self._call(self._core.reset)
 
     def _end_subscriptions(self) -> None:
-        for peer in list(self._exchange.peers):
+        for peer in list(self._core.peers):
             peer.end_subscriptions()
 
     def _clear_faults(self) -> None:
-        self._exchange.faults.clear()
-        self._exchange.postponed.finish()
+        self._core.faults.clear()
+        self._core.delayed.finish()
 
     def _change_settings(self, changes: dict[str, Any]) -> None:
-        self._exchange.settings = replace(self._exchange.settings, **changes)
+        self._core.settings = replace(self._core.settings, **changes)
 
     def _call(self, function: Callable[[], T]) -> T:
         async def call() -> T:
@@ -223,25 +223,27 @@ class SandboxRelay:
 
     def _wait(self, function: Callable[[], Any]) -> Any:
         """Run a coroutine on the relay's loop; return what it returns."""
-        return asyncio.run_coroutine_threadsafe(function(), self._loop).result(PATIENCE)
+        return asyncio.run_coroutine_threadsafe(function(), self._loop).result(
+            THREAD_TIMEOUT
+        )
 
     async def _main(self, started: "Future[None]") -> None:
-        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         try:
             await self._listen()
         except Exception as exc:  # whatever it is, start() raises it
             started.set_exception(exc)
             return
         started.set_result(None)
-        await self._ending.wait()
+        await self._stopping.wait()
         await self._listener.close()
-        self._exchange.postponed.discard()
+        self._core.delayed.discard()
 
     async def _listen(self) -> None:
         self.port = await self._listener.open(self.host, self.port)
 
 
-def _chosen(events: list[Event], kind: int | None, author: str | None) -> list[Event]:
+def _select(events: list[Event], kind: int | None, author: str | None) -> list[Event]:
     return [
         event
         for event in events

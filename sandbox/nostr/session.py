@@ -10,13 +10,13 @@ from websockets.asyncio.server import ServerConnection, broadcast
 
 from caravel.nostr.events import Event, InvalidEvent
 from sandbox.nostr import messages
-from sandbox.nostr.auth import AUTH_KIND, objection
-from sandbox.nostr.deeds import Deed, carry_out
-from sandbox.nostr.exchange import Exchange, Subscription
+from sandbox.nostr.auth import AUTH_KIND, rejection_reason
+from sandbox.nostr.deeds import Reply, send_reply
+from sandbox.nostr.exchange import RelayCore, Subscription
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
-from sandbox.nostr.messages import Malformed
+from sandbox.nostr.messages import MalformedMessage
 
-UNPROVEN = "auth-required: prove a key first"
+AUTH_REQUIRED = "auth-required: prove a key first"
 BLOCKED = "blocked: a fault is in force"
 # Bytes that may wait for a peer that does not read, before it is dropped.
 MAX_BACKLOG = 64 * 1024 * 1024
@@ -25,8 +25,8 @@ MAX_BACKLOG = 64 * 1024 * 1024
 class Session:
     """What the relay knows of a connection; to be used on the relay's loop."""
 
-    def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
-        self._exchange = exchange
+    def __init__(self, core: RelayCore, connection: ServerConnection) -> None:
+        self._core = core
         self._connection = connection
         self._subscriptions: dict[str, Subscription] = {}
         self._challenge = secrets.token_hex(16)
@@ -34,17 +34,17 @@ class Session:
         self.pubkeys: set[str] = set()
 
     def open(self) -> None:
-        """Take part in the exchange."""
+        """Take part in the core."""
         self._is_open = True
-        self._exchange.peers.add(self)
-        self._exchange.accepted += 1
-        if self._exchange.settings.requires_auth:
+        self._core.peers.add(self)
+        self._core.accepted += 1
+        if self._core.settings.requires_auth:
             self._send(messages.challenge(self._challenge))
 
     def close(self) -> None:
-        """Leave the exchange; nothing is sent any more."""
+        """Leave the core; nothing is sent any more."""
         self._is_open = False
-        self._exchange.peers.discard(self)
+        self._core.peers.discard(self)
         for subscription_id in list(self._subscriptions):
             self._unsubscribe(subscription_id)
 
@@ -60,9 +60,9 @@ class Session:
         try:
             verb, arguments = messages.parse_message(message)
             if verb not in VERBS:
-                raise Malformed("only EVENT, REQ, CLOSE and AUTH are known")
+                raise MalformedMessage("only EVENT, REQ, CLOSE and AUTH are known")
             VERBS[verb](self, arguments)
-        except Malformed as exc:
+        except MalformedMessage as exc:
             self._send(messages.notice(f"invalid: {exc}"))
 
     def deliver(self, subscription: Subscription, text: str) -> None:
@@ -80,9 +80,9 @@ class Session:
         event = self._read_event(arguments)
         if event is None:
             return
-        self._exchange.note(event)
-        if self._is_locked():
-            self._send(messages.ok(event.id, False, UNPROVEN))
+        self._core.record_received(event)
+        if self._needs_auth():
+            self._send(messages.ok(event.id, False, AUTH_REQUIRED))
         elif event.kind == AUTH_KIND:
             self._send(messages.ok(event.id, False, "invalid: this belongs in AUTH"))
         else:
@@ -91,7 +91,7 @@ class Session:
     def on_req(self, arguments: list[Any]) -> None:
         """Send what is stored, then EOSE, then what comes; or CLOSED."""
         subscription_id = messages.parse_subscription_id(arguments)
-        self._exchange.requests += 1
+        self._core.requests += 1
         try:
             filters = tuple(parse_filter(given) for given in arguments[1:])
         except BadFilter as exc:
@@ -111,7 +111,7 @@ class Session:
         event = self._read_event(arguments)
         if event is None:
             return
-        reason = objection(
+        reason = rejection_reason(
             event,
             challenge=self._challenge,
             host=self._host(),
@@ -123,34 +123,34 @@ class Session:
         self._send(messages.ok(event.id, reason is None, text))
 
     def _publish(self, event: Event) -> None:
-        deed = Deed(
-            do=lambda: self._exchange.publish(event),
+        reply = Reply(
+            produce=lambda: self._core.publish(event),
             send=self._send,
             hang_up=self.hang_up,
-            pretence=messages.ok(event.id, True),
+            fake_ok=messages.ok(event.id, True),
             refusal=messages.ok(event.id, False, BLOCKED),
         )
-        fault = self._exchange.faults.take(
+        fault = self._core.faults.take(
             "event", kinds=(event.kind,), authors=(event.pubkey,)
         )
-        carry_out(deed, fault, self._exchange.postponed)
+        send_reply(reply, fault, self._core.delayed)
 
     def _request(self, subscription_id: str, filters: tuple[Filter, ...]) -> None:
-        deed = Deed(
-            do=lambda: self._subscribe(subscription_id, filters),
+        reply = Reply(
+            produce=lambda: self._subscribe(subscription_id, filters),
             send=self._send,
             hang_up=self.hang_up,
-            pretence=messages.eose(subscription_id),
+            fake_ok=messages.eose(subscription_id),
             refusal=messages.closed(subscription_id, BLOCKED),
         )
-        fault = self._exchange.faults.take(
+        fault = self._core.faults.take(
             "req",
             kinds=set(chain.from_iterable(one.kinds or () for one in filters)),
             authors=set(chain.from_iterable(one.authors or () for one in filters)),
         )
         # Whatever comes of it, it replaces the one of the same id.
         self._unsubscribe(subscription_id)
-        carry_out(deed, fault, self._exchange.postponed)
+        send_reply(reply, fault, self._core.delayed)
 
     def _subscribe(self, subscription_id: str, filters: tuple[Filter, ...]) -> str:
         """Open a subscription and send what is stored; return the EOSE."""
@@ -158,23 +158,23 @@ class Session:
             self._unsubscribe(subscription_id)
             subscription = Subscription(self, subscription_id, filters)
             self._subscriptions[subscription_id] = subscription
-            self._exchange.subscriptions.add(subscription.keys(), subscription)
-            for record in self._exchange.query(filters):
+            self._core.subscriptions.add(subscription.keys(), subscription)
+            for record in self._core.query(filters):
                 self._send(messages.event_message(subscription_id, record.json))
         return messages.eose(subscription_id)
 
     def _unsubscribe(self, subscription_id: str) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is not None:
-            self._exchange.subscriptions.remove(subscription.keys(), subscription)
+            self._core.subscriptions.remove(subscription.keys(), subscription)
 
     def _refusal(self, subscription_id: str, filters: tuple[Filter, ...]) -> str | None:
-        if self._is_locked():
-            return UNPROVEN
+        if self._needs_auth():
+            return AUTH_REQUIRED
         if not filters:
             return "invalid: there is no filter"
         known = self._subscriptions.keys() | {subscription_id}
-        if len(known) > self._exchange.settings.max_subscriptions:
+        if len(known) > self._core.settings.max_subscriptions:
             return "error: too many subscriptions"
         return None
 
@@ -185,19 +185,19 @@ class Session:
     def _read_event(self, arguments: list[Any]) -> Event | None:
         """Return a verified event, or answer that it is none.
 
-        Raises Malformed where there is no id that an answer could name.
+        Raises MalformedMessage where there is no id that an answer could name.
         """
         try:
             return messages.parse_signed(arguments)
         except InvalidEvent as exc:
-            event_id = messages.id_of(arguments)
+            event_id = messages.event_id_of(arguments)
             if event_id is None:
-                raise Malformed(exc.message) from exc
+                raise MalformedMessage(exc.message) from exc
             self._send(messages.ok(event_id, False, f"invalid: {exc.message}"))
             return None
 
-    def _is_locked(self) -> bool:
-        return self._exchange.settings.requires_auth and not self.pubkeys
+    def _needs_auth(self) -> bool:
+        return self._core.settings.requires_auth and not self.pubkeys
 
     def _host(self) -> str:
         request = self._connection.request

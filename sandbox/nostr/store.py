@@ -48,53 +48,59 @@ class EventStore:
         self._addresses: dict[Address, Record] = {}
         # By age, since the ephemeral ones leave first.
         self._ephemeral: OrderedDict[str, Record] = OrderedDict()
-        self._lasting: OrderedDict[str, Record] = OrderedDict()
+        self._persistent: OrderedDict[str, Record] = OrderedDict()
 
-    def put(self, record: Record, *, most: int) -> Outcome:
+    def put(self, record: Record, *, max_events: int) -> Outcome:
         """Store an event unless it or a newer one is here; keep that many at most."""
-        if record.event.id in self._ephemeral or record.event.id in self._lasting:
+        if record.event.id in self._ephemeral or record.event.id in self._persistent:
             return Outcome.DUPLICATE
         if record.address is not None:
             present = self._addresses.get(record.address)
-            if present and _recency(present) < _recency(record):
+            if present and _newest_first(present) < _newest_first(record):
                 return Outcome.OUTDATED
             if present:
                 self._remove(present)
             self._addresses[record.address] = record
         self._add(record)
-        while len(self) > most:
-            self._remove(next(iter((self._ephemeral or self._lasting).values())))
+        while len(self) > max_events:
+            self._remove(next(iter((self._ephemeral or self._persistent).values())))
         return Outcome.STORED
 
     def query(
-        self, filters: Iterable[Filter], *, most: int, now: float | None
+        self, filters: Iterable[Filter], *, max_results: int, now: float | None
     ) -> list[Record]:
         """Return what any of the filters finds, newest first, that many of each.
 
         What is expired at `now` is left out.
         """
-        found = chain.from_iterable(self._query(one, most, now) for one in filters)
-        return sorted(dict.fromkeys(found), key=_recency)
+        found = chain.from_iterable(
+            self._query(one, max_results, now) for one in filters
+        )
+        return sorted(dict.fromkeys(found), key=_newest_first)
 
     def records(self) -> list[Record]:
         """Return all, the newest by creation first."""
-        return self.query([Filter()], most=len(self), now=None)
+        return self.query([Filter()], max_results=len(self), now=None)
 
     def __len__(self) -> int:
-        return len(self._ephemeral) + len(self._lasting)
+        return len(self._ephemeral) + len(self._persistent)
 
-    def _query(self, wanted: Filter, most: int, now: float | None) -> list[Record]:
+    def _query(
+        self, wanted: Filter, max_results: int, now: float | None
+    ) -> list[Record]:
         found = [
             record
             for record in self._index.find(wanted.index_keys())
             if wanted.matches(record.event)
             and not (now is not None and record.is_expired(now))
         ]
-        found.sort(key=_recency)
-        return found[: most if wanted.limit is None else min(wanted.limit, most)]
+        found.sort(key=_newest_first)
+        if wanted.limit is not None:
+            max_results = min(wanted.limit, max_results)
+        return found[:max_results]
 
     def _part(self, record: Record) -> OrderedDict[str, Record]:
-        return self._ephemeral if record.event.kind in EPHEMERAL else self._lasting
+        return self._ephemeral if record.event.kind in EPHEMERAL else self._persistent
 
     def _add(self, record: Record) -> None:
         self._part(record)[record.event.id] = record
@@ -126,6 +132,6 @@ def expiration(event: Event) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
-def _recency(record: Record) -> tuple[int, str]:
+def _newest_first(record: Record) -> tuple[int, str]:
     """Sort newest first; of two at the same second the lower id comes first."""
     return -record.event.created_at, record.event.id

@@ -40,12 +40,12 @@ Kind = Literal[
     "garbage",
     "html",
     "redirect",  # to another source, which has a price
-    "huge",  # a right answer of HUGE bytes
+    "huge",  # a correct answer of HUGE bytes
     "body",  # `body` as it is
-    "headers",  # a right answer with other headers; None leaves one out
+    "headers",  # a correct answer with other headers; None leaves one out
 ]
 #: How many requests are remembered.
-_REMEMBERED = 10_000
+_MAX_REQUESTS = 10_000
 HUGE = 5 * 1024 * 1024
 
 
@@ -99,7 +99,7 @@ class PriceFeed:
     ) -> None:
         """Let one bitcoin cost so much: exactly, at one source or at all of them."""
         with self._lock:
-            for name in _named(source) if source else SOURCES:
+            for name in _check_sources(source) if source else SOURCES:
                 self._prices[name, currency] = Decimal(price)
 
     def fault(self, kind: Kind, *sources: str, **details: Any) -> None:
@@ -110,7 +110,7 @@ class PriceFeed:
         if kind not in get_args(Kind):
             raise ValueError(f"There is no fault {kind!r}.")
         with self._lock:
-            for name in _named(*sources) if sources else SOURCES:
+            for name in _check_sources(*sources) if sources else SOURCES:
                 self._faults[name] = Fault(kind, **details)
 
     @property
@@ -126,7 +126,7 @@ class PriceFeed:
             return [*dict.fromkeys([*DEFAULTS, *(code for _, code in self._prices)])]
 
     def clear_faults(self) -> None:
-        """Let all sources be right again; what a fault holds back goes on at once."""
+        """Let all sources be correct again; what a fault holds back goes on at once."""
         with self._lock:
             self._faults.clear()
             self._cleared.set()
@@ -143,18 +143,18 @@ class PriceFeed:
         """Return what a source says of a currency; 404 for what it does not know."""
         with self._lock:
             self.requests.append((source, currency))
-            del self.requests[:-_REMEMBERED]
+            del self.requests[:-_MAX_REQUESTS]
             fault, cleared = self._faults.get(source), self._cleared
         price = self.price(source, currency)
         if price is None:
             return Answer(b'{"error": "unknown source or currency"}', status=404)
-        right = {
+        correct = {
             "source": source,
             "amount": f"{price:f}",
             "currency": currency.upper(),
             "as_of": int(time.time()),
         }
-        answer = _faulty(right, fault) if fault else _answer(right)
+        answer = _faulty_answer(correct, fault) if fault else _answer(correct)
         return replace(answer, cleared=cleared)
 
     def price(self, source: str, currency: str) -> Decimal | None:
@@ -167,47 +167,52 @@ class PriceFeed:
         return None
 
 
-def _named(*sources: str) -> tuple[str, ...]:
+def _check_sources(*sources: str) -> tuple[str, ...]:
     """Return the names; raises KeyError for one that is no source."""
     for source in sources:
         SOURCES[source]
     return sources
 
 
-def _faulty(right: dict[str, Any], fault: Fault) -> Answer:
+def _faulty_answer(correct: dict[str, Any], fault: Fault) -> Answer:
     if fault.kind in _ANSWERS:
-        return _ANSWERS[fault.kind](right, fault)
-    said = _CHANGES[fault.kind](right, fault) if fault.kind in _CHANGES else right
-    return replace(_answer(said), headers=fault.headers, fault=fault)
+        return _ANSWERS[fault.kind](correct, fault)
+    data = (
+        _MODIFIERS[fault.kind](correct, fault) if fault.kind in _MODIFIERS else correct
+    )
+    return replace(_answer(data), headers=fault.headers, fault=fault)
 
 
-def _answer(said: dict[str, Any]) -> Answer:
-    return Answer(json.dumps(said).encode())
+def _answer(data: dict[str, Any]) -> Answer:
+    return Answer(json.dumps(data).encode())
 
 
-def _redirect(right: dict[str, Any], fault: Fault) -> Answer:
+def _redirect(correct: dict[str, Any], fault: Fault) -> Answer:
     names = [*SOURCES]
-    other = names[names.index(right["source"]) - 1]
-    location = f"/prices/{other}/{right['currency'].lower()}"
+    other = names[names.index(correct["source"]) - 1]
+    location = f"/prices/{other}/{correct['currency'].lower()}"
     return Answer(b"", 302, headers={"Location": location})
 
 
 _PAGE = b"<!DOCTYPE html><title>Just a moment</title><p>Are you human?"
 _ANSWERS: dict[Kind, Callable[[dict[str, Any], Fault], Answer]] = {
-    "error": lambda right, fault: Answer(b'{"error": "internal"}', status=500),
-    "html": lambda right, fault: Answer(_PAGE, type="text/html"),
-    "garbage": lambda right, fault: Answer(b"\xff\xfe\x00{"),
-    "body": lambda right, fault: Answer(fault.body.encode()),
+    "error": lambda correct, fault: Answer(b'{"error": "internal"}', status=500),
+    "html": lambda correct, fault: Answer(_PAGE, type="text/html"),
+    "garbage": lambda correct, fault: Answer(b"\xff\xfe\x00{"),
+    "body": lambda correct, fault: Answer(fault.body.encode()),
     "redirect": _redirect,
 }
-_CHANGES: dict[Kind, Callable[[dict[str, Any], Fault], dict[str, Any]]] = {
-    "stale": lambda right, fault: {**right, "as_of": right["as_of"] - fault.seconds},
-    "wrong": lambda right, fault: {
-        **right,
-        "amount": f"{Decimal(right['amount']) * fault.factor:f}",
+_MODIFIERS: dict[Kind, Callable[[dict[str, Any], Fault], dict[str, Any]]] = {
+    "stale": lambda correct, fault: {
+        **correct,
+        "as_of": correct["as_of"] - fault.seconds,
     },
-    "zero": lambda right, fault: {**right, "amount": "0"},
-    "negative": lambda right, fault: {**right, "amount": f"-{right['amount']}"},
-    "missing": lambda right, fault: {"as_of": right["as_of"]},
-    "huge": lambda right, fault: {**right, "filler": "x" * HUGE},
+    "wrong": lambda correct, fault: {
+        **correct,
+        "amount": f"{Decimal(correct['amount']) * fault.factor:f}",
+    },
+    "zero": lambda correct, fault: {**correct, "amount": "0"},
+    "negative": lambda correct, fault: {**correct, "amount": f"-{correct['amount']}"},
+    "missing": lambda correct, fault: {"as_of": correct["as_of"]},
+    "huge": lambda correct, fault: {**correct, "filler": "x" * HUGE},
 }

@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
             answer.cleared.wait(answer.fault.seconds)
         self._send_headers(answer)
         if answer.fault and kind == "drip":
-            self._drip(answer, answer.fault.seconds)
+            self._send_slowly(answer, answer.fault.seconds)
         else:
             self.wfile.write(answer.body)
 
@@ -59,9 +59,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
 
-    def _drip(self, answer: Answer, seconds: float) -> None:
-        for place in range(len(answer.body)):
-            self.wfile.write(answer.body[place : place + 1])
+    def _send_slowly(self, answer: Answer, seconds: float) -> None:
+        for index in range(len(answer.body)):
+            self.wfile.write(answer.body[index : index + 1])
             if answer.cleared.wait(seconds):
                 self.close_connection = True
                 return

@@ -7,15 +7,15 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sandbox.clock import POLL, VARIABLE, lead
+from sandbox.clock import POLL_INTERVAL, VARIABLE, write_offset
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
 
 # It and the child that it forked tell what time it is, in turn.
 TELLER = """
 import os, sys, time
-from sandbox.clock import follow_if_told
-follow_if_told()
+from sandbox.clock import follow_from_environment
+follow_from_environment()
 who = "child" if os.fork() == 0 else "parent"
 while True:
     print(f"{who} {time.time()}\\n", end="", flush=True)
@@ -46,8 +46,8 @@ def test_every_process_and_what_it_forks_follows(tmp_path):
         try:
             before = told(process)
             for days in (3, 7):
-                lead(path, timedelta(days=days).total_seconds())
-                time.sleep(5 * POLL)
+                write_offset(path, timedelta(days=days).total_seconds())
+                time.sleep(5 * POLL_INTERVAL)
             after = told(process)
         finally:
             os.killpg(process.pid, 9)

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import requests
 
-from sandbox.lightning.deeds import DEEDS, find
+from sandbox.lightning.deeds import COMMANDS, find
 from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 from sandbox.tests.support.wallet_client import wallet_client
@@ -102,18 +102,18 @@ def test_every_form_does_a_deed_and_sends_what_it_knows(lightning, control):
     done = set()
     for action, names in forms:
         method = "DELETE" if "method" in names else "POST"
-        found = find(method, action.removeprefix("/_pages/"))
+        found = match_command(method, action.removeprefix("/_pages/"))
         assert found, action
-        assert names - {"method"} <= set(found.deed.fields), action
-        done.add(found.deed.name)
+        assert names - {"method"} <= set(found.command.fields), action
+        done.add(found.command.name)
     control.post("relay/offline")
     done |= {
-        found.deed.name
+        found.command.name
         for action, _ in Forms(fetch(f"{lightning.url}/").text).found
         if (found := find("POST", action.removeprefix("/_pages/")))
     }
     clearing = {"clear_price_faults", "clear_relay_faults"}  # both at once, with a form
-    assert {deed.name for deed in DEEDS.values()} - done == clearing
+    assert {command.name for command in COMMANDS.values()} - done == clearing
 
 
 def test_a_wallet_is_added_and_told_how_to_behave(lightning):

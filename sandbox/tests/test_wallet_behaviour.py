@@ -12,17 +12,17 @@ from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Answering,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
     Decoy,
-    Garbage,
-    Issuing,
-    LookingUp,
-    Paying,
+    InvoiceBehaviour,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
     answers_after,
     pays_after,
     pays_but_says,
@@ -122,7 +122,7 @@ def test_it_pays_and_answers_when_the_time_has_come(clock, wallets, plain, alice
 
 
 def test_it_pays_and_never_answers(plain, alice, bill):
-    alice.behaviour = PAYS_IN_SILENCE
+    alice.behaviour = PAYS_WITHOUT_ANSWER
 
     sent(plain, alice, bill)
 
@@ -192,7 +192,7 @@ def test_due_things_are_done_at_once_on_request(clock, wallets, plain, alice, bi
 
 
 def test_it_neither_pays_nor_answers(plain, alice, bill):
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
 
     sent(plain, alice, bill)
 
@@ -201,7 +201,7 @@ def test_it_neither_pays_nor_answers(plain, alice, bill):
 
 
 def test_it_lies(client, alice, bill):
-    alice.behaviour = LIES
+    alice.behaviour = CLAIMS_FALSELY
 
     preimage = client.call("pay_invoice", invoice=bill.bolt11)["preimage"]
 
@@ -221,9 +221,9 @@ def test_it_behaves_as_it_did_when_it_was_asked(clock, plain, alice, bill):
 
 
 @pytest.mark.parametrize("pays", [0.0, None])
-@pytest.mark.parametrize("garbage", list(Garbage))
+@pytest.mark.parametrize("garbage", list(CorruptReply))
 def test_it_pays_or_not_and_its_reply_is_garbage(client, alice, bill, garbage, pays):
-    alice.behaviour = Paying(pays_after=pays, garbage=garbage)
+    alice.behaviour = PaymentBehaviour(pays_after=pays, corruption=garbage)
     request = client.request("pay_invoice", invoice=bill.bolt11)
     client.send(request)
 
@@ -231,28 +231,28 @@ def test_it_pays_or_not_and_its_reply_is_garbage(client, alice, bill, garbage, p
 
     assert reply.pubkey == alice.pubkey
     assert is_paid(alice, bill) is (pays == 0.0)
-    if garbage is Garbage.UNDECRYPTABLE:
+    if garbage is CorruptReply.UNDECRYPTABLE:
         with pytest.raises(Unreadable):
             client.read(reply)
         return
     text = decrypt(client.scheme, client.secret, client.wallet, reply.content)
-    if garbage is Garbage.NOT_JSON:
+    if garbage is CorruptReply.NOT_JSON:
         with pytest.raises(ValueError):
             json.loads(text)
         return
     body = json.loads(text)
-    if garbage is Garbage.NOT_AN_OBJECT:
+    if garbage is CorruptReply.NOT_AN_OBJECT:
         assert isinstance(body, list)
-    elif garbage is Garbage.WRONG_TYPE:
+    elif garbage is CorruptReply.WRONG_TYPE:
         assert body["result_type"] not in ("pay_invoice", "")
         assert body["result"]["preimage"]
-    elif garbage is Garbage.NO_RESULT:
+    elif garbage is CorruptReply.NO_RESULT:
         assert body == {"result_type": "pay_invoice"}
-    elif garbage is Garbage.NO_PREIMAGE:
+    elif garbage is CorruptReply.NO_PREIMAGE:
         assert body["error"] is None
         assert "preimage" not in body["result"]
     else:
-        assert garbage is Garbage.WRONG_PREIMAGE
+        assert garbage is CorruptReply.WRONG_PREIMAGE
         assert hash_of(body["result"]["preimage"]) != bill.payment_hash
 
 
@@ -261,7 +261,7 @@ def hash_of(preimage):
 
 
 def test_replies_come_twice_in_different_events(client, alice, bill):
-    alice.behaviour = Paying(copies=2)
+    alice.behaviour = PaymentBehaviour(copies=2)
     request = client.request("pay_invoice", invoice=bill.bolt11)
     client.send(request)
 
@@ -273,7 +273,7 @@ def test_replies_come_twice_in_different_events(client, alice, bill):
 
 
 def test_a_refusal_from_a_wrong_key_precedes_the_true_reply(client, alice, bill):
-    alice.behaviour = Paying(decoys=(Decoy.WRONG_KEY,))
+    alice.behaviour = PaymentBehaviour(decoys=(Decoy.WRONG_KEY,))
     request = client.request("pay_invoice", invoice=bill.bolt11)
     client.send(request)
 
@@ -286,7 +286,7 @@ def test_a_refusal_from_a_wrong_key_precedes_the_true_reply(client, alice, bill)
 
 
 def test_a_refusal_of_another_request_precedes_the_true_reply(client, alice, bill):
-    alice.behaviour = Paying(decoys=(Decoy.WRONG_REQUEST,))
+    alice.behaviour = PaymentBehaviour(decoys=(Decoy.WRONG_REQUEST,))
 
     assert client.call("pay_invoice", invoice=bill.bolt11)
 
@@ -296,7 +296,7 @@ def test_a_refusal_of_another_request_precedes_the_true_reply(client, alice, bil
 
 
 def test_before_a_true_refusal_a_decoy_says_paid(plain, alice, bill):
-    alice.behaviour = Paying(
+    alice.behaviour = PaymentBehaviour(
         pays_after=None, error="QUOTA_EXCEEDED", decoys=(Decoy.WRONG_REQUEST,)
     )
 
@@ -319,7 +319,7 @@ def test_replies_name_the_client_unless_the_service_does_not(plain, alice):
 
 
 def test_other_methods_are_scripted_too(plain, alice):
-    alice.others = Answering(error="RATE_LIMITED")
+    alice.reply_behaviour = ReplyBehaviour(error="RATE_LIMITED")
 
     assert plain.error("get_balance") == "RATE_LIMITED"
 
@@ -335,13 +335,13 @@ def ours(platform):
 
 @pytest.mark.parametrize("code", ["INTERNAL", "NOT_FOUND", "RATE_LIMITED"])
 def test_a_lookup_comes_to_an_error(ours, platform, bill, code):
-    platform.lookups = LookingUp(error=code)
+    platform.lookup_behaviour = LookupBehaviour(error=code)
 
     assert ours.error("lookup_invoice", payment_hash=bill.payment_hash) == code
 
 
 def test_a_lookup_tells_another_hash(ours, platform, bill):
-    platform.lookups = LookingUp(wrong_hash=True)
+    platform.lookup_behaviour = LookupBehaviour(wrong_hash=True)
 
     found = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
 
@@ -350,7 +350,7 @@ def test_a_lookup_tells_another_hash(ours, platform, bill):
 
 
 def test_a_lookup_has_no_state(ours, alice, platform, bill):
-    platform.lookups = LookingUp(with_state=False)
+    platform.lookup_behaviour = LookupBehaviour(with_state=False)
     before = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
     alice.pay(bill.bolt11)
 
@@ -364,7 +364,7 @@ def test_a_lookup_has_no_state(ours, alice, platform, bill):
 
 
 def test_a_lookup_is_not_answered(ours, platform, bill):
-    platform.lookups = LookingUp(after=None)
+    platform.lookup_behaviour = LookupBehaviour(after=None)
 
     ours.send(ours.request("lookup_invoice", payment_hash=bill.payment_hash))
 
@@ -386,7 +386,7 @@ def test_an_unpaid_invoice_expires_and_may_settle_late(clock, ours, platform, al
 
 
 def test_an_invoice_is_made_with_another_amount_than_it_says(ours, platform, alice):
-    platform.issuing = Issuing(amount_msat=9_000)
+    platform.invoice_behaviour = InvoiceBehaviour(amount_msat=9_000)
 
     made = ours.call("make_invoice", amount=1_000)
     alice.pay(made["invoice"])
@@ -397,7 +397,7 @@ def test_an_invoice_is_made_with_another_amount_than_it_says(ours, platform, ali
 
 
 def test_an_invoice_is_made_with_another_expiry_than_it_says(ours, platform):
-    platform.issuing = Issuing(expiry=86_400)
+    platform.invoice_behaviour = InvoiceBehaviour(expiry=86_400)
 
     made = ours.call("make_invoice", amount=1_000, expiry=60)
 
@@ -406,7 +406,7 @@ def test_an_invoice_is_made_with_another_expiry_than_it_says(ours, platform):
 
 
 def test_an_invoice_is_made_with_another_hash_than_it_says(ours, platform, alice):
-    platform.issuing = Issuing(wrong_hash=True)
+    platform.invoice_behaviour = InvoiceBehaviour(wrong_hash=True)
 
     made = ours.call("make_invoice", amount=1_000)
     alice.pay(made["invoice"])
@@ -417,7 +417,7 @@ def test_an_invoice_is_made_with_another_hash_than_it_says(ours, platform, alice
 
 
 def test_an_invoice_is_made_and_not_told(ours, platform):
-    platform.issuing = Issuing(after=None)
+    platform.invoice_behaviour = InvoiceBehaviour(after=None)
 
     ours.send(ours.request("make_invoice", amount=1_000))
 
@@ -426,7 +426,7 @@ def test_an_invoice_is_made_and_not_told(ours, platform):
 
 
 def test_an_invoice_is_refused(ours, platform):
-    platform.issuing = Issuing(error="INTERNAL")
+    platform.invoice_behaviour = InvoiceBehaviour(error="INTERNAL")
 
     assert ours.error("make_invoice", amount=1_000) == "INTERNAL"
 

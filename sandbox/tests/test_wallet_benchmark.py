@@ -50,7 +50,7 @@ def test_payments_are_made_by_a_real_worker_and_checked(around, tmp_path):
     invoices.update(amount_msat=invoices.get().amount_msat + 1)
     faults = burst._faults(around, due)
     assert faults[0] == f"{first}: failed "
-    assert faults[1].startswith(f"{second}: debited [")
+    assert faults[1].startswith(f"{second}: total_debited [")
     assert len(faults) == 2
 
 
@@ -61,7 +61,7 @@ def test_payments_are_made_by_a_real_worker_and_checked(around, tmp_path):
         ({"seconds": 4.1}, False),
         ({"relay_connections": 2}, False),
         ({"relay_connections": 100}, False),
-        ({"faults": ("wallet-1: debited []",)}, False),
+        ({"faults": ("wallet-1: total_debited []",)}, False),
     ],
 )
 def test_promises_are_judged(capsys, changes, kept):
@@ -70,4 +70,4 @@ def test_promises_are_judged(capsys, changes, kept):
     printed = capsys.readouterr().out
     assert ("NOT REACHED" in printed) == ("seconds" in changes)
     assert ("THEY GROW" in printed) == ("relay_connections" in changes)
-    assert ("debited []" in printed) == ("faults" in changes)
+    assert ("total_debited []" in printed) == ("faults" in changes)

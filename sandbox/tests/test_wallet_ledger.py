@@ -76,7 +76,7 @@ def test_a_payment_moves_the_amount_and_settles_the_invoice(ledger):
     assert abs(paid.settled_at - time.time()) < 5
     assert ledger.is_settled(made.payment_hash)
     assert (ledger.balance("ann"), ledger.balance("bob")) == (7_500, 12_500)
-    assert (ledger.debits("ann"), ledger.debited("ann")) == ([2_500], 2_500)
+    assert (ledger.debits("ann"), ledger.total_debited("ann")) == ([2_500], 2_500)
     assert ledger.credits("bob") == [10_000, 2_500]
 
 
@@ -218,7 +218,7 @@ def test_many_payers_at_once_pay_one_invoice_once(ledger):
         thread.join()
 
     assert len(paid) == 1
-    assert sum(ledger.debited(name) for name in NAMES) == 1_000
+    assert sum(ledger.total_debited(name) for name in NAMES) == 1_000
     assert ledger.total() == 30_000
 
 
@@ -275,12 +275,12 @@ def test_sats_are_neither_made_nor_lost(acts):
 
             assert ledger.total() == 60_000
             for one in NAMES:
-                entries = sum(ledger.credits(one)) - ledger.debited(one)
+                entries = sum(ledger.credits(one)) - ledger.total_debited(one)
                 assert ledger.balance(one) == entries >= 0
 
     settled = [one for one in made if ledger.is_settled(one.payment_hash)]
     assert len(paid) == len(settled) == len({one.payment_hash for one in paid})
-    assert sum(ledger.debited(name) for name in NAMES) == sum(
+    assert sum(ledger.total_debited(name) for name in NAMES) == sum(
         one.amount_msat for one in settled
     )
     database.close()

@@ -73,7 +73,7 @@ def test_wallets_are_made_and_changed_in_many_threads(relay, wallets):
                 wallet.protocol = Protocol(notifies=number % 2 == 0)
                 wallet.connection.terms = Terms(budget_msat=number)
                 wallet.go_offline()
-                wallet.come_back()
+                wallet.go_online()
         except Exception as exc:
             failures.append(exc)
 

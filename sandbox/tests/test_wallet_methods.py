@@ -153,7 +153,7 @@ def test_each_client_has_a_budget_of_its_own(platform, alice):
         with wallet_client(url) as client:
             client.call("pay_invoice", invoice=platform.issue(1_000).bolt11)
 
-    assert alice.ledger.debited("alice") == 2_000
+    assert alice.ledger.total_debited("alice") == 2_000
 
 
 def test_too_little_is_refused_and_nothing_is_moved(platform, alice):

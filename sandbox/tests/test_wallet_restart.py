@@ -102,7 +102,7 @@ def test_a_stored_request_is_not_run_again_after_a_restart(relay, state):
 
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets["alice"]
-        alice.come_back()
+        alice.go_online()
         assert alice.requests() == []
 
 
@@ -117,7 +117,7 @@ def test_a_request_stored_while_nobody_ran_is_run_when_asked_for(relay, state):
 
     with running_wallets(relay.url, state=state) as wallets:
         assert wallets["alice"].requests() == []
-        wallets["alice"].come_back()
+        wallets["alice"].go_online()
         assert wallets.ledger.debits("alice") == [1_000]
 
 

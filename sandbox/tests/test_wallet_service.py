@@ -147,7 +147,7 @@ def test_a_stranger_is_unauthorized(alice, platform):
 
 
 def test_some_meet_a_stranger_with_silence(client, alice, platform):
-    alice.protocol = Protocol(answers_strangers=False)
+    alice.protocol = Protocol(answers_unknown_clients=False)
     with wallet_client(stranger(alice)) as other:
         request = payment(other, platform)
         other.send(request)
@@ -292,7 +292,7 @@ def test_an_offline_wallet_is_not_subscribed(relay, alice):
     alice.go_offline()
     wait_until(lambda: relay.subscriptions == 0)
 
-    alice.come_back()
+    alice.go_online()
     wait_until(lambda: relay.subscriptions == 1)
 
 
@@ -315,7 +315,7 @@ def test_an_offline_wallet_hears_nothing(client, alice, platform):
         assert ours.call("get_balance")
 
     assert alice.requests() == []
-    alice.come_back()
+    alice.go_online()
     wait_until(lambda: len(received(alice)) == 1)
 
 
@@ -326,9 +326,9 @@ def test_who_comes_back_runs_what_was_stored_once(client, alice, platform):
         client.send(request)
     assert alice.balance_msat == 100_000
 
-    alice.come_back()
+    alice.go_online()
     alice.go_offline()
-    alice.come_back()
+    alice.go_online()
 
     assert sorted(received(alice)) == sorted(one.id for one in requests)
     assert alice.balance_msat == 98_000
@@ -343,7 +343,7 @@ def test_who_comes_back_may_run_what_has_expired(relay, client, alice, platform,
         client.send(payment(client, platform, expires_at=NOW + 60))
         clock.shift(600)
 
-        alice.come_back(heeds_expiration=heeds)
+        alice.go_online(heeds_expiration=heeds)
 
         assert alice.balance_msat == (100_000 if heeds else 99_000)
 
@@ -360,7 +360,7 @@ def test_what_was_under_way_is_paid_but_not_told(client, alice, platform, wallet
         wallets.run_due()
         assert alice.balance_msat == 99_000
 
-        alice.come_back()
+        alice.go_online()
         assert client.earlier() == []
 
 
@@ -379,7 +379,7 @@ def test_one_refused_subscription_makes_nobody_deaf(relay, alice, platform):
     with pytest.raises(RelayRefused, match="blocked"):
         alice.go_offline()
 
-    alice.listening = True
+    alice.is_listening = True
     wait_until(lambda: relay.subscriptions == 1)
     for wallet in (alice, platform):
         with wallet_client(wallet.url) as client:
@@ -438,7 +438,7 @@ def test_a_relay_that_forgot_all_is_told_again(relay, alice, platform):
 
 def test_requests_stored_while_the_relay_was_lost_wait_for_some(relay, alice, platform):
     """Others run them: the subscription of a real service may have no `since`."""
-    alice.protocol = Protocol(asks_for_stored=True)
+    alice.protocol = Protocol(fetches_stored=True)
     relay.fault("drop", on="delivery", kinds=[23194], times=1)
     with wallet_client(alice.url) as client:
         request = payment(client, platform)
@@ -529,10 +529,10 @@ def test_every_secret_is_remembered_and_none_is_shown(
     keys = alice.keys
 
     secret = {keys.wallet, keys.client, keys.node, bill.preimage, client.secret}
-    assert secret | {phone.url.rpartition("=")[2]} <= secrets.made
+    assert secret | {phone.url.rpartition("=")[2]} <= secrets.tracked
     (request,) = alice.requests("pay_invoice")
     shown = caplog.text + "".join(
         map(repr, [alice, phone, keys, bill, request, wallets, alice.protocol])
     )
-    assert [one for one in set(secrets.made) if one in shown] == []
-    assert dataclasses.asdict(keys)["wallet"] in secrets.made
+    assert [one for one in set(secrets.tracked) if one in shown] == []
+    assert dataclasses.asdict(keys)["wallet"] in secrets.tracked

@@ -9,7 +9,7 @@ from enum import StrEnum
 from caravel.nostr.encryption import Scheme
 
 
-class Garbage(StrEnum):
+class CorruptReply(StrEnum):
     """How the true reply is spoilt before it leaves."""
 
     UNDECRYPTABLE = "encrypted to nobody"
@@ -29,7 +29,7 @@ class Decoy(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
+class ReplyBehaviour:
     """How a method is answered: with what was done, unless `error` says otherwise.
 
     `after` counts from what was done, with an `error` from the request; None: never.
@@ -37,13 +37,13 @@ class Answering:
 
     after: float | None = 0.0
     error: str | None = None
-    garbage: Garbage | None = None
+    corruption: CorruptReply | None = None
     copies: int = 1
     decoys: tuple[Decoy, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paying(Answering):
+class PaymentBehaviour(ReplyBehaviour):
     """How `pay_invoice` is carried out; `pays_after` None: it is not paid.
 
     Not paid and no `error` either: the wallet lies, with a preimage it made up.
@@ -53,7 +53,7 @@ class Paying(Answering):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookingUp(Answering):
+class LookupBehaviour(ReplyBehaviour):
     """How `lookup_invoice` is answered."""
 
     with_state: bool = True
@@ -61,7 +61,7 @@ class LookingUp(Answering):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issuing(Answering):
+class InvoiceBehaviour(ReplyBehaviour):
     """How `make_invoice` is carried out.
 
     Where set, the bolt11 has this amount and expiry (seconds) in place of those that
@@ -86,39 +86,39 @@ class Protocol:
     #: One request id is run once, however often it arrives.
     runs_once: bool = True
     #: Unknown keys are answered UNAUTHORIZED, not with silence as by Alby Hub.
-    answers_strangers: bool = True
+    answers_unknown_clients: bool = True
     #: Clients are told of payments.
     notifies: bool = True
     #: After each loss of a relay it asks for the requests that were stored meanwhile.
-    asks_for_stored: bool = False
+    fetches_stored: bool = False
 
 
-PAYS = Paying()
-PAYS_IN_SILENCE = Paying(after=None)
-IGNORES = Paying(pays_after=None, after=None)
-LIES = Paying(pays_after=None)
+PAYS = PaymentBehaviour()
+PAYS_WITHOUT_ANSWER = PaymentBehaviour(after=None)
+STAYS_SILENT = PaymentBehaviour(pays_after=None, after=None)
+CLAIMS_FALSELY = PaymentBehaviour(pays_after=None)
 
 
-def pays_after(seconds: float) -> Paying:
+def pays_after(seconds: float) -> PaymentBehaviour:
     """Pay later, and answer then."""
-    return Paying(pays_after=seconds)
+    return PaymentBehaviour(pays_after=seconds)
 
 
-def answers_after(seconds: float) -> Paying:
+def answers_after(seconds: float) -> PaymentBehaviour:
     """Pay at once, and answer later."""
-    return Paying(after=seconds)
+    return PaymentBehaviour(after=seconds)
 
 
-def refuses(code: str) -> Paying:
+def refuses(code: str) -> PaymentBehaviour:
     """Answer an error, and pay nothing."""
-    return Paying(pays_after=None, error=code)
+    return PaymentBehaviour(pays_after=None, error=code)
 
 
-def pays_but_says(code: str) -> Paying:
+def pays_but_says(code: str) -> PaymentBehaviour:
     """Pay at once, and answer an error."""
-    return Paying(error=code)
+    return PaymentBehaviour(error=code)
 
 
-def settles_late(seconds: float, code: str = "PAYMENT_FAILED") -> Paying:
+def settles_late(seconds: float, code: str = "PAYMENT_FAILED") -> PaymentBehaviour:
     """Answer an error, and pay later all the same."""
-    return Paying(pays_after=seconds, error=code)
+    return PaymentBehaviour(pays_after=seconds, error=code)

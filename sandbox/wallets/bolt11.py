@@ -15,7 +15,7 @@ from bolt11 import (
     encode,
 )
 
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 
 #: The networks of `get_info` (NIP-47), by BOLT 11's prefix.
 NETWORKS = {"bc": "mainnet", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}
@@ -38,7 +38,7 @@ class Preimage(NamedTuple):
 def make_preimage() -> Preimage:
     """Return a new preimage and its SHA-256."""
     secret = secrets.token_bytes(32)
-    return Preimage(remember(secret.hex()), hashlib.sha256(secret).hexdigest())
+    return Preimage(track(secret.hex()), hashlib.sha256(secret).hexdigest())
 
 
 def make_bolt11(

@@ -21,7 +21,7 @@ METHODS = (
 
 
 class Connection:
-    """A client of a wallet; `url` holds its secret. `keep` is told of new terms."""
+    """A client of a wallet; `url` holds its secret. `on_change` is told of new terms."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class Connection:
         keys: Keys,
         relays: Sequence[str],
         terms: Terms,
-        keep: Callable[[str, Terms], None],
+        on_change: Callable[[str, Terms], None],
     ) -> None:
         self.label = label
         self.pubkey = pubkey_of(keys.client)
         self.url = connection_url(keys, relays)
         self._terms = terms
-        self._keep = keep
+        self._on_change = on_change
 
     def __repr__(self) -> str:
         return f"<Connection {self.label} {self.pubkey}>"
@@ -49,7 +49,7 @@ class Connection:
     @terms.setter
     def terms(self, terms: Terms) -> None:
         self._terms = terms
-        self._keep(self.label, terms)
+        self._on_change(self.label, terms)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What wallets have to remember, in SQLite: in memory, or in a file for a restart."""
+"""What wallets have to track, in SQLite: in memory, or in a file for a restart."""
 
 import sqlite3
 import threading

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import coincurve
 
 from caravel.nostr import pubkey_of
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 
 FIRST = "1"
 
@@ -45,4 +45,4 @@ def node_pubkey(keys: Keys) -> str:
 
 def _derive(*parts: str) -> str:
     # Of two hashes in 2**128 one is no secret key, which is never met.
-    return remember(hashlib.sha256("\0".join(parts).encode()).hexdigest())
+    return track(hashlib.sha256("\0".join(parts).encode()).hexdigest())

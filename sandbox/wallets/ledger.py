@@ -70,9 +70,9 @@ class Spender:
     since: int = 0
 
 
-NOBODY = Spender("")
+NO_CLIENT = Spender("")
 COLUMNS = ", ".join(column.name for column in fields(Invoice))
-MARKS = ", ".join("?" for column in fields(Invoice))
+PLACEHOLDERS = ", ".join("?" for column in fields(Invoice))
 SELECT = f"SELECT {COLUMNS} FROM invoices"
 SPENT = (
     "SELECT coalesce(-sum(msat), 0) FROM entries"
@@ -111,7 +111,7 @@ class Ledger:
     def balance(self, account: str) -> int:
         """Return what an account has, in msat. Raises KeyError."""
         query = "SELECT balance_msat FROM accounts WHERE name = ?"
-        return int(_only(self._database.rows(query, account), account)[0])
+        return int(_require_row(self._database.rows(query, account), account)[0])
 
     def total(self) -> int:
         """Return what all accounts have together, in msat."""
@@ -122,9 +122,11 @@ class Ledger:
         """Take up an unpaid invoice."""
         values = [getattr(invoice, column.name) for column in fields(Invoice)]
         with self._database.transaction() as db:
-            db.execute(f"INSERT INTO invoices ({COLUMNS}) VALUES ({MARKS})", values)
+            db.execute(
+                f"INSERT INTO invoices ({COLUMNS}) VALUES ({PLACEHOLDERS})", values
+            )
 
-    def pay(self, payer: str, bolt11: str, *, spender: Spender = NOBODY) -> Invoice:
+    def pay(self, payer: str, bolt11: str, *, spender: Spender = NO_CLIENT) -> Invoice:
         """Move an invoice's amount from the payer to its owner, once.
 
         Returns the settled invoice. Raises NotPaid, or KeyError for an unknown payer;
@@ -134,7 +136,7 @@ class Ledger:
         with self._database.transaction() as db:
             invoice = self._payable(db, bolt11, now)
             _check_budget(db, payer, spender, invoice.amount_msat)
-            _take(db, payer, invoice.amount_msat)
+            _debit(db, payer, invoice.amount_msat)
             settled = _settle(db, invoice, payer, spender.client, now)
         for listener in self.listeners:
             listener(settled)
@@ -147,7 +149,7 @@ class Ledger:
         if payment_hash is not None:
             found = self._invoices("payment_hash = ?", payment_hash)
         else:
-            found = self._invoices("bolt11 = ?", normal(bolt11 or ""))
+            found = self._invoices("bolt11 = ?", normalize(bolt11 or ""))
         return found[0] if found else None
 
     def is_settled(self, payment_hash: str) -> bool:
@@ -175,7 +177,7 @@ class Ledger:
         query = "SELECT -msat FROM entries WHERE account = ? AND msat < 0 ORDER BY id"
         return [msat for (msat,) in self._database.rows(query, account)]
 
-    def debited(self, account: str) -> int:
+    def total_debited(self, account: str) -> int:
         """Return what left an account, in msat."""
         return sum(self.debits(account))
 
@@ -194,7 +196,7 @@ class Ledger:
         return [Invoice(*row) for row in rows]
 
     def _payable(self, db: Connection, bolt11: str, now: int) -> Invoice:
-        row = db.execute(f"{SELECT} WHERE bolt11 = ?", (normal(bolt11),)).fetchone()
+        row = db.execute(f"{SELECT} WHERE bolt11 = ?", (normalize(bolt11),)).fetchone()
         if row is None:
             raise UnknownInvoice("No route to the payee.")
         invoice = Invoice(*row)
@@ -205,12 +207,12 @@ class Ledger:
         return invoice
 
 
-def normal(bolt11: str) -> str:
+def normalize(bolt11: str) -> str:
     """Return an invoice as the ledger has it: lower case and without a scheme."""
     return bolt11.strip().lower().removeprefix("lightning:")
 
 
-def _only(rows: list[tuple[Any, ...]], account: str) -> tuple[Any, ...]:
+def _require_row(rows: list[tuple[Any, ...]], account: str) -> tuple[Any, ...]:
     if not rows:
         raise KeyError(account)
     return rows[0]
@@ -233,12 +235,12 @@ def _check_budget(db: Connection, payer: str, spender: Spender, msat: int) -> No
         raise QuotaExceeded("This would exceed the budget of the connection.")
 
 
-def _take(db: Connection, payer: str, msat: int) -> None:
+def _debit(db: Connection, payer: str, msat: int) -> None:
     found = db.execute(f"{MOVE} AND balance_msat >= ?", (-msat, payer, msat))
     if found.rowcount:
         return
     known = db.execute("SELECT 1 FROM accounts WHERE name = ?", (payer,)).fetchall()
-    _only(known, payer)
+    _require_row(known, payer)
     raise InsufficientBalance("The balance is lower than the amount.")
 
 

@@ -31,12 +31,12 @@ class Call:
             raise Refused("BAD_REQUEST", f"{name} is no text.")
         return value
 
-    def number(self, name: str, default: int, *, least: int = 0) -> int:
+    def number(self, name: str, default: int, *, minimum: int = 0) -> int:
         """Return a parameter that is a whole number. Raises Refused."""
         value = self.request.params.get(name)
         value = default if value is None else value
-        if type(value) is not int or value < least:
-            raise Refused("BAD_REQUEST", f"{name} is a whole number from {least}.")
+        if type(value) is not int or value < minimum:
+            raise Refused("BAD_REQUEST", f"{name} is a whole number from {minimum}.")
         return value
 
 
@@ -84,19 +84,19 @@ def get_budget(call: Call) -> Result:
 
 
 def make_invoice(call: Call) -> Result:
-    """Issue an invoice; the bolt11 may be another one than is said beside it."""
-    issuing = call.wallet.issuing
-    asked_msat = call.number("amount", 0, least=1)
-    asked_expiry = call.number("expiry", EXPIRY, least=1)
+    """Issue an invoice; the bolt11 may be another one than is claimed beside it."""
+    behaviour = call.wallet.invoice_behaviour
+    amount_msat = call.number("amount", 0, minimum=1)
+    expiry = call.number("expiry", EXPIRY, minimum=1)
     invoice = call.wallet.issue(
-        issuing.amount_msat or asked_msat,
-        expiry=issuing.expiry or asked_expiry,
+        behaviour.amount_msat or amount_msat,
+        expiry=behaviour.expiry or expiry,
         description=call.text("description") or "",
     )
-    said = replace(
-        invoice, amount_msat=asked_msat, expires_at=invoice.created_at + asked_expiry
+    claimed = replace(
+        invoice, amount_msat=amount_msat, expires_at=invoice.created_at + expiry
     )
-    return _transaction(call, said, wrong_hash=issuing.wrong_hash)
+    return _transaction(call, claimed, wrong_hash=behaviour.wrong_hash)
 
 
 def lookup_invoice(call: Call) -> Result:
@@ -107,9 +107,9 @@ def lookup_invoice(call: Call) -> Result:
     found = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
     if found is None or call.wallet.name not in (found.owner, found.payer):
         raise Refused("NOT_FOUND", "There is no such invoice.")
-    lookups = call.wallet.lookups
-    result = _transaction(call, found, wrong_hash=lookups.wrong_hash)
-    if not lookups.with_state:
+    behaviour = call.wallet.lookup_behaviour
+    result = _transaction(call, found, wrong_hash=behaviour.wrong_hash)
+    if not behaviour.with_state:
         del result["state"]
     return result
 
@@ -147,7 +147,7 @@ def transaction(invoice: Invoice, *, incoming: bool) -> Result:
     settled = invoice.settled_at is not None
     result: Result = {
         "type": "incoming" if incoming else "outgoing",
-        "state": _state(invoice),
+        "state": _state_of(invoice),
         "invoice": invoice.bolt11,
         "description": invoice.description,
         "payment_hash": invoice.payment_hash,
@@ -174,7 +174,7 @@ def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:
     return result
 
 
-def _state(invoice: Invoice) -> str:
+def _state_of(invoice: Invoice) -> str:
     if invoice.settled_at is not None:
         return "settled"
     return "expired" if time.time() >= invoice.expires_at else "pending"

@@ -1,9 +1,9 @@
-"""Every secret that the wallets made, so that a test can look for them in logs."""
+"""Every secret that the wallets tracked, so that a test can look for them in logs."""
 
-made: set[str] = set()
+tracked: set[str] = set()
 
 
-def remember(secret: str) -> str:
+def track(secret: str) -> str:
     """Note a secret, and return it."""
-    made.add(secret)
+    tracked.add(secret)
     return secret

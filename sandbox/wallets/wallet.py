@@ -13,11 +13,11 @@ from caravel.nostr.events import Event, sign_event
 from sandbox.wallets import bolt11
 from sandbox.wallets.behaviour import (
     PAYS,
-    Answering,
-    Issuing,
-    LookingUp,
-    Paying,
+    InvoiceBehaviour,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
 )
 from sandbox.wallets.budgets import Renewal, Terms
 from sandbox.wallets.connections import METHODS, PAY, Connection
@@ -27,15 +27,15 @@ from sandbox.wallets.ledger import Invoice, Ledger
 from sandbox.wallets.messages import INFO, Request
 
 #: How many requests a wallet remembers.
-_REMEMBERED = 10_000
+_MAX_REQUESTS = 10_000
 NOTIFICATIONS = ("payment_received", "payment_sent")
 EXPIRY = 3_600
 
 
-class Station(Interface):
+class RelaySubscriptions(Interface):
     """Where wallets are heard; each call returns when the relays have answered."""
 
-    def tune(self) -> None:
+    def resubscribe(self) -> None:
         """Listen for the wallets that listen, and publish what changed of them."""
 
     def catch_up(self, wallet: "Wallet", *, heeds_expiration: bool) -> None:
@@ -59,7 +59,7 @@ class Wallet:
         protocol: Protocol,
         ledger: Ledger,
         database: Database,
-        station: Station,
+        subscriptions: RelaySubscriptions,
         currency: str,
     ) -> None:
         self.name = name
@@ -68,19 +68,19 @@ class Wallet:
         self.currency = currency
         self.keys = keys_of(seed, name)
         self.pubkey = pubkey_of(self.keys.wallet)
-        self.listening = True
-        self.behaviour: Paying = PAYS
-        self.issuing = Issuing()
-        self.lookups = LookingUp()
-        self.others = Answering()
+        self.is_listening = True
+        self.behaviour: PaymentBehaviour = PAYS
+        self.invoice_behaviour = InvoiceBehaviour()
+        self.lookup_behaviour = LookupBehaviour()
+        self.reply_behaviour = ReplyBehaviour()
         self.unreadable: list[Event] = []
-        self._received: deque[Request] = deque(maxlen=_REMEMBERED)
+        self._received: deque[Request] = deque(maxlen=_MAX_REQUESTS)
         self._seed = seed
         self._protocol = protocol
-        self._station = station
+        self._subscriptions = subscriptions
         self._database = database
         self._info: Event | None = None
-        self._connecting = threading.Lock()
+        self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._load()
         if FIRST not in self._connections:
@@ -97,7 +97,7 @@ class Wallet:
     @protocol.setter
     def protocol(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._station.tune()
+        self._subscriptions.resubscribe()
 
     @property
     def connection(self) -> Connection:
@@ -128,13 +128,13 @@ class Wallet:
 
         Terms that are given replace those it had.
         """
-        with self._connecting:
+        with self._lock:
             label = label or str(len(self._connections) + 1)
             new = label not in self._connections
             if new:
                 self._open(label, terms or Terms())
         if new:
-            self._station.tune()
+            self._subscriptions.resubscribe()
         elif terms is not None:
             self._connections[label].terms = terms
         return self._connections[label]
@@ -144,7 +144,7 @@ class Wallet:
         found = [one for one in self.connections if one.pubkey == pubkey]
         return found[0] if found else None
 
-    def note(self, request: Request) -> None:
+    def record_request(self, request: Request) -> None:
         """Add to what it was asked."""
         self._received.append(request)
 
@@ -154,19 +154,19 @@ class Wallet:
 
     def go_offline(self) -> None:
         """Hear nothing any more, and answer nothing."""
-        self.listening = False
-        self._station.tune()
+        self.is_listening = False
+        self._subscriptions.resubscribe()
 
-    def come_back(self, *, heeds_expiration: bool | None = None) -> None:
+    def go_online(self, *, heeds_expiration: bool | None = None) -> None:
         """Listen again, and run the requests that the relays stored meanwhile.
 
         Expired ones are run as `protocol` says, unless it is said here.
         """
-        self.listening = True
-        self._station.tune()
+        self.is_listening = True
+        self._subscriptions.resubscribe()
         if heeds_expiration is None:
             heeds_expiration = self.protocol.heeds_expiration
-        self._station.catch_up(self, heeds_expiration=heeds_expiration)
+        self._subscriptions.catch_up(self, heeds_expiration=heeds_expiration)
 
     def pay(self, bolt11: str) -> Invoice:
         """Pay as a person with the wallet in hand does. Raises NotPaid."""
@@ -210,7 +210,7 @@ class Wallet:
         content, old = " ".join(words), self._info
         if old is not None and (old.content, old.tags) == (content, tuple(tags)):
             return old
-        # Of two replaceable events of one second a relay may keep the older one.
+        # Of two replaceable events of one second a relay may on_change the older one.
         now = max(int(time.time()), old.created_at + 1 if old else 0)
         self._info = sign_event(
             self.keys.wallet, kind=INFO, content=content, tags=tags, created_at=now
@@ -231,12 +231,12 @@ class Wallet:
     def _add(self, label: str, terms: Terms) -> None:
         keys = keys_of(self._seed, self.name, label)
         self._connections[label] = Connection(
-            label, keys=keys, relays=self.relays, terms=terms, keep=self._keep
+            label, keys=keys, relays=self.relays, terms=terms, on_change=self._on_change
         )
 
-    def _keep(self, label: str, terms: Terms) -> None:
+    def _on_change(self, label: str, terms: Terms) -> None:
         self._store(label, terms)
-        self._station.tune()
+        self._subscriptions.resubscribe()
 
     def _store(self, label: str, terms: Terms) -> None:
         with self._database.transaction() as db:

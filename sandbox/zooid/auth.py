@@ -12,7 +12,7 @@ class Unauthorized(Exception):
     """Nobody has signed this request; the message says what is wrong."""
 
 
-def caller(request: Request) -> str:
+def verify_signature(request: Request) -> str:
     """Return the public key, in hex, that signed a request. Raises Unauthorized."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "nostr":

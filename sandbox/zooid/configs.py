@@ -30,18 +30,18 @@ class BadConfig(Exception):
     """Not a configuration; the message says why, without any value."""
 
 
-def read(body: bytes) -> Config:
+def parse_object(body: bytes) -> Config:
     """Return the object that a body holds. Raises BadConfig."""
     try:
-        said = json.loads(body)
+        data = json.loads(body)
     except (ValueError, RecursionError) as exc:
         raise BadConfig("this is not JSON") from exc
-    if not isinstance(said, dict):
+    if not isinstance(data, dict):
         raise BadConfig("a JSON object is expected")
-    return said
+    return data
 
 
-def merged(config: Config, patch: Config) -> Config:
+def merge_patch(config: Config, patch: Config) -> Config:
     """Return a configuration with a patch: null removes a key, a list is replaced."""
     result = dict(config)
     for key, value in patch.items():
@@ -49,50 +49,51 @@ def merged(config: Config, patch: Config) -> Config:
         if value is None:
             result.pop(key, None)
         elif isinstance(value, dict) and isinstance(present, dict):
-            result[key] = merged(present, value)
+            result[key] = merge_patch(present, value)
         else:
             result[key] = value
     return result
 
 
-def checked(said: Config) -> Config:
+def validate(data: Config) -> Config:
     """Return the configuration that is in an object. Raises BadConfig."""
-    config = _known(said, _FIELDS, "")
-    roles = {} if said.get("roles") is None else said["roles"]
+    config = _select_fields(data, _FIELDS, "")
+    roles = {} if data.get("roles") is None else data["roles"]
     if not isinstance(roles, dict):
         raise BadConfig("roles is of the wrong type")
     config["roles"] = {
-        name: _known(role, _ROLE, f"roles.{name}.") for name, role in roles.items()
+        name: _select_fields(role, _ROLE, f"roles.{name}.")
+        for name, role in roles.items()
     }
-    _require(config)
+    _check_required(config)
     return config
 
 
-def _known(said: Any, fields: Mapping[str, Any], place: str) -> Config:
+def _select_fields(data: Any, fields: Mapping[str, Any], place: str) -> Config:
     """Return the fields that are known, those that are null left out."""
-    if not isinstance(said, dict):
+    if not isinstance(data, dict):
         raise BadConfig(f"{place.rstrip('.')} is of the wrong type")
     found = {}
     for name, kind in fields.items():
-        value = said.get(name)
+        value = data.get(name)
         if value is None:
             continue
         if isinstance(kind, Mapping):
-            value = _known(value, kind, f"{place}{name}.")
-        elif not _is(kind, value):
+            value = _select_fields(value, kind, f"{place}{name}.")
+        elif not _is_instance(kind, value):
             raise BadConfig(f"{place}{name} is of the wrong type")
         found[name] = value
     return found
 
 
-def _is(kind: type, value: Any) -> bool:
+def _is_instance(kind: type, value: Any) -> bool:
     """Return whether a value is of a kind; a list is one of texts."""
     if isinstance(value, list):
         return kind is list and all(isinstance(one, str) for one in value)
     return isinstance(value, kind)
 
 
-def _require(config: Config) -> None:
+def _check_required(config: Config) -> None:
     for name in ("host", "schema", "secret"):
         if not config.get(name):
             raise BadConfig(f"{name} is required")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from sandbox.stripe.protocol.http import Response, json_response
 
 Kind = Literal[
-    "reset",  # the connection breaks instead of an answer
+    "reset",  # the connection breaks faulty_response of an answer
     "error",  # `status`, 500 if none is given, in the shape of zooid's errors
     "slow",  # the answer comes after `seconds`, or once the faults are cleared
     "drip",  # headers at once, then one byte of the body each `seconds`
@@ -41,7 +41,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Dripping(Response):
+class SlowBody(Response):
     """A response whose body takes so many seconds a byte."""
 
     seconds: float = 0.0
@@ -67,7 +67,7 @@ class Faults:
             self._cleared.set()
             self._cleared = threading.Event()
 
-    def in_force(self) -> list[Fault]:
+    def active(self) -> list[Fault]:
         """Return the faults, oldest first, each with the times that are left of it."""
         with self._lock:
             return list(self._faults)
@@ -75,9 +75,9 @@ class Faults:
     def take(self, method: str) -> Fault | None:
         """Return what goes wrong with a request, the oldest fault, and count it."""
         with self._lock:
-            for place, fault in enumerate(self._faults):
+            for index, fault in enumerate(self._faults):
                 if fault.method in (None, method):
-                    self._count(place, fault)
+                    self._count(index, fault)
                     return fault
         return None
 
@@ -87,16 +87,16 @@ class Faults:
             cleared = self._cleared
         return cleared.wait(seconds)
 
-    def _count(self, place: int, fault: Fault) -> None:
+    def _count(self, index: int, fault: Fault) -> None:
         if fault.times is None:
             return
         if fault.times > 1:
-            self._faults[place] = replace(fault, times=fault.times - 1)
+            self._faults[index] = replace(fault, times=fault.times - 1)
         else:
-            del self._faults[place]
+            del self._faults[index]
 
 
-def instead(fault: Fault) -> Response | None:
+def faulty_response(fault: Fault) -> Response | None:
     """Return what is answered because of a fault; None: the right answer, but late."""
     answer = _ANSWERS.get(fault.kind)
     return answer(fault) if answer else None
@@ -112,7 +112,7 @@ _PAGE = b"<!DOCTYPE html><title>Bad Gateway</title><p>Somebody else answers."
 _ANSWERS: dict[Kind, Callable[[Fault], Response]] = {
     "reset": lambda fault: Response(0, broken="reset"),
     "error": lambda fault: json_response(fault.status or 500, {"error": "on order"}),
-    "drip": lambda fault: Dripping(**_json(b'{"members":[]}'), seconds=fault.seconds),
+    "drip": lambda fault: SlowBody(**_json(b'{"members":[]}'), seconds=fault.seconds),
     "garbage": lambda fault: Response(**_json(b"\xff\xfe\x00{")),
     "html": lambda fault: Response(fault.status or 200, _PAGE, _HTML),
     "redirect": lambda fault: Response(302, headers={"Location": "/elsewhere"}),

@@ -15,8 +15,8 @@ from sandbox.zooid.configs import Config
 
 logger = logging.getLogger(__name__)
 TITLE = "Sandbox zooid"
-#: How many members of a relay are named.
-NAMED = 10
+#: How many members of a relay are shown.
+MAX_MEMBERS = 10
 
 
 def serves(request: Request) -> bool:
@@ -55,7 +55,7 @@ def _page(zooid: Zooid) -> Html:
 def _relays(zooid: Zooid) -> Html:
     rows = [
         _relay(relay_id, config, members)
-        for relay_id, (config, members) in zooid.census().items()
+        for relay_id, (config, members) in zooid.state().items()
     ]
     columns = ("Relay", "Host", "State", "Switched on", "Members")
     return section(
@@ -64,8 +64,10 @@ def _relays(zooid: Zooid) -> Html:
 
 
 def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
-    named: list[Child] = [tag("div", short_npub(pubkey)) for pubkey in members[:NAMED]]
-    more = len(members) - NAMED
+    shown: list[Child] = [
+        tag("div", short_npub(pubkey)) for pubkey in members[:MAX_MEMBERS]
+    ]
+    more = len(members) - MAX_MEMBERS
     return Row(
         relay_id,
         (
@@ -73,7 +75,7 @@ def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
             config["host"],
             badge("inactive" if config.get("inactive") else "active"),
             ", ".join(name for name in config if _is_on(config[name])),
-            [*named, f"and {more} more" if more > 0 else None],
+            [*shown, f"and {more} more" if more > 0 else None],
         ),
     )
 
@@ -91,7 +93,7 @@ def _faults(zooid: Zooid) -> Html:
                 "until cleared" if fault.times is None else f"{fault.times} left",
             ),
         )
-        for number, fault in enumerate(zooid.faults.in_force())
+        for number, fault in enumerate(zooid.faults.active())
     ]
     return section(
         "faults",

@@ -15,7 +15,7 @@ from sandbox.stripe.protocol.http import Request, Response, json_response
 from sandbox.stripe.server import ABORT, LINGER
 from sandbox.zooid import control, page
 from sandbox.zooid.api import Zooid
-from sandbox.zooid.faults import Dripping
+from sandbox.zooid.faults import SlowBody
 
 
 class CannotListen(Exception):
@@ -76,14 +76,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        if isinstance(response, Dripping):
-            self._drip(response)
+        if isinstance(response, SlowBody):
+            self._send_slowly(response)
         elif self.command != "HEAD":
             self.wfile.write(response.body)
 
-    def _drip(self, response: Dripping) -> None:
-        for place in range(len(response.body)):
-            self.wfile.write(response.body[place : place + 1])
+    def _send_slowly(self, response: SlowBody) -> None:
+        for index in range(len(response.body)):
+            self.wfile.write(response.body[index : index + 1])
             if self.server.zooid.faults.hold(response.seconds):
                 self.close_connection = True
                 return

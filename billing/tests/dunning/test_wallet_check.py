@@ -261,7 +261,7 @@ def test_a_wallet_that_answers_an_hour_later_is_well(alice):
     invoice = paid_invoice(alice)
     alice.go_offline()
     check(invoice)
-    alice.come_back()
+    alice.go_online()
 
     with time_machine.travel(timezone.now() + timedelta(hours=1, seconds=1)):
         assert check(invoice) == ""

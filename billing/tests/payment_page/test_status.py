@@ -18,7 +18,7 @@ from caravel.core.web.throttling import concurrency_limit
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import LookingUp
+from sandbox.wallets import LookupBehaviour
 
 pytestmark = pytest.mark.django_db
 
@@ -150,7 +150,7 @@ def test_a_silent_wallet_holds_nobody_up(client, path, offered, platform, monkey
 
 
 def test_a_silent_wallet_is_asked_less_often(client, path, offered, platform):
-    platform.lookups = LookingUp(error="INTERNAL")
+    platform.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     status(client, path)
     with after(seconds=3):
         assert status(client, path)["state"] == "wallet-down"
@@ -160,7 +160,7 @@ def test_a_silent_wallet_is_asked_less_often(client, path, offered, platform):
         assert status(client, path)["state"] == "wallet-down"
     assert asked(platform) == count
 
-    platform.lookups = LookingUp()
+    platform.lookup_behaviour = LookupBehaviour()
     with after(seconds=14):
         assert status(client, path)["state"] == "offered"
     assert asked(platform) == count + 1
@@ -169,9 +169,9 @@ def test_a_silent_wallet_is_asked_less_often(client, path, offered, platform):
 def test_a_wallet_that_comes_back_is_no_more_said_to_be_away(
     client, path, offered, platform, alice
 ):
-    platform.lookups = LookingUp(error="INTERNAL")
+    platform.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     assert status(client, path)["state"] == "wallet-down"
-    platform.lookups = LookingUp()
+    platform.lookup_behaviour = LookupBehaviour()
     alice.pay(offered.bolt11)
 
     with after(seconds=11):

@@ -9,7 +9,7 @@ from sandbox.stripe.pages.html import Child, Html, tag
 def form(
     path: str, *body: Child, button: str, id: str | None = None, delete: bool = False
 ) -> Html:
-    """Return a form that does a deed."""
+    """Return a form that does a command."""
     method = tag("input", type="hidden", name="method", value="DELETE")
     return tag(
         "form",

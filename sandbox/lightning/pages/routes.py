@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox.lightning.deed import Refused
-from sandbox.lightning.deeds import SAID, carry_out, find
+from sandbox.lightning.deeds import MESSAGES, execute, match_command
 from sandbox.lightning.pages import status
 from sandbox.stripe.pages.answers import answer, html, plain, redirect
 from sandbox.stripe.pages.forms import read
@@ -38,18 +38,18 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
     if request.path != "/":
         return plain(404, "There is no such page.")
     done = parse_qs(request.query).get("done", [""])[-1]
-    return html(200, status.page(lightning, said=SAID.get(done, "")))
+    return html(200, status.page(lightning, message=MESSAGES.get(done, "")))
 
 
 def _act(lightning: "Lightning", request: Request, path: str) -> Response:
     """Do what a form says; a field `method` stands for those that forms lack."""
     form = dict(read(request.body.decode(errors="replace")))
-    found = find(form.pop("method", "POST"), path)
-    if found is None:
+    match = match_command(form.pop("method", "POST"), path)
+    if match is None:
         return plain(404, "There is no such form.")
     try:
-        carry_out(lightning, found, form)
+        execute(lightning, match, form)
     except Refused as error:
-        said = f"{str(error)[:1].upper()}{str(error)[1:]}."
-        return html(error.status, status.page(lightning, error=said))
-    return redirect(f"/?done={found.deed.name}")
+        message = f"{str(error)[:1].upper()}{str(error)[1:]}."
+        return html(error.status, status.page(lightning, error=message))
+    return redirect(f"/?done={match.command.name}")

@@ -13,7 +13,7 @@ from sandbox.lightning.pages.parts import (
     sats,
     suggestions,
 )
-from sandbox.lightning.views import state_of
+from sandbox.lightning.views import invoice_state
 from sandbox.nostr.faults import Fault
 from sandbox.prices.feed import SOURCES
 from sandbox.stripe.pages.html import Child, Html, tag
@@ -50,7 +50,7 @@ def _invoice(invoice: Invoice) -> Row:
                 tag("div", invoice.description or "without a description"),
                 copyable("Invoice to pay", invoice.bolt11),
             ),
-            badge(state_of(invoice)),
+            badge(invoice_state(invoice)),
             sats(invoice.amount_msat),
             invoice.payer or NOTHING,
             invoice.owner,
@@ -142,14 +142,14 @@ def faults(lightning: "Lightning") -> Html:
         "Faults in force",
         table("Faults", ("Fault", "Times"), rows, "Nothing goes wrong on order."),
         clear if rows else None,
-        _ask_relay(),
-        _ask_prices(),
+        _relay_fault_form(),
+        _price_fault_form(),
         suggestions("kinds", KINDS),
         wide=False,
     )
 
 
-def _ask_relay() -> Html:
+def _relay_fault_form() -> Html:
     return form(
         "relay/faults",
         choice("Relay:", "kind", "relay-fault", relay_deeds.FAULTS),
@@ -162,7 +162,7 @@ def _ask_relay() -> Html:
     )
 
 
-def _ask_prices() -> Html:
+def _price_fault_form() -> Html:
     return form(
         "prices/faults",
         choice("Prices:", "kind", "price-fault", price_deeds.FAULTS),
@@ -175,8 +175,12 @@ def _ask_prices() -> Html:
 
 def _relay_fault(fault: Fault) -> Row:
     kinds = ", ".join(map(str, sorted(fault.kinds or ()))) or "any"
-    said = f"{fault.kind}, relay on {fault.on} of kind {kinds}, {fault.when} the work"
-    left = (
-        "until cleared" if fault.times is None else f"{fault.times - fault.hits} left"
+    description = (
+        f"{fault.kind}, relay on {fault.on} of kind {kinds}, {fault.when} the work"
     )
-    return Row(fault.id, (said, left))
+    remaining = (
+        "until cleared"
+        if fault.times is None
+        else f"{fault.times - fault.hits} remaining"
+    )
+    return Row(fault.id, (description, remaining))

@@ -72,7 +72,7 @@ def _row(wallet: Wallet) -> Row:
             ),
             sats(wallet.balance_msat),
             _budget(wallet),
-            (None if wallet.listening else offline, describe(wallet.behaviour)),
+            (None if wallet.is_listening else offline, describe(wallet.behaviour)),
             (tag("div", asked[-1].method), moment(asked[-1].received_at))
             if asked
             else NOTHING,
@@ -94,7 +94,7 @@ def _budget(wallet: Wallet) -> Child:
 def _forms(wallet: Wallet) -> Child:
     name = wallet.name
     here = f"wallets/{name}"
-    kinds = {word: kind.sentence for word, kind in KINDS.items()}
+    kinds = {word: kind.description for word, kind in KINDS.items()}
     return (
         form(
             f"{here}/behaviour",
@@ -131,7 +131,7 @@ def _forms(wallet: Wallet) -> Child:
 
 
 def _presence(wallet: Wallet) -> Html:
-    if wallet.listening:
+    if wallet.is_listening:
         return form(f"wallets/{wallet.name}/offline", button="Go offline")
     return form(f"wallets/{wallet.name}/online", button="Come back")
 
