@@ -34,7 +34,7 @@ def read_offset(path: Path) -> timedelta:
 
 
 def follow(path: Path) -> None:
-    """Apply the file's offset to the time of this process and of its forked children."""
+    """Apply the file's offset to the time of this process and its forked children."""
     _Follower(path)
 
 

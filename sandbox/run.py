@@ -26,7 +26,7 @@ def main() -> int:
     except embedded.EmbeddedError as exc:
         print(exc, file=sys.stderr)
     except UnreadableState as exc:
-        # The database refers to Stripe objects in that file: it cannot simply be renewed.
+        # The database refers to objects in that file: a new, empty one would not do.
         print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
     except subprocess.CalledProcessError as exc:
         print("Preparing the system failed; see above.", file=sys.stderr)

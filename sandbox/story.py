@@ -1,6 +1,6 @@
 """Scenario of the demo, and the figures that show whether every amount is right.
 
-Four tenants over two months. Each step is an action of a tenant, or a jump of the clock.
+Four tenants over two months. Each step is a tenant's action or a jump of the clock.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The wallets that are there from the start: ours, and some to give to tenants."""
+"""The wallets that exist at the start: the platform's, and some for tenants."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ UNLIMITED = Terms()
 
 @dataclass(frozen=True, kw_only=True)
 class WalletSpec:
-    """A wallet with what it has at first, in sats, and how it behaves."""
+    """A wallet's name, initial balance in sats, behaviour and terms."""
 
     name: str
     sats: int = 0
@@ -26,7 +26,7 @@ class WalletSpec:
     terms: Terms = UNLIMITED
 
 
-#: The wallet that the development setting ROBOT_WALLET leads to.
+#: The wallet in the development setting ROBOT_WALLET.
 PLATFORM = "platform"
 DEFAULT_WALLETS = (
     WalletSpec(name=PLATFORM),
@@ -43,13 +43,13 @@ DEFAULT_WALLETS = (
 )
 
 
-def create_missing(wallets: Wallets, cast: Iterable[WalletSpec]) -> None:
-    """Create those who are not there yet, and let all behave as they are meant to.
+def create_missing(wallets: Wallets, specs: Iterable[WalletSpec]) -> None:
+    """Create wallets that do not exist yet, and set the behaviour of all.
 
-    What a wallet has, and its terms, are those it had before a restart.
+    Balances and terms of existing wallets stay as they were before a restart.
     """
-    for member in cast:
+    for spec in specs:
         wallet = wallets.create(
-            member.name, balance_msat=member.sats * 1_000, terms=member.terms
+            spec.name, balance_msat=spec.sats * 1_000, terms=spec.terms
         )
-        wallet.behaviour = member.behaviour
+        wallet.behaviour = spec.behaviour

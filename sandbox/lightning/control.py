@@ -1,6 +1,6 @@
-"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+"""The control API under `/_sandbox/`: JSON, no credentials.
 
-Who may use it is for the guard to say, as with the sandbox Stripe.
+Access: see `sandbox.stripe.guard`.
 """
 
 import json
@@ -30,7 +30,7 @@ PREFIX = "/_sandbox/"
 
 
 def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
-    """Answer a control request, unless there is an objection; never raises."""
+    """Handle a control request, or answer 403 with the objection; never raises."""
     if objection:
         return _error(403, objection)
     try:
@@ -39,7 +39,7 @@ def handle(lightning: "Lightning", request: Request, objection: str | None) -> R
         return _error(error.status, str(error))
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return _error(500, "the sandbox failed; its log says how")
+        return _error(500, "internal error of the sandbox; see its log")
 
 
 def _answer(lightning: "Lightning", request: Request) -> Answer:
@@ -49,10 +49,10 @@ def _answer(lightning: "Lightning", request: Request) -> Answer:
         if match and request.method in ("GET", "HEAD"):
             with lightning.lock:
                 return show(lightning, *match.groups())
-    match = match_command(request.method, path)
-    if match is None:
+    command = match_command(request.method, path)
+    if command is None:
         raise Refused(404, f"no {request.method} {request.path}")
-    return execute(lightning, match, _body(request))
+    return execute(lightning, command, _body(request))
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _wallet(lightning: "Lightning", name: str) -> Answer:
     for wallet in lightning.wallets:
         if wallet.name == name:
             return {**serialize_wallet(wallet), "requests": serialize_requests(wallet)}
-    raise Refused(404, f"there is no wallet {name}")
+    raise Refused(404, f"no wallet {name}")
 
 
 def _invoices(lightning: "Lightning") -> Answer:

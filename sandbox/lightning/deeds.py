@@ -1,4 +1,4 @@
-"""All deeds by method and path, and how they are done."""
+"""All commands by method and path, and how they are run."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MatchedCommand(NamedTuple):
-    """A command, and what it is args."""
+    """A command, and its arguments from the path."""
 
     command: Command
     args: tuple[str, ...]
@@ -31,32 +31,32 @@ COMMANDS: Mapping[tuple[str, str], Command] = {
     **wallet_deeds.COMMANDS,
     **price_deeds.COMMANDS,
     **relay_deeds.COMMANDS,
-    ("DELETE", "faults"): Command(clear_all_faults, (), "No faults are in force."),
+    ("DELETE", "faults"): Command(clear_all_faults, (), "All faults are cleared."),
 }
-#: What the page says after a command, by the command's name.
-MESSAGES = {command.name: command.body for command in COMMANDS.values()}
+#: The page's message after a command, by the command's name.
+MESSAGES = {command.name: command.message for command in COMMANDS.values()}
 
 
 def match_command(method: str, path: str) -> MatchedCommand | None:
-    """Return what a request to a path does, or None."""
-    for (wanted, pattern), command in COMMANDS.items():
+    """Return the command for a method and a path, or None."""
+    for (command_method, pattern), command in COMMANDS.items():
         match = re.fullmatch(pattern, path)
-        if match and method == wanted:
+        if match and method == command_method:
             return MatchedCommand(command, match.groups())
     return None
 
 
 def execute(
-    lightning: "Lightning", found: MatchedCommand, body: Mapping[str, Any]
+    lightning: "Lightning", matched: MatchedCommand, body: Mapping[str, Any]
 ) -> Answer:
-    """Do it; return what came of it. Raises Refused."""
+    """Run the command and return its result. Raises Refused."""
     try:
         with lightning.lock:
-            fields = Fields(body, match.command.fields)
-            return match.command.run(lightning, fields, *found.args)
+            fields = Fields(body, matched.command.fields)
+            return matched.command.run(lightning, fields, *matched.args)
     except (BadField, BadFault) as exc:
         raise Refused(400, str(exc)) from exc
     except NotPaid as exc:
         raise Refused(402, f"not paid, {exc.code}: {exc}") from exc
     except (OSError, RelayRefused) as exc:
-        raise Refused(504, "the relay does not do its part") from exc
+        raise Refused(504, "the relay does not respond") from exc

@@ -1,4 +1,4 @@
-"""What can be done to the relay."""
+"""Commands for the relay."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
@@ -18,7 +18,7 @@ SETTINGS = ("honours_expiration", "requires_auth")
 
 
 def relay_offline(lightning: "Lightning", fields: Fields) -> Answer:
-    """Break every connection and refuse new ones."""
+    """Break all connections and refuse new ones."""
     lightning.relay.go_offline()
     return serialize_relay(lightning)
 
@@ -30,13 +30,13 @@ def relay_online(lightning: "Lightning", fields: Fields) -> Answer:
 
 
 def drop_connections(lightning: "Lightning", fields: Fields) -> Answer:
-    """Break every connection; clients may connect again."""
+    """Break all connections; clients may reconnect."""
     lightning.relay.drop_connections()
     return serialize_relay(lightning)
 
 
 def add_relay_fault(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let matching messages go wrong; the answer has the fault's `id`."""
+    """Add a fault for matching messages; the result has its `id`."""
     id = lightning.relay.fault(
         fields.choice("kind", FAULTS),
         on=fields.choice("on", PLACES, "event"),
@@ -51,18 +51,18 @@ def add_relay_fault(lightning: "Lightning", fields: Fields) -> Answer:
 
 
 def clear_relay_faults(lightning: "Lightning", fields: Fields) -> Answer:
-    """Remove every fault of the relay; what they hold back goes on at once."""
+    """Clear the relay's faults; what they delay or hold is sent at once."""
     lightning.relay.clear_faults()
     return serialize_relay(lightning)
 
 
 def release(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let what is held go on."""
+    """Send what faults hold back."""
     return {**serialize_relay(lightning), "released": lightning.relay.release()}
 
 
 def set_relay(lightning: "Lightning", fields: Fields) -> Answer:
-    """Change what the relay is set to."""
+    """Change the relay's settings."""
     changes = {name: fields.flag(name) for name in SETTINGS if name in fields}
     lightning.relay.change_settings(**changes)
     return serialize_relay(lightning)
@@ -70,18 +70,18 @@ def set_relay(lightning: "Lightning", fields: Fields) -> Answer:
 
 COMMANDS = {
     ("POST", "relay/offline"): Command(relay_offline, (), "The relay is offline."),
-    ("POST", "relay/online"): Command(relay_online, (), "The relay is back."),
+    ("POST", "relay/online"): Command(relay_online, (), "The relay is online."),
     ("POST", "relay/drop"): Command(
         drop_connections, (), "All connections are broken."
     ),
-    ("POST", "relay/release"): Command(release, (), "What was held goes on."),
-    ("POST", "relay/settings"): Command(set_relay, SETTINGS, "The relay is set so."),
+    ("POST", "relay/release"): Command(release, (), "The held messages are released."),
+    ("POST", "relay/settings"): Command(set_relay, SETTINGS, "The relay is changed."),
     ("POST", "relay/faults"): Command(
         add_relay_fault,
         ("kind", "on", "when", "kinds", "author", "times", "seconds", "chance"),
-        "The relay goes wrong from now on.",
+        "The relay fault is active.",
     ),
     ("DELETE", "relay/faults"): Command(
-        clear_relay_faults, (), "The relay is right again."
+        clear_relay_faults, (), "The relay faults are cleared."
     ),
 }

@@ -1,4 +1,4 @@
-"""The state as JSON, without anything that proves a payment."""
+"""The state as JSON, without preimages."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from sandbox.wallets import Invoice, Wallet
 if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
-#: How many payments, and requests of a wallet, are told at most.
+#: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100
 
 
 def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
-    """Return a wallet; `url` is its address, for a client to connect with."""
+    """Return a wallet; `url` is its NWC URL."""
     terms = wallet.connection.terms
     budget = None
     if terms.budget_msat is not None:
@@ -38,7 +38,7 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
 
 
 def serialize_requests(wallet: Wallet) -> list[dict[str, Any]]:
-    """Return what a wallet was asked last, the newest first."""
+    """Return a wallet's last requests, newest first."""
     return [
         {
             "id": request.id,
@@ -67,14 +67,14 @@ def serialize_invoice(invoice: Invoice) -> dict[str, Any]:
 
 
 def invoice_state(invoice: Invoice) -> str:
-    """Return `paid`, `open` or `expired`; an expired one may be paid for a while."""
+    """Return `paid`, `open` or `expired`; an expired one is payable for a while."""
     if invoice.settled_at is not None:
         return "paid"
     return "open" if time.time() < invoice.expires_at else "expired"
 
 
 def serialize_prices(lightning: "Lightning") -> dict[str, Any]:
-    """Return the prices of one bitcoin by currency and source, and what is wrong."""
+    """Return the prices of one bitcoin by currency and source, and the faults."""
     feed = lightning.prices
     return {
         "urls": feed.urls,
@@ -89,7 +89,7 @@ def serialize_prices(lightning: "Lightning") -> dict[str, Any]:
 
 
 def serialize_relay(lightning: "Lightning") -> dict[str, Any]:
-    """Return how the relay is."""
+    """Return the relay's state."""
     relay = lightning.relay
     return {
         "url": relay.url,
@@ -121,7 +121,7 @@ def serialize_fault(fault: Fault) -> dict[str, Any]:
 
 
 def serialize_state(lightning: "Lightning") -> dict[str, Any]:
-    """Return how much there is of everything."""
+    """Return a summary of everything."""
     return {
         "wallets": len(list(lightning.wallets)),
         "total_msat": lightning.wallets.ledger.total(),

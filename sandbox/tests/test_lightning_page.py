@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 import requests
 
-from sandbox.lightning.deeds import COMMANDS, find
+from sandbox.lightning.deeds import COMMANDS, match_command
 from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 from sandbox.tests.support.wallet_client import wallet_client
@@ -110,7 +110,7 @@ def test_every_form_does_a_deed_and_sends_what_it_knows(lightning, control):
     done |= {
         found.command.name
         for action, _ in Forms(fetch(f"{lightning.url}/").text).found
-        if (found := find("POST", action.removeprefix("/_pages/")))
+        if (found := match_command("POST", action.removeprefix("/_pages/")))
     }
     clearing = {"clear_price_faults", "clear_relay_faults"}  # both at once, with a form
     assert {command.name for command in COMMANDS.values()} - done == clearing

@@ -33,14 +33,13 @@ from sandbox.wallets.running import Wallets, running_wallets
 from sandbox.wallets.wallet import Wallet
 
 __all__ = [
-    "STAYS_SILENT",
     "CLAIMS_FALSELY",
     "PAYS",
     "PAYS_WITHOUT_ANSWER",
-    "ReplyBehaviour",
+    "STAYS_SILENT",
     "Connection",
-    "Decoy",
     "CorruptReply",
+    "Decoy",
     "Invoice",
     "InvoiceBehaviour",
     "Keys",
@@ -50,6 +49,7 @@ __all__ = [
     "PaymentBehaviour",
     "Protocol",
     "Renewal",
+    "ReplyBehaviour",
     "Terms",
     "Wallet",
     "Wallets",

@@ -14,7 +14,7 @@ from billing.tests.support.simulation.balances import (
 from billing.tests.support.simulation.invariants import faults_in_the_end
 from billing.tests.support.simulation.system import World
 from lightning.models import LightningInvoice, NwcPayment
-from sandbox.wallets.behaviour import STAYS_SILENT, PAYS, refuses, settles_late
+from sandbox.wallets.behaviour import PAYS, STAYS_SILENT, refuses, settles_late
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 

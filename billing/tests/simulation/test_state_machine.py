@@ -33,10 +33,10 @@ from billing.tests.support.simulation.invariants import (
 )
 from billing.tests.support.simulation.system import Ground, World
 from sandbox.wallets.behaviour import (
-    STAYS_SILENT,
     CLAIMS_FALSELY,
     PAYS,
     PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
     PaymentBehaviour,
     pays_after,
     pays_but_says,

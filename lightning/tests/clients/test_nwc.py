@@ -33,15 +33,15 @@ from lightning.exceptions import (
 )
 from lightning.tests.support.polling import until
 from sandbox.wallets import (
-    STAYS_SILENT,
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
-    ReplyBehaviour,
-    Decoy,
+    STAYS_SILENT,
     CorruptReply,
+    Decoy,
     LookupBehaviour,
     PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
     Terms,
     answers_after,
     pays_but_says,
@@ -171,7 +171,9 @@ def test_a_preimage_that_is_made_up_proves_nothing(platform, alice):
         pay(alice, bolt11, payment_hash)
 
 
-@pytest.mark.parametrize("behaviour", [STAYS_SILENT, PAYS_WITHOUT_ANSWER, answers_after(30)])
+@pytest.mark.parametrize(
+    "behaviour", [STAYS_SILENT, PAYS_WITHOUT_ANSWER, answers_after(30)]
+)
 def test_silence_says_nothing_of_the_outcome(settings, platform, alice, behaviour):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = behaviour

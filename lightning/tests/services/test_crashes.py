@@ -28,10 +28,10 @@ from lightning.tasks import resolve_payments
 from lightning.tests.factories import bill_for
 from lightning.tests.support.polling import until
 from sandbox.wallets import (
-    STAYS_SILENT,
     CLAIMS_FALSELY,
     PAYS,
     PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
     CorruptReply,
     LookupBehaviour,
     PaymentBehaviour,

@@ -22,10 +22,10 @@ from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import bill_for, tenant_with
 from sandbox.wallets import (
-    STAYS_SILENT,
     CLAIMS_FALSELY,
     PAYS,
     PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
     CorruptReply,
     LookupBehaviour,
     PaymentBehaviour,

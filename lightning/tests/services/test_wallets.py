@@ -14,7 +14,7 @@ from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from sandbox.wallets import ReplyBehaviour, Protocol, Terms
+from sandbox.wallets import Protocol, ReplyBehaviour, Terms
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 

@@ -1,4 +1,4 @@
-"""Which request gets which page, and what its forms do."""
+"""Routes of the page and its forms."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
-    """Answer a request for a page, unless there is an objection; never raises."""
+    """Handle a request for the page, or refuse it with the objection; never raises."""
     try:
         return refusal(request, objection) or _answer(lightning, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "The sandbox failed; its log says how.")
+        return plain(500, "Internal error of the sandbox; see its log.")
 
 
 def _answer(lightning: "Lightning", request: Request) -> Response:
@@ -32,7 +32,7 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
     if request.method == "POST" and request.path.startswith(PREFIX):
         return _act(lightning, request, name)
     if request.method not in ("GET", "HEAD"):
-        return plain(405, "This cannot be posted to.", {"Allow": "GET, HEAD"})
+        return plain(405, "This page accepts only GET.", {"Allow": "GET, HEAD"})
     if request.path.startswith(PREFIX) and name in ASSETS:
         return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
     if request.path != "/":
@@ -42,14 +42,14 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
 
 
 def _act(lightning: "Lightning", request: Request, path: str) -> Response:
-    """Do what a form says; a field `method` stands for those that forms lack."""
+    """Run a form's command. Forms know only POST: a field `method` overrides it."""
     form = dict(read(request.body.decode(errors="replace")))
-    match = match_command(form.pop("method", "POST"), path)
-    if match is None:
+    command = match_command(form.pop("method", "POST"), path)
+    if command is None:
         return plain(404, "There is no such form.")
     try:
-        execute(lightning, match, form)
+        execute(lightning, command, form)
     except Refused as error:
         message = f"{str(error)[:1].upper()}{str(error)[1:]}."
         return html(error.status, status.page(lightning, error=message))
-    return redirect(f"/?done={match.command.name}")
+    return redirect(f"/?done={command.command.name}")

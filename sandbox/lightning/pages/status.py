@@ -1,4 +1,4 @@
-"""The page: the wallets with what they can be told, then all else."""
+"""The page: wallets with their forms, then invoices, prices, the relay and faults."""
 
 import time
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ SECTIONS = {
 
 
 def page(lightning: "Lightning", *, message: str = "", error: str = "") -> Html:
-    """Return the page, with what the last form did or why it did not."""
+    """Return the page, with the message or the error of the last form."""
     with lightning.lock:
         body = join(
             (
@@ -61,20 +61,20 @@ def _banner(lightning: "Lightning", message: str, error: str) -> Html:
 
 
 def _messages(lightning: "Lightning", message: str, error: str) -> Html:
-    message = tag(
+    status = tag(
         "div",
-        tag("p", message, class_="message") if message else None,
+        tag("p", message, class_="said") if message else None,
         tag("p", error, class_="error", role="alert") if error else None,
         id="message",
         role="status",
     )
     return tag(
         "div",
-        tag("p", "Its sats move between the wallets below, and are worth nothing."),
+        tag("p", "Play money: sats move only between the wallets below."),
         tag(
             "div",
             tag("p", _warnings(lightning), id="alarms", aria_live="polite"),
-            message,
+            status,
             class_="news",
         ),
     )
@@ -85,7 +85,7 @@ def _warnings(lightning: "Lightning") -> Child:
     offline = (
         None if lightning.relay.online else _warning("relay", "the relay is offline")
     )
-    faults = _warning("faults", f"{plural(count, 'fault')} in force") if count else None
+    faults = _warning("faults", f"{plural(count, 'fault')} active") if count else None
     failures = len(lightning.wallets.failures)
     failed = _warning("wallets", f"{plural(failures, 'failure')}, see the log")
     return [offline, faults, failed if failures else None]

@@ -164,7 +164,7 @@ class Command(BaseCommand):
             self.errors.append(error)
 
     def _paid(self, tenant: DemoTenant, count: int) -> Condition:
-        """Condition: the tenant has `count` invoices, all paid and closed in Caravel."""
+        """Condition: the tenant has `count` invoices, all paid and closed."""
 
         def paid() -> bool:
             rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)
@@ -174,7 +174,7 @@ class Command(BaseCommand):
         return paid
 
     def _awaits_payment(self, tenant: DemoTenant) -> bool:
-        """Return whether Caravel waits for the tenant to pay an open invoice by hand."""
+        """Return whether Caravel waits for the tenant to pay an invoice by hand."""
         # The next step connects a wallet. If it came before Caravel knows the invoice,
         # the wallet would pay at once and the tenant would get no message.
         rows = InvoiceCollection.objects.filter(

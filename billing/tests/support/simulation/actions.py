@@ -63,7 +63,11 @@ class People:
     # --- tenants
 
     def move_in(
-        self, *, plan: str = "basic", wallet: PaymentBehaviour | None = None, card: str = ""
+        self,
+        *,
+        plan: str = "basic",
+        wallet: PaymentBehaviour | None = None,
+        card: str = "",
     ) -> Payer:
         """A tenant comes with one relay, and with a wallet or a card if it has one."""
         secret = hashlib.sha256(f"payer {len(self.payers)}".encode()).hexdigest()
