@@ -1,4 +1,4 @@
-"""What a relay is about to do, and how faults spoil it."""
+"""Replies of a relay, and the faults that spoil them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,43 +9,44 @@ from sandbox.nostr.postponed import DelayedActions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Something done, whose result is sent, and what else could be sent instead."""
+    """Produces and sends a result; holds the messages that faults send instead."""
 
     produce: Callable[[], str]
     send: Callable[[str], None]
     hang_up: Action
-    #: What is said of a reply that was not done: as if it were, that it is refused.
+    #: Messages sent without producing anything: a success, a refusal.
     fake_ok: str = ""
     refusal: str = ""
     #: The result with a wrong signature.
     bad_signature: str = ""
 
     def finish(self) -> None:
-        """Do it and send the result."""
+        """Produce the result and send it."""
         self.send(self.produce())
 
     def duplicate(self) -> None:
-        """Do it and send the result twice."""
+        """Produce the result and send it twice."""
         text = self.produce()
         self.send(text)
         self.send(text)
 
     def truncate(self) -> None:
-        """Do it and send what is left of the result, no JSON any more."""
+        """Produce the result and send half of it, which is not valid JSON."""
         text = self.produce()
         self.send(text[: len(text) // 2])
 
     def fake(self) -> None:
-        """Do nothing, and say that it is done if anything is to be said."""
+        """Send the success message, if there is one, without producing anything."""
         if self.fake_ok:
             self.send(self.fake_ok)
 
 
 def send_reply(reply: Reply, fault: Fault | None, delayed: DelayedActions) -> None:
-    """Do and answer something as the fault lets it happen."""
+    """Produce and send a reply, or what the fault makes of it."""
     if fault is None:
         reply.finish()
         return
+    # Produced now, so that only the sending is affected.
     if fault.when == "after":
         result = reply.produce()
         reply = replace(reply, produce=lambda: result)

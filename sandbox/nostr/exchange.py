@@ -1,4 +1,4 @@
-"""What all connections of a relay share: events, subscriptions, faults, counts."""
+"""The shared state of all connections: events, subscriptions, faults, counters."""
 
 import time
 from collections import Counter, deque
@@ -18,15 +18,15 @@ from sandbox.nostr.store import EventStore, Outcome, Record
 
 
 class Peer(Protocol):
-    """A connection, as far as the core knows it."""
+    """A connection, as the core sees it."""
 
     pubkeys: set[str]
 
     def deliver(self, subscription: "Subscription", text: str) -> None:
-        """Send a message to a subscription, unless it is closed by now."""
+        """Send a message to a subscription, unless it was closed."""
 
     def end_subscriptions(self) -> None:
-        """Close every subscription, and say so."""
+        """Close all subscriptions and notify the client."""
 
     def hang_up(self) -> None:
         """Close the connection at once."""
@@ -34,23 +34,23 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """An open request of one connection."""
+    """An open REQ of one connection."""
 
     peer: Peer
     id: str
     filters: tuple[Filter, ...]
 
     def keys(self) -> set[Key]:
-        """Return the keys by which events find it."""
+        """Return the index keys of its filters."""
         return {key for one in self.filters for key in one.index_keys()}
 
     def matches(self, event: Event) -> bool:
-        """Return whether one of its filters accepts the event."""
+        """Return whether one of its filters matches the event."""
         return any(one.matches(event) for one in self.filters)
 
 
 class RelayCore:
-    """A relay without its sockets; to be used on the relay's loop."""
+    """A relay without its sockets; use it on the relay's event loop only."""
 
     def __init__(self, settings: RelaySettings) -> None:
         self.settings = settings
@@ -61,7 +61,7 @@ class RelayCore:
         self.reset()
 
     def reset(self) -> None:
-        """Forget events, faults and counts; connections and subscriptions stay."""
+        """Delete events, faults and counters; connections and subscriptions stay."""
         self.delayed.discard()
         self.faults = Faults(self.settings.seed)
         self.store = EventStore()
@@ -70,12 +70,12 @@ class RelayCore:
         self.requests = 0
 
     def record_received(self, event: Event) -> None:
-        """Remember that a client sent an event, whatever becomes of it."""
+        """Record an event that a client sent, whether or not it is accepted."""
         self.received.append(event)
         self.counts[event.kind] += 1
 
     def publish(self, event: Event) -> str:
-        """Store an event and deliver it; return the answer to who sent it."""
+        """Store an event and deliver it; return the OK message for the sender."""
         record = Record(event)
         if self.settings.honours_expiration and record.is_expired(time.time()):
             return messages.ok(event.id, False, "invalid: event is expired")
@@ -88,7 +88,7 @@ class RelayCore:
         return messages.ok(event.id, True)
 
     def query(self, filters: Iterable[Filter]) -> list[Record]:
-        """Return the stored events that filters find, newest first."""
+        """Return the stored events that match any filter, newest first."""
         now = time.time() if self.settings.honours_expiration else None
         return self.store.query(filters, max_results=self.settings.max_limit, now=now)
 

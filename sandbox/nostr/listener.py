@@ -1,4 +1,4 @@
-"""The listening socket of a relay and the connections that came in by it."""
+"""The listening socket of a relay and its connections."""
 
 import asyncio
 import logging
@@ -15,17 +15,17 @@ from sandbox.nostr.exchange import RelayCore
 from sandbox.nostr.session import Session
 
 logger = logging.getLogger(__name__)
-# websockets logs as errors, with tracebacks, what strangers do wrong.
+# websockets logs protocol errors of clients as errors with tracebacks.
 _client_errors = logging.getLogger(f"{__name__}.strangers")
 _client_errors.setLevel(logging.CRITICAL)
-# Seconds that a peer has to answer a closing handshake.
+# Seconds for the closing handshake.
 CLOSE_TIMEOUT = 2.0
 
 
 class _Connection(ServerConnection):
-    """A connection that is known from its first byte on.
+    """A connection that is registered from its first byte on.
 
-    The server itself lists none that is still in its opening handshake.
+    The server itself does not list connections in their opening handshake.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class _Connection(ServerConnection):
 
 
 class Listener:
-    """Accepts connections for an core; to be used on the relay's loop."""
+    """Accepts connections for a relay core; use it on the relay's event loop only."""
 
     def __init__(self, core: RelayCore) -> None:
         self._core = core
@@ -55,7 +55,7 @@ class Listener:
         return self._server is not None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen, unless it does; return the port. Raises OSError."""
+        """Listen, if it does not yet; return the port. Raises OSError."""
         if self._server is None:
             self._server = await serve(
                 self._handle,
@@ -71,7 +71,7 @@ class Listener:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening and break every connection, without a closing handshake."""
+        """Stop listening and abort all connections without a closing handshake."""
         server, self._server = self._server, None
         if server is not None:
             await _accept_no_more(server)
@@ -80,7 +80,7 @@ class Listener:
             await server.wait_closed()
 
     def drop(self) -> None:
-        """Break every connection."""
+        """Abort all connections."""
         for wire in list(self._connections):
             wire.transport.abort()
 
@@ -105,9 +105,10 @@ class Listener:
 
 
 async def _accept_no_more(server: Server) -> None:
-    """Let what was just accepted become connections; asyncio would leak it else.
+    """Stop accepting, after finishing the connections just accepted.
 
-    It attaches each to the server a step later, and fails if that has closed by then.
+    asyncio attaches an accepted socket to the server one loop iteration later. If the
+    server is closed by then, that fails and the socket leaks.
     """
     loop = asyncio.get_running_loop()
     for sock in server.sockets:

@@ -1,4 +1,4 @@
-"""One connection: its messages, its subscriptions and the keys it has proven."""
+"""One connection: its messages, its subscriptions and its proven keys."""
 
 import secrets
 import time
@@ -16,14 +16,14 @@ from sandbox.nostr.exchange import RelayCore, Subscription
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
 from sandbox.nostr.messages import MalformedMessage
 
-AUTH_REQUIRED = "auth-required: prove a key first"
-BLOCKED = "blocked: a fault is in force"
-# Bytes that may wait for a peer that does not read, before it is dropped.
+AUTH_REQUIRED = "auth-required: authenticate first"
+BLOCKED = "blocked: a fault is active"
+# The maximum number of unsent bytes, before a client that does not read is dropped.
 MAX_BACKLOG = 64 * 1024 * 1024
 
 
 class Session:
-    """What the relay knows of a connection; to be used on the relay's loop."""
+    """A connection's state; use it on the relay's event loop only."""
 
     def __init__(self, core: RelayCore, connection: ServerConnection) -> None:
         self._core = core
@@ -34,7 +34,7 @@ class Session:
         self.pubkeys: set[str] = set()
 
     def open(self) -> None:
-        """Take part in the core."""
+        """Register with the core."""
         self._is_open = True
         self._core.peers.add(self)
         self._core.accepted += 1
@@ -42,7 +42,7 @@ class Session:
             self._send(messages.challenge(self._challenge))
 
     def close(self) -> None:
-        """Leave the core; nothing is sent any more."""
+        """Unregister from the core; nothing is sent any more."""
         self._is_open = False
         self._core.peers.discard(self)
         for subscription_id in list(self._subscriptions):
@@ -54,29 +54,29 @@ class Session:
         self._connection.transport.abort()
 
     def receive(self, message: str | bytes) -> None:
-        """Handle a message of the client; a malformed one is answered NOTICE."""
+        """Handle a client's message; answer NOTICE if it is malformed."""
         if not self._is_open:
             return
         try:
             verb, arguments = messages.parse_message(message)
             if verb not in VERBS:
-                raise MalformedMessage("only EVENT, REQ, CLOSE and AUTH are known")
+                raise MalformedMessage("only EVENT, REQ, CLOSE and AUTH are supported")
             VERBS[verb](self, arguments)
         except MalformedMessage as exc:
             self._send(messages.notice(f"invalid: {exc}"))
 
     def deliver(self, subscription: Subscription, text: str) -> None:
-        """Send a message to a subscription, unless it is closed by now."""
+        """Send a message to a subscription, unless it was closed."""
         if self._subscriptions.get(subscription.id) is subscription:
             self._send(text)
 
     def end_subscriptions(self) -> None:
-        """Close every subscription, and say so."""
+        """Close all subscriptions and send CLOSED for each."""
         for subscription_id in list(self._subscriptions):
             self._refuse(subscription_id, "error: the relay ended the subscription")
 
     def on_event(self, arguments: list[Any]) -> None:
-        """Take an event in, and answer OK."""
+        """Handle EVENT; answer OK."""
         event = self._read_event(arguments)
         if event is None:
             return
@@ -84,16 +84,16 @@ class Session:
         if self._needs_auth():
             self._send(messages.ok(event.id, False, AUTH_REQUIRED))
         elif event.kind == AUTH_KIND:
-            self._send(messages.ok(event.id, False, "invalid: this belongs in AUTH"))
+            self._send(messages.ok(event.id, False, "invalid: send it as AUTH"))
         else:
             self._publish(event)
 
     def on_req(self, arguments: list[Any]) -> None:
-        """Send what is stored, then EOSE, then what comes; or CLOSED."""
+        """Handle REQ: send stored events, EOSE, then new events; or CLOSED."""
         subscription_id = messages.parse_subscription_id(arguments)
         self._core.requests += 1
         try:
-            filters = tuple(parse_filter(given) for given in arguments[1:])
+            filters = tuple(parse_filter(data) for data in arguments[1:])
         except BadFilter as exc:
             self._refuse(subscription_id, f"invalid: {exc}")
             return
@@ -103,11 +103,11 @@ class Session:
             self._request(subscription_id, filters)
 
     def on_close(self, arguments: list[Any]) -> None:
-        """End a subscription; one that is not there is ignored."""
+        """Handle CLOSE; an unknown subscription is ignored."""
         self._unsubscribe(messages.parse_subscription_id(arguments))
 
     def on_auth(self, arguments: list[Any]) -> None:
-        """Take a key for proven, or answer why it is not (NIP-42)."""
+        """Handle AUTH (NIP-42): accept the key or answer why not."""
         event = self._read_event(arguments)
         if event is None:
             return
@@ -148,12 +148,12 @@ class Session:
             kinds=set(chain.from_iterable(one.kinds or () for one in filters)),
             authors=set(chain.from_iterable(one.authors or () for one in filters)),
         )
-        # Whatever comes of it, it replaces the one of the same id.
+        # NIP-01: a REQ replaces the subscription with the same id, even if it fails.
         self._unsubscribe(subscription_id)
         send_reply(reply, fault, self._core.delayed)
 
     def _subscribe(self, subscription_id: str, filters: tuple[Filter, ...]) -> str:
-        """Open a subscription and send what is stored; return the EOSE."""
+        """Open a subscription and send the stored events; return the EOSE."""
         if self._is_open:
             self._unsubscribe(subscription_id)
             subscription = Subscription(self, subscription_id, filters)
@@ -172,7 +172,7 @@ class Session:
         if self._needs_auth():
             return AUTH_REQUIRED
         if not filters:
-            return "invalid: there is no filter"
+            return "invalid: the filter is missing"
         known = self._subscriptions.keys() | {subscription_id}
         if len(known) > self._core.settings.max_subscriptions:
             return "error: too many subscriptions"
@@ -183,9 +183,9 @@ class Session:
         self._send(messages.closed(subscription_id, reason))
 
     def _read_event(self, arguments: list[Any]) -> Event | None:
-        """Return a verified event, or answer that it is none.
+        """Return a verified event, or answer OK false and return None.
 
-        Raises MalformedMessage where there is no id that an answer could name.
+        Raises MalformedMessage if there is no id for the answer.
         """
         try:
             return messages.parse_signed(arguments)
@@ -206,7 +206,7 @@ class Session:
     def _send(self, text: str) -> None:
         if not self._is_open:
             return
-        # Unlike send(), this neither waits nor lets another message overtake.
+        # Unlike send(), broadcast() does not wait, which keeps messages in order.
         broadcast((self._connection,), text)
         if self._connection.transport.get_write_buffer_size() > MAX_BACKLOG:
             self.hang_up()

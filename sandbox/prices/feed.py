@@ -1,4 +1,4 @@
-"""What the exchanges answer: prices by currency, and faults by source."""
+"""Prices by currency, and faults by source."""
 
 import json
 import threading
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
-#: The exchanges, and by what factor each differs from the price that is set.
+#: The sources, and by what factor each differs from the default price.
 SOURCES = {
     "abacus": Decimal("0.9995"),
     "beacon": Decimal(1),
     "compass": Decimal("1.0005"),
 }
-#: What one bitcoin costs until a test says otherwise.
+#: The price of one bitcoin until a test sets another.
 DEFAULTS = {
     "usd": Decimal("64000.00"),
     "eur": Decimal("59000.00"),
@@ -28,30 +28,30 @@ DEFAULTS = {
     "ugx": Decimal("238000000"),
 }
 Kind = Literal[
-    "reset",  # the connection breaks instead of an answer
+    "reset",  # the connection is reset without a response
     "error",  # 500
-    "slow",  # the answer comes after `seconds`, or once the fault is cleared
-    "drip",  # headers at once, then one byte of the body each `seconds`
+    "slow",  # the response is sent after `seconds`, or once the fault is cleared
+    "drip",  # headers at once, then one byte of the body every `seconds`
     "stale",  # the price is `seconds` old
     "wrong",  # the price times `factor`
     "zero",
     "negative",
-    "missing",  # no price in the answer
+    "missing",  # no price in the response
     "garbage",
     "html",
     "redirect",  # to another source, which has a price
-    "huge",  # a correct answer of HUGE bytes
-    "body",  # `body` as it is
-    "headers",  # a correct answer with other headers; None leaves one out
+    "huge",  # a correct response of HUGE bytes
+    "body",  # `body` unchanged
+    "headers",  # a correct response with other headers; None removes one
 ]
-#: How many requests are remembered.
+#: Only the newest requests are recorded.
 _MAX_REQUESTS = 10_000
 HUGE = 5 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What a source does wrong until it is cleared."""
+    """What a source does wrong until its faults are cleared."""
 
     kind: Kind
     seconds: float = 3600.0
@@ -62,22 +62,22 @@ class Fault:
 
 @dataclass(frozen=True)
 class Answer:
-    """What goes over the wire, and how."""
+    """An HTTP response, with the fault that affects its sending."""
 
     body: bytes
     status: int = 200
     type: str = "application/json"
     headers: Mapping[str, str | None] = field(default_factory=dict)
     fault: Fault | None = None
-    #: Set when the fault is no more.
+    #: Set when the fault is cleared.
     cleared: threading.Event = field(default_factory=threading.Event)
 
 
 class PriceFeed:
-    """The state of the exchanges, and the control a test has over it."""
+    """The state of the price sources, and its control by tests."""
 
     def __init__(self) -> None:
-        #: The address it is served at, once it is.
+        #: The base URL, once it is served.
         self.url = ""
         #: (source, currency) of each request, oldest first.
         self.requests: list[tuple[str, str]] = []
@@ -88,7 +88,7 @@ class PriceFeed:
 
     @property
     def urls(self) -> list[str]:
-        """The sources as the setting BTC_PRICE_URLS takes them."""
+        """The sources as a value of the setting BTC_PRICE_URLS."""
         return [
             f"{self.url}/prices/{source}/{{currency}}#/amount@/as_of"
             for source in SOURCES
@@ -97,50 +97,50 @@ class PriceFeed:
     def set_price(
         self, price: Decimal | int, currency: str = "usd", *, source: str | None = None
     ) -> None:
-        """Let one bitcoin cost so much: exactly, at one source or at all of them."""
+        """Set the exact price of one bitcoin, at one source or at all."""
         with self._lock:
             for name in _check_sources(source) if source else SOURCES:
                 self._prices[name, currency] = Decimal(price)
 
     def fault(self, kind: Kind, *sources: str, **details: Any) -> None:
-        """Let sources, or all of them, go wrong until `clear_faults`; see Fault.
+        """Make some sources faulty, or all, until `clear_faults`; see Fault.
 
-        Raises ValueError for a kind or source that there is not.
+        Raises ValueError for an unknown kind, KeyError for an unknown source.
         """
         if kind not in get_args(Kind):
-            raise ValueError(f"There is no fault {kind!r}.")
+            raise ValueError(f"Unknown fault: {kind!r}.")
         with self._lock:
             for name in _check_sources(*sources) if sources else SOURCES:
                 self._faults[name] = Fault(kind, **details)
 
     @property
     def faults(self) -> dict[str, Fault]:
-        """The faults in force, by source."""
+        """The active faults, by source."""
         with self._lock:
             return dict(self._faults)
 
     @property
     def currencies(self) -> list[str]:
-        """The currencies that there are prices in."""
+        """The currencies with prices."""
         with self._lock:
             return [*dict.fromkeys([*DEFAULTS, *(code for _, code in self._prices)])]
 
     def clear_faults(self) -> None:
-        """Let all sources be correct again; what a fault holds back goes on at once."""
+        """Clear the faults of all sources; delayed responses are sent at once."""
         with self._lock:
             self._faults.clear()
             self._cleared.set()
             self._cleared = threading.Event()
 
     def reset(self) -> None:
-        """Forget faults, prices that were set, and what was asked."""
+        """Restore the initial prices; clear faults and recorded requests."""
         self.clear_faults()
         with self._lock:
             self._prices.clear()
             self.requests.clear()
 
     def answer(self, source: str, currency: str) -> Answer:
-        """Return what a source says of a currency; 404 for what it does not know."""
+        """Return a source's response for a currency; 404 if it is unknown."""
         with self._lock:
             self.requests.append((source, currency))
             del self.requests[:-_MAX_REQUESTS]
@@ -158,7 +158,7 @@ class PriceFeed:
         return replace(answer, cleared=cleared)
 
     def price(self, source: str, currency: str) -> Decimal | None:
-        """Return what one bitcoin costs at a source, faults aside, or None."""
+        """Return the price of one bitcoin at a source regardless of faults, or None."""
         with self._lock:
             if (source, currency) in self._prices:
                 return self._prices[source, currency]
@@ -168,7 +168,7 @@ class PriceFeed:
 
 
 def _check_sources(*sources: str) -> tuple[str, ...]:
-    """Return the names; raises KeyError for one that is no source."""
+    """Return the names. Raises KeyError for an unknown source."""
     for source in sources:
         SOURCES[source]
     return sources

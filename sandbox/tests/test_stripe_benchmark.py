@@ -32,9 +32,9 @@ class Running(Server):
 def test_each_kind_is_asked_for_and_the_rate_judged(
     stripe_sandbox, capsys, monkeypatch
 ):
-    monkeypatch.setattr(benchmark, "PROMISED", 1)
+    monkeypatch.setattr(benchmark, "MIN_RATE", 1)
     assert benchmark.measure_speed(Running(stripe_sandbox.url), Tiny())
-    monkeypatch.setattr(benchmark, "PROMISED", 1_000_000)
+    monkeypatch.setattr(benchmark, "MIN_RATE", 1_000_000)
     assert not benchmark.measure_speed(Running(stripe_sandbox.url), Tiny())
 
     printed = capsys.readouterr().out
@@ -55,7 +55,7 @@ def test_the_steady_mix_creates_nothing(stripe_sandbox, monkeypatch):
     with benchmark.accounts(Running(stripe_sandbox.url)) as [client, *_]:
         before = stripe_sandbox.app.store.counts()
 
-        sent = benchmark.play(client, benchmark.STEADY)
+        sent = benchmark.send_round(client, benchmark.STEADY)
 
         after = stripe_sandbox.app.store.counts()
     assert sent == 10
@@ -73,7 +73,7 @@ def test_the_steady_mix_creates_nothing(stripe_sandbox, monkeypatch):
     ],
 )
 def test_memory_is_judged_from_the_first_third_on(sizes, cost, verdict):
-    assert benchmark.judge([float(size) for size in sizes], cost) is verdict
+    assert benchmark.report_memory([float(size) for size in sizes], cost) is verdict
 
 
 def test_memory_is_measured_under_load(stripe_sandbox, monkeypatch, capsys):

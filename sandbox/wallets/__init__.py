@@ -1,10 +1,10 @@
-"""A stand-in for the wallets of tenants and of the platform: NIP-47 on a real relay.
+"""A stand-in for the wallets of tenants and the platform: NIP-47 on a real relay.
 
     with running_wallets(relay_url) as wallets:
         alice = wallets.create("alice", balance_msat=10**9)
         alice.behaviour = refuses("QUOTA_EXCEEDED")
 
-Sats move only inside one ledger, and every BOLT 11, event and encryption is real.
+Sats move only within one ledger; BOLT 11, events and encryption are real.
 """
 
 from sandbox.wallets.behaviour import (

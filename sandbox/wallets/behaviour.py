@@ -1,6 +1,6 @@
-"""How a wallet behaves: what it does about a request, and what it says of it.
+"""Wallet behaviour: what it does with a request, and what it answers.
 
-Seconds are those of `time.time()`, so that travelled time counts.
+Seconds refer to `time.time()`, so they pass when a test moves the clock.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from caravel.nostr.encryption import Scheme
 
 
 class CorruptReply(StrEnum):
-    """How the true reply is spoilt before it leaves."""
+    """A defect of the true reply."""
 
     UNDECRYPTABLE = "encrypted to nobody"
     NOT_JSON = "no JSON"
@@ -22,7 +22,7 @@ class CorruptReply(StrEnum):
 
 
 class Decoy(StrEnum):
-    """A reply that precedes the true one, and says the contrary."""
+    """A false reply with the opposite outcome, sent before the true one."""
 
     WRONG_KEY = "signed by another key"
     WRONG_REQUEST = "about another request"
@@ -30,9 +30,10 @@ class Decoy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyBehaviour:
-    """How a method is answered: with what was done, unless `error` says otherwise.
+    """How a method is answered: with its outcome, or with `error`.
 
-    `after` counts from what was done, with an `error` from the request; None: never.
+    `after` is in seconds since the method ran, with an `error` since the request; None:
+    never.
     """
 
     after: float | None = 0.0
@@ -44,9 +45,9 @@ class ReplyBehaviour:
 
 @dataclass(frozen=True, kw_only=True)
 class PaymentBehaviour(ReplyBehaviour):
-    """How `pay_invoice` is carried out; `pays_after` None: it is not paid.
+    """How `pay_invoice` is handled; `pays_after` None: it is not paid.
 
-    Not paid and no `error` either: the wallet lies, with a preimage it made up.
+    With neither a payment nor an `error` the wallet sends a made-up preimage.
     """
 
     pays_after: float | None = 0.0
@@ -62,10 +63,10 @@ class LookupBehaviour(ReplyBehaviour):
 
 @dataclass(frozen=True, kw_only=True)
 class InvoiceBehaviour(ReplyBehaviour):
-    """How `make_invoice` is carried out.
+    """How `make_invoice` is handled.
 
-    Where set, the bolt11 has this amount and expiry (seconds) in place of those that
-    were asked for and are told beside it; `wrong_hash` tells another payment hash.
+    `amount_msat` and `expiry` (seconds) replace those of the bolt11, while the result
+    repeats the requested ones. `wrong_hash` puts another payment hash in the result.
     """
 
     amount_msat: int | None = None
@@ -75,21 +76,21 @@ class InvoiceBehaviour(ReplyBehaviour):
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a wallet service takes NIP-47."""
+    """Options that differ between NIP-47 wallet services."""
 
-    #: In order of preference, as its info event has them.
+    #: In order of preference, as in the info event.
     encryption: tuple[Scheme, ...] = (Scheme.NIP44, Scheme.NIP04)
-    #: Replies have a `p` tag with the client's key; those of Alby's js-sdk have none.
+    #: Responses have a `p` tag with the client's key; those of Alby's js-sdk have none.
     names_client: bool = True
-    #: A request past its NIP-40 `expiration` is not run; Alby Hub runs it.
+    #: Requests past their NIP-40 `expiration` are not run; Alby Hub runs them.
     heeds_expiration: bool = True
-    #: One request id is run once, however often it arrives.
+    #: A request that arrives several times is run once.
     runs_once: bool = True
-    #: Unknown keys are answered UNAUTHORIZED, not with silence as by Alby Hub.
+    #: Unknown keys get UNAUTHORIZED; Alby Hub does not answer them.
     answers_unknown_clients: bool = True
-    #: Clients are told of payments.
+    #: Clients get notifications of payments.
     notifies: bool = True
-    #: After each loss of a relay it asks for the requests that were stored meanwhile.
+    #: After each reconnection it fetches the requests that the relay stored meanwhile.
     fetches_stored: bool = False
 
 
@@ -100,25 +101,25 @@ CLAIMS_FALSELY = PaymentBehaviour(pays_after=None)
 
 
 def pays_after(seconds: float) -> PaymentBehaviour:
-    """Pay later, and answer then."""
+    """Pay after a delay, then answer."""
     return PaymentBehaviour(pays_after=seconds)
 
 
 def answers_after(seconds: float) -> PaymentBehaviour:
-    """Pay at once, and answer later."""
+    """Pay at once, answer after a delay."""
     return PaymentBehaviour(after=seconds)
 
 
 def refuses(code: str) -> PaymentBehaviour:
-    """Answer an error, and pay nothing."""
+    """Answer with an error, pay nothing."""
     return PaymentBehaviour(pays_after=None, error=code)
 
 
 def pays_but_says(code: str) -> PaymentBehaviour:
-    """Pay at once, and answer an error."""
+    """Pay at once, answer with an error."""
     return PaymentBehaviour(error=code)
 
 
 def settles_late(seconds: float, code: str = "PAYMENT_FAILED") -> PaymentBehaviour:
-    """Answer an error, and pay later all the same."""
+    """Answer with an error, then pay after a delay."""
     return PaymentBehaviour(pays_after=seconds, error=code)

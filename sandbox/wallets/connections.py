@@ -1,4 +1,4 @@
-"""Connections: the clients of a wallet, each with its URL and its terms."""
+"""Connections: the clients of a wallet, each with a URL and terms."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,10 @@ METHODS = (
 
 
 class Connection:
-    """A client of a wallet; `url` holds its secret. `on_change` is told of new terms."""
+    """A client of a wallet; `url` contains its secret.
+
+    `on_change` is called with the label and the new terms.
+    """
 
     def __init__(
         self,
@@ -43,7 +46,7 @@ class Connection:
 
     @property
     def terms(self) -> Terms:
-        """What it allows; set it to change that."""
+        """What it allows; can be set."""
         return self._terms
 
     @terms.setter
@@ -53,23 +56,23 @@ class Connection:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What its client may call."""
+        """The methods that its client may call."""
         return METHODS if self.terms.read_only else (PAY, *METHODS)
 
     @property
     def spender(self) -> Spender:
-        """Its client as the ledger limits it, in the present period."""
+        """Its client and budget in the current period, for the ledger."""
         since = period_of(self.terms.renewal).start
         return Spender(self.pubkey, self.terms.budget_msat, since)
 
     def delete(self) -> None:
-        """Forget the client."""
+        """Delete the connection; its client becomes unknown."""
         self.terms = replace(self.terms, deleted=True)
 
     def expire(self) -> None:
-        """End its time now."""
+        """Let the connection expire now."""
         self.terms = replace(self.terms, expires_at=int(time.time()))
 
     def limit(self, budget_msat: int | None, renewal: Renewal = Renewal.NEVER) -> None:
-        """Give it a budget in msat, or none."""
+        """Set the budget in msat, or remove it."""
         self.terms = replace(self.terms, budget_msat=budget_msat, renewal=renewal)

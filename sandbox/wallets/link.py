@@ -1,4 +1,4 @@
-"""A client's connection to one relay (NIP-01), made anew after each loss."""
+"""A client's connection to one relay (NIP-01), with reconnection."""
 
 import asyncio
 import itertools
@@ -18,26 +18,26 @@ logger = logging.getLogger(__name__)
 #: Seconds between two attempts to connect.
 RECONNECT_DELAY = 0.1
 AUTH = 22242
-#: What each message of a relay has beside its name, at minimum.
+#: The minimum number of values after the verb.
 LENGTHS = {"EVENT": 2, "EOSE": 1, "OK": 3, "CLOSED": 2, "AUTH": 1}
 Filter = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
 
 class RelayLost(ConnectionError):
-    """The relay is not connected, or went away before it answered."""
+    """The relay is not connected, or disconnected before it answered."""
 
 
 class RelayRefused(Exception):
-    """The relay does not take an event, or ended a subscription."""
+    """The relay refused an event or closed a subscription."""
 
 
 class RelayConnection:
-    """One connection, for the thread of one loop.
+    """One connection, for the thread of one event loop.
 
-    `on_connect` is called after each connecting; `on_event` gets the events of subscriptions.
-    Answers are waited for `timeout` seconds. A relay that wants a key to be proven
-    (NIP-42) is shown a random one.
+    `on_connect` is called after each connect; `on_event` gets the events of
+    subscriptions. `timeout` is in seconds, for each answer. Authenticates with a random
+    key if the relay requires one (NIP-42).
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RelayConnection:
         self._collecting: dict[str, OnEvent] = {}
 
     async def run(self) -> None:
-        """Stay connected until it is closed."""
+        """Stay connected until closed."""
         while not self._closed:
             try:
                 await self._connect()
@@ -75,29 +75,29 @@ class RelayConnection:
             await asyncio.sleep(RECONNECT_DELAY)
 
     def close(self) -> None:
-        """Let `run` end once it is cancelled."""
-        # A task group whose tasks fail just then swallows the cancellation.
+        """Make `run` end once it is cancelled."""
+        # A task group swallows the cancellation if one of its tasks fails just then.
         self._closed = True
 
     def hang_up(self) -> None:
-        """Lose the relay, so that it is connected and ready anew."""
+        """Drop the connection, so that it is established again."""
         if self._socket is not None:
             self._socket.transport.abort()
 
     @property
     def connected(self) -> bool:
-        """Whether there is a relay at the other end."""
+        """Whether the relay is connected."""
         return self._outbox is not None
 
     def send(self, *message: Any) -> None:
-        """Send a message without waiting for an answer; a lost relay gets none."""
+        """Send a message without waiting for an answer; dropped if disconnected."""
         if self._outbox is not None:
             self._outbox.put_nowait(json.dumps(message))
 
     async def subscribe(self, name: str, filters: list[Filter]) -> None:
-        """Let `on_event` have what matches, in place of an earlier subscription.
+        """Replace the subscription with this name; no filters close it.
 
-        No filters end it. Raises RelayLost, RelayRefused or TimeoutError, as all below.
+        Raises RelayLost, RelayRefused or TimeoutError, as the methods below.
         """
         if self._filters.get(name, []) == filters:
             return
@@ -109,18 +109,18 @@ class RelayConnection:
         self._filters[name] = filters
 
     async def fetch(self, filters: list[Filter]) -> list[Event]:
-        """Return what the relay stored, oldest first."""
-        name, found = f"stored-{next(self._numbers)}", list[Event]()
-        self._collecting[name] = found.append
+        """Return the stored events that match, oldest first."""
+        name, events = f"stored-{next(self._numbers)}", list[Event]()
+        self._collecting[name] = events.append
         try:
             await self._send_with_auth(name, "REQ", name, *filters)
         finally:
             del self._collecting[name]
         self.send("CLOSE", name)
-        return sorted(found, key=lambda event: event.created_at)
+        return sorted(events, key=lambda event: event.created_at)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Publish the events that this relay was not yet given."""
+        """Publish the events that were not yet published on this connection."""
         new = [event for event in events if event.id not in self._published]
         await asyncio.gather(
             *(self._send_with_auth(event.id, "EVENT", event.to_dict()) for event in new)
@@ -175,13 +175,13 @@ class RelayConnection:
         try:
             event = parse_event(data)
         except InvalidEvent:
-            logger.debug("relay %s passes on what is no event", self.url)
+            logger.debug("relay %s sent an invalid event", self.url)
             return
         self._collecting.get(name, self._on_event)(event)
 
     def _handle_closed(self, name: str, refused: RelayRefused) -> None:
         if not self._resolve(name, refused) and self._filters.get(name):
-            # Deaf from now on: a new connection subscribes again.
+            # No more events would arrive: reconnect, which subscribes again.
             raise refused
 
     def _authenticate(self, challenge: str) -> None:
@@ -219,7 +219,7 @@ class RelayConnection:
         return self._waiting[key]
 
     def _resolve(self, key: str, refused: RelayRefused | None) -> bool:
-        """Return whether somebody waited for that answer."""
+        """Settle a pending answer; return whether there was one."""
         answer = self._waiting.pop(key, None)
         if answer is None or answer.done():
             return False
@@ -241,7 +241,7 @@ class RelayConnection:
 
 
 def _parse(text: str | bytes) -> list[Any]:
-    """Return a message; one without a meaning when it is none."""
+    """Return a message, or [""] if it is malformed."""
     try:
         message = json.loads(text)
     except ValueError:

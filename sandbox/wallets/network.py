@@ -1,4 +1,4 @@
-"""One thread that connects all wallets to their relays, once to each relay."""
+"""One thread that connects all wallets to their relays, once per relay."""
 
 import asyncio
 import logging
@@ -13,21 +13,21 @@ from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
 
 logger = logging.getLogger(__name__)
-#: Seconds between two looks at the clock.
+#: Seconds between two runs of the schedule.
 POLL_INTERVAL = 0.05
-#: Seconds for which a relay's answer is waited for.
+#: Seconds to wait for a relay's answer.
 RELAY_TIMEOUT = 5.0
-#: Seconds after which the thread is taken for dead.
+#: Seconds to wait for the thread; longer means it hangs.
 THREAD_TIMEOUT = 60.0
-#: Wallets that share a subscription; relays limit the length of a message.
+#: Relays limit the length of a message, so several subscriptions are needed.
 WALLETS_PER_SUBSCRIPTION = 1_000
 
 
 class Network:
-    """Brings requests to `receive`, and runs what is due.
+    """Passes requests to `receive` and runs the scheduled actions.
 
-    `wallets` are those there are, by public key. What goes wrong inside is kept in
-    `failures`.
+    `wallets` maps public keys to the current wallets. Errors in wallets are collected
+    in `failures`.
     """
 
     def __init__(
@@ -61,26 +61,27 @@ class Network:
         self._loop.close()
 
     def dial(self, urls: Iterable[str]) -> None:
-        """Connect to these relays, now or once they are there."""
+        """Start connecting to these relays, and keep trying."""
         self._call(self._dial(urls))
 
     def wait_connected(self, urls: Iterable[str]) -> None:
-        """Be connected to these relays. Raises TimeoutError when one is not there."""
+        """Wait until these relays are connected. Raises TimeoutError."""
         self._call(self._wait_connected(urls))
 
     def resubscribe(self) -> None:
-        """Listen for the wallets that listen, and publish what changed of them.
+        """Subscribe for the wallets that are online, and publish changed info events.
 
-        Raises RelayRefused or TimeoutError; a relay that is away is told later.
+        Raises RelayRefused or TimeoutError; a disconnected relay gets them when it is
+        back.
         """
         self._call(self._resubscribe_all())
 
     def catch_up(self, wallet: Wallet, *, heeds_expiration: bool) -> None:
-        """Run the requests to a wallet that its relays stored. Raises as `resubscribe`."""
+        """Run a wallet's requests that its relays stored. Raises as `resubscribe`."""
         self._call(self._catch_up_everywhere(wallet, heeds_expiration))
 
     def send(self, wallet: Wallet, event: Event) -> None:
-        """Publish an event on a wallet's relays, without waiting for them."""
+        """Publish an event on a wallet's relays without waiting."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._send, wallet, event)
 
@@ -96,7 +97,7 @@ class Network:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(THREAD_TIMEOUT)
 
     def _run_isolated(self, work: Callable[..., object], *values: Any) -> None:
-        """Do something for one wallet, whose failure must not stop the others."""
+        """Call a function; its failure must not stop the other wallets."""
         try:
             work(*values)
         except Exception as exc:
@@ -143,9 +144,9 @@ class Network:
             try:
                 await self._resubscribe(connection)
             except RelayLost:
-                logger.debug("%s is told when it is back", connection.url)
+                logger.debug("%s is disconnected: updated on reconnect", connection.url)
             except (RelayRefused, TimeoutError):
-                # It may have ended the subscription of all; a greeting makes it anew.
+                # It may have closed a shared subscription; reconnecting opens it again.
                 connection.hang_up()
                 raise
 
@@ -159,7 +160,7 @@ class Network:
             pubkeys = [wallet.pubkey for wallet in wallets if wallet.is_listening]
             for start in range(0, len(wallets), WALLETS_PER_SUBSCRIPTION):
                 share = pubkeys[start : start + WALLETS_PER_SUBSCRIPTION]
-                # Stored requests are asked for by those that want them.
+                # limit 0: stored requests are fetched by `catch_up` only.
                 live = {"kinds": [REQUEST], "#p": share, "limit": 0}
                 await connection.subscribe(f"wallets-{start}", [live] if share else [])
             await connection.publish([wallet.info() for wallet in wallets])

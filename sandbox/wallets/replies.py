@@ -1,4 +1,4 @@
-"""The events that answer a call: the true reply, and what a script makes of it."""
+"""The events that answer a request: the true reply and its scripted variants."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ CONTRADICTION = Refused("INSUFFICIENT_BALANCE", "The balance is lower than the a
 def replies(
     wallet: Wallet, request: Request, behaviour: ReplyBehaviour, outcome: Outcome
 ) -> Iterator[Event]:
-    """Yield the replies to a request in the order in which they leave."""
+    """Yield the replies to a request in the order in which they are sent."""
     for decoy in behaviour.decoys:
         yield _decoy_reply(wallet, request, decoy, outcome)
     for _ in range(behaviour.copies):
@@ -27,7 +27,7 @@ def replies(
 
 
 def fake_result() -> dict[str, Any]:
-    """Return the result of a payment that never was."""
+    """Return the result of a payment that never happened."""
     return {"preimage": make_preimage().secret, "fees_paid": 0}
 
 
@@ -51,8 +51,8 @@ def _corrupt(body: dict[str, Any], corruption: CorruptReply | None) -> str:
     elif corruption is CorruptReply.NO_RESULT:
         body = {"result_type": body["result_type"]}
     elif corruption is CorruptReply.NO_PREIMAGE:
-        kept = {name: value for name, value in result.items() if name != "preimage"}
-        body = {**body, "result": kept}
+        rest = {name: value for name, value in result.items() if name != "preimage"}
+        body = {**body, "result": rest}
     elif corruption is CorruptReply.WRONG_PREIMAGE:
         body = {**body, "result": {**result, "preimage": make_preimage().secret}}
     return json.dumps(body)

@@ -26,9 +26,9 @@ NIP47 = Protocol()
 class Wallets:
     """All wallets, their ledger, and the thread that serves them.
 
-    With the same seed a wallet of the same name has the same URL. With a state file
-    balances, invoices, connections, and without a seed the URLs too, outlast a restart;
-    how wallets were told to behave, and what they were to do later, does not.
+    With the same seed a wallet of the same name has the same URL. A state file restores
+    balances, invoices and connections, and without a seed the URLs; behaviours and
+    scheduled actions are lost.
     """
 
     def __init__(
@@ -42,9 +42,10 @@ class Wallets:
         protocol: Protocol = NIP47,
         timeout: float = RELAY_TIMEOUT,
     ) -> None:
-        """Take up the state of a file, if there is one. Raises UnreadableState.
+        """Load the state file, if there is one. Raises UnreadableState.
 
-        A relay has `timeout` seconds for an answer; `protocol` is that of new wallets.
+        `timeout` is in seconds, for a relay's answer; `protocol` is that of new
+        wallets.
         """
         self.relays = tuple(relays)
         self.currency = currency
@@ -75,7 +76,7 @@ class Wallets:
 
     @property
     def failures(self) -> list[BaseException]:
-        """What went wrong in the wallets themselves, which is a bug of theirs."""
+        """Errors inside the wallets: bugs of the sandbox."""
         return self._network.failures
 
     def start(self) -> None:
@@ -88,7 +89,7 @@ class Wallets:
         self._network.wait_connected(self.relays)
 
     def stop(self) -> None:
-        """End the thread, and with it what was to happen later."""
+        """End the thread; scheduled actions are lost."""
         self._network.stop()
         self._database.close()
 
@@ -100,10 +101,10 @@ class Wallets:
         terms: Terms = UNLIMITED,
         relays: Sequence[str] | None = None,
     ) -> Wallet:
-        """Return a new wallet with a connection, heard on its relays.
+        """Return a new wallet with a connection, online on its relays.
 
-        One that is there already, as after a restart, is returned as it is. Raises
-        TimeoutError when a relay of its own is not there.
+        An existing one, for instance after a restart, is returned unchanged. Raises
+        TimeoutError if one of its own relays cannot be reached.
         """
         self._create(name, balance_msat, terms, relays)
         self._network.wait_connected(relays or ())
@@ -113,14 +114,14 @@ class Wallets:
     def create_many(
         self, names: Sequence[str], *, balance_msat: int = 0
     ) -> list[Wallet]:
-        """Return a new wallet for each name; cheaper than one after the other."""
+        """Return a new wallet for each name; faster than one by one."""
         for name in names:
             self._create(name, balance_msat, UNLIMITED, None)
         self._network.resubscribe()
         return [self[name] for name in names]
 
     def run_due(self) -> int:
-        """Do now what is due by the clock; return how many things that were."""
+        """Run the actions that are due now; return how many there were."""
         return self.schedule.run_due()
 
     def _create(
@@ -150,7 +151,7 @@ class Wallets:
         self._by_name[name] = self._by_pubkey[wallet.pubkey] = wallet
 
     def _own_seed(self) -> str:
-        """Return a random seed, the same one with the same state."""
+        """Return a random seed, stored with the state."""
         with self._database.transaction() as db:
             row = ("seed", secrets.token_hex(32))
             db.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", row)
@@ -175,8 +176,8 @@ class Wallets:
 def running_wallets(*relays: str, **options: Any) -> Iterator[Wallets]:
     """Serve wallets on these relays for the length of the block.
 
-    The options are those of Wallets. Raises TimeoutError when a relay is not there,
-    and at the end what went wrong inside the wallets, which is a bug of theirs.
+    The options are those of Wallets. Raises TimeoutError if a relay cannot be reached,
+    and at the end the first error inside the wallets, which is a bug of the sandbox.
     """
     wallets = Wallets(relays, **options)
     try:

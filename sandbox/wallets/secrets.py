@@ -1,9 +1,9 @@
-"""Every secret that the wallets tracked, so that a test can look for them in logs."""
+"""All secrets of the wallets, for tests that search logs for them."""
 
 tracked: set[str] = set()
 
 
 def track(secret: str) -> str:
-    """Note a secret, and return it."""
+    """Record a secret, and return it."""
     tracked.add(secret)
     return secret

@@ -1,4 +1,4 @@
-"""The wallet service: from a request event to what is done, and to its replies."""
+"""The wallet service: runs requests and sends the replies."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ Send = Callable[[Wallet, Event], None]
 
 
 class Service:
-    """Runs requests, each in the thread that brings it; `send` publishes replies."""
+    """Runs each request in the calling thread; `send` publishes replies."""
 
     def __init__(self, *, database: Database, schedule: Schedule, send: Send) -> None:
         self._database = database
@@ -39,7 +39,7 @@ class Service:
     def receive(
         self, wallet: Wallet, event: Event, *, heeds_expiration: bool | None = None
     ) -> None:
-        """Run a request, unless it has expired or was run before."""
+        """Run a request, unless it is expired or was run before."""
         protocol = wallet.protocol
         if heeds_expiration is None:
             heeds_expiration = protocol.heeds_expiration
@@ -64,7 +64,7 @@ class Service:
         """Notify a wallet's clients of a payment."""
         if not wallet.protocol.notifies:
             return
-        found = transaction(invoice, incoming=type == "payment_received")
+        payment = transaction(invoice, incoming=type == "payment_received")
         for connection in wallet.connections:
             for scheme in wallet.protocol.encryption:
                 self._publish(
@@ -74,7 +74,7 @@ class Service:
                         client=connection.pubkey,
                         scheme=scheme,
                         type=type,
-                        transaction=found,
+                        transaction=payment,
                     ),
                 )
 
@@ -93,7 +93,7 @@ class Service:
                 self._pay(call, wallet.behaviour, invoice_to_pay(call))
                 return
             behaviour = _behaviour_for(wallet, request.method)
-            # An error is made up: nothing is done, and no invoice issued.
+            # A scripted error: the method is not run, so no invoice is issued.
             run = behaviour.error is None
             outcome = Outcome(METHODS[request.method](call) if run else None)
         except Refused as refused:
@@ -141,7 +141,7 @@ class Service:
             self._publish(wallet, event)
 
     def _publish(self, wallet: Wallet, event: Event) -> None:
-        # What was under way when the wallet went offline is not told any more.
+        # Replies that were scheduled before the wallet went offline are dropped.
         if wallet.is_listening:
             self._send(wallet, event)
 
@@ -152,13 +152,13 @@ def _is_expired(event: Event) -> bool:
 
 
 def _read_request(wallet: Wallet, event: Event) -> tuple[Request, Refused | None]:
-    """Return a request; an unreadable one without a method, and why."""
+    """Return the request; if unreadable, one without a method and the error."""
     allowed = wallet.protocol.encryption
     try:
         scheme = scheme_of(event, allowed)
         return read_request(event, wallet.keys.wallet, scheme), None
     except Refused as refused:
-        # Alby Hub too answers what it cannot read in the encryption that it prefers.
+        # As Alby Hub does, the error is encrypted with the wallet's preferred scheme.
         return _unreadable_request(event, allowed[0]), refused
 
 
@@ -175,15 +175,15 @@ def _unreadable_request(event: Event, scheme: Scheme) -> Request:
 
 
 def _allowed(connection: Connection | None, request: Request) -> Connection:
-    """Return the connection. Raises Refused for what it does not allow."""
+    """Return the connection. Raises Refused if it does not allow the request."""
     if connection is None:
-        raise Refused("UNAUTHORIZED", "This key has no wallet connected.")
+        raise Refused("UNAUTHORIZED", "This key has no connection.")
     if connection.terms.is_expired:
         raise Refused("EXPIRED", "This connection has expired.")
     if request.method not in (PAY, *METHODS):
-        raise Refused("NOT_IMPLEMENTED", "There is no such method.")
+        raise Refused("NOT_IMPLEMENTED", "Unknown method.")
     if request.method not in connection.methods:
-        raise Refused("RESTRICTED", "This connection does not allow that.")
+        raise Refused("RESTRICTED", "This connection does not allow the method.")
     return connection
 
 
@@ -206,7 +206,7 @@ def _settle(call: Call, bolt11: str) -> Outcome:
 
 
 def _try_to_pay(call: Call, bolt11: str) -> None:
-    # The client was told an error already, which is then even true.
+    # The client already got an error, which matches a failed payment.
     with suppress(NotPaid):
         call.wallet.ledger.pay(
             call.wallet.name, bolt11, spender=call.connection.spender

@@ -1,4 +1,4 @@
-"""The management API, as zooid's source and its README describe it."""
+"""The management API, after zooid's source and README."""
 
 import threading
 from collections.abc import Callable, Collection, Iterable
@@ -12,19 +12,19 @@ from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, 
 from sandbox.zooid.faults import Fault, Faults, Kind, faulty_response
 from sandbox.zooid.store import Store
 
-#: How many requests are remembered.
+#: Only the newest requests are recorded.
 _MAX_REQUESTS = 10_000
 
 
 class ApiRequest(NamedTuple):
-    """A request that reached the API."""
+    """A recorded request to the API."""
 
     method: str
     path: str
 
 
 class Refused(Exception):
-    """A request that is not done; the message says why, `status` as HTTP does."""
+    """A refused request; has a message and an HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -32,15 +32,15 @@ class Refused(Exception):
 
 
 class Zooid:
-    """The relays of a zooid, its API, and the control a test has over it."""
+    """A zooid's relays and API, and its control by tests."""
 
     def __init__(self, whitelist: Collection[str], state: Path | None = None) -> None:
-        """Let these public keys, in hex, manage. Raises UnreadableState."""
-        #: The address it is served at, once it is.
+        """Accept requests of these public keys, in hex. Raises UnreadableState."""
+        #: The base URL, once it is served.
         self.url = ""
         self.whitelist = frozenset(whitelist)
         self.faults = Faults()
-        #: Each request to the API, oldest first.
+        #: Requests to the API, oldest first.
         self.requests: list[ApiRequest] = []
         self._lock = threading.RLock()
         self._store = Store(state)
@@ -48,15 +48,15 @@ class Zooid:
     # --- control
 
     def fault(self, kind: Kind, **details: Any) -> None:
-        """Let requests go wrong until `clear_faults`; see Fault."""
+        """Add a fault for matching requests, until `clear_faults`; see Fault."""
         self.faults.add(Fault(kind, **details))
 
     def clear_faults(self) -> None:
-        """Let all be right again; subresource a fault holds back goes on at once."""
+        """Clear all faults; delayed responses are sent at once."""
         self.faults.clear()
 
     def set_members(self, relay_id: object, members: Iterable[str]) -> None:
-        """Let a relay have just these members; put it there if it is not."""
+        """Set a relay's members; create the relay if it does not exist."""
         name, listed = str(relay_id), list(members)
         with self._lock:
             self._store.configs.setdefault(name, _generate_config(name))
@@ -65,12 +65,12 @@ class Zooid:
 
     @property
     def relays(self) -> dict[str, Config]:
-        """The configurations, secrets and all, by the relay's id."""
+        """The configurations by relay id, including secrets."""
         with self._lock:
             return dict(self._store.configs)
 
     def state(self) -> dict[str, tuple[Config, list[str]]]:
-        """Return each relay's configuration and members, as of one moment."""
+        """Return a consistent copy of all relays' configurations and members."""
         with self._lock:
             return {
                 relay_id: (config, self.members(relay_id))
@@ -80,7 +80,7 @@ class Zooid:
     def members(self, relay_id: object) -> list[str]:
         """Return a relay's members: those that were set, else those with a role.
 
-        Raises KeyError for a relay that is not there.
+        Raises KeyError for an unknown relay.
         """
         name = str(relay_id)
         with self._lock:
@@ -93,7 +93,7 @@ class Zooid:
             return list(self._store.members.get(name, dict.fromkeys(named)))
 
     def reset(self) -> None:
-        """Forget faults, relays, members and subresource was asked."""
+        """Delete relays, members, faults and recorded requests."""
         self.clear_faults()
         with self._lock:
             self._store.configs.clear()
@@ -104,7 +104,7 @@ class Zooid:
     # --- the API
 
     def handle(self, request: Request) -> Response:
-        """Answer a request, or let it go wrong as ordered."""
+        """Handle an API request, with the fault that matches it."""
         with self._lock:
             self.requests.append(ApiRequest(request.method, request.path))
             del self.requests[:-_MAX_REQUESTS]
@@ -122,7 +122,7 @@ class Zooid:
         return faulty_response(fault)
 
     def _answer(self, request: Request) -> Response:
-        # API_HOST; by any other name it is asked for a relay, of which it serves none.
+        # zooid serves its API on API_HOST only; any other host would be a relay.
         if f"http://{request.headers.get('host')}" != self.url:
             return Response(404, b"Not Found\n", {"Content-Type": "text/plain"})
         try:
@@ -148,17 +148,17 @@ class Zooid:
         if prefix != "relay" or subresource not in ("", "members"):
             raise Refused(404, "not found")
         if not relay_id:
-            raise Refused(400, "a relay has an id")
+            raise Refused(400, "the id of the relay is missing")
         handler = (_MEMBERS_HANDLERS if subresource else _RELAY_HANDLERS).get(
             request.method
         )
         if handler is None:
-            raise Refused(405, "there is no such method")
+            raise Refused(405, "method not allowed")
         return handler(self, relay_id, request)
 
     def _create(self, relay_id: str, request: Request) -> Response:
         if relay_id in self._store.configs:
-            raise Refused(409, "there is a relay of this id")
+            raise Refused(409, "a relay with this id exists")
         self._save_config(relay_id, parse_object(request.body))
         return json_response(201, {"message": "relay created"})
 

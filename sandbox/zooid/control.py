@@ -1,6 +1,6 @@
-"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+"""The control API under `/_sandbox/`: JSON, no credentials.
 
-Who may use it is for the guard to say, as with the other stand-ins.
+Access: see `sandbox.stripe.guard`.
 """
 
 import logging
@@ -21,7 +21,7 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
-    """Answer a control request, unless there is an objection; never raises."""
+    """Handle a control request, or answer 403 with the objection; never raises."""
     if objection:
         return _error(403, objection)
     try:
@@ -32,7 +32,7 @@ def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
         return _error(400, str(error))
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return _error(500, "the sandbox failed; its log says how")
+        return _error(500, "internal error of the sandbox; see its log")
 
 
 def _answer(zooid: Zooid, request: Request) -> Any:
@@ -45,7 +45,7 @@ def _answer(zooid: Zooid, request: Request) -> Any:
 
 
 def list_relays(zooid: Zooid, body: Config) -> Any:
-    """Return the relays by their ids, without anything secret."""
+    """Return the relays by id, without secrets."""
     return {
         relay_id: {**_without_secrets(config), "members": members}
         for relay_id, (config, members) in zooid.state().items()
@@ -53,7 +53,7 @@ def list_relays(zooid: Zooid, body: Config) -> Any:
 
 
 def set_members(zooid: Zooid, body: Config, relay_id: str) -> Any:
-    """Let a relay have just these members."""
+    """Set a relay's members."""
     members = Fields(body, ["members"]).texts("members")
     try:
         zooid.set_members(relay_id, map(parse_pubkey, members))
@@ -63,12 +63,12 @@ def set_members(zooid: Zooid, body: Config, relay_id: str) -> Any:
 
 
 def list_faults(zooid: Zooid, body: Config) -> Any:
-    """Return the faults in force, oldest first."""
+    """Return the active faults, oldest first."""
     return [vars(fault) for fault in zooid.faults.active()]
 
 
 def add_fault(zooid: Zooid, body: Config) -> Any:
-    """Let requests go wrong."""
+    """Add a fault for requests to the API."""
     fields = Fields(body, Fault.__dataclass_fields__)
     fault = Fault(
         fields.choice("kind", KINDS),
@@ -84,13 +84,13 @@ def add_fault(zooid: Zooid, body: Config) -> Any:
 
 
 def clear_faults(zooid: Zooid, body: Config) -> Any:
-    """Let all be right again."""
+    """Clear all faults."""
     zooid.clear_faults()
     return list_faults(zooid, {})
 
 
 def reset(zooid: Zooid, body: Config) -> Any:
-    """Forget relays, members and faults."""
+    """Delete relays, members and faults."""
     zooid.reset()
     return list_relays(zooid, {})
 
@@ -98,7 +98,7 @@ def reset(zooid: Zooid, body: Config) -> Any:
 def _status(fields: Fields) -> int:
     status = fields.integer("status")
     if not 200 <= status <= 599:
-        raise BadField("status is a number from 200 to 599")
+        raise BadField("status must be a number from 200 to 599")
     return status
 
 
