@@ -25,7 +25,7 @@ from sandbox.stripe.settings import DEFAULTS
 #: The minimum rate of the mix, in requests per second.
 MIN_RATE = 300
 CONNECTIONS = 4
-#: After so many writes events, answers and logged requests are all that are ever passed.
+#: After this many writes the stores of events, answers and requests are full.
 WARM_UP_WRITES = max(DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.LIMIT)
 #: The maximum growth of resident memory after the first third of the requests.
 MAX_GROWTH = 0.05

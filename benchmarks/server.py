@@ -27,7 +27,7 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Run a sandbox with an empty account on a free port for the length of the block."""
+    """Run a sandbox with an empty account on a free port, until the block ends."""
     with subprocess.Popen(
         [sys.executable, "-m", "sandbox.stripe", "--port", "0"],
         stdout=subprocess.PIPE,

@@ -43,9 +43,9 @@ def main() -> int:
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory(prefix="caravel-bench-") as directory:
         log = Path(directory) / "worker.log"
-        with system(Path(directory)) as counterparts_process:
+        with system(Path(directory)) as parties:
             passed = compare(
-                counterparts_process,
+                parties,
                 log,
                 alone=8 if quick else 15,
                 together=150 if quick else 500,
@@ -61,10 +61,10 @@ def system(var: Path) -> Iterator[Counterparts]:
     """Run everything but the worker, and configure Django in this process."""
     with (
         embedded.servers(var, durable=False) as servers,
-        counterparts.running() as counterparts_process,
+        counterparts.running() as parties,
     ):
         os.environ.update(
-            counterparts_process.environment,
+            parties.environment,
             CARAVEL_ENV="test",
             CARAVEL_VAR=str(var),
             DATABASE_URL=servers.database_url,
@@ -76,21 +76,17 @@ def system(var: Path) -> Iterator[Counterparts]:
         migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
         subprocess.run(migrate, cwd=ROOT, check=True)
         django.setup()
-        yield counterparts_process
+        yield parties
 
 
-def compare(
-    counterparts_process: Counterparts, log: Path, *, alone: int, together: int
-) -> bool:
+def compare(parties: Counterparts, log: Path, *, alone: int, together: int) -> bool:
     """Measure one thread and the whole worker; return whether the limits are met."""
     # Imports models: possible only after django.setup().
     measure = import_module("benchmarks.burst").measure
     print("Payments of one worker process, each wallet takes a second\n")
-    single = measure(
-        counterparts_process, os.environ, payments=alone, threads=1, log=log
-    )
+    single = measure(parties, os.environ, payments=alone, threads=1, log=log)
     show("one by one", single)
-    burst = measure(counterparts_process, os.environ, payments=together, log=log)
+    burst = measure(parties, os.environ, payments=together, log=log)
     show("at once", burst)
     return report(single, burst)
 
