@@ -210,7 +210,7 @@ class TenantBalance:
 
     @property
     def is_balanced(self) -> bool:
-        """Whether the billed amount is fully credited, open or paid with a receipt."""
+        """True if the billed amount is fully credited, open or paid with a receipt."""
         paid = self.card_cents + self.wallet_cents + self.by_hand_cents
         due = self.billed_cents - self.credited_cents
         return due == paid + self.open_cents and paid == self.receipts_cents

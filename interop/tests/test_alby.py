@@ -380,9 +380,9 @@ def test_sandbox_wallets_notify_alby_clients(platform_client, alice_client):
     (received,), (sent,) = platform_client.notified, alice_client.notified
     assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
-    for told in (received["notification"], sent["notification"]):
-        assert told["payment_hash"] == issued["payment_hash"]
-        assert told["preimage"] == paid["preimage"]
+    for payment in (received["notification"], sent["notification"]):
+        assert payment["payment_hash"] == issued["payment_hash"]
+        assert payment["preimage"] == paid["preimage"]
 
 
 def test_alby_client_gets_the_error_of_a_payment_above_the_balance(

@@ -42,12 +42,12 @@ class Reply:
 
 
 def send_reply(reply: Reply, fault: Fault | None, delayed: DelayedActions) -> None:
-    """Produce and send a reply, or what the fault makes of it."""
+    """Produce and send a reply, altered by the fault if there is one."""
     if fault is None:
         reply.finish()
         return
-    # Produced now, so that only the sending is affected.
     if fault.when == "after":
+        # Produced now, so that the fault affects only the sending.
         result = reply.produce()
         reply = replace(reply, produce=lambda: result)
     match fault.kind:

@@ -16,7 +16,7 @@ from sandbox.nostr.session import Session
 
 logger = logging.getLogger(__name__)
 # websockets logs protocol errors of clients as errors with tracebacks.
-_client_errors = logging.getLogger(f"{__name__}.strangers")
+_client_errors = logging.getLogger(f"{__name__}.client_errors")
 _client_errors.setLevel(logging.CRITICAL)
 # Seconds for the closing handshake.
 CLOSE_TIMEOUT = 2.0
@@ -51,7 +51,6 @@ class Listener:
 
     @property
     def is_open(self) -> bool:
-        """Whether it accepts connections."""
         return self._server is not None
 
     async def open(self, host: str, port: int) -> int:

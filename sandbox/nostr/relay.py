@@ -79,7 +79,7 @@ class SandboxRelay:
 
     @property
     def online(self) -> bool:
-        """Whether clients can connect."""
+        """True while clients can connect."""
         return self._thread is not None and self._call(lambda: self._listener.is_open)
 
     def drop_connections(self) -> None:

@@ -51,7 +51,7 @@ HUGE = 5 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """What a source does wrong until its faults are cleared."""
+    """A fault of a source, active until it is cleared."""
 
     kind: Kind
     seconds: float = 3600.0

@@ -28,8 +28,8 @@ def read_times(process, seconds=1.0) -> dict[str, datetime]:
     last: dict[str, datetime] = {}
     until = time.monotonic() + seconds
     while time.monotonic() < until or len(last) < 2:
-        who, said = process.stdout.readline().split()
-        last[who] = datetime.fromtimestamp(float(said))
+        name, text = process.stdout.readline().split()
+        last[name] = datetime.fromtimestamp(float(text))
     return last
 
 
@@ -53,8 +53,8 @@ def test_process_and_its_forked_child_follow_the_clock(tmp_path):
             os.killpg(process.pid, 9)
 
     assert abs(before["child"] - datetime.now()) < timedelta(seconds=30)
-    for who in ("child", "parent"):
-        passed = after[who] - before[who]
+    for name in ("child", "parent"):
+        passed = after[name] - before[name]
         assert timedelta(days=7) <= passed < timedelta(days=7, minutes=1)
 
 

@@ -78,12 +78,12 @@ def test_only_the_newest_addressable_event_per_d_tag_is_kept(client):
         tags = [["d", name]] if name is not None else []
         return note(kind=30_023, key=key, created_at=at, tags=tags)
 
-    kept = [article("a", 200), article("b", 120), article(None, 110)]
-    for event in (article("a", 100), article(None, 90), *kept, article("a", 150)):
+    newest = [article("a", 200), article("b", 120), article(None, 110)]
+    for event in (article("a", 100), article(None, 90), *newest, article("a", 150)):
         client.publish(event)
     client.publish(others := article("a", 50, BOB))
 
-    assert client.ask({"kinds": [30_023]}) == [*kept, others]
+    assert client.ask({"kinds": [30_023]}) == [*newest, others]
 
 
 def test_regular_and_ephemeral_events_are_not_replaced(client):

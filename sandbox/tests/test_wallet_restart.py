@@ -143,8 +143,8 @@ def test_wallets_start_although_a_wallets_own_relay_is_gone(relay, state):
 def test_account_without_a_wallet_survives_a_restart(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         bill = wallets.create("platform").issue(1_000)
-        wallets.ledger.open_account("a person", balance_msat=1_000)
-        wallets.ledger.pay("a person", bill.bolt11)
+        wallets.ledger.open_account("payer", balance_msat=1_000)
+        wallets.ledger.pay("payer", bill.bolt11)
 
     with running_wallets(relay.url, state=state) as wallets:
         assert wallets.ledger.is_settled(bill.payment_hash)

@@ -196,9 +196,10 @@ def test_request_with_an_invalid_signature_is_401(zooid, invalid):
 
 
 def test_key_that_is_not_whitelisted_is_403(zooid):
-    stranger = generate_secret_key()
+    unknown_key = generate_secret_key()
 
-    assert send(zooid, "POST", "/relay/a", config(), key=stranger).status_code == 403
+    answer = send(zooid, "POST", "/relay/a", config(), key=unknown_key)
+    assert answer.status_code == 403
     assert zooid.relays == {}
 
 

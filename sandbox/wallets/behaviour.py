@@ -1,4 +1,4 @@
-"""Wallet behaviour: what it does with a request, and what it answers.
+"""Behaviours of wallets: actions on a request, and the replies to it.
 
 Seconds refer to `time.time()`, so they pass when a test moves the clock.
 """
@@ -12,8 +12,8 @@ from caravel.nostr.encryption import Scheme
 class CorruptReply(StrEnum):
     """A defect of the true reply."""
 
-    UNDECRYPTABLE = "encrypted to nobody"
-    NOT_JSON = "no JSON"
+    UNDECRYPTABLE = "encrypted to another key"
+    NOT_JSON = "not JSON"
     NOT_AN_OBJECT = "JSON, but a list"
     WRONG_TYPE = "the result_type of another method"
     NO_RESULT = "neither result nor error"
@@ -30,7 +30,7 @@ class Decoy(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyBehaviour:
-    """How a method is answered: with its outcome, or with `error`.
+    """Replies to a method: its outcome, or `error`.
 
     `after` is in seconds since the method ran, with an `error` since the request; None:
     never.
@@ -45,7 +45,7 @@ class ReplyBehaviour:
 
 @dataclass(frozen=True, kw_only=True)
 class PaymentBehaviour(ReplyBehaviour):
-    """How `pay_invoice` is handled; `pays_after` None: it is not paid.
+    """Behaviour of `pay_invoice`; `pays_after` None: it is not paid.
 
     With neither a payment nor an `error` the wallet sends a made-up preimage.
     """
@@ -55,7 +55,7 @@ class PaymentBehaviour(ReplyBehaviour):
 
 @dataclass(frozen=True, kw_only=True)
 class LookupBehaviour(ReplyBehaviour):
-    """How `lookup_invoice` is answered."""
+    """Behaviour of `lookup_invoice`."""
 
     with_state: bool = True
     wrong_hash: bool = False
@@ -63,7 +63,7 @@ class LookupBehaviour(ReplyBehaviour):
 
 @dataclass(frozen=True, kw_only=True)
 class InvoiceBehaviour(ReplyBehaviour):
-    """How `make_invoice` is handled.
+    """Behaviour of `make_invoice`.
 
     `amount_msat` and `expiry` (seconds) replace those of the bolt11, while the result
     repeats the requested ones. `wrong_hash` puts another payment hash in the result.

@@ -19,7 +19,7 @@ class Renewal(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a connection allows; `expires_at` is a Unix time."""
+    """Terms of a connection; `expires_at` is a Unix time."""
 
     read_only: bool = False
     expires_at: int | None = None

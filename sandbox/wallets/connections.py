@@ -46,7 +46,7 @@ class Connection:
 
     @property
     def terms(self) -> Terms:
-        """What it allows; can be set."""
+        """Its terms; can be set."""
         return self._terms
 
     @terms.setter

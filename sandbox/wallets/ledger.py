@@ -187,7 +187,7 @@ class Ledger:
         return [msat for (msat,) in self._database.rows(query, account)]
 
     def spent(self, account: str, spender: Spender) -> int:
-        """Return what a client has spent from an account in its period, in msat."""
+        """Return a client's spending from an account in its period, in msat."""
         values = (account, spender.client, spender.since)
         return int(self._database.rows(SPENT, *values)[0][0])
 

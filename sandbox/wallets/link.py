@@ -86,7 +86,6 @@ class RelayConnection:
 
     @property
     def connected(self) -> bool:
-        """Whether the relay is connected."""
         return self._outbox is not None
 
     def send(self, *message: Any) -> None:

@@ -71,7 +71,7 @@ def get_balance(call: Call) -> Result:
 
 
 def get_budget(call: Call) -> Result:
-    """Return the client's budget and what is spent of it, in msat; {} without one."""
+    """Return the client's budget and its used part, in msat; {} without a budget."""
     terms, spender = call.connection.terms, call.connection.spender
     if terms.budget_msat is None:
         return {}

@@ -171,16 +171,18 @@ class Network:
             if wallet.protocol.fetches_stored and connection.url in wallet.relays:
                 await self._catch_up(connection, wallet, None)
 
-    async def _catch_up_everywhere(self, wallet: Wallet, heeds: bool) -> None:
+    async def _catch_up_everywhere(
+        self, wallet: Wallet, heeds_expiration: bool
+    ) -> None:
         for url in wallet.relays:
-            await self._catch_up(self._connections[url], wallet, heeds)
+            await self._catch_up(self._connections[url], wallet, heeds_expiration)
 
     async def _catch_up(
-        self, connection: RelayConnection, wallet: Wallet, heeds: bool | None
+        self, connection: RelayConnection, wallet: Wallet, heeds_expiration: bool | None
     ) -> None:
         stored = await connection.fetch([{"kinds": [REQUEST], "#p": [wallet.pubkey]}])
         for event in stored:
-            self._run_isolated(self._receive, wallet, event, heeds)
+            self._run_isolated(self._receive, wallet, event, heeds_expiration)
 
     def _on_event(self, event: Event) -> None:
         if event.kind != REQUEST:

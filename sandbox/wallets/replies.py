@@ -59,8 +59,8 @@ def _corrupt(body: dict[str, Any], corruption: CorruptReply | None) -> str:
 
 
 def _undecryptable_reply(wallet: Wallet, request: Request, text: str) -> Event:
-    stranger = pubkey_of(track(generate_secret_key()))
-    content = encrypt(request.scheme, wallet.keys.wallet, stranger, text)
+    other_pubkey = pubkey_of(track(generate_secret_key()))
+    content = encrypt(request.scheme, wallet.keys.wallet, other_pubkey, text)
     tags = [["p", request.client], ["e", request.id]]
     return sign_event(wallet.keys.wallet, kind=RESPONSE, content=content, tags=tags)
 
