@@ -156,6 +156,7 @@ def prepare(system: System, *, admin_password: str = "") -> None:
     subprocess.CalledProcessError; the output goes to the screen.
     """
     env = {**system.env, "DJANGO_SUPERUSER_PASSWORD": admin_password}
+    # The sandbox Stripe is not running yet, but the prices are created in its state.
     with running_sandbox(
         port=system.stripe_port,
         state=system.stripe_state,

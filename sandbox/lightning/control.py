@@ -29,10 +29,12 @@ logger = logging.getLogger(__name__)
 PREFIX = "/_sandbox/"
 
 
-def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
-    """Handle a control request, or answer 403 with the objection; never raises."""
-    if objection:
-        return _error(403, objection)
+def handle(
+    lightning: "Lightning", request: Request, denial_reason: str | None
+) -> Response:
+    """Handle a control request, or answer 403 with the denial reason; never raises."""
+    if denial_reason:
+        return _error(403, denial_reason)
     try:
         return json_response(200, _answer(lightning, request))
     except Refused as error:

@@ -218,6 +218,7 @@ class SandboxRelay:
         async def call() -> T:
             return function()
 
+        # Without a thread no event loop uses the core: the call is safe in any thread.
         return function() if self._thread is None else self._wait(call)
 
     def _wait(self, function: Callable[[], Any]) -> Any:

@@ -55,6 +55,7 @@ class Session:
 
     def receive(self, message: str | bytes) -> None:
         """Handle a client's message; answer NOTICE if it is malformed."""
+        # Messages that arrived before `hang_up` are still read from the connection.
         if not self._is_open:
             return
         try:

@@ -138,6 +138,7 @@ class Ledger:
             _check_budget(db, payer, spender, invoice.amount_msat)
             _debit(db, payer, invoice.amount_msat)
             settled = _settle(db, invoice, payer, spender.client, now)
+        # After the commit: listeners may use the ledger, whose lock is not reentrant.
         for listener in self.listeners:
             listener(settled)
         return settled

@@ -229,6 +229,7 @@ class RelayConnection:
         return True
 
     def _reset(self) -> None:
+        # The relay may have lost everything: subscribe and publish again.
         self.ready.clear()
         self._authenticated.clear()
         self._socket = self._outbox = None

@@ -127,6 +127,7 @@ class Wallets:
     def _create(
         self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
     ) -> None:
+        # The lock makes concurrent creations of one name return the same wallet.
         with self._creating:
             if name in self._by_name:
                 return

@@ -79,6 +79,7 @@ class Service:
                 )
 
     def _is_new(self, event: Event) -> bool:
+        # Several relays may deliver one request, and a relay may deliver it again.
         with self._database.transaction() as db:
             added = db.execute("INSERT OR IGNORE INTO requests VALUES (?)", (event.id,))
         return added.rowcount == 1

@@ -20,10 +20,10 @@ PREFIX = "/_sandbox/"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
-    """Handle a control request, or answer 403 with the objection; never raises."""
-    if objection:
-        return _error(403, objection)
+def handle(zooid: Zooid, request: Request, denial_reason: str | None) -> Response:
+    """Handle a control request, or answer 403 with the denial reason; never raises."""
+    if denial_reason:
+        return _error(403, denial_reason)
     try:
         return json_response(200, _answer(zooid, request))
     except Refused as error:

@@ -25,10 +25,10 @@ def serves(request: Request) -> bool:
     return home or request.path.startswith(PREFIX)
 
 
-def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
-    """Handle a request for the page, or refuse it with the objection; never raises."""
+def handle(zooid: Zooid, request: Request, denial_reason: str | None) -> Response:
+    """Handle a request for the page, or refuse it with the reason; never raises."""
     try:
-        return refusal(request, objection) or _answer(zooid, request)
+        return refusal(request, denial_reason) or _answer(zooid, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return plain(500, "Internal error of the sandbox; see its log.")

@@ -59,11 +59,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Response:
         zooid = self.server.zooid
-        objection = guard.objection(request, self.client_address[0])
+        denial_reason = guard.objection(request, self.client_address[0])
         if page.serves(request):
-            return page.handle(zooid, request, objection)
+            return page.handle(zooid, request, denial_reason)
         if request.path.startswith(control.PREFIX):
-            return control.handle(zooid, request, objection)
+            return control.handle(zooid, request, denial_reason)
         return zooid.handle(request)
 
     def _send(self, response: Response) -> None:

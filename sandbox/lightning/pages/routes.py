@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
-    """Handle a request for the page, or refuse it with the objection; never raises."""
+def handle(
+    lightning: "Lightning", request: Request, denial_reason: str | None
+) -> Response:
+    """Handle a request for the page, or refuse it with the reason; never raises."""
     try:
-        return refusal(request, objection) or _answer(lightning, request)
+        return refusal(request, denial_reason) or _answer(lightning, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return plain(500, "Internal error of the sandbox; see its log.")
@@ -52,4 +54,5 @@ def _act(lightning: "Lightning", request: Request, path: str) -> Response:
     except Refused as error:
         message = f"{str(error)[:1].upper()}{str(error)[1:]}."
         return html(error.status, status.page(lightning, error=message))
+    # A redirect, so that reloading the page does not run the command again.
     return redirect(f"/?done={command.command.name}")

@@ -137,6 +137,7 @@ def _presence(wallet: Wallet) -> Html:
 
 
 def _requests(wallet: Wallet) -> Html:
+    # Newest first.
     newest = wallet.requests()[: -NEWEST - 1 : -1]
     lines = [
         tag("li", tag("span", one.method), moment(one.received_at)) for one in newest
