@@ -179,8 +179,6 @@ def _relay_fault(fault: Fault) -> Row:
         f"{fault.kind}, relay on {fault.on} of kind {kinds}, {fault.when} processing"
     )
     remaining = (
-        "until cleared"
-        if fault.times is None
-        else f"{fault.times - fault.hits} remaining"
+        "until cleared" if fault.times is None else f"{fault.times - fault.hits} left"
     )
     return Row(fault.id, (description, remaining))

@@ -47,7 +47,7 @@ def test_invoice_is_pasted_and_paid_without_a_page_load(page, control):
     page.evaluate("window.sameDocument = true")
     forms = unfold(page, "rich")
 
-    forms.get_by_label("Invoice").fill_sections(bolt11)
+    forms.get_by_label("Invoice").fill(bolt11)
     forms.get_by_role("button", name="Pay by hand").click()
 
     expect(page.get_by_role("status")).to_contain_text("The invoice is paid.")
@@ -59,7 +59,7 @@ def test_invoice_is_pasted_and_paid_without_a_page_load(page, control):
 
 def test_page_refreshes_and_keeps_typed_text(page, control):
     forms = unfold(page, "rich")
-    forms.get_by_label("Invoice").fill_sections("lnbc")
+    forms.get_by_label("Invoice").fill("lnbc")
 
     control.post("wallets", name="alice", sats=5)
     page.clock.run_for(2_000)
@@ -74,7 +74,7 @@ def test_forms_work_without_javascript(new_page, lightning):
     forms = unfold(page, "rich")
 
     forms.get_by_label("On a payment it").select_option("refuses")
-    forms.get_by_label("Code").fill_sections("QUOTA_EXCEEDED")
+    forms.get_by_label("Code").fill("QUOTA_EXCEEDED")
     forms.get_by_role("button", name="Change behaviour").click()
 
     expect(page.locator("#wallet-rich")).to_contain_text("refuses with QUOTA_EXCEEDED")
