@@ -168,7 +168,7 @@ class Command(BaseCommand):
 
         def paid() -> bool:
             rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)
-            statuses = list(rows.values_list("status", "state"))
+            statuses = list(rows.values_list("stripe_status", "state"))
             return statuses == [("paid", "closed")] * count
 
         return paid
