@@ -11,7 +11,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.tests.support import secret_scanner
 from caravel.tests.support.secret_scanner import Secrets
 from lightning.clients.nwc_uri import parse_nwc_url
-from sandbox.wallets.secrets import made
+from sandbox.wallets.secrets import tracked
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_generated_encrypted_and_parsed_secrets_are_known_to_scanner(settings):
 @pytest.mark.last
 def test_no_secret_was_logged_during_whole_run():
     """Searches the logs of all tests, of worker processes, and the task messages."""
-    for secret in made:
+    for secret in tracked:
         secret_scanner.secrets.add(secret)
     mark = secrets.token_hex(8)
     logging.getLogger("any.library").debug("%s", mark)
