@@ -1,8 +1,8 @@
 """Check how the code is written: plain docstrings, few comments, small folders.
 
-Prints for each app the share of docstrings that open with a what/who/whether clause, the
-lines of comment per 100 lines of code, and the largest folder. Exits with 1 outside the
-limits.
+Prints for each app the share of docstrings that open with a what/who/whether clause,
+the lines of comment per 100 lines of code, and the largest folder. Exits with 1 outside
+the limits.
 """
 
 import argparse

@@ -23,7 +23,7 @@ from caravel.core.web.envelope import success
 from caravel.core.web.permissions import IsAuthenticated
 from caravel.core.web.throttling import Overloaded
 from lightning import exceptions as lightning
-from relays.exceptions import UnknownTenant
+from tenants.exceptions import UnknownTenant
 
 
 class TenantInvoicesView(ApiView):
@@ -55,7 +55,7 @@ class InvoiceDetailView(ApiView):
 
     permission_classes = [IsAuthenticated]
 
-    def invoice(self, invoice_id: str) -> invoices.InvoiceView:
+    def invoice(self, invoice_id: str) -> invoices.InvoiceDetails:
         """Return the invoice. Raises UnknownInvoice, a StripeError or Busy."""
         with self.concurrency_limit():
             return invoice_for(self.caller, invoice_id)

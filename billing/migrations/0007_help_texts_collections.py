@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0005_rename_to_field_terms'),
+        ('billing', '0006_help_texts_writes'),
     ]
 
     operations = [

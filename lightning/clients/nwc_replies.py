@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from caravel.logs import redact
+from caravel.core.redaction import redact
 from lightning.exceptions import InvalidWalletReply, WalletFailed, WalletRefused
 
 #: NIP-47 error codes that prove that nothing was spent. Others prove nothing: wallets

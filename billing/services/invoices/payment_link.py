@@ -14,7 +14,7 @@ LIFETIME = timedelta(days=60)
 _SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
 
 
-def payment_link(collection: InvoiceCollection) -> str:
+def payment_url(collection: InvoiceCollection) -> str:
     """Return the URL of an invoice's payment page, valid for 60 days."""
     token = _SIGNER.sign(collection.pk)
     return settings.APP_URL + reverse("pay", args=[token])
@@ -24,7 +24,7 @@ def oldest_unpaid_link(pubkey: str) -> str | None:
     """Return the payment link of a tenant's oldest unpaid invoice, None without."""
     unpaid = InvoiceCollection.objects.unpaid().filter(tenant=pubkey)
     oldest: InvoiceCollection | None = unpaid.order_by("created_at", "pk").first()
-    return payment_link(oldest) if oldest else None
+    return payment_url(oldest) if oldest else None
 
 
 def verify_token(token: str) -> str:

@@ -29,7 +29,7 @@ from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import PAYS, PAYS_IN_SILENCE, refuses
+from sandbox.wallets import PAYS, PAYS_WITHOUT_ANSWER, refuses
 from tenants.models import Notice
 
 pytestmark = pytest.mark.django_db
@@ -265,8 +265,7 @@ def test_no_card_charge_before_unused_time_of_an_ended_subscription_is_credited(
     sandbox.client().v1.subscriptions.cancel(ended)
     handle_subscription_ended(
         tenant_id=subscriber.pk,
-        subscription_id=ended,
-        found=Stripe().get_subscription(ended),
+        subscription=Stripe().get_subscription(ended),
     )
 
     collect(subscriber)
@@ -340,7 +339,7 @@ def test_no_second_charge_when_wallet_paid_but_never_replied(
     subscriber, sandbox, wallets, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
-    alice.behaviour = PAYS_IN_SILENCE
+    alice.behaviour = PAYS_WITHOUT_ANSWER
     attach(sandbox, subscriber)
     collect(subscriber)
 

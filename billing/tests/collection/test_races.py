@@ -25,8 +25,6 @@ from billing.services.invoices.records import (
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.stripe_writes import writes
 from billing.services.subscriptions.ended import handle_subscription_ended
-from billing.tests.credits.test_posting import in_threads, owe
-from billing.tests.subscriptions.test_sync import rewrite
 from billing.tests.support.collection import (
     attach,
     card_codes,
@@ -37,6 +35,9 @@ from billing.tests.support.collection import (
     run_before,
     stripe_invoice,
 )
+from billing.tests.support.credits import owe
+from billing.tests.support.subscriptions import rewrite_subscription
+from billing.tests.support.threads import in_threads
 from billing.tests.support.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
@@ -140,11 +141,11 @@ def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
         amount_cents=400
     )
     subscription = subscriber.stripe_subscription_id
-    rewrite(sandbox, subscription, status="unpaid")
+    rewrite_subscription(sandbox, subscription, status="unpaid")
     found = Stripe().get_subscription(subscription)
     works = {
         "a subscription ends": lambda: handle_subscription_ended(
-            tenant_id=subscriber.pk, subscription_id=subscription, found=found
+            tenant_id=subscriber.pk, subscription=found
         ),
         "a wallet is connected": lambda: set_wallet(
             pubkey=subscriber.pk, nwc_url=alice.url
@@ -434,7 +435,7 @@ def test_remaining_amount_is_recorded_before_a_credit_stops_blocking(
     def look():
         seen.append(collection_of(subscriber).amount_remaining_cents)
 
-    run_before(monkeypatch, writes, "keep", look)
+    run_before(monkeypatch, writes.Write, "complete", look)
     post_credits(tenant_id=subscriber.pk)
 
     assert seen == [380]

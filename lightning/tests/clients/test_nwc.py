@@ -33,15 +33,15 @@ from lightning.exceptions import (
 )
 from lightning.tests.support.polling import until
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
-    PAYS_IN_SILENCE,
-    Answering,
+    CLAIMS_FALSELY,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
     Decoy,
-    Garbage,
-    LookingUp,
-    Paying,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
     Terms,
     answers_after,
     pays_but_says,
@@ -152,9 +152,9 @@ def test_other_error_codes_leave_the_outcome_unknown(wallets, own_wallet, alice,
     assert wallets.ledger.debits("alice") == [5_000_000]
 
 
-@pytest.mark.parametrize("garbage", list(Garbage))
+@pytest.mark.parametrize("garbage", list(CorruptReply))
 def test_malformed_reply_leaves_the_outcome_unknown(own_wallet, alice, garbage):
-    alice.behaviour = Paying(garbage=garbage)
+    alice.behaviour = PaymentBehaviour(corruption=garbage)
     bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply) as caught:
@@ -164,14 +164,16 @@ def test_malformed_reply_leaves_the_outcome_unknown(own_wallet, alice, garbage):
 
 
 def test_wrong_preimage_is_an_invalid_reply(own_wallet, alice):
-    alice.behaviour = LIES
+    alice.behaviour = CLAIMS_FALSELY
     bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply):
         pay(alice, bolt11, payment_hash)
 
 
-@pytest.mark.parametrize("behaviour", [IGNORES, PAYS_IN_SILENCE, answers_after(30)])
+@pytest.mark.parametrize(
+    "behaviour", [STAYS_SILENT, PAYS_WITHOUT_ANSWER, answers_after(30)]
+)
 def test_missing_reply_leaves_the_outcome_unknown(
     settings, own_wallet, alice, behaviour
 ):
@@ -185,14 +187,14 @@ def test_missing_reply_leaves_the_outcome_unknown(
 
 @pytest.mark.parametrize("decoy", list(Decoy))
 def test_decoy_reply_is_ignored(wallets, own_wallet, alice, decoy):
-    alice.behaviour = Paying(decoys=(decoy,))
+    alice.behaviour = PaymentBehaviour(decoys=(decoy,))
     bolt11, payment_hash = issue(own_wallet)
 
     assert pay(alice, bolt11, payment_hash)
 
 
 def test_second_reply_is_ignored(own_wallet, alice):
-    alice.behaviour = Paying(copies=2)
+    alice.behaviour = PaymentBehaviour(copies=2)
     bolt11, payment_hash = issue(own_wallet)
 
     assert pay(alice, bolt11, payment_hash)
@@ -259,7 +261,7 @@ def test_concurrent_lookups_get_their_own_answers(own_wallet, alice):
 
 
 def test_lookup_of_a_wallet_without_state(own_wallet, alice):
-    own_wallet.lookups = LookingUp(with_state=False)
+    own_wallet.lookup_behaviour = LookupBehaviour(with_state=False)
     bolt11, payment_hash = issue(own_wallet)
 
     assert client(own_wallet).lookup_invoice(payment_hash).status is Status.UNSETTLED
@@ -268,7 +270,7 @@ def test_lookup_of_a_wallet_without_state(own_wallet, alice):
 
 
 def test_lookup_answer_about_another_invoice_is_invalid(own_wallet):
-    own_wallet.lookups = LookingUp(wrong_hash=True)
+    own_wallet.lookup_behaviour = LookupBehaviour(wrong_hash=True)
     _, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply):
@@ -557,4 +559,4 @@ def test_wrong_secret_is_refused_as_unauthorized(wallets, alice):
 
 def test_sandbox_wallet_defaults_are_modern():
     assert Protocol().encryption[0] is Scheme.NIP44
-    assert Answering().error is None
+    assert ReplyBehaviour().error is None

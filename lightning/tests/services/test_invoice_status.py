@@ -15,7 +15,7 @@ from lightning.services import invoice_status
 from lightning.tasks import poll_wallet, watch_invoices
 from lightning.tests.factories import make_invoice, make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice
-from sandbox.wallets import LookingUp
+from sandbox.wallets import LookupBehaviour
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
@@ -98,11 +98,11 @@ def test_invoice_is_dead_only_after_the_margin_and_an_answer(
     with at(presented_bolt11.final_at - seconds(5)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
-    own_wallet.lookups = LookingUp(error="NOT_FOUND")
+    own_wallet.lookup_behaviour = LookupBehaviour(error="NOT_FOUND")
     with at(presented_bolt11.final_at + timedelta(days=2)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
-        own_wallet.lookups = LookingUp()
+        own_wallet.lookup_behaviour = LookupBehaviour()
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.DEAD
 
@@ -204,7 +204,7 @@ def test_wallet_that_answers_again_is_polled_at_once_for_the_rest(
                 tick()
     waits = LightningInvoice.objects.filter(next_attempt_at__gt=start + seconds(200))
     assert waits.count() == 3
-    own_wallet.come_back()
+    own_wallet.go_online()
     alice.pay(rows[0].bolt11)
     LightningInvoice.objects.filter(pk=rows[1].pk).update(next_attempt_at=start)
     with at(start + seconds(190)):

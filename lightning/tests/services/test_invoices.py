@@ -22,7 +22,7 @@ from lightning.services.invoices import payable_until
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.polling import until
-from sandbox.wallets import IGNORES, Issuing, LookingUp, refuses
+from sandbox.wallets import STAYS_SILENT, InvoiceBehaviour, LookupBehaviour, refuses
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
@@ -99,7 +99,7 @@ def test_new_invoice_a_minute_after_the_expiry_and_one_lookup(
 
 def test_no_new_invoice_without_our_wallets_answer(own_wallet, payment_request):
     first = get_or_issue_invoice(payment_request)
-    own_wallet.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
 
     with after(first, 61), pytest.raises(WalletError):
         get_or_issue_invoice(payment_request)
@@ -145,7 +145,7 @@ def test_payer_gets_another_invoice_after_the_wallet_refused(alice):
 
 def test_payer_is_told_until_when_a_wallet_payment_is_pending(settings, alice):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment_request = make_payment_request(tenant_with(alice))
     payment = start_payment(payment_request)
     payments.run_payment(payment_id=payment.pk)
@@ -160,17 +160,17 @@ def test_payer_is_told_until_when_a_wallet_payment_is_pending(settings, alice):
 @pytest.mark.parametrize(
     "lie",
     [
-        Issuing(amount_msat=1_000),
-        Issuing(expiry=86_400),
-        Issuing(expiry=60),
-        Issuing(wrong_hash=True),
+        InvoiceBehaviour(amount_msat=1_000),
+        InvoiceBehaviour(expiry=86_400),
+        InvoiceBehaviour(expiry=60),
+        InvoiceBehaviour(wrong_hash=True),
     ],
     ids=["amount", "longer", "shorter", "hash"],
 )
 def test_invoice_that_differs_from_the_request_is_discarded(
     own_wallet, payment_request, lie
 ):
-    own_wallet.issuing = lie
+    own_wallet.invoice_behaviour = lie
 
     with pytest.raises(InvoiceMismatch):
         get_or_issue_invoice(payment_request)

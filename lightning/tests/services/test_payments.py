@@ -23,13 +23,13 @@ from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Garbage,
-    LookingUp,
-    Paying,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
+    LookupBehaviour,
+    PaymentBehaviour,
     Terms,
     answers_after,
     pays_but_says,
@@ -169,11 +169,11 @@ def test_exhausted_budget_is_a_refusal(wallets, tenant, payment_request):
 
 
 PAID_UNKNOWN = [
-    PAYS_IN_SILENCE,
+    PAYS_WITHOUT_ANSWER,
     answers_after(60),
     pays_but_says("INTERNAL"),
     pays_but_says("PAYMENT_FAILED"),
-    *(Paying(garbage=garbage) for garbage in Garbage),
+    *(PaymentBehaviour(corruption=garbage) for garbage in CorruptReply),
 ]
 
 
@@ -191,13 +191,13 @@ def test_payment_is_known_from_our_wallet_whatever_the_payer_replies(
 
 
 UNPAID_UNKNOWN = [
-    IGNORES,
-    LIES,
+    STAYS_SILENT,
+    CLAIMS_FALSELY,
     refuses("INTERNAL"),
     refuses("OTHER"),
     refuses("PAYMENT_FAILED"),
     refuses("NEWLY_INVENTED"),
-    Paying(pays_after=None, garbage=Garbage.NOT_JSON),
+    PaymentBehaviour(pays_after=None, corruption=CorruptReply.NOT_JSON),
 ]
 
 
@@ -242,9 +242,9 @@ def test_nothing_is_decided_while_our_wallet_is_down(
     settings, wallets, own_wallet, alice, tenant, payment_request
 ):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = run(payment_request)
-    own_wallet.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
 
     with later(payment, 3_600):
         check(payment)
@@ -262,9 +262,9 @@ def test_error_of_our_wallet_decides_nothing(
     settings, own_wallet, alice, payment_request, error
 ):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = run(payment_request)
-    own_wallet.lookups = LookingUp(error=error)
+    own_wallet.lookup_behaviour = LookupBehaviour(error=error)
 
     with later(payment, 3_600):
         assert check(payment).state == State.PENDING
@@ -304,7 +304,7 @@ def test_failure_before_sending_does_not_close_another_workers_request(
 ):
     """Two workers have the same message; one loses its relay before it sends."""
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = start(payment_request)
     real = payments._prepare
 
@@ -460,7 +460,7 @@ def test_dead_invoice_that_is_paid_after_all_is_settled(
     settings, wallets, own_wallet, alice, payment_request
 ):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = run(payment_request)
     with later(payment, 1):
         assert check(payment).state == State.FAILED

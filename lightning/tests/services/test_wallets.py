@@ -14,7 +14,7 @@ from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from sandbox.wallets import Answering, Protocol, Terms
+from sandbox.wallets import Protocol, ReplyBehaviour, Terms
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -82,13 +82,13 @@ def test_wallet_that_is_off_is_silent(tenant, alice, short_timeout):
 
 def test_deleted_connection_is_silent(wallets, tenant, short_timeout):
     wallet = wallets.create("bob", terms=Terms(deleted=True))
-    wallet.protocol = Protocol(answers_strangers=False)
+    wallet.protocol = Protocol(answers_unknown_clients=False)
 
     assert refusal(tenant, wallet).code == "wallet-silent"
 
 
 def test_wrong_secret_is_silent(tenant, alice, short_timeout):
-    alice.protocol = Protocol(answers_strangers=False)
+    alice.protocol = Protocol(answers_unknown_clients=False)
     secret = parse_nwc_url(alice.url, private_allowed=True).secret
     wrong = alice.url.replace(secret, generate_secret_key())
 
@@ -125,7 +125,7 @@ def test_connection_whose_info_says_expired_is_refused(tenant, alice, monkeypatc
 
 
 def test_wallet_that_fails_get_info_is_refused(tenant, alice):
-    alice.others = Answering(error="INTERNAL")
+    alice.reply_behaviour = ReplyBehaviour(error="INTERNAL")
 
     assert refusal(tenant, alice).code == "wallet-error"
 
