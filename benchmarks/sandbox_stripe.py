@@ -27,7 +27,7 @@ from sandbox.stripe.settings import DEFAULTS
 PROMISED = 300
 CONNECTIONS = 4
 #: After so many writes events, answers and logged requests are all that are ever kept.
-WARM = max(DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.LIMIT)
+WARM = max(DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.MAX_ENTRIES)
 #: Resident memory at the end may be so much above that after the first third.
 TOLERANCE = 0.05
 #: What a created customer may cost for good, in kilobytes.

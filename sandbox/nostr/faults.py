@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
-from sandbox.stripe.chance import BadFault, check_chance, check_times, generator
+from sandbox.stripe.chance import (
+    BadFault,
+    check_probability,
+    check_times,
+    seeded_random,
+)
 
 Kind = Literal[
     "drop",
@@ -80,7 +85,7 @@ class Fault:
         if self.seconds < 0:
             raise BadFault("seconds are 0 or more")
         check_times(self.times)
-        check_chance(self.chance)
+        check_probability(self.chance)
 
     def strikes(self, kinds: Collection[int], authors: Collection[str]) -> bool:
         """Return whether a message about these is hit; the seed decides by chance."""
@@ -105,7 +110,7 @@ class Faults:
         fault.check()
         self._count += 1
         fault.id = f"fault_{self._count}"
-        fault.random = generator(self._seed, fault.id)
+        fault.random = seeded_random(self._seed, fault.id)
         self._in_force.setdefault(fault.on, []).append(fault)
         self._all[fault.id] = fault
         return fault

@@ -5,7 +5,7 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects import hosted
-from sandbox.stripe.settings import Settings
+from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.transport import in_process_client
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.stripe_builders import DAY, HOUR
@@ -325,7 +325,7 @@ def test_a_restart_keeps_what_is_due(tmp_path):
     api = in_process_client(app)
     app.advance(2 * DAY)
 
-    assert app.change_settings({}) == Settings(
+    assert app.change_settings({}) == AccountSettings(
         retry_after_days=(1,), after_last_retry="canceled"
     )
     assert story.newest_invoice(api, subscribed).attempt_count == 2

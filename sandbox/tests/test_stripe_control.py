@@ -77,7 +77,7 @@ def test_a_web_site_may_not_control(stripe_sandbox, api, headers):
     [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("10.0.0.3", False)],
 )
 def test_another_machine_may_not_control(client, may):
-    objection = guard.objection(Request("POST", "/_sandbox/reset"), client)
+    objection = guard.denial_reason(Request("POST", "/_sandbox/reset"), client)
 
     assert (objection is None) is may
 

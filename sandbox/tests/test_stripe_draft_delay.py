@@ -32,7 +32,7 @@ class Story:
 
     def deliver(self):
         """Try each delivery once more; after a failure nothing is tried by itself."""
-        self.app.deliveries.forget()
+        self.app.deliveries.reset()
         self.app.deliveries.deliver_due()
 
     def after(self, seconds):

@@ -306,7 +306,7 @@ def test_an_unreachable_endpoint_holds_up_no_other():
         transport = stripe.RequestsClient(timeout=20)
         for number in range(3):
             story.customer(sandbox.client(http_client=transport), name=str(number))
-        assert sandbox.app.deliveries.settle(10)
+        assert sandbox.app.deliveries.wait_until_idle(10)
         transport.close()
         left = sandbox.app.deliveries.pending()
 

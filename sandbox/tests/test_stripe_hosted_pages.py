@@ -408,7 +408,7 @@ def test_another_machine_sees_nothing(path):
     request = Request("GET", path, headers={"host": "127.0.0.1:12111"})
 
     here, elsewhere = (
-        pages.handle(StripeApp(), request, guard.objection(request, client)).status
+        pages.handle(StripeApp(), request, guard.denial_reason(request, client)).status
         for client in ("127.0.0.1", "192.168.1.5")
     )
 
@@ -435,7 +435,7 @@ def test_another_site_may_only_link_here(site, method, mode, into, status):
     }
     request = Request(method, "/i/x", headers=headers)
 
-    objection = guard.objection(request, "127.0.0.1")
+    objection = guard.denial_reason(request, "127.0.0.1")
 
     assert pages.handle(StripeApp(), request, objection).status == status
 

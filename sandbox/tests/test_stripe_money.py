@@ -15,7 +15,9 @@ SECONDS = st.integers(1, 40 * cycle.DAY)
 
 @given(AMOUNTS, st.integers(1, 10**9))
 def test_division_is_within_half_a_unit_and_never_above_it(numerator, denominator):
-    off = Fraction(numerator, denominator) - money.divide(numerator, denominator)
+    off = Fraction(numerator, denominator) - money.divide_half_down(
+        numerator, denominator
+    )
 
     assert Fraction(-1, 2) < off <= Fraction(1, 2)
 
@@ -25,7 +27,7 @@ def test_division_is_within_half_a_unit_and_never_above_it(numerator, denominato
     [(1, 0), (-1, -1), (3, 1), (-3, -2), (9, 4), (-5, -3), (0, 0), (2, 1)],
 )
 def test_halves_are_decided_for_the_customer(numerator, expected):
-    assert money.divide(numerator, 2) == expected
+    assert money.divide_half_down(numerator, 2) == expected
 
 
 @given(AMOUNTS, SECONDS, st.integers(-100, 50 * cycle.DAY))
@@ -56,7 +58,7 @@ def test_changes_of_quantity_add_up_to_price_times_time(unit, length, moments):
 
 @given(AMOUNTS, AMOUNTS, st.integers(0, 20_000))
 def test_settling_neither_makes_nor_loses_money(total, balance, minimum):
-    settled = money.settle(total=total, balance=balance, minimum=minimum)
+    settled = money.apply_balance(total=total, balance=balance, minimum=minimum)
 
     assert settled.amount_due + settled.ending_balance == total + balance
     assert settled.amount_due == 0 or settled.amount_due >= minimum

@@ -10,9 +10,9 @@ import stripe
 from sandbox.stripe import guard, pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.pages import scope, status
-from sandbox.stripe.pages.view import MOST, STEP
+from sandbox.stripe.pages.view import MAX_ROWS, PAGE_SIZE
 from sandbox.stripe.protocol.http import Request
-from sandbox.stripe.settings import Settings
+from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.store import Store
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.stripe_web import part, words
@@ -119,7 +119,7 @@ def test_a_default_card_is_shown(api, stripe_sandbox):
                 "card": card,
             }
         )
-        with context.edit("customer", ann.id) as customer:
+        with context.update("customer", ann.id) as customer:
             customer["invoice_settings"]["default_payment_method"] = "pm_1"
 
     stripe_sandbox.app.transact(attach)
@@ -275,11 +275,11 @@ def test_a_filter_that_means_nobody_says_so(api, stripe_sandbox):
 
 
 def test_the_newest_fifty_are_shown_and_more_on_request(api, stripe_sandbox):
-    for number in range(STEP + 2):
+    for number in range(PAGE_SIZE + 2):
         story.customer(api, name=f"customer-{number}.")
 
     first = get(stripe_sandbox).text
-    more = get(stripe_sandbox, f"?customers={2 * STEP}").text
+    more = get(stripe_sandbox, f"?customers={2 * PAGE_SIZE}").text
 
     assert "customer-51." in words(part(first, "customers"))
     assert "customer-1." not in words(part(first, "customers"))
@@ -458,7 +458,7 @@ def test_a_setting_that_cannot_be_is_refused(stripe_sandbox, name, value):
 
     assert answer.status_code == 400
     assert name in words(part_of_message(answer.text))
-    assert stripe_sandbox.settings() == Settings()
+    assert stripe_sandbox.settings() == AccountSettings()
 
 
 def part_of_message(page):
@@ -527,7 +527,7 @@ def test_only_names_of_this_machine_are_answered(host, status):
 
 
 def ask(request, client="127.0.0.1"):
-    return pages.handle(StripeApp(), request, guard.objection(request, client))
+    return pages.handle(StripeApp(), request, guard.denial_reason(request, client))
 
 
 def test_a_head_has_no_body_but_its_length(stripe_sandbox):
@@ -604,7 +604,7 @@ def test_a_page_reads_few_of_many_objects(monkeypatch):
         answer = pages.handle(app, request, None)
 
         assert answer.status == 200
-        assert len(read) <= 3 * scope.SEARCHED + MOST, query
+        assert len(read) <= 3 * scope.MAX_SEARCHED + MAX_ROWS, query
 
 
 def fill(context):

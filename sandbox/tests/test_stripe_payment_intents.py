@@ -53,7 +53,7 @@ def test_the_intent_asks_for_what_the_invoice_still_does(api, stripe_sandbox):
     invoice = story.open_invoice(api)
 
     def reduce(context):
-        with context.edit("invoice", invoice.id) as draft:
+        with context.update("invoice", invoice.id) as draft:
             draft["amount_remaining"] = 400
 
     stripe_sandbox.app.transact(reduce)

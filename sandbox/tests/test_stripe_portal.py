@@ -4,7 +4,7 @@ import pytest
 import stripe
 
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.context import NOWHERE
+from sandbox.stripe.context import DEFAULT_PUBLIC_URL
 from sandbox.stripe.objects import addresses, portal, portal_configurations
 from sandbox.stripe.transport import in_process_client
 from sandbox.tests.support import stripe_builders as story
@@ -221,7 +221,9 @@ def test_a_session_has_a_page_of_the_sandbox(api, stripe_sandbox):
 def test_in_process_the_page_is_nowhere():
     api = in_process_client(StripeApp(seed=1))
 
-    assert opened(api, configure(api)).url.startswith(f"{NOWHERE}/p/session/")
+    assert opened(api, configure(api)).url.startswith(
+        f"{DEFAULT_PUBLIC_URL}/p/session/"
+    )
 
 
 def test_a_session_needs_a_customer_and_an_active_configuration(api):

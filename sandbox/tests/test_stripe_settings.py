@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.settings import BadSetting, Settings
+from sandbox.stripe.settings import AccountSettings, BadSetting
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_setting_that_cannot_be_is_refused(url, stripe_sandbox, wrong):
 
     assert answer.status_code == 400
     assert next(iter(wrong)) in answer.json()["error"]
-    assert stripe_sandbox.settings() == Settings()
+    assert stripe_sandbox.settings() == AccountSettings()
 
 
 def test_a_restart_keeps_settings_and_a_reset_does_not(tmp_path):
@@ -65,7 +65,7 @@ def test_a_restart_keeps_settings_and_a_reset_does_not(tmp_path):
     again.reset()
 
     assert (kept.overdue_after_days, kept.retry_after_days) == (3, (2,))
-    assert again.change_settings({}) == Settings()
+    assert again.change_settings({}) == AccountSettings()
     again.close()
 
 
@@ -75,7 +75,7 @@ def test_a_bad_setting_changes_nothing():
     with pytest.raises(BadSetting):
         app.change_settings({"latency": 1, "rate_limit": 0})
 
-    assert app.change_settings({}) == Settings()
+    assert app.change_settings({}) == AccountSettings()
 
 
 def test_only_so_many_events_and_answers_are_kept_the_newest(api, stripe_sandbox):

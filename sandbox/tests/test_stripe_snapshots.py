@@ -225,7 +225,7 @@ def test_what_is_under_way_meanwhile_settles_nothing_of_the_past():
         assert reached.wait(10)
         sandbox.restore()
         release.set()
-        assert sandbox.app.deliveries.settle(10)
+        assert sandbox.app.deliveries.wait_until_idle(10)
 
         [event] = in_process_client(sandbox.app).v1.events.list().data
 

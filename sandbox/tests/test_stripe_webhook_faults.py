@@ -234,7 +234,7 @@ def test_the_thread_delivers_what_was_held_back():
         story.customer(api, name="late")
         api.v1.products.create({"name": "overtaken"})
         api.v1.products.create({"name": "on time"})
-        assert sandbox.app.deliveries.settle(10)
+        assert sandbox.app.deliveries.wait_until_idle(10)
         assert receiver.names() == ["on time", "overtaken"]
 
         sandbox.advance(HOUR + 1, deliver=True)
@@ -394,7 +394,7 @@ def test_a_receiver_that_hangs_is_waited_for_only_so_long():
         story.subscription(in_process_client(sandbox.app))
         before = sandbox.now()
 
-        after = sandbox.app.advance(70 * DAY, deliver=True, patience=0.1)
+        after = sandbox.app.advance(70 * DAY, deliver=True, timeout=0.1)
         release.set()
 
     assert 0 <= after - before - 70 * DAY <= 5

@@ -7,7 +7,7 @@ import pytest
 import stripe
 
 from sandbox.stripe import API_VERSION
-from sandbox.stripe.protocol.bodies import LARGEST
+from sandbox.stripe.protocol.bodies import MAX_BODY_BYTES
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.test_stripe_protocol import raw
 
@@ -90,7 +90,7 @@ def test_a_chunked_body_is_read(stripe_sandbox, api):
         (["Content-Length: -6"], b"name=A", 400),
         (["Content-Length: 6", "Content-Length: 3"], b"name=A", 400),
         (["Content-Length: 60"], b"name=A", 400),
-        ([f"Content-Length: {LARGEST + 1}"], b"", 413),
+        ([f"Content-Length: {MAX_BODY_BYTES + 1}"], b"", 413),
         (["Transfer-Encoding: gzip"], b"name=A", 400),
         (["Transfer-Encoding: chunked", "Content-Length: 6"], b"0\r\n\r\n", 400),
         (["Transfer-Encoding: chunked"], b"name=A", 400),
@@ -114,11 +114,11 @@ def test_a_body_that_cannot_be_read_is_refused_and_does_nothing(
 
 def test_a_body_that_is_too_large_is_refused_though_all_of_it_was_sent(stripe_sandbox):
     status, _, answer = raw(
-        stripe_sandbox, "POST", "/v1/customers", "name=" + "x" * LARGEST
+        stripe_sandbox, "POST", "/v1/customers", "name=" + "x" * MAX_BODY_BYTES
     )
 
     assert status == 413
-    assert str(LARGEST) in answer["error"]["message"]
+    assert str(MAX_BODY_BYTES) in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Response:
         zooid = self.server.zooid
-        objection = guard.objection(request, self.client_address[0])
+        objection = guard.denial_reason(request, self.client_address[0])
         if page.serves(request):
             return page.handle(zooid, request, objection)
         if request.path.startswith(control.PREFIX):

@@ -62,7 +62,7 @@ def pay_in_part(sandbox, tenant, cents):
     invoice_id = collection_of(tenant).pk
 
     def work(context):
-        with context.edit("invoice", invoice_id) as draft:
+        with context.update("invoice", invoice_id) as draft:
             draft["amount_paid"] += cents
             draft["amount_remaining"] -= cents
         whole = next(context.store.scan("invoice_payment"))

@@ -66,7 +66,7 @@ def rewrite(sandbox, subscription_id, **fields):
     """Change at Stripe what no API call can."""
 
     def work(context):
-        with context.edit("subscription", subscription_id) as draft:
+        with context.update("subscription", subscription_id) as draft:
             draft.update(fields)
 
     sandbox.app.transact(work)

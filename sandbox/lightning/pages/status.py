@@ -63,7 +63,7 @@ def _banner(lightning: "Lightning", said: str, error: str) -> Html:
 def _news(lightning: "Lightning", said: str, error: str) -> Html:
     message = tag(
         "div",
-        tag("p", said, class_="said") if said else None,
+        tag("p", said, class_="notice") if said else None,
         tag("p", error, class_="error", role="alert") if error else None,
         id="message",
         role="status",

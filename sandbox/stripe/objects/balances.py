@@ -74,7 +74,7 @@ def retrieve(context: Context, params: Params, customer: str, id: str) -> Record
 def update(context: Context, params: Params, customer: str, id: str) -> Record:
     """Change the description or metadata. Raises a 404."""
     _of(context, customer, id)
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         copy_given(draft, params, "description")
         if "metadata" in params:
             draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
@@ -98,7 +98,7 @@ def claim_currency(
     """Make this the customer's currency. Raises a 400 when it has another."""
     require_currency(customer, currency, param)
     if customer["currency"] is None:
-        with context.edit("customer", customer["id"], "customer.updated") as draft:
+        with context.update("customer", customer["id"], "customer.updated") as draft:
             draft["currency"] = currency
 
 
@@ -115,7 +115,7 @@ def change(
     metadata: dict[str, str] | None = None,
 ) -> Record:
     """Add `amount` to the balance; return the transaction that says why."""
-    with context.edit("customer", customer, "customer.updated") as account:
+    with context.update("customer", customer, "customer.updated") as account:
         account["balance"] += amount
         account["currency"] = account["currency"] or currency
     return context.insert(

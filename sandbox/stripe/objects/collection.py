@@ -89,7 +89,7 @@ def on_paid(context: Context, invoice: Record, method: str | None = None) -> Non
     """Let the subscription be active again; no longer delinquent is the customer."""
     subscription = _subscription(context, invoice)
     if subscription is not None and subscription["status"] not in ENDED:
-        with context.edit("subscription", subscription["id"], UPDATED) as draft:
+        with context.update("subscription", subscription["id"], UPDATED) as draft:
             if _revives(context, subscription, invoice):
                 draft["status"] = "active"
             remember(draft, method)
@@ -144,7 +144,7 @@ def set_delinquent(context: Context, id: str, delinquent: bool) -> None:
     """Note on a customer that lives how the last invoice went."""
     customer = context.store.get("customer", id)
     if customer and not customer.get("deleted"):
-        with context.edit("customer", id, "customer.updated") as draft:
+        with context.update("customer", id, "customer.updated") as draft:
             draft["delinquent"] = delinquent
 
 
@@ -183,7 +183,7 @@ def _activate_past_due(context: Context, invoice: Record) -> None:
 
 def set_status(context: Context, id: str, status: str) -> None:
     """Change the status of a subscription."""
-    with context.edit("subscription", id, UPDATED) as draft:
+    with context.update("subscription", id, UPDATED) as draft:
         draft["status"] = status
 
 

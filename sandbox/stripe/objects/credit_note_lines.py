@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.money import divide
+from sandbox.stripe.money import divide_half_down
 from sandbox.stripe.objects.credit_note_shape import new_line
 from sandbox.stripe.objects.fields import check_amount, new_metadata
 from sandbox.stripe.protocol.errors import StripeError, invalid, missing, rejected
@@ -99,7 +99,9 @@ def _of_invoice(
         description=billed["description"],
         invoice_line=id,
         quantity=quantity,
-        unit_amount=divide(billed["amount"], billed["quantity"]) if quantity else None,
+        unit_amount=divide_half_down(billed["amount"], billed["quantity"])
+        if quantity
+        else None,
         metadata=new_metadata(given),
     )
     _check_left(billed, [*before, line], name)
@@ -128,7 +130,7 @@ def _share(
         raise invalid("This invoice line item has no quantity.", param=name)
     # Rounded as a whole, so that all parts together are the line's amount.
     so_far = sum(line["quantity"] for line in before) + given["quantity"]
-    whole = divide(billed["amount"] * so_far, billed["quantity"])
+    whole = divide_half_down(billed["amount"] * so_far, billed["quantity"])
     return whole - sum(line["amount"] for line in before), given["quantity"]
 
 

@@ -123,7 +123,7 @@ def list_lines(context: Context, params: Params, id: str) -> Record:
 @resource.post(ONE, Shape({name: FIELDS[name] for name in ("memo", "metadata")}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Change memo or metadata. Raises a 404."""
-    with context.edit(KIND, id, "credit_note.updated") as note:
+    with context.update(KIND, id, "credit_note.updated") as note:
         copy_given(note, params, "memo")
         if "metadata" in params:
             note["metadata"] = merge_metadata(note["metadata"], params["metadata"])
@@ -141,7 +141,7 @@ def void(context: Context, params: Params, id: str) -> Record:
         raise invalid("This credit note has already been voided.")
     if context.get("invoice", note["invoice"])["status"] != "open":
         raise invalid("You can only void a credit note on an open invoice.")
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(status="void", voided_at=context.now)
     voided = context.get(KIND, id)
     context.emit("credit_note.voided", voided)
@@ -151,7 +151,7 @@ def void(context: Context, params: Params, id: str) -> Record:
 
 def _draft(context: Context, params: Params) -> dict[str, Any]:
     """Return the note that is asked for, not stored yet. Raises a 400."""
-    invoice = context.refer("invoice", params["invoice"], "invoice")
+    invoice = context.get_referenced("invoice", params["invoice"], "invoice")
     notes = list(context.store.scan(KIND, index=("invoice", invoice["id"])))
     _check_invoice(invoice, params)
     lines = credit_note_lines.read(context, params, invoice, _issued(notes))
@@ -215,7 +215,7 @@ def _check_given_back(params: Params, post_payment: int) -> None:
 
 
 def _to_balance(context: Context, note: Record, params: Params) -> str:
-    context.refer("customer", note["customer"], "credit_amount")
+    context.get_referenced("customer", note["customer"], "credit_amount")
     transaction = balances.change(
         context,
         note["customer"],
@@ -231,7 +231,7 @@ def _to_balance(context: Context, note: Record, params: Params) -> str:
 def _apply(context: Context, note: Record, *, sign: int) -> None:
     """Count the note in on its invoice, or with a negative sign out."""
     owed = sign * note["pre_payment_amount"]
-    with context.edit("invoice", note["invoice"], UPDATED) as invoice:
+    with context.update("invoice", note["invoice"], UPDATED) as invoice:
         invoice["amount_due"] -= owed
         invoice["amount_remaining"] -= owed
         invoice["pre_payment_credit_notes_amount"] += owed

@@ -130,7 +130,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         _adjust(context, id, params["balance"])
     default = params.get("invoice_settings", {}).get("default_payment_method")
     payment_methods.require(context, default, id, DEFAULT)
-    with context.edit("customer", id, "customer.updated") as customer:
+    with context.update("customer", id, "customer.updated") as customer:
         _assign(customer, params)
     return context.get("customer", id)
 

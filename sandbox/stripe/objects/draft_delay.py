@@ -37,7 +37,7 @@ def postponed(context: Context, invoice: Record) -> bool:
     waits = _scheduled(invoice) == DRAFT_PERIOD and context.now < deadline
     if not waits or not _failing(context.store, invoice["id"]):
         return False
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft["automatically_finalizes_at"] = deadline
     return True
 

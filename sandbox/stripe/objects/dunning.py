@@ -58,7 +58,7 @@ def _due_date(invoice: Record) -> int | None:
 def _pass_due_date(context: Context, invoice: Record) -> None:
     """Note that the due date has passed; what follows is counted from now."""
     days = context.settings.overdue_after_days
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft.update(
             _passed_due=True,
             _overdue_at=context.now + days * DAY if days else None,
@@ -73,7 +73,7 @@ def _overdue_at(invoice: Record) -> int | None:
 
 
 def _say_overdue(context: Context, invoice: Record) -> None:
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft["_overdue_at"] = None
     context.emit("invoice.overdue", context.get("invoice", invoice["id"]))
 
@@ -89,7 +89,7 @@ def _give_up(context: Context, invoice: Record) -> None:
 
     Assumed: only while automatic collection is on, and for the newest invoice.
     """
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft["_gives_up_at"] = None
     id, outcome = subscription_of(invoice), context.settings.after_last_retry
     subscription = context.store.get("subscription", id) if id else None

@@ -61,6 +61,6 @@ def add_card(context: Context, customer_id: str, card: str) -> Record:
     customer = context.get_live("customer", customer_id)
     method = payment_methods.from_card(context, card)
     saved = payment_methods.attach(context, method, customer["id"], set_up=True)
-    with context.edit("customer", customer["id"], "customer.updated") as draft:
+    with context.update("customer", customer["id"], "customer.updated") as draft:
         draft["invoice_settings"]["default_payment_method"] = saved["id"]
     return saved

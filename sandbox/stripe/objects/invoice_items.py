@@ -62,7 +62,7 @@ CREATE = Shape(
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
     """Add an item to a draft, or to the customer's or subscription's next invoice."""
-    customer = context.refer("customer", params["customer"], "customer")
+    customer = context.get_referenced("customer", params["customer"], "customer")
     draft = _draft_for(context, params)
     _check_subscription(context, params)
     balances.claim_currency(context, customer, params["currency"], "currency")
@@ -202,7 +202,7 @@ def remove(context: Context, item: Record) -> None:
 def attach(context: Context, items: list[Record], invoice: str) -> None:
     """Mark the items as no longer pending."""
     for item in items:
-        with context.edit(KIND, item["id"]) as draft:
+        with context.update(KIND, item["id"]) as draft:
             draft.update(invoice=invoice, _loose=None, _pending=None)
 
 
@@ -214,7 +214,7 @@ def detach(context: Context, invoice: Record) -> None:
     for item in list(context.store.scan(KIND, index=("customer", invoice["customer"]))):
         if item["invoice"] == invoice["id"]:
             subscription = _subscription_of(item)
-            with context.edit(KIND, item["id"]) as draft:
+            with context.update(KIND, item["id"]) as draft:
                 draft.update(
                     invoice=None,
                     _loose=None if subscription else item["customer"],
@@ -225,7 +225,7 @@ def detach(context: Context, invoice: Record) -> None:
 def release(context: Context, subscription: Record) -> None:
     """Leave the pending items of an ended subscription to the customer."""
     for item in pending(context, subscription["id"]):
-        with context.edit(KIND, item["id"]) as draft:
+        with context.update(KIND, item["id"]) as draft:
             draft.update(_loose=item["customer"], _pending=None)
 
 
@@ -269,7 +269,7 @@ def line_on(invoice: Record, item: str) -> str | None:
 def _draft_for(context: Context, params: Params) -> Record | None:
     if "invoice" not in params:
         return None
-    invoice = context.refer("invoice", params["invoice"], "invoice")
+    invoice = context.get_referenced("invoice", params["invoice"], "invoice")
     if invoice["customer"] != params["customer"]:
         raise missing("invoice", params["invoice"], param="invoice", status=400)
     if invoice["status"] != "draft":
@@ -289,7 +289,7 @@ def _check_subscription(context: Context, params: Params) -> None:
     if "subscription" not in params:
         return
     id = params["subscription"]
-    subscription = context.refer("subscription", id, "subscription")
+    subscription = context.get_referenced("subscription", id, "subscription")
     if subscription["customer"] != params["customer"]:
         raise missing("subscription", id, param="subscription", status=400)
     if subscription["status"] in ENDED:
@@ -314,7 +314,7 @@ def _credited(item: Record) -> dict[str, Any] | None:
 def _put_on(context: Context, invoice: Record, item: Record, balance: int) -> None:
     attach(context, [item], invoice["id"])
     line = {**line_of(context, item), "invoice": invoice["id"]}
-    with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
+    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
         draft.update(totals(draft["_lines"], balance, draft["currency"]))
 
@@ -325,6 +325,6 @@ def _take_off(context: Context, item: Record) -> None:
     if invoice["status"] != "draft":
         raise invalid("This invoice item is attached to an invoice.", param="id")
     line, balance = line_on(invoice, item["id"]), invoice["starting_balance"]
-    with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
+    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"] = [one for one in draft["_lines"] if one["id"] != line]
         draft.update(totals(draft["_lines"], balance, draft["currency"]))

@@ -99,7 +99,7 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
             "invoice.",
             code="invoice_not_editable",
         )
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         _open(context, invoice)
         if auto_advance is not None:
             invoice["auto_advance"] = auto_advance
@@ -123,7 +123,7 @@ def void(context: Context, id: str) -> Record:
     Its amounts stay, and so do its credit notes (assumed: no page says otherwise).
     """
     _require_voidable(context, id)
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now
     invoice = dict(context.get("invoice", id))
@@ -142,7 +142,7 @@ def mark_uncollectible(context: Context, id: str) -> Record:
         raise invalid("This invoice has already been marked uncollectible.")
     if status != "open":
         raise _not_open()
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="uncollectible", auto_advance=False)
         invoice["status_transitions"]["marked_uncollectible_at"] = context.now
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
@@ -181,7 +181,7 @@ def stop_collection(context: Context, customer: str) -> None:
     """
     for invoice in list(context.store.scan("invoice", index=("customer", customer))):
         if invoice["status"] == "open" and invoice["auto_advance"]:
-            with context.edit("invoice", invoice["id"], UPDATED) as draft:
+            with context.update("invoice", invoice["id"], UPDATED) as draft:
                 draft["auto_advance"] = False
 
 
@@ -209,7 +209,7 @@ def _open(context: Context, invoice: dict[str, Any]) -> None:
 
 def _take_number(context: Context, customer: Record) -> int:
     number = int(customer["next_invoice_sequence"])
-    with context.edit("customer", customer["id"]) as draft:
+    with context.update("customer", customer["id"]) as draft:
         details = draft["_last"] if draft.get("deleted") else draft
         details["next_invoice_sequence"] = number + 1
     return number
@@ -230,7 +230,7 @@ def _change_balance(context: Context, invoice: Record, amount: int, type: str) -
     if not amount:
         return
     if _customer(context, invoice["customer"]).get("deleted"):
-        with context.edit("customer", invoice["customer"]) as tombstone:
+        with context.update("customer", invoice["customer"]) as tombstone:
             tombstone["_last"]["balance"] += amount
         return
     balances.change(

@@ -131,7 +131,7 @@ def mark_paid(
     context: Context, id: str, *, off_stripe: bool, method: Record | None = None
 ) -> None:
     """Close the invoice as paid; out of band when no money moved at Stripe."""
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         due = invoice["amount_remaining"]
         invoice.update(
             amount_paid=invoice["amount_paid"] + due,
@@ -187,7 +187,7 @@ def _conclude(
 
 
 def _count(context: Context, id: str) -> None:
-    with context.edit("invoice", id) as invoice:
+    with context.update("invoice", id) as invoice:
         invoice["attempt_count"] += 1
 
 
@@ -204,7 +204,7 @@ def _fail(
     The first attempt counts whoever made it, later ones only when Stripe did (SDK
     docstring of Invoice.attempt_count).
     """
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         count = invoice["attempt_count"]
         invoice.update(
             attempt_count=count + 1 if automatic else max(count, 1), attempted=True

@@ -119,7 +119,7 @@ def settle(context: Context, invoice: str) -> None:
     if intent["status"] != "succeeded":
         cancel(context, invoice, None)
         return
-    with context.edit(KIND, payment["id"]) as draft:
+    with context.update(KIND, payment["id"]) as draft:
         draft.update(
             amount_paid=intent["amount_received"],
             amount_requested=intent["amount"],
@@ -136,7 +136,7 @@ def cancel(context: Context, invoice: str, reason: str | None) -> None:
         return
     intent = payment["payment"]["payment_intent"]
     payment_attempt.cancel(context, intent, reason)
-    with context.edit(KIND, payment["id"]) as draft:
+    with context.update(KIND, payment["id"]) as draft:
         draft["amount_requested"] = context.get("payment_intent", intent)["amount"]
         draft["status"] = "canceled"
         draft["status_transitions"]["canceled_at"] = context.now

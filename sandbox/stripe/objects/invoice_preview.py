@@ -54,7 +54,7 @@ CREATE = Shape(
 def create(context: Context, params: Params) -> Record:
     """Return what would be billed next; nothing is changed. Raises a 400 or a 404."""
     subscription = _subscription(context, params)
-    with context.rehearsal():
+    with context.rollback():
         invoice = _next(context, subscription, params.get("subscription_details", {}))
     id = context.ids.new("upcoming_in")
     return {
@@ -70,7 +70,9 @@ def create(context: Context, params: Params) -> Record:
 def _subscription(context: Context, params: Params) -> Record:
     """Return the subscription that is named, or the customer's next to be billed."""
     if "subscription" in params:
-        found = context.refer("subscription", params["subscription"], "subscription")
+        found = context.get_referenced(
+            "subscription", params["subscription"], "subscription"
+        )
         if params.get("customer") not in (None, found["customer"]):
             raise missing("subscription", found["id"], param="subscription", status=400)
         return found
@@ -81,7 +83,7 @@ def _subscription(context: Context, params: Params) -> Record:
             "The sandbox does not preview a subscription that does not exist yet.",
             param="subscription_details[items]",
         )
-    customer = context.refer("customer", params["customer"], "customer")["id"]
+    customer = context.get_referenced("customer", params["customer"], "customer")["id"]
     live = [
         one
         for one in context.store.scan("subscription", index=("customer", customer))
@@ -128,7 +130,7 @@ def _prorations(context: Context, subscription: Record) -> Record:
 def _renewal(context: Context, subscription: Record) -> Record:
     end = subscription_cycle.next_end(subscription)
     cancel_at = subscription["cancel_at"]
-    later = context.at(min(end, cancel_at or end))
+    later = context.at_time(min(end, cancel_at or end))
     if cancel_at and cancel_at <= later.now:
         subscription_end.end_of_period(later, subscription["id"])
     else:

@@ -6,7 +6,7 @@ from typing import Any
 from sandbox.stripe import currencies
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
-from sandbox.stripe.money import Settlement, settle
+from sandbox.stripe.money import AmountDue, apply_balance
 from sandbox.stripe.objects.fields import amount_decimal
 from sandbox.stripe.protocol.lists import slice_page
 from sandbox.stripe.resource import public
@@ -60,10 +60,10 @@ def totals(lines: Sequence[Record], balance: int, currency: str) -> dict[str, in
     }
 
 
-def settlement(total: int, balance: int, currency: str) -> Settlement:
+def settlement(total: int, balance: int, currency: str) -> AmountDue:
     """Return what the total comes to with the balance, at the least charge allowed."""
     minimum = currencies.minimum_charge(currency)
-    return settle(total=total, balance=balance, minimum=minimum)
+    return apply_balance(total=total, balance=balance, minimum=minimum)
 
 
 def new_line(

@@ -86,7 +86,7 @@ SENDING = frozenset({"collection_method", "days_until_due", "due_date"})
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
     """Create a one-off draft; it does not advance by itself unless told to."""
-    customer = context.refer("customer", params["customer"], "customer")
+    customer = context.get_referenced("customer", params["customer"], "customer")
     method = params.get("collection_method", "charge_automatically")
     require_email(customer, method)
     _check_due(params, method, dated=False)
@@ -175,7 +175,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         method = params.get("collection_method", invoice["collection_method"])
         _check_due(params, method, dated=invoice["due_date"] is not None)
     _require_method(context, invoice["customer"], params)
-    with context.edit("invoice", id, "invoice.updated") as draft:
+    with context.update("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
         _schedule(context, draft, params)
     return context.get("invoice", id)

@@ -53,7 +53,7 @@ def fail(
     context: Context, id: str, error: dict[str, Any], *, charge: str | None = None
 ) -> None:
     """Let the attempt fail: the intent waits for another payment method."""
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(
             last_payment_error=error,
             latest_charge=charge or draft["latest_charge"],
@@ -72,7 +72,7 @@ def fail_authentication(context: Context, id: str, method: Record) -> None:
             "The provided PaymentMethod has failed authentication. You can provide a "
             "new PaymentMethod to attempt to fulfill this PaymentIntent again."
         ),
-        payment_method=clone(context.show(method)),
+        payment_method=clone(context.serialize(method)),
         type="invalid_request_error",
     )
     fail(context, id, error)
@@ -84,7 +84,7 @@ def cancel(context: Context, id: str, reason: str | None) -> None:
     if intent["status"] in FINAL:
         return
     amount = asked(context.store, intent) or intent["amount"]
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(
             amount=amount,
             canceled_at=context.now,
@@ -103,7 +103,7 @@ def refusal(
     `code` is what a challenge is called: an invoice's or a subscription's.
     """
     intent = context.get(KIND, id)
-    shown = context.show(intent)
+    shown = context.serialize(intent)
     if intent["status"] == "requires_action":
         method = context.get("payment_method", intent["payment_method"])
         return StripeError(
@@ -116,7 +116,7 @@ def refusal(
             code=code,
             committed=committed,
             payment_intent=shown,
-            payment_method=context.show(method),
+            payment_method=context.serialize(method),
         )
     told = dict(intent["last_payment_error"])
     names = ("advice_code", "charge", "code", "decline_code", "payment_method", "type")
@@ -130,7 +130,7 @@ def refusal(
 
 
 def _challenge(context: Context, id: str, method: Record) -> None:
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(
             last_payment_error=None,
             next_action=next_action(context, method["id"]),
@@ -141,7 +141,7 @@ def _challenge(context: Context, id: str, method: Record) -> None:
 
 
 def _succeed(context: Context, id: str, method: Record, charge: Record) -> None:
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(
             amount=charge["amount"],
             amount_received=charge["amount"],
@@ -158,5 +158,7 @@ def _error_of(
     context: Context, decline: Decline, method: Record, charge: str
 ) -> dict[str, Any]:
     return payment_error(
-        **decline.fields(), charge=charge, payment_method=clone(context.show(method))
+        **decline.fields(),
+        charge=charge,
+        payment_method=clone(context.serialize(method)),
     )

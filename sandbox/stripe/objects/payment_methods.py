@@ -85,7 +85,7 @@ def create(context: Context, params: Params) -> Record:
 def list_(context: Context, params: Params) -> Record:
     """Return a customer's payment methods, or (assumed) all attached, newest first."""
     if "customer" in params:
-        context.refer("customer", params["customer"], "customer")
+        context.get_referenced("customer", params["customer"], "customer")
     return _page(context, params, URL, params.get("customer"))
 
 
@@ -119,7 +119,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         raise invalid(
             "You must save this PaymentMethod to a customer before you can update it."
         )
-    with context.edit(KIND, id, "payment_method.updated") as draft:
+    with context.update(KIND, id, "payment_method.updated") as draft:
         details = {**draft["billing_details"], **params.get("billing_details", {})}
         draft["billing_details"] = billing_details(details)
         draft["card"].update(params.get("card", {}))
@@ -136,7 +136,7 @@ def attach_to(context: Context, params: Params, id: str) -> Record:
 
     A name like `pm_card_visa` makes a new one.
     """
-    context.refer("customer", params["customer"], "customer")
+    context.get_referenced("customer", params["customer"], "customer")
     method = from_name(context, id) or context.get(KIND, id)
     return attach(context, method, params["customer"])
 
@@ -182,7 +182,7 @@ def attach(
         raise cards.error(cards.Decline(card.refuses))
     if method["customer"] == customer and not set_up:
         return method
-    with context.edit(KIND, method["id"]) as draft:
+    with context.update(KIND, method["id"]) as draft:
         draft.update(customer=customer, _set_up=draft["_set_up"] or set_up)
     attached = context.get(KIND, method["id"])
     if method["customer"] is None:
@@ -193,7 +193,7 @@ def attach(
 def detach(context: Context, id: str) -> Record:
     """Detach a payment method, and take it out of every default that names it."""
     customer = context.get(KIND, id)["customer"]
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(customer=None, _spent=True)
     detached = context.get(KIND, id)
     context.emit("payment_method.detached", detached, {"customer": customer})
@@ -214,7 +214,7 @@ def use(context: Context, method: Record, customer: str, *, save: bool) -> None:
     if save and cards.CARDS[method["_card"]].attachable:
         attach(context, method, customer, set_up=True)
     elif method["customer"] is None:
-        with context.edit(KIND, method["id"]) as draft:
+        with context.update(KIND, method["id"]) as draft:
             draft["_spent"] = True
 
 
@@ -223,7 +223,7 @@ def usable(context: Context, id: str, customer: str, param: str) -> Record:
 
     Raises a 400.
     """
-    method = from_name(context, id) or context.refer(KIND, id, param)
+    method = from_name(context, id) or context.get_referenced(KIND, id, param)
     if method["_spent"]:
         raise _spent()
     if method["customer"] not in (None, customer):
@@ -235,7 +235,7 @@ def require(context: Context, id: str | None, customer: str, param: str) -> None
     """Raise a 400 unless the payment method is attached to the customer."""
     if id is None:
         return
-    if context.refer(KIND, id, param)["customer"] != customer:
+    if context.get_referenced(KIND, id, param)["customer"] != customer:
         raise _not_attached(id, param)
 
 
@@ -288,14 +288,14 @@ def _whole_year(year: int) -> int:
 def _clear_defaults(context: Context, customer: str, method: str) -> None:
     account = context.store.get("customer", customer) or {}
     if account.get("invoice_settings", {}).get("default_payment_method") == method:
-        with context.edit("customer", customer, "customer.updated") as draft:
+        with context.update("customer", customer, "customer.updated") as draft:
             draft["invoice_settings"]["default_payment_method"] = None
     owned = context.store.scan("subscription", index=("customer", customer))
     for subscription in list(owned):
         ended = subscription["status"] in ENDED
         if subscription["default_payment_method"] == method and not ended:
             event = "customer.subscription.updated"
-            with context.edit("subscription", subscription["id"], event) as draft:
+            with context.update("subscription", subscription["id"], event) as draft:
                 draft["default_payment_method"] = None
 
 

@@ -39,7 +39,7 @@ def visit(context: Context, token: str) -> Record:
     session = addresses.find_session(context.store, token)
     if session is None or context.now > expires_at(session):
         raise SessionExpired("This session has expired.")
-    with context.edit(addresses.SESSION, session["id"]) as draft:
+    with context.update(addresses.SESSION, session["id"]) as draft:
         draft["_used_at"] = context.now
     return context.get(addresses.SESSION, session["id"])
 
@@ -125,7 +125,7 @@ def renew(context: Context, session: Record, subscription: str) -> Record:
 def _at_period_end(
     context: Context, id: str, wanted: bool, details: dict[str, Any]
 ) -> Record:
-    with context.edit("subscription", id, UPDATED) as draft:
+    with context.update("subscription", id, UPDATED) as draft:
         cancellation.at_period_end(context, draft, wanted)
         draft["cancellation_details"].update(details)
     return context.get("subscription", id)

@@ -50,7 +50,7 @@ def make_default(context: Context, session: Record, id: str) -> None:
     A subscription that names a card of its own keeps to it.
     """
     _check(context, session, id)
-    with context.edit("customer", session["customer"], "customer.updated") as draft:
+    with context.update("customer", session["customer"], "customer.updated") as draft:
         draft["invoice_settings"]["default_payment_method"] = id
 
 

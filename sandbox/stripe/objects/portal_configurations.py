@@ -75,7 +75,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         raise invalid(
             "You cannot deactivate the default configuration.", param="active"
         )
-    with context.edit(KIND, id, f"{KIND}.updated") as configuration:
+    with context.update(KIND, id, f"{KIND}.updated") as configuration:
         _assign(context, configuration, params)
         configuration["updated"] = context.now
     return context.get(KIND, id)
@@ -127,7 +127,11 @@ def find_default(context: Context) -> Record | None:
 
 def chosen(context: Context, id: str | None) -> Record:
     """Return the configuration that a session is to have. Raises a 400."""
-    found = context.refer(KIND, id, "configuration") if id else find_default(context)
+    found = (
+        context.get_referenced(KIND, id, "configuration")
+        if id
+        else find_default(context)
+    )
     if found is None:
         raise _no_default()
     if not found["active"]:

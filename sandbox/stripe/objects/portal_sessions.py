@@ -52,7 +52,7 @@ CREATE = Shape(
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
     """Open a session of the portal for a customer. Raises a 400."""
-    customer = context.refer("customer", params["customer"], "customer")
+    customer = context.get_referenced("customer", params["customer"], "customer")
     configuration = portal_configurations.chosen(context, params.get("configuration"))
     flow = _flow(context, params, customer, configuration)
     token = context.ids.new("test", 40)
@@ -110,7 +110,7 @@ def _to_cancel(context: Context, given: Params, customer: Record) -> str:
             f"Missing required param: {param}.", param=param, code="parameter_missing"
         )
     id = given["subscription_cancel"]["subscription"]
-    subscription = context.refer("subscription", id, param)
+    subscription = context.get_referenced("subscription", id, param)
     if subscription["customer"] != customer["id"]:
         raise missing("subscription", id, param=param, status=400)
     if subscription["status"] in ENDED or subscription["cancel_at"]:

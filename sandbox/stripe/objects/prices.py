@@ -133,7 +133,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     lookup_key = params.get("lookup_key")
     if lookup_key:
         _claim(context, lookup_key, params, owner=id)
-    with context.edit("price", id, "price.updated") as price:
+    with context.update("price", id, "price.updated") as price:
         copy_given(price, params, "active", "lookup_key", "nickname", "tax_behavior")
         if "metadata" in params:
             price["metadata"] = merge_metadata(price["metadata"], params["metadata"])
@@ -182,7 +182,7 @@ def _check_interval(recurring: Params | None) -> None:
 def _product(context: Context, params: Params) -> Record:
     if "product_data" in params:
         return products.add(context, params["product_data"])
-    return context.refer("product", params["product"], "product")
+    return context.get_referenced("product", params["product"], "product")
 
 
 def _claim(
@@ -196,7 +196,7 @@ def _claim(
             f"A price (`{holder['id']}`) already uses that lookup key.",
             param="lookup_key",
         )
-    with context.edit("price", holder["id"], "price.updated") as price:
+    with context.update("price", holder["id"], "price.updated") as price:
         price["lookup_key"] = None
 
 

@@ -80,7 +80,7 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 @resource.post(f"{URL}/{{id}}", Shape({**FIELDS, "default_price": Text()}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Change a product. Raises a 404."""
-    with context.edit("product", id, "product.updated") as product:
+    with context.update("product", id, "product.updated") as product:
         _assign(product, params)
         product["updated"] = context.now
     return context.get("product", id)

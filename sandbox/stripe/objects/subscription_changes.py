@@ -71,7 +71,7 @@ def usable_price(
     context: Context, id: str, param: str, currency: str | None = None
 ) -> Record:
     """Return a price that a subscription can have. Raises a 400."""
-    price = context.refer("price", id, param)
+    price = context.get_referenced("price", id, param)
     if not price["active"]:
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.",

@@ -127,7 +127,7 @@ def _no_payment_method() -> StripeError:
 
 def renew(context: Context, id: str) -> None:
     """Move the items whose period has ended to the next one, and bill it."""
-    with context.edit("subscription", id, UPDATED) as subscription:
+    with context.update("subscription", id, UPDATED) as subscription:
         ended = [
             item
             for item in subscription["_items"]
@@ -151,7 +151,7 @@ def expire(context: Context, id: str) -> None:
     invoice = context.get("invoice", subscription["latest_invoice"])
     if invoice["status"] == "open":
         invoice_lifecycle.void(context, invoice["id"])
-    with context.edit("subscription", id, UPDATED) as draft:
+    with context.update("subscription", id, UPDATED) as draft:
         draft.update(status="incomplete_expired", ended_at=context.now)
 
 

@@ -67,7 +67,7 @@ def _end(
     final: Record | None,
     details: Mapping[str, Any],
 ) -> Record:
-    with context.edit("subscription", id) as draft:
+    with context.update("subscription", id) as draft:
         draft.update(
             canceled_at=draft["canceled_at"] or context.now,
             ended_at=context.now,

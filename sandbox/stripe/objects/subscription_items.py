@@ -29,7 +29,9 @@ CHANGE: dict[str, Kind] = {**subscription_changes.NEW_ITEM, **BEHAVIOR}
 @resource.post(URL, Shape({**CHANGE, "subscription": Text()}, ("subscription",)))
 def create(context: Context, params: Params) -> Record:
     """Add an item to a subscription. Raises a 400."""
-    owner = context.refer("subscription", params["subscription"], "subscription")
+    owner = context.get_referenced(
+        "subscription", params["subscription"], "subscription"
+    )
     before = {item["id"] for item in owner["_items"]}
     after = _update(context, owner["id"], params, {})
     return next(item for item in after["_items"] if item["id"] not in before)
@@ -39,7 +41,7 @@ def create(context: Context, params: Params) -> Record:
 def list_(context: Context, params: Params) -> Record:
     """Return the items of a subscription, oldest first."""
     id = params["subscription"]
-    owner = context.refer("subscription", id, "subscription")
+    owner = context.get_referenced("subscription", id, "subscription")
     return slice_page(owner["_items"], f"{URL}?subscription={id}", params)
 
 

@@ -129,7 +129,7 @@ EDITABLE_WHEN_ENDED = frozenset({"cancellation_details", "expand", "metadata"})
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
     """Start a subscription and bill its first period. Raises a 400."""
-    customer = context.refer("customer", params["customer"], "customer")
+    customer = context.get_referenced("customer", params["customer"], "customer")
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise invalid(
             "`pending_if_incomplete` is only used with updates and cannot be passed "
@@ -201,7 +201,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     _check_payment_behavior(subscription, params)
     behavior = params.get("proration_behavior", "create_prorations")
     prorate_at = _proration_date(context, subscription, params)
-    with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
+    with context.update("subscription", id, subscription_cycle.UPDATED) as draft:
         _assign(context, draft, params)
         if "collection_method" in params or "days_until_due" in params:
             _check_collection(draft, context.get("customer", draft["customer"]))
@@ -342,7 +342,7 @@ def _bill_now(context: Context, subscription: Record, params: Params) -> None:
     )
     if invoice:
         event = subscription_cycle.UPDATED
-        with context.edit("subscription", subscription["id"], event) as draft:
+        with context.update("subscription", subscription["id"], event) as draft:
             draft["latest_invoice"] = invoice["id"]
         billed = invoice_lifecycle.finalize(context, invoice["id"])
         unpaid = collection.collects_itself(billed) and billed["status"] == "open"

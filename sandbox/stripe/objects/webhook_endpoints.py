@@ -72,7 +72,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     """Change an endpoint. Raises a 400 or a 404."""
     if "url" in params:
         _check_url(params["url"])
-    with context.edit(KIND, id) as endpoint:
+    with context.update(KIND, id) as endpoint:
         copy_given(endpoint, params, "description", "enabled_events", "url")
         if "metadata" in params:
             endpoint["metadata"] = merge_metadata(
@@ -99,7 +99,7 @@ def register(
     """Store an endpoint, or change the one that has the URL; return it."""
     for endpoint in list(context.store.scan(KIND)):
         if endpoint["url"] == url:
-            with context.edit(KIND, endpoint["id"]) as draft:
+            with context.update(KIND, endpoint["id"]) as draft:
                 draft["_secret"] = secret or draft["_secret"]
                 draft["enabled_events"] = events
             return context.get(KIND, endpoint["id"])
