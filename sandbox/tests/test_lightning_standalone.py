@@ -12,8 +12,13 @@ import pytest
 from caravel import dev_defaults
 from sandbox.lightning import running_lightning
 from sandbox.lightning.client import Control
+from sandbox.tests.support.sandbox_command import (
+    ROOT,
+    clean_environment,
+    running_command,
+    search,
+)
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.tests.test_stripe_standalone import ROOT, command, found, newcomer
 
 pytestmark = pytest.mark.processes
 
@@ -21,16 +26,16 @@ FREE = ("--lightning-port", "0", "--nostr-port", "0")
 
 
 def alone(tmp_path, *options, **env):
-    return command(tmp_path, *FREE, *options, only="lightning", **env)
+    return running_command(tmp_path, *FREE, *options, only="lightning", **env)
 
 
 def test_what_the_screen_says_is_true(tmp_path):
     with alone(tmp_path) as (process, screen):
-        url = found(r"sandbox Lightning on (http://\S+)", screen)
+        url = search(r"sandbox Lightning on (http://\S+)", screen)
         assert f"page      {url}/" in screen
         page = urllib.request.urlopen(f"{url}/", timeout=10).read()
         assert b"Sandbox Lightning" in page
-        state = urllib.request.urlopen(found(r"control\s+(\S+)", screen), timeout=10)
+        state = urllib.request.urlopen(search(r"control\s+(\S+)", screen), timeout=10)
         assert json.load(state)["wallets"] == 5
         first, second = [
             run(line.strip()) for line in screen.splitlines() if "curl" in line
@@ -53,8 +58,8 @@ def run(line):
 
 def test_our_wallet_is_the_one_that_the_settings_of_the_checkout_name(tmp_path):
     with alone(tmp_path) as (_, screen):
-        url = found(r"sandbox Lightning on (http://\S+)", screen)
-        relay = found(r"relay\s+(ws://\S+)", screen)
+        url = search(r"sandbox Lightning on (http://\S+)", screen)
+        relay = search(r"relay\s+(ws://\S+)", screen)
         ours = Control(url).get("wallets/platform")["url"]
 
     seed = dev_defaults.defaults(tmp_path / "var")["SANDBOX_SEED"]
@@ -71,7 +76,7 @@ def test_a_restart_keeps_wallets_even_after_a_kill(tmp_path):
     urls, balances = [], []
     for _ in range(2):
         with alone(tmp_path, *options, SANDBOX_SEED="x") as (process, screen):
-            control = Control(found(r"sandbox Lightning on (http://\S+)", screen))
+            control = Control(search(r"sandbox Lightning on (http://\S+)", screen))
             bolt11 = control.post("wallets/platform/invoices", sats=21)["bolt11"]
             rich = control.get("wallets/rich")["url"]
             with wallet_client(rich) as client:
@@ -98,7 +103,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
             done = subprocess.run(
                 [sys.executable, "-m", "sandbox.lightning", *FREE, *options],
                 cwd=ROOT,
-                env=newcomer(tmp_path),
+                env=clean_environment(tmp_path),
                 capture_output=True,
                 text=True,
                 timeout=60,

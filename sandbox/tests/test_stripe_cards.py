@@ -12,7 +12,7 @@ def attach(api, owner, name="pm_card_visa"):
     return api.v1.payment_methods.attach(name, {"customer": owner})
 
 
-def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
+def test_attaching_a_test_card_creates_a_payment_method(api):
     payer = story.customer(api)
 
     first, second = attach(api, payer.id), attach(api, payer.id)
@@ -36,7 +36,7 @@ def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
         ("pm_card_unionpay", "unionpay", "0005", "credit"),
     ],
 )
-def test_cards_are_what_they_are_called(api, name, brand, last4, funding):
+def test_test_card_has_brand_number_and_funding(api, name, brand, last4, funding):
     card = attach(api, story.customer(api).id, name).card
 
     assert (card.brand, card.last4, card.funding) == (brand, last4, funding)
@@ -101,9 +101,7 @@ def test_cards_are_what_they_are_called(api, name, brand, last4, funding):
         ),
     ],
 )
-def test_a_card_that_declines_cannot_be_attached(
-    api, name, code, decline_code, advice_code
-):
+def test_attaching_a_declining_card_fails(api, name, code, decline_code, advice_code):
     payer = story.customer(api)
 
     with pytest.raises(stripe.CardError) as caught:
@@ -117,12 +115,12 @@ def test_a_card_that_declines_cannot_be_attached(
     assert api.v1.payment_methods.list({"customer": payer.id}).data == []
 
 
-def create(api, **card):
-    given = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
-    return api.v1.payment_methods.create({"type": "card", "card": given})
+def create_card(api, **card):
+    fields = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
+    return api.v1.payment_methods.create({"type": "card", "card": fields})
 
 
-def test_a_card_is_made_of_a_token_or_a_number(api):
+def test_payment_method_is_created_from_token_or_number(api):
     payer = story.customer(api)
     by_token = api.v1.payment_methods.create(
         {
@@ -132,7 +130,7 @@ def test_a_card_is_made_of_a_token_or_a_number(api):
             "metadata": {"a": "b"},
         }
     )
-    by_number = create(api, number="4000 0000 0000 0341", cvc="123")
+    by_number = create_card(api, number="4000 0000 0000 0341", cvc="123")
 
     attached = attach(api, payer.id, by_token.id)
 
@@ -155,14 +153,14 @@ def test_a_card_is_made_of_a_token_or_a_number(api):
         ({"cvc": "99"}, "invalid_cvc", "cvc"),
     ],
 )
-def test_data_that_stands_on_no_test_card_is_refused(api, card, code, param):
+def test_invalid_card_data_is_rejected(api, card, code, param):
     with pytest.raises(stripe.CardError) as caught:
-        create(api, **card)
+        create_card(api, **card)
 
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-def test_a_card_needs_a_known_token_or_all_its_data(api):
+def test_unknown_token_or_incomplete_card_data_is_rejected(api):
     with pytest.raises(stripe.InvalidRequestError) as unknown:
         api.v1.payment_methods.create({"type": "card", "card": {"token": "tok_x"}})
     with pytest.raises(stripe.InvalidRequestError) as partial:
@@ -177,7 +175,7 @@ def test_a_card_needs_a_known_token_or_all_its_data(api):
     )
 
 
-def test_a_card_belongs_to_one_customer(api):
+def test_attached_card_cannot_be_attached_to_another_customer(api):
     payer, other = story.customer(api), story.customer(api)
     card = attach(api, payer.id)
 
@@ -193,7 +191,9 @@ def test_a_card_belongs_to_one_customer(api):
     ("id", "customer", "status", "param"),
     [("pm_x", None, 404, "id"), ("pm_card_visa", "cus_x", 400, "customer")],
 )
-def test_what_is_attached_to_whom_must_exist(api, id, customer, status, param):
+def test_attaching_a_missing_card_or_to_a_missing_customer_fails(
+    api, id, customer, status, param
+):
     with pytest.raises(stripe.InvalidRequestError) as caught:
         attach(api, customer or story.customer(api).id, id)
 
@@ -201,7 +201,7 @@ def test_what_is_attached_to_whom_must_exist(api, id, customer, status, param):
     assert (caught.value.http_status, caught.value.param) == (status, param)
 
 
-def test_a_detached_card_is_gone_for_good(api):
+def test_detached_card_cannot_be_attached_again(api):
     payer = story.customer(api)
     card = attach(api, payer.id)
 
@@ -218,21 +218,21 @@ def test_a_detached_card_is_gone_for_good(api):
     assert api.v1.payment_methods.retrieve(card.id).customer is None
 
 
-def test_detaching_clears_the_defaults_that_name_the_card(api):
+def test_detaching_a_card_clears_defaults_that_refer_to_it(api):
     payer = story.customer(api)
     card, other = story.card(api, payer.id), attach(api, payer.id)
-    named = story.subscription(api, to=payer, default_payment_method=card.id)
-    unrelated = story.subscription(api, to=payer, default_payment_method=other.id)
+    with_card = story.subscription(api, to=payer, default_payment_method=card.id)
+    with_other_card = story.subscription(api, to=payer, default_payment_method=other.id)
 
     api.v1.payment_methods.detach(card.id)
 
-    def default_of(subscribed):
-        return api.v1.subscriptions.retrieve(subscribed.id).default_payment_method
+    def default_of(subscription):
+        return api.v1.subscriptions.retrieve(subscription.id).default_payment_method
 
     settings = api.v1.customers.retrieve(payer.id).invoice_settings
     assert settings.default_payment_method is None
-    assert default_of(named) is None
-    assert default_of(unrelated) == other.id
+    assert default_of(with_card) is None
+    assert default_of(with_other_card) == other.id
     assert story.event_types(api)[-3:] == [
         "payment_method.detached",
         "customer.updated",
@@ -253,15 +253,15 @@ def test_deleting_a_customer_detaches_its_cards(api):
     ]
 
 
-def test_lists_show_a_customers_cards(api):
+def test_lists_contain_the_customers_cards(api):
     payer, other = story.customer(api), story.customer(api)
     first, second = attach(api, payer.id), attach(api, payer.id)
     foreign = attach(api, other.id)
-    create(api)
+    create_card(api)
     methods = api.v1.payment_methods
 
-    def ids(found):
-        return [one.id for one in found.data]
+    def ids(page):
+        return [method.id for method in page.data]
 
     assert ids(methods.list({"customer": payer.id})) == [second.id, first.id]
     assert ids(methods.list({"customer": payer.id, "type": "card", "limit": 1})) == [
@@ -277,7 +277,7 @@ def test_lists_show_a_customers_cards(api):
     assert caught.value.http_status == 404
 
 
-def test_an_attached_card_can_be_changed(api):
+def test_attached_card_can_be_updated(api):
     card = attach(api, story.customer(api).id)
 
     changed = api.v1.payment_methods.update(
@@ -293,41 +293,42 @@ def test_an_attached_card_can_be_changed(api):
     assert (changed.billing_details.name, changed.card.exp_year) == ("Ann", 2040)
     assert event.data.previous_attributes.billing_details.to_dict() == {"name": None}
     with pytest.raises(stripe.InvalidRequestError, match="save this PaymentMethod"):
-        api.v1.payment_methods.update(create(api).id, {"metadata": {"a": "b"}})
+        api.v1.payment_methods.update(create_card(api).id, {"metadata": {"a": "b"}})
 
 
 @pytest.mark.parametrize("id", ["pm_x", "another's"])
-def test_a_default_must_be_attached_to_the_customer(api, id):
+def test_default_card_must_be_attached_to_the_customer(api, id):
     payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    given = attach(api, story.customer(api).id).id if id == "another's" else id
-    default = {"default_payment_method": given}
-    tries = {
+    subscription = story.subscription(api, to=payer)
+    if id == "another's":
+        id = attach(api, story.customer(api).id).id
+    default = {"default_payment_method": id}
+    requests = {
         DEFAULT: lambda: api.v1.customers.update(
             payer.id, {"invoice_settings": default}
         ),
         "default_payment_method": lambda: api.v1.subscriptions.update(
-            subscribed.id, default
+            subscription.id, default
         ),
         "default_payment_method ": lambda: api.v1.invoices.update(
-            subscribed.latest_invoice, default
+            subscription.latest_invoice, default
         ),
         "default_payment_method  ": lambda: story.subscription(
             api, to=payer, **default
         ),
         "payment_method": lambda: api.v1.invoices.pay(
-            story.first_invoice(api, subscribed).id, {"payment_method": given}
+            story.first_invoice(api, subscription).id, {"payment_method": id}
         ),
     }
 
-    for param, act in tries.items():
+    for param, send in requests.items():
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            act()
+            send()
         assert caught.value.code == "resource_missing"
         assert caught.value.param == param.strip()
 
 
-def test_a_customer_can_start_with_a_card(api):
+def test_customer_can_be_created_with_a_card(api):
     payer = story.customer(
         api,
         payment_method="pm_card_visa",
@@ -341,7 +342,7 @@ def test_a_customer_can_start_with_a_card(api):
         story.customer(api, invoice_settings={"default_payment_method": card.id})
 
 
-def test_a_default_can_be_unset(api):
+def test_default_card_can_be_unset(api):
     payer = story.customer(api)
     story.card(api, payer.id)
 

@@ -1,4 +1,4 @@
-"""The page of an invoice over HTTP: what it says, and paying on it."""
+"""The hosted invoice page over HTTP: its contents, and payment on it."""
 
 import re
 
@@ -17,12 +17,12 @@ HOSTILE = """"><script>alert('1')</script>&amp;"""
 CHALLENGE = "pm_card_authenticationRequired"
 
 
-def page_of(invoice):
+def fetch_page(invoice):
     return fetch(invoice.hosted_invoice_url)
 
 
-def shown(invoice):
-    return words(page_of(invoice).text)
+def text_on_page(invoice):
+    return words(fetch_page(invoice).text)
 
 
 def pay(invoice, card="pm_card_visa", **options):
@@ -38,11 +38,11 @@ def status_of(api, invoice):
     return api.v1.invoices.retrieve(invoice.id).status
 
 
-def test_an_open_invoice_says_who_is_billed_for_what(api):
+def test_open_invoice_page_contains_customer_lines_and_amounts(api):
     ann = story.customer(api, name="Ann Bee")
     invoice = story.open_invoice(api, ann)
 
-    answer = page_of(invoice)
+    answer = fetch_page(invoice)
 
     text = words(answer.text)
     assert answer.status_code == 200
@@ -60,20 +60,20 @@ def test_an_open_invoice_says_who_is_billed_for_what(api):
 
 
 @pytest.mark.parametrize(
-    ("balance", "amount", "sums"),
+    ("balance", "amount", "expected"),
     [
         (-750, 1_000, "Total $10.00 Paid from your balance -$7.50 Amount due $2.50"),
-        (300, 1_000, "Total $10.00 Owed from before $3.00 Amount due $13.00"),
+        (300, 1_000, "Total $10.00 Balance owed $3.00 Amount due $13.00"),
         (-1_500, 1_000, "Paid from your balance -$10.00 Amount due $0.00"),
         (
             0,
             30,
-            "Total $0.30 Too small to charge: owed with the next invoice -$0.30 "
+            "Total $0.30 Below the minimum charge, moved to the next invoice -$0.30 "
             "Amount due $0.00",
         ),
     ],
 )
-def test_what_the_balance_changes_is_said(api, balance, amount, sums):
+def test_effect_of_customer_balance_is_displayed(api, balance, amount, expected):
     ann = story.customer(api)
     if balance:
         api.v1.customers.balance_transactions.create(
@@ -82,10 +82,10 @@ def test_what_the_balance_changes_is_said(api, balance, amount, sums):
     subscribed = story.subscription(api, story.price(api, amount), to=ann)
     invoice = story.first_invoice(api, subscribed)
 
-    assert sums in shown(invoice)
+    assert expected in text_on_page(invoice)
 
 
-def test_a_negative_invoice_goes_to_the_balance(api):
+def test_negative_invoice_is_added_to_the_balance(api):
     ann = story.customer(api)
     api.v1.invoice_items.create(
         {"customer": ann.id, "amount": -500, "currency": "usd", "description": "Back"}
@@ -95,41 +95,43 @@ def test_a_negative_invoice_goes_to_the_balance(api):
     )
     invoice = api.v1.invoices.finalize_invoice(draft.id)
 
-    text = shown(invoice)
+    text = text_on_page(invoice)
 
-    assert "Total -$5.00 To your balance $5.00 Amount due $0.00" in text
-    assert "Paid with Nothing was left to pay" in text
+    assert "Total -$5.00 Added to your balance $5.00 Amount due $0.00" in text
+    assert "Paid with No payment was needed" in text
 
 
-def test_credit_notes_are_listed_while_they_are_in_force(api):
+def test_issued_credit_notes_are_listed_and_voided_ones_are_not(api):
     invoice = story.open_invoice(api)
     note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 300})
-    taken_back = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
-    api.v1.credit_notes.void_credit_note(taken_back.id)
+    voided_note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
+    api.v1.credit_notes.void_credit_note(voided_note.id)
 
-    before = shown(invoice)
+    before = text_on_page(invoice)
     pay(invoice)
     api.v1.credit_notes.create(
         {"invoice": invoice.id, "amount": 200, "credit_amount": 200}
     )
 
     assert f"Credit note {note.number} -$3.00 Amount due $7.00" in before
-    assert str(taken_back.number) not in before
-    assert re.search(r"Amount paid -\$7\.00 Given back by \S+ \$2\.00", shown(invoice))
+    assert str(voided_note.number) not in before
+    assert re.search(
+        r"Amount paid -\$7\.00 Credited by \S+ \$2\.00", text_on_page(invoice)
+    )
 
 
-def test_an_invoice_with_very_many_lines_shows_the_first(api, monkeypatch):
-    monkeypatch.setattr(invoice_amounts, "MOST_LINES", 1)
+def test_invoice_with_too_many_lines_is_shortened(api, monkeypatch):
+    monkeypatch.setattr(invoice_amounts, "MAX_LINES", 1)
     invoice = story.open_invoice(api)
-    two = story.first_invoice(
+    two_lines = story.first_invoice(
         api, story.subscription(api, story.price(api), story.price(api))
     )
 
-    assert "line more" not in shown(invoice)
-    assert "and 1 line more" in shown(two)
+    assert "line more" not in text_on_page(invoice)
+    assert "and 1 line more" in text_on_page(two_lines)
 
 
-def test_a_person_pays(api):
+def test_customer_pays_with_a_valid_card(api):
     invoice = story.open_invoice(api)
 
     answer = pay(invoice)
@@ -146,7 +148,7 @@ def test_a_person_pays(api):
     assert "invoice.paid" in story.event_types(api)
 
 
-def test_thanks_are_only_for_what_is_paid(api):
+def test_no_payment_notice_on_an_unpaid_invoice(api):
     invoice = story.open_invoice(api)
 
     page = fetch(f"{invoice.hosted_invoice_url}?done=pay")
@@ -170,7 +172,7 @@ def test_thanks_are_only_for_what_is_paid(api):
         ("4000 0000 0000 0069", "Your card has expired.", "expired_card"),
     ],
 )
-def test_a_decline_is_shown_with_its_message_and_code(api, card, message, codes):
+def test_decline_is_displayed_with_message_and_code(api, card, message, codes):
     invoice = story.open_invoice(api)
 
     page = pay(invoice, card).text
@@ -181,7 +183,7 @@ def test_a_decline_is_shown_with_its_message_and_code(api, card, message, codes)
     assert "invoice.payment_failed" in story.event_types(api)
 
 
-def test_after_a_decline_another_card_pays(api):
+def test_another_card_pays_after_a_decline(api):
     invoice = story.open_invoice(api)
     pay(invoice, "pm_card_chargeDeclined")
 
@@ -191,19 +193,19 @@ def test_after_a_decline_another_card_pays(api):
     assert "declined" not in text
 
 
-def test_a_challenge_asks_how_it_ends(api):
+def test_card_that_needs_authentication_shows_the_challenge(api):
     invoice = story.open_invoice(api)
 
     page = pay(invoice, CHALLENGE).text
 
-    assert "The issuer of Visa •••• 3184 asks its holder" in words(
+    assert "The issuer of Visa •••• 3184 requires 3D Secure" in words(
         part(page, "challenge")
     )
     assert 'id="pay"' not in page
     assert status_of(api, invoice) == "open"
 
 
-def test_a_challenge_that_is_passed_pays(api):
+def test_completed_challenge_pays_the_invoice(api):
     invoice = story.open_invoice(api)
     pay(invoice, CHALLENGE)
 
@@ -213,7 +215,7 @@ def test_a_challenge_that_is_passed_pays(api):
     assert status_of(api, invoice) == "paid"
 
 
-def test_a_challenge_that_is_failed_says_so_and_asks_again(api):
+def test_failed_challenge_shows_the_error_and_leaves_the_invoice_open(api):
     invoice = story.open_invoice(api)
     pay(invoice, CHALLENGE)
 
@@ -225,101 +227,101 @@ def test_a_challenge_that_is_failed_says_so_and_asks_again(api):
     assert status_of(api, invoice) == "open"
 
 
-def test_the_challenge_of_an_automatic_charge_is_met_on_the_page(api):
+def test_challenge_of_an_automatic_charge_is_completed_on_the_page(api):
     ann, _ = story.paying_customer(api, CHALLENGE)
     subscribed = story.automatic(api, to=ann)
     invoice = api.v1.invoices.retrieve(str(subscribed.latest_invoice))
 
-    before = page_of(invoice).text
+    before = fetch_page(invoice).text
     authenticate(invoice, "succeeded")
 
     assert 'id="challenge"' in before
     assert story.status_of(api, subscribed) == "active"
 
 
-def test_an_overdue_invoice_says_since_when(api, stripe_sandbox):
+def test_overdue_invoice_shows_its_due_date(api, stripe_sandbox):
     invoice = story.open_invoice(api)
 
     stripe_sandbox.advance(8 * DAY)
 
-    assert "It was due on " in shown(invoice)
+    assert "It was due on " in text_on_page(invoice)
 
 
-def test_an_invoice_that_is_charged_again_says_when(api, stripe_sandbox):
+def test_failed_automatic_charge_shows_the_next_attempt(api, stripe_sandbox):
     ann, _ = story.paying_customer(api)
     subscribed = story.automatic(api, to=ann)
     story.script(api, ann, "card_declined")
     stripe_sandbox.advance(32 * DAY)
     invoice = story.newest_invoice(api, subscribed)
 
-    again = shown(invoice)
+    with_retry = text_on_page(invoice)
     api.v1.invoices.update(invoice.id, {"auto_advance": False})
 
-    assert "The card on file is charged again on " in again
-    assert "It was to be charged automatically" in shown(invoice)
-    assert "Your card was declined. card_declined" in again
+    assert "The card on file is charged again on " in with_retry
+    assert "There will be no automatic charge" in text_on_page(invoice)
+    assert "Your card was declined. card_declined" in with_retry
 
 
 @pytest.mark.parametrize(
-    ("end", "says", "payable"),
+    ("action", "text", "payable"),
     [
         ("void_invoice", "Voided on", False),
-        ("mark_uncollectible", "Given up as uncollectible on", True),
+        ("mark_uncollectible", "Marked uncollectible on", True),
     ],
 )
-def test_an_invoice_that_is_given_up_says_so(api, end, says, payable):
+def test_void_and_uncollectible_invoices_show_their_status(api, action, text, payable):
     invoice = story.open_invoice(api)
-    getattr(api.v1.invoices, end)(invoice.id)
+    getattr(api.v1.invoices, action)(invoice.id)
 
-    page = page_of(invoice).text
+    page = fetch_page(invoice).text
     pay(invoice)
 
-    assert says in words(page)
+    assert text in words(page)
     assert ('id="pay"' in page) == payable
     assert (status_of(api, invoice) == "paid") == payable
 
 
-def test_what_was_paid_elsewhere_says_so(api):
+def test_out_of_band_payment_is_displayed(api):
     invoice = story.open_invoice(api)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
-    assert "Paid with Outside of Stripe" in shown(invoice)
+    assert "Paid with Outside of Stripe" in text_on_page(invoice)
 
 
-def test_what_the_seller_adds_is_shown(api):
+def test_description_and_footer_are_displayed(api):
     subscribed = story.subscription(api)
     api.v1.invoices.update(
         str(subscribed.latest_invoice), {"description": "For May", "footer": "Thanks"}
     )
 
-    text = shown(story.first_invoice(api, subscribed))
+    text = text_on_page(story.first_invoice(api, subscribed))
 
     assert "For May Thanks" in text
 
 
 @pytest.mark.parametrize(
-    ("deed", "form", "status", "says"),
+    ("action", "form", "status", "text"),
     [
         ("pay", {}, 402, "Your card number is incorrect."),
         ("pay", {"card": "4111 1111 1111 1111"}, 402, "used a non test card"),
         ("pay", {"card": HOSTILE}, 402, "Your card number is incorrect."),
         ("authenticate", {"outcome": "succeeded"}, 400, "nothing to authenticate"),
-        ("authenticate", {"outcome": "x"}, 400, "has succeeded or failed"),
+        ("authenticate", {"outcome": "x"}, 400, "must be succeeded or failed"),
     ],
 )
-def test_a_form_that_makes_no_sense_changes_nothing(api, deed, form, status, says):
+def test_invalid_form_is_rejected_and_changes_nothing(api, action, form, status, text):
     invoice = story.open_invoice(api)
     before = story.event_types(api)
 
-    answer = submit(f"{invoice.hosted_invoice_url}/{deed}", form)
+    answer = submit(f"{invoice.hosted_invoice_url}/{action}", form)
 
     assert answer.status_code == status
-    assert says in words(answer.text)
+    assert text in words(answer.text)
     assert 'role="alert"' in answer.text
     assert story.event_types(api) == before
 
 
-def test_what_is_paid_is_not_paid_twice(api):
+def test_paid_invoice_cannot_be_paid_again(api):
     invoice = story.open_invoice(api)
     pay(invoice)
 
@@ -330,7 +332,7 @@ def test_what_is_paid_is_not_paid_twice(api):
     assert story.event_types(api).count("charge.succeeded") == 1
 
 
-def test_the_address_of_a_form_leads_back_to_the_page(api):
+def test_get_on_the_form_url_redirects_to_the_page(api):
     invoice = story.open_invoice(api)
 
     answer = fetch(f"{invoice.hosted_invoice_url}/pay")
@@ -338,7 +340,7 @@ def test_the_address_of_a_form_leads_back_to_the_page(api):
     assert answer.url == invoice.hosted_invoice_url
 
 
-def test_hostile_text_is_only_text(api):
+def test_html_in_names_is_escaped(api):
     ann = story.customer(api, name=HOSTILE, email=f"{HOSTILE}@x")
     price = story.price(api, product_data={"name": HOSTILE})
     subscribed = story.subscription(api, price, to=ann)
@@ -347,7 +349,7 @@ def test_hostile_text_is_only_text(api):
     )
     invoice = story.first_invoice(api, subscribed)
 
-    page = page_of(invoice).text
+    page = fetch_page(invoice).text
 
     assert "<script" not in page
     assert words(page).count(HOSTILE) == 5
@@ -368,7 +370,7 @@ def test_hostile_text_is_only_text(api):
         ("DELETE", "/i/test_unknown", 405),
     ],
 )
-def test_what_is_not_there_is_refused(stripe_sandbox, method, path, status):
+def test_unknown_path_or_method_is_rejected(stripe_sandbox, method, path, status):
     answer = requests.request(
         method,
         f"{stripe_sandbox.url}{path}",
@@ -381,14 +383,14 @@ def test_what_is_not_there_is_refused(stripe_sandbox, method, path, status):
     assert "Content-Security-Policy" in answer.headers
 
 
-def test_a_draft_has_no_page(api, stripe_sandbox):
+def test_draft_has_no_page(api, stripe_sandbox):
     story.subscription(api)
 
     assert fetch(f"{stripe_sandbox.url}/i/None").status_code == 404
 
 
 @pytest.mark.parametrize("origin", [None, "null", "http://evil.example"])
-def test_another_site_cannot_pay(api, stripe_sandbox, origin):
+def test_form_from_another_site_is_denied(api, stripe_sandbox, origin):
     invoice = story.open_invoice(api)
     headers = {"Origin": origin} if origin else {}
 
@@ -404,20 +406,20 @@ def test_another_site_cannot_pay(api, stripe_sandbox, origin):
 
 
 @pytest.mark.parametrize("path", ["/i/x", "/p/session/x", "/p/login/x"])
-def test_another_machine_sees_nothing(path):
+def test_page_is_denied_to_other_machines(path):
     request = Request("GET", path, headers={"host": "127.0.0.1:12111"})
 
-    here, elsewhere = (
+    local, remote = (
         pages.handle(StripeApp(), request, guard.denial_reason(request, client)).status
         for client in ("127.0.0.1", "192.168.1.5")
     )
 
-    assert (here, elsewhere) == (404, 403)
+    assert (local, remote) == (404, 403)
 
 
 @pytest.mark.parametrize("site", ["same-site", "cross-site"])
 @pytest.mark.parametrize(
-    ("method", "mode", "into", "status"),
+    ("method", "mode", "destination", "status"),
     [
         ("GET", "navigate", "document", 404),
         ("GET", "navigate", "iframe", 403),
@@ -426,26 +428,26 @@ def test_another_machine_sees_nothing(path):
         ("POST", "navigate", "document", 403),
     ],
 )
-def test_another_site_may_only_link_here(site, method, mode, into, status):
+def test_other_sites_can_only_link_to_the_page(site, method, mode, destination, status):
     headers = {
         "host": "127.0.0.1:12111",
         "sec-fetch-site": site,
         "sec-fetch-mode": mode,
-        "sec-fetch-dest": into,
+        "sec-fetch-dest": destination,
     }
     request = Request(method, "/i/x", headers=headers)
 
-    objection = guard.denial_reason(request, "127.0.0.1")
+    denial = guard.denial_reason(request, "127.0.0.1")
 
-    assert pages.handle(StripeApp(), request, objection).status == status
+    assert pages.handle(StripeApp(), request, denial).status == status
 
 
-def test_the_status_page_leads_to_the_page_of_an_invoice(api, stripe_sandbox):
+def test_status_page_links_to_the_invoice_page(api, stripe_sandbox):
     invoice = story.open_invoice(api)
     path = str(invoice.hosted_invoice_url).removeprefix(stripe_sandbox.url)
 
     table = fetch(f"{stripe_sandbox.url}/").text
-    alone = fetch(f"{stripe_sandbox.url}/?id={invoice.id}").text
+    object_page = fetch(f"{stripe_sandbox.url}/?id={invoice.id}").text
 
     assert f'href="{path}"' in part(table, "invoices")
-    assert f'href="{path}"' in part(alone, "object")
+    assert f'href="{path}"' in part(object_page, "object")

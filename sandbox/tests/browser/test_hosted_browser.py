@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.support.colours import faint
+from sandbox.tests.support.colours import low_contrast
 
 HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
 LONG = "Without-a-space-" * 8
@@ -253,7 +253,7 @@ def test_text_stands_out_from_its_ground(every_page, new_page, scheme):
         page.goto(url)
         unfold(page)
 
-        assert faint(page) == set(), url
+        assert low_contrast(page) == set(), url
 
 
 def test_every_field_has_a_label_and_every_page_one_title(every_page, page):

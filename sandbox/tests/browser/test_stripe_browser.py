@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.support.colours import faint
+from sandbox.tests.support.colours import low_contrast
 
 HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
 
@@ -374,7 +374,7 @@ def test_text_stands_out_from_its_ground(api, new_page, stripe_sandbox, scheme):
     page = new_page(color_scheme=scheme)
     page.goto(stripe_sandbox.url)
 
-    assert faint(page) == set()
+    assert low_contrast(page) == set()
 
 
 def test_the_page_works_without_javascript(api, new_page, stripe_sandbox):
