@@ -47,7 +47,7 @@ def _clock(scope: Scope, now: int, message: Html) -> Html:
         tag("p", _next_due(scope, now), id="next", class_="soft"),
         tag(
             "div",
-            tag("p", _warnings(scope), id="alarms", aria_live="polite"),
+            tag("p", _warnings(scope), id="warnings", aria_live="polite"),
             message,
             class_="news",
         ),

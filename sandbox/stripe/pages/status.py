@@ -105,7 +105,9 @@ def _filter(scope: Scope) -> Html:
         role="search",
     )
     return tag(
-        "div", search, tag("p", _filter_result(scope), id="meaning", aria_live="polite")
+        "div",
+        search,
+        tag("p", _filter_result(scope), id="filter-result", aria_live="polite"),
     )
 
 
