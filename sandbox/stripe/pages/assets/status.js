@@ -26,7 +26,7 @@ function morphAttributes(old, fresh) {
   // The user opens and closes details; the server does not know their state.
   const isUserState = (name) => old.nodeName === "DETAILS" && name === "open";
   for (const { name } of [...old.attributes]) {
-    if (!fresh.hasAttribute(name) && !isUserState(name)) obsolete.removeAttribute(name);
+    if (!fresh.hasAttribute(name) && !isUserState(name)) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
