@@ -122,10 +122,10 @@ def test_only_loopback_addresses_are_allowed(client, allowed):
 def test_invalid_body_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
     before = control(stripe_sandbox, "GET", "state")[1]
 
-    status, answer = control(stripe_sandbox, "POST", path, body)
+    status, response = control(stripe_sandbox, "POST", path, body)
 
     assert status == 400
-    assert answer["error"]
+    assert response["error"]
     after = control(stripe_sandbox, "GET", "state")[1]
     assert {**after, "now": 0} == {**before, "now": 0}
 
@@ -214,14 +214,14 @@ def in_process_control(app, path, body):
 def test_should_retry_is_sent_for_lock_timeout_but_not_for_rate_limit(
     api, stripe_sandbox
 ):
-    answers = []
+    responses = []
     for fault in ({"status": 409}, {"status": 429}):
         stripe_sandbox.fault("status", **fault)
         with pytest.raises(stripe.StripeError) as caught:
             story.customer(api)
-        answers.append((caught.value.headers or {}).get("Stripe-Should-Retry"))
+        responses.append((caught.value.headers or {}).get("Stripe-Should-Retry"))
 
-    assert answers == ["true", None]
+    assert responses == ["true", None]
 
 
 @pytest.mark.parametrize(

@@ -79,8 +79,8 @@ def test_delay_after_execution_stores_the_object_before_the_response(
     api, stripe_sandbox
 ):
     stripe_sandbox.fault("delay", when="after", seconds=60)
-    answers = []
-    slow = threading.Thread(target=lambda: answers.append(story.customer(api)))
+    responses = []
+    slow = threading.Thread(target=lambda: responses.append(story.customer(api)))
     started_at = time.monotonic()
     slow.start()
     wait_until_fault_used(stripe_sandbox)
@@ -89,7 +89,7 @@ def test_delay_after_execution_stores_the_object_before_the_response(
     stripe_sandbox.clear_faults()
     slow.join(10)
 
-    assert answers[0].id == stored.id
+    assert responses[0].id == stored.id
     assert time.monotonic() - started_at < 30
 
 
@@ -132,10 +132,10 @@ def test_control_api_advances_the_clock(stripe_sandbox):
     ],
 )
 def test_control_api_rejects_invalid_bodies(stripe_sandbox, path, body):
-    status, answer = control(stripe_sandbox, "POST", path, body)
+    status, response = control(stripe_sandbox, "POST", path, body)
 
     assert status == 400
-    assert answer["error"]
+    assert response["error"]
 
 
 def test_state_counts_objects_and_reset_deletes_them(api, stripe_sandbox):

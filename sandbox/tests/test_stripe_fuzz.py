@@ -44,9 +44,9 @@ def fuzz_app():
     app.register_endpoint("http://127.0.0.1:1/")
     api = in_process_client(app)
     for status in ("draft", "open", "void", "uncollectible", "paid"):
-        subscribed = story.subscription(api, story.price(api), story.price(api, 300))
-        set_status(api, str(subscribed.latest_invoice), status)
-    api.v1.subscriptions.cancel(subscribed.id)
+        subscription = story.subscription(api, story.price(api), story.price(api, 300))
+        set_status(api, str(subscription.latest_invoice), status)
+    api.v1.subscriptions.cancel(subscription.id)
     api.v1.customers.delete(story.customer(api).id)
     api.v1.invoice_items.create(
         {"customer": story.customer(api).id, "amount": 500, "currency": "usd"}

@@ -13,7 +13,7 @@ from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.stripe_builders import DAY
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
-HOSTILE = """"><script>alert('1')</script>&amp;"""
+HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
 CHALLENGE = "pm_card_authenticationRequired"
 
 
@@ -42,10 +42,10 @@ def test_open_invoice_page_contains_customer_lines_and_amounts(api):
     ann = story.customer(api, name="Ann Bee")
     invoice = story.open_invoice(api, ann)
 
-    answer = fetch_page(invoice)
+    response = fetch_page(invoice)
 
-    text = words(answer.text)
-    assert answer.status_code == 200
+    text = words(response.text)
+    assert response.status_code == 200
     assert f"Invoice {invoice.number} open $10.00 Please pay by" in text
     assert "To Ann Bee ann@example.com From Sandbox Issued" in text
     assert re.search(
@@ -54,9 +54,9 @@ def test_open_invoice_page_contains_customer_lines_and_amounts(api):
     assert "Total $10.00 Amount due $10.00" in text
     assert "Pay $10.00 with Visa •••• 4242" in text
     assert "no money moves" in text
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "unsafe" not in answer.headers["Content-Security-Policy"]
-    assert "<script" not in answer.text
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "unsafe" not in response.headers["Content-Security-Policy"]
+    assert "<script" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_effect_of_customer_balance_is_displayed(api, balance, amount, expected)
         api.v1.customers.balance_transactions.create(
             ann.id, {"amount": balance, "currency": "usd"}
         )
-    subscribed = story.subscription(api, story.price(api, amount), to=ann)
-    invoice = story.first_invoice(api, subscribed)
+    subscription = story.subscription(api, story.price(api, amount), to=ann)
+    invoice = story.first_invoice(api, subscription)
 
     assert expected in text_on_page(invoice)
 
@@ -134,16 +134,16 @@ def test_invoice_with_too_many_lines_is_shortened(api, monkeypatch):
 def test_customer_pays_with_a_valid_card(api):
     invoice = story.open_invoice(api)
 
-    answer = pay(invoice)
+    response = pay(invoice)
 
-    text = words(answer.text)
-    assert answer.history[0].status_code == 303
-    assert answer.url == f"{invoice.hosted_invoice_url}?done=pay"
+    text = words(response.text)
+    assert response.history[0].status_code == 303
+    assert response.url == f"{invoice.hosted_invoice_url}?done=pay"
     assert "Your payment went through." in text
     assert re.search(
         r"Receipt Amount paid \$10\.00 Date .* Paid with Visa •••• 4242", text
     )
-    assert 'id="pay"' not in answer.text
+    assert 'id="pay"' not in response.text
     assert status_of(api, invoice) == "paid"
     assert "invoice.paid" in story.event_types(api)
 
@@ -229,14 +229,14 @@ def test_failed_challenge_shows_the_error_and_leaves_the_invoice_open(api):
 
 def test_challenge_of_an_automatic_charge_is_completed_on_the_page(api):
     ann, _ = story.paying_customer(api, CHALLENGE)
-    subscribed = story.automatic(api, to=ann)
-    invoice = api.v1.invoices.retrieve(str(subscribed.latest_invoice))
+    subscription = story.automatic(api, to=ann)
+    invoice = api.v1.invoices.retrieve(str(subscription.latest_invoice))
 
     before = fetch_page(invoice).text
     authenticate(invoice, "succeeded")
 
     assert 'id="challenge"' in before
-    assert story.status_of(api, subscribed) == "active"
+    assert story.status_of(api, subscription) == "active"
 
 
 def test_overdue_invoice_shows_its_due_date(api, stripe_sandbox):
@@ -249,10 +249,10 @@ def test_overdue_invoice_shows_its_due_date(api, stripe_sandbox):
 
 def test_failed_automatic_charge_shows_the_next_attempt(api, stripe_sandbox):
     ann, _ = story.paying_customer(api)
-    subscribed = story.automatic(api, to=ann)
+    subscription = story.automatic(api, to=ann)
     story.script(api, ann, "card_declined")
     stripe_sandbox.advance(32 * DAY)
-    invoice = story.newest_invoice(api, subscribed)
+    invoice = story.newest_invoice(api, subscription)
 
     with_retry = text_on_page(invoice)
     api.v1.invoices.update(invoice.id, {"auto_advance": False})
@@ -289,12 +289,12 @@ def test_out_of_band_payment_is_displayed(api):
 
 
 def test_description_and_footer_are_displayed(api):
-    subscribed = story.subscription(api)
+    subscription = story.subscription(api)
     api.v1.invoices.update(
-        str(subscribed.latest_invoice), {"description": "For May", "footer": "Thanks"}
+        str(subscription.latest_invoice), {"description": "For May", "footer": "Thanks"}
     )
 
-    text = text_on_page(story.first_invoice(api, subscribed))
+    text = text_on_page(story.first_invoice(api, subscription))
 
     assert "For May Thanks" in text
 
@@ -304,7 +304,7 @@ def test_description_and_footer_are_displayed(api):
     [
         ("pay", {}, 402, "Your card number is incorrect."),
         ("pay", {"card": "4111 1111 1111 1111"}, 402, "used a non test card"),
-        ("pay", {"card": HOSTILE}, 402, "Your card number is incorrect."),
+        ("pay", {"card": HTML_INJECTION}, 402, "Your card number is incorrect."),
         ("authenticate", {"outcome": "succeeded"}, 400, "nothing to authenticate"),
         ("authenticate", {"outcome": "x"}, 400, "must be succeeded or failed"),
     ],
@@ -313,11 +313,11 @@ def test_invalid_form_is_rejected_and_changes_nothing(api, action, form, status,
     invoice = story.open_invoice(api)
     before = story.event_types(api)
 
-    answer = submit(f"{invoice.hosted_invoice_url}/{action}", form)
+    response = submit(f"{invoice.hosted_invoice_url}/{action}", form)
 
-    assert answer.status_code == status
-    assert text in words(answer.text)
-    assert 'role="alert"' in answer.text
+    assert response.status_code == status
+    assert text in words(response.text)
+    assert 'role="alert"' in response.text
     assert story.event_types(api) == before
 
 
@@ -325,34 +325,35 @@ def test_paid_invoice_cannot_be_paid_again(api):
     invoice = story.open_invoice(api)
     pay(invoice)
 
-    answer = pay(invoice)
+    response = pay(invoice)
 
-    assert answer.status_code == 400
-    assert "Invoice is already paid" in words(answer.text)
+    assert response.status_code == 400
+    assert "Invoice is already paid" in words(response.text)
     assert story.event_types(api).count("charge.succeeded") == 1
 
 
 def test_get_on_the_form_url_redirects_to_the_page(api):
     invoice = story.open_invoice(api)
 
-    answer = fetch(f"{invoice.hosted_invoice_url}/pay")
+    response = fetch(f"{invoice.hosted_invoice_url}/pay")
 
-    assert answer.url == invoice.hosted_invoice_url
+    assert response.url == invoice.hosted_invoice_url
 
 
 def test_html_in_names_is_escaped(api):
-    ann = story.customer(api, name=HOSTILE, email=f"{HOSTILE}@x")
-    price = story.price(api, product_data={"name": HOSTILE})
-    subscribed = story.subscription(api, price, to=ann)
+    ann = story.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = story.price(api, product_data={"name": HTML_INJECTION})
+    subscription = story.subscription(api, price, to=ann)
     api.v1.invoices.update(
-        str(subscribed.latest_invoice), {"description": HOSTILE, "footer": HOSTILE}
+        str(subscription.latest_invoice),
+        {"description": HTML_INJECTION, "footer": HTML_INJECTION},
     )
-    invoice = story.first_invoice(api, subscribed)
+    invoice = story.first_invoice(api, subscription)
 
     page = fetch_page(invoice).text
 
     assert "<script" not in page
-    assert words(page).count(HOSTILE) == 5
+    assert words(page).count(HTML_INJECTION) == 5
 
 
 @pytest.mark.parametrize(
@@ -371,16 +372,16 @@ def test_html_in_names_is_escaped(api):
     ],
 )
 def test_unknown_path_or_method_is_rejected(stripe_sandbox, method, path, status):
-    answer = requests.request(
+    response = requests.request(
         method,
         f"{stripe_sandbox.url}{path}",
         headers={"Origin": stripe_sandbox.url},
         timeout=5,
     )
 
-    assert answer.status_code == status
-    assert "<script" not in answer.text
-    assert "Content-Security-Policy" in answer.headers
+    assert response.status_code == status
+    assert "<script" not in response.text
+    assert "Content-Security-Policy" in response.headers
 
 
 def test_draft_has_no_page(api, stripe_sandbox):
@@ -394,14 +395,14 @@ def test_form_from_another_site_is_denied(api, stripe_sandbox, origin):
     invoice = story.open_invoice(api)
     headers = {"Origin": origin} if origin else {}
 
-    answer = requests.post(
+    response = requests.post(
         f"{invoice.hosted_invoice_url}/pay",
         data={"card": "pm_card_visa"},
         headers=headers,
         timeout=5,
     )
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert status_of(api, invoice) == "open"
 
 

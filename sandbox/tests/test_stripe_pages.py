@@ -17,7 +17,7 @@ from sandbox.stripe.store import Store
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.stripe_web import part, words
 
-HOSTILE = """"><script>alert('1')</script>&amp;"""
+HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
 HERE = {"host": "127.0.0.1:12111"}
 
 
@@ -183,13 +183,20 @@ def test_active_faults_are_displayed(stripe_sandbox):
 
 def test_html_in_names_is_escaped(api, stripe_sandbox):
     ann = story.customer(
-        api, name=HOSTILE, email=f"{HOSTILE}@x", metadata={"<b>": HOSTILE}
+        api,
+        name=HTML_INJECTION,
+        email=f"{HTML_INJECTION}@x",
+        metadata={"<b>": HTML_INJECTION},
     )
-    story.subscription(api, story.price(api, product_data={"name": HOSTILE}), to=ann)
+    story.subscription(
+        api, story.price(api, product_data={"name": HTML_INJECTION}), to=ann
+    )
     api.v1.webhook_endpoints.create(
-        {"url": f"http://x/{HOSTILE}", "enabled_events": ["*"]}
+        {"url": f"http://x/{HTML_INJECTION}", "enabled_events": ["*"]}
     )
-    product = api.v1.products.create({"id": f"x_{HOSTILE}", "name": HOSTILE})
+    product = api.v1.products.create(
+        {"id": f"x_{HTML_INJECTION}", "name": HTML_INJECTION}
+    )
     stripe_sandbox.fault("delay", path="<script>", times=None)
 
     for query in (
@@ -207,7 +214,7 @@ def test_html_in_names_is_escaped(api, stripe_sandbox):
         assert scripts == ['<script src="/_pages/status.js" defer>'], query
         assert "<b>" not in page
 
-    assert HOSTILE in page_text(stripe_sandbox)
+    assert HTML_INJECTION in page_text(stripe_sandbox)
 
 
 @pytest.mark.parametrize(
@@ -222,14 +229,14 @@ def test_html_in_names_is_escaped(api, stripe_sandbox):
     ],
 )
 def test_every_response_has_security_headers(stripe_sandbox, path):
-    answer = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)
+    response = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)
 
-    assert answer.status_code == 200
-    policy = answer.headers["Content-Security-Policy"]
+    assert response.status_code == 200
+    policy = response.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")
     assert "unsafe" not in policy
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_page_has_no_inline_script_or_style(api, stripe_sandbox):
@@ -329,10 +336,10 @@ def test_secrets_are_not_displayed(api, stripe_sandbox):
     ],
 )
 def test_unknown_object_or_type_is_a_404(stripe_sandbox, query, text):
-    answer = get(stripe_sandbox, query)
+    response = get(stripe_sandbox, query)
 
-    assert answer.status_code == 404
-    assert text in words(answer.text)
+    assert response.status_code == 404
+    assert text in words(response.text)
 
 
 def test_objects_without_a_section_are_listed_by_type(api, stripe_sandbox):
@@ -374,12 +381,12 @@ def test_advance_moves_the_clock_by_a_step_or_amount(
 ):
     before = stripe_sandbox.now()
 
-    answer = post_action(stripe_sandbox, "advance", **form)
+    response = post_action(stripe_sandbox, "advance", **form)
 
-    assert answer.status_code == 303
+    assert response.status_code == 303
     assert minimum <= stripe_sandbox.now() - before <= maximum + 2
     assert "The clock was moved to" in page_text(
-        stripe_sandbox, answer.headers["Location"].lstrip("/")
+        stripe_sandbox, response.headers["Location"].lstrip("/")
     )
 
 
@@ -414,10 +421,10 @@ TOO_FAR = "The clock can be moved by at most ten years at once."
 def test_invalid_step_is_rejected_and_does_not_move_the_clock(
     stripe_sandbox, form, error
 ):
-    answer = post_action(stripe_sandbox, "advance", **form)
+    response = post_action(stripe_sandbox, "advance", **form)
 
-    assert answer.status_code == 400
-    assert error in words(answer.text)
+    assert response.status_code == 400
+    assert error in words(response.text)
     assert stripe_sandbox.app.clock.offset == 0
 
 
@@ -464,10 +471,10 @@ def test_setting_is_changed(stripe_sandbox):
     ("name", "value"), [("latency", "-1"), ("latency", ""), ("colour", "red")]
 )
 def test_invalid_setting_is_rejected(stripe_sandbox, name, value):
-    answer = post_action(stripe_sandbox, "settings", name=name, value=value)
+    response = post_action(stripe_sandbox, "settings", name=name, value=value)
 
-    assert answer.status_code == 400
-    assert name in words(message_of(answer.text))
+    assert response.status_code == 400
+    assert name in words(message_of(response.text))
     assert stripe_sandbox.settings() == AccountSettings()
 
 
@@ -480,9 +487,9 @@ def message_of(page):
 def test_action_redirects_to_the_same_view(api, stripe_sandbox):
     ann = story.customer(api)
 
-    answer = post_action(stripe_sandbox, f"pause?customer={ann.id}&events=100")
+    response = post_action(stripe_sandbox, f"pause?customer={ann.id}&events=100")
 
-    assert answer.headers["Location"] == f"/?customer={ann.id}&events=100&done=pause"
+    assert response.headers["Location"] == f"/?customer={ann.id}&events=100&done=pause"
 
 
 @pytest.mark.parametrize(
@@ -500,9 +507,9 @@ def test_action_from_another_origin_is_denied(stripe_sandbox, origin):
     headers = {**HERE, **({"origin": origin} if origin else {})}
     request = Request("POST", "/_pages/advance", headers=headers, body=b"step=1+day")
 
-    answer = pages.handle(stripe_sandbox.app, request, None)
+    response = pages.handle(stripe_sandbox.app, request, None)
 
-    assert answer.status == 403
+    assert response.status == 403
     assert stripe_sandbox.app.clock.offset == 0
 
 
@@ -542,12 +549,12 @@ def handle(request, client="127.0.0.1"):
 
 def test_head_response_has_content_length_and_no_body(stripe_sandbox):
     with requests.Session() as session:
-        answer = session.head(f"{stripe_sandbox.url}/", timeout=5)
+        response = session.head(f"{stripe_sandbox.url}/", timeout=5)
         following = session.get(f"{stripe_sandbox.url}/", timeout=5)
 
-    assert answer.status_code == 200
-    assert answer.content == b""
-    assert int(answer.headers["Content-Length"]) > 1_000
+    assert response.status_code == 200
+    assert response.content == b""
+    assert int(response.headers["Content-Length"]) > 1_000
     assert following.status_code == 200
 
 
@@ -572,9 +579,9 @@ def test_other_methods_and_paths_are_rejected(stripe_sandbox, method, path, stat
         request = requests.Request(method, stripe_sandbox.url, headers=headers)
         prepared = session.prepare_request(request)
         prepared.url = f"{stripe_sandbox.url}{path}"
-        answer = session.send(prepared, timeout=5)
+        response = session.send(prepared, timeout=5)
 
-    assert answer.status_code == status
+    assert response.status_code == status
 
 
 def test_page_requests_are_not_logged(stripe_sandbox):
@@ -589,10 +596,10 @@ def test_failing_page_is_a_500_and_is_logged(stripe_sandbox, monkeypatch, caplog
 
     monkeypatch.setattr(status, "page", failing_page)
     with caplog.at_level(logging.ERROR):
-        answer = get(stripe_sandbox)
+        response = get(stripe_sandbox)
 
-    assert answer.status_code == 500
-    assert "template error" not in answer.text
+    assert response.status_code == 500
+    assert "template error" not in response.text
     assert "template error" in caplog.text
 
 
@@ -611,9 +618,9 @@ def test_page_reads_a_limited_number_of_objects(monkeypatch):
     for query in ("", "customer=cus_9", "customer=nobody", "customers=9999999"):
         read.clear()
         request = Request("GET", "/", query, headers=HERE)
-        answer = pages.handle(app, request, None)
+        response = pages.handle(app, request, None)
 
-        assert answer.status == 200
+        assert response.status == 200
         assert len(read) <= 3 * scope.MAX_SEARCHED + MAX_ROWS, query
 
 

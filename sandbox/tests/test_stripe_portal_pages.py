@@ -8,7 +8,7 @@ from sandbox.stripe.objects import portal
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
-HOSTILE = """"><script>alert('1')</script>&amp;"""
+HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
 ON = {"enabled": True}
 CARDS = {"payment_method_update": ON}
 CANCEL = {"subscription_cancel": ON}
@@ -69,11 +69,11 @@ def test_portal_without_objects_shows_empty_sections(api):
 
 
 def test_response_has_security_headers(api):
-    answer = fetch(portal_url(api, story.customer(api), HISTORY))
+    response = fetch(portal_url(api, story.customer(api), HISTORY))
 
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "unsafe" not in answer.headers["Content-Security-Policy"]
-    assert "no money moves" in words(answer.text)
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "unsafe" not in response.headers["Content-Security-Policy"]
+    assert "no money moves" in words(response.text)
 
 
 def test_business_profile_and_return_link_are_displayed(api):
@@ -132,10 +132,10 @@ def test_declined_card_is_not_saved(api):
     ann = story.customer(api)
 
     url = portal_url(api, ann, CARDS)
-    answer = submit(f"{url}/add-card", {"card": "4000000000000002"})
+    response = submit(f"{url}/add-card", {"card": "4000000000000002"})
 
-    assert answer.status_code == 402
-    assert "Your card was declined." in words(answer.text)
+    assert response.status_code == 402
+    assert "Your card was declined." in words(response.text)
     assert card_brands(api, ann) == []
 
 
@@ -144,9 +144,9 @@ def test_default_card_is_changed(api):
     story.card(api, ann.id, "pm_card_mastercard")
     url = portal_url(api, ann, CARDS)
 
-    answer = submit(f"{url}/default-card", {"payment_method": visa.id})
+    response = submit(f"{url}/default-card", {"payment_method": visa.id})
 
-    assert "The default card was changed." in words(answer.text)
+    assert "The default card was changed." in words(response.text)
     assert card_brands(api, ann) == ["mastercard", "VISA"]
     assert story.event_types(api)[-1] == "customer.updated"
 
@@ -155,9 +155,9 @@ def test_card_is_removed(api):
     ann, visa = story.paying_customer(api)
     url = portal_url(api, ann, CARDS)
 
-    answer = submit(f"{url}/remove-card", {"payment_method": visa.id})
+    response = submit(f"{url}/remove-card", {"payment_method": visa.id})
 
-    assert "The card was removed." in words(answer.text)
+    assert "The card was removed." in words(response.text)
     assert card_brands(api, ann) == []
     assert "payment_method.detached" in story.event_types(api)
 
@@ -200,12 +200,12 @@ def test_cards_of_others_or_without_the_feature_are_not_changed(api, features, a
     own = visa.id if features is HISTORY else foreign.id
     before = story.event_types(api)
 
-    answers = [
+    responses = [
         submit(f"{url}/{action}", form)
         for form in ({"payment_method": own}, {"payment_method": "pm_x"}, {})
     ]
 
-    assert [answer.status_code for answer in answers] == [403, 403, 403]
+    assert [response.status_code for response in responses] == [403, 403, 403]
     assert story.event_types(api) == before
 
 
@@ -213,10 +213,10 @@ def test_card_is_not_added_without_the_feature(api):
     ann = story.customer(api)
 
     url = portal_url(api, ann, HISTORY)
-    answer = submit(f"{url}/add-card", {"card": "pm_card_visa"})
+    response = submit(f"{url}/add-card", {"card": "pm_card_visa"})
 
-    assert answer.status_code == 403
-    assert "The portal does not change payment methods." in words(answer.text)
+    assert response.status_code == 403
+    assert "The portal does not change payment methods." in words(response.text)
     assert card_brands(api, ann) == []
 
 
@@ -245,11 +245,11 @@ def test_details_are_changed(api):
     ann = story.customer(api, name="Ann")
     url = portal_url(api, ann, DETAILS)
 
-    answer = submit(f"{url}/details", {"email": "bee@example.com", "name": ""})
+    response = submit(f"{url}/details", {"email": "bee@example.com", "name": ""})
 
     customer = api.v1.customers.retrieve(ann.id)
-    assert "Your details were saved." in words(answer.text)
-    assert 'value="bee@example.com"' in answer.text
+    assert "Your details were saved." in words(response.text)
+    assert 'value="bee@example.com"' in response.text
     assert (customer.email, customer.name) == ("bee@example.com", None)
 
 
@@ -266,10 +266,10 @@ def test_details_that_are_not_allowed_are_not_changed(api, form, status):
     ann = story.customer(api)
     url = portal_url(api, ann, DETAILS)
 
-    answer = submit(f"{url}/details", form)
+    response = submit(f"{url}/details", form)
 
-    assert answer.status_code == status
-    assert 'role="alert"' in answer.text
+    assert response.status_code == status
+    assert 'role="alert"' in response.text
     assert api.v1.customers.retrieve(ann.id).email == "ann@example.com"
     assert "customer.updated" not in story.event_types(api)
 
@@ -310,11 +310,11 @@ def test_mode_immediately_cancels_the_subscription_at_once(api):
     url = portal_url(api, ann, {"subscription_cancel": {**ON, "mode": "immediately"}})
 
     step = words(fetch(f"{url}?cancel={subscription.id}").text)
-    answer = submit(f"{url}/cancel", {"subscription": subscription.id})
+    response = submit(f"{url}/cancel", {"subscription": subscription.id})
 
     assert "It ends immediately." in step
     assert "Why are you cancelling?" not in step
-    assert "No subscriptions." in words(answer.text)
+    assert "No subscriptions." in words(response.text)
     assert story.status_of(api, subscription) == "canceled"
 
 
@@ -333,10 +333,10 @@ def test_subscription_is_not_cancelled_without_the_feature_or_with_invalid_value
     subscription = story.subscription(api, to=ann)
     url = portal_url(api, ann, features)
 
-    answer = submit(f"{url}/cancel", {"subscription": subscription.id, **form})
+    response = submit(f"{url}/cancel", {"subscription": subscription.id, **form})
 
-    assert answer.status_code == 403
-    assert 'role="alert"' in answer.text
+    assert response.status_code == 403
+    assert 'role="alert"' in response.text
     assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
 
 
@@ -491,10 +491,10 @@ def test_expired_session_shows_an_error_and_runs_no_action(api, stripe_sandbox):
     page = fetch(url)
     response = submit(f"{url}/add-card", {"card": "pm_card_visa"})
 
-    for answer in (page, response):
-        assert answer.status_code == 410
-        assert "This session has expired" in words(answer.text)
-        assert f'href="{RETURN}"' in answer.text
+    for result in (page, response):
+        assert result.status_code == 410
+        assert "This session has expired" in words(result.text)
+        assert f'href="{RETURN}"' in result.text
     assert card_brands(api, ann) == []
 
 
@@ -511,13 +511,13 @@ def test_portal_of_a_deleted_customer_is_unavailable(api):
     url = portal_url(api, ann, {**CARDS, **DETAILS})
     api.v1.customers.delete(ann.id)
 
-    for answer in (
+    for response in (
         fetch(url),
         submit(f"{url}/add-card", {"card": "pm_card_visa"}),
         submit(f"{url}/details", {"name": "Ann"}),
     ):
-        assert answer.status_code == 410
-        assert "This customer has been deleted" in words(answer.text)
+        assert response.status_code == 410
+        assert "This customer has been deleted" in words(response.text)
 
 
 def test_due_timers_run_before_the_page_is_rendered(api, stripe_sandbox):
@@ -541,10 +541,10 @@ def test_due_timers_run_before_the_page_is_rendered(api, stripe_sandbox):
     ],
 )
 def test_unknown_session_or_login_is_a_404(stripe_sandbox, path, text):
-    answer = fetch(f"{stripe_sandbox.url}{path}")
+    response = fetch(f"{stripe_sandbox.url}{path}")
 
-    assert answer.status_code == 404
-    assert text in words(answer.text)
+    assert response.status_code == 404
+    assert text in words(response.text)
 
 
 def test_action_of_an_unknown_session_is_a_404(stripe_sandbox):
@@ -558,35 +558,39 @@ def test_login_page_explains_that_login_is_not_available(api):
         {"features": HISTORY, "login_page": ON}
     )
 
-    answer = fetch(configuration.login_page.url)
+    response = fetch(configuration.login_page.url)
 
-    assert answer.status_code == 404
-    assert "The sandbox sends no mail" in words(answer.text)
+    assert response.status_code == 404
+    assert "The sandbox sends no mail" in words(response.text)
 
 
 def test_form_from_another_site_is_denied(api):
     ann = story.customer(api)
     url = portal_url(api, ann, CARDS)
 
-    answer = submit(
+    response = submit(
         f"{url}/add-card", {"card": "pm_card_visa"}, Origin="http://evil.example"
     )
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert card_brands(api, ann) == []
 
 
 def test_html_in_names_is_escaped(api):
-    ann = story.customer(api, name=HOSTILE, email=f"{HOSTILE}@x")
-    price = story.price(api, product_data={"name": HOSTILE})
+    ann = story.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = story.price(api, product_data={"name": HTML_INJECTION})
     subscription = story.subscription(api, price, to=ann)
     all_features = {**CARDS, **CANCEL, **HISTORY, **DETAILS}
     after = {
         "type": "hosted_confirmation",
-        "hosted_confirmation": {"custom_message": HOSTILE},
+        "hosted_confirmation": {"custom_message": HTML_INJECTION},
     }
     url = portal_url(
-        api, ann, all_features, {"headline": HOSTILE}, return_url=f"http://{HOSTILE}"
+        api,
+        ann,
+        all_features,
+        {"headline": HTML_INJECTION},
+        return_url=f"http://{HTML_INJECTION}",
     )
     flow_url = portal_url(
         api, ann, all_features, flow_data=flow_data("payment_method_update", after)
@@ -595,8 +599,8 @@ def test_html_in_names_is_escaped(api):
     for address in (
         url,
         f"{url}?cancel={subscription.id}",
-        f"{url}?cancel={HOSTILE}",
-        f"{url}?done={HOSTILE}",
+        f"{url}?cancel={HTML_INJECTION}",
+        f"{url}?done={HTML_INJECTION}",
         f"{flow_url}?done=add-card",
     ):
         assert "<script" not in fetch(address).text
@@ -629,28 +633,28 @@ def test_status_page_links_to_the_session(api, stripe_sandbox):
     ],
 )
 def test_control_action_saves_the_default_configuration(api, act, body, enabled):
-    status, answer = act("portal", **body)
+    status, response = act("portal", **body)
 
-    features = answer["features"]
-    assert (status, answer["is_default"]) == (200, True)
+    features = response["features"]
+    assert (status, response["is_default"]) == (200, True)
     assert {name for name in features if features[name]["enabled"]} == enabled
     session = api.v1.billing_portal.sessions.create(
         {"customer": story.customer(api).id}
     )
-    assert session.configuration == answer["id"]
+    assert session.configuration == response["id"]
 
 
 def test_saving_the_default_configuration_again_updates_it(api, act, stripe_sandbox):
     first = stripe_sandbox.save_portal()
 
-    _, answer = act(
+    _, response = act(
         "portal",
         features={"customer_update": {"enabled": False, "allowed_updates": []}},
     )
 
-    assert answer["id"] == first["id"]
-    assert answer["features"]["customer_update"]["allowed_updates"] == []
-    assert answer["features"]["invoice_history"]["enabled"]
+    assert response["id"] == first["id"]
+    assert response["features"]["customer_update"]["allowed_updates"] == []
+    assert response["features"]["invoice_history"]["enabled"]
 
 
 @pytest.mark.parametrize(
@@ -666,8 +670,8 @@ def test_saving_the_default_configuration_again_updates_it(api, act, stripe_sand
     ],
 )
 def test_invalid_default_configuration_is_rejected(api, act, body, text):
-    status, answer = act("portal", **body)
+    status, response = act("portal", **body)
 
     assert status == 400
-    assert text in answer["error"]
+    assert text in response["error"]
     assert api.v1.billing_portal.configurations.list().data == []

@@ -118,12 +118,12 @@ def test_latency_delays_concurrent_responses_only(api, stripe_sandbox):
 
 
 def test_stopping_the_server_does_not_wait_for_latency():
-    answers = []
+    responses = []
     transport = stripe.RequestsClient(timeout=20)
     with running_sandbox() as sandbox:
         api = sandbox.client(http_client=transport)
         sandbox.settings(latency=60)
-        slow = threading.Thread(target=lambda: answers.append(story.customer(api)))
+        slow = threading.Thread(target=lambda: responses.append(story.customer(api)))
         slow.start()
         while not sandbox.requests("POST"):
             time.sleep(0.005)
@@ -131,5 +131,5 @@ def test_stopping_the_server_does_not_wait_for_latency():
     slow.join(10)
     transport.close()
 
-    assert answers[0].email == "ann@example.com"
+    assert responses[0].email == "ann@example.com"
     assert time.monotonic() - started_at < 10

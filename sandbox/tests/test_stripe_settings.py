@@ -48,10 +48,10 @@ def test_changing_one_setting_keeps_the_others(url, stripe_sandbox):
     ],
 )
 def test_invalid_setting_is_rejected(url, stripe_sandbox, changes):
-    answer = requests.post(url, json=changes, timeout=5)
+    response = requests.post(url, json=changes, timeout=5)
 
-    assert answer.status_code == 400
-    assert next(iter(changes)) in answer.json()["error"]
+    assert response.status_code == 400
+    assert next(iter(changes)) in response.json()["error"]
     assert stripe_sandbox.settings() == AccountSettings()
 
 

@@ -352,9 +352,9 @@ def test_resending_works_over_the_control_api(stripe_sandbox, api):
     story.customer(api)
     event = api.v1.events.list().data[0].id
 
-    status, answer = control(stripe_sandbox, "POST", f"events/{event}/redeliver", {})
+    status, response = control(stripe_sandbox, "POST", f"events/{event}/redeliver", {})
 
-    assert (status, answer) == (200, {"event": event, "deliveries": 0})
+    assert (status, response) == (200, {"event": event, "deliveries": 0})
 
 
 def test_advance_with_delivery_delivers_events_at_their_own_time():

@@ -22,17 +22,17 @@ def send_bytes(sandbox, text):
     ) as connection:
         connection.sendall(text.encode("latin-1") if isinstance(text, str) else text)
         connection.shutdown(socket.SHUT_WR)
-        answer = b""
+        response = b""
         while chunk := connection.recv(65_536):
-            answer += chunk
-    return answer
+            response += chunk
+    return response
 
 
 def send_request(sandbox, *lines, body=b""):
     """Send a request with these lines and return status and JSON."""
     head = "\r\n".join([*lines, "Host: 127.0.0.1", KEY, "Connection: close"])
-    answer = send_bytes(sandbox, f"{head}\r\n\r\n".encode("latin-1") + body)
-    first, _, rest = answer.partition(b"\r\n")
+    response = send_bytes(sandbox, f"{head}\r\n\r\n".encode("latin-1") + body)
+    first, _, rest = response.partition(b"\r\n")
     return int(first.split()[1]), json.loads(rest.partition(b"\r\n\r\n")[2])
 
 
@@ -47,13 +47,13 @@ def test_unsupported_method_is_an_unrecognized_url(stripe_sandbox, method):
 
 
 def test_head_response_has_no_body(stripe_sandbox):
-    answer = send_bytes(
+    response = send_bytes(
         stripe_sandbox,
         f"HEAD /v1/customers HTTP/1.1\r\nHost: x\r\n{KEY}\r\nConnection: close\r\n\r\n",
     )
 
-    assert answer.startswith(b"HTTP/1.1 404 ")
-    assert answer.endswith(b"\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 404 ")
+    assert response.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -104,23 +104,23 @@ def test_chunked_body_is_read(stripe_sandbox, api):
 def test_unreadable_body_is_rejected_and_creates_nothing(
     stripe_sandbox, api, headers, body, status
 ):
-    actual, answer = send_request(
+    actual, response = send_request(
         stripe_sandbox, "POST /v1/customers HTTP/1.1", FORM, *headers, body=body
     )
 
     assert actual == status
-    assert answer["error"]["type"] == "invalid_request_error"
+    assert response["error"]["type"] == "invalid_request_error"
     assert api.v1.customers.list().data == []
     assert stripe_sandbox.requests("POST")[0]["status"] == status
 
 
 def test_oversized_body_gets_a_413_response_after_it_was_sent(stripe_sandbox):
-    status, _, answer = raw_request(
+    status, _, response = raw_request(
         stripe_sandbox, "POST", "/v1/customers", "name=" + "x" * MAX_BODY_BYTES
     )
 
     assert status == 413
-    assert str(MAX_BODY_BYTES) in answer["error"]["message"]
+    assert str(MAX_BODY_BYTES) in response["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_body_with_another_content_type_is_rejected(stripe_sandbox, actual, mess
 
 @pytest.mark.parametrize("body", [b"name=%FF", b"name=\xff"])
 def test_form_that_is_not_utf_8_is_rejected(stripe_sandbox, body):
-    status, answer = send_request(
+    status, response = send_request(
         stripe_sandbox,
         "POST /v1/customers HTTP/1.1",
         FORM,
@@ -157,7 +157,7 @@ def test_form_that_is_not_utf_8_is_rejected(stripe_sandbox, body):
     )
 
     assert status == 400
-    assert answer["error"]["message"].startswith("Invalid UTF-8 characters")
+    assert response["error"]["message"].startswith("Invalid UTF-8 characters")
 
 
 def test_ids_in_the_url_are_unquoted(stripe_sandbox):

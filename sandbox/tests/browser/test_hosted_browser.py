@@ -6,7 +6,9 @@ from playwright.sync_api import expect
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.colours import low_contrast
 
-HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
+HTML_INJECTION = (
+    """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
+)
 LONG = "Without-a-space-" * 8
 ON = {"enabled": True}
 ALL_FEATURES = {
@@ -185,13 +187,13 @@ def test_completed_flow_redirects_automatically(api, page, stripe_sandbox):
 
 
 def test_html_in_names_is_displayed_as_text(api, page):
-    ann = story.customer(api, name=HOSTILE, email=f"{HOSTILE}@x")
-    price = story.price(api, product_data={"name": HOSTILE})
+    ann = story.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = story.price(api, product_data={"name": HTML_INJECTION})
     invoice = story.first_invoice(api, story.subscription(api, price, to=ann))
 
     for url in (invoice.hosted_invoice_url, portal_url(api, ann)):
         page.goto(url)
-        expect(page.locator("main")).to_contain_text(f"1 × {HOSTILE} (at $10.00")
+        expect(page.locator("main")).to_contain_text(f"1 × {HTML_INJECTION} (at $10.00")
         assert "taken" not in page.title()
         assert page.locator("main img, main script").count() == 0
 

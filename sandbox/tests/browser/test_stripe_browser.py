@@ -6,7 +6,9 @@ from playwright.sync_api import expect
 from sandbox.tests.support import stripe_builders as story
 from sandbox.tests.support.colours import low_contrast
 
-HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
+HTML_INJECTION = (
+    """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
+)
 
 
 @pytest.fixture
@@ -263,14 +265,19 @@ def test_unreachable_server_is_reported(new_page, stripe_sandbox):
 
 def test_html_in_names_is_displayed_as_text(api, page):
     ann = story.customer(
-        api, name=HOSTILE, email=f"{HOSTILE}@x", metadata={"note": HOSTILE}
+        api,
+        name=HTML_INJECTION,
+        email=f"{HTML_INJECTION}@x",
+        metadata={"note": HTML_INJECTION},
     )
-    story.subscription(api, story.price(api, product_data={"name": HOSTILE}), to=ann)
+    story.subscription(
+        api, story.price(api, product_data={"name": HTML_INJECTION}), to=ann
+    )
     run_refresh(page)
 
     row = page.locator(f"#{ann.id}")
-    expect(row.get_by_role("link", name=HOSTILE, exact=True)).to_be_visible()
-    expect(row).to_contain_text(f"note {HOSTILE}")
+    expect(row.get_by_role("link", name=HTML_INJECTION, exact=True)).to_be_visible()
+    expect(row).to_contain_text(f"note {HTML_INJECTION}")
     row.get_by_role("link", name=ann.id).click()
 
     expect(page.locator("#object")).to_contain_text("onerror=alert(1)")

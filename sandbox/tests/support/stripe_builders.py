@@ -51,10 +51,10 @@ def subscription(
 
 
 def first_invoice(
-    api: stripe.StripeClient, subscribed: stripe.Subscription
+    api: stripe.StripeClient, subscription: stripe.Subscription
 ) -> stripe.Invoice:
     """Finalize and return the first invoice of a subscription."""
-    return api.v1.invoices.finalize_invoice(str(subscribed.latest_invoice))
+    return api.v1.invoices.finalize_invoice(str(subscription.latest_invoice))
 
 
 def card(
@@ -125,14 +125,14 @@ def with_key(key: str) -> stripe.RequestOptions:
     return {"idempotency_key": key}
 
 
-def newest_invoice(api: stripe.StripeClient, subscribed: stripe.Subscription) -> Any:
+def newest_invoice(api: stripe.StripeClient, subscription: stripe.Subscription) -> Any:
     """Return the newest invoice of a subscription."""
-    return api.v1.invoices.list({"subscription": subscribed.id}).data[0]
+    return api.v1.invoices.list({"subscription": subscription.id}).data[0]
 
 
-def status_of(api: stripe.StripeClient, subscribed: stripe.Subscription) -> str:
+def status_of(api: stripe.StripeClient, subscription: stripe.Subscription) -> str:
     """Return the current status of a subscription."""
-    return str(api.v1.subscriptions.retrieve(subscribed.id).status)
+    return str(api.v1.subscriptions.retrieve(subscription.id).status)
 
 
 def script(api: stripe.StripeClient, owner: stripe.Customer, words: str) -> None:
