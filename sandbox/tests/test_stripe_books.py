@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sandbox.stripe import books
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 
 INDEXES = st.integers(0, 5)
@@ -32,10 +32,10 @@ class Account:
     def __init__(self) -> None:
         self.app = StripeApp(seed=1)
         self.api = in_process_client(self.app)
-        self.payer = story.customer(self.api).id
-        self.subscription = story.subscription(
+        self.payer = builders.customer(self.api).id
+        self.subscription = builders.subscription(
             self.api,
-            story.price(self.api, 333),
+            builders.price(self.api, 333),
             to=self.api.v1.customers.retrieve(self.payer),
         )
 
@@ -145,7 +145,7 @@ INCONSISTENCIES = [
 def test_audit_reports_each_kind_of_inconsistency(kind, changes):
     account = Account()
     account.adjust(-100)
-    story.first_invoice(account.api, account.subscription)
+    builders.first_invoice(account.api, account.subscription)
     account.credit_note(0, 30, 100)
     store = account.app.store
     before = books.audit(store)

@@ -3,7 +3,7 @@
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 DEFAULT = "invoice_settings[default_payment_method]"
 
@@ -13,7 +13,7 @@ def attach(api, owner, name="pm_card_visa"):
 
 
 def test_attaching_a_test_card_creates_a_payment_method(api):
-    payer = story.customer(api)
+    payer = builders.customer(api)
 
     first, second = attach(api, payer.id), attach(api, payer.id)
 
@@ -22,7 +22,7 @@ def test_attaching_a_test_card_creates_a_payment_method(api):
     assert first.customer == payer.id
     assert (first.card.brand, first.card.last4) == ("visa", "4242")
     assert first.card.fingerprint == second.card.fingerprint
-    assert story.event_types(api)[-1] == "payment_method.attached"
+    assert builders.event_types(api)[-1] == "payment_method.attached"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_attaching_a_test_card_creates_a_payment_method(api):
     ],
 )
 def test_test_card_has_brand_number_and_funding(api, name, brand, last4, funding):
-    card = attach(api, story.customer(api).id, name).card
+    card = attach(api, builders.customer(api).id, name).card
 
     assert (card.brand, card.last4, card.funding) == (brand, last4, funding)
 
@@ -102,12 +102,12 @@ def test_test_card_has_brand_number_and_funding(api, name, brand, last4, funding
     ],
 )
 def test_attaching_a_declining_card_fails(api, name, code, decline_code, advice_code):
-    payer = story.customer(api)
+    payer = builders.customer(api)
 
     with pytest.raises(stripe.CardError) as caught:
         attach(api, payer.id, name)
 
-    error = story.error_of(caught.value)
+    error = builders.error_of(caught.value)
     assert caught.value.http_status == 402
     assert (error["type"], error["code"]) == ("card_error", code)
     assert error.get("decline_code") == decline_code
@@ -121,7 +121,7 @@ def create_card(api, **card):
 
 
 def test_payment_method_is_created_from_token_or_number(api):
-    payer = story.customer(api)
+    payer = builders.customer(api)
     by_token = api.v1.payment_methods.create(
         {
             "type": "card",
@@ -176,7 +176,7 @@ def test_unknown_token_or_incomplete_card_data_is_rejected(api):
 
 
 def test_attached_card_cannot_be_attached_to_another_customer(api):
-    payer, other = story.customer(api), story.customer(api)
+    payer, other = builders.customer(api), builders.customer(api)
     card = attach(api, payer.id)
 
     again = attach(api, payer.id, card.id)
@@ -184,7 +184,7 @@ def test_attached_card_cannot_be_attached_to_another_customer(api):
         attach(api, other.id, card.id)
 
     assert again.to_dict() == card.to_dict()
-    assert story.event_types(api).count("payment_method.attached") == 1
+    assert builders.event_types(api).count("payment_method.attached") == 1
 
 
 @pytest.mark.parametrize(
@@ -195,14 +195,14 @@ def test_attaching_a_missing_card_or_to_a_missing_customer_fails(
     api, id, customer, status, param
 ):
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        attach(api, customer or story.customer(api).id, id)
+        attach(api, customer or builders.customer(api).id, id)
 
     assert caught.value.code == "resource_missing"
     assert (caught.value.http_status, caught.value.param) == (status, param)
 
 
 def test_detached_card_cannot_be_attached_again(api):
-    payer = story.customer(api)
+    payer = builders.customer(api)
     card = attach(api, payer.id)
 
     detached = api.v1.payment_methods.detach(card.id)
@@ -219,10 +219,12 @@ def test_detached_card_cannot_be_attached_again(api):
 
 
 def test_detaching_a_card_clears_defaults_that_refer_to_it(api):
-    payer = story.customer(api)
-    card, other = story.card(api, payer.id), attach(api, payer.id)
-    with_card = story.subscription(api, to=payer, default_payment_method=card.id)
-    with_other_card = story.subscription(api, to=payer, default_payment_method=other.id)
+    payer = builders.customer(api)
+    card, other = builders.card(api, payer.id), attach(api, payer.id)
+    with_card = builders.subscription(api, to=payer, default_payment_method=card.id)
+    with_other_card = builders.subscription(
+        api, to=payer, default_payment_method=other.id
+    )
 
     api.v1.payment_methods.detach(card.id)
 
@@ -233,7 +235,7 @@ def test_detaching_a_card_clears_defaults_that_refer_to_it(api):
     assert settings.default_payment_method is None
     assert default_of(with_card) is None
     assert default_of(with_other_card) == other.id
-    assert story.event_types(api)[-3:] == [
+    assert builders.event_types(api)[-3:] == [
         "payment_method.detached",
         "customer.updated",
         "customer.subscription.updated",
@@ -241,20 +243,20 @@ def test_detaching_a_card_clears_defaults_that_refer_to_it(api):
 
 
 def test_deleting_a_customer_detaches_its_cards(api):
-    payer = story.customer(api)
-    card = story.card(api, payer.id)
+    payer = builders.customer(api)
+    card = builders.card(api, payer.id)
 
     api.v1.customers.delete(payer.id)
 
     assert api.v1.payment_methods.retrieve(card.id).customer is None
-    assert story.event_types(api)[-2:] == [
+    assert builders.event_types(api)[-2:] == [
         "customer.deleted",
         "payment_method.detached",
     ]
 
 
 def test_lists_contain_the_customers_cards(api):
-    payer, other = story.customer(api), story.customer(api)
+    payer, other = builders.customer(api), builders.customer(api)
     first, second = attach(api, payer.id), attach(api, payer.id)
     foreign = attach(api, other.id)
     create_card(api)
@@ -278,7 +280,7 @@ def test_lists_contain_the_customers_cards(api):
 
 
 def test_attached_card_can_be_updated(api):
-    card = attach(api, story.customer(api).id)
+    card = attach(api, builders.customer(api).id)
 
     changed = api.v1.payment_methods.update(
         card.id,
@@ -298,10 +300,10 @@ def test_attached_card_can_be_updated(api):
 
 @pytest.mark.parametrize("id", ["pm_x", "another's"])
 def test_default_card_must_be_attached_to_the_customer(api, id):
-    payer = story.customer(api)
-    subscription = story.subscription(api, to=payer)
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
     if id == "another's":
-        id = attach(api, story.customer(api).id).id
+        id = attach(api, builders.customer(api).id).id
     default = {"default_payment_method": id}
     requests = {
         DEFAULT: lambda: api.v1.customers.update(
@@ -313,11 +315,11 @@ def test_default_card_must_be_attached_to_the_customer(api, id):
         "default_payment_method ": lambda: api.v1.invoices.update(
             subscription.latest_invoice, default
         ),
-        "default_payment_method  ": lambda: story.subscription(
+        "default_payment_method  ": lambda: builders.subscription(
             api, to=payer, **default
         ),
         "payment_method": lambda: api.v1.invoices.pay(
-            story.first_invoice(api, subscription).id, {"payment_method": id}
+            builders.first_invoice(api, subscription).id, {"payment_method": id}
         ),
     }
 
@@ -329,7 +331,7 @@ def test_default_card_must_be_attached_to_the_customer(api, id):
 
 
 def test_customer_can_be_created_with_a_card(api):
-    payer = story.customer(
+    payer = builders.customer(
         api,
         payment_method="pm_card_visa",
         invoice_settings={"default_payment_method": "pm_card_visa"},
@@ -337,14 +339,14 @@ def test_customer_can_be_created_with_a_card(api):
 
     card = api.v1.payment_methods.list({"customer": payer.id}).data[0]
     assert payer.to_dict()["invoice_settings"]["default_payment_method"] == card.id
-    assert story.event_types(api) == ["customer.created", "payment_method.attached"]
+    assert builders.event_types(api) == ["customer.created", "payment_method.attached"]
     with pytest.raises(stripe.InvalidRequestError, match="must be attached"):
-        story.customer(api, invoice_settings={"default_payment_method": card.id})
+        builders.customer(api, invoice_settings={"default_payment_method": card.id})
 
 
 def test_default_card_can_be_unset(api):
-    payer = story.customer(api)
-    story.card(api, payer.id)
+    payer = builders.customer(api)
+    builders.card(api, payer.id)
 
     without = api.v1.customers.update(
         payer.id, {"invoice_settings": {"default_payment_method": ""}}

@@ -14,7 +14,7 @@ from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.redaction import HIDDEN
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_control import control
 
 
@@ -45,7 +45,7 @@ def send_reset(sandbox, headers):
     ],
 )
 def test_local_request_is_allowed(stripe_sandbox, api, headers):
-    story.customer(api)
+    builders.customer(api)
 
     assert send_reset(stripe_sandbox, headers) == 200
     assert api.v1.customers.list().data == []
@@ -66,7 +66,7 @@ def test_local_request_is_allowed(stripe_sandbox, api, headers):
     ],
 )
 def test_request_from_a_web_site_is_denied(stripe_sandbox, api, headers):
-    story.customer(api)
+    builders.customer(api)
 
     assert send_reset(stripe_sandbox, headers) == 403
     assert len(api.v1.customers.list().data) == 1
@@ -166,7 +166,7 @@ def test_fault_with_chance_is_repeatable_with_a_seed():
 
 def is_faulty(api):
     try:
-        story.customer(api)
+        builders.customer(api)
     except stripe.APIError:
         return True
     return False
@@ -190,9 +190,9 @@ def test_fault_with_params_applies_to_matching_requests_only():
         app, "faults", {"kind": "status", "params": {"email": "bad@example.com"}}
     )
 
-    story.customer(api)
+    builders.customer(api)
     with pytest.raises(stripe.APIError):
-        story.customer(api, email="bad@example.com")
+        builders.customer(api, email="bad@example.com")
 
     assert status == 200
     assert fault["params"] == {"email": "bad@example.com"}
@@ -218,7 +218,7 @@ def test_should_retry_is_sent_for_lock_timeout_but_not_for_rate_limit(
     for fault in ({"status": 409}, {"status": 429}):
         stripe_sandbox.fault("status", **fault)
         with pytest.raises(stripe.StripeError) as caught:
-            story.customer(api)
+            builders.customer(api)
         responses.append((caught.value.headers or {}).get("Stripe-Should-Retry"))
 
     assert responses == ["true", None]
@@ -250,7 +250,7 @@ def test_request_log_hides_card_numbers_and_keys(form):
 
 
 def test_request_log_keeps_long_numbers_that_are_no_cards(api, stripe_sandbox):
-    story.customer(api, metadata={"when": "1733000000000", "phone": "491711234567"})
+    builders.customer(api, metadata={"when": "1733000000000", "phone": "491711234567"})
 
     logged = stripe_sandbox.requests("POST")[0]["params"]["metadata"]
 

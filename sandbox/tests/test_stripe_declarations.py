@@ -9,7 +9,7 @@ from typing_extensions import is_typeddict
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.protocol.params import Array, Choice, Either, Hash, Kind
 from sandbox.stripe.resource import Route
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support import stripe_types
 from sandbox.tests.support.conformance import check_conformance
 from sandbox.tests.support.stripe_types import options
@@ -82,7 +82,7 @@ def test_parameter_check_reports_problems(form, expected):
 
 
 def test_response_check_reports_problems(api):
-    sent = story.customer(api).to_dict(for_json=True)
+    sent = builders.customer(api).to_dict(for_json=True)
     del sent["balance"]
 
     problems = stripe_types.response_problems(
@@ -111,10 +111,10 @@ def test_event_check_reports_unknown_previous_attributes():
 
 
 def test_every_request_of_a_test_is_checked(stripe_sandbox, api):
-    story.subscription(api)
+    builders.subscription(api)
 
     with check_conformance(stripe_sandbox.app) as checker:
-        story.subscription(api)
+        builders.subscription(api)
         api.v1.events.list()
 
     assert checker.checked == 4

@@ -7,7 +7,7 @@ import pytest
 import stripe
 
 from sandbox.stripe.testing import running_sandbox
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 from sandbox.tests.support.stripe_receiver import running_http_receiver
 
@@ -40,12 +40,12 @@ def wait_until_acknowledged(api, stripe_sandbox):
 
 
 def test_subscription_lifecycle_emits_events_in_order(api, stripe_sandbox):
-    subscription = story.subscription(api)
-    story.first_invoice(api, subscription)
+    subscription = builders.subscription(api)
+    builders.first_invoice(api, subscription)
     api.v1.invoices.pay(subscription.latest_invoice, {"paid_out_of_band": True})
     api.v1.subscriptions.cancel(subscription.id)
 
-    assert story.event_types(api) == [
+    assert builders.event_types(api) == [
         "customer.created",
         "product.created",
         "price.created",
@@ -78,16 +78,16 @@ def test_event_has_object_version_and_request(api):
 
 
 def test_event_caused_by_the_clock_has_no_request(api, stripe_sandbox):
-    story.subscription(api)
+    builders.subscription(api)
 
-    stripe_sandbox.advance(2 * story.HOUR)
+    stripe_sandbox.advance(2 * builders.HOUR)
 
     event = api.v1.events.list({"type": "invoice.finalized"}).data[0]
     assert event.request.to_dict() == {"id": None, "idempotency_key": None}
 
 
 def test_update_event_contains_previous_attributes(api):
-    customer = story.customer(api, name="A", metadata={"a": "1", "b": "2"})
+    customer = builders.customer(api, name="A", metadata={"a": "1", "b": "2"})
     api.v1.customers.update(customer.id, {"name": "B", "metadata": {"a": "3"}})
 
     event = api.v1.events.list({"type": "customer.updated"}).data[0]
@@ -100,16 +100,16 @@ def test_update_event_contains_previous_attributes(api):
 
 
 def test_update_without_change_emits_no_event(api):
-    customer = story.customer(api, name="A")
+    customer = builders.customer(api, name="A")
 
     api.v1.customers.update(customer.id, {"name": "A"})
 
-    assert story.event_types(api) == ["customer.created"]
+    assert builders.event_types(api) == ["customer.created"]
 
 
 def test_event_list_is_filtered_by_type(api):
-    subscription = story.subscription(api)
-    story.first_invoice(api, subscription)
+    subscription = builders.subscription(api)
+    builders.first_invoice(api, subscription)
 
     def types(**params):
         return [event.type for event in api.v1.events.list(params).data]
@@ -129,7 +129,7 @@ def test_event_list_is_filtered_by_type(api):
 
 
 def test_events_are_deleted_after_thirty_days(api, stripe_sandbox):
-    story.customer(api)
+    builders.customer(api)
     old = api.v1.events.list().data[0]
 
     stripe_sandbox.advance(31 * DAY)
@@ -137,7 +137,7 @@ def test_events_are_deleted_after_thirty_days(api, stripe_sandbox):
     assert api.v1.events.list().data == []
     with pytest.raises(stripe.InvalidRequestError, match="No such event"):
         api.v1.events.retrieve(old.id)
-    story.customer(api)
+    builders.customer(api)
     assert stripe_sandbox.app.store.count("event") == 1
 
 
@@ -145,7 +145,7 @@ def test_deliveries_are_signed_and_in_order(api, stripe_sandbox, receiver):
     secret = create_endpoint(api, receiver.url).secret
 
     for number in range(5):
-        story.customer(api, name=str(number))
+        builders.customer(api, name=str(number))
 
     received = receiver.wait_for(5)
     events = [
@@ -170,10 +170,10 @@ def test_endpoint_receives_registered_event_types_while_enabled(
 ):
     endpoint = create_endpoint(api, receiver.url, "product.created")
 
-    story.price(api)
+    builders.price(api)
     received = receiver.wait_for(1)
     api.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
-    story.price(api)
+    builders.price(api)
 
     assert event_types_in(received) == ["product.created"]
     assert stripe_sandbox.app.deliveries.pending() == 0
@@ -185,7 +185,7 @@ def test_delivery_is_retried_until_the_endpoint_responds_with_2xx(
     receiver.statuses = [500, 404]
     create_endpoint(api, receiver.url)
 
-    story.customer(api)
+    builders.customer(api)
 
     received = receiver.wait_for(3)
     assert len({json.loads(body)["id"] for body, _ in received}) == 1
@@ -199,7 +199,7 @@ def test_failed_delivery_does_not_delay_other_events(api, stripe_sandbox, receiv
     receiver.statuses = [500]
     create_endpoint(api, receiver.url)
     for number in range(3):
-        story.customer(api, name=str(number))
+        builders.customer(api, name=str(number))
 
     stripe_sandbox.pause_webhooks(False)
 
@@ -215,7 +215,7 @@ def test_paused_delivery_is_counted_as_pending(api, stripe_sandbox, receiver):
     create_endpoint(api, receiver.url)
     stripe_sandbox.pause_webhooks()
 
-    story.customer(api)
+    builders.customer(api)
 
     event = api.v1.events.list({"delivery_success": False}).data[0]
     assert event.pending_webhooks == 1
@@ -240,7 +240,7 @@ def test_events_arrive_in_order_after_endpoint_was_unreachable():
         transport = stripe.RequestsClient(timeout=20)
         api = sandbox.client(http_client=transport)
         for number in range(4):
-            story.customer(api, name=str(number))
+            builders.customer(api, name=str(number))
         up.set()
         wait_until_acknowledged(api, sandbox)
         transport.close()
@@ -263,7 +263,7 @@ def test_unreachable_endpoint_does_not_delay_other_endpoints():
         sandbox.app.register_endpoint("http://127.0.0.1:1/up")
         transport = stripe.RequestsClient(timeout=20)
         for number in range(3):
-            story.customer(sandbox.client(http_client=transport), name=str(number))
+            builders.customer(sandbox.client(http_client=transport), name=str(number))
         assert sandbox.app.deliveries.wait_until_idle(10)
         transport.close()
         pending = sandbox.app.deliveries.pending()
@@ -282,7 +282,7 @@ def test_slow_endpoint_does_not_block_api_requests(stripe_sandbox, api):
         transport = stripe.RequestsClient(timeout=5)
         slow = sandbox.client(http_client=transport)
         for _ in range(5):
-            story.customer(slow)
+            builders.customer(slow)
         release.set()
         wait_until_acknowledged(slow, sandbox)
         transport.close()
@@ -292,7 +292,7 @@ def test_reset_keeps_endpoint_registered_at_the_start(receiver):
     with running_sandbox(webhook_url=receiver.url, webhook_secret=SECRET) as sandbox:
         sandbox.reset()
         transport = stripe.RequestsClient(timeout=5)
-        story.customer(sandbox.client(http_client=transport))
+        builders.customer(sandbox.client(http_client=transport))
         body, signature = receiver.wait_for(1)[0]
         transport.close()
 

@@ -7,7 +7,7 @@ import time
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_control import control, wait_until_fault_used
 
 
@@ -39,13 +39,13 @@ def test_fault_applies_once_before_or_after_execution(
     api.v1.products.create({"name": "not affected"})
 
     with pytest.raises(error):
-        story.customer(api)
+        builders.customer(api)
 
     assert status == 200
     assert added["id"].startswith("fault_")
-    assert story.count_customers(api) == created
-    story.customer(api)
-    assert story.count_customers(api) == created + 1
+    assert builders.count_customers(api) == created
+    builders.customer(api)
+    assert builders.count_customers(api) == created + 1
 
 
 def test_status_fault_sets_headers_and_error_fields(api, stripe_sandbox):
@@ -57,11 +57,11 @@ def test_status_fault_sets_headers_and_error_fields(api, stripe_sandbox):
     )
 
     with pytest.raises(stripe.RateLimitError) as caught:
-        story.customer(api)
+        builders.customer(api)
 
     assert (caught.value.headers or {})["Retry-After"] == "1"
     assert caught.value.user_message == "slow down"
-    assert story.error_of(caught.value)["code"] == "rate_limit"
+    assert builders.error_of(caught.value)["code"] == "rate_limit"
 
 
 def test_fault_without_times_applies_until_cleared(api, stripe_sandbox):
@@ -69,10 +69,10 @@ def test_fault_without_times_applies_until_cleared(api, stripe_sandbox):
 
     for _ in range(3):
         with pytest.raises(stripe.APIError):
-            story.customer(api)
+            builders.customer(api)
     stripe_sandbox.clear_faults()
 
-    assert story.customer(api).id
+    assert builders.customer(api).id
 
 
 def test_delay_after_execution_stores_the_object_before_the_response(
@@ -80,7 +80,7 @@ def test_delay_after_execution_stores_the_object_before_the_response(
 ):
     stripe_sandbox.fault("delay", when="after", seconds=60)
     responses = []
-    slow = threading.Thread(target=lambda: responses.append(story.customer(api)))
+    slow = threading.Thread(target=lambda: responses.append(builders.customer(api)))
     started_at = time.monotonic()
     slow.start()
     wait_until_fault_used(stripe_sandbox)
@@ -101,7 +101,7 @@ def wait_for_customer(api):
 
 
 def test_requests_are_logged_without_credentials(api, stripe_sandbox):
-    created = story.customer(api, name="Ann")
+    created = builders.customer(api, name="Ann")
     api.v1.customers.retrieve(created.id)
 
     entries = stripe_sandbox.requests("POST", "/v1/customers")
@@ -139,7 +139,7 @@ def test_control_api_rejects_invalid_bodies(stripe_sandbox, path, body):
 
 
 def test_state_counts_objects_and_reset_deletes_them(api, stripe_sandbox):
-    story.customer(api)
+    builders.customer(api)
 
     _, before = control(stripe_sandbox, "GET", "state")
     _, after = control(stripe_sandbox, "POST", "reset")

@@ -14,7 +14,7 @@ from sandbox.stripe.protocol import params
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.resource import Route
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 ROUTES = [
     (name, route)
@@ -44,12 +44,14 @@ def fuzz_app():
     app.register_endpoint("http://127.0.0.1:1/")
     api = in_process_client(app)
     for status in ("draft", "open", "void", "uncollectible", "paid"):
-        subscription = story.subscription(api, story.price(api), story.price(api, 300))
+        subscription = builders.subscription(
+            api, builders.price(api), builders.price(api, 300)
+        )
         set_status(api, str(subscription.latest_invoice), status)
     api.v1.subscriptions.cancel(subscription.id)
-    api.v1.customers.delete(story.customer(api).id)
+    api.v1.customers.delete(builders.customer(api).id)
     api.v1.invoice_items.create(
-        {"customer": story.customer(api).id, "amount": 500, "currency": "usd"}
+        {"customer": builders.customer(api).id, "amount": 500, "currency": "usd"}
     )
     app.snapshot("start")
     return app

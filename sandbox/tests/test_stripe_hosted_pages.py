@@ -9,7 +9,7 @@ from sandbox.stripe import guard, pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.pages import invoice_amounts
 from sandbox.stripe.protocol.http import Request
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
@@ -39,8 +39,8 @@ def status_of(api, invoice):
 
 
 def test_open_invoice_page_contains_customer_lines_and_amounts(api):
-    ann = story.customer(api, name="Ann Bee")
-    invoice = story.open_invoice(api, ann)
+    ann = builders.customer(api, name="Ann Bee")
+    invoice = builders.open_invoice(api, ann)
 
     response = fetch_page(invoice)
 
@@ -74,19 +74,19 @@ def test_open_invoice_page_contains_customer_lines_and_amounts(api):
     ],
 )
 def test_effect_of_customer_balance_is_displayed(api, balance, amount, expected):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     if balance:
         api.v1.customers.balance_transactions.create(
             ann.id, {"amount": balance, "currency": "usd"}
         )
-    subscription = story.subscription(api, story.price(api, amount), to=ann)
-    invoice = story.first_invoice(api, subscription)
+    subscription = builders.subscription(api, builders.price(api, amount), to=ann)
+    invoice = builders.first_invoice(api, subscription)
 
     assert expected in text_on_page(invoice)
 
 
 def test_negative_invoice_is_added_to_the_balance(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     api.v1.invoice_items.create(
         {"customer": ann.id, "amount": -500, "currency": "usd", "description": "Back"}
     )
@@ -102,7 +102,7 @@ def test_negative_invoice_is_added_to_the_balance(api):
 
 
 def test_issued_credit_notes_are_listed_and_voided_ones_are_not(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 300})
     voided_note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
     api.v1.credit_notes.void_credit_note(voided_note.id)
@@ -122,9 +122,9 @@ def test_issued_credit_notes_are_listed_and_voided_ones_are_not(api):
 
 def test_invoice_with_too_many_lines_is_shortened(api, monkeypatch):
     monkeypatch.setattr(invoice_amounts, "MAX_LINES", 1)
-    invoice = story.open_invoice(api)
-    two_lines = story.first_invoice(
-        api, story.subscription(api, story.price(api), story.price(api))
+    invoice = builders.open_invoice(api)
+    two_lines = builders.first_invoice(
+        api, builders.subscription(api, builders.price(api), builders.price(api))
     )
 
     assert "line more" not in text_on_page(invoice)
@@ -132,7 +132,7 @@ def test_invoice_with_too_many_lines_is_shortened(api, monkeypatch):
 
 
 def test_customer_pays_with_a_valid_card(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
     response = pay(invoice)
 
@@ -145,11 +145,11 @@ def test_customer_pays_with_a_valid_card(api):
     )
     assert 'id="pay"' not in response.text
     assert status_of(api, invoice) == "paid"
-    assert "invoice.paid" in story.event_types(api)
+    assert "invoice.paid" in builders.event_types(api)
 
 
 def test_no_payment_notice_on_an_unpaid_invoice(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
     page = fetch(f"{invoice.hosted_invoice_url}?done=pay")
 
@@ -173,18 +173,18 @@ def test_no_payment_notice_on_an_unpaid_invoice(api):
     ],
 )
 def test_decline_is_displayed_with_message_and_code(api, card, message, codes):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
     page = pay(invoice, card).text
 
     assert f"{message} {codes} Pay $10.00" in words(part(page, "pay"))
     assert f"<title>Not paid: Invoice {invoice.number}" in page
     assert status_of(api, invoice) == "open"
-    assert "invoice.payment_failed" in story.event_types(api)
+    assert "invoice.payment_failed" in builders.event_types(api)
 
 
 def test_another_card_pays_after_a_decline(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     pay(invoice, "pm_card_chargeDeclined")
 
     text = words(pay(invoice, "5555 5555 5555 4444").text)
@@ -194,7 +194,7 @@ def test_another_card_pays_after_a_decline(api):
 
 
 def test_card_that_needs_authentication_shows_the_challenge(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
     page = pay(invoice, CHALLENGE).text
 
@@ -206,7 +206,7 @@ def test_card_that_needs_authentication_shows_the_challenge(api):
 
 
 def test_completed_challenge_pays_the_invoice(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     pay(invoice, CHALLENGE)
 
     text = words(authenticate(invoice, "succeeded").text)
@@ -216,7 +216,7 @@ def test_completed_challenge_pays_the_invoice(api):
 
 
 def test_failed_challenge_shows_the_error_and_leaves_the_invoice_open(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     pay(invoice, CHALLENGE)
 
     page = authenticate(invoice, "failed").text
@@ -228,19 +228,19 @@ def test_failed_challenge_shows_the_error_and_leaves_the_invoice_open(api):
 
 
 def test_challenge_of_an_automatic_charge_is_completed_on_the_page(api):
-    ann, _ = story.paying_customer(api, CHALLENGE)
-    subscription = story.automatic(api, to=ann)
+    ann, _ = builders.paying_customer(api, CHALLENGE)
+    subscription = builders.automatic(api, to=ann)
     invoice = api.v1.invoices.retrieve(str(subscription.latest_invoice))
 
     before = fetch_page(invoice).text
     authenticate(invoice, "succeeded")
 
     assert 'id="challenge"' in before
-    assert story.status_of(api, subscription) == "active"
+    assert builders.status_of(api, subscription) == "active"
 
 
 def test_overdue_invoice_shows_its_due_date(api, stripe_sandbox):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
     stripe_sandbox.advance(8 * DAY)
 
@@ -248,11 +248,11 @@ def test_overdue_invoice_shows_its_due_date(api, stripe_sandbox):
 
 
 def test_failed_automatic_charge_shows_the_next_attempt(api, stripe_sandbox):
-    ann, _ = story.paying_customer(api)
-    subscription = story.automatic(api, to=ann)
-    story.script(api, ann, "card_declined")
+    ann, _ = builders.paying_customer(api)
+    subscription = builders.automatic(api, to=ann)
+    builders.script(api, ann, "card_declined")
     stripe_sandbox.advance(32 * DAY)
-    invoice = story.newest_invoice(api, subscription)
+    invoice = builders.newest_invoice(api, subscription)
 
     with_retry = text_on_page(invoice)
     api.v1.invoices.update(invoice.id, {"auto_advance": False})
@@ -270,7 +270,7 @@ def test_failed_automatic_charge_shows_the_next_attempt(api, stripe_sandbox):
     ],
 )
 def test_void_and_uncollectible_invoices_show_their_status(api, action, text, payable):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     getattr(api.v1.invoices, action)(invoice.id)
 
     page = fetch_page(invoice).text
@@ -282,19 +282,19 @@ def test_void_and_uncollectible_invoices_show_their_status(api, action, text, pa
 
 
 def test_out_of_band_payment_is_displayed(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
     assert "Paid with Outside of Stripe" in text_on_page(invoice)
 
 
 def test_description_and_footer_are_displayed(api):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
     api.v1.invoices.update(
         str(subscription.latest_invoice), {"description": "For May", "footer": "Thanks"}
     )
 
-    text = text_on_page(story.first_invoice(api, subscription))
+    text = text_on_page(builders.first_invoice(api, subscription))
 
     assert "For May Thanks" in text
 
@@ -310,30 +310,30 @@ def test_description_and_footer_are_displayed(api):
     ],
 )
 def test_invalid_form_is_rejected_and_changes_nothing(api, action, form, status, text):
-    invoice = story.open_invoice(api)
-    before = story.event_types(api)
+    invoice = builders.open_invoice(api)
+    before = builders.event_types(api)
 
     response = submit(f"{invoice.hosted_invoice_url}/{action}", form)
 
     assert response.status_code == status
     assert text in words(response.text)
     assert 'role="alert"' in response.text
-    assert story.event_types(api) == before
+    assert builders.event_types(api) == before
 
 
 def test_paid_invoice_cannot_be_paid_again(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     pay(invoice)
 
     response = pay(invoice)
 
     assert response.status_code == 400
     assert "Invoice is already paid" in words(response.text)
-    assert story.event_types(api).count("charge.succeeded") == 1
+    assert builders.event_types(api).count("charge.succeeded") == 1
 
 
 def test_get_on_the_form_url_redirects_to_the_page(api):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
     response = fetch(f"{invoice.hosted_invoice_url}/pay")
 
@@ -341,14 +341,14 @@ def test_get_on_the_form_url_redirects_to_the_page(api):
 
 
 def test_html_in_names_is_escaped(api):
-    ann = story.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
-    price = story.price(api, product_data={"name": HTML_INJECTION})
-    subscription = story.subscription(api, price, to=ann)
+    ann = builders.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = builders.price(api, product_data={"name": HTML_INJECTION})
+    subscription = builders.subscription(api, price, to=ann)
     api.v1.invoices.update(
         str(subscription.latest_invoice),
         {"description": HTML_INJECTION, "footer": HTML_INJECTION},
     )
-    invoice = story.first_invoice(api, subscription)
+    invoice = builders.first_invoice(api, subscription)
 
     page = fetch_page(invoice).text
 
@@ -385,14 +385,14 @@ def test_unknown_path_or_method_is_rejected(stripe_sandbox, method, path, status
 
 
 def test_draft_has_no_page(api, stripe_sandbox):
-    story.subscription(api)
+    builders.subscription(api)
 
     assert fetch(f"{stripe_sandbox.url}/i/None").status_code == 404
 
 
 @pytest.mark.parametrize("origin", [None, "null", "http://evil.example"])
 def test_form_from_another_site_is_denied(api, stripe_sandbox, origin):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     headers = {"Origin": origin} if origin else {}
 
     response = requests.post(
@@ -444,7 +444,7 @@ def test_other_sites_can_only_link_to_the_page(site, method, mode, destination, 
 
 
 def test_status_page_links_to_the_invoice_page(api, stripe_sandbox):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     path = str(invoice.hosted_invoice_url).removeprefix(stripe_sandbox.url)
 
     table = fetch(f"{stripe_sandbox.url}/").text

@@ -5,47 +5,47 @@ import threading
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_control import wait_until_fault_used
 
 
 def test_same_key_replays_the_first_response(api, stripe_sandbox):
-    first = api.v1.customers.create({"name": "A"}, story.with_key("k"))
-    second = api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    first = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
+    second = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     assert second.id == first.id
     assert second.last_response.headers["Idempotent-Replayed"] == "true"
     assert second.last_response.headers["Original-Request"] == (
         first.last_response.request_id
     )
-    assert story.count_customers(api) == 1
+    assert builders.count_customers(api) == 1
     assert [one["replayed"] for one in stripe_sandbox.requests("POST")] == [False, True]
 
 
 def test_same_key_with_other_parameters_is_rejected(api):
-    api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     with pytest.raises(stripe.IdempotencyError, match="same parameters") as caught:
-        api.v1.customers.create({"name": "B"}, story.with_key("k"))
+        api.v1.customers.create({"name": "B"}, builders.with_key("k"))
 
     assert caught.value.http_status == 400
 
 
 def test_same_key_for_another_endpoint_is_rejected(api):
-    api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     with pytest.raises(stripe.IdempotencyError, match="same endpoint"):
-        api.v1.products.create({"name": "A"}, story.with_key("k"))
+        api.v1.products.create({"name": "A"}, builders.with_key("k"))
 
 
 def test_execution_error_is_replayed(api):
-    created = story.customer(api)
+    created = builders.customer(api)
     params = {"customer": created.id, "items": [{"price": "price_later"}]}
 
     headers = []
     for _ in range(2):
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            api.v1.subscriptions.create(params, story.with_key("k"))
+            api.v1.subscriptions.create(params, builders.with_key("k"))
         headers.append(caught.value.headers or {})
 
     first, second = headers
@@ -57,9 +57,9 @@ def test_execution_error_is_replayed(api):
 
 def test_validation_error_is_not_stored(api):
     with pytest.raises(stripe.InvalidRequestError):
-        api.v1.customers.create({"nome": "A"}, story.with_key("k"))
+        api.v1.customers.create({"nome": "A"}, builders.with_key("k"))
 
-    created = api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    created = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     assert created.name == "A"
     assert "Idempotent-Replayed" not in created.last_response.headers
@@ -69,11 +69,11 @@ def test_validation_error_is_not_stored(api):
 def test_conflict_or_rate_limit_is_not_stored(api, stripe_sandbox, status):
     stripe_sandbox.fault("status", status=status)
     with pytest.raises(stripe.StripeError):
-        api.v1.customers.create({"name": "A"}, story.with_key("k"))
+        api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
-    api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
-    assert story.count_customers(api) == 1
+    assert builders.count_customers(api) == 1
 
 
 def test_500_after_execution_is_replayed(api, stripe_sandbox):
@@ -81,29 +81,29 @@ def test_500_after_execution_is_replayed(api, stripe_sandbox):
 
     for _ in range(2):
         with pytest.raises(stripe.APIError) as caught:
-            api.v1.customers.create({"name": "A"}, story.with_key("k"))
+            api.v1.customers.create({"name": "A"}, builders.with_key("k"))
         assert caught.value.http_status == 500
 
-    assert story.count_customers(api) == 1
+    assert builders.count_customers(api) == 1
 
 
 def test_500_before_execution_is_not_stored(api, stripe_sandbox):
     stripe_sandbox.fault("status", when="before", status=500)
     with pytest.raises(stripe.APIError):
-        api.v1.customers.create({"name": "A"}, story.with_key("k"))
+        api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
-    api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
-    assert story.count_customers(api) == 1
+    assert builders.count_customers(api) == 1
 
 
 def test_key_expires_after_24_hours(api, stripe_sandbox):
-    first = api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    first = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
-    stripe_sandbox.advance(24 * story.HOUR - 10)
-    replayed = api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    stripe_sandbox.advance(24 * builders.HOUR - 10)
+    replayed = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
     stripe_sandbox.advance(20)
-    fresh = api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    fresh = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     assert replayed.id == first.id
     assert fresh.id != first.id
@@ -114,37 +114,40 @@ def test_key_of_a_request_in_flight_is_a_conflict(api, stripe_sandbox):
     created = []
     slow = threading.Thread(
         target=lambda: created.append(
-            api.v1.customers.create({"name": "A"}, story.with_key("k"))
+            api.v1.customers.create({"name": "A"}, builders.with_key("k"))
         )
     )
     slow.start()
     wait_until_fault_used(stripe_sandbox)
 
     with pytest.raises(stripe.APIError) as caught:
-        api.v1.customers.create({"name": "A"}, story.with_key("k"))
+        api.v1.customers.create({"name": "A"}, builders.with_key("k"))
     stripe_sandbox.clear_faults()
     slow.join(10)
 
     assert caught.value.http_status == 409
-    assert story.error_of(caught.value)["code"] == "idempotency_key_in_use"
+    assert builders.error_of(caught.value)["code"] == "idempotency_key_in_use"
     assert (
-        api.v1.customers.create({"name": "A"}, story.with_key("k")).id == created[0].id
+        api.v1.customers.create({"name": "A"}, builders.with_key("k")).id
+        == created[0].id
     )
 
 
 def test_key_longer_than_255_characters_is_rejected(api):
-    assert api.v1.customers.create({"name": "A"}, story.with_key("k" * 255)).id
+    assert api.v1.customers.create({"name": "A"}, builders.with_key("k" * 255)).id
 
     with pytest.raises(stripe.InvalidRequestError, match="at most 255 characters"):
-        api.v1.customers.create({"name": "A"}, story.with_key("k" * 256))
+        api.v1.customers.create({"name": "A"}, builders.with_key("k" * 256))
 
 
 def test_keys_are_ignored_for_delete_and_get(api):
-    first, second = story.customer(api), story.customer(api)
+    first, second = builders.customer(api), builders.customer(api)
 
-    api.v1.customers.delete(first.id, options=story.with_key("k"))
-    deleted_customer = api.v1.customers.delete(second.id, options=story.with_key("k"))
-    read = api.v1.customers.retrieve(second.id, options=story.with_key("k"))
+    api.v1.customers.delete(first.id, options=builders.with_key("k"))
+    deleted_customer = api.v1.customers.delete(
+        second.id, options=builders.with_key("k")
+    )
+    read = api.v1.customers.retrieve(second.id, options=builders.with_key("k"))
 
     assert deleted_customer.id == second.id
     assert read.deleted

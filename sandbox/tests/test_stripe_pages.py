@@ -14,7 +14,7 @@ from sandbox.stripe.pages.view import MAX_ROWS, PAGE_SIZE
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.store import Store
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_web import part, words
 
 HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
@@ -57,9 +57,9 @@ def test_empty_account_shows_empty_sections(stripe_sandbox):
 
 
 def test_objects_are_displayed_in_their_sections(api, stripe_sandbox):
-    ann = story.customer(api, name="Ann", metadata={"tenant_pubkey": "ab12"})
-    subscription = story.subscription(api, to=ann, quantity=2)
-    invoice = story.first_invoice(api, subscription)
+    ann = builders.customer(api, name="Ann", metadata={"tenant_pubkey": "ab12"})
+    subscription = builders.subscription(api, to=ann, quantity=2)
+    invoice = builders.first_invoice(api, subscription)
     api.v1.customers.balance_transactions.create(
         ann.id, {"amount": -750, "currency": "usd"}
     )
@@ -89,10 +89,10 @@ def finalized_event_id(api):
 
 
 def test_deleted_and_ending_objects_are_marked(api, stripe_sandbox):
-    ann = story.customer(api, name="Ann")
-    ending = story.subscription(api)
+    ann = builders.customer(api, name="Ann")
+    ending = builders.subscription(api)
     api.v1.subscriptions.update(ending.id, {"cancel_at_period_end": True})
-    ended = story.subscription(api)
+    ended = builders.subscription(api)
     api.v1.subscriptions.cancel(ended.id)
     api.v1.customers.delete(ann.id)
 
@@ -106,7 +106,7 @@ def test_deleted_and_ending_objects_are_marked(api, stripe_sandbox):
 
 
 def test_default_card_is_displayed(api, stripe_sandbox):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     card = {"brand": "visa", "last4": "4242"}
 
     def attach(context):
@@ -146,7 +146,7 @@ def test_requests_show_status_replay_and_idempotency_key(api, stripe_sandbox):
 def test_request_with_broken_connection_has_no_status(api, stripe_sandbox):
     stripe_sandbox.fault("reset")
     with pytest.raises(stripe.APIConnectionError):
-        story.customer(api)
+        builders.customer(api)
 
     text = words(part(get(stripe_sandbox).text, "requests"))
 
@@ -158,7 +158,7 @@ def test_pending_deliveries_are_displayed(api, stripe_sandbox):
     endpoint = api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:9/hook", "enabled_events": ["customer.created"]}
     )
-    story.customer(api)
+    builders.customer(api)
 
     page = get(stripe_sandbox).text
 
@@ -182,14 +182,14 @@ def test_active_faults_are_displayed(stripe_sandbox):
 
 
 def test_html_in_names_is_escaped(api, stripe_sandbox):
-    ann = story.customer(
+    ann = builders.customer(
         api,
         name=HTML_INJECTION,
         email=f"{HTML_INJECTION}@x",
         metadata={"<b>": HTML_INJECTION},
     )
-    story.subscription(
-        api, story.price(api, product_data={"name": HTML_INJECTION}), to=ann
+    builders.subscription(
+        api, builders.price(api, product_data={"name": HTML_INJECTION}), to=ann
     )
     api.v1.webhook_endpoints.create(
         {"url": f"http://x/{HTML_INJECTION}", "enabled_events": ["*"]}
@@ -240,7 +240,7 @@ def test_every_response_has_security_headers(stripe_sandbox, path):
 
 
 def test_page_has_no_inline_script_or_style(api, stripe_sandbox):
-    story.subscription(api)
+    builders.subscription(api)
 
     page = get(stripe_sandbox).text
 
@@ -251,10 +251,10 @@ def test_page_has_no_inline_script_or_style(api, stripe_sandbox):
     "text", ["{id}", "ann@example.com", "nn B", "AB12", "ann@exam"]
 )
 def test_filter_limits_the_page_to_one_customer(api, stripe_sandbox, text):
-    ann = story.customer(api, name="Ann Bee", metadata={"tenant_pubkey": "ab12"})
-    ben = story.customer(api, name="Ben", email="ben@example.com")
-    own = story.subscription(api, to=ann)
-    other = story.subscription(api, to=ben)
+    ann = builders.customer(api, name="Ann Bee", metadata={"tenant_pubkey": "ab12"})
+    ben = builders.customer(api, name="Ben", email="ben@example.com")
+    own = builders.subscription(api, to=ann)
+    other = builders.subscription(api, to=ben)
 
     page = get(stripe_sandbox, f"?customer={text.format(id=ann.id)}").text
 
@@ -265,8 +265,8 @@ def test_filter_limits_the_page_to_one_customer(api, stripe_sandbox, text):
 
 
 def test_filter_with_several_matches_lists_them(api, stripe_sandbox):
-    story.customer(api, name="Ann", email="ann@example.com")
-    story.customer(api, name="Ben", email="ben@example.com")
+    builders.customer(api, name="Ann", email="ann@example.com")
+    builders.customer(api, name="Ben", email="ben@example.com")
 
     text = page_text(stripe_sandbox, "?customer=example.com")
 
@@ -276,14 +276,14 @@ def test_filter_with_several_matches_lists_them(api, stripe_sandbox):
 
 
 def test_filter_without_match_shows_a_message(api, stripe_sandbox):
-    story.customer(api)
+    builders.customer(api)
 
     assert "No customer matches “zoe”." in page_text(stripe_sandbox, "?customer=zoe")
 
 
 def test_newest_fifty_rows_are_displayed_with_a_link_to_more(api, stripe_sandbox):
     for number in range(PAGE_SIZE + 2):
-        story.customer(api, name=f"customer-{number}.")
+        builders.customer(api, name=f"customer-{number}.")
 
     first = get(stripe_sandbox).text
     second = get(stripe_sandbox, f"?customers={2 * PAGE_SIZE}").text
@@ -304,7 +304,7 @@ def test_invalid_query_values_are_ignored(stripe_sandbox, query):
 
 
 def test_object_is_displayed_as_json_with_links(api, stripe_sandbox):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
     invoice = str(subscription.latest_invoice)
 
     page = get(stripe_sandbox, f"?id={subscription.id}").text
@@ -343,7 +343,7 @@ def test_unknown_object_or_type_is_a_404(stripe_sandbox, query, text):
 
 
 def test_objects_without_a_section_are_listed_by_type(api, stripe_sandbox):
-    price = story.price(api, 1_250)
+    price = builders.price(api, 1_250)
 
     text = page_text(stripe_sandbox, "?kind=price")
 
@@ -351,7 +351,7 @@ def test_objects_without_a_section_are_listed_by_type(api, stripe_sandbox):
 
 
 def test_timestamp_out_of_range_is_displayed_as_number(api, stripe_sandbox):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
     too_late = 10**15
     with stripe_sandbox.app.lock:
         record = stripe_sandbox.app.store.get("subscription", subscription.id)
@@ -392,7 +392,7 @@ def test_advance_moves_the_clock_by_a_step_or_amount(
 
 def test_advance_moves_the_clock_to_the_next_due_time(api, stripe_sandbox):
     # The first invoice is finalized after an hour.
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
 
     post_action(stripe_sandbox, "advance", step="next")
 
@@ -429,7 +429,7 @@ def test_invalid_step_is_rejected_and_does_not_move_the_clock(
 
 
 def test_reset_deletes_everything_and_resets_the_clock(api, stripe_sandbox):
-    story.customer(api)
+    builders.customer(api)
     stripe_sandbox.advance(1_000)
 
     post_action(stripe_sandbox, "reset")
@@ -485,7 +485,7 @@ def message_of(page):
 
 
 def test_action_redirects_to_the_same_view(api, stripe_sandbox):
-    ann = story.customer(api)
+    ann = builders.customer(api)
 
     response = post_action(stripe_sandbox, f"pause?customer={ann.id}&events=100")
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sandbox.stripe.objects import portal
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
 HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
@@ -38,8 +38,8 @@ def card_brands(api, payer):
 
 
 def test_portal_displays_enabled_features_only(api):
-    ann = story.customer(api, name="Ann Bee")
-    story.open_invoice(api, ann)
+    ann = builders.customer(api, name="Ann Bee")
+    builders.open_invoice(api, ann)
     pages = {
         name: fetch(portal_url(api, ann, {name: features[name]})).text
         for features in (CARDS, CANCEL, HISTORY, DETAILS)
@@ -59,7 +59,7 @@ def test_portal_displays_enabled_features_only(api):
 
 
 def test_portal_without_objects_shows_empty_sections(api):
-    page = fetch(portal_url(api, story.customer(api), {**CARDS, **HISTORY})).text
+    page = fetch(portal_url(api, builders.customer(api), {**CARDS, **HISTORY})).text
 
     text = words(page)
     assert "No subscriptions." in text
@@ -69,7 +69,7 @@ def test_portal_without_objects_shows_empty_sections(api):
 
 
 def test_response_has_security_headers(api):
-    response = fetch(portal_url(api, story.customer(api), HISTORY))
+    response = fetch(portal_url(api, builders.customer(api), HISTORY))
 
     assert response.headers["Cache-Control"] == "no-store"
     assert "unsafe" not in response.headers["Content-Security-Policy"]
@@ -82,7 +82,7 @@ def test_business_profile_and_return_link_are_displayed(api):
         "privacy_policy_url": "https://caravel.example/privacy",
         "terms_of_service_url": "https://caravel.example/terms",
     }
-    url = portal_url(api, story.customer(api), HISTORY, profile, return_url=RETURN)
+    url = portal_url(api, builders.customer(api), HISTORY, profile, return_url=RETURN)
 
     page = fetch(url).text
 
@@ -107,14 +107,16 @@ def test_business_profile_and_return_link_are_displayed(api):
 def test_urls_that_are_not_http_are_not_linked(api, url):
     profile = {"privacy_policy_url": url, "terms_of_service_url": url}
 
-    page = fetch(portal_url(api, story.customer(api), HISTORY, profile, return_url=url))
+    page = fetch(
+        portal_url(api, builders.customer(api), HISTORY, profile, return_url=url)
+    )
 
     assert url not in page.text
     assert page.status_code == 200
 
 
 def test_added_card_becomes_the_default(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     url = portal_url(api, ann, CARDS)
 
     first = submit(f"{url}/add-card", {"card": "pm_card_visa"})
@@ -129,7 +131,7 @@ def test_added_card_becomes_the_default(api):
 
 
 def test_declined_card_is_not_saved(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
 
     url = portal_url(api, ann, CARDS)
     response = submit(f"{url}/add-card", {"card": "4000000000000002"})
@@ -140,31 +142,31 @@ def test_declined_card_is_not_saved(api):
 
 
 def test_default_card_is_changed(api):
-    ann, visa = story.paying_customer(api)
-    story.card(api, ann.id, "pm_card_mastercard")
+    ann, visa = builders.paying_customer(api)
+    builders.card(api, ann.id, "pm_card_mastercard")
     url = portal_url(api, ann, CARDS)
 
     response = submit(f"{url}/default-card", {"payment_method": visa.id})
 
     assert "The default card was changed." in words(response.text)
     assert card_brands(api, ann) == ["mastercard", "VISA"]
-    assert story.event_types(api)[-1] == "customer.updated"
+    assert builders.event_types(api)[-1] == "customer.updated"
 
 
 def test_card_is_removed(api):
-    ann, visa = story.paying_customer(api)
+    ann, visa = builders.paying_customer(api)
     url = portal_url(api, ann, CARDS)
 
     response = submit(f"{url}/remove-card", {"payment_method": visa.id})
 
     assert "The card was removed." in words(response.text)
     assert card_brands(api, ann) == []
-    assert "payment_method.detached" in story.event_types(api)
+    assert "payment_method.detached" in builders.event_types(api)
 
 
 def test_only_card_of_an_automatic_subscription_cannot_be_removed(api):
-    ann, visa = story.paying_customer(api)
-    story.automatic(api, to=ann)
+    ann, visa = builders.paying_customer(api)
+    builders.automatic(api, to=ann)
     url = portal_url(api, ann, CARDS)
     page_with_one_card = fetch(url).text
 
@@ -179,9 +181,9 @@ def test_only_card_of_an_automatic_subscription_cannot_be_removed(api):
 
 
 def test_subscriptions_own_card_cannot_be_removed_but_the_others_can(api):
-    ann, visa = story.paying_customer(api)
-    story.automatic(api, to=ann, default_payment_method=visa.id)
-    other = story.card(api, ann.id, "pm_card_mastercard")
+    ann, visa = builders.paying_customer(api)
+    builders.automatic(api, to=ann, default_payment_method=visa.id)
+    other = builders.card(api, ann.id, "pm_card_mastercard")
     url = portal_url(api, ann, CARDS)
 
     submit(f"{url}/remove-card", {"payment_method": other.id})
@@ -194,11 +196,11 @@ def test_subscriptions_own_card_cannot_be_removed_but_the_others_can(api):
 @pytest.mark.parametrize("features", [CARDS, HISTORY])
 @pytest.mark.parametrize("action", ["default-card", "remove-card"])
 def test_cards_of_others_or_without_the_feature_are_not_changed(api, features, action):
-    ann, visa = story.paying_customer(api)
-    _, foreign = story.paying_customer(api)
+    ann, visa = builders.paying_customer(api)
+    _, foreign = builders.paying_customer(api)
     url = portal_url(api, ann, features)
     own = visa.id if features is HISTORY else foreign.id
-    before = story.event_types(api)
+    before = builders.event_types(api)
 
     responses = [
         submit(f"{url}/{action}", form)
@@ -206,11 +208,11 @@ def test_cards_of_others_or_without_the_feature_are_not_changed(api, features, a
     ]
 
     assert [response.status_code for response in responses] == [403, 403, 403]
-    assert story.event_types(api) == before
+    assert builders.event_types(api) == before
 
 
 def test_card_is_not_added_without_the_feature(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
 
     url = portal_url(api, ann, HISTORY)
     response = submit(f"{url}/add-card", {"card": "pm_card_visa"})
@@ -221,12 +223,12 @@ def test_card_is_not_added_without_the_feature(api):
 
 
 def test_invoices_link_to_their_pages(api):
-    ann = story.customer(api)
-    paid = story.open_invoice(api, ann)
+    ann = builders.customer(api)
+    paid = builders.open_invoice(api, ann)
     api.v1.invoices.pay(paid.id, {"paid_out_of_band": True})
-    open_invoice = story.open_invoice(api, ann)
-    story.subscription(api, to=ann)
-    foreign = story.open_invoice(api)
+    open_invoice = builders.open_invoice(api, ann)
+    builders.subscription(api, to=ann)
+    foreign = builders.open_invoice(api)
 
     page = fetch(portal_url(api, ann, HISTORY)).text
 
@@ -242,7 +244,7 @@ def test_invoices_link_to_their_pages(api):
 
 
 def test_details_are_changed(api):
-    ann = story.customer(api, name="Ann")
+    ann = builders.customer(api, name="Ann")
     url = portal_url(api, ann, DETAILS)
 
     response = submit(f"{url}/details", {"email": "bee@example.com", "name": ""})
@@ -263,7 +265,7 @@ def test_details_are_changed(api):
     ],
 )
 def test_details_that_are_not_allowed_are_not_changed(api, form, status):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     url = portal_url(api, ann, DETAILS)
 
     response = submit(f"{url}/details", form)
@@ -271,12 +273,12 @@ def test_details_that_are_not_allowed_are_not_changed(api, form, status):
     assert response.status_code == status
     assert 'role="alert"' in response.text
     assert api.v1.customers.retrieve(ann.id).email == "ann@example.com"
-    assert "customer.updated" not in story.event_types(api)
+    assert "customer.updated" not in builders.event_types(api)
 
 
 def test_subscription_is_cancelled_with_a_reason_and_then_renewed(api):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     reason = {**ON, "options": ["unused", "other"]}
     url = portal_url(
         api, ann, {"subscription_cancel": {**ON, "cancellation_reason": reason}}
@@ -305,8 +307,8 @@ def test_subscription_is_cancelled_with_a_reason_and_then_renewed(api):
 
 
 def test_mode_immediately_cancels_the_subscription_at_once(api):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     url = portal_url(api, ann, {"subscription_cancel": {**ON, "mode": "immediately"}})
 
     step = words(fetch(f"{url}?cancel={subscription.id}").text)
@@ -315,7 +317,7 @@ def test_mode_immediately_cancels_the_subscription_at_once(api):
     assert "It ends immediately." in step
     assert "Why are you cancelling?" not in step
     assert "No subscriptions." in words(response.text)
-    assert story.status_of(api, subscription) == "canceled"
+    assert builders.status_of(api, subscription) == "canceled"
 
 
 @pytest.mark.parametrize(
@@ -329,8 +331,8 @@ def test_mode_immediately_cancels_the_subscription_at_once(api):
 def test_subscription_is_not_cancelled_without_the_feature_or_with_invalid_values(
     api, features, form
 ):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     url = portal_url(api, ann, features)
 
     response = submit(f"{url}/cancel", {"subscription": subscription.id, **form})
@@ -341,11 +343,11 @@ def test_subscription_is_not_cancelled_without_the_feature_or_with_invalid_value
 
 
 def test_cancel_step_is_displayed_for_cancellable_subscriptions_only(api):
-    ann = story.customer(api)
-    foreign = story.subscription(api)
-    ending = story.subscription(api, to=ann, cancel_at_period_end=True)
+    ann = builders.customer(api)
+    foreign = builders.subscription(api)
+    ending = builders.subscription(api, to=ann, cancel_at_period_end=True)
     url, without_feature = portal_url(api, ann, CANCEL), portal_url(api, ann, HISTORY)
-    own = story.subscription(api, to=ann)
+    own = builders.subscription(api, to=ann)
 
     def has_cancel_step(address, subscription):
         page = fetch(f"{address}?cancel={subscription.id}").text
@@ -366,8 +368,8 @@ def redirect(url):
 
 
 def test_flow_displays_a_single_action(api):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     features = {**CARDS, **CANCEL, **HISTORY}
 
     card = fetch(
@@ -394,7 +396,7 @@ def test_flow_displays_a_single_action(api):
 
 
 def test_flow_without_after_completion_ends_in_the_portal(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     features = {**CARDS, **HISTORY}
     url = portal_url(api, ann, features, flow_data=flow_data("payment_method_update"))
 
@@ -411,7 +413,7 @@ def test_flow_with_hosted_confirmation_ends_with_its_message(api):
     }
     url = portal_url(
         api,
-        story.customer(api),
+        builders.customer(api),
         CARDS,
         flow_data=flow_data("payment_method_update", after),
         return_url=RETURN,
@@ -428,8 +430,8 @@ def test_flow_with_hosted_confirmation_ends_with_its_message(api):
 
 
 def test_flow_with_redirect_ends_at_its_url(api):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     target = "http://127.0.0.1:8000/bye?a=1&b=2"
     url = portal_url(
         api,
@@ -455,7 +457,7 @@ def test_flow_with_redirect_ends_at_its_url(api):
 def test_flow_does_not_redirect_to_a_url_that_is_not_http(api):
     url = portal_url(
         api,
-        story.customer(api),
+        builders.customer(api),
         CARDS,
         flow_data=flow_data("payment_method_update", redirect("javascript:alert(1)")),
     )
@@ -468,8 +470,8 @@ def test_flow_does_not_redirect_to_a_url_that_is_not_http(api):
 
 
 def test_cancel_flow_of_a_cancelled_subscription_shows_the_portal(api):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     url = portal_url(
         api,
         ann,
@@ -484,7 +486,7 @@ def test_cancel_flow_of_a_cancelled_subscription_shows_the_portal(api):
 
 
 def test_expired_session_shows_an_error_and_runs_no_action(api, stripe_sandbox):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     url = portal_url(api, ann, CARDS, return_url=RETURN)
     stripe_sandbox.advance(portal.TO_BE_OPENED + 5)
 
@@ -499,7 +501,7 @@ def test_expired_session_shows_an_error_and_runs_no_action(api, stripe_sandbox):
 
 
 def test_visit_extends_the_session(api, stripe_sandbox):
-    url = portal_url(api, story.customer(api), HISTORY)
+    url = portal_url(api, builders.customer(api), HISTORY)
     fetch(url)
     stripe_sandbox.advance(portal.IDLE - 5)
 
@@ -507,7 +509,7 @@ def test_visit_extends_the_session(api, stripe_sandbox):
 
 
 def test_portal_of_a_deleted_customer_is_unavailable(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     url = portal_url(api, ann, {**CARDS, **DETAILS})
     api.v1.customers.delete(ann.id)
 
@@ -521,8 +523,8 @@ def test_portal_of_a_deleted_customer_is_unavailable(api):
 
 
 def test_due_timers_run_before_the_page_is_rendered(api, stripe_sandbox):
-    ann = story.customer(api)
-    story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    builders.subscription(api, to=ann)
     url = portal_url(api, ann, HISTORY)
     fetch(url)
     stripe_sandbox.app.clock.advance(3_500)
@@ -565,7 +567,7 @@ def test_login_page_explains_that_login_is_not_available(api):
 
 
 def test_form_from_another_site_is_denied(api):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     url = portal_url(api, ann, CARDS)
 
     response = submit(
@@ -577,9 +579,9 @@ def test_form_from_another_site_is_denied(api):
 
 
 def test_html_in_names_is_escaped(api):
-    ann = story.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
-    price = story.price(api, product_data={"name": HTML_INJECTION})
-    subscription = story.subscription(api, price, to=ann)
+    ann = builders.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = builders.price(api, product_data={"name": HTML_INJECTION})
+    subscription = builders.subscription(api, price, to=ann)
     all_features = {**CARDS, **CANCEL, **HISTORY, **DETAILS}
     after = {
         "type": "hosted_confirmation",
@@ -607,7 +609,7 @@ def test_html_in_names_is_escaped(api):
 
 
 def test_status_page_links_to_the_session(api, stripe_sandbox):
-    ann = story.customer(api)
+    ann = builders.customer(api)
     url = portal_url(api, ann, HISTORY)
     session = stripe_sandbox.app.store.scan("billing_portal.session")
     id = next(session)["id"]
@@ -639,7 +641,7 @@ def test_control_action_saves_the_default_configuration(api, act, body, enabled)
     assert (status, response["is_default"]) == (200, True)
     assert {name for name in features if features[name]["enabled"]} == enabled
     session = api.v1.billing_portal.sessions.create(
-        {"customer": story.customer(api).id}
+        {"customer": builders.customer(api).id}
     )
     assert session.configuration == response["id"]
 

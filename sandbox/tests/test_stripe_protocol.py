@@ -12,7 +12,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.protocol import forms
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_http import raw_request
 
 
@@ -124,7 +124,7 @@ def test_error_names_the_missing_parameter(api):
 
     assert caught.value.code == "parameter_missing"
     assert caught.value.user_message == "Missing required param: name."
-    assert story.error_of(caught.value)["doc_url"].endswith("/parameter-missing")
+    assert builders.error_of(caught.value)["doc_url"].endswith("/parameter-missing")
 
 
 def test_missing_object_is_404_in_the_url_and_400_in_a_parameter(api):
@@ -141,7 +141,7 @@ def test_missing_object_is_404_in_the_url_and_400_in_a_parameter(api):
 
 
 def test_pagination_returns_every_object_once_newest_first(api):
-    created = [story.customer(api, name=str(number)).id for number in range(7)]
+    created = [builders.customer(api, name=str(number)).id for number in range(7)]
 
     page = api.v1.customers.list({"limit": 3})
     ids = [retrieved.id for retrieved in page.auto_paging_iter()]
@@ -151,7 +151,7 @@ def test_pagination_returns_every_object_once_newest_first(api):
 
 
 def test_ending_before_returns_the_previous_page(api):
-    created = [story.customer(api).id for _ in range(5)]
+    created = [builders.customer(api).id for _ in range(5)]
 
     page = api.v1.customers.list({"limit": 2, "ending_before": created[1]})
     previous_page = api.v1.customers.list({"limit": 2, "ending_before": created[3]})
@@ -163,9 +163,9 @@ def test_ending_before_returns_the_previous_page(api):
 
 
 def test_list_is_filtered_by_created(api, stripe_sandbox):
-    earlier = story.customer(api)
+    earlier = builders.customer(api)
     stripe_sandbox.advance(100)
-    later = story.customer(api)
+    later = builders.customer(api)
 
     def created(**bounds):
         return [
@@ -186,7 +186,7 @@ def test_limit_must_be_between_1_and_100(api, limit):
 
 
 def test_expand_replaces_ids_at_any_depth(api):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
 
     retrieved = api.v1.subscriptions.retrieve(
         subscription.id,
@@ -208,7 +208,7 @@ def test_expand_replaces_ids_at_any_depth(api):
     ],
 )
 def test_expanding_unknown_or_too_deep_paths_is_rejected(api, path, message):
-    created = story.customer(api)
+    created = builders.customer(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=message):
         api.v1.customers.retrieve(created.id, {"expand": [path]})
@@ -218,14 +218,14 @@ def test_expanding_unknown_or_too_deep_paths_is_rejected(api, path, message):
     "path", ["id", "status", "created", "metadata", "billing_mode.type", "customer.id"]
 )
 def test_expanding_fields_that_are_no_references_is_rejected(api, path):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
         api.v1.subscriptions.retrieve(subscription.id, {"expand": [path]})
 
 
 def test_expanding_an_empty_reference_is_allowed(api):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
     paths = ["default_payment_method", "latest_invoice.payments", "items", "discounts"]
 
     expanded = api.v1.subscriptions.retrieve(subscription.id, {"expand": paths})
@@ -235,7 +235,7 @@ def test_expanding_an_empty_reference_is_allowed(api):
 
 
 def test_expanding_unknown_event_data_is_rejected(api):
-    story.customer(api)
+    builders.customer(api)
     event = api.v1.events.list().data[0].id
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
@@ -244,7 +244,7 @@ def test_expanding_unknown_event_data_is_rejected(api):
 
 def test_concurrent_requests_get_distinct_ids(api):
     with ThreadPoolExecutor(32) as pool:
-        created = list(pool.map(lambda _: story.customer(api).id, range(96)))
+        created = list(pool.map(lambda _: builders.customer(api).id, range(96)))
 
     assert len(set(created)) == 96
     assert len(list(api.v1.customers.list({"limit": 100}).data)) == 96
@@ -252,14 +252,16 @@ def test_concurrent_requests_get_distinct_ids(api):
 
 def run_scenario(api):
     """Return the results of a few requests, without random values."""
-    subscription = story.subscription(api, story.price(api), story.price(api, 250))
-    invoice = story.first_invoice(api, subscription)
+    subscription = builders.subscription(
+        api, builders.price(api), builders.price(api, 250)
+    )
+    invoice = builders.first_invoice(api, subscription)
     error = None
     try:
         api.v1.invoices.finalize_invoice(invoice.id)
     except stripe.InvalidRequestError as caught:
         error = (caught.http_status, caught.code, caught.user_message)
-    return invoice.to_dict(), error, story.event_types(api)
+    return invoice.to_dict(), error, builders.event_types(api)
 
 
 def test_in_process_transport_returns_the_same_responses_as_http(monkeypatch):
@@ -284,7 +286,7 @@ def test_command_serves_and_stops_on_sigterm(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        line = story.first_line(process)
+        line = builders.first_line(process)
 
         process.terminate()
 

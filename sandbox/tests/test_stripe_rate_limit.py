@@ -9,7 +9,7 @@ import stripe
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_http import raw_request
 
 
@@ -37,13 +37,13 @@ def limited_api(timer):
 
 
 def test_request_above_the_limit_gets_stripes_429(limited_api):
-    story.customer(limited_api)
-    story.customer(limited_api)
+    builders.customer(limited_api)
+    builders.customer(limited_api)
 
     with pytest.raises(stripe.RateLimitError) as caught:
-        story.customer(limited_api)
+        builders.customer(limited_api)
 
-    error, headers = story.error_of(caught.value), caught.value.headers or {}
+    error, headers = builders.error_of(caught.value), caught.value.headers or {}
     assert caught.value.http_status == 429
     assert (error["type"], error["code"]) == ("invalid_request_error", "rate_limit")
     assert headers["Retry-After"] == "1"
@@ -52,14 +52,14 @@ def test_request_above_the_limit_gets_stripes_429(limited_api):
 
 
 def test_limit_counts_requests_of_the_last_second(limited_api, timer):
-    story.customer(limited_api)
+    builders.customer(limited_api)
     timer.now += 0.6
-    story.customer(limited_api)
+    builders.customer(limited_api)
 
     timer.now += 0.4
-    story.customer(limited_api)
+    builders.customer(limited_api)
     with pytest.raises(stripe.RateLimitError):
-        story.customer(limited_api)
+        builders.customer(limited_api)
 
     timer.now += 0.6
     assert len(limited_api.v1.customers.list().data) == 3
@@ -69,10 +69,10 @@ def test_429_is_not_stored_under_an_idempotency_key(limited_api, timer):
     limited_api.v1.customers.list()
     limited_api.v1.customers.list()
     with pytest.raises(stripe.RateLimitError) as caught:
-        limited_api.v1.customers.create({"name": "A"}, story.with_key("k"))
+        limited_api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     timer.now += 1
-    created = limited_api.v1.customers.create({"name": "A"}, story.with_key("k"))
+    created = limited_api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     assert "Original-Request" not in (caught.value.headers or {})
     assert "Idempotent-Replayed" not in created.last_response.headers
@@ -95,14 +95,16 @@ def test_limit_can_be_removed(api, stripe_sandbox):
     stripe_sandbox.settings(rate_limit=1)
     stripe_sandbox.settings(rate_limit=None)
 
-    assert len([story.customer(api) for _ in range(5)]) == 5
+    assert len([builders.customer(api) for _ in range(5)]) == 5
 
 
 def test_latency_delays_concurrent_responses_only(api, stripe_sandbox):
     stripe_sandbox.settings(latency=0.6)
 
     started_at = time.monotonic()
-    threads = [threading.Thread(target=story.customer, args=(api,)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=builders.customer, args=(api,)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     stripe_sandbox.advance(1)
@@ -123,7 +125,7 @@ def test_stopping_the_server_does_not_wait_for_latency():
     with running_sandbox() as sandbox:
         api = sandbox.client(http_client=transport)
         sandbox.settings(latency=60)
-        slow = threading.Thread(target=lambda: responses.append(story.customer(api)))
+        slow = threading.Thread(target=lambda: responses.append(builders.customer(api)))
         slow.start()
         while not sandbox.requests("POST"):
             time.sleep(0.005)

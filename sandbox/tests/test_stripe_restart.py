@@ -14,7 +14,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects import invoices
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 
 def with_client(sandbox, work):
@@ -33,7 +33,7 @@ def test_objects_clock_and_idempotent_responses_survive_a_restart(tmp_path):
         created = with_client(
             sandbox, lambda api: api.v1.customers.create({"name": "A"}, key)
         )
-        subscription = with_client(sandbox, story.subscription)
+        subscription = with_client(sandbox, builders.subscription)
         now = sandbox.now()
 
     with running_sandbox(state=state) as sandbox:
@@ -51,10 +51,10 @@ def test_objects_clock_and_idempotent_responses_survive_a_restart(tmp_path):
 def test_timers_survive_a_restart(tmp_path):
     state = tmp_path / "stripe.sqlite"
     with running_sandbox(state=state) as sandbox:
-        subscription = with_client(sandbox, story.subscription)
+        subscription = with_client(sandbox, builders.subscription)
 
     with running_sandbox(state=state) as sandbox:
-        sandbox.advance(2 * story.HOUR)
+        sandbox.advance(2 * builders.HOUR)
         invoice = with_client(
             sandbox, lambda api: api.v1.invoices.retrieve(subscription.latest_invoice)
         )
@@ -70,7 +70,7 @@ def test_undelivered_events_are_delivered_after_a_restart(tmp_path):
         post=lambda url, body, headers: 500,
         retry_delays=(60.0,),
     ) as sandbox:
-        with_client(sandbox, story.customer)
+        with_client(sandbox, builders.customer)
     delivered = []
 
     def accept(url, body, headers):
@@ -89,12 +89,12 @@ def test_killed_process_loses_no_acknowledged_write(tmp_path):
     state = tmp_path / "stripe.sqlite"
     command = [sys.executable, "-m", "sandbox.stripe", "--port", "0", "--state", state]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        url = story.first_line(process).split()[-1]
+        url = builders.first_line(process).split()[-1]
         transport = stripe.RequestsClient(timeout=20)
         api = stripe.StripeClient(
             "sk_test_x", base_addresses={"api": url}, http_client=transport
         )
-        created = [story.customer(api).id for _ in range(20)]
+        created = [builders.customer(api).id for _ in range(20)]
         transport.close()
         process.send_signal(signal.SIGKILL)
 
@@ -141,15 +141,15 @@ def test_timers_of_one_second_run_in_the_same_order_after_a_restart(tmp_path):
     state, orders = tmp_path / "stripe.sqlite", []
 
     def finalize_in_order(sandbox):
-        sandbox.advance(2 * story.DAY)
+        sandbox.advance(2 * builders.DAY)
         listed = with_client(
             sandbox, lambda api: api.v1.events.list({"type": "invoice.finalized"})
         )
         orders.append([event.data.object.id for event in reversed(listed.data)])
 
     with running_sandbox(state=state) as sandbox:
-        payer = with_client(sandbox, story.customer).id
-        finalizes_at = sandbox.now() + story.DAY
+        payer = with_client(sandbox, builders.customer).id
+        finalizes_at = sandbox.now() + builders.DAY
         first, second = (
             with_client(
                 sandbox, lambda api: api.v1.invoices.create({"customer": payer})
@@ -178,7 +178,7 @@ def schedule_and_fail(context, payer):
 def test_deleted_and_rolled_back_records_have_no_timer():
     app = StripeApp(seed=1)
     api = in_process_client(app)
-    payer = story.customer(api).id
+    payer = builders.customer(api).id
     draft = api.v1.invoices.create({"customer": payer, "auto_advance": True})
     scheduled = app.scheduler.next_at()
 
@@ -194,7 +194,7 @@ def test_restart_with_the_same_seed_creates_new_ids(tmp_path):
     state, created = tmp_path / "stripe.sqlite", []
     for _ in range(3):
         with running_sandbox(state=state, seed=7) as sandbox:
-            created.append(with_client(sandbox, story.customer).id)
+            created.append(with_client(sandbox, builders.customer).id)
             listed = with_client(sandbox, lambda api: api.v1.customers.list().data)
 
     assert [one.id for one in reversed(listed)] == created

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_types import problems
 
 
@@ -15,14 +15,16 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
     api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:9/", "enabled_events": ["topup.created"]}
     )
-    payer = story.customer(api, metadata={"tenant_pubkey": "ab"}, address={"city": "A"})
-    basic, growth = story.price(api, lookup_key="basic"), story.price(api, 2_500)
-    one_time = story.price(api, recurring=None)
-    subscription = story.subscription(api, basic, to=payer, metadata={"a": "b"})
+    payer = builders.customer(
+        api, metadata={"tenant_pubkey": "ab"}, address={"city": "A"}
+    )
+    basic, growth = builders.price(api, lookup_key="basic"), builders.price(api, 2_500)
+    one_time = builders.price(api, recurring=None)
+    subscription = builders.subscription(api, basic, to=payer, metadata={"a": "b"})
     draft = api.v1.invoices.retrieve(subscription.latest_invoice)
-    finalized = story.first_invoice(api, subscription)
+    finalized = builders.first_invoice(api, subscription)
     paid = api.v1.invoices.pay(finalized.id, {"paid_out_of_band": True})
-    stripe_sandbox.advance(3 * story.DAY)
+    stripe_sandbox.advance(3 * builders.DAY)
     changed = api.v1.subscriptions.update(
         subscription.id,
         {"items": [{"id": subscription.items.data[0].id, "price": growth.id}]},
@@ -39,9 +41,9 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
         {"customer": payer.id, "pending_invoice_items_behavior": "include"}
     )
     void = api.v1.invoices.void_invoice(
-        story.first_invoice(api, story.subscription(api, growth)).id
+        builders.first_invoice(api, builders.subscription(api, growth)).id
     )
-    credited = story.first_invoice(api, story.subscription(api, growth, to=payer))
+    credited = builders.first_invoice(api, builders.subscription(api, growth, to=payer))
     note = api.v1.credit_notes.create(
         {
             "invoice": credited.id,
@@ -128,9 +130,9 @@ def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
         "pm_card_chargeCustomerFail",
         "pm_card_authenticationRequired",
     ):
-        payer = story.customer(api)
-        method = story.card(api, payer.id, card)
-        subscription = story.automatic(api, to=payer)
+        payer = builders.customer(api)
+        method = builders.card(api, payer.id, card)
+        subscription = builders.automatic(api, to=payer)
         invoice = api.v1.invoices.retrieve(
             subscription.latest_invoice,
             {"expand": [*everything, "confirmation_secret"]},
@@ -167,9 +169,9 @@ def test_every_declared_field_is_present_with_its_type(request, fixture):
 
 
 def test_expandable_fields_are_present_when_expanded_only(api):
-    payer = story.customer(api)
-    subscription = story.subscription(api, to=payer)
-    invoice = story.first_invoice(api, subscription)
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    invoice = builders.first_invoice(api, subscription)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
     plain = api.v1.invoices.retrieve(invoice.id).to_dict()

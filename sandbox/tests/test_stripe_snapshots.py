@@ -13,7 +13,7 @@ from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.snapshots import NoSuchSnapshot
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
 from sandbox.tests.support.stripe_control import control
 from sandbox.tests.support.stripe_receiver import Receiver
@@ -70,8 +70,10 @@ def everything(app):
 
 def create_objects(api):
     """Create objects of many types; return the subscription."""
-    subscription = story.subscription(api, story.price(api), story.price(api, 250))
-    invoice = story.first_invoice(api, subscription)
+    subscription = builders.subscription(
+        api, builders.price(api), builders.price(api, 250)
+    )
+    invoice = builders.first_invoice(api, subscription)
     api.v1.customers.balance_transactions.create(
         str(subscription.customer), {"amount": -500, "currency": "usd"}
     )
@@ -81,7 +83,7 @@ def create_objects(api):
         subscription.id,
         {"items": [{"id": item, "quantity": 4}], "metadata": {"a": "b"}},
     )
-    api.v1.customers.delete(story.customer(api).id)
+    api.v1.customers.delete(builders.customer(api).id)
     return subscription
 
 
@@ -153,11 +155,11 @@ def test_restore_sets_the_clock_back(app, api):
     app.advance(100 * DAY)
 
     assert app.restore("then") == saved_at
-    assert story.customer(api).created - saved_at in range(5)
+    assert builders.customer(api).created - saved_at in range(5)
 
 
 def test_timers_run_again_after_restore(app, api):
-    subscription = story.subscription(api)
+    subscription = builders.subscription(api)
     app.snapshot("before")
     app.advance(40 * DAY)
     app.restore("before")
@@ -169,15 +171,16 @@ def test_timers_run_again_after_restore(app, api):
 
 
 def test_restore_brings_back_idempotent_responses(app, api):
-    first = api.v1.customers.create({"name": "A"}, story.with_key("before"))
+    first = api.v1.customers.create({"name": "A"}, builders.with_key("before"))
     app.snapshot("before")
-    after = api.v1.customers.create({"name": "B"}, story.with_key("after"))
+    after = api.v1.customers.create({"name": "B"}, builders.with_key("after"))
     app.restore("before")
 
     assert (
-        api.v1.customers.create({"name": "A"}, story.with_key("before")).id == first.id
+        api.v1.customers.create({"name": "A"}, builders.with_key("before")).id
+        == first.id
     )
-    restarted = api.v1.customers.create({"name": "C"}, story.with_key("after"))
+    restarted = api.v1.customers.create({"name": "C"}, builders.with_key("after"))
     assert "Idempotent-Replayed" not in restarted.last_response.headers
     assert after.name == "B"
 
@@ -201,7 +204,7 @@ def test_restore_brings_back_settings_and_pause_and_clears_faults(app, api):
 
 
 def test_undelivered_events_are_delivered_again_after_restore(app, api, receiver):
-    story.customer(api, name="a")
+    builders.customer(api, name="a")
     app.snapshot("before")
     app.deliveries.deliver_due()
     app.restore("before")
@@ -221,7 +224,7 @@ def test_delivery_in_flight_during_restore_does_not_acknowledge_the_event():
 
     with running_sandbox(webhook_url="http://127.0.0.1:1/", post=post) as sandbox:
         sandbox.pause_webhooks()
-        story.customer(in_process_client(sandbox.app))
+        builders.customer(in_process_client(sandbox.app))
         sandbox.snapshot()
         sandbox.pause_webhooks(False)
         assert reached.wait(10)
@@ -241,7 +244,7 @@ def test_snapshots_and_restored_state_survive_a_restart(tmp_path):
     create_objects(in_process_client(app))
     app.snapshot("before")
     next_id, before = app.ids.new("evt"), everything(app)
-    story.customer(in_process_client(app))
+    builders.customer(in_process_client(app))
     app.close()
 
     restarted = StripeApp(state=state)
@@ -260,7 +263,7 @@ def test_snapshots_and_restored_state_survive_a_restart(tmp_path):
 def test_snapshot_with_the_same_name_is_replaced(app, api):
     app.snapshot("here")
     app.snapshot("there")
-    story.customer(api)
+    builders.customer(api)
     app.snapshot("here")
 
     assert [one["name"] for one in app.snapshots.list()] == ["there", "here"]
@@ -271,7 +274,7 @@ def test_snapshot_with_the_same_name_is_replaced(app, api):
 
 
 def test_reset_keeps_snapshots(app, api):
-    story.customer(api)
+    builders.customer(api)
     app.snapshot("before")
 
     app.reset()
@@ -282,7 +285,7 @@ def test_reset_keeps_snapshots(app, api):
 
 
 def test_restoring_an_unknown_snapshot_raises(app, api):
-    story.customer(api)
+    builders.customer(api)
 
     with pytest.raises(NoSuchSnapshot):
         app.restore("before")
@@ -293,11 +296,11 @@ def test_restoring_an_unknown_snapshot_raises(app, api):
 def test_snapshots_work_over_the_control_api(stripe_sandbox):
     transport = stripe.RequestsClient(timeout=20)
     api = stripe_sandbox.client(http_client=transport)
-    story.customer(api)
+    builders.customer(api)
     control(stripe_sandbox, "DELETE", "snapshots")
 
     status, saved = control(stripe_sandbox, "POST", "snapshot", {"name": "one"})
-    story.customer(api)
+    builders.customer(api)
     _, listed = control(stripe_sandbox, "GET", "snapshots")
     _, state = control(stripe_sandbox, "POST", "restore", {"name": "one"})
     missing, _ = control(stripe_sandbox, "POST", "restore", {"name": "two"})

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.sandbox_command import (
     ROOT,
     clean_environment,
@@ -38,8 +38,10 @@ def test_commands_and_urls_on_the_screen_work(tmp_path):
         assert isinstance(client, stripe.StripeClient)
         assert client.v1.customers.list().data[0].email == "ann@example.com"
         curl = search(r"(curl .*)", screen)
-        done = subprocess.run(curl.split(), capture_output=True, text=True, timeout=20)
-        assert '"object":"customer"' in done.stdout, done.stderr
+        result = subprocess.run(
+            curl.split(), capture_output=True, text=True, timeout=20
+        )
+        assert '"object":"customer"' in result.stdout, result.stderr
         state = urllib.request.urlopen(search(r"control\s+(\S+)", screen), timeout=10)
         assert b'"customer":2' in state.read()
         assert f"page      {url}/" in screen
@@ -66,7 +68,7 @@ def test_options_set_key_state_seed_and_endpoint(tmp_path, endpoint):
                 "sk_test_mine", base_addresses={"api": url}, http_client=transport
             )
             before = [customer.id for customer in api.v1.customers.list().data]
-            ids.append(story.customer(api).id)
+            ids.append(builders.customer(api).id)
             transport.close()
             process.terminate()
             assert process.wait(20) == 0
@@ -81,7 +83,7 @@ def test_options_set_key_state_seed_and_endpoint(tmp_path, endpoint):
 def test_port_in_use_is_reported_in_one_line(tmp_path, stripe_sandbox):
     port = stripe_sandbox.url.rpartition(":")[2]
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "manage.py", "sandbox", "--port", port],
         cwd=ROOT,
         env=clean_environment(tmp_path),
@@ -91,6 +93,6 @@ def test_port_in_use_is_reported_in_one_line(tmp_path, stripe_sandbox):
         check=False,
     )
 
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"sandbox Stripe cannot listen on 127.0.0.1:{port}")
-    assert len(done.stderr.splitlines()) == 1
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"sandbox Stripe cannot listen on 127.0.0.1:{port}")
+    assert len(result.stderr.splitlines()) == 1

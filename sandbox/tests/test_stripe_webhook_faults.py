@@ -11,7 +11,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
 from sandbox.stripe.webhook_faults import WebhookFault
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
 from sandbox.tests.support.stripe_control import control
 from sandbox.tests.support.stripe_receiver import Receiver
@@ -34,7 +34,7 @@ class Account:
         return self.app.webhook_faults.add(WebhookFault(kind, type, **options))
 
     def create(self, *names):
-        return [story.customer(self.api, name=name).id for name in names]
+        return [builders.customer(self.api, name=name).id for name in names]
 
     def deliver(self):
         """Deliver everything due; return the names in all received events."""
@@ -128,7 +128,7 @@ def test_fault_applies_to_matching_event_types(account, type, dropped):
     account.fault("drop", type, times=None)
 
     account.create("a")
-    story.price(account.api)
+    builders.price(account.api)
     account.deliver()
 
     undelivered = [event.type for event in account.events(delivery_success=False)]
@@ -231,7 +231,7 @@ def test_delivery_thread_sends_reordered_and_delayed_events():
         api = in_process_client(sandbox.app)
         sandbox.webhook_fault("delay", seconds=HOUR)
         sandbox.webhook_fault("reorder", "product.*")
-        story.customer(api, name="late")
+        builders.customer(api, name="late")
         api.v1.products.create({"name": "overtaken"})
         api.v1.products.create({"name": "on time"})
         assert sandbox.app.deliveries.wait_until_idle(10)
@@ -252,7 +252,7 @@ def test_delay_elapses_in_real_time_without_advancing_the_clock():
 
     with running_sandbox(webhook_url=URL, post=post) as sandbox:
         sandbox.webhook_fault("delay", seconds=1)
-        story.customer(in_process_client(sandbox.app), name="a")
+        builders.customer(in_process_client(sandbox.app), name="a")
 
         assert arrived.wait(10)
 
@@ -349,7 +349,7 @@ def test_resending_to_one_endpoint_does_not_acknowledge_the_other(account):
 
 
 def test_resending_works_over_the_control_api(stripe_sandbox, api):
-    story.customer(api)
+    builders.customer(api)
     event = api.v1.events.list().data[0].id
 
     status, response = control(stripe_sandbox, "POST", f"events/{event}/redeliver", {})
@@ -367,7 +367,7 @@ def test_advance_with_delivery_delivers_events_at_their_own_time():
 
     with running_sandbox(webhook_url=URL, post=post) as sandbox:
         api = in_process_client(sandbox.app)
-        subscription = story.subscription(api)
+        subscription = builders.subscription(api)
 
         def finalize_invoices():
             while receiver.events:
@@ -395,7 +395,7 @@ def test_advance_with_delivery_stops_waiting_after_the_timeout():
         return 200
 
     with running_sandbox(webhook_url=URL, post=block) as sandbox:
-        story.subscription(in_process_client(sandbox.app))
+        builders.subscription(in_process_client(sandbox.app))
         before = sandbox.now()
 
         after = sandbox.app.advance(70 * DAY, deliver=True, timeout=0.1)

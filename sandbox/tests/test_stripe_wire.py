@@ -8,7 +8,7 @@ import stripe
 
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.protocol.bodies import MAX_BODY_BYTES
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_http import raw_request
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -183,9 +183,9 @@ def test_other_api_versions_are_rejected(stripe_sandbox, version):
 
 
 def test_list_with_two_cursors_is_rejected(api):
-    customer = story.customer(api)
+    customer = builders.customer(api)
     both: dict[str, str] = {"starting_after": customer.id, "ending_before": customer.id}
-    invoice = story.first_invoice(api, story.subscription(api))
+    invoice = builders.first_invoice(api, builders.subscription(api))
 
     for send in (
         lambda: api.v1.customers.list(both),
@@ -237,7 +237,7 @@ def test_array_index_with_other_characters_is_rejected(stripe_sandbox, index):
     ],
 )
 def test_list_with_invalid_parameters_is_rejected(stripe_sandbox, api, query, message):
-    story.customer(api)
+    builders.customer(api)
 
     status, _, body = raw_request(stripe_sandbox, "GET", f"/v1/customers?{query}")
 

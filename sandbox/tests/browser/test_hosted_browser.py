@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.colours import low_contrast
 
 HTML_INJECTION = (
@@ -42,7 +42,7 @@ def button(page, name, **options):
 
 
 def test_invoice_is_paid_with_a_valid_card(api, page):
-    invoice = story.open_invoice(api, story.customer(api, name="Ann"))
+    invoice = builders.open_invoice(api, builders.customer(api, name="Ann"))
     page.goto(invoice.hosted_invoice_url)
     expect(page.get_by_text("Ann", exact=True)).to_be_visible()
 
@@ -58,7 +58,7 @@ def test_invoice_is_paid_with_a_valid_card(api, page):
 
 
 def test_declined_card_leaves_the_invoice_open(api, page):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     page.goto(invoice.hosted_invoice_url)
 
     button(page, "is declined").click()
@@ -75,7 +75,7 @@ def test_declined_card_leaves_the_invoice_open(api, page):
     [("Complete authentication", "paid"), ("Fail authentication", "open")],
 )
 def test_challenge_ends_with_the_chosen_outcome(api, page, outcome, status):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     page.goto(invoice.hosted_invoice_url)
     button(page, "needs authentication").click()
     expect(page.get_by_role("heading", name="Authenticate the payment")).to_be_visible()
@@ -87,7 +87,7 @@ def test_challenge_ends_with_the_chosen_outcome(api, page, outcome, status):
 
 
 def test_invoice_is_paid_with_a_card_number(api, page):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     page.goto(invoice.hosted_invoice_url)
 
     page.get_by_text("Another test card").click()
@@ -98,7 +98,7 @@ def test_invoice_is_paid_with_a_card_number(api, page):
 
 
 def test_page_can_be_opened_from_another_site(api, page, stripe_sandbox):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     page.goto(stripe_sandbox.url.replace("127.0.0.1", "localhost"))
 
     page.evaluate("(url) => { location.href = url }", invoice.hosted_invoice_url)
@@ -107,7 +107,7 @@ def test_page_can_be_opened_from_another_site(api, page, stripe_sandbox):
 
 
 def test_status_page_links_to_the_invoice_page(api, page, stripe_sandbox):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
     page.goto(stripe_sandbox.url)
 
     invoices = page.get_by_role("table", name="Invoices")
@@ -117,7 +117,7 @@ def test_status_page_links_to_the_invoice_page(api, page, stripe_sandbox):
 
 
 def test_card_is_added_and_removed(api, page):
-    ann = story.customer(api, name="Ann")
+    ann = builders.customer(api, name="Ann")
     page.goto(portal_url(api, ann))
 
     page.get_by_text("Add a test card").click()
@@ -133,8 +133,8 @@ def test_card_is_added_and_removed(api, page):
 
 
 def test_default_card_is_changed(api, page):
-    ann, visa = story.paying_customer(api)
-    story.card(api, ann.id, "pm_card_mastercard")
+    ann, visa = builders.paying_customer(api)
+    builders.card(api, ann.id, "pm_card_mastercard")
     page.goto(portal_url(api, ann))
 
     button(page, "Make default: Visa •••• 4242").click()
@@ -145,8 +145,8 @@ def test_default_card_is_changed(api, page):
 
 
 def test_subscription_is_cancelled_and_renewed(api, page):
-    ann = story.customer(api)
-    subscription = story.subscription(api, to=ann)
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
     page.goto(portal_url(api, ann))
 
     page.get_by_role("link", name="Cancel subscription").click()
@@ -163,7 +163,7 @@ def test_subscription_is_cancelled_and_renewed(api, page):
 
 
 def test_details_are_changed(api, page):
-    ann = story.customer(api, name="Ann")
+    ann = builders.customer(api, name="Ann")
     page.goto(portal_url(api, ann))
 
     page.get_by_label("Name").fill("Ann Bee")
@@ -179,7 +179,7 @@ def test_completed_flow_redirects_automatically(api, page, stripe_sandbox):
         "type": "payment_method_update",
         "after_completion": {"type": "redirect", "redirect": {"return_url": target}},
     }
-    page.goto(portal_url(api, story.customer(api), flow_data=flow_data))
+    page.goto(portal_url(api, builders.customer(api), flow_data=flow_data))
 
     button(page, "Visa •••• 4242").click()
 
@@ -187,9 +187,9 @@ def test_completed_flow_redirects_automatically(api, page, stripe_sandbox):
 
 
 def test_html_in_names_is_displayed_as_text(api, page):
-    ann = story.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
-    price = story.price(api, product_data={"name": HTML_INJECTION})
-    invoice = story.first_invoice(api, story.subscription(api, price, to=ann))
+    ann = builders.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = builders.price(api, product_data={"name": HTML_INJECTION})
+    invoice = builders.first_invoice(api, builders.subscription(api, price, to=ann))
 
     for url in (invoice.hosted_invoice_url, portal_url(api, ann)):
         page.goto(url)
@@ -201,21 +201,21 @@ def test_html_in_names_is_displayed_as_text(api, page):
 @pytest.fixture
 def page_urls(api):
     """URLs of the pages in most of their states, with long names."""
-    ann, _ = story.paying_customer(api, name=LONG, email=f"{'x' * 90}@example.com")
-    price = story.price(api, 99_999_999, product_data={"name": LONG})
-    subscription = story.automatic(api, to=ann)
+    ann, _ = builders.paying_customer(api, name=LONG, email=f"{'x' * 90}@example.com")
+    price = builders.price(api, 99_999_999, product_data={"name": LONG})
+    subscription = builders.automatic(api, to=ann)
     needs_action, declined, paid, void = (
-        story.first_invoice(api, story.subscription(api, price, to=ann))
+        builders.first_invoice(api, builders.subscription(api, price, to=ann))
         for _ in range(4)
     )
     api.v1.invoices.void_invoice(void.id)
     api.v1.invoices.pay(paid.id)
-    story.pay_error(
+    builders.pay_error(
         api,
         needs_action.id,
         payment_method=attach_card(api, ann, "authenticationRequired"),
     )
-    story.pay_error(
+    builders.pay_error(
         api, declined.id, payment_method=attach_card(api, ann, "chargeCustomerFail")
     )
     url = portal_url(api, ann, return_url=f"https://{'long-' * 12}.example/")
@@ -282,7 +282,7 @@ def test_fields_have_labels_and_pages_have_one_title_and_unique_ids(page_urls, p
 
 
 def test_invoice_is_paid_by_keyboard(api, page):
-    page.goto(story.open_invoice(api).hosted_invoice_url)
+    page.goto(builders.open_invoice(api).hosted_invoice_url)
 
     page.keyboard.press("Tab")
     expect(button(page, "Pay $10.00")).to_be_focused()
@@ -295,8 +295,8 @@ def test_invoice_is_paid_by_keyboard(api, page):
 
 def test_pages_work_without_javascript(api, new_page):
     page = new_page(java_script_enabled=False)
-    ann = story.customer(api)
-    page.goto(story.open_invoice(api, ann).hosted_invoice_url)
+    ann = builders.customer(api)
+    page.goto(builders.open_invoice(api, ann).hosted_invoice_url)
 
     button(page, "needs authentication").click()
     button(page, "Complete authentication").click()

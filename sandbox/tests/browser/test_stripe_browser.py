@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.colours import low_contrast
 
 HTML_INJECTION = (
@@ -27,12 +27,12 @@ def run_refresh(page):
 
 def add_objects(api):
     """Create objects for every table; return the customer."""
-    ann = story.customer(api, name="Ann", metadata={"tenant_pubkey": "a" * 64})
-    story.first_invoice(api, story.subscription(api, to=ann, quantity=2))
+    ann = builders.customer(api, name="Ann", metadata={"tenant_pubkey": "a" * 64})
+    builders.first_invoice(api, builders.subscription(api, to=ann, quantity=2))
     api.v1.webhook_endpoints.create(
         {"url": f"http://127.0.0.1:9/{'long-' * 30}", "enabled_events": ["*"]}
     )
-    story.customer(api, name="Without-a-space-" * 8, email=f"{'x' * 90}@example.com")
+    builders.customer(api, name="Without-a-space-" * 8, email=f"{'x' * 90}@example.com")
     return ann
 
 
@@ -54,7 +54,7 @@ def test_objects_are_displayed_in_their_tables(api, stripe_sandbox, page):
 def test_new_objects_appear_without_a_reload(api, page):
     page.evaluate("window.isSamePage = true")
 
-    ann = story.customer(api, name="Ann")
+    ann = builders.customer(api, name="Ann")
     run_refresh(page)
 
     expect(page.locator(f"#{ann.id}")).to_contain_text("Ann")
@@ -81,8 +81,8 @@ def test_step_button_moves_the_clock(page, stripe_sandbox, button, minimum, maxi
 
 
 def test_advancing_a_month_displays_the_new_invoice(api, page):
-    subscription = story.subscription(api, to=story.customer(api, name="Ann"))
-    story.first_invoice(api, subscription)
+    subscription = builders.subscription(api, to=builders.customer(api, name="Ann"))
+    builders.first_invoice(api, subscription)
     run_refresh(page)
     rows = page.get_by_role("table", name="Invoices").locator("tbody tr:not(.fold)")
     expect(rows).to_have_count(1)
@@ -107,7 +107,7 @@ def test_clock_moves_by_a_custom_amount(page, stripe_sandbox):
 
 def test_clock_moves_to_the_next_due_time(api, page):
     expect(page.get_by_role("button", name="To the next due time")).to_be_disabled()
-    story.subscription(api)
+    builders.subscription(api)
     run_refresh(page)
 
     page.get_by_role("button", name="To the next due time").click()
@@ -117,7 +117,7 @@ def test_clock_moves_to_the_next_due_time(api, page):
 
 
 def test_reset_needs_confirmation(api, page):
-    ann = story.customer(api, name="Ann")
+    ann = builders.customer(api, name="Ann")
     run_refresh(page)
     expect(page.locator(f"#{ann.id}")).to_be_visible()
     confirm = page.get_by_role("button", name="Yes, delete everything")
@@ -177,7 +177,7 @@ def test_refresh_keeps_open_details_typed_text_and_focus(api, page):
     search = page.get_by_label("Customer", exact=True)
     search.fill("half a wo")
 
-    ben = story.customer(api, name="Ben")
+    ben = builders.customer(api, name="Ben")
     api.v1.invoices.pay(invoice, {"paid_out_of_band": True})
     run_refresh(page)
 
@@ -189,12 +189,12 @@ def test_refresh_keeps_open_details_typed_text_and_focus(api, page):
 
 
 def test_refresh_keeps_focus_on_a_row_that_moves(api, page):
-    ann = story.customer(api, name="Ann")
+    ann = builders.customer(api, name="Ann")
     run_refresh(page)
     link = page.locator(f"#{ann.id}").get_by_role("link", name="Ann")
     link.focus()
 
-    ben = story.customer(api, name="Ben")
+    ben = builders.customer(api, name="Ben")
     run_refresh(page)
 
     expect(page.locator(f"#{ben.id}")).to_be_visible()
@@ -203,7 +203,7 @@ def test_refresh_keeps_focus_on_a_row_that_moves(api, page):
 
 def test_more_rows_are_loaded_and_stay_after_a_refresh(api, page):
     for number in range(52):
-        story.customer(api, name=f"customer-{number}.")
+        builders.customer(api, name=f"customer-{number}.")
     run_refresh(page)
     rows = page.get_by_role("table", name="Customers").locator("tbody tr")
     expect(rows).to_have_count(50)
@@ -211,7 +211,7 @@ def test_more_rows_are_loaded_and_stay_after_a_refresh(api, page):
     page.get_by_role("link", name="50 more customers").click()
 
     expect(rows).to_have_count(52)
-    story.customer(api, name="late")
+    builders.customer(api, name="late")
     run_refresh(page)
     expect(rows).to_have_count(53)
     page.go_back()
@@ -264,14 +264,14 @@ def test_unreachable_server_is_reported(new_page, stripe_sandbox):
 
 
 def test_html_in_names_is_displayed_as_text(api, page):
-    ann = story.customer(
+    ann = builders.customer(
         api,
         name=HTML_INJECTION,
         email=f"{HTML_INJECTION}@x",
         metadata={"note": HTML_INJECTION},
     )
-    story.subscription(
-        api, story.price(api, product_data={"name": HTML_INJECTION}), to=ann
+    builders.subscription(
+        api, builders.price(api, product_data={"name": HTML_INJECTION}), to=ann
     )
     run_refresh(page)
 
@@ -303,7 +303,7 @@ def test_page_does_not_scroll_horizontally(api, new_page, stripe_sandbox, path, 
 def test_narrow_screen_keeps_table_roles_for_screen_readers(
     api, new_page, stripe_sandbox
 ):
-    story.customer(api, name="Ann")
+    builders.customer(api, name="Ann")
     page = new_page(viewport={"width": 375, "height": 812})
 
     page.goto(stripe_sandbox.url)
@@ -350,8 +350,8 @@ def test_step_button_works_by_keyboard(page, stripe_sandbox):
 
 
 def test_links_lead_to_objects_and_back(api, page):
-    ann = story.customer(api, name="Ann")
-    invoice = story.first_invoice(api, story.subscription(api, to=ann))
+    ann = builders.customer(api, name="Ann")
+    invoice = builders.first_invoice(api, builders.subscription(api, to=ann))
     page.reload()
 
     page.locator("#invoices").get_by_role("link", name=str(invoice.id)).click()
@@ -364,8 +364,8 @@ def test_links_lead_to_objects_and_back(api, page):
 
 
 def test_filter_selects_a_customer(api, page):
-    story.customer(api, name="Ann")
-    ben = story.customer(api, name="Ben", email="ben@example.com")
+    builders.customer(api, name="Ann")
+    ben = builders.customer(api, name="Ben", email="ben@example.com")
 
     page.get_by_label("Customer", exact=True).fill("Ben")
     page.get_by_role("button", name="Filter").click()
@@ -387,7 +387,7 @@ def test_text_has_enough_contrast(api, new_page, stripe_sandbox, scheme):
 
 
 def test_page_works_without_javascript(api, new_page, stripe_sandbox):
-    story.subscription(api, to=story.customer(api, name="Ann"))
+    builders.subscription(api, to=builders.customer(api, name="Ann"))
     page = new_page(java_script_enabled=False)
 
     page.goto(stripe_sandbox.url)
