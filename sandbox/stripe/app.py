@@ -78,28 +78,29 @@ class StripeApp:
         self._fixed_endpoints: list[dict[str, Any]] = []
         self._closing = threading.Event()
 
-    def handle(self, request: Request) -> Response:
+    def handle(self, http: Request) -> Response:
         """Return the response to one API request. Never raises."""
-        api_request = ApiRequest(request, self.ids.new("req", 14))
+        request = ApiRequest(http, self.ids.new("req", 14))
         try:
-            response = self._respond(api_request)
+            response = self._respond(request)
         except StripeError as error:
-            response = self._error_response(api_request, error)
+            response = self._error_response(request, error)
         except Exception:
-            logger.exception("%s %s failed", request.method, request.path)
+            logger.exception("%s %s failed", http.method, http.path)
             response = self._error_response(
-                api_request, StripeError(500, "The sandbox failed.", type="api_error")
+                request, StripeError(500, "The sandbox failed.", type="api_error")
             )
-        self.log.add(api_request.log_entry(response, self.clock.now()))
+        self.log.add(request.log_entry(response, self.clock.now()))
+        # Without the lock, so that concurrent requests are delayed at the same time.
         if latency := settings.read(self.store).latency:
             self._closing.wait(latency)
         return response
 
-    def refuse(self, request: Request, error: StripeError) -> Response:
+    def refuse(self, http: Request, error: StripeError) -> Response:
         """Return the error response to a request that could not be parsed."""
-        api_request = ApiRequest(request, self.ids.new("req", 14))
-        response = self._error_response(api_request, error)
-        self.log.add(api_request.log_entry(response, self.clock.now()))
+        request = ApiRequest(http, self.ids.new("req", 14))
+        response = self._error_response(request, error)
+        self.log.add(request.log_entry(response, self.clock.now()))
         return response
 
     def transact(self, work: Callable[[Context], Result]) -> Result:
@@ -122,12 +123,14 @@ class StripeApp:
         With `deliver`, the clock stops at each due time until every due webhook has
         been attempted and then calls `then`, so that the receiver can react at the
         right time. The caller must not hold the lock. If the webhooks of one stop take
-        longer than `timeout` real seconds, later stops no longer wait for them. Raises
-        ValueError when `seconds` is negative.
+        longer than `timeout` real seconds, the clock moves on without further stops.
+        Raises ValueError when `seconds` is negative.
         """
         if seconds < 0:
             raise ValueError("the clock only moves forward")
         target = self.clock.now() + seconds
+        # One timeout ends the waiting for good: an endpoint that hangs would otherwise
+        # delay every stop.
         while deliver:
             deliver = self.deliveries.wait_until_idle(timeout)
             if then is not None:
@@ -257,42 +260,43 @@ class StripeApp:
         with self.lock:
             self.store.close()
 
-    def _respond(self, api_request: ApiRequest) -> Response:
-        auth.check(api_request.http, self.api_key)
-        versions.check(api_request.http)
+    def _respond(self, request: ApiRequest) -> Response:
+        auth.check(request.http, self.api_key)
+        versions.check(request.http)
         self.rate_limit.take(settings.read(self.store).rate_limit)
-        self._parse(api_request)
-        api_request.fault = self.faults.take(
-            api_request.http.method, api_request.http.path, api_request.raw_params
+        # As at Stripe, errors up to here are not stored under the idempotency key.
+        self._parse(request)
+        request.fault = self.faults.take(
+            request.http.method, request.http.path, request.raw_params
         )
-        replay = self._begin_idempotent(api_request)
+        replay = self._begin_idempotent(request)
         try:
-            response = api_request.fault_before(self.clock.now())
+            response = request.fault_before(self.clock.now())
             if response is None:
-                response = replay or self._execute(api_request)
+                response = replay or self._execute(request)
         finally:
-            if api_request.idempotency_key is not None and replay is None:
-                self._end_idempotent(api_request.idempotency_key)
-        return api_request.fault_after(self._add_headers(api_request, response))
+            if request.idempotency_key is not None and replay is None:
+                self._end_idempotent(request.idempotency_key)
+        return request.fault_after(self._add_headers(request, response))
 
-    def _parse(self, api_request: ApiRequest) -> None:
-        request = api_request.http
-        endpoint = REGISTRY.find(request.method, request.path)
+    def _parse(self, request: ApiRequest) -> None:
+        http = request.http
+        endpoint = REGISTRY.find(http.method, http.path)
         if endpoint is None:
-            raise unrecognized_url(request.method, request.path)
-        api_request.route, api_request.ids = endpoint
-        api_request.raw_params = forms.read(request)
-        api_request.params = api_request.route.shape.read(api_request.raw_params)
-        api_request.idempotency_key = get_key(request)
+            raise unrecognized_url(http.method, http.path)
+        request.route, request.ids = endpoint
+        request.raw_params = forms.read(http)
+        request.params = request.route.shape.read(request.raw_params)
+        request.idempotency_key = get_key(http)
 
-    def _begin_idempotent(self, api_request: ApiRequest) -> Response | None:
-        if api_request.idempotency_key is None:
+    def _begin_idempotent(self, request: ApiRequest) -> Response | None:
+        if request.idempotency_key is None:
             return None
         with self.lock:
             return self.idempotent_responses.begin(
-                api_request.idempotency_key,
-                api_request.http.path,
-                api_request.raw_params,
+                request.idempotency_key,
+                request.http.path,
+                request.raw_params,
                 self.clock.now(),
             )
 
@@ -300,49 +304,41 @@ class StripeApp:
         with self.lock:
             self.idempotent_responses.end(key)
 
-    def _execute(self, api_request: ApiRequest) -> Response:
+    def _execute(self, request: ApiRequest) -> Response:
         """Run the endpoint and store its idempotent response in one transaction.
 
         An error rolls the transaction back; its response is stored in a second one.
         """
 
         def work(context: Context) -> Response:
-            context.request_id, context.idempotency_key = (
-                api_request.id,
-                api_request.idempotency_key,
-            )
+            context.request_id = request.id
+            context.idempotency_key = request.idempotency_key
             try:
-                response = json_response(200, self._call_endpoint(context, api_request))
+                response = json_response(200, self._call_endpoint(context, request))
             except StripeError as error:
                 if not error.committed:
                     raise
-                response = self._error_response(api_request, error)
-            return self._store_response(
-                context,
-                api_request,
-                api_request.replace_response(response, context.now),
-            )
+                response = self._error_response(request, error)
+            response = request.replace_response(response, context.now)
+            return self._store_response(context, request, response)
 
+        # One lock for both transactions: no other request may see the state between.
         with self.lock:
             try:
                 return self.transact(work)
             except StripeError as error:
-                response = self._error_response(api_request, error)
+                response = self._error_response(request, error)
                 if not error.stored:
                     return response
                 return self.transact(
-                    lambda context: self._store_response(context, api_request, response)
+                    lambda context: self._store_response(context, request, response)
                 )
 
-    def _call_endpoint(
-        self, context: Context, api_request: ApiRequest
-    ) -> dict[str, Any]:
+    def _call_endpoint(self, context: Context, request: ApiRequest) -> dict[str, Any]:
         retention.purge(self.store, context.now)
-        record = api_request.route.handler(
-            context, api_request.params, *api_request.ids
-        )
+        record = request.route.handler(context, request.params, *request.ids)
         content = self._serialize(context, record)
-        paths = api_request.params.get("expand", [])
+        paths = request.params.get("expand", [])
         return (
             Expansion(self.store, REGISTRY).apply(content, paths) if paths else content
         )
@@ -354,15 +350,15 @@ class StripeApp:
         return context.serialize(record)
 
     def _store_response(
-        self, context: Context, api_request: ApiRequest, response: Response
+        self, context: Context, request: ApiRequest, response: Response
     ) -> Response:
-        response = self._add_headers(api_request, response)
-        if api_request.idempotency_key is None:
+        response = self._add_headers(request, response)
+        if request.idempotency_key is None:
             return response
         return self.idempotent_responses.save(
-            api_request.idempotency_key,
-            api_request.http.path,
-            api_request.raw_params,
+            request.idempotency_key,
+            request.http.path,
+            request.raw_params,
             response,
             context.now,
         )
@@ -378,26 +374,27 @@ class StripeApp:
             self.store.rollback()
             raise
         self.store.commit()
+        # After the commit: a failed request must not use up a webhook fault.
         if context.queued:
             self.webhook_faults.apply(self.store, context.queued, context.now)
             self.store.commit()
             self.deliveries.wake()
         return result
 
-    def _error_response(self, api_request: ApiRequest, error: StripeError) -> Response:
-        body = error.body(request_id=api_request.id, now=self.clock.now())
+    def _error_response(self, request: ApiRequest, error: StripeError) -> Response:
+        body = error.body(request_id=request.id, now=self.clock.now())
         return self._add_headers(
-            api_request, json_response(error.status, body, error.headers)
+            request, json_response(error.status, body, error.headers)
         )
 
-    def _add_headers(self, api_request: ApiRequest, response: Response) -> Response:
+    def _add_headers(self, request: ApiRequest, response: Response) -> Response:
         headers: Mapping[str, str] = {
             **response.headers,
-            "Request-Id": api_request.id,
+            "Request-Id": request.id,
             "Stripe-Version": API_VERSION,
             **(
-                {"Idempotency-Key": api_request.idempotency_key}
-                if api_request.idempotency_key
+                {"Idempotency-Key": request.idempotency_key}
+                if request.idempotency_key
                 else {}
             ),
         }

@@ -36,6 +36,7 @@ class SqliteJournal:
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises UnreadableState."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        # The caller of the store serializes access; transactions are explicit.
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             readable = self._is_readable()

@@ -25,7 +25,7 @@ def _purge(store: Store, kind: str, before: int, max_count: int) -> None:
         return
     for number, record in enumerate(store.oldest(kind, BATCH)):
         if number >= excess and record["created"] >= before:
-            return
+            return  # The records are ordered by age: the others are newer.
         if kind != "event" or not _has_pending_delivery(store, record["id"]):
             store.delete(kind, record["id"])
 

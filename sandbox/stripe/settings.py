@@ -58,6 +58,7 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
 
 
 def _from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    # A state file or snapshot has a list, since JSON has no tuples.
     return {**values, "retry_after_days": tuple(values["retry_after_days"])}
 
 

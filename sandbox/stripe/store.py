@@ -263,6 +263,7 @@ class Store:
         return low, high
 
     def _changes(self) -> list[Change]:
+        # One change per record; none for a record that was created and deleted since.
         changes: dict[tuple[str, str], Change] = {}
         for kind, id, old in self._undo:
             row = self._rows[kind].get(id)

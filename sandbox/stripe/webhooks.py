@@ -23,6 +23,7 @@ from sandbox.stripe.webhook_post import (
     post_over_http,
 )
 
+# Real seconds before each retry; the last delay repeats.
 DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 # Stripe gives up after three days. A minimum number of attempts as well, since the
 # sandbox clock may jump three days at once.
@@ -178,6 +179,7 @@ class Deliveries:
             return None
         now = time.monotonic()
         self._retry_at = {key: at for key, at in self._retry_at.items() if at > now}
+        # The oldest delivery of all endpoints, so that events are sent in order.
         first: Delivery | None = None
         for endpoint in list(self._store.scan("webhook_endpoint", newest_first=False)):
             delivery = self._first_of(endpoint)
@@ -216,6 +218,7 @@ class Deliveries:
     def _deliver(self, delivery: Delivery) -> bool:
         payload = dump_json(REGISTRY.render(self._store, delivery.event))
         signed_at = self._clock.receiver_now()
+        # Without the lock: the receiver may call the API before it responds.
         status = deliver(self._post, delivery, payload, signed_at=signed_at)
         with self._lock:
             # A reset during the request has replaced all records: ignore the result.

@@ -180,8 +180,8 @@ def test_restore_brings_back_idempotent_responses(app, api):
         api.v1.customers.create({"name": "A"}, builders.with_key("before")).id
         == first.id
     )
-    restarted = api.v1.customers.create({"name": "C"}, builders.with_key("after"))
-    assert "Idempotent-Replayed" not in restarted.last_response.headers
+    recreated = api.v1.customers.create({"name": "C"}, builders.with_key("after"))
+    assert "Idempotent-Replayed" not in recreated.last_response.headers
     assert after.name == "B"
 
 

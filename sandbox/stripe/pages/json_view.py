@@ -48,6 +48,7 @@ def _block(start: str, items: list[Child], end: str, line: str) -> Html:
 
 def _text(store: Store, value: str) -> Child:
     text = json.dumps(value, ensure_ascii=False)
+    # The underscore saves most look-ups of strings that are no ids.
     if "_" in value and find_object(store, value) is not None:
         return object_link(value, text)
     return tag("span", text, class_="text")

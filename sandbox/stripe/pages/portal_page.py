@@ -127,6 +127,7 @@ def _completed(session: Record, after: dict[str, Any], notice: str) -> Html | No
 
 def web_address(text: str | None) -> str | None:
     """Return the text if it is an http or https URL, else None."""
+    # A link with a `javascript:` URL would run a script in the page.
     try:
         parts = urlsplit(text or "")
     except ValueError:

@@ -118,6 +118,7 @@ def invoices(context: Context, session: Record) -> Html | None:
     if not portal.may(context, session, "invoice_history"):
         return None
     records = context.store.scan("invoice", index=("customer", session["customer"]))
+    # Drafts have no page, and thus no token.
     finalized = (invoice for invoice in records if invoice["_token"])
     items = [_invoice(invoice) for invoice in islice(finalized, MAX_INVOICES)]
     return panel(

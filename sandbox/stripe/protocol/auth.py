@@ -29,6 +29,7 @@ def _key(header: str) -> str:
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
+    # Basic authentication: the key is the user name (`curl -u sk_test_…:`).
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value).decode().partition(":")[0]

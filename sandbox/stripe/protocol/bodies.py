@@ -33,6 +33,7 @@ def read_body(
     """
     if not encodings:
         return _read_exactly(stream, _length(lengths))
+    # Both headers together are an error: they allow request smuggling (RFC 9112, 6.3).
     if lengths or [encoding.lower() for encoding in encodings] != ["chunked"]:
         raise unreadable("The Transfer-Encoding of this request is not supported.")
     return _read_chunks(stream)

@@ -70,6 +70,8 @@ class IdempotentResponses:
         if response.status in NOT_STORED:
             return response
         request_id = response.headers.get("Request-Id", "")
+        # An expired response. Deleting it first gives the new one its place by age, on
+        # which the retention relies.
         if self._store.get(KIND, key):
             self._store.delete(KIND, key)
         self._store.put(

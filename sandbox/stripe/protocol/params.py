@@ -14,6 +14,7 @@ from sandbox.stripe.protocol.errors import rejected
 METADATA_KEYS = 50
 METADATA_KEY_LENGTH = 40
 METADATA_VALUE_LENGTH = 500
+# ASCII: otherwise `\d` matches the digits of other scripts, which `int` accepts too.
 WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 INDEX = re.compile(r"\d{1,6}", re.ASCII)
 
