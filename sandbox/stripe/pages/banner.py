@@ -146,8 +146,8 @@ def _reset(scope: Scope) -> Html:
         "details",
         tag("summary", "Reset…", id="reset"),
         tag("div", tag("p", RESET_QUESTION), form(scope, "reset", confirm)),
-        class_="ask",
-        id="reset-ask",
+        class_="confirm",
+        id="reset-confirm",
     )
 
 

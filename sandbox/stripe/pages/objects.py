@@ -189,7 +189,9 @@ def _invoice(scope: Scope, record: Record) -> Row:
         summary=(
             tag("span", plural(len(lines), "line")),
             tag(
-                "span", ", ".join(_line_text(line) for line in lines[:3]), class_="gist"
+                "span",
+                ", ".join(_line_text(line) for line in lines[:3]),
+                class_="preview",
             ),
         ),
         details=_lines(lines),

@@ -112,7 +112,7 @@ def _completed(session: Record, after: dict[str, Any], notice: str) -> Html | No
     if after["type"] == "hosted_confirmation":
         text = after["hosted_confirmation"]["custom_message"]
         body = panel(
-            tag("h1", notice), tag("p", text) if text else None, class_="closed"
+            tag("h1", notice), tag("p", text) if text else None, class_="notice-page"
         )
         return layout("Done", body, back=_back(session))
     url = web_address(after["redirect"]["return_url"]) or ""
@@ -121,7 +121,7 @@ def _completed(session: Record, after: dict[str, Any], notice: str) -> Html | No
         if url
         else None
     )
-    body = panel(tag("h1", notice), tag("p", link), class_="closed")
+    body = panel(tag("h1", notice), tag("p", link), class_="notice-page")
     return layout("Done", body, refresh=url)
 
 

@@ -55,7 +55,7 @@ def layout(title: str, *body: Child, back: Child = None, refresh: str = "") -> H
 def unavailable_page(status: int, title: str, *sentences: Child) -> PageResult:
     """Return an error page with an explanation."""
     text = [tag("p", sentence) for sentence in sentences]
-    body = panel(tag("h1", title), text, class_="closed")
+    body = panel(tag("h1", title), text, class_="notice-page")
     return PageResult(status, layout(title, body))
 
 
@@ -118,7 +118,7 @@ def card_choices(action: str, choices: Sequence[CardChoice], submit: str) -> Htm
     )
     return tag(
         "div",
-        post(action, tag("ul", buttons, class_="offers")),
+        post(action, tag("ul", buttons, class_="cards")),
         tag("details", tag("summary", "Another test card"), other),
     )
 

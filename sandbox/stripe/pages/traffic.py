@@ -101,7 +101,7 @@ def _request(scope: Scope, entry: dict[str, Any]) -> Row:
             if entry["idempotency_key"]
             else NOTHING,
         ),
-        summary=tag("span", _one_line(params), class_="gist") if params else None,
+        summary=tag("span", _one_line(params), class_="preview") if params else None,
         details=json_view(scope.store, params) if params else None,
     )
 

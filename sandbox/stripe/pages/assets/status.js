@@ -107,12 +107,12 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.method !== "post") return;
   event.preventDefault();
-  const question = form.closest("details.ask");
+  const confirmation = form.closest("details.confirm");
   const body = new URLSearchParams(new FormData(form, event.submitter));
   await show(form.action, { method: "POST", body });
-  if (question) {
-    question.open = false;
-    question.querySelector("summary").focus();
+  if (confirmation) {
+    confirmation.open = false;
+    confirmation.querySelector("summary").focus();
   }
 });
 
