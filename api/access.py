@@ -7,7 +7,7 @@ from uuid import UUID
 
 from billing.exceptions import UnknownInvoice
 from billing.services.invoice_views.invoices import (
-    InvoiceView,
+    InvoiceDetails,
     get_invoice,
     has_invoice,
 )
@@ -43,7 +43,7 @@ def relay_for(caller: Caller, relay_id: UUID) -> Relay:
     return found
 
 
-def invoice_for(caller: Caller, invoice_id: str) -> InvoiceView:
+def invoice_for(caller: Caller, invoice_id: str) -> InvoiceDetails:
     """Return an invoice. Raises UnknownInvoice or a StripeError; may wait for Stripe.
 
     Stripe is not asked about what is not the caller's: nobody can have it asked in

@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from api.lists import ListParams
 from billing.models import InvoiceCollection
-from billing.services.invoice_views.invoices import InvoiceView
+from billing.services.invoice_views.invoices import InvoiceDetails
 from lightning.models import LightningInvoice
 from lightning.services.invoices import fresh_at
 
@@ -46,7 +46,6 @@ class CollectionSerializer(serializers.Serializer[Any]):
         help_text="Until when a Lightning invoice that was issued for it may be paid.",
     )
     payment_url = serializers.URLField(
-        source="payment_link",
         allow_null=True,
         help_text="Where it is paid without a login, while there is something to pay.",
     )
@@ -84,7 +83,7 @@ class InvoiceSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Null if this service does not collect it."
     )
 
-    def get_hosted_invoice_url(self, view: InvoiceView) -> str:
+    def get_hosted_invoice_url(self, view: InvoiceDetails) -> str:
         ours = view.collection
         is_busy = ours is not None and (ours.waiting or ours.lightning_until)
         return "" if is_busy else view.hosted_url

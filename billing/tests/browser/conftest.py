@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from billing.services.subscriptions.sync import sync_tenant
 from relays.tests.factories import RelayFactory
 from sandbox.tests.support.browser import browser_with_django, new_page
@@ -27,7 +27,7 @@ Take = Callable[[Page, str], None]
 
 @pytest.fixture
 def invoice(
-    transactional_db, django_db_serialized_rollback, prices, platform, rates
+    transactional_db, django_db_serialized_rollback, prices, own_wallet, rates
 ) -> InvoiceCollection:
     """An open invoice of Ada's, for two relays."""
     tenant = TenantFactory(display_name="Ada")
@@ -44,7 +44,7 @@ def invoice(
 def link(live_server, settings, invoice) -> str:
     """The address of the invoice's page."""
     settings.APP_URL = live_server.url
-    return payment_link(invoice)
+    return payment_url(invoice)
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_without_javascript(new_page, link, wallets, alice):
 
     offer(page)
     expires_at = LightningInvoice.objects.get().expires_at
-    expect(page.get_by_text(f"Good until {expires_at:%H:%M} UTC")).to_be_visible()
+    expect(page.get_by_text(f"Valid until {expires_at:%H:%M} UTC")).to_be_visible()
     expect(page.get_by_role("button", name="Copy invoice")).to_be_hidden()
     pay(wallets, page)
     # Nothing on the page asks our wallet, as the watch of all invoices does.
@@ -151,10 +151,12 @@ def test_the_time_runs_out_and_a_fresh_one_is_had(new_page, link, wallets, alice
 
     with time_machine.travel(timezone.now() + timedelta(seconds=905)):
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
-        expect(page.get_by_role("button", name="fresh")).to_be_hidden()
+        expect(page.get_by_role("button", name="new Lightning invoice")).to_be_hidden()
     with time_machine.travel(timezone.now() + timedelta(seconds=970)):
-        expect(page.get_by_role("status")).to_contain_text("A fresh Lightning invoice")
-        page.get_by_role("button", name="Get a fresh Lightning invoice").click()
+        expect(page.get_by_role("status")).to_contain_text(
+            "You can now get a new Lightning invoice"
+        )
+        page.get_by_role("button", name="Get a new Lightning invoice").click()
         expect(page.get_by_role("img", name="QR code")).to_be_visible()
         assert decoded(page) != first
 
@@ -232,7 +234,7 @@ STATES: dict[str, dict[str, Any]] = {
     "This invoice is overdue": {"suspend_at": timezone.now() - timedelta(days=1)},
     "This invoice was written off": {"stripe_status": "uncollectible"},
     "This invoice is void": {"stripe_status": "void", "amount_remaining_cents": 0},
-    "This invoice is not asked for yet": {"stripe_status": "draft"},
+    "This invoice is still a draft": {"stripe_status": "draft"},
     "Paid. Thank you!": {"stripe_status": "paid", "paid_by": "card"},
 }
 
@@ -274,7 +276,7 @@ def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
     clear_cache()
     page.goto(link)
     expect(page.get_by_text("Your card was declined")).to_be_visible()
-    expect(page.get_by_text("There is no exchange rate just now")).to_be_visible()
+    expect(page.get_by_text("There is no exchange rate right now")).to_be_visible()
     assert violations(page) == []
 
     CardAttempt.objects.update(state="pending", resolved_at=None)
@@ -282,25 +284,25 @@ def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
     assert violations(page) == []
 
 
-def test_anyone_can_read_the_way_to_a_receipt(page, link, platform, wallets, alice):
+def test_anyone_can_read_the_way_to_a_receipt(page, link, own_wallet, wallets, alice):
     page.goto(link)
     offer(page)
     page.get_by_text("Show the invoice as text").click()
     assert violations(page) == []
 
-    platform.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookups = LookingUp(error="INTERNAL")
     expect(page.locator("#wallet-down")).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("We cannot reach our wallet")
     assert violations(page) == []
 
-    platform.lookups = LookingUp()
+    own_wallet.lookups = LookingUp()
     with time_machine.travel(timezone.now() + timedelta(seconds=905)):
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
         assert violations(page) == []
         wallets.ledger.pay("alice", LightningInvoice.objects.get().bolt11)
         with time_machine.travel(timezone.now() + timedelta(seconds=12)):
             expect(page.get_by_role("heading", name="Paid.")).to_be_visible()
-    page.get_by_text("How anyone can check it").click()
+    page.get_by_text("How to verify this receipt").click()
     assert violations(page) == []
 
 
