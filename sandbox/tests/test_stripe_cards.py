@@ -3,7 +3,7 @@
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as builders
+from sandbox.tests.support import stripe_builders as story
 
 DEFAULT = "invoice_settings[default_payment_method]"
 
@@ -12,8 +12,8 @@ def attach(api, owner, name="pm_card_visa"):
     return api.v1.payment_methods.attach(name, {"customer": owner})
 
 
-def test_attaching_a_test_card_creates_a_payment_method(api):
-    payer = builders.customer(api)
+def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
+    payer = story.customer(api)
 
     first, second = attach(api, payer.id), attach(api, payer.id)
 
@@ -22,7 +22,7 @@ def test_attaching_a_test_card_creates_a_payment_method(api):
     assert first.customer == payer.id
     assert (first.card.brand, first.card.last4) == ("visa", "4242")
     assert first.card.fingerprint == second.card.fingerprint
-    assert builders.event_types(api)[-1] == "payment_method.attached"
+    assert story.event_types(api)[-1] == "payment_method.attached"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_attaching_a_test_card_creates_a_payment_method(api):
         ("pm_card_unionpay", "unionpay", "0005", "credit"),
     ],
 )
-def test_test_card_has_brand_number_and_funding(api, name, brand, last4, funding):
-    card = attach(api, builders.customer(api).id, name).card
+def test_cards_are_what_they_are_called(api, name, brand, last4, funding):
+    card = attach(api, story.customer(api).id, name).card
 
     assert (card.brand, card.last4, card.funding) == (brand, last4, funding)
 
@@ -101,13 +101,15 @@ def test_test_card_has_brand_number_and_funding(api, name, brand, last4, funding
         ),
     ],
 )
-def test_attaching_a_declining_card_fails(api, name, code, decline_code, advice_code):
-    payer = builders.customer(api)
+def test_a_card_that_declines_cannot_be_attached(
+    api, name, code, decline_code, advice_code
+):
+    payer = story.customer(api)
 
     with pytest.raises(stripe.CardError) as caught:
         attach(api, payer.id, name)
 
-    error = builders.error_of(caught.value)
+    error = story.error_of(caught.value)
     assert caught.value.http_status == 402
     assert (error["type"], error["code"]) == ("card_error", code)
     assert error.get("decline_code") == decline_code
@@ -115,13 +117,13 @@ def test_attaching_a_declining_card_fails(api, name, code, decline_code, advice_
     assert api.v1.payment_methods.list({"customer": payer.id}).data == []
 
 
-def create_card(api, **card):
-    fields = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
-    return api.v1.payment_methods.create({"type": "card", "card": fields})
+def create(api, **card):
+    given = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
+    return api.v1.payment_methods.create({"type": "card", "card": given})
 
 
-def test_payment_method_is_created_from_token_or_number(api):
-    payer = builders.customer(api)
+def test_a_card_is_made_of_a_token_or_a_number(api):
+    payer = story.customer(api)
     by_token = api.v1.payment_methods.create(
         {
             "type": "card",
@@ -130,7 +132,7 @@ def test_payment_method_is_created_from_token_or_number(api):
             "metadata": {"a": "b"},
         }
     )
-    by_number = create_card(api, number="4000 0000 0000 0341", cvc="123")
+    by_number = create(api, number="4000 0000 0000 0341", cvc="123")
 
     attached = attach(api, payer.id, by_token.id)
 
@@ -153,14 +155,14 @@ def test_payment_method_is_created_from_token_or_number(api):
         ({"cvc": "99"}, "invalid_cvc", "cvc"),
     ],
 )
-def test_invalid_card_data_is_rejected(api, card, code, param):
+def test_data_that_stands_on_no_test_card_is_refused(api, card, code, param):
     with pytest.raises(stripe.CardError) as caught:
-        create_card(api, **card)
+        create(api, **card)
 
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-def test_unknown_token_or_incomplete_card_data_is_rejected(api):
+def test_a_card_needs_a_known_token_or_all_its_data(api):
     with pytest.raises(stripe.InvalidRequestError) as unknown:
         api.v1.payment_methods.create({"type": "card", "card": {"token": "tok_x"}})
     with pytest.raises(stripe.InvalidRequestError) as partial:
@@ -175,8 +177,8 @@ def test_unknown_token_or_incomplete_card_data_is_rejected(api):
     )
 
 
-def test_attached_card_cannot_be_attached_to_another_customer(api):
-    payer, other = builders.customer(api), builders.customer(api)
+def test_a_card_belongs_to_one_customer(api):
+    payer, other = story.customer(api), story.customer(api)
     card = attach(api, payer.id)
 
     again = attach(api, payer.id, card.id)
@@ -184,25 +186,23 @@ def test_attached_card_cannot_be_attached_to_another_customer(api):
         attach(api, other.id, card.id)
 
     assert again.to_dict() == card.to_dict()
-    assert builders.event_types(api).count("payment_method.attached") == 1
+    assert story.event_types(api).count("payment_method.attached") == 1
 
 
 @pytest.mark.parametrize(
     ("id", "customer", "status", "param"),
     [("pm_x", None, 404, "id"), ("pm_card_visa", "cus_x", 400, "customer")],
 )
-def test_attaching_a_missing_card_or_to_a_missing_customer_fails(
-    api, id, customer, status, param
-):
+def test_what_is_attached_to_whom_must_exist(api, id, customer, status, param):
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        attach(api, customer or builders.customer(api).id, id)
+        attach(api, customer or story.customer(api).id, id)
 
     assert caught.value.code == "resource_missing"
     assert (caught.value.http_status, caught.value.param) == (status, param)
 
 
-def test_detached_card_cannot_be_attached_again(api):
-    payer = builders.customer(api)
+def test_a_detached_card_is_gone_for_good(api):
+    payer = story.customer(api)
     card = attach(api, payer.id)
 
     detached = api.v1.payment_methods.detach(card.id)
@@ -218,24 +218,22 @@ def test_detached_card_cannot_be_attached_again(api):
     assert api.v1.payment_methods.retrieve(card.id).customer is None
 
 
-def test_detaching_a_card_clears_defaults_that_refer_to_it(api):
-    payer = builders.customer(api)
-    card, other = builders.card(api, payer.id), attach(api, payer.id)
-    with_card = builders.subscription(api, to=payer, default_payment_method=card.id)
-    with_other_card = builders.subscription(
-        api, to=payer, default_payment_method=other.id
-    )
+def test_detaching_clears_the_defaults_that_name_the_card(api):
+    payer = story.customer(api)
+    card, other = story.card(api, payer.id), attach(api, payer.id)
+    named = story.subscription(api, to=payer, default_payment_method=card.id)
+    unrelated = story.subscription(api, to=payer, default_payment_method=other.id)
 
     api.v1.payment_methods.detach(card.id)
 
-    def default_of(subscription):
-        return api.v1.subscriptions.retrieve(subscription.id).default_payment_method
+    def default_of(subscribed):
+        return api.v1.subscriptions.retrieve(subscribed.id).default_payment_method
 
     settings = api.v1.customers.retrieve(payer.id).invoice_settings
     assert settings.default_payment_method is None
-    assert default_of(with_card) is None
-    assert default_of(with_other_card) == other.id
-    assert builders.event_types(api)[-3:] == [
+    assert default_of(named) is None
+    assert default_of(unrelated) == other.id
+    assert story.event_types(api)[-3:] == [
         "payment_method.detached",
         "customer.updated",
         "customer.subscription.updated",
@@ -243,27 +241,27 @@ def test_detaching_a_card_clears_defaults_that_refer_to_it(api):
 
 
 def test_deleting_a_customer_detaches_its_cards(api):
-    payer = builders.customer(api)
-    card = builders.card(api, payer.id)
+    payer = story.customer(api)
+    card = story.card(api, payer.id)
 
     api.v1.customers.delete(payer.id)
 
     assert api.v1.payment_methods.retrieve(card.id).customer is None
-    assert builders.event_types(api)[-2:] == [
+    assert story.event_types(api)[-2:] == [
         "customer.deleted",
         "payment_method.detached",
     ]
 
 
-def test_lists_contain_the_customers_cards(api):
-    payer, other = builders.customer(api), builders.customer(api)
+def test_lists_show_a_customers_cards(api):
+    payer, other = story.customer(api), story.customer(api)
     first, second = attach(api, payer.id), attach(api, payer.id)
     foreign = attach(api, other.id)
-    create_card(api)
+    create(api)
     methods = api.v1.payment_methods
 
-    def ids(page):
-        return [method.id for method in page.data]
+    def ids(found):
+        return [one.id for one in found.data]
 
     assert ids(methods.list({"customer": payer.id})) == [second.id, first.id]
     assert ids(methods.list({"customer": payer.id, "type": "card", "limit": 1})) == [
@@ -279,8 +277,8 @@ def test_lists_contain_the_customers_cards(api):
     assert caught.value.http_status == 404
 
 
-def test_attached_card_can_be_updated(api):
-    card = attach(api, builders.customer(api).id)
+def test_an_attached_card_can_be_changed(api):
+    card = attach(api, story.customer(api).id)
 
     changed = api.v1.payment_methods.update(
         card.id,
@@ -295,43 +293,42 @@ def test_attached_card_can_be_updated(api):
     assert (changed.billing_details.name, changed.card.exp_year) == ("Ann", 2040)
     assert event.data.previous_attributes.billing_details.to_dict() == {"name": None}
     with pytest.raises(stripe.InvalidRequestError, match="save this PaymentMethod"):
-        api.v1.payment_methods.update(create_card(api).id, {"metadata": {"a": "b"}})
+        api.v1.payment_methods.update(create(api).id, {"metadata": {"a": "b"}})
 
 
 @pytest.mark.parametrize("id", ["pm_x", "another's"])
-def test_default_card_must_be_attached_to_the_customer(api, id):
-    payer = builders.customer(api)
-    subscription = builders.subscription(api, to=payer)
-    if id == "another's":
-        id = attach(api, builders.customer(api).id).id
-    default = {"default_payment_method": id}
-    requests = {
+def test_a_default_must_be_attached_to_the_customer(api, id):
+    payer = story.customer(api)
+    subscribed = story.subscription(api, to=payer)
+    given = attach(api, story.customer(api).id).id if id == "another's" else id
+    default = {"default_payment_method": given}
+    tries = {
         DEFAULT: lambda: api.v1.customers.update(
             payer.id, {"invoice_settings": default}
         ),
         "default_payment_method": lambda: api.v1.subscriptions.update(
-            subscription.id, default
+            subscribed.id, default
         ),
         "default_payment_method ": lambda: api.v1.invoices.update(
-            subscription.latest_invoice, default
+            subscribed.latest_invoice, default
         ),
-        "default_payment_method  ": lambda: builders.subscription(
+        "default_payment_method  ": lambda: story.subscription(
             api, to=payer, **default
         ),
         "payment_method": lambda: api.v1.invoices.pay(
-            builders.first_invoice(api, subscription).id, {"payment_method": id}
+            story.first_invoice(api, subscribed).id, {"payment_method": given}
         ),
     }
 
-    for param, send in requests.items():
+    for param, act in tries.items():
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            send()
+            act()
         assert caught.value.code == "resource_missing"
         assert caught.value.param == param.strip()
 
 
-def test_customer_can_be_created_with_a_card(api):
-    payer = builders.customer(
+def test_a_customer_can_start_with_a_card(api):
+    payer = story.customer(
         api,
         payment_method="pm_card_visa",
         invoice_settings={"default_payment_method": "pm_card_visa"},
@@ -339,14 +336,14 @@ def test_customer_can_be_created_with_a_card(api):
 
     card = api.v1.payment_methods.list({"customer": payer.id}).data[0]
     assert payer.to_dict()["invoice_settings"]["default_payment_method"] == card.id
-    assert builders.event_types(api) == ["customer.created", "payment_method.attached"]
+    assert story.event_types(api) == ["customer.created", "payment_method.attached"]
     with pytest.raises(stripe.InvalidRequestError, match="must be attached"):
-        builders.customer(api, invoice_settings={"default_payment_method": card.id})
+        story.customer(api, invoice_settings={"default_payment_method": card.id})
 
 
-def test_default_card_can_be_unset(api):
-    payer = builders.customer(api)
-    builders.card(api, payer.id)
+def test_a_default_can_be_unset(api):
+    payer = story.customer(api)
+    story.card(api, payer.id)
 
     without = api.v1.customers.update(
         payer.id, {"invoice_settings": {"default_payment_method": ""}}
