@@ -76,7 +76,7 @@ def _as_form(value: Any) -> Any:
     return value
 
 
-def _show(context: Context, receipt: hosted.Receipt) -> Answer:
+def _show(context: Context, receipt: hosted.PaymentResult) -> Answer:
     return {
         "invoice": context.show(receipt.invoice),
         "payment_intent": context.show(receipt.intent),

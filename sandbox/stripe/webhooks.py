@@ -226,7 +226,7 @@ class Deliveries:
 
     def _record(self, sending: Sending, status: int) -> None:
         self._retry_at.pop(sending.endpoint, None)
-        draft_delay.reached(self._store, sending.endpoint, bool(status))
+        draft_delay.record_reachability(self._store, sending.endpoint, bool(status))
         if status:
             self._unreachable.pop(sending.endpoint, None)
         delivery = self._store.get(DELIVERY, sending.id)
@@ -244,7 +244,7 @@ class Deliveries:
             left = [id for id in waiting if id != delivery["endpoint"]]
             acknowledged = {**event, "_waiting": left, "pending_webhooks": len(left)}
             self._store.put("event", acknowledged)
-            draft_delay.acknowledged(
+            draft_delay.record_delivery(
                 self._store, delivery, acknowledged, self._clock.now()
             )
         self._release_overtaken(delivery)

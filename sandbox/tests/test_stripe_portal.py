@@ -340,19 +340,19 @@ def test_a_session_expires_unless_it_is_used(api, stripe_sandbox):
     used, unused = opened(api, made), opened(api, made)
 
     def visit(session):
-        return by_hand(stripe_sandbox, portal.visit, token_of(session))
+        return by_hand(stripe_sandbox, portal.use_session, token_of(session))
 
-    stripe_sandbox.advance(portal.TO_BE_OPENED - 5)
+    stripe_sandbox.advance(portal.OPEN_TIMEOUT - 5)
     assert visit(used)["id"] == used.id
-    stripe_sandbox.advance(portal.IDLE - 5)
+    stripe_sandbox.advance(portal.IDLE_TIMEOUT - 5)
     assert visit(used)["id"] == used.id
     with pytest.raises(portal.SessionExpired):
         visit(unused)
-    stripe_sandbox.advance(portal.IDLE + 5)
+    stripe_sandbox.advance(portal.IDLE_TIMEOUT + 5)
     with pytest.raises(portal.SessionExpired):
         visit(used)
     with pytest.raises(portal.SessionExpired):
-        by_hand(stripe_sandbox, portal.visit, "test_x")
+        by_hand(stripe_sandbox, portal.use_session, "test_x")
 
 
 def test_what_a_person_may_do_follows_the_configuration(api, stripe_sandbox):
@@ -364,17 +364,17 @@ def test_what_a_person_may_do_follows_the_configuration(api, stripe_sandbox):
     session = record_of(stripe_sandbox, opened(api, made))
 
     def may(feature):
-        return by_hand(stripe_sandbox, portal.may, session, feature)
+        return by_hand(stripe_sandbox, portal.is_enabled, session, feature)
 
     assert may("invoice_history") and not may("subscription_cancel")
-    assert by_hand(stripe_sandbox, portal.may_update, session, "email")
-    assert not by_hand(stripe_sandbox, portal.may_update, session, "name")
+    assert by_hand(stripe_sandbox, portal.is_updatable, session, "email")
+    assert not by_hand(stripe_sandbox, portal.is_updatable, session, "name")
     api.v1.billing_portal.configurations.update(
         made.id,
         {"features": {"invoice_history": OFF, "customer_update": OFF}},
     )
     assert not may("invoice_history")
-    assert not by_hand(stripe_sandbox, portal.may_update, session, "email")
+    assert not by_hand(stripe_sandbox, portal.is_updatable, session, "email")
 
 
 def test_a_person_cancels_at_the_end_of_the_period_and_thinks_again(
@@ -385,7 +385,7 @@ def test_a_person_cancels_at_the_end_of_the_period_and_thinks_again(
     made = cancelling(api, cancellation_reason=REASONS)
     session = record_of(stripe_sandbox, opened(api, made, payer))
 
-    asked = by_hand(stripe_sandbox, portal.reasons, session)
+    asked = by_hand(stripe_sandbox, portal.cancellation_reasons, session)
     by_hand(
         stripe_sandbox,
         portal.cancel,
@@ -395,7 +395,7 @@ def test_a_person_cancels_at_the_end_of_the_period_and_thinks_again(
         comment="Moving",
     )
     scheduled = api.v1.subscriptions.retrieve(subscribed.id)
-    by_hand(stripe_sandbox, portal.renew, session, subscribed.id)
+    by_hand(stripe_sandbox, portal.undo_cancellation, session, subscribed.id)
     kept = api.v1.subscriptions.retrieve(subscribed.id)
 
     assert asked == ["unused", "other"]
@@ -447,7 +447,7 @@ def test_what_the_configuration_does_not_offer_is_not_done(api, stripe_sandbox):
             by_hand(stripe_sandbox, act, session, id, **params)
 
     refused(off, subscribed.id)
-    refused(off, subscribed.id, portal.renew)
+    refused(off, subscribed.id, portal.undo_cancellation)
     refused(on, foreign.id)
     refused(on, ended.id)
     refused(on, "sub_x")
@@ -465,6 +465,8 @@ def test_sessions_and_configurations_survive_a_restart(tmp_path):
 
     again = StripeApp(state=state)
 
-    found = again.transact(lambda context: portal.visit(context, token_of(session)))
+    found = again.transact(
+        lambda context: portal.use_session(context, token_of(session))
+    )
     assert found["id"] == session.id
     again.close()

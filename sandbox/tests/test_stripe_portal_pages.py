@@ -481,7 +481,7 @@ def test_a_flow_whose_subscription_ends_anyway_shows_the_portal(api):
 def test_an_expired_session_says_so_and_does_nothing(api, stripe_sandbox):
     ann = story.customer(api)
     url = opened(api, ann, CARDS, return_url=RETURN)
-    stripe_sandbox.advance(portal.TO_BE_OPENED + 5)
+    stripe_sandbox.advance(portal.OPEN_TIMEOUT + 5)
 
     shown = fetch(url)
     posted = submit(f"{url}/add-card", {"card": "pm_card_visa"})
@@ -496,7 +496,7 @@ def test_an_expired_session_says_so_and_does_nothing(api, stripe_sandbox):
 def test_a_page_that_is_looked_at_stays_open(api, stripe_sandbox):
     url = opened(api, story.customer(api), HISTORY)
     fetch(url)
-    stripe_sandbox.advance(portal.IDLE - 5)
+    stripe_sandbox.advance(portal.IDLE_TIMEOUT - 5)
 
     assert fetch(url).status_code == 200
 

@@ -1,4 +1,4 @@
-"""Charges: one for each attempt that reached the card (API reference, Charges)."""
+"""Charges: one per payment attempt that reached the card (API reference, Charges)."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
     return context.get(KIND, id)
 
 
-def add(
+def create(
     context: Context,
     intent: Record,
     method: Record,
@@ -26,9 +26,9 @@ def add(
     *,
     authenticated: bool,
 ) -> Record:
-    """Store the charge of a payment intent; emit how it went."""
+    """Store the charge for a payment intent; emit `charge.succeeded` or `.failed`."""
     charge = {
-        **_nothing(),
+        **_defaults(),
         "id": context.ids.new("ch"),
         "object": KIND,
         "amount": intent["amount"],
@@ -132,7 +132,7 @@ def _three_d_secure() -> dict[str, Any]:
     }
 
 
-def _nothing() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     return {
         "amount_refunded": 0,
         "application": None,

@@ -22,7 +22,7 @@ REASONS = {
 
 def to_cancel(context: Context, session: Record, id: str) -> Record | None:
     """Return the subscription if the portal cancels it and that is not done yet."""
-    if not portal.may(context, session, portal.CANCEL):
+    if not portal.is_enabled(context, session, portal.CANCEL):
         return None
     mine = (one for one in live(context, session) if one["id"] == id)
     subscription = next(mine, None)
@@ -53,14 +53,14 @@ def cancel_step(
 
 
 def _when(context: Context, session: Record, subscription: Record) -> Child:
-    if portal.cancels_at_once(context, session):
+    if portal.cancels_immediately(context, session):
         return "It ends at once."
     ends = max(item["current_period_end"] for item in subscription["_items"])
     return ("You can use it until ", day(ends), ".")
 
 
 def _why(context: Context, session: Record) -> Html | None:
-    offered = portal.reasons(context, session)
+    offered = portal.cancellation_reasons(context, session)
     if not offered:
         return None
     choices = [

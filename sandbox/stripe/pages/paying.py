@@ -29,7 +29,7 @@ def authenticate(context: Context, token: str, form: Form) -> str:
     if form.get("outcome") not in ENDS:
         raise invalid("A challenge has succeeded or failed.")
     passed = form["outcome"] == "succeeded"
-    intent = invoice_payments.intent_of(context, _invoice(context, token))
+    intent = invoice_payments.get_intent_id(context, _invoice(context, token))
     receipt = hosted.authenticate(context, intent, passed=passed)
     return "done=pay" if receipt.invoice["status"] == "paid" else ""
 
@@ -39,7 +39,7 @@ DEEDS = {"authenticate": authenticate, "pay": pay}
 
 def intent_of(context: Context, invoice: Record) -> Record | None:
     """Return the payment intent of an invoice, if it ever asked for money."""
-    payment = invoice_payments.default_of(context.store, invoice["id"])
+    payment = invoice_payments.find_default(context.store, invoice["id"])
     id = payment["payment"]["payment_intent"] if payment else ""
     return context.store.get("payment_intent", id)
 

@@ -33,7 +33,7 @@ def show(context: Context, token: str, query: Form, error: str) -> Shown:
             "The address is incomplete, or the sandbox has been reset since.",
         )
     try:
-        session = portal.visit(context, token)
+        session = portal.use_session(context, token)
     except portal.SessionExpired:
         return closed(
             410,

@@ -5,7 +5,7 @@ from itertools import islice
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import addresses, portal, portal_cards
-from sandbox.stripe.objects.subscription_cycle import description
+from sandbox.stripe.objects.subscription_cycle import line_description
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.pages.html import Html, tag
 from sandbox.stripe.pages.sheet import Offer, card_name, field, offers, part, post
@@ -29,7 +29,7 @@ DETAILS = {
 
 def subscriptions(context: Context, session: Record, address: str) -> Html:
     """Return the customer's subscriptions, each with its way out or back."""
-    may = portal.may(context, session, portal.CANCEL)
+    may = portal.is_enabled(context, session, portal.CANCEL)
     items = [
         tag(
             "li",
@@ -60,7 +60,9 @@ def about(context: Context, subscription: Record) -> Html:
     prices = [
         tag(
             "p",
-            description(context, context.get("price", item["price"]), item["quantity"]),
+            line_description(
+                context, context.get("price", item["price"]), item["quantity"]
+            ),
         )
         for item in subscription["_items"]
     ]
@@ -73,9 +75,9 @@ def about(context: Context, subscription: Record) -> Html:
 
 def payment_methods(context: Context, session: Record, address: str) -> Html | None:
     """Return the cards on file, and how to add one, where the portal offers that."""
-    if not portal.may(context, session, portal_cards.FEATURE):
+    if not portal.is_enabled(context, session, portal_cards.FEATURE):
         return None
-    cards = portal_cards.on_file(context, session)
+    cards = portal_cards.list_cards(context, session)
     items = [_card(context, session, card, address) for card in cards]
     return part(
         tag("h2", "Payment methods"),
@@ -98,7 +100,7 @@ def details(context: Context, session: Record, address: str) -> Html | None:
     fields = [
         field(label, name, customer[name], type=type)
         for name, (label, type) in DETAILS.items()
-        if portal.may_update(context, session, name)
+        if portal.is_updatable(context, session, name)
     ]
     if not fields:
         return None
@@ -108,7 +110,7 @@ def details(context: Context, session: Record, address: str) -> Html | None:
 
 def invoices(context: Context, session: Record) -> Html | None:
     """Return the invoices with the way to the page of each."""
-    if not portal.may(context, session, "invoice_history"):
+    if not portal.is_enabled(context, session, "invoice_history"):
         return None
     found = context.store.scan("invoice", index=("customer", session["customer"]))
     final = (invoice for invoice in found if invoice["_token"])
@@ -133,7 +135,7 @@ def _end_or_renew(subscription: Record, address: str) -> Html:
 
 def _card(context: Context, session: Record, method: Record, address: str) -> Html:
     card, name = method["card"], card_name(method["card"])
-    default = method["id"] == portal_cards.default_of(context, session)
+    default = method["id"] == portal_cards.default_id(context, session)
     expiry = f"expires {card['exp_month']:02}/{card['exp_year']}"
     return tag(
         "li",
@@ -148,7 +150,7 @@ def _card(context: Context, session: Record, method: Record, address: str) -> Ht
             if default
             else _card_button(address, "default-card", method, "Make default", name),
             tag("p", "pays a subscription", class_="soft")
-            if portal_cards.needed(context, session, method["id"])
+            if portal_cards.is_only_card(context, session, method["id"])
             else _card_button(address, "remove-card", method, "Remove", name),
             class_="buttons",
         ),
