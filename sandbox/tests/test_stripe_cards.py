@@ -179,11 +179,11 @@ def test_attached_card_cannot_be_attached_to_another_customer(api):
     payer, other = builders.customer(api), builders.customer(api)
     card = attach(api, payer.id)
 
-    again = attach(api, payer.id, card.id)
+    second = attach(api, payer.id, card.id)
     with pytest.raises(stripe.InvalidRequestError, match="already been attached"):
         attach(api, other.id, card.id)
 
-    assert again.to_dict() == card.to_dict()
+    assert second.to_dict() == card.to_dict()
     assert builders.event_types(api).count("payment_method.attached") == 1
 
 

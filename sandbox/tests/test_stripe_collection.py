@@ -42,11 +42,11 @@ def advance_to_renewal(app, subscription):
     app.advance(subscription.items.data[0].current_period_end - app.clock.now())
 
 
-def failed_renewal(app, api, payer, words="card_declined", **params):
+def failed_renewal(app, api, payer, script="card_declined", **params):
     """Return a subscription whose renewal has had one failed attempt."""
     subscription = builders.automatic(api, to=payer, **params)
     advance_to_renewal(app, subscription)
-    builders.script(api, payer, words)
+    builders.script(api, payer, script)
     app.advance(HOUR)
     return subscription
 
@@ -236,10 +236,12 @@ def test_subscription_is_active_after_invoice_is_voided_or_written_off(
 
 
 @pytest.mark.parametrize(
-    ("word", "charged"), [("insufficient_funds", 2), ("stolen_card", 1)]
+    ("decline_code", "charged"), [("insufficient_funds", 2), ("stolen_card", 1)]
 )
-def test_after_hard_decline_only_new_card_is_charged(app, api, payer, word, charged):
-    subscription = failed_renewal(app, api, payer, word)
+def test_after_hard_decline_only_new_card_is_charged(
+    app, api, payer, decline_code, charged
+):
+    subscription = failed_renewal(app, api, payer, decline_code)
     retry_at = builders.newest_invoice(api, subscription).next_payment_attempt
 
     app.advance(3 * DAY)

@@ -16,9 +16,9 @@ MAX_DELAY = 72 * HOUR
 class Scenario:
     """A subscription's first draft, and an endpoint for its events."""
 
-    def __init__(self, answer=200, events=None):
+    def __init__(self, status=200, events=None):
         self.receiver = Receiver()
-        self.receiver.always = answer
+        self.receiver.always = status
         self.app = StripeApp(seed=1, post=self.receiver, retry_delays=(3600.0,))
         self.api = in_process_client(self.app)
         self.app.register_endpoint(URL, events=events)
@@ -53,9 +53,9 @@ def test_draft_is_finalized_an_hour_after_delivery():
     assert scenario.after(HOUR + 10).status == "open"
 
 
-@pytest.mark.parametrize("answer", [500, 404, 302, 0])
-def test_draft_waits_72_hours_while_delivery_fails(answer):
-    scenario = Scenario(answer).create_draft()
+@pytest.mark.parametrize("status", [500, 404, 302, 0])
+def test_draft_waits_72_hours_while_delivery_fails(status):
+    scenario = Scenario(status).create_draft()
 
     waiting = scenario.after(HOUR + 10)
     assert (waiting.status, waiting.webhooks_delivered_at) == ("draft", None)

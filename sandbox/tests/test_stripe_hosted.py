@@ -23,19 +23,19 @@ def test_only_first_manual_attempt_is_counted(api):
 def test_payer_pays_on_hosted_page_by_card_name_or_number(api, act, card):
     invoice = builders.open_invoice(api)
 
-    status, answer = act(f"invoices/{invoice.id}/pay", card=card)
+    status, result = act(f"invoices/{invoice.id}/pay", card=card)
 
-    assert (status, answer["invoice"]["status"]) == (200, "paid")
-    assert answer["payment_intent"]["status"] == "succeeded"
+    assert (status, result["invoice"]["status"]) == (200, "paid")
+    assert result["payment_intent"]["status"] == "succeeded"
     assert api.v1.payment_methods.list({"customer": invoice.customer}).data == []
 
 
 def test_decline_on_hosted_page_is_stored(api, act):
     invoice = builders.open_invoice(api)
 
-    status, answer = act(f"invoices/{invoice.id}/pay", card="pm_card_chargeDeclined")
+    status, result = act(f"invoices/{invoice.id}/pay", card="pm_card_chargeDeclined")
 
-    error = answer["payment_intent"]["last_payment_error"]
+    error = result["payment_intent"]["last_payment_error"]
     assert (status, error["code"]) == (200, "card_declined")
     assert api.v1.invoices.retrieve(invoice.id).attempted
     assert "invoice.payment_failed" in builders.event_types(api)
@@ -52,17 +52,17 @@ def test_decline_on_hosted_page_is_stored(api, act):
 def test_challenge_outcome_decides_payment_on_hosted_page(api, act, challenge, status):
     invoice = builders.open_invoice(api)
 
-    _, answer = act(f"invoices/{invoice.id}/pay", card=CHALLENGE, **challenge)
+    _, result = act(f"invoices/{invoice.id}/pay", card=CHALLENGE, **challenge)
 
-    assert answer["invoice"]["status"] == status
+    assert result["invoice"]["status"] == status
 
 
 def test_card_saved_in_portal_becomes_default(api, act):
     payer = builders.customer(api)
 
-    status, answer = act(f"customers/{payer.id}/cards", card="pm_card_mastercard")
+    status, result = act(f"customers/{payer.id}/cards", card="pm_card_mastercard")
 
-    card = answer["payment_method"]
+    card = result["payment_method"]
     settings = api.v1.customers.retrieve(payer.id).invoice_settings
     assert (status, card["customer"]) == (200, payer.id)
     assert settings.default_payment_method == card["id"]
@@ -95,13 +95,13 @@ def test_refused_customer_action_changes_nothing(api, act, path, body, status):
     intent = builders.intent_of(api, invoice.id).id
     before = builders.event_types(api)
 
-    answered, answer = act(
+    actual_status, result = act(
         path.format(invoice=invoice.id, customer=invoice.customer, intent=intent),
         **body,
     )
 
-    assert answered == status
-    assert answer["error"]
+    assert actual_status == status
+    assert result["error"]
     assert builders.event_types(api) == before
 
 
@@ -109,9 +109,9 @@ def test_paid_invoice_cannot_be_paid_again(api, act):
     invoice = builders.open_invoice(api)
     act(f"invoices/{invoice.id}/pay", card="pm_card_visa")
 
-    status, answer = act(f"invoices/{invoice.id}/pay", card="pm_card_visa")
+    status, result = act(f"invoices/{invoice.id}/pay", card="pm_card_visa")
 
-    assert (status, answer["error"]) == (400, "Invoice is already paid")
+    assert (status, result["error"]) == (400, "Invoice is already paid")
     with pytest.raises(stripe.InvalidRequestError) as caught:
         api.v1.invoices.pay(invoice.id)
-    assert (caught.value.code, caught.value.user_message) == (None, answer["error"])
+    assert (caught.value.code, caught.value.user_message) == (None, result["error"])

@@ -265,10 +265,10 @@ def test_statement_descriptor_is_stored(api):
 def test_sending_draft_finalizes_it_and_emits_invoice_sent(api):
     id = invoice_in_status(api, "draft")
 
-    sent = api.v1.invoices.send_invoice(id)
-    again = api.v1.invoices.send_invoice(id)
+    first = api.v1.invoices.send_invoice(id)
+    second = api.v1.invoices.send_invoice(id)
 
-    assert (sent.status, again.status) == ("open", "open")
+    assert (first.status, second.status) == ("open", "open")
     types = [type for type in builders.event_types(api) if type.startswith("invoice.")]
     assert types[-4:] == [
         "invoice.updated",

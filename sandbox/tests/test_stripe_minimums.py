@@ -256,12 +256,12 @@ def test_passed_challenge_is_refused_below_minimum(api, act):
     note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 951})
     path = f"payment_intents/{builders.intent_of(api, invoice.id).id}/authenticate"
 
-    status, answer = act(path, outcome="succeeded")
+    status, result = act(path, outcome="succeeded")
     api.v1.credit_notes.void_credit_note(note.id)
-    again = act(path, outcome="succeeded")
+    retry_status, retry_result = act(path, outcome="succeeded")
 
-    assert (status, "at least" in answer["error"]) == (400, True)
-    assert (again[0], again[1]["invoice"]["status"]) == (200, "paid")
+    assert (status, "at least" in result["error"]) == (400, True)
+    assert (retry_status, retry_result["invoice"]["status"]) == (200, "paid")
 
 
 def test_retry_below_minimum_fails_without_charge(api, stripe_sandbox):

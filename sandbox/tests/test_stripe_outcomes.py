@@ -44,11 +44,11 @@ def test_passed_challenge_pays_invoice(api, act):
     intent = builders.intent_of(api, invoice.id).id
     mark = builders.latest_event(api)
 
-    status, answer = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
+    status, result = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
 
-    assert (status, answer["invoice"]["status"]) == (200, "paid")
-    assert answer["payment_intent"]["status"] == "succeeded"
-    charge = api.v1.charges.retrieve(answer["payment_intent"]["latest_charge"])
+    assert (status, result["invoice"]["status"]) == (200, "paid")
+    assert result["payment_intent"]["status"] == "succeeded"
+    charge = api.v1.charges.retrieve(result["payment_intent"]["latest_charge"])
     details = charge.payment_method_details.card.three_d_secure
     assert details.result == "authenticated"
     assert builders.types_since(api, mark) == SUCCESS
@@ -61,14 +61,14 @@ def test_failed_challenge_leaves_invoice_open(api, act):
     builders.pay_error(api, invoice.id)
     intent = builders.intent_of(api, invoice.id).id
 
-    _, answer = act(f"payment_intents/{intent}/authenticate", outcome="failed")
+    _, result = act(f"payment_intents/{intent}/authenticate", outcome="failed")
 
-    failed = answer["payment_intent"]
+    failed = result["payment_intent"]
     assert failed["status"] == "requires_payment_method"
     assert failed["last_payment_error"]["code"] == (
         "payment_intent_authentication_failure"
     )
-    assert answer["invoice"]["status"] == "open"
+    assert result["invoice"]["status"] == "open"
     assert builders.event_types(api)[-1] == "invoice.payment_failed"
 
 
@@ -79,10 +79,10 @@ def test_charge_can_be_declined_after_passed_challenge(api, act):
     builders.pay_error(api, invoice.id)
     intent = builders.intent_of(api, invoice.id).id
 
-    _, answer = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
+    _, result = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
 
-    error = answer["payment_intent"]["last_payment_error"]
-    assert (answer["invoice"]["status"], error["decline_code"]) == (
+    error = result["payment_intent"]["last_payment_error"]
+    assert (result["invoice"]["status"], error["decline_code"]) == (
         "open",
         "insufficient_funds",
     )
@@ -132,13 +132,13 @@ def test_challenge_is_refused_after_out_of_band_payment(api, act):
     builders.pay_error(api, invoice.id)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
-    status, answer = act(
+    status, result = act(
         f"payment_intents/{builders.intent_of(api, invoice.id).id}/authenticate",
         outcome="succeeded",
     )
 
     assert status == 400
-    assert "canceled" in answer["error"]
+    assert "canceled" in result["error"]
 
 
 def test_script_of_invoice_precedes_subscription_and_customer(api):

@@ -135,14 +135,14 @@ def test_decline_is_replayed_for_same_key_without_second_charge(api):
     invoice = builders.open_invoice(api, payer)
     key = {"idempotency_key": "pay-1"}
 
-    answers = []
+    errors = []
     for _ in range(2):
         with pytest.raises(stripe.CardError) as caught:
             api.v1.invoices.pay(invoice.id, {}, key)
-        answers.append(caught.value)
+        errors.append(caught.value)
 
-    assert answers[0].json_body == answers[1].json_body
-    assert answers[1].headers and answers[1].headers["Idempotent-Replayed"] == "true"
+    assert errors[0].json_body == errors[1].json_body
+    assert errors[1].headers and errors[1].headers["Idempotent-Replayed"] == "true"
     assert builders.event_types(api).count("charge.failed") == 1
 
 
@@ -193,14 +193,14 @@ def test_refused_intent_actions_return_error_codes(api):
     with pytest.raises(stripe.InvalidRequestError, match="created by invoices"):
         intents.cancel(intent.id)
     intents.confirm(intent.id, {"payment_method": "pm_card_visa"})
-    with pytest.raises(stripe.InvalidRequestError) as again:
+    with pytest.raises(stripe.InvalidRequestError) as repeated:
         intents.confirm(intent.id, {"payment_method": "pm_card_visa"})
     with pytest.raises(stripe.InvalidRequestError) as late:
         intents.cancel(intent.id)
 
     assert without.value.code == "payment_intent_unexpected_state"
     assert another.value.code == "resource_missing"
-    assert again.value.code == late.value.code == "payment_intent_unexpected_state"
+    assert repeated.value.code == late.value.code == "payment_intent_unexpected_state"
 
 
 @pytest.mark.parametrize(

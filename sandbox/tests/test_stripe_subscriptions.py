@@ -231,13 +231,16 @@ def test_canceled_subscription_cannot_be_changed(api):
     subscription = builders.subscription(api)
     api.v1.subscriptions.cancel(subscription.id)
 
-    with pytest.raises(stripe.InvalidRequestError) as again:
+    with pytest.raises(stripe.InvalidRequestError) as repeated:
         api.v1.subscriptions.cancel(subscription.id)
     with pytest.raises(stripe.InvalidRequestError) as changed:
         api.v1.subscriptions.update(subscription.id, {"days_until_due": 3})
 
-    assert (again.value.http_status, again.value.code) == (404, "resource_missing")
-    assert again.value.user_message == f"No such subscription: '{subscription.id}'"
+    assert (repeated.value.http_status, repeated.value.code) == (
+        404,
+        "resource_missing",
+    )
+    assert repeated.value.user_message == f"No such subscription: '{subscription.id}'"
     assert changed.value.user_message == (
         "A canceled subscription can only update its cancellation_details and metadata."
     )
