@@ -120,6 +120,7 @@ def adjust(
         account["currency"] = account["currency"] or currency
     return context.insert(
         {
+            # Read again: `ending_balance` is the balance after the change above.
             **_transaction(context, context.get("customer", customer), amount),
             "credit_note": credit_note,
             "currency": currency,

@@ -37,6 +37,7 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
 
 def set_at_period_end(context: Context, draft: dict[str, Any], enabled: bool) -> None:
     """Schedule the cancellation for the end of the period, or undo that."""
+    # Sent again unchanged, it keeps `canceled_at`: the time of the first request.
     if enabled != draft["cancel_at_period_end"]:
         at = _last_period_end(draft) if enabled else None
         _set_cancel_at(context, draft, at, at_period_end=enabled)
@@ -49,6 +50,7 @@ def refresh_period_end(draft: dict[str, Any]) -> None:
 
 
 def _last_period_end(draft: Record) -> int:
+    # Items with different intervals end at different times: the last one counts.
     return max(int(item["current_period_end"]) for item in draft["_items"])
 
 
@@ -87,4 +89,5 @@ def _splits_period(context: Context, draft: Record, item: Record, at: int) -> bo
     """Return whether `at` falls inside a period of the item, not at its start."""
     recurring = context.get("price", item["price"])["recurring"]
     interval, count = recurring["interval"], recurring["interval_count"]
+    # Counted from the anchor, since `at` can be several periods ahead.
     return period_at(draft["billing_cycle_anchor"], interval, count, at).start != at

@@ -203,6 +203,7 @@ def name_from_number(number: str) -> str:
 
 def check_data(now: int, exp_month: int, exp_year: int, cvc: str | None) -> None:
     """Raise a 402 for an invalid expiry or CVC (docs page "Testing", Invalid data)."""
+    # `now` is the sandbox's clock, which can be ahead of the machine's.
     today = datetime.fromtimestamp(now, UTC)
     if not 1 <= exp_month <= 12:
         raise _invalid("expiration month", "invalid_expiry_month", "exp_month")

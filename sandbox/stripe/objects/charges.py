@@ -33,6 +33,7 @@ def create(
         "object": KIND,
         "amount": intent["amount"],
         "amount_captured": 0 if decline else intent["amount"],
+        # Copies: later updates of the payment method do not change the charge.
         "billing_details": clone(method["billing_details"]),
         "captured": decline is None,
         "created": context.now,
@@ -56,6 +57,7 @@ def create(
 
 
 def _outcome(decline: Decline | None) -> dict[str, Any]:
+    # Fixed values: the sandbox does not model Radar's risk evaluation.
     outcome = {
         "advice_code": None,
         "network_advice_code": None,

@@ -30,6 +30,7 @@ def payment_method(
     """
     if subscription is None:
         subscription = context.store.get("subscription", subscription_of(invoice) or "")
+    # The tombstone of a deleted customer has no `invoice_settings`.
     customer = context.store.get("customer", invoice["customer"]) or {}
     candidates: tuple[str | None, ...] = (
         invoice["default_payment_method"],
@@ -59,6 +60,7 @@ def schedule_retry(context: Context, invoice: dict[str, Any]) -> None:
     invoice["next_payment_attempt"] = (
         context.now + days[failed - 1] * DAY if retries else None
     )
+    # Due now: after the last retry the invoice's timer ends the collection.
     invoice["_gives_up_at"] = None if retries else context.now
 
 
@@ -112,8 +114,10 @@ def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     `send_invoice` invoices become past due at their due date instead.
     """
     charged = invoice["collection_method"] == "charge_automatically"
+    # An uncollectible invoice can still be paid, but no longer affects its subscription.
     if charged and invoice["status"] == "open":
         _make_past_due(context, invoice)
+    # SDK docstring of Customer.delinquent: set by an automatic payment failure.
     if automatic:
         set_delinquent(context, invoice["customer"], True)
 
@@ -132,6 +136,7 @@ def on_uncollectible(context: Context, invoice: Record) -> None:
 
 def on_voided(context: Context, invoice: Record) -> None:
     """Reactivate a past due subscription if its newest remaining invoice allows it."""
+    # `delinquent` stays: only paying or writing off resets it (SDK docstring).
     _activate_past_due(context, invoice)
 
 

@@ -142,6 +142,7 @@ def _check_remaining(
     """Raise a 400 if lines credit more than was billed, or with the wrong sign."""
     total = sum(line["amount"] for line in lines)
     quantity = sum(line["quantity"] or 0 for line in lines)
+    # A negative line is credited with negative amounts.
     low, high = sorted((0, invoice_line["amount"]))
     same_sign = lines[-1]["amount"] * invoice_line["amount"] >= 0
     if not (

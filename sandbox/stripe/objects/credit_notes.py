@@ -67,6 +67,7 @@ def create(context: Context, params: Params) -> Record:
     """
     note = _build_note(context, params)
     if params.get("credit_amount"):
+        # Before the insert: `credit_note.created` carries the transaction's id.
         note["customer_balance_transaction"] = _credit_balance(context, note, params)
     context.insert(note, "credit_note.created")
     _apply(context, note, sign=1)
@@ -162,6 +163,7 @@ def _build_note(context: Context, params: Params) -> dict[str, Any]:
         context,
         invoice,
         lines,
+        # Voided notes count too: their numbers are not reused.
         number=len(notes) + 1,
         pre_payment=pre_payment,
         post_payment=post_payment,
@@ -217,6 +219,7 @@ def _check_post_payment(params: Params, post_payment: int) -> None:
 
 
 def _credit_balance(context: Context, note: Record, params: Params) -> str:
+    # A 400 for a deleted customer, whose balance cannot change any more.
     context.refer("customer", note["customer"], "credit_amount")
     transaction = balances.adjust(
         context,

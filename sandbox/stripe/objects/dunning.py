@@ -30,6 +30,8 @@ def _retry_at(invoice: Record) -> int | None:
 def _retry(context: Context, invoice: Record) -> None:
     """Retry the charge, unless the only card left had a hard decline."""
     method = collection.payment_method(context, invoice)
+    # SDK docstring of Invoice.attempt_count: after a hard decline, retries stay
+    # scheduled and are counted, but are executed only with a new payment method.
     if method is None or method == invoice.get("_refused"):
         invoice_payment.record_skipped_retry(context, invoice["id"])
     else:

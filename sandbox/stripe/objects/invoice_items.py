@@ -176,6 +176,7 @@ def add(
         "quantity_decimal": amount_decimal(quantity),
         "tax_rates": [],
         "test_clock": None,
+        # Indexes of pending items: one of the two is set until an invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],
@@ -261,6 +262,7 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
 def line_id_on(invoice: Record, item: str) -> str | None:
     """Return the id of the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
+        # `parent` has the item's id under one of two keys, depending on its type.
         for details in line["parent"].values():
             if isinstance(details, dict) and details["invoice_item"] == item:
                 return str(line["id"])

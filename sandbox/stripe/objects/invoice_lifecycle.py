@@ -106,6 +106,7 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     context.emit("invoice.finalized", context.get("invoice", id))
     _post_balance(context, context.get("invoice", id))
     invoice = dict(context.get("invoice", id))
+    # Paid by the balance, negative, or below the minimum charge.
     if invoice["amount_due"] == 0:
         invoice_payment.mark_paid(context, id, off_stripe=False)
         return context.get("invoice", id)

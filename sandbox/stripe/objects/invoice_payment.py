@@ -83,6 +83,7 @@ def attempt(
     card = context.store.get("payment_method", method) if method else None
     if not automatic:
         _check_minimum(invoice)
+    # An automatic attempt has no caller to raise to: it is recorded as failed.
     if card is None or _is_below_minimum(invoice):
         _record_failure(context, id, automatic=automatic)
         return False
@@ -118,6 +119,7 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
             code="payment_intent_unexpected_state",
         )
     card = context.get("payment_method", record["payment_method"])
+    # A credit note may have reduced the amount since the challenge was created.
     if passed:
         _check_minimum(context.get("invoice", record["_invoice"]))
     if not passed:

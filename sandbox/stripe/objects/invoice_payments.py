@@ -28,6 +28,7 @@ PAYMENT = Hash(
 def _render(store: Store, record: Record) -> dict[str, Any]:
     rendered = public(store, record)
     intent = store.get("payment_intent", record["payment"]["payment_intent"])
+    # Until it is closed, it requests what remains of the invoice.
     if record["status"] == "open" and intent:
         rendered["amount_requested"] = current_amount(store, intent)
     return rendered

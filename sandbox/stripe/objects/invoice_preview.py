@@ -58,6 +58,7 @@ def create(context: Context, params: Params) -> Record:
         invoice = _next_invoice(
             context, subscription, params.get("subscription_details", {})
         )
+    # Stripe's previews have an id too, but cannot be retrieved by it.
     id = context.ids.new("upcoming_in")
     return {
         **invoice,
@@ -130,6 +131,7 @@ def _proration_invoice(context: Context, subscription: Record) -> Record:
 def _renewal(context: Context, subscription: Record) -> Record:
     end = subscription_cycle.next_period_end(subscription)
     cancel_at = subscription["cancel_at"]
+    # At its own time, as the scheduler would run it.
     later = context.at(min(end, cancel_at or end))
     if cancel_at and cancel_at <= later.now:
         subscription_end.cancel_as_scheduled(later, subscription["id"])

@@ -20,6 +20,7 @@ def render(store: Store, record: Record) -> dict[str, Any]:
     """
     rendered = public(store, record)
     customer = store.get("customer", record["customer"]) or {}
+    # A deleted customer has no balance: the stored amounts stay.
     if record["status"] == "draft" and "balance" in customer:
         rendered.update(
             totals(record["_lines"], customer["balance"], record["currency"])

@@ -326,6 +326,7 @@ def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None
     at = _finalization_time(context, params, auto_advance=advance)
     if invoice["status"] == "draft":
         scheduled = invoice["automatically_finalizes_at"]
+        # `auto_advance` was turned on after the creation: the hour starts now.
         default = context.now + draft_delay.DRAFT_PERIOD
         invoice["automatically_finalizes_at"] = (
             (at or scheduled or default) if advance else None

@@ -8,6 +8,7 @@ from sandbox.stripe.objects.cards import CARDS, Decline
 from sandbox.stripe.objects.invoice_shape import subscription_of
 from sandbox.stripe.store import Record
 
+# Metadata key of a script, and the kind of the records of each script's progress.
 SCRIPT = "sandbox_outcome"
 PROGRESS = "_script"
 
@@ -41,6 +42,7 @@ def outcome_of_card(method: Record) -> Outcome:
 def _requires_challenge(method: Record, *, off_session: bool) -> bool:
     """Return whether 3D Secure is required (docs page "Testing", authentication)."""
     authentication = CARDS[method["_card"]].authentication
+    # Once set up, these cards skip the challenge only off session.
     if authentication == "unless_set_up":
         return not (off_session and method["_set_up"])
     return authentication == "always"
@@ -82,6 +84,7 @@ def _next_step(context: Context, owner: str, script: str) -> str:
 
     The last step repeats. A changed script starts at its first step.
     """
+    # With `error_if_incomplete` a failure rolls this back too: the step then repeats.
     record = context.store.get(PROGRESS, owner)
     used = record["used"] if record and record["script"] == script else 0
     context.store.put(

@@ -35,6 +35,7 @@ def execute(
         _challenge(context, id, method)
         return
     intent = context.get(KIND, id)
+    # Credit notes may have reduced the amount since the intent was created.
     intent = {**intent, "amount": current_amount(context.store, intent)}
     charge = charges.create(
         context, intent, method, outcome.decline, authenticated=authenticated
@@ -86,6 +87,7 @@ def cancel(context: Context, id: str, reason: str | None) -> None:
     intent = context.get(KIND, id)
     if intent["status"] in FINAL:
         return
+    # Paid out of band, nothing remains: the intent keeps the amount it had.
     amount = current_amount(context.store, intent) or intent["amount"]
     with context.edit(KIND, id) as draft:
         draft.update(
@@ -104,7 +106,7 @@ def failure_error(
     """Return the 402 for an intent whose attempt did not succeed.
 
     `code` is the error code for a pending challenge; it differs between invoices and
-    subscriptions.
+    subscriptions. With `committed` the failed attempt stays stored.
     """
     intent = context.get(KIND, id)
     rendered = context.show(intent)

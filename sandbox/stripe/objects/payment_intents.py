@@ -71,6 +71,7 @@ def confirm(context: Context, params: Params, id: str) -> Record:
     card = payment_methods.get_usable(context, method, customer, "payment_method")
     invoice_payment.attempt(context, intent["_invoice"], card["id"], off_session=False)
     confirmed = context.get(KIND, id)
+    # Only a decline is an error; a pending challenge is a normal response.
     if confirmed["status"] == "requires_payment_method":
         raise payment_attempt.failure_error(context, id)
     return confirmed

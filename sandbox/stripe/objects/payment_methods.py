@@ -196,6 +196,7 @@ def detach(context: Context, id: str) -> Record:
     with context.edit(KIND, id) as draft:
         draft.update(customer=None, _spent=True)
     detached = context.get(KIND, id)
+    # Stripe's event names the customer only in `previous_attributes`.
     context.emit("payment_method.detached", detached, {"customer": customer})
     _clear_defaults(context, customer, id)
     return detached

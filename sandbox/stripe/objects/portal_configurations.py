@@ -160,6 +160,7 @@ def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
         record["login_page"] = {"enabled": enabled, "url": url}
     for name, settings in params.get("features", {}).items():
         record["features"][name].update(settings)
+    # After merging: features that were not sent keep their settings.
     check(record["features"])
 
 

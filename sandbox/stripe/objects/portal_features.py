@@ -125,6 +125,7 @@ def _check_update(update: dict[str, Any]) -> None:
     for field in ("default_allowed_updates", "products"):
         if update["enabled"] and not update[field]:
             raise _incomplete("subscription_update", field)
+    # Returned by Stripe, but not among the parameters that the sandbox accepts.
     quantity = {"enabled": False, "maximum": None, "minimum": 0}
     update["products"] = update["products"] and [
         {"adjustable_quantity": quantity, **product} for product in update["products"]

@@ -34,6 +34,8 @@ URL = "/v1/prices"
 resource = Resource("price", indexes=("lookup_key", "product"))
 
 LOOKUP_KEY = Text(unset=True, max_length=200)
+# Metered usage and tiers are not modelled: `usage_type` and `billing_scheme` have one
+# value each, and others are refused.
 RECURRING = Hash(
     {
         "interval": Choice(("day", "month", "week", "year")),

@@ -76,6 +76,7 @@ def create_debit(
         at=at,
         source=item,
     )
+    # The full price, not the prorated amount: credits are computed from it exactly.
     item["_debits"] = [debit_record(item, price, invoice_item=created["id"])]
 
 
@@ -90,6 +91,7 @@ def _debits_to_credit(
     """
     if subscription["billing_mode"]["type"] == "classic":
         return [debit_record(item, price)]
+    # A debit whose period is over has no unused time.
     return [debit for debit in item["_debits"] if debit["end"] > at]
 
 

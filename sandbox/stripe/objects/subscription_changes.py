@@ -123,6 +123,7 @@ def _apply_one(
         )
     if change.get("deleted"):
         subscription["_items"].remove(item)
+        # Without this record, the item's own endpoints answer 404.
         context.store.delete("_item", item["id"])
         return
     _change(context, subscription, item, change, param)

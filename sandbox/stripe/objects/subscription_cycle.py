@@ -127,6 +127,7 @@ def _no_payment_method() -> StripeError:
 def renew(context: Context, id: str) -> None:
     """Move items whose period has ended to their next period, and bill it."""
     with context.edit("subscription", id, UPDATED) as subscription:
+        # With several intervals, the other items renew at their own time.
         ended = [
             item
             for item in subscription["_items"]
@@ -214,6 +215,7 @@ def _run(context: Context, subscription: Record) -> None:
     id = subscription["id"]
     if subscription["status"] == "incomplete":
         expire(context, id)
+    # Before a renewal due at the same time: no further period is billed.
     elif subscription["cancel_at"] and subscription["cancel_at"] <= context.now:
         subscription_end.cancel_as_scheduled(context, id)
     else:

@@ -69,6 +69,7 @@ def _end(
 ) -> Record:
     with context.edit("subscription", id) as draft:
         draft.update(
+            # A scheduled cancellation keeps the time of its request.
             canceled_at=draft["canceled_at"] or context.now,
             ended_at=context.now,
             status="canceled",

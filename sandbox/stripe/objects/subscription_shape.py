@@ -55,6 +55,7 @@ def new_item(
         "_debits": [],
     }
     context.store.put(
+        # Maps the item to its subscription, for the endpoints of subscription items.
         "_item",
         {
             "id": item["id"],

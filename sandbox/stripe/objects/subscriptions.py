@@ -211,6 +211,7 @@ def update(context: Context, params: Params, id: str) -> Record:
             params.get("items", []),
             prorate_at=None if behavior == "none" else prorate_at,
         )
+        # Before `schedule`: a `cancel_at` in the same request takes precedence.
         cancellation.refresh_period_end(draft)
         cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
@@ -350,6 +351,7 @@ def _invoice_now(context: Context, subscription: Record, params: Params) -> None
         automatic = collection.is_collected_automatically(final)
         unpaid = automatic and final["status"] == "open"
         if unpaid and params.get("payment_behavior") == "error_if_incomplete":
+            # The error rolls the whole update back, prorations included.
             raise subscription_cycle.payment_failure(context, final["id"])
 
 

@@ -97,6 +97,7 @@ def register(
     context: Context, *, url: str, events: list[str], secret: str | None
 ) -> Record:
     """Create an endpoint, or update the one with this URL; return it."""
+    # Called at each start: the endpoint may already be in the state file.
     for endpoint in list(context.store.scan(KIND)):
         if endpoint["url"] == url:
             with context.edit(KIND, endpoint["id"]) as draft:
