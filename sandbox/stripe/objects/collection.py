@@ -114,7 +114,7 @@ def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     `send_invoice` invoices become past due at their due date instead.
     """
     charged = invoice["collection_method"] == "charge_automatically"
-    # An uncollectible invoice can still be paid, but no longer affects its subscription.
+    # An uncollectible invoice can be paid, but no longer affects its subscription.
     if charged and invoice["status"] == "open":
         _make_past_due(context, invoice)
     # SDK docstring of Customer.delinquent: set by an automatic payment failure.
