@@ -6,9 +6,11 @@ from api.tests.support.client import Person
 from lightning.tests.conftest import (
     _prices,
     alice,
-    platform,
     relay,
     wallets,
+)
+from lightning.tests.conftest import (
+    platform as own_wallet,
 )
 from lightning.tests.conftest import prices as rates
 from tenants.models import Tenant
@@ -16,7 +18,7 @@ from tenants.services.tenants import get_or_create_tenant
 
 pytest.register_assert_rewrite("api.tests.support.schema_checks")
 
-__all__ = ["_prices", "alice", "platform", "rates", "relay", "wallets"]
+__all__ = ["_prices", "alice", "own_wallet", "rates", "relay", "wallets"]
 
 
 @pytest.fixture

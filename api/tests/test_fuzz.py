@@ -54,7 +54,7 @@ def description(app) -> BaseSchema:
 
 
 @pytest.fixture
-def judge(prices, admin, sandbox, wallets, platform, rates, zooid, app) -> Judge:
+def judge(prices, admin, sandbox, wallets, own_wallet, rates, zooid, app) -> Judge:
     world = build(admin=admin, sandbox=sandbox, wallets=wallets, zooid=zooid)
     return Judge(world, app)
 

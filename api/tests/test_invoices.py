@@ -169,7 +169,7 @@ def test_while_stripe_is_away_it_is_said_so(ann, invoice, sandbox, path):
 # --- by Lightning
 
 
-def test_looking_issues_nothing_and_asking_does(ann, path, platform, rates):
+def test_looking_issues_nothing_and_asking_does(ann, path, own_wallet, rates):
     assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
     assert not LightningInvoice.objects.exists()
 
@@ -194,7 +194,7 @@ def test_looking_issues_nothing_and_asking_does(ann, path, platform, rates):
 
 
 def test_a_fresh_one_waits_for_what_may_be_arriving(
-    ann, invoice, path, platform, rates, settings
+    ann, invoice, path, own_wallet, rates, settings
 ):
     ann.post(f"{path}/bolt11")
     row = LightningInvoice.objects.get()
@@ -210,7 +210,7 @@ def test_a_fresh_one_waits_for_what_may_be_arriving(
 
 
 def test_while_a_wallet_is_asked_nobody_else_pays(
-    ann, invoice, path, alice, platform, rates
+    ann, invoice, path, alice, own_wallet, rates
 ):
     attempt = make_attempt(invoice, alice)
 
@@ -230,7 +230,7 @@ def make_attempt(invoice, alice):
     return start_payment(bill=payment_request_for(invoice))
 
 
-def test_without_a_price_there_is_no_invoice(ann, path, platform, rates):
+def test_without_a_price_there_is_no_invoice(ann, path, own_wallet, rates):
     rates.fault("error")
 
     refused = ann.post(f"{path}/bolt11")
@@ -240,7 +240,7 @@ def test_without_a_price_there_is_no_invoice(ann, path, platform, rates):
 
 
 def test_what_is_paid_is_not_paid_again(
-    ann, invoice, path, platform, rates, wallets, django_capture_on_commit_callbacks
+    ann, invoice, path, own_wallet, rates, wallets, django_capture_on_commit_callbacks
 ):
     pay(wallets, ann.post(f"{path}/bolt11").data["bolt11"])
 
@@ -258,7 +258,7 @@ def test_what_is_paid_is_not_paid_again(
 
 
 def test_what_was_paid_at_stripe_is_not_paid_by_lightning_too(
-    ann, invoice, path, sandbox, platform, rates
+    ann, invoice, path, sandbox, own_wallet, rates
 ):
     ann.post(f"{path}/bolt11")
     sandbox.client().v1.invoices.pay(invoice.pk, {"paid_out_of_band": True})
@@ -289,7 +289,7 @@ def test_before_it_is_paid_there_is_no_receipt(ann, path):
 
 
 def test_a_stranger_can_check_a_receipt(
-    ann, ben, invoice, path, platform, rates, wallets, settings
+    ann, ben, invoice, path, own_wallet, rates, wallets, settings
 ):
     bolt11 = ann.post(f"{path}/bolt11").data["bolt11"]
     pay(wallets, bolt11)

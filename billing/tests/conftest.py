@@ -15,9 +15,11 @@ from billing.tests.support.simulation.system import Ground, ground
 from lightning.tests.conftest import (
     _prices,
     alice,
-    platform,
     relay,
     wallets,
+)
+from lightning.tests.conftest import (
+    platform as own_wallet,
 )
 from lightning.tests.conftest import prices as rates
 from relays.services.lifecycle import create_relay
@@ -26,7 +28,7 @@ from sandbox.stripe.testing import WEBHOOK_SECRET, Sandbox
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
-__all__ = ["_prices", "alice", "platform", "rates", "relay", "wallets"]
+__all__ = ["_prices", "alice", "own_wallet", "rates", "relay", "wallets"]
 
 
 class Clock:
@@ -49,7 +51,7 @@ def clock(sandbox) -> Iterator[Clock]:
 
 
 @pytest.fixture
-def billed(prices) -> Tenant:
+def subscriber(prices) -> Tenant:
     """A tenant with one relay on the basic plan, and its first invoice, a draft."""
     tenant = TenantFactory()
     create_relay(tenant_id=tenant.pk, subdomain="first", plan_id="basic")
@@ -59,7 +61,7 @@ def billed(prices) -> Tenant:
 
 
 @pytest.fixture
-def payable(prices, platform, rates) -> InvoiceCollection:
+def payable(prices, own_wallet, rates) -> InvoiceCollection:
     """An open invoice of $5 that nothing could be charged for: a person pays it."""
     tenant = RelayFactory().tenant
     sync_tenant(tenant_id=tenant.pk)
@@ -70,9 +72,9 @@ def payable(prices, platform, rates) -> InvoiceCollection:
 
 
 @pytest.fixture
-def invoice(billed) -> InvoiceCollection:
+def invoice(subscriber) -> InvoiceCollection:
     """An open invoice of $5."""
-    row = InvoiceCollection.objects.get(tenant=billed)
+    row = InvoiceCollection.objects.get(tenant=subscriber)
     collect_invoice(invoice_id=row.pk)
     row.refresh_from_db()
     return row

@@ -27,7 +27,7 @@ Take = Callable[[Page, str], None]
 
 @pytest.fixture
 def invoice(
-    transactional_db, django_db_serialized_rollback, prices, platform, rates
+    transactional_db, django_db_serialized_rollback, prices, own_wallet, rates
 ) -> InvoiceCollection:
     """An open invoice of Ada's, for two relays."""
     tenant = TenantFactory(display_name="Ada")

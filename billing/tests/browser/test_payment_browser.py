@@ -282,18 +282,18 @@ def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
     assert violations(page) == []
 
 
-def test_anyone_can_read_the_way_to_a_receipt(page, link, platform, wallets, alice):
+def test_anyone_can_read_the_way_to_a_receipt(page, link, own_wallet, wallets, alice):
     page.goto(link)
     offer(page)
     page.get_by_text("Show the invoice as text").click()
     assert violations(page) == []
 
-    platform.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookups = LookingUp(error="INTERNAL")
     expect(page.locator("#wallet-down")).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("We cannot reach our wallet")
     assert violations(page) == []
 
-    platform.lookups = LookingUp()
+    own_wallet.lookups = LookingUp()
     with time_machine.travel(timezone.now() + timedelta(seconds=905)):
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
         assert violations(page) == []

@@ -92,10 +92,10 @@ def before(monkeypatch, owner, name, happen):
 
 
 @pytest.fixture
-def arrived(billed, wallets, alice, rates):
+def arrived(subscriber, wallets, alice, rates):
     """A Lightning payment of the first invoice, which is not booked yet."""
-    collect(billed)
-    offered = get_or_issue_bolt11(invoice_id=collection_of(billed).pk)
+    collect(subscriber)
+    offered = get_or_issue_bolt11(invoice_id=collection_of(subscriber).pk)
     wallets.ledger.pay("alice", offered.bolt11)
     check_invoice(invoice_id=offered.pk)
     return offered
@@ -105,7 +105,7 @@ def arrived(billed, wallets, alice, rates):
 
 
 def test_what_another_worker_has_just_credited_marks_nothing(
-    billed, sandbox, arrived, monkeypatch
+    subscriber, sandbox, arrived, monkeypatch
 ):
     """The payment is worth less than is asked for: all of it is credit."""
     type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
@@ -117,17 +117,19 @@ def test_what_another_worker_has_just_credited_marks_nothing(
         return real(collection, payment, found)
 
     monkeypatch.setattr(settlements, "_begin_marking", book_first)
-    collect(billed)
+    collect(subscriber)
 
     assert Settlement.objects.get().state == "credited"
     assert Credit.objects.get().amount_cents == 400
-    assert at_stripe(sandbox, billed).status == "open"
+    assert at_stripe(sandbox, subscriber).status == "open"
 
 
-def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(billed, sandbox, arrived):
-    pay_in_part(sandbox, billed, 200)
+def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(
+    subscriber, sandbox, arrived
+):
+    pay_in_part(sandbox, subscriber, 200)
 
-    first = collect(billed)
+    first = collect(subscriber)
 
     assert (first.stripe_status, first.paid_by) == ("paid", "lightning")
     assert Settlement.objects.get().marked_cents == 300
@@ -135,11 +137,11 @@ def test_of_what_was_paid_by_card_in_part_the_rest_is_marked(billed, sandbox, ar
 
 
 def test_what_arrives_while_an_invoice_is_closed_is_booked(
-    billed, sandbox, wallets, alice, rates, clock, monkeypatch
+    subscriber, sandbox, wallets, alice, rates, clock, monkeypatch
 ):
     """Whoever was woken by it has failed, and the one who closes does not know."""
-    collect(billed)
-    invoice_id = collection_of(billed).pk
+    collect(subscriber)
+    invoice_id = collection_of(subscriber).pk
     offered = get_or_issue_bolt11(invoice_id=invoice_id)
     sandbox.client().v1.invoices.void_invoice(invoice_id)
 
@@ -147,10 +149,10 @@ def test_what_arrives_while_an_invoice_is_closed_is_booked(
         wallets.ledger.pay("alice", offered.bolt11)
         check_invoice(invoice_id=offered.pk)
         sandbox.fault("status", method="GET", times=3)
-        collect(billed)
+        collect(subscriber)
 
     before(monkeypatch, collection, "_wait", arrive)
-    collect(billed)
+    collect(subscriber)
     clock.move(minutes=6)
     for due in InvoiceCollection.objects.working().claim(now=timezone.now()):
         collect_invoice(invoice_id=due)
@@ -168,19 +170,19 @@ def a_lock_is_waited_for() -> bool:
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("what", ["a subscription ends", "a wallet is connected"])
 def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
-    billed, sandbox, arrived, alice, monkeypatch, what
+    subscriber, sandbox, arrived, alice, monkeypatch, what
 ):
     """The credit refers to the tenant, whose row the other one holds."""
     type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
-    subscription = billed.stripe_subscription_id
+    subscription = subscriber.stripe_subscription_id
     rewrite(sandbox, subscription, status="unpaid")
     found = Stripe().get_subscription(subscription)
     works = {
         "a subscription ends": lambda: handle_subscription_ended(
-            tenant_id=billed.pk, subscription_id=subscription, found=found
+            tenant_id=subscriber.pk, subscription_id=subscription, found=found
         ),
         "a wallet is connected": lambda: set_wallet(
-            pubkey=billed.pk, nwc_url=alice.url
+            pubkey=subscriber.pk, nwc_url=alice.url
         ),
     }
     wrong = []
@@ -195,7 +197,7 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
         until(a_lock_is_waited_for)
 
     before(monkeypatch, settlements, "_owe", start_and_be_waited_for)
-    collect(billed)
+    collect(subscriber)
     other.join()
 
     assert wrong == []
@@ -217,7 +219,7 @@ def test_what_came_on_top_counts_in_steps_that_stripe_takes(currency, cents):
 
 
 def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
-    billed, arrived, monkeypatch
+    subscriber, arrived, monkeypatch
 ):
     """Another worker could charge it in between."""
     seen = []
@@ -225,42 +227,42 @@ def test_an_invoice_is_known_to_be_paid_before_its_payment_is_booked(
         monkeypatch,
         settlements,
         "_conclude",
-        lambda: seen.append(collection_of(billed).stripe_status),
+        lambda: seen.append(collection_of(subscriber).stripe_status),
     )
 
-    collect(billed)
+    collect(subscriber)
 
     assert seen == ["paid"]
 
 
 @pytest.fixture
-def grown(billed, sandbox, wallets, alice, rates):
+def grown(subscriber, sandbox, wallets, alice, rates):
     """An invoice, paid by Lightning, for which a person then asked for more.
 
     What arrived has become credit and reduced it: a part is still to be paid.
     """
-    collect(billed)
-    api, invoice_id = sandbox.client().v1, collection_of(billed).pk
+    collect(subscriber)
+    api, invoice_id = sandbox.client().v1, collection_of(subscriber).pk
     note = api.credit_notes.create({"invoice": invoice_id, "amount": 120})
     offered = get_or_issue_bolt11(invoice_id=invoice_id)
     api.credit_notes.void_credit_note(note.id)
     wallets.ledger.pay("alice", offered.bolt11)
     check_invoice(invoice_id=offered.pk)
-    collect(billed)
-    post_credits(tenant_id=billed.pk)
-    collect(billed)
-    assert at_stripe(sandbox, billed).amount_remaining == 120
+    collect(subscriber)
+    post_credits(tenant_id=subscriber.pk)
+    collect(subscriber)
+    assert at_stripe(sandbox, subscriber).amount_remaining == 120
     return invoice_id
 
 
 def test_the_wallet_may_pay_the_rest_of_what_lightning_has_paid_in_part(
-    billed, alice, grown
+    subscriber, alice, grown
 ):
-    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
-    collect(billed)
+    connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
+    collect(subscriber)
     pay_by_wallet()
 
-    assert collect(billed).paid_by == "wallet"
+    assert collect(subscriber).paid_by == "wallet"
     assert Settlement.objects.get(state="marked").marked_cents == 120
 
 
@@ -281,49 +283,49 @@ def test_a_person_may_pay_the_rest_of_what_lightning_has_paid_in_part(grown):
     ],
 )
 def test_a_rung_that_another_worker_has_climbed_is_not_climbed_again(
-    billed, sandbox, monkeypatch, owner, name
+    subscriber, sandbox, monkeypatch, owner, name
 ):
-    attach(sandbox, billed, outcome="insufficient_funds")
-    before(monkeypatch, owner, name, lambda: collect(billed))
+    attach(sandbox, subscriber, outcome="insufficient_funds")
+    before(monkeypatch, owner, name, lambda: collect(subscriber))
 
-    first = collect(billed)
+    first = collect(subscriber)
 
     assert codes() == ["insufficient_funds"]
     assert (first.state, first.next_action) == ("manual", "")
 
 
 def test_a_wallet_that_another_worker_has_asked_is_not_asked_again(
-    billed, alice, rates, monkeypatch
+    subscriber, alice, rates, monkeypatch
 ):
-    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
+    connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
 
     def next_attempt_step():
-        collect(billed)
+        collect(subscriber)
         pay_by_wallet()
-        collect(billed)
+        collect(subscriber)
 
     before(monkeypatch, attempts, "start_payment", next_attempt_step)
-    collect(billed)
+    collect(subscriber)
 
     assert NwcPayment.objects.count() == 1
 
 
 def test_a_card_that_is_attached_while_another_is_chosen_is_charged_next(
-    billed, sandbox, monkeypatch
+    subscriber, sandbox, monkeypatch
 ):
-    attach(sandbox, billed, "pm_card_chargeCustomerFail", outcome="")
+    attach(sandbox, subscriber, "pm_card_chargeCustomerFail", outcome="")
 
     def attach_another():
-        api, customer = sandbox.client().v1, billed.stripe_customer_id
-        card = attach(sandbox, billed, outcome="")
+        api, customer = sandbox.client().v1, subscriber.stripe_customer_id
+        card = attach(sandbox, subscriber, outcome="")
         settings = {"default_payment_method": card}
         api.customers.update(customer, {"invoice_settings": settings})
-        start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.CARD)
+        start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.CARD)
 
     before(monkeypatch, cards, "start_attempt", attach_another)
 
-    assert collect(billed).paid_by == "card"
+    assert collect(subscriber).paid_by == "card"
     assert codes() == [""]
 
 
@@ -344,11 +346,11 @@ def after_reading(monkeypatch, happen):
 
 
 @pytest.fixture
-def charge(billed, sandbox):
+def charge(subscriber, sandbox):
     """What another worker does: its charge succeeds, and it did not get further."""
-    card = attach(sandbox, billed)
-    Stripe().finalize_invoice(collection_of(billed).pk)
-    read_invoice(Stripe(), collection_of(billed).pk, billed)
+    card = attach(sandbox, subscriber)
+    Stripe().finalize_invoice(collection_of(subscriber).pk)
+    read_invoice(Stripe(), collection_of(subscriber).pk, subscriber)
     now = timezone.now()
     rung = {
         "next_action": Action.CARD,
@@ -358,32 +360,34 @@ def charge(billed, sandbox):
     InvoiceCollection.objects.update(**rung)
 
     def go_through():
-        attempt = cards.start_attempt(collection_of(billed), card, then=Action.NOTICE)
+        attempt = cards.start_attempt(
+            collection_of(subscriber), card, then=Action.NOTICE
+        )
         cards.run_attempt(Stripe(), attempt)
 
     return go_through
 
 
-def test_who_has_just_paid_by_card_is_not_asked_to_pay(billed, charge, monkeypatch):
+def test_who_has_just_paid_by_card_is_not_asked_to_pay(subscriber, charge, monkeypatch):
     after_reading(monkeypatch, charge)
 
-    first = collect(billed)
+    first = collect(subscriber)
 
     assert first.paid_by == "card"
     assert not Notice.objects.exists()
 
 
 def test_a_wallet_is_not_asked_for_what_a_card_has_just_paid(
-    billed, charge, alice, rates, monkeypatch
+    subscriber, charge, alice, rates, monkeypatch
 ):
     def charge_and_connect():
         charge()
-        connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
-        start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.WALLET)
+        connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
+        start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.WALLET)
 
     after_reading(monkeypatch, charge_and_connect)
 
-    first = collect(billed)
+    first = collect(subscriber)
 
     assert first.paid_by == "card"
     assert not NwcPayment.objects.exists()
@@ -395,7 +399,7 @@ def die():
 
 @pytest.mark.parametrize("name", ["record_invoice", "_resolve"])
 def test_killed_when_the_card_has_paid_it_pays_once(
-    billed, sandbox, charge, monkeypatch, name
+    subscriber, sandbox, charge, monkeypatch, name
 ):
     """What is asked for again, is the same charge."""
     before(monkeypatch, cards, name, die)
@@ -403,7 +407,7 @@ def test_killed_when_the_card_has_paid_it_pays_once(
         charge()
     CardAttempt.objects.update(tried_at=None)
 
-    first = collect(billed)
+    first = collect(subscriber)
 
     assert (first.state, first.paid_by, codes()) == ("closed", "card", [""])
     intents_there = sandbox.client().v1.payment_intents.list().data
@@ -412,7 +416,7 @@ def test_killed_when_the_card_has_paid_it_pays_once(
 
 
 def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
-    billed, charge, clock
+    subscriber, charge, clock
 ):
     charge()
     InvoiceCollection.objects.update(stripe_status="open", paid_by="")
@@ -422,58 +426,60 @@ def test_a_charge_that_is_looked_up_a_day_later_is_known_to_have_paid(
     cards.run_attempt(Stripe(), CardAttempt.objects.get())
 
     assert CardAttempt.objects.get().state == "paid"
-    assert collection_of(billed).stripe_status == "paid"
+    assert collection_of(subscriber).stripe_status == "paid"
 
 
 def test_a_wallet_pays_no_more_than_is_left_since_a_credit_was_posted(
-    billed, alice, rates, monkeypatch
+    subscriber, alice, rates, monkeypatch
 ):
-    collect(billed)
-    connect_wallet(pubkey=billed.pk, nwc_url=alice.url)
-    start_attempt_for_tenant(tenant_id=billed.pk, rail=Action.WALLET)
-    owe(billed, 120)
-    after_reading(monkeypatch, lambda: post_credits(tenant_id=billed.pk))
+    collect(subscriber)
+    connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
+    start_attempt_for_tenant(tenant_id=subscriber.pk, rail=Action.WALLET)
+    owe(subscriber, 120)
+    after_reading(monkeypatch, lambda: post_credits(tenant_id=subscriber.pk))
 
-    collect(billed)
+    collect(subscriber)
 
     assert LightningInvoice.objects.get().amount_cents == 380
     pay_by_wallet()
-    assert collect(billed).paid_by == "wallet"
+    assert collect(subscriber).paid_by == "wallet"
     assert not Credit.objects.owed().exists()
 
 
-def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(billed, monkeypatch):
-    collect(billed)
-    owe(billed, 120)
+def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(
+    subscriber, monkeypatch
+):
+    collect(subscriber)
+    owe(subscriber, 120)
     seen = []
 
     def look():
-        seen.append(collection_of(billed).amount_remaining_cents)
+        seen.append(collection_of(subscriber).amount_remaining_cents)
 
     before(monkeypatch, writes, "keep", look)
-    post_credits(tenant_id=billed.pk)
+    post_credits(tenant_id=subscriber.pk)
 
     assert seen == [380]
 
 
-def test_an_event_does_not_bring_back_what_was_asked_for_before(billed):
-    collect(billed)
-    row = collection_of(billed)
+def test_an_event_does_not_bring_back_what_was_asked_for_before(subscriber):
+    collect(subscriber)
+    row = collection_of(subscriber)
     earlier = Stripe().get_invoice(row.pk)
-    owe(billed, 120)
-    post_credits(tenant_id=billed.pk)
+    owe(subscriber, 120)
+    post_credits(tenant_id=subscriber.pk)
 
-    taken = record_and_enqueue(earlier, billed, since=row.revision)
+    taken = record_and_enqueue(earlier, subscriber, since=row.revision)
 
     assert taken and taken.amount_remaining_cents == 380
-    assert collection_of(billed).enqueued_at
+    assert collection_of(subscriber).enqueued_at
 
 
 def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
-    billed, sandbox, monkeypatch
+    subscriber, sandbox, monkeypatch
 ):
-    collect(billed)
-    row, real = collection_of(billed), Stripe.get_invoice
+    collect(subscriber)
+    row, real = collection_of(subscriber), Stripe.get_invoice
 
     def read_first(stripe, invoice_id):
         found = real(stripe, invoice_id)
@@ -481,28 +487,28 @@ def test_an_invoice_that_is_changed_all_the_time_is_left_for_later(
         api.credit_notes.create({"invoice": invoice_id, "amount": 10})
         since = revision_of(invoice_id)
         now = real(stripe, invoice_id)
-        record_invoice(found=now, tenant=billed, since=since)
+        record_invoice(found=now, tenant=subscriber, since=since)
         return found
 
     monkeypatch.setattr(Stripe, "get_invoice", read_first)
 
     with pytest.raises(InvoiceChanged):
-        read_invoice(Stripe(), row.pk, billed)
+        read_invoice(Stripe(), row.pk, subscriber)
     # Five readings, each of which another one has overtaken.
-    assert collection_of(billed).amount_remaining_cents == 450
-    assert collect(billed).last_error_code == "invoice-changed"
+    assert collection_of(subscriber).amount_remaining_cents == 450
+    assert collect(subscriber).last_error_code == "invoice-changed"
 
 
 @pytest.mark.parametrize(
     "columns",
     [{"stripe_status": "void"}, {"stripe_status": "paid", "amount_paid_cents": 7}],
 )
-def test_what_is_final_here_is_closed_whatever_stripe_says(billed, columns):
+def test_what_is_final_here_is_closed_whatever_stripe_says(subscriber, columns):
     """It should not be, but is better than to be tried for ever."""
-    collect(billed)
+    collect(subscriber)
     InvoiceCollection.objects.update(**columns)
 
-    closed = collect(billed)
+    closed = collect(subscriber)
 
     assert (closed.stripe_status, closed.state) == (columns["stripe_status"], "closed")
     assert closed.last_error == ""
@@ -521,12 +527,12 @@ def sweep():
 
 
 def test_a_credit_that_is_always_refused_is_tried_ever_more_seldom(
-    billed, sandbox, clock
+    subscriber, sandbox, clock
 ):
-    collect(billed)
-    owe(billed, 120, Credit.Reason.UNSERVED, "a week", collection_of(billed).pk)
+    collect(subscriber)
+    owe(subscriber, 120, Credit.Reason.UNSERVED, "a week", collection_of(subscriber).pk)
     sandbox.fault("status", path="^/v1/credit_notes$", status=400, times=None)
-    collect_now(invoice_id=collection_of(billed).pk)
+    collect_now(invoice_id=collection_of(subscriber).pk)
 
     for _ in range(60):
         clock.move(minutes=1)
@@ -545,39 +551,39 @@ def ask_card(tenant):
 
 
 def test_a_payment_is_not_booked_while_a_card_is_charged(
-    billed, sandbox, arrived, monkeypatch
+    subscriber, sandbox, arrived, monkeypatch
 ):
     LightningInvoice.objects.update(state="expired", settled_at=None, shown_at=None)
-    ask = ask_card(billed)
+    ask = ask_card(subscriber)
     LightningInvoice.objects.update(
         state="settled", settled_at=timezone.now(), shown_at=timezone.now()
     )
     # This worker has looked for charges before there was one.
     monkeypatch.setattr(collection, "_STEPS", collection._STEPS[1:])
 
-    row = collect(billed)
+    row = collect(subscriber)
 
     assert (row.state, row.outcome) == (
         "pending",
         "The card has been asked to pay this.",
     )
     assert not Settlement.objects.exists()
-    assert at_stripe(sandbox, billed).status == "open"
+    assert at_stripe(sandbox, subscriber).status == "open"
     assert ask.state == "pending"
 
 
 def test_an_invoice_is_not_closed_over_a_charge_without_an_outcome(
-    billed, sandbox, monkeypatch
+    subscriber, sandbox, monkeypatch
 ):
-    collect(billed)
-    ask_card(billed)
-    invoice_id = collection_of(billed).pk
+    collect(subscriber)
+    ask_card(subscriber)
+    invoice_id = collection_of(subscriber).pk
     sandbox.client().v1.invoices.pay(invoice_id, {"paid_out_of_band": True})
     monkeypatch.setattr(collection, "_STEPS", collection._STEPS[1:])
 
-    assert collect(billed).state == "pending"
+    assert collect(subscriber).state == "pending"
     monkeypatch.undo()
-    assert collect(billed).state == "closed"
+    assert collect(subscriber).state == "closed"
     assert codes() != [""]
 
 
@@ -590,11 +596,13 @@ def pay_by_hand(offered, alice):
 
 
 def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
-    billed, sandbox, alice, rates, monkeypatch
+    subscriber, sandbox, alice, rates, monkeypatch
 ):
-    attach(sandbox, billed)
-    row = collection_of(billed)
-    record_and_enqueue(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
+    attach(sandbox, subscriber)
+    row = collection_of(subscriber)
+    record_and_enqueue(
+        Stripe().finalize_invoice(row.pk), subscriber, since=row.revision
+    )
     offered = get_or_issue_bolt11(invoice_id=row.pk)
     InvoiceCollection.objects.update(next_action=Action.CARD, attempts_started=1)
     before(
@@ -604,8 +612,8 @@ def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
         lambda: pay_by_hand(offered, alice),
     )
 
-    collect(billed)
-    collect(billed)
+    collect(subscriber)
+    collect(subscriber)
 
     assert not CardAttempt.objects.exists()
     assert Settlement.objects.get().state == "marked"
@@ -613,12 +621,14 @@ def test_no_card_is_charged_when_a_payment_arrives_while_it_is_chosen(
 
 
 def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
-    billed, sandbox, alice, rates, monkeypatch
+    subscriber, sandbox, alice, rates, monkeypatch
 ):
     """It is live when the claims are looked at, and has arrived a moment later."""
-    attach(sandbox, billed)
-    row = collection_of(billed)
-    record_and_enqueue(Stripe().finalize_invoice(row.pk), billed, since=row.revision)
+    attach(sandbox, subscriber)
+    row = collection_of(subscriber)
+    record_and_enqueue(
+        Stripe().finalize_invoice(row.pk), subscriber, since=row.revision
+    )
     offered = get_or_issue_bolt11(invoice_id=row.pk)
     alice.pay(offered.bolt11)
     now = timezone.now()
@@ -630,17 +640,17 @@ def test_no_card_is_charged_when_it_arrives_just_before_the_claim(
     before(monkeypatch, locks, "payable_until", settle)
 
     with pytest.raises(PaymentInProgress):
-        cards.start_attempt(collection_of(billed), "pm_1", then=Action.NOTICE)
+        cards.start_attempt(collection_of(subscriber), "pm_1", then=Action.NOTICE)
 
 
 def test_what_a_payment_has_paid_is_not_reduced_before_it_is_booked(
-    billed, sandbox, arrived
+    subscriber, sandbox, arrived
 ):
-    told = build_receipt(collection_of(billed).pk)
-    owe(billed, 120)
-    post_credits(tenant_id=billed.pk)
-    collect(billed)
-    post_credits(tenant_id=billed.pk)
+    told = build_receipt(collection_of(subscriber).pk)
+    owe(subscriber, 120)
+    post_credits(tenant_id=subscriber.pk)
+    collect(subscriber)
+    post_credits(tenant_id=subscriber.pk)
 
-    assert build_receipt(collection_of(billed).pk).signed.id == told.signed.id
+    assert build_receipt(collection_of(subscriber).pk).signed.id == told.signed.id
     assert told.paid_cents == 500

@@ -85,7 +85,7 @@ def test_reopened_it_may_have_relays_again_and_those_it_had_stay_off():
     assert Activity.objects.filter(type="reopen_tenant").count() == 1
 
 
-def test_with_nothing_to_pay_the_wallet_is_forgotten_at_once(platform, alice):
+def test_with_nothing_to_pay_the_wallet_is_forgotten_at_once(own_wallet, alice):
     tenant = tenant_with(alice)
 
     close_tenant(tenant_id=tenant.pk)
@@ -94,7 +94,7 @@ def test_with_nothing_to_pay_the_wallet_is_forgotten_at_once(platform, alice):
 
 
 def test_the_subscription_ends_and_the_wallet_is_forgotten_when_all_is_paid(
-    sandbox, clock, prices, platform, rates, alice
+    sandbox, clock, prices, own_wallet, rates, alice
 ):
     tenant = tenant_with(alice)
     RelayFactory(tenant=tenant)
@@ -126,7 +126,7 @@ def subscriptions(sandbox):
     return sandbox.client().v1.subscriptions.list({"status": "all"}).data
 
 
-def test_an_attempt_that_is_open_keeps_the_wallet(platform, rates, alice):
+def test_an_attempt_that_is_open_keeps_the_wallet(own_wallet, rates, alice):
     tenant = tenant_with(alice)
     payment = start_payment(bill=bill_for(tenant))
 
@@ -139,7 +139,7 @@ def test_an_attempt_that_is_open_keeps_the_wallet(platform, rates, alice):
     assert not has_wallet(tenant)
 
 
-def test_an_open_tenant_keeps_its_wallet(platform, alice):
+def test_an_open_tenant_keeps_its_wallet(own_wallet, alice):
     tenant = tenant_with(alice)
 
     review(tenant)

@@ -109,10 +109,10 @@ def test_a_tenant_gets_at_its_own_cards_and_invoices(invoice, sandbox):
     assert asked["status"] == 200
 
 
-def test_no_session_uses_the_accounts_own_configuration(billed, sandbox):
+def test_no_session_uses_the_accounts_own_configuration(subscriber, sandbox):
     sandbox.save_portal({"subscription_cancel": {"enabled": True}})
 
-    page = words(fetch(opened(billed)).text)
+    page = words(fetch(opened(subscriber)).text)
 
     assert "Cancel subscription" not in page
 
@@ -155,16 +155,18 @@ def test_at_once_a_tenant_becomes_one_customer(sandbox):
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-def test_a_configuration_is_looked_up_once(billed, sandbox):
-    opened(billed)
-    opened(billed)
+def test_a_configuration_is_looked_up_once(subscriber, sandbox):
+    opened(subscriber)
+    opened(subscriber)
 
     assert len(sandbox.requests("GET", "billing_portal/configurations")) == 1
 
 
 @pytest.mark.parametrize("wrong", ["switched off", "of another account"])
-def test_a_configuration_that_is_of_no_use_any_more_is_replaced(billed, sandbox, wrong):
-    opened(billed)
+def test_a_configuration_that_is_of_no_use_any_more_is_replaced(
+    subscriber, sandbox, wrong
+):
+    opened(subscriber)
     if wrong == "switched off":
         for each in configurations(sandbox):
             api = sandbox.client().v1.billing_portal.configurations
@@ -172,28 +174,28 @@ def test_a_configuration_that_is_of_no_use_any_more_is_replaced(billed, sandbox,
     else:
         cache.set("portal-configuration:tenant", "bpc_none", seconds=60)
 
-    assert fetch(opened(billed)).status_code == 200
+    assert fetch(opened(subscriber)).status_code == 200
 
 
-def test_without_redis_each_session_looks_it_up(billed, sandbox, no_redis):
-    opened(billed)
-    opened(billed)
+def test_without_redis_each_session_looks_it_up(subscriber, sandbox, no_redis):
+    opened(subscriber)
+    opened(subscriber)
 
     assert len(sandbox.requests("GET", "billing_portal/configurations")) == 2
     assert len(configurations(sandbox)) == 2
 
 
-def test_a_customer_that_was_deleted_has_no_portal(billed, sandbox):
-    sandbox.client().v1.customers.delete(billed.stripe_customer_id)
+def test_a_customer_that_was_deleted_has_no_portal(subscriber, sandbox):
+    sandbox.client().v1.customers.delete(subscriber.stripe_customer_id)
 
     with pytest.raises(CustomerGone):
-        opened(billed)
-    sync_tenant(tenant_id=billed.pk)
+        opened(subscriber)
+    sync_tenant(tenant_id=subscriber.pk)
 
-    assert fetch(opened(billed)).status_code == 200
+    assert fetch(opened(subscriber)).status_code == 200
 
 
-def test_an_address_that_stripe_refuses_is_the_callers_mistake(billed, sandbox):
+def test_an_address_that_stripe_refuses_is_the_callers_mistake(subscriber, sandbox):
     sandbox.fault(
         "status",
         path="/sessions$",
@@ -202,14 +204,14 @@ def test_an_address_that_stripe_refuses_is_the_callers_mistake(billed, sandbox):
     )
 
     with pytest.raises(ReturnUrlInvalid):
-        opened(billed)
+        opened(subscriber)
 
 
-def test_stripe_may_be_away(billed, sandbox):
+def test_stripe_may_be_away(subscriber, sandbox):
     sandbox.fault("status", path="/sessions$", status=503, times=None)
 
     with pytest.raises(StripeUnavailable):
-        opened(billed)
+        opened(subscriber)
 
 
 # --- who has the link of an invoice

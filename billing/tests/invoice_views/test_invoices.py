@@ -112,8 +112,8 @@ def test_one_invoice_is_shown_as_in_the_list(invoice):
     assert view.collection.suspend_at == listed.collection.suspend_at
 
 
-def test_a_draft_is_shown_too(billed):
-    (view,) = list_invoices(billed)
+def test_a_draft_is_shown_too(subscriber):
+    (view,) = list_invoices(subscriber)
 
     assert (view.status, view.number) == ("draft", "")
     assert view.collection and view.collection.payment_link is None
@@ -244,7 +244,7 @@ def test_stripe_is_asked_about_ones_own_customer_only(invoice, sandbox):
     assert sandbox.requests()[before:] == sandbox.requests("GET", "/v1/invoices")[-1:]
 
 
-def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, platform, rates):
+def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, own_wallet, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     start_payment(
         bill=PaymentRequest(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice")
@@ -314,7 +314,7 @@ def test_whatever_else_is_under_way_is_waited_for(invoice, begin, why):
 
 
 def test_a_bolt11_that_a_person_was_shown_keeps_nobody_waiting(
-    invoice, platform, rates
+    invoice, own_wallet, rates
 ):
     get_or_issue_bolt11(invoice_id=invoice.pk)
 

@@ -354,9 +354,9 @@ def test_what_is_open_has_no_receipt(invoice):
     assert (refused.value.code, refused.value.status) == ("invoice-not-paid", 409)
 
 
-def test_a_draft_has_no_receipt(billed):
+def test_a_draft_has_no_receipt(subscriber):
     with pytest.raises(InvoiceNotPaid):
-        build_receipt(InvoiceCollection.objects.get(tenant=billed).pk)
+        build_receipt(InvoiceCollection.objects.get(tenant=subscriber).pk)
 
 
 def test_what_asked_for_nothing_has_no_receipt(invoice, sandbox):

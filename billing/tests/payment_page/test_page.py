@@ -131,8 +131,8 @@ def test_without_a_price_a_person_is_told_to_come_back(client, invoice, rates):
     assert bolt11s() == []
 
 
-def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, platform, caplog):
-    platform.go_offline()
+def test_our_own_trouble_is_a_sentence_and_no_more(client, invoice, own_wallet, caplog):
+    own_wallet.go_offline()
 
     with patch.object(nwc, "QUICK", 0.5):
         answer = client.post(path_of(invoice))

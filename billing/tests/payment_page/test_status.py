@@ -29,7 +29,7 @@ def path(payable) -> str:
 
 
 @pytest.fixture
-def offered(client, path) -> LightningInvoice:
+def open_bolt11(client, path) -> LightningInvoice:
     client.post(path)
     return LightningInvoice.objects.get()
 
@@ -41,15 +41,15 @@ def status(client, path):
     return answer.json()["data"]
 
 
-def asked(platform) -> int:
-    return len(platform.requests("lookup_invoice"))
+def asked(own_wallet) -> int:
+    return len(own_wallet.requests("lookup_invoice"))
 
 
 def after(**delta):
     return time_machine.travel(timezone.now() + timedelta(**delta))
 
 
-def test_asking_issues_nothing_and_asks_nobody(client, path, sandbox, platform):
+def test_asking_issues_nothing_and_asks_nobody(client, path, sandbox, own_wallet):
     before = len(sandbox.requests())
 
     first, again = status(client, path), status(client, path)
@@ -60,32 +60,32 @@ def test_asking_issues_nothing_and_asks_nobody(client, path, sandbox, platform):
     assert first["is_final"] is False
     assert bolt11s() == []
     assert len(sandbox.requests()) == before
-    assert platform.requests() == []
+    assert own_wallet.requests() == []
 
 
-def test_our_wallet_is_asked_every_other_second(client, path, offered, platform):
+def test_our_wallet_is_asked_every_other_second(client, path, open_bolt11, own_wallet):
     for _ in range(5):
         assert status(client, path)["state"] == "offered"
-    assert asked(platform) == 1
+    assert asked(own_wallet) == 1
 
     with after(seconds=2.1):
         status(client, path)
 
-    assert asked(platform) == 2
+    assert asked(own_wallet) == 2
 
 
 def test_without_redis_our_wallet_is_not_overrun(
-    client, path, offered, platform, settings
+    client, path, open_bolt11, own_wallet, settings
 ):
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     for _ in range(5):
         assert status(client, path)["state"] == "offered"
 
-    assert asked(platform) == 1
+    assert asked(own_wallet) == 1
 
 
-def test_a_payment_is_told_before_stripe_is(client, path, offered, alice, payable):
-    alice.pay(offered.bolt11)
+def test_a_payment_is_told_before_stripe_is(client, path, open_bolt11, alice, payable):
+    alice.pay(open_bolt11.bolt11)
 
     found = status(client, path)
 
@@ -94,12 +94,14 @@ def test_a_payment_is_told_before_stripe_is(client, path, offered, alice, payabl
     assert payable.stripe_status == "open"
     shown = text(client.get(path))
     assert "Paid. Thank you!" in shown
-    assert offered.bolt11 not in shown.partition("</main>")[0].partition("proof")[0]
+    assert open_bolt11.bolt11 not in shown.partition("</main>")[0].partition("proof")[0]
     assert "<form" not in shown
 
 
-def test_that_stripe_is_told_too_changes_nothing(client, path, offered, alice, payable):
-    alice.pay(offered.bolt11)
+def test_that_stripe_is_told_too_changes_nothing(
+    client, path, open_bolt11, alice, payable
+):
+    alice.pay(open_bolt11.bolt11)
     before = status(client, path)
 
     collect_invoice(invoice_id=payable.pk)
@@ -109,35 +111,39 @@ def test_that_stripe_is_told_too_changes_nothing(client, path, offered, alice, p
     assert (before["is_final"], after_all["is_final"]) == (False, True)
 
 
-def test_each_state_has_another_version(client, path, offered, alice):
+def test_each_state_has_another_version(client, path, open_bolt11, alice):
     versions = []
     with after(seconds=1):
         versions.append(status(client, path)["version"])
     for seconds in (901, 962):
         with after(seconds=seconds):
             versions.append(status(client, path)["version"])
-    alice.pay(offered.bolt11)
+    alice.pay(open_bolt11.bolt11)
     with after(seconds=980):
         versions.append(status(client, path)["version"])
 
     assert all(one != other for one, other in pairwise(versions))
 
 
-def test_an_expired_one_is_still_looked_for(client, path, offered, alice, platform):
+def test_an_expired_one_is_still_looked_for(
+    client, path, open_bolt11, alice, own_wallet
+):
     with after(seconds=902):
         found = status(client, path)
         assert found["state"] == "offer-expired"
         assert found["expires_at"] is None
-    alice.pay(offered.bolt11)
+    alice.pay(open_bolt11.bolt11)
 
     with after(seconds=914):
         assert status(client, path)["state"] == "paid"
 
 
-def test_a_silent_wallet_holds_nobody_up(client, path, offered, platform, monkeypatch):
+def test_a_silent_wallet_holds_nobody_up(
+    client, path, open_bolt11, own_wallet, monkeypatch
+):
     monkeypatch.setattr(refresh, "PATIENCE", 0.3)
     status(client, path)
-    platform.go_offline()
+    own_wallet.go_offline()
 
     with after(seconds=3):
         begun = time.monotonic()
@@ -146,47 +152,47 @@ def test_a_silent_wallet_holds_nobody_up(client, path, offered, platform, monkey
         assert found["state"] == "wallet-down"
         assert found["is_wallet_down"] is True
         assert "We cannot reach our wallet just now." in text(client.get(path))
-        assert offered.bolt11 in text(client.get(path))
+        assert open_bolt11.bolt11 in text(client.get(path))
 
 
-def test_a_silent_wallet_is_asked_less_often(client, path, offered, platform):
-    platform.lookups = LookingUp(error="INTERNAL")
+def test_a_silent_wallet_is_asked_less_often(client, path, open_bolt11, own_wallet):
+    own_wallet.lookups = LookingUp(error="INTERNAL")
     status(client, path)
     with after(seconds=3):
         assert status(client, path)["state"] == "wallet-down"
-    count = asked(platform)
+    count = asked(own_wallet)
 
     with after(seconds=6):
         assert status(client, path)["state"] == "wallet-down"
-    assert asked(platform) == count
+    assert asked(own_wallet) == count
 
-    platform.lookups = LookingUp()
+    own_wallet.lookups = LookingUp()
     with after(seconds=14):
         assert status(client, path)["state"] == "offered"
-    assert asked(platform) == count + 1
+    assert asked(own_wallet) == count + 1
 
 
 def test_a_wallet_that_comes_back_is_no_more_said_to_be_away(
-    client, path, offered, platform, alice
+    client, path, open_bolt11, own_wallet, alice
 ):
-    platform.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookups = LookingUp(error="INTERNAL")
     assert status(client, path)["state"] == "wallet-down"
-    platform.lookups = LookingUp()
-    alice.pay(offered.bolt11)
+    own_wallet.lookups = LookingUp()
+    alice.pay(open_bolt11.bolt11)
 
     with after(seconds=11):
         assert status(client, path)["state"] == "paid"
 
 
 def test_with_many_waiting_it_is_told_what_is_known(
-    client, path, offered, platform, settings
+    client, path, open_bolt11, own_wallet, settings
 ):
     lanes = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
     for lane in lanes:
         lane.__enter__()
     try:
         assert status(client, path)["state"] == "offered"
-        assert asked(platform) == 0
+        assert asked(own_wallet) == 0
     finally:
         for lane in lanes:
             lane.__exit__(None, None, None)
@@ -240,9 +246,9 @@ def test_who_paid_may_not_be_known_yet(client, path):
 
 
 def test_a_payment_that_cannot_pay_it_all_is_not_taken_for_paid(
-    client, path, offered, alice
+    client, path, open_bolt11, alice
 ):
-    alice.pay(offered.bolt11)
+    alice.pay(open_bolt11.bolt11)
     InvoiceCollection.objects.update(amount_remaining_cents=700)
 
     assert status(client, path)["state"] == "waiting"
@@ -251,11 +257,11 @@ def test_a_payment_that_cannot_pay_it_all_is_not_taken_for_paid(
     assert "<form" not in shown
 
 
-def test_what_became_credit_has_not_paid_it(client, path, offered, alice, payable):
-    alice.pay(offered.bolt11)
+def test_what_became_credit_has_not_paid_it(client, path, open_bolt11, alice, payable):
+    alice.pay(open_bolt11.bolt11)
     status(client, path)
     Settlement.objects.create(
-        invoice=offered,
+        invoice=open_bolt11,
         collection=payable,
         state=Settlement.State.CREDITED,
         surplus_cents=500,

@@ -28,7 +28,7 @@ def tenant():
 
 
 @pytest.fixture
-def shown(tenant):
+def presented_bolt11(tenant):
     return invoices.get_or_issue_invoice(bill=bill_for(tenant))
 
 
@@ -51,130 +51,140 @@ def tick(now=None):
         watch_invoices()
 
 
-def test_a_payment_is_seen_within_a_beat(alice, shown):
-    alice.pay(shown.bolt11)
+def test_a_payment_is_seen_within_a_beat(alice, presented_bolt11):
+    alice.pay(presented_bolt11.bolt11)
 
-    with at(shown.issued_at + seconds(16)):
+    with at(presented_bolt11.issued_at + seconds(16)):
         tick()
 
-    assert fresh(shown).state == State.SETTLED
-    assert shown.received_msat == shown.amount_msat
-    assert shown.preimage.reveal()
+    assert fresh(presented_bolt11).state == State.SETTLED
+    assert presented_bolt11.received_msat == presented_bolt11.amount_msat
+    assert presented_bolt11.preimage.reveal()
 
 
-def test_settling_twice_changes_nothing_and_asks_nobody(platform, alice, shown):
-    alice.pay(shown.bolt11)
-    invoice_status.check_invoice(invoice_id=shown.pk)
+def test_settling_twice_changes_nothing_and_asks_nobody(
+    platform, alice, presented_bolt11
+):
+    alice.pay(presented_bolt11.bolt11)
+    invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
     before = LightningInvoice.objects.values().get()
     asked = len(platform.requests("lookup_invoice"))
 
-    invoice_status.check_invoice(invoice_id=shown.pk)
-    invoice_status.check_payment_hashes(payment_hashes=[shown.payment_hash])
-    invoice_status.poll_invoices(wallet_pubkey=platform.pubkey, invoice_ids=[shown.pk])
+    invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
+    invoice_status.check_payment_hashes(payment_hashes=[presented_bolt11.payment_hash])
+    invoice_status.poll_invoices(
+        wallet_pubkey=platform.pubkey, invoice_ids=[presented_bolt11.pk]
+    )
 
     assert LightningInvoice.objects.values().get() == before
     assert len(platform.requests("lookup_invoice")) == asked
 
 
-def test_a_late_payment_is_seen_until_the_end(alice, shown):
-    with at(shown.expires_at + timedelta(hours=1, minutes=42)):
+def test_a_late_payment_is_seen_until_the_end(alice, presented_bolt11):
+    with at(presented_bolt11.expires_at + timedelta(hours=1, minutes=42)):
         tick()
-        assert fresh(shown).state == State.EXPIRED
-        alice.pay(shown.bolt11)
-    with at(shown.final_at - seconds(1)):
+        assert fresh(presented_bolt11).state == State.EXPIRED
+        alice.pay(presented_bolt11.bolt11)
+    with at(presented_bolt11.final_at - seconds(1)):
         tick()
 
-    assert fresh(shown).state == State.SETTLED
+    assert fresh(presented_bolt11).state == State.SETTLED
 
 
-def test_dead_takes_the_margin_and_an_answer(platform, shown):
-    with at(shown.final_at - seconds(5)):
-        invoice_status.check_invoice(invoice_id=shown.pk)
-        assert fresh(shown).state == State.EXPIRED
+def test_dead_takes_the_margin_and_an_answer(platform, presented_bolt11):
+    with at(presented_bolt11.final_at - seconds(5)):
+        invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
+        assert fresh(presented_bolt11).state == State.EXPIRED
     platform.lookups = LookingUp(error="NOT_FOUND")
-    with at(shown.final_at + timedelta(days=2)):
-        invoice_status.check_invoice(invoice_id=shown.pk)
-        assert fresh(shown).state == State.EXPIRED
+    with at(presented_bolt11.final_at + timedelta(days=2)):
+        invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
+        assert fresh(presented_bolt11).state == State.EXPIRED
         platform.lookups = LookingUp()
-        invoice_status.check_invoice(invoice_id=shown.pk)
-        assert fresh(shown).state == State.DEAD
+        invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
+        assert fresh(presented_bolt11).state == State.DEAD
 
 
-def test_the_end_is_not_slept_through(shown):
+def test_the_end_is_not_slept_through(presented_bolt11):
     """Asked just before, it is asked again as soon as the answer is final."""
-    with at(shown.final_at - seconds(20)):
-        invoice_status.check_invoice(invoice_id=shown.pk)
-        assert fresh(shown).next_attempt_at <= shown.final_at + seconds(16)
+    with at(presented_bolt11.final_at - seconds(20)):
+        invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
+        assert fresh(
+            presented_bolt11
+        ).next_attempt_at <= presented_bolt11.final_at + seconds(16)
 
 
-def test_a_payment_that_is_held_is_neither(shown):
+def test_a_payment_that_is_held_is_neither(presented_bolt11):
     held = Lookup(Status.HELD)
-    for when in (shown.issued_at, shown.final_at + seconds(100)):
+    for when in (presented_bolt11.issued_at, presented_bolt11.final_at + seconds(100)):
         with at(when):
-            invoice_status._record(shown.pk, held, timezone.now())
-            assert fresh(shown).is_watched
-            assert "arriving" in shown.last_error
+            invoice_status._record(presented_bolt11.pk, held, timezone.now())
+            assert fresh(presented_bolt11).is_watched
+            assert "arriving" in presented_bolt11.last_error
 
 
-def test_less_than_was_asked_for_has_arrived_all_the_same(shown, caplog):
+def test_less_than_was_asked_for_has_arrived_all_the_same(presented_bolt11, caplog):
     """A receiver's fee was taken off: the payer has paid, and nothing must wait."""
-    less = Lookup(Status.SETTLED, amount_msat=shown.amount_msat - 1)
+    less = Lookup(Status.SETTLED, amount_msat=presented_bolt11.amount_msat - 1)
 
-    invoice_status._record(shown.pk, less, timezone.now())
+    invoice_status._record(presented_bolt11.pk, less, timezone.now())
 
-    assert fresh(shown).state == State.SETTLED
-    assert shown.received_msat == shown.amount_msat - 1
+    assert fresh(presented_bolt11).state == State.SETTLED
+    assert presented_bolt11.received_msat == presented_bolt11.amount_msat - 1
     assert "received_less" in caplog.text
 
 
-def test_more_than_was_asked_for_is_recorded(shown):
-    more = Lookup(Status.SETTLED, amount_msat=shown.amount_msat + 7_000)
+def test_more_than_was_asked_for_is_recorded(presented_bolt11):
+    more = Lookup(Status.SETTLED, amount_msat=presented_bolt11.amount_msat + 7_000)
 
-    invoice_status._record(shown.pk, more, timezone.now())
+    invoice_status._record(presented_bolt11.pk, more, timezone.now())
 
-    assert fresh(shown).received_msat == shown.amount_msat + 7_000
+    assert fresh(presented_bolt11).received_msat == presented_bolt11.amount_msat + 7_000
 
 
-def test_each_is_asked_of_the_wallet_that_issued_it(settings, wallets, platform, shown):
+def test_each_is_asked_of_the_wallet_that_issued_it(
+    settings, wallets, platform, presented_bolt11
+):
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url, platform.url]
-    newer = invoices.get_or_issue_invoice(bill=bill_for(shown.tenant))
+    newer = invoices.get_or_issue_invoice(bill=bill_for(presented_bolt11.tenant))
 
     with at(timezone.now() + seconds(16)):
         tick()
 
     assert newer.wallet_pubkey == second.pubkey
     assert fresh(newer).answered_at
-    assert fresh(shown).answered_at
+    assert fresh(presented_bolt11).answered_at
     assert len(second.requests("lookup_invoice")) == 1
     assert len(platform.requests("lookup_invoice")) == 1
 
 
 def test_a_wallet_that_is_down_does_not_hold_up_another(
-    settings, wallets, platform, shown
+    settings, wallets, platform, presented_bolt11
 ):
     second = wallets.create("second")
     settings.ROBOT_WALLETS = [second.url, platform.url]
-    newer = invoices.get_or_issue_invoice(bill=bill_for(shown.tenant))
+    newer = invoices.get_or_issue_invoice(bill=bill_for(presented_bolt11.tenant))
     platform.go_offline()
 
     with at(timezone.now() + seconds(16)), patch.object(nwc, "QUICK", 3.0):
         tick()
 
     assert fresh(newer).answered_at
-    assert fresh(shown).answered_at is None
-    assert shown.last_error_code == "nwc-no-reply"
+    assert fresh(presented_bolt11).answered_at is None
+    assert presented_bolt11.last_error_code == "nwc-no-reply"
 
 
-def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, shown):
+def test_a_wallet_that_is_no_longer_ours(settings, wallets, platform, presented_bolt11):
     settings.ROBOT_WALLETS = [wallets.create("second").url]
 
-    with at(shown.final_at + seconds(10)):
+    with at(presented_bolt11.final_at + seconds(10)):
         tick()
-        assert fresh(shown).is_watched
-        assert shown.last_error_code == "robot-wallet-missing"
+        assert fresh(presented_bolt11).is_watched
+        assert presented_bolt11.last_error_code == "robot-wallet-missing"
         with pytest.raises(UnknownOwnWallet):
-            invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
+            invoice_status.check_invoice(
+                invoice_id=presented_bolt11.pk, must_answer=True
+            )
 
 
 def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
@@ -283,24 +293,26 @@ def test_hundreds_are_asked_in_one_turn(platform, tenant):
     assert not LightningInvoice.objects.watched().due(timezone.now()).exists()
 
 
-def test_the_older_the_more_seldom(shown):
+def test_the_older_the_more_seldom(presented_bolt11):
     pauses = []
     for age in (10, 300, 900 + 30, 900 + 1_800, 900 + 7_200):
-        with at(shown.issued_at + seconds(age)):
-            invoice_status.check_invoice(invoice_id=shown.pk)
-            pause = fresh(shown).next_attempt_at - shown.answered_at
+        with at(presented_bolt11.issued_at + seconds(age)):
+            invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
+            pause = (
+                fresh(presented_bolt11).next_attempt_at - presented_bolt11.answered_at
+            )
             pauses.append(round(pause.total_seconds()))
 
     assert pauses == [15, 15, 60, 300, 600]
 
 
-def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(shown):
+def test_a_failure_is_tried_again_after_ten_minutes_at_the_latest(presented_bolt11):
     for _ in range(20):
         silence = NoWalletReply("The wallet does not answer.")
         asked_at = timezone.now()
-        invoice_status._record(shown.pk, silence, asked_at)
+        invoice_status._record(presented_bolt11.pk, silence, asked_at)
 
-    assert fresh(shown).next_attempt_at - asked_at == timedelta(minutes=10)
+    assert fresh(presented_bolt11).next_attempt_at - asked_at == timedelta(minutes=10)
 
 
 def test_a_batch_costs_one_message_a_wallet(platform, tenant):
