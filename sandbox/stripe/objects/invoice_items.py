@@ -224,7 +224,7 @@ def detach(context: Context, invoice: Record) -> None:
                 )
 
 
-def release(context: Context, subscription: Record) -> None:
+def release_to_customer(context: Context, subscription: Record) -> None:
     """Move the pending items of an ended subscription to the customer."""
     for item in pending(context, subscription["id"]):
         with context.edit(KIND, item["id"]) as draft:

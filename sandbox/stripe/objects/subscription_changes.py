@@ -185,12 +185,12 @@ def _prorate(
     after = {item["id"]: item for item in subscription["_items"]}
     # Debits first: lists are sorted newest first, and Stripe lists credits first.
     for id, item in after.items():
-        if id not in before or _differs_in_price(before[id], item):
+        if id not in before or _needs_proration(before[id], item):
             prorations.create_debit(context, subscription, item, at)
     for id, old in before.items():
-        if id not in after or _differs_in_price(old, after[id]):
+        if id not in after or _needs_proration(old, after[id]):
             prorations.create_credits(context, subscription, old, at)
 
 
-def _differs_in_price(old: Record, new: Record) -> bool:
+def _needs_proration(old: Record, new: Record) -> bool:
     return bool(old["price"] != new["price"] or old["quantity"] != new["quantity"])

@@ -40,7 +40,7 @@ def cancel(
             if pending["proration"]:
                 invoice_items.delete_item(context, pending)
     final = _final_invoice(context, subscription) if invoice_now else None
-    invoice_items.release(context, subscription)
+    invoice_items.release_to_customer(context, subscription)
     return _end(context, id, final, {**(details or {}), "reason": reason})
 
 
