@@ -73,7 +73,7 @@ def _as_form(value: Any) -> Any:
     return value
 
 
-def _serialize(context: Context, result: hosted.Receipt) -> Result:
+def _serialize(context: Context, result: hosted.PaymentResult) -> Result:
     return {
         "invoice": context.serialize(result.invoice),
         "payment_intent": context.serialize(result.intent),

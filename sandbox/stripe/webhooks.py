@@ -231,7 +231,7 @@ class Deliveries:
 
     def _record_result(self, delivery: Delivery, status: int) -> None:
         self._retry_at.pop(delivery.endpoint, None)
-        draft_delay.reached(self._store, delivery.endpoint, bool(status))
+        draft_delay.record_reachability(self._store, delivery.endpoint, bool(status))
         if status:
             self._unreachable.pop(delivery.endpoint, None)
         record = self._store.get(DELIVERY, delivery.id)
@@ -253,7 +253,7 @@ class Deliveries:
                 "pending_webhooks": len(remaining),
             }
             self._store.put("event", acknowledged)
-            draft_delay.acknowledged(
+            draft_delay.record_delivery(
                 self._store, record, acknowledged, self._clock.now()
             )
         self._release_overtaken(record)

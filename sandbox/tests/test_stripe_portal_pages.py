@@ -488,7 +488,7 @@ def test_cancel_flow_of_a_cancelled_subscription_shows_the_portal(api):
 def test_expired_session_shows_an_error_and_runs_no_action(api, stripe_sandbox):
     ann = builders.customer(api)
     url = portal_url(api, ann, CARDS, return_url=RETURN)
-    stripe_sandbox.advance(portal.TO_BE_OPENED + 5)
+    stripe_sandbox.advance(portal.OPEN_TIMEOUT + 5)
 
     page = fetch(url)
     response = submit(f"{url}/add-card", {"card": "pm_card_visa"})
@@ -503,7 +503,7 @@ def test_expired_session_shows_an_error_and_runs_no_action(api, stripe_sandbox):
 def test_visit_extends_the_session(api, stripe_sandbox):
     url = portal_url(api, builders.customer(api), HISTORY)
     fetch(url)
-    stripe_sandbox.advance(portal.IDLE - 5)
+    stripe_sandbox.advance(portal.IDLE_TIMEOUT - 5)
 
     assert fetch(url).status_code == 200
 

@@ -25,7 +25,7 @@ REASONS = {
 
 def find_cancellable(context: Context, session: Record, id: str) -> Record | None:
     """Return the subscription if the portal can cancel it, else None."""
-    if not portal.may(context, session, portal.CANCEL):
+    if not portal.is_enabled(context, session, portal.CANCEL):
         return None
     live = live_subscriptions(context, session)
     subscription = next((record for record in live if record["id"] == id), None)
@@ -56,14 +56,14 @@ def cancel_step(
 
 
 def _end_date(context: Context, session: Record, subscription: Record) -> Child:
-    if portal.cancels_at_once(context, session):
+    if portal.cancels_immediately(context, session):
         return "It ends immediately."
     ends = max(item["current_period_end"] for item in subscription["_items"])
     return ("You can use it until ", day(ends), ".")
 
 
 def _reasons(context: Context, session: Record) -> Html | None:
-    reasons = portal.reasons(context, session)
+    reasons = portal.cancellation_reasons(context, session)
     if not reasons:
         return None
     choices = [

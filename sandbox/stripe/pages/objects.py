@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox.stripe.objects import addresses
-from sandbox.stripe.objects.fields import times
+from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.html import Child, Html, join, tag
 from sandbox.stripe.pages.scope import Scope
@@ -228,7 +228,7 @@ def _item(scope: Scope, item: Record) -> Html:
     product = scope.store.get("product", price.get("product", "")) or {}
     name = product.get("name") or item["price"]
     quantity = item.get("quantity")
-    label = name if quantity is None else times(quantity, name)
+    label = name if quantity is None else quantity_text(quantity, name)
     return object_link(item["price"], label)
 
 

@@ -36,7 +36,7 @@ def authenticate(context: Context, token: str, form: Form) -> str:
     if form.get("outcome") not in OUTCOMES:
         raise invalid("The outcome must be succeeded or failed.")
     passed = form["outcome"] == "succeeded"
-    intent_id = invoice_payments.intent_of(context, _invoice(context, token))
+    intent_id = invoice_payments.get_intent_id(context, _invoice(context, token))
     result = hosted.authenticate(context, intent_id, passed=passed)
     return "done=pay" if result.invoice["status"] == "paid" else ""
 
@@ -46,7 +46,7 @@ ACTIONS = {"authenticate": authenticate, "pay": pay}
 
 def get_payment_intent(context: Context, invoice: Record) -> Record | None:
     """Return the PaymentIntent of an invoice, or None."""
-    payment = invoice_payments.default_of(context.store, invoice["id"])
+    payment = invoice_payments.find_default(context.store, invoice["id"])
     id = payment["payment"]["payment_intent"] if payment else ""
     return context.store.get("payment_intent", id)
 

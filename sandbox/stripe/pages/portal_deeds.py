@@ -42,7 +42,7 @@ def _cancel(context: Context, session: Record, form: Form) -> None:
 
 
 def _renew(context: Context, session: Record, form: Form) -> None:
-    portal.renew(context, session, form.get("subscription", ""))
+    portal.undo_cancellation(context, session, form.get("subscription", ""))
 
 
 def _details(context: Context, session: Record, form: Form) -> None:
@@ -59,7 +59,7 @@ def _with_session(
 
     def run(context: Context, token: str, form: Form) -> str:
         try:
-            session = portal.visit(context, token)
+            session = portal.use_session(context, token)
         except portal.SessionExpired:
             return ""
         action(context, session, form)

@@ -38,7 +38,7 @@ def render(context: Context, token: str, query: Form, error: str) -> PageResult:
             "The address is incomplete, or the sandbox has been reset.",
         )
     try:
-        session = portal.visit(context, token)
+        session = portal.use_session(context, token)
     except portal.SessionExpired:
         return unavailable_page(
             410,

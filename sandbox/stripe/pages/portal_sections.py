@@ -5,7 +5,7 @@ from itertools import islice
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import addresses, portal, portal_cards
-from sandbox.stripe.objects.subscription_cycle import description
+from sandbox.stripe.objects.subscription_cycle import line_description
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.pages.html import Html, tag
 from sandbox.stripe.pages.sheet import (
@@ -36,7 +36,7 @@ DETAILS = {
 
 def subscriptions(context: Context, session: Record, address: str) -> Html:
     """Return the customer's subscriptions with buttons to cancel or renew."""
-    can_cancel = portal.may(context, session, portal.CANCEL)
+    can_cancel = portal.is_enabled(context, session, portal.CANCEL)
     items = [
         tag(
             "li",
@@ -67,7 +67,9 @@ def subscription_summary(context: Context, subscription: Record) -> Html:
     prices = [
         tag(
             "p",
-            description(context, context.get("price", item["price"]), item["quantity"]),
+            line_description(
+                context, context.get("price", item["price"]), item["quantity"]
+            ),
         )
         for item in subscription["_items"]
     ]
@@ -80,9 +82,9 @@ def subscription_summary(context: Context, subscription: Record) -> Html:
 
 def payment_methods(context: Context, session: Record, address: str) -> Html | None:
     """Return the cards on file and the form to add one, if the portal allows it."""
-    if not portal.may(context, session, portal_cards.FEATURE):
+    if not portal.is_enabled(context, session, portal_cards.FEATURE):
         return None
-    cards = portal_cards.on_file(context, session)
+    cards = portal_cards.list_cards(context, session)
     items = [_card(context, session, card, address) for card in cards]
     return panel(
         tag("h2", "Payment methods"),
@@ -105,7 +107,7 @@ def details(context: Context, session: Record, address: str) -> Html | None:
     fields = [
         field(label, name, customer[name], type=type)
         for name, (label, type) in DETAILS.items()
-        if portal.may_update(context, session, name)
+        if portal.is_updatable(context, session, name)
     ]
     if not fields:
         return None
@@ -115,7 +117,7 @@ def details(context: Context, session: Record, address: str) -> Html | None:
 
 def invoices(context: Context, session: Record) -> Html | None:
     """Return the finalized invoices with links to their pages."""
-    if not portal.may(context, session, "invoice_history"):
+    if not portal.is_enabled(context, session, "invoice_history"):
         return None
     records = context.store.scan("invoice", index=("customer", session["customer"]))
     # Drafts have no page, and thus no token.
@@ -141,7 +143,7 @@ def _cancel_or_renew(subscription: Record, address: str) -> Html:
 
 def _card(context: Context, session: Record, method: Record, address: str) -> Html:
     card, name = method["card"], card_name(method["card"])
-    default = method["id"] == portal_cards.default_of(context, session)
+    default = method["id"] == portal_cards.default_id(context, session)
     expiry = f"expires {card['exp_month']:02}/{card['exp_year']}"
     return tag(
         "li",
@@ -156,7 +158,7 @@ def _card(context: Context, session: Record, method: Record, address: str) -> Ht
             if default
             else _card_button(address, "default-card", method, "Make default", name),
             tag("p", "pays a subscription", class_="soft")
-            if portal_cards.needed(context, session, method["id"])
+            if portal_cards.is_only_card(context, session, method["id"])
             else _card_button(address, "remove-card", method, "Remove", name),
             class_="buttons",
         ),
