@@ -11,7 +11,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.tests.support import secret_scanner
 from caravel.tests.support.secret_scanner import Secrets
 from lightning.clients.nwc_uri import parse_nwc_url
-from sandbox.wallets.secrets import made
+from sandbox.wallets.secrets import tracked
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_every_secret_of_a_run_is_known(settings):
 @pytest.mark.last
 def test_nothing_secret_was_logged():
     """Of all that came before this: the run, its workers, and the messages to them."""
-    for secret in made:
+    for secret in tracked:
         secret_scanner.secrets.add(secret)
     mark = secrets.token_hex(8)
     logging.getLogger("any.library").debug("%s", mark)

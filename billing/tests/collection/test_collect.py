@@ -23,7 +23,7 @@ from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import PAYS, PAYS_IN_SILENCE, refuses
+from sandbox.wallets import PAYS, PAYS_WITHOUT_ANSWER, refuses
 from tenants.models import Notice
 
 pytestmark = pytest.mark.django_db
@@ -370,7 +370,7 @@ def test_a_wallet_that_paid_in_silence_is_not_charged_again(
     subscriber, sandbox, wallets, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
-    alice.behaviour = PAYS_IN_SILENCE
+    alice.behaviour = PAYS_WITHOUT_ANSWER
     attach(sandbox, subscriber)
     collect(subscriber)
 
