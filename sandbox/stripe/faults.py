@@ -167,6 +167,7 @@ class Faults:
 
     def take(self, method: str, path: str, params: Mapping[str, Any]) -> Fault | None:
         """Return the first fault that matches a request, and count its use."""
+        # Without the lock: usually there are no faults.
         if not self._faults:
             return None
         with self._lock:

@@ -92,6 +92,7 @@ class Registry:
 
     def __init__(self, resources: tuple[Resource, ...]) -> None:
         self.by_name = {resource.name: resource for resource in resources}
+        # By method and number of segments, so that few routes are compared.
         self._routes: dict[tuple[str, int], list[Route]] = {}
         for resource in resources:
             for route in resource.routes:

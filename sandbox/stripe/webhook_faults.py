@@ -129,6 +129,7 @@ def _apply_fault(fault: WebhookFault, store: Store, delivery: Record, now: int) 
     if fault.kind == "drop":
         store.delete(DELIVERY, delivery["id"])
     elif fault.kind == "duplicate":
+        # `draft`: the finalization of a draft invoice waits for one of the two only.
         duplicate = {**delivery, "id": f"{delivery['id']}.again", "draft": None}
         store.put(DELIVERY, duplicate)
     else:

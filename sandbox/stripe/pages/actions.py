@@ -22,6 +22,7 @@ class BadForm(ValueError):
 
 def advance(app: "StripeApp", form: Form) -> None:
     """Move the clock by a step, by an amount of a unit, or to the next due time."""
+    # One lock for both: "to the next due time" is relative to the time that was read.
     with app.lock:
         now = app.clock.now()
         app.advance(_seconds(app, form, now))

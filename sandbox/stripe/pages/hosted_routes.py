@@ -88,4 +88,5 @@ def _render(
     error: str = "",
 ) -> Response:
     result = app.transact(lambda context: page.render(context, token, query, error))
+    # The status of an unavailable page takes precedence over that of an error.
     return html(status if result.status == 200 else result.status, result.page)
