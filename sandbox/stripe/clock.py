@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from sandbox.clock import lead
+from sandbox.clock import write_offset
 
 
 class Clock:
@@ -47,4 +47,4 @@ class Clock:
     def _set(self, offset: int) -> None:
         self.offset = offset
         if self._path:
-            lead(self._path, offset)
+            write_offset(self._path, offset)

@@ -26,7 +26,7 @@ def _stripe_server() -> Iterator[tuple[Sandbox, ConformanceChecker]]:
 def stripe_sandbox(
     _stripe_server: tuple[Sandbox, ConformanceChecker],
 ) -> Iterator[Sandbox]:
-    """An empty sandbox on a real socket, held to the SDK's types in all it answers."""
+    """An empty sandbox on a real socket; its answers are checked against the SDK."""
     sandbox, conformity = _stripe_server
     sandbox.reset()
     yield sandbox
@@ -45,7 +45,7 @@ def api(stripe_sandbox: Sandbox) -> Iterator[stripe.StripeClient]:
 
 @pytest.fixture
 def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Post a control action; return its status and JSON."""
+    """Post a control action; return the status and the JSON."""
 
     def act(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
         url = f"{stripe_sandbox.url}/_sandbox/{path}"
@@ -57,7 +57,7 @@ def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
 
 @pytest.fixture
 def app() -> Iterator[StripeApp]:
-    """A sandbox without a socket, held to the SDK's types as well."""
+    """A sandbox without a socket; its answers are checked against the SDK."""
     made = StripeApp(seed=7)
     with check_conformance(made) as conformity:
         yield made
@@ -66,7 +66,7 @@ def app() -> Iterator[StripeApp]:
 
 @pytest.fixture
 def payer(api: stripe.StripeClient) -> stripe.Customer:
-    """A customer whose card pays."""
+    """A customer with a card that pays."""
     made = story.customer(api)
     story.card(api, made.id)
     return api.v1.customers.retrieve(made.id)

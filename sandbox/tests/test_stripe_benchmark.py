@@ -32,14 +32,14 @@ class SandboxServer(Server):
 def test_speed_measurement_sends_every_kind_of_request_and_compares_the_rate(
     stripe_sandbox, capsys, monkeypatch
 ):
-    monkeypatch.setattr(benchmark, "PROMISED", 1)
+    monkeypatch.setattr(benchmark, "MIN_RATE", 1)
     assert benchmark.measure_speed(SandboxServer(stripe_sandbox.url), TinyScale())
-    monkeypatch.setattr(benchmark, "PROMISED", 1_000_000)
+    monkeypatch.setattr(benchmark, "MIN_RATE", 1_000_000)
     assert not benchmark.measure_speed(SandboxServer(stripe_sandbox.url), TinyScale())
 
     printed = capsys.readouterr().out
-    assert "\n1 a second: reached" in printed
-    assert "1000000 a second: NOT REACHED" in printed
+    assert "\n1 per second: reached" in printed
+    assert "1000000 per second: NOT REACHED" in printed
     sent_requests = [(one["method"], one["path"]) for one in stripe_sandbox.requests()]
     for method, part in (
         ("GET", "/v1/invoices"),
@@ -53,11 +53,11 @@ def test_speed_measurement_sends_every_kind_of_request_and_compares_the_rate(
 def test_steady_mix_creates_only_events_and_idempotent_responses(
     stripe_sandbox, monkeypatch
 ):
-    monkeypatch.setattr(benchmark, "WARM", 8)
+    monkeypatch.setattr(benchmark, "WARM_UP_WRITES", 8)
     with benchmark.accounts(SandboxServer(stripe_sandbox.url)) as [client, *_]:
         before = stripe_sandbox.app.store.counts()
 
-        sent = benchmark.play(client, benchmark.STEADY)
+        sent = benchmark.send_round(client, benchmark.STEADY)
 
         after = stripe_sandbox.app.store.counts()
     assert sent == 10
@@ -75,11 +75,11 @@ def test_steady_mix_creates_only_events_and_idempotent_responses(
     ],
 )
 def test_memory_growth_is_measured_after_the_first_third(sizes, cost, is_flat):
-    assert benchmark.judge([float(size) for size in sizes], cost) is is_flat
+    assert benchmark.report_memory([float(size) for size in sizes], cost) is is_flat
 
 
 def test_growing_memory_under_load_is_reported(stripe_sandbox, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "WARM", 8)
+    monkeypatch.setattr(benchmark, "WARM_UP_WRITES", 8)
     sizes = [100.0 + number for number in range(20)]
 
     assert not benchmark.measure_memory(

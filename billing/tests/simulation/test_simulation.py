@@ -14,7 +14,7 @@ from billing.tests.support.simulation.balances import (
 from billing.tests.support.simulation.invariants import faults_in_the_end
 from billing.tests.support.simulation.system import World
 from lightning.models import LightningInvoice, NwcPayment
-from sandbox.wallets.behaviour import IGNORES, PAYS, refuses, settles_late
+from sandbox.wallets.behaviour import PAYS, STAYS_SILENT, refuses, settles_late
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -62,7 +62,7 @@ def test_a_card_pays(world, people):
 def test_a_silent_wallet_gives_way_to_the_card_when_it_cannot_pay_any_more(
     world, people
 ):
-    people.move_in(wallet=IGNORES, card="pm_card_visa")
+    people.move_in(wallet=STAYS_SILENT, card="pm_card_visa")
     world.run()
     assert NwcPayment.objects.get().state == "pending"
 

@@ -22,7 +22,7 @@ from relays.services import lifecycle
 from sandbox.stripe.objects import hosted
 from sandbox.stripe.protocol.errors import StripeError
 from sandbox.wallets import Wallet
-from sandbox.wallets.behaviour import PAYS, Paying
+from sandbox.wallets.behaviour import PAYS, PaymentBehaviour
 from sandbox.wallets.ledger import NotPaid
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
@@ -63,7 +63,11 @@ class People:
     # --- tenants
 
     def move_in(
-        self, *, plan: str = "basic", wallet: Paying | None = None, card: str = ""
+        self,
+        *,
+        plan: str = "basic",
+        wallet: PaymentBehaviour | None = None,
+        card: str = "",
     ) -> Payer:
         """A tenant comes with one relay, and with a wallet or a card if it has one."""
         secret = hashlib.sha256(f"payer {len(self.payers)}".encode()).hexdigest()
@@ -107,7 +111,7 @@ class People:
 
     # --- wallets
 
-    def connect(self, payer: Payer, behaviour: Paying = PAYS) -> None:
+    def connect(self, payer: Payer, behaviour: PaymentBehaviour = PAYS) -> None:
         """A wallet with more than enough takes the place of the one before."""
         name = f"payer-{next(_numbers)}"
         wallet = self.world.wallets.create(name, balance_msat=10**12)
@@ -121,8 +125,8 @@ class People:
     def come_back(self, payer: Payer) -> None:
         """Wallets that were off run what the relay kept for them, however old."""
         for wallet in payer.wallets:
-            if not wallet.listening:
-                wallet.come_back(heeds_expiration=False)
+            if not wallet.is_listening:
+                wallet.go_online(heeds_expiration=False)
 
     # --- Stripe's pages
 
