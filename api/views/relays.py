@@ -19,6 +19,7 @@ from caravel.core.web.throttling import Overloaded
 from relays import exceptions
 from relays.services import lifecycle
 from relays.services.members import list_members
+from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
 _FIELDS: list[type[CaravelError]] = [
@@ -40,7 +41,7 @@ class RelaysView(ApiView):
         answer=forms.RelaySerializer,
         many=True,
         query=forms.AllRelaysParams,
-        errors=[exceptions.UnknownTenant],
+        errors=[UnknownTenant],
     )
     def get(self, request: Request) -> Response:
         """One's own relays; an operator's key lists all."""
@@ -56,7 +57,7 @@ class RelaysView(ApiView):
         answer=forms.RelaySerializer,
         body=forms.RelayCreateSerializer,
         statuses=(201,),
-        errors=[*_FIELDS, exceptions.UnknownTenant, exceptions.TenantClosed],
+        errors=[*_FIELDS, UnknownTenant, TenantClosed],
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:
@@ -117,7 +118,7 @@ class RelayActivateView(ApiView):
             exceptions.UnknownRelay,
             exceptions.RelayIsActive,
             exceptions.RelayIsDelinquent,
-            exceptions.TenantClosed,
+            TenantClosed,
             exceptions.PaymentOverdue,
         ],
     )

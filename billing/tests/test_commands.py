@@ -88,7 +88,7 @@ def test_stripe_setup_says_what_stripe_refused(sandbox):
 def test_sync_tenant_syncs_here_and_now(prices):
     relay = RelayFactory()
 
-    assert call("sync_tenant", npub(relay.tenant_id)) == "in step\n"
+    assert call("sync_tenant", npub(relay.tenant_id)) == "in sync\n"
 
     relay.tenant.refresh_from_db()
     assert relay.tenant.stripe_subscription_id

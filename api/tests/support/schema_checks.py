@@ -170,7 +170,7 @@ class Judge:
                 for preimage in each.preimages
             ),
         }
-        secret = {*secret_scanner.secrets.found_in(told)} - allowed
+        secret = {*secret_scanner.secrets.find_in(told)} - allowed
         assert not secret, response.text
         asked = _asked(self._app.sent)
         forbidden = self._world.forbidden(person)

@@ -99,7 +99,7 @@ def test_a_relay_added_in_the_admin_is_logged_and_synced(admin_client, sent, on_
         ({"subdomain": "admin"}, "This name is reserved."),
         ({"subdomain": "a b"}, "A subdomain has"),
         ({"plan": "gold"}, "Select a valid choice"),
-        ({"livekit_enabled": "on"}, "The plan Basic does not carry livekit."),
+        ({"livekit_enabled": "on"}, "The plan Basic does not include livekit."),
     ],
 )
 def test_bad_input_comes_back_with_a_sentence(admin_client, fields, said):

@@ -295,8 +295,7 @@ def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
     sandbox.client().v1.subscriptions.cancel(ended)
     handle_subscription_ended(
         tenant_id=subscriber.pk,
-        subscription_id=ended,
-        found=Stripe().get_subscription(ended),
+        subscription=Stripe().get_subscription(ended),
     )
 
     collect(subscriber)
