@@ -22,7 +22,7 @@ from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.stripe.testing import Sandbox, running_sandbox
-from sandbox.tests.support.conformance import Conformity, watched
+from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 from sandbox.zooid import Zooid, running_zooid
 
 
@@ -87,8 +87,8 @@ def recorded_messages(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _sandbox() -> Iterator[tuple[Sandbox, Conformity]]:
-    with running_sandbox() as sandbox, watched(sandbox.app) as conformity:
+def _sandbox() -> Iterator[tuple[Sandbox, ConformanceChecker]]:
+    with running_sandbox() as sandbox, check_conformance(sandbox.app) as conformity:
         yield sandbox, conformity
 
 
@@ -105,7 +105,7 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     monkeypatch.setattr(transport, "pause_for", lambda seconds: None)
     yield stripe
     stripe.clear_faults()
-    assert conformity.take() == []
+    assert conformity.pop_problems() == []
 
 
 @pytest.fixture

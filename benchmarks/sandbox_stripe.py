@@ -26,7 +26,9 @@ from sandbox.stripe.settings import DEFAULTS
 MIN_RATE = 300
 CONNECTIONS = 4
 #: After this many writes the stores of events, answers and requests are full.
-WARM_UP_WRITES = max(DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.LIMIT)
+WARM_UP_WRITES = max(
+    DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.MAX_ENTRIES
+)
 #: The maximum growth of resident memory after the first third of the requests.
 MAX_GROWTH = 0.05
 #: The maximum permanent memory per created customer, in kilobytes.

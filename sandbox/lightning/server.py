@@ -44,7 +44,7 @@ class Handler(prices.Handler):
             self.close_connection = True
             self._send(json_response(error.status, {"error": str(error)}))
             return
-        denial_reason = guard.objection(request, self.client_address[0])
+        denial_reason = guard.denial_reason(request, self.client_address[0])
         answer = control if request.path.startswith(control.PREFIX) else pages
         self._send(answer.handle(self.server.lightning, request, denial_reason))
 

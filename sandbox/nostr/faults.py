@@ -5,7 +5,12 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
-from sandbox.stripe.chance import BadFault, check_chance, check_times, generator
+from sandbox.stripe.chance import (
+    BadFault,
+    check_probability,
+    check_times,
+    seeded_random,
+)
 
 Kind = Literal[
     "drop",
@@ -82,7 +87,7 @@ class Fault:
         if self.seconds < 0:
             raise BadFault("seconds must be 0 or more")
         check_times(self.times)
-        check_chance(self.chance)
+        check_probability(self.chance)
 
     def matches(self, kinds: Collection[int], authors: Collection[str]) -> bool:
         """Return whether the fault affects a message with these kinds and authors."""
@@ -107,7 +112,7 @@ class Faults:
         fault.check()
         self._count += 1
         fault.id = f"fault_{self._count}"
-        fault.random = generator(self._seed, fault.id)
+        fault.random = seeded_random(self._seed, fault.id)
         self._active.setdefault(fault.on, []).append(fault)
         self._all[fault.id] = fault
         return fault

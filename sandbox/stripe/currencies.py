@@ -1,4 +1,4 @@
-"""Stripe's currencies: decimals, smallest charge, increments, and how text shows them.
+"""Currencies at Stripe: decimals, minimum charge, charge increment and notation.
 
 Source: https://docs.stripe.com/currencies (zero-decimal and three-decimal currencies,
 special cases, minimum charge amounts). The product has a table of its own
@@ -79,11 +79,11 @@ def charge_increment(currency: str) -> int:
 
 
 def text(amount: int, currency: str) -> str:
-    """Return an amount as Stripe writes it in descriptions: `$12.00`, `¥500`."""
+    """Return an amount in the notation of Stripe's descriptions: `$12.00`, `¥500`."""
     shift = decimals(currency)
     whole, part = divmod(abs(amount), 10**shift)
-    shown = str(whole)
+    number = str(whole)
     if shift and currency not in WHOLE_ONLY:
-        shown = f"{whole}.{part:0{shift}}"
+        number = f"{whole}.{part:0{shift}}"
     minus, sign = "-" if amount < 0 else "", SIGNS.get(currency)
-    return f"{minus}{sign}{shown}" if sign else f"{minus}{shown} {currency.upper()}"
+    return f"{minus}{sign}{number}" if sign else f"{minus}{number} {currency.upper()}"

@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Response:
         zooid = self.server.zooid
-        denial_reason = guard.objection(request, self.client_address[0])
+        denial_reason = guard.denial_reason(request, self.client_address[0])
         if page.serves(request):
             return page.handle(zooid, request, denial_reason)
         if request.path.startswith(control.PREFIX):

@@ -66,7 +66,7 @@ def pay_in_part(sandbox: Sandbox, tenant: Tenant, cents: int) -> None:
     invoice_id = collection_of(tenant).pk
 
     def work(context: Any) -> None:
-        with context.edit("invoice", invoice_id) as draft:
+        with context.update("invoice", invoice_id) as draft:
             draft["amount_paid"] += cents
             draft["amount_remaining"] -= cents
         whole = next(context.store.scan("invoice_payment"))

@@ -81,7 +81,7 @@ def rewrite_subscription(sandbox, subscription_id: str, **fields: Any) -> None:
     """Change fields of a subscription that no API call can change."""
 
     def work(context):
-        with context.edit("subscription", subscription_id) as draft:
+        with context.update("subscription", subscription_id) as draft:
             draft.update(fields)
 
     sandbox.app.transact(work)

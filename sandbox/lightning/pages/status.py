@@ -63,7 +63,7 @@ def _banner(lightning: "Lightning", message: str, error: str) -> Html:
 def _messages(lightning: "Lightning", message: str, error: str) -> Html:
     status = tag(
         "div",
-        tag("p", message, class_="said") if message else None,
+        tag("p", message, class_="notice") if message else None,
         tag("p", error, class_="error", role="alert") if error else None,
         id="message",
         role="status",

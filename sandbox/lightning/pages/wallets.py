@@ -78,7 +78,7 @@ def _row(wallet: Wallet) -> Row:
             else NOTHING,
         ),
         summary=tag("span", f"Let {wallet.name} pay, add sats, change its behaviour…"),
-        unfolded=_forms(wallet),
+        details=_forms(wallet),
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.support.colours import faint
+from sandbox.tests.support.colours import low_contrast
 from sandbox.tests.support.lightning_fixtures import control, lightning
 
 __all__ = ["control", "lightning"]
@@ -97,7 +97,7 @@ def test_text_has_enough_contrast(control, new_page, lightning, scheme):
     page.goto(lightning.url)
     unfold(page, "rich")
 
-    assert faint(page) == set()
+    assert low_contrast(page) == set()
 
 
 def test_every_control_has_an_accessible_name(page):

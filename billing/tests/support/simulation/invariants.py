@@ -38,7 +38,7 @@ def faults_at_any_time(world: World) -> list[str]:
     """Return what is wrong and may not be even for a moment."""
     return [
         *audit(world.stripe.app.store),
-        *world.ground.conformity.take(),
+        *world.ground.conformity.pop_problems(),
         *(fault for id in _invoice_ids() for fault in _two_at_once(id)),
         *_two_subscriptions(world),
         *_unknown_payments(world),
