@@ -386,12 +386,12 @@ env.require_format("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
 #: Whether relays that tenants name for messages may be on private addresses.
 NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
 
-# --- What the API says of itself
+# --- The API's description
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Caravel",
     "VERSION": "1",
-    "DESCRIPTION": "For tenants: run relays, read the invoices for them, pay these.",
+    "DESCRIPTION": "For tenants: manage relays, read and pay invoices.",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,

@@ -19,7 +19,7 @@ from hypothesis.strategies import one_of
 from schemathesis import BaseSchema, Case, GenerationMode
 from schemathesis.core.result import Ok
 
-from api.schema import AUTH
+from api.schema import AUTH_ERRORS
 from api.tests.support.scenario import build
 from api.tests.support.schema_checks import Judge, Operation, require_described
 from api.tests.support.signing import SigningApp
@@ -28,7 +28,7 @@ from api.tests.support.signing import SigningApp
 EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "30"))
 #: How many requests are made at the least.
 LEAST = 2_000
-AUTH_CODES = {error.code for error in AUTH}
+AUTH_CODES = {error.code for error in AUTH_ERRORS}
 #: What is a relay's id by its form.
 ABSENT = "00000000-0000-4000-8000-000000000000"
 MODES = list(GenerationMode)
