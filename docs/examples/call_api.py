@@ -1,7 +1,4 @@
-"""Send one signed request to the API.
-
-NSEC=nsec1… python call_api.py POST https://caravel.example/api/tenants '{}'
-"""
+"""NSEC=nsec1… python call_api.py POST https://caravel.example/api/tenants '{}'"""
 
 import base64
 import hashlib
@@ -20,14 +17,12 @@ def call(nsec: str, method: str, url: str, body: str = "") -> requests.Response:
     tags = [["u", url], ["method", method], ["nonce", secrets.token_hex(8)]]
     if body:
         tags.append(["payload", hashlib.sha256(body.encode()).hexdigest()])
-    # The server's time: its clock may differ from ours by more than 60 seconds.
     now = parsedate_to_datetime(requests.head(url, timeout=60).headers["Date"])
     event = Event("", tags=tags, kind=27235, created_at=int(now.timestamp()))
     event.sign(PrivateKey.from_nsec(nsec).hex())
     token = base64.b64encode(json.dumps(event.to_dict()).encode()).decode()
-    headers = {"Authorization": f"Nostr {token}"}
-    data = body.encode()
-    return requests.request(method, url, data=data, headers=headers, timeout=60)
+    auth = {"Authorization": f"Nostr {token}"}
+    return requests.request(method, url, data=body.encode(), headers=auth, timeout=60)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from billing.tests.support.event_matrix.cases import (
     Payer,
     Plan,
 )
-from billing.tests.support.event_matrix.fake_worker import Worker, undone
+from billing.tests.support.event_matrix.fake_worker import Worker, rolled_back
 from billing.tests.support.workers import Killed
 from caravel.nostr import pubkey_of
 from lightning.clients.nwc_replies import Issued
@@ -115,7 +115,7 @@ class Stage:
         self.worker.die_at(None)
         self._traveller.move_to(self._now)
         self.sandbox.restore("table")
-        with undone():
+        with rolled_back():
             self._set(cell)
             for event in sorted({cell.event, *others}, key=list(Event).index):
                 self._do(event)

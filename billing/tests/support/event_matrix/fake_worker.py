@@ -121,7 +121,7 @@ def in_transaction() -> bool:
 
 
 @contextmanager
-def undone() -> Iterator[None]:
+def rolled_back() -> Iterator[None]:
     """Undo in the database what is done within the block, as if in a test."""
     block: Any = Atomic(using=None, savepoint=True, durable=False)
     block._from_testcase = True
