@@ -1,12 +1,12 @@
-"""What goes wrong between Stripe and us; the class says what is known of a call."""
+"""Errors of billing. The class of a StripeError says whether the call had an effect."""
 
 from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class StripeError(CaravelError):
-    """Stripe did not do what it was asked.
+    """A call to Stripe failed.
 
-    `retry_after` is in seconds, 0 if not told.
+    `retry_after` is in seconds, 0 if unknown.
     """
 
     code = "stripe-error"
@@ -18,9 +18,9 @@ class StripeError(CaravelError):
 
 
 class StripeUnavailable(StripeError):
-    """Stripe does not answer, or is in trouble.
+    """Stripe is unavailable.
 
-    Whether the call had its effect is not known: silence, a 5xx or a 409.
+    A timeout, a 5xx or a 409: the call may have had its effect.
     """
 
     code = "stripe-unavailable"
@@ -28,9 +28,9 @@ class StripeUnavailable(StripeError):
 
 
 class StripeRateLimited(StripeError):
-    """Stripe is asked too much just now.
+    """Too many requests to Stripe.
 
-    The call was turned away before it was executed, by Stripe or by our own limit.
+    Stripe, or our own rate limit, rejected the call before it was executed.
     """
 
     code = "stripe-rate-limited"
@@ -38,9 +38,9 @@ class StripeRateLimited(StripeError):
 
 
 class StripeRefused(StripeError):
-    """Stripe refuses, and would again.
+    """Stripe refused the call.
 
-    It answered 4xx: the call had no effect.
+    It answered 4xx: the call had no effect, and a retry would not either.
     Carries Stripe's own `type`, `stripe_code` and `param`.
     """
 
@@ -59,8 +59,8 @@ class StripeRefused(StripeError):
 class StripeCardRefused(StripeRefused):
     """The card was not charged.
 
-    `decline_code` and `advice_code` are the bank's (docs.stripe.com/declines/codes),
-    "" where it gave none.
+    `decline_code` and `advice_code` are the bank's, "" if it gave none:
+    https://docs.stripe.com/declines/codes
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class StripeCardRefused(StripeRefused):
 
 
 class StripeNotFound(StripeRefused):
-    """Stripe has no such object (any more)."""
+    """Stripe has no such object."""
 
     code = "stripe-not-found"
 
 
 class StripeReusedKey(StripeRefused):
-    """The idempotency key stands for another request."""
+    """The idempotency key was used with other parameters."""
 
     code = "stripe-idempotency"
 
@@ -96,72 +96,72 @@ class CustomerGone(Conflict):
 
 
 class WriteUnresolved(CaravelError):
-    """Stripe may or may not have carried out a write; it's too early to repeat it."""
+    """It is not known yet whether a write to Stripe had its effect."""
 
     code = "stripe-intent-unresolved"
     status = 503
 
 
 class CustomerBeingCreated(WriteUnresolved):
-    """Somebody else is just making the tenant's customer, or has just made it."""
+    """Another worker is creating the tenant's customer, or has just created it."""
 
 
 class CreditPending(Conflict):
-    """A credit cannot be posted yet; what depends on it waits."""
+    """A credit is not posted yet, so nothing that depends on it can go on."""
 
     code = "credit-not-posted"
 
 
 class CreditBlocked(CreditPending):
-    """A credit cannot be posted before something that may never come about."""
+    """A credit waits for an event that may never come, such as a new customer."""
 
     code = "credit-waits"
 
 
 class LeaseLost(Conflict):
-    """Another worker took this tenant over; whatever is left to do is its job."""
+    """Another worker holds the tenant's lease now and does the rest."""
 
     code = "lease-lost"
 
 
 class InvoiceChanged(Conflict):
-    """Between looking at an invoice and acting on it, it became another."""
+    """The invoice changed between reading it and acting on it."""
 
     code = "invoice-changed"
 
 
 class InvoiceNotOpen(Conflict):
-    """There is nothing to pay: it is paid, void, or not asked for yet."""
+    """There is nothing to pay: the invoice is paid, void or still a draft."""
 
     code = "invoice-not-open"
 
 
 class Bolt11NotOpen(NotFound):
-    """No Lightning invoice of it is on offer just now."""
+    """The invoice has no open Lightning invoice."""
 
     code = "bolt11-not-open"
 
 
 class InvoiceNotPaid(Conflict):
-    """There is no receipt of what is not paid, or of what nobody can say yet."""
+    """There is no receipt: the invoice is not paid, or this is not known yet."""
 
     code = "invoice-not-paid"
 
 
 class UnknownInvoice(NotFound):
-    """There is no such invoice, or it is not the caller's."""
+    """There is no such invoice, or it belongs to another tenant."""
 
     code = "invoice-not-found"
 
 
 class ReturnUrlInvalid(Invalid):
-    """Stripe's portal would not lead back to such an address."""
+    """The return URL is not one that Stripe's portal may redirect to."""
 
     code = "return-url-invalid"
 
 
 class UnknownCustomer(Conflict):
-    """An event tells of a customer that no tenant has (yet)."""
+    """An event names a customer that no tenant has."""
 
     code = "customer-unknown"
 
@@ -177,27 +177,27 @@ class InvalidEvent(Invalid):
 
 
 class WrongMode(Invalid):
-    """A test event at a live endpoint, or the other way round."""
+    """A test-mode event at a live-mode endpoint, or the reverse."""
 
     code = "livemode-mismatch"
     status = 400
 
 
 class LinkInvalid(NotFound):
-    """A link to a payment page that we did not make."""
+    """The token of a payment link is not valid."""
 
     code = "link-invalid"
 
 
 class LinkExpired(CaravelError):
-    """A link to a payment page that was good for a while."""
+    """The token of a payment link has expired."""
 
     code = "link-expired"
     status = 410
 
 
 class CsrfFailed(CaravelError):
-    """A form of the payment page without the cookie that shows that it was ours."""
+    """A form of the payment page without a valid CSRF token."""
 
     code = "form-refused"
     status = 403

@@ -2,33 +2,26 @@ from typing import Any
 
 import structlog
 from celery.signals import worker_ready
-from django.conf import settings
 from django.db.models.signals import post_delete, post_save
 from django.dispatch import receiver
 
-from billing.models import Credit, InvoiceCollection, SubscriptionSync
+from billing.models import InvoiceCollection
 from billing.services.collection.attempts import start_attempt_for_tenant
 from billing.services.invoices.records import enqueue_collection
 from billing.services.sync.queue import mark_stale
-from billing.tasks import (
-    collect_invoice,
-    post_credit,
-    reconcile_subscriptions,
-    review_tenant,
-    sync_subscription,
-)
+from billing.tasks import reconcile_subscriptions, review_tenant
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-#: The columns of a relay that its tenant's subscription depends on.
-_BILLED = {"plan", "plan_id", "status", "tenant", "tenant_id"}
+#: The columns of a relay on which its tenant's subscription depends.
+_BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
 
 
-def _is_set(field: str, update_fields: frozenset[str] | None) -> bool:
-    """Return whether a save has written a column."""
+def _was_saved(field: str, update_fields: frozenset[str] | None) -> bool:
+    """Return whether a save wrote this column."""
     return update_fields is None or field in update_fields
 
 
@@ -40,7 +33,7 @@ def mark_stale_on_relay_save(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    if raw or (update_fields is not None and not _BILLED & update_fields):
+    if raw or (update_fields is not None and not _BILLED_FIELDS & update_fields):
         return
     mark_stale(tenant_id=instance.tenant_id)
 
@@ -52,37 +45,9 @@ def mark_stale_on_relay_delete(
     mark_stale(tenant_id=instance.tenant_id)
 
 
-@receiver(post_save, sender=SubscriptionSync, dispatch_uid="billing.sync_enqueued")
-def enqueue_sync(
-    sender: type[SubscriptionSync],
-    instance: SubscriptionSync,
-    raw: bool,
-    update_fields: frozenset[str] | None,
-    **kwargs: Any,
-) -> None:
-    if raw or instance.enqueued_at is None or not _is_set("enqueued_at", update_fields):
-        return
-    sync_subscription.apply_async_on_commit(
-        (instance.pk,), countdown=settings.BILLING_SYNC_DELAY
-    )
-
-
-@receiver(post_save, sender=InvoiceCollection, dispatch_uid="billing.collect")
-def enqueue_saved_collection(
-    sender: type[InvoiceCollection],
-    instance: InvoiceCollection,
-    raw: bool,
-    update_fields: frozenset[str] | None,
-    **kwargs: Any,
-) -> None:
-    if raw or instance.enqueued_at is None or not _is_set("enqueued_at", update_fields):
-        return
-    collect_invoice.delay_on_commit(instance.pk)
-
-
 @receiver(post_save, sender=NwcPayment, dispatch_uid="billing.payment_ended")
 @receiver(post_save, sender=LightningInvoice, dispatch_uid="billing.bolt11_ended")
-def enqueue_paid_collection(
+def collect_on_lightning_outcome(
     sender: type[NwcPayment] | type[LightningInvoice],
     instance: NwcPayment | LightningInvoice,
     created: bool,
@@ -90,8 +55,8 @@ def enqueue_paid_collection(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
-    """Whatever ends, the invoice is looked at: in the transaction of the end."""
-    if raw or created or not _is_set("state", update_fields):
+    """Collect the invoice again when an attempt or a bolt11 ends."""
+    if raw or created or not _was_saved("state", update_fields):
         return
     if not enqueue_collection(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
@@ -112,14 +77,6 @@ def collect_by_new_wallet(
     start_attempt_for_tenant(
         tenant_id=instance.pk, rail=InvoiceCollection.Action.WALLET
     )
-
-
-@receiver(post_save, sender=Credit, dispatch_uid="billing.credit_owed")
-def enqueue_credit(
-    sender: type[Credit], instance: Credit, raw: bool, created: bool, **kwargs: Any
-) -> None:
-    if created and not raw:
-        post_credit.delay_on_commit(instance.pk)
 
 
 @receiver(post_save, sender=Tenant, dispatch_uid="billing.tenant_exempted")

@@ -20,7 +20,7 @@ def process_stripe_event(event_id: str) -> None:
     process.process_event(event_id=event_id)
 
 
-# Not in the queue of syncs and webhooks: it may wait on a wallet that is silent.
+# Not in the queue of syncs and webhooks: it may wait for a wallet that never answers.
 @shared_task(queue="lightning")
 def collect_invoice(invoice_id: str) -> None:
     collect.collect_invoice(invoice_id=invoice_id)

@@ -25,6 +25,16 @@ class TenantQuerySet(models.QuerySet["Tenant"]):
     def by_customer(self, customer_id: str) -> Self:
         return self.filter(stripe_customer_id=customer_id)
 
+    def lock(self, pubkey: str) -> "Tenant":
+        """Lock a tenant in the caller's transaction. Raises Tenant.DoesNotExist.
+
+        Lock the tenant before its relays, invoices and credits: see the lock order in
+        docs/architecture.md.
+        """
+        # FOR NO KEY UPDATE, so that rows with a foreign key to the tenant can be added
+        # meanwhile: a payment is booked while its tenant's relays are changed.
+        return self.select_for_update(no_key=True).get(pk=pubkey)
+
 
 class Tenant(models.Model):
     """Who pays: a Nostr public key, and how we reach its money."""
@@ -166,6 +176,8 @@ class Notice(WorkItem):
         SENT = "sent"
         DROPPED = "dropped", "dropped (no longer true)"
         FAILED = "failed", "failed (given up; send again by hand)"
+
+    task_name = "tenants.tasks.send_notice"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="notices")
     kind = models.SlugField(max_length=64, db_index=False)

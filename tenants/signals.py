@@ -4,17 +4,8 @@ from celery.signals import worker_ready
 from django.db.models.signals import post_save
 from django.dispatch import receiver
 
-from tenants.models import Notice, Tenant
-from tenants.tasks import fill_in_name, publish_identity, send_notice
-
-
-@receiver(post_save, sender=Notice, dispatch_uid="tenants.notice_waits")
-def send_waiting_notice(
-    sender: type[Notice], instance: Notice, raw: bool, **kwargs: Any
-) -> None:
-    if raw or instance.state != Notice.State.WAITING or instance.enqueued_at is None:
-        return
-    send_notice.delay_on_commit(instance.pk)
+from tenants.models import Tenant
+from tenants.tasks import fill_in_name, publish_identity
 
 
 @receiver(post_save, sender=Tenant, dispatch_uid="tenants.tenant_created")

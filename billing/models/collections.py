@@ -63,6 +63,8 @@ class InvoiceCollection(WorkItem):
         CREDIT = "credit", "credit"
         ELSEWHERE = "elsewhere", "at Stripe, not by us"
 
+    task_name = "billing.tasks.collect_invoice"
+
     stripe_invoice_id = models.CharField(primary_key=True, max_length=255)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="collections")
     stripe_customer_id = models.CharField(max_length=255)

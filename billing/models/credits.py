@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Self
 
 from django.db import models
@@ -12,6 +13,11 @@ from tenants.models import Tenant
 class CreditQuerySet(WorkQuerySet):
     def owed(self) -> Self:
         return self.filter(state=Credit.State.OWED)
+
+    def lock(self, pk: int) -> "Credit":
+        """Lock a credit in the caller's transaction, after its tenant and invoice."""
+        credit: Credit = self.select_for_update().get(pk=pk)
+        return credit
 
 
 class Credit(WorkItem):
@@ -28,6 +34,8 @@ class Credit(WorkItem):
     class State(models.TextChoices):
         OWED = "owed"
         POSTED = "posted"
+
+    task_name = "billing.tasks.post_credit"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="credits")
     reason = models.CharField(max_length=16, choices=Reason.choices)
@@ -78,6 +86,20 @@ class Credit(WorkItem):
                 condition=Q(state="owed"),
             ),
         ]
+
+    @property
+    def stripe_metadata(self) -> dict[str, str]:
+        """Metadata of what is created for it at Stripe, by which a retry finds it."""
+        return {"caravel_credit": str(self.pk)}
+
+    def matches_metadata(self, metadata: Mapping[str, str]) -> bool:
+        """Return whether a Stripe object with this metadata was created for it."""
+        return self.stripe_metadata.items() <= metadata.items()
+
+    @property
+    def description(self) -> str:
+        """Text that the tenant reads at Stripe."""
+        return f"Credit: {self.get_reason_display()}."
 
     def __str__(self) -> str:
         return f"{self.reason} {self.amount_cents} {self.currency} {self.state}"

@@ -15,19 +15,21 @@ class StripeEventQuerySet(WorkQuerySet):
 
 
 class StripeEvent(WorkItem):
-    """The webhook inbox: one row per event, kept as Stripe sent it."""
+    """The webhook inbox: one row per event, stored as Stripe sent it."""
 
     class Status(models.TextChoices):
         RECEIVED = "received"
         PROCESSED = "processed"
-        FAILED = "failed", "failed (given up; process again by hand)"
-        PARKED = "parked", "parked (its customer names a tenant unknown here)"
+        FAILED = "failed", "failed (given up; can be processed again)"
+        PARKED = "parked", "parked (the customer names an unknown tenant)"
+
+    task_name = "billing.tasks.process_stripe_event"
 
     id = models.CharField(primary_key=True, max_length=255)
     type = models.CharField(max_length=100)
     livemode = models.BooleanField()
     body = models.TextField(help_text="The event as Stripe sent it.")
-    created_at = models.DateTimeField(help_text="When Stripe made the event.")
+    created_at = models.DateTimeField(help_text="When Stripe created the event.")
     received_at = models.DateTimeField(default=timezone.now)
     status = models.CharField(
         max_length=16, choices=Status.choices, default=Status.RECEIVED
@@ -62,5 +64,5 @@ class StripeEvent(WorkItem):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The object as it was then, and what changed; it routes, never decides."""
+        """The object and its changes as sent: for routing only, never to decide by."""
         return dict(json.loads(self.body)["data"])

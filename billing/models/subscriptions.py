@@ -1,5 +1,6 @@
 from typing import Self
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -20,6 +21,8 @@ class SubscriptionSync(WorkItem):
     Every change of the relays raises `version` in its own transaction. A sync works
     under the lease and sets `synced_version` to the version that it started from.
     """
+
+    task_name = "billing.tasks.sync_subscription"
 
     tenant = models.OneToOneField(
         Tenant, models.PROTECT, primary_key=True, related_name="subscription_sync"
@@ -49,6 +52,10 @@ class SubscriptionSync(WorkItem):
     @property
     def is_stale(self) -> bool:
         return self.version != self.synced_version
+
+    def get_countdown(self) -> int:
+        """Wait a moment: changes made one after the other become one sync."""
+        return settings.BILLING_SYNC_DELAY
 
 
 class StripeWriteQuerySet(models.QuerySet["StripeWrite"]):

@@ -181,11 +181,10 @@ def _naming() -> Iterator[None]:
 
 def _lock_tenant(tenant_id: str) -> Tenant:
     # The parent first, always: changes to one tenant's relays never deadlock.
-    locked = Tenant.objects.select_for_update(no_key=True).filter(pk=tenant_id)
-    tenant = locked.first()
-    if tenant is None:
-        raise exceptions.UnknownTenant("There is no such tenant.")
-    return tenant
+    try:
+        return Tenant.objects.lock(tenant_id)
+    except Tenant.DoesNotExist as exc:
+        raise exceptions.UnknownTenant("There is no such tenant.") from exc
 
 
 def _lock(relay_id: UUID) -> Relay:

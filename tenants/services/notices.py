@@ -35,18 +35,19 @@ def notify(*, tenant_id: str, kind: str, subject: str, title: str, text: str) ->
     """
     key = {"tenant_id": tenant_id, "kind": kind, "subject": subject}
     said = {"title": " ".join(title.split()), "text": text}
-    new = Notice(**key, **said, enqueued_at=timezone.now())
+    new = Notice(**key, **said)
     validate_fields(new, ("kind", "subject", *said))
     with transaction.atomic():
         notice: Notice
-        notice, created = _locked().get_or_create(
-            **key, defaults={**said, "enqueued_at": new.enqueued_at}
-        )
-        if created or notice.state != State.DROPPED:
-            return notice
-        new.pk = notice.pk
-        new.save(force_update=True)
-    return new
+        notice, created = _locked().get_or_create(**key, defaults=said)
+        if not created:
+            if notice.state != State.DROPPED:
+                return notice
+            new.pk = notice.pk
+            new.save(force_update=True)
+            notice = new
+        notice.enqueue()
+    return notice
 
 
 def drop_notices(*, tenant_id: str, kinds: Collection[str], subject: str) -> int:
@@ -68,8 +69,8 @@ def send_again(*, notice_id: int) -> bool:
         notice.state = State.WAITING
         notice.failures = 0
         notice.give_up_at = default_give_up_at()
-        notice.next_attempt_at = notice.enqueued_at = timezone.now()
         notice.save()
+        notice.enqueue()
     return True
 
 

@@ -58,8 +58,7 @@ def set_wallet(
     Tenant.DoesNotExist.
     """
     with transaction.atomic():
-        # no_key: who holds an invoice may add rows that refer to the tenant meanwhile.
-        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=pubkey)
+        tenant = Tenant.objects.lock(pubkey)
         tenant.nwc_url = nwc_url
         tenant.nwc_error = ""
         tenant.wallet_alias, tenant.wallet_hosts = alias[:100], hosts[:240]
@@ -84,7 +83,7 @@ def reopen_tenant(*, pubkey: str) -> bool:
 
 def _set_closed(pubkey: str, closed_at: datetime | None, type: Activity.Type) -> bool:
     with transaction.atomic():
-        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=pubkey)
+        tenant = Tenant.objects.lock(pubkey)
         if (tenant.closed_at is None) == (closed_at is None):
             return False
         tenant.closed_at = closed_at

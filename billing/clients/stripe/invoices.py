@@ -1,4 +1,4 @@
-"""Stripe's invoices, and what is paid or credited on them."""
+"""Stripe's invoices, payments and credits: https://docs.stripe.com/api/invoices."""
 
 import uuid
 from collections.abc import Mapping
@@ -27,13 +27,10 @@ _WHOLE: Any = {"expand": ["amount_paid_off_stripe"]}
 
 
 class InvoiceCalls(StripeTransport):
-    """The calls about invoices."""
+    """Calls on invoices, credit notes and customer balances."""
 
     def get_invoice(self, invoice_id: str) -> Invoice:
-        """Return an invoice. Raises StripeNotFound, also for a draft that was deleted.
-
-        https://docs.stripe.com/api/invoices/object
-        """
+        """Return an invoice. Raises StripeNotFound, also for a deleted draft."""
         return read_invoice(
             self._call(lambda: v1().invoices.retrieve(invoice_id, _WHOLE))
         )
@@ -42,22 +39,24 @@ class InvoiceCalls(StripeTransport):
         self, *, subscription: str = "", customer: str = "", status: str = ""
     ) -> list[Invoice]:
         """Return the invoices of a subscription or a customer, newest first."""
-        given = {"subscription": subscription, "customer": customer, "status": status}
-        params = {name: value for name, value in given.items() if value}
-        pages = self._pages(lambda p: v1().invoices.list(p), {**params, "limit": 100})
+        filters = {"subscription": subscription, "customer": customer, "status": status}
+        params = {name: value for name, value in filters.items() if value}
+        pages = self._paginate(
+            lambda p: v1().invoices.list(p), {**params, "limit": 100}
+        )
         return [read_invoice(found) for found in pages]
 
     def list_lines(self, invoice_id: str) -> list[Line]:
         """Return all lines of an invoice."""
-        pages = self._pages(
+        pages = self._paginate(
             lambda p: v1().invoices.line_items.list(invoice_id, p), {"limit": 100}
         )
         return [read_line(found) for found in pages]
 
     def list_pending_items(self, *, customer: str, subscription: str) -> list[Line]:
-        """Return what waits for a subscription's next invoice, prorations mostly."""
+        """Return the items pending for a subscription's next invoice."""
         params = {"customer": customer, "pending": True, "limit": 100}
-        pages = self._pages(lambda p: v1().invoice_items.list(p), params)
+        pages = self._paginate(lambda p: v1().invoice_items.list(p), params)
         return [
             read_pending_item(found)
             for found in pages
@@ -65,18 +64,18 @@ class InvoiceCalls(StripeTransport):
         ]
 
     def finalize_invoice(self, invoice_id: str) -> Invoice:
-        """Finalize a draft; Stripe will not collect it by itself."""
+        """Finalize a draft, with Stripe's automatic collection off."""
         args = cast(Any, {"auto_advance": False, **_WHOLE})
         return read_invoice(
             self._call(lambda: v1().invoices.finalize_invoice(invoice_id, args))
         )
 
     def stop_auto_advance(self, invoice_id: str) -> None:
-        """Keep Stripe from collecting, or finalizing, this invoice by itself."""
+        """Stop Stripe from finalizing or collecting an invoice automatically."""
         self._call(lambda: v1().invoices.update(invoice_id, {"auto_advance": False}))
 
     def set_invoice_metadata(self, invoice_id: str, values: Mapping[str, str]) -> None:
-        """Add to the metadata of an invoice, a finalized one too."""
+        """Add metadata to an invoice, also to a finalized one."""
         args = cast(Any, {"metadata": dict(values)})
         self._call(lambda: v1().invoices.update(invoice_id, args))
 
@@ -93,9 +92,9 @@ class InvoiceCalls(StripeTransport):
         return read_invoice(paid)
 
     def mark_paid_out_of_band(self, invoice_id: str) -> Invoice:
-        """Mark an invoice as paid without Stripe; all that is left of it.
+        """Mark the whole remaining amount as paid outside Stripe.
 
-        Raises StripeRefused when it is paid already: reading it again tells by what.
+        Raises StripeRefused if the invoice is already paid.
         """
         args, options = with_idempotency_key(
             {"paid_out_of_band": True, **_WHOLE}, f"mark:{uuid.uuid4()}"
@@ -104,23 +103,21 @@ class InvoiceCalls(StripeTransport):
         return read_invoice(paid)
 
     def list_invoice_payments(self, invoice_id: str) -> list[InvoicePayment]:
-        """Return how an invoice was, or is to be, paid.
+        """Return the payments of an invoice, made and pending.
 
         https://docs.stripe.com/api/invoice-payment
         """
         params = {"invoice": invoice_id, "limit": 100}
-        pages = self._pages(lambda p: v1().invoice_payments.list(p), params)
+        pages = self._paginate(lambda p: v1().invoice_payments.list(p), params)
         return [read_invoice_payment(found) for found in pages]
 
     def get_payment_intent(self, intent_id: str) -> PaymentIntent:
-        """Return how a charge stands."""
+        """Return a PaymentIntent."""
         found = self._call(lambda: v1().payment_intents.retrieve(intent_id))
         return read_payment_intent(found)
 
-    # --- credit
-
     def create_credit_note(self, params: Mapping[str, Any], key: str) -> CreditNote:
-        """Reduce what an open invoice asks for, once per idempotency key.
+        """Reduce the amount of an open invoice, once per idempotency key.
 
         https://docs.stripe.com/api/credit_notes/create
         """
@@ -132,13 +129,13 @@ class InvoiceCalls(StripeTransport):
     def list_credit_notes(self, *, invoice: str) -> list[CreditNote]:
         """Return the credit notes of an invoice, newest first."""
         params: stripe.params.CreditNoteListParams = {"invoice": invoice, "limit": 100}
-        pages = self._pages(lambda p: v1().credit_notes.list(p), params)
+        pages = self._paginate(lambda p: v1().credit_notes.list(p), params)
         return [read_credit_note(found) for found in pages]
 
     def create_balance_transaction(
         self, customer: str, params: Mapping[str, Any], key: str
     ) -> BalanceTransaction:
-        """Change a customer's balance, once per key; a negative amount is credit.
+        """Change a customer's balance, once per key; negative amounts are credit.
 
         https://docs.stripe.com/api/customer_balance_transactions/create
         """
@@ -149,8 +146,8 @@ class InvoiceCalls(StripeTransport):
         return read_balance_transaction(made)
 
     def list_balance_transactions(self, customer: str) -> list[BalanceTransaction]:
-        """Return the changes of a customer's balance, newest first."""
-        pages = self._pages(
+        """Return a customer's balance transactions, newest first."""
+        pages = self._paginate(
             lambda p: v1().customers.balance_transactions.list(customer, p),
             {"limit": 100},
         )

@@ -9,7 +9,7 @@ from billing.clients.stripe.transport import StripeTransport, v1, with_idempoten
 
 @dataclass(frozen=True)
 class PortalConfiguration:
-    """What a portal offers; `features` says of each whether it is switched on."""
+    """A portal configuration; `features` maps each name to whether it is on."""
 
     id: str
     active: bool
@@ -19,11 +19,11 @@ class PortalConfiguration:
 
 
 class PortalCalls(StripeTransport):
-    """The calls about the customer portal."""
+    """Calls on the customer portal."""
 
     def list_portal_configurations(self) -> list[PortalConfiguration]:
-        """Return all configurations of the account, newest first, inactive ones too."""
-        pages = self._pages(
+        """Return all configurations, also inactive ones, newest first."""
+        pages = self._paginate(
             lambda p: v1().billing_portal.configurations.list(p), {"limit": 100}
         )
         return [_read_configuration(found) for found in pages]
@@ -40,7 +40,7 @@ class PortalCalls(StripeTransport):
     def update_portal_configuration(
         self, configuration_id: str, params: Mapping[str, Any]
     ) -> PortalConfiguration:
-        """Change a configuration, which is never deleted."""
+        """Update a configuration; Stripe has no call to delete one."""
         args = cast(Any, dict(params))
         return _read_configuration(
             self._call(
@@ -51,7 +51,7 @@ class PortalCalls(StripeTransport):
         )
 
     def create_portal_session(self, params: Mapping[str, Any]) -> str:
-        """Return the address of a portal that one customer may use for a short time.
+        """Create a portal session for one customer; return its short-lived URL.
 
         https://docs.stripe.com/api/customer_portal/sessions/create
         """

@@ -1,4 +1,4 @@
-"""One rate of Stripe requests, shared by all workers on all hosts."""
+"""The rate of requests to Stripe, shared by all workers on all hosts."""
 
 import time
 from collections.abc import Callable
@@ -9,22 +9,22 @@ from limits import RateLimitItemPerSecond
 from billing.exceptions import StripeRateLimited
 from caravel.core.rate_limit import wait_for
 
-#: Seconds that a call waits for its turn before the task is tried later instead.
-LONGEST_WAIT = 15.0
+#: Seconds that a call waits before it fails and its task is retried later.
+MAX_WAIT = 15.0
 _PAUSE = 0.05
 
 
 def acquire(*, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Wait for the next free request of this second.
+    """Take one request from the rate limit, waiting for the next second if needed.
 
-    Raises StripeRateLimited after LONGEST_WAIT. While Redis is away calls go on
-    unlimited: the rate is a courtesy, and Stripe's own 429 still holds.
+    Raises StripeRateLimited after MAX_WAIT. Without Redis there is no limit: Stripe's
+    own 429 still applies, and no rate limit of ours is worth an outage.
     """
-    deadline = time.monotonic() + LONGEST_WAIT
+    deadline = time.monotonic() + MAX_WAIT
     while not _hit():
         if time.monotonic() > deadline:
             raise StripeRateLimited(
-                "Too many requests to Stripe are waiting.", retry_after=LONGEST_WAIT
+                "Too many requests to Stripe are waiting.", retry_after=MAX_WAIT
             )
         sleep(_PAUSE)
 

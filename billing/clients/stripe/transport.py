@@ -1,8 +1,8 @@
-"""How one call to Stripe is made: its time-out, its tries, and what its failure means.
+"""How one call to Stripe is made: timeout, rate limit, retries, error translation.
 
-Every call takes one token of the shared rate limit a try, and retries what may pass:
-no answer, 429, 5xx. What remains is raised as one of three things we may know of a
-call: it had no effect, it may have had one, it was turned away.
+Each try takes one token of the shared rate limit. Timeouts, 429 and 5xx are retried.
+A final failure says what is known: the call had no effect (StripeRefused), it may have
+had one (StripeUnavailable), or it was never executed (StripeRateLimited).
 """
 
 import itertools
@@ -23,37 +23,37 @@ from caravel.core.db.transactions import release_connection
 
 API_VERSION = "2026-10-28.endive"
 TRIES = 3
-#: Seconds: to connect, and between two bytes of an answer.
+#: Seconds to connect, and to wait for the next byte of the response.
 TIMEOUT = (2.0, 20.0)
-#: The same while a person waits, who presses again rather than wait for another try.
-HURRIED_TIMEOUT = (2.0, 6.0)
+#: The same while a person waits for the page.
+INTERACTIVE_TIMEOUT = (2.0, 6.0)
 #: A longer Retry-After is left to the caller's own retry.
-LONGEST_PAUSE = 10.0
+MAX_PAUSE = 10.0
 
-#: How a pause is made, unless the caller has another way.
+#: Sleeps between two tries; tests replace it.
 pause_for: Callable[[float], None] = time.sleep
 
 T = TypeVar("T")
-_is_hurried: ContextVar[bool] = ContextVar("is_hurried", default=False)
+_is_interactive: ContextVar[bool] = ContextVar("is_interactive", default=False)
 
 
 @contextmanager
 def interactive() -> Iterator[None]:
-    """Give Stripe one try, and less time for it: somebody waits for what is done here.
+    """Make calls in this block with one try and a short timeout: a person waits.
 
-    A write is in doubt as after any other silence; whoever made it finds out later.
+    A write that times out is unresolved, as after any other timeout.
     """
-    token = _is_hurried.set(True)
+    token = _is_interactive.set(True)
     try:
         yield
     finally:
-        _is_hurried.reset(token)
+        _is_interactive.reset(token)
 
 
 class StripeTransport:
-    """What all calls have in common.
+    """Sends calls, with retries.
 
-    `before_try` runs before every single request, and may raise to prevent it.
+    `before_try` runs before each request and may raise to prevent it.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class StripeTransport:
         self._sleep = sleep or pause_for
 
     def _call(self, call: Callable[[], T]) -> T:
-        """Make a call, trying again what may pass.
+        """Make a call, retrying timeouts, 429 and 5xx.
 
-        A try that may have had its effect outweighs whatever the later ones say: a
-        429, or a refusal by somebody who did not see the first.
+        If one try may have had its effect, StripeUnavailable is raised whatever the
+        later tries answer: a 429 or a 4xx says nothing about the first try.
         """
         unknown: exceptions.StripeUnavailable | None = None
         for attempt in itertools.count(1):
@@ -78,7 +78,7 @@ class StripeTransport:
             except exceptions.StripeError as error:
                 if isinstance(error, exceptions.StripeUnavailable):
                     unknown = error
-                pause = _pause(error, attempt)
+                pause = _retry_delay(error, attempt)
                 if pause is None and unknown:
                     raise unknown from error
                 if pause is None:
@@ -93,9 +93,9 @@ class StripeTransport:
         try:
             return call()
         except stripe.StripeError as exc:
-            raise _translated(exc) from exc
+            raise _to_stripe_error(exc) from exc
 
-    def _pages(self, fetch: Callable[[Any], Any], params: Any) -> Iterator[Any]:
+    def _paginate(self, fetch: Callable[[Any], Any], params: Any) -> Iterator[Any]:
         while True:
             page = self._call(partial(fetch, params))
             yield from page.data
@@ -105,13 +105,13 @@ class StripeTransport:
 
 
 def is_live_key() -> bool:
-    """Return whether our key works on real money."""
+    """Return whether our secret key is a live-mode key."""
     return "_live_" in settings.STRIPE_SECRET_KEY
 
 
 def v1() -> stripe.V1Services:
-    """Return the SDK's services, for our account."""
-    timeout = HURRIED_TIMEOUT if _is_hurried.get() else TIMEOUT
+    """Return the SDK's services for our account."""
+    timeout = INTERACTIVE_TIMEOUT if _is_interactive.get() else TIMEOUT
     return _client(settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE, timeout).v1
 
 
@@ -121,19 +121,19 @@ def _client(key: str, base: str, timeout: tuple[float, float]) -> stripe.StripeC
         key,
         stripe_version=API_VERSION,
         base_addresses={"api": base},
-        # The SDK never retries a 429 and ignores Retry-After: ours does both.
+        # The SDK never retries a 429 and ignores Retry-After; _call() handles both.
         max_network_retries=0,
         http_client=stripe.RequestsClient(timeout=cast(Any, timeout)),
     )
 
 
 def with_idempotency_key(params: Mapping[str, Any], key: str) -> tuple[Any, Any]:
-    """Return parameters and options of a write that happens once per key."""
+    """Return the parameters and options of a write that takes effect once per key."""
     return dict(params), {"idempotency_key": key}
 
 
-#: What the SDK raises for a 4xx with an error of Stripe's in it. An unreadable answer,
-#: whatever its status, is none: somebody else may have written it.
+#: The SDK's errors for a 4xx with an error object. A response without one, whatever its
+#: status, may come from a proxy and says nothing about the call.
 _REFUSALS = (
     stripe.InvalidRequestError,
     stripe.CardError,
@@ -143,7 +143,7 @@ _REFUSALS = (
 )
 
 
-def _translated(exc: stripe.StripeError) -> exceptions.StripeError:
+def _to_stripe_error(exc: stripe.StripeError) -> exceptions.StripeError:
     if isinstance(exc, stripe.RateLimitError):
         return exceptions.StripeRateLimited(
             _message(exc), retry_after=_retry_after(exc)
@@ -176,11 +176,11 @@ def _refusal(exc: stripe.StripeError) -> exceptions.StripeRefused:
 
 
 def _message(exc: stripe.StripeError) -> str:
-    """Return what Stripe said; never a body that it could not have meant for us."""
+    """Return Stripe's message; never the body of a response that is not Stripe's."""
     if isinstance(exc, stripe.APIConnectionError):
         return str(exc)
     if exc.error is None:
-        return f"An answer with status {exc.http_status} that is not Stripe's."
+        return f"A response with status {exc.http_status} that is not from Stripe."
     return exc.user_message or type(exc).__name__
 
 
@@ -189,13 +189,13 @@ def _retry_after(exc: stripe.StripeError) -> float:
     return float(asked) if asked.isdecimal() else 0.0
 
 
-def _pause(error: exceptions.StripeError, attempt: int) -> float | None:
-    """Return the seconds to wait before the next try, or None for no other try."""
-    passing = isinstance(
+def _retry_delay(error: exceptions.StripeError, attempt: int) -> float | None:
+    """Return the seconds until the next try, or None if there is none."""
+    is_temporary = isinstance(
         error, exceptions.StripeUnavailable | exceptions.StripeRateLimited
     )
-    last = 1 if _is_hurried.get() else TRIES
-    if not passing or attempt == last or error.retry_after > LONGEST_PAUSE:
+    last = 1 if _is_interactive.get() else TRIES
+    if not is_temporary or attempt == last or error.retry_after > MAX_PAUSE:
         return None
     backoff = float(2 ** (attempt - 2)) * random.uniform(1, 1.5)
     return error.retry_after or backoff

@@ -1,6 +1,6 @@
-"""What we act on of Stripe's objects. Amounts are in the currency's minor unit.
+"""The parts of Stripe's objects that Caravel uses.
 
-Times are in seconds of the epoch, None where Stripe has none.
+Amounts are in the currency's minor unit; times are Unix seconds, None if not set.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer, or the tombstone of one that was deleted.
-
-    `default_card` is "" where none was chosen.
-    """
+    """A customer, possibly a deleted one. `default_card` is "" if none is set."""
 
     id: str
     email: str
@@ -39,9 +36,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Subscription:
-    """A subscription; `cancel_reason` is "" and `canceled_at` None until then.
+    """A subscription. Until it is canceled, `cancel_reason` is "".
 
-    One that was to end later was cancelled before it ended.
+    With a scheduled cancellation `canceled_at` is earlier than `ended_at`.
     """
 
     id: str
@@ -59,10 +56,7 @@ class Subscription:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an invoice, or an item that waits for the next one.
-
-    `description` is for people.
-    """
+    """A line of an invoice, or an item pending for the next one."""
 
     id: str
     amount: int
@@ -76,11 +70,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice. `lines` are its first ten at most; `has_more_lines` tells.
+    """An invoice. `lines` has the first ten; `has_more_lines` says if there are more.
 
-    `tenant_pubkey` is whom its subscription names, and `subscription` the one that
-    made it: both "" for any other invoice. `paid_off_stripe` is only known of an
-    invoice that was asked for by itself.
+    `subscription` and `tenant_pubkey` (from the subscription's metadata) are "" for an
+    invoice without one. `paid_off_stripe` is 0 in lists: only a retrieved invoice
+    has it.
     """
 
     id: str
@@ -111,9 +105,9 @@ class Invoice:
 
 @dataclass(frozen=True)
 class InvoicePayment:
-    """A way an invoice was, or is to be, paid; `intent` is "" if not at Stripe.
+    """A payment of an invoice; `intent` is "" if it was made outside Stripe.
 
-    `amount_paid` is 0 until then.
+    `amount_paid` is 0 until it is paid.
     """
 
     id: str
@@ -124,7 +118,7 @@ class InvoicePayment:
 
 @dataclass(frozen=True)
 class PaymentIntent:
-    """How a charge stands; `card` is what it was last tried with."""
+    """A PaymentIntent; `card` is the last card that was tried."""
 
     id: str
     status: str
@@ -143,7 +137,7 @@ class CreditNote:
 
 @dataclass(frozen=True)
 class BalanceTransaction:
-    """A change of what a customer has with us; a negative amount is credit."""
+    """A change of a customer's balance; a negative amount is credit."""
 
     id: str
     amount: int
@@ -274,7 +268,7 @@ def _price(found: Any) -> str:
 
 
 def _id(reference: Any) -> str:
-    """Return the id of what may be expanded, "" of nothing."""
+    """Return the id of a reference, expanded or not; "" for None."""
     return str(getattr(reference, "id", reference) or "")
 
 

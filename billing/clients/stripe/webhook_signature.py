@@ -10,19 +10,19 @@ from django.conf import settings
 from billing.exceptions import InvalidEvent, InvalidSignature
 
 _NAME = re.compile(r"[\w.-]{1,100}")
-_LATEST = 2**32
-#: Seconds that a signature is good for.
+_MAX_TIMESTAMP = 2**32
+#: Seconds for which a signature is valid.
 TOLERANCE = 300
 
 
 def verify_event(body: bytes, signature: str) -> dict[str, Any]:
-    """Return the event of a delivery that one of our secrets signed.
+    """Return the event in a webhook delivery, if one of our secrets signed it.
 
-    Raises InvalidSignature (missing, wrong or older than TOLERANCE) or InvalidEvent.
+    Raises InvalidSignature (missing, wrong, or older than TOLERANCE) or InvalidEvent.
     """
     text = _text(body)
     secrets = settings.STRIPE_WEBHOOK_SECRETS
-    if not any(_signed(text, signature, secret) for secret in secrets):
+    if not any(_is_signed(text, signature, secret) for secret in secrets):
         raise InvalidSignature("The signature is missing, wrong or too old.")
     return _event(text)
 
@@ -34,13 +34,14 @@ def _text(body: bytes) -> str:
         raise InvalidEvent("The body is not UTF-8.") from exc
 
 
-def _signed(text: str, signature: str, secret: str) -> bool:
+def _is_signed(text: str, signature: str, secret: str) -> bool:
     try:
         return bool(
             stripe.WebhookSignature.verify_header(text, signature, secret, TOLERANCE)
         )
     except (stripe.SignatureVerificationError, ValueError, TypeError):
-        return False  # the SDK trips over what is no signature at all
+        # ValueError and TypeError: the SDK does not handle malformed headers.
+        return False
 
 
 def _event(text: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _event(text: str) -> dict[str, Any]:
         well_formed = (
             _NAME.fullmatch(event["id"])
             and _NAME.fullmatch(event["type"])
-            and 0 <= event["created"] < _LATEST
+            and 0 <= event["created"] < _MAX_TIMESTAMP
             and isinstance(event["livemode"], bool)
             and isinstance(event["data"]["object"], dict)
         )

@@ -7,7 +7,7 @@ from billing.tasks import sweep_stale_tenants
 
 
 class Command(BaseCommand):
-    help = "Compare every tenant with Stripe now, as beat does each hour."
+    help = "Compare every tenant with Stripe now, as beat does every hour."
 
     def handle(self, *args: Any, **options: Any) -> None:
         count = mark_all_stale()

@@ -12,15 +12,15 @@ from billing.services.sync.queue import mark_all_stale
 
 class Command(BaseCommand):
     help = (
-        "Create what Caravel needs in the Stripe account: a price for each paid plan, "
-        "configurations of the customer portal and, with --webhook-url, the webhook "
-        "endpoint. Safe to repeat."
+        "Set up the Stripe account: a price for each paid plan, the configurations of "
+        "the customer portal and, with --webhook-url, the webhook endpoint. "
+        "Safe to repeat."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--webhook-url",
-            help="our https://…/stripe/webhook; its secret is printed once",
+            help="https://YOUR.HOST/stripe/webhook; its secret is printed only once",
         )
 
     def handle(self, *args: Any, webhook_url: str | None, **options: Any) -> None:
@@ -36,7 +36,7 @@ class Command(BaseCommand):
                 self._ensure_endpoint(stripe, webhook_url)
         except StripeError as exc:
             raise CommandError(str(exc)) from exc
-        # A plan without its price left tenants stale; they need not wait any longer.
+        # Tenants whose plan had no price are waiting for their next try: try now.
         mark_all_stale()
 
     def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:
@@ -45,7 +45,9 @@ class Command(BaseCommand):
             missing = HANDLERS.keys() - events
             if missing and "*" not in events:
                 stripe.set_webhook_events(endpoint, sorted({*events, *missing}))
-            self.stdout.write(f"webhook: found {endpoint}; its secret is shown once")
+            self.stdout.write(
+                f"webhook: found {endpoint}; its secret was shown when it was created"
+            )
             return
         secret = stripe.create_webhook_endpoint(url, sorted(HANDLERS))
         self.stdout.write(f"webhook: created\nSTRIPE_WEBHOOK_SECRET={secret}")

@@ -11,7 +11,7 @@ from tenants.models import Tenant
 
 
 class Command(BaseCommand):
-    help = "Sync one tenant's subscription with its relays here and now, and say how."
+    help = "Sync one tenant's subscription with its relays now, and print the outcome."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("pubkey", help="64 hex digits or an npub")

@@ -5,10 +5,10 @@ from django.db import transaction
 from billing.clients.stripe.client import BalanceTransaction, Stripe
 from billing.exceptions import CreditBlocked, StripeRefused
 from billing.models import Credit, StripeWrite
-from billing.services.credits.rows import is_named, lock, lock_tenant, name_of, text_of
 from billing.services.customers.customer import clear_customer, is_gone
 from billing.services.stripe_writes import writes
 from billing.services.sync.queue import mark_stale
+from tenants.models import Tenant
 
 _BALANCE = StripeWrite.Kind.CHANGE_BALANCE
 
@@ -44,8 +44,8 @@ def _balance_intent(credit: Credit) -> StripeWrite | None:
     Raises CreditBlocked while the tenant has no customer.
     """
     with transaction.atomic():
-        customer = lock_tenant(credit).stripe_customer_id
-        if lock(credit).balance_transaction_id:
+        customer = Tenant.objects.lock(credit.tenant_id).stripe_customer_id
+        if Credit.objects.lock(credit.pk).balance_transaction_id:
             return None
         subject = f"credit:{credit.pk}"
         pending = StripeWrite.objects.of(_BALANCE, subject).pending().first()
@@ -70,8 +70,8 @@ def _transaction(credit: Credit) -> dict[str, object]:
         # Of Stripe's balance a negative amount is credit.
         "amount": -(credit.balance_cents or 0),
         "currency": credit.currency,
-        "description": text_of(credit),
-        "metadata": name_of(credit),
+        "description": credit.description,
+        "metadata": credit.stripe_metadata,
     }
 
 
@@ -79,7 +79,7 @@ def _find_transaction(
     stripe: Stripe, credit: Credit, customer: str
 ) -> BalanceTransaction | None:
     listed = stripe.list_balance_transactions(customer)
-    return next((one for one in listed if is_named(credit, one.metadata)), None)
+    return next((one for one in listed if credit.matches_metadata(one.metadata)), None)
 
 
 def _store_transaction(credit: Credit, made: BalanceTransaction) -> None:
@@ -89,7 +89,7 @@ def _store_transaction(credit: Credit, made: BalanceTransaction) -> None:
 def _leave_customer(credit: Credit, intent: StripeWrite, customer: str) -> None:
     """Have the credit wait for another customer: this one was deleted."""
     with transaction.atomic():
-        tenant = lock_tenant(credit)
+        tenant = Tenant.objects.lock(credit.tenant_id)
         if tenant.stripe_customer_id == customer:
             clear_customer(tenant)
             mark_stale(tenant_id=tenant.pk)

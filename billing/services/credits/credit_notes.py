@@ -6,11 +6,11 @@ from billing.clients.stripe.client import CreditNote, Invoice, Stripe
 from billing.exceptions import CreditBlocked
 from billing.models import Credit, InvoiceCollection, StripeWrite
 from billing.services.credits.allocation import Allocation, allocate
-from billing.services.credits.rows import is_named, lock, lock_tenant, name_of, text_of
 from billing.services.invoices.locks import lock_if_unblocked, payment_blocker
 from billing.services.invoices.records import enqueue_collection, read_invoice
 from billing.services.stripe_writes import writes
 from lightning.exceptions import PaymentInProgress
+from tenants.models import Tenant
 
 _NOTE = StripeWrite.Kind.CREATE_CREDIT_NOTE
 
@@ -61,10 +61,10 @@ def _read_target(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice | N
 
 def _store_plan(credit: Credit, found: Invoice | None, plan: Allocation) -> None:
     with transaction.atomic():
-        lock_tenant(credit)
+        Tenant.objects.lock(credit.tenant_id)
         if found and plan.note_cents:
             lock_if_unblocked(found.id)
-        if lock(credit).note_cents is not None:
+        if Credit.objects.lock(credit.pk).note_cents is not None:
             return
         reduces = found.id if found and plan.note_cents else credit.collection_id
         Credit.objects.filter(pk=credit.pk).update(
@@ -79,7 +79,7 @@ def _store_plan(credit: Credit, found: Invoice | None, plan: Allocation) -> None
 def _drop_plan(credit: Credit) -> None:
     """Plan anew: nothing came of the note, whose intent has ended."""
     with transaction.atomic():
-        locked = lock(credit)
+        locked = Credit.objects.lock(credit.pk)
         if locked.credit_note_id or _pending_note(credit):
             return
         surplus = credit.reason == Credit.Reason.SURPLUS
@@ -94,8 +94,8 @@ def _open_note(credit: Credit, found: Invoice, plan: Allocation) -> None:
     note = {
         "invoice": found.id,
         "amount": plan.note_cents,
-        "memo": text_of(credit),
-        "metadata": name_of(credit),
+        "memo": credit.description,
+        "metadata": credit.stripe_metadata,
     }
     writes.create_write(
         kind=_NOTE,
@@ -107,7 +107,7 @@ def _open_note(credit: Credit, found: Invoice, plan: Allocation) -> None:
 
 def _pending_note(credit: Credit) -> StripeWrite | None:
     of_invoice = StripeWrite.objects.of(_NOTE, str(credit.collection_id)).pending()
-    mine = of_invoice.filter(params__note__metadata=name_of(credit))
+    mine = of_invoice.filter(params__note__metadata=credit.stripe_metadata)
     return mine.first()
 
 
@@ -132,7 +132,9 @@ def create_credit_note(stripe: Stripe, credit: Credit) -> None:
 
 def _find_note(stripe: Stripe, credit: Credit) -> CreditNote | None:
     notes = stripe.list_credit_notes(invoice=str(credit.collection_id))
-    mine = (n for n in notes if n.status != "void" and is_named(credit, n.metadata))
+    mine = (
+        n for n in notes if n.status != "void" and credit.matches_metadata(n.metadata)
+    )
     return next(mine, None)
 
 

@@ -16,12 +16,12 @@ from billing.exceptions import CreditBlocked, CreditPending, LeaseLost, StripeRe
 from billing.models import Credit
 from billing.services.credits.balance import adjust_customer_balance
 from billing.services.credits.credit_notes import create_credit_note, plan_credit_note
-from billing.services.credits.rows import lock_tenant
 from billing.services.dunning.notices import notify_overpayment
 from billing.services.dunning.review import review_tenant
 from caravel.core.db.work_items import NO_FAILURE, failure_columns
 from caravel.core.exceptions import CaravelError
 from lightning.exceptions import PaymentInProgress
+from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
@@ -41,11 +41,11 @@ def record_credit(
     covers_from: datetime | None = None,
     covers_until: datetime | None = None,
 ) -> Credit:
-    """Record a credit in the caller's transaction, once per reason and source.
+    """Record a credit, and enqueue its posting, in the caller's transaction.
 
-    A receiver enqueues its posting.
+    Once per reason and source.
     """
-    credit, _ = Credit.objects.get_or_create(
+    credit, created = Credit.objects.get_or_create(
         reason=reason,
         source=source,
         defaults={
@@ -55,9 +55,10 @@ def record_credit(
             "collection_id": collection_id,
             "covers_from": covers_from,
             "covers_until": covers_until,
-            "enqueued_at": timezone.now(),
         },
     )
+    if created:
+        credit.enqueue()
     return credit
 
 
@@ -130,7 +131,7 @@ def _take_step(stripe: Stripe, credit: Credit) -> None:
 
 def _finish(credit: Credit) -> None:
     with transaction.atomic():
-        lock_tenant(credit)
+        Tenant.objects.lock(credit.tenant_id)
         posted = (
             Credit.objects.owed()
             .filter(pk=credit.pk)

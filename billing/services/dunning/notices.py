@@ -1,124 +1,146 @@
-"""What tenants are told about money. Each text is a template; each is told once."""
+"""Billing notices: one template per kind, sent once per subject."""
 
 import re
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Collection
+from datetime import timedelta
 
-from django.template import Context, Engine
 from django.utils import timezone
 
-from billing.models import CardAttempt, Credit, InvoiceCollection
+from billing.models import Credit, InvoiceCollection
 from billing.money import format_amount
-from billing.services.invoices.payment_link import payment_link
-from lightning.models import NwcPayment
-from relays.models import Relay
+from billing.services.dunning.notice_texts import (
+    invoice_context,
+    invoice_notice,
+    render,
+    shorten,
+)
 from tenants.models import Notice, Tenant
 from tenants.services.notices import drop_notices, notify
 
-REMINDERS = ("reminder_3", "reminder_1", "reminder_0")
-#: What is true only as long as an invoice is unpaid.
+#: The reminders, and how long before `suspend_at` each one is due. Each ends when the
+#: next begins, so a late start sends one reminder instead of three.
+REMINDERS = {
+    "reminder_3": timedelta(days=3),
+    "reminder_1": timedelta(days=1),
+    "reminder_0": timedelta(hours=8),
+}
+#: Only true while the invoice is unpaid.
 _UNPAID = ("invoice_due", "payment_failed", *REMINDERS, "suspended")
-#: What tells of a suspension, or that it comes.
+#: About a suspension: sent again when the deadline has moved.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
-#: What is written anew when it was not sent yet and facts have changed.
-_REVISED = (*_UNPAID, "reactivated")
-#: Each link has the time in it at which it was made.
+#: Rendered again while unsent, if the facts have changed.
+_REFRESHED = (*_UNPAID, "reactivated")
+#: The token holds the time at which it was signed, so it differs at each rendering.
 _TOKEN = re.compile(r"/pay/\S+")
-_LONGEST_REASON = 240
-_ENGINE = Engine(
-    dirs=[str(Path(__file__).resolve().parents[2] / "templates" / "notices")]
-)
 
 
 def notify_invoice_due(collection: InvoiceCollection) -> Notice:
-    """Ask for payment, and say why the wallet did not, if it was asked."""
-    return _tell(collection, "invoice_due")
+    """Ask for payment, with the wallet's error if the wallet was asked first."""
+    return _notify(collection, "invoice_due")
 
 
 def notify_payment_failed(collection: InvoiceCollection) -> Notice:
-    """Say that the card was refused, and why."""
-    return _tell(collection, "payment_failed")
+    """Report that the card was refused, and why."""
+    return _notify(collection, "payment_failed")
 
 
-def tell_reminder(collection: InvoiceCollection, kind: str) -> Notice:
-    """Remind of an invoice; an earlier reminder that is not out yet is not sent."""
+def notify_reminder(collection: InvoiceCollection, kind: str) -> Notice:
+    """Send a reminder; drop earlier ones that are still unsent."""
     _drop(collection, [each for each in REMINDERS if each != kind])
-    return _tell(collection, kind)
+    return _notify(collection, kind)
 
 
 def notify_suspended(collection: InvoiceCollection) -> Notice:
-    """Say that the relays are off, and by which invoice."""
+    """Report that the relays are off because of this invoice."""
     _drop(collection, [*REMINDERS, "invoice_due", "reactivated"])
-    return _tell_anew(collection, "suspended")
+    return _notify_again(collection, "suspended")
 
 
 def was_notified_of_suspension(collection: InvoiceCollection) -> bool:
-    """Return whether it is this invoice that the tenant last heard of as the cause."""
-    told = Notice.objects.filter(tenant_id=collection.tenant_id, kind="suspended")
-    last = told.exclude(state=Notice.State.DROPPED).order_by("-created_at").first()
+    """Return whether the last suspension notice named this invoice."""
+    sent = Notice.objects.filter(tenant_id=collection.tenant_id, kind="suspended")
+    last = sent.exclude(state=Notice.State.DROPPED).order_by("-created_at").first()
     return last is not None and last.subject == collection.pk
 
 
 def notify_reactivated(collection: InvoiceCollection) -> Notice:
-    """Say that the relays are on again, and what is to be paid if the invoice is."""
-    return _tell_anew(collection, "reactivated")
+    """Report that the relays are on again, with the open amount if there is one."""
+    return _notify_again(collection, "reactivated")
 
 
-def tell_wallet_trouble(collection: InvoiceCollection, sentence: str) -> Notice:
-    """Say what keeps the wallet from paying the invoice that follows this one."""
-    about = {**_about(collection), "sentence": shorten(sentence)}
-    return _notify(collection.tenant_id, "wallet_trouble", collection.pk, about)
+def notify_wallet_trouble(collection: InvoiceCollection, problem: str) -> Notice:
+    """Report what keeps the wallet from paying the invoice after this one."""
+    title, text = render(
+        "wallet_trouble",
+        {**invoice_context(collection), "sentence": shorten(problem)},
+    )
+    return notify(
+        tenant_id=collection.tenant_id,
+        kind="wallet_trouble",
+        subject=collection.pk,
+        title=title,
+        text=text,
+    )
 
 
 def notify_overpayment(credit: Credit) -> Notice:
-    """Say that more arrived than was asked for, and is credited."""
-    return _notify(
-        credit.tenant_id,
-        "surplus_credited",
-        f"credit {credit.pk}",
-        {"amount": format_amount(credit.amount_cents, credit.currency)},
+    """Report that more money arrived than was due, and that it is credited."""
+    amount = format_amount(credit.amount_cents, credit.currency)
+    title, text = render("surplus_credited", {"amount": amount})
+    return notify(
+        tenant_id=credit.tenant_id,
+        kind="surplus_credited",
+        subject=f"credit {credit.pk}",
+        title=title,
+        text=text,
     )
 
 
 def drop_unpaid_notices(collection: InvoiceCollection) -> int:
-    """Drop what was not sent yet of an invoice that is not unpaid any more."""
+    """Drop the unsent notices of an invoice that is no longer unpaid."""
     return _drop(collection, _UNPAID)
 
 
 def refresh_unsent(tenant: Tenant, *, is_suspended: bool) -> None:
-    """Drop what was not sent yet and has ceased to be true, or write it anew."""
+    """Drop unsent notices that are no longer true; render outdated ones again."""
     unsent = Notice.objects.unsent().filter(tenant=tenant)
-    about = InvoiceCollection.objects.in_bulk([notice.subject for notice in unsent])
+    invoices = InvoiceCollection.objects.in_bulk([notice.subject for notice in unsent])
     for notice in unsent:
-        collection = about.get(notice.subject)
+        collection = invoices.get(notice.subject)
         if collection is None:
             continue
-        if not _is_true(notice, tenant, collection, is_suspended):
+        if not _still_applies(notice, tenant, collection, is_suspended):
             _drop(collection, [notice.kind])
         elif _is_outdated(notice, collection):
             _drop(collection, [notice.kind])
-            _tell(collection, notice.kind)
+            _notify(collection, notice.kind)
+
+
+def reset_deadline_notices(collection: InvoiceCollection) -> None:
+    """Let reminders and suspension notices be sent again: the deadline has moved."""
+    for kind in _DEADLINE:
+        _archive(collection, kind)
 
 
 def _is_outdated(notice: Notice, collection: InvoiceCollection) -> bool:
-    """Return whether a notice that nobody has seen yet would be another one today."""
-    is_seen = notice.dm_sent_at or notice.email_sent_at
+    """Return whether an unsent notice would read differently today."""
+    is_sent = notice.dm_sent_at or notice.email_sent_at
     is_waiting = notice.state == Notice.State.WAITING
-    if is_seen or not is_waiting or notice.kind not in _REVISED:
+    if is_sent or not is_waiting or notice.kind not in _REFRESHED:
         return False
-    title, text = _render(notice.kind, _facts(collection, notice.kind))
-    now, then = (title, text), (notice.title, notice.text)
-    return [_TOKEN.sub("", part) for part in now] != [
-        _TOKEN.sub("", part) for part in then
-    ]
+    title, text = invoice_notice(collection, notice.kind)
+    return _without_token(title, text) != _without_token(notice.title, notice.text)
 
 
-def _is_true(
+def _without_token(*texts: str) -> list[str]:
+    return [_TOKEN.sub("", text) for text in texts]
+
+
+def _still_applies(
     notice: Notice, tenant: Tenant, collection: InvoiceCollection, is_suspended: bool
 ) -> bool:
-    """Return whether a notice about an invoice can still be sent."""
     suspend_at, now = collection.suspend_at, timezone.now()
-    is_over = suspend_at is not None and suspend_at <= now
+    is_overdue = suspend_at is not None and suspend_at <= now
     if notice.kind == "reactivated":
         return not is_suspended
     if notice.kind == "wallet_trouble":
@@ -126,34 +148,31 @@ def _is_true(
     if notice.kind in _UNPAID and not collection.is_unpaid:
         return False
     if notice.kind in REMINDERS:
-        return not tenant.dunning_exempt and not is_over
+        return not tenant.dunning_exempt and not is_overdue
     if notice.kind == "suspended":
-        return not tenant.dunning_exempt and is_over
+        return not tenant.dunning_exempt and is_overdue
     return True
 
 
-def reset_deadline_notices(collection: InvoiceCollection) -> None:
-    """Let an invoice whose time to pay has changed be reminded of anew."""
-    for kind in _DEADLINE:
-        _put_aside(collection, kind)
+def _notify_again(collection: InvoiceCollection, kind: str) -> Notice:
+    """Send a notice that one invoice may cause repeatedly."""
+    _archive(collection, kind)
+    return _notify(collection, kind)
 
 
-def shorten(text: str) -> str:
-    """Return a reason that fits into a message: one line, 240 characters at most."""
-    line = " ".join(text.split())
-    if len(line) <= _LONGEST_REASON:
-        return line
-    return line[: _LONGEST_REASON - 1].rstrip() + "…"
+def _notify(collection: InvoiceCollection, kind: str) -> Notice:
+    title, text = invoice_notice(collection, kind)
+    return notify(
+        tenant_id=collection.tenant_id,
+        kind=kind,
+        subject=collection.pk,
+        title=title,
+        text=text,
+    )
 
 
-def _tell_anew(collection: InvoiceCollection, kind: str) -> Notice:
-    """Tell of a change of the relays, which one invoice may bring about repeatedly."""
-    _put_aside(collection, kind)
-    return _tell(collection, kind)
-
-
-def _put_aside(collection: InvoiceCollection, kind: str) -> None:
-    """Make room for a notice of the same kind: the old one was about another time."""
+def _archive(collection: InvoiceCollection, kind: str) -> None:
+    """Give an old notice another subject: a kind is sent only once per subject."""
     _drop(collection, [kind])
     old = Notice.objects.filter(
         tenant_id=collection.tenant_id, kind=kind, subject=collection.pk
@@ -163,81 +182,7 @@ def _put_aside(collection: InvoiceCollection, kind: str) -> None:
         Notice.objects.filter(pk=old.pk).update(subject=subject)
 
 
-def _tell(collection: InvoiceCollection, kind: str) -> Notice:
-    facts = _facts(collection, kind)
-    return _notify(collection.tenant_id, kind, collection.pk, facts)
-
-
-def _facts(collection: InvoiceCollection, kind: str) -> dict[str, str]:
-    """Return what a notice about an invoice says now."""
-    about = _about(collection)
-    if kind == "invoice_due":
-        return {**about, "wallet_error": _why_no_wallet(collection)}
-    if kind == "payment_failed":
-        return {**about, **_why_no_card(collection)}
-    return about
-
-
-def _why_no_wallet(collection: InvoiceCollection) -> str:
-    """Return why the wallet did not pay an invoice, "" if it was not asked to."""
-    asked = NwcPayment.objects.filter(stripe_invoice_id=collection.pk)
-    tenant = collection.tenant
-    return shorten(tenant.nwc_error) if tenant.nwc_url and asked.exists() else ""
-
-
-def _why_no_card(collection: InvoiceCollection) -> dict[str, str]:
-    attempts = collection.card_attempts.exclude(state=CardAttempt.State.PENDING)
-    last = attempts.first()
-    asks = last is not None and last.state == CardAttempt.State.ACTION_REQUIRED
-    return {
-        "reason": shorten(last.message) if last else "",
-        "bank_asks": "yes" if asks else "",
-    }
-
-
-def _about(collection: InvoiceCollection) -> dict[str, str]:
-    """Return what is true of an invoice; times that have passed are not for paying."""
-    end, period_end = collection.suspend_at, collection.period_end
-    is_ahead = end is not None and end > timezone.now()
-    running = Relay.objects.billable().filter(tenant=collection.tenant_id)
-    return {
-        "number": collection.number or collection.pk,
-        "amount": format_amount(collection.amount_remaining_cents, collection.currency),
-        "due_at": _moment(end) if end and is_ahead else "",
-        "due_on": _day(end) if end and is_ahead else "",
-        "ended_at": _moment(end) if end and not is_ahead else "",
-        "run": "yes" if running.exists() else "",
-        "is_unpaid": "yes" if collection.is_unpaid else "",
-        "period_end": _day(period_end) if period_end else "",
-        "link": payment_link(collection),
-    }
-
-
-def _notify(tenant_id: str, kind: str, subject: str, about: dict[str, str]) -> Notice:
-    title, text = _render(kind, about)
-    return notify(
-        tenant_id=tenant_id, kind=kind, subject=subject, title=title, text=text
-    )
-
-
-def _render(kind: str, about: dict[str, str]) -> tuple[str, str]:
-    """Return the title and the text of a notice."""
-    # Plain text: nothing in it is escaped.
-    context = Context(about, autoescape=False)
-    rendered = _ENGINE.get_template(f"{kind}.txt").render(context)
-    title, _, text = rendered.strip().partition("\n")
-    return title, text.strip()
-
-
-def _drop(collection: InvoiceCollection, kinds: list[str] | tuple[str, ...]) -> int:
+def _drop(collection: InvoiceCollection, kinds: Collection[str]) -> int:
     return drop_notices(
         tenant_id=collection.tenant_id, kinds=kinds, subject=collection.pk
     )
-
-
-def _day(time: datetime) -> str:
-    return f"{time:%-d %B %Y}"
-
-
-def _moment(time: datetime) -> str:
-    return f"{time:%-d %B %Y, %H:%M} UTC"

@@ -1,6 +1,6 @@
-"""Who owes so much, for so long, that nothing more is sold to them.
+"""Payment blocks: tenants that must pay before they can buy more.
 
-The same questions twice: of one tenant, and as conditions in SQL on all of them.
+Each question is answered twice: for one tenant, and as a filter on all tenants.
 """
 
 from datetime import datetime
@@ -15,59 +15,58 @@ from tenants.models import Tenant
 
 
 def suspending_invoice(tenant: Tenant) -> InvoiceCollection | None:
-    """Return the oldest unpaid invoice whose grace is over and that switches off."""
+    """Return the oldest unpaid invoice whose grace period has ended."""
     if tenant.dunning_exempt:
         return None
     overdue = InvoiceCollection.objects.overdue(timezone.now()).filter(tenant=tenant)
-    found: InvoiceCollection | None = overdue.order_by("suspend_at", "pk").first()
-    return found
+    oldest: InvoiceCollection | None = overdue.order_by("suspend_at", "pk").first()
+    return oldest
 
 
 def is_suspended(tenant: Tenant) -> bool:
-    """Return whether an unpaid invoice whose grace is over switches the relays off."""
+    """Return whether an overdue invoice switches the tenant's paid relays off."""
     return suspending_invoice(tenant) is not None
 
 
 def is_blocked(tenant: Tenant) -> bool:
-    """Return whether nothing more may be sold to the tenant until something is paid.
+    """Return whether the tenant must pay an invoice before it can buy more.
 
-    Its relays are suspended, or its last subscription ended with something owed.
+    True if it is suspended, or if its last subscription ended with an unpaid invoice.
     """
     if tenant.dunning_exempt:
         return False
     unpaid = InvoiceCollection.objects.filter(tenant=tenant).unpaid()
+    # Otherwise a tenant could start a new subscription instead of paying for the last.
     return is_suspended(tenant) or (
         not tenant.stripe_subscription_id and unpaid.exists()
     )
 
 
 def suspended_q(now: datetime) -> Q:
-    """Return the condition on tenants that `is_suspended_q` is."""
+    """Return `is_suspended` as a filter on tenants."""
     overdue = InvoiceCollection.objects.filter(tenant=OuterRef("pk")).overdue(now)
     return Q(Exists(overdue), dunning_exempt=False)
 
 
 def blocked_q(now: datetime) -> Q:
-    """Return the condition on tenants that `is_blocked` is."""
+    """Return `is_blocked` as a filter on tenants."""
     unpaid = InvoiceCollection.objects.filter(tenant=OuterRef("pk")).unpaid()
     ended = Q(Exists(unpaid), dunning_exempt=False, stripe_subscription_id=None)
     return suspended_q(now) | ended
 
 
 def refresh_payment_block(*, tenant_id: str) -> bool:
-    """Keep on the tenant whether it is in debt, and return it.
+    """Store on the tenant whether it is blocked, and return it.
 
-    What was held back meanwhile is for a sync to catch up with.
+    When a block ends, the tenant is marked stale: a sync adds what was held back.
     """
     with transaction.atomic():
-        # no_key: a row that refers to the tenant may be added meanwhile.
-        tenants = Tenant.objects.select_for_update(no_key=True)
-        tenant = tenants.get(pk=tenant_id)
-        owes = is_blocked(tenant)
-        if owes == (tenant.payment_overdue_since is not None):
-            return owes
-        since = timezone.now() if owes else None
+        tenant = Tenant.objects.lock(tenant_id)
+        blocked = is_blocked(tenant)
+        if blocked == (tenant.payment_overdue_since is not None):
+            return blocked
+        since = timezone.now() if blocked else None
         Tenant.objects.filter(pk=tenant_id).update(payment_overdue_since=since)
-        if not owes:
+        if not blocked:
             mark_stale(tenant_id=tenant_id)
-    return owes
+    return blocked

@@ -1,4 +1,4 @@
-"""Whether tenants' wallets will pay the next invoice: asked before it comes."""
+"""Checks, three days ahead, that a tenant's wallet can pay the next invoice."""
 
 from datetime import datetime, timedelta
 
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from billing.models import InvoiceCollection
 from billing.models.collections import InvoiceCollectionQuerySet
-from billing.services.dunning.notices import tell_wallet_trouble
+from billing.services.dunning.notices import notify_wallet_trouble
 from lightning.clients.nwc_replies import Budget
 from lightning.exceptions import InvalidWalletUrl, RateUnavailable, WalletUnusable
 from lightning.services.rates import quote
@@ -20,31 +20,31 @@ from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-#: How long before the next invoice a wallet is asked.
+#: How long before the next invoice a wallet is checked.
 AHEAD = timedelta(days=3)
-#: How long after a message that may be lost, or a silence, it is asked again.
-AGAIN = timedelta(hours=1)
-#: A wallet that was off when it was asked may be on an hour later.
-_SILENCE = frozenset({"wallet-silent", "wallet-unreachable"})
-_MOST = 1_000
+#: Until a check is repeated: its task may be lost, or the wallet may be offline.
+RETRY_AFTER = timedelta(hours=1)
+#: Not a problem yet: the wallet may only be offline for a moment.
+_NO_ANSWER_ERRORS = frozenset({"wallet-silent", "wallet-unreachable"})
+_MAX_CHECKS = 1_000
 
 
 def claim_due_checks(*, now: datetime) -> list[str]:
-    """Return the invoices after which a wallet is to be asked now, and note that.
+    """Claim the due checks; return the ids of the invoices that they follow.
 
-    One whose message is lost, or whose worker dies, is due again an hour later.
+    A check whose message is lost, or whose worker dies, is due again an hour later.
     """
     with transaction.atomic():
         locked = _due(now).select_for_update(of=("self",), skip_locked=True)
-        keys = list(locked.order_by("pk").values_list("pk", flat=True)[:_MOST])
+        keys = list(locked.order_by("pk").values_list("pk", flat=True)[:_MAX_CHECKS])
         InvoiceCollection.objects.filter(pk__in=keys).update(wallet_asked_at=now)
     return keys
 
 
 def check_wallet_for_next_invoice(*, invoice_id: str) -> str:
-    """Ask the wallet that is to pay the invoice after this one.
+    """Check the wallet that will pay the invoice after this one.
 
-    What is wrong with it the tenant is told, once. Returns that, "" for nothing.
+    Returns the problem, "" if there is none. The tenant is notified of it once.
     """
     unchecked = InvoiceCollection.objects.filter(wallet_checked_at=None)
     rows = unchecked.select_related("tenant")
@@ -52,21 +52,21 @@ def check_wallet_for_next_invoice(*, invoice_id: str) -> str:
     if collection is None or not collection.tenant.nwc_url:
         return ""
     try:
-        sentence = _shortfall(collection, check_wallet_of(collection.tenant))
+        problem = _problem(collection, check_wallet_of(collection.tenant))
     except (WalletUnusable, InvalidWalletUrl) as exc:
-        if exc.code in _SILENCE and not _was_silent_before(collection):
+        if exc.code in _NO_ANSWER_ERRORS and not _was_silent_before(collection):
             return ""
-        sentence = exc.message
-    _conclude(collection, sentence)
-    return sentence
+        problem = exc.message
+    _record_result(collection, problem)
+    return problem
 
 
 def _due(now: datetime) -> InvoiceCollectionQuerySet:
-    """Return the latest invoice of each tenant whose wallet is to be asked."""
+    """Return the latest invoice of each tenant whose wallet check is due."""
     later = InvoiceCollection.objects.filter(
         tenant=OuterRef("tenant"), period_end__gt=OuterRef("period_end")
     )
-    idle = Q(wallet_asked_at=None) | Q(wallet_asked_at__lte=now - AGAIN)
+    idle = Q(wallet_asked_at=None) | Q(wallet_asked_at__lte=now - RETRY_AFTER)
     return InvoiceCollection.objects.filter(
         idle,
         ~Exists(later),
@@ -78,26 +78,26 @@ def _due(now: datetime) -> InvoiceCollectionQuerySet:
     )
 
 
-def _shortfall(collection: InvoiceCollection, check: WalletCheck) -> str:
-    """Return what keeps a wallet that works today from paying then, "" if nothing."""
+def _problem(collection: InvoiceCollection, check: WalletCheck) -> str:
+    """Return why a wallet that works today cannot pay then, "" if it can."""
     pays_at = collection.period_end
     if pays_at and check.expires_at and check.expires_at <= pays_at:
         return f"The connection to it ends on {check.expires_at:%-d %B %Y}."
-    if check.budget and not _will_have(check.budget, pays_at, _cost(collection)):
+    if check.budget and not _is_enough(check.budget, pays_at, _cost_msat(collection)):
         return "The budget it gives us is too small for what your relays cost."
     return ""
 
 
-def _will_have(budget: Budget, pays_at: datetime | None, cost_msat: int) -> bool:
+def _is_enough(budget: Budget, pays_at: datetime | None, cost_msat: int) -> bool:
     renews = budget.renews_at and pays_at and budget.renews_at <= pays_at
     return (budget.total_msat if renews else budget.left_msat) >= cost_msat
 
 
-def _cost(collection: InvoiceCollection) -> int:
-    """Return in msat what the tenant's relays cost a month; 0 if no price is known."""
+def _cost_msat(collection: InvoiceCollection) -> int:
+    """Return the monthly price of the tenant's relays in msat, 0 without a rate."""
     billable = Relay.objects.billable().filter(tenant=collection.tenant)
     by_currency = billable.order_by().values_list("plan__currency")
-    # Read to the end: a quote gives the connection back.
+    # Read at once: a quote releases the database connection before it waits.
     costs = list(by_currency.annotate(cents=Sum("plan__amount_cents")))
     try:
         quotes = [quote(amount_cents=cents, currency=code) for code, cents in costs]
@@ -108,23 +108,22 @@ def _cost(collection: InvoiceCollection) -> int:
 
 
 def _was_silent_before(collection: InvoiceCollection) -> bool:
-    """Return whether it was silent an hour ago, too; note when it was first."""
+    """Store the time of the first silence; return whether it is over an hour ago."""
     asked_at = collection.wallet_asked_at or timezone.now()
     rows = InvoiceCollection.objects.filter(pk=collection.pk)
     rows.filter(wallet_silent_at=None).update(wallet_silent_at=asked_at)
-    return rows.filter(wallet_silent_at__lte=timezone.now() - AGAIN).exists()
+    return rows.filter(wallet_silent_at__lte=timezone.now() - RETRY_AFTER).exists()
 
 
-def _conclude(collection: InvoiceCollection, sentence: str) -> None:
-    """Record that the wallet was asked, and tell what is wrong with it."""
+def _record_result(collection: InvoiceCollection, problem: str) -> None:
+    """Record that the check is done, and notify the tenant of a problem."""
     with transaction.atomic():
-        # The tenant before its invoice, as everywhere.
-        Tenant.objects.select_for_update(no_key=True).get(pk=collection.tenant_id)
+        Tenant.objects.lock(collection.tenant_id)
         rows = InvoiceCollection.objects.filter(
             pk=collection.pk, wallet_checked_at=None
         )
-        if not rows.update(wallet_checked_at=timezone.now()) or not sentence:
+        if not rows.update(wallet_checked_at=timezone.now()) or not problem:
             return
-        if set_wallet_warning(collection.tenant, sentence):
-            tell_wallet_trouble(collection, sentence)
+        if set_wallet_warning(collection.tenant, problem):
+            notify_wallet_trouble(collection, problem)
             logger.info("wallet_trouble", tenant=collection.tenant_id)

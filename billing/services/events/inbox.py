@@ -1,4 +1,4 @@
-"""The webhook inbox: store first, act later."""
+"""Stores webhook deliveries; processing is left to a task."""
 
 from datetime import UTC, datetime
 
@@ -11,13 +11,13 @@ from billing.models import StripeEvent
 
 
 def record_event(*, body: bytes, signature: str) -> str:
-    """Verify a delivery and store its event, unless it is stored; returns the id.
+    """Verify a webhook delivery, store its event once, and return the event id.
 
-    Raises InvalidSignature, InvalidEvent or WrongMode, having stored nothing.
+    Raises InvalidSignature, InvalidEvent or WrongMode, and stores nothing then.
     """
     event = verify_event(body, signature)
     if event["livemode"] != is_live_key():
-        raise WrongMode("This event is not of our key's mode (test or live).")
+        raise WrongMode("The event's livemode differs from that of our Stripe key.")
     row = StripeEvent(
         id=event["id"],
         type=event["type"],

@@ -1,4 +1,4 @@
-"""Acting on stored events: at least once processed, each effect once."""
+"""Processes stored events: at least once, with one effect each."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,16 +16,17 @@ from billing.exceptions import (
 )
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.events import invoices
-from billing.services.events.subscriptions import Effect, subscription_changed
+from billing.services.events.effects import Effect, no_effect
+from billing.services.events.subscriptions import subscription_changed
 from caravel.core.db.work_items import failure_columns
 from caravel.core.exceptions import CaravelError
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-#: With the back-off of `caravel.core.db.work_items` these span about 17 hours.
+#: With the back-off of `caravel.core.db.work_items`, about 17 hours.
 MAX_FAILURES = 25
-#: How long a customer may be unknown: our own commit can be later than the event.
+#: How long to wait for an unknown customer: its event can arrive before our commit.
 UNKNOWN_FOR = timedelta(hours=1)
 
 Status = StripeEvent.Status
@@ -48,11 +49,11 @@ HANDLERS: dict[str, Handler] = {
 
 
 def process_event(*, event_id: str) -> StripeEvent:
-    """Process a received event; one that is done already is left as it is.
+    """Process a received event; any other is returned as it is.
 
-    The object is read anew from Stripe, then the effect and the mark that it is
-    processed are one transaction. An expected failure is recorded and retried by the
-    sweep; an unexpected one is recorded and raised.
+    The object is read again from Stripe. The effect and the event's `processed` status
+    are one transaction. Expected failures are recorded and retried by the sweep;
+    unexpected ones are recorded and raised.
     """
     event = StripeEvent.objects.get(pk=event_id)
     if event.status != Status.RECEIVED:
@@ -68,7 +69,7 @@ def process_event(*, event_id: str) -> StripeEvent:
 
 
 def requeue_event(*, event_id: str) -> bool:
-    """Give a failed or parked event another chance; returns False for any other."""
+    """Enqueue a failed or parked event again; return False for any other."""
     given_up = StripeEvent.objects.filter(status__in=[Status.FAILED, Status.PARKED])
     now = timezone.now()
     return bool(
@@ -85,39 +86,39 @@ def requeue_event(*, event_id: str) -> bool:
 def _process(event: StripeEvent) -> None:
     handler = HANDLERS.get(event.type)
     if handler is None:
-        return _finish(event, None, lambda: "no handler for this type")
+        return _finish(event, None, no_effect("no handler for this type"))
     customer = _customer_id(event)
-    tenant = _tenant_of(event, customer)
+    tenant = _find_tenant(event, customer)
     if tenant is None:
-        return _process_unrouted(event, customer)
+        return _process_unknown_customer(event, customer)
     with structlog.contextvars.bound_contextvars(tenant=tenant.pk):
         return _finish(event, tenant, handler(Stripe(), event, tenant))
 
 
-def _tenant_of(event: StripeEvent, customer: str) -> Tenant | None:
-    """Return whom an event is about: an invoice may outlive its customer."""
+def _find_tenant(event: StripeEvent, customer: str) -> Tenant | None:
     tenant = Tenant.objects.by_customer(customer).first() if customer else None
     if tenant is None and event.type.startswith("invoice."):
-        known = InvoiceCollection.objects.select_related("tenant")
-        invoice = known.filter(pk=event.data["object"].get("id", "")).first()
+        # An invoice outlives its customer.
+        rows = InvoiceCollection.objects.select_related("tenant")
+        invoice = rows.filter(pk=event.data["object"].get("id", "")).first()
         return invoice.tenant if invoice else None
     return tenant
 
 
-def _process_unrouted(event: StripeEvent, customer: str) -> None:
-    """Wait for a tenant to appear; then it is foreign, or somebody must look."""
+def _process_unknown_customer(event: StripeEvent, customer: str) -> None:
+    """Wait UNKNOWN_FOR; then park the event if it names a tenant, else close it."""
     if timezone.now() - event.received_at < UNKNOWN_FOR:
         raise UnknownCustomer("No tenant has this customer yet.")
-    if customer and _may_be_ours(customer):
+    if customer and _may_have_tenant(customer):
         return _park(event)
-    return _finish(event, None, lambda: "a customer that is not ours")
+    return _finish(event, None, no_effect("not a customer of ours"))
 
 
-def _may_be_ours(customer: str) -> bool:
+def _may_have_tenant(customer: str) -> bool:
     try:
         return "tenant_pubkey" in Stripe().get_customer(customer).metadata
     except StripeNotFound:
-        # Signed for us, about a customer that our key does not see: a person's matter.
+        # Signed for us, but invisible to our key: support must find out why.
         return True
 
 
@@ -143,9 +144,9 @@ def _park(event: StripeEvent) -> None:
 
 def _record_failure(event: StripeEvent, error: Exception) -> None:
     columns = failure_columns(error, failures=event.failures, now=timezone.now())
-    # However long Stripe is away, the event is about something that has happened.
-    is_away = isinstance(error, StripeUnavailable | StripeRateLimited)
-    given_up = event.failures + 1 >= MAX_FAILURES and not is_away
+    # Never give up while Stripe is unavailable: the event is still true afterwards.
+    is_unavailable = isinstance(error, StripeUnavailable | StripeRateLimited)
+    given_up = event.failures + 1 >= MAX_FAILURES and not is_unavailable
     if given_up:
         columns["status"] = Status.FAILED
     StripeEvent.objects.received().filter(pk=event.pk).update(**columns)
@@ -154,12 +155,10 @@ def _record_failure(event: StripeEvent, error: Exception) -> None:
 
 
 def _customer_id(event: StripeEvent) -> str:
-    """Return the customer that an event is about.
-
-    A detached payment method has none left: it is in `previous_attributes`.
-    """
+    """Return the id of the event's customer, "" without one."""
     data = event.data
     if data["object"].get("object") == "customer":
         return str(data["object"]["id"])
+    # A detached payment method has no customer any more.
     previous = data.get("previous_attributes") or {}
     return str(data["object"].get("customer") or previous.get("customer") or "")

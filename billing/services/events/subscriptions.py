@@ -1,10 +1,9 @@
-"""Events on subscriptions: `customer.subscription.updated` and `.deleted`."""
-
-from collections.abc import Callable
+"""Handles `customer.subscription.updated` and `customer.subscription.deleted`."""
 
 from billing.clients.stripe.client import Stripe, Subscription
 from billing.models import StripeEvent
-from billing.services.customers.customer import clear_customer, is_gone
+from billing.services.customers.customer import is_gone
+from billing.services.events.effects import Effect, no_effect, recreate_customer
 from billing.services.subscriptions.diff import is_in_sync
 from billing.services.subscriptions.ended import (
     EndReason,
@@ -14,40 +13,34 @@ from billing.services.subscriptions.ended import (
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
-#: What an event brings about: runs in the transaction that marks it processed,
-#: touches only the database, and says what it did.
-Effect = Callable[[], str]
-
 
 def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Act on what the subscription is now, if it is the tenant's current one."""
+    """Act on the present state of the tenant's current subscription.
+
+    Events about an earlier subscription change nothing.
+    """
     subscription_id = str(event.data["object"]["id"])
     if subscription_id != tenant.stripe_subscription_id:
-        return lambda: EndReason.NOT_CURRENT
-    found = stripe.get_subscription(subscription_id)
-    if not is_inactive(found):
-        if is_in_sync(tenant, found):
-            return lambda: "in step with the relays"
-        return lambda: _resync(tenant)
-    if is_gone(stripe, str(tenant.stripe_customer_id)):
-        return lambda: _start_over(tenant)
-    return lambda: _settle(tenant, subscription_id, found)
+        return no_effect(EndReason.NOT_CURRENT)
+    subscription = stripe.get_subscription(subscription_id)
+    if not is_inactive(subscription):
+        if is_in_sync(tenant, subscription):
+            return no_effect("matches the relays")
+        return lambda: _enqueue_sync(tenant)
+    customer = str(tenant.stripe_customer_id)
+    if is_gone(stripe, customer):
+        return lambda: recreate_customer(tenant, customer)
+    return lambda: _handle_end(tenant, subscription)
 
 
-def _settle(tenant: Tenant, subscription_id: str, found: Subscription) -> str:
-    ending = handle_subscription_ended(
-        tenant_id=tenant.pk, subscription_id=subscription_id, found=found
+def _handle_end(tenant: Tenant, subscription: Subscription) -> str:
+    reason = handle_subscription_ended(
+        tenant_id=tenant.pk, subscription_id=subscription.id, found=subscription
     )
     mark_stale(tenant_id=tenant.pk)
-    return ending
+    return reason
 
 
-def _resync(tenant: Tenant) -> str:
+def _enqueue_sync(tenant: Tenant) -> str:
     mark_stale(tenant_id=tenant.pk)
     return "differs from the relays: sync enqueued"
-
-
-def _start_over(tenant: Tenant) -> str:
-    clear_customer(tenant)
-    mark_stale(tenant_id=tenant.pk)
-    return "the customer was deleted at Stripe: sync enqueued"

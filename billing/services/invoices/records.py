@@ -88,7 +88,6 @@ def record_invoice(
 def enqueue_collection(*, invoice_id: str) -> bool:
     """Have an invoice looked at now, in the caller's transaction.
 
-    Saving `enqueued_at` makes a receiver enqueue it; the sweep finds what got lost.
     Returns False when there is no such collection.
     """
     with transaction.atomic(savepoint=False):
@@ -98,10 +97,8 @@ def enqueue_collection(*, invoice_id: str) -> bool:
             return False
         if collection.state == State.CLOSED:
             collection.state, collection.closed_at = State.COLLECTING, None
-        collection.next_attempt_at = collection.enqueued_at = timezone.now()
-        collection.save(
-            update_fields=["state", "closed_at", "next_attempt_at", "enqueued_at"]
-        )
+            collection.save(update_fields=["state", "closed_at"])
+        collection.enqueue()
     return True
 
 

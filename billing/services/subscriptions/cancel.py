@@ -86,7 +86,7 @@ def _settle(stripe: Stripe, intent: StripeWrite, ended: Subscription) -> None:
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
     found = _unserved(stripe, intent, ended, billed)
     with transaction.atomic():
-        Tenant.objects.select_for_update(no_key=True).get(pk=tenant.pk)
+        Tenant.objects.lock(tenant.pk)
         if not writes.is_pending(intent):
             # Another worker has settled it, by what it has read.
             return

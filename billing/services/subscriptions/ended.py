@@ -43,8 +43,7 @@ def handle_subscription_ended(
     next sync to see: a caller that is not one marks it stale.
     """
     with transaction.atomic():
-        # no_key: who books a payment meanwhile may add rows that refer to the tenant.
-        tenant = Tenant.objects.select_for_update(no_key=True).get(pk=tenant_id)
+        tenant = Tenant.objects.lock(tenant_id)
         if tenant.stripe_subscription_id != subscription_id:
             return EndReason.NOT_CURRENT
         ending = _classify(tenant, found)
@@ -62,9 +61,7 @@ def handle_subscription_ended(
 def clear_subscription(*, tenant_id: str) -> None:
     """Keep that a tenant has no subscription any more, with what follows from that."""
     with transaction.atomic():
-        # no_key: who books a payment meanwhile may add rows that refer to the tenant.
-        tenants = Tenant.objects.select_for_update(no_key=True)
-        _forget(tenants.get(pk=tenant_id))
+        _forget(Tenant.objects.lock(tenant_id))
 
 
 def is_inactive(found: Subscription) -> bool:

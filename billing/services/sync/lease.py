@@ -75,11 +75,14 @@ class Lease:
             now = timezone.now()
             sync.synced_version, sync.synced_at = self._version, now
             sync.lease_token = sync.lease_until = None
-            # Messages that found the lease taken did nothing: this save sends another.
-            sync.stale_since = sync.enqueued_at = now if sync.is_stale else None
+            sync.stale_since = now if sync.is_stale else None
+            sync.enqueued_at = None
             for column, value in NO_FAILURE.items():
                 setattr(sync, column, value)
             sync.save()
+            if sync.is_stale:
+                # Messages that found the lease taken did nothing: send another.
+                sync.enqueue()
         return not sync.is_stale
 
     def fail(self, error: Exception) -> None:
@@ -93,12 +96,12 @@ class Lease:
                 return
             now = timezone.now()
             columns = failure_columns(error, failures=sync.failures, now=now)
-            if sync.version != self._version:
-                columns |= {"next_attempt_at": now, "enqueued_at": now}
             for column, value in columns.items():
                 setattr(sync, column, value)
             sync.lease_token = sync.lease_until = None
             sync.save()
+            if sync.version != self._version:
+                sync.enqueue()
 
     def _row(self) -> models.QuerySet[SubscriptionSync]:
         return SubscriptionSync.objects.filter(

@@ -12,22 +12,20 @@ from tenants.models import Tenant
 def mark_stale(*, tenant_id: str, by_hand: bool = False) -> None:
     """Record, in the caller's transaction, that a tenant needs a sync.
 
-    Saving `enqueued_at` makes a receiver enqueue it; a message that is on its way
-    takes later changes along, but `by_hand` does not rely on it.
+    A message that is on its way covers later changes too; `by_hand` sends another one
+    all the same.
     """
     with transaction.atomic():
         rows = SubscriptionSync.objects
         rows.bulk_create([SubscriptionSync(tenant_id=tenant_id)], ignore_conflicts=True)
         sync = rows.select_for_update().get(pk=tenant_id)
         now = timezone.now()
-        changed = ["version", "stale_since", "next_attempt_at"]
-        if by_hand or not sync.is_enqueued(now):
-            sync.enqueued_at = now
-            changed.append("enqueued_at")
         sync.version += 1
         sync.stale_since = sync.stale_since or now
         sync.next_attempt_at = now
-        sync.save(update_fields=changed)
+        sync.save(update_fields=["version", "stale_since", "next_attempt_at"])
+        if by_hand or not sync.is_enqueued(now):
+            sync.enqueue()
 
 
 def mark_all_stale() -> int:

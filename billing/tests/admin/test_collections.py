@@ -94,7 +94,7 @@ def test_collect_now_begins_a_rung_or_looks_again(admin_client, invoice):
 
     answer = act(admin_client, InvoiceCollection, "collect", invoice, paid)
 
-    assert texts(answer) == ["Collecting 1 invoices, looking at 1 others."]
+    assert texts(answer) == ["Collecting 1 invoices, refreshing 1 others."]
     invoice.refresh_from_db()
     paid.refresh_from_db()
     assert (invoice.next_action, paid.next_action) == ("wallet", "")
@@ -114,7 +114,7 @@ def test_more_time(admin_client, invoice, action, days):
 
     answer = act(admin_client, InvoiceCollection, action, invoice, paid)
 
-    assert texts(answer) == [f"Gave {days} days more for 1 invoices."]
+    assert texts(answer) == [f"Extended the grace period of 1 invoices by {days} days."]
     before = invoice.suspend_at
     invoice.refresh_from_db()
     assert invoice.suspend_at == before + timedelta(days=days)
@@ -137,7 +137,7 @@ def test_only_a_grace_that_was_there_is_said_to_have_ended(admin_client, invoice
         keys = list(InvoiceCollection.objects.values_list("pk", flat=True))
         form = {"action": "end_grace", ACTION_CHECKBOX_NAME: keys}
         answer = admin_client.post(url, form, follow=True)
-        assert f"Ended the grace of {ended} invoices." in answer.content.decode()
+        assert f"Ended the grace period of {ended} invoices." in answer.content.decode()
 
 
 def test_staff_who_may_only_look_change_nothing(client, django_user_model, invoice):
@@ -182,4 +182,4 @@ def test_an_account_is_closed_and_opened_again(admin_client, invoice):
     tenant.refresh_from_db()
     assert tenant.closed_at <= timezone.now()
     answer = act(admin_client, Tenant, "reopen", tenant)
-    assert texts(answer) == ["Opened again: 1 accounts."]
+    assert texts(answer) == ["Reopened: 1 accounts."]

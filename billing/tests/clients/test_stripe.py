@@ -247,7 +247,7 @@ def test_a_burst_past_the_rate_waits_for_its_turn(settings, sandbox):
 
 def test_whoever_waits_too_long_is_told_so(settings, sandbox, monkeypatch):
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 1
-    monkeypatch.setattr(rate_limit, "LONGEST_WAIT", 0.0)
+    monkeypatch.setattr(rate_limit, "MAX_WAIT", 0.0)
 
     with pytest.raises(exceptions.StripeRateLimited):
         for _ in range(3):
@@ -263,7 +263,7 @@ def test_redis_away_does_not_stop_billing(settings, sandbox, caplog):
 
 
 def test_who_waits_for_it_gives_stripe_one_try_and_less_time(sandbox, monkeypatch):
-    monkeypatch.setattr(transport, "HURRIED_TIMEOUT", (1.0, 0.2))
+    monkeypatch.setattr(transport, "INTERACTIVE_TIMEOUT", (1.0, 0.2))
     customer = Stripe().create_customer({"email": "ann@example.com"}, "key").id
     sandbox.fault("delay", method="GET", seconds=2, times=1)
 

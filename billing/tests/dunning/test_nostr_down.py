@@ -1,4 +1,4 @@
-"""With all Nostr relays down money flows as ever; notices go out when they return."""
+"""While all Nostr relays are down, billing goes on; notices are sent afterwards."""
 
 import pytest
 from django.utils import timezone
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 
 def work(tenant) -> None:
-    """What the workers do: sync, collect, review, and try to deliver."""
+    """Sync, collect, review and try to deliver, as the workers do."""
     for _ in range(3):
         sync_tenant(tenant_id=tenant.pk)
         for row in InvoiceCollection.objects.working().filter(tenant=tenant):
@@ -38,7 +38,7 @@ def kinds(**where) -> list[str]:
     return list(found.values_list("kind", flat=True))
 
 
-def test_money_flows_unchanged_and_the_notices_wait(
+def test_payments_work_and_notices_wait_while_relays_are_down(
     prices, sandbox, clock, ann, indexer, outbox, inbox
 ):
     tenant, _ = get_or_create_tenant(pubkey=ann.pubkey)

@@ -1,4 +1,4 @@
-"""What tenants read: what happened, what to do, until when."""
+"""Texts of the notices: the event, the action to take, and the deadline."""
 
 from datetime import UTC, datetime
 
@@ -54,11 +54,11 @@ def invoice():
         (0, "USD", "$0.00"),
     ],
 )
-def test_amounts_are_written_as_people_do(cents, currency, written):
+def test_amounts_are_formatted_with_symbol_and_decimals(cents, currency, written):
     assert format_amount(cents, currency) == written
 
 
-def test_an_unknown_currency_is_not_guessed():
+def test_an_unknown_currency_has_no_symbol():
     with pytest.raises(UnknownCurrency):
         format_amount(500, "zzz")
 
@@ -68,7 +68,7 @@ def link_in(notice: Notice) -> str:
     return line
 
 
-def test_an_invoice_says_what_when_where(invoice, settings):
+def test_invoice_notice_has_amount_deadline_and_link(invoice, settings):
     notice = notices.notify_invoice_due(invoice)
 
     assert notice.title == "Invoice CARAVEL-0001: $1,234.56, please pay by 8 March 2030"
@@ -80,7 +80,7 @@ def test_an_invoice_says_what_when_where(invoice, settings):
 
 
 def ask_wallet_for(invoice):
-    """As if the wallet had been asked for this invoice."""
+    """Record an attempt with the wallet for this invoice."""
     fields = {"tenant": invoice.tenant, "stripe_invoice_id": invoice.pk}
     bolt11 = make_invoice(wallet_pubkey="00" * 32, **fields)
     NwcPayment.objects.create(
@@ -88,7 +88,7 @@ def ask_wallet_for(invoice):
     )
 
 
-def test_and_why_the_wallet_did_not_pay(invoice):
+def test_invoice_notice_names_the_wallet_error(invoice):
     ask_wallet_for(invoice)
     invoice.tenant.nwc_error = "Your wallet did not pay:\n  <no> & \t" + "x " * 300
     notice = notices.notify_invoice_due(invoice)
@@ -100,20 +100,20 @@ def test_and_why_the_wallet_did_not_pay(invoice):
     assert len(reason) <= 240
 
 
-def test_a_wallet_that_was_not_asked_for_it_is_not_blamed(invoice):
+def test_no_wallet_error_if_the_wallet_was_not_asked(invoice):
     invoice.tenant.nwc_error = "Your wallet did not pay: no balance"
 
     assert "wallet" not in notices.notify_invoice_due(invoice).text
 
 
-def test_a_wallet_that_is_gone_is_not_blamed(invoice):
+def test_no_wallet_error_after_the_wallet_was_disconnected(invoice):
     ask_wallet_for(invoice)
     invoice.tenant.nwc_url, invoice.tenant.nwc_error = "", "It did not pay."
 
     assert "wallet" not in notices.notify_invoice_due(invoice).text
 
 
-def test_a_card_that_was_refused(invoice):
+def test_payment_failed_notice_names_the_reason(invoice):
     for number, message in enumerate(["Too old.", "Your card was declined."]):
         CardAttempt.objects.create(
             collection=invoice,
@@ -131,7 +131,7 @@ def test_a_card_that_was_refused(invoice):
     assert link_in(notice)
 
 
-def test_a_bank_that_wants_to_ask(invoice):
+def test_payment_failed_notice_asks_to_confirm_with_the_bank(invoice):
     CardAttempt.objects.create(
         collection=invoice,
         payment_method="pm_1",
@@ -147,11 +147,11 @@ def test_a_bank_that_wants_to_ask(invoice):
 
 
 @pytest.mark.parametrize("kind", notices.REMINDERS)
-def test_who_has_no_relay_running_is_not_told_that_it_goes_off(invoice, kind):
+def test_no_threat_of_suspension_without_a_running_relay(invoice, kind):
     Relay.objects.update(status="inactive")
 
     due, reminder = notices.notify_invoice_due(invoice), None
-    reminder = notices.tell_reminder(invoice, kind)
+    reminder = notices.notify_reminder(invoice, kind)
 
     for notice in (due, reminder):
         assert "relays" not in notice.title + notice.text
@@ -159,7 +159,7 @@ def test_who_has_no_relay_running_is_not_told_that_it_goes_off(invoice, kind):
 
 
 @pytest.mark.parametrize("kind", ["invoice_due", "payment_failed"])
-def test_nobody_is_asked_to_pay_by_a_time_that_has_passed(invoice, kind):
+def test_a_past_deadline_is_left_out(invoice, kind):
     tell = {
         "invoice_due": notices.notify_invoice_due,
         "payment_failed": notices.notify_payment_failed,
@@ -174,18 +174,18 @@ def test_nobody_is_asked_to_pay_by_a_time_that_has_passed(invoice, kind):
 
 
 @pytest.mark.parametrize("kind", notices.REMINDERS)
-def test_reminders_have_amount_date_and_link(invoice, kind):
-    notice = notices.tell_reminder(invoice, kind)
+def test_reminders_have_amount_deadline_and_link(invoice, kind):
+    notice = notices.notify_reminder(invoice, kind)
 
     assert "$1,234.56" in notice.text
     assert "8 March 2030, 14:30 UTC" in notice.text
     assert link_in(notice)
 
 
-def test_suspension_and_return(invoice):
+def test_suspension_and_reactivation_notices(invoice):
     suspended = notices.notify_suspended(invoice)
     assert "come back by themselves" in suspended.text
-    # The credit note that follows reduces it.
+    # A credit note reduces it afterwards.
     assert "$" not in suspended.text
     assert link_in(suspended)
     returned = notices.notify_reactivated(invoice)
@@ -194,7 +194,7 @@ def test_suspension_and_return(invoice):
     assert link_in(returned)
 
 
-def test_thanks_are_for_who_has_paid(invoice):
+def test_reactivation_notice_thanks_only_after_payment(invoice):
     invoice.status, invoice.amount_remaining_cents = "paid", 0
 
     returned = notices.notify_reactivated(invoice)
@@ -203,14 +203,14 @@ def test_thanks_are_for_who_has_paid(invoice):
     assert "open" not in returned.text
 
 
-def test_wallet_trouble_says_which(invoice):
-    notice = notices.tell_wallet_trouble(invoice, "This connection has expired.")
+def test_wallet_trouble_notice_names_the_problem(invoice):
+    notice = notices.notify_wallet_trouble(invoice, "This connection has expired.")
 
     assert "1 April 2030" in notice.text
     assert "This connection has expired." in notice.text
 
 
-def test_surplus(invoice):
+def test_overpayment_notice_has_the_amount(invoice):
     credit = Credit.objects.create(
         tenant=invoice.tenant,
         reason="surplus",
@@ -225,17 +225,17 @@ def test_surplus(invoice):
     assert notice.title == "We have credited you $7.00"
 
 
-def test_each_is_told_once(invoice):
+def test_each_notice_is_sent_once(invoice):
     assert notices.notify_invoice_due(invoice) == notices.notify_invoice_due(invoice)
 
     assert Notice.objects.count() == 1
 
 
-def test_what_is_paid_before_it_was_told_is_not_told(invoice):
+def test_unsent_notices_are_dropped_when_the_invoice_is_paid(invoice):
     other = InvoiceCollectionFactory(tenant=invoice.tenant)
     notices.notify_invoice_due(invoice)
     notices.notify_payment_failed(invoice)
-    notices.tell_reminder(invoice, "reminder_1")
+    notices.notify_reminder(invoice, "reminder_1")
     kept = notices.notify_invoice_due(other)
 
     assert notices.drop_unpaid_notices(invoice) == 3
@@ -243,7 +243,7 @@ def test_what_is_paid_before_it_was_told_is_not_told(invoice):
     assert list(Notice.objects.waiting()) == [kept]
 
 
-def test_no_text_is_left_with_a_hole(invoice):
+def test_every_template_renders_without_gaps(invoice):
     invoice.number = ""
     for tell in (
         notices.notify_invoice_due,

@@ -1,4 +1,4 @@
-"""Reminders before the grace ends: of each stage one, and only the latest."""
+"""Reminders before the grace period ends: one per stage, only the latest."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,7 +31,7 @@ def invoice():
 
 
 def tick(before_end: timedelta) -> None:
-    """What the beat does, so long before the grace ends."""
+    """Run the dunning tick at a time before the grace period ends."""
     with time_machine.travel(END - before_end, tick=False):
         for tenant_id in tenants_to_review(END - before_end):
             review_tenant(tenant_id=tenant_id)
@@ -62,14 +62,14 @@ def send() -> None:
         (-timedelta(days=3), []),
     ],
 )
-def test_whoever_comes_late_sends_only_the_latest(invoice, before_end, expected):
+def test_after_downtime_only_the_latest_reminder_is_sent(invoice, before_end, expected):
     tick(before_end)
 
     assert kinds() == expected
     assert set(Notice.objects.values_list("subject", flat=True)) <= {invoice.pk}
 
 
-def test_each_is_sent_once_in_its_time(invoice):
+def test_each_reminder_is_sent_once_at_its_time(invoice):
     for hours in (80, 72, 60, 25, 24, 9, 8, 3, 1):
         tick(timedelta(hours=hours))
         tick(timedelta(hours=hours))
@@ -78,7 +78,7 @@ def test_each_is_sent_once_in_its_time(invoice):
     assert kinds("sent") == ["reminder_3", "reminder_1", "reminder_0"]
 
 
-def test_one_that_is_not_out_yet_makes_room_for_the_next(invoice):
+def test_an_unsent_reminder_is_replaced_by_the_next(invoice):
     tick(timedelta(days=3))
     tick(timedelta(days=1))
     tick(timedelta(hours=1))
@@ -87,7 +87,7 @@ def test_one_that_is_not_out_yet_makes_room_for_the_next(invoice):
     assert kinds("dropped") == ["reminder_3", "reminder_1"]
 
 
-def test_a_beat_that_was_down_for_days_goes_on_where_it_is(invoice):
+def test_stages_missed_during_downtime_are_skipped(invoice):
     tick(timedelta(days=3))
     send()
     tick(timedelta(hours=2))
@@ -100,7 +100,7 @@ def test_a_beat_that_was_down_for_days_goes_on_where_it_is(invoice):
     "columns",
     [{"stripe_status": "paid", "amount_remaining_cents": 0}, {"stripe_status": "void"}],
 )
-def test_nobody_is_reminded_of_what_is_settled(invoice, columns):
+def test_no_reminder_for_a_settled_invoice(invoice, columns):
     InvoiceCollection.objects.update(**columns)
 
     tick(timedelta(days=1))
@@ -108,7 +108,7 @@ def test_nobody_is_reminded_of_what_is_settled(invoice, columns):
     assert kinds() == []
 
 
-def test_who_is_exempt_is_not_reminded(invoice):
+def test_no_reminder_for_an_exempt_tenant(invoice):
     Tenant.objects.update(dunning_exempt=True)
 
     tick(timedelta(days=1))
@@ -116,7 +116,7 @@ def test_who_is_exempt_is_not_reminded(invoice):
     assert kinds() == []
 
 
-def test_an_exemption_withdraws_what_is_not_sent(invoice):
+def test_an_exemption_drops_unsent_reminders(invoice):
     tick(timedelta(days=1))
     Tenant.objects.update(dunning_exempt=True)
 
@@ -129,7 +129,7 @@ def test_an_exemption_withdraws_what_is_not_sent(invoice):
     assert kinds() == ["reminder_1"]
 
 
-def test_what_is_paid_withdraws_what_is_not_sent(invoice):
+def test_payment_drops_unsent_reminders(invoice):
     tick(timedelta(days=1))
 
     drop_unpaid_notices(invoice)
@@ -138,7 +138,7 @@ def test_what_is_paid_withdraws_what_is_not_sent(invoice):
 
 
 @pytest.mark.parametrize("days", [1, 3])
-def test_a_grace_as_short_as_a_stage_has_no_such_reminder(invoice, days):
+def test_no_reminder_for_a_stage_as_long_as_the_grace_period(invoice, days):
     begun = END - timedelta(days=days)
     InvoiceCollection.objects.update(finalized_at=begun)
 
@@ -147,7 +147,7 @@ def test_a_grace_as_short_as_a_stage_has_no_such_reminder(invoice, days):
     assert kinds() == []
 
 
-def test_more_time_is_reminded_of_anew(invoice):
+def test_reminders_are_sent_again_after_an_extension(invoice):
     tick(timedelta(days=3))
     send()
     tick(timedelta(days=1))
@@ -161,7 +161,7 @@ def test_more_time_is_reminded_of_anew(invoice):
     assert "15 March 2030" in Notice.objects.waiting().get().text
 
 
-def test_a_grace_that_ends_early_is_not_reminded_of(invoice):
+def test_no_reminder_when_the_grace_period_is_ended_early(invoice):
     tick(timedelta(days=3))
 
     with time_machine.travel(END - timedelta(days=2), tick=False):

@@ -1,4 +1,4 @@
-"""Relays go off for unpaid invoices, and on again, by our own clock."""
+"""Suspension for unpaid invoices, and reactivation, by our own clock."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -48,13 +48,13 @@ def relay(tenant):
     return RelayFactory(tenant=tenant)
 
 
-def get_invoice(tenant, **columns) -> InvoiceCollection:
+def make_invoice(tenant, **columns) -> InvoiceCollection:
     return InvoiceCollectionFactory(tenant=tenant, **columns)
 
 
-def overdue_of(tenant, **columns) -> InvoiceCollection:
+def make_overdue_invoice(tenant, **columns) -> InvoiceCollection:
     created_at = timezone.now() - timedelta(days=8)
-    return get_invoice(tenant, created_at=created_at, **columns)
+    return make_invoice(tenant, created_at=created_at, **columns)
 
 
 def change(invoice, **columns) -> None:
@@ -66,7 +66,7 @@ def pay(invoice) -> None:
 
 
 def review(tenant) -> Review:
-    """Review, and make sure that the beat would have found whoever was changed."""
+    """Review; check that beat would have found the tenant if anything changed."""
     before = _state(tenant)
     found = tenant.pk in tenants_to_review(timezone.now())
     outcome = review_tenant(tenant_id=tenant.pk)
@@ -91,12 +91,12 @@ def status_of(relay) -> str:
     return str(relay.status)
 
 
-def told(tenant) -> list[str]:
+def notice_kinds(tenant) -> list[str]:
     waiting = Notice.objects.waiting().filter(tenant=tenant).order_by("pk")
     return list(waiting.values_list("kind", flat=True))
 
 
-def end_of(invoice) -> datetime:
+def end_of_grace(invoice) -> datetime:
     invoice.refresh_from_db()
     assert isinstance(invoice.suspend_at, datetime)
     return invoice.suspend_at
@@ -106,13 +106,13 @@ def at(time):
     return time_machine.travel(time, tick=False)
 
 
-# --- suspended
+# --- suspension
 
 
-def test_relays_go_off_at_the_end_of_the_grace_and_not_before(tenant, relay):
-    invoice = get_invoice(tenant)
+def test_relays_are_suspended_at_the_end_of_the_grace_period(tenant, relay):
+    invoice = make_invoice(tenant)
 
-    with at(end_of(invoice) - timedelta(microseconds=1)):
+    with at(end_of_grace(invoice) - timedelta(microseconds=1)):
         assert review(tenant) == Review.UNCHANGED
         assert status_of(relay) == ACTIVE
     with at(invoice.suspend_at):
@@ -122,11 +122,11 @@ def test_relays_go_off_at_the_end_of_the_grace_and_not_before(tenant, relay):
     assert (notice.subject, notice.state) == (invoice.pk, "waiting")
 
 
-def test_all_paid_relays_go_off_and_no_other(tenant, relay):
+def test_only_active_paid_relays_are_suspended(tenant, relay):
     free = RelayFactory(tenant=tenant, plan=Plan.objects.get(pk="free"))
     off, other = RelayFactory(tenant=tenant, status=INACTIVE), RelayFactory()
     second = RelayFactory(tenant=tenant, plan=Plan.objects.get(pk="growth"))
-    overdue_of(tenant)
+    make_overdue_invoice(tenant)
 
     review(tenant)
 
@@ -144,34 +144,34 @@ def test_all_paid_relays_go_off_and_no_other(tenant, relay):
         {"stripe_status": "draft", "finalized_at": None, "suspend_at": None},
     ],
 )
-def test_what_asks_for_no_money_suspends_nobody(tenant, relay, columns):
-    overdue_of(tenant, **columns)
+def test_no_suspension_for_an_invoice_that_asks_for_no_money(tenant, relay, columns):
+    make_overdue_invoice(tenant, **columns)
 
     assert review(tenant) == Review.UNCHANGED
     assert status_of(relay) == ACTIVE
-    assert told(tenant) == []
+    assert notice_kinds(tenant) == []
 
 
-def test_what_was_written_off_is_owed_all_the_same(tenant, relay):
-    overdue_of(tenant, stripe_status="uncollectible")
+def test_an_uncollectible_invoice_suspends_too(tenant, relay):
+    make_overdue_invoice(tenant, stripe_status="uncollectible")
 
     assert review(tenant) == Review.SUSPENDED
 
 
-def test_who_is_exempt_keeps_the_relays(tenant, relay):
+def test_no_suspension_of_an_exempt_tenant(tenant, relay):
     Tenant.objects.update(dunning_exempt=True)
-    overdue_of(tenant)
+    make_overdue_invoice(tenant)
 
     assert review(tenant) == Review.UNCHANGED
 
     assert status_of(relay) == ACTIVE
-    assert told(tenant) == []
+    assert notice_kinds(tenant) == []
 
 
-def test_an_exemption_is_looked_at_at_once(
+def test_an_exemption_enqueues_a_review(
     tenant, relay, monkeypatch, django_capture_on_commit_callbacks
 ):
-    overdue_of(tenant)
+    make_overdue_invoice(tenant)
     review(tenant)
     monkeypatch.setattr(review_task, "apply_async", lambda args, *_: review_task(*args))
 
@@ -183,14 +183,14 @@ def test_an_exemption_is_looked_at_at_once(
     assert tenant.payment_overdue_since is None
 
 
-def test_another_tenants_invoice_is_no_reason(tenant, relay):
-    overdue_of(TenantFactory(stripe_customer_id="cus_2"))
+def test_no_suspension_for_another_tenants_invoice(tenant, relay):
+    make_overdue_invoice(TenantFactory(stripe_customer_id="cus_2"))
 
     assert review(tenant) == Review.UNCHANGED
 
 
-def test_a_relay_that_a_person_switched_on_again_goes_off_again(tenant, relay):
-    overdue_of(tenant)
+def test_a_relay_activated_during_suspension_is_suspended_again(tenant, relay):
+    make_overdue_invoice(tenant)
     review(tenant)
     lifecycle.reactivate_relay(relay_id=relay.pk)
 
@@ -199,23 +199,23 @@ def test_a_relay_that_a_person_switched_on_again_goes_off_again(tenant, relay):
     assert status_of(relay) == DELINQUENT
 
 
-def test_reviewed_twice_it_happens_once(tenant, relay):
-    overdue_of(tenant)
+def test_a_second_review_changes_nothing(tenant, relay):
+    make_overdue_invoice(tenant)
 
     assert review(tenant) == Review.SUSPENDED
     assert review(tenant) == Review.UNCHANGED
 
-    assert told(tenant) == ["suspended"]
+    assert notice_kinds(tenant) == ["suspended"]
     assert Activity.objects.filter(type="mark_relay_delinquent").count() == 1
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 @pytest.mark.parametrize("paid", [False, True])
-def test_reviewed_by_many_at_once_it_happens_once(paid):
+def test_concurrent_reviews_suspend_or_reactivate_once(paid):
     tenant = TenantFactory(stripe_subscription_id="sub_1")
     for _ in range(3):
         RelayFactory(tenant=tenant)
-    invoice = overdue_of(tenant)
+    invoice = make_overdue_invoice(tenant)
     if paid:
         review_tenant(tenant_id=tenant.pk)
         pay(invoice)
@@ -238,10 +238,10 @@ def test_reviewed_by_many_at_once_it_happens_once(paid):
     assert sorted(outcomes) == sorted([did, *[Review.UNCHANGED] * 3])
     kind = "reactivate_relay" if paid else "mark_relay_delinquent"
     assert Activity.objects.filter(type=kind).count() == 3
-    assert told(tenant) == ["reactivated" if paid else "suspended"]
+    assert notice_kinds(tenant) == ["reactivated" if paid else "suspended"]
 
 
-# --- and on again
+# --- reactivation
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,8 @@ def test_reviewed_by_many_at_once_it_happens_once(paid):
         {"stripe_status": "open", "amount_remaining_cents": 0},
     ],
 )
-def test_what_is_settled_brings_the_relays_back(tenant, relay, columns):
-    invoice = overdue_of(tenant)
+def test_relays_return_when_the_invoice_is_settled(tenant, relay, columns):
+    invoice = make_overdue_invoice(tenant)
     off = RelayFactory(tenant=tenant, status=INACTIVE)
     review(tenant)
 
@@ -263,8 +263,8 @@ def test_what_is_settled_brings_the_relays_back(tenant, relay, columns):
     assert (status_of(relay), status_of(off)) == (ACTIVE, INACTIVE)
 
 
-def test_all_that_is_overdue_must_be_paid(tenant, relay):
-    first, second = overdue_of(tenant), overdue_of(tenant)
+def test_relays_stay_off_until_every_overdue_invoice_is_paid(tenant, relay):
+    first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
 
     pay(first)
@@ -276,8 +276,8 @@ def test_all_that_is_overdue_must_be_paid(tenant, relay):
     assert status_of(relay) == ACTIVE
 
 
-def test_what_is_not_due_yet_keeps_nothing_off(tenant, relay):
-    first, _ = overdue_of(tenant), get_invoice(tenant)
+def test_an_invoice_in_its_grace_period_keeps_no_relay_off(tenant, relay):
+    first, _ = make_overdue_invoice(tenant), make_invoice(tenant)
     review(tenant)
 
     pay(first)
@@ -288,18 +288,18 @@ def test_what_is_not_due_yet_keeps_nothing_off(tenant, relay):
 @pytest.mark.parametrize(
     "foreign", [{"amount_remaining_cents": 0, "stripe_status": "paid"}]
 )
-def test_a_paid_invoice_of_nothing_brings_nothing_back(tenant, relay, foreign):
-    overdue_of(tenant)
+def test_a_zero_invoice_reactivates_nothing(tenant, relay, foreign):
+    make_overdue_invoice(tenant)
     review(tenant)
 
-    get_invoice(tenant, **foreign)
+    make_invoice(tenant, **foreign)
 
     assert review(tenant) == Review.UNCHANGED
     assert status_of(relay) == DELINQUENT
 
 
-def test_what_a_person_switched_off_meanwhile_stays_off(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_a_relay_deactivated_during_suspension_stays_inactive(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
     lifecycle.deactivate_relay(relay_id=relay.pk)
 
@@ -309,8 +309,8 @@ def test_what_a_person_switched_off_meanwhile_stays_off(tenant, relay):
     assert status_of(relay) == INACTIVE
 
 
-def test_credit_is_posted_before_relays_come_back(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_credits_are_posted_before_relays_are_reactivated(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
     credit = record_credit(
         tenant_id=tenant.pk,
@@ -327,8 +327,8 @@ def test_credit_is_posted_before_relays_come_back(tenant, relay):
     assert review(tenant) == Review.REACTIVATED
 
 
-def test_credit_that_no_customer_can_get_holds_nothing_up(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_a_credit_without_a_customer_does_not_delay_reactivation(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
     record_credit(
         tenant_id=tenant.pk,
@@ -343,41 +343,41 @@ def test_credit_that_no_customer_can_get_holds_nothing_up(tenant, relay):
     assert review(tenant) == Review.REACTIVATED
 
 
-# --- more time, or less
+# --- extensions
 
 
-def test_more_time_brings_the_relays_back_and_is_over_in_its_turn(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_an_extension_reactivates_relays_until_it_ends(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
 
     assert extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
 
     assert status_of(relay) == ACTIVE
-    assert told(tenant) == ["reactivated", "reminder_3"]
+    assert notice_kinds(tenant) == ["reactivated", "reminder_3"]
     invoice.refresh_from_db()
     with at(invoice.suspend_at):
         assert review(tenant) == Review.SUSPENDED
-        assert told(tenant) == ["suspended"]
+        assert notice_kinds(tenant) == ["suspended"]
 
 
-def test_more_time_counts_from_the_end_of_the_grace_that_is_left(tenant):
-    invoice = get_invoice(tenant)
-    before = end_of(invoice)
+def test_an_extension_is_added_to_the_remaining_grace_period(tenant):
+    invoice = make_invoice(tenant)
+    before = end_of_grace(invoice)
 
     assert extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
 
-    assert end_of(invoice) == before + timedelta(days=3)
+    assert end_of_grace(invoice) == before + timedelta(days=3)
 
 
-def test_who_has_paid_needs_no_more_time(tenant):
-    invoice = get_invoice(tenant)
+def test_no_extension_for_a_paid_invoice(tenant):
+    invoice = make_invoice(tenant)
     pay(invoice)
 
     assert not extend_grace(invoice_id=invoice.pk, by=timedelta(days=3))
 
 
-def test_the_grace_may_end_early(tenant, relay):
-    invoice, paid = get_invoice(tenant), get_invoice(tenant)
+def test_ending_the_grace_period_suspends_now(tenant, relay):
+    invoice, paid = make_invoice(tenant), make_invoice(tenant)
     pay(paid)
 
     both = [invoice.pk, paid.pk]
@@ -385,31 +385,31 @@ def test_the_grace_may_end_early(tenant, relay):
     assert end_grace_now(tenant_id=tenant.pk, invoice_ids=both) == Review.UNCHANGED
 
     assert status_of(relay) == DELINQUENT
-    assert end_of(invoice) <= timezone.now() < end_of(paid)
+    assert end_of_grace(invoice) <= timezone.now() < end_of_grace(paid)
 
 
-def test_a_grace_that_is_over_is_not_moved(tenant):
-    invoice = overdue_of(tenant)
+def test_ending_a_grace_period_that_is_over_changes_nothing(tenant):
+    invoice = make_overdue_invoice(tenant)
 
     end_grace_now(tenant_id=tenant.pk, invoice_ids=[invoice.pk])
 
     before = invoice.suspend_at
-    assert end_of(invoice) == before
+    assert end_of_grace(invoice) == before
 
 
-def test_nobody_elses_invoice_is_brought_forward(tenant):
-    other = get_invoice(TenantFactory())
+def test_ending_the_grace_period_ignores_other_tenants_invoices(tenant):
+    other = make_invoice(TenantFactory())
 
     end_grace_now(tenant_id=tenant.pk, invoice_ids=[other.pk])
 
-    assert end_of(other) > timezone.now()
+    assert end_of_grace(other) > timezone.now()
 
 
-# --- debt, and what is shown
+# --- payment block and past due
 
 
-def test_debt_begins_with_the_suspension_and_ends_with_it(tenant):
-    invoice = get_invoice(tenant)
+def test_the_payment_block_lasts_as_long_as_the_suspension(tenant):
+    invoice = make_invoice(tenant)
 
     with at(invoice.suspend_at):
         review(tenant)
@@ -421,9 +421,9 @@ def test_debt_begins_with_the_suspension_and_ends_with_it(tenant):
     assert tenant.payment_overdue_since is None
 
 
-def test_who_owes_without_a_subscription_is_in_debt_before(tenant):
+def test_an_unpaid_invoice_without_a_subscription_blocks_at_once(tenant):
     Tenant.objects.update(stripe_subscription_id=None)
-    get_invoice(tenant)
+    make_invoice(tenant)
 
     review(tenant)
 
@@ -431,8 +431,8 @@ def test_who_owes_without_a_subscription_is_in_debt_before(tenant):
     assert tenant.payment_overdue_since is not None
 
 
-def test_the_end_of_the_debt_has_the_subscription_looked_at(tenant):
-    invoice = overdue_of(tenant)
+def test_the_end_of_a_payment_block_enqueues_a_sync(tenant):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
     pay(invoice)
     assert not SubscriptionSync.objects.filter(pk=tenant.pk).exists()
@@ -452,9 +452,9 @@ def test_the_end_of_the_debt_has_the_subscription_looked_at(tenant):
         (2, "pending", True),
     ],
 )
-def test_past_due_is_what_a_whole_rung_did_not_get_paid(tenant, rungs, state, is_late):
-    get_invoice(tenant)
-    invoice = get_invoice(tenant, attempts_started=rungs, state=state)
+def test_past_due_after_one_whole_failed_attempt(tenant, rungs, state, is_late):
+    make_invoice(tenant)
+    invoice = make_invoice(tenant, attempts_started=rungs, state=state)
 
     review(tenant)
 
@@ -466,11 +466,11 @@ def test_past_due_is_what_a_whole_rung_did_not_get_paid(tenant, rungs, state, is
     assert tenant.past_due_at is None
 
 
-def test_past_due_is_the_oldest_and_switches_nothing(tenant, relay):
+def test_past_due_is_since_the_oldest_invoice_and_suspends_nothing(tenant, relay):
     now = timezone.now()
     for days in (1, 3, 2):
         created_at = now - timedelta(days=days)
-        get_invoice(tenant, created_at=created_at, attempts_started=2, state="manual")
+        make_invoice(tenant, created_at=created_at, attempts_started=2, state="manual")
 
     review(tenant)
 
@@ -479,12 +479,14 @@ def test_past_due_is_the_oldest_and_switches_nothing(tenant, relay):
     assert status_of(relay) == ACTIVE
 
 
-# --- the beat
+# --- beat
 
 
-def test_the_beat_reviews_whom_it_must_and_nobody_else(monkeypatch, tenant, relay):
-    overdue_of(tenant)
-    RelayFactory(), get_invoice(TenantFactory(stripe_subscription_id="sub_2"))
+def test_beat_reviews_only_tenants_that_a_review_would_change(
+    monkeypatch, tenant, relay
+):
+    make_overdue_invoice(tenant)
+    RelayFactory(), make_invoice(TenantFactory(stripe_subscription_id="sub_2"))
     reviewed = []
     monkeypatch.setattr(
         review_task, "apply_async", lambda args, *_, **__: reviewed.append(args[0])
@@ -499,49 +501,49 @@ def test_the_beat_reviews_whom_it_must_and_nobody_else(monkeypatch, tenant, rela
     assert status_of(relay) == DELINQUENT
 
 
-def test_the_beat_takes_one_query_however_many_there_are(
+def test_finding_tenants_to_review_takes_one_query(
     django_assert_num_queries,
 ):
     for number in range(5):
         each = TenantFactory(stripe_subscription_id=f"sub_{number}")
         RelayFactory(tenant=each)
-        overdue_of(each)
+        make_overdue_invoice(each)
 
     with django_assert_num_queries(1):
         assert len(tenants_to_review(timezone.now())) == 5
 
 
-def test_reviewing_who_is_as_it_should_be_takes_few_queries(
+def test_a_review_without_changes_takes_few_queries(
     tenant, relay, django_assert_max_num_queries
 ):
     for _ in range(10):
-        get_invoice(tenant)
+        make_invoice(tenant)
     review(tenant)
 
     with django_assert_max_num_queries(15):
         review_tenant(tenant_id=tenant.pk)
 
 
-# --- what was not sent yet
+# --- unsent notices
 
 
-def test_what_is_not_true_any_more_is_not_sent(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_unsent_notices_that_no_longer_apply_are_dropped(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
-    assert told(tenant) == ["suspended"]
+    assert notice_kinds(tenant) == ["suspended"]
 
     pay(invoice)
     review(tenant)
-    assert told(tenant) == ["reactivated"]
+    assert notice_kinds(tenant) == ["reactivated"]
 
-    again = overdue_of(tenant)
+    again = make_overdue_invoice(tenant)
     review(tenant)
-    assert told(tenant) == ["suspended"]
+    assert notice_kinds(tenant) == ["suspended"]
     assert Notice.objects.waiting().get().subject == again.pk
 
 
-def test_who_was_about_to_be_told_of_one_invoice_is_told_of_the_other(tenant, relay):
-    first, second = overdue_of(tenant), overdue_of(tenant)
+def test_the_suspension_notice_names_the_invoice_that_still_suspends(tenant, relay):
+    first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
     assert Notice.objects.waiting().get().subject == first.pk
 
@@ -551,8 +553,8 @@ def test_who_was_about_to_be_told_of_one_invoice_is_told_of_the_other(tenant, re
     assert Notice.objects.waiting().get().subject == second.pk
 
 
-def test_who_has_paid_one_of_two_is_told_what_keeps_the_relays_off(tenant, relay):
-    first, second = overdue_of(tenant), overdue_of(tenant)
+def test_a_new_suspension_notice_names_the_second_overdue_invoice(tenant, relay):
+    first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
     _send_all()
 
@@ -560,12 +562,12 @@ def test_who_has_paid_one_of_two_is_told_what_keeps_the_relays_off(tenant, relay
     review(tenant)
     review(tenant)
 
-    assert told(tenant) == ["suspended"]
+    assert notice_kinds(tenant) == ["suspended"]
     assert Notice.objects.waiting().get().subject == second.pk
 
 
-def test_more_time_for_one_of_two_tells_of_the_other(tenant, relay):
-    first, second = overdue_of(tenant), overdue_of(tenant)
+def test_an_extension_of_one_invoice_sends_a_notice_of_the_other(tenant, relay):
+    first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
 
     extend_grace(invoice_id=first.pk, by=timedelta(days=3))
@@ -575,16 +577,16 @@ def test_more_time_for_one_of_two_tells_of_the_other(tenant, relay):
     assert status_of(relay) == DELINQUENT
 
 
-def test_who_has_no_relay_to_lose_is_told_of_no_suspension(tenant):
-    overdue_of(tenant)
+def test_no_suspension_notice_without_a_paid_relay(tenant):
+    make_overdue_invoice(tenant)
 
     review(tenant)
 
-    assert told(tenant) == []
+    assert notice_kinds(tenant) == []
 
 
-def test_more_time_is_told_with_what_is_still_to_be_paid(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_reactivation_by_extension_names_the_open_amount(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
     _send_all()
 
@@ -601,8 +603,10 @@ def test_more_time_is_told_with_what_is_still_to_be_paid(tenant, relay):
         ({"suspend_at": datetime(2035, 2, 1, 9, 30, tzinfo=UTC)}, "1 February 2035"),
     ],
 )
-def test_what_was_not_sent_yet_is_written_anew(tenant, relay, change_it, expected):
-    invoice = get_invoice(tenant)
+def test_an_unsent_notice_is_rendered_again_when_facts_change(
+    tenant, relay, change_it, expected
+):
+    invoice = make_invoice(tenant)
     notify_invoice_due(invoice)
     change(invoice, **change_it)
 
@@ -616,8 +620,8 @@ def test_what_was_not_sent_yet_is_written_anew(tenant, relay, change_it, expecte
 
 
 @pytest.mark.parametrize("seen", ["dm_sent_at", "email_sent_at"])
-def test_what_somebody_has_seen_is_not_written_anew(tenant, relay, seen):
-    invoice = get_invoice(tenant)
+def test_a_sent_notice_is_not_rendered_again(tenant, relay, seen):
+    invoice = make_invoice(tenant)
     notice = notify_invoice_due(invoice)
     Notice.objects.update(**{seen: timezone.now()})
     change(invoice, amount_remaining_cents=320)
@@ -627,8 +631,8 @@ def test_what_somebody_has_seen_is_not_written_anew(tenant, relay, seen):
     assert "$5.00" in Notice.objects.get(pk=notice.pk, state="waiting").text
 
 
-def test_nothing_is_written_anew_that_says_the_same(tenant, relay):
-    invoice = get_invoice(tenant)
+def test_an_unsent_notice_with_the_same_text_is_kept(tenant, relay):
+    invoice = make_invoice(tenant)
     notify_invoice_due(invoice)
     before = Notice.objects.values("text", "created_at").get()
 
@@ -638,18 +642,18 @@ def test_nothing_is_written_anew_that_says_the_same(tenant, relay):
     assert Notice.objects.values("text", "created_at").get() == before
 
 
-def test_a_suspension_takes_the_place_of_a_request_to_pay(tenant, relay):
-    invoice = get_invoice(tenant)
+def test_a_suspension_notice_replaces_an_unsent_payment_request(tenant, relay):
+    invoice = make_invoice(tenant)
     notify_invoice_due(invoice)
 
-    with at(end_of(invoice)):
+    with at(end_of_grace(invoice)):
         review(tenant)
 
-    assert told(tenant) == ["suspended"]
+    assert notice_kinds(tenant) == ["suspended"]
 
 
-def test_a_second_suspension_by_the_same_invoice_is_told_too(tenant, relay):
-    invoice = overdue_of(tenant)
+def test_a_second_suspension_by_the_same_invoice_sends_another_notice(tenant, relay):
+    invoice = make_overdue_invoice(tenant)
     review(tenant)
     _send_all()
     extend_grace(invoice_id=invoice.pk, by=timedelta(days=1))
@@ -659,7 +663,7 @@ def test_a_second_suspension_by_the_same_invoice_is_told_too(tenant, relay):
     with at(invoice.suspend_at):
         review(tenant)
 
-    assert told(tenant) == ["suspended"]
+    assert notice_kinds(tenant) == ["suspended"]
     assert Notice.objects.filter(kind="suspended").count() == 2
 
 
@@ -690,8 +694,8 @@ def _subscriptions(sandbox, **params):
     return sandbox.client().v1.subscriptions.list({"status": "all", **params}).data
 
 
-def test_from_unpaid_to_paid(sandbox, subscriber):
-    """Its relays go off, its subscription ends; once paid, both are there again."""
+def test_suspension_ends_the_subscription_and_payment_restores_it(sandbox, subscriber):
+    """Once the invoice is paid, relays and subscription are restored."""
     (invoice,) = subscriber.collections.all()
     with time_machine.travel(invoice.suspend_at):
         sandbox.advance(0)
@@ -711,7 +715,9 @@ def test_from_unpaid_to_paid(sandbox, subscriber):
         assert live.id == subscriber.stripe_subscription_id
 
 
-def test_in_debt_no_quantity_is_raised_and_later_it_is(sandbox, subscriber, prices):
+def test_a_blocked_tenants_quantity_is_raised_only_after_payment(
+    sandbox, subscriber, prices
+):
     RelayFactory(tenant=subscriber, plan=Plan.objects.get(pk="growth"))
     RelayFactory(tenant=subscriber)
     (invoice,) = subscriber.collections.all()
@@ -742,7 +748,7 @@ def _items(sandbox, tenant):
     return {item.price.id: item.quantity for item in found.items.data}
 
 
-def test_in_debt_a_quantity_may_fall(sandbox, subscriber, prices):
+def test_a_blocked_tenants_quantity_may_fall(sandbox, subscriber, prices):
     second = RelayFactory(tenant=subscriber)
     _sync(subscriber)
     (invoice,) = subscriber.collections.all()
@@ -754,7 +760,7 @@ def test_in_debt_a_quantity_may_fall(sandbox, subscriber, prices):
     assert _items(sandbox, subscriber) == {prices["basic"]: 1}
 
 
-def test_in_debt_no_subscription_is_made(sandbox, subscriber):
+def test_no_subscription_is_created_for_a_blocked_tenant(sandbox, subscriber):
     (relay,) = subscriber.relays.all()
     sandbox.advance(10 * 86_400)
     lifecycle.deactivate_relay(relay_id=relay.pk)
@@ -768,7 +774,7 @@ def test_in_debt_no_subscription_is_made(sandbox, subscriber):
     assert [sub.status for sub in _subscriptions(sandbox)] == ["canceled"]
 
 
-def test_an_event_on_a_subscription_that_is_held_back_starts_no_sync(subscriber):
+def test_no_sync_for_a_subscription_capped_by_a_payment_block(subscriber):
     Tenant.objects.update(payment_overdue_since=timezone.now())
     RelayFactory(tenant=subscriber)
     subscriber.refresh_from_db()

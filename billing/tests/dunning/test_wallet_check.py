@@ -1,4 +1,4 @@
-"""Tenants' wallets are asked before the next invoice, and their owners told."""
+"""Wallet checks before the next invoice, and the notices about problems."""
 
 import time
 from datetime import timedelta
@@ -36,7 +36,7 @@ BASIC_MSAT = 7_813_000
 
 
 @pytest.fixture(autouse=True)
-def impatient():
+def short_timeouts():
     with patch.object(nwc, "QUICK", 0.5):
         yield
 
@@ -65,14 +65,14 @@ def error_of(invoice) -> str:
     return str(Tenant.objects.get(pk=invoice.tenant_id).nwc_error)
 
 
-def told() -> list[str]:
+def notice_kinds() -> list[str]:
     return list(Notice.objects.waiting().values_list("kind", flat=True))
 
 
-# --- who is asked, and when
+# --- which wallets are checked, and when
 
 
-def test_a_wallet_is_asked_three_days_before_and_once(alice):
+def test_a_wallet_is_checked_once_three_days_before_the_next_invoice(alice):
     invoice = paid_invoice(alice, ends=AHEAD + timedelta(minutes=1))
     assert claim_due_checks(now=timezone.now()) == []
 
@@ -89,7 +89,7 @@ def test_a_wallet_is_asked_three_days_before_and_once(alice):
     assert len(alice.requests("get_info")) == asked
 
 
-def test_a_message_that_is_lost_is_sent_again_in_an_hour(alice):
+def test_a_lost_check_is_due_again_after_an_hour(alice):
     invoice = paid_invoice(alice)
     now = timezone.now()
 
@@ -98,7 +98,7 @@ def test_a_message_that_is_lost_is_sent_again_in_an_hour(alice):
     assert claim_due_checks(now=now + timedelta(hours=1)) == [invoice.pk]
 
 
-def test_only_the_latest_invoice_counts(alice):
+def test_only_the_latest_invoice_leads_to_a_check(alice):
     first = paid_invoice(alice)
     latest = InvoiceCollectionFactory(
         tenant=first.tenant, period_end=timezone.now() + timedelta(days=30)
@@ -117,14 +117,14 @@ def test_only_the_latest_invoice_counts(alice):
         {"nwc_url": ""},
     ],
 )
-def test_nobody_is_asked_who_would_not_be_charged(alice, columns):
+def test_no_check_for_a_wallet_that_would_not_be_charged(alice, columns):
     paid_invoice(alice)
     Tenant.objects.update(**columns)
 
     assert claim_due_checks(now=timezone.now()) == []
 
 
-def test_the_beat_enqueues_what_it_claims(
+def test_beat_enqueues_the_claimed_checks(
     alice, monkeypatch, django_assert_num_queries
 ):
     invoice, sent = paid_invoice(alice), []
@@ -142,19 +142,19 @@ def test_the_beat_enqueues_what_it_claims(
     assert invoice.wallet_checked_at
 
 
-# --- what is wrong
+# --- problems
 
 
-def test_a_wallet_that_will_pay_is_nothing_to_tell(wallets):
+def test_no_notice_for_a_wallet_that_can_pay(wallets):
     enough = Terms(budget_msat=2 * BASIC_MSAT)
     invoice = paid_invoice(wallets.create("bob", terms=enough))
 
     assert check(invoice) == ""
 
-    assert (error_of(invoice), told()) == ("", [])
+    assert (error_of(invoice), notice_kinds()) == ("", [])
 
 
-def test_one_that_may_not_pay_any_more(alice):
+def test_a_wallet_without_pay_permission_is_a_problem(alice):
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(read_only=True)
 
@@ -166,7 +166,7 @@ def test_one_that_may_not_pay_any_more(alice):
     assert "This connection may not pay invoices." in notice.text
 
 
-def test_it_is_told_once(alice):
+def test_a_wallet_problem_is_notified_once(alice):
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(read_only=True)
 
@@ -174,10 +174,10 @@ def test_it_is_told_once(alice):
     InvoiceCollection.objects.update(wallet_checked_at=None)
     check(invoice)
 
-    assert told() == ["wallet_trouble"]
+    assert notice_kinds() == ["wallet_trouble"]
 
 
-def test_a_connection_that_has_expired(alice):
+def test_an_expired_connection_is_a_problem(alice):
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(expires_at=int(time.time()) - 1)
 
@@ -185,10 +185,10 @@ def test_a_connection_that_has_expired(alice):
 
 
 @pytest.mark.parametrize(("days", "is_trouble"), [(2, True), (4, False)])
-def test_a_connection_that_ends_before_the_period_does(
+def test_a_connection_that_ends_before_the_next_invoice_is_a_problem(
     alice, monkeypatch, days, is_trouble
 ):
-    """Some wallets tell when a connection ends; the sandbox's do not."""
+    """Some wallets announce when a connection ends; the sandbox's do not."""
     invoice, true = paid_invoice(alice), read_info
     told_by_wallet = {"expires_at": int(time.time()) + days * 86_400}
     monkeypatch.setattr(
@@ -196,7 +196,7 @@ def test_a_connection_that_ends_before_the_period_does(
     )
 
     assert check(invoice).startswith("The connection to it ends on") == is_trouble
-    assert told() == (["wallet_trouble"] if is_trouble else [])
+    assert notice_kinds() == (["wallet_trouble"] if is_trouble else [])
 
 
 @pytest.mark.parametrize(
@@ -207,21 +207,25 @@ def test_a_connection_that_ends_before_the_period_does(
         (2, BASIC_MSAT + 100_000, True),
     ],
 )
-def test_a_budget_that_is_too_small(wallets, relays, budget_msat, is_trouble):
+def test_a_budget_below_the_monthly_price_is_a_problem(
+    wallets, relays, budget_msat, is_trouble
+):
     bob = wallets.create("bob", terms=Terms(budget_msat=budget_msat))
     invoice = paid_invoice(bob)
     for _ in range(relays - 1):
         RelayFactory(tenant=invoice.tenant)
 
     assert check(invoice).startswith("The budget it gives us") == is_trouble
-    assert told() == (["wallet_trouble"] if is_trouble else [])
+    assert notice_kinds() == (["wallet_trouble"] if is_trouble else [])
 
 
 @pytest.mark.parametrize(
     ("renewal", "is_trouble"),
     [(Renewal.NEVER, True), (Renewal.DAILY, False), (Renewal.YEARLY, True)],
 )
-def test_a_budget_that_is_spent_may_start_anew_in_time(wallets, renewal, is_trouble):
+def test_a_spent_budget_is_a_problem_unless_it_renews_in_time(
+    wallets, renewal, is_trouble
+):
     terms = Terms(budget_msat=2 * BASIC_MSAT, renewal=renewal)
     bob = wallets.create("bob", balance_msat=10**9, terms=terms)
     invoice = paid_invoice(bob)
@@ -231,7 +235,7 @@ def test_a_budget_that_is_spent_may_start_anew_in_time(wallets, renewal, is_trou
     assert bool(check(invoice)) == is_trouble
 
 
-def test_without_a_price_the_budget_is_not_judged(wallets, rates):
+def test_without_an_exchange_rate_the_budget_is_not_compared(wallets, rates):
     invoice = paid_invoice(wallets.create("bob", terms=Terms(budget_msat=1_000)))
     rates.fault("error")
 
@@ -239,7 +243,7 @@ def test_without_a_price_the_budget_is_not_judged(wallets, rates):
     assert invoice.wallet_checked_at
 
 
-def test_silence_counts_when_there_is_silence_an_hour_later(alice):
+def test_silence_is_a_problem_only_if_it_lasts_an_hour(alice):
     invoice = paid_invoice(alice)
     alice.go_offline()
     now = timezone.now()
@@ -247,17 +251,17 @@ def test_silence_counts_when_there_is_silence_an_hour_later(alice):
     assert claim_due_checks(now=now) == [invoice.pk]
     for _ in range(2):  # a message that came twice is not a second silence
         assert check(invoice) == ""
-        assert (invoice.wallet_checked_at, told()) == (None, [])
+        assert (invoice.wallet_checked_at, notice_kinds()) == (None, [])
 
     with time_machine.travel(now + timedelta(hours=1, seconds=1)):
         assert claim_due_checks(now=timezone.now()) == [invoice.pk]
         assert "does not answer" in check(invoice)
     assert invoice.wallet_checked_at
-    assert told() == ["wallet_trouble"]
+    assert notice_kinds() == ["wallet_trouble"]
     assert "does not answer" in error_of(invoice)
 
 
-def test_a_wallet_that_answers_an_hour_later_is_well(alice):
+def test_no_problem_when_the_wallet_answers_an_hour_later(alice):
     invoice = paid_invoice(alice)
     alice.go_offline()
     check(invoice)
@@ -267,11 +271,11 @@ def test_a_wallet_that_answers_an_hour_later_is_well(alice):
         assert check(invoice) == ""
 
     assert invoice.wallet_checked_at
-    assert told() == []
+    assert notice_kinds() == []
 
 
-def test_who_has_another_wallet_meanwhile_is_told_nothing(wallets, alice):
-    """The wallet is changed while the old one is asked."""
+def test_no_notice_when_the_wallet_is_replaced_during_the_check(wallets, alice):
+    """The tenant connects another wallet while the old one is being checked."""
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(read_only=True)
     bob = wallets.create("bob")
@@ -285,13 +289,13 @@ def test_who_has_another_wallet_meanwhile_is_told_nothing(wallets, alice):
     with patch.object(nwc.Wallet, "get_info", change_then_ask):
         check(invoice)
 
-    assert told() == []
+    assert notice_kinds() == []
     assert error_of(invoice) == ""
 
 
-def test_who_has_no_wallet_meanwhile_is_not_asked(alice):
+def test_no_check_when_the_wallet_is_disconnected_meanwhile(alice):
     invoice = paid_invoice(alice)
     disconnect_wallet(pubkey=invoice.tenant_id)
 
     assert check(invoice) == ""
-    assert told() == []
+    assert notice_kinds() == []

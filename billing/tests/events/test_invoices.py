@@ -1,4 +1,4 @@
-"""Events on invoices, cards and customers."""
+"""Events on invoices, payment methods and customers."""
 
 import pytest
 from django.utils import timezone
@@ -21,143 +21,155 @@ INVOICE_EVENTS = (
 )
 
 
-def tell(type, **fields) -> StripeEvent:
+def process_new_event(type, **fields) -> StripeEvent:
     event = StripeEventFactory(type=type, **fields)
     process_event(event_id=event.pk)
     event.refresh_from_db()
     return event
 
 
-def tell_of_invoice(type, tenant, invoice_id) -> StripeEvent:
+def process_invoice_event(type, tenant, invoice_id) -> StripeEvent:
     invoice = {
         "id": invoice_id,
         "object": "invoice",
         "customer": tenant.stripe_customer_id,
     }
-    return tell(type, object=invoice)
+    return process_new_event(type, object=invoice)
 
 
-def is_woken(invoice_id) -> bool:
+def is_enqueued(invoice_id) -> bool:
     return InvoiceCollection.objects.get(pk=invoice_id).enqueued_at is not None
 
 
 @pytest.fixture
-def opened(subscriber) -> InvoiceCollection:
-    """The tenant's first invoice, open; nobody has paid it."""
+def open_invoice(subscriber) -> InvoiceCollection:
+    """The tenant's first invoice, open and unpaid."""
     collect_invoice(invoice_id=InvoiceCollection.objects.get().pk)
     return InvoiceCollection.objects.get()
 
 
 @pytest.mark.parametrize("type", INVOICE_EVENTS)
-def test_each_event_on_an_invoice_has_it_looked_at(type, opened):
-    event = tell_of_invoice(type, opened.tenant, opened.pk)
+def test_each_invoice_event_enqueues_its_collection(type, open_invoice):
+    event = process_invoice_event(type, open_invoice.tenant, open_invoice.pk)
 
     assert event.outcome.startswith("the invoice is open: collection enqueued")
-    assert is_woken(opened.pk)
+    assert is_enqueued(open_invoice.pk)
 
 
 @pytest.mark.parametrize("type", INVOICE_EVENTS)
-def test_each_takes_up_an_invoice_that_nobody_told_of(type, opened):
-    invoice_id = opened.pk
-    opened.delete()
+def test_each_invoice_event_records_an_unknown_invoice(type, open_invoice):
+    invoice_id = open_invoice.pk
+    open_invoice.delete()
 
-    tell_of_invoice(type, opened.tenant, invoice_id)
+    process_invoice_event(type, open_invoice.tenant, invoice_id)
 
-    assert is_woken(invoice_id)
-
-
-def test_what_stripe_answers_decides_not_what_the_event_says(opened, sandbox):
-    sandbox.client().v1.invoices.void_invoice(opened.pk)
-
-    event = tell_of_invoice("invoice.paid", opened.tenant, opened.pk)
-
-    opened.refresh_from_db()
-    assert (opened.stripe_status, event.outcome[:19]) == ("void", "the invoice is void")
+    assert is_enqueued(invoice_id)
 
 
-def test_an_earlier_answer_does_not_reopen_what_is_final(opened, sandbox):
+def test_the_retrieved_invoice_decides_not_the_payload(open_invoice, sandbox):
+    sandbox.client().v1.invoices.void_invoice(open_invoice.pk)
+
+    event = process_invoice_event("invoice.paid", open_invoice.tenant, open_invoice.pk)
+
+    open_invoice.refresh_from_db()
+    assert (open_invoice.stripe_status, event.outcome[:19]) == (
+        "void",
+        "the invoice is void",
+    )
+
+
+def test_an_older_answer_does_not_reopen_a_final_invoice(open_invoice, sandbox):
     from billing.clients.stripe.client import Stripe
     from billing.services.invoices.records import record_invoice
 
-    earlier = Stripe().get_invoice(opened.pk)
-    sandbox.client().v1.invoices.void_invoice(opened.pk)
-    tell_of_invoice("invoice.voided", opened.tenant, opened.pk)
+    earlier = Stripe().get_invoice(open_invoice.pk)
+    sandbox.client().v1.invoices.void_invoice(open_invoice.pk)
+    process_invoice_event("invoice.voided", open_invoice.tenant, open_invoice.pk)
 
-    record_invoice(found=earlier, tenant=opened.tenant)
+    record_invoice(found=earlier, tenant=open_invoice.tenant)
 
-    opened.refresh_from_db()
-    assert (opened.stripe_status, opened.amount_remaining_cents) == ("void", 500)
-
-
-def test_overdue_ends_the_grace_now(opened):
-    assert opened.suspend_at > timezone.now()
-
-    tell_of_invoice("invoice.overdue", opened.tenant, opened.pk)
-
-    opened.refresh_from_db()
-    assert opened.suspend_at <= timezone.now()
+    open_invoice.refresh_from_db()
+    assert (open_invoice.stripe_status, open_invoice.amount_remaining_cents) == (
+        "void",
+        500,
+    )
 
 
-def test_a_late_overdue_does_not_touch_what_was_paid(opened, sandbox):
-    sandbox.client().v1.invoices.pay(opened.pk, {"paid_out_of_band": True})
-    ends = opened.suspend_at
+def test_invoice_overdue_ends_the_grace_period(open_invoice):
+    assert open_invoice.suspend_at > timezone.now()
 
-    tell_of_invoice("invoice.overdue", opened.tenant, opened.pk)
+    process_invoice_event("invoice.overdue", open_invoice.tenant, open_invoice.pk)
 
-    opened.refresh_from_db()
-    assert (opened.stripe_status, opened.suspend_at) == ("paid", ends)
+    open_invoice.refresh_from_db()
+    assert open_invoice.suspend_at <= timezone.now()
 
 
-def test_an_invoice_made_by_hand_is_none_of_ours(subscriber, sandbox):
+def test_a_late_invoice_overdue_does_not_change_a_paid_invoice(open_invoice, sandbox):
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    ends = open_invoice.suspend_at
+
+    process_invoice_event("invoice.overdue", open_invoice.tenant, open_invoice.pk)
+
+    open_invoice.refresh_from_db()
+    assert (open_invoice.stripe_status, open_invoice.suspend_at) == ("paid", ends)
+
+
+def test_an_invoice_without_a_subscription_is_ignored(subscriber, sandbox):
     made = sandbox.client().v1.invoices.create(
         {"customer": subscriber.stripe_customer_id}
     )
 
-    event = tell_of_invoice("invoice.created", subscriber, made.id)
+    event = process_invoice_event("invoice.created", subscriber, made.id)
 
-    assert event.outcome == "an invoice that is not of our subscriptions"
+    assert event.outcome == "not an invoice of one of our subscriptions"
     assert not InvoiceCollection.objects.filter(pk=made.id).exists()
 
 
-def test_an_invoice_outlives_its_customer(opened, sandbox):
-    sandbox.client().v1.customers.delete(opened.stripe_customer_id)
-    type(opened.tenant).objects.update(stripe_customer_id=None)
+def test_an_invoice_outlives_its_customer(open_invoice, sandbox):
+    sandbox.client().v1.customers.delete(open_invoice.stripe_customer_id)
+    type(open_invoice.tenant).objects.update(stripe_customer_id=None)
 
-    invoice = {"id": opened.pk, "object": "invoice", "customer": "cus_gone"}
-    event = tell("invoice.voided", object=invoice)
+    invoice = {"id": open_invoice.pk, "object": "invoice", "customer": "cus_gone"}
+    event = process_new_event("invoice.voided", object=invoice)
 
-    assert (event.status, event.tenant) == ("processed", opened.tenant)
+    assert (event.status, event.tenant) == ("processed", open_invoice.tenant)
 
 
 def card_event(type, tenant, **fields):
     card = {"id": "pm_1", "object": "payment_method", **fields}
-    return tell(type, object=card, previous={"customer": tenant.stripe_customer_id})
+    return process_new_event(
+        type, object=card, previous={"customer": tenant.stripe_customer_id}
+    )
 
 
-def test_a_new_card_is_tried_on_all_that_is_open(opened, sandbox):
-    customer = opened.stripe_customer_id
+def test_a_new_card_starts_an_attempt_for_each_open_invoice(open_invoice, sandbox):
+    customer = open_invoice.stripe_customer_id
     sandbox.client().v1.payment_methods.attach("pm_card_visa", {"customer": customer})
 
-    event = card_event("payment_method.attached", opened.tenant, customer=customer)
-    collect_invoice(invoice_id=opened.pk)
+    event = card_event(
+        "payment_method.attached", open_invoice.tenant, customer=customer
+    )
+    collect_invoice(invoice_id=open_invoice.pk)
 
-    opened.refresh_from_db()
+    open_invoice.refresh_from_db()
     assert event.outcome == "a new card for 1 open invoices"
-    assert (opened.stripe_status, opened.paid_by) == ("paid", "card")
+    assert (open_invoice.stripe_status, open_invoice.paid_by) == ("paid", "card")
 
 
-def test_a_detached_card_changes_nothing_yet(opened):
-    event = card_event("payment_method.detached", opened.tenant, customer=None)
+def test_a_detached_card_changes_nothing_at_once(open_invoice):
+    event = card_event("payment_method.detached", open_invoice.tenant, customer=None)
 
-    assert (event.status, event.tenant) == ("processed", opened.tenant)
-    assert not is_woken(opened.pk)
+    assert (event.status, event.tenant) == ("processed", open_invoice.tenant)
+    assert not is_enqueued(open_invoice.pk)
 
 
 def customer_event(customer):
-    return tell("customer.deleted", object={"id": customer, "object": "customer"})
+    return process_new_event(
+        "customer.deleted", object={"id": customer, "object": "customer"}
+    )
 
 
-def test_a_deleted_customer_is_forgotten(subscriber, sandbox):
+def test_customer_deleted_clears_the_customer(subscriber, sandbox):
     customer = subscriber.stripe_customer_id
     sandbox.client().v1.customers.delete(customer)
 
@@ -171,9 +183,9 @@ def test_a_deleted_customer_is_forgotten(subscriber, sandbox):
     assert SubscriptionSync.objects.get(pk=subscriber.pk).is_stale
 
 
-def test_a_customer_that_is_there_is_not_forgotten(subscriber):
+def test_customer_deleted_is_ignored_if_the_customer_exists(subscriber):
     event = customer_event(subscriber.stripe_customer_id)
 
     subscriber.refresh_from_db()
-    assert event.outcome == "the customer is there"
+    assert event.outcome == "the customer exists"
     assert subscriber.stripe_customer_id

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def relay(sandbox, prices):
-    """A paid relay whose tenant is in step with Stripe."""
+    """A paid relay whose tenant is in sync with Stripe."""
     relay = RelayFactory()
     sync_tenant(tenant_id=relay.tenant_id)
     relay.tenant.refresh_from_db()
@@ -52,15 +52,15 @@ def is_stale(tenant):
 # --- handlers
 
 
-def test_an_update_that_fits_the_relays_changes_nothing(relay):
+def test_an_update_that_matches_the_relays_changes_nothing(relay):
     event = process(event_on(relay.tenant))
 
-    assert (event.status, event.outcome) == ("processed", "in step with the relays")
+    assert (event.status, event.outcome) == ("processed", "matches the relays")
     assert event.tenant == relay.tenant
     assert not is_stale(relay.tenant)
 
 
-def test_a_quantity_that_a_person_changed_is_put_right(sandbox, relay):
+def test_a_quantity_changed_at_stripe_is_corrected(sandbox, relay):
     item = relay.tenant.stripe_subscription_id
     client = sandbox.client()
     (found,) = client.v1.subscriptions.retrieve(item).items.data
@@ -74,7 +74,7 @@ def test_a_quantity_that_a_person_changed_is_put_right(sandbox, relay):
     assert found.quantity == 1
 
 
-def test_a_person_who_cancels_switches_the_paid_relays_off(sandbox, relay):
+def test_a_cancellation_by_a_person_deactivates_paid_relays(sandbox, relay):
     tenant = relay.tenant
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
@@ -87,7 +87,7 @@ def test_a_person_who_cancels_switches_the_paid_relays_off(sandbox, relay):
     assert tenant.stripe_subscription_id is None
 
 
-def test_our_own_cancellation_switches_nothing_off(sandbox, relay):
+def test_our_own_cancellation_deactivates_no_relay(sandbox, relay):
     tenant = relay.tenant
     StripeWrite.objects.create(
         tenant=tenant,
@@ -125,8 +125,8 @@ def test_an_event_on_an_old_subscription_never_touches_the_current_one(
     assert len(sandbox.requests()) == asked
 
 
-def test_stripes_present_answer_decides_not_the_payload(relay):
-    """A late, forged-looking «deleted» about a subscription that lives is no end."""
+def test_the_retrieved_subscription_decides_not_the_payload(relay):
+    """A late `deleted` event about an active subscription does not end it."""
     event = process(event_on(relay.tenant, type="customer.subscription.deleted"))
 
     relay.tenant.refresh_from_db()
@@ -147,14 +147,14 @@ def test_a_deleted_customer_is_not_a_cancelled_subscription(sandbox, relay):
     assert is_stale(tenant)
 
 
-def test_a_type_without_a_handler_is_done_at_once(sandbox):
+def test_an_event_without_a_handler_is_processed_at_once(sandbox):
     event = process(StripeEventFactory(type="product.created"))
 
     assert event.status == "processed"
     assert sandbox.requests() == []
 
 
-# --- once
+# --- exactly once
 
 
 def test_processing_twice_has_its_effect_once(sandbox, relay):
@@ -169,7 +169,7 @@ def test_processing_twice_has_its_effect_once(sandbox, relay):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_ten_processes_at_once_have_the_effect_once(sandbox, relay):
+def test_ten_concurrent_workers_apply_the_effect_once(sandbox, relay):
     sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
     event = event_on(relay.tenant, type="customer.subscription.deleted")
     ready = threading.Barrier(10)
@@ -217,7 +217,9 @@ def test_an_effect_that_fails_is_rolled_back_whole(sandbox, relay, monkeypatch):
 # --- failures
 
 
-def test_stripe_away_is_recorded_and_retried_by_the_sweep(relay, settings, monkeypatch):
+def test_an_outage_of_stripe_is_recorded_and_retried_by_the_sweep(
+    relay, settings, monkeypatch
+):
     good = settings.STRIPE_API_BASE
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
     event = process(event_on(relay.tenant))
@@ -238,7 +240,7 @@ def test_stripe_away_is_recorded_and_retried_by_the_sweep(relay, settings, monke
     assert event.last_error == ""
 
 
-def test_an_event_outlives_any_time_that_stripe_is_away(relay, settings):
+def test_an_event_is_not_given_up_while_stripe_is_unavailable(relay, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES)
@@ -246,7 +248,7 @@ def test_an_event_outlives_any_time_that_stripe_is_away(relay, settings):
     assert process(event).status == "received"
 
 
-def test_what_keeps_failing_is_given_up_and_visible(sandbox, relay, caplog):
+def test_an_event_that_keeps_failing_is_marked_failed(sandbox, relay, caplog):
     sandbox.fault("status", method="GET", status=400, times=None)
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES - 1)
@@ -258,7 +260,7 @@ def test_what_keeps_failing_is_given_up_and_visible(sandbox, relay, caplog):
     assert "event_failed" in caplog.text
 
 
-def test_a_failed_event_can_be_processed_again_by_hand(relay):
+def test_a_failed_event_can_be_requeued(relay):
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(status="failed", failures=25)
 
@@ -267,7 +269,7 @@ def test_a_failed_event_can_be_processed_again_by_hand(relay):
     assert not requeue_event(event_id=event.pk)
 
 
-# --- customers that no tenant has
+# --- unknown customers
 
 
 def event_of_customer(customer_id):
@@ -280,7 +282,7 @@ def after_an_hour():
     return time_machine.travel(timezone.now() + timedelta(minutes=61))
 
 
-def test_an_unknown_customer_may_still_become_known(sandbox, relay):
+def test_an_event_waits_an_hour_for_an_unknown_customer(sandbox, relay):
     customer = relay.tenant.stripe_customer_id
     Tenant.objects.filter(pk=relay.tenant_id).update(stripe_customer_id=None)
     event = process(event_on(relay.tenant))
@@ -292,7 +294,7 @@ def test_an_unknown_customer_may_still_become_known(sandbox, relay):
 
 
 @pytest.mark.parametrize("metadata", [{}, {"tenant_pubkey": "ab" * 32}])
-def test_after_an_hour_a_foreign_customer_is_done_and_one_of_ours_parked(
+def test_after_an_hour_foreign_events_are_closed_and_ours_parked(
     sandbox, metadata, caplog
 ):
     made = sandbox.client().v1.customers.create({"metadata": metadata})
@@ -314,10 +316,10 @@ def test_after_an_hour_a_deleted_customer_is_foreign(sandbox):
         process(event)
 
     assert event.status == "processed"
-    assert event.outcome == "a customer that is not ours"
+    assert event.outcome == "not a customer of ours"
 
 
-def test_a_customer_that_our_key_does_not_see_is_for_a_person(sandbox):
+def test_an_event_of_a_customer_invisible_to_our_key_is_parked(sandbox):
     event = event_of_customer("cus_of_another_account")
 
     with after_an_hour():
@@ -335,7 +337,7 @@ def test_a_parked_event_can_be_processed_once_its_tenant_is_there(sandbox, relay
     assert process(event).status == "processed"
 
 
-def test_a_detached_payment_method_is_routed_by_what_it_was(monkeypatch):
+def test_a_detached_payment_method_is_routed_by_previous_attributes(monkeypatch):
     from billing.services.events import process as events
 
     tenant = TenantFactory(stripe_customer_id="cus_1")

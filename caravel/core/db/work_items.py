@@ -1,13 +1,16 @@
-"""Rows that are work to be done: found again whatever happens to their message.
+"""The transactional outbox: rows of work whose task message may be lost.
 
-A row is *due* when its time has come and no message about it is under way. Whoever
-sends a message notes it in `enqueued_at`; a sweep claims what was not taken in time.
+A row is *due* when `next_attempt_at` has come and no message about it is under way.
+`WorkItem.enqueue()` records the message in `enqueued_at` and sends it on commit. If the
+broker or a worker loses it, a sweep claims the row after ENQUEUED_TIMEOUT seconds and
+sends another.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+from celery import current_app
 from django.conf import settings
 from django.db import models, transaction
 from django.utils import timezone
@@ -51,7 +54,10 @@ class WorkQuerySet(models.QuerySet[Any]):
 
 
 class WorkItem(models.Model):
-    """The bookkeeping of a row that is worked on until it succeeds."""
+    """A row that a task works on until it succeeds."""
+
+    #: The name of the Celery task that takes the row's primary key.
+    task_name: ClassVar[str]
 
     next_attempt_at = models.DateTimeField(default=timezone.now)
     enqueued_at = models.DateTimeField(null=True, blank=True)
@@ -61,6 +67,21 @@ class WorkItem(models.Model):
 
     class Meta:
         abstract = True
+
+    def enqueue(self) -> None:
+        """Make the row due now, and send its message when the transaction commits."""
+        self.next_attempt_at = self.enqueued_at = timezone.now()
+        type(self)._default_manager.filter(pk=self.pk).update(
+            next_attempt_at=self.next_attempt_at, enqueued_at=self.enqueued_at
+        )
+        # By name: models know no tasks.
+        current_app.tasks[self.task_name].apply_async_on_commit(
+            (self.pk,), {}, countdown=self.get_countdown()
+        )
+
+    def get_countdown(self) -> int:
+        """Return the seconds to wait before the task runs."""
+        return 0
 
     def is_enqueued(self, now: datetime) -> bool:
         """Return whether a message about this row may still be on its way."""

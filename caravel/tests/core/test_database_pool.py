@@ -42,11 +42,11 @@ work_at_once()
 
 
 PATIENCE = """
-from billing.services.payment_page.timeouts import within
+from billing.services.payment_page.timeouts import run_with_timeout
 from tenants.models import Tenant
 
 count = Tenant.objects.count()
-print(within(5, lambda: Tenant.objects.count() - count))
+print(run_with_timeout(5, lambda: Tenant.objects.count() - count))
 """
 
 

@@ -235,7 +235,7 @@ class World:
             since = time.time() - self._beaten.get(name, 0)
             if since >= int(str(entry["schedule"])):
                 self._beaten[name] = time.time()
-                celery.tasks[entry["task"]].apply_async()
+                celery.tasks[str(entry["task"])].apply_async()
 
     def _next_due(self) -> datetime | None:
         app = self.stripe.app

@@ -1,0 +1,5 @@
+"""Billing in Django admin: money rows are read-only, actions call services."""
+
+from billing.admin import collections, credits, events, subscriptions, tenants
+
+__all__ = ["collections", "credits", "events", "subscriptions", "tenants"]

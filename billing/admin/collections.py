@@ -1,0 +1,133 @@
+"""Admin of invoice collections, card attempts and settlements."""
+
+from datetime import timedelta
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils import timezone
+
+from billing.models import CardAttempt, InvoiceCollection, Settlement
+from billing.models.collections import InvoiceCollectionQuerySet
+from billing.money import format_amount
+from billing.services.collection.attempts import collect_now
+from billing.services.dunning.review import end_grace_now, extend_grace
+from caravel.core.admin import ReadOnlyAdmin
+
+
+@admin.register(InvoiceCollection)
+class InvoiceCollectionAdmin(ReadOnlyAdmin):
+    list_display = (
+        "__str__",
+        "tenant",
+        "stripe_status",
+        "state",
+        "remaining",
+        "suspend_at",
+        "outcome",
+        "last_error_code",
+    )
+    list_filter = ("state", "stripe_status", "paid_by", "last_error_code", "currency")
+    search_fields = (
+        "stripe_invoice_id",
+        "number",
+        "tenant__pubkey",
+        "stripe_customer_id",
+        "stripe_subscription_id",
+    )
+    list_select_related = ("tenant",)
+    date_hierarchy = "created_at"
+    actions = ("collect", "three_days_more", "seven_days_more", "end_grace")
+
+    @admin.display(description="remaining", ordering="amount_remaining_cents")
+    def remaining(self, collection: InvoiceCollection) -> str:
+        return format_amount(collection.amount_remaining_cents, collection.currency)
+
+    @admin.action(description="Collect now", permissions=["operate"])
+    def collect(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        """Start an attempt for each open invoice; read the others again."""
+        started = sum(collect_now(invoice_id=each.pk) for each in queryset)
+        others = len(queryset) - started
+        self.message_user(
+            request, f"Collecting {started} invoices, refreshing {others} others."
+        )
+
+    @admin.action(
+        description="Extend the grace period by three days", permissions=["operate"]
+    )
+    def three_days_more(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        self._extend_grace(request, queryset, timedelta(days=3))
+
+    @admin.action(
+        description="Extend the grace period by seven days", permissions=["operate"]
+    )
+    def seven_days_more(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        self._extend_grace(request, queryset, timedelta(days=7))
+
+    @admin.action(description="End the grace period now", permissions=["operate"])
+    def end_grace(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet
+    ) -> None:
+        in_grace = queryset.unpaid().filter(suspend_at__gt=timezone.now())
+        collections = list(in_grace.order_by("pk"))
+        for each in collections:
+            end_grace_now(tenant_id=each.tenant_id, invoice_ids=[each.pk])
+        self.message_user(
+            request, f"Ended the grace period of {len(collections)} invoices."
+        )
+
+    def _extend_grace(
+        self, request: HttpRequest, queryset: InvoiceCollectionQuerySet, by: timedelta
+    ) -> None:
+        done = sum(
+            extend_grace(invoice_id=row.pk, by=by) for row in queryset.order_by("pk")
+        )
+        self.message_user(
+            request, f"Extended the grace period of {done} invoices by {by.days} days."
+        )
+
+
+@admin.register(CardAttempt)
+class CardAttemptAdmin(ReadOnlyAdmin):
+    list_display = (
+        "collection",
+        "state",
+        "amount_cents",
+        "payment_method",
+        "code",
+        "created_at",
+        "resolved_at",
+    )
+    list_filter = ("state", "code")
+    search_fields = (
+        "collection__stripe_invoice_id",
+        "collection__tenant__pubkey",
+        "payment_method",
+        "idempotency_key",
+    )
+    list_select_related = ("collection",)
+
+
+@admin.register(Settlement)
+class SettlementAdmin(ReadOnlyAdmin):
+    list_display = (
+        "invoice",
+        "collection",
+        "state",
+        "marked_cents",
+        "surplus_cents",
+        "created_at",
+        "resolved_at",
+    )
+    list_filter = ("state",)
+    search_fields = (
+        "invoice__payment_hash",
+        "collection__stripe_invoice_id",
+        "collection__tenant__pubkey",
+    )
+    list_select_related = ("invoice", "collection")

@@ -1,0 +1,38 @@
+"""Admin of the webhook inbox."""
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from billing.models import StripeEvent
+from billing.services.events.process import requeue_event
+from billing.tasks import process_stripe_event
+from caravel.core.admin import ReadOnlyAdmin
+
+
+@admin.register(StripeEvent)
+class StripeEventAdmin(ReadOnlyAdmin):
+    list_display = (
+        "type",
+        "status",
+        "tenant",
+        "received_at",
+        "outcome",
+        "last_error_code",
+    )
+    list_filter = ("status", "type", "livemode")
+    search_fields = ("id", "tenant__pubkey")
+    list_select_related = ("tenant",)
+    date_hierarchy = "received_at"
+    actions = ("process_again",)
+
+    @admin.action(
+        description="Process failed and parked events again", permissions=["operate"]
+    )
+    def process_again(
+        self, request: HttpRequest, queryset: QuerySet[StripeEvent]
+    ) -> None:
+        ids = [event.pk for event in queryset if requeue_event(event_id=event.pk)]
+        for event_id in ids:
+            process_stripe_event.delay_on_commit(event_id)
+        self.message_user(request, f"Enqueued {len(ids)} events.")

@@ -1,0 +1,46 @@
+"""Prices and webhook endpoints of the Stripe account, for `stripe_setup`."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from billing.clients.stripe.transport import (
+    API_VERSION,
+    StripeTransport,
+    v1,
+    with_idempotency_key,
+)
+
+
+class CatalogCalls(StripeTransport):
+    """Calls on prices and webhook endpoints."""
+
+    def find_price(self, lookup_key: str) -> str | None:
+        """Return the id of the active price with this lookup key."""
+        page = self._call(
+            lambda: v1().prices.list({"lookup_keys": [lookup_key], "active": True})
+        )
+        return page.data[0].id if page.data else None
+
+    def create_price(self, params: Mapping[str, Any], key: str) -> str:
+        """Create a price, once per idempotency key; return its id."""
+        args, options = with_idempotency_key(params, key)
+        return str(self._call(lambda: v1().prices.create(args, options)).id)
+
+    def find_webhook_endpoint(self, url: str) -> tuple[str, list[str]] | None:
+        """Return the id and event types of the enabled endpoint at a URL."""
+        page = self._call(lambda: v1().webhook_endpoints.list({"limit": 100}))
+        for endpoint in page.data:
+            if endpoint.url == url and endpoint.status == "enabled":
+                return endpoint.id, list(endpoint.enabled_events)
+        return None
+
+    def set_webhook_events(self, endpoint_id: str, events: list[str]) -> None:
+        """Set the event types that Stripe sends to an endpoint."""
+        args = cast(Any, {"enabled_events": events})
+        self._call(lambda: v1().webhook_endpoints.update(endpoint_id, args))
+
+    def create_webhook_endpoint(self, url: str, events: list[str]) -> str:
+        """Create an endpoint at our API version; return its signing secret."""
+        params = {"url": url, "enabled_events": events, "api_version": API_VERSION}
+        created = self._call(lambda: v1().webhook_endpoints.create(cast(Any, params)))
+        return str(created.secret)

@@ -1,0 +1,51 @@
+"""Stripe's customers and their cards: https://docs.stripe.com/api/customers."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import stripe
+
+from billing.clients.stripe.transport import StripeTransport, v1, with_idempotency_key
+from billing.clients.stripe.types import Card, Customer, read_card, read_customer
+
+
+class CustomerCalls(StripeTransport):
+    """Calls on customers and payment methods."""
+
+    def create_customer(self, params: Mapping[str, Any], key: str) -> Customer:
+        """Create a customer, once per idempotency key."""
+        args, options = with_idempotency_key(params, key)
+        return read_customer(self._call(lambda: v1().customers.create(args, options)))
+
+    def get_customer(self, customer_id: str) -> Customer:
+        """Return a customer, also a deleted one.
+
+        Raises StripeNotFound if the account never had it: then the key is one of
+        another account, and nothing follows for the customer.
+        """
+        found = self._call(lambda: v1().customers.retrieve(customer_id))
+        return read_customer(found)
+
+    def list_customers(self, *, email: str) -> list[Customer]:
+        """Return the customers with exactly this e-mail address, newest first."""
+        pages = self._paginate(
+            lambda params: v1().customers.list(params), {"email": email, "limit": 100}
+        )
+        return [read_customer(found) for found in pages]
+
+    def list_cards(self, customer_id: str) -> list[Card]:
+        """Return a customer's cards, newest first."""
+        params: stripe.params.PaymentMethodListParams = {
+            "customer": customer_id,
+            "type": "card",
+            "limit": 100,
+        }
+        pages = self._paginate(lambda p: v1().payment_methods.list(p), params)
+        cards = [read_card(found) for found in pages]
+        return sorted(cards, key=lambda card: card.created, reverse=True)
+
+    def set_default_card(self, customer_id: str, card_id: str) -> None:
+        """Set the card that pays a customer's invoices."""
+        settings = {"invoice_settings": {"default_payment_method": card_id}}
+        args = cast(Any, settings)
+        self._call(lambda: v1().customers.update(customer_id, args))

@@ -1,0 +1,89 @@
+"""Renders billing notices: one template per kind, in `billing/templates/notices`."""
+
+from datetime import datetime
+from pathlib import Path
+
+from django.template import Context, Engine
+from django.utils import timezone
+
+from billing.models import CardAttempt, InvoiceCollection
+from billing.money import format_amount
+from billing.services.invoices.payment_link import payment_link
+from lightning.models import NwcPayment
+from relays.models import Relay
+
+_MAX_REASON_LENGTH = 240
+_ENGINE = Engine(
+    dirs=[str(Path(__file__).resolve().parents[2] / "templates" / "notices")]
+)
+
+
+def invoice_notice(collection: InvoiceCollection, kind: str) -> tuple[str, str]:
+    """Return the title and text that a notice about an invoice has now."""
+    context = invoice_context(collection)
+    if kind == "invoice_due":
+        context["wallet_error"] = _wallet_error(collection)
+    if kind == "payment_failed":
+        context |= _card_error(collection)
+    return render(kind, context)
+
+
+def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
+    """Return the template variables of an invoice; a past due date is left out."""
+    end, period_end = collection.suspend_at, collection.period_end
+    is_ahead = end is not None and end > timezone.now()
+    running = Relay.objects.billable().filter(tenant=collection.tenant_id)
+    return {
+        "number": collection.number or collection.pk,
+        "amount": format_amount(collection.amount_remaining_cents, collection.currency),
+        "due_at": _format_time(end) if end and is_ahead else "",
+        "due_on": _format_date(end) if end and is_ahead else "",
+        "ended_at": _format_time(end) if end and not is_ahead else "",
+        "run": "yes" if running.exists() else "",
+        "is_unpaid": "yes" if collection.is_unpaid else "",
+        "period_end": _format_date(period_end) if period_end else "",
+        "link": payment_link(collection),
+    }
+
+
+def render(kind: str, context: dict[str, str]) -> tuple[str, str]:
+    """Return the title (first line of the template) and the text of a notice."""
+    # Notices are plain text, so HTML escaping would garble them.
+    rendered = _ENGINE.get_template(f"{kind}.txt").render(
+        Context(context, autoescape=False)
+    )
+    title, _, text = rendered.strip().partition("\n")
+    return title, text.strip()
+
+
+def shorten(text: str) -> str:
+    """Return a reason as one line of at most 240 characters."""
+    line = " ".join(text.split())
+    if len(line) <= _MAX_REASON_LENGTH:
+        return line
+    return line[: _MAX_REASON_LENGTH - 1].rstrip() + "…"
+
+
+def _wallet_error(collection: InvoiceCollection) -> str:
+    """Return why the wallet did not pay, "" if it was never asked."""
+    attempts = NwcPayment.objects.filter(stripe_invoice_id=collection.pk)
+    tenant = collection.tenant
+    return shorten(tenant.nwc_error) if tenant.nwc_url and attempts.exists() else ""
+
+
+def _card_error(collection: InvoiceCollection) -> dict[str, str]:
+    attempts = collection.card_attempts.exclude(state=CardAttempt.State.PENDING)
+    last = attempts.first()
+    needs_action = last is not None and last.state == CardAttempt.State.ACTION_REQUIRED
+    return {
+        "reason": shorten(last.message) if last else "",
+        "bank_asks": "yes" if needs_action else "",
+    }
+
+
+def _format_date(time: datetime) -> str:
+    return f"{time:%-d %B %Y}"
+
+
+def _format_time(time: datetime) -> str:
+    return f"{time:%-d %B %Y, %H:%M} UTC"
