@@ -1,4 +1,4 @@
-"""Invoices that people look at, and how they get at them."""
+"""Helpers for tests of the payment page."""
 
 from functools import cache
 from typing import Any
@@ -10,9 +10,9 @@ from lightning.services.invoices import PaymentRequest
 
 
 def path_of(invoice: InvoiceCollection) -> str:
-    """Return where the page of an invoice is, the same at each call.
+    """Return the path of an invoice's page, the same at each call.
 
-    Links that are made in different seconds differ.
+    Cached: the link's signature has a timestamp, so later links differ.
     """
     return _path(invoice.pk)
 
@@ -32,7 +32,7 @@ def bolt11s() -> list[str]:
 
 
 def bill(invoice: InvoiceCollection) -> PaymentRequest:
-    """Return what is to be paid, in its full amount."""
+    """Return a payment request for the full remaining amount."""
     amount = invoice.amount_remaining_cents
     return PaymentRequest(
         invoice.tenant_id, invoice.pk, amount, invoice.currency, "Invoice"
