@@ -209,8 +209,7 @@ def _body_errors(body: SerializerClass | None) -> list[Any]:
     if body is None:
         return []
     fields: Mapping[str, Any] = body().fields
-    # `caravel.core.web.envelope` gives these codes to DRF's own errors, which have no
-    # exception class of ours to name.
+    # Codes that `caravel.core.web.envelope` gives to DRF's own errors.
     return [
         BodyTooLarge,
         UnknownField,

@@ -87,7 +87,7 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     )
 
     def get_hosted_invoice_url(self, view: InvoiceView) -> str:
-        # Stripe's page does not know about our attempts: somebody could pay by card
+        # Stripe's page does not know about our attempts: the payer could use a card
         # there while a wallet pays the same invoice.
         collection = view.collection
         is_blocked = collection and (collection.waiting or collection.lightning_until)

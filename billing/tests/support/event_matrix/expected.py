@@ -81,7 +81,7 @@ class InvoiceModel:
 
     @property
     def is_payable(self) -> bool:
-        """Whether something is left to pay, according to the last read."""
+        """Return whether something is left to pay, according to the last read."""
         if not self.is_read:
             return self.case.invoice != InvoiceState.DRAFT
         return self.status in {"open", "uncollectible"} and self.remaining > 0
@@ -92,7 +92,7 @@ class InvoiceModel:
 
     @property
     def has_payable_bolt11(self) -> bool:
-        """Whether a presented bolt11 may still be paid."""
+        """Return whether a presented bolt11 may still be paid."""
         return self.case.bolt11 == Bolt11State.PRESENTED or (
             # A bolt11 that the wallet refused was never presented.
             self.case.bolt11 == Bolt11State.EXPIRED
@@ -101,7 +101,7 @@ class InvoiceModel:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether a pending payment blocks new attempts and reductions."""
+        """Return whether a pending payment blocks new attempts and reductions."""
         pending = "pending" in self.wallets or "pending" in self.cards
         return pending or None in self.settlements or self.has_payable_bolt11
 
@@ -272,7 +272,7 @@ def _collect(model: InvoiceModel) -> None:
     """Read the invoice and take every step that is possible now."""
     model.is_read = True
     if "pending" in model.cards:
-        # The status at Stripe decides, whatever the result of the card charge.
+        # The status at Stripe counts, even before the result of the charge is known.
         model.state = "pending"
         if model.is_final:
             _end_overdue(model)

@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def has_pending_credit(self) -> bool:
-        """Whether a credit has not been posted yet."""
+        """Return whether a credit has not been posted yet."""
         return any("owed" in each for each in self.credits)
 
     @property

@@ -116,7 +116,7 @@ def _moved_to_next_invoice(invoice: Record) -> int:
 
 @dataclass(frozen=True)
 class _PaymentWindow:
-    """Time during which an attempt or bolt11 may pay an invoice; still open if None."""
+    """Time in which an attempt or bolt11 may pay an invoice; `end` is None until then."""
 
     method: str
     start: datetime
