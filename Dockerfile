@@ -9,7 +9,7 @@ RUN apt-get update \
     && apt-get purge -y --auto-remove gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
-# Settings want all of their variables; none of these values stays in the image.
+# The settings require these variables; none of the values stays in the image.
 RUN SECRET_KEY=build ALLOWED_HOSTS=build APP_URL=https://build.example \
     DATABASE_URL=postgres://build REDIS_URL=redis://build \
     ENCRYPTION_KEYS=MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE= \

@@ -5,19 +5,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SDK := interop/node_modules/.package-lock.json
 
-# Development, unless the environment or an .env file decides.
+# Development mode, unless the environment or an .env file decides.
 DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 
-# With a real account's key the tests of the contract leave this machine.
+# With the key of a real account, the contract tests call Stripe.
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test one-half other-half contract interop node bench check lint types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test one-half other-half contract interop node bench check lint style types imports deploy-check shell manage lock clean
 
-help: ## this list
+help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(READY) ## virtual environment with everything in it
+setup: $(READY) ## create the virtual environment
 
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -27,13 +27,13 @@ $(READY): requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $(READY)
 
-run: $(READY) ## the whole system on this machine, until Ctrl-C
+run: $(READY) ## run the whole system on this machine, until Ctrl-C
 	@$(BIN)/python -m sandbox.run
 
-demo: $(READY) ## the same once, headless, as a story with a table at its end
+demo: $(READY) ## run two months of it once, headless, and print a table
 	@$(BIN)/python -m sandbox.demo
 
-test: $(READY) ## all tests, on servers of their own; ARGS chooses some
+test: $(READY) ## run all tests on their own servers; ARGS selects some
 ifdef ARGS
 	@$(BIN)/python -m pytest $(SOCKETS) $(ARGS)
 else
@@ -42,7 +42,7 @@ else
 	wait $$one || status=$$?; cat $(VENV)/one-half.log; exit $$status
 endif
 
-# Two runs at once, each with its servers and its search for secrets in what was logged.
+# Two runs at once, each with its own servers and its own scan of the logs for secrets.
 LONG := billing/tests/event_matrix billing/tests/simulation
 
 one-half: $(READY)
@@ -51,10 +51,10 @@ one-half: $(READY)
 other-half: $(READY)
 	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing $(LONG:%=--ignore=%)
 
-contract: $(READY) ## what we rely on of Stripe; on a real account if STRIPE_TEST_SECRET_KEY is set
+contract: $(READY) ## test the behaviour we rely on at Stripe; also on a real account with STRIPE_TEST_SECRET_KEY
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
 
-interop: $(READY) $(SDK) ## our wallets and our client of wallets against Alby's SDK, in Node
+interop: $(READY) $(SDK) ## test our wallets and wallet client against Alby's SDK, in Node
 	@$(BIN)/python -m pytest interop $(ARGS)
 
 node:
@@ -65,16 +65,19 @@ $(SDK): interop/package.json interop/package-lock.json | node
 	@npm ci --prefix interop --loglevel=error
 	@touch $@
 
-bench: $(READY) ## how many wallet payments run at once, and how fast the sandbox Stripe is
+bench: $(READY) ## measure concurrent wallet payments and the sandbox Stripe
 	@$(BIN)/python -m benchmarks.wallet_payments $(ARGS)
 	@$(BIN)/python -m benchmarks.sandbox_stripe $(ARGS)
 
-check: lint types imports deploy-check ## style, types, import rules, migrations, production settings
+check: lint style types imports deploy-check ## style, prose, types, import rules, migrations, production settings
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/python manage.py makemigrations --check --dry-run
 
 lint: $(READY)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+
+style: $(READY)
+	@$(BIN)/python tools/check_style.py
 
 types: $(READY)
 	@env DEBUG=true CARAVEL_QUIET=true $(BIN)/mypy .
@@ -82,7 +85,7 @@ types: $(READY)
 imports: $(READY)
 	@$(BIN)/lint-imports
 
-# A secret key that everybody knows.
+# A Nostr secret key that everybody knows.
 ONE := 0000000000000000000000000000000000000000000000000000000000000001
 
 deploy-check: $(READY)
@@ -97,18 +100,18 @@ deploy-check: $(READY)
 	  ROBOT_SECRET=$(ONE) ROBOT_OUTBOX_RELAYS=wss://relay.example \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-shell: $(READY) ## Django's shell on the running system, or on the embedded servers
+shell: $(READY) ## open Django's shell on the running system, or on the embedded servers
 	@$(DEV) $(BIN)/python manage.py shell
 
-manage: $(READY) ## any command of manage.py: make manage ARGS="reconcile"
+manage: $(READY) ## run a command of manage.py: make manage ARGS="reconcile"
 	@$(DEV) $(BIN)/python manage.py $(ARGS)
 
-lock: $(READY) ## compile the requirements anew
+lock: $(READY) ## compile the requirements
 	$(BIN)/pip-compile $(LOCK) --output-file requirements.txt requirements.in
 	$(BIN)/pip-compile $(LOCK) --output-file requirements-dev.txt requirements-dev.in
 
 LOCK := --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --resolver=backtracking
 
-clean: ## remove the environment and all embedded data
+clean: ## delete the virtual environment and all embedded data
 	rm -rf $(VENV) var interop/node_modules

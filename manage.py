@@ -1,8 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line, on the embedded servers where no others are named.
-
-`manage.py sandbox` needs none.
-"""
+"""Django's command line. Starts the embedded servers unless others are configured."""
 
 import os
 import sys
@@ -17,7 +14,7 @@ from caravel.embedded import EmbeddedError
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
     if sys.argv[1:2] == ["sandbox"]:
-        # It stands alone: no servers, and of the settings only that there are some.
+        # The sandbox needs no servers, and no settings beyond the defaults.
         os.environ.setdefault("DEBUG", "true")
         os.environ.setdefault("CARAVEL_QUIET", "true")
         execute_from_command_line(sys.argv)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from billing.exceptions import UnknownInvoice
 from billing.services.invoice_views.invoices import (
-    InvoiceView,
+    InvoiceDetails,
     get_invoice,
     has_invoice,
 )
@@ -44,7 +44,7 @@ def relay_for(caller: Caller, relay_id: UUID) -> Relay:
     return relay
 
 
-def invoice_for(caller: Caller, invoice_id: str) -> InvoiceView:
+def invoice_for(caller: Caller, invoice_id: str) -> InvoiceDetails:
     """Return one invoice, which may call Stripe.
 
     Raises UnknownInvoice or a StripeError.

@@ -1,4 +1,4 @@
-"""Amounts of money as people write them."""
+"""Formatting of money amounts."""
 
 from decimal import Decimal
 
@@ -8,19 +8,19 @@ _SIGNS = {"usd": "$", "eur": "€"}
 
 
 def format_amount(cents: int, currency: str) -> str:
-    """Return an amount in minor units in words: `$5.00`, `€1,200.00`, `5.00 CHF`.
+    """Format an amount in minor units: `$5.00`, `€1,200.00`, `5.00 CHF`.
 
     Raises UnknownCurrency.
     """
     decimals = exponent(currency)
     amount = f"{abs(Decimal(cents)).scaleb(-decimals):,.{decimals}f}"
     sign = _SIGNS.get(currency.lower())
-    written = f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
-    return f"-{written}" if cents < 0 else written
+    formatted = f"{sign}{amount}" if sign else f"{amount} {currency.upper()}"
+    return f"-{formatted}" if cents < 0 else formatted
 
 
 def format_price(price: Decimal, currency: str) -> str:
-    """Return a price in the currency's whole unit in words, rounded to its minor one.
+    """Format a price in major units, rounded to the minor unit.
 
     Raises UnknownCurrency.
     """

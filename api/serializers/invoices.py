@@ -5,7 +5,7 @@ from rest_framework import serializers
 
 from api.lists import ListQuerySerializer
 from billing.models import InvoiceCollection
-from billing.services.invoice_views.invoices import InvoiceView
+from billing.services.invoice_views.invoices import InvoiceDetails
 from lightning.models import LightningInvoice
 from lightning.services.invoices import fresh_at
 
@@ -47,7 +47,6 @@ class CollectionSerializer(serializers.Serializer[Any]):
         help_text="Latest time at which an issued Lightning invoice may be paid.",
     )
     payment_url = serializers.URLField(
-        source="payment_link",
         allow_null=True,
         help_text="Payment page without a login; null if there is nothing to pay.",
     )
@@ -86,12 +85,12 @@ class InvoiceSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="Null if this service does not collect the invoice."
     )
 
-    def get_hosted_invoice_url(self, view: InvoiceView) -> str:
+    def get_hosted_invoice_url(self, details: InvoiceDetails) -> str:
         # Stripe's page does not know about our attempts: the payer could use a card
         # there while a wallet pays the same invoice.
-        collection = view.collection
+        collection = details.collection
         is_blocked = collection and (collection.waiting or collection.lightning_until)
-        return "" if is_blocked else view.hosted_url
+        return "" if is_blocked else details.hosted_url
 
 
 class InvoiceListQuerySerializer(ListQuerySerializer):

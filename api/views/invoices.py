@@ -56,7 +56,7 @@ class BaseInvoiceView(ApiView):
 
     permission_classes = [IsAuthenticated]
 
-    def invoice(self, invoice_id: str) -> invoices.InvoiceView:
+    def invoice(self, invoice_id: str) -> invoices.InvoiceDetails:
         """Return the invoice. Raises UnknownInvoice, a StripeError or Overloaded."""
         with self.concurrency_limit():
             return invoice_for(self.caller, invoice_id)

@@ -1,4 +1,4 @@
-"""`/pay/<token>`: a person looks at an invoice and pays it, without a login."""
+"""`/pay/<token>`: view and pay one invoice, without a login."""
 
 from datetime import datetime
 from math import ceil
@@ -26,7 +26,8 @@ from billing.exceptions import (
 from billing.services.customers.portal import card_session
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.payment_page.details import page_details
-from billing.services.payment_page.page import CardOption, invoice_page
+from billing.services.payment_page.page import CardOption, get_page
+from billing.services.payment_page.presentation import etag, present
 from billing.views.private import invoice_id_from_token, set_private_headers
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.throttling import (
@@ -40,17 +41,18 @@ from lightning.exceptions import AlreadySettled, PaymentInProgress, RateUnavaila
 
 logger = structlog.get_logger(__name__)
 
-#: How often one invoice's buttons may be pressed.
+#: Limit for the buttons of one invoice's page.
 CLICK_RATE = "10/minute"
 _HEADLINES = {
-    403: "Once more, please",
+    403: "Please try again",
     404: "There is no such invoice",
     410: "This link has expired",
     429: "One moment, please",
 }
-_PASSING = (403, 429, 503)
-#: What is for people to read.
-_TOLD = (
+_DEFAULT_HEADLINE = "This is not working right now"
+_TEMPORARY_STATUSES = (403, 429, 503)
+#: Errors whose messages are written for payers. All others are only logged.
+_PUBLIC_ERRORS = (
     AlreadySettled,
     Overloaded,
     CsrfFailed,
@@ -65,45 +67,46 @@ _TOLD = (
 
 
 class TokenView(View):
-    """A page that whoever has an invoice's link may see."""
+    """Base of the views that an invoice's link gives access to."""
 
     token: str
 
     def dispatch(self, request: HttpRequest, token: str) -> HttpResponseBase:
-        """Turn away whose link is no good, and keep the page to who has it."""
         self.token = token
-        answer: HttpResponseBase
+        response: HttpResponseBase
         try:
-            answer = super().dispatch(
+            response = super().dispatch(
                 request, invoice_id=invoice_id_from_token(request, token)
             )
         except CaravelError as exc:
-            answer = _refusal(request, exc)
-        set_private_headers(answer)
-        return answer
+            response = _error_page(request, exc)
+        set_private_headers(response)
+        return response
 
     @property
-    def address(self) -> str:
+    def path(self) -> str:
         return reverse("pay", args=[self.token])
 
     def page(self, invoice_id: str, error: CaravelError | None = None) -> HttpResponse:
-        """Return the page of an invoice, with what went wrong if anything did."""
-        page = invoice_page(invoice_id)
-        content: dict[str, Any] = {
+        """Render the invoice's page, with the error's message while it is payable."""
+        page = get_page(invoice_id)
+        context: dict[str, Any] = {
             "page": page,
+            "texts": present(page),
+            "etag": etag(page),
             "details": page_details(page),
             "token": self.token,
             "brand": settings.ROBOT_NAME,
-            "error": _sentence(error) if error and page.is_payable else "",
-            "is_back": "back" in self.request.GET,
+            "error": _user_message(error) if error and page.is_payable else "",
+            "is_back_from_portal": "back" in self.request.GET,
         }
         status = error.status if error else 200
-        answer = render(self.request, "billing/pay.html", content, status=status)
-        return _come_back(answer, error)
+        response = render(self.request, "billing/pay.html", context, status=status)
+        return _with_retry_after(response, error)
 
 
 class PaymentPageView(TokenView):
-    """What is billed, and how to pay it."""
+    """`/pay/<token>`: the page, and the button that issues a bolt11."""
 
     http_method_names = ["get", "head", "post"]
 
@@ -111,75 +114,80 @@ class PaymentPageView(TokenView):
         return self.page(invoice_id)
 
     def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
-        """Offer a bolt11, which the page then shows, and shows again."""
         try:
             throttle(CLICK_RATE, "pay-press", invoice_id)
             with concurrency_limit(f"address {client_address(request)}"), interactive():
                 get_or_issue_bolt11(invoice_id=invoice_id)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
-        return HttpResponseRedirect(self.address)
+        return HttpResponseRedirect(self.path)
 
 
 class CardView(TokenView):
-    """`/pay/<token>/card`: on to where Stripe keeps a card for us to charge."""
+    """`/pay/<token>/card`: redirect to Stripe's portal to save a card."""
 
     http_method_names = ["get", "head", "post"]
 
     def get(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
-        """Send back who reloads, or shares, where the form has led to."""
-        return HttpResponseRedirect(self.address)
+        # The form's address, reloaded or shared.
+        return HttpResponseRedirect(self.path)
 
     def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
-        if invoice_page(invoice_id).card_option != CardOption.SAVED:
-            return HttpResponseRedirect(self.address)
-        back = f"{settings.APP_URL}{self.address}?back"
+        if get_page(invoice_id).card_option != CardOption.SAVED:
+            return HttpResponseRedirect(self.path)
+        return_url = f"{settings.APP_URL}{self.path}?back"
         try:
             throttle(CLICK_RATE, "pay-press", invoice_id)
             with concurrency_limit(f"address {client_address(request)}"), interactive():
-                url = card_session(invoice_id=invoice_id, return_url=back)
+                url = card_session(invoice_id=invoice_id, return_url=return_url)
         except CaravelError as exc:
             return self.page(invoice_id, exc)
         return HttpResponseRedirect(url, status=303)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponseBase:
-    """Answer a form that another site may have sent: a page of ours under `/pay/`."""
+    """Django's CSRF_FAILURE_VIEW, with a page of our own below `/pay/`."""
     if not request.path.startswith("/pay/"):
         return csrf.csrf_failure(request, reason=reason)
     logger.warning("form_refused", reason=reason)
-    told = "Your browser did not send this page’s cookie. Allow it, and try again."
-    answer = _refusal(request, CsrfFailed(told))
-    set_private_headers(answer)
-    return answer
+    message = (
+        "Your browser did not send this page’s cookie."
+        " Please allow cookies for this page and try again."
+    )
+    response = _error_page(request, CsrfFailed(message))
+    # Django's middleware calls this instead of a view, so no TokenView has set them.
+    set_private_headers(response)
+    return response
 
 
-def _refusal(request: HttpRequest, error: CaravelError) -> HttpResponse:
-    content = {
-        "headline": _HEADLINES.get(error.status, "This is not working just now"),
-        "sentence": _sentence(error),
-        "is_passing": error.status in _PASSING,
+def _error_page(request: HttpRequest, error: CaravelError) -> HttpResponse:
+    context = {
+        "headline": _HEADLINES.get(error.status, _DEFAULT_HEADLINE),
+        "message": _user_message(error),
+        "is_temporary": error.status in _TEMPORARY_STATUSES,
         "brand": settings.ROBOT_NAME,
     }
-    answer = render(request, "billing/pay_refused.html", content, status=error.status)
-    return _come_back(answer, error)
+    response = render(request, "billing/pay_refused.html", context, status=error.status)
+    return _with_retry_after(response, error)
 
 
-def _come_back(answer: HttpResponse, error: CaravelError | None) -> HttpResponse:
+def _with_retry_after(
+    response: HttpResponse, error: CaravelError | None
+) -> HttpResponse:
     if error and error.retry_after:
-        answer["Retry-After"] = str(ceil(error.retry_after))
-    return answer
+        response["Retry-After"] = str(ceil(error.retry_after))
+    return response
 
 
-def _sentence(error: CaravelError) -> str:
-    """Return what a person can do something with; the rest is ours to read."""
+def _user_message(error: CaravelError) -> str:
+    """Return a message that the payer can act on; internal errors are only logged."""
     until = getattr(error, "until", None)
-    is_ahead = isinstance(until, datetime) and until > timezone.now()
-    if isinstance(error, PaymentInProgress) and is_ahead:
+    is_future = isinstance(until, datetime) and until > timezone.now()
+    if isinstance(error, PaymentInProgress) and is_future:
         return f"{error.message} Please come back after {until:%H:%M} UTC."
-    if isinstance(error, _TOLD):
+    if isinstance(error, _PUBLIC_ERRORS):
         return error.message
     logger.warning("payment_not_begun", code=error.code, error=error.message)
     if isinstance(error, RateUnavailable):
-        return "There is no exchange rate just now. Please try again in a few minutes."
-    return "This is not working just now. Please try again in a few minutes."
+        return "There is no exchange rate right now. Please try again in a few minutes."
+    return "This is not working right now. Please try again in a few minutes."

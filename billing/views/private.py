@@ -1,4 +1,4 @@
-"""What every answer under `/pay/` has: the address is the key, to be left nowhere."""
+"""Access and headers of all pages below `/pay/`: their URL is the credential."""
 
 from urllib.parse import urlsplit
 
@@ -9,39 +9,38 @@ from django.http.response import HttpResponseBase
 from billing.services.invoices.payment_link import verify_token
 from caravel.core.web.throttling import client_address, throttle
 
-_STRIPE = "https://api.stripe.com"
-_PORTAL = "https://billing.stripe.com"
+_STRIPE_API = "https://api.stripe.com"
+_STRIPE_PORTAL = "https://billing.stripe.com"
 
 
 def invoice_id_from_token(request: HttpRequest, token: str) -> str:
-    """Return the invoice that a link is for. Raises Throttled or that it is no good."""
+    """Return the invoice of a link. Raises Throttled, LinkInvalid or LinkExpired."""
+    # Before the signature is checked: guessing tokens is throttled as well.
     throttle(settings.API_RATE_PER_ADDRESS, "pay", client_address(request))
     return verify_token(token)
 
 
-def set_private_headers(answer: HttpResponseBase) -> None:
-    """Set the headers of a page that only who has its link may see.
-
-    `same-origin`, since a form that is sent without a referrer has the origin «null»,
-    which no check against forgery takes.
-    """
-    answer["Cache-Control"] = "no-store, private"
-    answer["Referrer-Policy"] = "same-origin"
-    answer["X-Robots-Tag"] = "noindex, nofollow"
-    answer["Content-Security-Policy"] = _policy()
+def set_private_headers(response: HttpResponseBase) -> None:
+    """Keep the page, and its URL, out of caches, search engines and other sites."""
+    response["Cache-Control"] = "no-store, private"
+    # Not `no-referrer`: browsers then send forms with the origin "null", and Django's
+    # CSRF check refuses it.
+    response["Referrer-Policy"] = "same-origin"
+    response["X-Robots-Tag"] = "noindex, nofollow"
+    response["Content-Security-Policy"] = _content_security_policy()
 
 
-def _policy() -> str:
-    # Chromium applies form-action to where a form's answer redirects to.
+def _content_security_policy() -> str:
+    # Chromium applies form-action to the redirect that answers a form, too.
     return (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self';"
-        f" img-src 'self'; form-action 'self' {portal_origin()};"
+        f" img-src 'self'; form-action 'self' {_portal_origin()};"
         " frame-ancestors 'none'; base-uri 'none'"
     )
 
 
-def portal_origin() -> str:
-    """Return where Stripe's customer portal is: its sandbox has it at the API's."""
+def _portal_origin() -> str:
+    """Return the origin of Stripe's customer portal; the sandbox has only one host."""
     parts = urlsplit(settings.STRIPE_API_BASE)
     origin = f"{parts.scheme}://{parts.netloc}"
-    return _PORTAL if origin == _STRIPE else origin
+    return _STRIPE_PORTAL if origin == _STRIPE_API else origin

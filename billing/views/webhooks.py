@@ -1,4 +1,4 @@
-"""Where Stripe tells us of events."""
+"""`POST /stripe/webhook`: receives Stripe's events."""
 
 from django.conf import settings
 from rest_framework.permissions import AllowAny
@@ -13,20 +13,18 @@ from caravel.core.web.envelope import AlwaysJson, success
 
 
 class StripeWebhookView(APIView):
-    """`POST /stripe/webhook`: store the event, answer, act on it in a task.
-
-    A redelivery enqueues again: the first message may be lost, and a task that finds
-    its event processed does nothing.
-    """
+    """Store the event, respond, and process it in a task."""
 
     permission_classes = [AllowAny]  # the signature is the credential
     content_negotiation_class = AlwaysJson
 
     def post(self, request: Request) -> Response:
         if int(request.META.get("CONTENT_LENGTH") or 0) > settings.MAX_BODY:
-            raise BodyTooLarge("An event is at most 1 MiB.")
+            raise BodyTooLarge("An event must not exceed 1 MiB.")
         event_id = record_event(
             body=request.body, signature=request.headers.get("Stripe-Signature", "")
         )
+        # Also on a redelivery: the first message may have been lost, and the task does
+        # nothing for an event that has been processed.
         process_stripe_event.delay_on_commit(event_id)
         return success({"id": event_id})

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from billing.models import CardAttempt, InvoiceCollection
 from billing.money import format_amount
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from lightning.models import NwcPayment
 from relays.models import Relay
 
@@ -42,7 +42,7 @@ def invoice_context(collection: InvoiceCollection) -> dict[str, str]:
         "run": "yes" if running.exists() else "",
         "is_unpaid": "yes" if collection.is_unpaid else "",
         "period_end": _format_date(period_end) if period_end else "",
-        "link": payment_link(collection),
+        "link": payment_url(collection),
     }
 
 

@@ -1,6 +1,7 @@
-"""What people read of their invoices: Stripe's side, and how we collect them.
+"""Invoices for the API and the payment page: Stripe's data and our collection state.
 
-Stripe's side may be half a minute old; ours is always as it is now.
+Stripe's data may be 30 seconds old, older while Stripe is unavailable. Our own rows are
+read each time.
 """
 
 import re
@@ -14,18 +15,18 @@ from billing.models import InvoiceCollection
 from billing.services.collection.attempts import next_attempt_at
 from billing.services.invoices.cache import CachedInvoices, get_or_fetch
 from billing.services.invoices.locks import Blocker, blockers_for_payer
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from billing.services.invoices.records import billed_period
 from lightning.services.invoices import live_until
 from relays.models import Plan
 from tenants.models import Tenant
 
-_ID = re.compile(r"in_[A-Za-z0-9_]{1,100}")
+_INVOICE_ID = re.compile(r"in_[A-Za-z0-9_]{1,100}")
 
 
 @dataclass(frozen=True)
-class LineView:
-    """What is billed; `plan` is the name of ours that has this price, "" if none."""
+class InvoiceLine:
+    """Line of an invoice. `plan` is the name of the plan with its price, or ""."""
 
     description: str
     plan: str
@@ -36,13 +37,13 @@ class LineView:
 
 
 @dataclass(frozen=True)
-class CollectionView:
-    """How the collection of an invoice stands.
+class CollectionDetails:
+    """Collection state of an invoice.
 
-    `next_try_at` is when wallet and card have their next turn. `waiting` is what may be
-    paying it just now, and until when if that is known; `lightning_until` until when a
-    Lightning invoice that somebody was shown may be paid at the latest;
-    `payment_link` is where a person pays it, None if there is nothing to pay.
+    `next_try_at` is the next attempt to charge wallet and card. `waiting` is a pending
+    payment or reduction that blocks other payments. `lightning_until` is the latest
+    time a payment of a presented bolt11 can arrive. `payment_url` is None when there
+    is nothing to pay.
     """
 
     state: str
@@ -51,15 +52,15 @@ class CollectionView:
     next_try_at: datetime | None
     lightning_until: datetime | None
     waiting: Blocker | None
-    payment_link: str | None = field(repr=False)
+    payment_url: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)
-class InvoiceView:
-    """An invoice as Stripe had it at `asked_at`, amounts in the minor unit.
+class InvoiceDetails:
+    """Invoice as Stripe returned it at `fetched_at`, amounts in the minor unit.
 
-    `lines` are the first ten in a list of invoices, which `has_more_lines` tells.
-    `collection` is None of one that is not collected by us.
+    In a list `lines` has the first ten; `has_more_lines` is True if there are more.
+    `collection` is None when the invoice is not collected by us.
     """
 
     id: str
@@ -78,38 +79,37 @@ class InvoiceView:
     period_start: datetime | None
     period_end: datetime | None
     hosted_url: str
-    lines: tuple[LineView, ...]
+    lines: tuple[InvoiceLine, ...]
     has_more_lines: bool
-    collection: CollectionView | None
-    asked_at: datetime
+    collection: CollectionDetails | None
+    fetched_at: datetime
 
 
-def list_invoices(tenant: Tenant) -> list[InvoiceView]:
-    """Return all invoices of a tenant's customer, newest first; [] without one.
+def list_invoices(tenant: Tenant) -> list[InvoiceDetails]:
+    """Return all invoices of a tenant's customer, newest first.
 
-    Those that the customer had as another tenant's stay that one's. Raises a
-    StripeError when Stripe is away and nothing is remembered.
+    Raises a StripeError when Stripe is unavailable and nothing is cached.
     """
     customer = tenant.stripe_customer_id
     if not customer:
         return []
-    found = _listed(customer)
-    ids = [invoice.id for invoice in found.invoices]
+    cached = _fetch_list(customer)
+    ids = [invoice.id for invoice in cached.invoices]
     collections = InvoiceCollection.objects.in_bulk(ids)
-    owners = dict.fromkeys(ids, tenant.pk)
-    owners |= {pk: collection.tenant_id for pk, collection in collections.items()}
-    views = _views(found, collections, owners)
-    mine = [view for view in views if view.tenant_pubkey == tenant.pk]
-    return sorted(mine, key=lambda view: view.created_at, reverse=True)
+    # Support may move a customer to another tenant; its older invoices stay behind.
+    tenant_ids = dict.fromkeys(ids, tenant.pk)
+    tenant_ids |= {pk: collection.tenant_id for pk, collection in collections.items()}
+    invoices = _with_collections(cached, collections, tenant_ids)
+    own = [invoice for invoice in invoices if invoice.tenant_pubkey == tenant.pk]
+    return sorted(own, key=lambda invoice: invoice.created_at, reverse=True)
 
 
 def has_invoice(pubkey: str, invoice_id: str) -> bool:
-    """Return whether an invoice is a tenant's; False if there is no such tenant.
+    """Return whether the invoice belongs to the tenant; False for an unknown tenant.
 
-    At Stripe only the list of its own customer's is looked through. Raises a
-    StripeError when Stripe is away and nothing is remembered.
+    Raises a StripeError when Stripe is unavailable and nothing is cached.
     """
-    if not _ID.fullmatch(invoice_id):
+    if not _INVOICE_ID.fullmatch(invoice_id):
         return False
     collections = InvoiceCollection.objects.filter(tenant=pubkey, pk=invoice_id)
     if collections.exists():
@@ -118,84 +118,89 @@ def has_invoice(pubkey: str, invoice_id: str) -> bool:
     customer = tenants.values_list("stripe_customer_id", flat=True).first()
     if not customer:
         return False
-    return any(invoice.id == invoice_id for invoice in _listed(customer).invoices)
+    # Not by the invoice's id: response times would reveal invoices of other tenants.
+    return any(invoice.id == invoice_id for invoice in _fetch_list(customer).invoices)
 
 
-def _listed(customer: str) -> CachedInvoices:
+def _fetch_list(customer: str) -> CachedInvoices:
     return get_or_fetch(customer, lambda: Stripe().list_invoices(customer=customer))
 
 
-def get_invoice(invoice_id: str) -> InvoiceView:
+def get_invoice(invoice_id: str) -> InvoiceDetails:
     """Return an invoice with all its lines.
 
-    Raises UnknownInvoice, also for one of a customer that is no tenant's, or a
-    StripeError when Stripe is away and nothing is remembered.
+    Raises UnknownInvoice, also when its customer belongs to no tenant, or a StripeError
+    when Stripe is unavailable and nothing is cached.
     """
-    if not _ID.fullmatch(invoice_id):
+    # A malformed id could change the path of the request to Stripe.
+    if not _INVOICE_ID.fullmatch(invoice_id):
         raise UnknownInvoice("There is no such invoice.")
     try:
-        found = get_or_fetch(invoice_id, lambda: [_whole(invoice_id)])
+        cached = get_or_fetch(invoice_id, lambda: [_fetch_with_all_lines(invoice_id)])
     except StripeNotFound as exc:
         raise UnknownInvoice("There is no such invoice.") from exc
     collections = InvoiceCollection.objects.in_bulk([invoice_id])
-    owner = _owner(found.invoices[0], collections.get(invoice_id))
-    (view,) = _views(found, collections, {invoice_id: owner})
-    return view
+    tenant_id = _tenant_id_of(cached.invoices[0], collections.get(invoice_id))
+    (invoice,) = _with_collections(cached, collections, {invoice_id: tenant_id})
+    return invoice
 
 
-def _whole(invoice_id: str) -> Invoice:
+def _fetch_with_all_lines(invoice_id: str) -> Invoice:
+    # Stripe embeds only the first ten lines in an invoice.
     stripe = Stripe()
-    found = stripe.get_invoice(invoice_id)
-    if not found.has_more_lines:
-        return found
+    invoice = stripe.get_invoice(invoice_id)
+    if not invoice.has_more_lines:
+        return invoice
     lines = tuple(stripe.list_lines(invoice_id))
-    return replace(found, lines=lines, has_more_lines=False)
+    return replace(invoice, lines=lines, has_more_lines=False)
 
 
-def _owner(found: Invoice, collection: InvoiceCollection | None) -> str:
-    """Return whose an invoice is: it may outlive its customer."""
+def _tenant_id_of(invoice: Invoice, collection: InvoiceCollection | None) -> str:
+    # The row first: an invoice outlives its customer in Stripe.
     if collection is not None:
         return collection.tenant_id
-    tenant = Tenant.objects.by_customer(found.customer).first()
+    tenant = Tenant.objects.by_customer(invoice.customer).first()
     if tenant is None:
         raise UnknownInvoice("There is no such invoice.")
     return tenant.pk
 
 
-def _views(
-    found: CachedInvoices,
+def _with_collections(
+    cached: CachedInvoices,
     collections: Mapping[str, InvoiceCollection],
-    owners: Mapping[str, str],
-) -> list[InvoiceView]:
-    """Return invoices with what we know of them, in a constant number of queries."""
+    tenant_ids: Mapping[str, str],
+) -> list[InvoiceDetails]:
+    """Join invoices with their collections, in a constant number of queries."""
     unpaid = [pk for pk, collection in collections.items() if collection.is_unpaid]
-    waiting, lightning = blockers_for_payer(unpaid), live_until(unpaid)
+    blockers, lightning_until = blockers_for_payer(unpaid), live_until(unpaid)
     priced = Plan.objects.exclude(stripe_price_id=None)
     plans = {str(plan.stripe_price_id): plan.name for plan in priced}
     return [
-        _view(
+        _invoice_details(
             invoice,
-            owner=owners[invoice.id],
+            tenant_id=tenant_ids[invoice.id],
             lines=_lines(invoice.lines, plans),
-            collection=_collection(collections.get(invoice.id), waiting, lightning),
-            asked_at=found.asked_at,
+            collection=_collection_details(
+                collections.get(invoice.id), blockers, lightning_until
+            ),
+            fetched_at=cached.asked_at,
         )
-        for invoice in found.invoices
+        for invoice in cached.invoices
     ]
 
 
-def _view(
+def _invoice_details(
     invoice: Invoice,
     *,
-    owner: str,
-    lines: tuple[LineView, ...],
-    collection: CollectionView | None,
-    asked_at: datetime,
-) -> InvoiceView:
+    tenant_id: str,
+    lines: tuple[InvoiceLine, ...],
+    collection: CollectionDetails | None,
+    fetched_at: datetime,
+) -> InvoiceDetails:
     period_start, period_end = billed_period(invoice.lines)
-    return InvoiceView(
+    return InvoiceDetails(
         id=invoice.id,
-        tenant_pubkey=owner,
+        tenant_pubkey=tenant_id,
         number=invoice.number,
         status=invoice.status,
         currency=invoice.currency,
@@ -203,55 +208,55 @@ def _view(
         amount_due_cents=invoice.amount_due,
         amount_paid_cents=invoice.amount_paid,
         amount_remaining_cents=invoice.amount_remaining,
-        created_at=_time(invoice.created),
-        due_at=_maybe(invoice.due_at),
-        finalized_at=_maybe(invoice.finalized_at),
-        paid_at=_maybe(invoice.paid_at),
+        created_at=_to_datetime(invoice.created),
+        due_at=_to_datetime_or_none(invoice.due_at),
+        finalized_at=_to_datetime_or_none(invoice.finalized_at),
+        paid_at=_to_datetime_or_none(invoice.paid_at),
         period_start=period_start,
         period_end=period_end,
         hosted_url=invoice.hosted_url,
         lines=lines,
         has_more_lines=invoice.has_more_lines,
         collection=collection,
-        asked_at=asked_at,
+        fetched_at=fetched_at,
     )
 
 
-def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[LineView, ...]:
+def _lines(lines: Iterable[Line], plans: Mapping[str, str]) -> tuple[InvoiceLine, ...]:
     return tuple(
-        LineView(
+        InvoiceLine(
             description=line.description,
             plan=plans.get(line.price, ""),
             amount_cents=line.amount,
             quantity=line.quantity,
-            period_start=_time(line.period_start),
-            period_end=_time(line.period_end),
+            period_start=_to_datetime(line.period_start),
+            period_end=_to_datetime(line.period_end),
         )
         for line in lines
     )
 
 
-def _collection(
+def _collection_details(
     collection: InvoiceCollection | None,
-    waiting: Mapping[str, Blocker],
+    blockers: Mapping[str, Blocker],
     lightning_until: Mapping[str, datetime],
-) -> CollectionView | None:
+) -> CollectionDetails | None:
     if collection is None:
         return None
-    return CollectionView(
+    return CollectionDetails(
         state=collection.state,
         paid_by=collection.paid_by,
         suspend_at=collection.suspend_at,
         next_try_at=next_attempt_at(collection),
         lightning_until=lightning_until.get(collection.pk),
-        waiting=waiting.get(collection.pk),
-        payment_link=payment_link(collection) if collection.is_unpaid else None,
+        waiting=blockers.get(collection.pk),
+        payment_url=payment_url(collection) if collection.is_unpaid else None,
     )
 
 
-def _maybe(seconds: int | None) -> datetime | None:
-    return None if seconds is None else _time(seconds)
+def _to_datetime_or_none(seconds: int | None) -> datetime | None:
+    return None if seconds is None else _to_datetime(seconds)
 
 
-def _time(seconds: int) -> datetime:
+def _to_datetime(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,6 +1,6 @@
-"""Receipts that anybody can check, without us and without Stripe.
+"""Signed receipts that anyone can verify, independently of Caravel and Stripe.
 
-Each is signed by the robot as a Nostr event. A Lightning payment proves itself as well:
+Each is a Nostr event signed by the robot. A Lightning payment proves itself as well:
 the preimage's SHA-256 is the payment hash, which is in the bolt11 that our node signed.
 """
 
@@ -21,7 +21,7 @@ from billing.exceptions import (
 )
 from billing.models import InvoiceCollection, Settlement
 from billing.services.collection.settlements import lightning_payment_for, value_cents
-from billing.services.invoice_views.invoices import InvoiceView, get_invoice
+from billing.services.invoice_views.invoices import InvoiceDetails, get_invoice
 from billing.services.invoices import locks
 from billing.services.invoices.payer import lightning_payer, paid_by, payer_elsewhere
 from billing.services.invoices.records import read_invoice
@@ -31,18 +31,18 @@ from lightning.models import LightningInvoice
 
 logger = structlog.get_logger(__name__)
 
-#: Data of an application, addressed by its `d` tag: NIP-78.
+#: Application data, addressed by its `d` tag: NIP-78.
 KIND = 30_078
 PaidBy = InvoiceCollection.PaidBy
 
 
 @dataclass(frozen=True)
 class Proof:
-    """The Lightning payment of an invoice; `rate` is the price of one bitcoin.
+    """Lightning payment of an invoice. `rate` is the price of one bitcoin.
 
-    `amount_cents` is what the bolt11 was for, `paid_cents` what of the invoice it paid:
-    the rest became credit. `amount_msat` is what it asked for, and `received_msat` what
-    arrived. `preimage` is in hex, "" if our wallet did not tell.
+    `amount_cents` and `amount_msat` are the bolt11's amount, `received_msat` is what
+    arrived. `paid_cents` is the part applied to the invoice; the rest became credit.
+    `preimage` is in hex, "" if our wallet did not reveal it.
     """
 
     payment_hash: str
@@ -58,10 +58,10 @@ class Proof:
 
 @dataclass(frozen=True)
 class ReceiptData:
-    """What a receipt states, amounts in the currency's minor unit.
+    """Content of a receipt, amounts in the currency's minor unit.
 
-    `paid_cents` came as money, the last of it by what `paid_by` says; `credit_cents` is
-    the rest of the total, which credit made up for.
+    `paid_cents` was paid with money, the last part of it by `paid_by`; `credit_cents`,
+    the rest of the total, was covered by credit.
     """
 
     invoice_id: str
@@ -77,58 +77,58 @@ class ReceiptData:
     lightning: Proof | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is stated, as JSON has it."""
+        """Return the content for JSON."""
         return {**asdict(self), "paid_at": self.paid_at.isoformat()}
 
 
 @dataclass(frozen=True)
 class Receipt(ReceiptData):
-    """What a receipt states, and the event by which the robot states it.
+    """Content of a receipt, and the event in which the robot signs it.
 
-    The event's content is the facts in canonical JSON; a receipt with the same facts
-    has the same event id, whenever it is asked for.
+    The event's content is canonical JSON, so equal receipts have equal event ids.
     """
 
     signed: Event = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the facts and the event, as JSON has them."""
-        facts = {**vars(self)}
-        signed: Event = facts.pop("signed")
-        return {**ReceiptData(**facts).to_dict(), "signed": signed.to_dict()}
+        """Return the content and the signed event for JSON."""
+        data = {**vars(self)}
+        signed: Event = data.pop("signed")
+        return {**ReceiptData(**data).to_dict(), "signed": signed.to_dict()}
 
 
 def build_receipt(invoice_id: str) -> Receipt:
-    """Return the receipt of a paid invoice.
+    """Return the signed receipt of a paid invoice.
 
-    A Lightning payment that has arrived counts before Stripe knows of it. One that
-    became credit is no payment of this invoice, so that no receipt tells of it. Raises
-    UnknownInvoice, InvoiceNotPaid, or a StripeError for what only Stripe knows.
+    A settled Lightning payment counts before it is marked in Stripe, but not if it
+    became credit. Raises UnknownInvoice, InvoiceNotPaid, or a StripeError when Stripe
+    is needed and unavailable.
     """
     collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
-    payment = _arrived(collection) if collection else None
+    payment = _settled_payment(collection) if collection else None
     if collection and payment:
-        return _signed(_by_lightning(collection, payment))
-    return _signed(_at_stripe(get_invoice(invoice_id), collection))
+        return _sign(_paid_by_lightning(collection, payment))
+    return _sign(_paid_in_stripe(get_invoice(invoice_id), collection))
 
 
-def _arrived(collection: InvoiceCollection) -> LightningInvoice | None:
-    """Return the Lightning payment that paid an invoice.
+def _settled_payment(collection: InvoiceCollection) -> LightningInvoice | None:
+    """Return the settled Lightning payment that pays the invoice.
 
-    Before it is marked, what it will pay depends on what the invoice is now. If Stripe
-    is away it is what it was when it was last read.
+    Reads the invoice from Stripe while the payment is not marked there: it may have
+    been paid in Stripe first. If Stripe is unavailable, our last reading counts.
     """
     payment = lightning_payment_for(collection)
     if payment is None or _is_marked(payment):
         return payment
     try:
-        found = read_invoice(Stripe(), collection.pk, collection.tenant)
+        invoice = read_invoice(Stripe(), collection.pk, collection.tenant)
     except (StripeUnavailable, StripeRateLimited, InvoiceChanged) as exc:
         logger.warning("receipt_unconfirmed", invoice=collection.pk, error=str(exc))
         return payment
     collection.refresh_from_db()
-    paid_at_stripe = collection.is_final and not found.paid_off_stripe
-    return None if paid_at_stripe else lightning_payment_for(collection)
+    # We mark Lightning payments as paid out of band in Stripe ourselves.
+    is_paid_in_stripe = collection.is_final and not invoice.paid_off_stripe
+    return None if is_paid_in_stripe else lightning_payment_for(collection)
 
 
 def _is_marked(payment: LightningInvoice) -> bool:
@@ -136,59 +136,63 @@ def _is_marked(payment: LightningInvoice) -> bool:
     return marked.filter(invoice=payment).exists()
 
 
-def _by_lightning(
+def _paid_by_lightning(
     collection: InvoiceCollection, payment: LightningInvoice
 ) -> ReceiptData:
     if payment.settled_at is None:
-        raise AssertionError(f"{payment.pk} has not arrived")
-    # What is left of it until it is marked is what this payment covers.
-    paid = collection.amount_paid_cents + collection.amount_remaining_cents
-    return _facts(
+        raise AssertionError(f"{payment.pk} is not settled")
+    # Before the payment is marked, the remaining amount is what it is going to pay.
+    paid_cents = collection.amount_paid_cents + collection.amount_remaining_cents
+    return _receipt_data(
         collection.pk,
         number=collection.number,
         pubkey=collection.tenant_id,
         currency=collection.currency,
         total_cents=collection.total_cents,
-        paid_cents=paid,
+        paid_cents=paid_cents,
         paid_at=payment.settled_at,
         paid_by=lightning_payer(payment.pk),
-        lightning=_proof(payment, paid_cents=_counted(collection, payment)),
+        lightning=_proof(payment, paid_cents=_applied_cents(collection, payment)),
     )
 
 
-def _counted(collection: InvoiceCollection, payment: LightningInvoice) -> int:
-    """Return what of an invoice a payment has paid, or is about to be marked for."""
+def _applied_cents(collection: InvoiceCollection, payment: LightningInvoice) -> int:
+    """Return the part of a payment that is applied to the invoice, marked or not."""
     marked = Settlement.objects.filter(invoice=payment, state=Settlement.State.MARKED)
     if settlement := marked.first():
         return settlement.marked_cents
-    paid_already = collection.amount_paid_cents
-    return collection.amount_remaining_cents or min(value_cents(payment), paid_already)
+    # Nothing remains while our marking in Stripe is done, but not recorded yet.
+    already_paid = collection.amount_paid_cents
+    return collection.amount_remaining_cents or min(value_cents(payment), already_paid)
 
 
-def _at_stripe(view: InvoiceView, collection: InvoiceCollection | None) -> ReceiptData:
-    if view.status != InvoiceCollection.Status.PAID:
+def _paid_in_stripe(
+    invoice: InvoiceDetails, collection: InvoiceCollection | None
+) -> ReceiptData:
+    if invoice.status != InvoiceCollection.Status.PAID:
         raise InvoiceNotPaid("This invoice is not paid.")
-    if view.total_cents <= 0:
+    if invoice.total_cents <= 0:
         raise InvoiceNotPaid("There was nothing to pay on this invoice.")
+    # Until our charge's outcome is recorded, the receipt would say `elsewhere`.
     if collection and locks.has_pending_charge(collection.pk):
-        raise InvoiceNotPaid("Whether our charge has paid this is not known yet.")
-    money = view.amount_paid_cents
-    return _facts(
-        view.id,
-        number=view.number,
-        pubkey=view.tenant_pubkey,
-        currency=view.currency,
-        total_cents=view.total_cents,
-        paid_cents=money,
-        paid_at=view.paid_at or view.finalized_at or view.created_at,
-        paid_by=paid_by(collection, amount_paid_cents=money)
+        raise InvoiceNotPaid("It is not known yet whether our charge paid this.")
+    paid_cents = invoice.amount_paid_cents
+    return _receipt_data(
+        invoice.id,
+        number=invoice.number,
+        pubkey=invoice.tenant_pubkey,
+        currency=invoice.currency,
+        total_cents=invoice.total_cents,
+        paid_cents=paid_cents,
+        paid_at=invoice.paid_at or invoice.finalized_at or invoice.created_at,
+        paid_by=paid_by(collection, amount_paid_cents=paid_cents)
         if collection
-        else payer_elsewhere(money),
+        else payer_elsewhere(paid_cents),
         lightning=None,
     )
 
 
-def _facts(
+def _receipt_data(
     invoice_id: str,
     *,
     number: str,
@@ -209,7 +213,7 @@ def _facts(
         total_cents=total_cents,
         paid_cents=paid_cents,
         credit_cents=total_cents - paid_cents,
-        # An event has whole seconds.
+        # An event's created_at is in whole seconds (NIP-01).
         paid_at=paid_at.astimezone(UTC).replace(microsecond=0),
         paid_by=paid_by.value,
         lightning=lightning,
@@ -230,15 +234,16 @@ def _proof(payment: LightningInvoice, *, paid_cents: int) -> Proof:
     )
 
 
-def _signed(facts: ReceiptData) -> Receipt:
+def _sign(data: ReceiptData) -> Receipt:
     content = json.dumps(
-        facts.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        data.to_dict(), sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
+    # The time of the payment, not of the signature: the event id stays the same.
     event = sign_event(
         settings.ROBOT_SECRET,
         kind=KIND,
         content=content,
-        tags=[("d", f"receipt:{facts.invoice_id}"), ("p", facts.tenant_pubkey)],
-        created_at=int(facts.paid_at.timestamp()),
+        tags=[("d", f"receipt:{data.invoice_id}"), ("p", data.tenant_pubkey)],
+        created_at=int(data.paid_at.timestamp()),
     )
-    return Receipt(**vars(facts), signed=event)
+    return Receipt(**vars(data), signed=event)

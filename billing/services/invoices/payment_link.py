@@ -14,7 +14,7 @@ LIFETIME = timedelta(days=60)
 _SIGNER = TimestampSigner(salt="billing.payment-link", sep=".")
 
 
-def payment_link(collection: InvoiceCollection) -> str:
+def payment_url(collection: InvoiceCollection) -> str:
     """Return the address of the page where an invoice is paid, good for 60 days."""
     token = _SIGNER.sign(collection.pk)
     return settings.APP_URL + reverse("pay", args=[token])
@@ -24,7 +24,7 @@ def oldest_unpaid_link(pubkey: str) -> str | None:
     """Return the link of the oldest invoice that a tenant has to pay, None without."""
     unpaid = InvoiceCollection.objects.unpaid().filter(tenant=pubkey)
     oldest: InvoiceCollection | None = unpaid.order_by("created_at", "pk").first()
-    return payment_link(oldest) if oldest else None
+    return payment_url(oldest) if oldest else None
 
 
 def verify_token(token: str) -> str:

@@ -1,4 +1,4 @@
-"""Showing a person a Lightning invoice to pay, on their wish."""
+"""The payment page's bolt11: issued on request, presented until it expires."""
 
 from django.utils import timezone
 
@@ -16,17 +16,22 @@ Action = InvoiceCollection.Action
 
 
 def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
-    """Return the Lightning invoice that pays a Stripe invoice, issued if need be.
+    """Return the open bolt11 of a Stripe invoice, issuing one if necessary.
 
-    Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress with the time until when
-    something else may pay it, AlreadySettled, RateUnavailable or a WalletError.
+    Raises UnknownInvoice, InvoiceNotOpen, PaymentInProgress (with `until`, if known),
+    AlreadySettled, RateUnavailable or a WalletError.
     """
-    # Before Stripe is asked: whoever has a link may press the button all day long.
-    collection = _known(invoice_id)
-    offered = current_invoice(bill=payment_request_for(collection))
-    if offered and collection.is_unpaid:
-        return offered
-    _read_again(collection)
+    rows = InvoiceCollection.objects.select_related("tenant")
+    collection: InvoiceCollection | None = rows.filter(pk=invoice_id).first()
+    if collection is None:
+        raise UnknownInvoice("There is no such invoice.")
+    # Before the call to Stripe: anyone with the link can press the button repeatedly.
+    bolt11 = current_invoice(bill=payment_request_for(collection))
+    if bolt11 and collection.is_unpaid:
+        return bolt11
+    # No webhook may have told us yet that it was paid or reduced in Stripe.
+    read_invoice(Stripe(), collection.pk, collection.tenant)
+    collection.refresh_from_db()
     _require_open(collection)
     return get_or_issue_invoice(
         bill=payment_request_for(collection), guard=_guard(collection)
@@ -34,31 +39,18 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
 
 
 def current_bolt11(invoice_id: str) -> LightningInvoice:
-    """Return the Lightning invoice that a person asked for and may still pay.
+    """Return the open bolt11 that was presented to a payer, from our own rows.
 
-    Raises Bolt11NotOpen, also when the invoice was paid in another way. Nothing is
-    issued, and nobody is asked.
+    Raises Bolt11NotOpen, also when the invoice has been paid by another method.
     """
-    open_ones = LightningInvoice.objects.of(invoice_id).open()
-    shown = open_ones.filter(shown_at__isnull=False, expires_at__gt=timezone.now())
-    found: LightningInvoice | None = shown.first()
+    open_bolt11s = LightningInvoice.objects.of(invoice_id).open()
+    bolt11: LightningInvoice | None = open_bolt11s.filter(
+        shown_at__isnull=False, expires_at__gt=timezone.now()
+    ).first()
     unpaid = InvoiceCollection.objects.unpaid().filter(pk=invoice_id)
-    if found is None or not unpaid.exists():
-        raise Bolt11NotOpen("No Lightning invoice is open: ask for one.")
-    return found
-
-
-def _known(invoice_id: str) -> InvoiceCollection:
-    known = InvoiceCollection.objects.select_related("tenant")
-    collection: InvoiceCollection | None = known.filter(pk=invoice_id).first()
-    if collection is None:
-        raise UnknownInvoice("There is no such invoice.")
-    return collection
-
-
-def _read_again(collection: InvoiceCollection) -> None:
-    read_invoice(Stripe(), collection.pk, collection.tenant)
-    collection.refresh_from_db()
+    if bolt11 is None or not unpaid.exists():
+        raise Bolt11NotOpen("No Lightning invoice is open: create one first.")
+    return bolt11
 
 
 def _require_open(collection: InvoiceCollection) -> None:
@@ -68,18 +60,17 @@ def _require_open(collection: InvoiceCollection) -> None:
 
 
 def _guard(collection: InvoiceCollection) -> Guard:
-    """Return what must hold when a fresh one is about to be shown.
-
-    Charging wallet or card has waited for the one before: it has its turn now.
-    """
+    """Return the check that runs under the lock, right before a bolt11 is presented."""
 
     def guard() -> None:
         locked = locks.lock_if_no_other_method(collection.pk)
         locks.require_unchanged(locked, collection)
-        found = locks.payment_blocker(collection.pk)
-        waited = found or locked.state == InvoiceCollection.State.PENDING
-        if waited and locked.next_action in {Action.WALLET, Action.CARD}:
-            until = found.until if found else None
-            raise PaymentInProgress("It is about to be charged.", until=until)
+        blocker = locks.payment_blocker(collection.pk)
+        # A charge that waited for the previous bolt11 goes first: otherwise a payer
+        # could put it off for ever by renewing the bolt11.
+        was_deferred = blocker or locked.state == InvoiceCollection.State.PENDING
+        if was_deferred and locked.next_action in {Action.WALLET, Action.CARD}:
+            until = blocker.until if blocker else None
+            raise PaymentInProgress("This invoice is about to be charged.", until=until)
 
     return guard

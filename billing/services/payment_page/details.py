@@ -1,6 +1,7 @@
-"""What a payment page shows besides how its invoice stands.
+"""Content of the payment page besides its state: lines, quote, QR code and receipt.
 
-Some of it takes others to answer; the page does without what does not come quickly.
+Lines, quote and receipt may need Stripe or an exchange. The page is shown without them
+when they do not answer in time.
 """
 
 from collections.abc import Iterator
@@ -10,23 +11,27 @@ import structlog
 
 from billing.exceptions import StripeError, UnknownInvoice
 from billing.money import format_amount
-from billing.services.invoice_views.invoices import InvoiceView, LineView, get_invoice
+from billing.services.invoice_views.invoices import (
+    InvoiceDetails,
+    InvoiceLine,
+    get_invoice,
+)
 from billing.services.payment_page.page import PageState, PaymentPage
 from billing.services.payment_page.qr import qr_svg
-from billing.services.payment_page.quote import QuotePreview, estimate
+from billing.services.payment_page.quote import QuotePreview, preview_quote
 from billing.services.payment_page.receipt import PageReceipt, page_receipt
 from billing.services.payment_page.timeouts import run_with_timeout
 
 logger = structlog.get_logger(__name__)
 
-#: Seconds that a page waits for Stripe's lines of an invoice, if they are not at hand.
-PATIENCE = 2.0
-_ASKING = {PageState.OPEN, PageState.OVERDUE, PageState.WRITTEN_OFF}
+#: Seconds that the page waits for Stripe's lines of an invoice that is not cached.
+STRIPE_TIMEOUT = 2.0
+_QUOTED = {PageState.OPEN, PageState.OVERDUE, PageState.WRITTEN_OFF}
 
 
 @dataclass(frozen=True)
 class PageLine:
-    """A line of the invoice, or a sum under its lines, in words."""
+    """Formatted line of the invoice, or a sum below its lines."""
 
     title: str
     amount: str
@@ -35,9 +40,9 @@ class PageLine:
 
 @dataclass(frozen=True)
 class PageDetails:
-    """`qr` is an SVG element, "" where nothing is on offer; `lines` may be unknown."""
+    """`qr` is an SVG element, "" without an open bolt11; `lines` may be missing."""
 
-    estimate: QuotePreview
+    quote: QuotePreview
     qr: str = ""
     lines: tuple[PageLine, ...] = ()
     sums: tuple[PageLine, ...] = ()
@@ -45,49 +50,55 @@ class PageDetails:
 
 
 def page_details(page: PaymentPage) -> PageDetails:
-    """Return what is shown of an invoice beside its state."""
-    view = _view(page)
+    """Return the page's content besides its state, waiting a few seconds at most."""
+    invoice = _get_invoice(page)
     return PageDetails(
-        estimate=_estimate(page),
-        qr=qr_svg(page.offer.bolt11) if page.is_offered and page.offer else "",
-        lines=tuple(_line(line, view.currency) for line in view.lines) if view else (),
-        sums=tuple(_sums(page, view)) if view else (),
+        quote=_quote(page),
+        qr=qr_svg(page.open_bolt11.bolt11) if page.open_bolt11 else "",
+        lines=tuple(_lines(invoice)) if invoice else (),
+        sums=tuple(_sums(page, invoice)) if invoice else (),
         receipt=page_receipt(page),
     )
 
 
-def _estimate(page: PaymentPage) -> QuotePreview:
-    is_expired = page.state == PageState.OFFER_EXPIRED and not page.fresh_at
-    if page.state not in _ASKING and not is_expired:
+def _quote(page: PaymentPage) -> QuotePreview:
+    can_reissue = page.state == PageState.OFFER_EXPIRED and not page.reissue_at
+    if page.state not in _QUOTED and not can_reissue:
         return QuotePreview()
-    return estimate(amount_cents=page.amount_cents, currency=page.invoice.currency)
+    return preview_quote(amount_cents=page.amount_cents, currency=page.invoice.currency)
 
 
-def _view(page: PaymentPage) -> InvoiceView | None:
-    """Return what Stripe says is billed, None if it does not say so now."""
+def _get_invoice(page: PaymentPage) -> InvoiceDetails | None:
     try:
-        return run_with_timeout(PATIENCE, lambda: get_invoice(page.invoice.pk))
+        return run_with_timeout(STRIPE_TIMEOUT, lambda: get_invoice(page.invoice.pk))
     except (StripeError, UnknownInvoice, TimeoutError) as exc:
-        logger.warning("no_lines", error=str(exc) or "it takes too long")
+        logger.warning("no_lines", error=str(exc) or "timeout")
         return None
 
 
-def _line(line: LineView, currency: str) -> PageLine:
-    described = line.description or f"{line.quantity} × {line.plan} relay"
-    title, _, price = described.partition(" (at ")
+def _lines(invoice: InvoiceDetails) -> Iterator[PageLine]:
+    for line in invoice.lines:
+        yield _line(line, invoice.currency)
+
+
+def _line(line: InvoiceLine, currency: str) -> PageLine:
+    description = line.description or f"{line.quantity} × {line.plan} relay"
+    # Stripe's own descriptions read "1 × Relay (at $5.00 / month)".
+    title, _, price = description.partition(" (at ")
     price = price.removesuffix(")")
     period = f"{line.period_start:%-d %b} – {line.period_end:%-d %b %Y}"
     note = f"{price} · {period}" if price else period
     return PageLine(title, format_amount(line.amount_cents, currency), note)
 
 
-def _sums(page: PaymentPage, view: InvoiceView) -> Iterator[PageLine]:
-    """Return what the lines come to, and what of it is not asked for any more."""
-    asked = page.amount_cents if page.is_payable else view.total_cents
-    written = format_amount(view.total_cents, view.currency)
-    if len(view.lines) > 1 or asked != view.total_cents:
-        yield PageLine("Total", written)
-    if asked != view.total_cents:
-        less = format_amount(asked - view.total_cents, view.currency)
-        yield PageLine("Credit, and what is paid", less)
-        yield PageLine("To pay", page.amount)
+def _sums(page: PaymentPage, invoice: InvoiceDetails) -> Iterator[PageLine]:
+    """Yield the total and the amount due, where they say more than the lines."""
+    due_cents = page.amount_cents if page.is_payable else invoice.total_cents
+    reduction_cents = due_cents - invoice.total_cents
+    total = format_amount(invoice.total_cents, invoice.currency)
+    if len(invoice.lines) > 1 or reduction_cents:
+        yield PageLine("Total", total)
+    if reduction_cents:
+        reduction = format_amount(reduction_cents, invoice.currency)
+        yield PageLine("Credits and payments", reduction)
+        yield PageLine("Amount due", format_amount(due_cents, page.invoice.currency))

@@ -1,9 +1,8 @@
-"""How an invoice stands for the person who pays it. Looking at it issues nothing.
+"""State of an invoice's payment page. Reading it issues nothing.
 
-All of it is read from our own rows, so that it can be asked for every other second.
+It comes from our own rows only: open pages poll it every two seconds.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,20 +11,19 @@ from django.utils import timezone
 
 from billing.exceptions import UnknownInvoice
 from billing.models import CardAttempt, InvoiceCollection
-from billing.money import format_amount, format_price
 from billing.services.collection.settlements import lightning_payment_for
 from billing.services.invoices import locks
 from billing.services.invoices.locks import Blocker, blocker_for_payer
 from billing.services.invoices.payer import lightning_payer
-from caravel.nostr import short_npub
 from lightning.exceptions import WalletError
 from lightning.models import LightningInvoice
 from lightning.services.invoices import fresh_at, payable_until
 from relays.models import Relay
 
 Status = InvoiceCollection.Status
-#: How long after its expiry a page still speaks of a bolt11.
-_REMEMBERED = timedelta(hours=3)
+#: Time after its expiry in which a bolt11 is still on the page and looked up: a payment
+#: that was in flight at the expiry can still settle.
+_SHOW_EXPIRED_FOR = timedelta(hours=3)
 
 
 class PageState(StrEnum):
@@ -42,90 +40,41 @@ class PageState(StrEnum):
 
 
 class WaitingFor(StrEnum):
-    """What a page waits for."""
+    """Reason for the state WAITING. INTERNAL is a booking or reduction of our own."""
 
     WALLET = "wallet"
     CARD = "card"
-    US = "us"
+    INTERNAL = "internal"
 
 
 class CardOption(StrEnum):
-    """How a card can pay: saved at Stripe for us to charge, or on Stripe's own page."""
+    """Card payment: SAVED in Stripe for us to charge, or HOSTED on Stripe's page."""
 
     NONE = ""
     SAVED = "saved"
     HOSTED = "hosted"
 
 
-_HEADLINES = {
-    PageState.DRAFT: "This invoice is not asked for yet",
-    PageState.OPEN: "Pay this invoice",
-    PageState.OVERDUE: "This invoice is overdue",
-    PageState.WRITTEN_OFF: "This invoice was written off",
-    PageState.WAITING: "One moment",
-    PageState.OFFERED: "Scan with a Lightning wallet",
-    PageState.WALLET_DOWN: "Scan with a Lightning wallet",
-    PageState.OFFER_EXPIRED: "The Lightning invoice has expired",
-    PageState.PAID: "Paid. Thank you!",
-    PageState.VOID: "This invoice is void",
-}
-_AWAITING = {
-    WaitingFor.WALLET: "Waiting for your wallet",
-    WaitingFor.CARD: "Waiting for your card",
-}
-
-
 @dataclass(frozen=True)
 class PaymentPage:
-    """An invoice for a person, as it stands at `now`.
+    """State of the page at `now`.
 
-    `offer` is the bolt11 that was shown last, `payment` one that has arrived.
-    `waiting` says what may be paying it just now, and until when if that is known;
-    `lightning_until` until when Lightning may at the latest. `card` is the last try.
+    `bolt11` is the Lightning invoice that was presented last, `payment` one that has
+    been paid. `blocker` may be paying the invoice now; `lightning_until` is the latest
+    time a Lightning payment can arrive; `card_attempt` is the last one.
     """
 
     invoice: InvoiceCollection
     state: PageState
     now: datetime
-    offer: LightningInvoice | None = None
+    bolt11: LightningInvoice | None = None
     payment: LightningInvoice | None = None
-    waiting: Blocker | None = None
-    awaited: WaitingFor | None = None
+    blocker: Blocker | None = None
+    waiting_for: WaitingFor | None = None
     lightning_until: datetime | None = None
-    card: CardAttempt | None = None
+    card_attempt: CardAttempt | None = None
     paid_by: str = ""
-    relays_run: bool = False
-
-    @property
-    def number(self) -> str:
-        return self.invoice.number or self.invoice.pk
-
-    @property
-    def headline(self) -> str:
-        """What the page says in a few words."""
-        awaited = _AWAITING.get(self.awaited) if self.awaited else None
-        return awaited or _HEADLINES[self.state]
-
-    @property
-    def screen_reader_text(self) -> str:
-        """What is said to who cannot see that the page has changed."""
-        if self.is_wallet_down:
-            return "We cannot reach our wallet just now."
-        if self.state == PageState.OFFER_EXPIRED and not self.fresh_at:
-            return "A fresh Lightning invoice is to be had."
-        return self.headline
-
-    @property
-    def tone(self) -> str:
-        if self.state == PageState.PAID:
-            return "good"
-        if self.state in {PageState.VOID, PageState.DRAFT} or self.is_written_off:
-            return "quiet"
-        return "bad" if self.is_overdue else "plain"
-
-    @property
-    def short_npub(self) -> str:
-        return short_npub(self.invoice.tenant_id)
+    has_billable_relays: bool = False
 
     @property
     def is_payable(self) -> bool:
@@ -134,13 +83,15 @@ class PaymentPage:
 
     @property
     def is_final(self) -> bool:
-        """Whether the page will not change any more."""
-        is_told = self.state == PageState.VOID or bool(self.paid_by)
-        return self.invoice.is_final and is_told
+        """Return whether the page can no longer change."""
+        is_complete = self.state == PageState.VOID or bool(self.paid_by)
+        return self.invoice.is_final and is_complete
 
     @property
-    def is_offered(self) -> bool:
-        return self.state in {PageState.OFFERED, PageState.WALLET_DOWN}
+    def open_bolt11(self) -> LightningInvoice | None:
+        """The Lightning invoice that the payer can pay now."""
+        is_open = self.state in {PageState.OFFERED, PageState.WALLET_DOWN}
+        return self.bolt11 if is_open else None
 
     @property
     def is_wallet_down(self) -> bool:
@@ -157,69 +108,43 @@ class PaymentPage:
 
     @property
     def amount_cents(self) -> int:
-        """What is to be paid, or was."""
+        """Remaining amount; of a paid invoice the amount that was due."""
         row = self.invoice
-        asked = row.amount_remaining_cents or row.amount_due_cents
-        return asked or row.total_cents
+        return row.amount_remaining_cents or row.amount_due_cents or row.total_cents
 
     @property
-    def amount(self) -> str:
-        return format_amount(self.amount_cents, self.invoice.currency)
-
-    @property
-    def sats(self) -> int:
-        """What the bolt11 asks for: those that we issue are in whole sats."""
-        return self.offer.amount_msat // 1000 if self.offer else 0
-
-    @property
-    def written_sats(self) -> str:
-        return f"{self.sats:,}"
-
-    @property
-    def offered_amount(self) -> str:
-        """What the bolt11 is for: the invoice may ask for something else by now."""
-        if self.offer is None:
-            return ""
-        return format_amount(self.offer.amount_cents, self.offer.currency)
-
-    @property
-    def rate(self) -> str:
-        """What the bolt11 takes a bitcoin to cost."""
-        return format_price(self.offer.rate, self.offer.currency) if self.offer else ""
-
-    @property
-    def again_at(self) -> datetime | None:
-        """When what is waited for has ended at the latest, None if nobody can say."""
-        until = self.waiting.until if self.waiting else None
+    def blocked_until(self) -> datetime | None:
+        """Latest end of the blocker, None when unknown or already past."""
+        until = self.blocker.until if self.blocker else None
         return until if until and until > self.now else None
 
     @property
-    def fresh_at(self) -> datetime | None:
-        """When a fresh bolt11 may be asked for, None if that is now."""
-        ready_at = fresh_at(self.offer) if self.offer else self.now
+    def reissue_at(self) -> datetime | None:
+        """Earliest time for a new bolt11, None when one can be issued now."""
+        ready_at = fresh_at(self.bolt11) if self.bolt11 else self.now
         return ready_at if ready_at > self.now else None
 
     @property
     def card_option(self) -> CardOption:
-        """How a card can pay: we charge none whose owner, or the bank, forbids it.
+        """Return how the payer can use a card.
 
-        Nor any other than its customer's, who may have been deleted at Stripe.
+        We charge no card when autopay is paused, when the invoice is written off, or
+        when the bank requires authentication. Nor when the invoice's customer was
+        deleted in Stripe: a card saved now would belong to another customer.
         """
         if not self.is_payable or self.state == PageState.WAITING:
             return CardOption.NONE
-        unasked = self.is_written_off or self.invoice.tenant.autopay_paused
-        if unasked or self.needs_person or self.is_customer_gone:
-            return (
-                CardOption.HOSTED
-                if self.invoice.hosted_invoice_url
-                else CardOption.NONE
-            )
-        return CardOption.SAVED
+        is_paused = self.is_written_off or self.invoice.tenant.autopay_paused
+        if not (is_paused or self.needs_authentication or self.is_customer_gone):
+            return CardOption.SAVED
+        has_hosted_page = bool(self.invoice.hosted_invoice_url)
+        return CardOption.HOSTED if has_hosted_page else CardOption.NONE
 
     @property
-    def needs_person(self) -> bool:
-        """Whether the bank wants to ask the card's owner, on Stripe's page."""
-        return bool(self.card and self.card.state == CardAttempt.State.ACTION_REQUIRED)
+    def needs_authentication(self) -> bool:
+        """Return whether the bank requires 3-D Secure, on Stripe's hosted page."""
+        attempt = self.card_attempt
+        return bool(attempt and attempt.state == CardAttempt.State.ACTION_REQUIRED)
 
     @property
     def is_customer_gone(self) -> bool:
@@ -227,82 +152,65 @@ class PaymentPage:
 
     @property
     def is_declined(self) -> bool:
-        return bool(self.card and self.card.state == CardAttempt.State.REFUSED)
-
-    @property
-    def version(self) -> str:
-        """What is another whenever the page says something else."""
-        said = (
-            self.state,
-            self.number,
-            self.amount,
-            self.paid_by,
-            self.offer and self.offer.pk,
-            self.fresh_at,
-            self.waiting,
-            self.again_at,
-            self.lightning_until,
-            self.is_overdue,
-            self.is_written_off,
-            self.card_option,
-            self.card and self.card.pk,
-        )
-        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+        attempt = self.card_attempt
+        return bool(attempt and attempt.state == CardAttempt.State.REFUSED)
 
 
-def invoice_page(invoice_id: str) -> PaymentPage:
-    """Return what a person is shown of an invoice as it was last read.
-
-    Raises UnknownInvoice.
-    """
+def get_page(invoice_id: str) -> PaymentPage:
+    """Return the page of an invoice as it was last read. Raises UnknownInvoice."""
     rows = InvoiceCollection.objects.select_related("tenant")
     invoice = rows.filter(pk=invoice_id).first()
     if invoice is None:
         raise UnknownInvoice("There is no such invoice.")
     now = timezone.now()
     if invoice.is_unpaid:
-        return _unpaid(invoice, now)
+        return _unpaid_page(invoice, now)
     state = PageState.PAID
     if invoice.stripe_status in {Status.DRAFT, Status.VOID}:
         state = PageState(invoice.stripe_status)
     return PaymentPage(invoice, state, now, paid_by=invoice.paid_by)
 
 
-def _unpaid(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
+def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
     payment = lightning_payment_for(invoice)
     if payment:
-        # Before Stripe knows: nobody is to think that it has not arrived.
+        # Before it is marked in Stripe: the payer must not think that it got lost.
         paid_by = lightning_payer(payment.pk).value
         return PaymentPage(
             invoice, PageState.PAID, now, payment=payment, paid_by=paid_by
         )
-    offer = _last_offer(invoice.pk, now)
-    is_offered = offer is not None and offer.expires_at > now
-    waiting = _waiting(invoice.pk, is_offered=is_offered)
+    bolt11 = _last_bolt11(invoice.pk, now)
+    is_open = bolt11 is not None and bolt11.expires_at > now
+    # An open bolt11 can be paid whatever else is pending, until a payment arrives.
+    is_blocked = not is_open or locks.has_unbooked_payment(invoice.pk)
+    blocker = blocker_for_payer(invoice.pk) if is_blocked else None
     return PaymentPage(
         invoice=invoice,
-        state=_state(invoice, offer, waiting, now),
+        state=_state(invoice, bolt11, blocker, now),
         now=now,
-        offer=offer,
-        waiting=waiting,
-        awaited=_awaited(invoice.pk) if waiting else None,
+        bolt11=bolt11,
+        blocker=blocker,
+        waiting_for=_waiting_for(invoice.pk) if blocker else None,
         lightning_until=payable_until(invoice.pk),
-        card=invoice.card_attempts.first(),
-        relays_run=Relay.objects.billable().filter(tenant=invoice.tenant).exists(),
+        card_attempt=invoice.card_attempts.first(),
+        has_billable_relays=Relay.objects.billable()
+        .filter(tenant=invoice.tenant)
+        .exists(),
     )
 
 
 def _state(
     invoice: InvoiceCollection,
-    offer: LightningInvoice | None,
-    waiting: Blocker | None,
+    bolt11: LightningInvoice | None,
+    blocker: Blocker | None,
     now: datetime,
 ) -> PageState:
-    if waiting:
+    if blocker:
         return PageState.WAITING
-    if offer and offer.expires_at > now:
-        return PageState.WALLET_DOWN if _is_silent(offer) else PageState.OFFERED
-    if offer:
+    if bolt11 and bolt11.expires_at > now:
+        is_down = _has_wallet_failed(bolt11)
+        return PageState.WALLET_DOWN if is_down else PageState.OFFERED
+    if bolt11:
         return PageState.OFFER_EXPIRED
     if invoice.stripe_status == Status.UNCOLLECTIBLE:
         return PageState.WRITTEN_OFF
@@ -310,31 +218,22 @@ def _state(
     return PageState.OVERDUE if is_overdue else PageState.OPEN
 
 
-def _last_offer(invoice_id: str, now: datetime) -> LightningInvoice | None:
-    """Return the bolt11 that a person was shown last, while it may still be paid."""
-    shown = LightningInvoice.objects.of(invoice_id).live()
-    found: LightningInvoice | None = shown.filter(
-        shown_at__isnull=False, expires_at__gt=now - _REMEMBERED
+def _last_bolt11(invoice_id: str, now: datetime) -> LightningInvoice | None:
+    presented = LightningInvoice.objects.of(invoice_id).live()
+    last: LightningInvoice | None = presented.filter(
+        shown_at__isnull=False, expires_at__gt=now - _SHOW_EXPIRED_FOR
     ).last()
-    return found
+    return last
 
 
-def _waiting(invoice_id: str, *, is_offered: bool) -> Blocker | None:
-    """Return what is to be waited for; what is on offer can be paid meanwhile."""
-    if is_offered and not locks.has_unbooked_payment(invoice_id):
-        return None
-    return blocker_for_payer(invoice_id)
-
-
-def _awaited(invoice_id: str) -> WaitingFor:
+def _waiting_for(invoice_id: str) -> WaitingFor:
     if locks.has_pending_charge(invoice_id):
         return WaitingFor.CARD
-    return WaitingFor.WALLET if locks.has_pending_attempt(invoice_id) else WaitingFor.US
+    is_pending = locks.has_pending_attempt(invoice_id)
+    return WaitingFor.WALLET if is_pending else WaitingFor.INTERNAL
 
 
-def _is_silent(offer: LightningInvoice) -> bool:
-    """Return whether our wallet could not be asked when it was last tried.
-
-    That a payment is just arriving is an answer of a kind.
-    """
-    return offer.last_error_code not in {"", WalletError.code}
+def _has_wallet_failed(bolt11: LightningInvoice) -> bool:
+    """Return whether our wallet could not be reached at the last look-up."""
+    # WalletError itself is recorded while a payment arrives: the wallet did answer.
+    return bolt11.last_error_code not in {"", WalletError.code}

@@ -1,14 +1,12 @@
-"""QR codes of Lightning invoices, as pictures that a page has inside."""
+"""QR codes of Lightning invoices, as inline SVG."""
 
 import segno
 
 
 def qr_svg(bolt11: str) -> str:
-    """Return the code of an invoice as an SVG element, black on white with its margin.
-
-    In capitals, which a bolt11 allows (BOLT 11): then two characters take 11 bits
-    instead of 16, and the squares are larger.
-    """
+    """Return the QR code of a bolt11 as an SVG element, with its quiet zone."""
+    # BOLT 11 allows upper case. Two characters of it take 11 bits instead of 16, so the
+    # modules are larger and easier to scan.
     code = segno.make(f"lightning:{bolt11}".upper(), error="l", micro=False)
     return code.svg_inline(
         border=4,

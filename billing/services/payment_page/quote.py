@@ -1,4 +1,4 @@
-"""About how many sats an invoice asks for, before anything is issued."""
+"""Approximate amount in sats, before a bolt11 is issued."""
 
 from dataclasses import dataclass
 
@@ -10,27 +10,27 @@ from lightning.services.rates import quote
 
 logger = structlog.get_logger(__name__)
 
-#: Seconds that a page waits for a rate that is not at hand.
-PATIENCE = 1.5
+#: Seconds that the page waits for an exchange rate that is not cached.
+QUOTE_TIMEOUT = 1.5
 
 
 @dataclass(frozen=True)
 class QuotePreview:
-    """`sats` is None while no rate is known; `unavailable`: there is none."""
+    """`sats` is None while the rate is loading; `unavailable` when there is none."""
 
     sats: int | None = None
     unavailable: bool = False
 
     @property
-    def written(self) -> str:
+    def formatted_sats(self) -> str:
         return f"{self.sats:,}" if self.sats else ""
 
 
-def estimate(*, amount_cents: int, currency: str) -> QuotePreview:
-    """Return what an amount is about, without waiting long for it."""
+def preview_quote(*, amount_cents: int, currency: str) -> QuotePreview:
+    """Return the approximate amount in sats, waiting at most QUOTE_TIMEOUT."""
     try:
         price = run_with_timeout(
-            PATIENCE, lambda: quote(amount_cents=amount_cents, currency=currency)
+            QUOTE_TIMEOUT, lambda: quote(amount_cents=amount_cents, currency=currency)
         )
     except RateUnavailable as exc:
         logger.warning("no_estimate", error=exc.message)

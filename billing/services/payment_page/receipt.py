@@ -1,4 +1,4 @@
-"""The receipt on the page of an invoice that is paid, in words."""
+"""Formatted receipt on the page of a paid invoice."""
 
 import json
 from collections.abc import Iterator
@@ -18,21 +18,21 @@ from caravel.nostr import npub
 
 logger = structlog.get_logger(__name__)
 
-#: Seconds that a page waits for what only Stripe knows of a payment.
-PATIENCE = 2.0
+#: Seconds that the page waits for payment details that only Stripe has.
+RECEIPT_TIMEOUT = 2.0
 PaidBy = InvoiceCollection.PaidBy
-_HOW = {
+_PAYMENT_METHODS = {
     PaidBy.WALLET: "Lightning, from the connected wallet",
     PaidBy.LIGHTNING: "Lightning",
     PaidBy.CARD: "Card",
     PaidBy.CREDIT: "Credit",
-    PaidBy.ELSEWHERE: "Another way, at Stripe",
+    PaidBy.ELSEWHERE: "Another method, recorded in Stripe",
 }
 
 
 @dataclass(frozen=True)
 class ReceiptLine:
-    """One line of a receipt; what `is_code` is long, and for machines."""
+    """Line of a receipt. `is_code` marks long values, for monospaced type."""
 
     title: str
     value: str = field(repr=False)
@@ -41,12 +41,12 @@ class ReceiptLine:
 
 @dataclass(frozen=True)
 class PageReceipt:
-    """What a receipt says, and for machines the signed event that says the same.
+    """Lines of a receipt, and in `signed` the Nostr event that states the same.
 
-    `paid_at` and `signed` are not there while only our own rows could be asked.
+    Without an answer from Stripe only `lines` are set.
     """
 
-    facts: tuple[ReceiptLine, ...]
+    lines: tuple[ReceiptLine, ...]
     paid_at: datetime | None = None
     proof: Proof | None = None
     signer: str = ""
@@ -54,16 +54,18 @@ class PageReceipt:
 
 
 def page_receipt(page: PaymentPage) -> PageReceipt | None:
-    """Return the receipt of a page that says «paid», None of any other."""
+    """Return the receipt, None if the page is not in the state PAID."""
     if page.state != PageState.PAID:
         return None
     try:
-        receipt = run_with_timeout(PATIENCE, lambda: build_receipt(page.invoice.pk))
+        receipt = run_with_timeout(
+            RECEIPT_TIMEOUT, lambda: build_receipt(page.invoice.pk)
+        )
     except (StripeError, UnknownInvoice, InvoiceNotPaid, TimeoutError) as exc:
-        logger.warning("no_receipt", error=str(exc) or "it takes too long")
-        return PageReceipt(tuple(_known(page)))
+        logger.warning("no_receipt", error=str(exc) or "timeout")
+        return PageReceipt(tuple(_from_database(page)))
     return PageReceipt(
-        facts=tuple(_facts(receipt)),
+        lines=tuple(_from_receipt(receipt)),
         paid_at=receipt.paid_at,
         proof=receipt.lightning,
         signer=npub(receipt.signed.pubkey),
@@ -71,37 +73,40 @@ def page_receipt(page: PaymentPage) -> PageReceipt | None:
     )
 
 
-def _known(page: PaymentPage) -> Iterator[ReceiptLine]:
-    """Return what our own rows say, while nobody else can be asked."""
-    yield ReceiptLine("Amount", page.amount)
+def _from_database(page: PaymentPage) -> Iterator[ReceiptLine]:
+    """Yield the lines that our own rows provide."""
+    invoice = page.invoice
+    yield ReceiptLine("Amount", format_amount(page.amount_cents, invoice.currency))
     if page.paid_by:
-        yield ReceiptLine("Paid by", _HOW[PaidBy(page.paid_by)])
-    yield ReceiptLine("Invoice", page.number)
+        yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(page.paid_by)])
+    yield ReceiptLine("Invoice", invoice.number or invoice.pk)
     if page.payment:
         yield ReceiptLine("Payment hash", page.payment.payment_hash, is_code=True)
 
 
-def _facts(receipt: Receipt) -> Iterator[ReceiptLine]:
-    yield ReceiptLine("Paid", format_amount(receipt.paid_cents, receipt.currency))
+def _from_receipt(receipt: Receipt) -> Iterator[ReceiptLine]:
+    paid = format_amount(receipt.paid_cents, receipt.currency)
+    yield ReceiptLine("Amount paid", paid)
     if receipt.credit_cents:
         credit = format_amount(receipt.credit_cents, receipt.currency)
-        yield ReceiptLine("From credit", credit)
-    yield ReceiptLine("On", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
-    yield ReceiptLine("By", _HOW[PaidBy(receipt.paid_by)])
+        yield ReceiptLine("Credit applied", credit)
+    yield ReceiptLine("Date paid", f"{receipt.paid_at:%-d %B %Y, %H:%M} UTC")
+    yield ReceiptLine("Payment method", _PAYMENT_METHODS[PaidBy(receipt.paid_by)])
     yield ReceiptLine("Invoice", receipt.number or receipt.invoice_id)
     if receipt.lightning:
-        yield from _lightning(receipt, receipt.lightning)
+        yield from _from_proof(receipt, receipt.lightning)
 
 
-def _lightning(receipt: Receipt, proof: Proof) -> Iterator[ReceiptLine]:
+def _from_proof(receipt: Receipt, proof: Proof) -> Iterator[ReceiptLine]:
     if proof.paid_cents != receipt.paid_cents:
         part = format_amount(proof.paid_cents, receipt.currency)
-        yield ReceiptLine("By Lightning", part)
+        yield ReceiptLine("Paid with Lightning", part)
     msat = proof.received_msat or proof.amount_msat
-    yield ReceiptLine("In sats", f"{Decimal(msat) / 1000:,f}".removesuffix(".000"))
-    yield ReceiptLine(
-        "Price of a bitcoin", format_price(Decimal(proof.rate), receipt.currency)
-    )
+    # Received amounts may have fractions of a sat; whole ones are shown without.
+    sats = f"{Decimal(msat) / 1000:,f}".removesuffix(".000")
+    yield ReceiptLine("Amount in sats", sats)
+    rate = format_price(Decimal(proof.rate), receipt.currency)
+    yield ReceiptLine("Bitcoin price", rate)
     yield ReceiptLine("Payment hash", proof.payment_hash, is_code=True)
     if proof.preimage:
         yield ReceiptLine("Preimage", proof.preimage, is_code=True)

@@ -1,4 +1,4 @@
-"""Asking our wallet about what a person looks at, often but not too often."""
+"""Looking up an open page's bolt11 in our wallet, within rate limits."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ import structlog
 from django.utils import timezone
 from limits import RateLimitItem, parse
 
-from billing.services.payment_page.page import PageState, PaymentPage, invoice_page
+from billing.services.payment_page.page import PageState, PaymentPage, get_page
 from caravel.core.rate_limit import wait_for
 from caravel.core.web.throttling import Overloaded, concurrency_limit
 from lightning.models import LightningInvoice
@@ -14,42 +14,41 @@ from lightning.services.invoice_status import check_invoice
 
 logger = structlog.get_logger(__name__)
 
-#: Seconds that our wallet has for an answer while a person waits for ours.
-PATIENCE = 3.0
-#: How often it is asked about one bolt11, over all processes.
-_ON_OFFER = parse("1 per 2 second")
-#: While it is silent, or when the bolt11 has expired.
-_SELDOM = parse("1 per 10 second")
-_ASKED = (PageState.OFFERED, PageState.WALLET_DOWN, PageState.OFFER_EXPIRED)
+#: Seconds that our wallet has to answer while a payer waits.
+WALLET_TIMEOUT = 3.0
+#: Look-ups of one bolt11, over all processes.
+_OPEN_RATE = parse("1 per 2 second")
+#: The same while our wallet is down, or after the bolt11 has expired.
+_SLOW_RATE = parse("1 per 10 second")
+_LOOKED_UP = (PageState.OFFERED, PageState.WALLET_DOWN, PageState.OFFER_EXPIRED)
 
 
 def refresh_page(invoice_id: str, *, visitor: str = "") -> PaymentPage:
-    """Return the page as it is once our wallet was asked, if that is of any use now.
+    """Look up the page's bolt11 in our wallet if it is due, and return the page.
 
-    `visitor` is on whose behalf it is asked. Raises UnknownInvoice. A wallet that is
-    silent is what the page says then.
+    `visitor` is the key of the concurrency limit. Raises UnknownInvoice. If our wallet
+    does not answer, the page's state becomes WALLET_DOWN.
     """
-    page = invoice_page(invoice_id)
-    if page.offer is None or page.state not in _ASKED:
+    page = get_page(invoice_id)
+    if page.bolt11 is None or page.state not in _LOOKED_UP:
         return page
-    rate = _ON_OFFER if page.state == PageState.OFFERED else _SELDOM
-    if _is_fresh(page.offer, rate):
+    rate = _OPEN_RATE if page.state == PageState.OFFERED else _SLOW_RATE
+    if _has_recent_answer(page.bolt11, rate):
         return page
-    if wait_for(rate, "lookup", str(page.offer.pk)):
+    if wait_for(rate, "lookup", str(page.bolt11.pk)):
         return page
     try:
         with concurrency_limit(visitor):
-            check_invoice(invoice_id=page.offer.pk, patience=PATIENCE)
+            check_invoice(invoice_id=page.bolt11.pk, patience=WALLET_TIMEOUT)
     except Overloaded:
-        logger.info("lookup_left_out", payment_hash=page.offer.payment_hash)
+        logger.info("lookup_left_out", payment_hash=page.bolt11.payment_hash)
         return page
-    return invoice_page(invoice_id)
+    return get_page(invoice_id)
 
 
-def _is_fresh(offer: LightningInvoice, rate: RateLimitItem) -> bool:
-    """Return whether our wallet has answered just now, whoever asked.
-
-    So it is not overrun while Redis is away, which else keeps count of the rate.
-    """
-    pause = timedelta(seconds=rate.get_expiry())
-    return bool(offer.answered_at and abs(timezone.now() - offer.answered_at) < pause)
+def _has_recent_answer(bolt11: LightningInvoice, rate: RateLimitItem) -> bool:
+    # While Redis is away the rate limit lets everything through: this row still keeps
+    # open pages from flooding our wallet.
+    interval = timedelta(seconds=rate.get_expiry())
+    answered_at = bolt11.answered_at
+    return bool(answered_at and abs(timezone.now() - answered_at) < interval)

@@ -1,4 +1,4 @@
-"""Waiting a moment for others, and going on without them if they take longer."""
+"""Calls to other services that a page waits for only briefly."""
 
 import time
 from collections.abc import Callable
@@ -12,30 +12,30 @@ from django.db import connection
 from caravel.core.db.transactions import release_connection
 
 T = TypeVar("T")
-_POOL = ThreadPoolExecutor(settings.SLOW_REQUESTS, thread_name_prefix="patience")
-_FREE = BoundedSemaphore(settings.SLOW_REQUESTS)
-#: Seconds that a thread is waited for: if all are held up, one more would be, too.
-_TURN = 1.0
+_POOL = ThreadPoolExecutor(settings.SLOW_REQUESTS, thread_name_prefix="payment-page")
+_slots = BoundedSemaphore(settings.SLOW_REQUESTS)
+#: Seconds to wait for a free thread. If all are stuck, the next call would be as well.
+_SLOT_TIMEOUT = 1.0
 
 
 def run_with_timeout(seconds: float, work: Callable[[], T]) -> T:
-    """Return what a piece of work returns, or raise what it raises.
+    """Run a function in another thread and return its result.
 
-    Raises TimeoutError when it takes longer than so many seconds; it goes on then, and
-    what it finds may be at hand the next time. Also, and soon, when it cannot begin for
-    others that take so long. It has a database connection of its own: the caller's is
-    given back meanwhile, so not inside a transaction.
+    Raises its exceptions, or TimeoutError when it takes longer or no thread gets free.
+    It still runs to its end then, so its result may be cached for the next call. The
+    caller's database connection is released: not for use inside a transaction.
     """
     release_connection()
-    begun = time.monotonic()
-    if not _FREE.acquire(timeout=min(_TURN, seconds)):
-        raise TimeoutError("too many are waited for")
-    future = _POOL.submit(_apart, work)
-    future.add_done_callback(lambda _: _FREE.release())
-    return future.result(timeout=seconds - (time.monotonic() - begun))
+    started = time.monotonic()
+    if not _slots.acquire(timeout=min(_SLOT_TIMEOUT, seconds)):
+        raise TimeoutError("no free thread")
+    future = _POOL.submit(_run_and_close_connection, work)
+    # Released when the work ends, not at the timeout: until then the thread is busy.
+    future.add_done_callback(lambda _: _slots.release())
+    return future.result(timeout=seconds - (time.monotonic() - started))
 
 
-def _apart(work: Callable[[], T]) -> T:
+def _run_and_close_connection(work: Callable[[], T]) -> T:
     try:
         return work()
     finally:

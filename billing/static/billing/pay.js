@@ -1,112 +1,50 @@
-/* Keeps the page as the server would render it now; it renders nothing by itself. */
+/* Polls the status and replaces <main> with the server's rendering when it changes. */
 (() => {
   "use strict";
 
-  const OFTEN = 2000;
-  const SELDOM = 60000;
-  const PATIENCE = 15000;
+  const POLL_INTERVAL = 2000;
+  const MAX_POLL_INTERVAL = 60000;
+  const REQUEST_TIMEOUT = 15000;
   const root = document.documentElement;
-  let pause = OFTEN;
+  let interval = POLL_INTERVAL;
   let timer = 0;
-  let ahead = 0; // how far the server's clock is ahead of ours
-  let asking = false;
+  let clockOffset = 0; // server time minus local time
+  let isPolling = false;
 
   root.classList.add("scripted");
-  document.addEventListener("DOMContentLoaded", begin);
+  document.addEventListener("DOMContentLoaded", start);
 
   const main = () => document.getElementById("main");
+  const announce = (text) => {
+    document.getElementById("announcement").textContent = text;
+  };
 
-  function begin() {
-    prepare();
-    document.addEventListener("click", copy);
-    document.addEventListener("click", print);
-    document.addEventListener("submit", busy);
-    document.addEventListener("visibilitychange", look);
-    window.addEventListener("online", look);
-    window.addEventListener("beforeprint", unfold);
-    // Who comes back by the browser's button finds the page as it was left.
-    window.addEventListener("pageshow", (event) => event.persisted && rest());
-    window.setInterval(count, 1000);
-    schedule(OFTEN);
+  function start() {
+    updateTimes();
+    document.addEventListener("click", copyText);
+    document.addEventListener("click", printReceipt);
+    document.addEventListener("submit", markBusy);
+    document.addEventListener("visibilitychange", pollNow);
+    window.addEventListener("online", pollNow);
+    window.addEventListener("beforeprint", openDetails);
+    // The back button restores the page as it was left, with its buttons still busy.
+    window.addEventListener("pageshow", (event) => event.persisted && resume());
+    window.setInterval(updateCountdowns, 1000);
+    schedule(POLL_INTERVAL);
   }
 
-  function prepare() {
-    ahead = Date.parse(main().dataset.now) - Date.now();
+  function updateTimes() {
+    clockOffset = Date.parse(main().dataset.now) - Date.now();
     for (const time of main().querySelectorAll("time[data-local]")) {
       time.textContent = new Date(time.dateTime).toLocaleString("en-GB", {
         day: "numeric", month: "long", hour: "2-digit", minute: "2-digit", timeZoneName: "short",
       });
     }
-    count();
+    updateCountdowns();
   }
 
-  // --- the status
-
-  function schedule(wait) {
-    window.clearTimeout(timer);
-    if (!("final" in main().dataset)) timer = window.setTimeout(ask, wait);
-  }
-
-  function look() {
-    if (!document.hidden) {
-      pause = OFTEN;
-      schedule(0);
-    }
-  }
-
-  async function ask() {
-    if (document.hidden || asking) return;
-    asking = true;
-    try {
-      const answer = await get(main().dataset.status);
-      const { data } = await answer.json();
-      if (data.version !== main().dataset.version) await refresh();
-      else if (data.is_final) main().dataset.final = "";
-      pause = OFTEN;
-    } catch (error) {
-      pause = Math.min(Math.max(2 * pause, error.wait || 0), SELDOM);
-    } finally {
-      asking = false;
-      schedule(pause);
-    }
-  }
-
-  async function get(address) {
-    const given = new AbortController();
-    const late = window.setTimeout(() => given.abort(), PATIENCE);
-    const answer = await fetch(address, { cache: "no-store", signal: given.signal });
-    window.clearTimeout(late);
-    if (!answer.ok) {
-      const error = new Error(answer.statusText);
-      error.wait = 1000 * Number(answer.headers.get("Retry-After"));
-      throw error;
-    }
-    return answer;
-  }
-
-  // --- another rendering
-
-  async function refresh() {
-    const answer = await get(main().dataset.page);
-    const found = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const next = found.getElementById("main");
-    const focused = main().contains(document.activeElement) && document.activeElement;
-    main().replaceWith(document.adoptNode(next));
-    document.title = found.title;
-    prepare();
-    if (focused) refocus(focused.id);
-    document.getElementById("announcement").textContent = next.dataset.announcement;
-  }
-
-  function refocus(id) {
-    const again = id && main().querySelector(`#${CSS.escape(id)}`);
-    (again || document.getElementById("headline")).focus({ preventScroll: !!again });
-  }
-
-  // --- what ticks, and what is pressed
-
-  function count() {
-    const now = Date.now() + ahead;
+  function updateCountdowns() {
+    const now = Date.now() + clockOffset;
     for (const time of main().querySelectorAll("time[data-countdown]")) {
       const left = Math.max(0, Math.ceil((Date.parse(time.dateTime) - now) / 1000));
       const seconds = String(left % 60).padStart(2, "0");
@@ -114,7 +52,71 @@
     }
   }
 
-  async function copy(event) {
+  // --- polling
+
+  function schedule(delay) {
+    window.clearTimeout(timer);
+    if (!("final" in main().dataset)) timer = window.setTimeout(poll, delay);
+  }
+
+  function pollNow() {
+    if (!document.hidden) {
+      interval = POLL_INTERVAL;
+      schedule(0);
+    }
+  }
+
+  async function poll() {
+    if (document.hidden || isPolling) return;
+    isPolling = true;
+    try {
+      const response = await request(main().dataset.status);
+      const { data } = await response.json();
+      if (data.version !== main().dataset.version) await replaceMain();
+      else if (data.is_final) main().dataset.final = "";
+      interval = POLL_INTERVAL;
+    } catch (error) {
+      interval = Math.min(Math.max(2 * interval, error.retryAfter || 0), MAX_POLL_INTERVAL);
+    } finally {
+      isPolling = false;
+      schedule(interval);
+    }
+  }
+
+  async function request(url) {
+    const controller = new AbortController();
+    const timeout = window.setTimeout(() => controller.abort(), REQUEST_TIMEOUT);
+    const response = await fetch(url, { cache: "no-store", signal: controller.signal });
+    window.clearTimeout(timeout);
+    if (!response.ok) {
+      const error = new Error(response.statusText);
+      error.retryAfter = 1000 * Number(response.headers.get("Retry-After"));
+      throw error;
+    }
+    return response;
+  }
+
+  async function replaceMain() {
+    const response = await request(main().dataset.page);
+    const rendered = new DOMParser().parseFromString(await response.text(), "text/html");
+    const next = rendered.getElementById("main");
+    const focused = main().contains(document.activeElement) && document.activeElement;
+    main().replaceWith(document.adoptNode(next));
+    document.title = rendered.title;
+    updateTimes();
+    if (focused) restoreFocus(focused.id);
+    announce(next.dataset.announcement);
+  }
+
+  // If the focused element is gone, keyboard users continue at the new headline.
+  function restoreFocus(id) {
+    const same = id && main().querySelector(`#${CSS.escape(id)}`);
+    (same || document.getElementById("headline")).focus({ preventScroll: !!same });
+  }
+
+  // --- buttons and printing
+
+  async function copyText(event) {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
     const source = document.getElementById(button.dataset.copy);
@@ -122,34 +124,34 @@
     try {
       await navigator.clipboard.writeText(source.textContent);
       button.textContent = button.dataset.done;
-      document.getElementById("announcement").textContent = button.dataset.done;
+      announce(button.dataset.done);
       window.setTimeout(() => { button.textContent = label; }, 2000);
     } catch {
-      // Browsers keep the clipboard from pages without TLS: select it for the person.
+      // Without TLS browsers deny access to the clipboard: select the text instead.
       source.closest("details").open = true;
       window.getSelection().selectAllChildren(source);
     }
   }
 
-  function print(event) {
+  function printReceipt(event) {
     if (event.target.closest("[data-print]")) window.print();
   }
 
-  // What is folded would be missing on paper.
-  function unfold() {
-    for (const folded of main().querySelectorAll("details.proof")) folded.open = true;
+  // Closed <details> would be missing on paper.
+  function openDetails() {
+    for (const details of main().querySelectorAll("details.proof")) details.open = true;
   }
 
-  function busy(event) {
+  function markBusy(event) {
     const button = event.target.querySelector("button");
     if (button.getAttribute("aria-busy")) event.preventDefault();
     button.setAttribute("aria-busy", "true");
   }
 
-  function rest() {
+  function resume() {
     for (const button of main().querySelectorAll("[aria-busy]")) {
       button.removeAttribute("aria-busy");
     }
-    look();
+    pollNow();
   }
 })();

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from billing.services.subscriptions.sync import sync_tenant
 from relays.tests.factories import RelayFactory
 from sandbox.tests.browser.conftest import beside_django, new_page
@@ -44,7 +44,7 @@ def invoice(
 def link(live_server, settings, invoice) -> str:
     """URL of the invoice's payment page."""
     settings.APP_URL = live_server.url
-    return payment_link(invoice)
+    return payment_url(invoice)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_payment_works_without_javascript(new_page, link, wallets, alice):
 
     request_bolt11(page)
     expires_at = LightningInvoice.objects.get().expires_at
-    expect(page.get_by_text(f"Good until {expires_at:%H:%M} UTC")).to_be_visible()
+    expect(page.get_by_text(f"Valid until {expires_at:%H:%M} UTC")).to_be_visible()
     expect(page.get_by_role("button", name="Copy invoice")).to_be_hidden()
     pay(wallets, page)
     # Without scripts the page does not poll; elsewhere the wallet watch would find it.
@@ -155,10 +155,12 @@ def test_new_bolt11_can_be_requested_after_the_first_expired(
 
     with time_machine.travel(timezone.now() + timedelta(seconds=905)):
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
-        expect(page.get_by_role("button", name="fresh")).to_be_hidden()
+        expect(page.get_by_role("button", name="new Lightning invoice")).to_be_hidden()
     with time_machine.travel(timezone.now() + timedelta(seconds=970)):
-        expect(page.get_by_role("status")).to_contain_text("A fresh Lightning invoice")
-        page.get_by_role("button", name="Get a fresh Lightning invoice").click()
+        expect(page.get_by_role("status")).to_contain_text(
+            "You can now get a new Lightning invoice"
+        )
+        page.get_by_role("button", name="Get a new Lightning invoice").click()
         expect(page.get_by_role("img", name="QR code")).to_be_visible()
         assert read_qr_code(page) != first
 
@@ -236,7 +238,7 @@ STATES: dict[str, dict[str, Any]] = {
     "This invoice is overdue": {"suspend_at": timezone.now() - timedelta(days=1)},
     "This invoice was written off": {"stripe_status": "uncollectible"},
     "This invoice is void": {"stripe_status": "void", "amount_remaining_cents": 0},
-    "This invoice is not asked for yet": {"stripe_status": "draft"},
+    "This invoice is still a draft": {"stripe_status": "draft"},
     "Paid. Thank you!": {"stripe_status": "paid", "paid_by": "card"},
 }
 
@@ -278,7 +280,7 @@ def test_error_messages_are_accessible(page, link, invoice, rates):
     clear_cache()
     page.goto(link)
     expect(page.get_by_text("Your card was declined")).to_be_visible()
-    expect(page.get_by_text("There is no exchange rate just now")).to_be_visible()
+    expect(page.get_by_text("There is no exchange rate right now")).to_be_visible()
     assert violations(page) == []
 
     CardAttempt.objects.update(state="pending", resolved_at=None)
@@ -304,7 +306,7 @@ def test_lightning_payment_is_accessible(page, link, own_wallet, wallets, alice)
         wallets.ledger.pay("alice", LightningInvoice.objects.get().bolt11)
         with time_machine.travel(timezone.now() + timedelta(seconds=12)):
             expect(page.get_by_role("heading", name="Paid.")).to_be_visible()
-    page.get_by_text("How anyone can check it").click()
+    page.get_by_text("How to verify this receipt").click()
     assert violations(page) == []
 
 

@@ -1,4 +1,4 @@
-"""What people read of their invoices."""
+"""Invoices with their collection details, and how long they are cached."""
 
 from datetime import timedelta
 
@@ -38,13 +38,13 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 
-def customer(sandbox) -> str:
+def create_customer(sandbox) -> str:
     params = {"email": "ann@example.com"}
     return str(sandbox.client().v1.customers.create(params).id)
 
 
 def add_invoice(sandbox, customer, lines=1, amount=300):
-    """An invoice of a customer's that no subscription has made."""
+    """Create an invoice in Stripe that belongs to no subscription."""
     api = sandbox.client().v1
     made = api.invoices.create({"customer": customer, "auto_advance": False})
     for number in range(lines):
@@ -60,117 +60,125 @@ def add_invoice(sandbox, customer, lines=1, amount=300):
     return made
 
 
-def asked(sandbox) -> int:
+def invoice_request_count(sandbox) -> int:
     return len(sandbox.requests("GET", "/v1/invoices"))
 
 
-def stripe_is_away(sandbox):
+def make_stripe_unavailable(sandbox):
     sandbox.fault("status", method=None, status=503, times=None)
 
 
-# --- what is shown
+# --- content
 
 
-def test_an_invoice_is_shown_with_its_lines_and_how_it_stands(invoice):
-    (view,) = list_invoices(invoice.tenant)
+def test_list_has_lines_and_collection_details(invoice):
+    (details,) = list_invoices(invoice.tenant)
 
-    assert (view.id, view.number) == (invoice.pk, invoice.number)
-    assert view.tenant_pubkey == invoice.tenant_id
-    assert (view.status, view.currency, view.total_cents) == ("open", "usd", 500)
-    assert view.amount_due_cents == view.amount_remaining_cents == 500
-    assert view.amount_paid_cents == 0
-    assert view.hosted_url == invoice.hosted_invoice_url
-    assert (view.created_at, view.due_at) == (invoice.created_at, invoice.due_at)
-    assert view.finalized_at == invoice.finalized_at
-    assert view.paid_at is None
-    assert (view.period_start, view.period_end) == (
-        invoice.period_start,
-        invoice.period_end,
+    assert (details.id, details.number) == (invoice.pk, invoice.number)
+    assert details.tenant_pubkey == invoice.tenant_id
+    assert (details.status, details.currency, details.total_cents) == (
+        "open",
+        "usd",
+        500,
     )
-    (line,) = view.lines
+    assert details.amount_due_cents == details.amount_remaining_cents == 500
+    assert details.amount_paid_cents == 0
+    assert details.hosted_url == invoice.hosted_invoice_url
+    assert (details.created_at, details.due_at) == (invoice.created_at, invoice.due_at)
+    assert details.finalized_at == invoice.finalized_at
+    assert details.paid_at is None
+    assert details.period_start == invoice.period_start
+    assert details.period_end == invoice.period_end
+    (line,) = details.lines
     assert "1 × Nostr relay, Basic" in line.description
     assert (line.plan, line.amount_cents, line.quantity) == ("Basic", 500, 1)
-    assert line.period_end == view.period_end
-    ours = view.collection
-    assert ours
-    assert (ours.state, ours.paid_by, ours.waiting) == ("manual", "", None)
-    assert ours.suspend_at == invoice.suspend_at
+    assert line.period_end == details.period_end
+    collection = details.collection
+    assert collection
+    assert (collection.state, collection.paid_by) == ("manual", "")
+    assert collection.waiting is None
+    assert collection.suspend_at == invoice.suspend_at
     assert invoice.finalized_at
-    assert ours.next_try_at == invoice.finalized_at + timedelta(days=1)
-    assert ours.lightning_until is None
-    assert ours.payment_link
-    assert verify_token(ours.payment_link.rsplit("/", 1)[1]) == invoice.pk
-    assert ours.payment_link not in repr(view)
+    assert collection.next_try_at == invoice.finalized_at + timedelta(days=1)
+    assert collection.lightning_until is None
+    assert collection.payment_url
+    assert verify_token(collection.payment_url.rsplit("/", 1)[1]) == invoice.pk
+    assert collection.payment_url not in repr(details)
 
 
-def test_one_invoice_is_shown_as_in_the_list(invoice):
+def test_single_invoice_matches_the_list(invoice):
     (listed,) = list_invoices(invoice.tenant)
-    view = get_invoice(invoice.pk)
+    details = get_invoice(invoice.pk)
 
-    assert view.lines == listed.lines
-    assert view.collection and listed.collection
-    assert view.collection.suspend_at == listed.collection.suspend_at
-
-
-def test_a_draft_is_shown_too(subscriber):
-    (view,) = list_invoices(subscriber)
-
-    assert (view.status, view.number) == ("draft", "")
-    assert view.collection and view.collection.payment_link is None
+    assert details.lines == listed.lines
+    assert details.collection and listed.collection
+    assert details.collection.suspend_at == listed.collection.suspend_at
 
 
-def test_invoices_that_we_do_not_collect_are_shown_newest_first(
-    invoice, sandbox, clock
-):
+def test_list_includes_drafts(subscriber):
+    (details,) = list_invoices(subscriber)
+
+    assert (details.status, details.number) == ("draft", "")
+    assert details.collection and details.collection.payment_url is None
+
+
+def test_list_includes_uncollected_invoices_newest_first(invoice, sandbox, clock):
     clock.move(hours=1)
     other = add_invoice(sandbox, invoice.stripe_customer_id)
 
-    shown = list_invoices(invoice.tenant)
+    listed = list_invoices(invoice.tenant)
 
-    assert [view.id for view in shown] == [other.id, invoice.pk]
-    assert shown[0].collection is None
-    assert [line.description for line in shown[0].lines] == ["Extra 0"]
-    assert [line.plan for line in shown[0].lines] == [""]
+    assert [details.id for details in listed] == [other.id, invoice.pk]
+    assert listed[0].collection is None
+    assert [line.description for line in listed[0].lines] == ["Extra 0"]
+    assert [line.plan for line in listed[0].lines] == [""]
     assert get_invoice(other.id).tenant_pubkey == invoice.tenant_id
 
 
-def test_who_is_no_customer_has_no_invoices(sandbox):
+def test_tenant_without_customer_has_no_invoices(sandbox):
     assert list_invoices(TenantFactory()) == []
     assert sandbox.requests() == []
 
 
-def test_a_paid_invoice_says_what_paid_it(invoice, sandbox):
+def test_paid_invoice_names_payment_method(invoice, sandbox):
     sandbox.client().v1.payment_methods.attach(
         "pm_card_visa", {"customer": invoice.stripe_customer_id}
     )
     InvoiceCollection.objects.update(next_action="card")
     collect_invoice(invoice_id=invoice.pk)
 
-    view = get_invoice(invoice.pk)
+    details = get_invoice(invoice.pk)
 
-    assert (view.status, view.amount_paid_cents) == ("paid", 500)
-    assert view.paid_at and abs(view.paid_at - timezone.now()) < timedelta(minutes=1)
-    ours = view.collection
-    assert ours and (ours.state, ours.paid_by) == ("closed", "card")
-    assert (ours.payment_link, ours.next_try_at) == (None, None)
+    assert (details.status, details.amount_paid_cents) == ("paid", 500)
+    assert details.paid_at and abs(details.paid_at - timezone.now()) < timedelta(
+        minutes=1
+    )
+    collection = details.collection
+    assert collection and (collection.state, collection.paid_by) == ("closed", "card")
+    assert collection.payment_url is None
+    assert collection.next_try_at is None
 
 
-def test_all_lines_are_shown_of_one_and_ten_in_a_list(invoice, sandbox):
+def test_list_has_ten_lines_and_single_invoice_has_all(invoice, sandbox):
     long = add_invoice(sandbox, invoice.stripe_customer_id, lines=12)
 
-    listed = next(view for view in list_invoices(invoice.tenant) if view.id == long.id)
-    view = get_invoice(long.id)
+    listed = next(
+        details for details in list_invoices(invoice.tenant) if details.id == long.id
+    )
+    details = get_invoice(long.id)
 
-    assert (len(listed.lines), listed.has_more_lines) == (10, True)
-    assert (len(view.lines), view.has_more_lines) == (12, False)
+    assert len(listed.lines) == 10
+    assert listed.has_more_lines
+    assert len(details.lines) == 12
+    assert not details.has_more_lines
     assert len(get_invoice(long.id).lines) == 12
 
 
-# --- what is not
+# --- unknown invoices
 
 
 @pytest.mark.parametrize(
-    "junk",
+    "invoice_id",
     [
         "",
         "in_",
@@ -181,84 +189,87 @@ def test_all_lines_are_shown_of_one_and_ten_in_a_list(invoice, sandbox):
         "in_" + "a" * 999,
     ],
 )
-def test_what_cannot_be_an_invoice_never_reaches_stripe(sandbox, junk):
+def test_malformed_id_never_reaches_stripe(sandbox, invoice_id):
     with pytest.raises(UnknownInvoice):
-        get_invoice(junk)
+        get_invoice(invoice_id)
 
     assert sandbox.requests() == []
 
 
-def test_an_invoice_that_stripe_does_not_have_is_unknown(sandbox):
+def test_invoice_missing_in_stripe_is_unknown(sandbox):
     with pytest.raises(UnknownInvoice):
         get_invoice("in_nothing")
 
 
-def test_an_invoice_of_nobody_of_ours_is_unknown(sandbox):
-    stranger = customer(sandbox)
-    theirs = add_invoice(sandbox, stranger)
+def test_invoice_of_customer_without_tenant_is_unknown(sandbox):
+    foreign = add_invoice(sandbox, create_customer(sandbox))
 
     for _ in range(2):
         with pytest.raises(UnknownInvoice):
-            get_invoice(theirs.id)
+            get_invoice(foreign.id)
 
 
-def test_who_was_deleted_at_stripe_is_shown_what_it_still_has(invoice, sandbox):
+def test_deleted_customer_still_has_its_invoices(invoice, sandbox):
     sandbox.client().v1.customers.delete(invoice.stripe_customer_id)
 
-    (view,) = list_invoices(invoice.tenant)
+    (details,) = list_invoices(invoice.tenant)
 
-    assert view.id == invoice.pk
+    assert details.id == invoice.pk
 
 
-def test_an_invoice_outlives_its_customer(invoice, sandbox):
+def test_invoice_keeps_its_tenant_when_customer_is_cleared(invoice, sandbox):
     type(invoice.tenant).objects.update(stripe_customer_id=None)
 
     assert get_invoice(invoice.pk).tenant_pubkey == invoice.tenant_id
 
 
-# --- what may be paying it
+# --- tenants
 
 
-def test_a_customers_earlier_tenant_keeps_its_invoices(invoice, sandbox):
-    """Support has given a customer to another account of the same person."""
-    heir = TenantFactory(stripe_customer_id="cus_later")
+def test_moved_customer_leaves_invoices_with_earlier_tenant(invoice, sandbox):
+    """Support may move a customer to another tenant of the same owner."""
+    successor = TenantFactory(stripe_customer_id="cus_later")
     owner = invoice.tenant
-    type(heir).objects.filter(pk=owner.pk).update(stripe_customer_id=None)
-    heir.stripe_customer_id = owner.stripe_customer_id
-    heir.save(update_fields=["stripe_customer_id"])
-    extra = add_invoice(sandbox, heir.stripe_customer_id)
+    type(successor).objects.filter(pk=owner.pk).update(stripe_customer_id=None)
+    successor.stripe_customer_id = owner.stripe_customer_id
+    successor.save(update_fields=["stripe_customer_id"])
+    extra = add_invoice(sandbox, successor.stripe_customer_id)
 
-    assert [view.id for view in list_invoices(heir)] == [extra.id]
+    assert [details.id for details in list_invoices(successor)] == [extra.id]
     assert get_invoice(invoice.pk).tenant_pubkey == owner.pk
 
 
-def test_stripe_is_asked_about_ones_own_customer_only(invoice, sandbox):
-    nobody, other = TenantFactory(), TenantFactory(stripe_customer_id="cus_other")
+def test_has_invoice_requests_only_the_tenants_own_customer(invoice, sandbox):
+    without_customer = TenantFactory()
+    other = TenantFactory(stripe_customer_id="cus_other")
 
     assert has_invoice(invoice.tenant_id, invoice.pk)
     before = len(sandbox.requests())
-    assert not has_invoice(nobody.pk, invoice.pk)
-    assert not has_invoice(nobody.pk, "in_guess")
+    assert not has_invoice(without_customer.pk, invoice.pk)
+    assert not has_invoice(without_customer.pk, "in_guess")
     assert len(sandbox.requests()) == before
     assert not has_invoice(other.pk, invoice.pk)
     assert sandbox.requests()[before:] == sandbox.requests("GET", "/v1/invoices")[-1:]
 
 
-def test_a_wallet_that_was_asked_is_waited_for(invoice, alice, own_wallet, rates):
+# --- pending payments
+
+
+def test_pending_wallet_payment_is_waiting(invoice, alice, own_wallet, rates):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     start_payment(
         bill=PaymentRequest(invoice.tenant_id, invoice.pk, 500, "usd", "Invoice")
     )
 
-    (view,) = list_invoices(invoice.tenant)
+    (details,) = list_invoices(invoice.tenant)
 
-    ours = view.collection
-    assert ours and ours.waiting
-    assert ours.waiting.why == "It may still be paid by Lightning."
-    assert ours.waiting.until == LightningInvoice.objects.get().final_at
+    collection = details.collection
+    assert collection and collection.waiting
+    assert collection.waiting.why == "It may still be paid by Lightning."
+    assert collection.waiting.until == LightningInvoice.objects.get().final_at
 
 
-def charge(invoice):
+def create_card_attempt(invoice):
     CardAttempt.objects.create(
         collection=invoice,
         payment_method="pm_1",
@@ -267,7 +278,7 @@ def charge(invoice):
     )
 
 
-def reduce(invoice):
+def create_pending_reduction(invoice):
     StripeWrite.objects.create(
         tenant=invoice.tenant,
         kind=StripeWrite.Kind.CREATE_CREDIT_NOTE,
@@ -278,7 +289,7 @@ def reduce(invoice):
     )
 
 
-def book(invoice):
+def create_unbooked_payment(invoice):
     paid = make_invoice(
         invoice.tenant,
         "ab" * 32,
@@ -290,93 +301,85 @@ def book(invoice):
 
 
 @pytest.mark.parametrize(
-    ("begin", "why"),
+    ("create", "why"),
     [
-        (charge, "The card has been asked to pay this."),
-        (reduce, "The amount is about to be reduced."),
-        (book, "A payment has arrived and is being booked."),
+        (create_card_attempt, "The card has been asked to pay this."),
+        (create_pending_reduction, "The amount is about to be reduced."),
+        (create_unbooked_payment, "A payment has arrived and is being booked."),
     ],
 )
-def test_whatever_else_is_under_way_is_waited_for(invoice, begin, why):
-    begin(invoice)
+def test_pending_charge_reduction_or_booking_is_waiting(invoice, create, why):
+    create(invoice)
 
-    ours = get_invoice(invoice.pk).collection
+    collection = get_invoice(invoice.pk).collection
 
-    assert (
-        ours
-        and ours.waiting
-        and (ours.waiting.why, ours.waiting.until)
-        == (
-            why,
-            None,
-        )
-    )
+    assert collection and collection.waiting
+    assert collection.waiting.why == why
+    assert collection.waiting.until is None
 
 
-def test_a_bolt11_that_a_person_was_shown_keeps_nobody_waiting(
-    invoice, own_wallet, rates
-):
+def test_presented_bolt11_is_not_waiting(invoice, own_wallet, rates):
     get_or_issue_bolt11(invoice_id=invoice.pk)
 
-    ours = get_invoice(invoice.pk).collection
+    collection = get_invoice(invoice.pk).collection
 
-    assert ours and ours.waiting is None
+    assert collection and collection.waiting is None
 
 
 @pytest.mark.parametrize("count", [1, 100])
-def test_any_number_of_invoices_takes_as_many_queries(
+def test_list_makes_constant_number_of_queries(
     sandbox, prices, count, django_assert_num_queries
 ):
-    tenant = TenantFactory(stripe_customer_id=customer(sandbox))
+    tenant = TenantFactory(stripe_customer_id=create_customer(sandbox))
     for _ in range(count):
         made = add_invoice(sandbox, tenant.stripe_customer_id)
         row = InvoiceCollectionFactory(stripe_invoice_id=made.id, tenant=tenant)
-        book(row)
+        create_unbooked_payment(row)
 
     with django_assert_num_queries(7):
-        shown = list_invoices(tenant)
+        listed = list_invoices(tenant)
 
-    assert len(shown) == count
-    assert all(view.collection and view.collection.waiting for view in shown)
-
-
-# --- the cache
+    assert len(listed) == count
+    assert all(details.collection and details.collection.waiting for details in listed)
 
 
-def test_stripe_is_asked_once_in_half_a_minute(invoice, sandbox):
+# --- cache
+
+
+def test_list_is_cached_for_30_seconds(invoice, sandbox):
     with time_machine.travel(timezone.now(), tick=False) as traveller:
         first = list_invoices(invoice.tenant)
-        before = asked(sandbox)
+        before = invoice_request_count(sandbox)
         again = list_invoices(invoice.tenant)
-        assert asked(sandbox) == before
+        assert invoice_request_count(sandbox) == before
         assert again == first
         traveller.shift(FRESH)
         later = list_invoices(invoice.tenant)
 
-    assert asked(sandbox) == before + 1
-    assert later[0].asked_at == first[0].asked_at + FRESH
+    assert invoice_request_count(sandbox) == before + 1
+    assert later[0].fetched_at == first[0].fetched_at + FRESH
 
 
-def test_what_a_clock_ahead_of_ours_has_kept_is_not_fresh(invoice, sandbox):
+def test_cache_entry_from_a_clock_ahead_is_stale(invoice, sandbox):
     with time_machine.travel(timezone.now() + timedelta(minutes=50)):
         list_invoices(invoice.tenant)
-    before = asked(sandbox)
+    before = invoice_request_count(sandbox)
 
     list_invoices(invoice.tenant)
 
-    assert asked(sandbox) == before + 1
+    assert invoice_request_count(sandbox) == before + 1
 
 
-def test_our_side_is_never_remembered(invoice):
+def test_collection_details_are_not_cached(invoice):
     get_invoice(invoice.pk)
     InvoiceCollection.objects.update(state="pending")
 
-    ours = get_invoice(invoice.pk).collection
+    collection = get_invoice(invoice.pk).collection
 
-    assert ours and ours.state == "pending"
+    assert collection and collection.state == "pending"
 
 
-def test_a_payment_is_seen_at_once(
+def test_payment_invalidates_cache(
     invoice, sandbox, wallets, alice, rates, django_capture_on_commit_callbacks
 ):
     list_invoices(invoice.tenant)
@@ -392,7 +395,7 @@ def test_a_payment_is_seen_at_once(
     assert listed.collection and listed.collection.paid_by == "lightning"
 
 
-def test_a_change_of_one_that_we_do_not_collect_is_seen_at_once(
+def test_change_of_uncollected_invoice_invalidates_cache(
     invoice, sandbox, django_capture_on_commit_callbacks
 ):
     extra = add_invoice(sandbox, invoice.stripe_customer_id)
@@ -405,22 +408,22 @@ def test_a_change_of_one_that_we_do_not_collect_is_seen_at_once(
     assert get_invoice(extra.id).status == "open"
 
 
-def test_what_was_asked_before_a_change_is_not_taken_for_new(sandbox, invoice):
-    """The answer is on its way while a webhook tells of a change."""
+def test_response_older_than_a_change_is_not_fresh(sandbox, invoice):
+    """A webhook reports a change while the response is on its way."""
 
-    def ask():
-        found = Stripe().list_invoices(customer=invoice.stripe_customer_id)
+    def fetch():
+        invoices = Stripe().list_invoices(customer=invoice.stripe_customer_id)
         invalidate(invoice.stripe_customer_id, invoice.pk)
-        return found
+        return invoices
 
-    get_or_fetch(invoice.stripe_customer_id, ask)
-    before = asked(sandbox)
+    get_or_fetch(invoice.stripe_customer_id, fetch)
+    before = invoice_request_count(sandbox)
     list_invoices(invoice.tenant)
 
-    assert asked(sandbox) == before + 1
+    assert invoice_request_count(sandbox) == before + 1
 
 
-def test_what_is_read_again_unchanged_is_not_forgotten(
+def test_rereading_unchanged_invoice_keeps_cache(
     invoice, sandbox, django_capture_on_commit_callbacks
 ):
     list_invoices(invoice.tenant)
@@ -428,30 +431,28 @@ def test_what_is_read_again_unchanged_is_not_forgotten(
         record_and_enqueue(
             Stripe().get_invoice(invoice.pk), invoice.tenant, since=invoice.revision
         )
-    before = asked(sandbox)
+    before = invoice_request_count(sandbox)
 
     list_invoices(invoice.tenant)
 
-    assert asked(sandbox) == before
+    assert invoice_request_count(sandbox) == before
 
 
-def test_while_stripe_is_away_the_last_answer_is_shown(invoice, sandbox):
+def test_stale_entry_is_used_while_stripe_is_unavailable(invoice, sandbox):
     first = list_invoices(invoice.tenant)
     one = get_invoice(invoice.pk)
-    stripe_is_away(sandbox)
+    make_stripe_unavailable(sandbox)
 
     with time_machine.travel(timezone.now() + timedelta(minutes=10)):
         again = list_invoices(invoice.tenant)
-        assert get_invoice(invoice.pk).asked_at == one.asked_at
+        assert get_invoice(invoice.pk).fetched_at == one.fetched_at
 
-    assert again[0].asked_at == first[0].asked_at
+    assert again[0].fetched_at == first[0].fetched_at
     assert again[0].lines == first[0].lines
 
 
-def test_while_stripe_is_away_and_nothing_is_remembered_nobody_can_say(
-    invoice, sandbox
-):
-    stripe_is_away(sandbox)
+def test_error_when_stripe_is_unavailable_and_nothing_is_cached(invoice, sandbox):
+    make_stripe_unavailable(sandbox)
 
     with pytest.raises(StripeUnavailable):
         list_invoices(invoice.tenant)
@@ -459,31 +460,29 @@ def test_while_stripe_is_away_and_nothing_is_remembered_nobody_can_say(
         get_invoice(invoice.pk)
 
 
-def test_without_redis_stripe_is_asked_each_time(invoice, sandbox, no_redis, caplog):
-    before = asked(sandbox)
+def test_every_read_requests_stripe_without_redis(invoice, sandbox, no_redis, caplog):
+    before = invoice_request_count(sandbox)
 
     for _ in range(2):
-        (view,) = list_invoices(invoice.tenant)
-        assert view.id == invoice.pk
+        (details,) = list_invoices(invoice.tenant)
+        assert details.id == invoice.pk
         invalidate(invoice.stripe_customer_id, invoice.pk)
 
-    assert asked(sandbox) == before + 2
+    assert invoice_request_count(sandbox) == before + 2
     assert "cache_unavailable" in caplog.text
 
 
-def test_what_another_version_has_kept_is_not_read(invoice, sandbox, monkeypatch):
+def test_cache_entry_with_another_schema_is_ignored(invoice, sandbox, monkeypatch):
     list_invoices(invoice.tenant)
-    before = asked(sandbox)
+    before = invoice_request_count(sandbox)
     monkeypatch.setattr("billing.services.invoices.cache._SHAPE", "another")
 
     list_invoices(invoice.tenant)
 
-    assert asked(sandbox) == before + 1
+    assert invoice_request_count(sandbox) == before + 1
 
 
-def test_a_reduced_invoice_is_shown_reduced(
-    invoice, sandbox, django_capture_on_commit_callbacks
-):
+def test_credit_invalidates_cache(invoice, sandbox, django_capture_on_commit_callbacks):
     list_invoices(invoice.tenant)
     record_credit(
         tenant_id=invoice.tenant_id,
@@ -496,5 +495,5 @@ def test_a_reduced_invoice_is_shown_reduced(
     with django_capture_on_commit_callbacks(execute=True):
         post_credits(tenant_id=invoice.tenant_id)
 
-    (view,) = list_invoices(invoice.tenant)
-    assert view.amount_remaining_cents == 300
+    (details,) = list_invoices(invoice.tenant)
+    assert details.amount_remaining_cents == 300

@@ -1,4 +1,4 @@
-"""Receipts, checked as a stranger would, with nothing of ours."""
+"""Receipts, verified with independent libraries."""
 
 import hashlib
 import json
@@ -36,15 +36,15 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def arrived(invoice, wallets, alice, rates) -> LightningInvoice:
-    """What alice has paid by hand for the invoice, and is not booked yet."""
-    offered = get_or_issue_bolt11(invoice_id=invoice.pk)
-    wallets.ledger.pay("alice", offered.bolt11)
-    return check_invoice(invoice_id=offered.pk)
+def settled_payment(invoice, wallets, alice, rates) -> LightningInvoice:
+    """A Lightning payment by alice that has settled and is not booked yet."""
+    issued = get_or_issue_bolt11(invoice_id=invoice.pk)
+    wallets.ledger.pay("alice", issued.bolt11)
+    return check_invoice(invoice_id=issued.pk)
 
 
-def pay_at_stripe(sandbox, invoice) -> None:
-    """What a person does on Stripe's hosted page."""
+def pay_on_hosted_page(sandbox, invoice) -> None:
+    """Pay on Stripe's hosted page, as a payer would."""
     url = f"{sandbox.url}/_sandbox/invoices/{invoice.pk}/pay"
     requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
 
@@ -57,31 +57,31 @@ def pay_by_card(sandbox, invoice) -> None:
     collect_invoice(invoice_id=invoice.pk)
 
 
-def checked(receipt, robot) -> dict[str, Any]:
-    """Return what the robot states, from what anybody is shown of a receipt."""
-    shown = json.loads(json.dumps(receipt.to_dict()))
-    event = nostr_sdk.Event.from_json(json.dumps(shown.pop("signed")))
+def verify(receipt, robot) -> dict[str, Any]:
+    """Verify a receipt from its JSON alone, and return the signed content."""
+    data = json.loads(json.dumps(receipt.to_dict()))
+    event = nostr_sdk.Event.from_json(json.dumps(data.pop("signed")))
     assert event.verify()
     assert event.author().to_hex() == robot
     assert event.kind().as_u16() == 30078
     tags = [tag.to_vec() for tag in event.tags()]
     assert tags == [
-        ["d", f"receipt:{shown['invoice_id']}"],
-        ["p", shown["tenant_pubkey"]],
+        ["d", f"receipt:{data['invoice_id']}"],
+        ["p", data["tenant_pubkey"]],
     ]
-    stated = json.loads(event.content())
-    assert stated == shown
-    paid_at = datetime.fromisoformat(stated["paid_at"])
+    content = json.loads(event.content())
+    assert content == data
+    paid_at = datetime.fromisoformat(content["paid_at"])
     assert event.created_at().as_secs() == paid_at.timestamp()
-    return dict(stated)
+    return dict(content)
 
 
-def check_lightning(proof, amount_msat) -> None:
-    """Check a payment by what the payer's own wallet has of it: the bolt11."""
-    asked = bolt11.decode(proof["bolt11"])
-    proven = hashlib.sha256(bytes.fromhex(proof["preimage"])).hexdigest()
-    assert proven == proof["payment_hash"] == asked.payment_hash
-    assert asked.amount_msat == proof["amount_msat"] == amount_msat
+def verify_lightning(proof, amount_msat) -> None:
+    """Verify a payment with the bolt11, which is in the payer's own wallet as well."""
+    decoded = bolt11.decode(proof["bolt11"])
+    preimage_hash = hashlib.sha256(bytes.fromhex(proof["preimage"])).hexdigest()
+    assert preimage_hash == proof["payment_hash"] == decoded.payment_hash
+    assert decoded.amount_msat == proof["amount_msat"] == amount_msat
 
 
 @pytest.fixture
@@ -92,45 +92,48 @@ def robot(settings) -> str:
 # --- Lightning
 
 
-def test_a_stranger_can_check_a_payment_by_hand(invoice, arrived, robot):
+def test_receipt_of_manual_lightning_payment_can_be_verified(
+    invoice, settled_payment, robot
+):
     collect_invoice(invoice_id=invoice.pk)
 
-    stated = checked(build_receipt(invoice.pk), robot)
+    content = verify(build_receipt(invoice.pk), robot)
 
-    assert stated["paid_by"] == "lightning"
-    assert (stated["invoice_id"], stated["number"]) == (invoice.pk, invoice.number)
-    assert stated["tenant_pubkey"] == invoice.tenant_id
-    assert stated["tenant_npub"] == npub(invoice.tenant_id)
-    assert (stated["currency"], stated["total_cents"]) == ("usd", 500)
-    assert (stated["paid_cents"], stated["credit_cents"]) == (500, 0)
-    arrived.refresh_from_db()
-    assert arrived.settled_at
-    assert stated["paid_at"] == arrived.settled_at.replace(microsecond=0).isoformat()
-    proof = stated["lightning"]
-    check_lightning(proof, arrived.amount_msat)
-    assert (proof["amount_cents"], proof["received_msat"]) == (500, arrived.amount_msat)
-    assert proof["paid_cents"] == 500
-    asked_msat = 500 * 10**11 / (100 * float(proof["rate"]))
-    assert 0 <= proof["amount_msat"] - asked_msat < 1000
+    assert content["paid_by"] == "lightning"
+    assert (content["invoice_id"], content["number"]) == (invoice.pk, invoice.number)
+    assert content["tenant_pubkey"] == invoice.tenant_id
+    assert content["tenant_npub"] == npub(invoice.tenant_id)
+    assert (content["currency"], content["total_cents"]) == ("usd", 500)
+    assert (content["paid_cents"], content["credit_cents"]) == (500, 0)
+    settled_payment.refresh_from_db()
+    assert settled_payment.settled_at
+    settled_at = settled_payment.settled_at.replace(microsecond=0)
+    assert content["paid_at"] == settled_at.isoformat()
+    proof = content["lightning"]
+    verify_lightning(proof, settled_payment.amount_msat)
+    assert proof["received_msat"] == settled_payment.amount_msat
+    assert (proof["amount_cents"], proof["paid_cents"]) == (500, 500)
+    expected_msat = 500 * 10**11 / (100 * float(proof["rate"]))
+    assert 0 <= proof["amount_msat"] - expected_msat < 1000
     assert len(proof["rate_sources"]) >= 2
     assert all(source["price"] for source in proof["rate_sources"])
 
 
-def test_a_stranger_can_check_a_payment_by_wallet(invoice, alice, rates, robot):
+def test_receipt_of_wallet_payment_can_be_verified(invoice, alice, rates, robot):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
     InvoiceCollection.objects.update(next_action="wallet")
     collect_invoice(invoice_id=invoice.pk)
     run_payment(payment_id=NwcPayment.objects.get().pk)
     collect_invoice(invoice_id=invoice.pk)
 
-    stated = checked(build_receipt(invoice.pk), robot)
+    content = verify(build_receipt(invoice.pk), robot)
 
-    assert stated["paid_by"] == "wallet"
-    check_lightning(stated["lightning"], LightningInvoice.objects.get().amount_msat)
+    assert content["paid_by"] == "wallet"
+    verify_lightning(content["lightning"], LightningInvoice.objects.get().amount_msat)
 
 
-def test_a_payment_counts_at_once_and_the_receipt_stays_the_same(
-    invoice, arrived, sandbox, robot
+def test_receipt_is_the_same_before_and_after_marking(
+    invoice, settled_payment, sandbox, robot
 ):
     before = build_receipt(invoice.pk)
     assert sandbox.client().v1.invoices.retrieve(invoice.pk).status == "open"
@@ -138,14 +141,14 @@ def test_a_payment_counts_at_once_and_the_receipt_stays_the_same(
     after = build_receipt(invoice.pk)
 
     assert Settlement.objects.get().state == "marked"
-    assert checked(before, robot) == checked(after, robot)
+    assert verify(before, robot) == verify(after, robot)
     assert before.signed.id == after.signed.id
 
 
 @pytest.mark.parametrize("path", ["invoices/in_[A-Za-z0-9]+$", "/pay$", "payments$"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_wherever_the_booking_stopped_the_receipt_is_the_same(
-    invoice, arrived, sandbox, path, when
+def test_receipt_is_the_same_after_interrupted_booking(
+    invoice, settled_payment, sandbox, path, when
 ):
     first = build_receipt(invoice.pk)
     sandbox.fault("reset", method=None, path=path, when=when, times=3)
@@ -155,7 +158,9 @@ def test_wherever_the_booking_stopped_the_receipt_is_the_same(
     assert build_receipt(invoice.pk).signed.id == first.signed.id
 
 
-def test_a_payment_counts_while_stripe_is_away(invoice, arrived, sandbox):
+def test_settled_payment_has_receipt_while_stripe_is_unavailable(
+    invoice, settled_payment, sandbox
+):
     first = build_receipt(invoice.pk)
     sandbox.fault("status", method=None, status=503, times=None)
 
@@ -163,13 +168,13 @@ def test_a_payment_counts_while_stripe_is_away(invoice, arrived, sandbox):
     assert first.paid_by == "lightning"
 
 
-def test_a_payment_of_what_was_written_off_counts(invoice, arrived, sandbox):
+def test_payment_of_written_off_invoice_has_receipt(invoice, settled_payment, sandbox):
     sandbox.client().v1.invoices.mark_uncollectible(invoice.pk)
 
     assert build_receipt(invoice.pk).lightning
 
 
-def test_what_a_credit_note_has_taken_off_was_not_paid(invoice, arrived, sandbox):
+def test_credit_note_reduces_paid_amount(invoice, settled_payment, sandbox):
     note = {"invoice": invoice.pk, "amount": 120}
     sandbox.client().v1.credit_notes.create(note)
 
@@ -184,14 +189,14 @@ def test_what_a_credit_note_has_taken_off_was_not_paid(invoice, arrived, sandbox
     assert after.signed.id == before.signed.id
 
 
-@pytest.mark.parametrize("offered", [500, 300])
-def test_what_a_card_has_paid_in_part_was_not_paid_by_lightning(
-    invoice, wallets, alice, rates, sandbox, client, offered
+@pytest.mark.parametrize("bolt11_cents", [500, 300])
+def test_partial_payment_in_stripe_reduces_lightning_part(
+    invoice, wallets, alice, rates, sandbox, client, bolt11_cents
 ):
-    if offered == 300:
+    if bolt11_cents == 300:
         pay_in_part(sandbox, invoice.tenant, 200)
     payment = get_or_issue_bolt11(invoice_id=invoice.pk)
-    if offered == 500:
+    if bolt11_cents == 500:
         pay_in_part(sandbox, invoice.tenant, 200)
     wallets.ledger.pay("alice", payment.bolt11)
     check_invoice(invoice_id=payment.pk)
@@ -203,47 +208,53 @@ def test_what_a_card_has_paid_in_part_was_not_paid_by_lightning(
     assert after.signed.id == before.signed.id
     assert (after.paid_cents, after.paid_by) == (500, "lightning")
     assert after.lightning
-    assert (after.lightning.amount_cents, after.lightning.paid_cents) == (offered, 300)
-    assert ReceiptLine("By Lightning", "$3.00") in page_receipt._facts(after)
+    assert after.lightning.amount_cents == bolt11_cents
+    assert after.lightning.paid_cents == 300
+    lines = list(page_receipt._from_receipt(after))
+    assert ReceiptLine("Paid with Lightning", "$3.00") in lines
 
 
-def test_no_secret_is_in_print(invoice, arrived):
+def test_preimage_is_not_in_repr(invoice, settled_payment):
     receipt = build_receipt(invoice.pk)
 
     assert receipt.lightning and len(receipt.lightning.preimage) == 64
     assert receipt.lightning.preimage not in repr(receipt)
 
 
-# --- a payment that became credit
+# --- payments that became credit
 
 
-def test_a_payment_that_came_second_has_paid_nothing(invoice, arrived, sandbox, robot):
-    pay_at_stripe(sandbox, invoice)
+def test_second_payment_is_not_on_receipt(invoice, settled_payment, sandbox, robot):
+    pay_on_hosted_page(sandbox, invoice)
 
     before = build_receipt(invoice.pk)
     collect_invoice(invoice_id=invoice.pk)
     after = build_receipt(invoice.pk)
 
     assert Settlement.objects.get().state == "credited"
-    stated = checked(after, robot)
-    assert (stated["paid_by"], stated["lightning"]) == ("elsewhere", None)
+    content = verify(after, robot)
+    assert content["paid_by"] == "elsewhere"
+    assert content["lightning"] is None
     assert before.signed.id == after.signed.id
 
 
-def test_nor_has_one_that_was_overtaken_while_it_was_booked(invoice, arrived, sandbox):
+def test_payment_superseded_during_booking_is_not_on_receipt(
+    invoice, settled_payment, sandbox
+):
     sandbox.fault("reset", path="/pay$", times=3)
     collect_invoice(invoice_id=invoice.pk)
     assert Settlement.objects.get().state == "marking"
-    pay_at_stripe(sandbox, invoice)
+    pay_on_hosted_page(sandbox, invoice)
 
     receipt = build_receipt(invoice.pk)
 
-    assert (receipt.paid_by, receipt.lightning) == ("elsewhere", None)
+    assert receipt.paid_by == "elsewhere"
+    assert receipt.lightning is None
 
 
 @pytest.mark.parametrize("collected", [False, True])
-def test_a_payment_for_a_void_invoice_is_no_payment(
-    invoice, arrived, sandbox, collected
+def test_no_receipt_for_payment_of_void_invoice(
+    invoice, settled_payment, sandbox, collected
 ):
     sandbox.client().v1.invoices.void_invoice(invoice.pk)
     if collected:
@@ -253,14 +264,16 @@ def test_a_payment_for_a_void_invoice_is_no_payment(
         build_receipt(invoice.pk)
 
 
-def test_a_payment_that_is_too_little_is_no_payment(invoice, arrived):
+def test_no_receipt_for_insufficient_payment(invoice, settled_payment):
     LightningInvoice.objects.update(amount_cents=499)
 
     with pytest.raises(InvoiceNotPaid):
         build_receipt(invoice.pk)
 
 
-def test_while_a_card_was_asked_as_well_nobody_can_say(invoice, arrived):
+def test_no_receipt_for_lightning_payment_while_card_charge_is_pending(
+    invoice, settled_payment
+):
     CardAttempt.objects.create(
         collection=invoice, payment_method="pm", amount_cents=500, idempotency_key="k"
     )
@@ -269,21 +282,21 @@ def test_while_a_card_was_asked_as_well_nobody_can_say(invoice, arrived):
         build_receipt(invoice.pk)
 
 
-# --- other ways of paying
+# --- other payment methods
 
 
-def test_a_stranger_can_check_a_payment_by_card(invoice, sandbox, robot):
+def test_receipt_of_card_payment_can_be_verified(invoice, sandbox, robot):
     pay_by_card(sandbox, invoice)
 
-    stated = checked(build_receipt(invoice.pk), robot)
+    content = verify(build_receipt(invoice.pk), robot)
 
-    assert (stated["paid_by"], stated["paid_cents"]) == ("card", 500)
-    assert stated["lightning"] is None
-    paid_at = datetime.fromisoformat(stated["paid_at"])
+    assert (content["paid_by"], content["paid_cents"]) == ("card", 500)
+    assert content["lightning"] is None
+    paid_at = datetime.fromisoformat(content["paid_at"])
     assert abs(paid_at - timezone.now()) < timedelta(minutes=1)
 
 
-def test_whoever_asks_whenever_gets_the_same(invoice, sandbox):
+def test_receipt_is_the_same_weeks_later(invoice, sandbox):
     pay_by_card(sandbox, invoice)
     first = build_receipt(invoice.pk)
 
@@ -294,7 +307,7 @@ def test_whoever_asks_whenever_gets_the_same(invoice, sandbox):
     assert again.to_dict()["paid_at"] == first.to_dict()["paid_at"]
 
 
-def test_what_our_charge_has_paid_is_not_stated_before_it_is_known(invoice, sandbox):
+def test_no_receipt_while_outcome_of_our_charge_is_unknown(invoice, sandbox):
     sandbox.fault("reset", path="/pay$", when="after", times=3)
     pay_by_card(sandbox, invoice)
 
@@ -302,8 +315,8 @@ def test_what_our_charge_has_paid_is_not_stated_before_it_is_known(invoice, sand
         build_receipt(invoice.pk)
 
 
-def test_a_payment_at_stripe_counts_before_we_hear_of_it(invoice, sandbox):
-    pay_at_stripe(sandbox, invoice)
+def test_payment_in_stripe_has_receipt_before_its_event(invoice, sandbox):
+    pay_on_hosted_page(sandbox, invoice)
 
     receipt = build_receipt(invoice.pk)
 
@@ -312,19 +325,19 @@ def test_a_payment_at_stripe_counts_before_we_hear_of_it(invoice, sandbox):
     assert invoice.stripe_status == "open"
 
 
-def test_what_credit_has_paid_is_no_money(invoice, robot):
+def test_receipt_of_invoice_paid_by_credit_has_no_paid_amount(invoice, robot):
     owe(invoice.tenant, 500)
     post_credits(tenant_id=invoice.tenant_id)
     collect_invoice(invoice_id=invoice.pk)
 
-    stated = checked(build_receipt(invoice.pk), robot)
+    content = verify(build_receipt(invoice.pk), robot)
 
-    assert stated["paid_by"] == "credit"
-    assert (stated["total_cents"], stated["paid_cents"]) == (500, 0)
-    assert stated["credit_cents"] == 500
+    assert content["paid_by"] == "credit"
+    assert (content["total_cents"], content["paid_cents"]) == (500, 0)
+    assert content["credit_cents"] == 500
 
 
-def test_an_invoice_that_we_do_not_collect_has_a_receipt(invoice, sandbox, robot):
+def test_uncollected_invoice_has_receipt(invoice, sandbox, robot):
     api, customer = sandbox.client().v1, invoice.stripe_customer_id
     extra = api.invoices.create({"customer": customer, "auto_advance": False})
     api.invoice_items.create(
@@ -338,29 +351,30 @@ def test_an_invoice_that_we_do_not_collect_has_a_receipt(invoice, sandbox, robot
     api.invoices.finalize_invoice(extra.id)
     api.invoices.pay(extra.id, {"paid_out_of_band": True})
 
-    stated = checked(build_receipt(extra.id), robot)
+    content = verify(build_receipt(extra.id), robot)
 
-    assert (stated["paid_by"], stated["paid_cents"]) == ("elsewhere", 300)
-    assert stated["tenant_pubkey"] == invoice.tenant_id
-
-
-# --- no receipt
+    assert (content["paid_by"], content["paid_cents"]) == ("elsewhere", 300)
+    assert content["tenant_pubkey"] == invoice.tenant_id
 
 
-def test_what_is_open_has_no_receipt(invoice):
-    with pytest.raises(InvoiceNotPaid) as refused:
+# --- without receipt
+
+
+def test_no_receipt_for_open_invoice(invoice):
+    with pytest.raises(InvoiceNotPaid) as error:
         build_receipt(invoice.pk)
 
-    assert (refused.value.code, refused.value.status) == ("invoice-not-paid", 409)
+    assert error.value.code == "invoice-not-paid"
+    assert error.value.status == 409
 
 
-def test_a_draft_has_no_receipt(subscriber):
+def test_no_receipt_for_draft(subscriber):
     with pytest.raises(InvoiceNotPaid):
         build_receipt(InvoiceCollection.objects.get(tenant=subscriber).pk)
 
 
-def test_what_asked_for_nothing_has_no_receipt(invoice, sandbox):
-    """It gives back what the time is worth that was paid for and not served."""
+def test_no_receipt_for_negative_invoice(invoice, sandbox):
+    """A final invoice that only credits the unused time."""
     pay_by_card(sandbox, invoice)
     deactivate_relay(relay_id=Relay.objects.get().pk)
     sync_tenant(tenant_id=invoice.tenant_id)
@@ -372,14 +386,14 @@ def test_what_asked_for_nothing_has_no_receipt(invoice, sandbox):
 
 
 @pytest.mark.parametrize("invoice_id", ["in_nothing", "junk"])
-def test_what_is_not_there_has_no_receipt(sandbox, invoice_id):
+def test_no_receipt_for_unknown_invoice(sandbox, invoice_id):
     TenantFactory()
 
     with pytest.raises(UnknownInvoice):
         build_receipt(invoice_id)
 
 
-def test_what_only_stripe_knows_waits_for_it(invoice, sandbox):
+def test_error_when_receipt_needs_unavailable_stripe(invoice, sandbox):
     pay_by_card(sandbox, invoice)
     sandbox.fault("status", method=None, status=503, times=None)
 
@@ -387,11 +401,11 @@ def test_what_only_stripe_knows_waits_for_it(invoice, sandbox):
         build_receipt(invoice.pk)
 
 
-def test_the_time_is_told_in_whole_seconds(invoice, arrived):
-    then = datetime(2027, 1, 2, 3, 4, 5, 999_999, tzinfo=UTC)
-    LightningInvoice.objects.update(settled_at=then)
+def test_paid_at_is_in_whole_seconds(invoice, settled_payment):
+    settled_at = datetime(2027, 1, 2, 3, 4, 5, 999_999, tzinfo=UTC)
+    LightningInvoice.objects.update(settled_at=settled_at)
 
     receipt = build_receipt(invoice.pk)
 
     assert receipt.to_dict()["paid_at"] == "2027-01-02T03:04:05+00:00"
-    assert receipt.signed.created_at == int(then.timestamp())
+    assert receipt.signed.created_at == int(settled_at.timestamp())

@@ -1,4 +1,4 @@
-"""`/pay/<token>/status`: what the page of an invoice asks every other second."""
+"""`/pay/<token>/status`, which the page polls every two seconds."""
 
 import time
 from datetime import timedelta
@@ -35,13 +35,13 @@ def open_bolt11(client, path) -> LightningInvoice:
 
 
 def status(client, path):
-    answer = client.get(path + "/status")
-    assert answer.status_code == 200
-    assert answer.json()["code"] == "ok"
-    return answer.json()["data"]
+    response = client.get(path + "/status")
+    assert response.status_code == 200
+    assert response.json()["code"] == "ok"
+    return response.json()["data"]
 
 
-def asked(own_wallet) -> int:
+def lookup_count(own_wallet) -> int:
     return len(own_wallet.requests("lookup_invoice"))
 
 
@@ -49,12 +49,14 @@ def after(**delta):
     return time_machine.travel(timezone.now() + timedelta(**delta))
 
 
-def test_asking_issues_nothing_and_asks_nobody(client, path, sandbox, own_wallet):
+def test_polling_issues_nothing_and_sends_no_requests(
+    client, path, sandbox, own_wallet
+):
     before = len(sandbox.requests())
 
-    first, again = status(client, path), status(client, path)
+    first, second = status(client, path), status(client, path)
 
-    assert first == again
+    assert first == second
     assert first["state"] == "open"
     assert first["expires_at"] is None
     assert first["is_final"] is False
@@ -63,42 +65,46 @@ def test_asking_issues_nothing_and_asks_nobody(client, path, sandbox, own_wallet
     assert own_wallet.requests() == []
 
 
-def test_our_wallet_is_asked_every_other_second(client, path, open_bolt11, own_wallet):
+def test_wallet_is_polled_at_most_every_two_seconds(
+    client, path, open_bolt11, own_wallet
+):
     for _ in range(5):
         assert status(client, path)["state"] == "offered"
-    assert asked(own_wallet) == 1
+    assert lookup_count(own_wallet) == 1
 
     with after(seconds=2.1):
         status(client, path)
 
-    assert asked(own_wallet) == 2
+    assert lookup_count(own_wallet) == 2
 
 
-def test_without_redis_our_wallet_is_not_overrun(
+def test_wallet_polling_is_limited_without_redis(
     client, path, open_bolt11, own_wallet, settings
 ):
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     for _ in range(5):
         assert status(client, path)["state"] == "offered"
 
-    assert asked(own_wallet) == 1
+    assert lookup_count(own_wallet) == 1
 
 
-def test_a_payment_is_told_before_stripe_is(client, path, open_bolt11, alice, payable):
+def test_payment_is_shown_before_it_is_marked_in_stripe(
+    client, path, open_bolt11, alice, payable
+):
     alice.pay(open_bolt11.bolt11)
 
-    found = status(client, path)
+    data = status(client, path)
 
-    assert found["state"] == "paid"
+    assert data["state"] == "paid"
     payable.refresh_from_db()
     assert payable.stripe_status == "open"
-    shown = text(client.get(path))
-    assert "Paid. Thank you!" in shown
-    assert open_bolt11.bolt11 not in shown.partition("</main>")[0].partition("proof")[0]
-    assert "<form" not in shown
+    html = text(client.get(path))
+    assert "Paid. Thank you!" in html
+    assert open_bolt11.bolt11 not in html.partition("</main>")[0].partition("proof")[0]
+    assert "<form" not in html
 
 
-def test_that_stripe_is_told_too_changes_nothing(
+def test_version_stays_the_same_when_payment_is_marked_in_stripe(
     client, path, open_bolt11, alice, payable
 ):
     alice.pay(open_bolt11.bolt11)
@@ -106,12 +112,13 @@ def test_that_stripe_is_told_too_changes_nothing(
 
     collect_invoice(invoice_id=payable.pk)
 
-    after_all = status(client, path)
-    assert after_all["version"] == before["version"]
-    assert (before["is_final"], after_all["is_final"]) == (False, True)
+    marked = status(client, path)
+    assert marked["version"] == before["version"]
+    assert before["is_final"] is False
+    assert marked["is_final"] is True
 
 
-def test_each_state_has_another_version(client, path, open_bolt11, alice):
+def test_version_changes_with_each_state(client, path, open_bolt11, alice):
     versions = []
     with after(seconds=1):
         versions.append(status(client, path)["version"])
@@ -122,57 +129,57 @@ def test_each_state_has_another_version(client, path, open_bolt11, alice):
     with after(seconds=980):
         versions.append(status(client, path)["version"])
 
-    assert all(one != other for one, other in pairwise(versions))
+    assert all(earlier != later for earlier, later in pairwise(versions))
 
 
-def test_an_expired_one_is_still_looked_for(
+def test_expired_bolt11_is_still_looked_up(
     client, path, open_bolt11, alice, own_wallet
 ):
     with after(seconds=902):
-        found = status(client, path)
-        assert found["state"] == "offer-expired"
-        assert found["expires_at"] is None
+        data = status(client, path)
+        assert data["state"] == "offer-expired"
+        assert data["expires_at"] is None
     alice.pay(open_bolt11.bolt11)
 
     with after(seconds=914):
         assert status(client, path)["state"] == "paid"
 
 
-def test_a_silent_wallet_holds_nobody_up(
+def test_offline_wallet_delays_status_only_briefly(
     client, path, open_bolt11, own_wallet, monkeypatch
 ):
-    monkeypatch.setattr(refresh, "PATIENCE", 0.3)
+    monkeypatch.setattr(refresh, "WALLET_TIMEOUT", 0.3)
     status(client, path)
     own_wallet.go_offline()
 
     with after(seconds=3):
-        begun = time.monotonic()
-        found = status(client, path)
-        assert time.monotonic() - begun < 2
-        assert found["state"] == "wallet-down"
-        assert found["is_wallet_down"] is True
-        assert "We cannot reach our wallet just now." in text(client.get(path))
+        started = time.monotonic()
+        data = status(client, path)
+        assert time.monotonic() - started < 2
+        assert data["state"] == "wallet-down"
+        assert data["is_wallet_down"] is True
+        assert "We cannot reach our wallet right now." in text(client.get(path))
         assert open_bolt11.bolt11 in text(client.get(path))
 
 
-def test_a_silent_wallet_is_asked_less_often(client, path, open_bolt11, own_wallet):
+def test_failing_wallet_is_polled_less_often(client, path, open_bolt11, own_wallet):
     own_wallet.lookups = LookingUp(error="INTERNAL")
     status(client, path)
     with after(seconds=3):
         assert status(client, path)["state"] == "wallet-down"
-    count = asked(own_wallet)
+    count = lookup_count(own_wallet)
 
     with after(seconds=6):
         assert status(client, path)["state"] == "wallet-down"
-    assert asked(own_wallet) == count
+    assert lookup_count(own_wallet) == count
 
     own_wallet.lookups = LookingUp()
     with after(seconds=14):
         assert status(client, path)["state"] == "offered"
-    assert asked(own_wallet) == count + 1
+    assert lookup_count(own_wallet) == count + 1
 
 
-def test_a_wallet_that_comes_back_is_no_more_said_to_be_away(
+def test_payment_is_shown_after_wallet_recovers(
     client, path, open_bolt11, own_wallet, alice
 ):
     own_wallet.lookups = LookingUp(error="INTERNAL")
@@ -184,40 +191,40 @@ def test_a_wallet_that_comes_back_is_no_more_said_to_be_away(
         assert status(client, path)["state"] == "paid"
 
 
-def test_with_many_waiting_it_is_told_what_is_known(
+def test_wallet_is_not_polled_when_overloaded(
     client, path, open_bolt11, own_wallet, settings
 ):
-    lanes = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
-    for lane in lanes:
-        lane.__enter__()
+    limits = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
+    for limit in limits:
+        limit.__enter__()
     try:
         assert status(client, path)["state"] == "offered"
-        assert asked(own_wallet) == 0
+        assert lookup_count(own_wallet) == 0
     finally:
-        for lane in lanes:
-            lane.__exit__(None, None, None)
+        for limit in limits:
+            limit.__exit__(None, None, None)
 
 
-def test_while_the_wallet_is_asked_it_says_until_when(client, path, payable, alice):
+def test_status_has_latest_end_of_pending_wallet_payment(client, path, payable, alice):
     connect_wallet(pubkey=payable.tenant_id, nwc_url=alice.url)
     start_payment(bill=bill(payable))
 
-    found = status(client, path)
+    data = status(client, path)
 
-    assert found["state"] == "waiting"
+    assert data["state"] == "waiting"
     until = LightningInvoice.objects.get().final_at
-    assert found["until"] == until.isoformat().replace("+00:00", "Z")
+    assert data["until"] == until.isoformat().replace("+00:00", "Z")
 
 
-def test_while_the_card_is_asked(client, path, payable):
+def test_status_is_waiting_while_card_charge_is_pending(client, path, payable):
     CardAttempt.objects.create(
         collection=payable, payment_method="pm_1", amount_cents=500, idempotency_key="1"
     )
 
     assert status(client, path)["state"] == "waiting"
-    shown = text(client.get(path))
-    assert "Waiting for your card" in shown
-    assert "<form" not in shown
+    html = text(client.get(path))
+    assert "Waiting for your card" in html
+    assert "<form" not in html
 
 
 @pytest.mark.parametrize(
@@ -228,36 +235,37 @@ def test_while_the_card_is_asked(client, path, payable):
         ({"stripe_status": "paid", "paid_by": "card"}, "paid"),
     ],
 )
-def test_what_asks_for_nothing(client, path, columns, state):
+def test_status_of_invoice_with_nothing_to_pay(client, path, columns, state):
     InvoiceCollection.objects.update(amount_remaining_cents=0, **columns)
 
-    found = status(client, path)
+    data = status(client, path)
 
-    assert found["state"] == state
-    assert found["is_final"] is (state != "draft")
+    assert data["state"] == state
+    assert data["is_final"] is (state != "draft")
 
 
-def test_who_paid_may_not_be_known_yet(client, path):
+def test_paid_status_is_not_final_until_payment_method_is_known(client, path):
     InvoiceCollection.objects.update(stripe_status="paid", amount_remaining_cents=0)
 
-    found = status(client, path)
+    data = status(client, path)
 
-    assert (found["state"], found["is_final"]) == ("paid", False)
+    assert data["state"] == "paid"
+    assert data["is_final"] is False
 
 
-def test_a_payment_that_cannot_pay_it_all_is_not_taken_for_paid(
-    client, path, open_bolt11, alice
-):
+def test_insufficient_payment_is_waiting_and_not_paid(client, path, open_bolt11, alice):
     alice.pay(open_bolt11.bolt11)
     InvoiceCollection.objects.update(amount_remaining_cents=700)
 
     assert status(client, path)["state"] == "waiting"
-    shown = text(client.get(path))
-    assert "A payment has arrived and is being booked." in shown
-    assert "<form" not in shown
+    html = text(client.get(path))
+    assert "A payment has arrived and is being booked." in html
+    assert "<form" not in html
 
 
-def test_what_became_credit_has_not_paid_it(client, path, open_bolt11, alice, payable):
+def test_payment_that_became_credit_leaves_invoice_open(
+    client, path, open_bolt11, alice, payable
+):
     alice.pay(open_bolt11.bolt11)
     status(client, path)
     Settlement.objects.create(
@@ -272,43 +280,47 @@ def test_what_became_credit_has_not_paid_it(client, path, open_bolt11, alice, pa
     assert not Credit.objects.exists()
 
 
-# --- the link
+# --- link and limits
 
 
-@pytest.mark.parametrize(("token", "code", "http"), [("nonsense", "link-invalid", 404)])
-def test_a_bad_link(client, token, code, http):
-    answer = client.get(reverse("pay-status", args=[token]))
+@pytest.mark.parametrize(
+    ("token", "code", "http_status"), [("nonsense", "link-invalid", 404)]
+)
+def test_invalid_link_is_not_found(client, token, code, http_status):
+    response = client.get(reverse("pay-status", args=[token]))
 
-    assert answer.status_code == http
-    assert answer.json()["code"] == code
-    assert answer["Cache-Control"] == "no-store, private"
+    assert response.status_code == http_status
+    assert response.json()["code"] == code
+    assert response["Cache-Control"] == "no-store, private"
 
 
-def test_an_old_link(client, path):
+def test_expired_link_is_gone(client, path):
     with time_machine.travel(timezone.now() + LIFETIME + timedelta(minutes=1)):
-        answer = client.get(path + "/status")
+        response = client.get(path + "/status")
 
-    assert (answer.status_code, answer.json()["code"]) == (410, "link-expired")
+    assert response.status_code == 410
+    assert response.json()["code"] == "link-expired"
 
 
-def test_too_many_questions(client, path, settings):
+def test_polling_is_rate_limited(client, path, settings):
     settings.API_RATE_PER_ADDRESS = "2/minute"
     status(client, path)
     status(client, path)
 
-    answer = client.get(path + "/status")
+    response = client.get(path + "/status")
 
-    assert (answer.status_code, answer.json()["code"]) == (429, "throttled")
-    assert 0 < int(answer["Retry-After"]) <= 60
+    assert response.status_code == 429
+    assert response.json()["code"] == "throttled"
+    assert 0 < int(response["Retry-After"]) <= 60
 
 
-def test_others_than_get_are_refused(client, path):
+def test_only_get_is_allowed(client, path):
     assert client.post(path + "/status").status_code == 405
 
 
-def test_nothing_keeps_the_answer(client, path):
-    answer = client.get(path + "/status")
+def test_status_is_private(client, path):
+    response = client.get(path + "/status")
 
-    assert answer["Cache-Control"] == "no-store, private"
-    assert answer["Referrer-Policy"] == "same-origin"
-    assert "noindex" in answer["X-Robots-Tag"]
+    assert response["Cache-Control"] == "no-store, private"
+    assert response["Referrer-Policy"] == "same-origin"
+    assert "noindex" in response["X-Robots-Tag"]

@@ -4,27 +4,24 @@ from functools import cache
 from typing import Any
 
 from billing.models import InvoiceCollection
-from billing.services.invoices.payment_link import payment_link
+from billing.services.invoices.payment_link import payment_url
 from lightning.models import LightningInvoice
 from lightning.services.invoices import PaymentRequest
 
 
 def path_of(invoice: InvoiceCollection) -> str:
-    """Return the path of an invoice's page, the same at each call.
-
-    Cached: the link's signature has a timestamp, so later links differ.
-    """
+    """Return the path of an invoice's page. Cached: tokens contain a timestamp."""
     return _path(invoice.pk)
 
 
 @cache
 def _path(invoice_id: str) -> str:
-    link = payment_link(InvoiceCollection(pk=invoice_id))
-    return "/pay/" + link.rsplit("/", 1)[1]
+    url = payment_url(InvoiceCollection(pk=invoice_id))
+    return "/pay/" + url.rsplit("/", 1)[1]
 
 
-def text(answer: Any) -> str:
-    return str(answer.content.decode())
+def text(response: Any) -> str:
+    return str(response.content.decode())
 
 
 def bolt11s() -> list[str]:
@@ -32,7 +29,7 @@ def bolt11s() -> list[str]:
 
 
 def bill(invoice: InvoiceCollection) -> PaymentRequest:
-    """Return a payment request for the full remaining amount."""
+    """Return a payment request for the remaining amount."""
     amount = invoice.amount_remaining_cents
     return PaymentRequest(
         invoice.tenant_id, invoice.pk, amount, invoice.currency, "Invoice"

@@ -116,7 +116,7 @@ def _moved_to_next_invoice(invoice: Record) -> int:
 
 @dataclass(frozen=True)
 class _PaymentWindow:
-    """Time in which an attempt or bolt11 may pay an invoice; `end` is None until then."""
+    """Time in which an attempt or bolt11 may pay; `end` is None if not over."""
 
     method: str
     start: datetime

@@ -1,7 +1,8 @@
-"""Check how the code is written: docstrings open plainly, comments are few.
+"""Check how the code is written: plain docstrings, few comments, small folders.
 
 Prints for each app the share of docstrings that open with a what/who/whether clause,
-and the lines of comment per 100 lines of code. Exits with 1 outside the limits.
+the lines of comment per 100 lines of code, and the largest folder. Exits with 1 outside
+the limits.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import io
 import re
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ APPS = ("caravel", "tenants", "relays", "lightning", "billing", "api", "sandbox"
 MAX_CLAUSES = 0.01
 #: Lines of comment per 100 lines of the product's code.
 MIN_COMMENTS, MAX_COMMENTS = 3.0, 6.0
+#: Modules per folder of the product.
+MAX_MODULES = 15
 _CLAUSE = re.compile(
     r"(?:(?:return|yield|say|tell|find out)s?\s+)?"
     r"(what|who|whom|whose|whatever|whoever|how|when|where|whether)\b",
@@ -62,15 +66,28 @@ def main() -> int:
         too_many = with_tests.clause_share > MAX_CLAUSES
         comments = code.comments_per_100
         few_or_many = not MIN_COMMENTS <= round(comments, 1) <= MAX_COMMENTS
-        failed |= too_many or (few_or_many and app != "sandbox")
+        folder, modules = _largest_folder(ROOT / app)
+        outside = few_or_many or modules > MAX_MODULES
+        failed |= too_many or (outside and app != "sandbox")
         print(
             f"{app:10} {len(with_tests.clauses):4} of {with_tests.docstrings:4} "
             f"docstrings ({with_tests.clause_share:.1%}) open with a clause; "
-            f"{comments:.1f} comments per 100 lines"
+            f"{comments:.1f} comments per 100 lines; "
+            f"{modules:2} modules in {folder}"
         )
         if options.list or too_many:
             print(*(f"  {place}" for place in with_tests.clauses), sep="\n")
     return int(failed)
+
+
+def _largest_folder(app: Path) -> tuple[str, int]:
+    counts = Counter(
+        path.parent.relative_to(ROOT)
+        for path in app.rglob("*.py")
+        if path.name != "__init__.py" and "migrations" not in path.parts
+    )
+    folder, modules = counts.most_common(1)[0]
+    return str(folder), modules
 
 
 def _read(path: Path, tally: Tally) -> None:
