@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a sandbox Stripe on a real socket, no waiting, no leaks."""
+"""Fixtures of all tests: sandboxes on real sockets, and a search for leaked secrets."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.stripe.testing import Sandbox, running_sandbox
-from sandbox.tests.support.conformance import Conformity, watched
+from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 from sandbox.zooid import Zooid, running_zooid
 
 
@@ -33,23 +33,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop() -> Generator[None, object, object]:
-    """Write down what is logged and enqueued, and take up each secret that is made."""
-    # No part of production, and talkative.
+    """Record all logs, task messages and generated secrets of the run."""
+    # Not used in production, and verbose.
     logging.getLogger("factory").setLevel(logging.INFO)
     with TemporaryDirectory(prefix="caravel-logs-") as directory:
         messages = secret_scanner.watch(Path(directory) / "celery-messages.log")
         run = secret_scanner.watch(Path(directory) / "run.log")
         with (
-            known_secrets(),
-            written_messages(messages),
+            collected_secrets(),
+            recorded_messages(messages),
             secret_scanner.recording(run, logging.getLogger()),
         ):
             return (yield)
 
 
 @contextmanager
-def known_secrets() -> Iterator[None]:
-    """Take up what must not be logged, whoever makes it."""
+def collected_secrets() -> Iterator[None]:
+    """Add each secret to the scanner: configured, generated, encrypted or parsed."""
     for text in (settings.SECRET_KEY, *settings.ENCRYPTION_KEYS):
         secret_scanner.secrets.add_text(text)
     secret_scanner.secrets.add_text(settings.STRIPE_SECRET_KEY)
@@ -57,7 +57,7 @@ def known_secrets() -> Iterator[None]:
         secret_scanner.secrets.add_text(text)
         secret_scanner.secrets.add(text)
     secret_scanner.secrets.add(settings.ROBOT_SECRET)
-    seal, read, add = Secret.seal, nwc_uri._secret, secret_scanner.secrets.add
+    seal, parse, add = Secret.seal, nwc_uri._secret, secret_scanner.secrets.add
 
     class Key(PrivateKey):
         def hex(self) -> str:
@@ -66,13 +66,13 @@ def known_secrets() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keys, "PrivateKey", Key)
         patch.setattr(Secret, "seal", staticmethod(lambda text: seal(add(text))))
-        patch.setattr(nwc_uri, "_secret", lambda given: add(read(given)))
+        patch.setattr(nwc_uri, "_secret", lambda query: add(parse(query)))
         yield
 
 
 @contextmanager
-def written_messages(path: Path) -> Iterator[None]:
-    """Write down the messages to workers, which no redactor passes."""
+def recorded_messages(path: Path) -> Iterator[None]:
+    """Write all task messages to a file; unlike logs they are not redacted."""
     with path.open("a") as log:
 
         def write(body: Any, headers: Any, **kwargs: Any) -> None:
@@ -87,16 +87,16 @@ def written_messages(path: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _sandbox() -> Iterator[tuple[Sandbox, Conformity]]:
-    with running_sandbox() as sandbox, watched(sandbox.app) as conformity:
+def _sandbox() -> Iterator[tuple[Sandbox, ConformanceChecker]]:
+    with running_sandbox() as sandbox, check_conformance(sandbox.app) as conformity:
         yield sandbox, conformity
 
 
 @pytest.fixture
 def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
-    """An empty Stripe that the application is connected to.
+    """An empty sandbox Stripe that the application uses.
 
-    Whatever it is sent and answers must be as stripe-python's types say.
+    Fails the test if a request or a response does not match stripe-python's types.
     """
     stripe, conformity = _sandbox
     stripe.reset()
@@ -105,12 +105,12 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     monkeypatch.setattr(transport, "pause_for", lambda seconds: None)
     yield stripe
     stripe.clear_faults()
-    assert conformity.take() == []
+    assert conformity.pop_problems() == []
 
 
 @pytest.fixture
 def prices(sandbox, db) -> dict[str, str]:
-    """The ids at Stripe of the plans' prices, by plan."""
+    """Ids of the Stripe Prices by plan id."""
     return {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
 
 
@@ -122,15 +122,15 @@ def _zooid() -> Iterator[Zooid]:
 
 @pytest.fixture
 def zooid(_zooid, settings) -> Iterator[Zooid]:
-    """A zooid without relays, which the robot may manage."""
+    """An empty sandbox zooid that accepts the robot."""
     settings.ZOOID_API_URL = _zooid.url
     yield _zooid
     _zooid.reset()
 
 
 @pytest.fixture(autouse=True)
-def _nothing_remembered() -> Iterator[None]:
-    """Let no test find what another has cached or counted."""
+def _empty_cache() -> Iterator[None]:
+    """Remove cached values and rate limit counters after each test."""
     yield
     with redis.from_url(settings.REDIS_URL) as client:
         for pattern in ("caravel-cache*", "LIMITS:*"):

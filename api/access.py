@@ -13,9 +13,10 @@ from billing.services.invoice_views.invoices import (
     has_invoice,
 )
 from caravel.nostr import InvalidPubkey, parse_pubkey
-from relays.exceptions import UnknownRelay, UnknownTenant
+from relays.exceptions import UnknownRelay
 from relays.models import Relay, RelayQuerySet
 from tenants.authentication import Caller
+from tenants.exceptions import UnknownTenant
 from tenants.models import Tenant
 
 

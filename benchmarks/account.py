@@ -1,4 +1,4 @@
-"""What is asked of the sandbox Stripe: one method for each kind of request."""
+"""Requests to the sandbox Stripe, one method per kind."""
 
 import json
 from itertools import count
@@ -10,7 +10,7 @@ SUBSCRIPTION = {"collection_method": "send_invoice", "days_until_due": 7}
 
 
 class Account:
-    """A customer with subscriptions, over a connection of its own."""
+    """A customer with subscriptions, on its own connection."""
 
     def __init__(self, wire: Wire, name: str, subscriptions: int = 10) -> None:
         self.wire = wire
@@ -31,7 +31,7 @@ class Account:
         self.drafts.clear()
 
     def retrieve(self) -> None:
-        """Read a subscription: one request."""
+        """Retrieve a subscription: one request."""
         subscription, _ = self.items[next(self._numbers) % len(self.items)]
         self.wire.get(f"/v1/subscriptions/{subscription}")
 
@@ -40,13 +40,13 @@ class Account:
         self.wire.get(f"/v1/invoices?customer={self.customer}&limit=10")
 
     def create(self) -> None:
-        """Start a subscription, with its draft of an invoice: one request."""
+        """Create a subscription, with a draft invoice: one request."""
         self._subscribe()
 
     def update(self) -> None:
-        """Set another quantity under an idempotency key: one request.
+        """Set a quantity under an idempotency key: one request.
 
-        Without prorations, so that nothing is left behind but an event.
+        Without prorations, so that only an event is left behind.
         """
         number = next(self._numbers)
         subscription, item = self.items[number % len(self.items)]
@@ -59,7 +59,7 @@ class Account:
         self.wire.post(path, form, f"{self.name}-{number}")
 
     def settle(self) -> None:
-        """Finalize a draft and mark it paid: two requests, on a draft of `create`."""
+        """Finalize a draft of `create` and mark it paid: two requests."""
         invoice = self.drafts.pop()
         self._post(f"/v1/invoices/{invoice}/finalize", {"auto_advance": "false"})
         self._post(f"/v1/invoices/{invoice}/pay", {"paid_out_of_band": "true"})
@@ -75,14 +75,14 @@ class Account:
             "items[0][price]": self.price,
             "expand[0]": "latest_invoice",
         }
-        made = self._made("/v1/subscriptions", form)
-        self.drafts.append(made["latest_invoice"]["id"])
-        return made["id"], made["items"]["data"][0]["id"]
+        created = self._create("/v1/subscriptions", form)
+        self.drafts.append(created["latest_invoice"]["id"])
+        return created["id"], created["items"]["data"][0]["id"]
 
     def _post(self, path: str, form: dict[str, Any]) -> str:
-        return str(self._made(path, form)["id"])
+        return str(self._create(path, form)["id"])
 
-    def _made(self, path: str, form: dict[str, Any]) -> dict[str, Any]:
+    def _create(self, path: str, form: dict[str, Any]) -> dict[str, Any]:
         key = f"{self.name}-{next(self._numbers)}"
-        made: dict[str, Any] = json.loads(self.wire.post(path, form, key))
-        return made
+        created: dict[str, Any] = json.loads(self.wire.post(path, form, key))
+        return created

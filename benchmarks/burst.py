@@ -1,4 +1,4 @@
-"""A burst of payments by tenants' wallets, from a lost broker to the last one paid."""
+"""A burst of wallet payments, from the loss of the broker to the last payment."""
 
 import itertools
 import time
@@ -23,29 +23,29 @@ from lightning.tasks import resolve_payments
 from tenants.models import Tenant
 from tenants.services.tenants import set_wallet
 
-#: Seconds that each wallet takes to pay.
+#: Seconds each wallet takes to pay.
 WALLET_SECONDS = 1.0
-#: Seconds after which what has not happened yet is given up.
-PATIENCE = 300.0
+#: Seconds to wait for all payments.
+TIMEOUT = 300.0
 _POLL = 0.05
 _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Burst:
-    """What was measured of one worker; its memory is in megabytes."""
+    """Measurements of one worker; memory in megabytes."""
 
     payments: int
     seconds: float
     relay_connections: int
     database_connections: int
     memory: float
-    #: What is wrong about the money, in words.
+    #: Payments that went wrong, in words.
     faults: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float:
-        """Payments a second."""
+        """Payments per second."""
         return self.payments / self.seconds
 
 
@@ -57,13 +57,13 @@ def measure(
     log: Path,
     threads: int | None = None,
 ) -> Burst:
-    """Have one worker make so many payments, each from another tenant's wallet."""
+    """Measure one worker making payments, each from another tenant's wallet."""
     due = _prepare(counterparts, payments)
     _lose_messages(due)
     before = counterparts.connections()
     with worker.running(env, log=log, threads=threads) as running:
-        # It listens to our wallet as soon as it takes tasks.
-        _watch(running, until=lambda: counterparts.connections() > before)
+        # The worker connects to our wallet's relay as soon as it takes tasks.
+        _watch_until(running, until=lambda: counterparts.connections() > before)
         seconds = _pay(due, running)
     return Burst(
         payments=payments,
@@ -71,12 +71,12 @@ def measure(
         relay_connections=counterparts.connections() - before,
         database_connections=running.database_connections,
         memory=running.memory,
-        faults=tuple(_faults(counterparts, due)),
+        faults=tuple(_find_faults(counterparts, due)),
     )
 
 
 def _prepare(counterparts: Counterparts, number: int) -> dict[str, int]:
-    """Return the ids of new payments, by the names of the wallets that are to pay."""
+    """Create payments; return their ids by the names of the paying wallets."""
     names = [f"wallet-{next(_numbers)}" for _ in range(number)]
     urls = counterparts.create_wallets(names, seconds=WALLET_SECONDS)
     with ThreadPoolExecutor(8) as pool:
@@ -94,12 +94,12 @@ def _start(name: str, url: str) -> int:
         description=f"Relay of {name}",
     )
     payment = start_payment(bill=bill)
-    connection.close()  # this thread's own
+    connection.close()  # each thread has its own
     return payment.pk
 
 
 def _lose_messages(due: Mapping[str, int]) -> None:
-    """Empty the broker, and let pass the time after which that is noticed."""
+    """Empty the broker, and age the payments until the sweep notices."""
     with redis.Redis.from_url(settings.REDIS_URL) as broker:
         broker.flushdb()
     long_ago = timezone.now() - timedelta(seconds=settings.ENQUEUED_TIMEOUT)
@@ -109,21 +109,21 @@ def _lose_messages(due: Mapping[str, int]) -> None:
 def _pay(due: Mapping[str, int], running: worker.Worker) -> float:
     """Return the seconds from the sweep until no payment is pending."""
     pending = NwcPayment.objects.pending().filter(pk__in=list(due.values()))
-    began = time.perf_counter()
+    started = time.perf_counter()
     resolve_payments()
-    _watch(running, until=lambda: not pending.exists())
-    return time.perf_counter() - began
+    _watch_until(running, until=lambda: not pending.exists())
+    return time.perf_counter() - started
 
 
-def _watch(running: worker.Worker, *, until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _watch_until(running: worker.Worker, *, until: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT
     while not until() and time.monotonic() < deadline:
         running.watch()
         time.sleep(_POLL)
 
 
-def _faults(counterparts: Counterparts, due: Mapping[str, int]) -> list[str]:
-    """Say of each payment that is not paid, or not exactly once."""
+def _find_faults(counterparts: Counterparts, due: Mapping[str, int]) -> list[str]:
+    """Describe each payment that was not paid exactly once."""
     rows = NwcPayment.objects.select_related("invoice").in_bulk(list(due.values()))
     debits = counterparts.debits(list(due))
     found = []

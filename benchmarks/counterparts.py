@@ -1,6 +1,6 @@
-"""What payments need around them, as one process: a relay, wallets, prices.
+"""The parties around payments in one process: a relay, wallets, prices.
 
-It answers lines of JSON on its standard input, until that ends.
+It answers lines of JSON on its standard input, until the input ends.
 """
 
 import json
@@ -18,36 +18,36 @@ BALANCE_MSAT = 10**9
 
 
 class Counterparts:
-    """The running process, for the one that started it."""
+    """The running process, as seen by its parent."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self.environment: dict[str, str] = self._ask("environment")
+        self.environment: dict[str, str] = self._request("environment")
 
     def create_wallets(self, names: Sequence[str], *, seconds: float) -> list[str]:
-        """Make wallets that pay after so many seconds; return their URLs."""
-        urls: list[str] = self._ask("create", list(names), seconds)
+        """Create wallets that pay after a delay; return their URLs."""
+        urls: list[str] = self._request("create", list(names), seconds)
         return urls
 
     def debits(self, names: Sequence[str]) -> list[list[int]]:
-        """Return each amount that left each wallet, in millisatoshi."""
-        debits: list[list[int]] = self._ask("debits", list(names))
+        """Return the amounts that left each wallet, in msat."""
+        debits: list[list[int]] = self._request("debits", list(names))
         return debits
 
     def connections(self) -> int:
-        """Return how many connections the relay has accepted so far."""
-        return int(self._ask("connections"))
+        """Return the number of connections the relay has accepted."""
+        return int(self._request("connections"))
 
-    def _ask(self, question: str, *values: object) -> Any:
+    def _request(self, command: str, *values: object) -> Any:
         assert self._process.stdin and self._process.stdout
-        self._process.stdin.write(json.dumps([question, *values]) + "\n")
+        self._process.stdin.write(json.dumps([command, *values]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
 
 @contextmanager
 def running() -> Iterator[Counterparts]:
-    """Run them for the length of the block."""
+    """Run the process for the length of the block."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.counterparts"],
         stdin=subprocess.PIPE,
@@ -61,7 +61,7 @@ def running() -> Iterator[Counterparts]:
 
 
 def serve() -> None:
-    """Answer until the input ends."""
+    """Answer commands until the input ends."""
     with (
         running_relay() as relay,
         running_wallets(relay.url) as wallets,
@@ -73,29 +73,29 @@ def serve() -> None:
             "NWC_ALLOW_PRIVATE_RELAYS": "true",
         }
         for line in sys.stdin:
-            question, *values = json.loads(line)
+            command, *values = json.loads(line)
             answer = (
                 environment
-                if question == "environment"
-                else _answer(relay, wallets, question, values)
+                if command == "environment"
+                else _handle(relay, wallets, command, values)
             )
             print(json.dumps(answer), flush=True)
 
 
-def _answer(
-    relay: SandboxRelay, wallets: Wallets, question: str, values: list[Any]
+def _handle(
+    relay: SandboxRelay, wallets: Wallets, command: str, values: list[Any]
 ) -> object:
-    match question, values:
+    match command, values:
         case "create", [names, seconds]:
-            made = wallets.create_many(names, balance_msat=BALANCE_MSAT)
-            for wallet in made:
+            created = wallets.create_many(names, balance_msat=BALANCE_MSAT)
+            for wallet in created:
                 wallet.behaviour = pays_after(seconds)
-            return [wallet.url for wallet in made]
+            return [wallet.url for wallet in created]
         case "debits", [names]:
             return [wallets.ledger.debits(name) for name in names]
         case "connections", []:
             return relay.accepted
-    raise ValueError(question)
+    raise ValueError(command)
 
 
 if __name__ == "__main__":

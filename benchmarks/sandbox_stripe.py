@@ -1,13 +1,12 @@
-"""How fast the sandbox Stripe answers, and whether its memory stays what it is.
+"""Measures the sandbox Stripe: requests per second, and memory growth.
 
     python -m benchmarks.sandbox_stripe [--quick]
 
-One server process; the load comes from this one, over loopback HTTP with keep-alive
-connections that cost next to nothing themselves. stripe-python is left out: it takes
-longer to make objects of an answer than the sandbox takes to give it.
+One server process; the load comes from this process, over keep-alive connections on
+loopback. stripe-python is not used: building its objects takes longer than the
+sandbox takes to answer.
 
-Ends with status 1 when the mix stays below the promised rate, or memory does not stay
-flat.
+Exits with 1 if the mix is slower than the minimum rate, or if memory grows.
 """
 
 import argparse
@@ -23,24 +22,26 @@ from benchmarks.server import Server
 from sandbox.stripe import request_log
 from sandbox.stripe.settings import DEFAULTS
 
-#: Requests a second that the mix has to reach.
-PROMISED = 300
+#: The minimum rate of the mix, in requests per second.
+MIN_RATE = 300
 CONNECTIONS = 4
-#: After so many writes events, answers and logged requests are all that are ever kept.
-WARM = max(DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.LIMIT)
-#: Resident memory at the end may be so much above that after the first third.
-TOLERANCE = 0.05
-#: What a created customer may cost for good, in kilobytes.
-COST_OF_CUSTOMER = 8.0
-#: A round of the mix, with how often each kind comes in it.
+#: After this many writes the stores of events, answers and requests are full.
+WARM_UP_WRITES = max(
+    DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.MAX_ENTRIES
+)
+#: The maximum growth of resident memory after the first third of the requests.
+MAX_GROWTH = 0.05
+#: The maximum permanent memory per created customer, in kilobytes.
+MAX_CUSTOMER_KB = 8.0
+#: A round of the mix: kinds and their numbers.
 MIX = (("retrieve", 8), ("list", 3), ("update", 2), ("create", 1), ("settle", 1))
-#: The same without what makes objects: nothing of it may need memory for good.
+#: A round that creates no objects and so must not need permanent memory.
 STEADY = (("retrieve", 5), ("list", 2), ("update", 3))
 REQUESTS = {"settle": 2}
 
 
 class Scale:
-    """How much is measured."""
+    """The amount of work to measure."""
 
     def __init__(self, *, quick: bool) -> None:
         self.of_each_kind = 200 if quick else 1_000
@@ -51,9 +52,9 @@ class Scale:
 
 
 def main() -> int:
-    """Measure and print; return 1 when a promise is broken."""
+    """Measure and print; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="in half a minute")
+    parser.add_argument("--quick", action="store_true", help="takes half a minute")
     scale = Scale(quick=parser.parse_args().quick)
     with server.running() as sandbox:
         fast = measure_speed(sandbox, scale)
@@ -63,16 +64,16 @@ def main() -> int:
 
 
 def measure_speed(sandbox: Server, scale: Scale) -> bool:
-    """Print the rate of each kind and of the mix; return whether it is enough."""
-    print(f"Requests a second over {CONNECTIONS} connections, of one sandbox process\n")
+    """Print the rate of each kind and of the mix; return whether it suffices."""
+    print(f"Requests per second over {CONNECTIONS} connections, one sandbox process\n")
     with accounts(sandbox) as clients:
         rates = {kind: rate_of(clients, kind, scale.of_each_kind) for kind, _ in MIX}
         mix = rate_of_mix(clients, scale.mix_seconds)
     for kind, rate in rates.items():
         print(f"  {kind:10}{rate:8.0f}{rate / rates['retrieve']:8.2f} of retrieve")
     print(f"  {'mix':10}{mix:8.0f}{mix / rates['retrieve']:8.2f} of retrieve")
-    reached = mix >= PROMISED
-    print(f"\n{PROMISED} a second: {'reached' if reached else 'NOT REACHED'}\n")
+    reached = mix >= MIN_RATE
+    print(f"\n{MIN_RATE} per second: {'reached' if reached else 'NOT REACHED'}\n")
     return reached
 
 
@@ -86,29 +87,29 @@ def accounts(sandbox: Server) -> Iterator[list[Account]]:
 
 
 def rate_of(clients: list[Account], kind: str, times: int) -> float:
-    """Return how many requests of a kind are answered a second."""
+    """Return the requests of a kind per second."""
     each = times // CONNECTIONS
     if kind == "settle":
-        at_once(clients, lambda client: repeat(client, "create", each))
-    took = at_once(clients, lambda client: repeat(client, kind, each))
-    return each * CONNECTIONS * REQUESTS.get(kind, 1) / took
+        run_concurrently(clients, lambda client: repeat(client, "create", each))
+    seconds = run_concurrently(clients, lambda client: repeat(client, kind, each))
+    return each * CONNECTIONS * REQUESTS.get(kind, 1) / seconds
 
 
 def rate_of_mix(clients: list[Account], seconds: float) -> float:
-    """Return how many requests of the mix are answered a second, over some time."""
+    """Return the requests of the mix per second, measured over some time."""
     answered: list[int] = []
     until = time.perf_counter() + seconds
 
     def work(client: Account) -> None:
         while time.perf_counter() < until:
-            answered.append(play(client, MIX))
+            answered.append(send_round(client, MIX))
 
-    took = at_once(clients, work)
-    return sum(answered) / took
+    seconds = run_concurrently(clients, work)
+    return sum(answered) / seconds
 
 
-def play(client: Account, kinds: tuple[tuple[str, int], ...]) -> int:
-    """Send one round; return how many requests it was."""
+def send_round(client: Account, kinds: tuple[tuple[str, int], ...]) -> int:
+    """Send one round; return the number of requests."""
     for kind, times in kinds:
         repeat(client, kind, times)
     return sum(times * REQUESTS.get(kind, 1) for kind, times in kinds)
@@ -120,8 +121,8 @@ def repeat(client: Account, kind: str, times: int) -> None:
         getattr(client, kind)()
 
 
-def at_once(clients: list[Account], work: Callable[[Account], None]) -> float:
-    """Let every client do the work; return the seconds until all were done."""
+def run_concurrently(clients: list[Account], work: Callable[[Account], None]) -> float:
+    """Run the work with all clients at once; return the seconds it took."""
     failures: list[Exception] = []
 
     def guarded(client: Account) -> None:
@@ -131,14 +132,14 @@ def at_once(clients: list[Account], work: Callable[[Account], None]) -> float:
             failures.append(error)
 
     threads = [threading.Thread(target=guarded, args=(one,)) for one in clients]
-    began = time.perf_counter()
+    started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failures:
         raise failures[0]
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 def measure_memory(sandbox: Server, scale: Scale) -> bool:
@@ -146,47 +147,56 @@ def measure_memory(sandbox: Server, scale: Scale) -> bool:
     total = scale.step * scale.steps
     print(f"Resident memory over {total:,} requests that create nothing\n")
     with accounts(sandbox) as clients:
-        at_once(clients, lambda one: repeat(one, "update", WARM // CONNECTIONS + 1))
+        run_concurrently(
+            clients,
+            lambda one: repeat(one, "update", WARM_UP_WRITES // CONNECTIONS + 1),
+        )
         sizes = [sandbox.rss()]
         print(f"  {'warm':>10}{sizes[0]:8.1f} MB")
         for number in range(scale.steps):
-            at_once(clients, lambda client: play_requests(client, scale.step))
+            run_concurrently(
+                clients, lambda client: send_steady_requests(client, scale.step)
+            )
             sizes.append(sandbox.rss())
             print(f"  {(number + 1) * scale.step:>10,}{sizes[-1]:8.1f} MB", flush=True)
         cost = cost_of_customers(sandbox, clients, scale.customers)
-    return judge(sizes, cost)
+    return report_memory(sizes, cost)
 
 
-def play_requests(client: Account, together: int) -> None:
-    """Send this client's part of so many steady requests."""
+def send_steady_requests(client: Account, together: int) -> None:
+    """Send this client's share of a number of steady requests."""
     sent = 0
     while sent < together / CONNECTIONS:
-        sent += play(client, STEADY)
+        sent += send_round(client, STEADY)
 
 
 def cost_of_customers(sandbox: Server, clients: list[Account], number: int) -> float:
-    """Return by how many kilobytes each new customer makes the sandbox grow.
+    """Return the memory per new customer, in kilobytes.
 
-    Others before them have filled what is kept of events and answers with their kind.
+    Customers created before it fill the limited stores of events and idempotent
+    answers.
     """
-    at_once(clients, lambda one: repeat(one, "add_customer", WARM // CONNECTIONS + 1))
+    run_concurrently(
+        clients,
+        lambda one: repeat(one, "add_customer", WARM_UP_WRITES // CONNECTIONS + 1),
+    )
     before = sandbox.rss()
     each = number // CONNECTIONS
-    at_once(clients, lambda one: repeat(one, "add_customer", each))
+    run_concurrently(clients, lambda one: repeat(one, "add_customer", each))
     return (sandbox.rss() - before) * 1024 / number
 
 
-def judge(sizes: list[float], cost: float) -> bool:
-    """Print and return whether memory stays flat, but for what is created."""
+def report_memory(sizes: list[float], cost: float) -> bool:
+    """Print and return whether memory stays within the limits."""
     growth = sizes[-1] / sizes[len(sizes) // 3] - 1
-    flat, bounded = growth <= TOLERANCE, cost <= COST_OF_CUSTOMER
+    flat, bounded = growth <= MAX_GROWTH, cost <= MAX_CUSTOMER_KB
     print(
-        f"\nafter the first third {growth:+.1%}, {TOLERANCE:.0%} allowed: "
+        f"\nafter the first third {growth:+.1%}, {MAX_GROWTH:.0%} allowed: "
         f"{'flat' if flat else 'NOT FLAT'}"
     )
     print(
-        f"a new customer, whose event and answer replace others: {cost:.1f} kB, "
-        f"{COST_OF_CUSTOMER:.0f} allowed: {'bounded' if bounded else 'NOT BOUNDED'}"
+        f"per new customer: {cost:.1f} kB, "
+        f"{MAX_CUSTOMER_KB:.0f} allowed: {'bounded' if bounded else 'NOT BOUNDED'}"
     )
     return flat and bounded
 

@@ -1,4 +1,4 @@
-"""The sandbox Stripe as a process of its own, and how much memory it takes."""
+"""The sandbox Stripe as a separate process, and its memory."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ class Server:
         self.url = url
 
     def wire(self) -> Wire:
-        """Return a new connection to it."""
+        """Return a new connection."""
         return Wire(self.url)
 
     def rss(self) -> float:
@@ -27,7 +27,7 @@ class Server:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Start a sandbox with an empty account on a free port; stop it in the end."""
+    """Run a sandbox with an empty account on a free port, until the block ends."""
     with subprocess.Popen(
         [sys.executable, "-m", "sandbox.stripe", "--port", "0"],
         stdout=subprocess.PIPE,

@@ -1,7 +1,7 @@
-"""A raw keep-alive connection to the sandbox Stripe: next to no cost of its own.
+"""A raw keep-alive connection to the sandbox Stripe, with almost no overhead.
 
-stripe-python builds objects out of each answer, which takes it longer than the sandbox
-takes to make them; a load of its making would measure the client.
+stripe-python builds objects from each response, which takes longer than the sandbox
+takes to answer: it would measure the client.
 """
 
 import socket
@@ -10,7 +10,7 @@ from urllib.parse import urlencode, urlsplit
 
 
 class Wire:
-    """One connection, and what was asked over it so far."""
+    """One connection."""
 
     def __init__(self, url: str, api_key: str = "sk_test_benchmark") -> None:
         parts = urlsplit(url)
@@ -26,20 +26,19 @@ class Wire:
         )
 
     def get(self, path: str) -> bytes:
-        """Return the body of the answer. Raises RuntimeError unless it is a 200."""
-        return self._ask("GET", path, "", "")
+        """Return the body of the response. Raises RuntimeError unless it is a 200."""
+        return self._request("GET", path, "", "")
 
     def post(self, path: str, form: dict[str, Any], key: str = "") -> bytes:
-        """Return the body of the answer. Raises RuntimeError unless it is a 200."""
+        """Return the body of the response. Raises RuntimeError unless it is a 200."""
         header = f"Idempotency-Key: {key}\r\n" if key else ""
-        return self._ask("POST", path, urlencode(form), header)
+        return self._request("POST", path, urlencode(form), header)
 
     def close(self) -> None:
-        """Close the connection."""
         self._answers.close()
         self._socket.close()
 
-    def _ask(self, method: str, path: str, body: str, header: str) -> bytes:
+    def _request(self, method: str, path: str, body: str, header: str) -> bytes:
         self._socket.sendall(
             f"{method} {path} HTTP/1.1\r\n{self._common}{header}"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()

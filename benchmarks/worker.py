@@ -1,4 +1,4 @@
-"""The worker for the network as production runs it, and what it takes."""
+"""The network worker, run with production's command, and its resource use."""
 
 import re
 import shlex
@@ -14,13 +14,13 @@ from benchmarks.memory import resident
 
 ROOT = Path(__file__).resolve().parent.parent
 _BIN = Path(sys.executable).parent
-#: Names the worker's connections to PostgreSQL.
+#: Application name of the worker's connections to PostgreSQL.
 _NAME = "measured-worker"
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
 
 
 class Worker:
-    """A running worker; `watch` it often to learn the most that it took."""
+    """A running worker; `watch` records the maximum of its resource use."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -29,7 +29,7 @@ class Worker:
         self.database_connections = 0
 
     def watch(self) -> None:
-        """Look at it once more. Raises RuntimeError if it is gone."""
+        """Measure now. Raises RuntimeError if the worker has ended."""
         if self._process.poll() is not None:
             raise RuntimeError("the worker ended")
         self.memory = max(self.memory, resident(self._process.pid))
@@ -40,7 +40,7 @@ class Worker:
 
 
 def command(threads: int | None = None) -> list[str]:
-    """Return the Procfile's command, with another concurrency if that is given."""
+    """Return the Procfile's command, optionally with another concurrency."""
     lines = (ROOT / "Procfile").read_text().splitlines()
     (line,) = [line for line in lines if line.startswith("network:")]
     if threads is not None:
@@ -52,7 +52,7 @@ def command(threads: int | None = None) -> list[str]:
 def running(
     env: Mapping[str, str], *, log: Path, threads: int | None = None
 ) -> Iterator[Worker]:
-    """Run it for the length of the block; in the end it finishes what it has begun."""
+    """Run the worker for the length of the block; at the end it finishes its tasks."""
     path = f"{_BIN}:{env['PATH']}"
     with (
         log.open("ab") as output,

@@ -1,7 +1,7 @@
-"""Celery beat's scheduler, which is not stopped in the middle of sending a message.
+"""Celery beat scheduler that finishes sending a message before it stops.
 
-Beat ends by an exception that its handler of signals raises. In the midst of talking to
-the broker it would be taken for trouble with that, and be lost with the signal.
+Beat's signal handler stops it by raising an exception. Raised while beat talks to the
+broker, that exception would be handled as a broker error, and the signal would be lost.
 """
 
 import signal
@@ -13,37 +13,34 @@ from typing import Any
 
 from celery.beat import PersistentScheduler, ScheduleEntry
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Scheduler(PersistentScheduler):
-    """The schedule of the settings, kept in a file."""
+    """Persistent scheduler that defers stop signals while it sends a message."""
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
-        """Send the message of an entry; a signal to end waits until it is sent."""
         with defer_signals():
             super().apply_entry(entry, producer=producer)
 
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Let signals to end wait, and be handled afterwards as they would have been.
-
-    Threads other than the main one get none, so nothing is done there.
-    """
+    """Hold back SIGTERM and SIGINT, and raise the first one again at the end."""
+    # Python delivers signals to the main thread only, and only it can set handlers.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    arrived: list[int] = []
+    received: list[int] = []
 
-    def hold(signum: int, frame: FrameType | None) -> None:
-        arrived.append(signum)
+    def defer(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
 
-    handlers = {signum: signal.signal(signum, hold) for signum in _ENDING}
+    handlers = {signum: signal.signal(signum, defer) for signum in _STOP_SIGNALS}
     try:
         yield
     finally:
         for signum, handler in handlers.items():
             signal.signal(signum, handler)
-        if arrived:
-            signal.raise_signal(arrived[0])
+        if received:
+            signal.raise_signal(received[0])

@@ -1,4 +1,4 @@
-"""The Celery application. Its configuration is the CELERY_ part of the settings."""
+"""The Celery application, configured by the CELERY_ settings."""
 
 import os
 from typing import Any
@@ -16,23 +16,23 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "caravel.settings")
 app = Celery("caravel", task_cls="caravel.core.celery_task:CaravelTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-# Each task's lines carry its id and the id of the request that enqueued it.
+# Adds the task's id, and the id of the request that enqueued it, to each log line.
 app.steps["worker"].add(DjangoStructLogInitStep)
 
 
 @bind_extra_task_metadata.connect
-def name_the_task(task: Any, **kwargs: Any) -> None:
-    """Put the task's name on each of its log lines."""
+def bind_task_name(task: Any, **kwargs: Any) -> None:
+    """Add the task's name to each of its log lines."""
     structlog.contextvars.bind_contextvars(task=task.name)
 
 
 @setup_logging.connect
-def keep_our_logging(**kwargs: Any) -> None:
-    """Celery leaves the logging alone that the settings set up."""
+def keep_logging_configuration(**kwargs: Any) -> None:
+    """Do nothing: with a receiver connected, Celery does not configure logging."""
 
 
 @celeryd_init.connect
 @beat_init.connect
 def start_servers(**kwargs: Any) -> None:
-    """A worker or beat started by hand runs on the embedded servers too."""
+    """Start the embedded servers for a worker or beat that was started by hand."""
     dev_defaults.start_embedded_servers()

@@ -1,6 +1,6 @@
-"""What a start with nothing configured runs on: embedded servers, generated secrets.
+"""Development defaults: embedded servers and generated secrets.
 
-Nothing here is reached in production, where DEBUG is off and every setting is given.
+Not used in production, where DEBUG is off and every required setting is set.
 """
 
 import fcntl
@@ -13,12 +13,12 @@ from cryptography.fernet import Fernet
 
 from caravel.nostr import generate_secret_key, pubkey_of
 
-#: Where `make run` tells other processes of this checkout which ports it took.
+#: Settings that `make run` writes for other processes of this checkout: its ports.
 RUN_FILE = "run.env"
 _SECRETS_FILE = "development.env"
-#: Where the sandbox's Nostr relay listens unless another port is chosen.
+#: Default address of the sandbox's Nostr relay.
 SANDBOX_RELAY = "ws://127.0.0.1:12113"
-_NAMES = {
+_SECRET_NAMES = {
     "SECRET_KEY",
     "ENCRYPTION_KEYS",
     "STRIPE_SECRET_KEY",
@@ -31,10 +31,10 @@ _NAMES = {
 
 
 def defaults(var: Path) -> dict[str, str]:
-    """Return the settings that a development start uses where none is given.
+    """Return the development default of each required setting.
 
-    The secrets are made once and kept in `var`: rows encrypted by one run must be
-    readable in the next.
+    Secrets are generated once and stored in `var`, so that the next run can decrypt
+    the rows of this one.
     """
     return {
         "ALLOWED_HOSTS": "localhost,127.0.0.1,[::1]",
@@ -46,15 +46,15 @@ def defaults(var: Path) -> dict[str, str]:
         "ZOOID_API_URL": "http://127.0.0.1:12114",
         "ROBOT_OUTBOX_RELAYS": SANDBOX_RELAY,
         "ROBOT_INDEXER_RELAYS": SANDBOX_RELAY,
-        **_kept_secrets(var / _SECRETS_FILE),
+        **_stored_secrets(var / _SECRETS_FILE),
         **_read(var / RUN_FILE),
     }
 
 
 def start_embedded_servers() -> None:
-    """Start PostgreSQL and Valkey under `var`, or join those that run there already.
+    """Start PostgreSQL and Valkey under `var`, or use those that already run there.
 
-    Does nothing where DATABASE_URL and REDIS_URL name servers, or DEBUG is off.
+    Does nothing if both DATABASE_URL and REDIS_URL are set, or DEBUG is off.
     """
     from django.conf import settings
 
@@ -64,26 +64,26 @@ def start_embedded_servers() -> None:
         embedded.ensure_started(settings.VAR)
 
 
-def _kept_secrets(path: Path) -> dict[str, str]:
-    """Return the secrets of this checkout, having made those that it lacks."""
-    kept = _read(path)
-    if kept.keys() >= _NAMES:
-        return kept
+def _stored_secrets(path: Path) -> dict[str, str]:
+    """Return the secrets of this checkout; generate and store missing ones."""
+    stored = _read(path)
+    if stored.keys() >= _SECRET_NAMES:
+        return stored
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Another process may have made them meanwhile; its are the ones to use.
-        kept = {**_generated(), **_read(path)}
-        wallet = sandbox_wallet(kept["SANDBOX_SEED"], "platform", SANDBOX_RELAY)
-        kept.setdefault("ROBOT_WALLET", wallet)
+        # Read again under the lock: another process may have generated them meanwhile.
+        stored = {**_generate_secrets(), **_read(path)}
+        wallet = sandbox_wallet(stored["SANDBOX_SEED"], "platform", SANDBOX_RELAY)
+        stored.setdefault("ROBOT_WALLET", wallet)
         draft = path.with_suffix(".draft")
         draft.touch(mode=0o600)
-        draft.write_text("".join(f"{name}={value}\n" for name, value in kept.items()))
+        draft.write_text("".join(f"{name}={value}\n" for name, value in stored.items()))
         draft.replace(path)
-    return kept
+    return stored
 
 
-def _generated() -> dict[str, str]:
+def _generate_secrets() -> dict[str, str]:
     return {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "ENCRYPTION_KEYS": Fernet.generate_key().decode(),
@@ -96,7 +96,7 @@ def _generated() -> dict[str, str]:
 
 
 def sandbox_wallet(seed: str, name: str, relay: str) -> str:
-    """Return the NWC address of a wallet of the sandbox, whose keys are its seed's."""
+    """Return the NWC URI of a sandbox wallet; its keys are derived from the seed."""
     wallet = hashlib.sha256(f"{seed}\0{name}\0wallet".encode()).hexdigest()
     client = hashlib.sha256(f"{seed}\0{name}\0client\x001".encode()).hexdigest()
     query = f"relay={quote(relay, safe='')}&secret={client}"
@@ -104,7 +104,7 @@ def sandbox_wallet(seed: str, name: str, relay: str) -> str:
 
 
 def sandbox_prices(url: str) -> str:
-    """Return BTC_PRICE_URLS for the exchanges of a sandbox at that address."""
+    """Return BTC_PRICE_URLS for the price sources of the sandbox at `url`."""
     return ",".join(
         f"{url}/prices/{source}/{{currency}}#/amount@/as_of"
         for source in ("abacus", "beacon", "compass")

@@ -1,4 +1,4 @@
-"""Settings, all from the environment. `.env.example` documents every variable."""
+"""Django settings, read from environment variables; see `.env.example`."""
 
 import logging
 import os
@@ -16,13 +16,13 @@ from caravel import dev_defaults, embedded, logs
 from caravel.environment import Environment, is_fernet_key
 from caravel.nostr import is_secret_key
 
-# Lets Django's generic classes be subscripted at run time.
+# Makes Django's generic classes subscriptable at run time.
 django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("CARAVEL_VAR") or BASE_DIR / "var")
 
-# A test run must never meet an operator's real servers or keys.
+# A test run must never use an operator's real servers or keys.
 TESTING = os.environ.get("CARAVEL_ENV") == "test"
 if not TESTING:
     environ.Env.read_env(BASE_DIR / ".env")
@@ -35,7 +35,7 @@ env = Environment(os.environ, dev_defaults.defaults(VAR) if DEBUG or TESTING els
 SECRET_KEY = env.required("SECRET_KEY")
 ALLOWED_HOSTS = env.required_list("ALLOWED_HOSTS")
 APP_URL = env.http_url("APP_URL")
-# No path: pages, forms and what callers sign are at the root of their host.
+# No path: pages, forms and signed URLs are at the root of the host.
 env.require_format("APP_URL", [APP_URL], r"https?://[^\s/?#@]+")
 
 INSTALLED_APPS = [
@@ -119,7 +119,7 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = DEBUG or TESTING
 
-# The max_bytes body that any endpoint accepts; Stripe's events are far smaller.
+# Maximum request body of every endpoint, in bytes; Stripe's events are far smaller.
 MAX_BODY = DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 SECURE_COOKIES = APP_URL.startswith("https://")
@@ -127,35 +127,35 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_COOKIES
 SECURE_SSL_REDIRECT = SECURE_COOKIES
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if SECURE_COOKIES else 0
-# Other services may share the domain: its subdomains are not ours to bind.
+# W005, W021: no HSTS for subdomains and no preload, as other services may use them.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 CSRF_TRUSTED_ORIGINS = [APP_URL] if APP_URL else []
 CSRF_FAILURE_VIEW = "billing.views.payment_page.csrf_failure"
 
 # --- The JSON API
 
-#: Whose requests without a login of ours admins make, in hex.
+#: Public keys, in hex, whose signed API requests have access to all tenants.
 ADMIN_PUBKEYS = env.pubkeys("ADMIN_PUBKEYS")
 #: Origins of web applications that may call the API from a browser.
 CORS_ALLOWED_ORIGINS = env.optional_list("CORS_ALLOWED_ORIGINS", [])
 env.require_format("CORS_ALLOWED_ORIGINS", CORS_ALLOWED_ORIGINS, r"https?://[^\s/]+")
 CORS_URLS_REGEX = r"^/api/"
 CORS_EXPOSE_HEADERS = ["Retry-After"]
-#: Proxies in front of us whose word about the caller's address is taken.
+#: Number of proxies in front of us whose X-Forwarded-For entries are trusted.
 TRUSTED_PROXIES = env.integer("TRUSTED_PROXIES", 1 if SECURE_COOKIES else 0)
 API_RATE_PER_KEY = env.optional("API_RATE_PER_KEY", "120/minute")
 API_RATE_PER_ADDRESS = env.optional("API_RATE_PER_ADDRESS", "300/minute")
-#: For what makes us ask a wallet, an exchange or Stripe for something new.
+#: Rate for requests that call a wallet, a price source or Stripe.
 API_RATE_COSTLY = env.optional("API_RATE_COSTLY", "20/minute")
 _RATE = r"[1-9]\d*/(second|minute|hour)"
 env.require_format("API_RATE_PER_KEY", [API_RATE_PER_KEY], _RATE)
 env.require_format("API_RATE_PER_ADDRESS", [API_RATE_PER_ADDRESS], _RATE)
 env.require_format("API_RATE_COSTLY", [API_RATE_COSTLY], _RATE)
-#: How many of a web process's threads may wait for others at once.
-SLOW_REQUESTS = env.integer("SLOW_REQUESTS", 4, least=1)
+#: Maximum number of a web process's threads that wait for other services at once.
+SLOW_REQUESTS = env.integer("SLOW_REQUESTS", 4, minimum=1)
 
 REST_FRAMEWORK = {
-    # Closed by default: a view that declares no permission refuses.
+    # Closed by default: a view that declares no permission denies all requests.
     "DEFAULT_PERMISSION_CLASSES": ["caravel.core.web.permissions.DenyAll"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
@@ -182,7 +182,7 @@ def _server_url(name: str, embedded_url: str) -> str:
 DATABASE_URL = _server_url("DATABASE_URL", _embedded.database_url if _embedded else "")
 if DATABASE_URL and not re.match(r"(postgres|postgresql|pgsql)://", DATABASE_URL):
     env.add_error(
-        "DATABASE_URL must begin with postgres://; no other database will do."
+        "DATABASE_URL must begin with postgres://; no other database is supported."
     )
     DATABASE_URL = ""
 DATABASES = {
@@ -196,10 +196,11 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
     connect_timeout=5,
     options="-c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
 )
-#: The most connections that the threads of a process share; 0: each has its own.
+#: Maximum number of connections that a process's threads share; 0: one per thread.
 DATABASE_POOL = env.integer("DATABASE_POOL", 0)
 if DATABASE_POOL:
-    DATABASES["default"]["CONN_MAX_AGE"] = 0  # the pool keeps them, not the threads
+    # Django refuses persistent connections with a pool.
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["OPTIONS"]["pool"] = {
         "min_size": 0,
         "max_size": DATABASE_POOL,
@@ -215,7 +216,7 @@ REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
 env.require_format("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    # What all processes remember; `caravel.core.cache` does without it, too.
+    # Shared by all processes; `caravel.core.cache` also works while it is down.
     "shared": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL or "redis://",
@@ -230,7 +231,7 @@ CACHES = {
 
 
 def _broker_url(redis_url: str) -> str:
-    """Return kombu's spelling of a socket address; redis-py's is another."""
+    """Convert redis-py's URL of a Unix socket to kombu's form."""
     return redis_url.replace("unix://", "redis+socket://", 1).replace(
         "?db=", "?virtual_host="
     )
@@ -238,14 +239,14 @@ def _broker_url(redis_url: str) -> str:
 
 CELERY_BROKER_URL = _broker_url(REDIS_URL)
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    # Longer than any task and any countdown: else a running task is delivered again.
-    "visibility_timeout": env.integer("CELERY_VISIBILITY_TIMEOUT", 600, least=1),
+    # Longer than any task and any countdown, or a running task is delivered again.
+    "visibility_timeout": env.integer("CELERY_VISIBILITY_TIMEOUT", 600, minimum=1),
     "socket_timeout": 2,
     "socket_connect_timeout": 2,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
-# A publisher never waits for a broker that is away: the sweeps find the row.
+# Publishing never waits for a broker that is down: a sweep sends the message later.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 0}
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -268,8 +269,8 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(VAR / "celerybeat-schedule")
 
 def _every(task: str, seconds: int) -> dict[str, object]:
     name = task.rsplit(".", 1)[1].upper()
-    period = env.integer(f"BEAT_{name}", seconds, least=1)
-    # A tick that waited a whole period is worth nothing: the next one does its work.
+    period = env.integer(f"BEAT_{name}", seconds, minimum=1)
+    # A message that waited a whole period is redundant: the next one does its work.
     return {"task": task, "schedule": period, "options": {"expires": period}}
 
 
@@ -288,14 +289,14 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-auth-events": _every("tenants.tasks.sweep_auth_events", 600),
     "look-up-names": _every("tenants.tasks.look_up_names", 86400),
 }
-#: How long, in seconds, a message may take before a sweep sends it anew.
-ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, least=1)
+#: Seconds after which a task message counts as lost and a sweep sends another.
+ENQUEUED_TIMEOUT = env.integer("ENQUEUED_TIMEOUT", 300, minimum=1)
 
 # --- Secrets at rest
 
 ENCRYPTION_KEYS = env.required_list("ENCRYPTION_KEYS")
 if not all(map(is_fernet_key, ENCRYPTION_KEYS)):
-    env.add_error("ENCRYPTION_KEYS holds something that is not a Fernet key.")
+    env.add_error("ENCRYPTION_KEYS contains a value that is not a Fernet key.")
 
 # --- Stripe
 
@@ -303,33 +304,33 @@ STRIPE_SECRET_KEY = env.required("STRIPE_SECRET_KEY")
 STRIPE_WEBHOOK_SECRETS = env.required_list("STRIPE_WEBHOOK_SECRET")
 env.require_format("STRIPE_SECRET_KEY", [STRIPE_SECRET_KEY], r"[sr]k_(test|live)_\w+")
 env.require_format("STRIPE_WEBHOOK_SECRET", STRIPE_WEBHOOK_SECRETS, r"whsec_\S+")
-# A key of one's own goes to the real Stripe unless an address is given as well.
+# If STRIPE_SECRET_KEY is set, the default is the real Stripe, never the sandbox.
 STRIPE_API_BASE = (
     env.http_url("STRIPE_API_BASE")
     if env.is_set("STRIPE_API_BASE") or "STRIPE_SECRET_KEY" in env.defaulted
     else "https://api.stripe.com"
 )
 STRIPE_MAX_REQUESTS_PER_SECOND = env.integer(
-    "STRIPE_MAX_REQUESTS_PER_SECOND", 20, least=1
+    "STRIPE_MAX_REQUESTS_PER_SECOND", 20, minimum=1
 )
 
 # --- Billing and relays
 
 BILLING_EMAIL_DOMAIN = env.required("BILLING_EMAIL_DOMAIN")
-BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, least=1)
-#: Seconds that a tenant's changes are gathered before one sync takes them all.
+BILLING_GRACE_DAYS = env.integer("BILLING_GRACE_DAYS", 7, minimum=1)
+#: Seconds to collect a tenant's changes before one sync applies them all.
 BILLING_SYNC_DELAY = env.integer("BILLING_SYNC_DELAY", 1)
 RELAY_DOMAIN = env.required("RELAY_DOMAIN")
 #: The management API of zooid, the server that hosts the relays.
 ZOOID_API_URL = env.http_url("ZOOID_API_URL")
 env.require_format("BILLING_EMAIL_DOMAIN", [BILLING_EMAIL_DOMAIN], r"[\w-]+(\.[\w-]+)*")
 env.require_format("RELAY_DOMAIN", [RELAY_DOMAIN], r"[\w-]+(\.[\w-]+)*(:\d+)?")
-# No path: zooid would take another address for its own than the one we sign.
+# No path: behind a path prefix zooid would see another URL than the one we sign.
 env.require_format("ZOOID_API_URL", [ZOOID_API_URL], r"https?://[^\s/?#@]+")
 
 # --- Lightning
 
-#: Where the price of bitcoin is asked for; `lightning.clients.prices` has the form.
+#: Sources of the bitcoin price; `lightning.clients.prices` explains the format.
 BTC_PRICE_URLS = env.optional_list(
     "BTC_PRICE_URLS",
     [
@@ -345,21 +346,23 @@ env.require_format(
     r"/[^\s#]*\{(currency|CURRENCY)\}[^\s#]*#(/[^\s@]+)(@/\S+)?",
 )
 if len(set(BTC_PRICE_URLS)) < max(2, len(BTC_PRICE_URLS)):
-    env.add_error("BTC_PRICE_URLS must name two sources or more, none of them twice.")
+    env.add_error("BTC_PRICE_URLS must name at least two sources, without duplicates.")
 
-#: The wallets that receive, secrets in them: the first issues, all are asked.
+#: NWC URIs (secret) of the wallets that receive payments. The first issues invoices,
+#: all are polled.
 ROBOT_WALLETS = env.required_list("ROBOT_WALLET")
 env.require_format("ROBOT_WALLET", ROBOT_WALLETS, r"nostr\+?walletconnect:\S+")
-#: Seconds that a Lightning invoice is offered, and so its price is kept.
-LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, least=120)
-#: Seconds after its expiry in which one may still be paid: LDK takes two hours more.
-LIGHTNING_MARGIN = env.integer("LIGHTNING_MARGIN", 9000, least=1)
-#: Seconds that a tenant's wallet has for a payment before its outcome is unknown.
-NWC_TIMEOUT = env.integer("NWC_TIMEOUT", 60, least=1)
-#: Whether a tenant's wallet may name relays on private addresses: ours to reach.
+#: Seconds until a Lightning invoice expires; its price is fixed until then.
+LIGHTNING_EXPIRY = env.integer("LIGHTNING_EXPIRY", 900, minimum=120)
+#: Seconds after expiry in which an invoice may still be paid: LDK accepts payments up
+#: to two hours late.
+LIGHTNING_MARGIN = env.integer("LIGHTNING_MARGIN", 9000, minimum=1)
+#: Seconds to wait for a tenant's wallet to pay before the outcome is unknown.
+NWC_TIMEOUT = env.integer("NWC_TIMEOUT", 60, minimum=1)
+#: Allow relays of tenants' wallets on private addresses of our network.
 NWC_ALLOW_PRIVATE_RELAYS = env.boolean("NWC_ALLOW_PRIVATE_RELAYS", DEBUG)
 
-# --- The robot: who we are on Nostr, and how tenants hear from us
+# --- The robot: Caravel's identity on Nostr
 
 ROBOT_SECRET = env.required("ROBOT_SECRET")
 if ROBOT_SECRET and not is_secret_key(ROBOT_SECRET):
@@ -368,13 +371,13 @@ ROBOT_NAME = env.optional("ROBOT_NAME", "Caravel")
 ROBOT_DESCRIPTION = env.optional("ROBOT_DESCRIPTION")
 ROBOT_PICTURE = env.optional("ROBOT_PICTURE")
 env.require_format("ROBOT_PICTURE", [ROBOT_PICTURE], r"https?://\S+")
-#: Where we publish, and where a message goes whose recipient names no relay for it.
+#: Relays where we publish, and fallback for recipients without relays for messages.
 ROBOT_OUTBOX_RELAYS = env.required_list("ROBOT_OUTBOX_RELAYS")
-#: Where people's lists of relays and their names are found.
+#: Relays where users' relay lists and profiles are looked up.
 ROBOT_INDEXER_RELAYS = env.optional_list(
     "ROBOT_INDEXER_RELAYS", ["wss://purplepages.es", "wss://relay.damus.io"]
 )
-#: Where messages to us are to be sent.
+#: Relays that we announce for messages to us.
 ROBOT_MESSAGING_RELAYS = env.optional_list(
     "ROBOT_MESSAGING_RELAYS", ROBOT_OUTBOX_RELAYS
 )
@@ -383,10 +386,10 @@ _RELAY = rf"wss?://([\w.-]+|\[[0-9A-Fa-f:.]+\])({_PORT})?(/[^\s#]*)?"
 env.require_format("ROBOT_OUTBOX_RELAYS", ROBOT_OUTBOX_RELAYS, _RELAY)
 env.require_format("ROBOT_INDEXER_RELAYS", ROBOT_INDEXER_RELAYS, _RELAY)
 env.require_format("ROBOT_MESSAGING_RELAYS", ROBOT_MESSAGING_RELAYS, _RELAY)
-#: Whether relays that tenants name for messages may be on private addresses.
+#: Allow tenants' relays for messages on private addresses of our network.
 NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
 
-# --- The API's description
+# --- OpenAPI description
 
 SPECTACULAR_SETTINGS = {
     "TITLE": "Caravel",
@@ -421,7 +424,7 @@ EMAIL_URL = env.optional("EMAIL_URL", "consolemail://" if DEBUG else "")
 _SCHEMES = "|".join(map(re.escape, environ.Env.EMAIL_SCHEMES))
 _EMAIL_URL = rf"({_SCHEMES})://([^\s\[\]/?#]+@)?[\w.-]*({_PORT})?([/?]\S*)?"
 env.require_format("EMAIL_URL", [EMAIL_URL], _EMAIL_URL)
-#: Without a server tenants hear from us over Nostr only.
+#: Without a mail server, notices are sent over Nostr only.
 EMAIL_ENABLED = bool(re.fullmatch(_EMAIL_URL, EMAIL_URL))
 if EMAIL_ENABLED:
     vars().update(environ.Env.email_url_config(EMAIL_URL))
@@ -429,7 +432,7 @@ EMAIL_TIMEOUT = 20
 
 
 def _email_passwords(url: str) -> set[str]:
-    """Return the password of the mail server as it is, and as the address has it."""
+    """Return the mail server's password, plain and as it is encoded in the URL."""
     password = urlsplit(url).password or ""
     return {password, unquote(password)}
 
@@ -448,7 +451,7 @@ env.check()
 DEFAULT_FROM_EMAIL = formataddr(
     _FROM if EMAIL_FROM else (ROBOT_NAME, f"billing@{BILLING_EMAIL_DOMAIN}")
 )
-#: Said at the start: these settings are fit for development only.
+#: Settings that use a development default; printed at the start.
 DEVELOPMENT_DEFAULTS = env.defaulted
 if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":
     names = ", ".join(DEVELOPMENT_DEFAULTS)
@@ -469,7 +472,7 @@ logs.configure(
     ],
 )
 DJANGO_STRUCTLOG_CELERY_ENABLED = True
-# That a task began says less than that it ended.
+# The start of a task or a request is logged at DEBUG only; its end says more.
 DJANGO_STRUCTLOG_CELERY_TASK_START_LOG_LEVEL = logging.DEBUG
 DJANGO_STRUCTLOG_CELERY_TASK_SUCCESS_LOG_LEVEL = logging.INFO
 DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG

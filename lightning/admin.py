@@ -7,10 +7,11 @@ from django.http import HttpRequest
 from caravel.core.admin import ReadOnlyAdmin
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.tasks import check_payment_hashes, run_nwc_payment
+from tenants.admin import NpubSearchAdmin
 
 
 @admin.register(LightningInvoice)
-class LightningInvoiceAdmin(ReadOnlyAdmin):
+class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "payment_hash",
         "state",
@@ -58,7 +59,7 @@ class LightningInvoiceAdmin(ReadOnlyAdmin):
 
 
 @admin.register(NwcPayment)
-class NwcPaymentAdmin(ReadOnlyAdmin):
+class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "stripe_invoice_id",
         "state",

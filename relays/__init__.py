@@ -1,0 +1,1 @@
+"""Relays and their plans: the product that tenants pay for."""

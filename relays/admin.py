@@ -1,3 +1,5 @@
+"""Admin pages of plans and relays."""
+
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -14,6 +16,7 @@ from caravel.core.admin import ServiceAdmin
 from caravel.core.exceptions import CaravelError
 from relays.models import Plan, Relay
 from relays.services import lifecycle
+from tenants.admin import NpubSearchAdmin
 
 
 @admin.register(Plan)
@@ -24,7 +27,8 @@ class PlanAdmin(ModelAdmin):
     def get_readonly_fields(
         self, request: HttpRequest, obj: Plan | None = None
     ) -> tuple[str, ...]:
-        """A plan's terms are fixed: who wants others makes another plan."""
+        # Like the amount of a Stripe Price, a plan's terms are immutable: other terms
+        # need another plan.
         terms = ("id", "amount_cents", "currency")
         return (*self.readonly_fields, *terms) if obj else self.readonly_fields
 
@@ -43,21 +47,19 @@ class RelayForm(ModelForm[Relay]):
             ].help_text = f"The name before .{settings.RELAY_DOMAIN}"
 
     def clean(self) -> dict[str, Any]:
-        """Refuse at its field a switch that the plan does not carry.
-
-        One that was on before goes off with the plan that carried it.
-        """
+        """Report a switch that the plan does not include as an error of its field."""
         cleaned: dict[str, Any] = super().clean() or {}
         plan = cleaned.get("plan")
         for switch, feature in lifecycle.FEATURES.items():
-            just_set = cleaned.get(switch) and switch in self.changed_data
-            if plan and just_set and not getattr(plan, feature):
-                self.add_error(switch, f"The plan {plan} does not carry {feature}.")
+            # Not for a switch that was on before: `change_plan` turns it off.
+            switched_on = cleaned.get(switch) and switch in self.changed_data
+            if plan and switched_on and not getattr(plan, feature):
+                self.add_error(switch, f"The plan {plan} does not include {feature}.")
         return cleaned
 
 
 @admin.register(Relay)
-class RelayAdmin(ServiceAdmin):
+class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
     form = RelayForm
     list_display = ("subdomain", "tenant", "plan", "status", "created_at")
     list_filter = ("status", "plan")
@@ -71,8 +73,8 @@ class RelayAdmin(ServiceAdmin):
     def get_fields(
         self, request: HttpRequest, obj: Relay | None = None
     ) -> tuple[str, ...]:
-        known = self.readonly_fields if obj else ()
-        return ("tenant", "plan", *lifecycle.EDITABLE, *known)
+        read_only = self.readonly_fields if obj else ()
+        return ("tenant", "plan", *lifecycle.EDITABLE, *read_only)
 
     def get_readonly_fields(
         self, request: HttpRequest, obj: Relay | None = None
@@ -90,13 +92,13 @@ class RelayAdmin(ServiceAdmin):
         editable = form.cleaned_data.keys() & lifecycle.EDITABLE
         fields = {name: form.cleaned_data[name] for name in editable}
         if change:
-            _change(
-                obj, {name: fields[name] for name in editable & {*form.changed_data}}
-            )
+            changed = {name: fields[name] for name in editable & {*form.changed_data}}
+            _update(obj, changed)
             return
         created = lifecycle.create_relay(
             tenant_id=obj.tenant_id, plan_id=obj.plan_id, **fields
         )
+        # The service has inserted the row, so the admin must not insert it again.
         obj.pk, obj._state.adding = created.pk, False
 
     @admin.action(description="Activate", permissions=["change"])
@@ -121,21 +123,21 @@ class RelayAdmin(ServiceAdmin):
         queryset: QuerySet[Relay],
         service: Callable[..., Relay],
     ) -> None:
-        done = 0
+        changed = 0
         for relay in queryset.order_by("pk"):
             try:
                 service(relay_id=relay.pk)
             except CaravelError as exc:
                 self.message_user(request, f"{relay}: {exc}", messages.ERROR)
             else:
-                done += 1
-        if done:
-            self.message_user(request, f"Changed {done} relays.")
+                changed += 1
+        if changed:
+            self.message_user(request, f"Changed {changed} relays.")
 
 
-def _change(relay: Relay, fields: dict[str, Any]) -> None:
+def _update(relay: Relay, fields: dict[str, Any]) -> None:
     relay_id: UUID = relay.pk
-    # First the plan: it decides which switches may be on.
+    # The plan first, since it decides which switches are allowed.
     lifecycle.change_plan(relay_id=relay_id, plan_id=relay.plan_id)
     if fields:
         lifecycle.update_relay(relay_id=relay_id, **fields)

@@ -1,40 +1,31 @@
-"""What goes wrong with relays, each with its code."""
+"""Errors of relays, plans and zooid.
+
+The docstrings are published as the meanings of the codes.
+"""
 
 from caravel.core.exceptions import CaravelError, Conflict, Invalid, NotFound
 
 
 class UnknownPlan(Invalid):
-    """There is no plan of this id."""
+    """There is no plan with this id."""
 
     code = "plan-unknown"
 
 
 class PlanLacksFeature(Invalid):
-    """The plan does not carry what is to be switched on."""
+    """The plan does not include a feature that is to be switched on."""
 
     code = "plan-lacks-feature"
 
 
 class UnknownRelay(NotFound):
-    """There is no such relay, or it is not the caller's."""
+    """The relay does not exist, or it does not belong to the caller."""
 
     code = "relay-not-found"
 
 
-class UnknownTenant(NotFound):
-    """There is no such tenant, or it is not the caller."""
-
-    code = "tenant-not-found"
-
-
-class TenantClosed(Conflict):
-    """The account is closed."""
-
-    code = "tenant-closed"
-
-
 class PaymentRequired(Conflict):
-    """Something must be paid before this; `tenant_id` owes it."""
+    """The tenant `tenant_id` must pay an invoice first."""
 
     def __init__(self, message: str, *, tenant_id: str) -> None:
         super().__init__(message)
@@ -42,62 +33,62 @@ class PaymentRequired(Conflict):
 
 
 class PaymentOverdue(PaymentRequired):
-    """Nothing more is sold to this tenant until it has paid what is open."""
+    """Purchases are blocked until the tenant pays the overdue invoices."""
 
     code = "payment-overdue"
 
 
 class InvalidSubdomain(Invalid):
-    """The subdomain is not a label of letters, digits and hyphens."""
+    """The subdomain is not a DNS label of letters, digits and hyphens."""
 
     code = "subdomain-invalid"
 
 
 class ReservedSubdomain(Invalid):
-    """The subdomain is kept for other services."""
+    """The subdomain is reserved."""
 
     code = "subdomain-reserved"
 
 
 class SubdomainTaken(Conflict):
-    """The subdomain is another relay's."""
+    """The subdomain is used by another relay."""
 
     code = "subdomain-exists"
 
 
 class RelayIsActive(Conflict):
-    """The relay is on already."""
+    """The relay is already active."""
 
     code = "relay-is-active"
 
 
 class RelayIsInactive(Conflict):
-    """The relay is off already."""
+    """The relay is already inactive."""
 
     code = "relay-is-inactive"
 
 
 class RelayIsDelinquent(PaymentRequired):
-    """Billing switched it off: only payment, or the free plan, switches it on."""
+    """Suspended for non-payment: paying, or the free plan, makes it active again."""
 
     code = "relay-is-delinquent"
 
 
 class RelayIsFree(Conflict):
-    """A relay on a free plan owes nothing and is never delinquent."""
+    """A relay on a free plan is never delinquent."""
 
     code = "relay-is-free"
 
 
 class ZooidUnavailable(CaravelError):
-    """The server that hosts the relays does not answer, or is in trouble."""
+    """The server that hosts the relays is temporarily unavailable."""
 
     code = "zooid-unavailable"
     status = 503
 
 
 class ZooidRefused(CaravelError):
-    """The server that hosts the relays refuses us, or its answer makes no sense."""
+    """The server that hosts the relays rejected our request or sent invalid data."""
 
     code = "zooid-refused"
     status = 502

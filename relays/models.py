@@ -1,3 +1,5 @@
+"""Plans and relays."""
+
 import re
 import uuid
 from typing import Any, Self
@@ -25,19 +27,20 @@ nostr ns ns1 ns2 oauth official owner pay payment payments pop pop3 portal postm
 relay relays robot root security sftp shop smtp ssl staging static status stripe
 support sysadmin system test tls webhook webhooks webmail webmaster wpad www zooid
 """
-#: Names that would pass for ours, or that other services of a domain use.
+#: Names that could impersonate the operator, or that other services commonly use.
 RESERVED_SUBDOMAINS = frozenset(_RESERVED.split())
-#: A DNS label (RFC 1035, digits first allowed by RFC 1123), lower case.
+#: Lower-case DNS label (RFC 1035; RFC 1123 also allows a leading digit).
 SUBDOMAIN_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def validate_subdomain(value: str) -> None:
     """Raise ValidationError, with code `subdomain-invalid` or `-reserved`."""
     label = str(value).lower()
+    # Hyphens at 3 and 4 are for punycode (xn--), which could look like another name.
     if not SUBDOMAIN_PATTERN.fullmatch(label) or label[2:4] == "--":
         raise ValidationError(
             "A subdomain has 1 to 63 letters, digits or hyphens, "
-            "and no hyphen at either end.",
+            "and does not start or end with a hyphen.",
             code="subdomain-invalid",
         )
     if label in RESERVED_SUBDOMAINS:
@@ -50,12 +53,12 @@ class PlanQuerySet(models.QuerySet["Plan"]):
 
 
 class Plan(models.Model):
-    """What a relay costs a month and may do."""
+    """Monthly price and features of a relay."""
 
     id = models.SlugField(primary_key=True, max_length=32)
     name = models.CharField(max_length=64)
     amount_cents = models.PositiveIntegerField(
-        help_text="A month's price in the currency's minor unit; 0 is free."
+        help_text="Monthly price in the currency's minor unit; 0 is free."
     )
     currency = models.CharField(
         max_length=3, default="usd", validators=[RegexValidator(r"^[a-z]{3}$")]
@@ -64,7 +67,7 @@ class Plan(models.Model):
         null=True,
         blank=True,
         validators=[MinValueValidator(1)],
-        help_text="The most members; empty is unlimited.",
+        help_text="Maximum number of members; empty is unlimited.",
     )
     blossom = models.BooleanField(default=False)
     livekit = models.BooleanField(default=False)
@@ -73,7 +76,7 @@ class Plan(models.Model):
         unique=True,
         null=True,
         blank=True,
-        help_text="The monthly price at Stripe; `stripe_setup` fills it in.",
+        help_text="Stripe Price of the plan; set by `stripe_setup`.",
     )
 
     objects = PlanQuerySet.as_manager()
@@ -106,17 +109,18 @@ class RelayQuerySet(models.QuerySet["Relay"]):
         return self.filter(plan__amount_cents__gt=0)
 
     def billable(self) -> Self:
-        """The relays that cost their tenant money now. The only definition."""
+        """Return active relays on a paid plan."""
+        # The only definition of what a subscription has to contain.
         return self.active().paid()
 
 
 class Relay(models.Model):
-    """What is sold: a Nostr relay under a subdomain of ours."""
+    """Hosted Nostr relay under a subdomain of RELAY_DOMAIN."""
 
     class Status(models.TextChoices):
         ACTIVE = "active"
-        INACTIVE = "inactive", "inactive (switched off by a person)"
-        DELINQUENT = "delinquent", "delinquent (switched off by billing)"
+        INACTIVE = "inactive", "inactive (switched off manually)"
+        DELINQUENT = "delinquent", "delinquent (suspended for non-payment)"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="relays")
@@ -162,6 +166,7 @@ class Relay(models.Model):
         return self.subdomain
 
     def clean_fields(self, exclude: Any = None) -> None:
+        # DNS ignores case. The unique constraint does, too.
         if isinstance(self.subdomain, str):
             self.subdomain = self.subdomain.lower()
         super().clean_fields(exclude=exclude)

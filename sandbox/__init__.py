@@ -1,1 +1,1 @@
-"""Stand-ins on real sockets for the services Caravel talks to."""
+"""Stand-ins for the services Caravel talks to, on real sockets."""

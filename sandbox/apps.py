@@ -11,13 +11,13 @@ class SandboxConfig(AppConfig):
     name = "sandbox"
 
     def ready(self) -> None:
-        """Follow the sandbox's clock, in development and where there is one."""
+        """Follow the sandbox's clock in development, if one is configured."""
         if not settings.DEBUG:
             return
-        # Production has no time machine installed.
+        # Imported here: production does not install time_machine.
         from sandbox import clock
 
-        told = os.environ.get(clock.VARIABLE)
-        path = told or dev_defaults.defaults(settings.VAR).get(clock.VARIABLE)
+        path = os.environ.get(clock.VARIABLE)
+        path = path or dev_defaults.defaults(settings.VAR).get(clock.VARIABLE)
         if path:
             clock.follow(Path(path))

@@ -1,8 +1,8 @@
-"""One clock for all processes on this machine, which may move months ahead at once.
+"""One clock for all processes on this machine, which can jump months ahead.
 
-The sandbox Stripe's clock leads: a file says how far it is ahead of real time. Each
-process that is told of the file follows it, those that it forks too. Durations are not
-touched: what waits five seconds waits five seconds.
+The sandbox Stripe's clock leads: a file holds its offset from real time, and each
+process that knows the file follows it, including the children it forks. Durations are
+unchanged: a five second sleep takes five seconds.
 """
 
 import os
@@ -15,43 +15,45 @@ import time_machine
 
 #: The environment variable that names the file.
 VARIABLE = "SANDBOX_CLOCK"
-#: Seconds between two looks at it.
-POLL = 0.02
+#: Seconds between two reads of the file.
+POLL_INTERVAL = 0.02
 
 
-def lead(path: Path, ahead: float) -> None:
-    """Say that the clock is so many seconds ahead of real time."""
+def write_offset(path: Path, seconds: float) -> None:
+    """Set how many seconds the clock is ahead of real time."""
+    # Replaced in one step: a follower never reads a half-written file.
     draft = path.with_suffix(".draft")
-    draft.write_text(str(ahead))
+    draft.write_text(str(seconds))
     draft.replace(path)
 
 
-def ahead_by(path: Path) -> timedelta:
-    """Return how far the clock is ahead of real time."""
+def read_offset(path: Path) -> timedelta:
+    """Return how far the clock is ahead of real time; zero without a file."""
     text = path.read_text() if path.exists() else "0"
     return timedelta(seconds=float(text))
 
 
 def follow(path: Path) -> None:
-    """Let this process's time, and that of those it forks, be what the file says."""
+    """Apply the file's offset to the time of this process and its forked children."""
     _Follower(path)
 
 
-def follow_if_told() -> None:
-    """Follow the file that the environment names, if it does."""
+def follow_from_environment() -> None:
+    """Follow the file named by the environment variable, if it is set."""
     if name := os.environ.get(VARIABLE):
         follow(Path(name))
 
 
 class _Follower:
-    """Keeps this process's time as far ahead as the file says."""
+    """Keeps the offset of this process's time equal to the file's."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._ahead = ahead_by(path)
-        start = datetime.now().astimezone() + self._ahead
-        self._traveller = time_machine.travel(start).start()
+        self._offset = read_offset(path)
+        start = datetime.now().astimezone() + self._offset
+        self._travel = time_machine.travel(start).start()
         self._watch()
+        # Threads do not survive a fork: each child needs its own.
         os.register_at_fork(after_in_child=self._watch)
 
     def _watch(self) -> None:
@@ -59,8 +61,8 @@ class _Follower:
 
     def _poll(self) -> None:
         while True:
-            ahead = ahead_by(self._path)
-            if ahead != self._ahead:
-                self._traveller.shift(ahead - self._ahead)
-                self._ahead = ahead
-            time.sleep(POLL)
+            offset = read_offset(self._path)
+            if offset != self._offset:
+                self._travel.shift(offset - self._offset)
+                self._offset = offset
+            time.sleep(POLL_INTERVAL)

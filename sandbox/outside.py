@@ -1,4 +1,4 @@
-"""What a tenant does from outside: the JSON API, and the page where one pays."""
+"""A tenant's client: the JSON API with signed requests, and the payment page."""
 
 import json
 import re
@@ -14,71 +14,78 @@ from caravel.nostr.http_auth import authorization
 _TIMEOUT = 60
 _CSRF = re.compile(r'name="csrfmiddlewaretoken" value="(\w+)"')
 _BOLT11 = re.compile(r'href="lightning:(\w+)"', re.IGNORECASE)
-_LINK = re.compile(r"https?://\S+/pay/\S+")
+_PAYMENT_URL = re.compile(r"https?://\S+/pay/\S+")
 
 
-class Unexpected(RuntimeError):
-    """The system answered otherwise than the story has it."""
+class UnexpectedResponse(RuntimeError):
+    """The system responded differently than the demo expects."""
 
 
-def ask(secret_key: str, method: str, path: str, data: Any = None) -> Any:
-    """Make a signed request; return the data of the answer. Raises Unexpected."""
+def request(secret_key: str, method: str, path: str, data: Any = None) -> Any:
+    """Make a signed request; return the `data` of the response.
+
+    Raises UnexpectedResponse.
+    """
     url = settings.APP_URL + path
     body = b"" if data is None else json.dumps(data).encode()
     header = authorization(secret_key, url=url, method=method, body=body)
-    answer = requests.request(
+    response = requests.request(
         method, url, data=body, headers={"Authorization": header}, timeout=_TIMEOUT
     )
-    found = answer.json()
-    if found["code"] != "ok":
-        raise Unexpected(f"{method} {path}: {answer.status_code} {found['code']}")
-    return found["data"]
+    content = response.json()
+    if content["code"] != "ok":
+        raise UnexpectedResponse(
+            f"{method} {path}: {response.status_code} {content['code']}"
+        )
+    return content["data"]
 
 
-def receipts(secret_key: str) -> list[dict[str, Any]]:
-    """Return what the receipts of all one's paid invoices state, each one checked."""
+def list_receipts(secret_key: str) -> list[dict[str, Any]]:
+    """Return the contents of the receipts of all paid invoices, signatures verified."""
     pubkey = pubkey_of(secret_key)
-    invoices = ask(secret_key, "GET", f"/api/tenants/{pubkey}/invoices?status=paid")
-    return [_receipt(secret_key, invoice["id"]) for invoice in invoices]
+    invoices = request(secret_key, "GET", f"/api/tenants/{pubkey}/invoices?status=paid")
+    return [_get_receipt(secret_key, invoice["id"]) for invoice in invoices]
 
 
-def _receipt(secret_key: str, invoice_id: str) -> dict[str, Any]:
-    found = ask(secret_key, "GET", f"/api/invoices/{invoice_id}/receipt")
-    event = parse_event(found["event"])
+def _get_receipt(secret_key: str, invoice_id: str) -> dict[str, Any]:
+    receipt = request(secret_key, "GET", f"/api/invoices/{invoice_id}/receipt")
+    event = parse_event(receipt["event"])
     if event.pubkey != pubkey_of(settings.ROBOT_SECRET):
-        raise Unexpected(f"The receipt of {invoice_id} is signed by somebody else.")
+        raise UnexpectedResponse(
+            f"The receipt of {invoice_id} is not signed by the robot."
+        )
     return dict(json.loads(event.content))
 
 
-def payment_link(message: str) -> str:
-    """Return the link to pay that a message has. Raises Unexpected."""
-    found = _LINK.search(message)
-    if not found:
-        raise Unexpected("A message has no link to pay.")
-    return found.group().rstrip(".")
+def find_payment_url(message: str) -> str:
+    """Return the payment page's URL in a message. Raises UnexpectedResponse."""
+    match = _PAYMENT_URL.search(message)
+    if not match:
+        raise UnexpectedResponse("The message has no link to a payment page.")
+    return match.group().rstrip(".")
 
 
-def bolt11_on_page(link: str) -> str:
-    """Open a payment page, press «Pay with Lightning», return what it then shows.
+def get_bolt11_from_page(payment_url: str) -> str:
+    """Open a payment page, press «Pay with Lightning», return the bolt11 it shows.
 
-    Raises Unexpected.
+    Raises UnexpectedResponse.
     """
     with requests.Session() as browser:
-        page = _read(browser.get(link, timeout=_TIMEOUT))
+        page = _page_text(browser.get(payment_url, timeout=_TIMEOUT))
         (token, *_) = _CSRF.findall(page) or [""]
-        pressed = browser.post(
-            link,
+        response = browser.post(
+            payment_url,
             data={"csrfmiddlewaretoken": token},
-            headers={"Referer": link},
+            headers={"Referer": payment_url},
             timeout=_TIMEOUT,
         )
-        shown = _BOLT11.search(_read(pressed))
-    if not shown:
-        raise Unexpected("The page shows no Lightning invoice.")
-    return shown.group(1).lower()
+        match = _BOLT11.search(_page_text(response))
+    if not match:
+        raise UnexpectedResponse("The page shows no Lightning invoice.")
+    return match.group(1).lower()
 
 
-def _read(answer: requests.Response) -> str:
-    if answer.status_code != 200:
-        raise Unexpected(f"The payment page answers {answer.status_code}.")
-    return answer.text
+def _page_text(response: requests.Response) -> str:
+    if response.status_code != 200:
+        raise UnexpectedResponse(f"The payment page returns {response.status_code}.")
+    return response.text

@@ -1,4 +1,4 @@
-"""Waiting until a started system answers."""
+"""Waiting until a started system responds."""
 
 import time
 import urllib.error
@@ -9,11 +9,11 @@ POLL = 0.1
 
 
 class NotReady(RuntimeError):
-    """Something did not come about in time."""
+    """A condition did not become true in time."""
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
-    """Poll until the condition is true. Raises NotReady with `what` was awaited."""
+    """Poll until the condition is true. Raises NotReady, which names `what`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -22,9 +22,9 @@ def wait_until(condition: Callable[[], object], *, seconds: float, what: str) ->
 
 
 def answers(url: str) -> bool:
-    """Return whether a GET of the URL is answered with 200."""
+    """Return whether a GET of the URL returns 200."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

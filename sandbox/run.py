@@ -1,4 +1,4 @@
-"""`make run`: the whole system until Ctrl-C."""
+"""`make run`: the whole system, until Ctrl-C."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
 
 
 def main() -> int:
-    """Run everything; return the exit status."""
+    """Run the whole system until it is stopped; return the exit status."""
     print(
         "Starting Caravel: servers, migrations, sandboxes, web, workers, beat…",
         flush=True,
@@ -26,8 +26,8 @@ def main() -> int:
     except embedded.EmbeddedError as exc:
         print(exc, file=sys.stderr)
     except UnreadableState as exc:
-        # The database refers to what that file held.
-        print(f"{exc} `make clean` deletes it with the rest.", file=sys.stderr)
+        # The database refers to objects in that file: a new, empty one would not do.
+        print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
     except subprocess.CalledProcessError as exc:
         print("Preparing the system failed; see above.", file=sys.stderr)
         return exc.returncode
@@ -37,7 +37,7 @@ def main() -> int:
 def _run(system: System) -> int:
     password = dev_defaults.defaults(system.var)["ADMIN_PASSWORD"]
     prepare(system, admin_password=password)
-    told = _tell_other_processes(system)
+    run_file = _write_run_file(system)
     welcome = Child(
         "caravel",
         [PYTHON, "-u", "-m", "sandbox.welcome"],
@@ -46,18 +46,18 @@ def _run(system: System) -> int:
     try:
         return supervise([*processes(system), welcome])
     finally:
-        told.unlink()
+        run_file.unlink()
 
 
-def _tell_other_processes(system: System) -> Path:
-    """Write down where this run's sandboxes are, so that `make shell` meets them."""
+def _write_run_file(system: System) -> Path:
+    """Write the addresses of this run to a file, which `make shell` reads."""
     path = system.var / dev_defaults.RUN_FILE
     names = (
         *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
         *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", "ZOOID_API_URL"),
         clock.VARIABLE,
     )
-    # A run that was killed may have left one, which others can read.
+    # A killed run may have left a file; a new one gets the right permissions.
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text("".join(f"{name}={system.env[name]}\n" for name in names))

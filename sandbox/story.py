@@ -1,6 +1,6 @@
-"""What the demo does, and how it tells whether every figure is right.
+"""Scenario of the demo, and the figures that show whether every amount is right.
 
-Four tenants, two months: each deed is one that a person does, or that time does.
+Four tenants over two months. Each step is a tenant's action or a jump of the clock.
 """
 
 import json
@@ -25,20 +25,25 @@ from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
-from sandbox.clock import POLL
+from sandbox.clock import POLL_INTERVAL
 from sandbox.lightning.client import Control
-from sandbox.outside import ask, bolt11_on_page, payment_link, receipts
+from sandbox.outside import (
+    find_payment_url,
+    get_bolt11_from_page,
+    list_receipts,
+    request,
+)
 from tenants.models import Notice, Tenant
 
-#: The deed that pays by hand is done from a wallet that is nobody's here.
-PASSER_BY = "rich"
+#: Pays bolt11s by hand; it is not connected to any tenant.
+ANONYMOUS_WALLET = "rich"
 _MESSAGE_RELAYS, _GIFT_WRAP = 10050, 1059
 State = InvoiceCollection.State
 
 
 @dataclass
-class Person:
-    """One of the cast: a tenant's key, and what it runs."""
+class DemoTenant:
+    """A tenant of the demo: its key and the plans of its relays."""
 
     name: str
     plans: tuple[str, ...]
@@ -52,12 +57,12 @@ class Person:
     def wallet(self) -> str:
         return self.name.lower()
 
-    def tenant(self) -> Tenant:
+    def row(self) -> Tenant:
         return Tenant.objects.get(pk=self.pubkey)
 
 
-class World:
-    """The running system, from where its people and its operator stand."""
+class Demo:
+    """The running system, as its tenants and its operator use it."""
 
     def __init__(self) -> None:
         self.lightning = Control(os.environ["SANDBOX_LIGHTNING"])
@@ -66,63 +71,64 @@ class World:
             base_addresses={"api": settings.STRIPE_API_BASE},
         ).v1
 
-    # --- what people do
+    # --- actions
 
-    def arrive(self, person: Person) -> None:
-        """Become a tenant, say where one reads messages, and start relays."""
-        self._announce(person)
-        ask(person.secret_key, "POST", "/api/tenants")
-        for number, plan in enumerate(person.plans, 1):
-            wanted = {"subdomain": f"{person.wallet}-{number}", "plan": plan}
-            ask(person.secret_key, "POST", "/api/relays", wanted)
+    def sign_up(self, tenant: DemoTenant) -> None:
+        """Publish the tenant's message relays, register it and start its relays."""
+        self._publish_relay_list(tenant)
+        request(tenant.secret_key, "POST", "/api/tenants")
+        for number, plan in enumerate(tenant.plans, 1):
+            relay = {"subdomain": f"{tenant.wallet}-{number}", "plan": plan}
+            request(tenant.secret_key, "POST", "/api/relays", relay)
 
-    def open_wallet(self, person: Person, sats: int = 200_000) -> None:
-        """Get a wallet and connect it."""
-        self.lightning.post("wallets", name=person.wallet, sats=sats)
-        self.connect(person)
+    def open_wallet(self, tenant: DemoTenant, sats: int = 200_000) -> None:
+        """Create a wallet and connect it."""
+        self.lightning.post("wallets", name=tenant.wallet, sats=sats)
+        self.connect_wallet(tenant)
 
-    def connect(self, person: Person) -> None:
-        """Connect one's wallet."""
-        url = self.lightning.get(f"wallets/{person.wallet}")["url"]
-        path = f"/api/tenants/{person.pubkey}"
-        ask(person.secret_key, "PATCH", path, {"nwc_url": url})
+    def connect_wallet(self, tenant: DemoTenant) -> None:
+        """Connect the tenant's wallet through the API."""
+        url = self.lightning.get(f"wallets/{tenant.wallet}")["url"]
+        path = f"/api/tenants/{tenant.pubkey}"
+        request(tenant.secret_key, "PATCH", path, {"nwc_url": url})
 
-    def behave(self, person: Person, kind: str) -> None:
-        """Let a wallet behave otherwise from now on."""
-        self.lightning.post(f"wallets/{person.wallet}/behaviour", kind=kind)
+    def set_wallet_behaviour(self, tenant: DemoTenant, kind: str) -> None:
+        """Set how the tenant's wallet behaves from now on."""
+        self.lightning.post(f"wallets/{tenant.wallet}/behaviour", kind=kind)
 
-    def add_card(self, person: Person) -> None:
-        """Save a card on Stripe's pages."""
-        customer = person.tenant().stripe_customer_id
+    def add_card(self, tenant: DemoTenant) -> None:
+        """Save a card, as in Stripe's customer portal."""
+        customer = tenant.row().stripe_customer_id
         url = f"{settings.STRIPE_API_BASE}/_sandbox/customers/{customer}/cards"
         requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
 
-    def pay_by_hand(self, person: Person) -> None:
-        """Ask the API for the open invoice's bolt11, and pay it from somewhere."""
-        path = f"/api/tenants/{person.pubkey}/invoices?status=open"
-        (unpaid,) = ask(person.secret_key, "GET", path)
-        shown = ask(person.secret_key, "POST", f"/api/invoices/{unpaid['id']}/bolt11")
-        self.lightning.post(f"wallets/{PASSER_BY}/pay", bolt11=shown["bolt11"])
+    def pay_by_hand(self, tenant: DemoTenant) -> None:
+        """Request the open invoice's bolt11 from the API and pay it."""
+        path = f"/api/tenants/{tenant.pubkey}/invoices?status=open"
+        (invoice,) = request(tenant.secret_key, "GET", path)
+        path = f"/api/invoices/{invoice['id']}/bolt11"
+        bolt11 = request(tenant.secret_key, "POST", path)["bolt11"]
+        self.lightning.post(f"wallets/{ANONYMOUS_WALLET}/pay", bolt11=bolt11)
 
-    def pay_by_link(self, person: Person) -> None:
-        """Follow the link in the last message, and pay what the page shows."""
-        link = payment_link(self.messages(person)[-1])
-        bolt11 = bolt11_on_page(link)
-        self.lightning.post(f"wallets/{PASSER_BY}/pay", bolt11=bolt11)
+    def pay_on_payment_page(self, tenant: DemoTenant) -> None:
+        """Follow the link in the last message and pay the bolt11 on the page."""
+        bolt11 = get_bolt11_from_page(find_payment_url(self.messages(tenant)[-1]))
+        self.lightning.post(f"wallets/{ANONYMOUS_WALLET}/pay", bolt11=bolt11)
 
-    def pass_time(self, **delta: float) -> None:
-        """Let so much time pass at Stripe, whose clock all others follow."""
+    def advance_clock(self, **delta: float) -> None:
+        """Advance Stripe's clock, which all processes follow."""
         url = f"{settings.STRIPE_API_BASE}/_sandbox/clock/advance"
         seconds = int(timedelta(**delta).total_seconds())
         requests.post(url, json={"seconds": seconds}, timeout=60).raise_for_status()
-        time.sleep(5 * POLL)
+        # The other processes read the new time at their next poll.
+        time.sleep(5 * POLL_INTERVAL)
 
-    # --- what is to be seen
+    # --- observations
 
-    def is_quiet(self) -> bool:
-        """Return whether nothing is left to be done now."""
+    def is_idle(self) -> bool:
+        """Return whether no work is due now."""
         now = timezone.now()
-        waiting = (
+        unfinished = (
             SubscriptionSync.objects.stale(),
             StripeEvent.objects.received(),
             InvoiceCollection.objects.filter(enqueued_at__isnull=False),
@@ -133,109 +139,111 @@ class World:
             LightningInvoice.objects.open(),
             Notice.objects.waiting(),
         )
-        is_waiting = any(rows.exists() for rows in waiting)
-        return not is_waiting and not tenants_to_review(now)
+        is_busy = any(rows.exists() for rows in unfinished)
+        return not is_busy and not tenants_to_review(now)
 
-    def messages(self, person: Person) -> list[str]:
-        """Return the private messages that a person finds, the newest last."""
-        filters = [{"kinds": [_GIFT_WRAP], "#p": [person.pubkey], "limit": 100}]
-        found = get_pool().fetch(_relays(), filters, timeout=5).events
-        opened = [_open(person, event) for event in found]
-        return [text for _, text in sorted(opened)]
+    def messages(self, tenant: DemoTenant) -> list[str]:
+        """Return a tenant's private messages, newest last."""
+        filters = [{"kinds": [_GIFT_WRAP], "#p": [tenant.pubkey], "limit": 100}]
+        wraps = get_pool().fetch(_relays(), filters, timeout=5).events
+        messages = [_unwrap(tenant, wrap) for wrap in wraps]
+        return [text for _, text in sorted(messages)]
 
-    def invoices(self, person: Person) -> list[stripe.Invoice]:
-        """Return a person's invoices at Stripe, the oldest first."""
-        customer = str(person.tenant().stripe_customer_id)
+    def invoices(self, tenant: DemoTenant) -> list[stripe.Invoice]:
+        """Return a tenant's invoices in Stripe, oldest first."""
+        customer = str(tenant.row().stripe_customer_id)
         params: stripe.params.InvoiceListParams = {"customer": customer, "limit": 100}
         return list(reversed(self.stripe.invoices.list(params).data))
 
-    def subscriptions(self, person: Person, status: Any = "active") -> list[Any]:
-        """Return a person's subscriptions of a status at Stripe, the newest first."""
-        customer = str(person.tenant().stripe_customer_id)
+    def subscriptions(self, tenant: DemoTenant, status: Any = "active") -> list[Any]:
+        """Return a tenant's subscriptions in Stripe with a status, newest first."""
+        customer = str(tenant.row().stripe_customer_id)
         listed = self.stripe.subscriptions.list(
             {"customer": customer, "status": status}
         )
         return list(listed.data)
 
-    def lost_events(self) -> int:
-        """Return how many of Stripe's events have not arrived here."""
-        told = self.stripe.events.list({"limit": 100}).auto_paging_iter()
-        ids = {event.id for event in told}
+    def count_missing_events(self) -> int:
+        """Return the number of Stripe's events that Caravel has not received."""
+        events = self.stripe.events.list({"limit": 100}).auto_paging_iter()
+        ids = {event.id for event in events}
         return len(ids.difference(StripeEvent.objects.values_list("id", flat=True)))
 
-    def charged_to_card(self, person: Person) -> int:
-        """Return what a person's cards were charged in all, in cents."""
-        customer = str(person.tenant().stripe_customer_id)
+    def card_payments_cents(self, tenant: DemoTenant) -> int:
+        """Return the total charged to a tenant's cards, in cents."""
+        customer = str(tenant.row().stripe_customer_id)
         intents = self.stripe.payment_intents.list({"customer": customer, "limit": 100})
         return sum(i.amount_received for i in intents.data if i.status == "succeeded")
 
-    def sats_of_platform(self) -> int:
-        """Return what our own wallet has by now, in msat."""
+    def platform_balance_msat(self) -> int:
+        """Return the balance of Caravel's own wallet."""
         return int(self.lightning.get("wallets/platform")["balance_msat"])
 
-    def _announce(self, person: Person) -> None:
+    def _publish_relay_list(self, tenant: DemoTenant) -> None:
         tags = [("relay", endpoint.url) for endpoint in _relays()]
         event = sign_event(
-            person.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
+            tenant.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
         )
         get_pool().publish(_relays(), event, timeout=5)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One person's account at the end, in cents, and where it was read."""
+class TenantBalance:
+    """A tenant's account at the end of the demo."""
 
     name: str
-    billed: int
-    credited: int
-    card: int
-    wallet: int
-    by_hand: int
-    open: int
-    receipted: int
+    billed_cents: int
+    credited_cents: int
+    card_cents: int
+    wallet_cents: int
+    by_hand_cents: int
+    open_cents: int
+    receipts_cents: int
     relays: str
     messages: int
 
     @property
-    def figures(self) -> tuple[int, ...]:
-        """What was billed, credited, paid by card, wallet and hand, and is open."""
-        paid = (self.card, self.wallet, self.by_hand)
-        return (self.billed, self.credited, *paid, self.open)
+    def amounts(self) -> tuple[int, ...]:
+        """Billed, credited, paid by card, by wallet and by hand, open; in cents."""
+        paid = (self.card_cents, self.wallet_cents, self.by_hand_cents)
+        return (self.billed_cents, self.credited_cents, *paid, self.open_cents)
 
     @property
-    def balances(self) -> bool:
-        """Whether all that was billed is credited, open, or paid with a receipt."""
-        paid = self.card + self.wallet + self.by_hand
-        due = self.billed - self.credited
-        return due == paid + self.open and paid == self.receipted
+    def is_balanced(self) -> bool:
+        """True if the billed amount is fully credited, open or paid with a receipt."""
+        paid = self.card_cents + self.wallet_cents + self.by_hand_cents
+        due = self.billed_cents - self.credited_cents
+        return due == paid + self.open_cents and paid == self.receipts_cents
 
 
-def account(world: World, person: Person) -> Row:
-    """Return a person's account: Stripe's figures, and what Lightning brought."""
-    invoices = world.invoices(person)
-    settled = LightningInvoice.objects.filter(tenant=person.pubkey, state="settled")
-    asked = settled.filter(payment__isnull=False)
-    relays = Relay.objects.filter(tenant=person.pubkey)
-    return Row(
-        name=person.name,
-        billed=sum(invoice.total for invoice in invoices),
-        credited=sum(i.pre_payment_credit_notes_amount for i in invoices),
-        card=world.charged_to_card(person),
-        wallet=sum(asked.values_list("amount_cents", flat=True)),
-        by_hand=sum(
+def tenant_balance(demo: Demo, tenant: DemoTenant) -> TenantBalance:
+    """Return a tenant's account, from Stripe's figures and Lightning payments."""
+    invoices = demo.invoices(tenant)
+    settled = LightningInvoice.objects.filter(tenant=tenant.pubkey, state="settled")
+    by_wallet = settled.filter(payment__isnull=False)
+    relays = Relay.objects.filter(tenant=tenant.pubkey)
+    return TenantBalance(
+        name=tenant.name,
+        billed_cents=sum(invoice.total for invoice in invoices),
+        credited_cents=sum(i.pre_payment_credit_notes_amount for i in invoices),
+        card_cents=demo.card_payments_cents(tenant),
+        wallet_cents=sum(by_wallet.values_list("amount_cents", flat=True)),
+        by_hand_cents=sum(
             settled.filter(payment=None).values_list("amount_cents", flat=True)
         ),
-        open=sum(invoice.amount_remaining for invoice in invoices),
-        receipted=sum(each["paid_cents"] for each in receipts(person.secret_key)),
+        open_cents=sum(invoice.amount_remaining for invoice in invoices),
+        receipts_cents=sum(
+            receipt["paid_cents"] for receipt in list_receipts(tenant.secret_key)
+        ),
         relays=", ".join(f"{r.plan_id} {r.status}" for r in relays),
-        messages=len(world.messages(person)),
+        messages=len(demo.messages(tenant)),
     )
 
 
-def unserved(invoice: stripe.Invoice, ended_at: int) -> int:
-    """Return what of an invoice was not served when its subscription ended, in cents.
+def unserved_cents(invoice: stripe.Invoice, ended_at: int) -> int:
+    """Return an invoice's unused amount when its subscription ended, in cents.
 
-    Worked out here once more, from Stripe's own lines.
+    Computed from Stripe's lines, independently of the product's own calculation.
     """
     total = Fraction(0)
     for line in invoice.lines.data:
@@ -244,8 +252,8 @@ def unserved(invoice: stripe.Invoice, ended_at: int) -> int:
     return round(total)
 
 
-def received_msat() -> int:
-    """Return what our wallet must have: all that was settled."""
+def total_received_msat() -> int:
+    """Return the sum of all settled invoices: the balance our wallet must have."""
     settled = LightningInvoice.objects.filter(state="settled")
     return sum(settled.values_list("received_msat", flat=True))
 
@@ -255,13 +263,13 @@ def _relays() -> list[Endpoint]:
     return [Endpoint(url, private_allowed=True) for url in urls]
 
 
-def _open(person: Person, wrap: Event) -> tuple[int, str]:
-    """Return when a message was written, and what it says (NIP-59)."""
-    seal = parse_event(_decrypted(person, wrap.pubkey, wrap.content))
-    message = _decrypted(person, seal.pubkey, seal.content)
+def _unwrap(tenant: DemoTenant, wrap: Event) -> tuple[int, str]:
+    """Return the time and the text of a gift-wrapped message (NIP-59)."""
+    seal = parse_event(_decrypt(tenant, wrap.pubkey, wrap.content))
+    message = _decrypt(tenant, seal.pubkey, seal.content)
     return int(message["created_at"]), str(message["content"])
 
 
-def _decrypted(person: Person, pubkey: str, content: str) -> dict[str, Any]:
-    text = decrypt(Scheme.NIP44, person.secret_key, pubkey, content)
+def _decrypt(tenant: DemoTenant, pubkey: str, content: str) -> dict[str, Any]:
+    text = decrypt(Scheme.NIP44, tenant.secret_key, pubkey, content)
     return dict(json.loads(text))

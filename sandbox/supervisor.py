@@ -1,7 +1,8 @@
-"""Several processes as one: they start together, end together and leave no orphans.
+"""Several processes as one: they start together, stop together, leave no orphans.
 
-Between us and each command stands a process of honcho's, which passes the output on.
-Ours also notices when we are killed, and then ends the command and all its group.
+Between the supervisor and each command is a process of honcho, which forwards the
+output. `_Process` also notices when the supervisor is killed, and then stops the
+command and its process group.
 """
 
 import multiprocessing
@@ -27,17 +28,17 @@ from honcho.process import Process
 from caravel.embedded.processes import adopt_orphans, die_with_parent
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_POLL = 0.1
-_ORPHAN_PATIENCE = 5.0  # the servers are gone too: nothing is left to finish for
-_KILLED_PATIENCE = 1.0
-_CANNOT_RUN = 127  # what a shell answers
-# A fork server would stand between us and our children, which watch their parent.
+_POLL_INTERVAL = 0.1
+_ORPHAN_TIMEOUT = 5.0  # short: the servers are gone too, work cannot be finished
+_KILL_TIMEOUT = 1.0
+_COMMAND_NOT_FOUND = 127  # the exit status of a shell
+# Not forkserver: it would become the parent of the children, which watch their parent.
 _context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
 @dataclass(frozen=True)
 class Child:
-    """A command with all of its environment; with `log`, output goes to that file."""
+    """A command with its complete environment; with `log`, output goes to that file."""
 
     name: str
     command: Sequence[str]
@@ -48,9 +49,9 @@ class Child:
 def supervise(
     children: Sequence[Child], *, prefix: bool = True, kill_after: float = 10.0
 ) -> int:
-    """Run the children until one of them ends or we are asked to stop; then stop all.
+    """Run the children until one ends or a stop signal arrives; then stop all.
 
-    Each gets SIGTERM and, `kill_after` seconds later, its whole process group SIGKILL.
+    Each gets SIGTERM and, `kill_after` seconds later, SIGKILL for its process group.
     Call it from the main thread. Returns the exit code of the child that ended first,
     0 after Ctrl-C, SIGTERM or SIGHUP.
     """
@@ -62,12 +63,10 @@ def supervise(
 
 
 def free_ports(preferred: Iterable[int]) -> list[int]:
-    """Return the preferred ports of 127.0.0.1, a free one where somebody has it.
-
-    All are held until the last is found, so that no two are the same.
-    """
-    with ExitStack() as held:
-        probes = [held.enter_context(_listening(port)) for port in preferred]
+    """Return the preferred ports of 127.0.0.1, or free ones for those taken."""
+    # All are held open until the last is chosen: no port is returned twice.
+    with ExitStack() as stack:
+        probes = [stack.enter_context(_listening(port)) for port in preferred]
         return [int(probe.getsockname()[1]) for probe in probes]
 
 
@@ -79,7 +78,7 @@ def _listening(port: int) -> socket.socket:
 
 
 class _Process(Process):
-    """The process between us and one command."""
+    """The process between the supervisor and one command."""
 
     log: Path | None = None
     kill_after: float
@@ -88,25 +87,25 @@ class _Process(Process):
     def run(
         self, events: "Queue[Message] | None" = None, ignore_signals: bool = False
     ) -> None:
-        """Start the command, pass its output on and report its end."""
+        """Start the command, forward its output and report its end."""
         self._events = events
         adopt_orphans()
         try:
             self._child = self._popen()
         except OSError as exc:
             self._send_message(f"cannot run {self.cmd[0]}: {exc.strerror}")
-            self._report(os.getpid(), _CANNOT_RUN)
+            self._report(os.getpid(), _COMMAND_NOT_FOUND)
             return
-        for signum in _STOP_SIGNALS:  # now: the child would have inherited it
+        for signum in _STOP_SIGNALS:  # only now: the child would have inherited it
             signal.signal(signum, signal.SIG_IGN)
         self._send_message({"pid": self._child.pid}, type="start")
-        threading.Thread(target=self._end_when_orphaned, daemon=True).start()
-        reader = threading.Thread(target=self._pass_lines_on, daemon=True)
+        threading.Thread(target=self._stop_when_orphaned, daemon=True).start()
+        reader = threading.Thread(target=self._forward_output, daemon=True)
         reader.start()
         self._child.wait()
-        _end_group(self._child.pid, self.kill_after)
-        # Not for ever: a process that left the group may hold the pipe.
-        reader.join(_KILLED_PATIENCE)
+        _stop_group(self._child.pid, self.kill_after)
+        # With a timeout: a process that left the group may hold the pipe open.
+        reader.join(_KILL_TIMEOUT)
         self._send_message({"returncode": self._child.returncode}, type="stop")
 
     def _report(self, pid: int, returncode: int) -> None:
@@ -125,25 +124,25 @@ class _Process(Process):
                 preexec_fn=die_with_parent(signal.SIGTERM),
             )
 
-    def _pass_lines_on(self) -> None:
+    def _forward_output(self) -> None:
         if self._child.stdout:
             for line in self._child.stdout:
                 self._send_message(line)
 
-    def _end_when_orphaned(self) -> None:
+    def _stop_when_orphaned(self) -> None:
         supervisor = multiprocessing.parent_process()
         while supervisor and os.getppid() == supervisor.pid:
-            time.sleep(_POLL)
-        patience = min(self.kill_after, _ORPHAN_PATIENCE)
+            time.sleep(_POLL_INTERVAL)
+        timeout = min(self.kill_after, _ORPHAN_TIMEOUT)
         self._child.terminate()
         with suppress(subprocess.TimeoutExpired):
-            self._child.wait(patience)
-        _end_group(self._child.pid, patience)
-        os._exit(1)  # without the lines that nobody reads any more
+            self._child.wait(timeout)
+        _stop_group(self._child.pid, timeout)
+        os._exit(1)  # not exit(): it would wait for output that is no longer read
 
 
 class _Supervisor(Manager):
-    """Honcho's manager, but for how processes are started and stopped."""
+    """Honcho's manager with its own way of starting and stopping processes."""
 
     _process_ctor: type[_Process]
 
@@ -151,36 +150,36 @@ class _Supervisor(Manager):
         super().__init__(Printer(sys.stdout, prefix=prefix))
         self._process_ctor = _Process
         self._kill_after = kill_after
-        self._asked = False
+        self._stop_requested = False
         self._stopping_since: float | None = None
 
     def add(self, child: Child) -> None:
-        # Else Python would keep lines back when it does not write to a terminal.
+        # Python buffers its output if that is not a terminal.
         env = {"PYTHONUNBUFFERED": "1", **child.env}
         process = self.add_process(child.name, child.command, env=env)
         process.log = child.log
         process.kill_after = self._kill_after
 
     def loop(self) -> None:
-        """Run until all have ended; see `supervise`."""
+        """Run until all children have ended; see `supervise`."""
         with self._handling_signals():
             self._start()
             try:
                 while not self._all_stopped():
-                    self._take_event()
+                    self._handle_event()
                     self._stop_if_due()
             finally:
                 self.kill()
 
     def terminate(self) -> None:
-        """Ask each that has not been asked; it may ask its own children itself."""
+        """Send SIGTERM once to each running child, which may stop its own children."""
         for name, pid in self._to_signal("terminated"):
             self._system_print(f"stopping {name} (pid={pid})\n")
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End each that still runs, with its process group."""
+        """Send SIGKILL to the process group of each running child."""
         for name, pid in self._to_signal("killed"):
             self._system_print(f"killing {name} (pid={pid})\n")
             _signal_group(pid, signal.SIGKILL)
@@ -198,11 +197,11 @@ class _Supervisor(Manager):
             )
             state["process"].start()
 
-    def _take_event(self) -> None:
+    def _handle_event(self) -> None:
         try:
-            message = self.events.get(timeout=_POLL)
+            message = self.events.get(timeout=_POLL_INTERVAL)
         except queue.Empty:
-            self._notice_silent_ends()
+            self._detect_killed()
             return
         if message.type == "line":
             self._write(message)
@@ -222,8 +221,8 @@ class _Supervisor(Manager):
             # Killed by signal n: 128 + n, as in a shell.
             self.returncode = returncode if returncode >= 0 else 128 - returncode
 
-    def _notice_silent_ends(self) -> None:
-        """Take a process in between that was killed for the end of its child."""
+    def _detect_killed(self) -> None:
+        """Handle intermediate processes that were killed before reporting an end."""
         for name, state in self._processes.items():
             if "returncode" not in state and not state["process"].is_alive():
                 if "pid" in state:
@@ -231,7 +230,7 @@ class _Supervisor(Manager):
                 self._stopped(name, -signal.SIGKILL)
 
     def _stop_if_due(self) -> None:
-        if not self._asked and not self._any_stopped():
+        if not self._stop_requested and not self._any_stopped():
             return
         now = time.monotonic()
         self._stopping_since = self._stopping_since or now
@@ -248,30 +247,30 @@ class _Supervisor(Manager):
         try:
             self._printer.write(message)
         except OSError:
-            self._asked = True
+            self._stop_requested = True
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        def ask(signum: int, frame: FrameType | None) -> None:
-            self._asked = True
+        def request_stop(signum: int, frame: FrameType | None) -> None:
+            self._stop_requested = True
             if self.returncode is None:
                 self.returncode = 0
 
-        # One that is ignored stays so: nohup, or a shell's background job.
-        former = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
-        handled = [s for s in _STOP_SIGNALS if former[s] is not signal.SIG_IGN]
+        # Ignored signals stay ignored: nohup, background jobs of a shell.
+        previous = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
+        handled = [s for s in _STOP_SIGNALS if previous[s] is not signal.SIG_IGN]
         for signum in handled:
-            signal.signal(signum, ask)
+            signal.signal(signum, request_stop)
         try:
             yield
         finally:
             for signum in handled:
-                signal.signal(signum, former[signum])
+                signal.signal(signum, previous[signum])
 
 
 @contextmanager
 def _output(log: Path | None) -> Iterator[int]:
-    """Return what a command's output goes to: a pipe to us, or the end of a file."""
+    """Return the target of a command's output: a pipe to us, or a log file."""
     if log is None:
         yield subprocess.PIPE
         return
@@ -280,33 +279,33 @@ def _output(log: Path | None) -> Iterator[int]:
         yield file.fileno()
 
 
-def _end_group(group: int, patience: float) -> None:
-    """End what is left of a process group whose leader has ended."""
+def _stop_group(group: int, timeout: float) -> None:
+    """Stop what is left of a process group whose leader has ended."""
     _signal_group(group, signal.SIGTERM)
-    if _is_left(group, patience):
+    if _outlives(group, timeout):
         _signal_group(group, signal.SIGKILL)
-        _is_left(group, _KILLED_PATIENCE)
+        _outlives(group, _KILL_TIMEOUT)
 
 
-def _is_left(group: int, patience: float) -> bool:
-    """Return whether anybody in the group lives on after so many seconds."""
-    deadline = time.monotonic() + patience
+def _outlives(group: int, timeout: float) -> bool:
+    """Return whether a process of the group is still alive after the timeout."""
+    deadline = time.monotonic() + timeout
     while True:
-        with suppress(ChildProcessError):  # bury its dead, who count until then
+        with suppress(ChildProcessError):  # reap zombies, which count as members
             while os.waitpid(-group, os.WNOHANG)[0]:
                 pass
         if not _signal_group(group, 0):
             return False
         if time.monotonic() > deadline:
             return True
-        time.sleep(_POLL / 5)
+        time.sleep(_POLL_INTERVAL / 5)
 
 
 def _signal_group(group: int, signum: int) -> bool:
-    """Return whether there was anybody to receive it."""
+    """Send a signal to a process group; return whether it has members."""
     try:
         os.killpg(group, signum)
     except (ProcessLookupError, PermissionError):
-        # macOS forbids it when only zombies are left.
+        # macOS: PermissionError if only zombies are left.
         return False
     return True

@@ -1,4 +1,4 @@
-"""The whole system on one machine: embedded servers, sandboxes, our processes."""
+"""The whole system on one machine: embedded servers, stand-ins, Caravel's processes."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from sandbox.supervisor import Child, free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
-#: The environment variables that choose ports, and the usual ones.
+#: Environment variables that choose ports, and their defaults.
 PORTS = {
     "PORT": 8000,
     "STRIPE_PORT": 12111,
@@ -24,13 +24,13 @@ PORTS = {
     "NOSTR_PORT": 12113,
     "ZOOID_PORT": 12114,
 }
-#: Under `var`: how far the system's time is ahead of the real one.
+#: File under `var` with the offset of the system's time, see `sandbox.clock`.
 CLOCK_FILE = "clock"
 
 
 @dataclass(frozen=True)
 class System:
-    """Where everything is, and the environment that our processes run in."""
+    """Addresses of all parts, and the environment of Caravel's processes."""
 
     var: Path
     env: Mapping[str, str]
@@ -63,14 +63,14 @@ class System:
 
 @contextmanager
 def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
-    """Start PostgreSQL and Valkey under `var` and choose the ports of the rest.
+    """Start PostgreSQL and Valkey under `var` and choose ports for the rest.
 
     Servers named by DATABASE_URL and REDIS_URL are used instead. Raises
-    embedded.AlreadyRunning while another process of this checkout runs them.
+    embedded.AlreadyRunning if another process of this checkout runs them.
     """
-    given = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
-    if all(given.values()):
-        yield _system(var, given)
+    urls = {name: os.environ.get(name, "") for name in ("DATABASE_URL", "REDIS_URL")}
+    if all(urls.values()):
+        yield _system(var, urls)
         return
     with embedded.servers(var, durable=durable) as servers:
         started = {
@@ -101,8 +101,8 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
     return System(var, env, **ports)
 
 
-# The sandboxes', whatever the environment says: no real account is touched, no real
-# wallet asked, no real relay changed, nobody is written to.
+# These override the environment: a developer's real Stripe account, wallet, relays and
+# mailboxes must not be touched.
 
 
 def _stripe_settings(defaults: Mapping[str, str], port: int) -> dict[str, str]:
@@ -141,21 +141,22 @@ def _robot_settings(defaults: Mapping[str, str], nostr_port: int) -> dict[str, s
 
 def _ports() -> list[int]:
     """Return the ports of web, Stripe, Lightning, its relay and zooid."""
-    wanted = [int(os.environ.get(name) or usual) for name, usual in PORTS.items()]
-    found = free_ports(wanted)
-    for port, other in zip(wanted, found, strict=True):
-        if port and port != other:
-            print(f"Port {port} is taken: using {other}.", flush=True)
-    return found
+    preferred = [int(os.environ.get(name) or port) for name, port in PORTS.items()]
+    chosen = free_ports(preferred)
+    for port, actual in zip(preferred, chosen, strict=True):
+        if port and port != actual:
+            print(f"Port {port} is taken: using {actual}.", flush=True)
+    return chosen
 
 
 def prepare(system: System, *, admin_password: str = "") -> None:
-    """Migrate, and give the plans their prices at the sandbox Stripe.
+    """Migrate, and create the plans' prices in the sandbox Stripe.
 
-    With a password there is an `admin` who may do everything. Raises
-    subprocess.CalledProcessError, its output on the screen.
+    With a password, also create the superuser `admin`. Raises
+    subprocess.CalledProcessError; the output goes to the screen.
     """
     env = {**system.env, "DJANGO_SUPERUSER_PASSWORD": admin_password}
+    # The sandbox Stripe is not running yet, but the prices are created in its state.
     with running_sandbox(
         port=system.stripe_port,
         state=system.stripe_state,
@@ -167,7 +168,7 @@ def prepare(system: System, *, admin_password: str = "") -> None:
 
 
 def processes(system: System, *, logs: Path | None = None) -> list[Child]:
-    """Return the processes of the system; with `logs` each writes a file there."""
+    """Return the processes of the system; with `logs`, each logs to a file there."""
     commands = {
         "stripe": _stripe(system),
         "lightning": _lightning(system),

@@ -1,4 +1,7 @@
-"""Ends when PostgreSQL or Valkey does: the whole system then stops and says why."""
+"""Watchdog of PostgreSQL and Valkey.
+
+It exits when one of them fails, so that the supervisor stops the whole system.
+"""
 
 import os
 import sys
@@ -9,33 +12,33 @@ from pathlib import Path
 import psycopg
 import redis
 
-PERIOD = 1.0
+CHECK_INTERVAL = 1.0
 
 
 def main() -> None:
-    """Ask both servers every second until one does not answer."""
+    """Check both servers every second; exit when one does not respond."""
     while True:
-        for name, ask in (("PostgreSQL", _ask_postgres), ("Valkey", _ask_valkey)):
-            if fault := _fault(ask):
+        for name, check in (("PostgreSQL", _check_postgres), ("Valkey", _check_valkey)):
+            if error := _error(check):
                 logs = Path(os.environ["CARAVEL_VAR"]) / "log"
-                sys.exit(f"{name} does not answer any more ({fault}). Its log: {logs}")
-        time.sleep(PERIOD)
+                sys.exit(f"{name} no longer responds ({error}). Its log: {logs}")
+        time.sleep(CHECK_INTERVAL)
 
 
-def _fault(ask: Callable[[], object]) -> str:
+def _error(check: Callable[[], object]) -> str:
     try:
-        ask()
+        check()
     except (psycopg.OperationalError, redis.RedisError) as exc:
         return str(exc).strip().splitlines()[0]
     return ""
 
 
-def _ask_postgres() -> None:
+def _check_postgres() -> None:
     with psycopg.connect(os.environ["DATABASE_URL"], connect_timeout=5) as connection:
         connection.execute("SELECT 1")
 
 
-def _ask_valkey() -> None:
+def _check_valkey() -> None:
     with redis.from_url(os.environ["REDIS_URL"], socket_timeout=5) as client:
         client.ping()
 

@@ -1,4 +1,4 @@
-"""The first screen of `make run`: shown when the system answers, then it waits."""
+"""The first screen of `make run`, printed once the system is ready."""
 
 import os
 import signal
@@ -11,47 +11,47 @@ SCREEN = """
   Caravel is running.
 
     admin      {web}/admin/   user admin, password {password}
-    API        {web}/api/docs   (what tenants call; signed by Nostr keys)
+    API        {web}/api/docs   (for tenants; requests are signed with Nostr keys)
     health     {web}/readyz
-    Stripe     {stripe}/   (the sandbox: no money, no account; a page to look at)
-    Lightning  {lightning}/   (its wallets, relay and prices; a page to look at)
-    zooid      {zooid}/   (where relays are hosted, or would be; a page to look at)
+    Stripe     {stripe}/   (sandbox, no real money; status page)
+    Lightning  {lightning}/   (sandbox: wallets, relay, prices; status page)
+    zooid      {zooid}/   (sandbox: management of hosted relays; status page)
 
   Try this
-    1. In the admin add a tenant: any npub, for instance
+    1. Add a tenant in the admin: any npub, for instance
        npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg
     2. Add a relay for it on the plan Basic.
-    3. Look at Billing > Subscription syncs: the tenant is in step within seconds, and
-       Billing > Stripe events shows the webhooks that came back.
-    4. Change the plan, or deactivate the relay, and look again.
-    5. Look at Billing > Invoice collections: the first invoice is open; at Tenants >
-       Notices: its tenant was told. Open the link in the text to pay it.
-    6. Connect a wallet: copy the address of rich from the sandbox Lightning's page, and
-       give it to   make manage ARGS="connect_wallet NPUB"   It pays at once.
-    7. On the sandbox Stripe's page press + 1 month, then + 1 day: time passes for the
-       whole system, and the wallet pays the next invoice. Let another one (refuses)
-       fail, do not pay for a week, and see the relay go off and come back. After so
-       long a time the admin asks for its password again.
+    3. Look at Billing > Subscription syncs: the tenant is synced within seconds.
+       Billing > Stripe events shows the webhooks that arrived.
+    4. Change the plan or deactivate the relay, and look again.
+    5. Billing > Invoice collections shows the first invoice, still open; Tenants >
+       Notices shows the message to its tenant. Open the link in it to pay.
+    6. Connect a wallet: copy the address of the wallet "rich" from the Lightning page
+       and give it to   make manage ARGS="connect_wallet NPUB"   It pays at once.
+    7. On the Stripe page press + 1 month, then + 1 day: time passes for the whole
+       system, and the wallet pays the next invoice. Connect the wallet "refuses", leave
+       an invoice unpaid for a week, and see the relay go offline and, once it is paid,
+       come back. After such a jump the admin asks for its password again.
 
-    8. Be a tenant yourself, with a key that was made just now and is kept nowhere:
+    8. Act as a tenant, with a new key that is stored nowhere:
        export NSEC={nsec}
        .venv/bin/python docs/examples/call_api.py POST {web}/api/tenants '{{}}'
 
-  Its keys and passwords are for development only, made for this checkout and kept in
-  {var}/development.env.
+  Keys and passwords are for development only. They were generated for this checkout
+  and are stored in {var}/development.env.
 
-  In another terminal: make shell, or make manage ARGS="reconcile".
+  In another terminal: make shell or make manage ARGS="reconcile".
   Ctrl-C stops everything; the data stays in {var}.
 """
 
 
 def main() -> None:
-    """Wait for the web process, print the screen and sleep until stopped."""
+    """Wait until the system is ready, print the screen, sleep until stopped."""
     web = os.environ["APP_URL"]
     lightning, zooid = os.environ["SANDBOX_LIGHTNING"], os.environ["ZOOID_API_URL"]
-    wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="the web's answer")
-    wait_until(lambda: answers(f"{lightning}/"), seconds=60, what="the wallets' answer")
-    wait_until(lambda: answers(f"{zooid}/"), seconds=60, what="zooid's answer")
+    wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="Start of the web")
+    wait_until(lambda: answers(f"{lightning}/"), seconds=60, what="Start of Lightning")
+    wait_until(lambda: answers(f"{zooid}/"), seconds=60, what="Start of zooid")
     print(
         SCREEN.format(
             web=web,

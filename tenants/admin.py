@@ -1,3 +1,5 @@
+"""Admin pages of users, tenants, activities and notices."""
+
 from typing import Any
 
 from django.contrib import admin
@@ -11,15 +13,17 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin
-from caravel.nostr import parse_pubkey
+from caravel.core.exceptions import CaravelError
+from caravel.nostr import npub_prefix_to_hex, parse_pubkey
 from tenants.models import Activity, Notice, Tenant, validate_pubkey
-from tenants.services.notices import send_again
+from tenants.services.notices import resend
 from tenants.services.tenants import (
     EDITABLE,
     get_or_create_tenant,
     update_tenant,
 )
 
+# Registered again below with forms in the style of the unfold admin.
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
@@ -36,16 +40,36 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
     pass
 
 
+class NpubSearchAdmin(ModelAdmin):
+    """Admin page that also finds a public key by its npub, or the start of it."""
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: Any, search_term: str
+    ) -> tuple[Any, bool]:
+        words = [_to_hex(word) for word in search_term.split()]
+        results: tuple[Any, bool] = super().get_search_results(
+            request, queryset, " ".join(words)
+        )
+        return results
+
+
+def _to_hex(word: str) -> str:
+    try:
+        return parse_pubkey(word)
+    except CaravelError:
+        return npub_prefix_to_hex(word) or word
+
+
 class TenantForm(ModelForm[Tenant]):
     def clean_pubkey(self) -> str:
-        """Take an npub as well as hex."""
+        """Convert an npub to hex."""
         pubkey: str = self.cleaned_data["pubkey"]
         validate_pubkey(pubkey)
         return parse_pubkey(pubkey)
 
 
 @admin.register(Tenant)
-class TenantAdmin(ServiceAdmin):
+class TenantAdmin(NpubSearchAdmin, ServiceAdmin):
     form = TenantForm
     list_display: tuple[str, ...] = (
         "__str__",
@@ -69,10 +93,17 @@ class TenantAdmin(ServiceAdmin):
     def get_fields(
         self, request: HttpRequest, obj: Tenant | None = None
     ) -> tuple[str, ...]:
-        given = ("pubkey", "display_name", "email", "autopay_paused", "dunning_exempt")
-        return (*given, *self.readonly_fields) if obj else given
+        editable = (
+            "pubkey",
+            "display_name",
+            "email",
+            "autopay_paused",
+            "dunning_exempt",
+        )
+        return (*editable, *self.readonly_fields) if obj else editable
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
+        # By name: tenants do not import relays, which are an app above.
         active = Count("relays", filter=Q(relays__status="active"))
         tenants: QuerySet[Tenant] = super().get_queryset(request)
         return tenants.annotate(active_relays=active)
@@ -107,11 +138,12 @@ class TenantAdmin(ServiceAdmin):
         }
         if changed:
             update_tenant(pubkey=obj.pk, **changed)
+        # The service has inserted the row, so the admin must not insert it again.
         obj._state.adding = False
 
 
 @admin.register(Activity)
-class ActivityAdmin(ReadOnlyAdmin):
+class ActivityAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("created_at", "type", "tenant", "subject", "snapshot")
     list_filter = ("type",)
     search_fields = ("tenant__pubkey", "subject_id")
@@ -123,7 +155,7 @@ class ActivityAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Notice)
-class NoticeAdmin(ReadOnlyAdmin):
+class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "title",
         "kind",
@@ -156,7 +188,7 @@ class NoticeAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Send again", permissions=["operate"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[Notice]) -> None:
-        """Take up what was given up; the rest of a selection is left alone."""
+        """Resend the failed notices of the selection; skip the others."""
         keys = list(queryset.values_list("pk", flat=True))
-        taken_up = sum(send_again(notice_id=key) for key in keys)
-        self.message_user(request, f"Enqueued {taken_up} notices.")
+        count = sum(resend(notice_id=key) for key in keys)
+        self.message_user(request, f"Enqueued {count} notices.")

@@ -1,4 +1,4 @@
-"""Telling who calls the JSON API."""
+"""Authentication of API requests (NIP-98)."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from tenants.services import http_auth
 
 @dataclass(frozen=True)
 class Caller:
-    """Who signed a request; nothing is known of them but their key."""
+    """Signer of a request, known only by the public key: need not be a tenant."""
 
     pubkey: str
     is_authenticated = True
@@ -22,16 +22,14 @@ class Caller:
 
 
 class NostrAuthentication(BaseAuthentication):
-    """`Authorization: Nostr <event>`, as NIP-98 has it.
-
-    Whatever proxies have made of the address: what is signed begins with APP_URL.
-    """
+    """Authentication by `Authorization: Nostr <event>` (NIP-98)."""
 
     def authenticate(self, request: Request) -> tuple[Caller, None]:
-        """Return the caller. Raises AuthFailed: there is no other way in."""
+        """Return the caller. Raises AuthFailed, since it is the only authentication."""
         signed = http_auth.SignedRequest(
             header=request.headers.get("Authorization", ""),
             method=request.method or "",
+            # APP_URL, since proxies may change the scheme and the host.
             url=settings.APP_URL + request.get_full_path(),
             body=request.body,
         )

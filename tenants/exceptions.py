@@ -1,32 +1,49 @@
-from caravel.core.exceptions import CaravelError
+"""Errors of tenants, notices and API authentication.
+
+The docstrings are published as the meanings of the codes.
+"""
+
+from caravel.core.exceptions import CaravelError, Conflict, NotFound
+
+
+class UnknownTenant(NotFound):
+    """The tenant does not exist, or is not the caller."""
+
+    code = "tenant-not-found"
+
+
+class TenantClosed(Conflict):
+    """The tenant's account is closed."""
+
+    code = "tenant-closed"
 
 
 class NotDelivered(CaravelError):
-    """A message to a tenant reached nobody; it is to be sent again later."""
+    """A message to a tenant was not delivered; it will be sent again."""
 
     code = "notice-not-delivered"
     status = 503
 
 
 class AddressRefused(CaravelError):
-    """The mail server will never take an e-mail to this address."""
+    """The mail server permanently refuses this address."""
 
     code = "email-address-refused"
     status = 422
 
 
 class IdentityNotPublished(CaravelError):
-    """No relay took some of what we publish of ourselves."""
+    """No relay accepted one of the events of our identity."""
 
     code = "identity-not-published"
     status = 503
 
 
-# --- NIP-98: each code tells a developer what is wrong with the header
+# --- NIP-98: one code per cause, so that client developers can find their mistake
 
 
 class AuthFailed(CaravelError):
-    """The request is not signed as NIP-98 has it."""
+    """The request is not signed according to NIP-98."""
 
     code = "auth-malformed"
     status = 401
@@ -43,7 +60,7 @@ class AuthMissing(AuthFailed):
 
 
 class AuthMalformed(AuthFailed):
-    """The header is not `Nostr` and a Nostr event as JSON in base64."""
+    """The header is not `Nostr` followed by an event as base64-encoded JSON."""
 
 
 class AuthNotSigned(AuthFailed):
@@ -59,42 +76,42 @@ class AuthWrongKind(AuthFailed):
 
 
 class AuthExpired(AuthFailed):
-    """The event was made more than 60 seconds ago."""
+    """The event was created more than 60 seconds ago."""
 
     code = "auth-expired"
 
 
 class AuthTooEarly(AuthFailed):
-    """The event is dated more than 60 seconds ahead."""
+    """The event's time is more than 60 seconds in the future."""
 
     code = "auth-too-early"
 
 
 class AuthWrongUrl(AuthFailed):
-    """The event has not exactly one tag `u`, or it is not this request's address."""
+    """The event must have exactly one `u` tag, with the URL of this request."""
 
     code = "auth-wrong-url"
 
 
 class AuthWrongMethod(AuthFailed):
-    """The event has not exactly one tag `method`, or it is not this request's."""
+    """The event must have exactly one `method` tag, with the method of this request."""
 
     code = "auth-wrong-method"
 
 
 class AuthPayloadMissing(AuthFailed):
-    """The request has a body, and the event no tag `payload`."""
+    """The request has a body, but the event has no `payload` tag."""
 
     code = "auth-payload-missing"
 
 
 class AuthWrongPayload(AuthFailed):
-    """The tag `payload` is not the SHA-256 of the body in hex."""
+    """The `payload` tag is not the SHA-256 hash of the body in hex."""
 
     code = "auth-wrong-payload"
 
 
 class AuthReused(AuthFailed):
-    """The event was used before: sign another for each request."""
+    """The event was used before. Sign a new event for each request."""
 
     code = "auth-reused"

@@ -1,3 +1,5 @@
+"""Tenants, their activity log and notices, and used authentication events."""
+
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -37,7 +39,7 @@ class TenantQuerySet(models.QuerySet["Tenant"]):
 
 
 class Tenant(models.Model):
-    """Who pays: a Nostr public key, and how we reach its money."""
+    """Customer: a Nostr public key with its wallet and its ids at Stripe."""
 
     pubkey = models.CharField(
         primary_key=True,
@@ -50,10 +52,13 @@ class Tenant(models.Model):
     nwc_url = EncryptedTextField()
     nwc_error = models.CharField(max_length=240, blank=True, default="")
     wallet_alias = models.CharField(
-        max_length=100, blank=True, default="", help_text="What it calls itself."
+        max_length=100, blank=True, default="", help_text="The wallet's own name."
     )
     wallet_hosts = models.CharField(
-        max_length=240, blank=True, default="", help_text="The relays it listens on."
+        max_length=240,
+        blank=True,
+        default="",
+        help_text="Relays on which the wallet receives requests.",
     )
     stripe_customer_id = models.CharField(
         max_length=255, unique=True, null=True, blank=True
@@ -62,22 +67,24 @@ class Tenant(models.Model):
         max_length=255, unique=True, null=True, blank=True
     )
     past_due_at = models.DateTimeField(
-        null=True, blank=True, help_text="Since when an invoice waits for a person."
+        null=True,
+        blank=True,
+        help_text="Unpaid since: an invoice needs to be paid manually.",
     )
     payment_overdue_since = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Since when nothing more is sold, until something is paid.",
+        help_text="Purchases blocked since (until an overdue invoice is paid).",
     )
     autopay_paused = models.BooleanField(
-        default=False, help_text="Charge neither wallet nor card on our own."
+        default=False, help_text="Never charge wallet or card automatically."
     )
     dunning_exempt = models.BooleanField(
         default=False, help_text="Never suspend relays for unpaid invoices."
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(
-        null=True, blank=True, help_text="Since when it gets no relays any more."
+        null=True, blank=True, help_text="Closed since: no new or reactivated relays."
     )
 
     objects = TenantQuerySet.as_manager()
@@ -104,12 +111,12 @@ class Tenant(models.Model):
 
     @property
     def must_pay_first(self) -> bool:
-        """Whether something must be paid before anything more is sold."""
+        """True if an overdue invoice must be paid before any further purchase."""
         return self.payment_overdue_since is not None and not self.dunning_exempt
 
 
 class Activity(models.Model):
-    """What happened to a tenant or one of its relays. Rows are only ever added."""
+    """Append-only log of changes to a tenant or one of its relays."""
 
     class Type(models.TextChoices):
         CREATE_TENANT = "create_tenant"
@@ -145,8 +152,9 @@ class Activity(models.Model):
         return f"{self.type} {self.subject_id}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        # A database trigger (migration 0002) also forbids updates and deletes.
         if not self._state.adding:
-            raise TypeError("An activity is never changed.")
+            raise TypeError("Activities are append-only.")
         super().save(*args, **kwargs)
 
 
@@ -155,38 +163,39 @@ class NoticeQuerySet(WorkQuerySet):
         return self.filter(state=Notice.State.WAITING)
 
     def unsent(self) -> Self:
-        """Notices that may still go out: by themselves, or when support sends them."""
+        """Return notices that are waiting, or failed and can be resent by support."""
         return self.filter(state__in=(Notice.State.WAITING, Notice.State.FAILED))
 
 
 def default_give_up_at() -> datetime:
-    """Return until when a notice that begins to wait now is tried."""
+    """Return when to give up on a notice that starts to wait now."""
     return timezone.now() + timedelta(days=7)
 
 
 class Notice(WorkItem):
-    """Something to tell a tenant, once: by a private message, and by e-mail if it can.
+    """Message to a tenant, sent once by private message and by e-mail.
 
-    `wrap` is the signed event of the message, `message_id` that of the e-mail. Both are
-    stored before the first try, and every later one sends the same again.
+    `wrap` is the signed gift wrap of the private message, `message_id` the Message-ID
+    of the e-mail.
     """
 
     class State(models.TextChoices):
         WAITING = "waiting"
         SENT = "sent"
-        DROPPED = "dropped", "dropped (no longer true)"
-        FAILED = "failed", "failed (given up; send again by hand)"
+        DROPPED = "dropped", "dropped (no longer applies)"
+        FAILED = "failed", "failed (resend manually)"
 
     task_name = "tenants.tasks.send_notice"
 
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="notices")
     kind = models.SlugField(max_length=64, db_index=False)
     subject = models.CharField(
-        max_length=255, help_text="What it is about, such as a Stripe invoice."
+        max_length=255, help_text="Object of the notice, such as a Stripe invoice id."
     )
     title = models.CharField(max_length=200)
     text = models.TextField(
-        # Encrypted twice and quoted, more would not fit into what relays take.
+        # Encrypted twice and JSON-escaped, a longer text would exceed the size of
+        # events that relays accept.
         validators=[MaxLengthValidator(4000)]
     )
     state = models.CharField(
@@ -196,11 +205,13 @@ class Notice(WorkItem):
     give_up_at = models.DateTimeField(default=default_give_up_at)
     sent_at = models.DateTimeField(null=True, blank=True)
     dropped_at = models.DateTimeField(null=True, blank=True)
-    #: Until when the worker that has it now may send it; the value is its claim.
+    #: End of the current worker's claim; the exact value identifies that claim.
     held_until = models.DateTimeField(null=True, blank=True)
+    # Signed and stored before the first attempt, so that every attempt publishes the
+    # same event: clients show a private message once for each event.
     wrap = models.JSONField(null=True, blank=True)
     relays = models.JSONField(
-        default=list, blank=True, help_text="The relays that took the message."
+        default=list, blank=True, help_text="Relays that accepted the message."
     )
     note = models.CharField(max_length=240, blank=True, default="")
     dm_sent_at = models.DateTimeField(null=True, blank=True)
@@ -237,16 +248,16 @@ class Notice(WorkItem):
 
     @property
     def event_id(self) -> str:
-        """The id of the message's event, once there is one."""
+        """Id of the gift wrap, or "" before the first attempt."""
         return str(self.wrap["id"]) if self.wrap else ""
 
 
 class UsedAuthEvent(models.Model):
-    """An event that signed a request (NIP-98): it signs no other."""
+    """Event that signed a request (NIP-98); the unique id prevents a replay."""
 
     event_id = models.CharField(primary_key=True, max_length=64)
     expires_at = models.DateTimeField(
-        db_index=True, help_text="From when it is too old to be used anyway."
+        db_index=True, help_text="Time from which the event is rejected as too old."
     )
 
     def __str__(self) -> str:

@@ -1,3 +1,5 @@
+"""Celery tasks of tenants."""
+
 from celery import shared_task
 from django.utils import timezone
 
@@ -17,7 +19,7 @@ def sweep_notices() -> None:
         send_notice.delay(notice_id)
 
 
-# At a start the relays may come up later than we do; tomorrow there is another try.
+# Relays may start later than the worker. After the last retry beat tries again daily.
 @shared_task(
     queue="nostr", autoretry_for=(IdentityNotPublished,), retry_backoff=5, max_retries=5
 )

@@ -23,7 +23,7 @@ from caravel.core.web.envelope import success
 from caravel.core.web.permissions import IsAuthenticated
 from caravel.core.web.throttling import Overloaded
 from lightning import exceptions as lightning
-from relays.exceptions import UnknownTenant
+from tenants.exceptions import UnknownTenant
 
 
 class TenantInvoicesView(ApiView):

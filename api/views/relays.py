@@ -19,6 +19,7 @@ from caravel.core.web.throttling import Overloaded
 from relays import exceptions
 from relays.services import lifecycle
 from relays.services.members import list_members
+from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
 _FIELD_ERRORS: list[type[CaravelError]] = [
@@ -40,7 +41,7 @@ class RelaysView(ApiView):
         response=serializers.RelaySerializer,
         many=True,
         query=serializers.AllRelaysQuerySerializer,
-        errors=[exceptions.UnknownTenant],
+        errors=[UnknownTenant],
     )
     def get(self, request: Request) -> Response:
         """Return the caller's own relays; operators get all."""
@@ -58,7 +59,7 @@ class RelaysView(ApiView):
         response=serializers.RelaySerializer,
         body=serializers.RelayCreateSerializer,
         statuses=(201,),
-        errors=[*_FIELD_ERRORS, exceptions.UnknownTenant, exceptions.TenantClosed],
+        errors=[*_FIELD_ERRORS, UnknownTenant, TenantClosed],
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:
@@ -123,7 +124,7 @@ class RelayActivateView(ApiView):
             exceptions.UnknownRelay,
             exceptions.RelayIsActive,
             exceptions.RelayIsDelinquent,
-            exceptions.TenantClosed,
+            TenantClosed,
             exceptions.PaymentOverdue,
         ],
     )

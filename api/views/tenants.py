@@ -22,7 +22,7 @@ from caravel.core.web.throttling import Overloaded
 from caravel.nostr import npub
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from relays.exceptions import UnknownTenant
+from tenants.exceptions import UnknownTenant
 from tenants.models import Activity, Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
 

@@ -12,10 +12,11 @@ from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.review import end_grace_now, extend_grace
 from caravel.core.admin import ReadOnlyAdmin
+from tenants.admin import NpubSearchAdmin
 
 
 @admin.register(InvoiceCollection)
-class InvoiceCollectionAdmin(ReadOnlyAdmin):
+class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "__str__",
         "tenant",
@@ -93,7 +94,7 @@ class InvoiceCollectionAdmin(ReadOnlyAdmin):
 
 
 @admin.register(CardAttempt)
-class CardAttemptAdmin(ReadOnlyAdmin):
+class CardAttemptAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "collection",
         "state",
@@ -114,7 +115,7 @@ class CardAttemptAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Settlement)
-class SettlementAdmin(ReadOnlyAdmin):
+class SettlementAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "invoice",
         "collection",

@@ -8,10 +8,11 @@ from billing.models import Credit
 from billing.services.credits.posting import retry_credit
 from billing.tasks import post_credit
 from caravel.core.admin import WorkAdmin
+from tenants.admin import NpubSearchAdmin
 
 
 @admin.register(Credit)
-class CreditAdmin(WorkAdmin):
+class CreditAdmin(NpubSearchAdmin, WorkAdmin):
     list_display = (
         "tenant",
         "reason",

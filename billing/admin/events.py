@@ -8,10 +8,11 @@ from billing.models import StripeEvent
 from billing.services.events.process import requeue_event
 from billing.tasks import process_stripe_event
 from caravel.core.admin import ReadOnlyAdmin
+from tenants.admin import NpubSearchAdmin
 
 
 @admin.register(StripeEvent)
-class StripeEventAdmin(ReadOnlyAdmin):
+class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = (
         "type",
         "status",

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from billing.models import StripeWrite, SubscriptionSync
 from billing.services.sync.queue import mark_stale
 from caravel.core.admin import ReadOnlyAdmin, WorkAdmin
+from tenants.admin import NpubSearchAdmin
 
 
 class StaleFilter(admin.SimpleListFilter):
@@ -30,7 +31,7 @@ class StaleFilter(admin.SimpleListFilter):
 
 
 @admin.register(SubscriptionSync)
-class SubscriptionSyncAdmin(WorkAdmin):
+class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     list_display = (
         "tenant",
         "is_in_sync",
@@ -70,12 +71,12 @@ class SubscriptionSyncAdmin(WorkAdmin):
         self, request: HttpRequest, queryset: QuerySet[SubscriptionSync]
     ) -> None:
         for sync in queryset:
-            mark_stale(tenant_id=sync.pk, by_hand=True)
+            mark_stale(tenant_id=sync.pk, force=True)
         self.message_user(request, f"Enqueued {len(queryset)} syncs.")
 
 
 @admin.register(StripeWrite)
-class StripeWriteAdmin(ReadOnlyAdmin):
+class StripeWriteAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_display = ("kind", "state", "tenant", "stripe_id", "created_at", "resolved_at")
     list_filter = ("state", "kind")
     search_fields = ("idempotency_key", "stripe_id", "tenant__pubkey")

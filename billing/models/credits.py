@@ -21,15 +21,16 @@ class CreditQuerySet(WorkQuerySet):
 
 
 class Credit(WorkItem):
-    """What we owe a tenant, until it is posted at Stripe.
+    """Money owed to a tenant, until it is posted at Stripe.
 
-    It first reduces an open invoice, by `note_cents`; the rest changes the customer's
-    balance by `balance_cents`, which is negative where a debit was carried over.
+    It first reduces an open invoice by `note_cents`. The rest changes the customer's
+    balance by `balance_cents`, which is negative if a remainder of the invoice is
+    carried over. Both are null until the credit is allocated.
     """
 
     class Reason(models.TextChoices):
-        SURPLUS = "surplus", "more money arrived than was asked for"
-        UNSERVED = "unserved", "time that was billed and not served"
+        SURPLUS = "surplus", "overpayment"
+        UNSERVED = "unserved", "unused time"
 
     class State(models.TextChoices):
         OWED = "owed"
@@ -40,7 +41,8 @@ class Credit(WorkItem):
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="credits")
     reason = models.CharField(max_length=16, choices=Reason.choices)
     source = models.CharField(
-        max_length=255, help_text="What it is for: no two are for the same."
+        max_length=255,
+        help_text="Identifies the cause: one credit per reason and source.",
     )
     currency = models.CharField(max_length=3)
     amount_cents = models.PositiveBigIntegerField()
@@ -50,7 +52,7 @@ class Credit(WorkItem):
         null=True,
         blank=True,
         related_name="credits",
-        help_text="The invoice that it reduces; a surplus finds one when it is posted.",
+        help_text="Invoice to reduce; for an overpayment it is chosen when posting.",
     )
     covers_from = models.DateTimeField(null=True, blank=True)
     covers_until = models.DateTimeField(null=True, blank=True)
@@ -89,16 +91,16 @@ class Credit(WorkItem):
 
     @property
     def stripe_metadata(self) -> dict[str, str]:
-        """Metadata of what is created for it at Stripe, by which a retry finds it."""
+        """Metadata of objects created for it at Stripe; a retry finds them by it."""
         return {"caravel_credit": str(self.pk)}
 
     def matches_metadata(self, metadata: Mapping[str, str]) -> bool:
-        """Return whether a Stripe object with this metadata was created for it."""
+        """Return whether the metadata is that of an object created for this credit."""
         return self.stripe_metadata.items() <= metadata.items()
 
     @property
     def description(self) -> str:
-        """Text that the tenant reads at Stripe."""
+        """Text that the tenant sees at Stripe."""
         return f"Credit: {self.get_reason_display()}."
 
     def __str__(self) -> str:

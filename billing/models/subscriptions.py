@@ -11,15 +11,15 @@ from tenants.models import Tenant
 
 class SubscriptionSyncQuerySet(WorkQuerySet):
     def stale(self) -> Self:
-        """Tenants whose subscription is not known to match their relays."""
+        """Tenants whose subscription may not match their relays."""
         return self.exclude(version=F("synced_version"))
 
 
 class SubscriptionSync(WorkItem):
-    """Whether a tenant's subscription is in step with its relays.
+    """State of the sync of a tenant's subscription with its relays.
 
-    Every change of the relays raises `version` in its own transaction. A sync works
-    under the lease and sets `synced_version` to the version that it started from.
+    Every change of the relays increments `version` in its own transaction. A sync holds
+    the lease, and sets `synced_version` to the version that it started from.
     """
 
     task_name = "billing.tasks.sync_subscription"
@@ -47,14 +47,14 @@ class SubscriptionSync(WorkItem):
         ]
 
     def __str__(self) -> str:
-        return f"{self.tenant_id[:8]} {'stale' if self.is_stale else 'in step'}"
+        return f"{self.tenant_id[:8]} {'stale' if self.is_stale else 'in sync'}"
 
     @property
     def is_stale(self) -> bool:
         return self.version != self.synced_version
 
     def get_countdown(self) -> int:
-        """Wait a moment: changes made one after the other become one sync."""
+        """Return the delay that combines successive changes into one sync."""
         return settings.BILLING_SYNC_DELAY
 
 
@@ -88,7 +88,8 @@ class StripeWrite(models.Model):
     tenant = models.ForeignKey(Tenant, models.PROTECT, related_name="stripe_writes")
     kind = models.CharField(max_length=32, choices=Kind.choices)
     subject = models.CharField(
-        max_length=255, help_text="What the write is about: a tenant or a Stripe id."
+        max_length=255,
+        help_text="Tenant, credit or Stripe object that the write is for.",
     )
     generation = models.PositiveIntegerField()
     idempotency_key = models.CharField(max_length=255, unique=True)

@@ -90,7 +90,7 @@ def test_stripe_setup_reports_an_error_from_stripe(sandbox):
 def test_sync_tenant_syncs_immediately(prices):
     relay = RelayFactory()
 
-    assert call("sync_tenant", npub(relay.tenant_id)) == "in step\n"
+    assert call("sync_tenant", npub(relay.tenant_id)) == "in sync\n"
 
     relay.tenant.refresh_from_db()
     assert relay.tenant.stripe_subscription_id

@@ -171,7 +171,7 @@ with ThreadPoolExecutor(5) as pool:
     outcomes = " ".join(process.communicate(timeout=60)[0] for process in started)
 
     assert len(outcomes.split()) == 20
-    assert set(outcomes.split()) <= {"IN_STEP", "STALE", "NOT_DUE"}
+    assert set(outcomes.split()) <= {"IN_SYNC", "STALE", "NOT_DUE"}
     recover(tmp_path)
     assert_agreement(sandbox, tenant)
     assert desired_items(tenant.pk) == {Plan.objects.get(pk="basic").stripe_price_id: 3}

@@ -1,6 +1,6 @@
-"""What may be remembered for a while to spare a question: plain data, through Redis.
+"""Best-effort cache of JSON data in Redis, shared by all processes.
 
-Without Redis nothing is remembered, and everything else goes on.
+While Redis is down every read is a miss and writes are dropped.
 """
 
 import json
@@ -15,55 +15,54 @@ logger = structlog.get_logger(__name__)
 
 
 class JsonSerializer:
-    """How values are kept: whoever can write to Redis is to run no code of theirs here.
+    """Serializer of Django's Redis cache; values it cannot read are None."""
 
-    What cannot be read is nothing.
-    """
+    # Not pickle: write access to Redis must not allow running code in our processes.
 
     def dumps(self, value: Any) -> str:
         return json.dumps(value)
 
-    def loads(self, kept: bytes) -> Any:
+    def loads(self, data: bytes) -> Any:
         try:
-            return json.loads(kept)
+            return json.loads(data)
         except ValueError:
             return None
 
 
 def get(key: str) -> Any:
-    """Return what is remembered under a key, None if nothing is."""
+    """Return the cached value, or None."""
     return get_many([key]).get(key)
 
 
 def get_many(keys: Sequence[str]) -> dict[str, Any]:
-    """Return what is remembered, by key."""
+    """Return the cached values by key, without the missing ones."""
     try:
         return dict(caches["shared"].get_many(keys))
     except RedisError as exc:
-        _complain(exc)
+        _log_unavailable(exc)
         return {}
 
 
 def set(key: str, value: Any, *, seconds: int) -> None:
-    """Remember plain data under a key."""
+    """Cache JSON data for some seconds."""
     set_many({key: value}, seconds=seconds)
 
 
 def set_many(values: Mapping[str, Any], *, seconds: int) -> None:
-    """Remember plain data, by key."""
+    """Cache JSON data by key for some seconds."""
     try:
         caches["shared"].set_many(dict(values), seconds)
     except RedisError as exc:
-        _complain(exc)
+        _log_unavailable(exc)
 
 
 def delete(key: str) -> None:
-    """Remember nothing more under a key."""
+    """Remove a cached value."""
     try:
         caches["shared"].delete(key)
     except RedisError as exc:
-        _complain(exc)
+        _log_unavailable(exc)
 
 
-def _complain(error: RedisError) -> None:
+def _log_unavailable(error: RedisError) -> None:
     logger.warning("cache_unavailable", error=str(error))

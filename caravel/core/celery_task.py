@@ -1,4 +1,4 @@
-"""The base class of every task."""
+"""Base class of all Celery tasks."""
 
 from typing import Any
 
@@ -7,24 +7,24 @@ from django.db import transaction
 
 
 class CaravelTask(DjangoTask):
-    """Enqueues after commit, and survives a broker that is away.
+    """Task that is enqueued on commit, and tolerates a broker that is down.
 
-    The row that asks for the work is committed by then; a message that could not
-    be sent is logged and its sweep finds the row.
+    The row of work is committed by then. If its message cannot be sent, the error is
+    logged and a sweep sends the message later.
     """
 
     abstract = True
 
     def delay_on_commit(self, *args: Any, **kwargs: Any) -> None:
-        """Like `delay`, after commit. Returns nothing; raises nothing."""
+        """Enqueue when the transaction commits. Never raises."""
         self.apply_async_on_commit(args, kwargs)
 
     def apply_async_on_commit(
         self, args: Any = (), kwargs: Any = None, **options: Any
     ) -> None:
-        """Like `apply_async`, after commit. Returns nothing; raises nothing."""
+        """Enqueue with options when the transaction commits. Never raises."""
 
-        # A partial has no __qualname__, which Django wants when it logs a failure.
+        # Not a partial: Django logs a failure with the callback's __qualname__.
         def enqueue() -> None:
             self.apply_async(args, kwargs, **options)
 

@@ -1,20 +1,20 @@
-"""What every error of ours has in common."""
+"""Base classes of all expected errors."""
 
 from collections.abc import Mapping
 from math import ceil
 
-#: Seconds until who was told «not just now» may well try again.
-_SOON = 5
+#: `Retry-After` of a 503 response, in seconds, unless the error sets its own.
+_DEFAULT_RETRY_AFTER = 5
 
 
 class CaravelError(Exception):
-    """An expected failure: a stable `code` for machines, a sentence for people."""
+    """Expected error: a stable `code` for machines and a message for people."""
 
     code = "error"
     status = 400
-    #: The codes of a class that has several, each with what it means.
+    #: Meaning of each code, for a class that has several codes.
     variants: Mapping[str, str] = {}
-    #: Seconds until the same request may fare better; 0 if that cannot be said.
+    #: Seconds after which the same request may succeed; 0 if unknown.
     retry_after: float = 0.0
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
@@ -25,7 +25,7 @@ class CaravelError(Exception):
 
     @classmethod
     def codes(cls) -> Mapping[str, str]:
-        """Return each code that an error of this class may have, and its meaning."""
+        """Return the meaning of each code that an error of this class can have."""
         first, *_ = (cls.__doc__ or cls.__name__).split("\n\n")
         meaning = " ".join(first.split())
         return cls.variants or {cls.code: meaning}
@@ -35,52 +35,53 @@ class CaravelError(Exception):
 
     @property
     def details(self) -> dict[str, str]:
-        """What a caller may act on besides the code; part of the answer."""
+        """Additional fields of the API response that a caller can act on."""
         return {}
 
     @property
     def headers(self) -> dict[str, str]:
-        """What HTTP wants to be told about it."""
-        seconds = ceil(self.retry_after) or (_SOON if self.status == 503 else 0)
+        """HTTP headers of the response."""
+        default = _DEFAULT_RETRY_AFTER if self.status == 503 else 0
+        seconds = ceil(self.retry_after) or default
         return {"Retry-After": str(seconds)} if seconds else {}
 
 
 class Invalid(CaravelError):
-    """The input is malformed."""
+    """The input is invalid."""
 
     code = "invalid"
     status = 422
 
 
 class UnknownField(Invalid):
-    """The thing has no such field, or not one to be set."""
+    """The object has no such field, or the field cannot be set."""
 
     code = "field-unknown"
 
 
 class NotFound(CaravelError):
-    """There is no such thing, or it is not the caller's."""
+    """The object does not exist, or it does not belong to the caller."""
 
     code = "not-found"
     status = 404
 
 
 class Conflict(CaravelError):
-    """The request does not fit the present state."""
+    """The request conflicts with the current state."""
 
     code = "conflict"
     status = 409
 
 
 class Forbidden(CaravelError):
-    """The caller is known, and may not do this."""
+    """The caller is authenticated but not allowed to do this."""
 
     code = "forbidden"
     status = 403
 
 
 class Unavailable(CaravelError):
-    """Something that we cannot do without is away for a moment."""
+    """A required service is temporarily unavailable."""
 
     code = "unavailable"
     status = 503
@@ -88,7 +89,7 @@ class Unavailable(CaravelError):
 
 
 class BodyTooLarge(Invalid):
-    """No request of ours is longer than 1 MiB."""
+    """The request body is larger than 1 MiB."""
 
     code = "body-too-large"
     status = 413

@@ -1,4 +1,4 @@
-"""Asking others over HTTP: until a deadline, up to a size, and nobody else."""
+"""HTTP GET with a total deadline and a size limit; no redirects, no .netrc."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,20 +14,20 @@ Sign = Callable[[requests.PreparedRequest], requests.PreparedRequest]
 
 
 class RequestFailed(Exception):
-    """Nothing came, or nothing that is read to its end; the reason is in words."""
+    """No complete response was received; the message gives the reason."""
 
 
 class RequestTimeout(RequestFailed):
-    """It did not come in time, or not to its end."""
+    """The complete response was not received before the deadline."""
 
 
 class ResponseTooLarge(RequestFailed):
-    """There was more of it than is read."""
+    """The response is larger than the limit."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """What was answered, whatever its status."""
+    """A complete HTTP response with any status."""
 
     status: int
     headers: Mapping[str, str]
@@ -37,10 +37,10 @@ class Response:
 def get(
     url: str, *, timeout: float, max_bytes: int, sign: Sign | None = None
 ) -> Response:
-    """Return the answer to a GET of at most `max_bytes` bytes within `timeout` seconds.
+    """Return the response to a GET, of at most `max_bytes` within `timeout` seconds.
 
-    Redirects are not followed, and no `.netrc` is read. Raises NoAnswer. Not inside a
-    transaction.
+    `sign` may add headers to the prepared request. Raises RequestFailed. Do not call
+    inside a transaction.
     """
     release_connection()
     deadline = time.monotonic() + timeout
@@ -49,25 +49,27 @@ def get(
             requests.Session() as session,
             session.get(
                 url,
+                # With any `auth`, requests does not look for credentials in .netrc.
                 auth=sign or _unsigned,
                 headers=_HEADERS,
                 timeout=timeout,
                 stream=True,
                 allow_redirects=False,
-            ) as answer,
+            ) as response,
         ):
-            body = _body(answer, deadline, max_bytes)
-            return Response(answer.status_code, answer.headers, body)
+            body = _read_body(response, deadline, max_bytes)
+            return Response(response.status_code, response.headers, body)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as exc:
         raise RequestTimeout("it did not answer in time") from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError) as exc:
         raise RequestFailed("the connection failed") from exc
 
 
-def _body(answer: requests.Response, deadline: float, max_bytes: int) -> bytes:
+def _read_body(response: requests.Response, deadline: float, max_bytes: int) -> bytes:
     body = b""
-    # Not iter_content: it waits for a whole chunk, however slowly the bytes come.
-    while part := answer.raw.read1(max_bytes, decode_content=True):
+    # `timeout` of requests limits each read, not their sum. Not iter_content: it blocks
+    # until a whole chunk has arrived, however slowly the server sends it.
+    while part := response.raw.read1(max_bytes, decode_content=True):
         body += part
         if len(body) > max_bytes:
             raise ResponseTooLarge("its answer is too large")

@@ -1,4 +1,4 @@
-"""Rates shared by all processes on all hosts, through Redis."""
+"""Rate limits shared by all processes on all hosts through Redis."""
 
 import time
 from functools import cache
@@ -14,11 +14,11 @@ from redis.exceptions import RedisError
 logger = structlog.get_logger(__name__)
 
 
-def wait_for(rate: RateLimitItem, *names: str) -> float:
-    """Count one use of what the names stand for, if there is one left.
+def delay_after_hit(rate: RateLimitItem, *names: str) -> float:
+    """Count a hit against the rate limit of these names.
 
-    Returns 0.0 then, else the seconds until there is. While Redis is away nothing is
-    counted: no rate of ours is worth an outage.
+    Returns 0.0 if the hit is allowed. Otherwise it is not counted, and the result is
+    the number of seconds to wait.
     """
     try:
         limiter = _limiter(settings.REDIS_URL)
@@ -26,6 +26,7 @@ def wait_for(rate: RateLimitItem, *names: str) -> float:
             return 0.0
         window = limiter.get_window_stats(rate, *names)
     except (StorageError, RedisError) as exc:
+        # Without Redis every hit is allowed: no rate limit is worth an outage.
         logger.warning("rate_limit_unavailable", error=str(exc))
         return 0.0
     return max(window.reset_time - time.time(), 0.001)
@@ -33,8 +34,8 @@ def wait_for(rate: RateLimitItem, *names: str) -> float:
 
 @cache
 def _limiter(redis_url: str) -> MovingWindowRateLimiter:
-    # The library's spelling of a socket address. It looks for redis by importing it,
-    # which several threads must not do at once: we have imported it above.
+    # The library's form of a Unix socket's URL. The library also imports redis when a
+    # storage is created, which is not thread-safe: redis is imported above already.
     url = redis_url.replace("unix://", "redis+unix://", 1)
     timeouts = {"socket_timeout": 2, "socket_connect_timeout": 2}
     storage = storage_from_string(url, wrap_exceptions=True, **timeouts)

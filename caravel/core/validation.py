@@ -1,4 +1,4 @@
-"""Checking what people give before it meets the database."""
+"""Validation of user input before it is saved."""
 
 from collections.abc import Iterable
 
@@ -9,10 +9,9 @@ from caravel.core.exceptions import Invalid
 
 
 def validate_fields(instance: models.Model, names: Iterable[str]) -> None:
-    """Check the named fields of an instance.
+    """Validate the named fields of an instance: type, length, format, characters.
 
-    Raises Invalid with the code `<field>-invalid` for the first that is wrong: its
-    type, its length, its form, or text that no database or screen can hold.
+    Raises Invalid with the code `<field>-invalid` for the first invalid field.
     """
     for name in names:
         reject_coercible(instance, name)
@@ -24,26 +23,27 @@ def validate_fields(instance: models.Model, names: Iterable[str]) -> None:
 
 
 def invalid_field(error: ValidationError) -> Invalid:
-    """Return our error for the first thing that a validator found."""
+    """Convert the first error of a ValidationError to Invalid."""
     field, errors = next(iter(error.error_dict.items()))
-    sentence = errors[0].messages[0]
+    message = errors[0].messages[0]
     if field == NON_FIELD_ERRORS:
-        return Invalid(sentence)
-    return _invalid(field, sentence)
+        return Invalid(message)
+    return _invalid(field, message)
 
 
 def reject_coercible(instance: models.Model, name: str) -> None:
-    """Raise Invalid for what Django would turn into text or into a truth value."""
+    """Raise Invalid for a value that Django would silently convert to text or bool."""
     value = getattr(instance, name)
     field = instance._meta.get_field(name)
-    wanted = bool if isinstance(field, models.BooleanField) else str
-    if not isinstance(value, wanted):
-        raise _invalid(name, "This value is of the wrong type.")
+    expected = bool if isinstance(field, models.BooleanField) else str
+    if not isinstance(value, expected):
+        raise _invalid(name, "This value has the wrong type.")
     if isinstance(value, str) and not _is_storable(value):
-        raise _invalid(name, "This text has characters that cannot be stored.")
+        raise _invalid(name, "This text contains characters that cannot be stored.")
 
 
 def _is_storable(text: str) -> bool:
+    # Lone surrogates, which JSON allows, are not UTF-8; PostgreSQL refuses NUL.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -51,6 +51,6 @@ def _is_storable(text: str) -> bool:
     return "\0" not in text
 
 
-def _invalid(field: str, sentence: str) -> Invalid:
+def _invalid(field: str, message: str) -> Invalid:
     code = f"{field.replace('_', '-')}-invalid"
-    return Invalid(f"{field}: {sentence}", code=code)
+    return Invalid(f"{field}: {message}", code=code)

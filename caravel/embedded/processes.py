@@ -1,4 +1,4 @@
-"""Starting processes that do not outlive us, and recognising those that did."""
+"""Child processes that end with us, and detection of those that did not."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ def die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
     """Return a `preexec_fn`: the kernel sends the child this signal when we die.
 
     "We" is the thread that starts the child: use the main thread, or one that lives
-    as long as the process. Returns None where the kernel has no such thing (macOS).
+    as long as the process. Returns None on kernels without this feature (macOS).
     """
     if _LIBC is None:
         return None
@@ -33,16 +33,16 @@ def die_with_parent(signum: signal.Signals) -> Callable[[], None] | None:
 
     def preexec() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, int(signum))
-        if os.getppid() != parent:  # it died before the line above
+        if os.getppid() != parent:  # the parent died before prctl()
             os._exit(1)
 
     return preexec
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants that lose theirs, where the kernel can do it.
+    """Become the parent of orphaned descendants, if the kernel supports it.
 
-    They are ours to wait for then: process 1 of a container may never do so.
+    This process then has to wait for them: process 1 of a container may never do so.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -50,23 +50,23 @@ def adopt_orphans() -> None:
 
 @dataclass(frozen=True)
 class ServiceUser:
-    """Who runs the servers: ourselves, or, for root, somebody whom postgres accepts."""
+    """User that runs the servers: the current one, or for root an unprivileged one."""
 
     uid: int
     gid: int
 
     @classmethod
     def for_data(cls, data: Path) -> "ServiceUser":
-        """Return the owner of existing data, so that root may run a user's checkout."""
+        """Return the current user; for root, the owner of existing data or `nobody`."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
-        if data.exists() and (found := data.stat()).st_uid != 0:
-            return cls(found.st_uid, found.st_gid)
+        if data.exists() and (status := data.stat()).st_uid != 0:
+            return cls(status.st_uid, status.st_gid)
         nobody = pwd.getpwnam("nobody")
         return cls(nobody.pw_uid, nobody.pw_gid)
 
     def make_directory(self, path: Path) -> None:
-        """Create a directory that only this account may enter, if there is none."""
+        """Create a directory that only this user can enter, unless it exists."""
         if path.exists():
             return
         path.mkdir(mode=0o700)
@@ -74,10 +74,9 @@ class ServiceUser:
             os.chown(path, self.uid, self.gid)
 
     def prefix(self, signum: signal.Signals) -> list[str]:
-        """Return the command that becomes this account, dying as we asked.
+        """Return the command prefix that switches to this user.
 
-        It keeps one right, to pass closed directories: the checkout may be in /root.
-        The kernel forgets the death signal when the user changes.
+        `signum` is the parent-death signal. Raises EmbeddedError without setpriv.
         """
         if os.geteuid() == self.uid:
             return []
@@ -87,9 +86,11 @@ class ServiceUser:
                 "PostgreSQL refuses to run as root, and setpriv (util-linux), which"
                 " would change the user, is missing: run as an ordinary user."
             )
+        # DAC_OVERRIDE to enter closed directories: the checkout may be under /root.
         rights = "-all,+dac_override"
         return [
             setpriv,
+            # Again, since the kernel clears it when the user changes.
             f"--pdeathsig={signum.name.removeprefix('SIG')}",
             f"--reuid={self.uid}",
             f"--regid={self.gid}",
@@ -102,7 +103,7 @@ class ServiceUser:
 
 @dataclass
 class Server:
-    """A server that we started; its output goes to the log."""
+    """Running server; its output goes to the log."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -118,7 +119,7 @@ class Server:
         log: Path,
         dies_by: signal.Signals,
     ) -> "Server":
-        """Start the command in a session of its own, so that Ctrl-C passes it by."""
+        """Start the command in its own session, so that Ctrl-C does not reach it."""
         with log.open("ab") as output:
             start = output.tell()
             process = subprocess.Popen(
@@ -138,19 +139,20 @@ class Server:
         return self.process.poll() is None
 
     def wait_until(self, answers: Callable[[], bool], *, timeout: float) -> None:
-        """Wait for the first answer. Raises EmbeddedError if it dies or is too slow."""
+        """Wait until it answers. Raises EmbeddedError if it ends or is too slow."""
         deadline = time.monotonic() + timeout
         while not answers():
             if not self.alive:
-                raise EmbeddedError(self._obituary("ended at its start"))
+                raise EmbeddedError(self._with_output("ended during its start"))
             if time.monotonic() > deadline:
-                raise EmbeddedError(self._obituary(f"is silent after {timeout:.0f} s"))
+                reason = f"does not answer after {timeout:.0f} s"
+                raise EmbeddedError(self._with_output(reason))
             time.sleep(_POLL)
 
-    def stop(self, *signals: signal.Signals, patience: float) -> None:
-        """Send the signals one after the other, then SIGKILL, until it is gone.
+    def stop(self, *signals: signal.Signals, timeout: float) -> None:
+        """Send the signals one after the other, then SIGKILL, until it has ended.
 
-        Does nothing in a fork of the process that started it.
+        Waits `timeout` seconds after each. Does nothing in a fork of the owner.
         """
         if os.getpid() != self.owner:
             return
@@ -158,26 +160,26 @@ class Server:
             if self.alive:
                 self.process.send_signal(signum)
             try:
-                self.process.wait(patience)
+                self.process.wait(timeout)
             except subprocess.TimeoutExpired:
                 continue
             return
 
     def output(self) -> str:
-        """Return what it has written since it was started."""
+        """Return the output since the start."""
         with self.log.open("rb") as log:
             log.seek(self.log_start)
             return log.read().decode(errors="replace")
 
-    def _obituary(self, fate: str) -> str:
+    def _with_output(self, reason: str) -> str:
         last_lines = "\n  ".join(self.output().splitlines()[-10:])
-        return f"{self.log.stem} {fate}. Last of {self.log}:\n  {last_lines}"
+        return f"{self.log.stem} {reason}. End of {self.log}:\n  {last_lines}"
 
 
 def runs_with(pid: int, argument: Path) -> bool:
-    """Return whether the process lives and was given this path, and so is ours.
+    """Return whether the process runs and has this path as an argument.
 
-    A pid in a file may belong to a stranger by now, or to a zombie.
+    A pid from a file may belong to an unrelated process by now, or to a zombie.
     """
     if _LIBC is not None:
         return os.fsencode(argument) in _linux_arguments(pid)
@@ -185,7 +187,7 @@ def runs_with(pid: int, argument: Path) -> bool:
 
 
 def describe(pid: int) -> str:
-    """Return the process and the beginning of its command line, if it still runs."""
+    """Return "process <pid>", with the start of its command line if it still runs."""
     if _LIBC is not None:
         command = os.fsdecode(b" ".join(_linux_arguments(pid))).strip()
     else:
@@ -194,7 +196,7 @@ def describe(pid: int) -> str:
 
 
 def stop_orphan(pid: int, argument: Path, *signals: signal.Signals) -> None:
-    """Stop a server that outlived its owner, if this pid still is one."""
+    """Stop a server that outlived its owner, if the pid still belongs to it."""
     for signum in (*signals, signal.SIGKILL):
         deadline = time.monotonic() + 5
         with suppress(ProcessLookupError):
@@ -207,7 +209,7 @@ def stop_orphan(pid: int, argument: Path, *signals: signal.Signals) -> None:
 
 
 def read_pid(path: Path) -> int | None:
-    """Return the number on the first line of a pid file, None if there is none."""
+    """Return the process id on the first line of a file, or None."""
     try:
         first_line = path.read_text().split("\n", 1)[0]
     except (FileNotFoundError, UnicodeDecodeError):
@@ -223,18 +225,19 @@ def _linux_arguments(pid: int) -> list[bytes]:
 
 
 def _ps(pid: int) -> str:
-    found = subprocess.run(
+    process = subprocess.run(
         ["ps", "-ww", "-o", "command=", "-p", str(pid)],
         capture_output=True,
         text=True,
         timeout=10,
         check=False,
     )
-    # A zombie is shown as "(postgres)" or "<defunct>".
-    return found.stdout.strip()
+    # For a zombie ps prints "(postgres)" or "<defunct>".
+    return process.stdout.strip()
 
 
 def environment() -> dict[str, str]:
-    """Return ours without PGDATA, PGPORT and the like, which postgres would obey."""
-    kept = {k: value for k, value in os.environ.items() if not k.startswith("PG")}
-    return {**kept, "LC_ALL": "C"}
+    """Return the environment without PG… variables, and with the C locale."""
+    # PostgreSQL would obey PGDATA, PGPORT and the like.
+    env = {k: value for k, value in os.environ.items() if not k.startswith("PG")}
+    return {**env, "LC_ALL": "C"}

@@ -1,7 +1,7 @@
-"""A pytest plugin: a throw-away PostgreSQL and Valkey for one run of the tests.
+"""pytest plugin: temporary PostgreSQL and Valkey servers for one test run.
 
-Load it with `-p caravel.embedded.pytest_plugin`. An exported DATABASE_URL or REDIS_URL
-is used as it is.
+Load it with `-p caravel.embedded.pytest_plugin`. If DATABASE_URL or REDIS_URL is
+exported, that server is used instead.
 """
 
 import os
@@ -20,44 +20,44 @@ from caravel import embedded
 
 _PREFIX = "caravel-test-"
 _URLS = ("DATABASE_URL", "REDIS_URL")
-# A directory this young may belong to a run that has not locked it yet.
-_YOUNG = 60.0
-_used = pytest.StashKey[str]()
+# Minimum age of leftovers, in seconds: a younger run may not have locked its directory.
+_MIN_AGE = 60.0
+_description = pytest.StashKey[str]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(
     early_config: pytest.Config,
 ) -> Generator[None, None, None]:
-    """Start the servers before pytest-django, inside this call, loads the settings."""
+    """Start the servers before pytest-django loads the settings in the same hook."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started in the background: our processes would inherit deafness to Ctrl-C.
+        # A shell ignores SIGINT in background jobs, and child processes inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["DEBUG"] = "false"
     os.environ["CARAVEL_ENV"] = "test"
-    early_config.stash[_used] = _provide(early_config)
+    early_config.stash[_description] = _provide(early_config)
     return (yield)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"servers: {config.stash[_used]}"
+    return f"servers: {config.stash[_description]}"
 
 
 def _provide(config: pytest.Config) -> str:
-    """Set the two addresses, and return in words what they lead to."""
+    """Set the URLs of the servers, and return a description for the report header."""
     if all(os.environ.get(name) for name in _URLS):
         return "DATABASE_URL and REDIS_URL of the environment"
     stack = ExitStack()
     config.add_cleanup(stack.close)
-    directory = stack.enter_context(_throw_away())
-    found = stack.enter_context(embedded.servers(directory, durable=False))
-    given = {"DATABASE_URL": found.database_url, "REDIS_URL": found.redis_url}
+    directory = stack.enter_context(_temporary_directory())
+    servers = stack.enter_context(embedded.servers(directory, durable=False))
+    urls = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
     missing = [name for name in _URLS if not os.environ.get(name)]
-    os.environ.update({name: given[name] for name in missing})
-    # The checkout's own secrets are not for tests, nor made by them.
+    os.environ.update({name: urls[name] for name in missing})
+    # Tests neither use nor generate the checkout's development secrets.
     os.environ["CARAVEL_VAR"] = str(directory / "var")
     stack.callback(_unset, [*missing, "CARAVEL_VAR"])
-    return f"throw-away ones in {directory} for {' and '.join(missing)}"
+    return f"temporary ones in {directory} for {' and '.join(missing)}"
 
 
 def _unset(names: list[str]) -> None:
@@ -66,31 +66,31 @@ def _unset(names: list[str]) -> None:
 
 
 @contextmanager
-def _throw_away() -> Iterator[Path]:
+def _temporary_directory() -> Iterator[Path]:
     _remove_leftovers()
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         yield directory
     finally:
-        # Unlocked by now, so another run may be deleting it too.
+        # No longer locked, so another run may be deleting it at the same time.
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def _remove_leftovers() -> None:
-    """Delete what runs that were killed left, and nothing that is in use."""
+    """Delete the unused directories of test runs that were killed."""
     for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        # One in use is locked, and one that resists is no reason not to test.
+        # Raised if the directory is in use; other failures must not stop the run.
         with suppress(OSError, embedded.EmbeddedError):
-            if _is_ours(directory) and _was_started(directory):
+            if _is_own_directory(directory) and _was_started(directory):
                 embedded.remove(directory)
 
 
-def _is_ours(directory: Path) -> bool:
-    found = directory.lstat()  # of a link, not of what it leads to
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+def _is_own_directory(path: Path) -> bool:
+    status = path.lstat()  # not stat(): a link is not followed
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _was_started(directory: Path) -> bool:
-    """Return whether its servers ran, or will not: it may have just been made."""
+    """Return whether its servers were started, or are never going to be."""
     age = time.time() - directory.stat().st_mtime
-    return (directory / "postgres").exists() or age > _YOUNG
+    return (directory / "postgres").exists() or age > _MIN_AGE

@@ -9,7 +9,7 @@ from caravel.embedded.layout import Layout, valkey_binary
 from caravel.embedded.processes import Server, ServiceUser, read_pid, stop_orphan
 
 _START_TIMEOUT = 30.0
-_STOP_PATIENCE = 10.0
+_STOP_TIMEOUT = 10.0
 _ANSWER_TIMEOUT = 2.0
 _PID_FILE = "valkey.pid"
 
@@ -25,11 +25,11 @@ def running(layout: Layout, *, durable: bool) -> Iterator[Server]:
         yield server
     finally:
         signals = (signal.SIGTERM,) if durable else ()
-        server.stop(*signals, patience=_STOP_PATIENCE)
+        server.stop(*signals, timeout=_STOP_TIMEOUT)
 
 
 def stop_orphans(layout: Layout) -> None:
-    """Stop what a killed owner left."""
+    """Stop the server of a killed owner."""
     pid_file = layout.valkey_data / _PID_FILE
     if (pid := read_pid(pid_file)) is not None:
         stop_orphan(pid, layout.valkey_data, signal.SIGTERM)
@@ -37,7 +37,7 @@ def stop_orphans(layout: Layout) -> None:
 
 
 def answers(layout: Layout) -> bool:
-    """Return whether the server takes commands now (not while it loads its data)."""
+    """Return whether the server accepts commands (not while it loads its data)."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(_ANSWER_TIMEOUT)
         try:
@@ -59,7 +59,8 @@ def _launch(layout: Layout, account: ServiceUser, *, durable: bool) -> Server:
         "save": "",
         "appendonly": "yes" if durable else "no",
         "maxmemory-policy": "noeviction",
-        "set-proc-title": "no",  # the path among its arguments tells whose it is
+        # `runs_with` recognises the process by the path among its arguments.
+        "set-proc-title": "no",
     }
     arguments = [
         part for name, value in options.items() for part in (f"--{name}", value)

@@ -1,6 +1,6 @@
 """Nostr: keys, events, encryption and relay connections.
 
-Nothing here knows of wallets, tenants or money.
+Independent of wallets, tenants and billing.
 """
 
 from caravel.nostr.keys import (

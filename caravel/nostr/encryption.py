@@ -1,4 +1,4 @@
-"""Encrypting a text between two keys: NIP-44, and NIP-04 for who has nothing better."""
+"""Encryption between two keys: NIP-44, or NIP-04 for peers without it."""
 
 from enum import StrEnum
 
@@ -17,32 +17,32 @@ from caravel.core.exceptions import Invalid
 
 
 class Unreadable(Invalid):
-    """Not encrypted to this key, by that one, or in that way."""
+    """The message was not encrypted with this key pair and scheme."""
 
     code = "nostr-message-unreadable"
 
 
 class Scheme(StrEnum):
-    """How a message is encrypted, as NIP-47's `encryption` tag names it."""
+    """Encryption scheme, named as in NIP-47's `encryption` tag."""
 
     NIP44 = "nip44_v2"
     NIP04 = "nip04"
 
 
 def encrypt(scheme: Scheme, secret_key: str, pubkey: str, text: str) -> str:
-    """Encrypt from the owner of a secret key to that of a public key, both in hex."""
-    mine, theirs = Keys.parse(secret_key).secret_key(), PublicKey.parse(pubkey)
+    """Encrypt a text from the secret key's owner to the public key's; keys in hex."""
+    secret, public = Keys.parse(secret_key).secret_key(), PublicKey.parse(pubkey)
     if scheme is Scheme.NIP44:
-        return str(nip44_encrypt(mine, theirs, text, Nip44Version.V2))
-    return str(nip04_encrypt(mine, theirs, text))
+        return str(nip44_encrypt(secret, public, text, Nip44Version.V2))
+    return str(nip04_encrypt(secret, public, text))
 
 
 def decrypt(scheme: Scheme, secret_key: str, pubkey: str, payload: str) -> str:
-    """Decrypt what `encrypt` made in either direction. Raises Unreadable."""
-    mine, theirs = Keys.parse(secret_key).secret_key(), PublicKey.parse(pubkey)
+    """Decrypt a payload; either party can. Raises Unreadable."""
+    secret, public = Keys.parse(secret_key).secret_key(), PublicKey.parse(pubkey)
     try:
         if scheme is Scheme.NIP44:
-            return str(nip44_decrypt(mine, theirs, payload))
-        return str(nip04_decrypt(mine, theirs, payload))
+            return str(nip44_decrypt(secret, public, payload))
+        return str(nip04_decrypt(secret, public, payload))
     except NostrSdkError as exc:
         raise Unreadable("This message cannot be decrypted.") from exc

@@ -1,4 +1,4 @@
-"""Nostr events (NIP-01): signing, and reading what strangers send."""
+"""Nostr events (NIP-01): signing, and parsing of untrusted input."""
 
 import json
 import re
@@ -21,20 +21,20 @@ _RANGES = {"kind": range(65_536), "created_at": range(2**63)}
 
 
 class InvalidEvent(Invalid):
-    """Not an event, or its id or signature is not its own."""
+    """The data is not an event, or its id or signature is wrong."""
 
     code = "nostr-event-invalid"
 
 
 class NotSigned(InvalidEvent):
-    """The event's id is not its own, or its signature not its author's."""
+    """The event's id is not its hash, or the signature is not its author's."""
 
     code = "nostr-event-not-signed"
 
 
 @dataclass(frozen=True)
 class Event:
-    """A signed event; `created_at` is in seconds of the epoch."""
+    """Signed event; `created_at` is Unix time in seconds."""
 
     id: str
     pubkey: str
@@ -45,15 +45,15 @@ class Event:
     sig: str
 
     def values(self, name: str) -> list[str]:
-        """Return the second element of each tag of that name."""
+        """Return the second element of each tag with this name."""
         return [tag[1] for tag in self.tags if len(tag) > 1 and tag[0] == name]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the event as NIP-01 has it in JSON."""
+        """Return the event as a JSON object of NIP-01."""
         return dict(vars(self))
 
     def to_json(self) -> str:
-        """Return the event as relays take it."""
+        """Return the event as compact JSON text."""
         return json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=False)
 
 
@@ -65,7 +65,7 @@ def sign_event(
     tags: Iterable[Sequence[str]] = (),
     created_at: int | None = None,
 ) -> Event:
-    """Return an event signed with a secret key in hex; its time is now if not given."""
+    """Return an event signed with a secret key in hex; `created_at` defaults to now."""
     unsigned = _Event(
         content=content,
         kind=kind,
@@ -79,7 +79,7 @@ def sign_event(
 def unsigned_event(
     pubkey: str, *, kind: int, content: str, tags: Iterable[Sequence[str]] = ()
 ) -> dict[str, Any]:
-    """Return an event of now with its id and without a signature: a rumor (NIP-59)."""
+    """Return an unsigned event with its id, created now: a rumor (NIP-59)."""
     rumor = _Event(
         content=content,
         pubkey=pubkey,
@@ -91,38 +91,39 @@ def unsigned_event(
 
 
 def parse_event(data: object) -> Event:
-    """Read an event from decoded JSON and verify its id and signature.
+    """Convert decoded JSON to an event, and verify its id and signature.
 
-    Raises InvalidEvent for anything else, without repeating it.
+    Raises InvalidEvent; the message never repeats the input.
     """
     try:
-        event = _checked(data)
+        event = _parse_and_verify(data)
     except InvalidEvent:
         raise
-    except Exception as exc:  # pynostr raises whatever the input leads to
+    except Exception as exc:  # pynostr raises various exceptions on malformed input
         raise InvalidEvent("This is not a Nostr event.") from exc
     return event
 
 
-def _checked(data: object) -> Event:
+def _parse_and_verify(data: object) -> Event:
     if not isinstance(data, dict):
         raise InvalidEvent("This is not a Nostr event.")
-    _require_form(data)
-    found = _Event.from_dict(data)
-    # pynostr computes the id and ignores the one that it is given.
-    if found.id != data["id"]:
+    _require_format(data)
+    event = _Event.from_dict(data)
+    # pynostr computes the id itself and ignores the one in the data.
+    if event.id != data["id"]:
         raise NotSigned("The event's id is not the hash of its content.")
-    if not found.verify():
+    if not event.verify():
         raise NotSigned("The event's signature is wrong.")
-    return _frozen(found)
+    return _frozen(event)
 
 
-def _require_form(data: dict[Any, Any]) -> None:
-    is_typed = all(isinstance(data[name], str) for name in ("content", *_HEX))
-    numbers = all(type(data[name]) is int for name in _RANGES)
-    if not is_typed or not numbers or not _are_tags(data):
+def _require_format(data: dict[Any, Any]) -> None:
+    are_strings = all(isinstance(data[name], str) for name in ("content", *_HEX))
+    # Not isinstance(): True is an int.
+    are_integers = all(type(data[name]) is int for name in _RANGES)
+    if not are_strings or not are_integers or not _are_tags(data):
         raise InvalidEvent("This is not a Nostr event.")
-    # pynostr would also take capitals and spaces in what is hexadecimal.
+    # pynostr also accepts upper case and spaces in hex.
     if not all(pattern.fullmatch(data[name]) for name, pattern in _HEX.items()):
         raise InvalidEvent("Ids, keys and signatures are lower-case hex.")
     for name, allowed in _RANGES.items():

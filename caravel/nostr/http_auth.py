@@ -1,4 +1,4 @@
-"""Signing HTTP requests with a Nostr key (NIP-98), the caller's half."""
+"""Signing of HTTP requests with a Nostr key (NIP-98), for clients."""
 
 import hashlib
 import secrets
@@ -10,15 +10,15 @@ HTTP_AUTH = 27235
 
 
 def authorization(secret_key: str, *, url: str, method: str, body: bytes = b"") -> str:
-    """Return the header `Authorization` that signs one request.
+    """Return the `Authorization` header that signs one request.
 
-    The URL is the one that is asked, as the server sees it, with its query.
+    `url` is the complete URL as the server sees it, with the query.
     """
     tags = [
         ("u", url),
         ("method", method.upper()),
-        # Else the same request twice in a second would be one event, whose second use
-        # a server may take for a replay.
+        # Without it, two equal requests in one second are the same event, and a server
+        # may reject the second as a replay.
         ("nonce", secrets.token_hex(8)),
     ]
     if body:

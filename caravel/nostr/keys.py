@@ -12,14 +12,16 @@ _HEX_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class InvalidPubkey(Invalid):
+    """The text is not a public key in hex or npub format."""
+
     code = "pubkey-invalid"
 
 
 def parse_pubkey(text: str) -> str:
-    """Read a public key given as 64 hex digits or as an npub.
+    """Convert a public key, 64 hex digits or an npub, to lower-case hex.
 
-    Returns it as lower-case hex. Raises InvalidPubkey; the message never repeats the
-    input, which may be a secret key pasted by mistake.
+    Raises InvalidPubkey; the message never repeats the input, which may be a secret key
+    pasted by mistake.
     """
     text = text.strip() if isinstance(text, str) else ""
     if text.lower().startswith("npub1"):
@@ -31,14 +33,15 @@ def parse_pubkey(text: str) -> str:
 
 
 def npub_prefix_to_hex(text: str) -> str:
-    """Return how a public key in hex begins whose npub begins with the text.
+    """Return the hex prefix of public keys whose npub starts with the text.
 
-    It may be shortened as by `short_npub`. Returns "" for what begins no npub.
+    The text may be the output of `short_npub`. Returns "" if it is not an npub prefix.
     """
     data = text.strip().lower().partition("…")[0].removeprefix("npub1")
     if not text.strip().lower().startswith("npub1") or not set(data) <= {*_BECH32}:
         return ""
-    bits = "".join(f"{_BECH32.index(each):05b}" for each in data[:52])[:256]
+    # Each bech32 character carries 5 bits; after 52 of them the checksum follows.
+    bits = "".join(f"{_BECH32.index(char):05b}" for char in data[:52])[:256]
     nibbles = (bits[i : i + 4] for i in range(0, len(bits) - 3, 4))
     return "".join(f"{int(nibble, 2):x}" for nibble in nibbles)
 
@@ -49,7 +52,7 @@ def npub(pubkey: str) -> str:
 
 
 def short_npub(pubkey: str) -> str:
-    """Return an npub short enough for a list: `npub1abcdefg…vwxyz`."""
+    """Return a shortened npub for lists: `npub1abcdefg…vwxyz`."""
     full = npub(pubkey)
     return f"{full[:12]}…{full[-5:]}"
 
@@ -76,7 +79,7 @@ def pubkey_of(secret_key: str) -> str:
 
 
 def _decode_npub(text: str) -> str:
-    # pynostr takes any bech32 prefix, an nsec too; the caller has checked it is npub1.
+    # pynostr accepts any bech32 prefix, even nsec: the caller has checked for npub1.
     try:
         return str(PublicKey.from_npub(text).hex())
     except (TypeError, ValueError) as exc:

@@ -1,7 +1,7 @@
-"""Private messages (NIP-17): a text that only its recipient can read or trace.
+"""Private messages (NIP-17): only the recipient can read them or see the sender.
 
-The message itself is not signed. It is encrypted into a seal, which the sender signs,
-and that into a gift wrap, which a key made for the purpose signs (NIP-59).
+The message itself is not signed. It is encrypted into a seal, signed by the sender, and
+the seal into a gift wrap, signed by a one-time key (NIP-59).
 """
 
 import json
@@ -13,14 +13,14 @@ from caravel.nostr.events import Event, sign_event, unsigned_event
 from caravel.nostr.keys import generate_secret_key, pubkey_of
 
 MESSAGE, SEAL, GIFT_WRAP = 14, 13, 1059
-#: NIP-59: up to two days into the past, in seconds, so that times tell nothing.
-_TWO_DAYS = 2 * 24 * 3600
+#: NIP-59: timestamps are up to two days in the past (in seconds) to hide the real time.
+_MAX_BACKDATE = 2 * 24 * 3600
 
 
 def wrap_message(secret_key: str, pubkey: str, text: str) -> Event:
-    """Return the gift wrap of a message from the owner of a key to that of another.
+    """Return the gift wrap of a message from a secret key's owner to a public key's.
 
-    Each call makes another event: who may have to send it again keeps it.
+    Each call returns a different event. To resend a message, store its gift wrap.
     """
     message = unsigned_event(
         pubkey_of(secret_key), kind=MESSAGE, content=text, tags=[("p", pubkey)]
@@ -29,15 +29,15 @@ def wrap_message(secret_key: str, pubkey: str, text: str) -> Event:
         secret_key,
         kind=SEAL,
         content=encrypt(Scheme.NIP44, secret_key, pubkey, _json(message)),
-        created_at=_some_time_ago(),
+        created_at=_random_past_time(),
     )
-    once = generate_secret_key()
+    one_time_key = generate_secret_key()
     return sign_event(
-        once,
+        one_time_key,
         kind=GIFT_WRAP,
-        content=encrypt(Scheme.NIP44, once, pubkey, seal.to_json()),
+        content=encrypt(Scheme.NIP44, one_time_key, pubkey, seal.to_json()),
         tags=[("p", pubkey)],
-        created_at=_some_time_ago(),
+        created_at=_random_past_time(),
     )
 
 
@@ -45,5 +45,5 @@ def _json(message: dict[str, object]) -> str:
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
-def _some_time_ago() -> int:
-    return int(time.time()) - secrets.randbelow(_TWO_DAYS)
+def _random_past_time() -> int:
+    return int(time.time()) - secrets.randbelow(_MAX_BACKDATE)

@@ -1,30 +1,32 @@
-"""The relays that people say they use: for what they write, and for messages to them.
+"""Relay lists of users: where they write (NIP-65), and receive messages (NIP-17).
 
-Both lists come from strangers. What is no relay's address is left out, and of long
-ones only the beginning counts.
+The lists are untrusted input: invalid URLs are skipped and long lists are cut.
 """
 
 from collections.abc import Iterable
 
 from caravel.nostr.events import Event
-from caravel.nostr.relays.dial import read_relay
+from caravel.nostr.relays.dial import normalize_relay_url
 
-#: Where they write and read (NIP-65), and where messages are to be sent (NIP-17).
+#: Kinds of the relay list (NIP-65) and of the list of relays for messages (NIP-17).
 RELAY_LIST, MESSAGE_RELAYS = 10002, 10050
-#: How many relays of a stranger's list are used.
-MOST_RELAYS = 5
-_LONGEST = 200
+#: Maximum number of relays that are used from a user's list.
+MAX_RELAYS = 5
+_MAX_URL_LENGTH = 200
 
 
 def latest(events: Iterable[Event], *, pubkey: str, kind: int) -> Event | None:
-    """Return the event that counts of a replaceable kind (NIP-01), if there is one."""
-    fitting = [e for e in events if e.pubkey == pubkey and e.kind == kind]
-    return min(fitting, key=lambda event: (-event.created_at, event.id), default=None)
+    """Return the latest event of a replaceable kind, or None.
+
+    Of two with the same time, the lower id wins (NIP-01).
+    """
+    matching = [e for e in events if e.pubkey == pubkey and e.kind == kind]
+    return min(matching, key=lambda event: (-event.created_at, event.id), default=None)
 
 
 def write_relays(relay_list: Event) -> list[str]:
-    """Return the relays that its author writes to: marked so, or not marked."""
-    return _relays(
+    """Return the author's write relays: those marked `write` or not marked."""
+    return _valid_relays(
         tag[1]
         for tag in relay_list.tags
         if tag[:1] == ("r",) and len(tag) > 1 and tag[2:3] in ((), ("",), ("write",))
@@ -32,21 +34,18 @@ def write_relays(relay_list: Event) -> list[str]:
 
 
 def message_relays(event: Event) -> list[str]:
-    """Return the relays that its author wants messages on."""
-    return _relays(event.values("relay"))
+    """Return the relays where the author receives messages."""
+    return _valid_relays(event.values("relay"))
 
 
-def _relays(texts: Iterable[str]) -> list[str]:
-    found = dict.fromkeys(filter(None, map(_relay, texts)))
-    return list(found)[:MOST_RELAYS]
+def _valid_relays(urls: Iterable[str]) -> list[str]:
+    relays = dict.fromkeys(filter(None, map(_normalize, urls)))
+    return list(relays)[:MAX_RELAYS]
 
 
-def _relay(text: str) -> str:
-    """Return a relay's address in one spelling, or nothing if it is none.
-
-    A slash at the end makes no other relay of it.
-    """
-    text = text.strip()
-    if not text.isascii() or len(text) > _LONGEST:
+def _normalize(url: str) -> str:
+    """Return the normalized URL without a trailing slash, or "" if it is invalid."""
+    url = url.strip()
+    if not url.isascii() or len(url) > _MAX_URL_LENGTH:
         return ""
-    return read_relay(text).rstrip("/")
+    return normalize_relay_url(url).rstrip("/")

@@ -1,4 +1,4 @@
-"""Beat ends when it is told to, and not in the middle of a message."""
+"""Beat stops on a signal, but not while it sends a message."""
 
 import signal
 import threading
@@ -11,77 +11,78 @@ from caravel.celery import app
 
 
 @pytest.fixture
-def ends():
-    """Ends as beat does, by an exception of the handler."""
+def stop_handler():
+    """Signal handler that stops as beat's does: by raising an exception."""
 
-    def end(signum, frame):
+    def stop(signum, frame):
         raise SystemExit(signum)
 
     before = {
-        each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)
+        signum: signal.signal(signum, stop)
+        for signum in (signal.SIGTERM, signal.SIGINT)
     }
-    yield end
-    for each, handler in before.items():
-        signal.signal(each, handler)
+    yield stop
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_message_is_sent_before_beat_ends(ends, monkeypatch, tmp_path, signum):
-    done = []
+def test_message_is_sent_before_beat_stops(stop_handler, monkeypatch, tmp_path, signum):
+    sent = []
 
     def send(scheduler, entry, producer=None):
         signal.raise_signal(signum)
-        done.append((entry, producer))
+        sent.append((entry, producer))
 
     monkeypatch.setattr(PersistentScheduler, "apply_entry", send)
     filename = str(tmp_path / "schedule")
     entry = ScheduleEntry("a job", app=app)
     scheduler = Scheduler(app=app, schedule_filename=filename, lazy=True)
 
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as caught:
         scheduler.apply_entry(entry, producer="producer")
 
-    assert done == [(entry, "producer")]
-    assert ended.value.code == signum
-    assert signal.getsignal(signum) is ends
+    assert sent == [(entry, "producer")]
+    assert caught.value.code == signum
+    assert signal.getsignal(signum) is stop_handler
 
 
-def test_many_signals_end_it_once(ends):
+def test_two_deferred_signals_stop_beat_once(stop_handler):
     with pytest.raises(SystemExit), defer_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
-    assert signal.getsignal(signal.SIGTERM) is ends
+    assert signal.getsignal(signal.SIGTERM) is stop_handler
 
 
-def test_without_a_signal_nothing_happens(ends):
+def test_handler_is_restored_without_signal(stop_handler):
     with defer_signals():
         pass
 
-    assert signal.getsignal(signal.SIGTERM) is ends
+    assert signal.getsignal(signal.SIGTERM) is stop_handler
 
 
-def test_what_goes_wrong_meanwhile_is_told_with_it(ends):
-    with pytest.raises(SystemExit) as ended, defer_signals():
+def test_exception_during_deferral_is_context_of_stop(stop_handler):
+    with pytest.raises(SystemExit) as caught, defer_signals():
         signal.raise_signal(signal.SIGTERM)
         raise ConnectionError
 
-    assert isinstance(ended.value.__context__, ConnectionError)
+    assert isinstance(caught.value.__context__, ConnectionError)
 
 
-def test_in_another_thread_there_are_no_signals_to_hold(ends):
-    seen = []
+def test_other_threads_do_not_change_handlers(stop_handler):
+    handlers = []
 
     def work():
         with defer_signals():
-            seen.append(signal.getsignal(signal.SIGTERM))
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
 
-    assert seen == [ends]
+    assert handlers == [stop_handler]
 
 
-def test_it_is_the_scheduler_that_beat_takes():
+def test_scheduler_is_configured_for_beat():
     assert app.conf.beat_scheduler == "caravel.beat:Scheduler"

@@ -29,14 +29,14 @@ PRODUCTION = {
 }
 
 
-SHOW_DEBUG = (
+PRINT_DEBUG = (
     "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
 )
 
 
-def start(environment, tmp_path, code=SHOW_DEBUG):
-    """Import the settings in a process of its own; return (exit status, output)."""
-    done = subprocess.run(
+def start(environment, tmp_path, code=PRINT_DEBUG):
+    """Import the settings in another process; return (exit status, output)."""
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={
@@ -49,14 +49,14 @@ def start(environment, tmp_path, code=SHOW_DEBUG):
         text=True,
         timeout=60,
     )
-    return done.returncode, done.stdout + done.stderr
+    return process.returncode, process.stdout + process.stderr
 
 
 def test_production_starts_with_every_required_variable(tmp_path):
     assert start(PRODUCTION, tmp_path) == (0, "False\n")
 
 
-def test_the_image_is_built_with_every_required_variable(tmp_path):
+def test_docker_image_is_built_with_every_required_variable(tmp_path):
     dockerfile = (ROOT / "Dockerfile").read_text()
     _, command = dockerfile.split("RUN SECRET_KEY", 1)
     words = shlex.split(f"SECRET_KEY{command.split('python manage.py')[0]}")
@@ -66,7 +66,7 @@ def test_the_image_is_built_with_every_required_variable(tmp_path):
     assert start(environment, tmp_path) == (0, "False\n")
 
 
-def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):
+def test_error_names_every_missing_or_blank_variable(tmp_path):
     blank = dict.fromkeys(PRODUCTION, "  ")
     blank |= {"ENCRYPTION_KEYS": ",", "STRIPE_WEBHOOK_SECRET": " , "}
 
@@ -78,8 +78,8 @@ def test_every_missing_or_blank_variable_stops_the_start_and_is_named(tmp_path):
             assert f"{name} is missing or blank." in output
 
 
-def test_the_command_line_says_so_without_a_traceback(tmp_path):
-    done = subprocess.run(
+def test_manage_py_prints_missing_variables_without_traceback(tmp_path):
+    process = subprocess.run(
         [sys.executable, "manage.py", "check"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "CARAVEL_VAR": str(tmp_path)},
@@ -88,17 +88,17 @@ def test_the_command_line_says_so_without_a_traceback(tmp_path):
         timeout=60,
     )
 
-    assert done.returncode == 1
-    assert "SECRET_KEY is missing or blank." in done.stderr
-    assert "Traceback" not in done.stderr
+    assert process.returncode == 1
+    assert "SECRET_KEY is missing or blank." in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.parametrize("name", sorted(PRODUCTION))
-def test_one_missing_variable_is_the_only_one_named(name):
+def test_error_names_only_the_missing_variable(name):
     environment = Environment({**PRODUCTION, name: " "}, {})
 
-    for each in PRODUCTION:
-        environment.required(each)
+    for variable in PRODUCTION:
+        environment.required(variable)
 
     with pytest.raises(ImproperlyConfigured) as caught:
         environment.check()
@@ -107,21 +107,21 @@ def test_one_missing_variable_is_the_only_one_named(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
-        ("APP_URL", "caravel.example", "APP_URL must be an http(s) address"),
+        ("APP_URL", "caravel.example", "APP_URL must be an http(s) URL"),
         ("APP_URL", "https://caravel.example/app", "APP_URL is malformed"),
         ("STRIPE_SECRET_KEY", "pk_test_1", "STRIPE_SECRET_KEY is malformed"),
         ("STRIPE_WEBHOOK_SECRET", "whsec_a,b", "STRIPE_WEBHOOK_SECRET is malformed"),
         ("REDIS_URL", "http://x", "REDIS_URL is malformed"),
         ("RELAY_DOMAIN", "https://x.example", "RELAY_DOMAIN is malformed"),
         ("BILLING_EMAIL_DOMAIN", "a@b.example", "BILLING_EMAIL_DOMAIN is malformed"),
-        ("ZOOID_API_URL", "zooid", "ZOOID_API_URL must be an http(s) address"),
+        ("ZOOID_API_URL", "zooid", "ZOOID_API_URL must be an http(s) URL"),
         ("ZOOID_API_URL", "https://a.example/b", "ZOOID_API_URL is malformed"),
         ("ZOOID_API_URL", "https://a@b.example", "ZOOID_API_URL is malformed"),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is malformed"),
-        ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS holds something that is not"),
+        ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS contains a value that is not"),
         ("BTC_PRICE_URLS", "https://a.example/#/p", "BTC_PRICE_URLS is malformed"),
         (
             "BTC_PRICE_URLS",
@@ -136,12 +136,12 @@ def test_one_missing_variable_is_the_only_one_named(name):
         (
             "BTC_PRICE_URLS",
             "https://a.example/{currency}#/p",
-            "BTC_PRICE_URLS must name two sources or more",
+            "BTC_PRICE_URLS must name at least two sources",
         ),
         (
             "BTC_PRICE_URLS",
             "https://a.example/{currency}#/p,https://a.example/{currency}#/p",
-            "none of them twice",
+            "without duplicates",
         ),
         ("ROBOT_SECRET", "0" * 64, "ROBOT_SECRET must be a secret key"),
         ("ROBOT_SECRET", "nsec1", "ROBOT_SECRET must be a secret key"),
@@ -163,15 +163,15 @@ def test_one_missing_variable_is_the_only_one_named(name):
         ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
     ],
 )
-def test_a_malformed_variable_stops_the_start_and_is_named(name, value, said, tmp_path):
+def test_malformed_variable_stops_start_with_its_name(name, value, message, tmp_path):
     status, output = start({**PRODUCTION, name: value}, tmp_path)
 
     assert status != 0
-    assert said in output
+    assert message in output
     assert "hunter2" not in output
 
 
-def test_development_says_which_defaults_it_uses_and_keeps_its_secrets(tmp_path):
+def test_development_start_prints_used_defaults_and_keeps_secrets(tmp_path):
     first = dev_defaults.defaults(tmp_path)
     status, output = start({"DEBUG": "true"}, tmp_path)
 
@@ -183,13 +183,13 @@ def test_development_says_which_defaults_it_uses_and_keeps_its_secrets(tmp_path)
     assert (tmp_path / "development.env").stat().st_mode & 0o077 == 0
 
 
-def test_development_secrets_differ_between_checkouts(tmp_path):
+def test_each_checkout_has_different_development_secrets(tmp_path):
     one, other = (dev_defaults.defaults(tmp_path / name) for name in "ab")
 
     assert one["SECRET_KEY"] != other["SECRET_KEY"]
 
 
-def test_the_price_of_bitcoin_is_asked_where_the_example_says(tmp_path):
+def test_default_price_sources_match_example(tmp_path):
     code = "from django.conf import settings; print(','.join(settings.BTC_PRICE_URLS))"
     example = (ROOT / ".env.example").read_text().splitlines()
 
@@ -199,9 +199,9 @@ def test_the_price_of_bitcoin_is_asked_where_the_example_says(tmp_path):
     assert f"BTC_PRICE_URLS={output.strip()}" in example
 
 
-def test_a_stripe_key_of_ones_own_never_goes_to_the_sandbox(tmp_path):
+def test_own_stripe_key_is_never_used_with_sandbox(tmp_path):
     code = "from django.conf import settings; print(settings.STRIPE_API_BASE)"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
         env={
@@ -216,4 +216,4 @@ def test_a_stripe_key_of_ones_own_never_goes_to_the_sandbox(tmp_path):
         timeout=60,
     )
 
-    assert done.stdout == "https://api.stripe.com\n"
+    assert process.stdout == "https://api.stripe.com\n"

@@ -1,4 +1,4 @@
-"""The relay, wallets and prices of the Lightning tests, and Alby's SDK beside them."""
+"""Fixtures: relay, wallets and prices of the Lightning tests, and Alby's SDK."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from interop.tests.support.alby import AlbyClient, AlbyWallet, alby_client, alby_wallet
-from interop.tests.support.scripts import FOLDER
+from interop.tests.support.scripts import INTEROP_DIR
 from lightning.tests.conftest import _prices, alice, platform, prices, relay, wallets
 
 __all__ = ["_prices", "alice", "platform", "prices", "relay", "wallets"]
@@ -14,13 +14,13 @@ __all__ = ["_prices", "alice", "platform", "prices", "relay", "wallets"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _sdk() -> None:
-    if not (FOLDER / "node_modules").is_dir():
+    if not (INTEROP_DIR / "node_modules").is_dir():
         pytest.fail("Alby's SDK is not installed: run these tests by `make interop`.")
 
 
 @pytest.fixture
 def serve(wallets, relay) -> Iterator[Callable[..., AlbyWallet]]:
-    """Start a wallet that Alby's SDK serves, for the length of the test."""
+    """Start a wallet that Alby's SDK serves, until the test ends."""
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(
             alby_wallet(wallets, relay, **options)
@@ -29,6 +29,6 @@ def serve(wallets, relay) -> Iterator[Callable[..., AlbyWallet]]:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[[str], AlbyClient]]:
-    """Start Alby's client of the wallet of a URL, for the length of the test."""
+    """Start Alby's client for a wallet URL, until the test ends."""
     with ExitStack() as stack:
         yield lambda url: stack.enter_context(alby_client(url))

@@ -1,4 +1,4 @@
-"""Caravel's client of wallets and the sandbox's wallets, each with Alby's SDK."""
+"""Caravel's wallet client and the sandbox's wallets, each against Alby's SDK."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -48,22 +48,22 @@ def pay(wallet, bolt11, payment_hash):
 
 
 def schemes_of(relay, kind):
-    """Return how what was sent of a kind was encrypted."""
+    """Return the encryptions of the events of a kind."""
     contents = [event.content for event in relay.events(kind)]
     return {Scheme.NIP04 if "?iv=" in text else Scheme.NIP44 for text in contents}
 
 
 @pytest.fixture(params=list(Scheme))
 def alby(serve, request):
-    """A wallet that Alby's SDK serves, and that is asked in one of the encryptions."""
+    """A wallet served by Alby's SDK, for each of the encryptions."""
     schemes = list(Scheme) if request.param is Scheme.NIP44 else [request.param]
     return serve(balance_msat=10**9, schemes=schemes)
 
 
-# --- our client, their wallet service
+# --- Caravel's client, Alby's wallet service
 
 
-def test_their_wallet_tells_of_itself(relay, alby):
+def test_alby_wallet_returns_its_info(relay, alby):
     info = client(alby).get_info()
 
     assert info.alias == "alby"
@@ -75,14 +75,14 @@ def test_their_wallet_tells_of_itself(relay, alby):
     assert schemes_of(relay, nwc.REQUEST) == schemes_of(relay, nwc.RESPONSE) == expected
 
 
-def test_their_replies_name_no_client(relay, alby):
+def test_alby_responses_have_no_p_tag(relay, alby):
     client(alby).get_balance()
 
     (reply,) = relay.events(nwc.RESPONSE)
     assert [name for name, *_ in reply.tags] == ["e"]
 
 
-def test_their_wallet_pays(wallets, platform, alby):
+def test_alby_wallet_pays_an_invoice(wallets, platform, alby):
     bolt11, payment_hash = issue(platform)
 
     preimage = pay(alby, bolt11, payment_hash)
@@ -93,7 +93,7 @@ def test_their_wallet_pays(wallets, platform, alby):
     assert client(alby).get_balance() == 10**9 - 5_000_000
 
 
-def test_their_wallet_is_paid(wallets, alice, alby):
+def test_alby_wallet_is_paid(wallets, alice, alby):
     issued = client(alby).make_invoice(
         amount_msat=7_000, description="Caravel", expiry=900
     )
@@ -111,7 +111,7 @@ def test_their_wallet_is_paid(wallets, alice, alby):
     assert wallets.ledger.credits("alby") == [10**9, 7_000]
 
 
-def test_several_lookups_at_once(alby):
+def test_alby_wallet_answers_several_lookups_at_once(alby):
     hashes = [issue(alby)[1] for _ in range(3)]
 
     found = client(alby).lookup_invoices([*hashes, "00" * 32])
@@ -120,7 +120,7 @@ def test_several_lookups_at_once(alby):
     assert found["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_their_wallet_is_too_poor(wallets, platform, alby):
+def test_alby_wallet_refuses_a_payment_above_its_balance(wallets, platform, alby):
     bolt11, payment_hash = issue(platform, 10**9 + 1_000)
 
     with pytest.raises(WalletRefused) as caught:
@@ -130,14 +130,14 @@ def test_their_wallet_is_too_poor(wallets, platform, alby):
     assert wallets.ledger.debits("alby") == []
 
 
-def test_their_wallet_has_no_budgets(alby):
+def test_alby_wallet_does_not_implement_get_budget(alby):
     with pytest.raises(WalletRefused) as caught:
         client(alby).get_budget()
 
     assert caught.value.nwc_code == "NOT_IMPLEMENTED"
 
 
-def test_paying_twice_is_no_refusal(wallets, platform, alby):
+def test_paying_twice_is_a_failure_not_a_refusal(wallets, platform, alby):
     bolt11, payment_hash = issue(platform)
     pay(alby, bolt11, payment_hash)
 
@@ -148,12 +148,12 @@ def test_paying_twice_is_no_refusal(wallets, platform, alby):
     assert wallets.ledger.debits("alby") == [5_000_000]
 
 
-# --- their wallet service as a tenant's wallet, and as ours
+# --- Alby's wallet service as a tenant's wallet, and as Caravel's own wallet
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices", "platform")
-def test_a_tenant_connects_their_wallet_and_pays(wallets, alby):
+def test_tenant_pays_with_a_connected_alby_wallet(wallets, alby):
     tenant = tenant_with()
     check = connect_wallet(pubkey=tenant.pk, nwc_url=alby.url)
     payment = start_payment(bill=bill_for(tenant))
@@ -168,7 +168,7 @@ def test_a_tenant_connects_their_wallet_and_pays(wallets, alby):
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices")
-def test_their_wallet_receives_for_us(settings, alice, alby):
+def test_alby_wallet_as_own_wallet_receives_a_payment(settings, alice, alby):
     settings.ROBOT_WALLETS = [alby.url]
     shown = invoices.get_or_issue_invoice(bill=bill_for(tenant_with()))
 
@@ -182,47 +182,52 @@ def test_their_wallet_receives_for_us(settings, alice, alby):
     assert paid.preimage
 
 
-# --- old requests on a relay that stores them: their service runs them all again
+# --- a relay that stores old requests: Alby's service runs all of them again
 
 
 @pytest.fixture
-def hears(relay, request):
-    """Whether the relay gives out requests that have expired."""
+def returns_expired(relay, request):
+    """Whether the relay returns expired requests."""
     relay.change_settings(honours_expiration=not request.param)
     return request.param
 
 
-HEARS = pytest.mark.parametrize(
-    "hears", [False, True], ids=["expired-withheld", "expired-heard"], indirect=True
+RETURNS_EXPIRED = pytest.mark.parametrize(
+    "returns_expired",
+    [False, True],
+    ids=["expired-withheld", "expired-returned"],
+    indirect=True,
 )
 
 
 def catch_up(alby, *, payments):
-    """Wait until it has run what was stored, and by then so many payments in all."""
-    # The first may itself be a stored one by then; the second comes after all those.
+    """Wait until the stored requests are run, and a number of payments is reached."""
+    # The first reply may come from a stored copy; the second follows all of those.
     client(alby).get_balance()
     client(alby).get_balance()
-    until(lambda: len(alby.asked("pay_invoice")) >= payments)
+    until(lambda: len(alby.requests_of("pay_invoice")) >= payments)
 
 
-def past_the_request():
-    """Travel to where a request has expired, and what it was to pay has not."""
+def after_expiry():
+    """Travel to a time when the request is expired but its invoice is not."""
     return time_machine.travel(timezone.now() + timedelta(minutes=2), tick=True)
 
 
-@HEARS
+@RETURNS_EXPIRED
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices", "platform")
-def test_a_request_that_is_run_again_pays_once(relay, wallets, alby, hears):
+def test_stored_request_run_again_pays_once(relay, wallets, alby, returns_expired):
     bill = bill_for(tenant_with(alby))
     payment = run_payment(payment_id=start_payment(bill=bill).pk)
 
-    runs = 2 if hears else 1
-    with past_the_request():
+    runs = 2 if returns_expired else 1
+    with after_expiry():
         relay.drop_connections()
         catch_up(alby, payments=runs)
 
-    assert alby.asked("pay_invoice") == [{"invoice": payment.invoice.bolt11}] * runs
+    assert (
+        alby.requests_of("pay_invoice") == [{"invoice": payment.invoice.bolt11}] * runs
+    )
     sent = [event.id for event in relay.events(nwc.REQUEST)]
     assert sent.count(payment.request_event_id) == 1
     assert wallets.ledger.debits("alby") == [payment.invoice.amount_msat]
@@ -232,32 +237,36 @@ def test_a_request_that_is_run_again_pays_once(relay, wallets, alby, hears):
         start_payment(bill=bill)
 
 
-@HEARS
+@RETURNS_EXPIRED
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices", "platform")
-def test_a_wallet_that_is_back_too_late(settings, wallets, alby, hears):
+def test_wallet_back_after_expiry_pays_only_if_the_relay_returns_expired_requests(
+    settings, wallets, alby, returns_expired
+):
     settings.NWC_TIMEOUT = 1
     bill = bill_for(tenant_with(alby))
     alby.stop()
     payment = run_payment(payment_id=start_payment(bill=bill).pk)
     assert (payment.state, payment.code) == (PaymentState.PENDING, "nwc-no-reply")
 
-    with past_the_request():
+    with after_expiry():
         alby.start()
-        catch_up(alby, payments=1 if hears else 0)
+        catch_up(alby, payments=1 if returns_expired else 0)
         invoice_status.check_invoice(invoice_id=payment.invoice_id, must_answer=True)
 
     payment.refresh_from_db()
-    expected = PaymentState.PAID if hears else PaymentState.PENDING
-    debits = [payment.invoice.amount_msat] if hears else []
+    expected = PaymentState.PAID if returns_expired else PaymentState.PENDING
+    debits = [payment.invoice.amount_msat] if returns_expired else []
     assert payment.state == expected
     assert wallets.ledger.debits("alby") == debits
 
 
-@HEARS
+@RETURNS_EXPIRED
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices", "platform")
-def test_a_refusal_that_the_wallet_goes_back_on(relay, wallets, alby, hears):
+def test_refused_payment_that_the_wallet_makes_later_is_recorded(
+    relay, wallets, alby, returns_expired
+):
     alby.wallet.pay(wallets.create("bob").issue(10**9).bolt11)
     bill = bill_for(tenant_with(alby))
     payment = run_payment(payment_id=start_payment(bill=bill).pk)
@@ -267,13 +276,13 @@ def test_a_refusal_that_the_wallet_goes_back_on(relay, wallets, alby, hears):
     )
 
     wallets.ledger.deposit("alby", 10**9)
-    with past_the_request():
+    with after_expiry():
         relay.drop_connections()
-        catch_up(alby, payments=2 if hears else 1)
+        catch_up(alby, payments=2 if returns_expired else 1)
         invoice_status.check_invoice(invoice_id=payment.invoice_id, must_answer=True)
 
     payment.refresh_from_db()
-    if hears:
+    if returns_expired:
         assert payment.state == PaymentState.PAID
         with pytest.raises(AlreadySettled):
             start_payment(bill=bill)
@@ -286,7 +295,7 @@ def test_a_refusal_that_the_wallet_goes_back_on(relay, wallets, alby, hears):
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices", "platform")
-def test_what_it_pays_beside_the_next_attempt_is_seen(relay, wallets, alby):
+def test_late_payment_of_a_refused_attempt_is_recorded_as_surplus(relay, wallets, alby):
     alby.wallet.pay(wallets.create("bob").issue(10**9).bolt11)
     bill = bill_for(tenant_with(alby))
     refused = run_payment(payment_id=start_payment(bill=bill).pk)
@@ -308,48 +317,54 @@ def test_what_it_pays_beside_the_next_attempt_is_seen(relay, wallets, alby):
     assert sorted(wallets.ledger.debits("alby")) == sorted([10**9, first, second])
 
 
-# --- their client, our wallets
+# --- Alby's client, the sandbox's wallets
 
 
 @pytest.fixture(params=list(Scheme))
 def scheme(request, platform, alice):
-    """The one encryption that our wallets offer."""
+    """The only encryption that the sandbox's wallets offer."""
     for wallet in (platform, alice):
         wallet.protocol = replace(wallet.protocol, encryption=(request.param,))
     return request.param
 
 
 @pytest.fixture
-def ours(platform, scheme, connect):
-    """Their client of the wallet that receives for us."""
+def platform_client(platform, scheme, connect):
+    """Alby's client of the platform's wallet."""
     return connect(platform.url)
 
 
 @pytest.fixture
-def hers(alice, scheme, connect):
-    """Their client of a tenant's wallet."""
+def alice_client(alice, scheme, connect):
+    """Alby's client of a tenant's wallet."""
     return connect(alice.url)
 
 
-def test_our_wallet_tells_of_itself(relay, alice, scheme, hers):
-    info = hers.call("getInfo")
+def test_sandbox_wallet_returns_its_info_to_alby_client(
+    relay, alice, scheme, alice_client
+):
+    info = alice_client.call("getInfo")
 
     assert info["alias"] == "alice"
     assert {"pay_invoice", "get_budget"} <= set(info["methods"])
     assert info["notifications"] == ["payment_received", "payment_sent"]
-    assert hers.call("getBalance") == {"balance": 10**9}
-    assert hers.call("getBudget") == {}
+    assert alice_client.call("getBalance") == {"balance": 10**9}
+    assert alice_client.call("getBudget") == {}
     alice.connection.limit(5_000, Renewal.NEVER)
-    assert hers.call("getBudget")["total_budget"] == 5_000
+    assert alice_client.call("getBudget")["total_budget"] == 5_000
     assert schemes_of(relay, nwc.REQUEST) == schemes_of(relay, nwc.RESPONSE) == {scheme}
 
 
-def test_our_wallet_pays_and_is_paid(wallets, ours, hers):
-    made = ours.call("makeInvoice", amount=5_000, description="Caravel", expiry=900)
-    asked = {"payment_hash": made["payment_hash"]}
-    unpaid = ours.call("lookupInvoice", **asked)
-    paid = hers.call("payInvoice", invoice=made["invoice"])
-    found = ours.call("lookupInvoice", **asked)
+def test_alby_client_pays_between_sandbox_wallets(
+    wallets, platform_client, alice_client
+):
+    issued = platform_client.call(
+        "makeInvoice", amount=5_000, description="Caravel", expiry=900
+    )
+    payment_hash = issued["payment_hash"]
+    unpaid = platform_client.call("lookupInvoice", payment_hash=payment_hash)
+    paid = alice_client.call("payInvoice", invoice=issued["invoice"])
+    found = platform_client.call("lookupInvoice", payment_hash=payment_hash)
 
     assert (unpaid["state"], found["state"]) == ("pending", "settled")
     assert found["preimage"] == paid["preimage"]
@@ -357,24 +372,26 @@ def test_our_wallet_pays_and_is_paid(wallets, ours, hers):
     assert wallets.ledger.credits("platform") == [5_000]
 
 
-def test_our_wallet_notifies(ours, hers):
-    made = ours.call("makeInvoice", amount=5_000)
-    paid = hers.call("payInvoice", invoice=made["invoice"])
+def test_sandbox_wallets_notify_alby_clients(platform_client, alice_client):
+    issued = platform_client.call("makeInvoice", amount=5_000)
+    paid = alice_client.call("payInvoice", invoice=issued["invoice"])
 
-    until(lambda: ours.notified and hers.notified)
-    (received,), (sent,) = ours.notified, hers.notified
+    until(lambda: platform_client.notified and alice_client.notified)
+    (received,), (sent,) = platform_client.notified, alice_client.notified
     assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
-    for told in (received["notification"], sent["notification"]):
-        assert told["payment_hash"] == made["payment_hash"]
-        assert told["preimage"] == paid["preimage"]
+    for payment in (received["notification"], sent["notification"]):
+        assert payment["payment_hash"] == issued["payment_hash"]
+        assert payment["preimage"] == paid["preimage"]
 
 
-def test_our_wallet_is_too_poor(wallets, ours, hers):
-    made = ours.call("makeInvoice", amount=10**9 + 1_000)
+def test_alby_client_gets_the_error_of_a_payment_above_the_balance(
+    wallets, platform_client, alice_client
+):
+    issued = platform_client.call("makeInvoice", amount=10**9 + 1_000)
 
     with pytest.raises(AlbyError) as caught:
-        hers.call("payInvoice", invoice=made["invoice"])
+        alice_client.call("payInvoice", invoice=issued["invoice"])
 
     assert (caught.value.type, caught.value.code) == (
         "Nip47WalletError",
@@ -383,8 +400,8 @@ def test_our_wallet_is_too_poor(wallets, ours, hers):
     assert wallets.ledger.debits("alice") == []
 
 
-def test_the_url_that_their_client_prints_is_one_of_ours(alice, connect):
-    # Its relay is not quoted, and it names the client's public key too.
+def test_url_printed_by_alby_client_can_be_parsed(alice, connect):
+    # The relay is not quoted, and the URL contains the client's public key.
     printed = connect(alice.url).call("getNostrWalletConnectUrl")
 
     read = parse_nwc_url(printed, private_allowed=True)

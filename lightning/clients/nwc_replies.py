@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from caravel.logs import redact
+from caravel.core.redaction import redact
 from lightning.exceptions import InvalidWalletReply, WalletFailed, WalletRefused
 
 #: Codes of NIP-47 that prove that nothing was spent. Any other proves nothing:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import is_secret_key, parse_pubkey, pubkey_of
-from caravel.nostr.relays.dial import Endpoint, is_public, read_relay
+from caravel.nostr.relays.dial import Endpoint, is_public, normalize_relay_url
 from lightning.exceptions import InvalidWalletUrl
 
 _SCHEME = re.compile(r"nostr\+?walletconnect:(?://)?", re.IGNORECASE)
@@ -112,7 +112,7 @@ def _relays(given: list[str], private_allowed: bool) -> tuple[str, ...]:
 
 def _relay(text: str, private_allowed: bool) -> str:
     # What was percent-encoded may be anything.
-    relay = read_relay(text)
+    relay = normalize_relay_url(text)
     if not relay:
         raise _invalid("relay", "A relay's address is wss://host, with nothing secret.")
     if not private_allowed and _is_private(urlsplit(relay).hostname or ""):

@@ -1,0 +1,1 @@
+"""Client of zooid, the server that hosts the relays."""

@@ -1,4 +1,4 @@
-"""zooid, the server that hosts the relays: its management API, asked as the robot."""
+"""Client of zooid's management API, signed by the robot (NIP-98)."""
 
 import json
 import re
@@ -12,85 +12,86 @@ from caravel.core.http_client import RequestFailed, Response, ResponseTooLarge, 
 from caravel.nostr.http_auth import authorization
 from relays.exceptions import ZooidRefused, ZooidUnavailable
 
-#: Seconds that zooid has for its answer, and how many bytes: some 60,000 members.
+#: Seconds for a complete response.
 TIMEOUT = 5.0
-LARGEST = 4 * 1024 * 1024
+#: Maximum size of a response: about 60,000 members.
+MAX_BYTES = 4 * 1024 * 1024
 _PUBKEY = re.compile(r"[0-9a-f]{64}")
+# Causes for the operator. zooid's own text is not repeated: it is untrusted.
 _REASONS = {
-    401: "it takes another address for its own than ZOOID_API_URL",
+    401: "its own URL is not ZOOID_API_URL",
     403: "the robot's public key is not in its API_WHITELIST",
     404: "its API_HOST is not the host of ZOOID_API_URL",
-    405: "it is too old to list members",
+    405: "its version does not support listing members",
 }
 
 
 class Zooid:
-    """The calls we make. Each raises ZooidUnavailable or ZooidRefused.
+    """Calls to zooid. Each raises ZooidUnavailable or ZooidRefused.
 
-    Neither repeats zooid's words. Not inside a transaction.
+    Do not call inside a transaction.
     """
 
     def list_members(self, relay_id: UUID) -> list[str]:
-        """Return the public keys in hex of a relay's members, in zooid's order.
+        """Return the public keys of a relay's members in hex, in zooid's order.
 
-        There are none of a relay that zooid was never given.
+        Returns an empty list for a relay that zooid does not know.
         """
-        answer = _get(f"/relay/{relay_id}/members")
-        if _lacks_relay(answer):
+        response = _get(f"/relay/{relay_id}/members")
+        if _lacks_relay(response):
             return []
-        _require_ok(answer)
-        return _members(_said(answer))
+        _require_ok(response)
+        return _members(_json_or_none(response))
 
 
 def _get(path: str) -> Response:
     url = f"{settings.ZOOID_API_URL}{path}"
     try:
-        return get(url, timeout=TIMEOUT, max_bytes=LARGEST, sign=_sign)
+        return get(url, timeout=TIMEOUT, max_bytes=MAX_BYTES, sign=_sign)
     except ResponseTooLarge as exc:
-        raise ZooidRefused("zooid's answer is too large.") from exc
+        raise ZooidRefused("zooid's response is too large.") from exc
     except RequestFailed as exc:
         raise ZooidUnavailable(f"zooid: {exc}.") from exc
 
 
-def _said(answer: Response) -> Any:
-    """Return what the body says; None if it is not JSON."""
+def _json_or_none(response: Response) -> Any:
     try:
-        return json.loads(answer.body)
+        return json.loads(response.body)
     except (ValueError, RecursionError):
         return None
 
 
 def _sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Sign a request as it goes out; so no .netrc says otherwise either."""
+    # The prepared URL is what is sent: requests may have normalized ours.
     request.headers["Authorization"] = authorization(
         settings.ROBOT_SECRET, url=str(request.url), method=str(request.method)
     )
     return request
 
 
-def _lacks_relay(answer: Response) -> bool:
-    """Return whether zooid says that it has no such relay.
-
-    Asked by a name that is not its API_HOST it answers 404 too, but not in JSON.
-    """
-    said = _said(answer) if answer.status == requests.codes.not_found else None
-    return isinstance(said, dict) and [*said] == ["error"]
-
-
-def _require_ok(answer: Response) -> None:
-    if answer.status >= 500 or answer.status == requests.codes.too_many_requests:
-        raise ZooidUnavailable(f"zooid answered {answer.status}.")
-    if answer.status != requests.codes.ok:
-        reason = _REASONS.get(answer.status, "which is no answer to this")
-        raise ZooidRefused(f"zooid answered {answer.status}: {reason}.")
+def _lacks_relay(response: Response) -> bool:
+    """Return whether zooid reports that it does not know the relay."""
+    # For a host other than its API_HOST, zooid also answers 404, but not in JSON.
+    if response.status != requests.codes.not_found:
+        return False
+    content = _json_or_none(response)
+    return isinstance(content, dict) and [*content] == ["error"]
 
 
-def _members(said: Any) -> list[str]:
-    members = said.get("members", "") if isinstance(said, dict) else ""
-    if members is None:  # how Go writes a list that nothing was ever put in
+def _require_ok(response: Response) -> None:
+    if response.status >= 500 or response.status == requests.codes.too_many_requests:
+        raise ZooidUnavailable(f"zooid answered {response.status}.")
+    if response.status != requests.codes.ok:
+        reason = _REASONS.get(response.status, "this status is unexpected")
+        raise ZooidRefused(f"zooid answered {response.status}: {reason}.")
+
+
+def _members(content: Any) -> list[str]:
+    members = content.get("members", "") if isinstance(content, dict) else ""
+    if members is None:  # Go encodes a nil slice as null
         return []
     if not isinstance(members, list) or not all(map(_is_pubkey, members)):
-        raise ZooidRefused("zooid's answer is not a list of members.")
+        raise ZooidRefused("zooid's response is not a list of members.")
     return members
 
 

@@ -1,0 +1,1 @@
+"""State changes of relays, and their member lists."""

@@ -1,4 +1,4 @@
-"""The life of a relay. Each service changes one relay and logs it, or refuses."""
+"""Lifecycle of relays. Each service changes one relay and logs it, or raises."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,12 +12,13 @@ from caravel.core.exceptions import CaravelError, UnknownField
 from caravel.core.validation import invalid_field, reject_coercible, validate_fields
 from relays import exceptions
 from relays.models import Plan, Relay
+from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
 
 Status = Relay.Status
 
-#: What a tenant may set on its relay besides the plan.
+#: Fields that a tenant can set, besides the plan.
 EDITABLE = (
     "subdomain",
     "name",
@@ -31,7 +32,7 @@ EDITABLE = (
     "blossom_enabled",
     "livekit_enabled",
 )
-#: Switches that only some plans carry: the relay's field and the plan's.
+#: Switches that not every plan includes: the relay's field and the plan's.
 FEATURES = {"blossom_enabled": "blossom", "livekit_enabled": "livekit"}
 
 
@@ -44,9 +45,10 @@ def create_relay(
     ReservedSubdomain, SubdomainTaken, PlanLacksFeature, UnknownField, or Invalid for
     another field.
     """
-    with _naming():
-        tenant, plan = _lock_tenant(tenant_id), _plan(plan_id)
-        _require_sellable(tenant, plan)
+    with _unique_subdomain():
+        tenant, plan = _lock_tenant(tenant_id), _get_plan(plan_id)
+        _require_open_account(tenant)
+        _require_no_overdue_payment(tenant, plan)
         relay = Relay(tenant=tenant, plan=plan)
         _set_fields(relay, {"subdomain": subdomain, **fields})
         _validate(relay, fields)
@@ -56,26 +58,24 @@ def create_relay(
 
 
 def update_relay(*, relay_id: UUID, **fields: Any) -> Relay:
-    """Change names, texts and switches; raises what `create_relay` does."""
-    with _naming():
+    """Set fields; raises the same errors as `create_relay`."""
+    with _unique_subdomain():
         relay = _lock(relay_id)
         _set_fields(relay, fields)
         _validate(relay, fields)
-        relay.synced = False
-        relay.save(update_fields=[*fields, "synced"])
-        _record(relay, Activity.Type.UPDATE_RELAY)
+        _save(relay, Activity.Type.UPDATE_RELAY, *fields)
     return relay
 
 
 def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
-    """Move the relay to another plan; switches that it does not carry go off.
+    """Move the relay to another plan, and turn off features that it does not include.
 
-    A delinquent relay may only become free, which makes it active. Raises UnknownPlan,
-    UnknownRelay, RelayIsDelinquent, or PaymentOverdue for a dearer plan. The same plan
-    again changes nothing.
+    A delinquent relay can only move to a free plan, which makes it active. Raises
+    UnknownPlan, UnknownRelay, RelayIsDelinquent, or PaymentOverdue for a more expensive
+    plan.
     """
     with transaction.atomic():
-        relay, plan = _lock(relay_id), _plan(plan_id)
+        relay, plan = _lock(relay_id), _get_plan(plan_id)
         if relay.plan_id == plan.pk:
             return relay
         if relay.status == Status.DELINQUENT:
@@ -84,8 +84,9 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
                     "Pay the open invoices first.", tenant_id=relay.tenant_id
                 )
             relay.status = Status.ACTIVE
+        # A cheaper plan is always allowed: it only reduces what the tenant will owe.
         if plan.amount_cents > relay.plan.amount_cents:
-            _require_solvent(relay.tenant, plan)
+            _require_no_overdue_payment(relay.tenant, plan)
         relay.plan = plan
         for switch, feature in FEATURES.items():
             setattr(relay, switch, getattr(relay, switch) and getattr(plan, feature))
@@ -96,19 +97,20 @@ def change_plan(*, relay_id: UUID, plan_id: str) -> Relay:
 def update_relay_and_plan(
     *, relay_id: UUID, plan_id: str | None = None, **fields: Any
 ) -> Relay:
-    """Change plan and fields together, or neither; raises what these two do.
+    """Change the plan and set fields in one transaction.
 
-    The plan comes first: what only the new one carries may be switched on at once.
+    Raises the same errors as `change_plan` and `update_relay`.
     """
     with transaction.atomic():
         relay = _lock(relay_id)
+        # The plan first, so that features of the new plan can be switched on.
         if plan_id is not None:
             relay = change_plan(relay_id=relay_id, plan_id=plan_id)
         return update_relay(relay_id=relay_id, **fields) if fields else relay
 
 
 def activate_relay(*, relay_id: UUID) -> Relay:
-    """Switch an inactive relay on.
+    """Activate an inactive relay.
 
     Raises RelayIsActive, RelayIsDelinquent, TenantClosed or PaymentOverdue.
     """
@@ -120,14 +122,16 @@ def activate_relay(*, relay_id: UUID) -> Relay:
             )
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
-        _require_sellable(relay.tenant, relay.plan)
+        _require_open_account(relay.tenant)
+        # Or a tenant could deactivate a delinquent relay and activate it again unpaid.
+        _require_no_overdue_payment(relay.tenant, relay.plan)
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.ACTIVATE_RELAY, "status")
     return relay
 
 
 def deactivate_relay(*, relay_id: UUID) -> Relay:
-    """Switch a relay off on a person's wish. Raises RelayIsInactive."""
+    """Deactivate a relay for its tenant or support. Raises RelayIsInactive."""
     with transaction.atomic():
         relay = _lock(relay_id)
         if relay.status == Status.INACTIVE:
@@ -138,7 +142,7 @@ def deactivate_relay(*, relay_id: UUID) -> Relay:
 
 
 def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
-    """Switch an active, paid relay off for non-payment.
+    """Suspend an active relay on a paid plan for non-payment.
 
     Raises RelayIsInactive, RelayIsDelinquent or RelayIsFree.
     """
@@ -151,40 +155,41 @@ def mark_relay_delinquent(*, relay_id: UUID) -> Relay:
 
 
 def reactivate_relay(*, relay_id: UUID) -> Relay:
-    """Switch a delinquent relay on again, once paid.
+    """Activate a delinquent relay after payment.
 
-    Raises RelayIsActive or RelayIsInactive: billing switches on only what it
-    switched off.
+    Raises RelayIsActive or RelayIsInactive.
     """
     with transaction.atomic():
         relay = _lock(relay_id)
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
+        # Billing activates only relays that it has suspended itself.
         if relay.status == Status.INACTIVE:
-            raise exceptions.RelayIsInactive("A person switched this relay off.")
+            raise exceptions.RelayIsInactive("This relay was switched off manually.")
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.REACTIVATE_RELAY, "status")
     return relay
 
 
 @contextmanager
-def _naming() -> Iterator[None]:
-    """A transaction in which a subdomain may turn out to be taken a moment ago."""
+def _unique_subdomain() -> Iterator[None]:
+    """Run a transaction; raises SubdomainTaken if the unique constraint is violated."""
     try:
         with transaction.atomic():
             yield
     except IntegrityError as exc:
+        # Taken by a concurrent transaction after `_validate` had checked it.
         if "relay_subdomain_unique" not in str(exc):
             raise
         raise exceptions.SubdomainTaken("This subdomain is taken.") from exc
 
 
 def _lock_tenant(tenant_id: str) -> Tenant:
-    # The parent first, always: changes to one tenant's relays never deadlock.
+    # Lock order: the tenant before its relays, so that two changes cannot deadlock.
     try:
         return Tenant.objects.lock(tenant_id)
     except Tenant.DoesNotExist as exc:
-        raise exceptions.UnknownTenant("There is no such tenant.") from exc
+        raise UnknownTenant("There is no such tenant.") from exc
 
 
 def _lock(relay_id: UUID) -> Relay:
@@ -196,13 +201,14 @@ def _lock(relay_id: UUID) -> Relay:
     tenant = _lock_tenant(tenant_id)
     relays = Relay.objects.select_related("plan").select_for_update(of=("self",))
     relay = relays.get(pk=relay_id)
+    # The locked instance, whose overdue and closed dates are up to date.
     relay.tenant = tenant
     return relay
 
 
-def _plan(plan_id: str) -> Plan:
-    # Compared here: what is no plan's id may be nothing that the database can take.
-    plan = next((each for each in Plan.objects.all() if each.pk == plan_id), None)
+def _get_plan(plan_id: str) -> Plan:
+    # Not a query by id: untrusted input such as NUL would be an error in the database.
+    plan = next((plan for plan in Plan.objects.all() if plan.pk == plan_id), None)
     if plan is None:
         raise exceptions.UnknownPlan("There is no such plan.")
     return plan
@@ -216,13 +222,12 @@ def _set_fields(relay: Relay, fields: dict[str, Any]) -> None:
         setattr(relay, name, value)
 
 
-def _require_sellable(tenant: Tenant, plan: Plan) -> None:
+def _require_open_account(tenant: Tenant) -> None:
     if tenant.closed_at:
-        raise exceptions.TenantClosed("This account is closed.")
-    _require_solvent(tenant, plan)
+        raise TenantClosed("This account is closed.")
 
 
-def _require_solvent(tenant: Tenant, plan: Plan) -> None:
+def _require_no_overdue_payment(tenant: Tenant, plan: Plan) -> None:
     if plan.is_paid and tenant.must_pay_first:
         raise exceptions.PaymentOverdue(
             "Pay the open invoice first.", tenant_id=tenant.pk
@@ -237,10 +242,10 @@ def _require_suspendable(relay: Relay) -> None:
             "This relay is delinquent.", tenant_id=relay.tenant_id
         )
     if not relay.plan.is_paid:
-        raise exceptions.RelayIsFree("A free relay owes nothing.")
+        raise exceptions.RelayIsFree("A free relay cannot be delinquent.")
 
 
-_CODED: dict[str, type[CaravelError]] = {
+_SUBDOMAIN_ERRORS: dict[str, type[CaravelError]] = {
     "subdomain-invalid": exceptions.InvalidSubdomain,
     "subdomain-reserved": exceptions.ReservedSubdomain,
     "subdomain-exists": exceptions.SubdomainTaken,
@@ -250,20 +255,22 @@ _CODED: dict[str, type[CaravelError]] = {
 def _validate(relay: Relay, fields: Iterable[str]) -> None:
     for switch, feature in FEATURES.items():
         if getattr(relay, switch) and not getattr(relay.plan, feature):
-            raise exceptions.PlanLacksFeature(f"{relay.plan} does not carry {feature}.")
+            message = f"The plan {relay.plan} does not include {feature}."
+            raise exceptions.PlanLacksFeature(message)
+    # The subdomain separately, since its errors have classes and codes of their own.
     validate_fields(relay, {*fields} - {"subdomain"})
     reject_coercible(relay, "subdomain")
     try:
         relay.clean_fields(exclude=set(EDITABLE) - {"subdomain"} | {"tenant", "plan"})
         relay.validate_constraints()
     except ValidationError as exc:
-        raise _coded(exc) from exc
+        raise _to_domain_error(exc) from exc
 
 
-def _coded(error: ValidationError) -> CaravelError:
+def _to_domain_error(error: ValidationError) -> CaravelError:
     first = next(iter(error.error_dict.values()))[0]
-    kind = _CODED.get(str(first.code))
-    return kind(first.messages[0]) if kind else invalid_field(error)
+    error_class = _SUBDOMAIN_ERRORS.get(str(first.code))
+    return error_class(first.messages[0]) if error_class else invalid_field(error)
 
 
 def _save(relay: Relay, type: Activity.Type, *fields: str) -> None:

@@ -1,4 +1,4 @@
-"""Who may use a relay: the relay's own list, which only its server knows."""
+"""Members of relays, read from zooid, which stores them."""
 
 from uuid import UUID
 
@@ -8,11 +8,12 @@ from relays.models import Relay
 
 
 def list_members(*, relay_id: UUID) -> list[str]:
-    """Return the public keys in hex of a relay's members, sorted, each once.
+    """Return the public keys of a relay's members in hex, sorted, without duplicates.
 
-    Asks zooid, which may take seconds. Raises UnknownRelay, ZooidUnavailable or
+    Calls zooid, which can take seconds. Raises UnknownRelay, ZooidUnavailable or
     ZooidRefused.
     """
+    # First, since zooid also answers for relays that are not in our database.
     if not Relay.objects.filter(pk=relay_id).exists():
         raise UnknownRelay("There is no such relay.")
     return sorted({*Zooid().list_members(relay_id)})

@@ -17,8 +17,8 @@ ACTIVE, INACTIVE, DELINQUENT = Relay.Status.values
 
 def create(**fields):
     tenant_id = fields.pop("tenant_id", None) or TenantFactory().pk
-    given = {"subdomain": "nest", "plan_id": "basic", **fields}
-    return lifecycle.create_relay(tenant_id=tenant_id, **given)
+    arguments = {"subdomain": "nest", "plan_id": "basic", **fields}
+    return lifecycle.create_relay(tenant_id=tenant_id, **arguments)
 
 
 def code_of(service, **arguments):
@@ -27,7 +27,7 @@ def code_of(service, **arguments):
     return caught.value.code
 
 
-def test_the_plans_are_there():
+def test_migration_creates_plans():
     rows = Plan.objects.values_list(
         "id", "amount_cents", "members", "blossom", "livekit", "stripe_price_id"
     )
@@ -39,7 +39,7 @@ def test_the_plans_are_there():
     ]
 
 
-def test_a_new_relay_is_active_unsynced_and_logged_with_its_plan():
+def test_new_relay_is_active_unsynced_and_logged_with_its_plan():
     relay = create(subdomain="Nest", name="The Nest", blossom_enabled=True)
 
     relay.refresh_from_db()
@@ -50,12 +50,12 @@ def test_a_new_relay_is_active_unsynced_and_logged_with_its_plan():
     assert activity.snapshot == {"plan": "basic", "status": "active"}
 
 
-def test_each_relay_has_a_secret_of_its_own():
-    one, other = create(), create(subdomain="other")
+def test_each_relay_has_its_own_secret():
+    first, second = create(), create(subdomain="other")
 
-    assert len(one.secret.reveal()) == 64
-    assert one.secret.reveal() != other.secret.reveal()
-    assert Relay.objects.get(pk=one.pk).secret.reveal() == one.secret.reveal()
+    assert len(first.secret.reveal()) == 64
+    assert first.secret.reveal() != second.secret.reveal()
+    assert Relay.objects.get(pk=first.pk).secret.reveal() == first.secret.reveal()
 
 
 @pytest.mark.parametrize(
@@ -92,20 +92,20 @@ def test_each_relay_has_a_secret_of_its_own():
         ({"public_join": "yes"}, "public-join-invalid"),
     ],
 )
-def test_bad_input_is_refused_with_a_code_and_leaves_nothing(fields, code):
+def test_invalid_relay_is_refused_and_nothing_is_saved(fields, code):
     assert code_of(create, **fields) == code
     assert not Relay.objects.exists()
     assert not Activity.objects.exists()
 
 
-def test_a_taken_subdomain_is_refused_in_any_case():
+def test_taken_subdomain_is_refused_ignoring_case():
     RelayFactory(subdomain="nest")
 
     assert code_of(create, subdomain="NEST") == "subdomain-exists"
     assert Relay.objects.count() == 1
 
 
-def test_a_subdomain_taken_in_the_same_instant_is_refused(monkeypatch):
+def test_subdomain_taken_by_concurrent_request_is_refused(monkeypatch):
     RelayFactory(subdomain="nest")
     monkeypatch.setattr(lifecycle, "_validate", lambda relay, fields: None)
 
@@ -113,11 +113,11 @@ def test_a_subdomain_taken_in_the_same_instant_is_refused(monkeypatch):
     assert not Activity.objects.exists()
 
 
-def test_reserved_names_are_labels_themselves():
+def test_common_names_are_reserved():
     assert {"admin", "api", "www", "relay"} <= RESERVED_SUBDOMAINS
 
 
-def test_an_update_changes_fields_but_neither_plan_nor_status():
+def test_update_changes_fields_and_refuses_plan():
     relay = RelayFactory(synced=True)
 
     lifecycle.update_relay(relay_id=relay.pk, name="New", public_join=True)
@@ -130,7 +130,7 @@ def test_an_update_changes_fields_but_neither_plan_nor_status():
     )
 
 
-# Service × status before → status after, or the code of the refusal.
+# Service, status before, and status after or error code.
 TRANSITIONS = [
     (lifecycle.activate_relay, ACTIVE, "relay-is-active"),
     (lifecycle.activate_relay, INACTIVE, ACTIVE),
@@ -148,7 +148,7 @@ TRANSITIONS = [
 
 
 @pytest.mark.parametrize(("service", "before", "after"), TRANSITIONS)
-def test_every_transition_is_done_and_logged_or_refused(service, before, after):
+def test_transition_is_logged_or_refused(service, before, after):
     relay = RelayFactory(status=before)
 
     if after in Relay.Status.values:
@@ -176,7 +176,7 @@ PLAN_CHANGES = [
 
 
 @pytest.mark.parametrize(("status", "plan_id", "after"), PLAN_CHANGES)
-def test_every_change_of_plan(status, plan_id, after):
+def test_change_of_plan_is_logged_or_refused(status, plan_id, after):
     relay = RelayFactory(status=status)
 
     if isinstance(after, str):
@@ -192,7 +192,7 @@ def test_every_change_of_plan(status, plan_id, after):
     assert Activity.objects.count() == (after != (status, "basic"))
 
 
-def test_a_plan_takes_its_switches_along():
+def test_features_that_new_plan_lacks_are_switched_off():
     relay = create(plan_id="growth", blossom_enabled=True, livekit_enabled=True)
 
     lifecycle.change_plan(relay_id=relay.pk, plan_id="basic")
@@ -204,7 +204,7 @@ def test_a_plan_takes_its_switches_along():
     assert (relay.blossom_enabled, relay.livekit_enabled) == (False, False)
 
 
-def test_a_free_relay_is_never_delinquent():
+def test_free_relay_cannot_be_marked_delinquent():
     relay = RelayFactory(plan=Plan.objects.get(pk="free"))
 
     assert code_of(lifecycle.mark_relay_delinquent, relay_id=relay.pk) == (
@@ -222,11 +222,11 @@ def test_a_free_relay_is_never_delinquent():
         lifecycle.update_relay,
     ],
 )
-def test_an_unknown_relay_is_not_found(service):
+def test_unknown_relay_is_not_found(service):
     assert code_of(service, relay_id=uuid4()) == "relay-not-found"
 
 
-def test_billable_is_active_and_paid():
+def test_billable_relays_are_active_and_paid():
     billable = RelayFactory()
     RelayFactory(status=INACTIVE)
     RelayFactory(status=DELINQUENT)
@@ -235,26 +235,28 @@ def test_billable_is_active_and_paid():
     assert list(Relay.objects.billable()) == [billable]
 
 
-# --- who owes, and who is closed
+# --- tenants with overdue payments, and closed accounts
 
 
 @pytest.fixture
-def debtor():
+def overdue_tenant():
     return TenantFactory(payment_overdue_since=timezone.now())
 
 
-def test_a_debtor_gets_no_new_paid_relay_but_a_free_one(debtor):
-    assert code_of(create, tenant_id=debtor.pk) == "payment-overdue"
-    assert not debtor.relays.exists()
+def test_overdue_tenant_can_create_free_relay_but_no_paid_one(overdue_tenant):
+    assert code_of(create, tenant_id=overdue_tenant.pk) == "payment-overdue"
+    assert not overdue_tenant.relays.exists()
 
-    assert create(tenant_id=debtor.pk, plan_id="free").status == ACTIVE
+    assert create(tenant_id=overdue_tenant.pk, plan_id="free").status == ACTIVE
 
 
 @pytest.mark.parametrize(
     ("plan", "code"), [("basic", "payment-overdue"), ("free", None)]
 )
-def test_a_debtor_activates_only_what_is_free(debtor, plan, code):
-    relay = RelayFactory(tenant=debtor, plan=Plan.objects.get(pk=plan), status=INACTIVE)
+def test_overdue_tenant_can_activate_only_free_relay(overdue_tenant, plan, code):
+    relay = RelayFactory(
+        tenant=overdue_tenant, plan=Plan.objects.get(pk=plan), status=INACTIVE
+    )
 
     if code:
         assert code_of(lifecycle.activate_relay, relay_id=relay.pk) == code
@@ -275,8 +277,12 @@ def test_a_debtor_activates_only_what_is_free(debtor, plan, code):
     ],
 )
 @pytest.mark.parametrize("status", [ACTIVE, INACTIVE])
-def test_a_debtor_moves_to_cheaper_plans_only(debtor, old, new, allowed, status):
-    relay = RelayFactory(tenant=debtor, plan=Plan.objects.get(pk=old), status=status)
+def test_overdue_tenant_can_only_move_to_cheaper_plan(
+    overdue_tenant, old, new, allowed, status
+):
+    relay = RelayFactory(
+        tenant=overdue_tenant, plan=Plan.objects.get(pk=old), status=status
+    )
 
     if allowed:
         lifecycle.change_plan(relay_id=relay.pk, plan_id=new)
@@ -288,16 +294,18 @@ def test_a_debtor_moves_to_cheaper_plans_only(debtor, old, new, allowed, status)
     assert (relay.plan_id, relay.status) == (new if allowed else old, status)
 
 
-def test_there_is_no_way_round_through_inactive(debtor):
-    relay = RelayFactory(tenant=debtor, status=DELINQUENT)
+def test_overdue_tenant_cannot_activate_delinquent_relay_by_deactivating_it_first(
+    overdue_tenant,
+):
+    relay = RelayFactory(tenant=overdue_tenant, status=DELINQUENT)
 
     lifecycle.deactivate_relay(relay_id=relay.pk)
 
     assert code_of(lifecycle.activate_relay, relay_id=relay.pk) == "payment-overdue"
 
 
-def test_nor_through_the_free_plan(debtor):
-    relay = RelayFactory(tenant=debtor, status=DELINQUENT)
+def test_overdue_tenant_cannot_return_to_paid_plan_after_free_plan(overdue_tenant):
+    relay = RelayFactory(tenant=overdue_tenant, status=DELINQUENT)
 
     lifecycle.change_plan(relay_id=relay.pk, plan_id="free")
 
@@ -305,7 +313,7 @@ def test_nor_through_the_free_plan(debtor):
     assert code == "payment-overdue"
 
 
-def test_who_is_exempt_is_refused_nothing():
+def test_overdue_tenant_exempt_from_dunning_is_not_blocked():
     tenant = TenantFactory(payment_overdue_since=timezone.now(), dunning_exempt=True)
 
     relay = create(tenant_id=tenant.pk)
@@ -316,7 +324,7 @@ def test_who_is_exempt_is_refused_nothing():
 
 
 @pytest.mark.parametrize("plan", ["free", "basic"])
-def test_who_is_closed_gets_no_relay(plan):
+def test_closed_tenant_cannot_create_or_activate_relay(plan):
     tenant = TenantFactory(closed_at=timezone.now())
     relay = RelayFactory(tenant=tenant, plan=Plan.objects.get(pk=plan), status=INACTIVE)
 

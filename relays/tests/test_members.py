@@ -13,7 +13,7 @@ PUBKEYS = sorted(pubkey_of(generate_secret_key()) for _ in range(3))
 pytestmark = pytest.mark.django_db
 
 
-def test_members_are_sorted_and_told_once(zooid):
+def test_members_are_sorted_without_duplicates(zooid):
     relay, other = RelayFactory(), RelayFactory()
     zooid.set_members(relay.pk, [*reversed(PUBKEYS), *PUBKEYS])
     zooid.set_members(other.pk, PUBKEYS[:1])
@@ -23,11 +23,11 @@ def test_members_are_sorted_and_told_once(zooid):
 
 
 @pytest.mark.parametrize("status", Relay.Status.values)
-def test_a_relay_that_zooid_was_never_given_has_none(zooid, status):
+def test_relay_unknown_to_zooid_has_no_members(zooid, status):
     assert list_members(relay_id=RelayFactory(status=status).pk) == []
 
 
-def test_an_unknown_relay_is_not_asked_for(zooid):
+def test_unknown_relay_is_not_requested_from_zooid(zooid):
     zooid.set_members(unknown := uuid4(), PUBKEYS)
 
     with pytest.raises(UnknownRelay):
@@ -38,7 +38,7 @@ def test_an_unknown_relay_is_not_asked_for(zooid):
 @pytest.mark.parametrize(
     ("kind", "error"), [("error", ZooidUnavailable), ("garbage", ZooidRefused)]
 )
-def test_no_members_are_told_when_it_is_not_known(zooid, kind, error):
+def test_error_of_zooid_is_raised(zooid, kind, error):
     relay = RelayFactory()
     zooid.set_members(relay.pk, PUBKEYS)
     zooid.fault(kind)

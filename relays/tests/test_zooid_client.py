@@ -11,7 +11,7 @@ from django.db import transaction
 from caravel.core.db.transactions import NetworkInTransaction
 from caravel.nostr import generate_secret_key, pubkey_of
 from relays.clients import zooid as client
-from relays.clients.zooid import LARGEST, Zooid
+from relays.clients.zooid import MAX_BYTES, Zooid
 from relays.exceptions import ZooidRefused, ZooidUnavailable
 
 ANN, BEN = (pubkey_of(generate_secret_key()) for _ in range(2))
@@ -20,45 +20,45 @@ RELAY = uuid4()
 pytestmark = pytest.mark.django_db
 
 
-def refused():
-    """Ask for members; return why there are none to be had."""
+def refusal_message():
+    """Return the message of the ZooidRefused that listing members raises."""
     with pytest.raises(ZooidRefused) as caught:
         Zooid().list_members(RELAY)
     assert (caught.value.code, caught.value.status) == ("zooid-refused", 502)
     return caught.value.message
 
 
-def unavailable():
+def unavailable_message():
     with pytest.raises(ZooidUnavailable) as caught:
         Zooid().list_members(RELAY)
     assert (caught.value.code, caught.value.status) == ("zooid-unavailable", 503)
     return caught.value.message
 
 
-def saying(zooid, body, status=200):
+def set_response(zooid, body, status=200):
     zooid.fault("body", body=body, status=status, times=1)
 
 
 @contextmanager
-def raw_answers(settings, *parts):
-    """Let whoever asks get just these bytes, one part after the other."""
+def raw_server(settings, *parts):
+    """Run a server that sends these bytes, part by part, to one client."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings.ZOOID_API_URL = f"http://127.0.0.1:{server.getsockname()[1]}"
 
-        def answer():
+        def serve():
             connection, _ = server.accept()
             with connection:
                 connection.recv(65_536)
                 for part in parts:
                     connection.sendall(part)
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=serve)
         thread.start()
         yield
         thread.join()
 
 
-def test_the_members_of_a_relay_are_told_in_hex(zooid):
+def test_members_are_returned_in_hex(zooid):
     zooid.set_members(RELAY, [BEN, ANN])
     zooid.set_members(uuid4(), [ANN])
 
@@ -66,35 +66,35 @@ def test_the_members_of_a_relay_are_told_in_hex(zooid):
     assert zooid.requests == [("GET", f"/relay/{RELAY}/members")]
 
 
-def test_a_relay_that_was_never_put_there_has_none(zooid):
+def test_unknown_relay_has_no_members(zooid):
     assert Zooid().list_members(RELAY) == []
 
 
-@pytest.mark.parametrize("nobody", ["null", "[]"])
-def test_nobody_is_a_list_too(zooid, nobody):
-    saying(zooid, f'{{"members": {nobody}}}')
+@pytest.mark.parametrize("members", ["null", "[]"])
+def test_null_and_empty_list_mean_no_members(zooid, members):
+    set_response(zooid, f'{{"members": {members}}}')
 
     assert Zooid().list_members(RELAY) == []
 
 
-def test_the_same_question_twice_in_a_second_is_answered_twice(zooid):
+def test_equal_requests_in_one_second_are_not_replays(zooid):
     zooid.set_members(RELAY, [ANN])
 
     assert [Zooid().list_members(RELAY) for _ in range(3)] == [[ANN]] * 3
 
 
-def test_a_robot_that_may_not_manage_is_told_so(zooid, settings):
+def test_error_names_api_whitelist_when_robot_is_not_in_it(zooid, settings):
     settings.ROBOT_SECRET = generate_secret_key()
 
-    assert refused() == (
+    assert refusal_message() == (
         "zooid answered 403: the robot's public key is not in its API_WHITELIST."
     )
 
 
-def test_by_another_name_than_its_own_it_has_no_relay_and_says_nothing(zooid, settings):
+def test_error_names_api_host_when_zooid_is_called_by_other_name(zooid, settings):
     settings.ZOOID_API_URL = zooid.url.replace("127.0.0.1", "localhost")
 
-    assert refused() == (
+    assert refusal_message() == (
         "zooid answered 404: its API_HOST is not the host of ZOOID_API_URL."
     )
 
@@ -102,33 +102,33 @@ def test_by_another_name_than_its_own_it_has_no_relay_and_says_nothing(zooid, se
 @pytest.mark.parametrize(
     "body", ["", "Not Found", "{}", "[]", '"error"', '{"error": "", "code": "x"}']
 )
-def test_not_every_404_speaks_of_the_relay(zooid, body):
-    saying(zooid, body, 404)
+def test_404_without_error_object_is_refused(zooid, body):
+    set_response(zooid, body, 404)
 
-    assert "zooid answered 404" in refused()
+    assert "zooid answered 404" in refusal_message()
 
 
 @pytest.mark.parametrize("status", [201, 204, 301, 302, 400, 401, 405, 409])
-def test_other_answers_are_refusals(zooid, status):
-    saying(zooid, '{"error": "hunter2"}', status)
+def test_unexpected_status_is_refused_without_repeating_body(zooid, status):
+    set_response(zooid, '{"error": "hunter2"}', status)
 
-    said = refused()
+    message = refusal_message()
 
-    assert said.startswith(f"zooid answered {status}: ")
-    assert "hunter2" not in said
+    assert message.startswith(f"zooid answered {status}: ")
+    assert "hunter2" not in message
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
-def test_trouble_of_its_own_may_pass(zooid, status):
-    saying(zooid, '{"error": "hunter2"}', status)
+def test_429_and_5xx_are_temporary(zooid, status):
+    set_response(zooid, '{"error": "hunter2"}', status)
 
-    assert unavailable() == f"zooid answered {status}."
+    assert unavailable_message() == f"zooid answered {status}."
 
 
-def test_a_redirect_is_not_followed(zooid):
+def test_redirect_is_not_followed(zooid):
     zooid.fault("redirect")
 
-    assert "zooid answered 302" in refused()
+    assert "zooid answered 302" in refusal_message()
     assert len(zooid.requests) == 1
 
 
@@ -154,55 +154,55 @@ def test_a_redirect_is_not_followed(zooid):
         "[" * 100_000,
     ],
 )
-def test_what_is_no_list_of_public_keys_is_refused(zooid, body):
-    saying(zooid, body)
+def test_response_without_list_of_public_keys_is_refused(zooid, body):
+    set_response(zooid, body)
 
-    assert refused() == "zooid's answer is not a list of members."
+    assert refusal_message() == "zooid's response is not a list of members."
 
 
 @pytest.mark.parametrize("kind", ["garbage", "html"])
-def test_nonsense_is_refused(zooid, kind):
+def test_response_that_is_not_json_is_refused(zooid, kind):
     zooid.fault(kind)
 
-    assert refused() == "zooid's answer is not a list of members."
+    assert refusal_message() == "zooid's response is not a list of members."
 
 
-def test_an_answer_has_its_limit(zooid):
-    body = json.dumps({"members": [ANN]}).ljust(LARGEST)
+def test_response_larger_than_limit_is_refused(zooid):
+    body = json.dumps({"members": [ANN]}).ljust(MAX_BYTES)
 
-    saying(zooid, body)
+    set_response(zooid, body)
     assert Zooid().list_members(RELAY) == [ANN]
-    saying(zooid, f"{body} ")
-    assert refused() == "zooid's answer is too large."
+    set_response(zooid, f"{body} ")
+    assert refusal_message() == "zooid's response is too large."
     zooid.fault("huge")
-    assert refused() == "zooid's answer is too large."
+    assert refusal_message() == "zooid's response is too large."
 
 
 @pytest.mark.parametrize(
     ("kind", "seconds"), [("slow", 60), ("drip", 60), ("drip", 0.02)]
 )
-def test_who_is_slow_is_not_waited_for(zooid, kind, seconds, monkeypatch):
+def test_slow_response_is_aborted_at_deadline(zooid, kind, seconds, monkeypatch):
     monkeypatch.setattr(client, "TIMEOUT", 0.1)
     zooid.fault(kind, seconds=seconds)
-    began = time.monotonic()
+    started_at = time.monotonic()
 
-    assert unavailable() == "zooid: it did not answer in time."
-    assert time.monotonic() - began < 2
+    assert unavailable_message() == "zooid: it did not answer in time."
+    assert time.monotonic() - started_at < 2
 
 
-def test_a_broken_connection_may_be_whole_again(zooid):
+def test_call_after_connection_reset_succeeds(zooid):
     zooid.fault("reset", times=1)
 
-    assert unavailable() == "zooid: the connection failed."
+    assert unavailable_message() == "zooid: the connection failed."
     assert Zooid().list_members(RELAY) == []
 
 
-def test_nobody_at_the_address_is_a_failed_connection(settings):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        settings.ZOOID_API_URL = f"http://127.0.0.1:{free.getsockname()[1]}"
+def test_unreachable_server_is_unavailable(settings):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        settings.ZOOID_API_URL = f"http://127.0.0.1:{bound.getsockname()[1]}"
 
-        assert unavailable() == "zooid: the connection failed."
+        assert unavailable_message() == "zooid: the connection failed."
 
 
 @pytest.mark.parametrize(
@@ -214,12 +214,12 @@ def test_nobody_at_the_address_is_a_failed_connection(settings):
         b"what is this\r\n\r\n",
     ],
 )
-def test_an_answer_that_breaks_off_is_a_failed_connection(settings, head):
-    with raw_answers(settings, head, b'{"members": []}'):
-        assert unavailable() == "zooid: the connection failed."
+def test_incomplete_or_malformed_response_is_unavailable(settings, head):
+    with raw_server(settings, head, b'{"members": []}'):
+        assert unavailable_message() == "zooid: the connection failed."
 
 
-def test_no_netrc_replaces_the_signature(zooid, tmp_path, monkeypatch):
+def test_netrc_does_not_replace_signature(zooid, tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password it\n")
     netrc.chmod(0o600)
@@ -230,7 +230,7 @@ def test_no_netrc_replaces_the_signature(zooid, tmp_path, monkeypatch):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_nobody_is_asked_inside_a_transaction(zooid):
+def test_call_inside_transaction_raises_before_any_request(zooid):
     with pytest.raises(NetworkInTransaction), transaction.atomic():
         Zooid().list_members(RELAY)
 

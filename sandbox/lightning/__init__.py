@@ -1,4 +1,4 @@
-"""A stand-in for all of Lightning: a Nostr relay, wallets over it, exchanges.
+"""A stand-in for Lightning: a Nostr relay, wallets on it, price sources.
 
 `python -m sandbox.lightning`, or `with running_lightning() as lightning: …`.
 """

@@ -1,4 +1,4 @@
-"""`python -m sandbox.lightning`: the relay, the wallets and the exchanges."""
+"""`python -m sandbox.lightning`: the relay, the wallets and the price sources."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from caravel import dev_defaults
-from sandbox.clock import follow_if_told
+from sandbox.clock import follow_from_environment
 from sandbox.lightning.sandbox import CannotListen, Lightning, running_lightning
 from sandbox.wallets.database import UnreadableState
 
@@ -21,31 +21,36 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m sandbox.lightning", description=__doc__
     )
     add_arguments(parser)
-    follow_if_told()
+    follow_from_environment()
     return serve(parser.parse_args(arguments))
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declare what the sandbox can be told at its start.
+    """Declare the command-line options.
 
-    What makes the keys is no argument, which every user of a machine could list.
+    The seed of the keys is no option: every user of a machine can list arguments.
     """
     parser.add_argument(
         "--lightning-port",
         type=int,
         default=12112,
-        help="of the page, the control and the prices; 0 takes a free one",
+        help="port of the page, the control API and the prices; 0: a free port",
     )
-    parser.add_argument("--nostr-port", type=int, default=12113, help="of the relay")
     parser.add_argument(
-        "--wallets", type=Path, metavar="FILE", help="SQLite file to keep wallets in"
+        "--nostr-port", type=int, default=12113, help="port of the relay"
+    )
+    parser.add_argument(
+        "--wallets",
+        type=Path,
+        metavar="FILE",
+        help="SQLite file that stores the wallets",
     )
 
 
 def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status.
 
-    With `explain` it also says how to use it.
+    With `explain`, also print how to use it.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,23 +73,23 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
 
 
 def _seed() -> str:
-    """Return what the wallets' keys are made from: SANDBOX_SEED, or this checkout's.
+    """Return the seed of the wallets' keys: SANDBOX_SEED, or this checkout's.
 
-    So the development setting ROBOT_WALLET leads to a wallet of this sandbox.
+    The development setting ROBOT_WALLET is derived from the same seed.
     """
     var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
-    given = os.environ.get("SANDBOX_SEED")
-    return given or dev_defaults.defaults(var)["SANDBOX_SEED"]
+    seed = os.environ.get("SANDBOX_SEED")
+    return seed or dev_defaults.defaults(var)["SANDBOX_SEED"]
 
 
 def _explanation(lightning: Lightning, options: argparse.Namespace) -> str:
     url, names = lightning.url, ", ".join(wallet.name for wallet in lightning.wallets)
     return f"""
-  page      {url}/   (wallets with their addresses, payments, prices, faults)
+  page      {url}/   (wallets and their addresses, payments, prices, faults)
   control   {url}/_sandbox/state
   relay     {lightning.relay.url}
   wallets   {names}
-  state     {options.wallets or "in memory, gone when it ends"}
+  state     {options.wallets or "in memory, lost at exit"}
 
   curl {url}/prices/abacus/usd
   curl {url}/_sandbox/wallets/rich/invoices -d '{{"sats": 21}}'

@@ -1,13 +1,13 @@
-"""How wallets can be told to behave, by the words that control and page know."""
+"""Wallet behaviours by the names that the control API and the page use."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
-    PAYS_IN_SILENCE,
-    Paying,
+    CLAIMS_FALSELY,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    PaymentBehaviour,
     answers_after,
     pays_after,
     pays_but_says,
@@ -18,54 +18,56 @@ from sandbox.wallets import (
 
 @dataclass(frozen=True)
 class Kind:
-    """A behaviour made of some seconds and an error code, where it has such."""
+    """A behaviour, with the defaults of its seconds and error code."""
 
-    sentence: str
-    make: Callable[[float, str], Paying]
+    description: str
+    make: Callable[[float, str], PaymentBehaviour]
     seconds: float = 0.0
     code: str = ""
 
 
 KINDS = {
-    "pays": Kind("pays, after some seconds if any", lambda s, _: pays_after(s)),
+    "pays": Kind("pays, after a delay if seconds are set", lambda s, _: pays_after(s)),
     "answers-late": Kind(
-        "pays, and answers after some seconds", lambda s, _: answers_after(s), 30
+        "pays at once, answers after a delay", lambda s, _: answers_after(s), 30
     ),
-    "never-answers": Kind("pays, and never answers", lambda *_: PAYS_IN_SILENCE),
-    "silent": Kind("neither pays nor answers", lambda *_: IGNORES),
+    "never-answers": Kind("pays, never answers", lambda *_: PAYS_WITHOUT_ANSWER),
+    "silent": Kind("neither pays nor answers", lambda *_: STAYS_SILENT),
     "refuses": Kind(
-        "refuses with a code",
+        "refuses with an error code",
         lambda _, code: refuses(code),
         code="INSUFFICIENT_BALANCE",
     ),
     "pays-but-says": Kind(
-        "pays, but answers an error",
+        "pays, but answers with an error",
         lambda _, code: pays_but_says(code),
         code="INTERNAL",
     ),
     "settles-late": Kind(
-        "answers an error, and pays after some seconds",
+        "answers with an error, pays after a delay",
         lambda s, code: settles_late(s, code),
         seconds=30,
         code="PAYMENT_FAILED",
     ),
-    "lies": Kind("claims to have paid", lambda *_: LIES),
+    "lies": Kind("claims to have paid, does not pay", lambda *_: CLAIMS_FALSELY),
 }
 
 
-def describe(paying: Paying) -> str:
-    """Return what a wallet does about a payment, in words."""
-    if paying.pays_after is None:
-        if paying.error:
-            return f"refuses with {paying.error}"
-        return "neither pays nor answers" if paying.after is None else "claims to pay"
-    pays = _after("pays", paying.pays_after)
-    if paying.error:
-        return f"answers {paying.error}, but {pays}"
-    if paying.after is None:
+def describe(behaviour: PaymentBehaviour) -> str:
+    """Describe how a wallet handles a payment."""
+    if behaviour.pays_after is None:
+        if behaviour.error:
+            return f"refuses with {behaviour.error}"
+        return (
+            "neither pays nor answers" if behaviour.after is None else "claims to pay"
+        )
+    pays = _after("pays", behaviour.pays_after)
+    if behaviour.error:
+        return f"answers {behaviour.error}, but {pays}"
+    if behaviour.after is None:
         return f"{pays}, never answers"
-    return f"{pays}, answers {paying.after:g} s later" if paying.after else pays
+    return f"{pays}, answers {behaviour.after:g} s later" if behaviour.after else pays
 
 
-def _after(deed: str, seconds: float) -> str:
-    return f"{deed} after {seconds:g} s" if seconds else deed
+def _after(action: str, seconds: float) -> str:
+    return f"{action} after {seconds:g} s" if seconds else action

@@ -1,11 +1,11 @@
-"""The wallets that are there from the start: ours, and some to give to tenants."""
+"""The wallets that exist at the start: the platform's, and some for tenants."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sandbox.wallets import (
     PAYS,
-    Paying,
+    PaymentBehaviour,
     Renewal,
     Terms,
     Wallets,
@@ -17,37 +17,39 @@ UNLIMITED = Terms()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """A wallet with what it has at first, in sats, and how it behaves."""
+class WalletSpec:
+    """A wallet's name, initial balance in sats, behaviour and terms."""
 
     name: str
     sats: int = 0
-    behaviour: Paying = PAYS
+    behaviour: PaymentBehaviour = PAYS
     terms: Terms = UNLIMITED
 
 
-#: The wallet that the development setting ROBOT_WALLET leads to.
+#: The wallet in the development setting ROBOT_WALLET.
 PLATFORM = "platform"
-CAST = (
-    Member(name=PLATFORM),
-    Member(name="rich", sats=10_000_000),
-    Member(
+DEFAULT_WALLETS = (
+    WalletSpec(name=PLATFORM),
+    WalletSpec(name="rich", sats=10_000_000),
+    WalletSpec(
         name="poor",
         sats=25_000,
         terms=Terms(budget_msat=20_000_000, renewal=Renewal.MONTHLY),
     ),
-    Member(name="slow", sats=10_000_000, behaviour=pays_after(20)),
-    Member(name="refuses", sats=10_000_000, behaviour=refuses("INSUFFICIENT_BALANCE")),
+    WalletSpec(name="slow", sats=10_000_000, behaviour=pays_after(20)),
+    WalletSpec(
+        name="refuses", sats=10_000_000, behaviour=refuses("INSUFFICIENT_BALANCE")
+    ),
 )
 
 
-def gather(wallets: Wallets, cast: Iterable[Member]) -> None:
-    """Create those who are not there yet, and let all behave as they are meant to.
+def create_missing(wallets: Wallets, specs: Iterable[WalletSpec]) -> None:
+    """Create wallets that do not exist yet, and set the behaviour of all.
 
-    What a wallet has, and its terms, are those it had before a restart.
+    Balances and terms of existing wallets stay as they were before a restart.
     """
-    for member in cast:
+    for spec in specs:
         wallet = wallets.create(
-            member.name, balance_msat=member.sats * 1_000, terms=member.terms
+            spec.name, balance_msat=spec.sats * 1_000, terms=spec.terms
         )
-        wallet.behaviour = member.behaviour
+        wallet.behaviour = spec.behaviour

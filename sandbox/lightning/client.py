@@ -1,4 +1,4 @@
-"""The control interface for programs: `Control(url).post("wallets", name="alice")`."""
+"""Client of the control API: `Control(url).post("wallets", name="alice")`."""
 
 from typing import Any
 
@@ -8,28 +8,28 @@ TIMEOUT = 20.0
 
 
 class Control:
-    """A sandbox Lightning that listens at `url`.
+    """Control API of the sandbox Lightning at `url`.
 
-    Each method raises requests.HTTPError for what the sandbox refuses.
+    Each method raises requests.HTTPError for an error status.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def get(self, path: str) -> Any:
-        """Return a part of the state."""
+        """Return a resource."""
         return self._call("GET", path, {})
 
-    def post(self, path: str, **said: Any) -> Any:
-        """Do something; return what came of it."""
-        return self._call("POST", path, said)
+    def post(self, path: str, **body: Any) -> Any:
+        """Run a command with these fields; return its result."""
+        return self._call("POST", path, body)
 
     def delete(self, path: str) -> Any:
-        """Undo something; return what came of it."""
+        """Run a DELETE command; return its result."""
         return self._call("DELETE", path, {})
 
-    def _call(self, method: str, path: str, said: dict[str, Any]) -> Any:
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
         url = f"{self.url}/_sandbox/{path}"
-        answer = requests.request(method, url, json=said, timeout=TIMEOUT)
-        answer.raise_for_status()
-        return answer.json()
+        response = requests.request(method, url, json=body, timeout=TIMEOUT)
+        response.raise_for_status()
+        return response.json()

@@ -1,6 +1,6 @@
-"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+"""The control API under `/_sandbox/`: JSON, no credentials.
 
-Who may use it is for the guard to say, as with the sandbox Stripe.
+Access: see `sandbox.stripe.guard`.
 """
 
 import json
@@ -10,15 +10,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sandbox.lightning.deed import Answer, Refused
-from sandbox.lightning.deeds import carry_out, find
+from sandbox.lightning.deeds import execute, match_command
 from sandbox.lightning.views import (
     NEWEST,
-    show_invoice,
-    show_prices,
-    show_relay,
-    show_requests,
-    show_state,
-    show_wallet,
+    serialize_invoice,
+    serialize_prices,
+    serialize_relay,
+    serialize_requests,
+    serialize_state,
+    serialize_wallet,
 )
 from sandbox.stripe.protocol.http import Request, Response, json_response
 
@@ -29,17 +29,19 @@ logger = logging.getLogger(__name__)
 PREFIX = "/_sandbox/"
 
 
-def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
-    """Answer a control request, unless there is an objection; never raises."""
-    if objection:
-        return _error(403, objection)
+def handle(
+    lightning: "Lightning", request: Request, denial_reason: str | None
+) -> Response:
+    """Handle a control request, or answer 403 with the denial reason; never raises."""
+    if denial_reason:
+        return _error(403, denial_reason)
     try:
         return json_response(200, _answer(lightning, request))
     except Refused as error:
         return _error(error.status, str(error))
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return _error(500, "the sandbox failed; its log says how")
+        return _error(500, "internal error of the sandbox; see its log")
 
 
 def _answer(lightning: "Lightning", request: Request) -> Answer:
@@ -49,10 +51,10 @@ def _answer(lightning: "Lightning", request: Request) -> Answer:
         if match and request.method in ("GET", "HEAD"):
             with lightning.lock:
                 return show(lightning, *match.groups())
-    found = find(request.method, path)
-    if found is None:
+    command = match_command(request.method, path)
+    if command is None:
         raise Refused(404, f"no {request.method} {request.path}")
-    return carry_out(lightning, found, _body(request))
+    return execute(lightning, command, _body(request))
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -66,19 +68,19 @@ def _body(request: Request) -> dict[str, Any]:
 
 
 def _wallets(lightning: "Lightning") -> Answer:
-    return {"data": [show_wallet(wallet) for wallet in lightning.wallets]}
+    return {"data": [serialize_wallet(wallet) for wallet in lightning.wallets]}
 
 
 def _wallet(lightning: "Lightning", name: str) -> Answer:
     for wallet in lightning.wallets:
         if wallet.name == name:
-            return {**show_wallet(wallet), "requests": show_requests(wallet)}
-    raise Refused(404, f"there is no wallet {name}")
+            return {**serialize_wallet(wallet), "requests": serialize_requests(wallet)}
+    raise Refused(404, f"no wallet {name}")
 
 
 def _invoices(lightning: "Lightning") -> Answer:
     newest = lightning.wallets.ledger.latest(NEWEST)
-    return {"data": [show_invoice(invoice) for invoice in newest]}
+    return {"data": [serialize_invoice(invoice) for invoice in newest]}
 
 
 def _error(status: int, message: str) -> Response:
@@ -86,10 +88,10 @@ def _error(status: int, message: str) -> Response:
 
 
 VIEWS: dict[str, Callable[..., Answer]] = {
-    "state": show_state,
+    "state": serialize_state,
     "wallets": _wallets,
     r"wallets/([\w-]+)": _wallet,
     "invoices": _invoices,
-    "prices": show_prices,
-    "relay": show_relay,
+    "prices": serialize_prices,
+    "relay": serialize_relay,
 }

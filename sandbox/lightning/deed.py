@@ -1,4 +1,4 @@
-"""What a deed is: something a program or a form can do to the sandbox."""
+"""A command: an action that a program or a form can run on the sandbox."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ Answer = dict[str, Any]
 
 
 class Refused(Exception):
-    """It cannot be done; the message says why, `status` as HTTP does."""
+    """A command that cannot be run; has a message and an HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -16,14 +16,14 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Deed:
-    """`act(lightning, fields, *about)`, the fields it knows, and what the page says."""
+class Command:
+    """`run(lightning, fields, *args)`, its known fields, and the page's message."""
 
-    act: Callable[..., Answer]
+    run: Callable[..., Answer]
     fields: tuple[str, ...]
-    said: str
+    message: str
 
     @property
     def name(self) -> str:
-        """A word for it that an address can have."""
-        return self.act.__name__
+        """The name of the function; it appears in URLs."""
+        return self.run.__name__

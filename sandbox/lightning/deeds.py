@@ -1,11 +1,11 @@
-"""All deeds by method and path, and how they are done."""
+"""All commands by method and path, and how they are run."""
 
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sandbox.lightning import price_deeds, relay_deeds, wallet_deeds
-from sandbox.lightning.deed import Answer, Deed, Refused
+from sandbox.lightning.deed import Answer, Command, Refused
 from sandbox.lightning.fields import BadField, Fields
 from sandbox.stripe.chance import BadFault
 from sandbox.wallets import NotPaid
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
 
-class Found(NamedTuple):
-    """A deed, and what it is about."""
+class MatchedCommand(NamedTuple):
+    """A command, and its arguments from the path."""
 
-    deed: Deed
-    about: tuple[str, ...]
+    command: Command
+    args: tuple[str, ...]
 
 
 def clear_all_faults(lightning: "Lightning", fields: Fields) -> Answer:
@@ -27,34 +27,36 @@ def clear_all_faults(lightning: "Lightning", fields: Fields) -> Answer:
     return price_deeds.clear_price_faults(lightning, fields)
 
 
-DEEDS: Mapping[tuple[str, str], Deed] = {
-    **wallet_deeds.DEEDS,
-    **price_deeds.DEEDS,
-    **relay_deeds.DEEDS,
-    ("DELETE", "faults"): Deed(clear_all_faults, (), "No faults are in force."),
+COMMANDS: Mapping[tuple[str, str], Command] = {
+    **wallet_deeds.COMMANDS,
+    **price_deeds.COMMANDS,
+    **relay_deeds.COMMANDS,
+    ("DELETE", "faults"): Command(clear_all_faults, (), "All faults are cleared."),
 }
-#: What the page says after a deed, by the deed's name.
-SAID = {deed.name: deed.said for deed in DEEDS.values()}
+#: The page's message after a command, by the command's name.
+MESSAGES = {command.name: command.message for command in COMMANDS.values()}
 
 
-def find(method: str, path: str) -> Found | None:
-    """Return what a request to a path does, or None."""
-    for (wanted, pattern), deed in DEEDS.items():
+def match_command(method: str, path: str) -> MatchedCommand | None:
+    """Return the command for a method and a path, or None."""
+    for (command_method, pattern), command in COMMANDS.items():
         match = re.fullmatch(pattern, path)
-        if match and method == wanted:
-            return Found(deed, match.groups())
+        if match and method == command_method:
+            return MatchedCommand(command, match.groups())
     return None
 
 
-def carry_out(lightning: "Lightning", found: Found, said: Mapping[str, Any]) -> Answer:
-    """Do it; return what came of it. Raises Refused."""
+def execute(
+    lightning: "Lightning", matched: MatchedCommand, body: Mapping[str, Any]
+) -> Answer:
+    """Run the command and return its result. Raises Refused."""
     try:
         with lightning.lock:
-            fields = Fields(said, found.deed.fields)
-            return found.deed.act(lightning, fields, *found.about)
+            fields = Fields(body, matched.command.fields)
+            return matched.command.run(lightning, fields, *matched.args)
     except (BadField, BadFault) as exc:
         raise Refused(400, str(exc)) from exc
     except NotPaid as exc:
         raise Refused(402, f"not paid, {exc.code}: {exc}") from exc
     except (OSError, RelayRefused) as exc:
-        raise Refused(504, "the relay does not do its part") from exc
+        raise Refused(504, "the relay does not respond") from exc

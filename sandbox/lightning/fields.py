@@ -1,4 +1,4 @@
-"""What a form or a JSON object says, read as what it must be."""
+"""Validation of the fields of a form or a JSON object."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -6,35 +6,35 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 Word = TypeVar("Word", bound=str)
-#: More sats than there will ever be are nobody's.
+#: All the sats that will ever exist.
 MAX_SATS = 21_000_000 * 100_000_000
-LONGEST = 4_000
-WHOLE = re.compile(r"\d{1,16}", re.ASCII)
-#: Seconds: a fortnight.
-MOST_SECONDS = 14 * 86_400.0
+MAX_TEXT_LENGTH = 4_000
+INTEGER = re.compile(r"\d{1,16}", re.ASCII)
+#: Two weeks.
+MAX_SECONDS = 14 * 86_400.0
 
 
 class BadField(ValueError):
-    """A value that makes no sense; the message says what is expected."""
+    """An invalid value; the message says what is expected."""
 
 
 class Fields:
-    """Values by name, numbers or texts; an empty text is as good as none."""
+    """Values by name, numbers or texts; an empty text counts as missing."""
 
     def __init__(self, values: Mapping[str, Any], known: Collection[str]) -> None:
-        """Raise BadField when there is a name that is not known."""
+        """Raise BadField for a name that is not known."""
         if unknown := sorted(values.keys() - set(known)):
-            raise BadField(f"there is no {', '.join(unknown)} here")
+            raise BadField(f"unknown field: {', '.join(unknown)}")
         self._values = {k: v for k, v in values.items() if v is not None and v != ""}
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return a text. Raises BadField when it is something else, or missing."""
+        """Return a text, stripped. Raises BadField if it is missing or no text."""
         value = self._values.get(name, default)
-        if not isinstance(value, str) or len(value) > LONGEST:
-            raise BadField(f"{name} is a text")
+        if not isinstance(value, str) or len(value) > MAX_TEXT_LENGTH:
+            raise BadField(f"{name} must be a text")
         return value.strip()
 
     def choice(
@@ -45,66 +45,68 @@ class Fields:
         for word in words:
             if word == value:
                 return word
-        raise BadField(f"{name} is one of {', '.join(words)}")
+        raise BadField(f"{name} must be one of {', '.join(words)}")
 
-    def whole(self, name: str, default: int | None = None, *, least: int = 0) -> int:
-        """Return a whole number. Raises BadField."""
+    def integer(
+        self, name: str, default: int | None = None, *, minimum: int = 0
+    ) -> int:
+        """Return an integer. Raises BadField."""
         value = self._values.get(name, default)
-        if isinstance(value, str) and WHOLE.fullmatch(value.strip()):
+        if isinstance(value, str) and INTEGER.fullmatch(value.strip()):
             value = int(value)
-        if type(value) is not int or not least <= value <= MAX_SATS:
-            raise BadField(f"{name} is a whole number from {least}")
+        if type(value) is not int or not minimum <= value <= MAX_SATS:
+            raise BadField(f"{name} must be an integer, at least {minimum}")
         return value
 
     def seconds(self, name: str, default: float) -> float:
         """Return a number of seconds. Raises BadField."""
         value = self._decimal(name, Decimal(default))
-        if not 0 <= value <= MOST_SECONDS:
-            raise BadField(f"{name} is a number from 0 to {MOST_SECONDS:.0f}")
+        if not 0 <= value <= MAX_SECONDS:
+            raise BadField(f"{name} must be a number from 0 to {MAX_SECONDS:.0f}")
         return float(value)
 
     def positive(self, name: str, default: Decimal | None = None) -> Decimal:
-        """Return a decimal above zero. Raises BadField."""
+        """Return a positive decimal. Raises BadField."""
         value = self._decimal(name, default)
         if not 0 < value < 10**15:
-            raise BadField(f"{name} is a number above 0")
+            raise BadField(f"{name} must be a number above 0")
         return value
 
     def flag(self, name: str, default: bool | None = None) -> bool:
-        """Return a truth value. Raises BadField."""
+        """Return a boolean. Raises BadField."""
         value = {"true": True, "false": False}.get(
             str(self._values.get(name, default)).lower()
         )
         if value is None:
-            raise BadField(f"{name} is true or false")
+            raise BadField(f"{name} must be true or false")
         return value
 
     def texts(self, name: str) -> list[str]:
-        """Return a list of texts, or the one text that is there. Raises BadField."""
+        """Return a list of texts; a single text becomes a list. Raises BadField."""
         value = self._values.get(name, [])
         values = [value] if isinstance(value, str) else value
         if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
-            raise BadField(f"{name} is a list of texts")
+            raise BadField(f"{name} must be a list of texts")
         return values
 
-    def wholes(self, name: str) -> list[int]:
-        """Return a list of whole numbers, or those a text has. Raises BadField."""
+    def integers(self, name: str) -> list[int]:
+        """Return a list of integers; a text like "1, 2" is split. Raises BadField."""
         value = self._values.get(name, [])
         values = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
         if not isinstance(values, list):
-            raise BadField(f"{name} is a list of whole numbers")
-        return [Fields({name: one}, [name]).whole(name) for one in values]
+            raise BadField(f"{name} must be a list of integers")
+        return [Fields({name: one}, [name]).integer(name) for one in values]
 
     def _decimal(self, name: str, default: Decimal | None) -> Decimal:
         value = self._values.get(name, default)
         if isinstance(value, bool) or not isinstance(
             value, str | int | float | Decimal
         ):
-            raise BadField(f"{name} is a number")
+            raise BadField(f"{name} must be a number")
         try:
             number = Decimal(str(value).strip())
         except InvalidOperation:
-            raise BadField(f"{name} is a number") from None
+            raise BadField(f"{name} must be a number") from None
         if not number.is_finite():
-            raise BadField(f"{name} is a number")
+            raise BadField(f"{name} must be a number")
         return number

@@ -1,71 +1,71 @@
-"""What can be done to the exchanges."""
+"""Commands for the price sources."""
 
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
-from sandbox.lightning.deed import Answer, Deed
+from sandbox.lightning.deed import Answer, Command
 from sandbox.lightning.fields import BadField, Fields
-from sandbox.lightning.views import show_prices
+from sandbox.lightning.views import serialize_prices
 from sandbox.prices.feed import SOURCES, Kind
 
 if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
 CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)
-#: Without those that take more than a form can say.
+#: Without the faults that need values no form can hold.
 FAULTS: tuple[Kind, ...] = tuple(
     kind for kind in get_args(Kind) if kind not in ("body", "headers")
 )
 
 
 def set_price(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let one bitcoin cost so much, at one source or at all of them."""
+    """Set the price of one bitcoin, at one source or at all."""
     currency = fields.text("currency", "usd").lower()
     if not CURRENCY.fullmatch(currency):
-        raise BadField("currency is a code of three letters")
+        raise BadField("currency must be a code of three letters")
     source = fields.choice("source", SOURCES) if "source" in fields else None
     lightning.prices.set_price(fields.positive("price"), currency, source=source)
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
 def add_price_fault(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let sources, or all of them, go wrong until their faults are cleared."""
+    """Make some sources faulty, or all, until the faults are cleared."""
     sources = fields.texts("sources")
     if unknown := [source for source in sources if source not in SOURCES]:
-        raise BadField(f"there is no source {', '.join(unknown)}")
+        raise BadField(f"unknown source: {', '.join(unknown)}")
     lightning.prices.fault(
         fields.choice("kind", FAULTS),
         *sources,
         seconds=fields.seconds("seconds", 3_600),
         factor=fields.positive("factor", Decimal(2)),
     )
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
 def clear_price_faults(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let all sources be right again."""
+    """Clear the faults of all sources."""
     lightning.prices.clear_faults()
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
 def reset_prices(lightning: "Lightning", fields: Fields) -> Answer:
-    """Return to the prices of the start, without faults."""
+    """Restore the initial prices, without faults."""
     lightning.prices.reset()
-    return show_prices(lightning)
+    return serialize_prices(lightning)
 
 
-DEEDS = {
-    ("POST", "prices"): Deed(
+COMMANDS = {
+    ("POST", "prices"): Command(
         set_price, ("price", "currency", "source"), "The price is set."
     ),
-    ("POST", "prices/faults"): Deed(
+    ("POST", "prices/faults"): Command(
         add_price_fault,
         ("kind", "sources", "seconds", "factor"),
-        "Prices go wrong from now on.",
+        "The price fault is active.",
     ),
-    ("DELETE", "prices/faults"): Deed(
-        clear_price_faults, (), "Prices are right again."
+    ("DELETE", "prices/faults"): Command(
+        clear_price_faults, (), "The price faults are cleared."
     ),
-    ("POST", "prices/reset"): Deed(reset_prices, (), "Prices are as at the start."),
+    ("POST", "prices/reset"): Command(reset_prices, (), "The prices are reset."),
 }

@@ -1,11 +1,11 @@
-"""What can be done to the relay."""
+"""Commands for the relay."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, get_args
 
-from sandbox.lightning.deed import Answer, Deed
+from sandbox.lightning.deed import Answer, Command
 from sandbox.lightning.fields import Fields
-from sandbox.lightning.views import show_relay
+from sandbox.lightning.views import serialize_relay
 from sandbox.nostr.faults import Kind, Place, When
 
 if TYPE_CHECKING:
@@ -18,68 +18,70 @@ SETTINGS = ("honours_expiration", "requires_auth")
 
 
 def relay_offline(lightning: "Lightning", fields: Fields) -> Answer:
-    """Break every connection and refuse new ones."""
+    """Break all connections and refuse new ones."""
     lightning.relay.go_offline()
-    return show_relay(lightning)
+    return serialize_relay(lightning)
 
 
 def relay_online(lightning: "Lightning", fields: Fields) -> Answer:
     """Listen again."""
     lightning.relay.go_online()
-    return show_relay(lightning)
+    return serialize_relay(lightning)
 
 
 def drop_connections(lightning: "Lightning", fields: Fields) -> Answer:
-    """Break every connection; clients may connect again."""
+    """Break all connections; clients may reconnect."""
     lightning.relay.drop_connections()
-    return show_relay(lightning)
+    return serialize_relay(lightning)
 
 
 def add_relay_fault(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let matching messages go wrong; the answer has the fault's `id`."""
+    """Add a fault for matching messages; the result has its `id`."""
     id = lightning.relay.fault(
         fields.choice("kind", FAULTS),
         on=fields.choice("on", PLACES, "event"),
         when=fields.choice("when", WHENS, "before"),
-        kinds=fields.wholes("kinds") or None,
+        kinds=fields.integers("kinds") or None,
         author=fields.text("author") if "author" in fields else None,
-        times=fields.whole("times", least=1) if "times" in fields else None,
+        times=fields.integer("times", minimum=1) if "times" in fields else None,
         seconds=fields.seconds("seconds", 0),
         chance=float(fields.positive("chance", Decimal(1))),
     )
-    return {**show_relay(lightning), "id": id}
+    return {**serialize_relay(lightning), "id": id}
 
 
 def clear_relay_faults(lightning: "Lightning", fields: Fields) -> Answer:
-    """Remove every fault of the relay; what they hold back goes on at once."""
+    """Clear the relay's faults; what they delay or hold is sent at once."""
     lightning.relay.clear_faults()
-    return show_relay(lightning)
+    return serialize_relay(lightning)
 
 
 def release(lightning: "Lightning", fields: Fields) -> Answer:
-    """Let what is held go on."""
-    return {**show_relay(lightning), "released": lightning.relay.release()}
+    """Send what faults hold back."""
+    return {**serialize_relay(lightning), "released": lightning.relay.release()}
 
 
 def set_relay(lightning: "Lightning", fields: Fields) -> Answer:
-    """Change what the relay is set to."""
+    """Change the relay's settings."""
     changes = {name: fields.flag(name) for name in SETTINGS if name in fields}
     lightning.relay.change_settings(**changes)
-    return show_relay(lightning)
+    return serialize_relay(lightning)
 
 
-DEEDS = {
-    ("POST", "relay/offline"): Deed(relay_offline, (), "The relay is offline."),
-    ("POST", "relay/online"): Deed(relay_online, (), "The relay is back."),
-    ("POST", "relay/drop"): Deed(drop_connections, (), "All connections are broken."),
-    ("POST", "relay/release"): Deed(release, (), "What was held goes on."),
-    ("POST", "relay/settings"): Deed(set_relay, SETTINGS, "The relay is set so."),
-    ("POST", "relay/faults"): Deed(
+COMMANDS = {
+    ("POST", "relay/offline"): Command(relay_offline, (), "The relay is offline."),
+    ("POST", "relay/online"): Command(relay_online, (), "The relay is online."),
+    ("POST", "relay/drop"): Command(
+        drop_connections, (), "All connections are broken."
+    ),
+    ("POST", "relay/release"): Command(release, (), "The held messages are released."),
+    ("POST", "relay/settings"): Command(set_relay, SETTINGS, "The relay is changed."),
+    ("POST", "relay/faults"): Command(
         add_relay_fault,
         ("kind", "on", "when", "kinds", "author", "times", "seconds", "chance"),
-        "The relay goes wrong from now on.",
+        "The relay fault is active.",
     ),
-    ("DELETE", "relay/faults"): Deed(
-        clear_relay_faults, (), "The relay is right again."
+    ("DELETE", "relay/faults"): Command(
+        clear_relay_faults, (), "The relay faults are cleared."
     ),
 }

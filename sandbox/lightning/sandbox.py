@@ -1,4 +1,4 @@
-"""Relay, wallets, exchanges and their control as one."""
+"""Relay, wallets, price sources and their control in one process."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sandbox.lightning.cast import CAST, Member, gather
+from sandbox.lightning.cast import DEFAULT_WALLETS, WalletSpec, create_missing
 from sandbox.lightning.server import serving
 from sandbox.nostr import SandboxRelay, running_relay
 from sandbox.prices.feed import PriceFeed
@@ -14,14 +14,14 @@ from sandbox.wallets import Wallets, running_wallets
 
 
 class CannotListen(Exception):
-    """A port is taken, or not ours to take; the message names it."""
+    """A port is taken or not permitted; the message names it."""
 
 
 class Lightning:
-    """What is running: `relay`, `wallets` and `prices`, for any thread.
+    """The running parts `relay`, `wallets` and `prices`; thread-safe.
 
-    `url` is the address of the page, of the control and of the exchanges. Whatever
-    changes more than one thing holds `lock`.
+    `url` is the address of the page, the control API and the price sources. Hold `lock`
+    to read or change several things at once.
     """
 
     def __init__(self, relay: SandboxRelay, wallets: Wallets) -> None:
@@ -32,7 +32,7 @@ class Lightning:
 
     @property
     def url(self) -> str:
-        """The address that is served, once it is."""
+        """The address, once it is served."""
         return self.prices.url
 
 
@@ -43,27 +43,27 @@ def running_lightning(
     nostr_port: int = 0,
     seed: str | None = None,
     state: Path | None = None,
-    cast: Iterable[Member] = CAST,
+    specs: Iterable[WalletSpec] = DEFAULT_WALLETS,
 ) -> Iterator[Lightning]:
     """Serve everything on 127.0.0.1 for the length of the block; 0 is a free port.
 
-    With the same seed a wallet of the same name has the same keys; with a state file
-    balances, invoices and connections come back. Raises CannotListen or
-    UnreadableState, and at the end what went wrong inside the wallets.
+    The same seed gives a wallet of the same name the same keys; a state file restores
+    balances, invoices and connections. Raises CannotListen or UnreadableState, and at
+    the end the first failure inside the wallets.
     """
     with ExitStack() as stack:
-        with _naming(nostr_port):
+        with _reporting(nostr_port):
             relay = stack.enter_context(running_relay(port=nostr_port))
-        running = running_wallets(relay.url, seed=seed, state=state)
-        lightning = Lightning(relay, stack.enter_context(running))
-        gather(lightning.wallets, cast)
-        with _naming(port):
+        wallets = running_wallets(relay.url, seed=seed, state=state)
+        lightning = Lightning(relay, stack.enter_context(wallets))
+        create_missing(lightning.wallets, specs)
+        with _reporting(port):
             stack.enter_context(serving(lightning, port))
         yield lightning
 
 
 @contextmanager
-def _naming(port: int) -> Iterator[None]:
+def _reporting(port: int) -> Iterator[None]:
     try:
         yield
     except OSError as exc:

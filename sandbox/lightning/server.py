@@ -1,4 +1,4 @@
-"""Page, control and exchanges on one socket: HTTP/1.1 on loopback."""
+"""HTTP/1.1 server of the page, the control API and the price sources, on loopback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Handler(prices.Handler):
-    """Lets the exchanges answer for prices, and page or control for the rest."""
+    """Routes `/prices/` to the price sources, the rest to page or control API."""
 
     server_version = "sandbox-lightning"
     server: "LightningServer"
@@ -40,13 +40,13 @@ class Handler(prices.Handler):
         try:
             request = self._request()
         except StripeError as error:
-            # What is left unread makes the connection of no further use.
+            # The unread rest of the body would be taken for the next request.
             self.close_connection = True
             self._send(json_response(error.status, {"error": str(error)}))
             return
-        objection = guard.objection(request, self.client_address[0])
+        denial_reason = guard.denial_reason(request, self.client_address[0])
         answer = control if request.path.startswith(control.PREFIX) else pages
-        self._send(answer.handle(self.server.lightning, request, objection))
+        self._send(answer.handle(self.server.lightning, request, denial_reason))
 
     def _request(self) -> Request:
         path, _, query = self.path.partition("?")
@@ -67,7 +67,7 @@ class Handler(prices.Handler):
 
 
 class LightningServer(prices.PriceServer):
-    """Serves the feed of prices, and what belongs to the rest of Lightning."""
+    """Server of the price feed, the page and the control API."""
 
     handler = Handler
 
@@ -78,6 +78,6 @@ class LightningServer(prices.PriceServer):
 
 @contextmanager
 def serving(lightning: "Lightning", port: int) -> Iterator[None]:
-    """Serve for the length of the block. Raises OSError when the port is taken."""
+    """Serve for the length of the block. Raises OSError if the port is taken."""
     with prices.serving(LightningServer(lightning, port)):
         yield

@@ -1,4 +1,4 @@
-"""The state as JSON, without anything that proves a payment."""
+"""The state as JSON, without preimages."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from sandbox.wallets import Invoice, Wallet
 if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
-#: How many payments, and requests of a wallet, are told at most.
+#: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100
 
 
-def show_wallet(wallet: Wallet) -> dict[str, Any]:
-    """Return a wallet; `url` is its address, for a client to connect with."""
+def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
+    """Return a wallet; `url` is its NWC URL."""
     terms = wallet.connection.terms
     budget = None
     if terms.budget_msat is not None:
@@ -32,13 +32,13 @@ def show_wallet(wallet: Wallet) -> dict[str, Any]:
         "url": wallet.url,
         "balance_msat": wallet.balance_msat,
         "behaviour": describe(wallet.behaviour),
-        "online": wallet.listening,
+        "online": wallet.is_listening,
         "budget": budget,
     }
 
 
-def show_requests(wallet: Wallet) -> list[dict[str, Any]]:
-    """Return what a wallet was asked last, the newest first."""
+def serialize_requests(wallet: Wallet) -> list[dict[str, Any]]:
+    """Return a wallet's last requests, newest first."""
     return [
         {
             "id": request.id,
@@ -50,12 +50,12 @@ def show_requests(wallet: Wallet) -> list[dict[str, Any]]:
     ]
 
 
-def show_invoice(invoice: Invoice) -> dict[str, Any]:
+def serialize_invoice(invoice: Invoice) -> dict[str, Any]:
     """Return an invoice of the ledger, paid or not."""
     return {
         "payment_hash": invoice.payment_hash,
         "bolt11": invoice.bolt11,
-        "state": state_of(invoice),
+        "state": invoice_state(invoice),
         "payee": invoice.owner,
         "payer": invoice.payer,
         "amount_msat": invoice.amount_msat,
@@ -66,15 +66,15 @@ def show_invoice(invoice: Invoice) -> dict[str, Any]:
     }
 
 
-def state_of(invoice: Invoice) -> str:
-    """Return `paid`, `open` or `expired`; an expired one may be paid for a while."""
+def invoice_state(invoice: Invoice) -> str:
+    """Return `paid`, `open` or `expired`; an expired one is payable for a while."""
     if invoice.settled_at is not None:
         return "paid"
     return "open" if time.time() < invoice.expires_at else "expired"
 
 
-def show_prices(lightning: "Lightning") -> dict[str, Any]:
-    """Return the prices of one bitcoin by currency and source, and what is wrong."""
+def serialize_prices(lightning: "Lightning") -> dict[str, Any]:
+    """Return the prices of one bitcoin by currency and source, and the faults."""
     feed = lightning.prices
     return {
         "urls": feed.urls,
@@ -88,8 +88,8 @@ def show_prices(lightning: "Lightning") -> dict[str, Any]:
     }
 
 
-def show_relay(lightning: "Lightning") -> dict[str, Any]:
-    """Return how the relay is."""
+def serialize_relay(lightning: "Lightning") -> dict[str, Any]:
+    """Return the relay's state."""
     relay = lightning.relay
     return {
         "url": relay.url,
@@ -100,11 +100,11 @@ def show_relay(lightning: "Lightning") -> dict[str, Any]:
         "held": relay.held,
         "honours_expiration": relay.settings.honours_expiration,
         "requires_auth": relay.settings.requires_auth,
-        "faults": [show_fault(fault) for fault in relay.faults()],
+        "faults": [serialize_fault(fault) for fault in relay.faults()],
     }
 
 
-def show_fault(fault: Fault) -> dict[str, Any]:
+def serialize_fault(fault: Fault) -> dict[str, Any]:
     """Return a fault of the relay."""
     return {
         "id": fault.id,
@@ -120,14 +120,14 @@ def show_fault(fault: Fault) -> dict[str, Any]:
     }
 
 
-def show_state(lightning: "Lightning") -> dict[str, Any]:
-    """Return how much there is of everything."""
+def serialize_state(lightning: "Lightning") -> dict[str, Any]:
+    """Return a summary of everything."""
     return {
         "wallets": len(list(lightning.wallets)),
         "total_msat": lightning.wallets.ledger.total(),
         "waiting": lightning.wallets.schedule.waiting,
         "failures": len(lightning.wallets.failures),
-        "relay": show_relay(lightning),
+        "relay": serialize_relay(lightning),
         "price_faults": len(lightning.prices.faults),
     }
 

@@ -1,4 +1,4 @@
-"""A Nostr relay that stores every kind of event and goes wrong on request."""
+"""A Nostr relay that stores events of every kind, with faults on request."""
 
 from sandbox.nostr.relay import SandboxRelay, running_relay
 from sandbox.nostr.settings import RelaySettings

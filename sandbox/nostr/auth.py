@@ -1,18 +1,20 @@
-"""Proving keys to a relay (NIP-42)."""
+"""Authentication of clients to a relay (NIP-42)."""
 
 from urllib.parse import urlsplit
 
 from caravel.nostr.events import Event
 
 AUTH_KIND = 22_242
-# NIP-42: within about ten minutes, in seconds.
+# Seconds; NIP-42 says about ten minutes.
 MAX_AGE = 600
 
 
-def objection(event: Event, *, challenge: str, host: str, now: float) -> str | None:
-    """Return why an event proves no key to this connection, or None.
+def rejection_reason(
+    event: Event, *, challenge: str, host: str, now: float
+) -> str | None:
+    """Return why an AUTH event is invalid for this connection, or None.
 
-    `host` is the name and port by which the client has connected.
+    `host` is the Host header of the connection, with the port.
     """
     if event.kind != AUTH_KIND:
         return "the kind is not 22242"

@@ -1,72 +1,73 @@
-"""What a relay is about to do, and how faults spoil it."""
+"""Replies of a relay, and the faults that spoil them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sandbox.nostr.faults import Action, Fault
-from sandbox.nostr.postponed import Postponed
+from sandbox.nostr.postponed import DelayedActions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
-    """Something done, whose result is sent, and what else could be sent instead."""
+class Reply:
+    """Produces and sends a result; holds the messages that faults send instead."""
 
-    do: Callable[[], str]
+    produce: Callable[[], str]
     send: Callable[[str], None]
     hang_up: Action
-    #: What is said of a deed that was not done: as if it were, that it is refused.
-    pretence: str = ""
+    #: Messages sent without producing anything: a success, a refusal.
+    fake_ok: str = ""
     refusal: str = ""
     #: The result with a wrong signature.
-    forgery: str = ""
+    bad_signature: str = ""
 
     def finish(self) -> None:
-        """Do it and send the result."""
-        self.send(self.do())
+        """Produce the result and send it."""
+        self.send(self.produce())
 
     def duplicate(self) -> None:
-        """Do it and send the result twice."""
-        text = self.do()
+        """Produce the result and send it twice."""
+        text = self.produce()
         self.send(text)
         self.send(text)
 
-    def garble(self) -> None:
-        """Do it and send what is left of the result, no JSON any more."""
-        text = self.do()
+    def truncate(self) -> None:
+        """Produce the result and send half of it, which is not valid JSON."""
+        text = self.produce()
         self.send(text[: len(text) // 2])
 
-    def pretend(self) -> None:
-        """Do nothing, and say that it is done if anything is to be said."""
-        if self.pretence:
-            self.send(self.pretence)
+    def fake(self) -> None:
+        """Send the success message, if there is one, without producing anything."""
+        if self.fake_ok:
+            self.send(self.fake_ok)
 
 
-def carry_out(deed: Deed, fault: Fault | None, postponed: Postponed) -> None:
-    """Do and answer something as the fault lets it happen."""
+def send_reply(reply: Reply, fault: Fault | None, delayed: DelayedActions) -> None:
+    """Produce and send a reply, altered by the fault if there is one."""
     if fault is None:
-        deed.finish()
+        reply.finish()
         return
     if fault.when == "after":
-        result = deed.do()
-        deed = replace(deed, do=lambda: result)
+        # Produced now, so that the fault affects only the sending.
+        result = reply.produce()
+        reply = replace(reply, produce=lambda: result)
     match fault.kind:
         case "delay":
-            postponed.delay(fault.seconds, deed.finish)
+            delayed.delay(fault.seconds, reply.finish)
         case "hold":
-            postponed.hold(deed.finish)
+            delayed.hold(reply.finish)
         case kind:
-            _spoil(deed, kind)
+            _apply_fault(reply, kind)
 
 
-def _spoil(deed: Deed, kind: str) -> None:
-    spoilt: dict[str, Action] = {
-        "drop": deed.pretend,
+def _apply_fault(reply: Reply, kind: str) -> None:
+    actions: dict[str, Action] = {
+        "drop": reply.fake,
         "mute": lambda: None,
-        "reject": lambda: deed.send(deed.refusal),
-        "closed": lambda: deed.send(deed.refusal),
-        "disconnect": deed.hang_up,
-        "duplicate": deed.duplicate,
-        "garble": deed.garble,
-        "forge": lambda: deed.send(deed.forgery),
+        "reject": lambda: reply.send(reply.refusal),
+        "closed": lambda: reply.send(reply.refusal),
+        "disconnect": reply.hang_up,
+        "duplicate": reply.duplicate,
+        "garble": reply.truncate,
+        "forge": lambda: reply.send(reply.bad_signature),
     }
-    spoilt[kind]()
+    actions[kind]()

@@ -1,4 +1,4 @@
-"""What all connections of a relay share: events, subscriptions, faults, counts."""
+"""The shared state of all connections: events, subscriptions, faults, counters."""
 
 import time
 from collections import Counter, deque
@@ -8,25 +8,25 @@ from typing import Protocol
 
 from caravel.nostr.events import Event
 from sandbox.nostr import messages
-from sandbox.nostr.deeds import Deed, carry_out
+from sandbox.nostr.deeds import Reply, send_reply
 from sandbox.nostr.faults import Faults
 from sandbox.nostr.filters import Filter, Key
 from sandbox.nostr.index import Index
-from sandbox.nostr.postponed import Postponed
+from sandbox.nostr.postponed import DelayedActions
 from sandbox.nostr.settings import RelaySettings
 from sandbox.nostr.store import EventStore, Outcome, Record
 
 
 class Peer(Protocol):
-    """A connection, as far as the exchange knows it."""
+    """A connection, as the core sees it."""
 
     pubkeys: set[str]
 
     def deliver(self, subscription: "Subscription", text: str) -> None:
-        """Send a message to a subscription, unless it is closed by now."""
+        """Send a message to a subscription, unless it was closed."""
 
     def end_subscriptions(self) -> None:
-        """Close every subscription, and say so."""
+        """Close all subscriptions and notify the client."""
 
     def hang_up(self) -> None:
         """Close the connection at once."""
@@ -34,52 +34,52 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """An open request of one connection."""
+    """An open REQ of one connection."""
 
     peer: Peer
     id: str
     filters: tuple[Filter, ...]
 
     def keys(self) -> set[Key]:
-        """Return the keys by which events find it."""
+        """Return the index keys of its filters."""
         return {key for one in self.filters for key in one.index_keys()}
 
     def matches(self, event: Event) -> bool:
-        """Return whether one of its filters accepts the event."""
+        """Return whether one of its filters matches the event."""
         return any(one.matches(event) for one in self.filters)
 
 
-class Exchange:
-    """A relay without its sockets; to be used on the relay's loop."""
+class RelayCore:
+    """A relay without its sockets; use it on the relay's event loop only."""
 
     def __init__(self, settings: RelaySettings) -> None:
         self.settings = settings
         self.peers: set[Peer] = set()
         self.subscriptions: Index[Subscription] = Index()
-        self.postponed = Postponed()
+        self.delayed = DelayedActions()
         self.accepted = 0
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Forget events, faults and counts; connections and subscriptions stay."""
-        self.postponed.discard()
+    def reset(self) -> None:
+        """Delete events, faults and counters; connections and subscriptions stay."""
+        self.delayed.discard()
         self.faults = Faults(self.settings.seed)
         self.store = EventStore()
         self.received: deque[Event] = deque(maxlen=self.settings.max_received)
         self.counts: Counter[int] = Counter()
         self.requests = 0
 
-    def note(self, event: Event) -> None:
-        """Remember that a client sent an event, whatever becomes of it."""
+    def record_received(self, event: Event) -> None:
+        """Record an event that a client sent, whether or not it is accepted."""
         self.received.append(event)
         self.counts[event.kind] += 1
 
     def publish(self, event: Event) -> str:
-        """Store an event and deliver it; return the answer to who sent it."""
+        """Store an event and deliver it; return the OK message for the sender."""
         record = Record(event)
         if self.settings.honours_expiration and record.is_expired(time.time()):
             return messages.ok(event.id, False, "invalid: event is expired")
-        outcome = self.store.put(record, most=self.settings.max_events)
+        outcome = self.store.put(record, max_events=self.settings.max_events)
         if outcome is Outcome.DUPLICATE:
             return messages.ok(event.id, True, "duplicate: already have this event")
         if outcome is Outcome.OUTDATED:
@@ -88,9 +88,9 @@ class Exchange:
         return messages.ok(event.id, True)
 
     def query(self, filters: Iterable[Filter]) -> list[Record]:
-        """Return the stored events that filters find, newest first."""
+        """Return the stored events that match any filter, newest first."""
         now = time.time() if self.settings.honours_expiration else None
-        return self.store.query(filters, most=self.settings.max_limit, now=now)
+        return self.store.query(filters, max_results=self.settings.max_limit, now=now)
 
     def _fan_out(self, record: Record) -> None:
         for subscription in self.subscriptions.find(record.keys):
@@ -106,10 +106,12 @@ class Exchange:
         if fault is None:
             peer.deliver(subscription, text)
             return
-        deed = Deed(
-            do=lambda: text,
+        reply = Reply(
+            produce=lambda: text,
             send=lambda text: peer.deliver(subscription, text),
             hang_up=peer.hang_up,
-            forgery=messages.event_message(subscription.id, messages.forged(event)),
+            bad_signature=messages.event_message(
+                subscription.id, messages.with_bad_signature(event)
+            ),
         )
-        carry_out(deed, fault, self.postponed)
+        send_reply(reply, fault, self.delayed)

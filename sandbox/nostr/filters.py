@@ -1,4 +1,4 @@
-"""Filters of NIP-01: reading them, matching events, and the keys both are found by."""
+"""NIP-01 filters: parsing, matching, and the keys of the event index."""
 
 import re
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from typing import Any
 
 from caravel.nostr.events import Event
 
-# A key is a tuple of what it looks at and the value; `("all",)` finds every event.
+# An index key: a field and its value; `("all",)` finds every event.
 Key = tuple[str | int, ...]
 Tags = tuple[tuple[str, frozenset[str]], ...]
 
 HEX = re.compile(r"[0-9a-f]{64}")
 KINDS = range(65_536)
-# Beyond, a filter of many authors and kinds is found by its authors alone.
-MAX_PAIRS = 1_000
+# Filters with more pairs of author and kind are indexed by author only.
+MAX_AUTHOR_KIND_KEYS = 1_000
 
 
 class BadFilter(ValueError):
-    """Not a filter; the message says why and repeats nothing of it."""
+    """An invalid filter; the message repeats nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One filter; None accepts everything, an empty set nothing."""
+    """One filter; None matches every event, an empty set none."""
 
     ids: frozenset[str] | None = None
     authors: frozenset[str] | None = None
@@ -34,7 +34,7 @@ class Filter:
     tags: Tags = ()
 
     def matches(self, event: Event) -> bool:
-        """Return whether the event meets every condition of the filter."""
+        """Return whether the event meets all conditions of the filter."""
         return (
             (self.kinds is None or event.kind in self.kinds)
             and (self.authors is None or event.pubkey in self.authors)
@@ -47,24 +47,27 @@ class Filter:
         )
 
     def index_keys(self) -> list[Key]:
-        """Return keys of which every matching event has one, the rarest there are."""
+        """Return keys of which each matching event has one, the most selective."""
         if self.ids is not None:
             return [("id", one) for one in self.ids]
         if self.tags:
-            # An event is answered by few, an author or a `p` may be named by many.
+            # `e` first: few events refer to one event, but many to one author or `p`.
             name, values = min(self.tags, key=lambda tag: (tag[0] != "e", len(tag[1])))
             return [("#", name, value) for value in values]
         if self.authors is None:
             return (
                 [("all",)] if self.kinds is None else [("kind", k) for k in self.kinds]
             )
-        if self.kinds is None or len(self.kinds) * len(self.authors) > MAX_PAIRS:
+        if (
+            self.kinds is None
+            or len(self.kinds) * len(self.authors) > MAX_AUTHOR_KIND_KEYS
+        ):
             return [("author", author) for author in self.authors]
         return [("author", a, kind) for a in self.authors for kind in self.kinds]
 
 
 def event_keys(event: Event) -> list[Key]:
-    """Return every key by which a filter may look for the event."""
+    """Return all keys under which a filter may look for the event."""
     return [
         ("id", event.id),
         *{("#", *tag[:2]) for tag in event.tags if len(tag) > 1 and len(tag[0]) == 1},
@@ -76,9 +79,9 @@ def event_keys(event: Event) -> list[Key]:
 
 
 def parse_filter(data: object) -> Filter:
-    """Read a filter from decoded JSON; unknown names are ignored. Raises BadFilter."""
+    """Parse decoded JSON; unknown names are ignored. Raises BadFilter."""
     if not isinstance(data, dict):
-        raise BadFilter("a filter is an object")
+        raise BadFilter("a filter must be an object")
     known = {
         name: read(name, data[name]) for name, read in READERS.items() if name in data
     }
@@ -96,31 +99,31 @@ def _tag_name(name: str) -> str:
     return name[1:]
 
 
-def _texts(name: str, given: Any) -> frozenset[str]:
-    if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
-        raise BadFilter(f"{name} is a list of texts")
-    return frozenset(given)
+def _texts(name: str, value: Any) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise BadFilter(f"{name} must be a list of strings")
+    return frozenset(value)
 
 
-def _hexes(name: str, given: Any) -> frozenset[str]:
-    found = _texts(name, given)
-    if not all(HEX.fullmatch(one) for one in found):
-        raise BadFilter(f"{name} are 64 lower-case hex digits each")
-    return found
+def _hexes(name: str, value: Any) -> frozenset[str]:
+    hexes = _texts(name, value)
+    if not all(HEX.fullmatch(one) for one in hexes):
+        raise BadFilter(f"{name} must have 64 lower-case hex digits each")
+    return hexes
 
 
-def _kinds(name: str, given: Any) -> frozenset[int]:
-    if not isinstance(given, list) or not all(
-        type(one) is int and one in KINDS for one in given
+def _kinds(name: str, value: Any) -> frozenset[int]:
+    if not isinstance(value, list) or not all(
+        type(one) is int and one in KINDS for one in value
     ):
-        raise BadFilter("kinds is a list of numbers from 0 to 65535")
-    return frozenset(given)
+        raise BadFilter("kinds must be a list of numbers from 0 to 65535")
+    return frozenset(value)
 
 
-def _number(name: str, given: Any) -> int:
-    if type(given) is not int or given < 0:
-        raise BadFilter(f"{name} is a whole number from 0")
-    return given
+def _number(name: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise BadFilter(f"{name} must be an integer, at least 0")
+    return value
 
 
 READERS: dict[str, Callable[[str, Any], Any]] = {

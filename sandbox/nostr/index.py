@@ -1,4 +1,4 @@
-"""Things that are found by keys, in the order in which they were added."""
+"""An index of items by several keys each, in insertion order."""
 
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
@@ -9,30 +9,30 @@ T = TypeVar("T", bound=Hashable)
 
 
 class Index(Generic[T]):
-    """Each thing stands under several keys."""
+    """Items by key; one item can have several keys."""
 
     def __init__(self) -> None:
-        self._found: dict[Key, dict[T, None]] = {}
+        self._items: dict[Key, dict[T, None]] = {}
 
-    def add(self, keys: Iterable[Key], thing: T) -> None:
-        """Put a thing under each key."""
+    def add(self, keys: Iterable[Key], item: T) -> None:
+        """Add an item under each key."""
         for key in keys:
-            self._found.setdefault(key, {})[thing] = None
+            self._items.setdefault(key, {})[item] = None
 
-    def remove(self, keys: Iterable[Key], thing: T) -> None:
-        """Take away what was added under these keys."""
+    def remove(self, keys: Iterable[Key], item: T) -> None:
+        """Remove an item that was added under these keys."""
         for key in keys:
-            found = self._found[key]
-            del found[thing]
-            if not found:
-                del self._found[key]
+            items = self._items[key]
+            del items[item]
+            if not items:
+                del self._items[key]
 
     def __len__(self) -> int:
-        return len({thing for found in self._found.values() for thing in found})
+        return len({item for items in self._items.values() for item in items})
 
     def find(self, keys: Iterable[Key]) -> list[T]:
-        """Return what stands under any of the keys, each thing once."""
-        found: dict[T, None] = {}
+        """Return the items under any of the keys, each once."""
+        items: dict[T, None] = {}
         for key in keys:
-            found.update(self._found.get(key, {}))
-        return list(found)
+            items.update(self._items.get(key, {}))
+        return list(items)

@@ -1,4 +1,4 @@
-"""What a relay says of itself over plain HTTP (NIP-11)."""
+"""The relay information document over HTTP (NIP-11)."""
 
 import json
 from http import HTTPStatus
@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/nostr+json"
 
 
 def information(settings: RelaySettings) -> dict[str, object]:
-    """Return the document of NIP-11."""
+    """Return the NIP-11 document."""
     nips = {40: settings.honours_expiration, 42: settings.requires_auth}
     return {
         "name": settings.name,
@@ -30,7 +30,7 @@ def information(settings: RelaySettings) -> dict[str, object]:
 
 
 def answer(request: Request, settings: RelaySettings) -> Response | None:
-    """Return the document to who asks for it, None to who wants a WebSocket."""
+    """Return the document if the request asks for it, None for a WebSocket."""
     if MEDIA_TYPE not in ",".join(request.headers.get_all("Accept")).lower():
         return None
     body = json.dumps(information(settings)).encode()

@@ -1,4 +1,4 @@
-"""The listening socket of a relay and the connections that came in by it."""
+"""The listening socket of a relay and its connections."""
 
 import asyncio
 import logging
@@ -11,49 +11,50 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from sandbox.nostr import information
-from sandbox.nostr.exchange import Exchange
+from sandbox.nostr.exchange import RelayCore
 from sandbox.nostr.session import Session
 
 logger = logging.getLogger(__name__)
-# websockets logs as errors, with tracebacks, what strangers do wrong.
-_strangers = logging.getLogger(f"{__name__}.strangers")
-_strangers.setLevel(logging.CRITICAL)
-# Seconds that a peer has to answer a closing handshake.
+# websockets logs protocol errors of clients as errors with tracebacks.
+_client_errors = logging.getLogger(f"{__name__}.client_errors")
+_client_errors.setLevel(logging.CRITICAL)
+# Seconds for the closing handshake.
 CLOSE_TIMEOUT = 2.0
 
 
-class _Wire(ServerConnection):
-    """A connection that is known from its first byte on.
+class _Connection(ServerConnection):
+    """A connection that is registered from its first byte on.
 
-    The server itself lists none that is still in its opening handshake.
+    The server itself does not list connections in their opening handshake.
     """
 
-    def __init__(self, wires: "WeakSet[_Wire]", *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, connections: "WeakSet[_Connection]", *args: Any, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._wires = wires
+        self._connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._wires.add(self)
+        self._connections.add(self)
         if not self.server.is_serving():
             self.transport.abort()
 
 
 class Listener:
-    """Accepts connections for an exchange; to be used on the relay's loop."""
+    """Accepts connections for a relay core; use it on the relay's event loop only."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, core: RelayCore) -> None:
+        self._core = core
         self._server: Server | None = None
-        self._wires: WeakSet[_Wire] = WeakSet()
+        self._connections: WeakSet[_Connection] = WeakSet()
 
     @property
     def is_open(self) -> bool:
-        """Whether it accepts connections."""
         return self._server is not None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen, unless it does; return the port. Raises OSError."""
+        """Listen, if it does not yet; return the port. Raises OSError."""
         if self._server is None:
             self._server = await serve(
                 self._handle,
@@ -61,15 +62,15 @@ class Listener:
                 port,
                 compression=None,
                 process_request=self._answer_http,
-                max_size=self._exchange.settings.max_message_bytes,
+                max_size=self._core.settings.max_message_bytes,
                 close_timeout=CLOSE_TIMEOUT,
-                logger=_strangers,
+                logger=_client_errors,
                 create_connection=cast(type[ServerConnection], self._create),
             )
         return int(self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Stop listening and break every connection, without a closing handshake."""
+        """Stop listening and abort all connections without a closing handshake."""
         server, self._server = self._server, None
         if server is not None:
             await _accept_no_more(server)
@@ -78,18 +79,18 @@ class Listener:
             await server.wait_closed()
 
     def drop(self) -> None:
-        """Break every connection."""
-        for wire in list(self._wires):
+        """Abort all connections."""
+        for wire in list(self._connections):
             wire.transport.abort()
 
-    def _create(self, *args: Any, **kwargs: Any) -> _Wire:
-        return _Wire(self._wires, *args, **kwargs)
+    def _create(self, *args: Any, **kwargs: Any) -> _Connection:
+        return _Connection(self._connections, *args, **kwargs)
 
     def _answer_http(self, _: ServerConnection, request: Request) -> Response | None:
-        return information.answer(request, self._exchange.settings)
+        return information.answer(request, self._core.settings)
 
     async def _handle(self, connection: ServerConnection) -> None:
-        session = Session(self._exchange, connection)
+        session = Session(self._core, connection)
         session.open()
         try:
             with suppress(ConnectionClosed):
@@ -103,9 +104,10 @@ class Listener:
 
 
 async def _accept_no_more(server: Server) -> None:
-    """Let what was just accepted become connections; asyncio would leak it else.
+    """Stop accepting, after finishing the connections just accepted.
 
-    It attaches each to the server a step later, and fails if that has closed by then.
+    asyncio attaches an accepted socket to the server one loop iteration later. If the
+    server is closed by then, that fails and the socket leaks.
     """
     loop = asyncio.get_running_loop()
     for sock in server.sockets:

@@ -1,4 +1,4 @@
-"""What faults hold back: for some seconds, or until it is released."""
+"""Actions delayed by faults: for some seconds, or until they are released."""
 
 import asyncio
 from itertools import count
@@ -6,8 +6,8 @@ from itertools import count
 from sandbox.nostr.faults import Action
 
 
-class Postponed:
-    """Actions that wait; to be used on the relay's loop."""
+class DelayedActions:
+    """Waiting actions; use it on the relay's event loop only."""
 
     def __init__(self) -> None:
         self._held: list[Action] = []
@@ -16,35 +16,35 @@ class Postponed:
 
     @property
     def held(self) -> int:
-        """How many wait to be released."""
+        """The number of actions that wait to be released."""
         return len(self._held)
 
     def hold(self, action: Action) -> None:
-        """Keep an action until it is released."""
+        """Hold an action until it is released."""
         self._held.append(action)
 
     def delay(self, seconds: float, action: Action) -> None:
-        """Run an action after some real seconds."""
+        """Run an action after some seconds of real time."""
         number = next(self._numbers)
         loop = asyncio.get_running_loop()
         self._delayed[number] = loop.call_later(seconds, self._run, number), action
 
     def release(self) -> int:
-        """Run what is held, in the order it came; return how many there were."""
+        """Run the held actions in order; return how many there were."""
         held, self._held = self._held, []
         for action in held:
             action()
         return len(held)
 
     def finish(self) -> None:
-        """Run all that waits, now."""
+        """Run all waiting actions now."""
         for number, (timer, _) in sorted(self._delayed.items(), key=_due):
             timer.cancel()
             self._run(number)
         self.release()
 
     def discard(self) -> None:
-        """Forget all that waits."""
+        """Drop all waiting actions."""
         for timer, _ in self._delayed.values():
             timer.cancel()
         self._delayed.clear()

@@ -1,4 +1,4 @@
-"""One connection: its messages, its subscriptions and the keys it has proven."""
+"""One connection: its messages, its subscriptions and its proven keys."""
 
 import secrets
 import time
@@ -10,23 +10,23 @@ from websockets.asyncio.server import ServerConnection, broadcast
 
 from caravel.nostr.events import Event, InvalidEvent
 from sandbox.nostr import messages
-from sandbox.nostr.auth import AUTH_KIND, objection
-from sandbox.nostr.deeds import Deed, carry_out
-from sandbox.nostr.exchange import Exchange, Subscription
+from sandbox.nostr.auth import AUTH_KIND, rejection_reason
+from sandbox.nostr.deeds import Reply, send_reply
+from sandbox.nostr.exchange import RelayCore, Subscription
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
-from sandbox.nostr.messages import Malformed
+from sandbox.nostr.messages import MalformedMessage
 
-UNPROVEN = "auth-required: prove a key first"
-BLOCKED = "blocked: a fault is in force"
-# Bytes that may wait for a peer that does not read, before it is dropped.
+AUTH_REQUIRED = "auth-required: authenticate first"
+BLOCKED = "blocked: a fault is active"
+# The maximum number of unsent bytes, before a client that does not read is dropped.
 MAX_BACKLOG = 64 * 1024 * 1024
 
 
 class Session:
-    """What the relay knows of a connection; to be used on the relay's loop."""
+    """A connection's state; use it on the relay's event loop only."""
 
-    def __init__(self, exchange: Exchange, connection: ServerConnection) -> None:
-        self._exchange = exchange
+    def __init__(self, core: RelayCore, connection: ServerConnection) -> None:
+        self._core = core
         self._connection = connection
         self._subscriptions: dict[str, Subscription] = {}
         self._challenge = secrets.token_hex(16)
@@ -34,17 +34,17 @@ class Session:
         self.pubkeys: set[str] = set()
 
     def open(self) -> None:
-        """Take part in the exchange."""
+        """Register with the core."""
         self._is_open = True
-        self._exchange.peers.add(self)
-        self._exchange.accepted += 1
-        if self._exchange.settings.requires_auth:
+        self._core.peers.add(self)
+        self._core.accepted += 1
+        if self._core.settings.requires_auth:
             self._send(messages.challenge(self._challenge))
 
     def close(self) -> None:
-        """Leave the exchange; nothing is sent any more."""
+        """Unregister from the core; nothing is sent any more."""
         self._is_open = False
-        self._exchange.peers.discard(self)
+        self._core.peers.discard(self)
         for subscription_id in list(self._subscriptions):
             self._unsubscribe(subscription_id)
 
@@ -54,46 +54,47 @@ class Session:
         self._connection.transport.abort()
 
     def receive(self, message: str | bytes) -> None:
-        """Handle a message of the client; a malformed one is answered NOTICE."""
+        """Handle a client's message; answer NOTICE if it is malformed."""
+        # Messages that arrived before `hang_up` are still read from the connection.
         if not self._is_open:
             return
         try:
             verb, arguments = messages.parse_message(message)
             if verb not in VERBS:
-                raise Malformed("only EVENT, REQ, CLOSE and AUTH are known")
+                raise MalformedMessage("only EVENT, REQ, CLOSE and AUTH are supported")
             VERBS[verb](self, arguments)
-        except Malformed as exc:
+        except MalformedMessage as exc:
             self._send(messages.notice(f"invalid: {exc}"))
 
     def deliver(self, subscription: Subscription, text: str) -> None:
-        """Send a message to a subscription, unless it is closed by now."""
+        """Send a message to a subscription, unless it was closed."""
         if self._subscriptions.get(subscription.id) is subscription:
             self._send(text)
 
     def end_subscriptions(self) -> None:
-        """Close every subscription, and say so."""
+        """Close all subscriptions and send CLOSED for each."""
         for subscription_id in list(self._subscriptions):
             self._refuse(subscription_id, "error: the relay ended the subscription")
 
     def on_event(self, arguments: list[Any]) -> None:
-        """Take an event in, and answer OK."""
+        """Handle EVENT; answer OK."""
         event = self._read_event(arguments)
         if event is None:
             return
-        self._exchange.note(event)
-        if self._is_locked():
-            self._send(messages.ok(event.id, False, UNPROVEN))
+        self._core.record_received(event)
+        if self._needs_auth():
+            self._send(messages.ok(event.id, False, AUTH_REQUIRED))
         elif event.kind == AUTH_KIND:
-            self._send(messages.ok(event.id, False, "invalid: this belongs in AUTH"))
+            self._send(messages.ok(event.id, False, "invalid: send it as AUTH"))
         else:
             self._publish(event)
 
     def on_req(self, arguments: list[Any]) -> None:
-        """Send what is stored, then EOSE, then what comes; or CLOSED."""
+        """Handle REQ: send stored events, EOSE, then new events; or CLOSED."""
         subscription_id = messages.parse_subscription_id(arguments)
-        self._exchange.requests += 1
+        self._core.requests += 1
         try:
-            filters = tuple(parse_filter(given) for given in arguments[1:])
+            filters = tuple(parse_filter(data) for data in arguments[1:])
         except BadFilter as exc:
             self._refuse(subscription_id, f"invalid: {exc}")
             return
@@ -103,15 +104,15 @@ class Session:
             self._request(subscription_id, filters)
 
     def on_close(self, arguments: list[Any]) -> None:
-        """End a subscription; one that is not there is ignored."""
+        """Handle CLOSE; an unknown subscription is ignored."""
         self._unsubscribe(messages.parse_subscription_id(arguments))
 
     def on_auth(self, arguments: list[Any]) -> None:
-        """Take a key for proven, or answer why it is not (NIP-42)."""
+        """Handle AUTH (NIP-42): accept the key or answer why not."""
         event = self._read_event(arguments)
         if event is None:
             return
-        reason = objection(
+        reason = rejection_reason(
             event,
             challenge=self._challenge,
             host=self._host(),
@@ -123,58 +124,58 @@ class Session:
         self._send(messages.ok(event.id, reason is None, text))
 
     def _publish(self, event: Event) -> None:
-        deed = Deed(
-            do=lambda: self._exchange.publish(event),
+        reply = Reply(
+            produce=lambda: self._core.publish(event),
             send=self._send,
             hang_up=self.hang_up,
-            pretence=messages.ok(event.id, True),
+            fake_ok=messages.ok(event.id, True),
             refusal=messages.ok(event.id, False, BLOCKED),
         )
-        fault = self._exchange.faults.take(
+        fault = self._core.faults.take(
             "event", kinds=(event.kind,), authors=(event.pubkey,)
         )
-        carry_out(deed, fault, self._exchange.postponed)
+        send_reply(reply, fault, self._core.delayed)
 
     def _request(self, subscription_id: str, filters: tuple[Filter, ...]) -> None:
-        deed = Deed(
-            do=lambda: self._subscribe(subscription_id, filters),
+        reply = Reply(
+            produce=lambda: self._subscribe(subscription_id, filters),
             send=self._send,
             hang_up=self.hang_up,
-            pretence=messages.eose(subscription_id),
+            fake_ok=messages.eose(subscription_id),
             refusal=messages.closed(subscription_id, BLOCKED),
         )
-        fault = self._exchange.faults.take(
+        fault = self._core.faults.take(
             "req",
             kinds=set(chain.from_iterable(one.kinds or () for one in filters)),
             authors=set(chain.from_iterable(one.authors or () for one in filters)),
         )
-        # Whatever comes of it, it replaces the one of the same id.
+        # NIP-01: a REQ replaces the subscription with the same id, even if it fails.
         self._unsubscribe(subscription_id)
-        carry_out(deed, fault, self._exchange.postponed)
+        send_reply(reply, fault, self._core.delayed)
 
     def _subscribe(self, subscription_id: str, filters: tuple[Filter, ...]) -> str:
-        """Open a subscription and send what is stored; return the EOSE."""
+        """Open a subscription and send the stored events; return the EOSE."""
         if self._is_open:
             self._unsubscribe(subscription_id)
             subscription = Subscription(self, subscription_id, filters)
             self._subscriptions[subscription_id] = subscription
-            self._exchange.subscriptions.add(subscription.keys(), subscription)
-            for record in self._exchange.query(filters):
+            self._core.subscriptions.add(subscription.keys(), subscription)
+            for record in self._core.query(filters):
                 self._send(messages.event_message(subscription_id, record.json))
         return messages.eose(subscription_id)
 
     def _unsubscribe(self, subscription_id: str) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
         if subscription is not None:
-            self._exchange.subscriptions.remove(subscription.keys(), subscription)
+            self._core.subscriptions.remove(subscription.keys(), subscription)
 
     def _refusal(self, subscription_id: str, filters: tuple[Filter, ...]) -> str | None:
-        if self._is_locked():
-            return UNPROVEN
+        if self._needs_auth():
+            return AUTH_REQUIRED
         if not filters:
-            return "invalid: there is no filter"
+            return "invalid: the filter is missing"
         known = self._subscriptions.keys() | {subscription_id}
-        if len(known) > self._exchange.settings.max_subscriptions:
+        if len(known) > self._core.settings.max_subscriptions:
             return "error: too many subscriptions"
         return None
 
@@ -183,21 +184,21 @@ class Session:
         self._send(messages.closed(subscription_id, reason))
 
     def _read_event(self, arguments: list[Any]) -> Event | None:
-        """Return a verified event, or answer that it is none.
+        """Return a verified event, or answer OK false and return None.
 
-        Raises Malformed where there is no id that an answer could name.
+        Raises MalformedMessage if there is no id for the answer.
         """
         try:
             return messages.parse_signed(arguments)
         except InvalidEvent as exc:
-            event_id = messages.id_of(arguments)
+            event_id = messages.event_id_of(arguments)
             if event_id is None:
-                raise Malformed(exc.message) from exc
+                raise MalformedMessage(exc.message) from exc
             self._send(messages.ok(event_id, False, f"invalid: {exc.message}"))
             return None
 
-    def _is_locked(self) -> bool:
-        return self._exchange.settings.requires_auth and not self.pubkeys
+    def _needs_auth(self) -> bool:
+        return self._core.settings.requires_auth and not self.pubkeys
 
     def _host(self) -> str:
         request = self._connection.request
@@ -206,7 +207,7 @@ class Session:
     def _send(self, text: str) -> None:
         if not self._is_open:
             return
-        # Unlike send(), this neither waits nor lets another message overtake.
+        # Unlike send(), broadcast() does not wait, which keeps messages in order.
         broadcast((self._connection,), text)
         if self._connection.transport.get_write_buffer_size() > MAX_BACKLOG:
             self.hang_up()

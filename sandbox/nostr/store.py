@@ -1,4 +1,4 @@
-"""The events a relay stores: of every kind, wallet messages too, as some relays do."""
+"""Storage of a relay, for events of every kind, including wallet messages."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ ADDRESSABLE = range(30_000, 40_000)
 
 
 class Outcome(Enum):
-    """What became of an event that was to be stored."""
+    """The result of storing an event."""
 
     STORED = auto()
     DUPLICATE = auto()
@@ -24,7 +24,7 @@ class Outcome(Enum):
 
 
 class Record:
-    """An event as it is stored, with what is needed of it again and again."""
+    """A stored event with values that are needed often."""
 
     __slots__ = ("address", "event", "expires_at", "json", "keys")
 
@@ -36,65 +36,71 @@ class Record:
         self.address = address(event)
 
     def is_expired(self, now: float) -> bool:
-        """Return whether its time is over (NIP-40), in seconds of the epoch."""
+        """Return whether the event is expired (NIP-40); `now` is a Unix time."""
         return self.expires_at is not None and self.expires_at <= now
 
 
 class EventStore:
-    """Events by what filters look for; the oldest leaves when there are too many."""
+    """Indexed events; the oldest is deleted when there are too many."""
 
     def __init__(self) -> None:
         self._index: Index[Record] = Index()
         self._addresses: dict[Address, Record] = {}
-        # By age, since the ephemeral ones leave first.
+        # Two dictionaries, oldest first: ephemeral events are deleted first.
         self._ephemeral: OrderedDict[str, Record] = OrderedDict()
-        self._lasting: OrderedDict[str, Record] = OrderedDict()
+        self._persistent: OrderedDict[str, Record] = OrderedDict()
 
-    def put(self, record: Record, *, most: int) -> Outcome:
-        """Store an event unless it or a newer one is here; keep that many at most."""
-        if record.event.id in self._ephemeral or record.event.id in self._lasting:
+    def put(self, record: Record, *, max_events: int) -> Outcome:
+        """Store an event, unless it or a newer version is stored already."""
+        if record.event.id in self._ephemeral or record.event.id in self._persistent:
             return Outcome.DUPLICATE
         if record.address is not None:
             present = self._addresses.get(record.address)
-            if present and _recency(present) < _recency(record):
+            if present and _newest_first(present) < _newest_first(record):
                 return Outcome.OUTDATED
             if present:
                 self._remove(present)
             self._addresses[record.address] = record
         self._add(record)
-        while len(self) > most:
-            self._remove(next(iter((self._ephemeral or self._lasting).values())))
+        while len(self) > max_events:
+            self._remove(next(iter((self._ephemeral or self._persistent).values())))
         return Outcome.STORED
 
     def query(
-        self, filters: Iterable[Filter], *, most: int, now: float | None
+        self, filters: Iterable[Filter], *, max_results: int, now: float | None
     ) -> list[Record]:
-        """Return what any of the filters finds, newest first, that many of each.
+        """Return the events that match any filter, at most `max_results` each.
 
-        What is expired at `now` is left out.
+        Newest first, without those that are expired at `now`.
         """
-        found = chain.from_iterable(self._query(one, most, now) for one in filters)
-        return sorted(dict.fromkeys(found), key=_recency)
+        records = chain.from_iterable(
+            self._query(one, max_results, now) for one in filters
+        )
+        return sorted(dict.fromkeys(records), key=_newest_first)
 
     def records(self) -> list[Record]:
-        """Return all, the newest by creation first."""
-        return self.query([Filter()], most=len(self), now=None)
+        """Return all events, newest first."""
+        return self.query([Filter()], max_results=len(self), now=None)
 
     def __len__(self) -> int:
-        return len(self._ephemeral) + len(self._lasting)
+        return len(self._ephemeral) + len(self._persistent)
 
-    def _query(self, wanted: Filter, most: int, now: float | None) -> list[Record]:
-        found = [
+    def _query(
+        self, filter: Filter, max_results: int, now: float | None
+    ) -> list[Record]:
+        records = [
             record
-            for record in self._index.find(wanted.index_keys())
-            if wanted.matches(record.event)
+            for record in self._index.find(filter.index_keys())
+            if filter.matches(record.event)
             and not (now is not None and record.is_expired(now))
         ]
-        found.sort(key=_recency)
-        return found[: most if wanted.limit is None else min(wanted.limit, most)]
+        records.sort(key=_newest_first)
+        if filter.limit is not None:
+            max_results = min(filter.limit, max_results)
+        return records[:max_results]
 
     def _part(self, record: Record) -> OrderedDict[str, Record]:
-        return self._ephemeral if record.event.kind in EPHEMERAL else self._lasting
+        return self._ephemeral if record.event.kind in EPHEMERAL else self._persistent
 
     def _add(self, record: Record) -> None:
         self._part(record)[record.event.id] = record
@@ -108,7 +114,7 @@ class EventStore:
 
 
 def address(event: Event) -> Address | None:
-    """Return what only one event can have at a time (NIP-01), None for most kinds."""
+    """Return the key of a replaceable or addressable event (NIP-01), else None."""
     kind = event.kind
     if kind in (0, 3) or 10_000 <= kind < 20_000:
         return kind, event.pubkey, ""
@@ -118,14 +124,14 @@ def address(event: Event) -> Address | None:
 
 
 def expiration(event: Event) -> int | None:
-    """Return when the event expires, in seconds of the epoch (NIP-40).
+    """Return the Unix time at which the event expires (NIP-40).
 
-    A tag that holds no number is as good as none.
+    None if there is no tag or it is not a number.
     """
     text = next(iter(event.values("expiration")), "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
-def _recency(record: Record) -> tuple[int, str]:
-    """Sort newest first; of two at the same second the lower id comes first."""
+def _newest_first(record: Record) -> tuple[int, str]:
+    """Sort key: newest first; the lower id first within a second, as NIP-01 says."""
     return -record.event.created_at, record.event.id

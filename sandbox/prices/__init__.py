@@ -1,1 +1,1 @@
-"""Three exchanges that tell the price of bitcoin, and what can go wrong with them."""
+"""Three sources of the price of bitcoin, with faults on request."""

@@ -1,4 +1,4 @@
-"""The exchanges on a socket: HTTP/1.1 on loopback, one thread per connection."""
+"""The price sources over HTTP/1.1 on loopback, one thread per connection."""
 
 import re
 import socket
@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 from sandbox.prices.feed import Answer, PriceFeed
 
 _PATH = re.compile(r"/prices/(\w+)/(\w+)")
-# Closing a socket with a linger time of zero sends RST instead of FIN.
+# Closing a socket with a linger time of zero sends RST instead of FIN, see socket(7).
 _ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Carries requests to the feed and its answers back."""
+    """Passes requests to the feed and sends its answers."""
 
     protocol_version = "HTTP/1.1"
     server_version = "sandbox-prices"
-    # Without this each answer waits some 40 ms for the client's ACK.
+    # Nagle's algorithm delays each response by some 40 ms, until the client's ACK.
     disable_nagle_algorithm = True
     server: "PriceServer"
 
@@ -39,12 +39,12 @@ class Handler(BaseHTTPRequestHandler):
             answer.cleared.wait(answer.fault.seconds)
         self._send_headers(answer)
         if answer.fault and kind == "drip":
-            self._drip(answer, answer.fault.seconds)
+            self._send_slowly(answer, answer.fault.seconds)
         else:
             self.wfile.write(answer.body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the feed keeps what was asked."""
+        """Log nothing: the feed records the requests."""
 
     def _send_headers(self, answer: Answer) -> None:
         headers = {
@@ -59,9 +59,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
 
-    def _drip(self, answer: Answer, seconds: float) -> None:
-        for place in range(len(answer.body)):
-            self.wfile.write(answer.body[place : place + 1])
+    def _send_slowly(self, answer: Answer, seconds: float) -> None:
+        for index in range(len(answer.body)):
+            self.wfile.write(answer.body[index : index + 1])
             if answer.cleared.wait(seconds):
                 self.close_connection = True
                 return
@@ -84,7 +84,7 @@ class PriceServer(ThreadingHTTPServer):
         feed.url = f"http://127.0.0.1:{self.server_port}"
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection; one that is to be reset without a FIN before."""
+        """Close a connection; one that is to be reset gets no FIN first."""
         level, option, value = _ABORT
         if request.getsockopt(level, option, len(value)) == value:
             self.close_request(request)
@@ -92,7 +92,7 @@ class PriceServer(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing when a client goes away before its answer."""
+        """Ignore clients that disconnect before the response."""
 
 
 Server = TypeVar("Server", bound=PriceServer)
@@ -100,14 +100,14 @@ Server = TypeVar("Server", bound=PriceServer)
 
 @contextmanager
 def running_prices(*, port: int = 0) -> Iterator[PriceFeed]:
-    """Serve the exchanges on 127.0.0.1 for the length of the block; 0: a free port."""
+    """Serve the sources on 127.0.0.1 for the length of the block; 0: a free port."""
     with serving(PriceServer(PriceFeed(), port)) as server:
         yield server.feed
 
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    """Let a server answer for the length of the block."""
+    """Run a server for the length of the block."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:

@@ -1,4 +1,4 @@
-"""`python -m sandbox.stripe`: the sandbox as a process of its own."""
+"""Command `python -m sandbox.stripe`: run the Stripe sandbox as a process."""
 
 import argparse
 import signal
@@ -13,7 +13,7 @@ from sandbox.stripe.testing import API_KEY, WEBHOOK_SECRET
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; return the exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.stripe", description=__doc__
     )
@@ -22,9 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
-    """Serve until SIGINT or SIGTERM; return the exit status.
+    """Serve until SIGINT or SIGTERM and return the exit status.
 
-    With `explain` it also says how to use it.
+    With `explain`, print usage examples at the start.
     """
     try:
         app = StripeApp(
@@ -46,20 +46,20 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
         )
         app.close()
         return 1
-    _register(app, options)
+    _register_endpoint(app, options)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: stopped.set())
     server.start()
     print(f"sandbox Stripe on {server.url}", flush=True)
     if explain:
-        print(_explanation(server.url, options), flush=True)
+        print(_usage(server.url, options), flush=True)
     stopped.wait()
     server.stop()
     return 0
 
 
-def _register(app: StripeApp, options: argparse.Namespace) -> None:
+def _register_endpoint(app: StripeApp, options: argparse.Namespace) -> None:
     if options.webhook_url:
         app.register_endpoint(
             options.webhook_url,
@@ -69,38 +69,46 @@ def _register(app: StripeApp, options: argparse.Namespace) -> None:
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declare what the sandbox can be told at its start."""
+    """Add the command-line options of the sandbox to a parser."""
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=12111, help="0 takes a free one")
-    parser.add_argument("--state", metavar="FILE", help="SQLite file to keep state in")
+    parser.add_argument("--port", type=int, default=12111, help="0 picks a free port")
+    parser.add_argument(
+        "--state", metavar="FILE", help="SQLite file that stores the state"
+    )
     parser.add_argument(
         "--clock-file",
         type=Path,
         metavar="FILE",
-        help="says how far the clock is ahead, for processes that follow it",
+        help="file with the clock offset, for other processes that follow it",
     )
-    parser.add_argument("--seed", type=int, help="makes ids and chances repeatable")
-    parser.add_argument("--api-key", help="the only key accepted (else any test key)")
-    parser.add_argument("--webhook-url", help="where events are delivered")
+    parser.add_argument(
+        "--seed", type=int, help="makes ids and random faults repeatable"
+    )
+    parser.add_argument(
+        "--api-key", help="the only API key accepted (default: any test key)"
+    )
+    parser.add_argument("--webhook-url", help="webhook endpoint that receives events")
     parser.add_argument(
         "--webhook-secret",
         default=WEBHOOK_SECRET,
-        help=f"whsec_… that signs deliveries ({WEBHOOK_SECRET} if not given)",
+        help=f"whsec_… that signs deliveries (default: {WEBHOOK_SECRET})",
     )
-    parser.add_argument("--events", default="*", help="comma list of types, or *")
+    parser.add_argument(
+        "--events", default="*", help="event types, separated by commas, or *"
+    )
 
 
-def _explanation(url: str, options: argparse.Namespace) -> str:
+def _usage(url: str, options: argparse.Namespace) -> str:
     key = options.api_key or API_KEY
-    accepted = "" if options.api_key else "  (any other sk_test_… will do)"
-    webhooks = "none; --webhook-url tells where to deliver events"
+    accepted = "" if options.api_key else "  (any other sk_test_… key works too)"
+    webhooks = "none; set --webhook-url to receive events"
     if options.webhook_url:
         webhooks = f"{options.webhook_url}, signed with {options.webhook_secret}"
     return f"""
   key       {key}{accepted}
   page      {url}/
   control   {url}/_sandbox/state
-  state     {options.state or "in memory, gone when it ends"}
+  state     {options.state or "in memory, lost on exit"}
   webhooks  {webhooks}
 
   curl {url}/v1/customers -u {key}: -d email=ann@example.com
@@ -109,7 +117,7 @@ def _explanation(url: str, options: argparse.Namespace) -> str:
   client = stripe.StripeClient("{key}", base_addresses={{"api": "{url}"}})
   client.v1.customers.create({{"email": "ann@example.com"}})
 
-Ctrl-C stops it."""
+Press Ctrl-C to stop."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The sandbox without its sockets: a request in, a response out."""
+"""The sandbox's Stripe account, independent of any socket."""
 
 import logging
 import threading
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sandbox.stripe import API_VERSION, retention, settings
-from sandbox.stripe.call import Call
+from sandbox.stripe.call import ApiRequest
 from sandbox.stripe.clock import Clock
-from sandbox.stripe.context import DELIVERY, NOWHERE, Context
+from sandbox.stripe.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
 from sandbox.stripe.faults import Faults
 from sandbox.stripe.ids import Ids
 from sandbox.stripe.journal import SqliteJournal
@@ -20,7 +20,7 @@ from sandbox.stripe.protocol import auth, forms, versions
 from sandbox.stripe.protocol.errors import StripeError, unrecognized_url
 from sandbox.stripe.protocol.expand import Expansion
 from sandbox.stripe.protocol.http import Request, Response, json_response
-from sandbox.stripe.protocol.idempotency import Answers, key_of
+from sandbox.stripe.protocol.idempotency import IdempotentResponses, get_key
 from sandbox.stripe.rate_limit import RateLimit
 from sandbox.stripe.request_log import RequestLog
 from sandbox.stripe.scheduler import Scheduler
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 CLOCK = "_clock"
 PRIVATE_INDEXES = {DELIVERY: ("draft", "endpoint", "event", "held")}
-PATIENCE = 10.0
+WEBHOOK_TIMEOUT = 10.0
 
 
 class StripeApp:
-    """A whole Stripe account; thread-safe, one lock around every unit of work."""
+    """One Stripe account. Thread-safe: a single lock guards every transaction."""
 
     def __init__(
         self,
@@ -52,17 +52,17 @@ class StripeApp:
         clock_file: Path | None = None,
     ) -> None:
         self.api_key = api_key
-        self.public_url = NOWHERE
+        self.public_url = DEFAULT_PUBLIC_URL
         self.lock = threading.RLock()
         self.scheduler = Scheduler(REGISTRY)
         journal = SqliteJournal(Path(state)) if state else None
-        # Loading the state file also tells the scheduler what is due on it.
+        # The scheduler also learns of the records that are loaded from the state file.
         self.store = Store(
             {**REGISTRY.indexes, **PRIVATE_INDEXES},
             journal,
             on_put=self.scheduler.watch,
         )
-        # A seed that began anew would make the ids of what is there already.
+        # Restarting with the same seed must not repeat the ids of stored objects.
         self.ids = Ids(seed, used=self.store.written)
         self.snapshots = Snapshots(journal)
         saved = self.store.get(CLOCK, CLOCK)
@@ -71,43 +71,44 @@ class StripeApp:
         self.webhook_faults = WebhookFaults(seed)
         self.log = RequestLog()
         self.rate_limit = RateLimit(monotonic)
-        self.answers = Answers(self.store)
+        self.idempotent_responses = IdempotentResponses(self.store)
         self.deliveries = Deliveries(
             self.store, self.lock, self.clock, post=post, delays=retry_delays
         )
         self._fixed_endpoints: list[dict[str, Any]] = []
         self._closing = threading.Event()
 
-    def handle(self, request: Request) -> Response:
-        """Answer one request of the API; never raises."""
-        call = Call(request, self.ids.new("req", 14))
+    def handle(self, http: Request) -> Response:
+        """Return the response to one API request. Never raises."""
+        request = ApiRequest(http, self.ids.new("req", 14))
         try:
-            response = self._answer(call)
+            response = self._respond(request)
         except StripeError as error:
-            response = self._error(call, error)
+            response = self._error_response(request, error)
         except Exception:
-            logger.exception("%s %s failed", request.method, request.path)
-            response = self._error(
-                call, StripeError(500, "The sandbox failed.", type="api_error")
+            logger.exception("%s %s failed", http.method, http.path)
+            response = self._error_response(
+                request, StripeError(500, "The sandbox failed.", type="api_error")
             )
-        self.log.add(call.entry(response, self.clock.now()))
+        self.log.add(request.log_entry(response, self.clock.now()))
+        # Without the lock, so that concurrent requests are delayed at the same time.
         if latency := settings.read(self.store).latency:
             self._closing.wait(latency)
         return response
 
-    def refuse(self, request: Request, error: StripeError) -> Response:
-        """Answer a request that could not be read off the wire."""
-        call = Call(request, self.ids.new("req", 14))
-        response = self._error(call, error)
-        self.log.add(call.entry(response, self.clock.now()))
+    def refuse(self, http: Request, error: StripeError) -> Response:
+        """Return the error response to a request that could not be parsed."""
+        request = ApiRequest(http, self.ids.new("req", 14))
+        response = self._error_response(request, error)
+        self.log.add(request.log_entry(response, self.clock.now()))
         return response
 
     def transact(self, work: Callable[[Context], Result]) -> Result:
-        """Run what is due, then the work; all of it or nothing is stored."""
+        """Run due timers, then `work` in one transaction; return its result."""
         with self.lock:
             now = self.clock.now()
             self.run_due(now)
-            return self._unit(work, self._context(now))
+            return self._run(work, self._context(now))
 
     def advance(
         self,
@@ -115,59 +116,61 @@ class StripeApp:
         *,
         deliver: bool = False,
         then: Callable[[], object] | None = None,
-        patience: float = PATIENCE,
+        timeout: float = WEBHOOK_TIMEOUT,
     ) -> int:
-        """Move the clock; everything due on the way happens, in order.
+        """Move the clock forward, run everything due in order, return the new time.
 
-        With `deliver` the clock stops where something is due until all webhooks have
-        been tried, then calls `then`, in which a receiver does what follows for it: so
-        it reacts at the right time. Call it without the lock. Once webhooks take longer
-        than `patience` (real seconds), they are no longer waited for. Raises ValueError
-        for a step back.
+        With `deliver`, the clock stops at each due time until every due webhook has
+        been attempted and then calls `then`, so that the receiver can react at the
+        right time. The caller must not hold the lock. If the webhooks of one stop take
+        longer than `timeout` real seconds, the clock moves on without further stops.
+        Raises ValueError when `seconds` is negative.
         """
         if seconds < 0:
             raise ValueError("the clock only moves forward")
         target = self.clock.now() + seconds
+        # One timeout ends the waiting for good: an endpoint that hangs would otherwise
+        # delay every stop.
         while deliver:
-            deliver = self.deliveries.settle(patience)
+            deliver = self.deliveries.wait_until_idle(timeout)
             if then is not None:
                 then()
-                deliver = deliver and self.deliveries.settle(patience)
-            moment = self._next_moment(target)
-            if moment is None:
+                deliver = deliver and self.deliveries.wait_until_idle(timeout)
+            stop = self._next_stop(target)
+            if stop is None:
                 break
-            self._move_to(moment)
+            self._move_to(stop)
         return self._move_to(target)
 
     def run_due(self, until: int) -> None:
-        """Run everything due up to a moment, each thing at its own time."""
+        """Run all timers due up to `until`, each at its own time."""
         with self.lock:
             while (at := self.scheduler.next_at()) is not None and at <= until:
                 kind, id, timer = self.scheduler.pop()
                 record = self.store.get(kind, id)
                 if record is None or timer.due_at(record) != at:
                     continue
-                self._unit(_running(timer.run, record), self._context(at))
+                self._run(_timer_work(timer.run, record), self._context(at))
 
-    def _next_moment(self, target: int) -> int | None:
-        """Return when something is due next, up to and with the target."""
+    def _next_stop(self, target: int) -> int | None:
+        """Return the next due time up to `target`, or None once it is reached."""
         with self.lock:
-            moments = (self.scheduler.next_at(), self.deliveries.next_release())
-            due = [moment for moment in moments if moment and moment <= target]
+            times = (self.scheduler.next_at(), self.deliveries.next_release())
+            due = [at for at in times if at and at <= target]
             now = self.clock.now()
             if not due and now < target:
                 return target
             return min(due, default=None)
 
-    def _move_to(self, moment: int) -> int:
+    def _move_to(self, at: int) -> int:
         with self.lock:
-            self.run_due(moment)
-            now = self.clock.advance(max(0, moment - self.clock.now()))
-            self._keep_clock()
+            self.run_due(at)
+            now = self.clock.advance(max(0, at - self.clock.now()))
+            self._save_clock()
             self.deliveries.wake()
             return now
 
-    def _keep_clock(self) -> None:
+    def _save_clock(self) -> None:
         clock = {"id": CLOCK, "created": 0, "offset": self.clock.offset}
         self.store.put(CLOCK, clock)
         self.store.commit()
@@ -175,14 +178,14 @@ class StripeApp:
     def register_endpoint(
         self, url: str, *, secret: str | None = None, events: list[str] | None = None
     ) -> Record:
-        """Register a webhook endpoint that a reset keeps; return it.
+        """Create a webhook endpoint that survives a reset, and return it.
 
-        One that exists with this URL is changed instead.
+        An existing endpoint with the same URL is updated instead.
         """
-        wanted = events or ["*"]
+        event_types = events or ["*"]
         endpoint = self.transact(
             lambda context: webhook_endpoints.register(
-                context, url=url, events=wanted, secret=secret
+                context, url=url, events=event_types, secret=secret
             )
         )
         options = {"url": url, "secret": endpoint["_secret"], "events": events}
@@ -192,14 +195,15 @@ class StripeApp:
         ]
         return endpoint
 
-    def change_settings(self, changes: Mapping[str, Any]) -> settings.Settings:
-        """Change what the account is set to; return all. Raises BadSetting."""
+    def change_settings(self, changes: Mapping[str, Any]) -> settings.AccountSettings:
+        """Change some account settings and return all. Raises BadSetting."""
         return self.transact(lambda context: settings.change(self.store, changes))
 
     def redeliver(self, event: str, endpoint: str | None = None) -> int:
-        """Deliver an event again, as the dashboard's "Resend"; return how often.
+        """Resend an event, as in the dashboard; return the number of deliveries.
 
-        To every endpoint that wants it, or to one. Raises KeyError for no such event.
+        It goes to one endpoint, or to all that are registered for its type. Raises
+        KeyError for an unknown event.
         """
         with self.lock:
             record = self.store.get("event", event)
@@ -208,40 +212,40 @@ class StripeApp:
             return self.deliveries.redeliver(record, endpoint)
 
     def snapshot(self, name: str) -> dict[str, Any]:
-        """Keep all that the account now is under a name; return what was kept."""
+        """Save the whole account under a name; return a summary of the snapshot."""
         with self.lock:
             rows, next_seq = self.store.dump()
             paused = self.deliveries.settings.paused
             now, ids = self.clock.now(), self.ids.state()
-            return self.snapshots.keep(name, Snapshot(now, paused, ids, next_seq, rows))
+            return self.snapshots.save(name, Snapshot(now, paused, ids, next_seq, rows))
 
     def restore(self, name: str) -> int:
-        """Go back to a snapshot, its time included; return that time.
+        """Restore a snapshot, including its time; return that time.
 
-        Faults end, the log of requests stays. Raises NoSuchSnapshot.
+        Clears faults and keeps the request log. Raises NoSuchSnapshot.
         """
         with self.lock:
-            kept = self.snapshots.get(name)
-            self._forget()
-            self.store.restore(kept.rows, kept.next_seq)
-            self.clock.restore(kept.now)
-            self._keep_clock()
-            self.ids.restore(kept.ids)
-            self.deliveries.settings.paused = kept.paused
+            snapshot = self.snapshots.get(name)
+            self._clear_temporary_state()
+            self.store.restore(snapshot.rows, snapshot.next_seq)
+            self.clock.restore(snapshot.now)
+            self._save_clock()
+            self.ids.restore(snapshot.ids)
+            self.deliveries.settings.paused = snapshot.paused
             self.deliveries.wake()
             return self.clock.now()
 
-    def _forget(self) -> None:
-        """End what would carry over to other records."""
+    def _clear_temporary_state(self) -> None:
+        """Drop everything in memory that refers to the replaced records."""
         self.faults.clear()
         self.webhook_faults.clear()
         self.scheduler.clear()
-        self.deliveries.forget()
+        self.deliveries.reset()
 
     def reset(self) -> None:
-        """Forget all but the snapshots and the endpoints registered at the start."""
+        """Delete everything except snapshots and endpoints registered at the start."""
         with self.lock:
-            self._forget()
+            self._clear_temporary_state()
             self.store.clear()
             self.clock.reset()
             self.log.clear()
@@ -249,133 +253,155 @@ class StripeApp:
                 self.register_endpoint(**options)
 
     def close(self) -> None:
-        """Stop deliveries, let delayed requests go, close the state file."""
+        """Stop deliveries, release delayed requests and close the state file."""
         self._closing.set()
         self.faults.clear()
         self.deliveries.stop()
         with self.lock:
             self.store.close()
 
-    def _answer(self, call: Call) -> Response:
-        auth.check(call.request, self.api_key)
-        versions.check(call.request)
+    def _respond(self, request: ApiRequest) -> Response:
+        auth.check(request.http, self.api_key)
+        versions.check(request.http)
         self.rate_limit.take(settings.read(self.store).rate_limit)
-        self._read(call)
-        call.fault = self.faults.take(
-            call.request.method, call.request.path, call.given
+        # As at Stripe, errors up to here are not stored under the idempotency key.
+        self._parse(request)
+        request.fault = self.faults.take(
+            request.http.method, request.http.path, request.raw_params
         )
-        replay = self._begin(call)
+        replay = self._begin_idempotent(request)
         try:
-            response = call.before(self.clock.now())
+            response = request.fault_before(self.clock.now())
             if response is None:
-                response = replay or self._execute(call)
+                response = replay or self._execute(request)
         finally:
-            if call.key is not None and replay is None:
-                self._end(call.key)
-        return call.after(self._finish(call, response))
+            if request.idempotency_key is not None and replay is None:
+                self._end_idempotent(request.idempotency_key)
+        return request.fault_after(self._add_headers(request, response))
 
-    def _read(self, call: Call) -> None:
-        request = call.request
-        found = REGISTRY.find(request.method, request.path)
-        if found is None:
-            raise unrecognized_url(request.method, request.path)
-        call.route, call.ids = found
-        call.given = forms.read(request)
-        call.params = call.route.shape.read(call.given)
-        call.key = key_of(request)
+    def _parse(self, request: ApiRequest) -> None:
+        http = request.http
+        endpoint = REGISTRY.find(http.method, http.path)
+        if endpoint is None:
+            raise unrecognized_url(http.method, http.path)
+        request.route, request.ids = endpoint
+        request.raw_params = forms.read(http)
+        request.params = request.route.shape.read(request.raw_params)
+        request.idempotency_key = get_key(http)
 
-    def _begin(self, call: Call) -> Response | None:
-        if call.key is None:
+    def _begin_idempotent(self, request: ApiRequest) -> Response | None:
+        if request.idempotency_key is None:
             return None
         with self.lock:
-            return self.answers.begin(
-                call.key, call.request.path, call.given, self.clock.now()
+            return self.idempotent_responses.begin(
+                request.idempotency_key,
+                request.http.path,
+                request.raw_params,
+                self.clock.now(),
             )
 
-    def _end(self, key: str) -> None:
+    def _end_idempotent(self, key: str) -> None:
         with self.lock:
-            self.answers.end(key)
+            self.idempotent_responses.end(key)
 
-    def _execute(self, call: Call) -> Response:
-        """Do the work and keep its answer in one transaction.
+    def _execute(self, request: ApiRequest) -> Response:
+        """Run the endpoint and store its idempotent response in one transaction.
 
-        An error undoes the work; its answer is then kept by itself.
+        An error rolls the transaction back; its response is stored in a second one.
         """
 
         def work(context: Context) -> Response:
-            context.request_id, context.idempotency_key = call.id, call.key
+            context.request_id = request.id
+            context.idempotency_key = request.idempotency_key
             try:
-                response = json_response(200, self._perform(context, call))
+                response = json_response(200, self._call_endpoint(context, request))
             except StripeError as error:
                 if not error.committed:
                     raise
-                response = self._error(call, error)
-            return self._keep(context, call, call.instead(response, context.now))
+                response = self._error_response(request, error)
+            response = request.replace_response(response, context.now)
+            return self._store_response(context, request, response)
 
+        # One lock for both transactions: no other request may see the state between.
         with self.lock:
             try:
                 return self.transact(work)
             except StripeError as error:
-                response = self._error(call, error)
+                response = self._error_response(request, error)
                 if not error.stored:
                     return response
                 return self.transact(
-                    lambda context: self._keep(context, call, response)
+                    lambda context: self._store_response(context, request, response)
                 )
 
-    def _perform(self, context: Context, call: Call) -> dict[str, Any]:
+    def _call_endpoint(self, context: Context, request: ApiRequest) -> dict[str, Any]:
         retention.purge(self.store, context.now)
-        record = call.route.handler(context, call.params, *call.ids)
-        shown = self._show(context, record)
-        paths = call.params.get("expand", [])
-        return Expansion(self.store, REGISTRY).apply(shown, paths) if paths else shown
+        record = request.route.handler(context, request.params, *request.ids)
+        content = self._serialize(context, record)
+        paths = request.params.get("expand", [])
+        return (
+            Expansion(self.store, REGISTRY).apply(content, paths) if paths else content
+        )
 
-    def _show(self, context: Context, record: Record) -> dict[str, Any]:
+    def _serialize(self, context: Context, record: Record) -> dict[str, Any]:
         if record["object"] == "list":
-            data = [context.show(item) for item in record["data"]]
+            data = [context.serialize(item) for item in record["data"]]
             return {**record, "data": data}
-        return context.show(record)
+        return context.serialize(record)
 
-    def _keep(self, context: Context, call: Call, response: Response) -> Response:
-        response = self._finish(call, response)
-        if call.key is None:
+    def _store_response(
+        self, context: Context, request: ApiRequest, response: Response
+    ) -> Response:
+        response = self._add_headers(request, response)
+        if request.idempotency_key is None:
             return response
-        return self.answers.keep(
-            call.key, call.request.path, call.given, response, context.now
+        return self.idempotent_responses.save(
+            request.idempotency_key,
+            request.http.path,
+            request.raw_params,
+            response,
+            context.now,
         )
 
     def _context(self, now: int) -> Context:
         url = self.public_url
         return Context(self.store, REGISTRY, self.ids, now, public_url=url)
 
-    def _unit(self, work: Callable[[Context], Result], context: Context) -> Result:
+    def _run(self, work: Callable[[Context], Result], context: Context) -> Result:
         try:
             result = work(context)
         except BaseException:
             self.store.rollback()
             raise
         self.store.commit()
+        # After the commit: a failed request must not use up a webhook fault.
         if context.queued:
             self.webhook_faults.apply(self.store, context.queued, context.now)
             self.store.commit()
             self.deliveries.wake()
         return result
 
-    def _error(self, call: Call, error: StripeError) -> Response:
-        body = error.body(request_id=call.id, now=self.clock.now())
-        return self._finish(call, json_response(error.status, body, error.headers))
+    def _error_response(self, request: ApiRequest, error: StripeError) -> Response:
+        body = error.body(request_id=request.id, now=self.clock.now())
+        return self._add_headers(
+            request, json_response(error.status, body, error.headers)
+        )
 
-    def _finish(self, call: Call, response: Response) -> Response:
+    def _add_headers(self, request: ApiRequest, response: Response) -> Response:
         headers: Mapping[str, str] = {
             **response.headers,
-            "Request-Id": call.id,
+            "Request-Id": request.id,
             "Stripe-Version": API_VERSION,
-            **({"Idempotency-Key": call.key} if call.key else {}),
+            **(
+                {"Idempotency-Key": request.idempotency_key}
+                if request.idempotency_key
+                else {}
+            ),
         }
         return Response(response.status, response.body, headers, response.broken)
 
 
-def _running(
+def _timer_work(
     run: Callable[[Context, Record], None], record: Record
 ) -> Callable[[Context], None]:
     return lambda context: run(context, record)

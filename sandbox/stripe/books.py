@@ -1,4 +1,4 @@
-"""An audit of the money in a store: what must hold whatever has happened.
+"""Consistency checks on the amounts of invoices, credit notes and balances.
 
 Source: SDK docstrings of Invoice (`amount_due`, `amount_remaining`,
 `starting_balance`, `ending_balance`), CreditNote and CustomerBalanceTransaction.
@@ -13,91 +13,92 @@ PRE, POST = "pre_payment_credit_notes_amount", "post_payment_credit_notes_amount
 
 
 def audit(store: Store) -> list[str]:
-    """Return what does not add up, in words; empty when the books are right."""
+    """Return a description of each inconsistency; an empty list if there is none."""
     return [
         *(
             f"{invoice['id']} ({invoice['status']}): {problem}"
             for invoice in store.scan("invoice")
-            for problem in _invoice(store, invoice)
+            for problem in _check_invoice(store, invoice)
         ),
         *(
             f"{customer['id']}: {problem}"
             for customer in store.scan("customer")
             if not customer.get("deleted")
-            for problem in _customer(store, customer)
+            for problem in _check_customer(store, customer)
         ),
     ]
 
 
-def _invoice(store: Store, invoice: Record) -> Iterator[str]:
+def _check_invoice(store: Store, invoice: Record) -> Iterator[str]:
     if sum(line["amount"] for line in invoice["_lines"]) != invoice["total"]:
-        yield "the lines are not the total"
+        yield "the lines do not add up to the total"
     if invoice["status"] == "draft":
         return
-    asked = invoice["total"] + invoice["starting_balance"] - invoice["ending_balance"]
-    if invoice["amount_due"] != asked - invoice[PRE]:
-        yield "amount_due is not total, balances and credit notes"
-    owed = invoice["amount_due"] - invoice["amount_paid"]
-    if invoice["amount_remaining"] != owed:
+    due = invoice["total"] + invoice["starting_balance"] - invoice["ending_balance"]
+    if invoice["amount_due"] != due - invoice[PRE]:
+        yield "amount_due is not the total less balance and credit notes"
+    remaining = invoice["amount_due"] - invoice["amount_paid"]
+    if invoice["amount_remaining"] != remaining:
         yield "amount_remaining is not amount_due less amount_paid"
-    if owed < 0 or invoice["amount_due"] < 0 or invoice["amount_paid"] < 0:
+    if remaining < 0 or invoice["amount_due"] < 0 or invoice["amount_paid"] < 0:
         yield "an amount is negative"
-    if invoice["status"] == "paid" and owed:
-        yield "paid, and something remains"
-    if invoice["status"] == "open" and not owed:
-        yield "open, and nothing remains"
-    yield from _notes(store, invoice)
-    yield from _moved(store, invoice)
+    if invoice["status"] == "paid" and remaining:
+        yield "paid, but an amount remains"
+    if invoice["status"] == "open" and not remaining:
+        yield "open, but no amount remains"
+    yield from _check_credit_notes(store, invoice)
+    yield from _check_balance_movement(store, invoice)
 
 
-def _notes(store: Store, invoice: Record) -> Iterator[str]:
+def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
     notes = list(store.scan("credit_note", index=("invoice", invoice["id"])))
     issued = [note for note in notes if note["status"] == "issued"]
     for field, amount in ((PRE, "pre_payment_amount"), (POST, "post_payment_amount")):
         if sum(note[amount] for note in issued) != invoice[field]:
-            yield f"{field} is not its credit notes"
+            yield f"{field} is not the sum of its credit notes"
     if issued and invoice[PRE] + invoice[POST] > invoice["total"]:
-        yield "more is credited than was billed"
+        yield "credit notes exceed the total"
     for note in notes:
         if sum(line["amount"] for line in note["_lines"]) != note["total"]:
-            yield f"the lines of {note['number']} are not its total"
+            yield f"the lines of {note['number']} do not add up to its total"
 
         if (
-            _amount_of(store, note)
+            _balance_amount(store, note)
             != (note["out_of_band_amount"] or 0) - (note["post_payment_amount"])
         ):
-            yield f"{note['number']} is not what went to the balance"
+            yield f"{note['number']} does not match its balance transaction"
 
 
-def _amount_of(store: Store, note: Record) -> int:
+def _balance_amount(store: Store, note: Record) -> int:
     id = note["customer_balance_transaction"]
     transaction = store.get(TRANSACTION, id) if id else None
     return int(transaction["amount"]) if transaction else 0
 
 
-def _moved(store: Store, invoice: Record) -> Iterator[str]:
-    """Compare what an invoice did to the balance with what it says it did."""
+def _check_balance_movement(store: Store, invoice: Record) -> Iterator[str]:
+    """Compare an invoice's balance transactions with its balance fields."""
     if (store.get("customer", invoice["customer"]) or {}).get("deleted"):
         return
-    moved = {True: 0, False: 0}
+    applied = unapplied = 0
     for transaction in store.scan(TRANSACTION, index=("customer", invoice["customer"])):
         if transaction["invoice"] == invoice["id"] and not transaction["credit_note"]:
-            moved[transaction["type"] == "unapplied_from_invoice"] += transaction[
-                "amount"
-            ]
-    applied = invoice["ending_balance"] - invoice["starting_balance"]
-    if moved[False] != applied:
-        yield "its transactions are not what it took from the balance"
-    if moved[True] != (-applied if invoice["status"] == "void" else 0):
-        yield "what it gave back to the balance is not what it took"
+            if transaction["type"] == "unapplied_from_invoice":
+                unapplied += transaction["amount"]
+            else:
+                applied += transaction["amount"]
+    expected = invoice["ending_balance"] - invoice["starting_balance"]
+    if applied != expected:
+        yield "its transactions do not match the change of the balance"
+    if unapplied != (-expected if invoice["status"] == "void" else 0):
+        yield "the amount returned to the balance is not the amount applied"
 
 
-def _customer(store: Store, customer: Record) -> Iterator[str]:
+def _check_customer(store: Store, customer: Record) -> Iterator[str]:
     balance = 0
     index = ("customer", customer["id"])
     for transaction in store.scan(TRANSACTION, index=index, newest_first=False):
         balance += transaction["amount"]
         if transaction["ending_balance"] != balance:
-            yield f"ending_balance of {transaction['id']} is not the sum before it"
+            yield f"ending_balance of {transaction['id']} is not the sum up to it"
     if balance != customer["balance"]:
         yield "the balance is not the sum of its transactions"

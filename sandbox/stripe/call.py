@@ -1,4 +1,4 @@
-"""One API request on its way through the app, with the fault that awaits it."""
+"""API request, with its parsed parameters and the fault that applies to it."""
 
 from typing import Any
 
@@ -8,52 +8,56 @@ from sandbox.stripe.redaction import redact, redact_text
 from sandbox.stripe.resource import Route
 
 
-class Call:
-    """A request, what was read from it, and what is to go wrong."""
+class ApiRequest:
+    """HTTP request with its route, parameters, idempotency key and fault."""
 
     route: Route
 
-    def __init__(self, request: Request, request_id: str) -> None:
-        self.request = request
+    def __init__(self, http: Request, request_id: str) -> None:
+        self.http = http
         self.id = request_id
         self.ids: tuple[str, ...] = ()
-        self.given: dict[str, Any] = {}
+        self.raw_params: dict[str, Any] = {}
         self.params: dict[str, Any] = {}
-        self.key: str | None = None
+        self.idempotency_key: str | None = None
         self.fault: Fault | None = None
 
-    def before(self, now: int) -> Response | None:
-        """Let the fault happen before the work; return what replaces the work."""
+    def fault_before(self, now: int) -> Response | None:
+        """Apply a `before` fault; return the response instead of the work, if any."""
         fault = self._fault_when("before")
         if fault is None:
             return None
         if fault.kind == "status":
-            return fault.answer(self.id, now)
-        return _hold(fault)
+            return fault.error_response(self.id, now)
+        return _disrupt(fault)
 
-    def instead(self, response: Response, now: int) -> Response:
-        """Return the error that takes the place of the finished work's answer."""
+    def replace_response(self, response: Response, now: int) -> Response:
+        """Return the error of an `after` fault, else the given response.
+
+        It is stored under the idempotency key like the response it replaces.
+        """
         fault = self._fault_when("after")
         if fault is None or fault.kind != "status":
             return response
-        return fault.answer(self.id, now)
+        return fault.error_response(self.id, now)
 
-    def after(self, response: Response) -> Response:
-        """Let the fault happen after the work."""
+    def fault_after(self, response: Response) -> Response:
+        """Apply an `after` fault that delays or breaks the connection."""
         fault = self._fault_when("after")
         if fault is None or fault.kind == "status":
             return response
-        return _hold(fault) or response
+        return _disrupt(fault) or response
 
-    def entry(self, response: Response, now: int) -> dict[str, Any]:
-        """Return what the request log says: no credentials, no card numbers."""
+    def log_entry(self, response: Response, now: int) -> dict[str, Any]:
+        """Return the request log entry, without credentials and card numbers."""
         return {
             "id": self.id,
             "time": now,
-            "method": self.request.method,
-            "path": redact_text(self.request.path),
-            "params": redact(self.given),
-            "idempotency_key": self.key and redact_text(self.key),
+            "method": self.http.method,
+            "path": redact_text(self.http.path),
+            "params": redact(self.raw_params),
+            "idempotency_key": self.idempotency_key
+            and redact_text(self.idempotency_key),
             "status": None if response.broken else response.status,
             "replayed": "Idempotent-Replayed" in response.headers,
             "fault": self.fault.id if self.fault else None,
@@ -63,8 +67,8 @@ class Call:
         return self.fault if self.fault and self.fault.when == when else None
 
 
-def _hold(fault: Fault) -> Response | None:
-    """Wait out a delay or a timeout; return how the connection then ends, if so."""
+def _disrupt(fault: Fault) -> Response | None:
+    """Wait for a delay or timeout; return a broken response if the connection ends."""
     if fault.kind in ("delay", "timeout"):
         fault.wait()
     if fault.kind == "reset":

@@ -3,14 +3,14 @@
 import time
 from pathlib import Path
 
-from sandbox.clock import lead
+from sandbox.clock import write_offset
 
 
 class Clock:
-    """Never runs backwards, so objects stay sorted by `created`.
+    """Clock that never runs backwards, so objects stay sorted by `created`.
 
-    Only what replaces all objects, a reset or a snapshot, may set it back. With a file,
-    other processes follow.
+    Only a reset or a restored snapshot, which replace all objects, set it back. With
+    `path`, the offset is written to that file for other processes to follow.
     """
 
     def __init__(self, offset: int = 0, path: Path | None = None) -> None:
@@ -23,12 +23,12 @@ class Clock:
         self._latest = max(self._latest, int(time.time()) + self.offset)
         return self._latest
 
-    def receivers_now(self) -> int:
-        """Return what receivers of webhooks take for the time: ours if they follow."""
+    def receiver_now(self) -> int:
+        """Return the webhook receivers' time: sandbox time if they follow the file."""
         return self.now() if self._path else int(time.time())
 
     def advance(self, seconds: int) -> int:
-        """Move forward and return the new time. Raises ValueError for a step back."""
+        """Move forward and return the new time. Raises ValueError if negative."""
         if seconds < 0:
             raise ValueError("the clock only moves forward")
         self._set(self.offset + seconds)
@@ -39,12 +39,12 @@ class Clock:
         self._set(0)
         self._latest = 0
 
-    def restore(self, moment: int) -> None:
-        """Go on from a moment, be it in the past."""
-        self._set(moment - int(time.time()))
-        self._latest = moment
+    def restore(self, now: int) -> None:
+        """Set the clock to the time of a snapshot, which may be in the past."""
+        self._set(now - int(time.time()))
+        self._latest = now
 
     def _set(self, offset: int) -> None:
         self.offset = offset
         if self._path:
-            lead(self._path, offset)
+            write_offset(self._path, offset)

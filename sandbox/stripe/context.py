@@ -1,4 +1,4 @@
-"""What a handler works with: the store, the time, and the events it causes."""
+"""Context of a unit of work: store, time, and the events to emit."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from sandbox.stripe.ids import Ids
 from sandbox.stripe.protocol.errors import missing
 from sandbox.stripe.protocol.http import dump_json
 from sandbox.stripe.resource import Registry
-from sandbox.stripe.settings import Settings
+from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.store import Record, Store
 
-# How an error message calls an object, where that differs from its `object`.
+# Names of objects in error messages, where they differ from the `object` field.
 NOUNS = {
     "webhook_endpoint": "webhook endpoint",
     "billing_portal.configuration": "configuration",
@@ -21,12 +21,12 @@ NOUNS = {
     "payment_method": "PaymentMethod",
 }
 DELIVERY = "_delivery"
-# Where the sandbox's pages would be if it were on a socket.
-NOWHERE = "http://sandbox.invalid"
+# Base of page URLs while the sandbox has no socket.
+DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
 
 
 class Context:
-    """One unit of work: the store's writes and events of one request or timer."""
+    """Unit of work of one API request or timer."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Context:
         *,
         request_id: str | None = None,
         idempotency_key: str | None = None,
-        public_url: str = NOWHERE,
+        public_url: str = DEFAULT_PUBLIC_URL,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -46,30 +46,30 @@ class Context:
         self.request_id = request_id
         self.idempotency_key = idempotency_key
         self.public_url = public_url
-        #: The deliveries that the events of this unit of work have queued.
+        #: Ids of the deliveries that events of this unit of work have queued.
         self.queued: list[str] = []
 
     @property
-    def settings(self) -> Settings:
-        """What the account is set to."""
+    def settings(self) -> AccountSettings:
+        """The account's current settings."""
         return settings.read(self.store)
 
     def get(self, kind: str, id: str) -> Record:
-        """Return the object named in the URL. Raises a 404 `resource_missing`."""
+        """Return the object with the id in the URL. Raises a 404 `resource_missing`."""
         record = self.store.get(kind, id)
         if record is None:
             raise missing(NOUNS.get(kind, kind), id)
         return record
 
     def get_live(self, kind: str, id: str) -> Record:
-        """Return the object to change. Raises a 404, also when it was deleted."""
+        """Like `get`, but also raise the 404 for a deleted object."""
         record = self.get(kind, id)
         if record.get("deleted"):
             raise missing(NOUNS.get(kind, kind), id)
         return record
 
-    def refer(self, kind: str, id: str, param: str) -> Record:
-        """Return the live object a parameter names. Raises a 400 otherwise."""
+    def get_referenced(self, kind: str, id: str, param: str) -> Record:
+        """Return the object whose id is in a parameter. Raises a 400 if missing."""
         record = self.store.get(kind, id)
         if record is None or record.get("deleted"):
             raise missing(NOUNS.get(kind, kind), id, param=param, status=400)
@@ -83,25 +83,25 @@ class Context:
         return record
 
     @contextmanager
-    def edit(
+    def update(
         self, kind: str, id: str, event: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        """Yield a copy to change, store it, and emit `event` if it then differs."""
+        """Yield a copy to modify, then store it and emit `event` if it has changed."""
         old = self.store.get(kind, id)
         if old is None:
             raise missing(NOUNS.get(kind, kind), id)
-        shown = self.show(old) if event else {}
+        before = self.serialize(old) if event else {}
         draft = clone(old)
         yield draft
         self.store.put(kind, draft)
         if event:
-            previous = difference(shown, self.show(draft))
+            previous = difference(before, self.serialize(draft))
             if previous:
                 self.emit(event, draft, previous)
 
     @contextmanager
-    def rehearsal(self) -> Iterator[None]:
-        """Undo, at the end, everything that was written and emitted."""
+    def rollback(self) -> Iterator[None]:
+        """Undo all writes and events of the block when it ends."""
         savepoint, queued = self.store.savepoint(), len(self.queued)
         try:
             yield
@@ -109,20 +109,20 @@ class Context:
             self.store.rollback(savepoint)
             del self.queued[queued:]
 
-    def at(self, moment: int) -> "Context":
-        """Return a context of the same store at another time."""
+    def at_time(self, now: int) -> "Context":
+        """Return a context for the same store and request at another time."""
         return Context(
             self.store,
             self.registry,
             self.ids,
-            moment,
+            now,
             request_id=self.request_id,
             idempotency_key=self.idempotency_key,
             public_url=self.public_url,
         )
 
-    def show(self, record: Record) -> dict[str, Any]:
-        """Return what the API shows of a record."""
+    def serialize(self, record: Record) -> dict[str, Any]:
+        """Return the API representation of a record."""
         return self.registry.render(self.store, record)
 
     def emit(
@@ -130,9 +130,9 @@ class Context:
     ) -> None:
         """Record an event and its deliveries (docs: API reference, Events).
 
-        The object is kept as it was now, as text: it is only ever sent again.
+        The object is stored as JSON in its present state, since retries repeat it.
         """
-        data: dict[str, Any] = {"object": self.show(record)}
+        data: dict[str, Any] = {"object": self.serialize(record)}
         if previous is not None:
             data["previous_attributes"] = previous
         endpoints = [endpoint["id"] for endpoint in self.subscribers(type)]
@@ -161,7 +161,7 @@ class Context:
         ]
 
     def subscribers(self, type: str) -> list[Record]:
-        """Return the endpoints that an event of the type is delivered to."""
+        """Return the enabled endpoints that are registered for the event type."""
         return [
             endpoint
             for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
@@ -178,7 +178,7 @@ def queue_delivery(store: Store, event: Record, endpoint: str, now: int) -> Reco
         "event": event["id"],
         "endpoint": endpoint,
         "attempts": 0,
-        # The draft that waits for it.
+        # Id of the draft invoice whose finalization waits for this delivery.
         "draft": event.get("_invoice"),
     }
     store.put(DELIVERY, delivery)
@@ -193,7 +193,7 @@ def wants(endpoint: Record, type: str) -> bool:
 
 def clone(value: Any) -> Any:
     """Return a deep copy of JSON data."""
-    # Plain types, compared as such: this runs for every field of every change.
+    # Exact type comparison: this runs for every field of every change.
     kind = type(value)
     if kind is dict:
         return {key: clone(item) for key, item in value.items()}
@@ -203,9 +203,9 @@ def clone(value: Any) -> Any:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the old values of what changed: an event's `previous_attributes`.
+    """Return the old values of changed fields: an event's `previous_attributes`.
 
-    Nested hashes are narrowed to the keys that changed; lists are given whole.
+    Nested hashes contain the changed keys only; lists are complete.
     """
     changed: dict[str, Any] = {}
     for key in {**old, **new}:

@@ -1,6 +1,6 @@
-"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+"""Control API under `/_sandbox/`: JSON requests and responses, no credentials.
 
-Who may use it is `guard.py`'s to say.
+Access: see `guard.py`.
 """
 
 import json
@@ -26,47 +26,48 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PREFIX = "/_sandbox/"
 REDELIVER = re.compile(r"events/(\w+)/redeliver", re.ASCII)
-# What a fault is given; the rest of its fields it keeps for itself.
+# Fields of a fault that a request cannot set.
 PRIVATE = frozenset({"id", "hits", "cleared", "random"})
-CENTURY = 100 * 366 * 86_400
+MAX_ADVANCE_SECONDS = 100 * 366 * 86_400
 AnyFault = TypeVar("AnyFault", Fault, WebhookFault)
 Action = Callable[["StripeApp", Request], dict[str, Any]]
 
 
-class BadControl(Exception):
-    """A control request that makes no sense."""
+class BadRequest(Exception):
+    """A control request is invalid."""
 
 
-class NotThere(Exception):
-    """A control request about something that does not exist."""
+class NotFound(Exception):
+    """A control request names an object that does not exist."""
 
 
 def serves(request: Request) -> bool:
-    """Return whether the request is for the control, not for the API."""
+    """Return whether the request is for the control API."""
     return request.path.startswith(PREFIX)
 
 
-def handle(app: "StripeApp", request: Request, objection: str | None) -> Response:
-    """Answer a control request, unless there is an objection; never raises."""
-    if objection:
-        return _error(403, objection)
+def handle(app: "StripeApp", request: Request, denial: str | None) -> Response:
+    """Return the response to a control request, a 403 if denied. Never raises."""
+    if denial:
+        return _error(403, denial)
     path = request.path.removeprefix(PREFIX)
     name = "events/{}/redeliver" if REDELIVER.fullmatch(path) else path
     action = ACTIONS.get((request.method, name))
-    deed = people.find(request.method, path)
+    customer_action = people.match(request.method, path)
     try:
-        if deed is not None:
-            return people.answer(app, deed, _body(request, *people.KEYS))
+        if customer_action is not None:
+            body = _body(request, *people.FIELDS)
+            return people.execute(app, customer_action, body)
         if action is None:
-            return _error(404, f"no {request.method} {request.path}")
+            return _error(404, f"no such endpoint: {request.method} {request.path}")
         return json_response(200, action(app, request))
-    except (BadControl, BadFault, BadSetting) as error:
+    except (BadRequest, BadFault, BadSetting) as error:
         return _error(400, str(error))
-    except NotThere as error:
+    except NotFound as error:
         return _error(404, str(error))
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return _error(500, "the sandbox failed; its log says how")
+        return _error(500, "the sandbox failed; see its log")
 
 
 def _error(status: int, message: str) -> Response:
@@ -74,16 +75,16 @@ def _error(status: int, message: str) -> Response:
 
 
 def _body(request: Request, *known: str) -> dict[str, Any]:
-    """Return the JSON object that was sent, which has none but the known keys."""
+    """Return the JSON object in the body. Raises BadRequest for unknown keys."""
     try:
         body = json.loads(request.body or b"{}")
     except (ValueError, RecursionError) as error:
-        raise BadControl(f"not JSON: {error}") from None
+        raise BadRequest(f"not JSON: {error}") from None
     if not isinstance(body, dict):
-        raise BadControl("a JSON object is expected")
+        raise BadRequest("the body must be a JSON object")
     unknown = sorted(body.keys() - set(known)) if known else []
     if unknown:
-        raise BadControl(f"there is no {', '.join(unknown)} here")
+        raise BadRequest(f"unknown field: {', '.join(unknown)}")
     return body
 
 
@@ -91,12 +92,12 @@ def _fault(kind: type[AnyFault], request: Request) -> AnyFault:
     names = [field.name for field in fields(kind) if field.name not in PRIVATE]
     body = _body(request, *names)
     if "kind" not in body:
-        raise BadControl("a fault has a kind")
+        raise BadRequest("a fault needs a kind")
     return kind(**body)
 
 
 def _add_fault(app: "StripeApp", request: Request) -> dict[str, Any]:
-    return app.faults.add(_fault(Fault, request)).show()
+    return app.faults.add(_fault(Fault, request)).to_dict()
 
 
 def _list_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _clear_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
 
 
 def _add_webhook_fault(app: "StripeApp", request: Request) -> dict[str, Any]:
-    return app.webhook_faults.add(_fault(WebhookFault, request)).show()
+    return app.webhook_faults.add(_fault(WebhookFault, request)).to_dict()
 
 
 def _list_webhook_faults(app: "StripeApp", request: Request) -> dict[str, Any]:
@@ -138,14 +139,14 @@ def _clock(app: "StripeApp", request: Request) -> dict[str, Any]:
 def _advance(app: "StripeApp", request: Request) -> dict[str, Any]:
     body = _body(request, "seconds", "deliver", "patience")
     seconds, deliver = body.get("seconds"), body.get("deliver", False)
-    patience = body.get("patience", 10)
-    if type(seconds) is not int or not 0 <= seconds <= CENTURY:
-        raise BadControl("seconds is a whole number, from 0 to a hundred years")
+    timeout = body.get("patience", 10)
+    if type(seconds) is not int or not 0 <= seconds <= MAX_ADVANCE_SECONDS:
+        raise BadRequest("seconds must be a whole number, from 0 to a hundred years")
     if not isinstance(deliver, bool):
-        raise BadControl("deliver is true or false")
-    if type(patience) not in (int, float) or not 0 <= patience <= 600:
-        raise BadControl("patience is a number of seconds, 600 at most")
-    app.advance(seconds, deliver=deliver, patience=patience)
+        raise BadRequest("deliver must be true or false")
+    if type(timeout) not in (int, float) or not 0 <= timeout <= 600:
+        raise BadRequest("patience must be a number of seconds, at most 600")
+    app.advance(seconds, deliver=deliver, timeout=timeout)
     return _clock(app, request)
 
 
@@ -154,22 +155,22 @@ def _reset(app: "StripeApp", request: Request) -> dict[str, Any]:
     return _state(app, request)
 
 
-def _name(request: Request) -> str:
+def _snapshot_name(request: Request) -> str:
     name = _body(request, "name").get("name")
     if not isinstance(name, str) or not name:
-        raise BadControl("a snapshot has a name")
+        raise BadRequest("a snapshot needs a name")
     return name
 
 
 def _snapshot(app: "StripeApp", request: Request) -> dict[str, Any]:
-    return app.snapshot(_name(request))
+    return app.snapshot(_snapshot_name(request))
 
 
 def _restore(app: "StripeApp", request: Request) -> dict[str, Any]:
     try:
-        app.restore(_name(request))
+        app.restore(_snapshot_name(request))
     except NoSuchSnapshot as error:
-        raise NotThere(f"no snapshot {error}") from None
+        raise NotFound(f"no such snapshot: {error}") from None
     return _state(app, request)
 
 
@@ -201,7 +202,7 @@ def _state(app: "StripeApp", request: Request) -> dict[str, Any]:
 def _set_webhooks(app: "StripeApp", request: Request) -> dict[str, Any]:
     paused = _body(request, "paused").get("paused")
     if not isinstance(paused, bool):
-        raise BadControl("paused is true or false")
+        raise BadRequest("paused must be true or false")
     app.deliveries.settings.paused = paused
     app.deliveries.wake()
     return _webhook_settings(app)
@@ -214,12 +215,12 @@ def _webhook_settings(app: "StripeApp") -> dict[str, Any]:
 def _redeliver(app: "StripeApp", request: Request) -> dict[str, Any]:
     endpoint = _body(request, "endpoint").get("endpoint")
     if endpoint is not None and not isinstance(endpoint, str):
-        raise BadControl("endpoint is the id of one")
+        raise BadRequest("endpoint must be the id of a webhook endpoint")
     event = request.path.split("/")[-2]
     try:
         return {"event": event, "deliveries": app.redeliver(event, endpoint)}
     except KeyError:
-        raise NotThere(f"no event {event}") from None
+        raise NotFound(f"no such event: {event}") from None
 
 
 def _settings(app: "StripeApp", request: Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What Stripe says of each currency: steps, smallest charge, how it is written.
+"""Currencies at Stripe: charge increment, minimum charge and notation.
 
 Source: docs page "Supported currencies" (special cases, minimum charge amounts).
 """
@@ -16,11 +16,11 @@ SIGNS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 
 
 def text(amount: int, currency: str) -> str:
-    """Return an amount as Stripe writes it in descriptions: `$12.00`, `¥500`."""
+    """Return an amount in the notation of Stripe's descriptions: `$12.00`, `¥500`."""
     shift = exponent(currency)
     whole, part = divmod(abs(amount), 10**shift)
-    shown = str(whole)
+    number = str(whole)
     if shift and currency not in WHOLE_ONLY:
-        shown = f"{whole}.{part:0{shift}}"
+        number = f"{whole}.{part:0{shift}}"
     minus, sign = "-" if amount < 0 else "", SIGNS.get(currency)
-    return f"{minus}{sign}{shown}" if sign else f"{minus}{shown} {currency.upper()}"
+    return f"{minus}{sign}{number}" if sign else f"{minus}{number} {currency.upper()}"

@@ -5,40 +5,41 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 DAY = 86_400
-FIXED = {"day": DAY, "week": 7 * DAY}
+SECONDS = {"day": DAY, "week": 7 * DAY}
 MONTHS = {"month": 1, "year": 12}
-LONGEST_MONTH = 31 * DAY
+MAX_MONTH = 31 * DAY
 
 
 class Period(NamedTuple):
-    """A half-open span of seconds since the epoch."""
+    """Half-open interval in seconds since the epoch."""
 
     start: int
     end: int
 
 
 def add(anchor: int, interval: str, count: int) -> int:
-    """Return the moment `count` intervals after the anchor.
+    """Return the time `count` intervals after the anchor.
 
-    A day of month that does not exist becomes the last one, and returns in the next
-    month that has it (docs page "Billing cycle").
+    A day that a month does not have becomes its last day; later months use the
+    anchor's day again (docs page "Billing cycle").
     """
-    if interval in FIXED:
-        return anchor + count * FIXED[interval]
-    moment = datetime.fromtimestamp(anchor, UTC)
-    months = moment.year * 12 + moment.month - 1 + count * MONTHS[interval]
+    if interval in SECONDS:
+        return anchor + count * SECONDS[interval]
+    start = datetime.fromtimestamp(anchor, UTC)
+    months = start.year * 12 + start.month - 1 + count * MONTHS[interval]
     year, month = divmod(months, 12)
-    day = min(moment.day, monthrange(year, month + 1)[1])
-    return int(moment.replace(year=year, month=month + 1, day=day).timestamp())
+    day = min(start.day, monthrange(year, month + 1)[1])
+    return int(start.replace(year=year, month=month + 1, day=day).timestamp())
 
 
-def period_at(anchor: int, interval: str, count: int, moment: int) -> Period:
-    """Return the period of `count` intervals that contains the moment."""
-    longest = FIXED.get(interval) or MONTHS[interval] * LONGEST_MONTH
-    number = max(0, (moment - anchor) // (longest * count))
+def period_at(anchor: int, interval: str, count: int, at: int) -> Period:
+    """Return the period of `count` intervals that contains a time."""
+    max_length = SECONDS.get(interval) or MONTHS[interval] * MAX_MONTH
+    # Months differ in length: start with an estimate that is never too late.
+    number = max(0, (at - anchor) // (max_length * count))
     start = add(anchor, interval, number * count)
     while True:
         end = add(anchor, interval, (number + 1) * count)
-        if moment < end:
+        if at < end:
             return Period(start, end)
         number, start = number + 1, end

@@ -1,4 +1,4 @@
-"""Faults on order: errors, delays and broken connections, per route."""
+"""Faults of API requests: errors, delays and broken connections, by method and path."""
 
 import re
 import threading
@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
-from sandbox.stripe.chance import BadFault, check_chance, check_times, generator
+from sandbox.stripe.chance import (
+    BadFault,
+    check_probability,
+    check_times,
+    seeded_random,
+)
 from sandbox.stripe.protocol.errors import error_body
 from sandbox.stripe.protocol.http import Response, json_response
 
@@ -20,17 +25,18 @@ MESSAGES = {
     429: "Request rate limit exceeded.",
 }
 CODES = {409: "lock_timeout", 429: "rate_limit"}
-# Source: stripe-dotnet issue 1886, a lock is the one limit Stripe has its SDKs retry.
-LOCKED = {"Stripe-Should-Retry": "true"}
+# Stripe tells its SDKs to retry lock timeouts, but no other limit (stripe-dotnet
+# issue 1886).
+LOCK_HEADERS = {"Stripe-Should-Retry": "true"}
 
 
 @dataclass(slots=True)
 class Fault:
-    """What goes wrong, and for how many requests (None: until it is cleared).
+    """Fault that applies to the next `times` matching requests (None: until cleared).
 
-    `path` is a pattern that is looked for in the path, `params` what the request's
-    parameters have to be, at the top level. `before` means that nothing was executed;
-    `after` that the work is done and stored, its idempotent answer included.
+    `path` is a regular expression that is searched in the path; `params` must be equal
+    to the top-level parameters of the same names. `before`: the request is not
+    executed. `after`: it is executed and stored, including its idempotent response.
     """
 
     kind: Kind
@@ -50,19 +56,19 @@ class Fault:
     random: Random = field(default_factory=Random)
 
     def check(self) -> None:
-        """Raise BadFault when a value is not of its kind."""
+        """Raise BadFault when a value is invalid."""
         for name, accepts, rule in RULES:
             if not accepts(getattr(self, name)):
-                raise BadFault(f"{name} is {rule}")
+                raise BadFault(f"{name} must be {rule}")
         check_times(self.times)
-        check_chance(self.chance)
+        check_probability(self.chance)
         try:
             re.compile(self.path)
         except re.error as error:
-            raise BadFault(f"path is no pattern: {error}") from None
+            raise BadFault(f"path must be a regular expression: {error}") from None
 
-    def strikes(self, method: str, path: str, params: Mapping[str, Any]) -> bool:
-        """Return whether this request is hit; the seed decides where chance does."""
+    def matches(self, method: str, path: str, params: Mapping[str, Any]) -> bool:
+        """Return whether the fault applies to a request. Uses up a random number."""
         return (
             self.method in (None, method)
             and re.search(self.path, path) is not None
@@ -71,11 +77,11 @@ class Fault:
         )
 
     def wait(self) -> None:
-        """Sleep for the fault's seconds, or until it is cleared."""
+        """Wait for `seconds`, or until the fault is cleared."""
         self.cleared.wait(self.seconds)
 
-    def answer(self, request_id: str, now: int) -> Response:
-        """Return the error of a `status` fault."""
+    def error_response(self, request_id: str, now: int) -> Response:
+        """Return the error response of a `status` fault."""
         fields = {
             "type": "api_error" if self.status >= 500 else "invalid_request_error",
             "code": CODES.get(self.status),
@@ -83,11 +89,11 @@ class Fault:
             **self.error,
         }
         body = error_body(fields, request_id=request_id, now=now)
-        headers = LOCKED if fields["code"] == "lock_timeout" else {}
+        headers = LOCK_HEADERS if fields["code"] == "lock_timeout" else {}
         return json_response(self.status, body, {**headers, **self.headers})
 
-    def show(self) -> dict[str, Any]:
-        """Return the fault as JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fault as JSON data."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -107,8 +113,12 @@ class Fault:
 
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("kind", lambda kind: kind in KINDS, f"one of {', '.join(KINDS)}"),
-    ("method", lambda method: method is None or isinstance(method, str), "a method"),
-    ("path", lambda path: isinstance(path, str), "a pattern"),
+    (
+        "method",
+        lambda method: method is None or isinstance(method, str),
+        "an HTTP method",
+    ),
+    ("path", lambda path: isinstance(path, str), "a regular expression"),
     ("when", lambda when: when in ("before", "after"), "before or after"),
     (
         "status",
@@ -116,65 +126,70 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "from 400 to 599",
     ),
     ("error", lambda error: isinstance(error, dict), "a hash"),
-    ("headers", lambda headers: _is_texts(headers), "a hash of texts"),
+    ("headers", lambda headers: _are_headers(headers), "a hash of ASCII strings"),
     ("params", lambda params: isinstance(params, dict), "a hash"),
-    ("seconds", lambda given: type(given) in (int, float) and given >= 0, "0 or more"),
+    (
+        "seconds",
+        lambda number: type(number) in (int, float) and number >= 0,
+        "0 or more",
+    ),
 )
 
 
-def _is_texts(given: Any) -> bool:
-    return isinstance(given, dict) and all(
+def _are_headers(value: Any) -> bool:
+    return isinstance(value, dict) and all(
         isinstance(text, str) and text.isprintable() and text.isascii()
-        for pair in given.items()
+        for pair in value.items()
         for text in pair
     )
 
 
 class Faults:
-    """The faults in force, in the order they were asked for; thread-safe."""
+    """Active faults in the order of their creation. Thread-safe."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._seed = seed
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
-        # Used-up faults may still hold a request back, until they are cleared.
+        # Faults without uses left may still delay a request: `clear` must release it.
         self._waiting: list[Fault] = []
         self._count = 0
 
     def add(self, fault: Fault) -> Fault:
-        """Put a fault in force. Raises BadFault."""
+        """Activate a fault. Raises BadFault."""
         fault.check()
         with self._lock:
             self._count += 1
             fault.id = f"fault_{self._count}"
-            fault.random = generator(self._seed, fault.id)
+            fault.random = seeded_random(self._seed, fault.id)
             self._faults.append(fault)
         return fault
 
     def take(self, method: str, path: str, params: Mapping[str, Any]) -> Fault | None:
-        """Return the first fault for this request, used up once more."""
+        """Return the first fault that matches a request, and count its use."""
+        # Without the lock: usually there are no faults.
         if not self._faults:
             return None
         with self._lock:
             for fault in self._faults:
-                if fault.strikes(method, path, params):
+                if fault.matches(method, path, params):
                     self._use(fault)
                     return fault
         return None
 
     def list(self) -> list[dict[str, Any]]:
-        """Return the faults in force."""
+        """Return the active faults."""
         with self._lock:
-            return [fault.show() for fault in self._faults]
+            return [fault.to_dict() for fault in self._faults]
 
     def clear(self) -> None:
-        """Remove every fault; requests they hold back go on at once."""
+        """Remove all faults and release the requests that they delay."""
         with self._lock:
             for fault in (*self._faults, *self._waiting):
                 fault.cleared.set()
             self._faults.clear()
             self._waiting.clear()
-            # So that a run that clears everything first is the same each time.
+            # A run that starts by clearing everything must be repeatable.
             self._count = 0
 
     def _use(self, fault: Fault) -> None:
@@ -182,6 +197,6 @@ class Faults:
         if fault.times is not None and fault.hits >= fault.times:
             self._faults.remove(fault)
             self._waiting = [
-                *(one for one in self._waiting if not one.cleared.is_set()),
+                *(other for other in self._waiting if not other.cleared.is_set()),
                 fault,
             ]

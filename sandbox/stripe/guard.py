@@ -1,4 +1,4 @@
-"""Who may use control and pages: programs and people on this machine, no web site."""
+"""Access control: loopback only, no cross-site requests, no DNS rebinding."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -6,25 +6,25 @@ from urllib.parse import urlsplit
 from sandbox.stripe.protocol.http import Request
 
 
-def objection(request: Request, client: str) -> str | None:
-    """Return why the client may not have what only this machine may, or None."""
+def denial_reason(request: Request, client: str) -> str | None:
+    """Return why a client may not use the control API and pages, or None."""
     if not is_loopback(client):
-        return "this is for this machine only"
+        return "only this machine has access"
     host = request.headers.get("host", "")
-    # A name that a site points at 127.0.0.1 makes the browser take us for that site.
+    # DNS rebinding: reject any Host that is not a loopback name.
     if host and not is_loopback(_name(f"//{host}")):
-        return f"this does not answer to the name {host}"
+        return f"{host} is not a name of this machine"
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != host:
-        return "this is not for other sites"
-    foreign = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
-    if foreign and not _follows_link(request):
-        return "this is not for other sites"
+        return "other sites have no access"
+    cross_site = request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if cross_site and not _is_navigation(request):
+        return "other sites have no access"
     return None
 
 
 def is_loopback(name: str) -> bool:
-    """Return whether a name or an address stands for this machine."""
+    """Return whether a host name or an IP address is a loopback one."""
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
@@ -33,10 +33,11 @@ def is_loopback(name: str) -> bool:
         return False
 
 
-def _follows_link(request: Request) -> bool:
-    """Return whether a person goes from a site to here, which the site cannot read.
+def _is_navigation(request: Request) -> bool:
+    """Return whether a browser follows a link from another site.
 
-    So an application sends its customers to the pages of invoices and the portal.
+    Applications link to the invoice and portal pages. The linking site cannot read
+    the response.
     """
     headers = request.headers
     mode, into = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")

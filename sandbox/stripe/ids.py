@@ -5,15 +5,15 @@ import string
 from typing import Any
 
 ALPHABET = string.ascii_letters + string.digits
-# Turns random bytes into letters and digits: far quicker than to choose each.
+# Translation table from random bytes: far faster than choosing each character.
 LETTERS = "".join(ALPHABET[byte % len(ALPHABET)] for byte in range(256)).encode()
 
 
 class Ids:
-    """Makes ids; with a seed, the same ones in every run."""
+    """Generator of ids; repeatable with a seed."""
 
     def __init__(self, seed: int | None = None, *, used: int = 0) -> None:
-        """Begin; `used` counts what has ids already, and leads elsewhere."""
+        """With a seed, `used` (the number of stored records) varies the sequence."""
         self._random = random.Random(
             f"{seed}+{used}" if used and seed is not None else seed
         )
@@ -24,16 +24,17 @@ class Ids:
         return f"{prefix}_{letters.decode()}"
 
     def invoice_prefix(self) -> str:
-        """Return eight upper-case letters and digits, as customers have."""
+        """Return a customer's `invoice_prefix`: eight upper-case letters and digits."""
         return "".join(
             self._random.choices(string.ascii_uppercase + string.digits, k=8)
         )
 
     def state(self) -> Any:
-        """Return where the generator stands."""
+        """Return the state of the generator."""
         return self._random.getstate()
 
     def restore(self, state: Any) -> None:
-        """Go on from where the generator stood; JSON may have made lists of tuples."""
+        """Restore the state of the generator."""
+        # The generator wants tuples; a snapshot read from JSON has lists.
         version, numbers, gauss = state
         self._random.setstate((version, tuple(numbers), gauss))

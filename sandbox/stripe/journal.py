@@ -1,4 +1,4 @@
-"""The SQLite file behind a store: state survives a restart or a SIGKILL."""
+"""SQLite file of a store: the state survives restarts and SIGKILL."""
 
 import json
 import sqlite3
@@ -17,32 +17,33 @@ CREATE TABLE IF NOT EXISTS snapshots (
     name TEXT PRIMARY KEY, about TEXT NOT NULL, content BLOB NOT NULL
 );
 """
-#: Grows when records are written differently, so that older ones would be misread.
+#: Incremented whenever the format of records changes.
 FORMAT = 2
 INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
 
 
 class UnreadableState(Exception):
-    """The file is no state, or that of another version of the sandbox."""
+    """The file is not a state file, or one of another sandbox version."""
 
 
 class SqliteJournal:
-    """One row per record, one transaction per write.
+    """Journal with one row per record and one transaction per write.
 
-    `synchronous=OFF` hands pages to the operating system without waiting for the
-    disk: enough against the death of the process, not against a power cut.
+    `synchronous=OFF` does not wait for the disk: it is safe when the process is
+    killed, but not when the power fails.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the file, or make it. Raises UnreadableState."""
+        """Open or create the file. Raises UnreadableState."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        # The caller of the store serializes access; transactions are explicit.
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
-            known = self._is_readable()
+            readable = self._is_readable()
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise UnreadableState(f"{path} cannot be read: {error}.") from error
-        if not known:
+        if not readable:
             self._db.close()
             raise UnreadableState(
                 f"{path} was written by another version of the sandbox. Delete it."
@@ -53,19 +54,19 @@ class SqliteJournal:
         self._db.executescript(SCHEMA)
 
     def _is_readable(self) -> bool:
-        """Return whether the file is new or of our format."""
+        """Return whether the file is new or has the current format."""
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (format,) = self._db.execute("PRAGMA user_version").fetchone()
         return bool(tables == 0 or format == FORMAT)
 
     def load(self) -> Iterator[tuple[str, str, int, Record]]:
-        """Yield every record as (kind, id, seq, record), in order of seq."""
+        """Yield every record as (kind, id, seq, record), ordered by seq."""
         rows = self._db.execute("SELECT kind, id, seq, body FROM records ORDER BY seq")
         for kind, id, seq, body in rows:
             yield kind, id, seq, json.loads(body)
 
     def write(self, changes: list[Change]) -> None:
-        """Make the changes durable, all or none."""
+        """Write all changes in one transaction."""
         self._db.execute("BEGIN")
         for change in changes:
             if change.record is None:
@@ -81,7 +82,7 @@ class SqliteJournal:
         self._db.execute("COMMIT")
 
     def replace(self, rows: Sequence[Change]) -> None:
-        """Make these all the records there are, or change nothing."""
+        """Replace all records in one transaction."""
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM records")
         self._db.executemany(
@@ -91,20 +92,21 @@ class SqliteJournal:
         self._db.execute("COMMIT")
 
     def load_snapshots(self) -> list[tuple[str, str, bytes]]:
-        """Return every snapshot: its name, what is said of it, its content."""
+        """Return every snapshot as (name, summary, content)."""
         query = "SELECT name, about, content FROM snapshots ORDER BY rowid"
         return self._db.execute(query).fetchall()
 
-    def keep_snapshot(self, name: str, about: str, content: bytes) -> None:
-        """Keep a snapshot, in place of an earlier one of the name."""
+    def save_snapshot(self, name: str, summary: str, content: bytes) -> None:
+        """Save a snapshot, replacing one with the same name."""
         self._db.execute(
-            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)", (name, about, content)
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
+            (name, summary, content),
         )
 
-    def drop_snapshots(self) -> None:
-        """Forget all snapshots."""
+    def delete_snapshots(self) -> None:
+        """Delete all snapshots."""
         self._db.execute("DELETE FROM snapshots")
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._db.close()

@@ -1,7 +1,4 @@
-"""What people do on Stripe's own pages, and in its dashboard, as control actions.
-
-JSON in and out.
-"""
+"""Control actions for steps on Stripe's hosted pages and in its dashboard."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,84 +14,84 @@ from sandbox.stripe.protocol.params import Shape
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
-Answer = dict[str, Any]
-Deed = Callable[[Context, Mapping[str, Any]], Answer]
-ENDS = ("succeeded", "failed")
-#: What the bodies of these requests may hold.
-KEYS = ("card", "challenge", "features", "outcome")
+Result = dict[str, Any]
+Action = Callable[[Context, Mapping[str, Any]], Result]
+OUTCOMES = ("succeeded", "failed")
+#: Fields that the bodies of these requests may have.
+FIELDS = ("card", "challenge", "features", "outcome")
 FEATURES = Shape({"features": UPDATED})
 
 
-def find(method: str, path: str) -> Deed | None:
-    """Return what a person does with this request, or None."""
-    for pattern, deed in DEEDS:
-        match = pattern.fullmatch(path)
-        if match and method == "POST":
-            return _bind(deed, *match.groups())
+def match(method: str, path: str) -> Action | None:
+    """Return the action of a request, or None."""
+    for pattern, action in ACTIONS:
+        path_match = pattern.fullmatch(path)
+        if path_match and method == "POST":
+            return _bind(action, *path_match.groups())
     return None
 
 
-def answer(app: "StripeApp", deed: Deed, body: Mapping[str, Any]) -> Response:
-    """Let it happen, and answer with what came of it."""
+def execute(app: "StripeApp", action: Action, body: Mapping[str, Any]) -> Response:
+    """Run the action and return its result as JSON."""
     try:
-        return json_response(200, app.transact(lambda context: deed(context, body)))
+        return json_response(200, app.transact(lambda context: action(context, body)))
     except StripeError as error:
         return json_response(error.status, {"error": str(error)})
 
 
-def _pay(context: Context, id: str, body: Mapping[str, Any]) -> Answer:
-    challenge = _text(body, "challenge", ENDS) if "challenge" in body else None
-    receipt = hosted.pay(context, id, _text(body, "card"), challenge=challenge)
-    return _show(context, receipt)
+def _pay(context: Context, id: str, body: Mapping[str, Any]) -> Result:
+    challenge = _text(body, "challenge", OUTCOMES) if "challenge" in body else None
+    result = hosted.pay(context, id, _text(body, "card"), challenge=challenge)
+    return _serialize(context, result)
 
 
-def _authenticate(context: Context, id: str, body: Mapping[str, Any]) -> Answer:
-    passed = _text(body, "outcome", ENDS) == "succeeded"
-    return _show(context, hosted.authenticate(context, id, passed=passed))
+def _authenticate(context: Context, id: str, body: Mapping[str, Any]) -> Result:
+    passed = _text(body, "outcome", OUTCOMES) == "succeeded"
+    return _serialize(context, hosted.authenticate(context, id, passed=passed))
 
 
-def _add_card(context: Context, id: str, body: Mapping[str, Any]) -> Answer:
+def _add_card(context: Context, id: str, body: Mapping[str, Any]) -> Result:
     method = hosted.add_card(context, id, _text(body, "card"))
-    return {"payment_method": context.show(method)}
+    return {"payment_method": context.serialize(method)}
 
 
-def _save_portal(context: Context, body: Mapping[str, Any]) -> Answer:
-    """Save the default configuration; without features, the one it begins with."""
+def _save_portal(context: Context, body: Mapping[str, Any]) -> Result:
+    """Save the default configuration; without features, the initial one."""
     features = FEATURES.read(_as_form(body)).get("features")
-    return context.show(portal_configurations.save_default(context, features))
+    return context.serialize(portal_configurations.save_default(context, features))
 
 
 def _as_form(value: Any) -> Any:
-    """Return JSON as a form says it, so that it is read and checked as one."""
+    """Return JSON in the form encoding, so that it can be validated as parameters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        # An empty list has no other way to be said.
-        return _as_form({str(at): item for at, item in enumerate(value)}) or ""
+        # The form encoding of an empty list is an empty string.
+        return _as_form({str(index): item for index, item in enumerate(value)}) or ""
     if isinstance(value, Mapping):
         return {key: _as_form(item) for key, item in value.items()}
     return value
 
 
-def _show(context: Context, receipt: hosted.Receipt) -> Answer:
+def _serialize(context: Context, result: hosted.PaymentResult) -> Result:
     return {
-        "invoice": context.show(receipt.invoice),
-        "payment_intent": context.show(receipt.intent),
+        "invoice": context.serialize(result.invoice),
+        "payment_intent": context.serialize(result.intent),
     }
 
 
-def _text(body: Mapping[str, Any], name: str, words: tuple[str, ...] = ()) -> str:
+def _text(body: Mapping[str, Any], name: str, choices: tuple[str, ...] = ()) -> str:
     value = body.get(name)
-    if not isinstance(value, str) or (words and value not in words):
-        raise invalid(f"{name} is {' or '.join(words) or 'a text'}")
+    if not isinstance(value, str) or (choices and value not in choices):
+        raise invalid(f"{name} must be {' or '.join(choices) or 'a string'}")
     return value
 
 
-def _bind(deed: Callable[..., Answer], *ids: str) -> Deed:
-    return lambda context, body: deed(context, *ids, body)
+def _bind(action: Callable[..., Result], *ids: str) -> Action:
+    return lambda context, body: action(context, *ids, body)
 
 
-DEEDS = (
+ACTIONS = (
     (re.compile(r"customers/(\w+)/cards"), _add_card),
     (re.compile(r"invoices/(\w+)/pay"), _pay),
     (re.compile(r"portal"), _save_portal),

@@ -1,4 +1,4 @@
-"""The account's rate limit (docs: Rate limits)."""
+"""Rate limit of the account (docs: Rate limits)."""
 
 import threading
 import time
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from sandbox.stripe.protocol.errors import StripeError
 
 WINDOW = 1.0
-# Assumed: the page names no Retry-After, but Stripe's SDKs obey one. By the rule that
-# they are written to, it never comes with a `Stripe-Should-Retry` of false; nor with
-# true, since Stripe wants rate limits handled by the application.
+# Assumed: the docs page does not mention Retry-After, but Stripe's SDKs obey it. There
+# is no Stripe-Should-Retry: "false" would contradict Retry-After, and "true" would make
+# the SDK retry, while Stripe wants the application to handle rate limits.
 HEADERS = {"Retry-After": "1", "Stripe-Rate-Limited-Reason": "global-rate"}
 
 
 class RateLimit:
-    """Counts the requests of the last second, in real time; thread-safe."""
+    """Counter of the requests in the last second of real time. Thread-safe."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
@@ -23,10 +23,10 @@ class RateLimit:
         self._taken: deque[float] = deque()
 
     def take(self, limit: int | None) -> None:
-        """Count a request. Raises a 429 `rate_limit` for one too many.
+        """Count a request. Raises a 429 `rate_limit` when the limit is exceeded.
 
-        No idempotency key keeps that answer: limiters run before that layer (docs:
-        Advanced error handling).
+        The error is not stored under an idempotency key: rate limiters run before that
+        layer (docs: Advanced error handling).
         """
         if limit is None:
             return

@@ -1,28 +1,28 @@
-"""A bounded log of requests, without their credentials."""
+"""Bounded log of API requests, without credentials."""
 
 import threading
 from collections import deque
 from typing import Any
 
-LIMIT = 10_000
+MAX_ENTRIES = 10_000
 
 
 class RequestLog:
-    """The latest requests; thread-safe."""
+    """Log of the latest requests. Thread-safe."""
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = MAX_ENTRIES) -> None:
         self._lock = threading.Lock()
         self._entries: deque[dict[str, Any]] = deque(maxlen=limit)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Append an entry; the oldest one makes room."""
+        """Append an entry; when the log is full, drop the oldest one."""
         with self._lock:
             self._entries.append(entry)
 
     def list(
         self, method: str | None = None, path: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return entries, oldest first, by method and by part of the path."""
+        """Return entries, oldest first, with this method and substring of the path."""
         with self._lock:
             entries = list(self._entries)
         return [
@@ -33,6 +33,6 @@ class RequestLog:
         ]
 
     def clear(self) -> None:
-        """Forget every entry."""
+        """Delete all entries."""
         with self._lock:
             self._entries.clear()

@@ -1,4 +1,4 @@
-"""What one kind of object declares: its routes, indexes, rendering and timer."""
+"""Declarations of object types: routes, indexes, rendering and timer."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def public(store: Store, record: Record) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An endpoint: `handler(context, params, *ids)` returns the object to show."""
+    """Endpoint; `handler(context, params, *ids)` returns the object to respond with."""
 
     method: str
     segments: tuple[str, ...]
@@ -32,19 +32,19 @@ class Route:
     handler: Handler
 
     def match(self, segments: tuple[str, ...]) -> tuple[str, ...] | None:
-        """Return the ids in the URL, or None when it is another endpoint's."""
+        """Return the ids in the URL, or None if it does not match."""
         ids = []
-        for expected, given in zip(self.segments, segments, strict=True):
+        for expected, segment in zip(self.segments, segments, strict=True):
             if expected == "{}":
-                ids.append(given)
-            elif expected != given:
+                ids.append(segment)
+            elif expected != segment:
                 return None
         return tuple(ids)
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """When something is due on a record by itself, and what then happens."""
+    """Timed action on a record: `run` is called at the time that `due_at` returns."""
 
     due_at: Callable[[Record], int | None]
     run: Callable[["Context", Record], None]
@@ -52,7 +52,7 @@ class Timer:
 
 @dataclass(slots=True)
 class Resource:
-    """One value of `object`; `includable` fields are sent only when expanded."""
+    """Object type; its `includable` fields are only present when expanded."""
 
     name: str
     indexes: tuple[str, ...] = ()
@@ -88,10 +88,11 @@ class Resource:
 
 
 class Registry:
-    """Every resource, by name and by route."""
+    """All object types, by name and by route."""
 
     def __init__(self, resources: tuple[Resource, ...]) -> None:
         self.by_name = {resource.name: resource for resource in resources}
+        # By method and number of segments, so that few routes are compared.
         self._routes: dict[tuple[str, int], list[Route]] = {}
         for resource in resources:
             for route in resource.routes:
@@ -100,11 +101,11 @@ class Registry:
 
     @property
     def indexes(self) -> dict[str, tuple[str, ...]]:
-        """The indexed fields of each kind."""
+        """Indexed fields of each object type."""
         return {name: resource.indexes for name, resource in self.by_name.items()}
 
     def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]] | None:
-        """Return the endpoint and the ids in its URL, or None."""
+        """Return the endpoint of a URL and the ids in it, or None."""
         segments = tuple(path.strip("/").split("/"))
         if path.endswith("/"):
             return None
@@ -115,7 +116,7 @@ class Registry:
         return None
 
     def render(self, store: Store, record: Record) -> dict[str, Any]:
-        """Return what the API shows of a record."""
+        """Return the API representation of a record."""
         if record.get("deleted"):
             return {"id": record["id"], "object": record["object"], "deleted": True}
         resource = self.by_name.get(record["object"])

@@ -1,34 +1,34 @@
-"""What the sandbox forgets, so that memory does not grow for ever."""
+"""Deletion of old events and idempotent responses, to bound memory."""
 
 from sandbox.stripe import settings
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.objects.events import RETENTION
-from sandbox.stripe.protocol.idempotency import KIND as ANSWER
+from sandbox.stripe.protocol.idempotency import KIND as IDEMPOTENT_RESPONSE
 from sandbox.stripe.protocol.idempotency import LIFETIME
 from sandbox.stripe.store import Store
 
-# At most this many records go per request, so that none of them is slow.
+# Maximum per request and kind, so that no single request becomes slow.
 BATCH = 100
 
 
 def purge(store: Store, now: int) -> None:
-    """Delete old answers and events; an event with a pending delivery stays."""
-    kept = settings.read(store)
-    _purge(store, ANSWER, now - LIFETIME, kept.keep_answers)
-    _purge(store, "event", now - RETENTION, kept.keep_events)
+    """Delete old idempotent responses and events, except events still to deliver."""
+    account = settings.read(store)
+    _purge(store, IDEMPOTENT_RESPONSE, now - LIFETIME, account.keep_answers)
+    _purge(store, "event", now - RETENTION, account.keep_events)
 
 
-def _purge(store: Store, kind: str, before: int, most: int) -> None:
-    surplus = store.count(kind) - most
+def _purge(store: Store, kind: str, before: int, max_count: int) -> None:
+    excess = store.count(kind) - max_count
     first = store.oldest(kind, 1)
-    if not first or (surplus <= 0 and first[0]["created"] >= before):
+    if not first or (excess <= 0 and first[0]["created"] >= before):
         return
     for number, record in enumerate(store.oldest(kind, BATCH)):
-        if number >= surplus and record["created"] >= before:
-            return
-        if kind != "event" or not _awaited(store, record["id"]):
+        if number >= excess and record["created"] >= before:
+            return  # The records are ordered by age: the others are newer.
+        if kind != "event" or not _has_pending_delivery(store, record["id"]):
             store.delete(kind, record["id"])
 
 
-def _awaited(store: Store, event: str) -> bool:
+def _has_pending_delivery(store: Store, event: str) -> bool:
     return next(store.scan(DELIVERY, index=("event", event)), None) is not None

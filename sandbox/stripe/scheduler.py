@@ -1,4 +1,4 @@
-"""What is due by itself: finalizations, renewals, expiries, in order of time."""
+"""Queue of timers on records: finalizations, renewals, expiries."""
 
 import heapq
 
@@ -7,10 +7,10 @@ from sandbox.stripe.store import Record
 
 
 class Scheduler:
-    """A heap of due times, derived from the records, so nothing is lost on restart.
+    """Heap of due times, derived from the records and thus rebuilt after a restart.
 
-    Entries go stale when a record changes; each is checked when it comes up. What is
-    due in the same second comes in order of creation, after a restart as before.
+    A changed record leaves a stale entry, which is skipped when it reaches the top.
+    Timers due in the same second run in order of the records' creation.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -22,12 +22,12 @@ class Scheduler:
         self.clear()
 
     def clear(self) -> None:
-        """Forget every entry."""
+        """Remove all entries."""
         self._heap: list[tuple[int, int, str, str]] = []
         self._at: dict[tuple[str, str], int] = {}
 
     def watch(self, kind: str, seq: int, record: Record) -> None:
-        """Enter what is due on a record that was just written, or is gone."""
+        """Update the entry of a record that was written or deleted."""
         timer = self._timers.get(kind)
         if timer is None:
             return
@@ -45,13 +45,13 @@ class Scheduler:
         return first[0] if first else None
 
     def peek(self) -> tuple[int, str] | None:
-        """Return the earliest due time and the id of what is due then, or None."""
+        """Return the earliest due time and the id of its record, or None."""
         while self._heap and self._at.get(self._heap[0][2:]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return (self._heap[0][0], self._heap[0][3]) if self._heap else None
 
     def pop(self) -> tuple[str, str, Timer]:
-        """Remove and return the earliest entry: kind, id, timer."""
+        """Remove the earliest entry and return its kind, id and timer."""
         _, _, kind, id = heapq.heappop(self._heap)
         del self._at[kind, id]
         return kind, id, self._timers[kind]

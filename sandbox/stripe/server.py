@@ -1,4 +1,4 @@
-"""The sandbox on a socket: HTTP/1.1 on loopback, one thread per connection."""
+"""HTTP/1.1 server of the sandbox on loopback, one thread per connection."""
 
 import logging
 import socket
@@ -11,27 +11,27 @@ from typing import Any
 
 from sandbox.stripe import control, guard, pages
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.protocol.bodies import LARGEST, read_body, unreadable
+from sandbox.stripe.protocol.bodies import MAX_BODY_BYTES, read_body, unreadable
 from sandbox.stripe.protocol.errors import StripeError
 from sandbox.stripe.protocol.http import Request, Response
 
 logger = logging.getLogger(__name__)
-TICK = 1.0
-DRAINED = 16 * LARGEST
-DRAIN_PATIENCE = 0.5
-# Closing a socket with a linger time of zero sends RST instead of FIN.
+TIMER_INTERVAL = 1.0
+MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
+DRAIN_TIMEOUT = 0.5
+# SO_LINGER with a time of zero: closing the socket sends RST instead of FIN.
 LINGER = (socket.SOL_SOCKET, socket.SO_LINGER)
 ABORT = struct.pack("ii", 1, 0)
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Carries requests to the app and its responses back."""
+    """Handler of one connection: passes requests to the app."""
 
     protocol_version = "HTTP/1.1"
     server_version = "sandbox-stripe"
-    # Without this each answer waits some 40 ms for the client's ACK.
+    # With Nagle's algorithm each response waits about 40 ms for the client's ACK.
     disable_nagle_algorithm = True
-    # Headers and body leave in one packet.
+    # Buffered, so that headers and body leave in one packet.
     wbufsize = -1
     server: "StripeServer"
 
@@ -57,13 +57,13 @@ class Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the app keeps its own log of requests."""
+        """Log nothing: the app has its own request log."""
 
     def send_error(
         self, code: int, message: str | None = None, explain: str | None = None
     ) -> None:
-        """Refuse what could not be read as a request, in Stripe's shape."""
-        # A malformed first line leaves the version at 0.9, which has no status line.
+        """Send a Stripe error for a request that could not be parsed."""
+        # After a malformed request line the version is 0.9, which has no status line.
         self.request_version = self.protocol_version
         request = Request(self.command or "", getattr(self, "path", ""))
         self._refuse(request, unreadable(message or "Malformed request.", code))
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         except StripeError as error:
             self._refuse(request, error)
             return
-        response = self._answer(request)
+        response = self._respond(request)
         if response.broken:
             self._break(response)
         else:
@@ -88,24 +88,24 @@ class Handler(BaseHTTPRequestHandler):
         encodings = self.headers.get_all("Transfer-Encoding", [])
         return read_body(self.rfile, lengths, encodings)
 
-    def _answer(self, request: Request) -> Response:
-        """Ask a page, the control or the API; the first two are not for everybody."""
-        objection = guard.objection(request, self.client_address[0])
+    def _respond(self, request: Request) -> Response:
+        """Pass the request to the pages, the control API or the API."""
+        denial = guard.denial_reason(request, self.client_address[0])
         if pages.serves(request):
-            return pages.handle(self.server.app, request, objection)
+            return pages.handle(self.server.app, request, denial)
         if control.serves(request):
-            return control.handle(self.server.app, request, objection)
+            return control.handle(self.server.app, request, denial)
         return self.server.app.handle(request)
 
     def _refuse(self, request: Request, error: StripeError) -> None:
-        """Answer what could not be read; the connection is of no further use."""
+        """Send an error for an unreadable request and close the connection."""
         self.close_connection = True
         self._send(self.server.app.refuse(request, error))
         self.wfile.flush()
-        # Closing with input unread sends RST, which may overtake the answer.
-        self.connection.settimeout(DRAIN_PATIENCE)
+        # Closing with unread input sends RST, which can discard the response.
+        self.connection.settimeout(DRAIN_TIMEOUT)
         with suppress(TimeoutError):
-            self.rfile.read(DRAINED)
+            self.rfile.read(MAX_DRAINED_BYTES)
 
     def _send(self, response: Response) -> None:
         self.send_response(response.status)
@@ -123,7 +123,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class StripeServer(ThreadingHTTPServer):
-    """Serves an app until it is stopped."""
+    """Server of an app; `start` and `stop` control its threads."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -137,14 +137,14 @@ class StripeServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """The base address for an SDK."""
+        """Base URL for an SDK."""
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}"
 
     def start(self) -> None:
-        """Serve, deliver webhooks and keep time, each in a thread."""
+        """Start threads that serve requests, deliver webhooks and run timers."""
         self.app.deliveries.start()
-        for target in (self._serve, self._tick):
+        for target in (self._serve, self._run_timers):
             thread = threading.Thread(target=target, daemon=True)
             thread.start()
             self._workers.append(thread)
@@ -159,21 +159,21 @@ class StripeServer(ThreadingHTTPServer):
         self.app.close()
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection; one that is to be reset without a FIN before."""
+        """Close a connection, without a FIN when it is to be reset."""
         if request.getsockopt(*LINGER, len(ABORT)) == ABORT:
             self.close_request(request)
         else:
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing when a client goes away before its answer."""
+        """Ignore clients that disconnect before the response."""
 
     def _serve(self) -> None:
         self.serve_forever(poll_interval=0.05)
 
-    def _tick(self) -> None:
-        while not self._stopping.wait(TICK):
+    def _run_timers(self) -> None:
+        while not self._stopping.wait(TIMER_INTERVAL):
             try:
                 self.app.run_due(self.app.clock.now())
             except Exception:
-                logger.exception("something due failed")
+                logger.exception("a timer failed")

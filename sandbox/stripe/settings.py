@@ -1,6 +1,6 @@
-"""What the account is set to: the dashboard's switches, and the sandbox's own.
+"""Account settings: those of Stripe's dashboard, and the sandbox's own.
 
-Kept as one record, so a restart keeps it, a snapshot holds it and a handler reads it.
+Stored as one record, so restarts and snapshots preserve them.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,56 +14,59 @@ Outcome = Literal["past_due", "unpaid", "canceled"]
 
 
 class BadSetting(ValueError):
-    """A setting that does not exist, or a value it cannot have."""
+    """A setting is unknown or has an invalid value."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """`overdue_after_days` stands for the Automation without which Stripe never says
-    that an invoice is overdue; None is no Automation.
+class AccountSettings:
+    """Settings of the account.
+
+    `overdue_after_days` stands for an Automation in Stripe's dashboard: without one
+    (None) Stripe sends no `invoice.overdue` event.
     """
 
-    #: What becomes of a subscription whose invoice failed for the last time.
+    #: Status of a subscription after the last failed payment attempt.
     after_last_retry: Outcome = "past_due"
-    #: When a failed automatic charge is tried again, in days after the one before.
+    #: Days between a failed automatic charge and the next attempt.
     retry_after_days: tuple[int, ...] = (3, 5, 7)
     overdue_after_days: int | None = None
-    #: Real seconds by which each answer of the API comes later.
+    #: Real seconds by which every API response is delayed.
     latency: float = 0
-    #: API requests a (real) second that are not answered with a 429; None: all.
+    #: Maximum API requests per real second, above it 429; None: no limit.
     rate_limit: int | None = None
-    #: How many events and answers of idempotency keys are kept at most, the newest, so
-    #: that memory is bounded though the clock stands still. Stripe has no such bound.
+    #: Maximum number of events and of idempotent responses, the newest ones. Stripe has
+    #: no such limit; it bounds memory while the clock does not move.
     keep_events: int = 10_000
     keep_answers: int = 10_000
 
 
-DEFAULTS = Settings()
+DEFAULTS = AccountSettings()
 
 
-def read(store: Store) -> Settings:
-    """Return the settings in force."""
+def read(store: Store) -> AccountSettings:
+    """Return the current settings."""
     record = store.get(KIND, KIND)
-    return Settings(**_from_json(record["settings"])) if record else DEFAULTS
+    return AccountSettings(**_from_json(record["settings"])) if record else DEFAULTS
 
 
-def change(store: Store, changes: Mapping[str, Any]) -> Settings:
-    """Change some settings; return all. Raises BadSetting."""
-    changed = _settings({**asdict(read(store)), **changes})
+def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
+    """Change some settings and return all. Raises BadSetting."""
+    changed = _validated({**asdict(read(store)), **changes})
     record = {"id": KIND, "object": KIND, "created": 0, "settings": asdict(changed)}
     store.put(KIND, record)
     return changed
 
 
 def _from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    # A state file or snapshot has a list, since JSON has no tuples.
     return {**values, "retry_after_days": tuple(values["retry_after_days"])}
 
 
-def _settings(values: Mapping[str, Any]) -> Settings:
-    unknown = sorted(values.keys() - {field.name for field in fields(Settings)})
+def _validated(values: Mapping[str, Any]) -> AccountSettings:
+    unknown = sorted(values.keys() - {field.name for field in fields(AccountSettings)})
     if unknown:
         raise BadSetting(f"no such setting: {', '.join(unknown)}")
-    settings = replace(Settings(), **values)
+    settings = replace(AccountSettings(), **values)
     settings = replace(settings, retry_after_days=_days(settings.retry_after_days))
     for name, accepts in RULES.items():
         if not accepts(getattr(settings, name)):
@@ -71,21 +74,21 @@ def _settings(values: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _days(given: Any) -> tuple[int, ...]:
-    if not isinstance(given, list | tuple) or not all(_whole(day) for day in given):
-        raise BadSetting("retry_after_days is a list of whole numbers from 1")
-    return tuple(given)
+def _days(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not all(map(_is_positive, value)):
+        raise BadSetting("retry_after_days must be a list of whole numbers from 1")
+    return tuple(value)
 
 
-def _whole(value: Any) -> bool:
+def _is_positive(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
 RULES: Mapping[str, Callable[[Any], bool]] = {
     "after_last_retry": lambda value: value in ("past_due", "unpaid", "canceled"),
-    "overdue_after_days": lambda value: value is None or _whole(value),
+    "overdue_after_days": lambda value: value is None or _is_positive(value),
     "latency": lambda value: type(value) in (int, float) and value >= 0,
-    "rate_limit": lambda value: value is None or _whole(value),
-    "keep_events": lambda value: _whole(value),
-    "keep_answers": lambda value: _whole(value),
+    "rate_limit": lambda value: value is None or _is_positive(value),
+    "keep_events": _is_positive,
+    "keep_answers": _is_positive,
 }

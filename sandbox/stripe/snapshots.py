@@ -1,7 +1,7 @@
-"""Named copies of the whole account, to go back to.
+"""Named snapshots of the whole account.
 
-Records are never changed in place, so a copy is a list of references. With a state file
-the copies are kept in it too, for after a restart.
+Records are never changed in place, so a snapshot is a list of references. With a state
+file, snapshots are written to it and survive a restart.
 """
 
 import json
@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from sandbox.stripe.protocol.http import dump_json
@@ -21,22 +22,22 @@ class NoSuchSnapshot(KeyError):
     """No snapshot has this name."""
 
 
-class Shelf(Protocol):
-    """Where snapshots outlive the process."""
+class SnapshotStore(Protocol):
+    """Persistent storage of snapshots."""
 
     def load_snapshots(self) -> list[tuple[str, str, bytes]]:
-        """Return every snapshot: its name, what `list` says of it, its content."""
+        """Return every snapshot as (name, summary, content)."""
 
-    def keep_snapshot(self, name: str, about: str, content: bytes) -> None:
-        """Keep a snapshot, in place of an earlier one of the name."""
+    def save_snapshot(self, name: str, summary: str, content: bytes) -> None:
+        """Save a snapshot, replacing one with the same name."""
 
-    def drop_snapshots(self) -> None:
-        """Forget all snapshots."""
+    def delete_snapshots(self) -> None:
+        """Delete all snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that the account is at a moment of its clock."""
+    """State of the account at a time of its clock."""
 
     now: int
     paused: bool
@@ -51,57 +52,56 @@ class Snapshot:
 
 
 def unpack(content: bytes) -> Snapshot:
-    """Return the snapshot that was packed."""
+    """Return the snapshot from the result of `pack`."""
     now, paused, ids, next_seq, rows = json.loads(zlib.decompress(content))
     return Snapshot(now, paused, ids, next_seq, tuple(Change(*row) for row in rows))
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    about: dict[str, Any]
+class _Entry:
+    summary: dict[str, Any]
+    # Snapshots from a state file are unpacked on demand.
     load: Callable[[], Snapshot]
 
 
 class Snapshots:
-    """Snapshots by name; a later one replaces the earlier of its name."""
+    """Snapshots by name."""
 
-    def __init__(self, shelf: Shelf | None = None) -> None:
-        self._shelf = shelf
-        self._kept: dict[str, _Kept] = {}
-        for name, about, content in shelf.load_snapshots() if shelf else ():
-            self._kept[name] = _Kept(json.loads(about), _unpacking(content))
+    def __init__(self, store: SnapshotStore | None = None) -> None:
+        self._store = store
+        self._entries: dict[str, _Entry] = {}
+        for name, summary, content in store.load_snapshots() if store else ():
+            load = partial(unpack, content)
+            self._entries[name] = _Entry(json.loads(summary), load)
 
-    def keep(self, name: str, snapshot: Snapshot) -> dict[str, Any]:
-        """Keep a snapshot; return what `list` says of it."""
+    def save(self, name: str, snapshot: Snapshot) -> dict[str, Any]:
+        """Save a snapshot, replacing one with the same name; return its summary."""
         public = [row for row in snapshot.rows if not row.kind.startswith("_")]
-        about = {
+        summary = {
             "name": name,
             "now": snapshot.now,
             "objects": len(public),
             "taken_at": int(time.time()),
         }
-        self._kept.pop(name, None)
-        self._kept[name] = _Kept(about, lambda: snapshot)
-        if self._shelf is not None:
-            self._shelf.keep_snapshot(name, dump_json(about), snapshot.pack())
-        return about
+        # Moves the name to the end: `list` is ordered by age.
+        self._entries.pop(name, None)
+        self._entries[name] = _Entry(summary, lambda: snapshot)
+        if self._store is not None:
+            self._store.save_snapshot(name, dump_json(summary), snapshot.pack())
+        return summary
 
     def get(self, name: str) -> Snapshot:
         """Return a snapshot. Raises NoSuchSnapshot."""
-        if name not in self._kept:
+        if name not in self._entries:
             raise NoSuchSnapshot(name)
-        return self._kept[name].load()
+        return self._entries[name].load()
 
     def list(self) -> list[dict[str, Any]]:
-        """Return name, time and size of each snapshot, oldest first."""
-        return [kept.about for kept in self._kept.values()]
+        """Return the summary of each snapshot, oldest first."""
+        return [entry.summary for entry in self._entries.values()]
 
     def clear(self) -> None:
-        """Forget all snapshots."""
-        self._kept.clear()
-        if self._shelf is not None:
-            self._shelf.drop_snapshots()
-
-
-def _unpacking(content: bytes) -> Callable[[], Snapshot]:
-    return lambda: unpack(content)
+        """Delete all snapshots."""
+        self._entries.clear()
+        if self._store is not None:
+            self._store.delete_snapshots()

@@ -1,4 +1,4 @@
-"""Objects by kind and id, in order of creation, written through to SQLite."""
+"""In-memory store of records by kind and id, with an optional SQLite journal."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,14 +8,14 @@ Record = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """A record and its place in the order of creation."""
+    """Record with its position in the order of creation."""
 
     seq: int
     record: Record
 
 
 class Change(NamedTuple):
-    """What one write did; `record` is None for a deletion."""
+    """Effect of one write; `record` is None for a deletion."""
 
     kind: str
     id: str
@@ -24,23 +24,23 @@ class Change(NamedTuple):
 
 
 class Journal(Protocol):
-    """Where committed changes go, and come back from at the start."""
+    """Persistent storage of committed changes."""
 
     def load(self) -> Iterator[tuple[str, str, int, Record]]:
-        """Yield every record as (kind, id, seq, record), in order of seq."""
+        """Yield every record as (kind, id, seq, record), ordered by seq."""
 
     def write(self, changes: list[Change]) -> None:
-        """Make the changes durable, all or none."""
+        """Write all changes in one transaction."""
 
     def replace(self, rows: Sequence[Change]) -> None:
-        """Make these all the records there are, or change nothing."""
+        """Replace all records in one transaction."""
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
 
 
 class Bucket:
-    """The seqs of the records that share one value of an indexed field."""
+    """Sorted seqs of the records that have one value of an indexed field."""
 
     __slots__ = ("seqs",)
 
@@ -55,11 +55,11 @@ class Bucket:
 
 
 class Store:
-    """Records never change in place: a write replaces the whole record.
+    """Store whose records never change in place: a write replaces the whole record.
 
-    That makes a transaction's undo log a list of earlier references, and lets
-    readers keep what they got. The caller serializes access. `on_put` is told of every
-    write, also of an undone one; of what is gone as if it were marked deleted.
+    The undo log of a transaction is therefore a list of references, and readers may
+    keep records. The caller serializes access. `on_put(kind, seq, record)` is called
+    for every write, including undone ones; a removed record has `deleted` set.
     """
 
     def __init__(
@@ -91,17 +91,17 @@ class Store:
         self._set(kind, id, Row(old.seq if old else self._take_seq(), record))
 
     def delete(self, kind: str, id: str) -> None:
-        """Remove the record. Raises KeyError when there is none."""
+        """Remove the record. Raises KeyError if it does not exist."""
         self._undo.append((kind, id, self._rows[kind][id]))
         self._set(kind, id, None)
 
     def count(self, kind: str) -> int:
-        """Return how many records of a kind there are."""
+        """Return the number of records of a kind."""
         return len(self._rows.get(kind, {}))
 
     @property
     def written(self) -> int:
-        """How many records have ever been added."""
+        """Number of records added so far, including deleted ones."""
         return self._next_seq - 1
 
     def counts(self) -> dict[str, int]:
@@ -109,7 +109,7 @@ class Store:
         return {kind: len(rows) for kind, rows in sorted(self._rows.items())}
 
     def oldest(self, kind: str, limit: int) -> list[Record]:
-        """Return the first records of a kind, in order of creation."""
+        """Return the oldest records of a kind, in order of creation."""
         seqs = self._bucket(kind, None).seqs[:limit]
         return [self._rows[kind][self._ids[seq]].record for seq in seqs]
 
@@ -125,8 +125,9 @@ class Store:
     ) -> Iterator[Record]:
         """Yield records in order of creation.
 
-        `index` narrows to one value of an indexed field; `after` and `before` are
-        ids of a record older, newer than all that is yielded; `created` bounds it.
+        `index` is a (field, value) pair of an indexed field. Only records after the one
+        with the id `after` and before the one with the id `before` are yielded;
+        `created` restricts the field of that name, with the keys gt, gte, lt and lte.
         """
         seqs = self._bucket(kind, index).seqs
         low, high = 0, len(seqs)
@@ -138,41 +139,42 @@ class Store:
             first, last = self._created_bounds(kind, seqs, created)
             low, high = max(low, first), min(high, last)
         ids = self._ids
-        chosen = seqs[low:high]
-        for seq in reversed(chosen) if newest_first else chosen:
+        # A copy: the caller may write while it iterates.
+        selected = seqs[low:high]
+        for seq in reversed(selected) if newest_first else selected:
             yield self._rows[kind][ids[seq]].record
 
     def commit(self) -> None:
-        """Make every write since the last commit durable."""
+        """Write all changes since the last commit to the journal."""
         if self._journal is not None and self._undo:
             self._journal.write(self._changes())
         self._undo.clear()
 
     def savepoint(self) -> int:
-        """Return the place in the writes since the last commit."""
+        """Return a position to roll back to, within the current transaction."""
         return len(self._undo)
 
     def rollback(self, savepoint: int = 0) -> None:
-        """Undo every write since the last commit, or since a savepoint."""
+        """Undo all writes since the last commit or since a savepoint."""
         while len(self._undo) > savepoint:
             kind, id, row = self._undo.pop()
             self._set(kind, id, row)
 
     def clear(self) -> None:
-        """Remove every record, at once and for good."""
+        """Remove all records. Cannot be rolled back."""
         self.restore((), 1)
 
     def dump(self) -> tuple[tuple[Change, ...], int]:
-        """Return every record, in order of creation, and the place of the next."""
+        """Return all records in order of creation, and the next seq."""
         rows = [
             Change(kind, id, row.seq, row.record)
-            for kind, kept in self._rows.items()
-            for id, row in kept.items()
+            for kind, by_id in self._rows.items()
+            for id, row in by_id.items()
         ]
         return tuple(sorted(rows, key=lambda row: row.seq)), self._next_seq
 
     def restore(self, rows: Sequence[Change], next_seq: int) -> None:
-        """Make what was dumped all there is, at once and for good."""
+        """Replace all records by the result of `dump`. Cannot be rolled back."""
         self._clear()
         for kind, id, seq, record in rows:
             if record is not None:
@@ -210,8 +212,8 @@ class Store:
             rows[id] = row
             self._index(kind, id, row, old)
         if self._on_put is not None:
-            gone = Row(0, {"id": id, "deleted": True})
-            self._on_put(kind, *(row or gone))
+            removed = Row(0, {"id": id, "deleted": True})
+            self._on_put(kind, *(row or removed))
 
     def _index(self, kind: str, id: str, row: Row, old: Row | None) -> None:
         if old is None:
@@ -246,21 +248,22 @@ class Store:
     ) -> tuple[int, int]:
         rows, ids = self._rows[kind] if seqs else {}, self._ids
 
-        def moment(seq: int) -> int:
+        def created_at(seq: int) -> int:
             return int(rows[ids[seq]].record["created"])
 
         low, high = 0, len(seqs)
         if "gte" in created:
-            low = max(low, bisect_left(seqs, created["gte"], key=moment))
+            low = max(low, bisect_left(seqs, created["gte"], key=created_at))
         if "gt" in created:
-            low = max(low, bisect_right(seqs, created["gt"], key=moment))
+            low = max(low, bisect_right(seqs, created["gt"], key=created_at))
         if "lte" in created:
-            high = min(high, bisect_right(seqs, created["lte"], key=moment))
+            high = min(high, bisect_right(seqs, created["lte"], key=created_at))
         if "lt" in created:
-            high = min(high, bisect_left(seqs, created["lt"], key=moment))
+            high = min(high, bisect_left(seqs, created["lt"], key=created_at))
         return low, high
 
     def _changes(self) -> list[Change]:
+        # One change per record; none for a record that was created and deleted since.
         changes: dict[tuple[str, str], Change] = {}
         for kind, id, old in self._undo:
             row = self._rows[kind].get(id)

@@ -1,4 +1,4 @@
-"""The sandbox for tests: `with running_sandbox() as sandbox: …`."""
+"""Running sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.faults import Fault, Kind, When
 from sandbox.stripe.objects import portal_configurations
 from sandbox.stripe.server import StripeServer
-from sandbox.stripe.settings import Settings
+from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.webhook_faults import Kind as WebhookKind
 from sandbox.stripe.webhook_faults import WebhookFault
 from sandbox.stripe.webhook_post import Post
@@ -21,7 +21,7 @@ WEBHOOK_SECRET = "whsec_sandbox"
 
 
 class Sandbox:
-    """A running sandbox and the control a test has over it."""
+    """Running sandbox with its control functions."""
 
     def __init__(self, server: StripeServer, api_key: str) -> None:
         self.server = server
@@ -30,7 +30,7 @@ class Sandbox:
         self.api_key = api_key
 
     def client(self, **options: Any) -> stripe.StripeClient:
-        """Return a StripeClient for this sandbox, which does not retry by itself."""
+        """Return a StripeClient for this sandbox, without automatic retries."""
         return stripe.StripeClient(
             self.api_key,
             base_addresses={"api": self.url},
@@ -56,10 +56,10 @@ class Sandbox:
         chance: float = 1.0,
         params: dict[str, Any] | None = None,
     ) -> str:
-        """Let the next matching requests go wrong; return the fault's id.
+        """Add a fault for the next matching requests and return its id.
 
-        `when="after"`: the work is done and stored before things go wrong. `chance`:
-        so many of the matching ones, the same in every run with this seed.
+        `when="after"`: the request is executed and stored before it fails. `chance` is
+        the probability for each matching request, repeatable with a seed.
         """
         return self.app.faults.add(
             Fault(
@@ -86,22 +86,22 @@ class Sandbox:
         seconds: int = 0,
         chance: float = 1.0,
     ) -> str:
-        """Let deliveries of the next matching events go wrong; return the fault's id.
+        """Add a fault for deliveries of the next matching events and return its id.
 
-        See `webhook_faults.WebhookFault`; seconds are the sandbox clock's.
+        See `webhook_faults.WebhookFault`; `seconds` is sandbox time.
         """
         fault = WebhookFault(kind, type, times=times, seconds=seconds, chance=chance)
         return self.app.webhook_faults.add(fault).id
 
     def clear_faults(self) -> None:
-        """Remove all faults; requests they hold back go on at once."""
+        """Remove all faults and release the requests that they delay."""
         self.app.faults.clear()
         self.app.webhook_faults.clear()
 
     def requests(
         self, method: str | None = None, path: str | None = None
     ) -> list[dict[str, Any]]:
-        """Return the logged requests, oldest first; `path` is a part of theirs."""
+        """Return the logged requests, oldest first; `path` filters by substring."""
         return self.app.log.list(method, path)
 
     def advance(
@@ -111,10 +111,9 @@ class Sandbox:
         deliver: bool = False,
         then: Callable[[], object] | None = None,
     ) -> int:
-        """Move the clock, let everything due happen, return the new time.
+        """Move the clock forward, run everything due, return the new time.
 
-        With `deliver` the clock stops on its way until webhooks are delivered, and
-        calls `then` for what follows from them.
+        See `StripeApp.advance` for `deliver` and `then`.
         """
         return self.app.advance(seconds, deliver=deliver, then=then)
 
@@ -123,38 +122,38 @@ class Sandbox:
         return self.app.clock.now()
 
     def reset(self) -> None:
-        """Forget all objects, faults and requests, and return to real time."""
+        """Delete all objects, faults and logged requests, and return to real time."""
         self.app.reset()
 
-    def settings(self, **changes: Any) -> Settings:
-        """Change what the account is set to; return all. Raises BadSetting."""
+    def settings(self, **changes: Any) -> AccountSettings:
+        """Change some account settings and return all. Raises BadSetting."""
         return self.app.change_settings(changes)
 
     def save_portal(self, features: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Save the default portal configuration, as the dashboard does; return it."""
+        """Save the default portal configuration, as in the dashboard, and return it."""
         return self.app.transact(
-            lambda context: context.show(
+            lambda context: context.serialize(
                 portal_configurations.save_default(context, features)
             )
         )
 
     def redeliver(self, event: str, endpoint: str | None = None) -> int:
-        """Deliver an event again; return to how many endpoints. Raises KeyError."""
+        """Resend an event and return the number of deliveries. Raises KeyError."""
         return self.app.redeliver(event, endpoint)
 
     def snapshot(self, name: str = "default") -> None:
-        """Keep all that the account now is."""
+        """Save the whole account under a name."""
         self.app.snapshot(name)
 
     def restore(self, name: str = "default") -> int:
-        """Go back to a snapshot and its time, which is returned; faults end.
+        """Restore a snapshot, clear faults and return the snapshot's time.
 
         Raises NoSuchSnapshot.
         """
         return self.app.restore(name)
 
     def pause_webhooks(self, paused: bool = True) -> None:
-        """Hold deliveries back, or let them go on."""
+        """Pause or resume webhook deliveries."""
         self.app.deliveries.settings.paused = paused
         self.app.deliveries.wake()
 
@@ -172,9 +171,9 @@ def running_sandbox(
     post: Post | None = None,
     retry_delays: tuple[float, ...] | None = None,
 ) -> Iterator[Sandbox]:
-    """Serve a sandbox on a free port of 127.0.0.1 for the length of the block.
+    """Run a sandbox on 127.0.0.1 during the block, by default on a free port.
 
-    `post(url, body, headers) -> status` replaces the HTTP of webhook deliveries.
+    `post(url, body, headers) -> status` replaces the HTTP requests of deliveries.
     """
     app = StripeApp(
         state=state, api_key=api_key, seed=seed, post=post, retry_delays=retry_delays

@@ -1,4 +1,4 @@
-"""stripe-python straight into an app, without a socket."""
+"""HTTP client for stripe-python that calls an app without a socket."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ CONNECTION_ERROR: Callable[..., Exception] = stripe.APIConnectionError
 
 
 class InProcessClient(stripe.HTTPClient):
-    """An `http_client` for stripe.StripeClient that calls `app.handle`."""
+    """HTTP client of stripe.StripeClient that calls `app.handle`."""
 
     name = "in-process"
 
@@ -46,8 +46,8 @@ class InProcessClient(stripe.HTTPClient):
             raise CONNECTION_ERROR(
                 f"the connection was {response.broken}", should_retry=True
             )
-        answered = CaseInsensitiveDict(response.headers)
-        return response.body.decode(), response.status, answered
+        response_headers = CaseInsensitiveDict(response.headers)
+        return response.body.decode(), response.status, response_headers
 
     def close(self) -> None:
         """Nothing to close."""
@@ -56,7 +56,7 @@ class InProcessClient(stripe.HTTPClient):
 def in_process_client(
     app: StripeApp, api_key: str = "sk_test_sandbox"
 ) -> stripe.StripeClient:
-    """Return a StripeClient that talks to the app directly."""
+    """Return a StripeClient that calls the app directly."""
     return stripe.StripeClient(
         api_key, http_client=InProcessClient(app), max_network_retries=0
     )

@@ -1,8 +1,8 @@
-"""Faults of webhook deliveries on order: dropped, sent twice, overtaken, late.
+"""Faults of webhook deliveries: drop, duplicate, reorder, delay.
 
-A fault strikes events that happen after it was asked for, when they happen: which ones
-does not depend on how fast deliveries are made. What it decides stands in the delivery
-itself, so pausing, retries and restarts go on as without it.
+A fault applies to events at their creation, so the choice does not depend on the speed
+of deliveries. Its effect is stored in the delivery, so pausing, retries and restarts
+need no knowledge of faults.
 """
 
 import re
@@ -13,25 +13,30 @@ from fnmatch import fnmatchcase
 from random import Random
 from typing import Any, Literal
 
-from sandbox.stripe.chance import BadFault, check_chance, check_times, generator
+from sandbox.stripe.chance import (
+    BadFault,
+    check_probability,
+    check_times,
+    seeded_random,
+)
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.store import Record, Store
 
 Kind = Literal["drop", "duplicate", "reorder", "delay"]
 KINDS = ("drop", "duplicate", "reorder", "delay")
-# How long, on the sandbox's clock, `reorder` waits for an event to be overtaken by.
-PATIENCE = 300
+# Seconds of sandbox time after which `reorder` delivers without a later event.
+REORDER_TIMEOUT = 300
 
 
 @dataclass(slots=True)
 class WebhookFault:
-    """What goes wrong with deliveries of events, and how often.
+    """Fault that applies to the deliveries of the next `times` matching events.
 
-    `drop`: never delivered; the event stays undelivered for `GET /v1/events`, as if
-    Stripe had given up. `duplicate`: delivered twice. `reorder`: delivered once a later
-    event was, at most `seconds` (300 if not given) later. `delay`: delivered `seconds`
-    later. Seconds pass on the sandbox's clock. `type` is an event type or a pattern
-    like `invoice.*`; `times` None means until it is cleared.
+    `drop`: never delivered; in `GET /v1/events` the delivery stays pending, as after
+    Stripe's last attempt. `duplicate`: delivered twice. `reorder`: delivered after a
+    later event, or at most `seconds` later (default: 300). `delay`: delivered `seconds`
+    later. Seconds are sandbox time. `type` is an event type or a pattern such as
+    `invoice.*`; `times` None means until it is cleared.
     """
 
     kind: Kind
@@ -44,59 +49,59 @@ class WebhookFault:
     random: Random = field(default_factory=Random)
 
     def check(self) -> None:
-        """Raise BadFault when a value is not of its kind."""
+        """Raise BadFault when a value is invalid."""
         if self.kind not in KINDS:
-            raise BadFault(f"kind is one of {', '.join(KINDS)}")
+            raise BadFault(f"kind must be one of {', '.join(KINDS)}")
         if not isinstance(self.type, str) or not re.fullmatch(r"[\w.*]+", self.type):
-            raise BadFault("type is an event type like invoice.paid or invoice.*")
+            raise BadFault("type must be an event type like invoice.paid or invoice.*")
         check_times(self.times)
-        least = 1 if self.kind == "delay" else 0
-        if type(self.seconds) is not int or self.seconds < least:
-            raise BadFault("seconds is a whole number; a delay has at least 1")
-        check_chance(self.chance)
+        minimum = 1 if self.kind == "delay" else 0
+        if type(self.seconds) is not int or self.seconds < minimum:
+            raise BadFault("seconds must be a whole number, at least 1 for a delay")
+        check_probability(self.chance)
 
-    def strikes(self, type: str) -> bool:
-        """Return whether this event is hit; the seed decides where chance does."""
+    def matches(self, type: str) -> bool:
+        """Return whether the fault applies to an event. Uses up a random number."""
         return fnmatchcase(type, self.type) and self.random.random() < self.chance
 
-    def show(self) -> dict[str, Any]:
-        """Return the fault as JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fault as JSON data."""
         names = ("id", "kind", "type", "times", "seconds", "chance", "hits")
         return {name: getattr(self, name) for name in names}
 
 
 class WebhookFaults:
-    """The faults in force, in the order they were asked for; thread-safe."""
+    """Active faults in the order of their creation. Thread-safe."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._seed = seed
         self._lock = threading.Lock()
         self._count = 0
-        # Replaced as a whole, so that it can be read without the lock.
+        # An immutable tuple that is replaced as a whole: reading needs no lock.
         self._faults: tuple[WebhookFault, ...] = ()
 
     def add(self, fault: WebhookFault) -> WebhookFault:
-        """Put a fault in force. Raises BadFault."""
+        """Activate a fault. Raises BadFault."""
         fault.check()
         with self._lock:
             self._count += 1
             fault.id = f"webhook_fault_{self._count}"
-            fault.random = generator(self._seed, fault.id)
+            fault.random = seeded_random(self._seed, fault.id)
             self._faults = (*self._faults, fault)
         return fault
 
     def list(self) -> list[dict[str, Any]]:
-        """Return the faults in force."""
-        return [fault.show() for fault in self._faults]
+        """Return the active faults."""
+        return [fault.to_dict() for fault in self._faults]
 
     def clear(self) -> None:
-        """Remove every fault; what they have done to a delivery stays."""
+        """Remove all faults; deliveries that they have changed stay changed."""
         with self._lock:
             self._count = 0
             self._faults = ()
 
     def apply(self, store: Store, deliveries: Sequence[str], now: int) -> None:
-        """Let the faults change deliveries that were just queued, by their ids."""
+        """Apply the faults to newly queued deliveries, given by their ids."""
         if not self._faults:
             return
         for id in deliveries:
@@ -104,12 +109,12 @@ class WebhookFaults:
             event = store.get("event", delivery.get("event", "")) or {}
             fault = self._take(event.get("type", ""))
             if fault is not None:
-                _strike(fault, store, delivery, now)
+                _apply_fault(fault, store, delivery, now)
 
     def _take(self, type: str) -> WebhookFault | None:
         with self._lock:
             for fault in self._faults:
-                if fault.strikes(type):
+                if fault.matches(type):
                     self._use(fault)
                     return fault
         return None
@@ -117,17 +122,20 @@ class WebhookFaults:
     def _use(self, fault: WebhookFault) -> None:
         fault.hits += 1
         if fault.times is not None and fault.hits >= fault.times:
-            self._faults = tuple(one for one in self._faults if one is not fault)
+            self._faults = tuple(other for other in self._faults if other is not fault)
 
 
-def _strike(fault: WebhookFault, store: Store, delivery: Record, now: int) -> None:
+def _apply_fault(fault: WebhookFault, store: Store, delivery: Record, now: int) -> None:
     if fault.kind == "drop":
         store.delete(DELIVERY, delivery["id"])
     elif fault.kind == "duplicate":
-        again = {**delivery, "id": f"{delivery['id']}.again", "draft": None}
-        store.put(DELIVERY, again)
+        # `draft`: the finalization of a draft invoice waits for one of the two only.
+        duplicate = {**delivery, "id": f"{delivery['id']}.again", "draft": None}
+        store.put(DELIVERY, duplicate)
     else:
-        reorder = fault.kind == "reorder"
-        wait = fault.seconds or PATIENCE
-        held = {"held": "fault", "not_before": now + wait, "until_overtaken": reorder}
-        store.put(DELIVERY, {**delivery, **held})
+        delay = {
+            "held": "fault",
+            "not_before": now + (fault.seconds or REORDER_TIMEOUT),
+            "until_overtaken": fault.kind == "reorder",
+        }
+        store.put(DELIVERY, {**delivery, **delay})

@@ -1,4 +1,4 @@
-"""One signed delivery on the wire."""
+"""Sending of one signed webhook delivery over HTTP."""
 
 from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -13,8 +13,11 @@ Post = Callable[[str, bytes, Mapping[str, str]], int]
 TIMEOUT = 20
 
 
-class Sending(NamedTuple):
-    """One delivery, ready for the wire; `epoch` tells it from those before a reset."""
+class Delivery(NamedTuple):
+    """Delivery of an event to an endpoint, ready to send.
+
+    After a reset, deliveries of an earlier `epoch` are ignored.
+    """
 
     id: str
     event: Record
@@ -26,7 +29,7 @@ class Sending(NamedTuple):
 
 
 def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-    """POST and return the status. Raises OSError or HTTPException without one."""
+    """Send a POST request and return the status. Raises OSError or HTTPException."""
     parts = urlsplit(url)
     factory = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = factory(parts.hostname or "", parts.port, timeout=TIMEOUT)
@@ -39,10 +42,10 @@ def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         connection.close()
 
 
-def deliver(post: Post, sending: Sending, payload: str, *, signed_at: int) -> int:
-    """Sign and send; return the status, 0 where there was no answer."""
+def deliver(post: Post, delivery: Delivery, payload: str, *, signed_at: int) -> int:
+    """Sign and send a payload; return the status, or 0 without a response."""
     signature = WebhookSignature.generate_signature_header(
-        payload, sending.secret, signed_at
+        payload, delivery.secret, signed_at
     )
     headers = {
         "Content-Type": "application/json; charset=utf-8",
@@ -50,6 +53,6 @@ def deliver(post: Post, sending: Sending, payload: str, *, signed_at: int) -> in
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
     }
     try:
-        return post(sending.url, payload.encode(), headers)
+        return post(delivery.url, payload.encode(), headers)
     except (OSError, HTTPException):
         return 0

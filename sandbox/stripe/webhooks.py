@@ -1,8 +1,8 @@
-"""Webhook deliveries: signed, in order, retried until the endpoint answers 2xx.
+"""Webhook deliveries: signed, in order, retried until the endpoint responds with 2xx.
 
-An endpoint that cannot be reached is left alone as a whole, so order is kept; one
-that answers with an error is asked again for that event later, as Stripe does, while
-the events after it go on.
+If an endpoint cannot be reached, all its deliveries wait, which preserves their order.
+If it responds with an error, only that event is retried later, as at Stripe; the
+following events are delivered.
 """
 
 import threading
@@ -17,27 +17,29 @@ from sandbox.stripe.protocol.http import dump_json
 from sandbox.stripe.store import Record, Store
 from sandbox.stripe.webhook_post import (
     TIMEOUT,
+    Delivery,
     Post,
-    Sending,
     deliver,
     post_over_http,
 )
 
+# Real seconds before each retry; the last delay repeats.
 DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-# Stripe gives up after three days; a jump of the clock alone must not do that.
+# Stripe gives up after three days. A minimum number of attempts as well, since the
+# sandbox clock may jump three days at once.
 GIVE_UP_AFTER = 3 * 86_400
 GIVE_UP_ATTEMPTS = 16
 
 
 @dataclass(slots=True)
-class Settings:
-    """How deliveries behave."""
+class DeliverySettings:
+    """Switches of webhook delivery."""
 
     paused: bool = False
 
 
 class Deliveries:
-    """The queue of deliveries in the store, and the thread that works it off."""
+    """Queue of deliveries in the store, with the thread that sends them."""
 
     def __init__(
         self,
@@ -48,22 +50,22 @@ class Deliveries:
         post: Post | None = None,
         delays: tuple[float, ...] | None = None,
     ) -> None:
-        self.settings = Settings()
+        self.settings = DeliverySettings()
         self._store = store
         self._lock = lock
         self._clock = clock
         self._post = post or post_over_http
         self._delays = delays or DELAYS
-        self._wake = threading.Event()
+        self._wake_up = threading.Event()
         self._recorded = threading.Condition(lock)
         self._stopped = False
         self._thread: threading.Thread | None = None
         self._epoch = 0
-        self._under_way = 0
-        self.forget()
+        self._in_flight = 0
+        self.reset()
 
     def start(self) -> None:
-        """Deliver from a thread of its own."""
+        """Start the delivery thread."""
         self._stopped = False
         self._thread = threading.Thread(
             target=self._run, name="stripe-webhooks", daemon=True
@@ -71,65 +73,66 @@ class Deliveries:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; what is undelivered stays in the store."""
+        """Stop the delivery thread; pending deliveries stay in the store."""
         self._stopped = True
-        self._wake.set()
+        self._wake_up.set()
         if self._thread is not None:
             self._thread.join(TIMEOUT + 1)
             self._thread = None
 
     def wake(self) -> None:
-        """Say that there may be something to deliver."""
-        self._wake.set()
+        """Make the delivery thread check for due deliveries."""
+        self._wake_up.set()
 
-    def forget(self) -> None:
-        """Forget earlier failures and what is under way: all that is pending is due."""
+    def reset(self) -> None:
+        """Forget failures and requests in flight: all pending deliveries are due."""
         self._epoch += 1
         self._retry_at: dict[str, float] = {}
         self._unreachable: dict[str, int] = {}
 
     def pending(self) -> int:
-        """Return how many deliveries are not acknowledged."""
+        """Return the number of deliveries that are not acknowledged."""
         return self._store.count(DELIVERY)
 
     def next_release(self) -> int | None:
-        """Return when the first delivery that a fault holds back is due, if one is."""
+        """Return when the next delivery that a fault delays is due, or None."""
         with self._lock:
             now = self._clock.now()
             held = self._store.scan(DELIVERY, index=("held", "fault"))
-            moments = [delivery["not_before"] for delivery in held]
-            return min((at for at in moments if at > now), default=None)
+            times = [record["not_before"] for record in held]
+            return min((at for at in times if at > now), default=None)
 
     def deliver_due(self) -> int:
-        """Deliver all that is due now; return how many were acknowledged."""
+        """Attempt every due delivery; return how many were acknowledged."""
         acknowledged = 0
-        while sending := self._next():
-            acknowledged += self._deliver(sending)
+        while delivery := self._next():
+            acknowledged += self._deliver(delivery)
         return acknowledged
 
-    def settle(self, patience: float) -> bool:
-        """Wait until all that is due has been tried; return False if it takes longer.
+    def wait_until_idle(self, timeout: float) -> bool:
+        """Wait until every due delivery was attempted; return False on a timeout.
 
-        Call it without the lock. What failed is tried again later, not waited for.
+        Does not wait for retries. The caller must not hold the lock.
         """
         if self._thread is None:
             self.deliver_due()
             return True
         self.wake()
         with self._recorded:
-            return self._recorded.wait_for(self._settled, patience)
+            return self._recorded.wait_for(self._is_idle, timeout)
 
     def redeliver(self, event: Record, endpoint: str | None = None) -> int:
-        """Queue an event for each enabled endpoint that wants it; return how many do.
+        """Queue an event for each enabled endpoint that is registered for its type.
 
-        Faults do not touch it, and one that is held back goes now.
+        Faults do not apply, and a delayed delivery is due at once. Returns the number
+        of deliveries.
         """
         endpoints = [
-            one["id"]
-            for one in self._store.scan("webhook_endpoint", newest_first=False)
-            if one["status"] == "enabled"
-            and endpoint in (None, one["id"])
-            and wants(one, event["type"])
+            record["id"]
+            for record in self._store.scan("webhook_endpoint", newest_first=False)
+            if record["status"] == "enabled"
+            and endpoint in (None, record["id"])
+            and wants(record, event["type"])
         ]
         for id in endpoints:
             queued = queue_delivery(self._store, event, id, self._clock.now())
@@ -140,15 +143,15 @@ class Deliveries:
 
     def _run(self) -> None:
         while not self._stopped:
-            self._wake.clear()
-            sending = self._next()
-            if sending is None:
+            self._wake_up.clear()
+            delivery = self._next()
+            if delivery is None:
                 if not self._stopped:
-                    self._wake.wait(self._patience())
+                    self._wake_up.wait(self._time_until_due())
             else:
-                self._deliver(sending)
+                self._deliver(delivery)
 
-    def _patience(self) -> float | None:
+    def _time_until_due(self) -> float | None:
         with self._lock:
             if self.settings.paused:
                 return None
@@ -158,125 +161,131 @@ class Deliveries:
                 waits.append(release - self._clock.now())
             return max(0.0, min(waits)) if waits else None
 
-    def _next(self) -> Sending | None:
+    def _next(self) -> Delivery | None:
         with self._lock:
-            sending = None if self._stopped else self._first_due()
+            delivery = None if self._stopped else self._first_due()
             self._store.commit()
-            if sending is None:
+            if delivery is None:
                 self._recorded.notify_all()
             else:
-                self._under_way += 1
-            return sending
+                self._in_flight += 1
+            return delivery
 
-    def _settled(self) -> bool:
-        return not self._under_way and self._first_due() is None
+    def _is_idle(self) -> bool:
+        return not self._in_flight and self._first_due() is None
 
-    def _first_due(self) -> Sending | None:
+    def _first_due(self) -> Delivery | None:
         if self.settings.paused:
             return None
-        moment = time.monotonic()
-        self._retry_at = {key: at for key, at in self._retry_at.items() if at > moment}
-        first: Sending | None = None
+        now = time.monotonic()
+        self._retry_at = {key: at for key, at in self._retry_at.items() if at > now}
+        # The oldest delivery of all endpoints, so that events are sent in order.
+        first: Delivery | None = None
         for endpoint in list(self._store.scan("webhook_endpoint", newest_first=False)):
-            sending = self._first_of(endpoint)
-            if sending and (first is None or sending.created < first.created):
-                first = sending
+            delivery = self._first_of(endpoint)
+            if delivery and (first is None or delivery.created < first.created):
+                first = delivery
         return first
 
-    def _first_of(self, endpoint: Record) -> Sending | None:
-        """Return the oldest delivery to an endpoint that is due, if there is one."""
+    def _first_of(self, endpoint: Record) -> Delivery | None:
+        """Return the oldest due delivery to an endpoint, or None."""
         if endpoint["id"] in self._retry_at:
             return None
         now, index = self._clock.now(), ("endpoint", endpoint["id"])
-        for delivery in self._store.scan(DELIVERY, index=index, newest_first=False):
-            if delivery["id"] in self._retry_at or delivery.get("not_before", 0) > now:
+        for record in self._store.scan(DELIVERY, index=index, newest_first=False):
+            if record["id"] in self._retry_at or record.get("not_before", 0) > now:
                 continue
-            sending = self._prepare(delivery, endpoint)
-            if sending is not None:
-                return sending
+            delivery = self._prepare(record, endpoint)
+            if delivery is not None:
+                return delivery
         return None
 
-    def _prepare(self, delivery: Record, endpoint: Record) -> Sending | None:
-        event = self._store.get("event", delivery["event"])
+    def _prepare(self, record: Record, endpoint: Record) -> Delivery | None:
+        event = self._store.get("event", record["event"])
         if event is None or endpoint["status"] != "enabled":
-            self._drop(delivery["id"])
+            self._delete(record["id"])
             return None
-        return Sending(
-            delivery["id"],
+        return Delivery(
+            record["id"],
             event,
             endpoint["id"],
             endpoint["url"],
             endpoint["_secret"],
-            delivery["created"],
+            record["created"],
             self._epoch,
         )
 
-    def _deliver(self, sending: Sending) -> bool:
-        payload = dump_json(REGISTRY.render(self._store, sending.event))
-        signed_at = self._clock.receivers_now()
-        status = deliver(self._post, sending, payload, signed_at=signed_at)
+    def _deliver(self, delivery: Delivery) -> bool:
+        payload = dump_json(REGISTRY.render(self._store, delivery.event))
+        signed_at = self._clock.receiver_now()
+        # Without the lock: the receiver may call the API before it responds.
+        status = deliver(self._post, delivery, payload, signed_at=signed_at)
         with self._lock:
-            # What was under way when everything was replaced says nothing any more.
-            if sending.epoch == self._epoch:
-                self._record(sending, status)
+            # A reset during the request has replaced all records: ignore the result.
+            if delivery.epoch == self._epoch:
+                self._record_result(delivery, status)
                 self._store.commit()
-            self._under_way -= 1
+            self._in_flight -= 1
             self._recorded.notify_all()
         return 200 <= status < 300
 
-    def _record(self, sending: Sending, status: int) -> None:
-        self._retry_at.pop(sending.endpoint, None)
-        draft_delay.reached(self._store, sending.endpoint, bool(status))
+    def _record_result(self, delivery: Delivery, status: int) -> None:
+        self._retry_at.pop(delivery.endpoint, None)
+        draft_delay.record_reachability(self._store, delivery.endpoint, bool(status))
         if status:
-            self._unreachable.pop(sending.endpoint, None)
-        delivery = self._store.get(DELIVERY, sending.id)
-        if delivery is None:
+            self._unreachable.pop(delivery.endpoint, None)
+        record = self._store.get(DELIVERY, delivery.id)
+        if record is None:
             return
         if 200 <= status < 300:
-            self._acknowledge(delivery)
+            self._acknowledge(record)
         else:
-            self._retry_later(delivery, reached=bool(status))
+            self._retry_later(record, reached=bool(status))
 
-    def _acknowledge(self, delivery: Record) -> None:
-        event = self._store.get("event", delivery["event"])
+    def _acknowledge(self, record: Record) -> None:
+        event = self._store.get("event", record["event"])
         if event:
             waiting = event.get("_waiting", [])
-            left = [id for id in waiting if id != delivery["endpoint"]]
-            acknowledged = {**event, "_waiting": left, "pending_webhooks": len(left)}
+            remaining = [id for id in waiting if id != record["endpoint"]]
+            acknowledged = {
+                **event,
+                "_waiting": remaining,
+                "pending_webhooks": len(remaining),
+            }
             self._store.put("event", acknowledged)
-            draft_delay.acknowledged(
-                self._store, delivery, acknowledged, self._clock.now()
+            draft_delay.record_delivery(
+                self._store, record, acknowledged, self._clock.now()
             )
-        self._release_overtaken(delivery)
-        self._drop(delivery["id"])
+        self._release_overtaken(record)
+        self._delete(record["id"])
 
-    def _release_overtaken(self, delivery: Record) -> None:
-        index = ("endpoint", delivery["endpoint"])
-        for older in self._store.scan(DELIVERY, index=index, before=delivery["id"]):
+    def _release_overtaken(self, record: Record) -> None:
+        index = ("endpoint", record["endpoint"])
+        for older in self._store.scan(DELIVERY, index=index, before=record["id"]):
             if older.get("until_overtaken"):
                 released = {"held": None, "not_before": 0, "until_overtaken": False}
                 self._store.put(DELIVERY, {**older, **released})
 
-    def _retry_later(self, delivery: Record, *, reached: bool) -> None:
-        attempts = delivery["attempts"] + 1
-        age = self._clock.now() - delivery["created"]
+    def _retry_later(self, record: Record, *, reached: bool) -> None:
+        attempts = record["attempts"] + 1
+        age = self._clock.now() - record["created"]
         if reached and attempts >= GIVE_UP_ATTEMPTS and age >= GIVE_UP_AFTER:
-            self._drop(delivery["id"])
+            self._delete(record["id"])
             return
-        self._store.put(DELIVERY, {**delivery, "attempts": attempts})
+        self._store.put(DELIVERY, {**record, "attempts": attempts})
         if reached:
-            self._retry_at[delivery["id"]] = self._time_of_retry(attempts)
+            self._retry_at[record["id"]] = self._next_attempt_at(attempts)
             return
-        endpoint = delivery["endpoint"]
+        endpoint = record["endpoint"]
         failures = self._unreachable.get(endpoint, 0) + 1
         self._unreachable[endpoint] = failures
-        self._retry_at[endpoint] = self._time_of_retry(failures)
+        self._retry_at[endpoint] = self._next_attempt_at(failures)
 
-    def _time_of_retry(self, attempts: int) -> float:
+    def _next_attempt_at(self, attempts: int) -> float:
         delay = self._delays[min(attempts, len(self._delays)) - 1]
         return time.monotonic() + delay
 
-    def _drop(self, id: str) -> None:
+    def _delete(self, id: str) -> None:
         self._retry_at.pop(id, None)
         if self._store.get(DELIVERY, id):
             self._store.delete(DELIVERY, id)

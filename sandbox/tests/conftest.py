@@ -10,27 +10,29 @@ import stripe
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import Sandbox, running_sandbox
 from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.support.conformance import Conformity, watched
+from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 
 
 @pytest.fixture(scope="session")
-def _stripe_server() -> Iterator[tuple[Sandbox, Conformity]]:
+def _stripe_server() -> Iterator[tuple[Sandbox, ConformanceChecker]]:
     with (
         running_sandbox(retry_delays=(0.01,)) as sandbox,
-        watched(sandbox.app) as conformity,
+        check_conformance(sandbox.app) as conformity,
     ):
         yield sandbox, conformity
 
 
 @pytest.fixture
-def stripe_sandbox(_stripe_server: tuple[Sandbox, Conformity]) -> Iterator[Sandbox]:
-    """An empty sandbox on a real socket, held to the SDK's types in all it answers."""
+def stripe_sandbox(
+    _stripe_server: tuple[Sandbox, ConformanceChecker],
+) -> Iterator[Sandbox]:
+    """An empty sandbox on a real socket; its answers are checked against the SDK."""
     sandbox, conformity = _stripe_server
     sandbox.reset()
     yield sandbox
     sandbox.clear_faults()
     sandbox.pause_webhooks(False)
-    assert conformity.take() == []
+    assert conformity.pop_problems() == []
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def api(stripe_sandbox: Sandbox) -> Iterator[stripe.StripeClient]:
 
 @pytest.fixture
 def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
-    """Post a control action; return its status and JSON."""
+    """Post a control action; return the status and the JSON."""
 
     def act(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
         url = f"{stripe_sandbox.url}/_sandbox/{path}"
@@ -55,16 +57,16 @@ def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
 
 @pytest.fixture
 def app() -> Iterator[StripeApp]:
-    """A sandbox without a socket, held to the SDK's types as well."""
+    """A sandbox without a socket; its answers are checked against the SDK."""
     made = StripeApp(seed=7)
-    with watched(made) as conformity:
+    with check_conformance(made) as conformity:
         yield made
-    assert conformity.take() == []
+    assert conformity.pop_problems() == []
 
 
 @pytest.fixture
 def payer(api: stripe.StripeClient) -> stripe.Customer:
-    """A customer whose card pays."""
+    """A customer with a card that pays."""
     made = story.customer(api)
     story.card(api, made.id)
     return api.v1.customers.retrieve(made.id)

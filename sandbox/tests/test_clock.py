@@ -1,4 +1,4 @@
-"""The demo's clock, which several processes follow."""
+"""The clock of the demo, which several processes follow."""
 
 import os
 import subprocess
@@ -7,15 +7,15 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sandbox.clock import POLL, VARIABLE, lead
+from sandbox.clock import POLL_INTERVAL, VARIABLE, write_offset
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.transport import in_process_client
 
-# It and the child that it forked tell what time it is, in turn.
-TELLER = """
+# Prints the time repeatedly, in the parent and in a forked child.
+CLOCK_PRINTER = """
 import os, sys, time
-from sandbox.clock import follow_if_told
-follow_if_told()
+from sandbox.clock import follow_from_environment
+follow_from_environment()
 who = "child" if os.fork() == 0 else "parent"
 while True:
     print(f"{who} {time.time()}\\n", end="", flush=True)
@@ -23,20 +23,20 @@ while True:
 """
 
 
-def told(process, seconds=1.0) -> dict[str, datetime]:
-    """What each says of the time, in the end, when asked for so long."""
+def read_times(process, seconds=1.0) -> dict[str, datetime]:
+    """Return the last time that parent and child have printed."""
     last: dict[str, datetime] = {}
     until = time.monotonic() + seconds
     while time.monotonic() < until or len(last) < 2:
-        who, said = process.stdout.readline().split()
-        last[who] = datetime.fromtimestamp(float(said))
+        name, text = process.stdout.readline().split()
+        last[name] = datetime.fromtimestamp(float(text))
     return last
 
 
-def test_every_process_and_what_it_forks_follows(tmp_path):
+def test_process_and_its_forked_child_follow_the_clock(tmp_path):
     path = tmp_path / "clock"
     with subprocess.Popen(
-        [sys.executable, "-c", TELLER],
+        [sys.executable, "-c", CLOCK_PRINTER],
         cwd=Path(__file__).parents[2],
         env={**os.environ, VARIABLE: str(path)},
         stdout=subprocess.PIPE,
@@ -44,21 +44,21 @@ def test_every_process_and_what_it_forks_follows(tmp_path):
         start_new_session=True,
     ) as process:
         try:
-            before = told(process)
+            before = read_times(process)
             for days in (3, 7):
-                lead(path, timedelta(days=days).total_seconds())
-                time.sleep(5 * POLL)
-            after = told(process)
+                write_offset(path, timedelta(days=days).total_seconds())
+                time.sleep(5 * POLL_INTERVAL)
+            after = read_times(process)
         finally:
             os.killpg(process.pid, 9)
 
     assert abs(before["child"] - datetime.now()) < timedelta(seconds=30)
-    for who in ("child", "parent"):
-        passed = after[who] - before[who]
+    for name in ("child", "parent"):
+        passed = after[name] - before[name]
         assert timedelta(days=7) <= passed < timedelta(days=7, minutes=1)
 
 
-def test_webhooks_are_signed_at_the_time_that_all_have(tmp_path):
+def test_webhooks_are_signed_with_the_shared_time(tmp_path):
     for clock_file, ahead in ((None, 0), (tmp_path / "clock", 86_400)):
         signatures: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The sandbox Lightning by its control: wallets, prices, relay, and who may ask."""
+"""The control API of the sandbox Lightning: wallets, prices, relay, access."""
 
 import time
 from dataclasses import asdict
@@ -31,7 +31,7 @@ def bolt11_of(control, sats=21, **more):
     return control.post("wallets/platform/invoices", sats=sats, **more)["bolt11"]
 
 
-def test_the_cast_is_there_and_ours_is_the_wallet_of_the_settings(lightning, control):
+def test_default_wallets_exist_and_match_the_development_settings(lightning, control):
     wallets = {wallet["name"]: wallet for wallet in control.get("wallets")["data"]}
 
     assert [*wallets] == ["platform", "rich", "poor", "slow", "refuses"]
@@ -50,7 +50,7 @@ def test_the_cast_is_there_and_ours_is_the_wallet_of_the_settings(lightning, con
     )
 
 
-def test_a_wallet_is_created_and_pays_over_its_relay(control):
+def test_created_wallet_pays_over_the_relay(control):
     alice = control.post("wallets", name="alice", sats=1_000)
 
     with wallet_client(alice["url"]) as client:
@@ -72,7 +72,7 @@ def test_a_wallet_is_created_and_pays_over_its_relay(control):
     assert "preimage" not in str(control.get("invoices"))
 
 
-def test_a_person_pays_by_hand_whatever_the_wallet_does_by_itself(control):
+def test_payment_by_hand_works_regardless_of_the_behaviour(control):
     bolt11 = bolt11_of(control, description="Relay")
 
     paid = control.post("wallets/refuses/pay", bolt11=f"lightning:{bolt11.upper()}")
@@ -86,7 +86,7 @@ def test_a_person_pays_by_hand_whatever_the_wallet_does_by_itself(control):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_behaviour_can_be_told_and_is_described(lightning, control, kind):
+def test_each_behaviour_can_be_set_and_is_described(lightning, control, kind):
     shown = control.post("wallets/rich/behaviour", kind=kind)
 
     made = KINDS[kind].make(KINDS[kind].seconds, KINDS[kind].code)
@@ -94,13 +94,13 @@ def test_each_behaviour_can_be_told_and_is_described(lightning, control, kind):
     assert shown["behaviour"] == describe(made)
 
 
-def test_no_two_behaviours_are_described_alike():
+def test_descriptions_of_behaviours_are_unique():
     made = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
 
     assert len({describe(one) for one in made}) == len({str(asdict(o)) for o in made})
 
 
-def test_behaviours_take_their_seconds_and_their_code(lightning, control):
+def test_behaviours_accept_seconds_and_code(lightning, control):
     control.post("wallets/rich/behaviour", kind="pays", seconds=2.5)
     control.post("wallets/slow/behaviour", kind="refuses", code="QUOTA_EXCEEDED")
 
@@ -112,7 +112,7 @@ def test_behaviours_take_their_seconds_and_their_code(lightning, control):
         )
 
 
-def test_a_wallet_that_comes_back_runs_what_was_stored(lightning, control):
+def test_wallet_back_online_runs_stored_requests(lightning, control):
     assert control.post("wallets/rich/offline")["online"] is False
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("pay_invoice", invoice=bolt11_of(control))
@@ -126,7 +126,7 @@ def test_a_wallet_that_comes_back_runs_what_was_stored(lightning, control):
     assert control.get("invoices")["data"][0]["state"] == "paid"
 
 
-def test_expired_requests_are_run_on_return_only_if_told(lightning, control):
+def test_expired_requests_are_run_only_without_heeds_expiration(lightning, control):
     control.post("wallets/rich/offline")
     with wallet_client(lightning.wallets["rich"].url) as client:
         control.post("relay/settings", honours_expiration=False)
@@ -142,7 +142,7 @@ def test_expired_requests_are_run_on_return_only_if_told(lightning, control):
     assert control.get("invoices")["data"][0]["state"] == "paid"
 
 
-def test_a_budget_is_set_spent_and_taken_away(lightning, control):
+def test_budget_can_be_set_spent_and_removed(lightning, control):
     control.post("wallets/rich/budget", budget=30, renewal="daily")
     with wallet_client(lightning.wallets["rich"].url) as client:
         client.call("pay_invoice", invoice=bolt11_of(control))
@@ -156,13 +156,13 @@ def test_a_budget_is_set_spent_and_taken_away(lightning, control):
         client.call("pay_invoice", invoice=bolt11_of(control))
 
 
-def test_sats_are_given(control):
+def test_deposit_adds_sats(control):
     before = control.get("wallets/poor")["balance_msat"]
 
     assert control.post("wallets/poor/deposit", sats=5)["balance_msat"] == before + 5000
 
 
-def test_prices_are_set_go_wrong_and_are_right_again(lightning, control):
+def test_prices_can_be_set_made_faulty_and_reset(lightning, control):
     control.post("prices", price="70000.50", currency="eur")
     control.post("prices", price=1, source="beacon")
     prices = control.get("prices")["prices"]
@@ -183,7 +183,7 @@ def test_prices_are_set_go_wrong_and_are_right_again(lightning, control):
     assert control.post("prices/reset")["prices"]["usd"]["beacon"] == "64000.00"
 
 
-def test_faults_of_the_relay_strike_and_are_cleared(lightning, control):
+def test_relay_faults_apply_and_can_be_cleared(lightning, control):
     added = control.post("relay/faults", kind="mute", kinds=[23194], times=1)
     (fault,) = added["faults"]
     assert fault["id"] == added["id"]
@@ -213,11 +213,13 @@ def test_faults_of_the_relay_strike_and_are_cleared(lightning, control):
         ("disconnect", "req"),
     ],
 )
-def test_wallets_outlive_what_the_relay_does_to_them(lightning, control, kind, place):
+def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
     control.post("relay/faults", kind=kind, on=place)
     accepted = lightning.relay.accepted
     control.post("relay/drop")
-    wait_until(lambda: lightning.relay.accepted > accepted, seconds=10, what="a link")
+    wait_until(
+        lambda: lightning.relay.accepted > accepted, seconds=10, what="a connection"
+    )
     with connected(lightning.relay.url) as client:
         client.send("REQ", "x", {"limit": 0})
         client.send("EVENT", {})
@@ -231,7 +233,7 @@ def test_wallets_outlive_what_the_relay_does_to_them(lightning, control, kind, p
         assert client.call("get_balance") == {"balance": 10**10}
 
 
-def test_the_relay_goes_and_comes_back(lightning, control):
+def test_relay_can_go_offline_and_online(lightning, control):
     assert control.post("relay/offline")["online"] is False
     assert control.get("relay")["connections"] == 0
     with pytest.raises(OSError), wallet_client(lightning.wallets["rich"].url):
@@ -245,7 +247,7 @@ def test_the_relay_goes_and_comes_back(lightning, control):
         assert client.call("get_balance") == {"balance": 10**10}
 
 
-def test_a_relay_that_does_not_do_its_part_is_said_and_got_over(lightning, control):
+def test_unresponsive_relay_answers_504_and_wallets_recover(lightning, control):
     control.post("wallets/rich/offline")
     bolt11 = bolt11_of(control)
     with wallet_client(lightning.wallets["rich"].url) as client:
@@ -254,7 +256,7 @@ def test_a_relay_that_does_not_do_its_part_is_said_and_got_over(lightning, contr
     control.post("relay/faults", kind="closed", on="req")
     assert refusal(control, "POST", "wallets/rich/online") == (
         504,
-        "the relay does not do its part",
+        "the relay does not respond",
     )
     control.delete("faults")
     control.post("relay/offline")
@@ -269,7 +271,7 @@ def test_a_relay_that_does_not_do_its_part_is_said_and_got_over(lightning, contr
     assert lightning.wallets.failures == []
 
 
-def test_what_the_relay_holds_is_released(lightning, control):
+def test_held_messages_can_be_released(lightning, control):
     control.post("relay/faults", kind="hold", kinds=[23194], times=1)
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("get_balance")
@@ -281,63 +283,98 @@ def test_what_the_relay_holds_is_released(lightning, control):
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "word"),
+    ("path", "body", "status", "text"),
     [
-        ("wallets", {}, 400, "name is a text"),
-        ("wallets", {"name": "No Name"}, 400, "name is of a-z"),
-        ("wallets", {"name": "rich"}, 409, "there is a wallet rich already"),
-        ("wallets", {"name": "a", "sats": -1}, 400, "sats is a whole number"),
-        ("wallets", {"name": "a", "sats": 1.5}, 400, "sats is a whole number"),
-        ("wallets", {"name": "a", "sats": 10**17}, 400, "sats is a whole number"),
-        ("wallets", {"name": "a", "colour": "red"}, 400, "there is no colour here"),
-        ("wallets", {"name": "a", "renewal": "hourly"}, 400, "renewal is one of"),
-        ("wallets/nobody/pay", {"bolt11": "x"}, 404, "there is no wallet nobody"),
-        ("wallets/rich/behaviour", {"kind": "dances"}, 400, "kind is one of"),
-        ("wallets/rich/behaviour", {}, 400, "kind is one of"),
+        ("wallets", {}, 400, "name must be a text"),
+        (
+            "wallets",
+            {"name": "No Name"},
+            400,
+            "name must be up to 40 characters of a-z",
+        ),
+        ("wallets", {"name": "rich"}, 409, "wallet rich already exists"),
+        ("wallets", {"name": "a", "sats": -1}, 400, "sats must be an integer"),
+        ("wallets", {"name": "a", "sats": 1.5}, 400, "sats must be an integer"),
+        ("wallets", {"name": "a", "sats": 10**17}, 400, "sats must be an integer"),
+        ("wallets", {"name": "a", "colour": "red"}, 400, "unknown field: colour"),
+        ("wallets", {"name": "a", "renewal": "hourly"}, 400, "renewal must be one of"),
+        ("wallets/nobody/pay", {"bolt11": "x"}, 404, "no wallet nobody"),
+        ("wallets/rich/behaviour", {"kind": "dances"}, 400, "kind must be one of"),
+        ("wallets/rich/behaviour", {}, 400, "kind must be one of"),
         (
             "wallets/rich/behaviour",
             {"kind": "refuses", "code": "no code"},
             400,
-            "code is an error code",
+            "code must be a NIP-47 error code",
         ),
         (
             "wallets/rich/behaviour",
             {"kind": "pays", "seconds": "snan"},
             400,
-            "seconds is a number",
+            "seconds must be a number",
         ),
         (
             "wallets/rich/behaviour",
             {"kind": "pays", "seconds": 1e9},
             400,
-            "seconds is a number from 0",
+            "seconds must be a number from 0",
         ),
-        ("wallets/rich/deposit", {"sats": 0}, 400, "sats is a whole number from 1"),
-        ("wallets/rich/deposit", {"sats": True}, 400, "sats is a whole number from 1"),
-        ("wallets/rich/online", {"heeds_expiration": 3}, 400, "is true or false"),
-        ("prices", {"price": 0}, 400, "price is a number above 0"),
-        ("prices", {"price": True}, 400, "price is a number"),
-        ("prices", {"price": 1, "currency": "dollar"}, 400, "currency is a code"),
-        ("prices", {"price": 1, "source": "elsewhere"}, 400, "source is one of"),
-        ("prices/faults", {"kind": "reset", "sources": ["x"]}, 400, "no source x"),
-        ("prices/faults", {"kind": "reset", "sources": 3}, 400, "a list of texts"),
-        ("prices/faults", {"kind": "body"}, 400, "kind is one of"),
-        ("relay/faults", {"kind": "forge"}, 400, "there is no forge on event"),
+        (
+            "wallets/rich/deposit",
+            {"sats": 0},
+            400,
+            "sats must be an integer, at least 1",
+        ),
+        (
+            "wallets/rich/deposit",
+            {"sats": True},
+            400,
+            "sats must be an integer, at least 1",
+        ),
+        ("wallets/rich/online", {"heeds_expiration": 3}, 400, "must be true or false"),
+        ("prices", {"price": 0}, 400, "price must be a number above 0"),
+        ("prices", {"price": True}, 400, "price must be a number"),
+        ("prices", {"price": 1, "currency": "dollar"}, 400, "currency must be a code"),
+        ("prices", {"price": 1, "source": "elsewhere"}, 400, "source must be one of"),
+        (
+            "prices/faults",
+            {"kind": "reset", "sources": ["x"]},
+            400,
+            "unknown source: x",
+        ),
+        (
+            "prices/faults",
+            {"kind": "reset", "sources": 3},
+            400,
+            "must be a list of texts",
+        ),
+        ("prices/faults", {"kind": "body"}, 400, "kind must be one of"),
+        ("relay/faults", {"kind": "forge"}, 400, "forge does not apply to event"),
         ("relay/faults", {"kind": "drop", "chance": 2}, 400, "chance"),
-        ("relay/faults", {"kind": "drop", "kinds": {}}, 400, "a list of whole"),
-        ("relay/faults", {"kind": "drop", "kinds": ["x"]}, 400, "kinds is a whole"),
-        ("relay/settings", {"requires_auth": "maybe"}, 400, "is true or false"),
+        (
+            "relay/faults",
+            {"kind": "drop", "kinds": {}},
+            400,
+            "must be a list of integers",
+        ),
+        (
+            "relay/faults",
+            {"kind": "drop", "kinds": ["x"]},
+            400,
+            "kinds must be an integer",
+        ),
+        ("relay/settings", {"requires_auth": "maybe"}, 400, "must be true or false"),
         ("nothing", {}, 404, "no POST /_sandbox/nothing"),
     ],
 )
-def test_what_makes_no_sense_is_refused(control, path, body, status, word):
+def test_invalid_command_is_refused(control, path, body, status, text):
     refused, message = refusal(control, "POST", path, body)
 
     assert refused == status
-    assert word in message
+    assert text in message
 
 
-def test_what_is_no_json_object_is_refused(control):
+def test_body_that_is_not_a_json_object_is_refused(control):
     assert refusal(control, "POST", "wallets", data=b"{")[0] == 400
     assert refusal(control, "POST", "wallets", data=b"[]") == (
         400,
@@ -360,7 +397,7 @@ def test_what_is_no_json_object_is_refused(control):
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/_sandbox/wallets", "/_pages/status.css"])
-def test_web_sites_see_and_do_nothing(lightning, headers, path):
+def test_cross_site_requests_are_refused(lightning, headers, path):
     for method in ("GET", "POST"):
         answer = requests.request(
             method, f"{lightning.url}{path}", headers=headers, timeout=20
@@ -369,7 +406,7 @@ def test_web_sites_see_and_do_nothing(lightning, headers, path):
         assert "secret" not in answer.text
 
 
-def test_a_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
+def test_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
     state = tmp_path / "wallets.sqlite"
     with running_lightning(seed="seed", state=state) as first:
         control = Control(first.url)
@@ -383,21 +420,21 @@ def test_a_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
 
     with running_lightning(
         seed="seed", state=state, port=port, nostr_port=nostr_port
-    ) as again:
-        control = Control(again.url)
+    ) as second:
+        control = Control(second.url)
         after = control.get("wallets/alice")
         assert after["url"] == alice["url"]
         assert after["balance_msat"] == 79_000
         assert after["budget"]["sats"] == 50
         assert control.get("wallets/poor")["budget"]["sats"] == 1
-        assert again.wallets["rich"].behaviour == PAYS
+        assert second.wallets["rich"].behaviour == PAYS
         with wallet_client(alice["url"]) as client:
             client.call("pay_invoice", invoice=unpaid)
         states = [one["state"] for one in control.get("invoices")["data"]]
         assert states == ["paid", "paid"]
 
 
-def test_a_port_that_is_taken_is_named(lightning):
+def test_taken_port_is_named_in_the_error(lightning):
     port = int(lightning.url.rpartition(":")[2])
     taken = {
         lightning.relay.port: running_lightning(nostr_port=lightning.relay.port),
@@ -409,7 +446,7 @@ def test_a_port_that_is_taken_is_named(lightning):
             pass
 
 
-def test_a_state_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_state_is_named_in_the_error(tmp_path):
     state = tmp_path / "wallets.sqlite"
     state.write_text("not a database, and long enough to be one" * 100)
 

@@ -1,4 +1,4 @@
-"""The price feed, asked over a real socket."""
+"""The price feed over a real socket."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -18,7 +18,7 @@ def feed():
         yield feed
 
 
-def ask(feed, source="beacon", currency="usd", **options):
+def fetch(feed, source="beacon", currency="usd", **options):
     url = f"{feed.url}/prices/{source}/{currency}"
     options = {"timeout": 10, "allow_redirects": False, **options}
     with requests.Session() as session, session.get(url, **options) as answer:
@@ -27,8 +27,8 @@ def ask(feed, source="beacon", currency="usd", **options):
 
 
 @pytest.mark.parametrize("currency", ["usd", "eur", "jpy", "kwd", "isk", "ugx"])
-def test_each_source_has_a_price_of_now(feed, currency):
-    answers = [ask(feed, source, currency).json() for source in SOURCES]
+def test_each_source_returns_a_current_price(feed, currency):
+    answers = [fetch(feed, source, currency).json() for source in SOURCES]
 
     prices = [Decimal(answer["amount"]) for answer in answers]
     assert prices == sorted({*prices})
@@ -38,7 +38,7 @@ def test_each_source_has_a_price_of_now(feed, currency):
     assert feed.requests == [(source, currency) for source in SOURCES]
 
 
-def test_its_urls_lead_to_the_sources(feed):
+def test_urls_lead_to_the_sources(feed):
     for template, source in zip(feed.urls, SOURCES, strict=True):
         url, _, pointer = template.partition("#")
 
@@ -49,65 +49,65 @@ def test_its_urls_lead_to_the_sources(feed):
         assert feed.requests[-1] == (source, "eur")
 
 
-def test_development_asks_these_sources(feed, tmp_path):
+def test_development_settings_name_these_sources(feed, tmp_path):
     default = dev_defaults.defaults(tmp_path)["BTC_PRICE_URLS"]
 
     assert default.replace("http://127.0.0.1:12112", feed.url) == ",".join(feed.urls)
 
 
-def test_a_price_is_what_it_is_set_to(feed):
+def test_price_can_be_set_for_all_sources_or_one(feed):
     feed.set_price(70_000)
     feed.set_price(Decimal("1.25"), "omr", source="abacus")
 
-    assert {ask(feed, name).json()["amount"] for name in SOURCES} == {"70000"}
-    assert ask(feed, "abacus", "omr").json()["amount"] == "1.25"
-    assert ask(feed, "beacon", "omr").status_code == 404
+    assert {fetch(feed, name).json()["amount"] for name in SOURCES} == {"70000"}
+    assert fetch(feed, "abacus", "omr").json()["amount"] == "1.25"
+    assert fetch(feed, "beacon", "omr").status_code == 404
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/prices/nobody/usd", "/prices/beacon/xxx", "/prices/beacon"]
 )
-def test_what_is_unknown_is_not_found(feed, path):
+def test_unknown_path_source_or_currency_is_404(feed, path):
     assert requests.get(feed.url + path, timeout=10).status_code == 404
 
 
-def test_a_fault_is_of_its_source_alone_until_it_is_cleared(feed):
+def test_fault_applies_to_its_source_until_cleared(feed):
     feed.fault("error", "abacus")
 
-    assert ask(feed, "abacus").status_code == 500
-    assert ask(feed, "beacon").status_code == 200
+    assert fetch(feed, "abacus").status_code == 500
+    assert fetch(feed, "beacon").status_code == 200
 
     feed.clear_faults()
-    assert ask(feed, "abacus").status_code == 200
+    assert fetch(feed, "abacus").status_code == 200
 
 
-def test_a_source_that_is_none_is_not_taken(feed):
+def test_unknown_source_raises_keyerror(feed):
     with pytest.raises(KeyError):
         feed.fault("error", "beacom")
     with pytest.raises(KeyError):
         feed.set_price(1, source="beacom")
 
 
-def test_a_connection_can_be_reset(feed):
+def test_reset_fault_resets_the_connection(feed):
     feed.fault("reset")
 
     with pytest.raises(requests.ConnectionError, match="reset"):
-        ask(feed)
+        fetch(feed)
 
 
-def test_a_slow_answer_comes_late(feed):
+def test_slow_fault_delays_the_response(feed):
     feed.fault("slow", seconds=0.02)
-    assert ask(feed).elapsed.total_seconds() >= 0.02
+    assert fetch(feed).elapsed.total_seconds() >= 0.02
 
     feed.fault("slow")
     with pytest.raises(requests.ReadTimeout):
-        ask(feed, timeout=0.05)
+        fetch(feed, timeout=0.05)
 
 
-def test_what_a_fault_holds_back_comes_once_it_is_cleared(feed):
+def test_delayed_responses_arrive_once_the_faults_are_cleared(feed):
     feed.fault("slow")
     with ThreadPoolExecutor() as pool:
-        held = [pool.submit(ask, feed, source) for source in SOURCES]
+        held = [pool.submit(fetch, feed, source) for source in SOURCES]
         while len(feed.requests) < len(SOURCES):
             assert not wait(held, timeout=0.005).done
 
@@ -116,10 +116,10 @@ def test_what_a_fault_holds_back_comes_once_it_is_cleared(feed):
         assert [each.result(10).status_code for each in held] == [200] * 3
 
 
-def test_a_body_can_drip(feed):
+def test_drip_fault_sends_the_whole_body_slowly(feed):
     feed.fault("drip", seconds=0.001)
 
-    assert ask(feed).json()["currency"] == "USD"
+    assert fetch(feed).json()["currency"] == "USD"
 
 
 @pytest.mark.parametrize(
@@ -131,60 +131,60 @@ def test_a_body_can_drip(feed):
         ("stale", {}, "64000.00"),
     ],
 )
-def test_a_price_can_be_wrong(feed, kind, details, amount):
+def test_price_faults_change_the_price_or_its_time(feed, kind, details, amount):
     feed.fault(kind, **details)
 
-    answer = ask(feed).json()
+    answer = fetch(feed).json()
 
     assert answer["amount"] == amount
     assert (time.time() - answer["as_of"] > 3000) == (kind == "stale")
 
 
-def test_an_answer_can_be_no_price(feed):
+def test_faults_can_return_no_price(feed):
     feed.fault("missing")
-    assert "amount" not in ask(feed).json()
+    assert "amount" not in fetch(feed).json()
     feed.fault("garbage")
     with pytest.raises(requests.JSONDecodeError):
-        ask(feed).json()
+        fetch(feed).json()
     feed.fault("html")
-    assert ask(feed).headers["Content-Type"] == "text/html"
+    assert fetch(feed).headers["Content-Type"] == "text/html"
     feed.fault("body", body='{"else": 1}')
-    assert ask(feed).json() == {"else": 1}
+    assert fetch(feed).json() == {"else": 1}
     feed.fault("huge")
-    assert len(ask(feed).content) > HUGE
+    assert len(fetch(feed).content) > HUGE
 
 
-def test_a_redirect_leads_to_a_price_of_another(feed):
+def test_redirect_fault_leads_to_another_source(feed):
     feed.fault("redirect", "compass")
 
-    assert ask(feed, "compass").status_code == 302
-    assert ask(feed, "compass", allow_redirects=True).json()["amount"]
+    assert fetch(feed, "compass").status_code == 302
+    assert fetch(feed, "compass", allow_redirects=True).json()["amount"]
     assert feed.requests[-1][0] == "beacon"
 
 
-def test_headers_can_be_others_or_none(feed):
+def test_headers_fault_replaces_and_removes_headers(feed):
     feed.fault("headers", headers={"Date": None, "Age": "17"})
 
-    answer = ask(feed)
+    answer = fetch(feed)
 
     assert "Date" not in answer.headers
     assert answer.headers["Age"] == "17"
 
 
-def test_a_reset_forgets_everything(feed):
+def test_reset_restores_prices_and_clears_requests(feed):
     feed.set_price(1)
     feed.fault("error")
-    ask(feed)
+    fetch(feed)
 
     feed.reset()
 
     assert feed.requests == []
-    assert ask(feed).json()["amount"] == "64000.00"
+    assert fetch(feed).json()["amount"] == "64000.00"
 
 
-def test_a_port_can_be_asked_for(feed):
+def test_port_can_be_chosen(feed):
     with running_prices() as other:
         port = int(other.url.rpartition(":")[2])
     with running_prices(port=port) as again:
         assert again.url == other.url
-        assert ask(again).status_code == 200
+        assert fetch(again).status_code == 200

@@ -1,4 +1,4 @@
-"""Proving keys to a relay that requires it (NIP-42)."""
+"""Authentication to a relay that requires it (NIP-42)."""
 
 import time
 
@@ -15,7 +15,7 @@ def relay():
         yield relay
 
 
-def proof(url, challenge, *, key=ANN, kind=22_242, age=0, **changes):
+def auth_event(url, challenge, *, key=ANN, kind=22_242, age=0, **changes):
     values = {"relay": url, "challenge": challenge, **changes}
     return note(
         key=key,
@@ -31,14 +31,14 @@ def challenge_of(client):
     return challenge
 
 
-def prove(client, event):
+def authenticate(client, event):
     client.send("AUTH", event.to_dict())
     verb, event_id, accepted, text = client.take()
     assert (verb, event_id) == ("OK", event.id)
     return accepted, text
 
 
-def test_nothing_is_done_before_a_key_is_proven(relay):
+def test_event_and_req_are_refused_until_the_client_authenticates(relay):
     with connected(relay.url) as client:
         challenge = challenge_of(client)
 
@@ -51,33 +51,36 @@ def test_nothing_is_done_before_a_key_is_proven(relay):
         assert text.startswith("auth-required: ")
         assert relay.stored() == []
 
-        assert prove(client, proof(relay.url, challenge)) == (True, "")
+        assert authenticate(client, auth_event(relay.url, challenge)) == (True, "")
         assert client.publish(event) == (True, "")
         assert client.ask({}) == [event]
 
 
-def test_several_keys_are_proven_on_one_connection(relay):
+def test_one_connection_can_authenticate_several_keys(relay):
     with connected(relay.url) as client:
         challenge = challenge_of(client)
 
         for key in (ANN, BOB):
-            assert prove(client, proof(relay.url, challenge, key=key)) == (True, "")
+            assert authenticate(client, auth_event(relay.url, challenge, key=key)) == (
+                True,
+                "",
+            )
 
         assert relay.authenticated == {pubkey_of(ANN), pubkey_of(BOB)}
 
 
-def test_each_connection_has_a_challenge_of_its_own(relay):
+def test_challenge_of_another_connection_is_not_accepted(relay):
     with connected(relay.url) as one, connected(relay.url) as two:
         first, second = challenge_of(one), challenge_of(two)
 
         assert first != second
-        assert prove(one, proof(relay.url, first)) == (True, "")
-        assert prove(two, proof(relay.url, first))[0] is False
+        assert authenticate(one, auth_event(relay.url, first)) == (True, "")
+        assert authenticate(two, auth_event(relay.url, first))[0] is False
         assert two.publish(note())[0] is False
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "changes",
     [
         {"kind": 1},
         {"age": 700},
@@ -88,12 +91,12 @@ def test_each_connection_has_a_challenge_of_its_own(relay):
         {"relay": ""},
     ],
 )
-def test_a_wrong_proof_proves_nothing(relay, wrong):
+def test_invalid_auth_event_is_refused(relay, changes):
     with connected(relay.url) as client:
         challenge = challenge_of(client)
 
-        accepted, text = prove(
-            client, proof(**{"url": relay.url, "challenge": challenge, **wrong})
+        accepted, text = authenticate(
+            client, auth_event(**{"url": relay.url, "challenge": challenge, **changes})
         )
 
         assert not accepted
@@ -102,9 +105,9 @@ def test_a_wrong_proof_proves_nothing(relay, wrong):
         assert client.publish(note())[0] is False
 
 
-def test_a_forged_proof_proves_nothing(relay):
+def test_auth_event_with_a_forged_pubkey_is_refused(relay):
     with connected(relay.url) as client:
-        event = proof(relay.url, challenge_of(client))
+        event = auth_event(relay.url, challenge_of(client))
 
         client.send("AUTH", {**event.to_dict(), "pubkey": pubkey_of(BOB)})
 
@@ -112,9 +115,9 @@ def test_a_forged_proof_proves_nothing(relay):
         assert relay.authenticated == set()
 
 
-def test_the_address_is_the_one_the_client_used(relay):
+def test_auth_event_must_name_the_address_the_client_used(relay):
     with connected(f"ws://localhost:{relay.port}/") as client:
         challenge = challenge_of(client)
         url = f"ws://LOCALHOST:{relay.port}"
 
-        assert prove(client, proof(url, challenge)) == (True, "")
+        assert authenticate(client, auth_event(url, challenge)) == (True, "")

@@ -1,4 +1,4 @@
-"""Connections of the relay: many, broken, refused, and none left behind."""
+"""Connections of the relay: many, broken and refused ones."""
 
 import json
 import socket
@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from sandbox.nostr import SandboxRelay, running_relay
-from sandbox.tests.support.relay_client import arrived, connected, note, wait_until
+from sandbox.tests.support.relay_client import connected, event_of, note, wait_until
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def relay():
         yield relay
 
 
-def test_a_thousand_subscriptions_each_get_their_own_event(relay):
+def test_each_of_a_thousand_subscriptions_gets_its_own_event(relay):
     ids = [f"{number:064x}" for number in range(1_000)]
     with connected(relay.url) as reader, connected(relay.url) as writer:
         for number, event_id in enumerate(ids):
@@ -30,11 +30,11 @@ def test_a_thousand_subscriptions_each_get_their_own_event(relay):
             writer.publish(note(kind=23195, tags=[["e", event_id]]))
 
         for number, message in zip(range(0, 1_000, 100), reader.rest(), strict=True):
-            assert arrived(message, str(number)).values("e") == [ids[number]]
+            assert event_of(message, str(number)).values("e") == [ids[number]]
     wait_until(lambda: relay.subscriptions == 0)
 
 
-def test_connections_are_counted_and_none_is_left(relay):
+def test_closed_connections_leave_no_subscriptions(relay):
     for _ in range(20):
         with connected(relay.url) as client:
             client.ask({})
@@ -45,7 +45,7 @@ def test_connections_are_counted_and_none_is_left(relay):
     assert relay.accepted == 20
 
 
-def test_a_client_that_breaks_off_leaves_nothing_behind(relay):
+def test_aborted_connection_leaves_no_subscriptions(relay):
     with connected(relay.url) as client, connected(relay.url) as writer:
         client.ask({})
 
@@ -56,7 +56,7 @@ def test_a_client_that_breaks_off_leaves_nothing_behind(relay):
         assert writer.publish(note()) == (True, "")
 
 
-def test_a_client_that_never_reads_is_dropped(relay, monkeypatch):
+def test_client_that_never_reads_is_disconnected(relay, monkeypatch):
     monkeypatch.setattr("sandbox.nostr.session.MAX_BACKLOG", 1_000_000)
     big = note("x" * 400_000)
     with connected(relay.url) as writer, connected(relay.url, max_queue=1) as reader:
@@ -68,11 +68,11 @@ def test_a_client_that_never_reads_is_dropped(relay, monkeypatch):
 
         assert relay.connections == 1
         assert writer.publish(note()) == (True, "")
-        # Else closing it waits for an answer behind what was not read.
+        # A normal close would wait for an answer behind the unread messages.
         reader.wire.socket.shutdown(socket.SHUT_RDWR)
 
 
-def test_offline_connections_break_and_new_ones_are_refused(relay):
+def test_going_offline_breaks_connections_and_refuses_new_ones(relay):
     port = relay.port
     with connected(relay.url) as client:
         client.publish(event := note())
@@ -93,7 +93,7 @@ def test_offline_connections_break_and_new_ones_are_refused(relay):
         assert client.ask({}) == [event]
 
 
-def test_offline_spares_no_connection_in_its_handshake(relay):
+def test_going_offline_breaks_connections_in_their_handshake(relay):
     with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as idle:
         with connected(relay.url):
             relay.go_offline()
@@ -101,7 +101,7 @@ def test_offline_spares_no_connection_in_its_handshake(relay):
         assert idle.recv(1) == b""
 
 
-def test_dropped_clients_can_connect_again(relay):
+def test_dropped_clients_can_reconnect(relay):
     with connected(relay.url) as client:
         relay.drop_connections()
 
@@ -112,7 +112,7 @@ def test_dropped_clients_can_connect_again(relay):
     assert relay.accepted == 2
 
 
-def test_a_relay_is_stopped_and_started_again_on_its_port():
+def test_stopped_relay_starts_again_on_its_port_with_its_events():
     threads = threading.active_count()
     relay = SandboxRelay()
     relay.start()
@@ -140,7 +140,7 @@ def test_a_relay_is_stopped_and_started_again_on_its_port():
     wait_until(lambda: threading.active_count() == threads)
 
 
-def test_a_taken_port_is_an_error_at_once(relay):
+def test_starting_on_a_taken_port_raises_oserror(relay):
     another = SandboxRelay(port=relay.port)
 
     with pytest.raises(OSError, match="in use"):
@@ -155,7 +155,7 @@ def test_a_taken_port_is_an_error_at_once(relay):
     relay.go_online()
 
 
-def test_many_threads_use_one_relay(relay):
+def test_relay_is_thread_safe(relay):
     def talk(number):
         with connected(relay.url) as client:
             for each in range(20):
@@ -170,8 +170,8 @@ def test_many_threads_use_one_relay(relay):
     assert max(seen) == relay.count() == 160
 
 
-def test_requests_and_replies_find_each_other_at_speed(relay):
-    """500 requests and their replies, which name them, over two connections."""
+def test_500_requests_and_replies_are_delivered_in_order(relay):
+    """Replies refer to their requests; both go over two connections."""
     requests = [note(str(n), kind=23194, tags=[["p", "wallet"]]) for n in range(500)]
     replies = [
         note(kind=23195, tags=[["e", request.id], ["p", "client"]])

@@ -1,4 +1,4 @@
-"""Each fault of the relay, on events, requests and deliveries."""
+"""The relay's faults for events, requests and deliveries."""
 
 import json
 
@@ -12,15 +12,15 @@ from sandbox.stripe.chance import BadFault
 from sandbox.tests.support.relay_client import (
     ANN,
     BOB,
-    PATIENCE,
-    arrived,
+    TIMEOUT,
     connected,
+    event_of,
     note,
     wait_until,
 )
 
-# Longer than any test waits: what such a delay holds back has not come by itself.
-FOREVER = 10 * PATIENCE
+# Longer than any test waits: such a delay never ends by itself.
+LONG = 10 * TIMEOUT
 
 
 @pytest.fixture
@@ -37,20 +37,20 @@ def client(relay):
 
 @pytest.fixture
 def writer(relay):
-    """A client without a subscription."""
+    """A client without subscriptions."""
     with connected(relay.url) as client:
         yield client
 
 
 @pytest.fixture
 def reader(relay):
-    """A client that is subscribed to everything."""
+    """A client that subscribes to all events."""
     with connected(relay.url) as client:
         client.ask({})
         yield client
 
 
-def test_a_dropped_event_is_answered_ok_and_lost(relay, client, reader):
+def test_dropped_event_is_answered_ok_but_not_stored(relay, client, reader):
     relay.fault("drop")
     lost = note("lost")
 
@@ -61,7 +61,7 @@ def test_a_dropped_event_is_answered_ok_and_lost(relay, client, reader):
     assert relay.events() == [lost]
 
 
-def test_a_delayed_event_is_done_later(relay, client, reader):
+def test_delayed_event_is_processed_later(relay, client, reader):
     fault = relay.fault("delay", seconds=0.05)
     event = note("late")
 
@@ -72,22 +72,22 @@ def test_a_delayed_event_is_done_later(relay, client, reader):
     assert reader.next_event() == event
 
 
-def test_a_delay_spares_other_messages(relay, client, reader):
-    relay.fault("delay", seconds=FOREVER, kinds=[7])
+def test_delay_does_not_affect_other_messages(relay, client, reader):
+    relay.fault("delay", seconds=LONG, kinds=[7])
     late, soon = note("late", kind=7), note("soon")
 
     client.send("EVENT", late.to_dict())
     client.send("EVENT", soon.to_dict())
 
     assert client.rest() == [["OK", soon.id, True, ""]]
-    assert [arrived(message) for message in reader.rest()] == [soon]
+    assert [event_of(message) for message in reader.rest()] == [soon]
     relay.clear_faults()
     assert client.take() == ["OK", late.id, True, ""]
     assert reader.next_event() == late
 
 
-def test_a_delay_afterwards_is_of_the_answer_alone(relay, client, reader):
-    relay.fault("delay", when="after", seconds=FOREVER)
+def test_delay_after_processing_affects_only_the_answer(relay, client, reader):
+    relay.fault("delay", when="after", seconds=LONG)
     event = note()
 
     client.send("EVENT", event.to_dict())
@@ -98,7 +98,7 @@ def test_a_delay_afterwards_is_of_the_answer_alone(relay, client, reader):
     assert client.take() == ["OK", event.id, True, ""]
 
 
-def test_held_events_go_on_when_they_are_released(relay, client, reader):
+def test_held_events_are_processed_when_released(relay, client, reader):
     relay.fault("hold", times=2)
     first, second, third = note("1"), note("2"), note("3")
 
@@ -113,7 +113,7 @@ def test_held_events_go_on_when_they_are_released(relay, client, reader):
     assert relay.held == 0
 
 
-def test_a_held_event_is_stored_though_its_sender_has_left(relay, reader):
+def test_held_event_is_stored_even_if_its_sender_disconnected(relay, reader):
     relay.fault("hold")
     event = note()
 
@@ -126,31 +126,33 @@ def test_a_held_event_is_stored_though_its_sender_has_left(relay, reader):
     assert reader.next_event() == event
 
 
-@pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
-def test_a_mute_relay_does_not_answer(relay, client, reader, when, done):
+@pytest.mark.parametrize(("when", "processed"), [("before", 0), ("after", 1)])
+def test_muted_event_is_not_answered(relay, client, reader, when, processed):
     relay.fault("mute", when=when)
 
     client.send("EVENT", note().to_dict())
 
     assert client.rest() == []
-    assert len(reader.rest()) == done
-    assert len(relay.stored()) == done
+    assert len(reader.rest()) == processed
+    assert len(relay.stored()) == processed
 
 
-@pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
-def test_a_rejected_event_is_answered_why(relay, client, reader, when, done):
+@pytest.mark.parametrize(("when", "processed"), [("before", 0), ("after", 1)])
+def test_rejected_event_is_answered_with_a_reason(
+    relay, client, reader, when, processed
+):
     relay.fault("reject", when=when)
 
     accepted, text = client.publish(note())
 
     assert not accepted
     assert text.startswith("blocked: ")
-    assert len(reader.rest()) == done
-    assert len(relay.stored()) == done
+    assert len(reader.rest()) == processed
+    assert len(relay.stored()) == processed
 
 
-@pytest.mark.parametrize(("when", "done"), [("before", 0), ("after", 1)])
-def test_a_connection_breaks_instead_of_an_answer(relay, client, reader, when, done):
+@pytest.mark.parametrize(("when", "processed"), [("before", 0), ("after", 1)])
+def test_connection_breaks_instead_of_an_answer(relay, client, reader, when, processed):
     relay.fault("disconnect", when=when, times=1)
 
     client.send("EVENT", note().to_dict())
@@ -158,12 +160,12 @@ def test_a_connection_breaks_instead_of_an_answer(relay, client, reader, when, d
     with pytest.raises(ConnectionClosed) as caught:
         client.take()
     assert caught.value.rcvd is None
-    assert len(reader.rest()) == done
-    assert len(relay.stored()) == done
+    assert len(reader.rest()) == processed
+    assert len(relay.stored()) == processed
     assert relay.connections == 1
 
 
-def test_a_garbled_answer_is_no_json(relay, client, reader):
+def test_garbled_answer_is_not_json(relay, client, reader):
     relay.fault("garble", times=1)
     event = note()
 
@@ -174,7 +176,9 @@ def test_a_garbled_answer_is_no_json(relay, client, reader):
     assert reader.next_event() == event
 
 
-def test_a_dropped_request_has_no_events_and_no_subscription(relay, client, writer):
+def test_dropped_request_returns_no_events_and_opens_no_subscription(
+    relay, client, writer
+):
     client.publish(note("stored"))
     relay.fault("drop", on="req")
 
@@ -184,9 +188,9 @@ def test_a_dropped_request_has_no_events_and_no_subscription(relay, client, writ
     assert client.rest() == []
 
 
-def test_a_delayed_or_held_request_opens_later(relay, client):
+def test_delayed_and_held_requests_open_their_subscription_later(relay, client):
     client.publish(stored := note("stored"))
-    relay.fault("delay", on="req", seconds=FOREVER, times=1)
+    relay.fault("delay", on="req", seconds=LONG, times=1)
     relay.fault("hold", on="req", times=1)
 
     client.send("REQ", "delayed", {})
@@ -195,15 +199,15 @@ def test_a_delayed_or_held_request_opens_later(relay, client):
     assert client.rest() == []
     assert relay.subscriptions == 0
     relay.release()
-    assert arrived(client.take(), "held") == stored
+    assert event_of(client.take(), "held") == stored
     assert client.take() == ["EOSE", "held"]
     relay.clear_faults()
-    assert arrived(client.take(), "delayed") == stored
+    assert event_of(client.take(), "delayed") == stored
     assert client.take() == ["EOSE", "delayed"]
     assert relay.subscriptions == 2
 
 
-def test_a_held_request_of_a_client_that_left_opens_nothing(relay):
+def test_held_request_opens_nothing_if_its_client_disconnected(relay):
     relay.fault("hold", on="req")
 
     with connected(relay.url) as client:
@@ -215,7 +219,7 @@ def test_a_held_request_of_a_client_that_left_opens_nothing(relay):
     assert relay.subscriptions == 0
 
 
-def test_two_held_requests_of_one_name_leave_one_subscription(relay, client):
+def test_two_held_requests_with_one_id_open_one_subscription(relay, client):
     relay.fault("hold", on="req")
     client.send("REQ", "sub", {"kinds": [1]})
     client.send("REQ", "sub", {"kinds": [7]})
@@ -227,10 +231,10 @@ def test_two_held_requests_of_one_name_leave_one_subscription(relay, client):
     assert relay.subscriptions == 1
 
 
-def test_what_follows_a_broken_connection_is_not_done(relay, client):
+def test_messages_after_a_disconnect_fault_are_not_processed(relay, client):
     relay.fault("disconnect", times=1)
 
-    # In one piece, so that the relay has them all when the first one breaks it.
+    # In one piece: the relay receives all of them before the first one disconnects.
     for number in range(10):
         text = json.dumps(["EVENT", note(str(number)).to_dict()])
         client.wire.protocol.send_text(text.encode())
@@ -242,7 +246,7 @@ def test_what_follows_a_broken_connection_is_not_done(relay, client):
     assert relay.count() == 1
 
 
-def test_a_mute_relay_ignores_a_request(relay, client):
+def test_muted_request_is_ignored(relay, client):
     relay.fault("mute", on="req")
 
     client.send("REQ", "sub", {})
@@ -251,18 +255,18 @@ def test_a_mute_relay_ignores_a_request(relay, client):
     assert relay.subscriptions == 0
 
 
-def test_a_relay_may_never_say_that_stored_events_end(relay, client, writer):
+def test_request_muted_after_processing_gets_no_eose(relay, client, writer):
     client.publish(stored := note("stored"))
     relay.fault("mute", on="req", when="after")
 
     client.send("REQ", "sub", {})
 
-    assert [arrived(message) for message in client.rest()] == [stored]
+    assert [event_of(message) for message in client.rest()] == [stored]
     writer.publish(new := note("new"))
     assert client.next_event() == new
 
 
-def test_a_refused_request_is_answered_closed(relay, client, writer):
+def test_refused_request_is_answered_with_closed(relay, client, writer):
     client.ask({})
     relay.fault("closed", on="req")
 
@@ -276,7 +280,7 @@ def test_a_refused_request_is_answered_closed(relay, client, writer):
     assert client.rest() == []
 
 
-def test_a_request_may_break_the_connection_or_be_answered_garbled(relay, client):
+def test_request_can_be_answered_garbled_or_break_the_connection(relay, client):
     relay.fault("garble", on="req", times=1)
     relay.fault("disconnect", on="req", times=1)
 
@@ -288,7 +292,7 @@ def test_a_request_may_break_the_connection_or_be_answered_garbled(relay, client
         client.take()
 
 
-def test_a_dropped_delivery_is_lost_to_one_subscription(relay, client):
+def test_dropped_delivery_is_lost_for_one_subscription_only(relay, client):
     client.ask({}, name="one")
     client.ask({}, name="two")
     relay.fault("drop", on="delivery", times=1)
@@ -296,26 +300,26 @@ def test_a_dropped_delivery_is_lost_to_one_subscription(relay, client):
 
     client.send("EVENT", event.to_dict())
 
-    assert arrived(client.take(), "two") == event
+    assert event_of(client.take(), "two") == event
     assert client.take() == ["OK", event.id, True, ""]
     assert client.rest() == []
     assert client.ask({}) == [event]
 
 
-def test_a_delivery_is_held_and_another_overtakes_it(relay, client, reader):
+def test_held_delivery_is_overtaken_by_the_next_one(relay, client, reader):
     relay.fault("hold", on="delivery", times=1)
     first, second = note("first"), note("second")
 
     client.publish(first)
     client.publish(second)
 
-    assert [arrived(message) for message in reader.rest()] == [second]
+    assert [event_of(message) for message in reader.rest()] == [second]
     assert relay.held == 1
     relay.release()
     assert reader.next_event() == first
 
 
-def test_a_delayed_delivery_comes_later(relay, client, reader):
+def test_delayed_delivery_arrives_later(relay, client, reader):
     fault = relay.fault("delay", on="delivery", seconds=0.05)
 
     client.publish(event := note())
@@ -324,7 +328,7 @@ def test_a_delayed_delivery_comes_later(relay, client, reader):
     assert reader.next_event() == event
 
 
-def test_a_held_delivery_to_a_closed_subscription_is_lost(relay, client, reader):
+def test_held_delivery_to_a_closed_subscription_is_lost(relay, client, reader):
     relay.fault("hold", on="delivery")
     client.publish(note())
     reader.send("CLOSE", "sub")
@@ -335,15 +339,15 @@ def test_a_held_delivery_to_a_closed_subscription_is_lost(relay, client, reader)
     assert reader.rest() == []
 
 
-def test_a_delivery_may_come_twice(relay, client, reader):
+def test_duplicated_delivery_arrives_twice(relay, client, reader):
     relay.fault("duplicate", on="delivery")
 
     client.publish(event := note())
 
-    assert [arrived(message) for message in reader.rest()] == [event, event]
+    assert [event_of(message) for message in reader.rest()] == [event, event]
 
 
-def test_a_delivery_may_be_no_json(relay, client, reader):
+def test_garbled_delivery_is_not_json(relay, client, reader):
     relay.fault("garble", on="delivery")
 
     client.publish(note())
@@ -352,7 +356,7 @@ def test_a_delivery_may_be_no_json(relay, client, reader):
         reader.take()
 
 
-def test_a_delivery_may_have_a_wrong_signature(relay, client, reader):
+def test_forged_delivery_has_an_invalid_signature(relay, client, reader):
     relay.fault("forge", on="delivery", times=1)
 
     client.publish(event := note())
@@ -360,11 +364,11 @@ def test_a_delivery_may_have_a_wrong_signature(relay, client, reader):
     message = reader.take()
     assert message[2]["id"] == event.id
     with pytest.raises(InvalidEvent, match="signature"):
-        arrived(message)
+        event_of(message)
     assert client.ask({}) == [event]
 
 
-def test_a_delivery_may_break_the_connection_of_who_gets_it(relay, client, reader):
+def test_delivery_can_break_the_connection_of_the_subscriber(relay, client, reader):
     relay.fault("disconnect", on="delivery")
 
     assert client.publish(note()) == (True, "")
@@ -374,7 +378,7 @@ def test_a_delivery_may_break_the_connection_of_who_gets_it(relay, client, reade
     assert relay.subscriptions == 0
 
 
-def test_a_fault_is_of_certain_kinds_and_authors(relay, client):
+def test_fault_applies_to_its_kinds_and_author_only(relay, client):
     relay.fault("reject", kinds=[7, 9], author=pubkey_of(BOB), times=1)
 
     assert client.publish(note(kind=7, key=ANN))[0]
@@ -383,7 +387,7 @@ def test_a_fault_is_of_certain_kinds_and_authors(relay, client):
     assert client.publish(note(kind=7, key=BOB))[0]
 
 
-def test_a_fault_of_requests_goes_by_what_they_name(relay, client):
+def test_request_fault_matches_kinds_and_authors_of_the_filters(relay, client):
     bob = pubkey_of(BOB)
     relay.fault("closed", on="req", kinds=[23195], author=bob)
 
@@ -395,7 +399,7 @@ def test_a_fault_of_requests_goes_by_what_they_name(relay, client):
     assert client.take()[0] == "CLOSED"
 
 
-def test_the_first_fault_that_was_asked_for_strikes(relay, client):
+def test_the_oldest_matching_fault_applies(relay, client):
     first = relay.fault("mute", times=1)
     second = relay.fault("reject", times=1)
 
@@ -407,8 +411,8 @@ def test_the_first_fault_that_was_asked_for_strikes(relay, client):
     assert relay.hits(first) == relay.hits(second) == 1
 
 
-def test_chance_falls_alike_with_the_same_seed():
-    def lost(seed):
+def test_faults_with_a_chance_are_reproducible_with_a_seed():
+    def accepted(seed):
         with (
             running_relay(settings=RelaySettings(seed=seed)) as relay,
             connected(relay.url) as client,
@@ -416,14 +420,14 @@ def test_chance_falls_alike_with_the_same_seed():
             relay.fault("reject", chance=0.5)
             return [client.publish(note(str(n)))[0] for n in range(40)]
 
-    first = lost(1)
+    first = accepted(1)
 
-    assert first == lost(1)
-    assert first != lost(2)
+    assert first == accepted(1)
+    assert first != accepted(2)
     assert {True, False} == set(first)
 
 
-def test_cleared_faults_strike_no_more_and_let_go(relay, client):
+def test_clearing_faults_releases_held_events(relay, client):
     fault = relay.fault("hold")
     client.send("EVENT", note("held").to_dict())
     wait_until(lambda: relay.held == 1)
@@ -436,9 +440,9 @@ def test_cleared_faults_strike_no_more_and_let_go(relay, client):
         relay.hits(fault)
 
 
-def test_a_reset_forgets_what_is_held(relay, client, reader):
+def test_reset_discards_held_messages(relay, client, reader):
     relay.fault("hold")
-    relay.fault("delay", on="delivery", seconds=FOREVER)
+    relay.fault("delay", on="delivery", seconds=LONG)
     client.send("EVENT", note("held").to_dict())
     wait_until(lambda: relay.held == 1)
 
@@ -447,12 +451,14 @@ def test_a_reset_forgets_what_is_held(relay, client, reader):
     assert relay.held == 0
     assert relay.events() == relay.stored() == []
     assert client.publish(event := note("next")) == (True, "")
-    assert [arrived(message) for message in reader.rest()] == [event]
+    assert [event_of(message) for message in reader.rest()] == [event]
     assert relay.count() == relay.count(1) == 1
 
 
 @pytest.mark.parametrize("end", ["clear_faults", "reset"])
-def test_what_does_not_wait_any_longer_is_not_done_again(relay, client, caplog, end):
+def test_finished_delays_are_not_processed_again_on_clear_or_reset(
+    relay, client, caplog, end
+):
     relay.fault("delay", seconds=0.02)
     client.send("EVENT", note("soon").to_dict())
     client.rest()
@@ -485,6 +491,6 @@ def test_what_does_not_wait_any_longer_is_not_done_again(relay, client, caplog, 
         {"kind": "mute", "chance": 0},
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(relay, fault):
+def test_invalid_fault_raises_badfault(relay, fault):
     with pytest.raises(BadFault):
         relay.fault(**fault)

@@ -1,4 +1,4 @@
-"""What the relay answers: events, filters, subscriptions, malformed messages."""
+"""The relay's protocol: events, filters, subscriptions, malformed messages."""
 
 import json
 from itertools import count
@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import Event
 from sandbox.nostr import RelaySettings, running_relay
-from sandbox.tests.support.relay_client import ANN, BOB, arrived, connected, note
+from sandbox.tests.support.relay_client import ANN, BOB, connected, event_of, note
 
 HEX = "ab" * 32
 
@@ -28,7 +28,7 @@ def client(relay):
 
 
 @pytest.mark.parametrize("kind", [1, 1059, 13194, 23194, 23195, 23196, 23197])
-def test_an_event_of_any_kind_is_delivered_and_stored(relay, client, kind):
+def test_event_of_any_kind_is_delivered_and_stored(relay, client, kind):
     with connected(relay.url) as reader:
         assert reader.ask({"kinds": [kind]}) == []
         event = note("über 💸\u2028\t\x00", kind=kind, tags=[["p", HEX], ["t"], []])
@@ -39,7 +39,7 @@ def test_an_event_of_any_kind_is_delivered_and_stored(relay, client, kind):
         assert reader.ask({"ids": [event.id]}) == [event]
 
 
-def test_stored_events_come_newest_first_then_eose_then_new_ones(relay, client):
+def test_subscription_gets_stored_events_newest_first_then_new_ones(relay, client):
     old, new, middle = (note(created_at=at) for at in (100, 300, 200))
     for event in (old, new, middle):
         client.publish(event)
@@ -50,7 +50,7 @@ def test_stored_events_come_newest_first_then_eose_then_new_ones(relay, client):
     assert client.next_event() == event
 
 
-def test_events_of_one_second_come_by_id(client):
+def test_events_of_the_same_second_are_sorted_by_id(client):
     events = [note(str(n), created_at=5) for n in range(9)]
     for event in events:
         client.publish(event)
@@ -98,7 +98,7 @@ ANNS, BOBS = pubkey_of(ANN), pubkey_of(BOB)
         ([{"authors": [ANNS], "limit": 1}, {"kinds": [7], "limit": 1}], [A3, A2]),
     ],
 )
-def test_filters_find_the_same_of_stored_and_of_new_events(client, filters, found):
+def test_filters_select_stored_events(client, filters, found):
     for event in (A1, B1, A3, A2):
         client.publish(event)
 
@@ -123,17 +123,17 @@ def test_filters_find_the_same_of_stored_and_of_new_events(client, filters, foun
         ([{"kinds": [7]}, {"authors": [ANNS]}, {"#t": ["sats"]}], [A1, A2, A3]),
     ],
 )
-def test_a_new_event_comes_once_to_a_subscription_it_matches(client, filters, found):
+def test_filters_select_new_events_each_delivered_once(client, filters, found):
     assert client.ask(*filters) == []
 
     for event in (A1, A2, A3, B1):
         client.send("EVENT", event.to_dict())
 
-    came = [arrived(m) for m in client.rest() if m[0] == "EVENT"]
+    came = [event_of(m) for m in client.rest() if m[0] == "EVENT"]
     assert came == found
 
 
-def test_a_limit_of_the_relay_caps_each_filter():
+def test_max_limit_caps_each_filter():
     with (
         running_relay(settings=RelaySettings(max_limit=2)) as relay,
         connected(relay.url) as client,
@@ -144,17 +144,17 @@ def test_a_limit_of_the_relay_caps_each_filter():
         assert [event.created_at for event in client.ask({"limit": 4})] == [4, 3]
 
 
-def test_each_subscription_gets_its_own_copy(client):
+def test_event_is_delivered_to_each_matching_subscription(client):
     client.ask({}, name="one")
     client.ask({"kinds": [1]}, name="two")
 
     client.send("EVENT", (event := note()).to_dict())
 
     copies = {message[1]: message for message in (client.take(), client.take())}
-    assert arrived(copies["one"], "one") == arrived(copies["two"], "two") == event
+    assert event_of(copies["one"], "one") == event_of(copies["two"], "two") == event
 
 
-def test_a_request_of_the_same_name_replaces_the_one_before(relay, client):
+def test_request_with_the_same_id_replaces_the_subscription(relay, client):
     client.ask({"kinds": [1]})
     client.ask({"kinds": [7]})
 
@@ -166,7 +166,7 @@ def test_a_request_of_the_same_name_replaces_the_one_before(relay, client):
     assert relay.requests == 2
 
 
-def test_a_closed_subscription_gets_nothing(relay, client):
+def test_closed_subscription_gets_no_events(relay, client):
     client.ask({}, name="one")
     client.ask({}, name="two")
 
@@ -174,13 +174,13 @@ def test_a_closed_subscription_gets_nothing(relay, client):
     client.send("CLOSE", "never opened")
     client.send("EVENT", (event := note()).to_dict())
 
-    assert arrived(client.take(), "two") == event
+    assert event_of(client.take(), "two") == event
     assert client.take()[0] == "OK"
     assert client.rest() == []
     assert relay.subscriptions == 1
 
 
-def test_the_relay_ends_subscriptions(relay, client):
+def test_relay_can_close_all_subscriptions(relay, client):
     client.ask({}, name="one")
     client.ask({}, name="two")
 
@@ -194,7 +194,7 @@ def test_the_relay_ends_subscriptions(relay, client):
     assert client.publish(note()) == (True, "")
 
 
-def test_too_many_subscriptions_are_refused_and_spare_the_others():
+def test_subscription_above_the_limit_is_refused():
     with (
         running_relay(settings=RelaySettings(max_subscriptions=2)) as relay,
         connected(relay.url) as client,
@@ -213,14 +213,14 @@ def test_too_many_subscriptions_are_refused_and_spare_the_others():
 
 
 ODD = note("odd").to_dict()
-WRONG_SIGNATURE = {**ODD, "sig": note("another").sig}
+INVALID_SIGNATURE = {**ODD, "sig": note("another").sig}
 WRONG_ID = {**ODD, "id": HEX}
 
 
 @pytest.mark.parametrize(
-    ("event", "why"),
+    ("event", "reason"),
     [
-        (WRONG_SIGNATURE, "signature"),
+        (INVALID_SIGNATURE, "signature"),
         (WRONG_ID, "id"),
         ({**ODD, "content": "changed"}, "id"),
         ({**ODD, "sig": ODD["sig"].upper()}, "hex"),
@@ -235,13 +235,13 @@ WRONG_ID = {**ODD, "id": HEX}
         (note(kind=22_242).to_dict(), "AUTH"),
     ],
 )
-def test_an_invalid_event_is_refused_with_its_id(relay, client, event, why):
+def test_invalid_event_is_refused_with_its_id(relay, client, event, reason):
     client.send("EVENT", event)
 
     verb, event_id, accepted, text = client.take()
     assert (verb, event_id, accepted) == ("OK", event["id"], False)
     assert text.startswith("invalid: ")
-    assert why in text
+    assert reason in text
     assert relay.stored() == []
 
 
@@ -272,7 +272,7 @@ def test_an_invalid_event_is_refused_with_its_id(relay, client, event, why):
         b'["REQ", "sub", {}]',
     ],
 )
-def test_a_malformed_message_is_answered_with_a_notice(client, message):
+def test_malformed_message_is_answered_with_a_notice(client, message):
     client.wire.send(message)
 
     verb, text = client.take()
@@ -306,7 +306,7 @@ def test_a_malformed_message_is_answered_with_a_notice(client, message):
         [{"#": ["x"]}],
     ],
 )
-def test_a_bad_filter_closes_the_subscription(relay, client, filters):
+def test_invalid_filter_closes_the_subscription(relay, client, filters):
     client.ask({})
 
     client.send("REQ", "sub", *filters)
@@ -317,12 +317,12 @@ def test_a_bad_filter_closes_the_subscription(relay, client, filters):
     assert relay.subscriptions == 0
 
 
-def test_a_subscription_name_comes_back_as_it_was_sent(client):
+def test_subscription_id_is_returned_unchanged(client):
     for name in ("\ud800", 'q"uote', "ü\u2028", "x" * 64):
         client.ask({}, name=name)
 
 
-def test_a_message_that_is_too_long_ends_the_connection():
+def test_too_long_message_closes_the_connection_with_1009():
     settings = RelaySettings(max_message_bytes=2_000)
     with running_relay(settings=settings) as relay:
         with connected(relay.url) as client:
@@ -338,16 +338,16 @@ def test_a_message_that_is_too_long_ends_the_connection():
             assert client.publish(note()) == (True, "")
 
 
-def test_a_message_of_half_a_mebibyte_is_taken(client):
+def test_message_of_half_a_mebibyte_is_accepted(client):
     assert client.publish(note("x" * 500_000)) == (True, "")
     assert len(client.ask({})[0].content) == 500_000
 
 
-def test_what_clients_sent_is_listed_and_counted(relay, client):
+def test_received_events_are_listed_and_counted(relay, client):
     events = [note(kind=kind, key=key) for kind in (1, 7) for key in (ANN, BOB)]
     for event in (*events, events[0]):
         client.publish(event)
-    client.send("EVENT", WRONG_SIGNATURE)
+    client.send("EVENT", INVALID_SIGNATURE)
     client.take()
 
     assert relay.events() == [*events, events[0]]
@@ -364,7 +364,7 @@ def _id(event: Event) -> str:
     return event.id
 
 
-def test_only_the_newest_received_events_are_remembered():
+def test_only_the_newest_received_events_are_recorded():
     with (
         running_relay(settings=RelaySettings(max_received=2)) as relay,
         connected(relay.url) as client,
@@ -377,10 +377,12 @@ def test_only_the_newest_received_events_are_remembered():
         assert relay.count() == 4
 
 
-@pytest.mark.parametrize("honours", [True, False])
-def test_the_relay_describes_itself_over_http(honours):
+@pytest.mark.parametrize("honours_expiration", [True, False])
+def test_relay_information_document_over_http(honours_expiration):
     settings = RelaySettings(
-        name="Test", honours_expiration=honours, requires_auth=not honours
+        name="Test",
+        honours_expiration=honours_expiration,
+        requires_auth=not honours_expiration,
     )
     with running_relay(settings=settings) as relay:
         url = relay.url.replace("ws:", "http:")
@@ -394,14 +396,14 @@ def test_the_relay_describes_itself_over_http(honours):
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
         document = answer.json()
         assert document["name"] == "Test"
-        assert document["supported_nips"] == [1, 11, 40 if honours else 42]
+        assert document["supported_nips"] == [1, 11, 40 if honours_expiration else 42]
         assert document["limitation"]["max_message_length"] == 512 * 1024
-        assert document["limitation"]["auth_required"] is not honours
+        assert document["limitation"]["auth_required"] is not honours_expiration
         assert requests.get(url, timeout=10).status_code == 426
 
 
-def test_both_sides_of_an_index_agree(client):
-    """Each of many filters finds of many events what plain comparison finds."""
+def test_filters_agree_with_plain_comparison(client):
+    """Many filters select the same of many events as a plain comparison."""
     number = count()
     events = [
         note(kind=kind, key=key, created_at=next(number), tags=[[name, value]])
@@ -416,9 +418,11 @@ def test_both_sides_of_an_index_agree(client):
     for kinds in (None, [1], [7, 23195]):
         for authors in (None, [ANNS], [ANNS, BOBS]):
             for name, value in (("e", None), ("e", ["x"]), ("p", ["x", "y"])):
-                wanted = {"kinds": kinds, "authors": authors, f"#{name}": value}
-                given = {key: one for key, one in wanted.items() if one is not None}
-                assert client.ask(given) == [
+                conditions = {"kinds": kinds, "authors": authors, f"#{name}": value}
+                filter = {
+                    key: one for key, one in conditions.items() if one is not None
+                }
+                assert client.ask(filter) == [
                     event
                     for event in reversed(events)
                     if (kinds is None or event.kind in kinds)

@@ -1,4 +1,4 @@
-"""Which events the relay keeps: replaced, expired and evicted ones."""
+"""Storage of the relay: replaced, expired and evicted events."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,11 +24,11 @@ def client(relay):
         yield client
 
 
-def expiring(at, **options):
+def expiring_note(at, **options):
     return note(tags=[["expiration", str(at)]], **options)
 
 
-def test_a_duplicate_is_taken_but_not_delivered_again(relay, client):
+def test_duplicate_event_is_accepted_but_not_delivered_again(relay, client):
     client.publish(event := note())
     client.ask({})
 
@@ -41,7 +41,7 @@ def test_a_duplicate_is_taken_but_not_delivered_again(relay, client):
 
 
 @pytest.mark.parametrize("kind", [0, 3, 10_002, 10_050, 13_194])
-def test_of_a_replaceable_kind_the_newest_of_each_author_stays(client, kind):
+def test_only_the_newest_replaceable_event_per_author_is_kept(client, kind):
     old, newer, newest = (note(kind=kind, created_at=at) for at in (100, 200, 300))
     other = note(kind=kind, key=BOB, created_at=50)
     for event in (old, newest, other):
@@ -55,7 +55,7 @@ def test_of_a_replaceable_kind_the_newest_of_each_author_stays(client, kind):
     assert client.ask({"ids": [old.id, newer.id]}) == []
 
 
-def test_an_outdated_event_is_not_delivered(client):
+def test_outdated_replaceable_event_is_not_delivered(client):
     client.publish(note(kind=13_194, created_at=200))
     client.ask({})
 
@@ -64,29 +64,29 @@ def test_an_outdated_event_is_not_delivered(client):
     assert client.rest() == []
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_of_two_replaceable_events_of_one_second_the_lower_id_stays(client, turned):
+@pytest.mark.parametrize("reverse", [False, True])
+def test_lower_id_wins_between_replaceable_events_of_one_second(client, reverse):
     events = [note(str(n), kind=0, created_at=100) for n in range(2)]
-    for event in reversed(events) if turned else events:
+    for event in reversed(events) if reverse else events:
         client.publish(event)
 
     assert client.ask({}) == [min(events, key=lambda event: event.id)]
 
 
-def test_of_an_addressable_kind_the_newest_of_each_name_stays(client):
+def test_only_the_newest_addressable_event_per_d_tag_is_kept(client):
     def article(name, at, key=ANN):
         tags = [["d", name]] if name is not None else []
         return note(kind=30_023, key=key, created_at=at, tags=tags)
 
-    kept = [article("a", 200), article("b", 120), article(None, 110)]
-    for event in (article("a", 100), article(None, 90), *kept, article("a", 150)):
+    newest = [article("a", 200), article("b", 120), article(None, 110)]
+    for event in (article("a", 100), article(None, 90), *newest, article("a", 150)):
         client.publish(event)
     client.publish(others := article("a", 50, BOB))
 
-    assert client.ask({"kinds": [30_023]}) == [*kept, others]
+    assert client.ask({"kinds": [30_023]}) == [*newest, others]
 
 
-def test_ordinary_and_ephemeral_kinds_are_not_replaced(client):
+def test_regular_and_ephemeral_events_are_not_replaced(client):
     events = [note(kind=kind, created_at=at) for kind in (1, 23_195) for at in (1, 2)]
     for event in events:
         client.publish(event)
@@ -94,99 +94,99 @@ def test_ordinary_and_ephemeral_kinds_are_not_replaced(client):
     assert len(client.ask({})) == 4
 
 
-def test_an_expired_event_is_refused(relay, client):
+def test_expired_event_is_refused(relay, client):
     with time_machine.travel(START, tick=False):
         client.ask({})
 
-        assert client.publish(expiring(AT)) == (False, "invalid: event is expired")
-        assert client.publish(expiring(AT - 1))[0] is False
+        assert client.publish(expiring_note(AT)) == (False, "invalid: event is expired")
+        assert client.publish(expiring_note(AT - 1))[0] is False
 
         assert client.rest() == []
         assert relay.stored() == []
-        client.send("EVENT", (event := expiring(AT + 1)).to_dict())
+        client.send("EVENT", (event := expiring_note(AT + 1)).to_dict())
         assert client.next_event() == event
 
 
-def test_a_stored_event_is_returned_until_it_expires(client):
-    with time_machine.travel(START, tick=False) as traveller:
-        client.publish(event := expiring(AT + 60))
-        lasting = note(created_at=1)
-        client.publish(lasting)
+def test_stored_event_is_returned_until_it_expires(client):
+    with time_machine.travel(START, tick=False) as clock:
+        client.publish(event := expiring_note(AT + 60))
+        persistent = note(created_at=1)
+        client.publish(persistent)
 
-        traveller.shift(timedelta(seconds=59))
-        assert client.ask({}) == [event, lasting]
-        traveller.shift(timedelta(seconds=1))
-        assert client.ask({}) == [lasting]
+        clock.shift(timedelta(seconds=59))
+        assert client.ask({}) == [event, persistent]
+        clock.shift(timedelta(seconds=1))
+        assert client.ask({}) == [persistent]
         assert client.publish(event)[0] is False
 
 
-def test_expired_events_do_not_use_up_a_limit(client):
-    with time_machine.travel(START, tick=False) as traveller:
-        client.publish(lasting := note(created_at=1))
-        client.publish(expiring(AT + 60))
+def test_expired_events_do_not_count_towards_a_limit(client):
+    with time_machine.travel(START, tick=False) as clock:
+        client.publish(persistent := note(created_at=1))
+        client.publish(expiring_note(AT + 60))
 
-        traveller.shift(timedelta(hours=1))
+        clock.shift(timedelta(hours=1))
 
-        assert client.ask({"limit": 1}) == [lasting]
+        assert client.ask({"limit": 1}) == [persistent]
 
 
-def test_a_relay_that_does_not_honour_expiration_keeps_and_returns_all():
+def test_without_honours_expiration_expired_events_are_returned():
     settings = RelaySettings(honours_expiration=False)
     with (
-        time_machine.travel(START, tick=False) as traveller,
+        time_machine.travel(START, tick=False) as clock,
         running_relay(settings=settings) as relay,
         connected(relay.url) as client,
     ):
-        late, soon = expiring(AT - 1), expiring(AT + 60)
+        late, soon = expiring_note(AT - 1), expiring_note(AT + 60)
         assert client.publish(late) == client.publish(soon) == (True, "")
 
-        traveller.shift(timedelta(hours=1))
+        clock.shift(timedelta(hours=1))
         assert set(client.ask({})) == {late, soon}
 
         relay.change_settings(honours_expiration=True)
         assert client.ask({}) == []
 
 
-def test_a_held_event_may_expire_before_it_arrives(relay, client):
-    with time_machine.travel(START, tick=False) as traveller:
+def test_held_event_that_expires_meanwhile_is_refused(relay, client):
+    with time_machine.travel(START, tick=False) as clock:
         relay.fault("hold")
-        client.send("EVENT", (event := expiring(AT + 60)).to_dict())
+        client.send("EVENT", (event := expiring_note(AT + 60)).to_dict())
         assert client.rest() == []
 
-        traveller.shift(timedelta(hours=1))
+        clock.shift(timedelta(hours=1))
         relay.release()
 
         assert client.take() == ["OK", event.id, False, "invalid: event is expired"]
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1.5", "²", "9" * 5_000])
-def test_an_expiration_that_is_no_time_is_as_good_as_none(client, text):
+def test_invalid_expiration_tag_is_ignored(client, text):
     event = note(tags=[["expiration", text], ["expiration"]])
 
     assert client.publish(event) == (True, "")
     assert client.ask({}) == [event]
 
 
-def test_when_there_are_too_many_the_oldest_ephemeral_event_leaves_first():
+def test_eviction_removes_the_oldest_ephemeral_event_first():
     with (
         running_relay(settings=RelaySettings(max_events=3)) as relay,
         connected(relay.url) as client,
     ):
-        lasting = [note(created_at=at) for at in (1, 2, 3)]
+        persistent = [note(created_at=at) for at in (1, 2, 3)]
         ephemeral = [note(kind=23_195, created_at=at) for at in (30, 20)]
 
-        for event in (lasting[0], *ephemeral, lasting[1]):
+        for event in (persistent[0], *ephemeral, persistent[1]):
             client.publish(event)
-        assert client.find({}) == [ephemeral[1], lasting[1], lasting[0]]
-        client.publish(lasting[2])
-        assert client.find({}) == lasting[::-1]
+        assert client.find({}) == [ephemeral[1], persistent[1], persistent[0]]
+        client.publish(persistent[2])
+        assert client.find({}) == persistent[::-1]
         client.publish(newest := note(created_at=4))
 
-        assert client.find({}) == [newest, lasting[2], lasting[1]]
-        assert client.publish(lasting[0]) == (True, "")
+        assert client.find({}) == [newest, persistent[2], persistent[1]]
+        assert client.publish(persistent[0]) == (True, "")
 
 
-def test_an_evicted_replaceable_event_leaves_no_trace():
+def test_older_version_is_accepted_after_a_replaceable_event_was_evicted():
     with (
         running_relay(settings=RelaySettings(max_events=1)) as relay,
         connected(relay.url) as client,

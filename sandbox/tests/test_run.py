@@ -1,96 +1,31 @@
-"""`make run` and `make demo` as processes: what they show, and what they leave."""
+"""`make run` as a process: its first screen, and its end."""
 
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from caravel import dev_defaults, embedded
-from sandbox.supervisor import free_ports
-
-ROOT = Path(__file__).resolve().parents[2]
+from sandbox.tests.support.running_system import (
+    ROOT,
+    address,
+    clean_environment,
+    processes_of,
+    running,
+    wait_until_gone,
+)
 
 pytestmark = pytest.mark.processes
 
 
-def environment(var: Path) -> dict[str, str]:
-    """A newcomer's: none of what this test run has set for itself."""
-    ours = re.compile(
-        r"DATABASE_URL|REDIS_URL|DEBUG|STRIPE_|CARAVEL_|SECRET_KEY|APP_URL"
-        r"|ROBOT_|BTC_|NWC_|LIGHTNING_|NOSTR_|SANDBOX_|BEAT_|ZOOID_"
-    )
-    kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    names = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT", "ZOOID_PORT")
-    ports = dict(zip(names, map(str, free_ports([0] * len(names))), strict=True))
-    return {**kept, **ports, "CARAVEL_VAR": str(var), "DEBUG": "true"}
-
-
-@contextmanager
-def running(var: Path, **env: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start `make run` and yield it with all it printed up to its first screen."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "sandbox.run"],
-        cwd=ROOT,
-        env={**environment(var), **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process, read_until(process, "Ctrl-C stops everything")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def read_until(process: subprocess.Popen[str], text: str) -> str:
-    assert process.stdout
-    seen = ""
-    line: str
-    for line in process.stdout:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"it ended before {text!r}:\n{seen}")
-
-
-def processes_of(var: Path) -> list[str]:
-    """Return the command lines that mention the directory or have it as environment."""
-    found = []
-    for proc in Path("/proc").glob("[0-9]*"):
-        try:
-            facts = (proc / "cmdline").read_bytes() + (proc / "environ").read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(var) in facts and int(proc.name) != os.getpid():
-            found.append((proc / "cmdline").read_text().replace("\0", " "))
-    return found
-
-
-def wait_until_gone(var: Path) -> None:
-    deadline = time.monotonic() + 20
-    while left := processes_of(var):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.1)
-
-
-def address(screen: str, name: str) -> str:
-    found = re.search(rf"{name}\s+(http://\S+)", screen)
-    assert found, screen
-    return found[1]
-
-
-def test_the_first_screen_is_true_and_ctrl_c_leaves_nothing(tmp_path):
+def test_first_screen_is_correct_and_ctrl_c_leaves_no_process(tmp_path):
     var = tmp_path / "with a space"
 
     with running(var) as (process, screen):
@@ -107,7 +42,7 @@ def test_the_first_screen_is_true_and_ctrl_c_leaves_nothing(tmp_path):
         page = urllib.request.urlopen(address(screen, "Lightning"), timeout=10)
         assert b"nostr+walletconnect://" in page.read()
         page = urllib.request.urlopen(address(screen, "zooid"), timeout=10)
-        assert b"No relay was put here." in page.read()
+        assert b"No relays." in page.read()
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
 
@@ -117,12 +52,12 @@ def test_the_first_screen_is_true_and_ctrl_c_leaves_nothing(tmp_path):
     wait_until_gone(var)
 
 
-def test_a_second_start_says_who_runs_and_the_data_is_kept(tmp_path):
+def test_second_start_is_refused_and_a_restart_keeps_the_data(tmp_path):
     with running(tmp_path) as (_, first):
         second = subprocess.run(
             [sys.executable, "-m", "sandbox.run"],
             cwd=ROOT,
-            env=environment(tmp_path),
+            env=clean_environment(tmp_path),
             capture_output=True,
             text=True,
             timeout=60,
@@ -134,12 +69,12 @@ def test_a_second_start_says_who_runs_and_the_data_is_kept(tmp_path):
     assert "already" in second.stderr
     assert "Traceback" not in second.stderr
     assert password
-    with running(tmp_path) as (_, again):
-        assert password[0] in again
+    with running(tmp_path) as (_, restarted):
+        assert password[0] in restarted
     wait_until_gone(tmp_path)
 
 
-def test_killed_it_leaves_nothing_either(tmp_path):
+def test_killed_run_leaves_no_process(tmp_path):
     with running(tmp_path) as (process, _):
         assert len(processes_of(tmp_path)) >= 10
         process.kill()
@@ -147,7 +82,7 @@ def test_killed_it_leaves_nothing_either(tmp_path):
         wait_until_gone(tmp_path)
 
 
-def test_when_the_database_dies_everything_stops_and_says_why(tmp_path):
+def test_everything_stops_with_a_reason_when_postgresql_dies(tmp_path):
     with running(tmp_path) as (process, _):
         url = embedded.addresses(tmp_path).database_url
         with psycopg.connect(url) as connection:
@@ -159,5 +94,5 @@ def test_when_the_database_dies_everything_stops_and_says_why(tmp_path):
         output, _ = process.communicate(timeout=60)
 
     assert process.returncode != 0
-    assert "PostgreSQL does not answer any more" in output
+    assert "PostgreSQL no longer responds" in output
     wait_until_gone(tmp_path)

@@ -1,9 +1,9 @@
-"""Customer balances: how they come about, when they are applied, where they go."""
+"""Customer balances and their transactions."""
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 
 
@@ -14,17 +14,20 @@ def adjust(api, customer, amount, **params):
 
 
 def ledger(api, customer):
-    """Return type, amount and balance after each transaction, oldest first."""
-    listed = api.v1.customers.balance_transactions.list(customer, {"limit": 100})
-    return [(one.type, one.amount, one.ending_balance) for one in reversed(listed.data)]
+    """Return type, amount and ending balance of all transactions, oldest first."""
+    page = api.v1.customers.balance_transactions.list(customer, {"limit": 100})
+    return [
+        (transaction.type, transaction.amount, transaction.ending_balance)
+        for transaction in reversed(page.data)
+    ]
 
 
-def test_every_change_is_a_transaction_that_says_what_is_left(api):
-    payer = story.customer(api)
+def test_each_balance_change_has_a_transaction_with_the_ending_balance(api):
+    payer = builders.customer(api)
 
     adjust(api, payer.id, -700)
     api.v1.customers.update(payer.id, {"balance": -200})
-    invoice = story.first_invoice(api, story.subscription(api, to=payer))
+    invoice = builders.first_invoice(api, builders.subscription(api, to=payer))
     api.v1.invoices.void_invoice(invoice.id)
 
     assert ledger(api, payer.id) == [
@@ -35,16 +38,16 @@ def test_every_change_is_a_transaction_that_says_what_is_left(api):
     ]
 
 
-def test_a_customer_may_start_with_a_balance(api):
-    payer = story.customer(api, balance=-300)
+def test_customer_created_with_balance_has_initial_transaction(api):
+    payer = builders.customer(api, balance=-300)
 
     assert (payer.balance, payer.currency) == (-300, "usd")
     assert ledger(api, payer.id) == [("initial", -300, -300)]
-    assert story.event_types(api) == ["customer.created"]
+    assert builders.event_types(api) == ["customer.created"]
 
 
-def test_a_change_of_balance_is_told_as_a_change_of_the_customer(api):
-    payer = story.customer(api)
+def test_balance_change_emits_customer_updated(api):
+    payer = builders.customer(api)
 
     adjust(api, payer.id, -300)
 
@@ -54,11 +57,11 @@ def test_a_change_of_balance_is_told_as_a_change_of_the_customer(api):
     assert event.data.object.balance == -300
 
 
-def test_a_balance_is_of_one_currency(api):
-    payer = story.customer(api)
+def test_second_currency_is_refused_once_customer_has_balance(api):
+    payer = builders.customer(api)
     adjust(api, payer.id, -300)
 
-    for act in (
+    for request in (
         lambda: adjust(api, payer.id, -300, currency="eur"),
         lambda: api.v1.invoice_items.create(
             {"customer": payer.id, "amount": 100, "currency": "eur"}
@@ -68,34 +71,34 @@ def test_a_balance_is_of_one_currency(api):
         with pytest.raises(
             stripe.InvalidRequestError, match="cannot combine currencies"
         ) as caught:
-            act()
+            request()
         assert caught.value.param == "currency"
     assert api.v1.customers.retrieve(payer.id).balance == -300
 
 
-def test_the_first_money_of_a_customer_sets_its_currency(api):
-    adjusted, itemed, invoiced = (story.customer(api) for _ in range(3))
-    adjust(api, adjusted.id, -1, currency="eur")
+def test_first_amount_sets_customer_currency(api):
+    first, second, third = (builders.customer(api) for _ in range(3))
+    adjust(api, first.id, -1, currency="eur")
     api.v1.invoice_items.create(
-        {"customer": itemed.id, "amount": 100, "currency": "EUR"}
+        {"customer": second.id, "amount": 100, "currency": "EUR"}
     )
-    api.v1.invoices.create({"customer": invoiced.id, "currency": "eur"})
+    api.v1.invoices.create({"customer": third.id, "currency": "eur"})
 
-    for made in (adjusted, itemed, invoiced):
-        assert api.v1.customers.retrieve(made.id).currency == "eur"
+    for customer in (first, second, third):
+        assert api.v1.customers.retrieve(customer.id).currency == "eur"
 
 
-def test_a_transaction_belongs_to_one_customer(api):
-    one, other = story.customer(api), story.customer(api)
-    transaction = adjust(api, one.id, -300)
+def test_balance_transaction_of_another_customer_is_404(api):
+    owner, other = builders.customer(api), builders.customer(api)
+    transaction = adjust(api, owner.id, -300)
     transactions = api.v1.customers.balance_transactions
 
-    changed = transactions.update(one.id, transaction.id, {"description": "Thanks"})
+    changed = transactions.update(owner.id, transaction.id, {"description": "Thanks"})
 
     assert changed.description == "Thanks"
-    for act in (transactions.retrieve, transactions.update):
+    for request in (transactions.retrieve, transactions.update):
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            act(other.id, transaction.id)
+            request(other.id, transaction.id)
         assert (caught.value.http_status, caught.value.code) == (
             404,
             "resource_missing",
@@ -103,9 +106,9 @@ def test_a_transaction_belongs_to_one_customer(api):
 
 
 @pytest.mark.parametrize("id", ["cus_x", "deleted"])
-def test_no_balance_of_a_customer_that_is_not_there(api, id):
+def test_balance_of_missing_customer_is_404(api, id):
     if id == "deleted":
-        id = story.customer(api).id
+        id = builders.customer(api).id
         api.v1.customers.delete(id)
 
     with pytest.raises(stripe.InvalidRequestError) as caught:
@@ -114,27 +117,30 @@ def test_no_balance_of_a_customer_that_is_not_there(api, id):
     assert (caught.value.http_status, caught.value.code) == (404, "resource_missing")
 
 
-def test_only_finalization_applies_the_balance(api):
-    payer = story.customer(api)
+def test_balance_is_applied_only_at_finalization(api):
+    payer = builders.customer(api)
     adjust(api, payer.id, -300)
-    first, second = (story.subscription(api, to=payer) for _ in range(2))
+    first, second = (builders.subscription(api, to=payer) for _ in range(2))
 
     drafts = [
-        api.v1.invoices.retrieve(one.latest_invoice).amount_due
-        for one in (first, second)
+        api.v1.invoices.retrieve(subscription.latest_invoice).amount_due
+        for subscription in (first, second)
     ]
-    dues = [story.first_invoice(api, one).amount_due for one in (first, second)]
+    dues = [
+        builders.first_invoice(api, subscription).amount_due
+        for subscription in (first, second)
+    ]
 
     assert (drafts, dues) == ([700, 700], [700, 1_000])
 
 
-def test_a_debt_is_asked_for_with_the_next_invoice_and_given_back_when_that_is_void(
+def test_debit_balance_is_billed_with_next_invoice_and_restored_when_voided(
     api,
 ):
-    payer = story.customer(api)
+    payer = builders.customer(api)
     adjust(api, payer.id, 250)
 
-    invoice = story.first_invoice(api, story.subscription(api, to=payer))
+    invoice = builders.first_invoice(api, builders.subscription(api, to=payer))
     api.v1.invoices.void_invoice(invoice.id)
 
     assert (invoice.amount_due, invoice.ending_balance) == (1_250, 0)
@@ -144,8 +150,8 @@ def test_a_debt_is_asked_for_with_the_next_invoice_and_given_back_when_that_is_v
     ]
 
 
-def test_a_negative_invoice_becomes_credit(api):
-    payer = story.customer(api)
+def test_negative_invoice_total_becomes_credit(api):
+    payer = builders.customer(api)
     api.v1.invoice_items.create(
         {"customer": payer.id, "amount": -334, "currency": "usd"}
     )
@@ -159,34 +165,34 @@ def test_a_negative_invoice_becomes_credit(api):
     assert ledger(api, payer.id) == [("applied_to_invoice", -334, -334)]
 
 
-def test_a_deleted_customers_credit_is_spent_once(api, stripe_sandbox):
-    """Its drafts are still finalized; nobody can read its balance any more."""
-    payer = story.customer(api)
+def test_credit_of_deleted_customer_is_applied_once(api, stripe_sandbox):
+    """Drafts of a deleted customer are still finalized and use up its balance."""
+    payer = builders.customer(api)
     adjust(api, payer.id, -600)
     drafts = [
-        story.subscription(api, to=payer, collection_method="send_invoice")
+        builders.subscription(api, to=payer, collection_method="send_invoice")
         for _ in range(2)
     ]
     api.v1.customers.delete(payer.id)
 
     dues = [
-        api.v1.invoices.finalize_invoice(one.latest_invoice).amount_due
-        for one in drafts
+        api.v1.invoices.finalize_invoice(subscription.latest_invoice).amount_due
+        for subscription in drafts
     ]
 
     assert dues == [400, 1_000]
 
 
-def test_a_loose_item_is_billed_with_the_next_scheduled_invoice(api, stripe_sandbox):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
+def test_item_without_subscription_is_billed_with_next_renewal(api, stripe_sandbox):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
     item = api.v1.invoice_items.create(
         {"customer": payer.id, "amount": 250, "currency": "usd"}
     )
 
     stripe_sandbox.advance(32 * DAY)
 
-    latest = api.v1.subscriptions.retrieve(subscribed.id).latest_invoice
+    latest = api.v1.subscriptions.retrieve(subscription.id).latest_invoice
     invoice = api.v1.invoices.retrieve(latest)
     assert [line.amount for line in invoice.lines.data] == [250, 1_000]
     assert api.v1.invoice_items.retrieve(item.id).invoice == invoice.id

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says, and says when a promise is broken."""
+"""The benchmark of the Stripe sandbox: its requests and its verdicts."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from benchmarks.server import Server
 from benchmarks.wire import Wire
 
 
-class Tiny(benchmark.Scale):
-    """Next to nothing of everything."""
+class TinyScale(benchmark.Scale):
+    """Scale with very few requests."""
 
     def __init__(self):
         super().__init__(quick=True)
@@ -18,8 +18,8 @@ class Tiny(benchmark.Scale):
         self.customers = 8
 
 
-class Running(Server):
-    """The sandbox of the tests, which is no process of its own."""
+class SandboxServer(Server):
+    """Server for the sandbox of the test, which runs in this process."""
 
     def __init__(self, url, sizes=()):
         self.url = url
@@ -29,42 +29,44 @@ class Running(Server):
         return next(self.sizes, 100.0)
 
 
-def test_each_kind_is_asked_for_and_the_rate_judged(
+def test_speed_measurement_sends_every_kind_of_request_and_compares_the_rate(
     stripe_sandbox, capsys, monkeypatch
 ):
-    monkeypatch.setattr(benchmark, "PROMISED", 1)
-    assert benchmark.measure_speed(Running(stripe_sandbox.url), Tiny())
-    monkeypatch.setattr(benchmark, "PROMISED", 1_000_000)
-    assert not benchmark.measure_speed(Running(stripe_sandbox.url), Tiny())
+    monkeypatch.setattr(benchmark, "MIN_RATE", 1)
+    assert benchmark.measure_speed(SandboxServer(stripe_sandbox.url), TinyScale())
+    monkeypatch.setattr(benchmark, "MIN_RATE", 1_000_000)
+    assert not benchmark.measure_speed(SandboxServer(stripe_sandbox.url), TinyScale())
 
     printed = capsys.readouterr().out
-    assert "\n1 a second: reached" in printed
-    assert "1000000 a second: NOT REACHED" in printed
-    asked = [(one["method"], one["path"]) for one in stripe_sandbox.requests()]
+    assert "\n1 per second: reached" in printed
+    assert "1000000 per second: NOT REACHED" in printed
+    sent_requests = [(one["method"], one["path"]) for one in stripe_sandbox.requests()]
     for method, part in (
         ("GET", "/v1/invoices"),
         ("POST", "/finalize"),
         ("POST", "/pay"),
     ):
-        assert any(verb == method and part in path for verb, path in asked)
+        assert any(verb == method and part in path for verb, path in sent_requests)
     assert {one["status"] for one in stripe_sandbox.requests()} == {200}
 
 
-def test_the_steady_mix_creates_nothing(stripe_sandbox, monkeypatch):
-    monkeypatch.setattr(benchmark, "WARM", 8)
-    with benchmark.accounts(Running(stripe_sandbox.url)) as [client, *_]:
+def test_steady_mix_creates_only_events_and_idempotent_responses(
+    stripe_sandbox, monkeypatch
+):
+    monkeypatch.setattr(benchmark, "WARM_UP_WRITES", 8)
+    with benchmark.accounts(SandboxServer(stripe_sandbox.url)) as [client, *_]:
         before = stripe_sandbox.app.store.counts()
 
-        sent = benchmark.play(client, benchmark.STEADY)
+        sent = benchmark.send_round(client, benchmark.STEADY)
 
         after = stripe_sandbox.app.store.counts()
     assert sent == 10
-    grown = {kind for kind in after if after[kind] != before.get(kind)}
-    assert grown == {"_answer", "event"}
+    grown_kinds = {kind for kind in after if after[kind] != before.get(kind)}
+    assert grown_kinds == {"_answer", "event"}
 
 
 @pytest.mark.parametrize(
-    ("sizes", "cost", "verdict"),
+    ("sizes", "cost", "is_flat"),
     [
         ([100, 104, 104, 104], 1, True),
         ([50, 100, 104, 104], 1, True),
@@ -72,20 +74,22 @@ def test_the_steady_mix_creates_nothing(stripe_sandbox, monkeypatch):
         ([100, 100, 100, 100], 9, False),
     ],
 )
-def test_memory_is_judged_from_the_first_third_on(sizes, cost, verdict):
-    assert benchmark.judge([float(size) for size in sizes], cost) is verdict
+def test_memory_growth_is_measured_after_the_first_third(sizes, cost, is_flat):
+    assert benchmark.report_memory([float(size) for size in sizes], cost) is is_flat
 
 
-def test_memory_is_measured_under_load(stripe_sandbox, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "WARM", 8)
+def test_growing_memory_under_load_is_reported(stripe_sandbox, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "WARM_UP_WRITES", 8)
     sizes = [100.0 + number for number in range(20)]
 
-    assert not benchmark.measure_memory(Running(stripe_sandbox.url, sizes), Tiny())
+    assert not benchmark.measure_memory(
+        SandboxServer(stripe_sandbox.url, sizes), TinyScale()
+    )
 
     assert "NOT FLAT" in capsys.readouterr().out
 
 
-def test_an_answer_that_is_an_error_ends_the_measurement(stripe_sandbox):
+def test_error_response_stops_the_benchmark(stripe_sandbox):
     wire = Wire(stripe_sandbox.url)
 
     with pytest.raises(RuntimeError, match="404"):

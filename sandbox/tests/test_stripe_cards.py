@@ -1,9 +1,9 @@
-"""Cards: test cards, attaching, detaching, defaults."""
+"""Cards: creating, attaching, detaching, defaults."""
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 DEFAULT = "invoice_settings[default_payment_method]"
 
@@ -12,8 +12,8 @@ def attach(api, owner, name="pm_card_visa"):
     return api.v1.payment_methods.attach(name, {"customer": owner})
 
 
-def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
-    payer = story.customer(api)
+def test_attaching_card_by_name_creates_payment_method(api):
+    payer = builders.customer(api)
 
     first, second = attach(api, payer.id), attach(api, payer.id)
 
@@ -22,7 +22,7 @@ def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
     assert first.customer == payer.id
     assert (first.card.brand, first.card.last4) == ("visa", "4242")
     assert first.card.fingerprint == second.card.fingerprint
-    assert story.event_types(api)[-1] == "payment_method.attached"
+    assert builders.event_types(api)[-1] == "payment_method.attached"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_a_named_card_becomes_a_payment_method_of_the_customer(api):
         ("pm_card_unionpay", "unionpay", "0005", "credit"),
     ],
 )
-def test_cards_are_what_they_are_called(api, name, brand, last4, funding):
-    card = attach(api, story.customer(api).id, name).card
+def test_card_name_sets_brand_last4_and_funding(api, name, brand, last4, funding):
+    card = attach(api, builders.customer(api).id, name).card
 
     assert (card.brand, card.last4, card.funding) == (brand, last4, funding)
 
@@ -101,15 +101,13 @@ def test_cards_are_what_they_are_called(api, name, brand, last4, funding):
         ),
     ],
 )
-def test_a_card_that_declines_cannot_be_attached(
-    api, name, code, decline_code, advice_code
-):
-    payer = story.customer(api)
+def test_declining_card_cannot_be_attached(api, name, code, decline_code, advice_code):
+    payer = builders.customer(api)
 
     with pytest.raises(stripe.CardError) as caught:
         attach(api, payer.id, name)
 
-    error = story.error_of(caught.value)
+    error = builders.error_of(caught.value)
     assert caught.value.http_status == 402
     assert (error["type"], error["code"]) == ("card_error", code)
     assert error.get("decline_code") == decline_code
@@ -118,12 +116,12 @@ def test_a_card_that_declines_cannot_be_attached(
 
 
 def create(api, **card):
-    given = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
-    return api.v1.payment_methods.create({"type": "card", "card": given})
+    data = {"number": "4242424242424242", "exp_month": 5, "exp_year": 2099, **card}
+    return api.v1.payment_methods.create({"type": "card", "card": data})
 
 
-def test_a_card_is_made_of_a_token_or_a_number(api):
-    payer = story.customer(api)
+def test_card_is_created_from_token_or_number(api):
+    payer = builders.customer(api)
     by_token = api.v1.payment_methods.create(
         {
             "type": "card",
@@ -155,14 +153,14 @@ def test_a_card_is_made_of_a_token_or_a_number(api):
         ({"cvc": "99"}, "invalid_cvc", "cvc"),
     ],
 )
-def test_data_that_stands_on_no_test_card_is_refused(api, card, code, param):
+def test_invalid_card_data_is_refused(api, card, code, param):
     with pytest.raises(stripe.CardError) as caught:
         create(api, **card)
 
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-def test_a_card_needs_a_known_token_or_all_its_data(api):
+def test_unknown_token_or_incomplete_card_data_is_refused(api):
     with pytest.raises(stripe.InvalidRequestError) as unknown:
         api.v1.payment_methods.create({"type": "card", "card": {"token": "tok_x"}})
     with pytest.raises(stripe.InvalidRequestError) as partial:
@@ -177,32 +175,32 @@ def test_a_card_needs_a_known_token_or_all_its_data(api):
     )
 
 
-def test_a_card_belongs_to_one_customer(api):
-    payer, other = story.customer(api), story.customer(api)
+def test_attached_card_cannot_be_attached_to_another_customer(api):
+    payer, other = builders.customer(api), builders.customer(api)
     card = attach(api, payer.id)
 
-    again = attach(api, payer.id, card.id)
+    second = attach(api, payer.id, card.id)
     with pytest.raises(stripe.InvalidRequestError, match="already been attached"):
         attach(api, other.id, card.id)
 
-    assert again.to_dict() == card.to_dict()
-    assert story.event_types(api).count("payment_method.attached") == 1
+    assert second.to_dict() == card.to_dict()
+    assert builders.event_types(api).count("payment_method.attached") == 1
 
 
 @pytest.mark.parametrize(
     ("id", "customer", "status", "param"),
     [("pm_x", None, 404, "id"), ("pm_card_visa", "cus_x", 400, "customer")],
 )
-def test_what_is_attached_to_whom_must_exist(api, id, customer, status, param):
+def test_attaching_fails_for_unknown_card_or_customer(api, id, customer, status, param):
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        attach(api, customer or story.customer(api).id, id)
+        attach(api, customer or builders.customer(api).id, id)
 
     assert caught.value.code == "resource_missing"
     assert (caught.value.http_status, caught.value.param) == (status, param)
 
 
-def test_a_detached_card_is_gone_for_good(api):
-    payer = story.customer(api)
+def test_detached_card_cannot_be_used_again(api):
+    payer = builders.customer(api)
     card = attach(api, payer.id)
 
     detached = api.v1.payment_methods.detach(card.id)
@@ -218,67 +216,67 @@ def test_a_detached_card_is_gone_for_good(api):
     assert api.v1.payment_methods.retrieve(card.id).customer is None
 
 
-def test_detaching_clears_the_defaults_that_name_the_card(api):
-    payer = story.customer(api)
-    card, other = story.card(api, payer.id), attach(api, payer.id)
-    named = story.subscription(api, to=payer, default_payment_method=card.id)
-    unrelated = story.subscription(api, to=payer, default_payment_method=other.id)
+def test_detaching_card_clears_defaults_that_use_it(api):
+    payer = builders.customer(api)
+    card, other = builders.card(api, payer.id), attach(api, payer.id)
+    own = builders.subscription(api, to=payer, default_payment_method=card.id)
+    unrelated = builders.subscription(api, to=payer, default_payment_method=other.id)
 
     api.v1.payment_methods.detach(card.id)
 
-    def default_of(subscribed):
-        return api.v1.subscriptions.retrieve(subscribed.id).default_payment_method
+    def default_of(subscription):
+        return api.v1.subscriptions.retrieve(subscription.id).default_payment_method
 
     settings = api.v1.customers.retrieve(payer.id).invoice_settings
     assert settings.default_payment_method is None
-    assert default_of(named) is None
+    assert default_of(own) is None
     assert default_of(unrelated) == other.id
-    assert story.event_types(api)[-3:] == [
+    assert builders.event_types(api)[-3:] == [
         "payment_method.detached",
         "customer.updated",
         "customer.subscription.updated",
     ]
 
 
-def test_deleting_a_customer_detaches_its_cards(api):
-    payer = story.customer(api)
-    card = story.card(api, payer.id)
+def test_deleting_customer_detaches_its_cards(api):
+    payer = builders.customer(api)
+    card = builders.card(api, payer.id)
 
     api.v1.customers.delete(payer.id)
 
     assert api.v1.payment_methods.retrieve(card.id).customer is None
-    assert story.event_types(api)[-2:] == [
+    assert builders.event_types(api)[-2:] == [
         "customer.deleted",
         "payment_method.detached",
     ]
 
 
-def test_lists_show_a_customers_cards(api):
-    payer, other = story.customer(api), story.customer(api)
+def test_cards_are_listed_by_customer_and_type(api):
+    payer, other = builders.customer(api), builders.customer(api)
     first, second = attach(api, payer.id), attach(api, payer.id)
-    foreign = attach(api, other.id)
+    other_card = attach(api, other.id)
     create(api)
     methods = api.v1.payment_methods
 
-    def ids(found):
-        return [one.id for one in found.data]
+    def ids(page):
+        return [method.id for method in page.data]
 
     assert ids(methods.list({"customer": payer.id})) == [second.id, first.id]
     assert ids(methods.list({"customer": payer.id, "type": "card", "limit": 1})) == [
         second.id
     ]
     assert ids(methods.list({"customer": payer.id, "type": "link"})) == []
-    assert ids(methods.list()) == [foreign.id, second.id, first.id]
+    assert ids(methods.list()) == [other_card.id, second.id, first.id]
     of_customer = api.v1.customers.payment_methods
     assert ids(of_customer.list(payer.id)) == [second.id, first.id]
     assert of_customer.retrieve(payer.id, first.id).id == first.id
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        of_customer.retrieve(payer.id, foreign.id)
+        of_customer.retrieve(payer.id, other_card.id)
     assert caught.value.http_status == 404
 
 
-def test_an_attached_card_can_be_changed(api):
-    card = attach(api, story.customer(api).id)
+def test_only_attached_card_can_be_updated(api):
+    card = attach(api, builders.customer(api).id)
 
     changed = api.v1.payment_methods.update(
         card.id,
@@ -296,39 +294,41 @@ def test_an_attached_card_can_be_changed(api):
         api.v1.payment_methods.update(create(api).id, {"metadata": {"a": "b"}})
 
 
-@pytest.mark.parametrize("id", ["pm_x", "another's"])
-def test_a_default_must_be_attached_to_the_customer(api, id):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    given = attach(api, story.customer(api).id).id if id == "another's" else id
-    default = {"default_payment_method": given}
-    tries = {
+@pytest.mark.parametrize("id", ["pm_x", "of_another_customer"])
+def test_default_must_be_card_attached_to_customer(api, id):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    if id == "of_another_customer":
+        id = attach(api, builders.customer(api).id).id
+    default = {"default_payment_method": id}
+    # Trailing spaces make the keys distinct.
+    requests = {
         DEFAULT: lambda: api.v1.customers.update(
             payer.id, {"invoice_settings": default}
         ),
         "default_payment_method": lambda: api.v1.subscriptions.update(
-            subscribed.id, default
+            subscription.id, default
         ),
         "default_payment_method ": lambda: api.v1.invoices.update(
-            subscribed.latest_invoice, default
+            subscription.latest_invoice, default
         ),
-        "default_payment_method  ": lambda: story.subscription(
+        "default_payment_method  ": lambda: builders.subscription(
             api, to=payer, **default
         ),
         "payment_method": lambda: api.v1.invoices.pay(
-            story.first_invoice(api, subscribed).id, {"payment_method": given}
+            builders.first_invoice(api, subscription).id, {"payment_method": id}
         ),
     }
 
-    for param, act in tries.items():
+    for param, request in requests.items():
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            act()
+            request()
         assert caught.value.code == "resource_missing"
         assert caught.value.param == param.strip()
 
 
-def test_a_customer_can_start_with_a_card(api):
-    payer = story.customer(
+def test_customer_can_be_created_with_card(api):
+    payer = builders.customer(
         api,
         payment_method="pm_card_visa",
         invoice_settings={"default_payment_method": "pm_card_visa"},
@@ -336,14 +336,14 @@ def test_a_customer_can_start_with_a_card(api):
 
     card = api.v1.payment_methods.list({"customer": payer.id}).data[0]
     assert payer.to_dict()["invoice_settings"]["default_payment_method"] == card.id
-    assert story.event_types(api) == ["customer.created", "payment_method.attached"]
+    assert builders.event_types(api) == ["customer.created", "payment_method.attached"]
     with pytest.raises(stripe.InvalidRequestError, match="must be attached"):
-        story.customer(api, invoice_settings={"default_payment_method": card.id})
+        builders.customer(api, invoice_settings={"default_payment_method": card.id})
 
 
-def test_a_default_can_be_unset(api):
-    payer = story.customer(api)
-    story.card(api, payer.id)
+def test_default_card_can_be_unset(api):
+    payer = builders.customer(api)
+    builders.card(api, payer.id)
 
     without = api.v1.customers.update(
         payer.id, {"invoice_settings": {"default_payment_method": ""}}

@@ -3,163 +3,163 @@
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 
-def test_metadata_is_merged_and_an_empty_value_unsets_its_key(api):
-    made = story.customer(api, metadata={"a": "1", "b": "2"})
+def test_metadata_is_merged_and_empty_value_unsets_key(api):
+    customer = builders.customer(api, metadata={"a": "1", "b": "2"})
 
-    merged = api.v1.customers.update(made.id, {"metadata": {"b": "", "c": "3"}})
-    emptied = api.v1.customers.update(made.id, {"metadata": ""})
+    merged = api.v1.customers.update(customer.id, {"metadata": {"b": "", "c": "3"}})
+    emptied = api.v1.customers.update(customer.id, {"metadata": ""})
 
     assert merged.metadata.to_dict() == {"a": "1", "c": "3"}
     assert emptied.metadata.to_dict() == {}
 
 
-def test_customers_are_found_by_their_exact_email(api):
-    made = story.customer(api, email="ann@example.com")
-    story.customer(api, email="Ann@example.com")
+def test_customers_are_listed_by_exact_email(api):
+    customer = builders.customer(api, email="ann@example.com")
+    builders.customer(api, email="Ann@example.com")
 
-    found = api.v1.customers.list({"email": "ann@example.com"})
+    page = api.v1.customers.list({"email": "ann@example.com"})
 
-    assert [one.id for one in found.data] == [made.id]
-
-
-def test_an_empty_email_unsets_it(api):
-    made = story.customer(api)
-
-    assert api.v1.customers.update(made.id, {"email": ""}).email is None
+    assert [customer.id for customer in page.data] == [customer.id]
 
 
-def test_a_deleted_customer_leaves_a_tombstone_and_no_subscription(api):
-    made = story.customer(api)
-    subscribed = story.subscription(api, to=made)
+def test_empty_email_unsets_email(api):
+    customer = builders.customer(api)
 
-    api.v1.customers.delete(made.id)
+    assert api.v1.customers.update(customer.id, {"email": ""}).email is None
 
-    left = api.v1.customers.retrieve(made.id).to_dict()
-    assert left == {"id": made.id, "object": "customer", "deleted": True}
-    assert api.v1.subscriptions.retrieve(subscribed.id).status == "canceled"
+
+def test_deleted_customer_is_tombstone_and_its_subscription_canceled(api):
+    customer = builders.customer(api)
+    subscription = builders.subscription(api, to=customer)
+
+    api.v1.customers.delete(customer.id)
+
+    tombstone = api.v1.customers.retrieve(customer.id).to_dict()
+    assert tombstone == {"id": customer.id, "object": "customer", "deleted": True}
+    assert api.v1.subscriptions.retrieve(subscription.id).status == "canceled"
     assert api.v1.customers.list().data == []
-    assert story.event_types(api)[-2:] == [
+    assert builders.event_types(api)[-2:] == [
         "customer.subscription.deleted",
         "customer.deleted",
     ]
 
 
 @pytest.mark.parametrize("call", ["update", "delete"])
-def test_a_deleted_customer_cannot_be_changed(api, call):
-    made = story.customer(api)
-    api.v1.customers.delete(made.id)
+def test_deleted_customer_cannot_be_updated_or_deleted(api, call):
+    customer = builders.customer(api)
+    api.v1.customers.delete(customer.id)
 
     with pytest.raises(stripe.InvalidRequestError, match="No such customer"):
-        getattr(api.v1.customers, call)(made.id)
+        getattr(api.v1.customers, call)(customer.id)
 
 
-def test_an_invoice_of_a_deleted_customer_can_still_be_finalized(api):
-    made = story.customer(api)
-    subscribed = story.subscription(api, to=made)
-    api.v1.customers.delete(made.id)
+def test_invoice_of_deleted_customer_can_be_finalized(api):
+    customer = builders.customer(api)
+    subscription = builders.subscription(api, to=customer)
+    api.v1.customers.delete(customer.id)
 
-    assert story.first_invoice(api, subscribed).status == "open"
+    assert builders.first_invoice(api, subscription).status == "open"
 
 
 def test_balance_transactions_change_the_balance_and_are_listed(api):
-    made = story.customer(api)
+    customer = builders.customer(api)
     transactions = api.v1.customers.balance_transactions
 
     transactions.create(
-        made.id, {"amount": -500, "currency": "usd", "metadata": {"credit": "1"}}
+        customer.id, {"amount": -500, "currency": "usd", "metadata": {"credit": "1"}}
     )
-    last = transactions.create(made.id, {"amount": 200, "currency": "usd"})
+    last = transactions.create(customer.id, {"amount": 200, "currency": "usd"})
 
     assert last.ending_balance == -300
     assert last.type == "adjustment"
-    assert api.v1.customers.retrieve(made.id).balance == -300
-    listed = transactions.list(made.id).data
-    assert [one.amount for one in listed] == [200, -500]
+    assert api.v1.customers.retrieve(customer.id).balance == -300
+    listed = transactions.list(customer.id).data
+    assert [transaction.amount for transaction in listed] == [200, -500]
     assert listed[1].metadata["credit"] == "1"
 
 
-def test_a_customer_has_one_currency(api):
-    made = story.customer(api)
-    story.subscription(api, to=made)
+def test_balance_in_second_currency_is_refused(api):
+    customer = builders.customer(api)
+    builders.subscription(api, to=customer)
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot combine currencies"):
         api.v1.customers.balance_transactions.create(
-            made.id, {"amount": 1, "currency": "eur"}
+            customer.id, {"amount": 1, "currency": "eur"}
         )
 
 
-def test_a_lookup_key_belongs_to_one_price(api):
-    first = story.price(api, lookup_key="basic")
+def test_lookup_key_in_use_is_refused(api):
+    first = builders.price(api, lookup_key="basic")
 
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        story.price(api, lookup_key="basic")
+        builders.price(api, lookup_key="basic")
 
     assert caught.value.user_message == (
         f"A price (`{first.id}`) already uses that lookup key."
     )
 
 
-def test_a_lookup_key_can_be_transferred(api):
-    first = story.price(api, lookup_key="basic")
+def test_lookup_key_can_be_transferred(api):
+    first = builders.price(api, lookup_key="basic")
 
-    second = story.price(api, lookup_key="basic", transfer_lookup_key=True)
+    second = builders.price(api, lookup_key="basic", transfer_lookup_key=True)
 
-    found = api.v1.prices.list({"lookup_keys": ["basic", "other"]})
-    assert [one.id for one in found.data] == [second.id]
+    page = api.v1.prices.list({"lookup_keys": ["basic", "other"]})
+    assert [price.id for price in page.data] == [second.id]
     assert api.v1.prices.retrieve(first.id).lookup_key is None
 
 
-def test_a_price_needs_a_product(api):
+def test_price_without_product_is_refused(api):
     with pytest.raises(stripe.InvalidRequestError, match="`product` or"):
         api.v1.prices.create({"currency": "usd", "unit_amount": 1})
     with pytest.raises(stripe.InvalidRequestError, match="No such product: 'prod_x'"):
         api.v1.prices.create({"currency": "usd", "unit_amount": 1, "product": "prod_x"})
 
 
-def test_prices_are_listed_by_product_and_activity(api):
-    kept, retired = story.price(api), story.price(api)
-    api.v1.prices.update(retired.id, {"active": False})
+def test_prices_are_listed_by_product_and_active(api):
+    active, inactive = builders.price(api), builders.price(api)
+    api.v1.prices.update(inactive.id, {"active": False})
 
-    active = api.v1.prices.list({"active": True})
-    of_product = api.v1.prices.list({"product": retired.product})
+    by_status = api.v1.prices.list({"active": True})
+    by_product = api.v1.prices.list({"product": inactive.product})
 
-    assert [one.id for one in active.data] == [kept.id]
-    assert [one.id for one in of_product.data] == [retired.id]
+    assert [price.id for price in by_status.data] == [active.id]
+    assert [price.id for price in by_product.data] == [inactive.id]
 
 
-def test_a_product_with_a_price_is_not_deleted(api):
-    made = story.price(api)
+def test_product_with_price_cannot_be_deleted(api):
+    price = builders.price(api)
     empty = api.v1.products.create({"name": "Empty", "id": "prod_empty"})
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot be deleted"):
-        api.v1.products.delete(made.product)
+        api.v1.products.delete(price.product)
     assert api.v1.products.delete(empty.id).deleted
 
 
-def test_no_payment_methods_are_attached(api):
-    made = story.customer(api)
+def test_new_customer_has_no_payment_methods(api):
+    customer = builders.customer(api)
 
-    assert api.v1.customers.payment_methods.list(made.id).data == []
-    assert api.v1.payment_methods.list({"customer": made.id}).data == []
+    assert api.v1.customers.payment_methods.list(customer.id).data == []
+    assert api.v1.payment_methods.list({"customer": customer.id}).data == []
 
 
 @pytest.mark.parametrize(
-    ("interval", "most"), [("day", 1_095), ("week", 156), ("month", 36), ("year", 3)]
+    ("interval", "maximum"), [("day", 1_095), ("week", 156), ("month", 36), ("year", 3)]
 )
-def test_a_price_is_for_three_years_at_most(api, interval, most):
-    def priced(count):
-        return story.price(
+def test_price_interval_is_at_most_three_years(api, interval, maximum):
+    def create(count):
+        return builders.price(
             api, recurring={"interval": interval, "interval_count": count}
         )
 
-    subscribed = story.subscription(api, priced(most))
+    subscription = builders.subscription(api, create(maximum))
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        priced(most + 1)
+        create(maximum + 1)
 
-    item = subscribed["items"].data[0]
-    years = (item.current_period_end - item.current_period_start) / story.DAY / 365
+    item = subscription["items"].data[0]
+    years = (item.current_period_end - item.current_period_start) / builders.DAY / 365
     assert 2.9 < years < 3.1
     assert caught.value.param == "recurring[interval_count]"

@@ -1,4 +1,4 @@
-"""The control interface: who may use it, and what it makes of nonsense."""
+"""Control API: access, invalid requests, faults and the request log."""
 
 import http.client
 import json
@@ -14,12 +14,12 @@ from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.redaction import HIDDEN
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.test_stripe_faults import control
+from sandbox.tests.support import stripe_builders as builders
+from sandbox.tests.support.stripe_control import control
 
 
-def reset_by(sandbox, headers):
-    """Return the status of a reset asked for with these headers and no others."""
+def send_reset(sandbox, headers):
+    """Send a reset with only these headers and return the status."""
     host, port = sandbox.server.server_address[:2]
     connection = http.client.HTTPConnection(host, port, timeout=10)
     connection.putrequest("POST", "/_sandbox/reset", skip_host=True)
@@ -44,10 +44,10 @@ def reset_by(sandbox, headers):
         {"Host": "localhost:PORT", "Sec-Fetch-Site": "same-origin"},
     ],
 )
-def test_this_machine_may_control(stripe_sandbox, api, headers):
-    story.customer(api)
+def test_local_request_is_allowed(stripe_sandbox, api, headers):
+    builders.customer(api)
 
-    assert reset_by(stripe_sandbox, headers) == 200
+    assert send_reset(stripe_sandbox, headers) == 200
     assert api.v1.customers.list().data == []
 
 
@@ -65,21 +65,21 @@ def test_this_machine_may_control(stripe_sandbox, api, headers):
         {"Host": "localhost:PORT", "Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_a_web_site_may_not_control(stripe_sandbox, api, headers):
-    story.customer(api)
+def test_request_from_a_web_site_is_denied(stripe_sandbox, api, headers):
+    builders.customer(api)
 
-    assert reset_by(stripe_sandbox, headers) == 403
+    assert send_reset(stripe_sandbox, headers) == 403
     assert len(api.v1.customers.list().data) == 1
 
 
 @pytest.mark.parametrize(
-    ("client", "may"),
+    ("client", "allowed"),
     [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("10.0.0.3", False)],
 )
-def test_another_machine_may_not_control(client, may):
-    objection = guard.objection(Request("POST", "/_sandbox/reset"), client)
+def test_only_loopback_addresses_are_allowed(client, allowed):
+    denial = guard.denial_reason(Request("POST", "/_sandbox/reset"), client)
 
-    assert (objection is None) is may
+    assert (denial is None) is allowed
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_another_machine_may_not_control(client, may):
         ("events/evt_x/redeliver", {"endpoint": 1}),
     ],
 )
-def test_nonsense_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
+def test_invalid_body_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
     before = control(stripe_sandbox, "GET", "state")[1]
 
-    status, answer = control(stripe_sandbox, "POST", path, body)
+    status, response = control(stripe_sandbox, "POST", path, body)
 
     assert status == 400
-    assert answer["error"]
+    assert response["error"]
     after = control(stripe_sandbox, "GET", "state")[1]
     assert {**after, "now": 0} == {**before, "now": 0}
 
@@ -139,66 +139,66 @@ def test_nonsense_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
         ("PUT", "settings"),
     ],
 )
-def test_what_is_not_there_is_a_404(stripe_sandbox, method, path):
+def test_unknown_endpoint_or_object_is_a_404(stripe_sandbox, method, path):
     assert control(stripe_sandbox, method, path, {})[0] == 404
 
 
-def test_a_body_that_is_not_json_is_a_400(stripe_sandbox):
+def test_body_that_is_not_json_is_a_400(stripe_sandbox):
     url = f"{stripe_sandbox.url}/_sandbox/settings"
 
     for body in ("latency=1", "[" * 100_000):
         assert requests.post(url, data=body, timeout=5).status_code == 400
 
 
-def test_a_chance_falls_alike_in_every_run_with_the_same_seed():
-    def struck(seed):
+def test_fault_with_chance_is_repeatable_with_a_seed():
+    def outcomes(seed):
         with running_sandbox(seed=seed) as sandbox:
             sandbox.fault("status", chance=0.5, times=None)
             api = in_process_client(sandbox.app)
-            return [outcome(api) for _ in range(40)]
+            return [is_faulty(api) for _ in range(40)]
 
-    first = struck(7)
+    first = outcomes(7)
 
-    assert struck(7) == first
-    assert struck(8) != first
+    assert outcomes(7) == first
+    assert outcomes(8) != first
     assert 5 < sum(first) < 35
 
 
-def outcome(api):
+def is_faulty(api):
     try:
-        story.customer(api)
+        builders.customer(api)
     except stripe.APIError:
         return True
     return False
 
 
-def test_a_cleared_chance_begins_anew():
+def test_clearing_faults_restarts_their_random_sequence():
     with running_sandbox(seed=7) as sandbox:
         api, runs = in_process_client(sandbox.app), []
         for _ in range(2):
             sandbox.fault("status", chance=0.5, times=None)
-            runs.append([outcome(api) for _ in range(20)])
+            runs.append([is_faulty(api) for _ in range(20)])
             sandbox.clear_faults()
 
     assert runs[0] == runs[1]
 
 
-def test_a_fault_is_for_requests_with_these_parameters():
+def test_fault_with_params_applies_to_matching_requests_only():
     app = StripeApp()
     api = in_process_client(app)
-    status, shown = in_process_control(
+    status, fault = in_process_control(
         app, "faults", {"kind": "status", "params": {"email": "bad@example.com"}}
     )
 
-    story.customer(api)
+    builders.customer(api)
     with pytest.raises(stripe.APIError):
-        story.customer(api, email="bad@example.com")
+        builders.customer(api, email="bad@example.com")
 
     assert status == 200
-    assert shown["params"] == {"email": "bad@example.com"}
+    assert fault["params"] == {"email": "bad@example.com"}
 
 
-def test_the_clock_does_not_step_back():
+def test_advancing_the_clock_backwards_raises_value_error():
     app = StripeApp()
 
     with pytest.raises(ValueError, match="only moves forward"):
@@ -211,15 +211,17 @@ def in_process_control(app, path, body):
     return response.status, json.loads(response.body)
 
 
-def test_a_lock_is_the_one_conflict_stripe_wants_tried_again(api, stripe_sandbox):
-    answers = []
-    for given in ({"status": 409}, {"status": 429}):
-        stripe_sandbox.fault("status", **given)
+def test_should_retry_is_sent_for_lock_timeout_but_not_for_rate_limit(
+    api, stripe_sandbox
+):
+    responses = []
+    for fault in ({"status": 409}, {"status": 429}):
+        stripe_sandbox.fault("status", **fault)
         with pytest.raises(stripe.StripeError) as caught:
-            story.customer(api)
-        answers.append((caught.value.headers or {}).get("Stripe-Should-Retry"))
+            builders.customer(api)
+        responses.append((caught.value.headers or {}).get("Stripe-Should-Retry"))
 
-    assert answers == ["true", None]
+    assert responses == ["true", None]
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_a_lock_is_the_one_conflict_stripe_wants_tried_again(api, stripe_sandbox
         "bank_account[account_number]=000123456789",
     ],
 )
-def test_the_log_holds_no_numbers_that_pay_and_no_keys(form):
+def test_request_log_hides_card_numbers_and_keys(form):
     app = StripeApp()
     headers = {"authorization": "Bearer sk_test_x"}
     body = form.encode()
@@ -247,8 +249,8 @@ def test_the_log_holds_no_numbers_that_pay_and_no_keys(form):
         assert secret not in logged
 
 
-def test_the_log_keeps_numbers_that_do_not_pay(api, stripe_sandbox):
-    story.customer(api, metadata={"when": "1733000000000", "phone": "491711234567"})
+def test_request_log_keeps_long_numbers_that_are_no_cards(api, stripe_sandbox):
+    builders.customer(api, metadata={"when": "1733000000000", "phone": "491711234567"})
 
     logged = stripe_sandbox.requests("POST")[0]["params"]["metadata"]
 

@@ -1,4 +1,4 @@
-"""Routes and parameters that the sandbox declares are ones that stripe-python has."""
+"""Routes and parameters of the sandbox, compared with those of stripe-python."""
 
 from typing import Any, get_args, get_origin
 
@@ -9,9 +9,9 @@ from typing_extensions import is_typeddict
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.protocol.params import Array, Choice, Either, Hash, Kind
 from sandbox.stripe.resource import Route
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support import stripe_types
-from sandbox.tests.support.conformance import watched
+from sandbox.tests.support.conformance import check_conformance
 from sandbox.tests.support.stripe_types import options
 
 ROUTES = [
@@ -22,34 +22,34 @@ ROUTES = [
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_endpoint_and_its_parameters_are_ones_that_stripe_has(route: Route):
+def test_endpoint_and_its_parameters_exist_in_the_sdk(route: Route):
     operation = stripe_types.operation(route.method, "/".join(route.segments))
 
     assert operation is not None
-    assert inventions(route.shape.fields, operation.params, "") == []
+    assert undeclared(route.shape.fields, operation.params, "") == []
 
 
-def inventions(fields: Any, params: Any, path: str) -> list[str]:
+def undeclared(fields: Any, params: Any, path: str) -> list[str]:
     """Return the declared parameters that the SDK's type does not have."""
     known = stripe_types.declared(params) if params else {}
-    found = [f"{path}{name}" for name in fields if name not in known]
+    names = [f"{path}{name}" for name in fields if name not in known]
     for name, kind in fields.items():
         if name in known:
-            found += kind_inventions(kind, list(options(known[name])), f"{path}{name}.")
-    return found
+            names += undeclared_in(kind, list(options(known[name])), f"{path}{name}.")
+    return names
 
 
-def kind_inventions(kind: Kind, hints: list[Any], path: str) -> list[str]:
+def undeclared_in(kind: Kind, hints: list[Any], path: str) -> list[str]:
     if isinstance(kind, Either):
-        return kind_inventions(kind.other, hints, path)
+        return undeclared_in(kind.other, hints, path)
     if isinstance(kind, Array):
         items = [get_args(hint)[0] for hint in hints if get_origin(hint) is list]
         inner = [one for item in items for one in options(item)]
-        return kind_inventions(kind.of, inner, path) if items else [f"{path}[]"]
+        return undeclared_in(kind.of, inner, path) if items else [f"{path}[]"]
     if isinstance(kind, Hash):
         hashes = [hint for hint in hints if is_typeddict(hint)]
-        found = [inventions(kind.fields, one, path) for one in hashes]
-        return min(found, key=len, default=[f"{path}{{}}"])
+        candidates = [undeclared(kind.fields, hint, path) for hint in hashes]
+        return min(candidates, key=len, default=[f"{path}{{}}"])
     if isinstance(kind, Choice):
         words = {word for hint in hints for word in get_args(hint)}
         return [f"{path}{word}" for word in kind.words if words and word not in words]
@@ -57,7 +57,7 @@ def kind_inventions(kind: Kind, hints: list[Any], path: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("form", "expected"),
     [
         ({"customer": "cus_1", "items": {"0": {"price": "price_1"}}}, []),
         ({"metadata": {"anything": "goes"}, "expand": {"0": "customer"}}, []),
@@ -71,21 +71,21 @@ def kind_inventions(kind: Kind, hints: list[Any], path: str) -> list[str]:
         ({"customer": {"id": "x"}}, ["customer: not a scalar"]),
     ],
 )
-def test_the_check_of_parameters_sees_what_is_wrong(given, found):
+def test_parameter_check_reports_problems(form, expected):
     creation = stripe_types.operation("POST", "/v1/subscriptions")
     assert creation is not None
 
-    problems = stripe_types.unknown_parameters(creation.params, given)
+    problems = stripe_types.unknown_parameters(creation.params, form)
 
-    assert len(problems) == len(found)
-    assert all(map(str.startswith, problems, found))
+    assert len(problems) == len(expected)
+    assert all(map(str.startswith, problems, expected))
 
 
-def test_the_check_of_answers_sees_what_is_wrong(api):
-    sent = story.customer(api).to_dict(for_json=True)
+def test_response_check_reports_problems(api):
+    sent = builders.customer(api).to_dict(for_json=True)
     del sent["balance"]
 
-    problems = stripe_types.answer_problems(
+    problems = stripe_types.response_problems(
         stripe.Customer, {**sent, "delinquent": "no", "color": "red"}
     )
 
@@ -96,7 +96,7 @@ def test_the_check_of_answers_sees_what_is_wrong(api):
     ]
 
 
-def test_the_check_of_events_sees_what_is_wrong():
+def test_event_check_reports_unknown_previous_attributes():
     event = {
         "type": "product.updated",
         "data": {
@@ -110,12 +110,12 @@ def test_the_check_of_events_sees_what_is_wrong():
     ]
 
 
-def test_every_exchange_of_a_test_is_judged(stripe_sandbox, api):
-    story.subscription(api)
+def test_every_request_of_a_test_is_checked(stripe_sandbox, api):
+    builders.subscription(api)
 
-    with watched(stripe_sandbox.app) as conformity:
-        story.subscription(api)
+    with check_conformance(stripe_sandbox.app) as checker:
+        builders.subscription(api)
         api.v1.events.list()
 
-    assert conformity.judged == 4
-    assert conformity.take() == []
+    assert checker.checked == 4
+    assert checker.pop_problems() == []

@@ -2,76 +2,32 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import stripe
 
 from sandbox.stripe.testing import running_sandbox
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
+from sandbox.tests.support.stripe_receiver import running_http_receiver
 
 SECRET = "whsec_test"
 
 
-class Receiver(ThreadingHTTPServer):
-    """A webhook endpoint that answers with the given statuses, then 200."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Receiving)
-        self.statuses = []
-        self.got = []
-        self.arrived = threading.Condition()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}/stripe/webhook"
-
-    def wait_for(self, count):
-        """Return the deliveries once there are so many."""
-        with self.arrived:
-            assert self.arrived.wait_for(lambda: len(self.got) >= count, timeout=10)
-            return list(self.got)
-
-
-class Receiving(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.server.arrived:
-            statuses = self.server.statuses
-            self.send_response(statuses.pop(0) if statuses else 200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            self.server.got.append((body, self.headers["Stripe-Signature"]))
-            self.server.arrived.notify_all()
-
-    def log_message(self, format, *args):
-        pass
-
-
 @pytest.fixture
 def receiver():
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running_http_receiver() as server:
+        yield server
 
 
-def register(api, url, *events):
+def create_endpoint(api, url, *events):
     return api.v1.webhook_endpoints.create(
         {"url": url, "enabled_events": list(events or ["*"])}
     )
 
 
-def types_of(got):
-    return [json.loads(body)["type"] for body, _ in got]
+def event_types_in(received):
+    return [json.loads(body)["type"] for body, _ in received]
 
 
 def wait_until_acknowledged(api, stripe_sandbox):
@@ -83,13 +39,13 @@ def wait_until_acknowledged(api, stripe_sandbox):
     raise AssertionError("deliveries are still pending")
 
 
-def test_a_subscription_tells_its_life_in_events(api, stripe_sandbox):
-    subscribed = story.subscription(api)
-    story.first_invoice(api, subscribed)
-    api.v1.invoices.pay(subscribed.latest_invoice, {"paid_out_of_band": True})
-    api.v1.subscriptions.cancel(subscribed.id)
+def test_subscription_lifecycle_emits_events_in_order(api, stripe_sandbox):
+    subscription = builders.subscription(api)
+    builders.first_invoice(api, subscription)
+    api.v1.invoices.pay(subscription.latest_invoice, {"paid_out_of_band": True})
+    api.v1.subscriptions.cancel(subscription.id)
 
-    assert story.event_types(api) == [
+    assert builders.event_types(api) == [
         "customer.created",
         "product.created",
         "price.created",
@@ -106,33 +62,33 @@ def test_a_subscription_tells_its_life_in_events(api, stripe_sandbox):
     ]
 
 
-def test_an_event_has_stripes_shape(api):
-    made = api.v1.customers.create({"name": "A"}, {"idempotency_key": "k"})
+def test_event_has_object_version_and_request(api):
+    customer = api.v1.customers.create({"name": "A"}, {"idempotency_key": "k"})
 
     event = api.v1.events.list().data[0]
 
     assert event.type == "customer.created"
     assert event.api_version == stripe.api_version
-    assert event.data.object.to_dict() == made.to_dict()
+    assert event.data.object.to_dict() == customer.to_dict()
     assert (event.request.id, event.request.idempotency_key) == (
-        made.last_response.request_id,
+        customer.last_response.request_id,
         "k",
     )
     assert (event.livemode, event.pending_webhooks) == (False, 0)
 
 
-def test_what_the_clock_does_has_no_request(api, stripe_sandbox):
-    story.subscription(api)
+def test_event_caused_by_the_clock_has_no_request(api, stripe_sandbox):
+    builders.subscription(api)
 
-    stripe_sandbox.advance(2 * story.HOUR)
+    stripe_sandbox.advance(2 * builders.HOUR)
 
     event = api.v1.events.list({"type": "invoice.finalized"}).data[0]
     assert event.request.to_dict() == {"id": None, "idempotency_key": None}
 
 
-def test_updates_carry_the_previous_values(api):
-    made = story.customer(api, name="A", metadata={"a": "1", "b": "2"})
-    api.v1.customers.update(made.id, {"name": "B", "metadata": {"a": "3"}})
+def test_update_event_contains_previous_attributes(api):
+    customer = builders.customer(api, name="A", metadata={"a": "1", "b": "2"})
+    api.v1.customers.update(customer.id, {"name": "B", "metadata": {"a": "3"}})
 
     event = api.v1.events.list({"type": "customer.updated"}).data[0]
 
@@ -143,17 +99,17 @@ def test_updates_carry_the_previous_values(api):
     assert event.data.object.name == "B"
 
 
-def test_an_update_that_changes_nothing_is_no_event(api):
-    made = story.customer(api, name="A")
+def test_update_without_change_emits_no_event(api):
+    customer = builders.customer(api, name="A")
 
-    api.v1.customers.update(made.id, {"name": "A"})
+    api.v1.customers.update(customer.id, {"name": "A"})
 
-    assert story.event_types(api) == ["customer.created"]
+    assert builders.event_types(api) == ["customer.created"]
 
 
-def test_events_are_filtered_by_type(api):
-    subscribed = story.subscription(api)
-    story.first_invoice(api, subscribed)
+def test_event_list_is_filtered_by_type(api):
+    subscription = builders.subscription(api)
+    builders.first_invoice(api, subscription)
 
     def types(**params):
         return [event.type for event in api.v1.events.list(params).data]
@@ -172,8 +128,8 @@ def test_events_are_filtered_by_type(api):
         types(type="a", types=["b"])
 
 
-def test_events_are_kept_for_thirty_days(api, stripe_sandbox):
-    story.customer(api)
+def test_events_are_deleted_after_thirty_days(api, stripe_sandbox):
+    builders.customer(api)
     old = api.v1.events.list().data[0]
 
     stripe_sandbox.advance(31 * DAY)
@@ -181,20 +137,20 @@ def test_events_are_kept_for_thirty_days(api, stripe_sandbox):
     assert api.v1.events.list().data == []
     with pytest.raises(stripe.InvalidRequestError, match="No such event"):
         api.v1.events.retrieve(old.id)
-    story.customer(api)
+    builders.customer(api)
     assert stripe_sandbox.app.store.count("event") == 1
 
 
 def test_deliveries_are_signed_and_in_order(api, stripe_sandbox, receiver):
-    secret = register(api, receiver.url).secret
+    secret = create_endpoint(api, receiver.url).secret
 
     for number in range(5):
-        story.customer(api, name=str(number))
+        builders.customer(api, name=str(number))
 
-    got = receiver.wait_for(5)
+    received = receiver.wait_for(5)
     events = [
         stripe.Webhook.construct_event(body, signature, secret)
-        for body, signature in got
+        for body, signature in received
     ]
     assert [event.data.object.name for event in events] == ["0", "1", "2", "3", "4"]
     assert events[0].pending_webhooks == 1
@@ -202,46 +158,48 @@ def test_deliveries_are_signed_and_in_order(api, stripe_sandbox, receiver):
     assert api.v1.events.retrieve(events[0].id).pending_webhooks == 0
 
 
-def test_the_secret_is_shown_once(api, receiver):
-    endpoint = register(api, receiver.url)
+def test_endpoint_secret_is_returned_on_creation_only(api, receiver):
+    endpoint = create_endpoint(api, receiver.url)
 
     assert endpoint.secret.startswith("whsec_")
     assert "secret" not in api.v1.webhook_endpoints.retrieve(endpoint.id).to_dict()
 
 
-def test_an_endpoint_gets_what_it_registered_for(api, stripe_sandbox, receiver):
-    endpoint = register(api, receiver.url, "product.created")
+def test_endpoint_receives_registered_event_types_while_enabled(
+    api, stripe_sandbox, receiver
+):
+    endpoint = create_endpoint(api, receiver.url, "product.created")
 
-    story.price(api)
-    got = receiver.wait_for(1)
+    builders.price(api)
+    received = receiver.wait_for(1)
     api.v1.webhook_endpoints.update(endpoint.id, {"disabled": True})
-    story.price(api)
+    builders.price(api)
 
-    assert types_of(got) == ["product.created"]
+    assert event_types_in(received) == ["product.created"]
     assert stripe_sandbox.app.deliveries.pending() == 0
 
 
-def test_a_refused_delivery_is_repeated_until_it_is_accepted(
+def test_delivery_is_retried_until_the_endpoint_responds_with_2xx(
     api, stripe_sandbox, receiver
 ):
     receiver.statuses = [500, 404]
-    register(api, receiver.url)
+    create_endpoint(api, receiver.url)
 
-    story.customer(api)
+    builders.customer(api)
 
-    got = receiver.wait_for(3)
-    assert len({json.loads(body)["id"] for body, _ in got}) == 1
+    received = receiver.wait_for(3)
+    assert len({json.loads(body)["id"] for body, _ in received}) == 1
     wait_until_acknowledged(api, stripe_sandbox)
     delivered = api.v1.events.list({"delivery_success": True})
     assert delivered.data[0].pending_webhooks == 0
 
 
-def test_a_refused_delivery_does_not_hold_the_others_up(api, stripe_sandbox, receiver):
+def test_failed_delivery_does_not_delay_other_events(api, stripe_sandbox, receiver):
     stripe_sandbox.pause_webhooks()
     receiver.statuses = [500]
-    register(api, receiver.url)
+    create_endpoint(api, receiver.url)
     for number in range(3):
-        story.customer(api, name=str(number))
+        builders.customer(api, name=str(number))
 
     stripe_sandbox.pause_webhooks(False)
 
@@ -253,27 +211,27 @@ def test_a_refused_delivery_does_not_hold_the_others_up(api, stripe_sandbox, rec
     assert names.index("1") < names.index("2")
 
 
-def test_pending_deliveries_are_counted_while_paused(api, stripe_sandbox, receiver):
-    register(api, receiver.url)
+def test_paused_delivery_is_counted_as_pending(api, stripe_sandbox, receiver):
+    create_endpoint(api, receiver.url)
     stripe_sandbox.pause_webhooks()
 
-    story.customer(api)
+    builders.customer(api)
 
     event = api.v1.events.list({"delivery_success": False}).data[0]
     assert event.pending_webhooks == 1
-    assert receiver.got == []
+    assert receiver.received == []
     stripe_sandbox.pause_webhooks(False)
     receiver.wait_for(1)
 
 
-def test_an_unreachable_endpoint_gets_everything_in_order_later():
+def test_events_arrive_in_order_after_endpoint_was_unreachable():
     up = threading.Event()
-    got = []
+    received = []
 
     def post(url, body, headers):
         if not up.is_set():
             raise ConnectionRefusedError
-        got.append(json.loads(body)["data"]["object"]["name"])
+        received.append(json.loads(body)["data"]["object"]["name"])
         return 200
 
     with running_sandbox(
@@ -282,21 +240,21 @@ def test_an_unreachable_endpoint_gets_everything_in_order_later():
         transport = stripe.RequestsClient(timeout=20)
         api = sandbox.client(http_client=transport)
         for number in range(4):
-            story.customer(api, name=str(number))
+            builders.customer(api, name=str(number))
         up.set()
         wait_until_acknowledged(api, sandbox)
         transport.close()
 
-    assert got == ["0", "1", "2", "3"]
+    assert received == ["0", "1", "2", "3"]
 
 
-def test_an_unreachable_endpoint_holds_up_no_other():
-    got = []
+def test_unreachable_endpoint_does_not_delay_other_endpoints():
+    received = []
 
     def post(url, body, headers):
         if url.endswith("/down"):
             raise ConnectionRefusedError
-        got.append(json.loads(body)["data"]["object"]["name"])
+        received.append(json.loads(body)["data"]["object"]["name"])
         return 200
 
     with running_sandbox(
@@ -305,15 +263,15 @@ def test_an_unreachable_endpoint_holds_up_no_other():
         sandbox.app.register_endpoint("http://127.0.0.1:1/up")
         transport = stripe.RequestsClient(timeout=20)
         for number in range(3):
-            story.customer(sandbox.client(http_client=transport), name=str(number))
-        assert sandbox.app.deliveries.settle(10)
+            builders.customer(sandbox.client(http_client=transport), name=str(number))
+        assert sandbox.app.deliveries.wait_until_idle(10)
         transport.close()
-        left = sandbox.app.deliveries.pending()
+        pending = sandbox.app.deliveries.pending()
 
-    assert (got, left) == (["0", "1", "2"], 3)
+    assert (received, pending) == (["0", "1", "2"], 3)
 
 
-def test_a_slow_endpoint_blocks_no_request(stripe_sandbox, api):
+def test_slow_endpoint_does_not_block_api_requests(stripe_sandbox, api):
     release = threading.Event()
 
     def post(url, body, headers):
@@ -324,25 +282,25 @@ def test_a_slow_endpoint_blocks_no_request(stripe_sandbox, api):
         transport = stripe.RequestsClient(timeout=5)
         slow = sandbox.client(http_client=transport)
         for _ in range(5):
-            story.customer(slow)
+            builders.customer(slow)
         release.set()
         wait_until_acknowledged(slow, sandbox)
         transport.close()
 
 
-def test_a_reset_keeps_the_endpoint_of_the_command_line(receiver):
+def test_reset_keeps_endpoint_registered_at_the_start(receiver):
     with running_sandbox(webhook_url=receiver.url, webhook_secret=SECRET) as sandbox:
         sandbox.reset()
         transport = stripe.RequestsClient(timeout=5)
-        story.customer(sandbox.client(http_client=transport))
+        builders.customer(sandbox.client(http_client=transport))
         body, signature = receiver.wait_for(1)[0]
         transport.close()
 
     assert stripe.Webhook.construct_event(body, signature, SECRET)
 
 
-def test_an_endpoint_cannot_ask_for_an_event_that_does_not_exist(api):
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        register(api, "http://127.0.0.1:9/", "invoice.forgotten")
+def test_endpoint_for_unknown_event_type_is_rejected(api):
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        create_endpoint(api, "http://127.0.0.1:9/", "invoice.forgotten")
 
-    assert refused.value.param == "enabled_events[0]"
+    assert caught.value.param == "enabled_events[0]"

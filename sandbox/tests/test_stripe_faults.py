@@ -1,34 +1,18 @@
-"""Faults, the request log and the rest of the control interface."""
+"""Faults of API requests, and the endpoints of the control API."""
 
 import json
 import threading
 import time
-import urllib.error
-import urllib.request
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.test_stripe_idempotency import count, wait_until_taken
-
-
-def control(sandbox, method, path, body=None):
-    request = urllib.request.Request(
-        f"{sandbox.url}/_sandbox/{path}",
-        data=None if body is None else json.dumps(body).encode(),
-        method=method,
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
+from sandbox.tests.support import stripe_builders as builders
+from sandbox.tests.support.stripe_control import control, wait_until_fault_used
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "made"),
+    ("fault", "error", "created"),
     [
         ({"kind": "status", "status": 500}, stripe.APIError, 0),
         ({"kind": "status", "status": 503, "when": "after"}, stripe.APIError, 1),
@@ -43,28 +27,28 @@ def control(sandbox, method, path, body=None):
         ),
     ],
 )
-def test_a_fault_strikes_once_and_at_the_given_moment(
-    api, stripe_sandbox, fault, error, made
+def test_fault_applies_once_before_or_after_execution(
+    api, stripe_sandbox, fault, error, created
 ):
-    status, shown = control(
+    status, added = control(
         stripe_sandbox,
         "POST",
         "faults",
         {"method": "POST", "path": "^/v1/customers$", **fault},
     )
-    api.v1.products.create({"name": "not meant"})
+    api.v1.products.create({"name": "not affected"})
 
     with pytest.raises(error):
-        story.customer(api)
+        builders.customer(api)
 
     assert status == 200
-    assert shown["id"].startswith("fault_")
-    assert count(api) == made
-    story.customer(api)
-    assert count(api) == made + 1
+    assert added["id"].startswith("fault_")
+    assert builders.count_customers(api) == created
+    builders.customer(api)
+    assert builders.count_customers(api) == created + 1
 
 
-def test_a_fault_can_carry_headers_and_an_error(api, stripe_sandbox):
+def test_status_fault_sets_headers_and_error_fields(api, stripe_sandbox):
     stripe_sandbox.fault(
         "status",
         status=429,
@@ -73,61 +57,63 @@ def test_a_fault_can_carry_headers_and_an_error(api, stripe_sandbox):
     )
 
     with pytest.raises(stripe.RateLimitError) as caught:
-        story.customer(api)
+        builders.customer(api)
 
     assert (caught.value.headers or {})["Retry-After"] == "1"
     assert caught.value.user_message == "slow down"
-    assert story.error_of(caught.value)["code"] == "rate_limit"
+    assert builders.error_of(caught.value)["code"] == "rate_limit"
 
 
-def test_a_fault_lasts_as_many_requests_as_it_says(api, stripe_sandbox):
+def test_fault_without_times_applies_until_cleared(api, stripe_sandbox):
     stripe_sandbox.fault("status", times=None)
 
     for _ in range(3):
         with pytest.raises(stripe.APIError):
-            story.customer(api)
+            builders.customer(api)
     stripe_sandbox.clear_faults()
 
-    assert story.customer(api).id
+    assert builders.customer(api).id
 
 
-def test_work_is_stored_while_its_answer_is_delayed(api, stripe_sandbox):
+def test_delay_after_execution_stores_the_object_before_the_response(
+    api, stripe_sandbox
+):
     stripe_sandbox.fault("delay", when="after", seconds=60)
-    answers = []
-    slow = threading.Thread(target=lambda: answers.append(story.customer(api)))
-    began = time.monotonic()
+    responses = []
+    slow = threading.Thread(target=lambda: responses.append(builders.customer(api)))
+    started_at = time.monotonic()
     slow.start()
-    wait_until_taken(stripe_sandbox)
+    wait_until_fault_used(stripe_sandbox)
 
-    seen = wait_for_customer(api)
+    stored = wait_for_customer(api)
     stripe_sandbox.clear_faults()
     slow.join(10)
 
-    assert answers[0].id == seen.id
-    assert time.monotonic() - began < 30
+    assert responses[0].id == stored.id
+    assert time.monotonic() - started_at < 30
 
 
 def wait_for_customer(api):
     for _ in range(1_000):
-        if found := api.v1.customers.list().data:
-            return found[0]
+        if customers := api.v1.customers.list().data:
+            return customers[0]
     raise AssertionError("nothing was stored")
 
 
 def test_requests_are_logged_without_credentials(api, stripe_sandbox):
-    made = story.customer(api, name="Ann")
-    api.v1.customers.retrieve(made.id)
+    created = builders.customer(api, name="Ann")
+    api.v1.customers.retrieve(created.id)
 
     entries = stripe_sandbox.requests("POST", "/v1/customers")
     _, body = control(stripe_sandbox, "GET", "requests?method=get&path=customers")
 
     assert [one["params"]["name"] for one in entries] == ["Ann"]
     assert entries[0]["status"] == 200
-    assert [one["path"] for one in body["data"]] == [f"/v1/customers/{made.id}"]
+    assert [one["path"] for one in body["data"]] == [f"/v1/customers/{created.id}"]
     assert "sk_test" not in json.dumps(stripe_sandbox.requests())
 
 
-def test_the_clock_moves_by_request(stripe_sandbox):
+def test_control_api_advances_the_clock(stripe_sandbox):
     _, before = control(stripe_sandbox, "GET", "clock")
     _, after = control(stripe_sandbox, "POST", "clock/advance", {"seconds": 1_000})
 
@@ -145,15 +131,15 @@ def test_the_clock_moves_by_request(stripe_sandbox):
         ("faults", []),
     ],
 )
-def test_control_refuses_nonsense(stripe_sandbox, path, body):
-    status, answer = control(stripe_sandbox, "POST", path, body)
+def test_control_api_rejects_invalid_bodies(stripe_sandbox, path, body):
+    status, response = control(stripe_sandbox, "POST", path, body)
 
     assert status == 400
-    assert answer["error"]
+    assert response["error"]
 
 
-def test_state_counts_objects_and_reset_forgets_them(api, stripe_sandbox):
-    story.customer(api)
+def test_state_counts_objects_and_reset_deletes_them(api, stripe_sandbox):
+    builders.customer(api)
 
     _, before = control(stripe_sandbox, "GET", "state")
     _, after = control(stripe_sandbox, "POST", "reset")

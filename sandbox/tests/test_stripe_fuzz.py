@@ -1,4 +1,4 @@
-"""Nothing that is sent makes the sandbox fail, and what it refuses changes nothing."""
+"""Fuzzing: no request causes a server error, and rejected ones change nothing."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from sandbox.stripe.protocol import params
 from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.resource import Route
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 ROUTES = [
     (name, route)
@@ -28,8 +28,8 @@ NUMBERS = (
     *("4102444800", "253402300800", "99999999999999", "9" * 18, "-" + "9" * 18),
     *("9" * 30, "²"),
 )
-# Parameters that mean something only with certain texts.
-KNOWN: dict[str, tuple[Any, ...]] = {
+# Parameters that are only valid with certain values.
+VALUES_BY_NAME: dict[str, tuple[Any, ...]] = {
     "currency": ("usd", "usd", "eur", "jpy"),
     "email": ("a@b.example",),
     "expand": ({}, {}, {"0": "customer"}, {"0": "data.customer"}, {"0": "lines.x"}),
@@ -38,31 +38,33 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 
 
 @pytest.fixture(scope="module")
-def world():
-    """An account in which a good deal has happened, kept as the snapshot `world`."""
+def fuzz_app():
+    """App with invoices in every status, saved as the snapshot `start`."""
     app = StripeApp(seed=1, post=lambda url, body, headers: 200)
     app.register_endpoint("http://127.0.0.1:1/")
     api = in_process_client(app)
     for status in ("draft", "open", "void", "uncollectible", "paid"):
-        subscribed = story.subscription(api, story.price(api), story.price(api, 300))
-        bring(api, str(subscribed.latest_invoice), status)
-    api.v1.subscriptions.cancel(subscribed.id)
-    api.v1.customers.delete(story.customer(api).id)
+        subscription = builders.subscription(
+            api, builders.price(api), builders.price(api, 300)
+        )
+        set_status(api, str(subscription.latest_invoice), status)
+    api.v1.subscriptions.cancel(subscription.id)
+    api.v1.customers.delete(builders.customer(api).id)
     api.v1.invoice_items.create(
-        {"customer": story.customer(api).id, "amount": 500, "currency": "usd"}
+        {"customer": builders.customer(api).id, "amount": 500, "currency": "usd"}
     )
-    app.snapshot("world")
+    app.snapshot("start")
     return app
 
 
 @pytest.fixture(scope="module")
-def forms(world):
-    world.restore("world")
-    return Forms(world)
+def forms(fuzz_app):
+    fuzz_app.restore("start")
+    return Forms(fuzz_app)
 
 
-def bring(api, invoice, status):
-    """Take a draft to the status."""
+def set_status(api, invoice, status):
+    """Give a draft invoice this status."""
     if status == "draft":
         return
     api.v1.invoices.finalize_invoice(invoice)
@@ -75,39 +77,39 @@ def bring(api, invoice, status):
 
 
 def mostly(
-    right: st.SearchStrategy[Any], other: st.SearchStrategy[Any]
+    likely: st.SearchStrategy[Any], other: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[Any]:
-    """Return values of the one strategy, one in ten of the other."""
-    return st.integers(0, 9).flatmap(lambda number: right if number else other)
+    """Return values of the first strategy, and of the other one in ten cases."""
+    return st.integers(0, 9).flatmap(lambda number: likely if number else other)
 
 
 class Forms:
-    """Strategies of what a route may be sent: mostly well formed, often not."""
+    """Strategies for requests: mostly valid, sometimes not."""
 
     def __init__(self, app):
-        self.made: dict[Any, st.SearchStrategy[Request]] = {}
+        self.request_strategies: dict[Any, st.SearchStrategy[Request]] = {}
         self.ids: dict[str, list[str]] = {}
         for row in app.store.dump()[0]:
             self.ids.setdefault(row.kind, []).append(row.id)
-        items = [one["_items"] for one in app.store.scan("subscription")]
+        items = [record["_items"] for record in app.store.scan("subscription")]
         self.ids["id"] = self.ids["subscription_item"] = [
-            item["id"] for some in items for item in some
+            item["id"] for subscription_items in items for item in subscription_items
         ]
-        few = [id for kind in sorted(self.ids) for id in self.ids[kind][:2]]
-        self.text = st.sampled_from([*few, "cus_x", *TEXTS])
+        some_ids = [id for kind in sorted(self.ids) for id in self.ids[kind][:2]]
+        self.text = st.sampled_from([*some_ids, "cus_x", *TEXTS])
         self.number = st.sampled_from(NUMBERS)
 
     def id_of(self, kind):
-        """Return ids of a kind, and now and then something else."""
+        """Return ids of a type, and sometimes other values."""
         return mostly(st.sampled_from(self.ids.get(kind, ["x"])[:8]), self.text)
 
     def of(self, kind: Any, name: str = "") -> st.SearchStrategy[Any]:
-        """Return values for a parameter of this kind and name, rarely any others."""
-        if name in KNOWN:
-            right = st.sampled_from(KNOWN[name])
+        """Return values for a parameter with this type and name, rarely others."""
+        if name in VALUES_BY_NAME:
+            likely = st.sampled_from(VALUES_BY_NAME[name])
         else:
-            right = self.id_of(name) if name in self.ids else self._right(kind)
-        return mostly(right, self.any)
+            likely = self.id_of(name) if name in self.ids else self._valid(kind)
+        return mostly(likely, self.any)
 
     @property
     def any(self):
@@ -118,14 +120,17 @@ class Forms:
         )
 
     def fields(self, fields, required=()):
-        """Return hashes with the required of these fields and some of the others."""
-        given = {name: self.of(kind, name) for name, kind in fields.items()}
-        sure = {name: given[name] for name in required if name in given}
+        """Return hashes with all required fields and some of the others."""
+        strategies = {name: self.of(kind, name) for name, kind in fields.items()}
+        always = {name: strategies[name] for name in required if name in strategies}
         return st.fixed_dictionaries(
-            sure, optional={name: given[name] for name in given if name not in sure}
+            always,
+            optional={
+                name: strategies[name] for name in strategies if name not in always
+            },
         )
 
-    def _right(self, kind):
+    def _valid(self, kind):
         if isinstance(kind, params.Integer):
             return self.number
         if isinstance(kind, params.Boolean):
@@ -146,10 +151,12 @@ class Forms:
         return self.text
 
     def requests(self, kind: str, route: Route) -> st.SearchStrategy[Request]:
-        """Return requests to the route of a resource, always the same strategy."""
-        if (route.method, route.segments) not in self.made:
-            self.made[route.method, route.segments] = self._requests(kind, route)
-        return self.made[route.method, route.segments]
+        """Return the strategy for requests to a route; it is built once."""
+        if (route.method, route.segments) not in self.request_strategies:
+            self.request_strategies[route.method, route.segments] = self._requests(
+                kind, route
+            )
+        return self.request_strategies[route.method, route.segments]
 
     def _requests(self, kind: str, route: Route) -> st.SearchStrategy[Request]:
         fields = {**route.shape.fields, "expand": params.EXPAND}
@@ -164,27 +171,29 @@ class Forms:
 
 def request(route, ids, form):
     """Return a request to the route with these ids and parameters."""
-    left = iter(ids)
-    parts = [quote(next(left), safe="") if s == "{}" else s for s in route.segments]
-    encoded = urlencode(list(flat(form)), errors="surrogatepass")
+    remaining_ids = iter(ids)
+    parts = [
+        quote(next(remaining_ids), safe="") if s == "{}" else s for s in route.segments
+    ]
+    encoded = urlencode(list(form_pairs(form)), errors="surrogatepass")
     path = "/" + "/".join(parts)
     if route.method == "GET":
         return Request("GET", path, encoded, HEADERS)
     return Request(route.method, path, "", HEADERS, encoded.encode())
 
 
-def flat(value, name=""):
-    """Yield the pairs of a form, as `a[b][c]`."""
+def form_pairs(value, name=""):
+    """Yield the (name, value) pairs of a nested form, such as `a[b][c]`."""
     if not isinstance(value, dict):
         yield name, value
         return
     for key, inner in value.items():
-        yield from flat(inner, f"{name}[{key}]" if name else key)
+        yield from form_pairs(inner, f"{name}[{key}]" if name else key)
 
 
 def check(app, sent):
-    """Assert that the answer is no failure, and that a refusal left no trace."""
-    app.restore("world")
+    """Assert that a request is no server error and, if rejected, changes nothing."""
+    app.restore("start")
     before = objects(app)
 
     response = app.handle(sent)
@@ -192,27 +201,29 @@ def check(app, sent):
     assert response.status in (200, 400, 402, 404), response.body
     body = json.loads(response.body)
     assert ("error" in body) == (response.status != 200)
-    # A declined card leaves its attempt behind, as it does at Stripe.
+    # As at Stripe, the attempt of a declined card is stored.
     if response.status in (400, 404):
         assert objects(app) == before
 
 
 def objects(app):
-    """Return every record but the answers that keys keep, which errors are too."""
+    """Return all records except idempotent responses, which may be errors."""
     return [row for row in app.store.dump()[0] if row.kind != "_answer"]
 
 
-def named(value):
+def route_name(value):
     if isinstance(value, Route):
         return f"{value.method} {'/'.join(value.segments[1:])}"
     return ""
 
 
-@pytest.mark.parametrize(("kind", "route"), ROUTES, ids=named)
+@pytest.mark.parametrize(("kind", "route"), ROUTES, ids=route_name)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-def test_no_form_makes_a_route_fail(world, forms, kind, route, data):
-    check(world, data.draw(forms.requests(kind, route)))
+def test_random_parameters_never_cause_a_server_error(
+    fuzz_app, forms, kind, route, data
+):
+    check(fuzz_app, data.draw(forms.requests(kind, route)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -223,18 +234,20 @@ def test_no_form_makes_a_route_fail(world, forms, kind, route, data):
     st.text(max_size=20),
     st.lists(st.text(max_size=6), max_size=3),
 )
-def test_no_bytes_make_the_sandbox_fail(world, route, query, body, key, ids):
-    filled = [*ids, *["in_x"] * route.segments.count("{}")]
-    sent = request(route, filled, {})
+def test_random_bytes_never_cause_a_server_error(
+    fuzz_app, route, query, body, key, ids
+):
+    all_ids = [*ids, *["in_x"] * route.segments.count("{}")]
+    sent = request(route, all_ids, {})
     headers = {**HEADERS, "idempotency-key": key}
 
-    check(world, Request(sent.method, sent.path, query, headers, body))
+    check(fuzz_app, Request(sent.method, sent.path, query, headers, body))
 
 
-def test_the_routes_answer_well_formed_requests_too(world):
-    """Else the fuzzing would prove little."""
-    world.restore("world")
-    subscription = next(iter(world.store.scan("subscription")))["id"]
+def test_valid_requests_succeed_on_the_fuzzed_account(fuzz_app):
+    # Otherwise the fuzzing would prove little.
+    fuzz_app.restore("start")
+    subscription = next(iter(fuzz_app.store.scan("subscription")))["id"]
     cases = {
         f"/v1/subscriptions/{subscription}": "metadata[a]=b",
         "/v1/customers": "name=A&metadata[a]=b",
@@ -242,4 +255,4 @@ def test_the_routes_answer_well_formed_requests_too(world):
 
     for path, form in cases.items():
         sent = Request("POST", path, "", HEADERS, form.encode())
-        assert world.handle(sent).status == 200
+        assert fuzz_app.handle(sent).status == 200

@@ -1,4 +1,4 @@
-"""The page of an invoice over HTTP: what it says, and paying on it."""
+"""The hosted invoice page over HTTP: its contents, and payment on it."""
 
 import re
 
@@ -9,20 +9,20 @@ from sandbox.stripe import guard, pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.pages import invoice_amounts
 from sandbox.stripe.protocol.http import Request
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 
-HOSTILE = """"><script>alert('1')</script>&amp;"""
+HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
 CHALLENGE = "pm_card_authenticationRequired"
 
 
-def page_of(invoice):
+def fetch_page(invoice):
     return fetch(invoice.hosted_invoice_url)
 
 
-def shown(invoice):
-    return words(page_of(invoice).text)
+def text_on_page(invoice):
+    return words(fetch_page(invoice).text)
 
 
 def pay(invoice, card="pm_card_visa", **options):
@@ -38,14 +38,14 @@ def status_of(api, invoice):
     return api.v1.invoices.retrieve(invoice.id).status
 
 
-def test_an_open_invoice_says_who_is_billed_for_what(api):
-    ann = story.customer(api, name="Ann Bee")
-    invoice = story.open_invoice(api, ann)
+def test_open_invoice_page_contains_customer_lines_and_amounts(api):
+    ann = builders.customer(api, name="Ann Bee")
+    invoice = builders.open_invoice(api, ann)
 
-    answer = page_of(invoice)
+    response = fetch_page(invoice)
 
-    text = words(answer.text)
-    assert answer.status_code == 200
+    text = words(response.text)
+    assert response.status_code == 200
     assert f"Invoice {invoice.number} open $10.00 Please pay by" in text
     assert "To Ann Bee ann@example.com From Sandbox Issued" in text
     assert re.search(
@@ -54,39 +54,39 @@ def test_an_open_invoice_says_who_is_billed_for_what(api):
     assert "Total $10.00 Amount due $10.00" in text
     assert "Pay $10.00 with Visa •••• 4242" in text
     assert "no money moves" in text
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert "unsafe" not in answer.headers["Content-Security-Policy"]
-    assert "<script" not in answer.text
+    assert response.headers["Cache-Control"] == "no-store"
+    assert "unsafe" not in response.headers["Content-Security-Policy"]
+    assert "<script" not in response.text
 
 
 @pytest.mark.parametrize(
-    ("balance", "amount", "sums"),
+    ("balance", "amount", "expected"),
     [
         (-750, 1_000, "Total $10.00 Paid from your balance -$7.50 Amount due $2.50"),
-        (300, 1_000, "Total $10.00 Owed from before $3.00 Amount due $13.00"),
+        (300, 1_000, "Total $10.00 Balance owed $3.00 Amount due $13.00"),
         (-1_500, 1_000, "Paid from your balance -$10.00 Amount due $0.00"),
         (
             0,
             30,
-            "Total $0.30 Too small to charge: owed with the next invoice -$0.30 "
+            "Total $0.30 Below the minimum charge, moved to the next invoice -$0.30 "
             "Amount due $0.00",
         ),
     ],
 )
-def test_what_the_balance_changes_is_said(api, balance, amount, sums):
-    ann = story.customer(api)
+def test_effect_of_customer_balance_is_displayed(api, balance, amount, expected):
+    ann = builders.customer(api)
     if balance:
         api.v1.customers.balance_transactions.create(
             ann.id, {"amount": balance, "currency": "usd"}
         )
-    subscribed = story.subscription(api, story.price(api, amount), to=ann)
-    invoice = story.first_invoice(api, subscribed)
+    subscription = builders.subscription(api, builders.price(api, amount), to=ann)
+    invoice = builders.first_invoice(api, subscription)
 
-    assert sums in shown(invoice)
+    assert expected in text_on_page(invoice)
 
 
-def test_a_negative_invoice_goes_to_the_balance(api):
-    ann = story.customer(api)
+def test_negative_invoice_is_added_to_the_balance(api):
+    ann = builders.customer(api)
     api.v1.invoice_items.create(
         {"customer": ann.id, "amount": -500, "currency": "usd", "description": "Back"}
     )
@@ -95,59 +95,61 @@ def test_a_negative_invoice_goes_to_the_balance(api):
     )
     invoice = api.v1.invoices.finalize_invoice(draft.id)
 
-    text = shown(invoice)
+    text = text_on_page(invoice)
 
-    assert "Total -$5.00 To your balance $5.00 Amount due $0.00" in text
-    assert "Paid with Nothing was left to pay" in text
+    assert "Total -$5.00 Added to your balance $5.00 Amount due $0.00" in text
+    assert "Paid with No payment was needed" in text
 
 
-def test_credit_notes_are_listed_while_they_are_in_force(api):
-    invoice = story.open_invoice(api)
+def test_issued_credit_notes_are_listed_and_voided_ones_are_not(api):
+    invoice = builders.open_invoice(api)
     note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 300})
-    taken_back = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
-    api.v1.credit_notes.void_credit_note(taken_back.id)
+    voided_note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 100})
+    api.v1.credit_notes.void_credit_note(voided_note.id)
 
-    before = shown(invoice)
+    before = text_on_page(invoice)
     pay(invoice)
     api.v1.credit_notes.create(
         {"invoice": invoice.id, "amount": 200, "credit_amount": 200}
     )
 
     assert f"Credit note {note.number} -$3.00 Amount due $7.00" in before
-    assert str(taken_back.number) not in before
-    assert re.search(r"Amount paid -\$7\.00 Given back by \S+ \$2\.00", shown(invoice))
-
-
-def test_an_invoice_with_very_many_lines_shows_the_first(api, monkeypatch):
-    monkeypatch.setattr(invoice_amounts, "MOST_LINES", 1)
-    invoice = story.open_invoice(api)
-    two = story.first_invoice(
-        api, story.subscription(api, story.price(api), story.price(api))
+    assert str(voided_note.number) not in before
+    assert re.search(
+        r"Amount paid -\$7\.00 Credited by \S+ \$2\.00", text_on_page(invoice)
     )
 
-    assert "line more" not in shown(invoice)
-    assert "and 1 line more" in shown(two)
+
+def test_invoice_with_too_many_lines_is_shortened(api, monkeypatch):
+    monkeypatch.setattr(invoice_amounts, "MAX_LINES", 1)
+    invoice = builders.open_invoice(api)
+    two_lines = builders.first_invoice(
+        api, builders.subscription(api, builders.price(api), builders.price(api))
+    )
+
+    assert "line more" not in text_on_page(invoice)
+    assert "and 1 line more" in text_on_page(two_lines)
 
 
-def test_a_person_pays(api):
-    invoice = story.open_invoice(api)
+def test_customer_pays_with_a_valid_card(api):
+    invoice = builders.open_invoice(api)
 
-    answer = pay(invoice)
+    response = pay(invoice)
 
-    text = words(answer.text)
-    assert answer.history[0].status_code == 303
-    assert answer.url == f"{invoice.hosted_invoice_url}?done=pay"
+    text = words(response.text)
+    assert response.history[0].status_code == 303
+    assert response.url == f"{invoice.hosted_invoice_url}?done=pay"
     assert "Your payment went through." in text
     assert re.search(
         r"Receipt Amount paid \$10\.00 Date .* Paid with Visa •••• 4242", text
     )
-    assert 'id="pay"' not in answer.text
+    assert 'id="pay"' not in response.text
     assert status_of(api, invoice) == "paid"
-    assert "invoice.paid" in story.event_types(api)
+    assert "invoice.paid" in builders.event_types(api)
 
 
-def test_thanks_are_only_for_what_is_paid(api):
-    invoice = story.open_invoice(api)
+def test_no_payment_notice_on_an_unpaid_invoice(api):
+    invoice = builders.open_invoice(api)
 
     page = fetch(f"{invoice.hosted_invoice_url}?done=pay")
 
@@ -170,19 +172,19 @@ def test_thanks_are_only_for_what_is_paid(api):
         ("4000 0000 0000 0069", "Your card has expired.", "expired_card"),
     ],
 )
-def test_a_decline_is_shown_with_its_message_and_code(api, card, message, codes):
-    invoice = story.open_invoice(api)
+def test_decline_is_displayed_with_message_and_code(api, card, message, codes):
+    invoice = builders.open_invoice(api)
 
     page = pay(invoice, card).text
 
     assert f"{message} {codes} Pay $10.00" in words(part(page, "pay"))
     assert f"<title>Not paid: Invoice {invoice.number}" in page
     assert status_of(api, invoice) == "open"
-    assert "invoice.payment_failed" in story.event_types(api)
+    assert "invoice.payment_failed" in builders.event_types(api)
 
 
-def test_after_a_decline_another_card_pays(api):
-    invoice = story.open_invoice(api)
+def test_another_card_pays_after_a_decline(api):
+    invoice = builders.open_invoice(api)
     pay(invoice, "pm_card_chargeDeclined")
 
     text = words(pay(invoice, "5555 5555 5555 4444").text)
@@ -191,20 +193,20 @@ def test_after_a_decline_another_card_pays(api):
     assert "declined" not in text
 
 
-def test_a_challenge_asks_how_it_ends(api):
-    invoice = story.open_invoice(api)
+def test_card_that_needs_authentication_shows_the_challenge(api):
+    invoice = builders.open_invoice(api)
 
     page = pay(invoice, CHALLENGE).text
 
-    assert "The issuer of Visa •••• 3184 asks its holder" in words(
+    assert "The issuer of Visa •••• 3184 requires 3D Secure" in words(
         part(page, "challenge")
     )
     assert 'id="pay"' not in page
     assert status_of(api, invoice) == "open"
 
 
-def test_a_challenge_that_is_passed_pays(api):
-    invoice = story.open_invoice(api)
+def test_completed_challenge_pays_the_invoice(api):
+    invoice = builders.open_invoice(api)
     pay(invoice, CHALLENGE)
 
     text = words(authenticate(invoice, "succeeded").text)
@@ -213,8 +215,8 @@ def test_a_challenge_that_is_passed_pays(api):
     assert status_of(api, invoice) == "paid"
 
 
-def test_a_challenge_that_is_failed_says_so_and_asks_again(api):
-    invoice = story.open_invoice(api)
+def test_failed_challenge_shows_the_error_and_leaves_the_invoice_open(api):
+    invoice = builders.open_invoice(api)
     pay(invoice, CHALLENGE)
 
     page = authenticate(invoice, "failed").text
@@ -225,132 +227,133 @@ def test_a_challenge_that_is_failed_says_so_and_asks_again(api):
     assert status_of(api, invoice) == "open"
 
 
-def test_the_challenge_of_an_automatic_charge_is_met_on_the_page(api):
-    ann, _ = story.paying_customer(api, CHALLENGE)
-    subscribed = story.automatic(api, to=ann)
-    invoice = api.v1.invoices.retrieve(str(subscribed.latest_invoice))
+def test_challenge_of_an_automatic_charge_is_completed_on_the_page(api):
+    ann, _ = builders.paying_customer(api, CHALLENGE)
+    subscription = builders.automatic(api, to=ann)
+    invoice = api.v1.invoices.retrieve(str(subscription.latest_invoice))
 
-    before = page_of(invoice).text
+    before = fetch_page(invoice).text
     authenticate(invoice, "succeeded")
 
     assert 'id="challenge"' in before
-    assert story.status_of(api, subscribed) == "active"
+    assert builders.status_of(api, subscription) == "active"
 
 
-def test_an_overdue_invoice_says_since_when(api, stripe_sandbox):
-    invoice = story.open_invoice(api)
+def test_overdue_invoice_shows_its_due_date(api, stripe_sandbox):
+    invoice = builders.open_invoice(api)
 
     stripe_sandbox.advance(8 * DAY)
 
-    assert "It was due on " in shown(invoice)
+    assert "It was due on " in text_on_page(invoice)
 
 
-def test_an_invoice_that_is_charged_again_says_when(api, stripe_sandbox):
-    ann, _ = story.paying_customer(api)
-    subscribed = story.automatic(api, to=ann)
-    story.script(api, ann, "card_declined")
+def test_failed_automatic_charge_shows_the_next_attempt(api, stripe_sandbox):
+    ann, _ = builders.paying_customer(api)
+    subscription = builders.automatic(api, to=ann)
+    builders.script(api, ann, "card_declined")
     stripe_sandbox.advance(32 * DAY)
-    invoice = story.newest_invoice(api, subscribed)
+    invoice = builders.newest_invoice(api, subscription)
 
-    again = shown(invoice)
+    with_retry = text_on_page(invoice)
     api.v1.invoices.update(invoice.id, {"auto_advance": False})
 
-    assert "The card on file is charged again on " in again
-    assert "It was to be charged automatically" in shown(invoice)
-    assert "Your card was declined. card_declined" in again
+    assert "The card on file is charged again on " in with_retry
+    assert "There will be no automatic charge" in text_on_page(invoice)
+    assert "Your card was declined. card_declined" in with_retry
 
 
 @pytest.mark.parametrize(
-    ("end", "says", "payable"),
+    ("action", "text", "payable"),
     [
         ("void_invoice", "Voided on", False),
-        ("mark_uncollectible", "Given up as uncollectible on", True),
+        ("mark_uncollectible", "Marked uncollectible on", True),
     ],
 )
-def test_an_invoice_that_is_given_up_says_so(api, end, says, payable):
-    invoice = story.open_invoice(api)
-    getattr(api.v1.invoices, end)(invoice.id)
+def test_void_and_uncollectible_invoices_show_their_status(api, action, text, payable):
+    invoice = builders.open_invoice(api)
+    getattr(api.v1.invoices, action)(invoice.id)
 
-    page = page_of(invoice).text
+    page = fetch_page(invoice).text
     pay(invoice)
 
-    assert says in words(page)
+    assert text in words(page)
     assert ('id="pay"' in page) == payable
     assert (status_of(api, invoice) == "paid") == payable
 
 
-def test_what_was_paid_elsewhere_says_so(api):
-    invoice = story.open_invoice(api)
+def test_out_of_band_payment_is_displayed(api):
+    invoice = builders.open_invoice(api)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
-    assert "Paid with Outside of Stripe" in shown(invoice)
+    assert "Paid with Outside of Stripe" in text_on_page(invoice)
 
 
-def test_what_the_seller_adds_is_shown(api):
-    subscribed = story.subscription(api)
+def test_description_and_footer_are_displayed(api):
+    subscription = builders.subscription(api)
     api.v1.invoices.update(
-        str(subscribed.latest_invoice), {"description": "For May", "footer": "Thanks"}
+        str(subscription.latest_invoice), {"description": "For May", "footer": "Thanks"}
     )
 
-    text = shown(story.first_invoice(api, subscribed))
+    text = text_on_page(builders.first_invoice(api, subscription))
 
     assert "For May Thanks" in text
 
 
 @pytest.mark.parametrize(
-    ("deed", "form", "status", "says"),
+    ("action", "form", "status", "text"),
     [
         ("pay", {}, 402, "Your card number is incorrect."),
         ("pay", {"card": "4111 1111 1111 1111"}, 402, "used a non test card"),
-        ("pay", {"card": HOSTILE}, 402, "Your card number is incorrect."),
+        ("pay", {"card": HTML_INJECTION}, 402, "Your card number is incorrect."),
         ("authenticate", {"outcome": "succeeded"}, 400, "nothing to authenticate"),
-        ("authenticate", {"outcome": "x"}, 400, "has succeeded or failed"),
+        ("authenticate", {"outcome": "x"}, 400, "must be succeeded or failed"),
     ],
 )
-def test_a_form_that_makes_no_sense_changes_nothing(api, deed, form, status, says):
-    invoice = story.open_invoice(api)
-    before = story.event_types(api)
+def test_invalid_form_is_rejected_and_changes_nothing(api, action, form, status, text):
+    invoice = builders.open_invoice(api)
+    before = builders.event_types(api)
 
-    answer = submit(f"{invoice.hosted_invoice_url}/{deed}", form)
+    response = submit(f"{invoice.hosted_invoice_url}/{action}", form)
 
-    assert answer.status_code == status
-    assert says in words(answer.text)
-    assert 'role="alert"' in answer.text
-    assert story.event_types(api) == before
+    assert response.status_code == status
+    assert text in words(response.text)
+    assert 'role="alert"' in response.text
+    assert builders.event_types(api) == before
 
 
-def test_what_is_paid_is_not_paid_twice(api):
-    invoice = story.open_invoice(api)
+def test_paid_invoice_cannot_be_paid_again(api):
+    invoice = builders.open_invoice(api)
     pay(invoice)
 
-    answer = pay(invoice)
+    response = pay(invoice)
 
-    assert answer.status_code == 400
-    assert "Invoice is already paid" in words(answer.text)
-    assert story.event_types(api).count("charge.succeeded") == 1
-
-
-def test_the_address_of_a_form_leads_back_to_the_page(api):
-    invoice = story.open_invoice(api)
-
-    answer = fetch(f"{invoice.hosted_invoice_url}/pay")
-
-    assert answer.url == invoice.hosted_invoice_url
+    assert response.status_code == 400
+    assert "Invoice is already paid" in words(response.text)
+    assert builders.event_types(api).count("charge.succeeded") == 1
 
 
-def test_hostile_text_is_only_text(api):
-    ann = story.customer(api, name=HOSTILE, email=f"{HOSTILE}@x")
-    price = story.price(api, product_data={"name": HOSTILE})
-    subscribed = story.subscription(api, price, to=ann)
+def test_get_on_the_form_url_redirects_to_the_page(api):
+    invoice = builders.open_invoice(api)
+
+    response = fetch(f"{invoice.hosted_invoice_url}/pay")
+
+    assert response.url == invoice.hosted_invoice_url
+
+
+def test_html_in_names_is_escaped(api):
+    ann = builders.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = builders.price(api, product_data={"name": HTML_INJECTION})
+    subscription = builders.subscription(api, price, to=ann)
     api.v1.invoices.update(
-        str(subscribed.latest_invoice), {"description": HOSTILE, "footer": HOSTILE}
+        str(subscription.latest_invoice),
+        {"description": HTML_INJECTION, "footer": HTML_INJECTION},
     )
-    invoice = story.first_invoice(api, subscribed)
+    invoice = builders.first_invoice(api, subscription)
 
-    page = page_of(invoice).text
+    page = fetch_page(invoice).text
 
     assert "<script" not in page
-    assert words(page).count(HOSTILE) == 5
+    assert words(page).count(HTML_INJECTION) == 5
 
 
 @pytest.mark.parametrize(
@@ -368,56 +371,56 @@ def test_hostile_text_is_only_text(api):
         ("DELETE", "/i/test_unknown", 405),
     ],
 )
-def test_what_is_not_there_is_refused(stripe_sandbox, method, path, status):
-    answer = requests.request(
+def test_unknown_path_or_method_is_rejected(stripe_sandbox, method, path, status):
+    response = requests.request(
         method,
         f"{stripe_sandbox.url}{path}",
         headers={"Origin": stripe_sandbox.url},
         timeout=5,
     )
 
-    assert answer.status_code == status
-    assert "<script" not in answer.text
-    assert "Content-Security-Policy" in answer.headers
+    assert response.status_code == status
+    assert "<script" not in response.text
+    assert "Content-Security-Policy" in response.headers
 
 
-def test_a_draft_has_no_page(api, stripe_sandbox):
-    story.subscription(api)
+def test_draft_has_no_page(api, stripe_sandbox):
+    builders.subscription(api)
 
     assert fetch(f"{stripe_sandbox.url}/i/None").status_code == 404
 
 
 @pytest.mark.parametrize("origin", [None, "null", "http://evil.example"])
-def test_another_site_cannot_pay(api, stripe_sandbox, origin):
-    invoice = story.open_invoice(api)
+def test_form_from_another_site_is_denied(api, stripe_sandbox, origin):
+    invoice = builders.open_invoice(api)
     headers = {"Origin": origin} if origin else {}
 
-    answer = requests.post(
+    response = requests.post(
         f"{invoice.hosted_invoice_url}/pay",
         data={"card": "pm_card_visa"},
         headers=headers,
         timeout=5,
     )
 
-    assert answer.status_code == 403
+    assert response.status_code == 403
     assert status_of(api, invoice) == "open"
 
 
 @pytest.mark.parametrize("path", ["/i/x", "/p/session/x", "/p/login/x"])
-def test_another_machine_sees_nothing(path):
+def test_page_is_denied_to_other_machines(path):
     request = Request("GET", path, headers={"host": "127.0.0.1:12111"})
 
-    here, elsewhere = (
-        pages.handle(StripeApp(), request, guard.objection(request, client)).status
+    local, remote = (
+        pages.handle(StripeApp(), request, guard.denial_reason(request, client)).status
         for client in ("127.0.0.1", "192.168.1.5")
     )
 
-    assert (here, elsewhere) == (404, 403)
+    assert (local, remote) == (404, 403)
 
 
 @pytest.mark.parametrize("site", ["same-site", "cross-site"])
 @pytest.mark.parametrize(
-    ("method", "mode", "into", "status"),
+    ("method", "mode", "destination", "status"),
     [
         ("GET", "navigate", "document", 404),
         ("GET", "navigate", "iframe", 403),
@@ -426,26 +429,26 @@ def test_another_machine_sees_nothing(path):
         ("POST", "navigate", "document", 403),
     ],
 )
-def test_another_site_may_only_link_here(site, method, mode, into, status):
+def test_other_sites_can_only_link_to_the_page(site, method, mode, destination, status):
     headers = {
         "host": "127.0.0.1:12111",
         "sec-fetch-site": site,
         "sec-fetch-mode": mode,
-        "sec-fetch-dest": into,
+        "sec-fetch-dest": destination,
     }
     request = Request(method, "/i/x", headers=headers)
 
-    objection = guard.objection(request, "127.0.0.1")
+    denial = guard.denial_reason(request, "127.0.0.1")
 
-    assert pages.handle(StripeApp(), request, objection).status == status
+    assert pages.handle(StripeApp(), request, denial).status == status
 
 
-def test_the_status_page_leads_to_the_page_of_an_invoice(api, stripe_sandbox):
-    invoice = story.open_invoice(api)
+def test_status_page_links_to_the_invoice_page(api, stripe_sandbox):
+    invoice = builders.open_invoice(api)
     path = str(invoice.hosted_invoice_url).removeprefix(stripe_sandbox.url)
 
     table = fetch(f"{stripe_sandbox.url}/").text
-    alone = fetch(f"{stripe_sandbox.url}/?id={invoice.id}").text
+    object_page = fetch(f"{stripe_sandbox.url}/?id={invoice.id}").text
 
     assert f'href="{path}"' in part(table, "invoices")
-    assert f'href="{path}"' in part(alone, "object")
+    assert f'href="{path}"' in part(object_page, "object")

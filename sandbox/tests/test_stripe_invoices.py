@@ -1,20 +1,20 @@
-"""Invoices: finalization, payment, balance, what may be changed when."""
+"""Invoices: finalization, payment, balance, updates allowed in each status."""
 
 import pytest
 import stripe
 
 from sandbox.stripe.objects import addresses
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 
-def test_a_draft_finalizes_itself_after_an_hour(api, stripe_sandbox):
-    subscribed = story.subscription(api)
+def test_draft_is_finalized_after_an_hour(api, stripe_sandbox):
+    subscription = builders.subscription(api)
 
     stripe_sandbox.advance(HOUR - 10)
-    before = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    before = api.v1.invoices.retrieve(subscription.latest_invoice)
     stripe_sandbox.advance(20)
-    after = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    after = api.v1.invoices.retrieve(subscription.latest_invoice)
 
     assert before.status == "draft"
     assert before.number is None
@@ -26,36 +26,36 @@ def test_a_draft_finalizes_itself_after_an_hour(api, stripe_sandbox):
     assert after.automatically_finalizes_at is None
 
 
-def test_a_draft_without_auto_advance_stays(api, stripe_sandbox):
-    subscribed = story.subscription(api)
-    api.v1.invoices.update(subscribed.latest_invoice, {"auto_advance": False})
+def test_draft_without_auto_advance_stays_draft(api, stripe_sandbox):
+    subscription = builders.subscription(api)
+    api.v1.invoices.update(subscription.latest_invoice, {"auto_advance": False})
 
     stripe_sandbox.advance(2 * DAY)
 
-    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
     assert invoice.status == "draft"
     assert invoice.automatically_finalizes_at is None
 
 
 def test_finalizing_can_turn_automatic_collection_off(api):
-    subscribed = story.subscription(api)
+    subscription = builders.subscription(api)
 
     invoice = api.v1.invoices.finalize_invoice(
-        subscribed.latest_invoice, {"auto_advance": False}
+        subscription.latest_invoice, {"auto_advance": False}
     )
 
     assert (invoice.status, invoice.auto_advance) == ("open", False)
 
 
-def test_an_invoice_is_finalized_once(api):
-    invoice = story.first_invoice(api, story.subscription(api))
+def test_finalized_invoice_cannot_be_finalized_again(api):
+    invoice = builders.first_invoice(api, builders.subscription(api))
 
     with pytest.raises(stripe.InvalidRequestError, match="already finalized"):
         api.v1.invoices.finalize_invoice(invoice.id)
 
 
-def test_paying_out_of_band(api):
-    invoice = story.first_invoice(api, story.subscription(api))
+def test_out_of_band_payment_marks_invoice_paid(api):
+    invoice = builders.first_invoice(api, builders.subscription(api))
 
     paid = api.v1.invoices.pay(
         invoice.id, {"paid_out_of_band": True, "expand": ["amount_paid_off_stripe"]}
@@ -65,14 +65,14 @@ def test_paying_out_of_band(api):
     assert (paid.amount_paid, paid.amount_remaining) == (1_000, 0)
     assert paid.amount_paid_off_stripe == 1_000
     assert paid.status_transitions.paid_at
-    types = story.event_types(api)
+    types = builders.event_types(api)
     assert "invoice.paid" in types
     assert "invoice.payment_succeeded" not in types
 
 
-def in_status(api, status):
-    """Return the id of an invoice in the status."""
-    id = story.subscription(api).latest_invoice
+def invoice_in_status(api, status):
+    """Return the id of an invoice in this status."""
+    id = builders.subscription(api).latest_invoice
     steps = {
         "draft": [],
         "open": ["finalize_invoice"],
@@ -96,29 +96,29 @@ ALLOWED = {
 
 @pytest.mark.parametrize("status", ["draft", "open", "paid", "uncollectible", "void"])
 @pytest.mark.parametrize("action", list(ALLOWED))
-def test_what_can_happen_to_an_invoice_depends_on_its_status(api, status, action):
-    id = in_status(api, status)
+def test_allowed_transitions_depend_on_invoice_status(api, status, action):
+    id = invoice_in_status(api, status)
     params = [{"paid_out_of_band": True}] if action == "pay" else []
-    act = getattr(api.v1.invoices, action)
+    request = getattr(api.v1.invoices, action)
 
     if status in ALLOWED[action]:
-        assert act(id, *params).status != status
+        assert request(id, *params).status != status
         return
 
     with pytest.raises(stripe.InvalidRequestError):
-        act(id, *params)
+        request(id, *params)
     assert api.v1.invoices.retrieve(id).status == status
 
 
-def test_a_paid_invoice_says_so(api):
-    id = in_status(api, "paid")
+def test_paying_paid_invoice_says_it_is_already_paid(api):
+    id = invoice_in_status(api, "paid")
 
     with pytest.raises(stripe.InvalidRequestError, match="already paid"):
         api.v1.invoices.pay(id, {"paid_out_of_band": True})
 
 
 def test_paying_needs_a_payment_method(api):
-    id = in_status(api, "open")
+    id = invoice_in_status(api, "open")
 
     with pytest.raises(stripe.InvalidRequestError, match="default_payment_method"):
         api.v1.invoices.pay(id)
@@ -127,8 +127,8 @@ def test_paying_needs_a_payment_method(api):
     assert api.v1.invoices.pay(id, {"payment_method": card.id}).status == "paid"
 
 
-def test_metadata_stays_editable_and_amounts_do_not(api):
-    id = in_status(api, "open")
+def test_only_metadata_of_finalized_invoice_can_be_updated(api):
+    id = invoice_in_status(api, "open")
 
     changed = api.v1.invoices.update(id, {"metadata": {"hash": "00"}})
 
@@ -153,7 +153,7 @@ def credit(api, customer, amount):
 
 
 @pytest.mark.parametrize(
-    ("balance", "due", "left", "status"),
+    ("balance", "due", "ending", "status"),
     [
         (-300, 700, 0, "open"),
         (-1_000, 0, 0, "paid"),
@@ -161,69 +161,69 @@ def credit(api, customer, amount):
         (250, 1_250, 0, "open"),
     ],
 )
-def test_the_balance_is_applied_at_finalization(api, balance, due, left, status):
-    subscribed = story.subscription(api)
-    credit(api, subscribed.customer, balance)
+def test_the_balance_is_applied_at_finalization(api, balance, due, ending, status):
+    subscription = builders.subscription(api)
+    credit(api, subscription.customer, balance)
 
-    invoice = story.first_invoice(api, subscribed)
+    invoice = builders.first_invoice(api, subscription)
 
     assert (invoice.total, invoice.amount_due) == (1_000, due)
-    assert (invoice.starting_balance, invoice.ending_balance) == (balance, left)
+    assert (invoice.starting_balance, invoice.ending_balance) == (balance, ending)
     assert invoice.status == status
-    assert api.v1.customers.retrieve(subscribed.customer).balance == left
-    applied = api.v1.customers.balance_transactions.list(subscribed.customer).data[0]
-    assert (applied.type, applied.amount) == ("applied_to_invoice", left - balance)
+    assert api.v1.customers.retrieve(subscription.customer).balance == ending
+    applied = api.v1.customers.balance_transactions.list(subscription.customer).data[0]
+    assert (applied.type, applied.amount) == ("applied_to_invoice", ending - balance)
     assert applied.invoice == invoice.id
 
 
-def test_a_draft_shows_the_balance_of_now(api):
-    subscribed = story.subscription(api)
+def test_draft_amounts_follow_current_balance(api):
+    subscription = builders.subscription(api)
 
-    credit(api, subscribed.customer, -300)
+    credit(api, subscription.customer, -300)
 
-    draft = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    draft = api.v1.invoices.retrieve(subscription.latest_invoice)
     assert (draft.status, draft.amount_due) == ("draft", 700)
     assert (draft.starting_balance, draft.ending_balance) == (-300, None)
 
 
-def test_credit_after_finalization_changes_nothing(api):
-    subscribed = story.subscription(api)
-    invoice = story.first_invoice(api, subscribed)
+def test_credit_after_finalization_does_not_change_invoice(api):
+    subscription = builders.subscription(api)
+    invoice = builders.first_invoice(api, subscription)
 
-    credit(api, subscribed.customer, -300)
+    credit(api, subscription.customer, -300)
 
     assert api.v1.invoices.retrieve(invoice.id).amount_due == 1_000
 
 
-def test_voiding_gives_applied_credit_back(api):
-    subscribed = story.subscription(api)
-    credit(api, subscribed.customer, -300)
-    invoice = story.first_invoice(api, subscribed)
+def test_voiding_invoice_restores_applied_credit(api):
+    subscription = builders.subscription(api)
+    credit(api, subscription.customer, -300)
+    invoice = builders.first_invoice(api, subscription)
 
     api.v1.invoices.void_invoice(invoice.id)
 
-    assert api.v1.customers.retrieve(subscribed.customer).balance == -300
-    last = api.v1.customers.balance_transactions.list(subscribed.customer).data[0]
+    assert api.v1.customers.retrieve(subscription.customer).balance == -300
+    last = api.v1.customers.balance_transactions.list(subscription.customer).data[0]
     assert last.type == "unapplied_from_invoice"
 
 
 def one_off(api, **params):
-    given = {"customer": story.customer(api).id, **params}
-    return api.v1.invoices.create(given)
+    body = {"customer": builders.customer(api).id, **params}
+    return api.v1.invoices.create(body)
 
 
 SENT = {"collection_method": "send_invoice"}
 
 
-def test_days_until_due_count_from_the_creation(api):
+def test_days_until_due_count_from_creation(api):
     draft = one_off(api, **SENT, days_until_due=3)
-    later = api.v1.invoices.update(draft.id, {"days_until_due": 5})
-    fixed = api.v1.invoices.update(draft.id, {"due_date": draft.created + 99})
+    by_days = api.v1.invoices.update(draft.id, {"days_until_due": 5})
+    by_date = api.v1.invoices.update(draft.id, {"due_date": draft.created + 99})
     charged = api.v1.invoices.update(
         draft.id, {"collection_method": "charge_automatically"}
     )
 
-    dates = [one.due_date for one in (draft, later, fixed, charged)]
+    dates = [invoice.due_date for invoice in (draft, by_days, by_date, charged)]
     assert dates == [
         draft.created + 3 * DAY,
         draft.created + 5 * DAY,
@@ -245,7 +245,9 @@ def test_days_until_due_count_from_the_creation(api):
         ({"statement_descriptor": "x" * 23}, "at most 22 characters"),
     ],
 )
-def test_a_due_date_goes_with_invoices_that_are_sent(api, params, message):
+def test_due_date_is_required_for_send_invoice_and_refused_otherwise(
+    api, params, message
+):
     with pytest.raises(stripe.InvalidRequestError) as caught:
         one_off(api, **params)
     charged = one_off(api)
@@ -256,18 +258,18 @@ def test_a_due_date_goes_with_invoices_that_are_sent(api, params, message):
     assert message in changed.value.user_message
 
 
-def test_a_statement_descriptor_is_kept(api):
+def test_statement_descriptor_is_stored(api):
     assert one_off(api, statement_descriptor="RELAY").statement_descriptor == "RELAY"
 
 
-def test_sending_finalizes_a_draft_and_says_so(api):
-    id = in_status(api, "draft")
+def test_sending_draft_finalizes_it_and_emits_invoice_sent(api):
+    id = invoice_in_status(api, "draft")
 
-    sent = api.v1.invoices.send_invoice(id)
-    again = api.v1.invoices.send_invoice(id)
+    first = api.v1.invoices.send_invoice(id)
+    second = api.v1.invoices.send_invoice(id)
 
-    assert (sent.status, again.status) == ("open", "open")
-    types = [one for one in story.event_types(api) if one.startswith("invoice.")]
+    assert (first.status, second.status) == ("open", "open")
+    types = [type for type in builders.event_types(api) if type.startswith("invoice.")]
     assert types[-4:] == [
         "invoice.updated",
         "invoice.finalized",
@@ -277,15 +279,15 @@ def test_sending_finalizes_a_draft_and_says_so(api):
 
 
 @pytest.mark.parametrize("status", ["void", "uncollectible"])
-def test_an_invoice_that_is_closed_is_not_sent(api, status):
-    id = in_status(api, status)
+def test_closed_invoice_cannot_be_sent(api, status):
+    id = invoice_in_status(api, status)
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot be sent right now"):
         api.v1.invoices.send_invoice(id)
-    assert "invoice.sent" not in story.event_types(api)
+    assert "invoice.sent" not in builders.event_types(api)
 
 
-def test_only_invoices_that_are_to_be_sent_can_be(api):
+def test_only_send_invoice_invoices_can_be_sent(api):
     draft = one_off(api)
 
     with pytest.raises(stripe.InvalidRequestError, match="'send_invoice'"):
@@ -302,28 +304,28 @@ def test_only_invoices_that_are_to_be_sent_can_be(api):
         ("mark_uncollectible", "void", "isn't open"),
     ],
 )
-def test_why_an_invoice_cannot_be_closed(api, action, status, message):
-    id = in_status(api, status)
+def test_refused_void_or_write_off_gives_the_reason(api, action, status, message):
+    id = invoice_in_status(api, status)
 
     with pytest.raises(stripe.InvalidRequestError, match=message):
         getattr(api.v1.invoices, action)(id)
 
 
-def test_what_was_written_off_can_still_be_paid(api):
-    id = in_status(api, "uncollectible")
-    lost = api.v1.invoices.retrieve(id)
+def test_uncollectible_invoice_can_be_paid_out_of_band(api):
+    id = invoice_in_status(api, "uncollectible")
+    uncollectible = api.v1.invoices.retrieve(id)
 
     paid = api.v1.invoices.pay(id, {"paid_out_of_band": True})
 
-    assert lost.status_details.uncollectible.reason == "user_forgiven"
-    assert (lost.amount_remaining, paid.status) == (1_000, "paid")
+    assert uncollectible.status_details.uncollectible.reason == "user_forgiven"
+    assert (uncollectible.amount_remaining, paid.status) == (1_000, "paid")
     assert paid.status_details is None
     assert paid.status_transitions.marked_uncollectible_at
 
 
-def test_an_item_goes_on_a_draft_of_its_customer_only(api):
-    draft, foreign = one_off(api), one_off(api)
-    opened = api.v1.invoices.retrieve(in_status(api, "open"))
+def test_item_can_be_added_only_to_draft_of_same_customer(api):
+    draft, other = one_off(api), one_off(api)
+    opened = api.v1.invoices.retrieve(invoice_in_status(api, "open"))
 
     def add(invoice, customer):
         return api.v1.invoice_items.create(
@@ -339,16 +341,16 @@ def test_an_item_goes_on_a_draft_of_its_customer_only(api):
     with pytest.raises(stripe.InvalidRequestError, match="already finalized") as late:
         add(opened, opened.customer)
     with pytest.raises(stripe.InvalidRequestError) as wrong:
-        add(foreign, draft.customer)
+        add(other, draft.customer)
 
     assert api.v1.invoices.retrieve(draft.id).amount_due == 500
     assert late.value.code == "invoice_not_editable"
     assert wrong.value.code == "resource_missing"
-    assert api.v1.invoices.retrieve(foreign.id).total == 0
+    assert api.v1.invoices.retrieve(other.id).total == 0
 
 
-def test_the_items_of_a_deleted_draft_are_pending_again(api):
-    payer = story.customer(api)
+def test_items_of_deleted_draft_become_pending(api):
+    payer = builders.customer(api)
     item = api.v1.invoice_items.create(
         {"customer": payer.id, "amount": 500, "currency": "usd"}
     )
@@ -363,7 +365,7 @@ def test_the_items_of_a_deleted_draft_are_pending_again(api):
     assert api.v1.invoice_items.list({"pending": True}).data == []
 
 
-def test_an_item_is_deleted_from_a_draft_but_from_no_other_invoice(api):
+def test_invoiced_item_can_be_deleted_only_from_draft(api):
     draft = one_off(api)
 
     def add(amount):
@@ -377,61 +379,65 @@ def test_an_item_is_deleted_from_a_draft_but_from_no_other_invoice(api):
         )
 
     first, second = add(500), add(700)
-    mark = story.latest_event(api)
+    mark = builders.latest_event(api)
     api.v1.invoice_items.delete(first.id)
 
-    left = api.v1.invoices.retrieve(draft.id)
-    assert (left.total, left.amount_due) == (700, 700)
-    assert [line.amount for line in left.lines.data] == [700]
-    told = story.types_since(api, mark)
-    assert told == ["invoice.updated", "invoiceitem.deleted"]
+    after = api.v1.invoices.retrieve(draft.id)
+    assert (after.total, after.amount_due) == (700, 700)
+    assert [line.amount for line in after.lines.data] == [700]
+    types = builders.types_since(api, mark)
+    assert types == ["invoice.updated", "invoiceitem.deleted"]
     api.v1.invoices.finalize_invoice(draft.id)
     with pytest.raises(stripe.InvalidRequestError, match="attached"):
         api.v1.invoice_items.delete(second.id)
 
 
-def test_an_item_goes_to_a_live_subscription_of_its_customer_only(api):
-    mine, foreign, ended = (story.subscription(api) for _ in range(3))
+def test_item_can_be_added_only_to_live_subscription_of_same_customer(api):
+    live, other, ended = (builders.subscription(api) for _ in range(3))
     api.v1.subscriptions.cancel(ended.id)
 
     def add(subscription, customer):
-        given = {"amount": 500, "currency": "usd"}
         return api.v1.invoice_items.create(
-            {**given, "subscription": subscription, "customer": customer}
+            {
+                "amount": 500,
+                "currency": "usd",
+                "subscription": subscription,
+                "customer": customer,
+            }
         )
 
-    def refused(*given):
+    def error_of_add(subscription, customer):
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            add(*given)
+            add(subscription, customer)
         return caught.value.code, caught.value.param
 
     missing = ("resource_missing", "subscription")
-    assert refused("sub_nobody", mine.customer) == missing
-    assert refused(foreign.id, mine.customer) == missing
-    assert refused(ended.id, ended.customer) == (None, "subscription")
-    added = add(mine.id, mine.customer)
-    assert [one.id for one in api.v1.invoice_items.list({"pending": True}).data] == [
+    assert error_of_add("sub_nobody", live.customer) == missing
+    assert error_of_add(other.id, live.customer) == missing
+    assert error_of_add(ended.id, ended.customer) == (None, "subscription")
+    added = add(live.id, live.customer)
+    assert [item.id for item in api.v1.invoice_items.list({"pending": True}).data] == [
         added.id
     ]
 
 
-def test_an_invoices_page_is_found_by_its_token(api, stripe_sandbox):
-    invoice = api.v1.invoices.retrieve(in_status(api, "open"))
+def test_invoice_is_found_by_page_token(api, stripe_sandbox):
+    invoice = api.v1.invoices.retrieve(invoice_in_status(api, "open"))
     base, token = invoice.hosted_invoice_url.rsplit("/", 1)
     store = stripe_sandbox.app.store
 
     assert base == f"{stripe_sandbox.url}/i"
-    found = addresses.find_invoice(store, token)
-    assert found and found["id"] == invoice.id
+    record = addresses.find_invoice(store, token)
+    assert record and record["id"] == invoice.id
     assert addresses.find_invoice(store, "test_x") is None
 
 
-def test_lists_are_filtered(api):
-    first, second = story.subscription(api), story.subscription(api)
-    opened = story.first_invoice(api, second)
+def test_invoices_are_listed_by_filter(api):
+    first, second = builders.subscription(api), builders.subscription(api)
+    opened = builders.first_invoice(api, second)
 
     def listed(**params):
-        return [one.id for one in api.v1.invoices.list(params).data]
+        return [invoice.id for invoice in api.v1.invoices.list(params).data]
 
     assert listed() == [opened.id, first.latest_invoice]
     assert listed(customer=first.customer) == [first.latest_invoice]
@@ -443,19 +449,19 @@ def test_lists_are_filtered(api):
     ]
 
 
-def test_an_invoice_carries_ten_lines_and_lists_the_rest(api):
-    subscribed = story.subscription(api, *(story.price(api) for _ in range(12)))
+def test_invoice_has_ten_lines_and_list_has_all(api):
+    subscription = builders.subscription(api, *(builders.price(api) for _ in range(12)))
 
-    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
-    everything = api.v1.invoices.line_items.list(invoice.id, {"limit": 5})
+    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
+    lines = api.v1.invoices.line_items.list(invoice.id, {"limit": 5})
 
     assert (len(invoice.lines.data), invoice.lines.has_more) == (10, True)
-    assert len(list(everything.auto_paging_iter())) == 12
+    assert len(list(lines.auto_paging_iter())) == 12
     assert invoice.total == 12_000
 
 
-def test_a_one_off_invoice_has_no_parent_and_does_not_advance(api, stripe_sandbox):
-    payer = story.customer(api)
+def test_one_off_invoice_has_no_parent_and_does_not_advance(api, stripe_sandbox):
+    payer = builders.customer(api)
     api.v1.invoice_items.create(
         {"customer": payer.id, "amount": 900, "currency": "usd", "description": "Help"}
     )
@@ -470,16 +476,16 @@ def test_a_one_off_invoice_has_no_parent_and_does_not_advance(api, stripe_sandbo
     assert after.lines.data[0].description == "Help"
 
 
-def test_only_a_one_off_draft_is_deleted(api):
-    one_off = api.v1.invoices.create({"customer": story.customer(api).id})
+def test_only_one_off_draft_can_be_deleted(api):
+    one_off = api.v1.invoices.create({"customer": builders.customer(api).id})
 
     assert api.v1.invoices.delete(one_off.id).deleted
-    for id in (in_status(api, "draft"), in_status(api, "open")):
+    for id in (invoice_in_status(api, "draft"), invoice_in_status(api, "open")):
         with pytest.raises(stripe.InvalidRequestError, match="can"):
             api.v1.invoices.delete(id)
 
 
-def test_a_draft_is_finalized_when_it_was_created_for(api, stripe_sandbox):
+def test_draft_is_finalized_at_scheduled_time(api, stripe_sandbox):
     at = stripe_sandbox.now() + 5 * DAY
     draft = one_off(api, auto_advance=True, automatically_finalizes_at=at)
 
@@ -500,19 +506,19 @@ def test_a_draft_is_finalized_when_it_was_created_for(api, stripe_sandbox):
         (False, DAY, "needs `auto_advance`"),
     ],
 )
-def test_when_a_draft_cannot_be_finalized(
+def test_invalid_finalization_time_is_refused(
     api, stripe_sandbox, auto_advance, seconds, message
 ):
-    given = {
+    params = {
         "auto_advance": auto_advance,
         "automatically_finalizes_at": stripe_sandbox.now() + seconds,
     }
     draft = one_off(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=message) as created:
-        one_off(api, **given)
+        one_off(api, **params)
     with pytest.raises(stripe.InvalidRequestError, match=message):
-        api.v1.invoices.update(draft.id, given)
+        api.v1.invoices.update(draft.id, params)
 
     assert created.value.param == "automatically_finalizes_at"
     assert api.v1.invoices.retrieve(draft.id).automatically_finalizes_at is None

@@ -1,17 +1,17 @@
-"""What is too small to charge, and how amounts of each currency are written."""
+"""Minimum charges, currency increments, and amounts as text."""
 
 import pytest
 import stripe
 
 from lightning.currencies import SUPPORTED
 from sandbox.stripe import currencies
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 
 
-def billed(api, amount, currency="usd", payer=None):
+def create_invoice(api, amount, currency="usd", payer=None):
     """Return a finalized one-off invoice."""
-    payer = payer or story.customer(api)
+    payer = payer or builders.customer(api)
     api.v1.invoice_items.create(
         {"customer": payer.id, "amount": amount, "currency": currency}
     )
@@ -26,8 +26,11 @@ def billed(api, amount, currency="usd", payer=None):
 
 
 def ledger(api, customer):
-    listed = api.v1.customers.balance_transactions.list(customer)
-    return [(one.type, one.amount, one.ending_balance) for one in reversed(listed.data)]
+    page = api.v1.customers.balance_transactions.list(customer)
+    return [
+        (transaction.type, transaction.amount, transaction.ending_balance)
+        for transaction in reversed(page.data)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,9 +51,9 @@ def ledger(api, customer):
         ("thb", 1_000),
     ],
 )
-def test_what_is_below_the_minimum_charge_is_carried(api, currency, minimum):
-    small = billed(api, minimum - 1, currency)
-    enough = billed(api, minimum, currency)
+def test_amount_below_minimum_charge_is_carried_to_balance(api, currency, minimum):
+    small = create_invoice(api, minimum - 1, currency)
+    enough = create_invoice(api, minimum, currency)
 
     assert (small.status, small.amount_due, small.amount_paid) == ("paid", 0, 0)
     assert (small.total, small.ending_balance) == (minimum - 1, minimum - 1)
@@ -64,17 +67,17 @@ def test_what_is_below_the_minimum_charge_is_carried(api, currency, minimum):
 
 
 @pytest.mark.parametrize("currency", ["kwd", "clp", "isk"])
-def test_a_currency_without_a_minimum_asks_for_any_amount(api, currency):
+def test_currency_without_minimum_charges_any_amount(api, currency):
     smallest = currencies.charge_increment(currency)
 
-    assert billed(api, smallest, currency).amount_due == smallest
+    assert create_invoice(api, smallest, currency).amount_due == smallest
 
 
-def test_what_was_carried_is_asked_for_with_the_next_invoice(api):
-    payer = story.customer(api)
-    small = billed(api, 49, payer=payer)
+def test_carried_amount_is_added_to_next_invoice(api):
+    payer = builders.customer(api)
+    small = create_invoice(api, 49, payer=payer)
 
-    following = billed(api, 1_000, payer=payer)
+    following = create_invoice(api, 1_000, payer=payer)
 
     assert small.status == "paid"
     assert (following.starting_balance, following.amount_due) == (49, 1_049)
@@ -83,12 +86,12 @@ def test_what_was_carried_is_asked_for_with_the_next_invoice(api):
 
 
 def test_small_amounts_add_up_until_they_can_be_charged(api):
-    payer = story.customer(api)
+    payer = builders.customer(api)
 
-    invoices = [billed(api, 20, payer=payer) for _ in range(3)]
+    invoices = [create_invoice(api, 20, payer=payer) for _ in range(3)]
 
-    assert [one.amount_due for one in invoices] == [0, 0, 60]
-    assert [one.ending_balance for one in invoices] == [20, 40, 0]
+    assert [invoice.amount_due for invoice in invoices] == [0, 0, 60]
+    assert [invoice.ending_balance for invoice in invoices] == [20, 40, 0]
     assert ledger(api, payer.id) == [
         ("invoice_too_small", 20, 20),
         ("applied_to_invoice", -20, 0),
@@ -97,10 +100,10 @@ def test_small_amounts_add_up_until_they_can_be_charged(api):
     ]
 
 
-def test_credit_may_leave_too_little_to_charge(api):
-    payer = story.customer(api, balance=-980)
+def test_remainder_below_minimum_after_credit_is_carried(api):
+    payer = builders.customer(api, balance=-980)
 
-    invoice = billed(api, 1_000, payer=payer)
+    invoice = create_invoice(api, 1_000, payer=payer)
 
     assert (invoice.status, invoice.amount_due) == ("paid", 0)
     assert ledger(api, payer.id)[1:] == [
@@ -109,8 +112,8 @@ def test_credit_may_leave_too_little_to_charge(api):
     ]
 
 
-def test_a_draft_shows_that_nothing_will_be_due(api):
-    payer = story.customer(api)
+def test_draft_below_minimum_has_no_amount_due(api):
+    payer = builders.customer(api)
     item = {"customer": payer.id, "amount": 49, "currency": "usd"}
     api.v1.invoice_items.create(item)
 
@@ -121,29 +124,29 @@ def test_a_draft_shows_that_nothing_will_be_due(api):
     assert (draft.total, draft.amount_due, draft.ending_balance) == (49, 0, None)
 
 
-def test_a_tiny_price_needs_no_card_until_it_has_added_up(api, stripe_sandbox):
-    subscribed = api.v1.subscriptions.create(
+def test_price_below_minimum_needs_no_card_until_it_adds_up(api, stripe_sandbox):
+    subscription = api.v1.subscriptions.create(
         {
-            "customer": story.customer(api).id,
-            "items": [{"price": story.price(api, 30).id}],
+            "customer": builders.customer(api).id,
+            "items": [{"price": builders.price(api, 30).id}],
         }
     )
-    first = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    first = api.v1.invoices.retrieve(subscription.latest_invoice)
 
     stripe_sandbox.advance(32 * DAY)
 
     renewed = api.v1.subscriptions.retrieve(
-        subscribed.id, {"expand": ["latest_invoice"]}
+        subscription.id, {"expand": ["latest_invoice"]}
     )
-    assert (subscribed.status, first.status) == ("active", "paid")
+    assert (subscription.status, first.status) == ("active", "paid")
     assert renewed.latest_invoice.starting_balance == 30
     assert renewed.latest_invoice.amount_due == 60
 
 
-def test_the_events_of_an_invoice_that_is_carried(api):
-    billed(api, 49)
+def test_carried_invoice_emits_paid_events(api):
+    create_invoice(api, 49)
 
-    assert story.event_types(api)[-6:] == [
+    assert builders.event_types(api)[-6:] == [
         "invoice.updated",
         "invoice.finalized",
         "customer.updated",
@@ -171,27 +174,28 @@ def test_the_events_of_an_invoice_that_is_carried(api):
         (1_234, "chf", "12.34 CHF"),
     ],
 )
-def test_amounts_are_written_with_the_currencys_decimals(amount, currency, expected):
+def test_amount_text_has_decimals_of_currency(amount, currency, expected):
     assert currencies.text(amount, currency) == expected
 
 
-def test_a_line_names_the_price_in_its_currency(api):
-    yen = story.price(api, 500, currency="jpy")
+def test_line_description_has_price_in_its_currency(api):
+    yen = builders.price(api, 500, currency="jpy")
 
-    subscribed = story.subscription(api, yen, quantity=2)
+    subscription = builders.subscription(api, yen, quantity=2)
 
-    line = api.v1.invoices.retrieve(subscribed.latest_invoice).lines.data[0]
+    line = api.v1.invoices.retrieve(subscription.latest_invoice).lines.data[0]
     assert (line.amount, line.description) == (1_000, "2 × Relay (at ¥500 / month)")
 
 
-ODD = [("isk", 150), ("ugx", 10_001), ("kwd", 1_005), ("tnd", -1)]
+INVALID_AMOUNTS = [("isk", 150), ("ugx", 10_001), ("kwd", 1_005), ("tnd", -1)]
 
 
-@pytest.mark.parametrize(("currency", "amount"), ODD)
-def test_amounts_that_a_currency_has_no_coins_for_are_refused(api, currency, amount):
-    payer = story.customer(api)
-    attempts = {
-        "unit_amount": lambda: story.price(api, abs(amount), currency=currency),
+@pytest.mark.parametrize(("currency", "amount"), INVALID_AMOUNTS)
+def test_amount_off_currency_increment_is_refused(api, currency, amount):
+    payer = builders.customer(api)
+    # The trailing space makes the keys distinct.
+    requests = {
+        "unit_amount": lambda: builders.price(api, abs(amount), currency=currency),
         "amount": lambda: api.v1.invoice_items.create(
             {"customer": payer.id, "amount": amount, "currency": currency}
         ),
@@ -200,14 +204,14 @@ def test_amounts_that_a_currency_has_no_coins_for_are_refused(api, currency, amo
         ),
     }
 
-    for param, attempt in attempts.items():
+    for param, request in requests.items():
         with pytest.raises(stripe.InvalidRequestError, match="multiple of") as caught:
-            attempt()
+            request()
         assert caught.value.param == param.strip()
 
 
-def test_a_credit_note_is_held_to_the_same_coins(api):
-    invoice = billed(api, 10_000, "isk")
+def test_credit_note_off_currency_increment_is_refused(api):
+    invoice = create_invoice(api, 10_000, "isk")
 
     with pytest.raises(stripe.InvalidRequestError, match="multiple of 100"):
         api.v1.credit_notes.create({"invoice": invoice.id, "amount": 150})
@@ -215,65 +219,65 @@ def test_a_credit_note_is_held_to_the_same_coins(api):
     assert api.v1.credit_notes.create({"invoice": invoice.id, "amount": 200}).amount
 
 
-def test_an_unknown_currency_is_refused(api):
+def test_unknown_currency_is_refused(api):
     with pytest.raises(stripe.InvalidRequestError, match="Invalid currency: xxx"):
-        story.price(api, currency="xxx")
+        builders.price(api, currency="xxx")
 
 
-def test_the_tables_name_supported_currencies_only():
+def test_currency_tables_contain_only_supported_currencies():
     assert {*currencies.MINIMUM_CHARGE, *currencies.SIGNS} <= SUPPORTED
 
 
-def test_what_credit_notes_leave_may_be_too_little_for_a_card(api):
-    payer, _ = story.paying_customer(api)
-    first, second = (story.open_invoice(api, to=payer) for _ in range(2))
+def test_remainder_below_minimum_after_credit_note_cannot_be_charged(api):
+    payer, _ = builders.paying_customer(api)
+    first, second = (builders.open_invoice(api, to=payer) for _ in range(2))
     for invoice in (first, second):
         api.v1.credit_notes.create({"invoice": invoice.id, "amount": 951})
-    mark = story.latest_event(api)
+    mark = builders.latest_event(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=r"at least \$0.50") as paid:
         api.v1.invoices.pay(first.id)
     with pytest.raises(stripe.InvalidRequestError) as confirmed:
         api.v1.payment_intents.confirm(
-            story.intent_of(api, first.id).id, {"payment_method": "pm_card_visa"}
+            builders.intent_of(api, first.id).id, {"payment_method": "pm_card_visa"}
         )
 
     assert paid.value.code == confirmed.value.code == "amount_too_small"
-    assert story.types_since(api, mark) == []
-    by_hand = api.v1.invoices.pay(first.id, {"paid_out_of_band": True})
+    assert builders.types_since(api, mark) == []
+    out_of_band = api.v1.invoices.pay(first.id, {"paid_out_of_band": True})
     api.v1.credit_notes.create({"invoice": second.id, "amount": 49})
-    assert by_hand.status == api.v1.invoices.retrieve(second.id).status == "paid"
+    assert out_of_band.status == api.v1.invoices.retrieve(second.id).status == "paid"
 
 
-def test_a_passed_challenge_charges_no_card_too_little(api, act):
-    payer, _ = story.paying_customer(api, "pm_card_authenticationRequired")
-    invoice = story.open_invoice(api, to=payer)
-    story.pay_error(api, invoice.id)
+def test_passed_challenge_is_refused_below_minimum(api, act):
+    payer, _ = builders.paying_customer(api, "pm_card_authenticationRequired")
+    invoice = builders.open_invoice(api, to=payer)
+    builders.pay_error(api, invoice.id)
     note = api.v1.credit_notes.create({"invoice": invoice.id, "amount": 951})
-    path = f"payment_intents/{story.intent_of(api, invoice.id).id}/authenticate"
+    path = f"payment_intents/{builders.intent_of(api, invoice.id).id}/authenticate"
 
-    status, answer = act(path, outcome="succeeded")
+    status, result = act(path, outcome="succeeded")
     api.v1.credit_notes.void_credit_note(note.id)
-    again = act(path, outcome="succeeded")
+    retry_status, retry_result = act(path, outcome="succeeded")
 
-    assert (status, "at least" in answer["error"]) == (400, True)
-    assert (again[0], again[1]["invoice"]["status"]) == (200, "paid")
+    assert (status, "at least" in result["error"]) == (400, True)
+    assert (retry_status, retry_result["invoice"]["status"]) == (200, "paid")
 
 
-def test_a_retry_of_too_little_fails_and_charges_nothing(api, stripe_sandbox):
-    payer, _ = story.paying_customer(api)
-    subscribed = story.automatic(api, to=payer)
-    start = subscribed["items"].data[0].current_period_end
+def test_retry_below_minimum_fails_without_charge(api, stripe_sandbox):
+    payer, _ = builders.paying_customer(api)
+    subscription = builders.automatic(api, to=payer)
+    start = subscription["items"].data[0].current_period_end
     stripe_sandbox.advance(start - stripe_sandbox.now())
-    story.script(api, payer, "card_declined,succeed")
-    stripe_sandbox.advance(story.HOUR)
-    renewal = story.newest_invoice(api, subscribed)
+    builders.script(api, payer, "card_declined,succeed")
+    stripe_sandbox.advance(builders.HOUR)
+    renewal = builders.newest_invoice(api, subscription)
     api.v1.credit_notes.create({"invoice": renewal.id, "amount": 951})
-    mark = story.latest_event(api)
+    mark = builders.latest_event(api)
 
     stripe_sandbox.advance(3 * DAY)
 
     after = api.v1.invoices.retrieve(renewal.id)
     assert (after.status, after.attempt_count) == ("open", 2)
-    told = story.types_since(api, mark)
-    assert told == ["invoice.updated", "invoice.payment_failed"]
+    types = builders.types_since(api, mark)
+    assert types == ["invoice.updated", "invoice.payment_failed"]

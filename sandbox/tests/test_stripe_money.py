@@ -14,8 +14,10 @@ SECONDS = st.integers(1, 40 * cycle.DAY)
 
 
 @given(AMOUNTS, st.integers(1, 10**9))
-def test_division_is_within_half_a_unit_and_never_above_it(numerator, denominator):
-    off = Fraction(numerator, denominator) - money.divide(numerator, denominator)
+def test_division_is_off_by_at_most_half_and_halves_round_down(numerator, denominator):
+    off = Fraction(numerator, denominator) - money.divide_half_down(
+        numerator, denominator
+    )
 
     assert Fraction(-1, 2) < off <= Fraction(1, 2)
 
@@ -24,12 +26,12 @@ def test_division_is_within_half_a_unit_and_never_above_it(numerator, denominato
     ("numerator", "expected"),
     [(1, 0), (-1, -1), (3, 1), (-3, -2), (9, 4), (-5, -3), (0, 0), (2, 1)],
 )
-def test_halves_are_decided_for_the_customer(numerator, expected):
-    assert money.divide(numerator, 2) == expected
+def test_halves_round_in_favour_of_the_customer(numerator, expected):
+    assert money.divide_half_down(numerator, 2) == expected
 
 
 @given(AMOUNTS, SECONDS, st.integers(-100, 50 * cycle.DAY))
-def test_a_share_lies_between_nothing_and_all(amount, length, at):
+def test_prorated_amount_is_between_zero_and_full_amount(amount, length, at):
     share = money.prorate(amount, start=0, end=length, at=at)
 
     assert 0 <= abs(share) <= abs(amount)
@@ -40,8 +42,10 @@ def test_a_share_lies_between_nothing_and_all(amount, length, at):
 
 
 @given(st.integers(0, 10**6), SECONDS, st.lists(st.integers(0, 40 * cycle.DAY)))
-def test_changes_of_quantity_add_up_to_price_times_time(unit, length, moments):
-    """The first debit and a credit and a debit per change, each off by half a cent."""
+def test_prorations_of_quantity_changes_add_up_to_price_times_time(
+    unit, length, moments
+):
+    """Each line, a credit or a debit, is off by half a cent at most."""
     exact, lines, quantity, last = Fraction(0), [unit], 1, 0
 
     for number, at in enumerate(sorted(min(moment, length) for moment in moments)):
@@ -55,20 +59,20 @@ def test_changes_of_quantity_add_up_to_price_times_time(unit, length, moments):
 
 
 @given(AMOUNTS, AMOUNTS, st.integers(0, 20_000))
-def test_settling_neither_makes_nor_loses_money(total, balance, minimum):
-    settled = money.settle(total=total, balance=balance, minimum=minimum)
+def test_applying_balance_neither_creates_nor_loses_money(total, balance, minimum):
+    result = money.apply_balance(total=total, balance=balance, minimum=minimum)
 
-    assert settled.amount_due + settled.ending_balance == total + balance
-    assert settled.amount_due == 0 or settled.amount_due >= minimum
-    assert settled.carried == max(settled.ending_balance, 0)
-    assert settled.carried < max(minimum, 1)
+    assert result.amount_due + result.ending_balance == total + balance
+    assert result.amount_due == 0 or result.amount_due >= minimum
+    assert result.carried == max(result.ending_balance, 0)
+    assert result.carried < max(minimum, 1)
 
 
 def moment(year: int, month: int, day: int, hour: int) -> int:
     return int(datetime(year, month, day, hour, tzinfo=UTC).timestamp())
 
 
-def test_the_last_day_of_a_month_comes_back_after_a_short_one():
+def test_month_end_anchor_returns_after_shorter_month():
     anchor = moment(2027, 1, 31, 12)
 
     ends = [cycle.add(anchor, "month", count) for count in (1, 2, 3)]
@@ -86,7 +90,7 @@ def test_the_last_day_of_a_month_comes_back_after_a_short_one():
     st.integers(1, 6),
     st.integers(0, 4 * 366 * cycle.DAY),
 )
-def test_periods_follow_each_other_without_a_gap(anchor, interval, count, later):
+def test_periods_follow_each_other_without_gaps(anchor, interval, count, later):
     period = cycle.period_at(anchor, interval, count, anchor + later)
     following = cycle.period_at(anchor, interval, count, period.end)
 

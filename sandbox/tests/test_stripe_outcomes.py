@@ -1,8 +1,8 @@
-"""What charges come to: scripts, and 3D Secure challenges."""
+"""Outcomes of charges: scripts and 3D Secure challenges."""
 
 import pytest
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 
 SUCCESS = [
     "charge.succeeded",
@@ -16,20 +16,20 @@ CHALLENGE = "pm_card_authenticationRequired"
 
 
 @pytest.mark.parametrize("off_session", [True, False])
-def test_a_challenge_is_told_and_waits(api, off_session):
-    payer, card = story.paying_customer(api, CHALLENGE)
-    invoice = story.open_invoice(api, payer)
-    mark = story.latest_event(api)
+def test_challenge_leaves_intent_in_requires_action(api, off_session):
+    payer, card = builders.paying_customer(api, CHALLENGE)
+    invoice = builders.open_invoice(api, payer)
+    mark = builders.latest_event(api)
 
-    error = story.pay_error(api, invoice.id, off_session=off_session)
+    error = builders.pay_error(api, invoice.id, off_session=off_session)
 
-    intent = story.intent_of(api, invoice.id)
+    intent = builders.intent_of(api, invoice.id)
     assert error.code == "invoice_payment_intent_requires_action"
-    assert story.error_of(error)["payment_intent"]["status"] == "requires_action"
+    assert builders.error_of(error)["payment_intent"]["status"] == "requires_action"
     assert (intent.status, intent.payment_method) == ("requires_action", card.id)
     assert intent.next_action.type == "use_stripe_sdk"
     assert intent.latest_charge is None
-    assert story.types_since(api, mark) == [
+    assert builders.types_since(api, mark) == [
         "payment_intent.requires_action",
         "invoice.updated",
         "invoice.payment_action_required",
@@ -37,52 +37,52 @@ def test_a_challenge_is_told_and_waits(api, off_session):
     ]
 
 
-def test_a_passed_challenge_pays_the_invoice(api, act):
-    payer, _ = story.paying_customer(api, CHALLENGE)
-    invoice = story.open_invoice(api, payer)
-    story.pay_error(api, invoice.id)
-    intent = story.intent_of(api, invoice.id).id
-    mark = story.latest_event(api)
+def test_passed_challenge_pays_invoice(api, act):
+    payer, _ = builders.paying_customer(api, CHALLENGE)
+    invoice = builders.open_invoice(api, payer)
+    builders.pay_error(api, invoice.id)
+    intent = builders.intent_of(api, invoice.id).id
+    mark = builders.latest_event(api)
 
-    status, answer = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
+    status, result = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
 
-    assert (status, answer["invoice"]["status"]) == (200, "paid")
-    assert answer["payment_intent"]["status"] == "succeeded"
-    charge = api.v1.charges.retrieve(answer["payment_intent"]["latest_charge"])
+    assert (status, result["invoice"]["status"]) == (200, "paid")
+    assert result["payment_intent"]["status"] == "succeeded"
+    charge = api.v1.charges.retrieve(result["payment_intent"]["latest_charge"])
     details = charge.payment_method_details.card.three_d_secure
     assert details.result == "authenticated"
-    assert story.types_since(api, mark) == SUCCESS
+    assert builders.types_since(api, mark) == SUCCESS
     assert act(f"payment_intents/{intent}/authenticate", outcome="failed")[0] == 400
 
 
-def test_a_failed_challenge_leaves_the_invoice_open(api, act):
-    payer, _ = story.paying_customer(api, CHALLENGE)
-    invoice = story.open_invoice(api, payer)
-    story.pay_error(api, invoice.id)
-    intent = story.intent_of(api, invoice.id).id
+def test_failed_challenge_leaves_invoice_open(api, act):
+    payer, _ = builders.paying_customer(api, CHALLENGE)
+    invoice = builders.open_invoice(api, payer)
+    builders.pay_error(api, invoice.id)
+    intent = builders.intent_of(api, invoice.id).id
 
-    _, answer = act(f"payment_intents/{intent}/authenticate", outcome="failed")
+    _, result = act(f"payment_intents/{intent}/authenticate", outcome="failed")
 
-    failed = answer["payment_intent"]
+    failed = result["payment_intent"]
     assert failed["status"] == "requires_payment_method"
     assert failed["last_payment_error"]["code"] == (
         "payment_intent_authentication_failure"
     )
-    assert answer["invoice"]["status"] == "open"
-    assert story.event_types(api)[-1] == "invoice.payment_failed"
+    assert result["invoice"]["status"] == "open"
+    assert builders.event_types(api)[-1] == "invoice.payment_failed"
 
 
-def test_a_passed_challenge_can_still_be_declined(api, act):
+def test_charge_can_be_declined_after_passed_challenge(api, act):
     name = "pm_card_authenticationRequiredChargeDeclinedInsufficientFunds"
-    payer, _ = story.paying_customer(api, name)
-    invoice = story.open_invoice(api, payer)
-    story.pay_error(api, invoice.id)
-    intent = story.intent_of(api, invoice.id).id
+    payer, _ = builders.paying_customer(api, name)
+    invoice = builders.open_invoice(api, payer)
+    builders.pay_error(api, invoice.id)
+    intent = builders.intent_of(api, invoice.id).id
 
-    _, answer = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
+    _, result = act(f"payment_intents/{intent}/authenticate", outcome="succeeded")
 
-    error = answer["payment_intent"]["last_payment_error"]
-    assert (answer["invoice"]["status"], error["decline_code"]) == (
+    error = result["payment_intent"]["last_payment_error"]
+    assert (result["invoice"]["status"], error["decline_code"]) == (
         "open",
         "insufficient_funds",
     )
@@ -100,90 +100,93 @@ def test_a_passed_challenge_can_still_be_declined(api, act):
         (CHALLENGE, True, True, True),
     ],
 )
-def test_when_a_card_wants_its_holder(api, act, name, set_up, off_session, challenged):
-    payer = story.customer(api)
+def test_card_and_session_decide_whether_challenge_is_required(
+    api, act, name, set_up, off_session, challenged
+):
+    payer = builders.customer(api)
     if set_up:
         act(f"customers/{payer.id}/cards", card=name)
     else:
-        story.card(api, payer.id, name)
-    invoice = story.open_invoice(api, payer)
+        builders.card(api, payer.id, name)
+    invoice = builders.open_invoice(api, payer)
 
     if challenged:
-        error = story.pay_error(api, invoice.id, off_session=off_session)
+        error = builders.pay_error(api, invoice.id, off_session=off_session)
         assert error.code == "invoice_payment_intent_requires_action"
     else:
         paid = api.v1.invoices.pay(invoice.id, {"off_session": off_session})
         assert paid.status == "paid"
 
 
-def test_confirming_with_a_challenge_waits_for_it(api):
-    intent = story.intent_of(api, story.open_invoice(api).id)
+def test_confirming_with_challenge_card_requires_action(api):
+    intent = builders.intent_of(api, builders.open_invoice(api).id)
 
-    waiting = api.v1.payment_intents.confirm(intent.id, {"payment_method": CHALLENGE})
+    confirmed = api.v1.payment_intents.confirm(intent.id, {"payment_method": CHALLENGE})
 
-    assert waiting.status == "requires_action"
+    assert confirmed.status == "requires_action"
 
 
-def test_a_challenge_of_an_invoice_paid_elsewhere_is_over(api, act):
-    payer, _ = story.paying_customer(api, CHALLENGE)
-    invoice = story.open_invoice(api, payer)
-    story.pay_error(api, invoice.id)
+def test_challenge_is_refused_after_out_of_band_payment(api, act):
+    payer, _ = builders.paying_customer(api, CHALLENGE)
+    invoice = builders.open_invoice(api, payer)
+    builders.pay_error(api, invoice.id)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
-    status, answer = act(
-        f"payment_intents/{story.intent_of(api, invoice.id).id}/authenticate",
+    status, result = act(
+        f"payment_intents/{builders.intent_of(api, invoice.id).id}/authenticate",
         outcome="succeeded",
     )
 
     assert status == 400
-    assert "canceled" in answer["error"]
+    assert "canceled" in result["error"]
 
 
-def test_scripts_decide_invoice_before_subscription_before_customer(api):
-    payer, _ = story.paying_customer(
+def test_script_of_invoice_precedes_subscription_and_customer(api):
+    payer, _ = builders.paying_customer(
         api, "pm_card_chargeCustomerFail", metadata={"sandbox_outcome": "lost_card"}
     )
 
-    def refusal(invoice):
-        return story.error_of(story.pay_error(api, invoice))["decline_code"]
+    def decline_code(invoice):
+        return builders.error_of(builders.pay_error(api, invoice))["decline_code"]
 
-    plain = story.open_invoice(api, payer)
-    by_subscription = story.open_invoice(
+    by_customer = builders.open_invoice(api, payer)
+    by_subscription = builders.open_invoice(
         api, payer, metadata={"sandbox_outcome": "insufficient_funds"}
     )
-    by_invoice = story.open_invoice(
+    by_invoice = builders.open_invoice(
         api, payer, metadata={"sandbox_outcome": "insufficient_funds"}
     )
     api.v1.invoices.update(by_invoice.id, {"metadata": {"sandbox_outcome": "succeed"}})
 
-    assert refusal(plain.id) == "lost_card"
-    assert refusal(by_subscription.id) == "insufficient_funds"
+    assert decline_code(by_customer.id) == "lost_card"
+    assert decline_code(by_subscription.id) == "insufficient_funds"
     assert api.v1.invoices.pay(by_invoice.id).status == "paid"
 
 
-def test_a_script_is_gone_through_attempt_by_attempt(api):
+def test_script_advances_one_step_per_attempt(api):
     script = "card_declined, requires_action,succeed"
-    payer, _ = story.paying_customer(api, metadata={"sandbox_outcome": script})
-    first, second = story.open_invoice(api, payer), story.open_invoice(api, payer)
+    payer, _ = builders.paying_customer(api, metadata={"sandbox_outcome": script})
+    first, second = builders.open_invoice(api, payer), builders.open_invoice(api, payer)
 
-    codes = [story.pay_error(api, first.id).code for _ in range(2)]
+    codes = [builders.pay_error(api, first.id).code for _ in range(2)]
 
     assert codes == ["card_declined", "invoice_payment_intent_requires_action"]
     assert api.v1.invoices.pay(first.id).status == "paid"
     assert api.v1.invoices.pay(second.id).status == "paid"
 
 
-def test_a_new_script_starts_at_its_beginning(api):
-    payer, _ = story.paying_customer(
+def test_changed_script_starts_at_first_step(api):
+    payer, _ = builders.paying_customer(
         api, "pm_card_visa", metadata={"sandbox_outcome": "card_declined,succeed"}
     )
-    invoice = story.open_invoice(api, payer)
-    story.pay_error(api, invoice.id)
+    invoice = builders.open_invoice(api, payer)
+    builders.pay_error(api, invoice.id)
 
     api.v1.customers.update(
         payer.id, {"metadata": {"sandbox_outcome": "lost_card,succeed"}}
     )
 
     assert (
-        story.error_of(story.pay_error(api, invoice.id))["decline_code"] == "lost_card"
+        builders.error_of(builders.pay_error(api, invoice.id))["decline_code"]
+        == "lost_card"
     )

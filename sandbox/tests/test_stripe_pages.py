@@ -1,4 +1,4 @@
-"""The status page over HTTP: what it shows, who may ask, what its buttons do."""
+"""The status page over HTTP: contents, access, and actions of its forms."""
 
 import logging
 import re
@@ -10,14 +10,14 @@ import stripe
 from sandbox.stripe import guard, pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.pages import scope, status
-from sandbox.stripe.pages.view import MOST, STEP
+from sandbox.stripe.pages.view import MAX_ROWS, PAGE_SIZE
 from sandbox.stripe.protocol.http import Request
-from sandbox.stripe.settings import Settings
+from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.store import Store
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_web import part, words
 
-HOSTILE = """"><script>alert('1')</script>&amp;"""
+HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
 HERE = {"host": "127.0.0.1:12111"}
 
 
@@ -25,11 +25,11 @@ def get(sandbox, query=""):
     return requests.get(f"{sandbox.url}/{query}", timeout=20)
 
 
-def shown(sandbox, query=""):
+def page_text(sandbox, query=""):
     return words(get(sandbox, query).text)
 
 
-def press(sandbox, action, headers=None, **form):
+def post_action(sandbox, action, headers=None, **form):
     return requests.post(
         f"{sandbox.url}/_pages/{action}",
         data=form,
@@ -39,8 +39,8 @@ def press(sandbox, action, headers=None, **form):
     )
 
 
-def test_an_empty_account_says_so(stripe_sandbox):
-    text = shown(stripe_sandbox)
+def test_empty_account_shows_empty_sections(stripe_sandbox):
+    text = page_text(stripe_sandbox)
 
     for sentence in (
         "No customers.",
@@ -49,17 +49,17 @@ def test_an_empty_account_says_so(stripe_sandbox):
         "No events.",
         "No requests.",
         "No webhook endpoints.",
-        "Nothing goes wrong on order.",
+        "No active faults.",
         "Nothing is due.",
         "in real time",
     ):
         assert sentence in text
 
 
-def test_the_objects_of_a_story_are_shown(api, stripe_sandbox):
-    ann = story.customer(api, name="Ann", metadata={"tenant_pubkey": "ab12"})
-    subscribed = story.subscription(api, to=ann, quantity=2)
-    invoice = story.first_invoice(api, subscribed)
+def test_objects_are_displayed_in_their_sections(api, stripe_sandbox):
+    ann = builders.customer(api, name="Ann", metadata={"tenant_pubkey": "ab12"})
+    subscription = builders.subscription(api, to=ann, quantity=2)
+    invoice = builders.first_invoice(api, subscription)
     api.v1.customers.balance_transactions.create(
         ann.id, {"amount": -750, "currency": "usd"}
     )
@@ -71,29 +71,29 @@ def test_the_objects_of_a_story_are_shown(api, stripe_sandbox):
     assert "credit $7.50" in customers
     assert "tenant_pubkey ab12" in customers
     subscriptions = words(part(page, "subscriptions"))
-    assert f"{subscribed.id} invoiced, due in 7 days Ann active" in subscriptions
+    assert f"{subscription.id} invoiced, due in 7 days Ann active" in subscriptions
     assert re.search(rf"2 × Relay 20\S+ \S+ {invoice.number}", subscriptions)
     invoices = words(part(page, "invoices"))
     assert f"{invoice.number} {invoice.id} Ann open $20.00 $20.00" in invoices
     assert "1 line 2 × Relay (at $10.00 / month)" in invoices
-    assert f"invoice.finalized {id_of_event(api)} {invoice.id}" in words(
+    assert f"invoice.finalized {finalized_event_id(api)} {invoice.id}" in words(
         part(page, "events")
     )
     assert "prices 1 products 1" in words(part(page, "kinds"))
     assert f"Next due: {invoice.id} in" in words(page)
-    assert f'href="/?id={subscribed.id}"' in page
+    assert f'href="/?id={subscription.id}"' in page
 
 
-def id_of_event(api):
+def finalized_event_id(api):
     return api.v1.events.list({"type": "invoice.finalized"}).data[0].id
 
 
-def test_what_is_deleted_or_ends_says_so(api, stripe_sandbox):
-    ann = story.customer(api, name="Ann")
-    ending = story.subscription(api)
+def test_deleted_and_ending_objects_are_marked(api, stripe_sandbox):
+    ann = builders.customer(api, name="Ann")
+    ending = builders.subscription(api)
     api.v1.subscriptions.update(ending.id, {"cancel_at_period_end": True})
-    gone = story.subscription(api)
-    api.v1.subscriptions.cancel(gone.id)
+    ended = builders.subscription(api)
+    api.v1.subscriptions.cancel(ended.id)
     api.v1.customers.delete(ann.id)
 
     page = get(stripe_sandbox).text
@@ -105,8 +105,8 @@ def test_what_is_deleted_or_ends_says_so(api, stripe_sandbox):
     assert "ended 20" in subscriptions
 
 
-def test_a_default_card_is_shown(api, stripe_sandbox):
-    ann = story.customer(api)
+def test_default_card_is_displayed(api, stripe_sandbox):
+    ann = builders.customer(api)
     card = {"brand": "visa", "last4": "4242"}
 
     def attach(context):
@@ -119,7 +119,7 @@ def test_a_default_card_is_shown(api, stripe_sandbox):
                 "card": card,
             }
         )
-        with context.edit("customer", ann.id) as customer:
+        with context.update("customer", ann.id) as customer:
             customer["invoice_settings"]["default_payment_method"] = "pm_1"
 
     stripe_sandbox.app.transact(attach)
@@ -127,7 +127,7 @@ def test_a_default_card_is_shown(api, stripe_sandbox):
     assert "visa •••• 4242" in words(part(get(stripe_sandbox).text, "customers"))
 
 
-def test_requests_show_their_key_status_and_replay(api, stripe_sandbox):
+def test_requests_show_status_replay_and_idempotency_key(api, stripe_sandbox):
     stripe_sandbox.fault("status", path="/v1/products", status=503)
     for _ in range(2):
         api.v1.customers.create(
@@ -143,53 +143,60 @@ def test_requests_show_their_key_status_and_replay(api, stripe_sandbox):
     assert "email=ann@example.com" in text
 
 
-def test_a_broken_off_request_is_shown_without_a_status(api, stripe_sandbox):
+def test_request_with_broken_connection_has_no_status(api, stripe_sandbox):
     stripe_sandbox.fault("reset")
     with pytest.raises(stripe.APIConnectionError):
-        story.customer(api)
+        builders.customer(api)
 
     text = words(part(get(stripe_sandbox).text, "requests"))
 
-    assert "POST /v1/customers broken off" in text
+    assert "POST /v1/customers connection broken" in text
 
 
-def test_webhooks_show_what_is_pending(api, stripe_sandbox):
+def test_pending_deliveries_are_displayed(api, stripe_sandbox):
     stripe_sandbox.pause_webhooks()
     endpoint = api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:9/hook", "enabled_events": ["customer.created"]}
     )
-    story.customer(api)
+    builders.customer(api)
 
     page = get(stripe_sandbox).text
 
     text = words(part(page, "webhooks"))
     assert f"http://127.0.0.1:9/hook {endpoint.id} enabled customer.created 1" in text
     assert "Pending deliveries 1" in text
-    assert "webhooks are held back" in words(page)
+    assert "webhooks are paused" in words(page)
     assert "1 pending" in words(part(page, "events"))
 
 
-def test_faults_in_force_are_shown(stripe_sandbox):
+def test_active_faults_are_displayed(stripe_sandbox):
     stripe_sandbox.fault("status", path="^/v1/invoices", status=429, times=3)
     stripe_sandbox.fault("delay", method=None, seconds=1, when="after", times=None)
 
     page = get(stripe_sandbox).text
 
     text = words(part(page, "faults"))
-    assert "status 429, before the work POST ^/v1/invoices 3 left" in text
-    assert "delay, after the work any any path until cleared" in text
-    assert "2 faults in force" in words(page)
+    assert "status 429, before execution POST ^/v1/invoices 3 left" in text
+    assert "delay, after execution any any path until cleared" in text
+    assert "2 faults active" in words(page)
 
 
-def test_hostile_text_is_only_text(api, stripe_sandbox):
-    ann = story.customer(
-        api, name=HOSTILE, email=f"{HOSTILE}@x", metadata={"<b>": HOSTILE}
+def test_html_in_names_is_escaped(api, stripe_sandbox):
+    ann = builders.customer(
+        api,
+        name=HTML_INJECTION,
+        email=f"{HTML_INJECTION}@x",
+        metadata={"<b>": HTML_INJECTION},
     )
-    story.subscription(api, story.price(api, product_data={"name": HOSTILE}), to=ann)
+    builders.subscription(
+        api, builders.price(api, product_data={"name": HTML_INJECTION}), to=ann
+    )
     api.v1.webhook_endpoints.create(
-        {"url": f"http://x/{HOSTILE}", "enabled_events": ["*"]}
+        {"url": f"http://x/{HTML_INJECTION}", "enabled_events": ["*"]}
     )
-    product = api.v1.products.create({"id": f"x_{HOSTILE}", "name": HOSTILE})
+    product = api.v1.products.create(
+        {"id": f"x_{HTML_INJECTION}", "name": HTML_INJECTION}
+    )
     stripe_sandbox.fault("delay", path="<script>", times=None)
 
     for query in (
@@ -207,7 +214,7 @@ def test_hostile_text_is_only_text(api, stripe_sandbox):
         assert scripts == ['<script src="/_pages/status.js" defer>'], query
         assert "<b>" not in page
 
-    assert HOSTILE in shown(stripe_sandbox)
+    assert HTML_INJECTION in page_text(stripe_sandbox)
 
 
 @pytest.mark.parametrize(
@@ -221,19 +228,19 @@ def test_hostile_text_is_only_text(api, stripe_sandbox):
         "/_pages/theme.css",
     ],
 )
-def test_every_answer_is_guarded(stripe_sandbox, path):
-    answer = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)
+def test_every_response_has_security_headers(stripe_sandbox, path):
+    response = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)
 
-    assert answer.status_code == 200
-    policy = answer.headers["Content-Security-Policy"]
+    assert response.status_code == 200
+    policy = response.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")
     assert "unsafe" not in policy
-    assert answer.headers["Cache-Control"] == "no-store"
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-def test_the_page_carries_no_inline_script_or_style(api, stripe_sandbox):
-    story.subscription(api)
+def test_page_has_no_inline_script_or_style(api, stripe_sandbox):
+    builders.subscription(api)
 
     page = get(stripe_sandbox).text
 
@@ -243,74 +250,74 @@ def test_the_page_carries_no_inline_script_or_style(api, stripe_sandbox):
 @pytest.mark.parametrize(
     "text", ["{id}", "ann@example.com", "nn B", "AB12", "ann@exam"]
 )
-def test_a_filter_finds_a_customer_and_narrows_everything(api, stripe_sandbox, text):
-    ann = story.customer(api, name="Ann Bee", metadata={"tenant_pubkey": "ab12"})
-    ben = story.customer(api, name="Ben", email="ben@example.com")
-    mine = story.subscription(api, to=ann)
-    other = story.subscription(api, to=ben)
+def test_filter_limits_the_page_to_one_customer(api, stripe_sandbox, text):
+    ann = builders.customer(api, name="Ann Bee", metadata={"tenant_pubkey": "ab12"})
+    ben = builders.customer(api, name="Ben", email="ben@example.com")
+    own = builders.subscription(api, to=ann)
+    other = builders.subscription(api, to=ben)
 
     page = get(stripe_sandbox, f"?customer={text.format(id=ann.id)}").text
 
     assert "Only Ann Bee" in words(page)
-    assert mine.id in page
-    for foreign in (ben.id, other.id, str(other.latest_invoice)):
-        assert foreign not in page
+    assert own.id in page
+    for other_id in (ben.id, other.id, str(other.latest_invoice)):
+        assert other_id not in page
 
 
-def test_a_filter_that_means_several_asks_to_choose(api, stripe_sandbox):
-    story.customer(api, name="Ann", email="ann@example.com")
-    story.customer(api, name="Ben", email="ben@example.com")
+def test_filter_with_several_matches_lists_them(api, stripe_sandbox):
+    builders.customer(api, name="Ann", email="ann@example.com")
+    builders.customer(api, name="Ben", email="ben@example.com")
 
-    text = shown(stripe_sandbox, "?customer=example.com")
+    text = page_text(stripe_sandbox, "?customer=example.com")
 
-    assert "Several customers are meant; choose one." in text
+    assert "Several customers match; choose one." in text
     assert "Ann" in text
     assert "Ben" in text
 
 
-def test_a_filter_that_means_nobody_says_so(api, stripe_sandbox):
-    story.customer(api)
+def test_filter_without_match_shows_a_message(api, stripe_sandbox):
+    builders.customer(api)
 
-    assert "No customer is meant by “zoe”." in shown(stripe_sandbox, "?customer=zoe")
+    assert "No customer matches “zoe”." in page_text(stripe_sandbox, "?customer=zoe")
 
 
-def test_the_newest_fifty_are_shown_and_more_on_request(api, stripe_sandbox):
-    for number in range(STEP + 2):
-        story.customer(api, name=f"customer-{number}.")
+def test_newest_fifty_rows_are_displayed_with_a_link_to_more(api, stripe_sandbox):
+    for number in range(PAGE_SIZE + 2):
+        builders.customer(api, name=f"customer-{number}.")
 
     first = get(stripe_sandbox).text
-    more = get(stripe_sandbox, f"?customers={2 * STEP}").text
+    second = get(stripe_sandbox, f"?customers={2 * PAGE_SIZE}").text
 
     assert "customer-51." in words(part(first, "customers"))
     assert "customer-1." not in words(part(first, "customers"))
     assert 'href="/?customers=100#customers"' in first
-    assert "customer-0." in words(part(more, "customers"))
-    assert 'id="more-customers"' not in more
+    assert "customer-0." in words(part(second, "customers"))
+    assert 'id="more-customers"' not in second
 
 
 @pytest.mark.parametrize(
     "query",
     ["?customers=x", "?customers=-5", "?customers=٣", "?events=999999", "?done=x"],
 )
-def test_a_query_that_makes_no_sense_is_left_out(stripe_sandbox, query):
+def test_invalid_query_values_are_ignored(stripe_sandbox, query):
     assert get(stripe_sandbox, query).status_code == 200
 
 
-def test_an_object_is_shown_as_json_with_links(api, stripe_sandbox):
-    subscribed = story.subscription(api)
-    invoice = str(subscribed.latest_invoice)
+def test_object_is_displayed_as_json_with_links(api, stripe_sandbox):
+    subscription = builders.subscription(api)
+    invoice = str(subscription.latest_invoice)
 
-    page = get(stripe_sandbox, f"?id={subscribed.id}").text
+    page = get(stripe_sandbox, f"?id={subscription.id}").text
 
     assert f'"latest_invoice" : "{invoice}"' in words(page)
     assert f'href="/?id={invoice}"' in page
     assert re.search(r'"created" : \d+ \w{3} \d+ \w{3} 20', words(page))
     assert "customer.subscription.created" in words(part(page, "events"))
     assert "_items&quot;" not in page
-    assert "Everything of ann@example.com" in words(page)
+    assert "All objects of ann@example.com" in words(page)
 
 
-def test_no_secret_is_shown(api, stripe_sandbox):
+def test_secrets_are_not_displayed(api, stripe_sandbox):
     endpoint = api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:9/", "enabled_events": ["*"]}
     )
@@ -322,41 +329,43 @@ def test_no_secret_is_shown(api, stripe_sandbox):
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
+    ("query", "text"),
     [
         ("?id=in_none", "There is no such object."),
         ("?kind=wish", "There are no objects called “wish”."),
     ],
 )
-def test_what_does_not_exist_is_a_404(stripe_sandbox, query, says):
-    answer = get(stripe_sandbox, query)
+def test_unknown_object_or_type_is_a_404(stripe_sandbox, query, text):
+    response = get(stripe_sandbox, query)
 
-    assert answer.status_code == 404
-    assert says in words(answer.text)
+    assert response.status_code == 404
+    assert text in words(response.text)
 
 
-def test_objects_without_a_table_are_listed_by_kind(api, stripe_sandbox):
-    price = story.price(api, 1_250)
+def test_objects_without_a_section_are_listed_by_type(api, stripe_sandbox):
+    price = builders.price(api, 1_250)
 
-    text = shown(stripe_sandbox, "?kind=price")
+    text = page_text(stripe_sandbox, "?kind=price")
 
     assert f"{price.id} $12.50" in text
 
 
-def test_a_time_that_is_no_date_is_a_number(api, stripe_sandbox):
-    subscribed = story.subscription(api)
-    late = 10**15
+def test_timestamp_out_of_range_is_displayed_as_number(api, stripe_sandbox):
+    subscription = builders.subscription(api)
+    too_late = 10**15
     with stripe_sandbox.app.lock:
-        record = stripe_sandbox.app.store.get("subscription", subscribed.id)
-        changed = {**record, "cancel_at": late}
+        record = stripe_sandbox.app.store.get("subscription", subscription.id)
+        changed = {**record, "cancel_at": too_late}
         stripe_sandbox.app.store.put("subscription", changed)
 
-    assert f"cancels {late}" in shown(stripe_sandbox)
-    assert f"{late} seconds after 1970" in shown(stripe_sandbox, f"?id={subscribed.id}")
+    assert f"cancels {too_late}" in page_text(stripe_sandbox)
+    assert f"{too_late} seconds after 1970" in page_text(
+        stripe_sandbox, f"?id={subscription.id}"
+    )
 
 
 @pytest.mark.parametrize(
-    ("form", "least", "most"),
+    ("form", "minimum", "maximum"),
     [
         ({"step": "1 hour"}, 3_600, 3_600),
         ({"step": "1 day"}, 86_400, 86_400),
@@ -367,65 +376,73 @@ def test_a_time_that_is_no_date_is_a_number(api, stripe_sandbox):
         ({"step": "next"}, 0, 0),
     ],
 )
-def test_the_clock_advances(stripe_sandbox, form, least, most):
+def test_advance_moves_the_clock_by_a_step_or_amount(
+    stripe_sandbox, form, minimum, maximum
+):
     before = stripe_sandbox.now()
 
-    answer = press(stripe_sandbox, "advance", **form)
+    response = post_action(stripe_sandbox, "advance", **form)
 
-    assert answer.status_code == 303
-    assert least <= stripe_sandbox.now() - before <= most + 2
-    assert "The clock went forward to" in shown(
-        stripe_sandbox, answer.headers["Location"].lstrip("/")
+    assert response.status_code == 303
+    assert minimum <= stripe_sandbox.now() - before <= maximum + 2
+    assert "The clock was moved to" in page_text(
+        stripe_sandbox, response.headers["Location"].lstrip("/")
     )
 
 
-def test_the_clock_advances_to_what_is_due_next(api, stripe_sandbox):
-    # Its first invoice is a draft for an hour.
-    subscribed = story.subscription(api)
+def test_advance_moves_the_clock_to_the_next_due_time(api, stripe_sandbox):
+    # The first invoice is finalized after an hour.
+    subscription = builders.subscription(api)
 
-    press(stripe_sandbox, "advance", step="next")
+    post_action(stripe_sandbox, "advance", step="next")
 
-    invoice = api.v1.invoices.retrieve(str(subscribed.latest_invoice))
+    invoice = api.v1.invoices.retrieve(str(subscription.latest_invoice))
     assert invoice.status == "open"
 
 
+NOT_A_TIME = "Enter a whole number of minutes, hours, days, weeks or months."
+TOO_FAR = "The clock can be moved by at most ten years at once."
+
+
 @pytest.mark.parametrize(
-    "form",
+    ("form", "error"),
     [
-        {},
-        {"step": "1 fortnight"},
-        {"step": "day"},
-        {"amount": "-1", "unit": "day"},
-        {"amount": "1.5", "unit": "day"},
-        {"amount": "٣", "unit": "day"},
-        {"amount": "121", "unit": "month"},
-        {"amount": "99999999999999999999", "unit": "minute"},
-        {"amount": "999999", "unit": "month"},
+        ({}, NOT_A_TIME),
+        ({"step": "1 fortnight"}, NOT_A_TIME),
+        ({"step": "day"}, NOT_A_TIME),
+        ({"amount": "-1", "unit": "day"}, NOT_A_TIME),
+        ({"amount": "1.5", "unit": "day"}, NOT_A_TIME),
+        ({"amount": "٣", "unit": "day"}, NOT_A_TIME),
+        ({"amount": "121", "unit": "month"}, TOO_FAR),
+        ({"amount": "99999999999999999999", "unit": "minute"}, TOO_FAR),
+        ({"amount": "999999", "unit": "month"}, TOO_FAR),
     ],
 )
-def test_a_step_that_makes_no_sense_moves_nothing(stripe_sandbox, form):
-    answer = press(stripe_sandbox, "advance", **form)
+def test_invalid_step_is_rejected_and_does_not_move_the_clock(
+    stripe_sandbox, form, error
+):
+    response = post_action(stripe_sandbox, "advance", **form)
 
-    assert answer.status_code == 400
-    assert "The clock moves by" in words(answer.text)
+    assert response.status_code == 400
+    assert error in words(response.text)
     assert stripe_sandbox.app.clock.offset == 0
 
 
-def test_reset_forgets_everything(api, stripe_sandbox):
-    story.customer(api)
+def test_reset_deletes_everything_and_resets_the_clock(api, stripe_sandbox):
+    builders.customer(api)
     stripe_sandbox.advance(1_000)
 
-    press(stripe_sandbox, "reset")
+    post_action(stripe_sandbox, "reset")
 
-    assert "No customers." in shown(stripe_sandbox)
+    assert "No customers." in page_text(stripe_sandbox)
     assert stripe_sandbox.app.clock.offset == 0
 
 
-def test_webhooks_pause_and_resume(stripe_sandbox):
-    press(stripe_sandbox, "pause")
-    paused = shown(stripe_sandbox)
-    press(stripe_sandbox, "resume")
-    resumed = shown(stripe_sandbox)
+def test_webhooks_are_paused_and_resumed(stripe_sandbox):
+    post_action(stripe_sandbox, "pause")
+    paused = page_text(stripe_sandbox)
+    post_action(stripe_sandbox, "resume")
+    resumed = page_text(stripe_sandbox)
 
     assert "Resume webhooks" in paused
     assert "Pause webhooks" in resumed
@@ -435,44 +452,44 @@ def test_webhooks_pause_and_resume(stripe_sandbox):
 def test_faults_are_cleared(stripe_sandbox):
     stripe_sandbox.fault("reset", times=None)
 
-    press(stripe_sandbox, "clear-faults")
+    post_action(stripe_sandbox, "clear-faults")
 
     assert stripe_sandbox.app.faults.list() == []
 
 
-def test_a_setting_is_changed(stripe_sandbox):
-    press(stripe_sandbox, "settings", name="retry_after_days", value="[1, 2]")
-    press(stripe_sandbox, "settings", name="after_last_retry", value="unpaid")
+def test_setting_is_changed(stripe_sandbox):
+    post_action(stripe_sandbox, "settings", name="retry_after_days", value="[1, 2]")
+    post_action(stripe_sandbox, "settings", name="after_last_retry", value="unpaid")
 
     settings = stripe_sandbox.settings()
     assert settings.retry_after_days == (1, 2)
     assert settings.after_last_retry == "unpaid"
-    assert "retry_after_days [1, 2]" in shown(stripe_sandbox)
+    assert "retry_after_days [1, 2]" in page_text(stripe_sandbox)
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("latency", "-1"), ("latency", ""), ("colour", "red")]
 )
-def test_a_setting_that_cannot_be_is_refused(stripe_sandbox, name, value):
-    answer = press(stripe_sandbox, "settings", name=name, value=value)
+def test_invalid_setting_is_rejected(stripe_sandbox, name, value):
+    response = post_action(stripe_sandbox, "settings", name=name, value=value)
 
-    assert answer.status_code == 400
-    assert name in words(part_of_message(answer.text))
-    assert stripe_sandbox.settings() == Settings()
-
-
-def part_of_message(page):
-    found = re.search(r'<div id="message".*?</div>', page)
-    assert found
-    return found.group()
+    assert response.status_code == 400
+    assert name in words(message_of(response.text))
+    assert stripe_sandbox.settings() == AccountSettings()
 
 
-def test_an_action_comes_back_to_the_same_view(api, stripe_sandbox):
-    ann = story.customer(api)
+def message_of(page):
+    message = re.search(r'<div id="message".*?</div>', page)
+    assert message
+    return message.group()
 
-    answer = press(stripe_sandbox, f"pause?customer={ann.id}&events=100")
 
-    assert answer.headers["Location"] == f"/?customer={ann.id}&events=100&done=pause"
+def test_action_redirects_to_the_same_view(api, stripe_sandbox):
+    ann = builders.customer(api)
+
+    response = post_action(stripe_sandbox, f"pause?customer={ann.id}&events=100")
+
+    assert response.headers["Location"] == f"/?customer={ann.id}&events=100&done=pause"
 
 
 @pytest.mark.parametrize(
@@ -486,25 +503,25 @@ def test_an_action_comes_back_to_the_same_view(api, stripe_sandbox):
         "http://localhost:12111",
     ],
 )
-def test_another_page_can_do_nothing(stripe_sandbox, origin):
+def test_action_from_another_origin_is_denied(stripe_sandbox, origin):
     headers = {**HERE, **({"origin": origin} if origin else {})}
     request = Request("POST", "/_pages/advance", headers=headers, body=b"step=1+day")
 
-    answer = pages.handle(stripe_sandbox.app, request, None)
+    response = pages.handle(stripe_sandbox.app, request, None)
 
-    assert answer.status == 403
+    assert response.status == 403
     assert stripe_sandbox.app.clock.offset == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/", "/_pages/status.js"])
-def test_another_machine_sees_nothing(method, path):
+def test_page_is_denied_to_other_machines(method, path):
     request = Request(method, path, headers=HERE)
 
-    here = ask(request, client="127.0.0.1")
-    elsewhere = ask(request, client="192.168.1.5")
+    local = handle(request, client="127.0.0.1")
+    remote = handle(request, client="192.168.1.5")
 
-    assert (here.status, elsewhere.status) == (200, 403)
+    assert (local.status, remote.status) == (200, 403)
 
 
 @pytest.mark.parametrize(
@@ -520,31 +537,31 @@ def test_another_machine_sees_nothing(method, path):
         ("[::1", 403),
     ],
 )
-def test_only_names_of_this_machine_are_answered(host, status):
+def test_only_loopback_host_names_are_accepted(host, status):
     request = Request("GET", "/", headers={"host": host})
 
-    assert ask(request).status == status
+    assert handle(request).status == status
 
 
-def ask(request, client="127.0.0.1"):
-    return pages.handle(StripeApp(), request, guard.objection(request, client))
+def handle(request, client="127.0.0.1"):
+    return pages.handle(StripeApp(), request, guard.denial_reason(request, client))
 
 
-def test_a_head_has_no_body_but_its_length(stripe_sandbox):
+def test_head_response_has_content_length_and_no_body(stripe_sandbox):
     with requests.Session() as session:
-        answer = session.head(f"{stripe_sandbox.url}/", timeout=5)
-        next_one = session.get(f"{stripe_sandbox.url}/", timeout=5)
+        response = session.head(f"{stripe_sandbox.url}/", timeout=5)
+        following = session.get(f"{stripe_sandbox.url}/", timeout=5)
 
-    assert answer.status_code == 200
-    assert answer.content == b""
-    assert int(answer.headers["Content-Length"]) > 1_000
-    assert next_one.status_code == 200
+    assert response.status_code == 200
+    assert response.content == b""
+    assert int(response.headers["Content-Length"]) > 1_000
+    assert following.status_code == 200
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        # The API's own path for anything that is not a page.
+        # Other paths belong to the API.
         ("POST", "/", 401),
         ("DELETE", "/", 401),
         ("GET", "/index.html", 401),
@@ -556,60 +573,60 @@ def test_a_head_has_no_body_but_its_length(stripe_sandbox):
         ("POST", "/_pages/format-disk", 405),
     ],
 )
-def test_other_methods_and_paths_are_refused(stripe_sandbox, method, path, status):
+def test_other_methods_and_paths_are_rejected(stripe_sandbox, method, path, status):
     headers = {"Origin": stripe_sandbox.url}
     with requests.Session() as session:
         request = requests.Request(method, stripe_sandbox.url, headers=headers)
         prepared = session.prepare_request(request)
         prepared.url = f"{stripe_sandbox.url}{path}"
-        answer = session.send(prepared, timeout=5)
+        response = session.send(prepared, timeout=5)
 
-    assert answer.status_code == status
+    assert response.status_code == status
 
 
-def test_looking_at_pages_is_no_api_request(stripe_sandbox):
+def test_page_requests_are_not_logged(stripe_sandbox):
     get(stripe_sandbox)
 
     assert stripe_sandbox.requests() == []
 
 
-def test_a_page_that_fails_says_so_and_logs_why(stripe_sandbox, monkeypatch, caplog):
-    def broken(*args, **kwargs):
-        raise RuntimeError("no ink")
+def test_failing_page_is_a_500_and_is_logged(stripe_sandbox, monkeypatch, caplog):
+    def failing_page(*args, **kwargs):
+        raise RuntimeError("template error")
 
-    monkeypatch.setattr(status, "page", broken)
+    monkeypatch.setattr(status, "page", failing_page)
     with caplog.at_level(logging.ERROR):
-        answer = get(stripe_sandbox)
+        response = get(stripe_sandbox)
 
-    assert answer.status_code == 500
-    assert "no ink" not in answer.text
-    assert "no ink" in caplog.text
+    assert response.status_code == 500
+    assert "template error" not in response.text
+    assert "template error" in caplog.text
 
 
-def test_a_page_reads_few_of_many_objects(monkeypatch):
+def test_page_reads_a_limited_number_of_objects(monkeypatch):
     app = StripeApp()
-    app.transact(fill)
+    app.transact(add_customers)
     read: list[str] = []
 
-    def counted(self, kind, **options):
+    def counting_scan(self, kind, **options):
         for record in scan(self, kind, **options):
             read.append(record["id"])
             yield record
 
     scan = Store.scan
-    monkeypatch.setattr(Store, "scan", counted)
+    monkeypatch.setattr(Store, "scan", counting_scan)
     for query in ("", "customer=cus_9", "customer=nobody", "customers=9999999"):
         read.clear()
         request = Request("GET", "/", query, headers=HERE)
-        answer = pages.handle(app, request, None)
+        response = pages.handle(app, request, None)
 
-        assert answer.status == 200
-        assert len(read) <= 3 * scope.SEARCHED + MOST, query
+        assert response.status == 200
+        assert len(read) <= 3 * scope.MAX_SEARCHED + MAX_ROWS, query
 
 
-def fill(context):
+def add_customers(context):
     for number in range(20_000):
-        tombstone = {
+        customer = {
             "object": "customer",
             "id": f"cus_{number}",
             "created": number,
@@ -620,5 +637,5 @@ def fill(context):
             "metadata": {},
             "invoice_settings": {"default_payment_method": None},
         }
-        context.store.put("customer", tombstone)
-        context.emit("customer.created", tombstone)
+        context.store.put("customer", customer)
+        context.emit("customer.created", customer)

@@ -1,9 +1,9 @@
-"""Payment intents: what an invoice asks for, and how cards pay or refuse it."""
+"""Payment intents and invoice payments: amounts, charges, declines, endings."""
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 
 SUCCESS = [
@@ -17,8 +17,8 @@ SUCCESS = [
 CHALLENGE = "pm_card_authenticationRequired"
 
 
-def test_an_open_invoice_has_an_open_default_payment(api):
-    invoice = story.open_invoice(api)
+def test_open_invoice_has_open_default_payment(api):
+    invoice = builders.open_invoice(api)
 
     payment = invoice.payments.data[0]
     intent = api.v1.payment_intents.retrieve(payment.payment.payment_intent)
@@ -27,7 +27,7 @@ def test_an_open_invoice_has_an_open_default_payment(api):
     assert (intent.amount, intent.status) == (1_000, "requires_payment_method")
     assert intent.customer == invoice.customer
     assert intent.client_secret.startswith(f"{intent.id}_secret_")
-    assert story.event_types(api)[-2:] == [
+    assert builders.event_types(api)[-2:] == [
         "invoice.finalized",
         "payment_intent.created",
     ]
@@ -35,10 +35,10 @@ def test_an_open_invoice_has_an_open_default_payment(api):
     assert secret.confirmation_secret.client_secret == intent.client_secret
 
 
-def test_a_draft_and_an_invoice_over_nothing_have_no_payment(api):
-    draft = story.subscription(api).latest_invoice
-    nothing = story.subscription(api, story.price(api, 0))
-    free = story.first_invoice(api, nothing).id
+def test_draft_and_free_invoice_have_no_payment(api):
+    draft = builders.subscription(api).latest_invoice
+    free_subscription = builders.subscription(api, builders.price(api, 0))
+    free = builders.first_invoice(api, free_subscription).id
 
     assert api.v1.invoice_payments.list().data == []
     assert [
@@ -49,30 +49,30 @@ def test_a_draft_and_an_invoice_over_nothing_have_no_payment(api):
     ] == [None, None]
 
 
-def test_the_intent_asks_for_what_the_invoice_still_does(api, stripe_sandbox):
-    invoice = story.open_invoice(api)
+def test_intent_amount_follows_remaining_amount_of_invoice(api, stripe_sandbox):
+    invoice = builders.open_invoice(api)
 
     def reduce(context):
-        with context.edit("invoice", invoice.id) as draft:
+        with context.update("invoice", invoice.id) as draft:
             draft["amount_remaining"] = 400
 
     stripe_sandbox.app.transact(reduce)
 
     payment = api.v1.invoice_payments.list({"invoice": invoice.id}).data[0]
     assert payment.amount_requested == 400
-    assert story.intent_of(api, invoice.id).amount == 400
+    assert builders.intent_of(api, invoice.id).amount == 400
 
 
-def test_a_card_pays_an_invoice_that_was_sent(api):
-    payer, card = story.paying_customer(api, "pm_card_visa")
-    invoice = story.open_invoice(api, payer)
-    mark = story.latest_event(api)
+def test_card_pays_sent_invoice(api):
+    payer, card = builders.paying_customer(api, "pm_card_visa")
+    invoice = builders.open_invoice(api, payer)
+    mark = builders.latest_event(api)
 
     paid = api.v1.invoices.pay(
         invoice.id, {"payment_method": card.id, "expand": ["payments"]}
     )
 
-    payment, intent = paid.payments.data[0], story.intent_of(api, invoice.id)
+    payment, intent = paid.payments.data[0], builders.intent_of(api, invoice.id)
     charge = api.v1.charges.retrieve(intent.latest_charge)
     assert (paid.status, paid.amount_paid, paid.attempt_count) == ("paid", 1_000, 1)
     assert (payment.status, payment.amount_paid) == ("paid", 1_000)
@@ -80,7 +80,7 @@ def test_a_card_pays_an_invoice_that_was_sent(api):
     assert (intent.status, intent.amount_received) == ("succeeded", 1_000)
     assert (charge.status, charge.amount_captured) == ("succeeded", 1_000)
     assert charge.payment_method == intent.payment_method == card.id
-    assert story.types_since(api, mark) == SUCCESS
+    assert builders.types_since(api, mark) == SUCCESS
 
 
 @pytest.mark.parametrize(
@@ -98,31 +98,31 @@ def test_a_card_pays_an_invoice_that_was_sent(api):
         ),
     ],
 )
-def test_a_decline_is_told_kept_and_leaves_the_invoice_open(
+def test_decline_is_reported_stored_and_leaves_invoice_open(
     api, scripted, code, decline_code
 ):
     name = "pm_card_visa" if scripted else "pm_card_chargeCustomerFail"
     metadata = {"sandbox_outcome": scripted} if scripted else {}
-    payer, card = story.paying_customer(api, name, metadata=metadata)
-    invoice = story.open_invoice(api, payer)
-    mark = story.latest_event(api)
+    payer, card = builders.paying_customer(api, name, metadata=metadata)
+    invoice = builders.open_invoice(api, payer)
+    mark = builders.latest_event(api)
 
-    error = story.pay_error(api, invoice.id)
+    error = builders.pay_error(api, invoice.id)
 
-    told, intent = story.error_of(error), story.intent_of(api, invoice.id)
+    body, intent = builders.error_of(error), builders.intent_of(api, invoice.id)
     assert (error.http_status, error.code) == (402, code)
-    assert told.get("decline_code") == decline_code
-    assert told["charge"] == intent.latest_charge
-    assert told["payment_method"]["id"] == card.id
-    assert told["payment_intent"]["id"] == intent.id
-    assert told["payment_intent"]["status"] == "requires_payment_method"
+    assert body.get("decline_code") == decline_code
+    assert body["charge"] == intent.latest_charge
+    assert body["payment_method"]["id"] == card.id
+    assert body["payment_intent"]["id"] == intent.id
+    assert body["payment_intent"]["status"] == "requires_payment_method"
     assert intent.last_payment_error.code == code
     assert intent.last_payment_error.payment_method.id == card.id
     assert api.v1.charges.retrieve(intent.latest_charge).failure_code == code
     after = api.v1.invoices.retrieve(invoice.id)
     assert (after.status, after.attempt_count, after.attempted) == ("open", 1, True)
     assert after.next_payment_attempt is None
-    assert story.types_since(api, mark) == [
+    assert builders.types_since(api, mark) == [
         "charge.failed",
         "payment_intent.payment_failed",
         "invoice.updated",
@@ -130,25 +130,25 @@ def test_a_decline_is_told_kept_and_leaves_the_invoice_open(
     ]
 
 
-def test_a_decline_is_replayed_under_its_key_and_charges_once(api):
-    payer, _ = story.paying_customer(api, "pm_card_chargeCustomerFail")
-    invoice = story.open_invoice(api, payer)
+def test_decline_is_replayed_for_same_key_without_second_charge(api):
+    payer, _ = builders.paying_customer(api, "pm_card_chargeCustomerFail")
+    invoice = builders.open_invoice(api, payer)
     key = {"idempotency_key": "pay-1"}
 
-    answers = []
+    errors = []
     for _ in range(2):
         with pytest.raises(stripe.CardError) as caught:
             api.v1.invoices.pay(invoice.id, {}, key)
-        answers.append(caught.value)
+        errors.append(caught.value)
 
-    assert answers[0].json_body == answers[1].json_body
-    assert answers[1].headers and answers[1].headers["Idempotent-Replayed"] == "true"
-    assert story.event_types(api).count("charge.failed") == 1
+    assert errors[0].json_body == errors[1].json_body
+    assert errors[1].headers and errors[1].headers["Idempotent-Replayed"] == "true"
+    assert builders.event_types(api).count("charge.failed") == 1
 
 
-def test_an_answer_lost_after_a_decline_is_found_again(api, stripe_sandbox):
-    payer, _ = story.paying_customer(api, "pm_card_chargeCustomerFail")
-    invoice = story.open_invoice(api, payer)
+def test_decline_with_lost_response_is_replayed_on_retry(api, stripe_sandbox):
+    payer, _ = builders.paying_customer(api, "pm_card_chargeCustomerFail")
+    invoice = builders.open_invoice(api, payer)
     stripe_sandbox.fault("reset", path="/pay$", when="after")
 
     with pytest.raises(stripe.APIConnectionError):
@@ -156,12 +156,12 @@ def test_an_answer_lost_after_a_decline_is_found_again(api, stripe_sandbox):
     with pytest.raises(stripe.CardError):
         api.v1.invoices.pay(invoice.id, {}, {"idempotency_key": "k"})
 
-    assert story.event_types(api).count("charge.failed") == 1
+    assert builders.event_types(api).count("charge.failed") == 1
 
 
-def test_confirming_the_intent_with_a_new_card_pays(api):
-    invoice = story.open_invoice(api)
-    intent = story.intent_of(api, invoice.id)
+def test_confirming_intent_with_new_card_pays_invoice(api):
+    invoice = builders.open_invoice(api)
+    intent = builders.intent_of(api, invoice.id)
 
     with pytest.raises(stripe.CardError) as declined:
         api.v1.payment_intents.confirm(
@@ -181,26 +181,26 @@ def test_confirming_the_intent_with_a_new_card_pays(api):
         api.v1.payment_methods.attach(card.id, {"customer": invoice.customer})
 
 
-def test_what_cannot_be_done_to_an_intent_says_why(api):
-    intent = story.intent_of(api, story.open_invoice(api).id)
-    foreign = story.card(api, story.customer(api).id)
+def test_refused_intent_actions_return_error_codes(api):
+    intent = builders.intent_of(api, builders.open_invoice(api).id)
+    other_card = builders.card(api, builders.customer(api).id)
     intents = api.v1.payment_intents
 
     with pytest.raises(stripe.InvalidRequestError) as without:
         intents.confirm(intent.id)
     with pytest.raises(stripe.InvalidRequestError) as another:
-        intents.confirm(intent.id, {"payment_method": foreign.id})
+        intents.confirm(intent.id, {"payment_method": other_card.id})
     with pytest.raises(stripe.InvalidRequestError, match="created by invoices"):
         intents.cancel(intent.id)
     intents.confirm(intent.id, {"payment_method": "pm_card_visa"})
-    with pytest.raises(stripe.InvalidRequestError) as again:
+    with pytest.raises(stripe.InvalidRequestError) as repeated:
         intents.confirm(intent.id, {"payment_method": "pm_card_visa"})
     with pytest.raises(stripe.InvalidRequestError) as late:
         intents.cancel(intent.id)
 
     assert without.value.code == "payment_intent_unexpected_state"
     assert another.value.code == "resource_missing"
-    assert again.value.code == late.value.code == "payment_intent_unexpected_state"
+    assert repeated.value.code == late.value.code == "payment_intent_unexpected_state"
 
 
 @pytest.mark.parametrize(
@@ -211,58 +211,58 @@ def test_what_cannot_be_done_to_an_intent_says_why(api):
         ("mark_uncollectible", "requires_payment_method", None, "open"),
     ],
 )
-def test_how_the_invoice_ends_decides_about_its_payment(
+def test_end_of_invoice_decides_status_of_its_payment(
     api, end, intent_status, reason, payment_status
 ):
-    invoice = story.open_invoice(api)
+    invoice = builders.open_invoice(api)
 
-    given = [{"paid_out_of_band": True}] if end == "pay" else []
-    getattr(api.v1.invoices, end)(invoice.id, *given)
+    params = [{"paid_out_of_band": True}] if end == "pay" else []
+    getattr(api.v1.invoices, end)(invoice.id, *params)
 
-    intent = story.intent_of(api, invoice.id)
+    intent = builders.intent_of(api, invoice.id)
     payment = api.v1.invoice_payments.list({"invoice": invoice.id}).data[0]
     assert (intent.status, intent.cancellation_reason) == (intent_status, reason)
     assert (intent.amount, payment.amount_requested) == (1_000, 1_000)
     assert payment.status == payment_status
-    canceled = "payment_intent.canceled" in story.event_types(api)
+    canceled = "payment_intent.canceled" in builders.event_types(api)
     assert canceled is (intent_status == "canceled")
 
 
-def test_an_uncollectible_invoice_can_still_be_paid_by_card(api):
-    payer, _ = story.paying_customer(api, "pm_card_visa")
-    invoice = story.open_invoice(api, payer)
+def test_uncollectible_invoice_can_be_paid_by_card(api):
+    payer, _ = builders.paying_customer(api, "pm_card_visa")
+    invoice = builders.open_invoice(api, payer)
     api.v1.invoices.mark_uncollectible(invoice.id)
 
     paid = api.v1.invoices.pay(invoice.id)
 
-    assert (paid.status, story.intent_of(api, invoice.id).status) == (
+    assert (paid.status, builders.intent_of(api, invoice.id).status) == (
         "paid",
         "succeeded",
     )
 
 
-def test_out_of_band_no_card_is_charged(api):
-    payer, _ = story.paying_customer(api, "pm_card_visa")
-    invoice = story.open_invoice(api, payer)
+def test_out_of_band_payment_charges_no_card(api):
+    payer, _ = builders.paying_customer(api, "pm_card_visa")
+    invoice = builders.open_invoice(api, payer)
 
     paid = api.v1.invoices.pay(
         invoice.id, {"paid_out_of_band": True, "expand": ["amount_paid_off_stripe"]}
     )
 
-    types = story.event_types(api)
+    types = builders.event_types(api)
     assert paid.amount_paid_off_stripe == 1_000
     assert not {"charge.succeeded", "invoice.payment_succeeded"} & set(types)
     assert "invoice.paid" in types
 
 
 def test_invoice_payments_are_listed_by_invoice_status_and_payment(api):
-    first, second = story.open_invoice(api), story.open_invoice(api)
+    first, second = builders.open_invoice(api), builders.open_invoice(api)
     api.v1.invoices.void_invoice(second.id)
-    intent = story.intent_of(api, first.id).id
+    intent = builders.intent_of(api, first.id).id
     payments = api.v1.invoice_payments
 
     def invoices(**params):
-        return [one.invoice for one in payments.list(params).data]
+        return [payment.invoice for payment in payments.list(params).data]
 
     assert invoices() == [second.id, first.id]
     assert invoices(invoice=first.id) == [first.id]
@@ -270,23 +270,26 @@ def test_invoice_payments_are_listed_by_invoice_status_and_payment(api):
     assert invoices(payment={"type": "payment_intent", "payment_intent": intent}) == [
         first.id
     ]
-    one = payments.list({"invoice": first.id}).data[0]
-    assert payments.retrieve(one.id).to_dict() == one.to_dict()
+    payment = payments.list({"invoice": first.id}).data[0]
+    assert payments.retrieve(payment.id).to_dict() == payment.to_dict()
 
 
 def test_intents_are_listed_by_customer(api):
-    first, second = story.open_invoice(api), story.open_invoice(api)
+    first, second = builders.open_invoice(api), builders.open_invoice(api)
 
-    mine = api.v1.payment_intents.list({"customer": first.customer})
+    by_customer = api.v1.payment_intents.list({"customer": first.customer})
 
-    assert [one.customer for one in mine.data] == [first.customer]
-    everyone = api.v1.payment_intents.list()
-    assert [one.customer for one in everyone.data] == [second.customer, first.customer]
+    assert [intent.customer for intent in by_customer.data] == [first.customer]
+    everything = api.v1.payment_intents.list()
+    assert [intent.customer for intent in everything.data] == [
+        second.customer,
+        first.customer,
+    ]
 
 
-def test_nothing_is_left_to_charge_with_once_the_customer_is_gone(api, stripe_sandbox):
-    payer, _ = story.paying_customer(api, "pm_card_visa")
-    invoice = story.open_invoice(api, payer)
+def test_deleted_customer_has_no_card_to_charge(api, stripe_sandbox):
+    payer, _ = builders.paying_customer(api, "pm_card_visa")
+    invoice = builders.open_invoice(api, payer)
     api.v1.customers.delete(payer.id)
 
     with pytest.raises(stripe.InvalidRequestError, match="default_payment_method"):

@@ -1,36 +1,36 @@
-"""The billing portal: configurations, sessions, and what a person may do."""
+"""The billing portal: configurations, sessions, and customer actions."""
 
 import pytest
 import stripe
 
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.context import NOWHERE
+from sandbox.stripe.context import DEFAULT_PUBLIC_URL
 from sandbox.stripe.objects import addresses, portal, portal_configurations
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 
-ON = {"enabled": True}
-OFF = {"enabled": False}
+ENABLED = {"enabled": True}
+DISABLED = {"enabled": False}
 REASONS = {"enabled": True, "options": ["unused", "other"]}
 
 
 def configure(api, **features):
     return api.v1.billing_portal.configurations.create(
-        {"features": features or {"invoice_history": ON}}
+        {"features": features or {"invoice_history": ENABLED}}
     )
 
 
-def cancelling(api, **settings):
-    """Return a configuration that lets people cancel."""
+def configure_cancel(api, **settings):
+    """Return a configuration with cancellation enabled."""
     return configure(api, subscription_cancel={"enabled": True, **settings})
 
 
-def opened(api, configuration=None, payer=None, **params):
-    given = {"customer": (payer or story.customer(api)).id, **params}
+def create_session(api, configuration=None, payer=None, **params):
+    body = {"customer": (payer or builders.customer(api)).id, **params}
     if configuration:
-        given["configuration"] = configuration.id
-    return api.v1.billing_portal.sessions.create(given)
+        body["configuration"] = configuration.id
+    return api.v1.billing_portal.sessions.create(body)
 
 
 def token_of(session):
@@ -41,20 +41,20 @@ def record_of(sandbox, session):
     return sandbox.app.store.get("billing_portal.session", session.id)
 
 
-def by_hand(sandbox, act, *args, **params):
-    """Let a person do something, as the portal's pages do."""
-    return sandbox.app.transact(lambda context: act(context, *args, **params))
+def run(sandbox, action, *args, **params):
+    """Run an action as the portal's pages do."""
+    return sandbox.app.transact(lambda context: action(context, *args, **params))
 
 
-def test_a_configuration_has_everything_off_but_what_is_switched_on(api):
-    made = api.v1.billing_portal.configurations.create(
+def test_configuration_has_only_requested_features_enabled(api):
+    configuration = api.v1.billing_portal.configurations.create(
         {
             "features": {
                 "customer_update": {"enabled": True, "allowed_updates": ["email"]},
-                "invoice_history": ON,
-                "payment_method_update": ON,
-                "subscription_cancel": OFF,
-                "subscription_pause": OFF,
+                "invoice_history": ENABLED,
+                "payment_method_update": ENABLED,
+                "subscription_cancel": DISABLED,
+                "subscription_pause": DISABLED,
             },
             "business_profile": {"headline": "Caravel"},
             "default_return_url": "https://caravel.example/",
@@ -63,40 +63,48 @@ def test_a_configuration_has_everything_off_but_what_is_switched_on(api):
         }
     )
 
-    features = made.features
+    features = configuration.features
     assert features.customer_update.allowed_updates == ["email"]
     assert features.invoice_history.enabled and features.payment_method_update.enabled
     assert not features.subscription_cancel.enabled
     assert features.subscription_cancel.mode == "at_period_end"
     assert not features.subscription_update.enabled
-    assert (made.active, made.is_default, made.name) == (True, False, "Tenants")
-    assert made.business_profile.headline == "Caravel"
-    assert made.login_page.url is None
+    assert (configuration.active, configuration.is_default, configuration.name) == (
+        True,
+        False,
+        "Tenants",
+    )
+    assert configuration.business_profile.headline == "Caravel"
+    assert configuration.login_page.url is None
 
 
-def test_a_configuration_is_changed_switch_by_switch(api):
-    made = cancelling(api, mode="immediately", cancellation_reason=REASONS)
+def test_updating_configuration_keeps_other_settings(api):
+    configuration = configure_cancel(
+        api, mode="immediately", cancellation_reason=REASONS
+    )
     configurations = api.v1.billing_portal.configurations
 
     changed = configurations.update(
-        made.id,
+        configuration.id,
         {
             "features": {
                 "subscription_cancel": {"proration_behavior": "create_prorations"},
-                "invoice_history": ON,
+                "invoice_history": ENABLED,
             },
-            "login_page": ON,
+            "login_page": ENABLED,
         },
     )
-    closed = configurations.update(made.id, {"active": False, "login_page": OFF})
+    deactivated = configurations.update(
+        configuration.id, {"active": False, "login_page": DISABLED}
+    )
 
     cancel = changed.features.subscription_cancel
     assert (cancel.enabled, cancel.mode) == (True, "immediately")
     assert cancel.proration_behavior == "create_prorations"
     assert cancel.cancellation_reason.options == ["unused", "other"]
     assert "/p/login/" in changed.login_page.url
-    assert (closed.active, closed.login_page.url) == (False, None)
-    assert story.event_types(api)[-3:] == [
+    assert (deactivated.active, deactivated.login_page.url) == (False, None)
+    assert builders.event_types(api)[-3:] == [
         "billing_portal.configuration.created",
         "billing_portal.configuration.updated",
         "billing_portal.configuration.updated",
@@ -107,26 +115,26 @@ CANCEL = "features[subscription_cancel]"
 BAD_FEATURES = [
     ({"subscription_cancel": {"mode": "immediately"}}, f"{CANCEL}[enabled]"),
     (
-        {"subscription_cancel": {**ON, "proration_behavior": "always_invoice"}},
+        {"subscription_cancel": {**ENABLED, "proration_behavior": "always_invoice"}},
         f"{CANCEL}[proration_behavior]",
     ),
     (
-        {"subscription_cancel": {**ON, "proration_behavior": "create_prorations"}},
+        {"subscription_cancel": {**ENABLED, "proration_behavior": "create_prorations"}},
         f"{CANCEL}[proration_behavior]",
     ),
-    ({"subscription_cancel": {**ON, "mode": "soon"}}, f"{CANCEL}[mode]"),
-    ({"customer_update": ON}, "features[customer_update][allowed_updates]"),
+    ({"subscription_cancel": {**ENABLED, "mode": "soon"}}, f"{CANCEL}[mode]"),
+    ({"customer_update": ENABLED}, "features[customer_update][allowed_updates]"),
     (
-        {"subscription_update": {**ON, "default_allowed_updates": ["price"]}},
+        {"subscription_update": {**ENABLED, "default_allowed_updates": ["price"]}},
         "features[subscription_update][products]",
     ),
-    ({"subscription_pause": ON}, "features[subscription_pause][enabled]"),
-    ({"teleport": ON}, "features[teleport]"),
+    ({"subscription_pause": ENABLED}, "features[subscription_pause][enabled]"),
+    ({"teleport": ENABLED}, "features[teleport]"),
 ]
 
 
 @pytest.mark.parametrize(("features", "param"), BAD_FEATURES)
-def test_switches_that_do_not_go_together_are_refused(api, features, param):
+def test_inconsistent_features_are_refused(api, features, param):
     with pytest.raises(stripe.InvalidRequestError) as caught:
         configure(api, **features)
 
@@ -134,11 +142,11 @@ def test_switches_that_do_not_go_together_are_refused(api, features, param):
     assert api.v1.billing_portal.configurations.list().data == []
 
 
-def test_changing_plans_is_a_switch_with_its_products(api):
-    price = story.price(api)
+def test_subscription_update_feature_lists_its_products(api):
+    price = builders.price(api)
     products = [{"product": price.product, "prices": [price.id]}]
 
-    made = configure(
+    configuration = configure(
         api,
         subscription_update={
             "enabled": True,
@@ -147,94 +155,100 @@ def test_changing_plans_is_a_switch_with_its_products(api):
         },
     )
 
-    (product,) = made.features.subscription_update.products
+    (product,) = configuration.features.subscription_update.products
     assert (product.product, product.prices) == (price.product, [price.id])
     assert not product.adjustable_quantity.enabled
 
 
-def test_configurations_are_listed_and_found(api, stripe_sandbox):
+def test_configurations_are_listed_by_filter_and_retrieved(api, stripe_sandbox):
     first, second = configure(api), configure(api)
-    default = by_hand(stripe_sandbox, portal_configurations.save_default)
+    default = run(stripe_sandbox, portal_configurations.save_default)
     configurations = api.v1.billing_portal.configurations
     configurations.update(first.id, {"active": False})
 
     def listed(**params):
-        return [one.id for one in configurations.list(params).data]
+        return [configuration.id for configuration in configurations.list(params).data]
 
     assert listed() == [default["id"], second.id, first.id]
     assert listed(active=False) == [first.id]
     assert listed(is_default=True) == [default["id"]]
     assert configurations.retrieve(first.id).active is False
-    for act in (configurations.retrieve, configurations.update):
+    for request in (configurations.retrieve, configurations.update):
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            act("bpc_x")
+            request("bpc_x")
         assert caught.value.http_status == 404
 
 
-def test_without_a_default_configuration_a_session_needs_one(api, stripe_sandbox):
+def test_session_without_configuration_needs_saved_default(api, stripe_sandbox):
     configure(api)
 
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        opened(api)
-    default = by_hand(stripe_sandbox, portal_configurations.save_default)
+        create_session(api)
+    default = run(stripe_sandbox, portal_configurations.save_default)
 
     assert caught.value.user_message.startswith(
         "No configuration provided and your test mode default configuration has not "
         "been created."
     )
-    assert opened(api).configuration == default["id"]
+    assert create_session(api).configuration == default["id"]
 
 
-def test_the_default_configuration_is_saved_anew_and_stays(api, stripe_sandbox):
-    first = by_hand(stripe_sandbox, portal_configurations.save_default)
-    again = by_hand(
-        stripe_sandbox, portal_configurations.save_default, {"invoice_history": OFF}
+def test_saving_default_configuration_again_updates_it(api, stripe_sandbox):
+    first = run(stripe_sandbox, portal_configurations.save_default)
+    second = run(
+        stripe_sandbox,
+        portal_configurations.save_default,
+        {"invoice_history": DISABLED},
     )
 
-    assert again["id"] == first["id"]
-    assert not again["features"]["invoice_history"]["enabled"]
+    assert second["id"] == first["id"]
+    assert not second["features"]["invoice_history"]["enabled"]
     with pytest.raises(stripe.InvalidRequestError) as caught:
         api.v1.billing_portal.configurations.update(first["id"], {"active": False})
     assert caught.value.param == "active"
 
 
-def test_a_session_has_a_page_of_the_sandbox(api, stripe_sandbox):
-    made = configure(api)
+def test_session_url_is_page_of_sandbox(api, stripe_sandbox):
+    configuration = configure(api)
     api.v1.billing_portal.configurations.update(
-        made.id, {"default_return_url": "https://caravel.example/"}
+        configuration.id, {"default_return_url": "https://caravel.example/"}
     )
-    payer = story.customer(api)
+    payer = builders.customer(api)
 
-    session = opened(api, made, payer, locale="de")
-    elsewhere = opened(api, made, payer, return_url="https://other.example/")
+    session = create_session(api, configuration, payer, locale="de")
+    with_return_url = create_session(
+        api, configuration, payer, return_url="https://other.example/"
+    )
 
     assert session.url == f"{stripe_sandbox.url}/p/session/{token_of(session)}"
     assert (session.customer, session.locale) == (payer.id, "de")
     assert session.return_url == "https://caravel.example/"
-    assert elsewhere.return_url == "https://other.example/"
-    assert token_of(session) != token_of(elsewhere)
-    found = addresses.find_session(stripe_sandbox.app.store, token_of(session))
-    assert found and found["id"] == session.id
-    assert story.event_types(api)[-1] == "billing_portal.session.created"
+    assert with_return_url.return_url == "https://other.example/"
+    assert token_of(session) != token_of(with_return_url)
+    record = addresses.find_session(stripe_sandbox.app.store, token_of(session))
+    assert record and record["id"] == session.id
+    assert builders.event_types(api)[-1] == "billing_portal.session.created"
 
 
-def test_in_process_the_page_is_nowhere():
+def test_session_url_has_placeholder_host_in_process():
     api = in_process_client(StripeApp(seed=1))
 
-    assert opened(api, configure(api)).url.startswith(f"{NOWHERE}/p/session/")
+    assert create_session(api, configure(api)).url.startswith(
+        f"{DEFAULT_PUBLIC_URL}/p/session/"
+    )
 
 
-def test_a_session_needs_a_customer_and_an_active_configuration(api):
-    made = configure(api)
-    payer = story.customer(api)
-    api.v1.billing_portal.configurations.update(made.id, {"active": False})
+def test_session_needs_customer_and_active_configuration(api):
+    configuration = configure(api)
+    payer = builders.customer(api)
+    api.v1.billing_portal.configurations.update(configuration.id, {"active": False})
     sessions = api.v1.billing_portal.sessions
 
     for params, param in (
         ({}, "customer"),
         ({"customer": "cus_x"}, "customer"),
         ({"customer": payer.id, "configuration": "bpc_x"}, "configuration"),
-        ({"customer": payer.id, "configuration": made.id}, "configuration"),
+        ({"customer": payer.id, "configuration": configuration.id}, "configuration"),
         ({"customer": payer.id, "locale": "tlh"}, "locale"),
         ({"customer": payer.id, "on_behalf_of": "acct_x"}, "on_behalf_of"),
     ):
@@ -243,19 +257,23 @@ def test_a_session_needs_a_customer_and_an_active_configuration(api):
         assert caught.value.param == param
 
 
-def test_a_session_may_lead_straight_to_one_thing(api):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    made = configure(api, subscription_cancel=ON, payment_method_update=ON)
+def test_session_keeps_its_flow(api):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    configuration = configure(
+        api, subscription_cancel=ENABLED, payment_method_update=ENABLED
+    )
 
-    card = opened(api, made, payer, flow_data={"type": "payment_method_update"})
-    end = opened(
+    card = create_session(
+        api, configuration, payer, flow_data={"type": "payment_method_update"}
+    )
+    end = create_session(
         api,
-        made,
+        configuration,
         payer,
         flow_data={
             "type": "subscription_cancel",
-            "subscription_cancel": {"subscription": subscribed.id},
+            "subscription_cancel": {"subscription": subscription.id},
             "after_completion": {
                 "type": "redirect",
                 "redirect": {"return_url": "https://caravel.example/bye"},
@@ -265,7 +283,7 @@ def test_a_session_may_lead_straight_to_one_thing(api):
 
     assert card.flow.type == "payment_method_update"
     assert card.flow.after_completion.type == "portal_homepage"
-    assert end.flow.subscription_cancel.subscription == subscribed.id
+    assert end.flow.subscription_cancel.subscription == subscription.id
     assert end.flow.after_completion.redirect.return_url.endswith("/bye")
 
 
@@ -302,103 +320,104 @@ def test_a_session_may_lead_straight_to_one_thing(api):
         ),
     ],
 )
-def test_a_flow_that_leads_nowhere_is_refused(api, flow, param):
-    """The subscription of another customer is nowhere too."""
-    foreign = story.subscription(api)
+def test_invalid_flow_is_refused(api, flow, param):
+    """Covers, among others, a flow for a subscription of another customer."""
+    other = builders.subscription(api)
 
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        opened(api, cancelling(api), flow_data=flow(foreign.id))
+        create_session(api, configure_cancel(api), flow_data=flow(other.id))
 
     assert caught.value.param == param
 
 
-def test_a_redirect_needs_its_address_and_a_cancellation_something_to_cancel(api):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
+def test_flow_needs_redirect_url_and_cancelable_subscription(api):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
     flow = {
         "type": "subscription_cancel",
-        "subscription_cancel": {"subscription": subscribed.id},
+        "subscription_cancel": {"subscription": subscription.id},
     }
-    made = cancelling(api)
+    configuration = configure_cancel(api)
 
-    with pytest.raises(stripe.InvalidRequestError) as lost:
-        opened(
+    with pytest.raises(stripe.InvalidRequestError) as no_url:
+        create_session(
             api,
-            made,
+            configuration,
             payer,
             flow_data={**flow, "after_completion": {"type": "redirect"}},
         )
-    api.v1.subscriptions.update(subscribed.id, {"cancel_at_period_end": True})
+    api.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
     with pytest.raises(stripe.InvalidRequestError, match="already canceled"):
-        opened(api, made, payer, flow_data=flow)
+        create_session(api, configuration, payer, flow_data=flow)
 
-    assert lost.value.param == "flow_data[after_completion][redirect]"
+    assert no_url.value.param == "flow_data[after_completion][redirect]"
 
 
-def test_a_session_expires_unless_it_is_used(api, stripe_sandbox):
-    made = configure(api)
-    used, unused = opened(api, made), opened(api, made)
+def test_session_expires_unless_used(api, stripe_sandbox):
+    configuration = configure(api)
+    used, unused = (
+        create_session(api, configuration),
+        create_session(api, configuration),
+    )
 
-    def visit(session):
-        return by_hand(stripe_sandbox, portal.visit, token_of(session))
+    def use_session(session):
+        return run(stripe_sandbox, portal.use_session, token_of(session))
 
-    stripe_sandbox.advance(portal.TO_BE_OPENED - 5)
-    assert visit(used)["id"] == used.id
-    stripe_sandbox.advance(portal.IDLE - 5)
-    assert visit(used)["id"] == used.id
+    stripe_sandbox.advance(portal.OPEN_TIMEOUT - 5)
+    assert use_session(used)["id"] == used.id
+    stripe_sandbox.advance(portal.IDLE_TIMEOUT - 5)
+    assert use_session(used)["id"] == used.id
     with pytest.raises(portal.SessionExpired):
-        visit(unused)
-    stripe_sandbox.advance(portal.IDLE + 5)
+        use_session(unused)
+    stripe_sandbox.advance(portal.IDLE_TIMEOUT + 5)
     with pytest.raises(portal.SessionExpired):
-        visit(used)
+        use_session(used)
     with pytest.raises(portal.SessionExpired):
-        by_hand(stripe_sandbox, portal.visit, "test_x")
+        run(stripe_sandbox, portal.use_session, "test_x")
 
 
-def test_what_a_person_may_do_follows_the_configuration(api, stripe_sandbox):
-    made = configure(
+def test_allowed_actions_follow_current_configuration(api, stripe_sandbox):
+    configuration = configure(
         api,
         customer_update={"enabled": True, "allowed_updates": ["email"]},
-        invoice_history=ON,
+        invoice_history=ENABLED,
     )
-    session = record_of(stripe_sandbox, opened(api, made))
+    session = record_of(stripe_sandbox, create_session(api, configuration))
 
-    def may(feature):
-        return by_hand(stripe_sandbox, portal.may, session, feature)
+    def is_enabled(feature):
+        return run(stripe_sandbox, portal.is_enabled, session, feature)
 
-    assert may("invoice_history") and not may("subscription_cancel")
-    assert by_hand(stripe_sandbox, portal.may_update, session, "email")
-    assert not by_hand(stripe_sandbox, portal.may_update, session, "name")
+    assert is_enabled("invoice_history") and not is_enabled("subscription_cancel")
+    assert run(stripe_sandbox, portal.is_updatable, session, "email")
+    assert not run(stripe_sandbox, portal.is_updatable, session, "name")
     api.v1.billing_portal.configurations.update(
-        made.id,
-        {"features": {"invoice_history": OFF, "customer_update": OFF}},
+        configuration.id,
+        {"features": {"invoice_history": DISABLED, "customer_update": DISABLED}},
     )
-    assert not may("invoice_history")
-    assert not by_hand(stripe_sandbox, portal.may_update, session, "email")
+    assert not is_enabled("invoice_history")
+    assert not run(stripe_sandbox, portal.is_updatable, session, "email")
 
 
-def test_a_person_cancels_at_the_end_of_the_period_and_thinks_again(
-    api, stripe_sandbox
-):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    made = cancelling(api, cancellation_reason=REASONS)
-    session = record_of(stripe_sandbox, opened(api, made, payer))
+def test_customer_cancels_at_period_end_and_undoes_it(api, stripe_sandbox):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    configuration = configure_cancel(api, cancellation_reason=REASONS)
+    session = record_of(stripe_sandbox, create_session(api, configuration, payer))
 
-    asked = by_hand(stripe_sandbox, portal.reasons, session)
-    by_hand(
+    reasons = run(stripe_sandbox, portal.cancellation_reasons, session)
+    run(
         stripe_sandbox,
         portal.cancel,
         session,
-        subscribed.id,
+        subscription.id,
         feedback="unused",
         comment="Moving",
     )
-    scheduled = api.v1.subscriptions.retrieve(subscribed.id)
-    by_hand(stripe_sandbox, portal.renew, session, subscribed.id)
-    kept = api.v1.subscriptions.retrieve(subscribed.id)
+    scheduled = api.v1.subscriptions.retrieve(subscription.id)
+    run(stripe_sandbox, portal.undo_cancellation, session, subscription.id)
+    undone = api.v1.subscriptions.retrieve(subscription.id)
 
-    assert asked == ["unused", "other"]
+    assert reasons == ["unused", "other"]
     assert (scheduled.status, scheduled.cancel_at_period_end) == ("active", True)
     details = scheduled.cancellation_details
     assert (details.reason, details.feedback, details.comment) == (
@@ -406,7 +425,7 @@ def test_a_person_cancels_at_the_end_of_the_period_and_thinks_again(
         "unused",
         "Moving",
     )
-    assert (kept.cancel_at, kept.cancellation_details.feedback) == (None, None)
+    assert (undone.cancel_at, undone.cancellation_details.feedback) == (None, None)
     event = api.v1.events.list().data[0]
     assert event.type == "customer.subscription.updated"
     assert event.request.id is None
@@ -415,56 +434,64 @@ def test_a_person_cancels_at_the_end_of_the_period_and_thinks_again(
 @pytest.mark.parametrize(
     ("behavior", "pending"), [("none", 0), ("create_prorations", 1)]
 )
-def test_a_person_cancels_at_once_where_that_is_the_mode(
+def test_customer_cancels_immediately_in_that_mode(
     api, stripe_sandbox, behavior, pending
 ):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    made = cancelling(api, mode="immediately", proration_behavior=behavior)
-    session = record_of(stripe_sandbox, opened(api, made, payer))
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    configuration = configure_cancel(
+        api, mode="immediately", proration_behavior=behavior
+    )
+    session = record_of(stripe_sandbox, create_session(api, configuration, payer))
     stripe_sandbox.advance(10 * DAY)
 
-    by_hand(stripe_sandbox, portal.cancel, session, subscribed.id, immediately=True)
+    run(stripe_sandbox, portal.cancel, session, subscription.id, immediately=True)
 
-    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    ended = api.v1.subscriptions.retrieve(subscription.id)
     assert ended.status == "canceled"
     assert ended.cancellation_details.reason == "cancellation_requested"
     assert len(api.v1.invoice_items.list({"pending": True}).data) == pending
-    assert "customer.subscription.deleted" in story.event_types(api)
+    assert "customer.subscription.deleted" in builders.event_types(api)
 
 
-def test_what_the_configuration_does_not_offer_is_not_done(api, stripe_sandbox):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    foreign = story.subscription(api)
-    ended = story.subscription(api, to=payer)
+def test_actions_disabled_in_configuration_are_refused(api, stripe_sandbox):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    other = builders.subscription(api)
+    ended = builders.subscription(api, to=payer)
     api.v1.subscriptions.cancel(ended.id)
-    off = record_of(stripe_sandbox, opened(api, configure(api), payer))
-    on = record_of(stripe_sandbox, opened(api, cancelling(api), payer))
+    without_cancel = record_of(
+        stripe_sandbox, create_session(api, configure(api), payer)
+    )
+    with_cancel = record_of(
+        stripe_sandbox, create_session(api, configure_cancel(api), payer)
+    )
 
-    def refused(session, id, act=portal.cancel, **params):
+    def assert_refused(session, id, action=portal.cancel, **params):
         with pytest.raises(portal.NotAllowed):
-            by_hand(stripe_sandbox, act, session, id, **params)
+            run(stripe_sandbox, action, session, id, **params)
 
-    refused(off, subscribed.id)
-    refused(off, subscribed.id, portal.renew)
-    refused(on, foreign.id)
-    refused(on, ended.id)
-    refused(on, "sub_x")
-    refused(on, subscribed.id, immediately=True)
-    refused(on, subscribed.id, feedback="unused")
-    assert api.v1.subscriptions.retrieve(subscribed.id).cancel_at is None
+    assert_refused(without_cancel, subscription.id)
+    assert_refused(without_cancel, subscription.id, portal.undo_cancellation)
+    assert_refused(with_cancel, other.id)
+    assert_refused(with_cancel, ended.id)
+    assert_refused(with_cancel, "sub_x")
+    assert_refused(with_cancel, subscription.id, immediately=True)
+    assert_refused(with_cancel, subscription.id, feedback="unused")
+    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
 
 
-def test_sessions_and_configurations_survive_a_restart(tmp_path):
+def test_sessions_and_configurations_survive_restart(tmp_path):
     state = tmp_path / "state.sqlite"
     app = StripeApp(state=state)
     api = in_process_client(app)
-    session = opened(api, configure(api))
+    session = create_session(api, configure(api))
     app.close()
 
-    again = StripeApp(state=state)
+    restarted = StripeApp(state=state)
 
-    found = again.transact(lambda context: portal.visit(context, token_of(session)))
-    assert found["id"] == session.id
-    again.close()
+    record = restarted.transact(
+        lambda context: portal.use_session(context, token_of(session))
+    )
+    assert record["id"] == session.id
+    restarted.close()

@@ -1,9 +1,9 @@
-"""Previews of invoices: what would be billed, with nothing done."""
+"""Previews of invoices."""
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 
 
@@ -11,8 +11,8 @@ def preview(api, **params):
     return api.v1.invoices.create_preview(params)
 
 
-def everything(sandbox):
-    """Return all records but what keeps answers and the preview's own request."""
+def all_records(sandbox):
+    """Return all records, except those of the request log and idempotency keys."""
     store = sandbox.app.store
     return {
         kind: list(store.scan(kind))
@@ -21,30 +21,28 @@ def everything(sandbox):
     }
 
 
-def test_a_preview_is_the_next_renewal_and_changes_nothing(api, stripe_sandbox):
-    subscribed = story.subscription(api, quantity=2)
-    story.first_invoice(api, subscribed)
-    before = everything(stripe_sandbox)
+def test_preview_is_next_renewal_and_changes_nothing(api, stripe_sandbox):
+    subscription = builders.subscription(api, quantity=2)
+    builders.first_invoice(api, subscription)
+    before = all_records(stripe_sandbox)
 
-    shown = preview(api, subscription=subscribed.id)
+    upcoming = preview(api, subscription=subscription.id)
 
-    assert everything(stripe_sandbox) == before
-    end = subscribed.items.data[0].current_period_end
-    assert shown.id.startswith("upcoming_in_")
-    assert (shown.billing_reason, shown.status) == ("upcoming", "draft")
-    assert (shown.total, shown.created, shown.number) == (2_000, end, None)
-    assert shown.lines.data[0].period.start == end
-    assert shown.lines.data[0].invoice == shown.id
+    assert all_records(stripe_sandbox) == before
+    end = subscription.items.data[0].current_period_end
+    assert upcoming.id.startswith("upcoming_in_")
+    assert (upcoming.billing_reason, upcoming.status) == ("upcoming", "draft")
+    assert (upcoming.total, upcoming.created, upcoming.number) == (2_000, end, None)
+    assert upcoming.lines.data[0].period.start == end
+    assert upcoming.lines.data[0].invoice == upcoming.id
     with pytest.raises(stripe.InvalidRequestError):
-        api.v1.invoices.retrieve(shown.id)
+        api.v1.invoices.retrieve(upcoming.id)
 
 
 @pytest.mark.parametrize("behavior", ["create_prorations", "always_invoice", "none"])
-def test_a_preview_of_a_change_is_what_the_change_then_bills(
-    api, stripe_sandbox, behavior
-):
-    subscribed = story.subscription(api)
-    item = subscribed.items.data[0]
+def test_preview_of_change_matches_later_invoice(api, stripe_sandbox, behavior):
+    subscription = builders.subscription(api)
+    item = subscription.items.data[0]
     stripe_sandbox.advance(12 * DAY + 345)
     change = {
         "items": [{"id": item.id, "quantity": 3}],
@@ -52,84 +50,84 @@ def test_a_preview_of_a_change_is_what_the_change_then_bills(
         "proration_date": stripe_sandbox.now(),
     }
 
-    shown = preview(api, subscription=subscribed.id, subscription_details=change)
-    changed = api.v1.subscriptions.update(subscribed.id, change)
+    upcoming = preview(api, subscription=subscription.id, subscription_details=change)
+    changed = api.v1.subscriptions.update(subscription.id, change)
     if behavior != "always_invoice":
         stripe_sandbox.advance(item.current_period_end - stripe_sandbox.now())
-        changed = api.v1.subscriptions.retrieve(subscribed.id)
+        changed = api.v1.subscriptions.retrieve(subscription.id)
 
-    billed = api.v1.invoices.retrieve(changed.latest_invoice)
-    assert billed.id != subscribed.latest_invoice
-    assert [(one.amount, one.description) for one in shown.lines.data] == [
-        (one.amount, one.description) for one in billed.lines.data
+    actual = api.v1.invoices.retrieve(changed.latest_invoice)
+    assert actual.id != subscription.latest_invoice
+    assert [(line.amount, line.description) for line in upcoming.lines.data] == [
+        (line.amount, line.description) for line in actual.lines.data
     ]
-    assert shown.total == billed.total
+    assert upcoming.total == actual.total
 
 
-def test_a_preview_of_a_cancellation_is_its_final_invoice(api, stripe_sandbox):
-    subscribed = story.subscription(api)
+def test_preview_of_cancellation_matches_final_invoice(api, stripe_sandbox):
+    subscription = builders.subscription(api)
     stripe_sandbox.advance(10 * DAY)
 
-    shown = preview(
-        api, subscription=subscribed.id, subscription_details={"cancel_now": True}
+    upcoming = preview(
+        api, subscription=subscription.id, subscription_details={"cancel_now": True}
     )
     ended = api.v1.subscriptions.cancel(
-        subscribed.id, {"prorate": True, "invoice_now": True}
+        subscription.id, {"prorate": True, "invoice_now": True}
     )
 
     final = api.v1.invoices.retrieve(ended.latest_invoice)
-    assert [one.amount for one in shown.lines.data] == [
-        one.amount for one in final.lines.data
+    assert [line.amount for line in upcoming.lines.data] == [
+        line.amount for line in final.lines.data
     ]
-    assert shown.total == final.total < 0
+    assert upcoming.total == final.total < 0
 
 
-def test_the_balance_of_now_counts(api):
-    subscribed = story.subscription(api)
-    story.first_invoice(api, subscribed)
-    api.v1.customers.update(subscribed.customer, {"balance": -300})
+def test_preview_applies_current_balance(api):
+    subscription = builders.subscription(api)
+    builders.first_invoice(api, subscription)
+    api.v1.customers.update(subscription.customer, {"balance": -300})
 
-    shown = preview(api, customer=subscribed.customer)
+    upcoming = preview(api, customer=subscription.customer)
 
-    assert (shown.total, shown.amount_due) == (1_000, 700)
+    assert (upcoming.total, upcoming.amount_due) == (1_000, 700)
 
 
-def test_a_customers_preview_is_of_the_first_subscription_to_renew(api):
-    payer = story.customer(api)
-    story.subscription(api, story.price(api, 900), to=payer)
-    weekly = story.price(api, 700, recurring={"interval": "week"})
-    story.subscription(api, weekly, to=payer)
+def test_preview_by_customer_is_of_first_subscription_to_renew(api):
+    payer = builders.customer(api)
+    builders.subscription(api, builders.price(api, 900), to=payer)
+    weekly = builders.price(api, 700, recurring={"interval": "week"})
+    builders.subscription(api, weekly, to=payer)
 
     assert preview(api, customer=payer.id).total == 700
 
 
-def test_the_end_of_a_period_bills_what_is_pending(api, stripe_sandbox):
-    subscribed = story.subscription(api)
+def test_preview_of_ending_subscription_bills_pending_items(api, stripe_sandbox):
+    subscription = builders.subscription(api)
     stripe_sandbox.advance(DAY)
-    change = {"id": subscribed.items.data[0].id, "quantity": 2}
+    change = {"id": subscription.items.data[0].id, "quantity": 2}
     api.v1.subscriptions.update(
-        subscribed.id, {"items": [change], "cancel_at_period_end": True}
+        subscription.id, {"items": [change], "cancel_at_period_end": True}
     )
 
-    shown = preview(api, subscription=subscribed.id)
+    upcoming = preview(api, subscription=subscription.id)
 
-    assert len(shown.lines.data) == 2
+    assert len(upcoming.lines.data) == 2
     assert all(
-        one.parent.subscription_item_details.proration for one in shown.lines.data
+        line.parent.subscription_item_details.proration for line in upcoming.lines.data
     )
 
 
-def test_there_may_be_nothing_to_come(api):
-    subscribed = story.subscription(api)
-    api.v1.subscriptions.update(subscribed.id, {"cancel_at_period_end": True})
-    ended = story.subscription(api)
+def test_preview_without_upcoming_invoice_is_404(api):
+    subscription = builders.subscription(api)
+    api.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
+    ended = builders.subscription(api)
     api.v1.subscriptions.cancel(ended.id)
-    nobody = story.customer(api)
+    customer = builders.customer(api)
 
     for params in (
-        {"subscription": subscribed.id},
+        {"subscription": subscription.id},
         {"subscription": ended.id},
-        {"customer": nobody.id},
+        {"customer": customer.id},
     ):
         with pytest.raises(stripe.InvalidRequestError) as caught:
             preview(api, **params)
@@ -149,19 +147,17 @@ def test_there_may_be_nothing_to_come(api):
         ({"schedule": "sub_sched_x"}, "unknown parameter"),
     ],
 )
-def test_previews_that_are_not_modelled_or_make_no_sense_are_refused(
-    api, params, message
-):
+def test_invalid_or_unmodelled_preview_is_refused(api, params, message):
     with pytest.raises(stripe.InvalidRequestError, match=message):
         preview(api, **params)
 
 
-def test_a_preview_of_anothers_or_a_new_subscription_is_refused(api):
-    subscribed, payer = story.subscription(api), story.customer(api)
-    items = [{"price": story.price(api).id}]
+def test_preview_of_another_customers_or_new_subscription_is_refused(api):
+    subscription, payer = builders.subscription(api), builders.customer(api)
+    items = [{"price": builders.price(api).id}]
 
     for params, param in (
-        ({"subscription": subscribed.id, "customer": payer.id}, "subscription"),
+        ({"subscription": subscription.id, "customer": payer.id}, "subscription"),
         (
             {"customer": payer.id, "subscription_details": {"items": items}},
             "subscription_details[items]",
@@ -172,16 +168,16 @@ def test_a_preview_of_anothers_or_a_new_subscription_is_refused(api):
         assert caught.value.param == param
 
 
-def test_a_change_that_is_refused_is_refused_in_a_preview_too(api, stripe_sandbox):
-    subscribed = story.subscription(api)
-    before = everything(stripe_sandbox)
-    removal = {"id": subscribed.items.data[0].id, "deleted": True}
+def test_invalid_change_is_refused_in_preview(api, stripe_sandbox):
+    subscription = builders.subscription(api)
+    before = all_records(stripe_sandbox)
+    removal = {"id": subscription.items.data[0].id, "deleted": True}
 
     with pytest.raises(stripe.InvalidRequestError, match="at least one active plan"):
         preview(
             api,
-            subscription=subscribed.id,
+            subscription=subscription.id,
             subscription_details={"items": [removal]},
         )
 
-    assert everything(stripe_sandbox) == before
+    assert all_records(stripe_sandbox) == before

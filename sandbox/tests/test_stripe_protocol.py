@@ -1,10 +1,7 @@
 """Authentication, parameters, errors, expand and pagination."""
 
-import json
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,26 +12,11 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.protocol import forms
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
+from sandbox.tests.support.stripe_http import raw_request
 
 
-def raw(sandbox, method, path, body=None, **headers):
-    """Return status, headers and JSON of a request that the SDK would not send."""
-    request = urllib.request.Request(
-        sandbox.url + path,
-        data=body.encode() if body is not None else None,
-        method=method,
-        headers={"Authorization": "Bearer sk_test_x", **headers},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.headers, json.load(answer)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, json.load(error)
-
-
-def test_forms_decode_into_nested_hashes():
+def test_form_is_decoded_into_nested_hashes():
     text = "items[0][id]=si_1&items[0][deleted]=true&metadata[a]=&expand[]=x&expand[]=y"
 
     assert forms.decode(text) == {
@@ -52,8 +34,10 @@ def test_forms_decode_into_nested_hashes():
         ("Bearer pk_test_1234567890", "Invalid API Key provided: pk_"),
     ],
 )
-def test_a_request_without_a_test_key_is_refused(stripe_sandbox, header, message):
-    status, _, body = raw(stripe_sandbox, "GET", "/v1/customers", Authorization=header)
+def test_request_without_a_test_key_is_a_401(stripe_sandbox, header, message):
+    status, _, body = raw_request(
+        stripe_sandbox, "GET", "/v1/customers", Authorization=header
+    )
 
     assert status == 401
     assert body["error"]["type"] == "invalid_request_error"
@@ -69,15 +53,15 @@ def test_only_the_configured_key_is_accepted():
         in_process_client(app, "sk_test_wrong").v1.customers.list()
 
 
-def test_every_answer_names_its_request_and_version(stripe_sandbox):
-    _, headers, _ = raw(stripe_sandbox, "GET", "/v1/customers")
+def test_response_has_request_id_and_version_headers(stripe_sandbox):
+    _, headers, _ = raw_request(stripe_sandbox, "GET", "/v1/customers")
 
     assert headers["Request-Id"].startswith("req_")
     assert headers["Stripe-Version"] == API_VERSION == stripe.api_version
 
 
-def test_an_unknown_route_is_answered_as_stripe_does(stripe_sandbox):
-    status, _, body = raw(stripe_sandbox, "POST", "/v1/foo", "")
+def test_unknown_route_gets_stripes_404(stripe_sandbox):
+    status, _, body = raw_request(stripe_sandbox, "POST", "/v1/foo", "")
 
     assert status == 404
     assert body["error"]["message"].startswith(
@@ -123,8 +107,10 @@ def test_an_unknown_route_is_answered_as_stripe_does(stripe_sandbox):
         ),
     ],
 )
-def test_bad_parameters_are_refused(stripe_sandbox, params, code, param, message):
-    status, _, body = raw(stripe_sandbox, "POST", "/v1/customers", params)
+def test_invalid_parameters_are_rejected_with_code_and_param(
+    stripe_sandbox, params, code, param, message
+):
+    status, _, body = raw_request(stripe_sandbox, "POST", "/v1/customers", params)
 
     assert status == 400
     assert body["error"]["message"].startswith(message)
@@ -132,16 +118,16 @@ def test_bad_parameters_are_refused(stripe_sandbox, params, code, param, message
     assert body["error"]["param"] == param
 
 
-def test_a_missing_parameter_is_named(api):
+def test_error_names_the_missing_parameter(api):
     with pytest.raises(stripe.InvalidRequestError) as caught:
         api.v1.products.create({})
 
     assert caught.value.code == "parameter_missing"
     assert caught.value.user_message == "Missing required param: name."
-    assert story.error_of(caught.value)["doc_url"].endswith("/parameter-missing")
+    assert builders.error_of(caught.value)["doc_url"].endswith("/parameter-missing")
 
 
-def test_a_missing_object_is_404_in_the_url_and_400_in_a_parameter(api):
+def test_missing_object_is_404_in_the_url_and_400_in_a_parameter(api):
     with pytest.raises(stripe.InvalidRequestError) as in_url:
         api.v1.customers.retrieve("cus_x")
     with pytest.raises(stripe.InvalidRequestError) as in_parameter:
@@ -154,61 +140,64 @@ def test_a_missing_object_is_404_in_the_url_and_400_in_a_parameter(api):
         assert caught.value.user_message == "No such customer: 'cus_x'"
 
 
-def test_pages_cover_everything_once_newest_first(api):
-    made = [story.customer(api, name=str(number)).id for number in range(7)]
+def test_pagination_returns_every_object_once_newest_first(api):
+    created = [builders.customer(api, name=str(number)).id for number in range(7)]
 
     page = api.v1.customers.list({"limit": 3})
-    walked = [one.id for one in page.auto_paging_iter()]
+    ids = [retrieved.id for retrieved in page.auto_paging_iter()]
 
     assert page.has_more
-    assert walked == made[::-1]
+    assert ids == created[::-1]
 
 
-def test_ending_before_walks_back(api):
-    made = [story.customer(api).id for _ in range(5)]
+def test_ending_before_returns_the_previous_page(api):
+    created = [builders.customer(api).id for _ in range(5)]
 
-    near = api.v1.customers.list({"limit": 2, "ending_before": made[1]})
-    rest = api.v1.customers.list({"limit": 2, "ending_before": made[3]})
+    page = api.v1.customers.list({"limit": 2, "ending_before": created[1]})
+    previous_page = api.v1.customers.list({"limit": 2, "ending_before": created[3]})
 
-    assert [one.id for one in near.data] == [made[3], made[2]]
-    assert near.has_more
-    assert [one.id for one in rest.data] == [made[4]]
-    assert not rest.has_more
+    assert [retrieved.id for retrieved in page.data] == [created[3], created[2]]
+    assert page.has_more
+    assert [retrieved.id for retrieved in previous_page.data] == [created[4]]
+    assert not previous_page.has_more
 
 
-def test_lists_are_bounded_by_creation(api, stripe_sandbox):
-    old = story.customer(api)
+def test_list_is_filtered_by_created(api, stripe_sandbox):
+    earlier = builders.customer(api)
     stripe_sandbox.advance(100)
-    new = story.customer(api)
+    later = builders.customer(api)
 
     def created(**bounds):
-        return [one.id for one in api.v1.customers.list({"created": bounds}).data]
+        return [
+            retrieved.id
+            for retrieved in api.v1.customers.list({"created": bounds}).data
+        ]
 
-    assert created(gte=new.created) == [new.id]
-    assert created(lt=new.created) == [old.id]
-    assert created(gt=old.created, lte=new.created) == [new.id]
-    assert created(gt=new.created) == []
+    assert created(gte=later.created) == [later.id]
+    assert created(lt=later.created) == [earlier.id]
+    assert created(gt=earlier.created, lte=later.created) == [later.id]
+    assert created(gt=later.created) == []
 
 
 @pytest.mark.parametrize("limit", [0, 101])
-def test_a_page_has_1_to_100_objects(api, limit):
+def test_limit_must_be_between_1_and_100(api, limit):
     with pytest.raises(stripe.InvalidRequestError, match="This value must be"):
         api.v1.customers.list({"limit": limit})
 
 
 def test_expand_replaces_ids_at_any_depth(api):
-    subscribed = story.subscription(api)
+    subscription = builders.subscription(api)
 
-    one = api.v1.subscriptions.retrieve(
-        subscribed.id,
+    retrieved = api.v1.subscriptions.retrieve(
+        subscription.id,
         {"expand": ["customer", "latest_invoice.customer", "items.data.price.product"]},
     )
     listed = api.v1.subscriptions.list({"expand": ["data.customer"]})
 
-    assert one.customer.email == "ann@example.com"
-    assert one.latest_invoice.customer.id == one.customer.id
-    assert one.items.data[0].price.product.name == "Relay"
-    assert listed.data[0].customer.id == one.customer.id
+    assert retrieved.customer.email == "ann@example.com"
+    assert retrieved.latest_invoice.customer.id == retrieved.customer.id
+    assert retrieved.items.data[0].price.product.name == "Relay"
+    assert listed.data[0].customer.id == retrieved.customer.id
 
 
 @pytest.mark.parametrize(
@@ -218,84 +207,86 @@ def test_expand_replaces_ids_at_any_depth(api):
         ("a.b.c.d.e", "You cannot expand more than 4 levels"),
     ],
 )
-def test_what_cannot_be_expanded_is_refused(api, path, message):
-    made = story.customer(api)
+def test_expanding_unknown_or_too_deep_paths_is_rejected(api, path, message):
+    created = builders.customer(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=message):
-        api.v1.customers.retrieve(made.id, {"expand": [path]})
+        api.v1.customers.retrieve(created.id, {"expand": [path]})
 
 
 @pytest.mark.parametrize(
     "path", ["id", "status", "created", "metadata", "billing_mode.type", "customer.id"]
 )
-def test_what_is_sent_anyway_is_not_expanded(api, path):
-    subscribed = story.subscription(api)
+def test_expanding_fields_that_are_no_references_is_rejected(api, path):
+    subscription = builders.subscription(api)
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
-        api.v1.subscriptions.retrieve(subscribed.id, {"expand": [path]})
+        api.v1.subscriptions.retrieve(subscription.id, {"expand": [path]})
 
 
-def test_what_could_be_an_object_may_be_expanded_while_there_is_none(api):
-    subscribed = story.subscription(api)
+def test_expanding_an_empty_reference_is_allowed(api):
+    subscription = builders.subscription(api)
     paths = ["default_payment_method", "latest_invoice.payments", "items", "discounts"]
 
-    shown = api.v1.subscriptions.retrieve(subscribed.id, {"expand": paths})
+    expanded = api.v1.subscriptions.retrieve(subscription.id, {"expand": paths})
 
-    assert shown.default_payment_method is None
-    assert shown.latest_invoice.payments.data == []
+    assert expanded.default_payment_method is None
+    assert expanded.latest_invoice.payments.data == []
 
 
-def test_an_event_s_object_is_not_taken_for_the_name_of_one(api):
-    story.customer(api)
+def test_expanding_unknown_event_data_is_rejected(api):
+    builders.customer(api)
     event = api.v1.events.list().data[0].id
 
     with pytest.raises(stripe.InvalidRequestError, match="cannot be expanded"):
         api.v1.events.retrieve(event, {"expand": ["data.nothing"]})
 
 
-def test_threads_creating_at_once_get_distinct_ids(api):
+def test_concurrent_requests_get_distinct_ids(api):
     with ThreadPoolExecutor(32) as pool:
-        made = list(pool.map(lambda _: story.customer(api).id, range(96)))
+        created = list(pool.map(lambda _: builders.customer(api).id, range(96)))
 
-    assert len(set(made)) == 96
+    assert len(set(created)) == 96
     assert len(list(api.v1.customers.list({"limit": 100}).data)) == 96
 
 
-def story_told(api):
-    """Return what happens, without what is random."""
-    subscribed = story.subscription(api, story.price(api), story.price(api, 250))
-    invoice = story.first_invoice(api, subscribed)
+def run_scenario(api):
+    """Return the results of a few requests, without random values."""
+    subscription = builders.subscription(
+        api, builders.price(api), builders.price(api, 250)
+    )
+    invoice = builders.first_invoice(api, subscription)
     error = None
     try:
         api.v1.invoices.finalize_invoice(invoice.id)
     except stripe.InvalidRequestError as caught:
         error = (caught.http_status, caught.code, caught.user_message)
-    return invoice.to_dict(), error, story.event_types(api)
+    return invoice.to_dict(), error, builders.event_types(api)
 
 
-def test_the_in_process_transport_tells_the_same_story(monkeypatch):
-    moment = 1_800_000_000
-    monkeypatch.setattr("sandbox.stripe.clock.time.time", lambda: moment)
+def test_in_process_transport_returns_the_same_responses_as_http(monkeypatch):
+    now = 1_800_000_000
+    monkeypatch.setattr("sandbox.stripe.clock.time.time", lambda: now)
     with running_sandbox(seed=7) as sandbox:
         transport = stripe.RequestsClient(timeout=20)
-        over_http = story_told(sandbox.client(http_client=transport))
+        over_http = run_scenario(sandbox.client(http_client=transport))
         transport.close()
 
     app = StripeApp(seed=7)
     app.public_url = sandbox.url
-    in_process = story_told(in_process_client(app))
+    in_process = run_scenario(in_process_client(app))
 
     assert in_process == over_http
 
 
-def test_the_command_serves_and_stops_on_sigterm(tmp_path):
+def test_command_serves_and_stops_on_sigterm(tmp_path):
     command = [sys.executable, "-m", "sandbox.stripe", "--port", "0"]
     with subprocess.Popen(
         [*command, "--state", str(tmp_path / "state.sqlite")],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
-        line = story.first_line(process)
+        line = builders.first_line(process)
 
         process.terminate()
 
@@ -303,10 +294,10 @@ def test_the_command_serves_and_stops_on_sigterm(tmp_path):
     assert line.startswith("sandbox Stripe on http://127.0.0.1:")
 
 
-def test_the_command_says_that_the_port_is_taken(stripe_sandbox):
+def test_command_reports_a_port_in_use(stripe_sandbox):
     port = stripe_sandbox.url.rpartition(":")[2]
 
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "sandbox.stripe", "--port", port],
         capture_output=True,
         text=True,
@@ -314,6 +305,6 @@ def test_the_command_says_that_the_port_is_taken(stripe_sandbox):
         check=False,
     )
 
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"sandbox Stripe cannot listen on 127.0.0.1:{port}")
-    assert len(done.stderr.splitlines()) == 1
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"sandbox Stripe cannot listen on 127.0.0.1:{port}")
+    assert len(result.stderr.splitlines()) == 1

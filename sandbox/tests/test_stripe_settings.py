@@ -1,10 +1,10 @@
-"""What the account is set to: read, changed, refused, kept."""
+"""Account settings: defaults, changes, validation and persistence."""
 
 import pytest
 import requests
 
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.settings import BadSetting, Settings
+from sandbox.stripe.settings import AccountSettings, BadSetting
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def url(stripe_sandbox):
     return f"{stripe_sandbox.url}/_sandbox/settings"
 
 
-def test_an_account_starts_as_stripe_sets_one_up(url):
+def test_default_settings_are_stripes(url):
     assert requests.get(url, timeout=5).json() == {
         "after_last_retry": "past_due",
         "retry_after_days": [3, 5, 7],
@@ -24,7 +24,7 @@ def test_an_account_starts_as_stripe_sets_one_up(url):
     }
 
 
-def test_some_settings_are_changed_and_the_others_kept(url, stripe_sandbox):
+def test_changing_one_setting_keeps_the_others(url, stripe_sandbox):
     requests.post(url, json={"after_last_retry": "unpaid"}, timeout=5)
     changed = requests.post(url, json={"retry_after_days": [1, 2]}, timeout=5).json()
 
@@ -33,7 +33,7 @@ def test_some_settings_are_changed_and_the_others_kept(url, stripe_sandbox):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "changes",
     [
         {"after_last_retry": "forgive"},
         {"retry_after_days": 3},
@@ -47,40 +47,40 @@ def test_some_settings_are_changed_and_the_others_kept(url, stripe_sandbox):
         {"color": "red"},
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(url, stripe_sandbox, wrong):
-    answer = requests.post(url, json=wrong, timeout=5)
+def test_invalid_setting_is_rejected(url, stripe_sandbox, changes):
+    response = requests.post(url, json=changes, timeout=5)
 
-    assert answer.status_code == 400
-    assert next(iter(wrong)) in answer.json()["error"]
-    assert stripe_sandbox.settings() == Settings()
+    assert response.status_code == 400
+    assert next(iter(changes)) in response.json()["error"]
+    assert stripe_sandbox.settings() == AccountSettings()
 
 
-def test_a_restart_keeps_settings_and_a_reset_does_not(tmp_path):
+def test_settings_survive_a_restart_but_not_a_reset(tmp_path):
     app = StripeApp(state=tmp_path / "state.sqlite")
     app.change_settings({"overdue_after_days": 3, "retry_after_days": [2]})
     app.close()
 
-    again = StripeApp(state=tmp_path / "state.sqlite")
-    kept = again.change_settings({})
-    again.reset()
+    restarted = StripeApp(state=tmp_path / "state.sqlite")
+    restored = restarted.change_settings({})
+    restarted.reset()
 
-    assert (kept.overdue_after_days, kept.retry_after_days) == (3, (2,))
-    assert again.change_settings({}) == Settings()
-    again.close()
+    assert (restored.overdue_after_days, restored.retry_after_days) == (3, (2,))
+    assert restarted.change_settings({}) == AccountSettings()
+    restarted.close()
 
 
-def test_a_bad_setting_changes_nothing():
+def test_invalid_setting_also_discards_the_valid_ones():
     app = StripeApp()
 
     with pytest.raises(BadSetting):
         app.change_settings({"latency": 1, "rate_limit": 0})
 
-    assert app.change_settings({}) == Settings()
+    assert app.change_settings({}) == AccountSettings()
 
 
-def test_only_so_many_events_and_answers_are_kept_the_newest(api, stripe_sandbox):
+def test_only_the_newest_events_and_idempotent_responses_are_kept(api, stripe_sandbox):
     stripe_sandbox.settings(keep_events=5, keep_answers=3)
-    made = [
+    created = [
         api.v1.customers.create({"name": str(number)}, {"idempotency_key": str(number)})
         for number in range(20)
     ]
@@ -89,11 +89,11 @@ def test_only_so_many_events_and_answers_are_kept_the_newest(api, stripe_sandbox
 
     assert names == ["19", "18", "17", "16", "15"]
     assert stripe_sandbox.app.store.count("_answer") <= 4
-    again = api.v1.customers.create({"name": "19"}, {"idempotency_key": "19"})
-    assert again.id == made[-1].id
+    restarted = api.v1.customers.create({"name": "19"}, {"idempotency_key": "19"})
+    assert restarted.id == created[-1].id
 
 
-def test_an_event_that_is_not_delivered_yet_is_kept(api, stripe_sandbox):
+def test_undelivered_events_are_kept_above_the_limit(api, stripe_sandbox):
     stripe_sandbox.pause_webhooks()
     api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:1/", "enabled_events": ["*"]}

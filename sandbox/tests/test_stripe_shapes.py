@@ -1,58 +1,60 @@
-"""One of each resource, with as much in it as there can be, is as its class says."""
+"""Objects of every type, with as many fields as possible, match stripe-python."""
 
 from typing import Any
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_types import problems
 
 
 @pytest.fixture
 def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
-    """One of each resource, with as much in it as there can be."""
+    """Objects of every type, with as many fields as possible."""
     api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:9/", "enabled_events": ["topup.created"]}
     )
-    payer = story.customer(api, metadata={"tenant_pubkey": "ab"}, address={"city": "A"})
-    basic, growth = story.price(api, lookup_key="basic"), story.price(api, 2_500)
-    one_time = story.price(api, recurring=None)
-    subscribed = story.subscription(api, basic, to=payer, metadata={"a": "b"})
-    draft = api.v1.invoices.retrieve(subscribed.latest_invoice)
-    finalized = story.first_invoice(api, subscribed)
+    payer = builders.customer(
+        api, metadata={"tenant_pubkey": "ab"}, address={"city": "A"}
+    )
+    basic, growth = builders.price(api, lookup_key="basic"), builders.price(api, 2_500)
+    one_time = builders.price(api, recurring=None)
+    subscription = builders.subscription(api, basic, to=payer, metadata={"a": "b"})
+    draft = api.v1.invoices.retrieve(subscription.latest_invoice)
+    finalized = builders.first_invoice(api, subscription)
     paid = api.v1.invoices.pay(finalized.id, {"paid_out_of_band": True})
-    stripe_sandbox.advance(3 * story.DAY)
+    stripe_sandbox.advance(3 * builders.DAY)
     changed = api.v1.subscriptions.update(
-        subscribed.id,
-        {"items": [{"id": subscribed.items.data[0].id, "price": growth.id}]},
+        subscription.id,
+        {"items": [{"id": subscription.items.data[0].id, "price": growth.id}]},
     )
     items = api.v1.invoice_items.list({"customer": payer.id})
     canceled = api.v1.subscriptions.cancel(
-        subscribed.id, {"prorate": True, "invoice_now": True}
+        subscription.id, {"prorate": True, "invoice_now": True}
     )
     final = api.v1.invoices.finalize_invoice(canceled.latest_invoice)
     manual = api.v1.invoice_items.create(
         {"customer": payer.id, "amount": 5, "currency": "usd"}
     )
-    foreign = api.v1.invoices.create(
+    one_off = api.v1.invoices.create(
         {"customer": payer.id, "pending_invoice_items_behavior": "include"}
     )
     void = api.v1.invoices.void_invoice(
-        story.first_invoice(api, story.subscription(api, growth)).id
+        builders.first_invoice(api, builders.subscription(api, growth)).id
     )
-    owed = story.first_invoice(api, story.subscription(api, growth, to=payer))
+    credited = builders.first_invoice(api, builders.subscription(api, growth, to=payer))
     note = api.v1.credit_notes.create(
         {
-            "invoice": owed.id,
+            "invoice": credited.id,
             "lines": [
                 {
                     "type": "invoice_line_item",
-                    "invoice_line_item": owed.lines.data[0].id,
+                    "invoice_line_item": credited.lines.data[0].id,
                     "quantity": 1,
                 }
             ],
-            "credit_amount": 2_500 - owed.amount_due,
+            "credit_amount": 2_500 - credited.amount_due,
         }
     )
     transactions = api.v1.customers.balance_transactions.list(payer.id)
@@ -80,21 +82,21 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
         "product": (stripe.Product, api.v1.products.retrieve(basic.product)),
         "recurring price": (stripe.Price, basic),
         "one-time price": (stripe.Price, one_time),
-        "subscription": (stripe.Subscription, subscribed),
+        "subscription": (stripe.Subscription, subscription),
         "changed subscription": (stripe.Subscription, changed),
         "canceled subscription": (stripe.Subscription, canceled),
-        "subscription item": (stripe.SubscriptionItem, subscribed.items.data[0]),
+        "subscription item": (stripe.SubscriptionItem, subscription.items.data[0]),
         "draft": (stripe.Invoice, draft),
         "open invoice": (stripe.Invoice, finalized),
         "paid invoice": (stripe.Invoice, paid),
         "final invoice": (stripe.Invoice, final),
         "void invoice": (stripe.Invoice, void),
-        "one-off invoice": (stripe.Invoice, foreign),
+        "one-off invoice": (stripe.Invoice, one_off),
         "line": (stripe.InvoiceLineItem, final.lines.data[0]),
-        "manual line": (stripe.InvoiceLineItem, foreign.lines.data[0]),
+        "manual line": (stripe.InvoiceLineItem, one_off.lines.data[0]),
         "credit": (stripe.InvoiceItem, items.data[-1]),
         "manual item": (stripe.InvoiceItem, manual),
-        "credited invoice": (stripe.Invoice, api.v1.invoices.retrieve(owed.id)),
+        "credited invoice": (stripe.Invoice, api.v1.invoices.retrieve(credited.id)),
         "preview of an invoice": (
             stripe.Invoice,
             api.v1.invoices.create_preview({"customer": payer.id}),
@@ -119,57 +121,57 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
 
 
 @pytest.fixture
-def paid_with_cards(api) -> dict[str, tuple[type, Any]]:
-    """One of each that a payment by card leaves, in each of its states."""
-    found: dict[str, tuple[type, Any]] = {}
+def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
+    """Objects of card payments in each of their states."""
+    by_name: dict[str, tuple[type, Any]] = {}
     everything = ["payments.data.payment.payment_intent.latest_charge"]
     for card in (
         "pm_card_visa",
         "pm_card_chargeCustomerFail",
         "pm_card_authenticationRequired",
     ):
-        payer = story.customer(api)
-        method = story.card(api, payer.id, card)
-        subscribed = story.automatic(api, to=payer)
+        payer = builders.customer(api)
+        method = builders.card(api, payer.id, card)
+        subscription = builders.automatic(api, to=payer)
         invoice = api.v1.invoices.retrieve(
-            subscribed.latest_invoice,
+            subscription.latest_invoice,
             {"expand": [*everything, "confirmation_secret"]},
         )
         payment = invoice.payments.data[0]
         intent = payment.payment.payment_intent
-        found |= {
+        by_name |= {
             f"{card}, method": (stripe.PaymentMethod, method),
-            f"{card}, subscription": (stripe.Subscription, subscribed),
+            f"{card}, subscription": (stripe.Subscription, subscription),
             f"{card}, invoice": (stripe.Invoice, invoice),
             f"{card}, payment": (stripe.InvoicePayment, payment),
             f"{card}, intent": (stripe.PaymentIntent, intent),
         }
         if intent.latest_charge:
-            found[f"{card}, charge"] = (stripe.Charge, intent.latest_charge)
+            by_name[f"{card}, charge"] = (stripe.Charge, intent.latest_charge)
     void = api.v1.invoices.void_invoice(invoice.id, {"expand": everything})
     payment = void.payments.data[0]
     return {
-        **found,
+        **by_name,
         "canceled payment": (stripe.InvoicePayment, payment),
         "canceled intent": (stripe.PaymentIntent, payment.payment.payment_intent),
         "detached": (stripe.PaymentMethod, api.v1.payment_methods.detach(method.id)),
     }
 
 
-@pytest.mark.parametrize("made", ["objects", "paid_with_cards"])
-def test_every_declared_field_is_sent_with_its_type(request, made):
-    found = {
+@pytest.mark.parametrize("fixture", ["objects", "card_payment_objects"])
+def test_every_declared_field_is_present_with_its_type(request, fixture):
+    differences = {
         name: problems(cls, sent.to_dict(for_json=True), name)
-        for name, (cls, sent) in request.getfixturevalue(made).items()
+        for name, (cls, sent) in request.getfixturevalue(fixture).items()
     }
 
-    assert {name: wrong for name, wrong in found.items() if wrong} == {}
+    assert {name: found for name, found in differences.items() if found} == {}
 
 
-def test_fields_that_need_expand_come_when_they_are_expanded(api):
-    payer = story.customer(api)
-    subscribed = story.subscription(api, to=payer)
-    invoice = story.first_invoice(api, subscribed)
+def test_expandable_fields_are_present_when_expanded_only(api):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    invoice = builders.first_invoice(api, subscription)
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
     plain = api.v1.invoices.retrieve(invoice.id).to_dict()
@@ -177,10 +179,10 @@ def test_fields_that_need_expand_come_when_they_are_expanded(api):
         invoice.id, {"expand": ["amount_paid_off_stripe", "payments"]}
     )
     secret = api.v1.invoices.retrieve(invoice.id, {"expand": ["confirmation_secret"]})
-    whole = api.v1.customers.retrieve(payer.id, {"expand": ["subscriptions"]})
+    customer = api.v1.customers.retrieve(payer.id, {"expand": ["subscriptions"]})
 
     assert not {"amount_paid_off_stripe", "payments"} & set(plain)
     assert expanded.amount_paid_off_stripe == invoice.amount_due
     assert [one.status for one in expanded.payments.data] == ["canceled"]
     assert secret.confirmation_secret.type == "payment_intent"
-    assert [one.id for one in whole.subscriptions.data] == [subscribed.id]
+    assert [one.id for one in customer.subscriptions.data] == [subscription.id]

@@ -1,4 +1,4 @@
-"""Snapshots: everything as it was, and everything goes on as it would have."""
+"""Snapshots: a restored account equals the saved one, and continues like it."""
 
 import json
 import threading
@@ -13,11 +13,10 @@ from sandbox.stripe.protocol.http import Request
 from sandbox.stripe.snapshots import NoSuchSnapshot
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
+from sandbox.tests.support.stripe_control import control
 from sandbox.tests.support.stripe_receiver import Receiver
-from sandbox.tests.test_stripe_faults import control
-from sandbox.tests.test_stripe_idempotency import keyed
 
 LISTS = sorted(
     "/" + "/".join(route.segments)
@@ -45,16 +44,16 @@ def api(app):
 
 
 def get(app, path, query="limit=100"):
-    """Return the body of an answer, without the request's id that errors carry."""
+    """Return the body of a response without its `error`, which has a request id."""
     headers = {"authorization": "Bearer sk_test_x"}
     body = json.loads(app.handle(Request("GET", path, query, headers)).body)
     return {name: value for name, value in body.items() if name != "error"}
 
 
 def everything(app):
-    """Return what every list of the API shows, and the lists below objects."""
+    """Return every list of the API, including nested lists."""
     lists = {path: get(app, path) for path in LISTS}
-    below = [
+    nested = [
         get(app, f"/v1/{path.format(one['id'])}")
         for kind, path in (
             ("invoices", "invoices/{}/lines"),
@@ -66,48 +65,51 @@ def everything(app):
         get(app, "/v1/subscription_items", f"subscription={one['id']}")
         for one in get(app, "/v1/subscriptions", "status=all&limit=100")["data"]
     ]
-    return lists, below, items
+    return lists, nested, items
 
 
-def live(api):
-    """Let a good deal happen; return the subscription it is about."""
-    subscribed = story.subscription(api, story.price(api), story.price(api, 250))
-    invoice = story.first_invoice(api, subscribed)
+def create_objects(api):
+    """Create objects of many types; return the subscription."""
+    subscription = builders.subscription(
+        api, builders.price(api), builders.price(api, 250)
+    )
+    invoice = builders.first_invoice(api, subscription)
     api.v1.customers.balance_transactions.create(
-        str(subscribed.customer), {"amount": -500, "currency": "usd"}
+        str(subscription.customer), {"amount": -500, "currency": "usd"}
     )
     api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
-    item = subscribed.items.data[0].id
+    item = subscription.items.data[0].id
     api.v1.subscriptions.update(
-        subscribed.id, {"items": [{"id": item, "quantity": 4}], "metadata": {"a": "b"}}
+        subscription.id,
+        {"items": [{"id": item, "quantity": 4}], "metadata": {"a": "b"}},
     )
-    api.v1.customers.delete(story.customer(api).id)
-    return subscribed
+    api.v1.customers.delete(builders.customer(api).id)
+    return subscription
 
 
-def test_the_lists_of_the_api_are_known():
+def test_list_endpoints_are_found_in_the_registry():
     assert "/v1/customers" in LISTS
     assert "/v1/events" in LISTS
     assert len(LISTS) >= 8
 
 
-def test_there_is_something_to_compare(app, api):
-    live(api)
+def test_compared_lists_are_not_empty(app, api):
+    create_objects(api)
 
-    lists, below, items = everything(app)
+    lists, nested, items = everything(app)
 
     for path in ("customers", "events", "invoices", "prices", "subscriptions"):
         assert lists[f"/v1/{path}"]["data"]
-    assert any(one["data"] for one in below)
+    assert any(one["data"] for one in nested)
     assert any(one["data"] for one in items)
 
 
-def test_every_list_is_as_it_was(app, api):
-    live(api)
+def test_restore_brings_back_every_list(app, api):
+    create_objects(api)
     app.snapshot("before")
     before = everything(app)
 
-    live(api)
+    create_objects(api)
     app.advance(70 * DAY)
     for one in api.v1.subscriptions.list().data:
         api.v1.subscriptions.cancel(one.id)
@@ -117,12 +119,12 @@ def test_every_list_is_as_it_was(app, api):
     assert everything(app) == before
 
 
-def test_the_records_are_as_they_were_to_the_last_field_and_in_order(app, api):
-    live(api)
+def test_restore_brings_back_every_record_in_order(app, api):
+    create_objects(api)
     app.snapshot("before")
     before = app.store.dump()
 
-    live(api)
+    create_objects(api)
     app.restore("before")
 
     rows, next_seq = app.store.dump()
@@ -131,56 +133,59 @@ def test_the_records_are_as_they_were_to_the_last_field_and_in_order(app, api):
     assert next_seq - before[1] in (0, 1)
 
 
-def test_what_comes_after_is_what_would_have_come(app, api, monkeypatch):
+def test_same_actions_after_restore_have_the_same_results(app, api, monkeypatch):
     monkeypatch.setattr("sandbox.stripe.clock.time.time", lambda: 1_800_000_000)
-    live(api)
+    create_objects(api)
     app.snapshot("before")
 
-    told = []
+    outcomes = []
     for _ in range(2):
-        live(api)
+        create_objects(api)
         app.advance(40 * DAY)
-        told.append(everything(app))
+        outcomes.append(everything(app))
         app.restore("before")
 
-    assert told[0] == told[1]
+    assert outcomes[0] == outcomes[1]
 
 
-def test_time_goes_back(app, api):
+def test_restore_sets_the_clock_back(app, api):
     app.advance(10 * DAY)
     app.snapshot("then")
-    then = app.clock.now()
+    saved_at = app.clock.now()
     app.advance(100 * DAY)
 
-    assert app.restore("then") == then
-    assert story.customer(api).created - then in range(5)
+    assert app.restore("then") == saved_at
+    assert builders.customer(api).created - saved_at in range(5)
 
 
-def test_what_was_due_is_due_again(app, api):
-    subscribed = story.subscription(api)
+def test_timers_run_again_after_restore(app, api):
+    subscription = builders.subscription(api)
     app.snapshot("before")
     app.advance(40 * DAY)
     app.restore("before")
 
     app.advance(HOUR + 10)
 
-    invoices = api.v1.invoices.list({"subscription": subscribed.id}).data
+    invoices = api.v1.invoices.list({"subscription": subscription.id}).data
     assert [one.status for one in invoices] == ["open"]
 
 
-def test_the_answers_of_keys_are_as_they_were(app, api):
-    first = api.v1.customers.create({"name": "A"}, keyed("kept"))
+def test_restore_brings_back_idempotent_responses(app, api):
+    first = api.v1.customers.create({"name": "A"}, builders.with_key("before"))
     app.snapshot("before")
-    later = api.v1.customers.create({"name": "B"}, keyed("forgotten"))
+    after = api.v1.customers.create({"name": "B"}, builders.with_key("after"))
     app.restore("before")
 
-    assert api.v1.customers.create({"name": "A"}, keyed("kept")).id == first.id
-    again = api.v1.customers.create({"name": "C"}, keyed("forgotten"))
-    assert "Idempotent-Replayed" not in again.last_response.headers
-    assert later.name == "B"
+    assert (
+        api.v1.customers.create({"name": "A"}, builders.with_key("before")).id
+        == first.id
+    )
+    recreated = api.v1.customers.create({"name": "C"}, builders.with_key("after"))
+    assert "Idempotent-Replayed" not in recreated.last_response.headers
+    assert after.name == "B"
 
 
-def test_settings_and_pause_are_as_they_were_and_faults_are_over(app, api):
+def test_restore_brings_back_settings_and_pause_and_clears_faults(app, api):
     app.change_settings({"after_last_retry": "unpaid"})
     app.deliveries.settings.paused = True
     app.snapshot("before")
@@ -198,8 +203,8 @@ def test_settings_and_pause_are_as_they_were_and_faults_are_over(app, api):
     assert app.faults.list() == app.webhook_faults.list() == []
 
 
-def test_what_was_undelivered_is_delivered_again(app, api, receiver):
-    story.customer(api, name="a")
+def test_undelivered_events_are_delivered_again_after_restore(app, api, receiver):
+    builders.customer(api, name="a")
     app.snapshot("before")
     app.deliveries.deliver_due()
     app.restore("before")
@@ -209,7 +214,7 @@ def test_what_was_undelivered_is_delivered_again(app, api, receiver):
     assert receiver.names() == ["a", "a"]
 
 
-def test_what_is_under_way_meanwhile_settles_nothing_of_the_past():
+def test_delivery_in_flight_during_restore_does_not_acknowledge_the_event():
     reached, release = threading.Event(), threading.Event()
 
     def post(url, body, headers):
@@ -219,13 +224,13 @@ def test_what_is_under_way_meanwhile_settles_nothing_of_the_past():
 
     with running_sandbox(webhook_url="http://127.0.0.1:1/", post=post) as sandbox:
         sandbox.pause_webhooks()
-        story.customer(in_process_client(sandbox.app))
+        builders.customer(in_process_client(sandbox.app))
         sandbox.snapshot()
         sandbox.pause_webhooks(False)
         assert reached.wait(10)
         sandbox.restore()
         release.set()
-        assert sandbox.app.deliveries.settle(10)
+        assert sandbox.app.deliveries.wait_until_idle(10)
 
         [event] = in_process_client(sandbox.app).v1.events.list().data
 
@@ -233,32 +238,32 @@ def test_what_is_under_way_meanwhile_settles_nothing_of_the_past():
         assert sandbox.app.deliveries.pending() == 1
 
 
-def test_a_restart_keeps_snapshots_and_what_they_restored(tmp_path):
+def test_snapshots_and_restored_state_survive_a_restart(tmp_path):
     state = tmp_path / "stripe.sqlite"
     app = StripeApp(state=state, seed=5)
-    live(in_process_client(app))
+    create_objects(in_process_client(app))
     app.snapshot("before")
     next_id, before = app.ids.new("evt"), everything(app)
-    story.customer(in_process_client(app))
+    builders.customer(in_process_client(app))
     app.close()
 
-    again = StripeApp(state=state)
-    assert [one["name"] for one in again.snapshots.list()] == ["before"]
-    again.restore("before")
-    assert everything(again) == before
-    again.restore("before")
-    assert again.ids.new("evt") == next_id
-    again.close()
+    restarted = StripeApp(state=state)
+    assert [one["name"] for one in restarted.snapshots.list()] == ["before"]
+    restarted.restore("before")
+    assert everything(restarted) == before
+    restarted.restore("before")
+    assert restarted.ids.new("evt") == next_id
+    restarted.close()
 
-    third = StripeApp(state=state)
-    assert everything(third) == before
-    third.close()
+    restarted_again = StripeApp(state=state)
+    assert everything(restarted_again) == before
+    restarted_again.close()
 
 
-def test_a_later_snapshot_takes_the_place_of_its_namesake(app, api):
+def test_snapshot_with_the_same_name_is_replaced(app, api):
     app.snapshot("here")
     app.snapshot("there")
-    story.customer(api)
+    builders.customer(api)
     app.snapshot("here")
 
     assert [one["name"] for one in app.snapshots.list()] == ["there", "here"]
@@ -268,8 +273,8 @@ def test_a_later_snapshot_takes_the_place_of_its_namesake(app, api):
     assert len(api.v1.customers.list().data) == 1
 
 
-def test_a_reset_keeps_snapshots(app, api):
-    story.customer(api)
+def test_reset_keeps_snapshots(app, api):
+    builders.customer(api)
     app.snapshot("before")
 
     app.reset()
@@ -279,8 +284,8 @@ def test_a_reset_keeps_snapshots(app, api):
     assert len(api.v1.customers.list().data) == 1
 
 
-def test_a_snapshot_nobody_made_is_refused(app, api):
-    story.customer(api)
+def test_restoring_an_unknown_snapshot_raises(app, api):
+    builders.customer(api)
 
     with pytest.raises(NoSuchSnapshot):
         app.restore("before")
@@ -288,22 +293,22 @@ def test_a_snapshot_nobody_made_is_refused(app, api):
     assert len(api.v1.customers.list().data) == 1
 
 
-def test_snapshots_work_over_http(stripe_sandbox):
+def test_snapshots_work_over_the_control_api(stripe_sandbox):
     transport = stripe.RequestsClient(timeout=20)
     api = stripe_sandbox.client(http_client=transport)
-    story.customer(api)
+    builders.customer(api)
     control(stripe_sandbox, "DELETE", "snapshots")
 
-    status, kept = control(stripe_sandbox, "POST", "snapshot", {"name": "one"})
-    story.customer(api)
+    status, saved = control(stripe_sandbox, "POST", "snapshot", {"name": "one"})
+    builders.customer(api)
     _, listed = control(stripe_sandbox, "GET", "snapshots")
     _, state = control(stripe_sandbox, "POST", "restore", {"name": "one"})
     missing, _ = control(stripe_sandbox, "POST", "restore", {"name": "two"})
-    _, none = control(stripe_sandbox, "DELETE", "snapshots")
+    _, cleared = control(stripe_sandbox, "DELETE", "snapshots")
     transport.close()
 
-    assert (status, kept["name"], kept["objects"]) == (200, "one", 2)
-    assert listed == {"data": [kept]}
+    assert (status, saved["name"], saved["objects"]) == (200, "one", 2)
+    assert listed == {"data": [saved]}
     assert state["objects"] == {"customer": 1, "event": 1}
     assert missing == 404
-    assert none == {"data": []}
+    assert cleared == {"data": []}

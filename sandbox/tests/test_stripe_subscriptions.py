@@ -1,22 +1,24 @@
-"""Subscriptions: creation, items, prorations, cancellation, lists."""
+"""Subscriptions: creation, items, cancellation, lists."""
 
 import pytest
 import stripe
 
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
 
 
-def test_a_subscription_is_active_with_a_draft_of_its_first_period(api):
-    basic = story.price(api)
+def test_subscription_is_active_with_draft_for_first_period(api):
+    basic = builders.price(api)
 
-    subscribed = story.subscription(api, basic, quantity=3, metadata={"tenant": "ab"})
+    subscription = builders.subscription(
+        api, basic, quantity=3, metadata={"tenant": "ab"}
+    )
 
-    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
-    item = subscribed.items.data[0]
-    assert subscribed.status == "active"
-    assert subscribed.billing_mode.type == "flexible"
-    assert "current_period_end" not in subscribed.to_dict()
+    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
+    item = subscription.items.data[0]
+    assert subscription.status == "active"
+    assert subscription.billing_mode.type == "flexible"
+    assert "current_period_end" not in subscription.to_dict()
     assert invoice.status == "draft"
     assert invoice.billing_reason == "subscription_create"
     assert invoice.automatically_finalizes_at == invoice.created + HOUR
@@ -29,25 +31,25 @@ def test_a_subscription_is_active_with_a_draft_of_its_first_period(api):
     assert line.period.end == item.current_period_end
 
 
-def test_the_metadata_on_the_invoice_is_a_snapshot(api):
-    subscribed = story.subscription(api, metadata={"tenant": "ab"})
+def test_invoice_has_snapshot_of_subscription_metadata(api):
+    subscription = builders.subscription(api, metadata={"tenant": "ab"})
 
-    api.v1.subscriptions.update(subscribed.id, {"metadata": {"tenant": "cd"}})
+    api.v1.subscriptions.update(subscription.id, {"metadata": {"tenant": "cd"}})
 
-    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
+    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
     assert invoice.parent.subscription_details.metadata["tenant"] == "ab"
 
 
 def create_error(api, **params):
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        story.subscription(api, **params)
+        builders.subscription(api, **params)
     return caught.value
 
 
-def test_sending_invoices_needs_an_email(api):
-    nobody = api.v1.customers.create({})
+def test_send_invoice_needs_email(api):
+    customer = api.v1.customers.create({})
 
-    error = create_error(api, to=nobody)
+    error = create_error(api, to=customer)
 
     assert error.user_message == (
         "Missing email. In order to create invoices that are sent to the customer, the "
@@ -56,58 +58,58 @@ def test_sending_invoices_needs_an_email(api):
     assert api.v1.subscriptions.list().data == []
 
 
-def test_sending_invoices_needs_days_until_due(api):
+def test_send_invoice_needs_days_until_due(api):
     with pytest.raises(stripe.InvalidRequestError, match="days_until_due"):
         api.v1.subscriptions.create(
             {
-                "customer": story.customer(api).id,
-                "items": [{"price": story.price(api).id}],
+                "customer": builders.customer(api).id,
+                "items": [{"price": builders.price(api).id}],
                 "collection_method": "send_invoice",
             }
         )
 
 
-def test_items_never_share_a_price(api):
-    basic = story.price(api)
+def test_new_items_with_same_price_are_refused(api):
+    basic = builders.price(api)
 
     with pytest.raises(stripe.InvalidRequestError) as caught:
-        story.subscription(api, basic, basic)
+        builders.subscription(api, basic, basic)
 
     assert caught.value.user_message == (
         f"Cannot add multiple subscription items with the same plan: {basic.id}"
     )
 
 
-def test_items_never_come_to_share_a_price(api):
-    basic, growth = story.price(api), story.price(api)
-    subscribed = story.subscription(api, basic, growth)
+def test_update_that_gives_two_items_same_price_is_refused(api):
+    basic, growth = builders.price(api), builders.price(api)
+    subscription = builders.subscription(api, basic, growth)
 
     for change in (
         {"price": basic.id},
-        {"id": subscribed.items.data[1].id, "price": basic.id},
+        {"id": subscription.items.data[1].id, "price": basic.id},
     ):
         with pytest.raises(stripe.InvalidRequestError, match="same plan"):
-            api.v1.subscriptions.update(subscribed.id, {"items": [change]})
+            api.v1.subscriptions.update(subscription.id, {"items": [change]})
 
-    after = api.v1.subscriptions.retrieve(subscribed.id)
+    after = api.v1.subscriptions.retrieve(subscription.id)
     assert [item.price.id for item in after.items.data] == [basic.id, growth.id]
     assert not api.v1.invoice_items.list().data
 
 
-def test_a_subscription_has_at_most_twenty_items(api):
-    prices = [story.price(api) for _ in range(21)]
+def test_subscription_has_at_most_twenty_items(api):
+    prices = [builders.price(api) for _ in range(21)]
 
-    assert len(story.subscription(api, *prices[:20]).items.data) == 20
+    assert len(builders.subscription(api, *prices[:20]).items.data) == 20
     with pytest.raises(stripe.InvalidRequestError, match="at most 20 items"):
-        story.subscription(api, *prices)
+        builders.subscription(api, *prices)
 
 
-def test_the_last_item_cannot_be_removed(api):
-    subscribed = story.subscription(api)
-    removal = {"id": subscribed.items.data[0].id, "deleted": True}
+def test_last_item_cannot_be_deleted(api):
+    subscription = builders.subscription(api)
+    removal = {"id": subscription.items.data[0].id, "deleted": True}
 
     with pytest.raises(stripe.InvalidRequestError, match="at least one active plan"):
-        api.v1.subscriptions.update(subscribed.id, {"items": [removal]})
+        api.v1.subscriptions.update(subscription.id, {"items": [removal]})
     with pytest.raises(stripe.InvalidRequestError, match="at least one active plan"):
         api.v1.subscription_items.delete(removal["id"])
 
@@ -115,21 +117,21 @@ def test_the_last_item_cannot_be_removed(api):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda api: story.price(api, recurring=None), "type=one_time"),
-        (lambda api: story.price(api, active=False), "inactive"),
+        (lambda api: builders.price(api, recurring=None), "type=one_time"),
+        (lambda api: builders.price(api, active=False), "inactive"),
     ],
 )
 def test_only_active_recurring_prices_are_accepted(api, make, message):
     with pytest.raises(stripe.InvalidRequestError, match=message):
-        story.subscription(api, make(api))
+        builders.subscription(api, make(api))
 
 
-def test_an_unknown_price_is_named(api):
-    made = story.customer(api)
+def test_unknown_price_is_named_in_error(api):
+    customer = builders.customer(api)
 
     with pytest.raises(stripe.InvalidRequestError) as caught:
         api.v1.subscriptions.create(
-            {"customer": made.id, "items": [{"price": "price_x"}]}
+            {"customer": customer.id, "items": [{"price": "price_x"}]}
         )
 
     assert caught.value.code == "resource_missing"
@@ -137,82 +139,84 @@ def test_an_unknown_price_is_named(api):
     assert caught.value.user_message == "No such price: 'price_x'"
 
 
-def incomplete(api):
-    payer = story.customer(api)
-    return story.automatic(api, to=payer, payment_behavior="default_incomplete")
+def incomplete_subscription(api):
+    payer = builders.customer(api)
+    return builders.automatic(api, to=payer, payment_behavior="default_incomplete")
 
 
-def test_without_a_card_a_charged_subscription_is_incomplete_and_expires(
-    api, stripe_sandbox
-):
-    subscribed = incomplete(api)
-    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
-    assert (subscribed.status, invoice.status) == ("incomplete", "open")
+def test_default_incomplete_without_card_expires_after_23_hours(api, stripe_sandbox):
+    subscription = incomplete_subscription(api)
+    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
+    assert (subscription.status, invoice.status) == ("incomplete", "open")
 
     stripe_sandbox.advance(23 * HOUR + 1)
 
-    assert api.v1.subscriptions.retrieve(subscribed.id).status == "incomplete_expired"
+    assert api.v1.subscriptions.retrieve(subscription.id).status == "incomplete_expired"
     assert api.v1.invoices.retrieve(invoice.id).status == "void"
     assert api.v1.subscriptions.list().data == []
 
 
-def test_paying_the_first_invoice_completes_the_subscription(api):
-    subscribed = incomplete(api)
+def test_paying_first_invoice_activates_incomplete_subscription(api):
+    subscription = incomplete_subscription(api)
 
-    api.v1.invoices.pay(subscribed.latest_invoice, {"paid_out_of_band": True})
+    api.v1.invoices.pay(subscription.latest_invoice, {"paid_out_of_band": True})
 
-    assert api.v1.subscriptions.retrieve(subscribed.id).status == "active"
+    assert api.v1.subscriptions.retrieve(subscription.id).status == "active"
 
 
 @pytest.mark.parametrize("behavior", ["allow_incomplete", "default_incomplete"])
-def test_who_cannot_pay_starts_incomplete(api, behavior):
-    payer = story.customer(api)
+def test_subscription_without_card_starts_incomplete(api, behavior):
+    payer = builders.customer(api)
 
-    subscribed = story.automatic(api, to=payer, payment_behavior=behavior)
+    subscription = builders.automatic(api, to=payer, payment_behavior=behavior)
 
-    invoice = api.v1.invoices.retrieve(subscribed.latest_invoice)
-    assert (subscribed.status, invoice.status) == ("incomplete", "open")
+    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
+    assert (subscription.status, invoice.status) == ("incomplete", "open")
 
 
-def test_who_cannot_pay_is_refused_where_that_is_asked_for(api):
-    payer = story.customer(api)
+def test_error_if_incomplete_without_card_is_refused(api):
+    payer = builders.customer(api)
 
     with pytest.raises(stripe.InvalidRequestError, match="no attached payment source"):
-        story.automatic(api, to=payer, payment_behavior="error_if_incomplete")
+        builders.automatic(api, to=payer, payment_behavior="error_if_incomplete")
     assert api.v1.invoices.list({"customer": payer.id}).data == []
 
 
-def test_with_a_payment_method_the_first_invoice_is_paid_at_once(api):
-    payer = story.customer(api)
+def test_first_invoice_is_paid_at_once_with_payment_method(api):
+    payer = builders.customer(api)
     card = api.v1.payment_methods.attach("pm_card_visa", {"customer": payer.id})
 
-    subscribed = story.automatic(api, to=payer, default_payment_method=card.id)
+    subscription = builders.automatic(api, to=payer, default_payment_method=card.id)
 
-    assert subscribed.status == "active"
-    assert api.v1.invoices.retrieve(subscribed.latest_invoice).status == "paid"
+    assert subscription.status == "active"
+    assert api.v1.invoices.retrieve(subscription.latest_invoice).status == "paid"
 
 
-def test_items_are_changed_by_their_own_endpoints(api, stripe_sandbox):
-    subscribed = story.subscription(api)
+def test_items_are_managed_by_subscription_item_endpoints(api, stripe_sandbox):
+    subscription = builders.subscription(api)
     items = api.v1.subscription_items
     added = items.create(
-        {"subscription": subscribed.id, "price": story.price(api).id, "quantity": 2}
+        {
+            "subscription": subscription.id,
+            "price": builders.price(api).id,
+            "quantity": 2,
+        }
     )
 
     changed = items.update(added.id, {"quantity": 4, "proration_behavior": "none"})
 
-    listed = items.list({"subscription": subscribed.id}).data
-    assert [one.quantity for one in listed] == [1, 4]
+    listed = items.list({"subscription": subscription.id}).data
+    assert [item.quantity for item in listed] == [1, 4]
     assert items.retrieve(added.id).quantity == changed.quantity == 4
     assert items.delete(added.id).deleted
-    assert len(api.v1.subscriptions.retrieve(subscribed.id).items.data) == 1
+    assert len(api.v1.subscriptions.retrieve(subscription.id).items.data) == 1
 
 
-def test_cancelling_ends_at_once_for_the_given_reason(api):
-    subscribed = story.subscription(api)
+def test_cancelling_ends_subscription_at_once_with_details(api):
+    subscription = builders.subscription(api)
 
     ended = api.v1.subscriptions.cancel(
-        subscribed.id,
+        subscription.id,
         {"cancellation_details": {"comment": "bye", "feedback": "unused"}},
     )
 
@@ -220,63 +224,68 @@ def test_cancelling_ends_at_once_for_the_given_reason(api):
     assert ended.status == "canceled"
     assert ended.ended_at == ended.canceled_at
     assert (details.reason, details.comment) == ("cancellation_requested", "bye")
-    assert ended.latest_invoice == subscribed.latest_invoice
+    assert ended.latest_invoice == subscription.latest_invoice
 
 
-def test_a_canceled_subscription_is_closed_to_changes(api):
-    subscribed = story.subscription(api)
-    api.v1.subscriptions.cancel(subscribed.id)
+def test_canceled_subscription_cannot_be_changed(api):
+    subscription = builders.subscription(api)
+    api.v1.subscriptions.cancel(subscription.id)
 
-    with pytest.raises(stripe.InvalidRequestError) as again:
-        api.v1.subscriptions.cancel(subscribed.id)
+    with pytest.raises(stripe.InvalidRequestError) as repeated:
+        api.v1.subscriptions.cancel(subscription.id)
     with pytest.raises(stripe.InvalidRequestError) as changed:
-        api.v1.subscriptions.update(subscribed.id, {"days_until_due": 3})
+        api.v1.subscriptions.update(subscription.id, {"days_until_due": 3})
 
-    assert (again.value.http_status, again.value.code) == (404, "resource_missing")
-    assert again.value.user_message == f"No such subscription: '{subscribed.id}'"
+    assert (repeated.value.http_status, repeated.value.code) == (
+        404,
+        "resource_missing",
+    )
+    assert repeated.value.user_message == f"No such subscription: '{subscription.id}'"
     assert changed.value.user_message == (
         "A canceled subscription can only update its cancellation_details and metadata."
     )
 
 
 def test_cancelling_stops_automatic_collection(api, stripe_sandbox):
-    subscribed = story.subscription(api)
+    subscription = builders.subscription(api)
     invoice = api.v1.invoices.finalize_invoice(
-        subscribed.latest_invoice, {"auto_advance": True}
+        subscription.latest_invoice, {"auto_advance": True}
     )
 
-    api.v1.subscriptions.cancel(subscribed.id)
+    api.v1.subscriptions.cancel(subscription.id)
 
     assert invoice.auto_advance
     assert not api.v1.invoices.retrieve(invoice.id).auto_advance
 
 
-def test_cancelling_at_the_end_of_the_period_waits_for_it(api, stripe_sandbox):
-    subscribed = story.subscription(api)
+def test_cancel_at_period_end_takes_effect_at_period_end(api, stripe_sandbox):
+    subscription = builders.subscription(api)
     api.v1.invoices.pay(
-        story.first_invoice(api, subscribed).id, {"paid_out_of_band": True}
+        builders.first_invoice(api, subscription).id, {"paid_out_of_band": True}
     )
-    end = subscribed.items.data[0].current_period_end
+    end = subscription.items.data[0].current_period_end
 
     scheduled = api.v1.subscriptions.update(
-        subscribed.id, {"cancel_at_period_end": True}
+        subscription.id, {"cancel_at_period_end": True}
     )
     stripe_sandbox.advance(end - stripe_sandbox.now() - 10)
-    before = api.v1.subscriptions.retrieve(subscribed.id)
+    before = api.v1.subscriptions.retrieve(subscription.id)
     stripe_sandbox.advance(20)
-    after = api.v1.subscriptions.retrieve(subscribed.id)
+    after = api.v1.subscriptions.retrieve(subscription.id)
 
     assert (scheduled.cancel_at, before.status) == (end, "active")
     assert (after.status, after.ended_at) == ("canceled", end)
-    assert len(api.v1.invoices.list({"subscription": subscribed.id}).data) == 1
+    assert len(api.v1.invoices.list({"subscription": subscription.id}).data) == 1
 
 
-def test_lists_leave_ended_subscriptions_out_unless_asked(api):
-    ended, live = story.subscription(api), story.subscription(api)
+def test_list_excludes_ended_subscriptions_by_default(api):
+    ended, live = builders.subscription(api), builders.subscription(api)
     api.v1.subscriptions.cancel(ended.id)
 
     def listed(**params):
-        return [one.id for one in api.v1.subscriptions.list(params).data]
+        return [
+            subscription.id for subscription in api.v1.subscriptions.list(params).data
+        ]
 
     assert listed() == [live.id]
     assert listed(status="all") == [live.id, ended.id]
@@ -287,72 +296,72 @@ def test_lists_leave_ended_subscriptions_out_unless_asked(api):
     assert listed(collection_method="charge_automatically") == []
 
 
-def test_a_mix_of_intervals_renews_each_item_in_its_own_time(api, stripe_sandbox):
-    monthly = story.price(api, 100)
-    yearly = story.price(api, 900, recurring={"interval": "year"})
-    subscribed = story.subscription(api, monthly, yearly)
+def test_items_with_different_intervals_renew_separately(api, stripe_sandbox):
+    monthly = builders.price(api, 100)
+    yearly = builders.price(api, 900, recurring={"interval": "year"})
+    subscription = builders.subscription(api, monthly, yearly)
 
     stripe_sandbox.advance(40 * DAY)
 
     latest = api.v1.subscriptions.retrieve(
-        subscribed.id, {"expand": ["latest_invoice"]}
+        subscription.id, {"expand": ["latest_invoice"]}
     ).latest_invoice
     assert [line.amount for line in latest.lines.data] == [100]
 
 
-def test_a_subscription_may_be_created_with_its_end(api, stripe_sandbox):
-    subscribed = story.subscription(api, cancel_at_period_end=True)
-    end = subscribed.items.data[0].current_period_end
+def test_subscription_can_be_created_with_cancel_at_period_end(api, stripe_sandbox):
+    subscription = builders.subscription(api, cancel_at_period_end=True)
+    end = subscription.items.data[0].current_period_end
 
     stripe_sandbox.advance(40 * DAY)
 
-    ended = api.v1.subscriptions.retrieve(subscribed.id)
-    assert (subscribed.cancel_at, subscribed.status) == (end, "active")
+    ended = api.v1.subscriptions.retrieve(subscription.id)
+    assert (subscription.cancel_at, subscription.status) == (end, "active")
     assert (ended.status, ended.ended_at) == ("canceled", end)
 
 
-@pytest.mark.parametrize("word", ["min_period_end", "max_period_end"])
-def test_cancel_at_names_the_end_of_a_period(api, word):
-    subscribed = story.subscription(api)
-    end = subscribed.items.data[0].current_period_end
+@pytest.mark.parametrize("keyword", ["min_period_end", "max_period_end"])
+def test_cancel_at_accepts_period_end_keywords(api, keyword):
+    subscription = builders.subscription(api)
+    end = subscription.items.data[0].current_period_end
 
-    changed = api.v1.subscriptions.update(subscribed.id, {"cancel_at": word})
-    kept = api.v1.subscriptions.update(subscribed.id, {"cancel_at": ""})
+    changed = api.v1.subscriptions.update(subscription.id, {"cancel_at": keyword})
+    undone = api.v1.subscriptions.update(subscription.id, {"cancel_at": ""})
 
     assert (changed.cancel_at, changed.cancel_at_period_end) == (end, False)
     assert changed.canceled_at
     assert changed.cancellation_details.reason == "cancellation_requested"
-    assert (kept.cancel_at, kept.canceled_at) == (None, None)
-    assert kept.cancellation_details.reason is None
+    assert (undone.cancel_at, undone.canceled_at) == (None, None)
+    assert undone.cancellation_details.reason is None
 
 
-def test_cancel_at_may_lie_several_periods_ahead(api, stripe_sandbox):
-    subscribed = story.subscription(
-        api, story.price(api, 700, recurring={"interval": "week"})
+def test_cancel_at_can_be_several_periods_ahead(api, stripe_sandbox):
+    subscription = builders.subscription(
+        api, builders.price(api, 700, recurring={"interval": "week"})
     )
-    end = subscribed.start_date + 21 * DAY
+    end = subscription.start_date + 21 * DAY
 
-    api.v1.subscriptions.update(subscribed.id, {"cancel_at": end})
+    api.v1.subscriptions.update(subscription.id, {"cancel_at": end})
     stripe_sandbox.advance(40 * DAY)
 
-    ended = api.v1.subscriptions.retrieve(subscribed.id)
-    invoices = api.v1.invoices.list({"subscription": subscribed.id}).data
+    ended = api.v1.subscriptions.retrieve(subscription.id)
+    invoices = api.v1.invoices.list({"subscription": subscription.id}).data
     assert (ended.status, ended.ended_at) == ("canceled", end)
-    assert [one.total for one in invoices] == [700, 700, 700]
+    assert [invoice.total for invoice in invoices] == [700, 700, 700]
 
 
-def test_cancel_at_within_a_period_ends_it_there_without_prorations(
+def test_cancel_at_within_period_ends_subscription_without_prorations(
     api, stripe_sandbox
 ):
-    subscribed = story.subscription(api)
-    at = subscribed.start_date + 10 * DAY
+    subscription = builders.subscription(api)
+    at = subscription.start_date + 10 * DAY
 
     api.v1.subscriptions.update(
-        subscribed.id, {"cancel_at": at, "proration_behavior": "none"}
+        subscription.id, {"cancel_at": at, "proration_behavior": "none"}
     )
     stripe_sandbox.advance(11 * DAY)
 
-    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    ended = api.v1.subscriptions.retrieve(subscription.id)
     assert (ended.status, ended.ended_at) == ("canceled", at)
     assert api.v1.invoice_items.list().data == []
 
@@ -371,31 +380,31 @@ def test_cancel_at_within_a_period_ends_it_there_without_prorations(
         (lambda start: {"pause_collection": {"behavior": "void"}}, "unknown parameter"),
     ],
 )
-def test_ends_that_are_not_modelled_or_make_no_sense_are_refused(api, make, message):
-    subscribed = story.subscription(api)
+def test_invalid_or_unmodelled_update_is_refused(api, make, message):
+    subscription = builders.subscription(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=message):
-        api.v1.subscriptions.update(subscribed.id, make(subscribed.start_date))
-    assert api.v1.subscriptions.retrieve(subscribed.id).cancel_at is None
+        api.v1.subscriptions.update(subscription.id, make(subscription.start_date))
+    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
 
 
-def test_an_end_with_the_period_is_that_of_the_items_left(api, stripe_sandbox):
-    monthly = story.price(api)
-    yearly = story.price(api, recurring={"interval": "year"})
-    subscribed = story.subscription(api, monthly, yearly)
-    ends = {item.price.id: item for item in subscribed["items"].data}
+def test_cancel_at_period_end_follows_remaining_items(api, stripe_sandbox):
+    monthly = builders.price(api)
+    yearly = builders.price(api, recurring={"interval": "year"})
+    subscription = builders.subscription(api, monthly, yearly)
+    ends = {item.price.id: item for item in subscription["items"].data}
 
     scheduled = api.v1.subscriptions.update(
-        subscribed.id, {"cancel_at_period_end": True}
+        subscription.id, {"cancel_at_period_end": True}
     )
     changed = api.v1.subscriptions.update(
-        subscribed.id, {"items": [{"id": ends[yearly.id].id, "deleted": True}]}
+        subscription.id, {"items": [{"id": ends[yearly.id].id, "deleted": True}]}
     )
-    stripe_sandbox.advance(32 * story.DAY)
+    stripe_sandbox.advance(32 * builders.DAY)
 
     assert scheduled.cancel_at == ends[yearly.id].current_period_end
     assert changed.cancel_at == ends[monthly.id].current_period_end
-    ended = api.v1.subscriptions.retrieve(subscribed.id)
+    ended = api.v1.subscriptions.retrieve(subscription.id)
     assert (ended.status, ended.ended_at) == ("canceled", changed.cancel_at)
-    reasons = [one.billing_reason for one in api.v1.invoices.list().data]
+    reasons = [invoice.billing_reason for invoice in api.v1.invoices.list().data]
     assert "subscription_cycle" not in reasons

@@ -1,4 +1,4 @@
-"""Deliveries that are dropped, doubled, overtaken or late, and those sent again."""
+"""Faults of webhook deliveries, resending events, and advancing with delivery."""
 
 import json
 import threading
@@ -11,16 +11,16 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import running_sandbox
 from sandbox.stripe.transport import in_process_client
 from sandbox.stripe.webhook_faults import WebhookFault
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
+from sandbox.tests.support.stripe_control import control
 from sandbox.tests.support.stripe_receiver import Receiver
-from sandbox.tests.test_stripe_faults import control
 
 URL = "http://127.0.0.1:1/"
 
 
 class Account:
-    """An app without threads, its client and the endpoint it delivers to."""
+    """App without threads, with a client and a webhook endpoint."""
 
     def __init__(self, seed=1, **options):
         self.receiver = Receiver()
@@ -34,16 +34,16 @@ class Account:
         return self.app.webhook_faults.add(WebhookFault(kind, type, **options))
 
     def create(self, *names):
-        return [story.customer(self.api, name=name).id for name in names]
+        return [builders.customer(self.api, name=name).id for name in names]
 
     def deliver(self):
-        """Deliver what is due; return the names that have arrived so far."""
+        """Deliver everything due; return the names in all received events."""
         self.app.deliveries.deliver_due()
         return self.receiver.names()
 
     def events(self, **params: Any):
-        wanted: Any = {"limit": 100, **params}
-        return self.api.v1.events.list(wanted).data
+        filters: Any = {"limit": 100, **params}
+        return self.api.v1.events.list(filters).data
 
 
 @pytest.fixture
@@ -51,18 +51,18 @@ def account():
     return Account()
 
 
-def test_a_dropped_event_never_arrives_and_stays_undelivered(account):
+def test_dropped_event_never_arrives_and_stays_pending(account):
     account.fault("drop")
 
     account.create("a", "b")
 
     assert account.deliver() == ["b"]
-    [lost] = account.events(delivery_success=False)
-    assert (lost.data.object.name, lost.pending_webhooks) == ("a", 1)
+    [dropped] = account.events(delivery_success=False)
+    assert (dropped.data.object.name, dropped.pending_webhooks) == ("a", 1)
     assert account.app.deliveries.pending() == 0
 
 
-def test_a_doubled_event_arrives_twice(account):
+def test_duplicated_event_arrives_twice(account):
     account.fault("duplicate")
 
     account.create("a", "b")
@@ -73,7 +73,7 @@ def test_a_doubled_event_arrives_twice(account):
     assert [event.pending_webhooks for event in account.events()] == [0, 0]
 
 
-def test_a_reordered_event_arrives_after_the_next(account):
+def test_reordered_event_arrives_after_the_next_event(account):
     account.fault("reorder")
 
     account.create("a")
@@ -83,7 +83,7 @@ def test_a_reordered_event_arrives_after_the_next(account):
     assert account.deliver() == ["b", "a", "c"]
 
 
-def test_a_reordered_event_that_nothing_overtakes_arrives_in_the_end(account):
+def test_reordered_event_without_a_successor_arrives_after_its_timeout(account):
     account.fault("reorder", seconds=60)
     account.create("a")
 
@@ -94,7 +94,7 @@ def test_a_reordered_event_that_nothing_overtakes_arrives_in_the_end(account):
     assert account.deliver() == ["a"]
 
 
-def test_only_an_event_that_arrived_overtakes(account):
+def test_reordered_event_waits_for_a_successful_delivery(account):
     account.fault("reorder")
     account.create("a", "b")
     account.receiver.statuses = [500]
@@ -102,7 +102,7 @@ def test_only_an_event_that_arrived_overtakes(account):
     assert account.deliver() == ["b", "b", "a"]
 
 
-def test_a_delayed_event_arrives_when_the_clock_says_so(account):
+def test_delayed_event_arrives_after_its_delay_on_the_sandbox_clock(account):
     account.fault("delay", seconds=DAY)
 
     account.create("a", "b")
@@ -115,7 +115,7 @@ def test_a_delayed_event_arrives_when_the_clock_says_so(account):
 
 
 @pytest.mark.parametrize(
-    ("type", "lost"),
+    ("type", "dropped"),
     [
         ("*", ["customer.created", "product.created", "price.created"]),
         ("p*", ["product.created", "price.created"]),
@@ -124,18 +124,18 @@ def test_a_delayed_event_arrives_when_the_clock_says_so(account):
         ("price", []),
     ],
 )
-def test_a_fault_is_for_events_of_a_type(account, type, lost):
+def test_fault_applies_to_matching_event_types(account, type, dropped):
     account.fault("drop", type, times=None)
 
     account.create("a")
-    story.price(account.api)
+    builders.price(account.api)
     account.deliver()
 
     undelivered = [event.type for event in account.events(delivery_success=False)]
-    assert undelivered[::-1] == lost
+    assert undelivered[::-1] == dropped
 
 
-def test_a_fault_strikes_as_often_as_it_says_and_only_what_comes_after_it(account):
+def test_fault_applies_to_the_next_events_until_used_up(account):
     account.create("before")
     fault = account.fault("drop", times=2)
 
@@ -146,7 +146,7 @@ def test_a_fault_strikes_as_often_as_it_says_and_only_what_comes_after_it(accoun
     assert account.app.webhook_faults.list() == []
 
 
-def test_a_cleared_fault_strikes_no_more(account):
+def test_cleared_fault_does_not_apply(account):
     account.fault("drop", times=None)
     account.create("a")
 
@@ -156,23 +156,23 @@ def test_a_cleared_fault_strikes_no_more(account):
     assert account.deliver() == ["b"]
 
 
-def test_which_are_struck_by_chance_is_the_seeds_to_say():
-    def survivors(seed):
+def test_faults_with_chance_are_repeatable_with_a_seed():
+    def delivered(seed):
         account = Account(seed)
         account.fault("drop", times=None, chance=0.4)
         account.fault("reorder", times=None, chance=0.3)
         account.create(*(str(number) for number in range(60)))
         return account.deliver()
 
-    first = survivors(3)
+    first = delivered(3)
 
-    assert survivors(3) == first
-    assert survivors(4) != first
+    assert delivered(3) == first
+    assert delivered(4) != first
     assert 15 < len(first) < 55
     assert first != sorted(first, key=int)
 
 
-def test_every_endpoint_is_struck_by_itself(account):
+def test_fault_applies_to_each_endpoint_separately(account):
     account.api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:2/", "enabled_events": ["customer.created"]}
     )
@@ -184,7 +184,7 @@ def test_every_endpoint_is_struck_by_itself(account):
     assert account.events()[0].pending_webhooks == 1
 
 
-def test_a_failed_request_uses_no_fault_up(account):
+def test_failed_request_does_not_use_up_a_fault(account):
     [name] = account.create("a")
     account.api.v1.customers.update(name, {"invoice_prefix": "AAA"})
     account.fault("drop")
@@ -199,7 +199,7 @@ def test_a_failed_request_uses_no_fault_up(account):
     assert [fault["hits"] for fault in account.app.webhook_faults.list()] == [0]
 
 
-def test_faults_and_pausing_go_together(account):
+def test_faults_apply_to_events_created_while_paused(account):
     account.app.deliveries.settings.paused = True
     account.fault("duplicate", times=None)
     account.create("a", "b")
@@ -210,31 +210,31 @@ def test_faults_and_pausing_go_together(account):
     assert account.deliver() == ["a", "a", "b", "b"]
 
 
-def test_what_is_held_back_is_held_back_after_a_restart(tmp_path):
+def test_delayed_delivery_stays_delayed_after_a_restart(tmp_path):
     state = tmp_path / "stripe.sqlite"
     account = Account(state=state)
     account.fault("delay", seconds=DAY)
     account.create("a", "b")
     account.app.close()
 
-    again = Account(state=state)
+    restarted = Account(state=state)
 
-    assert again.deliver() == ["b"]
-    again.app.advance(DAY + 10)
-    assert again.deliver() == ["b", "a"]
-    again.app.close()
+    assert restarted.deliver() == ["b"]
+    restarted.app.advance(DAY + 10)
+    assert restarted.deliver() == ["b", "a"]
+    restarted.app.close()
 
 
-def test_the_thread_delivers_what_was_held_back():
+def test_delivery_thread_sends_reordered_and_delayed_events():
     receiver = Receiver()
     with running_sandbox(webhook_url=URL, post=receiver) as sandbox:
         api = in_process_client(sandbox.app)
         sandbox.webhook_fault("delay", seconds=HOUR)
         sandbox.webhook_fault("reorder", "product.*")
-        story.customer(api, name="late")
+        builders.customer(api, name="late")
         api.v1.products.create({"name": "overtaken"})
         api.v1.products.create({"name": "on time"})
-        assert sandbox.app.deliveries.settle(10)
+        assert sandbox.app.deliveries.wait_until_idle(10)
         assert receiver.names() == ["on time", "overtaken"]
 
         sandbox.advance(HOUR + 1, deliver=True)
@@ -242,7 +242,7 @@ def test_the_thread_delivers_what_was_held_back():
     assert receiver.names() == ["on time", "overtaken", "late"]
 
 
-def test_a_delay_passes_by_itself_in_real_time():
+def test_delay_elapses_in_real_time_without_advancing_the_clock():
     receiver, arrived = Receiver(), threading.Event()
 
     def post(url, body, headers):
@@ -252,14 +252,14 @@ def test_a_delay_passes_by_itself_in_real_time():
 
     with running_sandbox(webhook_url=URL, post=post) as sandbox:
         sandbox.webhook_fault("delay", seconds=1)
-        story.customer(in_process_client(sandbox.app), name="a")
+        builders.customer(in_process_client(sandbox.app), name="a")
 
         assert arrived.wait(10)
 
 
-def test_faults_are_asked_for_over_http(stripe_sandbox, api):
+def test_webhook_faults_work_over_the_control_api(stripe_sandbox, api):
     path = "webhooks/faults"
-    status, made = control(
+    status, added = control(
         stripe_sandbox, "POST", path, {"kind": "delay", "type": "a.*", "seconds": 5}
     )
     _, listed = control(stripe_sandbox, "GET", path)
@@ -267,7 +267,7 @@ def test_faults_are_asked_for_over_http(stripe_sandbox, api):
     _, cleared = control(stripe_sandbox, "DELETE", path)
 
     assert status == 200
-    assert made == {
+    assert added == {
         "id": "webhook_fault_1",
         "kind": "delay",
         "type": "a.*",
@@ -276,25 +276,25 @@ def test_faults_are_asked_for_over_http(stripe_sandbox, api):
         "chance": 1.0,
         "hits": 0,
     }
-    assert listed == {"data": [made]}
+    assert listed == {"data": [added]}
     assert state["webhook_faults"] == 1
     assert cleared == {"data": []}
     assert stripe_sandbox.app.webhook_faults.list() == []
 
 
-def test_a_lost_event_is_sent_again_on_demand(account):
+def test_dropped_event_can_be_resent(account):
     account.fault("drop")
     account.create("a", "b")
     account.deliver()
-    [lost] = account.events(delivery_success=False)
+    [dropped] = account.events(delivery_success=False)
 
-    assert account.app.redeliver(lost.id) == 1
+    assert account.app.redeliver(dropped.id) == 1
 
     assert account.deliver() == ["b", "a"]
     assert account.events(delivery_success=False) == []
 
 
-def test_an_event_that_arrived_is_sent_again_all_the_same(account):
+def test_delivered_event_can_be_resent(account):
     account.create("a")
     account.deliver()
     event = account.events()[0]
@@ -305,7 +305,7 @@ def test_an_event_that_arrived_is_sent_again_all_the_same(account):
     assert account.events()[0].pending_webhooks == 0
 
 
-def test_sending_again_ends_a_delay(account):
+def test_resending_a_delayed_event_delivers_it_at_once(account):
     account.fault("delay", seconds=DAY)
     account.create("a")
 
@@ -316,12 +316,14 @@ def test_sending_again_ends_a_delay(account):
     assert account.deliver() == ["a"]
 
 
-def test_an_event_is_sent_again_only_to_who_wants_it(account):
+def test_event_is_resent_to_enabled_endpoints_registered_for_its_type(account):
     other = account.api.v1.webhook_endpoints.create(
         {"url": URL, "enabled_events": ["price.created"]}
     )
-    off = account.api.v1.webhook_endpoints.create({"url": URL, "enabled_events": ["*"]})
-    account.api.v1.webhook_endpoints.update(off.id, {"disabled": True})
+    disabled = account.api.v1.webhook_endpoints.create(
+        {"url": URL, "enabled_events": ["*"]}
+    )
+    account.api.v1.webhook_endpoints.update(disabled.id, {"disabled": True})
     account.create("a")
     event = account.events()[0].id
 
@@ -331,7 +333,7 @@ def test_an_event_is_sent_again_only_to_who_wants_it(account):
         account.app.redeliver("evt_x")
 
 
-def test_one_endpoint_that_takes_it_again_does_not_stand_for_the_other(account):
+def test_resending_to_one_endpoint_does_not_acknowledge_the_other(account):
     account.fault("drop", "customer.created")
     other = account.api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:2/", "enabled_events": ["*"]}
@@ -346,55 +348,57 @@ def test_one_endpoint_that_takes_it_again_does_not_stand_for_the_other(account):
     assert account.events(type="customer.created")[0].pending_webhooks == 1
 
 
-def test_sending_again_works_over_http(stripe_sandbox, api):
-    story.customer(api)
+def test_resending_works_over_the_control_api(stripe_sandbox, api):
+    builders.customer(api)
     event = api.v1.events.list().data[0].id
 
-    status, answer = control(stripe_sandbox, "POST", f"events/{event}/redeliver", {})
+    status, response = control(stripe_sandbox, "POST", f"events/{event}/redeliver", {})
 
-    assert (status, answer) == (200, {"event": event, "deliveries": 0})
+    assert (status, response) == (200, {"event": event, "deliveries": 0})
 
 
-def test_events_arrive_at_the_time_they_happen():
-    """So that what a receiver does about them happens then, not at the end."""
-    receiver, late = Receiver(), []
+def test_advance_with_delivery_delivers_events_at_their_own_time():
+    # A receiver that reacts must do so at that time, not after the whole advance.
+    receiver, delays = Receiver(), []
 
     def post(url, body, headers):
-        late.append(sandbox.now() - json.loads(body)["created"])
+        delays.append(sandbox.now() - json.loads(body)["created"])
         return receiver(url, body, headers)
 
     with running_sandbox(webhook_url=URL, post=post) as sandbox:
         api = in_process_client(sandbox.app)
-        subscribed = story.subscription(api)
+        subscription = builders.subscription(api)
 
-        def react():
+        def finalize_invoices():
             while receiver.events:
                 event = receiver.events.pop(0)
                 if event["type"] == "invoice.created":
                     api.v1.invoices.finalize_invoice(event["data"]["object"]["id"])
 
-        sandbox.advance(70 * DAY, deliver=True, then=react)
-        invoices = api.v1.invoices.list({"subscription": subscribed.id}).data
+        sandbox.advance(70 * DAY, deliver=True, then=finalize_invoices)
+        invoices = api.v1.invoices.list({"subscription": subscription.id}).data
 
-    assert len(late) > 12
-    assert max(late) <= 3
+    assert len(delays) > 12
+    assert max(delays) <= 3
     assert len(invoices) == 3
-    for one in invoices:
-        assert (one.status_transitions.finalized_at or 0) - one.created in range(4)
+    for invoice in invoices:
+        assert (
+            invoice.status_transitions.finalized_at or 0
+        ) - invoice.created in range(4)
 
 
-def test_a_receiver_that_hangs_is_waited_for_only_so_long():
+def test_advance_with_delivery_stops_waiting_after_the_timeout():
     release = threading.Event()
 
-    def hang(url, body, headers):
+    def block(url, body, headers):
         release.wait(20)
         return 200
 
-    with running_sandbox(webhook_url=URL, post=hang) as sandbox:
-        story.subscription(in_process_client(sandbox.app))
+    with running_sandbox(webhook_url=URL, post=block) as sandbox:
+        builders.subscription(in_process_client(sandbox.app))
         before = sandbox.now()
 
-        after = sandbox.app.advance(70 * DAY, deliver=True, patience=0.1)
+        after = sandbox.app.advance(70 * DAY, deliver=True, timeout=0.1)
         release.set()
 
     assert 0 <= after - before - 70 * DAY <= 5

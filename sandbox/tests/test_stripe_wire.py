@@ -1,4 +1,4 @@
-"""What no SDK sends: other methods, broken bodies, foreign types and versions."""
+"""Requests that no SDK sends: other methods, malformed bodies, types and versions."""
 
 import json
 import socket
@@ -7,36 +7,38 @@ import pytest
 import stripe
 
 from sandbox.stripe import API_VERSION
-from sandbox.stripe.protocol.bodies import LARGEST
-from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.test_stripe_protocol import raw
+from sandbox.stripe.protocol.bodies import MAX_BODY_BYTES
+from sandbox.tests.support import stripe_builders as builders
+from sandbox.tests.support.stripe_http import raw_request
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
 KEY = "Authorization: Bearer sk_test_x"
 
 
-def spoken(sandbox, text):
-    """Return all that is answered to these bytes, after which we say no more."""
-    with socket.create_connection(sandbox.server.server_address, timeout=10) as wire:
-        wire.sendall(text.encode("latin-1") if isinstance(text, str) else text)
-        wire.shutdown(socket.SHUT_WR)
-        answer = b""
-        while part := wire.recv(65_536):
-            answer += part
-    return answer
+def send_bytes(sandbox, text):
+    """Send bytes, close the sending side and return all received bytes."""
+    with socket.create_connection(
+        sandbox.server.server_address, timeout=10
+    ) as connection:
+        connection.sendall(text.encode("latin-1") if isinstance(text, str) else text)
+        connection.shutdown(socket.SHUT_WR)
+        response = b""
+        while chunk := connection.recv(65_536):
+            response += chunk
+    return response
 
 
-def answered(sandbox, *lines, body=b""):
-    """Return status and JSON of the answer to a request of these lines."""
+def send_request(sandbox, *lines, body=b""):
+    """Send a request with these lines and return status and JSON."""
     head = "\r\n".join([*lines, "Host: 127.0.0.1", KEY, "Connection: close"])
-    answer = spoken(sandbox, f"{head}\r\n\r\n".encode("latin-1") + body)
-    first, _, rest = answer.partition(b"\r\n")
+    response = send_bytes(sandbox, f"{head}\r\n\r\n".encode("latin-1") + body)
+    first, _, rest = response.partition(b"\r\n")
     return int(first.split()[1]), json.loads(rest.partition(b"\r\n\r\n")[2])
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS"])
-def test_a_method_stripe_does_not_have_is_an_unknown_url(stripe_sandbox, method):
-    status, _, body = raw(stripe_sandbox, method, "/v1/customers", "name=A")
+def test_unsupported_method_is_an_unrecognized_url(stripe_sandbox, method):
+    status, _, body = raw_request(stripe_sandbox, method, "/v1/customers", "name=A")
 
     assert status == 404
     assert body["error"]["message"].startswith(
@@ -44,14 +46,14 @@ def test_a_method_stripe_does_not_have_is_an_unknown_url(stripe_sandbox, method)
     )
 
 
-def test_head_is_answered_without_a_body(stripe_sandbox):
-    answer = spoken(
+def test_head_response_has_no_body(stripe_sandbox):
+    response = send_bytes(
         stripe_sandbox,
         f"HEAD /v1/customers HTTP/1.1\r\nHost: x\r\n{KEY}\r\nConnection: close\r\n\r\n",
     )
 
-    assert answer.startswith(b"HTTP/1.1 404 ")
-    assert answer.endswith(b"\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 404 ")
+    assert response.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -63,15 +65,15 @@ def test_head_is_answered_without_a_body(stripe_sandbox):
         (f"GET /{'x' * 70_000} HTTP/1.1", 414),
     ],
 )
-def test_what_is_no_request_is_refused_in_json(stripe_sandbox, line, status):
-    given, body = answered(stripe_sandbox, line)
+def test_malformed_request_line_is_rejected_with_json(stripe_sandbox, line, status):
+    actual, body = send_request(stripe_sandbox, line)
 
-    assert given == status
+    assert actual == status
     assert body["error"]["type"] == "invalid_request_error"
 
 
-def test_a_chunked_body_is_read(stripe_sandbox, api):
-    status, made = answered(
+def test_chunked_body_is_read(stripe_sandbox, api):
+    status, customer = send_request(
         stripe_sandbox,
         "POST /v1/customers HTTP/1.1",
         FORM,
@@ -80,7 +82,7 @@ def test_a_chunked_body_is_read(stripe_sandbox, api):
     )
 
     assert status == 200
-    assert api.v1.customers.retrieve(made["id"]).name == "Anna"
+    assert api.v1.customers.retrieve(customer["id"]).name == "Anna"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_a_chunked_body_is_read(stripe_sandbox, api):
         (["Content-Length: -6"], b"name=A", 400),
         (["Content-Length: 6", "Content-Length: 3"], b"name=A", 400),
         (["Content-Length: 60"], b"name=A", 400),
-        ([f"Content-Length: {LARGEST + 1}"], b"", 413),
+        ([f"Content-Length: {MAX_BODY_BYTES + 1}"], b"", 413),
         (["Transfer-Encoding: gzip"], b"name=A", 400),
         (["Transfer-Encoding: chunked", "Content-Length: 6"], b"0\r\n\r\n", 400),
         (["Transfer-Encoding: chunked"], b"name=A", 400),
@@ -99,30 +101,30 @@ def test_a_chunked_body_is_read(stripe_sandbox, api):
         (["Transfer-Encoding: chunked"], b"fffffff\r\n", 413),
     ],
 )
-def test_a_body_that_cannot_be_read_is_refused_and_does_nothing(
+def test_unreadable_body_is_rejected_and_creates_nothing(
     stripe_sandbox, api, headers, body, status
 ):
-    given, answer = answered(
+    actual, response = send_request(
         stripe_sandbox, "POST /v1/customers HTTP/1.1", FORM, *headers, body=body
     )
 
-    assert given == status
-    assert answer["error"]["type"] == "invalid_request_error"
+    assert actual == status
+    assert response["error"]["type"] == "invalid_request_error"
     assert api.v1.customers.list().data == []
     assert stripe_sandbox.requests("POST")[0]["status"] == status
 
 
-def test_a_body_that_is_too_large_is_refused_though_all_of_it_was_sent(stripe_sandbox):
-    status, _, answer = raw(
-        stripe_sandbox, "POST", "/v1/customers", "name=" + "x" * LARGEST
+def test_oversized_body_gets_a_413_response_after_it_was_sent(stripe_sandbox):
+    status, _, response = raw_request(
+        stripe_sandbox, "POST", "/v1/customers", "name=" + "x" * MAX_BODY_BYTES
     )
 
     assert status == 413
-    assert str(LARGEST) in answer["error"]["message"]
+    assert str(MAX_BODY_BYTES) in response["error"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("actual", "message"),
     [
         (
             "application/json",
@@ -135,9 +137,9 @@ def test_a_body_that_is_too_large_is_refused_though_all_of_it_was_sent(stripe_sa
         ),
     ],
 )
-def test_a_body_that_is_no_form_is_refused(stripe_sandbox, given, message):
-    status, _, body = raw(
-        stripe_sandbox, "POST", "/v1/customers", "{}", **{"Content-Type": given}
+def test_body_with_another_content_type_is_rejected(stripe_sandbox, actual, message):
+    status, _, body = raw_request(
+        stripe_sandbox, "POST", "/v1/customers", "{}", **{"Content-Type": actual}
     )
 
     assert status == 400
@@ -145,8 +147,8 @@ def test_a_body_that_is_no_form_is_refused(stripe_sandbox, given, message):
 
 
 @pytest.mark.parametrize("body", [b"name=%FF", b"name=\xff"])
-def test_text_that_is_not_utf_8_is_refused(stripe_sandbox, body):
-    status, answer = answered(
+def test_form_that_is_not_utf_8_is_rejected(stripe_sandbox, body):
+    status, response = send_request(
         stripe_sandbox,
         "POST /v1/customers HTTP/1.1",
         FORM,
@@ -155,19 +157,19 @@ def test_text_that_is_not_utf_8_is_refused(stripe_sandbox, body):
     )
 
     assert status == 400
-    assert answer["error"]["message"].startswith("Invalid UTF-8 characters")
+    assert response["error"]["message"].startswith("Invalid UTF-8 characters")
 
 
 def test_ids_in_the_url_are_unquoted(stripe_sandbox):
-    status, _, body = raw(stripe_sandbox, "GET", "/v1/customers/cus%20%C3%A9")
+    status, _, body = raw_request(stripe_sandbox, "GET", "/v1/customers/cus%20%C3%A9")
 
     assert status == 404
     assert body["error"]["message"] == "No such customer: 'cus é'"
 
 
 @pytest.mark.parametrize("version", ["2019-2-19", "yesterday", "2019-02-19", ""])
-def test_another_api_version_is_refused(stripe_sandbox, version):
-    status, headers, body = raw(
+def test_other_api_versions_are_rejected(stripe_sandbox, version):
+    status, headers, body = raw_request(
         stripe_sandbox, "GET", "/v1/customers", **{"Stripe-Version": version}
     )
 
@@ -180,17 +182,17 @@ def test_another_api_version_is_refused(stripe_sandbox, version):
     assert headers["Stripe-Version"] == API_VERSION
 
 
-def test_a_page_has_one_cursor(api):
-    made = story.customer(api)
-    both: dict[str, str] = {"starting_after": made.id, "ending_before": made.id}
-    invoice = story.first_invoice(api, story.subscription(api))
+def test_list_with_two_cursors_is_rejected(api):
+    customer = builders.customer(api)
+    both: dict[str, str] = {"starting_after": customer.id, "ending_before": customer.id}
+    invoice = builders.first_invoice(api, builders.subscription(api))
 
-    for refused in (
+    for send in (
         lambda: api.v1.customers.list(both),
         lambda: api.v1.invoices.line_items.list(invoice.id, both),
     ):
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            refused()
+            send()
         assert caught.value.user_message == (
             "Received both starting_after and ending_before parameters. Please pass in "
             "only one."
@@ -201,8 +203,8 @@ def test_a_page_has_one_cursor(api):
     "params",
     ["balance=1_000", "balance=٣", "balance=1e3", "balance=9999999999999999999"],
 )
-def test_only_plain_digits_are_a_number(stripe_sandbox, params):
-    status, _, body = raw(
+def test_integer_with_other_characters_is_rejected(stripe_sandbox, params):
+    status, _, body = raw_request(
         stripe_sandbox,
         "POST",
         "/v1/customers",
@@ -215,8 +217,8 @@ def test_only_plain_digits_are_a_number(stripe_sandbox, params):
 
 
 @pytest.mark.parametrize("index", ["%C2%B2", "1" * 5000, "x"])
-def test_only_plain_digits_are_an_index(stripe_sandbox, index):
-    status, _, body = raw(stripe_sandbox, "GET", f"/v1/events?types[{index}]=a")
+def test_array_index_with_other_characters_is_rejected(stripe_sandbox, index):
+    status, _, body = raw_request(stripe_sandbox, "GET", f"/v1/events?types[{index}]=a")
 
     assert status == 400
     assert body["error"]["message"] == "Invalid array"
@@ -234,17 +236,17 @@ def test_only_plain_digits_are_an_index(stripe_sandbox, index):
         ("starting_after=cus_x", "No such customer: 'cus_x'"),
     ],
 )
-def test_a_list_refuses_nonsense(stripe_sandbox, api, query, message):
-    story.customer(api)
+def test_list_with_invalid_parameters_is_rejected(stripe_sandbox, api, query, message):
+    builders.customer(api)
 
-    status, _, body = raw(stripe_sandbox, "GET", f"/v1/customers?{query}")
+    status, _, body = raw_request(stripe_sandbox, "GET", f"/v1/customers?{query}")
 
     assert status == 400
     assert body["error"]["message"].startswith(message)
 
 
-def test_parameters_nest_only_so_deep(stripe_sandbox):
-    status, _, body = raw(
+def test_parameters_that_are_nested_too_deep_are_rejected(stripe_sandbox):
+    status, _, body = raw_request(
         stripe_sandbox, "POST", "/v1/customers", f"metadata{'[a]' * 5000}=x"
     )
 

@@ -1,9 +1,9 @@
-"""A tenant's year on the clock: what is billed is price times time, to the cent.
+"""Random years of a tenant, billed to the cent.
 
-Each history is a year of relays that come, go and change their plan, on one customer.
-Whatever happens, three sums must agree: the lines of all invoices, what invoices and
-balance say is paid, owed or to the tenant's credit, and the price of the time served,
-which is computed here from the calendar, without the sandbox's own arithmetic.
+In each history one customer adds and removes relays and changes their plans for a year.
+Three sums must agree: the lines of all invoices; the paid, open and balance amounts;
+and the price of the time served, computed here from the calendar without the sandbox's
+arithmetic.
 """
 
 from collections import Counter
@@ -21,28 +21,28 @@ from hypothesis import strategies as st
 from sandbox.stripe import books
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.currencies import minimum_charge
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_wire import Wire
 
-YEAR = 365 * story.DAY
-#: Nothing happens before it: each history has a month that renews as it was.
-FIRST_STEP = 40 * story.DAY
+YEAR = 365 * builders.DAY
+#: No step is earlier, so each history has a renewal without changes.
+FIRST_STEP = 40 * builders.DAY
 EXAMPLES = 500
 PLANS = ("basic", "growth", "odd")
 AMOUNTS = st.tuples(*[st.integers(1, 5_000)] * len(PLANS))
 REQUIRED = ("add", "upgrade", "downgrade", "cancel", "add")
 OPTIONAL = ("add", "remove", "upgrade", "downgrade", "cancel", "pay", "credit")
 
-#: What the histories of this run had in them.
+#: Number of steps, by kind, in all histories of this run.
 counts: Counter[str] = Counter()
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[int, str, int]]:
-    """Return (moment in seconds of the year, what happens, a number for choices)."""
+    """Return rows of (second of the year, step, number for the step's choices)."""
     extra = draw(st.lists(st.sampled_from(OPTIONAL), max_size=8))
     steps = draw(st.permutations([*REQUIRED, *extra]))
-    moments = draw(
+    times = draw(
         st.lists(
             st.integers(FIRST_STEP, YEAR - 1),
             min_size=len(steps),
@@ -52,14 +52,13 @@ def histories(draw: st.DrawFn) -> list[tuple[int, str, int]]:
     )
     choices = st.integers(0, 5)
     return [
-        (at, step, draw(choices))
-        for at, step in zip(sorted(moments), steps, strict=True)
+        (at, step, draw(choices)) for at, step in zip(sorted(times), steps, strict=True)
     ]
 
 
 @dataclass
 class Stretch:
-    """A time with one quantity of one price, in periods counted from the anchor."""
+    """Time served at one amount a month, in periods counted from the anchor."""
 
     amount: int
     anchor: int
@@ -67,7 +66,7 @@ class Stretch:
     end: int
 
     def price(self) -> Fraction:
-        """Return the exact price of the time: each month's share of its amount."""
+        """Return the exact price: the amount times the served part of each month."""
         return sum(
             (
                 Fraction(self.amount * _overlap(self, first, last), last - first)
@@ -79,7 +78,7 @@ class Stretch:
 
 @dataclass
 class Tenant:
-    """The customer, its relays, and the time it was served."""
+    """A customer, its relays, and the time it was served."""
 
     app: StripeApp
     api: Wire
@@ -92,14 +91,14 @@ class Tenant:
     anchor: int = 0
     since: int = 0
     served: list[Stretch] = field(default_factory=list)
-    seen: Counter[str] = field(default_factory=Counter)
+    step_counts: Counter[str] = field(default_factory=Counter)
 
-    def live(self, step: str, choice: int) -> None:
-        """Let something happen, and bring the subscription in step with it."""
-        happened = getattr(self, step)(choice)
-        if happened:
-            self.seen[step] += 1
-        self._converge()
+    def run(self, step: str, choice: int) -> None:
+        """Run a step, then update the subscription to match the relays."""
+        was_applied = getattr(self, step)(choice)
+        if was_applied:
+            self.step_counts[step] += 1
+        self._sync()
 
     def add(self, choice: int) -> bool:
         self.relays.append(PLANS[choice % len(PLANS)])
@@ -118,34 +117,34 @@ class Tenant:
 
     def cancel(self, choice: int) -> bool:
         if not self.relays:
-            self._settle_in("basic")
+            self._add_relay_for_an_hour("basic")
         self.relays = []
         return True
 
     def pay(self, choice: int) -> bool:
-        """Pay what is open: out of band, or with the card where that is enough."""
-        unpaid = [one for one in self.invoices() if one["status"] == "open"]
+        """Pay open invoices, alternately by card (if chargeable) and out of band."""
+        unpaid = [invoice for invoice in self.invoices() if invoice["status"] == "open"]
         for number, invoice in enumerate(unpaid):
-            enough = invoice["amount_remaining"] >= minimum_charge("usd")
-            by_card = (number + choice) % 2 and enough
-            how = (
+            chargeable = invoice["amount_remaining"] >= minimum_charge("usd")
+            by_card = (number + choice) % 2 and chargeable
+            params = (
                 {"payment_method": self.card} if by_card else {"paid_out_of_band": True}
             )
-            self.api.post(f"invoices/{invoice['id']}/pay", **how)
+            self.api.post(f"invoices/{invoice['id']}/pay", **params)
         return bool(unpaid)
 
     def credit(self, choice: int) -> bool:
-        """Credit a part of an invoice: of what it asks for still, or to the balance."""
-        wanted = "paid" if choice % 2 else "open"
+        """Credit a part of an open invoice, or of a paid one to the balance."""
+        status = "paid" if choice % 2 else "open"
         for invoice in self.invoices():
-            left = invoice["total"] - invoice["pre_payment_credit_notes_amount"]
-            left -= invoice["post_payment_credit_notes_amount"]
+            creditable = invoice["total"] - invoice["pre_payment_credit_notes_amount"]
+            creditable -= invoice["post_payment_credit_notes_amount"]
             if invoice["status"] == "open":
-                left = min(left, invoice["amount_remaining"])
-            if invoice["status"] != wanted or left < 2:
+                creditable = min(creditable, invoice["amount_remaining"])
+            if invoice["status"] != status or creditable < 2:
                 continue
-            amount = max(1, left // (1 + choice))
-            to_balance = {"credit_amount": amount} if wanted == "paid" else {}
+            amount = max(1, creditable // (1 + choice))
+            to_balance = {"credit_amount": amount} if status == "paid" else {}
             self.api.post(
                 "credit_notes", invoice=invoice["id"], amount=amount, **to_balance
             )
@@ -156,46 +155,47 @@ class Tenant:
         return self.api.all("invoices", customer=self.customer)
 
     def end(self) -> None:
-        """End the last subscription, and finalize every draft."""
+        """End the last subscription and finalize all drafts."""
         self.relays = []
-        self._converge()
+        self._sync()
         for invoice in self.invoices():
             if invoice["status"] == "draft":
                 self.api.post(f"invoices/{invoice['id']}/finalize")
 
     def _move(self, old: str, new: str) -> bool:
-        """Move a relay to another plan; one is made first where there is none."""
+        """Move a relay to another plan, after adding one if none has the old plan."""
         if old not in self.relays:
-            self._settle_in(old)
+            self._add_relay_for_an_hour(old)
         self.relays[self.relays.index(old)] = new
         return True
 
-    def _settle_in(self, plan: str) -> None:
-        """Have a relay on the plan for an hour, so that there is one to change."""
+    def _add_relay_for_an_hour(self, plan: str) -> None:
+        """Add a relay and let an hour pass, so that its time is billed."""
         self.relays.append(plan)
-        self._converge()
-        self.app.advance(story.HOUR)
+        self._sync()
+        self.app.advance(builders.HOUR)
 
-    def _converge(self) -> None:
-        self._account_for_time()
-        wanted = Counter(self.prices[plan] for plan in self.relays)
-        if self.subscription and not wanted:
+    def _sync(self) -> None:
+        self._record_served_time()
+        quantities = Counter(self.prices[plan] for plan in self.relays)
+        if self.subscription and not quantities:
             self.api.delete(
                 f"subscriptions/{self.subscription}", prorate=True, invoice_now=True
             )
             self.subscription = ""
         elif self.subscription:
-            self._change(wanted)
-        elif wanted:
-            self._start(wanted)
-        self._billed = Counter(self.relays)
+            self._change(quantities)
+        elif quantities:
+            self._start(quantities)
+        self._subscribed_plans = Counter(self.relays)
 
-    def _start(self, wanted: Counter[str]) -> None:
+    def _start(self, quantities: Counter[str]) -> None:
         created = self.api.post(
             "subscriptions",
             customer=self.customer,
             items=[
-                {"price": price, "quantity": number} for price, number in wanted.items()
+                {"price": price, "quantity": number}
+                for price, number in quantities.items()
             ],
             collection_method="send_invoice",
             days_until_due=7,
@@ -203,22 +203,22 @@ class Tenant:
         self.subscription, self.anchor = created["id"], created["billing_cycle_anchor"]
         self.since = created["created"]
 
-    def _change(self, wanted: Counter[str]) -> None:
+    def _change(self, quantities: Counter[str]) -> None:
         url = f"subscriptions/{self.subscription}"
         items: list[dict[str, Any]] = []
         for item in self.api.get(url)["items"]["data"]:
-            number = wanted.pop(item["price"]["id"], 0)
+            number = quantities.pop(item["price"]["id"], 0)
             change = {"quantity": number} if number else {"deleted": True}
             items.append({"id": item["id"], **change})
-        items += [{"price": price, "quantity": n} for price, n in wanted.items()]
+        items += [{"price": price, "quantity": n} for price, n in quantities.items()]
         self.api.post(url, items=items)
 
-    def _account_for_time(self) -> None:
+    def _record_served_time(self) -> None:
         now = self.app.clock.now()
         if self.subscription:
             self.served += [
                 Stretch(self.amounts[plan] * number, self.anchor, self.since, now)
-                for plan, number in self._billed.items()
+                for plan, number in self._subscribed_plans.items()
             ]
         self.since = now
 
@@ -252,7 +252,7 @@ def _tenant(amounts: tuple[int, ...]) -> Tenant:
     card = api.post("payment_methods/pm_card_visa/attach", customer=customer)["id"]
     by_plan = dict(zip(PLANS, amounts, strict=True))
     tenant = Tenant(app, api, by_plan, prices, customer, card)
-    tenant._converge()
+    tenant._sync()
     return tenant
 
 
@@ -270,20 +270,20 @@ def _print_counts(request):
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(histories(), AMOUNTS)
-def test_a_year_is_billed_for_exactly_what_was_served(history, amounts):
+def test_random_year_is_billed_for_time_served_to_the_cent(history, amounts):
     tenant = _tenant(amounts)
-    began = tenant.app.clock.now()
+    start = tenant.app.clock.now()
     for at, step, choice in history:
-        tenant.app.advance(max(0, began + at - tenant.app.clock.now()))
-        tenant.live(step, choice)
-    tenant.app.advance(max(0, began + YEAR - tenant.app.clock.now()))
+        tenant.app.advance(max(0, start + at - tenant.app.clock.now()))
+        tenant.run(step, choice)
+    tenant.app.advance(max(0, start + YEAR - tenant.app.clock.now()))
     tenant.end()
 
     invoices = tenant.invoices()
     lines = [
         line
-        for one in invoices
-        for line in tenant.api.all(f"invoices/{one['id']}/lines")
+        for invoice in invoices
+        for line in tenant.api.all(f"invoices/{invoice['id']}/lines")
     ]
     billed = sum(line["amount"] for line in lines)
     notes = tenant.api.all("credit_notes", customer=tenant.customer)
@@ -304,10 +304,11 @@ def test_a_year_is_billed_for_exactly_what_was_served(history, amounts):
     assert len({line["id"] for line in lines}) == len(lines)
     assert not tenant.api.all("invoiceitems", pending=True)
 
-    tenant.seen["renewal"] += sum(
+    tenant.step_counts["renewal"] += sum(
         invoice["billing_reason"] == "subscription_cycle" for invoice in invoices
     )
     assert all(
-        tenant.seen[kind] for kind in ("upgrade", "downgrade", "cancel", "renewal")
+        tenant.step_counts[kind]
+        for kind in ("upgrade", "downgrade", "cancel", "renewal")
     )
-    counts.update(tenant.seen, years=1, invoices=len(invoices), lines=len(lines))
+    counts.update(tenant.step_counts, years=1, invoices=len(invoices), lines=len(lines))

@@ -15,7 +15,7 @@ import pytest
 from caravel.tests.support.processes import environment, eventually, python, runs
 from sandbox.supervisor import free_ports
 
-# Runs the scripts given as {name: script} and prints what `supervise` returns.
+# Runs the scripts in {name: script} and prints the return value of `supervise`.
 SUPERVISE = """
 import json, os, sys
 from pathlib import Path
@@ -27,7 +27,7 @@ children = [
 ]
 print("returned", supervise(children, **json.loads(sys.argv[2])), flush=True)
 """
-LASTING = "import time; print('up', flush=True); time.sleep(600)"
+SLEEPING = "import time; print('up', flush=True); time.sleep(600)"
 POLITE = """
 import signal, sys, time
 def stop(signum, frame):
@@ -37,7 +37,7 @@ signal.signal(signal.SIGTERM, stop)
 print("up", flush=True)
 time.sleep(600)
 """
-# A command with a child of its own in its process group, both deaf to SIGTERM.
+# A command with a child in its process group; both ignore SIGTERM.
 STUBBORN = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -45,8 +45,8 @@ if os.fork():
     print("up", flush=True)
 time.sleep(600)
 """
-# Ends at once and leaves a child that holds its output.
-LEAVING = """
+# Ends at once and leaves a child that holds its output open.
+ORPHANING = """
 import os, sys, time
 if pid := os.fork():
     print("left", pid)
@@ -62,7 +62,7 @@ def supervisor(
 
 
 def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> str:
-    """Return the lines up to the n-th with this text."""
+    """Return the lines up to the n-th one that contains the text."""
     assert process.stdout
     lines = []
     for line in process.stdout:
@@ -87,7 +87,7 @@ def read_terminal(terminal: RawIOBase, text: bytes, times: int = 1) -> bytes:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return the pids of everything that the process started, directly or not."""
+    """Return the pids of all direct and indirect child processes."""
     table = subprocess.run(
         ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     )
@@ -102,7 +102,7 @@ def all_gone(pids: set[int]) -> bool:
     return not any(map(runs, pids))
 
 
-def test_the_first_to_end_gives_the_exit_code_and_ends_the_others() -> None:
+def test_first_child_to_end_sets_the_exit_code_and_stops_the_others() -> None:
     script = "import sys; sys.stdin.read(); print('ending'); sys.exit(7)"
 
     with supervisor({"web": script, "worker": POLITE}) as process:
@@ -110,7 +110,7 @@ def test_the_first_to_end_gives_the_exit_code_and_ends_the_others() -> None:
         assert process.wait(15) == 0
 
 
-def test_lines_carry_the_name_of_their_process() -> None:
+def test_output_lines_are_prefixed_with_the_process_name() -> None:
     with supervisor({"web": "print('hello')"}) as process:
         printed = read_until(process, "returned 0")
 
@@ -118,20 +118,20 @@ def test_lines_carry_the_name_of_their_process() -> None:
     assert "web stopped (rc=0)" in printed
 
 
-def test_without_a_prefix_only_the_commands_are_heard() -> None:
+def test_without_prefix_only_the_commands_output_is_printed() -> None:
     with supervisor({"web": "print('hello')"}, prefix=False) as process:
         assert read_until(process, "returned") == "hello\nreturned 0\n"
 
 
-def test_a_command_killed_by_a_signal_counts_as_in_a_shell() -> None:
+def test_command_killed_by_a_signal_returns_128_plus_signal() -> None:
     script = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 
-    with supervisor({"web": script, "worker": LASTING}) as process:
+    with supervisor({"web": script, "worker": SLEEPING}) as process:
         assert "returned 137" in read_until(process, "returned")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_all_politely(signum: signal.Signals) -> None:
+def test_stop_signal_terminates_all_children(signum: signal.Signals) -> None:
     with supervisor({"web": POLITE, "worker": POLITE}) as process:
         read_until(process, "| up", times=2)
         started = descendants(process.pid)
@@ -144,7 +144,7 @@ def test_a_signal_stops_all_politely(signum: signal.Signals) -> None:
     assert all_gone(started)
 
 
-def test_ctrl_c_in_a_terminal_stops_all_politely() -> None:
+def test_ctrl_c_in_a_terminal_terminates_all_children() -> None:
     script = {"web": POLITE, "worker": POLITE}
     command = [sys.executable, "-c", SUPERVISE, json.dumps(script), "{}"]
     pid, terminal = pty.fork()
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_terminal_stops_all_politely() -> None:
     assert printed.count(b"stopped politely") == 2
 
 
-def test_one_that_does_not_stop_is_killed_with_its_group() -> None:
+def test_child_that_ignores_sigterm_is_killed_with_its_group() -> None:
     with supervisor({"web": STUBBORN}, kill_after=0.3) as process:
         read_until(process, "| up")
         started = descendants(process.pid)
@@ -173,8 +173,8 @@ def test_one_that_does_not_stop_is_killed_with_its_group() -> None:
     assert all_gone(started)
 
 
-def test_what_a_command_leaves_behind_is_ended() -> None:
-    with supervisor({"web": LEAVING, "worker": LASTING}) as process:
+def test_orphans_of_a_command_are_stopped() -> None:
+    with supervisor({"web": ORPHANING, "worker": SLEEPING}) as process:
         left = int(read_until(process, "left").split()[-1])
         printed = read_until(process, "returned")
 
@@ -182,8 +182,8 @@ def test_what_a_command_leaves_behind_is_ended() -> None:
     assert not runs(left)
 
 
-@pytest.mark.parametrize("script", [LASTING, STUBBORN], ids=["polite", "stubborn"])
-def test_nothing_outlives_a_supervisor_that_is_killed(script: str) -> None:
+@pytest.mark.parametrize("script", [SLEEPING, STUBBORN], ids=["polite", "stubborn"])
+def test_nothing_outlives_a_killed_supervisor(script: str) -> None:
     with supervisor({"web": script, "worker": script}, kill_after=0.5) as process:
         read_until(process, "| up", times=2)
         started = descendants(process.pid)
@@ -193,8 +193,8 @@ def test_nothing_outlives_a_supervisor_that_is_killed(script: str) -> None:
         assert eventually(lambda: all_gone(started), seconds=10)
 
 
-def test_commands_end_even_if_all_above_them_is_killed() -> None:
-    with supervisor({"web": LASTING}) as process:
+def test_command_ends_when_supervisor_and_intermediate_are_killed() -> None:
+    with supervisor({"web": SLEEPING}) as process:
         read_until(process, "| up")
         started = descendants(process.pid)
         between, command = sorted(started)
@@ -204,8 +204,8 @@ def test_commands_end_even_if_all_above_them_is_killed() -> None:
         assert eventually(lambda: not runs(command))
 
 
-def test_a_killed_process_in_between_does_not_hang_the_others() -> None:
-    with supervisor({"web": LASTING, "worker": LASTING}) as process:
+def test_killed_intermediate_process_stops_the_others() -> None:
+    with supervisor({"web": SLEEPING, "worker": SLEEPING}) as process:
         read_until(process, "| up", times=2)
         started = descendants(process.pid)
         os.kill(min(started), signal.SIGKILL)
@@ -214,7 +214,7 @@ def test_a_killed_process_in_between_does_not_hang_the_others() -> None:
         assert all_gone(started)
 
 
-def test_a_command_that_cannot_run_is_reported() -> None:
+def test_command_that_cannot_run_is_reported() -> None:
     script = SUPERVISE.replace("[sys.executable", "['/not/there'")
 
     with python(script, json.dumps({"web": ""}), "{}") as process:
@@ -224,7 +224,7 @@ def test_a_command_that_cannot_run_is_reported() -> None:
     assert "returned 127\n" in printed
 
 
-def test_output_goes_to_the_end_of_the_log(tmp_path: Path) -> None:
+def test_output_is_appended_to_the_log(tmp_path: Path) -> None:
     log = tmp_path / "log of" / "web.log"
 
     for _ in range(2):
@@ -234,7 +234,7 @@ def test_output_goes_to_the_end_of_the_log(tmp_path: Path) -> None:
     assert log.read_text() == "hello\nhello\n"
 
 
-def test_all_stop_when_the_terminal_is_gone() -> None:
+def test_all_children_stop_when_the_terminal_is_gone() -> None:
     chatty = "import time\nwhile True: print('still here'); time.sleep(0.01)"
 
     with supervisor({"web": chatty}) as process:
@@ -247,7 +247,7 @@ def test_all_stop_when_the_terminal_is_gone() -> None:
         assert process.wait(15) != 0  # there was nowhere to print the exit code
 
 
-def test_free_ports_are_those_asked_for_if_they_are_free() -> None:
+def test_free_ports_prefers_the_requested_port() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -259,7 +259,7 @@ def test_free_ports_are_those_asked_for_if_they_are_free() -> None:
     assert again == [port]
 
 
-def test_no_two_free_ports_are_the_same() -> None:
+def test_free_ports_are_all_different() -> None:
     (port,) = free_ports([0])
 
     found = free_ports([port, port, *[0] * 200])

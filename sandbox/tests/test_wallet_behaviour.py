@@ -1,4 +1,4 @@
-"""Each way in which a wallet pays, answers, or does not."""
+"""Behaviours of a wallet: payments, replies, lookups and invoices."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Answering,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
     Decoy,
-    Garbage,
-    Issuing,
-    LookingUp,
-    Paying,
+    InvoiceBehaviour,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
     answers_after,
     pays_after,
     pays_but_says,
@@ -64,7 +64,7 @@ def alice(wallets):
 
 
 @pytest.fixture
-def bill(platform):
+def invoice(platform):
     return platform.issue(1_000)
 
 
@@ -75,105 +75,113 @@ def client(alice, request):
 
 
 @pytest.fixture
-def plain(alice):
+def nip44_client(alice):
     with wallet_client(alice.url) as client:
         yield client
 
 
-def sent(client, alice, bill, **options):
+def send_payment(client, alice, invoice, **options):
     """Send a payment request and return it once the wallet has it."""
-    request = client.request("pay_invoice", invoice=bill.bolt11, **options)
+    request = client.request("pay_invoice", invoice=invoice.bolt11, **options)
     client.send(request)
     wait_until(lambda: request.id in {one.id for one in alice.requests()})
     return request
 
 
-def is_paid(alice, bill):
-    paid = alice.ledger.is_settled(bill.payment_hash)
-    assert alice.ledger.debits("alice") == ([bill.amount_msat] if paid else [])
+def is_paid(alice, invoice):
+    paid = alice.ledger.is_settled(invoice.payment_hash)
+    assert alice.ledger.debits("alice") == ([invoice.amount_msat] if paid else [])
     return paid
 
 
-def test_a_wallet_pays_by_default(client, alice, bill):
+def test_wallet_pays_by_default(client, alice, invoice):
     assert alice.behaviour == PAYS
 
-    preimage = client.call("pay_invoice", invoice=bill.bolt11)["preimage"]
+    preimage = client.call("pay_invoice", invoice=invoice.bolt11)["preimage"]
 
-    assert preimage == bill.preimage
-    assert is_paid(alice, bill)
+    assert preimage == invoice.preimage
+    assert is_paid(alice, invoice)
 
 
-def test_it_pays_and_answers_when_the_time_has_come(clock, wallets, plain, alice, bill):
+def test_pays_after_pays_and_answers_when_the_delay_is_over(
+    clock, wallets, nip44_client, alice, invoice
+):
     alice.behaviour = pays_after(30)
 
-    request = sent(plain, alice, bill)
-    assert plain.earlier() == []
-    assert not is_paid(alice, bill)
+    request = send_payment(nip44_client, alice, invoice)
+    assert nip44_client.earlier() == []
+    assert not is_paid(alice, invoice)
 
     clock.shift(29)
     assert wallets.run_due() == 0
-    assert plain.earlier() == []
-    assert not is_paid(alice, bill)
+    assert nip44_client.earlier() == []
+    assert not is_paid(alice, invoice)
 
     clock.shift(1)
-    reply = plain.read(plain.next_reply(request))
-    assert reply["result"]["preimage"] == bill.preimage
-    assert is_paid(alice, bill)
+    reply = nip44_client.read(nip44_client.next_reply(request))
+    assert reply["result"]["preimage"] == invoice.preimage
+    assert is_paid(alice, invoice)
 
 
-def test_it_pays_and_never_answers(plain, alice, bill):
-    alice.behaviour = PAYS_IN_SILENCE
+def test_pays_without_answer_pays_and_never_answers(nip44_client, alice, invoice):
+    alice.behaviour = PAYS_WITHOUT_ANSWER
 
-    sent(plain, alice, bill)
+    send_payment(nip44_client, alice, invoice)
 
-    wait_until(lambda: is_paid(alice, bill))
-    assert plain.earlier() == []
+    wait_until(lambda: is_paid(alice, invoice))
+    assert nip44_client.earlier() == []
 
 
-def test_it_pays_at_once_and_answers_later(clock, plain, alice, bill):
+def test_answers_after_pays_at_once_and_answers_later(
+    clock, nip44_client, alice, invoice
+):
     alice.behaviour = answers_after(30)
 
-    request = sent(plain, alice, bill)
+    request = send_payment(nip44_client, alice, invoice)
 
-    wait_until(lambda: is_paid(alice, bill))
-    assert plain.earlier() == []
+    wait_until(lambda: is_paid(alice, invoice))
+    assert nip44_client.earlier() == []
     clock.shift(30)
-    assert plain.read(plain.next_reply(request))["error"] is None
+    assert nip44_client.read(nip44_client.next_reply(request))["error"] is None
 
 
 @pytest.mark.parametrize(
     "code", ["INSUFFICIENT_BALANCE", "QUOTA_EXCEEDED", "RATE_LIMITED", "NEW_IN_2031"]
 )
-def test_it_refuses_with_any_code(client, alice, bill, code):
+def test_refuses_answers_any_code_and_pays_nothing(client, alice, invoice, code):
     alice.behaviour = refuses(code)
 
-    assert client.error("pay_invoice", invoice=bill.bolt11) == code
+    assert client.error("pay_invoice", invoice=invoice.bolt11) == code
 
-    assert not is_paid(alice, bill)
+    assert not is_paid(alice, invoice)
 
 
-def test_it_says_internal_though_it_paid(client, alice, bill):
+def test_pays_but_says_pays_and_answers_an_error(client, alice, invoice):
     alice.behaviour = pays_but_says("INTERNAL")
 
-    assert client.error("pay_invoice", invoice=bill.bolt11) == "INTERNAL"
+    assert client.error("pay_invoice", invoice=invoice.bolt11) == "INTERNAL"
 
-    assert is_paid(alice, bill)
+    assert is_paid(alice, invoice)
 
 
-def test_it_says_failed_and_settles_later(clock, plain, alice, bill):
+def test_settles_late_answers_an_error_and_pays_later(
+    clock, nip44_client, alice, invoice
+):
     alice.behaviour = settles_late(60)
 
-    assert plain.error("pay_invoice", invoice=bill.bolt11) == "PAYMENT_FAILED"
-    assert not is_paid(alice, bill)
+    assert nip44_client.error("pay_invoice", invoice=invoice.bolt11) == "PAYMENT_FAILED"
+    assert not is_paid(alice, invoice)
 
     clock.shift(60)
-    wait_until(lambda: is_paid(alice, bill))
+    wait_until(lambda: is_paid(alice, invoice))
 
 
-def test_what_settles_late_may_meet_a_paid_invoice(clock, wallets, plain, alice, bill):
+def test_settles_late_pays_nothing_if_the_invoice_was_paid_meanwhile(
+    clock, wallets, nip44_client, alice, invoice
+):
     alice.behaviour = settles_late(60)
-    plain.error("pay_invoice", invoice=bill.bolt11)
-    wallets.create("bob", balance_msat=5_000).pay(bill.bolt11)
+    nip44_client.error("pay_invoice", invoice=invoice.bolt11)
+    wallets.create("bob", balance_msat=5_000).pay(invoice.bolt11)
 
     clock.shift(60)
     wait_until(lambda: wallets.schedule.waiting == 0)
@@ -181,100 +189,104 @@ def test_what_settles_late_may_meet_a_paid_invoice(clock, wallets, plain, alice,
     assert alice.ledger.debits("alice") == []
 
 
-def test_due_things_are_done_at_once_on_request(clock, wallets, plain, alice, bill):
+def test_run_due_runs_due_actions_at_once(clock, wallets, nip44_client, alice, invoice):
     alice.behaviour = settles_late(60)
-    plain.error("pay_invoice", invoice=bill.bolt11)
+    nip44_client.error("pay_invoice", invoice=invoice.bolt11)
 
     clock.shift(60)
     wait_until(lambda: wallets.run_due() == wallets.schedule.waiting == 0)
 
-    assert is_paid(alice, bill)
+    assert is_paid(alice, invoice)
 
 
-def test_it_neither_pays_nor_answers(plain, alice, bill):
-    alice.behaviour = IGNORES
+def test_stays_silent_neither_pays_nor_answers(nip44_client, alice, invoice):
+    alice.behaviour = STAYS_SILENT
 
-    sent(plain, alice, bill)
+    send_payment(nip44_client, alice, invoice)
 
-    assert plain.earlier() == []
-    assert not is_paid(alice, bill)
-
-
-def test_it_lies(client, alice, bill):
-    alice.behaviour = LIES
-
-    preimage = client.call("pay_invoice", invoice=bill.bolt11)["preimage"]
-
-    assert hash_of(preimage) != bill.payment_hash
-    assert not is_paid(alice, bill)
+    assert nip44_client.earlier() == []
+    assert not is_paid(alice, invoice)
 
 
-def test_it_behaves_as_it_did_when_it_was_asked(clock, plain, alice, bill):
+def test_claims_falsely_answers_a_made_up_preimage(client, alice, invoice):
+    alice.behaviour = CLAIMS_FALSELY
+
+    preimage = client.call("pay_invoice", invoice=invoice.bolt11)["preimage"]
+
+    assert hash_of(preimage) != invoice.payment_hash
+    assert not is_paid(alice, invoice)
+
+
+def test_request_is_handled_by_the_behaviour_at_its_arrival(
+    clock, nip44_client, alice, invoice
+):
     alice.behaviour = pays_after(30)
-    request = sent(plain, alice, bill)
+    request = send_payment(nip44_client, alice, invoice)
 
     alice.behaviour = refuses("RATE_LIMITED")
     clock.shift(30)
 
-    assert plain.read(plain.next_reply(request))["error"] is None
-    assert is_paid(alice, bill)
+    assert nip44_client.read(nip44_client.next_reply(request))["error"] is None
+    assert is_paid(alice, invoice)
 
 
 @pytest.mark.parametrize("pays", [0.0, None])
-@pytest.mark.parametrize("garbage", list(Garbage))
-def test_it_pays_or_not_and_its_reply_is_garbage(client, alice, bill, garbage, pays):
-    alice.behaviour = Paying(pays_after=pays, garbage=garbage)
-    request = client.request("pay_invoice", invoice=bill.bolt11)
+@pytest.mark.parametrize("corruption", list(CorruptReply))
+def test_reply_is_corrupt_whether_or_not_it_pays(
+    client, alice, invoice, corruption, pays
+):
+    alice.behaviour = PaymentBehaviour(pays_after=pays, corruption=corruption)
+    request = client.request("pay_invoice", invoice=invoice.bolt11)
     client.send(request)
 
     reply = client.next_reply(request)
 
     assert reply.pubkey == alice.pubkey
-    assert is_paid(alice, bill) is (pays == 0.0)
-    if garbage is Garbage.UNDECRYPTABLE:
+    assert is_paid(alice, invoice) is (pays == 0.0)
+    if corruption is CorruptReply.UNDECRYPTABLE:
         with pytest.raises(Unreadable):
             client.read(reply)
         return
     text = decrypt(client.scheme, client.secret, client.wallet, reply.content)
-    if garbage is Garbage.NOT_JSON:
+    if corruption is CorruptReply.NOT_JSON:
         with pytest.raises(ValueError):
             json.loads(text)
         return
     body = json.loads(text)
-    if garbage is Garbage.NOT_AN_OBJECT:
+    if corruption is CorruptReply.NOT_AN_OBJECT:
         assert isinstance(body, list)
-    elif garbage is Garbage.WRONG_TYPE:
+    elif corruption is CorruptReply.WRONG_TYPE:
         assert body["result_type"] not in ("pay_invoice", "")
         assert body["result"]["preimage"]
-    elif garbage is Garbage.NO_RESULT:
+    elif corruption is CorruptReply.NO_RESULT:
         assert body == {"result_type": "pay_invoice"}
-    elif garbage is Garbage.NO_PREIMAGE:
+    elif corruption is CorruptReply.NO_PREIMAGE:
         assert body["error"] is None
         assert "preimage" not in body["result"]
     else:
-        assert garbage is Garbage.WRONG_PREIMAGE
-        assert hash_of(body["result"]["preimage"]) != bill.payment_hash
+        assert corruption is CorruptReply.WRONG_PREIMAGE
+        assert hash_of(body["result"]["preimage"]) != invoice.payment_hash
 
 
 def hash_of(preimage):
     return hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
 
 
-def test_replies_come_twice_in_different_events(client, alice, bill):
-    alice.behaviour = Paying(copies=2)
-    request = client.request("pay_invoice", invoice=bill.bolt11)
+def test_copies_are_sent_as_different_events(client, alice, invoice):
+    alice.behaviour = PaymentBehaviour(copies=2)
+    request = client.request("pay_invoice", invoice=invoice.bolt11)
     client.send(request)
 
     first, second = (client.next_reply(request) for _ in range(2))
 
     assert first.id != second.id
     assert client.read(first) == client.read(second)
-    assert is_paid(alice, bill)
+    assert is_paid(alice, invoice)
 
 
-def test_a_refusal_from_a_wrong_key_precedes_the_true_reply(client, alice, bill):
-    alice.behaviour = Paying(decoys=(Decoy.WRONG_KEY,))
-    request = client.request("pay_invoice", invoice=bill.bolt11)
+def test_decoy_from_a_wrong_key_precedes_the_true_reply(client, alice, invoice):
+    alice.behaviour = PaymentBehaviour(decoys=(Decoy.WRONG_KEY,))
+    request = client.request("pay_invoice", invoice=invoice.bolt11)
     client.send(request)
 
     forged, true = (client.next_reply(request) for _ in range(2))
@@ -282,156 +294,170 @@ def test_a_refusal_from_a_wrong_key_precedes_the_true_reply(client, alice, bill)
     text = decrypt(client.scheme, client.secret, forged.pubkey, forged.content)
     assert json.loads(text)["error"]["code"] == "INSUFFICIENT_BALANCE"
     assert forged.pubkey != alice.pubkey == true.pubkey
-    assert client.read(true)["result"]["preimage"] == bill.preimage
+    assert client.read(true)["result"]["preimage"] == invoice.preimage
 
 
-def test_a_refusal_of_another_request_precedes_the_true_reply(client, alice, bill):
-    alice.behaviour = Paying(decoys=(Decoy.WRONG_REQUEST,))
+def test_decoy_about_another_request_precedes_the_true_reply(client, alice, invoice):
+    alice.behaviour = PaymentBehaviour(decoys=(Decoy.WRONG_REQUEST,))
 
-    assert client.call("pay_invoice", invoice=bill.bolt11)
+    assert client.call("pay_invoice", invoice=invoice.bolt11)
 
     (other,) = client.earlier()
     assert client.read(other)["error"]["code"] == "INSUFFICIENT_BALANCE"
     assert other.pubkey == alice.pubkey
 
 
-def test_before_a_true_refusal_a_decoy_says_paid(plain, alice, bill):
-    alice.behaviour = Paying(
+def test_decoy_before_a_refusal_claims_a_payment(nip44_client, alice, invoice):
+    alice.behaviour = PaymentBehaviour(
         pays_after=None, error="QUOTA_EXCEEDED", decoys=(Decoy.WRONG_REQUEST,)
     )
 
-    assert plain.error("pay_invoice", invoice=bill.bolt11) == "QUOTA_EXCEEDED"
+    assert nip44_client.error("pay_invoice", invoice=invoice.bolt11) == "QUOTA_EXCEEDED"
 
-    (other,) = plain.earlier()
-    assert plain.read(other)["result"]["preimage"]
+    (other,) = nip44_client.earlier()
+    assert nip44_client.read(other)["result"]["preimage"]
 
 
-def test_replies_name_the_client_unless_the_service_does_not(plain, alice):
-    named = plain.request("get_balance")
-    plain.send(named)
-    assert plain.next_reply(named).tags == (("p", plain.pubkey), ("e", named.id))
+def test_replies_have_a_p_tag_unless_names_client_is_false(nip44_client, alice):
+    named = nip44_client.request("get_balance")
+    nip44_client.send(named)
+    assert nip44_client.next_reply(named).tags == (
+        ("p", nip44_client.pubkey),
+        ("e", named.id),
+    )
 
     alice.protocol = Protocol(names_client=False)
 
-    unnamed = plain.request("get_balance")
-    plain.send(unnamed)
-    assert plain.next_reply(unnamed).tags == (("e", unnamed.id),)
+    unnamed = nip44_client.request("get_balance")
+    nip44_client.send(unnamed)
+    assert nip44_client.next_reply(unnamed).tags == (("e", unnamed.id),)
 
 
-def test_other_methods_are_scripted_too(plain, alice):
-    alice.others = Answering(error="RATE_LIMITED")
+def test_reply_behaviour_applies_to_other_methods(nip44_client, alice):
+    alice.reply_behaviour = ReplyBehaviour(error="RATE_LIMITED")
 
-    assert plain.error("get_balance") == "RATE_LIMITED"
+    assert nip44_client.error("get_balance") == "RATE_LIMITED"
 
 
-# What our own wallet may do wrong.
+# Faults of the platform's own wallet.
 
 
 @pytest.fixture
-def ours(platform):
+def platform_client(platform):
     with wallet_client(platform.url) as client:
         yield client
 
 
 @pytest.mark.parametrize("code", ["INTERNAL", "NOT_FOUND", "RATE_LIMITED"])
-def test_a_lookup_comes_to_an_error(ours, platform, bill, code):
-    platform.lookups = LookingUp(error=code)
+def test_lookup_can_answer_an_error(platform_client, platform, invoice, code):
+    platform.lookup_behaviour = LookupBehaviour(error=code)
 
-    assert ours.error("lookup_invoice", payment_hash=bill.payment_hash) == code
-
-
-def test_a_lookup_tells_another_hash(ours, platform, bill):
-    platform.lookups = LookingUp(wrong_hash=True)
-
-    found = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
-
-    assert found["payment_hash"] != bill.payment_hash
-    assert found["invoice"] == bill.bolt11
+    assert (
+        platform_client.error("lookup_invoice", payment_hash=invoice.payment_hash)
+        == code
+    )
 
 
-def test_a_lookup_has_no_state(ours, alice, platform, bill):
-    platform.lookups = LookingUp(with_state=False)
-    before = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
-    alice.pay(bill.bolt11)
+def test_lookup_can_return_a_wrong_hash(platform_client, platform, invoice):
+    platform.lookup_behaviour = LookupBehaviour(wrong_hash=True)
 
-    after = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
+    found = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
+
+    assert found["payment_hash"] != invoice.payment_hash
+    assert found["invoice"] == invoice.bolt11
+
+
+def test_lookup_can_omit_the_state(platform_client, alice, platform, invoice):
+    platform.lookup_behaviour = LookupBehaviour(with_state=False)
+    before = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
+    alice.pay(invoice.bolt11)
+
+    after = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
 
     assert "state" not in before
     assert "state" not in after
     assert "settled_at" not in before
     assert after["settled_at"]
-    assert after["preimage"] == bill.preimage
+    assert after["preimage"] == invoice.preimage
 
 
-def test_a_lookup_is_not_answered(ours, platform, bill):
-    platform.lookups = LookingUp(after=None)
+def test_lookup_can_stay_unanswered(platform_client, platform, invoice):
+    platform.lookup_behaviour = LookupBehaviour(after=None)
 
-    ours.send(ours.request("lookup_invoice", payment_hash=bill.payment_hash))
+    platform_client.send(
+        platform_client.request("lookup_invoice", payment_hash=invoice.payment_hash)
+    )
 
-    assert ours.earlier() == []
+    assert platform_client.earlier() == []
 
 
-def test_an_unpaid_invoice_expires_and_may_settle_late(clock, ours, platform, alice):
-    bill = platform.issue(1_000, expiry=60)
+def test_expired_invoice_can_settle_within_the_late_seconds(
+    clock, platform_client, platform, alice
+):
+    invoice = platform.issue(1_000, expiry=60)
     clock.shift(60)
-    expired = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
+    expired = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
 
     clock.shift(7_200)
-    alice.pay(bill.bolt11)
-    settled = ours.call("lookup_invoice", payment_hash=bill.payment_hash)
+    alice.pay(invoice.bolt11)
+    settled = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
 
     assert expired["state"] == "expired"
     assert settled["state"] == "settled"
     assert settled["settled_at"] == NOW + 7_260
 
 
-def test_an_invoice_is_made_with_another_amount_than_it_says(ours, platform, alice):
-    platform.issuing = Issuing(amount_msat=9_000)
+def test_invoice_can_have_another_amount_than_its_result(
+    platform_client, platform, alice
+):
+    platform.invoice_behaviour = InvoiceBehaviour(amount_msat=9_000)
 
-    made = ours.call("make_invoice", amount=1_000)
-    alice.pay(made["invoice"])
+    result = platform_client.call("make_invoice", amount=1_000)
+    alice.pay(result["invoice"])
 
-    assert made["amount"] == 1_000
-    assert bolt11_of(made).amount_msat == 9_000
+    assert result["amount"] == 1_000
+    assert bolt11_of(result).amount_msat == 9_000
     assert alice.ledger.debits("alice") == [9_000]
 
 
-def test_an_invoice_is_made_with_another_expiry_than_it_says(ours, platform):
-    platform.issuing = Issuing(expiry=86_400)
+def test_invoice_can_have_another_expiry_than_its_result(platform_client, platform):
+    platform.invoice_behaviour = InvoiceBehaviour(expiry=86_400)
 
-    made = ours.call("make_invoice", amount=1_000, expiry=60)
+    result = platform_client.call("make_invoice", amount=1_000, expiry=60)
 
-    assert made["expires_at"] == made["created_at"] + 60
-    assert bolt11_of(made).expiry == 86_400
+    assert result["expires_at"] == result["created_at"] + 60
+    assert bolt11_of(result).expiry == 86_400
 
 
-def test_an_invoice_is_made_with_another_hash_than_it_says(ours, platform, alice):
-    platform.issuing = Issuing(wrong_hash=True)
+def test_invoice_can_have_another_hash_than_its_result(
+    platform_client, platform, alice
+):
+    platform.invoice_behaviour = InvoiceBehaviour(wrong_hash=True)
 
-    made = ours.call("make_invoice", amount=1_000)
-    alice.pay(made["invoice"])
+    result = platform_client.call("make_invoice", amount=1_000)
+    alice.pay(result["invoice"])
 
-    paid = bolt11_of(made).payment_hash
-    assert made["payment_hash"] != paid
+    paid = bolt11_of(result).payment_hash
+    assert result["payment_hash"] != paid
     assert platform.ledger.is_settled(paid)
 
 
-def test_an_invoice_is_made_and_not_told(ours, platform):
-    platform.issuing = Issuing(after=None)
+def test_invoice_can_be_issued_without_an_answer(platform_client, platform):
+    platform.invoice_behaviour = InvoiceBehaviour(after=None)
 
-    ours.send(ours.request("make_invoice", amount=1_000))
+    platform_client.send(platform_client.request("make_invoice", amount=1_000))
 
-    assert ours.earlier() == []
+    assert platform_client.earlier() == []
     assert [one.amount_msat for one in platform.ledger.issued_by("platform")] == [1_000]
 
 
-def test_an_invoice_is_refused(ours, platform):
-    platform.issuing = Issuing(error="INTERNAL")
+def test_make_invoice_can_answer_an_error_and_issue_nothing(platform_client, platform):
+    platform.invoice_behaviour = InvoiceBehaviour(error="INTERNAL")
 
-    assert ours.error("make_invoice", amount=1_000) == "INTERNAL"
+    assert platform_client.error("make_invoice", amount=1_000) == "INTERNAL"
 
     assert platform.ledger.issued_by("platform") == []
 
 
-def bolt11_of(made):
-    return bolt11.decode(made["invoice"])
+def bolt11_of(result):
+    return bolt11.decode(result["invoice"])

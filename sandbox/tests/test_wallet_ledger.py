@@ -1,4 +1,4 @@
-"""The ledger moves sats once, and none are made or lost."""
+"""The ledger moves sats exactly once, and their total never changes."""
 
 import contextlib
 import dataclasses
@@ -42,10 +42,10 @@ def invoice(owner="bob", msat=1_000, expiry=60, **fields):
     )
 
 
-def issued(ledger, **fields):
-    made = invoice(**fields)
-    ledger.issue(made)
-    return made
+def issue(ledger, **fields):
+    issued = invoice(**fields)
+    ledger.issue(issued)
+    return issued
 
 
 @pytest.fixture
@@ -63,151 +63,151 @@ def ledger(database):
     return ledger
 
 
-def test_a_payment_moves_the_amount_and_settles_the_invoice(ledger):
-    made = issued(ledger, msat=2_500)
+def test_payment_moves_the_amount_and_settles_the_invoice(ledger):
+    issued = issue(ledger, msat=2_500)
 
-    paid = ledger.pay("ann", made.bolt11)
+    paid = ledger.pay("ann", issued.bolt11)
 
     assert (
         paid
-        == dataclasses.replace(made, settled_at=paid.settled_at, payer="ann")
-        == ledger.invoice(payment_hash=made.payment_hash)
+        == dataclasses.replace(issued, settled_at=paid.settled_at, payer="ann")
+        == ledger.invoice(payment_hash=issued.payment_hash)
     )
     assert abs(paid.settled_at - time.time()) < 5
-    assert ledger.is_settled(made.payment_hash)
+    assert ledger.is_settled(issued.payment_hash)
     assert (ledger.balance("ann"), ledger.balance("bob")) == (7_500, 12_500)
-    assert (ledger.debits("ann"), ledger.debited("ann")) == ([2_500], 2_500)
+    assert (ledger.debits("ann"), ledger.total_debited("ann")) == ([2_500], 2_500)
     assert ledger.credits("bob") == [10_000, 2_500]
 
 
 @pytest.mark.parametrize("payer", ["ann", "cid", "bob"])
-def test_one_hash_is_paid_once_whoever_pays_it(ledger, payer):
-    made = issued(ledger)
-    ledger.pay("ann", made.bolt11)
+def test_payment_hash_is_paid_once_by_any_payer(ledger, payer):
+    issued = issue(ledger)
+    ledger.pay("ann", issued.bolt11)
 
     with pytest.raises(AlreadyPaid) as refusal:
-        ledger.pay(payer, made.bolt11)
+        ledger.pay(payer, issued.bolt11)
 
     assert refusal.value.code == "INTERNAL"
     assert ledger.balance("bob") == 11_000
 
 
-def test_who_has_too_little_pays_nothing(ledger):
-    made = issued(ledger, msat=10_001)
+def test_payment_above_the_balance_moves_nothing(ledger):
+    issued = issue(ledger, msat=10_001)
 
     with pytest.raises(InsufficientBalance):
-        ledger.pay("ann", made.bolt11)
+        ledger.pay("ann", issued.bolt11)
 
-    assert not ledger.is_settled(made.payment_hash)
+    assert not ledger.is_settled(issued.payment_hash)
     assert ledger.debits("ann") == []
     assert ledger.balance("ann") == 10_000
 
 
-def test_all_that_one_has_can_be_paid(ledger):
-    ledger.pay("ann", issued(ledger, msat=10_000).bolt11)
+def test_whole_balance_can_be_paid(ledger):
+    ledger.pay("ann", issue(ledger, msat=10_000).bolt11)
 
     assert ledger.balance("ann") == 0
 
 
 @pytest.mark.parametrize(("seconds", "settled"), [(60 + 7_200, True), (7_261, False)])
-def test_an_expired_invoice_is_paid_for_two_hours_more(ledger, seconds, settled):
+def test_expired_invoice_is_payable_for_two_hours(ledger, seconds, settled):
     with time_machine.travel(1_800_000_000, tick=False) as clock:
-        made = issued(ledger)
+        issued = issue(ledger)
         clock.shift(seconds)
         try:
-            ledger.pay("ann", made.bolt11)
+            ledger.pay("ann", issued.bolt11)
         except InvoiceExpired as refusal:
             assert refusal.code == "PAYMENT_FAILED"
 
-    assert ledger.is_settled(made.payment_hash) is settled
+    assert ledger.is_settled(issued.payment_hash) is settled
 
 
-def test_a_node_may_take_nothing_late(ledger):
+def test_expired_invoice_is_not_payable_with_zero_late_seconds(ledger):
     ledger.late_seconds = 0
     with time_machine.travel(1_800_000_000, tick=False) as clock:
-        made = issued(ledger)
+        issued = issue(ledger)
         clock.shift(61)
         with pytest.raises(InvoiceExpired):
-            ledger.pay("ann", made.bolt11)
+            ledger.pay("ann", issued.bolt11)
 
 
-def test_a_foreign_invoice_has_no_route(ledger):
+def test_unknown_invoice_is_not_paid(ledger):
     with pytest.raises(UnknownInvoice):
         ledger.pay("ann", invoice().bolt11)
 
 
-def test_an_unknown_account_is_an_error_of_the_test(ledger):
-    made = issued(ledger)
+def test_unknown_account_or_hash_raises_keyerror(ledger):
+    issued = issue(ledger)
 
     with pytest.raises(KeyError):
-        ledger.pay("nobody", made.bolt11)
+        ledger.pay("nobody", issued.bolt11)
     with pytest.raises(KeyError):
         ledger.balance("nobody")
     with pytest.raises(KeyError):
         ledger.is_settled("00" * 32)
 
 
-def test_an_invoice_is_found_in_upper_case_and_with_a_scheme(ledger):
-    made = issued(ledger)
+def test_invoice_is_found_in_upper_case_and_with_a_scheme(ledger):
+    issued = issue(ledger)
 
-    assert ledger.invoice(bolt11=f"LIGHTNING:{made.bolt11.upper()}") == made
-    assert ledger.pay("ann", f"lightning:{made.bolt11}").payer == "ann"
+    assert ledger.invoice(bolt11=f"LIGHTNING:{issued.bolt11.upper()}") == issued
+    assert ledger.pay("ann", f"lightning:{issued.bolt11}").payer == "ann"
 
 
-def test_paying_oneself_moves_nothing_and_settles(ledger):
-    made = issued(ledger, owner="ann")
+def test_paying_own_invoice_settles_it_and_keeps_the_balance(ledger):
+    issued = issue(ledger, owner="ann")
 
-    ledger.pay("ann", made.bolt11)
+    ledger.pay("ann", issued.bolt11)
 
     assert ledger.balance("ann") == 10_000
     assert ledger.debits("ann") == [1_000]
-    assert ledger.is_settled(made.payment_hash)
+    assert ledger.is_settled(issued.payment_hash)
 
 
-def test_a_client_spends_no_more_than_its_budget(ledger):
+def test_client_cannot_exceed_its_budget(ledger):
     spender = Spender("ann's phone", budget_msat=2_500)
     for _ in range(2):
-        ledger.pay("ann", issued(ledger).bolt11, spender=spender)
+        ledger.pay("ann", issue(ledger).bolt11, spender=spender)
 
     with pytest.raises(QuotaExceeded):
-        ledger.pay("ann", issued(ledger).bolt11, spender=spender)
+        ledger.pay("ann", issue(ledger).bolt11, spender=spender)
 
     assert ledger.spent("ann", spender) == 2_000
-    assert ledger.pay("ann", issued(ledger).bolt11)
+    assert ledger.pay("ann", issue(ledger).bolt11)
 
 
-def test_a_budget_counts_from_its_period_on(ledger):
+def test_budget_counts_payments_of_its_period_only(ledger):
     with time_machine.travel(1_800_000_000, tick=False) as clock:
         spender = Spender("phone", budget_msat=1_000, since=1_800_000_000)
-        ledger.pay("ann", issued(ledger).bolt11, spender=spender)
+        ledger.pay("ann", issue(ledger).bolt11, spender=spender)
         clock.shift(60)
         later = dataclasses.replace(spender, since=1_800_000_060)
 
-        ledger.pay("ann", issued(ledger).bolt11, spender=later)
+        ledger.pay("ann", issue(ledger).bolt11, spender=later)
 
         assert ledger.spent("ann", later) == 1_000
         assert ledger.spent("ann", spender) == 2_000
 
 
-def test_listeners_are_told_of_what_is_settled_and_of_nothing_else(ledger):
-    told: list[Invoice] = []
-    ledger.listeners.append(told.append)
-    made = issued(ledger)
+def test_listeners_are_called_for_settled_invoices_only(ledger):
+    settled: list[Invoice] = []
+    ledger.listeners.append(settled.append)
+    issued = issue(ledger)
 
-    paid = ledger.pay("ann", made.bolt11)
+    paid = ledger.pay("ann", issued.bolt11)
     with pytest.raises(NotPaid):
-        ledger.pay("ann", made.bolt11)
+        ledger.pay("ann", issued.bolt11)
 
-    assert told == [paid]
+    assert settled == [paid]
 
 
-def test_many_payers_at_once_pay_one_invoice_once(ledger):
-    made, paid, start = issued(ledger), [], threading.Barrier(16)
+def test_concurrent_payers_pay_one_invoice_once(ledger):
+    issued, paid, start = issue(ledger), [], threading.Barrier(16)
 
     def pay(name):
         start.wait()
         with contextlib.suppress(AlreadyPaid):
-            paid.append(ledger.pay(name, made.bolt11))
+            paid.append(ledger.pay(name, issued.bolt11))
 
     threads = [
         threading.Thread(target=pay, args=(NAMES[number % 3],)) for number in range(16)
@@ -218,19 +218,19 @@ def test_many_payers_at_once_pay_one_invoice_once(ledger):
         thread.join()
 
     assert len(paid) == 1
-    assert sum(ledger.debited(name) for name in NAMES) == 1_000
+    assert sum(ledger.total_debited(name) for name in NAMES) == 1_000
     assert ledger.total() == 30_000
 
 
-def test_a_payer_at_once_in_many_threads_never_overdraws(ledger):
-    made, paid, start = [issued(ledger) for _ in range(16)], [], threading.Barrier(16)
+def test_concurrent_payments_never_overdraw_an_account(ledger):
+    issued, paid, start = [issue(ledger) for _ in range(16)], [], threading.Barrier(16)
 
     def pay(one):
         start.wait()
         with contextlib.suppress(InsufficientBalance):
             paid.append(ledger.pay("ann", one.bolt11))
 
-    threads = [threading.Thread(target=pay, args=(one,)) for one in made]
+    threads = [threading.Thread(target=pay, args=(one,)) for one in issued]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -240,13 +240,13 @@ def test_a_payer_at_once_in_many_threads_never_overdraws(ledger):
     assert ledger.balance("ann") == 0
 
 
-def test_no_preimage_is_shown(ledger):
-    made = issued(ledger)
+def test_repr_of_an_invoice_hides_the_preimage(ledger):
+    issued = issue(ledger)
 
-    assert made.preimage not in repr(made)
+    assert issued.preimage not in repr(issued)
 
 
-ACTS = st.lists(
+ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("issue"), st.sampled_from(NAMES), st.integers(1, 30_000)),
         st.tuples(st.just("pay"), st.sampled_from(NAMES), st.integers(0, 5)),
@@ -256,31 +256,31 @@ ACTS = st.lists(
 )
 
 
-@given(acts=ACTS)
+@given(actions=ACTIONS)
 @settings(deadline=None, max_examples=60)
-def test_sats_are_neither_made_nor_lost(acts):
+def test_total_of_all_balances_never_changes(actions):
     database = Database()
-    ledger, made, paid = Ledger(database), [], []
+    ledger, issued, paid = Ledger(database), [], []
     with time_machine.travel(1_800_000_000, tick=False) as clock:
         for name in NAMES:
             ledger.open_account(name, balance_msat=20_000)
-        for act, name, number in acts:
-            if act == "issue":
-                made.append(issued(ledger, owner=name, msat=number))
-            elif act == "wait":
+        for action, name, number in actions:
+            if action == "issue":
+                issued.append(issue(ledger, owner=name, msat=number))
+            elif action == "wait":
                 clock.shift(number)
-            elif number < len(made):
+            elif number < len(issued):
                 with contextlib.suppress(NotPaid):
-                    paid.append(ledger.pay(name, made[number].bolt11))
+                    paid.append(ledger.pay(name, issued[number].bolt11))
 
             assert ledger.total() == 60_000
             for one in NAMES:
-                entries = sum(ledger.credits(one)) - ledger.debited(one)
+                entries = sum(ledger.credits(one)) - ledger.total_debited(one)
                 assert ledger.balance(one) == entries >= 0
 
-    settled = [one for one in made if ledger.is_settled(one.payment_hash)]
+    settled = [one for one in issued if ledger.is_settled(one.payment_hash)]
     assert len(paid) == len(settled) == len({one.payment_hash for one in paid})
-    assert sum(ledger.debited(name) for name in NAMES) == sum(
+    assert sum(ledger.total_debited(name) for name in NAMES) == sum(
         one.amount_msat for one in settled
     )
     database.close()

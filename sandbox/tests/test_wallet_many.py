@@ -1,4 +1,4 @@
-"""Five hundred wallets, and wallets that many threads use at once."""
+"""500 wallets at once, and wallets used by many threads."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from sandbox.tests.support.relay_client import connected, wait_until
 from sandbox.tests.support.wallet_client import WalletClient
 from sandbox.wallets import Protocol, Terms, pays_after, running_wallets
 
-MANY = 500
+WALLETS = 500
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def wire(relay):
         yield wire
 
 
-def test_five_hundred_wallets_pay_after_a_second(wallets, wire):
+def test_500_wallets_with_a_delay_pay_concurrently(wallets, wire):
     wallets.protocol = Protocol(notifies=False)
     platform = wallets.create("platform")
-    payers = wallets.create_many([f"w{n}" for n in range(MANY)], balance_msat=1_000)
+    payers = wallets.create_many([f"w{n}" for n in range(WALLETS)], balance_msat=1_000)
     for payer in payers:
         payer.behaviour = pays_after(1)
     requests = {}
@@ -48,20 +48,20 @@ def test_five_hundred_wallets_pay_after_a_second(wallets, wire):
     for client, request in requests.values():
         client.send(request)
     answered: set[str] = set()
-    while len(answered) < MANY:
+    while len(answered) < WALLETS:
         message = wire.take()
         if message[0] == "EVENT" and message[2]["kind"] == 23195:
             answered.update(tag[1] for tag in message[2]["tags"] if tag[0] == "e")
     seconds = time.monotonic() - started
 
     assert answered == {request.id for _, request in requests.values()}
-    assert platform.balance_msat == MANY * 1_000
+    assert platform.balance_msat == WALLETS * 1_000
     assert {payer.balance_msat for payer in payers} == {0}
-    # One second of waiting each; one after the other would be 500.
+    # Each wallet waits a second; one after the other would take 500.
     assert 1 <= seconds < 15
 
 
-def test_wallets_are_made_and_changed_in_many_threads(relay, wallets):
+def test_wallets_can_be_created_and_changed_concurrently(relay, wallets):
     start, failures = threading.Barrier(8), []
 
     def work(number):
@@ -73,7 +73,7 @@ def test_wallets_are_made_and_changed_in_many_threads(relay, wallets):
                 wallet.protocol = Protocol(notifies=number % 2 == 0)
                 wallet.connection.terms = Terms(budget_msat=number)
                 wallet.go_offline()
-                wallet.come_back()
+                wallet.go_online()
         except Exception as exc:
             failures.append(exc)
 

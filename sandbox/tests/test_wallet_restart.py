@@ -1,4 +1,4 @@
-"""Wallets come back after a restart: their URLs, balances, invoices and clients."""
+"""Restarts keep URLs, balances, invoices and connections of wallets."""
 
 import sqlite3
 
@@ -29,18 +29,18 @@ def urls(relay, **options):
         return [alice.url, alice.connect("phone").url, wallets.create("bob").url]
 
 
-def test_a_seed_makes_the_same_urls_again(relay):
+def test_same_seed_gives_the_same_urls(relay):
     assert urls(relay, seed="demo") == urls(relay, seed="demo")
     assert len(set(urls(relay, seed="demo"))) == 3
 
 
-def test_another_seed_or_none_makes_others(relay):
+def test_other_seeds_or_none_give_different_urls(relay):
     made = [set(urls(relay, seed=seed)) for seed in ("one", "two", None, None)]
 
     assert len(set().union(*made)) == 12
 
 
-def test_keys_are_known_before_the_wallets_run(relay):
+def test_keys_can_be_derived_before_the_wallets_run(relay):
     keys = keys_of("demo", "alice")
 
     with running_wallets(relay.url, seed="demo") as wallets:
@@ -51,13 +51,13 @@ def test_keys_are_known_before_the_wallets_run(relay):
     assert len({keys.wallet, keys.client, keys.node}) == 3
 
 
-def test_names_and_labels_are_not_mixed_up():
+def test_name_and_label_boundaries_matter_for_keys():
     assert keys_of("s", "a", "b").client != keys_of("s", "ab", "").client
     assert keys_of("s", "a").wallet != keys_of("sa", "").wallet
 
 
 @pytest.mark.parametrize("seed", [None, "demo"])
-def test_a_state_keeps_balances_invoices_and_urls(relay, state, seed):
+def test_restart_keeps_balances_invoices_and_urls(relay, state, seed):
     with running_wallets(relay.url, seed=seed, state=state) as wallets:
         alice = wallets.create("alice", balance_msat=9_000)
         platform = wallets.create("platform")
@@ -77,7 +77,7 @@ def test_a_state_keeps_balances_invoices_and_urls(relay, state, seed):
         assert wallets.ledger.debits("alice") == [2_000, 1_000]
 
 
-def test_a_state_keeps_connections_and_their_terms(relay, state):
+def test_restart_keeps_connections_and_their_terms(relay, state):
     terms = Terms(budget_msat=5_000, renewal=Renewal.DAILY, expires_at=4_000_000_000)
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets.create("alice", terms=Terms(read_only=True))
@@ -93,7 +93,7 @@ def test_a_state_keeps_connections_and_their_terms(relay, state):
         assert alice.client(gone.pubkey) is None
 
 
-def test_a_stored_request_is_not_run_again_after_a_restart(relay, state):
+def test_request_run_before_a_restart_is_not_run_again(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets.create("alice", balance_msat=9_000)
         bolt11 = wallets.create("platform").issue(1_000).bolt11
@@ -102,11 +102,11 @@ def test_a_stored_request_is_not_run_again_after_a_restart(relay, state):
 
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets["alice"]
-        alice.come_back()
+        alice.go_online()
         assert alice.requests() == []
 
 
-def test_a_request_stored_while_nobody_ran_is_run_when_asked_for(relay, state):
+def test_request_stored_during_downtime_is_run_on_go_online(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets.create("alice", balance_msat=9_000)
         url, bolt11 = alice.url, wallets.create("platform").issue(1_000).bolt11
@@ -117,11 +117,11 @@ def test_a_request_stored_while_nobody_ran_is_run_when_asked_for(relay, state):
 
     with running_wallets(relay.url, state=state) as wallets:
         assert wallets["alice"].requests() == []
-        wallets["alice"].come_back()
+        wallets["alice"].go_online()
         assert wallets.ledger.debits("alice") == [1_000]
 
 
-def test_wallets_on_relays_of_their_own_keep_them(relay, state):
+def test_restart_keeps_a_wallets_own_relays(relay, state):
     with running_relay() as second:
         with running_wallets(relay.url, state=state) as wallets:
             before = wallets.create("alice", relays=[second.url]).url
@@ -131,7 +131,7 @@ def test_wallets_on_relays_of_their_own_keep_them(relay, state):
                 assert client.call("get_balance") == {"balance": 0}
 
 
-def test_a_wallet_whose_own_relay_is_gone_keeps_nobody_from_starting(relay, state):
+def test_wallets_start_although_a_wallets_own_relay_is_gone(relay, state):
     with running_relay() as second, running_wallets(relay.url, state=state) as wallets:
         wallets.create("alice", relays=[second.url])
         bob = wallets.create("bob").url
@@ -140,11 +140,11 @@ def test_a_wallet_whose_own_relay_is_gone_keeps_nobody_from_starting(relay, stat
         assert client.call("get_balance") == {"balance": 0}
 
 
-def test_an_account_needs_no_wallet(relay, state):
+def test_account_without_a_wallet_survives_a_restart(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         bill = wallets.create("platform").issue(1_000)
-        wallets.ledger.open_account("a person", balance_msat=1_000)
-        wallets.ledger.pay("a person", bill.bolt11)
+        wallets.ledger.open_account("payer", balance_msat=1_000)
+        wallets.ledger.pay("payer", bill.bolt11)
 
     with running_wallets(relay.url, state=state) as wallets:
         assert wallets.ledger.is_settled(bill.payment_hash)
@@ -158,19 +158,19 @@ def older(path):
 
 
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("write", "message"),
     [
         (older, "another version"),
         (lambda path: path.write_text("no database at all" * 99), "cannot be read"),
     ],
 )
-def test_a_state_that_it_would_misread_is_refused(relay, state, write, said):
+def test_unreadable_state_is_refused_and_left_unchanged(relay, state, write, message):
     state.parent.mkdir()
     write(state)
     before = state.read_bytes()
 
     with (
-        pytest.raises(UnreadableState, match=said),
+        pytest.raises(UnreadableState, match=message),
         running_wallets(relay.url, state=state),
     ):
         pytest.fail("it must not start")

@@ -1,4 +1,4 @@
-"""Which requests a wallet service runs, how often, and whom it tells of payments."""
+"""The wallet service: requests it runs, answers and notifications."""
 
 import dataclasses
 import json
@@ -69,7 +69,7 @@ def payment(client, platform, **options):
 # Expiration and repetition.
 
 
-def test_an_expired_request_is_not_run(relay, client, alice, platform):
+def test_expired_request_is_not_run(relay, client, alice, platform):
     relay.change_settings(honours_expiration=False)
     client.send(payment(client, platform, expires_at=int(time.time()) - 1))
 
@@ -79,7 +79,9 @@ def test_an_expired_request_is_not_run(relay, client, alice, platform):
     assert alice.balance_msat == 100_000
 
 
-def test_an_expired_request_is_run_by_some(relay, client, alice, platform):
+def test_expired_request_is_run_if_expiration_is_not_heeded(
+    relay, client, alice, platform
+):
     relay.change_settings(honours_expiration=False)
     alice.protocol = Protocol(heeds_expiration=False)
 
@@ -89,13 +91,13 @@ def test_an_expired_request_is_run_by_some(relay, client, alice, platform):
     assert alice.ledger.debits("alice") == [1_000]
 
 
-def test_a_request_in_time_is_run(client, platform):
+def test_request_before_its_expiration_is_run(client, platform):
     request = payment(client, platform, expires_at=int(time.time()) + 60)
 
     assert client.answer(request)["error"] is None
 
 
-def test_a_request_says_when_it_expires(client, alice, platform):
+def test_received_request_has_its_times_client_and_scheme(client, alice, platform):
     request = payment(client, platform, expires_at=NOW * 2)
     client.answer(request)
 
@@ -106,7 +108,7 @@ def test_a_request_says_when_it_expires(client, alice, platform):
     assert known.scheme is Scheme.NIP44
 
 
-def test_a_request_that_is_delivered_twice_is_run_once(relay, client, alice, platform):
+def test_request_delivered_twice_is_run_once(relay, client, alice, platform):
     relay.fault("duplicate", on="delivery", kinds=[23194])
     request = payment(client, platform)
 
@@ -116,7 +118,9 @@ def test_a_request_that_is_delivered_twice_is_run_once(relay, client, alice, pla
     assert received(alice) == [request.id]
 
 
-def test_some_run_a_request_as_often_as_it_arrives(relay, client, alice, platform):
+def test_request_delivered_twice_is_run_twice_without_runs_once(
+    relay, client, alice, platform
+):
     alice.protocol = Protocol(runs_once=False)
     relay.fault("duplicate", on="delivery", kinds=[23194], times=1)
     request = payment(client, platform)
@@ -129,26 +133,26 @@ def test_some_run_a_request_as_often_as_it_arrives(relay, client, alice, platfor
     assert alice.ledger.debits("alice") == [1_000]
 
 
-# Who is answered.
+# Clients.
 
 
-def stranger(wallet):
-    """Return a URL of the wallet with a key that it never gave out."""
+def unknown_client_url(wallet):
+    """Return a URL of the wallet with an unknown client key."""
     address, _, _ = wallet.url.partition("secret=")
     return f"{address}secret={generate_secret_key()}"
 
 
-def test_a_stranger_is_unauthorized(alice, platform):
-    with wallet_client(stranger(alice)) as client:
+def test_unknown_client_is_unauthorized(alice, platform):
+    with wallet_client(unknown_client_url(alice)) as client:
         bolt11 = platform.issue(1_000).bolt11
         assert client.error("pay_invoice", invoice=bolt11) == "UNAUTHORIZED"
 
     assert alice.balance_msat == 100_000
 
 
-def test_some_meet_a_stranger_with_silence(client, alice, platform):
-    alice.protocol = Protocol(answers_strangers=False)
-    with wallet_client(stranger(alice)) as other:
+def test_unknown_client_gets_no_answer_if_so_configured(client, alice, platform):
+    alice.protocol = Protocol(answers_unknown_clients=False)
+    with wallet_client(unknown_client_url(alice)) as other:
         request = payment(other, platform)
         other.send(request)
         wait_until(lambda: request.id in received(alice))
@@ -157,7 +161,7 @@ def test_some_meet_a_stranger_with_silence(client, alice, platform):
         assert other.earlier() == []
 
 
-def test_a_deleted_connection_is_a_stranger(client, alice, platform):
+def test_deleted_connection_is_unauthorized(client, alice, platform):
     phone = alice.connect("phone")
     alice.connection.delete()
 
@@ -167,7 +171,7 @@ def test_a_deleted_connection_is_a_stranger(client, alice, platform):
     assert alice.connections == [phone]
 
 
-def test_an_expired_connection_says_so(client, alice, platform):
+def test_expired_connection_answers_expired(client, alice, platform):
     with time_machine.travel(NOW, tick=False) as clock:
         alice.connection.terms = Terms(expires_at=NOW + 60)
         assert client.call("get_balance")
@@ -180,7 +184,7 @@ def test_an_expired_connection_says_so(client, alice, platform):
     assert alice.balance_msat == 100_000
 
 
-def test_a_read_only_connection_is_restricted(relay, client, alice, platform):
+def test_read_only_connection_cannot_pay(relay, client, alice, platform):
     alice.connection.terms = Terms(read_only=True)
 
     assert client.answer(payment(client, platform))["error"]["code"] == "RESTRICTED"
@@ -190,7 +194,7 @@ def test_a_read_only_connection_is_restricted(relay, client, alice, platform):
     assert "pay_invoice" not in info.content
 
 
-def test_a_budget_is_renewed_with_its_period(client, alice, platform):
+def test_budget_is_renewed_with_its_period(client, alice, platform):
     with time_machine.travel("2027-01-31T23:00:00Z", tick=False) as clock:
         alice.connection.limit(1_000, Renewal.MONTHLY)
         assert client.answer(payment(client, platform))["error"] is None
@@ -202,13 +206,13 @@ def test_a_budget_is_renewed_with_its_period(client, alice, platform):
         assert client.call("get_budget")["used_budget"] == 1_000
 
 
-# What cannot be read.
+# Unreadable requests.
 
 
 @pytest.mark.parametrize(
     "text", ["no JSON", "[]", "{}", '{"method": 7}', '{"method": "x", "params": []}']
 )
-def test_a_malformed_request_is_a_bad_request(client, alice, text):
+def test_malformed_request_answers_bad_request(client, alice, text):
     body = client.answer(client.wrap(text))
 
     assert body["error"]["code"] == "BAD_REQUEST"
@@ -221,7 +225,7 @@ def raw(client, content, *tags):
     return sign_event(client.secret, kind=23194, content=content, tags=tags)
 
 
-def test_what_cannot_be_decrypted_is_a_bad_request(client, alice):
+def test_undecryptable_request_answers_bad_request(client, alice):
     other = pubkey_of(generate_secret_key())
     content = encrypt(Scheme.NIP44, client.secret, other, "{}")
 
@@ -231,13 +235,13 @@ def test_what_cannot_be_decrypted_is_a_bad_request(client, alice):
     assert [event.content for event in alice.unreadable] == [content]
 
 
-def test_an_unknown_encryption_is_unsupported(client):
+def test_unknown_encryption_answers_unsupported_encryption(client):
     body = client.answer(raw(client, "hello", ("encryption", "nip99")))
 
     assert body["error"]["code"] == "UNSUPPORTED_ENCRYPTION"
 
 
-def test_without_a_tag_a_request_is_nip04(client, alice):
+def test_request_without_encryption_tag_is_nip04(client, alice):
     text = json.dumps({"method": "get_balance", "params": {}})
     content = encrypt(Scheme.NIP04, client.secret, alice.pubkey, text)
     client.scheme = Scheme.NIP04
@@ -249,11 +253,14 @@ def test_without_a_tag_a_request_is_nip04(client, alice):
 
 
 @pytest.mark.parametrize("kind", [23196, 23197])
-def test_both_sides_are_told_of_a_payment(alice, platform, client, kind):
+def test_payer_and_payee_are_notified_of_a_payment(alice, platform, client, kind):
     bill = platform.issue(1_000)
-    with wallet_client(platform.url) as ours:
+    with wallet_client(platform.url) as platform_client:
         paid = alice.pay(bill.bolt11)
-        got, sent = ours.next_notification(kind), client.next_notification(kind)
+        got, sent = (
+            platform_client.next_notification(kind),
+            client.next_notification(kind),
+        )
 
     assert got["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
@@ -265,7 +272,7 @@ def test_both_sides_are_told_of_a_payment(alice, platform, client, kind):
         assert one["settled_at"] == paid.settled_at
 
 
-def test_some_tell_nobody(relay, alice, platform, client):
+def test_no_notifications_are_sent_if_disabled(relay, alice, platform, client):
     for wallet in (alice, platform):
         wallet.protocol = Protocol(notifies=False)
 
@@ -275,7 +282,7 @@ def test_some_tell_nobody(relay, alice, platform, client):
     assert relay.count(23196) == relay.count(23197) == 0
 
 
-def test_new_wallets_take_nip47_as_all_are_told_to(relay):
+def test_new_wallets_use_the_protocol_of_all_wallets(relay):
     quiet = Protocol(encryption=(Scheme.NIP04,), notifies=False)
     with running_wallets(relay.url, protocol=quiet) as wallets:
         bob = wallets.create("bob")
@@ -285,18 +292,20 @@ def test_new_wallets_take_nip47_as_all_are_told_to(relay):
     assert info.values("notifications") == []
 
 
-# Being away.
+# Offline wallets.
 
 
-def test_an_offline_wallet_is_not_subscribed(relay, alice):
+def test_offline_wallet_is_not_subscribed(relay, alice):
     alice.go_offline()
     wait_until(lambda: relay.subscriptions == 0)
 
-    alice.come_back()
+    alice.go_online()
     wait_until(lambda: relay.subscriptions == 1)
 
 
-def test_what_still_reaches_an_offline_wallet_is_not_run(client, alice, platform):
+def test_request_that_still_reaches_an_offline_wallet_is_not_run(
+    client, alice, platform
+):
     alice.go_offline()
 
     text = json.dumps({"method": "get_balance", "params": {}})
@@ -307,48 +316,52 @@ def test_what_still_reaches_an_offline_wallet_is_not_run(client, alice, platform
     assert alice.requests() == []
 
 
-def test_an_offline_wallet_hears_nothing(client, alice, platform):
+def test_offline_wallet_gets_requests_once_it_is_online(client, alice, platform):
     alice.go_offline()
 
     client.send(payment(client, platform))
-    with wallet_client(platform.url) as ours:
-        assert ours.call("get_balance")
+    with wallet_client(platform.url) as platform_client:
+        assert platform_client.call("get_balance")
 
     assert alice.requests() == []
-    alice.come_back()
+    alice.go_online()
     wait_until(lambda: len(received(alice)) == 1)
 
 
-def test_who_comes_back_runs_what_was_stored_once(client, alice, platform):
+def test_wallet_back_online_runs_stored_requests_once(client, alice, platform):
     alice.go_offline()
     requests = [payment(client, platform) for _ in range(2)]
     for request in requests:
         client.send(request)
     assert alice.balance_msat == 100_000
 
-    alice.come_back()
+    alice.go_online()
     alice.go_offline()
-    alice.come_back()
+    alice.go_online()
 
     assert sorted(received(alice)) == sorted(one.id for one in requests)
     assert alice.balance_msat == 98_000
     assert client.read(client.next_reply(requests[0]))["error"] is None
 
 
-@pytest.mark.parametrize("heeds", [True, False])
-def test_who_comes_back_may_run_what_has_expired(relay, client, alice, platform, heeds):
+@pytest.mark.parametrize("heeds_expiration", [True, False])
+def test_wallet_back_online_runs_expired_requests_if_not_heeded(
+    relay, client, alice, platform, heeds_expiration
+):
     relay.change_settings(honours_expiration=False)
     with time_machine.travel(NOW, tick=False) as clock:
         alice.go_offline()
         client.send(payment(client, platform, expires_at=NOW + 60))
         clock.shift(600)
 
-        alice.come_back(heeds_expiration=heeds)
+        alice.go_online(heeds_expiration=heeds_expiration)
 
-        assert alice.balance_msat == (100_000 if heeds else 99_000)
+        assert alice.balance_msat == (100_000 if heeds_expiration else 99_000)
 
 
-def test_what_was_under_way_is_paid_but_not_told(client, alice, platform, wallets):
+def test_scheduled_payment_of_an_offline_wallet_is_made_but_not_answered(
+    client, alice, platform, wallets
+):
     with time_machine.travel(NOW, tick=False) as clock:
         alice.behaviour = pays_after(30)
         request = payment(client, platform)
@@ -360,11 +373,11 @@ def test_what_was_under_way_is_paid_but_not_told(client, alice, platform, wallet
         wallets.run_due()
         assert alice.balance_msat == 99_000
 
-        alice.come_back()
+        alice.go_online()
         assert client.earlier() == []
 
 
-def test_the_wallets_find_a_relay_again(relay, client, alice, wallets):
+def test_wallets_reconnect_after_dropped_connections(relay, client, alice, wallets):
     relay.drop_connections()
     wait_until(lambda: relay.accepted >= 3)
 
@@ -373,21 +386,21 @@ def test_the_wallets_find_a_relay_again(relay, client, alice, wallets):
         assert again.call("get_balance")
 
 
-def test_one_refused_subscription_makes_nobody_deaf(relay, alice, platform):
+def test_wallets_resubscribe_after_a_refused_subscription(relay, alice, platform):
     relay.fault("closed", on="req", times=1)
 
     with pytest.raises(RelayRefused, match="blocked"):
         alice.go_offline()
 
-    alice.listening = True
+    alice.is_listening = True
     wait_until(lambda: relay.subscriptions == 1)
     for wallet in (alice, platform):
         with wallet_client(wallet.url) as client:
             assert client.call("get_info")
 
 
-def test_a_mute_relay_is_told(relay):
-    with running_wallets(relay.url, patience=0.2) as wallets:
+def test_create_raises_timeouterror_when_the_relay_does_not_answer(relay):
+    with running_wallets(relay.url, timeout=0.2) as wallets:
         relay.fault("mute", on="event", kinds=[13194])
         with pytest.raises(TimeoutError):
             wallets.create("alice")
@@ -400,7 +413,7 @@ def test_a_mute_relay_is_told(relay):
     "text",
     ["{}", "[]", "[7]", "[[]]", '["EVENT"]', '["OK", []]', '["EOSE", {}]', "x"],
 )
-def test_a_message_without_a_meaning_is_passed_over(text):
+def test_malformed_message_of_a_relay_is_ignored(text):
     def answer(wire):
         wire.send(text)
         for message in wire:
@@ -419,7 +432,7 @@ def test_a_message_without_a_meaning_is_passed_over(text):
             assert wallets.create("alice").connections
 
 
-def test_wallets_stop_while_their_relay_is_lost(relay):
+def test_wallets_can_stop_while_their_relay_is_lost(relay):
     for _ in range(30):
         with running_wallets(relay.url) as wallets:
             wallets.create("alice")
@@ -428,7 +441,7 @@ def test_wallets_stop_while_their_relay_is_lost(relay):
     assert relay.accepted >= 30
 
 
-def test_a_relay_that_forgot_all_is_told_again(relay, alice, platform):
+def test_info_events_are_published_again_after_a_relay_reset(relay, alice, platform):
     relay.go_offline()
     relay.reset()
     relay.go_online()
@@ -436,9 +449,11 @@ def test_a_relay_that_forgot_all_is_told_again(relay, alice, platform):
     wait_until(lambda: len(relay.stored(13194)) == 2)
 
 
-def test_requests_stored_while_the_relay_was_lost_wait_for_some(relay, alice, platform):
-    """Others run them: the subscription of a real service may have no `since`."""
-    alice.protocol = Protocol(asks_for_stored=True)
+def test_requests_stored_during_a_lost_connection_are_fetched_if_configured(
+    relay, alice, platform
+):
+    """Real services may also run them: their subscription may have no `since`."""
+    alice.protocol = Protocol(fetches_stored=True)
     relay.fault("drop", on="delivery", kinds=[23194], times=1)
     with wallet_client(alice.url) as client:
         request = payment(client, platform)
@@ -449,7 +464,7 @@ def test_requests_stored_while_the_relay_was_lost_wait_for_some(relay, alice, pl
     assert alice.balance_msat == 99_000
 
 
-def test_a_closed_subscription_is_opened_again(relay, client, alice):
+def test_closed_subscription_is_opened_again(relay, client, alice):
     relay.end_subscriptions()
 
     with wallet_client(alice.url) as again:
@@ -457,7 +472,7 @@ def test_a_closed_subscription_is_opened_again(relay, client, alice):
         assert again.call("get_balance")
 
 
-def test_what_a_relay_garbles_or_forges_is_passed_over(relay, client, alice):
+def test_garbled_and_forged_deliveries_are_ignored(relay, client, alice):
     relay.fault("garble", on="delivery", kinds=[23194], times=1)
     relay.fault("forge", on="delivery", kinds=[23194], times=1)
     for _ in range(2):
@@ -471,7 +486,7 @@ def test_what_a_relay_garbles_or_forges_is_passed_over(relay, client, alice):
 # Many relays, many wallets.
 
 
-def test_a_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
+def test_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
     with running_relay() as second:
         both = [relay.url, second.url]
         bob = wallets.create("bob", balance_msat=5_000, relays=both)
@@ -490,14 +505,14 @@ def test_a_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
         assert bob.url.count("relay=") == 2
 
 
-def test_all_wallets_share_one_connection_and_one_subscription(relay, wallets):
+def test_wallets_share_one_connection_and_one_subscription(relay, wallets):
     wallets.create_many([f"w{number}" for number in range(20)])
 
     assert (relay.accepted, relay.subscriptions) == (1, 1)
     assert len(relay.stored(13194)) == 20
 
 
-def test_a_relay_may_want_a_key_to_be_proven(relay, wallets, alice):
+def test_wallets_authenticate_to_a_relay_that_requires_it(relay, wallets, alice):
     relay.change_settings(requires_auth=True)
     relay.drop_connections()
 
@@ -508,17 +523,17 @@ def test_a_relay_may_want_a_key_to_be_proven(relay, wallets, alice):
     assert len(relay.stored(13194)) == 2
 
 
-def test_a_relay_that_is_not_there_is_told(relay):
+def test_start_raises_timeouterror_without_a_relay(relay):
     relay.go_offline()
 
-    with pytest.raises(TimeoutError), running_wallets(relay.url, patience=0.2):
+    with pytest.raises(TimeoutError), running_wallets(relay.url, timeout=0.2):
         pytest.fail("it must not start")
 
 
 # Secrets.
 
 
-def test_every_secret_is_remembered_and_none_is_shown(
+def test_all_secrets_are_tracked_and_none_is_logged(
     relay, wallets, alice, platform, client, caplog
 ):
     caplog.set_level(logging.DEBUG)
@@ -529,10 +544,10 @@ def test_every_secret_is_remembered_and_none_is_shown(
     keys = alice.keys
 
     secret = {keys.wallet, keys.client, keys.node, bill.preimage, client.secret}
-    assert secret | {phone.url.rpartition("=")[2]} <= secrets.made
+    assert secret | {phone.url.rpartition("=")[2]} <= secrets.tracked
     (request,) = alice.requests("pay_invoice")
     shown = caplog.text + "".join(
         map(repr, [alice, phone, keys, bill, request, wallets, alice.protocol])
     )
-    assert [one for one in set(secrets.made) if one in shown] == []
-    assert dataclasses.asdict(keys)["wallet"] in secrets.made
+    assert [one for one in set(secrets.tracked) if one in shown] == []
+    assert dataclasses.asdict(keys)["wallet"] in secrets.tracked

@@ -1,4 +1,4 @@
-"""The management API of the sandbox zooid, asked over a real socket."""
+"""The management API of the sandbox zooid over a real socket."""
 
 import json
 import time
@@ -20,14 +20,14 @@ ANN, BEN = (pubkey_of(generate_secret_key()) for _ in range(2))
 
 
 @pytest.fixture
-def manager():
+def zooid():
     with running_zooid(whitelist=[pubkey_of(KEY)]) as zooid:
         yield zooid
 
 
-def send(zooid, method, path, said=None, *, key=KEY, **options):
-    """Send a signed request; a header `Authorization` that is given replaces ours."""
-    body = b"" if said is None else json.dumps(said).encode()
+def send(zooid, method, path, body=None, *, key=KEY, **options):
+    """Send a signed request; a given `Authorization` header replaces the signature."""
+    body = b"" if body is None else json.dumps(body).encode()
     url = f"{zooid.url}{path}"
     signature = authorization(key, url=url, method=method, body=body)
     headers = {"Authorization": signature, **options.pop("headers", {})}
@@ -45,36 +45,36 @@ def config(name="one", **more):
     }
 
 
-def control(zooid, method, path, /, **said):
+def control(zooid, method, path, /, **body):
     return requests.request(
-        method, f"{zooid.url}/_sandbox/{path}", json=said, timeout=10
+        method, f"{zooid.url}/_sandbox/{path}", json=body, timeout=10
     )
 
 
-def test_a_relay_is_created_replaced_patched_and_deleted(manager):
+def test_create_replace_patch_and_delete_a_relay(zooid):
     first, second = config(groups={"enabled": True}), config("two")
 
-    created = send(manager, "POST", "/relay/a", first)
+    created = send(zooid, "POST", "/relay/a", first)
     assert (created.status_code, [*created.json()]) == (201, ["message"])
-    assert manager.relays["a"]["groups"] == {"enabled": True}
+    assert zooid.relays["a"]["groups"] == {"enabled": True}
 
-    assert send(manager, "PUT", "/relay/a", second).status_code == 200
-    assert manager.relays["a"]["host"] == "two.relays.example"
-    assert "groups" not in manager.relays["a"]
+    assert send(zooid, "PUT", "/relay/a", second).status_code == 200
+    assert zooid.relays["a"]["host"] == "two.relays.example"
+    assert "groups" not in zooid.relays["a"]
 
     patch = {"info": {"description": "Ours", "name": None}, "inactive": True}
-    assert send(manager, "PATCH", "/relay/a", patch).status_code == 200
-    assert manager.relays["a"]["info"] == {"pubkey": ANN, "description": "Ours"}
-    assert manager.relays["a"]["inactive"] is True
-    assert manager.relays["a"]["secret"] == second["secret"]
+    assert send(zooid, "PATCH", "/relay/a", patch).status_code == 200
+    assert zooid.relays["a"]["info"] == {"pubkey": ANN, "description": "Ours"}
+    assert zooid.relays["a"]["inactive"] is True
+    assert zooid.relays["a"]["secret"] == second["secret"]
 
-    assert send(manager, "DELETE", "/relay/a").status_code == 200
-    assert manager.relays == {}
+    assert send(zooid, "DELETE", "/relay/a").status_code == 200
+    assert zooid.relays == {}
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
-def test_what_is_not_there_is_not_found(manager, method):
-    answer = send(manager, method, "/relay/a", config())
+def test_changing_an_unknown_relay_is_404(zooid, method):
+    answer = send(zooid, method, "/relay/a", config())
 
     assert (answer.status_code, [*answer.json()]) == (404, ["error"])
 
@@ -90,34 +90,30 @@ def test_what_is_not_there_is_not_found(manager, method):
         ("GET", "/elsewhere", 404),
     ],
 )
-def test_other_paths_and_methods_are_refused(manager, method, path, status):
-    answer = send(manager, method, path, config() if method == "POST" else None)
+def test_unknown_paths_and_methods_are_refused(zooid, method, path, status):
+    answer = send(zooid, method, path, config() if method == "POST" else None)
 
     assert (answer.status_code, [*answer.json()]) == (status, ["error"])
 
 
-def test_id_schema_and_host_are_of_one_relay_only(manager):
-    assert send(manager, "POST", "/relay/a", config()).status_code == 201
-    assert send(manager, "POST", "/relay/b", config("two")).status_code == 201
+def test_id_schema_and_host_must_be_unique(zooid):
+    assert send(zooid, "POST", "/relay/a", config()).status_code == 201
+    assert send(zooid, "POST", "/relay/b", config("two")).status_code == 201
     same_schema, same_host = config("c"), config("c")
     same_schema["schema"], same_host["host"] = "relay_one", "one.relays.example"
 
-    assert send(manager, "POST", "/relay/a", config("c")).status_code == 409
-    assert send(manager, "POST", "/relay/c", same_schema).status_code == 409
-    assert send(manager, "POST", "/relay/c", same_host).status_code == 409
-    assert send(manager, "PUT", "/relay/b", same_host).status_code == 409
-    assert (
-        send(manager, "PATCH", "/relay/b", {"schema": "relay_one"}).status_code == 409
-    )
-    # Its own are no obstacle.
-    assert (
-        send(manager, "PATCH", "/relay/a", {"schema": "relay_one"}).status_code == 200
-    )
-    assert {*manager.relays} == {"a", "b"}
+    assert send(zooid, "POST", "/relay/a", config("c")).status_code == 409
+    assert send(zooid, "POST", "/relay/c", same_schema).status_code == 409
+    assert send(zooid, "POST", "/relay/c", same_host).status_code == 409
+    assert send(zooid, "PUT", "/relay/b", same_host).status_code == 409
+    assert send(zooid, "PATCH", "/relay/b", {"schema": "relay_one"}).status_code == 409
+    # A relay may keep its own schema.
+    assert send(zooid, "PATCH", "/relay/a", {"schema": "relay_one"}).status_code == 200
+    assert {*zooid.relays} == {"a", "b"}
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid",
     [
         {"host": ""},
         {"host": None},
@@ -135,20 +131,20 @@ def test_id_schema_and_host_are_of_one_relay_only(manager):
         {"roles": {"admin": {"pubkeys": [1]}}},
     ],
 )
-def test_a_configuration_must_make_sense(manager, wrong):
+def test_invalid_configuration_is_refused(zooid, invalid):
     good = config()
-    assert send(manager, "POST", "/relay/a", {**good, **wrong}).status_code == 400
-    assert send(manager, "POST", "/relay/a", good).status_code == 201
-    if wrong != {"info": {}}:  # a patch with nothing in it
-        assert send(manager, "PATCH", "/relay/a", wrong).status_code == 400
-    assert send(manager, "PUT", "/relay/a", {**good, **wrong}).status_code == 400
+    assert send(zooid, "POST", "/relay/a", {**good, **invalid}).status_code == 400
+    assert send(zooid, "POST", "/relay/a", good).status_code == 201
+    if invalid != {"info": {}}:  # a patch with nothing in it
+        assert send(zooid, "PATCH", "/relay/a", invalid).status_code == 400
+    assert send(zooid, "PUT", "/relay/a", {**good, **invalid}).status_code == 400
     for field in ("host", "schema", "secret"):
-        assert manager.relays["a"][field] == good[field]
+        assert zooid.relays["a"][field] == good[field]
 
 
 @pytest.mark.parametrize("body", [b"", b"nonsense", b"[]", b"\xff", b"[" * 100_000])
-def test_what_is_no_object_is_refused(manager, body):
-    url = f"{manager.url}/relay/a"
+def test_body_that_is_not_a_json_object_is_refused(zooid, body):
+    url = f"{zooid.url}/relay/a"
     headers = {"Authorization": authorization(KEY, url=url, method="POST", body=body)}
 
     answer = requests.post(url, data=body, headers=headers, timeout=10)
@@ -171,13 +167,13 @@ def tampered(url):
     return f"Nostr {b64encode(json.dumps(event).encode()).decode()}"
 
 
-WRONG = {
+INVALID_SIGNATURES = {
     "nothing": lambda url: "",
     "another scheme": lambda url: header(u=url, method="GET").replace("Nostr", "Basic"),
     "no base64": lambda url: "Nostr ???",
     "no event": lambda url: f"Nostr {b64encode(b'[1]').decode()}",
     "another kind": lambda url: header(kind=1, u=url, method="GET"),
-    "a wrong signature": tampered,
+    "an invalid signature": tampered,
     "no address": lambda url: header(method="GET"),
     "another path": lambda url: header(u=f"{url}/", method="GET"),
     "a query": lambda url: header(u=f"{url}?a=b", method="GET"),
@@ -187,38 +183,39 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
-def test_nobody_manages_without_a_signature_for_just_this(manager, wrong):
-    manager.set_members("a", [ANN])
-    signature = WRONG[wrong](f"{manager.url}/relay/a/members")
+@pytest.mark.parametrize("invalid", INVALID_SIGNATURES)
+def test_request_with_an_invalid_signature_is_401(zooid, invalid):
+    zooid.set_members("a", [ANN])
+    signature = INVALID_SIGNATURES[invalid](f"{zooid.url}/relay/a/members")
 
     answer = send(
-        manager, "GET", "/relay/a/members", headers={"Authorization": signature}
+        zooid, "GET", "/relay/a/members", headers={"Authorization": signature}
     )
 
     assert (answer.status_code, [*answer.json()]) == (401, ["error"])
 
 
-def test_a_stranger_may_not_manage(manager):
-    stranger = generate_secret_key()
+def test_key_that_is_not_whitelisted_is_403(zooid):
+    unknown_key = generate_secret_key()
 
-    assert send(manager, "POST", "/relay/a", config(), key=stranger).status_code == 403
-    assert manager.relays == {}
+    answer = send(zooid, "POST", "/relay/a", config(), key=unknown_key)
+    assert answer.status_code == 403
+    assert zooid.relays == {}
 
 
-def test_behind_a_proxy_its_address_has_https(manager):
-    manager.set_members("a", [ANN])
-    url = f"{manager.url}/relay/a/members".replace("http", "https", 1)
+def test_signed_url_has_https_behind_a_proxy(zooid):
+    zooid.set_members("a", [ANN])
+    url = f"{zooid.url}/relay/a/members".replace("http", "https", 1)
     headers = {
         "Authorization": header(u=url, method="get"),
         "X-Forwarded-Proto": "https",
     }
 
-    assert send(manager, "GET", "/relay/a/members", headers=headers).status_code == 200
+    assert send(zooid, "GET", "/relay/a/members", headers=headers).status_code == 200
 
 
-def test_by_another_name_it_is_no_api(manager):
-    port = manager.url.rpartition(":")[2]
+def test_api_is_not_served_on_another_host_name(zooid):
+    port = zooid.url.rpartition(":")[2]
     url = f"http://localhost:{port}/relay/a/members"
     headers = {"Authorization": authorization(KEY, url=url, method="GET")}
 
@@ -227,159 +224,159 @@ def test_by_another_name_it_is_no_api(manager):
     assert (answer.status_code, answer.text) == (404, "Not Found\n")
 
 
-def test_members_are_those_with_a_role_until_others_are_set(manager):
+def test_members_are_those_with_a_role_until_set_by_control(zooid):
     roles = {"admin": {"pubkeys": [ANN], "can_manage": True}, "member": {}}
-    send(manager, "POST", "/relay/a", config(roles=roles))
+    send(zooid, "POST", "/relay/a", config(roles=roles))
 
     def members():
-        return send(manager, "GET", "/relay/a/members").json()
+        return send(zooid, "GET", "/relay/a/members").json()
 
     assert members() == {"members": [ANN]}
-    manager.set_members("a", [BEN, ANN])
+    zooid.set_members("a", [BEN, ANN])
     assert members() == {"members": [BEN, ANN]}
-    # They are in the relay's database, which outlives its configuration.
-    send(manager, "DELETE", "/relay/a")
-    assert send(manager, "GET", "/relay/a/members").status_code == 404
-    send(manager, "POST", "/relay/a", config())
+    # Members are in the relay's database, which outlives its configuration.
+    send(zooid, "DELETE", "/relay/a")
+    assert send(zooid, "GET", "/relay/a/members").status_code == 404
+    send(zooid, "POST", "/relay/a", config())
     assert members() == {"members": [BEN, ANN]}
 
 
-def test_members_can_be_set_of_a_relay_that_nobody_has_put_there(manager):
+def test_setting_members_creates_an_unknown_relay(zooid):
     for relay_id in ("3f0c-1", "3f0c-2"):
-        said = control(
-            manager, "POST", f"relays/{relay_id}/members", members=[npub(ANN)]
-        )
-        assert said.json()["members"] == [ANN]
+        body = control(zooid, "POST", f"relays/{relay_id}/members", members=[npub(ANN)])
+        assert body.json()["members"] == [ANN]
 
-    shown = control(manager, "GET", "relays").json()
+    shown = control(zooid, "GET", "relays").json()
     assert {*shown} == {"3f0c-1", "3f0c-2"}
     assert "secret" not in json.dumps(shown)
-    assert send(manager, "GET", "/relay/3f0c-1/members").json() == {"members": [ANN]}
+    assert send(zooid, "GET", "/relay/3f0c-1/members").json() == {"members": [ANN]}
 
 
-def test_control_says_what_it_does_not_understand(manager):
-    wrong: list[tuple[str, str, dict[str, object], int]] = [
+def test_invalid_control_request_is_refused(zooid):
+    invalid: list[tuple[str, str, dict[str, object], int]] = [
         ("POST", "relays/a/members", {"members": ["nobody"]}, 400),
         ("POST", "relays/a/members", {"member": [ANN]}, 400),
         ("POST", "faults", {"kind": "mood"}, 400),
         ("POST", "faults", {"kind": "error", "status": 99}, 400),
         ("GET", "nothing", {}, 404),
     ]
-    for method, path, said, status in wrong:
-        answer = control(manager, method, path, **said)
+    for method, path, body, status in invalid:
+        answer = control(zooid, method, path, **body)
         assert (answer.status_code, [*answer.json()]) == (status, ["error"])
-    assert manager.relays == {}
+    assert zooid.relays == {}
 
 
-def test_control_is_for_this_machine_only(manager):
-    url = f"{manager.url}/_sandbox/relays"
+def test_control_refuses_other_hosts_and_origins(zooid):
+    url = f"{zooid.url}/_sandbox/relays"
     for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
         assert requests.get(url, headers=headers, timeout=10).status_code == 403
 
 
-def test_the_page_shows_relays_and_faults(manager):
+def test_page_shows_relays_and_faults(zooid):
     made = config(groups={"enabled": True}, inactive=True)
-    send(manager, "POST", "/relay/a", {**made, "info": {"name": "<b>", "pubkey": ANN}})
-    manager.set_members("a", [ANN, *[BEN] * 11])
-    manager.fault("reset", method="PUT", times=3)
+    send(zooid, "POST", "/relay/a", {**made, "info": {"name": "<b>", "pubkey": ANN}})
+    zooid.set_members("a", [ANN, *[BEN] * 11])
+    zooid.fault("reset", method="PUT", times=3)
 
-    page = requests.get(f"{manager.url}/", timeout=10)
+    page = requests.get(f"{zooid.url}/", timeout=10)
 
     assert page.status_code == 200
     for text in ("one.relays.example", short_npub(ANN), "and 2 more", "inactive"):
         assert text in page.text
-    for text in ("groups", "&lt;b&gt;", "before the work of PUT", "3 left"):
+    for text in ("groups", "&lt;b&gt;", "before processing PUT", "3 left"):
         assert text in page.text
     assert "<b>" not in page.text
     assert made["secret"] not in page.text
-    style = requests.get(f"{manager.url}/_pages/lightning.css", timeout=10)
+    style = requests.get(f"{zooid.url}/_pages/lightning.css", timeout=10)
     assert style.headers["Content-Type"].startswith("text/css")
-    assert requests.get(f"{manager.url}/_pages/none", timeout=10).status_code == 404
+    assert requests.get(f"{zooid.url}/_pages/none", timeout=10).status_code == 404
     evil = {"Host": "evil.example"}
-    assert requests.get(manager.url, headers=evil, timeout=10).status_code == 403
+    assert requests.get(zooid.url, headers=evil, timeout=10).status_code == 403
 
 
-def test_control_orders_faults_and_clears_them(manager):
+def test_control_adds_and_clears_faults(zooid):
     ordered = control(
-        manager, "POST", "faults", kind="error", method="GET", status=502, times=2
+        zooid, "POST", "faults", kind="error", method="GET", status=502, times=2
     ).json()
     assert [(f["kind"], f["method"], f["times"]) for f in ordered] == [
         ("error", "GET", 2)
     ]
 
-    answers = [send(manager, "GET", "/relay/a/members").status_code for _ in range(3)]
+    answers = [send(zooid, "GET", "/relay/a/members").status_code for _ in range(3)]
     assert answers == [502, 502, 404]
 
-    control(manager, "POST", "faults", kind="error")
-    assert send(manager, "GET", "/relay/a/members").status_code == 500
-    assert control(manager, "DELETE", "faults").json() == []
-    assert send(manager, "GET", "/relay/a/members").status_code == 404
+    control(zooid, "POST", "faults", kind="error")
+    assert send(zooid, "GET", "/relay/a/members").status_code == 500
+    assert control(zooid, "DELETE", "faults").json() == []
+    assert send(zooid, "GET", "/relay/a/members").status_code == 404
 
 
-def test_a_fault_of_a_method_leaves_the_others_alone(manager):
-    manager.fault("error", method="PATCH")
+def test_fault_with_a_method_does_not_affect_others(zooid):
+    zooid.fault("error", method="PATCH")
 
-    assert send(manager, "POST", "/relay/a", config()).status_code == 201
-    assert send(manager, "PATCH", "/relay/a", {"inactive": True}).status_code == 500
-    assert "inactive" not in manager.relays["a"]
+    assert send(zooid, "POST", "/relay/a", config()).status_code == 201
+    assert send(zooid, "PATCH", "/relay/a", {"inactive": True}).status_code == 500
+    assert "inactive" not in zooid.relays["a"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_broken_connection_loses_the_work_or_only_its_answer(manager, when):
-    manager.fault("reset", when=when, times=1)
+def test_reset_fault_loses_the_request_or_only_its_response(zooid, when):
+    zooid.fault("reset", when=when, times=1)
 
     with pytest.raises(requests.ConnectionError):
-        send(manager, "POST", "/relay/a", config())
+        send(zooid, "POST", "/relay/a", config())
 
-    assert [*manager.relays] == {"before": [], "after": ["a"]}[when]
+    assert [*zooid.relays] == {"before": [], "after": ["a"]}[when]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_silence_lasts_until_the_faults_are_cleared(manager, when):
-    manager.fault("slow", when=when)
+def test_slow_fault_ends_when_the_faults_are_cleared(zooid, when):
+    zooid.fault("slow", when=when)
 
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(send, manager, "POST", "/relay/a", config())
+        answer = pool.submit(send, zooid, "POST", "/relay/a", config())
         deadline = time.monotonic() + 10
-        while len(manager.requests) < 1 or (when == "after" and not manager.relays):
+        while len(zooid.requests) < 1 or (when == "after" and not zooid.relays):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert not answer.done()
-        assert [*manager.relays] == {"before": [], "after": ["a"]}[when]
-        manager.clear_faults()
+        assert [*zooid.relays] == {"before": [], "after": ["a"]}[when]
+        zooid.clear_faults()
 
         assert answer.result().status_code == 201
-    assert [*manager.relays] == ["a"]
+    assert [*zooid.relays] == ["a"]
 
 
-def test_answers_can_be_nonsense(manager):
-    manager.set_members("a", [ANN])
+def test_faults_can_return_invalid_responses(zooid):
+    zooid.set_members("a", [ANN])
 
-    def spoilt(kind, **details):
-        manager.fault(kind, times=1, **details)
-        return send(manager, "GET", "/relay/a/members")
+    def faulty_response(kind, **details):
+        zooid.fault(kind, times=1, **details)
+        return send(zooid, "GET", "/relay/a/members")
 
-    assert spoilt("html", status=502).status_code == 502
-    assert spoilt("html").headers["Content-Type"] == "text/html"
-    assert spoilt("redirect").status_code == 302
-    assert len(spoilt("huge").content) > HUGE
-    assert spoilt("body", body='{"members": 1}', status=201).json() == {"members": 1}
-    assert spoilt("drip", seconds=0).json() == {"members": []}
+    assert faulty_response("html", status=502).status_code == 502
+    assert faulty_response("html").headers["Content-Type"] == "text/html"
+    assert faulty_response("redirect").status_code == 302
+    assert len(faulty_response("huge").content) > HUGE
+    assert faulty_response("body", body='{"members": 1}', status=201).json() == {
+        "members": 1
+    }
+    assert faulty_response("drip", seconds=0).json() == {"members": []}
     with pytest.raises(ValueError):
-        spoilt("garbage").json()
-    assert send(manager, "GET", "/relay/a/members").json() == {"members": [ANN]}
+        faulty_response("garbage").json()
+    assert send(zooid, "GET", "/relay/a/members").json() == {"members": [ANN]}
 
 
-def test_who_hangs_up_on_a_drip_does_no_harm(manager):
-    manager.fault("drip", seconds=60)
-    with requests.get(f"{manager.url}/relay/a", stream=True, timeout=10) as answer:
+def test_client_can_disconnect_during_a_drip(zooid):
+    zooid.fault("drip", seconds=60)
+    with requests.get(f"{zooid.url}/relay/a", stream=True, timeout=10) as answer:
         assert answer.status_code == 200
 
-    manager.clear_faults()
-    assert send(manager, "GET", "/relay/a/members").status_code == 404
+    zooid.clear_faults()
+    assert send(zooid, "GET", "/relay/a/members").status_code == 404
 
 
-def test_relays_and_members_are_kept_in_a_file(tmp_path):
+def test_relays_and_members_survive_a_restart(tmp_path):
     path, keys = tmp_path / "relays.json", [pubkey_of(KEY)]
     with running_zooid(whitelist=keys, state=path) as zooid:
         send(zooid, "POST", "/relay/a", config())
@@ -397,7 +394,7 @@ def test_relays_and_members_are_kept_in_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"else": 1}'])
-def test_a_file_of_something_else_stops_the_start(tmp_path, text):
+def test_invalid_state_file_stops_the_start(tmp_path, text):
     path = tmp_path / "relays.json"
     path.write_text(text)
 
@@ -409,8 +406,8 @@ def test_a_file_of_something_else_stops_the_start(tmp_path, text):
     assert path.read_text() == text
 
 
-def test_a_taken_port_is_named(manager):
-    port = int(manager.url.rpartition(":")[2])
+def test_taken_port_is_named_in_the_error(zooid):
+    port = int(zooid.url.rpartition(":")[2])
 
     with pytest.raises(CannotListen, match=str(port)), running_zooid(port=port):
         pass

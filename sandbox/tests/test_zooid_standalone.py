@@ -1,4 +1,4 @@
-"""`manage.py sandbox --only zooid`: on a fresh checkout, with nothing else."""
+"""`manage.py sandbox --only zooid` in an environment without any configuration."""
 
 import signal
 import subprocess
@@ -10,7 +10,12 @@ import requests
 from caravel import dev_defaults
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from caravel.nostr.http_auth import authorization
-from sandbox.tests.test_stripe_standalone import ROOT, command, found, newcomer
+from sandbox.tests.support.sandbox_command import (
+    ROOT,
+    clean_environment,
+    running_command,
+    search,
+)
 from sandbox.zooid import running_zooid
 
 pytestmark = pytest.mark.processes
@@ -18,28 +23,28 @@ pytestmark = pytest.mark.processes
 ANN = pubkey_of(generate_secret_key())
 
 
-def ask(url, key):
+def list_members(url, key):
     url = f"{url}/relay/ID/members"
     signature = authorization(key, url=url, method="GET")
     return requests.get(url, headers={"Authorization": signature}, timeout=10)
 
 
-def alone(tmp_path, *options, **env):
-    return command(tmp_path, "--zooid-port", "0", *options, only="zooid", **env)
+def standalone(tmp_path, *options, **env):
+    return running_command(tmp_path, "--zooid-port", "0", *options, only="zooid", **env)
 
 
-def test_what_the_screen_says_is_true(tmp_path):
-    with alone(tmp_path) as (process, screen):
-        url = found(r"sandbox zooid on (http://\S+)", screen)
+def test_commands_and_urls_on_the_screen_work(tmp_path):
+    with standalone(tmp_path) as (process, screen):
+        url = search(r"sandbox zooid on (http://\S+)", screen)
         robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
-        assert f"may       {pubkey_of(robot)}" in screen
-        page = requests.get(found(r"page\s+(\S+)", screen), timeout=10)
+        assert f"managers  {pubkey_of(robot)}" in screen
+        page = requests.get(search(r"page\s+(\S+)", screen), timeout=10)
         assert "Sandbox zooid" in page.text
-        assert requests.get(found(r"control\s+(\S+)", screen), timeout=10).json() == {}
+        assert requests.get(search(r"control\s+(\S+)", screen), timeout=10).json() == {}
 
-        curl = found(r"(curl .*)", screen).replace("npub1…", npub(ANN))
+        curl = search(r"(curl .*)", screen).replace("npub1…", npub(ANN))
         subprocess.run(curl, shell=True, check=True, capture_output=True, timeout=20)
-        assert ask(url, robot).json() == {"members": [ANN]}
+        assert list_members(url, robot).json() == {"members": [ANN]}
 
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=20)
@@ -48,50 +53,50 @@ def test_what_the_screen_says_is_true(tmp_path):
     assert robot not in screen
 
 
-def test_who_may_manage_and_what_is_kept_can_be_told(tmp_path):
+def test_whitelist_and_state_file_can_be_set(tmp_path):
     key, file = generate_secret_key(), tmp_path / "relays.json"
     options = ("--relays", str(file), "--whitelist", f"{ANN}, {pubkey_of(key)}")
-    with alone(tmp_path, *options) as (process, screen):
-        url = found(r"sandbox zooid on (http://\S+)", screen)
+    with standalone(tmp_path, *options) as (process, screen):
+        url = search(r"sandbox zooid on (http://\S+)", screen)
         members = f"{url}/_sandbox/relays/ID/members"
         assert requests.post(members, json={"members": [ANN]}, timeout=10).ok
         process.kill()
         process.wait(20)
 
-    with alone(tmp_path, *options) as (_, screen):
-        url = found(r"sandbox zooid on (http://\S+)", screen)
-        assert ask(url, key).json() == {"members": [ANN]}
+    with standalone(tmp_path, *options) as (_, screen):
+        url = search(r"sandbox zooid on (http://\S+)", screen)
+        assert list_members(url, key).json() == {"members": [ANN]}
         robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
-        assert ask(url, robot).status_code == 403
+        assert list_members(url, robot).status_code == 403
 
 
-def test_the_robot_of_the_environment_may_manage(tmp_path):
+def test_robot_of_the_environment_may_manage(tmp_path):
     key = generate_secret_key()
-    with alone(tmp_path, ROBOT_SECRET=key) as (_, screen):
-        url = found(r"sandbox zooid on (http://\S+)", screen)
-        assert ask(url, key).status_code == 404
+    with standalone(tmp_path, ROBOT_SECRET=key) as (_, screen):
+        url = search(r"sandbox zooid on (http://\S+)", screen)
+        assert list_members(url, key).status_code == 404
     assert key not in screen
 
 
-def test_what_is_wrong_is_said_in_one_line(tmp_path):
+def test_startup_error_is_one_line(tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text("no relays")
     with running_zooid() as taken:
         port = taken.url.rpartition(":")[2]
-        wrong = {
+        errors = {
             ("--zooid-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
             ("--zooid-port", "0", "--relays", str(broken)): f"{broken} cannot be read",
         }
-        for options, sentence in wrong.items():
+        for options, message in errors.items():
             done = subprocess.run(
                 [sys.executable, "-m", "sandbox.zooid", *options],
                 cwd=ROOT,
-                env=newcomer(tmp_path),
+                env=clean_environment(tmp_path),
                 capture_output=True,
                 text=True,
                 timeout=60,
             )
 
             assert done.returncode == 1
-            assert sentence in done.stderr
+            assert message in done.stderr
             assert len(done.stderr.splitlines()) == 1

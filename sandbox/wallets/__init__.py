@@ -1,24 +1,24 @@
-"""A stand-in for the wallets of tenants and of the platform: NIP-47 on a real relay.
+"""A stand-in for the wallets of tenants and the platform: NIP-47 on a real relay.
 
     with running_wallets(relay_url) as wallets:
         alice = wallets.create("alice", balance_msat=10**9)
         alice.behaviour = refuses("QUOTA_EXCEEDED")
 
-Sats move only inside one ledger, and every BOLT 11, event and encryption is real.
+Sats move only within one ledger; BOLT 11, events and encryption are real.
 """
 
 from sandbox.wallets.behaviour import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Answering,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
     Decoy,
-    Garbage,
-    Issuing,
-    LookingUp,
-    Paying,
+    InvoiceBehaviour,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
     answers_after,
     pays_after,
     pays_but_says,
@@ -33,23 +33,23 @@ from sandbox.wallets.running import Wallets, running_wallets
 from sandbox.wallets.wallet import Wallet
 
 __all__ = [
-    "IGNORES",
-    "LIES",
+    "CLAIMS_FALSELY",
     "PAYS",
-    "PAYS_IN_SILENCE",
-    "Answering",
+    "PAYS_WITHOUT_ANSWER",
+    "STAYS_SILENT",
     "Connection",
+    "CorruptReply",
     "Decoy",
-    "Garbage",
     "Invoice",
-    "Issuing",
+    "InvoiceBehaviour",
     "Keys",
     "Ledger",
-    "LookingUp",
+    "LookupBehaviour",
     "NotPaid",
-    "Paying",
+    "PaymentBehaviour",
     "Protocol",
     "Renewal",
+    "ReplyBehaviour",
     "Terms",
     "Wallet",
     "Wallets",

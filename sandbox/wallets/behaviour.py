@@ -1,6 +1,6 @@
-"""How a wallet behaves: what it does about a request, and what it says of it.
+"""Behaviours of wallets: actions on a request, and the replies to it.
 
-Seconds are those of `time.time()`, so that travelled time counts.
+Seconds refer to `time.time()`, so they pass when a test moves the clock.
 """
 
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from enum import StrEnum
 from caravel.nostr.encryption import Scheme
 
 
-class Garbage(StrEnum):
-    """How the true reply is spoilt before it leaves."""
+class CorruptReply(StrEnum):
+    """A defect of the true reply."""
 
-    UNDECRYPTABLE = "encrypted to nobody"
-    NOT_JSON = "no JSON"
+    UNDECRYPTABLE = "encrypted to another key"
+    NOT_JSON = "not JSON"
     NOT_AN_OBJECT = "JSON, but a list"
     WRONG_TYPE = "the result_type of another method"
     NO_RESULT = "neither result nor error"
@@ -22,50 +22,51 @@ class Garbage(StrEnum):
 
 
 class Decoy(StrEnum):
-    """A reply that precedes the true one, and says the contrary."""
+    """A false reply with the opposite outcome, sent before the true one."""
 
     WRONG_KEY = "signed by another key"
     WRONG_REQUEST = "about another request"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
-    """How a method is answered: with what was done, unless `error` says otherwise.
+class ReplyBehaviour:
+    """Replies to a method: its outcome, or `error`.
 
-    `after` counts from what was done, with an `error` from the request; None: never.
+    `after` is in seconds since the method ran, with an `error` since the request; None:
+    never.
     """
 
     after: float | None = 0.0
     error: str | None = None
-    garbage: Garbage | None = None
+    corruption: CorruptReply | None = None
     copies: int = 1
     decoys: tuple[Decoy, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paying(Answering):
-    """How `pay_invoice` is carried out; `pays_after` None: it is not paid.
+class PaymentBehaviour(ReplyBehaviour):
+    """Behaviour of `pay_invoice`; `pays_after` None: it is not paid.
 
-    Not paid and no `error` either: the wallet lies, with a preimage it made up.
+    With neither a payment nor an `error` the wallet sends a made-up preimage.
     """
 
     pays_after: float | None = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookingUp(Answering):
-    """How `lookup_invoice` is answered."""
+class LookupBehaviour(ReplyBehaviour):
+    """Behaviour of `lookup_invoice`."""
 
     with_state: bool = True
     wrong_hash: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Issuing(Answering):
-    """How `make_invoice` is carried out.
+class InvoiceBehaviour(ReplyBehaviour):
+    """Behaviour of `make_invoice`.
 
-    Where set, the bolt11 has this amount and expiry (seconds) in place of those that
-    were asked for and are told beside it; `wrong_hash` tells another payment hash.
+    `amount_msat` and `expiry` (seconds) replace those of the bolt11, while the result
+    repeats the requested ones. `wrong_hash` puts another payment hash in the result.
     """
 
     amount_msat: int | None = None
@@ -75,50 +76,50 @@ class Issuing(Answering):
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a wallet service takes NIP-47."""
+    """Options that differ between NIP-47 wallet services."""
 
-    #: In order of preference, as its info event has them.
+    #: In order of preference, as in the info event.
     encryption: tuple[Scheme, ...] = (Scheme.NIP44, Scheme.NIP04)
-    #: Replies have a `p` tag with the client's key; those of Alby's js-sdk have none.
+    #: Responses have a `p` tag with the client's key; those of Alby's js-sdk have none.
     names_client: bool = True
-    #: A request past its NIP-40 `expiration` is not run; Alby Hub runs it.
+    #: Requests past their NIP-40 `expiration` are not run; Alby Hub runs them.
     heeds_expiration: bool = True
-    #: One request id is run once, however often it arrives.
+    #: A request that arrives several times is run once.
     runs_once: bool = True
-    #: Unknown keys are answered UNAUTHORIZED, not with silence as by Alby Hub.
-    answers_strangers: bool = True
-    #: Clients are told of payments.
+    #: Unknown keys get UNAUTHORIZED; Alby Hub does not answer them.
+    answers_unknown_clients: bool = True
+    #: Clients get notifications of payments.
     notifies: bool = True
-    #: After each loss of a relay it asks for the requests that were stored meanwhile.
-    asks_for_stored: bool = False
+    #: After each reconnection it fetches the requests that the relay stored meanwhile.
+    fetches_stored: bool = False
 
 
-PAYS = Paying()
-PAYS_IN_SILENCE = Paying(after=None)
-IGNORES = Paying(pays_after=None, after=None)
-LIES = Paying(pays_after=None)
+PAYS = PaymentBehaviour()
+PAYS_WITHOUT_ANSWER = PaymentBehaviour(after=None)
+STAYS_SILENT = PaymentBehaviour(pays_after=None, after=None)
+CLAIMS_FALSELY = PaymentBehaviour(pays_after=None)
 
 
-def pays_after(seconds: float) -> Paying:
-    """Pay later, and answer then."""
-    return Paying(pays_after=seconds)
+def pays_after(seconds: float) -> PaymentBehaviour:
+    """Pay after a delay, then answer."""
+    return PaymentBehaviour(pays_after=seconds)
 
 
-def answers_after(seconds: float) -> Paying:
-    """Pay at once, and answer later."""
-    return Paying(after=seconds)
+def answers_after(seconds: float) -> PaymentBehaviour:
+    """Pay at once, answer after a delay."""
+    return PaymentBehaviour(after=seconds)
 
 
-def refuses(code: str) -> Paying:
-    """Answer an error, and pay nothing."""
-    return Paying(pays_after=None, error=code)
+def refuses(code: str) -> PaymentBehaviour:
+    """Answer with an error, pay nothing."""
+    return PaymentBehaviour(pays_after=None, error=code)
 
 
-def pays_but_says(code: str) -> Paying:
-    """Pay at once, and answer an error."""
-    return Paying(error=code)
+def pays_but_says(code: str) -> PaymentBehaviour:
+    """Pay at once, answer with an error."""
+    return PaymentBehaviour(error=code)
 
 
-def settles_late(seconds: float, code: str = "PAYMENT_FAILED") -> Paying:
-    """Answer an error, and pay later all the same."""
-    return Paying(pays_after=seconds, error=code)
+def settles_late(seconds: float, code: str = "PAYMENT_FAILED") -> PaymentBehaviour:
+    """Answer with an error, then pay after a delay."""
+    return PaymentBehaviour(pays_after=seconds, error=code)

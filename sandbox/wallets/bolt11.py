@@ -1,4 +1,4 @@
-"""Lightning invoices as text (BOLT 11), signed by the payee's node."""
+"""BOLT 11 invoices, signed by the payee's node."""
 
 import hashlib
 import secrets
@@ -15,9 +15,9 @@ from bolt11 import (
     encode,
 )
 
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 
-#: The networks of `get_info` (NIP-47), by BOLT 11's prefix.
+#: Network names of `get_info` (NIP-47), by BOLT 11 prefix.
 NETWORKS = {"bc": "mainnet", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}
 REQUIRED = Features.from_feature_list(
     {
@@ -29,7 +29,7 @@ CLTV_EXPIRY = 18
 
 
 class Preimage(NamedTuple):
-    """Who knows `secret` has paid the invoice with `hash`; both in hex."""
+    """A preimage and its SHA-256, both in hex; the preimage proves payment."""
 
     secret: str
     hash: str
@@ -38,7 +38,7 @@ class Preimage(NamedTuple):
 def make_preimage() -> Preimage:
     """Return a new preimage and its SHA-256."""
     secret = secrets.token_bytes(32)
-    return Preimage(remember(secret.hex()), hashlib.sha256(secret).hexdigest())
+    return Preimage(track(secret.hex()), hashlib.sha256(secret).hexdigest())
 
 
 def make_bolt11(
@@ -51,7 +51,7 @@ def make_bolt11(
     created_at: int,
     currency: str = "bcrt",
 ) -> str:
-    """Return an invoice signed with a secret key in hex; expiry is in seconds."""
+    """Return an invoice signed with a hex secret key; expiry is in seconds."""
     tags = Tags()
     tags.add(TagChar.payment_hash, payment_hash)
     tags.add(TagChar.payment_secret, secrets.token_hex(32))

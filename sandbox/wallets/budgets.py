@@ -1,4 +1,4 @@
-"""What a client may do: the terms of a connection, and the periods of a budget."""
+"""The terms of a connection, and the periods of a budget."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Renewal(StrEnum):
-    """When a budget starts anew, as `get_budget` names it; in UTC."""
+    """The renewal period of a budget, named as in `get_budget`; in UTC."""
 
     DAILY = "daily"
     WEEKLY = "weekly"
@@ -19,7 +19,7 @@ class Renewal(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a connection allows; `expires_at` is in seconds of the epoch."""
+    """Terms of a connection; `expires_at` is a Unix time."""
 
     read_only: bool = False
     expires_at: int | None = None
@@ -29,19 +29,18 @@ class Terms:
 
     @property
     def is_expired(self) -> bool:
-        """Whether its time is over."""
         return self.expires_at is not None and time.time() >= self.expires_at
 
 
 class Period(NamedTuple):
-    """A budget's present period in seconds of the epoch; the end is the next start."""
+    """The current period of a budget in Unix times; `end` is the next start."""
 
     start: int
     end: int | None
 
 
 def period_of(renewal: Renewal) -> Period:
-    """Return the period of a budget that the present moment lies in."""
+    """Return the current period of a budget."""
     today = datetime.fromtimestamp(time.time(), UTC).replace(
         hour=0, minute=0, second=0, microsecond=0
     )

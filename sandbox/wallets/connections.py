@@ -1,4 +1,4 @@
-"""Connections: the clients of a wallet, each with its URL and its terms."""
+"""Connections: the clients of a wallet, each with a URL and terms."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +21,10 @@ METHODS = (
 
 
 class Connection:
-    """A client of a wallet; `url` holds its secret. `keep` is told of new terms."""
+    """A client of a wallet; `url` contains its secret.
+
+    `on_change` is called with the label and the new terms.
+    """
 
     def __init__(
         self,
@@ -30,46 +33,46 @@ class Connection:
         keys: Keys,
         relays: Sequence[str],
         terms: Terms,
-        keep: Callable[[str, Terms], None],
+        on_change: Callable[[str, Terms], None],
     ) -> None:
         self.label = label
         self.pubkey = pubkey_of(keys.client)
         self.url = connection_url(keys, relays)
         self._terms = terms
-        self._keep = keep
+        self._on_change = on_change
 
     def __repr__(self) -> str:
         return f"<Connection {self.label} {self.pubkey}>"
 
     @property
     def terms(self) -> Terms:
-        """What it allows; set it to change that."""
+        """Its terms; can be set."""
         return self._terms
 
     @terms.setter
     def terms(self, terms: Terms) -> None:
         self._terms = terms
-        self._keep(self.label, terms)
+        self._on_change(self.label, terms)
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """What its client may call."""
+        """The methods that its client may call."""
         return METHODS if self.terms.read_only else (PAY, *METHODS)
 
     @property
     def spender(self) -> Spender:
-        """Its client as the ledger limits it, in the present period."""
+        """Its client and budget in the current period, for the ledger."""
         since = period_of(self.terms.renewal).start
         return Spender(self.pubkey, self.terms.budget_msat, since)
 
     def delete(self) -> None:
-        """Forget the client."""
+        """Delete the connection; its client becomes unknown."""
         self.terms = replace(self.terms, deleted=True)
 
     def expire(self) -> None:
-        """End its time now."""
+        """Let the connection expire now."""
         self.terms = replace(self.terms, expires_at=int(time.time()))
 
     def limit(self, budget_msat: int | None, renewal: Renewal = Renewal.NEVER) -> None:
-        """Give it a budget in msat, or none."""
+        """Set the budget in msat, or remove it."""
         self.terms = replace(self.terms, budget_msat=budget_msat, renewal=renewal)

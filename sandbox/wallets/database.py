@@ -1,4 +1,4 @@
-"""What wallets have to remember, in SQLite: in memory, or in a file for a restart."""
+"""Storage of the wallets in SQLite: in memory, or in a file that outlasts a restart."""
 
 import sqlite3
 import threading
@@ -35,19 +35,19 @@ CREATE TABLE connections (
 );
 CREATE TABLE requests (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-#: Grows with each change of the schema.
+#: Version of the schema; raised with each change.
 FORMAT = 1
 
 
 class UnreadableState(Exception):
-    """The file is no state, or that of another version of the sandbox."""
+    """The file is not a database of this version of the sandbox."""
 
 
 class Database:
-    """One connection for all threads, which take turns."""
+    """One connection, shared by all threads under a lock."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Open the file, or make it; in memory without one. Raises UnreadableState."""
+        """Open or create the file; without one use memory. Raises UnreadableState."""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one transaction, undone when it raises."""
+        """Run the block as a transaction; roll back if it raises."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -78,17 +78,17 @@ class Database:
             return self._db.execute(query, values).fetchall()
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the connection."""
         with self._lock:
             self._db.close()
 
     def _prepare(self) -> None:
-        # Looked at before anything is written to a file that may not be ours.
+        # Checked before writing: the file may belong to another program.
         (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (format,) = self._db.execute("PRAGMA user_version").fetchone()
         if tables and format != FORMAT:
-            raise UnreadableState("another version of the sandbox wrote it.")
-        # WAL and OFF: safe against the death of the process, not of the machine.
+            raise UnreadableState("it was written by another version of the sandbox.")
+        # WAL and OFF: survives a crash of the process, not of the machine.
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.execute("PRAGMA foreign_keys=ON")

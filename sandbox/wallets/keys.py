@@ -1,4 +1,4 @@
-"""The keys of wallets, derived from a seed so that a restart keeps their URLs."""
+"""Keys of wallets, derived from a seed, so that URLs survive a restart."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from urllib.parse import quote
 import coincurve
 
 from caravel.nostr import pubkey_of
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 
 FIRST = "1"
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Secret keys in hex: the wallet's, its client's and that of its Lightning node."""
+    """Secret keys in hex: the wallet's, its client's and its Lightning node's."""
 
     wallet: str = field(repr=False)
     client: str = field(repr=False)
@@ -23,7 +23,7 @@ class Keys:
 
 
 def keys_of(seed: str, name: str, label: str = FIRST) -> Keys:
-    """Return a wallet's keys, with those of its client of that label."""
+    """Return a wallet's keys, with those of the client with that label."""
     return Keys(
         wallet=_derive(seed, name, "wallet"),
         client=_derive(seed, name, "client", label),
@@ -32,7 +32,7 @@ def keys_of(seed: str, name: str, label: str = FIRST) -> Keys:
 
 
 def connection_url(keys: Keys, relays: Sequence[str]) -> str:
-    """Return the URL that a client connects to the wallet with (NIP-47)."""
+    """Return the NWC URL of a client (NIP-47)."""
     query = "".join(f"relay={quote(relay, safe='')}&" for relay in relays)
     return f"nostr+walletconnect://{pubkey_of(keys.wallet)}?{query}secret={keys.client}"
 
@@ -44,5 +44,5 @@ def node_pubkey(keys: Keys) -> str:
 
 
 def _derive(*parts: str) -> str:
-    # Of two hashes in 2**128 one is no secret key, which is never met.
-    return remember(hashlib.sha256("\0".join(parts).encode()).hexdigest())
+    # About 1 of 2**128 hashes is not a valid secret key: negligible.
+    return track(hashlib.sha256("\0".join(parts).encode()).hexdigest())

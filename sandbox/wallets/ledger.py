@@ -1,4 +1,4 @@
-"""Accounts, invoices, and payments that move sats between accounts once."""
+"""Accounts, invoices, and payments that move sats exactly once."""
 
 import time
 from collections.abc import Callable
@@ -8,46 +8,46 @@ from typing import Any
 
 from sandbox.wallets.database import Database
 
-#: LDK accepts a payment two hours after the invoice expired.
+#: LDK accepts payments for two hours after an invoice expired.
 LATE_SECONDS = 7_200
 
 
 class NotPaid(Exception):
-    """Nothing was moved; `code` is what a wallet answers (NIP-47)."""
+    """The payment failed and nothing was moved; `code` is the NIP-47 error code."""
 
     code = "PAYMENT_FAILED"
 
 
 class UnknownInvoice(NotPaid):
-    """No account of this ledger issued it."""
+    """No account of this ledger issued the invoice."""
 
 
 class InvoiceExpired(NotPaid):
-    """The payee accepts no payment of it any more."""
+    """The payee no longer accepts a payment."""
 
 
 class AlreadyPaid(NotPaid):
-    """Its payment hash was paid before."""
+    """The payment hash was already paid."""
 
-    # Alby Hub answers so: INTERNAL says nothing about whether money was moved.
+    # As Alby Hub does. INTERNAL says nothing about whether money was moved.
     code = "INTERNAL"
 
 
 class InsufficientBalance(NotPaid):
-    """The payer has less than the amount."""
+    """The payer's balance is lower than the amount."""
 
     code = "INSUFFICIENT_BALANCE"
 
 
 class QuotaExceeded(NotPaid):
-    """The client may not spend as much in this period."""
+    """The amount exceeds the client's budget in this period."""
 
     code = "QUOTA_EXCEEDED"
 
 
 @dataclass(frozen=True)
 class Invoice:
-    """What an account asked for; times are in seconds of the epoch."""
+    """An invoice of an account; times are Unix times."""
 
     payment_hash: str
     bolt11: str
@@ -63,16 +63,16 @@ class Invoice:
 
 @dataclass(frozen=True)
 class Spender:
-    """A client of the payer, and what it may spend from `since` on, if limited."""
+    """A client of the payer, with its budget since the start of the period."""
 
     client: str
     budget_msat: int | None = None
     since: int = 0
 
 
-NOBODY = Spender("")
+NO_CLIENT = Spender("")
 COLUMNS = ", ".join(column.name for column in fields(Invoice))
-MARKS = ", ".join("?" for column in fields(Invoice))
+PLACEHOLDERS = ", ".join("?" for column in fields(Invoice))
 SELECT = f"SELECT {COLUMNS} FROM invoices"
 SPENT = (
     "SELECT coalesce(-sum(msat), 0) FROM entries"
@@ -83,9 +83,9 @@ ENTER = "INSERT INTO entries (account, msat, payment_hash, client, at) VALUES"
 
 
 class Ledger:
-    """Balances in msat; whatever one account loses another gets.
+    """Balances in msat; every payment moves an amount between two accounts.
 
-    `listeners` are told of each settled invoice, in the thread that paid it.
+    `listeners` are called with each settled invoice, in the thread that paid it.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Ledger:
         self.listeners: list[Callable[[Invoice], None]] = []
 
     def open_account(self, name: str, *, balance_msat: int = 0) -> bool:
-        """Open an account with a balance; return False when there was one."""
+        """Open an account with a balance; return False if it exists."""
         with self._database.transaction() as db:
             new = db.execute("INSERT OR IGNORE INTO accounts VALUES (?, 0)", (name,))
             if new.rowcount:
@@ -104,27 +104,29 @@ class Ledger:
         return bool(new.rowcount)
 
     def deposit(self, account: str, msat: int) -> None:
-        """Give an account sats from nowhere. Raises KeyError for an unknown one."""
+        """Add new sats to an account. Raises KeyError if it is unknown."""
         with self._database.transaction() as db:
             _deposit(db, account, msat)
 
     def balance(self, account: str) -> int:
-        """Return what an account has, in msat. Raises KeyError."""
+        """Return an account's balance in msat. Raises KeyError."""
         query = "SELECT balance_msat FROM accounts WHERE name = ?"
-        return int(_only(self._database.rows(query, account), account)[0])
+        return int(_require_row(self._database.rows(query, account), account)[0])
 
     def total(self) -> int:
-        """Return what all accounts have together, in msat."""
+        """Return the sum of all balances, in msat."""
         query = "SELECT coalesce(sum(balance_msat), 0) FROM accounts"
         return int(self._database.rows(query)[0][0])
 
     def issue(self, invoice: Invoice) -> None:
-        """Take up an unpaid invoice."""
+        """Store an unpaid invoice."""
         values = [getattr(invoice, column.name) for column in fields(Invoice)]
         with self._database.transaction() as db:
-            db.execute(f"INSERT INTO invoices ({COLUMNS}) VALUES ({MARKS})", values)
+            db.execute(
+                f"INSERT INTO invoices ({COLUMNS}) VALUES ({PLACEHOLDERS})", values
+            )
 
-    def pay(self, payer: str, bolt11: str, *, spender: Spender = NOBODY) -> Invoice:
+    def pay(self, payer: str, bolt11: str, *, spender: Spender = NO_CLIENT) -> Invoice:
         """Move an invoice's amount from the payer to its owner, once.
 
         Returns the settled invoice. Raises NotPaid, or KeyError for an unknown payer;
@@ -134,8 +136,9 @@ class Ledger:
         with self._database.transaction() as db:
             invoice = self._payable(db, bolt11, now)
             _check_budget(db, payer, spender, invoice.amount_msat)
-            _take(db, payer, invoice.amount_msat)
+            _debit(db, payer, invoice.amount_msat)
             settled = _settle(db, invoice, payer, spender.client, now)
+        # After the commit: listeners may use the ledger, whose lock is not reentrant.
         for listener in self.listeners:
             listener(settled)
         return settled
@@ -143,19 +146,19 @@ class Ledger:
     def invoice(
         self, *, payment_hash: str | None = None, bolt11: str | None = None
     ) -> Invoice | None:
-        """Return the invoice with that payment hash, or that text, or None."""
+        """Return the invoice with that payment hash or bolt11, or None."""
         if payment_hash is not None:
-            found = self._invoices("payment_hash = ?", payment_hash)
+            invoices = self._invoices("payment_hash = ?", payment_hash)
         else:
-            found = self._invoices("bolt11 = ?", normal(bolt11 or ""))
-        return found[0] if found else None
+            invoices = self._invoices("bolt11 = ?", normalize(bolt11 or ""))
+        return invoices[0] if invoices else None
 
     def is_settled(self, payment_hash: str) -> bool:
-        """Return whether the invoice with that hash was paid. Raises KeyError."""
-        found = self.invoice(payment_hash=payment_hash)
-        if found is None:
+        """Return whether the invoice was paid. Raises KeyError."""
+        invoice = self.invoice(payment_hash=payment_hash)
+        if invoice is None:
             raise KeyError(payment_hash)
-        return found.settled_at is not None
+        return invoice.settled_at is not None
 
     def issued_by(self, account: str) -> list[Invoice]:
         """Return an account's invoices, oldest first."""
@@ -166,26 +169,26 @@ class Ledger:
         return self._invoices("payer = ?", account)
 
     def latest(self, limit: int) -> list[Invoice]:
-        """Return the newest invoices, the newest first."""
+        """Return the newest invoices, newest first."""
         rows = self._database.rows(f"{SELECT} ORDER BY rowid DESC LIMIT ?", limit)
         return [Invoice(*row) for row in rows]
 
     def debits(self, account: str) -> list[int]:
-        """Return each amount that left an account, in msat, oldest first."""
+        """Return the amounts that left an account, in msat, oldest first."""
         query = "SELECT -msat FROM entries WHERE account = ? AND msat < 0 ORDER BY id"
         return [msat for (msat,) in self._database.rows(query, account)]
 
-    def debited(self, account: str) -> int:
-        """Return what left an account, in msat."""
+    def total_debited(self, account: str) -> int:
+        """Return the sum of an account's debits, in msat."""
         return sum(self.debits(account))
 
     def credits(self, account: str) -> list[int]:
-        """Return each amount that an account was paid or given, oldest first."""
+        """Return the amounts that an account received, in msat, oldest first."""
         query = "SELECT msat FROM entries WHERE account = ? AND msat > 0 ORDER BY id"
         return [msat for (msat,) in self._database.rows(query, account)]
 
     def spent(self, account: str, spender: Spender) -> int:
-        """Return what a client spent of an account in its period, in msat."""
+        """Return a client's spending from an account in its period, in msat."""
         values = (account, spender.client, spender.since)
         return int(self._database.rows(SPENT, *values)[0][0])
 
@@ -194,7 +197,7 @@ class Ledger:
         return [Invoice(*row) for row in rows]
 
     def _payable(self, db: Connection, bolt11: str, now: int) -> Invoice:
-        row = db.execute(f"{SELECT} WHERE bolt11 = ?", (normal(bolt11),)).fetchone()
+        row = db.execute(f"{SELECT} WHERE bolt11 = ?", (normalize(bolt11),)).fetchone()
         if row is None:
             raise UnknownInvoice("No route to the payee.")
         invoice = Invoice(*row)
@@ -205,12 +208,12 @@ class Ledger:
         return invoice
 
 
-def normal(bolt11: str) -> str:
-    """Return an invoice as the ledger has it: lower case and without a scheme."""
+def normalize(bolt11: str) -> str:
+    """Return an invoice as stored: lower case, without a scheme."""
     return bolt11.strip().lower().removeprefix("lightning:")
 
 
-def _only(rows: list[tuple[Any, ...]], account: str) -> tuple[Any, ...]:
+def _require_row(rows: list[tuple[Any, ...]], account: str) -> tuple[Any, ...]:
     if not rows:
         raise KeyError(account)
     return rows[0]
@@ -218,7 +221,7 @@ def _only(rows: list[tuple[Any, ...]], account: str) -> tuple[Any, ...]:
 
 def _deposit(db: Connection, account: str, msat: int) -> None:
     if msat < 0:
-        raise ValueError("a deposit is not negative")
+        raise ValueError("a deposit must not be negative")
     if not db.execute(MOVE, (msat, account)).rowcount:
         raise KeyError(account)
     db.execute(f"{ENTER} (?, ?, NULL, '', ?)", (account, msat, int(time.time())))
@@ -233,12 +236,12 @@ def _check_budget(db: Connection, payer: str, spender: Spender, msat: int) -> No
         raise QuotaExceeded("This would exceed the budget of the connection.")
 
 
-def _take(db: Connection, payer: str, msat: int) -> None:
-    found = db.execute(f"{MOVE} AND balance_msat >= ?", (-msat, payer, msat))
-    if found.rowcount:
+def _debit(db: Connection, payer: str, msat: int) -> None:
+    updated = db.execute(f"{MOVE} AND balance_msat >= ?", (-msat, payer, msat))
+    if updated.rowcount:
         return
-    known = db.execute("SELECT 1 FROM accounts WHERE name = ?", (payer,)).fetchall()
-    _only(known, payer)
+    rows = db.execute("SELECT 1 FROM accounts WHERE name = ?", (payer,)).fetchall()
+    _require_row(rows, payer)
     raise InsufficientBalance("The balance is lower than the amount.")
 
 

@@ -1,4 +1,4 @@
-"""A client's connection to one relay (NIP-01), made anew after each loss."""
+"""A client's connection to one relay (NIP-01), with reconnection."""
 
 import asyncio
 import itertools
@@ -12,50 +12,50 @@ from websockets.exceptions import WebSocketException
 
 from caravel.nostr import generate_secret_key
 from caravel.nostr.events import Event, InvalidEvent, parse_event, sign_event
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 
 logger = logging.getLogger(__name__)
 #: Seconds between two attempts to connect.
-PAUSE = 0.1
+RECONNECT_DELAY = 0.1
 AUTH = 22242
-#: What each message of a relay has beside its name, at least.
+#: The minimum number of values after the verb.
 LENGTHS = {"EVENT": 2, "EOSE": 1, "OK": 3, "CLOSED": 2, "AUTH": 1}
 Filter = dict[str, Any]
-Hear = Callable[[Event], None]
+OnEvent = Callable[[Event], None]
 
 
 class RelayLost(ConnectionError):
-    """The relay is not connected, or went away before it answered."""
+    """The relay is not connected, or disconnected before it answered."""
 
 
 class RelayRefused(Exception):
-    """The relay does not take an event, or ended a subscription."""
+    """The relay refused an event or closed a subscription."""
 
 
-class Link:
-    """One connection, for the thread of one loop.
+class RelayConnection:
+    """One connection, for the thread of one event loop.
 
-    `greet` is called after each connecting; `hear` gets the events of subscriptions.
-    Answers are waited for `patience` seconds. A relay that wants a key to be proven
-    (NIP-42) is shown a random one.
+    `on_connect` is called after each connect; `on_event` gets the events of
+    subscriptions. `timeout` is in seconds, for each answer. Authenticates with a random
+    key if the relay requires one (NIP-42).
     """
 
     def __init__(
         self,
         url: str,
         *,
-        patience: float,
-        hear: Hear,
-        greet: Callable[["Link"], Awaitable[None]],
+        timeout: float,
+        on_event: OnEvent,
+        on_connect: Callable[["RelayConnection"], Awaitable[None]],
     ) -> None:
         self.url = url
         self.lock = asyncio.Lock()
-        self.greeted = asyncio.Event()
-        self._patience = patience
-        self._hear = hear
-        self._greet = greet
-        self._key = remember(generate_secret_key())
-        self._proven = asyncio.Event()
+        self.ready = asyncio.Event()
+        self._timeout = timeout
+        self._on_event = on_event
+        self._on_connect = on_connect
+        self._key = track(generate_secret_key())
+        self._authenticated = asyncio.Event()
         self._closed = False
         self._numbers = itertools.count()
         self._socket: ClientConnection | None = None
@@ -63,67 +63,66 @@ class Link:
         self._published: set[str] = set()
         self._filters: dict[str, list[Filter]] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._collecting: dict[str, Hear] = {}
+        self._collecting: dict[str, OnEvent] = {}
 
     async def run(self) -> None:
-        """Stay connected until it is closed."""
+        """Stay connected until closed."""
         while not self._closed:
             try:
                 await self._connect()
             except* (OSError, WebSocketException, RelayRefused) as group:
                 logger.debug("relay %s lost: %r", self.url, group.exceptions)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(RECONNECT_DELAY)
 
     def close(self) -> None:
-        """Let `run` end once it is cancelled."""
-        # A task group whose tasks fail just then swallows the cancellation.
+        """Make `run` end once it is cancelled."""
+        # A task group swallows the cancellation if one of its tasks fails just then.
         self._closed = True
 
     def hang_up(self) -> None:
-        """Lose the relay, so that it is connected and greeted anew."""
+        """Drop the connection, so that it is established again."""
         if self._socket is not None:
             self._socket.transport.abort()
 
     @property
     def connected(self) -> bool:
-        """Whether there is a relay at the other end."""
         return self._outbox is not None
 
     def send(self, *message: Any) -> None:
-        """Send a message without waiting for an answer; a lost relay gets none."""
+        """Send a message without waiting for an answer; dropped if disconnected."""
         if self._outbox is not None:
             self._outbox.put_nowait(json.dumps(message))
 
     async def subscribe(self, name: str, filters: list[Filter]) -> None:
-        """Let `hear` have what matches, in place of an earlier subscription.
+        """Replace the subscription with this name; no filters close it.
 
-        No filters end it. Raises RelayLost, RelayRefused or TimeoutError, as all below.
+        Raises RelayLost, RelayRefused or TimeoutError, as the methods below.
         """
         if self._filters.get(name, []) == filters:
             return
         self._filters.pop(name, None)
         if filters:
-            await self._answer(name, "REQ", name, *filters)
+            await self._send_with_auth(name, "REQ", name, *filters)
         else:
             self.send("CLOSE", name)
         self._filters[name] = filters
 
     async def fetch(self, filters: list[Filter]) -> list[Event]:
-        """Return what the relay stored, oldest first."""
-        name, found = f"stored-{next(self._numbers)}", list[Event]()
-        self._collecting[name] = found.append
+        """Return the stored events that match, oldest first."""
+        name, events = f"stored-{next(self._numbers)}", list[Event]()
+        self._collecting[name] = events.append
         try:
-            await self._answer(name, "REQ", name, *filters)
+            await self._send_with_auth(name, "REQ", name, *filters)
         finally:
             del self._collecting[name]
         self.send("CLOSE", name)
-        return sorted(found, key=lambda event: event.created_at)
+        return sorted(events, key=lambda event: event.created_at)
 
     async def publish(self, events: Sequence[Event]) -> None:
-        """Publish the events that this relay was not yet given."""
+        """Publish the events that were not yet published on this connection."""
         new = [event for event in events if event.id not in self._published]
         await asyncio.gather(
-            *(self._answer(event.id, "EVENT", event.to_dict()) for event in new)
+            *(self._send_with_auth(event.id, "EVENT", event.to_dict()) for event in new)
         )
         self._published.update(event.id for event in new)
 
@@ -132,21 +131,21 @@ class Link:
             self.url,
             compression=None,
             max_size=None,
-            open_timeout=self._patience,
+            open_timeout=self._timeout,
             proxy=None,
         ) as socket:
             self._socket, self._outbox = socket, asyncio.Queue()
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._introduce())
+                    group.create_task(self._handshake())
                     group.create_task(self._write(socket, self._outbox))
                     group.create_task(self._read(socket))
             finally:
-                self._forget()
+                self._reset()
 
-    async def _introduce(self) -> None:
-        await self._greet(self)
-        self.greeted.set()
+    async def _handshake(self) -> None:
+        await self._on_connect(self)
+        self.ready.set()
 
     async def _write(
         self, socket: ClientConnection, outbox: asyncio.Queue[str]
@@ -156,70 +155,70 @@ class Link:
 
     async def _read(self, socket: ClientConnection) -> None:
         async for text in socket:
-            self._take(*_parse(text))
+            self._handle(*_parse(text))
         raise RelayLost("The relay closed the connection.")
 
-    def _take(self, verb: str, *values: Any) -> None:
+    def _handle(self, verb: str, *values: Any) -> None:
         if verb == "EVENT":
-            self._take_event(values[0], values[1])
+            self._handle_event(values[0], values[1])
         elif verb == "EOSE":
             self._resolve(values[0], None)
         elif verb == "OK":
             self._resolve(values[0], None if values[1] else RelayRefused(values[2]))
         elif verb == "AUTH":
-            self._prove(values[0])
+            self._authenticate(values[0])
         elif verb == "CLOSED":
-            self._take_closed(values[0], RelayRefused(values[1]))
+            self._handle_closed(values[0], RelayRefused(values[1]))
 
-    def _take_event(self, name: str, data: object) -> None:
+    def _handle_event(self, name: str, data: object) -> None:
         try:
             event = parse_event(data)
         except InvalidEvent:
-            logger.debug("relay %s passes on what is no event", self.url)
+            logger.debug("relay %s sent an invalid event", self.url)
             return
-        self._collecting.get(name, self._hear)(event)
+        self._collecting.get(name, self._on_event)(event)
 
-    def _take_closed(self, name: str, refused: RelayRefused) -> None:
+    def _handle_closed(self, name: str, refused: RelayRefused) -> None:
         if not self._resolve(name, refused) and self._filters.get(name):
-            # Deaf from now on: a new connection subscribes again.
+            # No more events would arrive: reconnect, which subscribes again.
             raise refused
 
-    def _prove(self, challenge: str) -> None:
+    def _authenticate(self, challenge: str) -> None:
         tags = [["relay", self.url], ["challenge", challenge]]
         event = sign_event(self._key, kind=AUTH, content="", tags=tags)
-        accepted = self._expect(event.id)
+        accepted = self._expect_answer(event.id)
         accepted.add_done_callback(
-            lambda answer: None if answer.exception() else self._proven.set()
+            lambda answer: None if answer.exception() else self._authenticated.set()
         )
         self.send("AUTH", event.to_dict())
 
-    async def _answer(self, key: str, *message: Any) -> None:
+    async def _send_with_auth(self, key: str, *message: Any) -> None:
         try:
-            await self._ask(key, *message)
+            await self._send_and_wait(key, *message)
         except RelayRefused as refused:
             if not str(refused).startswith("auth-required:"):
                 raise
-            async with asyncio.timeout(self._patience):
-                await self._proven.wait()
-            await self._ask(key, *message)
+            async with asyncio.timeout(self._timeout):
+                await self._authenticated.wait()
+            await self._send_and_wait(key, *message)
 
-    async def _ask(self, key: str, *message: Any) -> None:
+    async def _send_and_wait(self, key: str, *message: Any) -> None:
         if not self.connected:
             raise RelayLost("The relay is not connected.")
-        answer = self._expect(key)
+        answer = self._expect_answer(key)
         try:
             self.send(*message)
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await answer
         finally:
             self._waiting.pop(key, None)
 
-    def _expect(self, key: str) -> "asyncio.Future[None]":
+    def _expect_answer(self, key: str) -> "asyncio.Future[None]":
         self._waiting[key] = asyncio.get_running_loop().create_future()
         return self._waiting[key]
 
     def _resolve(self, key: str, refused: RelayRefused | None) -> bool:
-        """Return whether somebody waited for that answer."""
+        """Settle a pending answer; return whether there was one."""
         answer = self._waiting.pop(key, None)
         if answer is None or answer.done():
             return False
@@ -229,9 +228,10 @@ class Link:
             answer.set_exception(refused)
         return True
 
-    def _forget(self) -> None:
-        self.greeted.clear()
-        self._proven.clear()
+    def _reset(self) -> None:
+        # The relay may have lost everything: subscribe and publish again.
+        self.ready.clear()
+        self._authenticated.clear()
         self._socket = self._outbox = None
         self._published.clear()
         self._filters.clear()
@@ -241,7 +241,7 @@ class Link:
 
 
 def _parse(text: str | bytes) -> list[Any]:
-    """Return a message; one without a meaning when it is none."""
+    """Return a message, or [""] if it is malformed."""
     try:
         message = json.loads(text)
     except ValueError:

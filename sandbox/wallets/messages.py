@@ -1,4 +1,4 @@
-"""Requests, replies and notifications of NIP-47, as events."""
+"""Requests, responses and notifications of NIP-47, as events."""
 
 import json
 import time
@@ -11,12 +11,12 @@ from caravel.nostr.events import Event, sign_event
 INFO = 13194
 REQUEST = 23194
 RESPONSE = 23195
-#: The kinds of notifications, by how they are encrypted.
+#: Event kinds of notifications, by encryption.
 NOTIFICATIONS = {Scheme.NIP44: 23197, Scheme.NIP04: 23196}
 
 
 class Refused(Exception):
-    """The answer to a request is an error, with a code of NIP-47."""
+    """A request is answered with an error; `code` is NIP-47's."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked for; times are in seconds of the epoch."""
+    """A client's request; times are Unix times."""
 
     id: str
     client: str
@@ -40,27 +40,25 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method came to: a result, or an error."""
+    """The outcome of a method: a result or an error."""
 
     result: dict[str, Any] | None = field(default=None, repr=False)
     error: Refused | None = None
 
     def to_dict(self, method: str) -> dict[str, Any]:
-        """Return it as a reply's content has it."""
+        """Return the content of a response."""
         error = self.error and {"code": self.error.code, "message": self.error.message}
         return {"result_type": method, "error": error, "result": self.result}
 
 
 def expiration_of(event: Event) -> int | None:
-    """Return an event's NIP-40 expiration in seconds of the epoch, if it has one."""
-    found = event.values("expiration")
-    return (
-        int(found[0]) if found and found[0].isascii() and found[0].isdigit() else None
-    )
+    """Return an event's NIP-40 expiration as a Unix time, or None."""
+    text = next(iter(event.values("expiration")), "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:
-    """Return how a request is encrypted; untold it is NIP-04. Raises Refused."""
+    """Return a request's encryption; without a tag NIP-04. Raises Refused."""
     named = (event.values("encryption") or [Scheme.NIP04])[0]
     if named not in allowed:
         raise Refused("UNSUPPORTED_ENCRYPTION", "This encryption is not supported.")
@@ -72,7 +70,7 @@ def read_request(event: Event, secret_key: str, scheme: Scheme) -> Request:
     try:
         text = decrypt(scheme, secret_key, event.pubkey, event.content)
     except Unreadable as exc:
-        raise Refused("BAD_REQUEST", "This cannot be decrypted.") from exc
+        raise Refused("BAD_REQUEST", "The request cannot be decrypted.") from exc
     method, params = _parse(text)
     return Request(
         id=event.id,
@@ -94,7 +92,7 @@ def reply(
     text: str,
     names_client: bool,
 ) -> Event:
-    """Return a reply to a request, encrypted to the client."""
+    """Return a response to a request, encrypted to the client."""
     tags = [["e", request_id]]
     if names_client:
         tags.insert(0, ["p", client])
@@ -121,10 +119,10 @@ def _parse(text: str) -> tuple[str, dict[str, Any]]:
     try:
         body = json.loads(text)
     except ValueError as exc:
-        raise Refused("BAD_REQUEST", "This is no JSON.") from exc
+        raise Refused("BAD_REQUEST", "The request is not JSON.") from exc
     if not isinstance(body, dict):
-        raise Refused("BAD_REQUEST", "A request is an object.")
+        raise Refused("BAD_REQUEST", "The request is not an object.")
     method, params = body.get("method"), body.get("params", {})
     if not isinstance(method, str) or not isinstance(params, dict):
-        raise Refused("BAD_REQUEST", "A request has a method and params.")
+        raise Refused("BAD_REQUEST", "The request needs a method and params.")
     return method, params

@@ -1,4 +1,4 @@
-"""The methods of NIP-47 that move nothing, each from a call to its result."""
+"""The methods of NIP-47 except `pay_invoice`."""
 
 import time
 from collections.abc import Callable
@@ -25,18 +25,20 @@ class Call:
     request: Request
 
     def text(self, name: str) -> str | None:
-        """Return a parameter that is a text, or None. Raises Refused."""
+        """Return a text parameter, or None. Raises Refused."""
         value = self.request.params.get(name)
         if value is not None and not isinstance(value, str):
-            raise Refused("BAD_REQUEST", f"{name} is no text.")
+            raise Refused("BAD_REQUEST", f"{name} must be a text.")
         return value
 
-    def number(self, name: str, default: int, *, least: int = 0) -> int:
-        """Return a parameter that is a whole number. Raises Refused."""
+    def number(self, name: str, default: int, *, minimum: int = 0) -> int:
+        """Return an integer parameter. Raises Refused."""
         value = self.request.params.get(name)
         value = default if value is None else value
-        if type(value) is not int or value < least:
-            raise Refused("BAD_REQUEST", f"{name} is a whole number from {least}.")
+        if type(value) is not int or value < minimum:
+            raise Refused(
+                "BAD_REQUEST", f"{name} must be an integer, at least {minimum}."
+            )
         return value
 
 
@@ -44,12 +46,12 @@ def invoice_to_pay(call: Call) -> str:
     """Return the invoice of a `pay_invoice`. Raises Refused without one."""
     bolt11 = call.text("invoice")
     if not bolt11:
-        raise Refused("BAD_REQUEST", "invoice is needed.")
+        raise Refused("BAD_REQUEST", "invoice is required.")
     return bolt11
 
 
 def get_info(call: Call) -> Result:
-    """Return what the wallet is, and what this client may call."""
+    """Return the wallet's properties and the methods that this client may call."""
     wallet = call.wallet
     return {
         "alias": wallet.name,
@@ -69,7 +71,7 @@ def get_balance(call: Call) -> Result:
 
 
 def get_budget(call: Call) -> Result:
-    """Return what the client spent of its budget in msat; nothing without one."""
+    """Return the client's budget and its used part, in msat; {} without a budget."""
     terms, spender = call.connection.terms, call.connection.spender
     if terms.budget_msat is None:
         return {}
@@ -84,48 +86,48 @@ def get_budget(call: Call) -> Result:
 
 
 def make_invoice(call: Call) -> Result:
-    """Issue an invoice; the bolt11 may be another one than is said beside it."""
-    issuing = call.wallet.issuing
-    asked_msat = call.number("amount", 0, least=1)
-    asked_expiry = call.number("expiry", EXPIRY, least=1)
+    """Issue an invoice; the bolt11 can differ from the result, see InvoiceBehaviour."""
+    behaviour = call.wallet.invoice_behaviour
+    amount_msat = call.number("amount", 0, minimum=1)
+    expiry = call.number("expiry", EXPIRY, minimum=1)
     invoice = call.wallet.issue(
-        issuing.amount_msat or asked_msat,
-        expiry=issuing.expiry or asked_expiry,
+        behaviour.amount_msat or amount_msat,
+        expiry=behaviour.expiry or expiry,
         description=call.text("description") or "",
     )
-    said = replace(
-        invoice, amount_msat=asked_msat, expires_at=invoice.created_at + asked_expiry
+    claimed = replace(
+        invoice, amount_msat=amount_msat, expires_at=invoice.created_at + expiry
     )
-    return _transaction(call, said, wrong_hash=issuing.wrong_hash)
+    return _transaction(call, claimed, wrong_hash=behaviour.wrong_hash)
 
 
 def lookup_invoice(call: Call) -> Result:
-    """Return an invoice that the wallet issued, or paid. Raises Refused."""
+    """Return an invoice that the wallet issued or paid. Raises Refused."""
     payment_hash, bolt11 = call.text("payment_hash"), call.text("invoice")
     if payment_hash is None and bolt11 is None:
-        raise Refused("BAD_REQUEST", "One of payment_hash and invoice is needed.")
-    found = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
-    if found is None or call.wallet.name not in (found.owner, found.payer):
-        raise Refused("NOT_FOUND", "There is no such invoice.")
-    lookups = call.wallet.lookups
-    result = _transaction(call, found, wrong_hash=lookups.wrong_hash)
-    if not lookups.with_state:
+        raise Refused("BAD_REQUEST", "payment_hash or invoice is required.")
+    invoice = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
+    if invoice is None or call.wallet.name not in (invoice.owner, invoice.payer):
+        raise Refused("NOT_FOUND", "Invoice not found.")
+    behaviour = call.wallet.lookup_behaviour
+    result = _transaction(call, invoice, wrong_hash=behaviour.wrong_hash)
+    if not behaviour.with_state:
         del result["state"]
     return result
 
 
 def list_transactions(call: Call) -> Result:
-    """Return invoices and payments, newest first, unpaid ones if asked for."""
+    """Return invoices and payments, newest first; unpaid ones on request."""
     first, last = call.number("from", 0), call.number("until", int(time.time()))
     limit, offset = call.number("limit", 50), call.number("offset", 0)
-    found = [
+    matching = [
         one
         for one in _transactions(call)
         if first <= one["created_at"] <= last
         and ("settled_at" in one or call.request.params.get("unpaid") is True)
         and call.request.params.get("type") in (None, one["type"])
     ]
-    newest = sorted(found, key=lambda one: int(one["created_at"]), reverse=True)
+    newest = sorted(matching, key=lambda one: int(one["created_at"]), reverse=True)
     return {"transactions": newest[offset : offset + limit]}
 
 
@@ -143,11 +145,11 @@ METHODS: dict[str, Callable[[Call], Result]] = {
 
 
 def transaction(invoice: Invoice, *, incoming: bool) -> Result:
-    """Return an invoice as NIP-47 has it, with the preimage when it is settled."""
+    """Return an invoice as a NIP-47 transaction, with the preimage once settled."""
     settled = invoice.settled_at is not None
     result: Result = {
         "type": "incoming" if incoming else "outgoing",
-        "state": _state(invoice),
+        "state": _state_of(invoice),
         "invoice": invoice.bolt11,
         "description": invoice.description,
         "payment_hash": invoice.payment_hash,
@@ -174,7 +176,7 @@ def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:
     return result
 
 
-def _state(invoice: Invoice) -> str:
+def _state_of(invoice: Invoice) -> str:
     if invoice.settled_at is not None:
         return "settled"
     return "expired" if time.time() >= invoice.expires_at else "pending"

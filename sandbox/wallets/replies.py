@@ -1,4 +1,4 @@
-"""The events that answer a call: the true reply, and what a script makes of it."""
+"""The events that answer a request: the true reply and its scripted variants."""
 
 import json
 from collections.abc import Iterator
@@ -7,69 +7,71 @@ from typing import Any
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.encryption import encrypt
 from caravel.nostr.events import Event, sign_event
-from sandbox.wallets.behaviour import Answering, Decoy, Garbage
+from sandbox.wallets.behaviour import CorruptReply, Decoy, ReplyBehaviour
 from sandbox.wallets.bolt11 import make_preimage
 from sandbox.wallets.messages import RESPONSE, Outcome, Refused, Request, reply
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 from sandbox.wallets.wallet import Wallet
 
-CONTRARY = Refused("INSUFFICIENT_BALANCE", "The balance is lower than the amount.")
+CONTRADICTION = Refused("INSUFFICIENT_BALANCE", "The balance is lower than the amount.")
 
 
 def replies(
-    wallet: Wallet, request: Request, answering: Answering, outcome: Outcome
+    wallet: Wallet, request: Request, behaviour: ReplyBehaviour, outcome: Outcome
 ) -> Iterator[Event]:
-    """Yield the replies to a request in the order in which they leave."""
-    for decoy in answering.decoys:
-        yield _decoy(wallet, request, decoy, outcome)
-    for _ in range(answering.copies):
-        yield _true(wallet, request, answering.garbage, outcome)
+    """Yield the replies to a request in the order in which they are sent."""
+    for decoy in behaviour.decoys:
+        yield _decoy_reply(wallet, request, decoy, outcome)
+    for _ in range(behaviour.copies):
+        yield _true_reply(wallet, request, behaviour.corruption, outcome)
 
 
-def invent_result() -> dict[str, Any]:
-    """Return the result of a payment that never was."""
+def fake_result() -> dict[str, Any]:
+    """Return the result of a payment that never happened."""
     return {"preimage": make_preimage().secret, "fees_paid": 0}
 
 
-def _true(
-    wallet: Wallet, request: Request, garbage: Garbage | None, outcome: Outcome
+def _true_reply(
+    wallet: Wallet, request: Request, corruption: CorruptReply | None, outcome: Outcome
 ) -> Event:
-    text = _spoil(outcome.to_dict(request.method), garbage)
-    if garbage is Garbage.UNDECRYPTABLE:
-        return _undecryptable(wallet, request, text)
+    text = _corrupt(outcome.to_dict(request.method), corruption)
+    if corruption is CorruptReply.UNDECRYPTABLE:
+        return _undecryptable_reply(wallet, request, text)
     return _reply(wallet, request, text)
 
 
-def _spoil(body: dict[str, Any], garbage: Garbage | None) -> str:
+def _corrupt(body: dict[str, Any], corruption: CorruptReply | None) -> str:
     result = body["result"] or {}
-    if garbage is Garbage.NOT_JSON:
+    if corruption is CorruptReply.NOT_JSON:
         return "paid, thank you"
-    if garbage is Garbage.NOT_AN_OBJECT:
+    if corruption is CorruptReply.NOT_AN_OBJECT:
         return json.dumps([body])
-    if garbage is Garbage.WRONG_TYPE:
+    if corruption is CorruptReply.WRONG_TYPE:
         body = {**body, "result_type": "get_alias"}
-    elif garbage is Garbage.NO_RESULT:
+    elif corruption is CorruptReply.NO_RESULT:
         body = {"result_type": body["result_type"]}
-    elif garbage is Garbage.NO_PREIMAGE:
-        kept = {name: value for name, value in result.items() if name != "preimage"}
-        body = {**body, "result": kept}
-    elif garbage is Garbage.WRONG_PREIMAGE:
+    elif corruption is CorruptReply.NO_PREIMAGE:
+        rest = {name: value for name, value in result.items() if name != "preimage"}
+        body = {**body, "result": rest}
+    elif corruption is CorruptReply.WRONG_PREIMAGE:
         body = {**body, "result": {**result, "preimage": make_preimage().secret}}
     return json.dumps(body)
 
 
-def _undecryptable(wallet: Wallet, request: Request, text: str) -> Event:
-    stranger = pubkey_of(remember(generate_secret_key()))
-    content = encrypt(request.scheme, wallet.keys.wallet, stranger, text)
+def _undecryptable_reply(wallet: Wallet, request: Request, text: str) -> Event:
+    other_pubkey = pubkey_of(track(generate_secret_key()))
+    content = encrypt(request.scheme, wallet.keys.wallet, other_pubkey, text)
     tags = [["p", request.client], ["e", request.id]]
     return sign_event(wallet.keys.wallet, kind=RESPONSE, content=content, tags=tags)
 
 
-def _decoy(wallet: Wallet, request: Request, decoy: Decoy, outcome: Outcome) -> Event:
-    contrary = Outcome(invent_result()) if outcome.error else Outcome(error=CONTRARY)
+def _decoy_reply(
+    wallet: Wallet, request: Request, decoy: Decoy, outcome: Outcome
+) -> Event:
+    contrary = Outcome(fake_result()) if outcome.error else Outcome(error=CONTRADICTION)
     text = json.dumps(contrary.to_dict(request.method))
     if decoy is Decoy.WRONG_KEY:
-        key = remember(generate_secret_key())
+        key = track(generate_secret_key())
         return _reply(wallet, request, text, secret_key=key)
     return _reply(wallet, request, text, request_id=make_preimage().hash)
 

@@ -13,9 +13,9 @@ from sandbox.wallets.behaviour import Protocol
 from sandbox.wallets.budgets import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
-from sandbox.wallets.network import PATIENCE, Network
+from sandbox.wallets.network import RELAY_TIMEOUT, Network
 from sandbox.wallets.schedule import Schedule
-from sandbox.wallets.secrets import remember
+from sandbox.wallets.secrets import track
 from sandbox.wallets.service import Service
 from sandbox.wallets.wallet import Wallet
 
@@ -26,9 +26,9 @@ NIP47 = Protocol()
 class Wallets:
     """All wallets, their ledger, and the thread that serves them.
 
-    With the same seed a wallet of the same name has the same URL. With a state file
-    balances, invoices, connections, and without a seed the URLs too, outlast a restart;
-    how wallets were told to behave, and what they were to do later, does not.
+    With the same seed a wallet of the same name has the same URL. A state file restores
+    balances, invoices and connections, and without a seed the URLs; behaviours and
+    scheduled actions are lost.
     """
 
     def __init__(
@@ -40,11 +40,12 @@ class Wallets:
         currency: str = "bcrt",
         late_seconds: int = LATE_SECONDS,
         protocol: Protocol = NIP47,
-        patience: float = PATIENCE,
+        timeout: float = RELAY_TIMEOUT,
     ) -> None:
-        """Take up the state of a file, if there is one. Raises UnreadableState.
+        """Load the state file, if there is one. Raises UnreadableState.
 
-        A relay has `patience` seconds for an answer; `protocol` is that of new wallets.
+        `timeout` is in seconds, for a relay's answer; `protocol` is that of new
+        wallets.
         """
         self.relays = tuple(relays)
         self.currency = currency
@@ -52,16 +53,16 @@ class Wallets:
         self.schedule = Schedule()
         self._database = Database(state)
         self.ledger = Ledger(self._database, late_seconds=late_seconds)
-        self.ledger.listeners.append(self._tell)
+        self.ledger.listeners.append(self._notify_wallets)
         self._seed = seed if seed is not None else self._own_seed()
-        self._founding = threading.Lock()
+        self._creating = threading.Lock()
         self._by_pubkey: dict[str, Wallet] = {}
         self._by_name: dict[str, Wallet] = {}
         self._network = Network(
             wallets=self._by_pubkey,
             schedule=self.schedule,
             receive=self._receive,
-            patience=patience,
+            timeout=timeout,
         )
         self._service = Service(
             database=self._database, schedule=self.schedule, send=self._network.send
@@ -75,7 +76,7 @@ class Wallets:
 
     @property
     def failures(self) -> list[BaseException]:
-        """What went wrong in the wallets themselves, which is a bug of theirs."""
+        """Errors inside the wallets: bugs of the sandbox."""
         return self._network.failures
 
     def start(self) -> None:
@@ -85,10 +86,10 @@ class Wallets:
             self._add(name, json.loads(relays) if relays else self.relays, UNLIMITED)
         self._network.start()
         self._network.dial([url for wallet in self for url in wallet.relays])
-        self._network.join(self.relays)
+        self._network.wait_connected(self.relays)
 
     def stop(self) -> None:
-        """End the thread, and with it what was to happen later."""
+        """End the thread; scheduled actions are lost."""
         self._network.stop()
         self._database.close()
 
@@ -100,33 +101,34 @@ class Wallets:
         terms: Terms = UNLIMITED,
         relays: Sequence[str] | None = None,
     ) -> Wallet:
-        """Return a new wallet with a connection, heard on its relays.
+        """Return a new wallet with a connection, online on its relays.
 
-        One that is there already, as after a restart, is returned as it is. Raises
-        TimeoutError when a relay of its own is not there.
+        An existing one, for instance after a restart, is returned unchanged. Raises
+        TimeoutError if one of its own relays cannot be reached.
         """
-        self._found(name, balance_msat, terms, relays)
-        self._network.join(relays or ())
-        self._network.tune()
+        self._create(name, balance_msat, terms, relays)
+        self._network.wait_connected(relays or ())
+        self._network.resubscribe()
         return self[name]
 
     def create_many(
         self, names: Sequence[str], *, balance_msat: int = 0
     ) -> list[Wallet]:
-        """Return a new wallet for each name; cheaper than one after the other."""
+        """Return a new wallet for each name; faster than one by one."""
         for name in names:
-            self._found(name, balance_msat, UNLIMITED, None)
-        self._network.tune()
+            self._create(name, balance_msat, UNLIMITED, None)
+        self._network.resubscribe()
         return [self[name] for name in names]
 
     def run_due(self) -> int:
-        """Do now what is due by the clock; return how many things that were."""
+        """Run the actions that are due now; return how many there were."""
         return self.schedule.run_due()
 
-    def _found(
+    def _create(
         self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
     ) -> None:
-        with self._founding:
+        # The lock makes concurrent creations of one name return the same wallet.
+        with self._creating:
             if name in self._by_name:
                 return
             self.ledger.open_account(name, balance_msat=msat)
@@ -144,37 +146,39 @@ class Wallets:
             protocol=self.protocol,
             ledger=self.ledger,
             database=self._database,
-            station=self._network,
+            subscriptions=self._network,
             currency=self.currency,
         )
         self._by_name[name] = self._by_pubkey[wallet.pubkey] = wallet
 
     def _own_seed(self) -> str:
-        """Return a random seed, the same one with the same state."""
+        """Return a random seed, stored with the state."""
         with self._database.transaction() as db:
             row = ("seed", secrets.token_hex(32))
             db.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", row)
         query = "SELECT value FROM settings WHERE name = 'seed'"
-        return remember(str(self._database.rows(query)[0][0]))
+        return track(str(self._database.rows(query)[0][0]))
 
-    def _receive(self, wallet: Wallet, event: Event, heeds: bool | None) -> None:
-        self._service.receive(wallet, event, heeds_expiration=heeds)
+    def _receive(
+        self, wallet: Wallet, event: Event, heeds_expiration: bool | None
+    ) -> None:
+        self._service.receive(wallet, event, heeds_expiration=heeds_expiration)
 
-    def _tell(self, invoice: Invoice) -> None:
+    def _notify_wallets(self, invoice: Invoice) -> None:
         for name, type in (
             (invoice.owner, "payment_received"),
             (invoice.payer, "payment_sent"),
         ):
             if name in self._by_name:
-                self._service.tell(self._by_name[name], type, invoice)
+                self._service.notify(self._by_name[name], type, invoice)
 
 
 @contextmanager
 def running_wallets(*relays: str, **options: Any) -> Iterator[Wallets]:
     """Serve wallets on these relays for the length of the block.
 
-    The options are those of Wallets. Raises TimeoutError when a relay is not there,
-    and at the end what went wrong inside the wallets, which is a bug of theirs.
+    The options are those of Wallets. Raises TimeoutError if a relay cannot be reached,
+    and at the end the first error inside the wallets, which is a bug of the sandbox.
     """
     wallets = Wallets(relays, **options)
     try:

@@ -1,4 +1,4 @@
-"""What wallets do later, by `time.time()`, so that travelled time counts."""
+"""Scheduled actions of wallets, by `time.time()`, so that a moved clock counts."""
 
 import heapq
 import itertools
@@ -10,7 +10,7 @@ Action = Callable[[], None]
 
 
 class Schedule:
-    """Actions by their time; whoever calls `run_due` runs them."""
+    """Actions by due time, run by the callers of `run_due`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,7 +18,7 @@ class Schedule:
         self._waiting: list[tuple[float, int, Action]] = []
 
     def after(self, seconds: float, action: Action) -> None:
-        """Run an action in so many seconds, at once with none."""
+        """Run an action after some seconds; at once if there are none."""
         if seconds <= 0:
             action()
             return
@@ -27,7 +27,7 @@ class Schedule:
             heapq.heappush(self._waiting, entry)
 
     def run_due(self) -> int:
-        """Run what is due, in order; return how many actions that were."""
+        """Run due actions in order; return how many there were."""
         count = 0
         while (action := self._pop()) is not None:
             action()
@@ -36,7 +36,7 @@ class Schedule:
 
     @property
     def waiting(self) -> int:
-        """How many actions wait for their time."""
+        """The number of actions that are not due yet."""
         with self._lock:
             return len(self._waiting)
 

@@ -1,9 +1,9 @@
-"""Every secret that the wallets made, so that a test can look for them in logs."""
+"""All secrets of the wallets, for tests that search logs for them."""
 
-made: set[str] = set()
+tracked: set[str] = set()
 
 
-def remember(secret: str) -> str:
-    """Note a secret, and return it."""
-    made.add(secret)
+def track(secret: str) -> str:
+    """Record a secret, and return it."""
+    tracked.add(secret)
     return secret

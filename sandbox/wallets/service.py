@@ -1,4 +1,4 @@
-"""The wallet service: from a request event to what is done, and to its replies."""
+"""The wallet service: runs requests and sends the replies."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from functools import partial
 
 from caravel.nostr.encryption import Scheme
 from caravel.nostr.events import Event
-from sandbox.wallets.behaviour import Answering, Paying
+from sandbox.wallets.behaviour import PaymentBehaviour, ReplyBehaviour
 from sandbox.wallets.connections import PAY, Connection
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import Invoice, NotPaid
@@ -21,7 +21,7 @@ from sandbox.wallets.messages import (
     scheme_of,
 )
 from sandbox.wallets.methods import METHODS, Call, invoice_to_pay, transaction
-from sandbox.wallets.replies import invent_result, replies
+from sandbox.wallets.replies import fake_result, replies
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
 
@@ -29,7 +29,7 @@ Send = Callable[[Wallet, Event], None]
 
 
 class Service:
-    """Runs requests, each in the thread that brings it; `send` publishes replies."""
+    """Runs each request in the calling thread; `send` publishes replies."""
 
     def __init__(self, *, database: Database, schedule: Schedule, send: Send) -> None:
         self._database = database
@@ -39,32 +39,32 @@ class Service:
     def receive(
         self, wallet: Wallet, event: Event, *, heeds_expiration: bool | None = None
     ) -> None:
-        """Run a request, unless it has expired or was run before."""
+        """Run a request, unless it is expired or was run before."""
         protocol = wallet.protocol
         if heeds_expiration is None:
             heeds_expiration = protocol.heeds_expiration
-        if not wallet.listening or (heeds_expiration and _is_expired(event)):
+        if not wallet.is_listening or (heeds_expiration and _is_expired(event)):
             return
         if not self._is_new(event) and protocol.runs_once:
             return
-        request, refused = _read(wallet, event)
+        request, refused = _read_request(wallet, event)
         if refused:
             wallet.unreadable.append(event)
         else:
-            wallet.note(request)
+            wallet.record_request(request)
         connection = wallet.client(event.pubkey)
-        if connection is None and not protocol.answers_strangers:
+        if connection is None and not protocol.answers_unknown_clients:
             return
         if refused:
-            self._answer(wallet, request, Answering(), Outcome(error=refused))
+            self._answer(wallet, request, ReplyBehaviour(), Outcome(error=refused))
         else:
             self._run(wallet, connection, request)
 
-    def tell(self, wallet: Wallet, type: str, invoice: Invoice) -> None:
+    def notify(self, wallet: Wallet, type: str, invoice: Invoice) -> None:
         """Notify a wallet's clients of a payment."""
         if not wallet.protocol.notifies:
             return
-        found = transaction(invoice, incoming=type == "payment_received")
+        payment = transaction(invoice, incoming=type == "payment_received")
         for connection in wallet.connections:
             for scheme in wallet.protocol.encryption:
                 self._publish(
@@ -74,11 +74,12 @@ class Service:
                         client=connection.pubkey,
                         scheme=scheme,
                         type=type,
-                        transaction=found,
+                        transaction=payment,
                     ),
                 )
 
     def _is_new(self, event: Event) -> bool:
+        # Several relays may deliver one request, and a relay may deliver it again.
         with self._database.transaction() as db:
             added = db.execute("INSERT OR IGNORE INTO requests VALUES (?)", (event.id,))
         return added.rowcount == 1
@@ -86,53 +87,63 @@ class Service:
     def _run(
         self, wallet: Wallet, connection: Connection | None, request: Request
     ) -> None:
-        answering = Answering()
+        behaviour = ReplyBehaviour()
         try:
             call = Call(wallet, _allowed(connection, request), request)
             if request.method == PAY:
                 self._pay(call, wallet.behaviour, invoice_to_pay(call))
                 return
-            answering = _answering(wallet, request.method)
-            # An error is made up: nothing is done, and no invoice issued.
-            run = answering.error is None
+            behaviour = _behaviour_for(wallet, request.method)
+            # A scripted error: the method is not run, so no invoice is issued.
+            run = behaviour.error is None
             outcome = Outcome(METHODS[request.method](call) if run else None)
         except Refused as refused:
             outcome = Outcome(error=refused)
-        self._answer(wallet, request, answering, outcome)
+        self._answer(wallet, request, behaviour, outcome)
 
-    def _pay(self, call: Call, paying: Paying, bolt11: str) -> None:
-        answer = partial(self._answer, call.wallet, call.request, paying)
-        if paying.pays_after is None:
-            answer(Outcome(invent_result()))
-        elif paying.error is None:
+    def _pay(self, call: Call, behaviour: PaymentBehaviour, bolt11: str) -> None:
+        answer = partial(self._answer, call.wallet, call.request, behaviour)
+        if behaviour.pays_after is None:
+            answer(Outcome(fake_result()))
+        elif behaviour.error is None:
             self._schedule.after(
-                paying.pays_after, lambda: answer(_settle(call, bolt11))
+                behaviour.pays_after, lambda: answer(_settle(call, bolt11))
             )
         else:
-            self._schedule.after(paying.pays_after, lambda: _try(call, bolt11))
+            self._schedule.after(
+                behaviour.pays_after, lambda: _try_to_pay(call, bolt11)
+            )
             answer(Outcome())
 
     def _answer(
-        self, wallet: Wallet, request: Request, answering: Answering, outcome: Outcome
+        self,
+        wallet: Wallet,
+        request: Request,
+        behaviour: ReplyBehaviour,
+        outcome: Outcome,
     ) -> None:
-        if answering.after is None:
+        if behaviour.after is None:
             return
-        if answering.error is not None:
-            outcome = Outcome(error=_scripted(answering.error))
+        if behaviour.error is not None:
+            outcome = Outcome(error=_scripted_error(behaviour.error))
         self._schedule.after(
-            answering.after,
-            lambda: self._reply(wallet, request, answering, outcome),
+            behaviour.after,
+            lambda: self._reply(wallet, request, behaviour, outcome),
         )
 
     def _reply(
-        self, wallet: Wallet, request: Request, answering: Answering, outcome: Outcome
+        self,
+        wallet: Wallet,
+        request: Request,
+        behaviour: ReplyBehaviour,
+        outcome: Outcome,
     ) -> None:
-        for event in replies(wallet, request, answering, outcome):
+        for event in replies(wallet, request, behaviour, outcome):
             self._publish(wallet, event)
 
     def _publish(self, wallet: Wallet, event: Event) -> None:
-        # What was under way when the wallet went offline is not told any more.
-        if wallet.listening:
+        # Replies that were scheduled before the wallet went offline are dropped.
+        if wallet.is_listening:
             self._send(wallet, event)
 
 
@@ -141,18 +152,18 @@ def _is_expired(event: Event) -> bool:
     return expires_at is not None and time.time() > expires_at
 
 
-def _read(wallet: Wallet, event: Event) -> tuple[Request, Refused | None]:
-    """Return a request; an unreadable one without a method, and why."""
+def _read_request(wallet: Wallet, event: Event) -> tuple[Request, Refused | None]:
+    """Return the request; if unreadable, one without a method and the error."""
     allowed = wallet.protocol.encryption
     try:
         scheme = scheme_of(event, allowed)
         return read_request(event, wallet.keys.wallet, scheme), None
     except Refused as refused:
-        # Alby Hub too answers what it cannot read in the encryption that it prefers.
-        return _nameless(event, allowed[0]), refused
+        # As Alby Hub does, the error is encrypted with the wallet's preferred scheme.
+        return _unreadable_request(event, allowed[0]), refused
 
 
-def _nameless(event: Event, scheme: Scheme) -> Request:
+def _unreadable_request(event: Event, scheme: Scheme) -> Request:
     return Request(
         id=event.id,
         client=event.pubkey,
@@ -165,21 +176,24 @@ def _nameless(event: Event, scheme: Scheme) -> Request:
 
 
 def _allowed(connection: Connection | None, request: Request) -> Connection:
-    """Return the connection. Raises Refused for what it does not allow."""
+    """Return the connection. Raises Refused if it does not allow the request."""
     if connection is None:
-        raise Refused("UNAUTHORIZED", "This key has no wallet connected.")
+        raise Refused("UNAUTHORIZED", "This key has no connection.")
     if connection.terms.is_expired:
         raise Refused("EXPIRED", "This connection has expired.")
     if request.method not in (PAY, *METHODS):
-        raise Refused("NOT_IMPLEMENTED", "There is no such method.")
+        raise Refused("NOT_IMPLEMENTED", "Unknown method.")
     if request.method not in connection.methods:
-        raise Refused("RESTRICTED", "This connection does not allow that.")
+        raise Refused("RESTRICTED", "This connection does not allow the method.")
     return connection
 
 
-def _answering(wallet: Wallet, method: str) -> Answering:
-    known = {"make_invoice": wallet.issuing, "lookup_invoice": wallet.lookups}
-    return known.get(method, wallet.others)
+def _behaviour_for(wallet: Wallet, method: str) -> ReplyBehaviour:
+    known = {
+        "make_invoice": wallet.invoice_behaviour,
+        "lookup_invoice": wallet.lookup_behaviour,
+    }
+    return known.get(method, wallet.reply_behaviour)
 
 
 def _settle(call: Call, bolt11: str) -> Outcome:
@@ -192,13 +206,13 @@ def _settle(call: Call, bolt11: str) -> Outcome:
     return Outcome({"preimage": paid.preimage, "fees_paid": 0})
 
 
-def _try(call: Call, bolt11: str) -> None:
-    # The client was told an error already, which is then even true.
+def _try_to_pay(call: Call, bolt11: str) -> None:
+    # The client already got an error, which matches a failed payment.
     with suppress(NotPaid):
         call.wallet.ledger.pay(
             call.wallet.name, bolt11, spender=call.connection.spender
         )
 
 
-def _scripted(code: str) -> Refused:
+def _scripted_error(code: str) -> Refused:
     return Refused(code, code.replace("_", " ").capitalize() + ".")

@@ -1,4 +1,4 @@
-"""A wallet: its keys, its connections, how it behaves, and what it was asked."""
+"""A wallet: its keys, connections, behaviour and received requests."""
 
 import json
 import threading
@@ -13,11 +13,11 @@ from caravel.nostr.events import Event, sign_event
 from sandbox.wallets import bolt11
 from sandbox.wallets.behaviour import (
     PAYS,
-    Answering,
-    Issuing,
-    LookingUp,
-    Paying,
+    InvoiceBehaviour,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
 )
 from sandbox.wallets.budgets import Renewal, Terms
 from sandbox.wallets.connections import METHODS, PAY, Connection
@@ -26,27 +26,28 @@ from sandbox.wallets.keys import FIRST, keys_of
 from sandbox.wallets.ledger import Invoice, Ledger
 from sandbox.wallets.messages import INFO, Request
 
-#: How many requests a wallet remembers.
-_REMEMBERED = 10_000
+#: Only the newest requests are recorded.
+_MAX_REQUESTS = 10_000
 NOTIFICATIONS = ("payment_received", "payment_sent")
 EXPIRY = 3_600
 
 
-class Station(Interface):
-    """Where wallets are heard; each call returns when the relays have answered."""
+class RelaySubscriptions(Interface):
+    """The wallets' relay connections; each call waits for the relays' answers."""
 
-    def tune(self) -> None:
-        """Listen for the wallets that listen, and publish what changed of them."""
+    def resubscribe(self) -> None:
+        """Subscribe for the wallets that are online, publish changed info events."""
 
     def catch_up(self, wallet: "Wallet", *, heeds_expiration: bool) -> None:
-        """Run the requests to a wallet that its relays stored."""
+        """Run a wallet's requests that its relays stored."""
 
 
 class Wallet:
-    """An account of the ledger that answers NIP-47.
+    """An account of the ledger with a NIP-47 wallet service.
 
-    Scripted by `behaviour` (pay_invoice), `issuing` (make_invoice), `lookups`
-    (lookup_invoice), `others` (all else) and `protocol`.
+    Scripted by `behaviour` (pay_invoice), `invoice_behaviour` (make_invoice),
+    `lookup_behaviour` (lookup_invoice), `reply_behaviour` (other methods) and
+    `protocol`.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Wallet:
         protocol: Protocol,
         ledger: Ledger,
         database: Database,
-        station: Station,
+        subscriptions: RelaySubscriptions,
         currency: str,
     ) -> None:
         self.name = name
@@ -68,19 +69,19 @@ class Wallet:
         self.currency = currency
         self.keys = keys_of(seed, name)
         self.pubkey = pubkey_of(self.keys.wallet)
-        self.listening = True
-        self.behaviour: Paying = PAYS
-        self.issuing = Issuing()
-        self.lookups = LookingUp()
-        self.others = Answering()
+        self.is_listening = True
+        self.behaviour: PaymentBehaviour = PAYS
+        self.invoice_behaviour = InvoiceBehaviour()
+        self.lookup_behaviour = LookupBehaviour()
+        self.reply_behaviour = ReplyBehaviour()
         self.unreadable: list[Event] = []
-        self._received: deque[Request] = deque(maxlen=_REMEMBERED)
+        self._received: deque[Request] = deque(maxlen=_MAX_REQUESTS)
         self._seed = seed
         self._protocol = protocol
-        self._station = station
+        self._subscriptions = subscriptions
         self._database = database
         self._info: Event | None = None
-        self._connecting = threading.Lock()
+        self._lock = threading.Lock()
         self._connections: dict[str, Connection] = {}
         self._load()
         if FIRST not in self._connections:
@@ -91,13 +92,13 @@ class Wallet:
 
     @property
     def protocol(self) -> Protocol:
-        """How it takes NIP-47; set it to change that."""
+        """Its NIP-47 options; can be set."""
         return self._protocol
 
     @protocol.setter
     def protocol(self, protocol: Protocol) -> None:
         self._protocol = protocol
-        self._station.tune()
+        self._subscriptions.resubscribe()
 
     @property
     def connection(self) -> Connection:
@@ -106,7 +107,7 @@ class Wallet:
 
     @property
     def connections(self) -> list[Connection]:
-        """The connections that were not deleted."""
+        """The connections that are not deleted."""
         return [
             one for one in list(self._connections.values()) if not one.terms.deleted
         ]
@@ -118,58 +119,57 @@ class Wallet:
 
     @property
     def balance_msat(self) -> int:
-        """What it has."""
         return self.ledger.balance(self.name)
 
     def connect(
         self, label: str | None = None, *, terms: Terms | None = None
     ) -> Connection:
-        """Return the connection of a label, made if need be; without one a new one.
+        """Return the connection with a label, created if needed; default: a new one.
 
-        Terms that are given replace those it had.
+        Terms, if given, replace the existing ones.
         """
-        with self._connecting:
+        with self._lock:
             label = label or str(len(self._connections) + 1)
             new = label not in self._connections
             if new:
                 self._open(label, terms or Terms())
         if new:
-            self._station.tune()
+            self._subscriptions.resubscribe()
         elif terms is not None:
             self._connections[label].terms = terms
         return self._connections[label]
 
     def client(self, pubkey: str) -> Connection | None:
-        """Return the connection of a client's key, unless it was deleted."""
-        found = [one for one in self.connections if one.pubkey == pubkey]
-        return found[0] if found else None
+        """Return the connection of a client's key, unless it is deleted."""
+        connections = [one for one in self.connections if one.pubkey == pubkey]
+        return connections[0] if connections else None
 
-    def note(self, request: Request) -> None:
-        """Add to what it was asked."""
+    def record_request(self, request: Request) -> None:
+        """Record a received request."""
         self._received.append(request)
 
     def requests(self, method: str | None = None) -> list[Request]:
-        """Return what it was asked, oldest first; of one method, or all."""
+        """Return the received requests, oldest first, optionally of one method."""
         return [one for one in list(self._received) if method in (None, one.method)]
 
     def go_offline(self) -> None:
-        """Hear nothing any more, and answer nothing."""
-        self.listening = False
-        self._station.tune()
+        """Stop receiving requests and sending replies."""
+        self.is_listening = False
+        self._subscriptions.resubscribe()
 
-    def come_back(self, *, heeds_expiration: bool | None = None) -> None:
-        """Listen again, and run the requests that the relays stored meanwhile.
+    def go_online(self, *, heeds_expiration: bool | None = None) -> None:
+        """Receive again, and run the requests that the relays stored meanwhile.
 
-        Expired ones are run as `protocol` says, unless it is said here.
+        `heeds_expiration` overrides the protocol's option for those.
         """
-        self.listening = True
-        self._station.tune()
+        self.is_listening = True
+        self._subscriptions.resubscribe()
         if heeds_expiration is None:
             heeds_expiration = self.protocol.heeds_expiration
-        self._station.catch_up(self, heeds_expiration=heeds_expiration)
+        self._subscriptions.catch_up(self, heeds_expiration=heeds_expiration)
 
     def pay(self, bolt11: str) -> Invoice:
-        """Pay as a person with the wallet in hand does. Raises NotPaid."""
+        """Pay by hand, without NIP-47. Raises NotPaid."""
         return self.ledger.pay(self.name, bolt11)
 
     def issue(
@@ -200,7 +200,7 @@ class Wallet:
         return invoice
 
     def info(self) -> Event:
-        """Return the info event (kind 13194), the same one while nothing changes."""
+        """Return the info event (kind 13194), unchanged while nothing changes."""
         may_pay = any(PAY in one.methods for one in self.connections)
         words = ((PAY,) if may_pay else ()) + METHODS
         tags = [("encryption", " ".join(self.protocol.encryption))]
@@ -210,7 +210,7 @@ class Wallet:
         content, old = " ".join(words), self._info
         if old is not None and (old.content, old.tags) == (content, tuple(tags)):
             return old
-        # Of two replaceable events of one second a relay may keep the older one.
+        # NIP-01: of two replaceable events in one second the lower id wins.
         now = max(int(time.time()), old.created_at + 1 if old else 0)
         self._info = sign_event(
             self.keys.wallet, kind=INFO, content=content, tags=tags, created_at=now
@@ -231,12 +231,12 @@ class Wallet:
     def _add(self, label: str, terms: Terms) -> None:
         keys = keys_of(self._seed, self.name, label)
         self._connections[label] = Connection(
-            label, keys=keys, relays=self.relays, terms=terms, keep=self._keep
+            label, keys=keys, relays=self.relays, terms=terms, on_change=self._on_change
         )
 
-    def _keep(self, label: str, terms: Terms) -> None:
+    def _on_change(self, label: str, terms: Terms) -> None:
         self._store(label, terms)
-        self._station.tune()
+        self._subscriptions.resubscribe()
 
     def _store(self, label: str, terms: Terms) -> None:
         with self._database.transaction() as db:

@@ -1,4 +1,4 @@
-"""A stand-in for zooid, the server that hosts the relays: its management API.
+"""A stand-in for the management API of zooid, the server that hosts the relays.
 
 `python -m sandbox.zooid`, or `with running_zooid() as zooid: …`. It serves no relay.
 """

@@ -1,4 +1,4 @@
-"""`python -m sandbox.zooid`: the management API as a process of its own."""
+"""`python -m sandbox.zooid`: the management API as a separate process."""
 
 import argparse
 import os
@@ -25,24 +25,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
-    """Declare what the sandbox can be told at its start."""
+    """Declare the command-line options."""
+    parser.add_argument("--zooid-port", type=int, default=12114, help="0: a free port")
     parser.add_argument(
-        "--zooid-port", type=int, default=12114, help="0 takes a free one"
-    )
-    parser.add_argument(
-        "--relays", type=Path, metavar="FILE", help="JSON file to keep relays in"
+        "--relays", type=Path, metavar="FILE", help="JSON file that stores the relays"
     )
     parser.add_argument(
         "--whitelist",
         default="",
-        help="comma list of public keys in hex that may manage (the robot's if blank)",
+        help="comma-separated hex public keys of managers (default: the robot's)",
     )
 
 
 def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
     """Serve until SIGINT or SIGTERM; return the exit status.
 
-    With `explain` it also says how to use it.
+    With `explain`, also print how to use it.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,19 +63,19 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
 
 
 def _robot() -> str:
-    """Return the public key of ROBOT_SECRET, else of this checkout's."""
+    """Return the public key of ROBOT_SECRET, or of this checkout's robot."""
     var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
-    given = os.environ.get("ROBOT_SECRET")
-    return pubkey_of(given or dev_defaults.defaults(var)["ROBOT_SECRET"])
+    secret = os.environ.get("ROBOT_SECRET")
+    return pubkey_of(secret or dev_defaults.defaults(var)["ROBOT_SECRET"])
 
 
 def _explanation(url: str, options: argparse.Namespace) -> str:
     return f"""
   page      {url}/
-  API       {url}/relay/ID   (each request signed: NIP-98)
+  API       {url}/relay/ID   (requests are signed, NIP-98)
   control   {url}/_sandbox/relays
-  may       {options.whitelist or f"{_robot()}  (the robot)"}
-  state     {options.relays or "in memory, gone when it ends"}
+  managers  {options.whitelist or f"{_robot()}  (the robot)"}
+  state     {options.relays or "in memory, lost at exit"}
 
   curl {url}/_sandbox/relays/ID/members -d '{{"members": ["npub1…"]}}'
 

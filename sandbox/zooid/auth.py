@@ -1,4 +1,4 @@
-"""Who calls (NIP-98), as zooid checks it: time, payload and query do not count."""
+"""NIP-98 authentication as zooid checks it: it ignores time, payload and query."""
 
 import json
 from base64 import b64decode
@@ -9,14 +9,14 @@ from sandbox.stripe.protocol.http import Request
 
 
 class Unauthorized(Exception):
-    """Nobody has signed this request; the message says what is wrong."""
+    """A missing or invalid signature; the message says what is wrong."""
 
 
-def caller(request: Request) -> str:
-    """Return the public key, in hex, that signed a request. Raises Unauthorized."""
+def verify_signature(request: Request) -> str:
+    """Return the public key that signed a request, in hex. Raises Unauthorized."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "nostr":
-        raise Unauthorized("there is no Nostr authorization")
+        raise Unauthorized("the Nostr authorization is missing")
     event = _event(token)
     if event.kind != HTTP_AUTH:
         raise Unauthorized(f"the event is not of kind {HTTP_AUTH}")
@@ -31,7 +31,7 @@ def _event(token: str) -> Event:
     try:
         return parse_event(json.loads(b64decode(token, validate=True)))
     except (ValueError, RecursionError, InvalidEvent) as exc:
-        raise Unauthorized("this is no signed event") from exc
+        raise Unauthorized("the token is not a signed event") from exc
 
 
 def _url(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""The configuration of a relay: what zooid takes, and how one is patched."""
+"""A relay's configuration: validation and patches, as in zooid."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from caravel.nostr import InvalidPubkey, is_secret_key, parse_pubkey
 
 Config = dict[str, Any]
-#: The fields that zooid reads; what it does not know it leaves out.
+#: The fields that zooid reads; it ignores others.
 _FIELDS: Mapping[str, Any] = {
     "host": str,
     "schema": str,
@@ -27,81 +27,82 @@ _SCHEMA = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class BadConfig(Exception):
-    """Not a configuration; the message says why, without any value."""
+    """An invalid configuration; the message contains no values."""
 
 
-def read(body: bytes) -> Config:
-    """Return the object that a body holds. Raises BadConfig."""
+def parse_object(body: bytes) -> Config:
+    """Return the JSON object in a body. Raises BadConfig."""
     try:
-        said = json.loads(body)
+        data = json.loads(body)
     except (ValueError, RecursionError) as exc:
-        raise BadConfig("this is not JSON") from exc
-    if not isinstance(said, dict):
+        raise BadConfig("the body is not JSON") from exc
+    if not isinstance(data, dict):
         raise BadConfig("a JSON object is expected")
-    return said
+    return data
 
 
-def merged(config: Config, patch: Config) -> Config:
-    """Return a configuration with a patch: null removes a key, a list is replaced."""
+def merge_patch(config: Config, patch: Config) -> Config:
+    """Return a patched configuration: null removes a key, lists are replaced."""
     result = dict(config)
     for key, value in patch.items():
         present = result.get(key)
         if value is None:
             result.pop(key, None)
         elif isinstance(value, dict) and isinstance(present, dict):
-            result[key] = merged(present, value)
+            result[key] = merge_patch(present, value)
         else:
             result[key] = value
     return result
 
 
-def checked(said: Config) -> Config:
-    """Return the configuration that is in an object. Raises BadConfig."""
-    config = _known(said, _FIELDS, "")
-    roles = {} if said.get("roles") is None else said["roles"]
+def validate(data: Config) -> Config:
+    """Return the known fields of an object. Raises BadConfig."""
+    config = _select_fields(data, _FIELDS, "")
+    roles = {} if data.get("roles") is None else data["roles"]
     if not isinstance(roles, dict):
-        raise BadConfig("roles is of the wrong type")
+        raise BadConfig("roles has the wrong type")
     config["roles"] = {
-        name: _known(role, _ROLE, f"roles.{name}.") for name, role in roles.items()
+        name: _select_fields(role, _ROLE, f"roles.{name}.")
+        for name, role in roles.items()
     }
-    _require(config)
+    _check_required(config)
     return config
 
 
-def _known(said: Any, fields: Mapping[str, Any], place: str) -> Config:
-    """Return the fields that are known, those that are null left out."""
-    if not isinstance(said, dict):
-        raise BadConfig(f"{place.rstrip('.')} is of the wrong type")
-    found = {}
+def _select_fields(data: Any, fields: Mapping[str, Any], place: str) -> Config:
+    """Return the known fields that are not null. Raises BadConfig."""
+    if not isinstance(data, dict):
+        raise BadConfig(f"{place.rstrip('.')} has the wrong type")
+    selected = {}
     for name, kind in fields.items():
-        value = said.get(name)
+        value = data.get(name)
         if value is None:
             continue
         if isinstance(kind, Mapping):
-            value = _known(value, kind, f"{place}{name}.")
-        elif not _is(kind, value):
-            raise BadConfig(f"{place}{name} is of the wrong type")
-        found[name] = value
-    return found
+            value = _select_fields(value, kind, f"{place}{name}.")
+        elif not _is_instance(kind, value):
+            raise BadConfig(f"{place}{name} has the wrong type")
+        selected[name] = value
+    return selected
 
 
-def _is(kind: type, value: Any) -> bool:
-    """Return whether a value is of a kind; a list is one of texts."""
+def _is_instance(kind: type, value: Any) -> bool:
+    """Return whether a value has a type; lists must contain only texts."""
     if isinstance(value, list):
         return kind is list and all(isinstance(one, str) for one in value)
     return isinstance(value, kind)
 
 
-def _require(config: Config) -> None:
+def _check_required(config: Config) -> None:
     for name in ("host", "schema", "secret"):
         if not config.get(name):
             raise BadConfig(f"{name} is required")
     if not _SCHEMA.fullmatch(config["schema"]):
-        raise BadConfig("schema has letters, digits and underscores only")
+        raise BadConfig("schema must contain only letters, digits and underscores")
     if not is_secret_key(config["secret"]):
-        raise BadConfig("secret is no secret key")
+        raise BadConfig("secret must be a secret key")
     if not _is_pubkey(config.get("info", {}).get("pubkey", "")):
-        raise BadConfig("info.pubkey is no public key in hex")
+        raise BadConfig("info.pubkey must be a public key in hex")
 
 
 def _is_pubkey(text: str) -> bool:

@@ -1,6 +1,6 @@
-"""The control interface under `/_sandbox/`: JSON in and out, no credentials.
+"""The control API under `/_sandbox/`: JSON, no credentials.
 
-Who may use it is for the guard to say, as with the other stand-ins.
+Access: see `sandbox.stripe.guard`.
 """
 
 import logging
@@ -12,7 +12,7 @@ from caravel.nostr import InvalidPubkey, parse_pubkey
 from sandbox.lightning.fields import BadField, Fields
 from sandbox.stripe.protocol.http import Request, Response, json_response
 from sandbox.zooid.api import Refused, Zooid
-from sandbox.zooid.configs import BadConfig, Config, read
+from sandbox.zooid.configs import BadConfig, Config, parse_object
 from sandbox.zooid.faults import KINDS, WHENS, Fault
 
 logger = logging.getLogger(__name__)
@@ -20,10 +20,10 @@ PREFIX = "/_sandbox/"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
-def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
-    """Answer a control request, unless there is an objection; never raises."""
-    if objection:
-        return _error(403, objection)
+def handle(zooid: Zooid, request: Request, denial_reason: str | None) -> Response:
+    """Handle a control request, or answer 403 with the denial reason; never raises."""
+    if denial_reason:
+        return _error(403, denial_reason)
     try:
         return json_response(200, _answer(zooid, request))
     except Refused as error:
@@ -32,73 +32,73 @@ def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
         return _error(400, str(error))
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return _error(500, "the sandbox failed; its log says how")
+        return _error(500, "internal error of the sandbox; see its log")
 
 
 def _answer(zooid: Zooid, request: Request) -> Any:
     path = request.path.removeprefix(PREFIX)
-    for (method, pattern), deed in DEEDS.items():
+    for (method, pattern), command in COMMANDS.items():
         match = re.fullmatch(pattern, path)
         if match and method == request.method:
-            return deed(zooid, read(request.body or b"{}"), *match.groups())
+            return command(zooid, parse_object(request.body or b"{}"), *match.groups())
     raise Refused(404, f"no {request.method} {request.path}")
 
 
-def show_relays(zooid: Zooid, said: Config) -> Any:
-    """Return the relays by their ids, without anything secret."""
+def list_relays(zooid: Zooid, body: Config) -> Any:
+    """Return the relays by id, without secrets."""
     return {
         relay_id: {**_without_secrets(config), "members": members}
-        for relay_id, (config, members) in zooid.census().items()
+        for relay_id, (config, members) in zooid.state().items()
     }
 
 
-def set_members(zooid: Zooid, said: Config, relay_id: str) -> Any:
-    """Let a relay have just these members."""
-    members = Fields(said, ["members"]).texts("members")
+def set_members(zooid: Zooid, body: Config, relay_id: str) -> Any:
+    """Set a relay's members."""
+    members = Fields(body, ["members"]).texts("members")
     try:
         zooid.set_members(relay_id, map(parse_pubkey, members))
     except InvalidPubkey as exc:
         raise BadField(f"members: {exc.message}") from exc
-    return show_relays(zooid, {})[relay_id]
+    return list_relays(zooid, {})[relay_id]
 
 
-def show_faults(zooid: Zooid, said: Config) -> Any:
-    """Return the faults in force, oldest first."""
-    return [vars(fault) for fault in zooid.faults.in_force()]
+def list_faults(zooid: Zooid, body: Config) -> Any:
+    """Return the active faults, oldest first."""
+    return [vars(fault) for fault in zooid.faults.active()]
 
 
-def add_fault(zooid: Zooid, said: Config) -> Any:
-    """Let requests go wrong."""
-    fields = Fields(said, Fault.__dataclass_fields__)
+def add_fault(zooid: Zooid, body: Config) -> Any:
+    """Add a fault for requests to the API."""
+    fields = Fields(body, Fault.__dataclass_fields__)
     fault = Fault(
         fields.choice("kind", KINDS),
         when=fields.choice("when", WHENS, "before"),
         method=fields.choice("method", METHODS) if "method" in fields else None,
-        times=fields.whole("times", least=1) if "times" in fields else None,
+        times=fields.integer("times", minimum=1) if "times" in fields else None,
         seconds=fields.seconds("seconds", 3600),
         status=_status(fields) if "status" in fields else None,
         body=fields.text("body", ""),
     )
     zooid.faults.add(fault)
-    return show_faults(zooid, {})
+    return list_faults(zooid, {})
 
 
-def clear_faults(zooid: Zooid, said: Config) -> Any:
-    """Let all be right again."""
+def clear_faults(zooid: Zooid, body: Config) -> Any:
+    """Clear all faults."""
     zooid.clear_faults()
-    return show_faults(zooid, {})
+    return list_faults(zooid, {})
 
 
-def reset(zooid: Zooid, said: Config) -> Any:
-    """Forget relays, members and faults."""
+def reset(zooid: Zooid, body: Config) -> Any:
+    """Delete relays, members and faults."""
     zooid.reset()
-    return show_relays(zooid, {})
+    return list_relays(zooid, {})
 
 
 def _status(fields: Fields) -> int:
-    status = fields.whole("status")
+    status = fields.integer("status")
     if not 200 <= status <= 599:
-        raise BadField("status is a number from 200 to 599")
+        raise BadField("status must be a number from 200 to 599")
     return status
 
 
@@ -110,10 +110,10 @@ def _error(status: int, message: str) -> Response:
     return json_response(status, {"error": message})
 
 
-DEEDS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("GET", "relays"): show_relays,
+COMMANDS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("GET", "relays"): list_relays,
     ("POST", r"relays/([\w-]+)/members"): set_members,
-    ("GET", "faults"): show_faults,
+    ("GET", "faults"): list_faults,
     ("POST", "faults"): add_fault,
     ("DELETE", "faults"): clear_faults,
     ("POST", "reset"): reset,

@@ -1,4 +1,4 @@
-"""What goes wrong with the management API on order."""
+"""Faults of the management API, added by tests or through the control API."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -8,15 +8,15 @@ from typing import Any, Literal, get_args
 from sandbox.stripe.protocol.http import Response, json_response
 
 Kind = Literal[
-    "reset",  # the connection breaks instead of an answer
-    "error",  # `status`, 500 if none is given, in the shape of zooid's errors
-    "slow",  # the answer comes after `seconds`, or once the faults are cleared
-    "drip",  # headers at once, then one byte of the body each `seconds`
+    "reset",  # the connection is reset without a response
+    "error",  # `status`, by default 500, with a body like zooid's errors
+    "slow",  # the response is sent after `seconds`, or once the faults are cleared
+    "drip",  # headers at once, then one byte of the body every `seconds`
     "garbage",
     "html",
     "redirect",  # to another path
-    "huge",  # an answer of HUGE bytes
-    "body",  # `body` as it is, with `status`, 200 if none is given
+    "huge",  # a response of HUGE bytes
+    "body",  # `body` unchanged, with `status`, by default 200
 ]
 When = Literal["before", "after"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -26,9 +26,9 @@ HUGE = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, with requests of a method or all; `times` None: until cleared.
+    """A fault for requests with a method, or for all; `times` None: until cleared.
 
-    `after` means that the work is done and its answer lost.
+    `after`: the request is processed and only its response is affected.
     """
 
     kind: Kind
@@ -41,14 +41,14 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Dripping(Response):
-    """A response whose body takes so many seconds a byte."""
+class SlowBody(Response):
+    """A response whose body takes `seconds` per byte."""
 
     seconds: float = 0.0
 
 
 class Faults:
-    """The faults in force."""
+    """The active faults."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -56,48 +56,48 @@ class Faults:
         self._cleared = threading.Event()
 
     def add(self, fault: Fault) -> None:
-        """Let matching requests go wrong from now on, after what was ordered before."""
+        """Activate a fault; it applies after those that are active already."""
         with self._lock:
             self._faults.append(fault)
 
     def clear(self) -> None:
-        """Let all be right again; what a fault holds back goes on at once."""
+        """Clear all faults; delayed responses are sent at once."""
         with self._lock:
             self._faults.clear()
             self._cleared.set()
             self._cleared = threading.Event()
 
-    def in_force(self) -> list[Fault]:
-        """Return the faults, oldest first, each with the times that are left of it."""
+    def active(self) -> list[Fault]:
+        """Return the active faults, oldest first, with the number of times left."""
         with self._lock:
             return list(self._faults)
 
     def take(self, method: str) -> Fault | None:
-        """Return what goes wrong with a request, the oldest fault, and count it."""
+        """Return the oldest fault that matches a request, and count its use."""
         with self._lock:
-            for place, fault in enumerate(self._faults):
+            for index, fault in enumerate(self._faults):
                 if fault.method in (None, method):
-                    self._count(place, fault)
+                    self._count(index, fault)
                     return fault
         return None
 
     def hold(self, seconds: float) -> bool:
-        """Wait so long, or until the faults are cleared; return whether they were."""
+        """Wait until time is up or the faults are cleared; return whether cleared."""
         with self._lock:
             cleared = self._cleared
         return cleared.wait(seconds)
 
-    def _count(self, place: int, fault: Fault) -> None:
+    def _count(self, index: int, fault: Fault) -> None:
         if fault.times is None:
             return
         if fault.times > 1:
-            self._faults[place] = replace(fault, times=fault.times - 1)
+            self._faults[index] = replace(fault, times=fault.times - 1)
         else:
-            del self._faults[place]
+            del self._faults[index]
 
 
-def instead(fault: Fault) -> Response | None:
-    """Return what is answered because of a fault; None: the right answer, but late."""
+def faulty_response(fault: Fault) -> Response | None:
+    """Return a fault's response; None for one that only delays the correct one."""
     answer = _ANSWERS.get(fault.kind)
     return answer(fault) if answer else None
 
@@ -112,7 +112,7 @@ _PAGE = b"<!DOCTYPE html><title>Bad Gateway</title><p>Somebody else answers."
 _ANSWERS: dict[Kind, Callable[[Fault], Response]] = {
     "reset": lambda fault: Response(0, broken="reset"),
     "error": lambda fault: json_response(fault.status or 500, {"error": "on order"}),
-    "drip": lambda fault: Dripping(**_json(b'{"members":[]}'), seconds=fault.seconds),
+    "drip": lambda fault: SlowBody(**_json(b'{"members":[]}'), seconds=fault.seconds),
     "garbage": lambda fault: Response(**_json(b"\xff\xfe\x00{")),
     "html": lambda fault: Response(fault.status or 200, _PAGE, _HTML),
     "redirect": lambda fault: Response(302, headers={"Location": "/elsewhere"}),

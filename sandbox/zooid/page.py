@@ -1,4 +1,4 @@
-"""The page: the relays that zooid was given, their members, what goes wrong."""
+"""The page: relays, their members, active faults."""
 
 import logging
 from typing import Any
@@ -15,8 +15,8 @@ from sandbox.zooid.configs import Config
 
 logger = logging.getLogger(__name__)
 TITLE = "Sandbox zooid"
-#: How many members of a relay are named.
-NAMED = 10
+#: The number of members shown per relay.
+MAX_MEMBERS = 10
 
 
 def serves(request: Request) -> bool:
@@ -25,13 +25,13 @@ def serves(request: Request) -> bool:
     return home or request.path.startswith(PREFIX)
 
 
-def handle(zooid: Zooid, request: Request, objection: str | None) -> Response:
-    """Answer a request for the page, unless there is an objection; never raises."""
+def handle(zooid: Zooid, request: Request, denial_reason: str | None) -> Response:
+    """Handle a request for the page, or refuse it with the reason; never raises."""
     try:
-        return refusal(request, objection) or _answer(zooid, request)
+        return refusal(request, denial_reason) or _answer(zooid, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "The sandbox failed; its log says how.")
+        return plain(500, "Internal error of the sandbox; see its log.")
 
 
 def _answer(zooid: Zooid, request: Request) -> Response:
@@ -45,7 +45,7 @@ def _answer(zooid: Zooid, request: Request) -> Response:
 
 def _page(zooid: Zooid) -> Html:
     heading = tag("h1", tag("a", TITLE, href="/"))
-    about = tag("p", "It keeps what a relay is to be, and serves none.")
+    about = tag("p", "Stores the configuration of relays, but serves none.")
     banner = tag("header", tag("div", heading, class_="top"), about, class_="banner")
     sections = tag("div", _relays(zooid), _faults(zooid), class_="sections")
     body = join((banner, tag("main", sections, id="content")))
@@ -55,17 +55,17 @@ def _page(zooid: Zooid) -> Html:
 def _relays(zooid: Zooid) -> Html:
     rows = [
         _relay(relay_id, config, members)
-        for relay_id, (config, members) in zooid.census().items()
+        for relay_id, (config, members) in zooid.state().items()
     ]
-    columns = ("Relay", "Host", "State", "Switched on", "Members")
-    return section(
-        "relays", "Relays", table("Relays", columns, rows, "No relay was put here.")
-    )
+    columns = ("Relay", "Host", "State", "Enabled", "Members")
+    return section("relays", "Relays", table("Relays", columns, rows, "No relays."))
 
 
 def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
-    named: list[Child] = [tag("div", short_npub(pubkey)) for pubkey in members[:NAMED]]
-    more = len(members) - NAMED
+    shown: list[Child] = [
+        tag("div", short_npub(pubkey)) for pubkey in members[:MAX_MEMBERS]
+    ]
+    more = len(members) - MAX_MEMBERS
     return Row(
         relay_id,
         (
@@ -73,7 +73,7 @@ def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
             config["host"],
             badge("inactive" if config.get("inactive") else "active"),
             ", ".join(name for name in config if _is_on(config[name])),
-            [*named, f"and {more} more" if more > 0 else None],
+            [*shown, f"and {more} more" if more > 0 else None],
         ),
     )
 
@@ -87,15 +87,15 @@ def _faults(zooid: Zooid) -> Html:
         Row(
             f"fault-{number}",
             (
-                f"{fault.kind}, {fault.when} the work of {fault.method or 'any'}",
+                f"{fault.kind}, {fault.when} processing {fault.method or 'any method'}",
                 "until cleared" if fault.times is None else f"{fault.times} left",
             ),
         )
-        for number, fault in enumerate(zooid.faults.in_force())
+        for number, fault in enumerate(zooid.faults.active())
     ]
     return section(
         "faults",
-        "Faults in force",
-        table("Faults", ("Fault", "Times"), rows, "Nothing goes wrong on order."),
+        "Active faults",
+        table("Faults", ("Fault", "Times"), rows, "No faults."),
         wide=False,
     )

@@ -1,4 +1,4 @@
-"""API, control and page on a socket: HTTP/1.1 on loopback, a thread per connection."""
+"""API, control and page over HTTP/1.1 on loopback, one thread per connection."""
 
 import os
 import threading
@@ -15,19 +15,19 @@ from sandbox.stripe.protocol.http import Request, Response, json_response
 from sandbox.stripe.server import ABORT, LINGER
 from sandbox.zooid import control, page
 from sandbox.zooid.api import Zooid
-from sandbox.zooid.faults import Dripping
+from sandbox.zooid.faults import SlowBody
 
 
 class CannotListen(Exception):
-    """The port is taken, or not ours to take; the message names it."""
+    """The port is taken or not permitted; the message names it."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Carries requests to API, control or page, and their answers back."""
+    """Routes requests to API, control or page, and sends their responses."""
 
     protocol_version = "HTTP/1.1"
     server_version = "sandbox-zooid"
-    # Without this each answer waits some 40 ms for the client's ACK.
+    # Nagle's algorithm delays each response by some 40 ms, until the client's ACK.
     disable_nagle_algorithm = True
     server: "ZooidServer"
 
@@ -37,13 +37,13 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the API keeps what was asked."""
+        """Log nothing: the API records the requests."""
 
     def _serve(self) -> None:
         try:
             request = self._request()
         except StripeError as error:
-            # What is left unread makes the connection of no further use.
+            # The unread rest of the body would be taken for the next request.
             self.close_connection = True
             self._send(json_response(400, {"error": str(error)}))
             return
@@ -59,11 +59,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Response:
         zooid = self.server.zooid
-        objection = guard.objection(request, self.client_address[0])
+        denial_reason = guard.denial_reason(request, self.client_address[0])
         if page.serves(request):
-            return page.handle(zooid, request, objection)
+            return page.handle(zooid, request, denial_reason)
         if request.path.startswith(control.PREFIX):
-            return control.handle(zooid, request, objection)
+            return control.handle(zooid, request, denial_reason)
         return zooid.handle(request)
 
     def _send(self, response: Response) -> None:
@@ -76,14 +76,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        if isinstance(response, Dripping):
-            self._drip(response)
+        if isinstance(response, SlowBody):
+            self._send_slowly(response)
         elif self.command != "HEAD":
             self.wfile.write(response.body)
 
-    def _drip(self, response: Dripping) -> None:
-        for place in range(len(response.body)):
-            self.wfile.write(response.body[place : place + 1])
+    def _send_slowly(self, response: SlowBody) -> None:
+        for index in range(len(response.body)):
+            self.wfile.write(response.body[index : index + 1])
             if self.server.zooid.faults.hold(response.seconds):
                 self.close_connection = True
                 return
@@ -101,24 +101,24 @@ class ZooidServer(ThreadingHTTPServer):
         zooid.url = f"http://127.0.0.1:{self.server_port}"
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection; one that is to be reset without a FIN before."""
+        """Close a connection; one that is to be reset gets no FIN first."""
         if request.getsockopt(*LINGER, len(ABORT)) == ABORT:
             self.close_request(request)
         else:
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing when a client goes away before its answer."""
+        """Ignore clients that disconnect before the response."""
 
 
 @contextmanager
 def running_zooid(
     *, whitelist: Iterable[str] = (), port: int = 0, state: Path | None = None
 ) -> Iterator[Zooid]:
-    """Serve on 127.0.0.1 for the length of the block; port 0 takes a free one.
+    """Serve on 127.0.0.1 for the length of the block; port 0 is a free port.
 
-    The public keys of the whitelist, in hex, may manage. With a state file relays and
-    members come back. Raises CannotListen or UnreadableState.
+    The hex public keys of the whitelist may manage relays. A state file restores relays
+    and members. Raises CannotListen or UnreadableState.
     """
     zooid = Zooid(frozenset(whitelist), state)
     try:

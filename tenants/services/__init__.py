@@ -1,0 +1,1 @@
+"""State changes of tenants, and their communication over Nostr and e-mail."""

@@ -1,4 +1,4 @@
-"""The log of what happened to tenants and relays."""
+"""Activity log of tenants and relays."""
 
 from tenants.models import Activity
 
@@ -11,7 +11,7 @@ def record_activity(
     subject_id: str,
     snapshot: dict[str, str] | None = None,
 ) -> Activity:
-    """Add a row to the log, in the transaction of the change it tells of."""
+    """Log an activity. Call in the transaction of the change."""
     return Activity.objects.create(
         tenant_id=tenant_id,
         type=type,

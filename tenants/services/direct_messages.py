@@ -1,4 +1,4 @@
-"""Sending a private message to the relays where its recipient looks for them."""
+"""Delivery of private messages to the relays where the recipient reads them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from tenants.exceptions import NotDelivered
 from tenants.services.nostr_directory import fetch_latest_event, untrusted_endpoints
 from tenants.services.nostr_identity import outbox, publish
 
-#: On which try, from 0, a message is left at our own relays rather than kept waiting.
-_LAST_RESORT = 2
-_FIVE_MINUTES = 300
-_FELL_BACK = "Fell back to our outbox relays: "
+#: Number of failed attempts after which our own relays are used as a fallback.
+_FALLBACK_AFTER = 2
+_CACHE_SECONDS = 300
+_FALLBACK_NOTE = "Fell back to our outbox relays: "
 
 
 @dataclass(frozen=True)
 class DeliveryReport:
-    """Which relays took a message, and what support should know of that."""
+    """Relays that accepted a message, and a note for support."""
 
     relays: list[str]
     note: str
@@ -36,60 +36,54 @@ def send_message(
     wrap: object,
     pubkey: str,
     *,
-    tries: int,
+    failures: int,
     is_wanted: Callable[[], bool],
 ) -> DeliveryReport | None:
-    """Publish a gift wrap to its recipient's relays; None if it is not wanted any more.
+    """Publish a gift wrap to the recipient's relays, or to ours as a fallback.
 
-    Without relays of theirs, and from the third try on if none takes it or nothing is
-    known of them, it is left at our own. Raises NotDelivered when nobody has it.
+    Returns None if `is_wanted` returns False right before the event is sent. Raises
+    NotDelivered if no relay accepts the event.
     """
     event = parse_event(wrap)
-    for route in _routes(pubkey, tries):
+    for route in _routes(pubkey, failures):
         if not is_wanted():
             return None
         if relays := publish(route.endpoints, event):
             return DeliveryReport(relays, route.note)
-    _forget(pubkey)
-    raise NotDelivered("No relay took the message.")
+    # The cached list may be outdated: the next attempt looks it up again.
+    cache.delete(_cache_key(pubkey))
+    raise NotDelivered("No relay accepted the message.")
 
 
-def _routes(pubkey: str, tries: int) -> list[_Route]:
-    """Return where to leave a message, the best place first."""
-    relays, certain = _relays_of(pubkey)
-    ours = outbox()
+def _routes(pubkey: str, failures: int) -> list[_Route]:
+    """Return the relays to try: the recipient's, then ours if that is justified."""
+    relays, is_complete = _message_relays(pubkey)
+    routes = [_Route(untrusted_endpoints(relays))] if relays else []
     if relays:
-        first = [_Route(untrusted_endpoints(relays))]
-        reason = "none of the recipient's relays took it."
-    else:
-        first = []
+        reason = "none of the recipient's relays accepted it."
+    elif is_complete:
         reason = "the recipient has no kind 10050."
-        if not certain:
-            reason = "the recipient's kind 10050 could not be looked up."
-    may_fall_back = tries >= _LAST_RESORT or (certain and not relays)
-    return [*first, *([_Route(ours, _FELL_BACK + reason)] if may_fall_back else [])]
+    else:
+        reason = "the recipient's kind 10050 could not be looked up."
+    # At once only if the recipient certainly has no list; else a relay may be down.
+    if failures >= _FALLBACK_AFTER or (is_complete and not relays):
+        routes.append(_Route(outbox(), _FALLBACK_NOTE + reason))
+    return routes
 
 
-def _relays_of(pubkey: str) -> tuple[list[str], bool]:
-    """Return the relays somebody wants messages on, and whether it is certain.
-
-    They are kept for five minutes, in the memory of the process: it is asked for by the
-    threads of one worker in bursts, and to look again costs seconds, no more. What was
-    not found is not kept, so that a list published meanwhile counts at once.
-    """
-    kept: list[str] | None = cache.get(_key(pubkey))
-    if kept:
-        return kept, True
-    found = fetch_latest_event(pubkey, MESSAGE_RELAYS)
-    relays = message_relays(found.event) if found.event else []
+def _message_relays(pubkey: str) -> tuple[list[str], bool]:
+    """Return a user's relays for messages, and whether the lookup was complete."""
+    # Cached in the process: notices come in bursts, and a lookup takes seconds. A
+    # missing list is not cached, so that a new list is used at once.
+    cached: list[str] | None = cache.get(_cache_key(pubkey))
+    if cached:
+        return cached, True
+    lookup = fetch_latest_event(pubkey, MESSAGE_RELAYS)
+    relays = message_relays(lookup.event) if lookup.event else []
     if relays:
-        cache.set(_key(pubkey), relays, _FIVE_MINUTES)
-    return relays, found.certain
+        cache.set(_cache_key(pubkey), relays, _CACHE_SECONDS)
+    return relays, lookup.is_complete
 
 
-def _forget(pubkey: str) -> None:
-    cache.delete(_key(pubkey))
-
-
-def _key(pubkey: str) -> str:
+def _cache_key(pubkey: str) -> str:
     return f"message-relays:{pubkey}"

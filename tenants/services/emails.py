@@ -1,4 +1,4 @@
-"""E-mail to tenants, where a server for it is set up."""
+"""E-mail to tenants."""
 
 from email.utils import make_msgid
 from smtplib import SMTPException, SMTPRecipientsRefused
@@ -11,27 +11,29 @@ from tenants.exceptions import AddressRefused, NotDelivered
 
 
 def new_message_id() -> str:
-    """Return a Message-ID; an e-mail that comes twice with the same one is one."""
+    """Return a new Message-ID."""
+    # Mail clients show two e-mails with the same Message-ID as one.
     return make_msgid(domain=settings.BILLING_EMAIL_DOMAIN)
 
 
 def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
-    """Hand an e-mail to the mail server.
+    """Send an e-mail through the mail server.
 
-    Raises NotDelivered when it is not taken now, AddressRefused when it never will be.
+    Raises AddressRefused if the address is permanently refused, or NotDelivered if
+    sending may succeed later.
     """
     if not to.isprintable():
-        # Django lets them pass in quotes; in a header they would begin a new line.
-        raise AddressRefused("The address has characters that no header can hold.")
+        # Django accepts them in a quoted local part; some would break the header line.
+        raise AddressRefused("The address has characters that a header cannot contain.")
     release_connection()
     message = EmailMessage(title, text, to=[to], headers={"Message-ID": message_id})
     try:
         message.send()
     except SMTPRecipientsRefused as exc:
-        # Spelt otherwise than ours if the domain has other letters than ASCII.
+        # Not by key: Django converts a non-ASCII domain to punycode.
         ((code, reason),) = exc.recipients.values()
         error = AddressRefused if code >= 500 else NotDelivered
-        said = reason.decode(errors="replace")
-        raise error(f"The mail server refuses the address: {code} {said}") from exc
+        text = reason.decode(errors="replace")
+        raise error(f"The mail server refuses the address: {code} {text}") from exc
     except (SMTPException, OSError) as exc:
-        raise NotDelivered(f"The mail server did not take the e-mail: {exc}") from exc
+        raise NotDelivered(f"The mail server did not accept the e-mail: {exc}") from exc

@@ -1,7 +1,7 @@
-"""Who made a request: NIP-98, with all that it leaves open decided strictly.
+"""Verification of signed HTTP requests (NIP-98), stricter than NIP-98 requires.
 
-An event is good for one request, with one method, at one address, with one body, within
-a minute of when it was made. https://github.com/nostr-protocol/nips/blob/master/98.md
+An event is valid once, for one method, URL and body, for a minute after its creation.
+https://github.com/nostr-protocol/nips/blob/master/98.md
 """
 
 import base64
@@ -18,15 +18,15 @@ from tenants import exceptions
 from tenants.models import UsedAuthEvent
 
 KIND = 27235
-#: Seconds that the caller's clock may be from ours, either way.
+#: Maximum difference between the event's time and ours, in seconds.
 TOLERANCE = 60
-#: How long an event is remembered after it has expired: our hosts' clocks may differ.
-_REMEMBERED = timedelta(minutes=10)
+#: Time to keep used events after they expire, since the clocks of our hosts may differ.
+_KEEP_EXPIRED = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """What of a request is signed; `url` is the address that callers know us by."""
+    """Signed parts of a request; `url` is the public URL."""
 
     header: str
     method: str
@@ -35,36 +35,39 @@ class SignedRequest:
 
 
 def authenticate(request: SignedRequest) -> str:
-    """Return the public key that signed a request, and let nobody use that again.
+    """Return the public key that signed a request, and mark its event as used.
 
-    Raises AuthFailed, whose code says what is wrong.
+    Raises AuthFailed with a code for the cause.
     """
-    event = _event(request.header)
+    event = _parse_header(request.header)
     _require_time(event)
     _require_request(event, request)
     _require_payload(event, request.body)
-    _use(event)
+    # Last, so that a rejected request does not use up the event.
+    _mark_used(event)
     return event.pubkey
 
 
 def delete_expired_events() -> int:
-    """Forget the events that would be refused for their age; returns how many."""
-    old = UsedAuthEvent.objects.filter(expires_at__lt=timezone.now() - _REMEMBERED)
+    """Delete used events that are too old to be replayed; returns their number."""
+    old = UsedAuthEvent.objects.filter(expires_at__lt=timezone.now() - _KEEP_EXPIRED)
     return old.delete()[0]
 
 
-def _event(header: str) -> Event:
+def _parse_header(header: str) -> Event:
     if not header:
         raise exceptions.AuthMissing("Sign the request: see NIP-98.")
     scheme, _, token = header.partition(" ")
+    # Case-insensitive (RFC 9110, 11.1).
     if scheme.lower() != "nostr":
-        raise exceptions.AuthMalformed("The scheme of the header must be Nostr.")
+        raise exceptions.AuthMalformed("The header's scheme must be Nostr.")
     try:
         event = parse_event(json.loads(base64.b64decode(token.strip(), validate=True)))
     except NotSigned as exc:
         raise exceptions.AuthNotSigned("The id or the signature is wrong.") from exc
     except (ValueError, RecursionError, InvalidEvent) as exc:
-        raise exceptions.AuthMalformed("There must be an event, in base64.") from exc
+        message = "The header must contain an event as base64-encoded JSON."
+        raise exceptions.AuthMalformed(message) from exc
     if event.kind != KIND:
         raise exceptions.AuthWrongKind(f"The event's kind must be {KIND}.")
     return event
@@ -75,26 +78,29 @@ def _require_time(event: Event) -> None:
     if age > TOLERANCE:
         raise exceptions.AuthExpired("The event is too old.")
     if age < -TOLERANCE:
-        raise exceptions.AuthTooEarly("The event is dated ahead.")
+        raise exceptions.AuthTooEarly("The event's time is in the future.")
 
 
 def _require_request(event: Event, request: SignedRequest) -> None:
+    # Exactly one tag each: of two it would be ambiguous which one was meant.
     if event.values("u") != [request.url]:
-        raise exceptions.AuthWrongUrl("The tag u must be the exact address.")
+        raise exceptions.AuthWrongUrl("The u tag must be the exact URL.")
     if event.values("method") != [request.method]:
-        raise exceptions.AuthWrongMethod("The tag method must be the method.")
+        raise exceptions.AuthWrongMethod("The method tag must be the request's method.")
 
 
 def _require_payload(event: Event, body: bytes) -> None:
     hashes = event.values("payload")
+    # Optional in NIP-98, but without it the signature does not cover the body.
     if body and not hashes:
-        raise exceptions.AuthPayloadMissing("The tag payload is missing.")
-    if any(given != hashlib.sha256(body).hexdigest() for given in hashes):
-        raise exceptions.AuthWrongPayload("The tag payload must be the body's SHA-256.")
+        raise exceptions.AuthPayloadMissing("The payload tag is missing.")
+    if any(value != hashlib.sha256(body).hexdigest() for value in hashes):
+        raise exceptions.AuthWrongPayload("The payload tag must be the body's SHA-256.")
 
 
-def _use(event: Event) -> None:
+def _mark_used(event: Event) -> None:
     expires_at = datetime.fromtimestamp(event.created_at + TOLERANCE, UTC)
+    # Of concurrent replays only one can insert the unique id.
     _, is_new = UsedAuthEvent.objects.get_or_create(
         event_id=event.id, defaults={"expires_at": expires_at}
     )

@@ -1,4 +1,4 @@
-"""Finding what somebody says of themselves: at the indexers, and where they write."""
+"""Lookup of users' replaceable events: at indexers and at their write relays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,46 +12,48 @@ from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import get_pool
 from tenants.services.nostr_identity import indexers
 
-#: Seconds that relays have to answer.
+#: Seconds to wait for the relays.
 _TIMEOUT = 8.0
 
 
 @dataclass(frozen=True)
 class Lookup:
-    """Somebody's event of a kind, or none; none proves nothing unless `certain`."""
+    """Result of a lookup. Only if `is_complete`, no event means that none exists."""
 
     event: Event | None
-    certain: bool
+    is_complete: bool
 
 
 def fetch_latest_event(pubkey: str, kind: int) -> Lookup:
-    """Return the newest event of a replaceable kind that can be found.
+    """Return a user's latest event of a replaceable kind.
 
-    It is certain when an indexer answered, and, if there is a list of relays that its
-    author writes to (NIP-65), one of these did.
+    The lookup is complete if an indexer answered, and one of the user's write relays
+    (NIP-65) if the user has any.
     """
     release_connection()
-    events, indexed = _ask(indexers(), pubkey, [RELAY_LIST, kind])
+    events, indexer_answered = _fetch(indexers(), pubkey, [RELAY_LIST, kind])
     relay_list = latest(events, pubkey=pubkey, kind=RELAY_LIST)
-    written = untrusted_endpoints(write_relays(relay_list)) if relay_list else []
-    more, answered = _ask(written, pubkey, [kind]) if written else ([], True)
+    outboxes = untrusted_endpoints(write_relays(relay_list)) if relay_list else []
+    # NIP-65: a user's events are at the user's write relays; indexers may lack some.
+    more, outbox_answered = _fetch(outboxes, pubkey, [kind]) if outboxes else ([], True)
     event = latest([*events, *more], pubkey=pubkey, kind=kind)
-    return Lookup(event, certain=indexed and answered)
+    return Lookup(event, is_complete=indexer_answered and outbox_answered)
 
 
 def untrusted_endpoints(urls: Sequence[str]) -> list[Endpoint]:
-    """Return relays that somebody else names: not to be looked for in our network."""
+    """Return endpoints of relays that a third party has named."""
+    # Private addresses are refused by default (SSRF).
     allowed = settings.NOSTR_ALLOW_PRIVATE_RELAYS
     return [Endpoint(url, private_allowed=allowed) for url in urls]
 
 
-def _ask(
+def _fetch(
     endpoints: list[Endpoint], pubkey: str, kinds: list[int]
 ) -> tuple[list[Event], bool]:
     """Return the events that relays have, and whether any of them answered."""
-    wanted = [{"authors": [pubkey], "kinds": kinds}]
+    filters = [{"authors": [pubkey], "kinds": kinds}]
     try:
-        stored = get_pool().fetch(endpoints, wanted, timeout=_TIMEOUT)
+        result = get_pool().fetch(endpoints, filters, timeout=_TIMEOUT)
     except RelayUnreachable:
         return [], False
-    return list(stored.events), stored.answered
+    return list(result.events), result.answered

@@ -1,4 +1,4 @@
-"""The robot: what Caravel is on Nostr, which relays are its own, what it publishes."""
+"""The robot, Caravel's Nostr identity: its relays, profile and publishing."""
 
 import json
 
@@ -15,22 +15,22 @@ from tenants.exceptions import IdentityNotPublished
 logger = structlog.get_logger(__name__)
 
 PROFILE = 0
-#: Seconds that relays have to take an event.
+#: Seconds to wait for relays to accept an event.
 PUBLISH_TIMEOUT = 10.0
 
 
 def outbox() -> list[Endpoint]:
-    """Return the relays that we write to; ours may have private addresses."""
-    return _ours(settings.ROBOT_OUTBOX_RELAYS)
+    """Return our write relays (NIP-65)."""
+    return _own(settings.ROBOT_OUTBOX_RELAYS)
 
 
 def indexers() -> list[Endpoint]:
-    """Return the relays that know where people are to be found."""
-    return _ours(settings.ROBOT_INDEXER_RELAYS)
+    """Return the relays that index users' relay lists and profiles."""
+    return _own(settings.ROBOT_INDEXER_RELAYS)
 
 
 def publish(endpoints: list[Endpoint], event: Event) -> list[str]:
-    """Send an event to relays; return the hosts of those that took it."""
+    """Send an event to relays; return the hosts of those that accepted it."""
     release_connection()
     return get_pool().publish(
         endpoints,
@@ -41,44 +41,45 @@ def publish(endpoints: list[Endpoint], event: Event) -> list[str]:
 
 
 def publish_identity() -> None:
-    """Publish our profile and our relays where people look for them.
+    """Publish our profile and relay lists to our relays and the indexers.
 
-    Of these kinds the newest counts (NIP-01), so they are signed anew each time: what
-    changed in the settings wins, and a relay that lost them has them back. Raises
-    IdentityNotPublished if no relay at all took one of them.
+    Raises IdentityNotPublished if no relay accepted one of the events.
     """
-    everywhere = list(dict.fromkeys([*outbox(), *indexers()]))
+    endpoints = list(dict.fromkeys([*outbox(), *indexers()]))
     missing = []
-    for event in _identity():
-        hosts = publish(everywhere, event)
+    # Replaceable events: the latest one counts (NIP-01). New ones each time, so that
+    # changed settings apply, and relays that lost an event get it again.
+    for event in _identity_events():
+        hosts = publish(endpoints, event)
         logger.info("identity_published", kind=event.kind, relays=hosts)
         if not hosts:
             missing.append(str(event.kind))
     if missing:
-        raise IdentityNotPublished(f"No relay took kind {', '.join(missing)}.")
+        raise IdentityNotPublished(f"No relay accepted kind {', '.join(missing)}.")
 
 
-def _identity() -> list[Event]:
-    """Return the profile, the relays we write to (NIP-65), those for messages to us."""
-    written = [("r", url, "write") for url in settings.ROBOT_OUTBOX_RELAYS]
-    read = [("relay", url) for url in settings.ROBOT_MESSAGING_RELAYS]
+def _identity_events() -> list[Event]:
+    """Return the profile, the relay list (NIP-65) and the message relays (NIP-17)."""
+    write = [("r", url, "write") for url in settings.ROBOT_OUTBOX_RELAYS]
+    inbox = [("relay", url) for url in settings.ROBOT_MESSAGING_RELAYS]
     secret = settings.ROBOT_SECRET
     return [
         sign_event(secret, kind=PROFILE, content=json.dumps(_profile())),
-        sign_event(secret, kind=RELAY_LIST, content="", tags=written),
-        sign_event(secret, kind=MESSAGE_RELAYS, content="", tags=read),
+        sign_event(secret, kind=RELAY_LIST, content="", tags=write),
+        sign_event(secret, kind=MESSAGE_RELAYS, content="", tags=inbox),
     ]
 
 
 def _profile() -> dict[str, object]:
-    """Return what people see of us; `bot` says that no person writes (NIP-24)."""
-    given = {
+    fields = {
         "name": settings.ROBOT_NAME,
         "about": settings.ROBOT_DESCRIPTION,
         "picture": settings.ROBOT_PICTURE,
     }
-    return {**{k: v for k, v in given.items() if v}, "bot": True}
+    # `bot`: messages are not written by a person (NIP-24).
+    return {**{k: v for k, v in fields.items() if v}, "bot": True}
 
 
-def _ours(urls: list[str]) -> list[Endpoint]:
+def _own(urls: list[str]) -> list[Endpoint]:
+    # Named by the operator, so they may have private addresses.
     return [Endpoint(url, private_allowed=True) for url in urls]

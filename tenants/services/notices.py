@@ -1,4 +1,4 @@
-"""Telling tenants something, each thing once, whatever crashes or is away."""
+"""Notices to tenants by private message and e-mail, sent once despite crashes."""
 
 import json
 from collections.abc import Callable, Collection
@@ -22,27 +22,29 @@ from tenants.services.emails import new_message_id, send_email
 logger = structlog.get_logger(__name__)
 
 State = Notice.State
-#: How long one delivery may take: all its time-outs together, and some more.
-_HOLD = timedelta(minutes=3)
+#: Duration of a worker's claim: longer than all timeouts of one delivery together.
+_CLAIM_DURATION = timedelta(minutes=3)
 
 
 def notify(*, tenant_id: str, kind: str, subject: str, title: str, text: str) -> Notice:
-    """Have a tenant told something, in the transaction of what it tells of.
+    """Create and enqueue a notice. Call in the transaction of the event it reports.
 
-    The text is the whole message; the title heads the e-mail. Asked again about the
-    same subject it changes nothing, unless the notice was dropped: then it is as good
-    as a new one. Returns the notice. Raises Invalid for what cannot be sent.
+    `text` is the whole message, `title` the subject of the e-mail. There is one notice
+    per tenant, kind and subject: an existing one is returned unchanged, unless it was
+    dropped; then it starts again with the new text. Raises Invalid.
     """
     key = {"tenant_id": tenant_id, "kind": kind, "subject": subject}
-    said = {"title": " ".join(title.split()), "text": text}
-    new = Notice(**key, **said)
-    validate_fields(new, ("kind", "subject", *said))
+    # One line, so that a title cannot add headers to the e-mail.
+    content = {"title": " ".join(title.split()), "text": text}
+    new = Notice(**key, **content)
+    validate_fields(new, ("kind", "subject", *content))
     with transaction.atomic():
         notice: Notice
-        notice, created = _locked().get_or_create(**key, defaults=said)
+        notice, created = _locked().get_or_create(**key, defaults=content)
         if not created:
             if notice.state != State.DROPPED:
                 return notice
+            # Overwrites all columns: a new event, Message-ID and deadline.
             new.pk = notice.pk
             new.save(force_update=True)
             notice = new
@@ -51,17 +53,18 @@ def notify(*, tenant_id: str, kind: str, subject: str, title: str, text: str) ->
 
 
 def drop_notices(*, tenant_id: str, kinds: Collection[str], subject: str) -> int:
-    """Drop what was not sent yet, since it is no longer true; return how many."""
+    """Drop unsent notices that no longer apply; return their number."""
     with transaction.atomic():
         rows = _locked().unsent().filter(tenant_id=tenant_id, subject=subject)
+        # Locked in the order of the primary key, so that two calls cannot deadlock.
         keys = [notice.pk for notice in rows.filter(kind__in=kinds).order_by("pk")]
         return Notice.objects.filter(pk__in=keys).update(
             state=State.DROPPED, dropped_at=timezone.now(), enqueued_at=None
         )
 
 
-def send_again(*, notice_id: int) -> bool:
-    """Let a notice that was given up wait anew; False if it is not such a one."""
+def resend(*, notice_id: int) -> bool:
+    """Enqueue a failed notice again; returns False if it has not failed."""
     with transaction.atomic():
         notice: Notice = _locked().get(pk=notice_id)
         if notice.state != State.FAILED:
@@ -75,34 +78,34 @@ def send_again(*, notice_id: int) -> bool:
 
 
 def deliver_notice(*, notice_id: int) -> Notice:
-    """Try every way to the tenant that is still open; return the notice as it is then.
+    """Send a notice by each channel that has not succeeded yet; return the notice.
 
-    Whether it is still to be sent is looked at again right before each way is taken.
-    A way that fails keeps no other from being tried. Raises what only a defect can.
+    An error of one channel does not prevent the other. Unexpected errors are raised
+    after both were tried.
     """
-    notice = _hold(notice_id)
+    notice = _claim(notice_id)
     if notice is not None:
-        ways = (_send_message, _send_email)
-        errors = [error for way in ways if (error := _try(way, notice))]
-        _conclude(notice, errors)
+        channels = (_send_message, _send_email)
+        errors = [e for channel in channels if (e := _try_channel(channel, notice))]
+        _record_result(notice, errors)
         for error in errors:
             if not isinstance(error, CaravelError):
                 raise error
     return Notice.objects.get(pk=notice_id)
 
 
-def _hold(notice_id: int) -> Notice | None:
-    """Claim a notice, and store what is sent; None if another has it or it is done.
-
-    A claim whose worker was killed ends by itself.
-    """
+def _claim(notice_id: int) -> Notice | None:
+    """Claim a waiting notice for this worker; None if it is claimed or not waiting."""
     now = timezone.now()
     with transaction.atomic():
         notice: Notice = _locked().select_related("tenant").get(pk=notice_id)
-        is_held = notice.held_until is not None and notice.held_until > now
-        if notice.state != State.WAITING or is_held:
+        # The claim of a killed worker expires.
+        is_claimed = notice.held_until is not None and notice.held_until > now
+        if notice.state != State.WAITING or is_claimed:
             return None
-        notice.held_until = now + _HOLD
+        notice.held_until = now + _CLAIM_DURATION
+        # Committed before anything is sent: after a crash the next attempt sends the
+        # same event and Message-ID, so that the tenant sees one message.
         notice.wrap = notice.wrap or _wrap(notice)
         notice.message_id = notice.message_id or new_message_id()
         Notice.objects.filter(pk=notice.pk).update(
@@ -116,11 +119,10 @@ def _wrap(notice: Notice) -> dict[str, object]:
     return dict(json.loads(wrap.to_json()))
 
 
-def _try(way: Callable[[Notice], None], notice: Notice) -> Exception | None:
-    """Take one way; return what went wrong, so that the other is taken all the same."""
+def _try_channel(channel: Callable[[Notice], None], notice: Notice) -> Exception | None:
     try:
-        way(notice)
-    except Exception as exc:  # a defect too must not keep the other way shut
+        channel(notice)
+    except Exception as exc:  # even a bug in one channel must not block the other
         logger.warning("notice_not_delivered", notice=notice.pk, error=str(exc))
         return exc
     return None
@@ -129,15 +131,15 @@ def _try(way: Callable[[Notice], None], notice: Notice) -> Exception | None:
 def _send_message(notice: Notice) -> None:
     if notice.dm_sent_at is not None:
         return
-    sent = send_message(
+    report = send_message(
         notice.wrap,
         notice.tenant_id,
-        tries=notice.failures,
+        failures=notice.failures,
         is_wanted=partial(_is_wanted, notice),
     )
-    if sent is not None:
-        _held(notice).update(dm_sent_at=timezone.now(), relays=sent.relays)
-        _note(notice, sent.note)
+    if report is not None:
+        _still_claimed(notice).update(dm_sent_at=timezone.now(), relays=report.relays)
+        _add_support_note(notice, report.note)
 
 
 def _send_email(notice: Notice) -> None:
@@ -152,20 +154,20 @@ def _send_email(notice: Notice) -> None:
             message_id=notice.message_id,
         )
     except AddressRefused as exc:
-        _note(notice, exc.message)
+        # Not an error that is retried: no later attempt can succeed.
+        _add_support_note(notice, exc.message)
     else:
-        _held(notice).update(email_sent_at=timezone.now())
+        _still_claimed(notice).update(email_sent_at=timezone.now())
 
 
-def _note(notice: Notice, sentence: str) -> None:
-    """Add what support should know, once, whatever the number of tries."""
-    if sentence and sentence not in notice.note:
-        notice.note = f"{notice.note} {sentence}".strip()[:240]
-        _held(notice).update(note=notice.note)
+def _add_support_note(notice: Notice, note: str) -> None:
+    if note and note not in notice.note:
+        notice.note = f"{notice.note} {note}".strip()[:240]
+        _still_claimed(notice).update(note=notice.note)
 
 
-def _conclude(notice: Notice, errors: list[Exception]) -> None:
-    """Note that all is sent, or when it is to be tried again, and let go of it."""
+def _record_result(notice: Notice, errors: list[Exception]) -> None:
+    """Mark the notice as sent, or schedule the next attempt, and release the claim."""
     now = timezone.now()
     columns: dict[str, object] = {
         **NO_FAILURE,
@@ -174,27 +176,30 @@ def _conclude(notice: Notice, errors: list[Exception]) -> None:
         "enqueued_at": None,
     }
     if errors:
-        columns = failure_columns(_one(errors), failures=notice.failures, now=now)
+        columns = failure_columns(_combine(errors), failures=notice.failures, now=now)
         if now >= notice.give_up_at:
             columns["state"] = State.FAILED
             logger.error("notice_given_up", notice=notice.pk)
-    _held(notice).waiting().update(**columns)
-    _held(notice).update(held_until=None)
+    # It may have been dropped meanwhile: then only the claim is released.
+    _still_claimed(notice).waiting().update(**columns)
+    _still_claimed(notice).update(held_until=None)
 
 
-def _one(errors: list[Exception]) -> Exception:
+def _combine(errors: list[Exception]) -> Exception:
     return errors[0] if len(errors) == 1 else NotDelivered(" ".join(map(str, errors)))
 
 
 def _is_wanted(notice: Notice) -> bool:
-    """Return whether it is still to be sent, by us; waits for who is changing that."""
+    """Return whether the notice is still waiting and claimed by this worker."""
     with transaction.atomic():
-        still = _held(notice).waiting().select_for_update()
-        return bool(still.values_list("pk"))
+        # The lock waits for a transaction that is about to drop the notice.
+        rows = _still_claimed(notice).waiting().select_for_update()
+        return bool(rows.values_list("pk"))
 
 
-def _held(notice: Notice) -> NoticeQuerySet:
-    """Return the row, as long as it is the one that was claimed, by this worker."""
+def _still_claimed(notice: Notice) -> NoticeQuerySet:
+    """Return the row if this worker's claim on it still exists."""
+    # `notify` clears the claim of a dropped notice when it starts again.
     return Notice.objects.filter(pk=notice.pk, held_until=notice.held_until)
 
 

@@ -1,4 +1,4 @@
-"""Creating and updating tenants."""
+"""Creation and changes of tenants."""
 
 from datetime import datetime
 from typing import Any
@@ -13,18 +13,19 @@ from tenants.models import Activity, Tenant
 from tenants.services.activities import record_activity
 
 _SWITCHES = {"autopay_paused", "dunning_exempt"}
-#: What may be set of a tenant.
+#: Fields that `update_tenant` can set.
 EDITABLE = ("email", "display_name", *sorted(_SWITCHES))
 
 _WALLET = ("nwc_url", "nwc_error", "wallet_alias", "wallet_hosts")
 
 
 def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
-    """Return the tenant of a public key (hex or npub), and whether it is new.
+    """Return the tenant of a public key (hex or npub), and whether it was created.
 
-    Raises InvalidPubkey. Two calls at once make one tenant and one activity.
+    Raises InvalidPubkey.
     """
     with transaction.atomic():
+        # get_or_create() also handles a concurrent insert: one tenant, one activity.
         tenant, created = Tenant.objects.get_or_create(pubkey=parse_pubkey(pubkey))
         if created:
             _record(tenant, Activity.Type.CREATE_TENANT)
@@ -32,7 +33,7 @@ def get_or_create_tenant(*, pubkey: str) -> tuple[Tenant, bool]:
 
 
 def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
-    """Change what is given of EDITABLE, and log which switches it set.
+    """Set the given EDITABLE fields, and log the values of switches.
 
     Raises Tenant.DoesNotExist, UnknownField, or Invalid with the field in its code.
     """
@@ -52,9 +53,9 @@ def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
 def set_wallet(
     *, pubkey: str, nwc_url: str, alias: str = "", hosts: str = ""
 ) -> Tenant:
-    """Make a wallet connection the tenant's, or none with ""; clears what was wrong.
+    """Set a tenant's wallet, or remove it with ""; clears the wallet's error.
 
-    The caller has checked it. `alias` and `hosts` are what people know it by. Raises
+    The caller has checked the NWC URI. `alias` and `hosts` are for display. Raises
     Tenant.DoesNotExist.
     """
     with transaction.atomic():
@@ -63,21 +64,23 @@ def set_wallet(
         tenant.nwc_error = ""
         tenant.wallet_alias, tenant.wallet_hosts = alias[:100], hosts[:240]
         tenant.save(update_fields=list(_WALLET))
+        # The log never contains the NWC URI, which is a secret.
         wallet = "connected" if nwc_url else "disconnected"
         _record(tenant, Activity.Type.UPDATE_TENANT, {"wallet": wallet})
     return tenant
 
 
 def close_tenant(*, pubkey: str) -> bool:
-    """Note that a tenant gets no relays any more; False if it is noted already.
+    """Close a tenant's account; returns False if it is already closed.
 
-    Raises Tenant.DoesNotExist. It is never deleted: what it paid stays on record.
+    Raises Tenant.DoesNotExist.
     """
+    # A tenant is never deleted: its payments must stay on record.
     return _set_closed(pubkey, timezone.now(), Activity.Type.CLOSE_TENANT)
 
 
 def reopen_tenant(*, pubkey: str) -> bool:
-    """Let a closed tenant get relays again; False if it is not closed."""
+    """Reopen a closed account; returns False if it is not closed."""
     return _set_closed(pubkey, None, Activity.Type.REOPEN_TENANT)
 
 

@@ -1,4 +1,4 @@
-"""Support staff see what tenants were told and may send again what was given up."""
+"""Admin pages of notices: read-only, but failed notices can be resent."""
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -13,10 +13,10 @@ from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 State = Notice.State
-LIST = "admin:tenants_notice_changelist"
+CHANGELIST = "admin:tenants_notice_changelist"
 
 
-def tell(tenant, subject="in_1"):
+def create_notice(tenant, subject="in_1"):
     return notify(
         tenant_id=tenant.pk,
         kind="invoice-due",
@@ -26,17 +26,17 @@ def tell(tenant, subject="in_1"):
     )
 
 
-def send_again(client, *notices):
+def resend_in_admin(client, *notices):
     data = {"action": "send_again", "_selected_action": [n.pk for n in notices]}
-    return client.post(reverse(LIST), data, follow=True)
+    return client.post(reverse(CHANGELIST), data, follow=True)
 
 
-def test_pages_show_how_a_notice_stands_and_no_secret(admin_client, ann, settings):
-    notice = deliver_notice(notice_id=tell(ann.tenant()).pk)
+def test_pages_show_notice_but_no_secret(admin_client, ann, settings):
+    notice = deliver_notice(notice_id=create_notice(ann.tenant()).pk)
 
     for url in (
-        reverse(LIST),
-        reverse(LIST) + f"?q={npub(ann.pubkey)}&state=sent",
+        reverse(CHANGELIST),
+        reverse(CHANGELIST) + f"?q={npub(ann.pubkey)}&state=sent",
         reverse("admin:tenants_notice_change", args=[notice.pk]),
     ):
         page = admin_client.get(url)
@@ -49,8 +49,8 @@ def test_pages_show_how_a_notice_stands_and_no_secret(admin_client, ann, setting
     assert notice.event_id in text
 
 
-def test_nobody_edits_or_deletes(admin_client):
-    notice = tell(TenantFactory())
+def test_notice_cannot_be_edited_or_deleted(admin_client):
+    notice = create_notice(TenantFactory())
 
     for name in ("change", "delete"):
         url = reverse(f"admin:tenants_notice_{name}", args=[notice.pk])
@@ -59,15 +59,15 @@ def test_nobody_edits_or_deletes(admin_client):
     assert notice.state == State.WAITING
 
 
-def test_only_what_was_given_up_is_sent_again(admin_client):
+def test_send_again_enqueues_only_failed_notices(admin_client):
     tenant = TenantFactory()
-    failed, dropped = tell(tenant), tell(tenant, "in_2")
+    failed, dropped = create_notice(tenant), create_notice(tenant, "in_2")
     Notice.objects.filter(pk=failed.pk).update(state=State.FAILED, failures=9)
     Notice.objects.filter(pk=dropped.pk).update(
         state=State.DROPPED, dropped_at=dropped.created_at
     )
 
-    page = send_again(admin_client, failed, dropped)
+    page = resend_in_admin(admin_client, failed, dropped)
 
     assert "Enqueued 1 notices." in page.content.decode()
     failed.refresh_from_db()
@@ -76,25 +76,25 @@ def test_only_what_was_given_up_is_sent_again(admin_client):
     assert dropped.state == State.DROPPED
 
 
-def test_who_may_only_look_sends_nothing(client, django_user_model):
-    looker = django_user_model.objects.create_user("looker", is_staff=True)
-    looker.user_permissions.add(Permission.objects.get(codename="view_notice"))
-    client.force_login(looker)
-    failed = tell(TenantFactory())
+def test_send_again_requires_change_permission(client, django_user_model):
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.add(Permission.objects.get(codename="view_notice"))
+    client.force_login(viewer)
+    failed = create_notice(TenantFactory())
     Notice.objects.update(state=State.FAILED)
 
-    send_again(client, failed)
+    resend_in_admin(client, failed)
 
     failed.refresh_from_db()
     assert failed.state == State.FAILED
 
 
-def test_the_list_costs_the_same_however_long(admin_client):
+def test_list_makes_constant_number_of_queries(admin_client):
     counts = []
     for _ in range(3):
-        tell(TenantFactory())
+        create_notice(TenantFactory())
         with CaptureQueriesContext(connection) as captured:
-            admin_client.get(reverse(LIST))
+            admin_client.get(reverse(CHANGELIST))
         counts.append(len(captured.captured_queries))
 
     assert counts[1] == counts[2]

@@ -1,4 +1,4 @@
-"""Requests signed as NIP-98 has it, and each way in which they are not."""
+"""Verification of signed requests (NIP-98): one test per error code and edge case."""
 
 import base64
 import hashlib
@@ -51,13 +51,13 @@ def code_of(request: SignedRequest) -> str:
     return caught.value.code
 
 
-def test_a_signed_request_tells_whose_it_is():
+def test_signed_request_returns_pubkey():
     assert authenticate(signed()) == pubkey_of(KEY)
     assert authenticate(signed(method="POST", body=b"{}")) == pubkey_of(KEY)
 
 
 @pytest.mark.parametrize("header", ["", "Bearer x", "Nostr", "Nostr ", "Nostr ***"])
-def test_a_header_that_is_none(header):
+def test_missing_or_malformed_header_is_refused(header):
     request = replace(signed(), header=header)
 
     assert code_of(request) == ("auth-malformed" if header else "auth-missing")
@@ -77,7 +77,7 @@ def test_a_header_that_is_none(header):
         b"9" * 5000,
     ],
 )
-def test_something_that_is_no_event(content):
+def test_header_without_event_is_refused(content):
     header = "Nostr " + base64.b64encode(content).decode()
 
     assert code_of(replace(signed(), header=header)) == "auth-malformed"
@@ -96,7 +96,7 @@ def test_something_that_is_no_event(content):
         {"created_at": True},
     ],
 )
-def test_an_event_with_a_part_of_the_wrong_form(change):
+def test_event_with_malformed_field_is_refused(change):
     event = sign_event(KEY, kind=27235, content="", tags=[]).to_dict()
 
     header = encoded({**event, **change})
@@ -115,7 +115,7 @@ def test_an_event_with_a_part_of_the_wrong_form(change):
         {"tags": [["u", URL], ["method", "GET"], ["x", ""]]},
     ],
 )
-def test_an_event_that_its_author_did_not_sign(change):
+def test_event_changed_after_signing_is_refused(change):
     tags = [["u", URL], ["method", "GET"]]
     event = sign_event(KEY, kind=27235, content="", tags=tags).to_dict()
 
@@ -125,7 +125,7 @@ def test_an_event_that_its_author_did_not_sign(change):
     assert not UsedAuthEvent.objects.exists()
 
 
-def test_an_event_of_another_kind():
+def test_event_of_wrong_kind_is_refused():
     assert code_of(signed(kind=1)) == "auth-wrong-kind"
 
 
@@ -138,12 +138,12 @@ def test_an_event_of_another_kind():
         (2**40, "auth-too-early"),
     ],
 )
-def test_an_event_of_another_time(seconds, code):
+def test_event_outside_of_time_tolerance_is_refused(seconds, code):
     assert code_of(signed(at=int(time.time()) + seconds)) == code
 
 
 @pytest.mark.parametrize("seconds", [-58, 58])
-def test_a_clock_that_is_a_little_off_does_no_harm(seconds):
+def test_event_within_time_tolerance_is_accepted(seconds):
     assert authenticate(signed(at=int(time.time()) + seconds)) == pubkey_of(KEY)
 
 
@@ -160,7 +160,7 @@ def test_a_clock_that_is_a_little_off_does_no_harm(seconds):
         "",
     ],
 )
-def test_an_event_for_another_address(url):
+def test_event_for_other_url_is_refused(url):
     tags = [["u", url], ["method", "GET"]]
 
     assert code_of(signed(tags=tags)) == "auth-wrong-url"
@@ -175,37 +175,37 @@ def test_an_event_for_another_address(url):
         [["U", URL], ["method", "GET"]],
     ],
 )
-def test_the_address_must_be_there_once(tags):
+def test_event_without_exactly_one_url_is_refused(tags):
     assert code_of(signed(tags=tags)) == "auth-wrong-url"
 
 
 @pytest.mark.parametrize(
     "methods", [[], [["method", "POST"]], [["method", "get"]], [["method", "GET"]] * 2]
 )
-def test_an_event_for_another_method(methods):
+def test_event_for_other_method_is_refused(methods):
     assert code_of(signed(tags=[["u", URL], *methods])) == "auth-wrong-method"
 
 
-def test_a_body_must_be_signed():
+def test_event_without_payload_is_refused_when_request_has_body():
     tags = [["u", URL], ["method", "POST"]]
     request = signed(tags=tags, method="POST", body=b"{}")
 
     assert code_of(request) == "auth-payload-missing"
 
 
-def test_another_body_than_was_signed():
+def test_changed_body_is_refused():
     request = replace(signed(method="POST", body=b'{"plan":"free"}'), body=b"{}")
 
     assert code_of(request) == "auth-wrong-payload"
 
 
-def test_a_body_that_was_taken_away():
+def test_removed_body_is_refused():
     request = replace(signed(method="POST", body=b'{"plan":"free"}'), body=b"")
 
     assert code_of(request) == "auth-wrong-payload"
 
 
-def test_two_payloads_of_which_one_is_right():
+def test_event_with_second_wrong_payload_is_refused():
     body = b"{}"
     right = ["payload", hashlib.sha256(body).hexdigest()]
     tags = [["u", URL], ["method", "POST"], right, ["payload", "0" * 64]]
@@ -215,14 +215,14 @@ def test_two_payloads_of_which_one_is_right():
     assert code_of(request) == "auth-wrong-payload"
 
 
-def test_an_event_is_good_once():
+def test_event_cannot_be_used_twice():
     request = signed()
     authenticate(request)
 
     assert code_of(request) == "auth-reused"
 
 
-def test_a_refused_request_uses_no_event_up():
+def test_refused_request_does_not_use_up_event():
     request = signed(method="POST", body=b"{}")
 
     assert code_of(replace(request, body=b"[]")) == "auth-wrong-payload"
@@ -231,7 +231,7 @@ def test_a_refused_request_uses_no_event_up():
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_of_many_at_once_one_gets_in():
+def test_one_of_concurrent_requests_with_same_event_is_accepted():
     request, barrier = signed(), Barrier(6)
 
     def call(_: int) -> bool:
@@ -244,11 +244,11 @@ def test_of_many_at_once_one_gets_in():
             connection.close()
         return True
 
-    with ThreadPoolExecutor(6) as pool:
-        assert sum(pool.map(call, range(6))) == 1
+    with ThreadPoolExecutor(6) as executor:
+        assert sum(executor.map(call, range(6))) == 1
 
 
-def test_what_is_forgotten_is_too_old_to_be_used_again():
+def test_deleted_event_is_too_old_to_be_used_again():
     with time_machine.travel(timezone.now(), tick=False) as clock:
         request = signed()
         authenticate(request)

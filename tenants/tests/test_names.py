@@ -1,4 +1,4 @@
-"""A tenant without a name gets that of its profile, once."""
+"""Names of tenants without one are taken from their profiles."""
 
 import json
 from unittest.mock import patch
@@ -11,21 +11,21 @@ from tenants.services.tenants import get_or_create_tenant, update_tenant
 from tenants.tasks import fill_in_name as task
 from tenants.tasks import look_up_names
 from tenants.tests.factories import TenantFactory
-from tenants.tests.support.nostr_users import Person
+from tenants.tests.support.nostr_users import NostrUser
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
 def bob(indexer, outbox):
-    return Person()
+    return NostrUser()
 
 
-def publish_profile(person, relay, **profile):
-    person.publish(relay, 0, content=json.dumps(profile))
+def publish_profile(user, relay, **profile):
+    user.publish(relay, 0, content=json.dumps(profile))
 
 
-def test_the_name_is_found_at_an_indexer(bob, indexer):
+def test_name_is_found_at_indexer(bob, indexer):
     bob.tenant()
     publish_profile(bob, indexer, name="bob", display_name="Bob ₿")
 
@@ -33,37 +33,37 @@ def test_the_name_is_found_at_an_indexer(bob, indexer):
     assert Tenant.objects.get().display_name == "Bob ₿"
 
 
-def test_or_where_its_owner_writes(bob, indexer, inbox):
+def test_name_is_found_at_tenants_write_relay(bob, indexer, inbox):
     bob.tenant()
-    bob.writes_to(inbox, said_at=indexer)
+    bob.writes_to(inbox, announced_at=indexer)
     publish_profile(bob, inbox, name="bob")
 
     assert fill_in_name(tenant_id=bob.pubkey) == "bob"
 
 
-def test_a_name_that_is_there_is_never_changed(bob, indexer):
+def test_existing_name_is_not_changed_or_looked_up(bob, indexer):
     bob.tenant(display_name="Given by support")
     publish_profile(bob, indexer, name="bob")
-    asked = indexer.requests
+    requests = indexer.requests
 
     assert fill_in_name(tenant_id=bob.pubkey) == "Given by support"
-    assert indexer.requests == asked
+    assert indexer.requests == requests
 
 
-def test_nor_one_that_is_set_while_it_is_looked_up(bob, indexer):
+def test_name_set_during_lookup_is_not_overwritten(bob, indexer):
     bob.tenant()
     publish_profile(bob, indexer, name="bob")
 
-    def meanwhile(content):
+    def set_name_and_parse(content):
         update_tenant(pubkey=bob.pubkey, display_name="Robert")
         return profile_name(content)
 
-    with patch("tenants.services.names.profile_name", side_effect=meanwhile):
+    with patch("tenants.services.names.profile_name", side_effect=set_name_and_parse):
         assert fill_in_name(tenant_id=bob.pubkey) == "Robert"
     assert Tenant.objects.get().display_name == "Robert"
 
 
-def test_without_a_profile_or_an_indexer_nothing_happens(bob, indexer):
+def test_name_stays_blank_without_profile_or_indexer(bob, indexer):
     bob.tenant()
 
     assert fill_in_name(tenant_id=bob.pubkey) == ""
@@ -71,7 +71,7 @@ def test_without_a_profile_or_an_indexer_nothing_happens(bob, indexer):
     assert fill_in_name(tenant_id=bob.pubkey) == ""
 
 
-def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
+def test_name_is_looked_up_for_new_tenant_and_daily_while_blank(
     django_capture_on_commit_callbacks,
 ):
     pubkey = TenantFactory.build().pubkey
@@ -108,5 +108,5 @@ def test_it_is_looked_up_when_a_tenant_is_created_and_daily_for_the_nameless(
         ("", ""),
     ],
 )
-def test_a_name_is_one_line_of_what_a_profile_says(profile, name):
+def test_profile_name_is_one_printable_line(profile, name):
     assert profile_name(profile) == name

@@ -1,4 +1,4 @@
-"""What Caravel says of itself on Nostr."""
+"""Publishing of the robot's profile and relay lists."""
 
 import json
 from datetime import timedelta
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("indexer", "outbox")
 
 
 @pytest.fixture(autouse=True)
-def profile(settings):
+def profile_settings(settings):
     settings.ROBOT_NAME = "Caravel of Ann"
     settings.ROBOT_DESCRIPTION = "Bills & reminders"
     settings.ROBOT_PICTURE = ""
@@ -29,7 +29,9 @@ def stored(relay, kind):
     return event
 
 
-def test_profile_and_lists_are_where_people_look(indexer, outbox, settings):
+def test_profile_and_relay_lists_are_published_to_indexer_and_outbox(
+    indexer, outbox, settings
+):
     settings.ROBOT_MESSAGING_RELAYS = ["wss://dm.example"]
 
     publish_identity()
@@ -46,7 +48,7 @@ def test_profile_and_lists_are_where_people_look(indexer, outbox, settings):
         assert stored(relay, 10050).tags == (("relay", "wss://dm.example"),)
 
 
-def test_a_change_takes_the_place_of_what_was_there(indexer, settings):
+def test_changed_profile_replaces_previous_one(indexer, settings):
     publish_identity()
     settings.ROBOT_NAME = "Another"
 
@@ -56,7 +58,7 @@ def test_a_change_takes_the_place_of_what_was_there(indexer, settings):
     assert json.loads(stored(indexer, 0).content)["name"] == "Another"
 
 
-def test_one_relay_that_takes_it_is_enough(indexer, outbox):
+def test_publishing_succeeds_if_one_relay_accepts(indexer, outbox):
     indexer.go_offline()
 
     publish_identity()
@@ -64,23 +66,25 @@ def test_one_relay_that_takes_it_is_enough(indexer, outbox):
     assert stored(outbox, 0)
 
 
-def test_what_no_relay_takes_is_said_and_the_rest_is_published(indexer, outbox):
+def test_error_names_kind_that_no_relay_accepted_and_others_are_published(
+    indexer, outbox
+):
     for relay in (indexer, outbox):
         relay.fault("reject", kinds={0})
 
-    with pytest.raises(IdentityNotPublished, match="No relay took kind 0"):
+    with pytest.raises(IdentityNotPublished, match="No relay accepted kind 0"):
         publish_identity()
 
     assert stored(outbox, 10002) and stored(outbox, 10050)
 
 
 def consumer(*queues):
-    names = [SimpleNamespace(name=queue) for queue in queues]
-    return SimpleNamespace(task_consumer=SimpleNamespace(queues=names))
+    queue_objects = [SimpleNamespace(name=queue) for queue in queues]
+    return SimpleNamespace(task_consumer=SimpleNamespace(queues=queue_objects))
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_a_worker_of_its_queue_publishes_it_at_its_start():
+def test_only_worker_of_nostr_queue_publishes_identity_at_start():
     with patch.object(task, "apply_async") as enqueue:
         signals.publish_identity_at_start(sender=consumer("default", "stripe"))
         assert not enqueue.called

@@ -1,4 +1,4 @@
-"""Who delivers notices: tasks, the sweep, and workers that are killed."""
+"""Delivery of notices by tasks, the sweep, and after a worker was killed."""
 
 from datetime import timedelta
 from unittest.mock import patch
@@ -11,17 +11,17 @@ from django.db.models import F
 from django.utils import timezone
 
 from billing.tests.support import processes
-from lightning.tests.support.polling import until
+from caravel.tests.support.waiting import wait_until
 from tenants.models import Notice
-from tenants.services.notices import deliver_notice, drop_notices, notify, send_again
+from tenants.services.notices import deliver_notice, drop_notices, notify, resend
 from tenants.tasks import send_notice, sweep_notices
 
 State = Notice.State
 
 
-def tell(person, subject="in_1"):
+def create_notice(user, subject="in_1"):
     return notify(
-        tenant_id=person.pubkey,
+        tenant_id=user.pubkey,
         kind="invoice-due",
         subject=subject,
         title="An invoice is due",
@@ -30,7 +30,7 @@ def tell(person, subject="in_1"):
 
 
 @pytest.mark.django_db
-def test_a_notice_is_enqueued_once_when_it_begins_to_wait(
+def test_notice_is_enqueued_once_each_time_it_starts_to_wait(
     ann, django_capture_on_commit_callbacks
 ):
     ann.tenant(display_name="Ann")
@@ -38,28 +38,28 @@ def test_a_notice_is_enqueued_once_when_it_begins_to_wait(
         patch.object(send_notice, "apply_async") as enqueue,
         django_capture_on_commit_callbacks(execute=True),
     ):
-        notice = tell(ann)
-        tell(ann)
+        notice = create_notice(ann)
+        create_notice(ann)
         deliver_notice(notice_id=notice.pk)
         Notice.objects.update(state=State.WAITING, sent_at=None)
         drop_notices(tenant_id=ann.pubkey, kinds=["invoice-due"], subject="in_1")
-        tell(ann)
+        create_notice(ann)
         Notice.objects.update(state=State.FAILED)
-        send_again(notice_id=notice.pk)
+        resend(notice_id=notice.pk)
 
     assert [call.args for call in enqueue.call_args_list] == [((notice.pk,), {})] * 3
 
 
 @pytest.mark.django_db
-def test_the_sweep_finds_what_is_due_and_no_message_is_about(ann):
+def test_sweep_sends_due_notices_without_message_under_way(ann):
     ann.tenant()
-    lost, fresh, later, done = (tell(ann, f"in_{n}") for n in range(4))
+    lost, enqueued, later, sent = (create_notice(ann, f"in_{n}") for n in range(4))
     rows = Notice.objects
     rows.filter(pk=lost.pk).update(enqueued_at=F("enqueued_at") - timedelta(minutes=6))
     rows.filter(pk=later.pk).update(
         enqueued_at=None, next_attempt_at=timezone.now() + timedelta(minutes=1)
     )
-    rows.filter(pk=done.pk).update(
+    rows.filter(pk=sent.pk).update(
         enqueued_at=None, state=State.SENT, sent_at=timezone.now()
     )
 
@@ -71,12 +71,12 @@ def test_the_sweep_finds_what_is_due_and_no_message_is_about(ann):
             sweep_notices()
 
     assert [call.args for call in delay.call_args_list] == [(lost.pk,), (later.pk,)]
-    assert fresh.state == State.WAITING
+    assert enqueued.state == State.WAITING
 
 
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_killed_after_the_relay_has_it_another_worker_sends_the_same(
+def test_next_worker_sends_same_event_when_first_was_killed_after_sending(
     ann, inbox, indexer, outbox, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ROBOT_SECRET", django_settings.ROBOT_SECRET)
@@ -87,9 +87,9 @@ def test_killed_after_the_relay_has_it_another_worker_sends_the_same(
         broker.flushall()
     ann.tenant()
     inbox.fault("hold", on="event", when="after", kinds={1059})
-    notice = tell(ann)
-    with worker(tmp_path / "first.log") as first:
-        until(lambda: inbox.held, 30)
+    notice = create_notice(ann)
+    with running_worker(tmp_path / "first.log") as first:
+        wait_until(lambda: inbox.held, 30)
         processes.kill(first)
     inbox.clear_faults()
     assert len(inbox.stored(1059)) == 1
@@ -100,14 +100,14 @@ def test_killed_after_the_relay_has_it_another_worker_sends_the_same(
     Notice.objects.update(
         **{name: F(name) - age for name in ("enqueued_at", "held_until")}
     )
-    with worker(tmp_path / "second.log"):
+    with running_worker(tmp_path / "second.log"):
         sweep_notices()
-        until(lambda: Notice.objects.filter(state=State.SENT).exists(), 30)
+        wait_until(lambda: Notice.objects.filter(state=State.SENT).exists(), 30)
 
     assert [event.id for event in inbox.events(1059)] == [notice.event_id] * 2
     assert ann.messages(inbox) == ["Pay in_1."]
     assert len(outbox.stored(0)) == len(indexer.stored(10050)) - 1 == 1
 
 
-def worker(log):
+def running_worker(log):
     return processes.worker(log, queues="default,nostr", pool=processes.THREADS)

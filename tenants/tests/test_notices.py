@@ -1,4 +1,4 @@
-"""A tenant is told each thing once, whatever is away, crashes or changes meanwhile."""
+"""Each notice is sent once, despite crashes, outages and concurrent changes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -11,33 +11,33 @@ from django.utils import timezone
 
 from caravel.core.exceptions import Invalid
 from caravel.nostr import pubkey_of
-from lightning.tests.support.polling import until
+from caravel.tests.support.waiting import wait_until
 from tenants.models import Notice
 from tenants.services.notices import (
-    _hold,
+    _claim,
     deliver_notice,
     drop_notices,
     notify,
-    send_again,
+    resend,
 )
 from tenants.services.tenants import update_tenant
-from tenants.tests.support.nostr_users import Person
+from tenants.tests.support.nostr_users import NostrUser
 
 pytestmark = pytest.mark.django_db
 
 State = Notice.State
-AT_ONCE = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+CONCURRENT = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 TEXT = "Your invoice of $5.00 is due on Friday.\nhttps://caravel.example/pay/abc — ₿"
 
 
-def tell(person, subject="in_1", **changes):
-    said = {"title": "An invoice is due", "text": TEXT, **changes}
-    return notify(tenant_id=person.pubkey, kind="invoice-due", subject=subject, **said)
+def create_notice(user, subject="in_1", **changes):
+    content = {"title": "An invoice is due", "text": TEXT, **changes}
+    return notify(tenant_id=user.pubkey, kind="invoice-due", subject=subject, **content)
 
 
-def drop(person, subject="in_1"):
+def drop(user, subject="in_1"):
     return drop_notices(
-        tenant_id=person.pubkey, kinds=["invoice-due", "other"], subject=subject
+        tenant_id=user.pubkey, kinds=["invoice-due", "other"], subject=subject
     )
 
 
@@ -45,7 +45,7 @@ def deliver(notice):
     return deliver_notice(notice_id=notice.pk)
 
 
-def ids(relay):
+def event_ids(relay):
     return {event.id for event in relay.events(1059)}
 
 
@@ -54,11 +54,11 @@ def tenant(ann):
     return ann.tenant()
 
 
-# --- the message
+# --- private message
 
 
-def test_the_recipient_reads_what_the_robot_wrote(ann, tenant, inbox, outbox, settings):
-    notice = deliver(tell(ann))
+def test_recipient_can_read_message_of_robot(ann, tenant, inbox, outbox, settings):
+    notice = deliver(create_notice(ann))
 
     assert notice.state == State.SENT
     assert notice.sent_at and notice.dm_sent_at and notice.held_until is None
@@ -75,37 +75,37 @@ def test_the_recipient_reads_what_the_robot_wrote(ann, tenant, inbox, outbox, se
     assert outbox.stored(1059) == []
 
 
-def test_nobody_else_can_read_it(ann, tenant, inbox):
-    deliver(tell(ann))
+def test_other_user_cannot_read_message(ann, tenant, inbox):
+    deliver(create_notice(ann))
 
     (wrap,) = inbox.stored(1059)
     with pytest.raises(Exception, match=r"(?i)hmac|decrypt"):
-        Person().read(wrap)
+        NostrUser().read(wrap)
     assert wrap.pubkey != ann.pubkey
 
 
-def test_a_delivery_twice_sends_once(ann, tenant, inbox):
-    notice = deliver(tell(ann))
+def test_second_delivery_sends_nothing(ann, tenant, inbox):
+    notice = deliver(create_notice(ann))
     sent_at = notice.sent_at
 
     assert deliver(notice).sent_at == sent_at
     assert inbox.count(1059) == 1
 
 
-def test_a_relay_that_wants_proof_of_who_we_are_gets_it(
+def test_robot_authenticates_when_relay_requires_it(
     ann, tenant, inbox, outbox, settings
 ):
     inbox.change_settings(requires_auth=True)
     inbox.drop_connections()
 
-    assert deliver(tell(ann)).relays == [f"127.0.0.1:{inbox.port}"]
+    assert deliver(create_notice(ann)).relays == [f"127.0.0.1:{inbox.port}"]
     assert pubkey_of(settings.ROBOT_SECRET) in inbox.authenticated
 
 
-def test_a_retry_sends_the_same_event(ann, tenant, inbox):
-    """The relay has it, and the connection ends before it says so."""
+def test_retry_sends_same_event(ann, tenant, inbox):
+    """The relay stores the event, but the connection is lost before its OK."""
     inbox.fault("disconnect", when="after", kinds={1059}, times=1)
-    notice = deliver(tell(ann))
+    notice = deliver(create_notice(ann))
     assert notice.state == State.WAITING
     assert notice.last_error_code == "notice-not-delivered"
     assert notice.next_attempt_at > timezone.now()
@@ -114,14 +114,16 @@ def test_a_retry_sends_the_same_event(ann, tenant, inbox):
     assert deliver(notice).state == State.SENT
 
     assert inbox.count(1059) == 2
-    assert ids(inbox) == {notice.event_id}
+    assert event_ids(inbox) == {notice.event_id}
     assert ann.messages(inbox) == [TEXT]
 
 
-def test_all_relays_away_then_back(ann, tenant, inbox, indexer, outbox):
+def test_message_is_delivered_when_relays_are_back_after_outage(
+    ann, tenant, inbox, indexer, outbox
+):
     for relay in (inbox, indexer, outbox):
         relay.go_offline()
-    notice = tell(ann)
+    notice = create_notice(ann)
     for _ in range(4):
         notice = deliver(notice)
         assert notice.state == State.WAITING
@@ -135,53 +137,53 @@ def test_all_relays_away_then_back(ann, tenant, inbox, indexer, outbox):
     assert notice.note == ""
 
 
-# --- where the recipient reads
+# --- message relays of the recipient
 
 
-def test_the_list_for_messages_is_found_through_the_list_of_relays(
-    indexer, outbox, inbox
-):
-    bob = Person()
+def test_message_relays_are_found_at_recipients_write_relays(indexer, outbox, inbox):
+    bob = NostrUser()
     bob.tenant()
-    bob.writes_to(inbox, said_at=indexer)
-    bob.reads_messages_at(inbox, said_at=inbox)
+    bob.writes_to(inbox, announced_at=indexer)
+    bob.reads_messages_at(inbox, announced_at=inbox)
 
-    assert deliver(tell(bob)).note == ""
+    assert deliver(create_notice(bob)).note == ""
     assert bob.messages(inbox) == [TEXT]
 
 
-def test_of_several_lists_the_newest_counts(indexer, outbox, inbox):
-    bob = Person()
+def test_latest_list_of_message_relays_is_used(indexer, outbox, inbox):
+    bob = NostrUser()
     bob.tenant()
     now = int(timezone.now().timestamp())
-    bob.writes_to(outbox, said_at=indexer)
-    bob.reads_messages_at(outbox, said_at=indexer, created_at=now - 60)
-    bob.reads_messages_at(inbox, said_at=outbox, created_at=now - 30)
+    bob.writes_to(outbox, announced_at=indexer)
+    bob.reads_messages_at(outbox, announced_at=indexer, created_at=now - 60)
+    bob.reads_messages_at(inbox, announced_at=outbox, created_at=now - 30)
 
-    deliver(tell(bob))
+    deliver(create_notice(bob))
 
     assert bob.messages(inbox) == [TEXT]
     assert bob.messages(outbox) == []
 
 
-def test_a_list_is_remembered_for_a_while(ann, tenant, indexer, inbox):
-    deliver(tell(ann, "in_1"))
-    asked = indexer.requests
-    deliver(tell(ann, "in_2"))
-    assert indexer.requests == asked
+def test_list_of_message_relays_is_cached_for_minutes(ann, tenant, indexer, inbox):
+    deliver(create_notice(ann, "in_1"))
+    requests = indexer.requests
+    deliver(create_notice(ann, "in_2"))
+    assert indexer.requests == requests
 
     with time_machine.travel(timedelta(minutes=6), tick=True):
-        deliver(tell(ann, "in_3"))
+        deliver(create_notice(ann, "in_3"))
 
-    assert indexer.requests > asked
+    assert indexer.requests > requests
     assert inbox.count(1059) == 3
 
 
-def test_who_names_no_relay_is_written_to_at_our_own(indexer, outbox):
-    bob = Person()
+def test_message_goes_to_our_outbox_when_recipient_has_no_message_relays(
+    indexer, outbox
+):
+    bob = NostrUser()
     bob.tenant()
 
-    notice = deliver(tell(bob))
+    notice = deliver(create_notice(bob))
 
     assert notice.state == State.SENT
     assert "no kind 10050" in notice.note
@@ -189,11 +191,13 @@ def test_who_names_no_relay_is_written_to_at_our_own(indexer, outbox):
     assert bob.messages(outbox) == [TEXT]
 
 
-def test_silent_indexers_are_given_three_tries(indexer, outbox):
-    bob = Person()
+def test_message_goes_to_our_outbox_on_third_attempt_when_indexers_are_down(
+    indexer, outbox
+):
+    bob = NostrUser()
     bob.tenant()
     indexer.go_offline()
-    notice = tell(bob)
+    notice = create_notice(bob)
     for _ in range(2):
         assert deliver(notice).state == State.WAITING
     assert outbox.count(1059) == 0
@@ -205,9 +209,11 @@ def test_silent_indexers_are_given_three_tries(indexer, outbox):
     assert bob.messages(outbox) == [TEXT]
 
 
-def test_relays_that_refuse_are_given_three_tries(ann, tenant, inbox, outbox):
+def test_message_goes_to_our_outbox_on_third_attempt_when_relays_refuse(
+    ann, tenant, inbox, outbox
+):
     inbox.fault("reject", kinds={1059})
-    notice = tell(ann)
+    notice = create_notice(ann)
     for _ in range(2):
         assert deliver(notice).state == State.WAITING
 
@@ -216,32 +222,34 @@ def test_relays_that_refuse_are_given_three_tries(ann, tenant, inbox, outbox):
     assert notice.state == State.SENT
     assert "none of the recipient's relays" in notice.note
     assert ann.messages(outbox) == [TEXT]
-    assert ids(outbox) == {notice.event_id} == ids(inbox)
+    assert event_ids(outbox) == {notice.event_id} == event_ids(inbox)
 
 
-def test_a_strangers_relay_on_our_own_network_is_not_dialled(
+def test_recipients_relay_on_private_address_is_not_used(
     ann, tenant, inbox, outbox, settings
 ):
     settings.NOSTR_ALLOW_PRIVATE_RELAYS = False
-    connected = inbox.accepted
-    notice = tell(ann)
+    connections = inbox.accepted
+    notice = create_notice(ann)
     for _ in range(3):
         notice = deliver(notice)
 
-    assert inbox.accepted == connected
+    assert inbox.accepted == connections
     assert ann.messages(outbox) == [TEXT]
 
 
 # --- e-mail
 
 
-def test_an_e_mail_goes_to_who_gave_an_address(ann, mail_server, inbox, settings):
+def test_email_is_sent_in_addition_to_tenant_with_address(
+    ann, mail_server, inbox, settings
+):
     settings.DEFAULT_FROM_EMAIL = "Caravel <billing@mail.example>"
     ann.tenant(email="ann@example.com")
 
-    notice = deliver(tell(ann))
+    notice = deliver(create_notice(ann))
 
-    (mail,) = mail_server.taken
+    (mail,) = mail_server.received
     assert mail["To"] == "ann@example.com"
     assert mail["From"] == "Caravel <billing@mail.example>"
     assert mail["Subject"] == "An invoice is due"
@@ -253,12 +261,10 @@ def test_an_e_mail_goes_to_who_gave_an_address(ann, mail_server, inbox, settings
     assert ann.messages(inbox) == [TEXT]
 
 
-def test_a_mail_server_that_fails_is_tried_again_and_repeats_no_message(
-    ann, mail_server, inbox
-):
+def test_email_is_retried_without_repeating_private_message(ann, mail_server, inbox):
     ann.tenant(email="ann@example.com")
     mail_server.refusal = "451 later"
-    first = deliver(tell(ann))
+    first = deliver(create_notice(ann))
     assert first.state == State.WAITING
     assert first.dm_sent_at and not first.email_sent_at
     assert "451" in first.last_error
@@ -267,17 +273,15 @@ def test_a_mail_server_that_fails_is_tried_again_and_repeats_no_message(
     second = deliver(first)
 
     assert second.state == State.SENT
-    assert [mail["Message-ID"] for mail in mail_server.taken] == [first.message_id]
+    assert [mail["Message-ID"] for mail in mail_server.received] == [first.message_id]
     assert inbox.count(1059) == 1
 
 
-def test_relays_that_are_away_keep_no_e_mail_back_and_repeat_none(
-    ann, mail_server, inbox, outbox
-):
+def test_email_is_sent_once_while_relays_are_down(ann, mail_server, inbox, outbox):
     ann.tenant(email="ann@example.com")
     inbox.go_offline()
     outbox.go_offline()
-    notice = tell(ann)
+    notice = create_notice(ann)
     for _ in range(3):
         notice = deliver(notice)
     assert notice.state == State.WAITING
@@ -286,39 +290,37 @@ def test_relays_that_are_away_keep_no_e_mail_back_and_repeat_none(
     inbox.go_online()
 
     assert deliver(notice).state == State.SENT
-    assert len(mail_server.taken) == 1
+    assert len(mail_server.received) == 1
 
 
 @pytest.mark.parametrize("address", ['"a\x0bb"@x.example', '"a\x0cCc:b@c.d"@x.example'])
-def test_an_address_adds_no_line_to_an_email(ann, inbox, mail_server, address):
+def test_address_with_line_break_is_refused(ann, inbox, mail_server, address):
     ann.tenant()
     update_tenant(pubkey=ann.pubkey, email=address)
 
-    notice = deliver(tell(ann))
+    notice = deliver(create_notice(ann))
 
-    assert mail_server.taken == []
+    assert mail_server.received == []
     assert notice.state == State.SENT
-    assert "no header can hold" in notice.note
+    assert "a header cannot contain" in notice.note
 
 
-def test_an_address_that_is_refused_for_good_is_noted_and_not_tried_again(
-    ann, mail_server, inbox
-):
+def test_permanently_refused_address_is_noted_and_not_retried(ann, mail_server, inbox):
     ann.tenant(email="gone@bücher.example")
     mail_server.refusal = "550 no such mailbox"
 
-    notice = deliver(tell(ann))
+    notice = deliver(create_notice(ann))
 
     assert notice.state == State.SENT
     assert notice.email_sent_at is None
     assert "550 no such mailbox" in notice.note
 
 
-def test_what_only_a_defect_raises_is_raised_once_the_other_way_was_taken(
+def test_unexpected_error_of_one_channel_is_raised_after_other_channel_was_tried(
     ann, mail_server, inbox
 ):
     ann.tenant(email="ann@example.com")
-    notice = tell(ann)
+    notice = create_notice(ann)
 
     with (
         patch("tenants.services.notices.send_message", side_effect=TypeError("oh")),
@@ -329,58 +331,56 @@ def test_what_only_a_defect_raises_is_raised_once_the_other_way_was_taken(
     notice.refresh_from_db()
     assert (notice.state, notice.last_error_code) == (State.WAITING, "TypeError")
     assert notice.held_until is None
-    assert len(mail_server.taken) == 1
+    assert len(mail_server.received) == 1
     assert deliver(notice).state == State.SENT
-    assert len(mail_server.taken) == 1
+    assert len(mail_server.received) == 1
 
 
-def test_a_message_that_cannot_be_read_any_more_does_not_shut_the_other_way(
-    ann, mail_server
-):
+def test_email_is_sent_when_stored_event_is_invalid(ann, mail_server):
     ann.tenant(email="ann@example.com")
-    notice = tell(ann)
+    notice = create_notice(ann)
     Notice.objects.update(wrap={"id": "of something else"})
 
     notice = deliver(notice)
 
     assert notice.state == State.WAITING
     assert notice.last_error_code == "nostr-event-invalid"
-    assert len(mail_server.taken) == 1
+    assert len(mail_server.received) == 1
 
 
-def test_without_a_mail_server_there_is_no_e_mail(ann, inbox, mailoutbox):
+def test_no_email_without_mail_server(ann, inbox, mailoutbox):
     ann.tenant(email="ann@example.com")
 
-    assert deliver(tell(ann)).state == State.SENT
+    assert deliver(create_notice(ann)).state == State.SENT
     assert mailoutbox == []
 
 
-# --- asked twice, dropped, given up
+# --- duplicate, dropped and failed notices
 
 
-def test_asked_twice_there_is_one_notice_and_it_stays_as_it_is(ann, tenant):
-    first = tell(ann)
-    again = tell(ann, text="Another text.")
+def test_second_notify_returns_existing_notice_unchanged(ann, tenant):
+    first = create_notice(ann)
+    again = create_notice(ann, text="Another text.")
 
     assert again == first
     assert again.text == TEXT
     assert Notice.objects.count() == 1
-    assert tell(ann, "in_2") != first
+    assert create_notice(ann, "in_2") != first
 
 
-def test_what_was_sent_is_not_sent_again(ann, tenant, inbox):
-    notice = deliver(tell(ann))
+def test_sent_notice_cannot_be_dropped_resent_or_delivered_again(ann, tenant, inbox):
+    notice = deliver(create_notice(ann))
 
-    assert tell(ann).state == State.SENT
+    assert create_notice(ann).state == State.SENT
     assert drop(ann) == 0
-    assert not send_again(notice_id=notice.pk)
+    assert not resend(notice_id=notice.pk)
     deliver(notice)
     assert inbox.count(1059) == 1
 
 
-def test_what_was_dropped_is_not_sent(ann, tenant, inbox, outbox):
-    notice = tell(ann)
-    other = tell(ann, "in_2")
+def test_dropped_notice_is_not_sent(ann, tenant, inbox, outbox):
+    notice = create_notice(ann)
+    other = create_notice(ann, "in_2")
 
     assert drop(ann) == 1
 
@@ -392,13 +392,13 @@ def test_what_was_dropped_is_not_sent(ann, tenant, inbox, outbox):
     assert deliver(other).state == State.SENT
 
 
-def test_what_was_dropped_may_become_true_again(ann, tenant, inbox):
+def test_notify_restarts_dropped_notice_with_new_event(ann, tenant, inbox):
     inbox.fault("reject", kinds={1059}, times=1)
-    first = deliver(tell(ann))
+    first = deliver(create_notice(ann))
     drop(ann)
 
     with time_machine.travel(timedelta(days=9), tick=True):
-        again = tell(ann, text="It is due again.")
+        again = create_notice(ann, text="It is due again.")
         assert again.pk == first.pk
         again = deliver(again)
 
@@ -409,33 +409,31 @@ def test_what_was_dropped_may_become_true_again(ann, tenant, inbox):
     assert ann.messages(inbox) == ["It is due again."]
 
 
-def test_after_a_week_it_is_given_up_and_may_be_sent_by_hand(
-    ann, tenant, inbox, outbox
-):
+def test_notice_fails_after_a_week_and_can_be_resent(ann, tenant, inbox, outbox):
     inbox.go_offline()
     outbox.go_offline()
-    notice = deliver(tell(ann))
+    notice = deliver(create_notice(ann))
     with time_machine.travel(timedelta(days=6, hours=23), tick=True):
         assert deliver(notice).state == State.WAITING
     with time_machine.travel(timedelta(days=7, hours=1), tick=True):
         notice = deliver(notice)
         assert notice.state == State.FAILED
-        assert tell(ann).state == State.FAILED
+        assert create_notice(ann).state == State.FAILED
         inbox.go_online()
         assert deliver(notice).state == State.FAILED
 
-        assert send_again(notice_id=notice.pk)
+        assert resend(notice_id=notice.pk)
 
         assert deliver(notice).state == State.SENT
-    assert ids(inbox) == {notice.event_id}
+    assert event_ids(inbox) == {notice.event_id}
 
 
-def test_what_was_given_up_can_be_dropped(ann, tenant):
-    notice = tell(ann)
+def test_failed_notice_can_be_dropped(ann, tenant):
+    notice = create_notice(ann)
     Notice.objects.update(state=State.FAILED)
 
     assert drop(ann) == 1
-    assert not send_again(notice_id=notice.pk)
+    assert not resend(notice_id=notice.pk)
 
 
 @pytest.mark.parametrize(
@@ -449,76 +447,76 @@ def test_what_was_given_up_can_be_dropped(ann, tenant):
         ({"text": "a\0b"}, "text-invalid"),
     ],
 )
-def test_what_cannot_be_sent_is_refused(ann, tenant, changes, code):
+def test_invalid_notice_is_refused(ann, tenant, changes, code):
     with pytest.raises(Invalid) as caught:
-        tell(ann, **changes)
+        create_notice(ann, **changes)
 
     assert caught.value.code == code
     assert not Notice.objects.exists()
 
 
-def test_a_title_is_one_line(ann, tenant):
-    assert tell(ann, title=" Due:\r\nBcc: all ").title == "Due: Bcc: all"
+def test_title_is_reduced_to_one_line(ann, tenant):
+    assert create_notice(ann, title=" Due:\r\nBcc: all ").title == "Due: Bcc: all"
 
 
-def test_the_longest_text_fits(ann, tenant, inbox):
-    deliver(tell(ann, text="₿" * 4000))
+def test_text_of_maximum_length_fits_into_event(ann, tenant, inbox):
+    deliver(create_notice(ann, text="₿" * 4000))
 
     assert ann.messages(inbox) == ["₿" * 4000]
 
 
-# --- at once
+# --- concurrency
 
 
-@AT_ONCE
-def test_two_workers_at_once_send_one_event_and_one_e_mail(ann, mail_server, inbox):
+@CONCURRENT
+def test_concurrent_deliveries_send_one_event_and_one_email(ann, mail_server, inbox):
     ann.tenant(email="ann@example.com")
-    notice = tell(ann)
+    notice = create_notice(ann)
 
     in_threads([lambda: deliver(notice)] * 4)
 
     assert deliver(notice).state == State.SENT
     assert inbox.count(1059) == 1
-    assert len(mail_server.taken) == 1
+    assert len(mail_server.received) == 1
 
 
-@AT_ONCE
-def test_asked_at_once_there_is_one_notice(ann, tenant):
-    in_threads([lambda: tell(ann)] * 6)
+@CONCURRENT
+def test_concurrent_notify_calls_create_one_notice(ann, tenant):
+    in_threads([lambda: create_notice(ann)] * 6)
 
     assert Notice.objects.count() == 1
 
 
-@AT_ONCE
-def test_dropped_while_its_relays_are_looked_up_it_is_not_sent(
+@CONCURRENT
+def test_notice_dropped_during_lookup_of_relays_is_not_sent(
     ann, tenant, inbox, indexer
 ):
-    notice = tell(ann)
+    notice = create_notice(ann)
     indexer.fault("hold", on="req")
 
-    def drop_when_asked():
-        until(lambda: indexer.held)
+    def drop_during_lookup():
+        wait_until(lambda: indexer.held)
         drop(ann)
         indexer.clear_faults()
 
-    in_threads([lambda: deliver(notice), drop_when_asked])
+    in_threads([lambda: deliver(notice), drop_during_lookup])
 
     notice.refresh_from_db()
     assert notice.state == State.DROPPED
     assert inbox.count(1059) == 0
 
 
-@AT_ONCE
-def test_a_drop_that_is_about_to_commit_is_waited_for(ann, tenant, inbox, indexer):
-    notice = tell(ann)
+@CONCURRENT
+def test_delivery_waits_for_uncommitted_drop(ann, tenant, inbox, indexer):
+    notice = create_notice(ann)
     indexer.fault("hold", on="req")
 
     def drop_slowly():
-        until(lambda: indexer.held)
+        wait_until(lambda: indexer.held)
         with transaction.atomic():
             drop(ann)
             indexer.clear_faults()
-            until(someone_waits_for_a_lock)
+            wait_until(a_query_waits_for_lock)
 
     in_threads([lambda: deliver(notice), drop_slowly])
 
@@ -527,53 +525,53 @@ def test_a_drop_that_is_about_to_commit_is_waited_for(ann, tenant, inbox, indexe
     assert inbox.count(1059) == 0
 
 
-@AT_ONCE
-def test_dropped_and_true_again_meanwhile_only_the_new_text_is_sent(
+@CONCURRENT
+def test_only_new_text_is_sent_when_notice_restarts_during_delivery(
     ann, tenant, inbox, indexer
 ):
-    notice = tell(ann)
+    notice = create_notice(ann)
     indexer.fault("hold", on="req", times=1)
 
-    def change_mind():
-        until(lambda: indexer.held)
+    def drop_and_restart():
+        wait_until(lambda: indexer.held)
         drop(ann)
-        tell(ann, text="Anew.")
+        create_notice(ann, text="New text.")
         indexer.clear_faults()
 
-    in_threads([lambda: deliver(notice), change_mind])
+    in_threads([lambda: deliver(notice), drop_and_restart])
 
     notice.refresh_from_db()
     assert notice.state == State.WAITING
     assert deliver(notice).state == State.SENT
-    assert ann.messages(inbox) == ["Anew."]
+    assert ann.messages(inbox) == ["New text."]
 
 
-def test_who_was_killed_holds_it_for_minutes_only(ann, tenant, inbox):
-    notice = tell(ann)
-    held = _hold(notice.pk)
-    assert held
+def test_claim_of_killed_worker_expires_after_minutes(ann, tenant, inbox):
+    notice = create_notice(ann)
+    claimed = _claim(notice.pk)
+    assert claimed
 
     assert deliver(notice).state == State.WAITING
     with time_machine.travel(timedelta(minutes=4), tick=True):
         assert deliver(notice).state == State.SENT
 
-    assert ids(inbox) == {held.event_id}
+    assert event_ids(inbox) == {claimed.event_id}
 
 
-def in_threads(deeds):
-    def run(deed):
+def in_threads(functions):
+    def run(function):
         try:
-            return deed()
+            return function()
         finally:
             connection.close()
 
-    with ThreadPoolExecutor(len(deeds)) as pool:
-        for done in [pool.submit(run, deed) for deed in deeds]:
-            done.result(60)
+    with ThreadPoolExecutor(len(functions)) as executor:
+        for future in [executor.submit(run, function) for function in functions]:
+            future.result(60)
     close_old_connections()
 
 
-def someone_waits_for_a_lock():
+def a_query_waits_for_lock():
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")

@@ -10,7 +10,7 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 
-def test_creating_a_tenant_twice_makes_one_and_logs_once():
+def test_creating_tenant_twice_creates_and_logs_one():
     pubkey = TenantFactory.build().pubkey
 
     tenant, created = get_or_create_tenant(pubkey=npub(pubkey))
@@ -21,19 +21,19 @@ def test_creating_a_tenant_twice_makes_one_and_logs_once():
     assert Activity.objects.get().type == "create_tenant"
 
 
-def test_a_malformed_key_makes_no_tenant():
+def test_malformed_key_creates_no_tenant():
     with pytest.raises(InvalidPubkey):
         get_or_create_tenant(pubkey="npub1nonsense")
 
     assert not Tenant.objects.exists()
 
 
-def test_the_database_itself_refuses_a_key_that_is_not_hex():
+def test_database_refuses_key_that_is_not_hex():
     with pytest.raises(IntegrityError), transaction.atomic():
         Tenant.objects.create(pubkey="Z" * 64)
 
 
-def test_an_update_changes_what_is_given_and_logs_it():
+def test_update_changes_only_given_fields_and_is_logged():
     tenant = TenantFactory(display_name="old", email="old@example.com")
 
     update_tenant(pubkey=tenant.pk, email="new@example.com")
@@ -55,7 +55,7 @@ def test_an_update_changes_what_is_given_and_logs_it():
         ({"nwc_url": "x"}, "field-unknown"),
     ],
 )
-def test_bad_input_is_refused_with_a_code_and_changes_nothing(fields, code):
+def test_invalid_update_is_refused_and_changes_nothing(fields, code):
     tenant = TenantFactory(email="old@example.com")
 
     with pytest.raises(Invalid) as caught:
@@ -67,7 +67,7 @@ def test_bad_input_is_refused_with_a_code_and_changes_nothing(fields, code):
     assert not Activity.objects.exists()
 
 
-def test_a_switch_that_support_set_is_in_the_log():
+def test_value_of_switch_is_logged():
     tenant = TenantFactory()
 
     update_tenant(pubkey=tenant.pk, dunning_exempt=True)
@@ -78,14 +78,14 @@ def test_a_switch_that_support_set_is_in_the_log():
 
 
 @pytest.mark.parametrize("field", ["stripe_customer_id", "stripe_subscription_id"])
-def test_a_stripe_id_belongs_to_one_tenant(field):
+def test_stripe_id_is_unique_among_tenants(field):
     TenantFactory(**{field: "x_1"})
 
     with pytest.raises(IntegrityError), transaction.atomic():
         TenantFactory(**{field: "x_1"})
 
 
-def test_an_activity_can_be_neither_changed_nor_deleted():
+def test_activity_cannot_be_changed_or_deleted():
     get_or_create_tenant(pubkey=TenantFactory.build().pubkey)
     activity = Activity.objects.get()
 

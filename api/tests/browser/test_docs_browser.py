@@ -8,7 +8,7 @@ from playwright.sync_api import Browser
 
 from caravel.nostr import generate_secret_key, npub, pubkey_of
 from caravel.nostr.events import sign_event
-from sandbox.tests.browser.conftest import beside_django, new_page
+from sandbox.tests.support.browser import browser_with_django, new_page
 
 __all__ = ["new_page"]
 
@@ -18,7 +18,7 @@ def browser(
     transactional_db, django_db_serialized_rollback, monkeypatch
 ) -> Iterator[Browser]:
     """A headless Chromium, closed before the database is."""
-    with beside_django(monkeypatch) as chromium:
+    with browser_with_django(monkeypatch) as chromium:
         yield chromium
 
 

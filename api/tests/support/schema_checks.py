@@ -171,7 +171,7 @@ class ApiChecker:
                 for preimage in each.preimages
             ),
         }
-        secret = {*secret_scanner.secrets.found_in(text)} - allowed
+        secret = {*secret_scanner.secrets.find_in(text)} - allowed
         assert not secret, response.text
         request = _request_text(self._app.sent)
         forbidden = self._scenario.forbidden_texts(client)

@@ -7,7 +7,7 @@ from django.conf import settings
 from limits import RateLimitItemPerSecond
 
 from billing.exceptions import StripeRateLimited
-from caravel.core.rate_limit import wait_for
+from caravel.core.rate_limit import delay_after_hit
 
 #: Seconds that a call waits before it fails and its task is retried later.
 MAX_WAIT = 15.0
@@ -31,4 +31,4 @@ def acquire(*, sleep: Callable[[float], None] = time.sleep) -> None:
 
 def _hit() -> bool:
     rate = RateLimitItemPerSecond(settings.STRIPE_MAX_REQUESTS_PER_SECOND)
-    return not wait_for(rate, "stripe")
+    return not delay_after_hit(rate, "stripe")

@@ -13,7 +13,7 @@ from billing.exceptions import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice, record_invoice
-from caravel.logs import redact
+from caravel.core.redaction import redact
 
 logger = structlog.get_logger(__name__)
 

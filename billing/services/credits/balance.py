@@ -1,96 +1,98 @@
-"""The second part of posting a credit: what a customer has with us at Stripe."""
+"""Second step of posting a credit: the customer's balance at Stripe."""
+
+from typing import Any
 
 from django.db import transaction
 
 from billing.clients.stripe.client import BalanceTransaction, Stripe
-from billing.exceptions import CreditBlocked, StripeRefused
+from billing.exceptions import CreditBlocked, CustomerGone
 from billing.models import Credit, StripeWrite
-from billing.services.customers.customer import clear_customer, is_gone
+from billing.services.customers.customer import clear_customer, detect_deleted_customer
 from billing.services.stripe_writes import writes
+from billing.services.stripe_writes.writes import Write
 from billing.services.sync.queue import mark_stale
 from tenants.models import Tenant
 
-_BALANCE = StripeWrite.Kind.CHANGE_BALANCE
+
+class AdjustBalance(Write[BalanceTransaction]):
+    """Change the balance of the customer that the credit names."""
+
+    kind = StripeWrite.Kind.CHANGE_BALANCE
+
+    def __init__(self, stripe: Stripe, credit: Credit) -> None:
+        super().__init__(subject=f"credit:{credit.pk}", tenant_id=credit.tenant_id)
+        self._stripe = stripe
+        self._credit = credit
+
+    def params(self, key: str) -> dict[str, Any]:
+        credit = self._credit
+        return {
+            "customer": credit.stripe_customer_id,
+            "transaction": {
+                # Negative amounts are credit:
+                # https://docs.stripe.com/billing/customer/balance
+                "amount": -(credit.balance_cents or 0),
+                "currency": credit.currency,
+                "description": credit.description,
+                "metadata": credit.stripe_metadata,
+            },
+        }
+
+    def send(self, params: dict[str, Any], key: str) -> BalanceTransaction:
+        return self._stripe.create_balance_transaction(
+            params["customer"], params["transaction"], key
+        )
+
+    def find(self, write: StripeWrite) -> BalanceTransaction | None:
+        for entry in self._stripe.list_balance_transactions(write.params["customer"]):
+            if self._credit.matches_metadata(entry.metadata):
+                return entry
+        return None
+
+    def save(self, made: BalanceTransaction) -> None:
+        Credit.objects.filter(pk=self._credit.pk).update(balance_transaction_id=made.id)
 
 
 def adjust_customer_balance(stripe: Stripe, credit: Credit) -> None:
-    """Put what is left of a credit on the balance of the tenant's customer.
-
-    Raises CreditBlocked while there is none.
-    """
-    intent = _balance_intent(credit)
-    if intent is None:
-        return
-    customer = intent.params["customer"]
-    try:
-        made = writes.resume(
-            intent,
-            send=lambda params, key: stripe.create_balance_transaction(
-                customer, params["transaction"], key
-            ),
-            find=lambda intent: _find_transaction(stripe, credit, customer),
-        )
-    except StripeRefused:
-        if not is_gone(stripe, customer):
-            raise
-        return _leave_customer(credit, intent, customer)
-    if made:
-        writes.keep(intent, made, lambda made: _store_transaction(credit, made))
-
-
-def _balance_intent(credit: Credit) -> StripeWrite | None:
-    """Return the pending write, recorded now if need be; None if it is done.
+    """Put the rest of a credit on the balance of the tenant's customer.
 
     Raises CreditBlocked while the tenant has no customer.
     """
+    adjustment = AdjustBalance(stripe, credit)
+    write = _get_or_record(adjustment, credit)
+    if write is None:
+        return
+    customer = write.params["customer"]
+    try:
+        with detect_deleted_customer(stripe, customer, param=None):
+            made = adjustment.resume(write)
+    except CustomerGone:
+        return _wait_for_new_customer(credit, write, customer)
+    if made:
+        adjustment.complete(write, made)
+
+
+def _get_or_record(adjustment: AdjustBalance, credit: Credit) -> StripeWrite | None:
+    """Return the pending write, recorded if there is none; None if it is completed."""
     with transaction.atomic():
         customer = Tenant.objects.lock(credit.tenant_id).stripe_customer_id
         if Credit.objects.lock(credit.pk).balance_transaction_id:
             return None
-        subject = f"credit:{credit.pk}"
-        pending = StripeWrite.objects.of(_BALANCE, subject).pending().first()
-        if pending:
-            return pending
+        if write := adjustment.pending():
+            return write
         if not customer:
             raise CreditBlocked("It waits for the tenant's next customer at Stripe.")
         Credit.objects.filter(pk=credit.pk).update(stripe_customer_id=customer)
-        return writes.create_write(
-            kind=_BALANCE,
-            subject=subject,
-            tenant_id=credit.tenant_id,
-            params=lambda key: {
-                "customer": customer,
-                "transaction": _transaction(credit),
-            },
-        )
+        credit.stripe_customer_id = customer
+        return adjustment.record()
 
 
-def _transaction(credit: Credit) -> dict[str, object]:
-    return {
-        # Of Stripe's balance a negative amount is credit.
-        "amount": -(credit.balance_cents or 0),
-        "currency": credit.currency,
-        "description": credit.description,
-        "metadata": credit.stripe_metadata,
-    }
-
-
-def _find_transaction(
-    stripe: Stripe, credit: Credit, customer: str
-) -> BalanceTransaction | None:
-    listed = stripe.list_balance_transactions(customer)
-    return next((one for one in listed if credit.matches_metadata(one.metadata)), None)
-
-
-def _store_transaction(credit: Credit, made: BalanceTransaction) -> None:
-    Credit.objects.filter(pk=credit.pk).update(balance_transaction_id=made.id)
-
-
-def _leave_customer(credit: Credit, intent: StripeWrite, customer: str) -> None:
-    """Have the credit wait for another customer: this one was deleted."""
+def _wait_for_new_customer(credit: Credit, write: StripeWrite, customer: str) -> None:
+    """Give a write up whose customer was deleted; the credit goes to the next one."""
     with transaction.atomic():
         tenant = Tenant.objects.lock(credit.tenant_id)
+        # The tenant may have another customer by now.
         if tenant.stripe_customer_id == customer:
             clear_customer(tenant)
             mark_stale(tenant_id=tenant.pk)
-        writes.abandon(intent)
+        writes.mark_abandoned(write)

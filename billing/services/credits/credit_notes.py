@@ -1,4 +1,6 @@
-"""The first part of posting a credit: an open invoice asks for less."""
+"""First step of posting a credit: a credit note reduces an open invoice."""
+
+from typing import Any
 
 from django.db import transaction
 
@@ -8,32 +10,79 @@ from billing.models import Credit, InvoiceCollection, StripeWrite
 from billing.services.credits.allocation import Allocation, allocate
 from billing.services.invoices.locks import lock_if_unblocked, payment_blocker
 from billing.services.invoices.records import enqueue_collection, read_invoice
-from billing.services.stripe_writes import writes
+from billing.services.stripe_writes.writes import Write
 from lightning.exceptions import PaymentInProgress
 from tenants.models import Tenant
 
-_NOTE = StripeWrite.Kind.CREATE_CREDIT_NOTE
+
+class CreateCreditNote(Write[CreditNote]):
+    """Create the credit note of an allocated credit.
+
+    The invoice cannot be paid while this is pending. `closes` is stored with a new
+    write: the note has to be followed by marking the rest of the invoice as paid.
+    """
+
+    kind = StripeWrite.Kind.CREATE_CREDIT_NOTE
+
+    def __init__(self, stripe: Stripe, credit: Credit, *, closes: bool = False) -> None:
+        super().__init__(subject=str(credit.collection_id), tenant_id=credit.tenant_id)
+        self._stripe = stripe
+        self._credit = credit
+        self._closes = closes
+
+    def params(self, key: str) -> dict[str, Any]:
+        credit = self._credit
+        note = {
+            "invoice": credit.collection_id,
+            "amount": credit.note_cents,
+            "memo": credit.description,
+            "metadata": credit.stripe_metadata,
+        }
+        return {"note": note, "closes": self._closes}
+
+    def send(self, params: dict[str, Any], key: str) -> CreditNote:
+        return self._stripe.create_credit_note(params["note"], key)
+
+    def find(self, write: StripeWrite) -> CreditNote | None:
+        for note in self._stripe.list_credit_notes(invoice=write.subject):
+            if note.status != "void" and self._credit.matches_metadata(note.metadata):
+                return note
+        return None
+
+    def save(self, made: CreditNote) -> None:
+        enqueue_collection(invoice_id=self.subject)
+        Credit.objects.filter(pk=self._credit.pk).update(credit_note_id=made.id)
+
+    def pending(self) -> StripeWrite | None:
+        """Return the pending write of this credit: the invoice may have another's."""
+        of_invoice = StripeWrite.objects.of(self.kind, self.subject).pending()
+        of_credit = of_invoice.filter(
+            params__note__metadata=self._credit.stripe_metadata
+        )
+        return of_credit.first()
 
 
 def plan_credit_note(stripe: Stripe, credit: Credit) -> None:
-    """Decide what goes where, and record the note that is about to be made.
+    """Allocate a credit, and record the credit note that it leads to.
 
-    Raises CreditBlocked or PaymentInProgress while its invoice takes none.
+    Raises CreditBlocked or PaymentInProgress while its invoice cannot be reduced.
     """
-    for invoice_id in _targets(credit):
-        found = _read_target(stripe, credit, invoice_id)
-        if found is None:
+    for invoice_id in _candidate_invoices(credit):
+        invoice = _read_candidate(stripe, credit, invoice_id)
+        if invoice is None:
             continue
         try:
-            return _store_plan(credit, found, allocate(credit, found))
+            allocation = allocate(credit, invoice)
+            return _save_allocation(stripe, credit, invoice, allocation)
         except PaymentInProgress:
+            # A payment has started since; a surplus may reduce another invoice.
             if credit.collection_id:
                 raise
-    _store_plan(credit, None, allocate(credit, None))
+    _save_allocation(stripe, credit, None, allocate(credit, None))
 
 
-def _targets(credit: Credit) -> list[str]:
-    """Return the invoice that a credit is for; of a surplus, those it may reduce."""
+def _candidate_invoices(credit: Credit) -> list[str]:
+    """Return the credit's own invoice, or those that a surplus may reduce."""
     if credit.collection_id:
         return [credit.collection_id]
     unpaid = InvoiceCollection.objects.unpaid().filter(
@@ -42,45 +91,73 @@ def _targets(credit: Credit) -> list[str]:
         currency=credit.currency,
     )
     ids = unpaid.order_by("created_at", "pk").values_list("pk", flat=True)
+    # Without a lock: `_save_allocation` checks again under it.
     return [invoice_id for invoice_id in ids if not payment_blocker(invoice_id)]
 
 
-def _read_target(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice | None:
-    """Return the invoice as it is, None if a surplus must look for another.
+def _read_candidate(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice | None:
+    """Return the invoice as it is at Stripe, None if a surplus cannot reduce it.
 
-    Raises CreditBlocked while it is a draft: that takes no credit note.
+    Raises CreditBlocked while the credit's own invoice is a draft: drafts accept no
+    credit notes.
     """
-    found = stripe.get_invoice(invoice_id)
+    invoice = stripe.get_invoice(invoice_id)
     if credit.collection_id is None:
-        reducible = found.status == "open" and found.amount_remaining > 0
-        return found if reducible else None
-    if found.status == "draft":
+        reducible = invoice.status == "open" and invoice.amount_remaining > 0
+        return invoice if reducible else None
+    if invoice.status == "draft":
         raise CreditBlocked("The invoice that it reduces is still a draft.")
-    return found
+    return invoice
 
 
-def _store_plan(credit: Credit, found: Invoice | None, plan: Allocation) -> None:
+def _save_allocation(
+    stripe: Stripe, credit: Credit, invoice: Invoice | None, allocation: Allocation
+) -> None:
+    """Store the allocation and record its credit note, in one transaction.
+
+    So nothing can pay the invoice in between: the pending note blocks it.
+    """
+    reduced = invoice.id if invoice and allocation.note_cents else None
     with transaction.atomic():
         Tenant.objects.lock(credit.tenant_id)
-        if found and plan.note_cents:
-            lock_if_unblocked(found.id)
-        if Credit.objects.lock(credit.pk).note_cents is not None:
+        if reduced:
+            lock_if_unblocked(reduced)
+        locked = Credit.objects.lock(credit.pk)
+        if locked.note_cents is not None:
+            # Another worker has allocated it.
             return
-        reduces = found.id if found and plan.note_cents else credit.collection_id
-        Credit.objects.filter(pk=credit.pk).update(
-            collection=reduces,
-            note_cents=plan.note_cents,
-            balance_cents=plan.balance_cents,
+        locked.collection_id = reduced or credit.collection_id
+        locked.note_cents = allocation.note_cents
+        locked.balance_cents = allocation.balance_cents
+        Credit.objects.filter(pk=locked.pk).update(
+            collection=locked.collection_id,
+            note_cents=locked.note_cents,
+            balance_cents=locked.balance_cents,
         )
-        if found and plan.note_cents:
-            _open_note(credit, found, plan)
+        if reduced:
+            CreateCreditNote(stripe, locked, closes=allocation.closes).record()
 
 
-def _drop_plan(credit: Credit) -> None:
-    """Plan anew: nothing came of the note, whose intent has ended."""
+def create_credit_note(stripe: Stripe, credit: Credit) -> None:
+    """Create the planned credit note; plan again if it was refused or abandoned."""
+    creation = CreateCreditNote(stripe, credit)
+    write = creation.pending()
+    note = creation.resume(write) if write else None
+    if write is None or note is None:
+        return _replan(stripe, credit)
+    if write.params["closes"]:
+        _mark_remainder_paid(stripe, write.subject)
+    # Before the write is resolved: once it no longer blocks payments, nothing must
+    # charge the amount from before the note.
+    read_invoice(stripe, write.subject, credit.tenant)
+    creation.complete(write, note)
+
+
+def _replan(stripe: Stripe, credit: Credit) -> None:
+    """Drop the allocation of a credit whose note will not be created."""
     with transaction.atomic():
         locked = Credit.objects.lock(credit.pk)
-        if locked.credit_note_id or _pending_note(credit):
+        if locked.credit_note_id or CreateCreditNote(stripe, credit).pending():
             return
         surplus = credit.reason == Credit.Reason.SURPLUS
         Credit.objects.filter(pk=credit.pk).update(
@@ -90,60 +167,10 @@ def _drop_plan(credit: Credit) -> None:
         )
 
 
-def _open_note(credit: Credit, found: Invoice, plan: Allocation) -> None:
-    note = {
-        "invoice": found.id,
-        "amount": plan.note_cents,
-        "memo": credit.description,
-        "metadata": credit.stripe_metadata,
-    }
-    writes.create_write(
-        kind=_NOTE,
-        subject=found.id,
-        tenant_id=credit.tenant_id,
-        params=lambda key: {"note": note, "closes": plan.closes},
-    )
+def _mark_remainder_paid(stripe: Stripe, invoice_id: str) -> None:
+    """Close an invoice that the note could not reduce to zero.
 
-
-def _pending_note(credit: Credit) -> StripeWrite | None:
-    of_invoice = StripeWrite.objects.of(_NOTE, str(credit.collection_id)).pending()
-    mine = of_invoice.filter(params__note__metadata=credit.stripe_metadata)
-    return mine.first()
-
-
-def create_credit_note(stripe: Stripe, credit: Credit) -> None:
-    """Make the planned note, or plan anew if nothing came of it."""
-    intent = _pending_note(credit)
-    if intent is None:
-        return _drop_plan(credit)
-    note = writes.resume(
-        intent,
-        send=lambda params, key: stripe.create_credit_note(params["note"], key),
-        find=lambda intent: _find_note(stripe, credit),
-    )
-    if note is None:
-        return _drop_plan(credit)
-    if intent.params["closes"]:
-        _close(stripe, intent.subject)
-    # Before the claim ends: nobody is to be charged for what the invoice asked before.
-    read_invoice(stripe, intent.subject, credit.tenant)
-    writes.keep(intent, note, lambda made: _store_note(credit, made))
-
-
-def _find_note(stripe: Stripe, credit: Credit) -> CreditNote | None:
-    notes = stripe.list_credit_notes(invoice=str(credit.collection_id))
-    mine = (
-        n for n in notes if n.status != "void" and credit.matches_metadata(n.metadata)
-    )
-    return next(mine, None)
-
-
-def _close(stripe: Stripe, invoice_id: str) -> None:
-    """Mark as paid what no note could take off: it is owed with the next invoice."""
+    The allocation carries the remainder over to the balance, and so to the next one.
+    """
     if stripe.get_invoice(invoice_id).status == "open":
         stripe.mark_paid_out_of_band(invoice_id)
-
-
-def _store_note(credit: Credit, note: CreditNote) -> None:
-    enqueue_collection(invoice_id=str(credit.collection_id))
-    Credit.objects.filter(pk=credit.pk).update(credit_note_id=note.id)

@@ -1,8 +1,8 @@
-"""What we owe tenants: recorded with its cause, posted at Stripe once.
+"""Credits: recorded with their cause, then posted at Stripe once.
 
-A credit is planned in the transaction that records the credit note as pending, which
-bars every way of paying the invoice until Stripe has answered. Then follow the note,
-the balance, the end; whoever comes after a crash goes on with what is missing.
+A credit is allocated in the transaction that records its credit note as pending, which
+blocks payments of the invoice until Stripe answers. Steps: credit note, balance, done.
+After a crash the next run resumes at the missing step.
 """
 
 from datetime import datetime, timedelta
@@ -25,9 +25,9 @@ from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-_PAUSE = timedelta(minutes=1)
-#: A credit takes four steps; a note that is refused is planned once more.
-_MOST_STEPS = 8
+_RETRY_DELAY = timedelta(minutes=1)
+#: A credit takes four steps; after a refused note they start over once.
+_MAX_STEPS = 8
 
 
 def record_credit(
@@ -41,9 +41,9 @@ def record_credit(
     covers_from: datetime | None = None,
     covers_until: datetime | None = None,
 ) -> Credit:
-    """Record a credit, and enqueue its posting, in the caller's transaction.
+    """Record a credit and enqueue its posting, in the caller's transaction.
 
-    Once per reason and source.
+    Returns the credit recorded before if there is one for this reason and source.
     """
     credit, created = Credit.objects.get_or_create(
         reason=reason,
@@ -63,10 +63,10 @@ def record_credit(
 
 
 def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
-    """Post what a tenant is owed, oldest first; returns whether nothing is left over.
+    """Post a tenant's credits, oldest first; returns whether all are posted.
 
-    What waits for a draft to be finalized, or for the tenant's next customer, does not
-    count.
+    Credits that wait for a draft to be finalized, or for the tenant's next customer, do
+    not count: that may never happen.
     """
     owed = Credit.objects.owed().filter(tenant=tenant_id)
     for credit_id in list(owed.order_by("pk").values_list("pk", flat=True)):
@@ -75,7 +75,7 @@ def post_credits(*, tenant_id: str, stripe: Stripe | None = None) -> bool:
 
 
 def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
-    """Post a credit at Stripe, or go on where an earlier try ended.
+    """Post a credit at Stripe, or resume where an earlier try ended.
 
     Returns whether it is posted. An expected failure is recorded and retried by the
     sweep; an unexpected one is recorded and raised. Raises LeaseLost as `stripe` does.
@@ -83,6 +83,7 @@ def post_credit(*, credit_id: int, stripe: Stripe | None = None) -> bool:
     try:
         _post(stripe or Stripe(), credit_id)
     except LeaseLost:
+        # The calling sync must stop; the credit itself has not failed.
         raise
     except (PaymentInProgress, CreditPending) as exc:
         _wait(credit_id, exc, until=getattr(exc, "until", None))
@@ -104,14 +105,14 @@ def retry_credit(*, credit_id: int) -> bool:
 
 def _post(stripe: Stripe, credit_id: int) -> None:
     refused = False
-    for _ in range(_MOST_STEPS):
+    for _ in range(_MAX_STEPS):
         credit = Credit.objects.select_related("tenant").get(pk=credit_id)
         if credit.state == Credit.State.POSTED:
             return
         try:
             _take_step(stripe, credit)
         except StripeRefused:
-            # Things may have changed since they were read: once more, from the start.
+            # The invoice may have changed since it was read: try once more.
             if refused:
                 raise
             refused = True
@@ -152,17 +153,17 @@ def _finish(credit: Credit) -> None:
             note_cents=credit.note_cents,
             balance_cents=credit.balance_cents,
         )
-        # Relays that a payment brings back have waited for it.
+        # It reactivates no relays while a credit is owed, so look again now.
         review_tenant(tenant_id=credit.tenant_id)
 
 
-def _wait(credit_id: int, why: CaravelError, until: datetime | None) -> None:
-    soonest = timezone.now() + _PAUSE
+def _wait(credit_id: int, reason: CaravelError, until: datetime | None) -> None:
+    earliest = timezone.now() + _RETRY_DELAY
     Credit.objects.owed().filter(pk=credit_id).update(
-        next_attempt_at=max(until or soonest, soonest),
+        next_attempt_at=max(until or earliest, earliest),
         enqueued_at=None,
-        last_error=why.message,
-        last_error_code=why.code,
+        last_error=reason.message,
+        last_error_code=reason.code,
     )
 
 

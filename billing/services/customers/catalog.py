@@ -1,4 +1,4 @@
-"""The plans' products and prices at Stripe."""
+"""Products and prices of the plans at Stripe."""
 
 import uuid
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class PlanPrice:
 
 
 def ensure_prices(stripe: Stripe) -> list[PlanPrice]:
-    """Give each paid plan a monthly price at Stripe, found by its lookup key.
+    """Find or create a monthly price for each paid plan, by its lookup key.
 
-    A price never changes at Stripe, so a plan whose amount was changed gets another;
-    the next sync moves its relays over. Returns one entry per paid plan.
+    Prices at Stripe are immutable, so a plan whose amount changed gets another one; the
+    next sync moves its relays over. Returns one entry per paid plan.
     """
     return [_ensure_price(stripe, plan) for plan in Plan.objects.paid()]
 
@@ -30,7 +30,8 @@ def _ensure_price(stripe: Stripe, plan: Plan) -> PlanPrice:
     lookup_key = f"caravel_{plan.id}_{plan.currency}_{plan.amount_cents}_month"
     price_id, created = stripe.find_price(lookup_key), False
     if price_id is None:
-        # A key of its own each time: the same one would bring an archived price back.
+        # A new idempotency key each time: Stripe would replay the creation of a price
+        # that has been archived since.
         key = f"price:{lookup_key}:{uuid.uuid4()}"
         price_id = stripe.create_price(_params(plan, lookup_key), key)
         created = True
@@ -42,7 +43,8 @@ def _ensure_price(stripe: Stripe, plan: Plan) -> PlanPrice:
 def _params(plan: Plan, lookup_key: str) -> dict[str, Any]:
     return {
         "lookup_key": lookup_key,
-        # From an archived price, which keeps its key.
+        # An archived price keeps its lookup key:
+        # https://docs.stripe.com/products-prices/manage-prices#lookup-keys
         "transfer_lookup_key": True,
         "currency": plan.currency,
         "unit_amount": plan.amount_cents,

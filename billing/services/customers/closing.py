@@ -1,4 +1,4 @@
-"""Closing a tenant: it is never deleted, and what it owes is still collected."""
+"""Closing accounts. A tenant is never deleted, and its debts are still collected."""
 
 from uuid import UUID
 
@@ -14,27 +14,27 @@ from tenants.services import tenants
 
 
 def close_tenant(*, tenant_id: str) -> bool:
-    """Switch a tenant's relays off for good; the sync that follows ends the rest.
+    """Close a tenant and deactivate its relays; the next sync ends its subscription.
 
-    Its wallet is forgotten when nothing is left for it to pay. Returns False if it is
-    closed already. Raises Tenant.DoesNotExist.
+    Its wallet is erased once it has nothing left to pay. Returns False if the tenant
+    is closed already. Raises Tenant.DoesNotExist.
     """
     with transaction.atomic():
         if not tenants.close_tenant(pubkey=tenant_id):
             return False
-        for relay_id in _relays_on(tenant_id):
+        for relay_id in _running_relays(tenant_id):
             deactivate_relay(relay_id=relay_id)
         erase_unused_wallet(Tenant.objects.get(pk=tenant_id))
     return True
 
 
 def reopen_tenant(*, tenant_id: str) -> bool:
-    """Let a closed tenant have relays again; those that it had stay off."""
+    """Allow a closed tenant to have relays again; its old ones stay inactive."""
     return tenants.reopen_tenant(pubkey=tenant_id)
 
 
 def erase_unused_wallet(tenant: Tenant) -> bool:
-    """Forget a closed tenant's wallet once nothing is left for it to pay."""
+    """Erase a closed tenant's wallet if it has nothing left to pay."""
     if not Tenant.objects.filter(unused_wallet_q(), pk=tenant.pk).exists():
         return False
     tenants.set_wallet(pubkey=tenant.pk, nwc_url="")
@@ -42,16 +42,16 @@ def erase_unused_wallet(tenant: Tenant) -> bool:
 
 
 def unused_wallet_q() -> Q:
-    """Return the condition on tenants whose wallet is to be erased.
+    """Match closed tenants whose wallet has nothing left to pay.
 
-    A subscription that lives on, or a draft, may yet become something to be paid.
+    A live subscription or a draft may still lead to an invoice to pay.
     """
-    mine = InvoiceCollection.objects.filter(tenant=OuterRef("pk"))
-    draft = mine.filter(stripe_status=InvoiceCollection.Status.DRAFT)
+    invoices = InvoiceCollection.objects.filter(tenant=OuterRef("pk"))
+    drafts = invoices.filter(stripe_status=InvoiceCollection.Status.DRAFT)
     attempts = NwcPayment.objects.pending().filter(tenant=OuterRef("pk"))
     return Q(
-        ~Exists(mine.unpaid()),
-        ~Exists(draft),
+        ~Exists(invoices.unpaid()),
+        ~Exists(drafts),
         ~Exists(attempts),
         ~Q(nwc_url=""),
         closed_at__isnull=False,
@@ -59,6 +59,7 @@ def unused_wallet_q() -> Q:
     )
 
 
-def _relays_on(tenant_id: str) -> list[UUID]:
-    on = Relay.objects.exclude(status=Relay.Status.INACTIVE).order_by("pk")
-    return list(on.filter(tenant_id=tenant_id).values_list("pk", flat=True))
+def _running_relays(tenant_id: str) -> list[UUID]:
+    # Lock order: rows by primary key.
+    running = Relay.objects.exclude(status=Relay.Status.INACTIVE).order_by("pk")
+    return list(running.filter(tenant_id=tenant_id).values_list("pk", flat=True))

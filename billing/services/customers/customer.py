@@ -1,4 +1,8 @@
-"""A tenant's customer at Stripe."""
+"""A tenant's customer at Stripe: created on first need, replaced after a deletion."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -9,78 +13,122 @@ from billing.exceptions import CustomerBeingCreated, CustomerGone, StripeRefused
 from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import record_external_end
+from billing.services.stripe_writes.writes import Write
 from caravel.nostr import short_npub
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
 
-_CREATE = StripeWrite.Kind.CREATE_CUSTOMER
+class CreateCustomer(Write[Customer]):
+    """Create a tenant's customer, or adopt the one that an interrupted try created.
+
+    The id is also set on the `tenant` given.
+    """
+
+    kind = StripeWrite.Kind.CREATE_CUSTOMER
+
+    def __init__(
+        self, stripe: Stripe, tenant: Tenant, *, email: str | None = None
+    ) -> None:
+        super().__init__(subject=tenant.pk, tenant_id=tenant.pk)
+        self._stripe = stripe
+        self._tenant = tenant
+        self._email = email or customer_email(tenant)
+
+    def params(self, key: str) -> dict[str, Any]:
+        tenant = self._tenant
+        return {
+            "name": tenant.display_name or short_npub(tenant.pubkey),
+            "email": self._email,
+            "metadata": {"tenant_pubkey": tenant.pubkey},
+        }
+
+    def send(self, params: dict[str, Any], key: str) -> Customer:
+        return self._stripe.create_customer(params, key)
+
+    def find(self, write: StripeWrite) -> Customer | None:
+        # Lists are exact at once; Stripe's search may lag by minutes:
+        # https://docs.stripe.com/search#data-freshness
+        for customer in self._stripe.list_customers(email=write.params["email"]):
+            if customer.metadata.get("tenant_pubkey") == write.subject:
+                return customer
+        return None
+
+    def save(self, made: Customer) -> None:
+        Tenant.objects.filter(pk=self._tenant.pk).update(stripe_customer_id=made.id)
+        self._tenant.stripe_customer_id = made.id
+
+    def check_allowed(self) -> None:
+        """Lock the tenant. Raises CustomerBeingCreated if another process was first."""
+        locked = Tenant.objects.select_for_update().get(pk=self._tenant.pk)
+        if locked.stripe_customer_id or self.pending():
+            raise CustomerBeingCreated("The tenant's customer is being created.")
 
 
 def ensure_customer(stripe: Stripe, tenant: Tenant) -> str:
-    """Return the id of the tenant's customer, created on first need.
+    """Return the id of the tenant's customer, and set it on `tenant`.
 
-    Any number of calls at once create one.
+    The customer is created on first need, once for any number of concurrent calls.
     """
     if tenant.stripe_customer_id:
         return tenant.stripe_customer_id
     try:
-        return _create_somehow(stripe, tenant)
+        return _create(stripe, tenant)
     except CustomerBeingCreated:
         tenant.refresh_from_db(fields=["stripe_customer_id"])
-        return tenant.stripe_customer_id or _create_somehow(stripe, tenant)
-
-
-def resolve_pending_create(stripe: Stripe, tenant: Tenant, *, wanted: bool) -> None:
-    """See `intents.resolve_pending`."""
-    writes.resolve_pending(
-        kind=_CREATE,
-        subject=tenant.pk,
-        wanted=wanted,
-        find=lambda intent: _find(stripe, intent),
-        store=lambda customer: _store(tenant, customer),
-    )
+        return tenant.stripe_customer_id or _create(stripe, tenant)
 
 
 def is_gone(stripe: Stripe, customer_id: str) -> bool:
     """Return whether the customer was deleted at Stripe: only its tombstone says so.
 
-    Raises StripeNotFound when the account never had it.
+    Raises StripeNotFound if the account never had it.
     """
     return stripe.get_customer(customer_id).deleted
 
 
-def customer_of(tenant: Tenant) -> str:
-    """Return the id of the tenant's customer. Raises CustomerGone without one."""
-    if not tenant.stripe_customer_id:
-        raise CustomerGone("The tenant has no customer at Stripe.")
-    return tenant.stripe_customer_id
+@contextmanager
+def detect_deleted_customer(
+    stripe: Stripe, customer_id: str, *, param: str | None = "customer"
+) -> Iterator[None]:
+    """Raise CustomerGone instead of StripeRefused if the customer was deleted.
+
+    Only a refusal that names `param` leads to a look at the customer; None stands for
+    any refusal, for requests that have the customer in their path.
+    """
+    try:
+        yield
+    except StripeRefused as exc:
+        is_about_customer = param is None or param == exc.param
+        if is_about_customer and is_gone(stripe, customer_id):
+            raise CustomerGone("The customer was deleted at Stripe.") from exc
+        raise
 
 
 def clear_customer(tenant: Tenant) -> None:
-    """Clear the ids of a customer that was deleted at Stripe; the next is another."""
+    """Clear the ids of a deleted customer, so that the next sync creates another."""
     logger.warning("stripe_customer_deleted", customer=tenant.stripe_customer_id)
-    mine = Tenant.objects.filter(pk=tenant.pk)
+    rows = Tenant.objects.filter(pk=tenant.pk)
     with transaction.atomic():
         if tenant.stripe_subscription_id:
-            # It ended with its customer.
+            # Stripe cancels a customer's subscriptions when it is deleted:
+            # https://docs.stripe.com/api/customers/delete
             record_external_end(
                 tenant_id=tenant.pk, subscription_id=tenant.stripe_subscription_id
             )
-        mine.filter(stripe_customer_id=tenant.stripe_customer_id).update(
+        rows.filter(stripe_customer_id=tenant.stripe_customer_id).update(
             stripe_customer_id=None, stripe_subscription_id=None
         )
-        # Whatever was still to be created was to be his.
-        for intent in StripeWrite.objects.of(
+        # Pending creates belong to the deleted customer.
+        for write in StripeWrite.objects.of(
             StripeWrite.Kind.CREATE_SUBSCRIPTION, tenant.pk
         ).pending():
-            writes.abandon(intent)
-    tenant.stripe_customer_id = tenant.stripe_subscription_id = None
+            writes.mark_abandoned(write)
 
 
 def customer_email(tenant: Tenant) -> str:
-    """Return the address that Stripe wants of a customer who gets invoices."""
+    """Return the e-mail address that Stripe requires for `send_invoice`."""
     return tenant.email or placeholder_email(tenant)
 
 
@@ -89,51 +137,13 @@ def placeholder_email(tenant: Tenant) -> str:
     return f"{tenant.npub}@{settings.BILLING_EMAIL_DOMAIN}"
 
 
-def _create_somehow(stripe: Stripe, tenant: Tenant) -> str:
+def _create(stripe: Stripe, tenant: Tenant) -> str:
     try:
-        return _create(stripe, tenant, customer_email(tenant))
+        return CreateCustomer(stripe, tenant).run().id
     except StripeRefused as exc:
         if exc.param != "email" or not tenant.email:
             raise
-        # An address that only Stripe refuses must not make the relays free.
+        # Billing must go on although Stripe rejects the tenant's own address.
         logger.warning("stripe_refused_email", error=exc.message)
-        return _create(stripe, tenant, placeholder_email(tenant))
-
-
-def _create(stripe: Stripe, tenant: Tenant, email: str) -> str:
-    params = {
-        "name": tenant.display_name or short_npub(tenant.pubkey),
-        "email": email,
-        "metadata": {"tenant_pubkey": tenant.pubkey},
-    }
-    customer = writes.fulfil(
-        kind=_CREATE,
-        subject=tenant.pk,
-        tenant_id=tenant.pk,
-        params=lambda key: params,
-        send=stripe.create_customer,
-        find=lambda intent: _find(stripe, intent),
-        store=lambda made: _store(tenant, made),
-        guard=lambda: _require_none(tenant),
-    )
-    return customer.id
-
-
-def _require_none(tenant: Tenant) -> None:
-    """Lock the tenant; make sure that nobody has made a customer since it was read."""
-    locked = Tenant.objects.select_for_update().get(pk=tenant.pk)
-    begun = StripeWrite.objects.of(_CREATE, tenant.pk).pending()
-    if locked.stripe_customer_id or begun.exists():
-        raise CustomerBeingCreated("The tenant's customer is being created.")
-
-
-def _store(tenant: Tenant, customer: Customer) -> None:
-    Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=customer.id)
-    tenant.stripe_customer_id = customer.id
-
-
-def _find(stripe: Stripe, intent: StripeWrite) -> Customer | None:
-    # Lists are exact at once; Stripe's search may lag by minutes.
-    candidates = stripe.list_customers(email=intent.params["email"])
-    mine = (c for c in candidates if c.metadata.get("tenant_pubkey") == intent.subject)
-    return next(mine, None)
+        placeholder = placeholder_email(tenant)
+        return CreateCustomer(stripe, tenant, email=placeholder).run().id

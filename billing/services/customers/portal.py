@@ -1,6 +1,6 @@
-"""Stripe's customer portal, where people see to their cards and old invoices.
+"""Stripe's customer portal, where tenants manage their cards and see old invoices.
 
-Whatever of a subscription could be changed there is off: relays decide what is billed.
+All changes of subscriptions are switched off there: relays decide what is billed.
 """
 
 import uuid
@@ -19,17 +19,20 @@ from billing.exceptions import (
     UnknownInvoice,
 )
 from billing.models import InvoiceCollection
-from billing.services.customers.customer import ensure_customer, is_gone
+from billing.services.customers.customer import (
+    detect_deleted_customer,
+    ensure_customer,
+)
 from billing.services.sync.queue import mark_stale
 from caravel.core import cache
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-#: What each of our configurations offers, by the name that it has in its metadata. An
-#: address that is changed at Stripe would not reach us. `card` is for who has the link
-#: of an invoice only: nothing else is there, whatever the address of a session shows.
-OFFERED = {
+#: Enabled features of each configuration, by its name in the metadata. Not
+#: `customer_update`: a new e-mail address would only be stored at Stripe. `card` is for
+#: payers with the link of an invoice, who must not see the tenant's other invoices.
+ENABLED_FEATURES = {
     "tenant": frozenset({"invoice_history", "payment_method_update"}),
     "card": frozenset({"payment_method_update"}),
 }
@@ -41,15 +44,15 @@ _FEATURES = (
     "subscription_pause",
     "subscription_update",
 )
-#: How ours are told from others of the account.
-_MARK = "caravel"
-#: Seconds that an id is remembered for; one that has become wrong is refused.
-_REMEMBER = 3600
+#: Metadata key that tells Caravel's configurations from others of the account.
+_NAME_KEY = "caravel"
+#: A cached id that has become invalid is refused by Stripe, and looked up again.
+_CACHE_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One of our portal configurations as it is now at Stripe."""
+    """A portal configuration of Caravel's; `created` if it did not exist before."""
 
     name: str
     id: str
@@ -57,10 +60,10 @@ class Configuration:
 
 
 def portal_session(*, pubkey: str, return_url: str) -> str:
-    """Return the address of a tenant's portal at Stripe, good for a short time.
+    """Return the URL of a tenant's portal at Stripe, valid for a short time.
 
-    The tenant becomes a customer if it is none yet. Raises Tenant.DoesNotExist,
-    CustomerGone, ReturnUrlInvalid, WriteUnresolved or another StripeError.
+    Creates the tenant's customer if needed. Raises Tenant.DoesNotExist, CustomerGone,
+    ReturnUrlInvalid, WriteUnresolved or another StripeError.
     """
     stripe, tenant = Stripe(), Tenant.objects.get(pk=pubkey)
     customer = ensure_customer(stripe, tenant)
@@ -73,10 +76,10 @@ def portal_session(*, pubkey: str, return_url: str) -> str:
 
 
 def card_session(*, invoice_id: str, return_url: str) -> str:
-    """Return the address where who pays an invoice gives a card, and sees nothing else.
+    """Return the URL where the payer of an invoice adds a card, and sees nothing else.
 
-    It leads back by itself. Raises UnknownInvoice, InvoiceNotOpen, CustomerGone,
-    ReturnUrlInvalid or another StripeError.
+    The page returns to `return_url` by itself. Raises UnknownInvoice, InvoiceNotOpen,
+    CustomerGone, ReturnUrlInvalid or another StripeError.
     https://docs.stripe.com/customer-management/portal-deep-links
     """
     collection = InvoiceCollection.objects.filter(pk=invoice_id).first()
@@ -92,22 +95,23 @@ def card_session(*, invoice_id: str, return_url: str) -> str:
 
 
 def ensure_configurations(stripe: Stripe) -> list[Configuration]:
-    """Make the portal configurations that are missing, and correct the others.
+    """Create the portal configurations that are missing, and correct the others.
 
-    They are found by their metadata: the oldest, should two have been made at once.
+    They are found by their metadata; if two were created concurrently, the oldest
+    active one is used.
     """
     listed = stripe.list_portal_configurations()
-    return [_ensure(stripe, name, listed) for name in OFFERED]
+    return [_ensure(stripe, name, listed) for name in ENABLED_FEATURES]
 
 
 def _ensure(
     stripe: Stripe, name: str, listed: list[PortalConfiguration]
 ) -> Configuration:
-    ours = [each for each in listed if each.metadata.get(_MARK) == name]
-    if not ours:
+    named = [each for each in listed if each.metadata.get(_NAME_KEY) == name]
+    if not named:
         return Configuration(name, _create(stripe, name), created=True)
-    found = min(ours, key=lambda each: (not each.active, each.created, each.id))
-    if not found.active or found.features != _switches(name):
+    found = min(named, key=lambda each: (not each.active, each.created, each.id))
+    if not found.active or found.features != _feature_flags(name):
         logger.warning("portal_configuration_corrected", configuration=found.id)
         correct = {"active": True, "features": _features(name)}
         stripe.update_portal_configuration(found.id, correct)
@@ -115,55 +119,58 @@ def _ensure(
 
 
 def _create(stripe: Stripe, name: str) -> str:
-    # A key of its own each time: a replayed refusal would outlive what caused it.
+    # A new idempotency key each time: Stripe would replay a refusal after its cause
+    # is removed.
     key = f"portal:{name}:{uuid.uuid4()}"
     params = {
         "name": f"Caravel: {name}",
         "features": _features(name),
-        "metadata": {_MARK: name},
+        "metadata": {_NAME_KEY: name},
     }
     return stripe.create_portal_configuration(params, key).id
 
 
 def _features(name: str) -> dict[str, dict[str, bool]]:
-    return {feature: {"enabled": on} for feature, on in _switches(name).items()}
+    return {feature: {"enabled": on} for feature, on in _feature_flags(name).items()}
 
 
-def _switches(name: str) -> dict[str, bool]:
-    return {feature: feature in OFFERED[name] for feature in _FEATURES}
+def _feature_flags(name: str) -> dict[str, bool]:
+    return {feature: feature in ENABLED_FEATURES[name] for feature in _FEATURES}
 
 
 def _open(stripe: Stripe, name: str, params: Mapping[str, Any]) -> str:
     try:
-        return _session(stripe, _known(stripe, name), params)
+        return _create_session(stripe, _configuration_id(stripe, name), params)
     except StripeRefused as exc:
-        # Of another account, or switched off since it was looked up.
+        # The cached one belongs to another account, or was deactivated since.
         if exc.param != "configuration":
             raise
-    cache.delete(_key(name))
-    return _session(stripe, _known(stripe, name), params)
+    cache.delete(_cache_key(name))
+    return _create_session(stripe, _configuration_id(stripe, name), params)
 
 
-def _session(stripe: Stripe, configuration: str, params: Mapping[str, Any]) -> str:
+def _create_session(
+    stripe: Stripe, configuration: str, params: Mapping[str, Any]
+) -> str:
+    with_configuration = {**params, "configuration": configuration}
     try:
-        return stripe.create_portal_session({**params, "configuration": configuration})
+        with detect_deleted_customer(stripe, params["customer"]):
+            return stripe.create_portal_session(with_configuration)
     except StripeRefused as exc:
-        if exc.param == "customer" and is_gone(stripe, params["customer"]):
-            raise CustomerGone("The customer was deleted at Stripe.") from exc
         if "return_url" in exc.param:
-            raise ReturnUrlInvalid("This is no address to return to.") from exc
+            raise ReturnUrlInvalid("Stripe does not accept this return URL.") from exc
         raise
 
 
-def _known(stripe: Stripe, name: str) -> str:
-    known = cache.get(_key(name))
-    if isinstance(known, str):
-        return known
-    found = {each.name: each.id for each in ensure_configurations(stripe)}
-    ids = {_key(each): id for each, id in found.items()}
-    cache.set_many(ids, seconds=_REMEMBER)
-    return found[name]
+def _configuration_id(stripe: Stripe, name: str) -> str:
+    cached = cache.get(_cache_key(name))
+    if isinstance(cached, str):
+        return cached
+    ids = {each.name: each.id for each in ensure_configurations(stripe)}
+    by_key = {_cache_key(each): id for each, id in ids.items()}
+    cache.set_many(by_key, seconds=_CACHE_SECONDS)
+    return ids[name]
 
 
-def _key(name: str) -> str:
+def _cache_key(name: str) -> str:
     return f"portal-configuration:{name}"

@@ -34,9 +34,7 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
 
 
 def _handle_end(tenant: Tenant, subscription: Subscription) -> str:
-    reason = handle_subscription_ended(
-        tenant_id=tenant.pk, subscription_id=subscription.id, found=subscription
-    )
+    reason = handle_subscription_ended(tenant_id=tenant.pk, subscription=subscription)
     mark_stale(tenant_id=tenant.pk)
     return reason
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 from limits import RateLimitItem, parse
 
 from billing.services.payment_page.page import PageState, PaymentPage, get_page
-from caravel.core.rate_limit import wait_for
+from caravel.core.rate_limit import delay_after_hit
 from caravel.core.web.throttling import Overloaded, concurrency_limit
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
@@ -35,7 +35,7 @@ def refresh_page(invoice_id: str, *, visitor: str = "") -> PaymentPage:
     rate = _OPEN_RATE if page.state == PageState.OFFERED else _SLOW_RATE
     if _has_recent_answer(page.bolt11, rate):
         return page
-    if wait_for(rate, "lookup", str(page.bolt11.pk)):
+    if delay_after_hit(rate, "lookup", str(page.bolt11.pk)):
         return page
     try:
         with concurrency_limit(visitor):

@@ -1,4 +1,8 @@
-"""The rows that say that a subscription was ended, and how its end is settled."""
+"""Records of cancelled subscriptions, on which the credit for unused time is based.
+
+A `DELETE` has no idempotency key, so a cancellation is not sent by a `Write`: an
+interrupted one is looked up and decided again.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,34 +15,40 @@ from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 
 CANCEL = StripeWrite.Kind.CANCEL_SUBSCRIPTION
-#: In the parameters of an end that was not ours: there is nothing to be sent.
+#: Parameter of a subscription that Caravel did not cancel.
 _EXTERNAL = "found"
 
 
 def create_cancellation(
-    *, tenant_id: str, subscription_id: str, owes: bool, pending: Sequence[Line]
+    *,
+    tenant_id: str,
+    subscription_id: str,
+    has_unpaid_invoice: bool,
+    pending: Sequence[Line],
 ) -> StripeWrite:
-    """Record a cancellation that is about to be sent, and on which terms.
+    """Record a cancellation that is about to be sent, and its terms.
 
-    Something owed: no credit for what was not paid; Stripe deletes the `pending`
-    prorations, so what was served of them is kept here.
+    With an unpaid invoice, Stripe is not asked to prorate: it would credit time that
+    was not paid for. It then deletes the `pending` prorations. They are stored here,
+    since the used part of them reduces the credit.
     """
+    prorate = not has_unpaid_invoice
     return writes.create_write(
         kind=CANCEL,
         subject=subscription_id,
         tenant_id=tenant_id,
         params=lambda key: {
-            "prorate": not owes,
-            "invoice_now": not owes,
+            "prorate": prorate,
+            "invoice_now": prorate,
             "deletes": [asdict(line) for line in pending],
         },
     )
 
 
 def record_external_end(*, tenant_id: str, subscription_id: str) -> None:
-    """Record, in the caller's transaction, an end that is to be settled by a sync.
+    """Record, in the caller's transaction, an end that the next sync has to credit.
 
-    Nothing happens if it is the effect of a cancellation of ours, which settles it.
+    Does nothing if Caravel cancelled it: that cancellation leads to the credit.
     """
     sent = StripeWrite.objects.of(CANCEL, subscription_id)
     if not sent.filter(_HAD_EFFECT).exists():
@@ -50,46 +60,50 @@ def record_external_end(*, tenant_id: str, subscription_id: str) -> None:
         )
 
 
-def deleted_lines(intent: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
-    """Return the prorations that Stripe deleted when the subscription ended then.
+def deleted_lines(write: StripeWrite, ended_at: datetime) -> tuple[Line, ...]:
+    """Return the prorations that Stripe deleted when the subscription ended.
 
-    Of an end that was found only those are known that a cancellation which we gave up
-    would have deleted, if it may have arrived after all.
+    For an external end, use the lines of an abandoned cancellation that may still have
+    reached Stripe; others are not known.
     """
-    if ended_externally(intent):
-        given_up = StripeWrite.objects.of(CANCEL, intent.subject).filter(
+    if ended_externally(write):
+        abandoned = StripeWrite.objects.of(CANCEL, write.subject).filter(
             _may_have_arrived(ended_at)
         )
-        sent = given_up.order_by("-generation").first()
+        sent = abandoned.order_by("-generation").first()
     else:
-        sent = intent
+        sent = write
     return (
         tuple(Line(**line) for line in sent.params.get("deletes", [])) if sent else ()
     )
 
 
-def ended_externally(intent: StripeWrite) -> bool:
-    """Return whether somebody else ended the subscription."""
-    return _EXTERNAL in intent.params
+def ended_externally(write: StripeWrite) -> bool:
+    """Return whether the subscription ended without being cancelled by Caravel."""
+    return _EXTERNAL in write.params
 
 
-def prorates(intent: StripeWrite) -> bool:
-    """Return whether Stripe itself was asked to credit what was not served."""
-    return bool(intent.params.get("prorate"))
+def asked_stripe_to_prorate(write: StripeWrite) -> bool:
+    """Return whether the cancellation asked Stripe to credit the unused time."""
+    return bool(write.params.get("prorate"))
 
 
-def is_ours(subscription: Subscription) -> bool:
-    """Return whether the end of a subscription is the effect of a cancel of ours.
+def cancelled_by_us(subscription: Subscription) -> bool:
+    """Return whether Caravel cancelled the subscription.
 
-    One that we gave up counts for as long as its request could still arrive.
+    An abandoned cancellation counts if it could still have arrived by the end.
     """
-    ours = _HAD_EFFECT
+    had_effect = _HAD_EFFECT
     if subscription.canceled_at is not None:
-        ours |= _may_have_arrived(datetime.fromtimestamp(subscription.canceled_at, UTC))
+        had_effect |= _may_have_arrived(
+            datetime.fromtimestamp(subscription.canceled_at, UTC)
+        )
     sent = StripeWrite.objects.of(CANCEL, subscription.id)
-    return sent.filter(ours, ~Q(params__has_key=_EXTERNAL)).exists()
+    return sent.filter(had_effect, ~Q(params__has_key=_EXTERNAL)).exists()
 
 
+# A cancellation stays pending until the unused time is credited. A failed one has an id
+# if the subscription was cancelled, but its final invoice could not be finalized.
 _HAD_EFFECT = Q(state=StripeWrite.State.PENDING) | ~Q(stripe_id="")
 
 

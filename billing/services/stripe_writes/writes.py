@@ -2,28 +2,32 @@
 
 Stripe replays the first answer to an idempotency key, errors included, once execution
 began (https://docs.stripe.com/api/idempotent_requests). So a retry repeats key and
-parameters; a new key is used only after a definite answer, or when nothing came of the
-old one for ten minutes and Stripe's lists show that nothing was created.
+parameters; a new key is used only after a definite answer, or when ten minutes have
+passed since the last try and Stripe's lists show that it created nothing.
 """
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from enum import Enum, auto
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from django.db import transaction
 from django.utils import timezone
 
 from billing import exceptions
 from billing.models import StripeWrite
-from caravel.logs import redact
+from caravel.core.redaction import redact
 
 #: How long an unanswered request is sent again under its key.
 RESEND_WINDOW = timedelta(minutes=2)
-#: How long after the last try a request may still have its effect.
+#: How long after the last try a request may still take effect.
 LATE_EFFECT_WINDOW = timedelta(minutes=10)
 
 State = StripeWrite.State
+#: Makes the parameters of a new write from its idempotency key.
+Params = Callable[[str], dict[str, Any]]
 
 
 class HasId(Protocol):
@@ -32,91 +36,136 @@ class HasId(Protocol):
 
 
 T = TypeVar("T", bound=HasId)
-Send = Callable[[dict[str, Any], str], T]
-Find = Callable[[StripeWrite], T | None]
-#: Makes the parameters of a new write; the key lets them name their intent.
-Params = Callable[[str], dict[str, Any]]
-#: What must hold when a new write is recorded: it raises in that transaction.
-Guard = Callable[[], None]
-#: Stores what was made, in the transaction that resolves the intent.
-Store = Callable[[T], None]
 
 
-def nothing_else() -> None:
-    """The guard of who has the right to write alone already."""
+class Decision(Enum):
+    """Next step for a pending write that left no trace at Stripe."""
+
+    RESEND = auto()
+    ABANDON = auto()
 
 
-def fulfil(
-    *,
-    kind: StripeWrite.Kind,
-    subject: str,
-    tenant_id: str,
-    params: Params,
-    send: Send[T],
-    find: Find[T],
-    store: Store[T],
-    guard: Guard = nothing_else,
-) -> T:
-    """Send a write, or finish the one that an earlier try left open.
+class Write(ABC, Generic[T]):
+    """One kind of write that creates an object at Stripe.
 
-    `send` gets the parameters and key of the intent, which are those of the first try;
-    the caller converges by an update afterwards. `find` looks for what an earlier try
-    may have created. `store` keeps what was made, together with the intent's end: no
-    crash can come between. Raises WriteUnresolved while it is too early to tell, else
-    what `send`, `find` and `guard` raise.
+    `subject` is what the object is created for; at most one write of a kind and subject
+    is pending. After a crash another process resumes it, so `send` and `find` rely on
+    the stored parameters.
     """
-    intent = StripeWrite.objects.of(kind, subject).pending().first()
-    made = resume(intent, send=send, find=find) if intent else None
-    if intent is None or made is None:
+
+    kind: ClassVar[StripeWrite.Kind]
+
+    def __init__(self, *, subject: str, tenant_id: str) -> None:
+        self.subject = subject
+        self.tenant_id = tenant_id
+
+    @abstractmethod
+    def params(self, key: str) -> dict[str, Any]:
+        """Return the parameters of a new write; every retry sends the same."""
+
+    @abstractmethod
+    def send(self, params: dict[str, Any], key: str) -> T:
+        """Make the request."""
+
+    @abstractmethod
+    def find(self, write: StripeWrite) -> T | None:
+        """Return the object that an earlier try created, if there is one."""
+
+    @abstractmethod
+    def save(self, made: T) -> None:
+        """Store the object's id, in the transaction that resolves the write."""
+
+    def check_allowed(self) -> None:
+        """Raise if no new write may be recorded; runs in the recording transaction."""
+
+    def run(self) -> T:
+        """Create the object, or complete the write that an earlier try left pending.
+
+        A pending write keeps its parameters, so the caller may have to update the
+        object afterwards. Raises WriteUnresolved while the outcome of an earlier try
+        is unknown, else any error of `send`, `find` and `check_allowed`.
+        """
+        write = self.pending()
+        made = self.resume(write) if write else None
+        if write is None or made is None:
+            with transaction.atomic():
+                self.check_allowed()
+                write = self.record()
+            made = self._send(write)
+        return self.complete(write, made)
+
+    def pending(self) -> StripeWrite | None:
+        """Return the write that an earlier try left pending, if any."""
+        return StripeWrite.objects.of(self.kind, self.subject).pending().first()
+
+    def record(self) -> StripeWrite:
+        """Record a write that is about to be sent."""
+        return create_write(
+            kind=self.kind,
+            subject=self.subject,
+            tenant_id=self.tenant_id,
+            params=self.params,
+        )
+
+    def resume(self, write: StripeWrite) -> T | None:
+        """Return the object of a pending write, sending it (again) if there is none.
+
+        Returns None if the write had to be abandoned without effect. Raises
+        WriteUnresolved while the outcome is unknown, else any error of `send` and
+        `find`.
+        """
+        if found := self.find(write):
+            return found
+        if _decide(write) == Decision.ABANDON:
+            mark_abandoned(write)
+            return None
+        return self._send(write)
+
+    def complete(self, write: StripeWrite, made: T) -> T:
+        """Save the object and resolve the write in one transaction."""
         with transaction.atomic():
-            guard()
-            intent = create_write(
-                kind=kind, subject=subject, tenant_id=tenant_id, params=params
-            )
-        made = _send(intent, send)
-    return keep(intent, made, store)
+            # Lock order: the rows that `save` locks, then the write.
+            self.save(made)
+            mark_succeeded(write, made.id)
+        return made
 
+    def resolve_pending(self, *, wanted: bool) -> T | None:
+        """Look up the outcome of a pending write; returns the object if it exists.
 
-def resume(intent: StripeWrite, *, send: Send[T], find: Find[T]) -> T | None:
-    """Return what a pending write has made, sending it (again) if nothing was found.
+        If there is none, a write that is still wanted is left to `run` while it may
+        take effect, and abandoned afterwards. Raises WriteUnresolved if it is no
+        longer wanted, but may still take effect.
+        """
+        write = self.pending()
+        if write is None:
+            return None
+        if found := self.find(write):
+            return self.complete(write, found)
+        waits_for_run = write.tried_at is None or _may_still_take_effect(write)
+        if not (wanted and waits_for_run):
+            abandon_if_safe(write)
+        return None
 
-    Returns None when it had to be given up: nothing came of it. Raises WriteUnresolved
-    while it is too early to tell, else what `send` and `find` raise.
-    """
-    if found := find(intent):
-        return found
-    return _send(intent, send) if should_resend(intent) else None
-
-
-def keep(intent: StripeWrite, made: T, store: Store[T]) -> T:
-    """Store what was made, together with the intent's end, and return it."""
-    with transaction.atomic():
-        # Its locks come before that of the intent.
-        store(made)
-        succeed(intent, made.id)
-    return made
-
-
-def resolve_pending(
-    *,
-    kind: StripeWrite.Kind,
-    subject: str,
-    wanted: bool,
-    find: Find[T],
-    store: Store[T],
-) -> None:
-    """Find out what came of a write that an earlier try did not see the end of.
-
-    If nothing came of it yet and it is wanted it stays open, for `fulfil`. Raises
-    WriteUnresolved if it is not wanted any more, but may still have its effect.
-    """
-    intent = StripeWrite.objects.of(kind, subject).pending().first()
-    if intent is None:
-        return
-    if found := find(intent):
-        keep(intent, found, store)
-    elif not wanted or _is_settled(intent):
-        abandon_if_safe(intent)
+    def _send(self, write: StripeWrite) -> T:
+        tried_before = write.tried_at
+        _update(write, tried_at=timezone.now())
+        try:
+            return self.send(write.params, write.idempotency_key)
+        except exceptions.StripeRateLimited:
+            # Rejected before execution: this try cannot take effect later.
+            _update(write, tried_at=tried_before)
+            raise
+        except (exceptions.StripeUnavailable, exceptions.StripeReusedKey) as exc:
+            since = write.unknown_since or timezone.now()
+            _update(write, unknown_since=since, last_error=redact(str(exc))[:2000])
+            raise
+        except exceptions.StripeRefused as exc:
+            if tried_before is None:
+                mark_failed(write, exc)
+            else:
+                # The refusal says nothing about an earlier, unanswered try.
+                _update(write, unknown_since=write.unknown_since or tried_before)
+            raise
 
 
 def create_write(
@@ -137,82 +186,66 @@ def create_write(
     )
 
 
-def is_pending(intent: StripeWrite) -> bool:
-    """Return whether nobody has resolved the write since it was read."""
-    return StripeWrite.objects.pending().filter(pk=intent.pk).exists()
+def is_pending(write: StripeWrite) -> bool:
+    """Return whether the write is still pending in the database."""
+    return StripeWrite.objects.pending().filter(pk=write.pk).exists()
 
 
-def succeed(intent: StripeWrite, stripe_id: str) -> None:
-    """Record that the write had its effect, and what it made."""
-    _resolve(intent, State.SUCCEEDED, stripe_id=stripe_id)
+def mark_succeeded(write: StripeWrite, stripe_id: str) -> None:
+    """Resolve a write that took effect; `stripe_id` is its object's."""
+    _resolve(write, State.SUCCEEDED, stripe_id=stripe_id)
 
 
-def fail(intent: StripeWrite, error: Exception, *, stripe_id: str = "") -> None:
-    """Record that the write was refused; `stripe_id` if it had its effect in part."""
+def mark_failed(write: StripeWrite, error: Exception, *, stripe_id: str = "") -> None:
+    """Resolve a write that was refused; `stripe_id` if it took effect in part."""
     error_text = redact(str(error))[:2000]
-    _resolve(intent, State.FAILED, last_error=error_text, stripe_id=stripe_id)
+    _resolve(write, State.FAILED, last_error=error_text, stripe_id=stripe_id)
 
 
-def abandon(intent: StripeWrite) -> None:
-    """Record that the write is not pursued: it had no effect, or nobody wants it."""
-    _resolve(intent, State.ABANDONED)
+def mark_abandoned(write: StripeWrite) -> None:
+    """Resolve a write that had no effect, or is no longer wanted."""
+    _resolve(write, State.ABANDONED)
 
 
-def _is_settled(intent: StripeWrite) -> bool:
-    """Return whether the last try can have no effect any more."""
-    tried = intent.tried_at
-    return tried is not None and timezone.now() - tried >= LATE_EFFECT_WINDOW
+def abandon_if_safe(write: StripeWrite) -> None:
+    """Abandon a write without effect. Raises WriteUnresolved if it may have one yet."""
+    _require_no_late_effect(write)
+    mark_abandoned(write)
 
 
-def _send(intent: StripeWrite, send: Send[T]) -> T:
-    tried_before = intent.tried_at
-    _columns(intent, tried_at=timezone.now())
-    try:
-        return send(intent.params, intent.idempotency_key)
-    except exceptions.StripeRateLimited:
-        _columns(intent, tried_at=tried_before)
-        raise
-    except (exceptions.StripeUnavailable, exceptions.StripeReusedKey) as exc:
-        since = intent.unknown_since or timezone.now()
-        _columns(intent, unknown_since=since, last_error=redact(str(exc))[:2000])
-        raise
-    except exceptions.StripeRefused as exc:
-        if tried_before is None:
-            fail(intent, exc)
-        else:
-            # That says nothing of an earlier try, which was not answered.
-            _columns(intent, unknown_since=intent.unknown_since or tried_before)
-        raise
+def _decide(write: StripeWrite) -> Decision:
+    """Return the next step for a write that `find` found no object for.
 
-
-def should_resend(intent: StripeWrite) -> bool:
-    """Return True while the write may be sent again, False once it was given up.
-
-    Call it after `find` found nothing. Raises WriteUnresolved in between.
+    Raises WriteUnresolved when it is too late to send it again, and too early to
+    abandon it.
     """
-    now = timezone.now()
-    tried, unknown = intent.tried_at, intent.unknown_since or intent.tried_at
-    if tried is None or unknown is None or now - unknown < RESEND_WINDOW:
-        return True
-    abandon_if_safe(intent)
-    return False
+    tried, unknown_since = write.tried_at, write.unknown_since or write.tried_at
+    if tried is None or unknown_since is None:
+        return Decision.RESEND
+    if timezone.now() - unknown_since < RESEND_WINDOW:
+        return Decision.RESEND
+    _require_no_late_effect(write)
+    return Decision.ABANDON
 
 
-def abandon_if_safe(intent: StripeWrite) -> None:
-    """Close a write that nothing came of. Raises WriteUnresolved if it still may."""
-    if intent.tried_at is not None and not _is_settled(intent):
+def _require_no_late_effect(write: StripeWrite) -> None:
+    if _may_still_take_effect(write):
         raise exceptions.WriteUnresolved(
             "Stripe did not answer; waiting to see whether the request had its effect."
         )
-    abandon(intent)
 
 
-def _resolve(intent: StripeWrite, state: StripeWrite.State, **columns: Any) -> None:
-    _columns(intent, state=state, resolved_at=timezone.now(), **columns)
+def _may_still_take_effect(write: StripeWrite) -> bool:
+    tried = write.tried_at
+    return tried is not None and timezone.now() - tried < LATE_EFFECT_WINDOW
 
 
-def _columns(intent: StripeWrite, **columns: Any) -> None:
+def _resolve(write: StripeWrite, state: StripeWrite.State, **columns: Any) -> None:
+    _update(write, state=state, resolved_at=timezone.now(), **columns)
+
+
+def _update(write: StripeWrite, **columns: Any) -> None:
     with transaction.atomic():
-        StripeWrite.objects.filter(pk=intent.pk).update(**columns)
+        StripeWrite.objects.filter(pk=write.pk).update(**columns)
     for name, value in columns.items():
-        setattr(intent, name, value)
+        setattr(write, name, value)

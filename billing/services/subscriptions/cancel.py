@@ -1,5 +1,6 @@
-"""Ending a subscription of ours so that the tenant owes for served time, once."""
+"""Cancels subscriptions so that the tenant pays for the time that was served, once."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -14,96 +15,101 @@ from billing.services.invoices.records import enqueue_collection
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import (
     CANCEL,
+    asked_stripe_to_prorate,
     create_cancellation,
     deleted_lines,
     ended_externally,
-    prorates,
 )
 from billing.services.subscriptions import unused_time
+from billing.services.subscriptions.unused_time import BilledInvoice, UnusedTime
 from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
 
 def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
-    """Cancel at once, and settle what was billed and not served.
+    """Cancel immediately, and credit the unused time.
 
-    Nothing owed: Stripe credits it on a final invoice, which is finalized. Something
-    owed: no credit for what was not paid; we reduce the open invoice instead. Raises
-    StripeRefused when Stripe will not cancel.
+    Without an unpaid invoice, Stripe credits it on a final invoice, which is finalized.
+    Otherwise Stripe would credit time that was not paid for: instead the open invoice
+    is reduced. Raises StripeRefused if Stripe does not cancel.
     """
-    owes = _owes(stripe, subscription.id)
-    intent = create_cancellation(
+    unpaid = _has_unpaid_invoice(stripe, subscription.id)
+    write = create_cancellation(
         tenant_id=tenant_id,
         subscription_id=subscription.id,
-        owes=owes,
-        pending=_prorations(stripe, subscription) if owes else [],
+        has_unpaid_invoice=unpaid,
+        pending=_pending_prorations(stripe, subscription) if unpaid else [],
     )
     try:
         stripe.cancel_subscription(
-            subscription.id, prorate=not owes, invoice_now=not owes
+            subscription.id, prorate=not unpaid, invoice_now=not unpaid
         )
     except StripeNotFound as exc:
-        # An earlier try, or a person, was quicker; only Stripe's own word counts.
+        # An earlier try or a person may have cancelled it already.
         if not is_terminated(stripe.get_subscription(subscription.id)):
-            writes.fail(intent, exc)
+            writes.mark_failed(write, exc)
             raise
     except StripeRefused as exc:
-        writes.fail(intent, exc)
+        writes.mark_failed(write, exc)
         raise
-    _settle(stripe, intent, stripe.get_subscription(subscription.id))
+    _credit_unused_time(stripe, write, stripe.get_subscription(subscription.id))
 
 
 def resume_cancellations(stripe: Stripe, tenant_id: str) -> None:
-    """Settle what a crash interrupted, and what others ended: before anything new.
+    """Credit the unused time of ended subscriptions that is not credited yet.
 
-    One that lives on was not cancelled. Whether it should be, and on which terms, is
-    decided anew: since then the relays or the invoices may have changed.
+    An earlier sync was interrupted, or the end was external. A subscription that is
+    still live was not cancelled: the sync decides again whether to, and on which terms.
     """
-    open_ones = StripeWrite.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
-    for intent in open_ones.order_by("pk"):
-        subscription = stripe.get_subscription(intent.subject)
+    pending = StripeWrite.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
+    for write in pending.order_by("pk"):
+        subscription = stripe.get_subscription(write.subject)
         if is_terminated(subscription):
-            _settle(stripe, intent, subscription)
+            _credit_unused_time(stripe, write, subscription)
         else:
-            writes.abandon(intent)
+            writes.mark_abandoned(write)
 
 
 def is_terminated(subscription: Subscription) -> bool:
-    """Return whether a subscription is over for good."""
+    """Return whether a subscription has ended for good."""
     return subscription.status in {"canceled", "incomplete_expired"}
 
 
-def _settle(stripe: Stripe, intent: StripeWrite, ended: Subscription) -> None:
-    """Finalize its drafts, then record credits for what was not served.
+def _credit_unused_time(
+    stripe: Stripe, write: StripeWrite, ended: Subscription
+) -> None:
+    """Finalize the drafts, record the credits, and resolve the cancellation.
 
-    A draft that Stripe will not finalize is for a person; the tenant is not stuck.
+    A draft that Stripe refuses to finalize is left to the operator, with the write
+    marked as failed: the tenant can go on.
     """
-    tenant = Tenant.objects.get(pk=intent.tenant_id)
-    # What is credit already, the drafts draw on when they are finalized.
+    tenant = Tenant.objects.get(pk=write.tenant_id)
+    # First, since finalizing a draft applies the customer's balance to it:
+    # https://docs.stripe.com/billing/customer/balance
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     refusal = _finalize_drafts(stripe, ended)
     billed = unused_time.list_billed_invoices(stripe, tenant, ended.id)
-    found = _unserved(stripe, intent, ended, billed)
+    unused = _unused_time(stripe, write, ended, billed)
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
-        if not writes.is_pending(intent):
-            # Another worker has settled it, by what it has read.
+        if not writes.is_pending(write):
+            # Another worker has credited it, from what it read.
             return
         unused_time.credit_unused_time(
-            tenant, ended.id, unused_time.ended_at(ended), found
+            tenant, ended.id, unused_time.ended_at(ended), unused
         )
         if refusal:
-            writes.fail(intent, refusal, stripe_id=ended.id)
+            writes.mark_failed(write, refusal, stripe_id=ended.id)
         else:
-            writes.succeed(intent, ended.id)
-    # Before anything asks for the whole, which is what waking an invoice leads to.
+            writes.mark_succeeded(write, ended.id)
+    # Before the collection is enqueued: it would charge the unreduced amount.
     post_credits(tenant_id=tenant.pk, stripe=stripe)
     _enqueue_unpaid(billed)
 
 
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
-    """Finalize what is still a draft, so that it counts; returns why one was not."""
+    """Finalize the drafts of a subscription; returns the last refusal."""
     refusal = None
     for invoice in stripe.list_invoices(subscription=ended.id):
         if invoice.status != "draft":
@@ -111,7 +117,7 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
         try:
             stripe.finalize_invoice(invoice.id)
         except StripeRefused as exc:
-            # Stripe, or another worker, may just have finalized it.
+            # Stripe or another worker may just have finalized it.
             if stripe.get_invoice(invoice.id).status == "draft":
                 logger.error(
                     "final_invoice_refused", invoice=invoice.id, error=str(exc)
@@ -120,50 +126,43 @@ def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | Non
     return refusal
 
 
-def _unserved(
+def _unused_time(
     stripe: Stripe,
-    intent: StripeWrite,
+    write: StripeWrite,
     ended: Subscription,
-    billed: list[unused_time.BilledInvoice],
-) -> list[unused_time.UnusedTime]:
+    billed: Sequence[BilledInvoice],
+) -> list[UnusedTime]:
+    """Return the unused time that Stripe has not credited itself."""
     at = unused_time.ended_at(ended)
     by_stripe = unused_time.is_settled_by_stripe(billed, at)
-    if by_stripe and prorates(intent):
+    if by_stripe and asked_stripe_to_prorate(write):
         return []
-    deleted = deleted_lines(intent, datetime.fromtimestamp(at, UTC))
-    return unused_time.unused_time(
-        billed,
-        at=at,
-        pending=_pending(stripe, intent, ended),
-        # Billed on that invoice, they were not deleted.
-        deleted=() if by_stripe else deleted,
-    )
+    deleted = deleted_lines(write, datetime.fromtimestamp(at, UTC))
+    if by_stripe:
+        # The final invoice billed these prorations, so they were not deleted.
+        deleted = ()
+    pending: Sequence[Line] = ()
+    if ended_externally(write) and not is_gone(stripe, ended.customer):
+        # Another's cancellation may leave prorations to the next invoice.
+        pending = _pending_prorations(stripe, ended)
+    return unused_time.unused_time(billed, at=at, pending=pending, deleted=deleted)
 
 
-def _pending(
-    stripe: Stripe, intent: StripeWrite, ended: Subscription
-) -> tuple[Line, ...]:
-    """Return what somebody else's cancellation left to the next invoice."""
-    if not ended_externally(intent) or is_gone(stripe, ended.customer):
-        return ()
-    return tuple(_prorations(stripe, ended))
-
-
-def _prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
-    pending = stripe.list_pending_items(
+def _pending_prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
+    items = stripe.list_pending_items(
         customer=subscription.customer, subscription=subscription.id
     )
-    return [line for line in pending if line.proration]
+    return [line for line in items if line.proration]
 
 
-def _enqueue_unpaid(billed: list[unused_time.BilledInvoice]) -> None:
+def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:
     unpaid = InvoiceCollection.objects.unpaid()
     ids = unpaid.filter(pk__in=[each.invoice.id for each in billed]).order_by("pk")
     for invoice_id in ids.values_list("pk", flat=True):
         enqueue_collection(invoice_id=invoice_id)
 
 
-def _owes(stripe: Stripe, subscription_id: str) -> bool:
+def _has_unpaid_invoice(stripe: Stripe, subscription_id: str) -> bool:
     invoices = stripe.list_invoices(subscription=subscription_id)
     return any(
         invoice.status in {"draft", "open", "uncollectible"}

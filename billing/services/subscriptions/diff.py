@@ -1,4 +1,4 @@
-"""What must change at Stripe. The only comparison of relays and subscriptions."""
+"""The only comparison of a tenant's relays with its subscriptions at Stripe."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from billing.exceptions import PriceMissing
 from relays.models import Relay
 from tenants.models import Tenant
 
-#: A subscription that goes on serving and billing.
+#: Statuses of a subscription that serves and bills.
 LIVE = frozenset({"active", "trialing", "past_due"})
-#: Neither serves nor is over: it counts as none, and is cancelled.
+#: Statuses of one that does neither, but has not ended: it is cancelled.
 LIMBO = frozenset({"unpaid", "paused", "incomplete"})
 
 
@@ -37,20 +37,27 @@ def desired_items(tenant_id: str) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class SubscriptionDiff:
-    """What one tenant's subscriptions lack: `keep` gets `items`, `surplus` goes."""
+    """Changes that a tenant's subscriptions need.
 
-    keep: Subscription | None
+    `items` are for the update of `current`, which is None if a subscription is to be
+    created or none is needed; `duplicates` are to be cancelled.
+    """
+
+    current: Subscription | None
     items: tuple[dict[str, Any], ...]
-    surplus: tuple[Subscription, ...]
+    duplicates: tuple[Subscription, ...]
 
     @property
     def is_in_sync(self) -> bool:
-        return not self.items and not self.surplus and not self.switch
+        return not self.items and not self.duplicates and not self.needs_send_invoice
 
     @property
-    def switch(self) -> bool:
-        """Whether Stripe would charge by itself what only we may."""
-        return self.keep is not None and self.keep.collection_method != "send_invoice"
+    def needs_send_invoice(self) -> bool:
+        """True if Stripe would charge by itself: only Caravel starts charges."""
+        return (
+            self.current is not None
+            and self.current.collection_method != "send_invoice"
+        )
 
 
 def diff_subscriptions(
@@ -62,12 +69,14 @@ def diff_subscriptions(
 ) -> SubscriptionDiff:
     """Compare a tenant's desired items with its customer's subscriptions.
 
-    Somebody else's on the same customer are left alone.
+    Subscriptions of other services on the same customer are ignored.
     """
-    ours = _ours(subscriptions, tenant_pubkey, current_id)
-    keep = _first_live(ours, current_id) if desired else None
-    surplus = [sub for sub in ours if sub.status in LIVE | LIMBO and sub is not keep]
-    return SubscriptionDiff(keep, _item_changes(desired, keep), tuple(surplus))
+    candidates = _belonging_to(tenant_pubkey, subscriptions, current_id)
+    current = _current_or_oldest_live(candidates, current_id) if desired else None
+    duplicates = tuple(
+        sub for sub in candidates if sub.status in LIVE | LIMBO and sub is not current
+    )
+    return SubscriptionDiff(current, _item_changes(desired, current), duplicates)
 
 
 def cap_to_current(
@@ -77,36 +86,40 @@ def cap_to_current(
     tenant_pubkey: str,
     current_id: str | None,
 ) -> dict[str, int]:
-    """Return what a tenant in debt gets of its desired items.
+    """Return the desired items that a tenant with a payment block gets.
 
-    That is no more of a price than its subscription has, and nothing without one.
+    No quantity exceeds that of the current subscription; without one there are none.
     """
-    ours = _ours(subscriptions, tenant_pubkey, current_id)
-    keep = _first_live(ours, current_id)
-    present = {item.price: item.quantity or 0 for item in keep.items} if keep else {}
-    least = {price: min(n, present.get(price, 0)) for price, n in desired.items()}
-    return {price: quantity for price, quantity in least.items() if quantity}
+    candidates = _belonging_to(tenant_pubkey, subscriptions, current_id)
+    current = _current_or_oldest_live(candidates, current_id)
+    if current is None:
+        return {}
+    present = {item.price: item.quantity or 0 for item in current.items}
+    capped = {price: min(n, present.get(price, 0)) for price, n in desired.items()}
+    return {price: quantity for price, quantity in capped.items() if quantity}
 
 
 def is_in_sync(tenant: Tenant, subscription: Subscription) -> bool:
-    """Return whether a live subscription is just what the tenant's relays need."""
+    """Return whether a live subscription matches the tenant's relays."""
     try:
         desired = desired_items(tenant.pk)
     except PriceMissing:
         return False
-    whose: Any = {
-        "tenant_pubkey": tenant.pubkey,
-        "current_id": tenant.stripe_subscription_id,
-    }
+    pubkey, current_id = tenant.pubkey, tenant.stripe_subscription_id
     if tenant.must_pay_first:
-        desired = cap_to_current(desired, [subscription], **whose)
-    return diff_subscriptions(desired, [subscription], **whose).is_in_sync
+        desired = cap_to_current(
+            desired, [subscription], tenant_pubkey=pubkey, current_id=current_id
+        )
+    diff = diff_subscriptions(
+        desired, [subscription], tenant_pubkey=pubkey, current_id=current_id
+    )
+    return diff.is_in_sync
 
 
-def _ours(
-    subscriptions: Sequence[Subscription], tenant_pubkey: str, current_id: str | None
+def _belonging_to(
+    tenant_pubkey: str, subscriptions: Sequence[Subscription], current_id: str | None
 ) -> list[Subscription]:
-    """Return those that name the tenant, and the current one."""
+    """Return the subscriptions that name the tenant, and the current one."""
     return [
         sub
         for sub in subscriptions
@@ -114,25 +127,25 @@ def _ours(
     ]
 
 
-def _first_live(
-    ours: Sequence[Subscription], current_id: str | None
+def _current_or_oldest_live(
+    candidates: Sequence[Subscription], current_id: str | None
 ) -> Subscription | None:
-    """Return the current subscription while it lives, else the oldest live one."""
-    live = [sub for sub in ours if sub.status in LIVE]
+    """Return the current subscription if it is live, else the oldest live one."""
+    live = [sub for sub in candidates if sub.status in LIVE]
     live.sort(key=lambda sub: (sub.id != current_id, sub.created, sub.id))
     return live[0] if live else None
 
 
 def _item_changes(
-    desired: Mapping[str, int], keep: Subscription | None
+    desired: Mapping[str, int], current: Subscription | None
 ) -> tuple[dict[str, Any], ...]:
-    """Return the items of one update; what is surplus is deleted last.
+    """Return the items of one update: changed, added, then deleted ones.
 
-    Of two items with one price, which Stripe should never have let be, the first stays.
+    Stripe should not allow two items of one price; if it did, the first is kept.
     """
-    if keep is None:
+    if current is None:
         return ()
-    present = {item.price: item for item in reversed(keep.items)}
+    present = {item.price: item for item in reversed(current.items)}
     kept = {present[price].id for price in desired if price in present}
     changed: list[dict[str, Any]] = [
         {"id": present[price].id, "quantity": quantity}
@@ -145,6 +158,8 @@ def _item_changes(
         if price not in present
     ]
     deleted: list[dict[str, Any]] = [
-        {"id": item.id, "deleted": True} for item in keep.items if item.id not in kept
+        {"id": item.id, "deleted": True}
+        for item in current.items
+        if item.id not in kept
     ]
     return (*changed, *added, *deleted)

@@ -1,33 +1,29 @@
-"""Keeping each tenant's one Stripe subscription in step with its relays."""
+"""Makes each tenant's one Stripe subscription match its relays."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import structlog
-from django.conf import settings
 
 from billing.clients.stripe.client import Stripe, Subscription
-from billing.exceptions import (
-    CreditPending,
-    CustomerGone,
-    LeaseLost,
-    StripeRefused,
-)
-from billing.models import StripeWrite
+from billing.exceptions import CreditPending, CustomerGone, LeaseLost
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import (
+    CreateCustomer,
     clear_customer,
-    customer_of,
+    detect_deleted_customer,
     ensure_customer,
     is_gone,
-    resolve_pending_create,
 )
 from billing.services.dunning.payment_block import refresh_payment_block
 from billing.services.invoices.records import discover_invoices
-from billing.services.stripe_writes import writes
 from billing.services.subscriptions.cancel import cancel, resume_cancellations
+from billing.services.subscriptions.create import (
+    CreateSubscription,
+    save_subscription_id,
+    send_invoice_params,
+)
 from billing.services.subscriptions.diff import (
     SubscriptionDiff,
     cap_to_current,
@@ -46,18 +42,27 @@ from tenants.models import Tenant
 
 logger = structlog.get_logger(__name__)
 
-_CREATE = StripeWrite.Kind.CREATE_SUBSCRIPTION
-
 
 class SyncOutcome(StrEnum):
-    IN_STEP = "in step"
-    STALE = "changed under way; enqueued again"
-    NOT_DUE = "in step, or another worker's, or waiting after a failure"
-    FAILED = "failed; recorded, tried again later"
+    IN_SYNC = "in sync"
+    STALE = "relays changed during the sync; enqueued again"
+    NOT_DUE = "already in sync, held by another worker, or waiting after a failure"
+    FAILED = "failed; the error is recorded and the sync will be retried"
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """A tenant's desired quantity per price, and what Stripe lacks of it."""
+
+    tenant: Tenant
+    customer: str
+    current_id: str | None
+    desired: dict[str, int]
+    diff: SubscriptionDiff
 
 
 def sync_tenant(*, tenant_id: str) -> SyncOutcome:
-    """Make Stripe match a tenant's relays. Any number of calls at once do it once.
+    """Make Stripe match a tenant's relays, once for any number of concurrent calls.
 
     An expected failure is recorded on the tenant's sync and retried by the sweep;
     an unexpected one is recorded and raised.
@@ -66,225 +71,170 @@ def sync_tenant(*, tenant_id: str) -> SyncOutcome:
     if lease is None:
         return SyncOutcome.NOT_DUE
     with structlog.contextvars.bound_contextvars(tenant=tenant_id):
-        return _sync_under(lease)
+        return _sync_with(lease)
 
 
-def _sync_under(lease: Lease) -> SyncOutcome:
+def _sync_with(lease: Lease) -> SyncOutcome:
     try:
-        _converge(lease.tenant_id, Stripe(before_try=lease.ensure))
+        _reconcile(lease.tenant_id, Stripe(before_try=lease.renew))
     except LeaseLost as exc:
         logger.warning("sync_lease_lost", error=exc.message)
         return SyncOutcome.NOT_DUE
     except CaravelError as exc:
-        lease.fail(exc)
+        lease.release_failed(exc)
         logger.warning("sync_failed", code=exc.code, error=exc.message)
         return SyncOutcome.FAILED
     except Exception as exc:
-        lease.fail(exc)
+        lease.release_failed(exc)
         raise
-    return SyncOutcome.IN_STEP if lease.finish() else SyncOutcome.STALE
+    return SyncOutcome.IN_SYNC if lease.release() else SyncOutcome.STALE
 
 
-def _converge(tenant_id: str, stripe: Stripe) -> None:
+def _reconcile(tenant_id: str, stripe: Stripe) -> None:
     try:
-        _converge_once(tenant_id, stripe)
+        _reconcile_once(tenant_id, stripe)
     except CustomerGone:
         clear_customer(Tenant.objects.get(pk=tenant_id))
-        _converge_once(tenant_id, stripe)
+        _reconcile_once(tenant_id, stripe)
 
 
-def _converge_once(tenant_id: str, stripe: Stripe) -> None:
+def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
+    # Read before the relays. If an event ends the subscription and deactivates relays
+    # in between, the id read here is still the old one, `_find_ended` notices, and the
+    # relays are counted again.
     tenant = Tenant.objects.get(pk=tenant_id)
     resume_cancellations(stripe, tenant_id)
-    desired = desired_items(tenant_id)
-    _resolve_pending_creates(stripe, tenant, desired)
+    if reconciliation := _compare(stripe, tenant):
+        _apply(stripe, reconciliation)
+
+
+def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
+    """Compare relays and subscriptions, after completing what was interrupted.
+
+    Returns None if the tenant needs no customer.
+    """
+    desired = desired_items(tenant.pk)
+    current_id = _resolve_pending_creates(stripe, tenant, desired)
     if not tenant.stripe_customer_id and not desired:
-        return
+        return None
     customer = ensure_customer(stripe, tenant)
-    with _detect_deleted_customer(stripe, customer):
+    with detect_deleted_customer(stripe, customer):
         subscriptions = stripe.list_subscriptions(customer=customer)
     discover_invoices(stripe, tenant, subscriptions)
-    if _handle_missed_end(stripe, tenant, subscriptions):
-        desired = desired_items(tenant_id)
-    whose: Any = {
-        "tenant_pubkey": tenant.pubkey,
-        "current_id": tenant.stripe_subscription_id,
-    }
-    if refresh_payment_block(tenant_id=tenant_id):
-        desired = cap_to_current(desired, subscriptions, **whose)
-    difference = diff_subscriptions(desired, subscriptions, **whose)
-    _apply(stripe, tenant, desired, difference)
+    if ended := _find_ended(stripe, current_id, subscriptions):
+        _handle_missed_end(stripe, tenant.pk, customer, ended)
+        current_id, desired = None, desired_items(tenant.pk)
+    if refresh_payment_block(tenant_id=tenant.pk):
+        desired = cap_to_current(
+            desired, subscriptions, tenant_pubkey=tenant.pubkey, current_id=current_id
+        )
+    diff = diff_subscriptions(
+        desired, subscriptions, tenant_pubkey=tenant.pubkey, current_id=current_id
+    )
+    return Reconciliation(tenant, customer, current_id, desired, diff)
 
 
 def _resolve_pending_creates(
     stripe: Stripe, tenant: Tenant, desired: dict[str, int]
-) -> None:
-    """Find out what came of what an earlier sync did not see the end of."""
+) -> str | None:
+    """Look up the outcome of creates that an earlier sync left pending.
+
+    Returns the id of the tenant's current subscription.
+    """
     wanted = bool(desired)
-    resolve_pending_create(stripe, tenant, wanted=wanted)
-    if tenant.stripe_customer_id:
-        with _detect_deleted_customer(stripe, tenant.stripe_customer_id):
-            writes.resolve_pending(
-                kind=_CREATE,
-                subject=tenant.pk,
-                wanted=wanted,
-                find=lambda intent: _find(stripe, intent),
-                store=lambda found: _remember(tenant, found.id),
-            )
+    CreateCustomer(stripe, tenant).resolve_pending(wanted=wanted)
+    created = None
+    if customer := tenant.stripe_customer_id:
+        creation = CreateSubscription(stripe, tenant, customer, desired)
+        with detect_deleted_customer(stripe, customer):
+            created = creation.resolve_pending(wanted=wanted)
+    return created.id if created else tenant.stripe_subscription_id
+
+
+def _find_ended(
+    stripe: Stripe, current_id: str | None, subscriptions: list[Subscription]
+) -> Subscription | None:
+    """Return the current subscription if it no longer serves and bills."""
+    if not current_id:
+        return None
+    listed = (sub for sub in subscriptions if sub.id == current_id)
+    # Stripe lists ended subscriptions only on request.
+    current = next(listed, None) or stripe.get_subscription(current_id)
+    return current if is_inactive(current) else None
 
 
 def _handle_missed_end(
-    stripe: Stripe, tenant: Tenant, subscriptions: list[Subscription]
-) -> bool:
-    """Act on the end of the current subscription where no webhook told of it."""
-    current = tenant.stripe_subscription_id
-    if not current:
-        return False
-    listed = (sub for sub in subscriptions if sub.id == current)
-    found = next(listed, None) or stripe.get_subscription(current)
-    if not is_inactive(found):
-        return False
-    if is_gone(stripe, customer_of(tenant)):
+    stripe: Stripe, tenant_id: str, customer: str, ended: Subscription
+) -> None:
+    """Handle an end that no webhook has reported yet."""
+    if is_gone(stripe, customer):
         raise CustomerGone("The customer was deleted at Stripe.")
-    handle_subscription_ended(tenant_id=tenant.pk, subscription_id=current, found=found)
-    tenant.stripe_subscription_id = None
-    resume_cancellations(stripe, tenant.pk)
-    return True
+    handle_subscription_ended(tenant_id=tenant_id, subscription=ended)
+    resume_cancellations(stripe, tenant_id)
 
 
-def _apply(
-    stripe: Stripe,
-    tenant: Tenant,
-    desired: dict[str, int],
-    difference: SubscriptionDiff,
-) -> None:
-    keep = difference.keep
-    if keep:
-        _remember(tenant, keep.id)
-        if difference.items or difference.switch:
-            _update(stripe, tenant, keep, difference)
-    _cancel_surplus(stripe, tenant, difference.surplus, expected=not desired)
-    if desired and not keep:
-        _create_and_converge(stripe, tenant, desired)
-    elif not desired and tenant.stripe_subscription_id:
+def _apply(stripe: Stripe, reconciliation: Reconciliation) -> None:
+    tenant, diff = reconciliation.tenant, reconciliation.diff
+    current = diff.current
+    if current and current.id != reconciliation.current_id:
+        save_subscription_id(tenant_id=tenant.pk, subscription_id=current.id)
+    if current and (diff.items or diff.needs_send_invoice):
+        _update(stripe, tenant, current, diff)
+    _cancel_duplicates(stripe, reconciliation)
+    if reconciliation.desired and not current:
+        _create(stripe, reconciliation)
+    elif not reconciliation.desired and reconciliation.current_id:
         clear_subscription(tenant_id=tenant.pk)
-        tenant.stripe_subscription_id = None
 
 
-def _cancel_surplus(
-    stripe: Stripe,
-    tenant: Tenant,
-    surplus: tuple[Subscription, ...],
-    *,
-    expected: bool,
-) -> None:
-    for subscription in surplus:
-        if not (expected and subscription.id == tenant.stripe_subscription_id):
+def _cancel_duplicates(stripe: Stripe, reconciliation: Reconciliation) -> None:
+    for subscription in reconciliation.diff.duplicates:
+        is_current = subscription.id == reconciliation.current_id
+        if reconciliation.desired or not is_current:
             logger.error("surplus_subscription", subscription=subscription.id)
-        cancel(stripe, tenant.pk, subscription)
+        cancel(stripe, reconciliation.tenant.pk, subscription)
 
 
-def _create_and_converge(
-    stripe: Stripe, tenant: Tenant, desired: dict[str, int]
-) -> None:
+def _create(stripe: Stripe, reconciliation: Reconciliation) -> None:
+    """Create the subscription, and correct it if an interrupted try created it."""
+    tenant, customer = reconciliation.tenant, reconciliation.customer
+    desired = reconciliation.desired
+    # First, so that the credits pay the new subscription's first invoice.
     if not post_credits(tenant_id=tenant.pk, stripe=stripe):
-        raise CreditPending("What the tenant is owed is to be posted first.")
-    created = _create(stripe, tenant, desired)
+        raise CreditPending("The tenant's credits must be posted first.")
+    with detect_deleted_customer(stripe, customer):
+        created = CreateSubscription(stripe, tenant, customer, desired).run()
     discover_invoices(stripe, tenant, [created])
     if is_inactive(created):
-        # Created by an earlier try, and ended since: the next sync starts afresh.
-        handle_subscription_ended(
-            tenant_id=tenant.pk, subscription_id=created.id, found=created
-        )
+        # An earlier try created it, and it has ended since: the next sync starts over.
+        handle_subscription_ended(tenant_id=tenant.pk, subscription=created)
         mark_stale(tenant_id=tenant.pk)
         return
-    difference = diff_subscriptions(
+    diff = diff_subscriptions(
         desired, [created], tenant_pubkey=tenant.pubkey, current_id=created.id
     )
-    if not difference.is_in_sync:
-        _update(stripe, tenant, created, difference)
-
-
-def _create(stripe: Stripe, tenant: Tenant, desired: dict[str, int]) -> Subscription:
-    """Create the subscription, or adopt the one that an earlier try created."""
-    customer = customer_of(tenant)
-    with _detect_deleted_customer(stripe, customer):
-        return writes.fulfil(
-            kind=_CREATE,
-            subject=tenant.pk,
-            tenant_id=tenant.pk,
-            params=lambda key: _params(tenant, customer, desired, key),
-            send=stripe.create_subscription,
-            find=lambda intent: _find(stripe, intent),
-            store=lambda made: _remember(tenant, made.id),
-        )
-
-
-@contextmanager
-def _detect_deleted_customer(stripe: Stripe, customer: str) -> Iterator[None]:
-    """Turn a refusal that is about the customer into CustomerGone, if it is gone."""
-    try:
-        yield
-    except StripeRefused as exc:
-        if exc.param == "customer" and is_gone(stripe, customer):
-            raise CustomerGone("The customer was deleted at Stripe.") from exc
-        raise
-
-
-def _params(
-    tenant: Tenant, customer: str, desired: dict[str, int], key: str
-) -> dict[str, Any]:
-    return {
-        "customer": customer,
-        "items": [{"price": price, "quantity": n} for price, n in desired.items()],
-        "metadata": {"tenant_pubkey": tenant.pubkey, "caravel_intent": key},
-        "billing_mode": {"type": "flexible"},
-        "proration_behavior": "create_prorations",
-        **_collection(),
-    }
-
-
-def _collection() -> dict[str, Any]:
-    """Stripe only makes the invoices: we start every charge."""
-    return {
-        "collection_method": "send_invoice",
-        "days_until_due": settings.BILLING_GRACE_DAYS,
-    }
-
-
-def _find(stripe: Stripe, intent: StripeWrite) -> Subscription | None:
-    key = intent.idempotency_key
-    listed = stripe.list_subscriptions(customer=intent.params["customer"], ended=True)
-    return next(
-        (sub for sub in listed if sub.metadata.get("caravel_intent") == key), None
-    )
+    if not diff.is_in_sync:
+        _update(stripe, tenant, created, diff)
 
 
 def _update(
-    stripe: Stripe, tenant: Tenant, keep: Subscription, difference: SubscriptionDiff
+    stripe: Stripe, tenant: Tenant, current: Subscription, diff: SubscriptionDiff
 ) -> None:
     params: dict[str, Any] = {
+        # For decreases too: with `none`, a relay that is switched off and on again
+        # would be free (ADR 11).
         "proration_behavior": "create_prorations",
         "metadata": {"tenant_pubkey": tenant.pubkey},
     }
-    if difference.items:
-        params["items"] = list(difference.items)
-    if difference.switch:
-        _stop_automatic_collection(stripe, keep)
-        params |= _collection()
-    stripe.update_subscription(keep.id, params)
+    if diff.items:
+        params["items"] = list(diff.items)
+    if diff.needs_send_invoice:
+        _stop_automatic_collection(stripe, current)
+        params |= send_invoice_params()
+    stripe.update_subscription(current.id, params)
 
 
 def _stop_automatic_collection(stripe: Stripe, subscription: Subscription) -> None:
     for invoice in stripe.list_invoices(subscription=subscription.id):
         if invoice.status in {"draft", "open"} and invoice.auto_advance:
             stripe.stop_auto_advance(invoice.id)
-
-
-def _remember(tenant: Tenant, subscription_id: str) -> None:
-    if tenant.stripe_subscription_id != subscription_id:
-        mine = Tenant.objects.filter(pk=tenant.pk)
-        mine.update(stripe_subscription_id=subscription_id)
-        tenant.stripe_subscription_id = subscription_id
-        # Whether what is unpaid is a debt depends on there being a subscription.
-        refresh_payment_block(tenant_id=tenant.pk)

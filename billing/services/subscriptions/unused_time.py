@@ -1,8 +1,7 @@
-"""What was billed of a subscription and not served, when it came to its end.
+"""The time that an ended subscription billed and did not serve, in cents per invoice.
 
-A line bills its period evenly, so that what was not served of it at a moment is the
-share of the time that was left. Lines that Stripe itself has credited, or will, have
-the other sign, and net out.
+Each line is prorated linearly: unused = amount × remaining time / period. Stripe's own
+proration credits are negative lines and cancel out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,15 +17,19 @@ from billing.services.credits.posting import record_credit
 from billing.services.invoices.records import record_invoice, revisions_of
 from tenants.models import Tenant
 
-#: An invoice of Stripe's carries its first ten lines; the others are asked for.
-_LINES_SHOWN = 10
-#: How much older than the end the invoice may be that was made of it.
+#: Lines that an invoice object includes; more have to be listed:
+#: https://docs.stripe.com/api/invoices/object
+_INCLUDED_LINES = 10
+#: Seconds that a final invoice may be older than the end that it bills.
 _CLOCK_SKEW = 60
 
 
 @dataclass(frozen=True)
 class BilledInvoice:
-    """An invoice with all of its lines, and what a surplus has taken off it."""
+    """An invoice with all of its lines.
+
+    `surplus_credit_cents` is the part of its credit notes that the tenant had paid.
+    """
 
     invoice: Invoice
     lines: tuple[Line, ...]
@@ -37,31 +40,64 @@ class BilledInvoice:
         return self.invoice.status == "paid"
 
     @property
-    def most(self) -> int:
-        """What can be credited, in cents: what is owed still, and what was paid.
+    def creditable_cents(self) -> int:
+        """Maximum creditable amount: the open remainder plus the paid amount.
 
-        One that was written off takes no credit note.
+        Uncollectible invoices accept no credit note.
         """
-        owed = self.invoice.status in {"open", "draft"}
-        remaining = self.invoice.amount_remaining if owed else 0
+        is_owed = self.invoice.status in {"open", "draft"}
+        remaining = self.invoice.amount_remaining if is_owed else 0
         paid = paid_cents(self.invoice, surplus_credit_cents=self.surplus_credit_cents)
         return max(0, remaining) + paid
 
 
 @dataclass(frozen=True)
 class UnusedTime:
-    """So many cents of an invoice were billed for time that was not served."""
+    """The part of an invoice that is to be credited, and the end of its period."""
 
     invoice: Invoice
     cents: int
     until: datetime
 
 
+@dataclass
+class _Share:
+    """An invoice's share of the unused time while that is distributed."""
+
+    billed: BilledInvoice
+    own: Fraction
+    limit: Fraction
+    taken: int = 0
+
+    def take_own(self, left: Fraction) -> int:
+        """Take the unused time of the invoice's own lines; returns the cents."""
+        return self._take(min(self.own, self.limit, left))
+
+    def take_rest(self, left: Fraction) -> int:
+        """Take what other invoices could not, up to the limit; returns the cents."""
+        return self._take(min(self.limit - self.taken, left))
+
+    def _take(self, amount: Fraction) -> int:
+        increment = charge_increment(self.billed.invoice.currency)
+        cents = round(max(Fraction(), amount) / increment) * increment
+        self.taken += cents
+        return cents
+
+    def unused_time(self) -> UnusedTime:
+        end = max(line.period_end for line in self.billed.lines)
+        until = datetime.fromtimestamp(end, UTC)
+        return UnusedTime(self.billed.invoice, self.taken, until)
+
+
 def list_billed_invoices(
     stripe: Stripe, tenant: Tenant, subscription_id: str
 ) -> list[BilledInvoice]:
-    """Return, newest first, the invoices of ours that bill, having recorded each."""
+    """Return a subscription's invoices except void ones, newest first.
+
+    Each is recorded, since its credit refers to the record.
+    """
     billed = []
+    # Before the request: a record that changes in between is newer than the answer.
     known = revisions_of(subscription_id)
     for invoice in stripe.list_invoices(subscription=subscription_id):
         if invoice.status == "void":
@@ -70,14 +106,14 @@ def list_billed_invoices(
         if not record_invoice(found=invoice, tenant=tenant, since=since):
             continue
         lines = invoice.lines
-        if len(lines) >= _LINES_SHOWN:
+        if len(lines) >= _INCLUDED_LINES:
             lines = tuple(stripe.list_lines(invoice.id))
         billed.append(BilledInvoice(invoice, lines, surplus_credited_cents(invoice.id)))
     return billed
 
 
 def ended_at(subscription: Subscription) -> int:
-    """Return when a subscription that has ended did, in seconds of the epoch."""
+    """Return the time of a subscription's end, in seconds since the epoch."""
     ended = subscription.ended_at or subscription.canceled_at
     if ended is None:
         raise ValueError(f"{subscription.id} has not ended.")
@@ -85,7 +121,8 @@ def ended_at(subscription: Subscription) -> int:
 
 
 def is_settled_by_stripe(billed: Iterable[BilledInvoice], at: int) -> bool:
-    """Return whether there is the invoice that Stripe makes of a cancellation."""
+    """Return whether Stripe has made a final invoice for the cancellation."""
+    # The invoice of a cancellation has another reason, such as `subscription_update`.
     regular = {"subscription_create", "subscription_cycle"}
     return any(
         each.invoice.billing_reason not in regular
@@ -95,13 +132,15 @@ def is_settled_by_stripe(billed: Iterable[BilledInvoice], at: int) -> bool:
 
 
 def unused_cents(lines: Iterable[Line], at: int) -> Fraction:
-    """Return what the lines bill of the time from `at` on, exactly, in cents."""
-    return sum((line.amount * _left(line, at) for line in lines), Fraction())
+    """Return the exact amount of the lines for the time after `at`, in cents."""
+    amounts = (line.amount * _remaining_fraction(line, at) for line in lines)
+    return sum(amounts, Fraction())
 
 
 def used_cents(lines: Iterable[Line], at: int) -> Fraction:
-    """Return what the lines bill of the time until `at`, exactly, in cents."""
-    return sum((line.amount * (1 - _left(line, at)) for line in lines), Fraction())
+    """Return the exact amount of the lines for the time until `at`, in cents."""
+    amounts = (line.amount * (1 - _remaining_fraction(line, at)) for line in lines)
+    return sum(amounts, Fraction())
 
 
 def unused_time(
@@ -111,37 +150,31 @@ def unused_time(
     pending: Iterable[Line] = (),
     deleted: Iterable[Line] = (),
 ) -> list[UnusedTime]:
-    """Return what is to be credited, by invoice, when service ended at `at`.
+    """Return the amount to credit per invoice for a service that ended at `at`.
 
-    `pending` is still to be billed; `deleted` never will be, though it was served in
-    part. What of the sum one invoice cannot bear goes to the others; those that are
-    not paid come first. Rounded once per invoice, half to even.
+    `pending` lines will still be billed; `deleted` ones never will, so their used part
+    reduces the sum. Excess over an invoice's maximum spills over to the others, unpaid
+    invoices first. Rounded half to even, to an amount that the currency can be charged.
     """
-    own = [unused_cents(each.lines, at) for each in billed]
-    most = [Fraction(each.most) for each in billed]
-    left = sum(own, Fraction())
-    left += unused_cents(pending, at) - used_cents(deleted, at)
-    cents = [0] * len(billed)
-    unpaid_first = sorted(range(len(billed)), key=lambda n: billed[n].is_paid)
-    # First what is each one's own, then whatever is left.
-    for bounds in (own, most):
-        for n in unpaid_first:
-            taken = max(Fraction(), min(bounds[n], most[n], left + cents[n]) - cents[n])
-            rounded = _rounded(taken, billed[n].invoice.currency)
-            cents[n] += rounded
-            left -= rounded
-    return [
-        UnusedTime(each.invoice, amount, _until(each.lines))
-        for each, amount in zip(billed, cents, strict=True)
-        if amount > 0
+    shares = [
+        _Share(each, unused_cents(each.lines, at), Fraction(each.creditable_cents))
+        for each in billed
     ]
+    left = sum((share.own for share in shares), Fraction())
+    left += unused_cents(pending, at) - used_cents(deleted, at)
+    unpaid_first = sorted(shares, key=lambda share: share.billed.is_paid)
+    for share in unpaid_first:
+        left -= share.take_own(left)
+    for share in unpaid_first:
+        left -= share.take_rest(left)
+    return [share.unused_time() for share in shares if share.taken > 0]
 
 
 def credit_unused_time(
-    tenant: Tenant, subscription_id: str, at: int, found: Iterable[UnusedTime]
+    tenant: Tenant, subscription_id: str, at: int, unused: Iterable[UnusedTime]
 ) -> None:
-    """Record a credit for each invoice, in the caller's transaction, once."""
-    for each in found:
+    """Record a credit for each invoice, once, in the caller's transaction."""
+    for each in unused:
         record_credit(
             tenant_id=tenant.pk,
             reason=Credit.Reason.UNSERVED,
@@ -154,18 +187,10 @@ def credit_unused_time(
         )
 
 
-def _left(line: Line, at: int) -> Fraction:
-    """Return the share of a line's period that is left at a moment, from 0 to 1."""
+def _remaining_fraction(line: Line, at: int) -> Fraction:
+    """Return the fraction of a line's period that remains at `at`, from 0 to 1."""
     length = line.period_end - line.period_start
     if length <= 0:
         return Fraction(0)
-    left = Fraction(line.period_end - at, length)
-    return max(Fraction(0), min(left, Fraction(1)))
-
-
-def _rounded(amount: Fraction, currency: str) -> int:
-    return round(amount / charge_increment(currency)) * charge_increment(currency)
-
-
-def _until(lines: Iterable[Line]) -> datetime:
-    return datetime.fromtimestamp(max(line.period_end for line in lines), UTC)
+    remaining = Fraction(line.period_end - at, length)
+    return max(Fraction(0), min(remaining, Fraction(1)))

@@ -1,4 +1,4 @@
-"""One sync per tenant at a time, on any host."""
+"""Lease on a tenant's sync: one worker at a time, on any host."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from billing.exceptions import LeaseLost
 from billing.models import SubscriptionSync
 from caravel.core.db.work_items import NO_FAILURE, failure_columns
 
-LENGTH = timedelta(seconds=60)
-#: More than one call can take: its time-out, connecting included, is 22 seconds.
+DURATION = timedelta(seconds=60)
+#: More than one call can take: its timeout, connecting included, is 22 seconds.
 MIN_REMAINING = timedelta(seconds=25)
 
 
@@ -29,13 +29,13 @@ class Lease:
 
     @classmethod
     def acquire(cls, tenant_id: str) -> Lease | None:
-        """Take the lease of a stale tenant whose time has come, else return None.
+        """Take the lease of a stale tenant whose sync is due.
 
-        None as well while another worker holds it. Messages sent up to now are
-        answered by this sync; later ones count anew.
+        Returns None otherwise, and if another worker holds the lease. Clears
+        `enqueued_at`: this sync serves all messages sent so far.
         """
         now = timezone.now()
-        lease = cls(tenant_id, uuid.uuid4(), now + LENGTH)
+        lease = cls(tenant_id, uuid.uuid4(), now + DURATION)
         free = Q(lease_until=None) | Q(lease_until__lte=now)
         due = Q(failures=0) | Q(next_attempt_at__lte=now)
         stale = SubscriptionSync.objects.stale().filter(tenant_id=tenant_id)
@@ -43,30 +43,31 @@ class Lease:
             lease_token=lease._token, lease_until=lease._until, enqueued_at=None
         )
         if not taken:
-            # This message is used up: whoever is next must not rely on it.
+            # This message is consumed: the next change has to send another.
             stale.filter(~due).update(enqueued_at=None)
             return None
         lease._version = lease._row().values_list("version", flat=True).get()
         return lease
 
-    def ensure(self) -> None:
-        """Make sure that it is ours and enough is left for one call. Raises LeaseLost.
+    def renew(self) -> None:
+        """Check that the lease is held, and extend it if too short for one call.
 
-        The row decides, whatever this host's clock says.
+        The row decides who holds it, since the clocks of hosts may differ. Raises
+        LeaseLost.
         """
         now = timezone.now()
         if self._until - now >= MIN_REMAINING:
             held = self._row().exists()
         else:
-            held = bool(self._row().update(lease_until=now + LENGTH))
-            self._until = now + LENGTH
+            held = bool(self._row().update(lease_until=now + DURATION))
+            self._until = now + DURATION
         if not held:
-            raise LeaseLost("Another worker has taken this tenant over.")
+            raise LeaseLost("Another worker has taken over the sync of this tenant.")
 
-    def finish(self) -> bool:
-        """Give the lease back; returns whether the tenant is in step now.
+    def release(self) -> bool:
+        """Release the lease after a sync; returns whether the tenant is in sync.
 
-        It stays stale when its relays changed under way, or the lease was lost.
+        It stays stale if its relays changed in the meantime, or the lease was lost.
         """
         with transaction.atomic():
             sync = self._row().select_for_update().first()
@@ -81,14 +82,15 @@ class Lease:
                 setattr(sync, column, value)
             sync.save()
             if sync.is_stale:
-                # Messages that found the lease taken did nothing: send another.
+                # A message sent meanwhile found the lease taken: send another.
                 sync.enqueue()
         return not sync.is_stale
 
-    def fail(self, error: Exception) -> None:
-        """Give the lease back with the error; the sweep tries again after a while.
+    def release_failed(self, error: Exception) -> None:
+        """Release the lease and record the error; the sweep retries later.
 
-        A change under way may be the repair: it is tried at once.
+        If the relays changed in the meantime it is retried at once: the change may be
+        the repair.
         """
         with transaction.atomic():
             sync = self._row().select_for_update().first()

@@ -1,4 +1,4 @@
-"""Which tenants' subscriptions may not match their relays."""
+"""Queue of tenants whose subscriptions may not match their relays."""
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
@@ -9,11 +9,11 @@ from relays.models import Relay
 from tenants.models import Tenant
 
 
-def mark_stale(*, tenant_id: str, by_hand: bool = False) -> None:
+def mark_stale(*, tenant_id: str, force: bool = False) -> None:
     """Record, in the caller's transaction, that a tenant needs a sync.
 
-    A message that is on its way covers later changes too; `by_hand` sends another one
-    all the same.
+    A message that is on its way covers later changes too; `force` sends another in any
+    case.
     """
     with transaction.atomic():
         rows = SubscriptionSync.objects
@@ -24,14 +24,14 @@ def mark_stale(*, tenant_id: str, by_hand: bool = False) -> None:
         sync.stale_since = sync.stale_since or now
         sync.next_attempt_at = now
         sync.save(update_fields=["version", "stale_since", "next_attempt_at"])
-        if by_hand or not sync.is_enqueued(now):
+        if force or not sync.is_enqueued(now):
             sync.enqueue()
 
 
 def mark_all_stale() -> int:
-    """Make every tenant that Stripe may know due for a sync now; returns how many.
+    """Make a sync due for every tenant that Stripe may know; returns their number.
 
-    The sweep enqueues them, as many a tick as it can take.
+    The sweep enqueues them in batches.
     """
     billable = Relay.objects.billable().filter(tenant=OuterRef("pk"))
     tenants = Tenant.objects.filter(
@@ -47,5 +47,6 @@ def mark_all_stale() -> int:
     rows.filter(version=F("synced_version")).update(
         version=F("version") + 1, stale_since=now
     )
+    # Do not wait for the retry of a failed sync.
     rows.filter(next_attempt_at__gt=now).update(next_attempt_at=now)
     return rows.count()

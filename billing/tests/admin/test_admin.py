@@ -91,7 +91,7 @@ def test_relay_added_in_the_admin_is_logged_and_synced(
         ({"subdomain": "admin"}, "This name is reserved."),
         ({"subdomain": "a b"}, "A subdomain has"),
         ({"plan": "gold"}, "Select a valid choice"),
-        ({"livekit_enabled": "on"}, "The plan Basic does not carry livekit."),
+        ({"livekit_enabled": "on"}, "The plan Basic does not include livekit."),
     ],
 )
 def test_invalid_relay_form_shows_a_message(admin_client, fields, message):

@@ -16,7 +16,7 @@ from billing.services.collection.collect import collect_invoice
 from billing.services.invoices.payment_link import payment_url
 from billing.services.subscriptions.sync import sync_tenant
 from relays.tests.factories import RelayFactory
-from sandbox.tests.browser.conftest import beside_django, new_page
+from sandbox.tests.support.browser import browser_with_django, new_page
 from tenants.tests.factories import TenantFactory
 
 __all__ = ["new_page"]
@@ -50,7 +50,7 @@ def link(live_server, settings, invoice) -> str:
 @pytest.fixture
 def browser(link, monkeypatch) -> Iterator[Browser]:
     """A headless Chromium that is closed before the database is."""
-    with beside_django(monkeypatch) as chromium:
+    with browser_with_django(monkeypatch) as chromium:
         yield chromium
 
 

@@ -15,7 +15,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.tests.browser.conftest import read_qr_code
 from lightning.models import LightningInvoice
 from lightning.services.rates import clear_cache
-from sandbox.wallets import LookingUp
+from sandbox.wallets import LookupBehaviour
 
 pytestmark = [
     pytest.mark.browser,
@@ -294,12 +294,12 @@ def test_lightning_payment_is_accessible(page, link, own_wallet, wallets, alice)
     page.get_by_text("Show the invoice as text").click()
     assert violations(page) == []
 
-    own_wallet.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     expect(page.locator("#wallet-down")).to_be_visible()
     expect(page.get_by_role("status")).to_contain_text("We cannot reach our wallet")
     assert violations(page) == []
 
-    own_wallet.lookups = LookingUp()
+    own_wallet.lookup_behaviour = LookupBehaviour()
     with time_machine.travel(timezone.now() + timedelta(seconds=905)):
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
         assert violations(page) == []

@@ -1,4 +1,4 @@
-"""The Stripe client against the sandbox: what is retried, and what an error says."""
+"""Retries and errors of the Stripe client, against the sandbox."""
 
 import time
 
@@ -29,7 +29,7 @@ def tries(sandbox):
     return len(sandbox.requests("POST", "/v1/customers"))
 
 
-def test_a_call_names_our_api_version(sandbox, stripe):
+def test_calls_send_the_pinned_api_version(sandbox, stripe):
     stripe.create_customer(CREATE, "k1")
 
     created = sandbox.client().v1.events.list({"type": "customer.created"}).data[0]
@@ -37,7 +37,7 @@ def test_a_call_names_our_api_version(sandbox, stripe):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 409, 429])
-def test_what_may_pass_is_tried_again(sandbox, stripe, pauses, status):
+def test_temporary_errors_are_retried(sandbox, stripe, pauses, status):
     sandbox.fault("status", path="^/v1/customers$", status=status, times=TRIES - 1)
 
     made = stripe.create_customer(CREATE, "k1")
@@ -48,7 +48,7 @@ def test_what_may_pass_is_tried_again(sandbox, stripe, pauses, status):
     assert 1.0 <= pauses[1] <= 1.5
 
 
-def test_a_try_whose_answer_was_lost_is_not_carried_out_again(sandbox, stripe):
+def test_lost_answer_is_retried_without_a_second_effect(sandbox, stripe):
     sandbox.fault("reset", path="^/v1/customers$", when="after")
 
     stripe.create_customer(CREATE, "k1")
@@ -56,8 +56,8 @@ def test_a_try_whose_answer_was_lost_is_not_carried_out_again(sandbox, stripe):
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-def test_a_5xx_after_the_work_stays_one_and_stays_unknown(sandbox, stripe):
-    """Stripe replays the first answer to a key, a 500 as well."""
+def test_outcome_is_unknown_when_a_5xx_is_replayed(sandbox, stripe):
+    """Stripe replays the first answer to a key, even a 500."""
     sandbox.fault("status", path="^/v1/customers$", when="after", status=500)
 
     with pytest.raises(exceptions.StripeUnavailable):
@@ -67,7 +67,7 @@ def test_a_5xx_after_the_work_stays_one_and_stays_unknown(sandbox, stripe):
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-def test_all_tries_of_a_call_carry_the_same_key(sandbox, stripe):
+def test_all_tries_of_a_call_send_the_same_key(sandbox, stripe):
     sandbox.fault("reset", path="^/v1/customers$", times=TRIES - 1)
 
     stripe.create_customer(CREATE, "the-key")
@@ -86,7 +86,7 @@ def test_retry_after_is_honoured(sandbox, stripe, pauses):
     assert pauses == [7.0]
 
 
-def test_a_long_retry_after_is_left_to_the_caller(sandbox, stripe, pauses):
+def test_long_retry_after_is_raised_to_the_caller(sandbox, stripe, pauses):
     sandbox.fault(
         "status", path="^/v1/customers$", status=429, headers={"Retry-After": "60"}
     )
@@ -107,7 +107,7 @@ def test_a_long_retry_after_is_left_to_the_caller(sandbox, stripe, pauses):
         (404, {"type": "invalid_request_error"}, exceptions.StripeNotFound),
     ],
 )
-def test_a_refusal_is_not_tried_again(sandbox, stripe, status, error, kind):
+def test_refusals_are_not_retried(sandbox, stripe, status, error, kind):
     sandbox.fault("status", path="^/v1/customers$", status=status, error=error)
 
     with pytest.raises(kind):
@@ -116,7 +116,7 @@ def test_a_refusal_is_not_tried_again(sandbox, stripe, status, error, kind):
     assert tries(sandbox) == 1
 
 
-def test_an_error_tells_stripes_message_type_code_and_param(sandbox, stripe):
+def test_refusal_has_stripes_message_type_code_and_param(sandbox, stripe):
     sandbox.fault(
         "status",
         path="^/v1/customers$",
@@ -141,21 +141,21 @@ def test_an_error_tells_stripes_message_type_code_and_param(sandbox, stripe):
     assert "Invalid email address" in str(refused)
 
 
-def test_a_reused_key_is_told_apart(sandbox, stripe):
+def test_reused_key_has_its_own_error(sandbox, stripe):
     stripe.create_customer(CREATE, "k1")
 
     with pytest.raises(exceptions.StripeReusedKey):
         stripe.create_customer({**CREATE, "email": "b@example.com"}, "k1")
 
 
-def test_no_answer_at_all_is_unknown(stripe, settings):
+def test_outcome_is_unknown_when_stripe_is_unreachable(stripe, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
 
     with pytest.raises(exceptions.StripeUnavailable):
         stripe.create_customer(CREATE, "k1")
 
 
-def test_a_slow_answer_is_given_up_and_unknown(sandbox, stripe, monkeypatch):
+def test_outcome_is_unknown_after_a_timeout(sandbox, stripe, monkeypatch):
     from billing.clients.stripe import transport as client
 
     monkeypatch.setattr(client, "TIMEOUT", (2.0, 0.1))
@@ -169,7 +169,7 @@ def test_a_slow_answer_is_given_up_and_unknown(sandbox, stripe, monkeypatch):
     sandbox.clear_faults()
 
 
-def test_a_429_after_silence_does_not_prove_that_nothing_happened(sandbox, stripe):
+def test_outcome_is_unknown_when_rate_limited_after_a_lost_answer(sandbox, stripe):
     path = "^/v1/customers$"
     sandbox.fault("reset", path=path, when="after")
     sandbox.fault("status", path=path, status=429, times=2)
@@ -180,7 +180,7 @@ def test_a_429_after_silence_does_not_prove_that_nothing_happened(sandbox, strip
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-def test_before_try_runs_before_every_try_and_may_prevent_it(sandbox):
+def test_before_try_runs_before_every_try_and_can_prevent_it(sandbox):
     sandbox.fault("status", path="^/v1/customers$", status=500, times=2)
     seen = []
 
@@ -196,7 +196,7 @@ def test_before_try_runs_before_every_try_and_may_prevent_it(sandbox):
     assert tries(sandbox) == 2
 
 
-def test_lists_are_read_to_their_end(sandbox, stripe, prices):
+def test_lists_read_all_pages(sandbox, stripe, prices):
     customer = stripe.create_customer(CREATE, "k1").id
     for n in range(105):
         made = stripe.create_subscription(
@@ -215,7 +215,7 @@ def test_lists_are_read_to_their_end(sandbox, stripe, prices):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_no_call_starts_inside_a_transaction(sandbox):
+def test_no_call_inside_a_transaction(sandbox):
     from django.db import connection, transaction
 
     with transaction.atomic(), pytest.raises(NetworkInTransaction):
@@ -226,10 +226,10 @@ def test_no_call_starts_inside_a_transaction(sandbox):
     assert connection.connection is None
 
 
-# --- the shared rate
+# --- the shared rate limit
 
 
-def test_a_burst_past_the_rate_waits_for_its_turn(settings, sandbox):
+def test_calls_over_the_rate_limit_wait(settings, sandbox):
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 5
     waits = []
 
@@ -245,7 +245,7 @@ def test_a_burst_past_the_rate_waits_for_its_turn(settings, sandbox):
     assert sum(waits) > 0.5
 
 
-def test_whoever_waits_too_long_is_told_so(settings, sandbox, monkeypatch):
+def test_rate_limited_error_after_the_maximum_wait(settings, sandbox, monkeypatch):
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 1
     monkeypatch.setattr(rate_limit, "MAX_WAIT", 0.0)
 
@@ -254,7 +254,7 @@ def test_whoever_waits_too_long_is_told_so(settings, sandbox, monkeypatch):
             rate_limit.acquire(sleep=lambda seconds: None)
 
 
-def test_redis_away_does_not_stop_billing(settings, sandbox, caplog):
+def test_calls_are_allowed_without_redis(settings, sandbox, caplog):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
 
     rate_limit.acquire()
@@ -262,7 +262,7 @@ def test_redis_away_does_not_stop_billing(settings, sandbox, caplog):
     assert "rate_limit_unavailable" in caplog.text
 
 
-def test_who_waits_for_it_gives_stripe_one_try_and_less_time(sandbox, monkeypatch):
+def test_interactive_calls_have_one_try_and_a_short_timeout(sandbox, monkeypatch):
     monkeypatch.setattr(transport, "INTERACTIVE_TIMEOUT", (1.0, 0.2))
     customer = Stripe().create_customer({"email": "ann@example.com"}, "key").id
     sandbox.fault("delay", method="GET", seconds=2, times=1)

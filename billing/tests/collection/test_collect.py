@@ -23,7 +23,7 @@ from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import PAYS, PAYS_IN_SILENCE, refuses
+from sandbox.wallets import PAYS, PAYS_WITHOUT_ANSWER, refuses
 from tenants.models import Notice
 
 pytestmark = pytest.mark.django_db
@@ -295,8 +295,7 @@ def test_no_card_is_charged_before_a_subscriptions_end_is_settled(
     sandbox.client().v1.subscriptions.cancel(ended)
     handle_subscription_ended(
         tenant_id=subscriber.pk,
-        subscription_id=ended,
-        found=Stripe().get_subscription(ended),
+        subscription=Stripe().get_subscription(ended),
     )
 
     collect(subscriber)
@@ -370,7 +369,7 @@ def test_a_wallet_that_paid_in_silence_is_not_charged_again(
     subscriber, sandbox, wallets, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
-    alice.behaviour = PAYS_IN_SILENCE
+    alice.behaviour = PAYS_WITHOUT_ANSWER
     attach(sandbox, subscriber)
     collect(subscriber)
 

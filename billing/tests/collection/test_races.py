@@ -32,8 +32,9 @@ from billing.tests.collection.test_collect import (
     collection_of,
     pay_by_wallet,
 )
-from billing.tests.credits.test_posting import in_threads, owe
-from billing.tests.subscriptions.test_sync import rewrite
+from billing.tests.support.credits import owe
+from billing.tests.support.subscriptions import rewrite_subscription
+from billing.tests.support.threads import in_threads
 from billing.tests.support.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
@@ -62,7 +63,7 @@ def pay_in_part(sandbox, tenant, cents):
     invoice_id = collection_of(tenant).pk
 
     def work(context):
-        with context.edit("invoice", invoice_id) as draft:
+        with context.update("invoice", invoice_id) as draft:
             draft["amount_paid"] += cents
             draft["amount_remaining"] -= cents
         whole = next(context.store.scan("invoice_payment"))
@@ -175,11 +176,11 @@ def test_who_books_a_payment_meanwhile_is_in_nobodys_way(
     """The credit refers to the tenant, whose row the other one holds."""
     type(arrived).objects.filter(pk=arrived.pk).update(amount_cents=400)
     subscription = subscriber.stripe_subscription_id
-    rewrite(sandbox, subscription, status="unpaid")
+    rewrite_subscription(sandbox, subscription, status="unpaid")
     found = Stripe().get_subscription(subscription)
     works = {
         "a subscription ends": lambda: handle_subscription_ended(
-            tenant_id=subscriber.pk, subscription_id=subscription, found=found
+            tenant_id=subscriber.pk, subscription=found
         ),
         "a wallet is connected": lambda: set_wallet(
             pubkey=subscriber.pk, nwc_url=alice.url
@@ -456,7 +457,7 @@ def test_what_is_left_is_known_before_the_claim_of_a_credit_ends(
     def look():
         seen.append(collection_of(subscriber).amount_remaining_cents)
 
-    before(monkeypatch, writes, "keep", look)
+    before(monkeypatch, writes.Write, "complete", look)
     post_credits(tenant_id=subscriber.pk)
 
     assert seen == [380]

@@ -1,24 +1,26 @@
-"""Credits are posted at Stripe once, whatever happens on the way."""
+"""Credits are posted at Stripe once, under crashes, races and lost answers."""
 
-import threading
 from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.models import CardAttempt, Credit, InvoiceCollection, StripeWrite
-from billing.services.credits import balance, credit_notes, posting
-from billing.services.credits.posting import post_credit, post_credits, record_credit
+from billing.services.credits import posting
+from billing.services.credits.balance import AdjustBalance
+from billing.services.credits.credit_notes import CreateCreditNote
+from billing.services.credits.posting import post_credit, post_credits
 from billing.services.customers.customer import ensure_customer
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice
 from billing.services.stripe_writes import writes
 from billing.tasks import post_credit as post_credit_task
 from billing.tasks import sweep_credits
-from billing.tests.subscriptions.test_sync import add_relay, sync
+from billing.tests.support.credits import owe
+from billing.tests.support.subscriptions import add_relay, sync
+from billing.tests.support.threads import in_threads
 from billing.tests.support.workers import Killed
 from lightning.exceptions import PaymentInProgress
 from lightning.tests.factories import make_invoice
@@ -38,11 +40,11 @@ def tenant(prices):
 
 @pytest.fixture
 def invoice(sandbox, tenant):
-    """The open invoice of the tenant's relay, $5."""
-    return open_invoice(sandbox, tenant)
+    """An open invoice of $5 for the tenant's relay."""
+    return create_open_invoice(sandbox, tenant)
 
 
-def open_invoice(sandbox, tenant):
+def create_open_invoice(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
     client = sandbox.client()
@@ -52,38 +54,27 @@ def open_invoice(sandbox, tenant):
     return draft.id
 
 
-def owe(tenant, cents, reason=SURPLUS, source="a", collection_id=None):
-    return record_credit(
-        tenant_id=tenant.pk,
-        reason=reason,
-        source=source,
-        currency="usd",
-        amount_cents=cents,
-        collection_id=collection_id,
-    )
-
-
-def remaining(sandbox, invoice):
+def amount_remaining(sandbox, invoice):
     return sandbox.client().v1.invoices.retrieve(invoice).amount_remaining
 
 
-def notes(sandbox, invoice):
+def credit_note_amounts(sandbox, invoice):
     listed = sandbox.client().v1.credit_notes.list({"invoice": invoice}).data
     return [note.amount for note in listed]
 
 
-def transactions(sandbox, tenant):
-    """What we put on the balance ourselves; credit is negative."""
+def balance_adjustments(sandbox, tenant):
+    """Return Caravel's changes of the balance; credit is negative."""
     of_customer = sandbox.client().v1.customers.balance_transactions
     listed = of_customer.list(tenant.stripe_customer_id).data
     return [one.amount for one in listed if one.type == "adjustment"]
 
 
-def pay(sandbox, invoice):
+def pay_out_of_band(sandbox, invoice):
     sandbox.client().v1.invoices.pay(invoice, {"paid_out_of_band": True})
 
 
-def ask_card(invoice):
+def create_card_attempt(invoice):
     return CardAttempt.objects.create(
         collection_id=invoice,
         payment_method="pm_1",
@@ -92,28 +83,28 @@ def ask_card(invoice):
     )
 
 
-def soon(**delay):
+def after(**delay):
     return time_machine.travel(timezone.now() + timedelta(**delay))
 
 
-# --- where it goes
+# --- invoice and balance
 
 
-def test_a_credit_is_owed_once_per_source(tenant):
+def test_credit_is_recorded_once_per_source(tenant):
     first, second = owe(tenant, 200), owe(tenant, 300)
 
     assert first == second
     assert Credit.objects.get().amount_cents == 200
 
 
-def test_a_surplus_without_an_open_invoice_goes_to_the_balance(sandbox, tenant):
+def test_overpayment_without_an_open_invoice_goes_to_the_balance(sandbox, tenant):
     ensure_customer(Stripe(), tenant)
     credit = owe(tenant, 200)
 
     assert post_credit(credit_id=credit.pk)
     assert post_credit(credit_id=credit.pk)
 
-    assert transactions(sandbox, tenant) == [-200]
+    assert balance_adjustments(sandbox, tenant) == [-200]
     credit.refresh_from_db()
     assert (credit.state, credit.stripe_customer_id) == (
         "posted",
@@ -121,7 +112,7 @@ def test_a_surplus_without_an_open_invoice_goes_to_the_balance(sandbox, tenant):
     )
 
 
-def test_a_tenant_is_told_of_a_surplus_once_it_is_posted(sandbox, tenant):
+def test_tenant_is_notified_once_of_a_posted_overpayment(sandbox, tenant):
     ensure_customer(Stripe(), tenant)
     credit = owe(tenant, 200)
     assert not Notice.objects.exists()
@@ -134,26 +125,26 @@ def test_a_tenant_is_told_of_a_surplus_once_it_is_posted(sandbox, tenant):
     assert "2.00" in notice.text
 
 
-def test_a_surplus_reduces_the_open_invoice(sandbox, tenant, invoice):
+def test_overpayment_reduces_the_open_invoice(sandbox, tenant, invoice):
     credit = owe(tenant, 200)
 
     post_credit(credit_id=credit.pk)
 
-    assert remaining(sandbox, invoice) == 300
-    assert notes(sandbox, invoice) == [200]
-    assert transactions(sandbox, tenant) == []
+    assert amount_remaining(sandbox, invoice) == 300
+    assert credit_note_amounts(sandbox, invoice) == [200]
+    assert balance_adjustments(sandbox, tenant) == []
     credit.refresh_from_db()
     assert (credit.collection_id, credit.note_cents) == (invoice, 200)
 
 
-def test_what_the_invoice_does_not_take_goes_to_the_balance(sandbox, tenant, invoice):
+def test_excess_over_the_invoice_goes_to_the_balance(sandbox, tenant, invoice):
     post_credit(credit_id=owe(tenant, 700).pk)
 
-    assert remaining(sandbox, invoice) == 0
-    assert transactions(sandbox, tenant) == [-200]
+    assert amount_remaining(sandbox, invoice) == 0
+    assert balance_adjustments(sandbox, tenant) == [-200]
 
 
-def test_the_invoice_is_looked_at_anew_after_its_note(tenant, invoice):
+def test_collection_is_due_after_a_credit_note(tenant, invoice):
     rows = InvoiceCollection.objects.filter(pk=invoice)
     rows.update(next_attempt_at=timezone.now() + timedelta(days=1))
 
@@ -163,65 +154,67 @@ def test_the_invoice_is_looked_at_anew_after_its_note(tenant, invoice):
 
 
 @pytest.mark.parametrize("left", [1, 49, 50])
-def test_less_than_stripe_charges_is_owed_with_the_next_invoice(
+def test_remainder_below_the_minimum_charge_is_carried_over(
     sandbox, tenant, invoice, left
 ):
     post_credit(credit_id=owe(tenant, 500 - left).pk)
 
     if left < 50:
-        assert remaining(sandbox, invoice) == 0
-        assert transactions(sandbox, tenant) == [left]
+        assert amount_remaining(sandbox, invoice) == 0
+        assert balance_adjustments(sandbox, tenant) == [left]
     else:
-        assert remaining(sandbox, invoice) == left
-        assert transactions(sandbox, tenant) == []
+        assert amount_remaining(sandbox, invoice) == left
+        assert balance_adjustments(sandbox, tenant) == []
 
 
-def test_a_debt_carried_over_is_closed_with_the_invoice_and_carried_on(sandbox, tenant):
-    """The invoice asks for more than its total, which no note exceeds."""
+def test_earlier_debt_is_carried_over_again_when_invoice_is_closed(sandbox, tenant):
+    """The amount due includes an earlier debt; a note cannot exceed the total."""
     customer = ensure_customer(Stripe(), tenant)
     Stripe().create_balance_transaction(
         customer, {"amount": 30, "currency": "usd"}, "key"
     )
-    invoice = open_invoice(sandbox, tenant)
-    assert remaining(sandbox, invoice) == 530
+    invoice = create_open_invoice(sandbox, tenant)
+    assert amount_remaining(sandbox, invoice) == 530
 
     post_credit(credit_id=owe(tenant, 490).pk)
 
     assert sandbox.client().v1.invoices.retrieve(invoice).status == "paid"
-    assert notes(sandbox, invoice) == [500]
-    assert sorted(transactions(sandbox, tenant)) == [30, 40]
+    assert credit_note_amounts(sandbox, invoice) == [500]
+    assert sorted(balance_adjustments(sandbox, tenant)) == [30, 40]
 
 
-def test_an_unserved_credit_is_no_gift_of_what_was_never_paid(sandbox, tenant, invoice):
+def test_unused_time_of_an_uncollectible_invoice_is_not_credited(
+    sandbox, tenant, invoice
+):
     credit = owe(tenant, 400, UNSERVED, collection_id=invoice)
     sandbox.client().v1.invoices.mark_uncollectible(invoice)
 
     post_credit(credit_id=credit.pk)
 
-    assert transactions(sandbox, tenant) == []
+    assert balance_adjustments(sandbox, tenant) == []
     credit.refresh_from_db()
     assert (credit.state, credit.note_cents, credit.balance_cents) == ("posted", 0, 0)
 
 
-def test_an_unserved_credit_for_a_void_invoice_is_none(sandbox, tenant, invoice):
+def test_unused_time_of_a_void_invoice_is_not_credited(sandbox, tenant, invoice):
     credit = owe(tenant, 400, UNSERVED, collection_id=invoice)
     sandbox.client().v1.invoices.void_invoice(invoice)
 
     assert post_credit(credit_id=credit.pk)
 
-    assert transactions(sandbox, tenant) == []
+    assert balance_adjustments(sandbox, tenant) == []
 
 
-def test_time_that_a_surplus_has_paid_for_is_given_back(sandbox, tenant, invoice):
+def test_unused_time_paid_by_an_overpayment_is_credited(sandbox, tenant, invoice):
     post_credit(credit_id=owe(tenant, 500).pk)
-    assert notes(sandbox, invoice) == [500]
+    assert credit_note_amounts(sandbox, invoice) == [500]
 
     post_credit(credit_id=owe(tenant, 400, UNSERVED, "b", invoice).pk)
 
-    assert transactions(sandbox, tenant) == [-400]
+    assert balance_adjustments(sandbox, tenant) == [-400]
 
 
-def test_a_draft_is_waited_for(sandbox, tenant):
+def test_credit_waits_until_its_draft_is_finalized(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
     (draft,) = sandbox.client().v1.invoices.list({}).data
@@ -235,23 +228,27 @@ def test_a_draft_is_waited_for(sandbox, tenant):
 
     sandbox.client().v1.invoices.finalize_invoice(draft.id)
     assert post_credit(credit_id=credit.pk)
-    assert remaining(sandbox, draft.id) == 100
+    assert amount_remaining(sandbox, draft.id) == 100
 
 
-# --- what else may pay
+# --- concurrent payments
 
 
-def test_a_surplus_leaves_a_busy_invoice_alone(sandbox, tenant, invoice):
-    ask_card(invoice)
+def test_overpayment_does_not_reduce_an_invoice_with_a_pending_charge(
+    sandbox, tenant, invoice
+):
+    create_card_attempt(invoice)
 
     post_credit(credit_id=owe(tenant, 200).pk)
 
-    assert notes(sandbox, invoice) == []
-    assert transactions(sandbox, tenant) == [-200]
+    assert credit_note_amounts(sandbox, invoice) == []
+    assert balance_adjustments(sandbox, tenant) == [-200]
 
 
-def test_a_credit_waits_for_its_busy_invoice(sandbox, tenant, invoice):
-    attempt = ask_card(invoice)
+def test_unused_time_waits_while_its_invoice_has_a_pending_charge(
+    sandbox, tenant, invoice
+):
+    attempt = create_card_attempt(invoice)
     credit = owe(tenant, 200, UNSERVED, collection_id=invoice)
 
     assert not post_credits(tenant_id=tenant.pk)
@@ -262,13 +259,13 @@ def test_a_credit_waits_for_its_busy_invoice(sandbox, tenant, invoice):
 
     attempt.delete()
     assert post_credits(tenant_id=tenant.pk)
-    assert remaining(sandbox, invoice) == 300
+    assert amount_remaining(sandbox, invoice) == 300
     credit.refresh_from_db()
     assert credit.last_error == ""
 
 
-def test_a_credit_waits_until_a_bolt11_is_dead(tenant, invoice):
-    offered = make_invoice(
+def test_unused_time_waits_until_a_bolt11_is_final(tenant, invoice):
+    bolt11 = make_invoice(
         tenant, "ab" * 32, stripe_invoice_id=invoice, shown_at=timezone.now()
     )
     credit = owe(tenant, 200, UNSERVED, collection_id=invoice)
@@ -276,10 +273,10 @@ def test_a_credit_waits_until_a_bolt11_is_dead(tenant, invoice):
     post_credit(credit_id=credit.pk)
 
     credit.refresh_from_db()
-    assert credit.next_attempt_at == offered.final_at
+    assert credit.next_attempt_at == bolt11.final_at
 
 
-def test_nothing_may_pay_while_a_note_is_under_way(
+def test_payments_are_blocked_while_a_credit_note_is_pending(
     sandbox, tenant, invoice, monkeypatch
 ):
     credit = owe(tenant, 200)
@@ -300,24 +297,28 @@ def test_nothing_may_pay_while_a_note_is_under_way(
 
 
 @pytest.mark.parametrize("reason", [SURPLUS, UNSERVED])
-def test_paid_just_before_the_note(sandbox, tenant, invoice, monkeypatch, reason):
-    given = invoice if reason == UNSERVED else None
-    credit = owe(tenant, 200, reason, collection_id=given)
+def test_credit_goes_to_balance_when_invoice_is_paid_just_before_the_note(
+    sandbox, tenant, invoice, monkeypatch, reason
+):
+    collection_id = invoice if reason == UNSERVED else None
+    credit = owe(tenant, 200, reason, collection_id=collection_id)
     real = Stripe.create_credit_note
 
     def pay_first(self, params, key):
-        pay(sandbox, invoice)
+        pay_out_of_band(sandbox, invoice)
         return real(self, params, key)
 
     monkeypatch.setattr(Stripe, "create_credit_note", pay_first)
     assert post_credit(credit_id=credit.pk)
 
-    assert notes(sandbox, invoice) == []
-    assert transactions(sandbox, tenant) == [-200]
+    assert credit_note_amounts(sandbox, invoice) == []
+    assert balance_adjustments(sandbox, tenant) == [-200]
     assert StripeWrite.objects.get(kind="credit_note.create").state == "failed"
 
 
-def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, invoice):
+def test_credit_stays_owed_with_its_error_when_the_note_is_refused(
+    sandbox, tenant, invoice
+):
     sandbox.fault("status", path="credit_notes", status=400, times=None)
     credit = owe(tenant, 200)
 
@@ -326,7 +327,7 @@ def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, i
     credit.refresh_from_db()
     assert (credit.state, credit.last_error_code) == ("owed", "stripe-refused")
     assert not StripeWrite.objects.pending().exists()
-    assert transactions(sandbox, tenant) == []
+    assert balance_adjustments(sandbox, tenant) == []
 
 
 # --- crashes and lost answers
@@ -338,15 +339,15 @@ def test_a_note_that_is_always_refused_stays_owed_and_visible(sandbox, tenant, i
     [
         (posting, "plan_credit_note"),
         (Stripe, "create_credit_note"),
-        (credit_notes, "_store_note"),
+        (CreateCreditNote, "save"),
         (posting, "adjust_customer_balance"),
         (Stripe, "create_balance_transaction"),
-        (balance, "_store_transaction"),
-        (writes, "succeed"),
+        (AdjustBalance, "save"),
+        (writes, "mark_succeeded"),
         (posting, "_finish"),
     ],
 )
-def test_killed_at_any_step(
+def test_credit_is_posted_once_when_killed_at_any_step(
     sandbox, tenant, invoice, monkeypatch, owner, name, does_its_work
 ):
     credit = owe(tenant, 700)
@@ -362,19 +363,19 @@ def test_killed_at_any_step(
         post_credit(credit_id=credit.pk)
     monkeypatch.setattr(owner, name, real)
 
-    # So long a request that was sent may still have its effect.
-    with soon(minutes=11):
+    # A request that was sent may take effect for ten minutes.
+    with after(minutes=11):
         assert post_credit(credit_id=credit.pk)
 
-    assert notes(sandbox, invoice) == [500]
-    assert transactions(sandbox, tenant) == [-200]
+    assert credit_note_amounts(sandbox, invoice) == [500]
+    assert balance_adjustments(sandbox, tenant) == [-200]
     assert not StripeWrite.objects.pending().exists()
 
 
-def test_a_note_that_is_refused_after_a_crash_is_planned_anew_in_the_end(
+def test_credit_is_allocated_again_when_note_is_refused_after_a_crash(
     sandbox, tenant, invoice, monkeypatch
 ):
-    """A person was quicker; whoever asks, asks every minute."""
+    """A person reduced the invoice first; the posting is retried every minute."""
     credit = owe(tenant, 700)
 
     def die(*args):
@@ -387,54 +388,58 @@ def test_a_note_that_is_refused_after_a_crash_is_planned_anew_in_the_end(
     sandbox.client().v1.credit_notes.create({"invoice": invoice, "amount": 400})
 
     for minutes in range(1, 15):
-        with soon(minutes=minutes):
+        with after(minutes=minutes):
             post_credit(credit_id=credit.pk)
 
-    assert notes(sandbox, invoice) == [100, 400]
-    assert transactions(sandbox, tenant) == [-600]
+    assert credit_note_amounts(sandbox, invoice) == [100, 400]
+    assert balance_adjustments(sandbox, tenant) == [-600]
 
 
 @pytest.mark.parametrize("path", ["credit_notes", "balance_transactions"])
 @pytest.mark.parametrize("kind", ["reset", "status"])
 @pytest.mark.parametrize("days", [0, 3])
-def test_a_lost_answer_is_looked_up(sandbox, tenant, invoice, path, kind, days):
+def test_lost_answer_is_looked_up_and_not_repeated(
+    sandbox, tenant, invoice, path, kind, days
+):
     sandbox.fault(kind, path=path, when="after", times=3)
     credit = owe(tenant, 700)
     assert not post_credit(credit_id=credit.pk)
     sandbox.clear_faults()
 
-    with soon(days=days, minutes=1):
+    with after(days=days, minutes=1):
         assert post_credit(credit_id=credit.pk)
 
-    assert notes(sandbox, invoice) == [500]
-    assert transactions(sandbox, tenant) == [-200]
+    assert credit_note_amounts(sandbox, invoice) == [500]
+    assert balance_adjustments(sandbox, tenant) == [-200]
 
 
 @pytest.mark.parametrize("path", ["credit_notes", "balance_transactions"])
-def test_a_request_that_never_arrived_is_sent_under_a_new_key_in_the_end(
+def test_request_that_never_arrived_is_sent_with_a_new_key_after_ten_minutes(
     sandbox, tenant, invoice, path
 ):
     sandbox.fault("reset", path=path, times=3)
     credit = owe(tenant, 700)
     post_credit(credit_id=credit.pk)
 
-    with soon(minutes=5):
+    with after(minutes=5):
         assert not post_credit(credit_id=credit.pk)
         credit.refresh_from_db()
         assert credit.last_error_code == "stripe-intent-unresolved"
-    with soon(minutes=11):
+    with after(minutes=11):
         assert post_credit(credit_id=credit.pk)
 
-    assert notes(sandbox, invoice) == [500]
-    assert transactions(sandbox, tenant) == [-200]
+    assert credit_note_amounts(sandbox, invoice) == [500]
+    assert balance_adjustments(sandbox, tenant) == [-200]
 
 
-def test_what_it_reduces_is_closed_though_the_worker_died(sandbox, tenant, monkeypatch):
+def test_invoice_is_closed_after_a_crash_between_note_and_closing(
+    sandbox, tenant, monkeypatch
+):
     customer = ensure_customer(Stripe(), tenant)
     Stripe().create_balance_transaction(
         customer, {"amount": 30, "currency": "usd"}, "key"
     )
-    invoice = open_invoice(sandbox, tenant)
+    invoice = create_open_invoice(sandbox, tenant)
     credit = owe(tenant, 490)
     monkeypatch.setattr(Stripe, "mark_paid_out_of_band", None)
     with pytest.raises(TypeError):
@@ -445,58 +450,41 @@ def test_what_it_reduces_is_closed_though_the_worker_died(sandbox, tenant, monke
     assert post_credit(credit_id=credit.pk)
 
     assert sandbox.client().v1.invoices.retrieve(invoice).status == "paid"
-    assert sorted(transactions(sandbox, tenant)) == [30, 40]
-
-
-def in_threads(count, work):
-    """Run the work in so many threads at once; returns what went wrong."""
-    ready, wrong = threading.Barrier(count), []
-
-    def run():
-        ready.wait()
-        try:
-            work()
-        except Exception as exc:
-            wrong.append(exc)
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run) for _ in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return wrong
+    assert sorted(balance_adjustments(sandbox, tenant)) == [30, 40]
 
 
 @committed
-def test_many_workers_at_once_post_it_once(sandbox, tenant, invoice):
+def test_credit_is_posted_once_by_concurrent_workers(sandbox, tenant, invoice):
     credit = owe(tenant, 700)
 
     assert in_threads(6, lambda: post_credit(credit_id=credit.pk)) == []
     assert post_credit(credit_id=credit.pk)
 
-    assert notes(sandbox, invoice) == [500]
-    assert transactions(sandbox, tenant) == [-200]
+    assert credit_note_amounts(sandbox, invoice) == [500]
+    assert balance_adjustments(sandbox, tenant) == [-200]
 
 
 @committed
-def test_many_credits_at_once_are_each_posted_once(sandbox, tenant, invoice):
+def test_each_credit_is_posted_once_by_concurrent_workers(sandbox, tenant, invoice):
     for number in range(3):
         owe(tenant, 100, source=str(number))
 
     assert in_threads(4, lambda: post_credits(tenant_id=tenant.pk)) == []
     assert post_credits(tenant_id=tenant.pk)
 
-    given = sum(notes(sandbox, invoice)) - sum(transactions(sandbox, tenant))
-    assert given == 300
-    assert remaining(sandbox, invoice) == 500 - sum(notes(sandbox, invoice))
+    credited = sum(credit_note_amounts(sandbox, invoice)) - sum(
+        balance_adjustments(sandbox, tenant)
+    )
+    assert credited == 300
+    assert amount_remaining(sandbox, invoice) == 500 - sum(
+        credit_note_amounts(sandbox, invoice)
+    )
 
 
 # --- customers
 
 
-def test_without_a_customer_it_waits_for_the_next_one(sandbox, tenant):
+def test_credit_waits_for_a_customer(sandbox, tenant):
     credit = owe(tenant, 200)
     assert post_credits(tenant_id=tenant.pk)
     credit.refresh_from_db()
@@ -506,16 +494,18 @@ def test_without_a_customer_it_waits_for_the_next_one(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
 
-    assert transactions(sandbox, tenant) == [-200]
+    assert balance_adjustments(sandbox, tenant) == [-200]
     (first,) = sandbox.client().v1.invoices.list({}).data
     assert first.amount_due == 300
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_customer_that_was_deleted_takes_no_credit_along(sandbox, tenant, lost):
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_credit_moves_to_the_next_customer_after_a_deletion(
+    sandbox, tenant, answer_lost
+):
     old = ensure_customer(Stripe(), tenant)
     credit = owe(tenant, 200)
-    if lost:
+    if answer_lost:
         sandbox.fault("reset", path="balance_transactions", times=3)
         post_credit(credit_id=credit.pk)
     sandbox.client().v1.customers.delete(old)
@@ -526,10 +516,10 @@ def test_a_customer_that_was_deleted_takes_no_credit_along(sandbox, tenant, lost
     add_relay(tenant)
     sync(tenant)
     assert tenant.stripe_customer_id != old
-    assert transactions(sandbox, tenant) == [-200]
+    assert balance_adjustments(sandbox, tenant) == [-200]
 
 
-# --- how it is found
+# --- enqueuing
 
 
 @pytest.fixture
@@ -543,7 +533,7 @@ def sent(monkeypatch):
     return sent
 
 
-def test_a_credit_is_enqueued_when_it_is_owed(
+def test_posting_is_enqueued_when_a_credit_is_recorded(
     tenant, sent, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
@@ -553,18 +543,18 @@ def test_a_credit_is_enqueued_when_it_is_owed(
     assert sent == [credit.pk]
 
 
-def test_the_sweep_finds_what_got_lost(sandbox, tenant, sent):
+def test_sweep_enqueues_a_credit_whose_message_was_lost(sandbox, tenant, sent):
     ensure_customer(Stripe(), tenant)
     credit = owe(tenant, 200)
     sweep_credits()
     assert sent == []
 
-    with soon(minutes=6):
+    with after(minutes=6):
         sweep_credits()
         sweep_credits()
     assert sent == [credit.pk]
 
     post_credit_task(credit.pk)
-    with soon(hours=1):
+    with after(hours=1):
         sweep_credits()
     assert sent == [credit.pk]

@@ -1,4 +1,4 @@
-"""A tenant is closed, never deleted; what it owes is still collected."""
+"""Closing accounts: a tenant is never deleted, and its debts are still collected."""
 
 import pytest
 from django.utils import timezone
@@ -11,10 +11,11 @@ from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory
 from lightning.services.payments import run_payment, start_payment
 from lightning.tests.factories import bill_for, tenant_with
-from relays.exceptions import PaymentOverdue, TenantClosed
+from relays.exceptions import PaymentOverdue
 from relays.models import Plan
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
+from tenants.exceptions import TenantClosed
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -26,7 +27,7 @@ def has_wallet(tenant) -> bool:
 
 
 def review(tenant) -> None:
-    """Review like the beat: whoever has an unused wallet is found."""
+    """Review the tenant as the scheduled task does, which finds unused wallets."""
     before = has_wallet(tenant)
     found = tenant.pk in tenants_to_review(timezone.now())
     review_tenant(tenant_id=tenant.pk)
@@ -40,7 +41,7 @@ def sync(tenant):
     tenant.refresh_from_db()
 
 
-def test_all_relays_go_off_and_stay_off():
+def test_closing_deactivates_all_relays_for_good():
     tenant = TenantFactory()
     for plan, status in [
         ("free", "active"),
@@ -60,7 +61,7 @@ def test_all_relays_go_off_and_stay_off():
         lifecycle.create_relay(tenant_id=tenant.pk, subdomain="new", plan_id="free")
 
 
-def test_closed_twice_is_closed_once():
+def test_closing_twice_closes_once():
     tenant = TenantFactory()
 
     assert close_tenant(tenant_id=tenant.pk)
@@ -71,7 +72,7 @@ def test_closed_twice_is_closed_once():
     assert Activity.objects.filter(type="close_tenant").count() == 1
 
 
-def test_reopened_it_may_have_relays_again_and_those_it_had_stay_off():
+def test_reopened_tenant_can_activate_its_inactive_relays():
     relay = RelayFactory()
     tenant = relay.tenant
     assert not reopen_tenant(tenant_id=tenant.pk)
@@ -85,7 +86,7 @@ def test_reopened_it_may_have_relays_again_and_those_it_had_stay_off():
     assert Activity.objects.filter(type="reopen_tenant").count() == 1
 
 
-def test_with_nothing_to_pay_the_wallet_is_forgotten_at_once(own_wallet, alice):
+def test_wallet_is_erased_at_once_when_nothing_is_owed(own_wallet, alice):
     tenant = tenant_with(alice)
 
     close_tenant(tenant_id=tenant.pk)
@@ -93,7 +94,7 @@ def test_with_nothing_to_pay_the_wallet_is_forgotten_at_once(own_wallet, alice):
     assert not has_wallet(tenant)
 
 
-def test_the_subscription_ends_and_the_wallet_is_forgotten_when_all_is_paid(
+def test_wallet_is_erased_when_the_last_invoice_is_paid(
     sandbox, clock, prices, own_wallet, rates, alice
 ):
     tenant = tenant_with(alice)
@@ -105,7 +106,7 @@ def test_the_subscription_ends_and_the_wallet_is_forgotten_when_all_is_paid(
     close_tenant(tenant_id=tenant.pk)
     assert has_wallet(tenant)
     sync(tenant)
-    assert [s.status for s in subscriptions(sandbox)] == ["canceled"]
+    assert subscription_statuses(sandbox) == ["canceled"]
     review(tenant)
     assert has_wallet(tenant)
 
@@ -122,11 +123,12 @@ def test_the_subscription_ends_and_the_wallet_is_forgotten_when_all_is_paid(
     assert not has_wallet(tenant)
 
 
-def subscriptions(sandbox):
-    return sandbox.client().v1.subscriptions.list({"status": "all"}).data
+def subscription_statuses(sandbox):
+    listed = sandbox.client().v1.subscriptions.list({"status": "all"}).data
+    return [subscription.status for subscription in listed]
 
 
-def test_an_attempt_that_is_open_keeps_the_wallet(own_wallet, rates, alice):
+def test_wallet_is_kept_during_a_pending_payment(own_wallet, rates, alice):
     tenant = tenant_with(alice)
     payment = start_payment(bill=bill_for(tenant))
 
@@ -139,7 +141,7 @@ def test_an_attempt_that_is_open_keeps_the_wallet(own_wallet, rates, alice):
     assert not has_wallet(tenant)
 
 
-def test_an_open_tenant_keeps_its_wallet(own_wallet, alice):
+def test_wallet_of_an_open_tenant_is_kept(own_wallet, alice):
     tenant = tenant_with(alice)
 
     review(tenant)
@@ -147,7 +149,7 @@ def test_an_open_tenant_keeps_its_wallet(own_wallet, alice):
     assert has_wallet(tenant)
 
 
-def test_a_closed_tenant_that_owes_is_in_debt_when_it_comes_back():
+def test_reopened_tenant_with_debt_must_pay_first():
     tenant = TenantFactory()
     relay = RelayFactory(tenant=tenant)
     InvoiceCollectionFactory(tenant=tenant)

@@ -1,4 +1,4 @@
-"""Stripe's customer portal, as tenants and people with a payment link get at it."""
+"""Stripe's customer portal, for tenants and for payers with a payment link."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +17,7 @@ from billing.exceptions import (
 from billing.models import InvoiceCollection
 from billing.services.customers.customer import ensure_customer
 from billing.services.customers.portal import (
-    OFFERED,
+    ENABLED_FEATURES,
     card_session,
     ensure_configurations,
     portal_session,
@@ -30,21 +30,21 @@ from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
-BACK = "https://caravel.example/account"
+RETURN_URL = "https://caravel.example/account"
 
 
 def configurations(sandbox):
     return sandbox.client().v1.billing_portal.configurations.list({}).data
 
 
-def opened(tenant) -> str:
-    return portal_session(pubkey=tenant.pk, return_url=BACK)
+def open_portal(tenant) -> str:
+    return portal_session(pubkey=tenant.pk, return_url=RETURN_URL)
 
 
-# --- the configurations
+# --- configurations
 
 
-def test_only_cards_and_old_invoices_are_offered(sandbox):
+def test_configurations_enable_only_cards_and_invoices(sandbox):
     ensure_configurations(Stripe())
 
     made = {each.metadata["caravel"]: each for each in configurations(sandbox)}
@@ -52,11 +52,11 @@ def test_only_cards_and_old_invoices_are_offered(sandbox):
         name: {key for key, each in found.features.to_dict().items() if each["enabled"]}
         for name, found in made.items()
     }
-    assert offered == OFFERED
+    assert offered == ENABLED_FEATURES
     assert offered["card"] == {"payment_method_update"}
 
 
-def test_configurations_are_made_once(sandbox):
+def test_configurations_are_created_once(sandbox):
     first = ensure_configurations(Stripe())
     again = ensure_configurations(Stripe())
 
@@ -65,7 +65,7 @@ def test_configurations_are_made_once(sandbox):
     assert len(configurations(sandbox)) == 2
 
 
-def test_a_creation_whose_answer_was_lost_is_not_made_again(sandbox):
+def test_configuration_is_created_once_when_the_answer_is_lost(sandbox):
     sandbox.fault("reset", path="configurations$", when="after", times=3)
     with pytest.raises(StripeUnavailable):
         ensure_configurations(Stripe())
@@ -75,7 +75,7 @@ def test_a_creation_whose_answer_was_lost_is_not_made_again(sandbox):
     assert len(configurations(sandbox)) == 2
 
 
-def test_what_somebody_has_changed_is_corrected(sandbox):
+def test_changed_configuration_is_corrected(sandbox):
     ours, _ = ensure_configurations(Stripe())
     cancel = {"subscription_cancel": {"enabled": True}}
     api = sandbox.client().v1.billing_portal.configurations
@@ -88,7 +88,7 @@ def test_what_somebody_has_changed_is_corrected(sandbox):
     assert not found.features.subscription_cancel.enabled
 
 
-def test_configurations_of_others_are_left_alone(sandbox):
+def test_other_configurations_are_not_changed(sandbox):
     theirs = sandbox.save_portal()
 
     ensure_configurations(Stripe())
@@ -100,8 +100,8 @@ def test_configurations_of_others_are_left_alone(sandbox):
 # --- a tenant's portal
 
 
-def test_a_tenant_gets_at_its_own_cards_and_invoices(invoice, sandbox):
-    page = words(fetch(opened(invoice.tenant)).text)
+def test_portal_shows_the_tenants_invoices(invoice, sandbox):
+    page = words(fetch(open_portal(invoice.tenant)).text)
 
     assert invoice.number in page
     assert "Cancel subscription" not in page
@@ -109,24 +109,24 @@ def test_a_tenant_gets_at_its_own_cards_and_invoices(invoice, sandbox):
     assert asked["status"] == 200
 
 
-def test_no_session_uses_the_accounts_own_configuration(subscriber, sandbox):
+def test_portal_ignores_the_accounts_default_configuration(subscriber, sandbox):
     sandbox.save_portal({"subscription_cancel": {"enabled": True}})
 
-    page = words(fetch(opened(subscriber)).text)
+    page = words(fetch(open_portal(subscriber)).text)
 
     assert "Cancel subscription" not in page
 
 
-def test_a_tenant_without_a_customer_becomes_one_once(sandbox):
+def test_portal_creates_a_missing_customer_once(sandbox):
     tenant = TenantFactory()
 
-    assert opened(tenant) != opened(tenant)
+    assert open_portal(tenant) != open_portal(tenant)
 
     (customer,) = sandbox.client().v1.customers.list({}).data
     assert Tenant.objects.get().stripe_customer_id == customer.id
 
 
-def test_a_customer_that_was_made_meanwhile_is_taken(sandbox):
+def test_customer_created_meanwhile_is_used(sandbox):
     tenant = TenantFactory()
     stale = Tenant.objects.get(pk=tenant.pk)
     ensure_customer(Stripe(), tenant)
@@ -137,14 +137,14 @@ def test_a_customer_that_was_made_meanwhile_is_taken(sandbox):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_at_once_a_tenant_becomes_one_customer(sandbox):
+def test_concurrent_portals_create_one_customer(sandbox):
     tenant = TenantFactory()
     start = threading.Barrier(4)
 
     def ask(_: int) -> str:
         start.wait()
         try:
-            return opened(tenant)
+            return open_portal(tenant)
         finally:
             connection.close()
 
@@ -155,18 +155,16 @@ def test_at_once_a_tenant_becomes_one_customer(sandbox):
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-def test_a_configuration_is_looked_up_once(subscriber, sandbox):
-    opened(subscriber)
-    opened(subscriber)
+def test_configuration_is_looked_up_once(subscriber, sandbox):
+    open_portal(subscriber)
+    open_portal(subscriber)
 
     assert len(sandbox.requests("GET", "billing_portal/configurations")) == 1
 
 
 @pytest.mark.parametrize("wrong", ["switched off", "of another account"])
-def test_a_configuration_that_is_of_no_use_any_more_is_replaced(
-    subscriber, sandbox, wrong
-):
-    opened(subscriber)
+def test_invalid_cached_configuration_is_looked_up_again(subscriber, sandbox, wrong):
+    open_portal(subscriber)
     if wrong == "switched off":
         for each in configurations(sandbox):
             api = sandbox.client().v1.billing_portal.configurations
@@ -174,28 +172,30 @@ def test_a_configuration_that_is_of_no_use_any_more_is_replaced(
     else:
         cache.set("portal-configuration:tenant", "bpc_none", seconds=60)
 
-    assert fetch(opened(subscriber)).status_code == 200
+    assert fetch(open_portal(subscriber)).status_code == 200
 
 
-def test_without_redis_each_session_looks_it_up(subscriber, sandbox, no_redis):
-    opened(subscriber)
-    opened(subscriber)
+def test_each_session_looks_the_configuration_up_without_redis(
+    subscriber, sandbox, no_redis
+):
+    open_portal(subscriber)
+    open_portal(subscriber)
 
     assert len(sandbox.requests("GET", "billing_portal/configurations")) == 2
     assert len(configurations(sandbox)) == 2
 
 
-def test_a_customer_that_was_deleted_has_no_portal(subscriber, sandbox):
+def test_no_portal_for_a_deleted_customer_until_the_next_sync(subscriber, sandbox):
     sandbox.client().v1.customers.delete(subscriber.stripe_customer_id)
 
     with pytest.raises(CustomerGone):
-        opened(subscriber)
+        open_portal(subscriber)
     sync_tenant(tenant_id=subscriber.pk)
 
-    assert fetch(opened(subscriber)).status_code == 200
+    assert fetch(open_portal(subscriber)).status_code == 200
 
 
-def test_an_address_that_stripe_refuses_is_the_callers_mistake(subscriber, sandbox):
+def test_return_url_refused_by_stripe_is_invalid(subscriber, sandbox):
     sandbox.fault(
         "status",
         path="/sessions$",
@@ -204,41 +204,41 @@ def test_an_address_that_stripe_refuses_is_the_callers_mistake(subscriber, sandb
     )
 
     with pytest.raises(ReturnUrlInvalid):
-        opened(subscriber)
+        open_portal(subscriber)
 
 
-def test_stripe_may_be_away(subscriber, sandbox):
+def test_portal_is_unavailable_when_stripe_is(subscriber, sandbox):
     sandbox.fault("status", path="/sessions$", status=503, times=None)
 
     with pytest.raises(StripeUnavailable):
-        opened(subscriber)
+        open_portal(subscriber)
 
 
-# --- who has the link of an invoice
+# --- card of a payer
 
 
-def test_who_pays_an_invoice_gives_a_card_and_is_led_back(invoice, sandbox):
-    url = card_session(invoice_id=invoice.pk, return_url=BACK)
+def test_payer_adds_a_card_and_returns_without_seeing_invoices(invoice, sandbox):
+    url = card_session(invoice_id=invoice.pk, return_url=RETURN_URL)
 
     page = fetch(url).text
     saved = submit(f"{url}/add-card", {"card": "pm_card_visa"}).text
 
     assert invoice.number not in words(page)
     assert 'id="invoices"' not in page
-    assert f'content="0;url={BACK}"' in saved
+    assert f'content="0;url={RETURN_URL}"' in saved
     api = sandbox.client().v1
     assert api.payment_methods.list({"customer": invoice.stripe_customer_id}).data
 
 
-def test_no_card_is_asked_for_when_nothing_is_to_be_paid(invoice, sandbox):
+def test_no_card_session_for_a_paid_invoice(invoice, sandbox):
     InvoiceCollection.objects.update(stripe_status="paid", amount_remaining_cents=0)
 
     with pytest.raises(InvoiceNotOpen):
-        card_session(invoice_id=invoice.pk, return_url=BACK)
+        card_session(invoice_id=invoice.pk, return_url=RETURN_URL)
 
     assert not sandbox.requests("POST", "billing_portal/sessions")
 
 
-def test_no_card_is_asked_for_an_invoice_that_is_not_there(sandbox):
+def test_no_card_session_for_an_unknown_invoice(sandbox):
     with pytest.raises(UnknownInvoice):
-        card_session(invoice_id="in_nothing", return_url=BACK)
+        card_session(invoice_id="in_nothing", return_url=RETURN_URL)

@@ -13,7 +13,7 @@ from relays.services.lifecycle import create_relay
 from tenants.models import Notice
 from tenants.services.notices import deliver_notice
 from tenants.services.tenants import get_or_create_tenant
-from tenants.tests.conftest import ann, inbox, indexer, outbox
+from tenants.tests.support.fixtures import ann, inbox, indexer, outbox
 
 __all__ = ["ann", "inbox", "indexer", "outbox"]
 

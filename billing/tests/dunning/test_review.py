@@ -739,7 +739,7 @@ def test_a_blocked_tenants_quantity_is_raised_only_after_payment(
 
 def _sync(tenant):
     mark_stale(tenant_id=tenant.pk)
-    assert sync_tenant(tenant_id=tenant.pk) == SyncOutcome.IN_STEP
+    assert sync_tenant(tenant_id=tenant.pk) == SyncOutcome.IN_SYNC
     tenant.refresh_from_db()
 
 

@@ -265,7 +265,7 @@ def test_no_problem_when_the_wallet_answers_an_hour_later(alice):
     invoice = paid_invoice(alice)
     alice.go_offline()
     check(invoice)
-    alice.come_back()
+    alice.go_online()
 
     with time_machine.travel(timezone.now() + timedelta(hours=1, seconds=1)):
         assert check(invoice) == ""

@@ -22,7 +22,7 @@ from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.payment_page.receipt import ReceiptLine
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.collection.test_races import pay_in_part
-from billing.tests.credits.test_posting import owe
+from billing.tests.support.credits import owe
 from caravel.nostr import npub, pubkey_of
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoice_status import check_invoice

@@ -18,7 +18,7 @@ from caravel.core.web.throttling import concurrency_limit
 from lightning.models import LightningInvoice
 from lightning.services.payments import start_payment
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import LookingUp
+from sandbox.wallets import LookupBehaviour
 
 pytestmark = pytest.mark.django_db
 
@@ -163,7 +163,7 @@ def test_offline_wallet_delays_status_only_briefly(
 
 
 def test_failing_wallet_is_polled_less_often(client, path, open_bolt11, own_wallet):
-    own_wallet.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     status(client, path)
     with after(seconds=3):
         assert status(client, path)["state"] == "wallet-down"
@@ -173,7 +173,7 @@ def test_failing_wallet_is_polled_less_often(client, path, open_bolt11, own_wall
         assert status(client, path)["state"] == "wallet-down"
     assert lookup_count(own_wallet) == count
 
-    own_wallet.lookups = LookingUp()
+    own_wallet.lookup_behaviour = LookupBehaviour()
     with after(seconds=14):
         assert status(client, path)["state"] == "offered"
     assert lookup_count(own_wallet) == count + 1
@@ -182,9 +182,9 @@ def test_failing_wallet_is_polled_less_often(client, path, open_bolt11, own_wall
 def test_payment_is_shown_after_wallet_recovers(
     client, path, open_bolt11, own_wallet, alice
 ):
-    own_wallet.lookups = LookingUp(error="INTERNAL")
+    own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     assert status(client, path)["state"] == "wallet-down"
-    own_wallet.lookups = LookingUp()
+    own_wallet.lookup_behaviour = LookupBehaviour()
     alice.pay(open_bolt11.bolt11)
 
     with after(seconds=11):

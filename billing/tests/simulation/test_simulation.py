@@ -14,7 +14,7 @@ from billing.tests.support.simulation.balances import (
 from billing.tests.support.simulation.invariants import final_faults
 from billing.tests.support.simulation.system import System
 from lightning.models import LightningInvoice, NwcPayment
-from sandbox.wallets.behaviour import IGNORES, PAYS, refuses, settles_late
+from sandbox.wallets.behaviour import PAYS, STAYS_SILENT, refuses, settles_late
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -60,7 +60,7 @@ def test_card_pays(system, actions):
 
 
 def test_card_is_charged_after_a_silent_wallet_can_no_longer_pay(system, actions):
-    actions.add_tenant(wallet=IGNORES, card="pm_card_visa")
+    actions.add_tenant(wallet=STAYS_SILENT, card="pm_card_visa")
     system.run()
     assert NwcPayment.objects.get().state == "pending"
 

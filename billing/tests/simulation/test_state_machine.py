@@ -33,11 +33,11 @@ from billing.tests.support.simulation.invariants import (
 )
 from billing.tests.support.simulation.system import Servers, System
 from sandbox.wallets.behaviour import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Paying,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    PaymentBehaviour,
     pays_after,
     pays_but_says,
     refuses,
@@ -61,11 +61,11 @@ DETERMINISTIC = profile(
 )
 RANDOM = profile(max_examples=max(EXAMPLES, 1), stateful_step_count=20, **_PROFILE)
 
-WALLETS: dict[str, Paying] = {
+WALLETS: dict[str, PaymentBehaviour] = {
     "pays": PAYS,
-    "pays in silence": PAYS_IN_SILENCE,
-    "ignores": IGNORES,
-    "lies": LIES,
+    "pays in silence": PAYS_WITHOUT_ANSWER,
+    "ignores": STAYS_SILENT,
+    "lies": CLAIMS_FALSELY,
     "pays late": pays_after(1_800),
     "refuses": refuses("INSUFFICIENT_BALANCE"),
     "is rate limited": refuses("RATE_LIMITED"),
@@ -216,7 +216,7 @@ class BillingMachine(RuleBasedStateMachine):
 
     def do_change_behaviour(self, number: int, variant: int) -> None:
         for one in self._payer(number).wallets:
-            one.behaviour = PAYS if variant else IGNORES
+            one.behaviour = PAYS if variant else STAYS_SILENT
 
     def do_go_offline(self, number: int, variant: int) -> None:
         for one in self._payer(number).wallets[-1:]:

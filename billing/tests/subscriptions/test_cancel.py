@@ -1,4 +1,4 @@
-"""Tenants owe for served time, once: whatever ends a subscription, and when."""
+"""Tenants owe for served time, once, however and whenever a subscription ends."""
 
 from datetime import timedelta
 
@@ -15,14 +15,15 @@ from billing.services.subscriptions import cancel, unused_time
 from billing.services.subscriptions.ended import handle_subscription_ended
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
-from billing.tests.subscriptions.test_sync import (
+from billing.tests.support.subscriptions import (
     add_relay,
     all_subscriptions,
-    pay_everything,
-    rewrite,
-    settle,
+    finalize_drafts,
+    pay_all_invoices,
+    post_collect_and_sync,
+    rewrite_subscription,
     sync,
-    sync_until_in_step,
+    sync_until_in_sync,
 )
 from billing.tests.support.workers import Killed
 from relays.exceptions import PaymentOverdue
@@ -49,53 +50,47 @@ def relay(tenant):
     return relay
 
 
-def finalize(sandbox):
-    client = sandbox.client()
-    for invoice in client.v1.invoices.list({"status": "draft"}).data:
-        client.v1.invoices.finalize_invoice(invoice.id)
-
-
 def invoices(sandbox):
-    """All invoices, oldest first."""
+    """Return all invoices, oldest first."""
     return sandbox.client().v1.invoices.list({"limit": 100}).data[::-1]
 
 
-def switch_off(tenant, *relays):
+def deactivate_and_sync(tenant, *relays):
     for relay in relays:
         lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 
 
-def switch_on(tenant, *relays):
-    settle(tenant)
+def activate_and_sync(tenant, *relays):
+    post_collect_and_sync(tenant)
     for relay in relays:
         lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
 
 
 def suspend(tenant):
-    """Let the grace of what is unpaid end: what is billable goes off."""
-    settle(tenant)
+    """End the grace period of unpaid invoices, which suspends billable relays."""
+    post_collect_and_sync(tenant)
     tenant.collections.unpaid().update(suspend_at=timezone.now())
     review_tenant(tenant_id=tenant.pk)
     sync(tenant)
 
 
 def balance(sandbox, tenant):
-    """What the customer owes beyond its invoices; credit is negative."""
+    """Return the customer's balance; credit is negative."""
     return sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id).balance
 
 
 def share(sandbox, cents, seconds):
-    """What so much a month costs for some seconds of the first month."""
+    """Return the price of some seconds of the first month, at `cents` a month."""
     line = invoices(sandbox)[0].lines.data[-1]
     return cents * seconds / (line.period.end - line.period.start)
 
 
-# --- off, not paid
+# --- not paid
 
 
-def test_off_after_a_week_costs_a_week(sandbox, tenant, relay):
+def test_deactivated_after_a_week_only_a_week_is_owed(sandbox, tenant, relay):
     sandbox.advance(7 * DAY)
 
     suspend(tenant)
@@ -107,13 +102,13 @@ def test_off_after_a_week_costs_a_week(sandbox, tenant, relay):
     assert balance(sandbox, tenant) == 0
 
 
-def test_a_draft_is_finalized_and_reduced(sandbox, tenant, relay):
+def test_draft_is_finalized_and_reduced_on_cancellation(sandbox, tenant, relay):
     (invoice,) = invoices(sandbox)
     assert invoice.status == "draft"
     sandbox.client().v1.invoices.update(invoice.id, {"auto_advance": False})
     sandbox.advance(15 * DAY)
 
-    switch_off(tenant, relay)
+    deactivate_and_sync(tenant, relay)
     post_credits(tenant_id=tenant.pk)
 
     (invoice,) = invoices(sandbox)
@@ -121,42 +116,44 @@ def test_a_draft_is_finalized_and_reduced(sandbox, tenant, relay):
 
 
 @pytest.mark.parametrize("paid", [False, True])
-def test_off_and_on_again_the_same_day_pays_the_month_once(
+def test_month_is_paid_once_when_relay_is_off_and_on_the_same_day(
     sandbox, tenant, relay, paid
 ):
-    """An hour costs a cent, which is too little to be charged: it is carried over."""
+    """Two hours cost a cent, less than the minimum charge: it is carried over."""
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     sandbox.advance(2 * HOUR)
 
-    switch_off(tenant, relay)
-    switch_on(tenant, relay)
-    finalize(sandbox)
+    deactivate_and_sync(tenant, relay)
+    activate_and_sync(tenant, relay)
+    finalize_drafts(sandbox)
 
     first, *_, second = invoices(sandbox)
     assert first.status == "paid"
     assert second.total == 500
-    # A cent for two hours, then a whole month from now on.
-    asked = sum(i.amount_paid for i in (first,) if paid) + second.amount_remaining
-    assert asked + balance(sandbox, tenant) == 501
+    # A cent for two hours, then a whole month.
+    paid_and_open = (
+        sum(i.amount_paid for i in (first,) if paid) + second.amount_remaining
+    )
+    assert paid_and_open + balance(sandbox, tenant) == 501
     assert not Credit.objects.owed().exists()
 
 
-def test_off_and_on_many_times_leaves_no_invoice_that_nobody_can_pay(
+def test_no_unpayable_invoice_when_relay_is_off_and_on_many_times(
     sandbox, tenant, relay
 ):
     for _ in range(3):
         sandbox.advance(2 * HOUR)
-        switch_off(tenant, relay)
-        switch_on(tenant, relay)
-    finalize(sandbox)
+        deactivate_and_sync(tenant, relay)
+        activate_and_sync(tenant, relay)
+    finalize_drafts(sandbox)
 
     *earlier, last = invoices(sandbox)
     assert [invoice.status for invoice in earlier] == ["paid"] * 3
     assert last.amount_remaining == 503
 
 
-def test_an_upgrade_that_was_not_billed_yet_is_paid_for_as_long_as_it_served(
+def test_used_time_of_an_unbilled_upgrade_is_owed_after_suspension(
     sandbox, tenant, relay
 ):
     sandbox.advance(3 * DAY)
@@ -172,11 +169,11 @@ def test_an_upgrade_that_was_not_billed_yet_is_paid_for_as_long_as_it_served(
     assert invoice.amount_remaining == pytest.approx(served, abs=1)
 
 
-def test_one_of_two_off_on_the_third_day_both_on_the_seventh(sandbox, tenant, relay):
+def test_each_relay_is_owed_until_its_own_end(sandbox, tenant, relay):
     other = add_relay(tenant)
     sync(tenant)
     sandbox.advance(3 * DAY)
-    switch_off(tenant, other)
+    deactivate_and_sync(tenant, other)
     sandbox.advance(4 * DAY)
 
     suspend(tenant)
@@ -187,13 +184,13 @@ def test_one_of_two_off_on_the_third_day_both_on_the_seventh(sandbox, tenant, re
     assert invoice.amount_remaining == pytest.approx(served, abs=1)
 
 
-def test_what_was_switched_off_and_on_again_is_not_free(sandbox, tenant):
-    """The first invoice, of two relays, is still to be paid."""
+def test_relay_switched_off_and_on_is_not_free_while_invoice_is_open(sandbox, tenant):
+    """The first invoice, of two relays, is unpaid."""
     relay, _ = add_relay(tenant), add_relay(tenant)
     sync(tenant)
     sandbox.advance(1 * DAY)
-    switch_off(tenant, relay)
-    switch_on(tenant, relay)
+    deactivate_and_sync(tenant, relay)
+    activate_and_sync(tenant, relay)
     sandbox.advance(6 * DAY)
 
     suspend(tenant)
@@ -204,14 +201,12 @@ def test_what_was_switched_off_and_on_again_is_not_free(sandbox, tenant):
     assert invoice.amount_remaining == pytest.approx(served, abs=1)
 
 
-def test_a_decrease_before_the_invoice_is_paid_is_credited_with_the_next(
-    sandbox, tenant
-):
+def test_decrease_before_payment_is_credited_on_next_invoice(sandbox, tenant):
     relay, _ = add_relay(tenant), add_relay(tenant)
     sync(tenant)
     sandbox.advance(3 * DAY)
-    switch_off(tenant, relay)
-    pay_everything(sandbox)
+    deactivate_and_sync(tenant, relay)
+    pay_all_invoices(sandbox)
 
     sandbox.advance(30 * DAY)
 
@@ -221,30 +216,30 @@ def test_a_decrease_before_the_invoice_is_paid_is_credited_with_the_next(
     assert second.amount_remaining == pytest.approx(500 - unused, abs=1)
 
 
-# --- off, paid
+# --- paid
 
 
-def test_what_was_paid_goes_to_the_balance_without_a_credit_of_ours(
-    sandbox, tenant, relay
-):
-    pay_everything(sandbox)
+def test_stripe_credits_unused_time_when_all_is_paid(sandbox, tenant, relay):
+    pay_all_invoices(sandbox)
     sandbox.advance(7 * DAY)
 
-    switch_off(tenant, relay)
+    deactivate_and_sync(tenant, relay)
 
     left = 500 - round(share(sandbox, 500, 7 * DAY))
     assert balance(sandbox, tenant) == pytest.approx(-left, abs=1)
     assert not Credit.objects.exists()
 
 
-def test_paid_between_the_end_and_the_note(sandbox, tenant, relay):
+def test_credit_goes_to_balance_when_paid_before_the_credit_note(
+    sandbox, tenant, relay
+):
     sandbox.advance(7 * DAY)
     sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
     sandbox.clear_faults()
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == 500
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
 
     post_credits(tenant_id=tenant.pk)
 
@@ -254,27 +249,29 @@ def test_paid_between_the_end_and_the_note(sandbox, tenant, relay):
     assert (credit.note_cents, credit.balance_cents) == (0, left)
 
 
-def test_the_current_month_was_paid_but_an_older_one_never(sandbox, tenant, relay):
-    finalize(sandbox)
+def test_paid_month_is_credited_while_an_older_one_is_uncollectible(
+    sandbox, tenant, relay
+):
+    finalize_drafts(sandbox)
     (old,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(old.id)
     sandbox.advance(32 * DAY)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     current = invoices(sandbox)[1]
     start = current.lines.data[0].period.start
 
-    switch_off(tenant, relay)
+    deactivate_and_sync(tenant, relay)
     post_credits(tenant_id=tenant.pk)
 
     (ended,) = all_subscriptions(sandbox)
     period = current.lines.data[0].period.end - start
-    unserved_cents = 500 - 500 * (ended.ended_at - start) / period
-    assert balance(sandbox, tenant) == -round(unserved_cents)
+    unused_cents = 500 - 500 * (ended.ended_at - start) / period
+    assert balance(sandbox, tenant) == -round(unused_cents)
     assert Credit.objects.get().collection_id == current.id
 
 
-def test_nothing_is_given_back_of_what_was_written_off(sandbox, tenant, relay):
-    finalize(sandbox)
+def test_no_credit_for_an_uncollectible_invoice(sandbox, tenant, relay):
+    finalize_drafts(sandbox)
     (invoice,) = invoices(sandbox)
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
 
@@ -285,7 +282,7 @@ def test_nothing_is_given_back_of_what_was_written_off(sandbox, tenant, relay):
     assert balance(sandbox, tenant) == 0
 
 
-def test_of_what_was_written_off_in_part_the_paid_part_is_given_back(sandbox, tenant):
+def test_paid_part_of_an_uncollectible_invoice_is_credited(sandbox, tenant):
     add_relay(tenant)
     customer = Stripe().create_customer(
         {"email": "a@example.com", "metadata": {"tenant_pubkey": tenant.pk}}, "key"
@@ -295,7 +292,7 @@ def test_of_what_was_written_off_in_part_the_paid_part_is_given_back(sandbox, te
         customer.id, {"amount": -200, "currency": "usd"}, "key-2"
     )
     sync(tenant)
-    finalize(sandbox)
+    finalize_drafts(sandbox)
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == 300
     sandbox.client().v1.invoices.mark_uncollectible(invoice.id)
@@ -306,7 +303,9 @@ def test_of_what_was_written_off_in_part_the_paid_part_is_given_back(sandbox, te
     assert balance(sandbox, tenant) == -200
 
 
-def test_written_off_between_the_end_and_the_note(sandbox, tenant, relay):
+def test_no_balance_credit_when_written_off_before_the_credit_note(
+    sandbox, tenant, relay
+):
     sandbox.fault("status", path="credit_notes", status=429, times=None)
     suspend(tenant)
     sandbox.clear_faults()
@@ -319,7 +318,7 @@ def test_written_off_between_the_end_and_the_note(sandbox, tenant, relay):
     assert Credit.objects.get().state == "posted"
 
 
-# --- a person ends it at Stripe
+# --- ended at Stripe
 
 
 @pytest.mark.parametrize("paid", [False, True])
@@ -332,23 +331,27 @@ def test_written_off_between_the_end_and_the_note(sandbox, tenant, relay):
         {"invoice_now": True},
     ],
 )
-def test_a_person_cancels(sandbox, tenant, relay, terms, paid):
+def test_served_time_is_owed_when_a_person_cancels_at_stripe(
+    sandbox, tenant, relay, terms, paid
+):
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     sandbox.advance(7 * DAY)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id, terms)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     assert post_credits(tenant_id=tenant.pk)
 
-    assert asked(sandbox, tenant) == pytest.approx(share(sandbox, 500, 7 * DAY), abs=1)
+    assert total_owed(sandbox, tenant) == pytest.approx(
+        share(sandbox, 500, 7 * DAY), abs=1
+    )
     open_cents = sum(i.amount_remaining for i in invoices(sandbox))
     if not paid and "prorate" not in terms:
         assert open_cents == round(share(sandbox, 500, 7 * DAY))
 
 
-def asked(sandbox, tenant):
-    """What the tenant pays in the end: invoices, balance, and what is to be billed."""
+def total_owed(sandbox, tenant):
+    """Return the tenant's total: invoices, balance and pending items."""
     client = sandbox.client()
     params = {"customer": tenant.stripe_customer_id, "pending": True}
     pending = client.v1.invoice_items.list(params).data
@@ -360,47 +363,49 @@ def asked(sandbox, tenant):
 
 
 @pytest.mark.parametrize("terms", [{"prorate": True}, {"invoice_now": True}])
-def test_a_person_cancels_with_an_upgrade_pending(sandbox, tenant, relay, terms):
+def test_upgrade_is_owed_when_a_person_cancels_before_it_is_billed(
+    sandbox, tenant, relay, terms
+):
     sandbox.advance(3 * DAY)
     lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
     sync(tenant)
     sandbox.advance(2 * DAY)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id, terms)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     post_credits(tenant_id=tenant.pk)
 
     served = share(sandbox, 500, 3 * DAY) + share(sandbox, 2500, 2 * DAY)
-    assert asked(sandbox, tenant) == pytest.approx(served, abs=2)
+    assert total_owed(sandbox, tenant) == pytest.approx(served, abs=2)
 
 
-def test_at_the_end_of_a_period_nothing_is_left_to_give_back(sandbox, tenant, relay):
+def test_no_credit_when_subscription_ends_with_its_period(sandbox, tenant, relay):
     client = sandbox.client()
     client.v1.subscriptions.update(
         tenant.stripe_subscription_id, {"cancel_at_period_end": True}
     )
     sandbox.advance(32 * DAY)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     assert not Credit.objects.exists()
 
 
-def test_ended_by_stripe_for_non_payment(sandbox, tenant, relay):
+def test_invoice_is_reduced_when_stripe_ends_the_subscription(sandbox, tenant, relay):
     sandbox.advance(7 * DAY)
     id = tenant.stripe_subscription_id
     ended = sandbox.client().v1.subscriptions.cancel(id)
     details = {**ended.cancellation_details.to_dict(), "reason": "payment_failed"}
-    rewrite(sandbox, id, cancellation_details=details)
+    rewrite_subscription(sandbox, id, cancellation_details=details)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     post_credits(tenant_id=tenant.pk)
 
     (invoice,) = invoices(sandbox)
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
 
 
-def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
+def test_end_reported_twice_by_events_is_credited_once_by_next_sync(
     sandbox, tenant, relay
 ):
     sandbox.advance(7 * DAY)
@@ -408,9 +413,7 @@ def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
     sandbox.client().v1.subscriptions.cancel(subscription_id)
     found = Stripe().get_subscription(subscription_id)
     for _ in range(2):
-        handle_subscription_ended(
-            tenant_id=tenant.pk, subscription_id=subscription_id, found=found
-        )
+        handle_subscription_ended(tenant_id=tenant.pk, subscription=found)
     sandbox.advance(1 * DAY)
 
     sync(tenant)
@@ -421,15 +424,15 @@ def test_an_end_that_an_event_told_of_is_settled_by_the_next_sync(
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
 
 
-def test_a_draft_that_stripe_will_not_finalize_stops_nobody(
+def test_new_subscription_although_stripe_refuses_to_finalize_a_draft(
     sandbox, tenant, relay, caplog
 ):
     sandbox.fault("status", path="/finalize", status=400, times=None)
-    switch_off(tenant, relay)
+    deactivate_and_sync(tenant, relay)
     assert "final_invoice_refused" in caplog.text
     credit = Credit.objects.get()
 
-    switch_on(tenant, relay)
+    activate_and_sync(tenant, relay)
 
     assert len(all_subscriptions(sandbox)) == 2
     credit.refresh_from_db()
@@ -440,13 +443,15 @@ def test_a_draft_that_stripe_will_not_finalize_stops_nobody(
     assert invoices(sandbox)[0].status == "paid"
 
 
-# --- customers that are deleted
+# --- deleted customers
 
 
 @pytest.mark.parametrize("paid", [False, True])
-def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay, paid):
+def test_unused_time_is_credited_when_customer_was_deleted(
+    sandbox, tenant, relay, paid
+):
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     old = tenant.stripe_customer_id
     sandbox.advance(7 * DAY)
     sandbox.client().v1.customers.delete(old)
@@ -473,14 +478,14 @@ def test_a_deleted_customer_takes_no_unserved_time_along(sandbox, tenant, relay,
         (Stripe, "finalize_invoice"),
         (unused_time, "list_billed_invoices"),
         (unused_time, "credit_unused_time"),
-        (writes, "succeed"),
+        (writes, "mark_succeeded"),
     ],
 )
-def test_killed_while_cancelling(
+def test_unused_time_is_credited_once_when_killed_while_cancelling(
     sandbox, tenant, relay, monkeypatch, owner, name, paid
 ):
     if paid:
-        pay_everything(sandbox)
+        pay_all_invoices(sandbox)
     else:
         (draft,) = invoices(sandbox)
         sandbox.client().v1.invoices.update(draft.id, {"auto_advance": False})
@@ -499,12 +504,13 @@ def test_killed_while_cancelling(
     monkeypatch.setattr(owner, name, real)
     sandbox.advance(1 * DAY)
 
-    # Nobody's relay is switched by what was ours.
     with time_machine.travel(timezone.now() + timedelta(minutes=6)):
         sync(tenant)
         post_credits(tenant_id=tenant.pk)
 
-    assert asked(sandbox, tenant) == pytest.approx(share(sandbox, 500, 7 * DAY), abs=1)
+    assert total_owed(sandbox, tenant) == pytest.approx(
+        share(sandbox, 500, 7 * DAY), abs=1
+    )
     assert not StripeWrite.objects.pending().exists()
     if paid:
         assert not Credit.objects.exists()
@@ -512,16 +518,16 @@ def test_killed_while_cancelling(
         assert Credit.objects.get().collection_id == invoices(sandbox)[0].id
 
 
-def test_cancelled_on_terms_that_changed_before_the_request_arrived(
+def test_unused_time_is_credited_when_paid_before_a_late_cancellation_arrives(
     sandbox, tenant, relay, monkeypatch
 ):
-    """Sent while something was owed, it arrives when that has been paid."""
+    """It was sent while something was owed, and arrives after the payment."""
     sandbox.advance(7 * DAY)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sandbox.fault("reset", method="DELETE", times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     real = Stripe.cancel_subscription
 
     def late(self, subscription_id, **terms):
@@ -537,11 +543,11 @@ def test_cancelled_on_terms_that_changed_before_the_request_arrived(
     assert balance(sandbox, tenant) == -left
 
 
-def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
-    pay_everything(sandbox)
+def test_no_new_subscription_before_the_credit_is_posted(sandbox, tenant, relay):
+    pay_all_invoices(sandbox)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
     sandbox.fault("status", path="balance_transactions", status=500, times=None)
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     lifecycle.activate_relay(relay_id=relay.pk)
 
     row = sync(tenant, SyncOutcome.FAILED)
@@ -555,41 +561,41 @@ def test_nothing_new_before_the_credit_is_posted(sandbox, tenant, relay):
     assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
 
 
-def test_what_is_owed_for_the_last_one_comes_before_the_next(sandbox, tenant, relay):
+def test_no_new_subscription_before_the_last_one_is_paid(sandbox, tenant, relay):
     sandbox.advance(7 * DAY)
-    switch_off(tenant, relay)
-    settle(tenant)
+    deactivate_and_sync(tenant, relay)
+    post_collect_and_sync(tenant)
     with pytest.raises(PaymentOverdue):
         lifecycle.activate_relay(relay_id=relay.pk)
 
-    pay_everything(sandbox)
-    settle(tenant)
+    pay_all_invoices(sandbox)
+    post_collect_and_sync(tenant)
     lifecycle.activate_relay(relay_id=relay.pk)
     sync(tenant)
 
     assert len(all_subscriptions(sandbox)) == 2
 
 
-def test_an_end_that_two_workers_settle_is_credited_once(
+def test_unused_time_is_credited_once_by_two_workers(
     sandbox, tenant, relay, monkeypatch
 ):
-    """They read differently what the open invoice bears, so what the paid one must."""
-    pay_everything(sandbox)
+    """Each reads another maximum for the open invoice, so divides differently."""
+    pay_all_invoices(sandbox)
     sandbox.advance(31 * DAY)
-    finalize(sandbox)
+    finalize_drafts(sandbox)
     api = sandbox.client().v1
     (renewal,) = api.invoices.list({"status": "open"}).data
     note = api.credit_notes.create({"invoice": renewal.id, "amount": 450})
-    real = cancel._unserved
+    real = cancel._unused_time
 
-    def compute_and_be_overtaken(*args):
+    def compute_and_get_overtaken(*args):
         found = real(*args)
-        monkeypatch.setattr(cancel, "_unserved", real)
+        monkeypatch.setattr(cancel, "_unused_time", real)
         api.credit_notes.void_credit_note(note.id)
         cancel.resume_cancellations(Stripe(), tenant.pk)
         return found
 
-    monkeypatch.setattr(cancel, "_unserved", compute_and_be_overtaken)
+    monkeypatch.setattr(cancel, "_unused_time", compute_and_get_overtaken)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 

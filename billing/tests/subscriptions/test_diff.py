@@ -23,21 +23,21 @@ def sub(id="sub_1", status="active", created=1, items=(), **fields):
     )
 
 
-def difference(desired, *subscriptions, current_id=None):
+def diff(desired, *subscriptions, current_id=None):
     return diff_subscriptions(
         desired, subscriptions, tenant_pubkey=TENANT, current_id=current_id
     )
 
 
-def test_equal_is_in_step():
-    found = difference({"p1": 2, "p2": 1}, sub(items=[("p2", 1), ("p1", 2)]))
+def test_in_sync_when_items_are_equal():
+    found = diff({"p1": 2, "p2": 1}, sub(items=[("p2", 1), ("p1", 2)]))
 
     assert found.is_in_sync
-    assert found.keep.id == "sub_1"
+    assert found.current.id == "sub_1"
 
 
-def test_changes_are_absolute_and_a_surplus_item_goes_last():
-    found = difference({"p1": 3, "p3": 1}, sub(items=[("p2", 5), ("p1", 2)]))
+def test_quantities_are_absolute_and_deleted_items_come_last():
+    found = diff({"p1": 3, "p3": 1}, sub(items=[("p2", 5), ("p1", 2)]))
 
     assert found.items == (
         {"id": "si_p1", "quantity": 3},
@@ -46,71 +46,71 @@ def test_changes_are_absolute_and_a_surplus_item_goes_last():
     )
 
 
-def test_nothing_desired_makes_every_subscription_of_ours_surplus():
-    found = difference({}, sub(), sub("sub_2", "unpaid"), sub("sub_3", "canceled"))
+def test_every_live_subscription_is_a_duplicate_when_nothing_is_desired():
+    found = diff({}, sub(), sub("sub_2", "unpaid"), sub("sub_3", "canceled"))
 
-    assert found.keep is None
-    assert [s.id for s in found.surplus] == ["sub_1", "sub_2"]
+    assert found.current is None
+    assert [s.id for s in found.duplicates] == ["sub_1", "sub_2"]
 
 
-def test_the_current_one_is_kept_before_an_older_one():
-    found = difference(
+def test_current_subscription_is_preferred_to_an_older_one():
+    found = diff(
         {"p1": 1}, sub("sub_1", created=1), sub("sub_2", created=2), current_id="sub_2"
     )
 
-    assert found.keep.id == "sub_2"
-    assert [s.id for s in found.surplus] == ["sub_1"]
+    assert found.current.id == "sub_2"
+    assert [s.id for s in found.duplicates] == ["sub_1"]
 
 
-def test_without_a_current_one_the_oldest_is_adopted():
-    found = difference({"p1": 1}, sub("sub_2", created=2), sub("sub_1", created=1))
+def test_oldest_subscription_is_adopted_without_a_current_one():
+    found = diff({"p1": 1}, sub("sub_2", created=2), sub("sub_1", created=1))
 
-    assert found.keep.id == "sub_1"
+    assert found.current.id == "sub_1"
 
 
 @pytest.mark.parametrize("status", ["active", "trialing", "past_due"])
-def test_a_live_status_is_kept(status):
-    assert difference({"p1": 1}, sub(status=status)).keep
+def test_live_subscription_is_current(status):
+    assert diff({"p1": 1}, sub(status=status)).current
 
 
 @pytest.mark.parametrize("status", ["unpaid", "paused", "incomplete"])
-def test_a_status_in_limbo_counts_as_none_and_goes(status):
-    found = difference({"p1": 1}, sub(status=status), current_id="sub_1")
+def test_subscription_in_limbo_is_cancelled(status):
+    found = diff({"p1": 1}, sub(status=status), current_id="sub_1")
 
-    assert found.keep is None
-    assert len(found.surplus) == 1
+    assert found.current is None
+    assert len(found.duplicates) == 1
 
 
 @pytest.mark.parametrize("status", ["canceled", "incomplete_expired"])
-def test_an_ended_one_is_nothing(status):
-    found = difference({"p1": 1}, sub(status=status), current_id="sub_1")
+def test_ended_subscription_is_ignored(status):
+    found = diff({"p1": 1}, sub(status=status), current_id="sub_1")
 
-    assert (found.keep, found.surplus) == (None, ())
+    assert (found.current, found.duplicates) == (None, ())
 
 
-def test_somebody_elses_subscription_is_left_alone():
+def test_subscription_of_another_service_or_tenant_is_ignored():
     foreign = sub("sub_x", metadata={"service": "another"})
 
-    found = difference({}, foreign, sub("sub_y", metadata={"tenant_pubkey": "other"}))
+    found = diff({}, foreign, sub("sub_y", metadata={"tenant_pubkey": "other"}))
 
-    assert found.surplus == ()
-
-
-def test_the_current_one_is_ours_whatever_became_of_its_metadata():
-    assert difference({"p1": 1}, sub(metadata={}), current_id="sub_1").keep
+    assert found.duplicates == ()
 
 
-def test_a_subscription_that_stripe_charges_is_switched():
-    found = difference(
+def test_current_subscription_is_recognized_without_metadata():
+    assert diff({"p1": 1}, sub(metadata={}), current_id="sub_1").current
+
+
+def test_automatic_collection_needs_send_invoice():
+    found = diff(
         {"p1": 1}, sub(items=[("p1", 1)], collection_method="charge_automatically")
     )
 
-    assert found.switch
+    assert found.needs_send_invoice
     assert not found.is_in_sync
 
 
 @pytest.mark.django_db
-def test_desired_items_are_one_query_of_the_billable(django_assert_num_queries):
+def test_desired_items_count_billable_relays_in_one_query(django_assert_num_queries):
     Plan.objects.filter(pk="basic").update(stripe_price_id="p1")
     Plan.objects.filter(pk="growth").update(stripe_price_id="p2")
     tenant = TenantFactory()
@@ -125,7 +125,7 @@ def test_desired_items_are_one_query_of_the_billable(django_assert_num_queries):
 
 
 @pytest.mark.django_db
-def test_a_paid_plan_without_a_price_is_an_error_not_a_gift():
+def test_error_for_a_paid_plan_without_a_price():
     relay = RelayFactory()
 
     with pytest.raises(PriceMissing) as caught:

@@ -1,4 +1,4 @@
-"""What must not make two of anything, lose anything or leave a tenant stuck."""
+"""Crashes and bad answers of Stripe: no duplicates, no loss, no tenant left stuck."""
 
 from datetime import timedelta
 
@@ -16,15 +16,15 @@ from billing.services.stripe_writes import writes
 from billing.services.subscriptions.diff import diff_subscriptions
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
-from billing.tests.subscriptions.test_sync import (
-    SUBSCRIPTIONS,
+from billing.tests.support.subscriptions import (
+    SUBSCRIPTIONS_PATH,
     add_relay,
     all_subscriptions,
-    create_at_stripe,
+    create_subscription_at_stripe,
     live_items,
-    pay_everything,
+    pay_all_invoices,
     sync,
-    sync_until_in_step,
+    sync_until_in_sync,
 )
 from billing.tests.support.workers import Killed
 from relays.services import lifecycle
@@ -49,7 +49,7 @@ def live_ids(sandbox):
 
 
 def kill_after(monkeypatch, owner, name):
-    """Let a function do its work and the process die right after."""
+    """Kill the process right after the function has returned."""
     work = getattr(owner, name)
 
     def die(*args, **kwargs):
@@ -59,40 +59,42 @@ def kill_after(monkeypatch, owner, name):
     monkeypatch.setattr(owner, name, die)
 
 
-def later(**delay):
+def after(**delay):
     return time_machine.travel(timezone.now() + timedelta(**delay))
 
 
-# --- crashes between our own two steps
+# --- crashes between two steps
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_killed_while_an_intent_is_resolved(sandbox, tenant, monkeypatch, nth):
-    """The first intent is the customer's, the second the subscription's."""
+def test_one_customer_and_subscription_when_killed_while_resolving_a_write(
+    sandbox, tenant, monkeypatch, nth
+):
+    """The first write creates the customer, the second the subscription."""
     add_relay(tenant)
     resolved = []
-    real = writes.succeed
+    real = writes.mark_succeeded
 
-    def die_at_nth(intent, stripe_id):
-        real(intent, stripe_id)
+    def die_at_nth(write, stripe_id):
+        real(write, stripe_id)
         resolved.append(stripe_id)
         if len(resolved) == nth:
             raise Killed
 
-    monkeypatch.setattr(writes, "succeed", die_at_nth)
+    monkeypatch.setattr(writes, "mark_succeeded", die_at_nth)
     mark_stale(tenant_id=tenant.pk)
     with pytest.raises(Killed):
         sync_tenant(tenant_id=tenant.pk)
-    monkeypatch.setattr(writes, "succeed", real)
+    monkeypatch.setattr(writes, "mark_succeeded", real)
 
-    with later(minutes=6):
+    with after(minutes=6):
         sync(tenant)
 
     assert len(customers(sandbox)) == 1
     assert live_ids(sandbox) == [tenant.stripe_subscription_id]
 
 
-def test_a_person_who_cancels_before_the_id_was_stored_is_obeyed(
+def test_cancellation_by_a_person_before_the_id_is_stored_is_respected(
     sandbox, tenant, monkeypatch
 ):
     relay = add_relay(tenant)
@@ -104,18 +106,18 @@ def test_a_person_who_cancels_before_the_id_was_stored_is_obeyed(
     (made,) = all_subscriptions(sandbox)
     sandbox.client().v1.subscriptions.cancel(made.id)
 
-    with later(minutes=6):
-        sync_until_in_step(tenant)
+    with after(minutes=6):
+        sync_until_in_sync(tenant)
 
     relay.refresh_from_db()
     assert relay.status == "inactive"
     assert len(all_subscriptions(sandbox)) == 1
 
 
-# --- answers that are not what they seem
+# --- misleading answers
 
 
-def test_another_accounts_key_changes_nothing(sandbox, tenant, settings):
+def test_key_of_another_account_changes_nothing(sandbox, tenant, settings):
     add_relay(tenant)
     sync(tenant)
     before = (tenant.stripe_customer_id, tenant.stripe_subscription_id)
@@ -127,13 +129,13 @@ def test_another_accounts_key_changes_nothing(sandbox, tenant, settings):
         assert all_subscriptions(other) == []
 
     settings.STRIPE_API_BASE = sandbox.url
-    with later(hours=1):
+    with after(hours=1):
         sync(tenant)
     assert (tenant.stripe_customer_id, tenant.stripe_subscription_id) == before
     assert live_ids(sandbox) == [before[1]]
 
 
-def test_a_404_from_somebody_in_front_of_stripe_changes_nothing(sandbox, tenant):
+def test_404_from_a_proxy_changes_nothing(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
     before = tenant.stripe_subscription_id
@@ -144,13 +146,13 @@ def test_a_404_from_somebody_in_front_of_stripe_changes_nothing(sandbox, tenant)
 
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
-    with later(minutes=1):
+    with after(minutes=1):
         sync(tenant)
 
     assert live_ids(sandbox) == [before]
 
 
-def test_an_unreadable_200_is_no_refusal(sandbox, tenant, monkeypatch):
+def test_truncated_200_is_retried_not_refused(sandbox, tenant, monkeypatch):
     add_relay(tenant)
     real = sdk.RequestsClient.request
     cut: list[bytes] = []
@@ -171,7 +173,7 @@ def test_an_unreadable_200_is_no_refusal(sandbox, tenant, monkeypatch):
     assert len(customers(sandbox)) == 1
 
 
-def test_what_a_stranger_answers_is_not_repeated_in_our_records(sandbox, tenant):
+def test_body_of_a_proxy_error_is_not_recorded(sandbox, tenant):
     add_relay(tenant)
     sandbox.fault("status", path="^/v1/customers$", status=502, times=None)
 
@@ -182,8 +184,10 @@ def test_what_a_stranger_answers_is_not_repeated_in_our_records(sandbox, tenant)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429])
-def test_a_refusal_after_silence_leaves_the_outcome_open(sandbox, tenant, status):
-    """The first try was carried out; whoever refuses the second did not see it."""
+def test_write_stays_pending_when_refused_after_an_unanswered_try(
+    sandbox, tenant, status
+):
+    """The first try took effect; the refusal of the second does not tell."""
     add_relay(tenant)
     sandbox.fault("reset", path="^/v1/customers$", when="after")
     sandbox.fault("status", path="^/v1/customers$", status=status, times=2)
@@ -191,13 +195,13 @@ def test_a_refusal_after_silence_leaves_the_outcome_open(sandbox, tenant, status
     sync(tenant, SyncOutcome.FAILED)
     assert StripeWrite.objects.get().state == "pending"
     sandbox.clear_faults()
-    with later(minutes=1):
+    with after(minutes=1):
         sync(tenant)
 
     assert len(customers(sandbox)) == 1
 
 
-def test_our_own_limit_does_not_hide_that_a_request_was_sent(
+def test_write_is_unresolved_when_rate_limited_after_an_unanswered_try(
     sandbox, tenant, monkeypatch
 ):
     relay = add_relay(tenant)
@@ -213,7 +217,7 @@ def test_our_own_limit_does_not_hide_that_a_request_was_sent(
             raise exceptions.StripeRateLimited("too many")
 
     monkeypatch.setattr(client_module, "acquire", none_left_for_a_second_try)
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$")
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$")
     sync(tenant, SyncOutcome.FAILED)
     assert creating.get().unknown_since
 
@@ -223,31 +227,29 @@ def test_our_own_limit_does_not_hide_that_a_request_was_sent(
     assert row.last_error_code == "stripe-intent-unresolved"
 
 
-def test_a_customer_that_came_of_a_lost_answer_is_found_though_not_needed(
-    sandbox, tenant
-):
+def test_customer_of_a_lost_answer_is_found_when_no_longer_needed(sandbox, tenant):
     relay = add_relay(tenant)
     sandbox.fault("reset", path="^/v1/customers$", when="after", times=3)
     sync(tenant, SyncOutcome.FAILED)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sandbox.clear_faults()
 
-    with later(days=3):
+    with after(days=3):
         sync(tenant)
 
     assert not StripeWrite.objects.pending().exists()
     assert tenant.stripe_customer_id == customers(sandbox)[0].id
 
 
-def test_an_open_creation_does_not_outlive_its_customer(sandbox, tenant):
+def test_pending_create_is_abandoned_with_its_deleted_customer(sandbox, tenant):
     add_relay(tenant)
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=3)
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$", times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
     sandbox.client().v1.customers.delete(tenant.stripe_customer_id)
 
     for minutes in (1, 12, 30):
-        with later(minutes=minutes):
+        with after(minutes=minutes):
             mark_stale(tenant_id=tenant.pk)
             sync_tenant(tenant_id=tenant.pk)
 
@@ -256,7 +258,7 @@ def test_an_open_creation_does_not_outlive_its_customer(sandbox, tenant):
     assert live_ids(sandbox) == [tenant.stripe_subscription_id]
 
 
-def test_an_email_that_only_stripe_refuses_makes_nothing_free(sandbox, prices):
+def test_placeholder_email_when_stripe_refuses_the_tenants_own(sandbox, prices):
     tenant = TenantFactory(email="odd@example.com")
     add_relay(tenant)
     sandbox.fault(
@@ -277,22 +279,22 @@ def test_an_email_that_only_stripe_refuses_makes_nothing_free(sandbox, prices):
 
 
 @pytest.fixture
-def paid(sandbox, tenant):
+def paid_relay(sandbox, tenant):
     """A relay whose first invoice is paid, so that nothing is owed."""
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     return relay
 
 
-def test_a_final_invoice_that_stripe_refuses_does_not_stop_the_tenant(
-    sandbox, tenant, paid, caplog
+def test_new_subscription_although_final_invoice_is_refused(
+    sandbox, tenant, paid_relay, caplog
 ):
-    lifecycle.deactivate_relay(relay_id=paid.pk)
+    lifecycle.deactivate_relay(relay_id=paid_relay.pk)
     sandbox.fault("status", path="/finalize", status=400, times=None)
 
     sync(tenant)
-    lifecycle.activate_relay(relay_id=paid.pk)
+    lifecycle.activate_relay(relay_id=paid_relay.pk)
     sync(tenant)
 
     assert "final_invoice_refused" in caplog.text
@@ -301,10 +303,10 @@ def test_a_final_invoice_that_stripe_refuses_does_not_stop_the_tenant(
     assert failed.state == "failed"
 
 
-def test_a_cancel_that_stripe_refuses_does_not_stop_the_relays(
-    sandbox, tenant, paid, prices
+def test_quantities_are_updated_although_a_cancellation_is_refused(
+    sandbox, tenant, paid_relay, prices
 ):
-    create_at_stripe(sandbox, tenant, prices["growth"])
+    create_subscription_at_stripe(sandbox, tenant, prices["growth"])
     add_relay(tenant)
     sandbox.fault("status", method="DELETE", status=400, times=None)
 
@@ -314,20 +316,20 @@ def test_a_cancel_that_stripe_refuses_does_not_stop_the_relays(
     kept = sandbox.client().v1.subscriptions.retrieve(tenant.stripe_subscription_id)
     assert [item.quantity for item in kept.items.data] == [2]
     sandbox.clear_faults()
-    with later(minutes=1):
+    with after(minutes=1):
         sync(tenant)
     assert live_items(sandbox, tenant) == {prices["basic"]: 2}
 
 
-def test_a_cancel_that_was_turned_away_is_forgotten_when_the_relay_is_back(
-    sandbox, tenant, paid
+def test_rate_limited_cancellation_is_dropped_when_relay_is_activated_again(
+    sandbox, tenant, paid_relay
 ):
     before = tenant.stripe_subscription_id
-    lifecycle.deactivate_relay(relay_id=paid.pk)
+    lifecycle.deactivate_relay(relay_id=paid_relay.pk)
     sandbox.fault("status", method="DELETE", status=429, times=3)
     sync(tenant, SyncOutcome.FAILED)
 
-    lifecycle.activate_relay(relay_id=paid.pk)
+    lifecycle.activate_relay(relay_id=paid_relay.pk)
     sync(tenant)
 
     assert live_ids(sandbox) == [before]
@@ -335,56 +337,60 @@ def test_a_cancel_that_was_turned_away_is_forgotten_when_the_relay_is_back(
 
 
 @pytest.mark.parametrize("status", [400, 429])
-def test_a_person_may_cancel_what_we_once_failed_to(sandbox, tenant, paid, status):
-    """Our cancel had no effect, so the end that comes later is not ours."""
-    lifecycle.deactivate_relay(relay_id=paid.pk)
+def test_cancellation_by_a_person_is_respected_after_ours_failed(
+    sandbox, tenant, paid_relay, status
+):
+    """The failed cancellation had no effect, so it did not cause the later end."""
+    lifecycle.deactivate_relay(relay_id=paid_relay.pk)
     sandbox.fault("status", method="DELETE", status=status, times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
-    lifecycle.activate_relay(relay_id=paid.pk)
-    with later(minutes=1):
+    lifecycle.activate_relay(relay_id=paid_relay.pk)
+    with after(minutes=1):
         sync(tenant)
     sandbox.advance(3600)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
-    with later(hours=1):
-        sync_until_in_step(tenant)
+    with after(hours=1):
+        sync_until_in_sync(tenant)
 
-    paid.refresh_from_db()
-    assert paid.status == "inactive"
+    paid_relay.refresh_from_db()
+    assert paid_relay.status == "inactive"
     assert live_ids(sandbox) == []
 
 
-def test_a_cancel_that_was_given_up_and_happened_after_all_is_ours(
-    sandbox, tenant, paid
+def test_abandoned_cancellation_that_took_effect_late_counts_as_ours(
+    sandbox, tenant, paid_relay
 ):
-    lifecycle.deactivate_relay(relay_id=paid.pk)
+    lifecycle.deactivate_relay(relay_id=paid_relay.pk)
     sandbox.fault("reset", method="DELETE", times=3)
     sync(tenant, SyncOutcome.FAILED)
-    lifecycle.activate_relay(relay_id=paid.pk)
+    lifecycle.activate_relay(relay_id=paid_relay.pk)
     sync(tenant)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
-    paid.refresh_from_db()
-    assert paid.status == "active"
+    paid_relay.refresh_from_db()
+    assert paid_relay.status == "active"
     assert live_ids(sandbox) == [tenant.stripe_subscription_id]
 
 
-def test_a_cancel_is_not_settled_on_terms_of_before_the_renewal(sandbox, tenant, paid):
-    """Credit for time that was not paid would be a gift."""
-    lifecycle.deactivate_relay(relay_id=paid.pk)
+def test_no_credit_for_an_unpaid_renewal_after_a_failed_cancellation(
+    sandbox, tenant, paid_relay
+):
+    """The failed cancellation's terms, from before the renewal, would credit it."""
+    lifecycle.deactivate_relay(relay_id=paid_relay.pk)
     sandbox.fault("status", method="DELETE", status=500, times=3)
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
     sandbox.advance(32 * 24 * 3600)
 
-    with later(minutes=1):
+    with after(minutes=1):
         sync(tenant)
 
     customer = sandbox.client().v1.customers.retrieve(tenant.stripe_customer_id)
-    # No credit; the two days that were served are too little to be charged now.
+    # A debit: the two days since the renewal cost less than the minimum charge.
     assert 0 < customer.balance < 50
     assert live_ids(sandbox) == []
 
@@ -392,7 +398,7 @@ def test_a_cancel_is_not_settled_on_terms_of_before_the_renewal(sandbox, tenant,
 # --- items and prices
 
 
-def test_a_second_item_with_the_same_price_is_deleted():
+def test_second_item_with_the_same_price_is_deleted():
     twice = Subscription(
         id="sub_1",
         customer="cus_1",
@@ -411,18 +417,18 @@ def test_a_second_item_with_the_same_price_is_deleted():
     assert found.items == ({"id": "si_2", "deleted": True},)
 
 
-def test_an_added_item_whose_answer_was_lost_is_added_once(sandbox, tenant, prices):
+def test_item_is_added_once_when_the_answer_is_lost(sandbox, tenant, prices):
     add_relay(tenant)
     sync(tenant)
     add_relay(tenant, plan="growth")
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}/", when="after")
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}/", when="after")
 
     sync(tenant)
 
     assert live_items(sandbox, tenant) == {prices["basic"]: 1, prices["growth"]: 1}
 
 
-def test_an_archived_price_is_replaced_by_one_that_can_be_used(sandbox, prices):
+def test_archived_price_is_replaced_by_an_active_one(sandbox, prices):
     sandbox.client().v1.prices.update(prices["basic"], {"active": False})
 
     made = {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
@@ -431,7 +437,7 @@ def test_an_archived_price_is_replaced_by_one_that_can_be_used(sandbox, prices):
     assert sandbox.client().v1.prices.retrieve(made["basic"]).active
 
 
-def test_a_late_message_costs_no_request(sandbox, tenant):
+def test_no_request_for_a_message_when_in_sync(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
     before = len(sandbox.requests())
@@ -441,7 +447,7 @@ def test_a_late_message_costs_no_request(sandbox, tenant):
     assert len(sandbox.requests()) == before
 
 
-def test_a_key_is_never_one_that_another_database_used(prices):
+def test_idempotency_keys_of_two_databases_differ(prices):
     keys = set()
     for _ in range(2):
         relay = RelayFactory(tenant__pubkey=TenantFactory.build().pubkey)

@@ -8,19 +8,27 @@ from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
 from billing.models import StripeWrite, SubscriptionSync
-from billing.services.collection.collect import collect_invoice
-from billing.services.credits.posting import post_credits
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
+from billing.tests.support.subscriptions import (
+    SUBSCRIPTIONS_PATH,
+    add_relay,
+    all_subscriptions,
+    collect_invoices,
+    create_subscription_at_stripe,
+    live_items,
+    pay_all_invoices,
+    post_collect_and_sync,
+    rewrite_subscription,
+    sync,
+    sync_until_in_sync,
+)
 from relays.models import Plan, Relay
 from relays.services import lifecycle
-from relays.tests.factories import RelayFactory
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
-
-SUBSCRIPTIONS = "/v1/subscriptions"
 
 
 @pytest.fixture
@@ -28,62 +36,7 @@ def tenant(prices):
     return TenantFactory(display_name="Alice")
 
 
-def add_relay(tenant, plan="basic", **fields):
-    return RelayFactory(tenant=tenant, plan=Plan.objects.get(pk=plan), **fields)
-
-
-def sync(tenant, expected=SyncOutcome.IN_STEP):
-    mark_stale(tenant_id=tenant.pk)
-    outcome = sync_tenant(tenant_id=tenant.pk)
-    tenant.refresh_from_db()
-    assert outcome == expected, SubscriptionSync.objects.get(pk=tenant.pk).last_error
-    return SubscriptionSync.objects.get(pk=tenant.pk)
-
-
-def sync_until_in_step(tenant):
-    """The second sync is for the relays that the first one switched."""
-    mark_stale(tenant_id=tenant.pk)
-    for _ in range(2):
-        sync_tenant(tenant_id=tenant.pk)
-    tenant.refresh_from_db()
-    assert not SubscriptionSync.objects.get(pk=tenant.pk).is_stale
-
-
-def collect_all(tenant):
-    """Have the tenant's invoices finalized, and read again."""
-    for collection in tenant.collections.all():
-        collect_invoice(invoice_id=collection.pk)
-
-
-def settle(tenant):
-    """What the workers do after a sync: post credits, look at the invoices, sync."""
-    post_credits(tenant_id=tenant.pk)
-    collect_all(tenant)
-    sync(tenant)
-
-
-def rewrite(sandbox, subscription_id, **fields):
-    """Change at Stripe what no API call can."""
-
-    def work(context):
-        with context.edit("subscription", subscription_id) as draft:
-            draft.update(fields)
-
-    sandbox.app.transact(work)
-
-
-def all_subscriptions(sandbox):
-    return sandbox.client().v1.subscriptions.list({"status": "all"}).data
-
-
-def live_items(sandbox, tenant):
-    """The quantity per price of the tenant's only live subscription."""
-    (live,) = [s for s in all_subscriptions(sandbox) if s.status == "active"]
-    assert live.id == tenant.stripe_subscription_id
-    return {item.price.id: item.quantity for item in live.items.data}
-
-
-def writes(sandbox):
+def write_requests(sandbox):
     return [
         f"{r['method']} {r['path']}"
         for r in sandbox.requests()
@@ -91,10 +44,10 @@ def writes(sandbox):
     ]
 
 
-# --- in step
+# --- customer and items
 
 
-def test_a_first_paid_relay_makes_customer_and_subscription(sandbox, tenant, prices):
+def test_first_paid_relay_creates_customer_and_subscription(sandbox, tenant, prices):
     add_relay(tenant)
 
     sync(tenant)
@@ -106,7 +59,7 @@ def test_a_first_paid_relay_makes_customer_and_subscription(sandbox, tenant, pri
     assert customer.email == f"{tenant.npub}@tenants.caravel.example"
 
 
-def test_the_subscription_is_one_that_stripe_never_charges(sandbox, tenant):
+def test_subscription_is_never_charged_by_stripe(sandbox, tenant):
     add_relay(tenant)
 
     sync(tenant)
@@ -118,7 +71,7 @@ def test_the_subscription_is_one_that_stripe_never_charges(sandbox, tenant):
     assert made.metadata["tenant_pubkey"] == tenant.pk
 
 
-def test_a_tenants_own_email_is_the_customers(sandbox, prices):
+def test_customer_has_the_tenants_own_email(sandbox, prices):
     tenant = TenantFactory(email="alice@example.com")
     add_relay(tenant)
 
@@ -145,30 +98,30 @@ def test_quantities_follow_the_relays(sandbox, tenant, prices):
     assert len(all_subscriptions(sandbox)) == 1
 
 
-def test_any_number_of_changes_is_one_write(sandbox, tenant):
+def test_several_changes_become_one_write(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
-    before = len(writes(sandbox))
+    before = len(write_requests(sandbox))
 
     lifecycle.change_plan(relay_id=relay.pk, plan_id="growth")
     add_relay(tenant)
     add_relay(tenant)
     sync(tenant)
 
-    assert len(writes(sandbox)) == before + 1
+    assert len(write_requests(sandbox)) == before + 1
 
 
-def test_syncing_twice_writes_once(sandbox, tenant):
+def test_no_write_when_synced_again(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
-    before = writes(sandbox)
+    before = write_requests(sandbox)
 
     sync(tenant)
 
-    assert writes(sandbox) == before
+    assert write_requests(sandbox) == before
 
 
-def test_a_tenant_without_paid_relays_never_meets_stripe(sandbox, tenant):
+def test_no_request_for_a_tenant_without_paid_relays(sandbox, tenant):
     add_relay(tenant, plan="free")
     add_relay(tenant, status=Relay.Status.INACTIVE)
     before = len(sandbox.requests())
@@ -179,25 +132,17 @@ def test_a_tenant_without_paid_relays_never_meets_stripe(sandbox, tenant):
     assert tenant.stripe_customer_id is None
 
 
-def test_an_unknown_tenant_is_nobodys_work(db):
+def test_unknown_tenant_is_not_due(db):
     assert sync_tenant(tenant_id="ab" * 32) == SyncOutcome.NOT_DUE
 
 
 # --- the end of a subscription
 
 
-def pay_everything(sandbox):
-    client = sandbox.client()
-    for invoice in client.v1.invoices.list({"status": "draft"}).data:
-        client.v1.invoices.finalize_invoice(invoice.id)
-    for invoice in client.v1.invoices.list({"status": "open"}).data:
-        client.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
-
-
-def test_with_nothing_owed_the_unused_time_is_credited(sandbox, tenant):
+def test_unused_time_is_credited_when_nothing_is_owed(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
 
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
@@ -211,7 +156,7 @@ def test_with_nothing_owed_the_unused_time_is_credited(sandbox, tenant):
     assert drafts == []
 
 
-def test_with_something_owed_nothing_is_credited_but_less_is_asked(sandbox, tenant):
+def test_open_invoice_is_reduced_when_something_is_owed(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
 
@@ -226,12 +171,10 @@ def test_with_something_owed_nothing_is_credited_but_less_is_asked(sandbox, tena
     assert (invoice.total, invoice.amount_remaining) == (500, 0)
 
 
-def test_off_and_on_again_makes_a_second_subscription_after_the_credit(
-    sandbox, tenant, prices
-):
+def test_second_subscription_when_relay_is_off_and_on_again(sandbox, tenant, prices):
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sync(tenant)
 
@@ -242,10 +185,12 @@ def test_off_and_on_again_makes_a_second_subscription_after_the_credit(
     assert len(all_subscriptions(sandbox)) == 2
 
 
-def test_a_cancel_that_was_cut_short_is_finished_before_anything_new(sandbox, tenant):
+def test_interrupted_cancellation_is_credited_before_a_new_subscription(
+    sandbox, tenant
+):
     relay = add_relay(tenant)
     sync(tenant)
-    pay_everything(sandbox)
+    pay_all_invoices(sandbox)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sandbox.fault("status", path="/finalize", status=500, times=3)
     sync(tenant, SyncOutcome.FAILED)
@@ -261,20 +206,7 @@ def test_a_cancel_that_was_cut_short_is_finished_before_anything_new(sandbox, te
     assert len(all_subscriptions(sandbox)) == 2
 
 
-# --- what people and accidents leave at Stripe
-
-
-def create_at_stripe(sandbox, tenant, price, **params):
-    return sandbox.client().v1.subscriptions.create(
-        {
-            "customer": tenant.stripe_customer_id,
-            "items": [{"price": price, "quantity": 1}],
-            "collection_method": "send_invoice",
-            "days_until_due": 7,
-            "metadata": {"tenant_pubkey": tenant.pk},
-            **params,
-        }
-    )
+# --- changes made at Stripe
 
 
 @pytest.fixture
@@ -287,10 +219,10 @@ def customer(sandbox, tenant):
     return made.id
 
 
-def test_an_unknown_subscription_is_adopted_and_corrected(
+def test_unknown_subscription_is_adopted_and_corrected(
     sandbox, tenant, customer, prices
 ):
-    found = create_at_stripe(sandbox, tenant, prices["growth"])
+    found = create_subscription_at_stripe(sandbox, tenant, prices["growth"])
     add_relay(tenant)
     add_relay(tenant)
 
@@ -301,12 +233,12 @@ def test_an_unknown_subscription_is_adopted_and_corrected(
     assert len(all_subscriptions(sandbox)) == 1
 
 
-def test_a_second_live_subscription_is_cancelled_and_reported(
+def test_duplicate_subscription_is_cancelled_and_logged(
     sandbox, tenant, prices, caplog
 ):
     add_relay(tenant)
     sync(tenant)
-    create_at_stripe(sandbox, tenant, prices["basic"])
+    create_subscription_at_stripe(sandbox, tenant, prices["basic"])
 
     sync(tenant)
 
@@ -314,8 +246,12 @@ def test_a_second_live_subscription_is_cancelled_and_reported(
     assert "surplus_subscription" in caplog.text
 
 
-def test_somebody_elses_subscription_is_left_alone(sandbox, tenant, customer, prices):
-    foreign = create_at_stripe(sandbox, tenant, prices["basic"], metadata={"x": "y"})
+def test_subscription_of_another_service_is_not_cancelled(
+    sandbox, tenant, customer, prices
+):
+    foreign = create_subscription_at_stripe(
+        sandbox, tenant, prices["basic"], metadata={"x": "y"}
+    )
 
     sync(tenant)
 
@@ -323,14 +259,14 @@ def test_somebody_elses_subscription_is_left_alone(sandbox, tenant, customer, pr
     assert all_subscriptions(sandbox)[0].status == "active"
 
 
-def test_one_that_stripe_would_charge_is_switched_and_its_invoices_held(
+def test_adopted_automatic_collection_is_switched_to_send_invoice(
     sandbox, tenant, customer, prices
 ):
     client = sandbox.client()
-    found = create_at_stripe(sandbox, tenant, prices["basic"])
+    found = create_subscription_at_stripe(sandbox, tenant, prices["basic"])
     (invoice,) = client.v1.invoices.list({"subscription": found.id}).data
     assert invoice.auto_advance
-    rewrite(sandbox, found.id, collection_method="charge_automatically")
+    rewrite_subscription(sandbox, found.id, collection_method="charge_automatically")
     add_relay(tenant)
 
     sync(tenant)
@@ -341,12 +277,12 @@ def test_one_that_stripe_would_charge_is_switched_and_its_invoices_held(
     assert not client.v1.invoices.retrieve(invoice.id).auto_advance
 
 
-def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenant):
+def test_subscription_cancelled_by_a_person_is_not_recreated(sandbox, tenant):
     relay, free = add_relay(tenant), add_relay(tenant, plan="free")
     sync(tenant)
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     relay.refresh_from_db()
     free.refresh_from_db()
@@ -366,58 +302,58 @@ def test_a_subscription_that_a_person_cancelled_is_not_made_again(sandbox, tenan
         (None, True, False, "delinquent", 1),
     ],
 )
-def test_what_stripe_ended_by_itself(
+def test_relays_after_stripe_ended_the_subscription(
     sandbox, tenant, reason, owes, exempt, status, subscriptions
 ):
     relay = add_relay(tenant)
     sync(tenant)
     if owes:
-        collect_all(tenant)
+        collect_invoices(tenant)
         sandbox.advance(7 * 24 * 3600)
     Tenant.objects.filter(pk=tenant.pk).update(dunning_exempt=exempt)
     id = tenant.stripe_subscription_id
     ended = sandbox.client().v1.subscriptions.cancel(id)
     details = {**ended.cancellation_details.to_dict(), "reason": reason}
-    rewrite(sandbox, id, cancellation_details=details)
+    rewrite_subscription(sandbox, id, cancellation_details=details)
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
     if not owes:
-        settle(tenant)
+        post_collect_and_sync(tenant)
 
     relay.refresh_from_db()
     assert relay.status == status
     assert len(all_subscriptions(sandbox)) == subscriptions
 
 
-def test_an_unpaid_subscription_counts_as_none_and_suspends(sandbox, tenant):
+def test_unpaid_subscription_is_cancelled_and_relays_suspended(sandbox, tenant):
     relay = add_relay(tenant)
     sync(tenant)
-    collect_all(tenant)
+    collect_invoices(tenant)
     sandbox.advance(7 * 24 * 3600)
-    rewrite(sandbox, tenant.stripe_subscription_id, status="unpaid")
+    rewrite_subscription(sandbox, tenant.stripe_subscription_id, status="unpaid")
 
-    sync_until_in_step(tenant)
+    sync_until_in_sync(tenant)
 
     relay.refresh_from_db()
     assert relay.status == "delinquent"
     assert [s.status for s in all_subscriptions(sandbox)] == ["canceled"]
 
 
-def test_a_deleted_customer_is_replaced_once(sandbox, tenant, prices):
+def test_deleted_customer_is_replaced(sandbox, tenant, prices):
     add_relay(tenant)
     sync(tenant)
     old = tenant.stripe_customer_id
     sandbox.client().v1.customers.delete(old)
 
     sync(tenant)
-    settle(tenant)
+    post_collect_and_sync(tenant)
 
     assert tenant.stripe_customer_id != old
     assert live_items(sandbox, tenant) == {prices["basic"]: 1}
     assert all(r.status == "active" for r in tenant.relays.all())
 
 
-def test_a_customer_deleted_before_the_first_subscription_is_replaced(
+def test_customer_deleted_before_the_first_subscription_is_replaced(
     sandbox, tenant, customer, prices
 ):
     sandbox.client().v1.customers.delete(customer)
@@ -429,10 +365,10 @@ def test_a_customer_deleted_before_the_first_subscription_is_replaced(
     assert live_items(sandbox, tenant) == {prices["basic"]: 1}
 
 
-# --- bad weather
+# --- errors
 
 
-@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS])
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS_PATH])
 @pytest.mark.parametrize(
     ("status", "error", "code"),
     [
@@ -444,7 +380,7 @@ def test_a_customer_deleted_before_the_first_subscription_is_replaced(
         (500, {"type": "api_error", "message": "no"}, "stripe-unavailable"),
     ],
 )
-def test_every_bad_answer_is_recorded_and_healed_by_the_next_sync(
+def test_error_answer_is_recorded_and_next_sync_succeeds(
     sandbox, tenant, prices, path, status, error, code
 ):
     add_relay(tenant)
@@ -462,9 +398,9 @@ def test_every_bad_answer_is_recorded_and_healed_by_the_next_sync(
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS])
+@pytest.mark.parametrize("path", ["/v1/customers", SUBSCRIPTIONS_PATH])
 @pytest.mark.parametrize("kind", ["reset", "status"])
-def test_a_lost_answer_is_found_and_not_repeated(sandbox, tenant, prices, path, kind):
+def test_lost_answer_is_looked_up_and_not_repeated(sandbox, tenant, prices, path, kind):
     add_relay(tenant)
     sandbox.fault(kind, path=f"^{path}$", when="after", times=3)
     sync(tenant, SyncOutcome.FAILED)
@@ -477,7 +413,7 @@ def test_a_lost_answer_is_found_and_not_repeated(sandbox, tenant, prices, path, 
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
 
-def test_stripe_unreachable_leaves_the_tenant_stale(tenant, settings):
+def test_tenant_stays_stale_when_stripe_is_unreachable(tenant, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
     add_relay(tenant)
 
@@ -487,7 +423,7 @@ def test_stripe_unreachable_leaves_the_tenant_stale(tenant, settings):
     assert row.is_stale
 
 
-def test_a_plan_without_its_price_is_recorded_and_healed(sandbox, tenant, prices):
+def test_missing_price_is_recorded_and_next_sync_succeeds(sandbox, tenant, prices):
     Plan.objects.filter(pk="basic").update(stripe_price_id=None)
     add_relay(tenant)
     before = len(sandbox.requests())
@@ -501,7 +437,7 @@ def test_a_plan_without_its_price_is_recorded_and_healed(sandbox, tenant, prices
     assert live_items(sandbox, tenant) == {prices["basic"]: 1}
 
 
-def test_a_bug_is_recorded_and_raised(sandbox, tenant, monkeypatch):
+def test_unexpected_error_is_recorded_and_raised(sandbox, tenant, monkeypatch):
     add_relay(tenant)
     monkeypatch.setattr(Stripe, "list_subscriptions", lambda self, **kw: 1 / 0)
     mark_stale(tenant_id=tenant.pk)
@@ -515,11 +451,13 @@ def test_a_bug_is_recorded_and_raised(sandbox, tenant, monkeypatch):
     assert row.is_stale
 
 
-def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, prices):
-    """No try reached Stripe: ten minutes later another key is used."""
+def test_create_without_effect_gets_a_new_key_after_ten_minutes(
+    sandbox, tenant, prices
+):
+    """No try reached Stripe."""
     add_relay(tenant)
     start = timezone.now()
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", times=None)
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$", times=None)
     sync(tenant, SyncOutcome.FAILED)
     first = StripeWrite.objects.get(kind="subscription.create")
 
@@ -538,12 +476,10 @@ def test_a_creation_in_doubt_is_neither_repeated_nor_forgotten(sandbox, tenant, 
     assert sorted(generations.values_list("generation", flat=True)) == [1, 2]
 
 
-def test_a_creation_in_doubt_keeps_the_tenant_stale_when_nothing_is_wanted_any_more(
-    sandbox, tenant
-):
+def test_unwanted_subscription_of_a_lost_answer_is_cancelled(sandbox, tenant):
     relay = add_relay(tenant)
     start = timezone.now()
-    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS}$", when="after", times=3)
+    sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$", when="after", times=3)
     sync(tenant, SyncOutcome.FAILED)
     lifecycle.deactivate_relay(relay_id=relay.pk)
 

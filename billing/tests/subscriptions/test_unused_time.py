@@ -1,4 +1,4 @@
-"""The formula: what is credited and what was served is what was billed."""
+"""Unused time: credited and used amounts add up to the billed amount."""
 
 from fractions import Fraction
 
@@ -51,7 +51,7 @@ def billed(*lines, status="open", paid=0, currency="usd", id="in_1"):
     return BilledInvoice(invoice, lines)
 
 
-def cents(found):
+def cents_by_invoice(found):
     return {each.invoice.id: each.cents for each in found}
 
 
@@ -65,11 +65,11 @@ credits = debits.map(lambda d: line(-d.amount, d.period_start, d.period_end))
 
 
 @given(st.lists(debits, min_size=1, max_size=5), times, st.booleans())
-def test_of_one_invoice_credit_and_service_are_what_was_billed(lines, at, paid):
+def test_credit_and_used_time_of_one_invoice_add_up_to_its_total(lines, at, paid):
     total = sum(line.amount for line in lines)
     invoice = billed(*lines, status="paid", paid=total) if paid else billed(*lines)
 
-    credit = cents(unused_time([invoice], at=at)).get("in_1", 0)
+    credit = cents_by_invoice(unused_time([invoice], at=at)).get("in_1", 0)
 
     assert abs(credit + used_cents(lines, at) - total) <= HALF
 
@@ -83,87 +83,87 @@ def test_of_one_invoice_credit_and_service_are_what_was_billed(lines, at, paid):
     st.lists(debits | credits, max_size=3),
     times,
 )
-def test_whatever_was_billed_no_more_is_credited_than_can_be(given_, pending, at):
+def test_credits_never_exceed_what_each_invoice_can_bear(given_, pending, at):
     invoices = []
     for number, (lines, is_paid) in enumerate(given_):
         total = max(sum(line.amount for line in lines), 0)
         paid, status = (total, "paid") if is_paid or not total else (0, "open")
         invoices.append(billed(*lines, status=status, paid=paid, id=f"in_{number}"))
 
-    found = cents(unused_time(invoices, at=at, pending=pending))
+    found = cents_by_invoice(unused_time(invoices, at=at, pending=pending))
 
-    most = {each.invoice.id: each.most for each in invoices}
-    assert all(0 < amount <= most[id] for id, amount in found.items())
+    limits = {each.invoice.id: each.creditable_cents for each in invoices}
+    assert all(0 < amount <= limits[id] for id, amount in found.items())
     due = sum((unused_cents(each.lines, at) for each in invoices), Fraction())
     due = max(due + unused_cents(pending, at), Fraction())
-    given_back = sum(found.values())
-    expected = min(due, Fraction(sum(most.values())))
-    assert abs(given_back - expected) <= HALF * len(invoices)
+    credited = sum(found.values())
+    expected = min(due, Fraction(sum(limits.values())))
+    assert abs(credited - expected) <= HALF * len(invoices)
 
 
 @given(debits, times)
-def test_the_two_shares_are_the_whole(one, at):
+def test_used_and_unused_cents_add_up_to_the_amount(one, at):
     assert unused_cents([one], at) + used_cents([one], at) == one.amount
 
 
-def test_before_its_period_a_line_served_nothing_and_after_it_all():
+def test_line_is_unused_before_its_period_and_used_after_it():
     one = line(500, 100, 200)
 
     assert unused_cents([one], 100) == unused_cents([one], 50) == 500
     assert unused_cents([one], 200) == unused_cents([one], 300) == 0
 
 
-def test_what_the_cancellation_deletes_was_served_in_part():
-    """An upgrade for $20 on the tenth day, cancelled on the thirteenth."""
+def test_used_part_of_deleted_prorations_reduces_the_credit():
+    """An upgrade for $20 on day 10, cancelled on day 13."""
     at, begun = 13 * MONTH // 30, 10 * MONTH // 30
     upgrade = line(2000, begun)
 
     found = unused_time([billed(line(500))], at=at, deleted=[upgrade])
 
-    assert cents(found) == {}
+    assert cents_by_invoice(found) == {}
     found = unused_time([billed(line(2500))], at=at, deleted=[upgrade])
-    assert cents(found) == {"in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)}
+    assert cents_by_invoice(found) == {"in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)}
 
 
-def test_a_credit_that_was_pending_is_made_up_for_the_time_that_it_was_for():
-    """One of two relays went off on the third day, all ended on the seventh."""
+def test_deleted_pending_credit_is_made_up_for():
+    """One of two relays was deactivated on day 3, the subscription ended on day 7."""
     off, at = 3 * MONTH // 30, 7 * MONTH // 30
     pending = [line(-900, off), line(450, off)]
 
     found = unused_time([billed(line(1000))], at=at, deleted=pending)
 
     served = Fraction(1000 * 3, 30) + Fraction(500 * 4, 30)
-    assert cents(found) == {"in_1": round(1000 - served)}
+    assert cents_by_invoice(found) == {"in_1": round(1000 - served)}
 
 
-def test_what_is_owed_is_reduced_before_what_was_paid_is_given_back():
+def test_unpaid_invoice_is_credited_before_a_paid_one():
     paid = billed(line(500), status="paid", paid=500, id="in_paid")
     owed = billed(line(500), id="in_open")
     stripes = billed(line(-250, MONTH // 2), status="paid", id="in_final")
 
     found = unused_time([stripes, paid, owed], at=MONTH // 2)
 
-    assert cents(found) == {"in_open": 250}
+    assert cents_by_invoice(found) == {"in_open": 250}
 
 
 @pytest.mark.parametrize(("status", "paid", "back"), [("uncollectible", 100, 100)])
-def test_of_a_write_off_only_what_was_paid_is_given_back(status, paid, back):
+def test_only_the_paid_part_of_an_uncollectible_invoice_is_credited(status, paid, back):
     found = unused_time([billed(line(500), status=status, paid=paid)], at=MONTH // 2)
 
-    assert cents(found) == {"in_1": back}
+    assert cents_by_invoice(found) == {"in_1": back}
 
 
 @pytest.mark.parametrize(
     ("currency", "amount"), [("isk", 33_300), ("kwd", 33_330), ("jpy", 33_333)]
 )
-def test_amounts_are_what_the_currency_can_be_charged_in(currency, amount):
+def test_amounts_are_rounded_to_the_currencys_charge_increment(currency, amount):
     found = unused_time([billed(line(50_000), currency=currency)], at=MONTH // 3)
 
-    assert cents(found) == {"in_1": amount}
+    assert cents_by_invoice(found) == {"in_1": amount}
 
 
-def test_it_is_rounded_half_to_even():
+def test_halves_are_rounded_to_even():
     at = MONTH // 2
 
-    assert cents(unused_time([billed(line(501))], at=at)) == {"in_1": 250}
-    assert cents(unused_time([billed(line(503))], at=at)) == {"in_1": 252}
+    assert cents_by_invoice(unused_time([billed(line(501))], at=at)) == {"in_1": 250}
+    assert cents_by_invoice(unused_time([billed(line(503))], at=at)) == {"in_1": 252}

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from billing.exceptions import LeaseLost
 from billing.models import SubscriptionSync
-from billing.services.sync.lease import LENGTH, Lease
+from billing.services.sync.lease import DURATION, Lease
 from billing.services.sync.queue import mark_all_stale, mark_stale
 from billing.tasks import sweep_stale_tenants, sync_subscription
 from caravel.core.exceptions import Conflict
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def enqueued(monkeypatch):
-    """The tenants that a sync was enqueued for, in order."""
+    """The tenants whose sync was enqueued, in order."""
     sent: list[str] = []
     monkeypatch.setattr(
         sync_subscription,
@@ -39,13 +39,13 @@ def sync_of(tenant):
     return SubscriptionSync.objects.get(pk=tenant.pk)
 
 
-def take(tenant):
+def acquire(tenant):
     lease = Lease.acquire(tenant.pk)
     assert lease
     return lease
 
 
-def test_every_change_that_is_billed_enqueues_one_sync(enqueued, on_commit):
+def test_each_billed_change_enqueues_one_sync(enqueued, on_commit):
     relay = RelayFactory()
     changes = [
         lambda: lifecycle.change_plan(relay_id=relay.pk, plan_id="growth"),
@@ -64,7 +64,7 @@ def test_every_change_that_is_billed_enqueues_one_sync(enqueued, on_commit):
         assert enqueued == [relay.tenant_id]
 
 
-def test_a_change_that_is_not_billed_enqueues_nothing(enqueued, on_commit):
+def test_unbilled_change_enqueues_nothing(enqueued, on_commit):
     relay = RelayFactory()
     version = sync_of(relay.tenant).version
 
@@ -75,7 +75,7 @@ def test_a_change_that_is_not_billed_enqueues_nothing(enqueued, on_commit):
     assert sync_of(relay.tenant).version == version
 
 
-def test_a_change_that_is_rolled_back_leaves_no_trace(enqueued, on_commit):
+def test_rolled_back_change_enqueues_nothing(enqueued, on_commit):
     relay = RelayFactory()
     before = sync_of(relay.tenant).version
 
@@ -99,9 +99,11 @@ def test_fifty_changes_enqueue_one_sync(enqueued, on_commit):
     assert sync_of(tenant).version == 50
 
 
-def test_the_broker_away_costs_only_time(on_commit, monkeypatch, enqueued):
+def test_sweep_enqueues_the_sync_when_the_broker_was_down(
+    on_commit, monkeypatch, enqueued
+):
     def fail(*args, **options):
-        raise ConnectionError("broker away")
+        raise ConnectionError("broker down")
 
     monkeypatch.setattr(sync_subscription, "apply_async", fail)
     with on_commit():
@@ -120,7 +122,7 @@ def test_the_broker_away_costs_only_time(on_commit, monkeypatch, enqueued):
     assert sent == [tenant.pk]
 
 
-def test_reconciliation_makes_due_whom_stripe_may_know_and_nobody_else():
+def test_reconciliation_covers_customers_and_tenants_with_billable_relays():
     known = TenantFactory(stripe_customer_id="cus_1")
     paying = RelayFactory().tenant
     free = RelayFactory(plan=Plan.objects.get(pk="free")).tenant
@@ -134,9 +136,9 @@ def test_reconciliation_makes_due_whom_stripe_may_know_and_nobody_else():
     assert not sync_of(free).is_stale
 
 
-def test_reconciliation_ends_the_wait_after_a_failure():
+def test_reconciliation_makes_a_failed_sync_due():
     tenant = RelayFactory().tenant
-    take(tenant).fail(Conflict("no"))
+    acquire(tenant).release_failed(Conflict("no"))
     assert SubscriptionSync.objects.stale().claim(now=timezone.now()) == []
 
     mark_all_stale()
@@ -147,24 +149,24 @@ def test_reconciliation_ends_the_wait_after_a_failure():
 def test_only_one_worker_holds_the_lease():
     tenant = RelayFactory().tenant
 
-    first, second = take(tenant), Lease.acquire(tenant.pk)
+    first, second = acquire(tenant), Lease.acquire(tenant.pk)
 
     assert second is None
-    assert first.finish()
+    assert first.release()
     mark_stale(tenant_id=tenant.pk)
     assert Lease.acquire(tenant.pk)
 
 
-def test_a_tenant_in_step_is_no_work():
+def test_no_lease_for_a_tenant_in_sync():
     tenant = RelayFactory().tenant
-    assert take(tenant).finish()
+    assert acquire(tenant).release()
 
     assert Lease.acquire(tenant.pk) is None
 
 
-def test_a_message_that_comes_before_its_time_does_nothing():
+def test_no_lease_before_the_retry_is_due():
     tenant = RelayFactory().tenant
-    take(tenant).fail(Conflict("no"))
+    acquire(tenant).release_failed(Conflict("no"))
 
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
 
@@ -174,76 +176,76 @@ def test_a_message_that_comes_before_its_time_does_nothing():
         assert Lease.acquire(tenant.pk)
 
 
-def test_a_clock_that_is_behind_does_not_hold_a_change_up():
+def test_change_is_due_on_a_host_with_a_slow_clock():
     tenant = RelayFactory().tenant
 
     with time_machine.travel(timezone.now() - timedelta(seconds=30)):
         assert Lease.acquire(tenant.pk)
 
 
-def test_the_row_decides_who_holds_the_lease_not_a_clock():
+def test_lease_taken_over_on_a_host_with_a_fast_clock_is_lost():
     tenant = RelayFactory().tenant
-    mine = take(tenant)
+    lease = acquire(tenant)
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
         assert Lease.acquire(tenant.pk)  # on a host a minute ahead
 
     with pytest.raises(LeaseLost):
-        mine.ensure()
+        lease.renew()
 
 
-def test_a_change_during_a_failing_sync_is_tried_at_once(enqueued, on_commit):
+def test_change_during_a_failing_sync_is_retried_at_once(enqueued, on_commit):
     tenant = RelayFactory().tenant
     SubscriptionSync.objects.update(failures=9)
-    lease = take(tenant)
+    lease = acquire(tenant)
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
     enqueued.clear()
 
     with on_commit():
-        lease.fail(Conflict("no"))
+        lease.release_failed(Conflict("no"))
 
     assert enqueued == [tenant.pk]
     assert sync_of(tenant).next_attempt_at <= timezone.now()
 
 
-def test_a_person_who_asks_for_a_sync_gets_one(enqueued, on_commit):
-    """Even while a message seems to be on its way, which may have been lost."""
+def test_forced_sync_is_enqueued_although_a_message_is_on_its_way(enqueued, on_commit):
+    """The message may have been lost."""
     tenant = RelayFactory().tenant
     with on_commit():
-        mark_stale(tenant_id=tenant.pk, by_hand=True)
+        mark_stale(tenant_id=tenant.pk, force=True)
 
     assert enqueued == [tenant.pk]
 
 
-def test_a_lease_that_was_forgotten_runs_out():
+def test_abandoned_lease_expires():
     tenant = RelayFactory().tenant
     Lease.acquire(tenant.pk)
 
-    with time_machine.travel(timezone.now() + LENGTH):
+    with time_machine.travel(timezone.now() + DURATION):
         assert Lease.acquire(tenant.pk)
 
 
-def test_a_lease_that_nobody_took_over_is_renewed():
+def test_lease_is_renewed_before_it_expires():
     tenant = RelayFactory().tenant
-    lease = take(tenant)
+    lease = acquire(tenant)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=40)):
-        lease.ensure()
+        lease.renew()
     with time_machine.travel(timezone.now() + timedelta(seconds=80)):
         assert Lease.acquire(tenant.pk) is None
 
 
-def test_a_lost_lease_stops_the_calls_and_leaves_the_tenant_stale():
+def test_lost_lease_stops_calls_and_leaves_the_tenant_stale():
     tenant = RelayFactory().tenant
-    lost = take(tenant)
+    lost = acquire(tenant)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=61)):
         Lease.acquire(tenant.pk)
         with pytest.raises(Conflict) as caught:
-            lost.ensure()
+            lost.renew()
         assert caught.value.code == "lease-lost"
-        assert lost.finish() is False
-        lost.fail(Conflict("ignored"))
+        assert lost.release() is False
+        lost.release_failed(Conflict("ignored"))
 
     row = sync_of(tenant)
     assert row.is_stale
@@ -251,28 +253,28 @@ def test_a_lost_lease_stops_the_calls_and_leaves_the_tenant_stale():
     assert row.failures == 0
 
 
-def test_a_change_under_way_leaves_the_tenant_stale_and_enqueued(enqueued, on_commit):
+def test_change_during_a_sync_leaves_the_tenant_stale_and_enqueued(enqueued, on_commit):
     tenant = RelayFactory().tenant
-    lease = take(tenant)
+    lease = acquire(tenant)
 
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
     with on_commit():
-        assert lease.finish() is False
+        assert lease.release() is False
 
     assert sync_of(tenant).is_stale
     assert enqueued == [tenant.pk, tenant.pk]
 
 
-def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
+def test_change_is_enqueued_after_a_message_that_found_the_lease_taken(
     enqueued, on_commit
 ):
-    """Its task did nothing, so nothing is on its way any more."""
+    """That message's task did nothing, so no message is on its way."""
     tenant = RelayFactory().tenant
-    lease = take(tenant)
+    lease = acquire(tenant)
     SubscriptionSync.objects.update(enqueued_at=timezone.now())
     assert Lease.acquire(tenant.pk) is None
-    assert lease.finish()
+    assert lease.release()
 
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
@@ -280,13 +282,13 @@ def test_a_message_that_found_the_lease_taken_does_not_silence_the_next(
     assert enqueued == [tenant.pk]
 
 
-def test_a_failure_is_recorded_and_waits_longer_each_time():
+def test_failure_is_recorded_and_the_delay_doubles():
     tenant = RelayFactory().tenant
     waits = []
     now = timezone.now()
     for _ in range(3):
         with time_machine.travel(now, tick=False):
-            take(tenant).fail(Conflict("Stripe said no", code="some-code"))
+            acquire(tenant).release_failed(Conflict("Stripe said no", code="some-code"))
         due = sync_of(tenant).next_attempt_at
         waits.append((due - now).total_seconds())
         now = due
@@ -301,10 +303,10 @@ def test_a_failure_is_recorded_and_waits_longer_each_time():
 
 def test_success_clears_the_failure():
     tenant = RelayFactory().tenant
-    take(tenant).fail(Conflict("no"))
+    acquire(tenant).release_failed(Conflict("no"))
     mark_stale(tenant_id=tenant.pk)
 
-    take(tenant).finish()
+    acquire(tenant).release()
 
     row = sync_of(tenant)
     assert (row.failures, row.last_error, row.last_error_code) == (0, "", "")

@@ -1,0 +1,1 @@
+"""Database building blocks: encrypted fields, transactional outbox, transactions."""

@@ -1,4 +1,4 @@
-"""Text that is encrypted at rest."""
+"""Model field for text that is encrypted at rest."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,14 +13,14 @@ from caravel.core.exceptions import CaravelError
 
 
 class Undecryptable(CaravelError):
-    """None of ENCRYPTION_KEYS opens the stored value."""
+    """None of ENCRYPTION_KEYS decrypts the stored value."""
 
     code = "secret-undecryptable"
     status = 500
 
 
 class Secret:
-    """An encrypted text. It shows itself only to `reveal()`, never in print."""
+    """Encrypted text. Only `reveal()` returns the plain text; printing never does."""
 
     __slots__ = ("token",)
 
@@ -29,7 +29,7 @@ class Secret:
 
     @classmethod
     def seal(cls, text: str) -> "Secret":
-        """Encrypt with the first of ENCRYPTION_KEYS; a blank text stays blank."""
+        """Encrypt a text with the first of ENCRYPTION_KEYS; "" stays ""."""
         return cls(_cipher().encrypt(text.encode()).decode() if text else "")
 
     def reveal(self) -> str:
@@ -39,16 +39,20 @@ class Secret:
         try:
             return _cipher().decrypt(self.token.encode()).decode()
         except InvalidToken as exc:
-            raise Undecryptable("No key in ENCRYPTION_KEYS opens this value.") from exc
+            raise Undecryptable(
+                "No key in ENCRYPTION_KEYS decrypts this value."
+            ) from exc
 
     def rotated(self) -> "Secret":
-        """Return the same text under the first key. Raises Undecryptable."""
+        """Return the text re-encrypted with the first key. Raises Undecryptable."""
         if not self.token:
             return self
         try:
             return Secret(_cipher().rotate(self.token.encode()).decode())
         except InvalidToken as exc:
-            raise Undecryptable("No key in ENCRYPTION_KEYS opens this value.") from exc
+            raise Undecryptable(
+                "No key in ENCRYPTION_KEYS decrypts this value."
+            ) from exc
 
     def __bool__(self) -> bool:
         return bool(self.token)
@@ -72,8 +76,8 @@ def _cipher_for(keys: Sequence[str]) -> MultiFernet:
     return MultiFernet([Fernet(key) for key in keys])
 
 
-class _SealingAttribute(DeferredAttribute):
-    """Seals what is assigned, so that no model instance ever holds plain text."""
+class _EncryptingDescriptor(DeferredAttribute):
+    """Encrypts on assignment, so that a model instance never holds plain text."""
 
     def __set__(self, instance: models.Model, value: "str | Secret | None") -> None:
         sealed = value if isinstance(value, Secret) else Secret.seal(value or "")
@@ -87,13 +91,17 @@ else:
 
 
 class EncryptedTextField(_TextField):
-    """Stores a Fernet token; reads as a `Secret`. Assign plain text or a `Secret`."""
+    """Text stored as a Fernet token and read as a `Secret`.
 
-    descriptor_class = _SealingAttribute
+    Accepts plain text or a `Secret` on assignment.
+    """
+
+    descriptor_class = _EncryptingDescriptor
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("blank", True)
         kwargs.setdefault("default", "")
+        # Never in a form: a secret must not reach an admin page.
         kwargs["editable"] = False
         super().__init__(**kwargs)
 

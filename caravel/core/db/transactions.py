@@ -1,18 +1,18 @@
-"""The border between the database and the network."""
+"""Guard against network calls inside database transactions."""
 
 from django.db import connection
 
 
 class NetworkInTransaction(RuntimeError):
-    """A network call was about to start while a transaction holds its locks."""
+    """A network call was about to start inside a transaction."""
 
 
 def release_connection() -> None:
-    """Give the database connection back before a wait on the network.
+    """Close the database connection, or return it to the pool, before a network call.
 
-    Raises NetworkInTransaction inside `atomic()`. Test cases that wrap each test in
-    a transaction of their own are not meant.
+    Raises NetworkInTransaction inside `atomic()`.
     """
+    # The transaction that Django's TestCase wraps around each test does not count.
     if any(
         not getattr(block, "_from_testcase", False)
         for block in connection.atomic_blocks

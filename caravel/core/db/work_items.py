@@ -16,20 +16,21 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from caravel.core.exceptions import CaravelError
-from caravel.logs import redact
+from caravel.core.redaction import redact
 
-_FIRST_DELAY = timedelta(seconds=15)
-_LONGEST_DELAY = timedelta(hours=1)
+_MIN_DELAY = timedelta(seconds=15)
+_MAX_DELAY = timedelta(hours=1)
 
 
 def backoff(failures: int) -> timedelta:
-    """Return the wait after the n-th failure in a row: 15 s, doubling up to an hour."""
-    return min(_FIRST_DELAY * (1 << min(failures - 1, 12)), _LONGEST_DELAY)
+    """Return the delay after the n-th failure in a row: 15 s, doubling up to 1 h."""
+    # The exponent is limited because a timedelta overflows.
+    return min(_MIN_DELAY * (1 << min(failures - 1, 12)), _MAX_DELAY)
 
 
 class WorkQuerySet(models.QuerySet[Any]):
     def due(self, now: datetime) -> Self:
-        """Rows whose time has come and that no message is on its way for."""
+        """Return rows to work on now that have no message under way."""
         lost_before = now - timedelta(seconds=settings.ENQUEUED_TIMEOUT)
         idle = models.Q(enqueued_at=None) | models.Q(enqueued_at__lte=lost_before)
         return self.filter(idle, next_attempt_at__lte=now)
@@ -41,12 +42,10 @@ class WorkQuerySet(models.QuerySet[Any]):
         limit: int = 1000,
         order: Sequence[Any] = ("next_attempt_at",),
     ) -> list[Any]:
-        """Mark due rows as enqueued and return their keys, the longest due first.
-
-        Several sweeps may run at once: each takes what no other holds.
-        """
+        """Mark due rows as enqueued; return their primary keys, longest due first."""
         with transaction.atomic():
             rows = self.due(now).order_by(*order)
+            # SKIP LOCKED: sweeps that run at once claim different rows.
             locked = rows.select_for_update(skip_locked=True, of=("self",))
             keys = list(locked.values_list("pk", flat=True)[:limit])
             self.model._default_manager.filter(pk__in=keys).update(enqueued_at=now)
@@ -54,7 +53,7 @@ class WorkQuerySet(models.QuerySet[Any]):
 
 
 class WorkItem(models.Model):
-    """A row that a task works on until it succeeds."""
+    """Row that a task works on until it succeeds."""
 
     #: The name of the Celery task that takes the row's primary key.
     task_name: ClassVar[str]
@@ -74,7 +73,7 @@ class WorkItem(models.Model):
         type(self)._default_manager.filter(pk=self.pk).update(
             next_attempt_at=self.next_attempt_at, enqueued_at=self.enqueued_at
         )
-        # By name: models know no tasks.
+        # By name, since models do not import tasks.
         current_app.tasks[self.task_name].apply_async_on_commit(
             (self.pk,), {}, countdown=self.get_countdown()
         )
@@ -92,14 +91,14 @@ class WorkItem(models.Model):
 def failure_columns(
     error: Exception, *, failures: int, now: datetime
 ) -> dict[str, object]:
-    """Return the columns that record one more failure and when to try again."""
+    """Return the columns that record a failure and the time of the next attempt."""
     code = error.code if isinstance(error, CaravelError) else type(error).__name__
-    asked = timedelta(seconds=getattr(error, "retry_after", 0))
+    retry_after = timedelta(seconds=getattr(error, "retry_after", 0))
     return {
         "failures": failures + 1,
         "last_error": redact(str(error))[:2000],
         "last_error_code": code[:64],
-        "next_attempt_at": now + max(backoff(failures + 1), asked),
+        "next_attempt_at": now + max(backoff(failures + 1), retry_after),
         "enqueued_at": None,
     }
 

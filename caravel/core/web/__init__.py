@@ -1,0 +1,1 @@
+"""HTTP building blocks: request handling, JSON envelope, permissions, throttling."""

@@ -1,4 +1,4 @@
-"""The JSON API's envelope: `{"data", "code"}` or `{"error", "code"}`."""
+"""JSON envelope of the API: `{"data", "code"}` or `{"error", "code"}`."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 
 
 class AlwaysJson(BaseContentNegotiation):
-    """Answers in JSON whatever the caller says that it accepts."""
+    """Content negotiation that always chooses JSON, whatever `Accept` says."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
         return parsers[0]
@@ -32,7 +32,7 @@ class AlwaysJson(BaseContentNegotiation):
 
 
 class StrictJsonParser(JSONParser):
-    """JSON of a depth that can be read at all."""
+    """JSON parser that reports deeply nested JSON as a parse error."""
 
     def parse(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -42,55 +42,52 @@ class StrictJsonParser(JSONParser):
 
 
 def success(data: Any, *, code: str = "ok", status: int = 200) -> Response:
-    """Return data in the envelope."""
+    """Return a response with data in the envelope."""
     return Response({"data": data, "code": code}, status=status)
 
 
 def failure(error: CaravelError) -> Response:
-    """Return an error in the envelope, with its own status.
-
-    What is our fault, or that of somebody we rely on, is told by its code only: the
-    rest is for the log.
-    """
-    sentence = error.message
+    """Return a response with the error in the envelope, and the error's status."""
+    message = error.message
     if error.status >= 500:
+        # Callers get only the code: the message may describe our own infrastructure.
         logger.warning("request_failed", code=error.code, error=error.message)
-        sentence = "Something that we need for this does not work just now."
-    content = {"error": sentence, "code": error.code, **error.details}
+        message = "A service that this request needs is temporarily unavailable."
+    content = {"error": message, "code": error.code, **error.details}
     return Response(content, status=error.status, headers=error.headers)
 
 
 def handle_exception(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Turn our errors and the framework's into the envelope.
+    """Convert our errors and Django REST framework's errors to responses.
 
-    Returns None for any other, which Django then reports as an internal error.
+    Returns None for other exceptions; Django then reports an internal error.
     """
     if isinstance(exc, RequestDataTooBig):
-        exc = BodyTooLarge("A request is at most 1 MiB.")
+        exc = BodyTooLarge("A request body is at most 1 MiB.")
     if isinstance(exc, OperationalError | InterfaceError):
-        # Away, or held up by others for too long: neither is the request's fault.
+        # The database is down, or a lock timed out: the same request may succeed later.
         logger.error("database_unavailable", exc_info=exc)
         exc = Unavailable("The database does not answer.")
     if isinstance(exc, drf.ValidationError):
-        exc = _invalid(exc)
+        exc = _to_invalid(exc)
     if isinstance(exc, CaravelError):
         return failure(exc)
     response = exception_handler(exc, context)
     if response is not None:
-        response.data = {"error": _sentence(exc), "code": _code(exc)}
+        response.data = {"error": _message(exc), "code": _code(exc)}
     return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer for a fault of ours: in the envelope to programs, as a page to people."""
+    """Handle an unexpected exception: JSON for the API, a page for everything else."""
     if not request.path.startswith("/api/"):
         return defaults.server_error(request)
-    error = {"error": "We have made a mistake; it is on record.", "code": "internal"}
+    error = {"error": "An internal error; it has been logged.", "code": "internal"}
     return JsonResponse(error, status=500)
 
 
-def _invalid(exc: drf.ValidationError) -> Invalid:
-    """Return our error for the first field that a serializer found wrong."""
+def _to_invalid(exc: drf.ValidationError) -> Invalid:
+    """Convert a serializer's first field error to Invalid."""
     if not isinstance(exc.detail, dict):
         return Invalid("The request is invalid.")
     field, errors = next(iter(exc.detail.items()))
@@ -102,7 +99,7 @@ def _invalid(exc: drf.ValidationError) -> Invalid:
     return Invalid(f"{field}: {first}", code=f"{field.replace('_', '-')}-{problem}")
 
 
-def _sentence(exc: Exception) -> str:
+def _message(exc: Exception) -> str:
     return str(exc.detail) if isinstance(exc, drf.APIException) else "Not found."
 
 

@@ -1,4 +1,4 @@
-"""What of each request is settled before any of it is read."""
+"""WSGI handler that decodes every request as UTF-8."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,15 @@ from django.utils.http import parse_header_parameters
 
 
 class Utf8Request(WSGIRequest):
-    """A request whose text is UTF-8, whatever it says.
+    """Request that ignores the charset in Content-Type."""
 
-    Django would take any encoding that Python knows. Some of them unpack, so that a
-    short body fills the memory; some are none of text, and fail where nothing answers.
-    """
-
+    # Django decodes with any Python codec that the charset names. `zlib` and the like
+    # would be a decompression bomb; codecs that are not for text raise an exception
+    # outside of any error handling.
     def _set_content_type_params(self, meta: Mapping[str, Any]) -> None:
-        given = meta.get("CONTENT_TYPE", "")
-        self.content_type, self.content_params = parse_header_parameters(given)
+        content_type = meta.get("CONTENT_TYPE", "")
+        self.content_type, self.content_params = parse_header_parameters(content_type)
 
 
 class Utf8Handler(WSGIHandler):
-    """Django's handler, for such requests."""
-
     request_class = Utf8Request

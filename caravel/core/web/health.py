@@ -1,4 +1,4 @@
-"""Probes for a load balancer or an orchestrator."""
+"""Health checks for load balancers and orchestrators."""
 
 from collections.abc import Callable
 
@@ -14,11 +14,10 @@ logger = structlog.get_logger(__name__)
 
 
 class ProbeMiddleware:
-    """Answers `/healthz` and `/readyz` before any other middleware.
+    """Middleware that answers `/healthz` and `/readyz` before any other middleware."""
 
-    A prober calls us by an address of its own choosing, without https, every few
-    seconds: neither ALLOWED_HOSTS nor redirects nor the request log are for it.
-    """
+    # A load balancer probes every few seconds, by IP address and without https. So
+    # ALLOWED_HOSTS, the redirect to https and the request log must not apply.
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -30,16 +29,16 @@ class ProbeMiddleware:
 
 @require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 while this process serves requests at all."""
+    """Return 200 if this process serves requests."""
     return JsonResponse({"data": "alive", "code": "ok"})
 
 
 @require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when database and broker answer, else 503 and which does not."""
-    away = [name for name, probe in _PROBES.items() if not probe()]
-    if away:
-        error = f"No answer from: {', '.join(away)}."
+    """Return 200 if database and broker answer, otherwise 503 with their names."""
+    unavailable = [name for name, probe in _PROBES.items() if not probe()]
+    if unavailable:
+        error = f"No answer from: {', '.join(unavailable)}."
         return JsonResponse({"error": error, "code": "not-ready"}, status=503)
     return JsonResponse({"data": sorted(_PROBES), "code": "ok"})
 

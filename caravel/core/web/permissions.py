@@ -1,4 +1,4 @@
-"""Who may call a view."""
+"""Permission classes of the API's views."""
 
 from typing import Any
 
@@ -9,23 +9,23 @@ from caravel.core.exceptions import Forbidden
 
 
 class DenyAll(BasePermission):
-    """The permission of a view that declares none: nobody."""
+    """Default permission: denies every request."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return False
 
 
 class IsAuthenticated(BasePermission):
-    """Whoever has signed the request; the view looks after whose things it shows."""
+    """Allows any signed request. The view itself must check access to objects."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         return bool(request.user and request.user.is_authenticated)
 
 
 class IsAdmin(BasePermission):
-    """Who is named in ADMIN_PUBKEYS."""
+    """Allows callers in ADMIN_PUBKEYS. Raises Forbidden for others."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         if not getattr(request.user, "is_admin", False):
-            raise Forbidden("This is for the operators of this service.")
+            raise Forbidden("Only operators of this service may do this.")
         return True

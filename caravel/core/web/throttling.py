@@ -1,28 +1,24 @@
-"""How much of us one caller may have, and all together who make us wait."""
+"""Rate limits per caller, and a concurrency limit for calls to slow services."""
 
 import ipaddress
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from django.conf import settings
 from django.http import HttpRequest
 from limits import parse
 
 from caravel.core.exceptions import CaravelError
-from caravel.core.rate_limit import wait_for
+from caravel.core.rate_limit import delay_after_hit
 
-#: The threads of this process that wait for somebody else's wallet, exchange or Stripe:
-#: how many on whose behalf, and how many in all under no name.
-_waiting: Counter[str] = Counter()
-_lanes = threading.Condition()
-#: Seconds that a request waits for a lane: most are free again in less.
-PATIENCE = 1.0
+#: Seconds that a request waits for a free slot: most slow calls are shorter.
+_SLOT_TIMEOUT = 1.0
 
 
 class Throttled(CaravelError):
-    """Too many requests: `Retry-After` says how many seconds to wait."""
+    """Too many requests. `Retry-After` is the number of seconds to wait."""
 
     code = "throttled"
     status = 429
@@ -33,7 +29,7 @@ class Throttled(CaravelError):
 
 
 class Overloaded(CaravelError):
-    """Too many others are being waited for just now."""
+    """Too many requests are waiting for other services."""
 
     code = "busy"
     status = 503
@@ -41,52 +37,62 @@ class Overloaded(CaravelError):
 
 
 def throttle(rate: str, *names: str) -> None:
-    """Count a use of what the names stand for. Raises Throttled beyond the rate.
+    """Count a request by these names, at a rate such as `10/minute`.
 
-    The rate is such as `10/minute`.
+    Raises Throttled if the rate is exceeded.
     """
-    if seconds := wait_for(parse(rate), *names):
-        raise Throttled("Too many requests: wait a little.", retry_after=seconds)
+    if seconds := delay_after_hit(parse(rate), *names):
+        raise Throttled("Too many requests. Please wait a little.", retry_after=seconds)
 
 
-@contextmanager
-def concurrency_limit(*keys: str) -> Iterator[None]:
-    """Do something that may wait long for others. Raises Busy when many are at it.
+class Bulkhead:
+    """Limit on calls that run at once: SLOW_REQUESTS in total, half of them per key."""
 
-    Of SLOW_REQUESTS at once one holder, such as a key or an address, has half at the
-    most: nobody's silent wallets make all others wait.
+    def __init__(self) -> None:
+        self._released = threading.Condition()
+        self._total = 0
+        self._per_key: Counter[str] = Counter()
+
+    @contextmanager
+    def slot(self, keys: set[str]) -> Iterator[None]:
+        with self._released:
+            # A key at its limit fails at once; a free slot is worth a short wait.
+            if not self._allows(keys) or not self._released.wait_for(
+                lambda: self._total < settings.SLOW_REQUESTS and self._allows(keys),
+                _SLOT_TIMEOUT,
+            ):
+                raise Overloaded("The service is busy. Please try again in a moment.")
+            self._total += 1
+            self._per_key.update(keys)
+        try:
+            yield
+        finally:
+            with self._released:
+                self._total -= 1
+                self._per_key -= Counter(keys)
+                self._released.notify_all()
+
+    def _allows(self, keys: set[str]) -> bool:
+        maximum = max(1, settings.SLOW_REQUESTS // 2)
+        return all(self._per_key[key] < maximum for key in keys)
+
+
+_bulkhead = Bulkhead()
+
+
+def concurrency_limit(*keys: str) -> AbstractContextManager[None]:
+    """Run a call to a slow service in one of the process's SLOW_REQUESTS slots.
+
+    One key, such as a pubkey or an address, can hold half of them, so that one caller's
+    unresponsive wallet cannot block all others. Raises Overloaded.
     """
-    names = {"", *keys}
-    with _lanes:
-        if not _are_free(keys) or not _lanes.wait_for(
-            lambda: _are_free(names), PATIENCE
-        ):
-            raise Overloaded("Many are waiting just now: try again in a moment.")
-        _waiting.update(names)
-    try:
-        yield
-    finally:
-        with _lanes:
-            _waiting.subtract(names)
-            for name in names:
-                if not _waiting[name]:
-                    del _waiting[name]
-            _lanes.notify_all()
-
-
-def _are_free(keys: Iterable[str]) -> bool:
-    return all(_waiting[holder] < _most(holder) for holder in keys)
-
-
-def _most(holder: str) -> int:
-    lanes: int = settings.SLOW_REQUESTS
-    return max(1, lanes // 2) if holder else lanes
+    return _bulkhead.slot(set(filter(None, keys)))
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return who calls, as the last proxy that we trust saw it.
+    """Return the caller's IP address as the outermost trusted proxy saw it.
 
-    Of an IPv6 address the network: whoever has one has 2^64.
+    Returns the /64 network of an IPv6 address, since one host has 2^64 addresses.
     """
     hops = [
         hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")
@@ -98,7 +104,8 @@ def client_address(request: HttpRequest) -> str:
     except ValueError:
         return "unknown"
     if isinstance(parsed, ipaddress.IPv6Address):
-        parsed = parsed.ipv4_mapped or parsed  # as who listens on both sees IPv4
+        # A dual-stack socket reports IPv4 callers in this form.
+        parsed = parsed.ipv4_mapped or parsed
     if parsed.version == 4:
         return str(parsed)
     return str(ipaddress.ip_network((parsed, 64), strict=False))

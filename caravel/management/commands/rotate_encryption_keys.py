@@ -9,37 +9,38 @@ from caravel.core.db.encrypted_text import EncryptedTextField, Secret, Undecrypt
 
 class Command(BaseCommand):
     help = (
-        "Encrypt every stored secret anew with the first of ENCRYPTION_KEYS. "
-        "Afterwards the other keys may be dropped."
+        "Re-encrypt every stored secret with the first of ENCRYPTION_KEYS. "
+        "The other keys can be removed afterwards."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        rotated, stuck = 0, []
+        rotated, undecryptable = 0, []
         for model, field in _encrypted_fields():
-            done, failed = rotate(model, field)
-            rotated += done
-            stuck += failed
+            count, failed = rotate(model, field)
+            rotated += count
+            undecryptable += failed
         self.stdout.write(f"{rotated} secrets rotated")
-        if stuck:
-            raise CommandError(f"No key opens: {', '.join(stuck)}")
+        if undecryptable:
+            raise CommandError(f"No key decrypts: {', '.join(undecryptable)}")
 
 
 def rotate(model: type[models.Model], field: str) -> tuple[int, list[str]]:
-    """Rotate one column. Returns how many were rotated, and the rows that no key opens.
+    """Rotate one column.
 
-    A value that changes meanwhile is left alone: the first key has encrypted it.
+    Returns the number of rotated values, and the rows that no key decrypts.
     """
-    rotated, stuck = 0, []
+    rotated, undecryptable = 0, []
     rows = model._default_manager.exclude(**{field: ""}).order_by("pk")
     for pk, secret in rows.values_list("pk", field).iterator():
         try:
             fresh: Secret = secret.rotated()
         except Undecryptable:
-            stuck.append(f"{model._meta.label} {pk} {field}")
+            undecryptable.append(f"{model._meta.label} {pk} {field}")
             continue
+        # Compare and set: a value that was saved meanwhile already uses the first key.
         rows.filter(pk=pk, **{field: secret}).update(**{field: fresh})
         rotated += 1
-    return rotated, stuck
+    return rotated, undecryptable
 
 
 def _encrypted_fields() -> list[tuple[type[models.Model], str]]:

@@ -1,0 +1,1 @@
+"""Relay connections: one shared connection per relay, and a pool of them."""

@@ -1,7 +1,7 @@
-"""One relay, one connection, shared by everything in the process that talks to it.
+"""Connection to one relay, shared by all users of the relay in the process.
 
-It opens when it is first needed and again whenever it is lost, as long as somebody has
-a subscription; then it sends the subscriptions anew, but never an event.
+It opens on first use. If it is lost while there are subscriptions, it reconnects and
+repeats them. Events are never sent again.
 """
 
 import asyncio
@@ -25,33 +25,33 @@ logger = structlog.get_logger(__name__)
 
 Filter = dict[str, Any]
 #: Seconds without a subscription after which a connection is closed.
-IDLE = 120.0
-#: Seconds between two attempts to connect again, or to subscribe again.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 30.0
+IDLE_TIMEOUT = 120.0
+#: Seconds before reconnecting or subscribing again: the first delay and the maximum.
+_MIN_DELAY, _MAX_DELAY = 0.25, 30.0
 _AUTH_KIND = 22242  # NIP-42
-#: The share of the loop's time that one relay's messages may take, the seconds that it
-#: may take at once, and what a message costs beside what is done with it.
-_SHARE, _BURST, _MESSAGE = 0.2, 1.0, 0.00005
+#: Share of the event loop's time for one relay's messages, seconds that it may use in
+#: one burst, and the fixed cost of a message in seconds.
+_TIME_SHARE, _BURST, _MESSAGE_COST = 0.2, 1.0, 0.00005
 
 
 @dataclass(eq=False)
 class Subscription:
-    """What a relay was asked for; `on_event` gets events as they came, unverified."""
+    """Subscription at a relay; `on_event` is called with unverified events."""
 
     id: str
     filters: list[Filter]
     on_event: Callable[[object], None]
-    #: Done at EOSE with True, at CLOSED or when the connection is lost with False.
+    #: True at EOSE, False at CLOSED or when the connection is lost.
     stored: "asyncio.Future[bool]"
-    #: How often the relay ended it on this connection, and whether it is to be asked
-    #: again.
+    #: Number of CLOSED messages on this connection.
     refusals: int = 0
+    #: True while a new REQ after CLOSED is scheduled.
     is_refused: bool = False
     secret_keys: list[str] = field(default_factory=list, repr=False)
 
 
 class Connection:
-    """The connection to one relay; all of it runs in the hub's event loop."""
+    """Connection to one relay. All methods run in the pool's event loop."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -64,10 +64,9 @@ class Connection:
         self._numbers = itertools.count(1)
         self._oks: dict[str, asyncio.Future[tuple[bool, str]]] = {}
         self._challenge = ""
-        #: Seconds of the loop's time that are still to be waited for, as of when.
-        self._busy, self._busy_at = 0.0, 0.0
-        #: How often it has been opened.
-        self.opened = 0
+        #: Used time of the event loop in seconds, and when it was last updated.
+        self._used_time, self._used_time_at = 0.0, 0.0
+        self.connect_count = 0
 
     @property
     def is_open(self) -> bool:
@@ -75,23 +74,23 @@ class Connection:
 
     @property
     def is_used(self) -> bool:
-        """Whether it is open, or about to be, or somebody waits for something."""
+        """True if it is open or opening, has subscriptions, or waits for an OK."""
         is_opening = self._opening is not None and not self._opening.done()
-        is_there = is_opening or self._websocket is not None
-        return is_there or bool(self._subscriptions or self._oks)
+        is_connected = is_opening or self._websocket is not None
+        return is_connected or bool(self._subscriptions or self._oks)
 
     async def open(self) -> None:
-        """Connect unless it is connected. Raises RelayUnreachable."""
+        """Connect unless connected. Raises RelayUnreachable."""
         if self.is_open:
             return
         if self._websocket is not None:
-            # It is closing; what it carried would be missing on the one after it.
-            self._forget(self._websocket)
+            # It is closing: schedules its subscriptions for the new connection.
+            self._discard(self._websocket)
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())
-            # Should everybody have given up by then, the failure is nobody's.
+            # Retrieve the exception, or asyncio logs it if all callers were cancelled.
             self._opening.add_done_callback(lambda t: t.cancelled() or t.exception())
-        # One caller that gives up does not stop the others' waiting.
+        # Callers share the attempt: cancelling one must not cancel it for the others.
         await asyncio.shield(self._opening)
 
     async def subscribe(
@@ -101,11 +100,10 @@ class Connection:
         *,
         secret_keys: Iterable[str] = (),
     ) -> Subscription:
-        """Ask for events until `unsubscribe`. Raises RelayUnreachable.
+        """Subscribe until `unsubscribe`, also across reconnects.
 
-        A connection lost under way is restored, and the relay asked again.
-
-        The secret keys may be used to authenticate to a relay that wants it (NIP-42).
+        The secret keys are used if the relay requires authentication (NIP-42). Raises
+        RelayUnreachable.
         """
         await self.open()
         subscription = Subscription(
@@ -116,8 +114,9 @@ class Connection:
             secret_keys=list(dict.fromkeys(secret_keys)),
         )
         self._subscriptions[subscription.id] = subscription
-        self._stay_open()
+        self._cancel_closing()
         try:
+            # If the connection is lost here, reconnecting repeats the request.
             with suppress(ConnectionLost):
                 await self._request(subscription)
         except BaseException:
@@ -126,13 +125,13 @@ class Connection:
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription; the relay is told if it is there."""
+        """End a subscription; sends CLOSE if connected."""
         if self._subscriptions.pop(subscription.id, None) is None:
             return
         if not subscription.stored.done():
             subscription.stored.set_result(False)
         if self.is_open:
-            in_background(self._say(["CLOSE", subscription.id]))
+            in_background(self._send(["CLOSE", subscription.id]))
         if not self._subscriptions:
             self._close_when_idle()
 
@@ -141,39 +140,39 @@ class Connection:
         event: Event,
         *,
         secret_key: str = "",
-        before: Callable[[], None] = lambda: None,
+        ready_check: Callable[[], None] = lambda: None,
     ) -> tuple[bool, str]:
-        """Send an event once; return the relay's OK and its reason.
+        """Send an event once, and return the flag and the reason of the relay's OK.
 
-        Calls `before` when it is about to be sent. Raises RelayUnreachable when nothing
-        was sent, ConnectionLost when the connection ended before an answer. A relay
-        that answers `auth-required:` has not taken the event: it gets the same one
-        again once we are authenticated.
+        `ready_check` is called right before the event is sent, and can prevent that by
+        raising. Raises RelayUnreachable if nothing was sent, ConnectionLost if the
+        connection was lost before the OK.
         """
-        accepted, reason = await self._publish(event, before)
+        accepted, reason = await self._publish(event, ready_check)
+        # NIP-42: the relay has not accepted the event, so it may be sent again.
         if reason.startswith("auth-required:") and secret_key and self._challenge:
             await self._authenticate(secret_key)
-            accepted, reason = await self._publish(event, before)
+            accepted, reason = await self._publish(event, ready_check)
         return accepted, reason
 
     async def close(self) -> None:
-        """Close for good."""
+        """Close the connection without reconnecting."""
         for task in (self._opening, self._restoring):
             if task is not None:
                 task.cancel()
-        self._stay_open()
+        self._cancel_closing()
         websocket, self._websocket = self._websocket, None
         if websocket is not None:
             await websocket.close()
         if self._reader is not None:
             self._reader.cancel()
-        self._give_up_waiting()
+        self._fail_pending()
 
     # --- opening
 
     async def _open(self) -> None:
         self._websocket = websocket = await dial(self.endpoint)
-        self.opened += 1
+        self.connect_count += 1
         self._challenge = ""
         self._reader = asyncio.create_task(self._read(websocket))
         if not self._subscriptions:
@@ -182,45 +181,43 @@ class Connection:
     async def _read(self, websocket: ClientConnection) -> None:
         try:
             async for message in websocket:
-                began = time.perf_counter()
-                self._take(message)
-                await self._make_room(time.perf_counter() - began + _MESSAGE)
+                started_at = time.perf_counter()
+                self._receive(message)
+                elapsed = time.perf_counter() - started_at
+                await self._yield_if_over_budget(elapsed + _MESSAGE_COST)
         except ConnectionClosed as exc:
             logger.debug("relay_closed", relay=self.endpoint.host, reason=str(exc))
         finally:
-            self._forget(websocket)
-            # Whatever ended the reading, nothing of it stays open.
+            self._discard(websocket)
+            # After any error or cancellation the socket must not stay open.
             websocket.transport.abort()
 
-    async def _make_room(self, seconds: float) -> None:
-        """Wait if this relay has had more than its share of the loop's time.
-
-        What it sends meanwhile stays in its own socket.
-        """
+    async def _yield_if_over_budget(self, seconds: float) -> None:
+        """Stop reading for a while if this relay has used up its share of the loop."""
+        # A leaky bucket. Meanwhile the relay's messages wait in its own socket.
         now = time.monotonic()
-        rested = (now - self._busy_at) * _SHARE
-        self._busy, self._busy_at = max(0.0, self._busy - rested) + seconds, now
-        if self._busy > _BURST:
-            await asyncio.sleep((self._busy - _BURST) / _SHARE)
+        leaked = (now - self._used_time_at) * _TIME_SHARE
+        self._used_time = max(0.0, self._used_time - leaked) + seconds
+        self._used_time_at = now
+        if self._used_time > _BURST:
+            await asyncio.sleep((self._used_time - _BURST) / _TIME_SHARE)
 
-    def _forget(self, websocket: ClientConnection) -> None:
-        """Give up a connection, unless another has taken its place."""
-        if self._websocket is websocket:
-            self._websocket = None
-            self._lost()
-
-    def _lost(self) -> None:
-        self._give_up_waiting()
-        idle = self._restoring is None or self._restoring.done()
-        if self._subscriptions and idle:
+    def _discard(self, websocket: ClientConnection) -> None:
+        """Handle the loss of a websocket, unless another one has replaced it."""
+        if self._websocket is not websocket:
+            return
+        self._websocket = None
+        self._fail_pending()
+        is_restoring = self._restoring is not None and not self._restoring.done()
+        if self._subscriptions and not is_restoring:
             self._restoring = asyncio.create_task(self._restore())
 
     async def _restore(self) -> None:
-        """Connect again, at growing intervals, and repeat the subscriptions."""
-        pause = _FIRST_PAUSE
+        """Reconnect, with growing delays, and repeat the subscriptions."""
+        delay = _MIN_DELAY
         while self._subscriptions:
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_DELAY)
             with suppress(RelayUnreachable, ConnectionLost):
                 await self.open()
                 for subscription in list(self._subscriptions.values()):
@@ -228,7 +225,7 @@ class Connection:
                     await self._request(subscription)
                 return
 
-    def _give_up_waiting(self) -> None:
+    def _fail_pending(self) -> None:
         for subscription in self._subscriptions.values():
             if not subscription.stored.done():
                 subscription.stored.set_result(False)
@@ -237,15 +234,15 @@ class Connection:
                 future.set_exception(ConnectionLost(self.endpoint.host))
         self._oks.clear()
 
-    def _stay_open(self) -> None:
+    def _cancel_closing(self) -> None:
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
 
     def _close_when_idle(self) -> None:
-        self._stay_open()
+        self._cancel_closing()
         loop = asyncio.get_running_loop()
-        self._closing = loop.call_later(IDLE, self._close_if_idle)
+        self._closing = loop.call_later(IDLE_TIMEOUT, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._oks:
@@ -253,55 +250,56 @@ class Connection:
         elif not self._subscriptions and self._websocket is not None:
             in_background(self._websocket.close())
 
-    # --- talking
+    # --- sending
 
     async def _request(self, subscription: Subscription) -> None:
         if subscription.id in self._subscriptions:
-            await self._say(["REQ", subscription.id, *subscription.filters])
+            await self._send(["REQ", subscription.id, *subscription.filters])
 
     async def _publish(
-        self, event: Event, before: Callable[[], None]
+        self, event: Event, ready_check: Callable[[], None]
     ) -> tuple[bool, str]:
         await self.open()
-        return await self._acknowledged("EVENT", event, before)
+        return await self._send_and_await_ok("EVENT", event, ready_check)
 
     async def _authenticate(self, secret_key: str) -> None:
-        """Prove to the relay that we hold a key (NIP-42)."""
+        """Authenticate to the relay with a key (NIP-42)."""
         event = sign_event(
             secret_key,
             kind=_AUTH_KIND,
             content="",
             tags=[("relay", self.endpoint.url), ("challenge", self._challenge)],
         )
-        await self._acknowledged("AUTH", event, lambda: None)
+        await self._send_and_await_ok("AUTH", event, lambda: None)
 
-    async def _acknowledged(
-        self, verb: str, event: Event, before: Callable[[], None]
+    async def _send_and_await_ok(
+        self, verb: str, event: Event, ready_check: Callable[[], None]
     ) -> tuple[bool, str]:
-        """Send an event and return the relay's OK to it."""
         new = asyncio.get_running_loop().create_future()
-        answer = self._oks.setdefault(event.id, new)
+        ok = self._oks.setdefault(event.id, new)
         try:
-            await self._say([verb, event.to_dict()], before)
-            return await asyncio.shield(answer)
+            await self._send([verb, event.to_dict()], ready_check)
+            return await asyncio.shield(ok)
         finally:
             self._oks.pop(event.id, None)
 
-    async def _say(
-        self, message: list[object], before: Callable[[], None] = lambda: None
+    async def _send(
+        self, message: list[object], ready_check: Callable[[], None] = lambda: None
     ) -> None:
         websocket = self._websocket
         if websocket is None or websocket.state is not State.OPEN:
-            raise RelayUnreachable(f"The relay {self.endpoint.host} hung up.")
-        before()
+            raise RelayUnreachable(
+                f"The relay {self.endpoint.host} closed the connection."
+            )
+        ready_check()
         try:
             await websocket.send(json.dumps(message, separators=(",", ":")))
         except ConnectionClosed as exc:
             raise ConnectionLost(self.endpoint.host) from exc
 
-    # --- listening
+    # --- receiving
 
-    def _take(self, message: str | bytes) -> None:
+    def _receive(self, message: str | bytes) -> None:
         try:
             content = json.loads(message)
         except (ValueError, RecursionError):
@@ -311,57 +309,59 @@ class Connection:
                 if subscription := self._subscriptions.get(id):
                     subscription.on_event(data)
             case ["EOSE", str(id)]:
-                self._stored(id, True)
+                self._on_stored(id, complete=True)
             case ["CLOSED", str(id), *reason]:
-                self._refused(id, str(reason[0]) if reason else "")
+                self._on_closed(id, str(reason[0]) if reason else "")
             case ["OK", str(id), bool(accepted), *reason]:
-                answer = self._oks.get(id)
-                if answer is not None and not answer.done():
-                    answer.set_result((accepted, str(reason[0]) if reason else ""))
+                ok = self._oks.get(id)
+                if ok is not None and not ok.done():
+                    ok.set_result((accepted, str(reason[0]) if reason else ""))
             case ["AUTH", str(challenge)]:
                 self._challenge = challenge
 
-    def _stored(self, id: str, complete: bool) -> None:
+    def _on_stored(self, id: str, *, complete: bool) -> None:
         subscription = self._subscriptions.get(id)
         if subscription is not None and not subscription.stored.done():
             subscription.stored.set_result(complete)
 
-    def _refused(self, id: str, reason: str) -> None:
-        """The relay ended a subscription that we still want: ask again later."""
+    def _on_closed(self, id: str, reason: str) -> None:
         subscription = self._subscriptions.get(id)
         if subscription is None or subscription.is_refused:
             return
         logger.debug("subscription_closed", relay=self.endpoint.host, reason=reason)
-        self._stored(id, False)
+        self._on_stored(id, complete=False)
         subscription.is_refused = True
-        in_background(self._ask_again(subscription, reason))
+        in_background(self._subscribe_again(subscription, reason))
 
-    async def _ask_again(self, subscription: Subscription, reason: str) -> None:
-        wants_auth = reason.startswith("auth-required:") and self._challenge
+    async def _subscribe_again(self, subscription: Subscription, reason: str) -> None:
+        auth_required = reason.startswith("auth-required:") and self._challenge
         subscription.refusals += 1
         try:
-            if subscription.refusals > 1 or not wants_auth:
-                await asyncio.sleep(_pause_after(subscription.refusals))
-            for secret_key in subscription.secret_keys if wants_auth else []:
+            # Only the first request for authentication is answered without a delay.
+            if subscription.refusals > 1 or not auth_required:
+                await asyncio.sleep(_delay_after(subscription.refusals))
+            for secret_key in subscription.secret_keys if auth_required else []:
                 await self._authenticate(secret_key)
         finally:
             subscription.is_refused = False
         await self._request(subscription)
 
 
-def _pause_after(refusals: int) -> float:
-    return min(_FIRST_PAUSE * (1 << min(refusals, 10)), _LONGEST_PAUSE)
+def _delay_after(refusals: int) -> float:
+    return min(_MIN_DELAY * (1 << min(refusals, 10)), _MAX_DELAY)
 
 
 class ConnectionLost(Exception):
-    """The connection ended with something under way: it may have arrived."""
+    """The connection was lost after sending: the message may have arrived."""
 
 
+# asyncio keeps only weak references to tasks.
+# https://docs.python.org/3/library/asyncio-task.html#asyncio.create_task
 _background: set[asyncio.Task[None]] = set()
 
 
 def in_background(coroutine: Any) -> None:
-    """Run a coroutine whose end nobody waits for; a lost connection ends it too."""
+    """Run a coroutine as a task; the loss of a connection ends it silently."""
 
     async def run() -> None:
         with suppress(RelayUnreachable, ConnectionLost, ConnectionClosed):

@@ -1,8 +1,8 @@
-"""Opening a connection to a relay, and judging the address that is really dialled.
+"""Connect to a relay, and refuse private addresses of untrusted relays.
 
-A stranger's relay URL must not make us call our own network. Names are resolved here,
-each time; what was judged is what the socket connects to, so a name that changes its
-mind between two look-ups gains nothing. Redirects and proxies are not followed.
+An untrusted relay URL must not reach our own network (SSRF). The name is resolved here
+for each connection, and the socket connects to an address that was checked, so DNS
+rebinding has no effect. Redirects and proxies are not followed.
 """
 
 import asyncio
@@ -21,15 +21,15 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from caravel.core.exceptions import CaravelError
 
-#: Seconds for the name, the TCP connection, TLS and the handshake together.
+#: Seconds for DNS, TCP, TLS and the websocket handshake together.
 CONNECT_TIMEOUT = 10.0
-#: The max_bytes message that a relay may send, in bytes.
+#: Maximum size of a message from a relay, in bytes.
 MAX_MESSAGE = 512 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-#: All that is routed (RFC 4291, 2.4); Python counts old site-local addresses too.
+#: Global unicast (RFC 4291, 2.4). Python also calls old site-local addresses global.
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
-# In none of Python's lists: special purposes (RFC 6890, 7526), in some clouds among
-# them the service that hands out credentials; and the host of a machine at Azure.
+# Python calls these public: special-purpose networks (RFC 6890, 7526), where some
+# clouds have their credentials service, and the host of a virtual machine at Azure.
 # https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
 _NOT_PUBLIC = [
     ipaddress.ip_network(text)
@@ -38,14 +38,14 @@ _NOT_PUBLIC = [
 
 
 class RelayUnreachable(CaravelError):
-    """No connection came about: nothing at all was sent."""
+    """No connection to the relay: nothing was sent."""
 
     code = "relay-unreachable"
     status = 503
 
 
 class PrivateAddress(RelayUnreachable):
-    """The relay's name leads to an address that is not public."""
+    """The relay's name resolves to an address that is not public."""
 
     code = "relay-address-private"
     status = 422
@@ -53,45 +53,45 @@ class PrivateAddress(RelayUnreachable):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A relay, and whether its address may be a private one."""
+    """URL of a relay, and whether a private address is allowed."""
 
     url: str
     private_allowed: bool = False
 
     @property
     def host(self) -> str:
-        """The host and port, for people."""
+        """Host and port, for messages and logs."""
         return urlsplit(self.url).netloc.rpartition("@")[2]
 
 
-def read_relay(text: str) -> str:
-    """Return a relay's address with its host in lower case, "" if it is none.
+def normalize_relay_url(text: str) -> str:
+    """Return a relay's URL with the host in lower case, or "" if it is invalid.
 
-    A fragment or a password would be somebody's mistake.
+    URLs with a fragment, a user name or a password are invalid.
     """
     try:
         parts = urlsplit(text)
-        usable = bool(parts.hostname) and parts.port != 0
+        has_host = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return ""
-    spelled = re.fullmatch(r"wss?://\S+", text, re.IGNORECASE) and text.isprintable()
-    if not usable or not spelled or "@" in parts.netloc or parts.fragment:
+    is_url = re.fullmatch(r"wss?://\S+", text, re.IGNORECASE) and text.isprintable()
+    if not has_host or not is_url or "@" in parts.netloc or parts.fragment:
         return ""
     return parts._replace(netloc=parts.netloc.lower()).geturl()
 
 
 def is_public(address: str) -> bool:
-    """Return whether an IP address is one of the public internet.
+    """Return whether an IP address is on the public internet.
 
-    Addresses that only wrap another one count as that one.
+    For an IPv6 address that embeds an IPv4 address, the latter is checked.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
+        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo or (None, None))[1]
         if ip in _NAT64:
-            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if wrapped is not None:
-            return is_public(str(wrapped))
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
         if ip not in _GLOBAL_IPV6:
             return False
     if any(ip in network for network in _NOT_PUBLIC):
@@ -100,13 +100,13 @@ def is_public(address: str) -> bool:
 
 
 async def dial(endpoint: Endpoint) -> ClientConnection:
-    """Connect to a relay. Raises RelayUnreachable, PrivateAddress if that is why."""
+    """Connect to a relay. Raises RelayUnreachable, or its subclass PrivateAddress."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             return await _websocket(endpoint, await _socket(endpoint))
     except PrivateAddress:
         raise
-    except Exception as exc:  # a stranger's name or server leads to any
+    except Exception as exc:  # an untrusted name or server can cause any exception
         raise RelayUnreachable(f"The relay {endpoint.host} does not answer.") from exc
 
 
@@ -116,7 +116,7 @@ async def _websocket(endpoint: Endpoint, sock: socket.socket) -> ClientConnectio
         return await connect(
             endpoint.url,
             sock=sock,
-            ssl=_tls() if secure else None,
+            ssl=_tls_context() if secure else None,
             compression=None,
             max_size=MAX_MESSAGE,
             open_timeout=None,
@@ -131,24 +131,24 @@ async def _socket(endpoint: Endpoint) -> socket.socket:
     """Return a socket connected to the first of the relay's addresses that answers."""
     parts = urlsplit(endpoint.url)
     port = parts.port or (443 if parts.scheme == "wss" else 80)
-    look_up = partial(socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM)
-    threads = _threads_for_names(os.getpid(), endpoint.private_allowed)
-    found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
-    if not endpoint.private_allowed and not all(is_public(str(a[4][0])) for a in found):
+    resolve = partial(socket.getaddrinfo, parts.hostname, port, type=socket.SOCK_STREAM)
+    threads = _resolver_threads(os.getpid(), endpoint.private_allowed)
+    infos = await asyncio.get_running_loop().run_in_executor(threads, resolve)
+    if not endpoint.private_allowed and not all(is_public(str(i[4][0])) for i in infos):
         raise PrivateAddress(
             f"The relay {endpoint.host} is not on the public internet."
         )
-    failure: OSError = OSError("the name has no address")
-    for family, kind, protocol, _, address in found:
+    error: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in infos:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT / len(found)):
-                return await _connected(socket.socket(family, kind, protocol), address)
+            async with asyncio.timeout(CONNECT_TIMEOUT / len(infos)):
+                return await _connect(socket.socket(family, kind, protocol), address)
         except OSError as exc:
-            failure = exc
-    raise failure
+            error = exc
+    raise error
 
 
-async def _connected(sock: socket.socket, address: Any) -> socket.socket:
+async def _connect(sock: socket.socket, address: Any) -> socket.socket:
     sock.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(sock, address)
@@ -159,15 +159,13 @@ async def _connected(sock: socket.socket, address: Any) -> socket.socket:
 
 
 @cache
-def _threads_for_names(pid: int, private_allowed: bool) -> ThreadPoolExecutor:
-    """Return the process's threads in which names are looked up.
-
-    A name server that is silent holds one for half a minute, whoever waits; so names
-    that strangers give have other threads than those of our own relays.
-    """
+def _resolver_threads(pid: int, private_allowed: bool) -> ThreadPoolExecutor:
+    """Return the threads of this process that resolve names."""
+    # getaddrinfo() cannot be cancelled: a name server that does not answer occupies a
+    # thread for half a minute. So untrusted names do not share threads with our relays.
     return ThreadPoolExecutor(32, thread_name_prefix="names")
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()

@@ -1,4 +1,4 @@
-"""Waiting for the answers to events: up to a hundred share one subscription."""
+"""Replies to events: up to a hundred requests share one subscription."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from caravel.nostr.events import Event, InvalidEvent, parse_event
 from caravel.nostr.relays.connection import Connection, Subscription, in_background
 from caravel.nostr.relays.dial import RelayUnreachable
 
-#: Real relays allow about as many values in a filter, and few subscriptions.
-_LARGEST_BATCH = 100
-#: Seconds in which requests gather for one subscription.
-_GATHER = 0.005
+#: Relays allow about this many values in a filter, and few subscriptions.
+_MAX_BATCH = 100
+#: Seconds to collect requests before their subscription is sent.
+_BATCH_DELAY = 0.005
 
 
 @dataclass(eq=False)
 class Request:
-    """An event whose answer is awaited: of that kind, from that author, naming it."""
+    """Event that waits for a reply of this kind, by this author, that refers to it."""
 
     event: Event
     author: str
     kind: int
-    answer: asyncio.Future[Event]
+    reply: asyncio.Future[Event]
     secret_key: str = field(default="", repr=False)
-    #: Whether any relay may have got it.
+    #: True once any relay may have received the event.
     sent: bool = False
 
     def mark_sent(self) -> None:
-        """Note that it is about to be sent. Raises RelayUnreachable if it is too old.
+        """Record that the event is about to be sent.
 
-        A process that was suspended meanwhile must not send what has expired (NIP-40).
+        Raises RelayUnreachable if the event has expired (NIP-40).
         """
+        # It can expire here: the process may have been suspended since it was signed.
         if any(until <= time.time() for until in map(int, self._expirations())):
             raise RelayUnreachable("The request has expired before it was sent.")
         self.sent = True
@@ -42,110 +43,107 @@ class Request:
     def _expirations(self) -> list[str]:
         return [v for v in self.event.values("expiration") if v.isdecimal()]
 
-    def wants(self, pubkey: object, kind: object) -> bool:
-        """Whether an event of that author and kind would be the first answer."""
-        is_answer = pubkey == self.author and kind == self.kind
-        return is_answer and not self.answer.done()
+    def expects(self, pubkey: object, kind: object) -> bool:
+        """Return whether an event of this author and kind would be the first reply."""
+        is_reply = pubkey == self.author and kind == self.kind
+        return is_reply and not self.reply.done()
 
 
 @dataclass(eq=False)
 class _Batch:
-    ready: asyncio.Future[None]
+    subscribed: asyncio.Future[None]
     requests: dict[str, Request] = field(default_factory=dict)
     subscription: Subscription | None = None
-    is_sealed: bool = False
 
 
 class PendingReplies:
-    """The requests of one kind that wait for an answer over one connection."""
+    """Requests that wait for replies of one kind over one connection."""
 
     def __init__(self, connection: Connection, kind: int) -> None:
         self._connection = connection
         self._kind = kind
-        self._waiting: dict[str, _Batch] = {}
-        self._gathering: _Batch | None = None
+        self._batches: dict[str, _Batch] = {}
+        self._open_batch: _Batch | None = None
 
     @property
-    def are_awaited(self) -> bool:
-        return bool(self._waiting)
+    def is_empty(self) -> bool:
+        return not self._batches
 
-    async def join(self, request: Request) -> None:
-        """Return when the relay has been asked for the answer.
+    async def add(self, request: Request) -> None:
+        """Subscribe to the reply; returns when the subscription has been sent.
 
-        Raises RelayUnreachable: the event has not been sent then.
+        Raises RelayUnreachable; the event has not been sent then.
         """
-        batch = self._batch()
+        batch = self._get_open_batch()
         batch.requests[request.event.id] = request
-        self._waiting[request.event.id] = batch
-        if len(batch.requests) >= _LARGEST_BATCH:
-            self._gathering = None
-        await asyncio.shield(batch.ready)
+        self._batches[request.event.id] = batch
+        if len(batch.requests) >= _MAX_BATCH:
+            self._open_batch = None
+        await asyncio.shield(batch.subscribed)
 
-    def leave(self, request: Request) -> None:
-        """Wait no longer; the last one of a batch ends its subscription."""
-        batch = self._waiting.pop(request.event.id, None)
+    def remove(self, request: Request) -> None:
+        """Stop waiting; removing the last request of a batch ends its subscription."""
+        batch = self._batches.pop(request.event.id, None)
         if batch is None:
             return
         del batch.requests[request.event.id]
         if not batch.requests and batch.subscription is not None:
             self._connection.unsubscribe(batch.subscription)
 
-    def _batch(self) -> _Batch:
-        if self._gathering is None:
+    def _get_open_batch(self) -> _Batch:
+        if self._open_batch is None:
             loop = asyncio.get_running_loop()
-            self._gathering = batch = _Batch(loop.create_future())
-            loop.call_later(_GATHER, self._flush, batch)
-        return self._gathering
+            self._open_batch = batch = _Batch(loop.create_future())
+            loop.call_later(_BATCH_DELAY, self._flush, batch)
+        return self._open_batch
 
     def _flush(self, batch: _Batch) -> None:
-        if self._gathering is batch:
-            self._gathering = None
+        if self._open_batch is batch:
+            self._open_batch = None
         in_background(self._subscribe(batch))
 
     async def _subscribe(self, batch: _Batch) -> None:
         if not batch.requests:
-            batch.ready.cancel()
+            batch.subscribed.cancel()
             return
         try:
             batch.subscription = await self._connection.subscribe(
                 [{"kinds": [self._kind], "#e": list(batch.requests)}],
-                self._take,
+                self._accept,
                 secret_keys=[r.secret_key for r in batch.requests.values()],
             )
         except RelayUnreachable as exc:
-            batch.ready.set_exception(exc)
-            # Should everybody have left, nobody looks at it.
-            batch.ready.exception()
+            batch.subscribed.set_exception(exc)
+            # Retrieved here, or asyncio logs an error if no request waits any more.
+            batch.subscribed.exception()
             return
-        batch.ready.set_result(None)
+        batch.subscribed.set_result(None)
+        # All requests may have been removed while the subscription was sent.
         if not batch.requests:
             self._connection.unsubscribe(batch.subscription)
 
-    def _take(self, data: object) -> None:
-        """Accept first answers; what others say, or is said again, is ignored.
-
-        Verifying costs time that all share, so it is done once, and for these only.
-        """
-        requests = self._that_want(data)
+    def _accept(self, data: object) -> None:
+        """Resolve the requests to which this event is the first valid reply."""
+        requests = self._matching_requests(data)
+        # Verifying takes time of the shared event loop: once per event, not for each
+        # request, and never for events that no request expects.
         if requests:
             with suppress(InvalidEvent):
                 event = parse_event(data)
                 for request in requests:
-                    request.answer.set_result(event)
+                    request.reply.set_result(event)
 
-    def _that_want(self, data: object) -> list[Request]:
-        """Return the requests that an event claims to answer; nothing is verified."""
+    def _matching_requests(self, data: object) -> list[Request]:
+        """Return the requests that expect this event, which is not verified yet."""
         if not isinstance(data, dict):
             return []
         pubkey, kind = data.get("pubkey"), data.get("kind")
-        named = dict.fromkeys(_ids_named(data.get("tags")))
-        requests = [
-            self._waiting[id].requests[id] for id in named if id in self._waiting
-        ]
-        return [request for request in requests if request.wants(pubkey, kind)]
+        ids = dict.fromkeys(_referenced_ids(data.get("tags")))
+        requests = [self._batches[id].requests[id] for id in ids if id in self._batches]
+        return [request for request in requests if request.expects(pubkey, kind)]
 
 
-def _ids_named(tags: object) -> Iterator[str]:
+def _referenced_ids(tags: object) -> Iterator[str]:
     for tag in tags if isinstance(tags, list) else []:
         match tag:
             case ["e", str(id), *_]:

@@ -1,7 +1,7 @@
-"""The relay connections of one process: one event loop in a thread, made when needed.
+"""Relay connections of one process, in one event loop that runs in its own thread.
 
-Threads, Celery's and the web's, hand it coroutines and wait. A forked child has no such
-thread; it makes a hub of its own when it first asks for one.
+Threads of Celery and the web server submit coroutines and wait. A forked child does not
+inherit the thread: its first use creates another pool.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from caravel.nostr.relays.pending import PendingReplies, Request
 logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-#: Seconds that a thread waits for the loop beyond what it asked for.
-_GRACE = 10.0
-#: How many events of one relay are kept for who fetches what it has.
-_MOST_STORED = 100
-#: How many relays' connections are remembered before those not in use are forgotten.
-_MOST_KEPT = 100
+#: Seconds that a thread waits for the event loop in addition to its own timeout.
+_CALL_GRACE = 10.0
+#: Maximum number of events that a fetch accepts from one relay.
+_MAX_FETCHED = 100
+#: Number of connections after which unused ones are dropped.
+_MAX_CONNECTIONS = 100
 
 
 class NoReply(CaravelError):
-    """The event was sent, or may have been, and no answer came in time."""
+    """The event was or may have been sent, and no reply arrived in time."""
 
     code = "nostr-no-reply"
     status = 504
@@ -43,9 +43,9 @@ class NoReply(CaravelError):
 
 @dataclass(frozen=True)
 class FetchResult:
-    """What relays had; not `complete` if some relay did not say that this is all.
+    """Stored events of relays.
 
-    `answered` if at least one did.
+    `complete` if each relay sent EOSE, `answered` if at least one did.
     """
 
     events: tuple[Event, ...]
@@ -54,18 +54,18 @@ class FetchResult:
 
 
 class RelayPool:
-    """Sends events and waits for answers, over connections that all callers share."""
+    """Sends events and waits for replies over connections that all callers share."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._connections: dict[Endpoint, Connection] = {}
-        self._replies: dict[tuple[Endpoint, int], PendingReplies] = {}
+        self._pending: dict[tuple[Endpoint, int], PendingReplies] = {}
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="nostr", daemon=True
         )
         self._thread.start()
 
-    # --- for any thread
+    # --- called from any thread
 
     def request(
         self,
@@ -77,13 +77,13 @@ class RelayPool:
         timeout: float,
         secret_key: str = "",
     ) -> Event:
-        """Send an event to all relays and return the first answer to it.
+        """Send an event to all relays and return the first reply.
 
-        An answer is of that kind, names the event in an `e` tag, and is signed by the
-        author. Raises RelayUnreachable when no connection came about, so that nothing
-        was sent, and NoReply when nothing came within `timeout` seconds.
+        A reply has this kind and author, and an `e` tag with the event's id. Raises
+        RelayUnreachable if nothing was sent, and NoReply if the event may have been
+        sent but no reply arrived within `timeout` seconds.
         """
-        (answer,) = self.request_all(
+        (reply,) = self.request_all(
             endpoints,
             [event],
             author=author,
@@ -91,9 +91,9 @@ class RelayPool:
             timeout=timeout,
             secret_key=secret_key,
         )
-        if isinstance(answer, Event):
-            return answer
-        raise answer
+        if isinstance(reply, Event):
+            return reply
+        raise reply
 
     def request_all(
         self,
@@ -105,7 +105,7 @@ class RelayPool:
         timeout: float,
         secret_key: str = "",
     ) -> list[Event | CaravelError]:
-        """Like `request` for several events at once; returns what it would raise."""
+        """Send several events like `request`; errors are returned, not raised."""
         requests = [
             Request(e, author, kind, self._loop.create_future(), secret_key)
             for e in events
@@ -115,9 +115,9 @@ class RelayPool:
     def fetch(
         self, endpoints: Sequence[Endpoint], filters: list[Filter], *, timeout: float
     ) -> FetchResult:
-        """Return the events that relays have now. Raises RelayUnreachable.
+        """Return the stored events of relays. Raises RelayUnreachable.
 
-        An empty answer proves nothing unless it is `complete`.
+        That an event is missing proves nothing unless the result is `complete`.
         """
         return self.call(self._fetch(endpoints, filters, timeout), timeout)
 
@@ -130,8 +130,8 @@ class RelayPool:
         secret_key: str = "",
     ) -> list[str]:
         """Send an event to all relays; return the hosts of those that accepted it."""
-        work = self._publish(endpoints, event, timeout, secret_key)
-        return self.call(work, timeout)
+        publishing = self._publish(endpoints, event, timeout, secret_key)
+        return self.call(publishing, timeout)
 
     def listen(
         self,
@@ -139,39 +139,39 @@ class RelayPool:
         filters: list[Filter],
         on_event: Callable[[Event], None],
     ) -> None:
-        """Call `on_event`, in the loop's thread, for each event from now on.
+        """Subscribe for the life of the process, also across reconnects.
 
-        It goes on for the life of the process, whatever happens to the connections.
+        `on_event` is called in the event loop's thread with each verified event.
         """
 
-        def verified(data: object) -> None:
+        def verify(data: object) -> None:
             with suppress(InvalidEvent):
                 on_event(parse_event(data))
 
         for endpoint in endpoints:
             asyncio.run_coroutine_threadsafe(
-                self._listen(endpoint, filters, verified), self._loop
+                self._listen(endpoint, filters, verify), self._loop
             )
 
-    def opened(self, endpoint: Endpoint) -> int:
-        """Return how often the relay's connection has been opened so far."""
+    def connect_count(self, endpoint: Endpoint) -> int:
+        """Return how many times the pool has connected to the relay."""
         connection = self._connections.get(endpoint)
-        return connection.opened if connection else 0
+        return connection.connect_count if connection else 0
 
-    def call(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        """Run a coroutine in the loop and wait for what it returns or raises."""
+    def call(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
+        """Run a coroutine in the event loop, and return its result."""
         if threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError("The hub's own thread cannot wait for itself.")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            coroutine.close()
+            raise RuntimeError("The pool's own thread cannot wait for itself.")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result(timeout + _GRACE)
+            return future.result(timeout + _CALL_GRACE)
         except BaseException:
             future.cancel()
             raise
 
     def close(self) -> None:
-        """Close all connections and end the thread."""
+        """Close all connections and stop the thread."""
         if not self._thread.is_alive():
             return
         with suppress(TimeoutError):
@@ -180,96 +180,97 @@ class RelayPool:
         self._thread.join(5)
         self._loop.close()
 
-    # --- in the loop
+    # --- run in the event loop
 
     async def _request_all(
         self, endpoints: Sequence[Endpoint], requests: list[Request], timeout: float
     ) -> list[Event | CaravelError]:
-        answers = await asyncio.gather(
+        replies = await asyncio.gather(
             *[self._request(endpoints, request, timeout) for request in requests],
             return_exceptions=True,
         )
-        for answer in answers:
-            if not isinstance(answer, Event | CaravelError):
-                raise answer
-        return [a for a in answers if isinstance(a, Event | CaravelError)]
+        for reply in replies:
+            if not isinstance(reply, Event | CaravelError):
+                raise reply
+        return [r for r in replies if isinstance(r, Event | CaravelError)]
 
     async def _request(
         self, endpoints: Sequence[Endpoint], request: Request, timeout: float
     ) -> Event:
-        sending = [
-            self._loop.create_task(self._ask(endpoint, request))
+        tasks = [
+            self._loop.create_task(self._send_request(endpoint, request))
             for endpoint in endpoints
         ]
         try:
             async with asyncio.timeout(timeout):
-                return await self._first_answer(request, sending)
+                return await self._first_reply(request, tasks)
         except TimeoutError:
             if request.sent:
-                raise NoReply(f"No answer within {timeout:g} seconds.") from None
+                raise NoReply(f"No reply within {timeout:g} seconds.") from None
             raise RelayUnreachable("No relay could be reached in time.") from None
         finally:
-            await _cancel(sending)
+            await _cancel(tasks)
             for endpoint in endpoints:
-                self._replies_of(endpoint, request.kind).leave(request)
+                self._pending_replies(endpoint, request.kind).remove(request)
 
-    async def _ask(self, endpoint: Endpoint, request: Request) -> None:
-        """Ask one relay for the answer, then give it the event; it is sent only once.
-
-        A relay that refuses the event may have passed it on all the same.
-        """
-        await self._replies_of(endpoint, request.kind).join(request)
+    async def _send_request(self, endpoint: Endpoint, request: Request) -> None:
+        """Subscribe to the reply at one relay, then send the event once."""
+        await self._pending_replies(endpoint, request.kind).add(request)
         try:
             accepted, reason = await self._connection(endpoint).publish(
-                request.event, secret_key=request.secret_key, before=request.mark_sent
+                request.event,
+                secret_key=request.secret_key,
+                ready_check=request.mark_sent,
             )
         except ConnectionLost:
             return
+        # Not an error: a relay may forward an event although it rejects it.
         if not accepted:
             logger.debug("event_refused", relay=endpoint.host, reason=reason)
 
-    async def _first_answer(
-        self, request: Request, sending: list[asyncio.Task[None]]
+    async def _first_reply(
+        self, request: Request, tasks: list[asyncio.Task[None]]
     ) -> Event:
-        sent = asyncio.gather(*sending, return_exceptions=True)
-        either: list[asyncio.Future[Any]] = [request.answer, sent]
+        all_sent = asyncio.gather(*tasks, return_exceptions=True)
+        either: list[asyncio.Future[Any]] = [request.reply, all_sent]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not request.answer.done() and not request.sent:
-            failures = [failure for failure in sent.result() if failure]
-            raise next(iter(failures), RelayUnreachable("The wallet names no relay."))
-        return await request.answer
+        if not request.reply.done() and not request.sent:
+            errors = [error for error in all_sent.result() if error]
+            raise next(iter(errors), RelayUnreachable("The wallet names no relay."))
+        return await request.reply
 
     async def _fetch(
         self, endpoints: Sequence[Endpoint], filters: list[Filter], timeout: float
     ) -> FetchResult:
-        found: dict[str, Event] = {}
-        looking = [
-            self._loop.create_task(self._look(endpoint, filters, found))
+        events: dict[str, Event] = {}
+        tasks = [
+            self._loop.create_task(self._fetch_from(endpoint, filters, events))
             for endpoint in endpoints
         ]
-        done, late = await asyncio.wait(looking, timeout=timeout)
+        done, late = await asyncio.wait(tasks, timeout=timeout)
         await _cancel(list(late))
-        failures = [task.exception() for task in done if task.exception()]
-        if len(failures) == len(looking):
-            raise failures[0] or RelayUnreachable("No relay could be reached.")
-        said = [task.result() for task in done if not task.exception()]
-        complete = len(said) == len(looking) and all(said)
-        return FetchResult(tuple(found.values()), complete, answered=any(said))
+        errors = [task.exception() for task in done if task.exception()]
+        if len(errors) == len(tasks):
+            raise errors[0] or RelayUnreachable("No relay could be reached.")
+        results = [task.result() for task in done if not task.exception()]
+        complete = len(results) == len(tasks) and all(results)
+        return FetchResult(tuple(events.values()), complete, answered=any(results))
 
-    async def _look(
-        self, endpoint: Endpoint, filters: list[Filter], found: dict[str, Event]
+    async def _fetch_from(
+        self, endpoint: Endpoint, filters: list[Filter], events: dict[str, Event]
     ) -> bool:
-        room = iter(range(_MOST_STORED))
+        """Add one relay's stored events; return whether it sent all of them (EOSE)."""
+        remaining = iter(range(_MAX_FETCHED))
 
-        def take(data: object) -> None:
-            if next(room, None) is None:
+        def on_event(data: object) -> None:
+            if next(remaining, None) is None:
                 return
             with suppress(InvalidEvent):
                 event = parse_event(data)
-                found[event.id] = event
+                events[event.id] = event
 
         connection = self._connection(endpoint)
-        subscription = await connection.subscribe(filters, take)
+        subscription = await connection.subscribe(filters, on_event)
         try:
             return await asyncio.shield(subscription.stored)
         finally:
@@ -282,15 +283,15 @@ class RelayPool:
         timeout: float,
         secret_key: str,
     ) -> list[str]:
-        async def give(endpoint: Endpoint) -> str:
+        async def publish_to(endpoint: Endpoint) -> str:
             with suppress(RelayUnreachable, ConnectionLost):
                 connection = self._connection(endpoint)
                 accepted, _ = await connection.publish(event, secret_key=secret_key)
                 return endpoint.host if accepted else ""
             return ""
 
-        giving = [self._loop.create_task(give(endpoint)) for endpoint in endpoints]
-        done, late = await asyncio.wait(giving, timeout=timeout)
+        tasks = [self._loop.create_task(publish_to(endpoint)) for endpoint in endpoints]
+        done, late = await asyncio.wait(tasks, timeout=timeout)
         await _cancel(list(late))
         return [task.result() for task in done if task.result()]
 
@@ -300,37 +301,37 @@ class RelayPool:
         filters: list[Filter],
         on_event: Callable[[object], None],
     ) -> None:
-        """Subscribe for good; once subscribed, the connection restores itself."""
-        pause = 1.0
+        """Subscribe, with retries; after that the connection restores itself."""
+        delay = 1.0
         while True:
             with suppress(RelayUnreachable):
                 await self._connection(endpoint).subscribe(filters, on_event)
                 return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 30.0)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 30.0)
 
     def _connection(self, endpoint: Endpoint) -> Connection:
         if endpoint not in self._connections:
-            if len(self._connections) >= _MOST_KEPT:
-                self._forget_unused()
+            if len(self._connections) >= _MAX_CONNECTIONS:
+                self._drop_unused()
             self._connections[endpoint] = Connection(endpoint)
         return self._connections[endpoint]
 
-    def _replies_of(self, endpoint: Endpoint, kind: int) -> PendingReplies:
+    def _pending_replies(self, endpoint: Endpoint, kind: int) -> PendingReplies:
         new = PendingReplies(self._connection(endpoint), kind)
-        return self._replies.setdefault((endpoint, kind), new)
+        return self._pending.setdefault((endpoint, kind), new)
 
-    def _forget_unused(self) -> None:
-        """Drop what no request needs: strangers may name ever more relays."""
+    def _drop_unused(self) -> None:
+        """Drop unused connections, since tenants can name any number of relays."""
         awaited = {
-            e for (e, _), replies in self._replies.items() if replies.are_awaited
+            e for (e, _), pending in self._pending.items() if not pending.is_empty
         }
         for endpoint, connection in list(self._connections.items()):
             if endpoint not in awaited and not connection.is_used:
                 del self._connections[endpoint]
-        self._replies = {
-            key: replies
-            for key, replies in self._replies.items()
+        self._pending = {
+            key: pending
+            for key, pending in self._pending.items()
             if key[0] in self._connections
         }
 
@@ -347,37 +348,38 @@ async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_hub: RelayPool | None = None
+_pool: RelayPool | None = None
 _abandoned: list[RelayPool] = []
 _lock = threading.Lock()
 
 
 def get_pool() -> RelayPool:
-    """Return the hub of this process; the first call makes it."""
-    global _hub
+    """Return the pool of this process; the first call creates it."""
+    global _pool
     with _lock:
-        if _hub is None:
-            _hub = RelayPool()
-        return _hub
+        if _pool is None:
+            _pool = RelayPool()
+        return _pool
 
 
 @atexit.register
 def close_pool() -> None:
-    """Close the hub, if there is one; the next use makes another."""
-    global _hub
+    """Close the pool, if it exists; the next use creates another."""
+    global _pool
     with _lock:
-        closing, _hub = _hub, None
-    if closing is not None:
-        closing.close()
+        pool, _pool = _pool, None
+    if pool is not None:
+        pool.close()
 
 
-def _forget_in_child() -> None:
-    """The parent's thread is not in a forked child, and its lock may have been held."""
-    global _hub, _lock
-    if _hub is not None:
-        # Kept: collecting it would touch the sockets that the parent uses.
-        _abandoned.append(_hub)
-    _hub, _lock = None, threading.Lock()
+def _reset_in_child() -> None:
+    """Forget the parent's pool after a fork: its thread does not run in the child."""
+    global _pool, _lock
+    if _pool is not None:
+        # Keep a reference: garbage collection would touch sockets that the parent uses.
+        _abandoned.append(_pool)
+    # A new lock, since another thread may have held the old one during the fork.
+    _pool, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_reset_in_child)

@@ -1,4 +1,4 @@
-"""What is remembered through Redis."""
+"""The JSON cache in Redis."""
 
 import os
 import pickle
@@ -12,7 +12,7 @@ from caravel.core import cache
 
 
 class _Touch:
-    """What a pickle can do: run a command of whoever has written it."""
+    """Object whose pickle runs a command when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -21,7 +21,7 @@ class _Touch:
         return os.system, (f"touch {self._path}",)
 
 
-def test_plain_data_is_remembered_as_it_is():
+def test_json_data_is_cached_unchanged():
     value = {"a": [1, "ü", None, True], "b": {"c": -2.5}}
 
     cache.set_many({"test:1": value, "test:2": 7}, seconds=60)
@@ -29,7 +29,7 @@ def test_plain_data_is_remembered_as_it_is():
     assert cache.get_many(["test:1", "test:2"]) == {"test:1": value, "test:2": 7}
 
 
-def test_what_somebody_has_put_there_is_not_run(tmp_path):
+def test_pickle_in_redis_is_a_miss_and_not_executed(tmp_path):
     path = tmp_path / "touched"
     with redis.from_url(settings.REDIS_URL) as client:
         client.set(caches["shared"].make_key("test:evil"), pickle.dumps(_Touch(path)))

@@ -1,4 +1,4 @@
-"""Threads that share a few connections, in a process of their own."""
+"""Connection pool shared by threads, in a separate process."""
 
 import pytest
 
@@ -9,19 +9,19 @@ pytestmark = [
     pytest.mark.processes,
 ]
 
-THREADS = """
+THREADS_SCRIPT = """
 import threading
 from django.db import connection
 from caravel.core.db.transactions import release_connection
 
-def ask(query):
+def execute(query):
     with connection.cursor() as cursor:
         cursor.execute(query)
         return cursor.fetchone()[0]
 
 def work():
     for _ in range(5):
-        backends.add(ask("SELECT pg_backend_pid() FROM pg_sleep(0.01)"))
+        backends.add(execute("SELECT pg_backend_pid() FROM pg_sleep(0.01)"))
         release_connection()
 
 def work_at_once():
@@ -32,16 +32,16 @@ def work_at_once():
 backends = set()
 work_at_once()
 """
-BROKEN = """
+TERMINATE_SCRIPT = """
 first = set(backends)
-ask(f"SELECT count(pg_terminate_backend(pid)) FROM unnest(ARRAY{sorted(first)}) pid"
+execute(f"SELECT count(pg_terminate_backend(pid)) FROM unnest(ARRAY{sorted(first)}) pid"
     " WHERE pid <> pg_backend_pid()")
 release_connection()
 work_at_once()
 """
 
 
-PATIENCE = """
+TIMEOUT_SCRIPT = """
 from billing.services.payment_page.timeouts import run_with_timeout
 from tenants.models import Tenant
 
@@ -57,19 +57,22 @@ def output(code, **env):
     return int(printed.split()[-1])
 
 
-def test_threads_share_the_connections_of_the_pool():
-    assert output(f"{THREADS}print(len(backends))", DATABASE_POOL="3") <= 3
+def test_threads_share_connections_of_pool():
+    assert output(f"{THREADS_SCRIPT}print(len(backends))", DATABASE_POOL="3") <= 3
 
 
-def test_without_one_each_use_makes_a_connection():
-    assert output(f"{THREADS}print(len(backends))") > 3
+def test_each_use_opens_connection_without_pool():
+    assert output(f"{THREADS_SCRIPT}print(len(backends))") > 3
 
 
-def test_connections_that_broke_are_replaced():
-    new = output(f"{THREADS}{BROKEN}print(len(backends - first))", DATABASE_POOL="3")
+def test_terminated_connections_are_replaced():
+    new = output(
+        f"{THREADS_SCRIPT}{TERMINATE_SCRIPT}print(len(backends - first))",
+        DATABASE_POOL="3",
+    )
 
     assert new >= 1
 
 
-def test_who_waits_for_another_thread_keeps_no_connection_from_it():
-    assert output(PATIENCE, DATABASE_POOL="1") == 0
+def test_thread_that_waits_for_another_releases_its_connection():
+    assert output(TIMEOUT_SCRIPT, DATABASE_POOL="1") == 0

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.django_db
 URL = "nostr+walletconnect://abc?relay=wss://r.example&secret=0123456789abcdef"
 
 
-def stored(tenant):
+def stored_value(tenant):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT nwc_url FROM tenants_tenant WHERE pubkey = %s", [tenant.pk]
@@ -20,32 +20,32 @@ def stored(tenant):
         return cursor.fetchone()[0]
 
 
-def test_a_secret_is_encrypted_at_rest_and_read_back():
+def test_secret_is_encrypted_in_database_and_can_be_read_back():
     tenant = TenantFactory(nwc_url=URL)
 
-    assert "walletconnect" not in stored(tenant)
+    assert "walletconnect" not in stored_value(tenant)
     assert Tenant.objects.get(pk=tenant.pk).nwc_url.reveal() == URL
 
 
-def test_a_secret_never_shows_itself():
+def test_secret_is_not_printed():
     tenant = TenantFactory(nwc_url=URL)
     tenant.nwc_url = URL
 
-    shown = f"{tenant.nwc_url} {tenant.nwc_url!r} {vars(tenant)}"
+    printed = f"{tenant.nwc_url} {tenant.nwc_url!r} {vars(tenant)}"
 
-    assert "walletconnect" not in shown
-    assert tenant.nwc_url.token not in shown
+    assert "walletconnect" not in printed
+    assert tenant.nwc_url.token not in printed
 
 
-def test_a_blank_secret_is_false_and_stored_blank():
+def test_blank_secret_is_false_and_stored_blank():
     tenant = TenantFactory()
 
     assert not tenant.nwc_url
     assert tenant.nwc_url.reveal() == ""
-    assert stored(tenant) == ""
+    assert stored_value(tenant) == ""
 
 
-def test_rotation_makes_the_old_key_unnecessary(settings):
+def test_old_key_can_be_removed_after_rotation(settings):
     tenant, empty = TenantFactory(nwc_url=URL), TenantFactory()
     old, new = settings.ENCRYPTION_KEYS[0], Fernet.generate_key().decode()
     settings.ENCRYPTION_KEYS = [new, old]
@@ -54,10 +54,10 @@ def test_rotation_makes_the_old_key_unnecessary(settings):
 
     settings.ENCRYPTION_KEYS = [new]
     assert Tenant.objects.get(pk=tenant.pk).nwc_url.reveal() == URL
-    assert stored(empty) == ""
+    assert stored_value(empty) == ""
 
 
-def test_rotating_twice_changes_nothing_readable(settings):
+def test_secret_is_readable_after_two_rotations(settings):
     tenant = TenantFactory(nwc_url=URL)
 
     call_command("rotate_encryption_keys")
@@ -66,20 +66,20 @@ def test_rotating_twice_changes_nothing_readable(settings):
     assert Tenant.objects.get(pk=tenant.pk).nwc_url.reveal() == URL
 
 
-def test_rotation_names_what_no_key_opens_and_keeps_it(settings):
+def test_rotation_reports_and_keeps_undecryptable_secret(settings):
     lost = TenantFactory(nwc_url=URL)
-    before = stored(lost)
+    before = stored_value(lost)
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
-    kept = TenantFactory(nwc_url=URL)
+    readable = TenantFactory(nwc_url=URL)
 
     with pytest.raises(CommandError, match=lost.pk):
         call_command("rotate_encryption_keys")
 
-    assert stored(lost) == before
-    assert Tenant.objects.get(pk=kept.pk).nwc_url.reveal() == URL
+    assert stored_value(lost) == before
+    assert Tenant.objects.get(pk=readable.pk).nwc_url.reveal() == URL
 
 
-def test_a_row_with_a_lost_key_can_still_be_read_and_saved(settings):
+def test_row_with_undecryptable_secret_can_be_read_and_saved(settings):
     lost = TenantFactory(nwc_url=URL)
     settings.ENCRYPTION_KEYS = [Fernet.generate_key().decode()]
 
@@ -89,11 +89,11 @@ def test_a_row_with_a_lost_key_can_still_be_read_and_saved(settings):
 
     with pytest.raises(Undecryptable):
         tenant.nwc_url.reveal()
-    assert stored(lost) == lost.nwc_url.token
+    assert stored_value(lost) == lost.nwc_url.token
 
 
-def test_an_already_sealed_secret_is_not_sealed_again():
+def test_assigned_secret_is_not_encrypted_again():
     secret = Secret.seal(URL)
     tenant = TenantFactory(nwc_url=secret)
 
-    assert stored(tenant) == secret.token
+    assert stored_value(tenant) == secret.token

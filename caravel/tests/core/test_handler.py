@@ -1,4 +1,4 @@
-"""Requests that say that their text is something else than UTF-8."""
+"""Requests whose Content-Type names another charset than UTF-8."""
 
 import zlib
 
@@ -21,14 +21,14 @@ def request(encoding: str, body: bytes) -> Request:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_text_is_utf_8_whatever_it_is_called(encoding):
-    found = request(encoding, b'{"name": "\xc3\xa9"}')
+def test_query_and_body_are_decoded_as_utf_8_despite_charset(encoding):
+    parsed = request(encoding, b'{"name": "\xc3\xa9"}')
 
-    assert found.query_params["name"] == "\xe9"
-    assert found.data == {"name": "\xe9"}
+    assert parsed.query_params["name"] == "\xe9"
+    assert parsed.data == {"name": "\xe9"}
 
 
-def test_no_body_is_unpacked():
+def test_compressed_body_is_not_decompressed():
     packed = zlib.compress(b'{"name": "' + b"x" * 1_000_000 + b'"}')
 
     with pytest.raises(ParseError):

@@ -3,13 +3,13 @@ import pytest
 pytestmark = pytest.mark.django_db
 
 
-def test_healthz_answers_without_any_server(client, settings):
+def test_healthz_returns_200_without_redis(client, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
 
     assert client.get("/healthz").json() == {"data": "alive", "code": "ok"}
 
 
-def test_a_prober_may_call_us_by_any_name_and_without_https(client, settings):
+def test_probes_accept_any_host_without_https(client, settings):
     settings.SECURE_SSL_REDIRECT = True
 
     for path in ("/healthz", "/readyz"):
@@ -17,17 +17,17 @@ def test_a_prober_may_call_us_by_any_name_and_without_https(client, settings):
     assert client.post("/healthz").status_code == 405
 
 
-def test_readyz_answers_when_database_and_broker_do(client):
-    answer = client.get("/readyz")
+def test_readyz_returns_200_when_database_and_broker_answer(client):
+    response = client.get("/readyz")
 
-    assert answer.status_code == 200
-    assert answer.json()["data"] == ["broker", "database"]
+    assert response.status_code == 200
+    assert response.json()["data"] == ["broker", "database"]
 
 
-def test_readyz_names_the_server_that_is_away(client, settings):
+def test_readyz_returns_503_and_name_of_unavailable_server(client, settings):
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
 
-    answer = client.get("/readyz")
+    response = client.get("/readyz")
 
-    assert answer.status_code == 503
-    assert answer.json() == {"error": "No answer from: broker.", "code": "not-ready"}
+    assert response.status_code == 503
+    assert response.json() == {"error": "No answer from: broker.", "code": "not-ready"}

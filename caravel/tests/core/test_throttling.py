@@ -16,7 +16,7 @@ from caravel.core.web.throttling import (
 )
 
 
-def test_the_rate_holds_per_name_and_says_how_long_to_wait():
+def test_rate_applies_per_name_and_error_has_seconds_to_wait():
     for _ in range(3):
         throttle("3/minute", "test", "ann")
     throttle("3/minute", "test", "ben")
@@ -28,7 +28,7 @@ def test_the_rate_holds_per_name_and_says_how_long_to_wait():
     assert 0 < caught.value.retry_after <= 60
 
 
-def test_after_a_while_there_is_room_again():
+def test_request_is_allowed_again_after_period():
     with time_machine.travel("2026-01-01T00:00:00Z", tick=False) as clock:
         throttle("1/minute", "test", "ann")
         with pytest.raises(Throttled):
@@ -39,7 +39,7 @@ def test_after_a_while_there_is_room_again():
         throttle("1/minute", "test", "ann")
 
 
-def test_many_at_once_get_no_more_than_the_rate():
+def test_concurrent_requests_do_not_exceed_rate():
     barrier = Barrier(8)
 
     def call(_: int) -> bool:
@@ -54,36 +54,36 @@ def test_many_at_once_get_no_more_than_the_rate():
         assert sum(pool.map(call, range(8))) == 3
 
 
-def test_while_redis_is_away_nothing_is_counted(settings):
+def test_all_requests_are_allowed_while_redis_is_down(settings):
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
 
     for _ in range(3):
         throttle("1/hour", "test", "ann")
 
 
-def test_only_so_many_wait_for_others_at_once():
-    lanes = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
-    for lane in lanes:
-        lane.__enter__()
+def test_total_number_of_slow_calls_is_limited():
+    slots = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
+    for slot in slots:
+        slot.__enter__()
 
     with pytest.raises(Overloaded), concurrency_limit():
         pass
-    lanes.pop().__exit__(None, None, None)
+    slots.pop().__exit__(None, None, None)
 
     with concurrency_limit():
         pass
-    for lane in lanes:
-        lane.__exit__(None, None, None)
+    for slot in slots:
+        slot.__exit__(None, None, None)
 
 
-def test_nobody_waits_in_more_than_half_of_the_lanes(settings):
+def test_one_key_gets_at_most_half_of_slots(settings):
     settings.SLOW_REQUESTS = 4
     with ExitStack() as stack:
         for _ in range(2):
             stack.enter_context(concurrency_limit("ann", "192.0.2.1"))
 
-        for holders in [("ann", "192.0.2.2"), ("ben", "192.0.2.1")]:
-            with pytest.raises(Overloaded), concurrency_limit(*holders):
+        for keys in [("ann", "192.0.2.2"), ("ben", "192.0.2.1")]:
+            with pytest.raises(Overloaded), concurrency_limit(*keys):
                 pass
         stack.enter_context(concurrency_limit("ben", "192.0.2.2"))
         stack.enter_context(concurrency_limit())
@@ -94,7 +94,7 @@ def test_nobody_waits_in_more_than_half_of_the_lanes(settings):
         pass
 
 
-def test_a_lane_that_is_free_again_soon_is_waited_for(settings):
+def test_call_waits_briefly_for_free_slot(settings):
     settings.SLOW_REQUESTS = 1
     entered = Event()
 
@@ -109,7 +109,7 @@ def test_a_lane_that_is_free_again_soon_is_waited_for(settings):
         waiting.result(timeout=5)
 
 
-def test_a_single_lane_is_for_whoever_comes_first(settings):
+def test_single_slot_can_be_used_by_any_key(settings):
     settings.SLOW_REQUESTS = 1
 
     with concurrency_limit("ann"), pytest.raises(Overloaded), concurrency_limit("ben"):
@@ -132,12 +132,12 @@ def test_a_single_lane_is_for_whoever_comes_first(settings):
         (1, "no address", "unknown"),
     ],
 )
-def test_the_address_is_what_the_trusted_proxies_saw(
+def test_client_address_is_the_one_seen_by_trusted_proxies(
     settings, proxies, forwarded, address
 ):
     settings.TRUSTED_PROXIES = proxies
-    given = {"X-Forwarded-For": forwarded} if forwarded else {}
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
 
-    request = RequestFactory().get("/", headers=given)
+    request = RequestFactory().get("/", headers=headers)
 
     assert client_address(request) == address

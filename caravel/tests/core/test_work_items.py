@@ -19,7 +19,7 @@ def test_backoff_doubles_up_to_an_hour():
     assert waits[-1] == 3600
 
 
-def test_a_failure_is_kept_without_the_secrets_in_it():
+def test_secrets_in_last_error_are_redacted():
     error = RuntimeError("Invalid key sk_test_abcdefghijkl")
 
     columns = failure_columns(error, failures=0, now=NOW)
@@ -27,7 +27,7 @@ def test_a_failure_is_kept_without_the_secrets_in_it():
     assert columns["last_error"] == "Invalid key sk_test_[redacted]"
 
 
-def test_a_failure_waits_as_long_as_stripe_asks():
+def test_next_attempt_waits_for_retry_after_of_stripe():
     error = StripeRateLimited("slow down", retry_after=600)
 
     columns = failure_columns(error, failures=0, now=NOW)
@@ -35,7 +35,7 @@ def test_a_failure_waits_as_long_as_stripe_asks():
     assert columns["next_attempt_at"] == NOW + timedelta(seconds=600)
 
 
-def test_a_claim_takes_what_is_due_and_not_on_its_way():
+def test_claim_returns_due_rows_without_message_under_way():
     due = StripeEventFactory(next_attempt_at=NOW)
     lost = StripeEventFactory(
         next_attempt_at=NOW, enqueued_at=NOW - timedelta(seconds=301)
@@ -48,7 +48,7 @@ def test_a_claim_takes_what_is_due_and_not_on_its_way():
     assert set(claimed) == {due.pk, lost.pk}
 
 
-def test_a_second_claim_finds_nothing():
+def test_second_claim_returns_nothing():
     StripeEventFactory.create_batch(3, next_attempt_at=NOW)
 
     first = StripeEvent.objects.received().claim(now=NOW)
@@ -57,7 +57,7 @@ def test_a_second_claim_finds_nothing():
     assert (len(first), second) == (3, [])
 
 
-def test_a_claim_takes_the_longest_due_first_and_no_more_than_its_limit():
+def test_claim_returns_longest_due_rows_up_to_limit():
     rows = [
         StripeEventFactory(next_attempt_at=NOW - timedelta(minutes=n)) for n in range(5)
     ]

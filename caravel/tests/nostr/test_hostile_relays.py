@@ -1,4 +1,4 @@
-"""What a hostile relay can do to the process that talks to it: little."""
+"""Hostile relays cannot exhaust the process or disturb other relays."""
 
 import itertools
 import json
@@ -16,185 +16,185 @@ from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool
 from caravel.tests.support.hostile_relay import (
-    answering_http,
+    http_server,
     raw_relay,
     scripted_relay,
 )
+from caravel.tests.support.waiting import wait_until
 from sandbox.nostr import running_relay
 
-ME, THEM = generate_secret_key(), generate_secret_key()
-QUESTION, ANSWER = 23194, 23195
+CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
+REQUEST, REPLY = 23194, 23195
 
 
 @pytest.fixture
-def mine():
-    mine = RelayPool()
-    yield mine
-    mine.close()
+def pool():
+    pool = RelayPool()
+    yield pool
+    pool.close()
 
 
-def question(content="?"):
-    return sign_event(ME, kind=QUESTION, content=content, tags=[("p", pubkey_of(THEM))])
-
-
-def answer_to(id, tags=None):
-    tags = tags or [("e", id)]
-    return sign_event(THEM, kind=ANSWER, content="yes", tags=tags).to_dict()
-
-
-def ask(mine, endpoint, timeout=5.0, event=None):
-    return mine.request(
-        [endpoint],
-        event or question(),
-        author=pubkey_of(THEM),
-        kind=ANSWER,
-        timeout=timeout,
-        secret_key=ME,
+def new_request(content="?"):
+    return sign_event(
+        CLIENT_KEY, kind=REQUEST, content=content, tags=[("p", pubkey_of(PEER_KEY))]
     )
 
 
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def reply_to(id, tags=None):
+    tags = tags or [("e", id)]
+    return sign_event(PEER_KEY, kind=REPLY, content="yes", tags=tags).to_dict()
+
+
+def send_request(pool, endpoint, timeout=5.0, event=None):
+    return pool.request(
+        [endpoint],
+        event or new_request(),
+        author=pubkey_of(PEER_KEY),
+        kind=REPLY,
+        timeout=timeout,
+        secret_key=CLIENT_KEY,
+    )
 
 
 @contextmanager
 def closed_port():
-    """A port that is taken, and where nobody listens."""
+    """Bind a port on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
 
 
-def in_loop(mine, function):
+def in_loop(pool, function):
     async def run():
         return function()
 
-    return mine.call(run(), 5)
+    return pool.call(run(), 5)
 
 
-def connection_to(mine, endpoint):
-    return mine._connections[endpoint]
+def connection_to(pool, endpoint):
+    return pool._connections[endpoint]
 
 
-def test_an_event_that_names_a_request_a_thousand_times_is_verified_once(mine):
-    """Half a megabyte: to verify it takes 10 ms, and a minute if done for each tag."""
+def test_event_with_thousands_of_references_to_request_is_verified_once(pool):
+    """Verifying 512 KiB takes 10 ms; once per tag it would take a minute."""
     sent = threading.Event()
 
     def script(client):
-        sub, (id, *_) = (heard := client.hear_until("REQ"))[1], heard[2]["#e"]
-        other = sign_event(ME, kind=ANSWER, content="", tags=[("e", id)] * 6_000)
-        client.hear_until("EVENT")
-        client.say("EVENT", sub, other.to_dict())
+        sub, (id, *_) = (message := client.receive_until("REQ"))[1], message[2]["#e"]
+        other = sign_event(CLIENT_KEY, kind=REPLY, content="", tags=[("e", id)] * 6_000)
+        client.receive_until("EVENT")
+        client.send("EVENT", sub, other.to_dict())
         sent.set()
-        client.say("EVENT", sub, answer_to(id))
-        client.hear_until("CLOSE")
+        client.send("EVENT", sub, reply_to(id))
+        client.receive_until("CLOSE")
 
     with scripted_relay(script) as endpoint:
-        began = time.monotonic()
-        assert ask(mine, endpoint).content == "yes"
-    assert time.monotonic() - began < 3
+        started_at = time.monotonic()
+        assert send_request(pool, endpoint).content == "yes"
+    assert time.monotonic() - started_at < 3
 
 
-def test_a_relay_that_never_stops_telling_is_heard_only_for_so_long(mine):
-    """It has no end of events, each signed, and it never says that this is all."""
+def test_fetch_ends_when_relay_never_stops_sending_events(pool):
+    """The relay sends valid events without end, and no EOSE."""
 
     def script(client):
-        sub = client.hear_until("REQ")[1]
+        sub = client.receive_until("REQ")[1]
         for number in itertools.count():
-            event = sign_event(THEM, kind=13194, content=f"{number} " + "x" * 10_000)
-            client.say("EVENT", sub, event.to_dict())
+            event = sign_event(
+                PEER_KEY, kind=13194, content=f"{number} " + "x" * 10_000
+            )
+            client.send("EVENT", sub, event.to_dict())
 
     with scripted_relay(script) as endpoint:
-        found = mine.fetch([endpoint], [{"kinds": [13194]}], timeout=3)
+        result = pool.fetch([endpoint], [{"kinds": [13194]}], timeout=3)
 
-    assert 1 <= len(found.events) <= 100
-    assert not found.complete
+    assert 1 <= len(result.events) <= 100
+    assert not result.complete
 
 
-def test_a_flood_takes_only_its_share_of_the_time(mine, monkeypatch):
+def test_flood_of_messages_uses_limited_share_of_event_loop(pool, monkeypatch):
     monkeypatch.setattr(connections_module, "_BURST", 0.05)
-    over = threading.Event()
+    stopped = threading.Event()
 
     def script(client):
-        sub, (id, *_) = (heard := client.hear_until("REQ"))[1], heard[2]["#e"]
-        forged = answer_to(id) | {"content": "x" * 20_000}
+        sub, (id, *_) = (message := client.receive_until("REQ"))[1], message[2]["#e"]
+        forged = reply_to(id) | {"content": "x" * 20_000}
         message = json.dumps(["EVENT", sub, forged])
-        while not over.is_set():
+        while not stopped.is_set():
             client.websocket.send(message)
 
-    with scripted_relay(script) as endpoint, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, mine, endpoint, timeout=4)
-        until(lambda: endpoint in mine._connections)
-        began, busy = time.monotonic(), in_loop(mine, time.thread_time)
+    with scripted_relay(script) as endpoint, ThreadPoolExecutor(1) as executor:
+        future = executor.submit(send_request, pool, endpoint, timeout=4)
+        wait_until(lambda: endpoint in pool._connections)
+        started_at, used = time.monotonic(), in_loop(pool, time.thread_time)
         with pytest.raises(NoReply):
-            asked.result()
-        busy = in_loop(mine, time.thread_time) - busy
-        over.set()
+            future.result()
+        used = in_loop(pool, time.thread_time) - used
+        stopped.set()
         in_loop(
-            mine, lambda: connection_to(mine, endpoint)._websocket.transport.abort()
+            pool, lambda: connection_to(pool, endpoint)._websocket.transport.abort()
         )
 
-        assert busy / (time.monotonic() - began) < 0.4
+        assert used / (time.monotonic() - started_at) < 0.4
 
 
-def test_relays_that_do_not_let_go_delay_the_end_together():
-    ending = RelayPool()
+def test_close_waits_for_unresponsive_relays_concurrently():
+    closing_pool = RelayPool()
     with ExitStack() as relays:
-        held = [relays.enter_context(raw_relay(patience=-1)) for _ in range(8)]
+        held = [relays.enter_context(raw_relay(close_after=-1)) for _ in range(8)]
         endpoints = [relay.endpoint for relay in held]
-        ending.listen(endpoints, [{"kinds": [1]}], lambda event: None)
-        until(lambda: all(relay.heard for relay in held))
-        began = time.monotonic()
+        closing_pool.listen(endpoints, [{"kinds": [1]}], lambda event: None)
+        wait_until(lambda: all(relay.received for relay in held))
+        started_at = time.monotonic()
 
-        ending.close()
+        closing_pool.close()
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - started_at < 4
 
 
-def test_names_that_are_slow_to_look_up_hold_up_only_each_other(mine, monkeypatch):
-    """Strangers name hosts whose name servers do not answer."""
-    slow, true = threading.Event(), socket.getaddrinfo
+def test_slow_name_servers_do_not_delay_trusted_relays(pool, monkeypatch):
+    """Tenants can name hosts whose name servers do not answer."""
+    released, getaddrinfo = threading.Event(), socket.getaddrinfo
 
     def resolve(host, *args, **kwargs):
         if host.endswith(".example"):
-            slow.wait(20)
+            released.wait(20)
             raise OSError("the name server does not answer")
-        return true(host, *args, **kwargs)
+        return getaddrinfo(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    strangers = [Endpoint(f"ws://{number}.example") for number in range(100)]
-    with running_relay() as relay, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(mine.fetch, strangers, [{"kinds": [1]}], timeout=5)
-        until(lambda: len(mine._connections) == 100)
-        ours = Endpoint(relay.url, private_allowed=True)
+    untrusted = [Endpoint(f"ws://{number}.example") for number in range(100)]
+    with running_relay() as relay, ThreadPoolExecutor(1) as executor:
+        future = executor.submit(pool.fetch, untrusted, [{"kinds": [1]}], timeout=5)
+        wait_until(lambda: len(pool._connections) == 100)
+        trusted = Endpoint(relay.url, private_allowed=True)
 
-        assert mine.fetch([ours], [{"kinds": [1]}], timeout=2).complete
-        slow.set()
+        assert pool.fetch([trusted], [{"kinds": [1]}], timeout=2).complete
+        released.set()
         with pytest.raises(RelayUnreachable):
-            asked.result()
+            future.result()
 
 
-def test_relays_that_are_needed_no_more_are_forgotten(mine):
+def test_unused_connections_are_dropped(pool):
     with running_relay() as relay:
         held = Endpoint(relay.url, private_allowed=True)
-        mine.listen([held], [{"kinds": [1]}], lambda event: None)
-        until(lambda: relay.subscriptions == 1)
+        pool.listen([held], [{"kinds": [1]}], lambda event: None)
+        wait_until(lambda: relay.subscriptions == 1)
         with closed_port() as port:
             for number in range(300):
-                gone = Endpoint(f"ws://127.0.0.1:{port}/{number}", private_allowed=True)
+                unreachable = Endpoint(
+                    f"ws://127.0.0.1:{port}/{number}", private_allowed=True
+                )
                 with pytest.raises(RelayUnreachable):
-                    ask(mine, gone, timeout=5)
+                    send_request(pool, unreachable, timeout=5)
 
-    assert len(mine._connections) <= 101
-    assert len(mine._replies) <= 101
-    assert held in mine._connections
+    assert len(pool._connections) <= 101
+    assert len(pool._pending) <= 101
+    assert held in pool._connections
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 301 Moved\r\nLocation: ws://a.example\r\nLocation: b\r\n\r\n",
         b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n",
@@ -206,79 +206,81 @@ def test_relays_that_are_needed_no_more_are_forgotten(mine):
         b"",
     ],
 )
-def test_whatever_a_server_answers_it_is_no_relay(mine, answer):
-    with answering_http(answer) as endpoint, pytest.raises(RelayUnreachable):
-        mine.fetch([endpoint], [{"kinds": [1]}], timeout=5)
+def test_http_server_that_is_no_relay_is_unreachable(pool, response):
+    with http_server(response) as endpoint, pytest.raises(RelayUnreachable):
+        pool.fetch([endpoint], [{"kinds": [1]}], timeout=5)
 
 
-def test_json_that_nests_too_deeply_is_ignored(mine):
+def test_deeply_nested_json_is_ignored(pool):
     def script(client):
-        sub, (id, *_) = (heard := client.hear_until("REQ"))[1], heard[2]["#e"]
-        client.hear_until("EVENT")
+        sub, (id, *_) = (message := client.receive_until("REQ"))[1], message[2]["#e"]
+        client.receive_until("EVENT")
         client.websocket.send("[" * 200_000)
-        client.say("EVENT", sub, answer_to(id))
-        client.hear_until("CLOSE")
+        client.send("EVENT", sub, reply_to(id))
+        client.receive_until("CLOSE")
 
     with scripted_relay(script) as endpoint:
-        assert ask(mine, endpoint).content == "yes"
-        assert connection_to(mine, endpoint).opened == 1
+        assert send_request(pool, endpoint).content == "yes"
+        assert connection_to(pool, endpoint).connect_count == 1
 
 
-def test_a_subscription_closed_again_and_again_is_asked_for_at_growing_pauses(mine):
-    asked = []
+def test_subscription_that_relay_keeps_closing_is_repeated_with_growing_delays(pool):
+    requests = []
 
     def script(client):
         while True:
-            verb, sub, *_ = client.hear()
+            verb, sub, *_ = client.receive()
             if verb == "REQ":
-                asked.append(sub)
+                requests.append(sub)
                 for _ in range(2_000):
-                    client.say("CLOSED", sub, "error: no")
+                    client.send("CLOSED", sub, "error: no")
 
     with scripted_relay(script) as endpoint:
         with pytest.raises(NoReply):
-            ask(mine, endpoint, timeout=2)
-        assert connection_to(mine, endpoint).opened == 1
-    assert 2 <= len(asked) <= 4
-    until(lambda: not connections_module._background)
+            send_request(pool, endpoint, timeout=2)
+        assert connection_to(pool, endpoint).connect_count == 1
+    assert 2 <= len(requests) <= 4
+    wait_until(lambda: not connections_module._background)
 
 
-def test_a_relay_never_satisfied_with_who_we_are_is_told_at_growing_pauses(mine):
-    told = []
+def test_authentication_that_never_suffices_is_repeated_with_growing_delays(pool):
+    auth_ids = []
 
     def script(client):
-        client.say("AUTH", "who?")
+        client.send("AUTH", "who?")
         while True:
-            verb, given, *_ = client.hear()
+            verb, argument, *_ = client.receive()
             if verb == "REQ":
-                client.say("CLOSED", given, "auth-required: who?")
+                client.send("CLOSED", argument, "auth-required: who?")
             elif verb == "AUTH":
-                told.append(given["id"])
-                client.say("OK", given["id"], True, "")
+                auth_ids.append(argument["id"])
+                client.send("OK", argument["id"], True, "")
 
     with scripted_relay(script) as endpoint, pytest.raises(NoReply):
-        ask(mine, endpoint, timeout=2)
-    assert 1 <= len(told) <= 5
+        send_request(pool, endpoint, timeout=2)
+    assert 1 <= len(auth_ids) <= 5
 
 
-def test_a_relay_that_hangs_up_at_once_leaves_nothing_behind(mine):
-    with raw_relay(patience=0) as relay:
+def test_relay_that_closes_at_once_leaves_no_subscriptions(pool):
+    with raw_relay(close_after=0) as relay:
         for _ in range(5):
             with pytest.raises(RelayUnreachable):
-                ask(mine, relay.endpoint, timeout=5)
+                send_request(pool, relay.endpoint, timeout=5)
 
-        connection = connection_to(mine, relay.endpoint)
-        assert in_loop(mine, lambda: dict(connection._subscriptions)) == {}
+        connection = connection_to(pool, relay.endpoint)
+        assert in_loop(pool, lambda: dict(connection._subscriptions)) == {}
 
 
-def test_what_was_subscribed_before_is_subscribed_on_the_connection_after(mine):
-    """The relay says goodbye, is slow to hang up, and somebody connects meanwhile."""
-    with raw_relay(patience=1) as relay:
-        mine.listen([relay.endpoint], [{"kinds": [1]}], lambda event: None)
-        until(lambda: relay.heard and not connection_to(mine, relay.endpoint).is_open)
+def test_subscriptions_of_closing_connection_are_repeated_on_next_one(pool):
+    """A request reconnects while the relay is slow to close the old connection."""
+    with raw_relay(close_after=1) as relay:
+        pool.listen([relay.endpoint], [{"kinds": [1]}], lambda event: None)
+        wait_until(
+            lambda: relay.received and not connection_to(pool, relay.endpoint).is_open
+        )
         with pytest.raises(NoReply):
-            ask(mine, relay.endpoint, timeout=0.5)
+            send_request(pool, relay.endpoint, timeout=0.5)
         assert relay.accepted == 2
 
-        until(lambda: [m for m in relay.heard if m[0] == "REQ"][2:])
-        assert [m[2]["kinds"] for m in relay.heard if m[0] == "REQ"].count([1]) == 2
+        wait_until(lambda: [m for m in relay.received if m[0] == "REQ"][2:])
+        assert [m[2]["kinds"] for m in relay.received if m[0] == "REQ"].count([1]) == 2

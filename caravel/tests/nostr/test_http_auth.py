@@ -10,16 +10,16 @@ from caravel.nostr.http_auth import authorization
 URL = "https://caravel.example/api/relays?plan=basic&name=caf%C3%A9"
 
 
-def signed(secret_key=None, **said):
-    """Return the event that a header carries; it verifies."""
+def signed(secret_key=None, **request):
+    """Return the verified event of the header that signs a request."""
     secret_key = secret_key or generate_secret_key()
-    header = authorization(secret_key, **{"url": URL, "method": "GET", **said})
+    header = authorization(secret_key, **{"url": URL, "method": "GET", **request})
     scheme, _, token = header.partition(" ")
     assert scheme == "Nostr"
     return parse_event(json.loads(b64decode(token, validate=True)))
 
 
-def test_a_request_is_signed_with_its_url_and_method():
+def test_event_has_url_and_method_of_request():
     key = generate_secret_key()
 
     event = signed(key, method="get")
@@ -31,7 +31,7 @@ def test_a_request_is_signed_with_its_url_and_method():
     assert event.values("payload") == []
 
 
-def test_a_body_is_signed_too():
+def test_event_has_hash_of_body():
     body = '{"name": "café"}'.encode()
 
     event = signed(method="POST", body=body)
@@ -39,7 +39,7 @@ def test_a_body_is_signed_too():
     assert event.values("payload") == [hashlib.sha256(body).hexdigest()]
 
 
-def test_the_same_request_twice_in_a_second_is_two_events():
+def test_equal_requests_in_one_second_have_different_events():
     key = generate_secret_key()
 
     events = [signed(key) for _ in range(20)]

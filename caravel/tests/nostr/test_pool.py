@@ -1,4 +1,4 @@
-"""The hub over real sockets, against the sandbox's relay."""
+"""The relay pool over real sockets, with the sandbox's relay."""
 
 import os
 import signal
@@ -16,10 +16,11 @@ from caravel.nostr.events import sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
+from caravel.tests.support.waiting import wait_until
 from sandbox.nostr import RelaySettings, running_relay
 
-ME, THEM = generate_secret_key(), generate_secret_key()
-QUESTION, ANSWER = 23194, 23195
+CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
+REQUEST, REPLY = 23194, 23195
 
 
 @pytest.fixture
@@ -29,62 +30,57 @@ def relay():
 
 
 @pytest.fixture
-def mine():
-    mine = RelayPool()
-    yield mine
-    mine.close()
+def pool():
+    pool = RelayPool()
+    yield pool
+    pool.close()
 
 
 @pytest.fixture
-def theirs():
-    theirs = RelayPool()
-    yield theirs
-    theirs.close()
+def peer_pool():
+    peer_pool = RelayPool()
+    yield peer_pool
+    peer_pool.close()
 
 
-def at(relay):
+def endpoint_of(relay):
     return Endpoint(relay.url, private_allowed=True)
 
 
-def question(content="?"):
-    return sign_event(ME, kind=QUESTION, content=content, tags=[("p", pubkey_of(THEM))])
+def new_request(content="?"):
+    return sign_event(
+        CLIENT_KEY, kind=REQUEST, content=content, tags=[("p", pubkey_of(PEER_KEY))]
+    )
 
 
-def answer_to(event, *, secret=THEM, kind=ANSWER, names=None):
+def reply_to(event, *, secret=PEER_KEY, kind=REPLY, names=None):
     tags = [("e", names or event.id)]
     return sign_event(secret, kind=kind, content=f"re {event.content}", tags=tags)
 
 
-def answering(theirs, relay, make=answer_to):
-    """Let `theirs` answer every question that comes over a relay."""
-    pool = ThreadPoolExecutor(1)
+def start_replying(peer_pool, relay, make=reply_to):
+    """Let `peer_pool` reply to every request on a relay."""
+    executor = ThreadPoolExecutor(1)
 
     def reply(event):
         for answer in make(event) if isinstance(make(event), list) else [make(event)]:
-            pool.submit(theirs.publish, [at(relay)], answer, timeout=5)
+            executor.submit(peer_pool.publish, [endpoint_of(relay)], answer, timeout=5)
 
-    theirs.listen([at(relay)], [{"kinds": [QUESTION]}], reply)
-    until(lambda: relay.subscriptions >= 1)
+    peer_pool.listen([endpoint_of(relay)], [{"kinds": [REQUEST]}], reply)
+    wait_until(lambda: relay.subscriptions >= 1)
 
 
-def ask(mine, relays, *, event=None, timeout=5.0, **options):
-    endpoints = [at(relay) for relay in relays]
-    author = pubkey_of(THEM)
-    return mine.request(
+def send_request(pool, relays, *, event=None, timeout=5.0, **options):
+    endpoints = [endpoint_of(relay) for relay in relays]
+    author = pubkey_of(PEER_KEY)
+    return pool.request(
         endpoints,
-        event or question(),
+        event or new_request(),
         author=author,
-        kind=ANSWER,
+        kind=REPLY,
         timeout=timeout,
         **options,
     )
-
-
-def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def closed_port():
@@ -93,217 +89,244 @@ def closed_port():
         return probe.getsockname()[1]
 
 
-def dead():
+def unreachable():
     return Endpoint(f"ws://127.0.0.1:{closed_port()}", private_allowed=True)
 
 
-def test_an_answer_comes_back(relay, mine, theirs):
-    answering(theirs, relay)
+def test_request_returns_reply(relay, pool, peer_pool):
+    start_replying(peer_pool, relay)
 
-    assert ask(mine, [relay], event=question("hé")).content == "re hé"
+    assert send_request(pool, [relay], event=new_request("hé")).content == "re hé"
 
 
-def test_what_is_not_the_answer_is_not_taken_for_it(relay, mine, theirs):
+def test_events_of_other_author_kind_or_request_are_not_replies(relay, pool, peer_pool):
     other = generate_secret_key()
-    answering(
-        theirs,
+    start_replying(
+        peer_pool,
         relay,
         lambda event: [
-            answer_to(event, secret=other),
-            answer_to(event, names="00" * 32),
-            answer_to(event, kind=23196),
-            sign_event(THEM, kind=ANSWER, content="the one", tags=[("e", event.id)]),
+            reply_to(event, secret=other),
+            reply_to(event, names="00" * 32),
+            reply_to(event, kind=23196),
+            sign_event(PEER_KEY, kind=REPLY, content="the one", tags=[("e", event.id)]),
         ],
     )
 
-    assert ask(mine, [relay]).content == "the one"
+    assert send_request(pool, [relay]).content == "the one"
 
 
-def test_a_forged_signature_is_not_an_answer(relay, mine, theirs):
-    relay.fault("garble", on="delivery", kinds={ANSWER}, times=1)
-    answering(
-        theirs,
+def test_event_with_forged_signature_is_not_a_reply(relay, pool, peer_pool):
+    relay.fault("garble", on="delivery", kinds={REPLY}, times=1)
+    start_replying(
+        peer_pool,
         relay,
-        lambda event: [answer_to(event), answer_to(event, names=event.id)],
+        lambda event: [reply_to(event), reply_to(event, names=event.id)],
     )
 
     with pytest.raises(NoReply):
-        ask(mine, [relay], timeout=0.5)
+        send_request(pool, [relay], timeout=0.5)
 
 
-def test_one_of_several_relays_is_enough(relay, mine, theirs):
-    answering(theirs, relay)
+def test_reply_over_one_of_two_relays_when_other_is_unreachable(relay, pool, peer_pool):
+    start_replying(peer_pool, relay)
 
-    found = mine.request(
-        [dead(), at(relay)],
-        question(),
-        author=pubkey_of(THEM),
-        kind=ANSWER,
+    reply = pool.request(
+        [unreachable(), endpoint_of(relay)],
+        new_request(),
+        author=pubkey_of(PEER_KEY),
+        kind=REPLY,
         timeout=5,
     )
 
-    assert found.content == "re ?"
+    assert reply.content == "re ?"
 
 
-def test_one_mute_relay_delays_nothing(relay, mine, theirs):
+def test_no_delay_when_one_of_two_relays_never_responds(relay, pool, peer_pool):
     with running_relay() as mute:
         mute.fault("mute", on="req")
         mute.fault("mute", on="event")
-        answering(theirs, relay)
+        start_replying(peer_pool, relay)
         began = time.monotonic()
 
-        assert ask(mine, [mute, relay]).content == "re ?"
+        assert send_request(pool, [mute, relay]).content == "re ?"
         assert time.monotonic() - began < 3
 
 
-def test_without_a_connection_nothing_was_sent(mine):
+def test_relay_unreachable_is_raised_without_connection(pool):
     with pytest.raises(RelayUnreachable):
-        mine.request(
-            [dead()], question(), author=pubkey_of(THEM), kind=ANSWER, timeout=3
+        pool.request(
+            [unreachable()],
+            new_request(),
+            author=pubkey_of(PEER_KEY),
+            kind=REPLY,
+            timeout=3,
         )
 
 
-def test_what_has_expired_is_not_sent_any_more(relay, mine):
-    """As after a pause of the whole process between signing and sending."""
+def test_expired_event_is_not_sent(relay, pool):
+    """The process may be suspended between signing and sending."""
     past = str(int(time.time()) - 1)
-    late = sign_event(ME, kind=QUESTION, content="?", tags=[("expiration", past)])
+    late = sign_event(
+        CLIENT_KEY, kind=REQUEST, content="?", tags=[("expiration", past)]
+    )
 
     with pytest.raises(RelayUnreachable, match="expired"):
-        ask(mine, [relay], event=late, timeout=3)
+        send_request(pool, [relay], event=late, timeout=3)
 
-    assert relay.count(QUESTION) == 0
+    assert relay.count(REQUEST) == 0
 
 
-def test_silence_is_no_reply(relay, mine):
+def test_no_reply_is_raised_after_timeout(relay, pool):
     with pytest.raises(NoReply):
-        ask(mine, [relay], timeout=0.3)
+        send_request(pool, [relay], timeout=0.3)
 
-    assert relay.count(QUESTION) == 1
+    assert relay.count(REQUEST) == 1
 
 
-def test_an_event_that_a_relay_refuses_may_have_been_passed_on(relay, mine):
+def test_no_reply_is_raised_when_relay_rejects_event_which_it_may_have_forwarded(
+    relay, pool
+):
     relay.fault("reject", on="event")
 
     with pytest.raises(NoReply):
-        ask(mine, [relay], timeout=0.3)
+        send_request(pool, [relay], timeout=0.3)
 
 
-def test_a_relay_that_takes_no_answer_of_ours_still_gets_the_event(relay, mine):
-    relay.fault("disconnect", on="event", kinds={QUESTION}, times=1)
+def test_no_reply_is_raised_when_connection_is_lost_after_sending(relay, pool):
+    relay.fault("disconnect", on="event", kinds={REQUEST}, times=1)
 
     with pytest.raises(NoReply):
-        ask(mine, [relay], timeout=0.5)
+        send_request(pool, [relay], timeout=0.5)
 
 
-def test_an_answer_that_comes_after_the_connection_was_lost(relay, mine, theirs):
-    relay.fault("hold", on="event", kinds={ANSWER})
-    answering(theirs, relay)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(ask, mine, [relay], timeout=15)
-        until(lambda: relay.held == 1)
+def test_reply_arrives_after_reconnecting(relay, pool, peer_pool):
+    relay.fault("hold", on="event", kinds={REPLY})
+    start_replying(peer_pool, relay)
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(send_request, pool, [relay], timeout=15)
+        wait_until(lambda: relay.held == 1)
         relay.drop_connections()
-        until(lambda: relay.subscriptions == 2)
+        wait_until(lambda: relay.subscriptions == 2)
         relay.release()
 
-        assert asked.result().content == "re ?"
-    assert relay.count(QUESTION) == 1
+        assert future.result().content == "re ?"
+    assert relay.count(REQUEST) == 1
 
 
-def test_a_subscription_that_the_relay_closed_is_asked_for_again(relay, mine, theirs):
-    answering(theirs, relay)
+def test_subscription_closed_by_relay_is_requested_again(relay, pool, peer_pool):
+    start_replying(peer_pool, relay)
     relay.fault("closed", on="req", times=1)
-    relay.fault("delay", on="event", kinds={ANSWER}, seconds=1.5)
+    relay.fault("delay", on="event", kinds={REPLY}, seconds=1.5)
 
-    assert ask(mine, [relay], timeout=10).content == "re ?"
+    assert send_request(pool, [relay], timeout=10).content == "re ?"
 
 
-def test_all_requests_share_one_connection(relay, mine, theirs):
-    answering(theirs, relay)
+def test_200_requests_share_one_connection(relay, pool, peer_pool):
+    start_replying(peer_pool, relay)
     before = relay.accepted
-    with ThreadPoolExecutor(50) as pool:
-        answers = list(
-            pool.map(lambda n: ask(mine, [relay], event=question(str(n))), range(200))
+    with ThreadPoolExecutor(50) as executor:
+        replies = list(
+            executor.map(
+                lambda n: send_request(pool, [relay], event=new_request(str(n))),
+                range(200),
+            )
         )
 
-    assert [answer.content for answer in answers] == [f"re {n}" for n in range(200)]
+    assert [reply.content for reply in replies] == [f"re {n}" for n in range(200)]
     assert relay.accepted - before == 1
-    until(lambda: relay.subscriptions == 1)  # theirs: all of ours were closed
+    wait_until(
+        lambda: relay.subscriptions == 1
+    )  # the peer's; those of `pool` were closed
 
 
-def test_many_at_once_each_have_their_own_outcome(relay, mine, theirs):
-    answering(theirs, relay, lambda e: [answer_to(e)] if e.content != "1" else [])
-    events = [question(str(n)) for n in range(3)]
+def test_request_all_returns_outcome_of_each_request(relay, pool, peer_pool):
+    start_replying(
+        peer_pool, relay, lambda e: [reply_to(e)] if e.content != "1" else []
+    )
+    events = [new_request(str(n)) for n in range(3)]
 
-    answers = mine.request_all(
-        [at(relay)], events, author=pubkey_of(THEM), kind=ANSWER, timeout=1
+    replies = pool.request_all(
+        [endpoint_of(relay)], events, author=pubkey_of(PEER_KEY), kind=REPLY, timeout=1
     )
 
-    assert [getattr(a, "content", type(a)) for a in answers] == [
+    assert [getattr(a, "content", type(a)) for a in replies] == [
         "re 0",
         NoReply,
         "re 2",
     ]
 
 
-def test_a_connection_that_nobody_needs_is_closed(relay, mine, theirs, monkeypatch):
-    monkeypatch.setattr(connections_module, "IDLE", 0.1)
-    answering(theirs, relay)
-    ask(mine, [relay])
-    until(lambda: relay.connections == 1)
+def test_idle_connection_is_closed_and_reopened_on_demand(
+    relay, pool, peer_pool, monkeypatch
+):
+    monkeypatch.setattr(connections_module, "IDLE_TIMEOUT", 0.1)
+    start_replying(peer_pool, relay)
+    send_request(pool, [relay])
+    wait_until(lambda: relay.connections == 1)
 
-    assert ask(mine, [relay]).content == "re ?"
+    assert send_request(pool, [relay]).content == "re ?"
 
 
-def test_a_relay_that_wants_to_know_who_asks(theirs, mine):
+def test_request_authenticates_when_relay_requires_it(peer_pool, pool):
     with running_relay(settings=RelaySettings(requires_auth=True)) as relay:
         with pytest.raises(NoReply):
-            ask(mine, [relay], timeout=2, secret_key=ME)
+            send_request(pool, [relay], timeout=2, secret_key=CLIENT_KEY)
 
-        assert relay.authenticated == {pubkey_of(ME)}
-        assert len(relay.stored(QUESTION)) == 1
+        assert relay.authenticated == {pubkey_of(CLIENT_KEY)}
+        assert len(relay.stored(REQUEST)) == 1
 
 
-def test_stored_events_and_whether_these_are_all(relay, mine):
-    event = sign_event(ME, kind=13194, content="pay_invoice")
-    assert mine.publish([at(relay)], event, timeout=5) == [at(relay).host]
-    mine_only = [{"kinds": [13194], "authors": [pubkey_of(ME)]}]
+def test_fetch_is_complete_only_if_all_relays_sent_eose(relay, pool):
+    event = sign_event(CLIENT_KEY, kind=13194, content="pay_invoice")
+    assert pool.publish([endpoint_of(relay)], event, timeout=5) == [
+        endpoint_of(relay).host
+    ]
+    own_events = [{"kinds": [13194], "authors": [pubkey_of(CLIENT_KEY)]}]
 
-    found = mine.fetch([at(relay)], mine_only, timeout=5)
-    assert (found.events, found.complete) == ((event,), True)
-    found = mine.fetch([at(relay), dead()], mine_only, timeout=5)
-    assert (found.events, found.complete) == ((event,), False)
+    result = pool.fetch([endpoint_of(relay)], own_events, timeout=5)
+    assert (result.events, result.complete) == ((event,), True)
+    result = pool.fetch([endpoint_of(relay), unreachable()], own_events, timeout=5)
+    assert (result.events, result.complete) == ((event,), False)
     relay.fault("mute", on="req")
-    found = mine.fetch([at(relay)], mine_only, timeout=0.3)
-    assert (found.events, found.complete) == ((), False)
+    result = pool.fetch([endpoint_of(relay)], own_events, timeout=0.3)
+    assert (result.events, result.complete) == ((), False)
     with pytest.raises(RelayUnreachable):
-        mine.fetch([dead()], mine_only, timeout=5)
+        pool.fetch([unreachable()], own_events, timeout=5)
 
 
-def test_listening_survives_a_relay_that_goes_away(relay, mine, theirs):
-    heard = []
-    mine.listen(
-        [at(relay)], [{"kinds": [1]}], lambda event: heard.append(event.content)
+def test_listener_receives_events_after_relay_was_offline(relay, pool, peer_pool):
+    received = []
+    pool.listen(
+        [endpoint_of(relay)],
+        [{"kinds": [1]}],
+        lambda event: received.append(event.content),
     )
-    until(lambda: relay.subscriptions == 1)
+    wait_until(lambda: relay.subscriptions == 1)
     relay.go_offline()
     relay.go_online()
-    until(lambda: relay.subscriptions == 1)
+    wait_until(lambda: relay.subscriptions == 1)
 
-    theirs.publish([at(relay)], sign_event(THEM, kind=1, content="hi"), timeout=5)
+    peer_pool.publish(
+        [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
+    )
 
-    until(lambda: heard == ["hi"])
+    wait_until(lambda: received == ["hi"])
 
 
-def test_listening_begins_when_the_relay_comes_up(mine, theirs, monkeypatch):
+def test_listener_starts_when_relay_comes_online(pool, peer_pool, monkeypatch):
     with running_relay() as relay:
         relay.go_offline()
-        heard = []
-        mine.listen([at(relay)], [{"kinds": [1]}], lambda e: heard.append(e.content))
+        received = []
+        pool.listen(
+            [endpoint_of(relay)], [{"kinds": [1]}], lambda e: received.append(e.content)
+        )
         time.sleep(0.2)
         relay.go_online()
-        until(lambda: relay.subscriptions == 1)
-        theirs.publish([at(relay)], sign_event(THEM, kind=1, content="hi"), timeout=5)
-        until(lambda: heard == ["hi"])
+        wait_until(lambda: relay.subscriptions == 1)
+        peer_pool.publish(
+            [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
+        )
+        wait_until(lambda: received == ["hi"])
 
 
 # --- addresses
@@ -319,23 +342,23 @@ def test_listening_begins_when_the_relay_comes_up(mine, theirs, monkeypatch):
         "ws://2130706433:{port}",
     ],
 )
-def test_a_private_address_is_not_dialled(relay, mine, url):
+def test_private_address_is_refused(relay, pool, url):
     endpoint = Endpoint(url.format(port=relay.url.rsplit(":", 1)[1]))
 
     with pytest.raises(PrivateAddress):
-        mine.request(
-            [endpoint], question(), author=pubkey_of(THEM), kind=ANSWER, timeout=3
+        pool.request(
+            [endpoint], new_request(), author=pubkey_of(PEER_KEY), kind=REPLY, timeout=3
         )
 
     assert relay.accepted == 0
 
 
-def test_a_name_is_judged_by_what_it_leads_to_each_time(relay, mine, monkeypatch):
-    """A rebinding name: public when it was saved, private when it is dialled."""
-    asked = []
+def test_name_is_resolved_and_checked_for_each_connection(relay, pool, monkeypatch):
+    """DNS rebinding: the name can resolve to another address each time."""
+    resolved = []
 
     def resolve(host, port, *args, **kwargs):
-        asked.append(host)
+        resolved.append(host)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
@@ -343,43 +366,43 @@ def test_a_name_is_judged_by_what_it_leads_to_each_time(relay, mine, monkeypatch
 
     for _ in range(2):
         with pytest.raises(PrivateAddress):
-            mine.fetch([endpoint], [{"kinds": [1]}], timeout=3)
-    assert asked == ["rebinding.example"] * 2
+            pool.fetch([endpoint], [{"kinds": [1]}], timeout=3)
+    assert resolved == ["rebinding.example"] * 2
     assert relay.accepted == 0
 
 
-def test_one_private_address_among_public_ones_is_enough_to_refuse(mine, monkeypatch):
-    answers = [
+def test_name_with_public_and_private_address_is_refused(pool, monkeypatch):
+    infos = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))
         for address in ("1.1.1.1", "10.0.0.1")
     ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: answers)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: infos)
 
     with pytest.raises(PrivateAddress):
-        mine.fetch([Endpoint("ws://two.example")], [{"kinds": [1]}], timeout=3)
+        pool.fetch([Endpoint("ws://two.example")], [{"kinds": [1]}], timeout=3)
 
 
-def test_a_permission_is_not_shared_by_whoever_names_the_same_relay(relay, mine):
-    mine.fetch([at(relay)], [{"kinds": [1]}], timeout=3)
+def test_private_connection_is_not_shared_with_endpoint_that_disallows_it(relay, pool):
+    pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=3)
 
     with pytest.raises(PrivateAddress):
-        mine.fetch([Endpoint(relay.url)], [{"kinds": [1]}], timeout=3)
+        pool.fetch([Endpoint(relay.url)], [{"kinds": [1]}], timeout=3)
 
 
-def test_redirects_are_not_followed(relay, mine):
+def test_redirect_is_not_followed(relay, pool):
     with (
         redirecting_to(relay.url.replace("ws:", "http:")) as url,
         pytest.raises(RelayUnreachable),
     ):
-        mine.fetch([Endpoint(url, private_allowed=True)], [{}], timeout=3)
+        pool.fetch([Endpoint(url, private_allowed=True)], [{}], timeout=3)
 
     assert relay.accepted == 0
 
 
-def test_proxies_of_the_environment_are_not_used(relay, mine, monkeypatch):
+def test_proxy_variables_are_ignored(relay, pool, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
 
-    assert mine.fetch([at(relay)], [{"kinds": [1]}], timeout=3).complete
+    assert pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=3).complete
 
 
 @contextmanager
@@ -407,35 +430,40 @@ def redirecting_to(url):
 # --- processes
 
 
-def test_a_forked_child_makes_a_hub_of_its_own(relay, theirs):
-    answering(theirs, relay)
+def test_forked_child_creates_its_own_pool(relay, peer_pool):
+    start_replying(peer_pool, relay)
     try:
-        ask(get_pool(), [relay])
+        send_request(get_pool(), [relay])
         child = os.fork()
         if child == 0:
             signal.alarm(20)
             try:
-                found = ask(get_pool(), [relay], event=question("from the child"))
-                os._exit(0 if found.content == "re from the child" else 1)
+                reply = send_request(
+                    get_pool(), [relay], event=new_request("from the child")
+                )
+                os._exit(0 if reply.content == "re from the child" else 1)
             finally:
                 os._exit(2)
         _, status = os.waitpid(child, 0)
 
         assert status == 0
-        assert ask(get_pool(), [relay], event=question("again")).content == "re again"
+        assert (
+            send_request(get_pool(), [relay], event=new_request("again")).content
+            == "re again"
+        )
     finally:
         close_pool()
 
 
-def test_its_own_thread_cannot_wait_for_it(mine):
+def test_call_from_pools_own_thread_raises(pool):
     failures = []
 
     def wait():
         try:
-            mine.fetch([dead()], [{}], timeout=1)
+            pool.fetch([unreachable()], [{}], timeout=1)
         except RuntimeError as exc:
             failures.append(str(exc))
 
-    mine._loop.call_soon_threadsafe(wait)
+    pool._loop.call_soon_threadsafe(wait)
 
-    until(lambda: failures == ["The hub's own thread cannot wait for itself."])
+    wait_until(lambda: failures == ["The pool's own thread cannot wait for itself."])

@@ -1,9 +1,8 @@
-"""Thousands of requests over a relay that keeps failing: one outcome, no traces."""
+"""Thousands of requests over failing relays: one outcome each, nothing left over."""
 
 import asyncio
 import gc
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from random import Random
@@ -15,55 +14,56 @@ from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool
+from caravel.tests.support.waiting import wait_until
 from sandbox.nostr import running_relay
 
-ME, THEM = generate_secret_key(), generate_secret_key()
-QUESTION, ANSWER = 23194, 23195
-TASKS = "Hub._request", "Hub._ask", "Replies._subscribe", "Connection._restore"
+CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
+REQUEST, REPLY = 23194, 23195
+#: Coroutines that must not be running after the requests.
+TASKS = (
+    "RelayPool._request",
+    "RelayPool._send_request",
+    "PendingReplies._subscribe",
+    "Connection._restore",
+)
 ROUNDS, AT_ONCE, THREADS = 6, 10, 20
 
 
 @pytest.fixture
-def hubs():
-    mine, theirs = RelayPool(), RelayPool()
-    yield mine, theirs
-    mine.close()
-    theirs.close()
+def pools():
+    pool, peer_pool = RelayPool(), RelayPool()
+    yield pool, peer_pool
+    pool.close()
+    peer_pool.close()
 
 
-def until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def answer(theirs, endpoint):
-    """Answer each question once, whenever it comes."""
-    pool = ThreadPoolExecutor(4)
+def reply_to_all(peer_pool, endpoint):
+    """Reply once to each request."""
+    executor = ThreadPoolExecutor(4)
 
     def reply(event):
         tags = [("e", event.id)]
-        said = sign_event(THEM, kind=ANSWER, content=event.content, tags=tags)
-        with suppress(RuntimeError):  # the pool has ended
-            pool.submit(theirs.publish, [endpoint], said, timeout=2)
+        event = sign_event(PEER_KEY, kind=REPLY, content=event.content, tags=tags)
+        with suppress(RuntimeError):  # the executor has shut down
+            executor.submit(peer_pool.publish, [endpoint], event, timeout=2)
 
-    theirs.listen([endpoint], [{"kinds": [QUESTION]}], reply)
-    return pool
+    peer_pool.listen([endpoint], [{"kinds": [REQUEST]}], reply)
+    return executor
 
 
-def ask_many(mine, endpoints, timeout, number):
-    questions = [
-        sign_event(ME, kind=QUESTION, content=f"{number}-{n}") for n in range(AT_ONCE)
+def send_requests(pool, endpoints, timeout, number):
+    requests = [
+        sign_event(CLIENT_KEY, kind=REQUEST, content=f"{number}-{n}")
+        for n in range(AT_ONCE)
     ]
-    answers = mine.request_all(
+    replies = pool.request_all(
         endpoints,
-        questions,
-        author=pubkey_of(THEM),
-        kind=ANSWER,
+        requests,
+        author=pubkey_of(PEER_KEY),
+        kind=REPLY,
         timeout=timeout,
     )
-    return [(q, a) for q, a in zip(questions, answers, strict=True)]
+    return [(q, a) for q, a in zip(requests, replies, strict=True)]
 
 
 def disturb(relay, random, over):
@@ -78,27 +78,29 @@ def disturb(relay, random, over):
                 relay.go_online()
 
 
-def traces(mine):
-    """Return what is left in a hub of requests that are over."""
+def leftovers(pool):
+    """Return the numbers of objects that requests have left in a pool."""
 
-    async def look():
+    async def count():
         return {
             "subscriptions": sum(
-                len(c._subscriptions) for c in mine._connections.values()
+                len(c._subscriptions) for c in pool._connections.values()
             ),
-            "acknowledgements": sum(len(c._oks) for c in mine._connections.values()),
-            "requests": sum(len(r._waiting) for r in mine._replies.values()),
+            "acknowledgements": sum(len(c._oks) for c in pool._connections.values()),
+            "requests": sum(len(p._batches) for p in pool._pending.values()),
             "tasks": sum(
                 any(part in str(task.get_coro()) for part in TASKS)
                 for task in asyncio.all_tasks()
             ),
         }
 
-    return mine.call(look(), 5)
+    return pool.call(count(), 5)
 
 
-def test_each_request_has_one_outcome_and_leaves_nothing_behind(hubs, caplog):
-    mine, theirs = hubs
+def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
+    pools, caplog
+):
+    pool, peer_pool = pools
     random, over = Random(47), threading.Event()
     with running_relay() as relay, running_relay() as second:
         at = [Endpoint(r.url, private_allowed=True) for r in (relay, second)]
@@ -110,40 +112,42 @@ def test_each_request_has_one_outcome_and_leaves_nothing_behind(hubs, caplog):
         relay.fault("duplicate", on="delivery", chance=0.1)
         second.fault("mute", on="event", chance=0.5)
         second.fault("mute", on="req", chance=0.5)
-        repliers = answer(theirs, at[0])
+        repliers = reply_to_all(peer_pool, at[0])
         disturbing = threading.Thread(target=disturb, args=(relay, random, over))
         disturbing.start()
-        with ThreadPoolExecutor(THREADS) as pool:
-            asked = [
-                pool.submit(
-                    ask_many,
-                    mine,
+        with ThreadPoolExecutor(THREADS) as executor:
+            futures = [
+                executor.submit(
+                    send_requests,
+                    pool,
                     at if number % 3 else at[:1],
                     random.choice([0.01, 0.3, 1.5]),
                     number,
                 )
                 for number in range(ROUNDS * THREADS)
             ]
-            outcomes = [pair for each in asked for pair in each.result()]
+            outcomes = [pair for future in futures for pair in future.result()]
         over.set()
         disturbing.join()
         relay.clear_faults()
-        until(lambda: isinstance(ask_many(mine, at, 2, "last")[0][1], Event))
+        wait_until(
+            lambda: isinstance(send_requests(pool, at, 2, "last")[0][1], Event), 60
+        )
         repliers.shutdown()
 
         assert len(outcomes) == ROUNDS * THREADS * AT_ONCE
-        for asking, outcome in outcomes:
+        for request, outcome in outcomes:
             assert isinstance(outcome, Event | NoReply | RelayUnreachable)
             if isinstance(outcome, Event):
-                assert outcome.content == asking.content
-        # What is said not to have been sent never was.
-        received = {e.id for r in (relay, second) for e in r.events(QUESTION)}
+                assert outcome.content == request.content
+        # RelayUnreachable means that the event was not sent.
+        received = {e.id for r in (relay, second) for e in r.events(REQUEST)}
         unsent = {q.id for q, a in outcomes if isinstance(a, RelayUnreachable)}
         assert not unsent & received
-        until(lambda: not any(traces(mine).values()))
-        until(lambda: not connections_module._background)
-        until(lambda: second.subscriptions == 0 and relay.subscriptions <= 1)
-        for hub in hubs:
-            hub.close()
+        wait_until(lambda: not any(leftovers(pool).values()), 60)
+        wait_until(lambda: not connections_module._background, 60)
+        wait_until(lambda: second.subscriptions == 0 and relay.subscriptions <= 1, 60)
+        for pool in pools:
+            pool.close()
     gc.collect()
     assert "never retrieved" not in caplog.text

@@ -1,4 +1,4 @@
-"""What strangers say of their relays."""
+"""Parsing of untrusted relay lists."""
 
 import pytest
 
@@ -6,15 +6,15 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relay_lists import latest, message_relays, write_relays
 
-ANN = generate_secret_key()
+KEY = generate_secret_key()
 
 
-def event(*tags, kind=10050, key=ANN, **fields):
+def event(*tags, kind=10050, key=KEY, **fields):
     return sign_event(key, kind=kind, content="", tags=tags, **fields)
 
 
-def test_written_to_are_the_relays_marked_so_or_not_marked():
-    found = event(
+def test_write_relays_are_those_marked_write_or_not_marked():
+    relay_list = event(
         ("r", "wss://both.example"),
         ("r", "wss://read.example", "read"),
         ("r", "wss://write.example", "write"),
@@ -24,27 +24,29 @@ def test_written_to_are_the_relays_marked_so_or_not_marked():
         kind=10002,
     )
 
-    assert write_relays(found) == [
+    assert write_relays(relay_list) == [
         "wss://both.example",
         "wss://write.example",
         "wss://blank.example",
     ]
 
 
-def test_messages_go_to_the_relays_of_the_other_tag():
-    found = event(("relay", "wss://a.example"), ("r", "wss://b.example"), ("relay",))
+def test_message_relays_are_those_in_relay_tags():
+    event_10050 = event(
+        ("relay", "wss://a.example"), ("r", "wss://b.example"), ("relay",)
+    )
 
-    assert message_relays(found) == ["wss://a.example"]
+    assert message_relays(event_10050) == ["wss://a.example"]
 
 
-def test_of_a_long_list_the_first_five_count():
+def test_long_list_is_cut_to_five_relays():
     urls = [f"wss://r{n}.example" for n in range(9)]
 
     assert message_relays(event(*[("relay", url) for url in urls])) == urls[:5]
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("url", "normalized"),
     [
         ("wss://a.example/", "wss://a.example"),
         (" WSS://A.Example/Path/ ", "wss://a.example/Path"),
@@ -65,30 +67,30 @@ def test_of_a_long_list_the_first_five_count():
         ("wss://" + "a" * 300, None),
     ],
 )
-def test_an_address_is_read_in_one_spelling_or_left_out(given, read):
-    assert message_relays(event(("relay", given))) == ([read] if read else [])
+def test_url_is_normalized_or_skipped(url, normalized):
+    assert message_relays(event(("relay", url))) == ([normalized] if normalized else [])
 
 
-def test_a_relay_named_twice_counts_once():
+def test_duplicate_relay_is_removed():
     tags = [("relay", url) for url in ("wss://a.example", "wss://A.example/")]
 
     assert message_relays(event(*tags)) == ["wss://a.example"]
 
 
-def test_the_newest_event_of_that_author_and_kind_counts():
+def test_latest_event_of_author_and_kind_is_returned():
     old, new = event(created_at=10), event(created_at=20)
     others = [
         event(created_at=30, kind=10002),
         event(created_at=30, key=generate_secret_key()),
     ]
 
-    assert latest([new, old, *others], pubkey=pubkey_of(ANN), kind=10050) == new
-    assert latest(others, pubkey=pubkey_of(ANN), kind=10050) is None
+    assert latest([new, old, *others], pubkey=pubkey_of(KEY), kind=10050) == new
+    assert latest(others, pubkey=pubkey_of(KEY), kind=10050) is None
 
 
-def test_of_two_of_the_same_second_the_lower_id_counts():
+def test_lower_id_wins_between_events_of_same_second():
     both = [event(("relay", f"wss://{n}.example"), created_at=10) for n in range(2)]
 
-    found = latest(both, pubkey=pubkey_of(ANN), kind=10050)
+    result = latest(both, pubkey=pubkey_of(KEY), kind=10050)
 
-    assert found and found.id == min(one.id for one in both)
+    assert result and result.id == min(event.id for event in both)

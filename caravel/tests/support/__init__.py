@@ -1,0 +1,1 @@
+"""Test helpers: hostile relays, real processes, a scanner for leaked secrets."""

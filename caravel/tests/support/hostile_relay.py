@@ -1,4 +1,4 @@
-"""Relays that do what a relay should not, on real sockets."""
+"""Misbehaving relays on real sockets."""
 
 import base64
 import hashlib
@@ -16,37 +16,37 @@ from websockets.sync.server import ServerConnection, serve
 from caravel.nostr.relays.dial import Endpoint
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-_GOODBYE = b"\x88\x02\x03\xe9"  # 1001, going away
+_CLOSE_FRAME = b"\x88\x02\x03\xe9"  # 1001, going away
 
 
 class Client:
-    """The connection of one client, as the relay's script sees it."""
+    """Connection of one client, for the relay's script."""
 
     def __init__(self, websocket: ServerConnection) -> None:
         self.websocket = websocket
 
-    def say(self, *message: object) -> None:
+    def send(self, *message: object) -> None:
         self.websocket.send(json.dumps(message))
 
-    def hear(self) -> list[Any]:
-        heard: list[Any] = json.loads(self.websocket.recv())
-        return heard
+    def receive(self) -> list[Any]:
+        message: list[Any] = json.loads(self.websocket.recv())
+        return message
 
-    def hear_until(self, verb: str) -> list[Any]:
-        while (heard := self.hear())[0] != verb:
+    def receive_until(self, verb: str) -> list[Any]:
+        while (message := self.receive())[0] != verb:
             pass
-        return heard
+        return message
 
 
 @contextmanager
 def scripted_relay(script: Callable[[Client], None]) -> Iterator[Endpoint]:
-    """Run a relay that follows the script with each client."""
+    """Run a relay that executes the script for each client."""
 
-    def follow(websocket: ServerConnection) -> None:
+    def run(websocket: ServerConnection) -> None:
         with suppress(ConnectionClosed):
             script(Client(websocket))
 
-    with serve(follow, "127.0.0.1", 0) as server:
+    with serve(run, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         port = server.socket.getsockname()[1]
@@ -58,8 +58,8 @@ def scripted_relay(script: Callable[[Client], None]) -> Iterator[Endpoint]:
 
 
 @contextmanager
-def answering_http(answer: bytes) -> Iterator[Endpoint]:
-    """Run a server that gives each client the same answer, and hangs up."""
+def http_server(response: bytes) -> Iterator[Endpoint]:
+    """Run a server that sends each client the same bytes and closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve_all() -> None:
@@ -67,8 +67,8 @@ def answering_http(answer: bytes) -> Iterator[Endpoint]:
                 while True:
                     client, _ = listening.accept()
                     with client, suppress(OSError):
-                        _request(client)
-                        client.sendall(answer)
+                        _read_request(client)
+                        client.sendall(response)
 
         thread = threading.Thread(target=serve_all)
         thread.start()
@@ -81,18 +81,18 @@ def answering_http(answer: bytes) -> Iterator[Endpoint]:
 
 
 class RawRelay:
-    """Completes the handshake, says goodbye and may keep the line open all the same.
+    """Relay that sends a close frame but keeps the TCP connection open.
 
-    `patience` is how many messages it hears before; whoever comes after its first
-    client is listened to for good.
+    `close_after` is the number of messages that it receives from its first client
+    before. 0 closes each client at once, -1 none.
     """
 
-    def __init__(self, *, patience: int) -> None:
-        self._patience = patience
+    def __init__(self, *, close_after: int) -> None:
+        self._close_after = close_after
         self._listening = socket.create_server(("127.0.0.1", 0))
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self.heard: list[list[Any]] = []
+        self.received: list[list[Any]] = []
         port = self._listening.getsockname()[1]
         self.endpoint = Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
         self._start(self._run)
@@ -124,27 +124,27 @@ class RawRelay:
                 self._start(self._serve, client, len(self._clients) == 1)
 
     def _serve(self, client: socket.socket, is_first: bool) -> None:
-        accepted = _accepted(_request(client))
-        leaves_at = self._patience if is_first or not self._patience else -1
+        handshake = _handshake(_read_request(client))
+        close_after = self._close_after if is_first or not self._close_after else -1
         with client.makefile("rb") as stream, suppress(OSError, EOFError):
-            client.sendall(accepted + (_GOODBYE if leaves_at == 0 else b""))
+            client.sendall(handshake + (_CLOSE_FRAME if close_after == 0 else b""))
             for count in itertools.count(1):
-                self.heard.append(_message(stream))
-                if count == leaves_at:
-                    client.sendall(_GOODBYE)
+                self.received.append(_read_message(stream))
+                if count == close_after:
+                    client.sendall(_CLOSE_FRAME)
 
 
 @contextmanager
-def raw_relay(*, patience: int) -> Iterator[RawRelay]:
-    relay = RawRelay(patience=patience)
+def raw_relay(*, close_after: int) -> Iterator[RawRelay]:
+    relay = RawRelay(close_after=close_after)
     try:
         yield relay
     finally:
         relay.close()
 
 
-def _message(stream: Any) -> list[Any]:
-    """Return a client's next message of text (RFC 6455, 5.2). Raises EOFError."""
+def _read_message(stream: Any) -> list[Any]:
+    """Return the next text message (RFC 6455, 5.2). Raises EOFError."""
     while True:
         head = stream.read(2)
         if len(head) < 2:
@@ -155,18 +155,18 @@ def _message(stream: Any) -> list[Any]:
         mask, masked = stream.read(4), stream.read(size)
         if head[0] & 0x0F == 1:
             text = bytes(b ^ mask[i % 4] for i, b in enumerate(masked))
-            heard: list[Any] = json.loads(text)
-            return heard
+            message: list[Any] = json.loads(text)
+            return message
 
 
-def _request(client: socket.socket) -> bytes:
-    heard = b""
-    while b"\r\n\r\n" not in heard and (part := client.recv(4096)):
-        heard += part
-    return heard
+def _read_request(client: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request and (part := client.recv(4096)):
+        request += part
+    return request
 
 
-def _accepted(request: bytes) -> bytes:
+def _handshake(request: bytes) -> bytes:
     lines = request.decode().split("\r\n")
     key = next(line for line in lines if line.lower().startswith("sec-websocket-key"))
     digest = hashlib.sha1((key.partition(":")[2].strip() + _GUID).encode()).digest()

@@ -1,4 +1,4 @@
-"""Real processes for the tests of what starts and ends them."""
+"""Processes that tests start, and checks of whether they still run."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 def eventually(condition: Callable[[], object], *, seconds: float = 15) -> bool:
-    """Return whether the condition came true in time."""
+    """Return whether the condition became true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -23,29 +23,29 @@ def eventually(condition: Callable[[], object], *, seconds: float = 15) -> bool:
 
 def runs(pid: int) -> bool:
     """Return whether the process exists and is not a zombie."""
-    found = subprocess.run(
+    process = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(pid)],
         capture_output=True,
         text=True,
         check=False,
         timeout=10,
     )
-    return found.stdout.strip()[:1] not in {"", "Z"}
+    return process.stdout.strip()[:1] not in {"", "Z"}
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return one in which a script finds our modules, and no servers."""
-    kept = dict(os.environ)
+    """Return an environment with our modules on the path, and without servers."""
+    env = dict(os.environ)
     for name in ("DATABASE_URL", "REDIS_URL", "PYTEST_ADDOPTS"):
-        kept.pop(name, None)
-    return {**kept, "PYTHONPATH": str(CHECKOUT), **changes}
+        env.pop(name, None)
+    return {**env, "PYTHONPATH": str(CHECKOUT), **changes}
 
 
 @contextmanager
 def python(
     script: str, *arguments: object, prefix: Sequence[str] = (), **env: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a script in a session of its own; what is left at the end is killed."""
+    """Run a script in its own session; kill it at the end."""
     command = [*prefix, sys.executable, "-c", script, *map(str, arguments)]
     with subprocess.Popen(
         command,
@@ -63,7 +63,7 @@ def python(
 
 
 def output(process: subprocess.Popen[str]) -> str:
-    """Wait for the end; return what it printed. An error fails the test."""
+    """Wait for the end and return the output; fail if the exit status is not 0."""
     stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 0, stderr
     return stdout

@@ -1,8 +1,7 @@
-"""Secrets that a run of the tests makes, and finding them in what was logged.
+"""Search of log files for secrets that a test run has generated.
 
-What is logged is what production would write at LOG_LEVEL=DEBUG: each line has passed
-the redactor, which knows secrets by their form or their name only. Here the secrets
-themselves are known.
+The logs are those of production at LOG_LEVEL=DEBUG, so each line has been redacted. The
+redaction knows secrets by their format or name only; here their values are known.
 """
 
 import json
@@ -16,8 +15,8 @@ from typing import NamedTuple
 _KEY = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
 _HEX = re.compile(r"[0-9a-f]{64,}", re.IGNORECASE)
 _IN_URL = re.compile(r"secret(?:=|%3D)([0-9a-f]{64})", re.IGNORECASE)
-#: What can only be secret, unless the redactor has been there.
-_FORMS = re.compile(
+#: Formats of secrets that were not redacted.
+_FORMATS = re.compile(
     r"nostr(?:\+|%2B)?walletconnect(?::|%3A)(?!\[redacted\])[^\s\"'<>]+"
     r"|nsec1[02-9ac-hj-np-z]{20,}"
     r"|(?:sk|rk)_(?:test|live)_\w+|whsec_[\w+/=]+"
@@ -27,7 +26,7 @@ _FORMS = re.compile(
 
 
 class Leak(NamedTuple):
-    """A line that holds a secret, and which logger wrote it; the secret is masked."""
+    """Line with a secret, which is masked here, and the logger that wrote it."""
 
     file: str
     line: int
@@ -36,7 +35,7 @@ class Leak(NamedTuple):
 
 
 class Secrets:
-    """What must not be logged: keys and preimages in hex, and other texts."""
+    """Set of secrets: keys and preimages in hex, and other texts."""
 
     def __init__(self) -> None:
         self._keys: set[str] = set()
@@ -46,21 +45,21 @@ class Secrets:
         return len(self._keys) + len(self._texts)
 
     def add(self, text: str) -> str:
-        """Take up a key, or those in a wallet's address, and return the text."""
-        found = [text] if _KEY.fullmatch(text) else _IN_URL.findall(text)
-        # What a test has written down with a few digits, such as "ab" * 32, is none.
-        self._keys.update(key.lower() for key in found if len(set(key)) > 6)
+        """Add a key, or the keys in an NWC URI, and return the text."""
+        keys = [text] if _KEY.fullmatch(text) else _IN_URL.findall(text)
+        # Not constants of tests such as "ab" * 32.
+        self._keys.update(key.lower() for key in keys if len(set(key)) > 6)
         return text
 
     def add_text(self, text: str) -> None:
-        """Take up a secret of another form."""
+        """Add a secret in another format."""
         self._texts.add(text)
 
-    def found_in(self, line: str) -> list[str]:
-        """Return each secret in a line."""
+    def find_in(self, line: str) -> list[str]:
+        """Return all secrets in a line."""
         keys = [key for run in _HEX.findall(line) for key in self._keys_in(run)]
         texts = [text for text in self._texts if text in line]
-        return [*keys, *texts, *_FORMS.findall(line)]
+        return [*keys, *texts, *_FORMATS.findall(line)]
 
     def _keys_in(self, run: str) -> Iterator[str]:
         for start in range(len(run) - 63):
@@ -68,54 +67,54 @@ class Secrets:
                 yield key
 
 
-#: Those of this run, and the files that they must not be in.
+#: The secrets of this run, and the log files to search at its end.
 secrets = Secrets()
 files: list[Path] = []
 
 
 def watch(path: Path) -> Path:
-    """Have a log searched at the end of the run, and return its path."""
+    """Add a log to be searched at the end of the run; return its path."""
     files.append(path)
     return path
 
 
-def leaks(paths: Iterable[Path], secrets: Secrets) -> list[Leak]:
-    """Return each line of these logs that holds a secret."""
+def find_leaks(paths: Iterable[Path], secrets: Secrets) -> list[Leak]:
+    """Return all lines of the logs that contain a secret."""
     return [
-        Leak(path.name, number, _logger_of(line), _masked(line, found))
+        Leak(path.name, number, _logger_of(line), _mask(line, leaked))
         for path in dict.fromkeys(paths)
         for number, line in _lines(path)
-        if (found := secrets.found_in(line))
+        if (leaked := secrets.find_in(line))
     ]
 
 
 @contextmanager
 def recording(path: Path, logger: logging.Logger) -> Iterator[None]:
-    """Write down all that a logger gets, as production would at LOG_LEVEL=DEBUG.
+    """Write a logger's lines to a file, as production would at LOG_LEVEL=DEBUG.
 
-    The handlers that it has get no more than before.
+    Other handlers get the same lines as before.
     """
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(_production().formatter)
-    least, others = logger.level, {h: h.level for h in logger.handlers}
+    handler.setFormatter(_production_handler().formatter)
+    previous, others = logger.level, {h: h.level for h in logger.handlers}
     for other, level in others.items():
-        other.setLevel(max(level, least))
+        other.setLevel(max(level, previous))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     try:
         yield
     finally:
-        logger.setLevel(least)
+        logger.setLevel(previous)
         logger.removeHandler(handler)
         for other, level in others.items():
             other.setLevel(level)
         handler.close()
 
 
-def _production() -> logging.Handler:
+def _production_handler() -> logging.Handler:
     handlers = logging.getLogger().handlers
-    (found,) = (one for one in handlers if type(one) is logging.StreamHandler)
-    return found
+    (handler,) = (h for h in handlers if type(h) is logging.StreamHandler)
+    return handler
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -130,7 +129,7 @@ def _logger_of(line: str) -> str:
         return "?"
 
 
-def _masked(line: str, found: Iterable[str]) -> str:
-    for secret in found:
+def _mask(line: str, leaked: Iterable[str]) -> str:
+    for secret in leaked:
         line = line.replace(secret, f"[{secret[:4]}… is secret]")
     return line.strip()[:500]

@@ -1,4 +1,4 @@
-"""Both ends of NIP-47 as Alby's SDK has them, for wallets of the sandbox's ledger."""
+"""Both ends of NIP-47 by Alby's SDK, for wallets of the sandbox's ledger."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ from sandbox.wallets.keys import connection_url
 from sandbox.wallets.messages import Refused, Request
 from sandbox.wallets.methods import METHODS, Call
 
-#: What the service has of NIP-47, as far as we use it.
+#: The methods of NIP-47 that Caravel uses.
 SERVED = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invoice")
 
 
 class AlbyWallet:
-    """A wallet whose requests the SDK's wallet service takes, and nobody else.
+    """A wallet that only the SDK's wallet service serves.
 
-    `requests` has what was asked for and done. Of one scheme alone we make the
-    announcement: the SDK's own always offers both.
+    `requests` records the requests that were run. With a single scheme this class
+    publishes the info event: the SDK's own always offers both.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class AlbyWallet:
         return f"<AlbyWallet {self.wallet!r}>"
 
     def start(self) -> None:
-        """Serve, and with it run every request that the relay has stored."""
+        """Serve, and run all requests that the relay has stored."""
         before = self._relay.requests
         self._script = script = Script("service.mjs", self._take)
         script.say(
@@ -54,13 +54,13 @@ class AlbyWallet:
         script.until(lambda: self._relay.requests > before)
 
     def stop(self) -> None:
-        """Hear and answer nothing more."""
+        """Stop serving."""
         if self._script is not None:
             self._script.stop()
             self._script = None
 
-    def asked(self, method: str) -> list[dict[str, Any]]:
-        """Return what the requests of a method asked for, oldest first."""
+    def requests_of(self, method: str) -> list[dict[str, Any]]:
+        """Return the parameters of a method's requests, oldest first."""
         return [params for name, params in list(self.requests) if name == method]
 
     def _take(self, message: Message) -> None:
@@ -102,7 +102,7 @@ def alby_wallet(
     schemes: Sequence[Scheme] = tuple(Scheme),
 ) -> Iterator[AlbyWallet]:
     """Serve a new wallet with the SDK for the length of the block."""
-    # On no relay: the sandbox's own service neither hears nor announces it.
+    # Without relays, so that the sandbox's own service does not serve it as well.
     wallet = wallets.create("alby", balance_msat=balance_msat, relays=[])
     wallet.protocol = replace(wallet.protocol, notifies=False)
     alby = AlbyWallet(wallet, relay, schemes=schemes)
@@ -114,7 +114,7 @@ def alby_wallet(
 
 
 class AlbyError(Exception):
-    """What the SDK's client throws; `type` is its class, `code` that of NIP-47."""
+    """An error of the SDK's client; `type` is its class, `code` that of NIP-47."""
 
     def __init__(self, *, type: str, code: str, message: str) -> None:
         super().__init__(f"{type} {code}: {message}")
@@ -123,7 +123,7 @@ class AlbyError(Exception):
 
 
 class AlbyClient:
-    """The SDK's client of one wallet; `notified` has what it was told unasked."""
+    """The SDK's client of one wallet; `notified` has its notifications."""
 
     def __init__(self, url: str) -> None:
         self.notified: list[dict[str, Any]] = []
@@ -133,7 +133,7 @@ class AlbyClient:
         self._script.say({"url": url})
 
     def call(self, method: str, **params: Any) -> Any:
-        """Return what a method of the SDK's client does. Raises AlbyError."""
+        """Call a method of the SDK's client. Raises AlbyError."""
         number = next(self._numbers)
         self._script.say({"id": number, "method": method, "params": params})
         self._script.until(lambda: number in self._answers)
@@ -143,7 +143,6 @@ class AlbyClient:
         return answer["result"]
 
     def stop(self) -> None:
-        """End it."""
         self._script.stop()
 
     def _take(self, message: Message) -> None:

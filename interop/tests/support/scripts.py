@@ -1,4 +1,4 @@
-"""The Node scripts beside this package, which speak in lines of JSON."""
+"""The Node scripts of this package, which exchange lines of JSON."""
 
 import json
 import subprocess
@@ -9,23 +9,23 @@ from typing import Any
 
 from lightning.tests.support.polling import until
 
-FOLDER = Path(__file__).parents[2]
-#: Seconds that a script may take to end once it hears no more.
-PATIENCE = 10.0
-FAILED = "the script has failed: see what it wrote to stderr"
+INTEROP_DIR = Path(__file__).parents[2]
+#: Seconds for a script to end once its input is closed.
+STOP_TIMEOUT = 10.0
+FAILED = "the script failed: see its stderr"
 
 Message = dict[str, Any]
 
 
 class Script:
-    """A running script; `take` gets each of its lines, in a thread of its own."""
+    """A running script; `take` is called with each of its lines, in a thread."""
 
     def __init__(self, name: str, take: Callable[[Message], None]) -> None:
         self._take = take
         self._writing = threading.Lock()
         self._process = subprocess.Popen(
             ["node", name],
-            cwd=FOLDER,
+            cwd=INTEROP_DIR,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
@@ -34,7 +34,7 @@ class Script:
         self._thread.start()
 
     def say(self, message: Message) -> None:
-        """Write a line to it; once it is stopped it is told nothing more."""
+        """Write a line to the script, unless it is stopped."""
         lines = self._process.stdin
         assert lines is not None
         with self._writing:
@@ -43,18 +43,18 @@ class Script:
                 lines.flush()
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Poll until the condition holds; it fails at once when the script does."""
+        """Poll until the condition holds; fails at once if the script has ended."""
         until(lambda: self._process.poll() is not None or condition())
         assert self._process.poll() is None, FAILED
 
     def stop(self) -> None:
-        """End it and its thread. Fails if it failed."""
+        """Stop the script and its thread. Fails if the script failed."""
         process = self._process
         assert process.stdin is not None
         try:
             with self._writing:
                 process.stdin.close()
-            status = process.wait(PATIENCE)
+            status = process.wait(STOP_TIMEOUT)
         finally:
             process.kill()
             process.wait()

@@ -33,15 +33,15 @@ from lightning.exceptions import (
 )
 from lightning.tests.support.polling import until
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
-    PAYS_IN_SILENCE,
-    Answering,
+    CLAIMS_FALSELY,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
     Decoy,
-    Garbage,
-    LookingUp,
-    Paying,
+    LookupBehaviour,
+    PaymentBehaviour,
     Protocol,
+    ReplyBehaviour,
     Terms,
     answers_after,
     pays_but_says,
@@ -152,9 +152,9 @@ def test_any_other_error_says_nothing_of_the_outcome(wallets, platform, alice, c
     assert wallets.ledger.debits("alice") == [5_000_000]
 
 
-@pytest.mark.parametrize("garbage", list(Garbage))
+@pytest.mark.parametrize("garbage", list(CorruptReply))
 def test_garbage_says_nothing_of_the_outcome(platform, alice, garbage):
-    alice.behaviour = Paying(garbage=garbage)
+    alice.behaviour = PaymentBehaviour(corruption=garbage)
     bolt11, payment_hash = issue(platform)
 
     with pytest.raises(InvalidWalletReply) as caught:
@@ -164,14 +164,16 @@ def test_garbage_says_nothing_of_the_outcome(platform, alice, garbage):
 
 
 def test_a_preimage_that_is_made_up_proves_nothing(platform, alice):
-    alice.behaviour = LIES
+    alice.behaviour = CLAIMS_FALSELY
     bolt11, payment_hash = issue(platform)
 
     with pytest.raises(InvalidWalletReply):
         pay(alice, bolt11, payment_hash)
 
 
-@pytest.mark.parametrize("behaviour", [IGNORES, PAYS_IN_SILENCE, answers_after(30)])
+@pytest.mark.parametrize(
+    "behaviour", [STAYS_SILENT, PAYS_WITHOUT_ANSWER, answers_after(30)]
+)
 def test_silence_says_nothing_of_the_outcome(settings, platform, alice, behaviour):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = behaviour
@@ -183,14 +185,14 @@ def test_silence_says_nothing_of_the_outcome(settings, platform, alice, behaviou
 
 @pytest.mark.parametrize("decoy", list(Decoy))
 def test_a_reply_from_elsewhere_is_not_taken(wallets, platform, alice, decoy):
-    alice.behaviour = Paying(decoys=(decoy,))
+    alice.behaviour = PaymentBehaviour(decoys=(decoy,))
     bolt11, payment_hash = issue(platform)
 
     assert pay(alice, bolt11, payment_hash)
 
 
 def test_a_second_reply_changes_nothing(platform, alice):
-    alice.behaviour = Paying(copies=2)
+    alice.behaviour = PaymentBehaviour(copies=2)
     bolt11, payment_hash = issue(platform)
 
     assert pay(alice, bolt11, payment_hash)
@@ -259,7 +261,7 @@ def test_several_lookups_at_once_have_their_own_answers(platform, alice):
 
 
 def test_a_wallet_that_knows_no_state(platform, alice):
-    platform.lookups = LookingUp(with_state=False)
+    platform.lookup_behaviour = LookupBehaviour(with_state=False)
     bolt11, payment_hash = issue(platform)
 
     assert client(platform).lookup_invoice(payment_hash).status is Status.UNSETTLED
@@ -268,7 +270,7 @@ def test_a_wallet_that_knows_no_state(platform, alice):
 
 
 def test_an_answer_about_another_invoice(platform):
-    platform.lookups = LookingUp(wrong_hash=True)
+    platform.lookup_behaviour = LookupBehaviour(wrong_hash=True)
     _, payment_hash = issue(platform)
 
     with pytest.raises(InvalidWalletReply):
@@ -559,4 +561,4 @@ def test_a_wrong_secret_a_deleted_connection_and_a_stranger(wallets, alice):
 
 def test_protocol_defaults_are_those_of_a_modern_wallet():
     assert Protocol().encryption[0] is Scheme.NIP44
-    assert Answering().error is None
+    assert ReplyBehaviour().error is None

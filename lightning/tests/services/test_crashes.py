@@ -28,13 +28,13 @@ from lightning.tasks import resolve_payments
 from lightning.tests.factories import bill_for
 from lightning.tests.support.polling import until
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Garbage,
-    LookingUp,
-    Paying,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
+    LookupBehaviour,
+    PaymentBehaviour,
     Terms,
     Wallet,
     answers_after,
@@ -64,7 +64,7 @@ class Script:
     it is off, and hours later runs what its relay kept, heeding expirations or not.
     """
 
-    behaviour: Paying = PAYS
+    behaviour: PaymentBehaviour = PAYS
     pays: bool = True
     answers: bool = True
     refuses: bool = False
@@ -74,17 +74,17 @@ class Script:
 
 
 def run_everything(wallet: Wallet) -> None:
-    wallet.come_back(heeds_expiration=False)
+    wallet.go_online(heeds_expiration=False)
 
 
 def run_what_is_valid(wallet: Wallet) -> None:
-    wallet.come_back(heeds_expiration=True)
+    wallet.go_online(heeds_expiration=True)
 
 
 SCRIPTS = {
     "pays": Script(),
     "pays after a second": Script(pays_after(1), answers=False),
-    "pays and never answers": Script(PAYS_IN_SILENCE, answers=False),
+    "pays and never answers": Script(PAYS_WITHOUT_ANSWER, answers=False),
     "answers after we gave up": Script(answers_after(4), answers=False),
     "INSUFFICIENT_BALANCE": Script(
         refuses("INSUFFICIENT_BALANCE"), pays=False, refuses=True
@@ -102,13 +102,13 @@ SCRIPTS = {
     "comes back and heeds expirations": Script(
         pays=False, answers=False, offline=True, comes_back=run_what_is_valid
     ),
-    "ignores requests": Script(IGNORES, pays=False, answers=False),
-    "two replies": Script(Paying(copies=2)),
-    "garbage, paid": Script(Paying(garbage=Garbage.UNDECRYPTABLE)),
+    "ignores requests": Script(STAYS_SILENT, pays=False, answers=False),
+    "two replies": Script(PaymentBehaviour(copies=2)),
+    "garbage, paid": Script(PaymentBehaviour(corruption=CorruptReply.UNDECRYPTABLE)),
     "garbage, unpaid": Script(
-        Paying(pays_after=None, garbage=Garbage.NOT_JSON), pays=False
+        PaymentBehaviour(pays_after=None, corruption=CorruptReply.NOT_JSON), pays=False
     ),
-    "an invented preimage": Script(LIES, pays=False),
+    "an invented preimage": Script(CLAIMS_FALSELY, pays=False),
 }
 
 
@@ -290,7 +290,7 @@ def finish(wallets: Any, platform: Wallet, cases: list[Case]) -> None:
     """Let hours pass: first with our own wallet out of order, then with it back."""
     paying = [c for c in cases if c.script.pays and not c.script.comes_back]
     until(lambda: all(wallets.ledger.debits(case.name) for case in paying))
-    platform.lookups = LookingUp(error="INTERNAL")
+    platform.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     before = {case.name: case.reload().state for case in cases}
     expiry = max(case.payment.invoice.expires_at for case in cases)
     with time_machine.travel(expiry + timedelta(hours=1), tick=True):
@@ -305,7 +305,7 @@ def finish(wallets: Any, platform: Wallet, cases: list[Case]) -> None:
         invoice_status.poll_wallet(pubkey=platform.pubkey)
         for case in cases:
             assert_nothing_else_begins(case, before[case.name])
-    platform.lookups = LookingUp()
+    platform.lookup_behaviour = LookupBehaviour()
     with time_machine.travel(end + timedelta(hours=2), tick=True):
         invoice_status.poll_wallet(pubkey=platform.pubkey)
     for case in cases:

@@ -14,7 +14,7 @@ from lightning.models import LightningInvoice
 from lightning.services import invoice_status, invoices
 from lightning.tasks import poll_wallet, watch_invoices
 from lightning.tests.factories import bill_for, make_invoice
-from sandbox.wallets import LookingUp
+from sandbox.wallets import LookupBehaviour
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
@@ -95,11 +95,11 @@ def test_dead_takes_the_margin_and_an_answer(platform, presented_bolt11):
     with at(presented_bolt11.final_at - seconds(5)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
-    platform.lookups = LookingUp(error="NOT_FOUND")
+    platform.lookup_behaviour = LookupBehaviour(error="NOT_FOUND")
     with at(presented_bolt11.final_at + timedelta(days=2)):
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.EXPIRED
-        platform.lookups = LookingUp()
+        platform.lookup_behaviour = LookupBehaviour()
         invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
         assert fresh(presented_bolt11).state == State.DEAD
 
@@ -199,7 +199,7 @@ def test_a_wallet_that_answers_again_is_asked_at_once_about_the_rest(
                 tick()
     waits = LightningInvoice.objects.filter(next_attempt_at__gt=start + seconds(200))
     assert waits.count() == 3
-    platform.come_back()
+    platform.go_online()
     alice.pay(rows[0].bolt11)
     LightningInvoice.objects.filter(pk=rows[1].pk).update(next_attempt_at=start)
     with at(start + seconds(190)):

@@ -21,7 +21,7 @@ from lightning.services import invoice_status, invoices, payments
 from lightning.services.invoices import get_or_issue_invoice, payable_until
 from lightning.tests.factories import bill_for, make_invoice, tenant_with
 from lightning.tests.support.polling import until
-from sandbox.wallets import IGNORES, Issuing, LookingUp, refuses
+from sandbox.wallets import STAYS_SILENT, InvoiceBehaviour, LookupBehaviour, refuses
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform", "prices")]
@@ -94,7 +94,7 @@ def test_a_fresh_one_comes_a_minute_after_the_old_and_one_look(platform, bill):
 
 def test_a_fresh_one_waits_for_our_wallets_answer(platform, bill):
     first = get_or_issue_invoice(bill=bill)
-    platform.lookups = LookingUp(error="INTERNAL")
+    platform.lookup_behaviour = LookupBehaviour(error="INTERNAL")
 
     with after(first, 61), pytest.raises(WalletError):
         get_or_issue_invoice(bill=bill)
@@ -138,7 +138,7 @@ def test_after_a_refusal_a_person_gets_an_invoice_of_its_own(alice):
 
 def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     bill = bill_for(tenant_with(alice))
     payment = payments.start_payment(bill=bill)
     payments.run_payment(payment_id=payment.pk)
@@ -153,15 +153,15 @@ def test_while_a_wallet_is_asked_a_person_gets_none_and_a_time(settings, alice):
 @pytest.mark.parametrize(
     "lie",
     [
-        Issuing(amount_msat=1_000),
-        Issuing(expiry=86_400),
-        Issuing(expiry=60),
-        Issuing(wrong_hash=True),
+        InvoiceBehaviour(amount_msat=1_000),
+        InvoiceBehaviour(expiry=86_400),
+        InvoiceBehaviour(expiry=60),
+        InvoiceBehaviour(wrong_hash=True),
     ],
     ids=["amount", "longer", "shorter", "hash"],
 )
 def test_what_our_wallet_did_not_make_as_asked_is_shown_to_nobody(platform, bill, lie):
-    platform.issuing = lie
+    platform.invoice_behaviour = lie
 
     with pytest.raises(InvoiceMismatch):
         get_or_issue_invoice(bill=bill)

@@ -22,13 +22,13 @@ from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import bill_for, tenant_with
 from sandbox.wallets import (
-    IGNORES,
-    LIES,
+    CLAIMS_FALSELY,
     PAYS,
-    PAYS_IN_SILENCE,
-    Garbage,
-    LookingUp,
-    Paying,
+    PAYS_WITHOUT_ANSWER,
+    STAYS_SILENT,
+    CorruptReply,
+    LookupBehaviour,
+    PaymentBehaviour,
     Terms,
     answers_after,
     pays_but_says,
@@ -168,11 +168,11 @@ def test_a_budget_that_is_used_up_refuses(wallets, tenant, bill):
 
 
 PAID_UNKNOWN = [
-    PAYS_IN_SILENCE,
+    PAYS_WITHOUT_ANSWER,
     answers_after(60),
     pays_but_says("INTERNAL"),
     pays_but_says("PAYMENT_FAILED"),
-    *(Paying(garbage=garbage) for garbage in Garbage),
+    *(PaymentBehaviour(corruption=garbage) for garbage in CorruptReply),
 ]
 
 
@@ -190,13 +190,13 @@ def test_whatever_it_says_our_own_wallet_knows_that_it_paid(
 
 
 UNPAID_UNKNOWN = [
-    IGNORES,
-    LIES,
+    STAYS_SILENT,
+    CLAIMS_FALSELY,
     refuses("INTERNAL"),
     refuses("OTHER"),
     refuses("PAYMENT_FAILED"),
     refuses("NEWLY_INVENTED"),
-    Paying(pays_after=None, garbage=Garbage.NOT_JSON),
+    PaymentBehaviour(pays_after=None, corruption=CorruptReply.NOT_JSON),
 ]
 
 
@@ -239,9 +239,9 @@ def test_while_our_wallet_is_down_nothing_is_decided(
     settings, wallets, platform, alice, tenant, bill
 ):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = run(bill)
-    platform.lookups = LookingUp(error="INTERNAL")
+    platform.lookup_behaviour = LookupBehaviour(error="INTERNAL")
 
     with later(payment, 3_600):
         check(payment)
@@ -257,9 +257,9 @@ def test_while_our_wallet_is_down_nothing_is_decided(
 @pytest.mark.parametrize("error", ["NOT_FOUND", "INTERNAL", "UNAUTHORIZED"])
 def test_an_error_of_our_wallet_is_no_answer(settings, platform, alice, bill, error):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = run(bill)
-    platform.lookups = LookingUp(error=error)
+    platform.lookup_behaviour = LookupBehaviour(error=error)
 
     with later(payment, 3_600):
         assert check(payment).state == State.PENDING
@@ -299,7 +299,7 @@ def test_a_failure_before_sending_does_not_end_what_another_worker_sent(
 ):
     """Two workers have the same message; one's relay is gone before it sends."""
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = begin(bill)
     true = payments._prepare
 
@@ -453,7 +453,7 @@ def test_a_dead_invoice_that_our_wallet_settles_after_all(
     settings, wallets, platform, alice, bill
 ):
     settings.NWC_TIMEOUT = 1
-    alice.behaviour = IGNORES
+    alice.behaviour = STAYS_SILENT
     payment = run(bill)
     with later(payment, 1):
         assert check(payment).state == State.FAILED

@@ -14,7 +14,7 @@ from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from sandbox.wallets import Answering, Protocol, Terms
+from sandbox.wallets import Protocol, ReplyBehaviour, Terms
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -82,13 +82,13 @@ def test_a_wallet_that_is_off(tenant, alice, impatient):
 
 def test_a_connection_that_was_deleted_looks_the_same(wallets, tenant, impatient):
     wallet = wallets.create("bob", terms=Terms(deleted=True))
-    wallet.protocol = Protocol(answers_strangers=False)
+    wallet.protocol = Protocol(answers_unknown_clients=False)
 
     assert refused(tenant, wallet).code == "wallet-silent"
 
 
 def test_so_does_a_wrong_secret(tenant, alice, impatient):
-    alice.protocol = Protocol(answers_strangers=False)
+    alice.protocol = Protocol(answers_unknown_clients=False)
     secret = parse_nwc_url(alice.url, private_allowed=True).secret
     wrong = alice.url.replace(secret, generate_secret_key())
 
@@ -124,7 +124,7 @@ def test_an_expiry_that_has_passed_as_the_wallet_tells(tenant, alice, monkeypatc
 
 
 def test_a_wallet_that_fails(tenant, alice):
-    alice.others = Answering(error="INTERNAL")
+    alice.reply_behaviour = ReplyBehaviour(error="INTERNAL")
 
     assert refused(tenant, alice).code == "wallet-error"
 

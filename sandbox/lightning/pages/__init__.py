@@ -1,4 +1,4 @@
-"""The sandbox's page: what a developer looks at, and presses."""
+"""The sandbox's page for developers: its state, and forms that change it."""
 
 from sandbox.lightning.pages.routes import handle
 

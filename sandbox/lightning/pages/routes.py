@@ -1,11 +1,11 @@
-"""Which request gets which page, and what its forms do."""
+"""Routes of the page and its forms."""
 
 import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox.lightning.deed import Refused
-from sandbox.lightning.deeds import SAID, carry_out, find
+from sandbox.lightning.deeds import MESSAGES, execute, match_command
 from sandbox.lightning.pages import status
 from sandbox.stripe.pages.answers import answer, html, plain, redirect
 from sandbox.stripe.pages.forms import read
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def handle(lightning: "Lightning", request: Request, objection: str | None) -> Response:
-    """Answer a request for a page, unless there is an objection; never raises."""
+def handle(
+    lightning: "Lightning", request: Request, denial_reason: str | None
+) -> Response:
+    """Handle a request for the page, or refuse it with the reason; never raises."""
     try:
-        return refusal(request, objection) or _answer(lightning, request)
+        return refusal(request, denial_reason) or _answer(lightning, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "The sandbox failed; its log says how.")
+        return plain(500, "Internal error of the sandbox; see its log.")
 
 
 def _answer(lightning: "Lightning", request: Request) -> Response:
@@ -32,24 +34,25 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
     if request.method == "POST" and request.path.startswith(PREFIX):
         return _act(lightning, request, name)
     if request.method not in ("GET", "HEAD"):
-        return plain(405, "This cannot be posted to.", {"Allow": "GET, HEAD"})
+        return plain(405, "This page accepts only GET.", {"Allow": "GET, HEAD"})
     if request.path.startswith(PREFIX) and name in ASSETS:
         return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
     if request.path != "/":
         return plain(404, "There is no such page.")
     done = parse_qs(request.query).get("done", [""])[-1]
-    return html(200, status.page(lightning, said=SAID.get(done, "")))
+    return html(200, status.page(lightning, message=MESSAGES.get(done, "")))
 
 
 def _act(lightning: "Lightning", request: Request, path: str) -> Response:
-    """Do what a form says; a field `method` stands for those that forms lack."""
+    """Run a form's command. Forms know only POST: a field `method` overrides it."""
     form = dict(read(request.body.decode(errors="replace")))
-    found = find(form.pop("method", "POST"), path)
-    if found is None:
+    command = match_command(form.pop("method", "POST"), path)
+    if command is None:
         return plain(404, "There is no such form.")
     try:
-        carry_out(lightning, found, form)
+        execute(lightning, command, form)
     except Refused as error:
-        said = f"{str(error)[:1].upper()}{str(error)[1:]}."
-        return html(error.status, status.page(lightning, error=said))
-    return redirect(f"/?done={found.deed.name}")
+        message = f"{str(error)[:1].upper()}{str(error)[1:]}."
+        return html(error.status, status.page(lightning, error=message))
+    # A redirect, so that reloading the page does not run the command again.
+    return redirect(f"/?done={command.command.name}")

@@ -1,4 +1,4 @@
-"""The page: the wallets with what they can be told, then all else."""
+"""The page: wallets with their forms, then invoices, prices, the relay and faults."""
 
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
 TITLE = "Sandbox Lightning"
-CHAPTERS = {
+SECTIONS = {
     "wallets": "Wallets",
     "invoices": "Invoices and payments",
     "prices": "Prices",
@@ -20,13 +20,13 @@ CHAPTERS = {
 }
 
 
-def page(lightning: "Lightning", *, said: str = "", error: str = "") -> Html:
-    """Return the page, with what the last form did or why it did not."""
+def page(lightning: "Lightning", *, message: str = "", error: str = "") -> Html:
+    """Return the page, with the message or the error of the last form."""
     with lightning.lock:
         body = join(
             (
                 tag("a", "Skip to the content", href="#content", class_="skip"),
-                _banner(lightning, said, error),
+                _banner(lightning, message, error),
                 tag("main", _sections(lightning), id="content"),
             )
         )
@@ -45,51 +45,51 @@ def _sections(lightning: "Lightning") -> Html:
     )
 
 
-def _banner(lightning: "Lightning", said: str, error: str) -> Html:
+def _banner(lightning: "Lightning", message: str, error: str) -> Html:
     as_of = tag("p", "As of ", moment(int(time.time())), " UTC", id="as-of")
     heading = tag("h1", tag("a", TITLE, href="/"))
     links = [
-        tag("li", tag("a", title, href=f"#{name}")) for name, title in CHAPTERS.items()
+        tag("li", tag("a", title, href=f"#{name}")) for name, title in SECTIONS.items()
     ]
     return tag(
         "header",
         tag("div", heading, as_of, class_="top"),
-        tag("div", _news(lightning, said, error), class_="clock"),
+        tag("div", _messages(lightning, message, error), class_="clock"),
         tag("nav", tag("ul", links), aria_label="Sections"),
         class_="banner",
     )
 
 
-def _news(lightning: "Lightning", said: str, error: str) -> Html:
-    message = tag(
+def _messages(lightning: "Lightning", message: str, error: str) -> Html:
+    status = tag(
         "div",
-        tag("p", said, class_="said") if said else None,
+        tag("p", message, class_="notice") if message else None,
         tag("p", error, class_="error", role="alert") if error else None,
         id="message",
         role="status",
     )
     return tag(
         "div",
-        tag("p", "Its sats move between the wallets below, and are worth nothing."),
+        tag("p", "Play money: sats move only between the wallets below."),
         tag(
             "div",
-            tag("p", _alarms(lightning), id="alarms", aria_live="polite"),
-            message,
+            tag("p", _warnings(lightning), id="alarms", aria_live="polite"),
+            status,
             class_="news",
         ),
     )
 
 
-def _alarms(lightning: "Lightning") -> Child:
+def _warnings(lightning: "Lightning") -> Child:
     count = len(lightning.relay.faults()) + len(lightning.prices.faults)
     offline = (
-        None if lightning.relay.online else _alarm("relay", "the relay is offline")
+        None if lightning.relay.online else _warning("relay", "the relay is offline")
     )
-    faults = _alarm("faults", f"{plural(count, 'fault')} in force") if count else None
+    faults = _warning("faults", f"{plural(count, 'fault')} active") if count else None
     failures = len(lightning.wallets.failures)
-    failed = _alarm("wallets", f"{plural(failures, 'failure')}, see the log")
+    failed = _warning("wallets", f"{plural(failures, 'failure')}, see the log")
     return [offline, faults, failed if failures else None]
 
 
-def _alarm(chapter: str, text: str) -> Html:
-    return tag("a", text, href=f"#{chapter}", class_="badge warn")
+def _warning(section: str, text: str) -> Html:
+    return tag("a", text, href=f"#{section}", class_="badge warn")

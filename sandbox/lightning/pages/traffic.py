@@ -13,7 +13,7 @@ from sandbox.lightning.pages.parts import (
     sats,
     suggestions,
 )
-from sandbox.lightning.views import state_of
+from sandbox.lightning.views import invoice_state
 from sandbox.nostr.faults import Fault
 from sandbox.prices.feed import SOURCES
 from sandbox.stripe.pages.html import Child, Html, tag
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
 NEWEST = 50
-#: The kinds of events that payments are made of (NIP-47).
-KINDS = {"23194": "requests", "23195": "replies", "13194": "what wallets can do"}
+#: The event kinds of NIP-47.
+KINDS = {"23194": "requests", "23195": "responses", "13194": "info events"}
 SWITCHES = {"false": "no", "true": "yes"}
 ANY_SOURCE = {"": "all", **{source: source for source in SOURCES}}
 
 
 def invoices(lightning: "Lightning") -> Html:
-    """Return the section of invoices, which all wallets share."""
+    """Return the section of all wallets' invoices."""
     rows = [_invoice(one) for one in lightning.wallets.ledger.latest(NEWEST)]
     columns = ("Invoice", "State", "Amount#", "From", "To", "Made", "Paid")
     return section(
@@ -50,7 +50,7 @@ def _invoice(invoice: Invoice) -> Row:
                 tag("div", invoice.description or "without a description"),
                 copyable("Invoice to pay", invoice.bolt11),
             ),
-            badge(state_of(invoice)),
+            badge(invoice_state(invoice)),
             sats(invoice.amount_msat),
             invoice.payer or NOTHING,
             invoice.owner,
@@ -61,7 +61,7 @@ def _invoice(invoice: Invoice) -> Row:
 
 
 def prices(lightning: "Lightning") -> Html:
-    """Return the section of prices, a column for each source."""
+    """Return the section of prices, with a column for each source."""
     feed = lightning.prices
     rows = [
         Row(
@@ -82,7 +82,7 @@ def prices(lightning: "Lightning") -> Html:
             choice("at", "source", "price-source", ANY_SOURCE),
             button="Set",
         ),
-        form("prices/reset", button="As at the start"),
+        form("prices/reset", button="Reset the prices"),
         wide=False,
     )
 
@@ -108,7 +108,7 @@ def relay(lightning: "Lightning") -> Html:
     presence = (
         form("relay/offline", button="Go offline")
         if relay.online
-        else form("relay/online", button="Come back")
+        else form("relay/online", button="Go online")
     )
     return section(
         "relay",
@@ -116,7 +116,7 @@ def relay(lightning: "Lightning") -> Html:
         tag("dl", terms),
         presence,
         form("relay/drop", button="Break all connections"),
-        form("relay/release", button="Release what is held"),
+        form("relay/release", button="Release held messages"),
         _switch("Honours expiration", "honours_expiration"),
         _switch("Requires authentication", "requires_auth"),
         wide=False,
@@ -128,7 +128,7 @@ def _switch(label: str, name: str) -> Html:
 
 
 def faults(lightning: "Lightning") -> Html:
-    """Return the section of the faults in force, and of those that can be asked for."""
+    """Return the section of active faults, with forms to add and clear them."""
     rows = [
         *(_relay_fault(fault) for fault in lightning.relay.faults()),
         *(
@@ -139,44 +139,46 @@ def faults(lightning: "Lightning") -> Html:
     clear = form("faults", button="Clear all faults", delete=True)
     return section(
         "faults",
-        "Faults in force",
-        table("Faults", ("Fault", "Times"), rows, "Nothing goes wrong on order."),
+        "Active faults",
+        table("Faults", ("Fault", "Times"), rows, "No faults."),
         clear if rows else None,
-        _ask_relay(),
-        _ask_prices(),
+        _relay_fault_form(),
+        _price_fault_form(),
         suggestions("kinds", KINDS),
         wide=False,
     )
 
 
-def _ask_relay() -> Html:
+def _relay_fault_form() -> Html:
     return form(
         "relay/faults",
         choice("Relay:", "kind", "relay-fault", relay_deeds.FAULTS),
         choice("on", "on", "relay-on", relay_deeds.PLACES),
-        choice("its work", "when", "relay-when", relay_deeds.WHENS),
-        field("of kinds", "kinds", "relay-kinds", list="kinds"),
-        number("times, else until cleared", "times", "relay-times", 1),
+        choice("processing", "when", "relay-when", relay_deeds.WHENS),
+        field("of event kinds", "kinds", "relay-kinds", list="kinds"),
+        number("times (empty: until cleared)", "times", "relay-times", 1),
         number("seconds", "seconds", "relay-seconds"),
-        button="Let it go wrong",
+        button="Add relay fault",
     )
 
 
-def _ask_prices() -> Html:
+def _price_fault_form() -> Html:
     return form(
         "prices/faults",
         choice("Prices:", "kind", "price-fault", price_deeds.FAULTS),
         choice("of", "sources", "fault-source", ANY_SOURCE),
         number("seconds", "seconds", "price-seconds"),
         number("factor", "factor", "price-factor"),
-        button="Let them go wrong",
+        button="Add price fault",
     )
 
 
 def _relay_fault(fault: Fault) -> Row:
     kinds = ", ".join(map(str, sorted(fault.kinds or ()))) or "any"
-    said = f"{fault.kind}, relay on {fault.on} of kind {kinds}, {fault.when} the work"
-    left = (
+    description = (
+        f"{fault.kind}, relay on {fault.on} of kind {kinds}, {fault.when} processing"
+    )
+    remaining = (
         "until cleared" if fault.times is None else f"{fault.times - fault.hits} left"
     )
-    return Row(fault.id, (said, left))
+    return Row(fault.id, (description, remaining))

@@ -1,4 +1,4 @@
-"""The section of wallets: what each has and does, and forms to change that."""
+"""The section of wallets: balance and behaviour, with forms that change them."""
 
 from typing import TYPE_CHECKING
 
@@ -21,18 +21,18 @@ from sandbox.wallets import Renewal, Wallet
 if TYPE_CHECKING:
     from sandbox.lightning.sandbox import Lightning
 
-COLUMNS = ("Wallet", "Balance#", "Budget", "On a payment", "Last asked")
+COLUMNS = ("Wallet", "Balance#", "Budget", "On a payment", "Last request")
 CODES = {
     "INSUFFICIENT_BALANCE": "a refusal",
     "QUOTA_EXCEEDED": "a refusal",
-    "RATE_LIMITED": "a refusal that passes",
-    "UNAUTHORIZED": "a refusal for good",
-    "PAYMENT_FAILED": "says nothing about the outcome",
-    "INTERNAL": "says nothing about the outcome",
+    "RATE_LIMITED": "a temporary refusal",
+    "UNAUTHORIZED": "a permanent refusal",
+    "PAYMENT_FAILED": "the outcome is unknown",
+    "INTERNAL": "the outcome is unknown",
 }
-#: The one that a form begins with comes first.
+#: The default of a form comes first.
 RENEWALS = sorted(Renewal, key=lambda renewal: renewal is not Renewal.NEVER)
-#: Requests of a wallet that are shown.
+#: The number of requests shown per wallet.
 NEWEST = 10
 
 
@@ -58,8 +58,8 @@ def wallets(lightning: "Lightning") -> Html:
 
 
 def _row(wallet: Wallet) -> Row:
-    asked = wallet.requests()
-    note = " ours: it issues the invoices" if wallet.name == PLATFORM else None
+    requests = wallet.requests()
+    note = " Caravel's: issues the invoices" if wallet.name == PLATFORM else None
     offline = tag("span", "offline", class_="badge warn")
     return Row(
         f"wallet-{wallet.name}",
@@ -72,13 +72,13 @@ def _row(wallet: Wallet) -> Row:
             ),
             sats(wallet.balance_msat),
             _budget(wallet),
-            (None if wallet.listening else offline, describe(wallet.behaviour)),
-            (tag("div", asked[-1].method), moment(asked[-1].received_at))
-            if asked
+            (None if wallet.is_listening else offline, describe(wallet.behaviour)),
+            (tag("div", requests[-1].method), moment(requests[-1].received_at))
+            if requests
             else NOTHING,
         ),
-        summary=tag("span", f"Let {wallet.name} pay, get sats, behave otherwise…"),
-        unfolded=_forms(wallet),
+        summary=tag("span", f"Let {wallet.name} pay, add sats, change its behaviour…"),
+        details=_forms(wallet),
     )
 
 
@@ -87,59 +87,60 @@ def _budget(wallet: Wallet) -> Child:
     if terms.budget_msat is None:
         return NOTHING
     spent = wallet.ledger.spent(wallet.name, wallet.connection.spender)
-    often = "" if terms.renewal is Renewal.NEVER else f", {terms.renewal}"
-    return f"{sats(spent)} of {sats(terms.budget_msat)}{often}"
+    period = "" if terms.renewal is Renewal.NEVER else f", {terms.renewal}"
+    return f"{sats(spent)} of {sats(terms.budget_msat)}{period}"
 
 
 def _forms(wallet: Wallet) -> Child:
     name = wallet.name
-    here = f"wallets/{name}"
-    kinds = {word: kind.sentence for word, kind in KINDS.items()}
+    path = f"wallets/{name}"
+    kinds = {word: kind.description for word, kind in KINDS.items()}
     return (
         form(
-            f"{here}/behaviour",
+            f"{path}/behaviour",
             choice("On a payment it", "kind", f"{name}-kind", kinds),
             number("Seconds", "seconds", f"{name}-seconds"),
             field("Code", "code", f"{name}-code", list="codes"),
-            button="Behave so",
+            button="Change behaviour",
         ),
         _presence(wallet),
         form(
-            f"{here}/pay",
+            f"{path}/pay",
             field("Invoice", "bolt11", f"{name}-bolt11", required=True, class_="long"),
-            button="Pay it by hand",
+            button="Pay by hand",
         ),
         form(
-            f"{here}/invoices",
+            f"{path}/invoices",
             number("Sats", "sats", f"{name}-asked", 1_000, required=True),
             field("For", "description", f"{name}-description"),
             button="Make an invoice",
         ),
         form(
-            f"{here}/deposit",
+            f"{path}/deposit",
             number("Sats", "sats", f"{name}-gift", 100_000, required=True),
-            button="Give it sats",
+            button="Add sats",
         ),
         form(
-            f"{here}/budget",
-            number("Budget in sats, none without", "budget", f"{name}-budget"),
+            f"{path}/budget",
+            number("Budget in sats (empty: none)", "budget", f"{name}-budget"),
             choice("renewed", "renewal", f"{name}-renewal", RENEWALS),
-            button="Limit its connection",
+            button="Set the budget",
         ),
         _requests(wallet),
     )
 
 
 def _presence(wallet: Wallet) -> Html:
-    if wallet.listening:
+    if wallet.is_listening:
         return form(f"wallets/{wallet.name}/offline", button="Go offline")
-    return form(f"wallets/{wallet.name}/online", button="Come back")
+    return form(f"wallets/{wallet.name}/online", button="Go online")
 
 
 def _requests(wallet: Wallet) -> Html:
+    # Newest first.
     newest = wallet.requests()[: -NEWEST - 1 : -1]
     lines = [
         tag("li", tag("span", one.method), moment(one.received_at)) for one in newest
     ]
-    none = tag("p", "It was not asked anything yet.", class_="empty")
-    return tag("ul", lines, class_="lines") if lines else none
+    empty = tag("p", "No requests yet.", class_="empty")
+    return tag("ul", lines, class_="lines") if lines else empty

@@ -8,7 +8,10 @@ from django.core.management.base import BaseCommand
 
 
 class Command(BaseCommand):
-    help = "Migrate, create the prices at Stripe, and an admin if a password is given."
+    help = (
+        "Migrate, create the prices in Stripe, and an admin user if "
+        "DJANGO_SUPERUSER_PASSWORD is set."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)

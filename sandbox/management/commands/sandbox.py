@@ -15,7 +15,7 @@ STAND_INS = {
 
 
 class Command(BaseCommand):
-    """Needs neither database nor broker, and of the settings none."""
+    """Runs without database, broker and settings."""
 
     help = "Run a stand-in for a service that Caravel talks to. For development."
     requires_system_checks: list[str] = []

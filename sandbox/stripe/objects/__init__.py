@@ -1,1 +1,1 @@
-"""Stripe objects, one module per noun, and what binds them together."""
+"""Stripe's objects: endpoints, rendering, and how they affect each other."""

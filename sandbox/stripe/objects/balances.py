@@ -1,6 +1,6 @@
 """Customer balances and their transactions (docs: Customer credit balance).
 
-A transaction has no event of its own; `customer.updated` tells of the new balance.
+Stripe has no event for a transaction; `customer.updated` carries the new balance.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from sandbox.stripe.context import NOUNS, Context
 from sandbox.stripe.objects.fields import (
     CURRENCY,
     check_amount,
-    copy_given,
+    copy_params,
     merge_metadata,
     new_metadata,
 )
@@ -37,11 +37,11 @@ UPDATE = Shape({"description": Text(unset=True), "metadata": Metadata()})
 
 @resource.post(PATH, CREATE)
 def create(context: Context, params: Params, customer: str) -> Record:
-    """Adjust the balance; a negative amount is credit. Raises a 400 or a 404."""
-    account = context.get_live("customer", customer)
-    require_currency(account, params["currency"], param="currency")
+    """Adjust the balance. A negative amount is credit. Raises a 400 or a 404."""
+    owner = context.get_live("customer", customer)
+    require_currency(owner, params["currency"], param="currency")
     check_amount(params["amount"], params["currency"], "amount")
-    return change(
+    return adjust(
         context,
         customer,
         params["amount"],
@@ -67,22 +67,22 @@ def list_(context: Context, params: Params, customer: str) -> Record:
 @resource.get(f"{PATH}/{{id}}", Shape())
 def retrieve(context: Context, params: Params, customer: str, id: str) -> Record:
     """Return one transaction. Raises a 404."""
-    return _of(context, customer, id)
+    return _get(context, customer, id)
 
 
 @resource.post(f"{PATH}/{{id}}", UPDATE)
 def update(context: Context, params: Params, customer: str, id: str) -> Record:
-    """Change the description or metadata. Raises a 404."""
-    _of(context, customer, id)
-    with context.edit(KIND, id) as draft:
-        copy_given(draft, params, "description")
+    """Update the description or metadata. Raises a 404."""
+    _get(context, customer, id)
+    with context.update(KIND, id) as draft:
+        copy_params(draft, params, "description")
         if "metadata" in params:
             draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
     return context.get(KIND, id)
 
 
 def require_currency(customer: Record, currency: str, param: str | None = None) -> None:
-    """Raise a 400 when the customer is billed in another currency."""
+    """Raise a 400 if the customer is billed in another currency."""
     if customer["currency"] not in (None, currency):
         raise invalid(
             "You cannot combine currencies on a single customer. This customer has "
@@ -92,17 +92,17 @@ def require_currency(customer: Record, currency: str, param: str | None = None) 
         )
 
 
-def claim_currency(
+def set_currency(
     context: Context, customer: Record, currency: str, param: str | None = None
 ) -> None:
-    """Make this the customer's currency. Raises a 400 when it has another."""
+    """Set the customer's currency if unset. Raises a 400 if it is a different one."""
     require_currency(customer, currency, param)
     if customer["currency"] is None:
-        with context.edit("customer", customer["id"], "customer.updated") as draft:
+        with context.update("customer", customer["id"], "customer.updated") as draft:
             draft["currency"] = currency
 
 
-def change(
+def adjust(
     context: Context,
     customer: str,
     amount: int,
@@ -114,12 +114,13 @@ def change(
     description: str | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Record:
-    """Add `amount` to the balance; return the transaction that says why."""
-    with context.edit("customer", customer, "customer.updated") as account:
+    """Add `amount` to the balance and return the new transaction."""
+    with context.update("customer", customer, "customer.updated") as account:
         account["balance"] += amount
         account["currency"] = account["currency"] or currency
     return context.insert(
         {
+            # Read again: `ending_balance` is the balance after the change above.
             **_transaction(context, context.get("customer", customer), amount),
             "credit_note": credit_note,
             "currency": currency,
@@ -131,8 +132,8 @@ def change(
     )
 
 
-def start(context: Context, customer: Record) -> None:
-    """Record the balance that a customer was created with."""
+def record_initial(context: Context, customer: Record) -> None:
+    """Add the transaction for the balance a customer was created with."""
     context.insert(
         {
             **_transaction(context, customer, customer["balance"]),
@@ -160,7 +161,7 @@ def _transaction(context: Context, customer: Record, amount: int) -> dict[str, A
     }
 
 
-def _of(context: Context, customer: str, id: str) -> Record:
+def _get(context: Context, customer: str, id: str) -> Record:
     transaction = context.get(KIND, id)
     if transaction["customer"] != customer:
         raise missing(NOUNS[KIND], id)

@@ -1,4 +1,4 @@
-"""When a subscription is to end: now, at the end of a period, at a moment.
+"""Scheduled cancellation of a subscription: at a period end or at a given time.
 
 Source: SDK, Subscription.modify (`cancel_at`, `cancel_at_period_end`); docs page
 "Cancel subscriptions".
@@ -21,7 +21,7 @@ FIELDS: dict[str, Kind] = {
 
 
 def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
-    """Schedule the end of a subscription that is being edited. Raises a 400."""
+    """Apply `cancel_at` or `cancel_at_period_end` to a draft. Raises a 400."""
     if params.get("cancel_at") and params.get("cancel_at_period_end"):
         raise invalid(
             "You may only specify one of these parameters: cancel_at, "
@@ -29,51 +29,54 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
             param="cancel_at",
         )
     if "cancel_at_period_end" in params:
-        at_period_end(context, draft, params["cancel_at_period_end"])
+        set_at_period_end(context, draft, params["cancel_at_period_end"])
     if "cancel_at" in params:
-        at = _moment(context, draft, params)
-        _set(context, draft, at, at_end=False)
+        at = _read_cancel_at(context, draft, params)
+        _set_cancel_at(context, draft, at, at_period_end=False)
 
 
-def at_period_end(context: Context, draft: dict[str, Any], wanted: bool) -> None:
-    """Schedule the end of a subscription for that of its period, or take it back."""
-    if wanted != draft["cancel_at_period_end"]:
-        _set(context, draft, _last_end(draft) if wanted else None, at_end=wanted)
+def set_at_period_end(context: Context, draft: dict[str, Any], enabled: bool) -> None:
+    """Schedule the cancellation for the end of the period, or undo that."""
+    # Sent again unchanged, it keeps `canceled_at`: the time of the first request.
+    if enabled != draft["cancel_at_period_end"]:
+        at = _last_period_end(draft) if enabled else None
+        _set_cancel_at(context, draft, at, at_period_end=enabled)
 
 
-def follow_items(draft: dict[str, Any]) -> None:
-    """Let an end with the period be that of the items as they now are (assumed)."""
+def refresh_period_end(draft: dict[str, Any]) -> None:
+    """Recompute `cancel_at` after the items changed (assumed)."""
     if draft["cancel_at_period_end"]:
-        draft["cancel_at"] = _last_end(draft)
+        draft["cancel_at"] = _last_period_end(draft)
 
 
-def _last_end(draft: Record) -> int:
+def _last_period_end(draft: Record) -> int:
+    # Items with different intervals end at different times: the last one counts.
     return max(int(item["current_period_end"]) for item in draft["_items"])
 
 
-def _set(
-    context: Context, draft: dict[str, Any], at: int | None, *, at_end: bool
+def _set_cancel_at(
+    context: Context, draft: dict[str, Any], at: int | None, *, at_period_end: bool
 ) -> None:
     draft.update(
         cancel_at=at,
-        cancel_at_period_end=at_end,
+        cancel_at_period_end=at_period_end,
         canceled_at=None if at is None else context.now,
     )
     reason = None if at is None else "cancellation_requested"
     draft["cancellation_details"]["reason"] = reason
 
 
-def _moment(context: Context, draft: Record, params: Params) -> int | None:
-    given = params["cancel_at"]
-    if given == "":
+def _read_cancel_at(context: Context, draft: Record, params: Params) -> int | None:
+    value = params["cancel_at"]
+    if value == "":
         return None
     ends = [int(item["current_period_end"]) for item in draft["_items"]]
-    words = {"max_period_end": max(ends), "min_period_end": min(ends)}
-    at = int(words.get(given) or given)
+    named = {"max_period_end": max(ends), "min_period_end": min(ends)}
+    at = int(named.get(value) or value)
     if at <= context.now:
         raise invalid("`cancel_at` must be in the future.", param="cancel_at")
-    cuts = any(_cuts(context, draft, item, at) for item in draft["_items"])
-    if cuts and params.get("proration_behavior") != "none":
+    splits = any(_splits_period(context, draft, item, at) for item in draft["_items"])
+    if splits and params.get("proration_behavior") != "none":
         raise invalid(
             "The sandbox does not prorate up to a `cancel_at` within a billing period; "
             "send `proration_behavior=none`.",
@@ -82,8 +85,9 @@ def _moment(context: Context, draft: Record, params: Params) -> int | None:
     return at
 
 
-def _cuts(context: Context, draft: Record, item: Record, at: int) -> bool:
-    """Return whether the moment is within a period of the item, not at its start."""
+def _splits_period(context: Context, draft: Record, item: Record, at: int) -> bool:
+    """Return whether `at` falls inside a period of the item, not at its start."""
     recurring = context.get("price", item["price"])["recurring"]
     interval, count = recurring["interval"], recurring["interval_count"]
+    # Counted from the anchor, since `at` can be several periods ahead.
     return period_at(draft["billing_cycle_anchor"], interval, count, at).start != at

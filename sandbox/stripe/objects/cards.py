@@ -1,4 +1,4 @@
-"""Stripe's test cards, and what their issuers say (docs page "Testing")."""
+"""Stripe's test cards and their declines (docs page "Testing")."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from sandbox.stripe.protocol.errors import StripeError
 
 Authentication = Literal["never", "unless_set_up", "always"]
 
-# Reasons that are an error code of their own; every other one is a `card_declined`
-# whose decline code says more (docs: "Decline codes", "Error codes").
-OWN_CODES = frozenset(
+# Reasons with their own error code. The error code of all others is `card_declined`,
+# with the reason as decline code (docs: "Decline codes", "Error codes").
+ERROR_CODES = frozenset(
     {
         "authentication_required",
         "expired_card",
@@ -20,9 +20,9 @@ OWN_CODES = frozenset(
         "processing_error",
     }
 )
-# Declines after which only a new payment method is charged (docs page "Automate
+# After these, Stripe retries only with a new payment method (docs page "Automate
 # payment retries", hard decline codes).
-HARD = frozenset(
+HARD_DECLINES = frozenset(
     {
         "authentication_required",
         "highest_risk_level",
@@ -51,47 +51,45 @@ MESSAGES: Mapping[str, str] = {
         "An error occurred while processing your card. Try again in a little bit."
     ),
 }
-# Assumed: Stripe documents the three advice codes, not which decline brings which.
-CONFIRM = frozenset({"expired_card", "incorrect_cvc", "incorrect_number"})
+# Assumed: Stripe documents the three advice codes, but not which decline has which.
+CONFIRM_CARD_DATA = frozenset({"expired_card", "incorrect_cvc", "incorrect_number"})
 
 
 @dataclass(frozen=True, slots=True)
 class Decline:
-    """Why an issuer says no: a decline code, or an error code of its own."""
+    """An issuer's decline. The reason is a decline code or an error code."""
 
     reason: str
 
     @property
     def code(self) -> str:
-        """The error code."""
-        return self.reason if self.reason in OWN_CODES else "card_declined"
+        return self.reason if self.reason in ERROR_CODES else "card_declined"
 
     @property
     def decline_code(self) -> str | None:
-        """The decline code; Stripe's table has none for bad card data."""
-        if self.reason in OWN_CODES and self.reason != "authentication_required":
+        """Decline code, or None for bad card data, as in Stripe's table."""
+        if self.reason in ERROR_CODES and self.reason != "authentication_required":
             return None
         return "generic_decline" if self.reason == "card_declined" else self.reason
 
     @property
     def message(self) -> str:
-        """What may be shown to the card's holder."""
+        """Message for the cardholder."""
         return MESSAGES.get(self.reason, "Your card was declined.")
 
     @property
     def advice_code(self) -> str:
-        """What the issuer advises."""
-        if self.reason in CONFIRM:
+        if self.reason in CONFIRM_CARD_DATA:
             return "confirm_card_data"
-        return "do_not_try_again" if self.hard else "try_again_later"
+        return "do_not_try_again" if self.is_hard else "try_again_later"
 
     @property
-    def hard(self) -> bool:
-        """Whether the same payment method is never charged again by itself."""
-        return self.reason in HARD
+    def is_hard(self) -> bool:
+        """True if Stripe never retries with the same payment method."""
+        return self.reason in HARD_DECLINES
 
-    def fields(self) -> dict[str, Any]:
-        """Return what an error says of the decline."""
+    def error_fields(self) -> dict[str, Any]:
+        """Return the fields of the error that reports this decline."""
         return {
             "advice_code": self.advice_code,
             "code": self.code,
@@ -103,25 +101,24 @@ class Decline:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A test card: `refuses` is why its charges are declined, after authentication."""
+    """A test card. Charges fail with `decline_reason`, after any authentication."""
 
     number: str
     brand: str = "visa"
     funding: str = "credit"
-    refuses: str | None = None
+    decline_reason: str | None = None
     attachable: bool = True
     authentication: Authentication = "never"
     set_up: bool = False
 
     @property
     def last4(self) -> str:
-        """The last four digits."""
         return self.number[-4:]
 
 
 def _declined(number: str, reason: str) -> Card:
-    """Return a card that cannot be attached, for its issuer declines that too."""
-    return Card(number, refuses=reason, attachable=False)
+    """Return a card that declines charges and also cannot be attached."""
+    return Card(number, decline_reason=reason, attachable=False)
 
 
 CARDS: Mapping[str, Card] = {
@@ -147,10 +144,12 @@ CARDS: Mapping[str, Card] = {
     "chargeDeclinedVelocityLimitExceeded": _declined(
         "4000000000006975", "card_velocity_exceeded"
     ),
-    "chargeCustomerFail": Card("4000000000000341", refuses="card_declined"),
-    "chargeCustomerFailLostCard": Card("4000000000000341", refuses="lost_card"),
-    "chargeCustomerFailStolenCard": Card("4000000000000341", refuses="stolen_card"),
-    "radarBlock": Card("4100000000000019", refuses="fraudulent"),
+    "chargeCustomerFail": Card("4000000000000341", decline_reason="card_declined"),
+    "chargeCustomerFailLostCard": Card("4000000000000341", decline_reason="lost_card"),
+    "chargeCustomerFailStolenCard": Card(
+        "4000000000000341", decline_reason="stolen_card"
+    ),
+    "radarBlock": Card("4100000000000019", decline_reason="fraudulent"),
     "authenticationRequired": Card("4000002760003184", authentication="always"),
     "authenticationRequiredOnSetup": Card(
         "4000002500003155", authentication="unless_set_up"
@@ -159,19 +158,19 @@ CARDS: Mapping[str, Card] = {
         "4000003800000446", authentication="unless_set_up", set_up=True
     ),
     "authenticationRequiredChargeDeclinedInsufficientFunds": Card(
-        "4000008260003178", refuses="insufficient_funds", authentication="always"
+        "4000008260003178", decline_reason="insufficient_funds", authentication="always"
     ),
 }
-# The first of those that share a number.
+# Three cards share a number: it stands for the first of them.
 BY_NUMBER: Mapping[str, str] = {
     card.number: name for name, card in reversed(list(CARDS.items()))
 }
 
 
-def named(id: str) -> str | None:
-    """Return the card of `pm_card_visa` or `tok_visa`, or None.
+def name_from_id(id: str) -> str | None:
+    """Return the name of the card for `pm_card_visa` or `tok_visa`, or None.
 
-    The docs spell the declined ones with and without `visa_`.
+    The docs spell declining cards both with and without `visa_`.
     """
     for prefix in ("pm_card_", "tok_"):
         if id.startswith(prefix):
@@ -181,14 +180,14 @@ def named(id: str) -> str | None:
     return None
 
 
-def numbered(number: str) -> str:
-    """Return the card with the number. Raises a 402.
+def name_from_number(number: str) -> str:
+    """Return the name of the card with this number.
 
-    A number that is none of the test cards is refused, as Stripe's test mode does.
+    Raises a 402 for other numbers, as Stripe's test mode does.
     """
     digits = number.replace(" ", "").replace("-", "")
     if not digits.isdigit() or not _passes_luhn(digits):
-        raise error(Decline("incorrect_number"), param="number")
+        raise decline_error(Decline("incorrect_number"), param="number")
     if digits not in BY_NUMBER:
         raise StripeError(
             402,
@@ -203,7 +202,8 @@ def numbered(number: str) -> str:
 
 
 def check_data(now: int, exp_month: int, exp_year: int, cvc: str | None) -> None:
-    """Raise a 402 unless the data could stand on a card (docs: "Invalid data")."""
+    """Raise a 402 for an invalid expiry or CVC (docs page "Testing", Invalid data)."""
+    # `now` is the sandbox's clock, which can be ahead of the machine's.
     today = datetime.fromtimestamp(now, UTC)
     if not 1 <= exp_month <= 12:
         raise _invalid("expiration month", "invalid_expiry_month", "exp_month")
@@ -213,9 +213,9 @@ def check_data(now: int, exp_month: int, exp_year: int, cvc: str | None) -> None
         raise _invalid("security code", "invalid_cvc", "cvc")
 
 
-def error(decline: Decline, **extra: Any) -> StripeError:
-    """Return the 402 that says so."""
-    fields = decline.fields()
+def decline_error(decline: Decline, **extra: Any) -> StripeError:
+    """Return the 402 for a decline."""
+    fields = decline.error_fields()
     del fields["message"]
     return StripeError(402, decline.message, **{**fields, **extra})
 

@@ -1,4 +1,4 @@
-"""Charges: one for each attempt that reached the card (API reference, Charges)."""
+"""Charges: one per payment attempt that reached the card (API reference, Charges)."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
     return context.get(KIND, id)
 
 
-def add(
+def create(
     context: Context,
     intent: Record,
     method: Record,
@@ -26,13 +26,14 @@ def add(
     *,
     authenticated: bool,
 ) -> Record:
-    """Store the charge of a payment intent; emit how it went."""
+    """Store the charge for a payment intent; emit `charge.succeeded` or `.failed`."""
     charge = {
-        **_nothing(),
+        **_defaults(),
         "id": context.ids.new("ch"),
         "object": KIND,
         "amount": intent["amount"],
         "amount_captured": 0 if decline else intent["amount"],
+        # Copies: later updates of the payment method do not change the charge.
         "billing_details": clone(method["billing_details"]),
         "captured": decline is None,
         "created": context.now,
@@ -56,6 +57,7 @@ def add(
 
 
 def _outcome(decline: Decline | None) -> dict[str, Any]:
+    # Fixed values: the sandbox does not model Radar's risk evaluation.
     outcome = {
         "advice_code": None,
         "network_advice_code": None,
@@ -132,7 +134,7 @@ def _three_d_secure() -> dict[str, Any]:
     }
 
 
-def _nothing() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     return {
         "amount_refunded": 0,
         "application": None,

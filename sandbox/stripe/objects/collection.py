@@ -1,8 +1,8 @@
-"""Which card an invoice is charged to, and what its payment means for others.
+"""Automatic collection: payment method, retries, effects on subscription and customer.
 
 Sources: docs pages "Automate payment retries" (order of payment methods), "How
 subscriptions work" (statuses), SDK docstring of Customer.delinquent. A new default
-card charges nothing by itself: Stripe retries at once only for the legacy `source`
+card does not trigger a charge: Stripe retries at once only for the legacy `source`
 (SDK docstring of Customer.modify).
 """
 
@@ -22,13 +22,15 @@ FIRST_ATTEMPT_AFTER = 3_600
 def payment_method(
     context: Context, invoice: Record, subscription: Record | None = None
 ) -> str | None:
-    """Return the payment method an automatic charge would use.
+    """Return the payment method for an automatic charge, or None.
 
-    The invoice's, the subscription's, the customer's default; one that is no longer
-    the customer's is passed over. A subscription that is not stored yet is given.
+    It is the default of the invoice, else of the subscription, else of the customer.
+    Methods no longer attached to the customer are skipped. Pass `subscription` if it
+    is not stored yet.
     """
     if subscription is None:
         subscription = context.store.get("subscription", subscription_of(invoice) or "")
+    # The tombstone of a deleted customer has no `invoice_settings`.
     customer = context.store.get("customer", invoice["customer"]) or {}
     candidates: tuple[str | None, ...] = (
         invoice["default_payment_method"],
@@ -39,37 +41,38 @@ def payment_method(
         (
             method
             for method in candidates
-            if payment_methods.belongs(context, method, invoice["customer"])
+            if payment_methods.is_attached(context, method, invoice["customer"])
         ),
         None,
     )
 
 
 def schedule_retry(context: Context, invoice: dict[str, Any]) -> None:
-    """Say when an invoice that failed is tried again, if it is.
+    """Set the time of the next retry, or end collection after the last one.
 
-    Source: docs page "Automate payment retries", custom schedule: each retry comes a
-    number of days after the attempt before; after the last, collection gives up.
+    Source: docs page "Automate payment retries", custom schedule: each delay in days
+    counts from the previous attempt.
     """
-    if not collects_itself(invoice):
+    if not is_collected_automatically(invoice):
         return
     days, failed = context.settings.retry_after_days, invoice["attempt_count"]
-    again = failed <= len(days)
+    retries = failed <= len(days)
     invoice["next_payment_attempt"] = (
-        context.now + days[failed - 1] * DAY if again else None
+        context.now + days[failed - 1] * DAY if retries else None
     )
-    invoice["_gives_up_at"] = None if again else context.now
+    # Due now: after the last retry the invoice's timer ends the collection.
+    invoice["_gives_up_at"] = None if retries else context.now
 
 
 def resume(context: Context, invoice: dict[str, Any]) -> None:
-    """Go on with the collection of an open invoice that was stopped.
+    """Resume automatic collection of an open invoice.
 
-    What came due meanwhile comes now. Assumed, as no page says when: the first attempt
-    comes an hour later, as with a draft; after a failed one, the next as scheduled.
+    Overdue attempts run now. No page says when the others run. Assumed: the first
+    attempt an hour later, as with a draft; later ones as scheduled.
     """
     due = [name for name in ("next_payment_attempt", "_gives_up_at") if invoice[name]]
     invoice.update({name: max(context.now, invoice[name]) for name in due})
-    if due or not collects_itself(invoice):
+    if due or not is_collected_automatically(invoice):
         return
     if not invoice["attempt_count"]:
         invoice["next_payment_attempt"] = context.now + FIRST_ATTEMPT_AFTER
@@ -77,8 +80,8 @@ def resume(context: Context, invoice: dict[str, Any]) -> None:
         schedule_retry(context, invoice)
 
 
-def collects_itself(invoice: Record) -> bool:
-    """Return whether Stripe charges the invoice without being asked."""
+def is_collected_automatically(invoice: Record) -> bool:
+    """Return whether Stripe charges the invoice without a request."""
     return bool(
         invoice["collection_method"] == "charge_automatically"
         and invoice["auto_advance"]
@@ -86,82 +89,90 @@ def collects_itself(invoice: Record) -> bool:
 
 
 def on_paid(context: Context, invoice: Record, method: str | None = None) -> None:
-    """Let the subscription be active again; no longer delinquent is the customer."""
+    """Reactivate the subscription if possible; the customer is no longer delinquent."""
     subscription = _subscription(context, invoice)
     if subscription is not None and subscription["status"] not in ENDED:
-        with context.edit("subscription", subscription["id"], UPDATED) as draft:
-            if _revives(context, subscription, invoice):
+        with context.update("subscription", subscription["id"], UPDATED) as draft:
+            if _reactivates(context, subscription, invoice):
                 draft["status"] = "active"
-            remember(draft, method)
+            save_default_payment_method(draft, method)
     set_delinquent(context, invoice["customer"], False)
 
 
-def remember(subscription: dict[str, Any], method: str | None) -> None:
-    """Make the card that paid the subscription's own, where that is its setting."""
-    saves = subscription["payment_settings"]["save_default_payment_method"]
-    if method and saves == "on_subscription":
+def save_default_payment_method(
+    subscription: dict[str, Any], method: str | None
+) -> None:
+    """Make the method that paid the subscription's default, if so configured."""
+    setting = subscription["payment_settings"]["save_default_payment_method"]
+    if method and setting == "on_subscription":
         subscription["default_payment_method"] = method
 
 
 def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     """Make an active subscription past due, and its customer delinquent.
 
-    With invoices that are sent, only the due date does that.
+    `send_invoice` invoices become past due at their due date instead.
     """
-    automatically = invoice["collection_method"] == "charge_automatically"
-    if automatically and invoice["status"] == "open":
+    charged = invoice["collection_method"] == "charge_automatically"
+    # An uncollectible invoice can be paid, but no longer affects its subscription.
+    if charged and invoice["status"] == "open":
         _make_past_due(context, invoice)
+    # SDK docstring of Customer.delinquent: set by an automatic payment failure.
     if automatic:
         set_delinquent(context, invoice["customer"], True)
 
 
 def on_past_due_date(context: Context, invoice: Record) -> None:
-    """Make the subscription past due: the due date has passed."""
+    """Make the subscription past due, and its customer delinquent."""
     _make_past_due(context, invoice)
     set_delinquent(context, invoice["customer"], True)
 
 
 def on_uncollectible(context: Context, invoice: Record) -> None:
-    """Let a past due subscription be active again: nothing more is expected."""
+    """Reactivate a past due subscription: the invoice was written off."""
     _activate_past_due(context, invoice)
     set_delinquent(context, invoice["customer"], False)
 
 
 def on_voided(context: Context, invoice: Record) -> None:
-    """Take the subscription's status from the newest invoice that is not void."""
+    """Reactivate a past due subscription if its newest remaining invoice allows it."""
+    # `delinquent` stays: only paying or writing off resets it (SDK docstring).
     _activate_past_due(context, invoice)
 
 
 def is_latest(
     context: Context, subscription: str, invoice: Record, *, drafts: bool = False
 ) -> bool:
-    """Return whether no newer invoice counts: void ones never do, drafts on demand."""
+    """Return whether this is the newest invoice, ignoring void ones and drafts.
+
+    `drafts` includes drafts in the comparison.
+    """
     newest = _newest(context, subscription, drafts=drafts)
     return newest is not None and newest["id"] == invoice["id"]
 
 
 def set_delinquent(context: Context, id: str, delinquent: bool) -> None:
-    """Note on a customer that lives how the last invoice went."""
+    """Set the `delinquent` flag, unless the customer is deleted."""
     customer = context.store.get("customer", id)
     if customer and not customer.get("deleted"):
-        with context.edit("customer", id, "customer.updated") as draft:
+        with context.update("customer", id, "customer.updated") as draft:
             draft["delinquent"] = delinquent
 
 
-def _revives(context: Context, subscription: Record, invoice: Record) -> bool:
+def _reactivates(context: Context, subscription: Record, invoice: Record) -> bool:
     """Return whether this payment makes the subscription active.
 
-    Docs page "How subscriptions work": an unpaid one, only by its most recent
-    invoice, and before that is due; a past due one also later.
+    Docs page "How subscriptions work": only the most recent invoice does; for an
+    unpaid subscription it must also be paid before its due date.
     """
     id, due = subscription["id"], invoice["due_date"]
     if subscription["status"] == "unpaid":
-        in_time = due is None or context.now <= due
-        return in_time and is_latest(context, id, invoice, drafts=True)
+        before_due = due is None or context.now <= due
+        return before_due and is_latest(context, id, invoice, drafts=True)
     if subscription["status"] == "past_due":
         return is_latest(context, id, invoice)
-    first = subscription["latest_invoice"] == invoice["id"]
-    return bool(subscription["status"] == "incomplete" and first)
+    is_first = subscription["latest_invoice"] == invoice["id"]
+    return bool(subscription["status"] == "incomplete" and is_first)
 
 
 def _make_past_due(context: Context, invoice: Record) -> None:
@@ -182,16 +193,16 @@ def _activate_past_due(context: Context, invoice: Record) -> None:
 
 
 def set_status(context: Context, id: str, status: str) -> None:
-    """Change the status of a subscription."""
-    with context.edit("subscription", id, UPDATED) as draft:
+    """Set the status of a subscription."""
+    with context.update("subscription", id, UPDATED) as draft:
         draft["status"] = status
 
 
 def _newest(context: Context, subscription: str, *, drafts: bool) -> Record | None:
-    passed_over = {"void"} if drafts else {"void", "draft"}
+    ignored = {"void"} if drafts else {"void", "draft"}
     invoices = context.store.scan("invoice", index=("_subscription", subscription))
     return next(
-        (invoice for invoice in invoices if invoice["status"] not in passed_over), None
+        (invoice for invoice in invoices if invoice["status"] not in ignored), None
     )
 
 

@@ -1,4 +1,4 @@
-"""The shape of credit notes and their lines (SDK types CreditNote, ...LineItem)."""
+"""Fields of credit notes and their lines (SDK types CreditNote, ...LineItem)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def render(store: Store, record: Record) -> dict[str, Any]:
 
 
 def type_of(pre_payment: int, post_payment: int) -> str:
-    """Return the type of a note that reduces what is owed, what was paid, or both."""
+    """Return the type of a note: before payment, after payment, or both."""
     if pre_payment and post_payment:
         return "mixed"
     return "pre_payment" if pre_payment else "post_payment"
@@ -35,7 +35,7 @@ def new_line(
     unit_amount: int | None = None,
     metadata: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return a line: for one of the invoice's, or a custom one."""
+    """Return a line: for a line of the invoice, or a custom one."""
     return {
         "id": context.ids.new("cnli"),
         "object": "credit_note_line_item",
@@ -65,11 +65,11 @@ def new_note(
     pre_payment: int,
     post_payment: int,
 ) -> dict[str, Any]:
-    """Return an issued note of these lines."""
+    """Return an issued note with these lines."""
     amount = pre_payment + post_payment
     id, token = context.ids.new("cn"), context.ids.new("test", 32)
     return {
-        **_nothing(),
+        **_defaults(),
         "id": id,
         "object": "credit_note",
         "amount": amount,
@@ -92,7 +92,7 @@ def new_note(
     }
 
 
-def _nothing() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     return {
         "amount_shipping": 0,
         "customer_account": None,

@@ -1,10 +1,9 @@
 """Endpoints of credit notes (docs: API reference, Credit Notes).
 
 Source of the rules: SDK, CreditNote.create; docs pages "Issue credit notes" and
-"Generate credit notes programmatically". The wordings are assumed.
+"Generate credit notes programmatically". The error texts are assumed.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from sandbox.stripe.context import Context
@@ -15,8 +14,8 @@ from sandbox.stripe.objects import (
     invoice_payment,
 )
 from sandbox.stripe.objects.credit_note_shape import URL
-from sandbox.stripe.objects.fields import copy_given, merge_metadata, new_metadata
-from sandbox.stripe.protocol.errors import StripeError, invalid
+from sandbox.stripe.objects.fields import copy_params, merge_metadata, new_metadata
+from sandbox.stripe.protocol.errors import invalid
 from sandbox.stripe.protocol.lists import page, slice_page
 from sandbox.stripe.protocol.params import (
     PAGING,
@@ -40,7 +39,7 @@ resource = Resource(
     KIND, indexes=("customer", "invoice"), render=credit_note_shape.render
 )
 
-# `email_type` changes nothing: no mail leaves the sandbox.
+# `email_type` has no effect: the sandbox sends no mail.
 FIELDS: dict[str, Kind] = {
     "amount": Integer(1),
     "credit_amount": Integer(0),
@@ -61,14 +60,15 @@ CREATE = Shape(FIELDS, required=("invoice",))
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Issue a note: first it reduces what is owed, the rest is given back.
+    """Issue a note. It first reduces the amount due; any excess is given back.
 
-    Brought to nothing, an open invoice is paid, without a payment attempt: so
-    `invoice.paid` and no `invoice.payment_succeeded`. Raises a 400.
+    An open invoice reduced to zero becomes paid without a payment attempt: Stripe
+    emits `invoice.paid` but no `invoice.payment_succeeded`. Raises a 400.
     """
-    note = _draft(context, params)
+    note = _build_note(context, params)
     if params.get("credit_amount"):
-        note["customer_balance_transaction"] = _to_balance(context, note, params)
+        # Before the insert: `credit_note.created` carries the transaction's id.
+        note["customer_balance_transaction"] = _credit_balance(context, note, params)
     context.insert(note, "credit_note.created")
     _apply(context, note, sign=1)
     invoice = context.get("invoice", note["invoice"])
@@ -79,16 +79,17 @@ def create(context: Context, params: Params) -> Record:
 
 @resource.get(f"{URL}/preview", CREATE)
 def preview(context: Context, params: Params) -> Record:
-    """Return the note that `create` would make, without making it. Raises a 400."""
-    return _draft(context, params)
+    """Return the note that `create` would issue, without storing it. Raises a 400."""
+    return _build_note(context, params)
 
 
 @resource.get(
     f"{URL}/preview/lines", Shape({**FIELDS, **PAGING}, required=("invoice",))
 )
 def preview_lines(context: Context, params: Params) -> Record:
-    """Return the lines of that note, in pages. Raises a 400."""
-    return slice_page(_draft(context, params)["_lines"], f"{URL}/preview/lines", params)
+    """Return the lines of a previewed note, in pages. Raises a 400."""
+    note = _build_note(context, params)
+    return slice_page(note["_lines"], f"{URL}/preview/lines", params)
 
 
 @resource.get(URL, listing(created=Range(), customer=Text(), invoice=Text()))
@@ -122,9 +123,9 @@ def list_lines(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(ONE, Shape({name: FIELDS[name] for name in ("memo", "metadata")}))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change memo or metadata. Raises a 404."""
-    with context.edit(KIND, id, "credit_note.updated") as note:
-        copy_given(note, params, "memo")
+    """Update the memo or metadata. Raises a 404."""
+    with context.update(KIND, id, "credit_note.updated") as note:
+        copy_params(note, params, "memo")
         if "metadata" in params:
             note["metadata"] = merge_metadata(note["metadata"], params["metadata"])
     return context.get(KIND, id)
@@ -132,7 +133,7 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(f"{ONE}/void", Shape())
 def void(context: Context, params: Params, id: str) -> Record:
-    """Take a note back while its invoice is open; the invoice asks for it again.
+    """Void a note while its invoice is open, and restore the amount due.
 
     Raises a 400 or a 404.
     """
@@ -141,7 +142,7 @@ def void(context: Context, params: Params, id: str) -> Record:
         raise invalid("This credit note has already been voided.")
     if context.get("invoice", note["invoice"])["status"] != "open":
         raise invalid("You can only void a credit note on an open invoice.")
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(status="void", voided_at=context.now)
     voided = context.get(KIND, id)
     context.emit("credit_note.voided", voided)
@@ -149,34 +150,36 @@ def void(context: Context, params: Params, id: str) -> Record:
     return voided
 
 
-def _draft(context: Context, params: Params) -> dict[str, Any]:
-    """Return the note that is asked for, not stored yet. Raises a 400."""
-    invoice = context.refer("invoice", params["invoice"], "invoice")
+def _build_note(context: Context, params: Params) -> dict[str, Any]:
+    """Return the note for these parameters, without storing it. Raises a 400."""
+    invoice = context.get_referenced("invoice", params["invoice"], "invoice")
     notes = list(context.store.scan(KIND, index=("invoice", invoice["id"])))
     _check_invoice(invoice, params)
-    lines = credit_note_lines.read(context, params, invoice, _issued(notes))
+    issued = [note for note in notes if note["status"] == "issued"]
+    lines = credit_note_lines.build_lines(context, params, invoice, issued)
     pre_payment, post_payment = _split(invoice, sum(line["amount"] for line in lines))
-    _check_given_back(params, post_payment)
+    _check_post_payment(params, post_payment)
     note = credit_note_shape.new_note(
         context,
         invoice,
         lines,
+        # Voided notes count too: their numbers are not reused.
         number=len(notes) + 1,
         pre_payment=pre_payment,
         post_payment=post_payment,
     )
-    copy_given(note, params, "effective_at", "memo", "out_of_band_amount", "reason")
+    copy_params(note, params, "effective_at", "memo", "out_of_band_amount", "reason")
     note["metadata"] = new_metadata(params)
     return note
 
 
-def _issued(notes: Iterable[Record]) -> list[Record]:
-    return [note for note in notes if note["status"] == "issued"]
-
-
 def _check_invoice(invoice: Record, params: Params) -> None:
     if params.get("refund_amount"):
-        raise _refunds()
+        raise invalid(
+            "The sandbox does not model refunds; use `credit_amount` or "
+            "`out_of_band_amount`.",
+            param="refund_amount",
+        )
     if invoice["status"] not in ("open", "paid"):
         raise invalid(
             "Credit notes can only be created for open or paid invoices; this invoice "
@@ -186,37 +189,39 @@ def _check_invoice(invoice: Record, params: Params) -> None:
 
 
 def _split(invoice: Record, amount: int) -> tuple[int, int]:
-    """Return what of the amount is owed still, and what is given back."""
-    left = (
+    """Return the pre-payment and post-payment parts of the amount. Raises a 400."""
+    creditable = (
         invoice["total"]
         - invoice["pre_payment_credit_notes_amount"]
         - invoice["post_payment_credit_notes_amount"]
     )
     if amount <= 0:
         raise invalid("The amount of a credit note must be positive.")
-    if amount > left:
+    if amount > creditable:
         raise invalid(
             f"The credit note amount {amount} is more than what is left to credit on "
-            f"this invoice: {max(left, 0)}."
+            f"this invoice: {max(creditable, 0)}."
         )
-    owed = invoice["amount_remaining"] if invoice["status"] == "open" else 0
-    return min(amount, owed), amount - min(amount, owed)
+    remaining = invoice["amount_remaining"] if invoice["status"] == "open" else 0
+    pre_payment = min(amount, remaining)
+    return pre_payment, amount - pre_payment
 
 
-def _check_given_back(params: Params, post_payment: int) -> None:
-    """Raise a 400 unless it is said where all that is given back goes."""
-    given = params.get("credit_amount", 0) + params.get("out_of_band_amount", 0)
-    if given != post_payment:
+def _check_post_payment(params: Params, post_payment: int) -> None:
+    """Raise a 400 unless the parameters allocate exactly the post-payment amount."""
+    allocated = params.get("credit_amount", 0) + params.get("out_of_band_amount", 0)
+    if allocated != post_payment:
         raise invalid(
             "The sum of `credit_amount`, `out_of_band_amount` and refunds must equal "
-            f"the post-payment amount of the credit note: {given} is not "
+            f"the post-payment amount of the credit note: {allocated} is not "
             f"{post_payment}."
         )
 
 
-def _to_balance(context: Context, note: Record, params: Params) -> str:
-    context.refer("customer", note["customer"], "credit_amount")
-    transaction = balances.change(
+def _credit_balance(context: Context, note: Record, params: Params) -> str:
+    # A 400 for a deleted customer, whose balance cannot change any more.
+    context.get_referenced("customer", note["customer"], "credit_amount")
+    transaction = balances.adjust(
         context,
         note["customer"],
         -params["credit_amount"],
@@ -229,20 +234,12 @@ def _to_balance(context: Context, note: Record, params: Params) -> str:
 
 
 def _apply(context: Context, note: Record, *, sign: int) -> None:
-    """Count the note in on its invoice, or with a negative sign out."""
-    owed = sign * note["pre_payment_amount"]
-    with context.edit("invoice", note["invoice"], UPDATED) as invoice:
-        invoice["amount_due"] -= owed
-        invoice["amount_remaining"] -= owed
-        invoice["pre_payment_credit_notes_amount"] += owed
+    """Apply the note to its invoice, or undo it with `sign=-1`."""
+    pre_payment = sign * note["pre_payment_amount"]
+    with context.update("invoice", note["invoice"], UPDATED) as invoice:
+        invoice["amount_due"] -= pre_payment
+        invoice["amount_remaining"] -= pre_payment
+        invoice["pre_payment_credit_notes_amount"] += pre_payment
         invoice["post_payment_credit_notes_amount"] += (
             sign * note["post_payment_amount"]
         )
-
-
-def _refunds() -> StripeError:
-    return invalid(
-        "The sandbox does not model refunds; use `credit_amount` or "
-        "`out_of_band_amount`.",
-        param="refund_amount",
-    )

@@ -12,7 +12,7 @@ from sandbox.stripe.objects import (
 from sandbox.stripe.objects.fields import (
     ADDRESS,
     address,
-    copy_given,
+    copy_params,
     merge_metadata,
 )
 from sandbox.stripe.protocol.lists import list_object, page
@@ -32,8 +32,8 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record, Store
 
 URL = "/v1/customers"
-DEFAULT = "invoice_settings[default_payment_method]"
-PLAIN = (
+DEFAULT_PAYMENT_METHOD = "invoice_settings[default_payment_method]"
+COPIED_FIELDS = (
     "business_name",
     "description",
     "email",
@@ -86,17 +86,17 @@ resource = Resource(
 
 @resource.post(URL, Shape({**FIELDS, "payment_method": Text()}))
 def create(context: Context, params: Params) -> Record:
-    """Create a customer, with a card where one is given. Raises a 400 or a 402."""
-    customer = _blank(context)
+    """Create a customer, optionally with a card. Raises a 400 or a 402."""
+    customer = _new_customer(context)
     _assign(customer, params)
-    card = _first_card(context, customer, params.get("payment_method"))
+    card = _initial_card(context, customer, params.get("payment_method"))
     balance = params.get("balance", 0)
     if balance:
-        # A balance is money of some currency: assumed the account's.
+        # A balance needs a currency. Assumed: the account's default.
         customer.update(balance=balance, currency="usd")
     context.insert(customer, "customer.created")
     if balance:
-        balances.start(context, customer)
+        balances.record_initial(context, customer)
     if card:
         payment_methods.attach(context, card, customer["id"])
     return context.get("customer", customer["id"])
@@ -104,7 +104,7 @@ def create(context: Context, params: Params) -> Record:
 
 @resource.get(URL, listing(created=Range(), email=Text(max_length=512)))
 def list_(context: Context, params: Params) -> Record:
-    """Return customers; `email` must match exactly, in its case too."""
+    """Return customers, newest first; `email` matches exactly, case included."""
     email = params.get("email")
     return page(
         context.store,
@@ -118,19 +118,19 @@ def list_(context: Context, params: Params) -> Record:
 
 @resource.get(f"{URL}/{{id}}", Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a customer, or what is left of a deleted one. Raises a 404."""
+    """Return a customer, or the tombstone of a deleted one. Raises a 404."""
     return context.get("customer", id)
 
 
 @resource.post(f"{URL}/{{id}}", Shape(FIELDS))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change a customer. Raises a 404 for an unknown or deleted one."""
+    """Update a customer. Raises a 404 for an unknown or deleted one."""
     context.get_live("customer", id)
     if "balance" in params:
-        _adjust(context, id, params["balance"])
+        _set_balance(context, id, params["balance"])
     default = params.get("invoice_settings", {}).get("default_payment_method")
-    payment_methods.require(context, default, id, DEFAULT)
-    with context.edit("customer", id, "customer.updated") as customer:
+    payment_methods.require_attached(context, default, id, DEFAULT_PAYMENT_METHOD)
+    with context.update("customer", id, "customer.updated") as customer:
         _assign(customer, params)
     return context.get("customer", id)
 
@@ -149,7 +149,7 @@ def delete(context: Context, params: Params, id: str) -> Record:
         "object": "customer",
         "created": customer["created"],
         "deleted": True,
-        # Its remaining invoices are still numbered and finalized.
+        # Its drafts can still be finalized: they need the number, name and balance.
         "_last": {**customer, "deleted": True},
     }
     context.store.put("customer", tombstone)
@@ -157,33 +157,35 @@ def delete(context: Context, params: Params, id: str) -> Record:
     return tombstone
 
 
-def _first_card(
+def _initial_card(
     context: Context, customer: dict[str, Any], id: str | None
 ) -> Record | None:
-    """Return the card a customer starts with; only that can be the default.
+    """Return the card to attach to a new customer. No other card can be its default.
 
-    `pm_card_visa` names the same new card in both parameters.
+    In both parameters, `pm_card_visa` stands for the same new card.
     """
     card = None
     if id is not None:
-        card = payment_methods.usable(context, id, customer["id"], "payment_method")
+        card = payment_methods.get_usable(context, id, customer["id"], "payment_method")
     default = customer["invoice_settings"]["default_payment_method"]
     if card and default == id:
         customer["invoice_settings"]["default_payment_method"] = card["id"]
     else:
-        payment_methods.require(context, default, customer["id"], DEFAULT)
+        payment_methods.require_attached(
+            context, default, customer["id"], DEFAULT_PAYMENT_METHOD
+        )
     return card
 
 
-def _adjust(context: Context, id: str, balance: int) -> None:
+def _set_balance(context: Context, id: str, balance: int) -> None:
     customer = context.get("customer", id)
     amount = balance - customer["balance"]
     if amount:
-        balances.change(context, id, amount, customer["currency"] or "usd")
+        balances.adjust(context, id, amount, customer["currency"] or "usd")
 
 
 def _assign(customer: dict[str, Any], params: Params) -> None:
-    copy_given(customer, params, *PLAIN)
+    copy_params(customer, params, *COPIED_FIELDS)
     if "address" in params:
         customer["address"] = address(params["address"])
     if "metadata" in params:
@@ -191,7 +193,7 @@ def _assign(customer: dict[str, Any], params: Params) -> None:
     customer["invoice_settings"].update(params.get("invoice_settings", {}))
 
 
-def _blank(context: Context) -> dict[str, Any]:
+def _new_customer(context: Context) -> dict[str, Any]:
     return {
         "id": context.ids.new("cus", 14),
         "object": "customer",

@@ -1,13 +1,12 @@
-"""How long a draft waits for the endpoints that listen to `invoice.created`.
+"""Finalization of drafts is delayed while delivery of `invoice.created` fails.
 
-Source: docs page "Status transitions and finalization": an hour after the endpoints
-have answered with success, else after 72 hours; and the SDK's docstring of
-`webhooks_delivered_at`: with nobody to tell, an hour after the invoice was made.
+Source: docs page "Status transitions and finalization": a draft is finalized an hour
+after all endpoints have answered with success, else after 72 hours; SDK docstring of
+`webhooks_delivered_at`: without endpoints, an hour after the invoice was created.
 
-Assumed: only a delivery that was tried and failed makes a draft wait. One that has not
-been tried yet, because deliveries are paused or held back or only the clock was moved,
-counts as delivered when the invoice was made; so does one that a fault dropped, since
-with it all attempts are exhausted.
+Assumed: a draft waits only for a delivery that was tried and failed. A delivery not
+tried yet (paused, delayed, or the clock was moved) counts as delivered when the
+invoice was created. So does one dropped by a fault: no attempts are left.
 """
 
 from typing import Any
@@ -17,11 +16,11 @@ from sandbox.stripe.store import Record, Store
 
 CREATED = "invoice.created"
 DRAFT_PERIOD = 3_600
-LONGEST = 72 * 3_600
+MAX_DELAY = 72 * 3_600
 
 
-def begin(context: Context, invoice: dict[str, Any]) -> None:
-    """Schedule a new draft; it waits for no delivery when nobody listens."""
+def schedule(context: Context, invoice: dict[str, Any]) -> None:
+    """Schedule the finalization of a new draft."""
     if invoice["auto_advance"]:
         at = invoice["automatically_finalizes_at"]
         invoice["automatically_finalizes_at"] = at or context.now + DRAFT_PERIOD
@@ -29,41 +28,44 @@ def begin(context: Context, invoice: dict[str, Any]) -> None:
         invoice["webhooks_delivered_at"] = context.now
 
 
-def postponed(context: Context, invoice: Record) -> bool:
-    """Return whether a draft that is due has to wait on; its schedule then says so."""
-    deadline = invoice["created"] + LONGEST
-    # Who set the time by hand waits for no endpoint (docs page "Schedule invoice
+def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
+    """Postpone a draft that is due if its delivery fails; return whether it was."""
+    deadline = invoice["created"] + MAX_DELAY
+    # A time set by hand waits for no endpoint (docs page "Schedule invoice
     # finalization").
-    waits = _scheduled(invoice) == DRAFT_PERIOD and context.now < deadline
-    if not waits or not _failing(context.store, invoice["id"]):
+    may_wait = _scheduled_delay(invoice) == DRAFT_PERIOD and context.now < deadline
+    if not may_wait or not _is_failing(context.store, invoice["id"]):
         return False
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft["automatically_finalizes_at"] = deadline
     return True
 
 
-def acknowledged(store: Store, delivery: Record, event: Record, now: int) -> None:
-    """Note that an endpoint took an event; the last one lets a draft's hour begin."""
+def record_delivery(store: Store, delivery: Record, event: Record, now: int) -> None:
+    """Update the draft of a delivered event; its hour starts with the last endpoint."""
     invoice = store.get("invoice", delivery.get("draft") or "")
-    if invoice is None or event["pending_webhooks"] or _delivered(invoice):
+    if invoice is None or event["pending_webhooks"] or _is_delivered(invoice):
         return
-    failed = delivery["attempts"] > 0 or _scheduled(invoice) == LONGEST
-    changed = {**invoice, "webhooks_delivered_at": now if failed else event["created"]}
-    if failed and _scheduled(invoice) in (DRAFT_PERIOD, LONGEST):
-        changed["automatically_finalizes_at"] = min(
-            now + DRAFT_PERIOD, invoice["created"] + LONGEST
+    failed = delivery["attempts"] > 0 or _scheduled_delay(invoice) == MAX_DELAY
+    updated = {**invoice, "webhooks_delivered_at": now if failed else event["created"]}
+    if failed and _scheduled_delay(invoice) in (DRAFT_PERIOD, MAX_DELAY):
+        updated["automatically_finalizes_at"] = min(
+            now + DRAFT_PERIOD, invoice["created"] + MAX_DELAY
         )
-    store.put("invoice", changed)
+    store.put("invoice", updated)
 
 
-def reached(store: Store, endpoint: str, answered: bool) -> None:
-    """Note whether an endpoint answers at all: what waits behind has failed as well."""
+def record_reachability(store: Store, endpoint: str, answered: bool) -> None:
+    """Record whether an endpoint answers.
+
+    While it does not, deliveries queued behind the current one count as failed too.
+    """
     record = store.get("webhook_endpoint", endpoint)
     if record is not None and record.get("_unreachable", False) is answered:
         store.put("webhook_endpoint", {**record, "_unreachable": not answered})
 
 
-def _failing(store: Store, invoice: str) -> bool:
+def _is_failing(store: Store, invoice: str) -> bool:
     return any(
         delivery["attempts"] > 0 or _is_unreachable(store, delivery["endpoint"])
         for delivery in store.scan(DELIVERY, index=("draft", invoice))
@@ -75,11 +77,11 @@ def _is_unreachable(store: Store, endpoint: str) -> bool:
     return record.get("status") == "enabled" and bool(record.get("_unreachable"))
 
 
-def _delivered(invoice: Record) -> bool:
+def _is_delivered(invoice: Record) -> bool:
     return invoice.get("deleted", False) or invoice["webhooks_delivered_at"] is not None
 
 
-def _scheduled(invoice: Record) -> int | None:
-    """Return after how many seconds a draft finalizes itself, if it does."""
+def _scheduled_delay(invoice: Record) -> int | None:
+    """Return the seconds from creation to finalization of a draft, or None."""
     at = invoice["automatically_finalizes_at"]
     return at - invoice["created"] if at and invoice["status"] == "draft" else None

@@ -1,10 +1,7 @@
-"""An invoice in time: finalization, retries, due date, and giving up.
+"""Timers of an invoice: finalization, retries, due date, end of collection.
 
 Sources: docs pages "Automate payment retries" and "Billing collection methods".
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import DAY
@@ -19,50 +16,46 @@ from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
 
-# Stripe offers 30, 60 or 90 days after an invoice that was sent is past due.
-SENT_GIVES_UP_AFTER = 30 * DAY
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something that comes to an invoice by itself; running it must silence it."""
-
-    at: Callable[[Record], int | None]
-    run: Callable[[Context, Record], None]
+# For `send_invoice` Stripe offers 30, 60 or 90 days after the due date.
+GIVE_UP_AFTER_DUE_DATE = 30 * DAY
 
 
 def _retry_at(invoice: Record) -> int | None:
-    waits = invoice["status"] == "open" and collection.collects_itself(invoice)
-    at: int | None = invoice["next_payment_attempt"] if waits else None
+    is_open = invoice["status"] == "open"
+    active = is_open and collection.is_collected_automatically(invoice)
+    at: int | None = invoice["next_payment_attempt"] if active else None
     return at
 
 
 def _retry(context: Context, invoice: Record) -> None:
-    """Charge again, unless only the card is left whose issuer wants no more of it."""
+    """Retry the charge, unless the only card left had a hard decline."""
     method = collection.payment_method(context, invoice)
+    # SDK docstring of Invoice.attempt_count: after a hard decline, retries stay
+    # scheduled and are counted, but are executed only with a new payment method.
     if method is None or method == invoice.get("_refused"):
-        invoice_payment.skip(context, invoice["id"])
+        invoice_payment.record_skipped_retry(context, invoice["id"])
     else:
         invoice_payment.attempt(context, invoice["id"], method, automatic=True)
 
 
 def _due_date(invoice: Record) -> int | None:
-    """Return when an open invoice falls due; a draft may be finalized after that."""
-    waits = invoice["status"] == "open" and not invoice.get("_passed_due")
-    due: int | None = invoice["due_date"] if waits else None
+    """Return the due date of an open invoice, until it was handled."""
+    pending = invoice["status"] == "open" and not invoice.get("_passed_due")
+    due: int | None = invoice["due_date"] if pending else None
     if due is None:
         return None
+    # A draft can be finalized after its due date: timers must not run in the past.
     return max(due, int(invoice["status_transitions"]["finalized_at"]))
 
 
 def _pass_due_date(context: Context, invoice: Record) -> None:
-    """Note that the due date has passed; what follows is counted from now."""
+    """Make the subscription past due; later deadlines count from now."""
     days = context.settings.overdue_after_days
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft.update(
             _passed_due=True,
             _overdue_at=context.now + days * DAY if days else None,
-            _gives_up_at=context.now + SENT_GIVES_UP_AFTER,
+            _gives_up_at=context.now + GIVE_UP_AFTER_DUE_DATE,
         )
     collection.on_past_due_date(context, context.get("invoice", invoice["id"]))
 
@@ -72,24 +65,24 @@ def _overdue_at(invoice: Record) -> int | None:
     return at
 
 
-def _say_overdue(context: Context, invoice: Record) -> None:
-    with context.edit("invoice", invoice["id"]) as draft:
+def _emit_overdue(context: Context, invoice: Record) -> None:
+    with context.update("invoice", invoice["id"]) as draft:
         draft["_overdue_at"] = None
     context.emit("invoice.overdue", context.get("invoice", invoice["id"]))
 
 
 def _gives_up_at(invoice: Record) -> int | None:
-    waits = invoice["status"] == "open" and invoice["auto_advance"]
-    at: int | None = invoice.get("_gives_up_at") if waits else None
+    active = invoice["status"] == "open" and invoice["auto_advance"]
+    at: int | None = invoice.get("_gives_up_at") if active else None
     return at
 
 
 def _give_up(context: Context, invoice: Record) -> None:
-    """Do with the subscription what the account is set to do.
+    """Apply the account's `after_last_retry` setting to the subscription.
 
     Assumed: only while automatic collection is on, and for the newest invoice.
     """
-    with context.edit("invoice", invoice["id"]) as draft:
+    with context.update("invoice", invoice["id"]) as draft:
         draft["_gives_up_at"] = None
     id, outcome = subscription_of(invoice), context.settings.after_last_retry
     subscription = context.store.get("subscription", id) if id else None
@@ -103,29 +96,32 @@ def _give_up(context: Context, invoice: Record) -> None:
         collection.set_status(context, subscription["id"], "unpaid")
 
 
-ALARMS = (
-    Alarm(invoice_lifecycle.TIMER.due_at, invoice_lifecycle.TIMER.run),
-    Alarm(_retry_at, _retry),
-    Alarm(_due_date, _pass_due_date),
-    Alarm(_overdue_at, _say_overdue),
-    Alarm(_gives_up_at, _give_up),
+# Each must clear its own time when it runs, else the scheduler would run it forever.
+TIMERS = (
+    invoice_lifecycle.TIMER,
+    Timer(_retry_at, _retry),
+    Timer(_due_date, _pass_due_date),
+    Timer(_overdue_at, _emit_overdue),
+    Timer(_gives_up_at, _give_up),
 )
 
 
-def _first(invoice: Record) -> tuple[int, Alarm] | None:
-    times = [(at, alarm) for alarm in ALARMS if (at := alarm.at(invoice)) is not None]
+def _next_timer(invoice: Record) -> tuple[int, Timer] | None:
+    times = [
+        (at, timer) for timer in TIMERS if (at := timer.due_at(invoice)) is not None
+    ]
     return min(times, key=lambda pair: pair[0], default=None)
 
 
 def _due_at(invoice: Record) -> int | None:
-    first = _first(invoice)
-    return first[0] if first else None
+    following = _next_timer(invoice)
+    return following[0] if following else None
 
 
 def _run(context: Context, invoice: Record) -> None:
-    first = _first(invoice)
-    if first is not None:
-        first[1].run(context, invoice)
+    following = _next_timer(invoice)
+    if following is not None:
+        following[1].run(context, invoice)
 
 
 TIMER = Timer(_due_at, _run)

@@ -18,14 +18,14 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record, Store
 
 URL = "/v1/events"
-# "Right now, access to events is guaranteed only for 30 days."
+# API reference: "Right now, access to events is guaranteed only for 30 days."
 RETENTION = 30 * 86_400
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
-    shown = {key: value for key, value in record.items() if not key.startswith("_")}
-    shown["data"] = json.loads(record["_data"])
-    return shown
+    rendered = {key: value for key, value in record.items() if not key.startswith("_")}
+    rendered["data"] = json.loads(record["_data"])
+    return rendered
 
 
 resource = Resource("event", indexes=("type",), render=_render)
@@ -73,15 +73,15 @@ def _filter(params: Params) -> Any:
     prefixes = tuple(type.rstrip("*") for type in types if type.endswith("*"))
     success = params.get("delivery_success")
 
-    def chosen(event: Record) -> bool:
+    def matches(event: Record) -> bool:
         type = event["type"]
         if types and type not in exact and not type.startswith(prefixes or ("\0",)):
             return False
-        return success is None or success is _delivered(event)
+        return success is None or success is _is_delivered(event)
 
-    return chosen
+    return matches
 
 
-def _delivered(event: Record) -> bool:
+def _is_delivered(event: Record) -> bool:
     """Return whether every endpoint has acknowledged the event."""
     return bool(event["pending_webhooks"] == 0)

@@ -1,4 +1,4 @@
-"""Fields that several objects share."""
+"""Parameters and values that several objects share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from sandbox.stripe.protocol.params import (
 
 @dataclass(frozen=True, slots=True)
 class Currency:
-    """A supported currency, read in lower case."""
+    """Parameter for a supported currency; read as lower case."""
 
     def read(self, value: Any, name: str) -> str:
         code = str(value).lower()
@@ -50,46 +50,46 @@ QUANTITY = Integer(0, 999_999_999)
 
 
 def merge_metadata(
-    current: Mapping[str, str], given: Mapping[str, str] | None
+    current: Mapping[str, str], changes: Mapping[str, str] | None
 ) -> dict[str, str]:
     """Return the metadata after an update (docs: API reference, Metadata).
 
-    A value of "" unsets its key; None (sent as "") unsets all. Raises a 400.
+    An empty value unsets its key; None (sent as "") unsets all. Raises a 400.
     """
-    if given is None:
+    if changes is None:
         return {}
-    merged = {**current, **given}
-    kept = {key: value for key, value in merged.items() if value != ""}
-    if len(kept) > METADATA_KEYS:
+    merged = {**current, **changes}
+    metadata = {key: value for key, value in merged.items() if value != ""}
+    if len(metadata) > METADATA_KEYS:
         raise rejected(
             f"You can specify up to {METADATA_KEYS} metadata keys.", param="metadata"
         )
-    return kept
+    return metadata
 
 
 def new_metadata(params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the metadata of an object that is being created."""
+    """Return the metadata of a new object."""
     return merge_metadata({}, params.get("metadata", {}))
 
 
-def address(given: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return an address with every field, null where it was not given."""
-    if given is None:
+def address(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return an address with all fields; missing ones are null."""
+    if params is None:
         return None
-    return {name: given.get(name) for name in ADDRESS_FIELDS}
+    return {name: params.get(name) for name in ADDRESS_FIELDS}
 
 
-def copy_given(target: dict[str, Any], params: Mapping[str, Any], *names: str) -> None:
-    """Copy those of the named parameters that were sent."""
+def copy_params(target: dict[str, Any], params: Mapping[str, Any], *names: str) -> None:
+    """Copy the named parameters that were sent to `target`."""
     for name in names:
         if name in params:
             target[name] = params[name]
 
 
 def check_amount(amount: int, currency: str, param: str) -> None:
-    """Raise a 400 for an amount that the currency has no coins for.
+    """Raise a 400 unless the amount is a multiple of the currency's increment.
 
-    Source: docs page "Supported currencies", special cases. The wording is assumed.
+    Source: docs page "Supported currencies", special cases. The error text is assumed.
     """
     charge_increment = currencies.charge_increment(currency)
     if amount % charge_increment:
@@ -100,11 +100,11 @@ def check_amount(amount: int, currency: str, param: str) -> None:
         )
 
 
-def times(quantity: int, name: str) -> str:
-    """Return a quantity as Stripe writes it: "2 × Basic"."""
+def quantity_text(quantity: int, name: str) -> str:
+    """Return a quantity as in Stripe's descriptions: "2 × Basic"."""
     return f"{quantity} × {name}"
 
 
 def amount_decimal(amount: int | None) -> str | None:
-    """Return an amount as the text of a `*_decimal` field."""
+    """Return an amount as a `*_decimal` field: a string."""
     return None if amount is None else str(amount)

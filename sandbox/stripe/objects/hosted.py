@@ -1,4 +1,4 @@
-"""What a person does on Stripe's own pages: paying an invoice, adding a card.
+"""Customer actions on Stripe's hosted pages: paying an invoice, adding a card.
 
 Sources: docs pages "Hosted Invoice Page" and "Customer portal".
 """
@@ -14,8 +14,8 @@ from sandbox.stripe.objects import (
 from sandbox.stripe.store import Record
 
 
-class Receipt(NamedTuple):
-    """How a payment went; `intent` says why it failed or what it waits for."""
+class PaymentResult(NamedTuple):
+    """Result of a payment. `intent` has the error, or the action it requires."""
 
     invoice: Record
     intent: Record
@@ -23,44 +23,44 @@ class Receipt(NamedTuple):
 
 def pay(
     context: Context, invoice_id: str, card: str, *, challenge: str | None = None
-) -> Receipt:
-    """Pay an open invoice with a new card, its holder being there.
+) -> PaymentResult:
+    """Pay an open invoice on session with a new card.
 
-    `card` is a test card's name or number; `challenge` is how its 3D Secure
-    challenge ends, `succeeded` or `failed`, and None leaves that for later. A decline
-    is in the receipt. Raises a 400, 402 or 404 when nothing was attempted.
+    `card` is the name or number of a test card. `challenge` is the outcome of its 3D
+    Secure challenge, `succeeded` or `failed`; None leaves it pending. A decline is
+    part of the result. Raises a 400, 402 or 404 if nothing was attempted.
     """
-    invoice = invoice_payment.payable(context, invoice_id)
-    method = payment_methods.from_card(context, card)
+    invoice = invoice_payment.get_payable(context, invoice_id)
+    method = payment_methods.create_from_card(context, card)
     invoice_payment.attempt(context, invoice_id, method["id"], off_session=False)
-    intent = invoice_payments.intent_of(context, invoice)
-    waits = context.get("payment_intent", intent)["status"] == "requires_action"
-    if waits and challenge is not None:
+    intent = invoice_payments.get_intent_id(context, invoice)
+    challenged = context.get("payment_intent", intent)["status"] == "requires_action"
+    if challenged and challenge is not None:
         invoice_payment.authenticate(context, intent, passed=challenge == "succeeded")
-    return receipt(context, intent)
+    return payment_result(context, intent)
 
 
-def authenticate(context: Context, intent: str, *, passed: bool) -> Receipt:
-    """End the 3D Secure challenge of a payment. Raises a 400 or a 404."""
+def authenticate(context: Context, intent: str, *, passed: bool) -> PaymentResult:
+    """Complete the 3D Secure challenge of a payment. Raises a 400 or a 404."""
     invoice_payment.authenticate(context, intent, passed=passed)
-    return receipt(context, intent)
+    return payment_result(context, intent)
 
 
-def receipt(context: Context, intent: str) -> Receipt:
-    """Return how things stand with a payment. Raises a 404."""
+def payment_result(context: Context, intent: str) -> PaymentResult:
+    """Return the current state of a payment. Raises a 404."""
     record = context.get("payment_intent", intent)
-    return Receipt(context.get("invoice", record["_invoice"]), record)
+    return PaymentResult(context.get("invoice", record["_invoice"]), record)
 
 
 def add_card(context: Context, customer_id: str, card: str) -> Record:
-    """Save a new card of a customer and make it the default, as the portal does.
+    """Attach a new card to a customer and make it the default, as the portal does.
 
-    Its holder passes the 3D Secure challenge, so charges off session need none.
-    Raises a 402 or a 404.
+    The cardholder passes 3D Secure, so off-session charges need no challenge. Raises
+    a 402 or a 404.
     """
     customer = context.get_live("customer", customer_id)
-    method = payment_methods.from_card(context, card)
+    method = payment_methods.create_from_card(context, card)
     saved = payment_methods.attach(context, method, customer["id"], set_up=True)
-    with context.edit("customer", customer["id"], "customer.updated") as draft:
+    with context.update("customer", customer["id"], "customer.updated") as draft:
         draft["invoice_settings"]["default_payment_method"] = saved["id"]
     return saved

@@ -1,4 +1,4 @@
-"""Invoice items: what is to be on a coming invoice (docs: Invoice Items)."""
+"""Invoice items: charges and credits for a future invoice (docs: Invoice Items)."""
 
 from typing import Any
 
@@ -38,9 +38,9 @@ KIND = "invoiceitem"
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
-    shown = public(store, record)
-    del shown["created"]  # The API calls it `date`.
-    return shown
+    rendered = public(store, record)
+    del rendered["created"]  # The API calls it `date`.
+    return rendered
 
 
 resource = Resource(KIND, render=_render, indexes=("customer", "_pending", "_loose"))
@@ -62,10 +62,10 @@ CREATE = Shape(
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
     """Add an item to a draft, or to the customer's or subscription's next invoice."""
-    customer = context.refer("customer", params["customer"], "customer")
+    customer = context.get_referenced("customer", params["customer"], "customer")
     draft = _draft_for(context, params)
     _check_subscription(context, params)
-    balances.claim_currency(context, customer, params["currency"], "currency")
+    balances.set_currency(context, customer, params["currency"], "currency")
     check_amount(params["amount"], params["currency"], "amount")
     item = add(
         context,
@@ -78,7 +78,7 @@ def create(context: Context, params: Params) -> Record:
         metadata=new_metadata(params),
     )
     if draft:
-        _put_on(context, draft, item, customer["balance"])
+        _add_to_draft(context, draft, item, customer["balance"])
     return context.get(KIND, item["id"])
 
 
@@ -87,11 +87,11 @@ def create(context: Context, params: Params) -> Record:
     listing(created=Range(), customer=Text(), invoice=Text(), pending=Boolean()),
 )
 def list_(context: Context, params: Params) -> Record:
-    """Return invoice items; `pending` ones are on no invoice yet."""
+    """Return invoice items, newest first. `pending` items are not on an invoice yet."""
     customer, invoice = params.get("customer"), params.get("invoice")
     pending = params.get("pending")
 
-    def chosen(record: Record) -> bool:
+    def matches(record: Record) -> bool:
         return (invoice is None or record["invoice"] == invoice) and (
             pending is None or pending is (record["invoice"] is None)
         )
@@ -102,7 +102,7 @@ def list_(context: Context, params: Params) -> Record:
         URL,
         params,
         index=("customer", customer) if customer else None,
-        where=chosen,
+        where=matches,
     )
 
 
@@ -117,8 +117,8 @@ def delete(context: Context, params: Params, id: str) -> Record:
     """Delete an item that is pending or on a draft. Raises a 400 or a 404."""
     item = context.get(KIND, id)
     if item["invoice"] is not None:
-        _take_off(context, item)
-    remove(context, item)
+        _remove_from_draft(context, item)
+    delete_item(context, item)
     return {"id": id, "object": KIND, "deleted": True}
 
 
@@ -176,6 +176,7 @@ def add(
         "quantity_decimal": amount_decimal(quantity),
         "tax_rates": [],
         "test_clock": None,
+        # Indexes of pending items: one of the two is set until an invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],
@@ -184,37 +185,38 @@ def add(
 
 
 def pending(context: Context, subscription: str) -> list[Record]:
-    """Return the subscription's pending items, newest first."""
+    """Return the pending items of a subscription, newest first."""
     return list(context.store.scan(KIND, index=("_pending", subscription)))
 
 
-def loose(context: Context, customer: str) -> list[Record]:
-    """Return the customer's pending items of no subscription, newest first."""
+def pending_without_subscription(context: Context, customer: str) -> list[Record]:
+    """Return a customer's pending items without a subscription, newest first."""
     return list(context.store.scan(KIND, index=("_loose", customer)))
 
 
-def remove(context: Context, item: Record) -> None:
+def delete_item(context: Context, item: Record) -> None:
     """Delete an item and emit `invoiceitem.deleted`."""
     context.store.delete(KIND, item["id"])
     context.emit("invoiceitem.deleted", item)
 
 
 def attach(context: Context, items: list[Record], invoice: str) -> None:
-    """Mark the items as no longer pending."""
+    """Link pending items to an invoice."""
     for item in items:
-        with context.edit(KIND, item["id"]) as draft:
+        with context.update(KIND, item["id"]) as draft:
             draft.update(invoice=invoice, _loose=None, _pending=None)
 
 
 def detach(context: Context, invoice: Record) -> None:
-    """Make the items of a one-off draft that is deleted pending again.
+    """Make the items of a deleted one-off draft pending again.
 
-    Source: what users of Stripe report; no page says what becomes of them.
+    No page documents this; source: reports of Stripe users.
     """
     for item in list(context.store.scan(KIND, index=("customer", invoice["customer"]))):
         if item["invoice"] == invoice["id"]:
-            subscription = _subscription_of(item)
-            with context.edit(KIND, item["id"]) as draft:
+            parent = item["parent"]
+            subscription = parent and parent["subscription_details"]["subscription"]
+            with context.update(KIND, item["id"]) as draft:
                 draft.update(
                     invoice=None,
                     _loose=None if subscription else item["customer"],
@@ -222,15 +224,15 @@ def detach(context: Context, invoice: Record) -> None:
                 )
 
 
-def release(context: Context, subscription: Record) -> None:
-    """Leave the pending items of an ended subscription to the customer."""
+def release_to_customer(context: Context, subscription: Record) -> None:
+    """Move the pending items of an ended subscription to the customer."""
     for item in pending(context, subscription["id"]):
-        with context.edit(KIND, item["id"]) as draft:
+        with context.update(KIND, item["id"]) as draft:
             draft.update(_loose=item["customer"], _pending=None)
 
 
-def line_of(context: Context, item: Record) -> dict[str, Any]:
-    """Return the invoice line for an item."""
+def new_line_for(context: Context, item: Record) -> dict[str, Any]:
+    """Return a new invoice line for an item."""
     details = (item["parent"] or {}).get("subscription_details", {})
     subscription = details.get("subscription")
     parent = (
@@ -238,7 +240,7 @@ def line_of(context: Context, item: Record) -> dict[str, Any]:
             subscription,
             details["subscription_item"],
             invoice_item=item["id"],
-            credited=_credited(item),
+            credited=_credited_lines(item),
         )
         if item["proration"]
         else manual_parent(item["id"], subscription)
@@ -257,9 +259,10 @@ def line_of(context: Context, item: Record) -> dict[str, Any]:
     )
 
 
-def line_on(invoice: Record, item: str) -> str | None:
-    """Return the id of the line that an invoice has for the item."""
+def line_id_on(invoice: Record, item: str) -> str | None:
+    """Return the id of the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
+        # `parent` has the item's id under one of two keys, depending on its type.
         for details in line["parent"].values():
             if isinstance(details, dict) and details["invoice_item"] == item:
                 return str(line["id"])
@@ -269,7 +272,7 @@ def line_on(invoice: Record, item: str) -> str | None:
 def _draft_for(context: Context, params: Params) -> Record | None:
     if "invoice" not in params:
         return None
-    invoice = context.refer("invoice", params["invoice"], "invoice")
+    invoice = context.get_referenced("invoice", params["invoice"], "invoice")
     if invoice["customer"] != params["customer"]:
         raise missing("invoice", params["invoice"], param="invoice", status=400)
     if invoice["status"] != "draft":
@@ -282,14 +285,14 @@ def _draft_for(context: Context, params: Params) -> Record | None:
 
 
 def _check_subscription(context: Context, params: Params) -> None:
-    """Raise a 400 unless the subscription is the customer's and will bill the item.
+    """Raise a 400 unless the subscription is the customer's and has not ended.
 
-    Assumed of one that has ended; the wording too.
+    Assumed for an ended subscription, including the error text.
     """
     if "subscription" not in params:
         return
     id = params["subscription"]
-    subscription = context.refer("subscription", id, "subscription")
+    subscription = context.get_referenced("subscription", id, "subscription")
     if subscription["customer"] != params["customer"]:
         raise missing("subscription", id, param="subscription", status=400)
     if subscription["status"] in ENDED:
@@ -299,32 +302,29 @@ def _check_subscription(context: Context, params: Params) -> None:
         )
 
 
-def _subscription_of(item: Record) -> str | None:
-    parent = item["parent"]
-    return parent["subscription_details"]["subscription"] if parent else None
-
-
-def _credited(item: Record) -> dict[str, Any] | None:
-    """Return what a line says of the debit that it credits, if that was invoiced."""
+def _credited_lines(item: Record) -> dict[str, Any] | None:
+    """Return a reference to the invoice line that a proration credits, or None."""
     items = (item["proration_details"] or {}).get("credited_items")
     details: dict[str, Any] | None = items and items["invoice_line_item_details"]
     return details
 
 
-def _put_on(context: Context, invoice: Record, item: Record, balance: int) -> None:
+def _add_to_draft(
+    context: Context, invoice: Record, item: Record, balance: int
+) -> None:
     attach(context, [item], invoice["id"])
-    line = {**line_of(context, item), "invoice": invoice["id"]}
-    with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
+    line = {**new_line_for(context, item), "invoice": invoice["id"]}
+    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
         draft.update(totals(draft["_lines"], balance, draft["currency"]))
 
 
-def _take_off(context: Context, item: Record) -> None:
-    """Take an item off its draft. Raises a 400 when that is finalized."""
+def _remove_from_draft(context: Context, item: Record) -> None:
+    """Remove an item from its draft. Raises a 400 if that is finalized."""
     invoice = context.get("invoice", item["invoice"])
     if invoice["status"] != "draft":
         raise invalid("This invoice item is attached to an invoice.", param="id")
-    line, balance = line_on(invoice, item["id"]), invoice["starting_balance"]
-    with context.edit("invoice", invoice["id"], "invoice.updated") as draft:
-        draft["_lines"] = [one for one in draft["_lines"] if one["id"] != line]
+    line_id, balance = line_id_on(invoice, item["id"]), invoice["starting_balance"]
+    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
+        draft["_lines"] = [line for line in draft["_lines"] if line["id"] != line_id]
         draft.update(totals(draft["_lines"], balance, draft["currency"]))

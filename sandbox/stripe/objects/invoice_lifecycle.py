@@ -1,7 +1,7 @@
-"""An invoice's way from draft to paid, void or uncollectible.
+"""Life cycle of an invoice, from draft to paid, void or uncollectible.
 
-Source: docs page "Status transitions and finalization". Every change emits
-`invoice.updated` and then the event that names it.
+Source: docs page "Status transitions and finalization". Each transition
+emits `invoice.updated`, then its own event.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from sandbox.stripe.objects import (
 )
 from sandbox.stripe.objects.invoice_payment import COLLECTIBLE, UPDATED
 from sandbox.stripe.objects.invoice_shape import (
+    compute_amount_due,
     new_invoice,
-    settlement,
     subscription_parent,
     totals,
 )
@@ -29,7 +29,7 @@ from sandbox.stripe.protocol.errors import StripeError, invalid
 from sandbox.stripe.resource import Timer
 from sandbox.stripe.store import Record
 
-# Invoices that also bill what is pending on the customer without a subscription
+# These invoices also include the customer's pending items without a subscription
 # (SDK, InvoiceItem.create: "added to the next upcoming scheduled invoice").
 SCHEDULED = ("subscription_create", "subscription_cycle")
 
@@ -42,11 +42,11 @@ def bill_subscription(
     reason: str,
     period: Period,
 ) -> Record | None:
-    """Return a new draft with the pending items and then these lines.
+    """Create a draft with the pending items, then these lines; None if both are empty.
 
-    Both newest first, as Stripe sorts them. None when there is nothing to bill.
+    Both are sorted newest first, as by Stripe.
     """
-    items = _items(context, subscription, reason)
+    items = _pending_items(context, subscription, reason)
     if not items and not lines:
         return None
     invoice = new_invoice(
@@ -57,41 +57,41 @@ def bill_subscription(
         reason=reason,
         period=period,
         lines=[
-            *(invoice_items.line_of(context, item) for item in items),
+            *(invoice_items.new_line_for(context, item) for item in items),
             *reversed(lines),
         ],
         parent=subscription_parent(subscription),
     )
     invoice["_days_until_due"] = subscription["days_until_due"]
-    # Stripe does not collect while a subscription is unpaid (docs page "How
-    # subscriptions work"): its invoices stay drafts.
+    # While a subscription is unpaid, its new invoices stay drafts (docs page "How
+    # subscriptions work").
     invoice["auto_advance"] = subscription["status"] != "unpaid"
     return add(context, invoice, items)
 
 
 def add(context: Context, invoice: dict[str, Any], items: list[Record]) -> Record:
-    """Store a draft with its invoice items; emit `invoice.created`.
-
-    Days until due count from the creation (SDK, Invoice.create, `days_until_due`).
-    """
+    """Store a draft with its invoice items; emit `invoice.created`."""
     set_due_date(invoice)
     invoice_items.attach(context, items, invoice["id"])
-    draft_delay.begin(context, invoice)
+    draft_delay.schedule(context, invoice)
     return context.insert(invoice, draft_delay.CREATED)
 
 
 def set_due_date(draft: dict[str, Any]) -> None:
-    """Give a draft that is to be sent a due date, if it has none."""
+    """Set the due date of a `send_invoice` draft that has none.
+
+    Days until due count from the creation (SDK, Invoice.create, `days_until_due`).
+    """
     if draft["collection_method"] == "send_invoice":
         days = draft["_days_until_due"] or 0
         draft["due_date"] = draft["due_date"] or draft["created"] + days * DAY
 
 
 def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Record:
-    """Open a draft: number, due date, balance. Raises a 400 for another status.
+    """Finalize a draft: assign its number and apply the customer balance.
 
-    An invoice with nothing due is paid at once; with automatic collection the
-    payment method is charged.
+    An invoice with nothing due becomes paid; under automatic collection it is charged.
+    Raises a 400 for another status.
     """
     if context.get("invoice", id)["status"] != "draft":
         raise invalid(
@@ -99,36 +99,37 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
             "invoice.",
             code="invoice_not_editable",
         )
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         _open(context, invoice)
         if auto_advance is not None:
             invoice["auto_advance"] = auto_advance
     context.emit("invoice.finalized", context.get("invoice", id))
-    _settle_balance(context, context.get("invoice", id))
+    _post_balance(context, context.get("invoice", id))
     invoice = dict(context.get("invoice", id))
+    # Paid by the balance, negative, or below the minimum charge.
     if invoice["amount_due"] == 0:
         invoice_payment.mark_paid(context, id, off_stripe=False)
         return context.get("invoice", id)
     automatic = invoice["collection_method"] == "charge_automatically"
     method = collection.payment_method(context, invoice) if automatic else None
-    invoice_payments.open_default(context, invoice, method)
-    if collection.collects_itself(invoice):
+    invoice_payments.create_default(context, invoice, method)
+    if collection.is_collected_automatically(invoice):
         invoice_payment.attempt(context, id, method, automatic=True)
     return context.get("invoice", id)
 
 
 def void(context: Context, id: str) -> Record:
-    """Void an open or uncollectible invoice and give its balance back. Raises a 400.
+    """Void an open or uncollectible invoice and restore the balance. Raises a 400.
 
-    Its amounts stay, and so do its credit notes (assumed: no page says otherwise).
+    Its amounts and credit notes stay as they are (assumed: no page says otherwise).
     """
     _require_voidable(context, id)
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now
     invoice = dict(context.get("invoice", id))
     applied = invoice["ending_balance"] - invoice["starting_balance"]
-    _change_balance(context, invoice, -applied, "unapplied_from_invoice")
+    _adjust_balance(context, invoice, -applied, "unapplied_from_invoice")
     context.emit("invoice.voided", invoice)
     invoice_payments.cancel(context, id, "void_invoice")
     collection.on_voided(context, invoice)
@@ -136,13 +137,13 @@ def void(context: Context, id: str) -> Record:
 
 
 def mark_uncollectible(context: Context, id: str) -> Record:
-    """Write an open invoice off; it can still be paid. Raises a 400."""
+    """Mark an open invoice uncollectible; it can still be paid. Raises a 400."""
     status = context.get("invoice", id)["status"]
     if status == "uncollectible":
         raise invalid("This invoice has already been marked uncollectible.")
     if status != "open":
         raise _not_open()
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="uncollectible", auto_advance=False)
         invoice["status_transitions"]["marked_uncollectible_at"] = context.now
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
@@ -153,9 +154,9 @@ def mark_uncollectible(context: Context, id: str) -> Record:
 
 
 def send(context: Context, id: str) -> Record:
-    """Send an invoice by hand; a draft is finalized first. Raises a 400.
+    """Send an invoice manually; a draft is finalized first. Raises a 400.
 
-    No mail leaves the sandbox, as in Stripe's test mode: only `invoice.sent` tells.
+    As in Stripe's test mode no mail is sent, only `invoice.sent` is emitted.
     """
     invoice = context.get("invoice", id)
     if invoice["collection_method"] != "send_invoice":
@@ -175,13 +176,13 @@ def send(context: Context, id: str) -> Record:
 
 
 def stop_collection(context: Context, customer: str) -> None:
-    """Stop automatic collection of the customer's finalized invoices.
+    """Stop automatic collection of the customer's open invoices.
 
     Source: API reference, "Cancel a subscription".
     """
     for invoice in list(context.store.scan("invoice", index=("customer", customer))):
         if invoice["status"] == "open" and invoice["auto_advance"]:
-            with context.edit("invoice", invoice["id"], UPDATED) as draft:
+            with context.update("invoice", invoice["id"], UPDATED) as draft:
                 draft["auto_advance"] = False
 
 
@@ -189,13 +190,13 @@ def _open(context: Context, invoice: dict[str, Any]) -> None:
     customer = _customer(context, invoice["customer"])
     currency = invoice["currency"]
     invoice.update(totals(invoice["_lines"], customer["balance"], currency))
-    sequence = _take_number(context, customer)
+    sequence = _next_number(context, customer)
     token = context.ids.new("test", 32)
     invoice.update(
         automatically_finalizes_at=None,
         attempted=invoice["collection_method"] == "send_invoice",
         effective_at=context.now,
-        ending_balance=settlement(
+        ending_balance=compute_amount_due(
             invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
         hosted_invoice_url=addresses.invoice_url(context, token),
@@ -207,33 +208,34 @@ def _open(context: Context, invoice: dict[str, Any]) -> None:
     invoice["status_transitions"]["finalized_at"] = context.now
 
 
-def _take_number(context: Context, customer: Record) -> int:
+def _next_number(context: Context, customer: Record) -> int:
     number = int(customer["next_invoice_sequence"])
-    with context.edit("customer", customer["id"]) as draft:
-        details = draft["_last"] if draft.get("deleted") else draft
-        details["next_invoice_sequence"] = number + 1
+    with context.update("customer", customer["id"]) as draft:
+        fields = draft["_last"] if draft.get("deleted") else draft
+        fields["next_invoice_sequence"] = number + 1
     return number
 
 
-def _settle_balance(context: Context, invoice: Record) -> None:
-    """Draw the balance on the invoice; what was too small to charge goes back on it.
+def _post_balance(context: Context, invoice: Record) -> None:
+    """Add balance transactions: for the applied balance, and an amount too small.
 
     Source: docs page "Customer invoice balance", types of transactions.
     """
     before, after = invoice["starting_balance"], invoice["ending_balance"]
-    carried = settlement(invoice["total"], before, invoice["currency"]).carried
-    _change_balance(context, invoice, after - carried - before, "applied_to_invoice")
-    _change_balance(context, invoice, carried, "invoice_too_small")
+    total, currency = invoice["total"], invoice["currency"]
+    carried = compute_amount_due(total, before, currency).carried
+    _adjust_balance(context, invoice, after - carried - before, "applied_to_invoice")
+    _adjust_balance(context, invoice, carried, "invoice_too_small")
 
 
-def _change_balance(context: Context, invoice: Record, amount: int, type: str) -> None:
+def _adjust_balance(context: Context, invoice: Record, amount: int, type: str) -> None:
     if not amount:
         return
     if _customer(context, invoice["customer"]).get("deleted"):
-        with context.edit("customer", invoice["customer"]) as tombstone:
+        with context.update("customer", invoice["customer"]) as tombstone:
             tombstone["_last"]["balance"] += amount
         return
-    balances.change(
+    balances.adjust(
         context,
         invoice["customer"],
         amount,
@@ -244,16 +246,18 @@ def _change_balance(context: Context, invoice: Record, amount: int, type: str) -
 
 
 def _customer(context: Context, id: str) -> Record:
-    """Return the customer; a deleted one's invoices keep its last known details."""
+    """Return the customer, or the last state of a deleted one."""
     customer = context.get("customer", id)
-    last: Record = customer["_last"] if customer.get("deleted") else customer
-    return last
+    fields: Record = customer["_last"] if customer.get("deleted") else customer
+    return fields
 
 
-def _items(context: Context, subscription: Record, reason: str) -> list[Record]:
+def _pending_items(context: Context, subscription: Record, reason: str) -> list[Record]:
     items = invoice_items.pending(context, subscription["id"])
     if reason in SCHEDULED:
-        items += invoice_items.loose(context, subscription["customer"])
+        items += invoice_items.pending_without_subscription(
+            context, subscription["customer"]
+        )
         items.sort(key=lambda item: item["created"], reverse=True)
     return items
 
@@ -276,7 +280,7 @@ def _due_at(invoice: Record) -> int | None:
 
 
 def _run(context: Context, invoice: Record) -> None:
-    if not draft_delay.postponed(context, invoice):
+    if not draft_delay.postpone_if_undelivered(context, invoice):
         finalize(context, invoice["id"])
 
 

@@ -1,4 +1,4 @@
-"""Paying an invoice: by a card, or out of band.
+"""Pay an invoice, by card or out of band.
 
 Sources: API reference, "Pay an invoice"; docs pages "Status transitions" and "Using
 webhooks with subscriptions".
@@ -29,12 +29,17 @@ def pay(
     method: str | None = None,
     off_session: bool = True,
 ) -> Record:
-    """Pay an open or uncollectible invoice. Raises a 400, or a 402 that stands."""
-    invoice = payable(context, id)
+    """Pay an open or uncollectible invoice.
+
+    Raises a 400, or a 402 for a failed charge; the failure is stored.
+    """
+    invoice = get_payable(context, id)
     if out_of_band:
         mark_paid(context, id, off_stripe=True)
         return context.get("invoice", id)
-    payment_methods.require(context, method, invoice["customer"], "payment_method")
+    payment_methods.require_attached(
+        context, method, invoice["customer"], "payment_method"
+    )
     method = method or collection.payment_method(context, invoice)
     if method is None:
         raise invalid(
@@ -43,17 +48,16 @@ def pay(
             code="missing",
         )
     if not attempt(context, id, method, off_session=off_session):
-        raise payment_attempt.refusal(
-            context, invoice_payments.intent_of(context, invoice)
-        )
+        intent = invoice_payments.get_intent_id(context, invoice)
+        raise payment_attempt.failure_error(context, intent)
     return context.get("invoice", id)
 
 
-def payable(context: Context, id: str) -> Record:
+def get_payable(context: Context, id: str) -> Record:
     """Return an invoice that can be paid. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
     if invoice["status"] == "paid":
-        # No code: Stripe's list of them has none for it.
+        # Without a code: Stripe's list of error codes has none for this.
         raise invalid("Invoice is already paid")
     if invoice["status"] not in COLLECTIBLE:
         raise invalid(
@@ -71,40 +75,41 @@ def attempt(
     off_session: bool = True,
     automatic: bool = False,
 ) -> bool:
-    """Charge the invoice; return whether that paid it. Raises a 400.
+    """Charge the invoice; return whether it is paid now. Raises a 400.
 
-    Without a payment method nothing is charged, and that is a failure too.
+    Without a payment method nothing is charged, and a failed attempt is recorded.
     """
     invoice = context.get("invoice", id)
     card = context.store.get("payment_method", method) if method else None
     if not automatic:
-        _check_amount(invoice)
-    if card is None or _is_too_small(invoice):
-        _fail(context, id, automatic=automatic)
+        _check_minimum(invoice)
+    # An automatic attempt has no caller to raise to: it is recorded as failed.
+    if card is None or _is_below_minimum(invoice):
+        _record_failure(context, id, automatic=automatic)
         return False
-    outcome = outcomes.decide(context, invoice, card, off_session=off_session)
-    payment_attempt.carry_out(
+    outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
+    payment_attempt.execute(
         context,
-        invoice_payments.intent_of(context, invoice),
+        invoice_payments.get_intent_id(context, invoice),
         card,
         outcome,
         on_session=not off_session,
     )
-    return _conclude(context, id, card, outcome, automatic=automatic)
+    return _record_outcome(context, id, card, outcome, automatic=automatic)
 
 
-def skip(context: Context, id: str) -> None:
-    """Let a scheduled retry pass that no payment method is there for.
+def record_skipped_retry(context: Context, id: str) -> None:
+    """Record a scheduled retry that had no payment method to charge.
 
-    Source: docs page "Automate payment retries": it counts, but charges nothing.
+    Source: docs page "Automate payment retries": it counts as a failed attempt.
     """
-    _fail(context, id, automatic=True)
+    _record_failure(context, id, automatic=True)
 
 
 def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
-    """End a person's 3D Secure challenge; return whether that paid the invoice.
+    """Complete a 3D Secure challenge; return whether the invoice is paid now.
 
-    Raises a 400 when none is going on.
+    Raises a 400 if none is pending.
     """
     record = context.get("payment_intent", intent)
     if record["status"] != "requires_action":
@@ -114,24 +119,25 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
             code="payment_intent_unexpected_state",
         )
     card = context.get("payment_method", record["payment_method"])
+    # A credit note may have reduced the amount since the challenge was created.
     if passed:
-        _check_amount(context.get("invoice", record["_invoice"]))
+        _check_minimum(context.get("invoice", record["_invoice"]))
     if not passed:
         payment_attempt.fail_authentication(context, intent, card)
-        _fail(context, record["_invoice"], automatic=False)
+        _record_failure(context, record["_invoice"], automatic=False)
         return False
-    outcome = outcomes.after_challenge(card)
-    payment_attempt.carry_out(
+    outcome = outcomes.outcome_of_card(card)
+    payment_attempt.execute(
         context, intent, card, outcome, on_session=True, authenticated=True
     )
-    return _conclude(context, record["_invoice"], card, outcome, automatic=False)
+    return _record_outcome(context, record["_invoice"], card, outcome, automatic=False)
 
 
 def mark_paid(
     context: Context, id: str, *, off_stripe: bool, method: Record | None = None
 ) -> None:
-    """Close the invoice as paid; out of band when no money moved at Stripe."""
-    with context.edit("invoice", id, UPDATED) as invoice:
+    """Mark the invoice paid; `off_stripe` if the money did not move at Stripe."""
+    with context.update("invoice", id, UPDATED) as invoice:
         due = invoice["amount_remaining"]
         invoice.update(
             amount_paid=invoice["amount_paid"] + due,
@@ -147,51 +153,51 @@ def mark_paid(
         invoice["status_transitions"]["paid_at"] = context.now
     paid = context.get("invoice", id)
     context.emit("invoice.paid", paid)
-    # Not sent for payments out of band (docs: Invoicing integration, payment events).
+    # Not emitted for out-of-band payments (docs: Invoicing integration, payment
+    # events).
     if not off_stripe:
         context.emit("invoice.payment_succeeded", paid)
-    invoice_payments.settle(context, id)
+    invoice_payments.close_default(context, id)
     collection.on_paid(context, paid, method["id"] if method else None)
 
 
-def _is_too_small(invoice: Record) -> bool:
-    """Return whether credit notes have left less than a card can be charged."""
-    least = currencies.minimum_charge(invoice["currency"])
-    return int(invoice["amount_remaining"]) < least
+def _is_below_minimum(invoice: Record) -> bool:
+    """Return whether the remaining amount is below Stripe's minimum charge.
 
-
-def _check_amount(invoice: Record) -> None:
-    """Raise a 400 for an amount that no card is charged.
-
-    Source: docs page "Error codes". Assumed for what is left of an invoice: only
-    paying out of band, or another credit note, then closes it.
+    Only credit notes on an open invoice lead to this.
     """
-    if _is_too_small(invoice):
+    minimum = currencies.minimum_charge(invoice["currency"])
+    return int(invoice["amount_remaining"]) < minimum
+
+
+def _check_minimum(invoice: Record) -> None:
+    """Raise a 400 if the remaining amount is below the minimum charge.
+
+    Source: docs page "Error codes". Assumed for a remainder after credit notes: it can
+    then only be paid out of band or credited.
+    """
+    if _is_below_minimum(invoice):
         currency = invoice["currency"]
-        least = currencies.text(currencies.minimum_charge(currency), currency)
+        minimum = currencies.text(currencies.minimum_charge(currency), currency)
         raise invalid(
-            f"Amount must be at least {least} {currency}.", code="amount_too_small"
+            f"Amount must be at least {minimum} {currency}.", code="amount_too_small"
         )
 
 
-def _conclude(
+def _record_outcome(
     context: Context, id: str, card: Record, outcome: Outcome, *, automatic: bool
 ) -> bool:
     if not outcome.challenge and outcome.decline is None:
         if automatic:
-            _count(context, id)
+            with context.update("invoice", id) as invoice:
+                invoice["attempt_count"] += 1
         mark_paid(context, id, off_stripe=False, method=card)
         return True
-    _fail(context, id, automatic=automatic, card=card, outcome=outcome)
+    _record_failure(context, id, automatic=automatic, card=card, outcome=outcome)
     return False
 
 
-def _count(context: Context, id: str) -> None:
-    with context.edit("invoice", id) as invoice:
-        invoice["attempt_count"] += 1
-
-
-def _fail(
+def _record_failure(
     context: Context,
     id: str,
     *,
@@ -199,17 +205,17 @@ def _fail(
     card: Record | None = None,
     outcome: Outcome | None = None,
 ) -> None:
-    """Note a failed attempt on the invoice, and say so.
+    """Record a failed attempt on the invoice and emit its events.
 
-    The first attempt counts whoever made it, later ones only when Stripe did (SDK
+    `attempt_count` includes the first attempt, later ones only if automatic (SDK
     docstring of Invoice.attempt_count).
     """
-    with context.edit("invoice", id, UPDATED) as invoice:
+    with context.update("invoice", id, UPDATED) as invoice:
         count = invoice["attempt_count"]
         invoice.update(
             attempt_count=count + 1 if automatic else max(count, 1), attempted=True
         )
-        if card and outcome and outcome.decline and outcome.decline.hard:
+        if card and outcome and outcome.decline and outcome.decline.is_hard:
             invoice["_refused"] = card["id"]
         if automatic:
             collection.schedule_retry(context, invoice)

@@ -1,4 +1,4 @@
-"""Invoice payments: what links an invoice to its payment intent.
+"""Invoice payments: the link between an invoice and its payment intent.
 
 Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import payment_attempt
-from sandbox.stripe.objects.payment_intent_shape import asked, new_intent
+from sandbox.stripe.objects.payment_intent_shape import current_amount, new_intent
 from sandbox.stripe.protocol.lists import list_object, page
 from sandbox.stripe.protocol.params import Choice, Hash, Range, Shape, Text, listing
 from sandbox.stripe.resource import Params, Resource, public
@@ -26,11 +26,12 @@ PAYMENT = Hash(
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
-    shown = public(store, record)
+    rendered = public(store, record)
     intent = store.get("payment_intent", record["payment"]["payment_intent"])
+    # Until it is closed, it requests what remains of the invoice.
     if record["status"] == "open" and intent:
-        shown["amount_requested"] = asked(store, intent)
-    return shown
+        rendered["amount_requested"] = current_amount(store, intent)
+    return rendered
 
 
 resource = Resource(KIND, indexes=("invoice",), render=_render)
@@ -50,10 +51,10 @@ def list_(context: Context, params: Params) -> Record:
     invoice, status = params.get("invoice"), params.get("status")
     index = ("invoice", invoice) if invoice else None
 
-    def chosen(record: Record) -> bool:
-        return status in (None, record["status"]) and _of(record, params)
+    def matches(record: Record) -> bool:
+        return status in (None, record["status"]) and _has_payment(record, params)
 
-    return page(context.store, KIND, URL, params, index=index, where=chosen)
+    return page(context.store, KIND, URL, params, index=index, where=matches)
 
 
 @resource.get(f"{URL}/{{id}}", Shape())
@@ -62,8 +63,8 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
     return context.get(KIND, id)
 
 
-def open_default(context: Context, invoice: Record, method: str | None) -> None:
-    """Give an invoice that was just finalized its default payment."""
+def create_default(context: Context, invoice: Record, method: str | None) -> None:
+    """Create the default payment of an invoice, and its intent."""
     intent = new_intent(context, invoice, method)
     context.insert(intent, "payment_intent.created")
     context.insert(
@@ -89,37 +90,37 @@ def open_default(context: Context, invoice: Record, method: str | None) -> None:
     )
 
 
-def intent_of(context: Context, invoice: Record) -> str:
-    """Return the payment intent of an invoice that is to be paid.
+def get_intent_id(context: Context, invoice: Record) -> str:
+    """Return the id of the payment intent of a finalized invoice.
 
-    One that was finalized with nothing to ask for by card gets its own now.
+    Creates the default payment if the invoice has none.
     """
-    payment = default_of(context.store, invoice["id"])
+    payment = find_default(context.store, invoice["id"])
     if payment is None:
-        open_default(context, invoice, None)
-        return intent_of(context, invoice)
+        create_default(context, invoice, None)
+        return get_intent_id(context, invoice)
     return str(payment["payment"]["payment_intent"])
 
 
-def default_of(store: Store, invoice: str) -> Record | None:
-    """Return the default payment of an invoice; a draft has none."""
+def find_default(store: Store, invoice: str) -> Record | None:
+    """Return the default payment of an invoice, or None (drafts, nothing due)."""
     return next(store.scan(KIND, index=("invoice", invoice)), None)
 
 
-def settle(context: Context, invoice: str) -> None:
-    """Close the default payment of a paid invoice: paid, or else canceled.
+def close_default(context: Context, invoice: str) -> None:
+    """Close the default payment of a paid invoice, as paid or canceled.
 
-    An intent that did not bring the money is canceled, so that it never does
-    (assumed: the page on partial payments only says so of voided invoices).
+    An intent that has not succeeded is canceled, so it cannot be charged later
+    (assumed: the docs page on partial payments only covers voided invoices).
     """
-    payment = default_of(context.store, invoice)
+    payment = find_default(context.store, invoice)
     if payment is None or payment["status"] != "open":
         return
     intent = context.get("payment_intent", payment["payment"]["payment_intent"])
     if intent["status"] != "succeeded":
         cancel(context, invoice, None)
         return
-    with context.edit(KIND, payment["id"]) as draft:
+    with context.update(KIND, payment["id"]) as draft:
         draft.update(
             amount_paid=intent["amount_received"],
             amount_requested=intent["amount"],
@@ -131,29 +132,29 @@ def settle(context: Context, invoice: str) -> None:
 
 def cancel(context: Context, invoice: str, reason: str | None) -> None:
     """Cancel the open default payment of an invoice, and its intent."""
-    payment = default_of(context.store, invoice)
+    payment = find_default(context.store, invoice)
     if payment is None or payment["status"] != "open":
         return
     intent = payment["payment"]["payment_intent"]
     payment_attempt.cancel(context, intent, reason)
-    with context.edit(KIND, payment["id"]) as draft:
+    with context.update(KIND, payment["id"]) as draft:
         draft["amount_requested"] = context.get("payment_intent", intent)["amount"]
         draft["status"] = "canceled"
         draft["status_transitions"]["canceled_at"] = context.now
 
 
-def of_invoice(store: Store, record: Record) -> dict[str, Any]:
-    """Return an invoice's `payments`, which are shown only when expanded."""
-    found = store.scan(KIND, index=("invoice", record["id"]))
+def render_payments(store: Store, record: Record) -> dict[str, Any]:
+    """Return an invoice's `payments`, included only when expanded."""
+    payments = store.scan(KIND, index=("invoice", record["id"]))
     return list_object(
-        [_render(store, payment) for payment in found],
+        [_render(store, payment) for payment in payments],
         f"{URL}?invoice={record['id']}",
     )
 
 
 def confirmation_secret(store: Store, record: Record) -> dict[str, Any] | None:
-    """Return an invoice's `confirmation_secret`, shown only when expanded."""
-    payment = default_of(store, record["id"])
+    """Return an invoice's `confirmation_secret`, included only when expanded."""
+    payment = find_default(store, record["id"])
     id = payment["payment"]["payment_intent"] if payment else ""
     intent = store.get("payment_intent", id)
     if intent is None:
@@ -161,7 +162,7 @@ def confirmation_secret(store: Store, record: Record) -> dict[str, Any] | None:
     return {"client_secret": intent["client_secret"], "type": "payment_intent"}
 
 
-def _of(record: Record, params: Params) -> bool:
+def _has_payment(record: Record, params: Params) -> bool:
     return all(
         record["payment"][name] == value
         for name, value in params.get("payment", {}).items()

@@ -1,7 +1,7 @@
-"""The next invoice of a subscription, as it is or as it would be after a change.
+"""Preview of a subscription's next invoice, as it is or after a change.
 
-Source: API reference, "Create a preview invoice". What would happen does happen, and
-is then undone: so a preview is right wherever the sandbox is.
+Source: API reference, "Create a preview invoice". The sandbox runs the real change and
+renewal and rolls them back, so a preview matches what it would bill.
 """
 
 from sandbox.stripe.context import Context
@@ -28,7 +28,7 @@ from sandbox.stripe.protocol.params import (
 from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
-# Its answers are invoices; the name only keeps its route ahead of theirs.
+# It returns invoices. It is a resource only to place its route before theirs.
 resource = Resource("_invoice_preview")
 
 DETAILS = Hash(
@@ -52,10 +52,13 @@ CREATE = Shape(
 
 @resource.post("/v1/invoices/create_preview", CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Return what would be billed next; nothing is changed. Raises a 400 or a 404."""
+    """Return the next invoice without storing it. Raises a 400 or a 404."""
     subscription = _subscription(context, params)
-    with context.rehearsal():
-        invoice = _next(context, subscription, params.get("subscription_details", {}))
+    with context.rollback():
+        invoice = _next_invoice(
+            context, subscription, params.get("subscription_details", {})
+        )
+    # Stripe's previews have an id too, but cannot be retrieved by it.
     id = context.ids.new("upcoming_in")
     return {
         **invoice,
@@ -68,12 +71,14 @@ def create(context: Context, params: Params) -> Record:
 
 
 def _subscription(context: Context, params: Params) -> Record:
-    """Return the subscription that is named, or the customer's next to be billed."""
+    """Return the named subscription, or the customer's next one to be billed."""
     if "subscription" in params:
-        found = context.refer("subscription", params["subscription"], "subscription")
-        if params.get("customer") not in (None, found["customer"]):
-            raise missing("subscription", found["id"], param="subscription", status=400)
-        return found
+        named = context.get_referenced(
+            "subscription", params["subscription"], "subscription"
+        )
+        if params.get("customer") not in (None, named["customer"]):
+            raise missing("subscription", named["id"], param="subscription", status=400)
+        return named
     if "customer" not in params:
         raise invalid("You must specify `customer` or `subscription`.")
     if "items" in params.get("subscription_details", {}):
@@ -81,38 +86,38 @@ def _subscription(context: Context, params: Params) -> Record:
             "The sandbox does not preview a subscription that does not exist yet.",
             param="subscription_details[items]",
         )
-    customer = context.refer("customer", params["customer"], "customer")["id"]
+    customer = context.get_referenced("customer", params["customer"], "customer")["id"]
     live = [
-        one
-        for one in context.store.scan("subscription", index=("customer", customer))
-        if one["status"] not in ENDED
+        record
+        for record in context.store.scan("subscription", index=("customer", customer))
+        if record["status"] not in ENDED
     ]
     if not live:
-        raise _nothing(customer)
-    return min(live, key=subscription_cycle.next_end)
+        raise _no_upcoming_invoice(customer)
+    return min(live, key=subscription_cycle.next_period_end)
 
 
-def _next(context: Context, subscription: Record, details: Params) -> Record:
+def _next_invoice(context: Context, subscription: Record, details: Params) -> Record:
     id = subscription["id"]
     if subscription["status"] in ENDED:
-        raise _nothing(subscription["customer"])
+        raise _no_upcoming_invoice(subscription["customer"])
     behavior = details.get("proration_behavior", "create_prorations")
     if details.get("cancel_now"):
         subscription_end.cancel(
             context, id, prorate=behavior != "none", invoice_now=True
         )
-        return _new_one(context, subscription)
+        return _new_invoice(context, subscription)
     if behavior == "always_invoice":
-        # Billed here, since the real thing would finalize the invoice as well.
+        # Create prorations only: `always_invoice` would also finalize the invoice.
         behavior = "create_prorations"
     changes = {key: details[key] for key in details if key != "cancel_now"}
     subscriptions.update(context, {**changes, "proration_behavior": behavior}, id)
     if details.get("proration_behavior") == "always_invoice":
-        return _prorations(context, context.get("subscription", id))
+        return _proration_invoice(context, context.get("subscription", id))
     return _renewal(context, context.get("subscription", id))
 
 
-def _prorations(context: Context, subscription: Record) -> Record:
+def _proration_invoice(context: Context, subscription: Record) -> Record:
     invoice = invoice_lifecycle.bill_subscription(
         context,
         subscription,
@@ -121,29 +126,30 @@ def _prorations(context: Context, subscription: Record) -> Record:
         period=Period(context.now, context.now),
     )
     if invoice is None:
-        raise _nothing(subscription["customer"])
+        raise _no_upcoming_invoice(subscription["customer"])
     return invoice
 
 
 def _renewal(context: Context, subscription: Record) -> Record:
-    end = subscription_cycle.next_end(subscription)
+    end = subscription_cycle.next_period_end(subscription)
     cancel_at = subscription["cancel_at"]
-    later = context.at(min(end, cancel_at or end))
+    # At its own time, as the scheduler would run it.
+    later = context.at_time(min(end, cancel_at or end))
     if cancel_at and cancel_at <= later.now:
-        subscription_end.end_of_period(later, subscription["id"])
+        subscription_end.cancel_as_scheduled(later, subscription["id"])
     else:
         subscription_cycle.renew(later, subscription["id"])
-    return _new_one(context, subscription)
+    return _new_invoice(context, subscription)
 
 
-def _new_one(context: Context, before: Record) -> Record:
+def _new_invoice(context: Context, before: Record) -> Record:
     id = context.get("subscription", before["id"])["latest_invoice"]
     if id == before["latest_invoice"]:
-        raise _nothing(before["customer"])
+        raise _no_upcoming_invoice(before["customer"])
     return context.get("invoice", id)
 
 
-def _nothing(customer: str) -> StripeError:
+def _no_upcoming_invoice(customer: str) -> StripeError:
     return StripeError(
         404,
         f"No upcoming invoices for customer: {customer}",

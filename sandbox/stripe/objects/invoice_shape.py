@@ -1,4 +1,4 @@
-"""The shape of invoices and their lines (SDK types Invoice, InvoiceLineItem)."""
+"""Fields of invoices and their lines (SDK types Invoice, InvoiceLineItem)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from sandbox.stripe import currencies
 from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
-from sandbox.stripe.money import Settlement, settle
+from sandbox.stripe.money import AmountDue, apply_balance
 from sandbox.stripe.objects.fields import amount_decimal
 from sandbox.stripe.protocol.lists import slice_page
 from sandbox.stripe.resource import public
@@ -14,25 +14,28 @@ from sandbox.stripe.store import Record, Store
 
 
 def render(store: Store, record: Record) -> dict[str, Any]:
-    """Return the invoice with its first ten lines; the rest is a list of its own.
+    """Return the invoice with its first ten lines.
 
-    A draft shows what it would ask for with the customer's balance of now.
+    The amounts of a draft follow the customer's current balance.
     """
-    shown = public(store, record)
+    rendered = public(store, record)
     customer = store.get("customer", record["customer"]) or {}
+    # A deleted customer has no balance: the stored amounts stay.
     if record["status"] == "draft" and "balance" in customer:
-        shown.update(totals(record["_lines"], customer["balance"], record["currency"]))
-    shown["next_payment_attempt"] = _next_payment_attempt(record)
-    shown["lines"] = slice_page(
+        rendered.update(
+            totals(record["_lines"], customer["balance"], record["currency"])
+        )
+    rendered["next_payment_attempt"] = _next_payment_attempt(record)
+    rendered["lines"] = slice_page(
         record["_lines"], f"/v1/invoices/{record['id']}/lines", {}
     )
-    return shown
+    return rendered
 
 
 def _next_payment_attempt(record: Record) -> int | None:
-    """Return when Stripe charges by itself; null for invoices that are sent."""
-    charged = record["collection_method"] == "charge_automatically"
-    if not charged or not record["auto_advance"]:
+    """Return the time of the next automatic charge; null for `send_invoice`."""
+    automatic = record["collection_method"] == "charge_automatically"
+    if not automatic or not record["auto_advance"]:
         return None
     draft = record["status"] == "draft"
     name = "automatically_finalizes_at" if draft else "next_payment_attempt"
@@ -41,14 +44,14 @@ def _next_payment_attempt(record: Record) -> int | None:
 
 
 def paid_off_stripe(store: Store, record: Record) -> int:
-    """Return `amount_paid_off_stripe`, which is shown only when expanded."""
+    """Return `amount_paid_off_stripe`, included only when expanded."""
     return int(record["_paid_off_stripe"])
 
 
 def totals(lines: Sequence[Record], balance: int, currency: str) -> dict[str, int]:
-    """Return the sums of a draft with these lines and this customer balance."""
+    """Return the totals of a draft with these lines and this customer balance."""
     total = sum(line["amount"] for line in lines)
-    due = settlement(total, balance, currency).amount_due
+    due = compute_amount_due(total, balance, currency).amount_due
     return {
         "amount_due": due,
         "amount_remaining": due,
@@ -60,10 +63,10 @@ def totals(lines: Sequence[Record], balance: int, currency: str) -> dict[str, in
     }
 
 
-def settlement(total: int, balance: int, currency: str) -> Settlement:
-    """Return what the total comes to with the balance, at the least charge allowed."""
+def compute_amount_due(total: int, balance: int, currency: str) -> AmountDue:
+    """Apply the balance to a total, respecting the currency's minimum charge."""
     minimum = currencies.minimum_charge(currency)
-    return settle(total=total, balance=balance, minimum=minimum)
+    return apply_balance(total=total, balance=balance, minimum=minimum)
 
 
 def new_line(
@@ -79,7 +82,7 @@ def new_line(
     metadata: dict[str, str] | None = None,
     discountable: bool = True,
 ) -> dict[str, Any]:
-    """Return a line; its invoice is set when it is put on one."""
+    """Return a line that is not on an invoice yet."""
     details = parent["subscription_item_details"] or parent["invoice_item_details"]
     return {
         "id": context.ids.new("il"),
@@ -123,7 +126,7 @@ def item_parent(
     invoice_item: str | None = None,
     credited: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the `parent` of a line that a subscription item causes."""
+    """Return the `parent` of a line for a subscription item."""
     return {
         "invoice_item_details": None,
         "subscription_item_details": {
@@ -138,7 +141,7 @@ def item_parent(
 
 
 def manual_parent(invoice_item: str, subscription: str | None) -> dict[str, Any]:
-    """Return the `parent` of a line that comes from a hand-made invoice item."""
+    """Return the `parent` of a line for an invoice item created through the API."""
     return {
         "invoice_item_details": {
             "invoice_item": invoice_item,
@@ -152,7 +155,7 @@ def manual_parent(invoice_item: str, subscription: str | None) -> dict[str, Any]
 
 
 def subscription_parent(subscription: Record) -> dict[str, Any]:
-    """Return the `parent` of a subscription's invoice, with its metadata of now."""
+    """Return the `parent` of a subscription's invoice, with a copy of its metadata."""
     return {
         "quote_details": None,
         "subscription_details": {
@@ -165,7 +168,7 @@ def subscription_parent(subscription: Record) -> dict[str, Any]:
 
 
 def subscription_of(invoice: Record) -> str | None:
-    """Return the id of the subscription that caused the invoice, if one did."""
+    """Return the id of the invoice's subscription, or None."""
     parent = invoice["parent"]
     return parent["subscription_details"]["subscription"] if parent else None
 
@@ -183,7 +186,7 @@ def new_invoice(
 ) -> dict[str, Any]:
     """Return a draft with these lines and totals."""
     invoice: dict[str, Any] = {
-        **_nothing(),
+        **_defaults(),
         "id": context.ids.new("in"),
         "object": "invoice",
         "account_country": "US",
@@ -205,8 +208,8 @@ def new_invoice(
         "period_start": period.start,
         "status": "draft",
         "_days_until_due": None,
-        # When collection ends; when `invoice.overdue` is sent; whether the due date has
-        # passed; the payment method whose issuer wants no further attempt.
+        # End of collection; time of `invoice.overdue`; True once the due date passed;
+        # payment method with a hard decline, not retried.
         "_gives_up_at": None,
         "_overdue_at": None,
         "_passed_due": False,
@@ -223,7 +226,7 @@ def new_invoice(
     return invoice
 
 
-def _nothing() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     return {
         "account_tax_ids": None,
         "amount_overpaid": 0,

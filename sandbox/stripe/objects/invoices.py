@@ -20,7 +20,7 @@ from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
     CURRENCY,
     INVOICE_PAYMENT_SETTINGS,
-    copy_given,
+    copy_params,
     merge_metadata,
 )
 from sandbox.stripe.protocol.errors import invalid
@@ -48,7 +48,7 @@ resource = Resource(
     includable={
         "amount_paid_off_stripe": invoice_shape.paid_off_stripe,
         "confirmation_secret": invoice_payments.confirmation_secret,
-        "payments": invoice_payments.of_invoice,
+        "payments": invoice_payments.render_payments,
     },
     timer=dunning.TIMER,
 )
@@ -79,20 +79,25 @@ CREATE = Shape(
     required=("customer",),
 )
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
-FARTHEST_FINALIZATION = 5 * 366 * DAY
-SENDING = frozenset({"collection_method", "days_until_due", "due_date"})
+MAX_FINALIZATION_DELAY = 5 * 366 * DAY
+DUE_DATE_FIELDS = frozenset({"collection_method", "days_until_due", "due_date"})
 
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Create a one-off draft; it does not advance by itself unless told to."""
-    customer = context.refer("customer", params["customer"], "customer")
+    """Create a one-off draft; `auto_advance` is off by default. Raises a 400."""
+    customer = context.get_referenced("customer", params["customer"], "customer")
     method = params.get("collection_method", "charge_automatically")
     require_email(customer, method)
-    _check_due(params, method, dated=False)
-    items = _items_for(context, customer, params)
+    _check_due_date(params, method, has_due_date=False)
+    include = params.get("pending_invoice_items_behavior") == "include"
+    items = (
+        invoice_items.pending_without_subscription(context, customer["id"])
+        if include
+        else []
+    )
     currency = params.get("currency") or customer["currency"] or "usd"
-    balances.claim_currency(context, customer, currency, "currency")
+    balances.set_currency(context, customer, currency, "currency")
     invoice = invoice_shape.new_invoice(
         context,
         customer=customer,
@@ -100,12 +105,13 @@ def create(context: Context, params: Params) -> Record:
         collection_method=method,
         reason="manual",
         period=Period(context.now, context.now),
-        lines=[invoice_items.line_of(context, item) for item in items],
+        lines=[invoice_items.new_line_for(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
-    at = _finalization_time(context, params, advances=invoice["auto_advance"])
+    advance = invoice["auto_advance"]
+    at = _finalization_time(context, params, auto_advance=advance)
     invoice["automatically_finalizes_at"] = at
-    _require_method(context, customer["id"], params)
+    _require_attached(context, customer["id"], params)
     _assign(invoice, params)
     return invoice_lifecycle.add(context, invoice, items)
 
@@ -131,7 +137,7 @@ def list_(context: Context, params: Params) -> Record:
     else:
         index = ("status", params["status"]) if "status" in params else None
 
-    def chosen(record: Record) -> bool:
+    def matches(record: Record) -> bool:
         return (subscription is None or record["_subscription"] == subscription) and (
             all(
                 record[name] == params[name]
@@ -140,7 +146,7 @@ def list_(context: Context, params: Params) -> Record:
             )
         )
 
-    return page(context.store, "invoice", URL, params, index=index, where=chosen)
+    return page(context.store, "invoice", URL, params, index=index, where=matches)
 
 
 @resource.get(ONE, Shape())
@@ -151,17 +157,17 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 
 @resource.get(f"{ONE}/lines", listing())
 def list_lines(context: Context, params: Params, id: str) -> Record:
-    """Return all lines, in pages: the invoice itself carries the first ten."""
+    """Return all lines, in pages. The invoice object has only the first ten."""
     invoice = context.get("invoice", id)
     return slice_page(invoice["_lines"], f"{URL}/{id}/lines", params)
 
 
 @resource.post(ONE, Shape(FIELDS))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change an invoice; once finalized, only what does not alter the claim.
+    """Update an invoice; a finalized one only in the fields of `EDITABLE_ALWAYS`.
 
-    Source: API reference, "Update an invoice": monetary values and the collection
-    method become uneditable. Assumed of texts and the due date too.
+    Source: API reference, "Update an invoice": after finalization monetary values and
+    the collection method are not editable. Assumed for texts and the due date too.
     """
     invoice = context.get("invoice", id)
     if invoice["status"] != "draft" and set(params) - EDITABLE_ALWAYS:
@@ -171,11 +177,12 @@ def update(context: Context, params: Params, id: str) -> Record:
         )
     customer = context.store.get("customer", invoice["customer"]) or {}
     require_email(customer, params.get("collection_method", ""))
-    if set(params) & SENDING:
+    if set(params) & DUE_DATE_FIELDS:
         method = params.get("collection_method", invoice["collection_method"])
-        _check_due(params, method, dated=invoice["due_date"] is not None)
-    _require_method(context, invoice["customer"], params)
-    with context.edit("invoice", id, "invoice.updated") as draft:
+        has_due_date = invoice["due_date"] is not None
+        _check_due_date(params, method, has_due_date=has_due_date)
+    _require_attached(context, invoice["customer"], params)
+    with context.update("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
         _schedule(context, draft, params)
     return context.get("invoice", id)
@@ -183,7 +190,7 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 @resource.delete(ONE, Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Delete a one-off draft; its items are pending again. Raises a 400 or a 404."""
+    """Delete a one-off draft; its items become pending. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
     if invoice["status"] != "draft":
         raise invalid("You can only delete draft invoices.")
@@ -212,7 +219,7 @@ def finalize(context: Context, params: Params, id: str) -> Record:
     ),
 )
 def pay(context: Context, params: Params, id: str) -> Record:
-    """Pay, or mark as paid out of band. Raises a 400, a 402 or a 404."""
+    """Pay by card, or mark as paid out of band. Raises a 400, a 402 or a 404."""
     return invoice_payment.pay(
         context,
         id,
@@ -230,18 +237,18 @@ def void(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(f"{ONE}/send", Shape())
 def send(context: Context, params: Params, id: str) -> Record:
-    """Send an invoice by hand. Raises a 400 or a 404."""
+    """Send an invoice manually. Raises a 400 or a 404."""
     return invoice_lifecycle.send(context, id)
 
 
 @resource.post(f"{ONE}/mark_uncollectible", Shape())
 def mark_uncollectible(context: Context, params: Params, id: str) -> Record:
-    """Write an open invoice off. Raises a 400 or a 404."""
+    """Mark an open invoice uncollectible. Raises a 400 or a 404."""
     return invoice_lifecycle.mark_uncollectible(context, id)
 
 
 def require_email(customer: Record, collection_method: str) -> None:
-    """Raise a 400 when an invoice could not be sent to the customer."""
+    """Raise a 400 if a `send_invoice` customer has no e-mail address."""
     if collection_method == "send_invoice" and not customer.get("email"):
         raise invalid(
             "Missing email. In order to create invoices that are sent to the customer, "
@@ -250,27 +257,21 @@ def require_email(customer: Record, collection_method: str) -> None:
         )
 
 
-def _require_method(context: Context, customer: str, params: Params) -> None:
+def _require_attached(context: Context, customer: str, params: Params) -> None:
     name = "default_payment_method"
-    payment_methods.require(context, params.get(name), customer, name)
+    payment_methods.require_attached(context, params.get(name), customer, name)
 
 
-def _items_for(context: Context, customer: Record, params: Params) -> list[Record]:
-    if params.get("pending_invoice_items_behavior") != "include":
-        return []
-    return invoice_items.loose(context, customer["id"])
-
-
-def _check_due(params: Params, method: str, *, dated: bool) -> None:
-    given = {"days_until_due", "due_date"} & set(params)
-    if len(given) > 1:
+def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
+    sent = {"days_until_due", "due_date"} & set(params)
+    if len(sent) > 1:
         raise invalid("You can only specify one of 'due_date' or 'days_until_due'.")
-    if method == "send_invoice" and not (given or dated):
+    if method == "send_invoice" and not (sent or has_due_date):
         raise invalid(
             "If invoice collection method is 'send_invoice', you must specify "
             "'due_date' or 'days_until_due'."
         )
-    if method != "send_invoice" and given:
+    if method != "send_invoice" and sent:
         raise invalid(
             "You can only specify 'due_date' or 'days_until_due' if invoice "
             "collection method is 'send_invoice'."
@@ -278,7 +279,7 @@ def _check_due(params: Params, method: str, *, dated: bool) -> None:
 
 
 def _assign(invoice: dict[str, Any], params: Params) -> None:
-    copy_given(
+    copy_params(
         invoice,
         params,
         "collection_method",
@@ -300,20 +301,20 @@ def _assign(invoice: dict[str, Any], params: Params) -> None:
 
 
 def _finalization_time(
-    context: Context, params: Params, *, advances: bool
+    context: Context, params: Params, *, auto_advance: bool
 ) -> int | None:
-    """Return the time that was asked for, if one was. Raises a 400.
+    """Return the requested finalization time, or None. Raises a 400.
 
-    Source: docs page "Schedule invoice finalization": automatic advancement has to be
-    on, the time at most five years ahead. The wordings are assumed.
+    Source: docs page "Schedule invoice finalization": automatic advancement must be on,
+    and the time at most five years ahead. The error texts are assumed.
     """
     name = "automatically_finalizes_at"
     at: int | None = params.get(name)
     if at is None:
         return None
-    if not advances:
+    if not auto_advance:
         raise invalid(f"`{name}` needs `auto_advance` to be true.", param=name)
-    if not context.now < at <= context.now + FARTHEST_FINALIZATION:
+    if not context.now < at <= context.now + MAX_FINALIZATION_DELAY:
         raise invalid(
             f"`{name}` must be in the future, and at most 5 years ahead.", param=name
         )
@@ -322,12 +323,13 @@ def _finalization_time(
 
 def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None:
     advance = params.get("auto_advance", invoice["auto_advance"])
-    at = _finalization_time(context, params, advances=advance)
+    at = _finalization_time(context, params, auto_advance=advance)
     if invoice["status"] == "draft":
         scheduled = invoice["automatically_finalizes_at"]
-        later = context.now + draft_delay.DRAFT_PERIOD
+        # `auto_advance` was turned on after the creation: the hour starts now.
+        default = context.now + draft_delay.DRAFT_PERIOD
         invoice["automatically_finalizes_at"] = (
-            (at or scheduled or later) if advance else None
+            (at or scheduled or default) if advance else None
         )
     resumes = invoice["status"] == "open" and advance and not invoice["auto_advance"]
     invoice["auto_advance"] = advance and invoice["status"] in ("draft", "open")

@@ -1,4 +1,4 @@
-"""What an attempt to charge a card comes to: a script decides, else the card."""
+"""Outcome of a charge attempt: from a script in the metadata, else from the card."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,61 +8,66 @@ from sandbox.stripe.objects.cards import CARDS, Decline
 from sandbox.stripe.objects.invoice_shape import subscription_of
 from sandbox.stripe.store import Record
 
+# Metadata key of a script, and the kind of the records of each script's progress.
 SCRIPT = "sandbox_outcome"
-USED = "_script"
+PROGRESS = "_script"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Neither a decline nor a challenge: the charge goes through."""
+    """Outcome of a charge; it succeeds with neither a decline nor a challenge."""
 
     decline: Decline | None = None
     challenge: bool = False
 
 
-def decide(
+def next_outcome(
     context: Context, invoice: Record, method: Record, *, off_session: bool
 ) -> Outcome:
-    """Return what the next attempt comes to; a script moves on by one."""
-    word = _scripted(context, invoice)
-    if word is not None:
-        return _of_word(word)
-    if _challenges(method, off_session=off_session):
+    """Return the outcome of the next attempt; a script advances by one step."""
+    step = _scripted_step(context, invoice)
+    if step is not None:
+        return _outcome_of_step(step)
+    if _requires_challenge(method, off_session=off_session):
         return Outcome(challenge=True)
-    return after_challenge(method)
+    return outcome_of_card(method)
 
 
-def after_challenge(method: Record) -> Outcome:
-    """Return what comes of a charge that needs no authentication, or passed it."""
-    reason = CARDS[method["_card"]].refuses
+def outcome_of_card(method: Record) -> Outcome:
+    """Return the outcome of a charge without, or after, authentication."""
+    reason = CARDS[method["_card"]].decline_reason
     return Outcome(decline=Decline(reason) if reason else None)
 
 
-def _challenges(method: Record, *, off_session: bool) -> bool:
-    """Return whether 3D Secure is asked for (docs page "Testing", authentication)."""
-    wanted = CARDS[method["_card"]].authentication
-    if wanted == "unless_set_up":
+def _requires_challenge(method: Record, *, off_session: bool) -> bool:
+    """Return whether 3D Secure is required (docs page "Testing", authentication)."""
+    authentication = CARDS[method["_card"]].authentication
+    # Once set up, these cards skip the challenge only off session.
+    if authentication == "unless_set_up":
         return not (off_session and method["_set_up"])
-    return wanted == "always"
+    return authentication == "always"
 
 
-def _of_word(word: str) -> Outcome:
-    if word == "requires_action":
+def _outcome_of_step(step: str) -> Outcome:
+    if step == "requires_action":
         return Outcome(challenge=True)
-    return Outcome(decline=None if word == "succeed" else Decline(word))
+    return Outcome(decline=None if step == "succeed" else Decline(step))
 
 
-def _scripted(context: Context, invoice: Record) -> str | None:
-    for id, metadata in _owners(context, invoice):
+def _scripted_step(context: Context, invoice: Record) -> str | None:
+    for id, metadata in _metadata_sources(context, invoice):
         if SCRIPT in metadata:
-            return _next_word(context, id, metadata[SCRIPT])
+            return _next_step(context, id, metadata[SCRIPT])
     return None
 
 
-def _owners(context: Context, invoice: Record) -> Iterator[tuple[str, Record]]:
-    """Yield who may have a script, the invoice first.
+def _metadata_sources(
+    context: Context, invoice: Record
+) -> Iterator[tuple[str, Record]]:
+    """Yield id and metadata of the invoice, its subscription and its customer.
 
-    A subscription that is only being created speaks through its first invoice.
+    A subscription still being created is not stored yet: its metadata is taken from
+    the copy on its first invoice.
     """
     yield invoice["id"], invoice["metadata"]
     id = subscription_of(invoice)
@@ -74,19 +79,23 @@ def _owners(context: Context, invoice: Record) -> Iterator[tuple[str, Record]]:
     yield invoice["customer"], customer.get("metadata", {})
 
 
-def _next_word(context: Context, owner: str, script: str) -> str:
-    """Return the word for this attempt; the last one stays, a new script starts."""
-    record = context.store.get(USED, owner)
+def _next_step(context: Context, owner: str, script: str) -> str:
+    """Return the step for this attempt and store the progress.
+
+    The last step repeats. A changed script starts at its first step.
+    """
+    # With `error_if_incomplete` a failure rolls this back too: the step then repeats.
+    record = context.store.get(PROGRESS, owner)
     used = record["used"] if record and record["script"] == script else 0
     context.store.put(
-        USED,
+        PROGRESS,
         {
             "id": owner,
-            "object": USED,
+            "object": PROGRESS,
             "created": context.now,
             "script": script,
             "used": used + 1,
         },
     )
-    words = [word.strip() for word in script.split(",")]
-    return words[min(used, len(words) - 1)]
+    steps = [step.strip() for step in script.split(",")]
+    return steps[min(used, len(steps) - 1)]

@@ -1,4 +1,4 @@
-"""One attempt at a payment intent, and the end of the intent.
+"""One attempt to pay a payment intent, and its cancellation.
 
 Source: docs page "How PaymentIntents and SetupIntents work".
 """
@@ -7,12 +7,11 @@ from typing import Any
 
 from sandbox.stripe.context import Context, clone
 from sandbox.stripe.objects import charges, payment_methods
-from sandbox.stripe.objects.cards import Decline
 from sandbox.stripe.objects.outcomes import Outcome
 from sandbox.stripe.objects.payment_intent_shape import (
     FINAL,
     KIND,
-    asked,
+    current_amount,
     next_action,
     payment_error,
 )
@@ -22,7 +21,7 @@ from sandbox.stripe.store import Record
 REQUIRES_ACTION = "invoice_payment_intent_requires_action"
 
 
-def carry_out(
+def execute(
     context: Context,
     id: str,
     method: Record,
@@ -31,29 +30,34 @@ def carry_out(
     on_session: bool,
     authenticated: bool = False,
 ) -> None:
-    """Bring the intent to where the outcome leads, with its charge and events."""
+    """Apply the outcome to the intent: its status, charge and events."""
     if outcome.challenge:
         _challenge(context, id, method)
         return
     intent = context.get(KIND, id)
-    intent = {**intent, "amount": asked(context.store, intent)}
-    charge = charges.add(
+    # Credit notes may have reduced the amount since the intent was created.
+    intent = {**intent, "amount": current_amount(context.store, intent)}
+    charge = charges.create(
         context, intent, method, outcome.decline, authenticated=authenticated
     )
     if outcome.decline:
-        error = _error_of(context, outcome.decline, method, charge["id"])
+        error = payment_error(
+            **outcome.decline.error_fields(),
+            charge=charge["id"],
+            payment_method=clone(context.serialize(method)),
+        )
         fail(context, id, error, charge=charge["id"])
         return
     _succeed(context, id, method, charge)
     save = on_session and intent["setup_future_usage"] is not None
-    payment_methods.use(context, method, intent["customer"], save=save)
+    payment_methods.record_charge(context, method, intent["customer"], save=save)
 
 
 def fail(
     context: Context, id: str, error: dict[str, Any], *, charge: str | None = None
 ) -> None:
-    """Let the attempt fail: the intent waits for another payment method."""
-    with context.edit(KIND, id) as draft:
+    """Record a failed attempt: the intent then requires another payment method."""
+    with context.update(KIND, id) as draft:
         draft.update(
             last_payment_error=error,
             latest_charge=charge or draft["latest_charge"],
@@ -65,26 +69,27 @@ def fail(
 
 
 def fail_authentication(context: Context, id: str, method: Record) -> None:
-    """Let the attempt fail because the card's holder did not pass the challenge."""
+    """Record an attempt that failed because the 3D Secure challenge was not passed."""
     error = payment_error(
         code="payment_intent_authentication_failure",
         message=(
             "The provided PaymentMethod has failed authentication. You can provide a "
             "new PaymentMethod to attempt to fulfill this PaymentIntent again."
         ),
-        payment_method=clone(context.show(method)),
+        payment_method=clone(context.serialize(method)),
         type="invalid_request_error",
     )
     fail(context, id, error)
 
 
 def cancel(context: Context, id: str, reason: str | None) -> None:
-    """Cancel the intent of an invoice that no longer needs it."""
+    """Cancel the intent, unless it has already ended."""
     intent = context.get(KIND, id)
     if intent["status"] in FINAL:
         return
-    amount = asked(context.store, intent) or intent["amount"]
-    with context.edit(KIND, id) as draft:
+    # Paid out of band, nothing remains: the intent keeps the amount it had.
+    amount = current_amount(context.store, intent) or intent["amount"]
+    with context.update(KIND, id) as draft:
         draft.update(
             amount=amount,
             canceled_at=context.now,
@@ -95,15 +100,16 @@ def cancel(context: Context, id: str, reason: str | None) -> None:
     context.emit("payment_intent.canceled", context.get(KIND, id))
 
 
-def refusal(
+def failure_error(
     context: Context, id: str, *, code: str = REQUIRES_ACTION, committed: bool = True
 ) -> StripeError:
     """Return the 402 for an intent whose attempt did not succeed.
 
-    `code` is what a challenge is called: an invoice's or a subscription's.
+    `code` is the error code for a pending challenge; it differs between invoices and
+    subscriptions. With `committed` the failed attempt stays stored.
     """
     intent = context.get(KIND, id)
-    shown = context.show(intent)
+    rendered = context.serialize(intent)
     if intent["status"] == "requires_action":
         method = context.get("payment_method", intent["payment_method"])
         return StripeError(
@@ -115,22 +121,22 @@ def refusal(
             type="card_error",
             code=code,
             committed=committed,
-            payment_intent=shown,
-            payment_method=context.show(method),
+            payment_intent=rendered,
+            payment_method=context.serialize(method),
         )
-    told = dict(intent["last_payment_error"])
+    error = dict(intent["last_payment_error"])
     names = ("advice_code", "charge", "code", "decline_code", "payment_method", "type")
     return StripeError(
         402,
-        told["message"],
+        error["message"],
         committed=committed,
-        payment_intent=shown,
-        **{name: told[name] for name in names},
+        payment_intent=rendered,
+        **{name: error[name] for name in names},
     )
 
 
 def _challenge(context: Context, id: str, method: Record) -> None:
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(
             last_payment_error=None,
             next_action=next_action(context, method["id"]),
@@ -141,7 +147,7 @@ def _challenge(context: Context, id: str, method: Record) -> None:
 
 
 def _succeed(context: Context, id: str, method: Record, charge: Record) -> None:
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(
             amount=charge["amount"],
             amount_received=charge["amount"],
@@ -152,11 +158,3 @@ def _succeed(context: Context, id: str, method: Record, charge: Record) -> None:
             status="succeeded",
         )
     context.emit("payment_intent.succeeded", context.get(KIND, id))
-
-
-def _error_of(
-    context: Context, decline: Decline, method: Record, charge: str
-) -> dict[str, Any]:
-    return payment_error(
-        **decline.fields(), charge=charge, payment_method=clone(context.show(method))
-    )

@@ -1,4 +1,4 @@
-"""The shape of payment intents (SDK type PaymentIntent); each belongs to an invoice."""
+"""Fields of payment intents (SDK type PaymentIntent); each belongs to an invoice."""
 
 from typing import Any
 
@@ -16,15 +16,15 @@ DESCRIPTIONS = {
 
 
 def render(store: Store, record: Record) -> dict[str, Any]:
-    """Return the intent; until it ends, it asks for what the invoice still does.
+    """Return the intent with its current amount."""
+    return {**public(store, record), "amount": current_amount(store, record)}
+
+
+def current_amount(store: Store, record: Record) -> int:
+    """Return the amount of an intent: the invoice's remaining one until it ends.
 
     Source: SDK docstring of InvoicePayment.is_default.
     """
-    return {**public(store, record), "amount": asked(store, record)}
-
-
-def asked(store: Store, record: Record) -> int:
-    """Return the amount of an intent."""
     invoice = store.get("invoice", record["_invoice"])
     if invoice is None or record["status"] in FINAL:
         return int(record["amount"])
@@ -32,15 +32,15 @@ def asked(store: Store, record: Record) -> int:
 
 
 def new_intent(context: Context, invoice: Record, method: str | None) -> dict[str, Any]:
-    """Return the intent of an invoice that was just finalized.
+    """Return the intent for an invoice that is being finalized.
 
-    The card of an automatic subscription is kept for later charges (docs page
-    "Save payment details": `setup_future_usage`).
+    A subscription's card is saved for later charges if it is charged automatically
+    (docs page "Save payment details": `setup_future_usage`).
     """
     id = context.ids.new("pi")
     automatic = invoice["collection_method"] == "charge_automatically"
     return {
-        **_nothing(),
+        **_defaults(),
         "id": id,
         "object": KIND,
         "amount": invoice["amount_remaining"],
@@ -65,7 +65,7 @@ def new_intent(context: Context, invoice: Record, method: str | None) -> dict[st
 
 
 def next_action(context: Context, method: str) -> dict[str, Any]:
-    """Return what a person's browser has to do: the card's 3D Secure challenge."""
+    """Return the `next_action` for a 3D Secure challenge in the browser."""
     token = context.ids.new("test", 32)
     return {
         "type": "use_stripe_sdk",
@@ -78,7 +78,7 @@ def next_action(context: Context, method: str) -> dict[str, Any]:
 
 
 def payment_error(**fields: Any) -> dict[str, Any]:
-    """Return a `last_payment_error` with every field."""
+    """Return a `last_payment_error` with all fields."""
     code = str(fields["code"]).replace("_", "-")
     return {
         "advice_code": None,
@@ -101,7 +101,7 @@ def payment_error(**fields: Any) -> dict[str, Any]:
     }
 
 
-def _nothing() -> dict[str, Any]:
+def _defaults() -> dict[str, Any]:
     return {
         "allowed_payment_method_types": None,
         "amount_capturable": 0,

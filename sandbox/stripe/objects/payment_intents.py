@@ -1,6 +1,6 @@
 """Endpoints of payment intents (docs: API reference, PaymentIntents).
 
-Only invoices make them here, so there is none to create or change.
+In the sandbox only invoices create them: none is created or updated over the API.
 """
 
 from sandbox.stripe.context import Context
@@ -54,46 +54,47 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
     ),
 )
 def confirm(context: Context, params: Params, id: str) -> Record:
-    """Try to pay in person; a 3D Secure card then waits for its holder.
+    """Charge a card on session; with 3D Secure the intent then requires action.
 
     Raises a 400 or a 402.
     """
     intent = context.get(KIND, id)
     if intent["status"] in FINAL:
-        raise _unexpected("confirm", intent)
+        raise _unexpected_status("confirm", intent)
     method = params.get("payment_method", intent["payment_method"])
     if method is None:
-        raise _error(
+        raise _unexpected_state(
             "You cannot confirm this PaymentIntent because it's missing a payment "
             "method. Confirm it again with a payment method."
         )
     customer = intent["customer"]
-    card = payment_methods.usable(context, method, customer, "payment_method")
+    card = payment_methods.get_usable(context, method, customer, "payment_method")
     invoice_payment.attempt(context, intent["_invoice"], card["id"], off_session=False)
     confirmed = context.get(KIND, id)
+    # Only a decline is an error; a pending challenge is a normal response.
     if confirmed["status"] == "requires_payment_method":
-        raise payment_attempt.refusal(context, id)
+        raise payment_attempt.failure_error(context, id)
     return confirmed
 
 
 @resource.post(f"{ONE}/cancel", Shape({"cancellation_reason": Choice(REASONS)}))
 def cancel(context: Context, params: Params, id: str) -> Record:
-    """Refuse: an invoice's intent goes with its invoice. Raises a 400 or a 404."""
+    """Raise a 400, or a 404: an invoice's intent ends only with its invoice."""
     intent = context.get(KIND, id)
     if intent["status"] in FINAL:
-        raise _unexpected("cancel", intent)
+        raise _unexpected_status("cancel", intent)
     raise invalid(
         "You cannot cancel PaymentIntents created by invoices. Try voiding the invoice "
         "instead."
     )
 
 
-def _unexpected(action: str, intent: Record) -> StripeError:
-    return _error(
+def _unexpected_status(action: str, intent: Record) -> StripeError:
+    return _unexpected_state(
         f"You cannot {action} this PaymentIntent because it has a status of "
         f"{intent['status']}."
     )
 
 
-def _error(message: str) -> StripeError:
+def _unexpected_state(message: str) -> StripeError:
     return invalid(message, code="payment_intent_unexpected_state")

@@ -1,4 +1,4 @@
-"""The shape of payment methods (SDK type PaymentMethod); all are cards."""
+"""Fields of payment methods (SDK type PaymentMethod); all are cards."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def new_payment_method(
     exp_year: int | None = None,
     cvc: bool = True,
 ) -> dict[str, Any]:
-    """Return a payment method for a test card; it belongs to nobody yet."""
+    """Return a payment method for a test card, not attached to a customer."""
     card = CARDS[name]
     today = datetime.fromtimestamp(context.now, UTC)
     return {
@@ -44,19 +44,19 @@ def new_payment_method(
         "radar_options": None,
         "type": "card",
         "_card": name,
-        # Whether its holder has agreed to charges off session.
+        # True once set up for off-session charges.
         "_set_up": card.set_up,
-        # Used without a customer, or detached: never to be used again.
+        # True once charged without a customer, or detached: unusable from then on.
         "_spent": False,
     }
 
 
-def billing_details(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return billing details with every field, null where it was not given."""
+def billing_details(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return billing details with all fields; missing ones are null."""
     names = ("email", "name", "phone", "tax_id")
     return {
-        "address": address(given.get("address") or {}),
-        **{name: given.get(name) for name in names},
+        "address": address(params.get("address") or {}),
+        **{name: params.get(name) for name in names},
     }
 
 

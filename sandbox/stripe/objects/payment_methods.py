@@ -73,7 +73,7 @@ FILTERS = {"allow_redisplay": REDISPLAY, "type": TYPE}
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Create a card that belongs to nobody yet. Raises a 400 or a 402."""
+    """Create a card that is not attached to a customer. Raises a 400 or a 402."""
     method = _from_card_data(context, params["card"])
     method["billing_details"] = billing_details(params.get("billing_details", {}))
     method["allow_redisplay"] = params.get("allow_redisplay", "unspecified")
@@ -83,9 +83,9 @@ def create(context: Context, params: Params) -> Record:
 
 @resource.get(URL, listing(customer=Text(), **FILTERS))
 def list_(context: Context, params: Params) -> Record:
-    """Return a customer's payment methods, or (assumed) all attached, newest first."""
+    """Return a customer's payment methods, or (assumed) all attached ones."""
     if "customer" in params:
-        context.refer("customer", params["customer"], "customer")
+        context.get_referenced("customer", params["customer"], "customer")
     return _page(context, params, URL, params.get("customer"))
 
 
@@ -98,7 +98,7 @@ def list_of_customer(context: Context, params: Params, customer: str) -> Record:
 
 @resource.get(ONE, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a payment method, also a detached one. Raises a 404."""
+    """Return a payment method, attached or not. Raises a 404."""
     return context.get(KIND, id)
 
 
@@ -114,12 +114,12 @@ def retrieve_of_customer(
 
 @resource.post(ONE, UPDATE)
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change an attached payment method. Raises a 400 or a 404."""
+    """Update an attached payment method. Raises a 400 or a 404."""
     if context.get(KIND, id)["customer"] is None:
         raise invalid(
             "You must save this PaymentMethod to a customer before you can update it."
         )
-    with context.edit(KIND, id, "payment_method.updated") as draft:
+    with context.update(KIND, id, "payment_method.updated") as draft:
         details = {**draft["billing_details"], **params.get("billing_details", {})}
         draft["billing_details"] = billing_details(details)
         draft["card"].update(params.get("card", {}))
@@ -134,16 +134,16 @@ def update(context: Context, params: Params, id: str) -> Record:
 def attach_to(context: Context, params: Params, id: str) -> Record:
     """Attach a payment method to a customer. Raises a 400, a 402 or a 404.
 
-    A name like `pm_card_visa` makes a new one.
+    A name such as `pm_card_visa` creates a new one.
     """
-    context.refer("customer", params["customer"], "customer")
-    method = from_name(context, id) or context.get(KIND, id)
+    context.get_referenced("customer", params["customer"], "customer")
+    method = create_from_name(context, id) or context.get(KIND, id)
     return attach(context, method, params["customer"])
 
 
 @resource.post(f"{ONE}/detach", Shape())
 def detach_one(context: Context, params: Params, id: str) -> Record:
-    """Detach a payment method for good. Raises a 400 or a 404."""
+    """Detach a payment method permanently. Raises a 400 or a 404."""
     if context.get(KIND, id)["customer"] is None:
         raise invalid(
             "The payment method you provided is not attached to a customer so "
@@ -152,37 +152,37 @@ def detach_one(context: Context, params: Params, id: str) -> Record:
     return detach(context, id)
 
 
-def from_name(context: Context, id: str) -> Record | None:
-    """Return a new payment method for `pm_card_visa` and its like, else None."""
-    name = cards.named(id)
+def create_from_name(context: Context, id: str) -> Record | None:
+    """Create a payment method from a name such as `pm_card_visa`, else return None."""
+    name = cards.name_from_id(id)
     return context.insert(new_payment_method(context, name)) if name else None
 
 
-def from_card(context: Context, card: str) -> Record:
-    """Return a new payment method for a test card's name or number. Raises a 402."""
-    name = cards.named(card) or cards.numbered(card)
+def create_from_card(context: Context, card: str) -> Record:
+    """Create a payment method from a test card's name or number. Raises a 402."""
+    name = cards.name_from_id(card) or cards.name_from_number(card)
     return context.insert(new_payment_method(context, name))
 
 
 def attach(
     context: Context, method: Record, customer: str, *, set_up: bool = False
 ) -> Record:
-    """Attach a payment method. Raises a 400, or the 402 of its issuer.
+    """Attach a payment method. Raises a 400, or a 402 if the issuer declines.
 
-    Attaching it again to its own customer changes nothing (assumed).
+    Attaching it again to the same customer changes nothing (assumed).
     """
     card = cards.CARDS[method["_card"]]
     if method["_spent"]:
-        raise _spent()
+        raise _already_used()
     if method["customer"] not in (None, customer):
         raise invalid(
             "The payment method you provided has already been attached to a customer."
         )
-    if not card.attachable and card.refuses:
-        raise cards.error(cards.Decline(card.refuses))
+    if not card.attachable and card.decline_reason:
+        raise cards.decline_error(cards.Decline(card.decline_reason))
     if method["customer"] == customer and not set_up:
         return method
-    with context.edit(KIND, method["id"]) as draft:
+    with context.update(KIND, method["id"]) as draft:
         draft.update(customer=customer, _set_up=draft["_set_up"] or set_up)
     attached = context.get(KIND, method["id"])
     if method["customer"] is None:
@@ -191,55 +191,60 @@ def attach(
 
 
 def detach(context: Context, id: str) -> Record:
-    """Detach a payment method, and take it out of every default that names it."""
+    """Detach a payment method and clear every default that names it."""
     customer = context.get(KIND, id)["customer"]
-    with context.edit(KIND, id) as draft:
+    with context.update(KIND, id) as draft:
         draft.update(customer=None, _spent=True)
     detached = context.get(KIND, id)
+    # Stripe's event names the customer only in `previous_attributes`.
     context.emit("payment_method.detached", detached, {"customer": customer})
     _clear_defaults(context, customer, id)
     return detached
 
 
 def detach_all(context: Context, customer: str) -> None:
-    """Detach every payment method of a customer that is being deleted."""
+    """Detach all payment methods of a customer."""
     for method in list(context.store.scan(KIND, index=("customer", customer))):
         detach(context, method["id"])
 
 
-def use(context: Context, method: Record, customer: str, *, save: bool) -> None:
-    """Note that a charge went through: a card of nobody is saved, or spent."""
+def record_charge(
+    context: Context, method: Record, customer: str, *, save: bool
+) -> None:
+    """Attach the charged card if `save` is set, else mark an unattached one used."""
     if method["_spent"]:
         return
     if save and cards.CARDS[method["_card"]].attachable:
         attach(context, method, customer, set_up=True)
     elif method["customer"] is None:
-        with context.edit(KIND, method["id"]) as draft:
+        with context.update(KIND, method["id"]) as draft:
             draft["_spent"] = True
 
 
-def usable(context: Context, id: str, customer: str, param: str) -> Record:
-    """Return what may pay in person: the customer's card, or a new one of nobody.
+def get_usable(context: Context, id: str, customer: str, param: str) -> Record:
+    """Return a method for an on-session payment: the customer's, or an unattached one.
 
     Raises a 400.
     """
-    method = from_name(context, id) or context.refer(KIND, id, param)
+    method = create_from_name(context, id) or context.get_referenced(KIND, id, param)
     if method["_spent"]:
-        raise _spent()
+        raise _already_used()
     if method["customer"] not in (None, customer):
         raise _not_attached(id, param)
     return method
 
 
-def require(context: Context, id: str | None, customer: str, param: str) -> None:
+def require_attached(
+    context: Context, id: str | None, customer: str, param: str
+) -> None:
     """Raise a 400 unless the payment method is attached to the customer."""
     if id is None:
         return
-    if context.refer(KIND, id, param)["customer"] != customer:
+    if context.get_referenced(KIND, id, param)["customer"] != customer:
         raise _not_attached(id, param)
 
 
-def belongs(context: Context, id: str | None, customer: str) -> bool:
+def is_attached(context: Context, id: str | None, customer: str) -> bool:
     """Return whether the payment method is attached to the customer."""
     method = context.store.get(KIND, id) if id else None
     return method is not None and method["customer"] == customer
@@ -248,18 +253,18 @@ def belongs(context: Context, id: str | None, customer: str) -> bool:
 def _page(
     context: Context, params: Params, url: str, customer: str | None
 ) -> dict[str, Any]:
-    def chosen(record: Record) -> bool:
+    def matches(record: Record) -> bool:
         return record["customer"] is not None and all(
             record[name] == params[name] for name in FILTERS if name in params
         )
 
     index = ("customer", customer) if customer else None
-    return page(context.store, KIND, url, params, index=index, where=chosen)
+    return page(context.store, KIND, url, params, index=index, where=matches)
 
 
 def _from_card_data(context: Context, card: Mapping[str, Any]) -> dict[str, Any]:
     if "token" in card:
-        name = cards.named(card["token"])
+        name = cards.name_from_id(card["token"])
         if name is None:
             raise missing("token", card["token"], param="card[token]", status=400)
         return new_payment_method(context, name)
@@ -270,36 +275,36 @@ def _from_card_data(context: Context, card: Mapping[str, Any]) -> dict[str, Any]
                 param=f"card[{field}]",
                 code="parameter_missing",
             )
-    name = cards.numbered(card["number"])
-    month, year = card["exp_month"], _whole_year(card["exp_year"])
+    name = cards.name_from_number(card["number"])
+    month, year = card["exp_month"], _four_digit_year(card["exp_year"])
     cards.check_data(context.now, month, year, card.get("cvc"))
     return new_payment_method(
         context, name, exp_month=month, exp_year=year, cvc="cvc" in card
     )
 
 
-def _whole_year(year: int) -> int:
-    """Return a year of two digits in full: 30 is to come, 95 is past."""
+def _four_digit_year(year: int) -> int:
+    """Expand a two-digit year: 30 is 2030, 95 is 1995."""
     if not 0 <= year < 100:
         return year
     return year + (2_000 if year < 70 else 1_900)
 
 
 def _clear_defaults(context: Context, customer: str, method: str) -> None:
-    account = context.store.get("customer", customer) or {}
-    if account.get("invoice_settings", {}).get("default_payment_method") == method:
-        with context.edit("customer", customer, "customer.updated") as draft:
+    owner = context.store.get("customer", customer) or {}
+    if owner.get("invoice_settings", {}).get("default_payment_method") == method:
+        with context.update("customer", customer, "customer.updated") as draft:
             draft["invoice_settings"]["default_payment_method"] = None
-    owned = context.store.scan("subscription", index=("customer", customer))
-    for subscription in list(owned):
+    subscriptions = context.store.scan("subscription", index=("customer", customer))
+    for subscription in list(subscriptions):
         ended = subscription["status"] in ENDED
         if subscription["default_payment_method"] == method and not ended:
             event = "customer.subscription.updated"
-            with context.edit("subscription", subscription["id"], event) as draft:
+            with context.update("subscription", subscription["id"], event) as draft:
                 draft["default_payment_method"] = None
 
 
-def _spent() -> StripeError:
+def _already_used() -> StripeError:
     return invalid(
         "This PaymentMethod was previously used without being attached to a Customer "
         "or was detached from a Customer, and may not be used again."

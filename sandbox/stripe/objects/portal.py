@@ -1,8 +1,8 @@
-"""What a person does in the billing portal, as far as the configuration lets them.
+"""Customer actions in the billing portal, limited by its configuration.
 
 Source: docs pages "Configure the customer portal" and "Integrate the customer portal
-with the API": a session is to be opened within five minutes, and ends an hour after
-it was last used.
+with the API": a session must be opened within five minutes, and expires an hour after
+its last use.
 """
 
 from collections.abc import Mapping
@@ -20,43 +20,43 @@ from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.protocol.params import Shape
 from sandbox.stripe.store import Record
 
-TO_BE_OPENED = 300
-IDLE = 3_600
+OPEN_TIMEOUT = 300
+IDLE_TIMEOUT = 3_600
 CANCEL = "subscription_cancel"
 DETAILS = Shape({name: customers.FIELDS[name] for name in ("email", "name", "phone")})
 
 
 class SessionExpired(Exception):
-    """The session is unknown, was not opened in time, or not used for an hour."""
+    """The session is unknown, was not opened in time, or was idle for an hour."""
 
 
 class NotAllowed(Exception):
-    """The portal's configuration does not offer this, or no longer."""
+    """The portal's configuration does not allow this action."""
 
 
-def visit(context: Context, token: str) -> Record:
-    """Return the session of a token; it is in use from now. Raises SessionExpired."""
+def use_session(context: Context, token: str) -> Record:
+    """Return the session with this token and extend it. Raises SessionExpired."""
     session = addresses.find_session(context.store, token)
     if session is None or context.now > expires_at(session):
         raise SessionExpired("This session has expired.")
-    with context.edit(addresses.SESSION, session["id"]) as draft:
+    with context.update(addresses.SESSION, session["id"]) as draft:
         draft["_used_at"] = context.now
     return context.get(addresses.SESSION, session["id"])
 
 
 def expires_at(session: Record) -> int:
-    """Return when the session ends if nobody uses it before."""
+    """Return when the session expires unless it is used before."""
     used_at: int | None = session["_used_at"]
-    return used_at + IDLE if used_at else int(session["created"]) + TO_BE_OPENED
+    return used_at + IDLE_TIMEOUT if used_at else int(session["created"]) + OPEN_TIMEOUT
 
 
-def may(context: Context, session: Record, feature: str) -> bool:
-    """Return whether the configuration, as it is now, has the feature enabled."""
+def is_enabled(context: Context, session: Record, feature: str) -> bool:
+    """Return whether the feature is enabled in the session's configuration."""
     return bool(_feature(context, session, feature)["enabled"])
 
 
-def may_update(context: Context, session: Record, field: str) -> bool:
-    """Return whether the person may change this detail of the customer."""
+def is_updatable(context: Context, session: Record, field: str) -> bool:
+    """Return whether the portal lets the customer change this detail."""
     details = _feature(context, session, "customer_update")
     return bool(details["enabled"] and field in details["allowed_updates"])
 
@@ -64,22 +64,22 @@ def may_update(context: Context, session: Record, field: str) -> bool:
 def update_details(
     context: Context, session: Record, details: Mapping[str, str]
 ) -> Record:
-    """Change details of the customer; "" unsets one. Raises NotAllowed, or a 400."""
+    """Update details of the customer; "" unsets one. Raises NotAllowed, or a 400."""
     for field in details:
-        if not may_update(context, session, field):
+        if not is_updatable(context, session, field):
             raise NotAllowed(f"The portal does not change the {field}.")
     params = DETAILS.read(dict(details))
     return customers.update(context, params, session["customer"])
 
 
-def reasons(context: Context, session: Record) -> list[str]:
-    """Return the reasons a person may give for cancelling; empty when not asked."""
-    asked = _feature(context, session, CANCEL)["cancellation_reason"]
-    return list(asked["options"]) if asked["enabled"] else []
+def cancellation_reasons(context: Context, session: Record) -> list[str]:
+    """Return the cancellation reasons to choose from; empty if disabled."""
+    reason = _feature(context, session, CANCEL)["cancellation_reason"]
+    return list(reason["options"]) if reason["enabled"] else []
 
 
-def cancels_at_once(context: Context, session: Record) -> bool:
-    """Return whether a cancellation ends the subscription immediately."""
+def cancels_immediately(context: Context, session: Record) -> bool:
+    """Return whether the portal's cancellation mode is `immediately`."""
     return bool(_feature(context, session, CANCEL)["mode"] == "immediately")
 
 
@@ -92,53 +92,50 @@ def cancel(
     feedback: str | None = None,
     comment: str | None = None,
 ) -> Record:
-    """Cancel as the configuration's mode says; return the subscription.
+    """Cancel in the configured mode and return the subscription.
 
-    Cancelled at once, unused time is credited if the configuration prorates, on the
-    next invoice: no final one is made (assumed). Raises NotAllowed.
+    In the mode `immediately`, unused time is credited on the next invoice if the
+    configuration prorates; there is no final invoice (assumed). Raises NotAllowed.
     """
-    settings = _cancellable(context, session, subscription)
-    at_once = settings["mode"] == "immediately"
-    if immediately not in (None, at_once):
-        raise NotAllowed(f"The portal cancels {settings['mode']}.")
-    if feedback is not None and feedback not in reasons(context, session):
+    settings = _cancel_settings(context, session, subscription)
+    is_immediate = settings["mode"] == "immediately"
+    if immediately not in (None, is_immediate):
+        raise NotAllowed(f"The portal's cancellation mode is {settings['mode']}.")
+    if feedback is not None and feedback not in cancellation_reasons(context, session):
         raise NotAllowed(f"{feedback} is not a reason that the portal offers.")
     details = {"comment": comment, "feedback": feedback}
-    if at_once:
+    if is_immediate:
         prorate = settings["proration_behavior"] == "create_prorations"
         return subscription_end.cancel(
             context, subscription, prorate=prorate, details=details
         )
-    return _at_period_end(context, subscription, True, details)
+    return _set_at_period_end(context, subscription, True, details)
 
 
-def renew(context: Context, session: Record, subscription: str) -> Record:
-    """Take a scheduled cancellation back; return the subscription.
-
-    Raises NotAllowed.
-    """
-    _cancellable(context, session, subscription)
-    nothing = {"comment": None, "feedback": None}
-    return _at_period_end(context, subscription, False, nothing)
+def undo_cancellation(context: Context, session: Record, subscription: str) -> Record:
+    """Undo a scheduled cancellation and return the subscription. Raises NotAllowed."""
+    _cancel_settings(context, session, subscription)
+    details = {"comment": None, "feedback": None}
+    return _set_at_period_end(context, subscription, False, details)
 
 
-def _at_period_end(
-    context: Context, id: str, wanted: bool, details: dict[str, Any]
+def _set_at_period_end(
+    context: Context, id: str, enabled: bool, details: dict[str, Any]
 ) -> Record:
-    with context.edit("subscription", id, UPDATED) as draft:
-        cancellation.at_period_end(context, draft, wanted)
+    with context.update("subscription", id, UPDATED) as draft:
+        cancellation.set_at_period_end(context, draft, enabled)
         draft["cancellation_details"].update(details)
     return context.get("subscription", id)
 
 
-def _cancellable(context: Context, session: Record, id: str) -> dict[str, Any]:
-    """Return how the portal cancels this subscription. Raises NotAllowed."""
+def _cancel_settings(context: Context, session: Record, id: str) -> dict[str, Any]:
+    """Return the cancellation settings for this subscription. Raises NotAllowed."""
     settings = _feature(context, session, CANCEL)
     if not settings["enabled"]:
         raise NotAllowed("The portal does not cancel subscriptions.")
     subscription = context.store.get("subscription", id)
     if subscription is None or subscription["customer"] != session["customer"]:
-        raise NotAllowed("This is no subscription of the customer.")
+        raise NotAllowed("The customer has no such subscription.")
     if subscription["status"] in ENDED:
         raise NotAllowed("This subscription has ended.")
     return settings

@@ -1,8 +1,8 @@
-"""The cards a person keeps in the billing portal.
+"""Management of a customer's cards in the billing portal.
 
-Sources: docs page "Deep links in the customer portal" (a card that is added becomes
-the customer's default); Stripe support, "Billing customer portal" (a subscription that
-is charged keeps a card: another one is to be added first).
+Sources: docs page "Deep links in the customer portal" (an added card becomes the
+customer's default); Stripe support, "Billing customer portal" (the only card of an
+automatically charged subscription cannot be removed).
 """
 
 from sandbox.stripe.context import Context
@@ -13,51 +13,51 @@ from sandbox.stripe.store import Record
 FEATURE = "payment_method_update"
 
 
-def on_file(context: Context, session: Record) -> list[Record]:
+def list_cards(context: Context, session: Record) -> list[Record]:
     """Return the customer's cards, newest first."""
     index = ("customer", session["customer"])
     return list(context.store.scan(payment_methods.KIND, index=index))
 
 
-def default_of(context: Context, session: Record) -> str | None:
-    """Return the id of the card that is charged where nothing else is said."""
+def default_id(context: Context, session: Record) -> str | None:
+    """Return the id of the customer's default card, or None."""
     customer = context.get("customer", session["customer"])
     id: str | None = customer["invoice_settings"]["default_payment_method"]
     return id
 
 
-def needed(context: Context, session: Record, id: str) -> bool:
-    """Return whether a subscription would be left without any card to charge."""
-    default = default_of(context, session)
-    owned = context.store.scan("subscription", index=("customer", session["customer"]))
+def is_only_card(context: Context, session: Record, id: str) -> bool:
+    """Return whether a subscription has no other card to charge."""
+    default = default_id(context, session)
+    index = ("customer", session["customer"])
     return any(
         {default, subscription["default_payment_method"]} - {None} == {id}
-        for subscription in owned
+        for subscription in context.store.scan("subscription", index=index)
         if subscription["status"] not in ENDED
         and subscription["collection_method"] == "charge_automatically"
     )
 
 
 def add(context: Context, session: Record, card: str) -> Record:
-    """Save a test card and make it the default. Raises NotAllowed, or a 402."""
+    """Attach a test card and make it the default. Raises NotAllowed, or a 402."""
     _check(context, session)
     return hosted.add_card(context, session["customer"], card)
 
 
 def make_default(context: Context, session: Record, id: str) -> None:
-    """Let a card be charged where nothing else is said. Raises NotAllowed.
+    """Make a card the customer's default. Raises NotAllowed.
 
-    A subscription that names a card of its own keeps to it.
+    Subscriptions with their own default card keep it.
     """
     _check(context, session, id)
-    with context.edit("customer", session["customer"], "customer.updated") as draft:
+    with context.update("customer", session["customer"], "customer.updated") as draft:
         draft["invoice_settings"]["default_payment_method"] = id
 
 
 def remove(context: Context, session: Record, id: str) -> None:
-    """Detach a card. Raises NotAllowed, also when a subscription has no other."""
+    """Detach a card. Raises NotAllowed, also if it is a subscription's only one."""
     _check(context, session, id)
-    if needed(context, session, id):
+    if is_only_card(context, session, id):
         raise portal.NotAllowed(
             "A subscription is charged to this card: add another one first."
         )
@@ -65,8 +65,8 @@ def remove(context: Context, session: Record, id: str) -> None:
 
 
 def _check(context: Context, session: Record, id: str | None = None) -> None:
-    if not portal.may(context, session, FEATURE):
+    if not portal.is_enabled(context, session, FEATURE):
         raise portal.NotAllowed("The portal does not change payment methods.")
     owner = session["customer"]
-    if id is not None and not payment_methods.belongs(context, id, owner):
-        raise portal.NotAllowed("This is no card of the customer.")
+    if id is not None and not payment_methods.is_attached(context, id, owner):
+        raise portal.NotAllowed("The customer has no such card.")

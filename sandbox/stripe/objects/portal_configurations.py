@@ -1,5 +1,6 @@
-"""Endpoints of the billing portal's configurations (docs: API reference, Portal
-Configuration): what a person may do there.
+"""Endpoints of billing portal configurations.
+
+Docs: API reference, Portal Configuration.
 """
 
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from typing import Any
 
 from sandbox.stripe.context import Context, clone
 from sandbox.stripe.objects import addresses
-from sandbox.stripe.objects.fields import copy_given, merge_metadata
+from sandbox.stripe.objects.fields import copy_params, merge_metadata
 from sandbox.stripe.objects.portal_features import CREATED, FEATURES, UPDATED, check
 from sandbox.stripe.protocol.errors import StripeError, invalid
 from sandbox.stripe.protocol.lists import page
@@ -45,7 +46,7 @@ FIELDS: dict[str, Kind] = {
 
 @resource.post(URL, Shape({**FIELDS, "features": CREATED}, required=("features",)))
 def create(context: Context, params: Params) -> Record:
-    """Create a configuration; sessions use it when they name it. Raises a 400."""
+    """Create a configuration; sessions use it by its id. Raises a 400."""
     return add(context, params)
 
 
@@ -70,12 +71,12 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(ONE, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change a configuration; sessions that exist follow it. Raises a 400 or 404."""
+    """Update a configuration, also for existing sessions. Raises a 400 or a 404."""
     if context.get(KIND, id)["is_default"] and params.get("active") is False:
         raise invalid(
             "You cannot deactivate the default configuration.", param="active"
         )
-    with context.edit(KIND, id, f"{KIND}.updated") as configuration:
+    with context.update(KIND, id, f"{KIND}.updated") as configuration:
         _assign(context, configuration, params)
         configuration["updated"] = context.now
     return context.get(KIND, id)
@@ -110,10 +111,10 @@ def add(context: Context, params: Params, *, is_default: bool = False) -> Record
 def save_default(context: Context, features: Mapping[str, Any] | None = None) -> Record:
     """Save the default configuration, as the dashboard's portal settings do.
 
-    The API cannot: a configuration it creates is never the default one. Without
-    features, those the dashboard begins with: history, payment methods, details.
+    The API cannot create it. Without `features`, those preset in the dashboard are
+    used: history, payment methods, details.
     """
-    params = {"features": features if features is not None else DASHBOARD}
+    params = {"features": features if features is not None else DASHBOARD_FEATURES}
     default = find_default(context)
     if default is None:
         return add(context, params, is_default=True)
@@ -121,25 +122,30 @@ def save_default(context: Context, features: Mapping[str, Any] | None = None) ->
 
 
 def find_default(context: Context) -> Record | None:
-    """Return the default configuration, or None before one was saved."""
-    return next((one for one in context.store.scan(KIND) if one["is_default"]), None)
+    """Return the default configuration, or None if none was saved."""
+    records = context.store.scan(KIND)
+    return next((record for record in records if record["is_default"]), None)
 
 
-def chosen(context: Context, id: str | None) -> Record:
-    """Return the configuration that a session is to have. Raises a 400."""
-    found = context.refer(KIND, id, "configuration") if id else find_default(context)
-    if found is None:
+def get_active(context: Context, id: str | None) -> Record:
+    """Return the configuration for a new session. Raises a 400."""
+    record = (
+        context.get_referenced(KIND, id, "configuration")
+        if id
+        else find_default(context)
+    )
+    if record is None:
         raise _no_default()
-    if not found["active"]:
+    if not record["active"]:
         raise invalid(
             "The configuration is inactive and can't be used to create sessions.",
             param="configuration",
         )
-    return found
+    return record
 
 
-# What the dashboard's form has switched on (assumed).
-DASHBOARD: dict[str, Any] = {
+# Features enabled in the dashboard's form by default (assumed).
+DASHBOARD_FEATURES: dict[str, Any] = {
     "customer_update": {"allowed_updates": ["email", "tax_id"], "enabled": True},
     "invoice_history": {"enabled": True},
     "payment_method_update": {"enabled": True},
@@ -147,7 +153,7 @@ DASHBOARD: dict[str, Any] = {
 
 
 def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
-    copy_given(record, params, "active", "default_return_url", "name")
+    copy_params(record, params, "active", "default_return_url", "name")
     record["business_profile"].update(params.get("business_profile", {}))
     if "metadata" in params:
         record["metadata"] = merge_metadata(record["metadata"], params["metadata"])
@@ -156,8 +162,9 @@ def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
         token = context.ids.new("test", 32)
         url = addresses.login_url(context, token) if enabled else None
         record["login_page"] = {"enabled": enabled, "url": url}
-    for name, given in params.get("features", {}).items():
-        record["features"][name].update(given)
+    for name, settings in params.get("features", {}).items():
+        record["features"][name].update(settings)
+    # After merging: features that were not sent keep their settings.
     check(record["features"])
 
 

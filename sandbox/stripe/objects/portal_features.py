@@ -1,4 +1,4 @@
-"""The switches of a portal configuration (SDK type Configuration.Features)."""
+"""Features of a portal configuration (SDK type Configuration.Features)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +53,7 @@ PARAMS: dict[str, dict[str, Kind]] = {
 }
 CREATED = Hash({name: Hash(fields, ("enabled",)) for name, fields in PARAMS.items()})
 UPDATED = Hash({name: Hash(fields) for name, fields in PARAMS.items()})
-# Everything is off until it is switched on.
+# Every feature is off by default.
 FEATURES: dict[str, dict[str, Any]] = {
     "customer_update": {"allowed_updates": [], "enabled": False},
     "invoice_history": {"enabled": False},
@@ -88,9 +88,9 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def check(features: Mapping[str, dict[str, Any]]) -> None:
-    """Raise a 400 for switches that do not go together; complete the others.
+    """Raise a 400 for inconsistent settings; fill in missing fields of the others.
 
-    Source: SDK, billing_portal.Configuration.create. The wordings are assumed.
+    Source: SDK, billing_portal.Configuration.create. The error texts are assumed.
     """
     _check_cancel(features["subscription_cancel"])
     _check_update(features["subscription_update"])
@@ -125,6 +125,7 @@ def _check_update(update: dict[str, Any]) -> None:
     for field in ("default_allowed_updates", "products"):
         if update["enabled"] and not update[field]:
             raise _incomplete("subscription_update", field)
+    # Returned by Stripe, but not among the parameters that the sandbox accepts.
     quantity = {"enabled": False, "maximum": None, "minimum": 0}
     update["products"] = update["products"] and [
         {"adjustable_quantity": quantity, **product} for product in update["products"]

@@ -1,4 +1,4 @@
-"""Endpoints of the billing portal's sessions (docs: API reference, Portal Session)."""
+"""Endpoints of billing portal sessions (docs: API reference, Portal Session)."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ AFTER_COMPLETION = Hash(
     },
     required=("type",),
 )
-# The flows that the sandbox's portal can go through.
+# The flows that the sandbox models.
 FLOW = Hash(
     {
         "after_completion": AFTER_COMPLETION,
@@ -51,9 +51,11 @@ CREATE = Shape(
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Open a session of the portal for a customer. Raises a 400."""
-    customer = context.refer("customer", params["customer"], "customer")
-    configuration = portal_configurations.chosen(context, params.get("configuration"))
+    """Create a portal session for a customer. Raises a 400."""
+    customer = context.get_referenced("customer", params["customer"], "customer")
+    configuration = portal_configurations.get_active(
+        context, params.get("configuration")
+    )
     flow = _flow(context, params, customer, configuration)
     token = context.ids.new("test", 40)
     session = {
@@ -81,36 +83,36 @@ def _flow(
 ) -> dict[str, Any] | None:
     if "flow_data" not in params:
         return None
-    given = params["flow_data"]
-    if not configuration["features"][given["type"]]["enabled"]:
+    flow = params["flow_data"]
+    if not configuration["features"][flow["type"]]["enabled"]:
         raise invalid(
-            f"The flow `{given['type']}` needs the feature of this name, which the "
+            f"The flow `{flow['type']}` needs the feature of this name, which the "
             "portal configuration has disabled.",
             param="flow_data[type]",
         )
     cancel = None
-    if given["type"] == "subscription_cancel":
-        id = _to_cancel(context, given, customer)
+    if flow["type"] == "subscription_cancel":
+        id = _subscription_to_cancel(context, flow, customer)
         cancel = {"retention": None, "subscription": id}
     return {
-        "after_completion": _after_completion(given),
+        "after_completion": _after_completion(flow),
         "customer_update": None,
         "subscription_cancel": cancel,
         "subscription_pause": None,
         "subscription_update": None,
         "subscription_update_confirm": None,
-        "type": given["type"],
+        "type": flow["type"],
     }
 
 
-def _to_cancel(context: Context, given: Params, customer: Record) -> str:
+def _subscription_to_cancel(context: Context, flow: Params, customer: Record) -> str:
     param = "flow_data[subscription_cancel][subscription]"
-    if "subscription_cancel" not in given:
+    if "subscription_cancel" not in flow:
         raise rejected(
             f"Missing required param: {param}.", param=param, code="parameter_missing"
         )
-    id = given["subscription_cancel"]["subscription"]
-    subscription = context.refer("subscription", id, param)
+    id = flow["subscription_cancel"]["subscription"]
+    subscription = context.get_referenced("subscription", id, param)
     if subscription["customer"] != customer["id"]:
         raise missing("subscription", id, param=param, status=400)
     if subscription["status"] in ENDED or subscription["cancel_at"]:
@@ -120,19 +122,19 @@ def _to_cancel(context: Context, given: Params, customer: Record) -> str:
     return str(id)
 
 
-def _after_completion(given: Params) -> dict[str, Any]:
-    wanted = given.get("after_completion", {"type": "portal_homepage"})
-    type = wanted["type"]
-    if type == "redirect" and "redirect" not in wanted:
+def _after_completion(flow: Params) -> dict[str, Any]:
+    completion = flow.get("after_completion", {"type": "portal_homepage"})
+    type = completion["type"]
+    if type == "redirect" and "redirect" not in completion:
         param = "flow_data[after_completion][redirect]"
         raise rejected(
             f"Missing required param: {param}.", param=param, code="parameter_missing"
         )
-    message = wanted.get("hosted_confirmation", {}).get("custom_message")
+    message = completion.get("hosted_confirmation", {}).get("custom_message")
     return {
         "hosted_confirmation": {"custom_message": message}
         if type == "hosted_confirmation"
         else None,
-        "redirect": wanted["redirect"] if type == "redirect" else None,
+        "redirect": completion["redirect"] if type == "redirect" else None,
         "type": type,
     }

@@ -8,7 +8,7 @@ from sandbox.stripe.objects.fields import (
     CURRENCY,
     amount_decimal,
     check_amount,
-    copy_given,
+    copy_params,
     merge_metadata,
     new_metadata,
 )
@@ -34,6 +34,8 @@ URL = "/v1/prices"
 resource = Resource("price", indexes=("lookup_key", "product"))
 
 LOOKUP_KEY = Text(unset=True, max_length=200)
+# Metered usage and tiers are not modelled: `usage_type` and `billing_scheme` have one
+# value each, and others are refused.
 RECURRING = Hash(
     {
         "interval": Choice(("day", "month", "week", "year")),
@@ -43,8 +45,8 @@ RECURRING = Hash(
     required=("interval",),
 )
 # "Maximum of three years interval allowed" (SDK, Price.create); the days are assumed.
-MOST_INTERVALS = {"day": 1_095, "week": 156, "month": 36, "year": 3}
-CHANGEABLE: dict[str, Kind] = {
+MAX_INTERVALS = {"day": 1_095, "week": 156, "month": 36, "year": 3}
+UPDATE_FIELDS: dict[str, Kind] = {
     "active": Boolean(),
     "lookup_key": LOOKUP_KEY,
     "metadata": Metadata(),
@@ -54,7 +56,7 @@ CHANGEABLE: dict[str, Kind] = {
 }
 CREATE = Shape(
     {
-        **CHANGEABLE,
+        **UPDATE_FIELDS,
         "billing_scheme": Choice(("per_unit",)),
         "currency": CURRENCY,
         "product": Text(),
@@ -74,15 +76,15 @@ CREATE = Shape(
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Create a price, and its product from `product_data`. Raises a 400."""
+    """Create a price, and a product if `product_data` is sent. Raises a 400."""
     if ("product" in params) == ("product_data" in params):
         raise invalid("You must specify either `product` or `product_data`.")
     check_amount(params["unit_amount"], params["currency"], "unit_amount")
     _check_interval(params.get("recurring"))
     lookup_key = params.get("lookup_key")
     if lookup_key:
-        _claim(context, lookup_key, params)
-    price = _new(context, params, _product(context, params)["id"])
+        _release_lookup_key(context, lookup_key, params)
+    price = _new_price(context, params, _product(context, params)["id"])
     return context.insert(price, "price.created")
 
 
@@ -98,14 +100,14 @@ def create(context: Context, params: Params) -> Record:
     ),
 )
 def list_(context: Context, params: Params) -> Record:
-    """Return prices; with `lookup_keys`, those that have one of them."""
+    """Return prices, newest first."""
     keys = params.get("lookup_keys")
     product = params.get("product")
     exact = {
         name: params[name] for name in ("active", "currency", "type") if name in params
     }
 
-    def chosen(record: Record) -> bool:
+    def matches(record: Record) -> bool:
         return (not keys or record["lookup_key"] in keys) and all(
             record[name] == value for name, value in exact.items()
         )
@@ -116,7 +118,7 @@ def list_(context: Context, params: Params) -> Record:
         URL,
         params,
         index=("product", product) if product else None,
-        where=chosen,
+        where=matches,
     )
 
 
@@ -126,22 +128,22 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
     return context.get("price", id)
 
 
-@resource.post(f"{URL}/{{id}}", Shape(CHANGEABLE))
+@resource.post(f"{URL}/{{id}}", Shape(UPDATE_FIELDS))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change a price; amount and interval are fixed. Raises a 400 or a 404."""
+    """Update a price; amount and interval are immutable. Raises a 400 or a 404."""
     context.get("price", id)
     lookup_key = params.get("lookup_key")
     if lookup_key:
-        _claim(context, lookup_key, params, owner=id)
-    with context.edit("price", id, "price.updated") as price:
-        copy_given(price, params, "active", "lookup_key", "nickname", "tax_behavior")
+        _release_lookup_key(context, lookup_key, params, owner=id)
+    with context.update("price", id, "price.updated") as price:
+        copy_params(price, params, "active", "lookup_key", "nickname", "tax_behavior")
         if "metadata" in params:
             price["metadata"] = merge_metadata(price["metadata"], params["metadata"])
     return context.get("price", id)
 
 
 def plan_of(price: Record) -> dict[str, Any]:
-    """Return the legacy plan that stands beside a recurring price."""
+    """Return the legacy plan object for a recurring price."""
     recurring = price["recurring"]
     return {
         "id": price["id"],
@@ -167,14 +169,14 @@ def plan_of(price: Record) -> dict[str, Any]:
 
 
 def _check_interval(recurring: Params | None) -> None:
-    """Raise a 400 for an interval that is too long. The wording is assumed."""
+    """Raise a 400 for an interval over three years. The error text is assumed."""
     if recurring is None:
         return
-    most = MOST_INTERVALS[recurring["interval"]]
-    if recurring.get("interval_count", 1) > most:
+    maximum = MAX_INTERVALS[recurring["interval"]]
+    if recurring.get("interval_count", 1) > maximum:
         raise invalid(
             "The interval of a price is at most three years: `interval_count` is at "
-            f"most {most} for `{recurring['interval']}`.",
+            f"most {maximum} for `{recurring['interval']}`.",
             param="recurring[interval_count]",
         )
 
@@ -182,12 +184,13 @@ def _check_interval(recurring: Params | None) -> None:
 def _product(context: Context, params: Params) -> Record:
     if "product_data" in params:
         return products.add(context, params["product_data"])
-    return context.refer("product", params["product"], "product")
+    return context.get_referenced("product", params["product"], "product")
 
 
-def _claim(
+def _release_lookup_key(
     context: Context, lookup_key: str, params: Params, owner: str | None = None
 ) -> None:
+    """Unset the key on another price if `transfer_lookup_key`, else raise a 400."""
     holder = next(context.store.scan("price", index=("lookup_key", lookup_key)), None)
     if holder is None or holder["id"] == owner:
         return
@@ -196,15 +199,15 @@ def _claim(
             f"A price (`{holder['id']}`) already uses that lookup key.",
             param="lookup_key",
         )
-    with context.edit("price", holder["id"], "price.updated") as price:
+    with context.update("price", holder["id"], "price.updated") as price:
         price["lookup_key"] = None
 
 
-def _new(context: Context, params: Params, product: str) -> dict[str, Any]:
-    given = params.get("recurring")
-    recurring = given and {
-        "interval": given["interval"],
-        "interval_count": given.get("interval_count", 1),
+def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]:
+    sent = params.get("recurring")
+    recurring = sent and {
+        "interval": sent["interval"],
+        "interval_count": sent.get("interval_count", 1),
         "meter": None,
         "trial_period_days": None,
         "usage_type": "licensed",

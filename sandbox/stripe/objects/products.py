@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.stripe.context import Context
-from sandbox.stripe.objects.fields import copy_given, merge_metadata
+from sandbox.stripe.objects.fields import copy_params, merge_metadata
 from sandbox.stripe.protocol.errors import invalid
 from sandbox.stripe.protocol.lists import page
 from sandbox.stripe.protocol.params import (
@@ -22,7 +22,7 @@ from sandbox.stripe.store import Record
 URL = "/v1/products"
 resource = Resource("product")
 
-PLAIN = (
+COPIED_FIELDS = (
     "active",
     "description",
     "images",
@@ -49,7 +49,7 @@ FIELDS: dict[str, Kind] = {
 
 @resource.post(URL, Shape({**FIELDS, "id": Text()}, required=("name",)))
 def create(context: Context, params: Params) -> Record:
-    """Create a product, under the caller's id if it gave one. Raises a 400."""
+    """Create a product, with the given id if any. Raises a 400."""
     id = params.get("id") or context.ids.new("prod", 14)
     if context.store.get("product", id):
         raise invalid(
@@ -63,12 +63,12 @@ def list_(context: Context, params: Params) -> Record:
     """Return products, newest first."""
     active, ids = params.get("active"), params.get("ids")
 
-    def chosen(record: Record) -> bool:
+    def matches(record: Record) -> bool:
         return (active is None or record["active"] is active) and (
             not ids or record["id"] in ids
         )
 
-    return page(context.store, "product", URL, params, where=chosen)
+    return page(context.store, "product", URL, params, where=matches)
 
 
 @resource.get(f"{URL}/{{id}}", Shape())
@@ -79,8 +79,8 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(f"{URL}/{{id}}", Shape({**FIELDS, "default_price": Text()}))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change a product. Raises a 404."""
-    with context.edit("product", id, "product.updated") as product:
+    """Update a product. Raises a 404."""
+    with context.update("product", id, "product.updated") as product:
         _assign(product, params)
         product["updated"] = context.now
     return context.get("product", id)
@@ -88,7 +88,7 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 @resource.delete(f"{URL}/{{id}}", Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Delete a product that has no price. Raises a 400 or a 404."""
+    """Delete a product without prices. Raises a 400 or a 404."""
     product = context.get("product", id)
     if next(context.store.scan("price", index=("product", id)), None):
         raise invalid(
@@ -129,6 +129,6 @@ def add(context: Context, params: Params, id: str | None = None) -> Record:
 
 
 def _assign(product: dict[str, Any], params: Params) -> None:
-    copy_given(product, params, *PLAIN, "default_price")
+    copy_params(product, params, *COPIED_FIELDS, "default_price")
     if "metadata" in params:
         product["metadata"] = merge_metadata(product["metadata"], params["metadata"])

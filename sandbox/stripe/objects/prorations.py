@@ -1,9 +1,9 @@
-"""Prorations: credit for what is not used any more, debit for what is instead.
+"""Prorations: credit for unused time, debit for the remaining time after a change.
 
-Source: docs pages "Prorations" and "Billing mode": to the second; in flexible mode
-a credit is the unused share of what was debited, in classic mode of the item's
-current value. Credits are shares of the exact value of the debit, not of its rounded
-amount, so that rounding does not add up.
+Source: docs pages "Prorations" and "Billing mode". Prorations are to the second. In
+flexible mode a credit is the unused part of what was debited, in classic mode of the
+item's current price. A credit is computed from the exact value of the debit, not from
+its rounded amount; otherwise rounding errors would accumulate.
 """
 
 from datetime import UTC, datetime
@@ -13,17 +13,17 @@ from sandbox.stripe.context import Context
 from sandbox.stripe.cycle import Period
 from sandbox.stripe.money import prorate
 from sandbox.stripe.objects import invoice_items
-from sandbox.stripe.objects.fields import times
+from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.store import Record
 
 
-def value(context: Context, item: Record) -> int:
-    """Return the price of the item for a whole period."""
+def full_price(context: Context, item: Record) -> int:
+    """Return the price of the item for a full period."""
     price = context.get("price", item["price"])
     return int(price["unit_amount"] * item["quantity"])
 
 
-def debit_of(
+def debit_record(
     item: Record,
     amount: int,
     *,
@@ -31,7 +31,7 @@ def debit_of(
     line: str | None = None,
     invoice: str | None = None,
 ) -> dict[str, Any]:
-    """Return what was billed for the item's current period, for later credits."""
+    """Return the record of a debit for the current period, kept for later credits."""
     return {
         "amount": amount,
         "end": item["current_period_end"],
@@ -44,62 +44,67 @@ def debit_of(
     }
 
 
-def credit(context: Context, subscription: Record, item: Record, at: int) -> None:
-    """Create the credits for the item's time from a moment on."""
-    for debit in _billed(subscription, item, value(context, item), at):
+def create_credits(
+    context: Context, subscription: Record, item: Record, at: int
+) -> None:
+    """Create the credits for an item's time from `at` on."""
+    for debit in _debits_to_credit(subscription, item, full_price(context, item), at):
         _create(
             context,
             subscription,
             item,
             prorate(-debit["amount"], start=debit["start"], end=debit["end"], at=at),
-            f"Unused time on {_what(context, debit)} after {_day(at)}",
+            f"Unused time on {_item_name(context, debit)} after {_day(at)}",
             at=at,
-            billed=debit,
-            credited=_credited(context, debit),
+            source=debit,
+            credited=_credited_items(context, debit),
         )
 
 
-def debit(
+def create_debit(
     context: Context, subscription: Record, item: dict[str, Any], at: int
 ) -> None:
-    """Create the debit for the item's period from a moment on, and remember it."""
-    whole = value(context, item)
+    """Create the debit for an item's time from `at` on, and record it on the item."""
+    price = full_price(context, item)
     start, end = item["current_period_start"], item["current_period_end"]
     created = _create(
         context,
         subscription,
         item,
-        prorate(whole, start=start, end=end, at=at),
-        f"Remaining time on {_what(context, item)} after {_day(at)}",
+        prorate(price, start=start, end=end, at=at),
+        f"Remaining time on {_item_name(context, item)} after {_day(at)}",
         at=at,
-        billed=item,
+        source=item,
     )
-    item["_debits"] = [debit_of(item, whole, invoice_item=created["id"])]
+    # The full price, not the prorated amount: credits are computed from it exactly.
+    item["_debits"] = [debit_record(item, price, invoice_item=created["id"])]
 
 
-def _billed(
-    subscription: Record, item: Record, whole: int, at: int
+def _debits_to_credit(
+    subscription: Record, item: Record, price: int, at: int
 ) -> list[dict[str, Any]]:
     """Return the debits to credit.
 
-    What changed with `proration_behavior=none` was not debited, so flexible mode
-    credits what was before (docs page "Prorations", "Calculation logic with no
+    A change with `proration_behavior=none` has no debit, so flexible mode credits the
+    price before that change (docs page "Prorations", "Calculation logic with no
     prorations").
     """
     if subscription["billing_mode"]["type"] == "classic":
-        return [debit_of(item, whole)]
+        return [debit_record(item, price)]
+    # A debit whose period is over has no unused time.
     return [debit for debit in item["_debits"] if debit["end"] > at]
 
 
-def _credited(context: Context, debit: dict[str, Any]) -> dict[str, Any] | None:
-    """Return `credited_items`: the debit's invoice item while that is pending, else
-    its line (SDK, InvoiceItem.ProrationDetails).
+def _credited_items(context: Context, debit: dict[str, Any]) -> dict[str, Any] | None:
+    """Return `credited_items` (SDK, InvoiceItem.ProrationDetails).
+
+    It is the debit's invoice item while that is pending, afterwards its invoice line.
     """
     invoice, line = debit["invoice"], debit["line"]
     item = context.store.get("invoiceitem", debit["invoice_item"] or "")
     if item and item["invoice"]:
         invoice = item["invoice"]
-        line = invoice_items.line_on(context.get("invoice", invoice), item["id"])
+        line = invoice_items.line_id_on(context.get("invoice", invoice), item["id"])
     if line is None and item is None:
         return None
     return {
@@ -118,7 +123,7 @@ def _create(
     description: str,
     *,
     at: int,
-    billed: Record,
+    source: Record,
     credited: dict[str, Any] | None = None,
 ) -> Record:
     flexible = subscription["billing_mode"]["type"] == "flexible"
@@ -131,8 +136,8 @@ def _create(
         period=Period(at, item["current_period_end"]),
         subscription=subscription["id"],
         item=item["id"],
-        price=context.get("price", billed["price"]),
-        quantity=billed["quantity"],
+        price=context.get("price", source["price"]),
+        quantity=source["quantity"],
         proration=True,
         details={"credited_items": credited, "discount_amounts": []}
         if flexible
@@ -140,12 +145,12 @@ def _create(
     )
 
 
-def _what(context: Context, billed: Record) -> str:
-    price = context.get("price", billed["price"])
+def _item_name(context: Context, source: Record) -> str:
+    price = context.get("price", source["price"])
     name = context.get("product", price["product"])["name"]
-    quantity = billed["quantity"]
-    return times(quantity, name) if quantity != 1 else str(name)
+    quantity = source["quantity"]
+    return quantity_text(quantity, name) if quantity != 1 else str(name)
 
 
-def _day(moment: int) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%d %b %Y")
+def _day(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%d %b %Y")

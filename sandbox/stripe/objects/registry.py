@@ -1,4 +1,4 @@
-"""All resources the sandbox knows."""
+"""All resources of the sandbox."""
 
 from sandbox.stripe.objects import (
     balances,
@@ -31,7 +31,7 @@ REGISTRY = Registry(
         events.resource,
         invoice_items.resource,
         invoice_payments.resource,
-        # Before invoices: `create_preview` would be an id to them.
+        # Before invoices: their routes would read `create_preview` as an id.
         invoice_preview.resource,
         invoices.resource,
         payment_intents.resource,

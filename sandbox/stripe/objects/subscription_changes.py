@@ -7,8 +7,8 @@ from sandbox.stripe.context import Context, clone
 from sandbox.stripe.cycle import period_at
 from sandbox.stripe.objects import prorations
 from sandbox.stripe.objects.fields import QUANTITY, merge_metadata
-from sandbox.stripe.objects.subscription_shape import MOST_ITEMS, new_item
-from sandbox.stripe.protocol.errors import StripeError, invalid, missing
+from sandbox.stripe.objects.subscription_shape import MAX_ITEMS, new_item
+from sandbox.stripe.protocol.errors import invalid, missing
 from sandbox.stripe.protocol.params import Boolean, Choice, Hash, Kind, Metadata, Text
 from sandbox.stripe.store import Record
 
@@ -30,21 +30,21 @@ def apply(
     *,
     prorate_at: int | None = None,
 ) -> None:
-    """Change the items of a subscription that is being edited. Raises a 400.
+    """Apply item changes to a subscription draft. Raises a 400.
 
-    The result is checked as a whole, so one call may swap prices between items.
-    Changes are prorated from a moment on, or not at all.
+    Only the result is validated, so one call can swap prices between items. Changes
+    are prorated from `prorate_at` on, or not at all if it is None.
     """
     before = {item["id"]: item for item in clone(subscription["_items"])}
     for number, change in enumerate(changes):
         _apply_one(context, subscription, change, f"items[{number}]")
-    check(context, subscription)
+    _check_items(subscription)
     if prorate_at is not None:
         _prorate(context, subscription, before, prorate_at)
 
 
-def check(context: Context, subscription: Record) -> None:
-    """Raise a 400 unless the items can stand together."""
+def _check_items(subscription: Record) -> None:
+    """Raise a 400 unless the items are a valid set."""
     items = subscription["_items"]
     if not items:
         raise invalid(
@@ -52,9 +52,9 @@ def check(context: Context, subscription: Record) -> None:
             "subscription, please use the cancel API endpoint on /v1/subscriptions.",
             param="items",
         )
-    if len(items) > MOST_ITEMS:
+    if len(items) > MAX_ITEMS:
         raise invalid(
-            f"A subscription can have at most {MOST_ITEMS} items.", param="items"
+            f"A subscription can have at most {MAX_ITEMS} items.", param="items"
         )
     seen: set[str] = set()
     for item in items:
@@ -67,11 +67,11 @@ def check(context: Context, subscription: Record) -> None:
         seen.add(item["price"])
 
 
-def usable_price(
+def get_usable_price(
     context: Context, id: str, param: str, currency: str | None = None
 ) -> Record:
-    """Return a price that a subscription can have. Raises a 400."""
-    price = context.refer("price", id, param)
+    """Return an active, recurring price in the currency. Raises a 400."""
+    price = context.get_referenced("price", id, param)
     if not price["active"]:
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.",
@@ -93,7 +93,7 @@ def usable_price(
 
 
 def set_period(context: Context, subscription: Record, item: dict[str, Any]) -> None:
-    """Put the item into the period of its price that runs now."""
+    """Set the item's current period from its price and the billing cycle anchor."""
     recurring = context.get("price", item["price"])["recurring"]
     period = period_at(
         subscription["billing_cycle_anchor"],
@@ -105,7 +105,7 @@ def set_period(context: Context, subscription: Record, item: dict[str, Any]) -> 
 
 
 def find_item(subscription: Record, id: str) -> dict[str, Any] | None:
-    """Return the item with the id, or None."""
+    """Return the item with this id, or None."""
     items: list[dict[str, Any]] = subscription["_items"]
     return next((item for item in items if item["id"] == id), None)
 
@@ -123,6 +123,7 @@ def _apply_one(
         )
     if change.get("deleted"):
         subscription["_items"].remove(item)
+        # Without this record, the item's own endpoints answer 404.
         context.store.delete("_item", item["id"])
         return
     _change(context, subscription, item, change, param)
@@ -132,8 +133,10 @@ def _add(
     context: Context, subscription: dict[str, Any], change: Change, param: str
 ) -> None:
     if "price" not in change:
-        raise _no_price(param)
-    price = usable_price(
+        raise invalid(
+            "You must pass one of plan, price, or price_data.", param=f"{param}[price]"
+        )
+    price = get_usable_price(
         context, change["price"], f"{param}[price]", subscription["currency"]
     )
     item = new_item(context, subscription["id"], price["id"], change.get("quantity", 1))
@@ -150,7 +153,7 @@ def _change(
     param: str,
 ) -> None:
     if "price" in change and change["price"] != item["price"]:
-        price = usable_price(
+        price = get_usable_price(
             context, change["price"], f"{param}[price]", subscription["currency"]
         )
         _require_same_interval(context, item, price, param)
@@ -164,7 +167,7 @@ def _change(
 def _require_same_interval(
     context: Context, item: Record, price: Record, param: str
 ) -> None:
-    """Refuse what would restart the billing cycle: that is not modelled."""
+    """Raise a 400 for another interval: it would restart the billing cycle."""
     old = context.get("price", item["price"])["recurring"]
     names = ("interval", "interval_count")
     if any(old[name] != price["recurring"][name] for name in names):
@@ -178,21 +181,16 @@ def _require_same_interval(
 def _prorate(
     context: Context, subscription: Record, before: Mapping[str, Record], at: int
 ) -> None:
-    """Create debits, then credits: lists show the newest, so the credits, first."""
-    now = {item["id"]: item for item in subscription["_items"]}
-    for id, item in now.items():
-        if id not in before or _billed_differently(before[id], item):
-            prorations.debit(context, subscription, item, at)
+    """Create the prorations of all changed items."""
+    after = {item["id"]: item for item in subscription["_items"]}
+    # Debits first: lists are sorted newest first, and Stripe lists credits first.
+    for id, item in after.items():
+        if id not in before or _needs_proration(before[id], item):
+            prorations.create_debit(context, subscription, item, at)
     for id, old in before.items():
-        if id not in now or _billed_differently(old, now[id]):
-            prorations.credit(context, subscription, old, at)
+        if id not in after or _needs_proration(old, after[id]):
+            prorations.create_credits(context, subscription, old, at)
 
 
-def _billed_differently(old: Record, new: Record) -> bool:
+def _needs_proration(old: Record, new: Record) -> bool:
     return bool(old["price"] != new["price"] or old["quantity"] != new["quantity"])
-
-
-def _no_price(param: str) -> StripeError:
-    return invalid(
-        "You must pass one of plan, price, or price_data.", param=f"{param}[price]"
-    )

@@ -1,6 +1,6 @@
-"""A subscription in time: first invoice, renewals, expiry of an unpaid start.
+"""Timers of a subscription: first invoice, renewals, expiry while incomplete.
 
-Source: docs pages "How subscriptions work" and "Subscription invoices". A first
+Source: docs pages "How subscriptions work" and "Subscription invoices". The first
 invoice is finalized at once under `charge_automatically`, an hour later under
 `send_invoice`; an incomplete subscription expires after 23 hours.
 """
@@ -19,7 +19,7 @@ from sandbox.stripe.objects import (
     prorations,
     subscription_end,
 )
-from sandbox.stripe.objects.fields import times
+from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.invoice_shape import item_parent, new_line
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.protocol.errors import StripeError, invalid
@@ -38,7 +38,7 @@ def bill_items(
     reason: str,
     period: Period,
 ) -> Record | None:
-    """Return a draft for the current period of these items, and remember the debits."""
+    """Create a draft for the items' current period, and record their debits."""
     lines = [_line(context, subscription, item) for item in items]
     invoice = invoice_lifecycle.bill_subscription(
         context, subscription, lines, reason=reason, period=period
@@ -48,9 +48,9 @@ def bill_items(
     subscription["latest_invoice"] = invoice["id"]
     for item, line in zip(items, lines, strict=True):
         item["billed_until"] = item["current_period_end"]
-        whole = prorations.value(context, item)
+        price = prorations.full_price(context, item)
         item["_debits"] = [
-            prorations.debit_of(item, whole, line=line["id"], invoice=invoice["id"])
+            prorations.debit_record(item, price, line=line["id"], invoice=invoice["id"])
         ]
     return invoice
 
@@ -62,12 +62,12 @@ def start(
     behavior: str,
     off_session: bool,
 ) -> None:
-    """Bill the first period of a new subscription, before it is stored.
+    """Bill the first period of a new subscription that is not stored yet.
 
-    Raises a 400 without a payment method and a 402 for a charge that fails, where
-    `behavior`, the payment behavior, does not allow to start incomplete. Without a
-    method `allow_incomplete` starts incomplete, as the reference has it ("if the first
-    invoice can't be paid"); some report the 400 of `error_if_incomplete` there too.
+    With the payment behavior `error_if_incomplete`, raises a 400 without a payment
+    method and a 402 if the charge fails. Without a method, `allow_incomplete` starts
+    incomplete, as in the API reference ("if the first invoice can't be paid"); some
+    users report a 400 there too.
     """
     invoice = bill_items(
         context,
@@ -78,7 +78,7 @@ def start(
     )
     if invoice is None or subscription["collection_method"] == "send_invoice":
         return
-    # Its failures are not retried: it is paid within 23 hours or void.
+    # No retries: the first invoice is paid within 23 hours or voided.
     first = invoice_lifecycle.finalize(context, invoice["id"], auto_advance=False)
     if first["status"] == "paid":
         return
@@ -94,19 +94,19 @@ def start(
         context, first["id"], method, off_session=off_session, automatic=True
     ):
         subscription["status"] = "active"
-        collection.remember(subscription, method)
+        collection.save_default_payment_method(subscription, method)
     elif behavior == "error_if_incomplete":
-        raise refusal(context, first["id"])
+        raise payment_failure(context, first["id"])
 
 
-def refusal(context: Context, invoice: str) -> StripeError:
-    """Return the error that undoes what the invoice was for."""
-    id = invoice_payments.intent_of(context, context.get("invoice", invoice))
+def payment_failure(context: Context, invoice: str) -> StripeError:
+    """Return the error for an unpaid invoice; raising it rolls the request back."""
+    id = invoice_payments.get_intent_id(context, context.get("invoice", invoice))
     intent = context.get("payment_intent", id)
-    waits = intent["status"] == "requires_action"
-    if not waits and intent["last_payment_error"] is None:
+    challenged = intent["status"] == "requires_action"
+    if not challenged and intent["last_payment_error"] is None:
         return _no_payment_method()
-    return payment_attempt.refusal(
+    return payment_attempt.failure_error(
         context,
         id,
         code="subscription_payment_intent_requires_action",
@@ -115,7 +115,6 @@ def refusal(context: Context, invoice: str) -> StripeError:
 
 
 def _no_payment_method() -> StripeError:
-    """Source: Stripe's answer to a subscription that nobody could pay for."""
     return invalid(
         "This customer has no attached payment source or default payment method. "
         "Please consider adding a default payment method. For more information, visit "
@@ -126,8 +125,9 @@ def _no_payment_method() -> StripeError:
 
 
 def renew(context: Context, id: str) -> None:
-    """Move the items whose period has ended to the next one, and bill it."""
-    with context.edit("subscription", id, UPDATED) as subscription:
+    """Move items whose period has ended to their next period, and bill it."""
+    with context.update("subscription", id, UPDATED) as subscription:
+        # With several intervals, the other items renew at their own time.
         ended = [
             item
             for item in subscription["_items"]
@@ -146,17 +146,17 @@ def renew(context: Context, id: str) -> None:
 
 
 def expire(context: Context, id: str) -> None:
-    """End a subscription whose first invoice was not paid, and void the invoice."""
+    """Expire an incomplete subscription and void its first invoice."""
     subscription = context.get("subscription", id)
     invoice = context.get("invoice", subscription["latest_invoice"])
     if invoice["status"] == "open":
         invoice_lifecycle.void(context, invoice["id"])
-    with context.edit("subscription", id, UPDATED) as draft:
+    with context.update("subscription", id, UPDATED) as draft:
         draft.update(status="incomplete_expired", ended_at=context.now)
 
 
-def next_end(subscription: Record) -> int:
-    """Return when the first of the current periods ends."""
+def next_period_end(subscription: Record) -> int:
+    """Return the earliest end of the items' current periods."""
     return min(int(item["current_period_end"]) for item in subscription["_items"])
 
 
@@ -175,9 +175,9 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
     price = context.get("price", item["price"])
     return new_line(
         context,
-        amount=prorations.value(context, item),
+        amount=prorations.full_price(context, item),
         currency=subscription["currency"],
-        description=description(context, price, item["quantity"]),
+        description=line_description(context, price, item["quantity"]),
         period=Period(item["current_period_start"], item["current_period_end"]),
         parent=item_parent(subscription["id"], item["id"]),
         price=price,
@@ -186,8 +186,8 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
     )
 
 
-def description(context: Context, price: Record, quantity: int) -> str:
-    """Return what is billed, as the line of an invoice says it."""
+def line_description(context: Context, price: Record, quantity: int) -> str:
+    """Return an invoice line's description: "2 × Basic (at $10.00 / month)"."""
     name = context.get("product", price["product"])["name"]
     recurring = price["recurring"]
     count = recurring["interval_count"]
@@ -197,7 +197,7 @@ def description(context: Context, price: Record, quantity: int) -> str:
         else (f"/ {recurring['interval']}")
     )
     unit = currencies.text(price["unit_amount"], price["currency"])
-    return f"{times(quantity, name)} (at {unit} {every})"
+    return f"{quantity_text(quantity, name)} (at {unit} {every})"
 
 
 def _due_at(subscription: Record) -> int | None:
@@ -206,15 +206,18 @@ def _due_at(subscription: Record) -> int | None:
     if subscription["status"] == "incomplete":
         return int(subscription["created"]) + INCOMPLETE_LIFETIME
     cancel_at: int | None = subscription["cancel_at"]
-    return min(next_end(subscription), cancel_at or next_end(subscription))
+    return min(
+        next_period_end(subscription), cancel_at or next_period_end(subscription)
+    )
 
 
 def _run(context: Context, subscription: Record) -> None:
     id = subscription["id"]
     if subscription["status"] == "incomplete":
         expire(context, id)
+    # Before a renewal due at the same time: no further period is billed.
     elif subscription["cancel_at"] and subscription["cancel_at"] <= context.now:
-        subscription_end.end_of_period(context, id)
+        subscription_end.cancel_as_scheduled(context, id)
     else:
         renew(context, id)
 

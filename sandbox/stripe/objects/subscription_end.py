@@ -1,4 +1,4 @@
-"""The end of a subscription (docs: API reference, "Cancel a subscription")."""
+"""Cancellation of a subscription (docs: API reference, "Cancel a subscription")."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,30 +22,30 @@ def cancel(
     details: Mapping[str, Any] | None = None,
     reason: str = "cancellation_requested",
 ) -> Record:
-    """Cancel at once. Raises a 404 when it has ended already.
+    """Cancel immediately. Raises a 404 if it has already ended.
 
-    `prorate` credits the unused time; `invoice_now` bills what is pending on a final
-    draft, which is finalized an hour later like any other (assumed: the reference
-    does not say). Without it what is pending is left to the customer's next scheduled
-    invoice; with neither, pending prorations are deleted first.
+    `prorate` credits the unused time. `invoice_now` puts pending items on a final
+    draft, finalized an hour later like any other (assumed: the reference does not
+    say); otherwise they stay for the customer's next scheduled invoice. With neither,
+    pending prorations are deleted first.
     """
     subscription = context.get("subscription", id)
     if subscription["status"] in ENDED:
         raise missing("subscription", id)
     if prorate:
         for item in subscription["_items"]:
-            prorations.credit(context, subscription, item, context.now)
+            prorations.create_credits(context, subscription, item, context.now)
     if not prorate and not invoice_now:
         for pending in invoice_items.pending(context, id):
             if pending["proration"]:
-                invoice_items.remove(context, pending)
+                invoice_items.delete_item(context, pending)
     final = _final_invoice(context, subscription) if invoice_now else None
-    invoice_items.release(context, subscription)
+    invoice_items.release_to_customer(context, subscription)
     return _end(context, id, final, {**(details or {}), "reason": reason})
 
 
-def end_of_period(context: Context, id: str) -> Record:
-    """Carry out a scheduled cancellation, and bill what is still pending."""
+def cancel_as_scheduled(context: Context, id: str) -> Record:
+    """Execute a scheduled cancellation and bill the pending items."""
     final = _final_invoice(context, context.get("subscription", id))
     return _end(context, id, final, {"reason": "cancellation_requested"})
 
@@ -67,8 +67,9 @@ def _end(
     final: Record | None,
     details: Mapping[str, Any],
 ) -> Record:
-    with context.edit("subscription", id) as draft:
+    with context.update("subscription", id) as draft:
         draft.update(
+            # A scheduled cancellation keeps the time of its request.
             canceled_at=draft["canceled_at"] or context.now,
             ended_at=context.now,
             status="canceled",

@@ -29,7 +29,9 @@ CHANGE: dict[str, Kind] = {**subscription_changes.NEW_ITEM, **BEHAVIOR}
 @resource.post(URL, Shape({**CHANGE, "subscription": Text()}, ("subscription",)))
 def create(context: Context, params: Params) -> Record:
     """Add an item to a subscription. Raises a 400."""
-    owner = context.refer("subscription", params["subscription"], "subscription")
+    owner = context.get_referenced(
+        "subscription", params["subscription"], "subscription"
+    )
     before = {item["id"] for item in owner["_items"]}
     after = _update(context, owner["id"], params, {})
     return next(item for item in after["_items"] if item["id"] not in before)
@@ -39,7 +41,7 @@ def create(context: Context, params: Params) -> Record:
 def list_(context: Context, params: Params) -> Record:
     """Return the items of a subscription, oldest first."""
     id = params["subscription"]
-    owner = context.refer("subscription", id, "subscription")
+    owner = context.get_referenced("subscription", id, "subscription")
     return slice_page(owner["_items"], f"{URL}?subscription={id}", params)
 
 
@@ -51,14 +53,14 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(f"{URL}/{{id}}", Shape(CHANGE))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change price or quantity of an item. Raises a 400 or a 404."""
+    """Update the price or quantity of an item. Raises a 400 or a 404."""
     owner = _owner(context, id)
     return _item(_update(context, owner["id"], params, {"id": id}), id)
 
 
 @resource.delete(f"{URL}/{{id}}", Shape(BEHAVIOR))
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Remove an item; a subscription keeps at least one. Raises a 400 or a 404."""
+    """Delete an item, unless it is the last one. Raises a 400 or a 404."""
     owner = _owner(context, id)
     _update(context, owner["id"], params, {"deleted": True, "id": id})
     return {"id": id, "object": KIND, "deleted": True}
@@ -81,9 +83,11 @@ def _item(owner: Record, id: str) -> Record:
 def _update(
     context: Context, owner: str, params: Params, change: dict[str, Any]
 ) -> Record:
-    """Change the subscription as its own endpoint would, with one item."""
-    given = {key: params[key] for key in subscription_changes.NEW_ITEM if key in params}
-    whole = {key: params[key] for key in BEHAVIOR if key in params}
+    """Update one item through the subscription's own endpoint."""
+    item_params = {
+        key: params[key] for key in subscription_changes.NEW_ITEM if key in params
+    }
+    behavior = {key: params[key] for key in BEHAVIOR if key in params}
     return subscriptions.update(
-        context, {**whole, "items": [{**given, **change}]}, owner
+        context, {**behavior, "items": [{**item_params, **change}]}, owner
     )

@@ -1,4 +1,4 @@
-"""The shape of subscriptions and their items (SDK types Subscription, ...Item)."""
+"""Fields of subscriptions and their items (SDK types Subscription, ...Item)."""
 
 from typing import Any
 
@@ -9,21 +9,21 @@ from sandbox.stripe.resource import public
 from sandbox.stripe.store import Record, Store
 
 ENDED = frozenset({"canceled", "incomplete_expired"})
-MOST_ITEMS = 20
+MAX_ITEMS = 20
 
 
 def render(store: Store, record: Record) -> dict[str, Any]:
     """Return the subscription with its items, oldest first."""
-    shown = public(store, record)
-    shown["items"] = list_object(
+    rendered = public(store, record)
+    rendered["items"] = list_object(
         [render_item(store, item) for item in record["_items"]],
         f"/v1/subscription_items?subscription={record['id']}",
     )
-    return shown
+    return rendered
 
 
 def render_item(store: Store, item: Record) -> dict[str, Any]:
-    """Return an item with its price, and the plan that mirrors it."""
+    """Return an item with its price and legacy plan."""
     price = store.get("price", item["price"]) or {}
     return {
         **public(store, item),
@@ -35,7 +35,7 @@ def render_item(store: Store, item: Record) -> dict[str, Any]:
 def new_item(
     context: Context, subscription: str, price: str, quantity: int
 ) -> dict[str, Any]:
-    """Return an item; its period is set by whoever adds it."""
+    """Return an item; the caller sets its period."""
     item: dict[str, Any] = {
         "id": context.ids.new("si", 14),
         "object": "subscription_item",
@@ -51,10 +51,11 @@ def new_item(
         "quantity": quantity,
         "subscription": subscription,
         "tax_rates": [],
-        # What was billed for the current period: credits are shares of it.
+        # Debits of the current period, the base of later credits.
         "_debits": [],
     }
     context.store.put(
+        # Maps the item to its subscription, for the endpoints of subscription items.
         "_item",
         {
             "id": item["id"],

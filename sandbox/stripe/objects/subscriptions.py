@@ -19,7 +19,7 @@ from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
     CURRENCY,
     PAYMENT_SETTINGS,
-    copy_given,
+    copy_params,
     merge_metadata,
 )
 from sandbox.stripe.objects.invoices import require_email
@@ -120,8 +120,8 @@ STATUSES = (
     "trialing",
     "unpaid",
 )
-# Stripe also takes `default_source`, which the sandbox has not; by itself the
-# proration behavior changes nothing.
+# Stripe also accepts `default_source`, which the sandbox does not model.
+# `proration_behavior` has no effect without other changes.
 EDITABLE_WHEN_INCOMPLETE = frozenset({"expand", "metadata", "proration_behavior"})
 EDITABLE_WHEN_ENDED = frozenset({"cancellation_details", "expand", "metadata"})
 
@@ -129,16 +129,16 @@ EDITABLE_WHEN_ENDED = frozenset({"cancellation_details", "expand", "metadata"})
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
     """Start a subscription and bill its first period. Raises a 400."""
-    customer = context.refer("customer", params["customer"], "customer")
+    customer = context.get_referenced("customer", params["customer"], "customer")
     if params.get("payment_behavior") == "pending_if_incomplete":
         raise invalid(
             "`pending_if_incomplete` is only used with updates and cannot be passed "
             "when creating a subscription.",
             param="payment_behavior",
         )
-    subscription = _new(context, params, customer)
+    subscription = _new_subscription(context, params, customer)
     _check_collection(subscription, customer)
-    balances.claim_currency(context, customer, subscription["currency"])
+    balances.set_currency(context, customer, subscription["currency"])
     subscription_changes.apply(context, subscription, params["items"])
     cancellation.schedule(context, subscription, params)
     subscription_cycle.start(
@@ -163,7 +163,7 @@ def create(context: Context, params: Params) -> Record:
 def list_(context: Context, params: Params) -> Record:
     """Return subscriptions, newest first; without `status`, those that have not ended.
 
-    `ended` is canceled or expired, `all` is every one.
+    The status `ended` means canceled or expired; `all` includes every status.
     """
     customer, status = params.get("customer"), params.get("status")
     index: tuple[str, str] | None
@@ -178,19 +178,19 @@ def list_(context: Context, params: Params) -> Record:
         URL,
         params,
         index=index,
-        where=lambda record: _chosen(record, params),
+        where=lambda record: _matches(record, params),
     )
 
 
 @resource.get(ONE, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a subscription, also after its end. Raises a 404."""
+    """Return a subscription, also an ended one. Raises a 404."""
     return context.get("subscription", id)
 
 
 @resource.post(ONE, UPDATE)
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change a subscription and its items. Raises a 400 or a 404."""
+    """Update a subscription and its items. Raises a 400 or a 404."""
     subscription = context.get("subscription", id)
     if subscription["status"] in ENDED and set(params) - EDITABLE_WHEN_ENDED:
         raise invalid(
@@ -201,7 +201,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     _check_payment_behavior(subscription, params)
     behavior = params.get("proration_behavior", "create_prorations")
     prorate_at = _proration_date(context, subscription, params)
-    with context.edit("subscription", id, subscription_cycle.UPDATED) as draft:
+    with context.update("subscription", id, subscription_cycle.UPDATED) as draft:
         _assign(context, draft, params)
         if "collection_method" in params or "days_until_due" in params:
             _check_collection(draft, context.get("customer", draft["customer"]))
@@ -211,10 +211,11 @@ def update(context: Context, params: Params, id: str) -> Record:
             params.get("items", []),
             prorate_at=None if behavior == "none" else prorate_at,
         )
-        cancellation.follow_items(draft)
+        # Before `schedule`: a `cancel_at` in the same request takes precedence.
+        cancellation.refresh_period_end(draft)
         cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
-        _bill_now(context, context.get("subscription", id), params)
+        _invoice_now(context, context.get("subscription", id), params)
     return context.get("subscription", id)
 
 
@@ -229,7 +230,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     ),
 )
 def cancel(context: Context, params: Params, id: str) -> Record:
-    """Cancel at once. Raises a 404, also when it has ended already."""
+    """Cancel immediately. Raises a 404, also if it has already ended."""
     return subscription_end.cancel(
         context,
         id,
@@ -239,7 +240,9 @@ def cancel(context: Context, params: Params, id: str) -> Record:
     )
 
 
-def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
+def _new_subscription(
+    context: Context, params: Params, customer: Record
+) -> dict[str, Any]:
     if not params["items"] or "price" not in params["items"][0]:
         raise invalid(
             "You must pass one of plan, price, or price_data."
@@ -248,7 +251,7 @@ def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
             param="items",
             code="parameter_missing",
         )
-    price = subscription_changes.usable_price(
+    price = subscription_changes.get_usable_price(
         context, params["items"][0]["price"], "items[0][price]", params.get("currency")
     )
     subscription = subscription_shape.new_subscription(
@@ -261,7 +264,7 @@ def _new(context: Context, params: Params, customer: Record) -> dict[str, Any]:
 
 
 def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
-    copy_given(
+    copy_params(
         draft,
         params,
         "collection_method",
@@ -270,7 +273,7 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
         "description",
     )
     name = "default_payment_method"
-    payment_methods.require(context, params.get(name), draft["customer"], name)
+    payment_methods.require_attached(context, params.get(name), draft["customer"], name)
     if draft["collection_method"] == "charge_automatically":
         draft["days_until_due"] = None
     if "metadata" in params:
@@ -280,9 +283,9 @@ def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
 
 
 def _check_incomplete(subscription: Record, params: Params) -> None:
-    """Raise a 400 for a change that has to wait until the first invoice is paid.
+    """Raise a 400 for a change not allowed before the first invoice is paid.
 
-    Source: SDK, docstring of Subscription.status. The wording is assumed.
+    Source: SDK, docstring of Subscription.status. The error text is assumed.
     """
     if subscription["status"] != "incomplete":
         return
@@ -294,14 +297,14 @@ def _check_incomplete(subscription: Record, params: Params) -> None:
 
 
 def _check_payment_behavior(subscription: Record, params: Params) -> None:
-    """Raise a 400 for a charge that Stripe would not make at once."""
+    """Raise a 400 for an update whose payment would stay pending (not modelled)."""
     behavior = params.get("payment_behavior")
-    bills = params.get("proration_behavior") == "always_invoice"
+    bills_now = params.get("proration_behavior") == "always_invoice"
     method = params.get("collection_method", subscription["collection_method"])
-    waits = behavior in ("default_incomplete", "pending_if_incomplete")
-    if waits and bills and method == "charge_automatically":
+    stays_pending = behavior in ("default_incomplete", "pending_if_incomplete")
+    if stays_pending and bills_now and method == "charge_automatically":
         raise invalid(
-            f"The sandbox does not model `{behavior}` of an update that is billed now.",
+            f"The sandbox does not model `{behavior}` for an update billed now.",
             param="payment_behavior",
         )
 
@@ -319,7 +322,7 @@ def _check_collection(subscription: Record, customer: Record) -> None:
 
 
 def _proration_date(context: Context, subscription: Record, params: Params) -> int:
-    """Return the moment to prorate from. Raises a 400 outside the current periods."""
+    """Return the time to prorate from. Raises a 400 outside the current periods."""
     at: int = params.get("proration_date", context.now)
     if "proration_date" in params and not all(
         item["current_period_start"] <= at <= item["current_period_end"]
@@ -332,7 +335,7 @@ def _proration_date(context: Context, subscription: Record, params: Params) -> i
     return at
 
 
-def _bill_now(context: Context, subscription: Record, params: Params) -> None:
+def _invoice_now(context: Context, subscription: Record, params: Params) -> None:
     invoice = invoice_lifecycle.bill_subscription(
         context,
         subscription,
@@ -342,24 +345,26 @@ def _bill_now(context: Context, subscription: Record, params: Params) -> None:
     )
     if invoice:
         event = subscription_cycle.UPDATED
-        with context.edit("subscription", subscription["id"], event) as draft:
+        with context.update("subscription", subscription["id"], event) as draft:
             draft["latest_invoice"] = invoice["id"]
-        billed = invoice_lifecycle.finalize(context, invoice["id"])
-        unpaid = collection.collects_itself(billed) and billed["status"] == "open"
+        final = invoice_lifecycle.finalize(context, invoice["id"])
+        automatic = collection.is_collected_automatically(final)
+        unpaid = automatic and final["status"] == "open"
         if unpaid and params.get("payment_behavior") == "error_if_incomplete":
-            raise subscription_cycle.refusal(context, billed["id"])
+            # The error rolls the whole update back, prorations included.
+            raise subscription_cycle.payment_failure(context, final["id"])
 
 
-def _chosen(record: Record, params: Params) -> bool:
+def _matches(record: Record, params: Params) -> bool:
     status = params.get("status")
     ended = record["status"] in ENDED
-    by_status = {None: not ended, "all": True, "ended": ended}.get(
+    status_matches = {None: not ended, "all": True, "ended": ended}.get(
         status, record["status"] == status
     )
     price = params.get("price")
     method = params.get("collection_method")
     return (
-        by_status
+        status_matches
         and (price is None or any(item["price"] == price for item in record["_items"]))
         and (method is None or record["collection_method"] == method)
     )

@@ -6,7 +6,7 @@ from stripe.params import WebhookEndpointCreateParams
 
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.context import DELIVERY, Context
-from sandbox.stripe.objects.fields import copy_given, merge_metadata, new_metadata
+from sandbox.stripe.objects.fields import copy_params, merge_metadata, new_metadata
 from sandbox.stripe.protocol.errors import invalid
 from sandbox.stripe.protocol.lists import page
 from sandbox.stripe.protocol.params import (
@@ -25,7 +25,7 @@ from sandbox.stripe.store import Record
 URL = "/v1/webhook_endpoints"
 KIND = "webhook_endpoint"
 resource = Resource(KIND)
-# The SDK is generated from Stripe's own description: its list of types is complete.
+# The SDK is generated from Stripe's OpenAPI specification: its list is complete.
 (EVENT_TYPE,) = get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])
 
 FIELDS: dict[str, Kind] = {
@@ -35,7 +35,7 @@ FIELDS: dict[str, Kind] = {
     "url": Text(),
 }
 CREATE = Shape(
-    # Events are rendered in one version only, so no other can be asked for.
+    # The sandbox renders events in this version only.
     {**FIELDS, "api_version": Choice((API_VERSION, API_VERSION)), "connect": Boolean()},
     required=("enabled_events", "url"),
 )
@@ -43,7 +43,7 @@ CREATE = Shape(
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Register an endpoint; this answer alone carries its `secret`."""
+    """Register an endpoint. Only this response includes its `secret`. Raises a 400."""
     _check_url(params["url"])
     endpoint = add(
         context,
@@ -69,11 +69,11 @@ def retrieve(context: Context, params: Params, id: str) -> Record:
 
 @resource.post(f"{URL}/{{id}}", Shape({**FIELDS, "disabled": Boolean()}))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Change an endpoint. Raises a 400 or a 404."""
+    """Update an endpoint. Raises a 400 or a 404."""
     if "url" in params:
         _check_url(params["url"])
-    with context.edit(KIND, id) as endpoint:
-        copy_given(endpoint, params, "description", "enabled_events", "url")
+    with context.update(KIND, id) as endpoint:
+        copy_params(endpoint, params, "description", "enabled_events", "url")
         if "metadata" in params:
             endpoint["metadata"] = merge_metadata(
                 endpoint["metadata"], params["metadata"]
@@ -85,7 +85,7 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 @resource.delete(f"{URL}/{{id}}", Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
-    """Remove an endpoint; what it has not acknowledged is dropped. Raises a 404."""
+    """Delete an endpoint and its pending deliveries. Raises a 404."""
     context.get(KIND, id)
     for delivery in list(context.store.scan(DELIVERY, index=("endpoint", id))):
         context.store.delete(DELIVERY, delivery["id"])
@@ -96,10 +96,11 @@ def delete(context: Context, params: Params, id: str) -> Record:
 def register(
     context: Context, *, url: str, events: list[str], secret: str | None
 ) -> Record:
-    """Store an endpoint, or change the one that has the URL; return it."""
+    """Create an endpoint, or update the one with this URL; return it."""
+    # Called at each start: the endpoint may already be in the state file.
     for endpoint in list(context.store.scan(KIND)):
         if endpoint["url"] == url:
-            with context.edit(KIND, endpoint["id"]) as draft:
+            with context.update(KIND, endpoint["id"]) as draft:
                 draft["_secret"] = secret or draft["_secret"]
                 draft["enabled_events"] = events
             return context.get(KIND, endpoint["id"])

@@ -1,4 +1,4 @@
-"""The sandbox's own web pages: what a developer, or a customer, looks at."""
+"""Web pages of the sandbox: a dashboard for developers, and pages for customers."""
 
 from sandbox.stripe.pages.routes import handle, serves
 

@@ -1,4 +1,4 @@
-"""What the buttons of the status page do."""
+"""Actions of the forms on the status page."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,44 +13,45 @@ if TYPE_CHECKING:
 STEPS = ("1 hour", "1 day", "1 month")
 SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
 UNITS = (*SECONDS, "month")
-LONGEST = 10 * 366 * 86_400
+MAX_SECONDS = 10 * 366 * 86_400
 
 
 class BadForm(ValueError):
-    """A form that makes no sense."""
+    """A form has invalid values."""
 
 
 def advance(app: "StripeApp", form: Form) -> None:
-    """Move the clock by a step, by an amount of a unit, or to what is due next."""
+    """Move the clock by a step, by an amount of a unit, or to the next due time."""
+    # One lock for both: "to the next due time" is relative to the time that was read.
     with app.lock:
         now = app.clock.now()
         app.advance(_seconds(app, form, now))
 
 
 def reset(app: "StripeApp", form: Form) -> None:
-    """Forget everything."""
+    """Reset the account."""
     app.reset()
 
 
 def pause(app: "StripeApp", form: Form) -> None:
-    """Hold deliveries back."""
+    """Pause webhook deliveries."""
     app.deliveries.settings.paused = True
 
 
 def resume(app: "StripeApp", form: Form) -> None:
-    """Let deliveries go on."""
+    """Resume webhook deliveries."""
     app.deliveries.settings.paused = False
     app.deliveries.wake()
 
 
 def clear_faults(app: "StripeApp", form: Form) -> None:
-    """Remove every fault."""
+    """Remove all faults."""
     app.faults.clear()
     app.webhook_faults.clear()
 
 
 def change_setting(app: "StripeApp", form: Form) -> None:
-    """Change one setting, to a value in JSON or to a word. Raises BadForm."""
+    """Change one setting; the value is JSON or a plain word. Raises BadForm."""
     text = form.get("value", "")
     try:
         value = json.loads(text)
@@ -62,14 +63,14 @@ def change_setting(app: "StripeApp", form: Form) -> None:
         raise BadForm(str(error)) from None
 
 
-#: What each button does, and what the page then says.
+#: Function of each action, and the notice on the page after it.
 ACTIONS: Mapping[str, tuple[Callable[["StripeApp", Form], None], str]] = {
-    "advance": (advance, "The clock went forward to {now} UTC."),
-    "reset": (reset, "Everything is forgotten. It is {now} UTC again."),
-    "pause": (pause, "Webhooks are held back."),
+    "advance": (advance, "The clock was moved to {now} UTC."),
+    "reset": (reset, "Everything was reset. The time is {now} UTC again."),
+    "pause": (pause, "Webhooks are paused."),
     "resume": (resume, "Webhooks are delivered again."),
-    "clear-faults": (clear_faults, "No faults are in force."),
-    "settings": (change_setting, "The setting is changed."),
+    "clear-faults": (clear_faults, "All faults were cleared."),
+    "settings": (change_setting, "The setting was changed."),
 }
 
 
@@ -79,15 +80,15 @@ def _seconds(app: "StripeApp", form: Form, now: int) -> int:
         return max(0, (app.scheduler.next_at() or now) - now)
     count, _, unit = step.partition(" ")
     if not (count.isascii() and count.isdigit()) or unit not in UNITS:
-        raise BadForm("The clock moves by a whole number of minutes, hours, days, …")
-    seconds = _length(now, int(count), unit) if len(count) < 7 else LONGEST + 1
-    if seconds > LONGEST:
-        raise BadForm("The clock moves by ten years at most.")
+        raise BadForm("Enter a whole number of minutes, hours, days, weeks or months.")
+    seconds = _duration(now, int(count), unit) if len(count) < 7 else MAX_SECONDS + 1
+    if seconds > MAX_SECONDS:
+        raise BadForm("The clock can be moved by at most ten years at once.")
     return seconds
 
 
-def _length(now: int, count: int, unit: str) -> int:
+def _duration(now: int, count: int, unit: str) -> int:
     if unit != "month":
         return count * SECONDS[unit]
-    # Months that end after year 9999 are no dates.
+    # 121 months exceed the maximum; more could end after year 9999, which is no date.
     return cycle.add(now, "month", min(count, 121)) - now

@@ -1,4 +1,4 @@
-"""What all answers with a page have in common: their headers."""
+"""Responses with pages, and the security headers of all of them."""
 
 from collections.abc import Mapping
 
@@ -12,29 +12,29 @@ HEADERS = {
     "base-uri 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # Not "no-referrer": a form would then be posted with the Origin "null".
+    # Not "no-referrer": browsers would then post forms with the Origin "null".
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 
 
 def html(status: int, page: Html) -> Response:
-    """Return a page."""
+    """Return a response with a page."""
     return answer(status, page.encode(), "text/html; charset=utf-8")
 
 
 def plain(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a sentence."""
+    """Return a response with plain text."""
     return answer(status, f"{text}\n".encode(), "text/plain; charset=utf-8", headers)
 
 
 def redirect(location: str) -> Response:
-    """Return the way to the page to look at next."""
+    """Return a redirect that is followed with a GET."""
     return answer(303, b"", "text/plain", {"Location": location})
 
 
 def answer(
     status: int, body: bytes, type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return anything, guarded."""
+    """Return a response with the security headers."""
     return Response(status, body, {**HEADERS, "Content-Type": type, **(headers or {})})

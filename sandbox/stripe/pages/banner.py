@@ -1,4 +1,4 @@
-"""The top of the status page: the clock, its controls, and the way to each section."""
+"""Top of the status page: the clock, its controls, and links to the sections."""
 
 import time
 
@@ -7,8 +7,10 @@ from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.scope import Scope
 from sandbox.stripe.pages.text import duration, long_moment, moment, object_link, plural
 
-FORGET = "Forget every object, event, fault and request, and return to real time?"
-CHAPTERS = {
+RESET_QUESTION = (
+    "Delete all objects, events, faults and requests, and return to real time?"
+)
+SECTIONS = {
     "customers": "Customers",
     "subscriptions": "Subscriptions",
     "invoices": "Invoices",
@@ -22,14 +24,14 @@ CHAPTERS = {
 
 
 def banner(scope: Scope, message: Html) -> Html:
-    """Return the clock, what moves it, and the way to each section."""
+    """Return the clock, its controls, and links to the sections."""
     now = scope.app.clock.now()
     real = tag("p", "As of ", moment(int(time.time())), " UTC, real time", id="as-of")
     return tag(
         "header",
         tag("div", tag("h1", tag("a", "Sandbox Stripe", href="/")), real, class_="top"),
         tag("div", _clock(scope, now, message), _controls(scope), class_="clock"),
-        None if scope.view.id or scope.view.kind else _chapters(),
+        None if scope.view.id or scope.view.kind else _section_links(),
         class_="banner",
     )
 
@@ -40,19 +42,19 @@ def _clock(scope: Scope, now: int, message: Html) -> Html:
     return tag(
         "div",
         tag("p", tag("time", long_moment(now)), tag("span", "UTC"), class_="now"),
-        # Said aloud when it changes: when the clock jumps, not when it ticks.
+        # A live region: screen readers announce jumps of the clock, not every second.
         tag("p", ahead, id="offset", aria_live="polite"),
-        tag("p", _next(scope, now), id="next", class_="soft"),
+        tag("p", _next_due(scope, now), id="next", class_="soft"),
         tag(
             "div",
-            tag("p", _alarms(scope), id="alarms", aria_live="polite"),
+            tag("p", _warnings(scope), id="warnings", aria_live="polite"),
             message,
             class_="news",
         ),
     )
 
 
-def _next(scope: Scope, now: int) -> Child:
+def _next_due(scope: Scope, now: int) -> Child:
     first = scope.app.scheduler.peek()
     if first is None:
         return "Nothing is due."
@@ -60,26 +62,26 @@ def _next(scope: Scope, now: int) -> Child:
     return ("Next due: ", object_link(id), " in ", duration(max(0, at - now)))
 
 
-def _alarms(scope: Scope) -> Child:
+def _warnings(scope: Scope) -> Child:
     app = scope.app
     faults = len(app.faults.list()) + len(app.webhook_faults.list())
     paused = scope.app.deliveries.settings.paused
-    said = (
-        _alarm("webhooks", "webhooks are held back") if paused else None,
-        _alarm("faults", f"{plural(faults, 'fault')} in force") if faults else None,
+    warnings = (
+        _warning("webhooks", "webhooks are paused") if paused else None,
+        _warning("faults", f"{plural(faults, 'fault')} active") if faults else None,
     )
-    return [one for one in said if one]
+    return [warning for warning in warnings if warning]
 
 
-def _alarm(chapter: str, text: str) -> Html:
-    return tag("a", text, href=f"/#{chapter}", class_="badge warn")
+def _warning(section: str, text: str) -> Html:
+    return tag("a", text, href=f"/#{section}", class_="badge warn")
 
 
 def _controls(scope: Scope) -> Html:
     return tag(
         "div",
         _steps(scope),
-        tag("div", _free_step(scope), _pause(scope), _reset(scope)),
+        tag("div", _custom_step(scope), _pause(scope), _reset(scope)),
         class_="controls",
     )
 
@@ -91,7 +93,7 @@ def _steps(scope: Scope) -> Html:
         "advance",
         tag("span", "Advance", class_="label", id="advance-by"),
         [_step(f"+ {step}", step) for step in STEPS],
-        _step("To the next due", "next", disabled=nothing_due),
+        _step("To the next due time", "next", disabled=nothing_due),
         group="advance-by",
     )
 
@@ -101,7 +103,7 @@ def _step(label: str, value: str, *, disabled: bool = False) -> Html:
     return tag("button", label, name="step", value=value, id=id, disabled=disabled)
 
 
-def _free_step(scope: Scope) -> Html:
+def _custom_step(scope: Scope) -> Html:
     options = [
         tag("option", f"{unit}s", value=unit, selected=unit == "day") for unit in UNITS
     ]
@@ -139,13 +141,13 @@ def _pause(scope: Scope) -> Html:
 
 
 def _reset(scope: Scope) -> Html:
-    sure = tag("button", "Yes, forget everything", id="reset-now", class_="danger")
+    confirm = tag("button", "Yes, delete everything", id="reset-now", class_="danger")
     return tag(
         "details",
         tag("summary", "Reset…", id="reset"),
-        tag("div", tag("p", FORGET), form(scope, "reset", sure)),
-        class_="ask",
-        id="reset-ask",
+        tag("div", tag("p", RESET_QUESTION), form(scope, "reset", confirm)),
+        class_="confirm",
+        id="reset-confirm",
     )
 
 
@@ -156,7 +158,7 @@ def form(
     group: str | None = None,
     id: str | None = None,
 ) -> Html:
-    """Return a form whose buttons do an action and come back to this view."""
+    """Return a form that posts an action and returns to the current view."""
     query = scope.view.query()
     target = f"/_pages/{action}?{query}" if query else f"/_pages/{action}"
     role = "group" if group else None
@@ -171,8 +173,8 @@ def form(
     )
 
 
-def _chapters() -> Html:
+def _section_links() -> Html:
     links = [
-        tag("li", tag("a", title, href=f"#{name}")) for name, title in CHAPTERS.items()
+        tag("li", tag("a", title, href=f"#{name}")) for name, title in SECTIONS.items()
     ]
     return tag("nav", tag("ul", links), aria_label="Sections")

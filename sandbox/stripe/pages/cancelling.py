@@ -1,10 +1,13 @@
-"""The step before a subscription is cancelled in the portal: what, when and why."""
+"""Confirmation step before a subscription is cancelled in the portal."""
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import portal
 from sandbox.stripe.pages.html import Child, Html, tag
-from sandbox.stripe.pages.portal_sections import about, live
-from sandbox.stripe.pages.sheet import part, post
+from sandbox.stripe.pages.portal_sections import (
+    live_subscriptions,
+    subscription_summary,
+)
+from sandbox.stripe.pages.sheet import panel, post
 from sandbox.stripe.pages.text import day
 from sandbox.stripe.store import Record
 
@@ -20,12 +23,12 @@ REASONS = {
 }
 
 
-def to_cancel(context: Context, session: Record, id: str) -> Record | None:
-    """Return the subscription if the portal cancels it and that is not done yet."""
-    if not portal.may(context, session, portal.CANCEL):
+def find_cancellable(context: Context, session: Record, id: str) -> Record | None:
+    """Return the subscription if the portal can cancel it, else None."""
+    if not portal.is_enabled(context, session, portal.CANCEL):
         return None
-    mine = (one for one in live(context, session) if one["id"] == id)
-    subscription = next(mine, None)
+    live = live_subscriptions(context, session)
+    subscription = next((record for record in live if record["id"] == id), None)
     return subscription if subscription and not subscription["cancel_at"] else None
 
 
@@ -36,15 +39,15 @@ def cancel_step(
     address: str,
     back: str = "",
 ) -> Html:
-    """Return the question whether to cancel, with the reasons that may be given."""
-    return part(
+    """Return the form that asks for confirmation and for a reason."""
+    return panel(
         tag("h2", "Cancel your subscription?"),
-        about(context, subscription),
-        tag("p", _when(context, session, subscription)),
+        subscription_summary(context, subscription),
+        tag("p", _end_date(context, session, subscription)),
         post(
             f"{address}/cancel",
             tag("input", type="hidden", name="subscription", value=subscription["id"]),
-            _why(context, session),
+            _reasons(context, session),
             tag("button", "Cancel subscription", class_="danger"),
             tag("a", "Go back", href=back, class_="button") if back else None,
         ),
@@ -52,16 +55,16 @@ def cancel_step(
     )
 
 
-def _when(context: Context, session: Record, subscription: Record) -> Child:
-    if portal.cancels_at_once(context, session):
-        return "It ends at once."
+def _end_date(context: Context, session: Record, subscription: Record) -> Child:
+    if portal.cancels_immediately(context, session):
+        return "It ends immediately."
     ends = max(item["current_period_end"] for item in subscription["_items"])
     return ("You can use it until ", day(ends), ".")
 
 
-def _why(context: Context, session: Record) -> Html | None:
-    offered = portal.reasons(context, session)
-    if not offered:
+def _reasons(context: Context, session: Record) -> Html | None:
+    reasons = portal.cancellation_reasons(context, session)
+    if not reasons:
         return None
     choices = [
         tag(
@@ -69,12 +72,12 @@ def _why(context: Context, session: Record) -> Html | None:
             tag("input", type="radio", name="feedback", value=reason),
             REASONS[reason],
         )
-        for reason in offered
+        for reason in reasons
     ]
     comment = tag("textarea", name="comment", id="comment", rows=3, maxlength=5_000)
     return tag(
         "fieldset",
-        tag("legend", "Why do you cancel? You need not say."),
+        tag("legend", "Why are you cancelling? (optional)"),
         choices,
         tag("label", "Anything you would like to add", for_="comment"),
         comment,

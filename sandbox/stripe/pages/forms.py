@@ -1,4 +1,4 @@
-"""What a form, or a query, holds: the last value of each name."""
+"""Parsing of form bodies and query strings."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -8,6 +8,6 @@ Form: TypeAlias = Mapping[str, str]
 
 
 def read(text: str) -> Form:
-    """Return the fields that were sent; an empty one is kept as such."""
-    found = parse_qs(text, keep_blank_values=True)
-    return {name: values[-1] for name, values in found.items()}
+    """Return the last value of each field; empty values are included."""
+    fields = parse_qs(text, keep_blank_values=True)
+    return {name: values[-1] for name, values in fields.items()}

@@ -1,7 +1,7 @@
-"""The pages that stand for Stripe's own, and what their forms do.
+"""Routes of the pages that stand in for Stripe's hosted pages.
 
-A form posts below its page's address and leads back to it. All happens in a unit of
-work of its own, after what is due by now.
+A form posts to a URL below its page's URL and redirects to the page. Every request is
+one unit of work, which starts with the timers that are due.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,30 +12,31 @@ from sandbox.stripe.objects import addresses, portal
 from sandbox.stripe.pages import invoice_page, paying, portal_deeds, portal_page
 from sandbox.stripe.pages.answers import html, plain, redirect
 from sandbox.stripe.pages.forms import Form, read
-from sandbox.stripe.pages.sheet import Shown
+from sandbox.stripe.pages.sheet import PageResult
 from sandbox.stripe.protocol.errors import StripeError
 from sandbox.stripe.protocol.http import Request, Response
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
-Deed = Callable[[Context, str, Form], str]
+Action = Callable[[Context, str, Form], str]
 
 
 class Page(NamedTuple):
-    """How a page is shown, given its token, query and what went wrong, and its deeds.
+    """Page with the actions of its forms.
 
-    A deed returns the query that says on the page what was done.
+    `render` gets the token, the query and an error message. An action returns the query
+    of the redirect, which makes the page show a notice.
     """
 
-    show: Callable[[Context, str, Form, str], Shown]
-    deeds: Mapping[str, Deed]
+    render: Callable[[Context, str, Form, str], PageResult]
+    actions: Mapping[str, Action]
 
 
 PAGES = {
-    addresses.INVOICE_PATH: Page(invoice_page.show, paying.DEEDS),
-    addresses.SESSION_PATH: Page(portal_page.show, portal_deeds.DEEDS),
-    addresses.LOGIN_PATH: Page(portal_page.show_login, {}),
+    addresses.INVOICE_PATH: Page(invoice_page.render, paying.ACTIONS),
+    addresses.SESSION_PATH: Page(portal_page.render, portal_deeds.ACTIONS),
+    addresses.LOGIN_PATH: Page(portal_page.render_login, {}),
 }
 
 
@@ -44,41 +45,41 @@ def serves(request: Request) -> bool:
     return request.path.startswith(tuple(PAGES))
 
 
-def answer(app: "StripeApp", request: Request) -> Response:
-    """Show the page, or do what a form of it asks for and go back to it."""
-    prefix = next(one for one in PAGES if request.path.startswith(one))
+def respond(app: "StripeApp", request: Request) -> Response:
+    """Return the page, or run the action of a form and redirect to the page."""
+    prefix = next(path for path in PAGES if request.path.startswith(path))
     token, _, name = request.path.removeprefix(prefix).partition("/")
     page, address = PAGES[prefix], f"{prefix}{token}"
-    deed = page.deeds.get(name)
-    if name and deed is None:
+    action = page.actions.get(name)
+    if name and action is None:
         return plain(404, "There is no such page.")
-    if request.method == "POST" and deed is not None:
-        return _do(app, page, deed, address, token, request)
+    if request.method == "POST" and action is not None:
+        return _run(app, page, action, address, token, request)
     if request.method not in ("GET", "HEAD"):
-        return plain(405, "This cannot be posted to.", {"Allow": "GET, HEAD"})
-    # Where a form was refused, its answer stands at the address that it posts to.
-    return redirect(address) if name else _show(app, page, token, read(request.query))
+        return plain(405, "Only GET is allowed here.", {"Allow": "GET, HEAD"})
+    # After an error the browser shows the action's URL: reloading leads to the page.
+    return redirect(address) if name else _render(app, page, token, read(request.query))
 
 
-def _do(
+def _run(
     app: "StripeApp",
     page: Page,
-    deed: Deed,
+    action: Action,
     address: str,
     token: str,
     request: Request,
 ) -> Response:
     form = read(request.body.decode(errors="replace"))
     try:
-        query = app.transact(lambda context: deed(context, token, form))
+        query = app.transact(lambda context: action(context, token, form))
     except StripeError as error:
-        return _show(app, page, token, form, error.status, str(error))
+        return _render(app, page, token, form, error.status, str(error))
     except portal.NotAllowed as error:
-        return _show(app, page, token, form, 403, str(error))
+        return _render(app, page, token, form, 403, str(error))
     return redirect(f"{address}?{query}" if query else address)
 
 
-def _show(
+def _render(
     app: "StripeApp",
     page: Page,
     token: str,
@@ -86,5 +87,6 @@ def _show(
     status: int = 200,
     error: str = "",
 ) -> Response:
-    shown = app.transact(lambda context: page.show(context, token, query, error))
-    return html(status if shown.status == 200 else shown.status, shown.page)
+    result = app.transact(lambda context: page.render(context, token, query, error))
+    # The status of an unavailable page takes precedence over that of an error.
+    return html(status if result.status == 200 else result.status, result.page)

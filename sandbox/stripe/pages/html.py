@@ -1,4 +1,4 @@
-"""HTML as typed functions: everything is escaped that is not markup already."""
+"""Functions that build HTML and escape everything that is not markup."""
 
 from collections.abc import Iterable
 from html import escape
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 
 class Html(str):
-    """Text that is markup, and goes into a page as it is."""
+    """Markup, which is not escaped."""
 
     __slots__ = ()
 
@@ -18,24 +18,24 @@ VOID = frozenset({"br", "input", "link", "meta"})
 def tag(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
     """Return an element.
 
-    `class_` and `for_` stand for the words Python keeps, `data_x` for `data-x`; an
-    attribute that is None or False is left out.
+    Attributes: `class_` and `for_` because of Python's keywords, `data_x` for `data-x`;
+    None and False omit the attribute.
     """
-    start = "".join(_attribute(*one) for one in attributes.items())
+    start = "".join(_attribute(*item) for item in attributes.items())
     if name in VOID:
         return Html(f"<{name}{start}>")
     return Html(f"<{name}{start}>{join(children)}</{name}>")
 
 
 def join(children: Iterable[Child]) -> Html:
-    """Return the children one after the other, escaped where they are plain text."""
+    """Return the concatenated children, with plain text escaped."""
     return Html("".join(_child(child) for child in children))
 
 
 def document(
     title: str, style: str, body: Html, *, script: str = "", refresh: str = ""
 ) -> Html:
-    """Return a whole page; `refresh` is the address it leads to by itself."""
+    """Return a complete page; `refresh` is a URL that the browser opens at once."""
     head = (
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),

@@ -1,4 +1,4 @@
-"""An object as JSON, with a link at each id and the date beside each time."""
+"""View of an object as JSON, with links on ids and dates after timestamps."""
 
 import json
 import re
@@ -15,7 +15,7 @@ TIMES = re.compile(r"(_at|_end|_start|_date|_anchor|^created|^updated|^start|^en
 
 
 def json_view(store: Store, value: Any) -> Html:
-    """Return the value as JSON over several lines."""
+    """Return the value as JSON on several lines."""
     return tag("pre", tag("code", _value(store, value, "", "\n")), class_="json")
 
 
@@ -40,17 +40,18 @@ def _pair(store: Store, name: str, item: Any, line: str) -> Child:
 
 def _block(start: str, items: list[Child], end: str, line: str) -> Html:
     lines = [
-        (line, INDENT, item, "," if at < len(items) else "")
-        for at, item in enumerate(items, 1)
+        (line, INDENT, item, "," if index < len(items) else "")
+        for index, item in enumerate(items, 1)
     ]
     return join((start, lines, line, end))
 
 
 def _text(store: Store, value: str) -> Child:
-    shown = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    # The underscore saves most look-ups of strings that are no ids.
     if "_" in value and find_object(store, value) is not None:
-        return object_link(value, shown)
-    return tag("span", shown, class_="text")
+        return object_link(value, text)
+    return tag("span", text, class_="text")
 
 
 def _date(key: str, value: Any) -> Html | None:

@@ -1,10 +1,10 @@
-"""The tables of billing objects: customers, subscriptions, invoices, and the rest."""
+"""Tables of billing objects: customers, subscriptions, invoices and others."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from sandbox.stripe.objects import addresses
-from sandbox.stripe.objects.fields import times
+from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.html import Child, Html, join, tag
 from sandbox.stripe.pages.scope import Scope
@@ -22,14 +22,16 @@ from sandbox.stripe.pages.text import (
 from sandbox.stripe.pages.view import View
 from sandbox.stripe.store import Record
 
-# These have a table of their own.
-SHOWN = frozenset({"customer", "event", "invoice", "subscription", "webhook_endpoint"})
-MOST_LINES = 100
+# Types with a section of their own.
+HAVE_SECTION = frozenset(
+    {"customer", "event", "invoice", "subscription", "webhook_endpoint"}
+)
+MAX_LINES = 100
 HOSTED = {
     "invoice": addresses.INVOICE_PATH,
     addresses.SESSION: addresses.SESSION_PATH,
 }
-AS_SEEN = "The page as the customer sees it"
+CUSTOMER_PAGE = "The page as the customer sees it"
 
 
 def customers(scope: Scope) -> Html:
@@ -47,8 +49,8 @@ def customers(scope: Scope) -> Html:
 
 def subscriptions(scope: Scope) -> Html:
     """Return the section of subscriptions."""
-    found = scope.newest("subscription", "subscriptions")
-    rows = [_subscription(scope, record) for record in found]
+    records = scope.newest("subscription", "subscriptions")
+    rows = [_subscription(scope, record) for record in records]
     columns = (
         "Subscription",
         "Customer",
@@ -67,9 +69,9 @@ def subscriptions(scope: Scope) -> Html:
 
 
 def invoices(scope: Scope) -> Html:
-    """Return the section of invoices; their lines unfold."""
-    found = scope.newest("invoice", "invoices")
-    rows = [_invoice(scope, record) for record in found]
+    """Return the section of invoices with expandable lines."""
+    records = scope.newest("invoice", "invoices")
+    rows = [_invoice(scope, record) for record in records]
     columns = ("Invoice", "Customer", "Status", "Total#", "Remaining#", "Due")
     return section(
         "invoices",
@@ -81,14 +83,18 @@ def invoices(scope: Scope) -> Html:
 
 
 def other_kinds(scope: Scope) -> Html:
-    """Return the section that counts what has no table, with links to lists of it."""
+    """Return the section that counts objects of other types and links to them."""
     counts = {
         kind: count
         for kind, count in scope.store.counts().items()
-        if count and kind in REGISTRY.by_name and kind not in SHOWN
+        if count and kind in REGISTRY.by_name and kind not in HAVE_SECTION
     }
     items = [
-        tag("li", tag("a", _words(kind), href=View(kind=kind).url()), f" {count:,}")
+        tag(
+            "li",
+            tag("a", _plural_name(kind), href=View(kind=kind).url()),
+            f" {count:,}",
+        )
         for kind, count in counts.items()
     ]
     body = (
@@ -99,47 +105,48 @@ def other_kinds(scope: Scope) -> Html:
 
 def of_kind(scope: Scope, kind: str) -> Html:
     """Return the newest objects of one kind."""
-    found = scope.newest(kind, "objects")
+    records = scope.newest(kind, "objects")
     rows = [
-        Row(one["id"], (object_link(one["id"]), _gist(one), moment(one["created"])))
-        for one in found
+        Row(one["id"], (object_link(one["id"]), _summary(one), moment(one["created"])))
+        for one in records
     ]
-    title = _words(kind).capitalize()
+    title = _plural_name(kind).capitalize()
     return section(
         "objects",
         title,
-        table(title, ("Id", "What", "Created"), rows, "None."),
-        more(scope.view, "objects", len(rows), _words(kind)),
+        table(title, ("Id", "Summary", "Created"), rows, "None."),
+        more(scope.view, "objects", len(rows), _plural_name(kind)),
         count=f"{scope.store.count(kind):,}",
     )
 
 
 def customer_link(scope: Scope, id: str | None) -> Html:
-    """Return a link that narrows the page to a customer."""
+    """Return a link to the page of one customer."""
     if id is None:
         return NOTHING
     return tag("a", scope.name(id), href=View(customer=id).url())
 
 
 def hosted_link(record: Record, label: str) -> Html | None:
-    """Return a link to the page that a customer has of an object, if there is one."""
+    """Return a link to the hosted page of an object, or None."""
     path = HOSTED.get(record["object"])
     if path is None or not record["_token"]:
         return None
-    return tag("a", label, href=f"{path}{record['_token']}", title=AS_SEEN)
+    return tag("a", label, href=f"{path}{record['_token']}", title=CUSTOMER_PAGE)
 
 
 def _customer(scope: Scope, record: Record) -> Row:
     id, deleted = record["id"], record.get("deleted")
+    # A deleted customer has no fields of its own any more, but its last state.
     record = record.get("_last", record)
     email = tag("span", record["email"], class_="soft") if record["name"] else None
-    who = (
+    name = (
         tag("div", customer_link(scope, id), badge("deleted") if deleted else None),
         tag("div", email, object_link(id), class_="second"),
     )
     card = _card(scope, record["invoice_settings"]["default_payment_method"])
     created = moment(record["created"])
-    return Row(id, (who, balance(record), card, metadata(record["metadata"]), created))
+    return Row(id, (name, balance(record), card, metadata(record["metadata"]), created))
 
 
 def _subscription(scope: Scope, record: Record) -> Row:
@@ -163,29 +170,31 @@ def _subscription(scope: Scope, record: Record) -> Row:
 
 
 def _invoice(scope: Scope, record: Record) -> Row:
-    shown = REGISTRY.render(scope.store, record)
-    currency, lines = shown["currency"], record["_lines"]
-    draft = "draft" if shown["status"] == "draft" else None
-    name = hosted_link(record, shown["number"]) or draft
+    content = REGISTRY.render(scope.store, record)
+    currency, lines = content["currency"], record["_lines"]
+    draft = "draft" if content["status"] == "draft" else None
+    name = hosted_link(record, content["number"]) or draft
     return Row(
         record["id"],
         (
             (tag("div", name), tag("div", object_link(record["id"]))),
-            customer_link(scope, shown["customer"]),
-            badge(shown["status"]),
-            money(shown["total"], currency),
-            money(shown["amount_remaining"], currency)
-            if shown["amount_remaining"]
+            customer_link(scope, content["customer"]),
+            badge(content["status"]),
+            money(content["total"], currency),
+            money(content["amount_remaining"], currency)
+            if content["amount_remaining"]
             else NOTHING,
-            moment(shown["due_date"]),
+            moment(content["due_date"]),
         ),
         summary=(
             tag("span", plural(len(lines), "line")),
             tag(
-                "span", ", ".join(_line_text(line) for line in lines[:3]), class_="gist"
+                "span",
+                ", ".join(_line_text(line) for line in lines[:3]),
+                class_="preview",
             ),
         ),
-        unfolded=_lines(lines),
+        details=_lines(lines),
     )
 
 
@@ -194,13 +203,13 @@ def _lines(lines: list[Record]) -> Html:
         tag(
             "li",
             tag("span", _line_text(line)),
-            tag("span", _span(line["period"]), class_="soft"),
+            tag("span", _period(line["period"]), class_="soft"),
             tag("span", money(line["amount"], line["currency"]), class_="amount"),
         )
-        for line in lines[:MOST_LINES]
+        for line in lines[:MAX_LINES]
     ]
-    if len(lines) > MOST_LINES:
-        items.append(tag("li", f"and {plural(len(lines) - MOST_LINES, 'line')} more"))
+    if len(lines) > MAX_LINES:
+        items.append(tag("li", f"and {plural(len(lines) - MAX_LINES, 'line')} more"))
     return tag("ul", items, class_="lines")
 
 
@@ -208,7 +217,7 @@ def _line_text(line: Record) -> str:
     return str(line["description"] or line["id"])
 
 
-def _span(period: Mapping[str, int]) -> Child:
+def _period(period: Mapping[str, int]) -> Child:
     if period["start"] == period["end"]:
         return moment(period["start"])
     return (moment(period["start"]), " – ", moment(period["end"]))
@@ -219,7 +228,7 @@ def _item(scope: Scope, item: Record) -> Html:
     product = scope.store.get("product", price.get("product", "")) or {}
     name = product.get("name") or item["price"]
     quantity = item.get("quantity")
-    label = name if quantity is None else times(quantity, name)
+    label = name if quantity is None else quantity_text(quantity, name)
     return object_link(item["price"], label)
 
 
@@ -250,19 +259,19 @@ def _card(scope: Scope, id: str | None) -> Html:
     return object_link(id or "", label)
 
 
-def _gist(record: Record) -> Child:
-    """Return what tells an object from its like: a name, an amount, a status."""
-    shown: list[Child] = [record.get("name") or record.get("description")]
+def _summary(record: Record) -> Child:
+    """Return the name, amount, status and customer of an object, if it has them."""
+    parts: list[Child] = [record.get("name") or record.get("description")]
     for field in ("unit_amount", "amount"):
         if isinstance(record.get(field), int):
-            shown.append(money(record[field], record.get("currency")))
+            parts.append(money(record[field], record.get("currency")))
     if isinstance(record.get("status"), str):
-        shown.append(badge(record["status"]))
+        parts.append(badge(record["status"]))
     if record.get("customer"):
-        shown.append(object_link(record["customer"]))
-    return join(tag("span", one, class_="part") for one in shown if one) or NOTHING
+        parts.append(object_link(record["customer"]))
+    return join(tag("span", part, class_="part") for part in parts if part) or NOTHING
 
 
-def _words(kind: str) -> str:
-    words = kind.replace("invoiceitem", "invoice item")
-    return f"{words.replace('_', ' ').replace('.', ' ')}s"
+def _plural_name(kind: str) -> str:
+    name = kind.replace("invoiceitem", "invoice item")
+    return f"{name.replace('_', ' ').replace('.', ' ')}s"

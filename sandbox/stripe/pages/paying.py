@@ -1,54 +1,61 @@
-"""Paying an invoice on its page: with which card, the challenge, the receipt."""
+"""Payment of an invoice on its page: cards, 3D Secure challenge and receipt."""
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import addresses, hosted, invoice_payments
 from sandbox.stripe.objects.invoice_payment import COLLECTIBLE
 from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.pages.html import Child, Html, tag
-from sandbox.stripe.pages.sheet import Offer, card_name, offers, part, post, terms
+from sandbox.stripe.pages.sheet import (
+    CardChoice,
+    card_choices,
+    card_name,
+    description_list,
+    panel,
+    post,
+)
 from sandbox.stripe.pages.text import day, money
 from sandbox.stripe.protocol.errors import invalid, missing
 from sandbox.stripe.store import Record
 
-OFFERS = (
-    Offer("chargeDeclined", "is declined"),
-    Offer("chargeDeclinedInsufficientFunds", "has insufficient funds"),
-    Offer("authenticationRequired", "needs authentication"),
+CARDS = (
+    CardChoice("chargeDeclined", "is declined"),
+    CardChoice("chargeDeclinedInsufficientFunds", "has insufficient funds"),
+    CardChoice("authenticationRequired", "needs authentication"),
 )
-ENDS = ("succeeded", "failed")
+OUTCOMES = ("succeeded", "failed")
 
 
 def pay(context: Context, token: str, form: Form) -> str:
-    """Pay with the card of the form; a decline is shown by the page itself."""
-    receipt = hosted.pay(context, _invoice(context, token)["id"], form.get("card", ""))
-    return "done=pay" if receipt.invoice["status"] == "paid" else ""
+    """Pay with the card in the form. After a decline the page shows the error."""
+    result = hosted.pay(context, _invoice(context, token)["id"], form.get("card", ""))
+    return "done=pay" if result.invoice["status"] == "paid" else ""
 
 
 def authenticate(context: Context, token: str, form: Form) -> str:
-    """End the 3D Secure challenge as the form says."""
-    if form.get("outcome") not in ENDS:
-        raise invalid("A challenge has succeeded or failed.")
+    """Complete the 3D Secure challenge with the outcome in the form."""
+    if form.get("outcome") not in OUTCOMES:
+        raise invalid("The outcome must be succeeded or failed.")
     passed = form["outcome"] == "succeeded"
-    intent = invoice_payments.intent_of(context, _invoice(context, token))
-    receipt = hosted.authenticate(context, intent, passed=passed)
-    return "done=pay" if receipt.invoice["status"] == "paid" else ""
+    intent_id = invoice_payments.get_intent_id(context, _invoice(context, token))
+    result = hosted.authenticate(context, intent_id, passed=passed)
+    return "done=pay" if result.invoice["status"] == "paid" else ""
 
 
-DEEDS = {"authenticate": authenticate, "pay": pay}
+ACTIONS = {"authenticate": authenticate, "pay": pay}
 
 
-def intent_of(context: Context, invoice: Record) -> Record | None:
-    """Return the payment intent of an invoice, if it ever asked for money."""
-    payment = invoice_payments.default_of(context.store, invoice["id"])
+def get_payment_intent(context: Context, invoice: Record) -> Record | None:
+    """Return the PaymentIntent of an invoice, or None."""
+    payment = invoice_payments.find_default(context.store, invoice["id"])
     id = payment["payment"]["payment_intent"] if payment else ""
     return context.store.get("payment_intent", id)
 
 
-def to_pay(context: Context, invoice: Record, address: str) -> Html | None:
-    """Return how to pay what can be paid, or the challenge that is going on."""
+def payment_panel(context: Context, invoice: Record, address: str) -> Html | None:
+    """Return the payment buttons or the current challenge; None if not payable."""
     if invoice["status"] not in COLLECTIBLE:
         return None
-    intent = intent_of(context, invoice)
+    intent = get_payment_intent(context, invoice)
     if intent and intent["status"] == "requires_action":
         return _challenge(context, intent, address)
     amount = money(invoice["amount_remaining"], invoice["currency"])
@@ -60,27 +67,31 @@ def to_pay(context: Context, invoice: Record, address: str) -> Html | None:
         value="pm_card_visa",
         class_="main",
     )
-    return part(
+    return panel(
         tag("h2", "Pay with a test card"),
         _failure(intent),
         post(f"{address}/pay", main),
-        tag("p", "Or with one whose issuer does not simply say yes:", class_="soft"),
-        offers(f"{address}/pay", OFFERS, "Pay"),
+        tag(
+            "p",
+            "Or with a card that is declined or needs authentication:",
+            class_="soft",
+        ),
+        card_choices(f"{address}/pay", CARDS, "Pay"),
         id="pay",
     )
 
 
-def receipt(context: Context, invoice: Record) -> Html | None:
-    """Return what is known of how an invoice was paid."""
+def receipt_panel(context: Context, invoice: Record) -> Html | None:
+    """Return the receipt of a paid invoice, else None."""
     if invoice["status"] != "paid":
         return None
     currency = invoice["currency"]
-    return part(
+    return panel(
         tag("h2", "Receipt"),
-        terms(
+        description_list(
             ("Amount paid", money(invoice["amount_paid"], currency)),
             ("Date", day(invoice["status_transitions"]["paid_at"])),
-            ("Paid with", _means(context, invoice)),
+            ("Paid with", _payment_method(context, invoice)),
         ),
         id="receipt",
     )
@@ -94,7 +105,7 @@ def _invoice(context: Context, token: str) -> Record:
 
 
 def _failure(intent: Record | None) -> Html | None:
-    """Return why the last attempt came to nothing, for people and for programs."""
+    """Return message and codes of the last payment error, if any."""
     error = intent and intent["last_payment_error"]
     if not error:
         return None
@@ -110,12 +121,12 @@ def _failure(intent: Record | None) -> Html | None:
 
 def _challenge(context: Context, intent: Record, address: str) -> Html:
     card = context.get("payment_method", intent["payment_method"])["card"]
-    return part(
-        tag("h2", "Is it you?"),
+    return panel(
+        tag("h2", "Authenticate the payment"),
         tag(
             "p",
-            f"The issuer of {card_name(card)} asks its holder to authenticate this "
-            "payment with 3D Secure. Here you decide how that ends.",
+            f"The issuer of {card_name(card)} requires 3D Secure for this payment. "
+            "Choose the outcome here.",
         ),
         post(
             f"{address}/authenticate",
@@ -133,11 +144,11 @@ def _challenge(context: Context, intent: Record, address: str) -> Html:
     )
 
 
-def _means(context: Context, invoice: Record) -> Child:
-    intent = intent_of(context, invoice)
+def _payment_method(context: Context, invoice: Record) -> Child:
+    intent = get_payment_intent(context, invoice)
     if intent and intent["status"] == "succeeded":
         charge = context.get("charge", intent["latest_charge"])
         return card_name(charge["payment_method_details"]["card"])
     if invoice["_paid_off_stripe"]:
         return "Outside of Stripe"
-    return "Nothing was left to pay"
+    return "No payment was needed"

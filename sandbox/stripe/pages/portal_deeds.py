@@ -1,4 +1,4 @@
-"""What the forms of the billing portal do."""
+"""Actions of the forms in the billing portal."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,15 @@ from sandbox.stripe.objects import portal, portal_cards
 from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.store import Record
 
-Act = Callable[[Context, Record, Form], None]
-#: What a deed is called on the way back to the page, and what the page then says.
-DONE = {
-    "add-card": "The card is saved. It is now the default.",
+SessionAction = Callable[[Context, Record, Form], None]
+#: Notice on the page after each action.
+NOTICES = {
+    "add-card": "The card was saved and is now the default.",
     "cancel": "The cancellation is confirmed.",
-    "default-card": "The default card is changed.",
-    "details": "Your details are saved.",
-    "remove-card": "The card is removed.",
-    "renew": "The subscription goes on: its cancellation is taken back.",
+    "default-card": "The default card was changed.",
+    "details": "Your details were saved.",
+    "remove-card": "The card was removed.",
+    "renew": "The subscription will renew: its cancellation was undone.",
 }
 
 
@@ -42,28 +42,33 @@ def _cancel(context: Context, session: Record, form: Form) -> None:
 
 
 def _renew(context: Context, session: Record, form: Form) -> None:
-    portal.renew(context, session, form.get("subscription", ""))
+    portal.undo_cancellation(context, session, form.get("subscription", ""))
 
 
 def _details(context: Context, session: Record, form: Form) -> None:
     portal.update_details(context, session, form)
 
 
-def _deed(name: str, act: Act) -> Callable[[Context, str, Form], str]:
-    """Return the deed of a session that is there; else the page says that it is not."""
+def _with_session(
+    name: str, action: SessionAction
+) -> Callable[[Context, str, Form], str]:
+    """Return the action of a form, which opens the session first.
 
-    def do(context: Context, token: str, form: Form) -> str:
+    If the session has expired, it does nothing and the page shows the error.
+    """
+
+    def run(context: Context, token: str, form: Form) -> str:
         try:
-            session = portal.visit(context, token)
+            session = portal.use_session(context, token)
         except portal.SessionExpired:
             return ""
-        act(context, session, form)
+        action(context, session, form)
         return f"done={name}"
 
-    return do
+    return run
 
 
-ACTS: dict[str, Act] = {
+SESSION_ACTIONS: dict[str, SessionAction] = {
     "add-card": _add_card,
     "cancel": _cancel,
     "default-card": _make_default,
@@ -71,4 +76,6 @@ ACTS: dict[str, Act] = {
     "remove-card": _remove_card,
     "renew": _renew,
 }
-DEEDS = {name: _deed(name, act) for name, act in ACTS.items()}
+ACTIONS = {
+    name: _with_session(name, action) for name, action in SESSION_ACTIONS.items()
+}

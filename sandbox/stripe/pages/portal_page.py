@@ -1,8 +1,7 @@
-"""The billing portal, as a customer sees it.
+"""Billing portal for customers.
 
-Sources: docs pages "Customer portal", "Deep links in the customer portal": a flow
-shows one thing to do and hides the way to all else; what follows is for the session to
-say.
+Sources: docs pages "Customer portal", "Deep links in the customer portal": a flow shows
+a single action without other navigation; the session defines what follows it.
 """
 
 from typing import Any
@@ -11,66 +10,72 @@ from urllib.parse import urlsplit
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import addresses, portal
 from sandbox.stripe.pages import portal_sections
-from sandbox.stripe.pages.cancelling import cancel_step, to_cancel
+from sandbox.stripe.pages.cancelling import cancel_step, find_cancellable
 from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.pages.html import Child, Html, tag
-from sandbox.stripe.pages.portal_deeds import DONE
-from sandbox.stripe.pages.sheet import Shown, closed, message, part, sheet
+from sandbox.stripe.pages.portal_deeds import NOTICES
+from sandbox.stripe.pages.sheet import (
+    PageResult,
+    layout,
+    message,
+    panel,
+    unavailable_page,
+)
 from sandbox.stripe.store import Record
 
-#: What ends each flow.
-ENDS = {"payment_method_update": "add-card", "subscription_cancel": "cancel"}
+#: Action that completes each flow.
+COMPLETED_BY = {"payment_method_update": "add-card", "subscription_cancel": "cancel"}
 LINKS = (("Terms", "terms_of_service_url"), ("Privacy", "privacy_policy_url"))
 
 
-def show(context: Context, token: str, query: Form, error: str) -> Shown:
-    """Return the portal of a session, or a page that says why it is closed."""
+def render(context: Context, token: str, query: Form, error: str) -> PageResult:
+    """Return the portal of a session, or a page with the reason it is unavailable."""
     session = addresses.find_session(context.store, token)
     if session is None:
-        return closed(
+        return unavailable_page(
             404,
-            "There is no such session",
-            "The address is incomplete, or the sandbox has been reset since.",
+            "Session not found",
+            "The address is incomplete, or the sandbox has been reset.",
         )
     try:
-        session = portal.visit(context, token)
+        session = portal.use_session(context, token)
     except portal.SessionExpired:
-        return closed(
+        return unavailable_page(
             410,
             "This session has expired",
-            "Its link is to be opened within five minutes, and ends an hour after it "
-            "was last used. Go back to where you came from and open the portal again.",
+            "A session link must be opened within five minutes and expires one hour "
+            "after its last use. Go back and open the portal again.",
             _back(session),
         )
     if context.get("customer", session["customer"]).get("deleted"):
-        return closed(410, "This customer has been deleted", _back(session))
+        return unavailable_page(410, "This customer has been deleted", _back(session))
     done = query.get("done", "")
-    return Shown(
+    return PageResult(
         200,
         _flow(context, session, done, error) or _home(context, session, query, error),
     )
 
 
-def show_login(context: Context, token: str, query: Form, error: str) -> Shown:
-    """Return a page that says that nobody logs in here."""
-    return closed(
+def render_login(context: Context, token: str, query: Form, error: str) -> PageResult:
+    """Return a page that explains the missing login."""
+    return unavailable_page(
         404,
-        "There is no login here",
+        "Login is not available",
         "Stripe would ask for an e-mail address and send a link to the portal. The "
-        "sandbox sends no mail: create a portal session and open its address.",
+        "sandbox sends no mail: create a portal session and open its URL.",
     )
 
 
 def _home(context: Context, session: Record, query: Form, error: str) -> Html:
-    address, said = _address(session), DONE.get(query.get("done", ""), "")
-    leaving = to_cancel(context, session, query.get("cancel", ""))
-    if leaving is not None:
-        step = cancel_step(context, session, leaving, address, back=address)
-        return _sheet(context, session, message(said, error), step)
-    return _sheet(
+    address, notice = _address(session), NOTICES.get(query.get("done", ""), "")
+    subscription = find_cancellable(context, session, query.get("cancel", ""))
+    if subscription is not None:
+        step = cancel_step(context, session, subscription, address, back=address)
+        return _layout(context, session, message(notice, error), step)
+    return _layout(
         context,
         session,
-        message(said, error),
+        message(notice, error),
         portal_sections.subscriptions(context, session, address),
         portal_sections.payment_methods(context, session, address),
         portal_sections.details(context, session, address),
@@ -80,40 +85,49 @@ def _home(context: Context, session: Record, query: Form, error: str) -> Html:
 
 
 def _flow(context: Context, session: Record, done: str, error: str) -> Html | None:
-    """Return what a session with a flow shows, unless that is the whole portal."""
+    """Return the page of a flow, or None to show the whole portal."""
     flow, address = session["flow"], _address(session)
     if flow is None:
         return None
-    if done == ENDS[flow["type"]]:
-        return _completed(session, flow["after_completion"], DONE[done])
+    if done == COMPLETED_BY[flow["type"]]:
+        return _completed(session, flow["after_completion"], NOTICES[done])
     if flow["type"] == "payment_method_update":
-        step = part(
+        step = panel(
             tag("h2", "Add a payment method"), portal_sections.new_card(address)
         )
-        return _sheet(context, session, message("", error), step)
-    leaving = to_cancel(context, session, flow["subscription_cancel"]["subscription"])
-    if leaving is None:
+        return _layout(context, session, message("", error), step)
+    subscription = find_cancellable(
+        context, session, flow["subscription_cancel"]["subscription"]
+    )
+    if subscription is None:
         return None
-    step = cancel_step(context, session, leaving, address)
-    return _sheet(context, session, message("", error), step)
+    step = cancel_step(context, session, subscription, address)
+    return _layout(context, session, message("", error), step)
 
 
-def _completed(session: Record, after: dict[str, Any], said: str) -> Html | None:
-    """Return the end of a flow; None where that is the whole portal."""
+def _completed(session: Record, after: dict[str, Any], notice: str) -> Html | None:
+    """Return the page after a flow, or None to show the whole portal."""
     if after["type"] == "portal_homepage":
         return None
     if after["type"] == "hosted_confirmation":
-        told = after["hosted_confirmation"]["custom_message"]
-        body = part(tag("h1", said), tag("p", told) if told else None, class_="closed")
-        return sheet("Done", body, back=_back(session))
+        text = after["hosted_confirmation"]["custom_message"]
+        body = panel(
+            tag("h1", notice), tag("p", text) if text else None, class_="notice-page"
+        )
+        return layout("Done", body, back=_back(session))
     url = web_address(after["redirect"]["return_url"]) or ""
-    on = (tag("a", f"Go on to {urlsplit(url).netloc}", href=url), ".") if url else None
-    body = part(tag("h1", said), tag("p", on), class_="closed")
-    return sheet("Done", body, refresh=url)
+    link = (
+        (tag("a", f"Continue to {urlsplit(url).netloc}", href=url), ".")
+        if url
+        else None
+    )
+    body = panel(tag("h1", notice), tag("p", link), class_="notice-page")
+    return layout("Done", body, refresh=url)
 
 
 def web_address(text: str | None) -> str | None:
-    """Return the text if it is an address that a browser may be sent to."""
+    """Return the text if it is an http or https URL, else None."""
+    # A link with a `javascript:` URL would run a script in the page.
     try:
         parts = urlsplit(text or "")
     except ValueError:
@@ -121,29 +135,29 @@ def web_address(text: str | None) -> str | None:
     return text if parts.scheme in ("http", "https") and parts.netloc else None
 
 
-def _sheet(context: Context, session: Record, note: Html | None, *body: Child) -> Html:
-    """Return a page of the portal; what was just done stands first."""
+def _layout(context: Context, session: Record, note: Html | None, *body: Child) -> Html:
+    """Return a page of the portal with a message at the top."""
     customer = context.get("customer", session["customer"])
     profile = _profile(context, session)
-    who = customer["name"] or customer["email"] or customer["id"]
+    name = customer["name"] or customer["email"] or customer["id"]
     email = customer["email"] if customer["name"] else None
-    head = part(
+    head = panel(
         tag("h1", "Your billing"),
-        tag("p", tag("span", who), " ", tag("span", email, class_="soft")),
+        tag("p", tag("span", name), " ", tag("span", email, class_="soft")),
         tag("p", profile["headline"], class_="soft") if profile["headline"] else None,
         class_="summary",
     )
-    return sheet("Your billing", note, head, body, back=_back(session))
+    return layout("Your billing", note, head, body, back=_back(session))
 
 
 def _back(session: Record) -> Child:
-    """Return the link to where the customer came from, if that is known."""
+    """Return the link to the session's return URL, if it has one."""
     url = web_address(session["return_url"])
     return tag("a", f"← Return to {urlsplit(url).netloc}", href=url) if url else None
 
 
 def _links(context: Context, session: Record) -> Html | None:
-    """Return the links that the configuration asks for."""
+    """Return the links of the portal configuration."""
     profile = _profile(context, session)
     links = [
         tag("a", label, href=url)

@@ -1,24 +1,31 @@
-"""What the billing portal shows of a customer, as far as it may be seen there."""
+"""Sections of the billing portal, as far as its configuration allows them."""
 
 from collections.abc import Iterator
 from itertools import islice
 
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import addresses, portal, portal_cards
-from sandbox.stripe.objects.subscription_cycle import description
+from sandbox.stripe.objects.subscription_cycle import line_description
 from sandbox.stripe.objects.subscription_shape import ENDED
 from sandbox.stripe.pages.html import Html, tag
-from sandbox.stripe.pages.sheet import Offer, card_name, field, offers, part, post
+from sandbox.stripe.pages.sheet import (
+    CardChoice,
+    card_choices,
+    card_name,
+    field,
+    panel,
+    post,
+)
 from sandbox.stripe.pages.text import badge, day, money
 from sandbox.stripe.store import Record
 
-MOST_INVOICES = 100
-OFFERS = (
-    Offer("visa", "works"),
-    Offer("mastercard", "works"),
-    Offer("chargeCustomerFail", "is saved, and declined when charged"),
-    Offer("authenticationRequired", "asks for authentication at each charge"),
-    Offer("chargeDeclined", "is declined at once"),
+MAX_INVOICES = 100
+CARDS = (
+    CardChoice("visa", "works"),
+    CardChoice("mastercard", "works"),
+    CardChoice("chargeCustomerFail", "is saved, and declined when charged"),
+    CardChoice("authenticationRequired", "asks for authentication at each charge"),
+    CardChoice("chargeDeclined", "is declined at once"),
 )
 DETAILS = {
     "email": ("E-mail", "email"),
@@ -28,26 +35,26 @@ DETAILS = {
 
 
 def subscriptions(context: Context, session: Record, address: str) -> Html:
-    """Return the customer's subscriptions, each with its way out or back."""
-    may = portal.may(context, session, portal.CANCEL)
+    """Return the customer's subscriptions with buttons to cancel or renew."""
+    can_cancel = portal.is_enabled(context, session, portal.CANCEL)
     items = [
         tag(
             "li",
-            about(context, subscription),
-            _end_or_renew(subscription, address) if may else None,
+            subscription_summary(context, subscription),
+            _cancel_or_renew(subscription, address) if can_cancel else None,
         )
-        for subscription in live(context, session)
+        for subscription in live_subscriptions(context, session)
     ]
-    return part(
+    return panel(
         tag("h2", "Subscriptions"),
         tag("ul", items, class_="rows")
         if items
-        else tag("p", "There is no subscription.", class_="empty"),
+        else tag("p", "No subscriptions.", class_="empty"),
         id="subscriptions",
     )
 
 
-def live(context: Context, session: Record) -> Iterator[Record]:
+def live_subscriptions(context: Context, session: Record) -> Iterator[Record]:
     """Yield the customer's subscriptions that have not ended, newest first."""
     index = ("customer", session["customer"])
     for subscription in context.store.scan("subscription", index=index):
@@ -55,12 +62,14 @@ def live(context: Context, session: Record) -> Iterator[Record]:
             yield subscription
 
 
-def about(context: Context, subscription: Record) -> Html:
-    """Return what is subscribed to, and until when."""
+def subscription_summary(context: Context, subscription: Record) -> Html:
+    """Return the prices, status and end of the period of a subscription."""
     prices = [
         tag(
             "p",
-            description(context, context.get("price", item["price"]), item["quantity"]),
+            line_description(
+                context, context.get("price", item["price"]), item["quantity"]
+            ),
         )
         for item in subscription["_items"]
     ]
@@ -72,57 +81,58 @@ def about(context: Context, subscription: Record) -> Html:
 
 
 def payment_methods(context: Context, session: Record, address: str) -> Html | None:
-    """Return the cards on file, and how to add one, where the portal offers that."""
-    if not portal.may(context, session, portal_cards.FEATURE):
+    """Return the cards on file and the form to add one, if the portal allows it."""
+    if not portal.is_enabled(context, session, portal_cards.FEATURE):
         return None
-    cards = portal_cards.on_file(context, session)
+    cards = portal_cards.list_cards(context, session)
     items = [_card(context, session, card, address) for card in cards]
-    return part(
+    return panel(
         tag("h2", "Payment methods"),
         tag("ul", items, class_="rows")
         if items
-        else tag("p", "There is no card on file.", class_="empty"),
+        else tag("p", "No cards on file.", class_="empty"),
         tag("details", tag("summary", "Add a test card"), new_card(address)),
         id="payment-methods",
     )
 
 
 def new_card(address: str) -> Html:
-    """Return the test cards to choose from."""
-    return offers(f"{address}/add-card", OFFERS, "Add card")
+    """Return the form with test cards to add."""
+    return card_choices(f"{address}/add-card", CARDS, "Add card")
 
 
 def details(context: Context, session: Record, address: str) -> Html | None:
-    """Return the form for what the customer may change about themselves."""
+    """Return the form for the details that the customer may update."""
     customer = context.get("customer", session["customer"])
     fields = [
         field(label, name, customer[name], type=type)
         for name, (label, type) in DETAILS.items()
-        if portal.may_update(context, session, name)
+        if portal.is_updatable(context, session, name)
     ]
     if not fields:
         return None
     form = post(f"{address}/details", fields, tag("button", "Save details"))
-    return part(tag("h2", "Your details"), form, id="details")
+    return panel(tag("h2", "Your details"), form, id="details")
 
 
 def invoices(context: Context, session: Record) -> Html | None:
-    """Return the invoices with the way to the page of each."""
-    if not portal.may(context, session, "invoice_history"):
+    """Return the finalized invoices with links to their pages."""
+    if not portal.is_enabled(context, session, "invoice_history"):
         return None
-    found = context.store.scan("invoice", index=("customer", session["customer"]))
-    final = (invoice for invoice in found if invoice["_token"])
-    items = [_invoice(invoice) for invoice in islice(final, MOST_INVOICES)]
-    return part(
+    records = context.store.scan("invoice", index=("customer", session["customer"]))
+    # Drafts have no page, and thus no token.
+    finalized = (invoice for invoice in records if invoice["_token"])
+    items = [_invoice(invoice) for invoice in islice(finalized, MAX_INVOICES)]
+    return panel(
         tag("h2", "Invoices"),
         tag("ul", items, class_="rows invoices")
         if items
-        else tag("p", "There is no invoice yet.", class_="empty"),
+        else tag("p", "No invoices yet.", class_="empty"),
         id="invoices",
     )
 
 
-def _end_or_renew(subscription: Record, address: str) -> Html:
+def _cancel_or_renew(subscription: Record, address: str) -> Html:
     id = subscription["id"]
     if not subscription["cancel_at"]:
         link = f"{address}?cancel={id}"
@@ -133,7 +143,7 @@ def _end_or_renew(subscription: Record, address: str) -> Html:
 
 def _card(context: Context, session: Record, method: Record, address: str) -> Html:
     card, name = method["card"], card_name(method["card"])
-    default = method["id"] == portal_cards.default_of(context, session)
+    default = method["id"] == portal_cards.default_id(context, session)
     expiry = f"expires {card['exp_month']:02}/{card['exp_year']}"
     return tag(
         "li",
@@ -148,7 +158,7 @@ def _card(context: Context, session: Record, method: Record, address: str) -> Ht
             if default
             else _card_button(address, "default-card", method, "Make default", name),
             tag("p", "pays a subscription", class_="soft")
-            if portal_cards.needed(context, session, method["id"])
+            if portal_cards.is_only_card(context, session, method["id"])
             else _card_button(address, "remove-card", method, "Remove", name),
             class_="buttons",
         ),
@@ -156,7 +166,7 @@ def _card(context: Context, session: Record, method: Record, address: str) -> Ht
 
 
 def _card_button(
-    address: str, deed: str, method: Record, label: str, card: str
+    address: str, action: str, method: Record, label: str, card: str
 ) -> Html:
     button = tag(
         "button",
@@ -165,16 +175,16 @@ def _card_button(
         value=method["id"],
         aria_label=f"{label}: {card}",
     )
-    return post(f"{address}/{deed}", button)
+    return post(f"{address}/{action}", button)
 
 
 def _invoice(invoice: Record) -> Html:
-    asked = invoice["amount_remaining"] or invoice["amount_due"]
+    amount = invoice["amount_remaining"] or invoice["amount_due"]
     link = f"{addresses.INVOICE_PATH}{invoice['_token']}"
     return tag(
         "li",
         day(invoice["effective_at"] or invoice["created"]),
         tag("a", invoice["number"], href=link),
         badge(invoice["status"]),
-        tag("span", money(asked, invoice["currency"]), class_="amount"),
+        tag("span", money(amount, invoice["currency"]), class_="amount"),
     )

@@ -1,4 +1,4 @@
-"""Which request gets which page, and who may ask."""
+"""Routes of the sandbox's pages, and their protection against other sites."""
 
 import logging
 from pathlib import Path
@@ -29,40 +29,41 @@ DIRECTORY = Path(__file__).parent / "assets"
 
 
 def serves(request: Request) -> bool:
-    """Return whether the request is for a page, not for the API."""
+    """Return whether the request is for a page."""
     home = request.path == "/" and request.method in ("GET", "HEAD")
-    own = request.path.startswith(PREFIX)
-    return home or own or hosted_routes.serves(request)
+    internal = request.path.startswith(PREFIX)
+    return home or internal or hosted_routes.serves(request)
 
 
-def handle(app: "StripeApp", request: Request, objection: str | None) -> Response:
-    """Answer a request for a page, unless there is an objection; never raises."""
+def handle(app: "StripeApp", request: Request, denial: str | None) -> Response:
+    """Return the response to a page request, a 403 if denied. Never raises."""
     try:
-        return refusal(request, objection) or _answer(app, request)
+        return refusal(request, denial) or _respond(app, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "The sandbox failed; its log says how.")
+        return plain(500, "The sandbox failed; see its log.")
 
 
-def refusal(request: Request, objection: str | None) -> Response | None:
-    """Return why a request does not get a page, or None."""
-    if objection:
-        return plain(403, f"Refused: {objection}.")
-    # Stricter than for programs: a page's form always says where it comes from.
-    own = f"http://{request.headers.get('host', '')}"
-    if request.method == "POST" and request.headers.get("origin") != own:
-        return plain(403, "Only the pages themselves may send this.")
+def refusal(request: Request, denial: str | None) -> Response | None:
+    """Return a 403 for a request that is not allowed, else None."""
+    if denial:
+        return plain(403, f"Refused: {denial}.")
+    # CSRF: browsers always send Origin with a form. Programs use the control API, which
+    # accepts requests without it.
+    own_origin = f"http://{request.headers.get('host', '')}"
+    if request.method == "POST" and request.headers.get("origin") != own_origin:
+        return plain(403, "Only the sandbox's own pages can send this form.")
     return None
 
 
-def _answer(app: "StripeApp", request: Request) -> Response:
+def _respond(app: "StripeApp", request: Request) -> Response:
     if hosted_routes.serves(request):
-        return hosted_routes.answer(app, request)
+        return hosted_routes.respond(app, request)
     name = request.path.removeprefix(PREFIX)
     if request.method == "POST" and name in ACTIONS:
-        return _act(app, request, name)
+        return _run_action(app, request, name)
     if request.method not in ("GET", "HEAD"):
-        return plain(405, "This cannot be posted to.", {"Allow": "GET, HEAD"})
+        return plain(405, "Only GET is allowed here.", {"Allow": "GET, HEAD"})
     if name in ASSETS:
         return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
     if request.path != "/":
@@ -71,22 +72,22 @@ def _answer(app: "StripeApp", request: Request) -> Response:
 
 
 def _status(app: "StripeApp", request: Request) -> Response:
-    wanted = view.read(request.query)
+    selected_view = view.read(request.query)
     done = parse_qs(request.query).get("done", [""])[-1]
-    said = (
+    notice = (
         ACTIONS[done][1].format(now=long_moment(app.clock.now()))
         if done in ACTIONS
         else ""
     )
-    missing = status.is_missing(app, wanted)
-    return html(404 if missing else 200, status.page(app, wanted, said=said))
+    missing = status.is_missing(app, selected_view)
+    return html(404 if missing else 200, status.page(app, selected_view, notice=notice))
 
 
-def _act(app: "StripeApp", request: Request, name: str) -> Response:
-    wanted = view.read(request.query)
+def _run_action(app: "StripeApp", request: Request, name: str) -> Response:
+    selected_view = view.read(request.query)
     try:
         ACTIONS[name][0](app, read(request.body.decode(errors="replace")))
     except BadForm as error:
-        return html(400, status.page(app, wanted, error=str(error)))
-    query = "&".join(filter(None, (wanted.query(), f"done={name}")))
+        return html(400, status.page(app, selected_view, error=str(error)))
+    query = "&".join(filter(None, (selected_view.query(), f"done={name}")))
     return redirect(f"/?{query}")

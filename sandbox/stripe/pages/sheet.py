@@ -1,4 +1,4 @@
-"""The frame of the pages that a customer looks at, and the parts they share."""
+"""Layout of the pages for customers, and their common elements."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,28 +16,28 @@ BRANDS = {
     "visa": "Visa",
 }
 NOTICE = (
-    "This page belongs to a sandbox and stands in for Stripe's own. Its cards are test "
+    "This page belongs to a sandbox and stands in for Stripe's. Its cards are test "
     "cards: no money moves, and no mail is sent."
 )
 NAME = "Sandbox"
 
 
-class Shown(NamedTuple):
-    """A page and the status it is answered with."""
+class PageResult(NamedTuple):
+    """Page with its HTTP status."""
 
     status: int
     page: Html
 
 
-class Offer(NamedTuple):
-    """A test card to choose, and what comes of it."""
+class CardChoice(NamedTuple):
+    """Test card with a description of its outcome."""
 
     card: str
     outcome: str
 
 
-def sheet(title: str, *body: Child, back: Child = None, refresh: str = "") -> Html:
-    """Return a page of one column; `refresh` is where it leads by itself."""
+def layout(title: str, *body: Child, back: Child = None, refresh: str = "") -> Html:
+    """Return a page with one column; `refresh` is a URL that it redirects to."""
     masthead = tag(
         "header",
         tag("p", NAME, class_="seller"),
@@ -45,63 +45,64 @@ def sheet(title: str, *body: Child, back: Child = None, refresh: str = "") -> Ht
         tag("p", back, class_="back") if back else None,
     )
     foot = tag(
-        "footer", tag("p", NOTICE), tag("p", tag("a", "The sandbox's state", href="/"))
+        "footer", tag("p", NOTICE), tag("p", tag("a", "Sandbox dashboard", href="/"))
     )
     content = (masthead, tag("main", body), foot)
-    whole = tag("div", content, class_="sheet")
-    return document(f"{title} · {NAME}", "hosted.css", whole, refresh=refresh)
+    body_html = tag("div", content, class_="sheet")
+    return document(f"{title} · {NAME}", "hosted.css", body_html, refresh=refresh)
 
 
-def closed(status: int, title: str, *sentences: Child) -> Shown:
-    """Return a page that says why there is nothing to see."""
-    told = [tag("p", sentence) for sentence in sentences]
-    return Shown(status, sheet(title, part(tag("h1", title), told, class_="closed")))
+def unavailable_page(status: int, title: str, *sentences: Child) -> PageResult:
+    """Return an error page with an explanation."""
+    text = [tag("p", sentence) for sentence in sentences]
+    body = panel(tag("h1", title), text, class_="notice-page")
+    return PageResult(status, layout(title, body))
 
 
-def part(*body: Child, id: str | None = None, class_: str | None = None) -> Html:
-    """Return a part of the sheet."""
+def panel(*body: Child, id: str | None = None, class_: str | None = None) -> Html:
+    """Return a section of the page."""
     return tag("section", body, id=id, class_=class_)
 
 
-def message(said: str, error: str) -> Html | None:
-    """Return what was done, or why it was not."""
+def message(notice: str, error: str) -> Html | None:
+    """Return the error, or else the notice, of the last action."""
     if error:
         return tag("p", error, class_="message bad", role="alert")
-    return tag("p", said, class_="message good", role="status") if said else None
+    return tag("p", notice, class_="message good", role="status") if notice else None
 
 
 def post(action: str, *body: Child, class_: str | None = None) -> Html:
-    """Return a form that posts to an address."""
+    """Return a form that posts to a URL."""
     return tag("form", body, method="post", action=action, class_=class_)
 
 
-def field(label: str, name: str, value: str | None = None, **more: Any) -> Html:
-    """Return a line of text to fill in, below its label."""
+def field(label: str, name: str, value: str | None = None, **attributes: Any) -> Html:
+    """Return a text field with its label."""
     return tag(
         "p",
         tag("label", label, for_=name),
-        tag("input", name=name, id=name, value=value or None, **more),
+        tag("input", name=name, id=name, value=value or None, **attributes),
         class_="field",
     )
 
 
-def terms(*pairs: tuple[str, Child]) -> Html:
-    """Return names and what they stand for, without those that stand for nothing."""
+def description_list(*pairs: tuple[str, Child]) -> Html:
+    """Return a description list of the pairs that have a value."""
     rows = [
-        tag("div", tag("dt", name), tag("dd", what)) for name, what in pairs if what
+        tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs if value
     ]
     return tag("dl", rows)
 
 
 def card_name(card: Mapping[str, Any]) -> str:
-    """Return a card as its holder knows it: `Visa •••• 4242`."""
+    """Return brand and last digits of a card: `Visa •••• 4242`."""
     brand = BRANDS.get(card["brand"], str(card["brand"]).capitalize())
     return f"{brand} •••• {card['last4']}"
 
 
-def offers(action: str, chosen: Sequence[Offer], submit: str) -> Html:
-    """Return a button for each test card, and a field for the number of any other."""
-    buttons = [tag("li", _offer(offer)) for offer in chosen]
+def card_choices(action: str, choices: Sequence[CardChoice], submit: str) -> Html:
+    """Return a button for each test card, and a field for another card number."""
+    buttons = [tag("li", _card_button(choice)) for choice in choices]
     other = post(
         action,
         field(
@@ -117,19 +118,19 @@ def offers(action: str, chosen: Sequence[Offer], submit: str) -> Html:
     )
     return tag(
         "div",
-        post(action, tag("ul", buttons, class_="offers")),
+        post(action, tag("ul", buttons, class_="cards")),
         tag("details", tag("summary", "Another test card"), other),
     )
 
 
-def _offer(offer: Offer) -> Html:
-    card = cards.CARDS[offer.card]
-    shown = {"brand": card.brand, "last4": card.last4}
+def _card_button(choice: CardChoice) -> Html:
+    card = cards.CARDS[choice.card]
+    fields = {"brand": card.brand, "last4": card.last4}
     return tag(
         "button",
-        tag("span", card_name(shown)),
+        tag("span", card_name(fields)),
         " ",
-        tag("span", offer.outcome, class_="soft"),
+        tag("span", choice.outcome, class_="soft"),
         name="card",
-        value=f"pm_card_{offer.card}",
+        value=f"pm_card_{choice.card}",
     )

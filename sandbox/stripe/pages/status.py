@@ -1,4 +1,4 @@
-"""The status page: the clock and its controls, then everything in the account."""
+"""Status page: the clock and its controls, and the contents of the account."""
 
 import json
 from collections.abc import Callable
@@ -30,14 +30,14 @@ SECTIONS: tuple[Callable[[Scope], Html], ...] = (
 )
 
 
-def page(app: "StripeApp", view: View, *, said: str = "", error: str = "") -> Html:
-    """Return the page for a view, with what the last action did or why it did not."""
+def page(app: "StripeApp", view: View, *, notice: str = "", error: str = "") -> Html:
+    """Return the page for a view, with the notice or error of the last action."""
     with app.lock:
         scope = Scope(app, view)
         body = join(
             (
                 tag("a", "Skip to the content", href="#content", class_="skip"),
-                banner(scope, _message(said, error)),
+                banner(scope, _message(notice, error)),
                 tag("main", _content(scope), id="content"),
             )
         )
@@ -45,21 +45,21 @@ def page(app: "StripeApp", view: View, *, said: str = "", error: str = "") -> Ht
 
 
 def is_missing(app: "StripeApp", view: View) -> bool:
-    """Return whether the view asks for something that does not exist."""
+    """Return whether the view names an object or type that does not exist."""
     with app.lock:
         unknown_id = bool(view.id) and find_object(app.store, view.id) is None
     return unknown_id or bool(view.kind and view.kind not in REGISTRY.by_name)
 
 
 def _title(view: View) -> str:
-    what = view.id or view.kind or view.customer
-    return f"{what} · Sandbox Stripe" if what else "Sandbox Stripe"
+    subject = view.id or view.kind or view.customer
+    return f"{subject} · Sandbox Stripe" if subject else "Sandbox Stripe"
 
 
-def _message(said: str, error: str) -> Html:
+def _message(notice: str, error: str) -> Html:
     return tag(
         "div",
-        tag("p", said, class_="said") if said else None,
+        tag("p", notice, class_="notice") if notice else None,
         tag("p", error, class_="error", role="alert") if error else None,
         id="message",
         role="status",
@@ -68,14 +68,14 @@ def _message(said: str, error: str) -> Html:
 
 def _content(scope: Scope) -> Child:
     if scope.view.id:
-        return _one_object(scope, scope.view.id)
+        return _object(scope, scope.view.id)
     if scope.view.kind:
-        return (_back(), _one_kind(scope, scope.view.kind))
+        return (_back(), _kind(scope, scope.view.kind))
     if scope.matches is not None and scope.customer is None:
         return (_filter(scope), objects.customers(scope))
     sections = tag(
         "div",
-        [show(scope) for show in SECTIONS],
+        [render(scope) for render in SECTIONS],
         traffic.faults(
             scope, form(scope, "clear-faults", tag("button", "Clear all faults"))
         ),
@@ -105,11 +105,13 @@ def _filter(scope: Scope) -> Html:
         role="search",
     )
     return tag(
-        "div", search, tag("p", _meaning(scope), id="meaning", aria_live="polite")
+        "div",
+        search,
+        tag("p", _filter_result(scope), id="filter-result", aria_live="polite"),
     )
 
 
-def _meaning(scope: Scope) -> Child:
+def _filter_result(scope: Scope) -> Child:
     if scope.matches is None:
         return None
     if scope.customer is not None:
@@ -120,11 +122,11 @@ def _meaning(scope: Scope) -> Child:
             object_link(scope.customer),
         )
     if not scope.matches:
-        return f"No customer is meant by “{scope.view.customer}”."
-    return "Several customers are meant; choose one."
+        return f"No customer matches “{scope.view.customer}”."
+    return "Several customers match; choose one."
 
 
-def _one_object(scope: Scope, id: str) -> Child:
+def _object(scope: Scope, id: str) -> Child:
     record = find_object(scope.store, id)
     if record is None:
         return (
@@ -132,37 +134,37 @@ def _one_object(scope: Scope, id: str) -> Child:
             tag("h2", id),
             tag("p", "There is no such object.", class_="empty"),
         )
-    shown = REGISTRY.render(scope.store, record)
+    content = REGISTRY.render(scope.store, record)
     kind = str(record["object"]).replace("_", " ").capitalize()
     return (
         _back(),
         section(
             "object",
             f"{kind} {id}",
-            _only(scope, record),
-            _hosted(record),
-            json_view(scope.store, shown),
+            _customer_filter(scope, record),
+            _hosted_page(record),
+            json_view(scope.store, content),
         ),
         traffic.events(scope),
         traffic.requests(scope),
     )
 
 
-def _only(scope: Scope, record: Record) -> Child:
+def _customer_filter(scope: Scope, record: Record) -> Child:
     customer = (
         record["id"] if record["object"] == "customer" else record.get("customer")
     )
     if not customer:
         return None
-    return tag("p", "Everything of ", objects.customer_link(scope, customer))
+    return tag("p", "All objects of ", objects.customer_link(scope, customer))
 
 
-def _hosted(record: Record) -> Html | None:
-    link = objects.hosted_link(record, objects.AS_SEEN)
+def _hosted_page(record: Record) -> Html | None:
+    link = objects.hosted_link(record, objects.CUSTOMER_PAGE)
     return tag("p", link) if link else None
 
 
-def _one_kind(scope: Scope, kind: str) -> Html:
+def _kind(scope: Scope, kind: str) -> Html:
     if kind not in REGISTRY.by_name:
         return tag("p", f"There are no objects called “{kind}”.", class_="empty")
     return objects.of_kind(scope, kind)
@@ -174,7 +176,7 @@ def _back() -> Html:
 
 def _settings(scope: Scope) -> Html:
     values = asdict(settings.read(scope.store))
-    terms = [
+    items = [
         (tag("dt", name), tag("dd", json.dumps(value)))
         for name, value in values.items()
     ]
@@ -188,4 +190,4 @@ def _settings(scope: Scope) -> Html:
         tag("input", name="value", id="value", required=True, autocomplete="off"),
         tag("button", "Change"),
     )
-    return section("settings", "Settings", tag("dl", terms), change, wide=False)
+    return section("settings", "Settings", tag("dl", items), change, wide=False)

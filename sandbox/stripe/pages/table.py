@@ -1,33 +1,33 @@
 """Sections and tables; on a narrow screen each row becomes a card.
 
-The roles say again what the elements say: a browser forgets that a table is one when
-the style no longer lays it out as such.
+The ARIA roles repeat the elements' own: browsers drop the semantics of a table when CSS
+changes the `display` of its elements.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sandbox.stripe.pages.html import Child, Html, tag
-from sandbox.stripe.pages.view import MOST, STEP, View
+from sandbox.stripe.pages.view import MAX_ROWS, PAGE_SIZE, View
 
-#: A column whose name ends so holds numbers.
+#: Suffix of the names of columns with numbers.
 NUMBER = "#"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of one object, and what unfolds below them."""
+    """Cells of one object, with optional details that expand below them."""
 
     id: str
     cells: Sequence[Child]
     summary: Child = None
-    unfolded: Child = None
+    details: Child = None
 
 
 def section(
     name: str, title: str, *body: Child, count: str | None = None, wide: bool = True
 ) -> Html:
-    """Return a part of the page under a heading, named for links to it."""
+    """Return a section with a heading; `name` is the anchor for links."""
     heading = tag("h2", title, tag("span", count, class_="count") if count else None)
     return tag(
         "section",
@@ -40,7 +40,7 @@ def section(
 
 
 def table(name: str, columns: Sequence[str], rows: Sequence[Row], empty: str) -> Html:
-    """Return a table, or a sentence that says why there is none."""
+    """Return a table, or the text `empty` if there are no rows."""
     if not rows:
         return tag("p", empty, class_="empty")
     head = [
@@ -62,15 +62,17 @@ def table(name: str, columns: Sequence[str], rows: Sequence[Row], empty: str) ->
     )
 
 
-def more(view: View, name: str, shown: int, title: str) -> Html | None:
-    """Return the link to a table's next rows, if there can be any."""
+def more(view: View, name: str, row_count: int, title: str) -> Html | None:
+    """Return the link to more rows of a table, if there may be more."""
     limit = view.limit(name)
-    if shown < limit:
+    if row_count < limit:
         return None
-    if limit >= MOST:
-        return tag("p", f"Only the newest {MOST:,} are shown.", class_="empty")
+    if limit >= MAX_ROWS:
+        return tag(
+            "p", f"Only the newest {MAX_ROWS:,} rows are displayed.", class_="empty"
+        )
     href = f"{view.with_more(name).url()}#{name}"
-    label = f"{STEP} more"
+    label = f"{PAGE_SIZE} more"
     link = tag(
         "a",
         label,
@@ -93,16 +95,18 @@ def _row(columns: Sequence[str], row: Row) -> Child:
         )
         for column, cell in zip(columns, row.cells, strict=True)
     ]
-    folds = row.unfolded is not None
-    first = tag("tr", cells, role="row", id=row.id, class_="folds" if folds else None)
-    return (first, _fold(row, len(columns))) if folds else first
+    expandable = row.details is not None
+    first = tag(
+        "tr", cells, role="row", id=row.id, class_="folds" if expandable else None
+    )
+    return (first, _details_row(row, len(columns))) if expandable else first
 
 
-def _fold(row: Row, width: int) -> Html:
+def _details_row(row: Row, width: int) -> Html:
     details = tag(
         "details",
         tag("summary", row.summary),
-        tag("div", row.unfolded),
+        tag("div", row.details),
         id=f"fold-{row.id}",
     )
     cell = tag("td", details, colspan=width, role="cell")

@@ -1,4 +1,4 @@
-"""Times, amounts and ids as a person reads them."""
+"""Formatting of times, amounts and ids."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,11 +8,11 @@ from sandbox.stripe import currencies
 from sandbox.stripe.pages.html import Html, tag
 from sandbox.stripe.pages.view import View
 
-# The last second of year 9999; what the API was given may lie beyond it.
-LATEST = 253_402_300_799
+# The last second of year 9999. The API accepts later timestamps, `datetime` does not.
+MAX_TIMESTAMP = 253_402_300_799
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 NOTHING = tag("span", "–", class_="nothing")
-# The colour says how much attention a word asks for; the word itself says the rest.
+# Colour of a status by how much attention it needs.
 TONES = {
     "active": "good",
     "paid": "good",
@@ -28,7 +28,7 @@ TONES = {
 
 
 def moment(at: int | None) -> Html:
-    """Return a time to the second; all of them are UTC."""
+    """Return a time in UTC, to the second."""
     if at is None:
         return NOTHING
     if not is_date(at):
@@ -38,7 +38,7 @@ def moment(at: int | None) -> Html:
 
 
 def day(at: int) -> Html:
-    """Return the date of a time as letters have it: `3 Feb 2027`."""
+    """Return the date of a time: `3 Feb 2027`."""
     if not is_date(at):
         return tag("span", at)
     when = datetime.fromtimestamp(at, UTC)
@@ -46,7 +46,7 @@ def day(at: int) -> Html:
 
 
 def long_moment(at: int) -> str:
-    """Return a time as the clock shows it: `Wed 3 Feb 2027, 14:05:00`."""
+    """Return a time with its weekday: `Wed 3 Feb 2027, 14:05:00`."""
     if not is_date(at):
         return f"{at} seconds after 1970"
     when = datetime.fromtimestamp(at, UTC)
@@ -54,12 +54,12 @@ def long_moment(at: int) -> str:
 
 
 def is_date(at: int) -> bool:
-    """Return whether a number of seconds is a date that Python knows."""
-    return 0 <= at <= LATEST
+    """Return whether a timestamp is in the range of `datetime`."""
+    return 0 <= at <= MAX_TIMESTAMP
 
 
 def duration(seconds: int) -> str:
-    """Return a span in its two largest units: `31 days 2 hours`."""
+    """Return a duration in its two largest units: `31 days 2 hours`."""
     parts = []
     for name, size in UNITS:
         count, seconds = divmod(seconds, size)
@@ -69,13 +69,13 @@ def duration(seconds: int) -> str:
 
 
 def money(amount: int, currency: str | None) -> str:
-    """Return an amount with its sign in front: `-$5.00`."""
+    """Return an amount with a leading sign: `-$5.00`."""
     sign = "-" if amount < 0 else ""
     return f"{sign}{currencies.text(abs(amount), currency or 'usd')}"
 
 
 def balance(customer: Mapping[str, Any]) -> Html:
-    """Return a customer balance in words; Stripe counts credit as negative."""
+    """Return a customer balance as credit or debt; at Stripe credit is negative."""
     amount = customer["balance"]
     if amount == 0:
         return NOTHING
@@ -86,7 +86,7 @@ def balance(customer: Mapping[str, Any]) -> Html:
 
 
 def badge(word: str) -> Html:
-    """Return a status with the colour of its tone."""
+    """Return a coloured status."""
     return tag(
         "span", word.replace("_", " "), class_=f"badge {TONES.get(word, 'plain')}"
     )
@@ -98,7 +98,7 @@ def object_link(id: str, label: str | None = None) -> Html:
 
 
 def metadata(pairs: Mapping[str, str]) -> Html:
-    """Return metadata as a list of keys and values, long ones cut by the style."""
+    """Return metadata as a list of keys and values; CSS shortens long values."""
     if not pairs:
         return NOTHING
     items = [

@@ -1,4 +1,4 @@
-"""The tables of what goes in and out: events, deliveries, requests, faults."""
+"""Tables of events, API requests, webhook deliveries and faults."""
 
 import json
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 from sandbox.stripe.context import DELIVERY
 from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.json_view import json_view
-from sandbox.stripe.pages.scope import SEARCHED, Scope
+from sandbox.stripe.pages.scope import MAX_SEARCHED, Scope
 from sandbox.stripe.pages.table import Row, more, section, table
 from sandbox.stripe.pages.text import NOTHING, badge, moment, object_link
 from sandbox.stripe.protocol.http import dump_json
 from sandbox.stripe.store import Record
 
-GIST = 160
+MAX_SUMMARY_LENGTH = 160
 
 
 def events(scope: Scope) -> Html:
@@ -25,7 +25,7 @@ def events(scope: Scope) -> Html:
             "Events",
             ("Type", "Object", "Time", "Deliveries"),
             rows,
-            _none(scope, "events"),
+            _empty_text(scope, "events"),
         ),
         more(scope.view, "events", len(rows), "events"),
         count=scope.count("event", len(rows), "events"),
@@ -33,19 +33,19 @@ def events(scope: Scope) -> Html:
 
 
 def requests(scope: Scope) -> Html:
-    """Return the section of API requests; their parameters unfold."""
+    """Return the section of API requests with expandable parameters."""
     rows = [_request(scope, entry) for entry in scope.requests()]
     columns = ("Request", "Status", "Time", "Idempotency key")
     return section(
         "requests",
         "API requests",
-        table("API requests", columns, rows, _none(scope, "requests")),
+        table("API requests", columns, rows, _empty_text(scope, "requests")),
         more(scope.view, "requests", len(rows), "requests"),
     )
 
 
 def webhooks(scope: Scope) -> Html:
-    """Return the section of webhook endpoints and of what awaits them."""
+    """Return the section of webhook endpoints and pending deliveries."""
     endpoints = scope.store.scan("webhook_endpoint")
     rows = [_endpoint(scope, record) for record in endpoints]
     return section(
@@ -62,26 +62,24 @@ def webhooks(scope: Scope) -> Html:
 
 
 def faults(scope: Scope, clear: Html) -> Html:
-    """Return the section of the faults in force, with the button that clears them."""
+    """Return the section of active faults, with the button that clears them."""
     app = scope.app
     rows = [
         *(_fault(fault) for fault in app.faults.list()),
         *(_webhook_fault(fault) for fault in app.webhook_faults.list()),
     ]
-    body = table("Faults", ("Fault", "Times"), rows, "Nothing goes wrong on order.")
-    return section(
-        "faults", "Faults in force", body, clear if rows else None, wide=False
-    )
+    body = table("Faults", ("Fault", "Times"), rows, "No active faults.")
+    return section("faults", "Active faults", body, clear if rows else None, wide=False)
 
 
 def _event(record: Record) -> Row:
-    about = json.loads(record["_data"])["object"]
+    content = json.loads(record["_data"])["object"]
     pending = record["pending_webhooks"]
     return Row(
         record["id"],
         (
             (tag("div", record["type"]), tag("div", object_link(record["id"]))),
-            object_link(about["id"]) if "id" in about else about["object"],
+            object_link(content["id"]) if "id" in content else content["object"],
             moment(record["created"]),
             tag("span", f"{pending} pending", class_="warn") if pending else NOTHING,
         ),
@@ -103,18 +101,18 @@ def _request(scope: Scope, entry: dict[str, Any]) -> Row:
             if entry["idempotency_key"]
             else NOTHING,
         ),
-        summary=tag("span", _flat(params), class_="gist") if params else None,
-        unfolded=json_view(scope.store, params) if params else None,
+        summary=tag("span", _one_line(params), class_="preview") if params else None,
+        details=json_view(scope.store, params) if params else None,
     )
 
 
 def _status(entry: dict[str, Any]) -> Html:
     status = entry["status"]
     tone = "good" if status and status < 400 else "bad"
-    shown = tag("span", str(status or "broken off"), class_=f"badge {tone}")
+    code = tag("span", str(status or "connection broken"), class_=f"badge {tone}")
     replayed = badge("replayed") if entry["replayed"] else None
     fault = badge(entry["fault"]) if entry["fault"] else None
-    return tag("span", shown, replayed, fault)
+    return tag("span", code, replayed, fault)
 
 
 def _endpoint(scope: Scope, record: Record) -> Row:
@@ -135,10 +133,9 @@ def _endpoint(scope: Scope, record: Record) -> Row:
 
 
 def _pending(scope: Scope) -> Child:
-    found = scope.deliveries()
-    rows = [_delivery(scope, record) for record in found]
+    rows = [_delivery(scope, record) for record in scope.deliveries()]
     if not rows:
-        return tag("p", _none(scope, "pending deliveries"), class_="empty")
+        return tag("p", _empty_text(scope, "pending deliveries"), class_="empty")
     columns = ("Event", "Endpoint", "Since", "Failed attempts#")
     heading = tag(
         "h3",
@@ -168,37 +165,42 @@ def _delivery(scope: Scope, record: Record) -> Row:
 
 def _fault(fault: dict[str, Any]) -> Row:
     kind = fault["kind"]
-    what = f"status {fault['status']}" if kind == "status" else kind
+    effect = f"status {fault['status']}" if kind == "status" else kind
     target = (
         tag("span", fault["method"] or "any", class_="method"),
         tag("span", fault["path"] or "any path", class_="path"),
     )
-    said = (tag("div", f"{what}, {fault['when']} the work"), tag("div", target))
-    return Row(fault["id"], (said, _left(fault)))
+    description = (
+        tag("div", f"{effect}, {fault['when']} execution"),
+        tag("div", target),
+    )
+    return Row(fault["id"], (description, _remaining(fault)))
 
 
 def _webhook_fault(fault: dict[str, Any]) -> Row:
     target = tag("span", fault["type"], class_="path")
-    said = (tag("div", f"{fault['kind']} a webhook"), tag("div", target))
-    return Row(fault["id"], (said, _left(fault)))
+    description = (tag("div", f"{fault['kind']} a webhook"), tag("div", target))
+    return Row(fault["id"], (description, _remaining(fault)))
 
 
-def _left(fault: dict[str, Any]) -> str:
-    often = "" if fault["chance"] == 1 else f", by chance {fault['chance']:g}"
+def _remaining(fault: dict[str, Any]) -> str:
+    probability = (
+        "" if fault["chance"] == 1 else f", with probability {fault['chance']:g}"
+    )
     if fault["times"] is None:
-        return f"until cleared{often}"
-    return f"{fault['times'] - fault['hits']} left{often}"
+        return f"until cleared{probability}"
+    return f"{fault['times'] - fault['hits']} left{probability}"
 
 
-def _flat(params: dict[str, Any]) -> str:
+def _one_line(params: dict[str, Any]) -> str:
     text = ", ".join(
         f"{key}={value if isinstance(value, str) else dump_json(value)}"
         for key, value in params.items()
     )
-    return text if len(text) <= GIST else f"{text[:GIST]}…"
+    return text if len(text) <= MAX_SUMMARY_LENGTH else f"{text[:MAX_SUMMARY_LENGTH]}…"
 
 
-def _none(scope: Scope, noun: str) -> str:
+def _empty_text(scope: Scope, noun: str) -> str:
     if scope.mention is None:
         return f"No {noun}."
-    return f"None among the newest {SEARCHED:,} {noun}."
+    return f"None among the newest {MAX_SEARCHED:,} {noun}."

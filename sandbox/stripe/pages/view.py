@@ -1,12 +1,12 @@
-"""What a page is asked to show: the query string, read and written again."""
+"""Query string of the status page."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlencode
 
-STEP = 50
-MOST = 500
-#: The tables that can show more than their newest rows.
+PAGE_SIZE = 50
+MAX_ROWS = 500
+#: Tables with a link to more rows.
 TABLES = (
     "customers",
     "subscriptions",
@@ -20,7 +20,7 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A customer to filter by, an object to show, a kind to list, rows per table."""
+    """Customer to filter by, object to show, type to list, and rows per table."""
 
     customer: str = ""
     id: str = ""
@@ -28,38 +28,40 @@ class View:
     rows: Mapping[str, int] = field(default_factory=dict)
 
     def limit(self, table: str) -> int:
-        """Return how many rows the table shows."""
-        return self.rows.get(table, STEP)
+        """Return the maximum number of rows of a table."""
+        return self.rows.get(table, PAGE_SIZE)
 
     def with_more(self, table: str) -> "View":
-        """Return the view with the next rows of a table."""
-        more = min(self.limit(table) + STEP, MOST)
+        """Return the view with more rows of a table."""
+        more = min(self.limit(table) + PAGE_SIZE, MAX_ROWS)
         return replace(self, rows={**self.rows, table: more})
 
     def query(self) -> str:
-        """Return the view as a query string, "" for the page as it begins."""
+        """Return the view as a query string, "" for the default view."""
         named = {"customer": self.customer, "id": self.id, "kind": self.kind}
-        given = {name: value for name, value in named.items() if value}
-        rows = {name: str(count) for name, count in self.rows.items() if count > STEP}
-        return urlencode({**given, **rows})
+        filters = {name: value for name, value in named.items() if value}
+        rows = {
+            name: str(count) for name, count in self.rows.items() if count > PAGE_SIZE
+        }
+        return urlencode({**filters, **rows})
 
     def url(self) -> str:
-        """Return the address of the page that shows this."""
+        """Return the URL of the view."""
         query = self.query()
         return f"/?{query}" if query else "/"
 
 
 def read(query: str) -> View:
-    """Return the view that a query string asks for, without what makes no sense."""
-    given = {name: values[-1] for name, values in parse_qs(query).items()}
+    """Return the view of a query string; invalid values are ignored."""
+    values = {name: items[-1] for name, items in parse_qs(query).items()}
     rows = {
-        table: min(int(given[table]), MOST)
+        table: min(int(values[table]), MAX_ROWS)
         for table in TABLES
-        if given.get(table, "").isascii() and given.get(table, "").isdigit()
+        if values.get(table, "").isascii() and values.get(table, "").isdigit()
     }
     return View(
-        customer=given.get("customer", "").strip(),
-        id=given.get("id", "").strip(),
-        kind=given.get("kind", "").strip(),
+        customer=values.get("customer", "").strip(),
+        id=values.get("id", "").strip(),
+        kind=values.get("kind", "").strip(),
         rows=rows,
     )

@@ -1,1 +1,1 @@
-"""The HTTP conventions that every Stripe endpoint shares."""
+"""HTTP conventions that all Stripe endpoints share."""

@@ -16,7 +16,7 @@ NO_KEY = (
 
 
 def check(request: Request, expected: str | None) -> None:
-    """Raise a 401 unless the request carries a test key, the expected one if set."""
+    """Raise a 401 unless the request has a test key, or the `expected` key if set."""
     key = _key(request.headers.get("authorization", ""))
     if not key:
         raise StripeError(401, NO_KEY, stored=False)
@@ -29,6 +29,7 @@ def _key(header: str) -> str:
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
+    # Basic authentication: the key is the user name (`curl -u sk_test_…:`).
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value).decode().partition(":")[0]
@@ -38,6 +39,6 @@ def _key(header: str) -> str:
 
 
 def _mask(key: str) -> str:
-    """Return the key as Stripe shows it: the kind and the last four characters."""
-    kept = key[:8] if key.startswith(PREFIXES) else key[:3]
-    return f"{kept}{'*' * 12}{key[-4:]}"
+    """Return the key as in Stripe's errors: its prefix and the last four characters."""
+    prefix = key[:8] if key.startswith(PREFIXES) else key[:3]
+    return f"{prefix}{'*' * 12}{key[-4:]}"

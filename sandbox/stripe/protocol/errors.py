@@ -1,13 +1,13 @@
-"""Errors in Stripe's body shape (docs: API reference, Errors)."""
+"""Stripe's error responses (docs: API reference, Errors)."""
 
 from typing import Any
 
 
 class StripeError(Exception):
-    """An answer other than 2xx.
+    """An API request fails with an error response.
 
-    `stored` says whether an idempotency key keeps it; `committed` that the work up to
-    here stands all the same, as a declined charge does.
+    `stored`: the response is saved under the idempotency key. `committed`: the changes
+    up to here are not rolled back, as for a declined charge.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class StripeError(Exception):
         }
 
     def body(self, *, request_id: str, now: int) -> dict[str, Any]:
-        """Return the JSON body."""
+        """Return the body as JSON data."""
         return error_body(self.fields, request_id=request_id, now=now)
 
 
 def error_body(fields: dict[str, Any], *, request_id: str, now: int) -> dict[str, Any]:
-    """Return Stripe's error envelope around `fields`, without the absent ones."""
+    """Return Stripe's error object with the `fields` that are not None."""
     error = {key: value for key, value in fields.items() if value is not None}
     if code := error.get("code"):
         slug = str(code).replace("_", "-")
@@ -56,17 +56,17 @@ def error_body(fields: dict[str, Any], *, request_id: str, now: int) -> dict[str
 def invalid(
     message: str, *, param: str | None = None, code: str | None = None
 ) -> StripeError:
-    """Return a 400 raised while the request executes."""
+    """Return a 400 for an error during execution, saved under an idempotency key."""
     return StripeError(400, message, code=code, param=param)
 
 
 def rejected(message: str, *, param: str, code: str | None = None) -> StripeError:
-    """Return a 400 raised before execution: no idempotency key keeps it."""
+    """Return a 400 for an error before execution, not saved under a key."""
     return StripeError(400, message, code=code, param=param, stored=False)
 
 
 def missing(noun: str, id: str, *, param: str = "id", status: int = 404) -> StripeError:
-    """Return `resource_missing`: 404 for the object in the URL, 400 for a parameter."""
+    """Return `resource_missing`: a 404 for an id in the URL, a 400 for a parameter."""
     return StripeError(
         status, f"No such {noun}: '{id}'", code="resource_missing", param=param
     )

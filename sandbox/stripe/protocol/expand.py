@@ -1,4 +1,4 @@
-"""`expand[]`: ids replaced by their objects (docs: Expanding responses)."""
+"""Parameter `expand[]`: replaces ids by objects (docs: Expanding responses)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from sandbox.stripe.protocol.errors import invalid
 from sandbox.stripe.resource import Registry
 from sandbox.stripe.store import Store
 
-DEEPEST = 4
+MAX_DEPTH = 4
 KINDS = {
     "bpc": "billing_portal.configuration",
     "cbtxn": "customer_balance_transaction",
@@ -25,24 +25,24 @@ KINDS = {
 
 
 class Expansion:
-    """Expands one response; objects are copied along the path, never changed."""
+    """Expansion of one response. Objects along a path are copied, not changed."""
 
     def __init__(self, store: Store, registry: Registry) -> None:
         self._store = store
         self._registry = registry
 
-    def apply(self, shown: dict[str, Any], paths: list[str]) -> dict[str, Any]:
-        """Return the object with every path expanded. Raises a 400."""
+    def apply(self, content: dict[str, Any], paths: list[str]) -> dict[str, Any]:
+        """Return the response with every path expanded. Raises a 400."""
         for path in paths:
             steps = path.split(".")
-            if len([step for step in steps if step != "data"]) > DEEPEST:
+            if len([step for step in steps if step != "data"]) > MAX_DEPTH:
                 raise invalid(
-                    f"You cannot expand more than {DEEPEST} levels of a property. "
+                    f"You cannot expand more than {MAX_DEPTH} levels of a property. "
                     f"Property: {path}",
                     param="expand",
                 )
-            shown = self._descend(shown, steps, path)
-        return shown
+            content = self._descend(content, steps, path)
+        return content
 
     def _descend(self, value: Any, steps: list[str], path: str) -> Any:
         if isinstance(value, list):
@@ -53,13 +53,13 @@ class Expansion:
             raise _not_expandable(path)
         step, rest = steps[0], steps[1:]
         child = self._child(value, step, path)
-        ends = step in value and not rest
-        if step == "id" or (ends and not _is_expanded(child)):
+        is_last = step in value and not rest
+        if step == "id" or (is_last and not _is_expandable(child)):
             raise _not_expandable(path)
         return {**value, step: self._descend(child, rest, path)}
 
     def _child(self, parent: Mapping[str, Any], step: str, path: str) -> Any:
-        # In an event's `data` an object stands under the name of an object's kind.
+        # `object` is no type name in an event's `data`: there it is the object itself.
         kind = parent.get("object")
         resource = self._registry.by_name.get(kind) if isinstance(kind, str) else None
         if step not in parent and resource and step in resource.includable:
@@ -76,8 +76,8 @@ class Expansion:
         return self._registry.render(self._store, record) if record else id
 
 
-def _is_expanded(child: Any) -> bool:
-    """Return whether this can be at the end of a path: objects, or where one may be."""
+def _is_expandable(child: Any) -> bool:
+    """Return whether a value is allowed at the end of a path: objects, lists, null."""
     if isinstance(child, dict):
         return "object" in child
     return child is None or isinstance(child, list)

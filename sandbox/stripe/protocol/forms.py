@@ -1,6 +1,6 @@
 """Form decoding: `items[0][id]=x`, `metadata[a]=`, `expand[]=y`.
 
-The wordings of what is refused are those Stripe's users report.
+Error messages are Stripe's, as quoted by its users.
 """
 
 import re
@@ -12,19 +12,19 @@ from sandbox.stripe.protocol.http import Request
 
 KEY = re.compile(r"^([^\[\]]+)((?:\[[^\[\]]*\])*)$")
 PART = re.compile(r"\[([^\[\]]*)\]")
-# Far below what Python can nest; no parameter of Stripe's comes near it.
-DEEPEST = 20
+# Well below Python's recursion limit, and above the depth of any Stripe parameter.
+MAX_DEPTH = 20
 CONTENT_TYPE = "application/x-www-form-urlencoded"
 
 
 def read(request: Request) -> dict[str, Any]:
-    """Return the parameters in the URL and the body. Raises a 400."""
+    """Return the parameters of the query string and the body. Raises a 400."""
     _check_content_type(request)
     try:
         body = request.body.decode()
         return decode("&".join(filter(None, (request.query, body))))
     except UnicodeDecodeError:
-        raise _refused(
+        raise _unreadable(
             "Invalid UTF-8 characters found in the request. For assistance, please "
             "contact support@stripe.com."
         ) from None
@@ -33,36 +33,36 @@ def read(request: Request) -> dict[str, Any]:
 def decode(text: str) -> dict[str, Any]:
     """Return nested dicts of strings; lists are dicts keyed by their index.
 
-    Whether `x[0]` is a list or a hash is for the parameter's declaration to say.
-    Raises a 400 for a key that contradicts an earlier one, UnicodeDecodeError.
+    The parameter's declaration decides whether `x[0]` is a list or a hash. Raises a 400
+    for a key that contradicts an earlier one, and UnicodeDecodeError.
     """
     decoded: dict[str, Any] = {}
     for key, value in parse_qsl(text, keep_blank_values=True, errors="strict"):
         match = KEY.match(key)
         parts = [match[1], *PART.findall(match[2])] if match else []
-        if not parts or len(parts) > DEEPEST:
+        if not parts or len(parts) > MAX_DEPTH:
             raise rejected(f"Invalid parameter name: {key}", param=key)
         _place(decoded, parts, value, key)
     return decoded
 
 
 def _check_content_type(request: Request) -> None:
-    given = request.headers.get("content-type", CONTENT_TYPE)
-    kind = given.partition(";")[0].strip().lower()
+    content_type = request.headers.get("content-type", CONTENT_TYPE)
+    kind = content_type.partition(";")[0].strip().lower()
     if not request.body or kind == CONTENT_TYPE:
         return
     if kind == "application/json":
-        raise _refused(
+        raise _unreadable(
             f"Invalid request (check that your POST content type is {CONTENT_TYPE}). "
             "If you have any questions, we can help at https://support.stripe.com/."
         )
-    raise _refused(
-        f"Invalid request: unsupported Content-Type {given}. If error persists and you "
-        "need assistance, please contact support@stripe.com."
+    raise _unreadable(
+        f"Invalid request: unsupported Content-Type {content_type}. If error persists "
+        "and you need assistance, please contact support@stripe.com."
     )
 
 
-def _refused(message: str) -> StripeError:
+def _unreadable(message: str) -> StripeError:
     return StripeError(400, message, stored=False)
 
 

@@ -1,4 +1,4 @@
-"""Requests and responses, whatever carries them."""
+"""HTTP requests and responses, independent of the transport."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request; header names are lower case."""
+    """HTTP request; header names are lower case."""
 
     method: str
     path: str
@@ -21,7 +21,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP response, or (`broken`) the way the connection ends without one."""
+    """HTTP response. With `broken`, the connection ends without a response instead."""
 
     status: int
     body: bytes = b""
@@ -32,7 +32,7 @@ class Response:
 def json_response(
     status: int, content: Any, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Return `content` as a JSON response."""
+    """Return a response with `content` as JSON."""
     return Response(
         status,
         dump_json(content).encode(),

@@ -11,26 +11,26 @@ from sandbox.stripe.store import Record, Store
 
 KIND = "_answer"
 LIFETIME = 86_400
-LONGEST_KEY = 255
-# A conflict or a rate limit says that nothing was executed.
-NOT_KEPT = frozenset({409, 429})
+MAX_KEY_LENGTH = 255
+# After a conflict or a rate limit nothing was executed, so Stripe stores nothing.
+NOT_STORED = frozenset({409, 429})
 
 
-def key_of(request: Request) -> str | None:
-    """Return the key of a POST, None for other methods. Raises a 400 when too long."""
+def get_key(request: Request) -> str | None:
+    """Return the key of a POST request, or None. Raises a 400 if it is too long."""
     if request.method != "POST":
         return None
     key = request.headers.get("idempotency-key")
-    if key and len(key) > LONGEST_KEY:
+    if key and len(key) > MAX_KEY_LENGTH:
         raise rejected(
-            f"Idempotency keys can be at most {LONGEST_KEY} characters long.",
+            f"Idempotency keys can be at most {MAX_KEY_LENGTH} characters long.",
             param="Idempotency-Key",
         )
     return key or None
 
 
-class Answers:
-    """First answers by key, and the keys whose request is still being executed."""
+class IdempotentResponses:
+    """First response for each key, and the keys of requests in flight."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -39,32 +39,39 @@ class Answers:
     def begin(
         self, key: str, path: str, params: Mapping[str, Any], now: int
     ) -> Response | None:
-        """Return the stored answer, or None after marking the key as in flight.
+        """Return the stored response, or None after marking the key as in flight.
 
-        Raises 409 `idempotency_key_in_use`, or 400 when the request differs.
+        Raises a 409 `idempotency_key_in_use`, or a 400 if the request differs.
         """
         if key in self._in_flight:
             raise _in_use(key)
-        answer = self._store.get(KIND, key)
-        if answer is None or answer["created"] + LIFETIME <= now:
+        stored = self._store.get(KIND, key)
+        if stored is None or stored["created"] + LIFETIME <= now:
             self._in_flight.add(key)
             return None
-        if answer["path"] != path:
-            raise _other_endpoint(key, path, answer["path"])
-        if answer["fingerprint"] != fingerprint(params):
+        if stored["path"] != path:
+            raise _other_endpoint(key, path, stored["path"])
+        if stored["fingerprint"] != fingerprint(params):
             raise _other_parameters(key)
-        return _replay(answer)
+        return _replay(stored)
 
-    def keep(
-        self, key: str, path: str, params: Mapping[str, Any], answer: Response, now: int
+    def save(
+        self,
+        key: str,
+        path: str,
+        params: Mapping[str, Any],
+        response: Response,
+        now: int,
     ) -> Response:
-        """Store the first answer, in the transaction that did the work.
+        """Store the first response, in the transaction of the request.
 
-        Returns it with the headers that say so.
+        Returns it with the headers of a stored response.
         """
-        if answer.status in NOT_KEPT:
-            return answer
-        request_id = answer.headers.get("Request-Id", "")
+        if response.status in NOT_STORED:
+            return response
+        request_id = response.headers.get("Request-Id", "")
+        # An expired response. Deleting it first gives the new one its place by age, on
+        # which the retention relies.
         if self._store.get(KIND, key):
             self._store.delete(KIND, key)
         self._store.put(
@@ -75,21 +82,21 @@ class Answers:
                 "created": now,
                 "path": path,
                 "fingerprint": fingerprint(params),
-                "status": answer.status,
-                "body": answer.body.decode(),
+                "status": response.status,
+                "body": response.body.decode(),
                 "request": request_id,
             },
         )
-        headers = {**answer.headers, **_kept(request_id)}
-        return replace(answer, headers=headers)
+        headers = {**response.headers, **_stored_headers(request_id)}
+        return replace(response, headers=headers)
 
     def end(self, key: str) -> None:
-        """Say that the request is no longer being executed."""
+        """Mark the request of a key as no longer in flight."""
         self._in_flight.discard(key)
 
 
 def fingerprint(params: Mapping[str, Any]) -> str:
-    """Return a digest of the parameters, whatever their order."""
+    """Return a digest of the parameters that does not depend on their order."""
     ordered = dump_json(_sorted(params))
     return hashlib.sha256(ordered.encode()).hexdigest()
 
@@ -100,22 +107,22 @@ def _sorted(value: Any) -> Any:
     return value
 
 
-def _kept(request_id: str) -> dict[str, str]:
-    """Return what marks a stored answer: asking again would give it once more.
+def _stored_headers(request_id: str) -> dict[str, str]:
+    """Return the headers of a stored response, which a retry would only repeat.
 
-    Source: headers of answers in issue reports; the SDK's `_should_retry` expects
+    Source: response headers in issue reports; the SDK's `_should_retry` expects
     `false` on a stored 500.
     """
     return {"Original-Request": request_id, "Stripe-Should-Retry": "false"}
 
 
-def _replay(answer: Record) -> Response:
+def _replay(stored: Record) -> Response:
     headers = {
         "Content-Type": "application/json",
         "Idempotent-Replayed": "true",
-        **_kept(answer["request"]),
+        **_stored_headers(stored["request"]),
     }
-    return Response(answer["status"], answer["body"].encode(), headers)
+    return Response(stored["status"], stored["body"].encode(), headers)
 
 
 def _in_use(key: str) -> StripeError:

@@ -9,7 +9,7 @@ from sandbox.stripe.store import Record, Store
 
 DEFAULT_LIMIT = 10
 CURSORS = ("starting_after", "ending_before")
-Test = Callable[[Record], bool]
+Predicate = Callable[[Record], bool]
 
 
 def page(
@@ -19,9 +19,9 @@ def page(
     params: Mapping[str, Any],
     *,
     index: tuple[str, str] | None = None,
-    where: Test | None = None,
+    where: Predicate | None = None,
 ) -> dict[str, Any]:
-    """Return one page of records, newest first. Raises a 400 for a bad cursor."""
+    """Return one page of records, newest first. Raises a 400 for an invalid cursor."""
     for cursor in _cursors(params):
         if store.get(kind, params[cursor]) is None:
             raise missing(kind, params[cursor], param=cursor, status=400)
@@ -37,17 +37,18 @@ def page(
     if where is not None:
         records = filter(where, records)
     limit = params.get("limit", DEFAULT_LIMIT)
-    found = list(islice(records, limit + 1))
-    data = found[:limit]
+    # One more than the page shows: its presence means `has_more`.
+    selected = list(islice(records, limit + 1))
+    data = selected[:limit]
     if backwards:
         data.reverse()
-    return list_object(data, url, has_more=len(found) > limit)
+    return list_object(data, url, has_more=len(selected) > limit)
 
 
 def slice_page(
     items: list[Record], url: str, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return one page of a list that is part of another object."""
+    """Return one page of a list that is nested in another object."""
     ids = [item["id"] for item in items]
     limit = params.get("limit", DEFAULT_LIMIT)
     for cursor in _cursors(params):
@@ -62,15 +63,15 @@ def slice_page(
 
 
 def list_object(data: list[Any], url: str, *, has_more: bool = False) -> dict[str, Any]:
-    """Return a list in Stripe's shape."""
+    """Return a Stripe list object."""
     return {"object": "list", "data": data, "has_more": has_more, "url": url}
 
 
 def _cursors(params: Mapping[str, Any]) -> list[str]:
-    given = [name for name in CURSORS if name in params]
-    if len(given) > 1:
+    cursors = [name for name in CURSORS if name in params]
+    if len(cursors) > 1:
         raise invalid(
             "Received both starting_after and ending_before parameters. Please pass in "
             "only one."
         )
-    return given
+    return cursors

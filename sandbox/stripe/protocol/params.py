@@ -1,6 +1,6 @@
-"""Declarations of the parameters an endpoint takes, and their validation.
+"""Declaration and validation of the parameters of an endpoint.
 
-Wordings and codes follow Stripe's error codes page (`parameter_unknown`,
+Messages and codes follow Stripe's docs page on error codes (`parameter_unknown`,
 `parameter_missing`, `parameter_invalid_empty`, `parameter_invalid_integer`).
 """
 
@@ -14,20 +14,21 @@ from sandbox.stripe.protocol.errors import rejected
 METADATA_KEYS = 50
 METADATA_KEY_LENGTH = 40
 METADATA_VALUE_LENGTH = 500
+# ASCII: otherwise `\d` matches the digits of other scripts, which `int` accepts too.
 WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 INDEX = re.compile(r"\d{1,6}", re.ASCII)
 
 
 class Kind(Protocol):
-    """How one parameter is read."""
+    """Type of a parameter."""
 
     def read(self, value: Any, name: str) -> Any:
-        """Return the value in Python. Raises a 400 when it is not of this kind."""
+        """Return the parsed value. Raises a 400 if it is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A string; `unset` allows "" and reads it as None."""
+    """String; `unset` allows "" and reads it as None."""
 
     unset: bool = False
     max_length: int = 5000
@@ -49,7 +50,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """A whole number, within bounds."""
+    """Integer within optional bounds."""
 
     minimum: int | None = None
     maximum: int | None = None
@@ -71,7 +72,7 @@ class Integer:
 
 @dataclass(frozen=True, slots=True)
 class Boolean:
-    """`true` or `false`."""
+    """Boolean: `true` or `false`."""
 
     def read(self, value: Any, name: str) -> bool:
         if value not in ("true", "false"):
@@ -81,7 +82,7 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a fixed set of words; `unset` allows ""."""
+    """One of a fixed set of words; `unset` allows "" and reads it as None."""
 
     words: tuple[str, ...]
     unset: bool = False
@@ -98,7 +99,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A list of one kind."""
+    """List of values of one type."""
 
     of: Kind
     maximum: int | None = None
@@ -120,7 +121,7 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """A nested object; `unset` allows "" and reads it as None."""
+    """Nested object; `unset` allows "" and reads it as None."""
 
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ class Hash:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Key-value pairs: a value of "" unsets its key, "" for all unsets every key."""
+    """Metadata: a value of "" unsets its key, "" instead of a hash unsets all keys."""
 
     def read(self, value: Any, name: str) -> dict[str, str] | None:
         if value == "":
@@ -150,12 +151,12 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A moment, or a hash of `gt`, `gte`, `lt`, `lte`."""
+    """Timestamp, or a hash with `gt`, `gte`, `lt`, `lte`."""
 
     def read(self, value: Any, name: str) -> dict[str, int]:
         if not isinstance(value, dict):
-            moment = Integer().read(value, name)
-            return {"gte": moment, "lte": moment}
+            timestamp = Integer().read(value, name)
+            return {"gte": timestamp, "lte": timestamp}
         return read_fields(
             value,
             {bound: Integer() for bound in ("gt", "gte", "lt", "lte")},
@@ -165,7 +166,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Either:
-    """A fixed word, or another kind (`trial_end=now`)."""
+    """Fixed word, or a value of another type (`trial_end=now`)."""
 
     words: tuple[str, ...]
     other: Kind
@@ -176,13 +177,13 @@ class Either:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """All parameters of an endpoint; `expand` is understood everywhere."""
+    """Parameters of an endpoint; all endpoints accept `expand`."""
 
     fields: Mapping[str, Kind] = field(default_factory=dict)
     required: tuple[str, ...] = ()
 
     def read(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters that were sent, in Python. Raises a 400."""
+        """Return the parsed parameters. Raises a 400."""
         return read_fields(values, {**self.fields, "expand": EXPAND}, self.required)
 
 
@@ -197,7 +198,7 @@ PAGING: dict[str, Kind] = {
 def shape(
     required: Sequence[str] = (), *groups: Mapping[str, Kind], **fields: Kind
 ) -> Shape:
-    """Return a Shape of the given fields and groups of fields."""
+    """Return a Shape with the fields and groups of fields."""
     merged: dict[str, Kind] = {}
     for group in groups:
         merged.update(group)
@@ -205,7 +206,7 @@ def shape(
 
 
 def listing(**filters: Kind) -> Shape:
-    """Return the Shape of a list endpoint with these filters."""
+    """Return the Shape of a list endpoint with filters."""
     return Shape({**PAGING, **filters})
 
 
@@ -215,8 +216,8 @@ def read_fields(
     required: tuple[str, ...] = (),
     prefix: str = "",
 ) -> dict[str, Any]:
-    """Return the declared fields that are present. Raises a 400."""
-    _refuse_unknown([_path(prefix, key) for key in values if key not in fields])
+    """Return the parsed fields that are present. Raises a 400."""
+    _reject_unknown([_path(prefix, key) for key in values if key not in fields])
     for key in required:
         if key not in values:
             path = _path(prefix, key)
@@ -231,7 +232,7 @@ def read_fields(
     }
 
 
-def _refuse_unknown(names: list[str]) -> None:
+def _reject_unknown(names: list[str]) -> None:
     if names:
         plural = "s" if len(names) > 1 else ""
         raise rejected(

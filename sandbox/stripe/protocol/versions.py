@@ -6,17 +6,17 @@ from sandbox.stripe.protocol.http import Request
 
 
 def check(request: Request) -> None:
-    """Raise a 400 when another version is asked for than the sandbox speaks.
+    """Raise a 400 unless the request uses the sandbox's API version.
 
-    Stripe refuses what is no version in these words. One of its other versions it would
-    answer in; objects of this version would not be what such a client expects, so the
-    sandbox refuses that as well rather than to mislead it.
+    Stripe rejects unknown versions with this message and supports its other versions.
+    The sandbox rejects those too, since its objects have the format of one version.
     """
     version = request.headers.get("stripe-version", API_VERSION)
     if version != API_VERSION:
         raise StripeError(
             400,
-            f"Invalid Stripe API version: {version}. The sandbox speaks {API_VERSION} "
-            "only: leave the Stripe-Version header out, or use an SDK of that version.",
+            f"Invalid Stripe API version: {version}. The sandbox supports "
+            f"{API_VERSION} only: omit the Stripe-Version header, or use an SDK of "
+            "that version.",
             stored=False,
         )

@@ -1,15 +1,17 @@
-"""The pages of invoices and of the billing portal, as a customer uses them."""
+"""The invoice page and the billing portal in a browser."""
 
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.support import stripe_builders as story
-from sandbox.tests.support.colours import faint
+from sandbox.tests.support import stripe_builders as builders
+from sandbox.tests.support.colours import low_contrast
 
-HOSTILE = """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
+HTML_INJECTION = (
+    """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""
+)
 LONG = "Without-a-space-" * 8
 ON = {"enabled": True}
-EVERYTHING = {
+ALL_FEATURES = {
     "customer_update": {**ON, "allowed_updates": ["email", "name"]},
     "invoice_history": ON,
     "payment_method_update": ON,
@@ -18,7 +20,7 @@ EVERYTHING = {
         "cancellation_reason": {**ON, "options": ["unused", "other"]},
     },
 }
-# Whatever the policy of a page forbids is a console error, which `new_page` reports.
+# Violations of the content security policy are console errors: `new_page` reports them.
 
 
 @pytest.fixture
@@ -26,21 +28,21 @@ def page(new_page):
     return new_page()
 
 
-def session(api, payer, **params):
-    """Open a portal session in which everything is offered."""
+def portal_url(api, payer, **params):
+    """Create a portal session with all features and return its URL."""
     configuration = api.v1.billing_portal.configurations.create(
-        {"features": EVERYTHING}
+        {"features": ALL_FEATURES}
     )
-    given = {"customer": payer.id, "configuration": configuration.id, **params}
-    return api.v1.billing_portal.sessions.create(given).url
+    fields = {"customer": payer.id, "configuration": configuration.id, **params}
+    return api.v1.billing_portal.sessions.create(fields).url
 
 
 def button(page, name, **options):
     return page.get_by_role("button", name=name, **options)
 
 
-def test_an_invoice_is_paid_with_the_good_card(api, page):
-    invoice = story.open_invoice(api, story.customer(api, name="Ann"))
+def test_invoice_is_paid_with_a_valid_card(api, page):
+    invoice = builders.open_invoice(api, builders.customer(api, name="Ann"))
     page.goto(invoice.hosted_invoice_url)
     expect(page.get_by_text("Ann", exact=True)).to_be_visible()
 
@@ -55,8 +57,8 @@ def test_an_invoice_is_paid_with_the_good_card(api, page):
     expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
 
 
-def test_a_declined_card_leaves_the_invoice_open(api, page):
-    invoice = story.open_invoice(api)
+def test_declined_card_leaves_the_invoice_open(api, page):
+    invoice = builders.open_invoice(api)
     page.goto(invoice.hosted_invoice_url)
 
     button(page, "is declined").click()
@@ -69,23 +71,23 @@ def test_a_declined_card_leaves_the_invoice_open(api, page):
 
 
 @pytest.mark.parametrize(
-    ("end", "status"),
+    ("outcome", "status"),
     [("Complete authentication", "paid"), ("Fail authentication", "open")],
 )
-def test_a_challenge_ends_as_the_person_says(api, page, end, status):
-    invoice = story.open_invoice(api)
+def test_challenge_ends_with_the_chosen_outcome(api, page, outcome, status):
+    invoice = builders.open_invoice(api)
     page.goto(invoice.hosted_invoice_url)
     button(page, "needs authentication").click()
-    expect(page.get_by_role("heading", name="Is it you?")).to_be_visible()
+    expect(page.get_by_role("heading", name="Authenticate the payment")).to_be_visible()
 
-    button(page, end).click()
+    button(page, outcome).click()
 
     expect(page.locator(".summary .badge")).to_have_text(status)
     assert api.v1.invoices.retrieve(invoice.id).status == status
 
 
-def test_any_test_card_pays_by_its_number(api, page):
-    invoice = story.open_invoice(api)
+def test_invoice_is_paid_with_a_card_number(api, page):
+    invoice = builders.open_invoice(api)
     page.goto(invoice.hosted_invoice_url)
 
     page.get_by_text("Another test card").click()
@@ -95,8 +97,8 @@ def test_any_test_card_pays_by_its_number(api, page):
     expect(page.locator("#receipt")).to_contain_text("Mastercard •••• 4444")
 
 
-def test_a_person_comes_from_another_site(api, page, stripe_sandbox):
-    invoice = story.open_invoice(api)
+def test_page_can_be_opened_from_another_site(api, page, stripe_sandbox):
+    invoice = builders.open_invoice(api)
     page.goto(stripe_sandbox.url.replace("127.0.0.1", "localhost"))
 
     page.evaluate("(url) => { location.href = url }", invoice.hosted_invoice_url)
@@ -104,8 +106,8 @@ def test_a_person_comes_from_another_site(api, page, stripe_sandbox):
     expect(page.get_by_role("heading", name="Pay with a test card")).to_be_visible()
 
 
-def test_the_status_page_leads_to_the_invoice(api, page, stripe_sandbox):
-    invoice = story.open_invoice(api)
+def test_status_page_links_to_the_invoice_page(api, page, stripe_sandbox):
+    invoice = builders.open_invoice(api)
     page.goto(stripe_sandbox.url)
 
     invoices = page.get_by_role("table", name="Invoices")
@@ -114,26 +116,26 @@ def test_the_status_page_leads_to_the_invoice(api, page, stripe_sandbox):
     expect(button(page, "Pay $10.00")).to_be_visible()
 
 
-def test_a_card_is_added_and_removed(api, page):
-    ann = story.customer(api, name="Ann")
-    page.goto(session(api, ann))
+def test_card_is_added_and_removed(api, page):
+    ann = builders.customer(api, name="Ann")
+    page.goto(portal_url(api, ann))
 
     page.get_by_text("Add a test card").click()
     button(page, "Mastercard •••• 4444").click()
-    expect(page.get_by_role("status")).to_contain_text("The card is saved.")
+    expect(page.get_by_role("status")).to_contain_text("The card was saved")
     cards = page.locator("#payment-methods .rows")
     expect(cards).to_contain_text("Mastercard •••• 4444 default")
     button(page, "Remove: Mastercard •••• 4444").click()
 
-    expect(page.get_by_role("status")).to_contain_text("The card is removed.")
-    expect(page.locator("#payment-methods")).to_contain_text("There is no card on file")
+    expect(page.get_by_role("status")).to_contain_text("The card was removed.")
+    expect(page.locator("#payment-methods")).to_contain_text("No cards on file")
     assert api.v1.payment_methods.list({"customer": ann.id}).data == []
 
 
-def test_another_card_becomes_the_default(api, page):
-    ann, visa = story.paying_customer(api)
-    story.card(api, ann.id, "pm_card_mastercard")
-    page.goto(session(api, ann))
+def test_default_card_is_changed(api, page):
+    ann, visa = builders.paying_customer(api)
+    builders.card(api, ann.id, "pm_card_mastercard")
+    page.goto(portal_url(api, ann))
 
     button(page, "Make default: Visa •••• 4242").click()
 
@@ -142,27 +144,27 @@ def test_another_card_becomes_the_default(api, page):
     assert settings.default_payment_method == visa.id
 
 
-def test_a_subscription_is_cancelled_and_kept_after_all(api, page):
-    ann = story.customer(api)
-    subscribed = story.subscription(api, to=ann)
-    page.goto(session(api, ann))
+def test_subscription_is_cancelled_and_renewed(api, page):
+    ann = builders.customer(api)
+    subscription = builders.subscription(api, to=ann)
+    page.goto(portal_url(api, ann))
 
     page.get_by_role("link", name="Cancel subscription").click()
     page.get_by_label("I no longer need it").check()
     page.get_by_label("Anything you would like to add").fill("Moving on")
     button(page, "Cancel subscription").click()
     expect(page.get_by_role("status")).to_contain_text("The cancellation is confirmed.")
-    details = api.v1.subscriptions.retrieve(subscribed.id).cancellation_details
+    details = api.v1.subscriptions.retrieve(subscription.id).cancellation_details
     assert (details.feedback, details.comment) == ("unused", "Moving on")
     button(page, "Keep subscription").click()
 
     expect(page.locator("#subscriptions")).to_contain_text("Renews on")
-    assert api.v1.subscriptions.retrieve(subscribed.id).cancel_at is None
+    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
 
 
 def test_details_are_changed(api, page):
-    ann = story.customer(api, name="Ann")
-    page.goto(session(api, ann))
+    ann = builders.customer(api, name="Ann")
+    page.goto(portal_url(api, ann))
 
     page.get_by_label("Name").fill("Ann Bee")
     button(page, "Save details").click()
@@ -171,113 +173,116 @@ def test_details_are_changed(api, page):
     assert api.v1.customers.retrieve(ann.id).name == "Ann Bee"
 
 
-def test_a_flow_leads_on_by_itself(api, page, stripe_sandbox):
-    there = f"{stripe_sandbox.url}/?done=pause".replace("127.0.0.1", "localhost")
-    flow = {
+def test_completed_flow_redirects_automatically(api, page, stripe_sandbox):
+    target = f"{stripe_sandbox.url}/?done=pause".replace("127.0.0.1", "localhost")
+    flow_data = {
         "type": "payment_method_update",
-        "after_completion": {"type": "redirect", "redirect": {"return_url": there}},
+        "after_completion": {"type": "redirect", "redirect": {"return_url": target}},
     }
-    page.goto(session(api, story.customer(api), flow_data=flow))
+    page.goto(portal_url(api, builders.customer(api), flow_data=flow_data))
 
     button(page, "Visa •••• 4242").click()
 
-    expect(page).to_have_url(there)
+    expect(page).to_have_url(target)
 
 
-def test_hostile_names_are_shown_as_text(api, page):
-    ann = story.customer(api, name=HOSTILE, email=f"{HOSTILE}@x")
-    price = story.price(api, product_data={"name": HOSTILE})
-    invoice = story.first_invoice(api, story.subscription(api, price, to=ann))
+def test_html_in_names_is_displayed_as_text(api, page):
+    ann = builders.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
+    price = builders.price(api, product_data={"name": HTML_INJECTION})
+    invoice = builders.first_invoice(api, builders.subscription(api, price, to=ann))
 
-    for url in (invoice.hosted_invoice_url, session(api, ann)):
+    for url in (invoice.hosted_invoice_url, portal_url(api, ann)):
         page.goto(url)
-        expect(page.locator("main")).to_contain_text(f"1 × {HOSTILE} (at $10.00")
+        expect(page.locator("main")).to_contain_text(f"1 × {HTML_INJECTION} (at $10.00")
         assert "taken" not in page.title()
         assert page.locator("main img, main script").count() == 0
 
 
 @pytest.fixture
-def every_page(api):
-    """The addresses of the pages in most of their states, with long names."""
-    ann, _ = story.paying_customer(api, name=LONG, email=f"{'x' * 90}@example.com")
-    price = story.price(api, 99_999_999, product_data={"name": LONG})
-    subscribed = story.automatic(api, to=ann)
-    waiting, declined, paid, void = (
-        story.first_invoice(api, story.subscription(api, price, to=ann))
+def page_urls(api):
+    """URLs of the pages in most of their states, with long names."""
+    ann, _ = builders.paying_customer(api, name=LONG, email=f"{'x' * 90}@example.com")
+    price = builders.price(api, 99_999_999, product_data={"name": LONG})
+    subscription = builders.automatic(api, to=ann)
+    needs_action, declined, paid, void = (
+        builders.first_invoice(api, builders.subscription(api, price, to=ann))
         for _ in range(4)
     )
     api.v1.invoices.void_invoice(void.id)
     api.v1.invoices.pay(paid.id)
-    story.pay_error(
-        api, waiting.id, payment_method=on_file(api, ann, "authenticationRequired")
+    builders.pay_error(
+        api,
+        needs_action.id,
+        payment_method=attach_card(api, ann, "authenticationRequired"),
     )
-    story.pay_error(
-        api, declined.id, payment_method=on_file(api, ann, "chargeCustomerFail")
+    builders.pay_error(
+        api, declined.id, payment_method=attach_card(api, ann, "chargeCustomerFail")
     )
-    url = session(api, ann, return_url=f"https://{'long-' * 12}.example/")
-    invoices = (waiting, declined, paid, void)
+    url = portal_url(api, ann, return_url=f"https://{'long-' * 12}.example/")
+    invoices = (needs_action, declined, paid, void)
     return [
         *(invoice.hosted_invoice_url for invoice in invoices),
         url,
-        f"{url}?cancel={subscribed.id}",
+        f"{url}?cancel={subscription.id}",
         f"{url}?done=cancel",
     ]
 
 
-def on_file(api, payer, name):
+def attach_card(api, payer, name):
     return api.v1.payment_methods.attach(f"pm_card_{name}", {"customer": payer.id}).id
 
 
-def unfold(page):
+def open_details(page):
     page.evaluate(
-        "document.querySelectorAll('details').forEach((one) => one.open = true)"
+        "document.querySelectorAll('details').forEach((details) => details.open = true)"
     )
 
 
 @pytest.mark.parametrize("width", [320, 375, 1_024])
-def test_no_screen_needs_scrolling_sideways(every_page, new_page, width):
+def test_pages_do_not_scroll_horizontally(page_urls, new_page, width):
     page = new_page(viewport={"width": width, "height": 800})
 
-    for url in every_page:
+    for url in page_urls:
         page.goto(url)
-        unfold(page)
+        open_details(page)
 
         assert page.evaluate("document.documentElement.scrollWidth") == width, url
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(every_page, new_page, scheme):
+def test_text_has_enough_contrast(page_urls, new_page, scheme):
     page = new_page(color_scheme=scheme)
 
-    for url in every_page:
+    for url in page_urls:
         page.goto(url)
-        unfold(page)
+        open_details(page)
 
-        assert faint(page) == set(), url
+        assert low_contrast(page) == set(), url
 
 
-def test_every_field_has_a_label_and_every_page_one_title(every_page, page):
-    for url in every_page:
+def test_fields_have_labels_and_pages_have_one_title_and_unique_ids(page_urls, page):
+    for url in page_urls:
         page.goto(url)
-        unfold(page)
+        open_details(page)
 
         fields = page.locator("input:not([type=hidden]), textarea")
-        unnamed = fields.evaluate_all(
-            "(all) => all.filter((one) => !one.labels.length)"
+        unlabelled = fields.evaluate_all(
+            "(fields) => fields.filter((field) => !field.labels.length)"
         )
-        assert unnamed == [], url
+        assert unlabelled == [], url
         assert page.get_by_role("heading", level=1).count() == 1, url
-        twice = page.evaluate(
+        duplicate_ids = page.evaluate(
             """() => {
-              const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
-              return ids.filter((id, at) => ids.indexOf(id) !== at);
+              const elements = [...document.querySelectorAll('[id]')];
+              const ids = elements.map((element) => element.id);
+              return ids.filter((id, index) => ids.indexOf(id) !== index);
             }"""
         )
-        assert twice == [], url
+        assert duplicate_ids == [], url
 
 
-def test_an_invoice_is_paid_by_keyboard(api, page):
-    page.goto(story.open_invoice(api).hosted_invoice_url)
+def test_invoice_is_paid_by_keyboard(api, page):
+    page.goto(builders.open_invoice(api).hosted_invoice_url)
 
     page.keyboard.press("Tab")
     expect(button(page, "Pay $10.00")).to_be_focused()
@@ -288,15 +293,15 @@ def test_an_invoice_is_paid_by_keyboard(api, page):
     expect(page.get_by_role("heading", name="Receipt")).to_be_visible()
 
 
-def test_everything_works_without_javascript(api, new_page):
+def test_pages_work_without_javascript(api, new_page):
     page = new_page(java_script_enabled=False)
-    ann = story.customer(api)
-    page.goto(story.open_invoice(api, ann).hosted_invoice_url)
+    ann = builders.customer(api)
+    page.goto(builders.open_invoice(api, ann).hosted_invoice_url)
 
     button(page, "needs authentication").click()
     button(page, "Complete authentication").click()
     expect(page.locator("#receipt")).to_contain_text("Visa •••• 3184")
-    page.goto(session(api, ann))
+    page.goto(portal_url(api, ann))
     page.get_by_text("Add a test card").click()
     button(page, "Visa •••• 4242").click()
 

@@ -1,9 +1,9 @@
-"""The page of the sandbox Lightning as a person uses it."""
+"""The page of the sandbox Lightning in a browser."""
 
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.support.colours import faint
+from sandbox.tests.support.colours import low_contrast
 from sandbox.tests.support.lightning_fixtures import control, lightning
 
 __all__ = ["control", "lightning"]
@@ -22,8 +22,8 @@ def unfold(page, wallet):
     return page.locator(f"#more-of-wallet-{wallet}")
 
 
-def fill(control):
-    """Put something into every section."""
+def fill_sections(control):
+    """Give every section some content."""
     control.post("wallets", name="x" * 40, sats=2_100_000_000, budget=10**9)
     control.post(
         "wallets/platform/invoices", sats=1, description="Without-a-space-" * 9
@@ -33,7 +33,7 @@ def fill(control):
     control.post("wallets/slow/offline")
 
 
-def test_an_address_is_selected_whole_to_be_copied(page, lightning):
+def test_click_selects_the_whole_address(page, lightning):
     address = page.get_by_label("Address of rich")
 
     address.click()
@@ -42,22 +42,22 @@ def test_an_address_is_selected_whole_to_be_copied(page, lightning):
     assert selected == lightning.wallets["rich"].url
 
 
-def test_an_invoice_is_pasted_and_paid_without_leaving_the_page(page, control):
+def test_invoice_is_pasted_and_paid_without_a_page_load(page, control):
     bolt11 = control.post("wallets/platform/invoices", sats=21)["bolt11"]
-    page.evaluate("window.kept = true")
+    page.evaluate("window.sameDocument = true")
     forms = unfold(page, "rich")
 
     forms.get_by_label("Invoice").fill(bolt11)
-    forms.get_by_role("button", name="Pay it by hand").click()
+    forms.get_by_role("button", name="Pay by hand").click()
 
-    expect(page.get_by_role("status")).to_contain_text("It is paid.")
+    expect(page.get_by_role("status")).to_contain_text("The invoice is paid.")
     expect(page.locator("#invoices")).to_contain_text("paid")
     expect(page.locator("#wallet-platform")).to_contain_text("21 sats")
     expect(forms.get_by_label("Invoice")).to_be_visible()
-    assert page.evaluate("window.kept")
+    assert page.evaluate("window.sameDocument")
 
 
-def test_what_happens_appears_and_what_is_typed_stays(page, control):
+def test_page_refreshes_and_keeps_typed_text(page, control):
     forms = unfold(page, "rich")
     forms.get_by_label("Invoice").fill("lnbc")
 
@@ -68,21 +68,21 @@ def test_what_happens_appears_and_what_is_typed_stays(page, control):
     expect(forms.get_by_label("Invoice")).to_have_value("lnbc")
 
 
-def test_it_works_without_javascript(new_page, lightning):
+def test_forms_work_without_javascript(new_page, lightning):
     page = new_page(java_script_enabled=False)
     page.goto(lightning.url)
     forms = unfold(page, "rich")
 
     forms.get_by_label("On a payment it").select_option("refuses")
     forms.get_by_label("Code").fill("QUOTA_EXCEEDED")
-    forms.get_by_role("button", name="Behave so").click()
+    forms.get_by_role("button", name="Change behaviour").click()
 
     expect(page.locator("#wallet-rich")).to_contain_text("refuses with QUOTA_EXCEEDED")
 
 
 @pytest.mark.parametrize("width", [320, 900, 1280])
-def test_no_screen_needs_scrolling_sideways(control, new_page, lightning, width):
-    fill(control)
+def test_no_horizontal_scrolling_at_any_width(control, new_page, lightning, width):
+    fill_sections(control)
     page = new_page(viewport={"width": width, "height": 900})
     page.goto(lightning.url)
     unfold(page, "rich")
@@ -91,16 +91,16 @@ def test_no_screen_needs_scrolling_sideways(control, new_page, lightning, width)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(control, new_page, lightning, scheme):
-    fill(control)
+def test_text_has_enough_contrast(control, new_page, lightning, scheme):
+    fill_sections(control)
     page = new_page(color_scheme=scheme)
     page.goto(lightning.url)
     unfold(page, "rich")
 
-    assert faint(page) == set()
+    assert low_contrast(page) == set()
 
 
-def test_every_control_has_a_name(page):
+def test_every_control_has_an_accessible_name(page):
     unfold(page, "rich")
 
     for role in ("textbox", "spinbutton", "combobox", "button"):

@@ -1,5 +1,5 @@
-"""What we rely on of Stripe, as tests that any Stripe must pass.
+"""Contract tests: the behaviour of Stripe that Caravel relies on.
 
-They run against the sandbox always, and against a real test account when
-STRIPE_TEST_SECRET_KEY is set: `make contract`. docs/stripe.md lists them.
+They always run against the sandbox, and also against a real test account if
+STRIPE_TEST_SECRET_KEY is set (`make contract`). docs/stripe.md lists them.
 """

@@ -1,4 +1,4 @@
-"""`account`: the sandbox, and a real test account when there is a key for one."""
+"""Fixture `account`: the sandbox, and a real test account if its key is set."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ import pytest
 import stripe
 
 from billing.clients.stripe.client import API_VERSION
+from sandbox.tests.support import contract_builders
 from sandbox.tests.support.contract_account import (
     Account,
     SandboxAccount,
@@ -18,7 +19,7 @@ KEY = "STRIPE_TEST_SECRET_KEY"
 
 @pytest.fixture(params=["sandbox", "stripe"] if os.environ.get(KEY) else ["sandbox"])
 def account(request) -> Iterator[Account]:
-    """A Stripe to hold to the contract."""
+    """The Stripe account under test."""
     if request.param == "sandbox":
         yield SandboxAccount(
             request.getfixturevalue("stripe_sandbox"), request.getfixturevalue("api")
@@ -32,19 +33,7 @@ def account(request) -> Iterator[Account]:
 @pytest.fixture
 def price(account) -> stripe.Price:
     """A monthly price of $10.00."""
-    return monthly(account, 1_000)
-
-
-def monthly(account: Account, unit_amount: int) -> stripe.Price:
-    """Return a new monthly price in US cents."""
-    return account.api.v1.prices.create(
-        {
-            "currency": "usd",
-            "unit_amount": unit_amount,
-            "recurring": {"interval": "month"},
-            "product_data": {"name": "Relay"},
-        }
-    )
+    return contract_builders.monthly_price(account, 1_000)
 
 
 def _real_client(key: str) -> stripe.StripeClient:

@@ -1,4 +1,4 @@
-"""docs/stripe.md lists every test of the contract, and no other."""
+"""docs/stripe.md lists exactly the contract tests."""
 
 import ast
 import re
@@ -9,14 +9,14 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[2] / "docs" / "stripe.md"
 
 
-def test_the_page_and_the_contract_name_the_same_behaviours():
-    named = Counter(re.findall(r"`(\w+::\w+)`", PAGE.read_text()))
+def test_documentation_lists_exactly_the_contract_tests():
+    documented = Counter(re.findall(r"`(\w+::\w+)`", PAGE.read_text()))
 
-    assert named == Counter(in_the_contract())
+    assert documented == Counter(contract_tests())
 
 
-def in_the_contract() -> list[str]:
-    """Return the contract's tests as the page names them."""
+def contract_tests() -> list[str]:
+    """Return the names of the contract tests as `module::test`."""
     return [
         f"{path.stem.removeprefix('test_')}::{node.name.removeprefix('test_')}"
         for path in sorted(HERE.glob("test_*.py"))

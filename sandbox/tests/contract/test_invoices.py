@@ -1,4 +1,4 @@
-"""Invoices: from draft to paid, what may be changed when, credit notes."""
+"""Invoices: status transitions, updates, credit notes, lines."""
 
 import pytest
 import stripe
@@ -10,14 +10,14 @@ from sandbox.tests.support.contract_builders import DAY, HOUR
 
 @pytest.fixture
 def draft(account: Account, price: stripe.Price) -> stripe.Invoice:
-    """The first invoice of a subscription, $10.00."""
-    subscribed = contract_builders.subscription(account, price)
-    return account.api.v1.invoices.retrieve(str(subscribed.latest_invoice))
+    """The draft first invoice of a subscription, $10.00."""
+    subscription = contract_builders.subscription(account, price)
+    return account.api.v1.invoices.retrieve(str(subscription.latest_invoice))
 
 
 @pytest.fixture
 def invoice(account: Account, draft: stripe.Invoice) -> stripe.Invoice:
-    """The same, open."""
+    """The open first invoice of a subscription, $10.00."""
     return account.api.v1.invoices.finalize_invoice(draft.id, {"auto_advance": False})
 
 
@@ -27,7 +27,7 @@ def test_a_draft_is_finalized_after_about_an_hour(account, draft):
     assert account.api.v1.invoices.retrieve(draft.id).status == "open"
 
 
-def test_a_draft_that_does_not_advance_stays_one(account, draft):
+def test_a_draft_without_auto_advance_stays_a_draft(account, draft):
     account.api.v1.invoices.update(draft.id, {"auto_advance": False})
 
     account.advance(2 * HOUR)
@@ -36,12 +36,12 @@ def test_a_draft_that_does_not_advance_stays_one(account, draft):
 
 
 def test_a_renewal_is_a_draft_for_an_hour_and_then_open(account, price):
-    subscribed = contract_builders.subscription(account, price)
-    contract_builders.first_invoice(account, subscribed)
-    end = subscribed.items.data[0].current_period_end
+    subscription = contract_builders.subscription(account, price)
+    contract_builders.first_invoice(account, subscription)
+    end = subscription.items.data[0].current_period_end
 
     account.advance(end - account.now() + 60)
-    renewed = account.api.v1.subscriptions.retrieve(subscribed.id)
+    renewed = account.api.v1.subscriptions.retrieve(subscription.id)
     before = account.api.v1.invoices.retrieve(str(renewed.latest_invoice))
     account.advance(2 * HOUR)
     after = account.api.v1.invoices.retrieve(before.id)
@@ -55,7 +55,7 @@ def test_a_draft_cannot_be_paid(account, draft):
         account.api.v1.invoices.pay(draft.id, {"paid_out_of_band": True})
 
 
-def test_paying_out_of_band(account, invoice):
+def test_an_out_of_band_payment_marks_the_invoice_paid(account, invoice):
     paid = account.api.v1.invoices.pay(
         invoice.id, {"paid_out_of_band": True, "expand": ["amount_paid_off_stripe"]}
     )
@@ -64,7 +64,7 @@ def test_paying_out_of_band(account, invoice):
     assert paid.amount_paid_off_stripe == 1_000
 
 
-def test_an_invoice_is_paid_once(account, invoice):
+def test_a_paid_invoice_cannot_be_paid_again(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
     with pytest.raises(stripe.InvalidRequestError) as refused:
@@ -84,7 +84,7 @@ def test_metadata_of_an_open_and_of_a_paid_invoice_can_be_changed(account, invoi
     assert paid.metadata.to_dict() == {"lightning_payment_hash": "ab", "marked": "yes"}
 
 
-def test_the_collection_method_of_an_open_invoice_cannot(account, invoice):
+def test_the_collection_method_of_an_open_invoice_cannot_be_changed(account, invoice):
     with pytest.raises(stripe.InvalidRequestError):
         account.api.v1.invoices.update(
             invoice.id, {"collection_method": "charge_automatically"}
@@ -115,16 +115,14 @@ def test_a_credit_note_reduces_an_open_invoice(account, invoice):
     assert reduced.pre_payment_credit_notes_amount == 400
 
 
-def test_a_credit_note_over_all_of_it_closes_an_open_invoice(account, invoice):
+def test_a_credit_note_over_the_full_amount_marks_the_invoice_paid(account, invoice):
     account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 1_000})
 
     closed = account.api.v1.invoices.retrieve(invoice.id)
     assert (closed.status, closed.amount_remaining) == ("paid", 0)
 
 
-def test_a_credit_note_on_a_paid_invoice_must_say_where_the_money_goes(
-    account, invoice
-):
+def test_a_credit_note_on_a_paid_invoice_must_allocate_the_amount(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
     with pytest.raises(stripe.InvalidRequestError):
@@ -143,35 +141,35 @@ def test_a_credit_note_on_a_paid_invoice_can_go_to_the_balance(account, invoice)
 
 
 def test_an_open_invoice_stays_collectible_when_its_subscription_ends(account, price):
-    subscribed = contract_builders.subscription(account, price)
-    invoice = contract_builders.first_invoice(account, subscribed)
+    subscription = contract_builders.subscription(account, price)
+    invoice = contract_builders.first_invoice(account, subscription)
     account.advance(DAY)
 
-    account.api.v1.subscriptions.cancel(subscribed.id)
+    account.api.v1.subscriptions.cancel(subscription.id)
 
-    left = account.api.v1.invoices.retrieve(invoice.id)
-    assert (left.status, left.auto_advance) == ("open", False)
+    after = account.api.v1.invoices.retrieve(invoice.id)
+    assert (after.status, after.auto_advance) == ("open", False)
 
 
-def test_a_credit_note_takes_no_more_than_is_left(account, invoice):
+def test_a_credit_note_above_the_creditable_amount_is_refused(account, invoice):
     account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 400})
 
     with pytest.raises(stripe.InvalidRequestError):
         account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 601})
 
 
-def test_an_uncollectible_invoice_takes_no_credit_note(account, invoice):
+def test_a_credit_note_on_an_uncollectible_invoice_is_refused(account, invoice):
     account.api.v1.invoices.mark_uncollectible(invoice.id)
 
     with pytest.raises(stripe.InvalidRequestError):
         account.api.v1.credit_notes.create({"invoice": invoice.id, "amount": 400})
 
 
-def test_a_line_says_which_time_and_which_price_it_bills(account, price):
-    subscribed = contract_builders.subscription(account, price, quantity=2)
-    period = subscribed.items.data[0]
+def test_a_line_has_its_period_and_price(account, price):
+    subscription = contract_builders.subscription(account, price, quantity=2)
+    period = subscription.items.data[0]
 
-    (line,) = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice)).lines
+    (line,) = account.api.v1.invoices.retrieve(str(subscription.latest_invoice)).lines
 
     assert (line.amount, line.quantity) == (2_000, 2)
     assert line.period.start == period.current_period_start
@@ -179,35 +177,35 @@ def test_a_line_says_which_time_and_which_price_it_bills(account, price):
     assert line.pricing.price_details.price == price.id
 
 
-def test_a_line_describes_itself_to_people(account, price):
-    subscribed = contract_builders.subscription(account, price, quantity=2)
+def test_a_line_description_has_quantity_and_product(account, price):
+    subscription = contract_builders.subscription(account, price, quantity=2)
 
-    (line,) = account.api.v1.invoices.retrieve(str(subscribed.latest_invoice)).lines
+    (line,) = account.api.v1.invoices.retrieve(str(subscription.latest_invoice)).lines
 
     assert "2 × Relay" in line.description
 
 
-def test_an_invoice_shows_its_first_ten_lines_and_that_there_are_more(account):
+def test_an_invoice_has_its_first_ten_lines_and_has_more(account):
     payer = account.customer()
     api = account.api.v1
-    made = api.invoices.create({"customer": payer.id, "auto_advance": False})
+    created = api.invoices.create({"customer": payer.id, "auto_advance": False})
     for _ in range(12):
         api.invoice_items.create(
             {
                 "customer": payer.id,
-                "invoice": made.id,
+                "invoice": created.id,
                 "currency": "usd",
                 "amount": 100,
             }
         )
 
-    found = api.invoices.retrieve(made.id)
+    invoice = api.invoices.retrieve(created.id)
 
-    assert (len(found.lines.data), found.lines.has_more) == (10, True)
-    assert len(api.invoices.line_items.list(made.id, {"limit": 100}).data) == 12
+    assert (len(invoice.lines.data), invoice.lines.has_more) == (10, True)
+    assert len(api.invoices.line_items.list(created.id, {"limit": 100}).data) == 12
 
 
-def test_a_paid_invoice_says_when_it_was_paid(account, invoice):
+def test_a_paid_invoice_has_the_time_of_payment(account, invoice):
     assert invoice.status_transitions.paid_at is None
 
     paid = account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
@@ -216,6 +214,6 @@ def test_a_paid_invoice_says_when_it_was_paid(account, invoice):
     assert abs(paid.status_transitions.paid_at - account.now()) < 600
 
 
-def test_an_invoice_of_a_subscription_is_not_deleted(account, draft):
+def test_an_invoice_of_a_subscription_cannot_be_deleted(account, draft):
     with pytest.raises(stripe.InvalidRequestError):
         account.api.v1.invoices.delete(draft.id)

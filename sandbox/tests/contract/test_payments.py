@@ -1,4 +1,4 @@
-"""Paying a sent invoice with a card, off session: what Caravel does for its tenants."""
+"""Off-session card payments of sent invoices, as Caravel makes them for tenants."""
 
 import uuid
 
@@ -18,7 +18,7 @@ def payer(account: Account) -> stripe.Customer:
 def invoice(
     account: Account, price: stripe.Price, payer: stripe.Customer
 ) -> stripe.Invoice:
-    """An open invoice of $10.00 that Stripe does not collect by itself."""
+    """An open invoice of $10.00 without automatic collection."""
     return contract_builders.first_invoice(
         account, contract_builders.subscription(account, price, to=payer)
     )
@@ -39,14 +39,14 @@ def test_a_sent_invoice_can_be_paid_with_a_card(account, payer, invoice):
     assert (paid.status, paid.amount_paid, paid.amount_remaining) == ("paid", 1_000, 0)
 
 
-def test_a_card_payment_is_seen_among_the_invoices_payments(account, payer, invoice):
+def test_a_card_payment_is_listed_among_the_invoice_payments(account, payer, invoice):
     card = attach(account, payer, "pm_card_visa")
     account.api.v1.invoices.pay(invoice.id, {"payment_method": card})
 
-    found = account.api.v1.invoice_payments.list({"invoice": invoice.id}).data
+    payments = account.api.v1.invoice_payments.list({"invoice": invoice.id}).data
 
-    paid = [one for one in found if one.status == "paid"]
-    assert [(one.amount_paid, one.payment.type) for one in paid] == [
+    paid = [payment for payment in payments if payment.status == "paid"]
+    assert [(payment.amount_paid, payment.payment.type) for payment in paid] == [
         (1_000, "payment_intent")
     ]
 
@@ -54,12 +54,12 @@ def test_a_card_payment_is_seen_among_the_invoices_payments(account, payer, invo
 def test_a_payment_out_of_band_leaves_no_paid_payment_intent(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 
-    found = account.api.v1.invoice_payments.list({"invoice": invoice.id}).data
+    payments = account.api.v1.invoice_payments.list({"invoice": invoice.id}).data
 
     assert not [
-        one
-        for one in found
-        if one.status == "paid" and one.payment.type == "payment_intent"
+        payment
+        for payment in payments
+        if payment.status == "paid" and payment.payment.type == "payment_intent"
     ]
 
 
@@ -69,49 +69,49 @@ def test_a_declined_card_is_a_402_and_the_invoice_stays_open(account, payer, inv
     with pytest.raises(stripe.CardError) as declined:
         account.api.v1.invoices.pay(invoice.id, {"payment_method": card})
 
-    left = account.api.v1.invoices.retrieve(invoice.id)
+    after = account.api.v1.invoices.retrieve(invoice.id)
     assert (declined.value.http_status, declined.value.code) == (402, "card_declined")
     assert declined.value.error is not None
     assert declined.value.error.decline_code
-    assert (left.status, left.amount_remaining) == ("open", 1_000)
+    assert (after.status, after.amount_remaining) == ("open", 1_000)
 
 
-def test_a_decline_is_what_its_key_brings_back(account, payer, invoice):
+def test_a_decline_is_replayed_for_its_idempotency_key(account, payer, invoice):
     card = attach(account, payer, "pm_card_chargeCustomerFail")
     options: stripe.RequestOptions = {"idempotency_key": str(uuid.uuid4())}
 
-    for again in (False, True):
+    for is_replay in (False, True):
         with pytest.raises(stripe.CardError) as declined:
             account.api.v1.invoices.pay(invoice.id, {"payment_method": card}, options)
-        assert contract_builders.replayed(declined.value) is again
+        assert contract_builders.is_replayed(declined.value) is is_replay
 
     attempts = account.api.v1.invoices.retrieve(invoice.id).attempt_count
     assert attempts == 1
 
 
 def test_another_card_can_be_tried_after_a_decline(account, payer, invoice):
-    bad = attach(account, payer, "pm_card_chargeCustomerFail")
+    declining = attach(account, payer, "pm_card_chargeCustomerFail")
     good = attach(account, payer, "pm_card_visa")
     with pytest.raises(stripe.CardError):
-        account.api.v1.invoices.pay(invoice.id, {"payment_method": bad})
+        account.api.v1.invoices.pay(invoice.id, {"payment_method": declining})
 
     paid = account.api.v1.invoices.pay(invoice.id, {"payment_method": good})
 
     assert paid.status == "paid"
 
 
-def test_a_card_that_needs_the_person_is_a_402_and_the_invoice_stays_open(
+def test_a_card_that_requires_authentication_is_a_402_and_the_invoice_stays_open(
     account, payer, invoice
 ):
     card = attach(account, payer, "pm_card_authenticationRequired")
 
-    with pytest.raises(stripe.CardError) as needed:
+    with pytest.raises(stripe.CardError) as error:
         account.api.v1.invoices.pay(
             invoice.id, {"payment_method": card, "off_session": True}
         )
 
-    assert needed.value.http_status == 402
-    assert needed.value.code in (
+    assert error.value.http_status == 402
+    assert error.value.code in (
         "authentication_required",
         "invoice_payment_intent_requires_action",
     )
@@ -129,9 +129,9 @@ def test_all_cards_of_a_customer_are_listed(account, payer):
     first = attach(account, payer, "pm_card_visa")
     second = attach(account, payer, "pm_card_mastercard")
 
-    found = account.api.v1.payment_methods.list({"customer": payer.id, "type": "card"})
+    page = account.api.v1.payment_methods.list({"customer": payer.id, "type": "card"})
 
-    assert {one.id for one in found.data} == {first, second}
+    assert {method.id for method in page.data} == {first, second}
 
 
 def test_a_card_can_be_made_the_default(account, payer):
@@ -150,9 +150,9 @@ def test_a_detached_card_names_its_customer_only_in_previous_attributes(account,
 
     detached = account.api.v1.payment_methods.detach(card)
 
-    found = account.eventually(
+    events = account.eventually(
         lambda: (
-            contract_builders.of(
+            contract_builders.about(
                 card,
                 contract_builders.events(
                     account, "payment_method.detached", since=since
@@ -162,5 +162,5 @@ def test_a_detached_card_names_its_customer_only_in_previous_attributes(account,
         )
     )
     assert detached.customer is None
-    assert found[0].data.object.customer is None
-    assert found[0].data.previous_attributes["customer"] == payer.id
+    assert events[0].data.object.customer is None
+    assert events[0].data.previous_attributes["customer"] == payer.id

@@ -1,4 +1,4 @@
-"""The billing portal: a page for cards and invoices, with nothing else switched on."""
+"""The billing portal: configurations with only cards and invoices, and sessions."""
 
 import pytest
 import stripe
@@ -14,18 +14,18 @@ CONFIGURATION: stripe.params.billing_portal.ConfigurationCreateParams = {
 }
 
 
-def test_a_configuration_keeps_its_switches(account):
-    made = account.api.v1.billing_portal.configurations.create(CONFIGURATION)
+def test_a_configuration_keeps_its_features(account):
+    created = account.api.v1.billing_portal.configurations.create(CONFIGURATION)
 
-    found = account.api.v1.billing_portal.configurations.retrieve(made.id)
-    features = found.features
+    retrieved = account.api.v1.billing_portal.configurations.retrieve(created.id)
+    features = retrieved.features
     assert features.payment_method_update.enabled
     assert features.invoice_history.enabled
     assert not features.subscription_cancel.enabled
     assert not features.subscription_update.enabled
 
 
-def test_a_session_is_a_link_for_one_customer(account):
+def test_a_session_has_a_url_for_one_customer(account):
     payer = account.customer()
     configuration = account.api.v1.billing_portal.configurations.create(CONFIGURATION)
 
@@ -41,40 +41,41 @@ def test_a_session_is_a_link_for_one_customer(account):
     assert session.url.startswith("http")
 
 
-def test_a_configuration_is_found_by_its_metadata(account):
+def test_a_configuration_is_listed_with_its_metadata(account):
     api = account.api.v1.billing_portal.configurations
-    made = api.create({**CONFIGURATION, "metadata": {"caravel": "contract"}})
+    created = api.create({**CONFIGURATION, "metadata": {"caravel": "contract"}})
 
-    found = {each.id: each.metadata for each in api.list({"limit": 100}).data}
-    assert found[made.id]["caravel"] == "contract"
+    page = api.list({"limit": 100})
+    metadata = {configuration.id: configuration.metadata for configuration in page.data}
+    assert metadata[created.id]["caravel"] == "contract"
 
 
-def test_a_configuration_is_switched_off_and_on_again(account):
+def test_a_configuration_can_be_deactivated_and_reactivated(account):
     api = account.api.v1.billing_portal.configurations
-    made = api.create(CONFIGURATION)
-    on: stripe.params.billing_portal.ConfigurationUpdateParams = {
+    created = api.create(CONFIGURATION)
+    reactivation: stripe.params.billing_portal.ConfigurationUpdateParams = {
         "active": True,
         "features": {"invoice_history": {"enabled": False}},
     }
 
-    assert not api.update(made.id, {"active": False}).active
-    again = api.update(made.id, on)
+    assert not api.update(created.id, {"active": False}).active
+    reactivated = api.update(created.id, reactivation)
 
-    assert again.active
-    assert again.features.payment_method_update.enabled
-    assert not again.features.invoice_history.enabled
+    assert reactivated.active
+    assert reactivated.features.payment_method_update.enabled
+    assert not reactivated.features.invoice_history.enabled
 
 
-@pytest.mark.parametrize("wrong", ["inactive", "unknown"])
-def test_a_configuration_of_no_use_is_named_by_the_refusal(account, wrong):
+@pytest.mark.parametrize("state", ["inactive", "unknown"])
+def test_an_unusable_configuration_is_named_in_the_error(account, state):
     api = account.api.v1.billing_portal
-    payer, chosen = account.customer(), "bpc_unknown"
-    if wrong == "inactive":
-        chosen = api.configurations.create(CONFIGURATION).id
-        api.configurations.update(chosen, {"active": False})
+    payer, id = account.customer(), "bpc_unknown"
+    if state == "inactive":
+        id = api.configurations.create(CONFIGURATION).id
+        api.configurations.update(id, {"active": False})
 
     with pytest.raises(stripe.InvalidRequestError) as refused:
-        api.sessions.create({"customer": payer.id, "configuration": chosen})
+        api.sessions.create({"customer": payer.id, "configuration": id})
 
     assert refused.value.param == "configuration"
 
@@ -92,7 +93,7 @@ def test_a_session_of_a_deleted_customer_is_refused(account):
     assert refused.value.param == "customer"
 
 
-def test_a_session_for_one_thing_leads_back_when_it_is_done(account):
+def test_a_session_with_a_flow_redirects_after_completion(account):
     payer = account.customer()
     configuration = account.api.v1.billing_portal.configurations.create(CONFIGURATION)
 

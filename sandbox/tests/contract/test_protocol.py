@@ -1,4 +1,4 @@
-"""Keys that are remembered, lists that are up to date, words that are refused."""
+"""Idempotency keys, lists, refused parameters."""
 
 import uuid
 
@@ -12,17 +12,17 @@ def key() -> stripe.RequestOptions:
     return {"idempotency_key": str(uuid.uuid4())}
 
 
-def test_a_key_brings_the_first_answer_back(account):
+def test_the_first_response_is_replayed_for_its_idempotency_key(account):
     options = key()
 
     first = account.api.v1.customers.create({"email": "a@example.com"}, options)
-    again = account.api.v1.customers.create({"email": "a@example.com"}, options)
+    second = account.api.v1.customers.create({"email": "a@example.com"}, options)
 
-    assert again.id == first.id
-    assert again.last_response.headers["Idempotent-Replayed"] == "true"
+    assert second.id == first.id
+    assert second.last_response.headers["Idempotent-Replayed"] == "true"
 
 
-def test_a_key_with_other_parameters_is_refused(account):
+def test_a_reused_key_with_other_parameters_is_refused(account):
     options = key()
     account.api.v1.customers.create({"email": "a@example.com"}, options)
 
@@ -32,9 +32,9 @@ def test_a_key_with_other_parameters_is_refused(account):
     assert refused.value.http_status == 400
 
 
-def test_a_key_brings_an_error_back_too_once_execution_began(account, price):
+def test_an_error_after_execution_began_is_replayed_for_its_key(account, price):
     payer = account.customer(email="")
-    subscribe: stripe.params.SubscriptionCreateParams = {
+    params: stripe.params.SubscriptionCreateParams = {
         "customer": payer.id,
         "items": [{"price": price.id}],
         "collection_method": "send_invoice",
@@ -42,13 +42,13 @@ def test_a_key_brings_an_error_back_too_once_execution_began(account, price):
     }
     options = key()
     with pytest.raises(stripe.InvalidRequestError):
-        account.api.v1.subscriptions.create(subscribe, options)
+        account.api.v1.subscriptions.create(params, options)
     account.api.v1.customers.update(payer.id, {"email": "ann@example.com"})
 
-    with pytest.raises(stripe.InvalidRequestError) as again:
-        account.api.v1.subscriptions.create(subscribe, options)
+    with pytest.raises(stripe.InvalidRequestError) as repeated:
+        account.api.v1.subscriptions.create(params, options)
 
-    assert contract_builders.replayed(again.value)
+    assert contract_builders.is_replayed(repeated.value)
 
 
 def test_an_unknown_parameter_is_refused(account):
@@ -65,32 +65,32 @@ def test_a_missing_object_is_a_404(account):
     assert (missing.value.http_status, missing.value.code) == (404, "resource_missing")
 
 
-def test_a_list_shows_a_new_object_at_once(account, price):
+def test_a_list_includes_a_new_object_at_once(account, price):
     payer = account.customer()
-    made = contract_builders.subscription(account, price, to=payer)
+    created = contract_builders.subscription(account, price, to=payer)
 
-    found = account.api.v1.subscriptions.list({"customer": payer.id})
+    page = account.api.v1.subscriptions.list({"customer": payer.id})
 
-    assert [one.id for one in found.data] == [made.id]
+    assert [subscription.id for subscription in page.data] == [created.id]
 
 
 def test_customers_are_listed_by_exact_email(account):
     address = f"{uuid.uuid4()}@example.com"
-    mine = account.api.v1.customers.create({"email": address})
+    created = account.api.v1.customers.create({"email": address})
     account.api.v1.customers.create({"email": f"x{address}"})
 
-    found = account.api.v1.customers.list({"email": address})
+    page = account.api.v1.customers.list({"email": address})
 
-    assert [one.id for one in found.data] == [mine.id]
+    assert [customer.id for customer in page.data] == [created.id]
 
 
 def test_events_are_listed_by_type_and_time(account):
     since = account.now() - 5
     payer = account.customer()
 
-    found = account.eventually(
+    events = account.eventually(
         lambda: (
-            contract_builders.of(
+            contract_builders.about(
                 payer.id,
                 contract_builders.events(account, "customer.created", since=since),
             )
@@ -98,5 +98,5 @@ def test_events_are_listed_by_type_and_time(account):
         )
     )
 
-    assert [one.type for one in found] == ["customer.created"]
-    assert found[0].data.object.email == "ann@example.com"
+    assert [event.type for event in events] == ["customer.created"]
+    assert events[0].data.object.email == "ann@example.com"

@@ -1,14 +1,14 @@
-"""Whether text stands out from its ground."""
+"""Contrast of text and background in a page."""
 
 import re
 
 from playwright.sync_api import Page
 
-LEAST = 4.5
+MIN_CONTRAST = 4.5
 
-# The colours of every text and of what is behind it.
+# Returns [text colour, background colour] of every element with text.
 COLOURS = """() => {
-  const ground = (element) => {
+  const background = (element) => {
     for (let at = element; at; at = at.parentElement) {
       const colour = getComputedStyle(at).backgroundColor;
       if (colour !== 'rgba(0, 0, 0, 0)') return colour;
@@ -18,24 +18,24 @@ COLOURS = """() => {
   return [...document.querySelectorAll('body *')]
     .filter((one) => [...one.childNodes].some((child) =>
       child.nodeType === Node.TEXT_NODE && child.nodeValue.trim()))
-    .map((one) => [getComputedStyle(one).color, ground(one)]);
+    .map((one) => [getComputedStyle(one).color, background(one)]);
 }"""
 
 
-def faint(page: Page) -> set[tuple[str, str]]:
-    """Return the colours of texts and grounds that are too much alike to read."""
-    pairs = {(text, ground) for text, ground in page.evaluate(COLOURS)}
-    return {pair for pair in pairs if contrast(*pair) < LEAST}
+def low_contrast(page: Page) -> set[tuple[str, str]]:
+    """Return the pairs of text and background colour with too little contrast."""
+    pairs = {(text, background) for text, background in page.evaluate(COLOURS)}
+    return {pair for pair in pairs if contrast(*pair) < MIN_CONTRAST}
 
 
 def contrast(one: str, other: str) -> float:
-    """Return the contrast of two colours (WCAG 2, contrast ratio)."""
+    """Return the contrast ratio of two colours (WCAG 2)."""
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
 def luminance(colour: str) -> float:
-    """Return how bright a colour is (WCAG 2, relative luminance)."""
+    """Return the relative luminance of a colour (WCAG 2)."""
     parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
     linear = [
         part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4

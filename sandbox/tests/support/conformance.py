@@ -1,4 +1,4 @@
-"""Holds every exchange of the tests with the sandbox against stripe-python's types."""
+"""Checks of the sandbox's requests and responses against stripe-python's types."""
 
 import json
 from collections.abc import Iterator
@@ -13,61 +13,59 @@ from sandbox.stripe.protocol.http import Request, Response
 from sandbox.tests.support import stripe_types
 
 
-class Conformity:
-    """What was found wrong since it was last asked for.
-
-    Parameters are judged when the sandbox accepted them, answers when they are one
-    of a resource.
-    """
+class ConformanceChecker:
+    """Collector of problems in successful API requests and their responses."""
 
     def __init__(self) -> None:
-        self._found: list[str] = []
-        self.judged = 0
+        self._problems: list[str] = []
+        self.checked = 0
 
-    def judge(self, request: Request, response: Response) -> None:
-        """Look at one exchange."""
+    def check(self, request: Request, response: Response) -> None:
+        """Check one request and its response."""
         if not request.path.startswith("/v1/") or response.status != 200:
             return
         operation = stripe_types.operation(request.method, request.path)
         if operation is None:
-            self._note(request, ["the SDK has no such endpoint"])
+            self._record(request, ["the SDK has no such endpoint"])
             return
-        self.judged += 1
-        given = forms.decode(
+        self.checked += 1
+        form = forms.decode(
             "&".join(filter(None, (request.query, request.body.decode())))
         )
-        self._note(request, stripe_types.unknown_parameters(operation.params, given))
-        answer = json.loads(response.body)
-        self._note(request, stripe_types.answer_problems(operation.returns, answer))
-        for event in _events_in(answer):
-            self._note(request, stripe_types.event_problems(event))
+        self._record(request, stripe_types.unknown_parameters(operation.params, form))
+        content = json.loads(response.body)
+        self._record(
+            request, stripe_types.response_problems(operation.returns, content)
+        )
+        for event in _events_in(content):
+            self._record(request, stripe_types.event_problems(event))
 
-    def take(self) -> list[str]:
-        """Return what was found, and begin anew."""
-        found, self._found = self._found, []
-        return found
+    def pop_problems(self) -> list[str]:
+        """Return the problems and clear the list."""
+        problems, self._problems = self._problems, []
+        return problems
 
-    def _note(self, request: Request, problems: list[str]) -> None:
-        self._found += [
+    def _record(self, request: Request, problems: list[str]) -> None:
+        self._problems += [
             f"{request.method} {request.path}: {problem}" for problem in problems
         ]
 
 
-def _events_in(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    candidates = answer["data"] if answer.get("object") == "list" else [answer]
-    return [one for one in candidates if one.get("object") == "event"]
+def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:
+    candidates = content["data"] if content.get("object") == "list" else [content]
+    return [record for record in candidates if record.get("object") == "event"]
 
 
 @contextmanager
-def watched(app: StripeApp) -> Iterator[Conformity]:
-    """Judge all that the app answers within the block."""
-    conformity, handle = Conformity(), app.handle
+def check_conformance(app: StripeApp) -> Iterator[ConformanceChecker]:
+    """Check all requests that the app handles during the block."""
+    checker, handle = ConformanceChecker(), app.handle
 
-    def handle_and_judge(request: Request) -> Response:
+    def handle_and_check(request: Request) -> Response:
         response = handle(request)
-        conformity.judge(request, response)
+        checker.check(request, response)
         return response
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "handle", handle_and_judge)
-        yield conformity
+        patch.setattr(app, "handle", handle_and_check)
+        yield checker

@@ -1,4 +1,4 @@
-"""The two Stripes that the contract is held against, with one face."""
+"""Accounts that the contract tests run against: the sandbox and a real test account."""
 
 import time
 from collections.abc import Callable
@@ -9,38 +9,38 @@ import stripe
 from sandbox.stripe.testing import Sandbox
 
 T = TypeVar("T")
-#: Seconds that a real account may take over something it does on the side.
-PATIENCE = 60
+#: Seconds to wait for asynchronous work of a real account, such as events.
+TIMEOUT = 60
 
 
 class Account(Protocol):
-    """A test account of Stripe with a clock."""
+    """A Stripe test account with a clock."""
 
     api: stripe.StripeClient
 
     def customer(self, **params: Any) -> stripe.Customer:
-        """Return a new customer that lives by the account's clock."""
+        """Return a new customer on the account's clock."""
 
     def now(self) -> int:
-        """Return the clock's time, in seconds of the epoch."""
+        """Return the clock's time, in seconds since the epoch."""
 
     def advance(self, seconds: int) -> None:
-        """Move the clock; all that falls due happens before this returns."""
+        """Advance the clock and wait until everything due has happened."""
 
-    def eventually(self, look: Callable[[], T | None]) -> T:
-        """Return what the look finds. Raises AssertionError when it finds nothing."""
+    def eventually(self, fetch: Callable[[], T | None]) -> T:
+        """Call `fetch` until it returns a value. Raises AssertionError on timeout."""
 
 
 class SandboxAccount:
-    """The sandbox: everything happens at once."""
+    """The sandbox, where nothing is asynchronous."""
 
     def __init__(self, sandbox: Sandbox, api: stripe.StripeClient) -> None:
         self.api = api
         self._sandbox = sandbox
 
     def customer(self, **params: Any) -> stripe.Customer:
-        given: Any = {"email": "ann@example.com", **params}
-        return self.api.v1.customers.create(given)
+        body: Any = {"email": "ann@example.com", **params}
+        return self.api.v1.customers.create(body)
 
     def now(self) -> int:
         return self._sandbox.now()
@@ -48,16 +48,16 @@ class SandboxAccount:
     def advance(self, seconds: int) -> None:
         self._sandbox.advance(seconds)
 
-    def eventually(self, look: Callable[[], T | None]) -> T:
-        found = look()
-        assert found is not None
-        return found
+    def eventually(self, fetch: Callable[[], T | None]) -> T:
+        value = fetch()
+        assert value is not None
+        return value
 
 
 class TestClockAccount:
-    """A real test account; each of these has a test clock of its own.
+    """A real test account with a new test clock.
 
-    Deleting the clock at the end removes the customers that lived by it
+    Deleting the clock also deletes its customers
     (docs.stripe.com/billing/testing/test-clocks).
     """
 
@@ -71,8 +71,8 @@ class TestClockAccount:
         ).id
 
     def customer(self, **params: Any) -> stripe.Customer:
-        given: Any = {"email": "ann@example.com", **params, "test_clock": self._clock}
-        return self.api.v1.customers.create(given)
+        body: Any = {"email": "ann@example.com", **params, "test_clock": self._clock}
+        return self.api.v1.customers.create(body)
 
     def now(self) -> int:
         return self._now
@@ -85,13 +85,13 @@ class TestClockAccount:
             lambda: True if clocks.retrieve(self._clock).status == "ready" else None
         )
 
-    def eventually(self, look: Callable[[], T | None]) -> T:
-        deadline = time.monotonic() + PATIENCE
-        while (found := look()) is None:
+    def eventually(self, fetch: Callable[[], T | None]) -> T:
+        deadline = time.monotonic() + TIMEOUT
+        while (value := fetch()) is None:
             assert time.monotonic() < deadline, "Stripe took too long"
             time.sleep(1)
-        return found
+        return value
 
     def close(self) -> None:
-        """Remove the clock, and with it the customers."""
+        """Delete the clock and its customers."""
         self.api.v1.test_helpers.test_clocks.delete(self._clock)

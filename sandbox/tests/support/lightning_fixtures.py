@@ -1,4 +1,4 @@
-"""A sandbox Lightning for one test, and its control."""
+"""Fixtures: a sandbox Lightning for one test, and its control API."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A Nostr client of the tests' own, as plain as one can be."""
+"""A minimal Nostr client for tests."""
 
 import json
 import time
@@ -11,12 +11,12 @@ from websockets.sync.client import ClientConnection, connect
 from caravel.nostr import generate_secret_key
 from caravel.nostr.events import Event, parse_event, sign_event
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 ANN, BOB = generate_secret_key(), generate_secret_key()
 
 
 class Client:
-    """Speaks the messages of NIP-01 over one connection."""
+    """Sends and receives NIP-01 messages over one connection."""
 
     def __init__(self, wire: ClientConnection) -> None:
         self.wire = wire
@@ -26,12 +26,12 @@ class Client:
 
     def take(self) -> list[Any]:
         """Return the next message."""
-        message = json.loads(self.wire.recv(PATIENCE))
+        message = json.loads(self.wire.recv(TIMEOUT))
         assert isinstance(message, list)
         return message
 
     def publish(self, event: Event) -> tuple[bool, str]:
-        """Send an event; return what OK says of it."""
+        """Send an event; return `accepted` and the text of its OK."""
         self.send("EVENT", event.to_dict())
         verb, event_id, accepted, text = self.take()
         assert (verb, event_id) == ("OK", event.id)
@@ -42,24 +42,24 @@ class Client:
         self.send("REQ", name, *filters)
         found = []
         while (message := self.take())[0] == "EVENT":
-            found.append(arrived(message, name))
+            found.append(event_of(message, name))
         assert message == ["EOSE", name]
         return found
 
     def find(self, *filters: dict[str, Any]) -> list[Event]:
-        """Return the stored events, verified; the subscription is closed again."""
+        """Return the stored events, verified, and close the subscription."""
         found = self.ask(*filters, name="find")
         self.send("CLOSE", "find")
         return found
 
     def next_event(self, name: str = "sub") -> Event:
         """Return the next event of a subscription."""
-        return arrived(self.take(), name)
+        return event_of(self.take(), name)
 
     def rest(self) -> list[list[Any]]:
-        """Return every message that the relay has sent until now.
+        """Return all messages that the relay has sent until now.
 
-        A malformed message is answered after all that came before it.
+        The answer to a malformed message comes after all earlier messages.
         """
         self.send("are you there?")
         found = []
@@ -68,8 +68,8 @@ class Client:
         return found
 
 
-def arrived(message: list[Any], name: str = "sub") -> Event:
-    """Return the event, verified, that a message brings to a subscription."""
+def event_of(message: list[Any], name: str = "sub") -> Event:
+    """Return the verified event in a message to a subscription."""
     verb, subscription, event = message
     assert (verb, subscription) == ("EVENT", name)
     return parse_event(event)
@@ -79,7 +79,7 @@ def arrived(message: list[Any], name: str = "sub") -> Event:
 def connected(url: str, *, max_queue: int | None = None) -> Iterator[Client]:
     """Connect to a relay for the length of the block.
 
-    With a `max_queue` the client stops reading after so many frames.
+    With a `max_queue` the client stops reading after that number of frames.
     """
     with connect(url, compression=None, max_queue=max_queue) as wire:
         yield Client(wire)
@@ -98,8 +98,8 @@ def note(
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that happens in another thread."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until the condition, which another thread makes true, holds."""
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""Short ways to the objects that the sandbox Stripe's tests begin with."""
+"""Builders of Stripe objects for tests with the sandbox."""
 
 import subprocess
 from typing import Any
@@ -11,23 +11,23 @@ HOUR = 3_600
 
 
 def customer(api: stripe.StripeClient, **params: Any) -> stripe.Customer:
-    """Return a customer with an e-mail address."""
-    given: Any = {"email": "ann@example.com", **params}
-    return api.v1.customers.create(given)
+    """Create a customer with an e-mail address."""
+    fields: Any = {"email": "ann@example.com", **params}
+    return api.v1.customers.create(fields)
 
 
 def price(
     api: stripe.StripeClient, unit_amount: int = 1_000, **params: Any
 ) -> stripe.Price:
-    """Return a monthly price of a new product."""
-    given: Any = {
+    """Create a monthly price with a new product."""
+    fields: Any = {
         "currency": "usd",
         "unit_amount": unit_amount,
         "recurring": {"interval": "month"},
         "product_data": {"name": "Relay"},
         **params,
     }
-    return api.v1.prices.create(given)
+    return api.v1.prices.create(fields)
 
 
 def subscription(
@@ -37,8 +37,8 @@ def subscription(
     quantity: int = 1,
     **params: Any,
 ) -> stripe.Subscription:
-    """Return a `send_invoice` subscription to the prices, due in seven days."""
-    given: Any = {
+    """Create a `send_invoice` subscription to the prices, due in seven days."""
+    fields: Any = {
         "customer": (to or customer(api)).id,
         "items": [
             {"price": one.id, "quantity": quantity} for one in prices or (price(api),)
@@ -47,86 +47,96 @@ def subscription(
         "days_until_due": 7,
         **params,
     }
-    return api.v1.subscriptions.create(given)
+    return api.v1.subscriptions.create(fields)
 
 
 def first_invoice(
-    api: stripe.StripeClient, subscribed: stripe.Subscription
+    api: stripe.StripeClient, subscription: stripe.Subscription
 ) -> stripe.Invoice:
-    """Return the invoice the subscription started with, finalized."""
-    return api.v1.invoices.finalize_invoice(str(subscribed.latest_invoice))
+    """Finalize and return the first invoice of a subscription."""
+    return api.v1.invoices.finalize_invoice(str(subscription.latest_invoice))
 
 
 def card(
     api: stripe.StripeClient, owner: str, name: str = "pm_card_visa"
 ) -> stripe.PaymentMethod:
-    """Return a test card that is attached to the customer and its default."""
-    attached = api.v1.payment_methods.attach(name, {"customer": owner})
+    """Attach a test card to a customer as the default and return it."""
+    method = api.v1.payment_methods.attach(name, {"customer": owner})
     api.v1.customers.update(
-        owner, {"invoice_settings": {"default_payment_method": attached.id}}
+        owner, {"invoice_settings": {"default_payment_method": method.id}}
     )
-    return attached
+    return method
 
 
 def automatic(
     api: stripe.StripeClient, *, to: stripe.Customer, amount: int = 1_000, **params: Any
 ) -> stripe.Subscription:
-    """Return a monthly subscription that is charged automatically."""
-    given: Any = {
+    """Create a monthly subscription that is charged automatically."""
+    fields: Any = {
         "customer": to.id,
         "items": [{"price": price(api, amount).id}],
         **params,
     }
-    return api.v1.subscriptions.create(given)
+    return api.v1.subscriptions.create(fields)
 
 
 def paying_customer(
     api: stripe.StripeClient, card_name: str = "pm_card_visa", **params: Any
 ) -> tuple[stripe.Customer, stripe.PaymentMethod]:
-    """Return a customer and the test card that is their default."""
-    made = customer(api, **params)
-    method = card(api, made.id, card_name)
-    return api.v1.customers.retrieve(made.id), method
+    """Create a customer with a default test card; return both."""
+    created = customer(api, **params)
+    method = card(api, created.id, card_name)
+    return api.v1.customers.retrieve(created.id), method
 
 
 def open_invoice(
     api: stripe.StripeClient, to: stripe.Customer | None = None, **params: Any
 ) -> Any:
-    """Return an open invoice over $10 that was sent, with its payments."""
+    """Create an open `send_invoice` invoice over $10; its payments are expanded."""
     id = first_invoice(api, subscription(api, to=to, **params)).id
     return api.v1.invoices.retrieve(id, {"expand": ["payments"]})
 
 
 def intent_of(api: stripe.StripeClient, invoice: str) -> Any:
-    """Return the payment intent of an invoice."""
-    listed = api.v1.invoice_payments.list(
+    """Return the PaymentIntent of an invoice."""
+    payments = api.v1.invoice_payments.list(
         {"invoice": invoice, "expand": ["data.payment.payment_intent"]}
     )
-    return listed.data[0].payment.payment_intent
+    return payments.data[0].payment.payment_intent
 
 
 def pay_error(
     api: stripe.StripeClient, invoice: str, **params: Any
 ) -> stripe.CardError:
-    """Return the error of a card that does not pay the invoice."""
-    given: Any = params
+    """Pay an invoice, which must fail, and return the card error."""
+    fields: Any = params
     with pytest.raises(stripe.CardError) as caught:
-        api.v1.invoices.pay(invoice, given)
+        api.v1.invoices.pay(invoice, fields)
     return caught.value
 
 
-def newest_invoice(api: stripe.StripeClient, subscribed: stripe.Subscription) -> Any:
-    """Return the newest invoice of the subscription."""
-    return api.v1.invoices.list({"subscription": subscribed.id}).data[0]
+def count_customers(api: stripe.StripeClient) -> int:
+    """Return the number of customers, up to 100."""
+    return len(api.v1.customers.list({"limit": 100}).data)
 
 
-def status_of(api: stripe.StripeClient, subscribed: stripe.Subscription) -> str:
-    """Return the status the subscription has now."""
-    return str(api.v1.subscriptions.retrieve(subscribed.id).status)
+def with_key(key: str) -> stripe.RequestOptions:
+    """Return request options with an idempotency key."""
+    return {"idempotency_key": key}
+
+
+def newest_invoice(api: stripe.StripeClient, subscription: stripe.Subscription) -> Any:
+    """Return the newest invoice of a subscription."""
+    return api.v1.invoices.list({"subscription": subscription.id}).data[0]
+
+
+def status_of(api: stripe.StripeClient, subscription: stripe.Subscription) -> str:
+    """Return the current status of a subscription."""
+    return str(api.v1.subscriptions.retrieve(subscription.id).status)
 
 
 def script(api: stripe.StripeClient, owner: stripe.Customer, words: str) -> None:
-    """Say what the next charges of the customer come to."""
+    """Set the outcomes of the customer's next charges."""
     api.v1.customers.update(owner.id, {"metadata": {"sandbox_outcome": words}})
 
 
@@ -136,7 +146,7 @@ def latest_event(api: stripe.StripeClient) -> str:
 
 
 def types_since(api: stripe.StripeClient, event: str) -> list[str]:
-    """Return the types of the events after this one, oldest first."""
+    """Return the types of the events after an event, oldest first."""
     newer = api.v1.events.list({"ending_before": event, "limit": 100}).data
     return [one.type for one in reversed(newer)]
 
@@ -147,12 +157,12 @@ def event_types(api: stripe.StripeClient) -> list[str]:
 
 
 def error_of(error: stripe.StripeError) -> dict[str, Any]:
-    """Return the error as it stands in the body of the answer."""
+    """Return the error object in the body of the response."""
     body: Any = error.json_body
     return dict(body["error"])
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
-    """Return the first line a command prints."""
+    """Return the first line of a command's output."""
     assert process.stdout is not None
     return str(process.stdout.readline())

@@ -1,7 +1,7 @@
-"""What stripe-python declares of each endpoint, and whether JSON agrees with it.
+"""Types of stripe-python for each endpoint, and checks of JSON against them.
 
-The SDK's services are read as source: each method names its route, the type of its
-parameters and the class of its answer, but only to type checkers.
+The SDK's services are parsed as source code: each method has its route, the type of its
+parameters and the class of its response, but only for type checkers.
 """
 
 import ast
@@ -26,9 +26,9 @@ ROOT = Path(str(stripe.__file__)).parent
 PACKAGES = (ROOT, ROOT / "billing_portal", ROOT / "test_helpers")
 OPTIONS = frozenset(stripe.RequestOptions.__annotations__)
 
-# Fields Stripe leaves out unless they are asked for with `expand`, or never sends
-# to the kind of account the sandbox is.
-LEFT_OUT: dict[type, set[str]] = {
+# Fields that Stripe only sends when they are expanded, or never to an account like
+# that of the sandbox.
+OMITTED: dict[type, set[str]] = {
     stripe.Customer: {
         "cash_balance",
         "deleted",
@@ -51,7 +51,7 @@ LEFT_OUT: dict[type, set[str]] = {
     stripe.InvoiceItem: {"deleted"},
     stripe.WebhookEndpoint: {"deleted", "secret"},
     stripe.Event.Data: {"previous_attributes"},
-    # Of the kinds of payment method, only the one it is.
+    # Of the fields for each type of payment method, only that of its own type.
     stripe.PaymentMethod: {
         name
         for name in stripe.PaymentMethod.__annotations__
@@ -72,7 +72,7 @@ DELETED = frozenset({"deleted", "id", "object"})
 
 @dataclass(frozen=True)
 class Operation:
-    """One endpoint as the SDK knows it; `{}` stands for an id in its path."""
+    """Endpoint of the SDK; `{}` stands for an id in the path."""
 
     method: str
     segments: tuple[str, ...]
@@ -81,59 +81,59 @@ class Operation:
 
     def matches(self, method: str, segments: tuple[str, ...]) -> bool:
         return (self.method, len(self.segments)) == (method, len(segments)) and all(
-            mine in ("{}", given)
-            for mine, given in zip(self.segments, segments, strict=True)
+            expected in ("{}", segment)
+            for expected, segment in zip(self.segments, segments, strict=True)
         )
 
 
 @cache
 def operations() -> tuple[Operation, ...]:
-    """Return every endpoint, those without ids in their path first."""
-    found = [
+    """Return all endpoints, those without ids in the path first."""
+    endpoints = [
         operation
         for package in PACKAGES
         for path in sorted(package.glob("_*_service.py"))
         for operation in _operations_in(path)
     ]
-    return tuple(sorted(found, key=lambda one: one.segments.count("{}")))
+    return tuple(sorted(endpoints, key=lambda one: one.segments.count("{}")))
 
 
 @cache
 def operation(method: str, path: str) -> Operation | None:
-    """Return the SDK's endpoint for a request, or None when it has none."""
+    """Return the SDK's endpoint for a request, or None."""
     segments = tuple(path.strip("/").split("/"))
-    fitting = (one for one in operations() if one.matches(method, segments))
-    return next(fitting, None)
+    matching = (one for one in operations() if one.matches(method, segments))
+    return next(matching, None)
 
 
-def unknown_parameters(params: Any, given: Mapping[str, Any]) -> list[str]:
-    """Return what of the decoded form the SDK's type of the parameters has not."""
+def unknown_parameters(params: Any, form: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a decoded form that the SDK's parameter type lacks."""
     if params is None:
-        return list(given)
-    return list(_typed_dict_problems(params, given, ""))
+        return list(form)
+    return list(_typed_dict_problems(params, form, ""))
 
 
-def answer_problems(returns: Any, value: Any) -> list[str]:
-    """Return what of the class's annotations the JSON does not have."""
-    return mismatches(returns, value, value.get("object", "answer"))
+def response_problems(returns: Any, value: Any) -> list[str]:
+    """Return the differences between JSON and the annotations of a class."""
+    return mismatches(returns, value, value.get("object", "response"))
 
 
 def event_problems(event: Mapping[str, Any]) -> list[str]:
-    """Return what of an event's object is not as its class says."""
-    sent, type = event["data"]["object"], event["type"]
-    cls = resources().get(sent["object"])
+    """Return the differences between an event's object and its class."""
+    record, type = event["data"]["object"], event["type"]
+    cls = resources().get(record["object"])
     if cls is None:
-        return [f"{type}: the SDK has no {sent['object']}"]
-    strange = set(event["data"].get("previous_attributes", {})) - set(sent)
+        return [f"{type}: the SDK has no {record['object']}"]
+    unknown = set(event["data"].get("previous_attributes", {})) - set(record)
     return [
-        *mismatches(cls, sent, type),
-        *(f"{type}: previous {name} is no attribute" for name in sorted(strange)),
+        *mismatches(cls, record, type),
+        *(f"{type}: previous {name} is no attribute" for name in sorted(unknown)),
     ]
 
 
 @cache
 def resources() -> dict[str, type]:
-    """Return the SDK's classes by the `object` of their JSON."""
+    """Return the SDK's classes by the value of `object`."""
     return {
         name: getattr(import_module(module), cls)
         for name, (module, cls) in OBJECT_CLASSES.items()
@@ -141,7 +141,7 @@ def resources() -> dict[str, type]:
 
 
 def declared(params: Any) -> dict[str, Any]:
-    """Return the parameters of a type by name, without the SDK's own options."""
+    """Return the parameters of a type by name, without the SDK's request options."""
     module = vars(sys.modules[params.__module__])
     hints = get_type_hints(params, globalns=module, localns=_names(module))
     return {name: hint for name, hint in hints.items() if name not in OPTIONS}
@@ -161,7 +161,9 @@ def _operations_in(path: Path) -> Iterator[Operation]:
     for node in ast.walk(tree):
         route = isinstance(node, ast.FunctionDef) and _route_of(node)
         if route and isinstance(node, ast.FunctionDef):
-            yield Operation(*route, _params_of(node, imported), _return(node, imported))
+            yield Operation(
+                *route, _params_of(node, imported), _response_class(node, imported)
+            )
 
 
 def _route_of(function: ast.FunctionDef) -> tuple[str, tuple[str, ...]] | None:
@@ -191,7 +193,7 @@ def _params_of(function: ast.FunctionDef, imported: Mapping[str, str]) -> Any:
     return None
 
 
-def _return(function: ast.FunctionDef, imported: Mapping[str, str]) -> Any:
+def _response_class(function: ast.FunctionDef, imported: Mapping[str, str]) -> Any:
     names = {
         name: getattr(import_module(module), name)
         for name, module in imported.items()
@@ -206,10 +208,10 @@ def _return(function: ast.FunctionDef, imported: Mapping[str, str]) -> Any:
 
 
 def _typed_dict_problems(
-    params: Any, given: Mapping[str, Any], path: str
+    params: Any, form: Mapping[str, Any], path: str
 ) -> Iterator[str]:
     hints = declared(params)
-    for name, value in given.items():
+    for name, value in form.items():
         here = f"{path}[{name}]" if path else name
         if name not in hints:
             yield f"{here}: unknown"
@@ -218,12 +220,12 @@ def _typed_dict_problems(
 
 
 def _parameter_problems(hint: Any, value: Any, path: str) -> list[str]:
-    found = [list(_option_problems(one, value, path)) for one in _closed(hint)]
-    return [] if [] in found else min(found, key=len)
+    candidates = [list(_option_problems(one, value, path)) for one in _closed(hint)]
+    return [] if [] in candidates else min(candidates, key=len)
 
 
 def _closed(hint: Any) -> list[Any]:
-    """Return the options, without the `str` that the SDK leaves to words to come."""
+    """Return the options, without the `str` that the SDK adds for future literals."""
     all_options = list(options(hint))
     words = {
         word
@@ -235,7 +237,7 @@ def _closed(hint: Any) -> list[Any]:
 
 
 def options(hint: Any) -> Iterator[Any]:
-    """Yield the members of a union, or the one type."""
+    """Yield the members of a union, or the type itself."""
     if get_origin(hint) in (Union, types.UnionType):
         for one in get_args(hint):
             yield from options(one)
@@ -267,29 +269,29 @@ def _array_problems(item: Any, value: Any, path: str) -> Iterator[str]:
         yield from _parameter_problems(item, one, f"{path}[{key}]")
 
 
-# --- answers
+# --- responses
 
 
 def problems(cls: type, value: Any, path: str) -> list[str]:
-    """Return what of the class's annotations the JSON does not have."""
+    """Return the differences between JSON and the annotations of a class."""
     if not isinstance(value, dict):
         return [f"{path}: {type(value).__name__} instead of an object"]
     if value.get("deleted") and set(value) <= DELETED:
         return []
-    hints, left_out = resolved(cls), LEFT_OUT.get(cls, set())
-    found = []
+    hints, omitted = resolved(cls), OMITTED.get(cls, set())
+    differences = []
     for name, annotation in hints.items():
         here = f"{path}.{name}"
         if name in value:
-            found += mismatches(annotation, value[name], here)
-        elif name not in left_out:
-            found.append(f"{here}: absent")
-    found += [f"{path}.{name}: not declared" for name in set(value) - set(hints)]
-    return found
+            differences += mismatches(annotation, value[name], here)
+        elif name not in omitted:
+            differences.append(f"{here}: absent")
+    unknown = set(value) - set(hints)
+    return [*differences, *(f"{path}.{name}: not declared" for name in unknown)]
 
 
 class Names(dict[str, Any]):
-    """The classes that annotations name but the SDK imports for type checkers only."""
+    """Namespace with the classes that the SDK imports for type checkers only."""
 
     def __missing__(self, name: str) -> Any:
         return getattr(stripe, name, Any)
@@ -301,7 +303,7 @@ def _names(module: Mapping[str, Any]) -> Names:
 
 @cache
 def resolved(cls: type) -> dict[str, Any]:
-    """Return the annotations of a class with its forward references resolved."""
+    """Return the annotations of a class with forward references resolved."""
     module = vars(sys.modules[cls.__module__])
     hints = typing.get_type_hints(cls, globalns=module, localns=_names(module))
     return {
@@ -312,7 +314,7 @@ def resolved(cls: type) -> dict[str, Any]:
 
 
 def mismatches(annotation: Any, value: Any, path: str) -> list[str]:
-    """Return why the value is not of the annotated type."""
+    """Return why a value does not have the annotated type."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         options = [mismatches(one, value, path) for one in get_args(annotation)]
@@ -336,14 +338,14 @@ def mismatches(annotation: Any, value: Any, path: str) -> list[str]:
 def _list_problems(item: Any, value: Any, path: str) -> list[str]:
     if not isinstance(value, dict) or value.get("object") != "list":
         return [f"{path}: not a list object"]
-    found = [
+    differences = [
         f"{path}.{name}: absent"
         for name in ("data", "has_more", "url")
         if name not in value
     ]
     for number, one in enumerate(value.get("data", [])):
-        found += mismatches(item, one, f"{path}.data[{number}]")
-    return found
+        differences += mismatches(item, one, f"{path}.data[{number}]")
+    return differences
 
 
 def _plain_mismatches(expected: Any, value: Any, path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Short ways to the sandbox's pages, as a browser would ask for them."""
+"""Requests to the sandbox's pages, and access to their contents."""
 
 import re
 from collections.abc import Mapping
@@ -10,26 +10,26 @@ import requests
 
 def words(page: str) -> str:
     """Return the text of a page, without its markup and line breaks."""
-    bare = unescape(re.sub(r"<[^>]+>", " ", page))
-    return re.sub(r"\s+", " ", bare)
+    text = unescape(re.sub(r"<[^>]+>", " ", page))
+    return re.sub(r"\s+", " ", text)
 
 
 def part(page: str, name: str) -> str:
     """Return one section of a page."""
-    found = re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)
-    assert found, name
-    return found.group()
+    section = re.search(rf'<section id="{name}".*?</section>', page, re.DOTALL)
+    assert section, name
+    return section.group()
 
 
 def fetch(url: str) -> requests.Response:
-    """Return the answer for a page."""
+    """Return the response for a page."""
     return requests.get(url, timeout=20)
 
 
 def submit(
     url: str, form: Mapping[str, str], *, follow: bool = True, **headers: str
 ) -> requests.Response:
-    """Post a form as the page does, and follow where it leads."""
+    """Post a form like a browser, and follow redirects by default."""
     parts = urlsplit(url)
     return requests.post(
         url,

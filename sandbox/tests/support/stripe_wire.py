@@ -1,4 +1,4 @@
-"""The API as JSON, in process: for where building the SDK's objects costs too much."""
+"""JSON client that calls an app in process: faster than the objects of the SDK."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,12 +9,12 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.protocol.http import Request
 
 
-class Refused(AssertionError):
-    """An answer that is not 200."""
+class ErrorResponse(AssertionError):
+    """A request was not contented with 200."""
 
 
 class Wire:
-    """Calls an app's endpoints; raises Refused for an error."""
+    """Client of an app's endpoints. Raises ErrorResponse."""
 
     def __init__(self, app: StripeApp) -> None:
         self._app = app
@@ -30,13 +30,13 @@ class Wire:
 
     def all(self, path: str, **params: Any) -> list[dict[str, Any]]:
         """Return every object of a list, newest first."""
-        found: list[dict[str, Any]] = []
+        objects: list[dict[str, Any]] = []
         while True:
-            after = {"starting_after": found[-1]["id"]} if found else {}
+            after = {"starting_after": objects[-1]["id"]} if objects else {}
             page = self.get(path, limit=100, **params, **after)
-            found += page["data"]
+            objects += page["data"]
             if not page["has_more"]:
-                return found
+                return objects
 
     def _call(
         self, method: str, path: str, params: Mapping[str, Any]
@@ -52,15 +52,15 @@ class Wire:
             )
         )
         if response.status != 200:
-            raise Refused(f"{method} {path}: {response.body.decode()}")
-        answer: dict[str, Any] = json.loads(response.body)
-        return answer
+            raise ErrorResponse(f"{method} {path}: {response.body.decode()}")
+        content: dict[str, Any] = json.loads(response.body)
+        return content
 
 
 def _pairs(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _pairs(one, f"{name}[{key}]" if name else key)
+        for key, item in value.items():
+            yield from _pairs(item, f"{name}[{key}]" if name else key)
     elif isinstance(value, list):
         yield from _pairs(dict(enumerate(value)), name)
     else:

@@ -1,4 +1,4 @@
-"""A client of NIP-47 of the tests' own: what it sends and reads is seen as it is."""
+"""A minimal NIP-47 client for tests; it shows requests and replies unchanged."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ KINDS = [23195, 23196, 23197]
 
 
 class WalletClient:
-    """The owner of one wallet URL, on one connection to its first relay."""
+    """A client with one NWC URL, on one connection to its first relay."""
 
     def __init__(self, client: Client, url: str, scheme: Scheme) -> None:
         parts = urlsplit(url)
@@ -32,7 +32,7 @@ class WalletClient:
     def request(
         self, method: str, *, expires_at: int | None = None, **params: Any
     ) -> Event:
-        """Return a signed request that was not sent."""
+        """Return a signed request without sending it."""
         return self.wrap(
             json.dumps({"method": method, "params": params}), expires_at=expires_at
         )
@@ -48,15 +48,15 @@ class WalletClient:
         return sign_event(self.secret, kind=23194, content=content, tags=tags)
 
     def send(self, event: Event) -> None:
-        """Send a request, and do not wait for anything."""
+        """Send a request without waiting."""
         self.client.send("EVENT", event.to_dict())
 
     def next_reply(self, event: Event) -> Event:
-        """Return the next event that is about a request, whoever signed it."""
+        """Return the next event that refers to a request, from any signer."""
         return self._next(lambda one: event.id in one.values("e"))
 
     def next_notification(self, kind: int) -> dict[str, Any]:
-        """Return the content of the next notification of that kind to this client."""
+        """Return the content of this client's next notification of that kind."""
         scheme = Scheme.NIP44 if kind == 23197 else Scheme.NIP04
         found = self._next(
             lambda one: one.kind == kind and one.values("p") == [self.pubkey]
@@ -74,14 +74,14 @@ class WalletClient:
         return self.read(self.next_reply(event))
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Return the result of a method, which must not be an error."""
+        """Call a method that must succeed; return its result."""
         content = self.answer(self.request(method, **params))
         assert content["result_type"] == method
         assert content["error"] is None
         return self._object(json.dumps(content["result"]))
 
     def error(self, method: str, **params: Any) -> str:
-        """Return the code of the error that a method must come to."""
+        """Call a method that must fail; return the error code."""
         content = self.answer(self.request(method, **params))
         assert content["result_type"] == method
         assert content["result"] is None
@@ -89,7 +89,7 @@ class WalletClient:
         return str(content["error"]["code"])
 
     def earlier(self) -> list[Event]:
-        """Return the events that came before the answer to a request made now."""
+        """Return the replies that arrived before the reply to a new request."""
         self.answer(self.request("get_info"))
         return [one for one in self._events if one.kind == 23195]
 

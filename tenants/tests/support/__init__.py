@@ -1,0 +1,1 @@
+"""Test helpers: a mail server and Nostr users."""

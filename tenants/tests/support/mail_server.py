@@ -1,4 +1,4 @@
-"""A mail server on a real socket, as far as a client of it can tell (RFC 5321)."""
+"""Minimal mail server on a real socket (RFC 5321)."""
 
 import socketserver
 import threading
@@ -9,14 +9,14 @@ from email.message import Message
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """Takes e-mails, or refuses them with the answer it is given."""
+    """Stores e-mails in `received`; refuses recipients with `refusal` if it is set."""
 
     allow_reuse_address = True
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Session)
-        self.taken: list[Message] = []
+        self.received: list[Message] = []
         self.refusal = ""
 
     @property
@@ -28,26 +28,26 @@ class _Session(socketserver.StreamRequestHandler):
     server: MailServer
 
     def handle(self) -> None:
-        self._say("220 ready")
+        self._send("220 ready")
         while line := self.rfile.readline():
             verb = line.split(None, 1)[0].upper().decode()
             if verb == "QUIT":
-                return self._say("221 bye")
+                return self._send("221 bye")
             if verb == "RCPT" and self.server.refusal:
-                self._say(self.server.refusal)
+                self._send(self.server.refusal)
             elif verb == "DATA":
-                self._take()
+                self._receive()
             else:
-                self._say("250 fine")
+                self._send("250 fine")
         return None
 
-    def _take(self) -> None:
-        self._say("354 go on")
+    def _receive(self) -> None:
+        self._send("354 go on")
         lines = iter(self.rfile.readline, b".\r\n")
-        self.server.taken.append(message_from_bytes(b"".join(lines)))
-        self._say("250 taken")
+        self.server.received.append(message_from_bytes(b"".join(lines)))
+        self._send("250 accepted")
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         self.wfile.write(f"{line}\r\n".encode())
 
 

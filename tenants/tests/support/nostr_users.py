@@ -1,4 +1,4 @@
-"""People on Nostr: what they publish, and what they can read of what they get."""
+"""Nostr users that publish relay lists and read their messages."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
 
-class Person:
-    """Who has a key, says where messages go, and reads them."""
+class NostrUser:
+    """Key pair with the relay lists and messages of its owner."""
 
     def __init__(self) -> None:
         self.secret_key = generate_secret_key()
@@ -27,24 +27,24 @@ class Person:
 
     def publish(self, relay: SandboxRelay, kind: int, **fields: Any) -> Event:
         event = sign_event(self.secret_key, kind=kind, **{"content": "", **fields})
-        at = Endpoint(relay.url, private_allowed=True)
-        assert get_pool().publish([at], event, timeout=5)
+        endpoint = Endpoint(relay.url, private_allowed=True)
+        assert get_pool().publish([endpoint], event, timeout=5)
         return event
 
-    def writes_to(self, relay: SandboxRelay, *, said_at: SandboxRelay) -> None:
-        self.publish(said_at, 10002, tags=[("r", relay.url)])
+    def writes_to(self, relay: SandboxRelay, *, announced_at: SandboxRelay) -> None:
+        self.publish(announced_at, 10002, tags=[("r", relay.url)])
 
     def reads_messages_at(
-        self, relay: SandboxRelay, *, said_at: SandboxRelay, **fields: Any
+        self, relay: SandboxRelay, *, announced_at: SandboxRelay, **fields: Any
     ) -> None:
-        self.publish(said_at, 10050, tags=[("relay", relay.url)], **fields)
+        self.publish(announced_at, 10050, tags=[("relay", relay.url)], **fields)
 
     def read(self, wrap: Event) -> UnwrappedGift:
-        """Open a gift wrap, with another implementation than ours."""
+        """Open a gift wrap with another implementation (rust-nostr)."""
         event = SdkEvent.from_json(wrap.to_json())
         return UnwrappedGift.from_gift_wrap(Keys.parse(self.secret_key), event)
 
     def messages(self, relay: SandboxRelay) -> list[str]:
-        """Return the texts of the messages that a relay has for them."""
+        """Return the texts of the messages that a relay has for this user."""
         wraps = [w for w in relay.stored(1059) if w.values("p") == [self.pubkey]]
         return [self.read(wrap).rumor().content() for wrap in wraps]

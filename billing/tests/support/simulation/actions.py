@@ -22,7 +22,7 @@ from relays.services import lifecycle
 from sandbox.stripe.objects import hosted
 from sandbox.stripe.protocol.errors import StripeError
 from sandbox.wallets import Wallet
-from sandbox.wallets.behaviour import PAYS, Paying
+from sandbox.wallets.behaviour import PAYS, PaymentBehaviour
 from sandbox.wallets.ledger import NotPaid
 from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
@@ -63,7 +63,11 @@ class Actions:
     # --- tenants
 
     def add_tenant(
-        self, *, plan: str = "basic", wallet: Paying | None = None, card: str = ""
+        self,
+        *,
+        plan: str = "basic",
+        wallet: PaymentBehaviour | None = None,
+        card: str = "",
     ) -> Payer:
         """Add a tenant with one relay and, if given, a wallet or a card."""
         secret = hashlib.sha256(f"payer {len(self.payers)}".encode()).hexdigest()
@@ -109,7 +113,7 @@ class Actions:
 
     # --- wallets
 
-    def connect_wallet(self, payer: Payer, behaviour: Paying = PAYS) -> None:
+    def connect_wallet(self, payer: Payer, behaviour: PaymentBehaviour = PAYS) -> None:
         """Connect a new wallet with ample balance."""
         name = f"payer-{next(_wallet_numbers)}"
         wallet = self.system.wallets.create(name, balance_msat=10**12)
@@ -125,8 +129,8 @@ class Actions:
     def bring_wallets_online(self, payer: Payer) -> None:
         """Bring offline wallets back; they handle old requests kept by the relay."""
         for wallet in payer.wallets:
-            if not wallet.listening:
-                wallet.come_back(heeds_expiration=False)
+            if not wallet.is_listening:
+                wallet.go_online(heeds_expiration=False)
 
     # --- Stripe's pages
 

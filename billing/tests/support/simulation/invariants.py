@@ -38,7 +38,7 @@ def immediate_faults(system: System) -> list[str]:
     """Return violations of invariants that must hold at every moment."""
     return [
         *audit(system.stripe.app.store),
-        *system.servers.conformity.take(),
+        *system.servers.conformity.pop_problems(),
         *(fault for id in _invoice_ids() for fault in _overlapping_payments(id)),
         *_duplicate_subscriptions(system),
         *_unknown_payments(system),

@@ -37,7 +37,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.server import StripeServer
 from sandbox.stripe.testing import API_KEY, WEBHOOK_SECRET, Sandbox
 from sandbox.stripe.transport import in_process_client
-from sandbox.tests.support.conformance import Conformity, watched
+from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 from sandbox.wallets import Wallets
 
 START = datetime(2027, 1, 10, 9, tzinfo=UTC)
@@ -66,7 +66,7 @@ class Servers:
     """The servers of a system, reused by the next one."""
 
     stripe: Sandbox
-    conformity: Conformity
+    conformity: ConformanceChecker
     wallets: Wallets
     feed: PriceFeed
     seeds: Any
@@ -86,7 +86,7 @@ def running_servers(wallets: Wallets, feed: PriceFeed) -> Iterator[Servers]:
     server = ManualStripeServer(app)
     server.start()
     try:
-        with watched(app) as conformity:
+        with check_conformance(app) as conformity:
             sandbox = Sandbox(server, API_KEY)
             created.append(
                 Servers(sandbox, conformity, wallets, feed, seeds=app.ids.state())

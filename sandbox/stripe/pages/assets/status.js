@@ -1,18 +1,18 @@
-// Keeps the status page fresh, and sends its forms without leaving it.
-// Without this file the page works too: forms reload it.
+// Refreshes the status page and submits its forms without a page load.
+// The page also works without this file.
 "use strict";
 
-const PERIOD = 2000;
-const PATIENCE = 10000;
-// Counts up with each request, so that an answer overtaken by a newer one is dropped.
+const REFRESH_INTERVAL = 2000;
+const REFRESH_TIMEOUT = 10000;
+// Number of the newest request: responses to older ones are ignored.
 let latest = 0;
 let waiting = false;
 
-/** Make an element like another one: what is the same stays, with its focus. */
+/** Turn one node into another; unchanged parts stay and keep the focus. */
 function morph(old, fresh) {
   if (old.isEqualNode(fresh)) return;
-  const alike = old.nodeName === fresh.nodeName && old.id === fresh.id;
-  if (!alike) {
+  const isSame = old.nodeName === fresh.nodeName && old.id === fresh.id;
+  if (!isSame) {
     old.replaceWith(fresh);
   } else if (old.nodeType !== Node.ELEMENT_NODE) {
     if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
@@ -23,10 +23,10 @@ function morph(old, fresh) {
 }
 
 function morphAttributes(old, fresh) {
-  // What is unfolded is the reader's, not the server's.
-  const ours = (name) => old.nodeName === "DETAILS" && name === "open";
+  // The user opens and closes details; the server does not know their state.
+  const isUserState = (name) => old.nodeName === "DETAILS" && name === "open";
   for (const { name } of [...old.attributes]) {
-    if (!fresh.hasAttribute(name) && !ours(name)) old.removeAttribute(name);
+    if (!fresh.hasAttribute(name) && !isUserState(name)) old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -50,42 +50,42 @@ function morphChildren(old, fresh) {
     if (match) morph(match, next);
   }
   while (at) {
-    const gone = at;
+    const obsolete = at;
     at = at.nextSibling;
-    gone.remove();
+    obsolete.remove();
   }
 }
 
-/** Fetch a page and show it; `keepMessage` when nobody asked for it. */
+/** Fetch a page and show it; `keepMessage` for automatic refreshes. */
 async function show(url, options = {}, keepMessage = false) {
-  const mine = ++latest;
+  const number = ++latest;
   waiting = true;
   try {
     const text = await fetchPage(url, options);
-    if (mine === latest) apply(text, keepMessage);
+    if (number === latest) apply(text, keepMessage);
   } catch (error) {
-    if (mine === latest) complain(error, keepMessage);
+    if (number === latest) showError(error, keepMessage);
   } finally {
-    if (mine === latest) waiting = false;
+    if (number === latest) waiting = false;
   }
 }
 
 async function fetchPage(url, options) {
-  const answer = await fetch(url, { cache: "no-store", ...options });
-  const text = await answer.text();
-  const type = answer.headers.get("Content-Type") || "";
+  const response = await fetch(url, { cache: "no-store", ...options });
+  const text = await response.text();
+  const type = response.headers.get("Content-Type") || "";
   if (!type.startsWith("text/html")) throw new Error(text);
   return text;
 }
 
-/** Say that what is shown is old, and aloud if somebody waits for it. */
-function complain(error, quietly) {
+/** Mark the page as stale; show the error unless it was an automatic refresh. */
+function showError(error, quietly) {
   document.getElementById("as-of").classList.add("stale");
   if (quietly) return;
-  const said = document.createElement("p");
-  said.className = "error";
-  said.textContent = `That did not work: ${error.message}`;
-  document.getElementById("message").replaceChildren(said);
+  const paragraph = document.createElement("p");
+  paragraph.className = "error";
+  paragraph.textContent = `Request failed: ${error.message}`;
+  document.getElementById("message").replaceChildren(paragraph);
 }
 
 function apply(text, keepMessage) {
@@ -98,7 +98,7 @@ function apply(text, keepMessage) {
 
 function refresh() {
   if (document.visibilityState === "visible" && !waiting) {
-    const signal = AbortSignal.timeout(PATIENCE);
+    const signal = AbortSignal.timeout(REFRESH_TIMEOUT);
     show(location.pathname + location.search, { signal }, true);
   }
 }
@@ -107,12 +107,12 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.method !== "post") return;
   event.preventDefault();
-  const question = form.closest("details.ask");
+  const confirmation = form.closest("details.confirm");
   const body = new URLSearchParams(new FormData(form, event.submitter));
   await show(form.action, { method: "POST", body });
-  if (question) {
-    question.open = false;
-    question.querySelector("summary").focus();
+  if (confirmation) {
+    confirmation.open = false;
+    confirmation.querySelector("summary").focus();
   }
 });
 
@@ -126,9 +126,9 @@ document.addEventListener("click", (event) => {
 
 addEventListener("popstate", () => show(location.pathname + location.search));
 document.addEventListener("visibilitychange", refresh);
-setInterval(refresh, PERIOD);
+setInterval(refresh, REFRESH_INTERVAL);
 
-// What is there to be copied is selected whole.
+// Select the whole text of read-only fields, which are there to be copied.
 document.addEventListener("focusin", ({ target }) => {
   if (target.matches("input[readonly]")) target.select();
 });

@@ -1,0 +1,79 @@
+"""Creating a tenant's subscription: Stripe makes the invoices, Caravel charges."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from billing.clients.stripe.client import Stripe, Subscription
+from billing.models import StripeWrite
+from billing.services.dunning.payment_block import refresh_payment_block
+from billing.services.stripe_writes.writes import Write
+from tenants.models import Tenant
+
+#: Metadata key: idempotency key of the write that created the subscription.
+_WRITE_KEY = "caravel_intent"
+
+
+class CreateSubscription(Write[Subscription]):
+    """Create a tenant's subscription, or adopt the one an interrupted try created."""
+
+    kind = StripeWrite.Kind.CREATE_SUBSCRIPTION
+
+    def __init__(
+        self,
+        stripe: Stripe,
+        tenant: Tenant,
+        customer: str,
+        quantities: Mapping[str, int],
+    ) -> None:
+        super().__init__(subject=tenant.pk, tenant_id=tenant.pk)
+        self._stripe = stripe
+        self._tenant = tenant
+        self._customer = customer
+        self._quantities = quantities
+
+    def params(self, key: str) -> dict[str, Any]:
+        return {
+            "customer": self._customer,
+            "items": [
+                {"price": price, "quantity": quantity}
+                for price, quantity in self._quantities.items()
+            ],
+            "metadata": {"tenant_pubkey": self._tenant.pubkey, _WRITE_KEY: key},
+            "billing_mode": {"type": "flexible"},
+            "proration_behavior": "create_prorations",
+            **send_invoice_params(),
+        }
+
+    def send(self, params: dict[str, Any], key: str) -> Subscription:
+        return self._stripe.create_subscription(params, key)
+
+    def find(self, write: StripeWrite) -> Subscription | None:
+        # Ended ones too: it may have been cancelled since.
+        listed = self._stripe.list_subscriptions(
+            customer=write.params["customer"], ended=True
+        )
+        for subscription in listed:
+            if subscription.metadata.get(_WRITE_KEY) == write.idempotency_key:
+                return subscription
+        return None
+
+    def save(self, made: Subscription) -> None:
+        save_subscription_id(tenant_id=self._tenant.pk, subscription_id=made.id)
+
+
+def send_invoice_params() -> dict[str, Any]:
+    """Return the parameters that keep Stripe from charging by itself."""
+    return {
+        "collection_method": "send_invoice",
+        "days_until_due": settings.BILLING_GRACE_DAYS,
+    }
+
+
+def save_subscription_id(*, tenant_id: str, subscription_id: str) -> None:
+    """Store the tenant's current subscription, and whether that blocks purchases."""
+    Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=subscription_id)
+    # Unpaid invoices block a tenant without a subscription at once, any other one
+    # only after the grace period.
+    refresh_payment_block(tenant_id=tenant_id)

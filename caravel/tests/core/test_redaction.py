@@ -1,0 +1,59 @@
+import pytest
+
+from caravel.core.redaction import redact
+
+HEX = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        f"nostr%2Bwalletconnect%3A%2F%2F{HEX}%3Fsecret%3D{HEX}",
+        f"nostr+walletconnect://{HEX}?relay=wss%3A%2F%2Fr.example&secret={HEX}",
+        "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5",
+        "sk_live_51abcdefghijklmnop",
+        "rk_test_51abcdefghijklmnop",
+        "whsec_abcdefghijklmnop",
+        "gAAAAABm" + "x" * 60 + "==",
+    ],
+)
+def test_secret_with_known_format_is_redacted_anywhere_in_line(secret):
+    for line in (secret, f"before {secret} after", f'{{"url": "{secret}"}}'):
+        assert secret not in redact(line)
+        assert "[redacted]" in redact(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"preimage={HEX}",
+        f'"preimage": "{HEX}"',
+        f"'secret': '{HEX}'",
+        f'\\"client_secret\\": \\"{HEX}\\"',
+        f"preimage=b'{HEX}'",
+        "pgsql://caravel:hunter2hunter2@db/caravel",
+        "password=hunter2hunter2",
+        "Authorization: Bearer abcdefghijkl",
+        "GET /pay/in_1.1wX2y.abcdefghijkl_-x",
+        "GET /pay/in_1%2E1wX2y%2Eabcdefghijkl_-x",
+        "return_url=https%3A%2F%2Fa.example%2Fpay%2Fin_1.1wX2y.abcdefghijkl_-x%3Fback",
+        "postgres://caravel:hunter2hunter2@db/caravel",
+    ],
+)
+def test_value_with_name_of_secret_is_redacted(line):
+    assert HEX not in redact(line)
+    assert "hunter2" not in redact(line)
+    assert "abcdefghijkl" not in redact(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"payment_hash={HEX}",
+        f"tenant={HEX}",
+        "customer=cus_123 subscription=sub_456",
+        "postgres:///caravel?host=/run/x",
+    ],
+)
+def test_ids_and_hashes_are_not_redacted(line):
+    assert redact(line) == line

@@ -1,0 +1,252 @@
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from billing.models import InvoiceCollection
+from relays.models import Relay
+from sandbox.readiness import NotReady, answers, wait_until
+from sandbox.story import (
+    Demo,
+    DemoTenant,
+    TenantBalance,
+    tenant_balance,
+    total_received_msat,
+    unserved_cents,
+)
+
+ALICE = DemoTenant("Alice", ("growth",))
+BOB = DemoTenant("Bob", ("basic", "basic"))
+CAROL = DemoTenant("Carol", ("basic",))
+DAVE = DemoTenant("Dave", ("basic",))
+TENANTS = (ALICE, BOB, CAROL, DAVE)
+#: Prices of the plans, in cents.
+BASIC, GROWTH = 500, 2_500
+
+Condition = Callable[[], bool]
+
+
+def always() -> bool:
+    """Condition of steps that are done as soon as the system is idle."""
+    return True
+
+
+class Command(BaseCommand):
+    help = "Run the demo: four tenants over two months, with all amounts checked."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        started = time.monotonic()
+        self.demo = Demo()
+        self.errors: list[str] = []
+        try:
+            self._run_steps()
+        except NotReady as exc:
+            raise CommandError(str(exc)) from exc
+        rows = [tenant_balance(self.demo, tenant) for tenant in TENANTS]
+        self._print_table(rows)
+        self._check_balances(rows)
+        seconds = time.monotonic() - started
+        self.stdout.write(f"All amounts agree, after {seconds:.0f} s.")
+
+    def _run_steps(self) -> None:
+        demo = self.demo
+        ready = f"{settings.APP_URL}/readyz"
+        wait_until(lambda: answers(ready), seconds=60, what="Start of the web")
+        self._sign_up()
+        self._step("Bob saves a card", lambda: demo.add_card(BOB), self._paid(BOB, 1))
+        self._step(
+            "Carol requests a Lightning invoice from the API and pays it by phone",
+            lambda: demo.pay_by_hand(CAROL),
+            self._paid(CAROL, 1),
+        )
+        self._suspend_dave()
+        self._reactivate_dave()
+        self._renew()
+
+    def _sign_up(self) -> None:
+        def sign_up() -> None:
+            for tenant in TENANTS:
+                self.demo.sign_up(tenant)
+                if tenant is ALICE:
+                    self.demo.open_wallet(ALICE)
+
+        self._step(
+            "Four tenants sign in with their keys; Alice connects a wallet",
+            sign_up,
+            self._paid(ALICE, 1),
+        )
+        self._check_statuses(DAVE, "open")
+
+    def _suspend_dave(self) -> None:
+        """Let the grace period of Dave's first invoice end."""
+        self._wait("Four days pass without a payment from Dave", days=4, minutes=5)
+        self._wait("Two more days pass", days=2)
+        self._wait("The seventh day ends", self._relays_are(DAVE, "delinquent"), days=1)
+        (ended,) = self.demo.subscriptions(DAVE, "canceled")
+        (first,) = self.demo.invoices(DAVE)
+        self.dave_owes = BASIC - unserved_cents(first, ended.canceled_at)
+        self._check(
+            first.amount_remaining == self.dave_owes,
+            f"Dave owes {first.amount_remaining}, not {self.dave_owes}",
+        )
+        self.stdout.write(
+            f"  Dave's relay is off and his subscription has ended; he owes "
+            f"{_dollars(self.dave_owes)} for the days until then."
+        )
+
+    def _reactivate_dave(self) -> None:
+        self._step(
+            f"Dave follows the link in his messages and pays "
+            f"{_dollars(self.dave_owes)} by Lightning",
+            lambda: self.demo.pay_on_payment_page(DAVE),
+            lambda: self._relays_are(DAVE, "active")() and self._awaits_payment(DAVE),
+        )
+        self._step(
+            "Dave connects a wallet, which pays for the new month",
+            lambda: self.demo.open_wallet(DAVE),
+            self._paid(DAVE, 2),
+        )
+
+    def _renew(self) -> None:
+        """A month later payments go wrong, and everything is still paid."""
+
+        def prepare() -> None:
+            self.demo.add_card(ALICE)
+            self.demo.set_wallet_behaviour(ALICE, "refuses")
+            self.demo.open_wallet(CAROL)
+            self.demo.set_wallet_behaviour(CAROL, "never-answers")
+
+        self._step(
+            "Alice's wallet runs out of funds and she saves a card; Carol connects a "
+            "wallet whose replies get lost",
+            prepare,
+        )
+        self._wait("A month after the first invoices", days=23, hours=2)
+        conditions = [self._paid(tenant, 2) for tenant in (ALICE, BOB, CAROL)]
+        self._wait(
+            "Stripe finalizes the renewals",
+            lambda: all(is_paid() for is_paid in conditions),
+            hours=2,
+        )
+        self._check(
+            self._rails(ALICE) == ["wallet", "card"],
+            f"Alice's invoices were paid by {self._rails(ALICE)}",
+        )
+        self._check(
+            self._rails(CAROL) == ["lightning", "wallet"],
+            f"Carol's invoices were paid by {self._rails(CAROL)}",
+        )
+
+    # --- steps
+
+    def _step(
+        self, text: str, act: Callable[[], object], until: Condition = always
+    ) -> None:
+        """Run an action, then wait until the condition holds and the system is idle."""
+        self.stdout.write(f"{text}…", ending=" ")
+        self.stdout.flush()
+        started = time.monotonic()
+        act()
+        wait_until(
+            lambda: until() and self.demo.is_idle(), seconds=90, what=f"“{text}”"
+        )
+        self.stdout.write(f"done after {time.monotonic() - started:.1f} s")
+
+    def _wait(self, text: str, until: Condition = always, **delta: float) -> None:
+        self._step(text, lambda: self.demo.advance_clock(**delta), until)
+
+    # --- checks
+
+    def _check(self, holds: bool, error: str) -> None:
+        if not holds:
+            self.errors.append(error)
+
+    def _paid(self, tenant: DemoTenant, count: int) -> Condition:
+        """Condition: the tenant has `count` invoices, all paid and closed."""
+
+        def paid() -> bool:
+            rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)
+            statuses = list(rows.values_list("stripe_status", "state"))
+            return statuses == [("paid", "closed")] * count
+
+        return paid
+
+    def _awaits_payment(self, tenant: DemoTenant) -> bool:
+        """Return whether Caravel waits for the tenant to pay an invoice by hand."""
+        # The next step connects a wallet. If it came before Caravel knows the invoice,
+        # the wallet would pay at once and the tenant would get no message.
+        rows = InvoiceCollection.objects.filter(
+            tenant=tenant.pubkey, stripe_status="open"
+        )
+        return rows.filter(state=InvoiceCollection.State.MANUAL).exists()
+
+    def _relays_are(self, tenant: DemoTenant, status: str) -> Condition:
+        relays = Relay.objects.filter(tenant=tenant.pubkey)
+        return lambda: not relays.exclude(status=status).exists()
+
+    def _check_statuses(self, tenant: DemoTenant, *expected: str) -> None:
+        actual = tuple(str(i.status) for i in self.demo.invoices(tenant))
+        self._check(actual == expected, f"{tenant.name}'s invoices are {actual}")
+
+    def _rails(self, tenant: DemoTenant) -> list[str]:
+        rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)
+        return list(rows.order_by("created_at").values_list("paid_by", flat=True))
+
+    def _check_balances(self, rows: Sequence[TenantBalance]) -> None:
+        credited = BASIC - self.dave_owes
+        expected = {
+            "Alice": (2 * GROWTH, 0, GROWTH, GROWTH, 0, 0),
+            "Bob": (4 * BASIC, 0, 4 * BASIC, 0, 0, 0),
+            "Carol": (2 * BASIC, 0, 0, BASIC, BASIC, 0),
+            "Dave": (2 * BASIC, credited, 0, BASIC, self.dave_owes, 0),
+        }
+        messages = {"Alice": 0, "Bob": 1, "Carol": 1, "Dave": 6}
+        for row in rows:
+            self._check(
+                row.amounts == expected[row.name], f"{row.name}: wrong amounts, {row}"
+            )
+            self._check(
+                row.messages == messages[row.name],
+                f"{row.name} got {row.messages} messages",
+            )
+            self._check(row.is_balanced, f"{row.name}'s account does not balance")
+        missing = self.demo.count_missing_events()
+        self._check(missing == 0, f"{missing} of Stripe's events have not arrived")
+        self._check(
+            self.demo.platform_balance_msat() == total_received_msat(),
+            "our wallet's balance is not the sum of the settled invoices",
+        )
+        if self.errors:
+            raise CommandError("; ".join(self.errors))
+
+    def _print_table(self, rows: Sequence[TenantBalance]) -> None:
+        layout = "  {:<7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9}  {:<26} {:>8}"
+        head = ("tenant", "billed", "credited", "wallet", "card", "by hand", "open")
+        last = ("receipts", "relays", "messages")
+        self.stdout.write("\n" + layout.format(*head, *last))
+        for row in rows:
+            sums = map(
+                _dollars,
+                (
+                    *(row.billed_cents, row.credited_cents, row.wallet_cents),
+                    *(row.card_cents, row.by_hand_cents),
+                    *(row.open_cents, row.receipts_cents),
+                ),
+            )
+            line = layout.format(row.name, *sums, row.relays, row.messages)
+            self.stdout.write(line)
+        texts = "\n\n".join(map(_indented, self.demo.messages(DAVE)[2:5]))
+        self.stdout.write(
+            f"\nMessages to Dave, from the day before the suspension to the payment:"
+            f"\n\n{texts}\n"
+        )
+
+
+def _dollars(cents: int) -> str:
+    return f"${cents / 100:.2f}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())

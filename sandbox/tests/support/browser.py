@@ -1,0 +1,97 @@
+"""Headless Chromium for the tests of pages."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import connections
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+# Chromium must not use the network for anything but the page under test.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NewPage = Callable[..., Page]
+
+
+@pytest.fixture
+def new_page(browser: Browser) -> Iterator[NewPage]:
+    """Function that opens pages; the test fails if they log errors.
+
+    Each page has its own browser context. `tolerated` is a substring of the messages
+    that the test provokes.
+    """
+    contexts: list[BrowserContext] = []
+    problems: list[str] = []
+
+    def open_page(tolerated: str | None = None, **options: Any) -> Page:
+        def record(problem: str) -> None:
+            if tolerated is None or tolerated not in problem:
+                problems.append(problem)
+
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: record(str(error)))
+        page.on("console", lambda message: record(message.text))
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@contextmanager
+def running_browser() -> Iterator[Browser]:
+    """Start a headless Chromium, or skip the test if it is not installed."""
+    path = find_chromium()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def browser_with_django(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
+    """Start a headless Chromium in a test that also uses Django's database.
+
+    While Playwright runs, the test's thread has an event loop: Django would refuse
+    database access, and opens separate connections for it, which are closed here. The
+    access is safe, since it happens between calls of Playwright. The database must
+    exist before the browser starts.
+    """
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    path = find_chromium()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+        connections.close_all()
+
+
+def find_chromium() -> str:
+    """Return the path of Chromium; without it, skip the test or fail.
+
+    It fails if CARAVEL_REQUIRE_BROWSER is set.
+    """
+    path = os.environ.get("CHROMIUM") or next(
+        (path for name in NAMES if (path := shutil.which(name))), None
+    )
+    if path is None:
+        message = f"CHROMIUM is not set and none of these exist: {', '.join(NAMES)}"
+        if os.environ.get("CARAVEL_REQUIRE_BROWSER"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
