@@ -1,6 +1,7 @@
-"""Whose things a caller sees: its own, or all if it is an operator's key.
+"""Object-level access: a tenant sees its own objects, an operator sees all.
 
-What is somebody else's is not found, exactly as what does not exist.
+Another tenant's object raises the same error as a missing one, so a caller cannot find
+out what exists.
 """
 
 from uuid import UUID
@@ -20,43 +21,44 @@ from tenants.models import Tenant
 
 
 def tenant_for(caller: Caller, pubkey: str) -> Tenant:
-    """Return a tenant, named by hex or npub. Raises UnknownTenant."""
+    """Return the tenant with a hex pubkey or npub. Raises UnknownTenant."""
     try:
-        found = Tenant.objects.filter(pk=parse_pubkey(pubkey)).first()
+        tenant = Tenant.objects.filter(pk=parse_pubkey(pubkey)).first()
     except InvalidPubkey:
-        found = None
-    if found is None or not _sees(caller, found.pk):
+        tenant = None
+    if tenant is None or not _may_see(caller, tenant.pk):
         raise UnknownTenant("There is no such tenant.")
-    return found
+    return tenant
 
 
 def relays_for(caller: Caller) -> RelayQuerySet:
-    """Return the relays that a caller sees, with their plans."""
+    """Return the relays visible to the caller, with their plans."""
     relays = Relay.objects.select_related("plan")
     return relays if caller.is_admin else relays.filter(tenant=caller.pubkey)
 
 
 def relay_for(caller: Caller, relay_id: UUID) -> Relay:
-    """Return a relay. Raises UnknownRelay."""
-    found = relays_for(caller).filter(pk=relay_id).first()
-    if found is None:
+    """Return one relay. Raises UnknownRelay."""
+    relay = relays_for(caller).filter(pk=relay_id).first()
+    if relay is None:
         raise UnknownRelay("There is no such relay.")
-    return found
+    return relay
 
 
 def invoice_for(caller: Caller, invoice_id: str) -> InvoiceDetails:
-    """Return an invoice. Raises UnknownInvoice or a StripeError; may wait for Stripe.
+    """Return one invoice, which may call Stripe.
 
-    Stripe is not asked about what is not the caller's: nobody can have it asked in
-    vain, or tell what exists by how long it takes.
+    Raises UnknownInvoice or a StripeError.
     """
+    # Ownership first: a tenant can neither spend our Stripe quota on unknown ids nor
+    # tell from the response time that another tenant's invoice exists.
     if not caller.is_admin and not has_invoice(caller.pubkey, invoice_id):
         raise UnknownInvoice("There is no such invoice.")
-    found = get_invoice(invoice_id)
-    if not _sees(caller, found.tenant_pubkey):
+    invoice = get_invoice(invoice_id)
+    if not _may_see(caller, invoice.tenant_pubkey):
         raise UnknownInvoice("There is no such invoice.")
-    return found
+    return invoice
 
 
-def _sees(caller: Caller, pubkey: str) -> bool:
+def _may_see(caller: Caller, pubkey: str) -> bool:
     return caller.is_admin or caller.pubkey == pubkey

@@ -1,4 +1,4 @@
-"""What the API refuses by itself; the rest is refused by the services behind it."""
+"""Errors of the API itself, and the groups of upstream errors that views document."""
 
 from billing.exceptions import (
     StripeError,
@@ -10,16 +10,16 @@ from billing.exceptions import (
 from caravel.core.exceptions import CaravelError, Forbidden
 from lightning import exceptions as lightning
 
-#: What fails when Stripe is asked.
-STRIPE = (
+#: Any operation that calls Stripe may raise these; part of its documented errors.
+STRIPE_ERRORS = (
     StripeError,
     StripeNotFound,
     StripeRateLimited,
     StripeRefused,
     StripeUnavailable,
 )
-#: What fails when our own wallet is asked for an invoice.
-WALLET = (
+#: Raised while our own wallet issues a Lightning invoice, including the exchange rate.
+WALLET_ERRORS = (
     lightning.RateUnavailable,
     lightning.RequestNotSent,
     lightning.WalletRefused,
@@ -32,19 +32,19 @@ WALLET = (
 
 
 class InvalidParameter(CaravelError):
-    """A parameter of the query has a value that it cannot have."""
+    """A query parameter has an invalid value."""
 
     code = "parameter-invalid"
 
 
 class UnknownParameter(CaravelError):
-    """There is no parameter of this name here."""
+    """The operation has no such query parameter."""
 
     code = "parameter-unknown"
 
 
 class InvalidCursor(CaravelError):
-    """The cursor is not one that a list of ours has given."""
+    """The cursor does not come from this list."""
 
     code = "cursor-invalid"
 

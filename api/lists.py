@@ -1,4 +1,4 @@
-"""Lists: a page at a time, in an order, with the address of what follows."""
+"""Cursor pagination of lists; each page has the URL of the next one."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,19 +19,19 @@ from api.exceptions import InvalidCursor
 LIMIT = 50
 
 
-class ListParams(serializers.Serializer[Any]):
-    """What every list may be asked for; subclasses add filters, and orders."""
+class ListQuerySerializer(serializers.Serializer[Any]):
+    """Query parameters of every list; subclasses add filters and `order`."""
 
     limit = serializers.IntegerField(
         required=False, default=LIMIT, min_value=1, max_value=100
     )
     cursor = serializers.CharField(
-        required=False, help_text="Where to go on: `next` of the page before has it."
+        required=False, help_text="Position in the list, taken from `next`."
     )
 
 
-def ordered_by(*fields: str) -> serializers.ChoiceField:
-    """Return the parameter `order`, of which the first choice is the default."""
+def order_field(*fields: str) -> serializers.ChoiceField:
+    """Return the `order` parameter: ascending or descending by one of the fields."""
     choices = [order for field in fields for order in (field, f"-{field}")]
     return serializers.ChoiceField(choices, required=False, default=fields[0])
 
@@ -42,6 +42,7 @@ class _Cursor(CursorPagination):
         self.page_size = limit
         self._field: Any = model._meta.get_field(order.removeprefix("-"))
 
+    # Both were validated with the query; DRF would read them from the request again.
     def get_page_size(self, request: Request) -> int | None:
         return self.page_size
 
@@ -49,10 +50,9 @@ class _Cursor(CursorPagination):
         return self.ordering
 
     def decode_cursor(self, request: Request) -> Any:
-        """Return the cursor, whose times are ones that the database can take.
-
-        It refuses offsets of more than 16 hours, which Python does not.
-        """
+        """Return the cursor with its time converted to UTC."""
+        # Python accepts UTC offsets below 24 hours, PostgreSQL only below 16: with a
+        # larger one in a forged cursor, the query itself would fail.
         cursor: Any = super().decode_cursor(request)
         if cursor is None or cursor.position is None:
             return cursor
@@ -61,12 +61,14 @@ class _Cursor(CursorPagination):
             position = position.astimezone(UTC)
         return cursor._replace(position=str(position))
 
-    def page_of(self, queryset: QuerySet[Any], request: Request) -> list[Any]:
-        """Return the page that the request's cursor begins. Raises InvalidCursor."""
+    def get_page(self, queryset: QuerySet[Any], request: Request) -> list[Any]:
+        """Return the page at the request's cursor. Raises InvalidCursor."""
         try:
             return self.paginate_queryset(queryset, request) or []
+        # DRF checks only the encoding: a forged position fails later, when it is
+        # converted to the field's type or to UTC.
         except (drf.NotFound, ValidationError, ValueError, OverflowError) as exc:
-            raise InvalidCursor("This cursor leads nowhere.") from exc
+            raise InvalidCursor("The cursor is invalid.") from exc
 
     @property
     def next(self) -> str | None:
@@ -81,11 +83,11 @@ def paginate(
     order: str,
     limit: int,
 ) -> Response:
-    """Return a page of rows in the envelope. Raises InvalidCursor."""
+    """Return one page of database rows. Raises InvalidCursor."""
     cursor = _Cursor(order, limit, rows.model)
-    page = cursor.page_of(rows, request)
-    cursor.base_url = _address(request)
-    return answer(serializer(page, many=True).data, cursor.next)
+    page = cursor.get_page(rows, request)
+    cursor.base_url = _public_url(request)
+    return page_response(serializer(page, many=True).data, cursor.next)
 
 
 def paginate_after(
@@ -96,26 +98,28 @@ def paginate_after(
     after: str | None,
     limit: int,
 ) -> Response:
-    """Return the page of rows that follow the one of that id. Raises InvalidCursor."""
+    """Return the page of rows that follows the row with id `after`.
+
+    For lists that do not come from the database. Raises InvalidCursor.
+    """
     ids = [row.id for row in rows]
     if after is not None and after not in ids:
-        raise InvalidCursor("This cursor leads nowhere.")
+        raise InvalidCursor("The cursor is invalid.")
     start = ids.index(after) + 1 if after is not None else 0
     page = rows[start : start + limit]
-    is_last = start + limit >= len(rows)
-    following = (
-        None
-        if is_last
-        else replace_query_param(_address(request), "cursor", page[-1].id)
-    )
-    return answer(serializer(page, many=True).data, following)
+    next_url = None
+    if start + limit < len(rows):
+        next_url = replace_query_param(_public_url(request), "cursor", page[-1].id)
+    return page_response(serializer(page, many=True).data, next_url)
 
 
-def answer(data: Any, following: str | None) -> Response:
+def page_response(data: Any, next_url: str | None) -> Response:
     """Return a page in the envelope."""
-    return Response({"data": data, "code": "ok", "next": following})
+    return Response({"data": data, "code": "ok", "next": next_url})
 
 
-def _address(request: Request) -> str:
-    """Return what was asked for by the address that callers sign."""
+def _public_url(request: Request) -> str:
+    """Return the request's URL under APP_URL."""
+    # Callers sign `next` as it is (NIP-98 tag `u`), and signatures are checked against
+    # APP_URL. A Host or X-Forwarded-* header must not change it.
     return settings.APP_URL + request.get_full_path()

@@ -1,7 +1,7 @@
-"""How the API describes itself (OpenAPI 3.1): its answers, and each code of its errors.
+"""The OpenAPI 3.1 description: requests, responses and every error code.
 
-The codes of an operation are those of the exceptions that it names, so that what is
-documented and what is raised are the same classes.
+Each view names the exceptions that it may raise; their codes and docstrings become the
+documented errors.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 from rest_framework import serializers
 
 from api.exceptions import InvalidCursor, InvalidParameter, UnknownParameter
-from api.lists import ListParams
+from api.lists import ListQuerySerializer
 from caravel.core.exceptions import (
     BodyTooLarge,
     CaravelError,
@@ -30,9 +30,10 @@ from relays.exceptions import PaymentOverdue, RelayIsDelinquent
 from tenants import exceptions as auth
 
 View = TypeVar("View", bound=Callable[..., Any])
-Form = type[serializers.Serializer[Any]]
+SerializerClass = type[serializers.Serializer[Any]]
 
-AUTH = (
+#: Every signed operation may raise these.
+AUTH_ERRORS = (
     auth.AuthMissing,
     auth.AuthMalformed,
     auth.AuthNotSigned,
@@ -45,12 +46,12 @@ AUTH = (
     auth.AuthWrongPayload,
     auth.AuthReused,
 )
-#: Codes by status, each with what it means.
+#: Meaning of each code, by HTTP status.
 Codes = Mapping[int, Mapping[str, str]]
 
 
 class NostrScheme(OpenApiAuthenticationExtension):
-    """NIP-98 in the terms of OpenAPI."""
+    """The OpenAPI security scheme for NIP-98."""
 
     target_class = "tenants.authentication.NostrAuthentication"
     name = "nostr"
@@ -66,36 +67,36 @@ class NostrScheme(OpenApiAuthenticationExtension):
 NIP_98 = (
     "[NIP-98](https://github.com/nostr-protocol/nips/blob/master/98.md): "
     "`Authorization: Nostr <base64 of a signed event of kind 27235>`. Its tags: `u`, "
-    "the exact address with its query; `method`; and with a body `payload`, the body's "
-    "SHA-256 in hex. It is good once, within 60 seconds of its `created_at`: sign each "
-    "request anew, with something random in it (a tag `nonce`), since two equal ones "
-    "of one second would be one event. On this page, a Nostr extension of the browser "
-    "(NIP-07) signs what you try out."
+    "the exact URL including the query; `method`; and, if there is a body, `payload`, "
+    "the SHA-256 of the body in hex. An event is valid once, within 60 seconds of its "
+    "`created_at`. Sign every request separately and add a random tag (`nonce`): "
+    "otherwise two identical requests in the same second are the same event. On this "
+    "page your browser's Nostr extension (NIP-07) signs the requests that you try out."
 )
 
 
 def describe(
     summary: str,
     *,
-    answer: Form,
+    response: SerializerClass,
     many: bool = False,
-    body: Form | None = None,
-    query: Form | None = None,
+    body: SerializerClass | None = None,
+    query: SerializerClass | None = None,
     statuses: Sequence[int] = (200,),
     errors: Iterable[type[CaravelError]] = (),
     examples: Mapping[str, Any] | None = None,
-    is_open: bool = False,
+    is_public: bool = False,
 ) -> Callable[[View], View]:
-    """Describe an operation: body and query, answers, and the codes that it fails by.
+    """Document an operation: request, responses and error codes.
 
-    What all operations fail by need not be given.
+    Errors common to all operations are added here, as are those of query and body.
     """
-    common = (Throttled, Unavailable) if is_open else (*AUTH, Throttled, Unavailable)
-    is_page = query is not None and issubclass(query, ListParams)
-    codes = _codes([*common, *errors, *_of_query(query), *_of_body(body)])
+    common = [*(() if is_public else AUTH_ERRORS), Throttled, Unavailable]
+    is_page = query is not None and issubclass(query, ListQuerySerializer)
+    codes = _codes([*common, *errors, *_query_errors(query), *_body_errors(body)])
     responses = {
-        **dict.fromkeys(statuses, OpenApiResponse(_envelope(answer, many, is_page))),
-        **{status: _failure(each) for status, each in codes.items()},
+        **dict.fromkeys(statuses, OpenApiResponse(_envelope(response, many, is_page))),
+        **{status: _error_response(each) for status, each in codes.items()},
     }
     return extend_schema(
         operation_id=summary.lower().replace(" ", "_").replace("'", ""),
@@ -111,7 +112,9 @@ def describe(
 
 
 def add_signing_guide(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-    """Say at the top who signs what: where it belongs, few would find it."""
+    """Explain signing at the top of the page."""
+    # Swagger UI shows a security scheme only behind its "Authorize" button, which the
+    # page hides: there is nothing to authorize once.
     info = result["info"]
     robot = npub(pubkey_of(settings.ROBOT_SECRET))
     info["description"] = (
@@ -122,95 +125,98 @@ def add_signing_guide(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
 
 
 def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Keep what tenants call: the webhook is Stripe's, the description itself ours."""
+    """Leave out the Stripe webhook, the payment page and the description itself."""
     own = ("/api/schema", "/api/docs")
     return [
         each for each in endpoints if each[0].startswith("/api/") and each[0] not in own
     ]
 
 
+# Cached: drf-spectacular warns when two classes share a component name.
 @cache
-def _envelope(answer: Form, many: bool, is_page: bool) -> Form:
-    """Return the envelope of `caravel.core.web.envelope.success` and `api.lists`."""
-    name = answer.__name__.removesuffix("Serializer")
+def _envelope(response: SerializerClass, many: bool, is_page: bool) -> SerializerClass:
+    """Return a serializer for `caravel.core.web.envelope.success` or a page."""
+    name = response.__name__.removesuffix("Serializer")
     fields: dict[str, Any] = {
-        "data": answer(many=True) if many else answer(),
+        "data": response(many=True) if many else response(),
         "code": serializers.ChoiceField(["ok"]),
     }
     if is_page:
         fields["next"] = serializers.URLField(
-            allow_null=True, help_text="The address of the next page, if there is one."
+            allow_null=True, help_text="URL of the next page; null on the last one."
         )
-    kind = "Page" if is_page else "List" if many else "Answer"
+    kind = "Page" if is_page else "List" if many else "Response"
     return type(f"{name}{kind}", (serializers.Serializer,), fields)
 
 
-def _failure(codes: Mapping[str, str]) -> OpenApiResponse:
+def _error_response(codes: Mapping[str, str]) -> OpenApiResponse:
     schema = {
         "type": "object",
         "required": ["error", "code"],
         "properties": {
-            "error": {"type": "string", "description": "A sentence for people."},
+            "error": {"type": "string", "description": "A message for people."},
             "code": {"type": "string", "enum": sorted(codes)},
-            **{name: _DETAILS[name] for name in sorted(_details(codes))},
+            **{name: _DETAILS[name] for name in sorted(_detail_names(codes))},
         },
     }
     lines = [f"- `{code}`: {meaning}" for code, meaning in sorted(codes.items())]
     return OpenApiResponse(schema, description="\n".join(lines))
 
 
-#: What some errors say besides, by its name in the answer.
+#: Additional fields of some errors.
 _DETAILS: Mapping[str, Any] = {
     "until": {
         "type": "string",
         "format": "date-time",
-        "description": "When it is known at the latest, if that can be told.",
+        "description": "When the pending payment will have ended at the latest; "
+        "absent if unknown.",
     },
     "payment_url": {
         "type": ["string", "null"],
         "format": "uri",
-        "description": "Where the oldest unpaid invoice is paid, without a login.",
+        "description": "Page to pay the oldest unpaid invoice; needs no login.",
     },
 }
 
 
-def _details(codes: Mapping[str, str]) -> set[str]:
+def _detail_names(codes: Mapping[str, str]) -> set[str]:
     unpaid = {PaymentOverdue.code, RelayIsDelinquent.code} & codes.keys()
     names = {"payment_url"} if unpaid else set()
     return names | ({"until"} if PaymentInProgress.code in codes else set())
 
 
 def _codes(errors: Iterable[type[CaravelError] | tuple[int, str, str]]) -> Codes:
-    found: dict[int, dict[str, str]] = defaultdict(dict)
+    by_status: dict[int, dict[str, str]] = defaultdict(dict)
     for error in errors:
         if isinstance(error, tuple):
             status, code, meaning = error
-            found[status][code] = meaning
+            by_status[status][code] = meaning
             continue
         for code, meaning in error.codes().items():
-            found[error.status][code] = meaning
-    return found
+            by_status[error.status][code] = meaning
+    return by_status
 
 
-def _of_query(query: Form | None) -> list[Any]:
+def _query_errors(query: SerializerClass | None) -> list[Any]:
     if query is None:
         return [UnknownParameter]
-    is_list = issubclass(query, ListParams)
+    is_list = issubclass(query, ListQuerySerializer)
     return [UnknownParameter, InvalidParameter, *([InvalidCursor] if is_list else [])]
 
 
-def _of_body(body: Form | None) -> list[Any]:
-    """Return what is wrong with bodies, field by field."""
+def _body_errors(body: SerializerClass | None) -> list[Any]:
+    """Return the errors of a request body, including two for each field."""
     if body is None:
         return []
     fields: Mapping[str, Any] = body().fields
+    # Codes that `caravel.core.web.envelope` gives to DRF's own errors.
     return [
         BodyTooLarge,
         UnknownField,
         (400, "parse-error", "The body is not JSON."),
         (422, "invalid", "The body is not an object."),
         *(
-            (422, f"{_slug(name)}-invalid", f"`{name}` is not as it must be.")
+            (422, f"{_slug(name)}-invalid", f"`{name}` has an invalid value.")
             for name in fields
         ),
         *(

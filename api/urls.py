@@ -1,4 +1,4 @@
-"""The JSON API. Whatever is added here must say who may call it."""
+"""URLs of the JSON API. A view that declares no permission refuses everybody."""
 
 from django.urls import path, re_path
 
@@ -21,10 +21,11 @@ urlpatterns = [
     path("relays/<uuid:relay_id>/deactivate", relays.RelayDeactivateView.as_view()),
     path("relays/<uuid:relay_id>/members", relays.RelayMembersView.as_view()),
     path("relays/<uuid:relay_id>/activity", relays.RelayActivityView.as_view()),
-    path("invoices/<str:invoice_id>", invoices.InvoiceView.as_view()),
+    path("invoices/<str:invoice_id>", invoices.InvoiceDetailView.as_view()),
     path("invoices/<str:invoice_id>/bolt11", invoices.Bolt11View.as_view()),
     path("invoices/<str:invoice_id>/receipt", invoices.ReceiptView.as_view()),
     path("schema", docs.SchemaView.as_view(), name="api-schema"),
     path("docs", docs.DocsView.as_view(), name="api-docs"),
+    # Last: unknown URLs under /api/ answer in JSON instead of with Django's page.
     re_path("", NotFoundView.as_view()),
 ]

@@ -394,7 +394,7 @@ NOSTR_ALLOW_PRIVATE_RELAYS = env.boolean("NOSTR_ALLOW_PRIVATE_RELAYS", DEBUG)
 SPECTACULAR_SETTINGS = {
     "TITLE": "Caravel",
     "VERSION": "1",
-    "DESCRIPTION": "For tenants: manage relays, read invoices and pay them.",
+    "DESCRIPTION": "For tenants: manage relays, read and pay invoices.",
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,

@@ -1,4 +1,4 @@
-"""What the serializers share."""
+"""Base classes of request bodies."""
 
 from typing import Any
 
@@ -8,12 +8,13 @@ from caravel.core.exceptions import UnknownField
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A body in which nothing is overlooked that is not known."""
+    """A request body that may not contain unknown fields."""
 
     def to_internal_value(self, data: Any) -> Any:
+        # DRF ignores unknown fields: a typo in an optional one would look like success.
         if isinstance(data, dict) and data.keys() - self.fields.keys():
             names = ", ".join(sorted(self.fields)) or "none"
-            raise UnknownField(f"A field is unknown; those to be set are: {names}.")
+            raise UnknownField(f"There is an unknown field; allowed are: {names}.")
         return super().to_internal_value(data)
 
 

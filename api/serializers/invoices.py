@@ -3,7 +3,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from api.lists import ListParams
+from api.lists import ListQuerySerializer
 from billing.models import InvoiceCollection
 from billing.services.invoice_views.invoices import InvoiceDetails
 from lightning.models import LightningInvoice
@@ -12,9 +12,9 @@ from lightning.services.invoices import reissue_at
 
 class LineSerializer(serializers.Serializer[Any]):
     description = serializers.CharField()
-    plan = serializers.CharField(help_text="The name of the plan, or nothing.")
+    plan = serializers.CharField(help_text="Name of the plan; empty if none.")
     amount_cents = serializers.IntegerField()
-    quantity = serializers.IntegerField(help_text="How many relays.")
+    quantity = serializers.IntegerField(help_text="Number of relays.")
     period_start = serializers.DateTimeField()
     period_end = serializers.DateTimeField()
 
@@ -25,39 +25,41 @@ class WaitingSerializer(serializers.Serializer[Any]):
 
 
 class CollectionSerializer(serializers.Serializer[Any]):
-    """How far the collection of an invoice is."""
+    """Progress of collecting an invoice."""
 
     state = serializers.ChoiceField(InvoiceCollection.State.choices)
     paid_by = serializers.ChoiceField(
-        InvoiceCollection.PaidBy.choices, help_text="Nothing, while it is not paid."
+        InvoiceCollection.PaidBy.choices, help_text="Empty until paid."
     )
     suspend_at = serializers.DateTimeField(
-        allow_null=True, help_text="Unpaid by then, it suspends the paid relays."
+        allow_null=True,
+        help_text="If still unpaid then, relays on paid plans are suspended.",
     )
     next_try_at = serializers.DateTimeField(
         allow_null=True,
-        help_text="When wallet and card, if there are any, have their next turn.",
+        help_text="Next automatic attempt by wallet or card, if any is connected.",
     )
     waiting = WaitingSerializer(
-        allow_null=True, help_text="What may be paying it just now, so that nobody may."
+        allow_null=True, help_text="Pending payment that blocks all others."
     )
     lightning_until = serializers.DateTimeField(
         allow_null=True,
-        help_text="Until when a Lightning invoice that was issued for it may be paid.",
+        help_text="Latest time at which an issued Lightning invoice may be paid.",
     )
     payment_url = serializers.URLField(
         allow_null=True,
-        help_text="Where it is paid without a login, while there is something to pay.",
+        help_text="Payment page without a login; null if there is nothing to pay.",
     )
 
 
 class InvoiceSerializer(serializers.Serializer[Any]):
-    """An invoice as Stripe has it, a few seconds old, and its collection as it is now.
+    """A Stripe invoice and its current `collection`.
 
+    Stripe's part is up to 30 seconds old, and older while Stripe is unavailable.
     Amounts are in the currency's smallest unit.
     """
 
-    id = serializers.CharField(help_text="Stripe's.")
+    id = serializers.CharField(help_text="Stripe invoice id.")
     tenant = serializers.CharField(source="tenant_pubkey")
     number = serializers.CharField()
     status = serializers.ChoiceField(InvoiceCollection.Status.choices)
@@ -73,37 +75,39 @@ class InvoiceSerializer(serializers.Serializer[Any]):
     period_start = serializers.DateTimeField(allow_null=True)
     period_end = serializers.DateTimeField(allow_null=True)
     hosted_invoice_url = serializers.SerializerMethodField(
-        help_text="Stripe's own page of it; nothing while something else may pay it."
+        help_text="Stripe's page for the invoice; empty while a payment is pending."
     )
     lines = LineSerializer(many=True)
     has_more_lines = serializers.BooleanField(
-        help_text="Whether `lines` are only the first ten, as in lists."
+        help_text="Whether `lines` has only the first ten, as in lists."
     )
     collection = CollectionSerializer(
-        allow_null=True, help_text="Null if this service does not collect it."
+        allow_null=True, help_text="Null if this service does not collect the invoice."
     )
 
-    def get_hosted_invoice_url(self, view: InvoiceDetails) -> str:
-        ours = view.collection
-        is_busy = ours is not None and (ours.waiting or ours.lightning_until)
-        return "" if is_busy else view.hosted_url
+    def get_hosted_invoice_url(self, details: InvoiceDetails) -> str:
+        # Stripe's page does not know about our attempts: the payer could use a card
+        # there while a wallet pays the same invoice.
+        collection = details.collection
+        is_blocked = collection and (collection.waiting or collection.lightning_until)
+        return "" if is_blocked else details.hosted_url
 
 
-class InvoiceListParams(ListParams):
+class InvoiceListQuerySerializer(ListQuerySerializer):
     status = serializers.ChoiceField(InvoiceCollection.Status.choices, required=False)
 
 
 class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
-    """A Lightning invoice that pays a Stripe invoice, until it expires."""
+    """A Lightning invoice for the open amount of a Stripe invoice."""
 
     invoice = serializers.CharField(source="stripe_invoice_id")
-    amount_msat = serializers.IntegerField(help_text="In thousandths of a satoshi.")
-    amount_cents = serializers.IntegerField(help_text="What it pays, in `currency`.")
+    amount_msat = serializers.IntegerField(help_text="Amount in millisatoshis.")
+    amount_cents = serializers.IntegerField(help_text="Amount in `currency`.")
     rate = serializers.SerializerMethodField(
-        help_text="The price of one bitcoin in `currency`."
+        help_text="Price of one bitcoin in `currency`."
     )
     fresh_at = serializers.SerializerMethodField(
-        help_text="When another can be had at the soonest, if this is not paid."
+        help_text="Earliest time for a new one if this one expires unpaid."
     )
 
     class Meta:
@@ -122,6 +126,7 @@ class Bolt11Serializer(serializers.ModelSerializer[LightningInvoice]):
         )
 
     def get_rate(self, row: LightningInvoice) -> str:
+        # "f": normalize() alone turns 60000 into 6E+4.
         return format(row.rate.normalize(), "f")
 
     def get_fresh_at(self, row: LightningInvoice) -> datetime:

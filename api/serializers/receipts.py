@@ -7,29 +7,31 @@ from billing.models import InvoiceCollection
 
 class RateSourceSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
-    price = serializers.CharField(help_text="What it asked for one bitcoin.")
+    price = serializers.CharField(help_text="Its price of one bitcoin in `currency`.")
     as_of = serializers.CharField()
 
 
 class ProofSerializer(serializers.Serializer[Any]):
-    """A Lightning payment, which anybody can check.
+    """Proof of a Lightning payment that anyone can check.
 
-    The SHA-256 of `preimage` is `payment_hash`; `bolt11`, signed by the node that
-    received it, names that hash and the amount.
+    The SHA-256 of `preimage` is `payment_hash`. `bolt11`, signed by the receiving node,
+    contains that hash and the amount.
     """
 
     payment_hash = serializers.CharField()
-    preimage = serializers.CharField(help_text="In hex, or nothing if it is not known.")
+    preimage = serializers.CharField(help_text="In hex; empty if unknown.")
     bolt11 = serializers.CharField()
-    amount_cents = serializers.IntegerField(help_text="What the bolt11 was for.")
+    amount_cents = serializers.IntegerField(
+        help_text="Amount that the bolt11 was issued for."
+    )
     paid_cents = serializers.IntegerField(
-        help_text="What of the invoice it paid; the rest of it became credit."
+        help_text="Part applied to this invoice; the rest became credit."
     )
-    amount_msat = serializers.IntegerField(help_text="What it asked for.")
+    amount_msat = serializers.IntegerField(help_text="Amount of the bolt11.")
     received_msat = serializers.IntegerField(
-        allow_null=True, help_text="What arrived, if it is known."
+        allow_null=True, help_text="Amount received; null if unknown."
     )
-    rate = serializers.CharField(help_text="The price of one bitcoin in `currency`.")
+    rate = serializers.CharField(help_text="Price of one bitcoin in `currency`.")
     rate_sources = RateSourceSerializer(many=True)
 
 
@@ -40,6 +42,7 @@ class EventSerializer(serializers.Serializer[Any]):
     pubkey = serializers.CharField()
     created_at = serializers.IntegerField()
     kind = serializers.IntegerField()
+    # NIP-01 allows empty strings in tags.
     tags = serializers.ListField(
         child=serializers.ListField(child=serializers.CharField(allow_blank=True))
     )
@@ -48,24 +51,24 @@ class EventSerializer(serializers.Serializer[Any]):
 
 
 class ReceiptSerializer(serializers.Serializer[Any]):
-    """A receipt; amounts are in the currency's smallest unit."""
+    """A signed receipt. Amounts are in the currency's smallest unit."""
 
-    invoice = serializers.CharField(source="invoice_id", help_text="Stripe's id.")
-    number = serializers.CharField(help_text="Stripe's number of it.")
+    invoice = serializers.CharField(source="invoice_id", help_text="Stripe invoice id.")
+    number = serializers.CharField(help_text="Stripe invoice number.")
     tenant = serializers.CharField(source="tenant_pubkey")
     npub = serializers.CharField(source="tenant_npub")
     currency = serializers.CharField()
     total_cents = serializers.IntegerField()
-    paid_cents = serializers.IntegerField(help_text="What came as money.")
-    credit_cents = serializers.IntegerField(help_text="What credit made up for.")
+    paid_cents = serializers.IntegerField(help_text="Part paid with money.")
+    credit_cents = serializers.IntegerField(help_text="Part covered by credit.")
     paid_at = serializers.DateTimeField()
     paid_by = serializers.ChoiceField(
         InvoiceCollection.PaidBy.choices,
-        help_text="What the money came by, or the last of it.",
+        help_text="Payment method of the money, or of its last part.",
     )
     lightning = ProofSerializer(allow_null=True)
     event = EventSerializer(
         source="signed",
-        help_text="The same facts, signed by the service's key (kind 30078): what "
-        "`content` says is what it states.",
+        help_text="The same facts as a Nostr event of kind 30078, signed by the "
+        "service's key; `content` has them as JSON.",
     )

@@ -3,7 +3,7 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
-from api.lists import ListParams, ordered_by
+from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
 from relays.models import Relay
 from relays.services.lifecycle import EDITABLE
@@ -12,11 +12,13 @@ from relays.services.lifecycle import EDITABLE
 class RelaySerializer(serializers.ModelSerializer[Relay]):
     tenant = serializers.CharField(source="tenant_id")
     plan = serializers.CharField(source="plan_id")
-    url = serializers.SerializerMethodField(help_text="Where Nostr clients find it.")
-    synced = serializers.BooleanField(
-        help_text="Whether the server that runs it knows the last change."
+    url = serializers.SerializerMethodField(
+        help_text="WebSocket URL for Nostr clients."
     )
-    sync_error = serializers.CharField(help_text="Why it does not yet, or nothing.")
+    synced = serializers.BooleanField(
+        help_text="Whether the relay server has the latest configuration."
+    )
+    sync_error = serializers.CharField(help_text="Reason why not; empty if none.")
 
     class Meta:
         model = Relay
@@ -38,12 +40,12 @@ class RelaySerializer(serializers.ModelSerializer[Relay]):
 
 
 class RelayUpdateSerializer(StrictSerializer):
-    """Text and switches as they are to be; what is left out stays."""
+    """Fields of a relay to update; omitted fields keep their values."""
 
     subdomain = serializers.CharField(
-        max_length=63, help_text="Letters, digits and hyphens: a label of the domain."
+        max_length=63, help_text="One DNS label: letters, digits and hyphens."
     )
-    plan = serializers.CharField(max_length=32, help_text="The id of a plan.")
+    plan = serializers.CharField(max_length=32, help_text="Plan id.")
     name = serializers.CharField(required=False, allow_blank=True, max_length=100)
     icon = serializers.URLField(required=False, allow_blank=True, max_length=500)
     description = serializers.CharField(
@@ -55,36 +57,38 @@ class RelayUpdateSerializer(StrictSerializer):
     management_enabled = serializers.BooleanField(required=False)
     push_enabled = serializers.BooleanField(required=False)
     blossom_enabled = serializers.BooleanField(
-        required=False, help_text="Only with a plan that carries it."
+        required=False, help_text="Only if the plan includes it."
     )
     livekit_enabled = serializers.BooleanField(
-        required=False, help_text="Only with a plan that carries it."
+        required=False, help_text="Only if the plan includes it."
     )
 
 
 class RelayCreateSerializer(RelayUpdateSerializer):
-    """A relay as it is to be; what is left out is as usual."""
+    """Fields of a new relay; omitted ones get their defaults."""
 
     tenant = serializers.CharField(
         required=False,
         max_length=64,
-        help_text="Whose it will be, by hex or npub; the caller's if not given.",
+        help_text="Owner's pubkey, hex or npub; defaults to the caller.",
     )
 
 
-class RelayListParams(ListParams):
-    order = ordered_by("created_at", "subdomain")
+class RelayListQuerySerializer(ListQuerySerializer):
+    order = order_field("created_at", "subdomain")
     status = serializers.ChoiceField(Relay.Status.choices, required=False)
     plan = serializers.CharField(required=False, max_length=32)
 
 
-class AllRelaysParams(RelayListParams):
+class AllRelaysQuerySerializer(RelayListQuerySerializer):
     tenant = serializers.CharField(
-        required=False, max_length=64, help_text="Only this tenant's, by hex or npub."
+        required=False,
+        max_length=64,
+        help_text="Only relays of this tenant, hex or npub.",
     )
 
 
 class MembersSerializer(serializers.Serializer[Any]):
     members = serializers.ListField(
-        child=serializers.CharField(), help_text="Their public keys in hex."
+        child=serializers.CharField(), help_text="Hex pubkeys."
     )

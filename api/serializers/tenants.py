@@ -2,33 +2,33 @@ from typing import Any
 
 from rest_framework import serializers
 
-from api.lists import ListParams, ordered_by
+from api.lists import ListQuerySerializer, order_field
 from api.serializers.base import StrictSerializer
 from billing.services.invoices.payment_link import oldest_unpaid_link
 from tenants.models import Activity, Tenant
 
 
 class IdentitySerializer(serializers.Serializer[Any]):
-    """Who signed the request."""
+    """The caller's identity."""
 
-    pubkey = serializers.CharField(help_text="The public key in hex.")
+    pubkey = serializers.CharField(help_text="Public key in hex.")
     npub = serializers.CharField()
-    is_admin = serializers.BooleanField(help_text="Whether it is an operator's key.")
-    is_tenant = serializers.BooleanField(help_text="Whether it has an account.")
+    is_admin = serializers.BooleanField(help_text="Whether this is an operator's key.")
+    is_tenant = serializers.BooleanField(help_text="Whether this key has an account.")
 
 
 class WalletSerializer(serializers.Serializer[Tenant]):
-    """The wallet that pays over Nostr Wallet Connect; its address is never told."""
+    """The tenant's Nostr Wallet Connect wallet, without its secret URL."""
 
     connected = serializers.BooleanField(source="has_wallet")
     alias = serializers.CharField(
-        source="wallet_alias", help_text="What the wallet calls itself."
+        source="wallet_alias", help_text="Name reported by the wallet."
     )
     host = serializers.CharField(
-        source="wallet_hosts", help_text="The relays on which it is asked."
+        source="wallet_hosts", help_text="Hosts of the relays used to reach the wallet."
     )
     error = serializers.CharField(
-        source="nwc_error", help_text="Why it did not pay the last time, or nothing."
+        source="nwc_error", help_text="Error of the last payment; empty if none."
     )
 
 
@@ -55,7 +55,7 @@ class TenantSerializer(serializers.ModelSerializer[Tenant]):
 
 class TenantDetailSerializer(TenantSerializer):
     payment_url = serializers.SerializerMethodField(
-        help_text="Where the oldest unpaid invoice is paid, without a login; or null."
+        help_text="Page to pay the oldest unpaid invoice without a login, or null."
     )
 
     class Meta(TenantSerializer.Meta):
@@ -66,50 +66,51 @@ class TenantDetailSerializer(TenantSerializer):
 
 
 class TenantUpdateSerializer(StrictSerializer):
-    """What is to be another; what is left out stays."""
+    """Fields of a tenant to update; omitted fields keep their values."""
 
     email = serializers.EmailField(
         required=False,
         allow_blank=True,
         max_length=254,
-        help_text="Notices go there as well; blank for none.",
+        help_text="Also receives notices; empty for none.",
     )
     nwc_url = serializers.CharField(
         required=False,
         allow_blank=True,
         max_length=2000,
         write_only=True,
-        help_text="`nostr+walletconnect://…` of a wallet that may pay invoices. It "
-        "must answer within half a minute. Blank disconnects it.",
+        help_text="`nostr+walletconnect://…` URL of a wallet that may pay invoices. It "
+        "must answer within 30 seconds. An empty string disconnects the wallet.",
     )
     autopay_paused = serializers.BooleanField(
-        required=False, help_text="Charge neither wallet nor card by ourselves."
+        required=False, help_text="Do not charge wallet or card automatically."
     )
     dunning_exempt = serializers.BooleanField(
-        required=False, help_text="Never suspend its relays (operators only)."
+        required=False,
+        help_text="Never suspend relays for unpaid invoices (operators only).",
     )
 
 
-class TenantListParams(ListParams):
-    order = ordered_by("created_at")
+class TenantListQuerySerializer(ListQuerySerializer):
+    order = order_field("created_at")
     closed = serializers.BooleanField(
         required=False,
         default=None,
         allow_null=True,
-        help_text="Only (not) closed ones.",
+        help_text="Only closed accounts, or only open ones.",
     )
     owing = serializers.BooleanField(
         required=False,
         default=None,
         allow_null=True,
-        help_text="Only those with (without) an overdue payment.",
+        help_text="Only tenants with an overdue payment, or only those without.",
     )
 
 
 class ActivitySerializer(serializers.ModelSerializer[Activity]):
     tenant = serializers.CharField(source="tenant_id")
     snapshot = serializers.DictField(
-        child=serializers.CharField(), help_text="What it was after the change."
+        child=serializers.CharField(), help_text="Values after the change."
     )
 
     class Meta:
@@ -125,24 +126,24 @@ class ActivitySerializer(serializers.ModelSerializer[Activity]):
         )
 
 
-class ActivityListParams(ListParams):
+class ActivityListQuerySerializer(ListQuerySerializer):
     order = serializers.ChoiceField(["-id", "id"], required=False, default="-id")
     type = serializers.ChoiceField(Activity.Type.choices, required=False)
 
 
-class PortalSessionRequest(StrictSerializer):
-    """Where to go on from Stripe's page."""
+class PortalSessionCreateSerializer(StrictSerializer):
+    """Options of a Stripe portal session."""
 
     return_url = serializers.URLField(
         required=False,
         max_length=2000,
-        help_text="Where Stripe's page leads back to: on our own address, or on that "
-        "of an application that may call this API.",
+        help_text="URL that the portal links back to: on this service, or on an "
+        "origin that may call this API.",
     )
 
 
 class PortalSessionSerializer(serializers.Serializer[Any]):
     url = serializers.URLField(
-        help_text="Stripe's page for cards and invoices; whoever opens it is in, so "
-        "open it at once and keep it nowhere."
+        help_text="Stripe's customer portal. The URL is the credential: open it at "
+        "once and do not store it."
     )

@@ -1,8 +1,8 @@
-"""A tenant, a stranger and an operator, each with a key."""
+"""API clients: two tenants and an operator."""
 
 import pytest
 
-from api.tests.support.client import Person
+from api.tests.support.client import ApiClient
 from lightning.tests.support.fixtures import (
     _prices,
     alice,
@@ -20,23 +20,23 @@ __all__ = ["_prices", "alice", "own_wallet", "rates", "relay", "wallets"]
 
 
 @pytest.fixture
-def ann(db) -> Person:
+def ann(db) -> ApiClient:
     """A tenant."""
-    return _tenant()
+    return _tenant_client()
 
 
 @pytest.fixture
-def ben(db) -> Person:
+def ben(db) -> ApiClient:
     """Another tenant."""
-    return _tenant()
+    return _tenant_client()
 
 
 @pytest.fixture
-def admin(db, settings) -> Person:
-    """An operator, who is no tenant."""
-    person = Person()
-    settings.ADMIN_PUBKEYS = [person.pubkey]
-    return person
+def admin(db, settings) -> ApiClient:
+    """An operator without a tenant account."""
+    client = ApiClient()
+    settings.ADMIN_PUBKEYS = [client.pubkey]
+    return client
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def tenant(ann) -> Tenant:
     return Tenant.objects.get(pk=ann.pubkey)
 
 
-def _tenant() -> Person:
-    person = Person()
-    get_or_create_tenant(pubkey=person.pubkey)
-    return person
+def _tenant_client() -> ApiClient:
+    client = ApiClient()
+    get_or_create_tenant(pubkey=client.pubkey)
+    return client

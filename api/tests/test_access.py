@@ -1,4 +1,4 @@
-"""Who may call what: nobody, unless it is said."""
+"""Permissions: nobody may call a view unless it says so."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory
 
-from api.tests.support.client import Person, call
+from api.tests.support.client import ApiClient, call
 from api.views.base import ApiView
 from api.views.tenants import TenantsView
 from caravel.core.web.envelope import success
@@ -35,19 +35,19 @@ def views(resolver: URLResolver, prefix: str = "") -> dict[str, Any]:
 
 
 ALL = views(get_resolver())
-OPEN = {
+PUBLIC = {
     "api/plans",
     "api/plans/<str:plan_id>",
     "api/schema",
     "api/docs",
     "api/",
-    "stripe/webhook",  # the signature is the credential
-    "pay/<str:token>/status",  # the link is
+    "stripe/webhook",  # Stripe's signature is the credential
+    "pay/<str:token>/status",  # the token is the credential
 }
 
 
-def test_a_view_that_says_nothing_refuses_everybody(admin):
-    class Silent(ApiView):
+def test_view_without_permissions_denies_everyone(admin):
+    class ViewWithoutPermissions(ApiView):
         def get(self, request: Request) -> Response:
             return success("secret")
 
@@ -55,26 +55,26 @@ def test_a_view_that_says_nothing_refuses_everybody(admin):
     request = APIRequestFactory().get("/x", headers={"Authorization": header})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("django.conf.settings.APP_URL", "http://testserver")
-        response = Silent.as_view()(request)
+        response = ViewWithoutPermissions.as_view()(request)
 
     assert response.status_code == 403
     assert response.data["code"] == "permission-denied"
 
 
-def test_each_view_says_who_may_call_it():
+def test_every_view_declares_its_permission():
     declared = {
         route: view
         for route, view in ALL.items()
-        if route not in OPEN and view is not TenantsView
+        if route not in PUBLIC and view is not TenantsView
     }
 
     assert {view.permission_classes[0] for view in declared.values()} == {
         IsAuthenticated
     }
     assert len(declared) > 12
-    opened = {route for route, view in ALL.items() if view not in declared.values()}
-    assert opened - {"api/tenants"} == OPEN
-    assert all(ALL[route].permission_classes == [AllowAny] for route in OPEN)
+    public = {route for route, view in ALL.items() if view not in declared.values()}
+    assert public - {"api/tenants"} == PUBLIC
+    assert all(ALL[route].permission_classes == [AllowAny] for route in PUBLIC)
 
 
 def path_of(route: str) -> str:
@@ -89,19 +89,20 @@ def path_of(route: str) -> str:
     return f"/{route}"
 
 
-@pytest.mark.parametrize("route", sorted(set(ALL) - OPEN))
-def test_who_has_not_signed_gets_in_nowhere(route):
+@pytest.mark.parametrize("route", sorted(set(ALL) - PUBLIC))
+def test_unsigned_request_is_refused_everywhere(route):
     for method in ("GET", "POST", "PATCH"):
-        answer = call(Client(), method, path_of(route), b"{}")
+        response = call(Client(), method, path_of(route), b"{}")
 
-        assert answer.error == (401, "auth-missing")
-        assert answer.headers["WWW-Authenticate"] == "Nostr"
-        assert answer.body.keys() == {"error", "code"}
+        assert response.error == (401, "auth-missing")
+        assert response.headers["WWW-Authenticate"] == "Nostr"
+        assert response.body.keys() == {"error", "code"}
 
 
-@pytest.mark.parametrize("route", sorted(set(ALL) - OPEN))
-def test_a_stranger_finds_nothing_of_others(route, ann, prices):
+@pytest.mark.parametrize("route", sorted(set(ALL) - PUBLIC))
+def test_stranger_gets_no_data_of_another_tenant(route, ann, prices):
     relay = RelayFactory(tenant_id=ann.pubkey)
+    # Without an id in the URL these only concern the caller.
     own = {"api/identity", "api/tenants", "api/relays"}
     path = (
         path_of(route)
@@ -110,15 +111,15 @@ def test_a_stranger_finds_nothing_of_others(route, ann, prices):
     )
     if route in own:
         return
-    stranger = Person()
+    stranger = ApiClient()
 
     for method in ("GET", "POST", "PATCH"):
-        answer = stranger.call(method, path, None if method == "GET" else {})
-        assert answer.status in {404, 405}, (method, path, answer)
-        assert ann.pubkey not in json.dumps(answer.body)
+        response = stranger.call(method, path, None if method == "GET" else {})
+        assert response.status in {404, 405}, (method, path, response)
+        assert ann.pubkey not in json.dumps(response.body)
 
 
-def test_only_operators_list_the_tenants(ann, admin):
+def test_only_operators_list_tenants(ann, admin):
     assert ann.get("/api/tenants").error == (403, "forbidden")
     assert [row["pubkey"] for row in admin.get("/api/tenants").data] == [ann.pubkey]
     assert IsAdmin in [type(each) for each in _permissions_of("GET")]
@@ -130,15 +131,15 @@ def _permissions_of(method: str) -> list[object]:
     return view.get_permissions()
 
 
-def test_an_address_that_is_nothing_is_told_in_the_envelope():
-    answer = call(Client(), "GET", "/api/nothing")
+def test_unknown_url_is_404_in_the_envelope():
+    response = call(Client(), "GET", "/api/nothing")
 
-    assert answer.error == (404, "not-found")
+    assert response.error == (404, "not-found")
 
 
-def test_a_mistake_of_ours_is_told_in_the_envelope(ann, monkeypatch):
+def test_internal_error_is_500_in_the_envelope(ann, monkeypatch):
     monkeypatch.setattr("api.views.tenants.npub", lambda pubkey: 1 / 0)
 
-    answer = ann.get("/api/identity")
+    response = ann.get("/api/identity")
 
-    assert answer.error == (500, "internal")
+    assert response.error == (500, "internal")

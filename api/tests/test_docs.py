@@ -1,4 +1,4 @@
-"""The API's description, and the example that the documentation gives."""
+"""The OpenAPI description, and the example in the documentation."""
 
 import json
 import os
@@ -24,13 +24,13 @@ EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "call_api.py"
 @pytest.fixture(scope="module")
 def schema():
     GENERATOR_STATS.reset()
-    found = SchemaGenerator().get_schema(request=None, public=True)
+    generated = SchemaGenerator().get_schema(request=None, public=True)
     assert not GENERATOR_STATS
-    return json.loads(json.dumps(found))
+    return json.loads(json.dumps(generated))
 
 
 @pytest.mark.django_db
-def test_the_description_is_open_and_of_openapi_3_1(schema):
+def test_schema_is_public_and_valid_openapi_3_1(schema):
     response = Client().get("/api/schema")
 
     assert response.status_code == 200
@@ -40,14 +40,16 @@ def test_the_description_is_open_and_of_openapi_3_1(schema):
     validate_schema(served)
 
 
-def test_who_signs_what_is_said_at_the_top(schema, settings):
-    described = schema["info"]["description"]
+def test_signing_is_explained_at_the_top(schema, settings):
+    description = schema["info"]["description"]
 
-    assert f"signs receipts as `{npub(pubkey_of(settings.ROBOT_SECRET))}`" in described
-    assert "Each request is signed: [NIP-98]" in described
+    assert (
+        f"signs receipts as `{npub(pubkey_of(settings.ROBOT_SECRET))}`" in description
+    )
+    assert "Each request is signed: [NIP-98]" in description
 
 
-def test_each_operation_says_all_there_is_to_say(schema):
+def test_every_operation_is_fully_documented(schema):
     operations = [op for path in schema["paths"].values() for op in path.values()]
 
     assert len(operations) == 23
@@ -55,14 +57,14 @@ def test_each_operation_says_all_there_is_to_say(schema):
     for op in operations:
         assert op["summary"] and op["description"]
         assert "429" in op["responses"]
-        is_open = op["tags"] == ["plans"]
-        assert ("401" in op["responses"]) is not is_open
-        assert op["security"] == ([{}] if is_open else [{"nostr": []}])
+        is_public = op["tags"] == ["plans"]
+        assert ("401" in op["responses"]) is not is_public
+        assert op["security"] == ([{}] if is_public else [{"nostr": []}])
     scheme = schema["components"]["securitySchemes"]["nostr"]
     assert (scheme["type"], scheme["scheme"]) == ("http", "nostr")
 
 
-def test_each_code_of_an_error_says_what_it_means(schema):
+def test_every_error_code_is_explained(schema):
     for path in schema["paths"].values():
         for op in path.values():
             for status, response in op["responses"].items():
@@ -72,14 +74,14 @@ def test_each_code_of_an_error_says_what_it_means(schema):
                 for code in media["properties"]["code"]["enum"]:
                     assert f"- `{code}`: " in response["description"]
                     assert code != CaravelError.code
-                # The name of a class is no explanation.
+                # A class name, used when there is no docstring, explains nothing.
                 assert not any(
                     len(line.split()) < 4
                     for line in response["description"].split("\n")
                 ), response["description"]
 
 
-def test_all_of_the_page_comes_from_here(client):
+def test_docs_page_loads_nothing_from_other_hosts(client):
     response = client.get("/api/docs")
 
     page = response.content.decode()
@@ -90,7 +92,7 @@ def test_all_of_the_page_comes_from_here(client):
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_the_example_opens_an_account(live_server, settings):
+def test_documented_example_opens_an_account(live_server, settings):
     settings.APP_URL = live_server.url
     key = PrivateKey()
 

@@ -1,4 +1,4 @@
-"""Callers who try what no program of goodwill would."""
+"""Attacks: forged headers, URL tricks, unexpected bodies, races, outages."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.test import Client
 
-from api.tests.support.client import Answer, Person, call
+from api.tests.support.client import ApiClient, ApiResponse, call
 from caravel.nostr.http_auth import authorization
 from relays.models import Relay
 from relays.tests.factories import RelayFactory
@@ -24,42 +24,44 @@ def birds(tenant) -> Relay:
     return RelayFactory(tenant=tenant, subdomain="birds", name="Ann's birds")
 
 
-def signed(person: Person, method: str, path: str, body: bytes = b"") -> dict[str, str]:
+def signed(
+    caller: ApiClient, method: str, path: str, body: bytes = b""
+) -> dict[str, str]:
     url = django_settings.APP_URL + path
-    header = authorization(person.key, url=url, method=method, body=body)
+    header = authorization(caller.key, url=url, method=method, body=body)
     return {"Authorization": header}
 
 
-# --- whose request it is
+# --- authentication
 
 
 @pytest.mark.parametrize(
     "name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"]
 )
-def test_the_method_is_the_one_that_is_used(ann, name):
+def test_method_override_headers_are_ignored(ann, name):
     path = f"/api/tenants/{ann.pubkey}"
     body = b'{"email": "eve@example.com"}'
     headers = {**signed(ann, "PATCH", path, body), name: "PATCH"}
 
-    answer = call(Client(), "POST", path, body, headers)
+    response = call(Client(), "POST", path, body, headers)
 
-    assert answer.error == (401, "auth-wrong-method")
+    assert response.error == (401, "auth-wrong-method")
     assert Tenant.objects.get().email == ""
 
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "X-Rewrite-URL", "X-Forwarded-URI"])
-def test_the_address_is_the_one_that_is_used(ann, ben, name):
+def test_url_override_headers_are_ignored(ann, ben, name):
     other = f"/api/tenants/{ben.pubkey}"
     headers = {**signed(ann, "GET", "/api/identity"), name: other}
 
-    answer = call(Client(), "GET", "/api/identity", headers=headers)
+    response = call(Client(), "GET", "/api/identity", headers=headers)
 
-    assert answer.data["pubkey"] == ann.pubkey
+    assert response.data["pubkey"] == ann.pubkey
     assert call(Client(), "GET", other, headers=headers).status == 401
 
 
 @pytest.mark.parametrize(
-    "given",
+    "headers",
     [
         {"HTTP_X_FORWARDED_HOST": "evil.example"},
         {"HTTP_X_FORWARDED_PREFIX": "/evil"},
@@ -68,23 +70,23 @@ def test_the_address_is_the_one_that_is_used(ann, ben, name):
         {"HTTP_COOKIE": "sessionid=x; csrftoken=y"},
     ],
 )
-def test_proxies_and_cookies_say_nothing_of_who_calls(ann, given):
+def test_forwarded_headers_and_cookies_do_not_authenticate(ann, headers):
     path = "/api/identity"
     header = signed(ann, "GET", path)["Authorization"]
-    good = Client().get(path, HTTP_AUTHORIZATION=header, **given)
+    good = Client().get(path, HTTP_AUTHORIZATION=header, **headers)
 
     assert good.json()["data"]["pubkey"] == ann.pubkey
-    assert Client().get(path, **given).status_code == 401
+    assert Client().get(path, **headers).status_code == 401
 
 
-def test_where_it_is_mounted_is_signed_too(ann):
+def test_script_name_is_part_of_the_signed_url(ann):
     header = signed(ann, "GET", "/api/identity")["Authorization"]
 
-    answer = Client().get(
+    response = Client().get(
         "/api/identity", HTTP_AUTHORIZATION=header, SCRIPT_NAME="/evil"
     )
 
-    assert answer.json()["code"] == "auth-wrong-url"
+    assert response.json()["code"] == "auth-wrong-url"
 
 
 @pytest.mark.parametrize(
@@ -103,35 +105,35 @@ def test_where_it_is_mounted_is_signed_too(ann):
         "/API/tenants/{0}",
     ],
 )
-def test_another_spelling_of_an_address_leads_to_nobody(ann, ben, path):
-    address = path.format(ben.pubkey, ann.pubkey)
+def test_alternative_spelling_of_a_url_reaches_no_tenant(ann, ben, path):
+    url = path.format(ben.pubkey, ann.pubkey)
 
-    answer = Client().get(address, headers=signed(ann, "GET", address))
+    response = Client().get(url, headers=signed(ann, "GET", url))
 
-    assert answer.status_code in {401, 404}
-    assert b"npub" not in answer.content
+    assert response.status_code in {401, 404}
+    assert b"npub" not in response.content
 
 
-def test_who_signed_to_read_has_not_signed_to_look(ann, birds):
+def test_head_needs_its_own_signature(ann, birds):
     path = f"/api/relays/{birds.pk}"
     head = Client().head(path, headers=signed(ann, "HEAD", path))
-    other = Client().head(path, headers=signed(Person(), "HEAD", path))
+    other = Client().head(path, headers=signed(ApiClient(), "HEAD", path))
     wrong = Client().head(path, headers=signed(ann, "GET", path))
 
     assert [each.status_code for each in (head, other, wrong)] == [200, 404, 401]
     assert {each.content for each in (head, other, wrong)} == {b""}
 
 
-def test_the_tenants_are_not_counted_by_looking_either(ann):
+def test_head_of_the_tenant_list_is_for_operators_only(ann):
     headers = signed(ann, "HEAD", "/api/tenants")
 
     assert Client().head("/api/tenants", headers=headers).status_code == 403
 
 
-# --- from a browser
+# --- browsers
 
 
-def test_pages_of_known_origins_may_call_and_no_others(settings, ann):
+def test_only_allowed_origins_pass_preflight(settings, ann):
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
 
     def preflight(origin: str) -> Any:
@@ -144,37 +146,40 @@ def test_pages_of_known_origins_may_call_and_no_others(settings, ann):
             },
         )
 
-    known, unknown = preflight("https://app.example"), preflight("https://evil.example")
-    assert known["Access-Control-Allow-Origin"] == "https://app.example"
-    assert "authorization" in known["Access-Control-Allow-Headers"]
-    for answer in (known, unknown, preflight("null")):
-        assert "Access-Control-Allow-Credentials" not in answer
+    allowed, unknown = (
+        preflight("https://app.example"),
+        preflight("https://evil.example"),
+    )
+    assert allowed["Access-Control-Allow-Origin"] == "https://app.example"
+    assert "authorization" in allowed["Access-Control-Allow-Headers"]
+    for response in (allowed, unknown, preflight("null")):
+        assert "Access-Control-Allow-Credentials" not in response
     assert "Access-Control-Allow-Origin" not in unknown
     assert "Access-Control-Allow-Origin" not in preflight("null")
 
 
-def test_asking_what_may_be_done_needs_a_signature_as_well(ann):
+def test_options_needs_a_signature_and_is_not_allowed(ann):
     assert call(Client(), "OPTIONS", "/api/tenants").error == (401, "auth-missing")
     assert ann.call("OPTIONS", "/api/tenants").error == (405, "method-not-allowed")
 
 
-def test_no_cache_keeps_and_no_browser_guesses_what_is_told(ann, birds):
-    answers = [
+def test_responses_forbid_caching_and_sniffing(ann, birds):
+    responses = [
         ann.get(f"/api/relays/{birds.pk}"),
         ann.get("/api/relays"),
-        Person().get(f"/api/relays/{birds.pk}"),
+        ApiClient().get(f"/api/relays/{birds.pk}"),
         call(Client(), "GET", "/api/relays"),
         call(Client(), "GET", "/api/nothing"),
     ]
 
-    assert [answer.status for answer in answers] == [200, 200, 404, 401, 404]
-    for answer in answers:
-        assert answer.headers["Cache-Control"] == "no-store, private"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Content-Type"] == "application/json"
+    assert [response.status for response in responses] == [200, 200, 404, 401, 404]
+    for response in responses:
+        assert response.headers["Cache-Control"] == "no-store, private"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Content-Type"] == "application/json"
 
 
-# --- what is sent
+# --- fields, bodies and queries
 
 
 @pytest.mark.parametrize(
@@ -191,12 +196,12 @@ def test_no_cache_keeps_and_no_browser_guesses_what_is_told(ann, birds):
         ("tenant_id", "0" * 64),
     ],
 )
-def test_of_a_relay_only_what_is_described_can_be_set(ann, ben, birds, name, value):
+def test_undocumented_relay_field_is_refused(ann, ben, birds, name, value):
     before = Relay.objects.values().get()
 
-    answer = ann.patch(f"/api/relays/{birds.pk}", {"name": "x", name: value})
+    response = ann.patch(f"/api/relays/{birds.pk}", {"name": "x", name: value})
 
-    assert answer.error == (422, "field-unknown")
+    assert response.error == (422, "field-unknown")
     assert Relay.objects.values().get() == before
 
 
@@ -213,12 +218,12 @@ def test_of_a_relay_only_what_is_described_can_be_set(ann, ben, birds, name, val
         "closed_at",
     ],
 )
-def test_of_an_account_only_what_is_described_can_be_set(ann, name):
+def test_undocumented_tenant_field_is_refused(ann, name):
     before = Tenant.objects.values().get()
 
-    answer = ann.patch(f"/api/tenants/{ann.pubkey}", {"email": "", name: "x"})
+    response = ann.patch(f"/api/tenants/{ann.pubkey}", {"email": "", name: "x"})
 
-    assert answer.error == (422, "field-unknown")
+    assert response.error == (422, "field-unknown")
     assert Tenant.objects.values().get() == before
 
 
@@ -234,18 +239,18 @@ def test_of_an_account_only_what_is_described_can_be_set(ann, name):
         "nonsense",
     ],
 )
-def test_whatever_a_body_is_called_it_is_json_or_nothing(ann, content_type):
+def test_body_is_parsed_as_json_for_any_content_type(ann, content_type):
     path = f"/api/tenants/{ann.pubkey}"
 
     def send(body: bytes) -> tuple[int, str]:
-        answer = Client().generic(
+        response = Client().generic(
             "PATCH",
             path,
             body,
             content_type=content_type,
             headers=signed(ann, "PATCH", path, body),
         )
-        return answer.status_code, answer.json()["code"]
+        return response.status_code, response.json()["code"]
 
     assert send(b'{"email": "ann@example.com"}') == (200, "ok")
     assert send(b"email=eve@example.com") == (400, "parse-error")
@@ -253,7 +258,7 @@ def test_whatever_a_body_is_called_it_is_json_or_nothing(ann, content_type):
     assert Tenant.objects.get().email == "ann@example.com"
 
 
-def test_a_query_beside_a_body_is_not_overlooked(ann, birds):
+def test_query_in_a_request_with_a_body_is_refused(ann, birds):
     for method, path in [
         ("POST", "/api/tenants?dry_run=1"),
         ("PATCH", f"/api/tenants/{ann.pubkey}?email=x"),
@@ -264,19 +269,19 @@ def test_a_query_beside_a_body_is_not_overlooked(ann, birds):
     assert birds.status == "active"
 
 
-def test_a_query_of_far_too_many_parameters(ann):
+def test_query_with_too_many_parameters_is_refused(ann):
     query = "&".join(f"x{number}=1" for number in range(1_001))
 
     assert ann.get(f"/api/relays?{query}").error == (400, "parameter-unknown")
 
 
-def test_a_page_of_ones_own_list_is_never_of_anothers(ann, ben):
-    for person in (ann, ben):
+def test_next_url_of_one_tenant_shows_another_only_its_own_relays(ann, ben):
+    for caller in (ann, ben):
         for number in range(3):
-            subdomain = f"{number}-{person.pubkey[:8]}"
-            RelayFactory(tenant_id=person.pubkey, subdomain=subdomain)
-    following = ann.get("/api/relays?limit=1&order=subdomain").body["next"]
-    path = following.removeprefix(django_settings.APP_URL)
+            subdomain = f"{number}-{caller.pubkey[:8]}"
+            RelayFactory(tenant_id=caller.pubkey, subdomain=subdomain)
+    next_url = ann.get("/api/relays?limit=1&order=subdomain").body["next"]
+    path = next_url.removeprefix(django_settings.APP_URL)
 
     rows = ben.get(path.replace("limit=1", "limit=9")).data
 
@@ -284,25 +289,24 @@ def test_a_page_of_ones_own_list_is_never_of_anothers(ann, ben):
     assert {row["tenant"] for row in rows} == {ben.pubkey}
 
 
-def test_who_is_turned_away_leaves_no_trace(ann, settings):
+def test_throttled_request_stores_no_auth_event(ann, settings):
     settings.API_RATE_PER_ADDRESS = "2/hour"
 
-    answers = [ann.get("/api/identity") for _ in range(4)]
+    responses = [ann.get("/api/identity") for _ in range(4)]
 
-    assert [answer.status for answer in answers] == [200, 200, 429, 429]
+    assert [response.status for response in responses] == [200, 200, 429, 429]
     assert UsedAuthEvent.objects.count() == 2
 
 
-# --- at once
+# --- races
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_of_those_who_want_a_name_at_once_one_gets_it(ann, ben):
+def test_concurrent_requests_for_a_subdomain_create_one_relay(ann, ben):
     barrier = Barrier(6)
 
-    def create(number: int) -> Answer:
-        person = (ann, ben)[number % 2]
-        caller = Person(key=person.key)
+    def create(number: int) -> ApiResponse:
+        caller = ApiClient(key=(ann, ben)[number % 2].key)
         barrier.wait()
         try:
             return caller.post("/api/relays", {"subdomain": "birds", "plan": "free"})
@@ -310,34 +314,34 @@ def test_of_those_who_want_a_name_at_once_one_gets_it(ann, ben):
             connection.close()
 
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(create, range(6)))
+        responses = list(pool.map(create, range(6)))
 
-    assert sorted(answer.status for answer in answers) == [201] + [409] * 5
-    refused = [answer for answer in answers if answer.status == 409]
-    assert {answer.body["code"] for answer in refused} == {"subdomain-exists"}
+    assert sorted(response.status for response in responses) == [201] + [409] * 5
+    refusal = [response for response in responses if response.status == 409]
+    assert {response.body["code"] for response in refusal} == {"subdomain-exists"}
     assert Relay.objects.count() == 1
 
 
-# --- while something is away
+# --- outages
 
 
-def test_without_redis_everything_works_uncounted(ann, settings):
+def test_without_redis_requests_work_without_rate_limits(ann, settings):
     settings.REDIS_URL = "unix:///nowhere/valkey.sock"
     settings.API_RATE_PER_KEY = "1/hour"
 
-    made = ann.post("/api/relays", {"subdomain": "birds", "plan": "free"})
+    created = ann.post("/api/relays", {"subdomain": "birds", "plan": "free"})
 
-    assert made.status == 201
+    assert created.status == 201
     assert [ann.get("/api/relays").status for _ in range(3)] == [200] * 3
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_without_the_database_it_is_said_so(ann, caplog):
-    given = connection.settings_dict["HOST"]
+def test_without_the_database_requests_fail_with_503(ann, caplog):
+    host = connection.settings_dict["HOST"]
     connection.close()
     connection.settings_dict["HOST"] = "/nowhere"
     try:
-        answers = [
+        responses = [
             ann.get("/api/identity"),
             ann.patch(f"/api/tenants/{ann.pubkey}", {"email": ""}),
             call(Client(), "GET", "/api/plans"),
@@ -345,11 +349,11 @@ def test_without_the_database_it_is_said_so(ann, caplog):
         unsigned = call(Client(), "GET", "/api/identity")
     finally:
         connection.close()
-        connection.settings_dict["HOST"] = given
+        connection.settings_dict["HOST"] = host
 
-    for answer in answers:
-        assert answer.error == (503, "unavailable")
-        assert answer.headers["Retry-After"] == "5"
-        assert "nowhere" not in answer.body["error"]
+    for response in responses:
+        assert response.error == (503, "unavailable")
+        assert response.headers["Retry-After"] == "5"
+        assert "nowhere" not in response.body["error"]
     assert unsigned.error == (401, "auth-missing")
     assert "database_unavailable" in caplog.text

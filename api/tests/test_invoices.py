@@ -1,4 +1,4 @@
-"""Invoices over the API: reading them, paying one by Lightning, and the receipt."""
+"""Invoices over the API: reading, paying by Lightning, receipts, Stripe's portal."""
 
 import hashlib
 from contextlib import ExitStack
@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.utils import timezone
 
-from api.tests.support.client import Person
+from api.tests.support.client import ApiClient
 from api.views import invoices as views
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
@@ -36,11 +36,11 @@ def invoice(ann, prices) -> InvoiceCollection:
     """Ann's open invoice, of $5 for a relay on the basic plan."""
     create_relay(tenant_id=ann.pubkey, subdomain="birds", plan_id="basic")
     sync_tenant(tenant_id=ann.pubkey)
-    found = InvoiceCollection.objects.get(tenant=ann.pubkey)
-    collect_invoice(invoice_id=found.pk)
-    found.refresh_from_db()
-    assert found.stripe_status == "open"
-    return found
+    row = InvoiceCollection.objects.get(tenant=ann.pubkey)
+    collect_invoice(invoice_id=row.pk)
+    row.refresh_from_db()
+    assert row.stripe_status == "open"
+    return row
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def path(invoice) -> str:
 
 
 def pay(wallets, bolt11: str) -> None:
-    """Somebody pays, and our wallet tells."""
+    """Pay a bolt11 from another wallet and let Caravel notice."""
     wallets.create("payer", balance_msat=10**12)
     wallets.ledger.pay("payer", bolt11)
     check_invoice(invoice_id=LightningInvoice.objects.get(bolt11=bolt11).pk)
 
 
-def test_an_invoice_is_stripes_with_our_collection_beside_it(ann, invoice, path):
-    (listed,) = ann.get(f"/api/tenants/{ann.pubkey}/invoices").data
+def test_invoice_has_stripes_fields_and_its_collection(ann, invoice, path):
+    (in_list,) = ann.get(f"/api/tenants/{ann.pubkey}/invoices").data
     one = ann.get(path).data
 
-    assert one == listed
+    assert one == in_list
     assert (one["id"], one["tenant"]) == (invoice.pk, ann.pubkey)
     assert (one["status"], one["amount_remaining_cents"]) == ("open", 500)
     assert [(line["plan"], line["amount_cents"]) for line in one["lines"]] == [
@@ -71,35 +71,37 @@ def test_an_invoice_is_stripes_with_our_collection_beside_it(ann, invoice, path)
     assert urlsplit(one["collection"]["payment_url"]).path.startswith("/pay/")
 
 
-def test_who_is_no_customer_yet_has_no_invoices(ann, sandbox):
+def test_tenant_without_a_customer_has_no_invoices(ann, sandbox):
     assert ann.get(f"/api/tenants/{ann.pubkey}/invoices").data == []
 
 
-def test_others_invoices_do_not_exist(ann, ben, admin, invoice, path):
+def test_other_tenants_invoices_are_not_found(ann, ben, admin, invoice, path):
     for method, suffix in [
         ("GET", ""),
         ("GET", "/bolt11"),
         ("POST", "/bolt11"),
         ("GET", "/receipt"),
     ]:
-        answer = ben.call(method, path + suffix)
-        assert answer.error == (404, "invoice-not-found")
-    refused = ben.get(f"/api/tenants/{ann.pubkey}/invoices")
-    assert refused.error == (404, "tenant-not-found")
+        response = ben.call(method, path + suffix)
+        assert response.error == (404, "invoice-not-found")
+    refusal = ben.get(f"/api/tenants/{ann.pubkey}/invoices")
+    assert refusal.error == (404, "tenant-not-found")
     assert admin.get(path).data["id"] == invoice.pk
 
 
-def test_stripe_is_not_asked_about_what_is_somebody_elses(ann, ben, invoice, sandbox):
-    asked = len(sandbox.requests())
+def test_no_stripe_request_for_another_tenants_invoice(ann, ben, invoice, sandbox):
+    before = len(sandbox.requests())
 
     for name in (invoice.pk, "in_none"):
         assert ben.get(f"/api/invoices/{name}").error == (404, "invoice-not-found")
-        assert Person().get(f"/api/invoices/{name}").status == 404
+        assert ApiClient().get(f"/api/invoices/{name}").status == 404
 
-    assert len(sandbox.requests()) == asked
+    assert len(sandbox.requests()) == before
 
 
-def test_what_was_only_made_at_stripe_is_the_customers_own(ann, ben, invoice, sandbox):
+def test_invoice_created_only_at_stripe_is_visible_to_its_tenant_only(
+    ann, ben, invoice, sandbox
+):
     made = sandbox.client().v1.invoices.create({"customer": invoice.stripe_customer_id})
 
     assert ann.get(f"/api/invoices/{made.id}").data["collection"] is None
@@ -107,11 +109,11 @@ def test_what_was_only_made_at_stripe_is_the_customers_own(ann, ben, invoice, sa
 
 
 @pytest.mark.parametrize("name", ["in_none", "cus_1", "x" * 300, "in_"])
-def test_what_is_no_invoice_is_not_found(ann, sandbox, name):
+def test_invalid_invoice_id_is_not_found(ann, sandbox, name):
     assert ann.get(f"/api/invoices/{name}").error == (404, "invoice-not-found")
 
 
-def test_invoices_are_filtered_and_come_in_pages(ann, invoice, sandbox):
+def test_invoices_are_filtered_and_paginated(ann, invoice, sandbox):
     customer = invoice.stripe_customer_id
     for _ in range(4):
         add_paid_invoice(sandbox, customer)
@@ -120,11 +122,11 @@ def test_invoices_are_filtered_and_come_in_pages(ann, invoice, sandbox):
     assert [row["id"] for row in ann.get(f"{base}?status=open").data] == [invoice.pk]
     seen, path = [], f"{base}?limit=2"
     while path:
-        answer = ann.get(path)
-        seen += [row["id"] for row in answer.data]
-        assert len(answer.data) <= 2
-        following = answer.body["next"]
-        path = following and following.removeprefix("http://localhost:8000")
+        response = ann.get(path)
+        seen += [row["id"] for row in response.data]
+        assert len(response.data) <= 2
+        next_url = response.body["next"]
+        path = next_url and next_url.removeprefix("http://localhost:8000")
 
     assert len(set(seen)) == len(seen) == 5
     assert ann.get(f"{base}?cursor=in_x").error == (400, "cursor-invalid")
@@ -132,24 +134,23 @@ def test_invoices_are_filtered_and_come_in_pages(ann, invoice, sandbox):
 
 
 def add_paid_invoice(sandbox: Sandbox, customer: str) -> None:
-    """An invoice of nothing, which no subscription has made."""
+    """Add an invoice of $0 without a subscription."""
     api = sandbox.client().v1
     made = api.invoices.create({"customer": customer, "auto_advance": False})
     api.invoices.finalize_invoice(made.id)
 
 
-def test_any_number_of_invoices_takes_as_many_queries(
+def test_listing_30_invoices_needs_no_more_queries_than_one(
     ann, invoice, sandbox, django_assert_max_num_queries
 ):
     path = f"/api/tenants/{ann.pubkey}/invoices?limit=100"
     with django_assert_max_num_queries(20) as few:
         assert len(ann.get(path).data) == 1
-    collected = [invoice.tenant, invoice.stripe_customer_id]
     for number in range(30):
         add_paid_invoice(sandbox, invoice.stripe_customer_id)
         InvoiceCollectionFactory(
-            tenant=collected[0],
-            stripe_customer_id=collected[1],
+            tenant=invoice.tenant,
+            stripe_customer_id=invoice.stripe_customer_id,
             stripe_invoice_id=f"in_other{number}",
         )
 
@@ -157,19 +158,19 @@ def test_any_number_of_invoices_takes_as_many_queries(
         ann.get(path)
 
 
-def test_while_stripe_is_away_it_is_said_so(ann, invoice, sandbox, path):
+def test_stripe_outage_is_503_without_details(ann, invoice, sandbox, path):
     sandbox.fault("status", method=None, status=500, times=None)
 
-    refused = ann.get(path)
+    refusal = ann.get(path)
 
-    assert refused.error == (503, "stripe-unavailable")
-    assert "Stripe" not in refused.body["error"]
+    assert refusal.error == (503, "stripe-unavailable")
+    assert "Stripe" not in refusal.body["error"]
 
 
 # --- by Lightning
 
 
-def test_looking_issues_nothing_and_asking_does(ann, path, own_wallet, rates):
+def test_get_issues_no_bolt11_and_post_issues_one(ann, path, own_wallet, rates):
     assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
     assert not LightningInvoice.objects.exists()
 
@@ -185,15 +186,15 @@ def test_looking_issues_nothing_and_asking_does(ann, path, own_wallet, rates):
     fresh_at = datetime.fromisoformat(issued["fresh_at"])
     assert fresh_at == expires_at + timedelta(seconds=60)
     assert ann.get(f"{path}/bolt11").data == issued
-    shown = ann.get(path).data
-    assert shown["hosted_invoice_url"] == ""
-    until = datetime.fromisoformat(shown["collection"]["lightning_until"])
+    invoice = ann.get(path).data
+    assert invoice["hosted_invoice_url"] == ""
+    until = datetime.fromisoformat(invoice["collection"]["lightning_until"])
     assert until == row.final_at
     assert ann.post(f"{path}/bolt11", {}).data == issued
     assert LightningInvoice.objects.count() == 1
 
 
-def test_a_fresh_one_waits_for_what_may_be_arriving(
+def test_no_new_bolt11_while_the_expired_one_may_still_be_paid(
     ann, invoice, path, own_wallet, rates, settings
 ):
     ann.post(f"{path}/bolt11")
@@ -201,23 +202,23 @@ def test_a_fresh_one_waits_for_what_may_be_arriving(
     LightningInvoice.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
 
     assert ann.get(f"{path}/bolt11").error == (404, "bolt11-not-open")
-    refused = ann.post(f"{path}/bolt11")
+    refusal = ann.post(f"{path}/bolt11")
 
-    assert refused.error == (409, "payment-in-progress")
+    assert refusal.error == (409, "payment-in-progress")
     row.refresh_from_db()
-    until = datetime.fromisoformat(refused.body["until"])
+    until = datetime.fromisoformat(refusal.body["until"])
     assert until == row.expires_at + timedelta(seconds=60)
 
 
-def test_while_a_wallet_is_asked_nobody_else_pays(
+def test_no_bolt11_while_a_wallet_payment_is_pending(
     ann, invoice, path, alice, own_wallet, rates
 ):
     attempt = make_attempt(invoice, alice)
 
-    refused = ann.post(f"{path}/bolt11")
+    refusal = ann.post(f"{path}/bolt11")
 
-    assert refused.error == (409, "payment-in-progress")
-    assert datetime.fromisoformat(refused.body["until"]) == attempt.invoice.final_at
+    assert refusal.error == (409, "payment-in-progress")
+    assert datetime.fromisoformat(refusal.body["until"]) == attempt.invoice.final_at
     waiting = ann.get(path).data["collection"]["waiting"]
     assert datetime.fromisoformat(waiting["until"]) == attempt.invoice.final_at
     assert ann.get(path).data["hosted_invoice_url"] == ""
@@ -230,16 +231,16 @@ def make_attempt(invoice, alice):
     return start_payment(payment_request_for(invoice))
 
 
-def test_without_a_price_there_is_no_invoice(ann, path, own_wallet, rates):
+def test_no_bolt11_without_an_exchange_rate(ann, path, own_wallet, rates):
     rates.fault("error")
 
-    refused = ann.post(f"{path}/bolt11")
+    refusal = ann.post(f"{path}/bolt11")
 
-    assert refused.error == (503, "rate-unavailable")
-    assert "http" not in refused.body["error"]
+    assert refusal.error == (503, "rate-unavailable")
+    assert "http" not in refusal.body["error"]
 
 
-def test_what_is_paid_is_not_paid_again(
+def test_no_bolt11_for_an_invoice_paid_by_lightning(
     ann, invoice, path, own_wallet, rates, wallets, django_capture_on_commit_callbacks
 ):
     pay(wallets, ann.post(f"{path}/bolt11").data["bolt11"])
@@ -257,7 +258,7 @@ def test_what_is_paid_is_not_paid_again(
     assert paid["collection"]["payment_url"] is None
 
 
-def test_what_was_paid_at_stripe_is_not_paid_by_lightning_too(
+def test_no_bolt11_for_an_invoice_paid_at_stripe(
     ann, invoice, path, sandbox, own_wallet, rates
 ):
     ann.post(f"{path}/bolt11")
@@ -272,23 +273,23 @@ def test_what_was_paid_at_stripe_is_not_paid_by_lightning_too(
 # --- the receipt
 
 
-def test_who_waits_for_a_receipt_is_counted(ann, path, monkeypatch):
-    def look(invoice_id: str) -> object:
-        with ExitStack() as taken, pytest.raises(Overloaded):
+def test_receipt_request_counts_against_the_concurrency_limit(ann, path, monkeypatch):
+    def fill_up_then_build(invoice_id: str) -> object:
+        with ExitStack() as slots, pytest.raises(Overloaded):
             for _ in range(settings.SLOW_REQUESTS):
-                taken.enter_context(concurrency_limit())
+                slots.enter_context(concurrency_limit())
         return build_receipt(invoice_id)
 
-    monkeypatch.setattr(views, "build_receipt", look)
+    monkeypatch.setattr(views, "build_receipt", fill_up_then_build)
 
     assert ann.get(f"{path}/receipt").error == (409, "invoice-not-paid")
 
 
-def test_before_it_is_paid_there_is_no_receipt(ann, path):
+def test_no_receipt_for_an_unpaid_invoice(ann, path):
     assert ann.get(f"{path}/receipt").error == (409, "invoice-not-paid")
 
 
-def test_a_stranger_can_check_a_receipt(
+def test_receipt_can_be_verified_by_anyone(
     ann, ben, invoice, path, own_wallet, rates, wallets, settings
 ):
     bolt11 = ann.post(f"{path}/bolt11").data["bolt11"]
@@ -315,17 +316,19 @@ def test_a_stranger_can_check_a_receipt(
 # --- Stripe's portal
 
 
-def test_the_portal_is_opened_for_oneself(ann, ben, invoice, settings):
+def test_portal_session_is_created_only_for_oneself_and_allowed_origins(
+    ann, ben, invoice, settings
+):
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]
     path = f"/api/tenants/{ann.pubkey}/portal-session"
 
-    answer = ann.post(path, {"return_url": "https://app.example/billing"})
+    response = ann.post(path, {"return_url": "https://app.example/billing"})
 
-    assert answer.status == 201
-    assert answer.data["url"].startswith(settings.STRIPE_API_BASE)
+    assert response.status == 201
+    assert response.data["url"].startswith(settings.STRIPE_API_BASE)
     assert ann.post(path).status == 201
     assert ben.post(path).error == (404, "tenant-not-found")
     for elsewhere in ("https://evil.example/", "https://app.example.evil.example/"):
-        refused = ann.post(path, {"return_url": elsewhere})
-        assert refused.error == (422, "return-url-invalid")
+        refusal = ann.post(path, {"return_url": elsewhere})
+        assert refusal.error == (422, "return-url-invalid")
     assert ann.post(path, {"return_url": "x"}).error == (422, "return-url-invalid")

@@ -1,11 +1,11 @@
-"""Relays over the API: creating, changing, switching; and what is refused."""
+"""Relays over the API: create, update, activate, deactivate, and list."""
 
 from uuid import uuid4
 
 import pytest
 from django.utils import timezone
 
-from api.tests.support.client import Person
+from api.tests.support.client import ApiClient
 from billing.tests.factories import InvoiceCollectionFactory
 from relays.models import Relay
 from relays.services.lifecycle import mark_relay_delinquent
@@ -22,48 +22,48 @@ def birds(tenant) -> Relay:
     return RelayFactory(tenant=tenant, subdomain="birds")
 
 
-def test_the_plans_are_open_to_all(client):
-    listed = client.get("/api/plans").json()
+def test_plans_are_public(client):
+    plans = client.get("/api/plans").json()
     one = client.get("/api/plans/basic").json()
 
-    assert [plan["id"] for plan in listed["data"]] == ["free", "basic", "growth"]
-    assert one["data"] == listed["data"][1]
+    assert [plan["id"] for plan in plans["data"]] == ["free", "basic", "growth"]
+    assert one["data"] == plans["data"][1]
     assert one["data"]["amount_cents"] == 500
     assert "stripe_price_id" not in one["data"]
     missing = client.get("/api/plans/gold")
     assert (missing.status_code, missing.json()["code"]) == (404, "not-found")
 
 
-def test_a_relay_is_created(ann, settings):
-    answer = ann.post(
+def test_relay_is_created(ann, settings):
+    response = ann.post(
         "/api/relays",
         {"subdomain": "Birds", "plan": "basic", "name": "Birds", "public_join": True},
     )
 
-    assert answer.status == 201
+    assert response.status == 201
     relay = Relay.objects.get()
-    assert answer.data["id"] == str(relay.pk)
-    assert answer.data["url"] == f"ws://birds.{settings.RELAY_DOMAIN}"
-    assert answer.data["status"] == "active"
-    assert answer.data["tenant"] == ann.pubkey == relay.tenant_id
-    assert answer.data["public_join"] is True
-    assert answer.data["synced"] is False
-    assert "secret" not in answer.data
-    assert ann.get(f"/api/relays/{relay.pk}").data == answer.data
+    assert response.data["id"] == str(relay.pk)
+    assert response.data["url"] == f"ws://birds.{settings.RELAY_DOMAIN}"
+    assert response.data["status"] == "active"
+    assert response.data["tenant"] == ann.pubkey == relay.tenant_id
+    assert response.data["public_join"] is True
+    assert response.data["synced"] is False
+    assert "secret" not in response.data
+    assert ann.get(f"/api/relays/{relay.pk}").data == response.data
 
 
-def test_an_operator_creates_a_relay_for_somebody(ann, ben, admin):
-    wanted = {"subdomain": "birds", "plan": "free", "tenant": ann.pubkey}
+def test_operator_creates_a_relay_for_a_tenant(ann, ben, admin):
+    body = {"subdomain": "birds", "plan": "free", "tenant": ann.pubkey}
 
-    assert ben.post("/api/relays", wanted).error == (404, "tenant-not-found")
-    assert admin.post("/api/relays", wanted).data["tenant"] == ann.pubkey
+    assert ben.post("/api/relays", body).error == (404, "tenant-not-found")
+    assert admin.post("/api/relays", body).data["tenant"] == ann.pubkey
 
 
-def test_who_has_no_account_gets_no_relay(admin):
-    wanted = {"subdomain": "birds", "plan": "free"}
+def test_caller_without_an_account_cannot_create_a_relay(admin):
+    body = {"subdomain": "birds", "plan": "free"}
 
-    assert Person().post("/api/relays", wanted).error == (404, "tenant-not-found")
-    assert admin.post("/api/relays", wanted).error == (404, "tenant-not-found")
+    assert ApiClient().post("/api/relays", body).error == (404, "tenant-not-found")
+    assert admin.post("/api/relays", body).error == (404, "tenant-not-found")
     assert not Relay.objects.exists()
 
 
@@ -103,43 +103,45 @@ def test_who_has_no_account_gets_no_relay(admin):
         ),
     ],
 )
-def test_a_relay_that_cannot_be(ann, body, error):
+def test_invalid_relay_is_refused(ann, body, error):
     RelayFactory(subdomain="taken")
 
     assert ann.post("/api/relays", body).error == error
     assert Relay.objects.count() == 1
 
 
-def test_plan_and_what_it_carries_change_together(ann, birds):
+def test_plan_and_its_features_change_in_one_request(ann, birds):
     path = f"/api/relays/{birds.pk}"
 
-    answer = ann.patch(path, {"plan": "growth", "livekit_enabled": True, "name": "New"})
+    response = ann.patch(
+        path, {"plan": "growth", "livekit_enabled": True, "name": "New"}
+    )
 
-    assert answer.data["plan"] == "growth"
-    assert answer.data["livekit_enabled"] is True
-    assert answer.data["name"] == "New"
+    assert response.data["plan"] == "growth"
+    assert response.data["livekit_enabled"] is True
+    assert response.data["name"] == "New"
     assert ann.patch(path, {"plan": "free"}).data["livekit_enabled"] is False
     assert ann.patch(path, {}).data["plan"] == "free"
 
 
-def test_one_wrong_field_keeps_all_as_it_was(ann, birds):
+def test_one_invalid_field_leaves_all_fields_unchanged(ann, birds):
     path = f"/api/relays/{birds.pk}"
 
-    answer = ann.patch(path, {"plan": "free", "livekit_enabled": True})
+    response = ann.patch(path, {"plan": "free", "livekit_enabled": True})
 
-    assert answer.error == (422, "plan-lacks-feature")
+    assert response.error == (422, "plan-lacks-feature")
     birds.refresh_from_db()
     assert (birds.plan_id, birds.livekit_enabled) == ("basic", False)
     assert not Activity.objects.filter(subject_type="relay").exists()
 
 
-def test_a_relay_is_given_to_nobody_else(ann, ben, birds):
-    answer = ann.patch(f"/api/relays/{birds.pk}", {"tenant": ben.pubkey})
+def test_relay_cannot_be_moved_to_another_tenant(ann, ben, birds):
+    response = ann.patch(f"/api/relays/{birds.pk}", {"tenant": ben.pubkey})
 
-    assert answer.error == (422, "field-unknown")
+    assert response.error == (422, "field-unknown")
 
 
-def test_switching_off_and_on(ann, birds):
+def test_relay_is_deactivated_and_activated(ann, birds):
     path = f"/api/relays/{birds.pk}"
 
     assert ann.post(f"{path}/activate").error == (409, "relay-is-active")
@@ -149,26 +151,26 @@ def test_switching_off_and_on(ann, birds):
     assert ann.post(f"{path}/activate", {"now": 1}).error == (422, "field-unknown")
 
 
-def test_who_owes_is_told_where_to_pay(ann, birds, tenant):
+def test_refusal_for_overdue_payment_has_the_payment_url(ann, birds, tenant):
     collection = InvoiceCollectionFactory(tenant=tenant)
     Tenant.objects.filter(pk=tenant.pk).update(payment_overdue_since=timezone.now())
-    wanted = {"subdomain": "more", "plan": "basic"}
+    body = {"subdomain": "more", "plan": "basic"}
 
-    refused = ann.post("/api/relays", wanted)
+    refusal = ann.post("/api/relays", body)
 
-    assert refused.error == (409, "payment-overdue")
-    assert collection.pk in refused.body["payment_url"]
+    assert refusal.error == (409, "payment-overdue")
+    assert collection.pk in refusal.body["payment_url"]
     assert (
-        ann.patch(f"/api/relays/{birds.pk}", {"plan": "growth"}).error == refused.error
+        ann.patch(f"/api/relays/{birds.pk}", {"plan": "growth"}).error == refusal.error
     )
     mark_relay_delinquent(relay_id=birds.pk)
-    refused = ann.post(f"/api/relays/{birds.pk}/activate")
-    assert refused.error == (409, "relay-is-delinquent")
-    assert collection.pk in refused.body["payment_url"]
+    refusal = ann.post(f"/api/relays/{birds.pk}/activate")
+    assert refusal.error == (409, "relay-is-delinquent")
+    assert collection.pk in refusal.body["payment_url"]
     assert ann.patch(f"/api/relays/{birds.pk}", {"plan": "free"}).status == 200
 
 
-def test_others_relays_do_not_exist(ann, ben, admin, birds):
+def test_other_tenants_relays_are_not_found(ann, ben, admin, birds):
     path = f"/api/relays/{birds.pk}"
 
     for method, suffix in [
@@ -180,18 +182,18 @@ def test_others_relays_do_not_exist(ann, ben, admin, birds):
         ("GET", "/activity"),
     ]:
         data: object = None if method == "GET" else {}
-        answer = ben.call(method, path + suffix, data)
-        assert answer.error == (404, "relay-not-found")
+        response = ben.call(method, path + suffix, data)
+        assert response.error == (404, "relay-not-found")
     assert ben.get(f"/api/relays/{uuid4()}").error == (404, "relay-not-found")
     assert ben.get("/api/relays/not-an-id").error == (404, "not-found")
     assert admin.get(path).data["subdomain"] == "birds"
 
 
-def test_lists_show_ones_own_and_operators_all(ann, ben, admin, birds):
+def test_lists_have_own_relays_and_operators_see_all(ann, ben, admin, birds):
     RelayFactory(tenant_id=ben.pubkey, subdomain="cats", plan_id="free")
 
-    def names(person: Person, path: str) -> list[str]:
-        return [row["subdomain"] for row in person.get(path).data]
+    def names(caller: ApiClient, path: str) -> list[str]:
+        return [row["subdomain"] for row in caller.get(path).data]
 
     assert names(ann, "/api/relays") == ["birds"]
     assert names(ann, f"/api/tenants/{ann.pubkey}/relays") == ["birds"]
@@ -200,28 +202,28 @@ def test_lists_show_ones_own_and_operators_all(ann, ben, admin, birds):
     assert names(admin, "/api/relays?plan=free") == ["cats"]
     assert names(admin, "/api/relays?status=inactive") == []
     assert names(admin, f"/api/relays?tenant={ann.pubkey}") == ["birds"]
-    refused = ann.get(f"/api/relays?tenant={ben.pubkey}")
-    assert refused.error == (404, "tenant-not-found")
-    refused = ann.get(f"/api/tenants/{ben.pubkey}/relays")
-    assert refused.error == (404, "tenant-not-found")
+    refusal = ann.get(f"/api/relays?tenant={ben.pubkey}")
+    assert refusal.error == (404, "tenant-not-found")
+    refusal = ann.get(f"/api/tenants/{ben.pubkey}/relays")
+    assert refusal.error == (404, "tenant-not-found")
 
 
 @pytest.mark.parametrize("query", ["plan=%00", "status=on", "tenant=%00"])
-def test_a_filter_that_cannot_be(ann, query):
+def test_invalid_filter_is_refused(ann, query):
     assert ann.get(f"/api/relays?{query}").error == (400, "parameter-invalid")
 
 
-def test_the_log_of_a_relay(ann):
-    made = ann.post("/api/relays", {"subdomain": "birds", "plan": "basic"}).data
-    ann.post(f"/api/relays/{made['id']}/deactivate")
+def test_relay_activity_is_listed_newest_first(ann):
+    relay = ann.post("/api/relays", {"subdomain": "birds", "plan": "basic"}).data
+    ann.post(f"/api/relays/{relay['id']}/deactivate")
 
-    log = ann.get(f"/api/relays/{made['id']}/activity").data
+    log = ann.get(f"/api/relays/{relay['id']}/activity").data
 
     assert [row["type"] for row in log] == ["deactivate_relay", "create_relay"]
     assert log[0]["snapshot"] == {"plan": "basic", "status": "inactive"}
 
 
-def test_relays_of_a_hundred_tenants_cost_as_many_queries_as_one(
+def test_listing_100_relays_needs_no_more_queries_than_one(
     admin, django_assert_max_num_queries
 ):
     RelayFactory()

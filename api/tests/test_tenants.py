@@ -1,4 +1,4 @@
-"""An account over the API: opening it, reading it, changing it."""
+"""Tenant accounts over the API: open, read, update, list; query and body errors."""
 
 import json
 from base64 import b64encode
@@ -10,7 +10,7 @@ import pytest
 from django.conf import settings
 from django.db.models.signals import post_save
 
-from api.tests.support.client import Person
+from api.tests.support.client import ApiClient
 from billing.tests.factories import InvoiceCollectionFactory
 from caravel.core.web.throttling import concurrency_limit
 from caravel.nostr import npub
@@ -23,39 +23,39 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 
-def test_who_am_i_creates_nothing(settings):
-    person = Person()
+def test_identity_request_creates_no_tenant(settings):
+    caller = ApiClient()
 
-    answer = person.get("/api/identity")
+    response = caller.get("/api/identity")
 
-    assert answer.data == {
-        "pubkey": person.pubkey,
-        "npub": npub(person.pubkey),
+    assert response.data == {
+        "pubkey": caller.pubkey,
+        "npub": npub(caller.pubkey),
         "is_admin": False,
         "is_tenant": False,
     }
     assert not Tenant.objects.exists()
 
 
-def test_an_account_is_opened_once():
-    person = Person()
+def test_account_is_opened_once():
+    caller = ApiClient()
 
-    first, second = person.post("/api/tenants"), person.post("/api/tenants", {})
+    first, second = caller.post("/api/tenants"), caller.post("/api/tenants", {})
 
     assert (first.status, second.status) == (201, 200)
     assert first.data == second.data
-    assert first.data["pubkey"] == person.pubkey
+    assert first.data["pubkey"] == caller.pubkey
     assert first.data["wallet"] == {
         "connected": False,
         "alias": "",
         "host": "",
         "error": "",
     }
-    assert person.get("/api/identity").data["is_tenant"]
+    assert caller.get("/api/identity").data["is_tenant"]
     assert Activity.objects.count() == 1
 
 
-def test_an_account_is_found_by_either_spelling(ann):
+def test_tenant_is_found_by_hex_and_by_npub(ann):
     by_hex = ann.get(f"/api/tenants/{ann.pubkey}")
     by_npub = ann.get(f"/api/tenants/{npub(ann.pubkey)}")
 
@@ -65,14 +65,17 @@ def test_an_account_is_found_by_either_spelling(ann):
 @pytest.mark.parametrize(
     "name", ["0" * 64, "npub1x", "%00", "nsec1abc", "é", "a" * 500]
 )
-def test_what_is_nobody_is_not_found(ann, name):
+def test_invalid_or_unknown_pubkey_is_not_found(ann, name):
     assert ann.get(f"/api/tenants/{name}").error in {
         (404, "tenant-not-found"),
-        (401, "auth-wrong-url"),  # spelt otherwise than it is signed
+        (
+            401,
+            "auth-wrong-url",
+        ),  # Django normalizes the URL, so it is not the signed one
     }
 
 
-def test_others_do_not_exist(ann, ben, admin):
+def test_other_tenants_are_not_found(ann, ben, admin):
     path = f"/api/tenants/{ben.pubkey}"
 
     for method, data in (("GET", None), ("PATCH", {"email": "x@example.com"})):
@@ -81,18 +84,18 @@ def test_others_do_not_exist(ann, ben, admin):
     assert admin.get(path).data["pubkey"] == ben.pubkey
 
 
-def test_a_tenant_changes_what_is_its_own(ann, tenant):
+def test_tenant_updates_its_own_fields(ann, tenant):
     changes = {"email": "ann@example.com", "autopay_paused": True}
 
-    answer = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
+    response = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
 
-    assert answer.data["email"] == "ann@example.com"
-    assert answer.data["autopay_paused"] is True
+    assert response.data["email"] == "ann@example.com"
+    assert response.data["autopay_paused"] is True
     tenant.refresh_from_db()
     assert (tenant.email, tenant.autopay_paused) == ("ann@example.com", True)
 
 
-def test_only_an_operator_exempts_from_dunning(ann, admin, tenant):
+def test_only_an_operator_sets_dunning_exempt(ann, admin, tenant):
     path, change = f"/api/tenants/{ann.pubkey}", {"dunning_exempt": True}
 
     assert ann.patch(path, change).error == (403, "field-forbidden")
@@ -120,76 +123,78 @@ def test_only_an_operator_exempts_from_dunning(ann, admin, tenant):
         ("text", "invalid"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_changes(ann, tenant, body, code):
-    answer = ann.patch(f"/api/tenants/{ann.pubkey}", body)
+def test_invalid_body_is_refused_and_changes_nothing(ann, tenant, body, code):
+    response = ann.patch(f"/api/tenants/{ann.pubkey}", body)
 
-    assert answer.error == (422, code)
+    assert response.error == (422, code)
     before = {k: str(v) for k, v in vars(tenant).items() if not k.startswith("_")}
     tenant.refresh_from_db()
     assert before == {k: str(v) for k, v in vars(tenant).items() if k[0] != "_"}
     assert Activity.objects.count() == 1
 
 
-def test_a_wallet_is_checked_taken_and_never_told(ann, wallets):
+def test_wallet_is_checked_and_connected_and_its_secret_is_never_returned(ann, wallets):
     wallet = wallets.create("ann", balance_msat=10**9)
     path = f"/api/tenants/{ann.pubkey}"
 
-    answer = ann.patch(path, {"nwc_url": wallet.url})
+    response = ann.patch(path, {"nwc_url": wallet.url})
 
-    told = answer.data["wallet"]
-    assert told["connected"] and told["error"] == ""
-    assert told["alias"]
-    assert "127.0.0.1" in told["host"]
+    connection = response.data["wallet"]
+    assert connection["connected"] and connection["error"] == ""
+    assert connection["alias"]
+    assert "127.0.0.1" in connection["host"]
     secret = wallet.url.partition("secret=")[2].partition("&")[0]
-    for shown in (answer, ann.get(path)):
-        assert secret not in json.dumps(shown.body)
+    for each in (response, ann.get(path)):
+        assert secret not in json.dumps(each.body)
     assert ann.patch(path, {"nwc_url": ""}).data["wallet"]["connected"] is False
 
 
-def test_an_unusable_wallet_changes_nothing(ann, tenant, wallets):
+def test_unusable_wallet_changes_nothing(ann, tenant, wallets):
     wallet = wallets.create("ann", terms=Terms(read_only=True))
 
-    answer = ann.patch(
+    response = ann.patch(
         f"/api/tenants/{ann.pubkey}", {"nwc_url": wallet.url, "email": "a@example.com"}
     )
 
-    assert answer.error == (422, "wallet-cannot-pay")
+    assert response.error == (422, "wallet-cannot-pay")
     tenant.refresh_from_db()
     assert (bool(tenant.nwc_url), tenant.email) == (False, "")
 
 
-def test_who_pauses_payments_with_a_new_wallet_is_not_charged(ann, tenant, wallets):
+def test_new_wallet_is_not_charged_when_autopay_is_paused_in_the_same_request(
+    ann, tenant, wallets
+):
     wallet = wallets.create("ann", balance_msat=10**9)
     paused = []
 
-    def look(update_fields: Any, **kwargs: Any) -> None:
+    def record_autopay_paused(update_fields: Any, **kwargs: Any) -> None:
         if "nwc_url" in update_fields:
             paused.append(Tenant.objects.get(pk=tenant.pk).autopay_paused)
 
     changes = {"nwc_url": wallet.url, "autopay_paused": True}
-    post_save.connect(look, sender=Tenant)
+    post_save.connect(record_autopay_paused, sender=Tenant)
     try:
-        answer = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
+        response = ann.patch(f"/api/tenants/{ann.pubkey}", changes)
     finally:
-        post_save.disconnect(look, sender=Tenant)
+        post_save.disconnect(record_autopay_paused, sender=Tenant)
 
-    assert answer.data["wallet"]["connected"]
+    assert response.data["wallet"]["connected"]
     assert paused == [True]
 
 
-def test_with_many_strangers_being_waited_for_no_other_wallet_is_asked(ann, wallets):
+def test_wallet_is_not_checked_while_others_fill_half_of_all_slots(ann, wallets):
     wallet = wallets.create("ann")
-    with ExitStack() as taken:
+    with ExitStack() as slots:
         for _ in range(settings.SLOW_REQUESTS // 2):
-            taken.enter_context(concurrency_limit("strangers"))
+            slots.enter_context(concurrency_limit("unverified wallets"))
 
-        answer = ann.patch(f"/api/tenants/{ann.pubkey}", {"nwc_url": wallet.url})
+        response = ann.patch(f"/api/tenants/{ann.pubkey}", {"nwc_url": wallet.url})
 
-    assert answer.error == (503, "busy")
+    assert response.error == (503, "busy")
     assert wallet.requests("get_info") == []
 
 
-def test_where_to_pay_is_told_to_who_owes(ann, tenant):
+def test_tenant_with_an_unpaid_invoice_has_a_payment_url(ann, tenant):
     collection = InvoiceCollectionFactory(tenant=tenant)
 
     url = ann.get(f"/api/tenants/{ann.pubkey}").data["payment_url"]
@@ -198,7 +203,7 @@ def test_where_to_pay_is_told_to_who_owes(ann, tenant):
     assert collection.pk in url
 
 
-def test_the_log_of_an_account_is_read_backwards(ann, tenant):
+def test_tenant_activity_is_listed_newest_first(ann, tenant):
     RelayFactory(tenant=tenant)
     set_wallet(pubkey=tenant.pk, nwc_url="")
     path = f"/api/tenants/{ann.pubkey}/activity"
@@ -210,24 +215,24 @@ def test_the_log_of_an_account_is_read_backwards(ann, tenant):
     assert [row["id"] for row in ann.get(f"{path}?order=id").data] == sorted(
         row["id"] for row in log
     )
-    kept = ann.get(f"{path}?type=create_tenant").data
-    assert [row["type"] for row in kept] == ["create_tenant"]
+    filtered = ann.get(f"{path}?type=create_tenant").data
+    assert [row["type"] for row in filtered] == ["create_tenant"]
 
 
-def test_operators_filter_the_tenants(admin, ann, ben):
+def test_operator_filters_tenants(admin, ann, ben):
     Tenant.objects.filter(pk=ben.pubkey).update(
         closed_at="2026-01-01T00:00Z", payment_overdue_since="2026-01-01T00:00Z"
     )
 
-    def found(query: str) -> set[str]:
+    def pubkeys(query: str) -> set[str]:
         return {row["pubkey"] for row in admin.get(f"/api/tenants?{query}").data}
 
-    assert found("closed=true") == found("owing=true") == {ben.pubkey}
-    assert found("closed=false") == found("owing=0") == {ann.pubkey}
-    assert found("order=-created_at") == {ann.pubkey, ben.pubkey}
+    assert pubkeys("closed=true") == pubkeys("owing=true") == {ben.pubkey}
+    assert pubkeys("closed=false") == pubkeys("owing=0") == {ann.pubkey}
+    assert pubkeys("order=-created_at") == {ann.pubkey, ben.pubkey}
 
 
-def test_a_hundred_tenants_cost_as_many_queries_as_one(
+def test_listing_100_tenants_needs_no_more_queries_than_one(
     admin, django_assert_max_num_queries
 ):
     TenantFactory()
@@ -240,24 +245,24 @@ def test_a_hundred_tenants_cost_as_many_queries_as_one(
         assert len(admin.get("/api/tenants?limit=100").data) == 100
 
 
-def test_pages_lead_through_all_and_each_is_seen_once(admin):
-    made = {tenant.pk for tenant in TenantFactory.create_batch(25)}
+def test_pages_contain_every_tenant_once(admin):
+    expected = {tenant.pk for tenant in TenantFactory.create_batch(25)}
     seen, path = [], "/api/tenants?limit=10&order=-created_at"
     while path:
-        answer = admin.get(path)
-        seen += [row["pubkey"] for row in answer.data]
-        following = answer.body["next"]
-        path = following and following.removeprefix("http://localhost:8000")
+        response = admin.get(path)
+        seen += [row["pubkey"] for row in response.data]
+        next_url = response.body["next"]
+        path = next_url and next_url.removeprefix("http://localhost:8000")
 
     assert len(seen) == 25
-    assert set(seen) == made
+    assert set(seen) == expected
 
 
 def cursor_at(position: str) -> str:
     return quote(b64encode(urlencode({"p": position}).encode()))
 
 
-def test_a_cursor_of_another_offset_leads_on(admin):
+def test_cursor_with_another_utc_offset_is_accepted(admin):
     TenantFactory()
     path = f"/api/tenants?cursor={cursor_at('2026-01-01T00:00:00+23:59')}"
 
@@ -289,32 +294,32 @@ def test_a_cursor_of_another_offset_leads_on(admin):
         ),
     ],
 )
-def test_a_query_that_cannot_be(admin, query, code):
+def test_invalid_query_is_refused(admin, query, code):
     TenantFactory()
 
     assert admin.get(f"/api/tenants?{query}").error == (400, code)
 
 
-def test_one_key_cannot_have_everything(ann, settings):
+def test_requests_are_throttled_per_key(ann, settings):
     settings.API_RATE_PER_KEY = "3/minute"
 
-    answers = [ann.get("/api/identity") for _ in range(4)]
+    responses = [ann.get("/api/identity") for _ in range(4)]
 
-    assert [answer.status for answer in answers] == [200, 200, 200, 429]
-    assert answers[-1].error == (429, "throttled")
-    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
-    assert Person().get("/api/identity").status == 200
+    assert [response.status for response in responses] == [200, 200, 200, 429]
+    assert responses[-1].error == (429, "throttled")
+    assert 0 < int(responses[-1].headers["Retry-After"]) <= 60
+    assert ApiClient().get("/api/identity").status == 200
 
 
-def test_one_address_cannot_have_everything(ann, settings):
+def test_requests_are_throttled_per_address(ann, settings):
     settings.API_RATE_PER_ADDRESS = "3/minute"
 
-    statuses = [Person().get("/api/identity").status for _ in range(4)]
+    statuses = [ApiClient().get("/api/identity").status for _ in range(4)]
 
     assert statuses == [200, 200, 200, 429]
 
 
-def test_what_makes_us_ask_others_is_dearer(ann, settings):
+def test_costly_methods_have_a_lower_rate_limit(ann, settings):
     settings.API_RATE_COSTLY = "2/minute"
     path = f"/api/tenants/{ann.pubkey}"
 
@@ -324,16 +329,16 @@ def test_what_makes_us_ask_others_is_dearer(ann, settings):
     assert ann.get(path).status == 200
 
 
-def test_a_body_that_is_too_long(ann):
+def test_too_large_body_is_refused(ann):
     path = f"/api/tenants/{ann.pubkey}"
 
-    answer = ann.patch(path, {"email": "x" * 1_100_000})
+    response = ann.patch(path, {"email": "x" * 1_100_000})
 
-    assert answer.error == (413, "body-too-large")
+    assert response.error == (413, "body-too-large")
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"[" * 100_000, b'{"email": NaN}'])
-def test_a_body_that_is_no_json(ann, body):
+def test_body_that_is_not_json_is_refused(ann, body):
     path = f"/api/tenants/{ann.pubkey}"
 
     assert ann.send("PATCH", path, body).error == (400, "parse-error")

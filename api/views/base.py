@@ -1,4 +1,4 @@
-"""What all views of the API share."""
+"""Base classes of the API's views."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,102 +23,111 @@ from tenants.authentication import Caller, NostrAuthentication
 
 
 class ApiView(APIView):
-    """A view for who has signed the request, if its permissions let them.
-
-    Addresses are throttled before anything is looked at, keys once they are known.
-    """
+    """A view for signed requests, throttled by address and by key."""
 
     authentication_classes = [NostrAuthentication]
     content_negotiation_class = AlwaysJson
     http_method_names = ["get", "head", "post", "patch"]
-    #: The methods that make us ask others for something new.
-    costly: frozenset[str] = frozenset()
+    #: HTTP methods that call a wallet, an exchange or Stripe; these have a rate limit
+    #: of their own.
+    costly_methods: frozenset[str] = frozenset()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # By address first: verifying a signature costs CPU time and writes a row, and a
+        # key is only known afterwards.
         address = client_address(request._request)
         throttle(settings.API_RATE_PER_ADDRESS, "api", "address", address)
         super().initial(request, *args, **kwargs)
         self._throttle_key(request)
 
     @contextmanager
-    def concurrency_limit(self, *holders: str) -> Iterator[None]:
-        """Wait for others in a lane of the caller's, not too long. Raises Busy."""
+    def concurrency_limit(self, *keys: str) -> Iterator[None]:
+        """Limit slow upstream calls per key and address. Raises Overloaded."""
         address = client_address(self.request._request)
-        names = (f"key {self.caller.pubkey}", f"address {address}", *holders)
+        names = (f"key {self.caller.pubkey}", f"address {address}", *keys)
+        # Interactive: one short try at Stripe, since a thread and a client wait for it.
         with concurrency_limit(*names), interactive():
             yield
 
     @property
     def caller(self) -> Caller:
-        """Who signed the request."""
+        """The key that signed the request."""
         return cast(Caller, self.request.user)
 
-    def params(self, serializer: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-        """Return the query, read. Raises UnknownParameter or InvalidParameter."""
+    def validated_query(
+        self, serializer_class: type[serializers.Serializer[Any]]
+    ) -> dict[str, Any]:
+        """Return the query parameters. Raises UnknownParameter or InvalidParameter."""
         try:
-            given = self.request.query_params.dict()
+            query = self.request.query_params.dict()
         except TooManyFieldsSent as exc:
-            raise UnknownParameter("There are far too many parameters.") from exc
-        form = serializer(data=given)
-        if unknown := given.keys() - form.fields.keys():
-            names = ", ".join(sorted(form.fields)) or "none"
+            raise UnknownParameter("There are too many parameters.") from exc
+        serializer = serializer_class(data=query)
+        # A misspelt filter must not return the unfiltered list.
+        if unknown := query.keys() - serializer.fields.keys():
+            names = ", ".join(sorted(serializer.fields)) or "none"
+            # Shortened and in ASCII: the caller's own text goes into the message.
             first = min(unknown)[:40]
-            raise UnknownParameter(
-                f"{first!a} is unknown; the parameters are: {names}."
-            )
-        if not form.is_valid():
-            name, errors = next(iter(form.errors.items()))
+            raise UnknownParameter(f"Unknown parameter {first!a}; allowed: {names}.")
+        if not serializer.is_valid():
+            name, errors = next(iter(serializer.errors.items()))
             raise InvalidParameter(f"{name}: {errors[0]}")
-        return dict(form.validated_data)
+        return dict(serializer.validated_data)
 
     def forbid_query(self) -> None:
         """Raise UnknownParameter if there is a query."""
-        self.params(serializers.Serializer)
+        self.validated_query(serializers.Serializer)
 
-    def given(
-        self, serializer: type[serializers.Serializer[Any]], *, partial: bool = False
+    def validated_body(
+        self,
+        serializer_class: type[serializers.Serializer[Any]],
+        *,
+        partial: bool = False,
     ) -> dict[str, Any]:
-        """Return the body, read. Raises ValidationError with what is wrong with it.
+        """Return the validated body.
 
-        Nothing is taken from a query: raises UnknownParameter if there is one.
+        Raises ValidationError, or UnknownParameter if there is a query as well.
         """
         self.forbid_query()
-        form = serializer(data=self.request.data, partial=partial)
-        form.is_valid(raise_exception=True)
-        return dict(form.validated_data)
+        serializer = serializer_class(data=self.request.data, partial=partial)
+        serializer.is_valid(raise_exception=True)
+        return dict(serializer.validated_data)
 
     def finalize_response(
         self, request: Request, response: Response, *args: Any, **kwargs: Any
     ) -> Response:
-        """Let no cache keep what is for one caller only."""
-        answer = super().finalize_response(request, response, *args, **kwargs)
-        answer["Cache-Control"] = "no-store, private"
-        return answer
+        """Forbid caching."""
+        # Responses are for one key; payment and portal URLs in them are credentials.
+        finalized = super().finalize_response(request, response, *args, **kwargs)
+        finalized["Cache-Control"] = "no-store, private"
+        return finalized
 
     def handle_exception(self, exc: Exception) -> Response:
-        """Say with «pay first» where to."""
+        """Add the payment page's URL when the caller has to pay first."""
         response = super().handle_exception(exc)
         if isinstance(exc, PaymentRequired):
             response.data["payment_url"] = oldest_unpaid_link(exc.tenant_id)
         return response
 
     def _throttle_key(self, request: Request) -> None:
+        # A public view has no caller.
         if not request.user:
             return
         throttle(settings.API_RATE_PER_KEY, "api", "key", self.caller.pubkey)
-        if request.method in self.costly:
+        if request.method in self.costly_methods:
             throttle(settings.API_RATE_COSTLY, "api", "costly", self.caller.pubkey)
 
 
 class PublicView(ApiView):
-    """A view for everybody."""
+    """A view that needs no signature."""
 
+    # No authentication at all: an invalid Authorization header does not fail either.
     authentication_classes = []
     permission_classes = [AllowAny]
 
 
 class NotFoundView(PublicView):
-    """What is asked for under /api/ and is not there."""
+    """Unknown URLs under /api/."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        raise NotFound("There is nothing at this address: see /api/docs.")
+        raise NotFound("There is no such URL; see /api/docs.")

@@ -1,4 +1,4 @@
-"""The API's description, for programs and for people."""
+"""The API's description: OpenAPI for programs, Swagger UI for people."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class SchemaView(SpectacularAPIView):
 
 
 class DocsView(SpectacularSwaggerView):
-    """`/api/docs`: Swagger UI, all of it from here; a browser's Nostr key signs."""
+    """`/api/docs`: self-hosted Swagger UI; the browser's Nostr extension signs."""
 
     permission_classes = [AllowAny]
     authentication_classes = []
@@ -27,14 +27,16 @@ class DocsView(SpectacularSwaggerView):
     template_name = "api/docs.html"
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        # drf-spectacular's views are not typed.
         parent: Any = super()
         response: Response = parent.get(request, *args, **kwargs)
+        # Signs requests; the default inline script would also violate the policy.
         response.data["script_url"] = static("api/docs.js")
         response["Content-Security-Policy"] = _POLICY
         return response
 
 
-#: Swagger UI sets styles by itself, and has its pictures in its style sheet.
+#: Swagger UI needs inline styles, and `data:` for the images in its style sheet.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; connect-src 'self'; form-action 'none';"

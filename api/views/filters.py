@@ -1,4 +1,4 @@
-"""What several lists have in common."""
+"""Filters and pages that several views share."""
 
 from typing import Any
 
@@ -12,17 +12,17 @@ from relays.models import RelayQuerySet
 from tenants.models import Activity
 
 
-def filtered_relays(rows: RelayQuerySet, params: dict[str, Any]) -> RelayQuerySet:
-    """Return those of the wanted status and plan."""
-    wanted = {name: params[name] for name in ("status", "plan") if name in params}
-    return rows.filter(**wanted)
+def filter_relays(rows: RelayQuerySet, query: dict[str, Any]) -> RelayQuerySet:
+    """Filter relays by status and plan."""
+    filters = {name: query[name] for name in ("status", "plan") if name in query}
+    return rows.filter(**filters)
 
 
-def activities(
-    request: Request, rows: QuerySet[Activity], params: dict[str, Any]
+def activity_page(
+    request: Request, rows: QuerySet[Activity], query: dict[str, Any]
 ) -> Response:
-    """Return a page of activities, the last ones first."""
-    if "type" in params:
-        rows = rows.filter(type=params["type"])
-    order, limit = params["order"], params["limit"]
+    """Return a page of activities, newest first by default."""
+    if "type" in query:
+        rows = rows.filter(type=query["type"])
+    order, limit = query["order"], query["limit"]
     return paginate(request, rows, ActivitySerializer, order=order, limit=limit)

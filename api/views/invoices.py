@@ -2,10 +2,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import invoice_for, tenant_for
-from api.exceptions import STRIPE, WALLET
+from api.exceptions import STRIPE_ERRORS, WALLET_ERRORS
 from api.lists import paginate_after
 from api.schema import describe
-from api.serializers import invoices as forms
+from api.serializers import invoices as serializers
 from api.serializers.base import EmptySerializer
 from api.serializers.receipts import ReceiptSerializer
 from api.views.base import ApiView
@@ -31,66 +31,70 @@ class TenantInvoicesView(ApiView):
 
     @describe(
         "List a tenant's invoices",
-        answer=forms.InvoiceSerializer,
+        response=serializers.InvoiceSerializer,
         many=True,
-        query=forms.InvoiceListParams,
-        errors=[UnknownTenant, *STRIPE, Overloaded],
+        query=serializers.InvoiceListQuerySerializer,
+        errors=[UnknownTenant, *STRIPE_ERRORS, Overloaded],
     )
     def get(self, request: Request, pubkey: str) -> Response:
-        """Stripe's invoices, the newest first, and how far their collection is."""
-        params = self.params(forms.InvoiceListParams)
+        """Return the tenant's Stripe invoices, newest first, with their collection."""
+        query = self.validated_query(serializers.InvoiceListQuerySerializer)
         tenant = tenant_for(self.caller, pubkey)
         with self.concurrency_limit():
             rows = invoices.list_invoices(tenant)
-        if "status" in params:
-            rows = [row for row in rows if row.status == params["status"]]
-        after, limit = params.get("cursor"), params["limit"]
+        # In Python: Stripe's list is cached as a whole, for every filter and page.
+        if "status" in query:
+            rows = [row for row in rows if row.status == query["status"]]
+        after, limit = query.get("cursor"), query["limit"]
         return paginate_after(
-            request, rows, forms.InvoiceSerializer, after=after, limit=limit
+            request, rows, serializers.InvoiceSerializer, after=after, limit=limit
         )
 
 
-class InvoiceDetailView(ApiView):
-    """A view of one invoice, for whose it is."""
+class BaseInvoiceView(ApiView):
+    """Base of the views of one invoice."""
 
     permission_classes = [IsAuthenticated]
 
     def invoice(self, invoice_id: str) -> invoices.InvoiceDetails:
-        """Return the invoice. Raises UnknownInvoice, a StripeError or Busy."""
+        """Return the invoice. Raises UnknownInvoice, a StripeError or Overloaded."""
         with self.concurrency_limit():
             return invoice_for(self.caller, invoice_id)
 
 
-class InvoiceView(InvoiceDetailView):
+class InvoiceDetailView(BaseInvoiceView):
     @describe(
         "Get an invoice",
-        answer=forms.InvoiceSerializer,
-        errors=[UnknownInvoice, *STRIPE, Overloaded],
+        response=serializers.InvoiceSerializer,
+        errors=[UnknownInvoice, *STRIPE_ERRORS, Overloaded],
     )
     def get(self, request: Request, invoice_id: str) -> Response:
-        """One invoice by Stripe's id."""
+        """Return one invoice by its Stripe id."""
         self.forbid_query()
-        found = self.invoice(invoice_id)
-        return success(forms.InvoiceSerializer(found).data)
+        invoice = self.invoice(invoice_id)
+        return success(serializers.InvoiceSerializer(invoice).data)
 
 
-class Bolt11View(InvoiceDetailView):
-    costly = frozenset({"POST"})
+class Bolt11View(BaseInvoiceView):
+    costly_methods = frozenset({"POST"})
 
     @describe(
         "Get the open Lightning invoice",
-        answer=forms.Bolt11Serializer,
-        errors=[UnknownInvoice, Bolt11NotOpen, *STRIPE, Overloaded],
+        response=serializers.Bolt11Serializer,
+        errors=[UnknownInvoice, Bolt11NotOpen, *STRIPE_ERRORS, Overloaded],
     )
     def get(self, request: Request, invoice_id: str) -> Response:
-        """The one that was asked for and can still be paid; none is issued by this."""
+        """Return the current Lightning invoice, if it can still be paid.
+
+        Never issues a new one.
+        """
         self.forbid_query()
-        found = self.invoice(invoice_id)
-        return success(forms.Bolt11Serializer(current_bolt11(found.id)).data)
+        invoice = self.invoice(invoice_id)
+        return success(serializers.Bolt11Serializer(current_bolt11(invoice.id)).data)
 
     @describe(
         "Issue a Lightning invoice",
-        answer=forms.Bolt11Serializer,
+        response=serializers.Bolt11Serializer,
         body=EmptySerializer,
         errors=[
             UnknownInvoice,
@@ -98,39 +102,40 @@ class Bolt11View(InvoiceDetailView):
             InvoiceChanged,
             lightning.PaymentInProgress,
             lightning.AlreadySettled,
-            *STRIPE,
-            *WALLET,
+            *STRIPE_ERRORS,
+            *WALLET_ERRORS,
             Overloaded,
         ],
     )
     def post(self, request: Request, invoice_id: str) -> Response:
-        """A bolt11 over what is left to pay: the open one, or one at today's price.
+        """Return a bolt11 for the remaining amount.
 
-        While something else may pay the invoice it is refused, with the time `until`
-        when that is decided at the latest.
+        This is the open one, or a new one at the current exchange rate. Fails with
+        `payment-in-progress` while another payment is pending; `until` says when that
+        payment will have ended at the latest.
         """
-        self.given(EmptySerializer)
-        found = self.invoice(invoice_id)
+        self.validated_body(EmptySerializer)
+        invoice = self.invoice(invoice_id)
         with self.concurrency_limit():
-            offered = get_or_issue_bolt11(invoice_id=found.id)
-        return success(forms.Bolt11Serializer(offered).data)
+            bolt11 = get_or_issue_bolt11(invoice_id=invoice.id)
+        return success(serializers.Bolt11Serializer(bolt11).data)
 
 
-class ReceiptView(InvoiceDetailView):
+class ReceiptView(BaseInvoiceView):
     @describe(
         "Get a receipt",
-        answer=ReceiptSerializer,
-        errors=[UnknownInvoice, InvoiceNotPaid, *STRIPE, Overloaded],
+        response=ReceiptSerializer,
+        errors=[UnknownInvoice, InvoiceNotPaid, *STRIPE_ERRORS, Overloaded],
     )
     def get(self, request: Request, invoice_id: str) -> Response:
-        """What proves to anybody that an invoice was paid.
+        """Return a signed proof of payment that anyone can check.
 
-        `event` is the receipt signed by this service's key. Of a Lightning payment the
-        SHA-256 of `preimage` is `payment_hash`, which is that of `bolt11`: only who has
-        paid it, or was shown this, can know the preimage.
+        `event` is the receipt signed by this service's key. For a Lightning payment,
+        the SHA-256 of `preimage` is the `payment_hash` in `bolt11`: the preimage is
+        revealed only to the payer and to readers of this receipt.
         """
         self.forbid_query()
-        found = self.invoice(invoice_id)
+        invoice = self.invoice(invoice_id)
         with self.concurrency_limit():
-            receipt = build_receipt(found.id)
+            receipt = build_receipt(invoice.id)
         return success(ReceiptSerializer(receipt).data)

@@ -10,19 +10,20 @@ from relays.models import Plan
 
 
 class PlansView(PublicView):
-    @describe("List the plans", answer=PlanSerializer, many=True, is_open=True)
+    @describe("List the plans", response=PlanSerializer, many=True, is_public=True)
     def get(self, request: Request) -> Response:
-        """What a relay costs a month and may do, the cheapest first."""
+        """Return all plans, cheapest first."""
         self.forbid_query()
         return success(PlanSerializer(Plan.objects.all(), many=True).data)
 
 
 class PlanView(PublicView):
-    @describe("Get a plan", answer=PlanSerializer, errors=[NotFound], is_open=True)
+    @describe("Get a plan", response=PlanSerializer, errors=[NotFound], is_public=True)
     def get(self, request: Request, plan_id: str) -> Response:
-        """One plan by its id."""
+        """Return one plan."""
         self.forbid_query()
-        found = next((plan for plan in Plan.objects.all() if plan.pk == plan_id), None)
-        if found is None:
+        # Compared in Python: PostgreSQL raises an error for an id with a NUL character.
+        plan = next((each for each in Plan.objects.all() if each.pk == plan_id), None)
+        if plan is None:
             raise NotFound("There is no such plan.")
-        return success(PlanSerializer(found).data)
+        return success(PlanSerializer(plan).data)

@@ -7,11 +7,11 @@ from rest_framework.response import Response
 from api.access import relay_for, relays_for, tenant_for
 from api.lists import paginate
 from api.schema import describe
-from api.serializers import relays as forms
+from api.serializers import relays as serializers
 from api.serializers.base import EmptySerializer
-from api.serializers.tenants import ActivityListParams, ActivitySerializer
+from api.serializers.tenants import ActivityListQuerySerializer, ActivitySerializer
 from api.views.base import ApiView
-from api.views.filters import activities, filtered_relays
+from api.views.filters import activity_page, filter_relays
 from caravel.core.exceptions import CaravelError
 from caravel.core.web.envelope import success
 from caravel.core.web.permissions import IsAuthenticated
@@ -22,7 +22,7 @@ from relays.services.members import list_members
 from tenants.exceptions import TenantClosed, UnknownTenant
 from tenants.models import Activity
 
-_FIELDS: list[type[CaravelError]] = [
+_FIELD_ERRORS: list[type[CaravelError]] = [
     exceptions.UnknownRelay,
     exceptions.InvalidSubdomain,
     exceptions.ReservedSubdomain,
@@ -38,73 +38,79 @@ class RelaysView(ApiView):
 
     @describe(
         "List the relays",
-        answer=forms.RelaySerializer,
+        response=serializers.RelaySerializer,
         many=True,
-        query=forms.AllRelaysParams,
+        query=serializers.AllRelaysQuerySerializer,
         errors=[UnknownTenant],
     )
     def get(self, request: Request) -> Response:
-        """One's own relays; an operator's key lists all."""
-        params = self.params(forms.AllRelaysParams)
-        rows = filtered_relays(relays_for(self.caller), params)
-        if "tenant" in params:
-            rows = rows.filter(tenant=tenant_for(self.caller, params["tenant"]))
-        order, limit = params["order"], params["limit"]
-        return paginate(request, rows, forms.RelaySerializer, order=order, limit=limit)
+        """Return the caller's own relays; operators get all."""
+        query = self.validated_query(serializers.AllRelaysQuerySerializer)
+        rows = filter_relays(relays_for(self.caller), query)
+        if "tenant" in query:
+            rows = rows.filter(tenant=tenant_for(self.caller, query["tenant"]))
+        order, limit = query["order"], query["limit"]
+        return paginate(
+            request, rows, serializers.RelaySerializer, order=order, limit=limit
+        )
 
     @describe(
         "Create a relay",
-        answer=forms.RelaySerializer,
-        body=forms.RelayCreateSerializer,
+        response=serializers.RelaySerializer,
+        body=serializers.RelayCreateSerializer,
         statuses=(201,),
-        errors=[*_FIELDS, UnknownTenant, TenantClosed],
+        errors=[*_FIELD_ERRORS, UnknownTenant, TenantClosed],
         examples={"A relay on the basic plan": {"subdomain": "birds", "plan": "basic"}},
     )
     def post(self, request: Request) -> Response:
-        """Create an active relay; on a paid plan it is billed from now on."""
-        fields = self.given(forms.RelayCreateSerializer)
+        """Create an active relay. On a paid plan, billing starts now."""
+        fields = self.validated_body(serializers.RelayCreateSerializer)
         owner = tenant_for(self.caller, fields.pop("tenant", self.caller.pubkey))
         plan_id = fields.pop("plan")
         relay = lifecycle.create_relay(tenant_id=owner.pk, plan_id=plan_id, **fields)
-        return success(forms.RelaySerializer(relay).data, status=201)
+        return success(serializers.RelaySerializer(relay).data, status=201)
 
 
 class RelayView(ApiView):
     permission_classes = [IsAuthenticated]
 
     @describe(
-        "Get a relay", answer=forms.RelaySerializer, errors=[exceptions.UnknownRelay]
+        "Get a relay",
+        response=serializers.RelaySerializer,
+        errors=[exceptions.UnknownRelay],
     )
     def get(self, request: Request, relay_id: UUID) -> Response:
-        """One relay."""
+        """Return one relay."""
         self.forbid_query()
-        return success(forms.RelaySerializer(relay_for(self.caller, relay_id)).data)
+        return success(
+            serializers.RelaySerializer(relay_for(self.caller, relay_id)).data
+        )
 
     @describe(
-        "Change a relay",
-        answer=forms.RelaySerializer,
-        body=forms.RelayUpdateSerializer,
-        errors=[*_FIELDS, exceptions.RelayIsDelinquent],
+        "Update a relay",
+        response=serializers.RelaySerializer,
+        body=serializers.RelayUpdateSerializer,
+        errors=[*_FIELD_ERRORS, exceptions.RelayIsDelinquent],
         examples={
             "Rename it": {"name": "Birds of the North"},
-            "Upgrade it and switch something on": {
+            "Upgrade it and enable a feature": {
                 "plan": "growth",
                 "livekit_enabled": True,
             },
         },
     )
     def patch(self, request: Request, relay_id: UUID) -> Response:
-        """Change what is given, all or nothing. Another plan is billed at once.
+        """Update the given fields atomically.
 
-        What a new plan does not carry is switched off with the change.
+        A new plan is billed immediately; features that it lacks are switched off.
         """
         relay = relay_for(self.caller, relay_id)
-        fields = self.given(forms.RelayUpdateSerializer, partial=True)
+        fields = self.validated_body(serializers.RelayUpdateSerializer, partial=True)
         plan_id = fields.pop("plan", None)
         relay = lifecycle.update_relay_and_plan(
             relay_id=relay.pk, plan_id=plan_id, **fields
         )
-        return success(forms.RelaySerializer(relay).data)
+        return success(serializers.RelaySerializer(relay).data)
 
 
 class RelayActivateView(ApiView):
@@ -112,7 +118,7 @@ class RelayActivateView(ApiView):
 
     @describe(
         "Switch a relay on",
-        answer=forms.RelaySerializer,
+        response=serializers.RelaySerializer,
         body=EmptySerializer,
         errors=[
             exceptions.UnknownRelay,
@@ -123,24 +129,24 @@ class RelayActivateView(ApiView):
         ],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:
-        """Switch on what was switched off; on a paid plan it is billed again."""
+        """Switch an inactive relay on. On a paid plan, billing starts again."""
         return self._switch(lifecycle.activate_relay, relay_id)
 
     def _switch(self, service: Any, relay_id: UUID) -> Response:
         relay = relay_for(self.caller, relay_id)
-        self.given(EmptySerializer)
-        return success(forms.RelaySerializer(service(relay_id=relay.pk)).data)
+        self.validated_body(EmptySerializer)
+        return success(serializers.RelaySerializer(service(relay_id=relay.pk)).data)
 
 
 class RelayDeactivateView(RelayActivateView):
     @describe(
         "Switch a relay off",
-        answer=forms.RelaySerializer,
+        response=serializers.RelaySerializer,
         body=EmptySerializer,
         errors=[exceptions.UnknownRelay, exceptions.RelayIsInactive],
     )
     def post(self, request: Request, relay_id: UUID) -> Response:
-        """Switch a relay off; what was paid for the rest of the month is credited."""
+        """Switch a relay off. The rest of the paid period is credited."""
         return self._switch(lifecycle.deactivate_relay, relay_id)
 
 
@@ -149,7 +155,7 @@ class RelayMembersView(ApiView):
 
     @describe(
         "List a relay's members",
-        answer=forms.MembersSerializer,
+        response=serializers.MembersSerializer,
         errors=[
             exceptions.UnknownRelay,
             exceptions.ZooidUnavailable,
@@ -158,7 +164,7 @@ class RelayMembersView(ApiView):
         ],
     )
     def get(self, request: Request, relay_id: UUID) -> Response:
-        """Who may write to a relay, as the server that runs it says just now."""
+        """Return the relay's current members, as reported by the relay server."""
         self.forbid_query()
         relay = relay_for(self.caller, relay_id)
         with self.concurrency_limit():
@@ -171,14 +177,14 @@ class RelayActivityView(ApiView):
 
     @describe(
         "List a relay's activity",
-        answer=ActivitySerializer,
+        response=ActivitySerializer,
         many=True,
-        query=ActivityListParams,
+        query=ActivityListQuerySerializer,
         errors=[exceptions.UnknownRelay],
     )
     def get(self, request: Request, relay_id: UUID) -> Response:
-        """What happened to a relay."""
-        params = self.params(ActivityListParams)
+        """Return changes of a relay, newest first."""
+        query = self.validated_query(ActivityListQuerySerializer)
         relay = relay_for(self.caller, relay_id)
         rows = Activity.objects.filter(subject_type="relay", subject_id=str(relay.pk))
-        return activities(request, rows, params)
+        return activity_page(request, rows, query)

@@ -5,14 +5,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.access import relays_for, tenant_for
-from api.exceptions import STRIPE, FieldForbidden
+from api.exceptions import STRIPE_ERRORS, FieldForbidden
 from api.lists import paginate
 from api.schema import describe
-from api.serializers import tenants as forms
+from api.serializers import tenants as serializers
 from api.serializers.base import EmptySerializer
-from api.serializers.relays import RelayListParams, RelaySerializer
+from api.serializers.relays import RelayListQuerySerializer, RelaySerializer
 from api.views.base import ApiView
-from api.views.filters import activities, filtered_relays
+from api.views.filters import activity_page, filter_relays
 from billing.exceptions import CustomerGone, ReturnUrlInvalid, WriteUnresolved
 from billing.services.customers.portal import portal_session
 from caravel.core.exceptions import Forbidden
@@ -30,9 +30,9 @@ from tenants.services.tenants import get_or_create_tenant, update_tenant
 class IdentityView(ApiView):
     permission_classes = [IsAuthenticated]
 
-    @describe("Tell who I am", answer=forms.IdentitySerializer)
+    @describe("Get my identity", response=serializers.IdentitySerializer)
     def get(self, request: Request) -> Response:
-        """What the signature says of the caller; nothing is created by it."""
+        """Return the identity behind the signature. Creates nothing."""
         self.forbid_query()
         pubkey = self.caller.pubkey
         identity = {
@@ -41,64 +41,69 @@ class IdentityView(ApiView):
             "is_admin": self.caller.is_admin,
             "is_tenant": Tenant.objects.filter(pk=pubkey).exists(),
         }
-        return success(forms.IdentitySerializer(identity).data)
+        return success(serializers.IdentitySerializer(identity).data)
 
 
 class TenantsView(ApiView):
     def get_permissions(self) -> list[Any]:
+        # Any key may open an account with POST.
         return [
             IsAdmin() if self.request.method in {"GET", "HEAD"} else IsAuthenticated()
         ]
 
     @describe(
         "List the tenants",
-        answer=forms.TenantSerializer,
+        response=serializers.TenantSerializer,
         many=True,
-        query=forms.TenantListParams,
+        query=serializers.TenantListQuerySerializer,
         errors=[Forbidden],
     )
     def get(self, request: Request) -> Response:
-        """All tenants; for operators."""
-        params = self.params(forms.TenantListParams)
+        """Return all tenants. For operators only."""
+        query = self.validated_query(serializers.TenantListQuerySerializer)
         rows = Tenant.objects.all()
-        if (closed := params["closed"]) is not None:
+        if (closed := query["closed"]) is not None:
             rows = rows.filter(closed_at__isnull=not closed)
-        if (owing := params["owing"]) is not None:
+        if (owing := query["owing"]) is not None:
             rows = rows.filter(payment_overdue_since__isnull=not owing)
-        order, limit = params["order"], params["limit"]
-        return paginate(request, rows, forms.TenantSerializer, order=order, limit=limit)
+        order, limit = query["order"], query["limit"]
+        return paginate(
+            request, rows, serializers.TenantSerializer, order=order, limit=limit
+        )
 
     @describe(
         "Open my account",
-        answer=forms.TenantDetailSerializer,
+        response=serializers.TenantDetailSerializer,
         body=EmptySerializer,
         statuses=(200, 201),
     )
     def post(self, request: Request) -> Response:
-        """Make the caller a tenant; 201 if they were none, 200 if they were."""
-        self.given(EmptySerializer)
+        """Make the caller a tenant. Returns 200 if the account already existed."""
+        self.validated_body(EmptySerializer)
         tenant, is_new = get_or_create_tenant(pubkey=self.caller.pubkey)
-        data = forms.TenantDetailSerializer(tenant).data
+        data = serializers.TenantDetailSerializer(tenant).data
         return success(data, status=201 if is_new else 200)
 
 
 class TenantView(ApiView):
     permission_classes = [IsAuthenticated]
-    costly = frozenset({"PATCH"})
+    costly_methods = frozenset({"PATCH"})
 
     @describe(
-        "Get a tenant", answer=forms.TenantDetailSerializer, errors=[UnknownTenant]
+        "Get a tenant",
+        response=serializers.TenantDetailSerializer,
+        errors=[UnknownTenant],
     )
     def get(self, request: Request, pubkey: str) -> Response:
-        """One's own account, by hex or npub."""
+        """Return a tenant by hex pubkey or npub."""
         self.forbid_query()
         tenant = tenant_for(self.caller, pubkey)
-        return success(forms.TenantDetailSerializer(tenant).data)
+        return success(serializers.TenantDetailSerializer(tenant).data)
 
     @describe(
-        "Change a tenant",
-        answer=forms.TenantDetailSerializer,
-        body=forms.TenantUpdateSerializer,
+        "Update a tenant",
+        response=serializers.TenantDetailSerializer,
+        body=serializers.TenantUpdateSerializer,
         errors=[
             UnknownTenant,
             FieldForbidden,
@@ -110,27 +115,31 @@ class TenantView(ApiView):
             "Connect a wallet": {
                 "nwc_url": "nostr+walletconnect://<pubkey>?relay=<wss url>&secret=<hex>"
             },
-            "Disconnect it": {"nwc_url": ""},
+            "Disconnect the wallet": {"nwc_url": ""},
             "Get notices by e-mail": {"email": "ann@example.com"},
         },
     )
     def patch(self, request: Request, pubkey: str) -> Response:
-        """Change what is given, all or nothing.
+        """Update the given fields atomically.
 
-        A wallet is asked whether it can pay, then charged, unless `autopay_paused`.
+        A new wallet must prove that it can pay; open invoices are then charged to it,
+        unless `autopay_paused` is set.
         """
         tenant = tenant_for(self.caller, pubkey)
-        changes = self.given(forms.TenantUpdateSerializer, partial=True)
+        changes = self.validated_body(serializers.TenantUpdateSerializer, partial=True)
         if "dunning_exempt" in changes and not self.caller.is_admin:
             raise FieldForbidden("Only an operator may set dunning_exempt.")
-        self._change(tenant.pk, **changes)
+        # One service call: a new wallet that comes with `autopay_paused` must never be
+        # visible without it, or a collection could charge it in between.
+        self._update(tenant.pk, **changes)
         tenant.refresh_from_db()
-        return success(forms.TenantDetailSerializer(tenant).data)
+        return success(serializers.TenantDetailSerializer(tenant).data)
 
-    def _change(self, pubkey: str, nwc_url: str | None = None, **changes: Any) -> None:
+    def _update(self, pubkey: str, nwc_url: str | None = None, **changes: Any) -> None:
         if nwc_url:
-            # Whom the caller names may be silent on purpose.
-            with self.concurrency_limit("strangers"):
+            # One key for all callers: anyone can name wallets that never answer, and
+            # with many keys and addresses take every slot.
+            with self.concurrency_limit("unverified wallets"):
                 connect_wallet(pubkey=pubkey, nwc_url=nwc_url, **changes)
         elif nwc_url is not None:
             disconnect_wallet(pubkey=pubkey, **changes)
@@ -143,17 +152,17 @@ class TenantRelaysView(ApiView):
 
     @describe(
         "List a tenant's relays",
-        answer=RelaySerializer,
+        response=RelaySerializer,
         many=True,
-        query=RelayListParams,
+        query=RelayListQuerySerializer,
         errors=[UnknownTenant],
     )
     def get(self, request: Request, pubkey: str) -> Response:
-        """The relays of one tenant, switched off ones too."""
-        params = self.params(RelayListParams)
+        """Return the tenant's relays, including inactive ones."""
+        query = self.validated_query(RelayListQuerySerializer)
         tenant = tenant_for(self.caller, pubkey)
-        rows = filtered_relays(relays_for(self.caller).filter(tenant=tenant), params)
-        order, limit = params["order"], params["limit"]
+        rows = filter_relays(relays_for(self.caller).filter(tenant=tenant), query)
+        order, limit = query["order"], query["limit"]
         return paginate(request, rows, RelaySerializer, order=order, limit=limit)
 
 
@@ -162,46 +171,48 @@ class TenantActivityView(ApiView):
 
     @describe(
         "List a tenant's activity",
-        answer=forms.ActivitySerializer,
+        response=serializers.ActivitySerializer,
         many=True,
-        query=forms.ActivityListParams,
+        query=serializers.ActivityListQuerySerializer,
         errors=[UnknownTenant],
     )
     def get(self, request: Request, pubkey: str) -> Response:
-        """What happened to an account and its relays."""
-        params = self.params(forms.ActivityListParams)
+        """Return changes of an account and its relays, newest first."""
+        query = self.validated_query(serializers.ActivityListQuerySerializer)
         tenant = tenant_for(self.caller, pubkey)
-        return activities(request, Activity.objects.filter(tenant=tenant), params)
+        return activity_page(request, Activity.objects.filter(tenant=tenant), query)
 
 
 class PortalSessionView(ApiView):
     permission_classes = [IsAuthenticated]
-    costly = frozenset({"POST"})
+    costly_methods = frozenset({"POST"})
 
     @describe(
         "Open Stripe's portal",
-        answer=forms.PortalSessionSerializer,
-        body=forms.PortalSessionRequest,
+        response=serializers.PortalSessionSerializer,
+        body=serializers.PortalSessionCreateSerializer,
         statuses=(201,),
         errors=[
             *(UnknownTenant, ReturnUrlInvalid, CustomerGone, WriteUnresolved),
-            *STRIPE,
+            *STRIPE_ERRORS,
             Overloaded,
         ],
     )
     def post(self, request: Request, pubkey: str) -> Response:
-        """Make a link to Stripe's page where cards are managed and invoices read."""
+        """Create a link to Stripe's portal for managing cards and reading invoices."""
         tenant = tenant_for(self.caller, pubkey)
-        wanted = self.given(forms.PortalSessionRequest)
-        return_url = _safe(wanted.get("return_url") or settings.APP_URL)
+        body = self.validated_body(serializers.PortalSessionCreateSerializer)
+        return_url = _validated_return_url(body.get("return_url") or settings.APP_URL)
         with self.concurrency_limit():
             url = portal_session(pubkey=tenant.pk, return_url=return_url)
         return success({"url": url}, status=201)
 
 
-def _safe(url: str) -> str:
-    """Return the address. Raises ReturnUrlInvalid unless it is ours or a friend's."""
-    known = [settings.APP_URL, *settings.CORS_ALLOWED_ORIGINS]
-    if not any(url == base or url.startswith(f"{base}/") for base in known):
-        raise ReturnUrlInvalid("return_url leads elsewhere.")
+def _validated_return_url(url: str) -> str:
+    """Return the URL. Raises ReturnUrlInvalid unless its origin is allowed."""
+    # Otherwise Stripe's page, which people trust, would be an open redirect.
+    allowed = [settings.APP_URL, *settings.CORS_ALLOWED_ORIGINS]
+    # With the slash: "https://app.example" is a prefix of "https://app.example.evil".
+    if not any(url == base or url.startswith(f"{base}/") for base in allowed):
+        raise ReturnUrlInvalid("return_url has an origin that is not allowed.")
     return url

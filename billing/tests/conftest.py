@@ -1,4 +1,4 @@
-"""What pays: our wallet, tenants' wallets and prices of bitcoin, on real sockets."""
+"""Fixtures: tenants with invoices, wallets and exchange rates on real sockets."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +11,7 @@ from billing.clients.stripe import transport
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from billing.services.subscriptions.sync import sync_tenant
-from billing.tests.support.simulation.system import Ground, ground
+from billing.tests.support.simulation.system import Servers, running_servers
 from lightning.tests.support.fixtures import (
     _prices,
     alice,
@@ -30,14 +30,14 @@ __all__ = ["_prices", "alice", "own_wallet", "rates", "relay", "wallets"]
 
 
 class Clock:
-    """The time here and at Stripe, which is one."""
+    """One clock for this process and the sandbox Stripe."""
 
     def __init__(self, sandbox: Sandbox, traveller: time_machine.Traveller) -> None:
         self._sandbox = sandbox
         self._traveller = traveller
 
     def move(self, **delta: float) -> None:
-        """Let so much time pass; what is due at Stripe happens."""
+        """Let time pass, also at Stripe."""
         self._traveller.shift(timedelta(**delta))
         self._sandbox.advance(0)
 
@@ -50,7 +50,7 @@ def clock(sandbox) -> Iterator[Clock]:
 
 @pytest.fixture
 def subscriber(prices) -> Tenant:
-    """A tenant with one relay on the basic plan, and its first invoice, a draft."""
+    """A tenant with one relay on the basic plan and a draft as first invoice."""
     tenant = TenantFactory()
     create_relay(tenant_id=tenant.pk, subdomain="first", plan_id="basic")
     sync_tenant(tenant_id=tenant.pk)
@@ -60,7 +60,7 @@ def subscriber(prices) -> Tenant:
 
 @pytest.fixture
 def payable(prices, own_wallet, rates) -> InvoiceCollection:
-    """An open invoice of $5 that nothing could be charged for: a person pays it."""
+    """An open invoice of $5 whose tenant has no wallet and no card."""
     tenant = RelayFactory().tenant
     sync_tenant(tenant_id=tenant.pk)
     row = InvoiceCollection.objects.get(tenant=tenant)
@@ -79,24 +79,24 @@ def invoice(subscriber) -> InvoiceCollection:
 
 
 @pytest.fixture
-def worlds(relay, wallets, rates, settings, monkeypatch) -> Iterator[Ground]:
-    """What worlds stand on, with the settings that they need."""
+def servers(relay, wallets, rates, settings, monkeypatch) -> Iterator[Servers]:
+    """The servers of simulated systems, with their settings."""
     monkeypatch.setattr(transport, "pause_for", lambda seconds: None)
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 100_000
     settings.STRIPE_WEBHOOK_SECRETS = [WEBHOOK_SECRET]
-    # A wallet that is silent costs so many real seconds.
+    # Real seconds spent on each request to a silent wallet.
     settings.NWC_TIMEOUT = 0.5
     settings.NOSTR_ALLOW_PRIVATE_RELAYS = True
     settings.ROBOT_OUTBOX_RELAYS = settings.ROBOT_MESSAGING_RELAYS = [relay.url]
     settings.ROBOT_INDEXER_RELAYS = [relay.url]
-    with ground(wallets, rates) as found:
-        settings.STRIPE_API_BASE = found.stripe.url
-        yield found
+    with running_servers(wallets, rates) as running:
+        settings.STRIPE_API_BASE = running.stripe.url
+        yield running
 
 
 @pytest.fixture
 def no_redis(settings) -> None:
-    """A cache that nobody answers for."""
+    """A cache backend that cannot be reached."""
     cache = settings.CACHES["shared"]
     settings.CACHES = {
         **settings.CACHES,

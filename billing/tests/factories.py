@@ -30,7 +30,7 @@ class StripeEventFactory(factory.django.DjangoModelFactory):
 
 
 class InvoiceCollectionFactory(factory.django.DjangoModelFactory):
-    """An invoice that was finalized just now, and that no rung has been tried for."""
+    """An invoice that was just finalized, without any payment attempt."""
 
     class Meta:
         model = InvoiceCollection

@@ -1,3 +1,5 @@
+"""Management commands of billing."""
+
 from io import StringIO
 
 import pytest
@@ -19,7 +21,7 @@ def call(name, *args):
     return out.getvalue()
 
 
-def test_stripe_setup_creates_the_prices_once(sandbox):
+def test_stripe_setup_creates_prices_once(sandbox):
     first, second = call("stripe_setup"), call("stripe_setup")
 
     assert first.count("created price_") == 2
@@ -36,7 +38,7 @@ def test_stripe_setup_creates_the_prices_once(sandbox):
     }
 
 
-def test_stripe_setup_creates_the_portals_once(sandbox):
+def test_stripe_setup_creates_portal_configurations_once(sandbox):
     first, second = call("stripe_setup"), call("stripe_setup")
 
     assert first.count("created bpc_") == 2
@@ -45,7 +47,7 @@ def test_stripe_setup_creates_the_portals_once(sandbox):
     assert len(api.configurations.list({}).data) == 2
 
 
-def test_stripe_setup_gives_a_changed_amount_a_price_of_its_own(sandbox):
+def test_stripe_setup_creates_a_new_price_for_a_changed_amount(sandbox):
     call("stripe_setup")
     before = Plan.objects.get(pk="basic").stripe_price_id
     Plan.objects.filter(pk="basic").update(amount_cents=700)
@@ -73,7 +75,7 @@ def test_stripe_setup_creates_the_webhook_endpoint_once(sandbox):
     assert endpoint.api_version == "2026-10-28.endive"
 
 
-def test_stripe_setup_says_what_stripe_refused(sandbox):
+def test_stripe_setup_reports_an_error_from_stripe(sandbox):
     sandbox.fault(
         "status",
         path="/v1/prices",
@@ -85,7 +87,7 @@ def test_stripe_setup_says_what_stripe_refused(sandbox):
         call("stripe_setup")
 
 
-def test_sync_tenant_syncs_here_and_now(prices):
+def test_sync_tenant_syncs_immediately(prices):
     relay = RelayFactory()
 
     assert call("sync_tenant", npub(relay.tenant_id)) == "in sync\n"
@@ -94,7 +96,7 @@ def test_sync_tenant_syncs_here_and_now(prices):
     assert relay.tenant.stripe_subscription_id
 
 
-def test_sync_tenant_says_what_failed(sandbox):
+def test_sync_tenant_reports_the_error_code(sandbox):
     relay = RelayFactory()
 
     with pytest.raises(CommandError, match="plan-price-missing"):
@@ -102,15 +104,15 @@ def test_sync_tenant_says_what_failed(sandbox):
 
 
 @pytest.mark.parametrize(
-    ("pubkey", "said"),
+    ("pubkey", "message"),
     [("nonsense", "pubkey-invalid"), (TenantFactory.build().pubkey, "no such tenant")],
 )
-def test_sync_tenant_of_nobody(pubkey, said):
-    with pytest.raises(CommandError, match=said):
+def test_sync_tenant_of_an_unknown_tenant_fails(pubkey, message):
+    with pytest.raises(CommandError, match=message):
         call("sync_tenant", pubkey)
 
 
-def test_reconcile_makes_everybody_due_and_sends_the_sweep(
+def test_reconcile_marks_all_tenants_stale_and_enqueues_the_sweep(
     monkeypatch, django_capture_on_commit_callbacks
 ):
     RelayFactory()

@@ -1,4 +1,4 @@
-"""Crashes of real processes: afterwards Stripe and the database agree."""
+"""Crashes of real processes: Stripe and the database agree after recovery."""
 
 import json
 import signal
@@ -33,7 +33,7 @@ SUBSCRIPTIONS = "^/v1/subscriptions$"
 @pytest.fixture(autouse=True)
 def empty_broker():
     host = urlsplit(django_settings.REDIS_URL).hostname
-    assert host in {None, "127.0.0.1", "::1", "localhost"}, "not ours to empty"
+    assert host in {None, "127.0.0.1", "::1", "localhost"}, "not a local broker"
     with redis.from_url(django_settings.REDIS_URL) as broker:
         broker.flushall()
         yield broker
@@ -49,7 +49,7 @@ def add_relay(tenant, subdomain="nest"):
 
 
 def assert_agreement(sandbox, tenant):
-    """One subscription, with the items that the relays ask for."""
+    """Assert that Stripe has one subscription, with the items for the relays."""
     tenant.refresh_from_db()
     listed = sandbox.client().v1.subscriptions.list({"status": "all"}).data
     assert [sub.id for sub in listed] == [tenant.stripe_subscription_id]
@@ -60,22 +60,24 @@ def assert_agreement(sandbox, tenant):
 
 
 def recover(tmp_path):
-    """Five minutes later another worker is up and the sweep runs, as beat lets it."""
-    processes.let_minutes_pass(6)
+    """Six minutes later, start another worker and run the sweep as beat does."""
+    processes.age_timestamps(6)
     with processes.worker(tmp_path / "second.log"):
         sweep_stale_tenants.delay()
-        processes.wait_for(processes.all_in_step, "agreement after the sweep")
+        processes.wait_for(processes.all_synced, "agreement after the sweep")
 
 
-def test_a_change_is_synced_by_a_worker(sandbox, tenant, tmp_path):
+def test_worker_syncs_a_new_relay(sandbox, tenant, tmp_path):
     with processes.worker(tmp_path / "worker.log"):
         add_relay(tenant)
-        processes.wait_for(processes.all_in_step, "the first sync")
+        processes.wait_for(processes.all_synced, "the first sync")
 
     assert_agreement(sandbox, tenant)
 
 
-def test_killed_after_commit_and_before_the_message(sandbox, tenant, tmp_path):
+def test_sync_recovers_when_web_process_is_killed_between_commit_and_enqueue(
+    sandbox, tenant, tmp_path
+):
     code = f"""
 import os, signal
 from django.db import transaction
@@ -97,16 +99,20 @@ with transaction.atomic():
 
 @pytest.mark.parametrize("path", ["^/v1/customers$", SUBSCRIPTIONS])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_during_a_call(sandbox, tenant, tmp_path, path, when):
-    """`after`: Stripe has created it, and we have not stored its id."""
+def test_sync_recovers_when_worker_is_killed_during_a_stripe_call(
+    sandbox, tenant, tmp_path, path, when
+):
+    """With `after`, Stripe has created the object, but its id was not stored."""
     kind = "customer.create" if "customers" in path else "subscription.create"
     sandbox.fault("delay", path=path, when=when, seconds=60, times=1)
-    asked = StripeWrite.objects.filter(kind=kind, tried_at__isnull=False)
+    sent_writes = StripeWrite.objects.filter(kind=kind, tried_at__isnull=False)
     with processes.worker(tmp_path / "first.log") as worker:
         add_relay(tenant)
-        processes.wait_for(asked.exists, "the call that is under way")
+        processes.wait_for(sent_writes.exists, "the pending call")
         if when == "after":
-            processes.wait_for(lambda: created(sandbox, path), "Stripe's work")
+            processes.wait_for(
+                lambda: list_objects(sandbox, path), "the object at Stripe"
+            )
         processes.kill(worker)
     assert SubscriptionSync.objects.get(pk=tenant.pk).is_stale
     sandbox.clear_faults()
@@ -117,13 +123,15 @@ def test_killed_during_a_call(sandbox, tenant, tmp_path, path, when):
     assert not StripeWrite.objects.pending().exists()
 
 
-def created(sandbox, path):
+def list_objects(sandbox, path):
     client = sandbox.client().v1
     listed = client.customers if "customers" in path else client.subscriptions
     return listed.list({}).data
 
 
-def test_the_broker_loses_everything(sandbox, tenant, tmp_path, empty_broker):
+def test_sync_recovers_when_the_broker_loses_all_messages(
+    sandbox, tenant, tmp_path, empty_broker
+):
     add_relay(tenant)
     assert empty_broker.dbsize()
     empty_broker.flushall()
@@ -133,7 +141,7 @@ def test_the_broker_loses_everything(sandbox, tenant, tmp_path, empty_broker):
     assert_agreement(sandbox, tenant)
 
 
-def test_twenty_syncs_at_once_from_four_processes(sandbox, tenant, tmp_path):
+def test_twenty_concurrent_syncs_create_one_subscription(sandbox, tenant, tmp_path):
     for n in range(3):
         add_relay(tenant, f"nest-{n}")
     code = f"""
@@ -169,23 +177,23 @@ with ThreadPoolExecutor(5) as pool:
     assert desired_items(tenant.pk) == {Plan.objects.get(pk="basic").stripe_price_id: 3}
 
 
-def test_fifty_changes_in_a_burst_cost_at_most_two_syncs(sandbox, tenant, tmp_path):
+def test_fifty_changes_in_a_burst_need_at_most_two_syncs(sandbox, tenant, tmp_path):
     with processes.worker(tmp_path / "worker.log"):
         for n in range(50):
             add_relay(tenant, f"nest-{n}")
-        processes.wait_for(processes.all_in_step, "the last sync")
+        processes.wait_for(processes.all_synced, "the last sync")
 
     syncs = sandbox.requests("GET", "/v1/subscriptions")
     assert 1 <= len(syncs) <= 2
     assert_agreement(sandbox, tenant)
 
 
-def test_an_event_delivered_ten_times_at_once_has_its_effect_once(
+def test_event_delivered_ten_times_concurrently_takes_effect_once(
     sandbox, tenant, tmp_path, live_server
 ):
     add_relay(tenant)
     with processes.worker(tmp_path / "worker.log"):
-        processes.wait_for(processes.all_in_step, "the first sync")
+        processes.wait_for(processes.all_synced, "the first sync")
         tenant.refresh_from_db()
         sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
         (event,) = (
@@ -194,14 +202,14 @@ def test_an_event_delivered_ten_times_at_once_has_its_effect_once(
             .data
         )
         with ThreadPoolExecutor(10) as pool:
-            answers = list(pool.map(lambda _: deliver(live_server, event), range(10)))
+            statuses = list(pool.map(lambda _: deliver(live_server, event), range(10)))
         processes.wait_for(
             lambda: tenant.stripe_events.filter(status="processed").exists(),
             "the event's effect",
         )
-        processes.wait_for(processes.all_in_step, "the sync that follows")
+        processes.wait_for(processes.all_synced, "the sync that follows")
 
-    assert answers == [200] * 10
+    assert statuses == [200] * 10
     assert tenant.stripe_events.count() == 1
     assert Activity.objects.filter(type="deactivate_relay").count() == 1
 
@@ -230,11 +238,13 @@ def deliver(live_server, event):
     return requests.post(url, body, headers=headers, timeout=30).status_code
 
 
-def test_a_stale_mark_survives_a_worker_that_dies_idle(sandbox, tenant, tmp_path):
+def test_tenant_marked_stale_after_a_worker_was_killed_is_synced(
+    sandbox, tenant, tmp_path
+):
     with processes.worker(tmp_path / "first.log"):
         pass
     mark_stale(tenant_id=tenant.pk)
 
     recover(tmp_path)
 
-    assert processes.all_in_step()
+    assert processes.all_synced()

@@ -21,8 +21,8 @@ def call(nsec: str, method: str, url: str, body: str = "") -> requests.Response:
     event = Event("", tags=tags, kind=27235, created_at=int(now.timestamp()))
     event.sign(PrivateKey.from_nsec(nsec).hex())
     token = base64.b64encode(json.dumps(event.to_dict()).encode()).decode()
-    sign = {"Authorization": f"Nostr {token}"}
-    return requests.request(method, url, data=body.encode(), headers=sign, timeout=60)
+    auth = {"Authorization": f"Nostr {token}"}
+    return requests.request(method, url, data=body.encode(), headers=auth, timeout=60)
 
 
 if __name__ == "__main__":

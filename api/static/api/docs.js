@@ -1,12 +1,12 @@
 "use strict";
 
 (() => {
-  // Signs what is tried out with the browser's Nostr extension (NIP-07), as NIP-98 has it.
+  // Signs each request with the browser's Nostr extension (NIP-07), as NIP-98 requires.
   async function sign(request) {
     const url = new URL(request.url, window.location.href);
     const isSchema = url.pathname === new URL(schema, window.location.href).pathname;
     if (isSchema || !window.nostr) return request;
-    // What counts is the server's clock.
+    // The event is checked against the server's clock, which may differ from this one.
     const { headers } = await fetch("/healthz", { cache: "no-store" });
     const tags = [
       ["u", url.href],
@@ -24,7 +24,7 @@
     return request;
   }
 
-  function nothing() {
+  function hidden() {
     return () => null;
   }
 
@@ -41,7 +41,7 @@
     displayRequestDuration: true,
     presets: [SwaggerUIBundle.presets.apis],
     requestInterceptor: sign,
-    // There is nothing to authorize once: each request is signed by itself.
-    plugins: [{ wrapComponents: { authorizeBtn: nothing, authorizeOperationBtn: nothing } }],
+    // No "Authorize" button: there is no session, every request has its own signature.
+    plugins: [{ wrapComponents: { authorizeBtn: hidden, authorizeOperationBtn: hidden } }],
   });
 })();

@@ -1,4 +1,4 @@
-"""The page that describes the API, in a real browser with a Nostr extension."""
+"""The API documentation page in a real browser with a Nostr extension."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,12 +17,12 @@ __all__ = ["new_page"]
 def browser(
     transactional_db, django_db_serialized_rollback, monkeypatch
 ) -> Iterator[Browser]:
-    """A headless Chromium, while there is a database."""
+    """A headless Chromium, closed before the database is."""
     with browser_with_django(monkeypatch) as chromium:
         yield chromium
 
 
-def test_what_is_tried_out_is_signed_by_the_browsers_extension(
+def test_tried_out_request_is_signed_by_the_browser_extension(
     live_server, settings, browser, new_page
 ):
     settings.APP_URL = settings.SPECTACULAR_SETTINGS["SERVERS"][0]["url"] = (
@@ -44,7 +44,7 @@ def test_what_is_tried_out_is_signed_by_the_browsers_extension(
     page.add_init_script("window.nostr = {signEvent: (e) => window.extension(e)}")
     page.goto(f"{live_server.url}/api/docs")
     page.get_by_text("Each request is signed").wait_for()
-    page.get_by_text("Tell who I am").click()
+    page.get_by_text("Get my identity").click()
     assert page.get_by_role("button", name="Authorize").count() == 0
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()

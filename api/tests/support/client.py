@@ -1,4 +1,4 @@
-"""Somebody with a Nostr key who calls the API as a program would."""
+"""An API client that signs its requests with a Nostr key."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from caravel.nostr.http_auth import authorization
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back; `body` is the decoded JSON."""
+class ApiResponse:
+    """A response with its decoded JSON body."""
 
     status: int
     body: dict[str, Any]
@@ -26,14 +26,14 @@ class Answer:
 
     @property
     def error(self) -> tuple[int, str]:
-        """The status and the code of a refusal, which is in the envelope."""
+        """Status and code of an error response."""
         assert self.body["error"] and "data" not in self.body, self.body
         return self.status, self.body["code"]
 
 
 @dataclass
-class Person:
-    """Signs each request with a key of their own."""
+class ApiClient:
+    """A caller with a key of its own that signs each request."""
 
     key: str = field(default_factory=generate_secret_key, repr=False)
     client: Client = field(
@@ -44,22 +44,22 @@ class Person:
     def pubkey(self) -> str:
         return pubkey_of(self.key)
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> ApiResponse:
         return self.call("GET", path)
 
-    def post(self, path: str, data: object = None) -> Answer:
+    def post(self, path: str, data: object = None) -> ApiResponse:
         return self.call("POST", path, data)
 
-    def patch(self, path: str, data: object = None) -> Answer:
+    def patch(self, path: str, data: object = None) -> ApiResponse:
         return self.call("PATCH", path, data)
 
-    def call(self, method: str, path: str, data: object = None) -> Answer:
+    def call(self, method: str, path: str, data: object = None) -> ApiResponse:
         return self.send(
             method, path, b"" if data is None else json.dumps(data).encode()
         )
 
-    def send(self, method: str, path: str, body: bytes) -> Answer:
-        """Sign and send a body, whatever it is."""
+    def send(self, method: str, path: str, body: bytes) -> ApiResponse:
+        """Sign and send a raw body."""
         header = authorization(
             self.key, url=settings.APP_URL + path, method=method, body=body
         )
@@ -72,9 +72,11 @@ def call(
     path: str,
     body: bytes = b"",
     headers: dict[str, str] | None = None,
-) -> Answer:
-    """Make a request as it is given."""
+) -> ApiResponse:
+    """Send a request without signing it."""
     response = client.generic(
         method, path, body, content_type="application/json", headers=headers or {}
     )
-    return Answer(response.status_code, json.loads(response.content), response.headers)
+    return ApiResponse(
+        response.status_code, json.loads(response.content), response.headers
+    )

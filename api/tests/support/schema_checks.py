@@ -1,4 +1,4 @@
-"""Sending requests to the API, and looking at each answer with suspicion."""
+"""Send requests to the API and check every response for errors and leaks."""
 
 import json
 import zlib
@@ -21,18 +21,18 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.tests.support.client import Person
-from api.tests.support.scenario import World
+from api.tests.support.client import ApiClient
+from api.tests.support.scenario import Scenario
 from api.tests.support.signing import (
-    WAYS,
+    INVALID_SIGNATURE_NAMES,
     SigningApp,
-    Unsigned,
-    refusal,
-    sign_wrongly,
-    signed,
+    UnsignedRequest,
+    expected_code,
+    invalid_signature,
+    sign_request,
 )
 from api.views.base import NotFoundView
-from billing.tests.support.event_matrix.fake_worker import undone
+from billing.tests.support.event_matrix.fake_worker import rolled_back
 from caravel.tests.support import secret_scanner
 
 Operation = APIOperation[Any, Any, Any, Any]
@@ -43,17 +43,17 @@ _CHECKS: list[Any] = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-#: How a wallet's address begins, in the sentence that says so.
-_EXAMPLE = "nostr+walletconnect://."
+#: The error for an invalid `nwc_url` quotes this; it looks like a secret.
+_URL_SCHEME_HINT = "nostr+walletconnect://."
 _AUTH_EVENTS = "tenants_usedauthevent"
 
 
 def cursor(position: str, **more: str) -> str:
-    """Return a cursor of our lists, whether a list would give it or not."""
+    """Return an encoded cursor, possibly an invalid one."""
     return b64encode(urlencode({"p": position, **more}).encode()).decode()
 
 
-#: Positions in lists by time, by name and by number, and what is none.
+#: Positions in lists ordered by time, name and number, and invalid ones.
 CURSORS = [
     cursor("2026-01-01 00:00:00+00:00"),
     cursor("2026-01-01 00:00:00+00:00", r="1", o="7"),
@@ -74,112 +74,113 @@ CURSORS = [
 ]
 
 
-class Judge:
-    """Sends cases into a world of which nothing is changed, and counts them."""
+class ApiChecker:
+    """Sends cases, rolls back each one's changes, and counts them."""
 
-    def __init__(self, world: World, app: SigningApp) -> None:
-        self._world = world
+    def __init__(self, scenario: Scenario, app: SigningApp) -> None:
+        self._scenario = scenario
         self._app = app
         self.counts: Counter[str] = Counter()
 
-    def try_by_all(self, operation: Operation) -> None:
-        """Send plain cases signed by each person, and signed in each wrong way."""
+    def check_all_signers(self, operation: Operation) -> None:
+        """Send one case per owner, signed by each client and in each invalid way."""
         names = [each.name for each in operation.path_parameters]
-        # No operation has two: where there is one, there is one of each tenant.
-        ids = [self._world.first_ids(name) for name in names] or [[""]]
+        # An operation has at most one path parameter: use one id of each tenant.
+        ids = [self._scenario.one_id_per_owner(name) for name in names] or [[""]]
         for id in ids[0]:
             case = operation.Case(
                 path_parameters=dict.fromkeys(names, id),
                 body={} if operation.body else NOT_SET,
                 media_type="application/json",
             )
-            for person in self._people:
-                self.try_signed(case, person)
-        for way in WAYS:
-            self.try_wrongly(case, way)
+            for client in self._signers:
+                self.check_signed(case, client)
+        for fault in INVALID_SIGNATURE_NAMES:
+            self.check_refused(case, fault)
 
-    def try_by_chance(self, case: Case[Any]) -> None:
-        """Send a case signed by somebody, or now and then signed in a wrong way.
+    def check_randomly_signed(self, case: Case[Any]) -> None:
+        """Send a case from a random signer, sometimes with an invalid signature.
 
-        Who and how is the same whenever the same case is tried.
+        The same case always gets the same signer.
         """
         parts = [case.method, case.path, case.path_parameters, case.query, case.body]
         chance = Random(zlib.crc32(repr(parts).encode(errors="replace")))
-        self._make_real(case, chance)
+        self._substitute_real_values(case, chance)
         if chance.random() < 0.3:
-            self.try_wrongly(case, chance.choice(WAYS))
+            self.check_refused(case, chance.choice(INVALID_SIGNATURE_NAMES))
         else:
-            self.try_signed(case, self._signer(case, chance))
+            self.check_signed(case, self._signer(case, chance))
 
-    def try_signed(self, case: Case[Any], person: Person) -> None:
-        """Send a case as somebody, and look at the answer."""
-        response, written = self._send(case, person.key, signed)
-        require_described(case, response)
-        self._require_discretion(response, person)
-        assert response.status_code != 401 or self._app.is_respelt, response.text
+    def check_signed(self, case: Case[Any], client: ApiClient) -> None:
+        """Send a signed case and check the response."""
+        response, written = self._send(case, client.key, sign_request)
+        require_schema_conformance(case, response)
+        self._require_no_leak(response, client)
+        assert response.status_code != 401 or self._app.is_url_rewritten, response.text
         is_reading = case.method in {"GET", "HEAD"}
         if is_reading or response.status_code == 401:
             assert set(written) <= {_AUTH_EVENTS}, written
         self.counts["signed"] += 1
-        self.counts[f"by {self._name(person)}"] += 1
+        self.counts[f"by {self._signer_name(client)}"] += 1
         self.counts[f"{case.operation.label}: {response.status_code}"] += 1
 
-    def try_wrongly(self, case: Case[Any], way: str) -> None:
-        """Send a case in the name of who might do it, signed in a wrong way."""
-        person = self._owner(case) or self._world.admin
-        response, written = self._send(case, person.key, sign_wrongly(way))
-        require_described(case, response)
-        self._require_discretion(response, None)
+    def check_refused(self, case: Case[Any], fault: str) -> None:
+        """Send a case as an authorized client, but with an invalid signature."""
+        client = self._owner(case) or self._scenario.admin
+        response, written = self._send(case, client.key, invalid_signature(fault))
+        require_schema_conformance(case, response)
+        self._require_no_leak(response, None)
         self.counts["wrong"] += 1
-        if _is_open(response):
+        if _is_public(response):
             return
-        code = refusal(way, self._app.sent)
-        assert response.status_code == 401, (way, response.text)
-        if not self._app.is_respelt:
+        code = expected_code(fault, self._app.sent)
+        assert response.status_code == 401, (fault, response.text)
+        if not self._app.is_url_rewritten:
             assert response.json()["code"] == code
-        # The test has used the event up, before it is sent the second time.
-        expected = {_AUTH_EVENTS: 1} if way == "a second time" else {}
-        assert dict(written) == expected, (way, written)
+        # For "a second time" the test itself has stored the used event.
+        expected = {_AUTH_EVENTS: 1} if fault == "a second time" else {}
+        assert dict(written) == expected, (fault, written)
         self.counts[code] += 1
 
     def _send(
         self, case: Case[Any], key: str, sign: Any
     ) -> tuple[Response, Counter[str]]:
-        """Return the answer, and in which tables how many rows were written."""
+        """Return the response and the number of rows written per table."""
         self._app.key, self._app.sign = key, sign
-        with undone():
-            before = _writes()
+        with rolled_back():
+            before = _row_writes()
             response = case.call()
-            # After a fault the transaction may be broken.
-            is_ours = response.status_code >= 500
-            return response, Counter() if is_ours else _writes() - before
+            # After an internal error the transaction may be aborted.
+            if response.status_code >= 500:
+                return response, Counter()
+            return response, _row_writes() - before
 
-    def _require_discretion(self, response: Response, person: Person | None) -> None:
-        """Require that nothing is told that is secret, or somebody else's.
+    def _require_no_leak(self, response: Response, client: ApiClient | None) -> None:
+        """Require a response without secrets or other tenants' texts.
 
-        What the caller has said itself may be in the answer; and the preimage of a paid
-        invoice, which proves the payment, if it is the caller's.
+        Allowed are texts of the request itself and, for the owner, the preimage of a
+        paid invoice: it proves the payment.
         """
-        told = f"{response.text}\n{response.headers}"
+        text = f"{response.text}\n{response.headers}"
         allowed = {
-            _EXAMPLE,
+            _URL_SCHEME_HINT,
             *(
                 preimage
-                for each in self._world.residents
-                if person in (each.person, self._world.admin)
+                for each in self._scenario.tenants
+                if client in (each.client, self._scenario.admin)
                 for preimage in each.preimages
             ),
         }
-        secret = {*secret_scanner.secrets.find_in(told)} - allowed
+        secret = {*secret_scanner.secrets.find_in(text)} - allowed
         assert not secret, response.text
-        asked = _asked(self._app.sent)
-        forbidden = self._world.forbidden(person)
-        found = {text for text in forbidden if text in told and text not in asked}
-        assert not found, (person and self._name(person), found, response.text)
+        request = _request_text(self._app.sent)
+        forbidden = self._scenario.forbidden_texts(client)
+        leaks = {each for each in forbidden if each in text and each not in request}
+        assert not leaks, (client and self._signer_name(client), leaks, response.text)
 
-    def _make_real(self, case: Case[Any], chance: Random) -> None:
-        """Put what there is in the place of much of what was made up."""
-        ids = self._world.ids
+    def _substitute_real_values(self, case: Case[Any], chance: Random) -> None:
+        """Replace many generated values by existing ones."""
+        ids = self._scenario.ids
         case.path_parameters = {
             name: chance.choice(ids[name]) if chance.random() < 0.8 else value
             for name, value in (case.path_parameters or {}).items()
@@ -188,59 +189,66 @@ class Judge:
             if name in (case.query or {}) and chance.random() < 0.5:
                 case.query = {**case.query, name: chance.choice(values)}
         if isinstance(case.body, dict):
-            case.body = self._real_body(case.body, chance)
+            case.body = self._body_with_real_values(case.body, chance)
 
-    def _real_body(self, body: dict[str, Any], chance: Random) -> dict[str, Any]:
-        ids = self._world.ids
+    def _body_with_real_values(
+        self, body: dict[str, Any], chance: Random
+    ) -> dict[str, Any]:
+        ids = self._scenario.ids
         real = {
-            "nwc_url": self._world.wallet_url,
+            "nwc_url": self._scenario.wallet_url,
             "return_url": f"{settings.APP_URL}/back",
             "plan": chance.choice(ids["plan_id"]),
-            "subdomain": chance.choice([*self._world.taken, "admin", "free-one"]),
+            "subdomain": chance.choice(
+                [*self._scenario.taken_subdomains, "admin", "free-one"]
+            ),
             "tenant": chance.choice(ids["pubkey"]),
         }
         chosen = {name: real[name] for name in real if chance.random() < 0.6}
         changed = {name: chosen.get(name, value) for name, value in body.items()}
-        # Most callers mean themselves, and do not say so.
+        # Most callers create relays for themselves and omit the tenant.
         if chance.random() < 0.6:
             changed.pop("tenant", None)
         return changed
 
-    def _signer(self, case: Case[Any], chance: Random) -> Person:
+    def _signer(self, case: Case[Any], chance: Random) -> ApiClient:
         owner = self._owner(case)
         if owner and chance.random() < 0.5:
             return owner
-        # What is nobody's is of operators, or the caller's own.
+        # Without a path parameter the operation is the operators' or the caller's own.
         if not case.path_parameters and chance.random() < 0.4:
-            return self._world.admin
-        return chance.choice(self._people)
+            return self._scenario.admin
+        return chance.choice(self._signers)
 
     @property
-    def _people(self) -> list[Person]:
-        residents = [each.person for each in self._world.residents]
-        return [*residents, self._world.stranger, self._world.admin]
+    def _signers(self) -> list[ApiClient]:
+        tenants = [each.client for each in self._scenario.tenants]
+        return [*tenants, self._scenario.stranger, self._scenario.admin]
 
-    def _owner(self, case: Case[Any]) -> Person | None:
+    def _owner(self, case: Case[Any]) -> ApiClient | None:
         values = [str(value) for value in (case.path_parameters or {}).values()]
-        owners = self._world.owners
-        return next((owners[v].person for v in values if v in owners), None)
+        owners = self._scenario.owners
+        return next((owners[v].client for v in values if v in owners), None)
 
-    def _name(self, person: Person) -> str:
-        names = {id(each.person): each.name for each in self._world.residents}
-        names |= {id(self._world.stranger): "stranger", id(self._world.admin): "admin"}
-        return names[id(person)]
+    def _signer_name(self, client: ApiClient) -> str:
+        names = {id(each.client): each.name for each in self._scenario.tenants}
+        names |= {
+            id(self._scenario.stranger): "stranger",
+            id(self._scenario.admin): "admin",
+        }
+        return names[id(client)]
 
 
-def require_described(case: Case[Any], response: Response) -> None:
-    """Require the answer to be as the operation is described.
+def require_schema_conformance(case: Case[Any], response: Response) -> None:
+    """Require a response as documented for the operation.
 
-    What is no operation is refused as such.
+    A request that matches no operation must be refused as such.
     """
     body = response.json()
     assert response.headers["content-type"] == ["application/json"]
     if case.method.upper() != case.operation.method.upper():
         assert response.status_code in {401, 404, 405}, response.text
-    elif body.get("code") == "not-found" and _is_nothing(response):
+    elif body.get("code") == "not-found" and _is_unknown_url(response):
         assert response.status_code == 404
     else:
         case.validate_response(response, checks=_CHECKS)
@@ -249,8 +257,8 @@ def require_described(case: Case[Any], response: Response) -> None:
     assert (body["code"] == "ok") == (response.status_code < 300)
 
 
-def _writes() -> Counter[str]:
-    """Return how many rows this transaction has written so far, by table."""
+def _row_writes() -> Counter[str]:
+    """Return the rows written by this transaction so far, per table."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del"
@@ -259,21 +267,21 @@ def _writes() -> Counter[str]:
         return Counter(dict(cursor.fetchall()))
 
 
-def _asked(sent: Unsigned) -> str:
-    """Return what a caller has said, as sent and as meant."""
+def _request_text(sent: UnsignedRequest) -> str:
+    """Return the request's texts, both encoded and decoded."""
     body = sent.body.decode(errors="replace")
     try:
-        meant = json.dumps(json.loads(sent.body), ensure_ascii=False)
+        decoded = json.dumps(json.loads(sent.body), ensure_ascii=False)
     except ValueError:
-        meant = ""
-    return "\n".join([sent.url, unquote_plus(sent.url), body, meant])
+        decoded = ""
+    return "\n".join([sent.url, unquote_plus(sent.url), body, decoded])
 
 
-def _is_nothing(response: Response) -> bool:
+def _is_unknown_url(response: Response) -> bool:
     return getattr(_view(response), "cls", None) is NotFoundView
 
 
-def _is_open(response: Response) -> bool:
+def _is_public(response: Response) -> bool:
     view = getattr(_view(response), "cls", None)
     return not getattr(view, "authentication_classes", None)
 

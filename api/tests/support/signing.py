@@ -1,4 +1,4 @@
-"""Signing requests as NIP-98 has it, and in each way that it has not."""
+"""Sign requests as NIP-98 requires, and in every invalid way."""
 
 import base64
 import hashlib
@@ -22,8 +22,8 @@ from tenants.models import UsedAuthEvent
 
 
 @dataclass(frozen=True)
-class Unsigned:
-    """A request as it will be sent, and the key that is to sign it."""
+class UnsignedRequest:
+    """A request about to be sent, and the key to sign it with."""
 
     key: str = field(repr=False)
     method: str
@@ -31,18 +31,18 @@ class Unsigned:
     body: bytes
 
 
-Sign = Callable[[Unsigned], str | None]
+Sign = Callable[[UnsignedRequest], str | None]
 
 
-def signed(
-    request: Unsigned,
+def sign_request(
+    request: UnsignedRequest,
     *,
     kind: int = 27235,
     seconds: int = 0,
     payload: str | None = None,
     **changes: Any,
 ) -> str:
-    """Return the header that signs a request, changed after that as is said."""
+    """Return the Authorization header, with `changes` made after signing."""
     tags = [
         ("u", request.url),
         ("method", request.method),
@@ -59,128 +59,135 @@ def signed(
         tags=tags,
         created_at=int(time.time()) + seconds,
     )
-    return header(json.dumps({**event.to_dict(), **changes}).encode())
+    return authorization_header(json.dumps({**event.to_dict(), **changes}).encode())
 
 
-def header(content: bytes) -> str:
+def authorization_header(content: bytes) -> str:
     return f"Nostr {base64.b64encode(content).decode()}"
 
 
-def _used(request: Unsigned) -> str:
-    given = signed(request)
-    event = json.loads(base64.b64decode(given.removeprefix("Nostr ")))
+def _sign_with_used_event(request: UnsignedRequest) -> str:
+    authorization = sign_request(request)
+    event = json.loads(base64.b64decode(authorization.removeprefix("Nostr ")))
     UsedAuthEvent.objects.create(
         event_id=event["id"], expires_at=timezone.now() + timedelta(minutes=1)
     )
-    return given
+    return authorization
 
 
-def _without_payload(request: Unsigned) -> str:
-    """Leave the body out; of a request without one, sign one."""
+def _invert_payload_presence(request: UnsignedRequest) -> str:
+    """Omit the payload of a body, or sign one for a request without a body."""
     payload = "" if request.body else hashlib.sha256(b"{}").hexdigest()
-    return signed(request, payload=payload)
+    return sign_request(request, payload=payload)
 
 
-#: Each wrong way, and the code that it is refused by.
-WRONG: dict[str, tuple[Sign, str]] = {
+#: Invalid signatures by name, each with the expected error code.
+INVALID_SIGNATURES: dict[str, tuple[Sign, str]] = {
     "nothing": (lambda request: None, "auth-missing"),
     "blank": (lambda request: "", "auth-missing"),
     "another scheme": (
-        lambda request: signed(request).replace("Nostr", "Bearer"),
+        lambda request: sign_request(request).replace("Nostr", "Bearer"),
         "auth-malformed",
     ),
     "a scheme only": (lambda request: "Nostr", "auth-malformed"),
     "no base64": (lambda request: "Nostr ***", "auth-malformed"),
-    "no JSON": (lambda request: header(b"\xff"), "auth-malformed"),
-    "no event": (lambda request: header(b'{"id": []}'), "auth-malformed"),
+    "no JSON": (lambda request: authorization_header(b"\xff"), "auth-malformed"),
+    "no event": (lambda request: authorization_header(b'{"id": []}'), "auth-malformed"),
     "two headers in one": (
-        lambda request: ",".join([signed(request)] * 2),
+        lambda request: ",".join([sign_request(request)] * 2),
         "auth-malformed",
     ),
-    "another id": (lambda request: signed(request, id="0" * 64), "auth-not-signed"),
+    "another id": (
+        lambda request: sign_request(request, id="0" * 64),
+        "auth-not-signed",
+    ),
     "another signature": (
-        lambda request: signed(request, sig="0" * 128),
+        lambda request: sign_request(request, sig="0" * 128),
         "auth-not-signed",
     ),
     "in another's name": (
-        lambda request: signed(
+        lambda request: sign_request(
             replace(request, key=generate_secret_key()), pubkey=pubkey_of(request.key)
         ),
         "auth-not-signed",
     ),
-    "another kind": (lambda request: signed(request, kind=1), "auth-wrong-kind"),
-    "too late": (lambda request: signed(request, seconds=-70), "auth-expired"),
-    "too early": (lambda request: signed(request, seconds=70), "auth-too-early"),
+    "another kind": (lambda request: sign_request(request, kind=1), "auth-wrong-kind"),
+    "too late": (lambda request: sign_request(request, seconds=-70), "auth-expired"),
+    "too early": (lambda request: sign_request(request, seconds=70), "auth-too-early"),
     "another query": (
-        lambda request: signed(replace(request, url=f"{request.url}?x=1")),
+        lambda request: sign_request(replace(request, url=f"{request.url}?x=1")),
         "auth-wrong-url",
     ),
     "another host": (
-        lambda request: signed(replace(request, url=f"https://x.example{request.url}")),
+        lambda request: sign_request(
+            replace(request, url=f"https://x.example{request.url}")
+        ),
         "auth-wrong-url",
     ),
     "another method": (
-        lambda request: signed(replace(request, method="BREW")),
+        lambda request: sign_request(replace(request, method="BREW")),
         "auth-wrong-method",
     ),
     "a method in small letters": (
-        lambda request: signed(replace(request, method=request.method.lower())),
+        lambda request: sign_request(replace(request, method=request.method.lower())),
         "auth-wrong-method",
     ),
     "another body": (
-        lambda request: signed(request, payload="0" * 64),
+        lambda request: sign_request(request, payload="0" * 64),
         "auth-wrong-payload",
     ),
-    "a second time": (_used, "auth-reused"),
+    "a second time": (_sign_with_used_event, "auth-reused"),
 }
-#: This one is refused for two reasons, as there is a body or none.
-WITHOUT_PAYLOAD: Sign = _without_payload
+#: Its error code depends on whether the request has a body.
+WRONG_PAYLOAD_PRESENCE: Sign = _invert_payload_presence
 
 
-def refusal(way: str, request: Unsigned) -> str:
-    """Return the code that a request signed in a wrong way is refused by."""
-    if way != "no payload":
-        return WRONG[way][1]
+def expected_code(name: str, request: UnsignedRequest) -> str:
+    """Return the error code expected for an invalid signature."""
+    if name != "no payload":
+        return INVALID_SIGNATURES[name][1]
     return "auth-payload-missing" if request.body else "auth-wrong-payload"
 
 
-def sign_wrongly(way: str) -> Sign:
-    """Return the wrong way of that name."""
-    return WITHOUT_PAYLOAD if way == "no payload" else WRONG[way][0]
+def invalid_signature(name: str) -> Sign:
+    """Return the function that makes an invalid signature."""
+    return (
+        WRONG_PAYLOAD_PRESENCE if name == "no payload" else INVALID_SIGNATURES[name][0]
+    )
 
 
-WAYS = (*WRONG, "no payload")
+INVALID_SIGNATURE_NAMES = (*INVALID_SIGNATURES, "no payload")
 
 
 class SigningApp:
-    """The application, with a caller in front of it who signs what is sent.
+    """WSGI application that signs each request before it handles it.
 
-    `sign` is how, with which `key`; `sent` is what was signed last, and `is_respelt`
-    whether Django spells its address otherwise, so that nothing else is looked at.
+    Signs with `key` by calling `sign`. `sent` is the last request, `is_url_rewritten`
+    tells that Django normalized its URL: the signature then fails for the URL alone.
     """
 
     def __init__(self) -> None:
         self._app = Utf8Handler()
         self.key = ""
         self.sign: Sign = lambda request: None
-        self.sent = Unsigned(key="", method="", url="", body=b"")
-        self.is_respelt = False
+        self.sent = UnsignedRequest(key="", method="", url="", body=b"")
+        self.is_url_rewritten = False
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         length = int(environ.get("CONTENT_LENGTH") or 0)
         body = environ["wsgi.input"].read(length)
         environ["wsgi.input"] = BytesIO(body)
         query = environ.get("QUERY_STRING")
-        address = environ["REQUEST_URI"].partition("?")[0] + (query and f"?{query}")
-        self.sent = Unsigned(
+        url = environ["REQUEST_URI"].partition("?")[0] + (query and f"?{query}")
+        self.sent = UnsignedRequest(
             key=self.key,
             method=environ["REQUEST_METHOD"],
-            url=settings.APP_URL + address,
+            url=settings.APP_URL + url,
             body=body,
         )
         request = WSGIRequest({**environ, "wsgi.input": BytesIO()})
-        self.is_respelt = address != request.get_full_path()
+        self.is_url_rewritten = url != request.get_full_path()
         environ.pop("HTTP_AUTHORIZATION", None)
-        if self.key and (given := self.sign(self.sent)) is not None:
-            environ["HTTP_AUTHORIZATION"] = given
+        if self.key and (authorization := self.sign(self.sent)) is not None:
+            environ["HTTP_AUTHORIZATION"] = authorization
         return self._app(environ, start_response)

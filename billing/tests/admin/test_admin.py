@@ -1,4 +1,4 @@
-"""Support staff's pages: what they do goes through the services."""
+"""Admin pages of relays, tenants, syncs and events: changes go through the services."""
 
 import pytest
 from django.contrib import admin
@@ -9,6 +9,7 @@ from billing.models import Credit, StripeEvent, StripeWrite, SubscriptionSync
 from billing.services.credits.posting import record_credit
 from billing.tasks import post_credit, process_stripe_event, sync_subscription
 from billing.tests.factories import StripeEventFactory
+from billing.tests.support.admin import admin_url, message_texts, run_action
 from caravel.nostr import npub
 from relays.models import Plan, Relay
 from relays.tests.factories import RelayFactory
@@ -19,30 +20,20 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def sent(monkeypatch):
-    sent = []
+def enqueued_ids(monkeypatch):
+    enqueued_ids = []
     for task in (sync_subscription, process_stripe_event, post_credit):
         monkeypatch.setattr(
             task,
             "apply_async",
-            lambda args=(), kwargs=None, **options: sent.append(args[0]),
+            lambda args=(), kwargs=None, **options: enqueued_ids.append(args[0]),
         )
-    return sent
+    return enqueued_ids
 
 
 @pytest.fixture
 def on_commit(django_capture_on_commit_callbacks):
     return lambda: django_capture_on_commit_callbacks(execute=True)
-
-
-def texts(answer):
-    return [str(message) for message in answer.context["messages"]]
-
-
-def act(client, model, action, *rows):
-    url = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
-    data = {"action": action, "_selected_action": [row.pk for row in rows]}
-    return client.post(url, data, follow=True)
 
 
 def relay_form(**fields):
@@ -62,37 +53,38 @@ def test_every_page_opens(admin_client):
     rows = {type(row): row for row in (relay, relay.tenant, relay.plan)}
 
     for model in admin.site._registry:
-        info = model._meta.app_label, model._meta.model_name
-        changelist = admin_client.get(reverse("admin:{}_{}_changelist".format(*info)))
+        changelist = admin_client.get(admin_url(model, "changelist"))
         assert changelist.status_code == 200, model
         if model in rows:
-            url = reverse("admin:{}_{}_change".format(*info), args=[rows[model].pk])
+            url = admin_url(model, "change", rows[model].pk)
             assert admin_client.get(url).status_code == 200, model
 
 
-def test_a_relay_added_in_the_admin_is_logged_and_synced(admin_client, sent, on_commit):
+def test_relay_added_in_the_admin_is_logged_and_synced(
+    admin_client, enqueued_ids, on_commit
+):
     tenant = TenantFactory()
 
     with on_commit():
-        answer = admin_client.post(
+        response = admin_client.post(
             reverse("admin:relays_relay_add"),
             relay_form(tenant=tenant.pk, subdomain="Nest", groups_enabled="on"),
             follow=True,
         )
 
     relay = Relay.objects.get()
-    assert "was added successfully" in texts(answer)[0]
+    assert "was added successfully" in message_texts(response)[0]
     assert (relay.subdomain, relay.status, relay.groups_enabled) == (
         "nest",
         "active",
         True,
     )
     assert Activity.objects.filter(type="create_relay").count() == 1
-    assert sent == [tenant.pk]
+    assert enqueued_ids == [tenant.pk]
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"subdomain": "taken"}, "This subdomain is taken."),
         ({"subdomain": "TAKEN"}, "This subdomain is taken."),
@@ -102,20 +94,20 @@ def test_a_relay_added_in_the_admin_is_logged_and_synced(admin_client, sent, on_
         ({"livekit_enabled": "on"}, "The plan Basic does not include livekit."),
     ],
 )
-def test_bad_input_comes_back_with_a_sentence(admin_client, fields, said):
+def test_invalid_relay_form_shows_a_message(admin_client, fields, message):
     tenant = RelayFactory(subdomain="taken").tenant
 
-    answer = admin_client.post(
+    response = admin_client.post(
         reverse("admin:relays_relay_add"),
         relay_form(tenant=tenant.pk, **fields),
         follow=True,
     )
 
-    assert said in answer.content.decode()
+    assert message in response.content.decode()
     assert Relay.objects.count() == 1
 
 
-def test_a_change_of_plan_takes_switches_along(admin_client):
+def test_change_of_plan_switches_off_features_that_it_lacks(admin_client):
     relay = RelayFactory(plan=Plan.objects.get(pk="growth"), livekit_enabled=True)
 
     admin_client.post(
@@ -130,29 +122,31 @@ def test_a_change_of_plan_takes_switches_along(admin_client):
     assert (relay.plan_id, relay.name, relay.livekit_enabled) == ("basic", "New", False)
 
 
-def test_a_delinquent_relay_cannot_be_upgraded_by_the_form(admin_client):
+def test_delinquent_relay_cannot_be_upgraded_by_the_form(admin_client):
     relay = RelayFactory(status="delinquent")
 
-    answer = admin_client.post(
+    response = admin_client.post(
         reverse("admin:relays_relay_change", args=[relay.pk]),
         relay_form(subdomain=relay.subdomain, plan="growth"),
         follow=True,
     )
 
     relay.refresh_from_db()
-    assert "relay-is-delinquent" in texts(answer)[0]
+    assert "relay-is-delinquent" in message_texts(response)[0]
     assert relay.plan_id == "basic"
 
 
-def test_actions_change_what_they_may_and_say_why_not(admin_client):
+def test_relay_action_reports_relays_that_it_could_not_change(admin_client):
     on, off = RelayFactory(), RelayFactory(status="inactive")
 
-    answer = act(admin_client, Relay, "deactivate", on, off)
+    response = run_action(admin_client, Relay, "deactivate", on, off)
 
     on.refresh_from_db()
     assert on.status == "inactive"
-    assert f"{off}: This relay is inactive. [relay-is-inactive]" in texts(answer)
-    assert "Changed 1 relays." in texts(answer)
+    assert f"{off}: This relay is inactive. [relay-is-inactive]" in message_texts(
+        response
+    )
+    assert "Changed 1 relays." in message_texts(response)
 
 
 @pytest.mark.parametrize(
@@ -163,16 +157,16 @@ def test_actions_change_what_they_may_and_say_why_not(admin_client):
         ("reactivate", "delinquent", "active"),
     ],
 )
-def test_each_action_does_what_it_says(admin_client, action, before, after):
+def test_relay_action_sets_the_status(admin_client, action, before, after):
     relay = RelayFactory(status=before)
 
-    act(admin_client, Relay, action, relay)
+    run_action(admin_client, Relay, action, relay)
 
     relay.refresh_from_db()
     assert relay.status == after
 
 
-def test_a_tenant_is_added_by_npub(admin_client):
+def test_tenant_is_added_by_npub(admin_client):
     pubkey = TenantFactory.build().pubkey
 
     admin_client.post(
@@ -190,19 +184,18 @@ def test_a_tenant_is_added_by_npub(admin_client):
     assert Activity.objects.filter(type="create_tenant").count() == 1
 
 
-def test_an_npub_finds_what_its_hex_key_would(admin_client):
+def test_search_by_npub_finds_rows_by_hex_pubkey(admin_client):
     relay = RelayFactory()
     StripeEventFactory(tenant=relay.tenant)
     RelayFactory()
 
     for model in (Tenant, Relay, SubscriptionSync, StripeEvent):
-        info = model._meta.app_label, model._meta.model_name
-        url = reverse("admin:{}_{}_changelist".format(*info))
+        url = admin_url(model, "changelist")
         page = admin_client.get(url, {"q": relay.tenant.npub})
         assert page.context["cl"].result_count == 1, model
 
 
-def test_why_a_tenant_is_not_in_step_stands_in_the_list(admin_client):
+def test_sync_list_shows_the_last_error(admin_client):
     relay = RelayFactory()
     SubscriptionSync.objects.update(failures=1, last_error="Stripe said no")
 
@@ -212,20 +205,20 @@ def test_why_a_tenant_is_not_in_step_stands_in_the_list(admin_client):
     assert relay.tenant.pk
 
 
-def test_the_front_door_leads_to_the_admin(client):
+def test_root_url_redirects_to_the_admin(client):
     assert client.get("/").url == "/admin/"
 
 
-def test_a_malformed_key_is_refused(admin_client):
-    answer = admin_client.post(
+def test_malformed_pubkey_is_refused(admin_client):
+    response = admin_client.post(
         reverse("admin:tenants_tenant_add"), {"pubkey": "npub1nonsense"}
     )
 
-    assert "misspelt" in answer.content.decode()
+    assert "misspelt" in response.content.decode()
     assert not Tenant.objects.exists()
 
 
-def test_a_wallets_url_is_nowhere_on_a_page(admin_client):
+def test_wallet_url_and_relay_secret_are_on_no_page(admin_client):
     secret = "ab" * 32
     tenant = TenantFactory(nwc_url=f"nostr+walletconnect://x?secret={secret}")
     relay = RelayFactory(tenant=tenant)
@@ -240,30 +233,32 @@ def test_a_wallets_url_is_nowhere_on_a_page(admin_client):
         assert relay.secret.token not in page
 
 
-def test_a_stale_tenant_is_found_and_synced_by_hand(admin_client, sent, on_commit):
+def test_stale_tenant_is_found_and_synced_now(admin_client, enqueued_ids, on_commit):
     relay = RelayFactory()
     SubscriptionSync.objects.update(enqueued_at=None, failures=2)
 
     with on_commit():
-        act(admin_client, SubscriptionSync, "sync_now", relay.tenant.subscription_sync)
+        run_action(
+            admin_client, SubscriptionSync, "sync_now", relay.tenant.subscription_sync
+        )
 
-    assert sent == [relay.tenant_id]
-    for value, shown in (("yes", 1), ("failing", 1), ("", 1)):
+    assert enqueued_ids == [relay.tenant_id]
+    for value, count in (("yes", 1), ("failing", 1), ("", 1)):
         url = reverse("admin:billing_subscriptionsync_changelist")
         page = admin_client.get(url, {"stale": value} if value else {})
-        assert page.context["cl"].result_count == shown
+        assert page.context["cl"].result_count == count
 
 
-def test_a_failed_event_is_processed_again_by_hand(admin_client, sent, on_commit):
+def test_failed_event_is_processed_again(admin_client, enqueued_ids, on_commit):
     failed = StripeEventFactory(status="failed")
     waiting = StripeEventFactory()
 
     with on_commit():
-        act(admin_client, StripeEvent, "process_again", failed, waiting)
+        run_action(admin_client, StripeEvent, "process_again", failed, waiting)
 
     failed.refresh_from_db()
     assert failed.status == "received"
-    assert sent == [failed.pk]
+    assert enqueued_ids == [failed.pk]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +273,7 @@ def test_money_rows_are_read_only(admin_client, model):
     assert not model_admin.has_delete_permission(request)
 
 
-def test_staff_who_may_only_look_cannot_start_work(client, django_user_model):
+def test_staff_with_view_permission_cannot_run_event_actions(client, django_user_model):
     from django.contrib.auth.models import Permission
 
     staff = django_user_model.objects.create_user("viewer", is_staff=True)
@@ -286,13 +281,13 @@ def test_staff_who_may_only_look_cannot_start_work(client, django_user_model):
     client.force_login(staff)
     event = StripeEventFactory(status="failed")
 
-    act(client, StripeEvent, "process_again", event)
+    run_action(client, StripeEvent, "process_again", event)
 
     event.refresh_from_db()
     assert event.status == "failed"
 
 
-def test_lists_cost_a_constant_number_of_queries(
+def test_lists_need_a_constant_number_of_queries(
     admin_client, django_assert_max_num_queries
 ):
     for _ in range(5):
@@ -300,12 +295,11 @@ def test_lists_cost_a_constant_number_of_queries(
         StripeEventFactory.create_batch(5, tenant=relay.tenant)
 
     for model in (Relay, Tenant, SubscriptionSync, StripeEvent, Activity):
-        info = model._meta.app_label, model._meta.model_name
         with django_assert_max_num_queries(12):
-            admin_client.get(reverse("admin:{}_{}_changelist".format(*info)))
+            admin_client.get(admin_url(model, "changelist"))
 
 
-def test_an_owed_credit_can_be_posted_now(admin_client, sent, on_commit):
+def test_owed_credit_can_be_posted_now(admin_client, enqueued_ids, on_commit):
     owed, posted = (
         record_credit(
             tenant_id=TenantFactory().pk,
@@ -319,7 +313,7 @@ def test_an_owed_credit_can_be_posted_now(admin_client, sent, on_commit):
     Credit.objects.filter(pk=posted.pk).update(state="posted", posted_at=timezone.now())
 
     with on_commit():
-        answer = act(admin_client, Credit, "post_now", owed, posted)
+        response = run_action(admin_client, Credit, "post_now", owed, posted)
 
-    assert sent == [owed.pk]
-    assert "Enqueued 1 credits." in texts(answer)[0]
+    assert enqueued_ids == [owed.pk]
+    assert "Enqueued 1 credits." in message_texts(response)[0]

@@ -1,4 +1,4 @@
-"""A Chromium, and the whole application behind a real socket for it."""
+"""Fixtures for browser tests: an invoice on the live server, and a Chromium."""
 
 import io
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import zxingcpp
-from django.conf import settings as the_settings
+from django.conf import settings as django_settings
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
@@ -20,16 +20,16 @@ from sandbox.tests.support.browser import browser_with_django, new_page
 from tenants.tests.factories import TenantFactory
 
 __all__ = ["new_page"]
-#: Set to keep the pictures of the pages for the documentation.
+#: Environment variable; set it to save the documentation's screenshots.
 PICTURES = "CARAVEL_PICTURES"
-Take = Callable[[Page, str], None]
+SavePicture = Callable[[Page, str], None]
 
 
 @pytest.fixture
 def invoice(
     transactional_db, django_db_serialized_rollback, prices, own_wallet, rates
 ) -> InvoiceCollection:
-    """An open invoice of Ada's, for two relays."""
+    """An open invoice of the tenant Ada, for two relays."""
     tenant = TenantFactory(display_name="Ada")
     RelayFactory(tenant=tenant, plan_id="basic")
     RelayFactory(tenant=tenant, plan_id="growth")
@@ -42,35 +42,35 @@ def invoice(
 
 @pytest.fixture
 def link(live_server, settings, invoice) -> str:
-    """The address of the invoice's page."""
+    """URL of the invoice's payment page."""
     settings.APP_URL = live_server.url
     return payment_url(invoice)
 
 
 @pytest.fixture
 def browser(link, monkeypatch) -> Iterator[Browser]:
-    """A headless Chromium that starts when the database is there, and ends before."""
+    """A headless Chromium that is closed before the database is."""
     with browser_with_django(monkeypatch) as chromium:
         yield chromium
 
 
 @pytest.fixture
-def take() -> Take:
-    """Takes a small picture of a page for the documentation, when it is asked for."""
+def save_picture() -> SavePicture:
+    """Save a screenshot of a page for the documentation if CARAVEL_PICTURES is set."""
 
-    def keep(page: Page, name: str) -> None:
+    def save(page: Page, name: str) -> None:
         if name and os.environ.get(PICTURES):
-            directory = Path(the_settings.BASE_DIR) / "docs" / "images"
+            directory = Path(django_settings.BASE_DIR) / "docs" / "images"
             directory.mkdir(parents=True, exist_ok=True)
             shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
             small = shot.convert("RGB").quantize(128)
             small.save(directory / f"{name}.png", optimize=True)
 
-    return keep
+    return save
 
 
-def decoded(page: Page) -> str:
-    """Return what a camera reads in the page's QR code."""
+def read_qr_code(page: Page) -> str:
+    """Return the text of the QR code on the page."""
     shot = page.locator(".code").screenshot()
-    (found,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(shot)))
-    return str(found.text)
+    (code,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(shot)))
+    return str(code.text)

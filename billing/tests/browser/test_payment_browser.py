@@ -1,4 +1,4 @@
-"""The payment page as a person uses it, in a real browser."""
+"""The payment page in a real browser."""
 
 import os
 import time
@@ -12,7 +12,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from billing.models import CardAttempt, InvoiceCollection
-from billing.tests.browser.conftest import decoded
+from billing.tests.browser.conftest import read_qr_code
 from lightning.models import LightningInvoice
 from lightning.services.rates import clear_cache
 from sandbox.wallets import LookupBehaviour
@@ -26,23 +26,23 @@ PHONE = {"width": 375, "height": 812}
 SERIOUS = ("serious", "critical")
 
 
-def offer(page):
+def request_bolt11(page):
     page.get_by_role("button", name="Pay with Lightning").click()
     expect(page.get_by_role("img", name="QR code")).to_be_visible()
 
 
 def pay(wallets, page) -> float:
-    """Pay what the code on the screen says; returns when, by the monotonic clock."""
-    scheme, _, bolt11 = decoded(page).partition(":")
+    """Pay the bolt11 in the QR code. Returns the time by the monotonic clock."""
+    scheme, _, bolt11 = read_qr_code(page).partition(":")
     assert scheme == "LIGHTNING"
     wallets.ledger.pay("alice", bolt11.lower())
     return time.monotonic()
 
 
 def expect_receipt(page, paid_at):
-    """The receipt is there within three seconds of the payment.
+    """Expect the receipt within three seconds of the payment.
 
-    On a machine that has more to do than it has cores, in as much more time.
+    On a machine with more load than cores, proportionally later.
     """
     slowness = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     left = 3 * slowness - (time.monotonic() - paid_at)
@@ -54,49 +54,51 @@ def expect_receipt(page, paid_at):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_code_is_scanned_and_the_receipt_appears(
-    new_page, link, wallets, alice, take, scheme
+def test_receipt_appears_after_the_qr_code_was_paid(
+    new_page, link, wallets, alice, save_picture, scheme
 ):
     page = new_page(viewport=WIDE, color_scheme=scheme)
     page.goto(link)
     expect(page.get_by_text("≈ 46,875 sats")).to_be_visible()
-    take(page, "pay-open" if scheme == "light" else "")
+    save_picture(page, "pay-open" if scheme == "light" else "")
 
-    offer(page)
-    take(page, "pay-offered" if scheme == "light" else "pay-dark")
+    request_bolt11(page)
+    save_picture(page, "pay-offered" if scheme == "light" else "pay-dark")
     page.evaluate("window.kept = true")
     expect_receipt(page, pay(wallets, page))
 
     expect(page.get_by_role("status")).to_have_text("Paid. Thank you!")
     assert page.evaluate("window.kept")
-    take(page, "pay-receipt" if scheme == "light" else "")
+    save_picture(page, "pay-receipt" if scheme == "light" else "")
 
 
-def test_on_a_phone(new_page, link, wallets, alice, take):
+def test_payment_on_a_phone_needs_no_scrolling(
+    new_page, link, wallets, alice, save_picture
+):
     page = new_page(viewport=PHONE, device_scale_factor=2, is_mobile=True)
     page.goto(link)
 
-    offer(page)
+    request_bolt11(page)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
     code = page.locator(".code").bounding_box()
     assert code["y"] + code["height"] < PHONE["height"]
-    take(page, "pay-phone")
+    save_picture(page, "pay-phone")
     expect_receipt(page, pay(wallets, page))
 
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-def test_without_javascript(new_page, link, wallets, alice):
+def test_payment_works_without_javascript(new_page, link, wallets, alice):
     page = new_page(java_script_enabled=False)
     page.goto(link)
     expect(page.get_by_role("link", name="Check again")).to_be_visible()
 
-    offer(page)
+    request_bolt11(page)
     expires_at = LightningInvoice.objects.get().expires_at
     expect(page.get_by_text(f"Valid until {expires_at:%H:%M} UTC")).to_be_visible()
     expect(page.get_by_role("button", name="Copy invoice")).to_be_hidden()
     pay(wallets, page)
-    # Nothing on the page asks our wallet, as the watch of all invoices does.
+    # Without scripts the page does not poll; elsewhere the wallet watch would find it.
     page.request.get(f"{link}/status")
     page.get_by_role("link", name="Check again").click()
 
@@ -109,10 +111,10 @@ def tab_to(page, locator):
         page.keyboard.press("Tab")
         if locator.evaluate("e => e === document.activeElement"):
             return
-    raise AssertionError("it cannot be reached by the keyboard")
+    raise AssertionError("the element cannot be reached by keyboard")
 
 
-def test_by_keyboard_only(new_page, link, wallets, alice):
+def test_payment_works_by_keyboard_only(new_page, link, wallets, alice):
     page = new_page()
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.goto(link)
@@ -129,25 +131,27 @@ def test_by_keyboard_only(new_page, link, wallets, alice):
     bolt11 = LightningInvoice.objects.get().bolt11
     assert page.evaluate("navigator.clipboard.readText()") == bolt11
     wallets.ledger.pay("alice", bolt11)
-    # What had the focus is gone: it goes to what the page says now.
+    # The focused element is gone, so the focus moves to the new heading.
     expect(page.get_by_role("heading", name="Paid. Thank you!")).to_be_focused()
 
 
-def test_a_wallet_is_opened_by_a_link(new_page, link):
+def test_link_opens_the_wallet_app(new_page, link):
     page = new_page()
     page.goto(link)
-    offer(page)
+    request_bolt11(page)
 
     href = page.get_by_role("link", name="Open wallet").get_attribute("href")
 
     assert href == f"lightning:{LightningInvoice.objects.get().bolt11}"
 
 
-def test_the_time_runs_out_and_a_fresh_one_is_had(new_page, link, wallets, alice):
+def test_new_bolt11_can_be_requested_after_the_first_expired(
+    new_page, link, wallets, alice
+):
     page = new_page()
     page.goto(link)
-    offer(page)
-    first = decoded(page)
+    request_bolt11(page)
+    first = read_qr_code(page)
 
     with time_machine.travel(timezone.now() + timedelta(seconds=905)):
         expect(page.get_by_role("heading", name="has expired")).to_be_visible()
@@ -158,10 +162,10 @@ def test_the_time_runs_out_and_a_fresh_one_is_had(new_page, link, wallets, alice
         )
         page.get_by_role("button", name="Get a new Lightning invoice").click()
         expect(page.get_by_role("img", name="QR code")).to_be_visible()
-        assert decoded(page) != first
+        assert read_qr_code(page) != first
 
 
-def test_a_card_is_saved_and_the_page_is_there_again(new_page, link, sandbox):
+def test_saving_a_card_leads_back_to_the_page(new_page, link, sandbox):
     page = new_page()
     page.goto(link)
 
@@ -174,19 +178,19 @@ def test_a_card_is_saved_and_the_page_is_there_again(new_page, link, sandbox):
 
 
 @pytest.fixture
-def asked(new_page, link):
-    """A page whose time a test winds on, and the addresses that it asks."""
+def page_with_clock(new_page, link):
+    """A page with a fake clock, and a function that returns its requests."""
     page = new_page()
     page.clock.install()
-    asked: list[str] = []
+    urls: list[str] = []
 
     def wait(seconds: int) -> list[str]:
-        asked.clear()
+        urls.clear()
         page.clock.run_for(1000 * seconds)
         page.wait_for_load_state("networkidle")
-        return [url for url in asked if url.startswith(link)]
+        return [url for url in urls if url.startswith(link)]
 
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(link)
     return page, wait
 
@@ -194,8 +198,8 @@ def asked(new_page, link):
 HIDE = "Object.defineProperty(document, 'hidden', {get: () => true})"
 
 
-def test_a_page_that_is_not_seen_asks_nothing(asked, link):
-    page, wait = asked
+def test_hidden_page_does_not_poll(page_with_clock, link):
+    page, wait = page_with_clock
     assert wait(2) == [f"{link}/status"]
 
     page.evaluate(HIDE)
@@ -203,18 +207,18 @@ def test_a_page_that_is_not_seen_asks_nothing(asked, link):
     assert wait(60) == []
 
 
-def test_in_the_end_it_asks_no_more(asked, link):
-    _, wait = asked
-    change(stripe_status="paid", amount_remaining_cents=0, paid_by="card")
+def test_page_of_a_paid_invoice_stops_polling(page_with_clock, link):
+    _, wait = page_with_clock
+    update_invoice(stripe_status="paid", amount_remaining_cents=0, paid_by="card")
     assert wait(2) == [f"{link}/status", link]
 
     assert wait(60) == []
 
 
-# --- whoever cannot see it well
+# --- accessibility
 
 
-def change(**columns):
+def update_invoice(**columns):
     InvoiceCollection.objects.update(**columns)
 
 
@@ -228,7 +232,7 @@ def charge(invoice, **columns):
     )
 
 
-#: What the page says of an invoice that is changed so.
+#: Columns of the invoice for each headline.
 STATES: dict[str, dict[str, Any]] = {
     "Pay this invoice": {},
     "This invoice is overdue": {"suspend_at": timezone.now() - timedelta(days=1)},
@@ -240,7 +244,7 @@ STATES: dict[str, dict[str, Any]] = {
 
 
 def violations(page) -> list[str]:
-    """Return what axe-core finds serious or critical."""
+    """Return the serious and critical violations that axe-core finds."""
     found = Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {one['nodes'][0]['html']}"
@@ -251,11 +255,11 @@ def violations(page) -> list[str]:
 
 @pytest.fixture(params=["light", "dark"])
 def page(request, new_page):
-    """A page that lets a script be added for the test, as no visitor's does."""
+    """A page without CSP, so the test can inject axe-core."""
     return new_page(color_scheme=request.param, bypass_csp=True)
 
 
-def test_anyone_can_read_each_state(page, link, invoice):
+def test_each_state_is_accessible(page, link, invoice):
     was = {
         name: getattr(invoice, name)
         for name in ("stripe_status", "suspend_at", "paid_by")
@@ -263,14 +267,14 @@ def test_anyone_can_read_each_state(page, link, invoice):
     was["amount_remaining_cents"] = 3000
     for headline, columns in STATES.items():
         payable = columns.get("stripe_status") in (None, "uncollectible")
-        change(**{**was, "amount_remaining_cents": 3000 * payable, **columns})
+        update_invoice(**{**was, "amount_remaining_cents": 3000 * payable, **columns})
         page.goto(link)
 
         expect(page.get_by_role("heading", name=headline)).to_be_visible()
         assert violations(page) == []
 
 
-def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
+def test_error_messages_are_accessible(page, link, invoice, rates):
     charge(invoice, state="refused", resolved_at=timezone.now())
     rates.fault("error")
     clear_cache()
@@ -284,9 +288,9 @@ def test_anyone_can_read_what_goes_wrong(page, link, invoice, rates):
     assert violations(page) == []
 
 
-def test_anyone_can_read_the_way_to_a_receipt(page, link, own_wallet, wallets, alice):
+def test_lightning_payment_is_accessible(page, link, own_wallet, wallets, alice):
     page.goto(link)
-    offer(page)
+    request_bolt11(page)
     page.get_by_text("Show the invoice as text").click()
     assert violations(page) == []
 
@@ -307,7 +311,7 @@ def test_anyone_can_read_the_way_to_a_receipt(page, link, own_wallet, wallets, a
 
 
 @pytest.mark.parametrize("token", ["nonsense"])
-def test_anyone_can_read_why_there_is_no_page(new_page, live_server, link, token):
+def test_page_for_an_invalid_link_is_accessible(new_page, live_server, link, token):
     page = new_page(tolerated="404", bypass_csp=True)
     page.goto(f"{live_server.url}/pay/{token}")
 

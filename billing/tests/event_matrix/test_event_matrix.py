@@ -1,7 +1,7 @@
-"""Every event in every state: its one effect, twice, beside others, and killed.
+"""Every Stripe event in every state: once, twice, before another, and with a crash.
 
-By default a choice of the cells in which any two values meet; EVENT_TABLE=all runs
-every cell, which takes a day.
+By default a sample with every pair of values; EVENT_TABLE=all runs every case, which
+takes a day.
 """
 
 import os
@@ -14,162 +14,184 @@ import pytest
 import time_machine
 
 from billing.tests.support.event_matrix import observed
-from billing.tests.support.event_matrix.arrange import START, Stage, issue, our_wallet
-from billing.tests.support.event_matrix.cases import (
-    Bill,
-    Cell,
-    Event,
-    Plan,
-    barred,
-    reachable,
+from billing.tests.support.event_matrix.arrange import (
+    START,
+    CaseSetup,
+    issue_bolt11,
+    own_wallet_url,
 )
-from billing.tests.support.event_matrix.expected import expected
-from billing.tests.support.event_matrix.fake_worker import Worker
-from billing.tests.support.event_matrix.pairwise import covering
+from billing.tests.support.event_matrix.cases import (
+    Case,
+    Event,
+    InvoiceState,
+    SubscriptionState,
+    possible_cases,
+    why_impossible,
+)
+from billing.tests.support.event_matrix.expected import expected_outcome
+from billing.tests.support.event_matrix.fake_worker import FakeWorker
+from billing.tests.support.event_matrix.pairwise import covering_array
 from lightning.clients.nwc import Wallet
 
 pytestmark = pytest.mark.django_db
 
 ALL = os.environ.get("EVENT_TABLE") == "all"
-#: Whether the invoice is a draft, and what its subscription is.
-STAGES = [(True, Plan.CURRENT), *((False, plan) for plan in Plan)]
-#: How many of the points at which a worker may die are tried of each cell.
-MOST_DEATHS = 1_000 if ALL else 4
+#: Whether the invoice is a draft, and the state of its subscription.
+SETUPS = [
+    (True, SubscriptionState.CURRENT),
+    *((False, subscription) for subscription in SubscriptionState),
+]
+#: Maximum number of kill points tried per case.
+MAX_KILLS = 1_000 if ALL else 4
 
 
-def some(strength: int, cells: list[Cell]) -> list[Cell]:
-    return cells if ALL else covering(cells, lambda c: c.values, strength=strength)
+def sample(strength: int, cases: list[Case]) -> list[Case]:
+    if ALL:
+        return cases
+    return covering_array(cases, lambda case: case.values, strength=strength)
 
 
-def pairs() -> list[tuple[Event, Event, Cell]]:
-    """Return each two events, in a state that both may meet: by turns, or in all."""
-    states = [cell for cell in reachable() if cell.event == Event.CREATED]
-    turns, found = cycle(some(2, states)), []
+def event_pairs() -> list[tuple[Event, Event, Case]]:
+    """Return every pair of events in one state (or all) that is possible for both."""
+    states = [case for case in possible_cases() if case.event == Event.CREATED]
+    states_in_turn, pairs = cycle(sample(2, states)), []
     for first, second in combinations(Event, 2):
         common = (
-            replace(cell, event=first)
-            for cell in turns
-            if not any(barred(replace(cell, event=each)) for each in (first, second))
+            replace(case, event=first)
+            for case in states_in_turn
+            if not any(
+                why_impossible(replace(case, event=each)) for each in (first, second)
+            )
         )
-        met = islice(common, len(states) if ALL else 1)
-        found += [(first, second, cell) for cell in met]
-    return found
+        chosen = islice(common, len(states) if ALL else 1)
+        pairs += [(first, second, case) for case in chosen]
+    return pairs
 
 
-CELLS = some(2, reachable())
-KILLED = some(2 if ALL else 1, reachable())
-PAIRS = pairs()
+CASES = sample(2, possible_cases())
+KILL_CASES = sample(2 if ALL else 1, possible_cases())
+PAIRS = event_pairs()
 
 
-def is_on(stage: tuple[bool, Plan], cell: Cell) -> bool:
-    return (cell.bill == Bill.DRAFT, cell.plan) == stage
+def is_for(setup_key: tuple[bool, SubscriptionState], case: Case) -> bool:
+    return (case.invoice == InvoiceState.DRAFT, case.subscription) == setup_key
 
 
-def chosen(points: int) -> range:
-    """Return the points, counted from 1, at which a worker dies: not too many."""
-    return range(1, points + 1, -(-points // MOST_DEATHS) or 1)
+def chosen_points(kill_points: int) -> range:
+    """Return at most MAX_KILLS kill points, counted from 1, evenly spread."""
+    return range(1, kill_points + 1, -(-kill_points // MAX_KILLS) or 1)
 
 
 @pytest.fixture
-def worker(sandbox, rates, settings, monkeypatch) -> Iterator[Worker]:
-    settings.ROBOT_WALLETS = [our_wallet()]
-    monkeypatch.setattr(Wallet, "make_invoice", issue)
-    worker = Worker()
-    with worker.hired():
+def worker(sandbox, rates, settings, monkeypatch) -> Iterator[FakeWorker]:
+    settings.ROBOT_WALLETS = [own_wallet_url()]
+    monkeypatch.setattr(Wallet, "make_invoice", issue_bolt11)
+    worker = FakeWorker()
+    with worker.installed():
         yield worker
 
 
-@pytest.fixture(params=STAGES, ids=lambda one: f"{one[1].name}{' draft' * one[0]}")
-def key(request):
+@pytest.fixture(params=SETUPS, ids=lambda one: f"{one[1].name}{' draft' * one[0]}")
+def setup_key(request):
     return request.param
 
 
 @pytest.fixture
-def stage(key, worker, sandbox) -> Iterator[Stage]:
-    is_draft, plan = key
+def case_setup(setup_key, worker, sandbox) -> Iterator[CaseSetup]:
+    is_draft, subscription = setup_key
     with time_machine.travel(START, tick=False) as traveller:
-        yield Stage(sandbox, traveller, worker, is_draft=is_draft, plan=plan)
+        yield CaseSetup(
+            sandbox, traveller, worker, is_draft=is_draft, subscription=subscription
+        )
 
 
-def test_each_event_has_its_one_effect_and_that_once(key, stage):
-    wrong = []
-    for cell in filter(partial(is_on, key), CELLS):
-        with stage.set_for(cell):
-            told = stage.tell(cell.event)
-            stage.work()
-            first = observed.read(stage)
-            stage.tell_again(told)
-            stage.tell(cell.event)
-            stage.work()
-            again = observed.read(stage)
-            unprocessed = stage.unprocessed()
-        wrong += [f"{cell}: {each}" for each in first.differences(expected(cell))]
-        wrong += [f"{cell}, twice: {each}" for each in again.differences(first)]
-        wrong += [f"{cell}: {each}" for each in unprocessed]
+def test_event_has_the_expected_outcome_and_no_second_effect(setup_key, case_setup):
+    mismatches = []
+    for case in filter(partial(is_for, setup_key), CASES):
+        with case_setup.arrange(case):
+            stored = case_setup.deliver(case.event)
+            case_setup.work()
+            first = observed.read_outcome(case_setup)
+            case_setup.redeliver(stored)
+            case_setup.deliver(case.event)
+            case_setup.work()
+            again = observed.read_outcome(case_setup)
+            unprocessed_events = case_setup.unprocessed_events()
+        mismatches += [
+            f"{case}: {each}" for each in first.differences(expected_outcome(case))
+        ]
+        mismatches += [f"{case}, twice: {each}" for each in again.differences(first)]
+        mismatches += [f"{case}: {each}" for each in unprocessed_events]
 
-    assert not wrong, "\n".join(wrong)
+    assert not mismatches, "\n".join(mismatches)
 
 
-def end(
-    stage: Stage, cell: Cell, events: list[Event], *, later: bool = False
-) -> observed.Facts:
-    """Tell several events before anything follows from them; return what it leads to.
+def outcome_after(
+    case_setup: CaseSetup, case: Case, events: list[Event], *, later: bool = False
+) -> observed.Outcome:
+    """Deliver several events before any task runs; return the outcome.
 
-    When all messages are worked off, or `later`, when the beat has been round.
+    It is read when all tasks have run or, if `later`, after the periodic tasks.
     """
-    with stage.set_for(cell, *events):
+    with case_setup.arrange(case, *events):
         for event in events:
-            stage.tell(event)
-        stage.work()
+            case_setup.deliver(event)
+        case_setup.work()
         if later:
-            stage.wait()
-        return observed.read(stage)
+            case_setup.run_sweeps()
+        return observed.read_outcome(case_setup)
 
 
-def disagreements(stage: Stage, cell: Cell, first: Event, second: Event) -> list[str]:
-    """Return what depends on the order of two events; what the beat mends does not."""
-    told = [[first, second], [second, first]]
-    one, other = (end(stage, cell, events) for events in told)
+def order_differences(
+    case_setup: CaseSetup, case: Case, first: Event, second: Event
+) -> list[str]:
+    """Return differences by the order of two events that remain after the sweeps."""
+    orders = [[first, second], [second, first]]
+    one, other = (outcome_after(case_setup, case, events) for events in orders)
     if one == other:
         return []
-    one, other = (end(stage, cell, events, later=True) for events in told)
-    if one.waits and other.waits:
-        # Whoever is told before a credit waits is told of the whole; who is not, later.
+    one, other = (
+        outcome_after(case_setup, case, events, later=True) for events in orders
+    )
+    if one.has_pending_credit and other.has_pending_credit:
+        # A notice is sent only if its event came before the credit was pending.
         one, other = (replace(each, notices=()) for each in (one, other))
     if Event.CUSTOMER_DELETED in {first, second}:
-        # Who comes first decides whether there is another customer to be credited.
-        one, other = (replace(each, credits=each.sums) for each in (one, other))
+        # The order decides whether a new customer exists when the credit is posted.
+        one, other = (
+            replace(each, credits=each.credit_amounts) for each in (one, other)
+        )
     return other.differences(one)
 
 
-def test_two_events_have_one_end_in_either_order(key, stage):
-    wrong = []
-    for first, second, cell in PAIRS:
-        if is_on(key, cell):
-            found = disagreements(stage, cell, first, second)
-            wrong += [f"{second} first, {cell}: {each}" for each in found]
+def test_order_of_two_events_does_not_change_the_outcome(setup_key, case_setup):
+    mismatches = []
+    for first, second, case in PAIRS:
+        if is_for(setup_key, case):
+            differences = order_differences(case_setup, case, first, second)
+            mismatches += [f"{second} first, {case}: {each}" for each in differences]
 
-    assert not wrong, "\n".join(wrong)
+    assert not mismatches, "\n".join(mismatches)
 
 
-def test_a_worker_that_dies_anywhere_changes_nothing_in_the_end(key, stage):
-    wrong = []
-    for cell in filter(partial(is_on, key), KILLED):
-        with stage.set_for(cell):
-            stage.tell(cell.event)
-            stage.work()
-            points = stage.worker.points
-            stage.wait()
-            end = observed.read(stage)
-        for point in chosen(points):
-            with stage.set_for(cell):
-                stage.tell(cell.event)
-                assert stage.work_and_die(point)
-                stage.wait()
-                killed = observed.read(stage)
-            wrong += [
-                f"{cell}, dead at {point} of {points}: {each}"
-                for each in killed.differences(end)
+def test_killed_worker_does_not_change_the_outcome(setup_key, case_setup):
+    mismatches = []
+    for case in filter(partial(is_for, setup_key), KILL_CASES):
+        with case_setup.arrange(case):
+            case_setup.deliver(case.event)
+            case_setup.work()
+            kill_points = case_setup.worker.kill_points
+            case_setup.run_sweeps()
+            undisturbed = observed.read_outcome(case_setup)
+        for point in chosen_points(kill_points):
+            with case_setup.arrange(case):
+                case_setup.deliver(case.event)
+                assert case_setup.work_until_killed(point)
+                case_setup.run_sweeps()
+                killed = observed.read_outcome(case_setup)
+            mismatches += [
+                f"{case}, killed at {point} of {kill_points}: {each}"
+                for each in killed.differences(undisturbed)
             ]
 
-    assert not wrong, "\n".join(wrong)
+    assert not mismatches, "\n".join(mismatches)

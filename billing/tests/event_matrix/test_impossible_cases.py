@@ -1,4 +1,4 @@
-"""What the table of events leaves out cannot be: each reason, tried."""
+"""The cases that the event matrix leaves out cannot occur: one test per reason."""
 
 import pytest
 import time_machine
@@ -15,24 +15,24 @@ from billing.services.subscriptions.sync import sync_tenant
 from billing.tests.support.event_matrix.arrange import (
     PUBKEY,
     START,
-    Stage,
-    issue,
-    our_wallet,
+    CaseSetup,
+    issue_bolt11,
+    own_wallet_url,
 )
 from billing.tests.support.event_matrix.cases import (
-    ASKED,
+    WALLET_PENDING,
     Attempt,
-    Barred,
-    Bill,
-    Cell,
+    Bolt11State,
+    Case,
     Event,
-    Offer,
-    Payer,
-    Plan,
-    all_cells,
-    barred,
+    Impossible,
+    InvoiceState,
+    PaymentMethods,
+    SubscriptionState,
+    all_cases,
+    why_impossible,
 )
-from billing.tests.support.event_matrix.fake_worker import Worker
+from billing.tests.support.event_matrix.fake_worker import FakeWorker
 from lightning.clients.nwc import Wallet
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
@@ -43,124 +43,153 @@ from relays.services.lifecycle import deactivate_relay
 
 pytestmark = pytest.mark.django_db
 
-SHOWN = [Offer.SHOWN, Offer.EXPIRED]
+PAYABLE_BOLT11S = [Bolt11State.PRESENTED, Bolt11State.EXPIRED]
 
 
 @pytest.fixture
-def stage_of(sandbox, rates, settings, monkeypatch):
-    settings.ROBOT_WALLETS = [our_wallet()]
-    monkeypatch.setattr(Wallet, "make_invoice", issue)
-    worker = Worker()
-    with worker.hired(), time_machine.travel(START, tick=False) as traveller:
-        yield lambda is_draft: Stage(
-            sandbox, traveller, worker, is_draft=is_draft, plan=Plan.CURRENT
+def make_setup(sandbox, rates, settings, monkeypatch):
+    settings.ROBOT_WALLETS = [own_wallet_url()]
+    monkeypatch.setattr(Wallet, "make_invoice", issue_bolt11)
+    worker = FakeWorker()
+    with worker.installed(), time_machine.travel(START, tick=False) as traveller:
+        yield lambda is_draft: CaseSetup(
+            sandbox,
+            traveller,
+            worker,
+            is_draft=is_draft,
+            subscription=SubscriptionState.CURRENT,
         )
 
 
 @pytest.fixture
-def draft(stage_of):
-    return stage_of(True)
+def draft_setup(make_setup):
+    return make_setup(True)
 
 
 @pytest.fixture
-def opened(stage_of):
-    return stage_of(False)
+def open_setup(make_setup):
+    return make_setup(False)
 
 
-def cell(attempt=Attempt.NONE, offer=Offer.NONE, bill=Bill.OPEN) -> Cell:
-    return Cell(Event.DETACHED, bill, attempt, offer, Payer.BOTH, Plan.CURRENT)
+def make_case(
+    attempt=Attempt.NONE, bolt11=Bolt11State.NONE, invoice=InvoiceState.OPEN
+) -> Case:
+    return Case(
+        Event.DETACHED,
+        invoice,
+        attempt,
+        bolt11,
+        PaymentMethods.BOTH,
+        SubscriptionState.CURRENT,
+    )
 
 
-def charge(stage: Stage) -> None:
-    cards.start_attempt(stage.row, stage.card, then=InvoiceCollection.Action.NOTICE)
+def charge(case_setup: CaseSetup) -> None:
+    cards.start_attempt(
+        case_setup.row, case_setup.card, then=InvoiceCollection.Action.NOTICE
+    )
 
 
-def test_each_reason_bars_something():
-    assert {barred(one) for one in all_cells()} == {*Barred, None}
+def test_every_reason_excludes_a_case():
+    assert {why_impossible(case) for case in all_cases()} == {*Impossible, None}
 
 
-def test_stripe_tells_of_a_draft_that_it_was_created_and_no_more(draft):
-    told = [
+def test_only_event_of_a_draft_is_invoice_created(draft_setup):
+    event_types = [
         event.type
-        for event in draft.api.v1.events.list({"limit": 100}).data
-        if event.data.object["id"] == draft.invoice_id
+        for event in draft_setup.api.v1.events.list({"limit": 100}).data
+        if event.data.object["id"] == draft_setup.invoice_id
     ]
 
-    assert told == ["invoice.created"]
+    assert event_types == ["invoice.created"]
 
 
-def test_a_draft_takes_no_payment(draft, sandbox):
-    with draft.set_for(cell(bill=Bill.DRAFT)):
+def test_draft_cannot_be_paid(draft_setup, sandbox):
+    with draft_setup.arrange(make_case(invoice=InvoiceState.DRAFT)):
         with pytest.raises(InvoiceNotOpen):
-            get_or_issue_bolt11(invoice_id=draft.invoice_id)
+            get_or_issue_bolt11(invoice_id=draft_setup.invoice_id)
         with pytest.raises(StripeRefused):
             Stripe().pay_invoice(
-                draft.invoice_id, {"payment_method": draft.card}, "barred"
+                draft_setup.invoice_id,
+                {"payment_method": draft_setup.card},
+                "impossible",
             )
         sandbox.fault("status", path="/finalize$", status=500, times=None)
-        collect_invoice(invoice_id=draft.invoice_id)
+        collect_invoice(invoice_id=draft_setup.invoice_id)
 
-        assert draft.row.stripe_status == "draft"
+        assert draft_setup.row.stripe_status == "draft"
         assert not NwcPayment.objects.exists()
         assert not CardAttempt.objects.exists()
 
 
-def test_the_end_of_a_subscription_finalizes_its_drafts(draft):
-    with draft.set_for(cell(bill=Bill.DRAFT)):
+def test_ending_a_subscription_finalizes_its_drafts(draft_setup):
+    with draft_setup.arrange(make_case(invoice=InvoiceState.DRAFT)):
         deactivate_relay(relay_id=Relay.objects.get().pk)
         sync_tenant(tenant_id=PUBKEY)
 
-        assert draft.tenant.stripe_subscription_id is None
-        assert Stripe().get_invoice(draft.invoice_id).status == "paid"
+        assert draft_setup.tenant.stripe_subscription_id is None
+        assert Stripe().get_invoice(draft_setup.invoice_id).status == "paid"
 
 
-def test_a_wallet_is_asked_to_pay_a_bolt11(opened):
-    with opened.set_for(cell()), pytest.raises(IntegrityError), transaction.atomic():
-        NwcPayment.objects.create(tenant=opened.tenant, stripe_invoice_id="in_1")
+def test_wallet_attempt_needs_a_bolt11(open_setup):
+    with (
+        open_setup.arrange(make_case()),
+        pytest.raises(IntegrityError),
+        transaction.atomic(),
+    ):
+        NwcPayment.objects.create(tenant=open_setup.tenant, stripe_invoice_id="in_1")
 
 
-@pytest.mark.parametrize("attempt", sorted(ASKED))
-def test_of_an_invoice_one_bolt11_is_open(opened, attempt):
-    with opened.set_for(cell(attempt, Offer.ASKED)):
+@pytest.mark.parametrize("attempt", sorted(WALLET_PENDING))
+def test_no_second_open_bolt11_while_a_wallet_attempt_is_pending(open_setup, attempt):
+    with open_setup.arrange(make_case(attempt, Bolt11State.WITH_WALLET)):
         with pytest.raises(PaymentInProgress):
-            get_or_issue_bolt11(invoice_id=opened.invoice_id)
+            get_or_issue_bolt11(invoice_id=open_setup.invoice_id)
         with pytest.raises(IntegrityError), transaction.atomic():
-            make_invoice(opened.tenant, "a", stripe_invoice_id=opened.invoice_id)
+            make_invoice(
+                open_setup.tenant, "a", stripe_invoice_id=open_setup.invoice_id
+            )
 
 
-@pytest.mark.parametrize("offer", SHOWN)
-def test_no_wallet_is_asked_while_a_person_may_pay(opened, offer):
-    with opened.set_for(cell(offer=offer)), pytest.raises(PaymentInProgress):
-        start_payment(payment_request_for(opened.row))
+@pytest.mark.parametrize("bolt11", PAYABLE_BOLT11S)
+def test_no_wallet_attempt_while_a_presented_bolt11_may_be_paid(open_setup, bolt11):
+    with open_setup.arrange(make_case(bolt11=bolt11)), pytest.raises(PaymentInProgress):
+        start_payment(payment_request_for(open_setup.row))
 
 
-def test_what_is_under_way_is_the_one_attempt_of_a_wallet(opened):
-    with opened.set_for(cell(Attempt.SENT, Offer.ASKED)):
+def test_no_second_wallet_attempt_while_one_is_pending(open_setup):
+    with open_setup.arrange(make_case(Attempt.WALLET_SENT, Bolt11State.WITH_WALLET)):
         with pytest.raises(PaymentInProgress):
-            start_payment(payment_request_for(opened.row))
+            start_payment(payment_request_for(open_setup.row))
         LightningInvoice.objects.update(state="expired")
         with pytest.raises(IntegrityError), transaction.atomic():
-            opened.poll_wallet()
+            open_setup.add_wallet_attempt()
 
 
-@pytest.mark.parametrize("offer", SHOWN)
-def test_no_card_is_charged_while_a_person_may_pay(opened, offer):
-    with opened.set_for(cell(offer=offer)), pytest.raises(PaymentInProgress):
-        charge(opened)
+@pytest.mark.parametrize("bolt11", PAYABLE_BOLT11S)
+def test_no_card_charge_while_a_presented_bolt11_may_be_paid(open_setup, bolt11):
+    with open_setup.arrange(make_case(bolt11=bolt11)), pytest.raises(PaymentInProgress):
+        charge(open_setup)
 
 
-def test_nobody_is_shown_a_bolt11_while_a_card_is_asked(opened):
-    with opened.set_for(cell(Attempt.CARD_ASKED)), pytest.raises(PaymentInProgress):
-        get_or_issue_bolt11(invoice_id=opened.invoice_id)
+def test_no_bolt11_while_a_card_charge_is_pending(open_setup):
+    with (
+        open_setup.arrange(make_case(Attempt.CARD_PENDING)),
+        pytest.raises(PaymentInProgress),
+    ):
+        get_or_issue_bolt11(invoice_id=open_setup.invoice_id)
 
 
-def test_nobody_is_shown_a_bolt11_of_what_a_card_has_paid(opened):
-    with opened.set_for(cell(bill=Bill.BY_CARD)), pytest.raises(InvoiceNotOpen):
-        get_or_issue_bolt11(invoice_id=opened.invoice_id)
+def test_no_bolt11_for_an_invoice_paid_by_card(open_setup):
+    with (
+        open_setup.arrange(make_case(invoice=InvoiceState.PAID_BY_CARD)),
+        pytest.raises(InvoiceNotOpen),
+    ):
+        get_or_issue_bolt11(invoice_id=open_setup.invoice_id)
 
 
-@pytest.mark.parametrize("attempt", sorted(ASKED))
-def test_no_card_is_charged_while_a_wallet_has_been_asked(opened, attempt):
-    asked = cell(attempt, Offer.ASKED)
-    with opened.set_for(asked), pytest.raises(PaymentInProgress):
-        charge(opened)
+@pytest.mark.parametrize("attempt", sorted(WALLET_PENDING))
+def test_no_card_charge_while_a_wallet_attempt_is_pending(open_setup, attempt):
+    pending = make_case(attempt, Bolt11State.WITH_WALLET)
+    with open_setup.arrange(pending), pytest.raises(PaymentInProgress):
+        charge(open_setup)

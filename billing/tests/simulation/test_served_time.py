@@ -1,13 +1,13 @@
-"""Tenants give what they were served for, to the cent."""
+"""Tenants pay exactly for the time that their relays ran, to the cent."""
 
 from datetime import timedelta
 
 import pytest
 
-from billing.tests.support.simulation.actions import Payer, People
-from billing.tests.support.simulation.invariants import faults_in_the_end
-from billing.tests.support.simulation.served_time import Account, account_of
-from billing.tests.support.simulation.system import World
+from billing.tests.support.simulation.actions import Actions, Payer
+from billing.tests.support.simulation.invariants import final_faults
+from billing.tests.support.simulation.served_time import Account, account_for
+from billing.tests.support.simulation.system import System
 from sandbox.stripe.context import Context
 from sandbox.stripe.objects import collection, subscription_end
 
@@ -18,33 +18,33 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def world(worlds):
-    with World(worlds) as world:
-        yield world
+def system(servers):
+    with System(servers) as system:
+        yield system
 
 
 @pytest.fixture
-def people(world) -> People:
-    return People(world)
+def actions(system) -> Actions:
+    return Actions(system)
 
 
-def balanced(world: World, payer: Payer) -> Account:
-    """Return a tenant's account once all is quiet; its sums are right."""
-    world.settle()
-    assert faults_in_the_end(world) == []
-    return account_of(world, payer.tenant)
+def recovered_account(system: System, payer: Payer) -> Account:
+    """Recover the system, check its invariants, and return the tenant's account."""
+    system.recover()
+    assert final_faults(system) == []
+    return account_for(system, payer.tenant)
 
 
-def suspend(world: World) -> None:
-    """Let seven days of grace pass and no more."""
-    world.run()
-    world.advance(7 * DAY)
-    world.advance(timedelta(minutes=5))
+def suspend(system: System) -> None:
+    """Let the seven days of grace pass."""
+    system.run()
+    system.advance(7 * DAY)
+    system.advance(timedelta(minutes=5))
 
 
-def subscriptions(world: World) -> list[str]:
-    found = world.stripe.app.store.scan("subscription")
-    return [one["status"] for one in found]
+def subscriptions(system: System) -> list[str]:
+    records = system.stripe.app.store.scan("subscription")
+    return [one["status"] for one in records]
 
 
 def statuses(payer: Payer) -> list[str]:
@@ -54,151 +54,155 @@ def statuses(payer: Payer) -> list[str]:
 # A basic relay is 500 cents a month, and this January has 31 days.
 
 
-def test_suspended_in_the_middle_of_a_month_and_back_for_three(world, people):
-    payer = people.move_in()
-    suspend(world)
+def test_tenant_suspended_mid_month_and_reactivated_pays_for_used_time(system, actions):
+    payer = actions.add_tenant()
+    suspend(system)
     assert statuses(payer) == ["delinquent"]
-    served = balanced(world, payer)
-    assert (served.owed, served.captured) == (round(500 * 7 / 31), 0)
+    account = recovered_account(system, payer)
+    assert (account.owed, account.captured) == (round(500 * 7 / 31), 0)
 
-    world.advance(3 * DAY)
-    people.attach(payer, "pm_card_visa")
-    world.run()
+    system.advance(3 * DAY)
+    actions.attach_card(payer, "pm_card_visa")
+    system.run()
     assert statuses(payer) == ["active"]
-    world.advance(90 * DAY)
-    people.move_out()
-    account = balanced(world, payer)
+    system.advance(90 * DAY)
+    actions.deactivate_all_relays()
+    account = recovered_account(system, payer)
 
     assert account.captured == round(500 * 7 / 31) + 3 * 500
     assert (account.owed, account.credit) == (0, 0)
-    assert round(account.served) == account.captured
+    assert round(account.used) == account.captured
 
 
-def nothing(context: Context, subscription: str) -> None:
-    """Leave it as it is."""
+def do_nothing(context: Context, subscription: str) -> None:
+    """Leave the subscription active."""
 
 
 def cancel_for_non_payment(context: Context, subscription: str) -> None:
     subscription_end.cancel(context, subscription, reason="payment_failed")
 
 
-def cancel_by_itself(context: Context, subscription: str) -> None:
+def cancel_without_reason(context: Context, subscription: str) -> None:
     subscription_end.cancel(context, subscription, reason="")
 
 
-def cancel_for_a_person(context: Context, subscription: str) -> None:
+def cancel_by_request(context: Context, subscription: str) -> None:
     subscription_end.cancel(context, subscription)
 
 
-def give_up(context: Context, subscription: str) -> None:
+def mark_unpaid(context: Context, subscription: str) -> None:
     collection.set_status(context, subscription, "unpaid")
 
 
 @pytest.mark.parametrize(
-    ("deed", "days"),
+    ("action", "days"),
     [
-        (nothing, 7),
+        (do_nothing, 7),
         (cancel_for_non_payment, 4),
-        (cancel_for_a_person, 4),
-        (cancel_by_itself, 4),
-        (give_up, 4),
+        (cancel_by_request, 4),
+        (cancel_without_reason, 4),
+        (mark_unpaid, 4),
     ],
 )
-def test_who_never_pays_gets_no_second_subscription(world, people, deed, days):
-    payer = people.move_in()
-    world.run()
-    world.advance(4 * DAY)
+def test_tenant_that_never_pays_gets_no_second_subscription(
+    system, actions, action, days
+):
+    payer = actions.add_tenant()
+    system.run()
+    system.advance(4 * DAY)
     subscription = payer.tenant.stripe_subscription_id
-    world.stripe.app.transact(lambda context: deed(context, subscription))
+    system.stripe.app.transact(lambda context: action(context, subscription))
 
-    world.run()
-    world.advance(3 * DAY)
-    world.advance(timedelta(minutes=5))
+    system.run()
+    system.advance(3 * DAY)
+    system.advance(timedelta(minutes=5))
     for relay in payer.relays:
-        people.switch_on(relay.pk)
-    people.add_relay(payer, "growth")
-    world.advance(35 * DAY)
-    account = balanced(world, payer)
+        actions.activate_relay(relay.pk)
+    actions.add_relay(payer, "growth")
+    system.advance(35 * DAY)
+    account = recovered_account(system, payer)
 
-    assert subscriptions(world) == ["canceled"]
+    assert subscriptions(system) == ["canceled"]
     assert statuses(payer) in (["delinquent"], ["inactive"])
     assert (account.captured, account.credit) == (0, 0)
-    assert account.owed == round(500 * days / 31) == round(account.served)
+    assert account.owed == round(500 * days / 31) == round(account.used)
 
 
 @pytest.mark.parametrize("days", [1, 5])
-def test_off_and_on_again_the_same_day_when_it_is_paid(world, people, days):
-    payer = people.move_in(card="pm_card_visa")
-    off_and_on(world, people, payer, days)
+def test_paid_relay_switched_off_and_on_the_same_day_is_billed_for_used_time(
+    system, actions, days
+):
+    payer = actions.add_tenant(card="pm_card_visa")
+    off_and_on(system, actions, payer, days)
 
-    world.advance(10 * DAY)
-    people.move_out()
-    account = balanced(world, payer)
+    system.advance(10 * DAY)
+    actions.deactivate_all_relays()
+    account = recovered_account(system, payer)
 
-    served = days + 10
+    used_days = days + 10
     assert account.owed == 0
-    assert account.captured - account.credit == round(500 * served / 31)
-    assert round(account.served) == round(500 * served / 31)
+    assert account.captured - account.credit == round(500 * used_days / 31)
+    assert round(account.used) == round(500 * used_days / 31)
 
 
-def test_off_and_on_again_the_same_day_when_it_is_not_paid(world, people):
-    payer = people.move_in()
-    off_and_on(world, people, payer, days=5)
-    assert (statuses(payer), subscriptions(world)) == (["inactive"], ["canceled"])
+def test_unpaid_relay_switched_off_needs_payment_before_it_is_on_again(system, actions):
+    payer = actions.add_tenant()
+    off_and_on(system, actions, payer, days=5)
+    assert (statuses(payer), subscriptions(system)) == (["inactive"], ["canceled"])
 
-    people.attach(payer, "pm_card_visa")
-    world.run()
-    people.switch_on(payer.relays[0].pk)
-    world.run()
-    world.advance(10 * DAY)
-    people.move_out()
-    account = balanced(world, payer)
+    actions.attach_card(payer, "pm_card_visa")
+    system.run()
+    actions.activate_relay(payer.relays[0].pk)
+    system.run()
+    system.advance(10 * DAY)
+    actions.deactivate_all_relays()
+    account = recovered_account(system, payer)
 
     assert account.captured - account.credit == round(500 * 15 / 31)
-    assert round(account.served) == round(500 * 15 / 31)
+    assert round(account.used) == round(500 * 15 / 31)
 
 
-def test_too_little_to_be_charged_keeps_nobody_off(world, people):
-    payer = people.move_in()
-    off_and_on(world, people, payer, days=1)
-    account = balanced(world, payer)
+def test_debt_below_the_minimum_charge_does_not_block_a_relay(system, actions):
+    payer = actions.add_tenant()
+    off_and_on(system, actions, payer, days=1)
+    account = recovered_account(system, payer)
 
     assert (statuses(payer), account.owed) == (["active"], round(500 / 31) + 500)
 
 
 @pytest.mark.parametrize("calls", range(0, 22, 7))
-def test_on_again_during_the_cancellation_no_relay_is_free(world, people, calls):
-    payer = people.move_in()
-    world.run()
-    world.advance(5 * DAY)
+def test_relay_reactivated_during_the_cancellation_is_billed(system, actions, calls):
+    payer = actions.add_tenant()
+    system.run()
+    system.advance(5 * DAY)
     relay = payer.relays[0].pk
-    people.switch_off(relay)
-    world.workers.meanwhile(lambda: people.switch_on(relay), after=calls)
-    world.run()
-    world.advance(DAY)
+    actions.deactivate_relay(relay)
+    system.workers.interrupt_with(lambda: actions.activate_relay(relay), after=calls)
+    system.run()
+    system.advance(DAY)
 
-    balanced(world, payer)
+    recovered_account(system, payer)
 
 
-def test_a_write_off_takes_no_note_for_what_was_not_served(world, people):
-    payer = people.move_in()
-    world.run()
-    world.advance(5 * DAY)
-    people.write_off(payer.unpaid[0].pk)
-    world.run()
-    people.move_out()
-    account = balanced(world, payer)
+def test_written_off_invoice_gets_no_credit_note_for_unused_time(system, actions):
+    payer = actions.add_tenant()
+    system.run()
+    system.advance(5 * DAY)
+    actions.mark_uncollectible(payer.unpaid[0].pk)
+    system.run()
+    actions.deactivate_all_relays()
+    account = recovered_account(system, payer)
 
     assert account.written_off == 500
-    assert round(account.written_off - account.never_served) == round(account.served)
+    assert round(account.written_off - account.uncreditable) == round(account.used)
 
 
-def off_and_on(world: World, people: People, payer: Payer, days: int) -> None:
-    """Switch the one relay off after some days, and on again two hours later."""
-    world.run()
-    world.advance(days * DAY)
-    people.switch_off(payer.relays[0].pk)
-    world.run()
-    world.advance(2 * HOUR)
-    people.switch_on(payer.relays[0].pk)
-    world.run()
+def off_and_on(system: System, actions: Actions, payer: Payer, days: int) -> None:
+    """Deactivate the relay after some days, and activate it two hours later."""
+    system.run()
+    system.advance(days * DAY)
+    actions.deactivate_relay(payer.relays[0].pk)
+    system.run()
+    system.advance(2 * HOUR)
+    actions.activate_relay(payer.relays[0].pk)
+    system.run()

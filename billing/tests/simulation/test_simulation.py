@@ -1,18 +1,18 @@
-"""The proving ground itself: time passes, webhooks come, workers die."""
+"""Scenarios in the simulated system, with lost webhooks and killed workers."""
 
 from datetime import timedelta
 
 import pytest
 
 from billing.models import InvoiceCollection, Settlement, StripeEvent, StripeWrite
-from billing.tests.support.simulation.actions import People
+from billing.tests.support.simulation.actions import Actions
 from billing.tests.support.simulation.balances import (
     captured_by_card,
     captured_by_lightning,
-    our_invoices,
+    tenant_invoices,
 )
-from billing.tests.support.simulation.invariants import faults_in_the_end
-from billing.tests.support.simulation.system import World
+from billing.tests.support.simulation.invariants import final_faults
+from billing.tests.support.simulation.system import System
 from lightning.models import LightningInvoice, NwcPayment
 from sandbox.wallets.behaviour import PAYS, STAYS_SILENT, refuses, settles_late
 
@@ -22,14 +22,14 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def world(worlds):
-    with World(worlds) as world:
-        yield world
+def system(servers):
+    with System(servers) as system:
+        yield system
 
 
 @pytest.fixture
-def people(world) -> People:
-    return People(world)
+def actions(system) -> Actions:
+    return Actions(system)
 
 
 def paid_by() -> list[str]:
@@ -37,128 +37,126 @@ def paid_by() -> list[str]:
     return list(rows.values_list("paid_by", flat=True))
 
 
-def test_a_wallet_pays_month_after_month(world, people):
-    people.move_in(wallet=PAYS)
-    world.run()
+def test_wallet_pays_every_month(system, actions):
+    actions.add_tenant(wallet=PAYS)
+    system.run()
 
-    world.advance(40 * DAY)
-    world.settle()
+    system.advance(40 * DAY)
+    system.recover()
 
     assert paid_by() == ["wallet", "wallet"]
-    assert captured_by_lightning(world, our_invoices(world)[0]["id"]) == 500
-    assert faults_in_the_end(world) == []
+    assert captured_by_lightning(system, tenant_invoices(system)[0]["id"]) == 500
+    assert final_faults(system) == []
 
 
-def test_a_card_pays(world, people):
-    people.move_in(card="pm_card_visa")
+def test_card_pays(system, actions):
+    actions.add_tenant(card="pm_card_visa")
 
-    world.settle()
+    system.recover()
 
     assert paid_by() == ["card"]
-    assert captured_by_card(world, our_invoices(world)[0]["id"]) == 500
-    assert faults_in_the_end(world) == []
+    assert captured_by_card(system, tenant_invoices(system)[0]["id"]) == 500
+    assert final_faults(system) == []
 
 
-def test_a_silent_wallet_gives_way_to_the_card_when_it_cannot_pay_any_more(
-    world, people
-):
-    people.move_in(wallet=STAYS_SILENT, card="pm_card_visa")
-    world.run()
+def test_card_is_charged_after_a_silent_wallet_can_no_longer_pay(system, actions):
+    actions.add_tenant(wallet=STAYS_SILENT, card="pm_card_visa")
+    system.run()
     assert NwcPayment.objects.get().state == "pending"
 
-    world.advance(timedelta(hours=2))
+    system.advance(timedelta(hours=2))
     assert paid_by() == [""]
-    world.advance(timedelta(hours=1))
+    system.advance(timedelta(hours=1))
 
     assert paid_by() == ["card"]
-    assert faults_in_the_end(world) == []
+    assert final_faults(system) == []
 
 
-def test_what_a_wallet_pays_after_its_error_is_counted(world, people):
-    people.move_in(wallet=settles_late(600), card="pm_card_visa")
+def test_wallet_payment_after_an_error_reply_is_booked(system, actions):
+    actions.add_tenant(wallet=settles_late(600), card="pm_card_visa")
 
-    world.settle()
+    system.recover()
 
     assert paid_by() == ["wallet"]
-    assert faults_in_the_end(world) == []
+    assert final_faults(system) == []
 
 
-def test_a_person_pays_late(world, people):
-    payer = people.move_in()
-    world.run()
-    people.ask_for_bolt11(payer.unpaid[0].pk)
-    world.advance(timedelta(hours=1))
+def test_expired_bolt11_paid_late_settles_the_invoice(system, actions):
+    payer = actions.add_tenant()
+    system.run()
+    actions.request_bolt11(payer.unpaid[0].pk)
+    system.advance(timedelta(hours=1))
     assert LightningInvoice.objects.get().state == "expired"
 
-    assert people.pay_shown()
-    world.settle()
+    assert actions.pay_presented_bolt11()
+    system.recover()
 
     assert paid_by() == ["lightning"]
-    assert faults_in_the_end(world) == []
+    assert final_faults(system) == []
 
 
-def test_paid_twice_by_a_person_the_second_is_credit(world, people):
-    payer = people.move_in()
-    world.run()
-    people.ask_for_bolt11(payer.unpaid[0].pk)
-    people.pay_on_page(payer.unpaid[0].pk)
+def test_second_payment_of_an_invoice_becomes_credit(system, actions):
+    payer = actions.add_tenant()
+    system.run()
+    actions.request_bolt11(payer.unpaid[0].pk)
+    actions.pay_on_page(payer.unpaid[0].pk)
 
-    assert people.pay_shown()
-    world.settle()
+    assert actions.pay_presented_bolt11()
+    system.recover()
 
     assert Settlement.objects.get().surplus_cents == 500
-    assert faults_in_the_end(world) == []
+    assert final_faults(system) == []
 
 
-def test_lost_webhooks_are_not_missed(world, people):
-    world.stripe.webhook_fault("drop", times=None)
+def test_invoice_is_paid_without_any_webhook(system, actions):
+    system.stripe.webhook_fault("drop", times=None)
 
-    people.move_in(card="pm_card_visa")
-    world.run()
-    world.advance(2 * DAY)
+    actions.add_tenant(card="pm_card_visa")
+    system.run()
+    system.advance(2 * DAY)
 
     assert not StripeEvent.objects.exclude(type__regex="^(price|product)").exists()
     assert paid_by() == ["card"]
 
 
 @pytest.mark.parametrize("points", range(0, 60, 5))
-def test_a_worker_that_is_killed_anywhere_leaves_nothing_undone(world, people, points):
-    world.workers.kill_after(points)
+def test_killed_worker_leaves_no_unfinished_work(system, actions, points):
+    system.workers.kill_after(points)
 
-    people.move_in(card="pm_card_visa")
-    world.settle()
+    actions.add_tenant(card="pm_card_visa")
+    system.recover()
 
-    assert world.workers.deaths == 1
+    assert system.workers.kills == 1
     assert not StripeWrite.objects.pending().exists()
     assert paid_by() == ["card"]
-    assert faults_in_the_end(world) == []
+    assert final_faults(system) == []
 
 
-@pytest.mark.parametrize("deed", ["ask and pay", "pay on page", "void"])
+@pytest.mark.parametrize("action", ["pay bolt11", "pay on page", "void"])
 @pytest.mark.parametrize(
     "wallet", [PAYS, refuses("INSUFFICIENT_BALANCE")], ids=["pays", "refuses"]
 )
 @pytest.mark.parametrize("call", [2, 7, 12, 17])
-def test_whatever_a_person_does_amid_a_collection_the_sums_are_right(
-    world, people, deed, wallet, call
+def test_payer_action_during_a_collection_keeps_amounts_right(
+    system, actions, action, wallet, call
 ):
-    payer = people.move_in()
-    world.run()
+    payer = actions.add_tenant()
+    system.run()
     invoice = payer.unpaid[0].pk
-    people.connect(payer, wallet)
-    people.attach(payer, "pm_card_visa")
-    world.workers.meanwhile(lambda: act(people, deed, invoice), after=call)
+    actions.connect_wallet(payer, wallet)
+    actions.attach_card(payer, "pm_card_visa")
+    system.workers.interrupt_with(lambda: perform(actions, action, invoice), after=call)
 
-    world.run()
-    world.settle()
+    system.run()
+    system.recover()
 
-    assert faults_in_the_end(world) == []
+    assert final_faults(system) == []
 
 
-def act(people: People, deed: str, invoice: str) -> None:
-    if deed == "pay on page":
-        people.pay_on_page(invoice)
-    elif deed == "void":
-        people.void(invoice)
-    elif people.ask_for_bolt11(invoice):
-        people.pay_shown()
+def perform(actions: Actions, action: str, invoice: str) -> None:
+    if action == "pay on page":
+        actions.pay_on_page(invoice)
+    elif action == "void":
+        actions.void_invoice(invoice)
+    elif actions.request_bolt11(invoice):
+        actions.pay_presented_bolt11()

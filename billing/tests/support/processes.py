@@ -1,4 +1,4 @@
-"""Real worker processes on the tests' own servers."""
+"""Real worker processes that use the tests' servers and database."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ THREADS = ("--pool", "threads", "--concurrency", "64")
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a process that works on the test database."""
+    """Return the environment of a process that uses the test database."""
     url = urlsplit(settings.DATABASE_URL)
     database = urlunsplit(url._replace(path=f"/{connection.settings_dict['NAME']}"))
     return {
@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
 
 
 def run(code: str, **extra: str) -> subprocess.Popen[str]:
-    """Start a Python process with Django set up that runs the code."""
+    """Start a Python process that sets up Django and runs the code."""
     return subprocess.Popen(
         [sys.executable, "-c", f"import django; django.setup()\n{code}"],
         cwd=ROOT,
@@ -65,7 +65,7 @@ def run(code: str, **extra: str) -> subprocess.Popen[str]:
 def worker(
     log: Path, *, queues: str = "default,stripe", pool: Sequence[str] = PREFORK
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Celery worker for these queues until the block ends, or it is killed."""
+    """Run a Celery worker for these queues; it is killed when the block ends."""
     with secret_scanner.watch(log).open("ab") as output:
         started = subprocess.Popen(
             [
@@ -86,7 +86,7 @@ def worker(
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL a worker and its children, as a lost machine would."""
+    """Send SIGKILL to a worker and its children, as if the machine had failed."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -96,20 +96,22 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    """Poll until the condition holds, or fail saying what did not come about."""
+    """Poll until the condition holds; fail after `seconds` with a message."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}; {state()}"
+        assert time.monotonic() < deadline, (
+            f"not within {seconds} s: {what}; {sync_states()}"
+        )
         time.sleep(0.05)
 
 
-def state() -> str:
-    """What the syncs say of themselves."""
+def sync_states() -> str:
+    """Return all rows of SubscriptionSync, for messages."""
     return str(list(SubscriptionSync.objects.values()))
 
 
-def let_minutes_pass(minutes: int) -> None:
-    """Make every mark in the database that much older: leases, messages, back-off."""
+def age_timestamps(minutes: int) -> None:
+    """Move all leases, enqueue times and retry times into the past."""
     for model, columns in (
         (SubscriptionSync, ("lease_until", "enqueued_at", "next_attempt_at")),
         (StripeEvent, ("enqueued_at", "next_attempt_at", "received_at")),
@@ -118,5 +120,5 @@ def let_minutes_pass(minutes: int) -> None:
         model.objects.update(**{column: F(column) - age for column in columns})
 
 
-def all_in_step() -> bool:
+def all_synced() -> bool:
     return not SubscriptionSync.objects.stale().exists()

@@ -1,8 +1,8 @@
-"""Workers without processes: their messages, their deaths, and what comes between.
+"""Simulated Celery workers in one thread, with kills and interleaving.
 
-What tasks enqueue waits here and is worked off in this thread, in an order that a
-seed decides. Around each call that leaves the process, and after each commit, a worker
-may be killed, and around each call another may get its turn.
+Enqueued tasks run in this thread, in an order given by a seed. A worker may be killed
+before or after each external call and after each commit; at external calls another
+worker may run a task.
 """
 
 import json
@@ -21,29 +21,29 @@ from caravel.core.celery_task import CaravelTask
 from caravel.core.db import transactions
 from caravel.nostr.relays.pool import RelayPool
 
-#: More than follows from anything that the tests do at once.
-_MOST_MESSAGES = 2_000
-#: How deep workers take turns inside each other's calls.
-_DEEPEST = 3
+#: Far more tasks than any action of the tests causes.
+_MAX_TASKS = 2_000
+#: Maximum depth of workers that interrupt each other.
+_MAX_DEPTH = 3
 
 
 class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
+    """Stands for SIGKILL; a BaseException, so that no handler catches it."""
 
 
 class PooledConnection:
-    """The database connection, which costs nothing to give back before a call."""
+    """The database connection with a `close` that keeps it open, as a pool does."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(connection, name)
 
     def close(self) -> None:
-        """Keep it, as a pool does."""
+        """Do nothing: reconnecting before each call would be slow."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A task that a worker is to run, not before a moment of `time.time()`."""
+    """A queued task, due at a moment of `time.time()`."""
 
     task: Any
     args: tuple[Any, ...]
@@ -51,10 +51,10 @@ class Message:
 
 
 class Workers:
-    """All workers, played by one thread.
+    """All workers, in one thread.
 
-    `interleaving` is how likely another one gets its turn at a call, `repeating` how
-    likely a message comes twice.
+    `interleaving` is the probability that another worker runs at an external call,
+    `repeating` that a message is delivered twice.
     """
 
     def __init__(
@@ -63,67 +63,67 @@ class Workers:
         self.random = Random(seed)
         self.interleaving = 0.0
         self.repeating = 0.0
-        self.deaths = 0
+        self.kills = 0
         self._now = now
         self._pass_time = pass_time
         self._messages: list[Message] = []
-        self._meanwhile: list[tuple[int, Callable[[], object]]] = []
+        self._interruptions: list[tuple[int, Callable[[], object]]] = []
         self._depth = 0
-        self._dies_in: int | None = None
+        self._kill_in: int | None = None
 
-    # --- what the tests ask for
+    # --- control by tests
 
     def kill_after(self, points: int) -> None:
-        """Let the worker die that comes to so many points from now on."""
-        self._dies_in = points
+        """Kill the worker that reaches the given number of kill points from now on."""
+        self._kill_in = points
 
-    def meanwhile(self, deed: Callable[[], object], *, after: int = 0) -> None:
-        """Let something be done before, or after, one of the next calls that leave."""
-        self._meanwhile.append((after, deed))
+    def interrupt_with(self, action: Callable[[], object], *, after: int = 0) -> None:
+        """Run an action at one of the next external calls, after skipping `after`."""
+        self._interruptions.append((after, action))
 
-    def forget_faults(self) -> None:
-        """Let all that was still to go wrong go right."""
-        self._dies_in = None
-        self._meanwhile.clear()
+    def clear_faults(self) -> None:
+        """Cancel pending kills, interruptions, interleaving and repeats."""
+        self._kill_in = None
+        self._interruptions.clear()
         self.interleaving = self.repeating = 0.0
 
     @property
     def next_at(self) -> float | None:
-        """When the first message is due, None without one."""
+        """Time at which the first message is due, None without one."""
         return min((one.due_at for one in self._messages), default=None)
 
-    def lose_messages(self) -> None:
-        """Forget all messages, as a broker does that is started anew."""
+    def drop_messages(self) -> None:
+        """Drop all messages, as a restarted broker without persistence does."""
         self._messages.clear()
 
     def work(self) -> int:
-        """Work off what is due, and what follows from it; return how much it was."""
-        for done in range(_MOST_MESSAGES):
-            if not self._work_one():
+        """Run due tasks and those that they enqueue; return their number."""
+        for done in range(_MAX_TASKS):
+            if not self._run_one_task():
                 return done
-        raise AssertionError("the workers do not come to rest")
+        raise AssertionError("tasks keep enqueuing each other")
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """What is done inside is a worker's, or a web process's: it may die.
+    def in_process(self) -> Iterator[None]:
+        """Run the block as a worker or web process, which may be killed.
 
-        Raises Killed when it did.
+        Raises Killed when it was.
         """
         self._depth += 1
         try:
             yield
         except Killed:
-            # Its connection goes with it, and whatever was to follow a commit.
+            # A killed process loses its connection and its on-commit hooks.
             connection.close()
             raise
         finally:
             self._depth -= 1
 
     @contextmanager
-    def hired(self) -> Iterator[None]:
-        """Work on what is enqueued within the block."""
+    def installed(self) -> Iterator[None]:
+        """Capture enqueued tasks and intercept external calls within the block."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(CaravelTask, "apply_async", self._taking_messages())
+            patch.setattr(CaravelTask, "apply_async", self._enqueuing())
             patch.setattr(transactions, "connection", PooledConnection())
             for owner, name in (
                 (stripe.RequestsClient, "request"),
@@ -131,7 +131,7 @@ class Workers:
                 (RelayPool, "fetch"),
                 (RelayPool, "publish"),
             ):
-                patch.setattr(owner, name, self._around(getattr(owner, name)))
+                patch.setattr(owner, name, self._intercepting(getattr(owner, name)))
             patch.setattr(
                 BaseDatabaseWrapper,
                 "run_and_clear_commit_hooks",
@@ -141,7 +141,7 @@ class Workers:
 
     # --- messages
 
-    def _taking_messages(self) -> Callable[..., None]:
+    def _enqueuing(self) -> Callable[..., None]:
         def apply_async(
             task: Any, args: Any = (), kwargs: Any = None, **options: Any
         ) -> None:
@@ -154,7 +154,7 @@ class Workers:
 
         return apply_async
 
-    def _take(self) -> Message | None:
+    def _take_due_message(self) -> Message | None:
         due = [one for one in self._messages if one.due_at <= self._now()]
         if not due:
             return None
@@ -162,62 +162,64 @@ class Workers:
         self._messages.remove(chosen)
         return chosen
 
-    def _work_one(self) -> bool:
-        message = self._take()
+    def _run_one_task(self) -> bool:
+        message = self._take_due_message()
         if message is None:
             return False
         try:
-            with self.at_work():
+            with self.in_process():
                 message.task.run(*message.args)
         except Killed:
-            # The broker gives it to another worker, unless it is lost as well.
+            # Half of the time the broker redelivers, otherwise the message is lost too.
             if self.random.random() < 0.5:
                 self._messages.append(message)
         return True
 
-    # --- points where things may go wrong
+    # --- kill points and interruptions
 
-    def _around(self, real: Callable[..., Any]) -> Callable[..., Any]:
+    def _intercepting(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self._depth:
                 return real(*args, **kwargs)
-            self._pass_call()
-            answer = real(*args, **kwargs)
-            self._pass_call()
-            return answer
+            self._reach_call()
+            result = real(*args, **kwargs)
+            self._reach_call()
+            return result
 
         return call
 
-    def _pass_call(self) -> None:
-        self._die_if_due()
+    def _reach_call(self) -> None:
+        self._kill_if_due()
         self._pass_time()
-        if self._depth >= _DEEPEST or connection.in_atomic_block:
+        if self._depth >= _MAX_DEPTH or connection.in_atomic_block:
             return
-        self._interrupt()
+        self._run_interruptions()
         if self.random.random() < self.interleaving:
-            self._work_one()
+            self._run_one_task()
 
-    def _interrupt(self) -> None:
-        due = [deed for left, deed in self._meanwhile if not left]
-        self._meanwhile = [(left - 1, deed) for left, deed in self._meanwhile if left]
-        for deed in due:
-            deed()
+    def _run_interruptions(self) -> None:
+        due = [action for left, action in self._interruptions if not left]
+        self._interruptions = [
+            (left - 1, action) for left, action in self._interruptions if left
+        ]
+        for action in due:
+            action()
 
     def _after_commits(
         self, real: Callable[[BaseDatabaseWrapper], None]
     ) -> Callable[[BaseDatabaseWrapper], None]:
         def run_hooks(wrapper: BaseDatabaseWrapper) -> None:
             if self._depth:
-                self._die_if_due()
+                self._kill_if_due()
             real(wrapper)
 
         return run_hooks
 
-    def _die_if_due(self) -> None:
-        if self._dies_in is None:
+    def _kill_if_due(self) -> None:
+        if self._kill_in is None:
             return
-        self._dies_in -= 1
-        if self._dies_in < 0:
-            self._dies_in = None
-            self.deaths += 1
+        self._kill_in -= 1
+        if self._kill_in < 0:
+            self._kill_in = None
+            self.kills += 1
             raise Killed

@@ -1,4 +1,4 @@
-"""What a cell stands for, as rows here and objects at Stripe."""
+"""Set up a case: rows in the database and objects at Stripe."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +19,14 @@ from billing.tasks import process_stripe_event
 from billing.tests.factories import StripeEventFactory
 from billing.tests.support.event_matrix.cases import (
     Attempt,
-    Bill,
-    Cell,
+    Bolt11State,
+    Case,
     Event,
-    Offer,
-    Payer,
-    Plan,
+    InvoiceState,
+    PaymentMethods,
+    SubscriptionState,
 )
-from billing.tests.support.event_matrix.fake_worker import Worker, undone
+from billing.tests.support.event_matrix.fake_worker import FakeWorker, rolled_back
 from billing.tests.support.workers import Killed
 from caravel.nostr import pubkey_of
 from lightning.clients.nwc_replies import Issued
@@ -44,13 +44,13 @@ from tenants.models import Tenant
 from tenants.services.tenants import get_or_create_tenant, update_tenant
 
 START = datetime(2027, 4, 1, 9, tzinfo=UTC)
-#: How long the invoice has been open: three rungs of its ladder are behind.
+#: Age of the open invoice: its first three scheduled attempts are over.
 OPEN_FOR = timedelta(days=3, hours=12)
-#: Longer than a message may be under way, and a lease be held.
-_LATER = timedelta(minutes=6)
+#: Longer than a queued task is waited for, and than a lease lasts.
+_SWEEP_INTERVAL = timedelta(minutes=6)
 CARD_KEY = "caravel:pay:table"
 PUBKEY = pubkey_of("1" * 64)
-_OURS, _THEIRS = keys_of("table", "platform"), keys_of("table", "tenant")
+_OWN_KEYS, _TENANT_KEYS = keys_of("table", "platform"), keys_of("table", "tenant")
 
 Action = InvoiceCollection.Action
 State = InvoiceCollection.State
@@ -60,11 +60,13 @@ def wallet_url(keys: Keys) -> str:
     return connection_url(keys, ["wss://relay.example"])
 
 
-def issue(wallet: Any, *, amount_msat: int, description: str, expiry: int) -> Issued:
-    """What our own wallet would answer: a bolt11 that is signed like any other."""
+def issue_bolt11(
+    wallet: Any, *, amount_msat: int, description: str, expiry: int
+) -> Issued:
+    """Issue a signed bolt11, in place of our own wallet's `make_invoice`."""
     payment_hash = make_preimage().hash
     bolt11 = make_bolt11(
-        node_key=_OURS.node,
+        node_key=_OWN_KEYS.node,
         payment_hash=payment_hash,
         amount_msat=amount_msat,
         expiry=expiry,
@@ -74,23 +76,23 @@ def issue(wallet: Any, *, amount_msat: int, description: str, expiry: int) -> Is
     return Issued(bolt11, payment_hash)
 
 
-class Stage:
-    """A tenant with one invoice, of which each cell makes what it needs, and undoes it.
+class CaseSetup:
+    """A tenant with one invoice, on which cases are set up and undone one by one.
 
-    `subscription_id` is the one that the invoice is of.
+    `subscription_id` is the subscription that the invoice belongs to.
     """
 
     def __init__(
         self,
         sandbox: Sandbox,
         traveller: time_machine.Traveller,
-        worker: Worker,
+        worker: FakeWorker,
         *,
         is_draft: bool,
-        plan: Plan,
+        subscription: SubscriptionState,
     ) -> None:
         self.sandbox, self.worker = sandbox, worker
-        self.plan, self._is_draft = plan, is_draft
+        self.subscription, self._is_draft = subscription, is_draft
         self.api = in_process_client(sandbox.app)
         self._traveller = traveller
         self._build()
@@ -107,69 +109,69 @@ class Stage:
         return InvoiceCollection.objects.get(pk=self.invoice_id)
 
     @contextmanager
-    def set_for(self, cell: Cell, *others: Event) -> Iterator[None]:
-        """Make a cell, and undo whatever is done within the block.
+    def arrange(self, case: Case, *others: Event) -> Iterator[None]:
+        """Set up a case for the block, and undo everything after it.
 
-        What its event tells of has happened at Stripe, and what `others` tell of.
+        The changes that the case's event and `others` report have happened at Stripe.
         """
-        self.worker.die_at(None)
+        self.worker.kill_at(None)
         self._traveller.move_to(self._now)
         self.sandbox.restore("table")
-        with undone():
-            self._set(cell)
-            for event in sorted({cell.event, *others}, key=list(Event).index):
-                self._do(event)
-            self.worker.forget()
-            self.worker.die_at(None)
+        with rolled_back():
+            self._set(case)
+            for event in sorted({case.event, *others}, key=list(Event).index):
+                self._apply(event)
+            self.worker.drop_messages()
+            self.worker.kill_at(None)
             yield
-        self.worker.forget()
+        self.worker.drop_messages()
 
-    # --- what is done to a cell
+    # --- acting on a case
 
-    def tell(self, event: Event) -> StripeEvent:
-        """Have an event of Stripe's be in the inbox, and a message about it sent."""
-        what, previous = self._told(event)
+    def deliver(self, event: Event) -> StripeEvent:
+        """Store a Stripe event and enqueue its task."""
+        object, previous = self._event_objects(event)
         stored: StripeEvent = StripeEventFactory(
-            type=event.value, object=what, previous=previous
+            type=event.value, object=object, previous=previous
         )
         self.worker.enqueue(process_stripe_event, stored.pk)
         return stored
 
-    def tell_again(self, told: StripeEvent) -> None:
-        """Have the same event come once more."""
-        self.worker.enqueue(process_stripe_event, told.pk)
+    def redeliver(self, stored: StripeEvent) -> None:
+        """Enqueue a stored event once more."""
+        self.worker.enqueue(process_stripe_event, stored.pk)
 
-    def unprocessed(self) -> list[str]:
-        """Return in words what events were not processed."""
-        left = StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED)
-        # Of a customer that was deleted and forgotten nothing is done for an hour.
-        left = left.exclude(last_error_code="customer-unknown")
-        return [f"{one.type} is {one.status}: {one.last_error}" for one in left]
+    def unprocessed_events(self) -> list[str]:
+        """Return a line for each event that was not processed."""
+        pending = StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED)
+        # Events of a deleted, hence unknown customer wait for an hour.
+        pending = pending.exclude(last_error_code="customer-unknown")
+        return [f"{one.type} is {one.status}: {one.last_error}" for one in pending]
 
     def work(self) -> None:
-        """Work off all messages."""
+        """Run all queued tasks."""
         self.worker.work()
 
-    def wait(self) -> None:
-        """Let some time pass, in which the beat finds what was lost."""
+    def run_sweeps(self) -> None:
+        """Let time pass and the periodic tasks run, which find lost work."""
         for _ in range(2):
-            self._traveller.shift(_LATER)
+            self._traveller.shift(_SWEEP_INTERVAL)
             self.sandbox.advance(0)
             self.worker.sweep()
 
-    def work_and_die(self, point: int) -> bool:
-        """Work until a point is reached, and die there, all messages lost with it."""
-        self.worker.die_at(point)
+    def work_until_killed(self, point: int) -> bool:
+        """Run tasks up to a kill point; queued tasks are lost. False if not reached."""
+        self.worker.kill_at(point)
         try:
             self.worker.work()
         except Killed:
             return True
         finally:
-            self.worker.die_at(None)
-            self.worker.forget()
+            self.worker.kill_at(None)
+            self.worker.drop_messages()
         return False
 
-    # --- the tenant before the cell
+    # --- the tenant before a case
 
     def _build(self) -> None:
         self._traveller.move_to(START)
@@ -185,17 +187,17 @@ class Stage:
             record_and_enqueue(finalized, self.tenant, since=first.revision)
             self._traveller.shift(OPEN_FOR)
             self.sandbox.advance(0)
-        parts: dict[Plan, Callable[[], None]] = {
-            Plan.CURRENT: lambda: None,
-            Plan.OLD: self._replace,
-            Plan.GONE: self._suspend,
+        setups: dict[SubscriptionState, Callable[[], None]] = {
+            SubscriptionState.CURRENT: lambda: None,
+            SubscriptionState.REPLACED: self._replace,
+            SubscriptionState.ENDED_UNPAID: self._suspend,
         }
-        parts[self.plan]()
-        self.worker.forget()
+        setups[self.subscription]()
+        self.worker.drop_messages()
         InvoiceCollection.objects.update(enqueued_at=None)
 
     def _sync(self) -> None:
-        self.worker.forget()
+        self.worker.drop_messages()
         sync_tenant(tenant_id=PUBKEY)
 
     def _suspend(self) -> None:
@@ -203,7 +205,7 @@ class Stage:
         self._sync()
 
     def _replace(self) -> None:
-        """End the subscription and, since support asks nothing now, begin another."""
+        """End the subscription and start another, exempt from dunning meanwhile."""
         relay = Relay.objects.get()
         deactivate_relay(relay_id=relay.pk)
         self._sync()
@@ -217,85 +219,96 @@ class Stage:
         self._pay_on_page(second.pk)
         collect_invoice(invoice_id=second.pk)
 
-    # --- the cell
+    # --- the case
 
-    def _set(self, cell: Cell) -> None:
-        self._set_payer(cell.payer)
-        if cell.attempt != Attempt.NONE:
-            self._begin_rung(cell.attempt)
-        self._set_attempt(cell)
-        self._set_offer(cell)
-        self._set_bill(cell)
+    def _set(self, case: Case) -> None:
+        self._set_payment_methods(case.methods)
+        if case.attempt != Attempt.NONE:
+            self._start_attempt(case.attempt)
+        self._set_attempt(case)
+        self._set_bolt11(case)
+        self._set_invoice(case)
 
-    def _set_payer(self, payer: Payer) -> None:
-        url = wallet_url(_THEIRS) if payer.has_wallet else ""
+    def _set_payment_methods(self, methods: PaymentMethods) -> None:
+        url = wallet_url(_TENANT_KEYS) if methods.has_wallet else ""
         Tenant.objects.update(nwc_url=url)
-        self.card = self._attach() if payer.has_card else ""
+        self.card = self._attach() if methods.has_card else ""
 
     def _attach(self) -> str:
-        given: Any = {"customer": self.customer_id}
-        return str(self.api.v1.payment_methods.attach("pm_card_visa", given).id)
+        params: Any = {"customer": self.customer_id}
+        return str(self.api.v1.payment_methods.attach("pm_card_visa", params).id)
 
-    def _begin_rung(self, attempt: Attempt) -> None:
-        rails = {
-            Attempt.UNSENT: Action.CARD,
-            Attempt.SENT: Action.CARD,
+    def _start_attempt(self, attempt: Attempt) -> None:
+        next_actions = {
+            Attempt.WALLET_UNSENT: Action.CARD,
+            Attempt.WALLET_SENT: Action.CARD,
             Attempt.WALLET_REFUSED: Action.CARD,
-            Attempt.ARRIVED: Action.CARD,
+            Attempt.WALLET_PAID: Action.CARD,
             Attempt.MARKING: Action.NONE,
         }
-        self._columns(
+        self._update(
             attempts_started=3,
             attempt_started_at=timezone.now(),
             state=State.PENDING,
-            next_action=rails.get(attempt, Action.NOTICE),
+            next_action=next_actions.get(attempt, Action.NOTICE),
         )
 
-    def _set_attempt(self, cell: Cell) -> None:
-        wallets = {
-            Attempt.UNSENT: self.poll_wallet,
-            Attempt.SENT: lambda: self.poll_wallet(sent=True),
-            Attempt.WALLET_REFUSED: lambda: self._refuse(cell.offer),
-            Attempt.ARRIVED: self._arrive,
+    def _set_attempt(self, case: Case) -> None:
+        setters = {
+            Attempt.WALLET_UNSENT: self.add_wallet_attempt,
+            Attempt.WALLET_SENT: lambda: self.add_wallet_attempt(sent=True),
+            Attempt.WALLET_REFUSED: lambda: self._refuse_by_wallet(case.bolt11),
+            Attempt.WALLET_PAID: self._pay_by_wallet,
             Attempt.MARKING: lambda: self._book(Settlement.State.MARKING),
-            Attempt.CARD_ASKED: lambda: self._charge(CardAttempt.State.PENDING),
-            Attempt.CARD_REFUSED: lambda: self._charge(CardAttempt.State.REFUSED),
-            Attempt.ACTION: lambda: self._charge(CardAttempt.State.ACTION_REQUIRED),
+            Attempt.CARD_PENDING: lambda: self._add_card_attempt(
+                CardAttempt.State.PENDING
+            ),
+            Attempt.CARD_REFUSED: lambda: self._add_card_attempt(
+                CardAttempt.State.REFUSED
+            ),
+            Attempt.CARD_ACTION_REQUIRED: lambda: self._add_card_attempt(
+                CardAttempt.State.ACTION_REQUIRED
+            ),
         }
-        if cell.attempt in wallets:
-            wallets[cell.attempt]()
+        if case.attempt in setters:
+            setters[case.attempt]()
 
-    def _set_offer(self, cell: Cell) -> None:
+    def _set_bolt11(self, case: Case) -> None:
         now = timezone.now()
-        if cell.offer == Offer.SHOWN:
+        if case.bolt11 == Bolt11State.PRESENTED:
             self._bolt11("open", shown_at=now)
-        if cell.offer == Offer.EXPIRED and cell.attempt != Attempt.WALLET_REFUSED:
+        if (
+            case.bolt11 == Bolt11State.EXPIRED
+            and case.attempt != Attempt.WALLET_REFUSED
+        ):
             self._bolt11(
                 "expired",
                 shown_at=now - timedelta(hours=1),
                 expires_at=now - timedelta(minutes=45),
             )
 
-    def _set_bill(self, cell: Cell) -> None:
+    def _set_invoice(self, case: Case) -> None:
         invoices = self.api.v1.invoices
-        deeds: dict[Bill, Callable[[], object]] = {
-            Bill.CREDITED: self._credit,
-            Bill.BY_CARD: self._capture,
-            Bill.MARKED: lambda: self._mark(cell),
-            Bill.ON_PAGE: lambda: self._pay_on_page(self.invoice_id),
-            Bill.VOID: lambda: invoices.void_invoice(self.invoice_id),
-            Bill.WRITTEN_OFF: lambda: invoices.mark_uncollectible(self.invoice_id),
+        actions: dict[InvoiceState, Callable[[], object]] = {
+            InvoiceState.CREDITED: self._credit,
+            InvoiceState.PAID_BY_CARD: self._capture,
+            InvoiceState.MARKED_PAID: lambda: self._mark(case),
+            InvoiceState.PAID_ON_PAGE: lambda: self._pay_on_page(self.invoice_id),
+            InvoiceState.VOID: lambda: invoices.void_invoice(self.invoice_id),
+            InvoiceState.UNCOLLECTIBLE: lambda: invoices.mark_uncollectible(
+                self.invoice_id
+            ),
         }
-        if cell.bill in deeds:
-            deeds[cell.bill]()
+        if case.invoice in actions:
+            actions[case.invoice]()
 
-    def _do(self, event: Event) -> None:
-        """What Stripe's event tells of, unless the invoice's state says it."""
+    def _apply(self, event: Event) -> None:
+        """Make the change at Stripe that the event reports, if the case has not."""
         if event == Event.CUSTOMER_DELETED:
             self.api.v1.customers.delete(self.customer_id)
-        if event == Event.ENDED and self.plan == Plan.CURRENT:
+        if event == Event.ENDED and self.subscription == SubscriptionState.CURRENT:
             self.api.v1.subscriptions.cancel(self.subscription_id)
-        if event == Event.UPDATED and self.plan == Plan.CURRENT:
+        if event == Event.UPDATED and self.subscription == SubscriptionState.CURRENT:
             (item,) = self.api.v1.subscription_items.list(
                 {"subscription": self.subscription_id}
             ).data
@@ -320,56 +333,58 @@ class Stage:
     def _msat(self) -> int:
         return self.remaining * 10_000
 
-    def poll_wallet(self, *, sent: bool = False) -> None:
-        """Record an attempt of the tenant's wallet, and that its request has left."""
+    def add_wallet_attempt(self, *, sent: bool = False) -> None:
+        """Record a pending attempt by the tenant's wallet, and whether it was sent."""
         request = {"request_event_id": "e" * 64, "sent_at": timezone.now()}
-        self._attempt("open", NwcPayment.State.PENDING, **(request if sent else {}))
+        self._add_attempt("open", NwcPayment.State.PENDING, **(request if sent else {}))
 
-    def _refuse(self, offer: Offer) -> None:
-        state = "expired" if offer == Offer.EXPIRED else "dead"
-        self._attempt(state, NwcPayment.State.REFUSED, code="INSUFFICIENT_BALANCE")
+    def _refuse_by_wallet(self, bolt11: Bolt11State) -> None:
+        state = "expired" if bolt11 == Bolt11State.EXPIRED else "dead"
+        self._add_attempt(state, NwcPayment.State.REFUSED, code="INSUFFICIENT_BALANCE")
 
-    def _arrive(self) -> None:
-        self._attempt("settled", NwcPayment.State.PAID)
+    def _pay_by_wallet(self) -> None:
+        self._add_attempt("settled", NwcPayment.State.PAID)
 
-    def _attempt(self, bolt11: str, state: NwcPayment.State, **columns: Any) -> None:
-        is_over = state != NwcPayment.State.PENDING
+    def _add_attempt(
+        self, bolt11: str, state: NwcPayment.State, **columns: Any
+    ) -> None:
+        is_resolved = state != NwcPayment.State.PENDING
         NwcPayment.objects.create(
             invoice=self._bolt11(bolt11),
             tenant=self.tenant,
             stripe_invoice_id=self.invoice_id,
-            nwc_url=wallet_url(_THEIRS),
-            wallet_pubkey=pubkey_of(_THEIRS.wallet),
-            client_pubkey=pubkey_of(_THEIRS.client),
+            nwc_url=wallet_url(_TENANT_KEYS),
+            wallet_pubkey=pubkey_of(_TENANT_KEYS.wallet),
+            client_pubkey=pubkey_of(_TENANT_KEYS.client),
             state=state,
-            resolved_at=timezone.now() if is_over else None,
+            resolved_at=timezone.now() if is_resolved else None,
             **columns,
         )
 
-    def _charge(self, state: CardAttempt.State) -> None:
-        is_over = state != CardAttempt.State.PENDING
+    def _add_card_attempt(self, state: CardAttempt.State) -> None:
+        is_resolved = state != CardAttempt.State.PENDING
         CardAttempt.objects.create(
             collection=self.row,
             payment_method=self.card or "pm_gone",
             amount_cents=self.remaining,
-            idempotency_key=f"{CARD_KEY}:{state}" if is_over else CARD_KEY,
+            idempotency_key=f"{CARD_KEY}:{state}" if is_resolved else CARD_KEY,
             state=state,
-            code="insufficient_funds" if is_over else "",
-            message="Your card has insufficient funds." if is_over else "",
+            code="insufficient_funds" if is_resolved else "",
+            message="Your card has insufficient funds." if is_resolved else "",
             tried_at=timezone.now(),
-            resolved_at=timezone.now() if is_over else None,
+            resolved_at=timezone.now() if is_resolved else None,
         )
 
     def _book(self, state: Settlement.State) -> LightningInvoice:
-        """A person has paid the bolt11 that they were shown."""
+        """Record a payment of the presented bolt11, booked or being booked."""
         paid = self._bolt11("settled", shown_at=timezone.now())
-        is_over = state != Settlement.State.MARKING
+        is_resolved = state != Settlement.State.MARKING
         Settlement.objects.create(
             invoice=paid,
             collection=self.row,
             state=state,
-            marked_cents=self.remaining if is_over else 0,
-            resolved_at=timezone.now() if is_over else None,
+            marked_cents=self.remaining if is_resolved else 0,
+            resolved_at=timezone.now() if is_resolved else None,
         )
         return paid
 
@@ -381,12 +396,12 @@ class Stage:
 
     def _capture(self) -> None:
         card = self.card or self._attach()
-        given = {"payment_method": card, "off_session": True}
-        Stripe().pay_invoice(self.invoice_id, given, CARD_KEY)
-        mine = CardAttempt.objects.filter(state=CardAttempt.State.PENDING)
-        if not mine.update(payment_method=card):
-            self._charge(CardAttempt.State.PENDING)
-            mine.update(
+        params = {"payment_method": card, "off_session": True}
+        Stripe().pay_invoice(self.invoice_id, params, CARD_KEY)
+        pending = CardAttempt.objects.filter(state=CardAttempt.State.PENDING)
+        if not pending.update(payment_method=card):
+            self._add_card_attempt(CardAttempt.State.PENDING)
+            pending.update(
                 payment_method=card,
                 state=CardAttempt.State.PAID,
                 resolved_at=timezone.now(),
@@ -394,8 +409,8 @@ class Stage:
         if not self.card:
             self.api.v1.payment_methods.detach(card)
 
-    def _mark(self, cell: Cell) -> None:
-        if cell.attempt == Attempt.MARKING:
+    def _mark(self, case: Case) -> None:
+        if case.attempt == Attempt.MARKING:
             paid = Settlement.objects.get().invoice
         else:
             paid = self._book(Settlement.State.MARKED)
@@ -411,23 +426,29 @@ class Stage:
 
     # --- the event
 
-    def _told(self, event: Event) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        whose = {"customer": self.customer_id}
-        if event.is_of_invoice:
-            return {"id": self.invoice_id, "object": "invoice", **whose}, None
+    def _event_objects(
+        self, event: Event
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        customer = {"customer": self.customer_id}
+        if event.is_invoice_event:
+            return {"id": self.invoice_id, "object": "invoice", **customer}, None
         if event in {Event.UPDATED, Event.ENDED}:
-            return {"id": self.subscription_id, "object": "subscription", **whose}, None
+            return {
+                "id": self.subscription_id,
+                "object": "subscription",
+                **customer,
+            }, None
         if event == Event.CUSTOMER_DELETED:
             return {"id": self.customer_id, "object": "customer"}, None
         card = {"id": self.card or "pm_gone", "object": "payment_method"}
         if event == Event.ATTACHED:
-            return {**card, **whose}, None
-        return {**card, "customer": None}, whose
+            return {**card, **customer}, None
+        return {**card, "customer": None}, customer
 
-    def _columns(self, **columns: Any) -> None:
+    def _update(self, **columns: Any) -> None:
         InvoiceCollection.objects.filter(pk=self.invoice_id).update(**columns)
 
 
-def our_wallet() -> str:
-    """Return the connection to our wallet, which `issue` plays."""
-    return wallet_url(_OURS)
+def own_wallet_url() -> str:
+    """Return the URL of our own wallet, which `issue_bolt11` stands in for."""
+    return wallet_url(_OWN_KEYS)

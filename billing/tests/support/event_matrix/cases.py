@@ -1,4 +1,4 @@
-"""The cells of the table: an event, and all that it may meet."""
+"""Cases of the event matrix: a Stripe event and the state in which it arrives."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -22,91 +22,93 @@ class Event(StrEnum):
     CUSTOMER_DELETED = "customer.deleted"
 
     @property
-    def is_of_invoice(self) -> bool:
+    def is_invoice_event(self) -> bool:
         return self.value.startswith("invoice.")
 
 
-class Bill(StrEnum):
-    """What Stripe says of the invoice; that it is open or a draft is all we know."""
+class InvoiceState(StrEnum):
+    """State of the invoice at Stripe; Caravel has last read it as open or draft."""
 
     DRAFT = "draft"
     OPEN = "open"
-    CREDITED = "reduced to nothing by a note"
-    BY_CARD = "paid by a card that we charged"
-    MARKED = "paid out of band, by our mark"
-    ON_PAGE = "paid on Stripe's page"
+    CREDITED = "fully credited by a credit note"
+    PAID_BY_CARD = "paid by our card charge"
+    MARKED_PAID = "marked as paid out of band by us"
+    PAID_ON_PAGE = "paid on Stripe's page"
     VOID = "void"
-    WRITTEN_OFF = "uncollectible"
+    UNCOLLECTIBLE = "uncollectible"
 
 
 class Attempt(StrEnum):
+    """Caravel's own payment attempt."""
+
     NONE = "no attempt"
-    UNSENT = "a wallet, not asked yet"
-    SENT = "a wallet that was asked"
-    WALLET_REFUSED = "a wallet that refused"
-    ARRIVED = "a wallet that paid, not booked yet"
-    CARD_ASKED = "a card without an answer"
-    CARD_REFUSED = "a card that was refused"
-    ACTION = "a card whose owner must act"
-    MARKING = "a payment that is being booked"
+    WALLET_UNSENT = "wallet request not sent yet"
+    WALLET_SENT = "wallet request sent"
+    WALLET_REFUSED = "wallet refused"
+    WALLET_PAID = "wallet paid, not booked yet"
+    CARD_PENDING = "card charge pending"
+    CARD_REFUSED = "card declined"
+    CARD_ACTION_REQUIRED = "card requires action"
+    MARKING = "payer's Lightning payment being booked"
 
 
-class Offer(StrEnum):
+class Bolt11State(StrEnum):
+    """A bolt11 for the invoice."""
+
     NONE = "no bolt11"
-    SHOWN = "a bolt11 shown"
-    ASKED = "a bolt11 under the attempt"
-    EXPIRED = "a bolt11 expired and watched"
+    PRESENTED = "bolt11 presented to the payer"
+    WITH_WALLET = "bolt11 sent to the wallet"
+    EXPIRED = "bolt11 expired, still polled"
 
 
-class Payer(StrEnum):
-    """What the tenant can be charged by now."""
+class PaymentMethods(StrEnum):
+    """Payment methods that the tenant has now."""
 
-    NONE = "nothing"
+    NONE = "no payment method"
     WALLET = "wallet"
     CARD = "card"
     BOTH = "wallet and card"
 
     @property
     def has_wallet(self) -> bool:
-        return self in {Payer.WALLET, Payer.BOTH}
+        return self in {PaymentMethods.WALLET, PaymentMethods.BOTH}
 
     @property
     def has_card(self) -> bool:
-        return self in {Payer.CARD, Payer.BOTH}
+        return self in {PaymentMethods.CARD, PaymentMethods.BOTH}
 
 
-class Plan(StrEnum):
-    """Of the invoice and of the event: is their subscription the tenant's?"""
+class SubscriptionState(StrEnum):
+    """State of the subscription that the invoice and the event belong to."""
 
     CURRENT = "current"
-    OLD = "old: the tenant has another"
-    GONE = "gone: ended for non-payment, the relays are off"
+    REPLACED = "replaced by another"
+    ENDED_UNPAID = "ended for non-payment, relays suspended"
 
 
-class Barred(StrEnum):
-    """Why there is no such cell."""
+class Impossible(StrEnum):
+    """Reason why a case cannot occur."""
 
-    EARLY = "Stripe tells of a draft that it was created, and no more"
-    DRAFT = "a draft takes no payment"
-    FINAL = "the end of a subscription finalizes its drafts"
-    OWN_BOLT11 = "a wallet is asked to pay a bolt11"
-    TWO_OPEN = "of an invoice one bolt11 is open"
-    SHOWN_FIRST = "no wallet is asked while a person may pay"
-    UNDER_NOTHING = "only a wallet that was asked has one under way"
-    CARD_ALONE = (
-        "no card is charged while a person may pay, and nothing shown meanwhile"
-    )
-    CARD_SECOND = "no card is charged while a wallet has been asked"
+    EARLY = "the only event of a draft is invoice.created"
+    DRAFT = "a draft cannot be paid"
+    FINAL = "ending a subscription finalizes its drafts"
+    OWN_BOLT11 = "a wallet attempt has a bolt11"
+    TWO_OPEN = "an invoice has at most one open bolt11"
+    PRESENTED_FIRST = "no wallet attempt while a presented bolt11 may be paid"
+    WITHOUT_WALLET = "only a pending wallet attempt has a bolt11 with the wallet"
+    CARD_AND_BOLT11 = "no card charge while a bolt11 may be paid, nor the reverse"
+    CARD_AND_WALLET = "no card charge while a wallet attempt is pending"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Case:
     event: Event
-    bill: Bill
+    invoice: InvoiceState
     attempt: Attempt
-    offer: Offer
-    payer: Payer
-    plan: Plan
+    bolt11: Bolt11State
+    methods: PaymentMethods
+    subscription: SubscriptionState
 
     def __str__(self) -> str:
         return " | ".join(str(getattr(self, each.name)) for each in fields(self))
@@ -116,57 +118,71 @@ class Cell:
         return tuple(getattr(self, each.name) for each in fields(self))
 
 
-ASKED = {Attempt.UNSENT, Attempt.SENT}
-#: Nothing is known of their outcome.
-PENDING = ASKED | {Attempt.CARD_ASKED, Attempt.MARKING}
+#: The wallet may still pay.
+WALLET_PENDING = {Attempt.WALLET_UNSENT, Attempt.WALLET_SENT}
 
 
-def barred(cell: Cell) -> Barred | None:
-    """Return why a cell cannot be, None if it can."""
-    return _barred_draft(cell) or _barred_bolt11(cell) or _barred_card(cell)
+def why_impossible(case: Case) -> Impossible | None:
+    """Return the reason why a case cannot occur, None if it can."""
+    return _impossible_draft(case) or _impossible_bolt11(case) or _impossible_card(case)
 
 
-def all_cells() -> Iterator[Cell]:
-    """Return all cells, those that cannot be among them."""
-    dimensions = (Event, Bill, Attempt, Offer, Payer, Plan)
-    return (Cell(*values) for values in product(*dimensions))
+def all_cases() -> Iterator[Case]:
+    """Yield all cases, including impossible ones."""
+    dimensions = (
+        Event,
+        InvoiceState,
+        Attempt,
+        Bolt11State,
+        PaymentMethods,
+        SubscriptionState,
+    )
+    return (Case(*values) for values in product(*dimensions))
 
 
-def reachable() -> list[Cell]:
-    """Return the cells that can be."""
-    return [cell for cell in all_cells() if barred(cell) is None]
+def possible_cases() -> list[Case]:
+    """Return the cases that can occur."""
+    return [case for case in all_cases() if why_impossible(case) is None]
 
 
-def _barred_draft(cell: Cell) -> Barred | None:
-    if cell.bill != Bill.DRAFT:
+def _impossible_draft(case: Case) -> Impossible | None:
+    if case.invoice != InvoiceState.DRAFT:
         return None
-    if cell.plan != Plan.CURRENT:
-        return Barred.FINAL
-    if (cell.attempt, cell.offer) != (Attempt.NONE, Offer.NONE):
-        return Barred.DRAFT
-    # An event may come late, never before what it tells of.
-    is_early = cell.event.is_of_invoice and cell.event != Event.CREATED
-    return Barred.EARLY if is_early else None
+    if case.subscription != SubscriptionState.CURRENT:
+        return Impossible.FINAL
+    if (case.attempt, case.bolt11) != (Attempt.NONE, Bolt11State.NONE):
+        return Impossible.DRAFT
+    # An event may arrive late, but never before the change that it reports.
+    is_early = case.event.is_invoice_event and case.event != Event.CREATED
+    return Impossible.EARLY if is_early else None
 
 
-def _barred_bolt11(cell: Cell) -> Barred | None:
-    if cell.attempt in ASKED:
-        without = {
-            Offer.NONE: Barred.OWN_BOLT11,
-            Offer.SHOWN: Barred.TWO_OPEN,
-            Offer.EXPIRED: Barred.SHOWN_FIRST,
+def _impossible_bolt11(case: Case) -> Impossible | None:
+    if case.attempt in WALLET_PENDING:
+        reasons = {
+            Bolt11State.NONE: Impossible.OWN_BOLT11,
+            Bolt11State.PRESENTED: Impossible.TWO_OPEN,
+            Bolt11State.EXPIRED: Impossible.PRESENTED_FIRST,
         }
-        return without.get(cell.offer)
-    return Barred.UNDER_NOTHING if cell.offer == Offer.ASKED else None
+        return reasons.get(case.bolt11)
+    return Impossible.WITHOUT_WALLET if case.bolt11 == Bolt11State.WITH_WALLET else None
 
 
-def _barred_card(cell: Cell) -> Barred | None:
-    """A card is charged when no person and no wallet may pay: shown, or asked."""
-    is_charged = cell.attempt == Attempt.CARD_ASKED or cell.bill == Bill.BY_CARD
+def _impossible_card(case: Case) -> Impossible | None:
+    is_charged = (
+        case.attempt == Attempt.CARD_PENDING
+        or case.invoice == InvoiceState.PAID_BY_CARD
+    )
     if not is_charged:
         return None
-    if cell.attempt in ASKED:
-        return Barred.CARD_SECOND
-    # What expired after a refusal was never shown: nobody else can pay it.
-    refused = cell.attempt == Attempt.WALLET_REFUSED and cell.offer == Offer.EXPIRED
-    return None if cell.offer == Offer.NONE or refused else Barred.CARD_ALONE
+    if case.attempt in WALLET_PENDING:
+        return Impossible.CARD_AND_WALLET
+    # A bolt11 that the wallet refused was never presented: no payer can pay it.
+    refused = (
+        case.attempt == Attempt.WALLET_REFUSED and case.bolt11 == Bolt11State.EXPIRED
+    )
+    return (
+        None
+        if case.bolt11 == Bolt11State.NONE or refused
+        else Impossible.CARD_AND_BOLT11
+    )

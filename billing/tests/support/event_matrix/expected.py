@@ -1,40 +1,61 @@
-"""What must follow from an event, told of each cell from the rules alone.
+"""Predict the outcome of a case from the billing rules alone.
 
-`expected` tells how things stand when every message has been worked off and no time
-has passed. It knows nothing of rows and calls, only what a person would answer.
+`expected_outcome` says how things stand once all tasks have run, before any time
+passes. It uses neither the database nor Stripe.
+
+One row of the matrix, as `str(case)` prints it, and its outcome:
+
+    invoice.overdue | open | card declined | no bolt11 | wallet | current
+
+    status="open", remaining=58           used time of $5.00, the rest is credited
+    credits=("unserved 442 posted: 442 + 0",)     all of it as a credit note
+    cards=("refused",), wallets=()        no new attempt until it is due
+    state="manual", next_action=""        only the tenant can pay now
+    relay="delinquent", is_overdue=True   the grace period is over
+    subscription="none"                   ended with it
+    notices=("payment_failed", "suspended")
 """
 
 from dataclasses import dataclass, field
 
 from billing.tests.support.event_matrix.cases import (
     Attempt,
-    Bill,
-    Cell,
+    Bolt11State,
+    Case,
     Event,
-    Offer,
-    Plan,
+    InvoiceState,
+    SubscriptionState,
 )
-from billing.tests.support.event_matrix.observed import Facts
+from billing.tests.support.event_matrix.observed import Outcome
 
-#: A month of the plan; of 30 days of it 3½ are served, 26½ are not.
-MONTH, SERVED, UNSERVED = 500, 58, 442
-PAID = {Bill.CREDITED, Bill.BY_CARD, Bill.MARKED, Bill.ON_PAGE}
-_STATUS = {Bill.DRAFT: "draft", Bill.VOID: "void", Bill.WRITTEN_OFF: "uncollectible"}
-_RAIL = {
+#: Price of a month in cents; 3½ of its 30 days are used, 26½ are unused.
+MONTH, USED, UNUSED = 500, 58, 442
+PAID_STATES = {
+    InvoiceState.CREDITED,
+    InvoiceState.PAID_BY_CARD,
+    InvoiceState.MARKED_PAID,
+    InvoiceState.PAID_ON_PAGE,
+}
+_STATUS = {
+    InvoiceState.DRAFT: "draft",
+    InvoiceState.VOID: "void",
+    InvoiceState.UNCOLLECTIBLE: "uncollectible",
+}
+_NEXT_ACTION = {
     Attempt.NONE: "",
     Attempt.MARKING: "",
-    Attempt.CARD_ASKED: "notice",
+    Attempt.CARD_PENDING: "notice",
     Attempt.CARD_REFUSED: "notice",
-    Attempt.ACTION: "notice",
+    Attempt.CARD_ACTION_REQUIRED: "notice",
 }
-_LADDER = ["wallet", "card", "notice", ""]
+_ACTION_ORDER = ["wallet", "card", "notice", ""]
 
 
 @dataclass
-class Story:
-    """A cell, and what has become of it so far; cents throughout."""
+class InvoiceModel:
+    """Simple model of a case's invoice and tenant, with amounts in cents."""
 
-    cell: Cell
+    case: Case
     amount: int
     status: str
     remaining: int
@@ -42,354 +63,362 @@ class Story:
     by_lightning: int = 0
     wallets: list[str] = field(default_factory=list)
     cards: list[str] = field(default_factory=list)
-    #: What was marked and what became surplus, None while it is being booked.
-    booked: list[tuple[int, int] | None] = field(default_factory=list)
+    #: Marked amount and surplus of each settlement, None while it is being booked.
+    settlements: list[tuple[int, int] | None] = field(default_factory=list)
     credits: list[str] = field(default_factory=list)
     state: str = "pending"
-    rail: str = ""
+    next_action: str = ""
     paid_by: str = ""
     relay: str = "active"
     notices: set[str] = field(default_factory=set)
     subscription: str = "the invoice's"
-    in_debt: bool = False
-    #: Whether we know what Stripe says of the invoice, and whether its grace is over.
-    is_known: bool = False
-    is_over: bool = False
-    is_rung_due: bool = False
+    is_overdue: bool = False
+    #: Whether Caravel has read the invoice's current state at Stripe.
+    is_read: bool = False
+    is_grace_over: bool = False
+    is_attempt_due: bool = False
     has_customer: bool = True
 
     @property
-    def asks(self) -> bool:
-        """Whether the invoice asks for money, as far as we know."""
-        if not self.is_known:
-            return self.cell.bill != Bill.DRAFT
+    def is_payable(self) -> bool:
+        """Return whether something is left to pay, according to the last read."""
+        if not self.is_read:
+            return self.case.invoice != InvoiceState.DRAFT
         return self.status in {"open", "uncollectible"} and self.remaining > 0
 
     @property
-    def is_settled(self) -> bool:
+    def is_final(self) -> bool:
         return self.status in {"paid", "void"}
 
     @property
-    def may_be_paid_by_person(self) -> bool:
-        """Whether somebody was shown a bolt11 that is not known to be dead."""
-        return self.cell.offer == Offer.SHOWN or (
-            # What a wallet refused, nobody else has seen.
-            self.cell.offer == Offer.EXPIRED
-            and self.cell.attempt != Attempt.WALLET_REFUSED
+    def has_payable_bolt11(self) -> bool:
+        """Return whether a presented bolt11 may still be paid."""
+        return self.case.bolt11 == Bolt11State.PRESENTED or (
+            # A bolt11 that the wallet refused was never presented.
+            self.case.bolt11 == Bolt11State.EXPIRED
+            and self.case.attempt != Attempt.WALLET_REFUSED
         )
 
     @property
-    def is_busy(self) -> bool:
-        """Whether something may pay it: nothing else begins, and nothing is reduced."""
+    def is_blocked(self) -> bool:
+        """Return whether a pending payment blocks new attempts and reductions."""
         pending = "pending" in self.wallets or "pending" in self.cards
-        return pending or None in self.booked or self.may_be_paid_by_person
+        return pending or None in self.settlements or self.has_payable_bolt11
 
 
-def expected(cell: Cell) -> Facts:
-    """Return what must be so after a cell's event."""
-    story = _before(cell)
-    _happen(story)
-    return _facts(story)
+def expected_outcome(case: Case) -> Outcome:
+    """Return the outcome that must follow from the case's event."""
+    model = _initial(case)
+    _apply_event(model)
+    return _outcome(model)
 
 
-def _happen(story: Story) -> None:
-    event, plan = story.cell.event, story.cell.plan
-    if event.is_of_invoice:
-        _hear_of_invoice(story)
-    elif event == Event.ATTACHED and story.asks:
-        story.rail = min("card", story.rail, key=_LADDER.index)
-        _look(story)
-    elif event == Event.ENDED and plan == Plan.CURRENT:
-        _cancelled_by_person(story)
+def _apply_event(model: InvoiceModel) -> None:
+    event, subscription = model.case.event, model.case.subscription
+    if event.is_invoice_event:
+        _handle_invoice_event(model)
+    elif event == Event.ATTACHED and model.is_payable:
+        model.next_action = min("card", model.next_action, key=_ACTION_ORDER.index)
+        _collect(model)
+    elif event == Event.ENDED and subscription == SubscriptionState.CURRENT:
+        _handle_external_cancel(model)
     elif event == Event.CUSTOMER_DELETED:
-        _lose_customer(story)
-    # A changed subscription is put right; one that is not current concerns nobody; a
-    # card that is gone will not be charged. Nothing else comes of these.
+        _handle_deleted_customer(model)
+    # Other events change nothing here: a subscription that was changed at Stripe is
+    # changed back, one that is not current is ignored, and so is a detached card.
 
 
 # --- before the event
 
 
-def _before(cell: Cell) -> Story:
-    amount = MONTH if cell.plan == Plan.CURRENT else SERVED
-    status = _STATUS.get(cell.bill, "paid" if cell.bill in PAID else "open")
-    story = Story(cell, amount, status, remaining=0 if status == "paid" else amount)
-    _set_attempt(story)
-    _set_payments(story)
-    if cell.plan != Plan.CURRENT:
-        story.credits.append(_posted("unserved", UNSERVED, note=UNSERVED))
-        story.subscription = "another"
-    if cell.plan == Plan.GONE:
-        story.subscription, story.relay = "none", "delinquent"
-        story.notices, story.in_debt, story.is_over = {"suspended"}, True, True
-    return story
+def _initial(case: Case) -> InvoiceModel:
+    amount = MONTH if case.subscription == SubscriptionState.CURRENT else USED
+    otherwise = "paid" if case.invoice in PAID_STATES else "open"
+    status = _STATUS.get(case.invoice, otherwise)
+    remaining = 0 if status == "paid" else amount
+    model = InvoiceModel(case, amount, status, remaining)
+    _set_attempt(model)
+    _set_payments(model)
+    if case.subscription != SubscriptionState.CURRENT:
+        model.credits.append(_posted("unserved", UNUSED, note=UNUSED))
+        model.subscription = "another"
+    if case.subscription == SubscriptionState.ENDED_UNPAID:
+        model.subscription, model.relay = "none", "delinquent"
+        model.notices, model.is_overdue, model.is_grace_over = {"suspended"}, True, True
+    return model
 
 
-def _set_attempt(story: Story) -> None:
-    attempt = story.cell.attempt
-    story.is_rung_due = attempt == Attempt.NONE
-    story.state = "draft" if story.is_rung_due else "pending"
-    story.rail = _RAIL.get(attempt, "card")
+def _set_attempt(model: InvoiceModel) -> None:
+    attempt = model.case.attempt
+    model.is_attempt_due = attempt == Attempt.NONE
+    model.state = "draft" if model.is_attempt_due else "pending"
+    model.next_action = _NEXT_ACTION.get(attempt, "card")
     wallets = {
-        Attempt.UNSENT: "pending",
-        Attempt.SENT: "pending",
+        Attempt.WALLET_UNSENT: "pending",
+        Attempt.WALLET_SENT: "pending",
         Attempt.WALLET_REFUSED: "refused",
-        Attempt.ARRIVED: "paid",
+        Attempt.WALLET_PAID: "paid",
     }
     cards = {
-        Attempt.CARD_ASKED: "pending",
+        Attempt.CARD_PENDING: "pending",
         Attempt.CARD_REFUSED: "refused",
-        Attempt.ACTION: "action_required",
+        Attempt.CARD_ACTION_REQUIRED: "action_required",
     }
-    story.wallets += [wallets[attempt]] if attempt in wallets else []
-    story.cards += [cards[attempt]] if attempt in cards else []
+    model.wallets += [wallets[attempt]] if attempt in wallets else []
+    model.cards += [cards[attempt]] if attempt in cards else []
     if attempt == Attempt.MARKING:
-        story.booked.append(None)
+        model.settlements.append(None)
 
 
-def _set_payments(story: Story) -> None:
-    """What was paid at Stripe, and what our own wallet has received."""
-    bill, attempt = story.cell.bill, story.cell.attempt
-    if bill in {Bill.BY_CARD, Bill.ON_PAGE}:
-        story.by_card = story.amount
-    if bill == Bill.BY_CARD and attempt != Attempt.CARD_ASKED:
-        story.cards.append("paid")
-    if bill == Bill.MARKED and attempt != Attempt.MARKING:
-        story.booked.append((story.amount, 0))
-        story.by_lightning += story.amount
-    if attempt in {Attempt.ARRIVED, Attempt.MARKING}:
-        story.by_lightning += story.amount
+def _set_payments(model: InvoiceModel) -> None:
+    """Add payments at Stripe and to our own wallet."""
+    invoice, attempt = model.case.invoice, model.case.attempt
+    if invoice in {InvoiceState.PAID_BY_CARD, InvoiceState.PAID_ON_PAGE}:
+        model.by_card = model.amount
+    if invoice == InvoiceState.PAID_BY_CARD and attempt != Attempt.CARD_PENDING:
+        model.cards.append("paid")
+    if invoice == InvoiceState.MARKED_PAID and attempt != Attempt.MARKING:
+        model.settlements.append((model.amount, 0))
+        model.by_lightning += model.amount
+    if attempt in {Attempt.WALLET_PAID, Attempt.MARKING}:
+        model.by_lightning += model.amount
 
 
 # --- events
 
 
-def _hear_of_invoice(story: Story) -> None:
-    story.is_known = True
-    is_new = story.cell.event == Event.OVERDUE and story.asks and not story.is_over
-    story.is_over = story.is_over or is_new
-    _look(story)
-    if is_new and story.asks:
-        _suspend(story)
-
-
-def _suspend(story: Story) -> None:
-    """Its grace is over: the relays go off, and with them whatever bills for them."""
-    story.relay, story.in_debt = "delinquent", True
-    story.notices.add("suspended")
-    was_its_own = story.subscription == "the invoice's"
-    story.subscription = "none"
-    if was_its_own:
-        _owe_unserved(story)
-
-
-def _cancelled_by_person(story: Story) -> None:
-    """Somebody ended it at Stripe: they want no relay, and owe for what was served."""
-    story.relay = "inactive"
-    story.subscription = "none"
-    _owe_unserved(story)
-    story.in_debt = story.asks
-
-
-def _lose_customer(story: Story) -> None:
-    """Their subscription ended with them; whoever owes nothing gets another one."""
-    story.has_customer = False
-    its_own, other = (
-        story.subscription == each for each in ("the invoice's", "another")
+def _handle_invoice_event(model: InvoiceModel) -> None:
+    model.is_read = True
+    is_new = (
+        model.case.event == Event.OVERDUE
+        and model.is_payable
+        and not model.is_grace_over
     )
-    if not (its_own or other):
+    model.is_grace_over = model.is_grace_over or is_new
+    _collect(model)
+    if is_new and model.is_payable:
+        _suspend(model)
+
+
+def _suspend(model: InvoiceModel) -> None:
+    """End the grace period: suspend the relays and end their subscription."""
+    model.relay, model.is_overdue = "delinquent", True
+    model.notices.add("suspended")
+    was_the_invoices = model.subscription == "the invoice's"
+    model.subscription = "none"
+    if was_the_invoices:
+        _credit_unused_time(model)
+
+
+def _handle_external_cancel(model: InvoiceModel) -> None:
+    """Handle a cancellation at Stripe: no relays, only the used time is owed."""
+    model.relay = "inactive"
+    model.subscription = "none"
+    _credit_unused_time(model)
+    model.is_overdue = model.is_payable
+
+
+def _handle_deleted_customer(model: InvoiceModel) -> None:
+    """Handle a deleted customer: a new subscription only if nothing is owed."""
+    model.has_customer = False
+    is_the_invoices, is_another = (
+        model.subscription == each for each in ("the invoice's", "another")
+    )
+    if not (is_the_invoices or is_another):
         return
-    story.subscription = "none"
-    if its_own:
-        _owe_unserved(story)
+    model.subscription = "none"
+    if is_the_invoices:
+        _credit_unused_time(model)
     else:
-        # Of the other one nothing was served yet.
-        story.credits.append(_posted("unserved", MONTH, balance=MONTH))
-    story.in_debt = story.asks
-    if not story.in_debt:
-        story.subscription = "another"
+        # No time of the other subscription was used yet.
+        model.credits.append(_posted("unserved", MONTH, balance=MONTH))
+    model.is_overdue = model.is_payable
+    if not model.is_overdue:
+        model.subscription = "another"
 
 
-def _owe_unserved(story: Story) -> None:
-    """What was billed and not served is taken off, or given back."""
-    was_draft = story.status == "draft"
+def _credit_unused_time(model: InvoiceModel) -> None:
+    """Credit unused time: reduce an open invoice, or add to the balance."""
+    was_draft = model.status == "draft"
     if was_draft:
-        story.status = "open"
-    share = MONTH if was_draft else UNSERVED
-    if story.status == "void":
+        model.status = "open"
+    share = MONTH if was_draft else UNUSED
+    if model.status == "void":
         return
-    story.is_known = True
-    if story.status == "open":
-        _reduce(story, share)
-    elif story.status == "paid" and story.cell.bill != Bill.CREDITED:
-        story.credits.append(_posted("unserved", share, balance=share))
-    if story.asks:
-        _look(story)
+    model.is_read = True
+    if model.status == "open":
+        _reduce_invoice(model, share)
+    elif model.status == "paid" and model.case.invoice != InvoiceState.CREDITED:
+        model.credits.append(_posted("unserved", share, balance=share))
+    if model.is_payable:
+        _collect(model)
 
 
-def _reduce(story: Story, share: int) -> None:
-    if story.is_busy:
-        story.credits.append(f"unserved {share} owed: 0 + 0")
+def _reduce_invoice(model: InvoiceModel, share: int) -> None:
+    if model.is_blocked:
+        model.credits.append(f"unserved {share} owed: 0 + 0")
         return
-    story.credits.append(_posted("unserved", share, note=share))
-    story.remaining -= share
-    if story.remaining == 0:
-        story.status = "paid"
-        _look(story)
+    model.credits.append(_posted("unserved", share, note=share))
+    model.remaining -= share
+    if model.remaining == 0:
+        model.status = "paid"
+        _collect(model)
 
 
-# --- an invoice is looked at
+# --- collection
 
 
-def _look(story: Story) -> None:
-    """Whoever asks for it: the next right step is taken, one after the other."""
-    story.is_known = True
-    if "pending" in story.cards:
-        # What Stripe says of the invoice counts, whatever the card will answer.
-        story.state = "pending"
-        if story.is_settled:
-            _end_debt(story)
+def _collect(model: InvoiceModel) -> None:
+    """Read the invoice and take every step that is possible now."""
+    model.is_read = True
+    if "pending" in model.cards:
+        # The status at Stripe counts, even before the result of the charge is known.
+        model.state = "pending"
+        if model.is_final:
+            _end_overdue(model)
         return
-    _book(story)
-    if story.is_settled:
-        _close(story)
-    elif story.status == "uncollectible":
-        story.state = "manual"
+    _book_lightning_payments(model)
+    if model.is_final:
+        _close(model)
+    elif model.status == "uncollectible":
+        model.state = "manual"
     else:
-        story.status = "open"
-        _climb(story)
+        model.status = "open"
+        _run_attempts(model)
 
 
-def _book(story: Story) -> None:
-    """Each payment that arrived pays the invoice, or is credit."""
-    arrived = story.by_lightning // story.amount - len(story.booked)
-    if None in story.booked:
-        story.booked.remove(None)
-        ours = story.cell.bill == Bill.MARKED or not story.is_settled
-        _count(story, "lightning" if ours else "", story.amount)
-    if arrived:
-        _count(story, "" if story.is_settled else "wallet", story.remaining)
+def _book_lightning_payments(model: InvoiceModel) -> None:
+    """Book each Lightning payment on the invoice, or as credit."""
+    unbooked = model.by_lightning // model.amount - len(model.settlements)
+    if None in model.settlements:
+        model.settlements.remove(None)
+        pays_invoice = (
+            model.case.invoice == InvoiceState.MARKED_PAID or not model.is_final
+        )
+        _add_settlement(model, "lightning" if pays_invoice else "", model.amount)
+    if unbooked:
+        _add_settlement(model, "" if model.is_final else "wallet", model.remaining)
 
 
-def _count(story: Story, paid_by: str, asked: int) -> None:
-    marked = asked if paid_by else 0
-    surplus = story.amount - marked
-    story.booked.append((marked, surplus))
+def _add_settlement(model: InvoiceModel, paid_by: str, requested: int) -> None:
+    marked = requested if paid_by else 0
+    surplus = model.amount - marked
+    model.settlements.append((marked, surplus))
     if paid_by:
-        story.status, story.remaining, story.paid_by = "paid", 0, paid_by
+        model.status, model.remaining, model.paid_by = "paid", 0, paid_by
     if surplus:
-        story.credits.append(_posted("surplus", surplus, balance=surplus))
+        model.credits.append(_posted("surplus", surplus, balance=surplus))
 
 
-def _close(story: Story) -> None:
-    story.state, story.rail = "closed", ""
-    if story.status == "paid":
-        story.paid_by = story.paid_by or _paid_by(story)
-    story.notices.clear()
-    _end_debt(story)
+def _close(model: InvoiceModel) -> None:
+    model.state, model.next_action = "closed", ""
+    if model.status == "paid":
+        model.paid_by = model.paid_by or _paid_by(model)
+    model.notices.clear()
+    _end_overdue(model)
 
 
-def _paid_by(story: Story) -> str:
-    if story.cell.bill == Bill.MARKED:
+def _paid_by(model: InvoiceModel) -> str:
+    if model.case.invoice == InvoiceState.MARKED_PAID:
         return "lightning"
-    if "paid" in story.cards:
+    if "paid" in model.cards:
         return "card"
-    return "elsewhere" if story.by_card else "credit"
+    return "elsewhere" if model.by_card else "credit"
 
 
-def _end_debt(story: Story) -> None:
-    """Nothing is owed: the relays come back, and with them a subscription."""
-    story.in_debt = False
-    if story.relay == "delinquent":
-        story.relay, story.subscription = "active", "another"
-        story.notices = {"reactivated"}
+def _end_overdue(model: InvoiceModel) -> None:
+    """Reactivate suspended relays with a new subscription: nothing is owed."""
+    model.is_overdue = False
+    if model.relay == "delinquent":
+        model.relay, model.subscription = "active", "another"
+        model.notices = {"reactivated"}
 
 
-def _climb(story: Story) -> None:
-    """By wallet, else by card, else by a notice; nothing beside what may pay it."""
-    if "pending" in story.wallets:
-        story.state = "pending"
+def _run_attempts(model: InvoiceModel) -> None:
+    """Try wallet, card and notice in this order, unless a payment is pending."""
+    if "pending" in model.wallets:
+        model.state = "pending"
         return
-    if any("owed" in each for each in story.credits):
-        # It is about to be reduced: nobody is charged for the whole.
-        story.state = "collecting"
+    if any("owed" in each for each in model.credits):
+        # A reduction is pending: the full amount must not be charged.
+        model.state = "collecting"
         return
-    while story.rail or story.is_rung_due:
-        if not story.rail:
-            story.rail, story.is_rung_due = "wallet", False
-        if not _RAILS[story.rail](story):
+    while model.next_action or model.is_attempt_due:
+        if not model.next_action:
+            model.next_action, model.is_attempt_due = "wallet", False
+        if not _ACTIONS[model.next_action](model):
             return
-    story.state = "pending" if story.is_busy else "manual"
+    model.state = "pending" if model.is_blocked else "manual"
 
 
-def _by_wallet(story: Story) -> bool:
-    """Take this rung; returns whether the next one has its turn."""
-    if not story.cell.payer.has_wallet:
-        story.rail = "card"
+def _try_wallet(model: InvoiceModel) -> bool:
+    """Try the wallet. Returns whether the next action may follow at once."""
+    if not model.case.methods.has_wallet:
+        model.next_action = "card"
         return True
-    story.state = "pending"
-    if not story.is_busy:
-        story.wallets.append("pending")
-        story.rail = "card"
+    model.state = "pending"
+    if not model.is_blocked:
+        model.wallets.append("pending")
+        model.next_action = "card"
     return False
 
 
-def _by_card(story: Story) -> bool:
-    if not story.cell.payer.has_card or not story.has_customer:
-        story.rail = "notice"
+def _try_card(model: InvoiceModel) -> bool:
+    if not model.case.methods.has_card or not model.has_customer:
+        model.next_action = "notice"
         return True
-    if story.is_busy:
-        story.state = "pending"
+    if model.is_blocked:
+        model.state = "pending"
         return False
-    story.cards.append("paid")
-    story.by_card += story.remaining
-    story.status, story.remaining = "paid", 0
-    _close(story)
+    model.cards.append("paid")
+    model.by_card += model.remaining
+    model.status, model.remaining = "paid", 0
+    _close(model)
     return False
 
 
-def _by_notice(story: Story) -> bool:
-    was_refused = {"refused", "action_required"} & set(story.cards)
-    story.notices.add("payment_failed" if was_refused else "invoice_due")
-    story.rail = ""
+def _send_notice(model: InvoiceModel) -> bool:
+    was_refused = {"refused", "action_required"} & set(model.cards)
+    model.notices.add("payment_failed" if was_refused else "invoice_due")
+    model.next_action = ""
     return True
 
 
-_RAILS = {"wallet": _by_wallet, "card": _by_card, "notice": _by_notice}
+_ACTIONS = {"wallet": _try_wallet, "card": _try_card, "notice": _send_notice}
 
 
-# --- facts
+# --- the outcome
 
 
 def _posted(reason: str, cents: int, *, note: int = 0, balance: int = 0) -> str:
     return f"{reason} {cents} posted: {note} + {balance}"
 
 
-def _facts(story: Story) -> Facts:
-    is_live = story.subscription != "none"
-    return Facts(
-        status=story.status,
-        remaining=story.remaining,
-        by_card=story.by_card,
-        by_lightning=story.by_lightning,
-        wallets=tuple(sorted(story.wallets)),
-        cards=tuple(sorted(story.cards)),
-        settlements=tuple(sorted(map(_settlement, story.booked))),
-        credits=tuple(sorted(story.credits)),
-        state=story.state,
-        next_action=story.rail,
-        paid_by=story.paid_by,
-        relay=story.relay,
-        notices=tuple(sorted(story.notices)),
-        subscription=story.subscription,
-        live=int(is_live),
+def _outcome(model: InvoiceModel) -> Outcome:
+    is_live = model.subscription != "none"
+    return Outcome(
+        status=model.status,
+        remaining=model.remaining,
+        by_card=model.by_card,
+        by_lightning=model.by_lightning,
+        wallets=tuple(sorted(model.wallets)),
+        cards=tuple(sorted(model.cards)),
+        settlements=tuple(sorted(map(_settlement, model.settlements))),
+        credits=tuple(sorted(model.credits)),
+        state=model.state,
+        next_action=model.next_action,
+        paid_by=model.paid_by,
+        relay=model.relay,
+        notices=tuple(sorted(model.notices)),
+        subscription=model.subscription,
+        live_subscriptions=int(is_live),
         quantity=int(is_live),
-        in_debt=story.in_debt,
+        is_overdue=model.is_overdue,
     )
 
 
-def _settlement(booked: tuple[int, int] | None) -> str:
-    if booked is None:
+def _settlement(settlement: tuple[int, int] | None) -> str:
+    if settlement is None:
         return "marking 0, surplus 0"
-    marked, surplus = booked
+    marked, surplus = settlement
     return f"{'marked' if marked else 'credited'} {marked}, surplus {surplus}"

@@ -1,4 +1,4 @@
-"""One worker that plays all of them, and may be killed wherever it calls or commits."""
+"""A worker that runs tasks in this process and can be killed at any call or commit."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,55 +27,55 @@ SWEEPS: tuple[Any, ...] = (
     sweep_stale_tenants,
     review_dunning,
 )
-#: More messages than one event leads to.
-_MOST = 200
+#: Far more tasks than one event causes.
+_MAX_TASKS = 200
 
 
-class Worker:
-    """Works off what is enqueued, in order; tasks of other apps are not its own."""
+class FakeWorker:
+    """Runs enqueued billing tasks in order; ignores those of other apps."""
 
     def __init__(self) -> None:
-        self.points = 0
-        self._dies_at: int | None = None
+        self.kill_points = 0
+        self._kill_at: int | None = None
         self._messages: deque[tuple[Any, tuple[Any, ...]]] = deque()
 
     def enqueue(self, task: Any, *args: Any) -> None:
-        """Have a task run later."""
+        """Queue a task."""
         if task.name.startswith("billing."):
             self._messages.append((task, args))
 
     def work(self) -> None:
-        """Work off everything, and what follows from it."""
-        for _ in range(_MOST):
+        """Run all queued tasks, and those that they enqueue."""
+        for _ in range(_MAX_TASKS):
             self._publish()
             if not self._messages:
                 return
             task, args = self._messages.popleft()
             task.run(*args)
-        raise AssertionError("the worker does not come to rest")
+        raise AssertionError("tasks keep enqueuing each other")
 
     def sweep(self) -> None:
-        """Do what the beat does, and what follows from it."""
+        """Run the periodic tasks, then everything that they enqueue."""
         for task in SWEEPS:
             task.run()
         self.work()
 
-    def die_at(self, point: int | None) -> None:
-        """Count the points from now on, and die at one of them."""
-        self.points, self._dies_at = 0, point
+    def kill_at(self, point: int | None) -> None:
+        """Start counting kill points; raise Killed at one of them."""
+        self.kill_points, self._kill_at = 0, point
 
-    def forget(self) -> None:
-        """Lose all messages, and those that were about to be sent."""
+    def drop_messages(self) -> None:
+        """Drop queued tasks, and those waiting for the commit."""
         self._messages.clear()
         connection.run_on_commit = []
 
     @contextmanager
-    def hired(self) -> Iterator[None]:
-        """Take what is enqueued within the block, and watch what leaves the process."""
+    def installed(self) -> Iterator[None]:
+        """Capture enqueued tasks; count Stripe calls and commits as kill points."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(CaravelTask, "apply_async", self._taking_messages())
+            patch.setattr(CaravelTask, "apply_async", self._enqueuing())
             real = stripe.RequestsClient.request
-            patch.setattr(stripe.RequestsClient, "request", self._around(real))
+            patch.setattr(stripe.RequestsClient, "request", self._counting(real))
             patch.setattr(Atomic, "__exit__", self._after_commit(Atomic.__exit__))
             yield
 
@@ -84,18 +84,18 @@ class Worker:
         for hook in hooks:
             hook[1]()
 
-    def _taking_messages(self) -> Callable[..., None]:
+    def _enqueuing(self) -> Callable[..., None]:
         def apply_async(task: Any, args: Any = (), *rest: Any, **options: Any) -> None:
             self.enqueue(task, *args)
 
         return apply_async
 
-    def _around(self, real: Callable[..., Any]) -> Callable[..., Any]:
+    def _counting(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def request(*args: Any, **kwargs: Any) -> Any:
-            self._pass()
-            answer = real(*args, **kwargs)
-            self._pass()
-            return answer
+            self._reach_kill_point()
+            response = real(*args, **kwargs)
+            self._reach_kill_point()
+            return response
 
         return request
 
@@ -103,26 +103,27 @@ class Worker:
         def leave(block: Any, failed: Any, *exc: Any) -> Any:
             done = real(block, failed, *exc)
             if failed is None and not in_transaction():
-                self._pass()
+                self._reach_kill_point()
             return done
 
         return leave
 
-    def _pass(self) -> None:
-        self.points += 1
-        if self.points == self._dies_at:
+    def _reach_kill_point(self) -> None:
+        self.kill_points += 1
+        if self.kill_points == self._kill_at:
             raise Killed
 
 
 def in_transaction() -> bool:
-    """Return whether a transaction is open that is not the test's own."""
+    """Return whether a transaction other than the test's own is open."""
     blocks = connection.atomic_blocks
     return any(not getattr(block, "_from_testcase", False) for block in blocks)
 
 
 @contextmanager
-def undone() -> Iterator[None]:
-    """Undo in the database what is done within the block, as if in a test."""
+def rolled_back() -> Iterator[None]:
+    """Roll back the block's database changes, as TestCase does."""
+    # Marked as a test's own: on_commit() and durable blocks then work inside it.
     block: Any = Atomic(using=None, savepoint=True, durable=False)
     block._from_testcase = True
     with block:

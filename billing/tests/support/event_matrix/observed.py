@@ -1,25 +1,25 @@
-"""What is so after an event, here and at Stripe."""
+"""The observed outcome of an event, in the database and at Stripe."""
 
 from dataclasses import dataclass, fields
 
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.subscriptions.diff import LIVE
-from billing.tests.support.event_matrix.arrange import PUBKEY, Stage
+from billing.tests.support.event_matrix.arrange import PUBKEY, CaseSetup
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
 from tenants.models import Notice
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All of one invoice and its tenant that an event may change; cents throughout."""
+class Outcome:
+    """Everything about an invoice and its tenant that an event may change, in cents."""
 
     status: str
     remaining: int
-    #: What cards paid, and what Lightning did.
+    #: Amounts paid by card and by Lightning.
     by_card: int
     by_lightning: int
-    #: How each attempt ended, or that it has not.
+    #: State of each attempt.
     wallets: tuple[str, ...]
     cards: tuple[str, ...]
     settlements: tuple[str, ...]
@@ -29,24 +29,24 @@ class Facts:
     paid_by: str
     relay: str
     notices: tuple[str, ...]
-    #: current, another, or none; and how many bill.
+    #: "the invoice's", "another" or "none".
     subscription: str
-    live: int
+    live_subscriptions: int
     quantity: int
-    in_debt: bool
+    is_overdue: bool
 
     @property
-    def waits(self) -> bool:
-        """Whether a credit is owed that is not posted yet."""
+    def has_pending_credit(self) -> bool:
+        """Return whether a credit has not been posted yet."""
         return any("owed" in each for each in self.credits)
 
     @property
-    def sums(self) -> tuple[str, ...]:
-        """The credits, be they posted or owed."""
+    def credit_amounts(self) -> tuple[str, ...]:
+        """The credits, with pending ones shown as posted."""
         return tuple(each.replace("owed", "posted") for each in self.credits)
 
-    def differences(self, other: "Facts") -> list[str]:
-        """Return in words what is not as in the other."""
+    def differences(self, other: "Outcome") -> list[str]:
+        """Return a line for each field with another value."""
         pairs = (
             (each.name, getattr(self, each.name), getattr(other, each.name))
             for each in fields(self)
@@ -56,16 +56,16 @@ class Facts:
         ]
 
 
-def read(stage: Stage) -> Facts:
-    """Return what is so now."""
-    store, row, tenant = stage.sandbox.app.store, stage.row, stage.tenant
-    invoice = stage.api.v1.invoices.retrieve(stage.invoice_id)
+def read_outcome(setup: CaseSetup) -> Outcome:
+    """Return the current outcome."""
+    store, row, tenant = setup.sandbox.app.store, setup.row, setup.tenant
+    invoice = setup.api.v1.invoices.retrieve(setup.invoice_id)
     subscriptions = [one for one in store.scan("subscription") if one["status"] in LIVE]
-    return Facts(
+    return Outcome(
         status=str(invoice.status),
         remaining=invoice.amount_remaining,
-        by_card=_captured(stage),
-        by_lightning=_arrived(stage),
+        by_card=_captured(setup),
+        by_lightning=_arrived(setup),
         wallets=_states(NwcPayment.objects.filter(stripe_invoice_id=row.pk)),
         cards=_states(CardAttempt.objects.filter(collection=row)),
         settlements=tuple(sorted(map(_settlement, Settlement.objects.all()))),
@@ -75,27 +75,27 @@ def read(stage: Stage) -> Facts:
         paid_by=row.paid_by,
         relay=Relay.objects.get(tenant=PUBKEY).status,
         notices=_notices(row),
-        subscription=_subscription(stage, tenant.stripe_subscription_id),
-        live=len(subscriptions),
+        subscription=_subscription(setup, tenant.stripe_subscription_id),
+        live_subscriptions=len(subscriptions),
         quantity=sum(
             item.quantity or 0
             for one in subscriptions
-            for item in stage.api.v1.subscription_items.list(
+            for item in setup.api.v1.subscription_items.list(
                 {"subscription": one["id"]}
             ).data
         ),
-        in_debt=tenant.payment_overdue_since is not None,
+        is_overdue=tenant.payment_overdue_since is not None,
     )
 
 
-def _captured(stage: Stage) -> int:
-    intents = stage.sandbox.app.store.scan("payment_intent")
-    of_it = (one for one in intents if one["_invoice"] == stage.invoice_id)
-    return sum(one["amount_received"] for one in of_it)
+def _captured(setup: CaseSetup) -> int:
+    intents = setup.sandbox.app.store.scan("payment_intent")
+    of_invoice = (one for one in intents if one["_invoice"] == setup.invoice_id)
+    return sum(one["amount_received"] for one in of_invoice)
 
 
-def _arrived(stage: Stage) -> int:
-    settled = LightningInvoice.objects.of(stage.invoice_id).filter(state="settled")
+def _arrived(setup: CaseSetup) -> int:
+    settled = LightningInvoice.objects.of(setup.invoice_id).filter(state="settled")
     return sum(one.amount_cents for one in settled)
 
 
@@ -117,7 +117,7 @@ def _notices(row: InvoiceCollection) -> tuple[str, ...]:
     return tuple(sorted(unsent.values_list("kind", flat=True)))
 
 
-def _subscription(stage: Stage, id: str | None) -> str:
+def _subscription(setup: CaseSetup, id: str | None) -> str:
     if id is None:
         return "none"
-    return "the invoice's" if id == stage.subscription_id else "another"
+    return "the invoice's" if id == setup.subscription_id else "another"

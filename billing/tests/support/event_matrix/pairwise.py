@@ -1,4 +1,4 @@
-"""Some of many cells, so that whatever two values there are meet in one of them."""
+"""Covering arrays: a small sample of cases that contains every pair of values."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations
@@ -9,27 +9,31 @@ T = TypeVar("T")
 Row = Sequence[Hashable]
 
 
-def covering(
-    rows: Iterable[T], values: Callable[[T], Row], *, strength: int, seed: int = 1
+def covering_array(
+    cases: Iterable[T], values: Callable[[T], Row], *, strength: int, seed: int = 1
 ) -> list[T]:
-    """Return rows in which each combination of values that any row has occurs.
+    """Return a sample with every combination of `strength` values that occurs in cases.
 
-    `strength` is how many values a combination has. Always the same choice.
+    The sample is the same for the same seed.
     """
-    pool = list(rows)
-    Random(seed).shuffle(pool)
-    left = {meeting for row in pool for meeting in _meetings(values(row), strength)}
-    chosen = []
-    most = len(_meetings(values(pool[0]), strength))
-    # Those that bring most come first; the others wait until nothing brings as much.
-    for least in range(most, 0, -1):
-        for row in pool:
-            new = left.intersection(_meetings(values(row), strength))
-            if len(new) >= least:
-                chosen.append(row)
-                left -= new
-    return chosen
+    candidates = list(cases)
+    Random(seed).shuffle(candidates)
+    uncovered = {
+        combination
+        for case in candidates
+        for combination in _combinations(values(case), strength)
+    }
+    sample = []
+    max_new = len(_combinations(values(candidates[0]), strength))
+    # Greedy: first the cases with the most new combinations, then those with fewer.
+    for min_new in range(max_new, 0, -1):
+        for case in candidates:
+            new = uncovered.intersection(_combinations(values(case), strength))
+            if len(new) >= min_new:
+                sample.append(case)
+                uncovered -= new
+    return sample
 
 
-def _meetings(row: Row, strength: int) -> list[Hashable]:
-    return list(combinations(enumerate(row), strength))
+def _combinations(case: Row, strength: int) -> list[Hashable]:
+    return list(combinations(enumerate(case), strength))

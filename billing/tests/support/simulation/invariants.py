@@ -1,4 +1,4 @@
-"""What must be true of a world, whatever was done to it, each as a list of faults."""
+"""Invariants of a simulated system. Each check returns or yields its violations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,73 +20,86 @@ from billing.tests.support.simulation.balances import (
     captured_by_card,
     captured_by_lightning,
     live_subscriptions,
-    our_invoices,
     settled_hashes,
+    tenant_invoices,
 )
-from billing.tests.support.simulation.served_time import faults_of_accounts
-from billing.tests.support.simulation.system import World
+from billing.tests.support.simulation.served_time import account_faults
+from billing.tests.support.simulation.system import System
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
 from sandbox.stripe.books import audit
 from sandbox.stripe.store import Record
 from tenants.models import Tenant
 
-SHOWN = "a bolt11 that a person was shown"
+PRESENTED = "a presented bolt11"
 
 
-def faults_at_any_time(world: World) -> list[str]:
-    """Return what is wrong and may not be even for a moment."""
+def immediate_faults(system: System) -> list[str]:
+    """Return violations of invariants that must hold at every moment."""
     return [
-        *audit(world.stripe.app.store),
-        *world.ground.conformity.pop_problems(),
-        *(fault for id in _invoice_ids() for fault in _two_at_once(id)),
-        *_two_subscriptions(world),
-        *_unknown_payments(world),
+        *audit(system.stripe.app.store),
+        *system.servers.conformity.pop_problems(),
+        *(fault for id in _invoice_ids() for fault in _overlapping_payments(id)),
+        *_duplicate_subscriptions(system),
+        *_unknown_payments(system),
     ]
 
 
-def faults_in_the_end(world: World) -> list[str]:
-    """Return what is wrong though time enough passed without any trouble."""
+def final_faults(system: System) -> list[str]:
+    """Return violations of invariants that must hold after a recovery."""
     return [
-        *faults_at_any_time(world),
-        *_pending(),
-        *_not_booked(world),
-        *faults_of_accounts(world),
-        *(fault for one in our_invoices(world) for fault in _wrong_sum(world, one)),
-        *(fault for one in our_invoices(world) for fault in _not_known(one)),
-        *(fault for one in Tenant.objects.all() for fault in _out_of_step(world, one)),
-        *(fault for one in Tenant.objects.all() for fault in _wrongly_switched(one)),
-        *(fault for one in Credit.objects.all() for fault in _not_posted(world, one)),
+        *immediate_faults(system),
+        *_unfinished_work(),
+        *_unbooked_payments(system),
+        *account_faults(system),
+        *(
+            fault
+            for one in tenant_invoices(system)
+            for fault in _wrong_amount(system, one)
+        ),
+        *(fault for one in tenant_invoices(system) for fault in _wrong_collection(one)),
+        *(
+            fault
+            for one in Tenant.objects.all()
+            for fault in _wrong_subscription_items(system, one)
+        ),
+        *(fault for one in Tenant.objects.all() for fault in _wrong_relay_status(one)),
+        *(
+            fault
+            for one in Credit.objects.all()
+            for fault in _wrong_credit(system, one)
+        ),
     ]
 
 
-# --- sums
+# --- amounts
 
 
 def surplus(invoice: str) -> int:
-    """Return what of an invoice's Lightning payments became credit, in cents."""
+    """Return the part of an invoice's Lightning payments booked as credit, in cents."""
     hashes = LightningInvoice.objects.of(invoice).values("payment_hash")
     rows = Credit.objects.filter(reason=Credit.Reason.SURPLUS, source__in=hashes)
     return sum(row.amount_cents for row in rows)
 
 
-def _wrong_sum(world: World, invoice: Record) -> Iterator[str]:
-    """Yield when not as much was captured and kept as was asked for."""
+def _wrong_amount(system: System, invoice: Record) -> Iterator[str]:
+    """Check that the captured amount, without surplus, is the amount due."""
     id = invoice["id"]
-    asked = invoice["amount_due"] if invoice["status"] == "paid" else 0
-    asked -= _carried_over(invoice)
-    card, lightning = captured_by_card(world, id), captured_by_lightning(world, id)
-    if card + lightning - surplus(id) != asked:
+    due = invoice["amount_due"] if invoice["status"] == "paid" else 0
+    due -= _moved_to_next_invoice(invoice)
+    card, lightning = captured_by_card(system, id), captured_by_lightning(system, id)
+    if card + lightning - surplus(id) != due:
         yield (
-            f"{id} ({invoice['status']}) asked for {asked} and got {card} by card, "
+            f"{id} ({invoice['status']}): {due} due, captured {card} by card, "
             f"{lightning} by Lightning, of which {surplus(id)} became credit"
         )
 
 
-def _carried_over(invoice: Record) -> int:
-    """Return what of an invoice is owed with the next one: too little to be charged.
+def _moved_to_next_invoice(invoice: Record) -> int:
+    """Return the part of an invoice that is moved to the next one, in cents.
 
-    Its note could not take it off, so it was marked as paid, by no payment.
+    A remainder below Stripe's minimum charge: the invoice is marked as paid without a
+    payment.
     """
     kind = StripeWrite.Kind.CREATE_CREDIT_NOTE
     closing = StripeWrite.objects.of(kind, invoice["id"]).filter(params__closes=True)
@@ -98,151 +111,159 @@ def _carried_over(invoice: Record) -> int:
     return int(invoice["_paid_off_stripe"])
 
 
-# --- one thing at a time
+# --- one payment at a time
 
 
 @dataclass(frozen=True)
-class _Claim:
-    """Something that could pay an invoice, from a moment up to another, or to now."""
+class _PaymentWindow:
+    """Time in which an attempt or bolt11 may pay; `end` is None if not over."""
 
-    rail: str
+    method: str
     start: datetime
     end: datetime | None
 
 
-def _claims(invoice: str) -> list[_Claim]:
+def _payment_windows(invoice: str) -> list[_PaymentWindow]:
     wallets = NwcPayment.objects.filter(stripe_invoice_id=invoice)
     cards = CardAttempt.objects.filter(collection=invoice)
-    shown = LightningInvoice.objects.of(invoice).exclude(shown_at=None)
+    presented = LightningInvoice.objects.of(invoice).exclude(shown_at=None)
     return [
-        *(_Claim("a wallet", one.created_at, one.resolved_at) for one in wallets),
-        *(_Claim("a card", one.created_at, one.resolved_at) for one in cards),
         *(
-            _Claim(SHOWN, one.shown_at, None if one.is_watched else one.answered_at)
-            for one in shown
+            _PaymentWindow("a wallet", one.created_at, one.resolved_at)
+            for one in wallets
+        ),
+        *(_PaymentWindow("a card", one.created_at, one.resolved_at) for one in cards),
+        *(
+            _PaymentWindow(
+                PRESENTED, one.shown_at, None if one.is_watched else one.answered_at
+            )
+            for one in presented
             if one.shown_at
         ),
     ]
 
 
-def _two_at_once(invoice: str) -> Iterator[str]:
-    for first, second in permutations(_claims(invoice), 2):
-        # An expired one is live for hours; a person need not wait for that.
-        if first.rail == second.rail == SHOWN:
+def _overlapping_payments(invoice: str) -> Iterator[str]:
+    for first, second in permutations(_payment_windows(invoice), 2):
+        # The payer may get a new bolt11 while the expired one is still polled.
+        if first.method == second.method == PRESENTED:
             continue
-        begun = first.start < second.start
-        if begun and (first.end is None or second.start < first.end):
-            yield f"{invoice}: {second.rail} began while {first.rail} might pay"
+        if first.start < second.start and (
+            first.end is None or second.start < first.end
+        ):
+            yield f"{invoice}: {second.method} started while {first.method} might pay"
 
 
-def _two_subscriptions(world: World) -> Iterator[str]:
-    found = [one["metadata"]["tenant_pubkey"] for one in live_subscriptions(world)]
-    for pubkey in sorted({one for one in found if found.count(one) > 1}):
-        yield f"{pubkey} has {found.count(pubkey)} live subscriptions"
+def _duplicate_subscriptions(system: System) -> Iterator[str]:
+    owners = [one["metadata"]["tenant_pubkey"] for one in live_subscriptions(system)]
+    for pubkey in sorted({one for one in owners if owners.count(one) > 1}):
+        yield f"{pubkey} has {owners.count(pubkey)} live subscriptions"
 
 
-# --- nothing is lost
+# --- completeness
 
 
-def _unknown_payments(world: World) -> Iterator[str]:
+def _unknown_payments(system: System) -> Iterator[str]:
     known = LightningInvoice.objects.values_list("payment_hash", flat=True)
-    for payment_hash in settled_hashes(world) - set(known):
-        yield f"our wallet was paid {payment_hash}, of which nothing is known"
+    for payment_hash in settled_hashes(system) - set(known):
+        yield f"our own wallet received an unknown payment: {payment_hash}"
 
 
-def _not_booked(world: World) -> Iterator[str]:
+def _unbooked_payments(system: System) -> Iterator[str]:
     booked = Settlement.objects.exclude(state=Settlement.State.MARKING)
-    found = set(booked.values_list("invoice__payment_hash", flat=True))
-    for payment_hash in settled_hashes(world) ^ found:
-        yield f"{payment_hash} is paid or booked, not both"
+    hashes = set(booked.values_list("invoice__payment_hash", flat=True))
+    for payment_hash in settled_hashes(system) ^ hashes:
+        yield f"{payment_hash} is either paid or booked, not both"
 
 
-def _pending() -> Iterator[str]:
-    waiting = {
-        "attempts of wallets": NwcPayment.objects.pending(),
-        "attempts of cards": CardAttempt.objects.pending(),
+def _unfinished_work() -> Iterator[str]:
+    unfinished = {
+        "wallet attempts": NwcPayment.objects.pending(),
+        "card attempts": CardAttempt.objects.pending(),
         "bolt11s": LightningInvoice.objects.watched(),
         "writes": StripeWrite.objects.pending(),
         "events": StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED),
         "syncs": SubscriptionSync.objects.stale(),
-        "collections that fail": InvoiceCollection.objects.filter(failures__gt=0),
-        "collections under way": InvoiceCollection.objects.filter(
+        "failing collections": InvoiceCollection.objects.filter(failures__gt=0),
+        "pending collections": InvoiceCollection.objects.filter(
             state__in=["collecting", "pending"]
         ),
     }
-    for what, rows in waiting.items():
+    for kind, rows in unfinished.items():
         for row in rows:
             error = getattr(row, "last_error", "")
-            yield f"{what}: {row!r} {row.pk} is not done; {error}"
+            yield f"{kind}: {row!r} {row.pk} is unfinished; {error}"
 
 
-def _not_known(invoice: Record) -> Iterator[str]:
-    """Yield when an invoice of ours is not collected, or is not what we think."""
+def _wrong_collection(invoice: Record) -> Iterator[str]:
+    """Check that a tenant's invoice is collected and recorded correctly."""
     row = InvoiceCollection.objects.filter(pk=invoice["id"]).first()
     if row is None:
         yield f"{invoice['id']} ({invoice['status']}) is not collected"
         return
-    ours = row.stripe_status, row.amount_remaining_cents
-    if ours != (invoice["status"], invoice["amount_remaining"]):
-        yield f"{row.pk} is {invoice['status']}, {invoice['amount_remaining']}: {ours}"
+    actual = invoice["status"], invoice["amount_remaining"]
+    recorded = row.stripe_status, row.amount_remaining_cents
+    if recorded != actual:
+        yield f"{row.pk} is {actual}, recorded as {recorded}"
     if row.is_final != (row.state == InvoiceCollection.State.CLOSED):
         yield f"{row.pk} is {row.stripe_status} and {row.state}"
 
 
-def _out_of_step(world: World, tenant: Tenant) -> Iterator[str]:
+def _wrong_subscription_items(system: System, tenant: Tenant) -> Iterator[str]:
     if is_blocked(tenant):
         return
     items: dict[str, int] = {}
-    for subscription in live_subscriptions(world):
+    for subscription in live_subscriptions(system):
         if subscription["metadata"]["tenant_pubkey"] == tenant.pk:
-            items |= _items(world, subscription)
+            items |= _items(system, subscription)
     if items != desired_items(tenant.pk):
         yield f"{tenant.pk} has {items} at Stripe and {desired_items(tenant.pk)} here"
 
 
-def _wrongly_switched(tenant: Tenant) -> Iterator[str]:
-    """Yield when relays do not run as the invoices have it."""
+def _wrong_relay_status(tenant: Tenant) -> Iterator[str]:
+    """Check that relays are suspended exactly when the tenant's invoices say so."""
     relays = Relay.objects.filter(tenant=tenant)
     wrong = relays.billable() if is_suspended(tenant) else relays.delinquent()
     for relay in wrong:
         yield f"{relay} of {tenant.pk} is {relay.status}"
     if (tenant.payment_overdue_since is not None) != is_blocked(tenant):
-        yield f"{tenant.pk} is in debt, or so marked, not both"
+        yield f"{tenant.pk} is either overdue or marked as overdue, not both"
 
 
-def _not_posted(world: World, credit: Credit) -> Iterator[str]:
-    """Yield when what we owe is not at Stripe, just once and all of it."""
+def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:
+    """Check that a credit is at Stripe completely, and only once."""
     if credit.state == Credit.State.OWED:
         if credit.tenant.stripe_customer_id:
             yield f"{credit!r} is owed; {credit.last_error}"
         return
-    noted = sum(note["amount"] for note in _made_for(world, "credit_note", credit))
+    noted = sum(note["amount"] for note in _objects_for(system, "credit_note", credit))
     kind = "customer_balance_transaction"
-    # Of Stripe's balance a negative amount is credit.
-    given = -sum(change["amount"] for change in _made_for(world, kind, credit))
-    if (noted, given) != (credit.note_cents, credit.balance_cents):
-        yield f"{credit!r} made notes over {noted} and gave {given}"
-    total = noted + given
-    # What was not served need not have been paid.
+    # A negative amount on the customer balance is credit:
+    # https://docs.stripe.com/billing/customer/balance
+    balance = -sum(change["amount"] for change in _objects_for(system, kind, credit))
+    if (noted, balance) != (credit.note_cents, credit.balance_cents):
+        yield f"{credit!r} has notes over {noted} and a balance of {balance}"
+    total = noted + balance
+    # Unused time may not have been paid for.
     exact = credit.reason == Credit.Reason.SURPLUS
     if total > credit.amount_cents or (exact and total != credit.amount_cents):
-        yield f"{credit!r} gave {total} of {credit.amount_cents}"
+        yield f"{credit!r} credited {total} of {credit.amount_cents}"
 
 
-def _made_for(world: World, kind: str, credit: Credit) -> list[Record]:
+def _objects_for(system: System, kind: str, credit: Credit) -> list[Record]:
     name = str(credit.pk)
-    made = world.stripe.app.store.scan(kind)
-    return [one for one in made if _names(one, name)]
+    objects = system.stripe.app.store.scan(kind)
+    return [one for one in objects if _is_for(one, name)]
 
 
-def _names(made: Record, name: str) -> bool:
-    named = (made["metadata"] or {}).get("caravel_credit") == name
-    return named and made.get("status") != "void"
+def _is_for(object: Record, credit_id: str) -> bool:
+    is_named = (object["metadata"] or {}).get("caravel_credit") == credit_id
+    return is_named and object.get("status") != "void"
 
 
-def _items(world: World, subscription: Record) -> dict[str, int]:
-    found = world.api.v1.subscriptions.retrieve(subscription["id"])
-    return {item.price.id: item.quantity or 0 for item in found["items"].data}
+def _items(system: System, subscription: Record) -> dict[str, int]:
+    live = system.api.v1.subscriptions.retrieve(subscription["id"])
+    return {item.price.id: item.quantity or 0 for item in live["items"].data}
 
 
 def _invoice_ids() -> list[str]:

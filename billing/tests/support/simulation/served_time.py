@@ -1,8 +1,8 @@
-"""What a tenant was served, and what it gave for it, in cents.
+"""Compare the time that a tenant's relays ran with what the tenant paid, in cents.
 
-Two accounts that know nothing of each other: what relays ran when, by our own log of
-activities, and what Stripe, cards and wallets hold. Stripe's word on when it billed for
-what decides only how late it was told.
+Two independent sources: the activity log, which says when relays ran, and the money at
+Stripe and in our own wallet. Stripe's subscription events are used only to allow for
+the delay with which Stripe learned of a change.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,33 +16,33 @@ from billing.tests.support.simulation.balances import (
     captured_by_card,
     captured_by_lightning,
     live_subscriptions,
-    our_invoices,
     pubkey_of,
+    tenant_invoices,
 )
-from billing.tests.support.simulation.system import World
+from billing.tests.support.simulation.system import System
 from relays.models import Plan
 from sandbox.stripe.store import Record
 from tenants.models import Activity, Tenant
 
-#: In seconds, as all times here.
+#: In seconds, like all times here.
 HOUR = 3_600
 
 
-class Step(NamedTuple):
-    """From a moment on, in seconds of the epoch, something costs so much a month."""
+class PriceChange(NamedTuple):
+    """A new monthly price of a relay or subscription from a Unix time on."""
 
     at: float
-    what: str
+    subject: str
     cents: int
 
 
 @dataclass(frozen=True)
 class Account:
-    """All of one tenant's money, and all of its time.
+    """A tenant's money and used time, in cents.
 
-    `late` is what ran before Stripe knew, or was billed for after it had ended;
-    `never_served` what is written off for time after the end of its subscription, since
-    no credit note can reduce it any more.
+    `late` is the price of time during which Stripe did not yet know of a change.
+    `uncreditable` is the unused time on written-off invoices of ended subscriptions:
+    uncollectible invoices accept no credit note.
     """
 
     captured: int
@@ -51,101 +51,107 @@ class Account:
     pending: int
     prepaid: float
     credit: int
-    served: float
+    used: float
     late: float
-    never_served: float
+    uncreditable: float
     rounded: int
 
     @property
-    def missing(self) -> float:
-        """What the tenant gave, or is to give, beyond what it got; negative: less."""
-        given = self.captured + self.owed + self.written_off + self.pending
-        return given - self.prepaid - self.credit - self.served
+    def excess(self) -> float:
+        """Amount paid or owed beyond the used time; negative if too little."""
+        total = self.captured + self.owed + self.written_off + self.pending
+        return total - self.prepaid - self.credit - self.used
 
     @property
     def tolerance(self) -> float:
-        """A cent for each line and each change of a relay, and what was late."""
+        """A cent of rounding for each line and each relay change, plus `late`."""
         return self.rounded + self.late
 
     @property
     def is_balanced(self) -> bool:
-        most = self.tolerance + self.never_served
-        return -self.tolerance <= self.missing <= most
+        max_excess = self.tolerance + self.uncreditable
+        return -self.tolerance <= self.excess <= max_excess
 
 
-def faults_of_accounts(world: World) -> list[str]:
-    """Return whose money is not what was served.
+def account_faults(system: System) -> list[str]:
+    """Return a line for each tenant whose money does not match its used time.
 
-    Nobody's is who got something from support itself: see `World.favour`.
+    Some tenants are excluded: see `System.exclude_from_balance`.
     """
-    tenants = Tenant.objects.exclude(pk__in=world.favoured)
+    tenants = Tenant.objects.exclude(pk__in=system.excluded_tenants)
     return [
         fault
         for one in tenants
-        for fault in (*_unbalanced(world, one), *_left_alone(world, one))
+        for fault in (*_imbalance(system, one), *_undetected_drift(system, one))
     ]
 
 
-def account_of(world: World, tenant: Tenant) -> Account:
-    """Return what a tenant gave and got up to now."""
-    mine = [one for one in our_invoices(world) if pubkey_of(one) == tenant.pk]
-    billed = [one for one in mine if one["status"] != "void"]
-    pending = _pending_items(world, tenant)
-    lines = [line for invoice in billed for line in invoice["_lines"]]
-    live = {one["id"] for one in live_subscriptions(world)}
+def account_for(system: System, tenant: Tenant) -> Account:
+    """Return a tenant's account up to now."""
+    invoices = [one for one in tenant_invoices(system) if pubkey_of(one) == tenant.pk]
+    not_void = [one for one in invoices if one["status"] != "void"]
+    pending = _pending_items(system, tenant)
+    lines = [line for invoice in not_void for line in invoice["_lines"]]
+    live = {one["id"] for one in live_subscriptions(system)}
     prepaid = [line for line in lines if line["subscription"] in live]
-    now = world.now.timestamp()
-    relays, subscriptions = _relays(tenant), _subscriptions(world, tenant)
+    now = system.now.timestamp()
+    relays, subscriptions = (
+        _relay_changes(tenant),
+        _subscription_changes(system, tenant),
+    )
     periods = _periods(lines)
     return Account(
-        captured=sum(_captured(world, one["id"]) for one in mine),
-        owed=sum(_owed(one) for one in mine),
+        captured=sum(_captured(system, one["id"]) for one in invoices),
+        owed=sum(_owed(one) for one in invoices),
         written_off=sum(
-            one["amount_remaining"] for one in mine if one["status"] == "uncollectible"
+            one["amount_remaining"]
+            for one in invoices
+            if one["status"] == "uncollectible"
         ),
         pending=sum(item["amount"] for item in pending),
-        prepaid=sum(_unserved(line, now) for line in [*prepaid, *pending]),
-        credit=_credit(world, tenant),
-        served=_worth(relays, (), periods, now),
-        late=_worth(relays, subscriptions, periods, now),
-        never_served=sum(_never_served(world, one) for one in mine),
+        prepaid=sum(_unused(line, now) for line in [*prepaid, *pending]),
+        credit=_credit(system, tenant),
+        used=_cost_of_difference(relays, (), periods, now),
+        late=_cost_of_difference(relays, subscriptions, periods, now),
+        uncreditable=sum(_uncreditable(system, one) for one in invoices),
         rounded=len(lines) + len(pending) + len(relays),
     )
 
 
-def _unbalanced(world: World, tenant: Tenant) -> Iterator[str]:
-    found = account_of(world, tenant)
-    if not found.is_balanced:
-        yield f"{tenant.pk} gave {found.missing:.2f} too much: {found}"
+def _imbalance(system: System, tenant: Tenant) -> Iterator[str]:
+    account = account_for(system, tenant)
+    if not account.is_balanced:
+        yield f"{tenant.pk} paid {account.excess:.2f} too much: {account}"
 
 
-def _left_alone(world: World, tenant: Tenant) -> Iterator[str]:
-    """Yield when relays ran unbilled, or were billed and off, and nobody was at it.
+def _undetected_drift(system: System, tenant: Tenant) -> Iterator[str]:
+    """Check that no difference between relays and subscription stays undetected.
 
-    The hourly reconciliation finds what no webhook told of; a second one, what the
-    first one was too early for.
+    The hourly reconciliation finds changes without a webhook; a change just before it
+    is found by the next one.
     """
-    ran, billed = _relays(tenant), _subscriptions(world, tenant)
-    for start, end in _differing(ran, billed, world.now.timestamp()):
+    running, billed = _relay_changes(tenant), _subscription_changes(system, tenant)
+    for start, end in _differences(running, billed, system.now.timestamp()):
         idle = [
             one.at
-            for one in world.rounds
+            for one in system.rounds
             if start + HOUR <= one.at < end
             and not one.stripe_fails
             and tenant.pk not in one.waiting
         ]
         if idle and idle[-1] - idle[0] >= HOUR:
-            cents = _monthly(ran, start), _monthly(billed, start)
-            yield f"{tenant.pk} had {cents} a month for {(end - start) / HOUR:.1f} h"
+            used, paid = _monthly_cents(running, start), _monthly_cents(billed, start)
+            hours = (end - start) / HOUR
+            yield f"{tenant.pk} uses {used}, is billed {paid} a month for {hours:.1f} h"
 
 
-def _differing(
-    some: Sequence[Step], others: Sequence[Step], now: float
+def _differences(
+    first: Sequence[PriceChange], second: Sequence[PriceChange], now: float
 ) -> Iterator[tuple[float, float]]:
-    """Yield from when until when the two do not cost the same."""
+    """Yield start and end of the times at which the monthly prices differ."""
     start = None
-    for moment in sorted({step.at for step in (*some, *others)}):
-        differ = _monthly(some, moment) != _monthly(others, moment)
+    for moment in sorted({change.at for change in (*first, *second)}):
+        differ = _monthly_cents(first, moment) != _monthly_cents(second, moment)
         if differ and start is None:
             start = moment
         elif not differ and start is not None:
@@ -158,49 +164,50 @@ def _differing(
 # --- money
 
 
-def _captured(world: World, invoice: str) -> int:
-    return captured_by_card(world, invoice) + captured_by_lightning(world, invoice)
+def _captured(system: System, invoice: str) -> int:
+    return captured_by_card(system, invoice) + captured_by_lightning(system, invoice)
 
 
 def _owed(invoice: Record) -> int:
     if invoice["status"] == "draft":
-        # What is on the balance it takes into account when it is finalized.
+        # The customer balance is applied only when the draft is finalized.
         return int(invoice["total"])
     return int(invoice["amount_remaining"]) if invoice["status"] == "open" else 0
 
 
-def _never_served(world: World, invoice: Record) -> float:
-    """Return what a write-off bills of the time after its subscription's end."""
+def _uncreditable(system: System, invoice: Record) -> float:
+    """Return the unused time on a written-off invoice of an ended subscription."""
     details = invoice["parent"]["subscription_details"]
-    subscription = world.stripe.app.store.get("subscription", details["subscription"])
+    subscription = system.stripe.app.store.get("subscription", details["subscription"])
     if subscription is None or invoice["status"] != "uncollectible":
         return 0
     ended = subscription["ended_at"]
     if ended is None:
         return 0
-    return max(0, sum(_unserved(line, ended) for line in invoice["_lines"]))
+    return max(0, sum(_unused(line, ended) for line in invoice["_lines"]))
 
 
-def _credit(world: World, tenant: Tenant) -> int:
-    """Return what is on the balance, where credit is negative, or will be."""
+def _credit(system: System, tenant: Tenant) -> int:
+    """Return the credit on the customer balance or still to be posted."""
     owed = Credit.objects.owed().filter(tenant=tenant)
-    balance = sum(int(one["balance"]) for one in _customers(world, tenant))
+    # Credit is a negative balance.
+    balance = sum(int(one["balance"]) for one in _customers(system, tenant))
     return sum(int(one.amount_cents) for one in owed) - balance
 
 
-def _pending_items(world: World, tenant: Tenant) -> list[Record]:
-    """Return what is to be on a coming invoice."""
-    scan = world.stripe.app.store.scan
+def _pending_items(system: System, tenant: Tenant) -> list[Record]:
+    """Return invoice items that are not on an invoice yet."""
+    scan = system.stripe.app.store.scan
     return [
         item
-        for customer in _customers(world, tenant)
+        for customer in _customers(system, tenant)
         for item in scan("invoiceitem", index=("customer", customer["id"]))
         if item["invoice"] is None
     ]
 
 
-def _customers(world: World, tenant: Tenant) -> list[Record]:
-    customers = world.stripe.app.store.scan("customer")
+def _customers(system: System, tenant: Tenant) -> list[Record]:
+    customers = system.stripe.app.store.scan("customer")
     return [
         one
         for one in customers
@@ -208,8 +215,8 @@ def _customers(world: World, tenant: Tenant) -> list[Record]:
     ]
 
 
-def _unserved(line: Record, now: float) -> float:
-    """Return what a line, or what is to be one, bills of the time from now on."""
+def _unused(line: Record, now: float) -> float:
+    """Return the part of a line or invoice item for time after now."""
     start, end = line["period"]["start"], line["period"]["end"]
     left = (end - now) / (end - start) if end > start else 0
     return float(line["amount"]) * max(0.0, min(left, 1.0))
@@ -218,12 +225,12 @@ def _unserved(line: Record, now: float) -> float:
 # --- time
 
 
-def _relays(tenant: Tenant) -> list[Step]:
-    """Return what a tenant's relays cost, by the log of what happened to them."""
+def _relay_changes(tenant: Tenant) -> list[PriceChange]:
+    """Return price changes of a tenant's relays, from the activity log."""
     prices = {plan.pk: plan.amount_cents for plan in Plan.objects.all()}
     rows = Activity.objects.filter(tenant=tenant, subject_type="relay").order_by("pk")
     return [
-        Step(
+        PriceChange(
             row.created_at.timestamp(),
             row.subject_id,
             prices[row.snapshot["plan"]] if row.snapshot["status"] == "active" else 0,
@@ -232,27 +239,29 @@ def _relays(tenant: Tenant) -> list[Step]:
     ]
 
 
-def _subscriptions(world: World, tenant: Tenant) -> list[Step]:
-    """Return what Stripe billed for, by its own events."""
+def _subscription_changes(system: System, tenant: Tenant) -> list[PriceChange]:
+    """Return price changes of a tenant's subscriptions, from Stripe's events."""
     prices = {plan.stripe_price_id: plan.amount_cents for plan in Plan.objects.paid()}
-    found = []
-    for event in world.subscription_events:
+    changes = []
+    for event in system.subscription_events:
         subscription = event["data"]["object"]
         if subscription["metadata"].get("tenant_pubkey") == tenant.pk:
             items = subscription["items"]["data"]
             cents = sum(prices[one["price"]["id"]] * one["quantity"] for one in items)
-            billing = subscription["status"] in LIVE
-            found.append(
-                Step(event["created"], subscription["id"], cents if billing else 0)
+            is_live = subscription["status"] in LIVE
+            changes.append(
+                PriceChange(
+                    event["created"], subscription["id"], cents if is_live else 0
+                )
             )
-    return found
+    return changes
 
 
 def _periods(lines: Iterable[Record]) -> list[tuple[int, int]]:
-    """Return the months that were billed, as the lines for whole ones have them."""
+    """Return the billing periods, from the lines that are not prorations."""
     regular = (line for line in lines if not _is_proration(line))
-    found = {(line["period"]["start"], line["period"]["end"]) for line in regular}
-    return sorted(found)
+    periods = {(line["period"]["start"], line["period"]["end"]) for line in regular}
+    return sorted(periods)
 
 
 def _is_proration(line: Record) -> bool:
@@ -261,34 +270,36 @@ def _is_proration(line: Record) -> bool:
     return bool(details["proration"])
 
 
-def _worth(
-    steps: Sequence[Step],
-    less: Sequence[Step],
+def _cost_of_difference(
+    changes: Sequence[PriceChange],
+    other_changes: Sequence[PriceChange],
     periods: Sequence[tuple[int, int]],
     now: float,
 ) -> float:
-    """Return what the time costs by which the two differ, up to now."""
-    moments = {step.at for step in (*steps, *less)} | {now}
+    """Return the price of all differences up to now, in cents."""
+    moments = {change.at for change in (*changes, *other_changes)} | {now}
     moments |= {bound for period in periods for bound in period}
     cents = 0.0
     for start, end in pairwise(sorted(one for one in moments if one <= now)):
-        monthly = abs(_monthly(steps, start) - _monthly(less, start))
-        cents += monthly * (end - start) / _month(periods, start)
+        monthly = abs(
+            _monthly_cents(changes, start) - _monthly_cents(other_changes, start)
+        )
+        cents += monthly * (end - start) / _period_seconds(periods, start)
     return cents
 
 
-def _monthly(steps: Iterable[Step], moment: float) -> int:
+def _monthly_cents(changes: Iterable[PriceChange], moment: float) -> int:
     costs: dict[str, int] = {}
-    for step in steps:
-        if step.at <= moment:
-            costs[step.what] = step.cents
+    for change in changes:
+        if change.at <= moment:
+            costs[change.subject] = change.cents
     return sum(costs.values())
 
 
-def _month(periods: Iterable[tuple[int, int]], moment: float) -> int:
-    """Return the length of the last period that had begun, in seconds.
+def _period_seconds(periods: Iterable[tuple[int, int]], moment: float) -> int:
+    """Return the length of the period at a moment, in seconds.
 
-    Before any, which Stripe was told of late, it is that of most months.
+    Before the first period, when Stripe has not heard of the relay, it is 30 days.
     """
-    begun = [end - start for start, end in periods if start <= moment]
-    return begun[-1] if begun else 30 * 86_400
+    lengths = [end - start for start, end in periods if start <= moment]
+    return lengths[-1] if lengths else 30 * 86_400

@@ -1,8 +1,8 @@
-"""A whole running system in one process, on one clock that the tests move.
+"""Simulation of the whole system in one process, on a clock that the tests move.
 
-PostgreSQL, the sandbox Stripe over its socket, wallets over a real relay and prices
-are as elsewhere. Webhooks go into the real inbox, the beat's own schedule finds what
-is due, and workers are played by this thread: see `workers`.
+PostgreSQL, the sandbox Stripe, wallets and prices are on real sockets as in other
+tests. Webhooks are posted to the real view, due tasks come from the real beat schedule,
+and this thread acts as all workers: see `workers`.
 """
 
 import json
@@ -42,18 +42,18 @@ from sandbox.wallets import Wallets
 
 START = datetime(2027, 1, 10, 9, tzinfo=UTC)
 WEBHOOK = "/stripe/webhook"
-#: What a call takes, so that no two things happen at the same moment.
-_CALL = timedelta(milliseconds=20)
-#: Between two rounds of the beat: at least, at most, and the most in one go.
-_LEAST, _MOST, _ROUNDS = timedelta(minutes=1), timedelta(days=4), 8
-#: Tasks that are about no money; each costs several looks at relays.
-_IDLE = {"publish-identity", "look-up-names"}
-#: How far ahead a message may be for the workers to wait for it.
-_SOON = 5.0
+#: Duration of a call: no two changes have the same time.
+_CALL_DURATION = timedelta(milliseconds=20)
+#: Minimum and maximum time between two beats, and maximum beats per `advance`.
+_MIN_STEP, _MAX_STEP, _MAX_ROUNDS = timedelta(minutes=1), timedelta(days=4), 8
+#: Tasks that have nothing to do with money and make slow relay requests.
+_SKIPPED_TASKS = {"publish-identity", "look-up-names"}
+#: Seconds that workers wait for a task with a countdown.
+_MAX_WAIT = 5.0
 
 
-class QuietServer(StripeServer):
-    """A sandbox that delivers webhooks, and does what is due, only when asked."""
+class ManualStripeServer(StripeServer):
+    """Sandbox server without timers: tests deliver webhooks and advance its clock."""
 
     def start(self) -> None:
         serving = threading.Thread(target=self._serve, daemon=True)
@@ -62,8 +62,8 @@ class QuietServer(StripeServer):
 
 
 @dataclass
-class Ground:
-    """What a world stands on; several may, one after the other."""
+class Servers:
+    """The servers of a system, reused by the next one."""
 
     stripe: Sandbox
     conformity: ConformanceChecker
@@ -74,76 +74,76 @@ class Ground:
 
 
 @contextmanager
-def ground(wallets: Wallets, feed: PriceFeed) -> Iterator[Ground]:
-    """Serve a sandbox Stripe whose webhooks come to the present world."""
-    made: list[Ground] = []
+def running_servers(wallets: Wallets, feed: PriceFeed) -> Iterator[Servers]:
+    """Serve a sandbox Stripe whose webhooks reach the current system."""
+    created: list[Servers] = []
     app = StripeApp(
         seed=1,
-        post=lambda url, body, headers: made[0].receive(body, headers),
+        post=lambda url, body, headers: created[0].receive(body, headers),
         retry_delays=(0.0,),
     )
     app.register_endpoint(f"https://caravel.example{WEBHOOK}", secret=WEBHOOK_SECRET)
-    server = QuietServer(app)
+    server = ManualStripeServer(app)
     server.start()
     try:
         with check_conformance(app) as conformity:
             sandbox = Sandbox(server, API_KEY)
-            made.append(
-                Ground(sandbox, conformity, wallets, feed, seeds=app.ids.state())
+            created.append(
+                Servers(sandbox, conformity, wallets, feed, seeds=app.ids.state())
             )
-            yield made[0]
+            yield created[0]
     finally:
         server.stop()
 
 
 @dataclass(frozen=True)
-class Round:
-    """After everybody did what there was to do: whose sync is still to come."""
+class BeatRound:
+    """State after a beat and all its tasks: tenants with a pending sync."""
 
     at: float
     stripe_fails: bool
     waiting: frozenset[str]
 
 
-class World:
-    """The system from its first day on. `with World(ground, seed=1) as world: …`"""
+class System:
+    """The system from its first day: `with System(servers, seed=1) as system: …`"""
 
-    def __init__(self, ground: Ground, *, seed: int = 0) -> None:
-        self.ground = ground
-        self.stripe = ground.stripe
-        self.wallets = ground.wallets
+    def __init__(self, servers: Servers, *, seed: int = 0) -> None:
+        self.servers = servers
+        self.stripe = servers.stripe
+        self.wallets = servers.wallets
         self.workers = Workers(seed, now=time.time, pass_time=self._pass_time)
         self.api = in_process_client(self.stripe.app)
-        #: Whom support gave something, by hand: see `favour`.
-        self.favoured: set[str] = set()
-        #: What Stripe has told of subscriptions, also what it has forgotten since.
+        #: Tenants whose balance cannot be checked: see `exclude_from_balance`.
+        self.excluded_tenants: set[str] = set()
+        #: All subscription events, also those that Stripe has deleted since.
         self.subscription_events: list[dict[str, Any]] = []
-        self.rounds: list[Round] = []
+        self.rounds: list[BeatRound] = []
         self._last_event = ""
         self._stack = ExitStack()
-        self._beaten: dict[str, float] = {}
+        self._last_run_at: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         travel = time_machine.travel(START, tick=False)
         self._clock = self._stack.enter_context(travel)
         self._stack.callback(empty_database)
-        self._stack.enter_context(self.workers.hired())
-        self._begin()
+        self._stack.enter_context(self.workers.installed())
+        self._reset()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.ground.receive = lambda body, headers: 0
+        self.servers.receive = lambda body, headers: 0
         self._stack.close()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         empty_database()
-        # Our wallet was paid in earlier worlds, too.
+        # The wallet's ledger still has the invoices of earlier systems.
         self.first_issued = len(self.wallets.ledger.issued_by("platform"))
         self.stripe.reset()
-        self.stripe.app.ids.restore(self.ground.seeds)
+        self.stripe.app.ids.restore(self.servers.seeds)
         self.stripe.pause_webhooks(False)
-        self.ground.feed.reset()
-        self.ground.receive = self._receive
+        self.servers.feed.reset()
+        self.servers.receive = self._receive
         rates.clear_cache()
         nwc.clear_scheme_cache()
         self.prices = {one.plan_id: one.price_id for one in ensure_prices(Stripe())}
@@ -155,62 +155,62 @@ class World:
         return timezone.now()
 
     def advance(self, delta: timedelta) -> None:
-        """Let time pass; at every moment where something is due the beat may find it.
+        """Let time pass, with a beat whenever something is due.
 
-        Of long times not each minute is looked at: then the beat is late by a bit.
+        Over long times the beat is less frequent and may be a little late.
         """
         target = self.now + delta
-        least = max(_LEAST, delta / _ROUNDS)
+        min_step = max(_MIN_STEP, delta / _MAX_ROUNDS)
         while self.now < target:
-            moment = max(self._next_due() or target, self.now + least)
-            self._go_to(min(moment, target, self.now + max(_MOST, least)))
-            self.turn()
+            moment = max(self._next_due() or target, self.now + min_step)
+            self._move_clock(min(moment, target, self.now + max(_MAX_STEP, min_step)))
+            self.run_round()
 
-    def turn(self) -> None:
-        """One round of everything at the present moment."""
-        troubled = bool(self.stripe.app.faults.list())
+    def run_round(self) -> None:
+        """Run a beat and everything that is due now."""
+        has_faults = bool(self.stripe.app.faults.list())
         self.stripe.advance(0)
         self.wallets.run_due()
         self.run()
-        self._beat()
+        self._run_beat()
         self.run()
-        self._note_events()
+        self._save_subscription_events()
         waiting = frozenset(
             SubscriptionSync.objects.stale().values_list("pk", flat=True)
         )
-        self.rounds.append(Round(time.time(), troubled, waiting))
+        self.rounds.append(BeatRound(time.time(), has_faults, waiting))
 
     def run(self) -> None:
-        """Deliver webhooks and work off messages until there are none."""
+        """Deliver webhooks and run tasks until there are none."""
         while True:
             done = self.stripe.app.deliveries.deliver_due() + self.workers.work()
             soonest = self.workers.next_at
-            if soonest is not None and soonest - time.time() <= _SOON:
-                self._go_to(datetime.fromtimestamp(soonest, UTC))
+            if soonest is not None and soonest - time.time() <= _MAX_WAIT:
+                self._move_clock(datetime.fromtimestamp(soonest, UTC))
             elif not done:
                 return
 
-    def settle(self) -> None:
-        """All goes right again for four hours: longer than any payment is unknown."""
+    def recover(self) -> None:
+        """Clear all faults, then let four hours pass: no payment is pending longer."""
         self.stripe.clear_faults()
         self.stripe.settings(rate_limit=None)
         self.stripe.pause_webhooks(False)
-        self.workers.forget_faults()
-        self.turn()
+        self.workers.clear_faults()
+        self.run_round()
         self.advance(timedelta(hours=4))
 
-    def favour(self, pubkey: str) -> None:
-        """Note that what a tenant gives is not what it gets any more, as support wills.
+    def exclude_from_balance(self, pubkey: str) -> None:
+        """Exclude a tenant from the check that it pays exactly for the time it used.
 
-        That is so for who had an invoice voided or reduced by hand; whose customer was
-        deleted, with all that Stripe knew of credit and debts; whose subscription was
-        cancelled at Stripe, which deletes prorations that were not billed yet; and who
-        may run relays, but not subscribe to them, since an old debt was put off.
+        The check does not hold after support has changed what the tenant pays: an
+        invoice was voided or credited by hand; the customer was deleted with its
+        balance; the subscription was cancelled at Stripe, which deletes pending
+        prorations; or grace was extended, so relays run without a subscription.
         """
-        self.favoured.add(pubkey)
+        self.excluded_tenants.add(pubkey)
 
-    def _note_events(self) -> None:
-        """Keep what Stripe forgets after a month."""
+    def _save_subscription_events(self) -> None:
+        """Save events before Stripe deletes them after a month."""
         store, last = self.stripe.app.store, self._last_event
         new = list(takewhile(lambda one: one["id"] != last, store.scan("event")))
         if new:
@@ -221,20 +221,20 @@ class World:
             if event["type"].startswith("customer.subscription.")
         ]
 
-    def _go_to(self, moment: datetime) -> None:
+    def _move_clock(self, moment: datetime) -> None:
         if moment > self.now:
             self._clock.move_to(moment)
 
     def _pass_time(self) -> None:
-        self._clock.shift(_CALL)
+        self._clock.shift(_CALL_DURATION)
 
-    def _beat(self) -> None:
+    def _run_beat(self) -> None:
         for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
-            if name in _IDLE:
+            if name in _SKIPPED_TASKS:
                 continue
-            since = time.time() - self._beaten.get(name, 0)
+            since = time.time() - self._last_run_at.get(name, 0)
             if since >= int(str(entry["schedule"])):
-                self._beaten[name] = time.time()
+                self._last_run_at[name] = time.time()
                 celery.tasks[str(entry["task"])].apply_async()
 
     def _next_due(self) -> datetime | None:
@@ -245,10 +245,10 @@ class World:
             self.workers.next_at,
         ]
         moments = [datetime.fromtimestamp(one, UTC) for one in seconds if one]
-        moments += [one for one in map(self._first, _due_columns()) if one]
+        moments += [one for one in map(self._next_value, _due_columns()) if one]
         return min((one for one in moments if one > self.now), default=None)
 
-    def _first(self, column: tuple[type[Any], str]) -> datetime | None:
+    def _next_value(self, column: tuple[type[Any], str]) -> datetime | None:
         model, name = column
         later = model.objects.filter(**{f"{name}__gt": self.now})
         found: datetime | None = later.aggregate(first=Min(name))["first"]
@@ -258,8 +258,8 @@ class World:
 
     def _receive(self, body: bytes, headers: Any) -> int:
         try:
-            with self.workers.at_work():
-                answer = Client().post(
+            with self.workers.in_process():
+                response = Client().post(
                     WEBHOOK,
                     body,
                     content_type="application/json",
@@ -267,31 +267,31 @@ class World:
                 )
         except Killed as exc:
             raise ConnectionResetError("the web process was killed") from exc
-        return answer.status_code
+        return response.status_code
 
 
 def _due_columns() -> list[tuple[type[Any], str]]:
-    work = [(model, "next_attempt_at") for model in WorkItem.__subclasses__()]
-    return [*work, (InvoiceCollection, "suspend_at")]
+    columns = [(model, "next_attempt_at") for model in WorkItem.__subclasses__()]
+    return [*columns, (InvoiceCollection, "suspend_at")]
 
 
 def empty_database() -> None:
-    """Delete all rows but those of the plans, which a migration made."""
-    kept = {Plan._meta.db_table, "django_migrations", "django_content_type"}
-    kept |= {"auth_permission"}
+    """Delete all rows, except plans and other rows created by migrations."""
+    excluded = {Plan._meta.db_table, "django_migrations", "django_content_type"}
+    excluded |= {"auth_permission"}
     names = [
         connection.ops.quote_name(name)
         for name in connection.introspection.table_names()
-        if name not in kept
+        if name not in excluded
     ]
     with connection.cursor() as cursor:
         cursor.execute(f"TRUNCATE {', '.join(names)}")
 
 
-def refused(work: Callable[[], object]) -> bool:
-    """Do what Stripe may refuse, or fail at; return whether it did."""
+def is_refused(request: Callable[[], object]) -> bool:
+    """Run a Stripe request. Returns whether it was refused or failed."""
     try:
-        work()
+        request()
     except stripe.StripeError:
         return True
     return False
