@@ -1,6 +1,6 @@
 """Errors of the API itself, and the groups of upstream errors that views document."""
 
-from billing.exceptions import (
+from billing.clients.stripe.errors import (
     StripeError,
     StripeNotFound,
     StripeRateLimited,

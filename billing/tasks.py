@@ -4,7 +4,7 @@ from django.utils import timezone
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.collection import collect
 from billing.services.credits import posting
-from billing.services.dunning import review, wallet_check
+from billing.services.dunning import suspension, wallet_check
 from billing.services.events import process
 from billing.services.subscriptions import sync
 from billing.services.sync import queue
@@ -63,12 +63,12 @@ def reconcile_subscriptions() -> None:
 
 @shared_task
 def review_tenant(tenant_id: str) -> None:
-    review.review_tenant(tenant_id=tenant_id)
+    suspension.review_tenant(tenant_id=tenant_id)
 
 
 @shared_task
 def review_dunning() -> None:
-    for tenant_id in review.tenants_to_review(timezone.now()):
+    for tenant_id in suspension.tenants_to_review(timezone.now()):
         review_tenant.delay(tenant_id)
 
 

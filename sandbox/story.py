@@ -17,7 +17,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
-from billing.services.dunning.review import tenants_to_review
+from billing.services.dunning.suspension import tenants_to_review
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.encryption import Scheme, decrypt
 from caravel.nostr.events import Event, parse_event, sign_event

@@ -10,7 +10,7 @@ from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.models.collections import InvoiceCollectionQuerySet
 from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
-from billing.services.dunning.review import end_grace_now, extend_grace
+from billing.services.dunning.suspension import end_grace_now, extend_grace
 from caravel.core.admin import ReadOnlyAdmin
 from tenants.admin import NpubSearchAdmin
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from django.conf import settings
 from limits import RateLimitItemPerSecond
 
-from billing.exceptions import StripeRateLimited
+from billing.clients.stripe.errors import StripeRateLimited
 from caravel.core.rate_limit import delay_after_hit
 
 #: Seconds that a call waits before it fails and its task is retried later.

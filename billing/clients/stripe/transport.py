@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import stripe
 from django.conf import settings
 
-from billing import exceptions
+from billing.clients.stripe import errors
 from billing.clients.stripe.rate_limit import acquire
 from caravel.core.db.transactions import release_connection
 
@@ -71,12 +71,12 @@ class StripeTransport:
         If one try may have had its effect, StripeUnavailable is raised whatever the
         later tries answer: a 429 or a 4xx says nothing about the first try.
         """
-        unknown: exceptions.StripeUnavailable | None = None
+        unknown: errors.StripeUnavailable | None = None
         for attempt in itertools.count(1):
             try:
                 return self._try(call)
-            except exceptions.StripeError as error:
-                if isinstance(error, exceptions.StripeUnavailable):
+            except errors.StripeError as error:
+                if isinstance(error, errors.StripeUnavailable):
                     unknown = error
                 pause = _retry_delay(error, attempt)
                 if pause is None and unknown:
@@ -143,36 +143,32 @@ _REFUSALS = (
 )
 
 
-def _to_stripe_error(exc: stripe.StripeError) -> exceptions.StripeError:
+def _to_stripe_error(exc: stripe.StripeError) -> errors.StripeError:
     if isinstance(exc, stripe.RateLimitError):
-        return exceptions.StripeRateLimited(
-            _message(exc), retry_after=_retry_after(exc)
-        )
+        return errors.StripeRateLimited(_message(exc), retry_after=_retry_after(exc))
     if not isinstance(exc, _REFUSALS) or exc.http_status == 409:
-        return exceptions.StripeUnavailable(
-            _message(exc), retry_after=_retry_after(exc)
-        )
+        return errors.StripeUnavailable(_message(exc), retry_after=_retry_after(exc))
     return _refusal(exc)
 
 
-def _refusal(exc: stripe.StripeError) -> exceptions.StripeRefused:
+def _refusal(exc: stripe.StripeError) -> errors.StripeRefused:
     details = {
         "type": getattr(exc.error, "type", None) or "",
         "stripe_code": exc.code or "",
         "param": getattr(exc, "param", None) or "",
     }
     if isinstance(exc, stripe.CardError):
-        return exceptions.StripeCardRefused(
+        return errors.StripeCardRefused(
             _message(exc),
             decline_code=getattr(exc.error, "decline_code", None) or "",
             advice_code=getattr(exc.error, "advice_code", None) or "",
             **details,
         )
     if isinstance(exc, stripe.IdempotencyError):
-        return exceptions.StripeReusedKey(_message(exc), **details)
+        return errors.StripeReusedKey(_message(exc), **details)
     if exc.http_status == 404:
-        return exceptions.StripeNotFound(_message(exc), **details)
-    return exceptions.StripeRefused(_message(exc), **details)
+        return errors.StripeNotFound(_message(exc), **details)
+    return errors.StripeRefused(_message(exc), **details)
 
 
 def _message(exc: stripe.StripeError) -> str:
@@ -189,10 +185,10 @@ def _retry_after(exc: stripe.StripeError) -> float:
     return float(asked) if asked.isdecimal() else 0.0
 
 
-def _retry_delay(error: exceptions.StripeError, attempt: int) -> float | None:
+def _retry_delay(error: errors.StripeError, attempt: int) -> float | None:
     """Return the seconds until the next try, or None if there is none."""
     is_temporary = isinstance(
-        error, exceptions.StripeUnavailable | exceptions.StripeRateLimited
+        error, errors.StripeUnavailable | errors.StripeRateLimited
     )
     last = 1 if _is_interactive.get() else TRIES
     if not is_temporary or attempt == last or error.retry_after > MAX_PAUSE:

@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.clients.stripe.client import Stripe
-from billing.exceptions import StripeError
+from billing.clients.stripe.errors import StripeError
 from billing.services.customers.catalog import ensure_prices
 from billing.services.customers.portal import ensure_configurations
 from billing.services.events.process import HANDLERS

@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
-from billing.exceptions import StripeCardRefused, StripeRefused
+from billing.clients.stripe.errors import StripeCardRefused, StripeRefused
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.invoices import locks
 from billing.services.invoices.records import read_invoice, record_invoice

@@ -16,7 +16,7 @@ from billing.models.collections import InvoiceCollectionQuerySet
 from billing.services.collection import cards, settlements
 from billing.services.collection.attempts import REREAD, Step, Wait, next_attempt_step
 from billing.services.credits.posting import post_credits
-from billing.services.dunning import notices, review
+from billing.services.dunning import notices, suspension
 from billing.services.invoices import locks
 from billing.services.invoices.payer import paid_by
 from billing.services.invoices.records import read_invoice
@@ -74,7 +74,7 @@ def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
         wait = _run_first_applicable_step(stripe, collection, invoice)
         if wait is not None:
             _record_wait(collection, wait)
-            review.review_tenant(tenant_id=collection.tenant_id)
+            suspension.review_tenant(tenant_id=collection.tenant_id)
             return wait.reason
     raise AssertionError(f"{collection.pk} took more than {_MAX_STEPS} steps")
 

@@ -8,7 +8,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Stripe
-from billing.exceptions import StripeRefused
+from billing.clients.stripe.errors import StripeRefused
 from billing.models import Credit, InvoiceCollection, Settlement
 from billing.services.credits.posting import record_credit
 from billing.services.invoices import locks

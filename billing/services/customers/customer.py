@@ -9,7 +9,8 @@ from django.conf import settings
 from django.db import transaction
 
 from billing.clients.stripe.client import Customer, Stripe
-from billing.exceptions import CustomerBeingCreated, CustomerGone, StripeRefused
+from billing.clients.stripe.errors import StripeRefused
+from billing.exceptions import CustomerBeingCreated, CustomerGone
 from billing.models import StripeWrite
 from billing.services.stripe_writes import writes
 from billing.services.stripe_writes.cancellations import record_external_end

@@ -11,11 +11,11 @@ from typing import Any
 import structlog
 
 from billing.clients.stripe.client import PortalConfiguration, Stripe
+from billing.clients.stripe.errors import StripeRefused
 from billing.exceptions import (
     CustomerGone,
     InvoiceNotOpen,
     ReturnUrlInvalid,
-    StripeRefused,
     UnknownInvoice,
 )
 from billing.models import InvoiceCollection

@@ -8,12 +8,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
-from billing.exceptions import (
+from billing.clients.stripe.errors import (
     StripeNotFound,
     StripeRateLimited,
     StripeUnavailable,
-    UnknownCustomer,
 )
+from billing.exceptions import UnknownCustomer
 from billing.models import InvoiceCollection, StripeEvent
 from billing.services.events import invoices
 from billing.services.events.effects import Effect, no_effect

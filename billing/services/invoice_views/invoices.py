@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from billing.clients.stripe.client import Invoice, Line, Stripe
-from billing.exceptions import StripeNotFound, UnknownInvoice
+from billing.clients.stripe.errors import StripeNotFound
+from billing.exceptions import UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.services.collection.attempts import next_attempt_at
 from billing.services.invoices.cache import CachedInvoices, get_or_fetch

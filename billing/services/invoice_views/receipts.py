@@ -13,12 +13,8 @@ import structlog
 from django.conf import settings
 
 from billing.clients.stripe.client import Stripe
-from billing.exceptions import (
-    InvoiceChanged,
-    InvoiceNotPaid,
-    StripeRateLimited,
-    StripeUnavailable,
-)
+from billing.clients.stripe.errors import StripeRateLimited, StripeUnavailable
+from billing.exceptions import InvoiceChanged, InvoiceNotPaid
 from billing.models import InvoiceCollection, Settlement
 from billing.services.collection.settlements import lightning_payment_for, value_cents
 from billing.services.invoice_views.invoices import InvoiceDetails, get_invoice

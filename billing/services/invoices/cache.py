@@ -15,7 +15,7 @@ import structlog
 from django.utils import timezone
 
 from billing.clients.stripe.client import Invoice, Line
-from billing.exceptions import StripeRateLimited, StripeUnavailable
+from billing.clients.stripe.errors import StripeRateLimited, StripeUnavailable
 from caravel.core import cache
 
 logger = structlog.get_logger(__name__)

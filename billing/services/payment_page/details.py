@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from billing.exceptions import StripeError, UnknownInvoice
+from billing.clients.stripe.errors import StripeError
+from billing.exceptions import UnknownInvoice
 from billing.money import format_amount
 from billing.services.invoice_views.invoices import (
     InvoiceDetails,

@@ -8,7 +8,8 @@ from decimal import Decimal
 
 import structlog
 
-from billing.exceptions import InvoiceNotPaid, StripeError, UnknownInvoice
+from billing.clients.stripe.errors import StripeError
+from billing.exceptions import InvoiceNotPaid, UnknownInvoice
 from billing.models import InvoiceCollection
 from billing.money import format_amount, format_price
 from billing.services.invoice_views.receipts import Proof, Receipt, build_receipt

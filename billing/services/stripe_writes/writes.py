@@ -17,6 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import exceptions
+from billing.clients.stripe import errors
 from billing.models import StripeWrite
 from caravel.core.redaction import redact
 
@@ -151,15 +152,15 @@ class Write(ABC, Generic[T]):
         _update(write, tried_at=timezone.now())
         try:
             return self.send(write.params, write.idempotency_key)
-        except exceptions.StripeRateLimited:
+        except errors.StripeRateLimited:
             # Rejected before execution: this try cannot take effect later.
             _update(write, tried_at=tried_before)
             raise
-        except (exceptions.StripeUnavailable, exceptions.StripeReusedKey) as exc:
+        except (errors.StripeUnavailable, errors.StripeReusedKey) as exc:
             since = write.unknown_since or timezone.now()
             _update(write, unknown_since=since, last_error=redact(str(exc))[:2000])
             raise
-        except exceptions.StripeRefused as exc:
+        except errors.StripeRefused as exc:
             if tried_before is None:
                 mark_failed(write, exc)
             else:

@@ -7,7 +7,7 @@ import structlog
 from django.db import transaction
 
 from billing.clients.stripe.client import Line, Stripe, Subscription
-from billing.exceptions import StripeNotFound, StripeRefused
+from billing.clients.stripe.errors import StripeNotFound, StripeRefused
 from billing.models import InvoiceCollection, StripeWrite
 from billing.services.credits.posting import post_credits
 from billing.services.customers.customer import is_gone

@@ -8,7 +8,7 @@ from django.db import transaction
 from billing.clients.stripe.client import Subscription
 from billing.models import InvoiceCollection
 from billing.services.dunning.payment_block import refresh_payment_block
-from billing.services.dunning.review import end_grace_now
+from billing.services.dunning.suspension import end_grace_now
 from billing.services.stripe_writes.cancellations import (
     cancelled_by_us,
     record_external_end,

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from billing import exceptions
-from billing.clients.stripe import rate_limit, transport
+from billing.clients.stripe import errors, rate_limit, transport
 from billing.clients.stripe.client import API_VERSION, Stripe
 from billing.clients.stripe.transport import TRIES
 from caravel.core.db.transactions import NetworkInTransaction, release_connection
@@ -60,7 +60,7 @@ def test_outcome_is_unknown_when_a_5xx_is_replayed(sandbox, stripe):
     """Stripe replays the first answer to a key, even a 500."""
     sandbox.fault("status", path="^/v1/customers$", when="after", status=500)
 
-    with pytest.raises(exceptions.StripeUnavailable):
+    with pytest.raises(errors.StripeUnavailable):
         stripe.create_customer(CREATE, "k1")
 
     assert tries(sandbox) == TRIES
@@ -91,7 +91,7 @@ def test_long_retry_after_is_raised_to_the_caller(sandbox, stripe, pauses):
         "status", path="^/v1/customers$", status=429, headers={"Retry-After": "60"}
     )
 
-    with pytest.raises(exceptions.StripeRateLimited):
+    with pytest.raises(errors.StripeRateLimited):
         stripe.create_customer(CREATE, "k1")
 
     assert pauses == []
@@ -100,11 +100,11 @@ def test_long_retry_after_is_raised_to_the_caller(sandbox, stripe, pauses):
 @pytest.mark.parametrize(
     ("status", "error", "kind"),
     [
-        (400, {"type": "invalid_request_error"}, exceptions.StripeRefused),
-        (401, {"type": "invalid_request_error"}, exceptions.StripeRefused),
-        (402, {"type": "card_error"}, exceptions.StripeRefused),
-        (403, {"type": "invalid_request_error"}, exceptions.StripeRefused),
-        (404, {"type": "invalid_request_error"}, exceptions.StripeNotFound),
+        (400, {"type": "invalid_request_error"}, errors.StripeRefused),
+        (401, {"type": "invalid_request_error"}, errors.StripeRefused),
+        (402, {"type": "card_error"}, errors.StripeRefused),
+        (403, {"type": "invalid_request_error"}, errors.StripeRefused),
+        (404, {"type": "invalid_request_error"}, errors.StripeNotFound),
     ],
 )
 def test_refusals_are_not_retried(sandbox, stripe, status, error, kind):
@@ -129,7 +129,7 @@ def test_refusal_has_stripes_message_type_code_and_param(sandbox, stripe):
         },
     )
 
-    with pytest.raises(exceptions.StripeRefused) as caught:
+    with pytest.raises(errors.StripeRefused) as caught:
         stripe.create_customer(CREATE, "k1")
 
     refused = caught.value
@@ -144,14 +144,14 @@ def test_refusal_has_stripes_message_type_code_and_param(sandbox, stripe):
 def test_reused_key_has_its_own_error(sandbox, stripe):
     stripe.create_customer(CREATE, "k1")
 
-    with pytest.raises(exceptions.StripeReusedKey):
+    with pytest.raises(errors.StripeReusedKey):
         stripe.create_customer({**CREATE, "email": "b@example.com"}, "k1")
 
 
 def test_outcome_is_unknown_when_stripe_is_unreachable(stripe, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
 
-    with pytest.raises(exceptions.StripeUnavailable):
+    with pytest.raises(errors.StripeUnavailable):
         stripe.create_customer(CREATE, "k1")
 
 
@@ -162,7 +162,7 @@ def test_outcome_is_unknown_after_a_timeout(sandbox, stripe, monkeypatch):
     client._client.cache_clear()
     sandbox.fault("delay", path="^/v1/customers$", seconds=20, times=TRIES)
 
-    with pytest.raises(exceptions.StripeUnavailable):
+    with pytest.raises(errors.StripeUnavailable):
         stripe.create_customer(CREATE, "k1")
 
     client._client.cache_clear()
@@ -174,7 +174,7 @@ def test_outcome_is_unknown_when_rate_limited_after_a_lost_answer(sandbox, strip
     sandbox.fault("reset", path=path, when="after")
     sandbox.fault("status", path=path, status=429, times=2)
 
-    with pytest.raises(exceptions.StripeUnavailable):
+    with pytest.raises(errors.StripeUnavailable):
         stripe.create_customer(CREATE, "k1")
 
     assert len(sandbox.client().v1.customers.list({}).data) == 1
@@ -249,7 +249,7 @@ def test_rate_limited_error_after_the_maximum_wait(settings, sandbox, monkeypatc
     settings.STRIPE_MAX_REQUESTS_PER_SECOND = 1
     monkeypatch.setattr(rate_limit, "MAX_WAIT", 0.0)
 
-    with pytest.raises(exceptions.StripeRateLimited):
+    with pytest.raises(errors.StripeRateLimited):
         for _ in range(3):
             rate_limit.acquire(sleep=lambda seconds: None)
 
@@ -268,11 +268,11 @@ def test_interactive_calls_have_one_try_and_a_short_timeout(sandbox, monkeypatch
     sandbox.fault("delay", method="GET", seconds=2, times=1)
 
     began = time.monotonic()
-    with transport.interactive(), pytest.raises(exceptions.StripeUnavailable):
+    with transport.interactive(), pytest.raises(errors.StripeUnavailable):
         Stripe().get_customer(customer)
     assert time.monotonic() - began < 1.5
 
     sandbox.fault("status", method="GET", status=500, times=1)
-    with transport.interactive(), pytest.raises(exceptions.StripeUnavailable):
+    with transport.interactive(), pytest.raises(errors.StripeUnavailable):
         Stripe().get_customer(customer)
     assert Stripe().get_customer(customer).id == customer

@@ -11,7 +11,7 @@ from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection.attempts import collect_now, start_attempt_for_tenant
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import record_credit
-from billing.services.dunning.review import review_tenant, tenants_to_review
+from billing.services.dunning.suspension import review_tenant, tenants_to_review
 from billing.services.invoices.records import record_and_enqueue
 from billing.services.payment_page.bolt11 import get_or_issue_bolt11
 from billing.services.subscriptions.ended import handle_subscription_ended

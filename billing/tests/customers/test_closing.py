@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from billing.services.collection.collect import collect_invoice
 from billing.services.customers.closing import close_tenant, reopen_tenant
-from billing.services.dunning.review import review_tenant, tenants_to_review
+from billing.services.dunning.suspension import review_tenant, tenants_to_review
 from billing.services.subscriptions.sync import sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tests.factories import InvoiceCollectionFactory

@@ -7,11 +7,11 @@ import pytest
 from django.db import connection
 
 from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.errors import StripeUnavailable
 from billing.exceptions import (
     CustomerGone,
     InvoiceNotOpen,
     ReturnUrlInvalid,
-    StripeUnavailable,
     UnknownInvoice,
 )
 from billing.models import InvoiceCollection

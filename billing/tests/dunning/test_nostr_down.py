@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
-from billing.services.dunning.review import tenants_to_review
+from billing.services.dunning.suspension import tenants_to_review
 from billing.services.subscriptions.sync import sync_tenant
 from billing.services.sync.queue import mark_stale
 from billing.tasks import review_tenant

@@ -7,7 +7,7 @@ import time_machine
 
 from billing.models import InvoiceCollection
 from billing.services.dunning.notices import drop_unpaid_notices
-from billing.services.dunning.review import (
+from billing.services.dunning.suspension import (
     end_grace_now,
     extend_grace,
     review_tenant,

@@ -5,7 +5,8 @@ import time_machine
 from django.db import IntegrityError, transaction
 
 from billing.clients.stripe.client import Stripe
-from billing.exceptions import InvoiceNotOpen, StripeRefused
+from billing.clients.stripe.errors import StripeRefused
+from billing.exceptions import InvoiceNotOpen
 from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection import cards
 from billing.services.collection.collect import collect_invoice

@@ -7,7 +7,8 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
-from billing.exceptions import StripeUnavailable, UnknownInvoice
+from billing.clients.stripe.errors import StripeUnavailable
+from billing.exceptions import UnknownInvoice
 from billing.models import (
     CardAttempt,
     Credit,

@@ -12,7 +12,8 @@ import requests
 import time_machine
 from django.utils import timezone
 
-from billing.exceptions import InvoiceNotPaid, StripeUnavailable, UnknownInvoice
+from billing.clients.stripe.errors import StripeUnavailable
+from billing.exceptions import InvoiceNotPaid, UnknownInvoice
 from billing.models import CardAttempt, InvoiceCollection, Settlement
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import post_credits

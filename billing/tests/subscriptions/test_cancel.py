@@ -9,7 +9,7 @@ from django.utils import timezone
 from billing.clients.stripe.client import Stripe
 from billing.models import Credit, StripeWrite, SubscriptionSync
 from billing.services.credits.posting import post_credits
-from billing.services.dunning.review import review_tenant
+from billing.services.dunning.suspension import review_tenant
 from billing.services.stripe_writes import writes
 from billing.services.subscriptions import cancel, unused_time
 from billing.services.subscriptions.ended import handle_subscription_ended

@@ -7,7 +7,7 @@ import stripe as sdk
 import time_machine
 from django.utils import timezone
 
-from billing import exceptions
+from billing.clients.stripe import errors
 from billing.clients.stripe import transport as client_module
 from billing.clients.stripe.client import Item, Stripe, Subscription
 from billing.models import StripeWrite, SubscriptionSync
@@ -214,7 +214,7 @@ def test_write_is_unresolved_when_rate_limited_after_an_unanswered_try(
         if creating.exists():
             tokens.append(1)
         if len(tokens) > 1:
-            raise exceptions.StripeRateLimited("too many")
+            raise errors.StripeRateLimited("too many")
 
     monkeypatch.setattr(client_module, "acquire", none_left_for_a_second_try)
     sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$")

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.exceptions import StripeRateLimited
+from billing.clients.stripe.errors import StripeRateLimited
 from billing.models import StripeEvent
 from billing.tests.factories import StripeEventFactory
 from caravel.core.db.work_items import backoff, failure_columns

@@ -12,7 +12,7 @@ from billing.clients.stripe.client import Stripe
 from billing.models import CardAttempt, InvoiceCollection, Settlement, StripeEvent
 from billing.services.collection.collect import collect_invoice
 from billing.services.customers.catalog import ensure_prices
-from billing.services.dunning.review import end_grace_now
+from billing.services.dunning.suspension import end_grace_now
 from billing.services.invoices.records import record_and_enqueue
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tasks import process_stripe_event

@@ -13,7 +13,7 @@ from billing.models import Credit, InvoiceCollection, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
 from billing.services.credits.posting import record_credit
 from billing.services.dunning.notices import notify_invoice_due
-from billing.services.dunning.review import (
+from billing.services.dunning.suspension import (
     Review,
     end_grace_now,
     extend_grace,
