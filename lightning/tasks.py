@@ -11,7 +11,7 @@ def run_nwc_payment(payment_id: int) -> None:
 
 
 # Not in the payments' queue, where tenants' slow wallets may occupy every thread.
-@shared_task
+@shared_task(name="lightning.tasks.ask_wallet")
 def poll_wallet(pubkey: str) -> None:
     invoice_status.poll_wallet(pubkey=pubkey)
 

@@ -27,7 +27,7 @@ def publish_identity() -> None:
     nostr_identity.publish_identity()
 
 
-@shared_task(queue="nostr")
+@shared_task(queue="nostr", name="tenants.tasks.look_up_name")
 def fill_in_name(tenant_id: str) -> None:
     names.fill_in_name(tenant_id=tenant_id)
 

@@ -1,0 +1,36 @@
+"""Names of the Celery tasks: messages in the broker outlive a deployment."""
+
+from caravel.celery import app
+
+NAMES = {
+    "billing.tasks.check_wallet",
+    "billing.tasks.check_wallets",
+    "billing.tasks.collect_invoice",
+    "billing.tasks.post_credit",
+    "billing.tasks.process_stripe_event",
+    "billing.tasks.reconcile_subscriptions",
+    "billing.tasks.review_dunning",
+    "billing.tasks.review_tenant",
+    "billing.tasks.sweep_collections",
+    "billing.tasks.sweep_credits",
+    "billing.tasks.sweep_stale_tenants",
+    "billing.tasks.sweep_stripe_events",
+    "billing.tasks.sync_subscription",
+    "lightning.tasks.ask_wallet",
+    "lightning.tasks.check_payment_hashes",
+    "lightning.tasks.resolve_payments",
+    "lightning.tasks.run_nwc_payment",
+    "lightning.tasks.watch_invoices",
+    "tenants.tasks.look_up_name",
+    "tenants.tasks.look_up_names",
+    "tenants.tasks.publish_identity",
+    "tenants.tasks.send_notice",
+    "tenants.tasks.sweep_auth_events",
+    "tenants.tasks.sweep_notices",
+}
+
+
+def test_task_names_are_kept():
+    app.loader.import_default_modules()
+
+    assert {name for name in app.tasks if not name.startswith("celery.")} == NAMES
