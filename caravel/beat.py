@@ -1,7 +1,7 @@
 """Celery beat scheduler that finishes sending a message before it stops.
 
-Beat's signal handler stops it by raising an exception. Raised while beat talks to the
-broker, that exception would be handled as a broker error, and the signal would be lost.
+Beat's signal handler raises an exception to stop it. While beat talks to the broker,
+this exception would be handled as a broker error, and the signal would be lost.
 """
 
 import signal

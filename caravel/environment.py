@@ -37,7 +37,8 @@ class Environment:
 
     def required_list(self, name: str) -> list[str]:
         """Return a comma-separated list with at least one item; see `required`."""
-        values = _split(self.required(name))
+        parts = self.required(name).split(",")
+        values = [part.strip() for part in parts if part.strip()]
         if self.is_set(name) and not values:
             self.add_error(f"{name} is missing or blank.")
         return values
@@ -47,7 +48,7 @@ class Environment:
         return self._values.get(name) or default
 
     def optional_list(self, name: str, default: list[str]) -> list[str]:
-        """Return a comma-separated list, or its default (in development another)."""
+        """Return a comma-separated list, its development default, or `default`."""
         if self.is_set(name) or name in self._defaults:
             return self.required_list(name)
         return default
@@ -76,7 +77,9 @@ class Environment:
     def http_url(self, name: str) -> str:
         """Return a required http(s) URL without a trailing slash."""
         value = self.required(name).rstrip("/")
-        if value and not _is_http(value):
+        parts = urlsplit(value)
+        is_http = parts.scheme in {"http", "https"} and parts.hostname
+        if value and not is_http:
             self._errors.append(f"{name} must be an http(s) URL.")
         return value
 
@@ -111,12 +114,3 @@ def is_fernet_key(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _is_http(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)

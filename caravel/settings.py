@@ -211,8 +211,6 @@ if DATABASE_POOL:
 # --- Redis or Valkey, Celery
 
 REDIS_URL = _server_url("REDIS_URL", _embedded.redis_url if _embedded else "")
-
-
 env.require_format("REDIS_URL", [REDIS_URL], r"(rediss?|unix)://.*")
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
@@ -429,14 +427,6 @@ EMAIL_ENABLED = bool(re.fullmatch(_EMAIL_URL, EMAIL_URL))
 if EMAIL_ENABLED:
     vars().update(environ.Env.email_url_config(EMAIL_URL))
 EMAIL_TIMEOUT = 20
-
-
-def _email_passwords(url: str) -> set[str]:
-    """Return the mail server's password, plain and as it is encoded in the URL."""
-    password = urlsplit(url).password or ""
-    return {password, unquote(password)}
-
-
 EMAIL_FROM = env.optional("EMAIL_FROM")
 _FROM = parseaddr(EMAIL_FROM)
 env.require_format("EMAIL_FROM", [_FROM[1] or EMAIL_FROM], r"[^@\s]+@[\w-]+(\.[\w-]+)*")
@@ -458,6 +448,8 @@ if DEVELOPMENT_DEFAULTS and DEBUG and os.environ.get("CARAVEL_QUIET") != "true":
     sys.stderr.write(f"caravel: development defaults in use for {names}\n")
 
 LOGGING_CONFIG = None
+# Percent-encoded, as in the URL.
+_encoded_password = urlsplit(EMAIL_URL).password or ""
 logs.configure(
     level=LOG_LEVEL,
     as_json=not DEBUG,
@@ -468,7 +460,8 @@ logs.configure(
         *STRIPE_WEBHOOK_SECRETS,
         *ROBOT_WALLETS,
         ROBOT_SECRET,
-        *_email_passwords(EMAIL_URL),
+        _encoded_password,
+        unquote(_encoded_password),
     ],
 )
 DJANGO_STRUCTLOG_CELERY_ENABLED = True

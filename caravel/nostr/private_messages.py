@@ -25,10 +25,11 @@ def wrap_message(secret_key: str, pubkey: str, text: str) -> Event:
     message = unsigned_event(
         pubkey_of(secret_key), kind=MESSAGE, content=text, tags=[("p", pubkey)]
     )
+    message_json = json.dumps(message, separators=(",", ":"), ensure_ascii=False)
     seal = sign_event(
         secret_key,
         kind=SEAL,
-        content=encrypt(Scheme.NIP44, secret_key, pubkey, _json(message)),
+        content=encrypt(Scheme.NIP44, secret_key, pubkey, message_json),
         created_at=_random_past_time(),
     )
     one_time_key = generate_secret_key()
@@ -39,10 +40,6 @@ def wrap_message(secret_key: str, pubkey: str, text: str) -> Event:
         tags=[("p", pubkey)],
         created_at=_random_past_time(),
     )
-
-
-def _json(message: dict[str, object]) -> str:
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
 def _random_past_time() -> int:

@@ -199,7 +199,7 @@ def test_default_price_sources_match_example(tmp_path):
     assert f"BTC_PRICE_URLS={output.strip()}" in example
 
 
-def test_own_stripe_key_is_never_used_with_sandbox(tmp_path):
+def test_stripe_key_from_environment_is_never_used_with_sandbox(tmp_path):
     code = "from django.conf import settings; print(settings.STRIPE_API_BASE)"
     process = subprocess.run(
         [sys.executable, "-c", code],
@@ -209,7 +209,7 @@ def test_own_stripe_key_is_never_used_with_sandbox(tmp_path):
             "DJANGO_SETTINGS_MODULE": "caravel.settings",
             "CARAVEL_VAR": str(tmp_path),
             "DEBUG": "true",
-            "STRIPE_SECRET_KEY": "sk_test_mine",
+            "STRIPE_SECRET_KEY": "sk_test_example",
         },
         capture_output=True,
         text=True,

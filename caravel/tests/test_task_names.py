@@ -30,7 +30,7 @@ NAMES = {
 }
 
 
-def test_task_names_are_kept():
+def test_registered_celery_tasks_have_their_published_names():
     app.loader.import_default_modules()
 
     assert {name for name in app.tasks if not name.startswith("celery.")} == NAMES

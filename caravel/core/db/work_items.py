@@ -30,7 +30,7 @@ def backoff(failures: int) -> timedelta:
 
 class WorkQuerySet(models.QuerySet[Any]):
     def due(self, now: datetime) -> Self:
-        """Return rows to work on now that have no message under way."""
+        """Return rows whose time has come and that have no message under way."""
         lost_before = now - timedelta(seconds=settings.ENQUEUED_TIMEOUT)
         idle = models.Q(enqueued_at=None) | models.Q(enqueued_at__lte=lost_before)
         return self.filter(idle, next_attempt_at__lte=now)

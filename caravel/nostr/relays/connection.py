@@ -84,7 +84,7 @@ class Connection:
         if self.is_open:
             return
         if self._websocket is not None:
-            # It is closing: schedules its subscriptions for the new connection.
+            # The old websocket is closing: repeat its subscriptions on the new one.
             self._discard(self._websocket)
         if self._opening is None or self._opening.done():
             self._opening = asyncio.create_task(self._open())
@@ -339,16 +339,13 @@ class Connection:
         try:
             # Only the first request for authentication is answered without a delay.
             if subscription.refusals > 1 or not auth_required:
-                await asyncio.sleep(_delay_after(subscription.refusals))
+                delay = _MIN_DELAY * (1 << min(subscription.refusals, 10))
+                await asyncio.sleep(min(delay, _MAX_DELAY))
             for secret_key in subscription.secret_keys if auth_required else []:
                 await self._authenticate(secret_key)
         finally:
             subscription.is_refused = False
         await self._request(subscription)
-
-
-def _delay_after(refusals: int) -> float:
-    return min(_MIN_DELAY * (1 << min(refusals, 10)), _MAX_DELAY)
 
 
 class ConnectionLost(Exception):

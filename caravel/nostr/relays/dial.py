@@ -28,8 +28,8 @@ MAX_MESSAGE = 512 * 1024
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 #: Global unicast (RFC 4291, 2.4). Python also calls old site-local addresses global.
 _GLOBAL_IPV6 = ipaddress.ip_network("2000::/3")
-# Python calls these public: special-purpose networks (RFC 6890, 7526), where some
-# clouds have their credentials service, and the host of a virtual machine at Azure.
+# Python calls these public: special-purpose networks (RFC 6890, 7526), in which some
+# clouds serve credentials, and the address of the host of a virtual machine at Azure.
 # https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16
 _NOT_PUBLIC = [
     ipaddress.ip_network(text)

@@ -72,7 +72,7 @@ class PendingReplies:
     async def add(self, request: Request) -> None:
         """Subscribe to the reply; returns when the subscription has been sent.
 
-        Raises RelayUnreachable; the event has not been sent then.
+        Raises RelayUnreachable; the event must not be sent in that case.
         """
         batch = self._get_open_batch()
         batch.requests[request.event.id] = request
@@ -125,8 +125,8 @@ class PendingReplies:
     def _accept(self, data: object) -> None:
         """Resolve the requests to which this event is the first valid reply."""
         requests = self._matching_requests(data)
-        # Verifying takes time of the shared event loop: once per event, not for each
-        # request, and never for events that no request expects.
+        # Verification takes time of the event loop: an event is verified once for all
+        # requests, and not at all if no request expects it.
         if requests:
             with suppress(InvalidEvent):
                 event = parse_event(data)

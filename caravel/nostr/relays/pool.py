@@ -117,7 +117,7 @@ class RelayPool:
     ) -> FetchResult:
         """Return the stored events of relays. Raises RelayUnreachable.
 
-        That an event is missing proves nothing unless the result is `complete`.
+        A missing event proves nothing unless the result is `complete`.
         """
         return self.call(self._fetch(endpoints, filters, timeout), timeout)
 

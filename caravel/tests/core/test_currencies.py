@@ -38,7 +38,7 @@ def test_exponent_raises_for_an_unknown_currency(currency):
     assert (caught.value.code, caught.value.status) == ("currency-unknown", 422)
 
 
-def test_special_lists_are_disjoint_and_supported():
+def test_special_currency_lists_are_disjoint_and_supported():
     lists = (currencies.ZERO_DECIMAL, currencies.THREE_DECIMAL, currencies.WHOLE_ONLY)
 
     assert all(each <= currencies.SUPPORTED for each in lists)

@@ -365,7 +365,7 @@ def test_servers_of_two_checkouts_run_at_once(var: Path, other_var: Path) -> Non
             assert valkey.get("checkout") is None
 
 
-def test_second_owner_is_refused_and_told_first_ones_pid(var: Path) -> None:
+def test_second_owner_is_refused_with_pid_of_first_owner(var: Path) -> None:
     with python(OWNER_SCRIPT, var) as owner:
         assert owner.stdout and owner.stdout.readline()
 

@@ -127,7 +127,7 @@ def test_event_with_forged_signature_is_not_a_reply(relay, pool, peer_pool):
         send_request(pool, [relay], timeout=0.5)
 
 
-def test_reply_over_one_of_two_relays_when_other_is_unreachable(relay, pool, peer_pool):
+def test_reply_arrives_over_one_relay_when_other_is_unreachable(relay, pool, peer_pool):
     start_replying(peer_pool, relay)
 
     reply = pool.request(
@@ -141,15 +141,17 @@ def test_reply_over_one_of_two_relays_when_other_is_unreachable(relay, pool, pee
     assert reply.content == "re ?"
 
 
-def test_no_delay_when_one_of_two_relays_never_responds(relay, pool, peer_pool):
+def test_reply_is_not_delayed_when_one_of_two_relays_never_responds(
+    relay, pool, peer_pool
+):
     with running_relay() as mute:
         mute.fault("mute", on="req")
         mute.fault("mute", on="event")
         start_replying(peer_pool, relay)
-        began = time.monotonic()
+        started_at = time.monotonic()
 
         assert send_request(pool, [mute, relay]).content == "re ?"
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - started_at < 3
 
 
 def test_relay_unreachable_is_raised_without_connection(pool):

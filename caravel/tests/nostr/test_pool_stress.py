@@ -66,8 +66,8 @@ def send_requests(pool, endpoints, timeout, number):
     return [(q, a) for q, a in zip(requests, replies, strict=True)]
 
 
-def disturb(relay, random, over):
-    while not over.wait(random.uniform(0.1, 0.8)):
+def disturb(relay, random, stopped):
+    while not stopped.wait(random.uniform(0.1, 0.8)):
         match random.randrange(4):
             case 0:
                 relay.drop_connections()
@@ -101,9 +101,9 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
     pools, caplog
 ):
     pool, peer_pool = pools
-    random, over = Random(47), threading.Event()
+    random, stopped = Random(47), threading.Event()
     with running_relay() as relay, running_relay() as second:
-        at = [Endpoint(r.url, private_allowed=True) for r in (relay, second)]
+        endpoints = [Endpoint(r.url, private_allowed=True) for r in (relay, second)]
         relay.fault("drop", on="event", chance=0.02)
         relay.fault("disconnect", on="event", chance=0.01)
         relay.fault("disconnect", on="req", when="after", chance=0.01)
@@ -112,26 +112,27 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
         relay.fault("duplicate", on="delivery", chance=0.1)
         second.fault("mute", on="event", chance=0.5)
         second.fault("mute", on="req", chance=0.5)
-        repliers = reply_to_all(peer_pool, at[0])
-        disturbing = threading.Thread(target=disturb, args=(relay, random, over))
+        repliers = reply_to_all(peer_pool, endpoints[0])
+        disturbing = threading.Thread(target=disturb, args=(relay, random, stopped))
         disturbing.start()
         with ThreadPoolExecutor(THREADS) as executor:
             futures = [
                 executor.submit(
                     send_requests,
                     pool,
-                    at if number % 3 else at[:1],
+                    endpoints if number % 3 else endpoints[:1],
                     random.choice([0.01, 0.3, 1.5]),
                     number,
                 )
                 for number in range(ROUNDS * THREADS)
             ]
             outcomes = [pair for future in futures for pair in future.result()]
-        over.set()
+        stopped.set()
         disturbing.join()
         relay.clear_faults()
         wait_until(
-            lambda: isinstance(send_requests(pool, at, 2, "last")[0][1], Event), 60
+            lambda: isinstance(send_requests(pool, endpoints, 2, "last")[0][1], Event),
+            60,
         )
         repliers.shutdown()
 

@@ -83,8 +83,8 @@ def http_server(response: bytes) -> Iterator[Endpoint]:
 class RawRelay:
     """Relay that sends a close frame but keeps the TCP connection open.
 
-    `close_after` is the number of messages that it receives from its first client
-    before. 0 closes each client at once, -1 none.
+    It does so after `close_after` messages of its first client. With 0 it sends the
+    frame to each client at once, with -1 to none.
     """
 
     def __init__(self, *, close_after: int) -> None:
