@@ -103,21 +103,21 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
 
     @admin.action(description="Activate", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._each(request, queryset, lifecycle.activate_relay)
+        self._apply_to_each(request, queryset, lifecycle.activate_relay)
 
     @admin.action(description="Deactivate", permissions=["change"])
     def deactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._each(request, queryset, lifecycle.deactivate_relay)
+        self._apply_to_each(request, queryset, lifecycle.deactivate_relay)
 
     @admin.action(description="Mark delinquent", permissions=["change"])
     def mark_delinquent(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._each(request, queryset, lifecycle.mark_relay_delinquent)
+        self._apply_to_each(request, queryset, lifecycle.mark_relay_delinquent)
 
     @admin.action(description="Reactivate (delinquent only)", permissions=["change"])
     def reactivate(self, request: HttpRequest, queryset: QuerySet[Relay]) -> None:
-        self._each(request, queryset, lifecycle.reactivate_relay)
+        self._apply_to_each(request, queryset, lifecycle.reactivate_relay)
 
-    def _each(
+    def _apply_to_each(
         self,
         request: HttpRequest,
         queryset: QuerySet[Relay],

@@ -69,7 +69,7 @@ class RelayIsInactive(Conflict):
 
 
 class RelayIsDelinquent(PaymentRequired):
-    """Suspended for non-payment: paying, or the free plan, makes it active again."""
+    """The relay is suspended until its tenant pays or moves it to a free plan."""
 
     code = "relay-is-delinquent"
 

@@ -11,7 +11,7 @@ from tenants.services import http_auth
 
 @dataclass(frozen=True)
 class Caller:
-    """Signer of a request, known only by the public key: need not be a tenant."""
+    """Signer of a request, known only by its public key; not necessarily a tenant."""
 
     pubkey: str
     is_authenticated = True

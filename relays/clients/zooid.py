@@ -90,10 +90,8 @@ def _members(content: Any) -> list[str]:
     members = content.get("members", "") if isinstance(content, dict) else ""
     if members is None:  # Go encodes a nil slice as null
         return []
-    if not isinstance(members, list) or not all(map(_is_pubkey, members)):
+    if not isinstance(members, list) or not all(
+        isinstance(member, str) and _PUBKEY.fullmatch(member) for member in members
+    ):
         raise ZooidRefused("zooid's response is not a list of members.")
     return members
-
-
-def _is_pubkey(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PUBKEY.fullmatch(value))

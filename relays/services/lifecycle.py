@@ -123,7 +123,7 @@ def activate_relay(*, relay_id: UUID) -> Relay:
         if relay.status == Status.ACTIVE:
             raise exceptions.RelayIsActive("This relay is active.")
         _require_open_account(relay.tenant)
-        # Or a tenant could deactivate a delinquent relay and activate it again unpaid.
+        # Otherwise deactivating and activating a delinquent relay would avoid payment.
         _require_no_overdue_payment(relay.tenant, relay.plan)
         relay.status = Status.ACTIVE
         _save(relay, Activity.Type.ACTIVATE_RELAY, "status")

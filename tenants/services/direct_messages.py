@@ -56,7 +56,7 @@ def send_message(
 
 
 def _routes(pubkey: str, failures: int) -> list[_Route]:
-    """Return the relays to try: the recipient's, then ours if that is justified."""
+    """Return the recipient's relays, then ours if a fallback is justified."""
     relays, is_complete = _message_relays(pubkey)
     routes = [_Route(untrusted_endpoints(relays))] if relays else []
     if relays:
@@ -65,7 +65,7 @@ def _routes(pubkey: str, failures: int) -> list[_Route]:
         reason = "the recipient has no kind 10050."
     else:
         reason = "the recipient's kind 10050 could not be looked up."
-    # At once only if the recipient certainly has no list; else a relay may be down.
+    # At once only if there is certainly no list; otherwise a relay may just be down.
     if failures >= _FALLBACK_AFTER or (is_complete and not relays):
         routes.append(_Route(outbox(), _FALLBACK_NOTE + reason))
     return routes

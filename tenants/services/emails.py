@@ -23,7 +23,8 @@ def send_email(*, to: str, title: str, text: str, message_id: str) -> None:
     sending may succeed later.
     """
     if not to.isprintable():
-        # Django accepts them in a quoted local part; some would break the header line.
+        # Django accepts control characters in a quoted local part; some of them would
+        # break the header line.
         raise AddressRefused("The address has characters that a header cannot contain.")
     release_connection()
     message = EmailMessage(title, text, to=[to], headers={"Message-ID": message_id})

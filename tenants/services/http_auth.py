@@ -82,7 +82,7 @@ def _require_time(event: Event) -> None:
 
 
 def _require_request(event: Event, request: SignedRequest) -> None:
-    # Exactly one tag each: of two it would be ambiguous which one was meant.
+    # Exactly one tag each, since two would be ambiguous.
     if event.values("u") != [request.url]:
         raise exceptions.AuthWrongUrl("The u tag must be the exact URL.")
     if event.values("method") != [request.method]:

@@ -30,7 +30,7 @@ def fill_in_name(*, tenant_id: str) -> str:
     name = profile_name(profile.content) if profile else ""
     with transaction.atomic():
         # Read again under the lock: the name may have been set during the lookup.
-        tenant = Tenant.objects.select_for_update().get(pk=tenant_id)
+        tenant = Tenant.objects.lock(tenant_id)
         if name and not tenant.display_name:
             tenant.display_name = name
             tenant.save(update_fields=["display_name"])

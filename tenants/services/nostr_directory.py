@@ -18,7 +18,10 @@ _TIMEOUT = 8.0
 
 @dataclass(frozen=True)
 class Lookup:
-    """Result of a lookup. Only if `is_complete`, no event means that none exists."""
+    """Result of a lookup: the event, or None if none was found.
+
+    None proves that no event exists only if the lookup `is_complete`.
+    """
 
     event: Event | None
     is_complete: bool

@@ -21,12 +21,12 @@ PUBLISH_TIMEOUT = 10.0
 
 def outbox() -> list[Endpoint]:
     """Return our write relays (NIP-65)."""
-    return _own(settings.ROBOT_OUTBOX_RELAYS)
+    return _trusted_endpoints(settings.ROBOT_OUTBOX_RELAYS)
 
 
 def indexers() -> list[Endpoint]:
     """Return the relays that index users' relay lists and profiles."""
-    return _own(settings.ROBOT_INDEXER_RELAYS)
+    return _trusted_endpoints(settings.ROBOT_INDEXER_RELAYS)
 
 
 def publish(endpoints: list[Endpoint], event: Event) -> list[str]:
@@ -80,6 +80,6 @@ def _profile() -> dict[str, object]:
     return {**{k: v for k, v in fields.items() if v}, "bot": True}
 
 
-def _own(urls: list[str]) -> list[Endpoint]:
+def _trusted_endpoints(urls: list[str]) -> list[Endpoint]:
     # Named by the operator, so they may have private addresses.
     return [Endpoint(url, private_allowed=True) for url in urls]

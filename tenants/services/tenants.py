@@ -40,7 +40,7 @@ def update_tenant(*, pubkey: str, **fields: Any) -> Tenant:
     if unknown := fields.keys() - set(EDITABLE):
         raise UnknownField(f"A tenant has no field {', '.join(unknown)} to set.")
     with transaction.atomic():
-        tenant = Tenant.objects.select_for_update().get(pk=pubkey)
+        tenant = Tenant.objects.lock(pubkey)
         for name, value in fields.items():
             setattr(tenant, name, value)
         validate_fields(tenant, fields)

@@ -62,7 +62,7 @@ class CreateCustomer(Write[Customer]):
 
     def check_allowed(self) -> None:
         """Lock the tenant. Raises CustomerBeingCreated if another process was first."""
-        locked = Tenant.objects.select_for_update().get(pk=self._tenant.pk)
+        locked = Tenant.objects.lock(self._tenant.pk)
         if locked.stripe_customer_id or self.pending():
             raise CustomerBeingCreated("The tenant's customer is being created.")
 
