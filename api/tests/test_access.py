@@ -1,4 +1,4 @@
-"""Permissions: nobody may call a view unless it says so."""
+"""Permissions: a view that declares none denies every request."""
 
 import json
 from typing import Any

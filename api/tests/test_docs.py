@@ -40,7 +40,7 @@ def test_schema_is_public_and_valid_openapi_3_1(schema):
     validate_schema(served)
 
 
-def test_signing_is_explained_at_the_top(schema, settings):
+def test_description_of_the_schema_explains_signing(schema, settings):
     description = schema["info"]["description"]
 
     assert (

@@ -1,4 +1,4 @@
-"""Thousands of generated requests against the API's own OpenAPI description.
+"""Thousands of requests that are generated from the API's OpenAPI description.
 
 Some are signed, some have an invalid signature. There must be no internal error, no
 undocumented response, no write by a refused request, and no data of other tenants.

@@ -114,7 +114,7 @@ def test_alternative_spelling_of_a_url_reaches_no_tenant(ann, ben, path):
     assert b"npub" not in response.content
 
 
-def test_head_needs_its_own_signature(ann, birds):
+def test_head_request_needs_its_own_signature(ann, birds):
     path = f"/api/relays/{birds.pk}"
     head = Client().head(path, headers=signed(ann, "HEAD", path))
     other = Client().head(path, headers=signed(ApiClient(), "HEAD", path))
@@ -158,7 +158,7 @@ def test_only_allowed_origins_pass_preflight(settings, ann):
     assert "Access-Control-Allow-Origin" not in preflight("null")
 
 
-def test_options_needs_a_signature_and_is_not_allowed(ann):
+def test_options_request_needs_a_signature_and_is_not_allowed(ann):
     assert call(Client(), "OPTIONS", "/api/tenants").error == (401, "auth-missing")
     assert ann.call("OPTIONS", "/api/tenants").error == (405, "method-not-allowed")
 

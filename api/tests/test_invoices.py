@@ -316,7 +316,7 @@ def test_receipt_can_be_verified_by_anyone(
 # --- Stripe's portal
 
 
-def test_portal_session_is_created_only_for_oneself_and_allowed_origins(
+def test_portal_session_is_created_only_for_own_account_and_allowed_origins(
     ann, ben, invoice, settings
 ):
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example"]

@@ -189,7 +189,7 @@ def test_other_tenants_relays_are_not_found(ann, ben, admin, birds):
     assert admin.get(path).data["subdomain"] == "birds"
 
 
-def test_lists_have_own_relays_and_operators_see_all(ann, ben, admin, birds):
+def test_lists_contain_own_relays_and_for_operators_all(ann, ben, admin, birds):
     RelayFactory(tenant_id=ben.pubkey, subdomain="cats", plan_id="free")
 
     def names(caller: ApiClient, path: str) -> list[str]:

@@ -34,7 +34,7 @@ _IGNORED_COLUMNS = {"nwc_url", "secret", "preimage", "wallet_pubkey"}
 
 @dataclass
 class ScenarioTenant:
-    """A tenant; `texts` would give away its data in another caller's response."""
+    """A tenant; `texts` in another caller's response would reveal its data."""
 
     name: str
     client: ApiClient = field(default_factory=ApiClient)
@@ -89,7 +89,7 @@ class Scenario:
 def build_scenario(
     *, admin: ApiClient, sandbox: Sandbox, wallets: Wallets, zooid: Zooid
 ) -> Scenario:
-    """Create tenants that are each in another state."""
+    """Create tenants, each in a different state."""
     payer = wallets.create("payer", balance_msat=10**10)
     names = ("unpaid", "paid", "owing", "closed")
     tenants = [_create_tenant(name, zooid) for name in names]
