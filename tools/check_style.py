@@ -1,8 +1,8 @@
 """Check how the code is written: plain docstrings, few comments, small folders.
 
 Prints for each app the share of docstrings that open with a what/who/whether clause,
-the lines of comment per 100 lines of code, and the largest folder. Exits with 1 outside
-the limits.
+the lines of comment per 100 lines of code, and the largest folder. Exits with 1 if a
+limit is exceeded.
 """
 
 import argparse
@@ -29,7 +29,7 @@ _CLAUSE = re.compile(
     r"(what|who|whom|whose|whatever|whoever|how|when|where|whether)\b",
     re.IGNORECASE,
 )
-#: «Return whether the card was charged» is how Python says it.
+#: "Return whether the card was charged" is idiomatic.
 _PLAIN = re.compile(r"returns?\s+(whether|when|where|how)\b", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"#!|# (type:|noqa|fmt:|pragma)")
 
@@ -52,7 +52,7 @@ class Tally:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--list", action="store_true", help="name each such docstring")
+    parser.add_argument("--list", action="store_true", help="list these docstrings")
     options = parser.parse_args()
     failed = False
     for app in APPS:
@@ -63,19 +63,20 @@ def main() -> int:
                 _read(path, with_tests)
                 if "tests" not in parts:
                     _read(path, code)
-        too_many = with_tests.clause_share > MAX_CLAUSES
+        has_many_clauses = with_tests.clause_share > MAX_CLAUSES
         comments = code.comments_per_100
-        few_or_many = not MIN_COMMENTS <= round(comments, 1) <= MAX_COMMENTS
+        is_commented_well = MIN_COMMENTS <= round(comments, 1) <= MAX_COMMENTS
         folder, modules = _largest_folder(ROOT / app)
-        outside = few_or_many or modules > MAX_MODULES
-        failed |= too_many or (outside and app != "sandbox")
+        is_product = app != "sandbox"
+        failed |= has_many_clauses
+        failed |= is_product and (not is_commented_well or modules > MAX_MODULES)
         print(
             f"{app:10} {len(with_tests.clauses):4} of {with_tests.docstrings:4} "
             f"docstrings ({with_tests.clause_share:.1%}) open with a clause; "
             f"{comments:.1f} comments per 100 lines; "
             f"{modules:2} modules in {folder}"
         )
-        if options.list or too_many:
+        if options.list or has_many_clauses:
             print(*(f"  {place}" for place in with_tests.clauses), sep="\n")
     return int(failed)
 
@@ -95,8 +96,8 @@ def _read(path: Path, tally: Tally) -> None:
     for line, text in _docstrings(ast.parse(source)):
         tally.docstrings += 1
         if _CLAUSE.match(text) and not _PLAIN.match(text):
-            where = path.relative_to(ROOT)
-            tally.clauses.append(f"{where}:{line}: {text.splitlines()[0]}")
+            name = path.relative_to(ROOT)
+            tally.clauses.append(f"{name}:{line}: {text.splitlines()[0]}")
     tally.lines += sum(1 for line in source.splitlines() if line.strip())
     tally.comments += _comments(source)
 
