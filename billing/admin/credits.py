@@ -23,7 +23,7 @@ class CreditAdmin(NpubSearchAdmin, WorkAdmin):
         "note_cents",
         "balance_cents",
         "created_at",
-        "why",
+        "error_summary",
     )
     list_filter = ("state", "reason", "last_error_code")
     list_select_related = ("tenant", "collection")

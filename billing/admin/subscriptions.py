@@ -38,7 +38,7 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
         "synced_at",
         "stale_since",
         "failures",
-        "why",
+        "error_summary",
         "retry_at",
     )
     fields = (

@@ -54,13 +54,13 @@ class BilledTenantAdmin(TenantAdmin):
 
     @admin.action(description="Close the account", permissions=["change"])
     def close(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        self._each(request, queryset, close_tenant, "Closed")
+        self._apply_to_each(request, queryset, close_tenant, "Closed")
 
     @admin.action(description="Reopen the account", permissions=["change"])
     def reopen(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        self._each(request, queryset, reopen_tenant, "Reopened")
+        self._apply_to_each(request, queryset, reopen_tenant, "Reopened")
 
-    def _each(
+    def _apply_to_each(
         self,
         request: HttpRequest,
         queryset: QuerySet[Tenant],
