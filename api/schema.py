@@ -126,9 +126,11 @@ def add_signing_guide(result: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
 
 def exclude_non_api(endpoints: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Leave out the Stripe webhook, the payment page and the description itself."""
-    own = ("/api/schema", "/api/docs")
+    description_urls = ("/api/schema", "/api/docs")
     return [
-        each for each in endpoints if each[0].startswith("/api/") and each[0] not in own
+        each
+        for each in endpoints
+        if each[0].startswith("/api/") and each[0] not in description_urls
     ]
 
 

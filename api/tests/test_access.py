@@ -24,14 +24,14 @@ pytestmark = pytest.mark.django_db
 
 
 def views(resolver: URLResolver, prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    views_by_route: dict[str, Any] = {}
     for pattern in resolver.url_patterns:
         route = prefix + str(pattern.pattern)
         if isinstance(pattern, URLResolver):
-            found |= views(pattern, route)
+            views_by_route |= views(pattern, route)
         elif isinstance(pattern, URLPattern) and hasattr(pattern.callback, "cls"):
-            found[route] = pattern.callback.cls
-    return found
+            views_by_route[route] = pattern.callback.cls
+    return views_by_route
 
 
 ALL = views(get_resolver())
@@ -103,13 +103,13 @@ def test_unsigned_request_is_refused_everywhere(route):
 def test_stranger_gets_no_data_of_another_tenant(route, ann, prices):
     relay = RelayFactory(tenant_id=ann.pubkey)
     # Without an id in the URL these only concern the caller.
-    own = {"api/identity", "api/tenants", "api/relays"}
+    caller_only = {"api/identity", "api/tenants", "api/relays"}
     path = (
         path_of(route)
         .replace("0" * 64, ann.pubkey)
         .replace(path_of("<uuid:relay_id>")[1:], str(relay.pk))
     )
-    if route in own:
+    if route in caller_only:
         return
     stranger = ApiClient()
 

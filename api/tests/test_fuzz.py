@@ -93,10 +93,10 @@ def try_random_cases(operation: Operation, checker: ApiChecker) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    def try_it(case: Case[Any]) -> None:
+    def check(case: Case[Any]) -> None:
         checker.check_randomly_signed(case)
 
-    try_it()
+    check()
 
 
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # other threads do

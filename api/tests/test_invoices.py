@@ -102,10 +102,12 @@ def test_no_stripe_request_for_another_tenants_invoice(ann, ben, invoice, sandbo
 def test_invoice_created_only_at_stripe_is_visible_to_its_tenant_only(
     ann, ben, invoice, sandbox
 ):
-    made = sandbox.client().v1.invoices.create({"customer": invoice.stripe_customer_id})
+    created = sandbox.client().v1.invoices.create(
+        {"customer": invoice.stripe_customer_id}
+    )
 
-    assert ann.get(f"/api/invoices/{made.id}").data["collection"] is None
-    assert ben.get(f"/api/invoices/{made.id}").status == 404
+    assert ann.get(f"/api/invoices/{created.id}").data["collection"] is None
+    assert ben.get(f"/api/invoices/{created.id}").status == 404
 
 
 @pytest.mark.parametrize("name", ["in_none", "cus_1", "x" * 300, "in_"])
@@ -136,15 +138,15 @@ def test_invoices_are_filtered_and_paginated(ann, invoice, sandbox):
 def add_paid_invoice(sandbox: Sandbox, customer: str) -> None:
     """Add an invoice of $0 without a subscription."""
     api = sandbox.client().v1
-    made = api.invoices.create({"customer": customer, "auto_advance": False})
-    api.invoices.finalize_invoice(made.id)
+    created = api.invoices.create({"customer": customer, "auto_advance": False})
+    api.invoices.finalize_invoice(created.id)
 
 
 def test_listing_30_invoices_needs_no_more_queries_than_one(
     ann, invoice, sandbox, django_assert_max_num_queries
 ):
     path = f"/api/tenants/{ann.pubkey}/invoices?limit=100"
-    with django_assert_max_num_queries(20) as few:
+    with django_assert_max_num_queries(20) as first_queries:
         assert len(ann.get(path).data) == 1
     for number in range(30):
         add_paid_invoice(sandbox, invoice.stripe_customer_id)
@@ -154,7 +156,7 @@ def test_listing_30_invoices_needs_no_more_queries_than_one(
             stripe_invoice_id=f"in_other{number}",
         )
 
-    with django_assert_max_num_queries(len(few)):
+    with django_assert_max_num_queries(len(first_queries)):
         ann.get(path)
 
 

@@ -228,10 +228,10 @@ def test_listing_100_relays_needs_no_more_queries_than_one(
 ):
     RelayFactory()
     admin.get("/api/relays")
-    with django_assert_max_num_queries(5) as few:
+    with django_assert_max_num_queries(5) as first_queries:
         admin.get("/api/relays?limit=100")
     for tenant in TenantFactory.create_batch(99):
         RelayFactory(tenant=tenant)
 
-    with django_assert_max_num_queries(len(few)):
+    with django_assert_max_num_queries(len(first_queries)):
         assert len(admin.get("/api/relays?limit=100").data) == 100

@@ -237,11 +237,11 @@ def test_listing_100_tenants_needs_no_more_queries_than_one(
 ):
     TenantFactory()
     admin.get("/api/tenants")
-    with django_assert_max_num_queries(5) as few:
+    with django_assert_max_num_queries(5) as first_queries:
         admin.get("/api/tenants?limit=100")
     TenantFactory.create_batch(99, nwc_url="nostr+walletconnect://x")
 
-    with django_assert_max_num_queries(len(few)):
+    with django_assert_max_num_queries(len(first_queries)):
         assert len(admin.get("/api/tenants?limit=100").data) == 100
 
 

@@ -38,8 +38,10 @@ def fetch_latest_event(pubkey: str, kind: int) -> Lookup:
     relay_list = latest(events, pubkey=pubkey, kind=RELAY_LIST)
     outboxes = untrusted_endpoints(write_relays(relay_list)) if relay_list else []
     # NIP-65: a user's events are at the user's write relays; indexers may lack some.
-    more, outbox_answered = _fetch(outboxes, pubkey, [kind]) if outboxes else ([], True)
-    event = latest([*events, *more], pubkey=pubkey, kind=kind)
+    outbox_events, outbox_answered = (
+        _fetch(outboxes, pubkey, [kind]) if outboxes else ([], True)
+    )
+    event = latest([*events, *outbox_events], pubkey=pubkey, kind=kind)
     return Lookup(event, is_complete=indexer_answered and outbox_answered)
 
 

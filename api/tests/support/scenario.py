@@ -162,20 +162,20 @@ def _add_stripe_only_invoices(
     """Add an invoice that Caravel does not collect, and a void one."""
     api, customer = sandbox.client().v1, str(tenant.row.stripe_customer_id)
     for is_void in (False, True):
-        made = api.invoices.create({"customer": customer, "auto_advance": False})
+        created = api.invoices.create({"customer": customer, "auto_advance": False})
         api.invoice_items.create(
             {
                 "customer": customer,
-                "invoice": made.id,
+                "invoice": created.id,
                 "currency": "usd",
                 "amount": 300,
                 "description": f"canary-{tenant.name} extra",
             }
         )
         if is_void:
-            api.invoices.finalize_invoice(made.id)
-            api.invoices.void_invoice(made.id)
-        scenario.add("invoice_id", str(made.id), tenant)
+            api.invoices.finalize_invoice(created.id)
+            api.invoices.void_invoice(created.id)
+        scenario.add("invoice_id", str(created.id), tenant)
 
 
 def _pay(tenant: ScenarioTenant, wallets: Wallets) -> None:

@@ -20,7 +20,7 @@ logger = structlog.get_logger(__name__)
 
 
 class AlwaysJson(BaseContentNegotiation):
-    """Content negotiation that always chooses JSON, whatever `Accept` says."""
+    """Content negotiation that always chooses JSON and ignores `Accept`."""
 
     def select_parser(self, request: Any, parsers: Any) -> Any:
         return parsers[0]
