@@ -131,7 +131,7 @@ def run_concurrently(clients: list[Account], work: Callable[[Account], None]) ->
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(one,)) for one in clients]
+    threads = [threading.Thread(target=guarded, args=(client,)) for client in clients]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -149,7 +149,7 @@ def measure_memory(sandbox: Server, scale: Scale) -> bool:
     with accounts(sandbox) as clients:
         run_concurrently(
             clients,
-            lambda one: repeat(one, "update", WARM_UP_WRITES // CONNECTIONS + 1),
+            lambda client: repeat(client, "update", WARM_UP_WRITES // CONNECTIONS + 1),
         )
         sizes = [sandbox.rss()]
         print(f"  {'warm':>10}{sizes[0]:8.1f} MB")
@@ -178,11 +178,13 @@ def cost_of_customers(sandbox: Server, clients: list[Account], number: int) -> f
     """
     run_concurrently(
         clients,
-        lambda one: repeat(one, "add_customer", WARM_UP_WRITES // CONNECTIONS + 1),
+        lambda client: repeat(
+            client, "add_customer", WARM_UP_WRITES // CONNECTIONS + 1
+        ),
     )
     before = sandbox.rss()
     each = number // CONNECTIONS
-    run_concurrently(clients, lambda one: repeat(one, "add_customer", each))
+    run_concurrently(clients, lambda client: repeat(client, "add_customer", each))
     return (sandbox.rss() - before) * 1024 / number
 
 

@@ -88,8 +88,8 @@ def test_alby_wallet_pays_an_invoice(wallets, own_wallet, alby):
 
     preimage = pay(alby, bolt11, payment_hash)
 
-    found = client(own_wallet).lookup_invoice(payment_hash)
-    assert (found.status, found.preimage) == (Status.SETTLED, preimage)
+    lookup = client(own_wallet).lookup_invoice(payment_hash)
+    assert (lookup.status, lookup.preimage) == (Status.SETTLED, preimage)
     assert wallets.ledger.debits("alby") == [5_000_000]
     assert client(alby).get_balance() == 10**9 - 5_000_000
 
@@ -115,10 +115,10 @@ def test_alby_wallet_is_paid(wallets, alice, alby):
 def test_alby_wallet_answers_several_lookups_at_once(alby):
     hashes = [issue(alby)[1] for _ in range(3)]
 
-    found = client(alby).lookup_invoices([*hashes, "00" * 32])
+    lookups = client(alby).lookup_invoices([*hashes, "00" * 32])
 
-    assert [found[each].status for each in hashes] == [Status.UNSETTLED] * 3
-    assert found["00" * 32].nwc_code == "NOT_FOUND"
+    assert [lookups[each].status for each in hashes] == [Status.UNSETTLED] * 3
+    assert lookups["00" * 32].nwc_code == "NOT_FOUND"
 
 
 def test_alby_wallet_refuses_a_payment_above_its_balance(wallets, own_wallet, alby):
@@ -171,15 +171,15 @@ def test_tenant_pays_with_a_connected_alby_wallet(wallets, alby):
 @pytest.mark.usefixtures("prices")
 def test_alby_wallet_as_own_wallet_receives_a_payment(settings, alice, alby):
     settings.ROBOT_WALLETS = [alby.url]
-    shown = get_or_issue_invoice(make_payment_request(tenant_with()))
+    presented = get_or_issue_invoice(make_payment_request(tenant_with()))
 
-    open_one = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
-    alice.pay(shown.bolt11)
-    paid = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
+    open_one = invoice_status.check_invoice(invoice_id=presented.pk, must_answer=True)
+    alice.pay(presented.bolt11)
+    paid = invoice_status.check_invoice(invoice_id=presented.pk, must_answer=True)
 
     assert open_one.state == InvoiceState.OPEN
     assert paid.state == InvoiceState.SETTLED
-    assert paid.received_msat == shown.amount_msat
+    assert paid.received_msat == presented.amount_msat
     assert paid.preimage
 
 
@@ -229,8 +229,8 @@ def test_stored_request_run_again_pays_once(relay, wallets, alby, returns_expire
     assert (
         alby.requests_of("pay_invoice") == [{"invoice": payment.invoice.bolt11}] * runs
     )
-    sent = [event.id for event in relay.events(nwc.REQUEST)]
-    assert sent.count(payment.request_event_id) == 1
+    request_ids = [event.id for event in relay.events(nwc.REQUEST)]
+    assert request_ids.count(payment.request_event_id) == 1
     assert wallets.ledger.debits("alby") == [payment.invoice.amount_msat]
     payment.refresh_from_db()
     assert (payment.state, payment.code) == (PaymentState.PAID, "")
@@ -365,10 +365,10 @@ def test_alby_client_pays_between_sandbox_wallets(
     payment_hash = issued["payment_hash"]
     unpaid = platform_client.call("lookupInvoice", payment_hash=payment_hash)
     paid = alice_client.call("payInvoice", invoice=issued["invoice"])
-    found = platform_client.call("lookupInvoice", payment_hash=payment_hash)
+    settled = platform_client.call("lookupInvoice", payment_hash=payment_hash)
 
-    assert (unpaid["state"], found["state"]) == ("pending", "settled")
-    assert found["preimage"] == paid["preimage"]
+    assert (unpaid["state"], settled["state"]) == ("pending", "settled")
+    assert settled["preimage"] == paid["preimage"]
     assert wallets.ledger.debits("alice") == [5_000]
     assert wallets.ledger.credits("platform") == [5_000]
 

@@ -74,7 +74,7 @@ class EventStore:
         Newest first, without those that are expired at `now`.
         """
         records = chain.from_iterable(
-            self._query(one, max_results, now) for one in filters
+            self._query(filter, max_results, now) for filter in filters
         )
         return sorted(dict.fromkeys(records), key=_newest_first)
 

@@ -36,8 +36,8 @@ def test_default_wallets_exist_and_match_the_development_settings(lightning, con
 
     assert [*wallets] == ["platform", "rich", "poor", "slow", "refuses"]
     relay = lightning.relay.url
-    ours = dev_defaults.sandbox_wallet("seed", "platform", relay)
-    assert wallets["platform"]["url"] == ours
+    expected = dev_defaults.sandbox_wallet("seed", "platform", relay)
+    assert wallets["platform"]["url"] == expected
     assert wallets["poor"]["budget"] == {
         "sats": 20_000,
         "spent_msat": 0,
@@ -58,7 +58,7 @@ def test_created_wallet_pays_over_the_relay(control):
 
     after = control.get("wallets/alice")
     assert after["balance_msat"] == 979_000
-    assert [one["method"] for one in after["requests"]] == ["pay_invoice"]
+    assert [request["method"] for request in after["requests"]] == ["pay_invoice"]
     assert (
         after["requests"][0]["client"]
         == parse_nwc_url(alice["url"], private_allowed=True).client_pubkey
@@ -87,17 +87,19 @@ def test_payment_by_hand_works_regardless_of_the_behaviour(control):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_behaviour_can_be_set_and_is_described(lightning, control, kind):
-    shown = control.post("wallets/rich/behaviour", kind=kind)
+    wallet = control.post("wallets/rich/behaviour", kind=kind)
 
-    made = KINDS[kind].make(KINDS[kind].seconds, KINDS[kind].code)
-    assert lightning.wallets["rich"].behaviour == made
-    assert shown["behaviour"] == describe(made)
+    behaviour = KINDS[kind].make(KINDS[kind].seconds, KINDS[kind].code)
+    assert lightning.wallets["rich"].behaviour == behaviour
+    assert wallet["behaviour"] == describe(behaviour)
 
 
 def test_descriptions_of_behaviours_are_unique():
-    made = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
+    behaviours = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
 
-    assert len({describe(one) for one in made}) == len({str(asdict(o)) for o in made})
+    assert len({describe(one) for one in behaviours}) == len(
+        {str(asdict(o)) for o in behaviours}
+    )
 
 
 def test_behaviours_accept_seconds_and_code(lightning, control):
@@ -172,8 +174,8 @@ def test_prices_can_be_set_made_faulty_and_reset(lightning, control):
     url = f"{lightning.url}/prices/beacon/usd"
     assert requests.get(url, timeout=10).json()["amount"] == "1"
 
-    shown = control.post("prices/faults", kind="error", sources=["beacon"])
-    assert shown["faults"] == {"beacon": "error"}
+    faulty = control.post("prices/faults", kind="error", sources=["beacon"])
+    assert faulty["faults"] == {"beacon": "error"}
     assert requests.get(url, timeout=10).status_code == 500
     other = f"{lightning.url}/prices/compass/usd"
     assert requests.get(other, timeout=10).status_code == 200
@@ -430,18 +432,18 @@ def test_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
         assert second.wallets["rich"].behaviour == PAYS
         with wallet_client(alice["url"]) as client:
             client.call("pay_invoice", invoice=unpaid)
-        states = [one["state"] for one in control.get("invoices")["data"]]
+        states = [invoice["state"] for invoice in control.get("invoices")["data"]]
         assert states == ["paid", "paid"]
 
 
 def test_taken_port_is_named_in_the_error(lightning):
     port = int(lightning.url.rpartition(":")[2])
-    taken = {
+    occupied = {
         lightning.relay.port: running_lightning(nostr_port=lightning.relay.port),
         port: running_lightning(port=port),
     }
 
-    for number, running in taken.items():
+    for number, running in occupied.items():
         with pytest.raises(CannotListen, match=f"127.0.0.1:{number}: Addr"), running:
             pass
 

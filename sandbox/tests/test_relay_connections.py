@@ -165,9 +165,9 @@ def test_relay_is_thread_safe(relay):
             return len(client.ask({}))
 
     with ThreadPoolExecutor(8) as pool:
-        seen = list(pool.map(talk, range(8)))
+        counts = list(pool.map(talk, range(8)))
 
-    assert max(seen) == relay.count() == 160
+    assert max(counts) == relay.count() == 160
 
 
 def test_500_requests_and_replies_are_delivered_in_order(relay):
@@ -190,7 +190,7 @@ def test_500_requests_and_replies_are_delivered_in_order(relay):
             wallet.wire.send(json.dumps(["EVENT", reply.to_dict()]))
 
         answers = [client.take() for _ in range(1_000)]
-        assert [one[2]["id"] for one in answers if one[0] == "EVENT"] == [
+        assert [answer[2]["id"] for answer in answers if answer[0] == "EVENT"] == [
             reply.id for reply in replies
         ]
         assert relay.count(23194) == relay.count(23195) == 500

@@ -66,7 +66,7 @@ ANNS, BOBS = pubkey_of(ANN), pubkey_of(BOB)
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         ([{}], [B1, A3, A2, A1]),
         ([{"ids": [A1.id, B1.id, HEX]}], [B1, A1]),
@@ -98,15 +98,15 @@ ANNS, BOBS = pubkey_of(ANN), pubkey_of(BOB)
         ([{"authors": [ANNS], "limit": 1}, {"kinds": [7], "limit": 1}], [A3, A2]),
     ],
 )
-def test_filters_select_stored_events(client, filters, found):
+def test_filters_select_stored_events(client, filters, expected):
     for event in (A1, B1, A3, A2):
         client.publish(event)
 
-    assert client.ask(*filters) == found
+    assert client.ask(*filters) == expected
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         ([{}], [A1, A2, A3, B1]),
         ([{"ids": [A1.id, B1.id]}], [A1, B1]),
@@ -123,14 +123,14 @@ def test_filters_select_stored_events(client, filters, found):
         ([{"kinds": [7]}, {"authors": [ANNS]}, {"#t": ["sats"]}], [A1, A2, A3]),
     ],
 )
-def test_filters_select_new_events_each_delivered_once(client, filters, found):
+def test_filters_select_new_events_each_delivered_once(client, filters, expected):
     assert client.ask(*filters) == []
 
     for event in (A1, A2, A3, B1):
         client.send("EVENT", event.to_dict())
 
-    came = [event_of(m) for m in client.rest() if m[0] == "EVENT"]
-    assert came == found
+    received = [event_of(m) for m in client.rest() if m[0] == "EVENT"]
+    assert received == expected
 
 
 def test_max_limit_caps_each_filter():
@@ -420,7 +420,9 @@ def test_filters_agree_with_plain_comparison(client):
             for name, value in (("e", None), ("e", ["x"]), ("p", ["x", "y"])):
                 conditions = {"kinds": kinds, "authors": authors, f"#{name}": value}
                 filter = {
-                    key: one for key, one in conditions.items() if one is not None
+                    key: condition
+                    for key, condition in conditions.items()
+                    if condition is not None
                 }
                 assert client.ask(filter) == [
                     event

@@ -19,7 +19,10 @@ def test_same_key_replays_the_first_response(api, stripe_sandbox):
         first.last_response.request_id
     )
     assert builders.count_customers(api) == 1
-    assert [one["replayed"] for one in stripe_sandbox.requests("POST")] == [False, True]
+    assert [request["replayed"] for request in stripe_sandbox.requests("POST")] == [
+        False,
+        True,
+    ]
 
 
 def test_same_key_with_other_parameters_is_rejected(api):

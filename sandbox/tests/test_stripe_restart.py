@@ -44,7 +44,7 @@ def test_objects_clock_and_idempotent_responses_survive_a_restart(tmp_path):
         later = sandbox.now()
 
     assert replayed.id == created.id
-    assert [one.to_dict() for one in restored] == [subscription.to_dict()]
+    assert [item.to_dict() for item in restored] == [subscription.to_dict()]
     assert 0 <= later - now < 60
 
 
@@ -103,7 +103,7 @@ def test_killed_process_loses_no_acknowledged_write(tmp_path):
             sandbox, lambda api: api.v1.customers.list({"limit": 100}).data
         )
 
-    assert [one.id for one in reversed(restored)] == created
+    assert [item.id for item in reversed(restored)] == created
 
 
 def write_older_format(path):
@@ -197,5 +197,5 @@ def test_restart_with_the_same_seed_creates_new_ids(tmp_path):
             created.append(with_client(sandbox, builders.customer).id)
             listed = with_client(sandbox, lambda api: api.v1.customers.list().data)
 
-    assert [one.id for one in reversed(listed)] == created
+    assert [item.id for item in reversed(listed)] == created
     assert len(set(created)) == 3

@@ -84,7 +84,7 @@ def send_payment(client, alice, invoice, **options):
     """Send a payment request and return it once the wallet has it."""
     request = client.request("pay_invoice", invoice=invoice.bolt11, **options)
     client.send(request)
-    wait_until(lambda: request.id in {one.id for one in alice.requests()})
+    wait_until(lambda: request.id in {request.id for request in alice.requests()})
     return request
 
 
@@ -361,10 +361,12 @@ def test_lookup_can_answer_an_error(platform_client, platform, invoice, code):
 def test_lookup_can_return_a_wrong_hash(platform_client, platform, invoice):
     platform.lookup_behaviour = LookupBehaviour(wrong_hash=True)
 
-    found = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
+    transaction = platform_client.call(
+        "lookup_invoice", payment_hash=invoice.payment_hash
+    )
 
-    assert found["payment_hash"] != invoice.payment_hash
-    assert found["invoice"] == invoice.bolt11
+    assert transaction["payment_hash"] != invoice.payment_hash
+    assert transaction["invoice"] == invoice.bolt11
 
 
 def test_lookup_can_omit_the_state(platform_client, alice, platform, invoice):
@@ -448,7 +450,9 @@ def test_invoice_can_be_issued_without_an_answer(platform_client, platform):
     platform_client.send(platform_client.request("make_invoice", amount=1_000))
 
     assert platform_client.earlier() == []
-    assert [one.amount_msat for one in platform.ledger.issued_by("platform")] == [1_000]
+    assert [
+        invoice.amount_msat for invoice in platform.ledger.issued_by("platform")
+    ] == [1_000]
 
 
 def test_make_invoice_can_answer_an_error_and_issue_nothing(platform_client, platform):

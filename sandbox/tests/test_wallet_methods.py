@@ -199,9 +199,9 @@ def test_payer_can_look_up_its_payment(platform, alice):
     alice.pay(issued.bolt11)
 
     with wallet_client(alice.url) as client:
-        found = client.call("lookup_invoice", payment_hash=issued.payment_hash)
+        transaction = client.call("lookup_invoice", payment_hash=issued.payment_hash)
 
-    assert (found["type"], found["state"]) == ("outgoing", "settled")
+    assert (transaction["type"], transaction["state"]) == ("outgoing", "settled")
 
 
 def test_lookup_does_not_find_invoices_of_other_wallets(platform, alice, wallets):
@@ -248,13 +248,13 @@ def test_list_transactions_filters_and_pages(platform, alice):
     with wallet_client(alice.url) as client:
         settled = client.call("list_transactions")["transactions"]
         every = client.call("list_transactions", unpaid=True)["transactions"]
-        sent = client.call("list_transactions", type="outgoing")["transactions"]
+        outgoing = client.call("list_transactions", type="outgoing")["transactions"]
         page = client.call("list_transactions", limit=1, offset=1)["transactions"]
         none = client.call("list_transactions", until=1)["transactions"]
 
-    assert {one["amount"] for one in settled} == {2_000, 3_000}
-    assert {one["amount"] for one in every} == {1_000, 2_000, 3_000}
-    assert [one["amount"] for one in sent] == [3_000]
+    assert {item["amount"] for item in settled} == {2_000, 3_000}
+    assert {item["amount"] for item in every} == {1_000, 2_000, 3_000}
+    assert [item["amount"] for item in outgoing] == [3_000]
     assert page == settled[1:]
     assert none == []
 

@@ -35,9 +35,9 @@ def test_same_seed_gives_the_same_urls(relay):
 
 
 def test_other_seeds_or_none_give_different_urls(relay):
-    made = [set(urls(relay, seed=seed)) for seed in ("one", "two", None, None)]
+    wallets = [set(urls(relay, seed=seed)) for seed in ("one", "two", None, None)]
 
-    assert len(set().union(*made)) == 12
+    assert len(set().union(*wallets)) == 12
 
 
 def test_keys_can_be_derived_before_the_wallets_run(relay):
@@ -82,15 +82,15 @@ def test_restart_keeps_connections_and_their_terms(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets.create("alice", terms=Terms(read_only=True))
         alice.connect("phone", terms=terms)
-        gone = alice.connect("tablet")
-        gone.delete()
+        deleted = alice.connect("tablet")
+        deleted.delete()
 
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets["alice"]
-        assert [one.label for one in alice.connections] == ["1", "phone"]
+        assert [connection.label for connection in alice.connections] == ["1", "phone"]
         assert alice.connection.terms == Terms(read_only=True)
         assert alice.connect("phone").terms == terms
-        assert alice.client(gone.pubkey) is None
+        assert alice.client(deleted.pubkey) is None
 
 
 def test_request_run_before_a_restart_is_not_run_again(relay, state):

@@ -257,19 +257,19 @@ def test_payer_and_payee_are_notified_of_a_payment(alice, platform, client, kind
     bill = platform.issue(1_000)
     with wallet_client(platform.url) as platform_client:
         paid = alice.pay(bill.bolt11)
-        got, sent = (
+        received, sent = (
             platform_client.next_notification(kind),
             client.next_notification(kind),
         )
 
-    assert got["notification_type"] == "payment_received"
+    assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
-    assert got["notification"]["type"] == "incoming"
+    assert received["notification"]["type"] == "incoming"
     assert sent["notification"]["type"] == "outgoing"
-    for one in (got["notification"], sent["notification"]):
-        assert one["payment_hash"] == bill.payment_hash
-        assert one["preimage"] == bill.preimage
-        assert one["settled_at"] == paid.settled_at
+    for payment_notification in (received["notification"], sent["notification"]):
+        assert payment_notification["payment_hash"] == bill.payment_hash
+        assert payment_notification["preimage"] == bill.preimage
+        assert payment_notification["settled_at"] == paid.settled_at
 
 
 def test_no_notifications_are_sent_if_disabled(relay, alice, platform, client):
@@ -339,7 +339,7 @@ def test_wallet_back_online_runs_stored_requests_once(client, alice, platform):
     alice.go_offline()
     alice.go_online()
 
-    assert sorted(received(alice)) == sorted(one.id for one in requests)
+    assert sorted(received(alice)) == sorted(request.id for request in requests)
     assert alice.balance_msat == 98_000
     assert client.read(client.next_reply(requests[0]))["error"] is None
 
@@ -480,7 +480,7 @@ def test_garbled_and_forged_deliveries_are_ignored(relay, client, alice):
 
     assert client.call("get_info")
 
-    assert [one.method for one in alice.requests()] == ["get_info"]
+    assert [request.method for request in alice.requests()] == ["get_info"]
 
 
 # Many relays, many wallets.
@@ -546,8 +546,10 @@ def test_all_secrets_are_tracked_and_none_is_logged(
     secret = {keys.wallet, keys.client, keys.node, bill.preimage, client.secret}
     assert secret | {phone.url.rpartition("=")[2]} <= secrets.tracked
     (request,) = alice.requests("pay_invoice")
-    shown = caplog.text + "".join(
+    output = caplog.text + "".join(
         map(repr, [alice, phone, keys, bill, request, wallets, alice.protocol])
     )
-    assert [one for one in set(secrets.tracked) if one in shown] == []
+    assert [
+        secret_text for secret_text in set(secrets.tracked) if secret_text in output
+    ] == []
     assert dataclasses.asdict(keys)["wallet"] in secrets.tracked

@@ -81,14 +81,14 @@ def test_robot_of_the_environment_may_manage(tmp_path):
 def test_startup_error_is_one_line(tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text("no relays")
-    with running_zooid() as taken:
-        port = taken.url.rpartition(":")[2]
+    with running_zooid() as running:
+        port = running.url.rpartition(":")[2]
         errors = {
             ("--zooid-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
             ("--zooid-port", "0", "--relays", str(broken)): f"{broken} cannot be read",
         }
         for options, message in errors.items():
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "sandbox.zooid", *options],
                 cwd=ROOT,
                 env=clean_environment(tmp_path),
@@ -97,6 +97,6 @@ def test_startup_error_is_one_line(tmp_path):
                 timeout=60,
             )
 
-            assert done.returncode == 1
-            assert message in done.stderr
-            assert len(done.stderr.splitlines()) == 1
+            assert process.returncode == 1
+            assert message in process.stderr
+            assert len(process.stderr.splitlines()) == 1

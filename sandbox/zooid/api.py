@@ -189,9 +189,9 @@ class Zooid:
 
     def _save_config(self, relay_id: str, data: Config) -> None:
         config = validate(data)
-        for other, taken in self._store.configs.items():
+        for other, other_config in self._store.configs.items():
             for name in ("schema", "host"):
-                if other != relay_id and taken[name] == config[name]:
+                if other != relay_id and other_config[name] == config[name]:
                     raise Refused(409, f"this {name} is in use")
         self._store.configs[relay_id] = config
         self._store.save()

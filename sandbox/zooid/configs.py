@@ -89,7 +89,7 @@ def _select_fields(data: Any, fields: Mapping[str, Any], place: str) -> Config:
 def _is_instance(kind: type, value: Any) -> bool:
     """Return whether a value has a type; lists must contain only texts."""
     if isinstance(value, list):
-        return kind is list and all(isinstance(one, str) for one in value)
+        return kind is list and all(isinstance(item, str) for item in value)
     return isinstance(value, kind)
 
 

@@ -62,7 +62,7 @@ def _relays(zooid: Zooid) -> Html:
 
 
 def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
-    shown: list[Child] = [
+    names: list[Child] = [
         tag("div", short_npub(pubkey)) for pubkey in members[:MAX_MEMBERS]
     ]
     more = len(members) - MAX_MEMBERS
@@ -73,7 +73,7 @@ def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
             config["host"],
             badge("inactive" if config.get("inactive") else "active"),
             ", ".join(name for name in config if _is_on(config[name])),
-            [*shown, f"and {more} more" if more > 0 else None],
+            [*names, f"and {more} more" if more > 0 else None],
         ),
     )
 

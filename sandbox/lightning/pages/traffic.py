@@ -33,7 +33,7 @@ ANY_SOURCE = {"": "all", **{source: source for source in SOURCES}}
 
 def invoices(lightning: "Lightning") -> Html:
     """Return the section of all wallets' invoices."""
-    rows = [_invoice(one) for one in lightning.wallets.ledger.latest(NEWEST)]
+    rows = [_invoice(invoice) for invoice in lightning.wallets.ledger.latest(NEWEST)]
     columns = ("Invoice", "State", "Amount#", "From", "To", "Made", "Paid")
     return section(
         "invoices",

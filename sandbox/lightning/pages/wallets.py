@@ -140,7 +140,8 @@ def _requests(wallet: Wallet) -> Html:
     # Newest first.
     newest = wallet.requests()[: -NEWEST - 1 : -1]
     lines = [
-        tag("li", tag("span", one.method), moment(one.received_at)) for one in newest
+        tag("li", tag("span", request.method), moment(request.received_at))
+        for request in newest
     ]
     empty = tag("p", "No requests yet.", class_="empty")
     return tag("ul", lines, class_="lines") if lines else empty

@@ -107,8 +107,11 @@ def of_kind(scope: Scope, kind: str) -> Html:
     """Return the newest objects of one kind."""
     records = scope.newest(kind, "objects")
     rows = [
-        Row(one["id"], (object_link(one["id"]), _summary(one), moment(one["created"])))
-        for one in records
+        Row(
+            record["id"],
+            (object_link(record["id"]), _summary(record), moment(record["created"])),
+        )
+        for record in records
     ]
     title = _plural_name(kind).capitalize()
     return section(

@@ -104,7 +104,7 @@ def test_every_control_has_an_accessible_name(page):
     unfold(page, "rich")
 
     for role in ("textbox", "spinbutton", "combobox", "button"):
-        for one in page.get_by_role(role).all():
-            assert one.evaluate(
+        for control in page.get_by_role(role).all():
+            assert control.evaluate(
                 "e => (e.labels?.[0]?.textContent || e.ariaLabel || e.textContent)"
             ).strip()

@@ -40,17 +40,17 @@ class Client:
     def ask(self, *filters: dict[str, Any], name: str = "sub") -> list[Event]:
         """Open a subscription; return the stored events, verified."""
         self.send("REQ", name, *filters)
-        found = []
+        events = []
         while (message := self.take())[0] == "EVENT":
-            found.append(event_of(message, name))
+            events.append(event_of(message, name))
         assert message == ["EOSE", name]
-        return found
+        return events
 
     def find(self, *filters: dict[str, Any]) -> list[Event]:
         """Return the stored events, verified, and close the subscription."""
-        found = self.ask(*filters, name="find")
+        events = self.ask(*filters, name="find")
         self.send("CLOSE", "find")
-        return found
+        return events
 
     def next_event(self, name: str = "sub") -> Event:
         """Return the next event of a subscription."""
@@ -62,10 +62,10 @@ class Client:
         The answer to a malformed message comes after all earlier messages.
         """
         self.send("are you there?")
-        found = []
+        messages = []
         while (message := self.take())[0] != "NOTICE":
-            found.append(message)
-        return found
+            messages.append(message)
+        return messages
 
 
 def event_of(message: list[Any], name: str = "sub") -> Event:
