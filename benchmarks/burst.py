@@ -44,7 +44,7 @@ class Burst:
     relay_connections: int
     database_connections: int
     memory: float
-    #: Payments that went wrong, in words.
+    #: Descriptions of the payments that went wrong.
     faults: tuple[str, ...] = ()
 
     @property

@@ -18,7 +18,7 @@ MAX_AUTHOR_KIND_KEYS = 1_000
 
 
 class BadFilter(ValueError):
-    """An invalid filter; the message repeats nothing of it."""
+    """An invalid filter; the message contains no part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Filter:
         )
 
     def index_keys(self) -> list[Key]:
-        """Return keys of which each matching event has one, the most selective."""
+        """Return the most selective index keys; a matching event has one of them."""
         if self.ids is not None:
             return [("id", id) for id in self.ids]
         if self.tags:
@@ -82,7 +82,7 @@ def parse_filter(data: object) -> Filter:
     """Parse decoded JSON; unknown names are ignored. Raises BadFilter."""
     if not isinstance(data, dict):
         raise BadFilter("a filter must be an object")
-    known = {
+    fields = {
         name: read(name, data[name]) for name, read in READERS.items() if name in data
     }
     tags = tuple(
@@ -90,7 +90,7 @@ def parse_filter(data: object) -> Filter:
         for name in data
         if name.startswith("#")
     )
-    return Filter(**known, tags=tags)
+    return Filter(**fields, tags=tags)
 
 
 def _tag_name(name: str) -> str:

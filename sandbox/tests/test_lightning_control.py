@@ -97,9 +97,8 @@ def test_each_behaviour_can_be_set_and_is_described(lightning, control, kind):
 def test_descriptions_of_behaviours_are_unique():
     behaviours = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
 
-    assert len({describe(one) for one in behaviours}) == len(
-        {str(asdict(o)) for o in behaviours}
-    )
+    descriptions = {describe(behaviour) for behaviour in behaviours}
+    assert len(descriptions) == len({str(asdict(value)) for value in behaviours})
 
 
 def test_behaviours_accept_seconds_and_code(lightning, control):
@@ -220,7 +219,7 @@ def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
     accepted = lightning.relay.accepted
     control.post("relay/drop")
     wait_until(
-        lambda: lightning.relay.accepted > accepted, seconds=10, what="a connection"
+        lambda: lightning.relay.accepted > accepted, seconds=10, event="a connection"
     )
     with connected(lightning.relay.url) as client:
         client.send("REQ", "x", {"limit": 0})
@@ -228,7 +227,7 @@ def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
 
     control.delete("faults")
     wait_until(
-        lambda: lightning.relay.subscriptions == 1, seconds=15, what="a subscription"
+        lambda: lightning.relay.subscriptions == 1, seconds=15, event="a subscription"
     )
 
     with wallet_client(lightning.wallets["rich"].url) as client:
@@ -244,7 +243,7 @@ def test_relay_can_go_offline_and_online(lightning, control):
     assert control.post("relay/online")["online"] is True
     with wallet_client(lightning.wallets["rich"].url) as client:
         wait_until(
-            lambda: lightning.relay.subscriptions == 2, seconds=10, what="the wallets"
+            lambda: lightning.relay.subscriptions == 2, seconds=10, event="the wallets"
         )
         assert client.call("get_balance") == {"balance": 10**10}
 
@@ -266,7 +265,7 @@ def test_unresponsive_relay_answers_504_and_wallets_recover(lightning, control):
     assert control.post("wallets", name="alice")["online"] is True
 
     control.post("relay/online")
-    wait_until(lambda: lightning.relay.subscriptions, seconds=10, what="the wallets")
+    wait_until(lambda: lightning.relay.subscriptions, seconds=10, event="the wallets")
     control.post("wallets/rich/online")
 
     assert control.get("invoices")["data"][0]["state"] == "paid"
@@ -278,7 +277,7 @@ def test_held_messages_can_be_released(lightning, control):
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("get_balance")
         client.send(request)
-        wait_until(lambda: lightning.relay.held, seconds=10, what="a held request")
+        wait_until(lambda: lightning.relay.held, seconds=10, event="a held request")
 
         assert control.post("relay/release")["released"] == 1
         assert client.read(client.next_reply(request))["error"] is None

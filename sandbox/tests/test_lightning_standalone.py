@@ -29,7 +29,7 @@ def standalone(tmp_path, *options, **env):
     return running_command(tmp_path, *FREE_PORTS, *options, only="lightning", **env)
 
 
-def test_commands_and_urls_on_the_screen_work(tmp_path):
+def test_commands_and_urls_printed_by_sandbox_lightning_work(tmp_path):
     with standalone(tmp_path) as (process, screen):
         url = search(r"sandbox Lightning on (http://\S+)", screen)
         assert f"page      {url}/" in screen
@@ -90,7 +90,7 @@ def test_wallets_survive_a_kill_and_restart(tmp_path):
     assert balances == [10**10 - 21_000, 10**10 - 42_000]
 
 
-def test_startup_error_is_one_line(tmp_path):
+def test_startup_error_of_sandbox_lightning_is_one_line(tmp_path):
     broken = tmp_path / "broken.sqlite"
     broken.write_text("no database " * 100)
     with running_lightning() as running:

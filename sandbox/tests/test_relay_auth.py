@@ -70,13 +70,13 @@ def test_one_connection_can_authenticate_several_keys(relay):
 
 
 def test_challenge_of_another_connection_is_not_accepted(relay):
-    with connected(relay.url) as client, connected(relay.url) as two:
-        first, second = challenge_of(client), challenge_of(two)
+    with connected(relay.url) as client, connected(relay.url) as other:
+        first, second = challenge_of(client), challenge_of(other)
 
         assert first != second
         assert authenticate(client, auth_event(relay.url, first)) == (True, "")
-        assert authenticate(two, auth_event(relay.url, first))[0] is False
-        assert two.publish(note())[0] is False
+        assert authenticate(other, auth_event(relay.url, first))[0] is False
+        assert other.publish(note())[0] is False
 
 
 @pytest.mark.parametrize(

@@ -378,7 +378,7 @@ def test_only_the_newest_received_events_are_recorded():
 
 
 @pytest.mark.parametrize("honours_expiration", [True, False])
-def test_relay_information_document_over_http(honours_expiration):
+def test_relay_serves_its_information_document_over_http(honours_expiration):
     settings = RelaySettings(
         name="Test",
         honours_expiration=honours_expiration,
@@ -402,7 +402,7 @@ def test_relay_information_document_over_http(honours_expiration):
         assert requests.get(url, timeout=10).status_code == 426
 
 
-def test_filters_agree_with_plain_comparison(client):
+def test_filters_select_the_same_events_as_a_plain_comparison(client):
     """Many filters select the same of many events as a plain comparison."""
     number = count()
     events = [

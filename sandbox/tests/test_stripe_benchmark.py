@@ -12,7 +12,7 @@ class TinyScale(benchmark.Scale):
 
     def __init__(self):
         super().__init__(quick=True)
-        self.of_each_kind = 8
+        self.requests_per_kind = 8
         self.mix_seconds = 0.1
         self.step = 40
         self.customers = 8

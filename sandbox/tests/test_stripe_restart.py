@@ -137,7 +137,7 @@ def test_unreadable_state_file_is_rejected_and_not_changed(tmp_path, write, erro
     assert state.read_bytes() == before
 
 
-def test_timers_of_one_second_run_in_the_same_order_after_a_restart(tmp_path):
+def test_timers_due_in_the_same_second_keep_their_order_after_a_restart(tmp_path):
     state, orders = tmp_path / "stripe.sqlite", []
 
     def finalize_in_order(sandbox):

@@ -380,7 +380,7 @@ def test_cancel_at_within_period_ends_subscription_without_prorations(
         (lambda start: {"pause_collection": {"behavior": "void"}}, "unknown parameter"),
     ],
 )
-def test_invalid_or_unmodelled_update_is_refused(api, make, message):
+def test_update_with_invalid_or_unsupported_parameters_is_refused(api, make, message):
     subscription = builders.subscription(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=message):

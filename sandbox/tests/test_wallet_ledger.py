@@ -147,7 +147,7 @@ def test_unknown_account_or_hash_raises_keyerror(ledger):
         ledger.is_settled("00" * 32)
 
 
-def test_invoice_is_found_in_upper_case_and_with_a_scheme(ledger):
+def test_bolt11_is_recognized_in_upper_case_and_with_a_scheme(ledger):
     issued = issue(ledger)
 
     assert ledger.invoice(bolt11=f"LIGHTNING:{issued.bolt11.upper()}") == issued

@@ -47,7 +47,7 @@ def scheme(request):
     return request.param
 
 
-def test_make_pay_and_lookup_of_an_invoice(platform, alice, scheme):
+def test_invoice_can_be_made_paid_and_looked_up(platform, alice, scheme):
     with (
         wallet_client(platform.url, scheme) as platform_client,
         wallet_client(alice.url, scheme) as alice_client,
@@ -98,7 +98,7 @@ def test_each_wallet_has_its_own_node_key(platform, alice):
     assert len(payees) == 2
 
 
-def test_invoice_of_one_msat_on_mainnet(relay):
+def test_invoice_on_mainnet_can_be_one_msat(relay):
     with running_wallets(relay.url, currency="bc") as wallets:
         wallet = wallets.create("main")
         with wallet_client(wallet.url) as client:
@@ -173,7 +173,7 @@ def test_payment_above_the_balance_is_refused(platform, alice):
     assert alice.balance_msat == 100_000
 
 
-def test_paying_twice_answers_internal(platform, alice):
+def test_second_payment_of_an_invoice_answers_internal(platform, alice):
     issued = platform.issue(1_000)
 
     with wallet_client(alice.url) as client:
@@ -259,7 +259,7 @@ def test_list_transactions_filters_and_pages(platform, alice):
     assert none == []
 
 
-def test_url_follows_nip47(alice, relay):
+def test_connection_url_follows_nip47(alice, relay):
     parts = urlsplit(alice.url)
     query = parse_qs(parts.query, strict_parsing=True)
 

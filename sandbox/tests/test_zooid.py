@@ -51,7 +51,7 @@ def control(zooid, method, path, /, **body):
     )
 
 
-def test_create_replace_patch_and_delete_a_relay(zooid):
+def test_relay_can_be_created_replaced_patched_and_deleted(zooid):
     first, second = config(groups={"enabled": True}), config("two")
 
     created = send(zooid, "POST", "/relay/a", first)
@@ -352,7 +352,7 @@ def test_slow_fault_ends_when_the_faults_are_cleared(zooid, when):
     assert [*zooid.relays] == ["a"]
 
 
-def test_faults_can_return_invalid_responses(zooid):
+def test_zooid_faults_can_return_invalid_responses(zooid):
     zooid.set_members("a", [ANN])
 
     def faulty_response(kind, **details):

@@ -45,11 +45,11 @@ def merge_patch(config: Config, patch: Config) -> Config:
     """Return a patched configuration: null removes a key, lists are replaced."""
     result = dict(config)
     for key, value in patch.items():
-        present = result.get(key)
+        existing = result.get(key)
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(present, dict):
-            result[key] = merge_patch(present, value)
+        elif isinstance(value, dict) and isinstance(existing, dict):
+            result[key] = merge_patch(existing, value)
         else:
             result[key] = value
     return result

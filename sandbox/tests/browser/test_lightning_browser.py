@@ -104,7 +104,7 @@ def test_every_control_has_an_accessible_name(page):
     unfold(page, "rich")
 
     for role in ("textbox", "spinbutton", "combobox", "button"):
-        for control in page.get_by_role(role).all():
-            assert control.evaluate(
+        for element in page.get_by_role(role).all():
+            assert element.evaluate(
                 "e => (e.labels?.[0]?.textContent || e.ariaLabel || e.textContent)"
             ).strip()

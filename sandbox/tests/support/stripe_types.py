@@ -151,9 +151,6 @@ def declared(params: Any) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name not in OPTIONS}
 
 
-# --- reading the SDK's source
-
-
 def _operations_in(path: Path) -> Iterator[Operation]:
     tree = ast.parse(path.read_text())
     imported = {
@@ -206,9 +203,6 @@ def _response_class(function: ast.FunctionDef, imported: Mapping[str, str]) -> A
     }
     text = ast.literal_eval(function.returns) if function.returns else "None"
     return eval(text, dict(names))
-
-
-# --- parameters
 
 
 def _typed_dict_problems(
@@ -273,9 +267,6 @@ def _array_problems(item: Any, value: Any, path: str) -> Iterator[str]:
         return
     for key, item_value in value.items():
         yield from _parameter_problems(item, item_value, f"{path}[{key}]")
-
-
-# --- responses
 
 
 def problems(cls: type, value: Any, path: str) -> list[str]:
