@@ -18,7 +18,7 @@ def page(new_page, lightning):
 
 
 def unfold(page, wallet):
-    page.get_by_text(f"Let {wallet} pay").click()
+    page.get_by_text(f"Pay from {wallet}").click()
     return page.locator(f"#more-of-wallet-{wallet}")
 
 
