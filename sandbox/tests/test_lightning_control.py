@@ -118,7 +118,7 @@ def test_wallet_back_online_runs_stored_requests(lightning, control):
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("pay_invoice", invoice=bolt11_of(control))
         client.send(request)
-        assert client.client.take()[:3] == ["OK", request.id, True]
+        assert client.client.receive()[:3] == ["OK", request.id, True]
         assert control.get("invoices")["data"][0]["state"] == "open"
 
         assert control.post("wallets/rich/online")["online"] is True
@@ -134,7 +134,7 @@ def test_expired_requests_are_run_only_without_heeds_expiration(lightning, contr
         past = int(time.time()) - 5
         bolt11 = bolt11_of(control)
         client.send(client.request("pay_invoice", expires_at=past, invoice=bolt11))
-        assert client.client.take()[2] is True
+        assert client.client.receive()[2] is True
 
     control.post("wallets/rich/online")
     assert control.get("invoices")["data"][0]["state"] == "open"
@@ -253,7 +253,7 @@ def test_unresponsive_relay_answers_504_and_wallets_recover(lightning, control):
     bolt11 = bolt11_of(control)
     with wallet_client(lightning.wallets["rich"].url) as client:
         client.send(client.request("pay_invoice", invoice=bolt11))
-        assert client.client.take()[2] is True
+        assert client.client.receive()[2] is True
     control.post("relay/faults", kind="closed", on="req")
     assert refusal(control, "POST", "wallets/rich/online") == (
         504,

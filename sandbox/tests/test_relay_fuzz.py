@@ -69,7 +69,7 @@ def test_relay_and_connection_survive_arbitrary_messages(relay, caplog, strings)
             client.wire.send(text)
 
         client.send("REQ", "are you there?", {"limit": 0})
-        while (message := client.take())[:2] not in ANSWERS:
+        while (message := client.receive())[:2] not in ANSWERS:
             assert message[0] in VERBS
 
     assert caplog.records == []
@@ -82,4 +82,4 @@ def test_relay_survives_arbitrary_bytes_instead_of_a_handshake(relay, data):
         wire.sendall(data)
 
     with connected(relay.url) as client:
-        client.rest()
+        client.receive_all()

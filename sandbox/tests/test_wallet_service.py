@@ -474,7 +474,7 @@ def test_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
         bob = wallets.create("bob", balance_msat=5_000, relays=both)
         with wallet_client(bob.url) as client, connected(second.url) as other:
             other.send("REQ", "replies", {"kinds": [23195]})
-            assert other.take() == ["EOSE", "replies"]
+            assert other.receive() == ["EOSE", "replies"]
             request = payment(client, platform)
             other.send("EVENT", request.to_dict())
             client.send(request)

@@ -27,7 +27,7 @@ class WalletClient:
         self.pubkey = pubkey_of(self.secret)
         self._events: list[Event] = []
         client.send("REQ", "replies", {"kinds": KINDS, "limit": 0})
-        assert client.take() == ["EOSE", "replies"]
+        assert client.receive() == ["EOSE", "replies"]
 
     def request(
         self, method: str, *, expires_at: int | None = None, **params: Any
@@ -101,7 +101,7 @@ class WalletClient:
                 self._events.remove(event)
                 return event
         while True:
-            message = self.client.take()
+            message = self.client.receive()
             if message[0] == "EVENT":
                 event = parse_event(message[2])
                 if matches(event):
