@@ -166,9 +166,9 @@ class Wallet:
         self._subscriptions.resubscribe()
 
     def go_online(self, *, heeds_expiration: bool | None = None) -> None:
-        """Receive again, and run the requests that the relays stored meanwhile.
+        """Receive requests again, and run those that the relays have stored.
 
-        `heeds_expiration` overrides the protocol's option for those.
+        `heeds_expiration` overrides the protocol's option for the stored requests.
         """
         self.is_listening = True
         self._subscriptions.resubscribe()

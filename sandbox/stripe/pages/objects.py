@@ -140,7 +140,7 @@ def hosted_link(record: Record, label: str) -> Html | None:
 
 def _customer(scope: Scope, record: Record) -> Row:
     id, deleted = record["id"], record.get("deleted")
-    # A deleted customer has no fields of its own any more, but its last state.
+    # The tombstone of a deleted customer has its last state, but no other fields.
     record = record.get("_last", record)
     email = tag("span", record["email"], class_="soft") if record["name"] else None
     name = (
