@@ -347,15 +347,15 @@ def test_sandbox_wallet_returns_its_info_to_alby_client(
 
 
 def test_alby_client_pays_between_sandbox_wallets(
-    wallets, platform_client, alice_client
+    wallets, own_wallet_client, alice_client
 ):
-    issued = platform_client.call(
+    issued = own_wallet_client.call(
         "makeInvoice", amount=5_000, description="Caravel", expiry=900
     )
     payment_hash = issued["payment_hash"]
-    unpaid = platform_client.call("lookupInvoice", payment_hash=payment_hash)
+    unpaid = own_wallet_client.call("lookupInvoice", payment_hash=payment_hash)
     paid = alice_client.call("payInvoice", invoice=issued["invoice"])
-    settled = platform_client.call("lookupInvoice", payment_hash=payment_hash)
+    settled = own_wallet_client.call("lookupInvoice", payment_hash=payment_hash)
 
     assert (unpaid["state"], settled["state"]) == ("pending", "settled")
     assert settled["preimage"] == paid["preimage"]
@@ -363,12 +363,12 @@ def test_alby_client_pays_between_sandbox_wallets(
     assert wallets.ledger.credits("platform") == [5_000]
 
 
-def test_sandbox_wallets_notify_alby_clients(platform_client, alice_client):
-    issued = platform_client.call("makeInvoice", amount=5_000)
+def test_sandbox_wallets_notify_alby_clients(own_wallet_client, alice_client):
+    issued = own_wallet_client.call("makeInvoice", amount=5_000)
     paid = alice_client.call("payInvoice", invoice=issued["invoice"])
 
-    until(lambda: platform_client.notifications and alice_client.notifications)
-    (received,), (sent,) = platform_client.notifications, alice_client.notifications
+    until(lambda: own_wallet_client.notifications and alice_client.notifications)
+    (received,), (sent,) = own_wallet_client.notifications, alice_client.notifications
     assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
     for payment in (received["notification"], sent["notification"]):
@@ -377,9 +377,9 @@ def test_sandbox_wallets_notify_alby_clients(platform_client, alice_client):
 
 
 def test_alby_client_gets_the_error_of_a_payment_above_the_balance(
-    wallets, platform_client, alice_client
+    wallets, own_wallet_client, alice_client
 ):
-    issued = platform_client.call("makeInvoice", amount=10**9 + 1_000)
+    issued = own_wallet_client.call("makeInvoice", amount=10**9 + 1_000)
 
     with pytest.raises(AlbyError) as caught:
         alice_client.call("payInvoice", invoice=issued["invoice"])
