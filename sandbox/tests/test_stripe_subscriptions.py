@@ -371,6 +371,7 @@ def test_cancel_at_within_period_ends_subscription_without_prorations(
     [
         (lambda start: {"cancel_at": start + 10 * DAY}, "does not prorate"),
         (lambda start: {"cancel_at": start}, "must be in the future"),
+        (lambda start: {"cancel_at": 253_402_300_800}, "too far in the future"),
         (
             lambda start: {"cancel_at": start + DAY, "cancel_at_period_end": True},
             "only specify one of",
