@@ -58,8 +58,8 @@ def test_process_and_its_forked_child_follow_the_clock(tmp_path):
         assert timedelta(days=7) <= passed < timedelta(days=7, minutes=1)
 
 
-# Follows the clock, is idle for a moment, then prints the time between two times that the
-# kernel gives to a file: those are real.
+# Follows the clock, is idle for a moment, then prints the time between two real times:
+# those that the kernel gives to a file.
 IDLE_FOLLOWER = """
 import pathlib, sys, threading, time
 from sandbox.clock import follow
