@@ -778,7 +778,7 @@ def test_no_sync_for_a_subscription_capped_by_a_payment_block(subscriber):
     Tenant.objects.update(payment_overdue_since=timezone.now())
     RelayFactory(tenant=subscriber)
     subscriber.refresh_from_db()
-    found = Stripe().get_subscription(subscriber.stripe_subscription_id)
+    found = Stripe().subscriptions.get(subscriber.stripe_subscription_id)
 
     assert is_in_sync(subscriber, found)
     Tenant.objects.update(payment_overdue_since=None)

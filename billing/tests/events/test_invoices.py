@@ -82,7 +82,7 @@ def test_an_older_answer_does_not_reopen_a_final_invoice(open_invoice, sandbox):
     from billing.clients.stripe.client import Stripe
     from billing.services.invoices.records import record_invoice
 
-    earlier = Stripe().get_invoice(open_invoice.pk)
+    earlier = Stripe().invoices.get(open_invoice.pk)
     sandbox.client().v1.invoices.void_invoice(open_invoice.pk)
     process_invoice_event("invoice.voided", open_invoice.tenant, open_invoice.pk)
 
