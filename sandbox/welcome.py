@@ -26,12 +26,14 @@ SCREEN = """
     4. Change the plan or deactivate the relay, and look again.
     5. Billing > Invoice collections shows the first invoice, still open; Tenants >
        Notices shows the message to its tenant. Open the link in it to pay.
-    6. Connect a wallet: copy the address of the wallet "rich" from the Lightning page
-       and give it to   make manage ARGS="connect_wallet NPUB"   It pays at once.
+    6. Connect a wallet: copy the address of the wallet "rich" from the Lightning page,
+       run   make manage ARGS="connect_wallet NPUB"   and paste it. The wallet pays what is
+       still open, and all later invoices.
     7. On the Stripe page press + 1 month, then + 1 day: time passes for the whole
        system, and the wallet pays the next invoice. Connect the wallet "refuses", leave
        an invoice unpaid for a week, and see the relay go offline and, once it is paid,
-       come back. After such a jump the admin asks for its password again.
+       come back. Wait 15 seconds after each jump: beat's tasks run on real time. The
+       admin asks for its password again.
 
     8. Act as a tenant, with a new key that is stored nowhere:
        export NSEC={nsec}
