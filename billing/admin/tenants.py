@@ -54,18 +54,18 @@ class BilledTenantAdmin(TenantAdmin):
 
     @admin.action(description="Close the account", permissions=["change"])
     def close(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        self._each(request, queryset, close_tenant, "Closed")
+        self._run_for_each(request, queryset, close_tenant, "Closed")
 
     @admin.action(description="Reopen the account", permissions=["change"])
     def reopen(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        self._each(request, queryset, reopen_tenant, "Reopened")
+        self._run_for_each(request, queryset, reopen_tenant, "Reopened")
 
-    def _each(
+    def _run_for_each(
         self,
         request: HttpRequest,
         queryset: QuerySet[Tenant],
         service: Callable[..., bool],
-        did: str,
+        verb: str,
     ) -> None:
         done = sum(service(tenant_id=tenant.pk) for tenant in queryset.order_by("pk"))
-        self.message_user(request, f"{did}: {done} accounts.")
+        self.message_user(request, f"{verb}: {done} accounts.")

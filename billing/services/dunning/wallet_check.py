@@ -21,15 +21,15 @@ logger = structlog.get_logger(__name__)
 
 #: How long before the next invoice a wallet is checked.
 AHEAD = timedelta(days=3)
-#: Until a check is repeated: its task may be lost, or the wallet may be offline.
+#: Pause before a check is repeated: its task may be lost, or the wallet offline.
 RETRY_AFTER = timedelta(hours=1)
-#: Not a problem yet: the wallet may only be offline for a moment.
+#: No problem at first: the wallet may only be offline for a moment.
 _NO_ANSWER_ERRORS = frozenset({"wallet-silent", "wallet-unreachable"})
 _MAX_CHECKS = 1_000
 
 
 def claim_due_checks(*, now: datetime) -> list[str]:
-    """Claim the due checks; return the ids of the invoices that they follow.
+    """Claim the due checks; return the ids of the tenants' latest invoices.
 
     A check whose message is lost, or whose worker dies, is due again an hour later.
     """
