@@ -83,7 +83,7 @@ def _problem(collection: InvoiceCollection, check: WalletCheck) -> str:
     if pays_at and check.expires_at and check.expires_at <= pays_at:
         return f"The connection to it ends on {check.expires_at:%-d %B %Y}."
     if check.budget and not _is_enough(check.budget, pays_at, _cost_msat(collection)):
-        return "The budget it gives us is too small for what your relays cost."
+        return "The budget it gives us is less than the price of your relays."
     return ""
 
 

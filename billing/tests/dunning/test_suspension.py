@@ -1,11 +1,9 @@
 """Suspension for unpaid invoices, and reactivation, by our own clock."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.db import connections
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
@@ -26,6 +24,7 @@ from billing.services.sync.queue import mark_stale
 from billing.tasks import review_dunning
 from billing.tasks import review_tenant as review_task
 from billing.tests.factories import InvoiceCollectionFactory
+from billing.tests.support.threads import in_threads
 from relays.models import Plan
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
@@ -219,20 +218,12 @@ def test_concurrent_reviews_suspend_or_reactivate_once(paid):
     if paid:
         review_tenant(tenant_id=tenant.pk)
         pay(invoice)
-    outcomes, gate = [], threading.Barrier(4)
+    outcomes: list[Review] = []
 
     def run():
-        gate.wait(10)
-        try:
-            outcomes.append(review_tenant(tenant_id=tenant.pk))
-        finally:
-            connections.close_all()
+        outcomes.append(review_tenant(tenant_id=tenant.pk))
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    assert in_threads(4, run) == []
 
     expected = Review.REACTIVATED if paid else Review.SUSPENDED
     assert sorted(outcomes) == sorted([expected, *[Review.UNCHANGED] * 3])

@@ -52,7 +52,7 @@ def sample(strength: int, cases: list[Case]) -> list[Case]:
 
 
 def event_pairs() -> list[tuple[Event, Event, Case]]:
-    """Return every pair of events in one state (or all) that is possible for both."""
+    """Return every pair of events, with one state (or each) that both can occur in."""
     states = [case for case in possible_cases() if case.event == Event.CREATED]
     states_in_turn, pairs = cycle(sample(2, states)), []
     for first, second in combinations(Event, 2):

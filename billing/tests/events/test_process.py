@@ -1,9 +1,7 @@
-import threading
 from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import connection
 from django.utils import timezone
 
 from billing.models import StripeEvent, StripeWrite, SubscriptionSync
@@ -17,6 +15,7 @@ from billing.services.subscriptions import ended
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tasks import process_stripe_event, sweep_stripe_events
 from billing.tests.factories import StripeEventFactory
+from billing.tests.support.threads import in_threads
 from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
@@ -178,25 +177,10 @@ def test_processing_twice_has_its_effect_once(sandbox, relay):
 def test_ten_concurrent_workers_apply_the_effect_once(sandbox, relay):
     sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
     event = event_on(relay.tenant, type="customer.subscription.deleted")
-    ready = threading.Barrier(10)
-    errors = []
 
-    def work():
-        ready.wait()
-        try:
-            process_event(event_id=event.pk)
-        except Exception as exc:
-            errors.append(exc)
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert in_threads(10, lambda: process_event(event_id=event.pk)) == []
 
     event.refresh_from_db()
-    assert errors == []
     assert event.status == "processed"
     assert Activity.objects.filter(type="deactivate_relay").count() == 1
 

@@ -1,13 +1,12 @@
 import json
-import threading
 import time
 
 import pytest
 import stripe
-from django.db import connection
 
 from billing.models import StripeEvent
 from billing.tasks import process_stripe_event
+from billing.tests.support.threads import in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -177,19 +176,9 @@ def test_event_is_stored_while_the_broker_is_away(
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_ten_deliveries_at_once_are_stored_once(deliver, enqueued_ids):
-    answers = []
-    ready = threading.Barrier(10)
+    statuses = []
 
-    def post():
-        ready.wait()
-        answers.append(deliver().status_code)
-        connection.close()
+    assert in_threads(10, lambda: statuses.append(deliver().status_code)) == []
 
-    threads = [threading.Thread(target=post) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert answers == [200] * 10
+    assert statuses == [200] * 10
     assert StripeEvent.objects.count() == 1

@@ -40,7 +40,11 @@ def immediate_faults(system: System) -> list[str]:
     return [
         *audit(system.stripe.app.store),
         *system.servers.conformity.pop_problems(),
-        *(fault for id in _invoice_ids() for fault in _overlapping_payments(id)),
+        *(
+            fault
+            for id in InvoiceCollection.objects.values_list("pk", flat=True)
+            for fault in _overlapping_payments(id)
+        ),
         *_duplicate_subscriptions(system),
         *_unknown_payments(system),
     ]
@@ -282,7 +286,3 @@ def _is_for(record: Record, credit_id: str) -> bool:
 def _items(system: System, subscription: Record) -> dict[str, int]:
     live = system.api.v1.subscriptions.retrieve(subscription["id"])
     return {item.price.id: item.quantity or 0 for item in live["items"].data}
-
-
-def _invoice_ids() -> list[str]:
-    return list(InvoiceCollection.objects.values_list("pk", flat=True))
