@@ -1,1 +1,1 @@
-"""Measurements that are printed and judged, each as `python -m benchmarks.<name>`."""
+"""Benchmarks with limits; run one with `python -m benchmarks.<name>`."""

@@ -46,7 +46,7 @@ class Account:
     def update(self) -> None:
         """Set a quantity under an idempotency key: one request.
 
-        Without prorations, so that only an event is left behind.
+        Without prorations: the request creates only an event.
         """
         number = next(self._numbers)
         subscription, item = self.items[number % len(self.items)]

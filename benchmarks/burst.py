@@ -44,7 +44,7 @@ class Burst:
     relay_connections: int
     database_connections: int
     memory: float
-    #: Payments that went wrong, in words.
+    #: Descriptions of the payments that went wrong.
     faults: tuple[str, ...] = ()
 
     @property
@@ -133,11 +133,11 @@ def _find_faults(counterparts: Counterparts, due: Mapping[str, int]) -> list[str
     """Describe each payment that was not paid exactly once."""
     rows = NwcPayment.objects.select_related("invoice").in_bulk(list(due.values()))
     debits = counterparts.debits(list(due))
-    found = []
+    faults = []
     for (name, payment_id), amounts in zip(due.items(), debits, strict=True):
         payment = rows[payment_id]
         if payment.state != NwcPayment.State.PAID:
-            found.append(f"{name}: {payment.state} {payment.code}")
+            faults.append(f"{name}: {payment.state} {payment.code}")
         if amounts != [payment.invoice.amount_msat]:
-            found.append(f"{name}: debited {amounts}")
-    return found
+            faults.append(f"{name}: debited {amounts}")
+    return faults

@@ -74,12 +74,12 @@ def serve() -> None:
         }
         for line in sys.stdin:
             command, *values = json.loads(line)
-            answer = (
+            result = (
                 environment
                 if command == "environment"
                 else _handle(relay, wallets, command, values)
             )
-            print(json.dumps(answer), flush=True)
+            print(json.dumps(result), flush=True)
 
 
 def _handle(

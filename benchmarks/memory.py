@@ -11,8 +11,8 @@ def resident(pid: int) -> float:
     """Return the resident memory of a process, in megabytes."""
     status = Path(f"/proc/{pid}/status")
     if status.exists():
-        found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
-        kilobytes = found[1] if found else "0"
+        match = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
+        kilobytes = match[1] if match else "0"
     else:
         command = ["ps", "-o", "rss=", "-p", str(pid)]
         kilobytes = subprocess.check_output(command, text=True)

@@ -25,7 +25,7 @@ from sandbox.stripe.settings import DEFAULTS
 #: The minimum rate of the mix, in requests per second.
 MIN_RATE = 300
 CONNECTIONS = 4
-#: After this many writes the stores of events, answers and requests are full.
+#: After this many writes the stores of events, responses and requests are full.
 WARM_UP_WRITES = max(
     DEFAULTS.keep_answers, DEFAULTS.keep_events, request_log.MAX_ENTRIES
 )
@@ -44,7 +44,7 @@ class Scale:
     """The amount of work to measure."""
 
     def __init__(self, *, quick: bool) -> None:
-        self.of_each_kind = 200 if quick else 1_000
+        self.requests_per_kind = 200 if quick else 1_000
         self.mix_seconds = 3.0 if quick else 10.0
         self.step = 1_000 if quick else 10_000
         self.steps = 9 if quick else 10
@@ -67,7 +67,9 @@ def measure_speed(sandbox: Server, scale: Scale) -> bool:
     """Print the rate of each kind and of the mix; return whether it suffices."""
     print(f"Requests per second over {CONNECTIONS} connections, one sandbox process\n")
     with accounts(sandbox) as clients:
-        rates = {kind: rate_of(clients, kind, scale.of_each_kind) for kind, _ in MIX}
+        rates = {
+            kind: rate_of(clients, kind, scale.requests_per_kind) for kind, _ in MIX
+        }
         mix = rate_of_mix(clients, scale.mix_seconds)
     for kind, rate in rates.items():
         print(f"  {kind:10}{rate:8.0f}{rate / rates['retrieve']:8.2f} of retrieve")
@@ -131,7 +133,7 @@ def run_concurrently(clients: list[Account], work: Callable[[Account], None]) ->
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(one,)) for one in clients]
+    threads = [threading.Thread(target=guarded, args=(client,)) for client in clients]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -149,7 +151,7 @@ def measure_memory(sandbox: Server, scale: Scale) -> bool:
     with accounts(sandbox) as clients:
         run_concurrently(
             clients,
-            lambda one: repeat(one, "update", WARM_UP_WRITES // CONNECTIONS + 1),
+            lambda client: repeat(client, "update", WARM_UP_WRITES // CONNECTIONS + 1),
         )
         sizes = [sandbox.rss()]
         print(f"  {'warm':>10}{sizes[0]:8.1f} MB")
@@ -163,26 +165,28 @@ def measure_memory(sandbox: Server, scale: Scale) -> bool:
     return report_memory(sizes, cost)
 
 
-def send_steady_requests(client: Account, together: int) -> None:
-    """Send this client's share of a number of steady requests."""
-    sent = 0
-    while sent < together / CONNECTIONS:
-        sent += send_round(client, STEADY)
+def send_steady_requests(client: Account, total: int) -> None:
+    """Send this client's share of the total number of steady requests."""
+    count = 0
+    while count < total / CONNECTIONS:
+        count += send_round(client, STEADY)
 
 
 def cost_of_customers(sandbox: Server, clients: list[Account], number: int) -> float:
     """Return the memory per new customer, in kilobytes.
 
-    Customers created before it fill the limited stores of events and idempotent
-    answers.
+    First creates customers until the limited stores of events and idempotent responses
+    are full: from then on only customers need more memory.
     """
     run_concurrently(
         clients,
-        lambda one: repeat(one, "add_customer", WARM_UP_WRITES // CONNECTIONS + 1),
+        lambda client: repeat(
+            client, "add_customer", WARM_UP_WRITES // CONNECTIONS + 1
+        ),
     )
     before = sandbox.rss()
     each = number // CONNECTIONS
-    run_concurrently(clients, lambda one: repeat(one, "add_customer", each))
+    run_concurrently(clients, lambda client: repeat(client, "add_customer", each))
     return (sandbox.rss() - before) * 1024 / number
 
 

@@ -47,8 +47,8 @@ def main() -> int:
             passed = compare(
                 parties,
                 log,
-                alone=8 if quick else 15,
-                together=150 if quick else 500,
+                sequential=8 if quick else 15,
+                concurrent=150 if quick else 500,
             )
         if not passed:
             lines = log.read_text(errors="replace").splitlines()[-30:]
@@ -79,14 +79,16 @@ def system(var: Path) -> Iterator[Counterparts]:
         yield parties
 
 
-def compare(parties: Counterparts, log: Path, *, alone: int, together: int) -> bool:
+def compare(
+    parties: Counterparts, log: Path, *, sequential: int, concurrent: int
+) -> bool:
     """Measure one thread and the whole worker; return whether the limits are met."""
     # Imports models: possible only after django.setup().
     measure = import_module("benchmarks.burst").measure
     print("Payments of one worker process, each wallet takes a second\n")
-    single = measure(parties, os.environ, payments=alone, threads=1, log=log)
+    single = measure(parties, os.environ, payments=sequential, threads=1, log=log)
     show("one by one", single)
-    burst = measure(parties, os.environ, payments=together, log=log)
+    burst = measure(parties, os.environ, payments=concurrent, log=log)
     show("at once", burst)
     return report(single, burst)
 

@@ -17,7 +17,7 @@ class Wire:
         address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._socket = socket.create_connection(address, timeout=60)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._answers = self._socket.makefile("rb")
+        self._responses = self._socket.makefile("rb")
         self._common = (
             f"Host: {parts.netloc}\r\n"
             f"Authorization: Bearer {api_key}\r\n"
@@ -35,7 +35,7 @@ class Wire:
         return self._request("POST", path, urlencode(form), header)
 
     def close(self) -> None:
-        self._answers.close()
+        self._responses.close()
         self._socket.close()
 
     def _request(self, method: str, path: str, body: str, header: str) -> bytes:
@@ -43,12 +43,12 @@ class Wire:
             f"{method} {path} HTTP/1.1\r\n{self._common}{header}"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-        status = int(self._answers.readline().split(None, 2)[1])
+        status = int(self._responses.readline().split(None, 2)[1])
         length = 0
-        while (line := self._answers.readline()) != b"\r\n":
+        while (line := self._responses.readline()) != b"\r\n":
             if line[:15].lower() == b"content-length:":
                 length = int(line[15:])
-        answer = self._answers.read(length)
+        content = self._responses.read(length)
         if status != 200:
-            raise RuntimeError(f"{method} {path}: {status} {answer.decode()}")
-        return answer
+            raise RuntimeError(f"{method} {path}: {status} {content.decode()}")
+        return content

@@ -35,8 +35,8 @@ class Worker:
         self.memory = max(self.memory, resident(self._process.pid))
         with connection.cursor() as cursor:
             cursor.execute(_CONNECTIONS, [_NAME])
-            (found,) = cursor.fetchone() or (0,)
-        self.database_connections = max(self.database_connections, found)
+            (count,) = cursor.fetchone() or (0,)
+        self.database_connections = max(self.database_connections, count)
 
 
 def command(threads: int | None = None) -> list[str]:

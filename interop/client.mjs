@@ -1,23 +1,23 @@
-// The client of Alby's SDK. It hears the wallet's {url}, then calls by the SDK's own
-// names ({id, method, params}), and says what they come to ({id, result} or {id, error})
-// and what the wallet notifies it of ({notification}).
-import { hear, say } from "./lines.mjs";
+// The client of Alby's SDK. It receives the wallet's {url}, then calls of the SDK's methods
+// ({id, method, params}); it sends their results ({id, result} or {id, error}) and the
+// wallet's notifications ({notification}).
+import { receive, send } from "./lines.mjs";
 import { NWCClient } from "@getalby/sdk/nwc";
 
-const { url } = await hear();
+const { url } = await receive();
 const client = new NWCClient({ nostrWalletConnectUrl: url });
 
 async function call({ id, method, params }) {
   try {
-    say({ id, result: await client[method](params) });
+    send({ id, result: await client[method](params) });
   } catch (error) {
     const { code, message } = error;
-    say({ id, error: { type: error.constructor.name, code, message } });
+    send({ id, error: { type: error.constructor.name, code, message } });
   }
 }
 
-await client.subscribeNotifications((notification) => say({ notification }));
-for (let asked; (asked = await hear()); ) {
-  call(asked);
+await client.subscribeNotifications((notification) => send({ notification }));
+for (let request; (request = await receive()); ) {
+  call(request);
 }
 process.exit();

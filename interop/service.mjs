@@ -1,22 +1,22 @@
-// The wallet service of Alby's SDK. It hears whom it serves ({relay, secret, client,
-// methods, encryption}), then asks for what each request comes to ({id, method, params})
-// and hears that ({id, result} or {id, error}).
-import { hear, say } from "./lines.mjs";
+// The wallet service of Alby's SDK. It receives its configuration ({relay, secret, client,
+// methods, encryption}); it sends each request ({id, method, params}) and receives the
+// response ({id, result} or {id, error}).
+import { receive, send } from "./lines.mjs";
 import { NWCWalletService, NWCWalletServiceKeyPair } from "@getalby/sdk/nwc";
 
-const { relay, secret, client, methods, encryption } = await hear();
+const { relay, secret, client, methods, encryption } = await receive();
 const service = new NWCWalletService({ relayUrl: relay });
-const waiting = new Map();
-let asked = 0;
+const pending = new Map();
+let lastId = 0;
 
-function ask(method, params = {}) {
-  const id = ++asked;
-  say({ id, method, params });
-  return new Promise((resolve) => waiting.set(id, resolve));
+function forward(method, params = {}) {
+  const id = ++lastId;
+  send({ id, method, params });
+  return new Promise((resolve) => pending.set(id, resolve));
 }
 
-// The SDK's own info event offers both encryptions whatever one would like.
-async function announceOnly(encryption) {
+// The SDK's own info event always offers both encryptions.
+async function publishInfo(encryption) {
   const info = {
     kind: 13194,
     created_at: Math.floor(Date.now() / 1000),
@@ -28,21 +28,21 @@ async function announceOnly(encryption) {
 }
 
 if (encryption) {
-  await announceOnly(encryption);
+  await publishInfo(encryption);
 } else {
   await service.publishWalletServiceInfoEvent(secret, methods, []);
 }
 await service.subscribe(new NWCWalletServiceKeyPair(secret, client), {
-  getInfo: () => ask("get_info"),
-  getBalance: () => ask("get_balance"),
-  makeInvoice: (params) => ask("make_invoice", params),
-  lookupInvoice: (params) => ask("lookup_invoice", params),
-  payInvoice: (params) => ask("pay_invoice", params),
+  getInfo: () => forward("get_info"),
+  getBalance: () => forward("get_balance"),
+  makeInvoice: (params) => forward("make_invoice", params),
+  lookupInvoice: (params) => forward("lookup_invoice", params),
+  payInvoice: (params) => forward("pay_invoice", params),
 });
 
-for (let answer; (answer = await hear()); ) {
-  const { id, result, error } = answer;
-  waiting.get(id)({ result, error });
-  waiting.delete(id);
+for (let response; (response = await receive()); ) {
+  const { id, result, error } = response;
+  pending.get(id)({ result, error });
+  pending.delete(id);
 }
 process.exit();

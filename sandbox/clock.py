@@ -52,6 +52,9 @@ class _Follower:
         self._offset = read_offset(path)
         start = datetime.now().astimezone() + self._offset
         self._travel = time_machine.travel(start).start()
+        # Time only runs from the first call on: without one, a process that is idle at
+        # first would stay behind the others.
+        time.time()
         self._watch()
         # Threads do not survive a fork: each child needs its own.
         os.register_at_fork(after_in_child=self._watch)

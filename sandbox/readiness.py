@@ -12,12 +12,12 @@ class NotReady(RuntimeError):
     """A condition did not become true in time."""
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
-    """Poll until the condition is true. Raises NotReady, which names `what`."""
+def wait_until(condition: Callable[[], object], *, seconds: float, event: str) -> None:
+    """Poll until the condition is true. Raises NotReady, which names the event."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise NotReady(f"{what} did not happen within {seconds:.0f} seconds")
+            raise NotReady(f"{event} did not happen within {seconds:.0f} seconds")
         time.sleep(POLL)
 
 

@@ -1,4 +1,4 @@
-"""Scenario of the demo, and the figures that show whether every amount is right.
+"""The demo: its tenants, their actions, and the amounts to check at the end.
 
 Four tenants over two months. Each step is a tenant's action or a jump of the clock.
 """
@@ -71,8 +71,6 @@ class Demo:
             base_addresses={"api": settings.STRIPE_API_BASE},
         ).v1
 
-    # --- actions
-
     def sign_up(self, tenant: DemoTenant) -> None:
         """Publish the tenant's message relays, register it and start its relays."""
         self._publish_relay_list(tenant)
@@ -123,8 +121,6 @@ class Demo:
         # The other processes read the new time at their next poll.
         time.sleep(5 * POLL_INTERVAL)
 
-    # --- observations
-
     def is_idle(self) -> bool:
         """Return whether no work is due now."""
         now = timezone.now()
@@ -158,10 +154,10 @@ class Demo:
     def subscriptions(self, tenant: DemoTenant, status: Any = "active") -> list[Any]:
         """Return a tenant's subscriptions in Stripe with a status, newest first."""
         customer = str(tenant.row().stripe_customer_id)
-        listed = self.stripe.subscriptions.list(
+        subscriptions = self.stripe.subscriptions.list(
             {"customer": customer, "status": status}
         )
-        return list(listed.data)
+        return list(subscriptions.data)
 
     def count_missing_events(self) -> int:
         """Return the number of Stripe's events that Caravel has not received."""
@@ -240,7 +236,7 @@ def tenant_balance(demo: Demo, tenant: DemoTenant) -> TenantBalance:
     )
 
 
-def unserved_cents(invoice: stripe.Invoice, ended_at: int) -> int:
+def unused_cents(invoice: stripe.Invoice, ended_at: int) -> int:
     """Return an invoice's unused amount when its subscription ended, in cents.
 
     Computed from Stripe's lines, independently of the product's own calculation.

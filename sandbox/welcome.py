@@ -49,9 +49,9 @@ def main() -> None:
     """Wait until the system is ready, print the screen, sleep until stopped."""
     web = os.environ["APP_URL"]
     lightning, zooid = os.environ["SANDBOX_LIGHTNING"], os.environ["ZOOID_API_URL"]
-    wait_until(lambda: answers(f"{web}/readyz"), seconds=60, what="Start of the web")
-    wait_until(lambda: answers(f"{lightning}/"), seconds=60, what="Start of Lightning")
-    wait_until(lambda: answers(f"{zooid}/"), seconds=60, what="Start of zooid")
+    wait_until(lambda: answers(f"{web}/readyz"), seconds=60, event="Start of the web")
+    wait_until(lambda: answers(f"{lightning}/"), seconds=60, event="Start of Lightning")
+    wait_until(lambda: answers(f"{zooid}/"), seconds=60, event="Start of zooid")
     print(
         SCREEN.format(
             web=web,

@@ -61,9 +61,6 @@ def alby(serve, request):
     return serve(balance_msat=10**9, schemes=schemes)
 
 
-# --- Caravel's client, Alby's wallet service
-
-
 def test_alby_wallet_returns_its_info(relay, alby):
     info = client(alby).get_info()
 
@@ -88,13 +85,13 @@ def test_alby_wallet_pays_an_invoice(wallets, own_wallet, alby):
 
     preimage = pay(alby, bolt11, payment_hash)
 
-    found = client(own_wallet).lookup_invoice(payment_hash)
-    assert (found.status, found.preimage) == (Status.SETTLED, preimage)
+    lookup = client(own_wallet).lookup_invoice(payment_hash)
+    assert (lookup.status, lookup.preimage) == (Status.SETTLED, preimage)
     assert wallets.ledger.debits("alby") == [5_000_000]
     assert client(alby).get_balance() == 10**9 - 5_000_000
 
 
-def test_alby_wallet_is_paid(wallets, alice, alby):
+def test_alby_wallet_receives_a_payment(wallets, alice, alby):
     issued = client(alby).make_invoice(
         amount_msat=7_000, description="Caravel", expiry=900
     )
@@ -115,10 +112,10 @@ def test_alby_wallet_is_paid(wallets, alice, alby):
 def test_alby_wallet_answers_several_lookups_at_once(alby):
     hashes = [issue(alby)[1] for _ in range(3)]
 
-    found = client(alby).lookup_invoices([*hashes, "00" * 32])
+    lookups = client(alby).lookup_invoices([*hashes, "00" * 32])
 
-    assert [found[each].status for each in hashes] == [Status.UNSETTLED] * 3
-    assert found["00" * 32].nwc_code == "NOT_FOUND"
+    assert [lookups[each].status for each in hashes] == [Status.UNSETTLED] * 3
+    assert lookups["00" * 32].nwc_code == "NOT_FOUND"
 
 
 def test_alby_wallet_refuses_a_payment_above_its_balance(wallets, own_wallet, alby):
@@ -138,7 +135,9 @@ def test_alby_wallet_does_not_implement_get_budget(alby):
     assert caught.value.nwc_code == "NOT_IMPLEMENTED"
 
 
-def test_paying_twice_is_a_failure_not_a_refusal(wallets, own_wallet, alby):
+def test_second_payment_with_alby_wallet_is_a_failure_not_a_refusal(
+    wallets, own_wallet, alby
+):
     bolt11, payment_hash = issue(own_wallet)
     pay(alby, bolt11, payment_hash)
 
@@ -147,9 +146,6 @@ def test_paying_twice_is_a_failure_not_a_refusal(wallets, own_wallet, alby):
 
     assert caught.value.nwc_code == "INTERNAL"
     assert wallets.ledger.debits("alby") == [5_000_000]
-
-
-# --- Alby's wallet service as a tenant's wallet, and as Caravel's own wallet
 
 
 @pytest.mark.django_db
@@ -171,19 +167,16 @@ def test_tenant_pays_with_a_connected_alby_wallet(wallets, alby):
 @pytest.mark.usefixtures("prices")
 def test_alby_wallet_as_own_wallet_receives_a_payment(settings, alice, alby):
     settings.ROBOT_WALLETS = [alby.url]
-    shown = get_or_issue_invoice(make_payment_request(tenant_with()))
+    presented = get_or_issue_invoice(make_payment_request(tenant_with()))
 
-    open_one = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
-    alice.pay(shown.bolt11)
-    paid = invoice_status.check_invoice(invoice_id=shown.pk, must_answer=True)
+    unpaid = invoice_status.check_invoice(invoice_id=presented.pk, must_answer=True)
+    alice.pay(presented.bolt11)
+    paid = invoice_status.check_invoice(invoice_id=presented.pk, must_answer=True)
 
-    assert open_one.state == InvoiceState.OPEN
+    assert unpaid.state == InvoiceState.OPEN
     assert paid.state == InvoiceState.SETTLED
-    assert paid.received_msat == shown.amount_msat
+    assert paid.received_msat == presented.amount_msat
     assert paid.preimage
-
-
-# --- a relay that stores old requests: Alby's service runs all of them again
 
 
 @pytest.fixture
@@ -218,8 +211,8 @@ def after_expiry():
 @pytest.mark.django_db
 @pytest.mark.usefixtures("prices", "own_wallet")
 def test_stored_request_run_again_pays_once(relay, wallets, alby, returns_expired):
-    bill = make_payment_request(tenant_with(alby))
-    payment = run_payment(payment_id=start_payment(bill).pk)
+    payment_request = make_payment_request(tenant_with(alby))
+    payment = run_payment(payment_id=start_payment(payment_request).pk)
 
     runs = 2 if returns_expired else 1
     with after_expiry():
@@ -229,13 +222,13 @@ def test_stored_request_run_again_pays_once(relay, wallets, alby, returns_expire
     assert (
         alby.requests_of("pay_invoice") == [{"invoice": payment.invoice.bolt11}] * runs
     )
-    sent = [event.id for event in relay.events(nwc.REQUEST)]
-    assert sent.count(payment.request_event_id) == 1
+    request_ids = [event.id for event in relay.events(nwc.REQUEST)]
+    assert request_ids.count(payment.request_event_id) == 1
     assert wallets.ledger.debits("alby") == [payment.invoice.amount_msat]
     payment.refresh_from_db()
     assert (payment.state, payment.code) == (PaymentState.PAID, "")
     with pytest.raises(AlreadySettled):
-        start_payment(bill)
+        start_payment(payment_request)
 
 
 @RETURNS_EXPIRED
@@ -245,9 +238,9 @@ def test_wallet_back_after_expiry_pays_only_if_the_relay_returns_expired_request
     settings, wallets, alby, returns_expired
 ):
     settings.NWC_TIMEOUT = 1
-    bill = make_payment_request(tenant_with(alby))
+    payment_request = make_payment_request(tenant_with(alby))
     alby.stop()
-    payment = run_payment(payment_id=start_payment(bill).pk)
+    payment = run_payment(payment_id=start_payment(payment_request).pk)
     assert (payment.state, payment.code) == (PaymentState.PENDING, "nwc-no-reply")
 
     with after_expiry():
@@ -269,8 +262,8 @@ def test_refused_payment_that_the_wallet_makes_later_is_recorded(
     relay, wallets, alby, returns_expired
 ):
     alby.wallet.pay(wallets.create("bob").issue(10**9).bolt11)
-    bill = make_payment_request(tenant_with(alby))
-    payment = run_payment(payment_id=start_payment(bill).pk)
+    payment_request = make_payment_request(tenant_with(alby))
+    payment = run_payment(payment_id=start_payment(payment_request).pk)
     assert (payment.state, payment.code) == (
         PaymentState.REFUSED,
         "INSUFFICIENT_BALANCE",
@@ -286,10 +279,10 @@ def test_refused_payment_that_the_wallet_makes_later_is_recorded(
     if returns_expired:
         assert payment.state == PaymentState.PAID
         with pytest.raises(AlreadySettled):
-            start_payment(bill)
+            start_payment(payment_request)
     else:
         assert payment.state == PaymentState.REFUSED
-        again = run_payment(payment_id=start_payment(bill).pk)
+        again = run_payment(payment_id=start_payment(payment_request).pk)
         assert again.state == PaymentState.PAID
     assert wallets.ledger.debits("alby") == [10**9, payment.invoice.amount_msat]
 
@@ -298,10 +291,10 @@ def test_refused_payment_that_the_wallet_makes_later_is_recorded(
 @pytest.mark.usefixtures("prices", "own_wallet")
 def test_late_payment_of_a_refused_attempt_is_recorded_as_surplus(relay, wallets, alby):
     alby.wallet.pay(wallets.create("bob").issue(10**9).bolt11)
-    bill = make_payment_request(tenant_with(alby))
-    refused = run_payment(payment_id=start_payment(bill).pk)
+    payment_request = make_payment_request(tenant_with(alby))
+    refused = run_payment(payment_id=start_payment(payment_request).pk)
     wallets.ledger.deposit("alby", 10**9)
-    paid = run_payment(payment_id=start_payment(bill).pk)
+    paid = run_payment(payment_id=start_payment(payment_request).pk)
     assert (refused.state, paid.state) == (PaymentState.REFUSED, PaymentState.PAID)
 
     relay.drop_connections()
@@ -316,9 +309,6 @@ def test_late_payment_of_a_refused_attempt_is_recorded_as_surplus(relay, wallets
     assert refused.state == PaymentState.PAID
     first, second = refused.invoice.amount_msat, paid.invoice.amount_msat
     assert sorted(wallets.ledger.debits("alby")) == sorted([10**9, first, second])
-
-
-# --- Alby's client, the sandbox's wallets
 
 
 @pytest.fixture(params=list(Scheme))
@@ -357,28 +347,28 @@ def test_sandbox_wallet_returns_its_info_to_alby_client(
 
 
 def test_alby_client_pays_between_sandbox_wallets(
-    wallets, platform_client, alice_client
+    wallets, own_wallet_client, alice_client
 ):
-    issued = platform_client.call(
+    issued = own_wallet_client.call(
         "makeInvoice", amount=5_000, description="Caravel", expiry=900
     )
     payment_hash = issued["payment_hash"]
-    unpaid = platform_client.call("lookupInvoice", payment_hash=payment_hash)
+    unpaid = own_wallet_client.call("lookupInvoice", payment_hash=payment_hash)
     paid = alice_client.call("payInvoice", invoice=issued["invoice"])
-    found = platform_client.call("lookupInvoice", payment_hash=payment_hash)
+    settled = own_wallet_client.call("lookupInvoice", payment_hash=payment_hash)
 
-    assert (unpaid["state"], found["state"]) == ("pending", "settled")
-    assert found["preimage"] == paid["preimage"]
+    assert (unpaid["state"], settled["state"]) == ("pending", "settled")
+    assert settled["preimage"] == paid["preimage"]
     assert wallets.ledger.debits("alice") == [5_000]
     assert wallets.ledger.credits("platform") == [5_000]
 
 
-def test_sandbox_wallets_notify_alby_clients(platform_client, alice_client):
-    issued = platform_client.call("makeInvoice", amount=5_000)
+def test_sandbox_wallets_notify_alby_clients(own_wallet_client, alice_client):
+    issued = own_wallet_client.call("makeInvoice", amount=5_000)
     paid = alice_client.call("payInvoice", invoice=issued["invoice"])
 
-    until(lambda: platform_client.notified and alice_client.notified)
-    (received,), (sent,) = platform_client.notified, alice_client.notified
+    until(lambda: own_wallet_client.notifications and alice_client.notifications)
+    (received,), (sent,) = own_wallet_client.notifications, alice_client.notifications
     assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
     for payment in (received["notification"], sent["notification"]):
@@ -387,9 +377,9 @@ def test_sandbox_wallets_notify_alby_clients(platform_client, alice_client):
 
 
 def test_alby_client_gets_the_error_of_a_payment_above_the_balance(
-    wallets, platform_client, alice_client
+    wallets, own_wallet_client, alice_client
 ):
-    issued = platform_client.call("makeInvoice", amount=10**9 + 1_000)
+    issued = own_wallet_client.call("makeInvoice", amount=10**9 + 1_000)
 
     with pytest.raises(AlbyError) as caught:
         alice_client.call("payInvoice", invoice=issued["invoice"])

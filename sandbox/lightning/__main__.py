@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the command-line options.
 
-    The seed of the keys is no option: every user of a machine can list arguments.
+    The seed of the keys is not an option: arguments are in the process list.
     """
     parser.add_argument(
         "--lightning-port",

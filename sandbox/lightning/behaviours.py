@@ -61,13 +61,10 @@ def describe(behaviour: PaymentBehaviour) -> str:
         return (
             "neither pays nor answers" if behaviour.after is None else "claims to pay"
         )
-    pays = _after("pays", behaviour.pays_after)
+    delay = behaviour.pays_after
+    pays = f"pays after {delay:g} s" if delay else "pays"
     if behaviour.error:
         return f"answers {behaviour.error}, but {pays}"
     if behaviour.after is None:
         return f"{pays}, never answers"
     return f"{pays}, answers {behaviour.after:g} s later" if behaviour.after else pays
-
-
-def _after(action: str, seconds: float) -> str:
-    return f"{action} after {seconds:g} s" if seconds else action

@@ -95,7 +95,7 @@ class Fields:
         values = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
         if not isinstance(values, list):
             raise BadField(f"{name} must be a list of integers")
-        return [Fields({name: one}, [name]).integer(name) for one in values]
+        return [Fields({name: item}, [name]).integer(name) for item in values]
 
     def _decimal(self, name: str, default: Decimal | None) -> Decimal:
         value = self._values.get(name, default)

@@ -45,7 +45,7 @@ def running_lightning(
     state: Path | None = None,
     specs: Iterable[WalletSpec] = DEFAULT_WALLETS,
 ) -> Iterator[Lightning]:
-    """Serve everything on 127.0.0.1 for the length of the block; 0 is a free port.
+    """Serve everything on 127.0.0.1 for the length of the block; port 0: a free port.
 
     The same seed gives a wallet of the same name the same keys; a state file restores
     balances, invoices and connections. Raises CannotListen or UnreadableState, and at
@@ -67,7 +67,7 @@ def _reporting(port: int) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        why = os.strerror(exc.errno) if exc.errno else str(exc)
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
         raise CannotListen(
-            f"sandbox Lightning cannot listen on 127.0.0.1:{port}: {why}"
+            f"sandbox Lightning cannot listen on 127.0.0.1:{port}: {reason}"
         ) from exc

@@ -45,8 +45,10 @@ class Handler(prices.Handler):
             self._send(json_response(error.status, {"error": str(error)}))
             return
         denial_reason = guard.denial_reason(request, self.client_address[0])
-        answer = control if request.path.startswith(control.PREFIX) else pages
-        self._send(answer.handle(self.server.lightning, request, denial_reason))
+        handle = (
+            control.handle if request.path.startswith(control.PREFIX) else pages.handle
+        )
+        self._send(handle(self.server.lightning, request, denial_reason))
 
     def _request(self) -> Request:
         path, _, query = self.path.partition("?")

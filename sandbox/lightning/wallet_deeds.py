@@ -102,24 +102,24 @@ def _terms(fields: Fields) -> Terms:
     return Terms(budget_msat=fields.integer("budget") * 1_000, renewal=renewal)
 
 
-ONE = r"wallets/([\w-]+)"
+WALLET = r"wallets/([\w-]+)"
 COMMANDS = {
     ("POST", "wallets"): Command(
         create_wallet, ("name", "sats", "budget", "renewal"), "The wallet is created."
     ),
-    ("POST", f"{ONE}/behaviour"): Command(
+    ("POST", f"{WALLET}/behaviour"): Command(
         behave, ("kind", "seconds", "code"), "The wallet's behaviour is changed."
     ),
-    ("POST", f"{ONE}/offline"): Command(go_offline, (), "The wallet is offline."),
-    ("POST", f"{ONE}/online"): Command(
+    ("POST", f"{WALLET}/offline"): Command(go_offline, (), "The wallet is offline."),
+    ("POST", f"{WALLET}/online"): Command(
         come_online, ("heeds_expiration",), "The wallet is online."
     ),
-    ("POST", f"{ONE}/budget"): Command(
+    ("POST", f"{WALLET}/budget"): Command(
         limit, ("budget", "renewal"), "The wallet's budget is changed."
     ),
-    ("POST", f"{ONE}/deposit"): Command(deposit, ("sats",), "The sats are added."),
-    ("POST", f"{ONE}/pay"): Command(pay, ("bolt11",), "The invoice is paid."),
-    ("POST", f"{ONE}/invoices"): Command(
+    ("POST", f"{WALLET}/deposit"): Command(deposit, ("sats",), "The sats are added."),
+    ("POST", f"{WALLET}/pay"): Command(pay, ("bolt11",), "The invoice is paid."),
+    ("POST", f"{WALLET}/invoices"): Command(
         issue, ("sats", "expiry", "description"), "The invoice is created, see below."
     ),
 }

@@ -42,11 +42,11 @@ class Subscription:
 
     def keys(self) -> set[Key]:
         """Return the index keys of its filters."""
-        return {key for one in self.filters for key in one.index_keys()}
+        return {key for filter in self.filters for key in filter.index_keys()}
 
     def matches(self, event: Event) -> bool:
         """Return whether one of its filters matches the event."""
-        return any(one.matches(event) for one in self.filters)
+        return any(filter.matches(event) for filter in self.filters)
 
 
 class RelayCore:

@@ -129,8 +129,8 @@ class Faults:
 
     def active(self) -> list[Fault]:
         """Return copies of the faults that can still affect messages, in order."""
-        left = {fault.id for faults in self._active.values() for fault in faults}
-        return [replace(fault) for fault in self._all.values() if fault.id in left]
+        remaining = {fault.id for faults in self._active.values() for fault in faults}
+        return [replace(fault) for fault in self._all.values() if fault.id in remaining]
 
     def hits(self, fault_id: str) -> int:
         """Return how often a fault was used. Raises KeyError once it is cleared."""

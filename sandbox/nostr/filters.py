@@ -18,7 +18,7 @@ MAX_AUTHOR_KIND_KEYS = 1_000
 
 
 class BadFilter(ValueError):
-    """An invalid filter; the message repeats nothing of it."""
+    """An invalid filter; the message contains no part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Filter:
         )
 
     def index_keys(self) -> list[Key]:
-        """Return keys of which each matching event has one, the most selective."""
+        """Return the most selective index keys; a matching event has one of them."""
         if self.ids is not None:
-            return [("id", one) for one in self.ids]
+            return [("id", id) for id in self.ids]
         if self.tags:
             # `e` first: few events refer to one event, but many to one author or `p`.
             name, values = min(self.tags, key=lambda tag: (tag[0] != "e", len(tag[1])))
@@ -82,7 +82,7 @@ def parse_filter(data: object) -> Filter:
     """Parse decoded JSON; unknown names are ignored. Raises BadFilter."""
     if not isinstance(data, dict):
         raise BadFilter("a filter must be an object")
-    known = {
+    fields = {
         name: read(name, data[name]) for name, read in READERS.items() if name in data
     }
     tags = tuple(
@@ -90,7 +90,7 @@ def parse_filter(data: object) -> Filter:
         for name in data
         if name.startswith("#")
     )
-    return Filter(**known, tags=tags)
+    return Filter(**fields, tags=tags)
 
 
 def _tag_name(name: str) -> str:
@@ -100,21 +100,21 @@ def _tag_name(name: str) -> str:
 
 
 def _texts(name: str, value: Any) -> frozenset[str]:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise BadFilter(f"{name} must be a list of strings")
     return frozenset(value)
 
 
 def _hexes(name: str, value: Any) -> frozenset[str]:
     hexes = _texts(name, value)
-    if not all(HEX.fullmatch(one) for one in hexes):
+    if not all(HEX.fullmatch(text) for text in hexes):
         raise BadFilter(f"{name} must have 64 lower-case hex digits each")
     return hexes
 
 
 def _kinds(name: str, value: Any) -> frozenset[int]:
     if not isinstance(value, list) or not all(
-        type(one) is int and one in KINDS for one in value
+        type(kind) is int and kind in KINDS for kind in value
     ):
         raise BadFilter("kinds must be a list of numbers from 0 to 65535")
     return frozenset(value)

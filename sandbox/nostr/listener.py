@@ -54,7 +54,7 @@ class Listener:
         return self._server is not None
 
     async def open(self, host: str, port: int) -> int:
-        """Listen, if it does not yet; return the port. Raises OSError."""
+        """Start listening, unless it already does; return the port. Raises OSError."""
         if self._server is None:
             self._server = await serve(
                 self._handle,

@@ -22,7 +22,7 @@ THREAD_TIMEOUT = 10.0
 class SandboxRelay:
     """A Nostr relay in its own thread; all methods are thread-safe.
 
-    A method returns once its effect is complete, so a fault applies from then on. A
+    When a method returns, its effect is complete: a new fault applies at once. A
     stopped relay can be started again; it keeps its events and its port.
     """
 

@@ -146,8 +146,10 @@ class Session:
         )
         fault = self._core.faults.take(
             "req",
-            kinds=set(chain.from_iterable(one.kinds or () for one in filters)),
-            authors=set(chain.from_iterable(one.authors or () for one in filters)),
+            kinds=set(chain.from_iterable(filter.kinds or () for filter in filters)),
+            authors=set(
+                chain.from_iterable(filter.authors or () for filter in filters)
+            ),
         )
         # NIP-01: a REQ replaces the subscription with the same id, even if it fails.
         self._unsubscribe(subscription_id)

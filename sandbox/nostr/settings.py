@@ -20,7 +20,7 @@ class RelaySettings:
     max_limit: int = 5_000
     #: Beyond this the oldest event is deleted, ephemeral ones first.
     max_events: int = 50_000
-    #: The number of received events to record, the newest.
+    #: Only this number of received events is recorded, the newest.
     max_received: int = 50_000
     #: Makes faults with a chance reproducible.
     seed: int | None = None

@@ -55,11 +55,11 @@ class EventStore:
         if record.event.id in self._ephemeral or record.event.id in self._persistent:
             return Outcome.DUPLICATE
         if record.address is not None:
-            present = self._addresses.get(record.address)
-            if present and _newest_first(present) < _newest_first(record):
+            existing = self._addresses.get(record.address)
+            if existing and _newest_first(existing) < _newest_first(record):
                 return Outcome.OUTDATED
-            if present:
-                self._remove(present)
+            if existing:
+                self._remove(existing)
             self._addresses[record.address] = record
         self._add(record)
         while len(self) > max_events:
@@ -74,7 +74,7 @@ class EventStore:
         Newest first, without those that are expired at `now`.
         """
         records = chain.from_iterable(
-            self._query(one, max_results, now) for one in filters
+            self._query(filter, max_results, now) for filter in filters
         )
         return sorted(dict.fromkeys(records), key=_newest_first)
 

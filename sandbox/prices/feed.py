@@ -41,7 +41,7 @@ Kind = Literal[
     "html",
     "redirect",  # to another source, which has a price
     "huge",  # a correct response of HUGE bytes
-    "body",  # `body` unchanged
+    "body",  # `body` as the response
     "headers",  # a correct response with other headers; None removes one
 ]
 #: Only the newest requests are recorded.
@@ -74,7 +74,7 @@ class Answer:
 
 
 class PriceFeed:
-    """The state of the price sources, and its control by tests."""
+    """The price sources: their state, and the methods with which tests control it."""
 
     def __init__(self) -> None:
         #: The base URL, once it is served.

@@ -64,7 +64,7 @@ def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
 
         if (
             _balance_amount(store, note)
-            != (note["out_of_band_amount"] or 0) - (note["post_payment_amount"])
+            != (note["out_of_band_amount"] or 0) - note["post_payment_amount"]
         ):
             yield f"{note['number']} does not match its balance transaction"
 

@@ -18,7 +18,7 @@ SUPPORTED = frozenset(_CODES.split())
 _ZERO_DECIMAL_CODES = "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
 ZERO_DECIMAL = frozenset(_ZERO_DECIMAL_CODES.split())
 THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
-#: Zero-decimal by now, but still written with two decimals that are always 00.
+#: Zero-decimal today; Stripe still writes two decimals, which are always 00.
 WHOLE_ONLY = frozenset({"isk", "ugx"})
 #: In the minor unit. Stripe applies the minimum of the bank account's currency; here
 #: each currency has its own, and one without an entry has none.

@@ -20,7 +20,7 @@ class RateLimit:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._lock = threading.Lock()
-        self._taken: deque[float] = deque()
+        self._times: deque[float] = deque()
 
     def take(self, limit: int | None) -> None:
         """Count a request. Raises a 429 `rate_limit` when the limit is exceeded.
@@ -32,11 +32,11 @@ class RateLimit:
             return
         with self._lock:
             now = self._monotonic()
-            while self._taken and self._taken[0] <= now - WINDOW:
-                self._taken.popleft()
-            if len(self._taken) >= limit:
+            while self._times and self._times[0] <= now - WINDOW:
+                self._times.popleft()
+            if len(self._times) >= limit:
                 raise _exceeded()
-            self._taken.append(now)
+            self._times.append(now)
 
 
 def _exceeded() -> StripeError:

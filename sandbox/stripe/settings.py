@@ -46,7 +46,12 @@ DEFAULTS = AccountSettings()
 def read(store: Store) -> AccountSettings:
     """Return the current settings."""
     record = store.get(KIND, KIND)
-    return AccountSettings(**_from_json(record["settings"])) if record else DEFAULTS
+    if record is None:
+        return DEFAULTS
+    values = record["settings"]
+    # A state file or snapshot has a list, since JSON has no tuples.
+    retry_after_days = tuple(values["retry_after_days"])
+    return AccountSettings(**{**values, "retry_after_days": retry_after_days})
 
 
 def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
@@ -55,11 +60,6 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
     record = {"id": KIND, "object": KIND, "created": 0, "settings": asdict(changed)}
     store.put(KIND, record)
     return changed
-
-
-def _from_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    # A state file or snapshot has a list, since JSON has no tuples.
-    return {**values, "retry_after_days": tuple(values["retry_after_days"])}
 
 
 def _validated(values: Mapping[str, Any]) -> AccountSettings:

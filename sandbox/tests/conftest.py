@@ -9,7 +9,7 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.testing import Sandbox, running_sandbox
-from sandbox.tests.support import stripe_builders as story
+from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 
 
@@ -58,15 +58,15 @@ def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
 @pytest.fixture
 def app() -> Iterator[StripeApp]:
     """A sandbox without a socket; its answers are checked against the SDK."""
-    made = StripeApp(seed=7)
-    with check_conformance(made) as conformity:
-        yield made
+    stripe_app = StripeApp(seed=7)
+    with check_conformance(stripe_app) as conformity:
+        yield stripe_app
     assert conformity.pop_problems() == []
 
 
 @pytest.fixture
 def payer(api: stripe.StripeClient) -> stripe.Customer:
     """A customer with a card that pays."""
-    made = story.customer(api)
-    story.card(api, made.id)
-    return api.v1.customers.retrieve(made.id)
+    customer = builders.customer(api)
+    builders.card(api, customer.id)
+    return api.v1.customers.retrieve(customer.id)

@@ -58,6 +58,35 @@ def test_process_and_its_forked_child_follow_the_clock(tmp_path):
         assert timedelta(days=7) <= passed < timedelta(days=7, minutes=1)
 
 
+# Follows the clock, is idle for a moment, then prints the time between two real times:
+# those that the kernel gives to a file.
+IDLE_FOLLOWER = """
+import pathlib, sys, threading, time
+from sandbox.clock import follow
+file = pathlib.Path(sys.argv[1])
+def real_time():
+    file.write_text("")
+    return file.stat().st_mtime
+follow(file.with_suffix(".clock"))
+threading.Event().wait(1)
+print(real_time(), time.time(), real_time())
+"""
+
+
+def test_an_idle_process_does_not_lag(tmp_path):
+    printed = subprocess.run(
+        [sys.executable, "-c", IDLE_FOLLOWER, str(tmp_path / "file")],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    before, shown, after = map(float, printed.split())
+
+    # The kernel's file times are up to a tick (10 ms) old.
+    assert before - 0.1 <= shown <= after + 0.1
+
+
 def test_webhooks_are_signed_with_the_shared_time(tmp_path):
     for clock_file, ahead in ((None, 0), (tmp_path / "clock", 86_400)):
         signatures: list[str] = []

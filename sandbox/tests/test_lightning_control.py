@@ -36,8 +36,8 @@ def test_default_wallets_exist_and_match_the_development_settings(lightning, con
 
     assert [*wallets] == ["platform", "rich", "poor", "slow", "refuses"]
     relay = lightning.relay.url
-    ours = dev_defaults.sandbox_wallet("seed", "platform", relay)
-    assert wallets["platform"]["url"] == ours
+    expected = dev_defaults.sandbox_wallet("seed", "platform", relay)
+    assert wallets["platform"]["url"] == expected
     assert wallets["poor"]["budget"] == {
         "sats": 20_000,
         "spent_msat": 0,
@@ -58,7 +58,7 @@ def test_created_wallet_pays_over_the_relay(control):
 
     after = control.get("wallets/alice")
     assert after["balance_msat"] == 979_000
-    assert [one["method"] for one in after["requests"]] == ["pay_invoice"]
+    assert [request["method"] for request in after["requests"]] == ["pay_invoice"]
     assert (
         after["requests"][0]["client"]
         == parse_nwc_url(alice["url"], private_allowed=True).client_pubkey
@@ -87,17 +87,18 @@ def test_payment_by_hand_works_regardless_of_the_behaviour(control):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_behaviour_can_be_set_and_is_described(lightning, control, kind):
-    shown = control.post("wallets/rich/behaviour", kind=kind)
+    wallet = control.post("wallets/rich/behaviour", kind=kind)
 
-    made = KINDS[kind].make(KINDS[kind].seconds, KINDS[kind].code)
-    assert lightning.wallets["rich"].behaviour == made
-    assert shown["behaviour"] == describe(made)
+    behaviour = KINDS[kind].make(KINDS[kind].seconds, KINDS[kind].code)
+    assert lightning.wallets["rich"].behaviour == behaviour
+    assert wallet["behaviour"] == describe(behaviour)
 
 
 def test_descriptions_of_behaviours_are_unique():
-    made = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
+    behaviours = [kind.make(kind.seconds, kind.code) for kind in KINDS.values()]
 
-    assert len({describe(one) for one in made}) == len({str(asdict(o)) for o in made})
+    descriptions = {describe(behaviour) for behaviour in behaviours}
+    assert len(descriptions) == len({str(asdict(value)) for value in behaviours})
 
 
 def test_behaviours_accept_seconds_and_code(lightning, control):
@@ -117,7 +118,7 @@ def test_wallet_back_online_runs_stored_requests(lightning, control):
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("pay_invoice", invoice=bolt11_of(control))
         client.send(request)
-        assert client.client.take()[:3] == ["OK", request.id, True]
+        assert client.client.receive()[:3] == ["OK", request.id, True]
         assert control.get("invoices")["data"][0]["state"] == "open"
 
         assert control.post("wallets/rich/online")["online"] is True
@@ -133,7 +134,7 @@ def test_expired_requests_are_run_only_without_heeds_expiration(lightning, contr
         past = int(time.time()) - 5
         bolt11 = bolt11_of(control)
         client.send(client.request("pay_invoice", expires_at=past, invoice=bolt11))
-        assert client.client.take()[2] is True
+        assert client.client.receive()[2] is True
 
     control.post("wallets/rich/online")
     assert control.get("invoices")["data"][0]["state"] == "open"
@@ -172,8 +173,8 @@ def test_prices_can_be_set_made_faulty_and_reset(lightning, control):
     url = f"{lightning.url}/prices/beacon/usd"
     assert requests.get(url, timeout=10).json()["amount"] == "1"
 
-    shown = control.post("prices/faults", kind="error", sources=["beacon"])
-    assert shown["faults"] == {"beacon": "error"}
+    faulty = control.post("prices/faults", kind="error", sources=["beacon"])
+    assert faulty["faults"] == {"beacon": "error"}
     assert requests.get(url, timeout=10).status_code == 500
     other = f"{lightning.url}/prices/compass/usd"
     assert requests.get(other, timeout=10).status_code == 200
@@ -218,7 +219,7 @@ def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
     accepted = lightning.relay.accepted
     control.post("relay/drop")
     wait_until(
-        lambda: lightning.relay.accepted > accepted, seconds=10, what="a connection"
+        lambda: lightning.relay.accepted > accepted, seconds=10, event="a connection"
     )
     with connected(lightning.relay.url) as client:
         client.send("REQ", "x", {"limit": 0})
@@ -226,7 +227,7 @@ def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
 
     control.delete("faults")
     wait_until(
-        lambda: lightning.relay.subscriptions == 1, seconds=15, what="a subscription"
+        lambda: lightning.relay.subscriptions == 1, seconds=15, event="a subscription"
     )
 
     with wallet_client(lightning.wallets["rich"].url) as client:
@@ -242,7 +243,7 @@ def test_relay_can_go_offline_and_online(lightning, control):
     assert control.post("relay/online")["online"] is True
     with wallet_client(lightning.wallets["rich"].url) as client:
         wait_until(
-            lambda: lightning.relay.subscriptions == 2, seconds=10, what="the wallets"
+            lambda: lightning.relay.subscriptions == 2, seconds=10, event="the wallets"
         )
         assert client.call("get_balance") == {"balance": 10**10}
 
@@ -252,7 +253,7 @@ def test_unresponsive_relay_answers_504_and_wallets_recover(lightning, control):
     bolt11 = bolt11_of(control)
     with wallet_client(lightning.wallets["rich"].url) as client:
         client.send(client.request("pay_invoice", invoice=bolt11))
-        assert client.client.take()[2] is True
+        assert client.client.receive()[2] is True
     control.post("relay/faults", kind="closed", on="req")
     assert refusal(control, "POST", "wallets/rich/online") == (
         504,
@@ -264,7 +265,7 @@ def test_unresponsive_relay_answers_504_and_wallets_recover(lightning, control):
     assert control.post("wallets", name="alice")["online"] is True
 
     control.post("relay/online")
-    wait_until(lambda: lightning.relay.subscriptions, seconds=10, what="the wallets")
+    wait_until(lambda: lightning.relay.subscriptions, seconds=10, event="the wallets")
     control.post("wallets/rich/online")
 
     assert control.get("invoices")["data"][0]["state"] == "paid"
@@ -276,7 +277,7 @@ def test_held_messages_can_be_released(lightning, control):
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("get_balance")
         client.send(request)
-        wait_until(lambda: lightning.relay.held, seconds=10, what="a held request")
+        wait_until(lambda: lightning.relay.held, seconds=10, event="a held request")
 
         assert control.post("relay/release")["released"] == 1
         assert client.read(client.next_reply(request))["error"] is None
@@ -430,18 +431,18 @@ def test_restart_keeps_balances_invoices_connections_and_terms(tmp_path):
         assert second.wallets["rich"].behaviour == PAYS
         with wallet_client(alice["url"]) as client:
             client.call("pay_invoice", invoice=unpaid)
-        states = [one["state"] for one in control.get("invoices")["data"]]
+        states = [invoice["state"] for invoice in control.get("invoices")["data"]]
         assert states == ["paid", "paid"]
 
 
 def test_taken_port_is_named_in_the_error(lightning):
     port = int(lightning.url.rpartition(":")[2])
-    taken = {
+    occupied = {
         lightning.relay.port: running_lightning(nostr_port=lightning.relay.port),
         port: running_lightning(port=port),
     }
 
-    for number, running in taken.items():
+    for number, running in occupied.items():
         with pytest.raises(CannotListen, match=f"127.0.0.1:{number}: Addr"), running:
             pass
 

@@ -42,10 +42,12 @@ def press(lightning, path, **form):
 def test_page_shows_wallets_with_their_address(lightning):
     page = fetch(f"{lightning.url}/").text
 
-    shown = part(page, "wallets")
-    addresses = re.findall(r'<input readonly value="([^"]+)"', shown)
-    assert [unescape(one) for one in addresses] == [w.url for w in lightning.wallets]
-    text = words(shown)
+    section = part(page, "wallets")
+    addresses = re.findall(r'<input readonly value="([^"]+)"', section)
+    assert [unescape(address) for address in addresses] == [
+        w.url for w in lightning.wallets
+    ]
+    text = words(section)
     assert "platform Caravel's: issues the invoices" in text
     assert "10,000,000 sats" in text
     assert "0 sats of 20,000 sats, monthly" in text

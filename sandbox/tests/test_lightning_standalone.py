@@ -29,7 +29,7 @@ def standalone(tmp_path, *options, **env):
     return running_command(tmp_path, *FREE_PORTS, *options, only="lightning", **env)
 
 
-def test_commands_and_urls_on_the_screen_work(tmp_path):
+def test_commands_and_urls_printed_by_sandbox_lightning_work(tmp_path):
     with standalone(tmp_path) as (process, screen):
         url = search(r"sandbox Lightning on (http://\S+)", screen)
         assert f"page      {url}/" in screen
@@ -51,9 +51,9 @@ def test_commands_and_urls_on_the_screen_work(tmp_path):
 
 
 def run_shell(line):
-    done = subprocess.run(shlex.split(line), capture_output=True, timeout=20)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(shlex.split(line), capture_output=True, timeout=20)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 def test_platform_wallet_is_the_one_of_the_development_settings(tmp_path):
@@ -90,17 +90,17 @@ def test_wallets_survive_a_kill_and_restart(tmp_path):
     assert balances == [10**10 - 21_000, 10**10 - 42_000]
 
 
-def test_startup_error_is_one_line(tmp_path):
+def test_startup_error_of_sandbox_lightning_is_one_line(tmp_path):
     broken = tmp_path / "broken.sqlite"
     broken.write_text("no database " * 100)
-    with running_lightning() as taken:
-        port = taken.url.rpartition(":")[2]
+    with running_lightning() as running:
+        port = running.url.rpartition(":")[2]
         errors = {
             ("--lightning-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
             ("--wallets", str(broken)): f"{broken} cannot be read",
         }
         for options, message in errors.items():
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "sandbox.lightning", *FREE_PORTS, *options],
                 cwd=ROOT,
                 env=clean_environment(tmp_path),
@@ -110,6 +110,6 @@ def test_startup_error_is_one_line(tmp_path):
                 check=False,
             )
 
-            assert done.returncode == 1
-            assert message in done.stderr
-            assert len(done.stderr.splitlines()) == 1
+            assert process.returncode == 1
+            assert message in process.stderr
+            assert len(process.stderr.splitlines()) == 1

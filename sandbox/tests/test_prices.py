@@ -38,7 +38,7 @@ def test_each_source_returns_a_current_price(feed, currency):
     assert feed.requests == [(source, currency) for source in SOURCES]
 
 
-def test_urls_lead_to_the_sources(feed):
+def test_price_urls_lead_to_the_sources(feed):
     for template, source in zip(feed.urls, SOURCES, strict=True):
         url, _, pointer = template.partition("#")
 
@@ -67,11 +67,11 @@ def test_price_can_be_set_for_all_sources_or_one(feed):
 @pytest.mark.parametrize(
     "path", ["/", "/prices/nobody/usd", "/prices/beacon/xxx", "/prices/beacon"]
 )
-def test_unknown_path_source_or_currency_is_404(feed, path):
+def test_unknown_price_path_source_or_currency_is_404(feed, path):
     assert requests.get(feed.url + path, timeout=10).status_code == 404
 
 
-def test_fault_applies_to_its_source_until_cleared(feed):
+def test_price_fault_applies_to_its_source_until_cleared(feed):
     feed.fault("error", "abacus")
 
     assert fetch(feed, "abacus").status_code == 500
@@ -81,7 +81,7 @@ def test_fault_applies_to_its_source_until_cleared(feed):
     assert fetch(feed, "abacus").status_code == 200
 
 
-def test_unknown_source_raises_keyerror(feed):
+def test_unknown_price_source_raises_keyerror(feed):
     with pytest.raises(KeyError):
         feed.fault("error", "beacom")
     with pytest.raises(KeyError):
@@ -131,7 +131,7 @@ def test_drip_fault_sends_the_whole_body_slowly(feed):
         ("stale", {}, "64000.00"),
     ],
 )
-def test_price_faults_change_the_price_or_its_time(feed, kind, details, amount):
+def test_price_faults_change_the_price_or_its_timestamp(feed, kind, details, amount):
     feed.fault(kind, **details)
 
     answer = fetch(feed).json()
@@ -182,7 +182,7 @@ def test_reset_restores_prices_and_clears_requests(feed):
     assert fetch(feed).json()["amount"] == "64000.00"
 
 
-def test_port_can_be_chosen(feed):
+def test_port_of_the_price_sources_can_be_chosen(feed):
     with running_prices() as other:
         port = int(other.url.rpartition(":")[2])
     with running_prices(port=port) as again:

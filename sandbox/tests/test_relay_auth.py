@@ -26,14 +26,14 @@ def auth_event(url, challenge, *, key=ANN, kind=22_242, age=0, **changes):
 
 
 def challenge_of(client):
-    verb, challenge = client.take()
+    verb, challenge = client.receive()
     assert verb == "AUTH"
     return challenge
 
 
 def authenticate(client, event):
     client.send("AUTH", event.to_dict())
-    verb, event_id, accepted, text = client.take()
+    verb, event_id, accepted, text = client.receive()
     assert (verb, event_id) == ("OK", event.id)
     return accepted, text
 
@@ -46,14 +46,14 @@ def test_event_and_req_are_refused_until_the_client_authenticates(relay):
         assert not accepted
         assert text.startswith("auth-required: ")
         client.send("REQ", "sub", {})
-        verb, name, text = client.take()
+        verb, name, text = client.receive()
         assert (verb, name) == ("CLOSED", "sub")
         assert text.startswith("auth-required: ")
         assert relay.stored() == []
 
         assert authenticate(client, auth_event(relay.url, challenge)) == (True, "")
         assert client.publish(event) == (True, "")
-        assert client.ask({}) == [event]
+        assert client.subscribe({}) == [event]
 
 
 def test_one_connection_can_authenticate_several_keys(relay):
@@ -70,13 +70,13 @@ def test_one_connection_can_authenticate_several_keys(relay):
 
 
 def test_challenge_of_another_connection_is_not_accepted(relay):
-    with connected(relay.url) as one, connected(relay.url) as two:
-        first, second = challenge_of(one), challenge_of(two)
+    with connected(relay.url) as client, connected(relay.url) as other:
+        first, second = challenge_of(client), challenge_of(other)
 
         assert first != second
-        assert authenticate(one, auth_event(relay.url, first)) == (True, "")
-        assert authenticate(two, auth_event(relay.url, first))[0] is False
-        assert two.publish(note())[0] is False
+        assert authenticate(client, auth_event(relay.url, first)) == (True, "")
+        assert authenticate(other, auth_event(relay.url, first))[0] is False
+        assert other.publish(note())[0] is False
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_auth_event_with_a_forged_pubkey_is_refused(relay):
 
         client.send("AUTH", {**event.to_dict(), "pubkey": pubkey_of(BOB)})
 
-        assert client.take()[2] is False
+        assert client.receive()[2] is False
         assert relay.authenticated == set()
 
 

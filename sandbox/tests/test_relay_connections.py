@@ -23,13 +23,15 @@ def test_each_of_a_thousand_subscriptions_gets_its_own_event(relay):
     with connected(relay.url) as reader, connected(relay.url) as writer:
         for number, event_id in enumerate(ids):
             reader.send("REQ", str(number), {"kinds": [23195], "#e": [event_id]})
-        assert {reader.take()[0] for _ in ids} == {"EOSE"}
+        assert {reader.receive()[0] for _ in ids} == {"EOSE"}
         assert relay.subscriptions == 1_000
 
         for event_id in ids[::100]:
             writer.publish(note(kind=23195, tags=[["e", event_id]]))
 
-        for number, message in zip(range(0, 1_000, 100), reader.rest(), strict=True):
+        for number, message in zip(
+            range(0, 1_000, 100), reader.receive_all(), strict=True
+        ):
             assert event_of(message, str(number)).values("e") == [ids[number]]
     wait_until(lambda: relay.subscriptions == 0)
 
@@ -37,7 +39,7 @@ def test_each_of_a_thousand_subscriptions_gets_its_own_event(relay):
 def test_closed_connections_leave_no_subscriptions(relay):
     for _ in range(20):
         with connected(relay.url) as client:
-            client.ask({})
+            client.subscribe({})
             assert relay.connections == 1
         wait_until(lambda: relay.connections == 0)
 
@@ -47,7 +49,7 @@ def test_closed_connections_leave_no_subscriptions(relay):
 
 def test_aborted_connection_leaves_no_subscriptions(relay):
     with connected(relay.url) as client, connected(relay.url) as writer:
-        client.ask({})
+        client.subscribe({})
 
         client.wire.socket.shutdown(socket.SHUT_RDWR)
 
@@ -80,7 +82,7 @@ def test_going_offline_breaks_connections_and_refuses_new_ones(relay):
         relay.go_offline()
 
         with pytest.raises(ConnectionClosed):
-            client.take()
+            client.receive()
         assert relay.connections == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=5)
@@ -90,7 +92,7 @@ def test_going_offline_breaks_connections_and_refuses_new_ones(relay):
     relay.go_online()
     assert relay.port == port
     with connected(relay.url) as client:
-        assert client.ask({}) == [event]
+        assert client.subscribe({}) == [event]
 
 
 def test_going_offline_breaks_connections_in_their_handshake(relay):
@@ -106,7 +108,7 @@ def test_dropped_clients_can_reconnect(relay):
         relay.drop_connections()
 
         with pytest.raises(ConnectionClosed):
-            client.take()
+            client.receive()
     with connected(relay.url) as client:
         assert client.publish(note()) == (True, "")
     assert relay.accepted == 2
@@ -126,7 +128,7 @@ def test_stopped_relay_starts_again_on_its_port_with_its_events():
         relay.stop()
 
         with pytest.raises(ConnectionClosed):
-            client.take()
+            client.receive()
     assert relay.held == 0
     assert relay.stored() == [event]
     relay.stop()
@@ -134,7 +136,7 @@ def test_stopped_relay_starts_again_on_its_port_with_its_events():
     try:
         assert relay.url == url
         with connected(url) as client:
-            assert client.ask({}) == [event]
+            assert client.subscribe({}) == [event]
     finally:
         relay.stop()
     wait_until(lambda: threading.active_count() == threads)
@@ -162,12 +164,12 @@ def test_relay_is_thread_safe(relay):
                 assert client.publish(note(f"{number}/{each}")) == (True, "")
                 relay.fault("drop", kinds=[9])
                 assert relay.count() > 0
-            return len(client.ask({}))
+            return len(client.subscribe({}))
 
     with ThreadPoolExecutor(8) as pool:
-        seen = list(pool.map(talk, range(8)))
+        counts = list(pool.map(talk, range(8)))
 
-    assert max(seen) == relay.count() == 160
+    assert max(counts) == relay.count() == 160
 
 
 def test_500_requests_and_replies_are_delivered_in_order(relay):
@@ -178,10 +180,10 @@ def test_500_requests_and_replies_are_delivered_in_order(relay):
         for request in requests
     ]
     with connected(relay.url) as client, connected(relay.url) as wallet:
-        wallet.ask({"kinds": [23194], "#p": ["wallet"]})
+        wallet.subscribe({"kinds": [23194], "#p": ["wallet"]})
         for start in range(0, 500, 100):
             ids = [request.id for request in requests[start : start + 100]]
-            client.ask({"kinds": [23195], "#e": ids}, name=str(start))
+            client.subscribe({"kinds": [23195], "#e": ids}, name=str(start))
 
         for request in requests:
             client.wire.send(json.dumps(["EVENT", request.to_dict()]))
@@ -189,9 +191,9 @@ def test_500_requests_and_replies_are_delivered_in_order(relay):
         for reply in replies:
             wallet.wire.send(json.dumps(["EVENT", reply.to_dict()]))
 
-        answers = [client.take() for _ in range(1_000)]
-        assert [one[2]["id"] for one in answers if one[0] == "EVENT"] == [
+        answers = [client.receive() for _ in range(1_000)]
+        assert [answer[2]["id"] for answer in answers if answer[0] == "EVENT"] == [
             reply.id for reply in replies
         ]
         assert relay.count(23194) == relay.count(23195) == 500
-        assert {message[0] for message in wallet.rest()} == {"OK"}
+        assert {message[0] for message in wallet.receive_all()} == {"OK"}

@@ -46,7 +46,7 @@ def writer(relay):
 def reader(relay):
     """A client that subscribes to all events."""
     with connected(relay.url) as client:
-        client.ask({})
+        client.subscribe({})
         yield client
 
 
@@ -56,7 +56,7 @@ def test_dropped_event_is_answered_ok_but_not_stored(relay, client, reader):
 
     assert client.publish(lost) == (True, "")
 
-    assert reader.rest() == []
+    assert reader.receive_all() == []
     assert relay.stored() == []
     assert relay.events() == [lost]
 
@@ -68,7 +68,7 @@ def test_delayed_event_is_processed_later(relay, client, reader):
     client.send("EVENT", event.to_dict())
 
     wait_until(lambda: relay.hits(fault) == 1)
-    assert client.take() == ["OK", event.id, True, ""]
+    assert client.receive() == ["OK", event.id, True, ""]
     assert reader.next_event() == event
 
 
@@ -79,10 +79,10 @@ def test_delay_does_not_affect_other_messages(relay, client, reader):
     client.send("EVENT", late.to_dict())
     client.send("EVENT", soon.to_dict())
 
-    assert client.rest() == [["OK", soon.id, True, ""]]
-    assert [event_of(message) for message in reader.rest()] == [soon]
+    assert client.receive_all() == [["OK", soon.id, True, ""]]
+    assert [event_of(message) for message in reader.receive_all()] == [soon]
     relay.clear_faults()
-    assert client.take() == ["OK", late.id, True, ""]
+    assert client.receive() == ["OK", late.id, True, ""]
     assert reader.next_event() == late
 
 
@@ -92,10 +92,10 @@ def test_delay_after_processing_affects_only_the_answer(relay, client, reader):
 
     client.send("EVENT", event.to_dict())
 
-    assert client.rest() == []
+    assert client.receive_all() == []
     assert reader.next_event() == event
     relay.clear_faults()
-    assert client.take() == ["OK", event.id, True, ""]
+    assert client.receive() == ["OK", event.id, True, ""]
 
 
 def test_held_events_are_processed_when_released(relay, client, reader):
@@ -105,10 +105,10 @@ def test_held_events_are_processed_when_released(relay, client, reader):
     for event in (first, second, third):
         client.send("EVENT", event.to_dict())
 
-    assert client.take() == ["OK", third.id, True, ""]
+    assert client.receive() == ["OK", third.id, True, ""]
     assert relay.held == 2
     assert relay.release() == 2
-    assert [client.take()[1] for _ in range(2)] == [first.id, second.id]
+    assert [client.receive()[1] for _ in range(2)] == [first.id, second.id]
     assert [reader.next_event() for _ in range(3)] == [third, first, second]
     assert relay.held == 0
 
@@ -132,8 +132,8 @@ def test_muted_event_is_not_answered(relay, client, reader, when, processed):
 
     client.send("EVENT", note().to_dict())
 
-    assert client.rest() == []
-    assert len(reader.rest()) == processed
+    assert client.receive_all() == []
+    assert len(reader.receive_all()) == processed
     assert len(relay.stored()) == processed
 
 
@@ -147,7 +147,7 @@ def test_rejected_event_is_answered_with_a_reason(
 
     assert not accepted
     assert text.startswith("blocked: ")
-    assert len(reader.rest()) == processed
+    assert len(reader.receive_all()) == processed
     assert len(relay.stored()) == processed
 
 
@@ -158,9 +158,9 @@ def test_connection_breaks_instead_of_an_answer(relay, client, reader, when, pro
     client.send("EVENT", note().to_dict())
 
     with pytest.raises(ConnectionClosed) as caught:
-        client.take()
+        client.receive()
     assert caught.value.rcvd is None
-    assert len(reader.rest()) == processed
+    assert len(reader.receive_all()) == processed
     assert len(relay.stored()) == processed
     assert relay.connections == 1
 
@@ -172,7 +172,7 @@ def test_garbled_answer_is_not_json(relay, client, reader):
     client.send("EVENT", event.to_dict())
 
     with pytest.raises(json.JSONDecodeError):
-        client.take()
+        client.receive()
     assert reader.next_event() == event
 
 
@@ -182,10 +182,10 @@ def test_dropped_request_returns_no_events_and_opens_no_subscription(
     client.publish(note("stored"))
     relay.fault("drop", on="req")
 
-    assert client.ask({}) == []
+    assert client.subscribe({}) == []
 
     writer.publish(note("new"))
-    assert client.rest() == []
+    assert client.receive_all() == []
 
 
 def test_delayed_and_held_requests_open_their_subscription_later(relay, client):
@@ -196,14 +196,14 @@ def test_delayed_and_held_requests_open_their_subscription_later(relay, client):
     client.send("REQ", "delayed", {})
     client.send("REQ", "held", {})
 
-    assert client.rest() == []
+    assert client.receive_all() == []
     assert relay.subscriptions == 0
     relay.release()
-    assert event_of(client.take(), "held") == stored
-    assert client.take() == ["EOSE", "held"]
+    assert event_of(client.receive(), "held") == stored
+    assert client.receive() == ["EOSE", "held"]
     relay.clear_faults()
-    assert event_of(client.take(), "delayed") == stored
-    assert client.take() == ["EOSE", "delayed"]
+    assert event_of(client.receive(), "delayed") == stored
+    assert client.receive() == ["EOSE", "delayed"]
     assert relay.subscriptions == 2
 
 
@@ -223,11 +223,11 @@ def test_two_held_requests_with_one_id_open_one_subscription(relay, client):
     relay.fault("hold", on="req")
     client.send("REQ", "sub", {"kinds": [1]})
     client.send("REQ", "sub", {"kinds": [7]})
-    assert client.rest() == []
+    assert client.receive_all() == []
 
     relay.release()
 
-    assert [client.take(), client.take()] == [["EOSE", "sub"], ["EOSE", "sub"]]
+    assert [client.receive(), client.receive()] == [["EOSE", "sub"], ["EOSE", "sub"]]
     assert relay.subscriptions == 1
 
 
@@ -241,7 +241,7 @@ def test_messages_after_a_disconnect_fault_are_not_processed(relay, client):
     client.wire.socket.sendall(b"".join(client.wire.protocol.data_to_send()))
 
     with pytest.raises(ConnectionClosed):
-        client.take()
+        client.receive()
 
     assert relay.count() == 1
 
@@ -251,7 +251,7 @@ def test_muted_request_is_ignored(relay, client):
 
     client.send("REQ", "sub", {})
 
-    assert client.rest() == []
+    assert client.receive_all() == []
     assert relay.subscriptions == 0
 
 
@@ -261,23 +261,23 @@ def test_request_muted_after_processing_gets_no_eose(relay, client, writer):
 
     client.send("REQ", "sub", {})
 
-    assert [event_of(message) for message in client.rest()] == [stored]
+    assert [event_of(message) for message in client.receive_all()] == [stored]
     writer.publish(new := note("new"))
     assert client.next_event() == new
 
 
 def test_refused_request_is_answered_with_closed(relay, client, writer):
-    client.ask({})
+    client.subscribe({})
     relay.fault("closed", on="req")
 
     client.send("REQ", "sub", {})
 
-    verb, name, text = client.take()
+    verb, name, text = client.receive()
     assert (verb, name) == ("CLOSED", "sub")
     assert text.startswith("blocked: ")
     assert relay.subscriptions == 0
     writer.publish(note())
-    assert client.rest() == []
+    assert client.receive_all() == []
 
 
 def test_request_can_be_answered_garbled_or_break_the_connection(relay, client):
@@ -286,24 +286,24 @@ def test_request_can_be_answered_garbled_or_break_the_connection(relay, client):
 
     client.send("REQ", "sub", {})
     with pytest.raises(json.JSONDecodeError):
-        client.take()
+        client.receive()
     client.send("REQ", "sub", {})
     with pytest.raises(ConnectionClosed):
-        client.take()
+        client.receive()
 
 
 def test_dropped_delivery_is_lost_for_one_subscription_only(relay, client):
-    client.ask({}, name="one")
-    client.ask({}, name="two")
+    client.subscribe({}, name="one")
+    client.subscribe({}, name="two")
     relay.fault("drop", on="delivery", times=1)
     event = note()
 
     client.send("EVENT", event.to_dict())
 
-    assert event_of(client.take(), "two") == event
-    assert client.take() == ["OK", event.id, True, ""]
-    assert client.rest() == []
-    assert client.ask({}) == [event]
+    assert event_of(client.receive(), "two") == event
+    assert client.receive() == ["OK", event.id, True, ""]
+    assert client.receive_all() == []
+    assert client.subscribe({}) == [event]
 
 
 def test_held_delivery_is_overtaken_by_the_next_one(relay, client, reader):
@@ -313,7 +313,7 @@ def test_held_delivery_is_overtaken_by_the_next_one(relay, client, reader):
     client.publish(first)
     client.publish(second)
 
-    assert [event_of(message) for message in reader.rest()] == [second]
+    assert [event_of(message) for message in reader.receive_all()] == [second]
     assert relay.held == 1
     relay.release()
     assert reader.next_event() == first
@@ -332,11 +332,11 @@ def test_held_delivery_to_a_closed_subscription_is_lost(relay, client, reader):
     relay.fault("hold", on="delivery")
     client.publish(note())
     reader.send("CLOSE", "sub")
-    reader.rest()
+    reader.receive_all()
 
     relay.release()
 
-    assert reader.rest() == []
+    assert reader.receive_all() == []
 
 
 def test_duplicated_delivery_arrives_twice(relay, client, reader):
@@ -344,7 +344,7 @@ def test_duplicated_delivery_arrives_twice(relay, client, reader):
 
     client.publish(event := note())
 
-    assert [event_of(message) for message in reader.rest()] == [event, event]
+    assert [event_of(message) for message in reader.receive_all()] == [event, event]
 
 
 def test_garbled_delivery_is_not_json(relay, client, reader):
@@ -353,7 +353,7 @@ def test_garbled_delivery_is_not_json(relay, client, reader):
     client.publish(note())
 
     with pytest.raises(json.JSONDecodeError):
-        reader.take()
+        reader.receive()
 
 
 def test_forged_delivery_has_an_invalid_signature(relay, client, reader):
@@ -361,11 +361,11 @@ def test_forged_delivery_has_an_invalid_signature(relay, client, reader):
 
     client.publish(event := note())
 
-    message = reader.take()
+    message = reader.receive()
     assert message[2]["id"] == event.id
     with pytest.raises(InvalidEvent, match="signature"):
         event_of(message)
-    assert client.ask({}) == [event]
+    assert client.subscribe({}) == [event]
 
 
 def test_delivery_can_break_the_connection_of_the_subscriber(relay, client, reader):
@@ -374,7 +374,7 @@ def test_delivery_can_break_the_connection_of_the_subscriber(relay, client, read
     assert client.publish(note()) == (True, "")
 
     with pytest.raises(ConnectionClosed):
-        reader.take()
+        reader.receive()
     assert relay.subscriptions == 0
 
 
@@ -391,12 +391,12 @@ def test_request_fault_matches_kinds_and_authors_of_the_filters(relay, client):
     bob = pubkey_of(BOB)
     relay.fault("closed", on="req", kinds=[23195], author=bob)
 
-    client.ask({"kinds": [23195]})
-    client.ask({"authors": [bob]})
-    client.ask({})
+    client.subscribe({"kinds": [23195]})
+    client.subscribe({"authors": [bob]})
+    client.subscribe({})
     client.send("REQ", "sub", {"kinds": [1]}, {"kinds": [23195], "authors": [bob]})
 
-    assert client.take()[0] == "CLOSED"
+    assert client.receive()[0] == "CLOSED"
 
 
 def test_the_oldest_matching_fault_applies(relay, client):
@@ -406,7 +406,7 @@ def test_the_oldest_matching_fault_applies(relay, client):
     client.send("EVENT", note("1").to_dict())
     client.send("EVENT", note("2").to_dict())
 
-    assert client.take()[2] is False
+    assert client.receive()[2] is False
     assert client.publish(note("3"))[0]
     assert relay.hits(first) == relay.hits(second) == 1
 
@@ -434,7 +434,7 @@ def test_clearing_faults_releases_held_events(relay, client):
 
     relay.clear_faults()
 
-    assert client.take()[2] is True
+    assert client.receive()[2] is True
     assert client.publish(note("next")) == (True, "")
     with pytest.raises(KeyError):
         relay.hits(fault)
@@ -451,7 +451,7 @@ def test_reset_discards_held_messages(relay, client, reader):
     assert relay.held == 0
     assert relay.events() == relay.stored() == []
     assert client.publish(event := note("next")) == (True, "")
-    assert [event_of(message) for message in reader.rest()] == [event]
+    assert [event_of(message) for message in reader.receive_all()] == [event]
     assert relay.count() == relay.count(1) == 1
 
 
@@ -461,15 +461,15 @@ def test_finished_delays_are_not_processed_again_on_clear_or_reset(
 ):
     relay.fault("delay", seconds=0.02)
     client.send("EVENT", note("soon").to_dict())
-    client.rest()
+    client.receive_all()
 
     getattr(relay, end)()
     relay.fault("delay", seconds=0.05)
     client.send("EVENT", (later := note("later")).to_dict())
 
-    answered = [client.take()[1]]
+    answered = [client.receive()[1]]
     while answered[-1] != later.id:
-        answered.append(client.take()[1])
+        answered.append(client.receive()[1])
     assert len(answered) == len(set(answered))
     assert caplog.records == []
 

@@ -57,29 +57,29 @@ def relay(request):
         yield relay
 
 
-@given(sent=st.lists(texts, min_size=1, max_size=8))
+@given(strings=st.lists(texts, min_size=1, max_size=8))
 @settings(
     max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_relay_and_connection_survive_arbitrary_messages(relay, caplog, sent):
+def test_relay_and_connection_survive_arbitrary_messages(relay, caplog, strings):
     with caplog.at_level(logging.WARNING), connected(relay.url) as client:
-        for text in sent:
+        for text in strings:
             client.wire.send(text)
 
         client.send("REQ", "are you there?", {"limit": 0})
-        while (message := client.take())[:2] not in ANSWERS:
+        while (message := client.receive())[:2] not in ANSWERS:
             assert message[0] in VERBS
 
     assert caplog.records == []
 
 
-@given(sent=st.binary(min_size=1, max_size=200))
+@given(data=st.binary(min_size=1, max_size=200))
 @settings(max_examples=50, deadline=None)
-def test_relay_survives_arbitrary_bytes_instead_of_a_handshake(relay, sent):
+def test_relay_survives_arbitrary_bytes_instead_of_a_handshake(relay, data):
     with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as wire:
-        wire.sendall(sent)
+        wire.sendall(data)
 
     with connected(relay.url) as client:
-        client.rest()
+        client.receive_all()

@@ -30,13 +30,13 @@ def client(relay):
 @pytest.mark.parametrize("kind", [1, 1059, 13194, 23194, 23195, 23196, 23197])
 def test_event_of_any_kind_is_delivered_and_stored(relay, client, kind):
     with connected(relay.url) as reader:
-        assert reader.ask({"kinds": [kind]}) == []
+        assert reader.subscribe({"kinds": [kind]}) == []
         event = note("über 💸\u2028\t\x00", kind=kind, tags=[["p", HEX], ["t"], []])
 
         assert client.publish(event) == (True, "")
 
         assert reader.next_event() == event
-        assert reader.ask({"ids": [event.id]}) == [event]
+        assert reader.subscribe({"ids": [event.id]}) == [event]
 
 
 def test_subscription_gets_stored_events_newest_first_then_new_ones(relay, client):
@@ -44,7 +44,7 @@ def test_subscription_gets_stored_events_newest_first_then_new_ones(relay, clien
     for event in (old, new, middle):
         client.publish(event)
 
-    assert client.ask({}) == [new, middle, old]
+    assert client.subscribe({}) == [new, middle, old]
 
     client.send("EVENT", (event := note(created_at=1)).to_dict())
     assert client.next_event() == event
@@ -55,7 +55,7 @@ def test_events_of_the_same_second_are_sorted_by_id(client):
     for event in events:
         client.publish(event)
 
-    assert client.ask({}) == sorted(events, key=lambda event: event.id)
+    assert client.subscribe({}) == sorted(events, key=lambda event: event.id)
 
 
 A1 = note("a1", key=ANN, created_at=100, tags=[["e", HEX], ["p", "x"], ["p", "y", "z"]])
@@ -66,7 +66,7 @@ ANNS, BOBS = pubkey_of(ANN), pubkey_of(BOB)
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         ([{}], [B1, A3, A2, A1]),
         ([{"ids": [A1.id, B1.id, HEX]}], [B1, A1]),
@@ -98,15 +98,15 @@ ANNS, BOBS = pubkey_of(ANN), pubkey_of(BOB)
         ([{"authors": [ANNS], "limit": 1}, {"kinds": [7], "limit": 1}], [A3, A2]),
     ],
 )
-def test_filters_select_stored_events(client, filters, found):
+def test_filters_select_stored_events(client, filters, expected):
     for event in (A1, B1, A3, A2):
         client.publish(event)
 
-    assert client.ask(*filters) == found
+    assert client.subscribe(*filters) == expected
 
 
 @pytest.mark.parametrize(
-    ("filters", "found"),
+    ("filters", "expected"),
     [
         ([{}], [A1, A2, A3, B1]),
         ([{"ids": [A1.id, B1.id]}], [A1, B1]),
@@ -123,14 +123,14 @@ def test_filters_select_stored_events(client, filters, found):
         ([{"kinds": [7]}, {"authors": [ANNS]}, {"#t": ["sats"]}], [A1, A2, A3]),
     ],
 )
-def test_filters_select_new_events_each_delivered_once(client, filters, found):
-    assert client.ask(*filters) == []
+def test_filters_select_new_events_each_delivered_once(client, filters, expected):
+    assert client.subscribe(*filters) == []
 
     for event in (A1, A2, A3, B1):
         client.send("EVENT", event.to_dict())
 
-    came = [event_of(m) for m in client.rest() if m[0] == "EVENT"]
-    assert came == found
+    received = [event_of(m) for m in client.receive_all() if m[0] == "EVENT"]
+    assert received == expected
 
 
 def test_max_limit_caps_each_filter():
@@ -141,22 +141,22 @@ def test_max_limit_caps_each_filter():
         for at in range(5):
             client.publish(note(created_at=at))
 
-        assert [event.created_at for event in client.ask({"limit": 4})] == [4, 3]
+        assert [event.created_at for event in client.subscribe({"limit": 4})] == [4, 3]
 
 
 def test_event_is_delivered_to_each_matching_subscription(client):
-    client.ask({}, name="one")
-    client.ask({"kinds": [1]}, name="two")
+    client.subscribe({}, name="one")
+    client.subscribe({"kinds": [1]}, name="two")
 
     client.send("EVENT", (event := note()).to_dict())
 
-    copies = {message[1]: message for message in (client.take(), client.take())}
+    copies = {message[1]: message for message in (client.receive(), client.receive())}
     assert event_of(copies["one"], "one") == event_of(copies["two"], "two") == event
 
 
 def test_request_with_the_same_id_replaces_the_subscription(relay, client):
-    client.ask({"kinds": [1]})
-    client.ask({"kinds": [7]})
+    client.subscribe({"kinds": [1]})
+    client.subscribe({"kinds": [7]})
 
     client.publish(note(kind=1))
     client.send("EVENT", (event := note(kind=7)).to_dict())
@@ -167,26 +167,26 @@ def test_request_with_the_same_id_replaces_the_subscription(relay, client):
 
 
 def test_closed_subscription_gets_no_events(relay, client):
-    client.ask({}, name="one")
-    client.ask({}, name="two")
+    client.subscribe({}, name="one")
+    client.subscribe({}, name="two")
 
     client.send("CLOSE", "one")
     client.send("CLOSE", "never opened")
     client.send("EVENT", (event := note()).to_dict())
 
-    assert event_of(client.take(), "two") == event
-    assert client.take()[0] == "OK"
-    assert client.rest() == []
+    assert event_of(client.receive(), "two") == event
+    assert client.receive()[0] == "OK"
+    assert client.receive_all() == []
     assert relay.subscriptions == 1
 
 
 def test_relay_can_close_all_subscriptions(relay, client):
-    client.ask({}, name="one")
-    client.ask({}, name="two")
+    client.subscribe({}, name="one")
+    client.subscribe({}, name="two")
 
     relay.end_subscriptions()
 
-    assert [client.take()[:2] for _ in range(2)] == [
+    assert [client.receive()[:2] for _ in range(2)] == [
         ["CLOSED", "one"],
         ["CLOSED", "two"],
     ]
@@ -200,16 +200,16 @@ def test_subscription_above_the_limit_is_refused():
         connected(relay.url) as client,
         connected(relay.url) as another,
     ):
-        client.ask({}, name="one")
-        client.ask({}, name="two")
+        client.subscribe({}, name="one")
+        client.subscribe({}, name="two")
 
         client.send("REQ", "three", {})
 
-        assert client.take() == ["CLOSED", "three", "error: too many subscriptions"]
-        client.ask({}, name="two")
-        another.ask({}, name="three")
+        assert client.receive() == ["CLOSED", "three", "error: too many subscriptions"]
+        client.subscribe({}, name="two")
+        another.subscribe({}, name="three")
         client.send("CLOSE", "one")
-        client.ask({}, name="three")
+        client.subscribe({}, name="three")
 
 
 ODD = note("odd").to_dict()
@@ -238,7 +238,7 @@ WRONG_ID = {**ODD, "id": HEX}
 def test_invalid_event_is_refused_with_its_id(relay, client, event, reason):
     client.send("EVENT", event)
 
-    verb, event_id, accepted, text = client.take()
+    verb, event_id, accepted, text = client.receive()
     assert (verb, event_id, accepted) == ("OK", event["id"], False)
     assert text.startswith("invalid: ")
     assert reason in text
@@ -275,7 +275,7 @@ def test_invalid_event_is_refused_with_its_id(relay, client, event, reason):
 def test_malformed_message_is_answered_with_a_notice(client, message):
     client.wire.send(message)
 
-    verb, text = client.take()
+    verb, text = client.receive()
     assert verb == "NOTICE"
     assert text.startswith("invalid: ")
     assert client.publish(note()) == (True, "")
@@ -307,11 +307,11 @@ def test_malformed_message_is_answered_with_a_notice(client, message):
     ],
 )
 def test_invalid_filter_closes_the_subscription(relay, client, filters):
-    client.ask({})
+    client.subscribe({})
 
     client.send("REQ", "sub", *filters)
 
-    verb, name, text = client.take()
+    verb, name, text = client.receive()
     assert (verb, name) == ("CLOSED", "sub")
     assert text.startswith("invalid: ")
     assert relay.subscriptions == 0
@@ -319,7 +319,7 @@ def test_invalid_filter_closes_the_subscription(relay, client, filters):
 
 def test_subscription_id_is_returned_unchanged(client):
     for name in ("\ud800", 'q"uote', "ü\u2028", "x" * 64):
-        client.ask({}, name=name)
+        client.subscribe({}, name=name)
 
 
 def test_too_long_message_closes_the_connection_with_1009():
@@ -331,7 +331,7 @@ def test_too_long_message_closes_the_connection_with_1009():
             client.wire.send("x" * 2_001)
 
             with pytest.raises(ConnectionClosed) as caught:
-                client.take()
+                client.receive()
             assert caught.value.rcvd is not None
             assert caught.value.rcvd.code == 1009
         with connected(relay.url) as client:
@@ -340,7 +340,7 @@ def test_too_long_message_closes_the_connection_with_1009():
 
 def test_message_of_half_a_mebibyte_is_accepted(client):
     assert client.publish(note("x" * 500_000)) == (True, "")
-    assert len(client.ask({})[0].content) == 500_000
+    assert len(client.subscribe({})[0].content) == 500_000
 
 
 def test_received_events_are_listed_and_counted(relay, client):
@@ -348,7 +348,7 @@ def test_received_events_are_listed_and_counted(relay, client):
     for event in (*events, events[0]):
         client.publish(event)
     client.send("EVENT", INVALID_SIGNATURE)
-    client.take()
+    client.receive()
 
     assert relay.events() == [*events, events[0]]
     assert relay.events(7) == events[2:]
@@ -378,7 +378,7 @@ def test_only_the_newest_received_events_are_recorded():
 
 
 @pytest.mark.parametrize("honours_expiration", [True, False])
-def test_relay_information_document_over_http(honours_expiration):
+def test_relay_serves_its_information_document_over_http(honours_expiration):
     settings = RelaySettings(
         name="Test",
         honours_expiration=honours_expiration,
@@ -402,7 +402,7 @@ def test_relay_information_document_over_http(honours_expiration):
         assert requests.get(url, timeout=10).status_code == 426
 
 
-def test_filters_agree_with_plain_comparison(client):
+def test_filters_select_the_same_events_as_a_plain_comparison(client):
     """Many filters select the same of many events as a plain comparison."""
     number = count()
     events = [
@@ -420,9 +420,11 @@ def test_filters_agree_with_plain_comparison(client):
             for name, value in (("e", None), ("e", ["x"]), ("p", ["x", "y"])):
                 conditions = {"kinds": kinds, "authors": authors, f"#{name}": value}
                 filter = {
-                    key: one for key, one in conditions.items() if one is not None
+                    key: condition
+                    for key, condition in conditions.items()
+                    if condition is not None
                 }
-                assert client.ask(filter) == [
+                assert client.subscribe(filter) == [
                     event
                     for event in reversed(events)
                     if (kinds is None or event.kind in kinds)

@@ -30,13 +30,13 @@ def expiring_note(at, **options):
 
 def test_duplicate_event_is_accepted_but_not_delivered_again(relay, client):
     client.publish(event := note())
-    client.ask({})
+    client.subscribe({})
 
     accepted, text = client.publish(event)
 
     assert accepted
     assert text.startswith("duplicate: ")
-    assert client.rest() == []
+    assert client.receive_all() == []
     assert relay.stored() == [event]
 
 
@@ -51,17 +51,17 @@ def test_only_the_newest_replaceable_event_per_author_is_kept(client, kind):
 
     assert accepted
     assert text.startswith("duplicate: ")
-    assert client.ask({"kinds": [kind]}) == [newest, other]
-    assert client.ask({"ids": [old.id, newer.id]}) == []
+    assert client.subscribe({"kinds": [kind]}) == [newest, other]
+    assert client.subscribe({"ids": [old.id, newer.id]}) == []
 
 
 def test_outdated_replaceable_event_is_not_delivered(client):
     client.publish(note(kind=13_194, created_at=200))
-    client.ask({})
+    client.subscribe({})
 
     client.publish(note(kind=13_194, created_at=100))
 
-    assert client.rest() == []
+    assert client.receive_all() == []
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -70,7 +70,7 @@ def test_lower_id_wins_between_replaceable_events_of_one_second(client, reverse)
     for event in reversed(events) if reverse else events:
         client.publish(event)
 
-    assert client.ask({}) == [min(events, key=lambda event: event.id)]
+    assert client.subscribe({}) == [min(events, key=lambda event: event.id)]
 
 
 def test_only_the_newest_addressable_event_per_d_tag_is_kept(client):
@@ -83,7 +83,7 @@ def test_only_the_newest_addressable_event_per_d_tag_is_kept(client):
         client.publish(event)
     client.publish(others := article("a", 50, BOB))
 
-    assert client.ask({"kinds": [30_023]}) == [*newest, others]
+    assert client.subscribe({"kinds": [30_023]}) == [*newest, others]
 
 
 def test_regular_and_ephemeral_events_are_not_replaced(client):
@@ -91,17 +91,17 @@ def test_regular_and_ephemeral_events_are_not_replaced(client):
     for event in events:
         client.publish(event)
 
-    assert len(client.ask({})) == 4
+    assert len(client.subscribe({})) == 4
 
 
 def test_expired_event_is_refused(relay, client):
     with time_machine.travel(START, tick=False):
-        client.ask({})
+        client.subscribe({})
 
         assert client.publish(expiring_note(AT)) == (False, "invalid: event is expired")
         assert client.publish(expiring_note(AT - 1))[0] is False
 
-        assert client.rest() == []
+        assert client.receive_all() == []
         assert relay.stored() == []
         client.send("EVENT", (event := expiring_note(AT + 1)).to_dict())
         assert client.next_event() == event
@@ -114,9 +114,9 @@ def test_stored_event_is_returned_until_it_expires(client):
         client.publish(persistent)
 
         clock.shift(timedelta(seconds=59))
-        assert client.ask({}) == [event, persistent]
+        assert client.subscribe({}) == [event, persistent]
         clock.shift(timedelta(seconds=1))
-        assert client.ask({}) == [persistent]
+        assert client.subscribe({}) == [persistent]
         assert client.publish(event)[0] is False
 
 
@@ -127,7 +127,7 @@ def test_expired_events_do_not_count_towards_a_limit(client):
 
         clock.shift(timedelta(hours=1))
 
-        assert client.ask({"limit": 1}) == [persistent]
+        assert client.subscribe({"limit": 1}) == [persistent]
 
 
 def test_without_honours_expiration_expired_events_are_returned():
@@ -141,22 +141,22 @@ def test_without_honours_expiration_expired_events_are_returned():
         assert client.publish(late) == client.publish(soon) == (True, "")
 
         clock.shift(timedelta(hours=1))
-        assert set(client.ask({})) == {late, soon}
+        assert set(client.subscribe({})) == {late, soon}
 
         relay.change_settings(honours_expiration=True)
-        assert client.ask({}) == []
+        assert client.subscribe({}) == []
 
 
 def test_held_event_that_expires_meanwhile_is_refused(relay, client):
     with time_machine.travel(START, tick=False) as clock:
         relay.fault("hold")
         client.send("EVENT", (event := expiring_note(AT + 60)).to_dict())
-        assert client.rest() == []
+        assert client.receive_all() == []
 
         clock.shift(timedelta(hours=1))
         relay.release()
 
-        assert client.take() == ["OK", event.id, False, "invalid: event is expired"]
+        assert client.receive() == ["OK", event.id, False, "invalid: event is expired"]
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "1.5", "²", "9" * 5_000])
@@ -164,7 +164,7 @@ def test_invalid_expiration_tag_is_ignored(client, text):
     event = note(tags=[["expiration", text], ["expiration"]])
 
     assert client.publish(event) == (True, "")
-    assert client.ask({}) == [event]
+    assert client.subscribe({}) == [event]
 
 
 def test_eviction_removes_the_oldest_ephemeral_event_first():

@@ -25,7 +25,7 @@ from sandbox.tests.support.running_system import (
 pytestmark = pytest.mark.processes
 
 
-def test_first_screen_is_correct_and_ctrl_c_leaves_no_process(tmp_path):
+def test_make_run_prints_correct_screen_and_ctrl_c_leaves_no_process(tmp_path):
     var = tmp_path / "with a space"
 
     with running(var) as (process, screen):
@@ -52,7 +52,7 @@ def test_first_screen_is_correct_and_ctrl_c_leaves_no_process(tmp_path):
     wait_until_gone(var)
 
 
-def test_second_start_is_refused_and_a_restart_keeps_the_data(tmp_path):
+def test_second_make_run_is_refused_and_a_restart_keeps_the_data(tmp_path):
     with running(tmp_path) as (_, first):
         second = subprocess.run(
             [sys.executable, "-m", "sandbox.run"],
@@ -74,7 +74,7 @@ def test_second_start_is_refused_and_a_restart_keeps_the_data(tmp_path):
     wait_until_gone(tmp_path)
 
 
-def test_killed_run_leaves_no_process(tmp_path):
+def test_killed_make_run_leaves_no_process(tmp_path):
     with running(tmp_path) as (process, _):
         assert len(processes_of(tmp_path)) >= 10
         process.kill()

@@ -59,7 +59,7 @@ def test_invoices_are_paid_by_a_wallet_and_by_hand(tmp_path):
         wait_until(
             lambda: run.query(sql, "INSUFFICIENT_BALANCE") == (1,),
             seconds=30,
-            what="the refusal",
+            event="the refusal",
         )
 
         # Without notifications only the periodic check finds the payment.
@@ -88,7 +88,7 @@ def test_pending_payment_neither_delays_the_stop_nor_is_sent_again(tmp_path):
         wait_until(
             lambda: run.count_requests("slow", "pay_invoice"),
             seconds=30,
-            what="a request",
+            event="a request",
         )
         before = run.query(attempt)
         stop(run)
@@ -98,7 +98,7 @@ def test_pending_payment_neither_delays_the_stop_nor_is_sent_again(tmp_path):
         wait_until(
             lambda: run.count_requests("platform", "lookup_invoice"),
             seconds=60,
-            what="a lookup",
+            event="a lookup",
         )
         assert run.query(attempt) == before
         assert before[1] == "pending"

@@ -12,7 +12,7 @@ class TinyScale(benchmark.Scale):
 
     def __init__(self):
         super().__init__(quick=True)
-        self.of_each_kind = 8
+        self.requests_per_kind = 8
         self.mix_seconds = 0.1
         self.step = 40
         self.customers = 8
@@ -40,14 +40,16 @@ def test_speed_measurement_sends_every_kind_of_request_and_compares_the_rate(
     printed = capsys.readouterr().out
     assert "\n1 per second: reached" in printed
     assert "1000000 per second: NOT REACHED" in printed
-    sent_requests = [(one["method"], one["path"]) for one in stripe_sandbox.requests()]
+    sent_requests = [
+        (request["method"], request["path"]) for request in stripe_sandbox.requests()
+    ]
     for method, part in (
         ("GET", "/v1/invoices"),
         ("POST", "/finalize"),
         ("POST", "/pay"),
     ):
         assert any(verb == method and part in path for verb, path in sent_requests)
-    assert {one["status"] for one in stripe_sandbox.requests()} == {200}
+    assert {request["status"] for request in stripe_sandbox.requests()} == {200}
 
 
 def test_steady_mix_creates_only_events_and_idempotent_responses(
@@ -57,10 +59,10 @@ def test_steady_mix_creates_only_events_and_idempotent_responses(
     with benchmark.accounts(SandboxServer(stripe_sandbox.url)) as [client, *_]:
         before = stripe_sandbox.app.store.counts()
 
-        sent = benchmark.send_round(client, benchmark.STEADY)
+        count = benchmark.send_round(client, benchmark.STEADY)
 
         after = stripe_sandbox.app.store.counts()
-    assert sent == 10
+    assert count == 10
     grown_kinds = {kind for kind in after if after[kind] != before.get(kind)}
     assert grown_kinds == {"_answer", "event"}
 

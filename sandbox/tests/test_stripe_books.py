@@ -50,7 +50,9 @@ class Account:
     def select_invoice(self, number, *statuses):
         """Return an invoice with one of the statuses, or any invoice."""
         invoices = self.api.v1.invoices.list({"limit": 20}).data
-        matching = [one for one in invoices if one.status in statuses] or invoices
+        matching = [
+            invoice for invoice in invoices if invoice.status in statuses
+        ] or invoices
         return matching[number % len(matching)]
 
     def bill(self, amount):

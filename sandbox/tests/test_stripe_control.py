@@ -44,7 +44,7 @@ def send_reset(sandbox, headers):
         {"Host": "localhost:PORT", "Sec-Fetch-Site": "same-origin"},
     ],
 )
-def test_local_request_is_allowed(stripe_sandbox, api, headers):
+def test_local_control_request_is_allowed(stripe_sandbox, api, headers):
     builders.customer(api)
 
     assert send_reset(stripe_sandbox, headers) == 200
@@ -65,7 +65,7 @@ def test_local_request_is_allowed(stripe_sandbox, api, headers):
         {"Host": "localhost:PORT", "Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_request_from_a_web_site_is_denied(stripe_sandbox, api, headers):
+def test_control_request_from_a_web_site_is_denied(stripe_sandbox, api, headers):
     builders.customer(api)
 
     assert send_reset(stripe_sandbox, headers) == 403
@@ -76,7 +76,7 @@ def test_request_from_a_web_site_is_denied(stripe_sandbox, api, headers):
     ("client", "allowed"),
     [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("10.0.0.3", False)],
 )
-def test_only_loopback_addresses_are_allowed(client, allowed):
+def test_control_requests_are_allowed_from_loopback_addresses_only(client, allowed):
     denial = guard.denial_reason(Request("POST", "/_sandbox/reset"), client)
 
     assert (denial is None) is allowed
@@ -119,7 +119,7 @@ def test_only_loopback_addresses_are_allowed(client, allowed):
         ("events/evt_x/redeliver", {"endpoint": 1}),
     ],
 )
-def test_invalid_body_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
+def test_invalid_control_body_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
     before = control(stripe_sandbox, "GET", "state")[1]
 
     status, response = control(stripe_sandbox, "POST", path, body)
@@ -139,11 +139,11 @@ def test_invalid_body_is_a_400_and_changes_nothing(stripe_sandbox, path, body):
         ("PUT", "settings"),
     ],
 )
-def test_unknown_endpoint_or_object_is_a_404(stripe_sandbox, method, path):
+def test_unknown_control_endpoint_or_object_is_a_404(stripe_sandbox, method, path):
     assert control(stripe_sandbox, method, path, {})[0] == 404
 
 
-def test_body_that_is_not_json_is_a_400(stripe_sandbox):
+def test_control_body_that_is_not_json_is_a_400(stripe_sandbox):
     url = f"{stripe_sandbox.url}/_sandbox/settings"
 
     for body in ("latency=1", "[" * 100_000):

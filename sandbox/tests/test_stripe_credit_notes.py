@@ -58,7 +58,7 @@ def amounts_of(api, invoice):
     )
 
 
-def test_note_on_open_invoice_reduces_amount_due(api):
+def test_credit_note_on_open_invoice_reduces_amount_due(api):
     invoice = create_invoice(api)
 
     note = credit(api, invoice, 300, reason="order_change", memo="Sorry")
@@ -72,7 +72,7 @@ def test_note_on_open_invoice_reduces_amount_due(api):
     assert amounts_of(api, invoice) == ("open", 700, 700, 300, 0)
 
 
-def test_notes_over_full_amount_mark_invoice_paid_without_payment(api):
+def test_credit_notes_over_full_amount_mark_invoice_paid_without_payment(api):
     invoice = create_invoice(api)
     before = len(builders.event_types(api))
 
@@ -95,7 +95,7 @@ def test_notes_over_full_amount_mark_invoice_paid_without_payment(api):
     ]
 
 
-def test_note_on_paid_invoice_credits_balance(api):
+def test_credit_note_on_paid_invoice_credits_balance(api):
     invoice = pay(api, create_invoice(api))
 
     note = credit(api, invoice, 300, credit_amount=200, out_of_band_amount=100)
@@ -110,7 +110,7 @@ def test_note_on_paid_invoice_credits_balance(api):
     assert (transaction.credit_note, transaction.invoice) == (note.id, invoice.id)
 
 
-def test_note_above_amount_due_credits_the_excess(api):
+def test_credit_note_above_amount_due_credits_the_excess(api):
     payer = builders.customer(api)
     api.v1.customers.balance_transactions.create(
         payer.id, {"amount": -400, "currency": "usd"}
@@ -126,7 +126,7 @@ def test_note_above_amount_due_credits_the_excess(api):
     assert api.v1.customers.retrieve(payer.id).balance == -300
 
 
-def test_note_over_first_invoice_activates_subscription(api):
+def test_credit_note_over_first_invoice_activates_subscription(api):
     subscription = api.v1.subscriptions.create(
         {
             "customer": builders.customer(api).id,
@@ -253,7 +253,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize(("make", "message"), BAD_LINES)
-def test_invalid_lines_are_refused(api, make, message):
+def test_credit_note_with_invalid_lines_is_refused(api, make, message):
     invoice = create_invoice(api)
 
     error = credit_error(api, invoice, lines=[make(invoice)])
@@ -261,7 +261,7 @@ def test_invalid_lines_are_refused(api, make, message):
     assert message in error.user_message
 
 
-def test_line_cannot_be_credited_above_its_amount_or_in_both_ways(api):
+def test_line_cannot_be_credited_above_its_amount_or_by_amount_and_quantity(api):
     invoice = create_invoice(api, 600, 400)
     first = invoice.lines.data[0]
     line = {"type": "invoice_line_item", "invoice_line_item": first.id}
@@ -316,7 +316,9 @@ def test_negative_line_is_credited_with_negative_amount(api):
         (False, 300, {"reason": "mood"}, "must be one of"),
     ],
 )
-def test_inconsistent_note_amounts_are_refused(api, paid, amount, params, message):
+def test_credit_note_with_inconsistent_amounts_is_refused(
+    api, paid, amount, params, message
+):
     invoice = create_invoice(api)
     if paid:
         invoice = pay(api, invoice)
@@ -351,14 +353,14 @@ def test_invoice_without_positive_total_cannot_be_credited(api, amounts):
     )
 
 
-def test_unknown_invoice_is_named_in_error(api):
+def test_credit_note_for_unknown_invoice_names_it_in_error(api):
     with pytest.raises(stripe.InvalidRequestError) as caught:
         api.v1.credit_notes.create({"invoice": "in_x", "amount": 1})
 
     assert (caught.value.code, caught.value.param) == ("resource_missing", "invoice")
 
 
-def test_voiding_note_restores_amount_due(api):
+def test_voiding_credit_note_restores_amount_due(api):
     invoice = create_invoice(api)
     note = credit(api, invoice, 300)
 
@@ -370,7 +372,7 @@ def test_voiding_note_restores_amount_due(api):
     assert credit(api, invoice, 1_000).number.endswith("-CN-02")
 
 
-def test_note_can_be_voided_once_and_only_on_open_invoice(api):
+def test_credit_note_can_be_voided_once_and_only_on_open_invoice(api):
     invoice, uncollectible = create_invoice(api), create_invoice(api)
     first, late = credit(api, invoice, 300), credit(api, uncollectible, 300)
     api.v1.credit_notes.void_credit_note(first.id)
@@ -388,7 +390,7 @@ def test_note_can_be_voided_once_and_only_on_open_invoice(api):
     assert amounts_of(api, invoice) == ("paid", 0, 0, 1_000, 0)
 
 
-def test_only_memo_and_metadata_of_note_can_be_updated(api):
+def test_only_memo_and_metadata_of_credit_note_can_be_updated(api):
     note = credit(api, create_invoice(api), 300, memo="a", metadata={"k": "v"})
 
     changed = api.v1.credit_notes.update(
@@ -404,7 +406,7 @@ def test_only_memo_and_metadata_of_note_can_be_updated(api):
     assert caught.value.http_status == 404
 
 
-def test_notes_are_listed_by_invoice_and_customer(api):
+def test_credit_notes_are_listed_by_invoice_and_customer(api):
     first, second = create_invoice(api), create_invoice(api)
     notes = [credit(api, invoice, 100).id for invoice in (first, first, second)]
 
@@ -418,7 +420,7 @@ def test_notes_are_listed_by_invoice_and_customer(api):
     assert listed(created={"gt": api.v1.credit_notes.retrieve(notes[2]).created}) == []
 
 
-def test_preview_returns_note_without_issuing_it(api):
+def test_preview_returns_credit_note_without_issuing_it(api):
     invoice = create_invoice(api)
     params = {"invoice": invoice.id, "amount": 300}
 
@@ -433,7 +435,7 @@ def test_preview_returns_note_without_issuing_it(api):
         api.v1.credit_notes.preview({**params, "amount": 1_001})
 
 
-def test_note_expands_invoice_customer_and_transaction(api):
+def test_credit_note_expands_invoice_customer_and_transaction(api):
     invoice = pay(api, create_invoice(api))
     note = credit(api, invoice, 300, credit_amount=300)
 
@@ -446,7 +448,7 @@ def test_note_expands_invoice_customer_and_transaction(api):
     assert expanded.customer_balance_transaction.amount == -300
 
 
-def test_voiding_invoice_keeps_notes_and_restores_balance(api):
+def test_voiding_invoice_keeps_credit_notes_and_restores_balance(api):
     payer = builders.customer(api)
     api.v1.customers.balance_transactions.create(
         payer.id, {"amount": -400, "currency": "usd"}

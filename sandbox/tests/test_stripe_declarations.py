@@ -44,7 +44,7 @@ def undeclared_in(kind: Kind, hints: list[Any], path: str) -> list[str]:
         return undeclared_in(kind.other, hints, path)
     if isinstance(kind, Array):
         items = [get_args(hint)[0] for hint in hints if get_origin(hint) is list]
-        inner = [one for item in items for one in options(item)]
+        inner = [option for item in items for option in options(item)]
         return undeclared_in(kind.of, inner, path) if items else [f"{path}[]"]
     if isinstance(kind, Hash):
         hashes = [hint for hint in hints if is_typeddict(hint)]
@@ -82,11 +82,11 @@ def test_parameter_check_reports_problems(form, expected):
 
 
 def test_response_check_reports_problems(api):
-    sent = builders.customer(api).to_dict(for_json=True)
-    del sent["balance"]
+    customer = builders.customer(api).to_dict(for_json=True)
+    del customer["balance"]
 
     problems = stripe_types.response_problems(
-        stripe.Customer, {**sent, "delinquent": "no", "color": "red"}
+        stripe.Customer, {**customer, "delinquent": "no", "color": "red"}
     )
 
     assert sorted(problems) == [

@@ -107,9 +107,9 @@ def test_requests_are_logged_without_credentials(api, stripe_sandbox):
     entries = stripe_sandbox.requests("POST", "/v1/customers")
     _, body = control(stripe_sandbox, "GET", "requests?method=get&path=customers")
 
-    assert [one["params"]["name"] for one in entries] == ["Ann"]
+    assert [entry["params"]["name"] for entry in entries] == ["Ann"]
     assert entries[0]["status"] == 200
-    assert [one["path"] for one in body["data"]] == [f"/v1/customers/{created.id}"]
+    assert [entry["path"] for entry in body["data"]] == [f"/v1/customers/{created.id}"]
     assert "sk_test" not in json.dumps(stripe_sandbox.requests())
 
 

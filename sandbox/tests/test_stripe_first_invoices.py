@@ -213,7 +213,7 @@ def test_pending_if_incomplete_is_refused_on_creation(api, payer):
 
 
 @pytest.mark.parametrize("behavior", ["default_incomplete", "pending_if_incomplete"])
-def test_update_with_pending_payment_is_refused_as_not_modelled(api, payer, behavior):
+def test_update_with_pending_payment_is_refused_as_unsupported(api, payer, behavior):
     subscription = builders.automatic(api, to=payer)
     change = {
         "items": [{"id": subscription["items"].data[0].id, "quantity": 3}],

@@ -191,12 +191,12 @@ def form_pairs(value, name=""):
         yield from form_pairs(inner, f"{name}[{key}]" if name else key)
 
 
-def check(app, sent):
+def check(app, http_request):
     """Assert that a request is no server error and, if rejected, changes nothing."""
     app.restore("start")
     before = objects(app)
 
-    response = app.handle(sent)
+    response = app.handle(http_request)
 
     assert response.status in (200, 400, 402, 404), response.body
     body = json.loads(response.body)
@@ -238,10 +238,10 @@ def test_random_bytes_never_cause_a_server_error(
     fuzz_app, route, query, body, key, ids
 ):
     all_ids = [*ids, *["in_x"] * route.segments.count("{}")]
-    sent = request(route, all_ids, {})
+    valid = request(route, all_ids, {})
     headers = {**HEADERS, "idempotency-key": key}
 
-    check(fuzz_app, Request(sent.method, sent.path, query, headers, body))
+    check(fuzz_app, Request(valid.method, valid.path, query, headers, body))
 
 
 def test_valid_requests_succeed_on_the_fuzzed_account(fuzz_app):
@@ -254,5 +254,5 @@ def test_valid_requests_succeed_on_the_fuzzed_account(fuzz_app):
     }
 
     for path, form in cases.items():
-        sent = Request("POST", path, "", HEADERS, form.encode())
-        assert fuzz_app.handle(sent).status == 200
+        valid = Request("POST", path, "", HEADERS, form.encode())
+        assert fuzz_app.handle(valid).status == 200

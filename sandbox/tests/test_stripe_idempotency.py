@@ -9,7 +9,7 @@ from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_control import wait_until_fault_used
 
 
-def test_same_key_replays_the_first_response(api, stripe_sandbox):
+def test_same_idempotency_key_replays_the_first_response(api, stripe_sandbox):
     first = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
     second = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
@@ -19,10 +19,13 @@ def test_same_key_replays_the_first_response(api, stripe_sandbox):
         first.last_response.request_id
     )
     assert builders.count_customers(api) == 1
-    assert [one["replayed"] for one in stripe_sandbox.requests("POST")] == [False, True]
+    assert [request["replayed"] for request in stripe_sandbox.requests("POST")] == [
+        False,
+        True,
+    ]
 
 
-def test_same_key_with_other_parameters_is_rejected(api):
+def test_same_idempotency_key_with_other_parameters_is_rejected(api):
     api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     with pytest.raises(stripe.IdempotencyError, match="same parameters") as caught:
@@ -31,14 +34,14 @@ def test_same_key_with_other_parameters_is_rejected(api):
     assert caught.value.http_status == 400
 
 
-def test_same_key_for_another_endpoint_is_rejected(api):
+def test_same_idempotency_key_for_another_endpoint_is_rejected(api):
     api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     with pytest.raises(stripe.IdempotencyError, match="same endpoint"):
         api.v1.products.create({"name": "A"}, builders.with_key("k"))
 
 
-def test_execution_error_is_replayed(api):
+def test_error_during_execution_is_replayed_for_its_idempotency_key(api):
     created = builders.customer(api)
     params = {"customer": created.id, "items": [{"price": "price_later"}]}
 
@@ -55,7 +58,7 @@ def test_execution_error_is_replayed(api):
     assert first["Stripe-Should-Retry"] == second["Stripe-Should-Retry"] == "false"
 
 
-def test_validation_error_is_not_stored(api):
+def test_validation_error_is_not_stored_under_the_idempotency_key(api):
     with pytest.raises(stripe.InvalidRequestError):
         api.v1.customers.create({"nome": "A"}, builders.with_key("k"))
 
@@ -66,7 +69,9 @@ def test_validation_error_is_not_stored(api):
 
 
 @pytest.mark.parametrize("status", [409, 429])
-def test_conflict_or_rate_limit_is_not_stored(api, stripe_sandbox, status):
+def test_conflict_or_rate_limit_is_not_stored_under_the_idempotency_key(
+    api, stripe_sandbox, status
+):
     stripe_sandbox.fault("status", status=status)
     with pytest.raises(stripe.StripeError):
         api.v1.customers.create({"name": "A"}, builders.with_key("k"))
@@ -76,7 +81,7 @@ def test_conflict_or_rate_limit_is_not_stored(api, stripe_sandbox, status):
     assert builders.count_customers(api) == 1
 
 
-def test_500_after_execution_is_replayed(api, stripe_sandbox):
+def test_500_after_execution_is_replayed_for_its_idempotency_key(api, stripe_sandbox):
     stripe_sandbox.fault("status", when="after", status=500)
 
     for _ in range(2):
@@ -87,7 +92,9 @@ def test_500_after_execution_is_replayed(api, stripe_sandbox):
     assert builders.count_customers(api) == 1
 
 
-def test_500_before_execution_is_not_stored(api, stripe_sandbox):
+def test_500_before_execution_is_not_stored_under_the_idempotency_key(
+    api, stripe_sandbox
+):
     stripe_sandbox.fault("status", when="before", status=500)
     with pytest.raises(stripe.APIError):
         api.v1.customers.create({"name": "A"}, builders.with_key("k"))
@@ -97,7 +104,7 @@ def test_500_before_execution_is_not_stored(api, stripe_sandbox):
     assert builders.count_customers(api) == 1
 
 
-def test_key_expires_after_24_hours(api, stripe_sandbox):
+def test_idempotency_key_expires_after_24_hours(api, stripe_sandbox):
     first = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     stripe_sandbox.advance(24 * builders.HOUR - 10)
@@ -109,7 +116,7 @@ def test_key_expires_after_24_hours(api, stripe_sandbox):
     assert fresh.id != first.id
 
 
-def test_key_of_a_request_in_flight_is_a_conflict(api, stripe_sandbox):
+def test_idempotency_key_of_a_request_in_flight_is_a_conflict(api, stripe_sandbox):
     stripe_sandbox.fault("delay", when="before", seconds=30)
     created = []
     slow = threading.Thread(
@@ -133,14 +140,14 @@ def test_key_of_a_request_in_flight_is_a_conflict(api, stripe_sandbox):
     )
 
 
-def test_key_longer_than_255_characters_is_rejected(api):
+def test_idempotency_key_longer_than_255_characters_is_rejected(api):
     assert api.v1.customers.create({"name": "A"}, builders.with_key("k" * 255)).id
 
     with pytest.raises(stripe.InvalidRequestError, match="at most 255 characters"):
         api.v1.customers.create({"name": "A"}, builders.with_key("k" * 256))
 
 
-def test_keys_are_ignored_for_delete_and_get(api):
+def test_idempotency_keys_are_ignored_for_delete_and_get(api):
     first, second = builders.customer(api), builders.customer(api)
 
     api.v1.customers.delete(first.id, options=builders.with_key("k"))

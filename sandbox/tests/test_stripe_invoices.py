@@ -161,7 +161,7 @@ def credit(api, customer, amount):
         (250, 1_250, 0, "open"),
     ],
 )
-def test_the_balance_is_applied_at_finalization(api, balance, due, ending, status):
+def test_customer_balance_is_applied_at_finalization(api, balance, due, ending, status):
     subscription = builders.subscription(api)
     credit(api, subscription.customer, balance)
 

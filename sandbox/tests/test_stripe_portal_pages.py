@@ -32,8 +32,8 @@ def card_brands(api, payer):
     default = customer.invoice_settings.default_payment_method
     methods = api.v1.payment_methods.list({"customer": payer.id}).data
     return [
-        one.card.brand.upper() if one.id == default else one.card.brand
-        for one in methods
+        method.card.brand.upper() if method.id == default else method.card.brand
+        for method in methods
     ]
 
 
@@ -52,7 +52,7 @@ def test_portal_displays_enabled_features_only(api):
         ("invoice_history", 'id="invoices"'),
         ("customer_update", 'id="details"'),
     ):
-        assert {one for one, page in pages.items() if section in page} == {name}
+        assert {feature for feature, page in pages.items() if section in page} == {name}
     for page in pages.values():
         assert "Your billing Ann Bee ann@example.com" in words(page)
         assert "1 × Relay (at $10.00 / month) active Renews on" in words(page)

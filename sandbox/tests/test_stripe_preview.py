@@ -147,7 +147,9 @@ def test_preview_without_upcoming_invoice_is_404(api):
         ({"schedule": "sub_sched_x"}, "unknown parameter"),
     ],
 )
-def test_invalid_or_unmodelled_preview_is_refused(api, params, message):
+def test_preview_with_invalid_or_unsupported_parameters_is_refused(
+    api, params, message
+):
     with pytest.raises(stripe.InvalidRequestError, match=message):
         preview(api, **params)
 

@@ -36,7 +36,7 @@ def limited_api(timer):
     return in_process_client(app)
 
 
-def test_request_above_the_limit_gets_stripes_429(limited_api):
+def test_request_above_the_rate_limit_gets_stripes_429(limited_api):
     builders.customer(limited_api)
     builders.customer(limited_api)
 
@@ -51,7 +51,7 @@ def test_request_above_the_limit_gets_stripes_429(limited_api):
     assert "Stripe-Should-Retry" not in headers
 
 
-def test_limit_counts_requests_of_the_last_second(limited_api, timer):
+def test_rate_limit_counts_requests_of_the_last_second(limited_api, timer):
     builders.customer(limited_api)
     timer.now += 0.6
     builders.customer(limited_api)
@@ -65,7 +65,7 @@ def test_limit_counts_requests_of_the_last_second(limited_api, timer):
     assert len(limited_api.v1.customers.list().data) == 3
 
 
-def test_429_is_not_stored_under_an_idempotency_key(limited_api, timer):
+def test_rate_limit_error_is_not_stored_under_an_idempotency_key(limited_api, timer):
     limited_api.v1.customers.list()
     limited_api.v1.customers.list()
     with pytest.raises(stripe.RateLimitError) as caught:
@@ -78,7 +78,7 @@ def test_429_is_not_stored_under_an_idempotency_key(limited_api, timer):
     assert "Idempotent-Replayed" not in created.last_response.headers
 
 
-def test_unauthenticated_and_control_requests_are_not_counted(stripe_sandbox, api):
+def test_rate_limit_ignores_unauthenticated_and_control_requests(stripe_sandbox, api):
     stripe_sandbox.settings(rate_limit=1)
 
     for _ in range(3):
@@ -91,7 +91,7 @@ def test_unauthenticated_and_control_requests_are_not_counted(stripe_sandbox, ap
     assert api.v1.customers.list().data == []
 
 
-def test_limit_can_be_removed(api, stripe_sandbox):
+def test_rate_limit_can_be_removed(api, stripe_sandbox):
     stripe_sandbox.settings(rate_limit=1)
     stripe_sandbox.settings(rate_limit=None)
 

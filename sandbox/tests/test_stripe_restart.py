@@ -44,7 +44,7 @@ def test_objects_clock_and_idempotent_responses_survive_a_restart(tmp_path):
         later = sandbox.now()
 
     assert replayed.id == created.id
-    assert [one.to_dict() for one in restored] == [subscription.to_dict()]
+    assert [item.to_dict() for item in restored] == [subscription.to_dict()]
     assert 0 <= later - now < 60
 
 
@@ -103,7 +103,7 @@ def test_killed_process_loses_no_acknowledged_write(tmp_path):
             sandbox, lambda api: api.v1.customers.list({"limit": 100}).data
         )
 
-    assert [one.id for one in reversed(restored)] == created
+    assert [item.id for item in reversed(restored)] == created
 
 
 def write_older_format(path):
@@ -137,7 +137,7 @@ def test_unreadable_state_file_is_rejected_and_not_changed(tmp_path, write, erro
     assert state.read_bytes() == before
 
 
-def test_timers_of_one_second_run_in_the_same_order_after_a_restart(tmp_path):
+def test_timers_due_in_the_same_second_keep_their_order_after_a_restart(tmp_path):
     state, orders = tmp_path / "stripe.sqlite", []
 
     def finalize_in_order(sandbox):
@@ -197,5 +197,5 @@ def test_restart_with_the_same_seed_creates_new_ids(tmp_path):
             created.append(with_client(sandbox, builders.customer).id)
             listed = with_client(sandbox, lambda api: api.v1.customers.list().data)
 
-    assert [one.id for one in reversed(listed)] == created
+    assert [item.id for item in reversed(listed)] == created
     assert len(set(created)) == 3

@@ -12,7 +12,7 @@ def url(stripe_sandbox):
     return f"{stripe_sandbox.url}/_sandbox/settings"
 
 
-def test_default_settings_are_stripes(url):
+def test_default_account_settings_are_those_of_stripe(url):
     assert requests.get(url, timeout=5).json() == {
         "after_last_retry": "past_due",
         "retry_after_days": [3, 5, 7],
@@ -24,7 +24,7 @@ def test_default_settings_are_stripes(url):
     }
 
 
-def test_changing_one_setting_keeps_the_others(url, stripe_sandbox):
+def test_changing_an_account_setting_keeps_the_others(url, stripe_sandbox):
     requests.post(url, json={"after_last_retry": "unpaid"}, timeout=5)
     changed = requests.post(url, json={"retry_after_days": [1, 2]}, timeout=5).json()
 
@@ -47,7 +47,7 @@ def test_changing_one_setting_keeps_the_others(url, stripe_sandbox):
         {"color": "red"},
     ],
 )
-def test_invalid_setting_is_rejected(url, stripe_sandbox, changes):
+def test_invalid_account_setting_is_rejected(url, stripe_sandbox, changes):
     response = requests.post(url, json=changes, timeout=5)
 
     assert response.status_code == 400
@@ -55,7 +55,7 @@ def test_invalid_setting_is_rejected(url, stripe_sandbox, changes):
     assert stripe_sandbox.settings() == AccountSettings()
 
 
-def test_settings_survive_a_restart_but_not_a_reset(tmp_path):
+def test_account_settings_survive_a_restart_but_not_a_reset(tmp_path):
     app = StripeApp(state=tmp_path / "state.sqlite")
     app.change_settings({"overdue_after_days": 3, "retry_after_days": [2]})
     app.close()
@@ -69,7 +69,7 @@ def test_settings_survive_a_restart_but_not_a_reset(tmp_path):
     restarted.close()
 
 
-def test_invalid_setting_also_discards_the_valid_ones():
+def test_invalid_account_setting_discards_valid_changes_of_the_same_request():
     app = StripeApp()
 
     with pytest.raises(BadSetting):
@@ -93,7 +93,7 @@ def test_only_the_newest_events_and_idempotent_responses_are_kept(api, stripe_sa
     assert restarted.id == created[-1].id
 
 
-def test_undelivered_events_are_kept_above_the_limit(api, stripe_sandbox):
+def test_undelivered_events_above_keep_events_are_kept(api, stripe_sandbox):
     stripe_sandbox.pause_webhooks()
     api.v1.webhook_endpoints.create(
         {"url": "http://127.0.0.1:1/", "enabled_events": ["*"]}

@@ -161,11 +161,13 @@ def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
 @pytest.mark.parametrize("fixture", ["objects", "card_payment_objects"])
 def test_every_declared_field_is_present_with_its_type(request, fixture):
     differences = {
-        name: problems(cls, sent.to_dict(for_json=True), name)
-        for name, (cls, sent) in request.getfixturevalue(fixture).items()
+        name: problems(cls, instance.to_dict(for_json=True), name)
+        for name, (cls, instance) in request.getfixturevalue(fixture).items()
     }
 
-    assert {name: found for name, found in differences.items() if found} == {}
+    assert {
+        name: problem_list for name, problem_list in differences.items() if problem_list
+    } == {}
 
 
 def test_expandable_fields_are_present_when_expanded_only(api):
@@ -183,6 +185,6 @@ def test_expandable_fields_are_present_when_expanded_only(api):
 
     assert not {"amount_paid_off_stripe", "payments"} & set(plain)
     assert expanded.amount_paid_off_stripe == invoice.amount_due
-    assert [one.status for one in expanded.payments.data] == ["canceled"]
+    assert [payment.status for payment in expanded.payments.data] == ["canceled"]
     assert secret.confirmation_secret.type == "payment_intent"
-    assert [one.id for one in customer.subscriptions.data] == [subscription.id]
+    assert [item.id for item in customer.subscriptions.data] == [subscription.id]

@@ -54,16 +54,18 @@ def everything(app):
     """Return every list of the API, including nested lists."""
     lists = {path: get(app, path) for path in LISTS}
     nested = [
-        get(app, f"/v1/{path.format(one['id'])}")
+        get(app, f"/v1/{path.format(record['id'])}")
         for kind, path in (
             ("invoices", "invoices/{}/lines"),
             ("customers", "customers/{}/balance_transactions"),
         )
-        for one in lists[f"/v1/{kind}"]["data"]
+        for record in lists[f"/v1/{kind}"]["data"]
     ]
     items = [
-        get(app, "/v1/subscription_items", f"subscription={one['id']}")
-        for one in get(app, "/v1/subscriptions", "status=all&limit=100")["data"]
+        get(app, "/v1/subscription_items", f"subscription={subscription['id']}")
+        for subscription in get(app, "/v1/subscriptions", "status=all&limit=100")[
+            "data"
+        ]
     ]
     return lists, nested, items
 
@@ -100,8 +102,8 @@ def test_compared_lists_are_not_empty(app, api):
 
     for path in ("customers", "events", "invoices", "prices", "subscriptions"):
         assert lists[f"/v1/{path}"]["data"]
-    assert any(one["data"] for one in nested)
-    assert any(one["data"] for one in items)
+    assert any(page["data"] for page in nested)
+    assert any(page["data"] for page in items)
 
 
 def test_restore_brings_back_every_list(app, api):
@@ -111,8 +113,8 @@ def test_restore_brings_back_every_list(app, api):
 
     create_objects(api)
     app.advance(70 * DAY)
-    for one in api.v1.subscriptions.list().data:
-        api.v1.subscriptions.cancel(one.id)
+    for subscription in api.v1.subscriptions.list().data:
+        api.v1.subscriptions.cancel(subscription.id)
     assert everything(app) != before
     app.restore("before")
 
@@ -167,7 +169,7 @@ def test_timers_run_again_after_restore(app, api):
     app.advance(HOUR + 10)
 
     invoices = api.v1.invoices.list({"subscription": subscription.id}).data
-    assert [one.status for one in invoices] == ["open"]
+    assert [invoice.status for invoice in invoices] == ["open"]
 
 
 def test_restore_brings_back_idempotent_responses(app, api):
@@ -248,7 +250,7 @@ def test_snapshots_and_restored_state_survive_a_restart(tmp_path):
     app.close()
 
     restarted = StripeApp(state=state)
-    assert [one["name"] for one in restarted.snapshots.list()] == ["before"]
+    assert [snapshot["name"] for snapshot in restarted.snapshots.list()] == ["before"]
     restarted.restore("before")
     assert everything(restarted) == before
     restarted.restore("before")
@@ -266,7 +268,7 @@ def test_snapshot_with_the_same_name_is_replaced(app, api):
     builders.customer(api)
     app.snapshot("here")
 
-    assert [one["name"] for one in app.snapshots.list()] == ["there", "here"]
+    assert [snapshot["name"] for snapshot in app.snapshots.list()] == ["there", "here"]
     app.restore("there")
     assert api.v1.customers.list().data == []
     app.restore("here")

@@ -28,7 +28,7 @@ def endpoint():
         yield server
 
 
-def test_commands_and_urls_on_the_screen_work(tmp_path):
+def test_commands_and_urls_printed_by_sandbox_stripe_work(tmp_path):
     with running_command(tmp_path, "--port", "0") as (process, screen):
         url = search(r"sandbox Stripe on (http://\S+)", screen)
         snippet = screen.partition("  import stripe\n")[2].partition("\n\n")[0]
@@ -53,7 +53,7 @@ def test_commands_and_urls_on_the_screen_work(tmp_path):
     assert not (tmp_path / "var" / "postgres").exists()
 
 
-def test_options_set_key_state_seed_and_endpoint(tmp_path, endpoint):
+def test_options_set_api_key_state_seed_and_webhook_endpoint(tmp_path, endpoint):
     options = (
         *("--port", "0", "--api-key", "sk_test_mine", "--seed", "3"),
         *("--state", str(tmp_path / "state.sqlite")),

@@ -371,6 +371,7 @@ def test_cancel_at_within_period_ends_subscription_without_prorations(
     [
         (lambda start: {"cancel_at": start + 10 * DAY}, "does not prorate"),
         (lambda start: {"cancel_at": start}, "must be in the future"),
+        (lambda start: {"cancel_at": 253_402_300_800}, "too far in the future"),
         (
             lambda start: {"cancel_at": start + DAY, "cancel_at_period_end": True},
             "only specify one of",
@@ -380,7 +381,7 @@ def test_cancel_at_within_period_ends_subscription_without_prorations(
         (lambda start: {"pause_collection": {"behavior": "void"}}, "unknown parameter"),
     ],
 )
-def test_invalid_or_unmodelled_update_is_refused(api, make, message):
+def test_update_with_invalid_or_unsupported_parameters_is_refused(api, make, message):
     subscription = builders.subscription(api)
 
     with pytest.raises(stripe.InvalidRequestError, match=message):

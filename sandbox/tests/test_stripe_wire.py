@@ -168,7 +168,7 @@ def test_ids_in_the_url_are_unquoted(stripe_sandbox):
 
 
 @pytest.mark.parametrize("version", ["2019-2-19", "yesterday", "2019-02-19", ""])
-def test_other_api_versions_are_rejected(stripe_sandbox, version):
+def test_unsupported_api_versions_are_rejected(stripe_sandbox, version):
     status, headers, body = raw_request(
         stripe_sandbox, "GET", "/v1/customers", **{"Stripe-Version": version}
     )

@@ -270,7 +270,7 @@ def _print_counts(request):
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(histories(), AMOUNTS)
-def test_random_year_is_billed_for_time_served_to_the_cent(history, amounts):
+def test_random_year_is_billed_to_the_cent_for_the_time_served(history, amounts):
     tenant = _tenant(amounts)
     start = tenant.app.clock.now()
     for at, step, choice in history:

@@ -92,10 +92,10 @@ def descendants(pid: int) -> set[int]:
         ["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     )
     pairs = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
-    found = {pid}
-    while more := {child for child, parent in pairs if parent in found} - found:
-        found |= more
-    return found - {pid}
+    tree = {pid}
+    while more := {child for child, parent in pairs if parent in tree} - tree:
+        tree |= more
+    return tree - {pid}
 
 
 def all_gone(pids: set[int]) -> bool:
@@ -175,11 +175,11 @@ def test_child_that_ignores_sigterm_is_killed_with_its_group() -> None:
 
 def test_orphans_of_a_command_are_stopped() -> None:
     with supervisor({"web": ORPHANING, "worker": SLEEPING}) as process:
-        left = int(read_until(process, "left").split()[-1])
+        orphan = int(read_until(process, "left").split()[-1])
         printed = read_until(process, "returned")
 
     assert "returned 4\n" in printed
-    assert not runs(left)
+    assert not runs(orphan)
 
 
 @pytest.mark.parametrize("script", [SLEEPING, STUBBORN], ids=["polite", "stubborn"])
@@ -248,10 +248,10 @@ def test_all_children_stop_when_the_terminal_is_gone() -> None:
 
 
 def test_free_ports_prefers_the_requested_port() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        taken.listen()
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        listening.listen()
         (other,) = free_ports([port])
     again = free_ports([port])
 
@@ -262,7 +262,7 @@ def test_free_ports_prefers_the_requested_port() -> None:
 def test_free_ports_are_all_different() -> None:
     (port,) = free_ports([0])
 
-    found = free_ports([port, port, *[0] * 200])
+    ports = free_ports([port, port, *[0] * 200])
 
-    assert found[0] == port
-    assert len(set(found)) == len(found)
+    assert ports[0] == port
+    assert len(set(ports)) == len(ports)

@@ -84,7 +84,7 @@ def send_payment(client, alice, invoice, **options):
     """Send a payment request and return it once the wallet has it."""
     request = client.request("pay_invoice", invoice=invoice.bolt11, **options)
     client.send(request)
-    wait_until(lambda: request.id in {one.id for one in alice.requests()})
+    wait_until(lambda: request.id in {request.id for request in alice.requests()})
     return request
 
 
@@ -148,7 +148,7 @@ def test_answers_after_pays_at_once_and_answers_later(
 @pytest.mark.parametrize(
     "code", ["INSUFFICIENT_BALANCE", "QUOTA_EXCEEDED", "RATE_LIMITED", "NEW_IN_2031"]
 )
-def test_refuses_answers_any_code_and_pays_nothing(client, alice, invoice, code):
+def test_refuses_answers_with_any_code_and_pays_nothing(client, alice, invoice, code):
     alice.behaviour = refuses(code)
 
     assert client.error("pay_invoice", invoice=invoice.bolt11) == code
@@ -156,7 +156,7 @@ def test_refuses_answers_any_code_and_pays_nothing(client, alice, invoice, code)
     assert not is_paid(alice, invoice)
 
 
-def test_pays_but_says_pays_and_answers_an_error(client, alice, invoice):
+def test_pays_but_says_pays_and_answers_with_an_error(client, alice, invoice):
     alice.behaviour = pays_but_says("INTERNAL")
 
     assert client.error("pay_invoice", invoice=invoice.bolt11) == "INTERNAL"
@@ -164,7 +164,7 @@ def test_pays_but_says_pays_and_answers_an_error(client, alice, invoice):
     assert is_paid(alice, invoice)
 
 
-def test_settles_late_answers_an_error_and_pays_later(
+def test_settles_late_answers_with_an_error_and_pays_later(
     clock, nip44_client, alice, invoice
 ):
     alice.behaviour = settles_late(60)
@@ -208,7 +208,7 @@ def test_stays_silent_neither_pays_nor_answers(nip44_client, alice, invoice):
     assert not is_paid(alice, invoice)
 
 
-def test_claims_falsely_answers_a_made_up_preimage(client, alice, invoice):
+def test_claims_falsely_answers_with_a_fake_preimage(client, alice, invoice):
     alice.behaviour = CLAIMS_FALSELY
 
     preimage = client.call("pay_invoice", invoice=invoice.bolt11)["preimage"]
@@ -232,7 +232,7 @@ def test_request_is_handled_by_the_behaviour_at_its_arrival(
 
 @pytest.mark.parametrize("pays", [0.0, None])
 @pytest.mark.parametrize("corruption", list(CorruptReply))
-def test_reply_is_corrupt_whether_or_not_it_pays(
+def test_reply_is_corrupt_whether_or_not_the_wallet_pays(
     client, alice, invoice, corruption, pays
 ):
     alice.behaviour = PaymentBehaviour(pays_after=pays, corruption=corruption)
@@ -272,7 +272,7 @@ def hash_of(preimage):
     return hashlib.sha256(bytes.fromhex(preimage)).hexdigest()
 
 
-def test_copies_are_sent_as_different_events(client, alice, invoice):
+def test_copies_of_a_reply_are_sent_as_different_events(client, alice, invoice):
     alice.behaviour = PaymentBehaviour(copies=2)
     request = client.request("pay_invoice", invoice=invoice.bolt11)
     client.send(request)
@@ -349,7 +349,7 @@ def platform_client(platform):
 
 
 @pytest.mark.parametrize("code", ["INTERNAL", "NOT_FOUND", "RATE_LIMITED"])
-def test_lookup_can_answer_an_error(platform_client, platform, invoice, code):
+def test_lookup_can_be_answered_with_an_error(platform_client, platform, invoice, code):
     platform.lookup_behaviour = LookupBehaviour(error=code)
 
     assert (
@@ -361,10 +361,12 @@ def test_lookup_can_answer_an_error(platform_client, platform, invoice, code):
 def test_lookup_can_return_a_wrong_hash(platform_client, platform, invoice):
     platform.lookup_behaviour = LookupBehaviour(wrong_hash=True)
 
-    found = platform_client.call("lookup_invoice", payment_hash=invoice.payment_hash)
+    transaction = platform_client.call(
+        "lookup_invoice", payment_hash=invoice.payment_hash
+    )
 
-    assert found["payment_hash"] != invoice.payment_hash
-    assert found["invoice"] == invoice.bolt11
+    assert transaction["payment_hash"] != invoice.payment_hash
+    assert transaction["invoice"] == invoice.bolt11
 
 
 def test_lookup_can_omit_the_state(platform_client, alice, platform, invoice):
@@ -448,10 +450,14 @@ def test_invoice_can_be_issued_without_an_answer(platform_client, platform):
     platform_client.send(platform_client.request("make_invoice", amount=1_000))
 
     assert platform_client.earlier() == []
-    assert [one.amount_msat for one in platform.ledger.issued_by("platform")] == [1_000]
+    assert [
+        invoice.amount_msat for invoice in platform.ledger.issued_by("platform")
+    ] == [1_000]
 
 
-def test_make_invoice_can_answer_an_error_and_issue_nothing(platform_client, platform):
+def test_make_invoice_can_be_answered_with_an_error_and_issue_nothing(
+    platform_client, platform
+):
     platform.invoice_behaviour = InvoiceBehaviour(error="INTERNAL")
 
     assert platform_client.error("make_invoice", amount=1_000) == "INTERNAL"

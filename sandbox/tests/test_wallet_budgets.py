@@ -27,16 +27,16 @@ def day(text):
         ("2028-02-29T12:00", Renewal.YEARLY, "2028-01-01", "2029-01-01"),
     ],
 )
-def test_period_follows_the_calendar(moment, renewal, start, end):
+def test_budget_period_follows_the_calendar(moment, renewal, start, end):
     with time_machine.travel(f"{moment}:00Z", tick=False):
         assert period_of(renewal) == (day(start), day(end))
 
 
-def test_period_without_renewal_starts_at_zero():
+def test_budget_period_without_renewal_starts_at_zero():
     assert period_of(Renewal.NEVER) == (0, None)
 
 
-def test_terms_expire_at_expires_at():
+def test_connection_terms_expire_at_expires_at():
     with time_machine.travel(1_800_000_000, tick=False) as clock:
         terms = Terms(expires_at=1_800_000_060)
         assert not terms.is_expired

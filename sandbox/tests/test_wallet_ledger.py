@@ -147,7 +147,7 @@ def test_unknown_account_or_hash_raises_keyerror(ledger):
         ledger.is_settled("00" * 32)
 
 
-def test_invoice_is_found_in_upper_case_and_with_a_scheme(ledger):
+def test_bolt11_is_recognized_in_upper_case_and_with_a_scheme(ledger):
     issued = issue(ledger)
 
     assert ledger.invoice(bolt11=f"LIGHTNING:{issued.bolt11.upper()}") == issued
@@ -225,12 +225,12 @@ def test_concurrent_payers_pay_one_invoice_once(ledger):
 def test_concurrent_payments_never_overdraw_an_account(ledger):
     issued, paid, start = [issue(ledger) for _ in range(16)], [], threading.Barrier(16)
 
-    def pay(one):
+    def pay(invoice):
         start.wait()
         with contextlib.suppress(InsufficientBalance):
-            paid.append(ledger.pay("ann", one.bolt11))
+            paid.append(ledger.pay("ann", invoice.bolt11))
 
-    threads = [threading.Thread(target=pay, args=(one,)) for one in issued]
+    threads = [threading.Thread(target=pay, args=(invoice,)) for invoice in issued]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -274,13 +274,13 @@ def test_total_of_all_balances_never_changes(actions):
                     paid.append(ledger.pay(name, issued[number].bolt11))
 
             assert ledger.total() == 60_000
-            for one in NAMES:
-                entries = sum(ledger.credits(one)) - ledger.total_debited(one)
-                assert ledger.balance(one) == entries >= 0
+            for account in NAMES:
+                entries = sum(ledger.credits(account)) - ledger.total_debited(account)
+                assert ledger.balance(account) == entries >= 0
 
-    settled = [one for one in issued if ledger.is_settled(one.payment_hash)]
-    assert len(paid) == len(settled) == len({one.payment_hash for one in paid})
+    settled = [invoice for invoice in issued if ledger.is_settled(invoice.payment_hash)]
+    assert len(paid) == len(settled) == len({invoice.payment_hash for invoice in paid})
     assert sum(ledger.total_debited(name) for name in NAMES) == sum(
-        one.amount_msat for one in settled
+        invoice.amount_msat for invoice in settled
     )
     database.close()

@@ -49,7 +49,7 @@ def test_500_wallets_with_a_delay_pay_concurrently(wallets, wire):
         client.send(request)
     answered: set[str] = set()
     while len(answered) < WALLETS:
-        message = wire.take()
+        message = wire.receive()
         if message[0] == "EVENT" and message[2]["kind"] == 23195:
             answered.update(tag[1] for tag in message[2]["tags"] if tag[0] == "e")
     seconds = time.monotonic() - started

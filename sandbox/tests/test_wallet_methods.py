@@ -47,7 +47,7 @@ def scheme(request):
     return request.param
 
 
-def test_make_pay_and_lookup_of_an_invoice(platform, alice, scheme):
+def test_invoice_can_be_made_paid_and_looked_up(platform, alice, scheme):
     with (
         wallet_client(platform.url, scheme) as platform_client,
         wallet_client(alice.url, scheme) as alice_client,
@@ -98,7 +98,7 @@ def test_each_wallet_has_its_own_node_key(platform, alice):
     assert len(payees) == 2
 
 
-def test_invoice_of_one_msat_on_mainnet(relay):
+def test_invoice_on_mainnet_can_be_one_msat(relay):
     with running_wallets(relay.url, currency="bc") as wallets:
         wallet = wallets.create("main")
         with wallet_client(wallet.url) as client:
@@ -173,7 +173,7 @@ def test_payment_above_the_balance_is_refused(platform, alice):
     assert alice.balance_msat == 100_000
 
 
-def test_paying_twice_answers_internal(platform, alice):
+def test_second_payment_of_an_invoice_answers_internal(platform, alice):
     issued = platform.issue(1_000)
 
     with wallet_client(alice.url) as client:
@@ -199,9 +199,9 @@ def test_payer_can_look_up_its_payment(platform, alice):
     alice.pay(issued.bolt11)
 
     with wallet_client(alice.url) as client:
-        found = client.call("lookup_invoice", payment_hash=issued.payment_hash)
+        transaction = client.call("lookup_invoice", payment_hash=issued.payment_hash)
 
-    assert (found["type"], found["state"]) == ("outgoing", "settled")
+    assert (transaction["type"], transaction["state"]) == ("outgoing", "settled")
 
 
 def test_lookup_does_not_find_invoices_of_other_wallets(platform, alice, wallets):
@@ -248,18 +248,18 @@ def test_list_transactions_filters_and_pages(platform, alice):
     with wallet_client(alice.url) as client:
         settled = client.call("list_transactions")["transactions"]
         every = client.call("list_transactions", unpaid=True)["transactions"]
-        sent = client.call("list_transactions", type="outgoing")["transactions"]
+        outgoing = client.call("list_transactions", type="outgoing")["transactions"]
         page = client.call("list_transactions", limit=1, offset=1)["transactions"]
         none = client.call("list_transactions", until=1)["transactions"]
 
-    assert {one["amount"] for one in settled} == {2_000, 3_000}
-    assert {one["amount"] for one in every} == {1_000, 2_000, 3_000}
-    assert [one["amount"] for one in sent] == [3_000]
+    assert {item["amount"] for item in settled} == {2_000, 3_000}
+    assert {item["amount"] for item in every} == {1_000, 2_000, 3_000}
+    assert [item["amount"] for item in outgoing] == [3_000]
     assert page == settled[1:]
     assert none == []
 
 
-def test_url_follows_nip47(alice, relay):
+def test_connection_url_follows_nip47(alice, relay):
     parts = urlsplit(alice.url)
     query = parse_qs(parts.query, strict_parsing=True)
 

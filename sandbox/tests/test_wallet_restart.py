@@ -35,9 +35,9 @@ def test_same_seed_gives_the_same_urls(relay):
 
 
 def test_other_seeds_or_none_give_different_urls(relay):
-    made = [set(urls(relay, seed=seed)) for seed in ("one", "two", None, None)]
+    wallets = [set(urls(relay, seed=seed)) for seed in ("one", "two", None, None)]
 
-    assert len(set().union(*made)) == 12
+    assert len(set().union(*wallets)) == 12
 
 
 def test_keys_can_be_derived_before_the_wallets_run(relay):
@@ -51,7 +51,7 @@ def test_keys_can_be_derived_before_the_wallets_run(relay):
     assert len({keys.wallet, keys.client, keys.node}) == 3
 
 
-def test_name_and_label_boundaries_matter_for_keys():
+def test_keys_depend_on_the_boundary_between_name_and_label():
     assert keys_of("s", "a", "b").client != keys_of("s", "ab", "").client
     assert keys_of("s", "a").wallet != keys_of("sa", "").wallet
 
@@ -61,8 +61,8 @@ def test_restart_keeps_balances_invoices_and_urls(relay, state, seed):
     with running_wallets(relay.url, seed=seed, state=state) as wallets:
         alice = wallets.create("alice", balance_msat=9_000)
         platform = wallets.create("platform")
-        open_bill, paid_bill = (platform.issue(msat) for msat in (1_000, 2_000))
-        alice.pay(paid_bill.bolt11)
+        open_invoice, paid_invoice = (platform.issue(msat) for msat in (1_000, 2_000))
+        alice.pay(paid_invoice.bolt11)
         before = alice.url
 
     with running_wallets(relay.url, seed=seed, state=state) as wallets:
@@ -70,9 +70,9 @@ def test_restart_keeps_balances_invoices_and_urls(relay, state, seed):
         assert alice.url == before
         assert [wallet.name for wallet in wallets] == ["alice", "platform"]
         with pytest.raises(NotPaid):
-            alice.pay(paid_bill.bolt11)
+            alice.pay(paid_invoice.bolt11)
         with wallet_client(before) as client:
-            client.call("pay_invoice", invoice=open_bill.bolt11)
+            client.call("pay_invoice", invoice=open_invoice.bolt11)
             assert client.call("get_balance") == {"balance": 6_000}
         assert wallets.ledger.debits("alice") == [2_000, 1_000]
 
@@ -82,15 +82,15 @@ def test_restart_keeps_connections_and_their_terms(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets.create("alice", terms=Terms(read_only=True))
         alice.connect("phone", terms=terms)
-        gone = alice.connect("tablet")
-        gone.delete()
+        deleted = alice.connect("tablet")
+        deleted.delete()
 
     with running_wallets(relay.url, state=state) as wallets:
         alice = wallets["alice"]
-        assert [one.label for one in alice.connections] == ["1", "phone"]
+        assert [connection.label for connection in alice.connections] == ["1", "phone"]
         assert alice.connection.terms == Terms(read_only=True)
         assert alice.connect("phone").terms == terms
-        assert alice.client(gone.pubkey) is None
+        assert alice.client(deleted.pubkey) is None
 
 
 def test_request_run_before_a_restart_is_not_run_again(relay, state):
@@ -142,12 +142,12 @@ def test_wallets_start_although_a_wallets_own_relay_is_gone(relay, state):
 
 def test_account_without_a_wallet_survives_a_restart(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
-        bill = wallets.create("platform").issue(1_000)
+        invoice = wallets.create("platform").issue(1_000)
         wallets.ledger.open_account("payer", balance_msat=1_000)
-        wallets.ledger.pay("payer", bill.bolt11)
+        wallets.ledger.pay("payer", invoice.bolt11)
 
     with running_wallets(relay.url, state=state) as wallets:
-        assert wallets.ledger.is_settled(bill.payment_hash)
+        assert wallets.ledger.is_settled(invoice.payment_hash)
         assert [wallet.name for wallet in wallets] == ["platform"]
 
 

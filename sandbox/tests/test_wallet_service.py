@@ -66,9 +66,6 @@ def payment(client, platform, **options):
     return client.request("pay_invoice", invoice=bolt11, **options)
 
 
-# Expiration and repetition.
-
-
 def test_expired_request_is_not_run(relay, client, alice, platform):
     relay.change_settings(honours_expiration=False)
     client.send(payment(client, platform, expires_at=int(time.time()) - 1))
@@ -131,9 +128,6 @@ def test_request_delivered_twice_is_run_twice_without_runs_once(
     assert first["error"] is None
     assert second["error"]["code"] == "INTERNAL"
     assert alice.ledger.debits("alice") == [1_000]
-
-
-# Clients.
 
 
 def unknown_client_url(wallet):
@@ -206,9 +200,6 @@ def test_budget_is_renewed_with_its_period(client, alice, platform):
         assert client.call("get_budget")["used_budget"] == 1_000
 
 
-# Unreadable requests.
-
-
 @pytest.mark.parametrize(
     "text", ["no JSON", "[]", "{}", '{"method": 7}', '{"method": "x", "params": []}']
 )
@@ -249,27 +240,24 @@ def test_request_without_encryption_tag_is_nip04(client, alice):
     assert client.answer(raw(client, content))["result"] == {"balance": 100_000}
 
 
-# Notifications.
-
-
 @pytest.mark.parametrize("kind", [23196, 23197])
 def test_payer_and_payee_are_notified_of_a_payment(alice, platform, client, kind):
-    bill = platform.issue(1_000)
+    invoice = platform.issue(1_000)
     with wallet_client(platform.url) as platform_client:
-        paid = alice.pay(bill.bolt11)
-        got, sent = (
+        paid = alice.pay(invoice.bolt11)
+        received, sent = (
             platform_client.next_notification(kind),
             client.next_notification(kind),
         )
 
-    assert got["notification_type"] == "payment_received"
+    assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"
-    assert got["notification"]["type"] == "incoming"
+    assert received["notification"]["type"] == "incoming"
     assert sent["notification"]["type"] == "outgoing"
-    for one in (got["notification"], sent["notification"]):
-        assert one["payment_hash"] == bill.payment_hash
-        assert one["preimage"] == bill.preimage
-        assert one["settled_at"] == paid.settled_at
+    for payment_notification in (received["notification"], sent["notification"]):
+        assert payment_notification["payment_hash"] == invoice.payment_hash
+        assert payment_notification["preimage"] == invoice.preimage
+        assert payment_notification["settled_at"] == paid.settled_at
 
 
 def test_no_notifications_are_sent_if_disabled(relay, alice, platform, client):
@@ -290,9 +278,6 @@ def test_new_wallets_use_the_protocol_of_all_wallets(relay):
     (info,) = relay.stored(13194, bob.pubkey)
     assert info.values("encryption") == ["nip04"]
     assert info.values("notifications") == []
-
-
-# Offline wallets.
 
 
 def test_offline_wallet_is_not_subscribed(relay, alice):
@@ -339,7 +324,7 @@ def test_wallet_back_online_runs_stored_requests_once(client, alice, platform):
     alice.go_offline()
     alice.go_online()
 
-    assert sorted(received(alice)) == sorted(one.id for one in requests)
+    assert sorted(received(alice)) == sorted(request.id for request in requests)
     assert alice.balance_msat == 98_000
     assert client.read(client.next_reply(requests[0]))["error"] is None
 
@@ -480,10 +465,7 @@ def test_garbled_and_forged_deliveries_are_ignored(relay, client, alice):
 
     assert client.call("get_info")
 
-    assert [one.method for one in alice.requests()] == ["get_info"]
-
-
-# Many relays, many wallets.
+    assert [request.method for request in alice.requests()] == ["get_info"]
 
 
 def test_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
@@ -492,7 +474,7 @@ def test_wallet_on_two_relays_runs_a_request_once(relay, wallets, platform):
         bob = wallets.create("bob", balance_msat=5_000, relays=both)
         with wallet_client(bob.url) as client, connected(second.url) as other:
             other.send("REQ", "replies", {"kinds": [23195]})
-            assert other.take() == ["EOSE", "replies"]
+            assert other.receive() == ["EOSE", "replies"]
             request = payment(client, platform)
             other.send("EVENT", request.to_dict())
             client.send(request)
@@ -530,24 +512,23 @@ def test_start_raises_timeouterror_without_a_relay(relay):
         pytest.fail("it must not start")
 
 
-# Secrets.
-
-
 def test_all_secrets_are_tracked_and_none_is_logged(
     relay, wallets, alice, platform, client, caplog
 ):
     caplog.set_level(logging.DEBUG)
-    bill = platform.issue(1_000)
-    client.call("pay_invoice", invoice=bill.bolt11)
+    invoice = platform.issue(1_000)
+    client.call("pay_invoice", invoice=invoice.bolt11)
     relay.drop_connections()
     phone = alice.connect("phone")
     keys = alice.keys
 
-    secret = {keys.wallet, keys.client, keys.node, bill.preimage, client.secret}
+    secret = {keys.wallet, keys.client, keys.node, invoice.preimage, client.secret}
     assert secret | {phone.url.rpartition("=")[2]} <= secrets.tracked
     (request,) = alice.requests("pay_invoice")
-    shown = caplog.text + "".join(
-        map(repr, [alice, phone, keys, bill, request, wallets, alice.protocol])
+    output = caplog.text + "".join(
+        map(repr, [alice, phone, keys, invoice, request, wallets, alice.protocol])
     )
-    assert [one for one in set(secrets.tracked) if one in shown] == []
+    assert [
+        secret_text for secret_text in set(secrets.tracked) if secret_text in output
+    ] == []
     assert dataclasses.asdict(keys)["wallet"] in secrets.tracked

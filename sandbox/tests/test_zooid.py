@@ -51,7 +51,7 @@ def control(zooid, method, path, /, **body):
     )
 
 
-def test_create_replace_patch_and_delete_a_relay(zooid):
+def test_relay_can_be_created_replaced_patched_and_deleted(zooid):
     first, second = config(groups={"enabled": True}), config("two")
 
     created = send(zooid, "POST", "/relay/a", first)
@@ -246,9 +246,9 @@ def test_setting_members_creates_an_unknown_relay(zooid):
         body = control(zooid, "POST", f"relays/{relay_id}/members", members=[npub(ANN)])
         assert body.json()["members"] == [ANN]
 
-    shown = control(zooid, "GET", "relays").json()
-    assert {*shown} == {"3f0c-1", "3f0c-2"}
-    assert "secret" not in json.dumps(shown)
+    relays = control(zooid, "GET", "relays").json()
+    assert {*relays} == {"3f0c-1", "3f0c-2"}
+    assert "secret" not in json.dumps(relays)
     assert send(zooid, "GET", "/relay/3f0c-1/members").json() == {"members": [ANN]}
 
 
@@ -273,8 +273,13 @@ def test_control_refuses_other_hosts_and_origins(zooid):
 
 
 def test_page_shows_relays_and_faults(zooid):
-    made = config(groups={"enabled": True}, inactive=True)
-    send(zooid, "POST", "/relay/a", {**made, "info": {"name": "<b>", "pubkey": ANN}})
+    relay_config = config(groups={"enabled": True}, inactive=True)
+    send(
+        zooid,
+        "POST",
+        "/relay/a",
+        {**relay_config, "info": {"name": "<b>", "pubkey": ANN}},
+    )
     zooid.set_members("a", [ANN, *[BEN] * 11])
     zooid.fault("reset", method="PUT", times=3)
 
@@ -286,7 +291,7 @@ def test_page_shows_relays_and_faults(zooid):
     for text in ("groups", "&lt;b&gt;", "before processing PUT", "3 left"):
         assert text in page.text
     assert "<b>" not in page.text
-    assert made["secret"] not in page.text
+    assert relay_config["secret"] not in page.text
     style = requests.get(f"{zooid.url}/_pages/lightning.css", timeout=10)
     assert style.headers["Content-Type"].startswith("text/css")
     assert requests.get(f"{zooid.url}/_pages/none", timeout=10).status_code == 404
@@ -347,7 +352,7 @@ def test_slow_fault_ends_when_the_faults_are_cleared(zooid, when):
     assert [*zooid.relays] == ["a"]
 
 
-def test_faults_can_return_invalid_responses(zooid):
+def test_zooid_faults_can_return_invalid_responses(zooid):
     zooid.set_members("a", [ANN])
 
     def faulty_response(kind, **details):

@@ -33,7 +33,7 @@ def standalone(tmp_path, *options, **env):
     return running_command(tmp_path, "--zooid-port", "0", *options, only="zooid", **env)
 
 
-def test_commands_and_urls_on_the_screen_work(tmp_path):
+def test_commands_and_urls_printed_by_sandbox_zooid_work(tmp_path):
     with standalone(tmp_path) as (process, screen):
         url = search(r"sandbox zooid on (http://\S+)", screen)
         robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
@@ -70,7 +70,7 @@ def test_whitelist_and_state_file_can_be_set(tmp_path):
         assert list_members(url, robot).status_code == 403
 
 
-def test_robot_of_the_environment_may_manage(tmp_path):
+def test_robot_of_the_environment_may_manage_relays(tmp_path):
     key = generate_secret_key()
     with standalone(tmp_path, ROBOT_SECRET=key) as (_, screen):
         url = search(r"sandbox zooid on (http://\S+)", screen)
@@ -78,17 +78,17 @@ def test_robot_of_the_environment_may_manage(tmp_path):
     assert key not in screen
 
 
-def test_startup_error_is_one_line(tmp_path):
+def test_startup_error_of_sandbox_zooid_is_one_line(tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text("no relays")
-    with running_zooid() as taken:
-        port = taken.url.rpartition(":")[2]
+    with running_zooid() as running:
+        port = running.url.rpartition(":")[2]
         errors = {
             ("--zooid-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
             ("--zooid-port", "0", "--relays", str(broken)): f"{broken} cannot be read",
         }
         for options, message in errors.items():
-            done = subprocess.run(
+            process = subprocess.run(
                 [sys.executable, "-m", "sandbox.zooid", *options],
                 cwd=ROOT,
                 env=clean_environment(tmp_path),
@@ -97,6 +97,6 @@ def test_startup_error_is_one_line(tmp_path):
                 timeout=60,
             )
 
-            assert done.returncode == 1
-            assert message in done.stderr
-            assert len(done.stderr.splitlines()) == 1
+            assert process.returncode == 1
+            assert message in process.stderr
+            assert len(process.stderr.splitlines()) == 1

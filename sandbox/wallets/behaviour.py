@@ -47,7 +47,7 @@ class ReplyBehaviour:
 class PaymentBehaviour(ReplyBehaviour):
     """Behaviour of `pay_invoice`; `pays_after` None: it is not paid.
 
-    With neither a payment nor an `error` the wallet sends a made-up preimage.
+    With neither a payment nor an `error` the wallet sends a fake preimage.
     """
 
     pays_after: float | None = 0.0

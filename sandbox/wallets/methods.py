@@ -121,13 +121,13 @@ def list_transactions(call: Call) -> Result:
     first, last = call.number("from", 0), call.number("until", int(time.time()))
     limit, offset = call.number("limit", 50), call.number("offset", 0)
     matching = [
-        one
-        for one in _transactions(call)
-        if first <= one["created_at"] <= last
-        and ("settled_at" in one or call.request.params.get("unpaid") is True)
-        and call.request.params.get("type") in (None, one["type"])
+        item
+        for item in _transactions(call)
+        if first <= item["created_at"] <= last
+        and ("settled_at" in item or call.request.params.get("unpaid") is True)
+        and call.request.params.get("type") in (None, item["type"])
     ]
-    newest = sorted(matching, key=lambda one: int(one["created_at"]), reverse=True)
+    newest = sorted(matching, key=lambda item: int(item["created_at"]), reverse=True)
     return {"transactions": newest[offset : offset + limit]}
 
 
@@ -165,8 +165,12 @@ def transaction(invoice: Invoice, *, incoming: bool) -> Result:
 
 def _transactions(call: Call) -> list[Result]:
     name, ledger = call.wallet.name, call.wallet.ledger
-    incoming = [transaction(one, incoming=True) for one in ledger.issued_by(name)]
-    return incoming + [transaction(one, incoming=False) for one in ledger.paid_by(name)]
+    incoming = [
+        transaction(invoice, incoming=True) for invoice in ledger.issued_by(name)
+    ]
+    return incoming + [
+        transaction(invoice, incoming=False) for invoice in ledger.paid_by(name)
+    ]
 
 
 def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:

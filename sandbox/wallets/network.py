@@ -153,9 +153,9 @@ class Network:
     async def _resubscribe(self, connection: RelayConnection) -> None:
         async with connection.lock:
             wallets = [
-                one
-                for one in list(self._wallets.values())
-                if connection.url in one.relays
+                wallet
+                for wallet in list(self._wallets.values())
+                if connection.url in wallet.relays
             ]
             pubkeys = [wallet.pubkey for wallet in wallets if wallet.is_listening]
             for start in range(0, len(wallets), WALLETS_PER_SUBSCRIPTION):

@@ -125,7 +125,8 @@ class Service:
         if behaviour.after is None:
             return
         if behaviour.error is not None:
-            outcome = Outcome(error=_scripted_error(behaviour.error))
+            message = behaviour.error.replace("_", " ").capitalize() + "."
+            outcome = Outcome(error=Refused(behaviour.error, message))
         self._schedule.after(
             behaviour.after,
             lambda: self._reply(wallet, request, behaviour, outcome),
@@ -212,7 +213,3 @@ def _try_to_pay(call: Call, bolt11: str) -> None:
         call.wallet.ledger.pay(
             call.wallet.name, bolt11, spender=call.connection.spender
         )
-
-
-def _scripted_error(code: str) -> Refused:
-    return Refused(code, code.replace("_", " ").capitalize() + ".")

@@ -109,7 +109,9 @@ class Wallet:
     def connections(self) -> list[Connection]:
         """The connections that are not deleted."""
         return [
-            one for one in list(self._connections.values()) if not one.terms.deleted
+            connection
+            for connection in list(self._connections.values())
+            if not connection.terms.deleted
         ]
 
     @property
@@ -141,7 +143,9 @@ class Wallet:
 
     def client(self, pubkey: str) -> Connection | None:
         """Return the connection of a client's key, unless it is deleted."""
-        connections = [one for one in self.connections if one.pubkey == pubkey]
+        connections = [
+            connection for connection in self.connections if connection.pubkey == pubkey
+        ]
         return connections[0] if connections else None
 
     def record_request(self, request: Request) -> None:
@@ -150,7 +154,11 @@ class Wallet:
 
     def requests(self, method: str | None = None) -> list[Request]:
         """Return the received requests, oldest first, optionally of one method."""
-        return [one for one in list(self._received) if method in (None, one.method)]
+        return [
+            request
+            for request in list(self._received)
+            if method in (None, request.method)
+        ]
 
     def go_offline(self) -> None:
         """Stop receiving requests and sending replies."""
@@ -158,9 +166,9 @@ class Wallet:
         self._subscriptions.resubscribe()
 
     def go_online(self, *, heeds_expiration: bool | None = None) -> None:
-        """Receive again, and run the requests that the relays stored meanwhile.
+        """Receive requests again, and run those that the relays have stored.
 
-        `heeds_expiration` overrides the protocol's option for those.
+        `heeds_expiration` overrides the protocol's option for the stored requests.
         """
         self.is_listening = True
         self._subscriptions.resubscribe()
@@ -201,7 +209,7 @@ class Wallet:
 
     def info(self) -> Event:
         """Return the info event (kind 13194), unchanged while nothing changes."""
-        may_pay = any(PAY in one.methods for one in self.connections)
+        may_pay = any(PAY in connection.methods for connection in self.connections)
         words = ((PAY,) if may_pay else ()) + METHODS
         tags = [("encryption", " ".join(self.protocol.encryption))]
         if self.protocol.notifies:

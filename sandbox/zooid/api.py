@@ -32,7 +32,7 @@ class Refused(Exception):
 
 
 class Zooid:
-    """A zooid's relays and API, and its control by tests."""
+    """A zooid: its management API, and the methods with which tests control it."""
 
     def __init__(self, whitelist: Collection[str], state: Path | None = None) -> None:
         """Accept requests of these public keys, in hex. Raises UnreadableState."""
@@ -45,8 +45,6 @@ class Zooid:
         self._lock = threading.RLock()
         self._store = Store(state)
 
-    # --- control
-
     def fault(self, kind: Kind, **details: Any) -> None:
         """Add a fault for matching requests, until `clear_faults`; see Fault."""
         self.faults.add(Fault(kind, **details))
@@ -57,10 +55,10 @@ class Zooid:
 
     def set_members(self, relay_id: object, members: Iterable[str]) -> None:
         """Set a relay's members; create the relay if it does not exist."""
-        name, listed = str(relay_id), list(members)
+        name, pubkeys = str(relay_id), list(members)
         with self._lock:
             self._store.configs.setdefault(name, _generate_config(name))
-            self._store.members[name] = listed
+            self._store.members[name] = pubkeys
             self._store.save()
 
     @property
@@ -85,12 +83,12 @@ class Zooid:
         name = str(relay_id)
         with self._lock:
             config = self._store.configs[name]
-            named = [
+            pubkeys = [
                 pubkey
                 for role in config.get("roles", {}).values()
                 for pubkey in role.get("pubkeys", [])
             ]
-            return list(self._store.members.get(name, dict.fromkeys(named)))
+            return list(self._store.members.get(name, dict.fromkeys(pubkeys)))
 
     def reset(self) -> None:
         """Delete relays, members, faults and recorded requests."""
@@ -100,8 +98,6 @@ class Zooid:
             self._store.members.clear()
             self._store.save()
             self.requests.clear()
-
-    # --- the API
 
     def handle(self, request: Request) -> Response:
         """Handle an API request, with the fault that matches it."""
@@ -189,9 +185,9 @@ class Zooid:
 
     def _save_config(self, relay_id: str, data: Config) -> None:
         config = validate(data)
-        for other, taken in self._store.configs.items():
+        for other, other_config in self._store.configs.items():
             for name in ("schema", "host"):
-                if other != relay_id and taken[name] == config[name]:
+                if other != relay_id and other_config[name] == config[name]:
                     raise Refused(409, f"this {name} is in use")
         self._store.configs[relay_id] = config
         self._store.save()

@@ -45,11 +45,11 @@ def merge_patch(config: Config, patch: Config) -> Config:
     """Return a patched configuration: null removes a key, lists are replaced."""
     result = dict(config)
     for key, value in patch.items():
-        present = result.get(key)
+        existing = result.get(key)
         if value is None:
             result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(present, dict):
-            result[key] = merge_patch(present, value)
+        elif isinstance(value, dict) and isinstance(existing, dict):
+            result[key] = merge_patch(existing, value)
         else:
             result[key] = value
     return result
@@ -89,7 +89,7 @@ def _select_fields(data: Any, fields: Mapping[str, Any], place: str) -> Config:
 def _is_instance(kind: type, value: Any) -> bool:
     """Return whether a value has a type; lists must contain only texts."""
     if isinstance(value, list):
-        return kind is list and all(isinstance(one, str) for one in value)
+        return kind is list and all(isinstance(item, str) for item in value)
     return isinstance(value, kind)
 
 

@@ -16,7 +16,7 @@ Kind = Literal[
     "html",
     "redirect",  # to another path
     "huge",  # a response of HUGE bytes
-    "body",  # `body` unchanged, with `status`, by default 200
+    "body",  # `body` as the response, with `status`, by default 200
 ]
 When = Literal["before", "after"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -62,7 +62,7 @@ def _relays(zooid: Zooid) -> Html:
 
 
 def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
-    shown: list[Child] = [
+    pubkeys: list[Child] = [
         tag("div", short_npub(pubkey)) for pubkey in members[:MAX_MEMBERS]
     ]
     more = len(members) - MAX_MEMBERS
@@ -72,13 +72,13 @@ def _relay(relay_id: str, config: Config, members: list[str]) -> Row:
             (tag("div", config.get("info", {}).get("name", "")), relay_id),
             config["host"],
             badge("inactive" if config.get("inactive") else "active"),
-            ", ".join(name for name in config if _is_on(config[name])),
-            [*shown, f"and {more} more" if more > 0 else None],
+            ", ".join(name for name, part in config.items() if _is_enabled(part)),
+            [*pubkeys, f"and {more} more" if more > 0 else None],
         ),
     )
 
 
-def _is_on(part: Any) -> bool:
+def _is_enabled(part: Any) -> bool:
     return isinstance(part, dict) and part.get("enabled") is True
 
 

@@ -124,9 +124,9 @@ def running_zooid(
     try:
         server = ZooidServer(zooid, port)
     except OSError as exc:
-        why = os.strerror(exc.errno) if exc.errno else str(exc)
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)
         raise CannotListen(
-            f"sandbox zooid cannot listen on 127.0.0.1:{port}: {why}"
+            f"sandbox zooid cannot listen on 127.0.0.1:{port}: {reason}"
         ) from exc
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -11,36 +11,48 @@ from billing.clients.stripe.transport import (
 )
 
 
-class CatalogCalls(StripeTransport):
-    """Calls on prices and webhook endpoints."""
+class Prices:
+    """Calls on prices."""
 
-    def find_price(self, lookup_key: str) -> str | None:
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
+
+    def find(self, lookup_key: str) -> str | None:
         """Return the id of the active price with this lookup key."""
-        page = self._call(
+        page = self._transport.call(
             lambda: v1().prices.list({"lookup_keys": [lookup_key], "active": True})
         )
         return page.data[0].id if page.data else None
 
-    def create_price(self, params: Mapping[str, Any], key: str) -> str:
+    def create(self, params: Mapping[str, Any], key: str) -> str:
         """Create a price, once per idempotency key; return its id."""
         args, options = with_idempotency_key(params, key)
-        return str(self._call(lambda: v1().prices.create(args, options)).id)
+        return str(self._transport.call(lambda: v1().prices.create(args, options)).id)
 
-    def find_webhook_endpoint(self, url: str) -> tuple[str, list[str]] | None:
+
+class WebhookEndpoints:
+    """Calls on webhook endpoints."""
+
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
+
+    def find(self, url: str) -> tuple[str, list[str]] | None:
         """Return the id and event types of the enabled endpoint at a URL."""
-        page = self._call(lambda: v1().webhook_endpoints.list({"limit": 100}))
+        page = self._transport.call(lambda: v1().webhook_endpoints.list({"limit": 100}))
         for endpoint in page.data:
             if endpoint.url == url and endpoint.status == "enabled":
                 return endpoint.id, list(endpoint.enabled_events)
         return None
 
-    def set_webhook_events(self, endpoint_id: str, events: list[str]) -> None:
+    def set_events(self, endpoint_id: str, events: list[str]) -> None:
         """Set the event types that Stripe sends to an endpoint."""
         args = cast(Any, {"enabled_events": events})
-        self._call(lambda: v1().webhook_endpoints.update(endpoint_id, args))
+        self._transport.call(lambda: v1().webhook_endpoints.update(endpoint_id, args))
 
-    def create_webhook_endpoint(self, url: str, events: list[str]) -> str:
+    def create(self, url: str, events: list[str]) -> str:
         """Create an endpoint at our API version; return its signing secret."""
         params = {"url": url, "enabled_events": events, "api_version": API_VERSION}
-        created = self._call(lambda: v1().webhook_endpoints.create(cast(Any, params)))
+        created = self._transport.call(
+            lambda: v1().webhook_endpoints.create(cast(Any, params))
+        )
         return str(created.secret)

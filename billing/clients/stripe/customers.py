@@ -9,29 +9,46 @@ from billing.clients.stripe.transport import StripeTransport, v1, with_idempoten
 from billing.clients.stripe.types import Card, Customer, read_card, read_customer
 
 
-class CustomerCalls(StripeTransport):
-    """Calls on customers and payment methods."""
+class Customers:
+    """Calls on customers."""
 
-    def create_customer(self, params: Mapping[str, Any], key: str) -> Customer:
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
+
+    def create(self, params: Mapping[str, Any], key: str) -> Customer:
         """Create a customer, once per idempotency key."""
         args, options = with_idempotency_key(params, key)
-        return read_customer(self._call(lambda: v1().customers.create(args, options)))
+        created = self._transport.call(lambda: v1().customers.create(args, options))
+        return read_customer(created)
 
-    def get_customer(self, customer_id: str) -> Customer:
+    def get(self, customer_id: str) -> Customer:
         """Return a customer, also a deleted one.
 
         Raises StripeNotFound if the account never had it: then the key is one of
         another account, and nothing follows for the customer.
         """
-        found = self._call(lambda: v1().customers.retrieve(customer_id))
+        found = self._transport.call(lambda: v1().customers.retrieve(customer_id))
         return read_customer(found)
 
-    def list_customers(self, *, email: str) -> list[Customer]:
+    def set_default_card(self, customer_id: str, card_id: str) -> None:
+        """Set the card that pays a customer's invoices."""
+        settings = {"invoice_settings": {"default_payment_method": card_id}}
+        args = cast(Any, settings)
+        self._transport.call(lambda: v1().customers.update(customer_id, args))
+
+    def list(self, *, email: str) -> list[Customer]:
         """Return the customers with exactly this e-mail address, newest first."""
-        pages = self._paginate(
+        pages = self._transport.paginate(
             lambda params: v1().customers.list(params), {"email": email, "limit": 100}
         )
         return [read_customer(found) for found in pages]
+
+
+class PaymentMethods:
+    """Calls on payment methods."""
+
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
 
     def list_cards(self, customer_id: str) -> list[Card]:
         """Return a customer's cards, newest first."""
@@ -40,12 +57,6 @@ class CustomerCalls(StripeTransport):
             "type": "card",
             "limit": 100,
         }
-        pages = self._paginate(lambda p: v1().payment_methods.list(p), params)
+        pages = self._transport.paginate(lambda p: v1().payment_methods.list(p), params)
         cards = [read_card(found) for found in pages]
         return sorted(cards, key=lambda card: card.created, reverse=True)
-
-    def set_default_card(self, customer_id: str, card_id: str) -> None:
-        """Set the card that pays a customer's invoices."""
-        settings = {"invoice_settings": {"default_payment_method": card_id}}
-        args = cast(Any, settings)
-        self._call(lambda: v1().customers.update(customer_id, args))

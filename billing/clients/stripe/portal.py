@@ -18,45 +18,51 @@ class PortalConfiguration:
     metadata: Mapping[str, str]
 
 
-class PortalCalls(StripeTransport):
-    """Calls on the customer portal."""
+class PortalConfigurations:
+    """Calls on portal configurations."""
 
-    def list_portal_configurations(self) -> list[PortalConfiguration]:
-        """Return all configurations, also inactive ones, newest first."""
-        pages = self._paginate(
-            lambda p: v1().billing_portal.configurations.list(p), {"limit": 100}
-        )
-        return [_read_configuration(found) for found in pages]
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
 
-    def create_portal_configuration(
-        self, params: Mapping[str, Any], key: str
-    ) -> PortalConfiguration:
+    def create(self, params: Mapping[str, Any], key: str) -> PortalConfiguration:
         """Create a configuration, once per idempotency key."""
         args, options = with_idempotency_key(params, key)
-        return _read_configuration(
-            self._call(lambda: v1().billing_portal.configurations.create(args, options))
+        created = self._transport.call(
+            lambda: v1().billing_portal.configurations.create(args, options)
         )
+        return _read_configuration(created)
 
-    def update_portal_configuration(
+    def update(
         self, configuration_id: str, params: Mapping[str, Any]
     ) -> PortalConfiguration:
         """Update a configuration; Stripe has no call to delete one."""
         args = cast(Any, dict(params))
-        return _read_configuration(
-            self._call(
-                lambda: v1().billing_portal.configurations.update(
-                    configuration_id, args
-                )
-            )
+        updated = self._transport.call(
+            lambda: v1().billing_portal.configurations.update(configuration_id, args)
         )
+        return _read_configuration(updated)
 
-    def create_portal_session(self, params: Mapping[str, Any]) -> str:
+    def list(self) -> list[PortalConfiguration]:
+        """Return all configurations, also inactive ones, newest first."""
+        pages = self._transport.paginate(
+            lambda p: v1().billing_portal.configurations.list(p), {"limit": 100}
+        )
+        return [_read_configuration(found) for found in pages]
+
+
+class PortalSessions:
+    """Calls on portal sessions."""
+
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
+
+    def create(self, params: Mapping[str, Any]) -> str:
         """Create a portal session for one customer; return its short-lived URL.
 
         https://docs.stripe.com/api/customer_portal/sessions/create
         """
         args = cast(Any, dict(params))
-        made = self._call(lambda: v1().billing_portal.sessions.create(args))
+        made = self._transport.call(lambda: v1().billing_portal.sessions.create(args))
         return str(made.url)
 
 

@@ -10,26 +10,48 @@ from billing.clients.stripe.transport import StripeTransport, v1, with_idempoten
 from billing.clients.stripe.types import Subscription, read_subscription
 
 
-class SubscriptionCalls(StripeTransport):
+class Subscriptions:
     """Calls on subscriptions."""
 
-    def create_subscription(self, params: Mapping[str, Any], key: str) -> Subscription:
+    def __init__(self, transport: StripeTransport) -> None:
+        self._transport = transport
+
+    def create(self, params: Mapping[str, Any], key: str) -> Subscription:
         """Create a subscription, once per idempotency key."""
         args, options = with_idempotency_key(params, key)
-        created = self._call(lambda: v1().subscriptions.create(args, options))
+        created = self._transport.call(lambda: v1().subscriptions.create(args, options))
         return read_subscription(created)
 
-    def get_subscription(self, subscription_id: str) -> Subscription:
+    def get(self, subscription_id: str) -> Subscription:
         """Return a subscription, also an ended one.
 
         Raises StripeNotFound if the account never had it.
         """
-        found = self._call(lambda: v1().subscriptions.retrieve(subscription_id))
+        found = self._transport.call(
+            lambda: v1().subscriptions.retrieve(subscription_id)
+        )
         return read_subscription(found)
 
-    def list_subscriptions(
-        self, *, customer: str, ended: bool = False
-    ) -> list[Subscription]:
+    def update(self, subscription_id: str, params: Mapping[str, Any]) -> Subscription:
+        """Update a subscription. Pass absolute values, so that a retry is harmless.
+
+        All tries of one call share an idempotency key, so an item is added once.
+        """
+        args, options = with_idempotency_key(params, f"update:{uuid.uuid4()}")
+        updated = self._transport.call(
+            lambda: v1().subscriptions.update(subscription_id, args, options)
+        )
+        return read_subscription(updated)
+
+    def cancel(self, subscription_id: str, *, prorate: bool, invoice_now: bool) -> None:
+        """Cancel now. Raises StripeNotFound if the subscription has ended."""
+        self._transport.call(
+            lambda: v1().subscriptions.cancel(
+                subscription_id, {"prorate": prorate, "invoice_now": invoice_now}
+            )
+        )
+
+    def list(self, *, customer: str, ended: bool = False) -> list[Subscription]:
         """Return a customer's subscriptions, newest first, with ended ones if asked."""
         params: stripe.params.SubscriptionListParams = {
             "customer": customer,
@@ -37,30 +59,5 @@ class SubscriptionCalls(StripeTransport):
         }
         if ended:
             params["status"] = "all"
-        return [
-            read_subscription(found)
-            for found in self._paginate(lambda p: v1().subscriptions.list(p), params)
-        ]
-
-    def update_subscription(
-        self, subscription_id: str, params: Mapping[str, Any]
-    ) -> Subscription:
-        """Update a subscription. Pass absolute values, so that a retry is harmless.
-
-        All tries of one call share an idempotency key, so an item is added once.
-        """
-        args, options = with_idempotency_key(params, f"update:{uuid.uuid4()}")
-        updated = self._call(
-            lambda: v1().subscriptions.update(subscription_id, args, options)
-        )
-        return read_subscription(updated)
-
-    def cancel_subscription(
-        self, subscription_id: str, *, prorate: bool, invoice_now: bool
-    ) -> None:
-        """Cancel now. Raises StripeNotFound if the subscription has ended."""
-        self._call(
-            lambda: v1().subscriptions.cancel(
-                subscription_id, {"prorate": prorate, "invoice_now": invoice_now}
-            )
-        )
+        pages = self._transport.paginate(lambda p: v1().subscriptions.list(p), params)
+        return [read_subscription(found) for found in pages]

@@ -65,7 +65,7 @@ class StripeTransport:
         self._before_try = before_try or (lambda: None)
         self._sleep = sleep or pause_for
 
-    def _call(self, call: Callable[[], T]) -> T:
+    def call(self, call: Callable[[], T]) -> T:
         """Make a call, retrying timeouts, 429 and 5xx.
 
         If one try may have had its effect, StripeUnavailable is raised whatever the
@@ -95,9 +95,9 @@ class StripeTransport:
         except stripe.StripeError as exc:
             raise _to_stripe_error(exc) from exc
 
-    def _paginate(self, fetch: Callable[[Any], Any], params: Any) -> Iterator[Any]:
+    def paginate(self, fetch: Callable[[Any], Any], params: Any) -> Iterator[Any]:
         while True:
-            page = self._call(partial(fetch, params))
+            page = self.call(partial(fetch, params))
             yield from page.data
             if not page.has_more:
                 return
@@ -121,7 +121,7 @@ def _client(key: str, base: str, timeout: tuple[float, float]) -> stripe.StripeC
         key,
         stripe_version=API_VERSION,
         base_addresses={"api": base},
-        # The SDK never retries a 429 and ignores Retry-After; _call() handles both.
+        # The SDK never retries a 429 and ignores Retry-After; call() handles both.
         max_network_retries=0,
         http_client=stripe.RequestsClient(timeout=cast(Any, timeout)),
     )

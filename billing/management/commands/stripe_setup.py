@@ -40,14 +40,15 @@ class Command(BaseCommand):
         mark_all_stale()
 
     def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:
-        if found := stripe.find_webhook_endpoint(url):
+        if found := stripe.webhook_endpoints.find(url):
             endpoint, events = found
             missing = HANDLERS.keys() - events
             if missing and "*" not in events:
-                stripe.set_webhook_events(endpoint, sorted({*events, *missing}))
+                complete = sorted({*events, *missing})
+                stripe.webhook_endpoints.set_events(endpoint, complete)
             self.stdout.write(
                 f"webhook: found {endpoint}; its secret was shown when it was created"
             )
             return
-        secret = stripe.create_webhook_endpoint(url, sorted(HANDLERS))
+        secret = stripe.webhook_endpoints.create(url, sorted(HANDLERS))
         self.stdout.write(f"webhook: created\nSTRIPE_WEBHOOK_SECRET={secret}")

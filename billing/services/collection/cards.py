@@ -49,16 +49,16 @@ def choose_card(stripe: Stripe, collection: InvoiceCollection) -> str:
 
     The newest becomes the default. Cards with a hard decline are skipped.
     """
-    customer = stripe.get_customer(collection.stripe_customer_id)
+    customer = stripe.customers.get(collection.stripe_customer_id)
     if customer.deleted:
         return ""
-    attached = [card.id for card in stripe.list_cards(customer.id)]
+    attached = [card.id for card in stripe.payment_methods.list_cards(customer.id)]
     default = [customer.default_card] if customer.default_card else []
     declined = _hard_declined_cards(collection)
     usable = [card for card in [*default, *attached] if card not in declined]
     card = usable[0] if usable else ""
     if card and not customer.default_card:
-        stripe.set_default_card(customer.id, card)
+        stripe.customers.set_default_card(customer.id, card)
     return card
 
 
@@ -96,7 +96,7 @@ def run_attempt(stripe: Stripe, attempt: CardAttempt) -> None:
     _update(attempt, tried_at=timezone.now())
     params = {"payment_method": attempt.payment_method, "off_session": True}
     try:
-        paid = stripe.pay_invoice(
+        paid = stripe.invoices.pay(
             attempt.collection_id, params, attempt.idempotency_key
         )
     except StripeCardRefused as exc:
@@ -139,10 +139,10 @@ def _resolve_from_invoice_payments(
     """Resolve an attempt from Stripe's list of the invoice's payments."""
     message = redact(error.message)[:240] if error else ""
     code = error.stripe_code[:64] if error else ""
-    for payment in stripe.list_invoice_payments(attempt.collection_id):
+    for payment in stripe.invoices.list_payments(attempt.collection_id):
         if not payment.intent:
             continue
-        intent = stripe.get_payment_intent(payment.intent)
+        intent = stripe.payment_intents.get(payment.intent)
         is_same_card = intent.card in ("", attempt.payment_method)
         if payment.status == "paid" and is_same_card:
             read_invoice(stripe, attempt.collection_id, attempt.collection.tenant)

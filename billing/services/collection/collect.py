@@ -148,7 +148,7 @@ def _finalize(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -
     if invoice.billing_reason not in _FINALIZE_IMMEDIATELY and timezone.now() < due_at:
         return Wait(State.DRAFT, "Waiting for Stripe to finalize the draft", due_at)
     post_credits(tenant_id=collection.tenant_id)
-    stripe.finalize_invoice(collection.pk)
+    stripe.invoices.finalize(collection.pk)
     return REREAD
 
 

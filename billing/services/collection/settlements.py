@@ -123,12 +123,12 @@ def _mark_paid_out_of_band(
     marked = invoice
     if invoice.status in _PAYABLE_STATUSES:
         # First, so that after a crash the payment that marked it is known.
-        stripe.set_invoice_metadata(invoice.id, {METADATA_KEY: payment.payment_hash})
+        stripe.invoices.set_metadata(invoice.id, {METADATA_KEY: payment.payment_hash})
         try:
-            marked = stripe.mark_paid_out_of_band(invoice.id)
+            marked = stripe.invoices.mark_paid_out_of_band(invoice.id)
         except StripeRefused as exc:
             # Stripe has no error code for "already paid": the invoice itself decides.
-            marked = stripe.get_invoice(invoice.id)
+            marked = stripe.invoices.get(invoice.id)
             if marked.status in _PAYABLE_STATUSES:
                 raise
             logger.warning("marking_refused", error=exc.message, status=marked.status)
@@ -148,7 +148,7 @@ def _applied_cents(
     marked_by = invoice.metadata.get(METADATA_KEY)
     if invoice.status != "paid" or marked_by != payment.payment_hash:
         return None
-    payments = stripe.list_invoice_payments(invoice.id)
+    payments = stripe.invoices.list_payments(invoice.id)
     by_card = sum(
         each.amount_paid for each in payments if each.status == "paid" and each.intent
     )

@@ -39,12 +39,13 @@ class AdjustBalance(Write[BalanceTransaction]):
         }
 
     def send(self, params: dict[str, Any], key: str) -> BalanceTransaction:
-        return self._stripe.create_balance_transaction(
+        return self._stripe.customer_balance_transactions.create(
             params["customer"], params["transaction"], key
         )
 
     def find(self, write: StripeWrite) -> BalanceTransaction | None:
-        for entry in self._stripe.list_balance_transactions(write.params["customer"]):
+        customer = write.params["customer"]
+        for entry in self._stripe.customer_balance_transactions.list(customer):
             if self._credit.matches_metadata(entry.metadata):
                 return entry
         return None

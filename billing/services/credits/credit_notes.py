@@ -41,10 +41,10 @@ class CreateCreditNote(Write[CreditNote]):
         return {"note": note, "closes": self._closes}
 
     def send(self, params: dict[str, Any], key: str) -> CreditNote:
-        return self._stripe.create_credit_note(params["note"], key)
+        return self._stripe.credit_notes.create(params["note"], key)
 
     def find(self, write: StripeWrite) -> CreditNote | None:
-        for note in self._stripe.list_credit_notes(invoice=write.subject):
+        for note in self._stripe.credit_notes.list(invoice=write.subject):
             if note.status != "void" and self._credit.matches_metadata(note.metadata):
                 return note
         return None
@@ -101,7 +101,7 @@ def _read_candidate(stripe: Stripe, credit: Credit, invoice_id: str) -> Invoice 
     Raises CreditBlocked while the credit's own invoice is a draft: drafts accept no
     credit notes.
     """
-    invoice = stripe.get_invoice(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
     if credit.collection_id is None:
         reducible = invoice.status == "open" and invoice.amount_remaining > 0
         return invoice if reducible else None
@@ -172,5 +172,5 @@ def _mark_remainder_paid(stripe: Stripe, invoice_id: str) -> None:
 
     The allocation moves the remainder to the balance, and so to the next invoice.
     """
-    if stripe.get_invoice(invoice_id).status == "open":
-        stripe.mark_paid_out_of_band(invoice_id)
+    if stripe.invoices.get(invoice_id).status == "open":
+        stripe.invoices.mark_paid_out_of_band(invoice_id)

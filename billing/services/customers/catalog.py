@@ -28,12 +28,12 @@ def ensure_prices(stripe: Stripe) -> list[PlanPrice]:
 
 def _ensure_price(stripe: Stripe, plan: Plan) -> PlanPrice:
     lookup_key = f"caravel_{plan.id}_{plan.currency}_{plan.amount_cents}_month"
-    price_id, created = stripe.find_price(lookup_key), False
+    price_id, created = stripe.prices.find(lookup_key), False
     if price_id is None:
         # A new idempotency key each time: Stripe would replay the creation of a price
         # that has been archived since.
         key = f"price:{lookup_key}:{uuid.uuid4()}"
-        price_id = stripe.create_price(_params(plan, lookup_key), key)
+        price_id = stripe.prices.create(_params(plan, lookup_key), key)
         created = True
     with transaction.atomic():
         Plan.objects.filter(pk=plan.pk).update(stripe_price_id=price_id)

@@ -46,12 +46,12 @@ class CreateCustomer(Write[Customer]):
         }
 
     def send(self, params: dict[str, Any], key: str) -> Customer:
-        return self._stripe.create_customer(params, key)
+        return self._stripe.customers.create(params, key)
 
     def find(self, write: StripeWrite) -> Customer | None:
         # Lists are exact at once; Stripe's search may lag by minutes:
         # https://docs.stripe.com/search#data-freshness
-        for customer in self._stripe.list_customers(email=write.params["email"]):
+        for customer in self._stripe.customers.list(email=write.params["email"]):
             if customer.metadata.get("tenant_pubkey") == write.subject:
                 return customer
         return None
@@ -86,7 +86,7 @@ def is_gone(stripe: Stripe, customer_id: str) -> bool:
 
     Raises StripeNotFound if the account never had it.
     """
-    return stripe.get_customer(customer_id).deleted
+    return stripe.customers.get(customer_id).deleted
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def ensure_configurations(stripe: Stripe) -> list[Configuration]:
     They are found by their metadata; if two were created concurrently, the oldest
     active one is used.
     """
-    listed = stripe.list_portal_configurations()
+    listed = stripe.portal_configurations.list()
     return [_ensure(stripe, name, listed) for name in ENABLED_FEATURES]
 
 
@@ -114,7 +114,7 @@ def _ensure(
     if not oldest.active or oldest.features != _feature_flags(name):
         logger.warning("portal_configuration_corrected", configuration=oldest.id)
         correct = {"active": True, "features": _features(name)}
-        stripe.update_portal_configuration(oldest.id, correct)
+        stripe.portal_configurations.update(oldest.id, correct)
     return Configuration(name, oldest.id, created=False)
 
 
@@ -127,7 +127,7 @@ def _create(stripe: Stripe, name: str) -> str:
         "features": _features(name),
         "metadata": {_NAME_KEY: name},
     }
-    return stripe.create_portal_configuration(params, key).id
+    return stripe.portal_configurations.create(params, key).id
 
 
 def _features(name: str) -> dict[str, dict[str, bool]]:
@@ -155,7 +155,7 @@ def _create_session(
     with_configuration = {**params, "configuration": configuration}
     try:
         with detect_deleted_customer(stripe, params["customer"]):
-            return stripe.create_portal_session(with_configuration)
+            return stripe.portal_sessions.create(with_configuration)
     except StripeRefused as exc:
         if "return_url" in exc.param:
             raise ReturnUrlInvalid("Stripe does not accept this return URL.") from exc

@@ -18,7 +18,7 @@ def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effec
     invoice_id = str(event.data["object"]["id"])
     # Before the request: an answer that is overtaken by a newer one is not stored.
     since = revision_of(invoice_id)
-    invoice = stripe.get_invoice(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
     return lambda: _record_invoice(invoice, tenant, since)
 
 

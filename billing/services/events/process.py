@@ -116,7 +116,7 @@ def _process_unknown_customer(event: StripeEvent, customer: str) -> None:
 
 def _may_have_tenant(customer: str) -> bool:
     try:
-        return "tenant_pubkey" in Stripe().get_customer(customer).metadata
+        return "tenant_pubkey" in Stripe().customers.get(customer).metadata
     except StripeNotFound:
         # Signed for us, but invisible to our key: support must find out why.
         return True

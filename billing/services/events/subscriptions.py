@@ -22,7 +22,7 @@ def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> 
     subscription_id = str(event.data["object"]["id"])
     if subscription_id != tenant.stripe_subscription_id:
         return no_effect(EndReason.NOT_CURRENT)
-    subscription = stripe.get_subscription(subscription_id)
+    subscription = stripe.subscriptions.get(subscription_id)
     if not is_inactive(subscription):
         if is_in_sync(tenant, subscription):
             return no_effect("matches the relays")

@@ -124,7 +124,7 @@ def has_invoice(pubkey: str, invoice_id: str) -> bool:
 
 
 def _fetch_list(customer: str) -> CachedInvoices:
-    return get_or_fetch(customer, lambda: Stripe().list_invoices(customer=customer))
+    return get_or_fetch(customer, lambda: Stripe().invoices.list(customer=customer))
 
 
 def get_invoice(invoice_id: str) -> InvoiceDetails:
@@ -149,10 +149,10 @@ def get_invoice(invoice_id: str) -> InvoiceDetails:
 def _fetch_with_all_lines(invoice_id: str) -> Invoice:
     # Stripe embeds only the first ten lines in an invoice.
     stripe = Stripe()
-    invoice = stripe.get_invoice(invoice_id)
+    invoice = stripe.invoices.get(invoice_id)
     if not invoice.has_more_lines:
         return invoice
-    lines = tuple(stripe.list_lines(invoice_id))
+    lines = tuple(stripe.invoices.list_lines(invoice_id))
     return replace(invoice, lines=lines, has_more_lines=False)
 
 

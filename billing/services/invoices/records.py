@@ -37,7 +37,7 @@ def read_invoice(stripe: Stripe, invoice_id: str, tenant: Tenant) -> Invoice:
     """
     for _ in range(_MAX_READS):
         since = revision_of(invoice_id)
-        invoice = stripe.get_invoice(invoice_id)
+        invoice = stripe.invoices.get(invoice_id)
         stored = record_invoice(invoice=invoice, tenant=tenant, since=since)
         if stored is None or _matches(stored, invoice):
             return invoice
@@ -105,7 +105,7 @@ def discover_invoices(
     latest = {each.latest_invoice for each in subscriptions if each.latest_invoice}
     known = InvoiceCollection.objects.filter(pk__in=latest)
     for invoice_id in sorted(latest.difference(known.values_list("pk", flat=True))):
-        record_and_enqueue(stripe.get_invoice(invoice_id), tenant)
+        record_and_enqueue(stripe.invoices.get(invoice_id), tenant)
 
 
 def record_and_enqueue(

@@ -42,18 +42,18 @@ def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
         pending=_pending_prorations(stripe, subscription) if unpaid else [],
     )
     try:
-        stripe.cancel_subscription(
+        stripe.subscriptions.cancel(
             subscription.id, prorate=not unpaid, invoice_now=not unpaid
         )
     except StripeNotFound as exc:
         # An earlier try or a person may have cancelled it already.
-        if not is_terminated(stripe.get_subscription(subscription.id)):
+        if not is_terminated(stripe.subscriptions.get(subscription.id)):
             writes.mark_failed(write, exc)
             raise
     except StripeRefused as exc:
         writes.mark_failed(write, exc)
         raise
-    _credit_unused_time(stripe, write, stripe.get_subscription(subscription.id))
+    _credit_unused_time(stripe, write, stripe.subscriptions.get(subscription.id))
 
 
 def resume_cancellations(stripe: Stripe, tenant_id: str) -> None:
@@ -64,7 +64,7 @@ def resume_cancellations(stripe: Stripe, tenant_id: str) -> None:
     """
     pending = StripeWrite.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
     for write in pending.order_by("pk"):
-        subscription = stripe.get_subscription(write.subject)
+        subscription = stripe.subscriptions.get(write.subject)
         if is_terminated(subscription):
             _credit_unused_time(stripe, write, subscription)
         else:
@@ -111,14 +111,14 @@ def _credit_unused_time(
 def _finalize_drafts(stripe: Stripe, ended: Subscription) -> StripeRefused | None:
     """Finalize the drafts of a subscription; returns the last refusal."""
     refusal = None
-    for invoice in stripe.list_invoices(subscription=ended.id):
+    for invoice in stripe.invoices.list(subscription=ended.id):
         if invoice.status != "draft":
             continue
         try:
-            stripe.finalize_invoice(invoice.id)
+            stripe.invoices.finalize(invoice.id)
         except StripeRefused as exc:
             # Stripe or another worker may just have finalized it.
-            if stripe.get_invoice(invoice.id).status == "draft":
+            if stripe.invoices.get(invoice.id).status == "draft":
                 logger.error(
                     "final_invoice_refused", invoice=invoice.id, error=str(exc)
                 )
@@ -149,7 +149,7 @@ def _unused_time(
 
 
 def _pending_prorations(stripe: Stripe, subscription: Subscription) -> list[Line]:
-    items = stripe.list_pending_items(
+    items = stripe.invoice_items.list_pending(
         customer=subscription.customer, subscription=subscription.id
     )
     return [line for line in items if line.proration]
@@ -163,7 +163,7 @@ def _enqueue_unpaid(billed: Sequence[BilledInvoice]) -> None:
 
 
 def _has_unpaid_invoice(stripe: Stripe, subscription_id: str) -> bool:
-    invoices = stripe.list_invoices(subscription=subscription_id)
+    invoices = stripe.invoices.list(subscription=subscription_id)
     return any(
         invoice.status in {"draft", "open", "uncollectible"}
         and invoice.amount_remaining > 0

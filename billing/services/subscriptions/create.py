@@ -47,11 +47,11 @@ class CreateSubscription(Write[Subscription]):
         }
 
     def send(self, params: dict[str, Any], key: str) -> Subscription:
-        return self._stripe.create_subscription(params, key)
+        return self._stripe.subscriptions.create(params, key)
 
     def find(self, write: StripeWrite) -> Subscription | None:
         # Ended subscriptions too: it may have been cancelled since.
-        listed = self._stripe.list_subscriptions(
+        listed = self._stripe.subscriptions.list(
             customer=write.params["customer"], ended=True
         )
         for subscription in listed:

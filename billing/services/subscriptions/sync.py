@@ -119,7 +119,7 @@ def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
         return None
     customer = ensure_customer(stripe, tenant)
     with detect_deleted_customer(stripe, customer):
-        subscriptions = stripe.list_subscriptions(customer=customer)
+        subscriptions = stripe.subscriptions.list(customer=customer)
     discover_invoices(stripe, tenant, subscriptions)
     if ended := _find_ended(stripe, current_id, subscriptions):
         _handle_missed_end(stripe, tenant.pk, customer, ended)
@@ -159,7 +159,7 @@ def _find_ended(
         return None
     listed = (sub for sub in subscriptions if sub.id == current_id)
     # Stripe lists ended subscriptions only on request.
-    current = next(listed, None) or stripe.get_subscription(current_id)
+    current = next(listed, None) or stripe.subscriptions.get(current_id)
     return current if is_inactive(current) else None
 
 
@@ -231,10 +231,10 @@ def _update(
     if diff.needs_send_invoice:
         _stop_automatic_collection(stripe, current)
         params |= send_invoice_params()
-    stripe.update_subscription(current.id, params)
+    stripe.subscriptions.update(current.id, params)
 
 
 def _stop_automatic_collection(stripe: Stripe, subscription: Subscription) -> None:
-    for invoice in stripe.list_invoices(subscription=subscription.id):
+    for invoice in stripe.invoices.list(subscription=subscription.id):
         if invoice.status in {"draft", "open"} and invoice.auto_advance:
-            stripe.stop_auto_advance(invoice.id)
+            stripe.invoices.stop_auto_advance(invoice.id)

@@ -99,7 +99,7 @@ def list_billed_invoices(
     billed = []
     # Before the request: a record that changes in between is newer than the answer.
     known = revisions_of(subscription_id)
-    for invoice in stripe.list_invoices(subscription=subscription_id):
+    for invoice in stripe.invoices.list(subscription=subscription_id):
         if invoice.status == "void":
             continue
         since = known.get(invoice.id, 0)
@@ -107,7 +107,7 @@ def list_billed_invoices(
             continue
         lines = invoice.lines
         if len(lines) >= _INCLUDED_LINES:
-            lines = tuple(stripe.list_lines(invoice.id))
+            lines = tuple(stripe.invoices.list_lines(invoice.id))
         billed.append(BilledInvoice(invoice, lines, surplus_credited_cents(invoice.id)))
     return billed
 

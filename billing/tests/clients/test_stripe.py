@@ -30,7 +30,7 @@ def tries(sandbox):
 
 
 def test_calls_send_the_pinned_api_version(sandbox, stripe):
-    stripe.create_customer(CREATE, "k1")
+    stripe.customers.create(CREATE, "k1")
 
     created = sandbox.client().v1.events.list({"type": "customer.created"}).data[0]
     assert created.api_version == API_VERSION
@@ -40,7 +40,7 @@ def test_calls_send_the_pinned_api_version(sandbox, stripe):
 def test_temporary_errors_are_retried(sandbox, stripe, pauses, status):
     sandbox.fault("status", path="^/v1/customers$", status=status, times=TRIES - 1)
 
-    made = stripe.create_customer(CREATE, "k1")
+    made = stripe.customers.create(CREATE, "k1")
 
     assert made.email == "a@example.com"
     assert tries(sandbox) == TRIES
@@ -51,7 +51,7 @@ def test_temporary_errors_are_retried(sandbox, stripe, pauses, status):
 def test_lost_answer_is_retried_without_a_second_effect(sandbox, stripe):
     sandbox.fault("reset", path="^/v1/customers$", when="after")
 
-    stripe.create_customer(CREATE, "k1")
+    stripe.customers.create(CREATE, "k1")
 
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
@@ -61,7 +61,7 @@ def test_outcome_is_unknown_when_a_5xx_is_replayed(sandbox, stripe):
     sandbox.fault("status", path="^/v1/customers$", when="after", status=500)
 
     with pytest.raises(errors.StripeUnavailable):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     assert tries(sandbox) == TRIES
     assert len(sandbox.client().v1.customers.list({}).data) == 1
@@ -70,7 +70,7 @@ def test_outcome_is_unknown_when_a_5xx_is_replayed(sandbox, stripe):
 def test_all_tries_of_a_call_send_the_same_key(sandbox, stripe):
     sandbox.fault("reset", path="^/v1/customers$", times=TRIES - 1)
 
-    stripe.create_customer(CREATE, "the-key")
+    stripe.customers.create(CREATE, "the-key")
 
     keys = {r["idempotency_key"] for r in sandbox.requests("POST", "/v1/customers")}
     assert keys == {"the-key"}
@@ -81,7 +81,7 @@ def test_retry_after_is_honoured(sandbox, stripe, pauses):
         "status", path="^/v1/customers$", status=429, headers={"Retry-After": "7"}
     )
 
-    stripe.create_customer(CREATE, "k1")
+    stripe.customers.create(CREATE, "k1")
 
     assert pauses == [7.0]
 
@@ -92,7 +92,7 @@ def test_long_retry_after_is_raised_to_the_caller(sandbox, stripe, pauses):
     )
 
     with pytest.raises(errors.StripeRateLimited):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     assert pauses == []
 
@@ -111,7 +111,7 @@ def test_refusals_are_not_retried(sandbox, stripe, status, error, kind):
     sandbox.fault("status", path="^/v1/customers$", status=status, error=error)
 
     with pytest.raises(kind):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     assert tries(sandbox) == 1
 
@@ -130,7 +130,7 @@ def test_refusal_has_stripes_message_type_code_and_param(sandbox, stripe):
     )
 
     with pytest.raises(errors.StripeRefused) as caught:
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     refused = caught.value
     assert (refused.type, refused.stripe_code, refused.param) == (
@@ -142,17 +142,17 @@ def test_refusal_has_stripes_message_type_code_and_param(sandbox, stripe):
 
 
 def test_reused_key_has_its_own_error(sandbox, stripe):
-    stripe.create_customer(CREATE, "k1")
+    stripe.customers.create(CREATE, "k1")
 
     with pytest.raises(errors.StripeReusedKey):
-        stripe.create_customer({**CREATE, "email": "b@example.com"}, "k1")
+        stripe.customers.create({**CREATE, "email": "b@example.com"}, "k1")
 
 
 def test_outcome_is_unknown_when_stripe_is_unreachable(stripe, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
 
     with pytest.raises(errors.StripeUnavailable):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
 
 def test_outcome_is_unknown_after_a_timeout(sandbox, stripe, monkeypatch):
@@ -163,7 +163,7 @@ def test_outcome_is_unknown_after_a_timeout(sandbox, stripe, monkeypatch):
     sandbox.fault("delay", path="^/v1/customers$", seconds=20, times=TRIES)
 
     with pytest.raises(errors.StripeUnavailable):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     client._client.cache_clear()
     sandbox.clear_faults()
@@ -175,7 +175,7 @@ def test_outcome_is_unknown_when_rate_limited_after_a_lost_answer(sandbox, strip
     sandbox.fault("status", path=path, status=429, times=2)
 
     with pytest.raises(errors.StripeUnavailable):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     assert len(sandbox.client().v1.customers.list({}).data) == 1
 
@@ -191,15 +191,15 @@ def test_before_try_runs_before_every_try_and_can_prevent_it(sandbox):
 
     stripe = Stripe(before_try=allow_two, sleep=lambda seconds: None)
     with pytest.raises(exceptions.LeaseLost):
-        stripe.create_customer(CREATE, "k1")
+        stripe.customers.create(CREATE, "k1")
 
     assert tries(sandbox) == 2
 
 
 def test_lists_read_all_pages(sandbox, stripe, prices):
-    customer = stripe.create_customer(CREATE, "k1").id
+    customer = stripe.customers.create(CREATE, "k1").id
     for n in range(105):
-        made = stripe.create_subscription(
+        made = stripe.subscriptions.create(
             {
                 "customer": customer,
                 "items": [{"price": prices["basic"]}],
@@ -208,10 +208,10 @@ def test_lists_read_all_pages(sandbox, stripe, prices):
             },
             f"s{n}",
         )
-        stripe.cancel_subscription(made.id, prorate=False, invoice_now=False)
+        stripe.subscriptions.cancel(made.id, prorate=False, invoice_now=False)
 
-    assert len(stripe.list_subscriptions(customer=customer, ended=True)) == 105
-    assert stripe.list_subscriptions(customer=customer) == []
+    assert len(stripe.subscriptions.list(customer=customer, ended=True)) == 105
+    assert stripe.subscriptions.list(customer=customer) == []
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
@@ -219,7 +219,7 @@ def test_no_call_inside_a_transaction(sandbox):
     from django.db import connection, transaction
 
     with transaction.atomic(), pytest.raises(NetworkInTransaction):
-        Stripe().get_customer("cus_1")
+        Stripe().customers.get("cus_1")
     assert sandbox.requests() == []
 
     release_connection()
@@ -264,15 +264,15 @@ def test_calls_are_allowed_without_redis(settings, sandbox, caplog):
 
 def test_interactive_calls_have_one_try_and_a_short_timeout(sandbox, monkeypatch):
     monkeypatch.setattr(transport, "INTERACTIVE_TIMEOUT", (1.0, 0.2))
-    customer = Stripe().create_customer({"email": "ann@example.com"}, "key").id
+    customer = Stripe().customers.create({"email": "ann@example.com"}, "key").id
     sandbox.fault("delay", method="GET", seconds=2, times=1)
 
     began = time.monotonic()
     with transport.interactive(), pytest.raises(errors.StripeUnavailable):
-        Stripe().get_customer(customer)
+        Stripe().customers.get(customer)
     assert time.monotonic() - began < 1.5
 
     sandbox.fault("status", method="GET", status=500, times=1)
     with transport.interactive(), pytest.raises(errors.StripeUnavailable):
-        Stripe().get_customer(customer)
-    assert Stripe().get_customer(customer).id == customer
+        Stripe().customers.get(customer)
+    assert Stripe().customers.get(customer).id == customer

@@ -57,7 +57,7 @@ def test_first_draft_is_finalized_at_once_without_auto_advance(subscriber, sandb
 
 
 def test_invoice_first_seen_after_its_grace_suspends_in_three_days(subscriber, clock):
-    finalized = Stripe().finalize_invoice(collection_of(subscriber).pk)
+    finalized = Stripe().invoices.finalize(collection_of(subscriber).pk)
     assert finalized.status == "open"
 
     clock.move(days=20)
@@ -76,7 +76,7 @@ def test_renewal_draft_is_finalized_after_two_hours_if_stripe_has_not(
     clock.move(days=30, minutes=1)
     sandbox.advance(1, deliver=True)
     (draft,) = sandbox.client().v1.invoices.list({"status": "draft"}).data
-    record_and_enqueue(Stripe().get_invoice(draft.id), subscriber)
+    record_and_enqueue(Stripe().invoices.get(draft.id), subscriber)
 
     collect_invoice(invoice_id=draft.id)
     renewal = InvoiceCollection.objects.get(pk=draft.id)
@@ -265,7 +265,7 @@ def test_no_card_charge_before_unused_time_of_an_ended_subscription_is_credited(
     sandbox.client().v1.subscriptions.cancel(ended)
     handle_subscription_ended(
         tenant_id=subscriber.pk,
-        subscription=Stripe().get_subscription(ended),
+        subscription=Stripe().subscriptions.get(ended),
     )
 
     collect(subscriber)
@@ -480,7 +480,7 @@ def test_invoice_paid_at_stripe_before_it_was_seen_is_recorded_in_full(
     known = collection_of(subscriber)
     InvoiceCollection.objects.all().delete()
 
-    record_and_enqueue(Stripe().get_invoice(known.pk), subscriber)
+    record_and_enqueue(Stripe().invoices.get(known.pk), subscriber)
 
     row = collect(subscriber)
     assert (row.stripe_status, row.paid_by) == ("paid", "elsewhere")

@@ -7,6 +7,7 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.invoices import Invoices
 from billing.exceptions import InvoiceChanged
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection import attempts, cards, settlements
@@ -142,7 +143,7 @@ def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
     )
     subscription = subscriber.stripe_subscription_id
     rewrite_subscription(sandbox, subscription, status="unpaid")
-    unpaid = Stripe().get_subscription(subscription)
+    unpaid = Stripe().subscriptions.get(subscription)
     actions = {
         "a subscription ends": lambda: handle_subscription_ended(
             tenant_id=subscriber.pk, subscription=unpaid
@@ -313,22 +314,22 @@ def test_card_attached_while_another_is_chosen_is_charged_next(
 
 def run_after_fetch(monkeypatch, work):
     """Run something once, just after an invoice was fetched from Stripe."""
-    real = Stripe.get_invoice
+    real = Invoices.get
 
-    def fetch_first(stripe, invoice_id):
-        invoice = real(stripe, invoice_id)
-        monkeypatch.setattr(Stripe, "get_invoice", real)
+    def fetch_first(self, invoice_id):
+        invoice = real(self, invoice_id)
+        monkeypatch.setattr(Invoices, "get", real)
         work()
         return invoice
 
-    monkeypatch.setattr(Stripe, "get_invoice", fetch_first)
+    monkeypatch.setattr(Invoices, "get", fetch_first)
 
 
 @pytest.fixture
 def charge(subscriber, sandbox):
     """Another worker's charge, which succeeds; the worker does nothing after it."""
     card = attach(sandbox, subscriber)
-    Stripe().finalize_invoice(collection_of(subscriber).pk)
+    Stripe().invoices.finalize(collection_of(subscriber).pk)
     read_invoice(Stripe(), collection_of(subscriber).pk, subscriber)
     InvoiceCollection.objects.update(
         next_action=Action.CARD,
@@ -444,7 +445,7 @@ def test_remaining_amount_is_recorded_before_a_credit_stops_blocking(
 def test_older_event_does_not_restore_the_amount_before_a_credit(subscriber):
     collect(subscriber)
     row = collection_of(subscriber)
-    earlier = Stripe().get_invoice(row.pk)
+    earlier = Stripe().invoices.get(row.pk)
     owe(subscriber, 120)
     post_credits(tenant_id=subscriber.pk)
 
@@ -456,18 +457,18 @@ def test_older_event_does_not_restore_the_amount_before_a_credit(subscriber):
 
 def test_invoice_that_keeps_changing_is_retried_later(subscriber, sandbox, monkeypatch):
     collect(subscriber)
-    row, real = collection_of(subscriber), Stripe.get_invoice
+    row, real = collection_of(subscriber), Invoices.get
 
-    def fetch_first(stripe, invoice_id):
-        invoice = real(stripe, invoice_id)
+    def fetch_first(self, invoice_id):
+        invoice = real(self, invoice_id)
         api = sandbox.client().v1
         api.credit_notes.create({"invoice": invoice_id, "amount": 10})
         since = revision_of(invoice_id)
-        reduced = real(stripe, invoice_id)
+        reduced = real(self, invoice_id)
         record_invoice(invoice=reduced, tenant=subscriber, since=since)
         return invoice
 
-    monkeypatch.setattr(Stripe, "get_invoice", fetch_first)
+    monkeypatch.setattr(Invoices, "get", fetch_first)
 
     with pytest.raises(InvoiceChanged):
         read_invoice(Stripe(), row.pk, subscriber)
@@ -580,7 +581,7 @@ def test_no_card_charge_when_a_payment_arrives_while_the_card_is_chosen(
     attach(sandbox, subscriber)
     row = collection_of(subscriber)
     record_and_enqueue(
-        Stripe().finalize_invoice(row.pk), subscriber, since=row.revision
+        Stripe().invoices.finalize(row.pk), subscriber, since=row.revision
     )
     bolt11 = get_or_issue_bolt11(invoice_id=row.pk)
     InvoiceCollection.objects.update(next_action=Action.CARD, attempts_started=1)
@@ -606,7 +607,7 @@ def test_no_card_charge_when_a_payment_settles_during_the_blocker_queries(
     attach(sandbox, subscriber)
     row = collection_of(subscriber)
     record_and_enqueue(
-        Stripe().finalize_invoice(row.pk), subscriber, since=row.revision
+        Stripe().invoices.finalize(row.pk), subscriber, since=row.revision
     )
     bolt11 = get_or_issue_bolt11(invoice_id=row.pk)
     alice.pay(bolt11.bolt11)

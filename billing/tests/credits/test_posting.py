@@ -7,6 +7,8 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.credits import CreditNotes, CustomerBalanceTransactions
+from billing.clients.stripe.invoices import Invoices
 from billing.models import CardAttempt, Credit, InvoiceCollection, StripeWrite
 from billing.services.credits import posting
 from billing.services.credits.balance import AdjustBalance
@@ -170,7 +172,7 @@ def test_remainder_below_the_minimum_charge_is_carried_over(
 def test_earlier_debt_is_carried_over_again_when_invoice_is_closed(sandbox, tenant):
     """The amount due includes an earlier debt; a note cannot exceed the total."""
     customer = ensure_customer(Stripe(), tenant)
-    Stripe().create_balance_transaction(
+    Stripe().customer_balance_transactions.create(
         customer, {"amount": 30, "currency": "usd"}, "key"
     )
     invoice = create_open_invoice(sandbox, tenant)
@@ -281,7 +283,7 @@ def test_payments_are_blocked_while_a_credit_note_is_pending(
 ):
     credit = owe(tenant, 200)
     keys = []
-    real = Stripe.create_credit_note
+    real = CreditNotes.create
 
     def look(self, params, key):
         with pytest.raises(PaymentInProgress):
@@ -289,7 +291,7 @@ def test_payments_are_blocked_while_a_credit_note_is_pending(
         keys.append(key)
         return real(self, params, key)
 
-    monkeypatch.setattr(Stripe, "create_credit_note", look)
+    monkeypatch.setattr(CreditNotes, "create", look)
     post_credit(credit_id=credit.pk)
 
     assert len(keys) == 1
@@ -302,13 +304,13 @@ def test_credit_goes_to_balance_when_invoice_is_paid_just_before_the_note(
 ):
     collection_id = invoice if reason == UNSERVED else None
     credit = owe(tenant, 200, reason, collection_id=collection_id)
-    real = Stripe.create_credit_note
+    real = CreditNotes.create
 
     def pay_first(self, params, key):
         pay_out_of_band(sandbox, invoice)
         return real(self, params, key)
 
-    monkeypatch.setattr(Stripe, "create_credit_note", pay_first)
+    monkeypatch.setattr(CreditNotes, "create", pay_first)
     assert post_credit(credit_id=credit.pk)
 
     assert credit_note_amounts(sandbox, invoice) == []
@@ -338,10 +340,10 @@ def test_credit_stays_owed_with_its_error_when_the_note_is_refused(
     ("owner", "name"),
     [
         (posting, "plan_credit_note"),
-        (Stripe, "create_credit_note"),
+        (CreditNotes, "create"),
         (CreateCreditNote, "save"),
         (posting, "adjust_customer_balance"),
-        (Stripe, "create_balance_transaction"),
+        (CustomerBalanceTransactions, "create"),
         (AdjustBalance, "save"),
         (writes, "mark_succeeded"),
         (posting, "_finish"),
@@ -381,7 +383,7 @@ def test_credit_is_allocated_again_when_note_is_refused_after_a_crash(
     def die(*args):
         raise Killed
 
-    monkeypatch.setattr(Stripe, "create_credit_note", die)
+    monkeypatch.setattr(CreditNotes, "create", die)
     with pytest.raises(Killed):
         post_credit(credit_id=credit.pk)
     monkeypatch.undo()
@@ -436,12 +438,12 @@ def test_invoice_is_closed_after_a_crash_between_note_and_closing(
     sandbox, tenant, monkeypatch
 ):
     customer = ensure_customer(Stripe(), tenant)
-    Stripe().create_balance_transaction(
+    Stripe().customer_balance_transactions.create(
         customer, {"amount": 30, "currency": "usd"}, "key"
     )
     invoice = create_open_invoice(sandbox, tenant)
     credit = owe(tenant, 490)
-    monkeypatch.setattr(Stripe, "mark_paid_out_of_band", None)
+    monkeypatch.setattr(Invoices, "mark_paid_out_of_band", None)
     with pytest.raises(TypeError):
         post_credit(credit_id=credit.pk)
     assert locks.payment_blocker(invoice)

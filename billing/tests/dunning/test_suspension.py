@@ -769,7 +769,7 @@ def test_no_sync_for_a_subscription_capped_by_a_payment_block(subscriber):
     Tenant.objects.update(payment_overdue_since=timezone.now())
     RelayFactory(tenant=subscriber)
     subscriber.refresh_from_db()
-    subscription = Stripe().get_subscription(subscriber.stripe_subscription_id)
+    subscription = Stripe().subscriptions.get(subscriber.stripe_subscription_id)
 
     assert is_in_sync(subscriber, subscription)
     Tenant.objects.update(payment_overdue_since=None)

@@ -110,7 +110,7 @@ def test_draft_cannot_be_paid(draft_setup, sandbox):
         with pytest.raises(InvoiceNotOpen):
             get_or_issue_bolt11(invoice_id=draft_setup.invoice_id)
         with pytest.raises(StripeRefused):
-            Stripe().pay_invoice(
+            Stripe().invoices.pay(
                 draft_setup.invoice_id,
                 {"payment_method": draft_setup.card},
                 "impossible",
@@ -129,7 +129,7 @@ def test_ending_a_subscription_finalizes_its_drafts(draft_setup):
         sync_tenant(tenant_id=PUBKEY)
 
         assert draft_setup.tenant.stripe_subscription_id is None
-        assert Stripe().get_invoice(draft_setup.invoice_id).status == "paid"
+        assert Stripe().invoices.get(draft_setup.invoice_id).status == "paid"
 
 
 def test_wallet_attempt_needs_a_bolt11(open_setup):

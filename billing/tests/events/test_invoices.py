@@ -81,7 +81,7 @@ def test_retrieved_invoice_decides_instead_of_the_payload(open_invoice, sandbox)
 
 
 def test_older_answer_does_not_reopen_a_final_invoice(open_invoice, sandbox):
-    earlier = Stripe().get_invoice(open_invoice.pk)
+    earlier = Stripe().invoices.get(open_invoice.pk)
     sandbox.client().v1.invoices.void_invoice(open_invoice.pk)
     process_invoice_event("invoice.voided", open_invoice.tenant, open_invoice.pk)
 

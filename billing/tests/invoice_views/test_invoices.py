@@ -402,7 +402,7 @@ def test_change_of_uncollected_invoice_invalidates_cache(
     sandbox.client().v1.invoices.finalize_invoice(extra.id)
 
     with django_capture_on_commit_callbacks(execute=True):
-        record_and_enqueue(Stripe().get_invoice(extra.id), invoice.tenant)
+        record_and_enqueue(Stripe().invoices.get(extra.id), invoice.tenant)
 
     assert get_invoice(extra.id).status == "open"
 
@@ -411,7 +411,7 @@ def test_response_older_than_a_change_is_not_fresh(sandbox, invoice):
     """A webhook reports a change while the response is on its way."""
 
     def fetch():
-        invoices = Stripe().list_invoices(customer=invoice.stripe_customer_id)
+        invoices = Stripe().invoices.list(customer=invoice.stripe_customer_id)
         invalidate(invoice.stripe_customer_id, invoice.pk)
         return invoices
 
@@ -428,7 +428,7 @@ def test_rereading_unchanged_invoice_keeps_cache(
     list_invoices(invoice.tenant)
     with django_capture_on_commit_callbacks(execute=True):
         record_and_enqueue(
-            Stripe().get_invoice(invoice.pk), invoice.tenant, since=invoice.revision
+            Stripe().invoices.get(invoice.pk), invoice.tenant, since=invoice.revision
         )
     before = invoice_request_count(sandbox)
 

@@ -7,6 +7,8 @@ import time_machine
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.invoices import Invoices
+from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import Credit, StripeWrite, SubscriptionSync
 from billing.services.credits.posting import post_credits
 from billing.services.dunning.suspension import review_tenant
@@ -286,11 +288,11 @@ def test_no_credit_for_an_uncollectible_invoice(sandbox, tenant, relay):
 
 def test_paid_part_of_an_uncollectible_invoice_is_credited(sandbox, tenant):
     add_relay(tenant)
-    customer = Stripe().create_customer(
+    customer = Stripe().customers.create(
         {"email": "a@example.com", "metadata": {"tenant_pubkey": tenant.pk}}, "key"
     )
     Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=customer.id)
-    Stripe().create_balance_transaction(
+    Stripe().customer_balance_transactions.create(
         customer.id, {"amount": -200, "currency": "usd"}, "key-2"
     )
     sync(tenant)
@@ -413,7 +415,7 @@ def test_end_reported_twice_by_events_is_credited_once_by_next_sync(
     sandbox.advance(7 * DAY)
     subscription_id = tenant.stripe_subscription_id
     sandbox.client().v1.subscriptions.cancel(subscription_id)
-    ended = Stripe().get_subscription(subscription_id)
+    ended = Stripe().subscriptions.get(subscription_id)
     for _ in range(2):
         handle_subscription_ended(tenant_id=tenant.pk, subscription=ended)
     sandbox.advance(1 * DAY)
@@ -476,8 +478,8 @@ def test_unused_time_is_credited_when_customer_was_deleted(
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
-        (Stripe, "cancel_subscription"),
-        (Stripe, "finalize_invoice"),
+        (Subscriptions, "cancel"),
+        (Invoices, "finalize"),
         (unused_time, "list_billed_invoices"),
         (unused_time, "credit_unused_time"),
         (writes, "mark_succeeded"),
@@ -530,13 +532,13 @@ def test_unused_time_is_credited_when_paid_before_a_late_cancellation_arrives(
     sync(tenant, SyncOutcome.FAILED)
     sandbox.clear_faults()
     pay_all_invoices(sandbox)
-    real = Stripe.cancel_subscription
+    real = Subscriptions.cancel
 
     def send_twice(self, subscription_id, **terms):
         real(self, subscription_id, prorate=False, invoice_now=False)
         real(self, subscription_id, **terms)
 
-    monkeypatch.setattr(Stripe, "cancel_subscription", send_twice)
+    monkeypatch.setattr(Subscriptions, "cancel", send_twice)
     with time_machine.travel(timezone.now() + timedelta(minutes=1)):
         sync(tenant)
     post_credits(tenant_id=tenant.pk)

@@ -10,6 +10,7 @@ from django.utils import timezone
 from billing.clients.stripe import errors
 from billing.clients.stripe import transport as client_module
 from billing.clients.stripe.client import Item, Stripe, Subscription
+from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import StripeWrite, SubscriptionSync
 from billing.services.customers.catalog import ensure_prices
 from billing.services.stripe_writes import writes
@@ -99,7 +100,7 @@ def test_cancellation_by_a_person_before_the_id_is_stored_is_respected(
 ):
     relay = add_relay(tenant)
     mark_stale(tenant_id=tenant.pk)
-    kill_after(monkeypatch, Stripe, "create_subscription")
+    kill_after(monkeypatch, Subscriptions, "create")
     with pytest.raises(Killed):
         sync_tenant(tenant_id=tenant.pk)
     monkeypatch.undo()

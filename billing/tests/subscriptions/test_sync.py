@@ -6,7 +6,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from billing.clients.stripe.client import Stripe
+from billing.clients.stripe.subscriptions import Subscriptions
 from billing.models import StripeWrite, SubscriptionSync
 from billing.services.subscriptions.sync import SyncOutcome, sync_tenant
 from billing.services.sync.queue import mark_stale
@@ -441,7 +441,7 @@ def test_missing_price_is_recorded_and_next_sync_succeeds(sandbox, tenant, price
 
 def test_unexpected_error_is_recorded_and_raised(sandbox, tenant, monkeypatch):
     add_relay(tenant)
-    monkeypatch.setattr(Stripe, "list_subscriptions", lambda self, **kw: 1 / 0)
+    monkeypatch.setattr(Subscriptions, "list", lambda self, **kw: 1 / 0)
     mark_stale(tenant_id=tenant.pk)
 
     with pytest.raises(ZeroDivisionError):

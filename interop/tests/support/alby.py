@@ -21,8 +21,8 @@ SERVED = ("get_info", "get_balance", "make_invoice", "lookup_invoice", "pay_invo
 class AlbyWallet:
     """A wallet that only the SDK's wallet service serves.
 
-    `requests` records the requests that were run. With a single scheme this class
-    publishes the info event: the SDK's own always offers both.
+    `requests` records the requests that were run. With a single scheme the script
+    publishes its own info event: that of the SDK always offers both.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class AlbyWallet:
     def start(self) -> None:
         """Serve, and run all requests that the relay has stored."""
         before = self._relay.requests
-        self._script = script = Script("service.mjs", self._take)
-        script.say(
+        self._script = script = Script("service.mjs", self._on_message)
+        script.send(
             {
                 "relay": self._relay.url,
                 "secret": self.wallet.keys.wallet,
@@ -63,23 +63,23 @@ class AlbyWallet:
         """Return the parameters of a method's requests, oldest first."""
         return [params for name, params in list(self.requests) if name == method]
 
-    def _take(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         method, params = message["method"], message["params"]
-        answer = {"id": message["id"], **self._answer(method, params)}
+        response = {"id": message["id"], **self._respond(method, params)}
         self.requests.append((method, params))
         assert self._script is not None
-        self._script.say(answer)
+        self._script.send(response)
 
-    def _answer(self, method: str, params: dict[str, Any]) -> Message:
+    def _respond(self, method: str, params: dict[str, Any]) -> Message:
         try:
             if method == "pay_invoice":
                 paid = self.wallet.ledger.pay(self.wallet.name, params["invoice"])
                 return {"result": {"preimage": paid.preimage, "fees_paid": 0}}
-            return {"result": self._look(method, params)}
+            return {"result": self._run_method(method, params)}
         except (NotPaid, Refused) as exc:
             return {"error": {"code": exc.code, "message": str(exc)}}
 
-    def _look(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    def _run_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         request = Request(
             id="",
             client=self.wallet.connection.pubkey,
@@ -123,33 +123,33 @@ class AlbyError(Exception):
 
 
 class AlbyClient:
-    """The SDK's client of one wallet; `notified` has its notifications."""
+    """The SDK's client of one wallet; `notifications` has those received."""
 
     def __init__(self, url: str) -> None:
-        self.notified: list[dict[str, Any]] = []
+        self.notifications: list[dict[str, Any]] = []
         self._numbers = itertools.count()
-        self._answers: dict[int, Message] = {}
-        self._script = Script("client.mjs", self._take)
-        self._script.say({"url": url})
+        self._responses: dict[int, Message] = {}
+        self._script = Script("client.mjs", self._on_message)
+        self._script.send({"url": url})
 
     def call(self, method: str, **params: Any) -> Any:
         """Call a method of the SDK's client. Raises AlbyError."""
         number = next(self._numbers)
-        self._script.say({"id": number, "method": method, "params": params})
-        self._script.until(lambda: number in self._answers)
-        answer = self._answers.pop(number)
-        if "error" in answer:
-            raise AlbyError(**answer["error"])
-        return answer["result"]
+        self._script.send({"id": number, "method": method, "params": params})
+        self._script.until(lambda: number in self._responses)
+        response = self._responses.pop(number)
+        if "error" in response:
+            raise AlbyError(**response["error"])
+        return response["result"]
 
     def stop(self) -> None:
         self._script.stop()
 
-    def _take(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         if "notification" in message:
-            self.notified.append(message["notification"])
+            self.notifications.append(message["notification"])
         else:
-            self._answers[message["id"]] = message
+            self._responses[message["id"]] = message
 
 
 @contextmanager

@@ -18,10 +18,10 @@ Message = dict[str, Any]
 
 
 class Script:
-    """A running script; `take` is called with each of its lines, in a thread."""
+    """A running script; `on_message` is called with each of its lines, in a thread."""
 
-    def __init__(self, name: str, take: Callable[[Message], None]) -> None:
-        self._take = take
+    def __init__(self, name: str, on_message: Callable[[Message], None]) -> None:
+        self._on_message = on_message
         self._writing = threading.Lock()
         self._process = subprocess.Popen(
             ["node", name],
@@ -30,10 +30,10 @@ class Script:
             stdout=subprocess.PIPE,
             encoding="utf-8",
         )
-        self._thread = threading.Thread(target=self._hear, name=name)
+        self._thread = threading.Thread(target=self._read, name=name)
         self._thread.start()
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Write a line to the script, unless it is stopped."""
         lines = self._process.stdin
         assert lines is not None
@@ -61,8 +61,8 @@ class Script:
             self._thread.join()
         assert status == 0, FAILED
 
-    def _hear(self) -> None:
+    def _read(self) -> None:
         assert self._process.stdout is not None
         with self._process.stdout as lines:
             for line in lines:
-                self._take(json.loads(line))
+                self._on_message(json.loads(line))

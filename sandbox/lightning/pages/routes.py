@@ -39,8 +39,8 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
         return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
     if request.path != "/":
         return plain(404, "There is no such page.")
-    done = parse_qs(request.query).get("done", [""])[-1]
-    return html(200, status.page(lightning, message=MESSAGES.get(done, "")))
+    command = parse_qs(request.query).get("done", [""])[-1]
+    return html(200, status.page(lightning, message=MESSAGES.get(command, "")))
 
 
 def _act(lightning: "Lightning", request: Request, path: str) -> Response:

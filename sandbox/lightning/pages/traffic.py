@@ -33,8 +33,8 @@ ANY_SOURCE = {"": "all", **{source: source for source in SOURCES}}
 
 def invoices(lightning: "Lightning") -> Html:
     """Return the section of all wallets' invoices."""
-    rows = [_invoice(one) for one in lightning.wallets.ledger.latest(NEWEST)]
-    columns = ("Invoice", "State", "Amount#", "From", "To", "Made", "Paid")
+    rows = [_invoice(invoice) for invoice in lightning.wallets.ledger.latest(NEWEST)]
+    columns = ("Invoice", "State", "Amount#", "From", "To", "Created", "Paid")
     return section(
         "invoices",
         "Invoices and payments",
@@ -70,7 +70,7 @@ def prices(lightning: "Lightning") -> Html:
         )
         for currency in feed.currencies
     ]
-    columns = ("In", *(f"{source}#" for source in SOURCES))
+    columns = ("Currency", *(f"{source}#" for source in SOURCES))
     return section(
         "prices",
         "Price of one bitcoin",

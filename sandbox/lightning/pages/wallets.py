@@ -77,7 +77,7 @@ def _row(wallet: Wallet) -> Row:
             if requests
             else NOTHING,
         ),
-        summary=tag("span", f"Let {wallet.name} pay, add sats, change its behaviour…"),
+        summary=tag("span", f"Pay from {wallet.name}, add sats, change its behaviour…"),
         details=_forms(wallet),
     )
 
@@ -111,13 +111,13 @@ def _forms(wallet: Wallet) -> Child:
         ),
         form(
             f"{path}/invoices",
-            number("Sats", "sats", f"{name}-asked", 1_000, required=True),
+            number("Sats", "sats", f"{name}-invoice-sats", 1_000, required=True),
             field("For", "description", f"{name}-description"),
-            button="Make an invoice",
+            button="Create an invoice",
         ),
         form(
             f"{path}/deposit",
-            number("Sats", "sats", f"{name}-gift", 100_000, required=True),
+            number("Sats", "sats", f"{name}-deposit-sats", 100_000, required=True),
             button="Add sats",
         ),
         form(
@@ -140,7 +140,8 @@ def _requests(wallet: Wallet) -> Html:
     # Newest first.
     newest = wallet.requests()[: -NEWEST - 1 : -1]
     lines = [
-        tag("li", tag("span", one.method), moment(one.received_at)) for one in newest
+        tag("li", tag("span", request.method), moment(request.received_at))
+        for request in newest
     ]
     empty = tag("p", "No requests yet.", class_="empty")
     return tag("ul", lines, class_="lines") if lines else empty

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Callable, Sequence
+from textwrap import indent
 from typing import Any
 
 from django.conf import settings
@@ -14,7 +15,7 @@ from sandbox.story import (
     TenantBalance,
     tenant_balance,
     total_received_msat,
-    unserved_cents,
+    unused_cents,
 )
 
 ALICE = DemoTenant("Alice", ("growth",))
@@ -53,7 +54,7 @@ class Command(BaseCommand):
     def _run_steps(self) -> None:
         demo = self.demo
         ready = f"{settings.APP_URL}/readyz"
-        wait_until(lambda: answers(ready), seconds=60, what="Start of the web")
+        wait_until(lambda: answers(ready), seconds=60, event="Start of the web")
         self._sign_up()
         self._step("Bob saves a card", lambda: demo.add_card(BOB), self._paid(BOB, 1))
         self._step(
@@ -86,7 +87,7 @@ class Command(BaseCommand):
         self._wait("The seventh day ends", self._relays_are(DAVE, "delinquent"), days=1)
         (ended,) = self.demo.subscriptions(DAVE, "canceled")
         (first,) = self.demo.invoices(DAVE)
-        self.dave_owes = BASIC - unserved_cents(first, ended.canceled_at)
+        self.dave_owes = BASIC - unused_cents(first, ended.canceled_at)
         self._check(
             first.amount_remaining == self.dave_owes,
             f"Dave owes {first.amount_remaining}, not {self.dave_owes}",
@@ -110,7 +111,7 @@ class Command(BaseCommand):
         )
 
     def _renew(self) -> None:
-        """A month later payments go wrong, and everything is still paid."""
+        """Advance a month: payments go wrong, and everything is still paid."""
 
         def prepare() -> None:
             self.demo.add_card(ALICE)
@@ -139,8 +140,6 @@ class Command(BaseCommand):
             f"Carol's invoices were paid by {self._rails(CAROL)}",
         )
 
-    # --- steps
-
     def _step(
         self, text: str, act: Callable[[], object], until: Condition = always
     ) -> None:
@@ -150,14 +149,12 @@ class Command(BaseCommand):
         started = time.monotonic()
         act()
         wait_until(
-            lambda: until() and self.demo.is_idle(), seconds=90, what=f"“{text}”"
+            lambda: until() and self.demo.is_idle(), seconds=90, event=f"“{text}”"
         )
         self.stdout.write(f"done after {time.monotonic() - started:.1f} s")
 
     def _wait(self, text: str, until: Condition = always, **delta: float) -> None:
         self._step(text, lambda: self.demo.advance_clock(**delta), until)
-
-    # --- checks
 
     def _check(self, holds: bool, error: str) -> None:
         if not holds:
@@ -237,7 +234,9 @@ class Command(BaseCommand):
             )
             line = layout.format(row.name, *sums, row.relays, row.messages)
             self.stdout.write(line)
-        texts = "\n\n".join(map(_indented, self.demo.messages(DAVE)[2:5]))
+        texts = "\n\n".join(
+            indent(text, "  ") for text in self.demo.messages(DAVE)[2:5]
+        )
         self.stdout.write(
             f"\nMessages to Dave, from the day before the suspension to the payment:"
             f"\n\n{texts}\n"
@@ -246,7 +245,3 @@ class Command(BaseCommand):
 
 def _dollars(cents: int) -> str:
     return f"${cents / 100:.2f}"
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())

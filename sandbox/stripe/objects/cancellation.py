@@ -14,6 +14,8 @@ from sandbox.stripe.resource import Params
 from sandbox.stripe.store import Record
 
 PERIOD_ENDS = ("max_period_end", "min_period_end")
+# The start of the year 9990: later periods could end after 9999, which is no date.
+MAX_CANCEL_AT = 253_086_768_000
 FIELDS: dict[str, Kind] = {
     "cancel_at": Either(("", *PERIOD_ENDS), Integer(0)),
     "cancel_at_period_end": Boolean(),
@@ -75,6 +77,8 @@ def _read_cancel_at(context: Context, draft: Record, params: Params) -> int | No
     at = int(named.get(value) or value)
     if at <= context.now:
         raise invalid("`cancel_at` must be in the future.", param="cancel_at")
+    if at > MAX_CANCEL_AT:
+        raise invalid("`cancel_at` is too far in the future.", param="cancel_at")
     splits = any(_splits_period(context, draft, item, at) for item in draft["_items"])
     if splits and params.get("proration_behavior") != "none":
         raise invalid(

@@ -220,10 +220,10 @@ def decline_error(decline: Decline, **extra: Any) -> StripeError:
     return StripeError(402, decline.message, **{**fields, **extra})
 
 
-def _invalid(what: str, code: str, param: str) -> StripeError:
+def _invalid(field: str, code: str, param: str) -> StripeError:
     return StripeError(
         402,
-        f"Your card's {what} is invalid.",
+        f"Your card's {field} is invalid.",
         type="card_error",
         code=code,
         param=param,

@@ -55,10 +55,10 @@ def schedule_retry(context: Context, invoice: dict[str, Any]) -> None:
     """
     if not is_collected_automatically(invoice):
         return
-    days, failed = context.settings.retry_after_days, invoice["attempt_count"]
-    retries = failed <= len(days)
+    days, attempts = context.settings.retry_after_days, invoice["attempt_count"]
+    retries = attempts <= len(days)
     invoice["next_payment_attempt"] = (
-        context.now + days[failed - 1] * DAY if retries else None
+        context.now + days[attempts - 1] * DAY if retries else None
     )
     # Due now: after the last retry the invoice's timer ends the collection.
     invoice["_gives_up_at"] = None if retries else context.now
@@ -67,8 +67,8 @@ def schedule_retry(context: Context, invoice: dict[str, Any]) -> None:
 def resume(context: Context, invoice: dict[str, Any]) -> None:
     """Resume automatic collection of an open invoice.
 
-    Overdue attempts run now. No page says when the others run. Assumed: the first
-    attempt an hour later, as with a draft; later ones as scheduled.
+    Overdue attempts run now. Assumed for the others, since no page says when they run:
+    the first attempt an hour later, as with a draft; later ones as scheduled.
     """
     due = [name for name in ("next_payment_attempt", "_gives_up_at") if invoice[name]]
     invoice.update({name: max(context.now, invoice[name]) for name in due})
@@ -102,7 +102,7 @@ def on_paid(context: Context, invoice: Record, method: str | None = None) -> Non
 def save_default_payment_method(
     subscription: dict[str, Any], method: str | None
 ) -> None:
-    """Make the method that paid the subscription's default, if so configured."""
+    """Make `method` the subscription's default, if its settings say so."""
     setting = subscription["payment_settings"]["save_default_payment_method"]
     if method and setting == "on_subscription":
         subscription["default_payment_method"] = method

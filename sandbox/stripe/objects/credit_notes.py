@@ -33,7 +33,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
 KIND = "credit_note"
-ONE = f"{URL}/{{id}}"
+OBJECT_URL = f"{URL}/{{id}}"
 UPDATED = "invoice.updated"
 resource = Resource(
     KIND, indexes=("customer", "invoice"), render=credit_note_shape.render
@@ -109,19 +109,19 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.get(ONE, Shape())
+@resource.get(OBJECT_URL, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return a credit note. Raises a 404."""
     return context.get(KIND, id)
 
 
-@resource.get(f"{ONE}/lines", listing())
+@resource.get(f"{OBJECT_URL}/lines", listing())
 def list_lines(context: Context, params: Params, id: str) -> Record:
     """Return all lines, in pages. Raises a 404."""
     return slice_page(context.get(KIND, id)["_lines"], f"{URL}/{id}/lines", params)
 
 
-@resource.post(ONE, Shape({name: FIELDS[name] for name in ("memo", "metadata")}))
+@resource.post(OBJECT_URL, Shape({name: FIELDS[name] for name in ("memo", "metadata")}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Update the memo or metadata. Raises a 404."""
     with context.update(KIND, id, "credit_note.updated") as note:
@@ -131,7 +131,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     return context.get(KIND, id)
 
 
-@resource.post(f"{ONE}/void", Shape())
+@resource.post(f"{OBJECT_URL}/void", Shape())
 def void(context: Context, params: Params, id: str) -> Record:
     """Void a note while its invoice is open, and restore the amount due.
 

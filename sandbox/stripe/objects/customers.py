@@ -162,7 +162,7 @@ def _initial_card(
 ) -> Record | None:
     """Return the card to attach to a new customer. No other card can be its default.
 
-    In both parameters, `pm_card_visa` stands for the same new card.
+    If both parameters are `pm_card_visa`, they mean one new card.
     """
     card = None
     if id is not None:

@@ -31,7 +31,7 @@ def schedule(context: Context, invoice: dict[str, Any]) -> None:
 def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
     """Postpone a draft that is due if its delivery fails; return whether it was."""
     deadline = invoice["created"] + MAX_DELAY
-    # A time set by hand waits for no endpoint (docs page "Schedule invoice
+    # A requested time does not wait for endpoints (docs page "Schedule invoice
     # finalization").
     may_wait = _scheduled_delay(invoice) == DRAFT_PERIOD and context.now < deadline
     if not may_wait or not _is_failing(context.store, invoice["id"]):

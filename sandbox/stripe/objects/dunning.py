@@ -39,7 +39,7 @@ def _retry(context: Context, invoice: Record) -> None:
 
 
 def _due_date(invoice: Record) -> int | None:
-    """Return the due date of an open invoice, until it was handled."""
+    """Return the due date of an open invoice, or None once it was handled."""
     pending = invoice["status"] == "open" and not invoice.get("_passed_due")
     due: int | None = invoice["due_date"] if pending else None
     if due is None:

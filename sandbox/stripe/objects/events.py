@@ -77,11 +77,8 @@ def _filter(params: Params) -> Any:
         type = event["type"]
         if types and type not in exact and not type.startswith(prefixes or ("\0",)):
             return False
-        return success is None or success is _is_delivered(event)
+        # Delivered: acknowledged by every endpoint.
+        delivered = event["pending_webhooks"] == 0
+        return success in (None, delivered)
 
     return matches
-
-
-def _is_delivered(event: Record) -> bool:
-    """Return whether every endpoint has acknowledged the event."""
-    return bool(event["pending_webhooks"] == 0)

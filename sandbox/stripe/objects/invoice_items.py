@@ -176,7 +176,7 @@ def add(
         "quantity_decimal": amount_decimal(quantity),
         "tax_rates": [],
         "test_clock": None,
-        # Indexes of pending items: one of the two is set until an invoice has the item.
+        # Indexes of pending items: one is set while no invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,
         "_price": price and price["id"],

@@ -44,7 +44,7 @@ def bill_subscription(
 ) -> Record | None:
     """Create a draft with the pending items, then these lines; None if both are empty.
 
-    Both are sorted newest first, as by Stripe.
+    Both are sorted newest first, as Stripe does.
     """
     items = _pending_items(context, subscription, reason)
     if not items and not lines:

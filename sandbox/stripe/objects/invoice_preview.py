@@ -28,7 +28,7 @@ from sandbox.stripe.protocol.params import (
 from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
-# It returns invoices. It is a resource only to place its route before theirs.
+# No object type: a resource of its own, so that its route precedes those of invoices.
 resource = Resource("_invoice_preview")
 
 DETAILS = Hash(

@@ -40,7 +40,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
 URL = "/v1/invoices"
-ONE = f"{URL}/{{id}}"
+OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(
     "invoice",
     indexes=("customer", "_subscription", "_token", "status"),
@@ -149,20 +149,20 @@ def list_(context: Context, params: Params) -> Record:
     return page(context.store, "invoice", URL, params, index=index, where=matches)
 
 
-@resource.get(ONE, Shape())
+@resource.get(OBJECT_URL, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return an invoice. Raises a 404."""
     return context.get("invoice", id)
 
 
-@resource.get(f"{ONE}/lines", listing())
+@resource.get(f"{OBJECT_URL}/lines", listing())
 def list_lines(context: Context, params: Params, id: str) -> Record:
     """Return all lines, in pages. The invoice object has only the first ten."""
     invoice = context.get("invoice", id)
     return slice_page(invoice["_lines"], f"{URL}/{id}/lines", params)
 
 
-@resource.post(ONE, Shape(FIELDS))
+@resource.post(OBJECT_URL, Shape(FIELDS))
 def update(context: Context, params: Params, id: str) -> Record:
     """Update an invoice; a finalized one only in the fields of `EDITABLE_ALWAYS`.
 
@@ -188,7 +188,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     return context.get("invoice", id)
 
 
-@resource.delete(ONE, Shape())
+@resource.delete(OBJECT_URL, Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
     """Delete a one-off draft; its items become pending. Raises a 400 or a 404."""
     invoice = context.get("invoice", id)
@@ -202,14 +202,14 @@ def delete(context: Context, params: Params, id: str) -> Record:
     return {"id": id, "object": "invoice", "deleted": True}
 
 
-@resource.post(f"{ONE}/finalize", Shape({"auto_advance": Boolean()}))
+@resource.post(f"{OBJECT_URL}/finalize", Shape({"auto_advance": Boolean()}))
 def finalize(context: Context, params: Params, id: str) -> Record:
     """Finalize a draft. Raises a 400 for another status, or a 404."""
     return invoice_lifecycle.finalize(context, id, params.get("auto_advance"))
 
 
 @resource.post(
-    f"{ONE}/pay",
+    f"{OBJECT_URL}/pay",
     Shape(
         {
             "off_session": Boolean(),
@@ -229,19 +229,19 @@ def pay(context: Context, params: Params, id: str) -> Record:
     )
 
 
-@resource.post(f"{ONE}/void", Shape())
+@resource.post(f"{OBJECT_URL}/void", Shape())
 def void(context: Context, params: Params, id: str) -> Record:
     """Void an open or uncollectible invoice. Raises a 400 or a 404."""
     return invoice_lifecycle.void(context, id)
 
 
-@resource.post(f"{ONE}/send", Shape())
+@resource.post(f"{OBJECT_URL}/send", Shape())
 def send(context: Context, params: Params, id: str) -> Record:
     """Send an invoice manually. Raises a 400 or a 404."""
     return invoice_lifecycle.send(context, id)
 
 
-@resource.post(f"{ONE}/mark_uncollectible", Shape())
+@resource.post(f"{OBJECT_URL}/mark_uncollectible", Shape())
 def mark_uncollectible(context: Context, params: Params, id: str) -> Record:
     """Mark an open invoice uncollectible. Raises a 400 or a 404."""
     return invoice_lifecycle.mark_uncollectible(context, id)
@@ -263,15 +263,15 @@ def _require_attached(context: Context, customer: str, params: Params) -> None:
 
 
 def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
-    sent = {"days_until_due", "due_date"} & set(params)
-    if len(sent) > 1:
+    requested = {"days_until_due", "due_date"} & set(params)
+    if len(requested) > 1:
         raise invalid("You can only specify one of 'due_date' or 'days_until_due'.")
-    if method == "send_invoice" and not (sent or has_due_date):
+    if method == "send_invoice" and not (requested or has_due_date):
         raise invalid(
             "If invoice collection method is 'send_invoice', you must specify "
             "'due_date' or 'days_until_due'."
         )
-    if method != "send_invoice" and sent:
+    if method != "send_invoice" and requested:
         raise invalid(
             "You can only specify 'due_date' or 'days_until_due' if invoice "
             "collection method is 'send_invoice'."

@@ -24,7 +24,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
 URL = "/v1/payment_intents"
-ONE = f"{URL}/{{id}}"
+OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(KIND, indexes=("customer",), render=payment_intent_shape.render)
 
 REASONS = ("abandoned", "duplicate", "fraudulent", "requested_by_customer")
@@ -38,14 +38,14 @@ def list_(context: Context, params: Params) -> Record:
     return page(context.store, KIND, URL, params, index=index)
 
 
-@resource.get(ONE, Shape({"client_secret": Text()}))
+@resource.get(OBJECT_URL, Shape({"client_secret": Text()}))
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return a payment intent. Raises a 404."""
     return context.get(KIND, id)
 
 
 @resource.post(
-    f"{ONE}/confirm",
+    f"{OBJECT_URL}/confirm",
     Shape(
         {
             "payment_method": Text(),
@@ -77,7 +77,7 @@ def confirm(context: Context, params: Params, id: str) -> Record:
     return confirmed
 
 
-@resource.post(f"{ONE}/cancel", Shape({"cancellation_reason": Choice(REASONS)}))
+@resource.post(f"{OBJECT_URL}/cancel", Shape({"cancellation_reason": Choice(REASONS)}))
 def cancel(context: Context, params: Params, id: str) -> Record:
     """Raise a 400, or a 404: an invoice's intent ends only with its invoice."""
     intent = context.get(KIND, id)

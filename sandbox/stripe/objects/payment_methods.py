@@ -27,7 +27,7 @@ from sandbox.stripe.store import Record
 
 KIND = "payment_method"
 URL = "/v1/payment_methods"
-ONE = f"{URL}/{{id}}"
+OBJECT_URL = f"{URL}/{{id}}"
 OF_CUSTOMER = "/v1/customers/{customer}/payment_methods"
 resource = Resource(KIND, indexes=("customer",))
 
@@ -96,7 +96,7 @@ def list_of_customer(context: Context, params: Params, customer: str) -> Record:
     return _page(context, params, OF_CUSTOMER.format(customer=customer), customer)
 
 
-@resource.get(ONE, Shape())
+@resource.get(OBJECT_URL, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return a payment method, attached or not. Raises a 404."""
     return context.get(KIND, id)
@@ -112,7 +112,7 @@ def retrieve_of_customer(
     return context.get(KIND, id)
 
 
-@resource.post(ONE, UPDATE)
+@resource.post(OBJECT_URL, UPDATE)
 def update(context: Context, params: Params, id: str) -> Record:
     """Update an attached payment method. Raises a 400 or a 404."""
     if context.get(KIND, id)["customer"] is None:
@@ -130,7 +130,9 @@ def update(context: Context, params: Params, id: str) -> Record:
     return context.get(KIND, id)
 
 
-@resource.post(f"{ONE}/attach", Shape({"customer": Text()}, required=("customer",)))
+@resource.post(
+    f"{OBJECT_URL}/attach", Shape({"customer": Text()}, required=("customer",))
+)
 def attach_to(context: Context, params: Params, id: str) -> Record:
     """Attach a payment method to a customer. Raises a 400, a 402 or a 404.
 
@@ -141,7 +143,7 @@ def attach_to(context: Context, params: Params, id: str) -> Record:
     return attach(context, method, params["customer"])
 
 
-@resource.post(f"{ONE}/detach", Shape())
+@resource.post(f"{OBJECT_URL}/detach", Shape())
 def detach_one(context: Context, params: Params, id: str) -> Record:
     """Detach a payment method permanently. Raises a 400 or a 404."""
     if context.get(KIND, id)["customer"] is None:

@@ -25,7 +25,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
 URL = "/v1/billing_portal/configurations"
-ONE = f"{URL}/{{id}}"
+OBJECT_URL = f"{URL}/{{id}}"
 KIND = addresses.CONFIGURATION
 resource = Resource(KIND)
 
@@ -63,13 +63,13 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.get(ONE, Shape())
+@resource.get(OBJECT_URL, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return a configuration. Raises a 404."""
     return context.get(KIND, id)
 
 
-@resource.post(ONE, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
+@resource.post(OBJECT_URL, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Update a configuration, also for existing sessions. Raises a 400 or a 404."""
     if context.get(KIND, id)["is_default"] and params.get("active") is False:

@@ -204,10 +204,10 @@ def _release_lookup_key(
 
 
 def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]:
-    sent = params.get("recurring")
-    recurring = sent and {
-        "interval": sent["interval"],
-        "interval_count": sent.get("interval_count", 1),
+    requested = params.get("recurring")
+    recurring = requested and {
+        "interval": requested["interval"],
+        "interval_count": requested.get("interval_count", 1),
         "meter": None,
         "trial_period_days": None,
         "usage_type": "licensed",

@@ -67,7 +67,7 @@ def create_debit(
     """Create the debit for an item's time from `at` on, and record it on the item."""
     price = full_price(context, item)
     start, end = item["current_period_start"], item["current_period_end"]
-    created = _create(
+    invoice_item = _create(
         context,
         subscription,
         item,
@@ -77,7 +77,7 @@ def create_debit(
         source=item,
     )
     # The full price, not the prorated amount: credits are computed from it exactly.
-    item["_debits"] = [debit_record(item, price, invoice_item=created["id"])]
+    item["_debits"] = [debit_record(item, price, invoice_item=invoice_item["id"])]
 
 
 def _debits_to_credit(

@@ -194,7 +194,7 @@ def line_description(context: Context, price: Record, quantity: int) -> str:
     every = (
         f"every {count} {recurring['interval']}s"
         if count > 1
-        else (f"/ {recurring['interval']}")
+        else f"/ {recurring['interval']}"
     )
     unit = currencies.text(price["unit_amount"], price["currency"])
     return f"{quantity_text(quantity, name)} (at {unit} {every})"

@@ -43,7 +43,7 @@ from sandbox.stripe.resource import Params, Resource
 from sandbox.stripe.store import Record
 
 URL = "/v1/subscriptions"
-ONE = f"{URL}/{{id}}"
+OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(
     "subscription",
     indexes=("customer", "status"),
@@ -182,13 +182,13 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.get(ONE, Shape())
+@resource.get(OBJECT_URL, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return a subscription, also an ended one. Raises a 404."""
     return context.get("subscription", id)
 
 
-@resource.post(ONE, UPDATE)
+@resource.post(OBJECT_URL, UPDATE)
 def update(context: Context, params: Params, id: str) -> Record:
     """Update a subscription and its items. Raises a 400 or a 404."""
     subscription = context.get("subscription", id)
@@ -220,7 +220,7 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 
 @resource.delete(
-    ONE,
+    OBJECT_URL,
     Shape(
         {
             "cancellation_details": CANCELLATION_DETAILS,

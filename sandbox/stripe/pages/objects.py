@@ -107,8 +107,11 @@ def of_kind(scope: Scope, kind: str) -> Html:
     """Return the newest objects of one kind."""
     records = scope.newest(kind, "objects")
     rows = [
-        Row(one["id"], (object_link(one["id"]), _summary(one), moment(one["created"])))
-        for one in records
+        Row(
+            record["id"],
+            (object_link(record["id"]), _summary(record), moment(record["created"])),
+        )
+        for record in records
     ]
     title = _plural_name(kind).capitalize()
     return section(
@@ -137,7 +140,7 @@ def hosted_link(record: Record, label: str) -> Html | None:
 
 def _customer(scope: Scope, record: Record) -> Row:
     id, deleted = record["id"], record.get("deleted")
-    # A deleted customer has no fields of its own any more, but its last state.
+    # The tombstone of a deleted customer has its last state, but no other fields.
     record = record.get("_last", record)
     email = tag("span", record["email"], class_="soft") if record["name"] else None
     name = (

@@ -49,10 +49,10 @@ def render(context: Context, token: str, query: Form, error: str) -> PageResult:
         )
     if context.get("customer", session["customer"]).get("deleted"):
         return unavailable_page(410, "This customer has been deleted", _back(session))
-    done = query.get("done", "")
+    action = query.get("done", "")
     return PageResult(
         200,
-        _flow(context, session, done, error) or _home(context, session, query, error),
+        _flow(context, session, action, error) or _home(context, session, query, error),
     )
 
 
@@ -84,13 +84,13 @@ def _home(context: Context, session: Record, query: Form, error: str) -> Html:
     )
 
 
-def _flow(context: Context, session: Record, done: str, error: str) -> Html | None:
+def _flow(context: Context, session: Record, action: str, error: str) -> Html | None:
     """Return the page of a flow, or None to show the whole portal."""
     flow, address = session["flow"], _address(session)
     if flow is None:
         return None
-    if done == COMPLETED_BY[flow["type"]]:
-        return _completed(session, flow["after_completion"], NOTICES[done])
+    if action == COMPLETED_BY[flow["type"]]:
+        return _completed(session, flow["after_completion"], NOTICES[action])
     if flow["type"] == "payment_method_update":
         step = panel(
             tag("h2", "Add a payment method"), portal_sections.new_card(address)

@@ -73,10 +73,10 @@ def _respond(app: "StripeApp", request: Request) -> Response:
 
 def _status(app: "StripeApp", request: Request) -> Response:
     selected_view = view.read(request.query)
-    done = parse_qs(request.query).get("done", [""])[-1]
+    action = parse_qs(request.query).get("done", [""])[-1]
     notice = (
-        ACTIONS[done][1].format(now=long_moment(app.clock.now()))
-        if done in ACTIONS
+        ACTIONS[action][1].format(now=long_moment(app.clock.now()))
+        if action in ACTIONS
         else ""
     )
     missing = status.is_missing(app, selected_view)

@@ -91,7 +91,9 @@ class Scope:
         if self.mention is None:
             return iter(records)
         id = self.mention
-        return (one for one in islice(records, MAX_SEARCHED) if id in text(one))
+        return (
+            record for record in islice(records, MAX_SEARCHED) if id in text(record)
+        )
 
     def _event_text(self, delivery: Record) -> str:
         event = self.store.get("event", delivery["event"]) or {}
@@ -117,7 +119,9 @@ def find_customers(store: Store, text: str) -> list[Record]:
     if by_email:
         return by_email
     newest = islice(store.scan("customer"), MAX_SEARCHED)
-    matching = (one for one in newest if text.lower() in _customer_text(one))
+    matching = (
+        customer for customer in newest if text.lower() in _customer_text(customer)
+    )
     return list(islice(matching, PAGE_SIZE))
 
 

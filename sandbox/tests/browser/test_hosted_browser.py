@@ -97,7 +97,7 @@ def test_invoice_is_paid_with_a_card_number(api, page):
     expect(page.locator("#receipt")).to_contain_text("Mastercard •••• 4444")
 
 
-def test_page_can_be_opened_from_another_site(api, page, stripe_sandbox):
+def test_invoice_page_can_be_opened_from_another_site(api, page, stripe_sandbox):
     invoice = builders.open_invoice(api)
     page.goto(stripe_sandbox.url.replace("127.0.0.1", "localhost"))
 

@@ -18,7 +18,7 @@ def page(new_page, lightning):
 
 
 def unfold(page, wallet):
-    page.get_by_text(f"Let {wallet} pay").click()
+    page.get_by_text(f"Pay from {wallet}").click()
     return page.locator(f"#more-of-wallet-{wallet}")
 
 
@@ -104,7 +104,7 @@ def test_every_control_has_an_accessible_name(page):
     unfold(page, "rich")
 
     for role in ("textbox", "spinbutton", "combobox", "button"):
-        for one in page.get_by_role(role).all():
-            assert one.evaluate(
+        for element in page.get_by_role(role).all():
+            assert element.evaluate(
                 "e => (e.labels?.[0]?.textContent || e.ariaLabel || e.textContent)"
             ).strip()

@@ -28,9 +28,9 @@ def low_contrast(page: Page) -> set[tuple[str, str]]:
     return {pair for pair in pairs if contrast(*pair) < MIN_CONTRAST}
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(first: str, second: str) -> float:
     """Return the contrast ratio of two colours (WCAG 2)."""
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 

@@ -24,7 +24,7 @@ class Client:
     def send(self, *message: Any) -> None:
         self.wire.send(json.dumps(message))
 
-    def take(self) -> list[Any]:
+    def receive(self) -> list[Any]:
         """Return the next message."""
         message = json.loads(self.wire.recv(TIMEOUT))
         assert isinstance(message, list)
@@ -33,39 +33,39 @@ class Client:
     def publish(self, event: Event) -> tuple[bool, str]:
         """Send an event; return `accepted` and the text of its OK."""
         self.send("EVENT", event.to_dict())
-        verb, event_id, accepted, text = self.take()
+        verb, event_id, accepted, text = self.receive()
         assert (verb, event_id) == ("OK", event.id)
         return accepted, text
 
-    def ask(self, *filters: dict[str, Any], name: str = "sub") -> list[Event]:
+    def subscribe(self, *filters: dict[str, Any], name: str = "sub") -> list[Event]:
         """Open a subscription; return the stored events, verified."""
         self.send("REQ", name, *filters)
-        found = []
-        while (message := self.take())[0] == "EVENT":
-            found.append(event_of(message, name))
+        events = []
+        while (message := self.receive())[0] == "EVENT":
+            events.append(event_of(message, name))
         assert message == ["EOSE", name]
-        return found
+        return events
 
     def find(self, *filters: dict[str, Any]) -> list[Event]:
         """Return the stored events, verified, and close the subscription."""
-        found = self.ask(*filters, name="find")
+        events = self.subscribe(*filters, name="find")
         self.send("CLOSE", "find")
-        return found
+        return events
 
     def next_event(self, name: str = "sub") -> Event:
         """Return the next event of a subscription."""
-        return event_of(self.take(), name)
+        return event_of(self.receive(), name)
 
-    def rest(self) -> list[list[Any]]:
+    def receive_all(self) -> list[list[Any]]:
         """Return all messages that the relay has sent until now.
 
         The answer to a malformed message comes after all earlier messages.
         """
         self.send("are you there?")
-        found = []
-        while (message := self.take())[0] != "NOTICE":
-            found.append(message)
-        return found
+        messages = []
+        while (message := self.receive())[0] != "NOTICE":
+            messages.append(message)
+        return messages
 
 
 def event_of(message: list[Any], name: str = "sub") -> Event:

@@ -139,7 +139,7 @@ class Run:
         wait_until(
             lambda: self.query(sql, status) == (count,),
             seconds=60,
-            what=f"{count} invoices with status {status}",
+            event=f"{count} invoices with status {status}",
         )
 
     def advance_a_month(self) -> None:

@@ -41,7 +41,8 @@ def subscription(
     fields: Any = {
         "customer": (to or customer(api)).id,
         "items": [
-            {"price": one.id, "quantity": quantity} for one in prices or (price(api),)
+            {"price": item_price.id, "quantity": quantity}
+            for item_price in prices or (price(api),)
         ],
         "collection_method": "send_invoice",
         "days_until_due": 7,
@@ -148,7 +149,7 @@ def latest_event(api: stripe.StripeClient) -> str:
 def types_since(api: stripe.StripeClient, event: str) -> list[str]:
     """Return the types of the events after an event, oldest first."""
     newer = api.v1.events.list({"ending_before": event, "limit": 100}).data
-    return [one.type for one in reversed(newer)]
+    return [event.type for event in reversed(newer)]
 
 
 def event_types(api: stripe.StripeClient) -> list[str]:

@@ -95,14 +95,18 @@ def operations() -> tuple[Operation, ...]:
         for path in sorted(package.glob("_*_service.py"))
         for operation in _operations_in(path)
     ]
-    return tuple(sorted(endpoints, key=lambda one: one.segments.count("{}")))
+    return tuple(
+        sorted(endpoints, key=lambda operation: operation.segments.count("{}"))
+    )
 
 
 @cache
 def operation(method: str, path: str) -> Operation | None:
     """Return the SDK's endpoint for a request, or None."""
     segments = tuple(path.strip("/").split("/"))
-    matching = (one for one in operations() if one.matches(method, segments))
+    matching = (
+        candidate for candidate in operations() if candidate.matches(method, segments)
+    )
     return next(matching, None)
 
 
@@ -145,9 +149,6 @@ def declared(params: Any) -> dict[str, Any]:
     module = vars(sys.modules[params.__module__])
     hints = get_type_hints(params, globalns=module, localns=_names(module))
     return {name: hint for name, hint in hints.items() if name not in OPTIONS}
-
-
-# --- reading the SDK's source
 
 
 def _operations_in(path: Path) -> Iterator[Operation]:
@@ -204,9 +205,6 @@ def _response_class(function: ast.FunctionDef, imported: Mapping[str, str]) -> A
     return eval(text, dict(names))
 
 
-# --- parameters
-
-
 def _typed_dict_problems(
     params: Any, form: Mapping[str, Any], path: str
 ) -> Iterator[str]:
@@ -220,7 +218,9 @@ def _typed_dict_problems(
 
 
 def _parameter_problems(hint: Any, value: Any, path: str) -> list[str]:
-    candidates = [list(_option_problems(one, value, path)) for one in _closed(hint)]
+    candidates = [
+        list(_option_problems(option, value, path)) for option in _closed(hint)
+    ]
     return [] if [] in candidates else min(candidates, key=len)
 
 
@@ -229,18 +229,18 @@ def _closed(hint: Any) -> list[Any]:
     all_options = list(options(hint))
     words = {
         word
-        for one in all_options
-        if get_origin(one) is typing.Literal
-        for word in get_args(one)
+        for option in all_options
+        if get_origin(option) is typing.Literal
+        for word in get_args(option)
     }
-    return [one for one in all_options if one is not str or not words - {""}]
+    return [option for option in all_options if option is not str or not words - {""}]
 
 
 def options(hint: Any) -> Iterator[Any]:
     """Yield the members of a union, or the type itself."""
     if get_origin(hint) in (Union, types.UnionType):
-        for one in get_args(hint):
-            yield from options(one)
+        for member in get_args(hint):
+            yield from options(member)
     else:
         yield hint
 
@@ -265,11 +265,8 @@ def _array_problems(item: Any, value: Any, path: str) -> Iterator[str]:
     if not isinstance(value, Mapping) or not all(key.isdigit() for key in value):
         yield f"{path}: not an array"
         return
-    for key, one in value.items():
-        yield from _parameter_problems(item, one, f"{path}[{key}]")
-
-
-# --- responses
+    for key, item_value in value.items():
+        yield from _parameter_problems(item, item_value, f"{path}[{key}]")
 
 
 def problems(cls: type, value: Any, path: str) -> list[str]:
@@ -317,7 +314,7 @@ def mismatches(annotation: Any, value: Any, path: str) -> list[str]:
     """Return why a value does not have the annotated type."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
-        options = [mismatches(one, value, path) for one in get_args(annotation)]
+        options = [mismatches(option, value, path) for option in get_args(annotation)]
         return [] if [] in options else min(options, key=len)
     if origin is list:
         item = get_args(annotation)[0]
@@ -325,8 +322,8 @@ def mismatches(annotation: Any, value: Any, path: str) -> list[str]:
             return [f"{path}: not a list"]
         return [
             problem
-            for number, one in enumerate(value)
-            for problem in mismatches(item, one, f"{path}[{number}]")
+            for number, element in enumerate(value)
+            for problem in mismatches(item, element, f"{path}[{number}]")
         ]
     if origin is typing.Literal:
         return [] if value in get_args(annotation) else [f"{path}: {value!r}"]
@@ -343,8 +340,8 @@ def _list_problems(item: Any, value: Any, path: str) -> list[str]:
         for name in ("data", "has_more", "url")
         if name not in value
     ]
-    for number, one in enumerate(value.get("data", [])):
-        differences += mismatches(item, one, f"{path}.data[{number}]")
+    for number, record in enumerate(value.get("data", [])):
+        differences += mismatches(item, record, f"{path}.data[{number}]")
     return differences
 
 

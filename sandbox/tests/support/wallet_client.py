@@ -27,7 +27,7 @@ class WalletClient:
         self.pubkey = pubkey_of(self.secret)
         self._events: list[Event] = []
         client.send("REQ", "replies", {"kinds": KINDS, "limit": 0})
-        assert client.take() == ["EOSE", "replies"]
+        assert client.receive() == ["EOSE", "replies"]
 
     def request(
         self, method: str, *, expires_at: int | None = None, **params: Any
@@ -53,15 +53,17 @@ class WalletClient:
 
     def next_reply(self, event: Event) -> Event:
         """Return the next event that refers to a request, from any signer."""
-        return self._next(lambda one: event.id in one.values("e"))
+        return self._next(lambda reply: event.id in reply.values("e"))
 
     def next_notification(self, kind: int) -> dict[str, Any]:
         """Return the content of this client's next notification of that kind."""
         scheme = Scheme.NIP44 if kind == 23197 else Scheme.NIP04
-        found = self._next(
-            lambda one: one.kind == kind and one.values("p") == [self.pubkey]
+        notification = self._next(
+            lambda event: event.kind == kind and event.values("p") == [self.pubkey]
         )
-        return self._object(decrypt(scheme, self.secret, self.wallet, found.content))
+        return self._object(
+            decrypt(scheme, self.secret, self.wallet, notification.content)
+        )
 
     def read(self, reply: Event) -> dict[str, Any]:
         """Return the content of a reply."""
@@ -91,25 +93,25 @@ class WalletClient:
     def earlier(self) -> list[Event]:
         """Return the replies that arrived before the reply to a new request."""
         self.answer(self.request("get_info"))
-        return [one for one in self._events if one.kind == 23195]
+        return [event for event in self._events if event.kind == 23195]
 
-    def _next(self, wanted: Any) -> Event:
+    def _next(self, matches: Any) -> Event:
         for event in self._events:
-            if wanted(event):
+            if matches(event):
                 self._events.remove(event)
                 return event
         while True:
-            message = self.client.take()
+            message = self.client.receive()
             if message[0] == "EVENT":
                 event = parse_event(message[2])
-                if wanted(event):
+                if matches(event):
                     return event
                 self._events.append(event)
 
     def _object(self, text: str) -> dict[str, Any]:
-        found = json.loads(text)
-        assert isinstance(found, dict)
-        return found
+        content = json.loads(text)
+        assert isinstance(content, dict)
+        return content
 
 
 @contextmanager

@@ -185,7 +185,7 @@ class CaseSetup:
         self.invoice_id, self.subscription_id = first.pk, first.stripe_subscription_id
         self.customer_id = first.stripe_customer_id
         if not self._is_draft:
-            finalized = Stripe().finalize_invoice(first.pk)
+            finalized = Stripe().invoices.finalize(first.pk)
             record_and_enqueue(finalized, self.tenant, since=first.revision)
             self._traveller.shift(OPEN_FOR)
             self.sandbox.advance(0)
@@ -399,7 +399,7 @@ class CaseSetup:
     def _capture(self) -> None:
         card = self.card or self._attach()
         params = {"payment_method": card, "off_session": True}
-        Stripe().pay_invoice(self.invoice_id, params, CARD_KEY)
+        Stripe().invoices.pay(self.invoice_id, params, CARD_KEY)
         pending = CardAttempt.objects.filter(state=CardAttempt.State.PENDING)
         if not pending.update(payment_method=card):
             self._add_card_attempt(CardAttempt.State.PENDING)
@@ -416,10 +416,10 @@ class CaseSetup:
             paid = Settlement.objects.get().invoice
         else:
             paid = self._book(Settlement.State.MARKED)
-        Stripe().set_invoice_metadata(
+        Stripe().invoices.set_metadata(
             self.invoice_id, {"lightning_payment_hash": paid.payment_hash}
         )
-        Stripe().mark_paid_out_of_band(self.invoice_id)
+        Stripe().invoices.mark_paid_out_of_band(self.invoice_id)
 
     def _pay_on_page(self, invoice_id: str) -> None:
         self.sandbox.app.transact(
