@@ -20,11 +20,6 @@ logger = structlog.get_logger(__name__)
 _BILLED_FIELDS = {"plan", "plan_id", "status", "tenant", "tenant_id"}
 
 
-def _was_saved(field: str, update_fields: frozenset[str] | None) -> bool:
-    """Return whether a save wrote this column."""
-    return update_fields is None or field in update_fields
-
-
 @receiver(post_save, sender=Relay, dispatch_uid="billing.relay_saved")
 def mark_stale_on_relay_save(
     sender: type[Relay],
@@ -56,7 +51,8 @@ def collect_on_lightning_outcome(
     **kwargs: Any,
 ) -> None:
     """Collect the invoice again when an attempt or a bolt11 ends."""
-    if raw or created or not _was_saved("state", update_fields):
+    is_state_saved = update_fields is None or "state" in update_fields
+    if raw or created or not is_state_saved:
         return
     if not enqueue_collection(invoice_id=instance.stripe_invoice_id):
         logger.error("no_collection", stripe_invoice=instance.stripe_invoice_id)
@@ -71,6 +67,7 @@ def collect_by_new_wallet(
     update_fields: frozenset[str] | None,
     **kwargs: Any,
 ) -> None:
+    # A save of all columns does not count: the wallet may be the old one.
     is_set = update_fields is not None and "nwc_url" in update_fields
     if raw or created or not is_set or not instance.nwc_url:
         return

@@ -1,4 +1,4 @@
-"""System checks of ROBOT_WALLET: valid addresses, and none missing that is needed."""
+"""System checks of ROBOT_WALLET: valid addresses, and no needed wallet missing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def check_robot_wallets(**kwargs: Any) -> list[CheckMessage]:
 def check_wallets(
     databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """Require every wallet whose invoices may still be paid."""
+    """Require each wallet that has issued an invoice that may still be paid."""
     if not databases:
         return []
     return [Error(error, id="lightning.E001") for error in missing_wallet_errors()]

@@ -65,7 +65,7 @@ class BilledTenantAdmin(TenantAdmin):
         request: HttpRequest,
         queryset: QuerySet[Tenant],
         service: Callable[..., bool],
-        did: str,
+        verb: str,
     ) -> None:
         done = sum(service(tenant_id=tenant.pk) for tenant in queryset.order_by("pk"))
-        self.message_user(request, f"{did}: {done} accounts.")
+        self.message_user(request, f"{verb}: {done} accounts.")

@@ -59,7 +59,7 @@ def subscriber(prices) -> Tenant:
 
 
 @pytest.fixture
-def payable(prices, own_wallet, rates) -> InvoiceCollection:
+def open_invoice(prices, own_wallet, rates) -> InvoiceCollection:
     """An open invoice of $5 whose tenant has no wallet and no card."""
     tenant = RelayFactory().tenant
     sync_tenant(tenant_id=tenant.pk)

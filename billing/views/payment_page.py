@@ -129,7 +129,7 @@ class CardView(TokenView):
     http_method_names = ["get", "head", "post"]
 
     def get(self, request: HttpRequest, invoice_id: str) -> HttpResponse:
-        # The form's address, reloaded or shared.
+        # A reload, or a shared copy, of the form's address.
         return HttpResponseRedirect(self.path)
 
     def post(self, request: HttpRequest, invoice_id: str) -> HttpResponse:

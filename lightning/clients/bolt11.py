@@ -11,7 +11,7 @@ import bolt11
 
 from lightning.exceptions import InvalidBolt11
 
-#: As many characters as a QR code holds; wallets read no longer invoices.
+#: The capacity of a QR code in characters: wallets cannot scan longer invoices.
 MAX_LENGTH = 7_089
 _MAX_MSAT = 21_000_000 * 10**11
 _SCHEME = "lightning:"
@@ -52,7 +52,7 @@ def decode(text: object) -> Bolt11:
         return _decode_normalized(_normalize(text))
     except InvalidBolt11:
         raise
-    except Exception as exc:  # the library lets errors of any type through
+    except Exception as exc:  # the library lets errors of any type escape
         raise InvalidBolt11("This is not a Lightning invoice.") from exc
 
 
@@ -64,7 +64,7 @@ def _normalize(text: object) -> str:
         text = text[len(_SCHEME) :]
     if len(text) > MAX_LENGTH:
         raise InvalidBolt11("This Lightning invoice is too long.")
-    # The library lowers the case first; bech32 (BIP 173) forbids mixed case.
+    # The library converts to lower case; bech32 (BIP 173) forbids mixed case.
     if text not in (text.lower(), text.upper()):
         raise InvalidBolt11("This Lightning invoice mixes upper and lower case.")
     return text.lower()

@@ -60,7 +60,7 @@ TIMEOUT = 15.0
 _INFO_TIMEOUT = 5.0
 #: Seconds that a wallet's encryption scheme is cached, with and without an info event.
 _SCHEME_TTL, _DEFAULT_SCHEME_TTL = 600.0, 30.0
-#: Notifications: most per call, most queued or remembered, seconds between two calls.
+#: Notifications: maximum per call, maximum in a queue, seconds between two calls.
 _MAX_NOTIFICATIONS, _MAX_QUEUED, _NOTIFICATION_PAUSE = 100, 1_000, 0.5
 
 
@@ -135,10 +135,10 @@ class Wallet:
 
     def lookup_invoice(self, payment_hash: str) -> Lookup:
         """Look up one of the wallet's own invoices."""
-        found = self.lookup_invoices([payment_hash])[payment_hash]
-        if isinstance(found, WalletError):
-            raise found
-        return found
+        answer = self.lookup_invoices([payment_hash])[payment_hash]
+        if isinstance(answer, WalletError):
+            raise answer
+        return answer
 
     def prepare_payment(self, *, bolt11: str, expires_at: datetime) -> PreparedRequest:
         """Build the request to pay an invoice, without sending it.
@@ -194,7 +194,7 @@ class Wallet:
     ) -> PreparedRequest:
         scheme = self._scheme()
         body = json.dumps({"method": method, "params": params})
-        # Whole seconds, rounded up: it must not have expired before its time.
+        # Whole seconds, rounded up: the request must not expire early.
         end = expires_at.timestamp() if expires_at else time.time() + TIMEOUT
         until = math.ceil(end)
         tags = [("p", self.uri.pubkey), ("expiration", str(until))]
@@ -266,20 +266,20 @@ class Wallet:
     def _pass_on(
         self, events: Queue[Event], callback: Callable[[list[str]], None]
     ) -> None:
-        passed: deque[str] = deque(maxlen=_MAX_QUEUED)
+        reported: deque[str] = deque(maxlen=_MAX_QUEUED)
         while True:
             hashes = [self._received_hash(event) for event in _drain(events)]
             new = [
-                each for each in dict.fromkeys(hashes) if each and each not in passed
+                each for each in dict.fromkeys(hashes) if each and each not in reported
             ]
             if not new:
                 continue
             try:
                 callback(new)
-            except Exception:  # of any kind: this thread must go on
+            except Exception:  # of any kind, since this thread must go on
                 logger.exception("hints_lost", payment_hashes=new)
-            passed.extend(new)
-            time.sleep(_NOTIFICATION_PAUSE)  # those that arrive meanwhile go together
+            reported.extend(new)
+            time.sleep(_NOTIFICATION_PAUSE)  # collect those that arrive meanwhile
 
     def _received_hash(self, event: Event) -> str | None:
         """Return the payment hash in a `payment_received` notification, else None."""

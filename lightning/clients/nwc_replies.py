@@ -113,61 +113,61 @@ def _raise_error(error: dict[str, Any]) -> None:
     raise failure(message, nwc_code=code)
 
 
-def read_info(found: dict[str, Any]) -> Info:
+def read_info(result: dict[str, Any]) -> Info:
     return Info(
-        alias=_sanitize(found.get("alias"))[:100],
-        pubkey=_sanitize(found.get("pubkey"))[:66],
-        network=_sanitize(found.get("network"))[:20],
-        methods=_words(found.get("methods")),
-        notifications=_words(found.get("notifications")),
-        expires_at=_time(found.get("expires_at")),
+        alias=_sanitize(result.get("alias"))[:100],
+        pubkey=_sanitize(result.get("pubkey"))[:66],
+        network=_sanitize(result.get("network"))[:20],
+        methods=_words(result.get("methods")),
+        notifications=_words(result.get("notifications")),
+        expires_at=_time(result.get("expires_at")),
     )
 
 
-def read_budget(found: dict[str, Any]) -> Budget | None:
+def read_budget(result: dict[str, Any]) -> Budget | None:
     """Return the budget, None without a total: the wallet has set none."""
-    if not found.get("total_budget"):
+    if not result.get("total_budget"):
         return None
     return Budget(
-        used_msat=read_amount(found.get("used_budget")),
-        total_msat=read_amount(found.get("total_budget")),
-        renews_at=_time(found.get("renews_at")),
-        renewal_period=_sanitize(found.get("renewal_period"))[:20],
+        used_msat=read_amount(result.get("used_budget")),
+        total_msat=read_amount(result.get("total_budget")),
+        renews_at=_time(result.get("renews_at")),
+        renewal_period=_sanitize(result.get("renewal_period"))[:20],
     )
 
 
-def read_issued(found: dict[str, Any]) -> Issued:
-    bolt11, payment_hash = found.get("invoice"), found.get("payment_hash")
+def read_issued(result: dict[str, Any]) -> Issued:
+    bolt11, payment_hash = result.get("invoice"), result.get("payment_hash")
     if not isinstance(bolt11, str) or not is_hash(payment_hash):
         raise InvalidWalletReply("The wallet returned no invoice.")
     return Issued(bolt11=bolt11, payment_hash=str(payment_hash))
 
 
-def read_lookup(payment_hash: str, found: dict[str, Any]) -> Lookup:
+def read_lookup(payment_hash: str, result: dict[str, Any]) -> Lookup:
     """Read a wallet's answer about its own invoice.
 
     If the same wallet paid it, it may return the outgoing payment instead. Once that is
     settled the invoice is, too; before that it says nothing about the invoice.
     """
-    if found.get("payment_hash") != payment_hash:
+    if result.get("payment_hash") != payment_hash:
         raise InvalidWalletReply("The wallet's answer is about another invoice.")
-    status = _status(found)
-    is_incoming = found.get("type", "incoming") == "incoming"
+    status = _status(result)
+    is_incoming = result.get("type", "incoming") == "incoming"
     if not is_incoming and status is not Status.SETTLED:
         raise InvalidWalletReply("The wallet's answer is about an outgoing payment.")
-    preimage = found.get("preimage")
+    preimage = result.get("preimage")
     is_proven = status is Status.SETTLED and is_preimage_of(payment_hash, preimage)
     return Lookup(
         status=status,
-        amount_msat=read_amount(found.get("amount")) if found.get("amount") else None,
-        settled_at=_time(found.get("settled_at")),
+        amount_msat=read_amount(result.get("amount")) if result.get("amount") else None,
+        settled_at=_time(result.get("settled_at")),
         preimage=str(preimage) if is_proven else "",
     )
 
 
-def _status(found: dict[str, Any]) -> Status:
+def _status(result: dict[str, Any]) -> Status:
     """Return the status; in wallets without `state` only `settled_at` shows it."""
-    state, settled_at = found.get("state"), _time(found.get("settled_at"))
+    state, settled_at = result.get("state"), _time(result.get("settled_at"))
     match state.lower() if isinstance(state, str) else state:
         case "settled":
             return Status.SETTLED

@@ -28,14 +28,14 @@ from lightning.services.wallets import clear_wallet_error
 logger = structlog.get_logger(__name__)
 
 State = LightningInvoice.State
-#: How long after its issue an invoice is first polled, and the pause while it is open.
+#: Pause before the first poll of an invoice, and between two while it is open.
 OPEN_POLL_INTERVAL = timedelta(seconds=15)
 _MAX_POLL_INTERVAL = timedelta(minutes=10)
-#: How many invoices are polled at once: most by priority, the rest by waiting time.
+#: Invoices in a batch: those of the highest priority, and those that wait longest.
 _PRIORITY_BATCH, _OLDEST_BATCH = 80, 20
 _PRIORITY_ORDER = (F("shown_at").desc(nulls_last=True), "-pk")
 _NO_ANSWER_ERRORS = (NoWalletReply, RequestNotSent, UnknownOwnWallet)
-#: After this a task leaves the rest to the next one.
+#: After this a task leaves further batches to the next task.
 _TASK_BUDGET_SECONDS = 20.0
 
 _Answer = Lookup | WalletError | UnknownOwnWallet
@@ -148,10 +148,10 @@ def _look_up(
 ) -> list[_Answer]:
     try:
         wallet = own_wallets.wallet_of(wallet_pubkey)
-        found = wallet.lookup_invoices(payment_hashes, timeout=timeout)
+        answers = wallet.lookup_invoices(payment_hashes, timeout=timeout)
     except (WalletError, UnknownOwnWallet) as exc:
         return [exc for _ in payment_hashes]
-    return [found[payment_hash] for payment_hash in payment_hashes]
+    return [answers[payment_hash] for payment_hash in payment_hashes]
 
 
 def _apply_answer(invoice_id: int, answer: _Answer, asked_at: datetime) -> None:
@@ -171,8 +171,8 @@ def _apply_answer(invoice_id: int, answer: _Answer, asked_at: datetime) -> None:
             case Lookup(status=Status.UNSETTLED):
                 _reschedule(invoice, asked_at)
             case Lookup():
-                held = "A payment is arriving; our wallet has not taken it yet."
-                _reschedule(invoice, asked_at, error=WalletError(held))
+                message = "A payment is arriving; our wallet has not taken it yet."
+                _reschedule(invoice, asked_at, error=WalletError(message))
             case error:
                 _reschedule(invoice, asked_at, error=error)
 
@@ -202,13 +202,13 @@ def _reschedule(
 
 def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
     now = timezone.now()
-    was = invoice.state
+    previous_state = invoice.state
     invoice.state = State.SETTLED
     invoice.settled_at = answer.settled_at or now
     invoice.answered_at = now
     invoice.received_msat = answer.amount_msat or invoice.amount_msat
     if invoice.received_msat < invoice.amount_msat:
-        # A receiver's fee was deducted; the payer has paid all the same.
+        # The receiving node deducted a fee; the payer has paid in full.
         logger.error("received_less", payment_hash=invoice.payment_hash)
     invoice.preimage = answer.preimage
     _clear_failures(invoice)
@@ -222,7 +222,7 @@ def _settle(invoice: LightningInvoice, answer: Lookup) -> None:
         "lightning_settled",
         payment_hash=invoice.payment_hash,
         stripe_invoice=invoice.stripe_invoice_id,
-        was=was,
+        was=previous_state,
     )
 
 

@@ -86,8 +86,8 @@ def save_as_presented(invoice: LightningInvoice) -> None:
     now = timezone.now()
     # Only what has expired: the invoice of a concurrent request stays open, so that
     # the unique index rejects this one.
-    open_ones = LightningInvoice.objects.of(invoice.stripe_invoice_id).open()
-    for row in open_ones.filter(expires_at__lte=now):
+    open_rows = LightningInvoice.objects.of(invoice.stripe_invoice_id).open()
+    for row in open_rows.filter(expires_at__lte=now):
         invoice_status.expire(row)
     invoice.shown_at = now
     save_as_open(invoice)
@@ -101,7 +101,7 @@ def payable_until(stripe_invoice_id: str) -> datetime | None:
 def live_until(stripe_invoice_ids: Iterable[str]) -> dict[str, datetime]:
     """Return the latest time at which each may be paid by Lightning.
 
-    Stripe invoices without a live bolt11 are left out: another way of paying may start.
+    Stripe invoices without a live bolt11 are left out: another payment may start.
     A time that has passed means that our wallet has not answered since.
     """
     live = LightningInvoice.objects.live().filter(
@@ -138,7 +138,7 @@ def issue_invoice(*, payment_request: PaymentRequest) -> LightningInvoice:
 
 
 def save_as_open(invoice: LightningInvoice) -> None:
-    """Save an issued invoice as the open one. Raises PaymentInProgress if one is."""
+    """Save an issued invoice as open. Raises PaymentInProgress if another one is."""
     try:
         with transaction.atomic():
             invoice.save()

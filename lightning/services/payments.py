@@ -35,8 +35,8 @@ MIN_REMAINING = timedelta(seconds=60)
 def issue_for_wallet(*, payment_request: PaymentRequest) -> LightningInvoice:
     """Issue an invoice for the tenant's wallet and return it unsaved.
 
-    Follow it with `lock_for_wallet` and `create_payment` in one transaction. Raises
-    what `lock_for_wallet` does, RateUnavailable, InvoiceMismatch, or a WalletError of
+    Follow it with `lock_for_wallet` and `create_payment` in one transaction. Raises the
+    errors of `lock_for_wallet`, RateUnavailable, InvoiceMismatch, or a WalletError of
     our own wallet.
     """
     with transaction.atomic():
@@ -101,7 +101,7 @@ def _try_payment(payment: NwcPayment) -> bool:
     """Send the request; return whether the attempt ended with nothing spent."""
     try:
         wallet, request = _prepare(payment)
-    except CaravelError as exc:  # of any kind: nothing was sent
+    except CaravelError as exc:  # of any kind, since nothing was sent
         return _close_as_refused(payment, NOT_SENT, exc.message)
     return _send(payment, wallet, request)
 
@@ -141,7 +141,7 @@ def _request_expiry(invoice: LightningInvoice) -> datetime:
 
 
 def _mark_sent(payment: NwcPayment, request: PreparedRequest) -> bool:
-    """Store the request's id before it is sent. Returns False if another one was."""
+    """Store the request's id before it is sent. Returns False if another is stored."""
     unsent = NwcPayment.objects.unsent().filter(pk=payment.pk)
     is_marked = unsent.update(
         request_event_id=request.id, sent_at=timezone.now(), enqueued_at=None
@@ -152,7 +152,7 @@ def _mark_sent(payment: NwcPayment, request: PreparedRequest) -> bool:
 
 
 def _record_reply(payment: NwcPayment) -> None:
-    """Record the proof of payment; only our own wallet's answer ends the attempt."""
+    """Record the reply; only our own wallet's answer ends the attempt."""
     pending = NwcPayment.objects.pending().filter(pk=payment.pk)
     pending.update(replied_at=timezone.now(), code="", message="")
 
@@ -196,7 +196,7 @@ def _close_as_refused(payment: NwcPayment, code: str, message: str) -> bool:
 
 
 def _connected_wallet(tenant_id: str) -> tuple[Tenant, NwcUri]:
-    """Return the tenant and its present wallet. Raises NoWallet."""
+    """Return the tenant and its current wallet. Raises NoWallet."""
     tenant = Tenant.objects.get(pk=tenant_id)
     if not tenant.nwc_url:
         raise NoWallet("The tenant has connected no wallet.")

@@ -41,9 +41,9 @@ class WalletCheck:
 def connect_wallet(*, pubkey: str, nwc_url: str, **changes: Any) -> WalletCheck:
     """Check a wallet and store it as the tenant's.
 
-    Other `changes` of the tenant are made in the same transaction. Raises
-    InvalidWalletUrl, WalletUnusable with the reason, or what `update_tenant` does; then
-    nothing changes.
+    Other `changes` of the tenant are made in the same transaction. Nothing changes if
+    it raises InvalidWalletUrl, WalletUnusable with the reason, or an error of
+    `update_tenant`.
     """
     uri = parse_nwc_url(nwc_url, private_allowed=settings.NWC_ALLOW_PRIVATE_RELAYS)
     # Before the transaction: it waits for the network.
@@ -69,7 +69,7 @@ def check_wallet_of(tenant: Tenant) -> WalletCheck:
 def disconnect_wallet(*, pubkey: str, **changes: Any) -> None:
     """Remove the tenant's wallet, and make other changes in the same transaction.
 
-    A pending attempt has its own copy. Raises what `update_tenant` does.
+    A pending attempt has its own copy. Raises the errors of `update_tenant`.
     """
     with transaction.atomic():
         _update_tenant(pubkey, changes)
@@ -159,7 +159,7 @@ def _write_error(payment: NwcPayment, sentence: str) -> None:
 
 
 def _client_pubkey(tenant: Tenant) -> str:
-    """Return the client key of the tenant's present connection, "" without one."""
+    """Return the client key of the tenant's current connection, "" without one."""
     try:
         url = tenant.nwc_url.reveal()
         return parse_nwc_url(url, private_allowed=True).client_pubkey if url else ""

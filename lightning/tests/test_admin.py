@@ -22,25 +22,25 @@ def payment(alice):
     return start_payment(make_payment_request(tenant_with(alice)))
 
 
-def page(model, name, *args):
+def admin_url(model, name, *args):
     return reverse(f"admin:lightning_{model._meta.model_name}_{name}", args=args)
 
 
-def act(client, row, action):
+def run_action(client, row, action):
     data = {"action": action, "_selected_action": [row.pk]}
-    return client.post(page(type(row), "changelist"), data, follow=True)
+    return client.post(admin_url(type(row), "changelist"), data, follow=True)
 
 
-def test_pages_open_and_show_no_secret(admin_client, payment):
+def test_payment_pages_open_and_show_no_secret(admin_client, payment):
     payments.run_payment(payment_id=payment.pk)
     invoice = payment.invoice
     invoice.refresh_from_db()
 
     for row in (payment, payment.invoice):
         for url in (
-            page(type(row), "changelist"),
-            page(type(row), "change", row.pk),
-            f"{page(type(row), 'changelist')}?q={payment.invoice.payment_hash}",
+            admin_url(type(row), "changelist"),
+            admin_url(type(row), "change", row.pk),
+            f"{admin_url(type(row), 'changelist')}?q={payment.invoice.payment_hash}",
         ):
             answer = admin_client.get(url)
             assert answer.status_code == 200
@@ -52,9 +52,9 @@ def test_pages_open_and_show_no_secret(admin_client, payment):
 
 def test_rows_cannot_be_edited_or_deleted(admin_client, payment):
     for row in (payment, payment.invoice):
-        delete = page(type(row), "delete", row.pk)
+        delete = admin_url(type(row), "delete", row.pk)
         assert admin_client.post(delete, {"post": "yes"}).status_code == 403
-        change = page(type(row), "change", row.pk)
+        change = admin_url(type(row), "change", row.pk)
         assert admin_client.post(change, {"state": "paid"}).status_code == 403
     payment.refresh_from_db()
     assert payment.state == "pending"
@@ -64,14 +64,14 @@ def test_actions_enqueue_polling_and_payment(
     admin_client, payment, django_capture_on_commit_callbacks
 ):
     with (
-        patch.object(check_payment_hashes, "apply_async") as ask,
+        patch.object(check_payment_hashes, "apply_async") as poll,
         patch.object(run_nwc_payment, "apply_async") as run,
         django_capture_on_commit_callbacks(execute=True),
     ):
-        act(admin_client, payment.invoice, "poll_now")
-        act(admin_client, payment, "resume")
+        run_action(admin_client, payment.invoice, "poll_now")
+        run_action(admin_client, payment, "resume")
 
-    ask.assert_called_once_with(([payment.invoice.payment_hash],), {})
+    poll.assert_called_once_with(([payment.invoice.payment_hash],), {})
     run.assert_called_once_with((payment.pk,), {})
 
 
@@ -88,8 +88,8 @@ def test_lists_take_a_constant_number_of_queries(admin_client, own_wallet, alice
             client_pubkey="",
         )
         with CaptureQueriesContext(connection) as captured:
-            admin_client.get(page(LightningInvoice, "changelist"))
-            admin_client.get(page(NwcPayment, "changelist"))
+            admin_client.get(admin_url(LightningInvoice, "changelist"))
+            admin_client.get(admin_url(NwcPayment, "changelist"))
         counts.append(len(captured.captured_queries))
 
     assert counts[1] == counts[2]

@@ -36,7 +36,7 @@ class Command(BaseCommand):
                 self._ensure_endpoint(stripe, webhook_url)
         except StripeError as exc:
             raise CommandError(str(exc)) from exc
-        # Tenants whose plan had no price are waiting for their next try: try now.
+        # The syncs of tenants whose plan had no price wait for a retry: retry now.
         mark_all_stale()
 
     def _ensure_endpoint(self, stripe: Stripe, url: str) -> None:

@@ -37,7 +37,7 @@ State = InvoiceCollection.State
 Action = InvoiceCollection.Action
 #: When each attempt starts, from the moment the invoice was finalized.
 ATTEMPT_SCHEDULE = tuple(timedelta(days=days) for days in (0, 1, 3, 6))
-#: The pause before a rate-limited wallet is tried again, and how often it is.
+#: The pause before a rate-limited wallet is tried again, and how often at most.
 _RATE_LIMIT_PAUSE = timedelta(seconds=60)
 _MAX_RATE_LIMIT_RETRIES = 3
 #: How long trouble on Caravel's side (no price, no own wallet) holds the card back.
@@ -67,7 +67,7 @@ Step = Wait | _Reread | None
 
 
 def next_attempt_step(stripe: Stripe, collection: InvoiceCollection) -> Step:
-    """Take the next step of the current attempt at an open invoice.
+    """Take the next step of the current attempt to collect an open invoice.
 
     Waits while another attempt is pending.
     """
@@ -103,8 +103,7 @@ def collect_now(*, invoice_id: str) -> bool:
     An invoice that is not open is only read again; returns False for it.
     """
     with transaction.atomic():
-        open_ones = InvoiceCollection.objects.unpaid()
-        if open_ones.filter(pk=invoice_id).exists():
+        if InvoiceCollection.objects.unpaid().filter(pk=invoice_id).exists():
             _start_extra_attempt(invoice_id, Action.WALLET)
             return True
         enqueue_collection(invoice_id=invoice_id)
@@ -150,7 +149,7 @@ def _post_credits_first(collection: InvoiceCollection) -> Step:
 
 def _wait_for_next_attempt(stripe: Stripe, collection: InvoiceCollection) -> Step:
     now = timezone.now()
-    # The first starts with the invoice, even if Stripe's clock is ahead.
+    # The first attempt is due at once, even if Stripe's clock is ahead.
     due = 1 + sum(
         _scheduled_at(collection, number) <= now
         for number in range(1, len(ATTEMPT_SCHEDULE))
@@ -192,6 +191,7 @@ def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
     except NoWallet:
         return _go_to_action(collection, Action.CARD)
     except CaravelError as exc:
+        # Raised at first, so that the sweep retries this step.
         started_at = collection.attempt_started_at or timezone.now()
         if timezone.now() - started_at < _OWN_TROUBLE_TIMEOUT:
             raise
@@ -203,10 +203,11 @@ def _pay_by_wallet(stripe: Stripe, collection: InvoiceCollection) -> Step:
 def _start_wallet_payment(collection: InvoiceCollection) -> None:
     """Issue a Lightning invoice and record the attempt of the tenant's wallet.
 
-    Raises InvoiceChanged, PaymentInProgress, AlreadySettled, NoWallet, or what keeps
-    Caravel's own wallet from issuing.
+    Raises InvoiceChanged, PaymentInProgress, AlreadySettled, NoWallet, or the error
+    that keeps Caravel's own wallet from issuing.
     """
     payment_request = payment_request_for(collection)
+    # Outside the transaction, since our own wallet may take seconds to answer.
     issued = issue_for_wallet(payment_request=payment_request)
     with transaction.atomic():
         # Lock order: the Lightning invoices, then the collection.
@@ -214,6 +215,7 @@ def _start_wallet_payment(collection: InvoiceCollection) -> None:
         locked = locks.lock_if_no_other_method(collection.pk)
         locks.require_unchanged(locked, collection)
         locks.require_same_step(locked, collection)
+        # With the attempt: after a crash the next run must not try the wallet again.
         _update(locked, next_action=Action.CARD)
         create_payment(issued)
 
@@ -240,6 +242,7 @@ def _charge_card(stripe: Stripe, collection: InvoiceCollection) -> Step:
 
 def _notify_tenant(stripe: Stripe, collection: InvoiceCollection) -> Step:
     """Ask the tenant to pay: neither wallet nor card could be charged."""
+    # Only those of this attempt: an earlier refusal has had its notice.
     refused = collection.card_attempts.exclude(state=CardAttempt.State.PAID)
     if refused.filter(created_at__gte=collection.attempt_started_at).exists():
         notices.notify_payment_failed(collection)

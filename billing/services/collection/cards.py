@@ -1,4 +1,4 @@
-"""Card charges: one at a time per invoice, and none made twice."""
+"""Card charges: one at a time per invoice, and each is made once."""
 
 import secrets
 from datetime import datetime, timedelta
@@ -79,6 +79,7 @@ def start_attempt(
             collection=locked,
             payment_method=card,
             amount_cents=locked.amount_remaining_cents,
+            # Random: the key of an earlier attempt would get that attempt's answer.
             idempotency_key=f"caravel:pay:{collection.pk}:{secrets.token_hex(8)}",
         )
 
@@ -91,6 +92,7 @@ def run_attempt(stripe: Stripe, attempt: CardAttempt) -> None:
     """
     if timezone.now() - attempt.created_at > _KEY_LIFETIME:
         return _resolve_from_invoice_payments(stripe, attempt)
+    # Before the request: no other worker repeats it until it must have ended.
     _update(attempt, tried_at=timezone.now())
     params = {"payment_method": attempt.payment_method, "off_session": True}
     try:
@@ -145,6 +147,7 @@ def _resolve_from_invoice_payments(
         if payment.status == "paid" and is_same_card:
             read_invoice(stripe, attempt.collection_id, attempt.collection.tenant)
             return _resolve(attempt, State.PAID)
+        # The bank has not decided yet: the attempt is looked up again later.
         if intent.status == "processing" and error is None:
             return None
         if intent.status == "requires_action" and is_same_card:

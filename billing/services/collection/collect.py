@@ -39,7 +39,7 @@ _RECHECK_INTERVAL = timedelta(hours=6)
 #: How long before the grace period ends to read the invoice again: the webhook of its
 #: payment may have been lost.
 _FINAL_CHECK_BEFORE_GRACE = timedelta(minutes=15)
-#: Stripe's event about what is waited for may arrive late.
+#: Shortest wait, since Stripe's event about the outcome may arrive late.
 _MIN_RECHECK_INTERVAL = timedelta(seconds=15)
 
 
@@ -50,6 +50,7 @@ def collect_invoice(*, invoice_id: str) -> str:
     unexpected one is recorded and raised.
     """
     rows = InvoiceCollection.objects.filter(pk=invoice_id)
+    # Before the invoice is read: `_if_not_requeued` notices a message sent since.
     rows.update(enqueued_at=None)
     collection = rows.get()
     with structlog.contextvars.bound_contextvars(
@@ -74,6 +75,7 @@ def _run_steps(stripe: Stripe, collection: InvoiceCollection) -> str:
         wait = _run_first_applicable_step(stripe, collection, invoice)
         if wait is not None:
             _record_wait(collection, wait)
+            # The invoice may have been paid, or become overdue.
             suspension.review_tenant(tenant_id=collection.tenant_id)
             return wait.reason
     raise AssertionError(f"{collection.pk} took more than {_MAX_STEPS} steps")
@@ -153,7 +155,7 @@ def _finalize(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -
 def _wait_if_written_off(
     stripe: Stripe, collection: InvoiceCollection, invoice: Invoice
 ) -> Step:
-    """Uncollectible in Stripe: payable by hand, never charged."""
+    """Wait if the invoice is uncollectible: it is payable by hand, never charged."""
     if collection.stripe_status != Status.UNCOLLECTIBLE:
         return None
     recheck_at = timezone.now() + _RECHECK_INTERVAL

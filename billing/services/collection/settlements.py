@@ -1,4 +1,4 @@
-"""Booking of Lightning payments: each that arrives is counted once, none is lost.
+"""Booking of Lightning payments: each one is counted once, and none is lost.
 
 One of them marks the invoice as paid; anything beyond its amount becomes credit.
 """
@@ -43,8 +43,8 @@ def book_next(stripe: Stripe, collection: InvoiceCollection, invoice: Invoice) -
 def value_cents(payment: LightningInvoice) -> int:
     """Return the value of a payment in the invoice's minor unit.
 
-    The requested amount (routing fees are ours), plus any overpayment, rounded down to
-    the smallest amount that Stripe takes in the currency.
+    The requested amount (routing fees are ours), plus any overpayment, which is rounded
+    down so that Stripe can charge the sum in the currency.
     """
     received = payment.received_msat or payment.amount_msat
     extra_msat = max(0, received - payment.amount_msat)
@@ -57,7 +57,7 @@ def value_cents(payment: LightningInvoice) -> int:
 
 
 def lightning_payment_for(collection: InvoiceCollection) -> LightningInvoice | None:
-    """Return the Lightning payment that pays an invoice, marked in Stripe yet or not.
+    """Return the Lightning payment that pays an invoice, even before it is marked.
 
     One that has arrived counts at once if booking it will mark the invoice: it is the
     next to be booked, covers the remaining amount, and no card charge is pending. One

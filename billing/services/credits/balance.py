@@ -50,8 +50,9 @@ class AdjustBalance(Write[BalanceTransaction]):
                 return entry
         return None
 
-    def save(self, made: BalanceTransaction) -> None:
-        Credit.objects.filter(pk=self._credit.pk).update(balance_transaction_id=made.id)
+    def save(self, resource: BalanceTransaction) -> None:
+        rows = Credit.objects.filter(pk=self._credit.pk)
+        rows.update(balance_transaction_id=resource.id)
 
 
 def adjust_customer_balance(stripe: Stripe, credit: Credit) -> None:
@@ -66,15 +67,15 @@ def adjust_customer_balance(stripe: Stripe, credit: Credit) -> None:
     customer = write.params["customer"]
     try:
         with detect_deleted_customer(stripe, customer, param=None):
-            made = adjustment.resume(write)
+            entry = adjustment.resume(write)
     except CustomerGone:
         return _wait_for_new_customer(credit, write, customer)
-    if made:
-        adjustment.complete(write, made)
+    if entry:
+        adjustment.complete(write, entry)
 
 
 def _get_or_record(adjustment: AdjustBalance, credit: Credit) -> StripeWrite | None:
-    """Return the pending write, recorded if there is none; None if it is completed."""
+    """Return the pending write, recording one if needed; None if it has succeeded."""
     with transaction.atomic():
         customer = Tenant.objects.lock(credit.tenant_id).stripe_customer_id
         if Credit.objects.lock(credit.pk).balance_transaction_id:
@@ -83,13 +84,14 @@ def _get_or_record(adjustment: AdjustBalance, credit: Credit) -> StripeWrite | N
             return write
         if not customer:
             raise CreditBlocked("It waits for the tenant's next customer at Stripe.")
+        # With the write, so that a retry is for the customer that the request named.
         Credit.objects.filter(pk=credit.pk).update(stripe_customer_id=customer)
         credit.stripe_customer_id = customer
         return adjustment.record()
 
 
 def _wait_for_new_customer(credit: Credit, write: StripeWrite, customer: str) -> None:
-    """Give a write up whose customer was deleted; the credit goes to the next one."""
+    """Abandon a write whose customer was deleted; the next one gets the credit."""
     with transaction.atomic():
         tenant = Tenant.objects.lock(credit.tenant_id)
         # The tenant may have another customer by now.

@@ -49,12 +49,12 @@ class CreateCreditNote(Write[CreditNote]):
                 return note
         return None
 
-    def save(self, made: CreditNote) -> None:
+    def save(self, resource: CreditNote) -> None:
         enqueue_collection(invoice_id=self.subject)
-        Credit.objects.filter(pk=self._credit.pk).update(credit_note_id=made.id)
+        Credit.objects.filter(pk=self._credit.pk).update(credit_note_id=resource.id)
 
     def pending(self) -> StripeWrite | None:
-        """Return the pending write of this credit: the invoice may have another's."""
+        """Return the pending write of this credit; the invoice may have another."""
         of_invoice = StripeWrite.objects.of(self.kind, self.subject).pending()
         of_credit = of_invoice.filter(
             params__note__metadata=self._credit.stripe_metadata
@@ -170,7 +170,7 @@ def _replan(stripe: Stripe, credit: Credit) -> None:
 def _mark_remainder_paid(stripe: Stripe, invoice_id: str) -> None:
     """Close an invoice that the note could not reduce to zero.
 
-    The allocation carries the remainder over to the balance, and so to the next one.
+    The allocation moves the remainder to the balance, and so to the next invoice.
     """
     if stripe.invoices.get(invoice_id).status == "open":
         stripe.invoices.mark_paid_out_of_band(invoice_id)

@@ -154,7 +154,7 @@ def _finish(credit: Credit) -> None:
             note_cents=credit.note_cents,
             balance_cents=credit.balance_cents,
         )
-        # It reactivates no relays while a credit is owed, so look again now.
+        # A review reactivates no relays while a credit is owed, so repeat it now.
         review_tenant(tenant_id=credit.tenant_id)
 
 

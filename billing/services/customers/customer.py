@@ -24,7 +24,7 @@ logger = structlog.get_logger(__name__)
 class CreateCustomer(Write[Customer]):
     """Create a tenant's customer, or adopt the one that an interrupted try created.
 
-    The id is also set on the `tenant` given.
+    Its id is also set on `tenant`.
     """
 
     kind = StripeWrite.Kind.CREATE_CUSTOMER
@@ -56,9 +56,9 @@ class CreateCustomer(Write[Customer]):
                 return customer
         return None
 
-    def save(self, made: Customer) -> None:
-        Tenant.objects.filter(pk=self._tenant.pk).update(stripe_customer_id=made.id)
-        self._tenant.stripe_customer_id = made.id
+    def save(self, resource: Customer) -> None:
+        Tenant.objects.filter(pk=self._tenant.pk).update(stripe_customer_id=resource.id)
+        self._tenant.stripe_customer_id = resource.id
 
     def check_allowed(self) -> None:
         """Lock the tenant. Raises CustomerBeingCreated if another process was first."""

@@ -110,12 +110,12 @@ def _ensure(
     named = [each for each in listed if each.metadata.get(_NAME_KEY) == name]
     if not named:
         return Configuration(name, _create(stripe, name), created=True)
-    found = min(named, key=lambda each: (not each.active, each.created, each.id))
-    if not found.active or found.features != _feature_flags(name):
-        logger.warning("portal_configuration_corrected", configuration=found.id)
+    oldest = min(named, key=lambda each: (not each.active, each.created, each.id))
+    if not oldest.active or oldest.features != _feature_flags(name):
+        logger.warning("portal_configuration_corrected", configuration=oldest.id)
         correct = {"active": True, "features": _features(name)}
-        stripe.portal_configurations.update(found.id, correct)
-    return Configuration(name, found.id, created=False)
+        stripe.portal_configurations.update(oldest.id, correct)
+    return Configuration(name, oldest.id, created=False)
 
 
 def _create(stripe: Stripe, name: str) -> str:
@@ -142,7 +142,7 @@ def _open(stripe: Stripe, name: str, params: Mapping[str, Any]) -> str:
     try:
         return _create_session(stripe, _configuration_id(stripe, name), params)
     except StripeRefused as exc:
-        # The cached one belongs to another account, or was deactivated since.
+        # The cached configuration is of another account, or was deactivated since.
         if exc.param != "configuration":
             raise
     cache.delete(_cache_key(name))

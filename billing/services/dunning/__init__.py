@@ -1,5 +1,5 @@
-"""When unpaid invoices switch relays off and on, and what tenants hear about money.
+"""Switching relays off for unpaid invoices and on again, and all billing notices.
 
-Decides suspension, purchase blocks, reminders, wallet warnings and the billing notices.
-Charging and retrying belong to `collection`.
+Decides suspension, purchase blocks, reminders and wallet warnings. Charging and
+retrying belong to `collection`.
 """

@@ -65,7 +65,7 @@ def shorten(text: str) -> str:
 
 
 def _wallet_error(collection: InvoiceCollection) -> str:
-    """Return why the wallet did not pay, "" if it was never asked."""
+    """Return the wallet's error, "" if no attempt was made with it."""
     attempts = NwcPayment.objects.filter(stripe_invoice_id=collection.pk)
     tenant = collection.tenant
     return shorten(tenant.nwc_error) if tenant.nwc_url and attempts.exists() else ""

@@ -24,18 +24,18 @@ REMINDERS = {
     "reminder_1": timedelta(days=1),
     "reminder_0": timedelta(hours=8),
 }
-#: Only true while the invoice is unpaid.
+#: Kinds that apply only while the invoice is unpaid.
 _UNPAID = ("invoice_due", "payment_failed", *REMINDERS, "suspended")
-#: About a suspension: sent again when the deadline has moved.
+#: Kinds about a suspension: sent again when the deadline has moved.
 _DEADLINE = (*REMINDERS, "suspended", "reactivated")
-#: Rendered again while unsent, if the facts have changed.
+#: Kinds that are rendered again while unsent, if the facts have changed.
 _REFRESHED = (*_UNPAID, "reactivated")
 #: The token holds the time at which it was signed, so it differs at each rendering.
 _TOKEN = re.compile(r"/pay/\S+")
 
 
 def notify_invoice_due(collection: InvoiceCollection) -> Notice:
-    """Ask for payment, with the wallet's error if the wallet was asked first."""
+    """Ask for payment, with the wallet's error if the wallet was tried first."""
     return _notify(collection, "invoice_due")
 
 
@@ -46,7 +46,7 @@ def notify_payment_failed(collection: InvoiceCollection) -> Notice:
 
 def notify_reminder(collection: InvoiceCollection, kind: str) -> Notice:
     """Send a reminder; drop earlier ones that are still unsent."""
-    _drop(collection, [each for each in REMINDERS if each != kind])
+    _drop(collection, [reminder for reminder in REMINDERS if reminder != kind])
     return _notify(collection, kind)
 
 
@@ -69,7 +69,7 @@ def notify_reactivated(collection: InvoiceCollection) -> Notice:
 
 
 def notify_wallet_trouble(collection: InvoiceCollection, problem: str) -> Notice:
-    """Report what keeps the wallet from paying the invoice after this one."""
+    """Report a problem that keeps the wallet from paying the next invoice."""
     title, text = render(
         "wallet_trouble",
         {**invoice_context(collection), "sentence": shorten(problem)},

@@ -1,6 +1,6 @@
 """Payment blocks: tenants that must pay before they can buy more.
 
-Each question is answered twice: for one tenant, and as a filter on all tenants.
+Each rule is stated twice: for one tenant, and as a filter on all tenants.
 """
 
 from datetime import datetime
@@ -58,7 +58,7 @@ def blocked_q(now: datetime) -> Q:
 def refresh_payment_block(*, tenant_id: str) -> bool:
     """Store on the tenant whether it is blocked, and return it.
 
-    When a block ends, the tenant is marked stale: a sync adds what was held back.
+    When a block ends, the tenant is marked stale: a sync adds its other relays.
     """
     with transaction.atomic():
         tenant = Tenant.objects.lock(tenant_id)

@@ -46,6 +46,6 @@ def _due_q(kind: str, now: datetime) -> Q:
         tenant__dunning_exempt=False,
         suspend_at__gt=now + next_begins,
         suspend_at__lte=now + REMINDERS[kind],
-        # With a grace period shorter than this stage, the invoice notice says it all.
+        # With a grace period no longer than this stage, the invoice notice is enough.
         finalized_at__lt=F("suspend_at") - REMINDERS[kind],
     )

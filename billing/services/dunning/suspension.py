@@ -1,4 +1,4 @@
-"""Dunning: unpaid invoices switch relays off, and on again when none is left.
+"""Dunning: relays are off while an invoice is unpaid past its grace period.
 
 The grace period ends by our own clock (`suspend_at`), not by Stripe's subscription
 status. A review is idempotent: it makes a tenant's relays, flags and notices match its
@@ -87,7 +87,7 @@ def tenants_to_review(now: datetime) -> list[str]:
 def end_grace_now(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
     """End the grace period of unpaid invoices, and review the tenant.
 
-    Invoices of other tenants, and invoices that are not unpaid, are left alone.
+    Only unpaid invoices of this tenant are changed.
     """
     now = timezone.now()
     with transaction.atomic():
@@ -103,8 +103,8 @@ def end_grace_now(*, tenant_id: str, invoice_ids: Collection[str]) -> Review:
 def extend_grace(*, invoice_id: str, by: timedelta) -> bool:
     """Extend the grace period of an unpaid invoice, from now if it has ended.
 
-    Reminders are sent again before the new deadline. Returns False for an invoice that
-    is not unpaid.
+    Reminders are sent again before the new deadline. Returns False if the invoice has
+    nothing left to pay.
     """
     tenant_id = InvoiceCollection.objects.get(pk=invoice_id).tenant_id
     with transaction.atomic():

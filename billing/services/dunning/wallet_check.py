@@ -21,15 +21,15 @@ logger = structlog.get_logger(__name__)
 
 #: How long before the next invoice a wallet is checked.
 AHEAD = timedelta(days=3)
-#: Until a check is repeated: its task may be lost, or the wallet may be offline.
+#: Pause before a check is repeated: its task may be lost, or the wallet offline.
 RETRY_AFTER = timedelta(hours=1)
-#: Not a problem yet: the wallet may only be offline for a moment.
+#: No problem at first: the wallet may only be offline for a moment.
 _NO_ANSWER_ERRORS = frozenset({"wallet-silent", "wallet-unreachable"})
 _MAX_CHECKS = 1_000
 
 
 def claim_due_checks(*, now: datetime) -> list[str]:
-    """Claim the due checks; return the ids of the invoices that they follow.
+    """Claim the due checks; return the ids of the tenants' latest invoices.
 
     A check whose message is lost, or whose worker dies, is due again an hour later.
     """
@@ -83,7 +83,7 @@ def _problem(collection: InvoiceCollection, check: WalletCheck) -> str:
     if pays_at and check.expires_at and check.expires_at <= pays_at:
         return f"The connection to it ends on {check.expires_at:%-d %B %Y}."
     if check.budget and not _is_enough(check.budget, pays_at, _cost_msat(collection)):
-        return "The budget it gives us is too small for what your relays cost."
+        return "The budget it gives us is less than the price of your relays."
     return ""
 
 

@@ -14,7 +14,7 @@ Action = InvoiceCollection.Action
 
 
 def invoice_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Store the present state of the invoice, and enqueue its collection."""
+    """Store the current state of the invoice, and enqueue its collection."""
     invoice_id = str(event.data["object"]["id"])
     # Before the request: an answer that is overtaken by a newer one is not stored.
     since = revision_of(invoice_id)

@@ -15,7 +15,7 @@ from tenants.models import Tenant
 
 
 def subscription_changed(stripe: Stripe, event: StripeEvent, tenant: Tenant) -> Effect:
-    """Act on the present state of the tenant's current subscription.
+    """Act on the state at Stripe of the tenant's current subscription.
 
     Events about an earlier subscription change nothing.
     """

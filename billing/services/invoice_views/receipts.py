@@ -114,7 +114,8 @@ def _settled_payment(collection: InvoiceCollection) -> LightningInvoice | None:
     been paid in Stripe first. If Stripe is unavailable, our last reading counts.
     """
     payment = lightning_payment_for(collection)
-    if payment is None or _is_marked(payment):
+    marked = Settlement.objects.filter(state=Settlement.State.MARKED)
+    if payment is None or marked.filter(invoice=payment).exists():
         return payment
     try:
         invoice = read_invoice(Stripe(), collection.pk, collection.tenant)
@@ -125,11 +126,6 @@ def _settled_payment(collection: InvoiceCollection) -> LightningInvoice | None:
     # We mark Lightning payments as paid out of band in Stripe ourselves.
     is_paid_in_stripe = collection.is_final and not invoice.paid_off_stripe
     return None if is_paid_in_stripe else lightning_payment_for(collection)
-
-
-def _is_marked(payment: LightningInvoice) -> bool:
-    marked = Settlement.objects.filter(state=Settlement.State.MARKED)
-    return marked.filter(invoice=payment).exists()
 
 
 def _paid_by_lightning(

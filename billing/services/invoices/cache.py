@@ -1,7 +1,7 @@
 """Caches Stripe invoices for 30 s, and for an hour as a fallback.
 
 A change that Caravel learns of replaces an epoch key. Entries written under an older
-epoch are ignored, also those of concurrent readers that asked Stripe before the change.
+epoch are ignored, including those of readers that asked Stripe just before the change.
 """
 
 import uuid
@@ -40,13 +40,13 @@ class CachedInvoices:
 def get_or_fetch(key: str, fetch: Callable[[], Iterable[Invoice]]) -> CachedInvoices:
     """Return invoices by customer or invoice id, from the cache while it is fresh.
 
-    If Stripe is unavailable a stale entry is returned; without one, raises what `fetch`
-    raises.
+    If Stripe is unavailable, returns a stale entry; without one, raises the error of
+    `fetch`.
     """
     values = cache.get_many([_entry_key(key), _epoch_key(key)])
     entry, epoch = values.get(_entry_key(key)), values.get(_epoch_key(key), "")
     now = timezone.now()
-    # In both directions: clocks are set back, and another host's may be ahead.
+    # In both directions: a clock may be set back, and another host's may be ahead.
     if entry and entry["mark"] == epoch and abs(now - _fetched_at(entry)) < FRESH_FOR:
         return _deserialize(entry)
     try:

@@ -37,8 +37,8 @@ class Blocker:
 
 
 def payment_blocker(invoice_id: str) -> Blocker | None:
-    """Return the pending payment or change of an invoice, None without."""
-    # First: a bolt11 that is paid in between is found by one of the two queries.
+    """Return the pending payment or change of an invoice, None if there is none."""
+    # In this order, a bolt11 that is paid in between is found by one of the queries.
     until = payable_until(invoice_id)
     if other := _other_blocker(invoice_id):
         return other
@@ -46,7 +46,7 @@ def payment_blocker(invoice_id: str) -> Blocker | None:
 
 
 def blocker_for_payer(invoice_id: str) -> Blocker | None:
-    """Return the reason why a payer cannot pay an invoice now, None without.
+    """Return the reason why a payer cannot pay an invoice now, None if they can.
 
     An expired, unpaid bolt11 does not block: the payer can request a new one.
     """
@@ -78,7 +78,7 @@ def lock_if_unblocked(invoice_id: str) -> InvoiceCollection:
     `until` if known.
     """
     collection = lock_collection(invoice_id)
-    # Only now: a concurrent worker may have committed while this one waited.
+    # Under the lock: another worker may have committed while this one waited for it.
     _raise_if(payment_blocker(invoice_id))
     return collection
 
@@ -91,12 +91,12 @@ def lock_if_no_other_method(invoice_id: str) -> InvoiceCollection:
 
 
 def require_unchanged(locked: InvoiceCollection, read: InvoiceCollection) -> None:
-    """Require that the amount to be paid is the one that was read, and will stay.
+    """Require that the amount to pay is still as read, and will not be reduced.
 
     Raises InvoiceChanged, also while a reduction is pending.
     """
-    then = (read.stripe_status, read.amount_remaining_cents)
-    if (locked.stripe_status, locked.amount_remaining_cents) != then:
+    expected = (read.stripe_status, read.amount_remaining_cents)
+    if (locked.stripe_status, locked.amount_remaining_cents) != expected:
         raise InvoiceChanged("The invoice has just changed.")
     if has_pending_reduction(locked):
         raise InvoiceChanged("The invoice is about to be reduced.")
@@ -118,8 +118,8 @@ def require_same_step(locked: InvoiceCollection, read: InvoiceCollection) -> Non
 
     Raises InvoiceChanged if another worker has gone on, or a new attempt has started.
     """
-    then = (read.next_action, read.attempt_started_at)
-    if (locked.next_action, locked.attempt_started_at) != then:
+    expected = (read.next_action, read.attempt_started_at)
+    if (locked.next_action, locked.attempt_started_at) != expected:
         raise InvoiceChanged("The payment attempt has just moved on.")
 
 

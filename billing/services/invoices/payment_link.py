@@ -21,7 +21,7 @@ def payment_url(collection: InvoiceCollection) -> str:
 
 
 def oldest_unpaid_link(pubkey: str) -> str | None:
-    """Return the payment link of a tenant's oldest unpaid invoice, None without."""
+    """Return the payment link of a tenant's oldest unpaid invoice, if any."""
     unpaid = InvoiceCollection.objects.unpaid().filter(tenant=pubkey)
     oldest: InvoiceCollection | None = unpaid.order_by("created_at", "pk").first()
     return payment_url(oldest) if oldest else None

@@ -23,7 +23,7 @@ State = InvoiceCollection.State
 Status = InvoiceCollection.Status
 #: At least this much of the grace period is left when an invoice is first seen.
 _MIN_NOTICE = timedelta(days=3)
-#: These do not change any more, so that an older answer of Stripe's cannot undo them.
+#: These do not change any more, so that an older answer from Stripe cannot undo them.
 _FINAL_STATUSES = (Status.PAID, Status.VOID)
 #: How often an invoice is read again while others are changing it.
 _MAX_READS = 5
@@ -53,7 +53,7 @@ def revision_of(invoice_id: str) -> int:
 
 
 def revisions_of(subscription_id: str) -> dict[str, int]:
-    """Return the `revision_of` each recorded invoice of a subscription, by id."""
+    """Return `revision_of` for each recorded invoice of a subscription, by id."""
     rows = InvoiceCollection.objects.filter(stripe_subscription_id=subscription_id)
     return dict(rows.values_list("pk", "revision"))
 
@@ -63,9 +63,9 @@ def record_invoice(
 ) -> InvoiceCollection | None:
     """Record an invoice as fetched from Stripe; returns its collection.
 
-    Returns None if the invoice is not for relays of this tenant. `since` is the
-    `revision_of` the invoice before the fetch: if another answer was recorded since,
-    this one may be older and is dropped, unless it is final. A final state stays.
+    Returns None if the invoice is not for relays of this tenant. `since` is its
+    `revision_of` before the fetch: if another answer was recorded meanwhile, this one
+    may be older and is dropped, unless it is final. A final state stays.
     """
     if invoice.tenant_pubkey != tenant.pk or not invoice.subscription:
         _invalidate_on_commit(invoice.customer, invoice.id)

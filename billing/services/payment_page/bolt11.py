@@ -36,7 +36,7 @@ def get_or_issue_bolt11(*, invoice_id: str) -> LightningInvoice:
     bolt11 = current_invoice(payment_request=payment_request_for(collection))
     if bolt11 and collection.is_unpaid:
         return bolt11
-    # No webhook may have told us yet that it was paid or reduced in Stripe.
+    # It may have been paid or reduced in Stripe, and its webhook still be on its way.
     read_invoice(Stripe(), collection.pk, collection.tenant)
     collection.refresh_from_db()
     _require_open(collection)
@@ -73,7 +73,7 @@ def _present(
     payment_request: PaymentRequest,
     issued: LightningInvoice,
 ) -> LightningInvoice:
-    """Present an issued invoice, or return the one that a concurrent request did."""
+    """Present an issued invoice, or return that of a concurrent request."""
     try:
         with transaction.atomic():
             if current := lock_for_payer(payment_request=payment_request):

@@ -181,7 +181,7 @@ def _unpaid_page(invoice: InvoiceCollection, now: datetime) -> PaymentPage:
         )
     bolt11 = _last_bolt11(invoice.pk, now)
     is_open = bolt11 is not None and bolt11.expires_at > now
-    # An open bolt11 can be paid whatever else is pending, until a payment arrives.
+    # Until a payment arrives, other pending payments do not block an open bolt11.
     is_blocked = not is_open or locks.has_unbooked_payment(invoice.pk)
     blocker = blocker_for_payer(invoice.pk) if is_blocked else None
     return PaymentPage(

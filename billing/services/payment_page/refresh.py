@@ -47,7 +47,7 @@ def refresh_page(invoice_id: str, *, visitor: str = "") -> PaymentPage:
 
 
 def _has_recent_answer(bolt11: LightningInvoice, rate: RateLimitItem) -> bool:
-    # While Redis is away the rate limit lets everything through: this row still keeps
+    # While Redis is down the rate limit lets everything through: this row still keeps
     # open pages from flooding our wallet.
     interval = timedelta(seconds=rate.get_expiry())
     answered_at = bolt11.answered_at

@@ -22,8 +22,8 @@ def run_with_timeout(seconds: float, work: Callable[[], T]) -> T:
     """Run a function in another thread and return its result.
 
     Raises its exceptions, or TimeoutError when it takes longer or no thread gets free.
-    It still runs to its end then, so its result may be cached for the next call. The
-    caller's database connection is released: not for use inside a transaction.
+    The function still runs to its end then, so its result may be cached for the next
+    call. The caller's database connection is released: not for use in a transaction.
     """
     release_connection()
     started = time.monotonic()

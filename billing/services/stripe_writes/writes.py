@@ -73,7 +73,7 @@ class Write(ABC, Generic[T]):
         """Return the object that an earlier try created, if there is one."""
 
     @abstractmethod
-    def save(self, made: T) -> None:
+    def save(self, resource: T) -> None:
         """Store the object's id, in the transaction that resolves the write."""
 
     def check_allowed(self) -> None:
@@ -87,13 +87,13 @@ class Write(ABC, Generic[T]):
         is unknown, else any error of `send`, `find` and `check_allowed`.
         """
         write = self.pending()
-        made = self.resume(write) if write else None
-        if write is None or made is None:
+        resource = self.resume(write) if write else None
+        if write is None or resource is None:
             with transaction.atomic():
                 self.check_allowed()
                 write = self.record()
-            made = self._send(write)
-        return self.complete(write, made)
+            resource = self._send(write)
+        return self.complete(write, resource)
 
     def pending(self) -> StripeWrite | None:
         """Return the write that an earlier try left pending, if any."""
@@ -109,26 +109,26 @@ class Write(ABC, Generic[T]):
         )
 
     def resume(self, write: StripeWrite) -> T | None:
-        """Return the object of a pending write, sending it (again) if there is none.
+        """Return the object of a pending write, which is sent (again) if needed.
 
         Returns None if the write had to be abandoned without effect. Raises
         WriteUnresolved while the outcome is unknown, else any error of `send` and
         `find`.
         """
-        if found := self.find(write):
-            return found
+        if existing := self.find(write):
+            return existing
         if _decide(write) == Decision.ABANDON:
             mark_abandoned(write)
             return None
         return self._send(write)
 
-    def complete(self, write: StripeWrite, made: T) -> T:
+    def complete(self, write: StripeWrite, resource: T) -> T:
         """Save the object and resolve the write in one transaction."""
         with transaction.atomic():
             # Lock order: the rows that `save` locks, then the write.
-            self.save(made)
-            mark_succeeded(write, made.id)
-        return made
+            self.save(resource)
+            mark_succeeded(write, resource.id)
+        return resource
 
     def resolve_pending(self, *, wanted: bool) -> T | None:
         """Look up the outcome of a pending write; returns the object if it exists.
@@ -140,8 +140,8 @@ class Write(ABC, Generic[T]):
         write = self.pending()
         if write is None:
             return None
-        if found := self.find(write):
-            return self.complete(write, found)
+        if existing := self.find(write):
+            return self.complete(write, existing)
         waits_for_run = write.tried_at is None or _may_still_take_effect(write)
         if not (wanted and waits_for_run):
             abandon_if_safe(write)
@@ -149,6 +149,7 @@ class Write(ABC, Generic[T]):
 
     def _send(self, write: StripeWrite) -> T:
         tried_before = write.tried_at
+        # Before the request: if the worker is killed during it, the outcome is unknown.
         _update(write, tried_at=timezone.now())
         try:
             return self.send(write.params, write.idempotency_key)

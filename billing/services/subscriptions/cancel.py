@@ -30,9 +30,9 @@ logger = structlog.get_logger(__name__)
 def cancel(stripe: Stripe, tenant_id: str, subscription: Subscription) -> None:
     """Cancel immediately, and credit the unused time.
 
-    Without an unpaid invoice, Stripe credits it on a final invoice, which is finalized.
-    Otherwise Stripe would credit time that was not paid for: instead the open invoice
-    is reduced. Raises StripeRefused if Stripe does not cancel.
+    Without an unpaid invoice, Stripe credits it on a final invoice, which Caravel
+    finalizes. Otherwise Stripe would credit time that was not paid for, so the open
+    invoice is reduced instead. Raises StripeRefused if Stripe does not cancel.
     """
     unpaid = _has_unpaid_invoice(stripe, subscription.id)
     write = create_cancellation(
@@ -60,7 +60,7 @@ def resume_cancellations(stripe: Stripe, tenant_id: str) -> None:
     """Credit the unused time of ended subscriptions that is not credited yet.
 
     An earlier sync was interrupted, or the end was external. A subscription that is
-    still live was not cancelled: the sync decides again whether to, and on which terms.
+    still live was not cancelled; the sync decides again whether to cancel it, and how.
     """
     pending = StripeWrite.objects.pending().filter(kind=CANCEL, tenant_id=tenant_id)
     for write in pending.order_by("pk"):
@@ -94,7 +94,7 @@ def _credit_unused_time(
     with transaction.atomic():
         Tenant.objects.lock(tenant.pk)
         if not writes.is_pending(write):
-            # Another worker has credited it, from what it read.
+            # Another worker has credited it already.
             return
         unused_time.credit_unused_time(
             tenant, ended.id, unused_time.ended_at(ended), unused
@@ -143,7 +143,7 @@ def _unused_time(
         deleted = ()
     pending: Sequence[Line] = ()
     if ended_externally(write) and not is_gone(stripe, ended.customer):
-        # Another's cancellation may leave prorations to the next invoice.
+        # A cancellation by a person may leave prorations for the next invoice.
         pending = _pending_prorations(stripe, ended)
     return unused_time.unused_time(billed, at=at, pending=pending, deleted=deleted)
 

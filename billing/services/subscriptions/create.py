@@ -50,7 +50,7 @@ class CreateSubscription(Write[Subscription]):
         return self._stripe.subscriptions.create(params, key)
 
     def find(self, write: StripeWrite) -> Subscription | None:
-        # Ended ones too: it may have been cancelled since.
+        # Ended subscriptions too: it may have been cancelled since.
         listed = self._stripe.subscriptions.list(
             customer=write.params["customer"], ended=True
         )
@@ -59,8 +59,8 @@ class CreateSubscription(Write[Subscription]):
                 return subscription
         return None
 
-    def save(self, made: Subscription) -> None:
-        save_subscription_id(tenant_id=self._tenant.pk, subscription_id=made.id)
+    def save(self, resource: Subscription) -> None:
+        save_subscription_id(tenant_id=self._tenant.pk, subscription_id=resource.id)
 
 
 def send_invoice_params() -> dict[str, Any]:
@@ -74,6 +74,6 @@ def send_invoice_params() -> dict[str, Any]:
 def save_subscription_id(*, tenant_id: str, subscription_id: str) -> None:
     """Store the tenant's current subscription, and whether that blocks purchases."""
     Tenant.objects.filter(pk=tenant_id).update(stripe_subscription_id=subscription_id)
-    # Unpaid invoices block a tenant without a subscription at once, any other one
+    # Unpaid invoices block a tenant without a subscription at once, other tenants
     # only after the grace period.
     refresh_payment_block(tenant_id=tenant_id)

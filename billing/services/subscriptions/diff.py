@@ -13,7 +13,7 @@ from tenants.models import Tenant
 
 #: Statuses of a subscription that serves and bills.
 LIVE = frozenset({"active", "trialing", "past_due"})
-#: Statuses of one that does neither, but has not ended: it is cancelled.
+#: Statuses of a subscription that does neither, but has not ended: it is cancelled.
 LIMBO = frozenset({"unpaid", "paused", "incomplete"})
 
 
@@ -141,12 +141,12 @@ def _item_changes(
 ) -> tuple[dict[str, Any], ...]:
     """Return the items of one update: changed, added, then deleted ones.
 
-    Stripe should not allow two items of one price; if it did, the first is kept.
+    Stripe should not allow two items of one price; if it does, the first is kept.
     """
     if current is None:
         return ()
     present = {item.price: item for item in reversed(current.items)}
-    kept = {present[price].id for price in desired if price in present}
+    kept_ids = {present[price].id for price in desired if price in present}
     changed: list[dict[str, Any]] = [
         {"id": present[price].id, "quantity": quantity}
         for price, quantity in desired.items()
@@ -160,6 +160,6 @@ def _item_changes(
     deleted: list[dict[str, Any]] = [
         {"id": item.id, "deleted": True}
         for item in current.items
-        if item.id not in kept
+        if item.id not in kept_ids
     ]
     return (*changed, *added, *deleted)

@@ -27,7 +27,7 @@ NON_PAYMENT = frozenset({"payment_failed", "payment_disputed"})
 
 
 class EndReason(StrEnum):
-    """Why a subscription ended, with the consequence for the tenant."""
+    """Reason for the end of a subscription, with the consequence for the tenant."""
 
     CANCELLED_BY_US = "ended by us"
     CANCELLATION_REQUESTED = "cancelled by a person: paid relays made inactive"

@@ -52,7 +52,7 @@ class SyncOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """A tenant's desired quantity per price, and what Stripe lacks of it."""
+    """A tenant's desired quantity per price, and how Stripe differs from it."""
 
     tenant: Tenant
     customer: str
@@ -109,7 +109,7 @@ def _reconcile_once(tenant_id: str, stripe: Stripe) -> None:
 
 
 def _compare(stripe: Stripe, tenant: Tenant) -> Reconciliation | None:
-    """Compare relays and subscriptions, after completing what was interrupted.
+    """Compare relays and subscriptions, after completing interrupted creates.
 
     Returns None if the tenant needs no customer.
     """

@@ -1,4 +1,4 @@
-"""The time that an ended subscription billed and did not serve, in cents per invoice.
+"""The billed time that an ended subscription did not serve, in cents per invoice.
 
 Each line is prorated linearly: unused = amount × remaining time / period. Stripe's own
 proration credits are negative lines and cancel out.
@@ -20,7 +20,7 @@ from tenants.models import Tenant
 #: Lines that an invoice object includes; more have to be listed:
 #: https://docs.stripe.com/api/invoices/object
 _INCLUDED_LINES = 10
-#: Seconds that a final invoice may be older than the end that it bills.
+#: Seconds by which a final invoice may be older than the end of the subscription.
 _CLOCK_SKEW = 60
 
 
@@ -62,7 +62,7 @@ class UnusedTime:
 
 @dataclass
 class _Share:
-    """An invoice's share of the unused time while that is distributed."""
+    """An invoice's share of the unused time, while it is being distributed."""
 
     billed: BilledInvoice
     own: Fraction
@@ -74,7 +74,7 @@ class _Share:
         return self._take(min(self.own, self.limit, left))
 
     def take_rest(self, left: Fraction) -> int:
-        """Take what other invoices could not, up to the limit; returns the cents."""
+        """Take the rest of other invoices, up to the limit; returns the cents."""
         return self._take(min(self.limit - self.taken, left))
 
     def _take(self, amount: Fraction) -> int:

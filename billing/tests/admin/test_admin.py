@@ -47,7 +47,7 @@ def relay_form(**fields):
     }
 
 
-def test_every_page_opens(admin_client):
+def test_every_admin_page_opens(admin_client):
     relay = RelayFactory()
     StripeEventFactory(tenant=relay.tenant)
     rows = {type(row): row for row in (relay, relay.tenant, relay.plan)}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zxingcpp
 from django.conf import settings as django_settings
 from PIL import Image
 from playwright.sync_api import Browser, Page
@@ -67,10 +66,3 @@ def save_picture() -> SavePicture:
             small.save(directory / f"{name}.png", optimize=True)
 
     return save
-
-
-def read_qr_code(page: Page) -> str:
-    """Return the text of the QR code on the page."""
-    shot = page.locator(".code").screenshot()
-    (code,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(shot)))
-    return str(code.text)

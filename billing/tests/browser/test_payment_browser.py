@@ -12,7 +12,7 @@ from django.utils import timezone
 from playwright.sync_api import expect
 
 from billing.models import CardAttempt, InvoiceCollection
-from billing.tests.browser.conftest import read_qr_code
+from billing.tests.support.qr_codes import read_qr_code
 from lightning.models import LightningInvoice
 from lightning.services.rates import clear_cache
 from sandbox.wallets import LookupBehaviour
@@ -64,11 +64,11 @@ def test_receipt_appears_after_the_qr_code_was_paid(
 
     request_bolt11(page)
     save_picture(page, "pay-offered" if scheme == "light" else "pay-dark")
-    page.evaluate("window.kept = true")
+    page.evaluate("window.isSamePage = true")
     expect_receipt(page, pay(wallets, page))
 
     expect(page.get_by_role("status")).to_have_text("Paid. Thank you!")
-    assert page.evaluate("window.kept")
+    assert page.evaluate("window.isSamePage")
     save_picture(page, "pay-receipt" if scheme == "light" else "")
 
 
@@ -98,7 +98,7 @@ def test_payment_works_without_javascript(new_page, link, wallets, alice):
     expect(page.get_by_text(f"Valid until {expires_at:%H:%M} UTC")).to_be_visible()
     expect(page.get_by_role("button", name="Copy invoice")).to_be_hidden()
     pay(wallets, page)
-    # Without scripts the page does not poll; elsewhere the wallet watch would find it.
+    # Without scripts the page does not poll, and no task polls the wallet here.
     page.request.get(f"{link}/status")
     page.get_by_role("link", name="Check again").click()
 
@@ -245,11 +245,10 @@ STATES: dict[str, dict[str, Any]] = {
 
 def violations(page) -> list[str]:
     """Return the serious and critical violations that axe-core finds."""
-    found = Axe().run(page).response["violations"]
     return [
-        f"{one['id']}: {one['nodes'][0]['html']}"
-        for one in found
-        if one["impact"] in SERIOUS
+        f"{violation['id']}: {violation['nodes'][0]['html']}"
+        for violation in Axe().run(page).response["violations"]
+        if violation["impact"] in SERIOUS
     ]
 
 
@@ -260,14 +259,14 @@ def page(request, new_page):
 
 
 def test_each_state_is_accessible(page, link, invoice):
-    was = {
+    unchanged = {
         name: getattr(invoice, name)
         for name in ("stripe_status", "suspend_at", "paid_by")
     }
-    was["amount_remaining_cents"] = 3000
     for headline, columns in STATES.items():
-        payable = columns.get("stripe_status") in (None, "uncollectible")
-        update_invoice(**{**was, "amount_remaining_cents": 3000 * payable, **columns})
+        is_payable = columns.get("stripe_status") in (None, "uncollectible")
+        remaining = {"amount_remaining_cents": 3000 * is_payable}
+        update_invoice(**{**unchanged, **remaining, **columns})
         page.goto(link)
 
         expect(page.get_by_role("heading", name=headline)).to_be_visible()

@@ -94,14 +94,14 @@ def test_renewal_draft_is_finalized_after_two_hours_if_stripe_has_not(
 # --- a card
 
 
-def test_without_wallet_and_card_it_waits_for_the_customer(subscriber):
+def test_invoice_waits_for_the_customer_without_wallet_and_card(subscriber):
     first = collect(subscriber)
 
     assert (first.state, first.amount_remaining_cents) == (State.MANUAL, 500)
     assert first.outcome == "Waiting for the customer or the next attempt"
 
 
-def test_card_is_charged_once(subscriber, sandbox):
+def test_card_is_charged_once_when_collected_twice(subscriber, sandbox):
     attach(sandbox, subscriber)
 
     first = collect(subscriber)
@@ -279,7 +279,7 @@ def test_no_card_charge_before_unused_time_of_an_ended_subscription_is_credited(
 # --- a wallet
 
 
-def test_wallet_pays_once(subscriber, wallets, alice, rates):
+def test_wallet_pays_an_invoice_once(subscriber, wallets, alice, rates):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
 
     assert collect(subscriber).state == State.PENDING
@@ -368,7 +368,7 @@ def test_rate_limited_wallet_is_retried_three_times_a_minute_apart(
     assert NwcPayment.objects.count() == 4
 
 
-def test_without_a_price_the_card_is_charged_after_an_hour(
+def test_card_is_charged_after_an_hour_without_a_bitcoin_price(
     subscriber, sandbox, clock, alice, rates
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -415,7 +415,7 @@ def test_new_wallet_is_tried_when_the_pending_attempt_has_ended(
     )
 
 
-def test_operator_can_start_an_attempt(subscriber, alice, rates):
+def test_operator_can_start_an_attempt_with_collect_now(subscriber, alice, rates):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     alice.behaviour = refuses("INSUFFICIENT_BALANCE")
     collect(subscriber)
@@ -602,7 +602,7 @@ def test_overpayment_becomes_credit(subscriber, paid_bolt11):
 
 @pytest.mark.parametrize("path", ["invoices/in_[A-Za-z0-9]+$", "/pay$", "payments$"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_payment_is_booked_once_whichever_stripe_call_is_lost(
+def test_payment_is_booked_once_when_any_stripe_call_is_lost(
     subscriber, sandbox, clock, paid_bolt11, path, when
 ):
     check_invoice(invoice_id=paid_bolt11.pk)

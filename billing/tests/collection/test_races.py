@@ -76,10 +76,10 @@ def test_payment_just_credited_by_another_worker_marks_nothing(
     )
     real = settlements._reserve_invoice
 
-    def book_first(collection, payment, found):
+    def book_first(collection, payment, invoice):
         monkeypatch.setattr(settlements, "_reserve_invoice", real)
-        settlements.book_next(Stripe(), collection, found)
-        return real(collection, payment, found)
+        settlements.book_next(Stripe(), collection, invoice)
+        return real(collection, payment, invoice)
 
     monkeypatch.setattr(settlements, "_reserve_invoice", book_first)
     collect(subscriber)
@@ -125,7 +125,7 @@ def test_payment_that_arrives_while_the_collection_closes_is_booked(
     assert Credit.objects.get().amount_cents == 500
 
 
-def is_a_lock_waited_for() -> bool:
+def has_waiting_lock() -> bool:
     with connection.cursor() as cursor:
         # pg_locks, since pg_stat_activity does not change within a transaction.
         cursor.execute("select 1 from pg_locks where not granted")
@@ -133,9 +133,9 @@ def is_a_lock_waited_for() -> bool:
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-@pytest.mark.parametrize("what", ["a subscription ends", "a wallet is connected"])
+@pytest.mark.parametrize("event", ["a subscription ends", "a wallet is connected"])
 def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
-    subscriber, sandbox, unbooked_payment, alice, monkeypatch, what
+    subscriber, sandbox, unbooked_payment, alice, monkeypatch, event
 ):
     """The new credit refers to the tenant, whose row the other worker has locked."""
     type(unbooked_payment).objects.filter(pk=unbooked_payment.pk).update(
@@ -143,31 +143,31 @@ def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
     )
     subscription = subscriber.stripe_subscription_id
     rewrite_subscription(sandbox, subscription, status="unpaid")
-    found = Stripe().subscriptions.get(subscription)
-    works = {
+    unpaid = Stripe().subscriptions.get(subscription)
+    actions = {
         "a subscription ends": lambda: handle_subscription_ended(
-            tenant_id=subscriber.pk, subscription=found
+            tenant_id=subscriber.pk, subscription=unpaid
         ),
         "a wallet is connected": lambda: set_wallet(
             pubkey=subscriber.pk, nwc_url=alice.url
         ),
     }
-    wrong = []
+    errors = []
 
-    def meanwhile():
-        wrong.extend(in_threads(1, works[what]))
+    def act():
+        errors.extend(in_threads(1, actions[event]))
 
-    other = threading.Thread(target=meanwhile)
+    other = threading.Thread(target=act)
 
-    def start_and_be_waited_for():
+    def start_other_and_wait():
         other.start()
-        until(is_a_lock_waited_for)
+        until(has_waiting_lock)
 
-    run_before(monkeypatch, settlements, "_record_surplus", start_and_be_waited_for)
+    run_before(monkeypatch, settlements, "_record_surplus", start_other_and_wait)
     collect(subscriber)
     other.join()
 
-    assert wrong == []
+    assert errors == []
     assert Credit.objects.get().amount_cents == 400
 
 
@@ -189,17 +189,17 @@ def test_invoice_is_recorded_as_paid_before_its_payment_is_booked(
     subscriber, unbooked_payment, monkeypatch
 ):
     """Otherwise another worker could charge it in between."""
-    seen = []
+    statuses = []
     run_before(
         monkeypatch,
         settlements,
         "_record_booked",
-        lambda: seen.append(collection_of(subscriber).stripe_status),
+        lambda: statuses.append(collection_of(subscriber).stripe_status),
     )
 
     collect(subscriber)
 
-    assert seen == ["paid"]
+    assert statuses == ["paid"]
 
 
 @pytest.fixture
@@ -274,7 +274,7 @@ def test_step_taken_by_another_worker_is_not_taken_again(
     assert (first.state, first.next_action) == ("manual", "")
 
 
-def test_wallet_asked_by_another_worker_is_not_asked_again(
+def test_wallet_tried_by_another_worker_is_not_tried_again(
     subscriber, alice, rates, monkeypatch
 ):
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
@@ -309,7 +309,7 @@ def test_card_attached_while_another_is_chosen_is_charged_next(
     assert card_codes() == [""]
 
 
-# --- answers of Stripe's that are older than the record
+# --- answers from Stripe that are older than the record
 
 
 def run_after_fetch(monkeypatch, work):
@@ -317,10 +317,10 @@ def run_after_fetch(monkeypatch, work):
     real = Invoices.get
 
     def fetch_first(self, invoice_id):
-        found = real(self, invoice_id)
+        invoice = real(self, invoice_id)
         monkeypatch.setattr(Invoices, "get", real)
         work()
-        return found
+        return invoice
 
     monkeypatch.setattr(Invoices, "get", fetch_first)
 
@@ -337,13 +337,13 @@ def charge(subscriber, sandbox):
         attempt_started_at=timezone.now(),
     )
 
-    def go_through():
+    def charge_card():
         attempt = cards.start_attempt(
             collection_of(subscriber), card, then=Action.NOTICE
         )
         cards.run_attempt(Stripe(), attempt)
 
-    return go_through
+    return charge_card
 
 
 def test_no_notice_when_another_worker_has_just_charged_the_card(
@@ -431,15 +431,15 @@ def test_remaining_amount_is_recorded_before_a_credit_stops_blocking(
 ):
     collect(subscriber)
     owe(subscriber, 120)
-    seen = []
+    amounts = []
 
     def look():
-        seen.append(collection_of(subscriber).amount_remaining_cents)
+        amounts.append(collection_of(subscriber).amount_remaining_cents)
 
     run_before(monkeypatch, writes.Write, "complete", look)
     post_credits(tenant_id=subscriber.pk)
 
-    assert seen == [380]
+    assert amounts == [380]
 
 
 def test_older_event_does_not_restore_the_amount_before_a_credit(subscriber):
@@ -460,13 +460,13 @@ def test_invoice_that_keeps_changing_is_retried_later(subscriber, sandbox, monke
     row, real = collection_of(subscriber), Invoices.get
 
     def fetch_first(self, invoice_id):
-        found = real(self, invoice_id)
+        invoice = real(self, invoice_id)
         api = sandbox.client().v1
         api.credit_notes.create({"invoice": invoice_id, "amount": 10})
         since = revision_of(invoice_id)
-        now = real(self, invoice_id)
-        record_invoice(invoice=now, tenant=subscriber, since=since)
-        return found
+        reduced = real(self, invoice_id)
+        record_invoice(invoice=reduced, tenant=subscriber, since=since)
+        return invoice
 
     monkeypatch.setattr(Invoices, "get", fetch_first)
 
@@ -567,7 +567,7 @@ def test_collection_is_not_closed_while_a_charge_is_pending(
     assert card_codes() != [""]
 
 
-# --- a payment that has just unbooked_payment
+# --- a payment that has just arrived
 
 
 def pay_by_hand(bolt11, alice):
@@ -603,7 +603,7 @@ def test_no_card_charge_when_a_payment_arrives_while_the_card_is_chosen(
 def test_no_card_charge_when_a_payment_settles_during_the_blocker_queries(
     subscriber, sandbox, alice, rates, monkeypatch
 ):
-    """It is live when the blockers are queried, and settled a moment later."""
+    """The bolt11 is live when the blockers are queried, and settled a moment later."""
     attach(sandbox, subscriber)
     row = collection_of(subscriber)
     record_and_enqueue(

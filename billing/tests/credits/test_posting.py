@@ -69,7 +69,7 @@ def balance_adjustments(sandbox, tenant):
     """Return Caravel's changes of the balance; credit is negative."""
     of_customer = sandbox.client().v1.customers.balance_transactions
     listed = of_customer.list(tenant.stripe_customer_id).data
-    return [one.amount for one in listed if one.type == "adjustment"]
+    return [entry.amount for entry in listed if entry.type == "adjustment"]
 
 
 def pay_out_of_band(sandbox, invoice):
@@ -282,19 +282,19 @@ def test_payments_are_blocked_while_a_credit_note_is_pending(
     sandbox, tenant, invoice, monkeypatch
 ):
     credit = owe(tenant, 200)
-    seen = []
+    keys = []
     real = CreditNotes.create
 
     def look(self, params, key):
         with pytest.raises(PaymentInProgress):
             locks.lock_if_unblocked(invoice)
-        seen.append(key)
+        keys.append(key)
         return real(self, params, key)
 
     monkeypatch.setattr(CreditNotes, "create", look)
     post_credit(credit_id=credit.pk)
 
-    assert len(seen) == 1
+    assert len(keys) == 1
     assert locks.lock_if_unblocked(invoice)
 
 
@@ -525,38 +525,38 @@ def test_credit_moves_to_the_next_customer_after_a_deletion(
 
 
 @pytest.fixture
-def sent(monkeypatch):
-    sent = []
+def enqueued_ids(monkeypatch):
+    enqueued_ids = []
     monkeypatch.setattr(
         post_credit_task,
         "apply_async",
-        lambda args=(), kwargs=None, **options: sent.append(args[0]),
+        lambda args=(), kwargs=None, **options: enqueued_ids.append(args[0]),
     )
-    return sent
+    return enqueued_ids
 
 
 def test_posting_is_enqueued_when_a_credit_is_recorded(
-    tenant, sent, django_capture_on_commit_callbacks
+    tenant, enqueued_ids, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         credit = owe(tenant, 200)
         owe(tenant, 200)
 
-    assert sent == [credit.pk]
+    assert enqueued_ids == [credit.pk]
 
 
-def test_sweep_enqueues_a_credit_whose_message_was_lost(sandbox, tenant, sent):
+def test_sweep_enqueues_a_credit_whose_message_was_lost(sandbox, tenant, enqueued_ids):
     ensure_customer(Stripe(), tenant)
     credit = owe(tenant, 200)
     sweep_credits()
-    assert sent == []
+    assert enqueued_ids == []
 
     with after(minutes=6):
         sweep_credits()
         sweep_credits()
-    assert sent == [credit.pk]
+    assert enqueued_ids == [credit.pk]
 
     post_credit_task(credit.pk)
     with after(hours=1):
         sweep_credits()
-    assert sent == [credit.pk]
+    assert enqueued_ids == [credit.pk]

@@ -30,9 +30,9 @@ def has_wallet(tenant) -> bool:
 def review(tenant) -> None:
     """Review the tenant as the scheduled task does, which finds unused wallets."""
     before = has_wallet(tenant)
-    found = tenant.pk in tenants_to_review(timezone.now())
+    was_found = tenant.pk in tenants_to_review(timezone.now())
     review_tenant(tenant_id=tenant.pk)
-    assert found or before == has_wallet(tenant)
+    assert was_found or before == has_wallet(tenant)
     assert tenant.pk not in tenants_to_review(timezone.now())
 
 

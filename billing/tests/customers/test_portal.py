@@ -47,10 +47,13 @@ def open_portal(tenant) -> str:
 def test_configurations_enable_only_cards_and_invoices(sandbox):
     ensure_configurations(Stripe())
 
-    made = {each.metadata["caravel"]: each for each in configurations(sandbox)}
     offered = {
-        name: {key for key, each in found.features.to_dict().items() if each["enabled"]}
-        for name, found in made.items()
+        configuration.metadata["caravel"]: {
+            name
+            for name, feature in configuration.features.to_dict().items()
+            if feature["enabled"]
+        }
+        for configuration in configurations(sandbox)
     }
     assert offered == ENABLED_FEATURES
     assert offered["card"] == {"payment_method_update"}
@@ -76,25 +79,25 @@ def test_configuration_is_created_once_when_the_answer_is_lost(sandbox):
 
 
 def test_changed_configuration_is_corrected(sandbox):
-    ours, _ = ensure_configurations(Stripe())
+    corrected, _ = ensure_configurations(Stripe())
     cancel = {"subscription_cancel": {"enabled": True}}
     api = sandbox.client().v1.billing_portal.configurations
-    api.update(ours.id, {"active": False, "features": cancel})
+    api.update(corrected.id, {"active": False, "features": cancel})
 
     ensure_configurations(Stripe())
 
-    found = api.retrieve(ours.id)
-    assert found.active
-    assert not found.features.subscription_cancel.enabled
+    configuration = api.retrieve(corrected.id)
+    assert configuration.active
+    assert not configuration.features.subscription_cancel.enabled
 
 
 def test_other_configurations_are_not_changed(sandbox):
-    theirs = sandbox.save_portal()
+    other = sandbox.save_portal()
 
     ensure_configurations(Stripe())
 
-    found = sandbox.client().v1.billing_portal.configurations.retrieve(theirs["id"])
-    assert found.features.to_dict() == theirs["features"]
+    api = sandbox.client().v1.billing_portal.configurations
+    assert api.retrieve(other["id"]).features.to_dict() == other["features"]
 
 
 # --- a tenant's portal
@@ -105,8 +108,8 @@ def test_portal_shows_the_tenants_invoices(invoice, sandbox):
 
     assert invoice.number in page
     assert "Cancel subscription" not in page
-    (asked,) = sandbox.requests("POST", "billing_portal/sessions")
-    assert asked["status"] == 200
+    (request,) = sandbox.requests("POST", "billing_portal/sessions")
+    assert request["status"] == 200
 
 
 def test_portal_ignores_the_accounts_default_configuration(subscriber, sandbox):
@@ -126,7 +129,7 @@ def test_portal_creates_a_missing_customer_once(sandbox):
     assert Tenant.objects.get().stripe_customer_id == customer.id
 
 
-def test_customer_created_meanwhile_is_used(sandbox):
+def test_customer_created_by_another_process_is_used(sandbox):
     tenant = TenantFactory()
     stale = Tenant.objects.get(pk=tenant.pk)
     ensure_customer(Stripe(), tenant)
@@ -141,7 +144,7 @@ def test_concurrent_portals_create_one_customer(sandbox):
     tenant = TenantFactory()
     start = threading.Barrier(4)
 
-    def ask(_: int) -> str:
+    def open_concurrently(_: int) -> str:
         start.wait()
         try:
             return open_portal(tenant)
@@ -149,7 +152,7 @@ def test_concurrent_portals_create_one_customer(sandbox):
             connection.close()
 
     with ThreadPoolExecutor(4) as pool:
-        urls = list(pool.map(ask, range(4)))
+        urls = list(pool.map(open_concurrently, range(4)))
 
     assert len(set(urls)) == 4
     assert len(sandbox.client().v1.customers.list({}).data) == 1
@@ -162,10 +165,10 @@ def test_configuration_is_looked_up_once(subscriber, sandbox):
     assert len(sandbox.requests("GET", "billing_portal/configurations")) == 1
 
 
-@pytest.mark.parametrize("wrong", ["switched off", "of another account"])
-def test_invalid_cached_configuration_is_looked_up_again(subscriber, sandbox, wrong):
+@pytest.mark.parametrize("reason", ["switched off", "of another account"])
+def test_invalid_cached_configuration_is_looked_up_again(subscriber, sandbox, reason):
     open_portal(subscriber)
-    if wrong == "switched off":
+    if reason == "switched off":
         for each in configurations(sandbox):
             api = sandbox.client().v1.billing_portal.configurations
             api.update(each.id, {"active": False})

@@ -34,8 +34,8 @@ def work(tenant) -> None:
 
 
 def kinds(**where) -> list[str]:
-    found = Notice.objects.filter(**where).order_by("pk")
-    return list(found.values_list("kind", flat=True))
+    rows = Notice.objects.filter(**where).order_by("pk")
+    return list(rows.values_list("kind", flat=True))
 
 
 def test_payments_work_and_notices_wait_while_relays_are_down(

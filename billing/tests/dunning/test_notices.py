@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def in_time():
+def fixed_time():
     with time_machine.travel(datetime(2030, 3, 1, tzinfo=UTC), tick=False):
         yield
 
@@ -42,7 +42,7 @@ def invoice():
 
 
 @pytest.mark.parametrize(
-    ("cents", "currency", "written"),
+    ("cents", "currency", "formatted"),
     [
         (500, "usd", "$5.00"),
         (5, "eur", "€0.05"),
@@ -54,11 +54,11 @@ def invoice():
         (0, "USD", "$0.00"),
     ],
 )
-def test_amounts_are_formatted_with_symbol_and_decimals(cents, currency, written):
-    assert format_amount(cents, currency) == written
+def test_amounts_are_formatted_with_symbol_and_decimals(cents, currency, formatted):
+    assert format_amount(cents, currency) == formatted
 
 
-def test_an_unknown_currency_has_no_symbol():
+def test_unknown_currency_has_no_symbol():
     with pytest.raises(UnknownCurrency):
         format_amount(500, "zzz")
 
@@ -79,8 +79,8 @@ def test_invoice_notice_has_amount_deadline_and_link(invoice, settings):
     assert verify_token(link.rsplit("/", 1)[1]) == invoice.pk
 
 
-def ask_wallet_for(invoice):
-    """Record an attempt with the wallet for this invoice."""
+def create_refused_attempt(invoice):
+    """Record an attempt with the wallet, which refused to pay this invoice."""
     fields = {"tenant": invoice.tenant, "stripe_invoice_id": invoice.pk}
     bolt11 = make_invoice(wallet_pubkey="00" * 32, **fields)
     NwcPayment.objects.create(
@@ -89,7 +89,7 @@ def ask_wallet_for(invoice):
 
 
 def test_invoice_notice_names_the_wallet_error(invoice):
-    ask_wallet_for(invoice)
+    create_refused_attempt(invoice)
     invoice.tenant.nwc_error = "Your wallet did not pay:\n  <no> & \t" + "x " * 300
     notice = notices.notify_invoice_due(invoice)
 
@@ -100,14 +100,14 @@ def test_invoice_notice_names_the_wallet_error(invoice):
     assert len(reason) <= 240
 
 
-def test_no_wallet_error_if_the_wallet_was_not_asked(invoice):
+def test_no_wallet_error_in_the_notice_if_the_wallet_was_not_tried(invoice):
     invoice.tenant.nwc_error = "Your wallet did not pay: no balance"
 
     assert "wallet" not in notices.notify_invoice_due(invoice).text
 
 
-def test_no_wallet_error_after_the_wallet_was_disconnected(invoice):
-    ask_wallet_for(invoice)
+def test_no_wallet_error_in_the_notice_after_a_disconnection(invoice):
+    create_refused_attempt(invoice)
     invoice.tenant.nwc_url, invoice.tenant.nwc_error = "", "It did not pay."
 
     assert "wallet" not in notices.notify_invoice_due(invoice).text
@@ -150,7 +150,7 @@ def test_payment_failed_notice_asks_to_confirm_with_the_bank(invoice):
 def test_no_threat_of_suspension_without_a_running_relay(invoice, kind):
     Relay.objects.update(status="inactive")
 
-    due, reminder = notices.notify_invoice_due(invoice), None
+    due = notices.notify_invoice_due(invoice)
     reminder = notices.notify_reminder(invoice, kind)
 
     for notice in (due, reminder):
@@ -159,13 +159,13 @@ def test_no_threat_of_suspension_without_a_running_relay(invoice, kind):
 
 
 @pytest.mark.parametrize("kind", ["invoice_due", "payment_failed"])
-def test_a_past_deadline_is_left_out(invoice, kind):
-    tell = {
+def test_past_deadline_is_left_out_of_notices(invoice, kind):
+    notify = {
         "invoice_due": notices.notify_invoice_due,
         "payment_failed": notices.notify_payment_failed,
     }[kind]
     with time_machine.travel(datetime(2030, 3, 9, tzinfo=UTC), tick=False):
-        notice = tell(invoice)
+        notice = notify(invoice)
 
     assert "March" not in notice.title + notice.text
     assert "as usual" not in notice.text
@@ -182,25 +182,25 @@ def test_reminders_have_amount_deadline_and_link(invoice, kind):
     assert link_in(notice)
 
 
-def test_suspension_and_reactivation_notices(invoice):
+def test_suspension_and_reactivation_notices_have_a_link(invoice):
     suspended = notices.notify_suspended(invoice)
     assert "come back by themselves" in suspended.text
     # A credit note reduces it afterwards.
     assert "$" not in suspended.text
     assert link_in(suspended)
-    returned = notices.notify_reactivated(invoice)
-    assert "on again. " in returned.text
-    assert "$1,234.56 is still open. Please pay by 8 March 2030" in returned.text
-    assert link_in(returned)
+    reactivated = notices.notify_reactivated(invoice)
+    assert "on again. " in reactivated.text
+    assert "$1,234.56 is still open. Please pay by 8 March 2030" in reactivated.text
+    assert link_in(reactivated)
 
 
 def test_reactivation_notice_thanks_only_after_payment(invoice):
     invoice.status, invoice.amount_remaining_cents = "paid", 0
 
-    returned = notices.notify_reactivated(invoice)
+    reactivated = notices.notify_reactivated(invoice)
 
-    assert "on again, thank you." in returned.text
-    assert "open" not in returned.text
+    assert "on again, thank you." in reactivated.text
+    assert "open" not in reactivated.text
 
 
 def test_wallet_trouble_notice_names_the_problem(invoice):
@@ -236,22 +236,22 @@ def test_unsent_notices_are_dropped_when_the_invoice_is_paid(invoice):
     notices.notify_invoice_due(invoice)
     notices.notify_payment_failed(invoice)
     notices.notify_reminder(invoice, "reminder_1")
-    kept = notices.notify_invoice_due(other)
+    other_notice = notices.notify_invoice_due(other)
 
     assert notices.drop_unpaid_notices(invoice) == 3
 
-    assert list(Notice.objects.waiting()) == [kept]
+    assert list(Notice.objects.waiting()) == [other_notice]
 
 
 def test_every_template_renders_without_gaps(invoice):
     invoice.number = ""
-    for tell in (
+    for notify in (
         notices.notify_invoice_due,
         notices.notify_payment_failed,
         notices.notify_suspended,
         notices.notify_reactivated,
     ):
-        notice = tell(invoice)
+        notice = notify(invoice)
         assert notice.title and notice.text
         assert "{" not in notice.title + notice.text
         assert "  " not in notice.text

@@ -20,12 +20,12 @@ from tenants.tests.factories import TenantFactory
 pytestmark = pytest.mark.django_db
 
 END = datetime(2030, 3, 8, 12, tzinfo=UTC)
-BEGUN = END - timedelta(days=7)
+START = END - timedelta(days=7)
 
 
 @pytest.fixture
 def invoice():
-    with time_machine.travel(BEGUN, tick=False):
+    with time_machine.travel(START, tick=False):
         tenant = TenantFactory(stripe_subscription_id="sub_1")
         return InvoiceCollectionFactory(tenant=tenant)
 
@@ -78,7 +78,7 @@ def test_each_reminder_is_sent_once_at_its_time(invoice):
     assert kinds("sent") == ["reminder_3", "reminder_1", "reminder_0"]
 
 
-def test_an_unsent_reminder_is_replaced_by_the_next(invoice):
+def test_unsent_reminder_is_replaced_by_the_next(invoice):
     tick(timedelta(days=3))
     tick(timedelta(days=1))
     tick(timedelta(hours=1))
@@ -116,7 +116,7 @@ def test_no_reminder_for_an_exempt_tenant(invoice):
     assert kinds() == []
 
 
-def test_an_exemption_drops_unsent_reminders(invoice):
+def test_exemption_drops_unsent_reminders(invoice):
     tick(timedelta(days=1))
     Tenant.objects.update(dunning_exempt=True)
 
@@ -139,8 +139,8 @@ def test_payment_drops_unsent_reminders(invoice):
 
 @pytest.mark.parametrize("days", [1, 3])
 def test_no_reminder_for_a_stage_as_long_as_the_grace_period(invoice, days):
-    begun = END - timedelta(days=days)
-    InvoiceCollection.objects.update(finalized_at=begun)
+    finalized_at = END - timedelta(days=days)
+    InvoiceCollection.objects.update(finalized_at=finalized_at)
 
     tick(timedelta(days=days))
 

@@ -1,11 +1,9 @@
 """Suspension for unpaid invoices, and reactivation, by our own clock."""
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from django.db import connections
 from django.utils import timezone
 
 from billing.clients.stripe.client import Stripe
@@ -26,6 +24,7 @@ from billing.services.sync.queue import mark_stale
 from billing.tasks import review_dunning
 from billing.tasks import review_tenant as review_task
 from billing.tests.factories import InvoiceCollectionFactory
+from billing.tests.support.threads import in_threads
 from relays.models import Plan
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
@@ -68,9 +67,9 @@ def pay(invoice) -> None:
 def review(tenant) -> Review:
     """Review; check that beat would have found the tenant if anything changed."""
     before = _state(tenant)
-    found = tenant.pk in tenants_to_review(timezone.now())
+    was_found = tenant.pk in tenants_to_review(timezone.now())
     outcome = review_tenant(tenant_id=tenant.pk)
-    assert found == (_state(tenant) != before)
+    assert was_found == (_state(tenant) != before)
     assert tenant.pk not in tenants_to_review(timezone.now())
     return outcome
 
@@ -144,7 +143,7 @@ def test_only_active_paid_relays_are_suspended(tenant, relay):
         {"stripe_status": "draft", "finalized_at": None, "suspend_at": None},
     ],
 )
-def test_no_suspension_for_an_invoice_that_asks_for_no_money(tenant, relay, columns):
+def test_no_suspension_for_an_invoice_with_nothing_to_pay(tenant, relay, columns):
     make_overdue_invoice(tenant, **columns)
 
     assert review(tenant) == Review.UNCHANGED
@@ -152,7 +151,7 @@ def test_no_suspension_for_an_invoice_that_asks_for_no_money(tenant, relay, colu
     assert notice_kinds(tenant) == []
 
 
-def test_an_uncollectible_invoice_suspends_too(tenant, relay):
+def test_uncollectible_invoice_suspends_relays(tenant, relay):
     make_overdue_invoice(tenant, stripe_status="uncollectible")
 
     assert review(tenant) == Review.SUSPENDED
@@ -168,7 +167,7 @@ def test_no_suspension_of_an_exempt_tenant(tenant, relay):
     assert notice_kinds(tenant) == []
 
 
-def test_an_exemption_enqueues_a_review(
+def test_exemption_enqueues_a_review(
     tenant, relay, monkeypatch, django_capture_on_commit_callbacks
 ):
     make_overdue_invoice(tenant)
@@ -189,7 +188,7 @@ def test_no_suspension_for_another_tenants_invoice(tenant, relay):
     assert review(tenant) == Review.UNCHANGED
 
 
-def test_a_relay_activated_during_suspension_is_suspended_again(tenant, relay):
+def test_relay_activated_during_suspension_is_suspended_again(tenant, relay):
     make_overdue_invoice(tenant)
     review(tenant)
     lifecycle.reactivate_relay(relay_id=relay.pk)
@@ -199,7 +198,7 @@ def test_a_relay_activated_during_suspension_is_suspended_again(tenant, relay):
     assert status_of(relay) == DELINQUENT
 
 
-def test_a_second_review_changes_nothing(tenant, relay):
+def test_second_review_changes_nothing(tenant, relay):
     make_overdue_invoice(tenant)
 
     assert review(tenant) == Review.SUSPENDED
@@ -219,23 +218,15 @@ def test_concurrent_reviews_suspend_or_reactivate_once(paid):
     if paid:
         review_tenant(tenant_id=tenant.pk)
         pay(invoice)
-    outcomes, gate = [], threading.Barrier(4)
+    outcomes: list[Review] = []
 
     def run():
-        gate.wait(10)
-        try:
-            outcomes.append(review_tenant(tenant_id=tenant.pk))
-        finally:
-            connections.close_all()
+        outcomes.append(review_tenant(tenant_id=tenant.pk))
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
+    assert in_threads(4, run) == []
 
-    did = Review.REACTIVATED if paid else Review.SUSPENDED
-    assert sorted(outcomes) == sorted([did, *[Review.UNCHANGED] * 3])
+    expected = Review.REACTIVATED if paid else Review.SUSPENDED
+    assert sorted(outcomes) == sorted([expected, *[Review.UNCHANGED] * 3])
     kind = "reactivate_relay" if paid else "mark_relay_delinquent"
     assert Activity.objects.filter(type=kind).count() == 3
     assert notice_kinds(tenant) == ["reactivated" if paid else "suspended"]
@@ -276,7 +267,7 @@ def test_relays_stay_off_until_every_overdue_invoice_is_paid(tenant, relay):
     assert status_of(relay) == ACTIVE
 
 
-def test_an_invoice_in_its_grace_period_keeps_no_relay_off(tenant, relay):
+def test_invoice_in_its_grace_period_keeps_no_relay_off(tenant, relay):
     first, _ = make_overdue_invoice(tenant), make_invoice(tenant)
     review(tenant)
 
@@ -285,20 +276,17 @@ def test_an_invoice_in_its_grace_period_keeps_no_relay_off(tenant, relay):
     assert review(tenant) == Review.REACTIVATED
 
 
-@pytest.mark.parametrize(
-    "foreign", [{"amount_remaining_cents": 0, "stripe_status": "paid"}]
-)
-def test_a_zero_invoice_reactivates_nothing(tenant, relay, foreign):
+def test_zero_invoice_reactivates_nothing(tenant, relay):
     make_overdue_invoice(tenant)
     review(tenant)
 
-    make_invoice(tenant, **foreign)
+    make_invoice(tenant, stripe_status="paid", amount_remaining_cents=0)
 
     assert review(tenant) == Review.UNCHANGED
     assert status_of(relay) == DELINQUENT
 
 
-def test_a_relay_deactivated_during_suspension_stays_inactive(tenant, relay):
+def test_relay_deactivated_during_suspension_stays_inactive(tenant, relay):
     invoice = make_overdue_invoice(tenant)
     review(tenant)
     lifecycle.deactivate_relay(relay_id=relay.pk)
@@ -327,7 +315,7 @@ def test_credits_are_posted_before_relays_are_reactivated(tenant, relay):
     assert review(tenant) == Review.REACTIVATED
 
 
-def test_a_credit_without_a_customer_does_not_delay_reactivation(tenant, relay):
+def test_credit_without_a_customer_does_not_delay_reactivation(tenant, relay):
     invoice = make_overdue_invoice(tenant)
     review(tenant)
     record_credit(
@@ -346,7 +334,7 @@ def test_a_credit_without_a_customer_does_not_delay_reactivation(tenant, relay):
 # --- extensions
 
 
-def test_an_extension_reactivates_relays_until_it_ends(tenant, relay):
+def test_extension_reactivates_relays_until_it_ends(tenant, relay):
     invoice = make_overdue_invoice(tenant)
     review(tenant)
 
@@ -360,7 +348,7 @@ def test_an_extension_reactivates_relays_until_it_ends(tenant, relay):
         assert notice_kinds(tenant) == ["suspended"]
 
 
-def test_an_extension_is_added_to_the_remaining_grace_period(tenant):
+def test_extension_is_added_to_the_remaining_grace_period(tenant):
     invoice = make_invoice(tenant)
     before = end_of_grace(invoice)
 
@@ -408,7 +396,7 @@ def test_ending_the_grace_period_ignores_other_tenants_invoices(tenant):
 # --- payment block and past due
 
 
-def test_the_payment_block_lasts_as_long_as_the_suspension(tenant):
+def test_payment_block_lasts_as_long_as_the_suspension(tenant):
     invoice = make_invoice(tenant)
 
     with at(invoice.suspend_at):
@@ -421,7 +409,7 @@ def test_the_payment_block_lasts_as_long_as_the_suspension(tenant):
     assert tenant.payment_overdue_since is None
 
 
-def test_an_unpaid_invoice_without_a_subscription_blocks_at_once(tenant):
+def test_unpaid_invoice_without_a_subscription_blocks_at_once(tenant):
     Tenant.objects.update(stripe_subscription_id=None)
     make_invoice(tenant)
 
@@ -431,7 +419,7 @@ def test_an_unpaid_invoice_without_a_subscription_blocks_at_once(tenant):
     assert tenant.payment_overdue_since is not None
 
 
-def test_the_end_of_a_payment_block_enqueues_a_sync(tenant):
+def test_end_of_a_payment_block_enqueues_a_sync(tenant):
     invoice = make_overdue_invoice(tenant)
     review(tenant)
     pay(invoice)
@@ -443,7 +431,7 @@ def test_the_end_of_a_payment_block_enqueues_a_sync(tenant):
 
 
 @pytest.mark.parametrize(
-    ("rungs", "state", "is_late"),
+    ("attempts_started", "state", "is_past_due"),
     [
         (0, "collecting", False),
         (1, "collecting", False),
@@ -452,21 +440,23 @@ def test_the_end_of_a_payment_block_enqueues_a_sync(tenant):
         (2, "pending", True),
     ],
 )
-def test_past_due_after_one_whole_failed_attempt(tenant, rungs, state, is_late):
+def test_tenant_is_past_due_after_one_whole_failed_attempt(
+    tenant, attempts_started, state, is_past_due
+):
     make_invoice(tenant)
-    invoice = make_invoice(tenant, attempts_started=rungs, state=state)
+    invoice = make_invoice(tenant, attempts_started=attempts_started, state=state)
 
     review(tenant)
 
     tenant.refresh_from_db()
-    assert tenant.past_due_at == (invoice.finalized_at if is_late else None)
+    assert tenant.past_due_at == (invoice.finalized_at if is_past_due else None)
     pay(invoice)
     review(tenant)
     tenant.refresh_from_db()
     assert tenant.past_due_at is None
 
 
-def test_past_due_is_since_the_oldest_invoice_and_suspends_nothing(tenant, relay):
+def test_past_due_starts_with_the_oldest_invoice_and_suspends_nothing(tenant, relay):
     now = timezone.now()
     for days in (1, 3, 2):
         created_at = now - timedelta(days=days)
@@ -505,15 +495,15 @@ def test_finding_tenants_to_review_takes_one_query(
     django_assert_num_queries,
 ):
     for number in range(5):
-        each = TenantFactory(stripe_subscription_id=f"sub_{number}")
-        RelayFactory(tenant=each)
-        make_overdue_invoice(each)
+        tenant = TenantFactory(stripe_subscription_id=f"sub_{number}")
+        RelayFactory(tenant=tenant)
+        make_overdue_invoice(tenant)
 
     with django_assert_num_queries(1):
         assert len(tenants_to_review(timezone.now())) == 5
 
 
-def test_a_review_without_changes_takes_few_queries(
+def test_review_without_changes_takes_few_queries(
     tenant, relay, django_assert_max_num_queries
 ):
     for _ in range(10):
@@ -542,7 +532,7 @@ def test_unsent_notices_that_no_longer_apply_are_dropped(tenant, relay):
     assert Notice.objects.waiting().get().subject == again.pk
 
 
-def test_the_suspension_notice_names_the_invoice_that_still_suspends(tenant, relay):
+def test_suspension_notice_names_the_invoice_that_still_suspends(tenant, relay):
     first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
     assert Notice.objects.waiting().get().subject == first.pk
@@ -553,7 +543,7 @@ def test_the_suspension_notice_names_the_invoice_that_still_suspends(tenant, rel
     assert Notice.objects.waiting().get().subject == second.pk
 
 
-def test_a_new_suspension_notice_names_the_second_overdue_invoice(tenant, relay):
+def test_new_suspension_notice_names_the_second_overdue_invoice(tenant, relay):
     first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
     _send_all()
@@ -566,7 +556,7 @@ def test_a_new_suspension_notice_names_the_second_overdue_invoice(tenant, relay)
     assert Notice.objects.waiting().get().subject == second.pk
 
 
-def test_an_extension_of_one_invoice_sends_a_notice_of_the_other(tenant, relay):
+def test_extension_of_one_invoice_sends_a_notice_of_the_other(tenant, relay):
     first, second = make_overdue_invoice(tenant), make_overdue_invoice(tenant)
     review(tenant)
 
@@ -597,18 +587,18 @@ def test_reactivation_by_extension_names_the_open_amount(tenant, relay):
 
 
 @pytest.mark.parametrize(
-    ("change_it", "expected"),
+    ("columns", "expected"),
     [
         ({"amount_remaining_cents": 320}, "$3.20"),
         ({"suspend_at": datetime(2035, 2, 1, 9, 30, tzinfo=UTC)}, "1 February 2035"),
     ],
 )
-def test_an_unsent_notice_is_rendered_again_when_facts_change(
-    tenant, relay, change_it, expected
+def test_unsent_notice_is_rendered_again_when_facts_change(
+    tenant, relay, columns, expected
 ):
     invoice = make_invoice(tenant)
     notify_invoice_due(invoice)
-    change(invoice, **change_it)
+    change(invoice, **columns)
 
     review(tenant)
     review(tenant)
@@ -619,11 +609,11 @@ def test_an_unsent_notice_is_rendered_again_when_facts_change(
     assert expected in notice.text
 
 
-@pytest.mark.parametrize("seen", ["dm_sent_at", "email_sent_at"])
-def test_a_sent_notice_is_not_rendered_again(tenant, relay, seen):
+@pytest.mark.parametrize("column", ["dm_sent_at", "email_sent_at"])
+def test_sent_notice_is_not_rendered_again(tenant, relay, column):
     invoice = make_invoice(tenant)
     notice = notify_invoice_due(invoice)
-    Notice.objects.update(**{seen: timezone.now()})
+    Notice.objects.update(**{column: timezone.now()})
     change(invoice, amount_remaining_cents=320)
 
     review(tenant)
@@ -631,7 +621,7 @@ def test_a_sent_notice_is_not_rendered_again(tenant, relay, seen):
     assert "$5.00" in Notice.objects.get(pk=notice.pk, state="waiting").text
 
 
-def test_an_unsent_notice_with_the_same_text_is_kept(tenant, relay):
+def test_unsent_notice_with_the_same_text_is_kept(tenant, relay):
     invoice = make_invoice(tenant)
     notify_invoice_due(invoice)
     before = Notice.objects.values("text", "created_at").get()
@@ -642,7 +632,7 @@ def test_an_unsent_notice_with_the_same_text_is_kept(tenant, relay):
     assert Notice.objects.values("text", "created_at").get() == before
 
 
-def test_a_suspension_notice_replaces_an_unsent_payment_request(tenant, relay):
+def test_suspension_notice_replaces_an_unsent_payment_request(tenant, relay):
     invoice = make_invoice(tenant)
     notify_invoice_due(invoice)
 
@@ -652,7 +642,7 @@ def test_a_suspension_notice_replaces_an_unsent_payment_request(tenant, relay):
     assert notice_kinds(tenant) == ["suspended"]
 
 
-def test_a_second_suspension_by_the_same_invoice_sends_another_notice(tenant, relay):
+def test_second_suspension_by_the_same_invoice_sends_another_notice(tenant, relay):
     invoice = make_overdue_invoice(tenant)
     review(tenant)
     _send_all()
@@ -715,7 +705,7 @@ def test_suspension_ends_the_subscription_and_payment_restores_it(sandbox, subsc
         assert live.id == subscriber.stripe_subscription_id
 
 
-def test_a_blocked_tenants_quantity_is_raised_only_after_payment(
+def test_blocked_tenants_quantity_is_raised_only_after_payment(
     sandbox, subscriber, prices
 ):
     RelayFactory(tenant=subscriber, plan=Plan.objects.get(pk="growth"))
@@ -744,11 +734,12 @@ def _sync(tenant):
 
 
 def _items(sandbox, tenant):
-    found = sandbox.client().v1.subscriptions.retrieve(tenant.stripe_subscription_id)
-    return {item.price.id: item.quantity for item in found.items.data}
+    api = sandbox.client().v1.subscriptions
+    items = api.retrieve(tenant.stripe_subscription_id).items.data
+    return {item.price.id: item.quantity for item in items}
 
 
-def test_a_blocked_tenants_quantity_may_fall(sandbox, subscriber, prices):
+def test_blocked_tenants_quantity_may_fall(sandbox, subscriber, prices):
     second = RelayFactory(tenant=subscriber)
     _sync(subscriber)
     (invoice,) = subscriber.collections.all()
@@ -778,9 +769,9 @@ def test_no_sync_for_a_subscription_capped_by_a_payment_block(subscriber):
     Tenant.objects.update(payment_overdue_since=timezone.now())
     RelayFactory(tenant=subscriber)
     subscriber.refresh_from_db()
-    found = Stripe().subscriptions.get(subscriber.stripe_subscription_id)
+    subscription = Stripe().subscriptions.get(subscriber.stripe_subscription_id)
 
-    assert is_in_sync(subscriber, found)
+    assert is_in_sync(subscriber, subscription)
     Tenant.objects.update(payment_overdue_since=None)
     subscriber.refresh_from_db()
-    assert not is_in_sync(subscriber, found)
+    assert not is_in_sync(subscriber, subscription)

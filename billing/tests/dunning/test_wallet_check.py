@@ -73,7 +73,7 @@ def notice_kinds() -> list[str]:
 # --- which wallets are checked, and when
 
 
-def test_a_wallet_is_checked_once_three_days_before_the_next_invoice(alice):
+def test_wallet_is_checked_once_three_days_before_the_next_invoice(alice):
     invoice = paid_invoice(alice, ends=AHEAD + timedelta(minutes=1))
     assert claim_due_checks(now=timezone.now()) == []
 
@@ -85,12 +85,12 @@ def test_a_wallet_is_checked_once_three_days_before_the_next_invoice(alice):
         assert claim_due_checks(now=timezone.now()) == []
 
     assert invoice.wallet_checked_at
-    asked = len(alice.requests("get_info"))
+    request_count = len(alice.requests("get_info"))
     check(invoice)
-    assert len(alice.requests("get_info")) == asked
+    assert len(alice.requests("get_info")) == request_count
 
 
-def test_a_lost_check_is_due_again_after_an_hour(alice):
+def test_lost_check_is_due_again_after_an_hour(alice):
     invoice = paid_invoice(alice)
     now = timezone.now()
 
@@ -155,7 +155,7 @@ def test_no_notice_for_a_wallet_that_can_pay(wallets):
     assert (error_of(invoice), notice_kinds()) == ("", [])
 
 
-def test_a_wallet_without_pay_permission_is_a_problem(alice):
+def test_wallet_without_pay_permission_is_a_problem(alice):
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(read_only=True)
 
@@ -167,7 +167,7 @@ def test_a_wallet_without_pay_permission_is_a_problem(alice):
     assert "This connection may not pay invoices." in notice.text
 
 
-def test_a_wallet_problem_is_notified_once(alice):
+def test_wallet_problem_is_notified_once(alice):
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(read_only=True)
 
@@ -178,54 +178,54 @@ def test_a_wallet_problem_is_notified_once(alice):
     assert notice_kinds() == ["wallet_trouble"]
 
 
-def test_an_expired_connection_is_a_problem(alice):
+def test_expired_connection_is_a_problem(alice):
     invoice = paid_invoice(alice)
     alice.connection.terms = Terms(expires_at=int(time.time()) - 1)
 
     assert check(invoice) == "This connection has expired."
 
 
-@pytest.mark.parametrize(("days", "is_trouble"), [(2, True), (4, False)])
-def test_a_connection_that_ends_before_the_next_invoice_is_a_problem(
-    alice, monkeypatch, days, is_trouble
+@pytest.mark.parametrize(("days", "is_problem"), [(2, True), (4, False)])
+def test_connection_that_ends_before_the_next_invoice_is_a_problem(
+    alice, monkeypatch, days, is_problem
 ):
     """Some wallets announce when a connection ends; the sandbox's do not."""
-    invoice, true = paid_invoice(alice), read_info
-    told_by_wallet = {"expires_at": int(time.time()) + days * 86_400}
+    invoice = paid_invoice(alice)
+    expiry = {"expires_at": int(time.time()) + days * 86_400}
     monkeypatch.setattr(
-        nwc, "read_info", lambda found: true({**found, **told_by_wallet})
+        nwc, "read_info", lambda result: read_info({**result, **expiry})
     )
 
-    assert check(invoice).startswith("The connection to it ends on") == is_trouble
-    assert notice_kinds() == (["wallet_trouble"] if is_trouble else [])
+    assert check(invoice).startswith("The connection to it ends on") == is_problem
+    assert notice_kinds() == (["wallet_trouble"] if is_problem else [])
 
 
 @pytest.mark.parametrize(
-    ("relays", "budget_msat", "is_trouble"),
+    ("relays", "budget_msat", "is_problem"),
     [
         (1, BASIC_MSAT - 100_000, True),
         (1, BASIC_MSAT + 100_000, False),
         (2, BASIC_MSAT + 100_000, True),
     ],
 )
-def test_a_budget_below_the_monthly_price_is_a_problem(
-    wallets, relays, budget_msat, is_trouble
+def test_budget_below_the_monthly_price_is_a_problem(
+    wallets, relays, budget_msat, is_problem
 ):
     bob = wallets.create("bob", terms=Terms(budget_msat=budget_msat))
     invoice = paid_invoice(bob)
     for _ in range(relays - 1):
         RelayFactory(tenant=invoice.tenant)
 
-    assert check(invoice).startswith("The budget it gives us") == is_trouble
-    assert notice_kinds() == (["wallet_trouble"] if is_trouble else [])
+    assert check(invoice).startswith("The budget it gives us") == is_problem
+    assert notice_kinds() == (["wallet_trouble"] if is_problem else [])
 
 
 @pytest.mark.parametrize(
-    ("renewal", "is_trouble"),
+    ("renewal", "is_problem"),
     [(Renewal.NEVER, True), (Renewal.DAILY, False), (Renewal.YEARLY, True)],
 )
-def test_a_spent_budget_is_a_problem_unless_it_renews_in_time(
-    wallets, renewal, is_trouble
+def test_spent_budget_is_a_problem_unless_it_renews_in_time(
+    wallets, renewal, is_problem
 ):
     terms = Terms(budget_msat=2 * BASIC_MSAT, renewal=renewal)
     bob = wallets.create("bob", balance_msat=10**9, terms=terms)
@@ -233,7 +233,7 @@ def test_a_spent_budget_is_a_problem_unless_it_renews_in_time(
     spent = start_payment(make_payment_request(invoice.tenant, amount_cents=900))
     assert run_payment(payment_id=spent.pk).state == "paid"
 
-    assert bool(check(invoice)) == is_trouble
+    assert bool(check(invoice)) == is_problem
 
 
 def test_without_an_exchange_rate_the_budget_is_not_compared(wallets, rates):

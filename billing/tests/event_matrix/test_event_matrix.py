@@ -52,7 +52,7 @@ def sample(strength: int, cases: list[Case]) -> list[Case]:
 
 
 def event_pairs() -> list[tuple[Event, Event, Case]]:
-    """Return every pair of events in one state (or all) that is possible for both."""
+    """Return every pair of events, with one state (or each) that both can occur in."""
     states = [case for case in possible_cases() if case.event == Event.CREATED]
     states_in_turn, pairs = cycle(sample(2, states)), []
     for first, second in combinations(Event, 2):
@@ -91,7 +91,7 @@ def worker(sandbox, rates, settings, monkeypatch) -> Iterator[FakeWorker]:
         yield worker
 
 
-@pytest.fixture(params=SETUPS, ids=lambda one: f"{one[1].name}{' draft' * one[0]}")
+@pytest.fixture(params=SETUPS, ids=lambda key: f"{key[1].name}{' draft' * key[0]}")
 def setup_key(request):
     return request.param
 
@@ -109,10 +109,10 @@ def test_event_has_the_expected_outcome_and_no_second_effect(setup_key, case_set
     mismatches = []
     for case in filter(partial(is_for, setup_key), CASES):
         with case_setup.arrange(case):
-            stored = case_setup.deliver(case.event)
+            event = case_setup.deliver(case.event)
             case_setup.work()
             first = observed.read_outcome(case_setup)
-            case_setup.redeliver(stored)
+            case_setup.redeliver(event)
             case_setup.deliver(case.event)
             case_setup.work()
             again = observed.read_outcome(case_setup)
@@ -147,21 +147,21 @@ def order_differences(
 ) -> list[str]:
     """Return differences by the order of two events that remain after the sweeps."""
     orders = [[first, second], [second, first]]
-    one, other = (outcome_after(case_setup, case, events) for events in orders)
-    if one == other:
+    outcomes = [outcome_after(case_setup, case, events) for events in orders]
+    if outcomes[0] == outcomes[1]:
         return []
-    one, other = (
+    outcomes = [
         outcome_after(case_setup, case, events, later=True) for events in orders
-    )
-    if one.has_pending_credit and other.has_pending_credit:
+    ]
+    if all(outcome.has_pending_credit for outcome in outcomes):
         # A notice is sent only if its event came before the credit was pending.
-        one, other = (replace(each, notices=()) for each in (one, other))
+        outcomes = [replace(outcome, notices=()) for outcome in outcomes]
     if Event.CUSTOMER_DELETED in {first, second}:
         # The order decides whether a new customer exists when the credit is posted.
-        one, other = (
-            replace(each, credits=each.credit_amounts) for each in (one, other)
-        )
-    return other.differences(one)
+        outcomes = [
+            replace(outcome, credits=outcome.credit_amounts) for outcome in outcomes
+        ]
+    return outcomes[1].differences(outcomes[0])
 
 
 def test_order_of_two_events_does_not_change_the_outcome(setup_key, case_setup):

@@ -3,9 +3,11 @@
 import pytest
 from django.utils import timezone
 
+from billing.clients.stripe.client import Stripe
 from billing.models import InvoiceCollection, StripeEvent, SubscriptionSync
 from billing.services.collection.collect import collect_invoice
 from billing.services.events.process import process_event
+from billing.services.invoices.records import record_invoice
 from billing.tests.factories import StripeEventFactory
 
 pytestmark = pytest.mark.django_db
@@ -66,7 +68,7 @@ def test_each_invoice_event_records_an_unknown_invoice(type, open_invoice):
     assert is_enqueued(invoice_id)
 
 
-def test_the_retrieved_invoice_decides_not_the_payload(open_invoice, sandbox):
+def test_retrieved_invoice_decides_instead_of_the_payload(open_invoice, sandbox):
     sandbox.client().v1.invoices.void_invoice(open_invoice.pk)
 
     event = process_invoice_event("invoice.paid", open_invoice.tenant, open_invoice.pk)
@@ -78,10 +80,7 @@ def test_the_retrieved_invoice_decides_not_the_payload(open_invoice, sandbox):
     )
 
 
-def test_an_older_answer_does_not_reopen_a_final_invoice(open_invoice, sandbox):
-    from billing.clients.stripe.client import Stripe
-    from billing.services.invoices.records import record_invoice
-
+def test_older_answer_does_not_reopen_a_final_invoice(open_invoice, sandbox):
     earlier = Stripe().invoices.get(open_invoice.pk)
     sandbox.client().v1.invoices.void_invoice(open_invoice.pk)
     process_invoice_event("invoice.voided", open_invoice.tenant, open_invoice.pk)
@@ -104,28 +103,27 @@ def test_invoice_overdue_ends_the_grace_period(open_invoice):
     assert open_invoice.suspend_at <= timezone.now()
 
 
-def test_a_late_invoice_overdue_does_not_change_a_paid_invoice(open_invoice, sandbox):
+def test_late_invoice_overdue_does_not_change_a_paid_invoice(open_invoice, sandbox):
     sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
-    ends = open_invoice.suspend_at
+    suspend_at = open_invoice.suspend_at
 
     process_invoice_event("invoice.overdue", open_invoice.tenant, open_invoice.pk)
 
     open_invoice.refresh_from_db()
-    assert (open_invoice.stripe_status, open_invoice.suspend_at) == ("paid", ends)
+    assert (open_invoice.stripe_status, open_invoice.suspend_at) == ("paid", suspend_at)
 
 
-def test_an_invoice_without_a_subscription_is_ignored(subscriber, sandbox):
-    made = sandbox.client().v1.invoices.create(
-        {"customer": subscriber.stripe_customer_id}
-    )
+def test_invoice_without_a_subscription_is_ignored(subscriber, sandbox):
+    customer = subscriber.stripe_customer_id
+    invoice = sandbox.client().v1.invoices.create({"customer": customer})
 
-    event = process_invoice_event("invoice.created", subscriber, made.id)
+    event = process_invoice_event("invoice.created", subscriber, invoice.id)
 
     assert event.outcome == "not an invoice of one of our subscriptions"
-    assert not InvoiceCollection.objects.filter(pk=made.id).exists()
+    assert not InvoiceCollection.objects.filter(pk=invoice.id).exists()
 
 
-def test_an_invoice_outlives_its_customer(open_invoice, sandbox):
+def test_invoice_outlives_its_customer(open_invoice, sandbox):
     sandbox.client().v1.customers.delete(open_invoice.stripe_customer_id)
     type(open_invoice.tenant).objects.update(stripe_customer_id=None)
 
@@ -142,7 +140,7 @@ def card_event(type, tenant, **fields):
     )
 
 
-def test_a_new_card_starts_an_attempt_for_each_open_invoice(open_invoice, sandbox):
+def test_new_card_starts_an_attempt_for_each_open_invoice(open_invoice, sandbox):
     customer = open_invoice.stripe_customer_id
     sandbox.client().v1.payment_methods.attach("pm_card_visa", {"customer": customer})
 
@@ -156,7 +154,7 @@ def test_a_new_card_starts_an_attempt_for_each_open_invoice(open_invoice, sandbo
     assert (open_invoice.stripe_status, open_invoice.paid_by) == ("paid", "card")
 
 
-def test_a_detached_card_changes_nothing_at_once(open_invoice):
+def test_detached_card_changes_nothing_at_once(open_invoice):
     event = card_event("payment_method.detached", open_invoice.tenant, customer=None)
 
     assert (event.status, event.tenant) == ("processed", open_invoice.tenant)

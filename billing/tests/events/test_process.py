@@ -1,16 +1,21 @@
-import threading
 from datetime import timedelta
 
 import pytest
 import time_machine
-from django.db import connection
 from django.utils import timezone
 
 from billing.models import StripeEvent, StripeWrite, SubscriptionSync
-from billing.services.events.process import MAX_FAILURES, process_event, requeue_event
+from billing.services.events.process import (
+    HANDLERS,
+    MAX_FAILURES,
+    process_event,
+    requeue_event,
+)
+from billing.services.subscriptions import ended
 from billing.services.subscriptions.sync import sync_tenant
 from billing.tasks import process_stripe_event, sweep_stripe_events
 from billing.tests.factories import StripeEventFactory
+from billing.tests.support.threads import in_threads
 from relays.tests.factories import RelayFactory
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
@@ -52,7 +57,7 @@ def is_stale(tenant):
 # --- handlers
 
 
-def test_an_update_that_matches_the_relays_changes_nothing(relay):
+def test_update_that_matches_the_relays_changes_nothing(relay):
     event = process(event_on(relay.tenant))
 
     assert (event.status, event.outcome) == ("processed", "matches the relays")
@@ -60,21 +65,21 @@ def test_an_update_that_matches_the_relays_changes_nothing(relay):
     assert not is_stale(relay.tenant)
 
 
-def test_a_quantity_changed_at_stripe_is_corrected(sandbox, relay):
-    item = relay.tenant.stripe_subscription_id
+def test_quantity_changed_at_stripe_is_corrected(sandbox, relay):
+    subscription_id = relay.tenant.stripe_subscription_id
     client = sandbox.client()
-    (found,) = client.v1.subscriptions.retrieve(item).items.data
-    client.v1.subscription_items.update(found.id, {"quantity": 9})
+    (item,) = client.v1.subscriptions.retrieve(subscription_id).items.data
+    client.v1.subscription_items.update(item.id, {"quantity": 9})
 
     process(event_on(relay.tenant))
     assert is_stale(relay.tenant)
     sync_tenant(tenant_id=relay.tenant_id)
 
-    (found,) = client.v1.subscriptions.retrieve(item).items.data
-    assert found.quantity == 1
+    (item,) = client.v1.subscriptions.retrieve(subscription_id).items.data
+    assert item.quantity == 1
 
 
-def test_a_cancellation_by_a_person_deactivates_paid_relays(sandbox, relay):
+def test_cancellation_by_a_person_deactivates_paid_relays(sandbox, relay):
     tenant = relay.tenant
     sandbox.client().v1.subscriptions.cancel(tenant.stripe_subscription_id)
 
@@ -87,7 +92,7 @@ def test_a_cancellation_by_a_person_deactivates_paid_relays(sandbox, relay):
     assert tenant.stripe_subscription_id is None
 
 
-def test_our_own_cancellation_deactivates_no_relay(sandbox, relay):
+def test_cancellation_by_caravel_deactivates_no_relay(sandbox, relay):
     tenant = relay.tenant
     StripeWrite.objects.create(
         tenant=tenant,
@@ -107,11 +112,11 @@ def test_our_own_cancellation_deactivates_no_relay(sandbox, relay):
 
 
 @pytest.mark.parametrize("type", ["updated", "deleted"])
-def test_an_event_on_an_old_subscription_never_touches_the_current_one(
+def test_event_on_an_old_subscription_never_touches_the_current_one(
     sandbox, relay, type
 ):
     before = relay.tenant.stripe_subscription_id
-    asked = len(sandbox.requests())
+    request_count = len(sandbox.requests())
     old = event_on(relay.tenant, "sub_old", f"customer.subscription.{type}")
 
     event = process(old)
@@ -122,10 +127,10 @@ def test_an_event_on_an_old_subscription_never_touches_the_current_one(
     assert relay.tenant.stripe_subscription_id == before
     assert relay.status == "active"
     assert not is_stale(relay.tenant)
-    assert len(sandbox.requests()) == asked
+    assert len(sandbox.requests()) == request_count
 
 
-def test_the_retrieved_subscription_decides_not_the_payload(relay):
+def test_retrieved_subscription_decides_instead_of_the_payload(relay):
     """A late `deleted` event about an active subscription does not end it."""
     event = process(event_on(relay.tenant, type="customer.subscription.deleted"))
 
@@ -134,7 +139,7 @@ def test_the_retrieved_subscription_decides_not_the_payload(relay):
     assert relay.tenant.stripe_subscription_id
 
 
-def test_a_deleted_customer_is_not_a_cancelled_subscription(sandbox, relay):
+def test_deleted_customer_is_not_a_cancelled_subscription(sandbox, relay):
     tenant = relay.tenant
     sandbox.client().v1.customers.delete(tenant.stripe_customer_id)
 
@@ -147,7 +152,7 @@ def test_a_deleted_customer_is_not_a_cancelled_subscription(sandbox, relay):
     assert is_stale(tenant)
 
 
-def test_an_event_without_a_handler_is_processed_at_once(sandbox):
+def test_event_without_a_handler_is_processed_at_once(sandbox):
     event = process(StripeEventFactory(type="product.created"))
 
     assert event.status == "processed"
@@ -172,32 +177,15 @@ def test_processing_twice_has_its_effect_once(sandbox, relay):
 def test_ten_concurrent_workers_apply_the_effect_once(sandbox, relay):
     sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
     event = event_on(relay.tenant, type="customer.subscription.deleted")
-    ready = threading.Barrier(10)
-    failed = []
 
-    def work():
-        ready.wait()
-        try:
-            process_event(event_id=event.pk)
-        except Exception as exc:
-            failed.append(exc)
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    assert in_threads(10, lambda: process_event(event_id=event.pk)) == []
 
     event.refresh_from_db()
-    assert failed == []
     assert event.status == "processed"
     assert Activity.objects.filter(type="deactivate_relay").count() == 1
 
 
-def test_an_effect_that_fails_is_rolled_back_whole(sandbox, relay, monkeypatch):
-    from billing.services.subscriptions import ended
-
+def test_effect_that_fails_is_rolled_back_whole(sandbox, relay, monkeypatch):
     sandbox.client().v1.subscriptions.cancel(relay.tenant.stripe_subscription_id)
     event = event_on(relay.tenant, type="customer.subscription.deleted")
     monkeypatch.setattr(ended, "deactivate_relay", lambda **kwargs: 1 / 0)
@@ -217,15 +205,15 @@ def test_an_effect_that_fails_is_rolled_back_whole(sandbox, relay, monkeypatch):
 # --- failures
 
 
-def test_an_outage_of_stripe_is_recorded_and_retried_by_the_sweep(
+def test_outage_of_stripe_is_recorded_and_retried_by_the_sweep(
     relay, settings, monkeypatch
 ):
-    good = settings.STRIPE_API_BASE
+    reachable = settings.STRIPE_API_BASE
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
     event = process(event_on(relay.tenant))
     assert (event.status, event.failures) == ("received", 1)
     assert event.last_error_code == "stripe-unavailable"
-    settings.STRIPE_API_BASE = good
+    settings.STRIPE_API_BASE = reachable
     sent: list[str] = []
     monkeypatch.setattr(process_stripe_event, "delay", sent.append)
 
@@ -240,7 +228,7 @@ def test_an_outage_of_stripe_is_recorded_and_retried_by_the_sweep(
     assert event.last_error == ""
 
 
-def test_an_event_is_not_given_up_while_stripe_is_unavailable(relay, settings):
+def test_event_is_not_given_up_while_stripe_is_unavailable(relay, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:1"
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES)
@@ -248,7 +236,7 @@ def test_an_event_is_not_given_up_while_stripe_is_unavailable(relay, settings):
     assert process(event).status == "received"
 
 
-def test_an_event_that_keeps_failing_is_marked_failed(sandbox, relay, caplog):
+def test_event_that_keeps_failing_is_marked_failed(sandbox, relay, caplog):
     sandbox.fault("status", method="GET", status=400, times=None)
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(failures=MAX_FAILURES - 1)
@@ -260,7 +248,7 @@ def test_an_event_that_keeps_failing_is_marked_failed(sandbox, relay, caplog):
     assert "event_failed" in caplog.text
 
 
-def test_a_failed_event_can_be_requeued(relay):
+def test_failed_event_can_be_requeued(relay):
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(status="failed", failures=25)
 
@@ -282,7 +270,7 @@ def after_an_hour():
     return time_machine.travel(timezone.now() + timedelta(minutes=61))
 
 
-def test_an_event_waits_an_hour_for_an_unknown_customer(sandbox, relay):
+def test_event_waits_an_hour_for_an_unknown_customer(sandbox, relay):
     customer = relay.tenant.stripe_customer_id
     Tenant.objects.filter(pk=relay.tenant_id).update(stripe_customer_id=None)
     event = process(event_on(relay.tenant))
@@ -294,11 +282,11 @@ def test_an_event_waits_an_hour_for_an_unknown_customer(sandbox, relay):
 
 
 @pytest.mark.parametrize("metadata", [{}, {"tenant_pubkey": "ab" * 32}])
-def test_after_an_hour_foreign_events_are_closed_and_ours_parked(
+def test_after_an_hour_foreign_events_are_closed_and_tenants_events_parked(
     sandbox, metadata, caplog
 ):
-    made = sandbox.client().v1.customers.create({"metadata": metadata})
-    event = event_of_customer(made.id)
+    customer = sandbox.client().v1.customers.create({"metadata": metadata})
+    event = event_of_customer(customer.id)
 
     with after_an_hour():
         process(event)
@@ -308,9 +296,10 @@ def test_after_an_hour_foreign_events_are_closed_and_ours_parked(
 
 
 def test_after_an_hour_a_deleted_customer_is_foreign(sandbox):
-    made = sandbox.client().v1.customers.create({"metadata": {"tenant_pubkey": "ab"}})
-    sandbox.client().v1.customers.delete(made.id)
-    event = event_of_customer(made.id)
+    customers = sandbox.client().v1.customers
+    customer = customers.create({"metadata": {"tenant_pubkey": "ab"}})
+    customers.delete(customer.id)
+    event = event_of_customer(customer.id)
 
     with after_an_hour():
         process(event)
@@ -319,7 +308,7 @@ def test_after_an_hour_a_deleted_customer_is_foreign(sandbox):
     assert event.outcome == "not a customer of ours"
 
 
-def test_an_event_of_a_customer_invisible_to_our_key_is_parked(sandbox):
+def test_event_of_a_customer_invisible_to_our_key_is_parked(sandbox):
     event = event_of_customer("cus_of_another_account")
 
     with after_an_hour():
@@ -328,7 +317,7 @@ def test_an_event_of_a_customer_invisible_to_our_key_is_parked(sandbox):
     assert event.status == "parked"
 
 
-def test_a_parked_event_can_be_processed_once_its_tenant_is_there(sandbox, relay):
+def test_parked_event_is_processed_after_its_tenant_has_the_customer(sandbox, relay):
     event = event_on(relay.tenant)
     StripeEvent.objects.filter(pk=event.pk).update(status="parked")
 
@@ -337,14 +326,12 @@ def test_a_parked_event_can_be_processed_once_its_tenant_is_there(sandbox, relay
     assert process(event).status == "processed"
 
 
-def test_a_detached_payment_method_is_routed_by_previous_attributes(monkeypatch):
-    from billing.services.events import process as events
-
+def test_detached_payment_method_is_routed_by_previous_attributes(monkeypatch):
     tenant = TenantFactory(stripe_customer_id="cus_1")
     monkeypatch.setitem(
-        events.HANDLERS,
+        HANDLERS,
         "payment_method.detached",
-        lambda stripe, event, found: lambda: str(found.pk),
+        lambda stripe, event, tenant: lambda: str(tenant.pk),
     )
 
     event = process(

@@ -1,13 +1,12 @@
 import json
-import threading
 import time
 
 import pytest
 import stripe
-from django.db import connection
 
 from billing.models import StripeEvent
 from billing.tasks import process_stripe_event
+from billing.tests.support.threads import in_threads
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +22,7 @@ EVENT = {
 
 
 @pytest.fixture
-def enqueued(monkeypatch):
+def enqueued_ids(monkeypatch):
     sent = []
     monkeypatch.setattr(
         process_stripe_event,
@@ -53,8 +52,8 @@ def deliver(client, settings):
     return post
 
 
-def test_an_event_is_stored_verbatim_and_enqueued(
-    deliver, enqueued, django_capture_on_commit_callbacks
+def test_event_is_stored_verbatim_and_enqueued(
+    deliver, enqueued_ids, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         answer = deliver()
@@ -64,28 +63,28 @@ def test_an_event_is_stored_verbatim_and_enqueued(
     event = StripeEvent.objects.get()
     assert (event.pk, event.status) == ("evt_1", "received")
     assert json.loads(event.body) == EVENT
-    assert enqueued == ["evt_1"]
+    assert enqueued_ids == ["evt_1"]
 
 
 def test_storing_an_event_takes_one_insert(
-    deliver, enqueued, django_assert_num_queries
+    deliver, enqueued_ids, django_assert_num_queries
 ):
     with django_assert_num_queries(1):
         assert deliver().status_code == 200
 
 
-def test_a_redelivery_stores_nothing_new_and_enqueues_again(
-    deliver, enqueued, django_capture_on_commit_callbacks
+def test_redelivery_stores_nothing_new_and_enqueues_again(
+    deliver, enqueued_ids, django_capture_on_commit_callbacks
 ):
     with django_capture_on_commit_callbacks(execute=True):
         assert deliver().status_code == 200
         assert deliver().status_code == 200
 
     assert StripeEvent.objects.count() == 1
-    assert enqueued == ["evt_1", "evt_1"]
+    assert enqueued_ids == ["evt_1", "evt_1"]
 
 
-def test_both_secrets_are_accepted_while_rolling(deliver, enqueued, settings):
+def test_both_secrets_are_accepted_while_rolling(deliver, enqueued_ids, settings):
     settings.STRIPE_WEBHOOK_SECRETS = ["whsec_new", "whsec_old"]
 
     assert deliver(secret="whsec_old").status_code == 200
@@ -116,18 +115,18 @@ def test_both_secrets_are_accepted_while_rolling(deliver, enqueued, settings):
         ({"body": " " * (1024 * 1024 + 1)}, 413, "body-too-large"),
     ],
 )
-def test_bad_input_is_refused_with_a_code_and_not_stored(
-    deliver, enqueued, request_, status, code
+def test_invalid_delivery_is_refused_with_a_code_and_not_stored(
+    deliver, enqueued_ids, request_, status, code
 ):
     answer = deliver(**request_)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert set(answer.json()) == {"error", "code"}
     assert not StripeEvent.objects.exists()
-    assert enqueued == []
+    assert enqueued_ids == []
 
 
-def test_a_body_that_is_not_utf8_is_refused(client):
+def test_body_that_is_not_utf8_is_refused(client):
     answer = client.post(
         URL,
         b"\xff\xfe",
@@ -138,30 +137,30 @@ def test_a_body_that_is_not_utf8_is_refused(client):
     assert (answer.status_code, answer.json()["code"]) == (400, "event-invalid")
 
 
-def test_a_signature_is_accepted_for_five_minutes(deliver, enqueued):
+def test_signature_is_accepted_for_five_minutes(deliver, enqueued_ids):
     assert deliver(age=295).status_code == 200
 
 
-def test_an_event_with_an_escaped_nul_is_stored(deliver, enqueued):
+def test_event_with_an_escaped_nul_is_stored(deliver, enqueued_ids):
     body = json.dumps(EVENT).replace("sub_1", "sub\\u0000")
 
     assert deliver(body=body).status_code == 200
     assert StripeEvent.objects.get().data["object"]["id"] == "sub\x00"
 
 
-def test_the_response_is_json_for_any_accept_header(deliver, enqueued):
+def test_response_is_json_for_any_accept_header(deliver, enqueued_ids):
     answer = deliver(Accept="text/html")
 
     assert (answer.status_code, answer["Content-Type"]) == (200, "application/json")
 
 
-def test_other_methods_are_refused(client):
+def test_methods_other_than_post_are_refused(client):
     answer = client.get(URL)
 
     assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
 
 
-def test_an_event_is_stored_while_the_broker_is_away(
+def test_event_is_stored_while_the_broker_is_away(
     deliver, monkeypatch, django_capture_on_commit_callbacks
 ):
     def fail(*args, **options):
@@ -176,20 +175,10 @@ def test_an_event_is_stored_while_the_broker_is_away(
 
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
-def test_ten_deliveries_at_once_are_stored_once(deliver, enqueued):
-    answers = []
-    ready = threading.Barrier(10)
+def test_ten_deliveries_at_once_are_stored_once(deliver, enqueued_ids):
+    statuses = []
 
-    def post():
-        ready.wait()
-        answers.append(deliver().status_code)
-        connection.close()
+    assert in_threads(10, lambda: statuses.append(deliver().status_code)) == []
 
-    threads = [threading.Thread(target=post) for _ in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert answers == [200] * 10
+    assert statuses == [200] * 10
     assert StripeEvent.objects.count() == 1

@@ -47,18 +47,18 @@ def create_customer(sandbox) -> str:
 def add_invoice(sandbox, customer, lines=1, amount=300):
     """Create an invoice in Stripe that belongs to no subscription."""
     api = sandbox.client().v1
-    made = api.invoices.create({"customer": customer, "auto_advance": False})
+    invoice = api.invoices.create({"customer": customer, "auto_advance": False})
     for number in range(lines):
         api.invoice_items.create(
             {
                 "customer": customer,
-                "invoice": made.id,
+                "invoice": invoice.id,
                 "currency": "usd",
                 "amount": amount,
                 "description": f"Extra {number}",
             }
         )
-    return made
+    return invoice
 
 
 def invoice_request_count(sandbox) -> int:
@@ -300,20 +300,20 @@ def create_unbooked_payment(invoice):
 
 
 @pytest.mark.parametrize(
-    ("create", "why"),
+    ("create", "reason"),
     [
         (create_card_attempt, "A card payment is in progress."),
         (create_pending_reduction, "The amount is about to be reduced."),
         (create_unbooked_payment, "A payment has arrived and is being booked."),
     ],
 )
-def test_pending_charge_reduction_or_booking_is_waiting(invoice, create, why):
+def test_pending_charge_reduction_or_booking_is_waiting(invoice, create, reason):
     create(invoice)
 
     collection = get_invoice(invoice.pk).collection
 
     assert collection and collection.waiting
-    assert collection.waiting.reason == why
+    assert collection.waiting.reason == reason
     assert collection.waiting.until is None
 
 
@@ -331,8 +331,8 @@ def test_list_makes_constant_number_of_queries(
 ):
     tenant = TenantFactory(stripe_customer_id=create_customer(sandbox))
     for _ in range(count):
-        made = add_invoice(sandbox, tenant.stripe_customer_id)
-        row = InvoiceCollectionFactory(stripe_invoice_id=made.id, tenant=tenant)
+        created = add_invoice(sandbox, tenant.stripe_customer_id)
+        row = InvoiceCollectionFactory(stripe_invoice_id=created.id, tenant=tenant)
         create_unbooked_payment(row)
 
     with django_assert_num_queries(7):
@@ -439,18 +439,20 @@ def test_rereading_unchanged_invoice_keeps_cache(
 
 def test_stale_entry_is_used_while_stripe_is_unavailable(invoice, sandbox):
     first = list_invoices(invoice.tenant)
-    one = get_invoice(invoice.pk)
+    details = get_invoice(invoice.pk)
     make_stripe_unavailable(sandbox)
 
     with time_machine.travel(timezone.now() + timedelta(minutes=10)):
         again = list_invoices(invoice.tenant)
-        assert get_invoice(invoice.pk).fetched_at == one.fetched_at
+        assert get_invoice(invoice.pk).fetched_at == details.fetched_at
 
     assert again[0].fetched_at == first[0].fetched_at
     assert again[0].lines == first[0].lines
 
 
-def test_error_when_stripe_is_unavailable_and_nothing_is_cached(invoice, sandbox):
+def test_reading_raises_when_stripe_is_unavailable_and_nothing_is_cached(
+    invoice, sandbox
+):
     make_stripe_unavailable(sandbox)
 
     with pytest.raises(StripeUnavailable):

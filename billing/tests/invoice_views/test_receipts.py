@@ -394,7 +394,7 @@ def test_no_receipt_for_unknown_invoice(sandbox, invoice_id):
         build_receipt(invoice_id)
 
 
-def test_error_when_receipt_needs_unavailable_stripe(invoice, sandbox):
+def test_receipt_raises_when_it_needs_unavailable_stripe(invoice, sandbox):
     pay_by_card(sandbox, invoice)
     sandbox.fault("status", method=None, status=503, times=None)
 

@@ -40,10 +40,10 @@ def change(**columns):
 # --- lines
 
 
-def test_line_shows_plan_price_and_period(client, payable):
-    html = get_html(client, payable)
+def test_line_shows_plan_price_and_period(client, open_invoice):
+    html = get_html(client, open_invoice)
 
-    period = f"{payable.period_start:%-d %b} – {payable.period_end:%-d %b %Y}"
+    period = f"{open_invoice.period_start:%-d %b} – {open_invoice.period_end:%-d %b %Y}"
     assert "1 × Nostr relay, Basic <" in html
     assert f"$5.00 / month · {period}" in html
     assert "Amount due" not in html
@@ -71,30 +71,30 @@ def test_line_splits_stripe_description_into_title_and_price(description, title,
     assert formatted.amount == "$5.00"
 
 
-def test_credits_are_shown_between_total_and_amount_due(client, payable):
+def test_credits_are_shown_between_total_and_amount_due(client, open_invoice):
     change(amount_remaining_cents=200)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert re.findall("<td>(.*?)</td>", html) == ["$5.00", "$5.00", "-$3.00", "$2.00"]
 
 
-def test_tenant_name_is_shown_and_escaped(client, payable):
-    payable.tenant.display_name = "Ada <3"
-    payable.tenant.save()
+def test_tenant_name_is_shown_and_escaped(client, open_invoice):
+    open_invoice.tenant.display_name = "Ada <3"
+    open_invoice.tenant.save()
 
-    assert "Ada &lt;3" in text(client.get(path_of(payable)))
+    assert "Ada &lt;3" in text(client.get(path_of(open_invoice)))
 
 
 @pytest.mark.parametrize("fault", ["status", "delay"])
 def test_page_has_no_lines_when_stripe_is_unavailable(
-    client, payable, sandbox, monkeypatch, fault
+    client, open_invoice, sandbox, monkeypatch, fault
 ):
     monkeypatch.setattr(details, "STRIPE_TIMEOUT", 0.3)
     sandbox.fault(fault, method="GET", path="/v1/invoices", seconds=3, times=None)
 
     started = time.monotonic()
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert time.monotonic() - started < 2.5
     assert "$5.00" in html
@@ -105,29 +105,31 @@ def test_page_has_no_lines_when_stripe_is_unavailable(
 # --- quote
 
 
-def test_approximate_sats_are_shown_before_a_bolt11_is_issued(client, payable):
-    assert "≈ 7,813 sats" in get_html(client, payable)
+def test_approximate_sats_are_shown_before_a_bolt11_is_issued(client, open_invoice):
+    assert "≈ 7,813 sats" in get_html(client, open_invoice)
 
 
-def test_missing_exchange_rate_hides_lightning_and_offers_retry(client, payable, rates):
+def test_missing_exchange_rate_hides_lightning_and_offers_retry(
+    client, open_invoice, rates
+):
     rates.fault("error")
     clear_cache()
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert "There is no exchange rate right now" in html
-    assert f'<a id="rate-again" href="{path_of(payable)}">Try again</a>' in html
+    assert f'<a id="rate-again" href="{path_of(open_invoice)}">Try again</a>' in html
     assert "Pay with Lightning" not in html
     assert "Pay by card" in html
 
 
-def test_slow_exchange_rate_is_left_out(client, payable, rates, monkeypatch):
+def test_slow_exchange_rate_is_left_out(client, open_invoice, rates, monkeypatch):
     monkeypatch.setattr(quote, "QUOTE_TIMEOUT", 0.3)
     rates.fault("slow", seconds=3)
     clear_cache()
 
     started = time.monotonic()
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert time.monotonic() - started < 2
     assert "≈" not in html
@@ -137,19 +139,19 @@ def test_slow_exchange_rate_is_left_out(client, payable, rates, monkeypatch):
 # --- card
 
 
-def test_card_button_redirects_to_portal_and_returns(client, payable, settings):
-    response = client.post(path_of(payable) + "/card")
+def test_card_button_redirects_to_portal_and_returns(client, open_invoice, settings):
+    response = client.post(path_of(open_invoice) + "/card")
 
     assert response.status_code == 303
     assert response["Location"].startswith(settings.STRIPE_API_BASE)
     origin = "{0.scheme}://{0.netloc}".format(urlsplit(response["Location"]))
     policy = response["Content-Security-Policy"]
     assert f"form-action 'self' {origin};" in policy
-    html = unescape(text(client.get(path_of(payable) + "?back")))
+    html = unescape(text(client.get(path_of(open_invoice) + "?back")))
     assert "If you have just saved a card" in html
 
 
-def test_policy_allows_forms_to_stripes_own_portal(client, payable, settings):
+def test_policy_allows_forms_to_stripes_own_portal(client, open_invoice, settings):
     settings.STRIPE_API_BASE = "https://api.stripe.com"
 
     policy = client.get("/pay/nonsense")["Content-Security-Policy"]
@@ -158,61 +160,63 @@ def test_policy_allows_forms_to_stripes_own_portal(client, payable, settings):
     assert "unsafe" not in policy
 
 
-def test_get_of_card_url_redirects_to_page(client, payable, sandbox):
-    response = client.get(path_of(payable) + "/card")
+def test_get_of_card_url_redirects_to_page(client, open_invoice, sandbox):
+    response = client.get(path_of(open_invoice) + "/card")
 
     assert response.status_code == 302
-    assert response["Location"] == path_of(payable)
+    assert response["Location"] == path_of(open_invoice)
     assert sandbox.requests("POST", "billing_portal") == []
 
 
-def test_card_button_shows_error_when_stripe_is_unavailable(client, payable, sandbox):
+def test_card_button_shows_error_when_stripe_is_unavailable(
+    client, open_invoice, sandbox
+):
     sandbox.fault("status", path="billing_portal", times=None)
 
-    response = client.post(path_of(payable) + "/card")
+    response = client.post(path_of(open_invoice) + "/card")
 
     assert response.status_code == 503
     assert "This is not working right now." in text(response)
     assert "Pay with Lightning" in text(response)
 
 
-@pytest.mark.parametrize("why", ["paused", "written off", "authentication required"])
+@pytest.mark.parametrize("reason", ["paused", "written off", "authentication required"])
 def test_hosted_page_is_linked_when_card_must_not_be_charged(
-    client, payable, sandbox, why
+    client, open_invoice, sandbox, reason
 ):
-    if why == "paused":
-        payable.tenant.autopay_paused = True
-        payable.tenant.save()
-    elif why == "written off":
+    if reason == "paused":
+        open_invoice.tenant.autopay_paused = True
+        open_invoice.tenant.save()
+    elif reason == "written off":
         change(stripe_status="uncollectible")
     else:
-        create_card_attempt(payable, CardAttempt.State.ACTION_REQUIRED)
+        create_card_attempt(open_invoice, CardAttempt.State.ACTION_REQUIRED)
 
-    html = get_html(client, payable)
-    response = client.post(path_of(payable) + "/card")
+    html = get_html(client, open_invoice)
+    response = client.post(path_of(open_invoice) + "/card")
 
-    assert f'href="{payable.hosted_invoice_url}"' in html
-    assert path_of(payable) + "/card" not in html
+    assert f'href="{open_invoice.hosted_invoice_url}"' in html
+    assert path_of(open_invoice) + "/card" not in html
     assert response.status_code == 302
-    assert response["Location"] == path_of(payable)
+    assert response["Location"] == path_of(open_invoice)
     assert sandbox.requests("POST", "billing_portal") == []
 
 
-def test_hosted_page_is_linked_when_customer_was_deleted(client, payable, sandbox):
-    sandbox.client().v1.customers.delete(payable.stripe_customer_id)
-    clear_customer(payable.tenant)
+def test_hosted_page_is_linked_when_customer_was_deleted(client, open_invoice, sandbox):
+    sandbox.client().v1.customers.delete(open_invoice.stripe_customer_id)
+    clear_customer(open_invoice.tenant)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
-    assert path_of(payable) + "/card" not in html
-    assert f'href="{payable.hosted_invoice_url}"' in html
+    assert path_of(open_invoice) + "/card" not in html
+    assert f'href="{open_invoice.hosted_invoice_url}"' in html
     assert "Pay with Lightning" in html
 
 
-def test_declined_card_is_mentioned(client, payable):
-    create_card_attempt(payable, CardAttempt.State.REFUSED)
+def test_declined_card_is_mentioned(client, open_invoice):
+    create_card_attempt(open_invoice, CardAttempt.State.REFUSED)
 
-    assert "Your card was declined" in get_html(client, payable)
+    assert "Your card was declined" in get_html(client, open_invoice)
 
 
 def create_card_attempt(invoice, state):
@@ -226,10 +230,10 @@ def create_card_attempt(invoice, state):
     )
 
 
-def test_card_hint_names_time_until_bolt11_can_be_paid(client, payable):
-    client.post(path_of(payable))
+def test_card_hint_names_time_until_bolt11_can_be_paid(client, open_invoice):
+    client.post(path_of(open_invoice))
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     until = LightningInvoice.objects.get().final_at
     assert "charged only after the Lightning invoice can no longer be paid" in html
@@ -247,39 +251,39 @@ def test_card_hint_names_time_until_bolt11_can_be_paid(client, payable):
     ],
 )
 def test_overdue_and_written_off_invoices_can_be_paid(
-    client, payable, columns, headline
+    client, open_invoice, columns, headline
 ):
     change(**columns)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert headline in html
-    assert client.post(path_of(payable)).status_code == 302
+    assert client.post(path_of(open_invoice)).status_code == 302
 
 
 @pytest.mark.parametrize(("cents", "amount_due"), [(380, "$3.80"), (700, "$7.00")])
 def test_changed_amount_due_is_explained_next_to_open_bolt11(
-    client, payable, cents, amount_due
+    client, open_invoice, cents, amount_due
 ):
-    client.post(path_of(payable))
-    assert "The amount due is now" not in get_html(client, payable)
+    client.post(path_of(open_invoice))
+    assert "The amount due is now" not in get_html(client, open_invoice)
 
     change(amount_remaining_cents=cents)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
     assert "$5.00 at $" in html
     assert f"The amount due is now {amount_due}." in html
 
 
-def test_new_bolt11_is_available_one_minute_after_expiry(client, payable):
-    client.post(path_of(payable))
+def test_new_bolt11_is_available_one_minute_after_expiry(client, open_invoice):
+    client.post(path_of(open_invoice))
     expires_at = LightningInvoice.objects.get().expires_at
 
     with time_machine.travel(expires_at + timedelta(seconds=10)):
-        html = get_html(client, payable)
-        response = client.post(path_of(payable))
+        html = get_html(client, open_invoice)
+        response = client.post(path_of(open_invoice))
     with time_machine.travel(expires_at + timedelta(seconds=70)):
-        later = get_html(client, payable)
+        later = get_html(client, open_invoice)
 
     assert "The Lightning invoice has expired" in html
     assert f"{expires_at + timedelta(seconds=60):%H:%M:%S} UTC" in html
@@ -292,16 +296,16 @@ def test_new_bolt11_is_available_one_minute_after_expiry(client, payable):
 # --- receipt
 
 
-def pay_by_lightning(client, payable, alice):
-    client.post(path_of(payable))
+def pay_by_lightning(client, open_invoice, alice):
+    client.post(path_of(open_invoice))
     alice.pay(LightningInvoice.objects.get().bolt11)
-    client.get(path_of(payable) + "/status")
+    client.get(path_of(open_invoice) + "/status")
 
 
-def test_receipt_on_page_can_be_verified_by_anyone(client, payable, alice):
-    pay_by_lightning(client, payable, alice)
+def test_receipt_on_page_can_be_verified_by_anyone(client, open_invoice, alice):
+    pay_by_lightning(client, open_invoice, alice)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     codes = re.findall(r"<code[^>]*>(.*?)</code>", html)
     payment_hash, preimage, shell, bolt11, event = codes
@@ -309,20 +313,20 @@ def test_receipt_on_page_can_be_verified_by_anyone(client, payable, alice):
     assert preimage in shell
     assert decode(bolt11).payment_hash == payment_hash
     signed = parse_event(json.loads(event))  # checks id and signature
-    assert json.loads(signed.content)["invoice_id"] == payable.pk
-    assert payable.number in html
+    assert json.loads(signed.content)["invoice_id"] == open_invoice.pk
+    assert open_invoice.number in html
     assert "$5.00" in html
     assert "7,813" in html
 
 
 def test_receipt_comes_from_database_when_stripe_is_slow(
-    client, payable, alice, sandbox, monkeypatch
+    client, open_invoice, alice, sandbox, monkeypatch
 ):
     monkeypatch.setattr(receipt, "RECEIPT_TIMEOUT", 0.3)
-    pay_by_lightning(client, payable, alice)
+    pay_by_lightning(client, open_invoice, alice)
     sandbox.fault("delay", method="GET", path="/v1/invoices", seconds=3, times=None)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert "Paid. Thank you!" in html
     assert LightningInvoice.objects.get().payment_hash in html
@@ -339,7 +343,7 @@ def test_receipt_comes_from_database_when_stripe_is_slow(
     ],
 )
 def test_receipt_from_database_names_payment_method(
-    client, payable, sandbox, paid_by, method
+    client, open_invoice, sandbox, paid_by, method
 ):
     change(
         stripe_status="paid",
@@ -349,14 +353,14 @@ def test_receipt_from_database_names_payment_method(
     )
     sandbox.fault("status", method="GET", path="/v1/invoices", times=None)
 
-    assert f"<dd>{method}</dd>" in get_html(client, payable)
+    assert f"<dd>{method}</dd>" in get_html(client, open_invoice)
 
 
-def test_invoice_paid_in_stripe_has_receipt(client, payable, sandbox, settings):
-    sandbox.client().v1.invoices.pay(payable.pk, {"paid_out_of_band": True})
-    collect_invoice(invoice_id=payable.pk)
+def test_invoice_paid_in_stripe_has_receipt(client, open_invoice, sandbox, settings):
+    sandbox.client().v1.invoices.pay(open_invoice.pk, {"paid_out_of_band": True})
+    collect_invoice(invoice_id=open_invoice.pk)
 
-    html = get_html(client, payable)
+    html = get_html(client, open_invoice)
 
     assert "Another method, recorded in Stripe" in html
     assert "Payment hash" not in html
@@ -366,36 +370,36 @@ def test_invoice_paid_in_stripe_has_receipt(client, payable, sandbox, settings):
 # --- limits
 
 
-def test_buttons_of_one_invoice_are_rate_limited(client, payable):
+def test_buttons_of_one_invoice_are_rate_limited(client, open_invoice):
     for _ in range(10):
-        assert client.post(path_of(payable)).status_code == 302
+        assert client.post(path_of(open_invoice)).status_code == 302
 
-    response = client.post(path_of(payable))
+    response = client.post(path_of(open_invoice))
 
     assert response.status_code == 429
     assert 0 < int(response["Retry-After"]) <= 60
     assert "Too many requests" in text(response)
-    assert client.get(path_of(payable)).status_code == 200
+    assert client.get(path_of(open_invoice)).status_code == 200
 
 
-def test_rate_limited_view_renders_error_page(client, payable, settings):
+def test_rate_limited_view_renders_error_page(client, open_invoice, settings):
     settings.API_RATE_PER_ADDRESS = "1/minute"
-    client.get(path_of(payable))
+    client.get(path_of(open_invoice))
 
-    response = client.get(path_of(payable))
+    response = client.get(path_of(open_invoice))
 
     assert response.status_code == 429
     assert int(response["Retry-After"]) > 0
     assert "One moment, please" in text(response)
-    assert payable.number not in text(response)
+    assert open_invoice.number not in text(response)
 
 
-def test_no_bolt11_is_issued_when_overloaded(client, payable, settings):
+def test_no_bolt11_is_issued_when_overloaded(client, open_invoice, settings):
     limits = [concurrency_limit() for _ in range(settings.SLOW_REQUESTS)]
     for limit in limits:
         limit.__enter__()
     try:
-        response = client.post(path_of(payable))
+        response = client.post(path_of(open_invoice))
     finally:
         for limit in limits:
             limit.__exit__(None, None, None)

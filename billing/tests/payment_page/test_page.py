@@ -13,7 +13,8 @@ from django.utils import timezone
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from billing.services.invoices.payment_link import LIFETIME, payment_url, verify_token
-from billing.tests.support.payment_page import bill, bolt11s, path_of, text
+from billing.services.invoices.records import payment_request_for
+from billing.tests.support.payment_page import bolt11s, path_of, text
 from lightning.clients import nwc
 from lightning.models import LightningInvoice
 from lightning.services.invoice_status import check_invoice
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def invoice(payable: InvoiceCollection) -> InvoiceCollection:
-    return payable
+def invoice(open_invoice: InvoiceCollection) -> InvoiceCollection:
+    return open_invoice
 
 
 def test_viewing_page_issues_no_bolt11(client, invoice, sandbox):
@@ -94,7 +95,7 @@ def test_no_payment_method_is_shown_while_wallet_payment_is_pending(
     client, invoice, alice
 ):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill(invoice))
+    start_payment(payment_request_for(invoice))
     path = path_of(invoice)
 
     page, click = client.get(path), client.post(path)
@@ -112,7 +113,7 @@ def test_no_payment_method_is_shown_while_wallet_payment_is_pending(
 
 def test_no_past_time_is_shown_while_wallet_payment_is_pending(client, invoice, alice):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill(invoice))
+    start_payment(payment_request_for(invoice))
     path = path_of(invoice)
 
     # Without an answer from our wallet the payment stays pending after its end.
@@ -169,7 +170,7 @@ def test_draft_and_void_invoices_have_no_form(client, invoice, columns, message)
     assert "<form" not in text(response)
 
 
-def test_no_stays_on_message_without_active_relay(client, invoice):
+def test_page_promises_that_relays_stay_on_only_with_an_active_relay(client, invoice):
     assert "the relays stay on" in text(client.get(path_of(invoice)))
 
     Relay.objects.update(status="inactive")
@@ -315,7 +316,7 @@ def test_click_makes_no_stripe_request_while_wallet_payment_is_pending(
     client, invoice, alice, sandbox
 ):
     connect_wallet(pubkey=invoice.tenant_id, nwc_url=alice.url)
-    start_payment(bill(invoice))
+    start_payment(payment_request_for(invoice))
     client.get(path_of(invoice))  # caches the lines
     before = len(sandbox.requests())
 

@@ -14,8 +14,8 @@ from tenants.models import Tenant
 pytestmark = pytest.mark.django_db
 
 
-def test_etag_is_the_same_while_only_time_passes(payable):
-    page = get_page(payable.pk)
+def test_etag_is_the_same_while_only_time_passes(open_invoice):
+    page = get_page(open_invoice.pk)
 
     assert etag(page) == etag(replace(page, now=page.now + timedelta(minutes=1)))
 
@@ -32,9 +32,9 @@ def test_etag_is_the_same_while_only_time_passes(payable):
         (Relay, {"status": Relay.Status.INACTIVE}),
     ],
 )
-def test_etag_changes_with_everything_on_the_page(payable, model, columns):
-    before = etag(get_page(payable.pk))
+def test_etag_changes_with_everything_on_the_page(open_invoice, model, columns):
+    before = etag(get_page(open_invoice.pk))
 
     model.objects.update(**columns)
 
-    assert etag(get_page(payable.pk)) != before
+    assert etag(get_page(open_invoice.pk)) != before

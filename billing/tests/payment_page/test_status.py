@@ -12,8 +12,9 @@ from django.utils import timezone
 from billing.models import CardAttempt, Credit, InvoiceCollection, Settlement
 from billing.services.collection.collect import collect_invoice
 from billing.services.invoices.payment_link import LIFETIME
+from billing.services.invoices.records import payment_request_for
 from billing.services.payment_page import refresh
-from billing.tests.support.payment_page import bill, bolt11s, path_of, text
+from billing.tests.support.payment_page import bolt11s, path_of, text
 from caravel.core.web.throttling import concurrency_limit
 from lightning.models import LightningInvoice
 from lightning.services.wallets import connect_wallet
@@ -24,8 +25,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def path(payable) -> str:
-    return path_of(payable)
+def path(open_invoice) -> str:
+    return path_of(open_invoice)
 
 
 @pytest.fixture
@@ -89,15 +90,15 @@ def test_wallet_polling_is_limited_without_redis(
 
 
 def test_payment_is_shown_before_it_is_marked_in_stripe(
-    client, path, open_bolt11, alice, payable
+    client, path, open_bolt11, alice, open_invoice
 ):
     alice.pay(open_bolt11.bolt11)
 
     data = status(client, path)
 
     assert data["state"] == "paid"
-    payable.refresh_from_db()
-    assert payable.stripe_status == "open"
+    open_invoice.refresh_from_db()
+    assert open_invoice.stripe_status == "open"
     html = text(client.get(path))
     assert "Paid. Thank you!" in html
     assert open_bolt11.bolt11 not in html.partition("</main>")[0].partition("proof")[0]
@@ -105,12 +106,12 @@ def test_payment_is_shown_before_it_is_marked_in_stripe(
 
 
 def test_version_stays_the_same_when_payment_is_marked_in_stripe(
-    client, path, open_bolt11, alice, payable
+    client, path, open_bolt11, alice, open_invoice
 ):
     alice.pay(open_bolt11.bolt11)
     before = status(client, path)
 
-    collect_invoice(invoice_id=payable.pk)
+    collect_invoice(invoice_id=open_invoice.pk)
 
     marked = status(client, path)
     assert marked["version"] == before["version"]
@@ -205,9 +206,11 @@ def test_wallet_is_not_polled_when_overloaded(
             limit.__exit__(None, None, None)
 
 
-def test_status_has_latest_end_of_pending_wallet_payment(client, path, payable, alice):
-    connect_wallet(pubkey=payable.tenant_id, nwc_url=alice.url)
-    start_payment(bill(payable))
+def test_status_has_latest_end_of_pending_wallet_payment(
+    client, path, open_invoice, alice
+):
+    connect_wallet(pubkey=open_invoice.tenant_id, nwc_url=alice.url)
+    start_payment(payment_request_for(open_invoice))
 
     data = status(client, path)
 
@@ -216,9 +219,12 @@ def test_status_has_latest_end_of_pending_wallet_payment(client, path, payable, 
     assert data["until"] == until.isoformat().replace("+00:00", "Z")
 
 
-def test_status_is_waiting_while_card_charge_is_pending(client, path, payable):
+def test_status_is_waiting_while_card_charge_is_pending(client, path, open_invoice):
     CardAttempt.objects.create(
-        collection=payable, payment_method="pm_1", amount_cents=500, idempotency_key="1"
+        collection=open_invoice,
+        payment_method="pm_1",
+        amount_cents=500,
+        idempotency_key="1",
     )
 
     assert status(client, path)["state"] == "waiting"
@@ -235,7 +241,9 @@ def test_status_is_waiting_while_card_charge_is_pending(client, path, payable):
         ({"stripe_status": "paid", "paid_by": "card"}, "paid"),
     ],
 )
-def test_status_of_invoice_with_nothing_to_pay(client, path, columns, state):
+def test_status_of_an_invoice_with_nothing_to_pay_is_that_at_stripe(
+    client, path, columns, state
+):
     InvoiceCollection.objects.update(amount_remaining_cents=0, **columns)
 
     data = status(client, path)
@@ -264,13 +272,13 @@ def test_insufficient_payment_is_waiting_and_not_paid(client, path, open_bolt11,
 
 
 def test_payment_that_became_credit_leaves_invoice_open(
-    client, path, open_bolt11, alice, payable
+    client, path, open_bolt11, alice, open_invoice
 ):
     alice.pay(open_bolt11.bolt11)
     status(client, path)
     Settlement.objects.create(
         invoice=open_bolt11,
-        collection=payable,
+        collection=open_invoice,
         state=Settlement.State.CREDITED,
         surplus_cents=500,
         resolved_at=timezone.now(),

@@ -44,7 +44,7 @@ def suspend(system: System) -> None:
 
 def subscriptions(system: System) -> list[str]:
     records = system.stripe.app.store.scan("subscription")
-    return [one["status"] for one in records]
+    return [record["status"] for record in records]
 
 
 def statuses(payer: Payer) -> list[str]:

@@ -49,7 +49,7 @@ def test_wallet_pays_every_month(system, actions):
     assert final_faults(system) == []
 
 
-def test_card_pays(system, actions):
+def test_card_pays_the_first_invoice(system, actions):
     actions.add_tenant(card="pm_card_visa")
 
     system.recover()

@@ -168,8 +168,8 @@ class BillingMachine(RuleBasedStateMachine):
 
     @rule(wallet=behaviours, number=small_numbers, delay=delays)
     def change_wallet_behaviour(self, wallet: str, number: int, delay: str) -> None:
-        for one in self._payer(number).wallets:
-            one.behaviour = WALLETS[wallet]
+        for payer_wallet in self._payer(number).wallets:
+            payer_wallet.behaviour = WALLETS[wallet]
         self._wait(delay)
 
     @rule(fault=st.sampled_from(FAULTS), variant=st.integers(0, 40), delay=delays)
@@ -215,12 +215,12 @@ class BillingMachine(RuleBasedStateMachine):
         self.actions.disconnect_wallet(self._payer(number))
 
     def do_change_behaviour(self, number: int, variant: int) -> None:
-        for one in self._payer(number).wallets:
-            one.behaviour = PAYS if variant else STAYS_SILENT
+        for wallet in self._payer(number).wallets:
+            wallet.behaviour = PAYS if variant else STAYS_SILENT
 
     def do_go_offline(self, number: int, variant: int) -> None:
-        for one in self._payer(number).wallets[-1:]:
-            one.go_offline()
+        for wallet in self._payer(number).wallets[-1:]:
+            wallet.go_offline()
 
     def do_bring_wallets_online(self, number: int, variant: int) -> None:
         self.actions.bring_wallets_online(self._payer(number))

@@ -92,7 +92,9 @@ def share(sandbox, cents, seconds):
 # --- not paid
 
 
-def test_deactivated_after_a_week_only_a_week_is_owed(sandbox, tenant, relay):
+def test_one_week_is_owed_when_relays_are_suspended_after_a_week(
+    sandbox, tenant, relay
+):
     sandbox.advance(7 * DAY)
 
     suspend(tenant)
@@ -413,9 +415,9 @@ def test_end_reported_twice_by_events_is_credited_once_by_next_sync(
     sandbox.advance(7 * DAY)
     subscription_id = tenant.stripe_subscription_id
     sandbox.client().v1.subscriptions.cancel(subscription_id)
-    found = Stripe().subscriptions.get(subscription_id)
+    ended = Stripe().subscriptions.get(subscription_id)
     for _ in range(2):
-        handle_subscription_ended(tenant_id=tenant.pk, subscription=found)
+        handle_subscription_ended(tenant_id=tenant.pk, subscription=ended)
     sandbox.advance(1 * DAY)
 
     sync(tenant)
@@ -426,7 +428,7 @@ def test_end_reported_twice_by_events_is_credited_once_by_next_sync(
     assert invoice.amount_remaining == round(share(sandbox, 500, 7 * DAY))
 
 
-def test_new_subscription_although_stripe_refuses_to_finalize_a_draft(
+def test_new_subscription_is_created_although_a_draft_cannot_be_finalized(
     sandbox, tenant, relay, caplog
 ):
     sandbox.fault("status", path="/finalize", status=400, times=None)
@@ -523,7 +525,7 @@ def test_unused_time_is_credited_once_when_killed_while_cancelling(
 def test_unused_time_is_credited_when_paid_before_a_late_cancellation_arrives(
     sandbox, tenant, relay, monkeypatch
 ):
-    """It was sent while something was owed, and arrives after the payment."""
+    """The request is sent while an invoice is unpaid, and arrives after the payment."""
     sandbox.advance(7 * DAY)
     lifecycle.deactivate_relay(relay_id=relay.pk)
     sandbox.fault("reset", method="DELETE", times=3)
@@ -532,11 +534,11 @@ def test_unused_time_is_credited_when_paid_before_a_late_cancellation_arrives(
     pay_all_invoices(sandbox)
     real = Subscriptions.cancel
 
-    def late(self, subscription_id, **terms):
+    def send_twice(self, subscription_id, **terms):
         real(self, subscription_id, prorate=False, invoice_now=False)
         real(self, subscription_id, **terms)
 
-    monkeypatch.setattr(Subscriptions, "cancel", late)
+    monkeypatch.setattr(Subscriptions, "cancel", send_twice)
     with time_machine.travel(timezone.now() + timedelta(minutes=1)):
         sync(tenant)
     post_credits(tenant_id=tenant.pk)
@@ -591,11 +593,11 @@ def test_unused_time_is_credited_once_by_two_workers(
     real = cancel._unused_time
 
     def compute_and_get_overtaken(*args):
-        found = real(*args)
+        unused = real(*args)
         monkeypatch.setattr(cancel, "_unused_time", real)
         api.credit_notes.void_credit_note(note.id)
         cancel.resume_cancellations(Stripe(), tenant.pk)
-        return found
+        return unused
 
     monkeypatch.setattr(cancel, "_unused_time", compute_and_get_overtaken)
     lifecycle.deactivate_relay(relay_id=relay.pk)

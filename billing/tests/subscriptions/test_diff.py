@@ -29,17 +29,17 @@ def diff(desired, *subscriptions, current_id=None):
     )
 
 
-def test_in_sync_when_items_are_equal():
-    found = diff({"p1": 2, "p2": 1}, sub(items=[("p2", 1), ("p1", 2)]))
+def test_subscription_with_equal_items_is_in_sync():
+    result = diff({"p1": 2, "p2": 1}, sub(items=[("p2", 1), ("p1", 2)]))
 
-    assert found.is_in_sync
-    assert found.current.id == "sub_1"
+    assert result.is_in_sync
+    assert result.current.id == "sub_1"
 
 
 def test_quantities_are_absolute_and_deleted_items_come_last():
-    found = diff({"p1": 3, "p3": 1}, sub(items=[("p2", 5), ("p1", 2)]))
+    result = diff({"p1": 3, "p3": 1}, sub(items=[("p2", 5), ("p1", 2)]))
 
-    assert found.items == (
+    assert result.items == (
         {"id": "si_p1", "quantity": 3},
         {"price": "p3", "quantity": 1},
         {"id": "si_p2", "deleted": True},
@@ -47,25 +47,25 @@ def test_quantities_are_absolute_and_deleted_items_come_last():
 
 
 def test_every_live_subscription_is_a_duplicate_when_nothing_is_desired():
-    found = diff({}, sub(), sub("sub_2", "unpaid"), sub("sub_3", "canceled"))
+    result = diff({}, sub(), sub("sub_2", "unpaid"), sub("sub_3", "canceled"))
 
-    assert found.current is None
-    assert [s.id for s in found.duplicates] == ["sub_1", "sub_2"]
+    assert result.current is None
+    assert [s.id for s in result.duplicates] == ["sub_1", "sub_2"]
 
 
 def test_current_subscription_is_preferred_to_an_older_one():
-    found = diff(
+    result = diff(
         {"p1": 1}, sub("sub_1", created=1), sub("sub_2", created=2), current_id="sub_2"
     )
 
-    assert found.current.id == "sub_2"
-    assert [s.id for s in found.duplicates] == ["sub_1"]
+    assert result.current.id == "sub_2"
+    assert [s.id for s in result.duplicates] == ["sub_1"]
 
 
 def test_oldest_subscription_is_adopted_without_a_current_one():
-    found = diff({"p1": 1}, sub("sub_2", created=2), sub("sub_1", created=1))
+    result = diff({"p1": 1}, sub("sub_2", created=2), sub("sub_1", created=1))
 
-    assert found.current.id == "sub_1"
+    assert result.current.id == "sub_1"
 
 
 @pytest.mark.parametrize("status", ["active", "trialing", "past_due"])
@@ -75,25 +75,25 @@ def test_live_subscription_is_current(status):
 
 @pytest.mark.parametrize("status", ["unpaid", "paused", "incomplete"])
 def test_subscription_in_limbo_is_cancelled(status):
-    found = diff({"p1": 1}, sub(status=status), current_id="sub_1")
+    result = diff({"p1": 1}, sub(status=status), current_id="sub_1")
 
-    assert found.current is None
-    assert len(found.duplicates) == 1
+    assert result.current is None
+    assert len(result.duplicates) == 1
 
 
 @pytest.mark.parametrize("status", ["canceled", "incomplete_expired"])
 def test_ended_subscription_is_ignored(status):
-    found = diff({"p1": 1}, sub(status=status), current_id="sub_1")
+    result = diff({"p1": 1}, sub(status=status), current_id="sub_1")
 
-    assert (found.current, found.duplicates) == (None, ())
+    assert (result.current, result.duplicates) == (None, ())
 
 
 def test_subscription_of_another_service_or_tenant_is_ignored():
     foreign = sub("sub_x", metadata={"service": "another"})
 
-    found = diff({}, foreign, sub("sub_y", metadata={"tenant_pubkey": "other"}))
+    result = diff({}, foreign, sub("sub_y", metadata={"tenant_pubkey": "other"}))
 
-    assert found.duplicates == ()
+    assert result.duplicates == ()
 
 
 def test_current_subscription_is_recognized_without_metadata():
@@ -101,12 +101,12 @@ def test_current_subscription_is_recognized_without_metadata():
 
 
 def test_automatic_collection_needs_send_invoice():
-    found = diff(
+    result = diff(
         {"p1": 1}, sub(items=[("p1", 1)], collection_method="charge_automatically")
     )
 
-    assert found.needs_send_invoice
-    assert not found.is_in_sync
+    assert result.needs_send_invoice
+    assert not result.is_in_sync
 
 
 @pytest.mark.django_db
@@ -125,7 +125,7 @@ def test_desired_items_count_billable_relays_in_one_query(django_assert_num_quer
 
 
 @pytest.mark.django_db
-def test_error_for_a_paid_plan_without_a_price():
+def test_paid_plan_without_a_price_raises_price_missing():
     relay = RelayFactory()
 
     with pytest.raises(PriceMissing) as caught:

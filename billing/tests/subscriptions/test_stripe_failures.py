@@ -51,10 +51,10 @@ def live_ids(sandbox):
 
 def kill_after(monkeypatch, owner, name):
     """Kill the process right after the function has returned."""
-    work = getattr(owner, name)
+    real = getattr(owner, name)
 
     def die(*args, **kwargs):
-        work(*args, **kwargs)
+        real(*args, **kwargs)
         raise Killed
 
     monkeypatch.setattr(owner, name, die)
@@ -68,7 +68,7 @@ def after(**delay):
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_one_customer_and_subscription_when_killed_while_resolving_a_write(
+def test_one_customer_and_subscription_exist_when_killed_while_resolving_a_write(
     sandbox, tenant, monkeypatch, nth
 ):
     """The first write creates the customer, the second the subscription."""
@@ -104,8 +104,8 @@ def test_cancellation_by_a_person_before_the_id_is_stored_is_respected(
     with pytest.raises(Killed):
         sync_tenant(tenant_id=tenant.pk)
     monkeypatch.undo()
-    (made,) = all_subscriptions(sandbox)
-    sandbox.client().v1.subscriptions.cancel(made.id)
+    (subscription,) = all_subscriptions(sandbox)
+    sandbox.client().v1.subscriptions.cancel(subscription.id)
 
     with after(minutes=6):
         sync_until_in_sync(tenant)
@@ -136,7 +136,7 @@ def test_key_of_another_account_changes_nothing(sandbox, tenant, settings):
     assert live_ids(sandbox) == [before[1]]
 
 
-def test_404_from_a_proxy_changes_nothing(sandbox, tenant):
+def test_404_response_of_a_proxy_changes_nothing(sandbox, tenant):
     add_relay(tenant)
     sync(tenant)
     before = tenant.stripe_subscription_id
@@ -153,15 +153,15 @@ def test_404_from_a_proxy_changes_nothing(sandbox, tenant):
     assert live_ids(sandbox) == [before]
 
 
-def test_truncated_200_is_retried_not_refused(sandbox, tenant, monkeypatch):
+def test_truncated_200_is_retried_instead_of_refused(sandbox, tenant, monkeypatch):
     add_relay(tenant)
     real = sdk.RequestsClient.request
-    cut: list[bytes] = []
+    truncated: list[bytes] = []
 
     def truncate_once(self, method, url, headers, post_data=None):
         body, status, answer_headers = real(self, method, url, headers, post_data)
-        if method == "post" and not cut:
-            cut.append(body)
+        if method == "post" and not truncated:
+            truncated.append(body)
             body = body[: len(body) // 2]
         return body, status, answer_headers
 
@@ -170,7 +170,7 @@ def test_truncated_200_is_retried_not_refused(sandbox, tenant, monkeypatch):
     sync(tenant)
     client_module._client.cache_clear()
 
-    assert cut
+    assert truncated
     assert len(customers(sandbox)) == 1
 
 
@@ -188,7 +188,7 @@ def test_body_of_a_proxy_error_is_not_recorded(sandbox, tenant):
 def test_write_stays_pending_when_refused_after_an_unanswered_try(
     sandbox, tenant, status
 ):
-    """The first try took effect; the refusal of the second does not tell."""
+    """The first try took effect, which the refusal of the second does not show."""
     add_relay(tenant)
     sandbox.fault("reset", path="^/v1/customers$", when="after")
     sandbox.fault("status", path="^/v1/customers$", status=status, times=2)
@@ -211,13 +211,13 @@ def test_write_is_unresolved_when_rate_limited_after_an_unanswered_try(
     )
     tokens = []
 
-    def none_left_for_a_second_try(*, sleep):
+    def refuse_second_try(*, sleep):
         if creating.exists():
             tokens.append(1)
         if len(tokens) > 1:
             raise errors.StripeRateLimited("too many")
 
-    monkeypatch.setattr(client_module, "acquire", none_left_for_a_second_try)
+    monkeypatch.setattr(client_module, "acquire", refuse_second_try)
     sandbox.fault("reset", path=f"^{SUBSCRIPTIONS_PATH}$")
     sync(tenant, SyncOutcome.FAILED)
     assert creating.get().unknown_since
@@ -259,7 +259,7 @@ def test_pending_create_is_abandoned_with_its_deleted_customer(sandbox, tenant):
     assert live_ids(sandbox) == [tenant.stripe_subscription_id]
 
 
-def test_placeholder_email_when_stripe_refuses_the_tenants_own(sandbox, prices):
+def test_placeholder_email_is_used_when_stripe_refuses_the_tenants_own(sandbox, prices):
     tenant = TenantFactory(email="odd@example.com")
     add_relay(tenant)
     sandbox.fault(
@@ -288,7 +288,7 @@ def paid_relay(sandbox, tenant):
     return relay
 
 
-def test_new_subscription_although_final_invoice_is_refused(
+def test_new_subscription_is_created_although_final_invoice_is_refused(
     sandbox, tenant, paid_relay, caplog
 ):
     lifecycle.deactivate_relay(relay_id=paid_relay.pk)
@@ -314,8 +314,9 @@ def test_quantities_are_updated_although_a_cancellation_is_refused(
     row = sync(tenant, SyncOutcome.FAILED)
 
     assert row.last_error_code == "stripe-refused"
-    kept = sandbox.client().v1.subscriptions.retrieve(tenant.stripe_subscription_id)
-    assert [item.quantity for item in kept.items.data] == [2]
+    api = sandbox.client().v1.subscriptions
+    items = api.retrieve(tenant.stripe_subscription_id).items.data
+    assert [item.quantity for item in items] == [2]
     sandbox.clear_faults()
     with after(minutes=1):
         sync(tenant)
@@ -338,7 +339,7 @@ def test_rate_limited_cancellation_is_dropped_when_relay_is_activated_again(
 
 
 @pytest.mark.parametrize("status", [400, 429])
-def test_cancellation_by_a_person_is_respected_after_ours_failed(
+def test_cancellation_by_a_person_is_respected_after_caravels_has_failed(
     sandbox, tenant, paid_relay, status
 ):
     """The failed cancellation had no effect, so it did not cause the later end."""
@@ -360,7 +361,7 @@ def test_cancellation_by_a_person_is_respected_after_ours_failed(
     assert live_ids(sandbox) == []
 
 
-def test_abandoned_cancellation_that_took_effect_late_counts_as_ours(
+def test_abandoned_cancellation_that_took_effect_late_deactivates_no_relay(
     sandbox, tenant, paid_relay
 ):
     lifecycle.deactivate_relay(relay_id=paid_relay.pk)
@@ -411,11 +412,11 @@ def test_second_item_with_the_same_price_is_deleted():
         cancel_reason="",
     )
 
-    found = diff_subscriptions(
+    diff = diff_subscriptions(
         {"p1": 1}, [twice], tenant_pubkey="ab", current_id="sub_1"
     )
 
-    assert found.items == ({"id": "si_2", "deleted": True},)
+    assert diff.items == ({"id": "si_2", "deleted": True},)
 
 
 def test_item_is_added_once_when_the_answer_is_lost(sandbox, tenant, prices):
@@ -432,10 +433,10 @@ def test_item_is_added_once_when_the_answer_is_lost(sandbox, tenant, prices):
 def test_archived_price_is_replaced_by_an_active_one(sandbox, prices):
     sandbox.client().v1.prices.update(prices["basic"], {"active": False})
 
-    made = {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
+    new_prices = {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
 
-    assert made["basic"] != prices["basic"]
-    assert sandbox.client().v1.prices.retrieve(made["basic"]).active
+    assert new_prices["basic"] != prices["basic"]
+    assert sandbox.client().v1.prices.retrieve(new_prices["basic"]).active
 
 
 def test_no_request_for_a_message_when_in_sync(sandbox, tenant):

@@ -64,11 +64,11 @@ def test_subscription_is_never_charged_by_stripe(sandbox, tenant):
 
     sync(tenant)
 
-    (made,) = all_subscriptions(sandbox)
-    assert made.collection_method == "send_invoice"
-    assert made.days_until_due == 7
-    assert made.billing_mode.type == "flexible"
-    assert made.metadata["tenant_pubkey"] == tenant.pk
+    (subscription,) = all_subscriptions(sandbox)
+    assert subscription.collection_method == "send_invoice"
+    assert subscription.days_until_due == 7
+    assert subscription.billing_mode.type == "flexible"
+    assert subscription.metadata["tenant_pubkey"] == tenant.pk
 
 
 def test_customer_has_the_tenants_own_email(sandbox, prices):
@@ -171,7 +171,9 @@ def test_open_invoice_is_reduced_when_something_is_owed(sandbox, tenant):
     assert (invoice.total, invoice.amount_remaining) == (500, 0)
 
 
-def test_second_subscription_when_relay_is_off_and_on_again(sandbox, tenant, prices):
+def test_second_subscription_is_created_when_relay_is_off_and_on_again(
+    sandbox, tenant, prices
+):
     relay = add_relay(tenant)
     sync(tenant)
     pay_all_invoices(sandbox)
@@ -211,24 +213,24 @@ def test_interrupted_cancellation_is_credited_before_a_new_subscription(
 
 @pytest.fixture
 def customer(sandbox, tenant):
-    made = sandbox.client().v1.customers.create(
+    customer = sandbox.client().v1.customers.create(
         {"email": "alice@example.com", "metadata": {"tenant_pubkey": tenant.pk}}
     )
-    Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=made.id)
+    Tenant.objects.filter(pk=tenant.pk).update(stripe_customer_id=customer.id)
     tenant.refresh_from_db()
-    return made.id
+    return customer.id
 
 
 def test_unknown_subscription_is_adopted_and_corrected(
     sandbox, tenant, customer, prices
 ):
-    found = create_subscription_at_stripe(sandbox, tenant, prices["growth"])
+    existing = create_subscription_at_stripe(sandbox, tenant, prices["growth"])
     add_relay(tenant)
     add_relay(tenant)
 
     sync(tenant)
 
-    assert tenant.stripe_subscription_id == found.id
+    assert tenant.stripe_subscription_id == existing.id
     assert live_items(sandbox, tenant) == {prices["basic"]: 2}
     assert len(all_subscriptions(sandbox)) == 1
 
@@ -263,17 +265,17 @@ def test_adopted_automatic_collection_is_switched_to_send_invoice(
     sandbox, tenant, customer, prices
 ):
     client = sandbox.client()
-    found = create_subscription_at_stripe(sandbox, tenant, prices["basic"])
-    (invoice,) = client.v1.invoices.list({"subscription": found.id}).data
+    existing = create_subscription_at_stripe(sandbox, tenant, prices["basic"])
+    (invoice,) = client.v1.invoices.list({"subscription": existing.id}).data
     assert invoice.auto_advance
-    rewrite_subscription(sandbox, found.id, collection_method="charge_automatically")
+    rewrite_subscription(sandbox, existing.id, collection_method="charge_automatically")
     add_relay(tenant)
 
     sync(tenant)
 
-    (kept,) = all_subscriptions(sandbox)
-    assert (kept.id, kept.collection_method) == (found.id, "send_invoice")
-    assert kept.days_until_due == 7
+    (adopted,) = all_subscriptions(sandbox)
+    assert (adopted.id, adopted.collection_method) == (existing.id, "send_invoice")
+    assert adopted.days_until_due == 7
     assert not client.v1.invoices.retrieve(invoice.id).auto_advance
 
 
@@ -302,7 +304,7 @@ def test_subscription_cancelled_by_a_person_is_not_recreated(sandbox, tenant):
         (None, True, False, "delinquent", 1),
     ],
 )
-def test_relays_after_stripe_ended_the_subscription(
+def test_relays_are_suspended_only_for_debt_after_stripe_ended_the_subscription(
     sandbox, tenant, reason, owes, exempt, status, subscriptions
 ):
     relay = add_relay(tenant)

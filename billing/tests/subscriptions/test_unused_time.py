@@ -18,11 +18,11 @@ MONTH = 30 * 24 * 3600
 HALF = Fraction(1, 2)
 
 
-def line(amount, start=0, end=MONTH):
+def make_line(amount, start=0, end=MONTH):
     return Line("il", amount, "price", 1, start, end, False)
 
 
-def billed(*lines, status="open", paid=0, currency="usd", id="in_1"):
+def billed_invoice(*lines, status="open", paid=0, currency="usd", id="in_1"):
     total = sum(line.amount for line in lines)
     invoice = Invoice(
         id=id,
@@ -51,23 +51,27 @@ def billed(*lines, status="open", paid=0, currency="usd", id="in_1"):
     return BilledInvoice(invoice, lines)
 
 
-def cents_by_invoice(found):
-    return {each.invoice.id: each.cents for each in found}
+def cents_by_invoice(unused):
+    return {share.invoice.id: share.cents for share in unused}
 
 
 times = st.integers(0, MONTH)
 debits = st.builds(
-    lambda amount, ends: line(amount, *sorted(ends)),
+    lambda amount, ends: make_line(amount, *sorted(ends)),
     st.integers(1, 10**7),
     st.tuples(times, times).filter(lambda ends: ends[0] != ends[1]),
 )
-credits = debits.map(lambda d: line(-d.amount, d.period_start, d.period_end))
+credits = debits.map(lambda d: make_line(-d.amount, d.period_start, d.period_end))
 
 
 @given(st.lists(debits, min_size=1, max_size=5), times, st.booleans())
 def test_credit_and_used_time_of_one_invoice_add_up_to_its_total(lines, at, paid):
     total = sum(line.amount for line in lines)
-    invoice = billed(*lines, status="paid", paid=total) if paid else billed(*lines)
+    invoice = (
+        billed_invoice(*lines, status="paid", paid=total)
+        if paid
+        else billed_invoice(*lines)
+    )
 
     credit = cents_by_invoice(unused_time([invoice], at=at)).get("in_1", 0)
 
@@ -83,87 +87,96 @@ def test_credit_and_used_time_of_one_invoice_add_up_to_its_total(lines, at, paid
     st.lists(debits | credits, max_size=3),
     times,
 )
-def test_credits_never_exceed_what_each_invoice_can_bear(given_, pending, at):
+def test_credits_never_exceed_the_maximum_of_each_invoice(drawn_invoices, pending, at):
     invoices = []
-    for number, (lines, is_paid) in enumerate(given_):
+    for number, (lines, is_paid) in enumerate(drawn_invoices):
         total = max(sum(line.amount for line in lines), 0)
         paid, status = (total, "paid") if is_paid or not total else (0, "open")
-        invoices.append(billed(*lines, status=status, paid=paid, id=f"in_{number}"))
+        invoices.append(
+            billed_invoice(*lines, status=status, paid=paid, id=f"in_{number}")
+        )
 
-    found = cents_by_invoice(unused_time(invoices, at=at, pending=pending))
+    credits = cents_by_invoice(unused_time(invoices, at=at, pending=pending))
 
-    limits = {each.invoice.id: each.creditable_cents for each in invoices}
-    assert all(0 < amount <= limits[id] for id, amount in found.items())
-    due = sum((unused_cents(each.lines, at) for each in invoices), Fraction())
+    limits = {billed.invoice.id: billed.creditable_cents for billed in invoices}
+    assert all(0 < amount <= limits[id] for id, amount in credits.items())
+    due = sum((unused_cents(billed.lines, at) for billed in invoices), Fraction())
     due = max(due + unused_cents(pending, at), Fraction())
-    credited = sum(found.values())
+    credited = sum(credits.values())
     expected = min(due, Fraction(sum(limits.values())))
     assert abs(credited - expected) <= HALF * len(invoices)
 
 
 @given(debits, times)
-def test_used_and_unused_cents_add_up_to_the_amount(one, at):
-    assert unused_cents([one], at) + used_cents([one], at) == one.amount
+def test_used_and_unused_cents_add_up_to_the_amount(line, at):
+    assert unused_cents([line], at) + used_cents([line], at) == line.amount
 
 
 def test_line_is_unused_before_its_period_and_used_after_it():
-    one = line(500, 100, 200)
+    line = make_line(500, 100, 200)
 
-    assert unused_cents([one], 100) == unused_cents([one], 50) == 500
-    assert unused_cents([one], 200) == unused_cents([one], 300) == 0
+    assert unused_cents([line], 100) == unused_cents([line], 50) == 500
+    assert unused_cents([line], 200) == unused_cents([line], 300) == 0
 
 
 def test_used_part_of_deleted_prorations_reduces_the_credit():
     """An upgrade for $20 on day 10, cancelled on day 13."""
-    at, begun = 13 * MONTH // 30, 10 * MONTH // 30
-    upgrade = line(2000, begun)
+    start, at = 10 * MONTH // 30, 13 * MONTH // 30
+    upgrade = make_line(2000, start)
 
-    found = unused_time([billed(line(500))], at=at, deleted=[upgrade])
+    unused = unused_time([billed_invoice(make_line(500))], at=at, deleted=[upgrade])
 
-    assert cents_by_invoice(found) == {}
-    found = unused_time([billed(line(2500))], at=at, deleted=[upgrade])
-    assert cents_by_invoice(found) == {"in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)}
+    assert cents_by_invoice(unused) == {}
+    unused = unused_time([billed_invoice(make_line(2500))], at=at, deleted=[upgrade])
+    assert cents_by_invoice(unused) == {"in_1": round(2500 * 17 / 30 - 2000 * 3 / 20)}
 
 
-def test_deleted_pending_credit_is_made_up_for():
+def test_pending_credit_that_stripe_deleted_is_credited():
     """One of two relays was deactivated on day 3, the subscription ended on day 7."""
     off, at = 3 * MONTH // 30, 7 * MONTH // 30
-    pending = [line(-900, off), line(450, off)]
+    pending = [make_line(-900, off), make_line(450, off)]
 
-    found = unused_time([billed(line(1000))], at=at, deleted=pending)
+    unused = unused_time([billed_invoice(make_line(1000))], at=at, deleted=pending)
 
     served = Fraction(1000 * 3, 30) + Fraction(500 * 4, 30)
-    assert cents_by_invoice(found) == {"in_1": round(1000 - served)}
+    assert cents_by_invoice(unused) == {"in_1": round(1000 - served)}
 
 
 def test_unpaid_invoice_is_credited_before_a_paid_one():
-    paid = billed(line(500), status="paid", paid=500, id="in_paid")
-    owed = billed(line(500), id="in_open")
-    stripes = billed(line(-250, MONTH // 2), status="paid", id="in_final")
+    paid = billed_invoice(make_line(500), status="paid", paid=500, id="in_paid")
+    unpaid = billed_invoice(make_line(500), id="in_open")
+    final = billed_invoice(make_line(-250, MONTH // 2), status="paid", id="in_final")
 
-    found = unused_time([stripes, paid, owed], at=MONTH // 2)
+    unused = unused_time([final, paid, unpaid], at=MONTH // 2)
 
-    assert cents_by_invoice(found) == {"in_open": 250}
+    assert cents_by_invoice(unused) == {"in_open": 250}
 
 
-@pytest.mark.parametrize(("status", "paid", "back"), [("uncollectible", 100, 100)])
-def test_only_the_paid_part_of_an_uncollectible_invoice_is_credited(status, paid, back):
-    found = unused_time([billed(line(500), status=status, paid=paid)], at=MONTH // 2)
+def test_only_the_paid_part_of_an_uncollectible_invoice_is_credited():
+    invoice = billed_invoice(make_line(500), status="uncollectible", paid=100)
 
-    assert cents_by_invoice(found) == {"in_1": back}
+    unused = unused_time([invoice], at=MONTH // 2)
+
+    assert cents_by_invoice(unused) == {"in_1": 100}
 
 
 @pytest.mark.parametrize(
     ("currency", "amount"), [("isk", 33_300), ("kwd", 33_330), ("jpy", 33_333)]
 )
 def test_amounts_are_rounded_to_the_currencys_charge_increment(currency, amount):
-    found = unused_time([billed(line(50_000), currency=currency)], at=MONTH // 3)
+    unused = unused_time(
+        [billed_invoice(make_line(50_000), currency=currency)], at=MONTH // 3
+    )
 
-    assert cents_by_invoice(found) == {"in_1": amount}
+    assert cents_by_invoice(unused) == {"in_1": amount}
 
 
-def test_halves_are_rounded_to_even():
+def test_half_cents_are_rounded_to_even():
     at = MONTH // 2
 
-    assert cents_by_invoice(unused_time([billed(line(501))], at=at)) == {"in_1": 250}
-    assert cents_by_invoice(unused_time([billed(line(503))], at=at)) == {"in_1": 252}
+    assert cents_by_invoice(unused_time([billed_invoice(make_line(501))], at=at)) == {
+        "in_1": 250
+    }
+    assert cents_by_invoice(unused_time([billed_invoice(make_line(503))], at=at)) == {
+        "in_1": 252
+    }

@@ -6,7 +6,6 @@ from typing import Any
 from billing.models import InvoiceCollection
 from billing.services.invoices.payment_link import payment_url
 from lightning.models import LightningInvoice
-from lightning.services.invoices import PaymentRequest
 
 
 def path_of(invoice: InvoiceCollection) -> str:
@@ -26,11 +25,3 @@ def text(response: Any) -> str:
 
 def bolt11s() -> list[str]:
     return list(LightningInvoice.objects.values_list("bolt11", flat=True))
-
-
-def bill(invoice: InvoiceCollection) -> PaymentRequest:
-    """Return a payment request for the remaining amount."""
-    amount = invoice.amount_remaining_cents
-    return PaymentRequest(
-        invoice.tenant_id, invoice.pk, amount, invoice.currency, "Invoice"
-    )

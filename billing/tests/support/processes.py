@@ -67,7 +67,7 @@ def worker(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a Celery worker for these queues; it is killed when the block ends."""
     with secret_scanner.watch(log).open("ab") as output:
-        started = subprocess.Popen(
+        process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "--app", "caravel", "--quiet"),
                 *("worker", "--queues", queues, *pool),
@@ -80,9 +80,9 @@ def worker(
             start_new_session=True,
         )
     try:
-        yield started
+        yield process
     finally:
-        kill(started)
+        kill(process)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -95,12 +95,12 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], object], event: str, seconds: float = 30) -> None:
     """Poll until the condition holds; fail after `seconds` with a message."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, (
-            f"not within {seconds} s: {what}; {sync_states()}"
+            f"not within {seconds} s: {event}; {sync_states()}"
         )
         time.sleep(0.05)
 

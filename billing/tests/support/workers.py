@@ -90,7 +90,7 @@ class Workers:
     @property
     def next_at(self) -> float | None:
         """Time at which the first message is due, None without one."""
-        return min((one.due_at for one in self._messages), default=None)
+        return min((message.due_at for message in self._messages), default=None)
 
     def drop_messages(self) -> None:
         """Drop all messages, as a restarted broker without persistence does."""
@@ -146,21 +146,22 @@ class Workers:
             task: Any, args: Any = (), kwargs: Any = None, **options: Any
         ) -> None:
             assert not kwargs
-            sent = tuple(json.loads(json.dumps(list(args or ()))))
+            sent_args = tuple(json.loads(json.dumps(list(args or ()))))
             due_at = self._now() + (options.get("countdown") or 0)
-            self._messages.append(Message(task, sent, due_at))
+            self._messages.append(Message(task, sent_args, due_at))
             if self.random.random() < self.repeating:
-                self._messages.append(Message(task, sent, due_at))
+                self._messages.append(Message(task, sent_args, due_at))
 
         return apply_async
 
     def _take_due_message(self) -> Message | None:
-        due = [one for one in self._messages if one.due_at <= self._now()]
+        now = self._now()
+        due = [message for message in self._messages if message.due_at <= now]
         if not due:
             return None
-        chosen = self.random.choice(due)
-        self._messages.remove(chosen)
-        return chosen
+        message = self.random.choice(due)
+        self._messages.remove(message)
+        return message
 
     def _run_one_task(self) -> bool:
         message = self._take_due_message()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def enqueued(monkeypatch):
+def enqueued_ids(monkeypatch):
     """The tenants whose sync was enqueued, in order."""
     sent: list[str] = []
     monkeypatch.setattr(
@@ -45,7 +45,7 @@ def acquire(tenant):
     return lease
 
 
-def test_each_billed_change_enqueues_one_sync(enqueued, on_commit):
+def test_each_billed_change_enqueues_one_sync(enqueued_ids, on_commit):
     relay = RelayFactory()
     changes = [
         lambda: lifecycle.change_plan(relay_id=relay.pk, plan_id="growth"),
@@ -58,35 +58,35 @@ def test_each_billed_change_enqueues_one_sync(enqueued, on_commit):
 
     for change in changes:
         SubscriptionSync.objects.update(enqueued_at=None)
-        enqueued.clear()
+        enqueued_ids.clear()
         with on_commit():
             change()
-        assert enqueued == [relay.tenant_id]
+        assert enqueued_ids == [relay.tenant_id]
 
 
-def test_unbilled_change_enqueues_nothing(enqueued, on_commit):
+def test_unbilled_change_enqueues_nothing(enqueued_ids, on_commit):
     relay = RelayFactory()
     version = sync_of(relay.tenant).version
 
     with on_commit():
         lifecycle.update_relay(relay_id=relay.pk, name="New name")
 
-    assert enqueued == []
+    assert enqueued_ids == []
     assert sync_of(relay.tenant).version == version
 
 
-def test_rolled_back_change_enqueues_nothing(enqueued, on_commit):
+def test_rolled_back_change_enqueues_nothing(enqueued_ids, on_commit):
     relay = RelayFactory()
     before = sync_of(relay.tenant).version
 
     with on_commit(), pytest.raises(Conflict):
         lifecycle.activate_relay(relay_id=relay.pk)
 
-    assert enqueued == []
+    assert enqueued_ids == []
     assert sync_of(relay.tenant).version == before
 
 
-def test_fifty_changes_enqueue_one_sync(enqueued, on_commit):
+def test_fifty_changes_enqueue_one_sync(enqueued_ids, on_commit):
     tenant = TenantFactory()
 
     with on_commit():
@@ -95,12 +95,12 @@ def test_fifty_changes_enqueue_one_sync(enqueued, on_commit):
                 tenant_id=tenant.pk, subdomain=f"r{n}", plan_id="basic"
             )
 
-    assert enqueued == [tenant.pk]
+    assert enqueued_ids == [tenant.pk]
     assert sync_of(tenant).version == 50
 
 
 def test_sweep_enqueues_the_sync_when_the_broker_was_down(
-    on_commit, monkeypatch, enqueued
+    on_commit, monkeypatch, enqueued_ids
 ):
     def fail(*args, **options):
         raise ConnectionError("broker down")
@@ -193,28 +193,30 @@ def test_lease_taken_over_on_a_host_with_a_fast_clock_is_lost():
         lease.renew()
 
 
-def test_change_during_a_failing_sync_is_retried_at_once(enqueued, on_commit):
+def test_change_during_a_failing_sync_is_retried_at_once(enqueued_ids, on_commit):
     tenant = RelayFactory().tenant
     SubscriptionSync.objects.update(failures=9)
     lease = acquire(tenant)
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
-    enqueued.clear()
+    enqueued_ids.clear()
 
     with on_commit():
         lease.release_failed(Conflict("no"))
 
-    assert enqueued == [tenant.pk]
+    assert enqueued_ids == [tenant.pk]
     assert sync_of(tenant).next_attempt_at <= timezone.now()
 
 
-def test_forced_sync_is_enqueued_although_a_message_is_on_its_way(enqueued, on_commit):
+def test_forced_sync_is_enqueued_although_a_message_is_on_its_way(
+    enqueued_ids, on_commit
+):
     """The message may have been lost."""
     tenant = RelayFactory().tenant
     with on_commit():
         mark_stale(tenant_id=tenant.pk, force=True)
 
-    assert enqueued == [tenant.pk]
+    assert enqueued_ids == [tenant.pk]
 
 
 def test_abandoned_lease_expires():
@@ -253,7 +255,9 @@ def test_lost_lease_stops_calls_and_leaves_the_tenant_stale():
     assert row.failures == 0
 
 
-def test_change_during_a_sync_leaves_the_tenant_stale_and_enqueued(enqueued, on_commit):
+def test_change_during_a_sync_leaves_the_tenant_stale_and_enqueued(
+    enqueued_ids, on_commit
+):
     tenant = RelayFactory().tenant
     lease = acquire(tenant)
 
@@ -263,11 +267,11 @@ def test_change_during_a_sync_leaves_the_tenant_stale_and_enqueued(enqueued, on_
         assert lease.release() is False
 
     assert sync_of(tenant).is_stale
-    assert enqueued == [tenant.pk, tenant.pk]
+    assert enqueued_ids == [tenant.pk, tenant.pk]
 
 
 def test_change_is_enqueued_after_a_message_that_found_the_lease_taken(
-    enqueued, on_commit
+    enqueued_ids, on_commit
 ):
     """That message's task did nothing, so no message is on its way."""
     tenant = RelayFactory().tenant
@@ -279,22 +283,22 @@ def test_change_is_enqueued_after_a_message_that_found_the_lease_taken(
     with on_commit():
         mark_stale(tenant_id=tenant.pk)
 
-    assert enqueued == [tenant.pk]
+    assert enqueued_ids == [tenant.pk]
 
 
 def test_failure_is_recorded_and_the_delay_doubles():
     tenant = RelayFactory().tenant
-    waits = []
+    delays = []
     now = timezone.now()
     for _ in range(3):
         with time_machine.travel(now, tick=False):
             acquire(tenant).release_failed(Conflict("Stripe said no", code="some-code"))
         due = sync_of(tenant).next_attempt_at
-        waits.append((due - now).total_seconds())
+        delays.append((due - now).total_seconds())
         now = due
 
     row = sync_of(tenant)
-    assert [round(wait) for wait in waits] == [15, 30, 60]
+    assert [round(delay) for delay in delays] == [15, 30, 60]
     assert (row.failures, row.last_error_code) == (3, "some-code")
     assert "Stripe said no" in row.last_error
     assert row.is_stale

@@ -38,14 +38,14 @@ def field(letter, values):
     return [CHARSET.index(letter), *words(len(values), 2), *values]
 
 
-def signed(prefix="lnbc2500u", fields=None, timestamp=1_496_314_658):
+def signed_invoice(prefix="lnbc2500u", fields=None, timestamp=1_496_314_658):
     """Return an invoice with a valid signature and checksum."""
-    data = [*words(timestamp, 7), *(usual() if fields is None else fields)]
+    data = [*words(timestamp, 7), *(usual_fields() if fields is None else fields)]
     message = prefix.encode() + bytes(convertbits(data, 5, 8) or [])
     return bech32_encode(prefix, [*data, *words(KEY.sign_recoverable(message))])
 
 
-def usual(**changes):
+def usual_fields(**changes):
     """Return the usual fields of an invoice, with changes."""
     fields = {
         "p": words(bytes.fromhex(HASH)),
@@ -104,7 +104,7 @@ def test_case_and_scheme_do_not_matter(text):
     ],
 )
 def test_networks_and_amounts_are_exact(prefix, network, amount_msat):
-    invoice = decode(signed(prefix))
+    invoice = decode(signed_invoice(prefix))
 
     assert (invoice.network, invoice.amount_msat) == (network, amount_msat)
     assert (invoice.description, invoice.payee) == ("ナンセンス 1杯", PAYEE)
@@ -132,7 +132,7 @@ def test_networks_and_amounts_are_exact(prefix, network, amount_msat):
 )
 def test_impossible_amount_or_network_is_refused(prefix):
     with pytest.raises(InvalidBolt11):
-        decode(signed(prefix))
+        decode(signed_invoice(prefix))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_impossible_amount_or_network_is_refused(prefix):
     ],
 )
 def test_expiry_is_decoded(expiry, seconds):
-    invoice = decode(signed(fields=usual(x=expiry)))
+    invoice = decode(signed_invoice(fields=usual_fields(x=expiry)))
 
     assert invoice.created_at == CREATED
     assert invoice.expires_at == CREATED + timedelta(seconds=seconds)
@@ -154,36 +154,39 @@ def test_expiry_is_decoded(expiry, seconds):
 def test_payee_field_must_match_the_signature():
     other_key = PrivateKey().public_key.format()
 
-    assert decode(signed(fields=usual(n=words(bytes.fromhex(PAYEE))))).payee == PAYEE
+    assert (
+        decode(signed_invoice(fields=usual_fields(n=words(bytes.fromhex(PAYEE))))).payee
+        == PAYEE
+    )
     with pytest.raises(InvalidBolt11):
-        decode(signed(fields=usual(n=words(other_key))))
+        decode(signed_invoice(fields=usual_fields(n=words(other_key))))
 
 
 def test_description_can_be_a_hash():
-    fields = usual(d=None, h=words(bytes.fromhex(SECRET)))
+    fields = usual_fields(d=None, h=words(bytes.fromhex(SECRET)))
 
-    assert decode(signed(fields=fields)).description is None
+    assert decode(signed_invoice(fields=fields)).description is None
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         [],
-        usual(p=None),
-        usual(s=None),
-        usual(d=None),
-        usual(p=words(b"short")),
-        usual(d=words(b"\xff\xfe")),
-        usual(x=[]),
-        usual(x=[31] * 20),
-        usual(f=[]),
-        [*usual(), CHARSET.index("d")],
-        [*usual(), CHARSET.index("d"), 31, 31, 0],
+        usual_fields(p=None),
+        usual_fields(s=None),
+        usual_fields(d=None),
+        usual_fields(p=words(b"short")),
+        usual_fields(d=words(b"\xff\xfe")),
+        usual_fields(x=[]),
+        usual_fields(x=[31] * 20),
+        usual_fields(f=[]),
+        [*usual_fields(), CHARSET.index("d")],
+        [*usual_fields(), CHARSET.index("d"), 31, 31, 0],
     ],
 )
 def test_missing_and_malformed_fields_are_refused(fields):
     with pytest.raises(InvalidBolt11) as caught:
-        decode(signed(fields=fields))
+        decode(signed_invoice(fields=fields))
 
     assert (caught.value.code, caught.value.status) == ("bolt11-invalid", 422)
 
@@ -208,12 +211,12 @@ def test_missing_and_malformed_fields_are_refused(fields):
         f"lightning:lightning:{COFFEE}",
         COFFEE.replace("k", "\u212a", 1),
         f"{COFFEE}\ud800",
-        signed(fields=[*usual(), *field("r", [0] * 1023) * 8]),
+        signed_invoice(fields=[*usual_fields(), *field("r", [0] * 1023) * 8]),
         "lnbc1" + "q" * 10_000_000,
     ],
     ids=lambda text: repr(text)[:20],
 )
-def test_other_text_is_refused_and_not_repeated(text):
+def test_text_that_is_no_invoice_is_refused_and_not_repeated(text):
     with pytest.raises(InvalidBolt11) as caught:
         decode(text)
 
@@ -223,9 +226,11 @@ def test_other_text_is_refused_and_not_repeated(text):
 
 def test_invoice_of_the_maximum_length_is_decoded():
     filler = field("r", [0] * 1023) * 6
-    space = MAX_LENGTH - len(signed(fields=[*usual(), *filler, *field("r", [])]))
+    space = MAX_LENGTH - len(
+        signed_invoice(fields=[*usual_fields(), *filler, *field("r", [])])
+    )
 
-    text = signed(fields=[*usual(), *filler, *field("r", [0] * space)])
+    text = signed_invoice(fields=[*usual_fields(), *filler, *field("r", [0] * space)])
 
     assert len(text) == MAX_LENGTH
     assert decode(text).payment_hash == HASH
@@ -245,8 +250,8 @@ def test_no_text_raises_another_error(text):
 
 
 @given(st.integers(0, len(COFFEE) - 1), st.characters(), st.sampled_from([0, 1]))
-def test_change_of_one_character_is_detected(place, character, kept):
-    text = COFFEE[:place] + character + COFFEE[place + kept :]
+def test_change_of_one_character_is_detected(place, character, replaced):
+    text = COFFEE[:place] + character + COFFEE[place + replaced :]
 
     assert decode_or_none(text) in (None, decode(COFFEE))
 
@@ -270,7 +275,7 @@ def test_changes_with_a_valid_checksum_raise_no_other_error(data):
 
 @given(st.binary(max_size=300), st.integers(0, 2**35 - 1))
 def test_signed_nonsense_raises_no_other_error(content, timestamp):
-    fields = [*usual(), *words(content)]
-    invoice = decode_or_none(signed(fields=fields, timestamp=timestamp))
+    fields = [*usual_fields(), *words(content)]
+    invoice = decode_or_none(signed_invoice(fields=fields, timestamp=timestamp))
 
     assert invoice is None or invoice.expires_at >= invoice.created_at

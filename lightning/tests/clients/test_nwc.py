@@ -61,15 +61,15 @@ def issue(own_wallet, msat=5_000_000):
 
 
 def pay(wallet, bolt11, payment_hash):
-    paying = client(wallet)
-    request = paying.prepare_payment(
+    payer = client(wallet)
+    request = payer.prepare_payment(
         bolt11=bolt11, expires_at=timezone.now() + timedelta(minutes=2)
     )
-    return paying.pay_invoice(request, payment_hash=payment_hash)
+    return payer.pay_invoice(request, payment_hash=payment_hash)
 
 
 @pytest.mark.parametrize("scheme", list(Scheme))
-def test_payment_in_both_encryption_schemes(wallets, own_wallet, alice, scheme):
+def test_payment_works_in_both_encryption_schemes(wallets, own_wallet, alice, scheme):
     for wallet in (own_wallet, alice):
         wallet.protocol = replace(wallet.protocol, encryption=(scheme,))
     bolt11, payment_hash = issue(own_wallet)
@@ -77,10 +77,10 @@ def test_payment_in_both_encryption_schemes(wallets, own_wallet, alice, scheme):
     assert client(own_wallet).lookup_invoice(payment_hash).status is Status.UNSETTLED
     preimage = pay(alice, bolt11, payment_hash)
 
-    found = client(own_wallet).lookup_invoice(payment_hash)
-    assert (found.status, found.preimage) == (Status.SETTLED, preimage)
-    assert found.amount_msat == 5_000_000
-    assert abs(found.settled_at - timezone.now()) < timedelta(seconds=5)
+    lookup = client(own_wallet).lookup_invoice(payment_hash)
+    assert (lookup.status, lookup.preimage) == (Status.SETTLED, preimage)
+    assert lookup.amount_msat == 5_000_000
+    assert abs(lookup.settled_at - timezone.now()) < timedelta(seconds=5)
     assert wallets.ledger.debits("alice") == [5_000_000]
 
 
@@ -103,7 +103,7 @@ def test_reply_without_a_p_tag_is_accepted(own_wallet, alice):
     assert client(alice).get_balance() == 10**9
 
 
-def test_get_info_and_get_budget(wallets):
+def test_get_info_and_get_budget_return_the_terms_of_the_wallet(wallets):
     wallet = wallets.create("erin", balance_msat=7_000, terms=Terms(budget_msat=5_000))
     info = client(wallet).get_info()
     budget = client(wallet).get_budget()
@@ -152,9 +152,9 @@ def test_other_error_codes_leave_the_outcome_unknown(wallets, own_wallet, alice,
     assert wallets.ledger.debits("alice") == [5_000_000]
 
 
-@pytest.mark.parametrize("garbage", list(CorruptReply))
-def test_malformed_reply_leaves_the_outcome_unknown(own_wallet, alice, garbage):
-    alice.behaviour = PaymentBehaviour(corruption=garbage)
+@pytest.mark.parametrize("corruption", list(CorruptReply))
+def test_malformed_reply_leaves_the_outcome_unknown(own_wallet, alice, corruption):
+    alice.behaviour = PaymentBehaviour(corruption=corruption)
     bolt11, payment_hash = issue(own_wallet)
 
     with pytest.raises(InvalidWalletReply) as caught:
@@ -235,9 +235,9 @@ def test_lookup_works_with_one_dead_relay_and_no_info_event(relay, own_wallet):
         dead = f"ws://127.0.0.1:{closed.getsockname()[1]}"
     both = replace(uri, relays=(dead, *uri.relays))
 
-    found = Wallet(both, private_allowed=True).lookup_invoice(payment_hash)
+    lookup = Wallet(both, private_allowed=True).lookup_invoice(payment_hash)
 
-    assert found.status is Status.UNSETTLED
+    assert lookup.status is Status.UNSETTLED
 
 
 def test_private_relay_is_refused_unless_allowed(relay, alice):
@@ -253,14 +253,14 @@ def test_concurrent_lookups_get_their_own_answers(own_wallet, alice):
     _, unpaid = issue(own_wallet)
     pay(alice, bolt11, paid)
 
-    found = client(own_wallet).lookup_invoices([paid, unpaid, "00" * 32])
+    answers = client(own_wallet).lookup_invoices([paid, unpaid, "00" * 32])
 
-    assert found[paid].status is Status.SETTLED
-    assert found[unpaid].status is Status.UNSETTLED
-    assert found["00" * 32].nwc_code == "NOT_FOUND"
+    assert answers[paid].status is Status.SETTLED
+    assert answers[unpaid].status is Status.UNSETTLED
+    assert answers["00" * 32].nwc_code == "NOT_FOUND"
 
 
-def test_lookup_of_a_wallet_without_state(own_wallet, alice):
+def test_settled_at_decides_for_a_wallet_without_state(own_wallet, alice):
     own_wallet.lookup_behaviour = LookupBehaviour(with_state=False)
     bolt11, payment_hash = issue(own_wallet)
 
@@ -307,7 +307,7 @@ HASH = "ab" * 32
         ({"state": "settled", "amount": -5}, None),
     ],
 )
-def test_status_in_a_lookup_answer(fields, status):
+def test_lookup_status_follows_state_then_settled_at(fields, status):
     answer = {"payment_hash": HASH, "type": "incoming", **fields}
     if status is None:
         with pytest.raises(InvalidWalletReply):
@@ -323,10 +323,10 @@ def test_preimage_is_not_in_repr():
 # --- notifications
 
 
-def listen(relay, wallet, then):
+def listen(relay, wallet, callback):
     """Start listening to a wallet; returns once the relay has the subscription."""
     before = relay.subscriptions
-    wallet.on_payment_received(then)
+    wallet.on_payment_received(callback)
     until(lambda: relay.subscriptions > before)
 
 
@@ -340,58 +340,58 @@ def pay_new(own_wallet, alice):
 @pytest.mark.parametrize("scheme", list(Scheme))
 def test_payment_received_is_passed_on(relay, own_wallet, alice, scheme):
     own_wallet.protocol = replace(own_wallet.protocol, encryption=(scheme,))
-    heard: list[list[str]] = []
-    listen(relay, client(own_wallet), heard.append)
+    received: list[list[str]] = []
+    listen(relay, client(own_wallet), received.append)
 
     payment_hash = pay_new(own_wallet, alice)
 
-    until(lambda: heard == [[payment_hash]])
+    until(lambda: received == [[payment_hash]])
 
 
 def test_repeated_notification_is_passed_on_once(relay, own_wallet, alice):
     """The wallet sends both encryptions, and the relay repeats them on reconnect."""
     assert len(own_wallet.protocol.encryption) == 2
-    heard: list[list[str]] = []
-    listen(relay, client(own_wallet), heard.append)
+    received: list[list[str]] = []
+    listen(relay, client(own_wallet), received.append)
     first = pay_new(own_wallet, alice)
-    until(lambda: heard == [[first]])
+    until(lambda: received == [[first]])
 
     before = relay.requests
     relay.drop_connections()
     until(lambda: relay.requests > before)
     second = pay_new(own_wallet, alice)
 
-    until(lambda: len(heard) > 1)
-    assert heard == [[first], [second]]
+    until(lambda: len(received) > 1)
+    assert received == [[first], [second]]
 
 
 def test_many_notifications_are_passed_on_together(relay, own_wallet, alice):
-    heard: list[list[str]] = []
-    listen(relay, client(own_wallet), heard.append)
+    received: list[list[str]] = []
+    listen(relay, client(own_wallet), received.append)
     bolt11s = [issue(own_wallet)[0] for _ in range(20)]
 
     hashes = [alice.pay(bolt11).payment_hash for bolt11 in bolt11s]
 
-    until(lambda: sum(map(len, heard)) == 20)
-    assert [each for batch in heard for each in batch] == hashes
-    assert len(heard) < 10
+    until(lambda: sum(map(len, received)) == 20)
+    assert [each for batch in received for each in batch] == hashes
+    assert len(received) < 10
 
 
 def test_listening_goes_on_after_the_callback_fails(relay, own_wallet, alice, caplog):
-    heard: list[list[str]] = []
+    received: list[list[str]] = []
 
     def fail_once(payment_hashes):
-        heard.append(payment_hashes)
-        if len(heard) == 1:
+        received.append(payment_hashes)
+        if len(received) == 1:
             raise RuntimeError("the broker is on fire")
 
     listen(relay, client(own_wallet), fail_once)
     pay_new(own_wallet, alice)
-    until(lambda: heard)
+    until(lambda: received)
 
     second = pay_new(own_wallet, alice)
 
-    until(lambda: heard[1:] == [[second]])
+    until(lambda: received[1:] == [[second]])
     assert "hints_lost" in caplog.text
 
 
@@ -403,15 +403,15 @@ def test_notifications_of_other_connections_are_ignored(relay, own_wallet, alice
         ),
         private_allowed=True,
     )
-    heard: list[list[str]] = []
+    received: list[list[str]] = []
     notices: list[list[str]] = []
-    listen(relay, other, heard.append)
+    listen(relay, other, received.append)
     listen(relay, client(own_wallet), notices.append)
 
     payment_hash = pay_new(own_wallet, alice)
 
     until(lambda: notices == [[payment_hash]])
-    assert heard == []
+    assert received == []
 
 
 def publish_notification(wallet, relay, content):
@@ -424,28 +424,28 @@ def publish_notification(wallet, relay, content):
 
 
 def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):
-    heard: list[list[str]] = []
-    listen(relay, client(own_wallet), heard.append)
+    received: list[list[str]] = []
+    listen(relay, client(own_wallet), received.append)
     publish_notification(own_wallet, relay, "[" * 60_000)
 
     payment_hash = pay_new(own_wallet, alice)
 
-    until(lambda: heard == [[payment_hash]])
+    until(lambda: received == [[payment_hash]])
 
 
 def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
     monkeypatch.setattr(nwc, "_MAX_QUEUED", 3)
-    heard: list[str] = []
+    received: list[str] = []
     taken, go_on = threading.Event(), threading.Event()
 
-    def then(payment_hashes):
-        heard.extend(payment_hashes)
+    def block_after_first(batch):
+        received.extend(batch)
         taken.set()
         assert go_on.wait(20)
 
-    listen(relay, client(own_wallet), then)
-    told = [f"{number:064x}" for number in range(20)]
-    for payment_hash in told:
+    listen(relay, client(own_wallet), block_after_first)
+    payment_hashes = [f"{number:064x}" for number in range(20)]
+    for payment_hash in payment_hashes:
         notice = {
             "notification_type": "payment_received",
             "notification": {"payment_hash": payment_hash},
@@ -454,9 +454,9 @@ def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
         assert taken.wait(20)
     go_on.set()
 
-    until(lambda: len(heard) >= 4)
-    assert heard[:4] == told[:4]
-    assert len(heard) < 10  # the last may have arrived when there was room again
+    until(lambda: len(received) >= 4)
+    assert received[:4] == payment_hashes[:4]
+    assert len(received) < 10  # the last may have arrived when there was room again
 
 
 # --- malformed and hostile replies

@@ -140,5 +140,5 @@ def test_private_relay_is_accepted_if_allowed():
         ("::ffff:192.0.0.192", False),
     ],
 )
-def test_public_addresses(address, public):
+def test_private_and_reserved_addresses_are_not_public(address, public):
     assert is_public(address) is public

@@ -134,7 +134,7 @@ def test_price_at_the_pointer_is_read_exactly(feed, body, pointer, price):
         ('"64000"', "/0"),
     ],
 )
-def test_value_that_is_no_number_is_refused(feed, body, pointer):
+def test_value_that_is_not_a_number_is_refused(feed, body, pointer):
     feed.fault("body", body=body)
 
     assert refusal(feed, pointer) == "its answer has no price"
@@ -194,13 +194,13 @@ def test_response_that_is_not_json_is_refused(feed, body):
         ("huge", "its answer is too large"),
     ],
 )
-def test_failure_has_a_reason(feed, kind, reason):
+def test_failure_of_a_source_has_a_reason(feed, kind, reason):
     feed.fault(kind)
-    asked = len(feed.requests)
+    request_count = len(feed.requests)
 
     assert refusal(feed) == reason
     # A redirect is not followed.
-    assert len(feed.requests) == asked + 1
+    assert len(feed.requests) == request_count + 1
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,10 @@ def test_failure_has_a_reason(feed, kind, reason):
 def test_slow_source_times_out(feed, kind, seconds, monkeypatch):
     monkeypatch.setattr(prices, "TIMEOUT", 0.1)
     feed.fault(kind, seconds=seconds)
-    began = time.monotonic()
+    started = time.monotonic()
 
     assert refusal(feed) == "it did not answer in time"
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - started < 2
 
 
 def test_closed_port_is_a_failed_connection(feed):
@@ -269,7 +269,7 @@ def test_price_time_comes_from_the_response(feed, seconds):
 
 
 @pytest.mark.parametrize(
-    ("said", "as_of"),
+    ("value", "as_of"),
     [
         ("1700000000", 1_700_000_000),
         ('"1700000000"', 1_700_000_000),
@@ -283,14 +283,14 @@ def test_price_time_comes_from_the_response(feed, seconds):
         ("NaN", None),
     ],
 )
-def test_price_time_is_in_unix_seconds(feed, said, as_of):
-    feed.fault("body", body=f'{{"amount": 64000, "as_of": {said}}}')
+def test_price_time_is_in_unix_seconds(feed, value, as_of):
+    feed.fault("body", body=f'{{"amount": 64000, "as_of": {value}}}')
 
     if as_of is None:
         assert refusal(feed) == "its answer has no time"
     else:
-        found = fetch_price(template(feed), currency="usd")
-        assert found.as_of == datetime.fromtimestamp(as_of, UTC)
+        price = fetch_price(template(feed), currency="usd")
+        assert price.as_of == datetime.fromtimestamp(as_of, UTC)
 
 
 def ago(seconds):
@@ -298,7 +298,7 @@ def ago(seconds):
 
 
 @pytest.mark.parametrize(
-    ("date", "age", "old"),
+    ("date", "age", "seconds"),
     [
         (0, None, 0),
         (120, None, 120),
@@ -309,13 +309,13 @@ def ago(seconds):
         (-7200, "240", 240),
     ],
 )
-def test_price_time_falls_back_to_http_headers(feed, date, age, old):
-    said = {"Date": None if date is None else ago(date), "Age": age}
-    feed.fault("headers", headers=said)
+def test_price_time_falls_back_to_http_headers(feed, date, age, seconds):
+    headers = {"Date": None if date is None else ago(date), "Age": age}
+    feed.fault("headers", headers=headers)
 
     as_of = fetch_price(template(feed, "/amount"), currency="usd").as_of
 
-    assert abs((timezone.now() - as_of).total_seconds() - old) < 5
+    assert abs((timezone.now() - as_of).total_seconds() - seconds) < 5
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ STEPS = st.lists(st.sampled_from(["*", "0", "1", "", "~1", "a"]) | st.text())
 
 @given(JSON, STEPS)
 def test_json_pointer_never_raises(value, steps):
-    found = prices._resolve_pointer(value, "".join(f"/{step}" for step in steps))
+    member = prices._resolve_pointer(value, "".join(f"/{step}" for step in steps))
 
-    number = prices._number(found)
+    number = prices._number(member)
     assert number is None or isinstance(number, Decimal)

@@ -142,7 +142,7 @@ def cases(settings, relay, wallets) -> list[Case]:
     settings.NWC_TIMEOUT = 2
     # Some real relays keep expired events: wallets that come back will get them.
     relay.change_settings(honours_expiration=False)
-    found = []
+    cases = []
     for number in range(TIMES):
         for name, script in SCRIPTS.items():
             wallet = wallets.create(
@@ -155,15 +155,17 @@ def cases(settings, relay, wallets) -> list[Case]:
             set_wallet(pubkey=tenant.pk, nwc_url=wallet.url)
             payment_request = make_payment_request(tenant)
             payment = start_payment(payment_request)
-            found.append(Case(wallet.name, script, wallet, payment_request, payment))
-    return found
+            cases.append(Case(wallet.name, script, wallet, payment_request, payment))
+    return cases
 
 
 def worker(log: Any) -> Any:
     return processes.worker(log, queues="default,lightning", pool=processes.THREADS)
 
 
-def test_outcomes_without_a_crash(relay, wallets, own_wallet, cases, tmp_path):
+def test_each_wallet_has_its_outcome_without_a_crash(
+    relay, wallets, own_wallet, cases, tmp_path
+):
     with worker(tmp_path / "worker.log"):
         until(all_attempts_tried, 60)
 
@@ -172,10 +174,12 @@ def test_outcomes_without_a_crash(relay, wallets, own_wallet, cases, tmp_path):
             expected = State.REFUSED if case.script.refuses else State.PENDING
             assert case.reload().state == expected, case.name
     finish(wallets, own_wallet, cases)
-    assert_each_asked_once(relay, cases)
+    assert_one_request_each(relay, cases)
 
 
-def test_killed_before_the_request(relay, wallets, own_wallet, cases, tmp_path):
+def test_attempts_are_made_once_when_killed_before_the_request(
+    relay, wallets, own_wallet, cases, tmp_path
+):
     """The worker fetches the info event; no request is marked as sent."""
     relay.fault("hold", on="req", kinds={nwc.INFO})
     with worker(tmp_path / "first.log") as running:
@@ -187,10 +191,12 @@ def test_killed_before_the_request(relay, wallets, own_wallet, cases, tmp_path):
     recover(tmp_path)
 
     finish(wallets, own_wallet, cases)
-    assert_each_asked_once(relay, cases)
+    assert_one_request_each(relay, cases)
 
 
-def test_killed_during_the_request(relay, wallets, own_wallet, cases, tmp_path):
+def test_attempts_are_made_once_when_killed_during_the_request(
+    relay, wallets, own_wallet, cases, tmp_path
+):
     """The relay has the requests; wallets get them after the worker is gone."""
     with requests_held(relay, cases, tmp_path) as running:
         processes.kill(running)
@@ -200,10 +206,12 @@ def test_killed_during_the_request(relay, wallets, own_wallet, cases, tmp_path):
     recover(tmp_path)
 
     finish(wallets, own_wallet, cases)
-    assert_each_asked_once(relay, cases)
+    assert_one_request_each(relay, cases)
 
 
-def test_killed_after_the_answer(relay, wallets, own_wallet, cases, tmp_path):
+def test_attempts_are_made_once_when_killed_after_the_reply(
+    relay, wallets, own_wallet, cases, tmp_path
+):
     """The worker has the replies, and is about to record them."""
     replying = [case for case in cases if case.script.answers]
     with requests_held(relay, cases, tmp_path) as running, locked_payments():
@@ -216,7 +224,7 @@ def test_killed_after_the_answer(relay, wallets, own_wallet, cases, tmp_path):
     recover(tmp_path)
 
     finish(wallets, own_wallet, cases)
-    assert_each_asked_once(relay, cases)
+    assert_one_request_each(relay, cases)
 
 
 # --- the crash
@@ -247,20 +255,20 @@ def locked_payments() -> Iterator[None]:
 
 
 def blocked_backends() -> int:
-    return len(waiting("pid"))
+    return len(select_blocked("pid"))
 
 
 def end_blocked_backends() -> None:
     """End them: a killed client's statement would run once it got its lock."""
-    waiting("pg_terminate_backend(pid)")
+    select_blocked("pg_terminate_backend(pid)")
 
 
-def waiting(what: str) -> list[Any]:
+def select_blocked(column: str) -> list[Any]:
     with connection.cursor() as cursor:
         # Within a transaction the view shows its first snapshot until it is cleared.
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(
-            f"SELECT {what} FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            f"SELECT {column} FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         )
         return list(cursor.fetchall())
 
@@ -279,12 +287,12 @@ def recover(tmp_path: Any) -> None:
 
 def all_attempts_tried() -> bool:
     """Return whether no attempt waits for a reply that this worker could receive."""
-    asked = NwcPayment.objects.pending().filter(code="", replied_at=None)
-    recent = asked.filter(sent_at__gt=timezone.now() - timedelta(seconds=3))
+    unanswered = NwcPayment.objects.pending().filter(code="", replied_at=None)
+    recent = unanswered.filter(sent_at__gt=timezone.now() - timedelta(seconds=3))
     return not NwcPayment.objects.unsent().exists() and not recent.exists()
 
 
-# --- how it ends
+# --- the outcome
 
 
 def finish(wallets: Any, own_wallet: Wallet, cases: list[Case]) -> None:
@@ -344,7 +352,7 @@ def assert_outcome(wallets: Any, case: Case) -> None:
         )
 
 
-def assert_each_asked_once(relay: Any, cases: list[Case]) -> None:
+def assert_one_request_each(relay: Any, cases: list[Case]) -> None:
     """Each attempt has published one request, the one in its row."""
     for case in cases:
         sent = relay.events(nwc.REQUEST, author=case.payment.client_pubkey)

@@ -1,4 +1,4 @@
-"""Polling of our wallets: every invoice gets its turn, and nothing is guessed."""
+"""Polling of our wallets: every invoice is polled, and only answers decide."""
 
 from datetime import timedelta
 from unittest.mock import patch
@@ -46,7 +46,7 @@ def fresh(invoice):
     return invoice
 
 
-def tick(now=None):
+def tick():
     """Run the task of a beat and the tasks that it enqueues."""
     with patch.object(poll_wallet, "delay", side_effect=poll_wallet):
         watch_invoices()
@@ -69,7 +69,7 @@ def test_settled_invoice_is_neither_changed_nor_polled_again(
     alice.pay(presented_bolt11.bolt11)
     invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
     before = LightningInvoice.objects.values().get()
-    asked = len(own_wallet.requests("lookup_invoice"))
+    request_count = len(own_wallet.requests("lookup_invoice"))
 
     invoice_status.check_invoice(invoice_id=presented_bolt11.pk)
     invoice_status.check_payment_hashes(payment_hashes=[presented_bolt11.payment_hash])
@@ -78,7 +78,7 @@ def test_settled_invoice_is_neither_changed_nor_polled_again(
     )
 
     assert LightningInvoice.objects.values().get() == before
-    assert len(own_wallet.requests("lookup_invoice")) == asked
+    assert len(own_wallet.requests("lookup_invoice")) == request_count
 
 
 def test_late_payment_is_seen_until_final_at(alice, presented_bolt11):
@@ -217,7 +217,7 @@ def test_wallet_that_answers_again_is_polled_at_once_for_the_rest(
 
 def test_invoice_without_answers_is_polled_less_and_less_often(own_wallet, tenant):
     """Otherwise every batch would wait for it, and paid invoices with the batch."""
-    silent, answered = (present_new(tenant), present_new(tenant))
+    silent, answered = present_new(tenant), present_new(tenant)
     start = timezone.now()
     for _ in range(5):
         silence = NoWalletReply("The wallet does not answer.")

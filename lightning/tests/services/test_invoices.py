@@ -1,6 +1,7 @@
 """Issuing Lightning invoices to payers: one at a time, at a safe price."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -78,7 +79,7 @@ def test_open_invoice_is_returned_although_the_amount_has_changed(payment_reques
     assert get_or_issue_invoice(changed) == first
 
 
-def test_new_invoice_a_minute_after_the_expiry_and_one_lookup(
+def test_new_invoice_is_issued_a_minute_after_the_expiry_and_one_lookup(
     own_wallet, payment_request
 ):
     first = get_or_issue_invoice(payment_request)
@@ -143,7 +144,7 @@ def test_payer_gets_another_invoice_after_the_wallet_refused(alice):
     assert presented.payment_hash != payment.invoice.payment_hash
 
 
-def test_payer_is_told_until_when_a_wallet_payment_is_pending(settings, alice):
+def test_error_has_the_latest_end_of_a_pending_wallet_payment(settings, alice):
     settings.NWC_TIMEOUT = 1
     alice.behaviour = STAYS_SILENT
     payment_request = make_payment_request(tenant_with(alice))
@@ -158,7 +159,7 @@ def test_payer_is_told_until_when_a_wallet_payment_is_pending(settings, alice):
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "behaviour",
     [
         InvoiceBehaviour(amount_msat=1_000),
         InvoiceBehaviour(expiry=86_400),
@@ -168,9 +169,9 @@ def test_payer_is_told_until_when_a_wallet_payment_is_pending(settings, alice):
     ids=["amount", "longer", "shorter", "hash"],
 )
 def test_invoice_that_differs_from_the_request_is_discarded(
-    own_wallet, payment_request, lie
+    own_wallet, payment_request, behaviour
 ):
-    own_wallet.invoice_behaviour = lie
+    own_wallet.invoice_behaviour = behaviour
 
     with pytest.raises(InvoiceMismatch):
         get_or_issue_invoice(payment_request)
@@ -181,14 +182,12 @@ def test_invoice_is_discarded_if_our_wallets_clock_is_off(
     own_wallet, payment_request, monkeypatch
 ):
     def an_hour_early(text):
-        found = decode(text)
+        decoded = decode(text)
         hour = timedelta(hours=1)
-        return type(found)(
-            **{
-                **vars(found),
-                "created_at": found.created_at - hour,
-                "expires_at": found.expires_at - hour,
-            }
+        return replace(
+            decoded,
+            created_at=decoded.created_at - hour,
+            expires_at=decoded.expires_at - hour,
         )
 
     monkeypatch.setattr(invoices, "decode", an_hour_early)
@@ -239,7 +238,7 @@ def test_database_rejects_a_second_payer_even_concurrently(own_wallet, first):
     def present():
         LightningInvoice.objects.filter(pk=invoice.pk).update(shown_at=timezone.now())
 
-    def give():
+    def start_attempt():
         NwcPayment.objects.create(
             invoice=invoice,
             tenant=tenant,
@@ -251,19 +250,19 @@ def test_database_rejects_a_second_payer_even_concurrently(own_wallet, first):
     def second():
         try:
             with pytest.raises(IntegrityError), transaction.atomic():
-                give() if first == "payer" else present()
+                start_attempt() if first == "payer" else present()
         finally:
             connection.close()
 
     with ThreadPoolExecutor(1) as pool:
         with transaction.atomic():
-            present() if first == "payer" else give()
+            present() if first == "payer" else start_attempt()
             outcome = pool.submit(second)
-            until(lambda: _is_a_lock_waited_for() or outcome.done())
+            until(lambda: _has_waiting_lock() or outcome.done())
         outcome.result()
 
 
-def _is_a_lock_waited_for():
+def _has_waiting_lock():
     with connection.cursor() as cursor:
         # Within a transaction the view shows its first snapshot until it is cleared.
         cursor.execute("SELECT pg_stat_clear_snapshot()")
@@ -285,9 +284,9 @@ def test_ten_concurrent_requests_present_one_invoice(own_wallet):
             connection.close()
 
     with ThreadPoolExecutor(10) as pool:
-        shown = set(pool.map(click, range(10)))
+        presented = set(pool.map(click, range(10)))
 
-    assert len(shown) == 1
+    assert len(presented) == 1
     assert LightningInvoice.objects.count() == 1
 
 
@@ -304,7 +303,7 @@ def test_concurrent_payer_and_wallet_get_one_invoice(alice, round):
         finally:
             connection.close()
 
-    def begin():
+    def start():
         try:
             return start_payment(payment_request)
         except PaymentInProgress:
@@ -313,8 +312,8 @@ def test_concurrent_payer_and_wallet_get_one_invoice(alice, round):
             connection.close()
 
     with ThreadPoolExecutor(2) as pool:
-        outcomes = [pool.submit(click), pool.submit(begin)]
-        won = [outcome.result() for outcome in outcomes if outcome.result()]
+        outcomes = [pool.submit(click), pool.submit(start)]
+        results = [outcome.result() for outcome in outcomes if outcome.result()]
 
-    assert len(won) == 1
+    assert len(results) == 1
     assert LightningInvoice.objects.count() == 1

@@ -72,7 +72,7 @@ def later(payment, seconds=0):
     return time_machine.travel(when, tick=True)
 
 
-def test_wallet_pays(wallets, tenant, payment_request):
+def test_wallet_pays_the_invoice(wallets, tenant, payment_request):
     payment = run(payment_request)
 
     assert payment.state == State.PAID
@@ -160,8 +160,8 @@ def test_refusal_ends_the_attempt_and_expires_its_invoice(
 
 
 def test_exhausted_budget_is_a_refusal(wallets, tenant, payment_request):
-    poor = wallets.create("poor", balance_msat=10**9, terms=Terms(budget_msat=1_000))
-    connect_wallet(pubkey=tenant.pk, nwc_url=poor.url)
+    bob = wallets.create("bob", balance_msat=10**9, terms=Terms(budget_msat=1_000))
+    connect_wallet(pubkey=tenant.pk, nwc_url=bob.url)
 
     payment = run(payment_request)
 
@@ -173,12 +173,12 @@ PAID_UNKNOWN = [
     answers_after(60),
     pays_but_says("INTERNAL"),
     pays_but_says("PAYMENT_FAILED"),
-    *(PaymentBehaviour(corruption=garbage) for garbage in CorruptReply),
+    *(PaymentBehaviour(corruption=corruption) for corruption in CorruptReply),
 ]
 
 
 @pytest.mark.parametrize("behaviour", PAID_UNKNOWN, ids=str)
-def test_payment_is_known_from_our_wallet_whatever_the_payer_replies(
+def test_payment_is_known_from_our_wallet_after_an_inconclusive_reply(
     settings, wallets, alice, payment_request, behaviour
 ):
     settings.NWC_TIMEOUT = 1
@@ -355,7 +355,7 @@ def test_no_invoice_is_issued_without_a_wallet(own_wallet, tenant, payment_reque
     assert own_wallet.requests("make_invoice") == []
 
 
-def test_wallet_disconnected_during_issuing_is_not_asked(tenant, payment_request):
+def test_wallet_disconnected_during_issuing_is_not_charged(tenant, payment_request):
     real = invoices.issue_invoice
 
     def issue_slowly(*, payment_request):
@@ -404,7 +404,7 @@ def test_database_enforces_one_payer_and_one_request(payment_request, tenant):
     presented = get_or_issue_invoice(make_payment_request(tenant))
     now = timezone.now()
 
-    for break_it in (
+    for violation in (
         lambda: LightningInvoice.objects.filter(pk=payment.invoice_id).update(
             shown_at=now
         ),
@@ -423,7 +423,7 @@ def test_database_enforces_one_payer_and_one_request(payment_request, tenant):
         ),
     ):
         with pytest.raises(IntegrityError), transaction.atomic():
-            break_it()
+            violation()
 
 
 def test_sweep_enqueues_an_attempt_whose_message_was_lost(alice, payment_request):

@@ -55,8 +55,8 @@ def short_timeout(monkeypatch):
     monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.4)
 
 
-def names(found):
-    return [price.name.rpartition("/")[2] for price in found.sources]
+def names(result):
+    return [price.name.rpartition("/")[2] for price in result.sources]
 
 
 def refusal(currency="usd"):
@@ -83,19 +83,19 @@ def test_quote_takes_the_amount_in_the_minor_unit(
 ):
     feed.set_price(Decimal(price), currency.lower())
 
-    found = quote(amount_cents=amount_cents, currency=currency)
+    result = quote(amount_cents=amount_cents, currency=currency)
 
-    assert found.amount_msat == sats * 1000
-    assert found.rate == Decimal(price)
+    assert result.amount_msat == sats * 1000
+    assert result.rate == Decimal(price)
 
 
 def test_quote_has_its_sources_rate_and_time(feed, clock):
-    found = quote(amount_cents=1000, currency="usd")
+    result = quote(amount_cents=1000, currency="usd")
 
-    assert names(found) == [*SOURCES]
-    assert [price.price for price in found.sources] == [63_968, 64_000, 64_032]
-    assert {price.as_of for price in found.sources} == {NOW}
-    assert (found.rate, found.quoted_at) == (Decimal("64000.00"), NOW)
+    assert names(result) == [*SOURCES]
+    assert [price.price for price in result.sources] == [63_968, 64_000, 64_032]
+    assert {price.as_of for price in result.sources} == {NOW}
+    assert (result.rate, result.quoted_at) == (Decimal("64000.00"), NOW)
 
 
 def test_rate_of_two_prices_is_their_exact_mean(feed, settings):
@@ -103,9 +103,9 @@ def test_rate_of_two_prices_is_their_exact_mean(feed, settings):
     feed.set_price(Decimal("999999999999.000000000000000001"), source="abacus")
     feed.set_price(Decimal("999999999999.000000000000000002"), source="beacon")
 
-    found = quote(amount_cents=1000, currency="usd")
+    result = quote(amount_cents=1000, currency="usd")
 
-    assert found.rate == Decimal("999999999999.0000000000000000015")
+    assert result.rate == Decimal("999999999999.0000000000000000015")
 
 
 @hypothesis.settings(
@@ -123,9 +123,9 @@ def test_amount_is_rounded_up_to_a_whole_sat(feed, amount_cents, currency, price
     feed.set_price(price, currency)
     owed = Fraction(amount_cents, 10 ** exponent(currency))
 
-    found = quote(amount_cents=amount_cents, currency=currency)
+    result = quote(amount_cents=amount_cents, currency=currency)
 
-    sats, part = divmod(found.amount_msat, 1000)
+    sats, part = divmod(result.amount_msat, 1000)
     assert part == 0
     assert sats * Fraction(price) / SATS >= owed
     assert (sats - 1) * Fraction(price) / SATS < owed
@@ -143,9 +143,9 @@ def test_amount_above_the_supply_is_refused(feed):
     feed.set_price(100)
     supply_cents = 21_000_000 * 100 * 100
 
-    found = quote(amount_cents=supply_cents, currency="usd")
+    result = quote(amount_cents=supply_cents, currency="usd")
 
-    assert found.amount_msat == 21_000_000 * 10**11
+    assert result.amount_msat == 21_000_000 * 10**11
     with pytest.raises(Invalid, match="exceeds the supply"):
         quote(amount_cents=supply_cents + 1, currency="usd")
 
@@ -179,9 +179,9 @@ def test_two_working_sources_are_required(feed, clock, short_timeout, kind, fail
     feed.fault(kind, *[*SOURCES][:failing])
 
     if failing == 1:
-        found = quote(amount_cents=1000, currency="usd")
-        assert names(found) == ["beacon", "compass"]
-        assert found.rate == Decimal("64016.00")
+        result = quote(amount_cents=1000, currency="usd")
+        assert names(result) == ["beacon", "compass"]
+        assert result.rate == Decimal("64016.00")
     else:
         message = refusal()
         assert f"of 3 sources {3 - failing} gave a fresh price" in message
@@ -192,10 +192,10 @@ def test_two_working_sources_are_required(feed, clock, short_timeout, kind, fail
 def test_price_far_from_the_median_is_rejected(feed, factor):
     feed.fault("wrong", "compass", factor=Decimal(factor))
 
-    found = quote(amount_cents=1000, currency="usd")
+    result = quote(amount_cents=1000, currency="usd")
 
-    assert names(found) == ["abacus", "beacon"]
-    assert found.rate == Decimal("63984.00")
+    assert names(result) == ["abacus", "beacon"]
+    assert result.rate == Decimal("63984.00")
 
 
 @pytest.mark.parametrize(("price", "used"), [(65_280, 3), (65_281, 2), (62_720, 3)])
@@ -245,11 +245,11 @@ def test_price_that_is_too_old_or_ahead_is_rejected(feed, clock, seconds, usable
 def test_source_that_never_answers_does_not_delay_the_quote(feed, monkeypatch):
     monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.2)
     feed.fault("slow", "abacus", "beacon")
-    began = time.monotonic()
+    started = time.monotonic()
 
     message = refusal()
 
-    assert time.monotonic() - began < prices.TIMEOUT / 2
+    assert time.monotonic() - started < prices.TIMEOUT / 2
     assert message.count("it did not answer in time") == 2
     assert "1 gave a fresh price" in message
 
@@ -259,14 +259,14 @@ def test_rate_is_cached_for_a_minute(feed, clock):
     feed.set_price(32_000)
 
     clock.shift(59)
-    kept = quote(amount_cents=2000, currency="USD")
+    cached = quote(amount_cents=2000, currency="USD")
     clock.shift(1)
-    asked = quote(amount_cents=1000, currency="usd")
+    fetched = quote(amount_cents=1000, currency="usd")
 
-    assert kept.rate == 64_000
-    assert asked.rate == 32_000
-    assert kept.amount_msat == math.ceil(20 * SATS / 64_000) * 1000
-    assert kept.quoted_at == NOW + timedelta(seconds=59)
+    assert cached.rate == 64_000
+    assert fetched.rate == 32_000
+    assert cached.amount_msat == math.ceil(20 * SATS / 64_000) * 1000
+    assert cached.quoted_at == NOW + timedelta(seconds=59)
     assert len(feed.requests) == 6
 
 
@@ -289,10 +289,10 @@ def test_cached_prices_that_became_too_old_are_fetched_again(feed, clock):
     assert len(feed.requests) == 3
 
     clock.shift(1)
-    found = quote(amount_cents=1000, currency="usd")
+    result = quote(amount_cents=1000, currency="usd")
 
     assert len(feed.requests) == 6
-    assert found.sources[0].as_of == NOW + timedelta(seconds=11)
+    assert result.sources[0].as_of == NOW + timedelta(seconds=11)
 
 
 def test_cached_prices_that_became_too_old_are_not_used_as_a_fallback(feed, clock):
@@ -327,57 +327,57 @@ def test_cache_is_dropped_when_the_clock_is_set_back(feed, clock):
     assert len(feed.requests) == 6
 
 
-def together(count, *, currency="usd"):
+def start_quotes(count, *, currency="usd"):
     """Start `count` concurrent quotes; returns their futures."""
     pool = ThreadPoolExecutor(count)
     barrier = threading.Barrier(count + 1)
 
-    def ask():
+    def get_quote():
         barrier.wait(10)
         return quote(amount_cents=1000, currency=currency)
 
-    asked = [pool.submit(ask) for _ in range(count)]
+    futures = [pool.submit(get_quote) for _ in range(count)]
     barrier.wait(10)
     pool.shutdown(wait=False)
-    return asked
+    return futures
 
 
-def wait_for_requests(feed, count, asked):
+def wait_for_requests(feed, count, futures):
     while len(feed.requests) < count:
-        assert not wait(asked, timeout=0.005).done
+        assert not wait(futures, timeout=0.005).done
 
 
 def test_concurrent_quotes_fetch_once(feed):
     feed.fault("slow")
-    asked = together(8)
-    wait_for_requests(feed, 3, asked)
+    futures = start_quotes(8)
+    wait_for_requests(feed, 3, futures)
 
     feed.clear_faults()
-    found = [each.result(10) for each in asked]
+    quotes = [future.result(10) for future in futures]
 
-    assert len({each.amount_msat for each in found}) == 1
+    assert len({result.amount_msat for result in quotes}) == 1
     assert len(feed.requests) == 3
 
 
 def test_concurrent_quotes_fail_once(feed):
     feed.fault("error")
 
-    asked = together(8)
+    futures = start_quotes(8)
 
-    assert all(isinstance(each.exception(10), RateUnavailable) for each in asked)
+    assert all(isinstance(future.exception(10), RateUnavailable) for future in futures)
     assert len(feed.requests) == 3
 
 
 def test_one_currency_does_not_wait_for_another(feed):
     feed.fault("slow")
-    asked = together(1)
-    wait_for_requests(feed, 3, asked)
-    other = together(1, currency="eur")
-    wait_for_requests(feed, 6, asked + other)
+    futures = start_quotes(1)
+    wait_for_requests(feed, 3, futures)
+    other = start_quotes(1, currency="eur")
+    wait_for_requests(feed, 6, futures + other)
 
     feed.clear_faults()
 
-    assert asked[0].result(10).rate == 64_000
+    assert futures[0].result(10).rate == 64_000
     assert other[0].result(10).rate == 59_000
 
 

@@ -32,7 +32,7 @@ def short_timeout():
         yield
 
 
-def connect(tenant, wallet, **replace):
+def connect(tenant, wallet):
     url = wallet if isinstance(wallet, str) else wallet.url
     return connect_wallet(pubkey=tenant.pk, nwc_url=url)
 

@@ -146,7 +146,9 @@ class CaseSetup:
         pending = StripeEvent.objects.exclude(status=StripeEvent.Status.PROCESSED)
         # Events of a deleted, hence unknown customer wait for an hour.
         pending = pending.exclude(last_error_code="customer-unknown")
-        return [f"{one.type} is {one.status}: {one.last_error}" for one in pending]
+        return [
+            f"{event.type} is {event.status}: {event.last_error}" for event in pending
+        ]
 
     def work(self) -> None:
         """Run all queued tasks."""

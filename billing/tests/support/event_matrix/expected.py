@@ -1,7 +1,7 @@
 """Predict the outcome of a case from the billing rules alone.
 
-`expected_outcome` says how things stand once all tasks have run, before any time
-passes. It uses neither the database nor Stripe.
+`expected_outcome` returns the outcome after all tasks have run, before any time passes.
+It uses neither the database nor Stripe.
 
 One row of the matrix, as `str(case)` prints it, and its outcome:
 

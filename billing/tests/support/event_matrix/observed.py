@@ -52,7 +52,9 @@ class Outcome:
             for each in fields(self)
         )
         return [
-            f"{name}: {one!r}, not {two!r}" for name, one, two in pairs if one != two
+            f"{name}: {value!r}, not {other_value!r}"
+            for name, value, other_value in pairs
+            if value != other_value
         ]
 
 
@@ -60,12 +62,14 @@ def read_outcome(setup: CaseSetup) -> Outcome:
     """Return the current outcome."""
     store, row, tenant = setup.sandbox.app.store, setup.row, setup.tenant
     invoice = setup.api.v1.invoices.retrieve(setup.invoice_id)
-    subscriptions = [one for one in store.scan("subscription") if one["status"] in LIVE]
+    subscriptions = [
+        record for record in store.scan("subscription") if record["status"] in LIVE
+    ]
     return Outcome(
         status=str(invoice.status),
         remaining=invoice.amount_remaining,
-        by_card=_captured(setup),
-        by_lightning=_arrived(setup),
+        by_card=_captured_by_card(setup),
+        by_lightning=_received_by_lightning(setup),
         wallets=_states(NwcPayment.objects.filter(stripe_invoice_id=row.pk)),
         cards=_states(CardAttempt.objects.filter(collection=row)),
         settlements=tuple(sorted(map(_settlement, Settlement.objects.all()))),
@@ -79,24 +83,27 @@ def read_outcome(setup: CaseSetup) -> Outcome:
         live_subscriptions=len(subscriptions),
         quantity=sum(
             item.quantity or 0
-            for one in subscriptions
+            for record in subscriptions
             for item in setup.api.v1.subscription_items.list(
-                {"subscription": one["id"]}
+                {"subscription": record["id"]}
             ).data
         ),
         is_overdue=tenant.payment_overdue_since is not None,
     )
 
 
-def _captured(setup: CaseSetup) -> int:
+def _captured_by_card(setup: CaseSetup) -> int:
     intents = setup.sandbox.app.store.scan("payment_intent")
-    of_invoice = (one for one in intents if one["_invoice"] == setup.invoice_id)
-    return sum(one["amount_received"] for one in of_invoice)
+    return sum(
+        intent["amount_received"]
+        for intent in intents
+        if intent["_invoice"] == setup.invoice_id
+    )
 
 
-def _arrived(setup: CaseSetup) -> int:
+def _received_by_lightning(setup: CaseSetup) -> int:
     settled = LightningInvoice.objects.of(setup.invoice_id).filter(state="settled")
-    return sum(one.amount_cents for one in settled)
+    return sum(invoice.amount_cents for invoice in settled)
 
 
 def _states(rows) -> tuple[str, ...]:

@@ -9,35 +9,39 @@ from sandbox.stripe.store import Record
 def tenant_invoices(system: System) -> list[Record]:
     """Return all Stripe invoices of tenants' subscriptions."""
     store = system.stripe.app.store
-    return [one for one in store.scan("invoice") if pubkey_of(one)]
+    return [invoice for invoice in store.scan("invoice") if pubkey_of(invoice)]
 
 
 def captured_by_card(system: System, invoice: str) -> int:
     """Return the amount paid by card, also on Stripe's page, in cents."""
     intents = system.stripe.app.store.scan("payment_intent")
-    return sum(one["amount_received"] for one in intents if one["_invoice"] == invoice)
+    return sum(
+        intent["amount_received"] for intent in intents if intent["_invoice"] == invoice
+    )
 
 
 def captured_by_lightning(system: System, invoice: str) -> int:
     """Return the amount that our own wallet received for an invoice, in cents."""
     settled = settled_hashes(system)
     issued = LightningInvoice.objects.of(invoice)
-    return sum(one.amount_cents for one in issued if one.payment_hash in settled)
+    return sum(row.amount_cents for row in issued if row.payment_hash in settled)
 
 
 def live_subscriptions(system: System) -> list[Record]:
     """Return tenants' subscriptions that are billed."""
     return [
-        one
-        for one in system.stripe.app.store.scan("subscription")
-        if one["status"] in LIVE and "tenant_pubkey" in one["metadata"]
+        record
+        for record in system.stripe.app.store.scan("subscription")
+        if record["status"] in LIVE and "tenant_pubkey" in record["metadata"]
     ]
 
 
 def settled_hashes(system: System) -> set[str]:
     """Return the payment hashes of payments to our own wallet in this system."""
     issued = system.wallets.ledger.issued_by("platform")[system.first_issued :]
-    return {one.payment_hash for one in issued if one.settled_at is not None}
+    return {
+        invoice.payment_hash for invoice in issued if invoice.settled_at is not None
+    }
 
 
 def pubkey_of(invoice: Record) -> str:

@@ -1,5 +1,6 @@
 """Invariants of a simulated system. Each check returns or yields its violations."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,7 +40,11 @@ def immediate_faults(system: System) -> list[str]:
     return [
         *audit(system.stripe.app.store),
         *system.servers.conformity.pop_problems(),
-        *(fault for id in _invoice_ids() for fault in _overlapping_payments(id)),
+        *(
+            fault
+            for id in InvoiceCollection.objects.values_list("pk", flat=True)
+            for fault in _overlapping_payments(id)
+        ),
         *_duplicate_subscriptions(system),
         *_unknown_payments(system),
     ]
@@ -54,20 +59,28 @@ def final_faults(system: System) -> list[str]:
         *account_faults(system),
         *(
             fault
-            for one in tenant_invoices(system)
-            for fault in _wrong_amount(system, one)
+            for invoice in tenant_invoices(system)
+            for fault in _wrong_amount(system, invoice)
         ),
-        *(fault for one in tenant_invoices(system) for fault in _wrong_collection(one)),
         *(
             fault
-            for one in Tenant.objects.all()
-            for fault in _wrong_subscription_items(system, one)
+            for invoice in tenant_invoices(system)
+            for fault in _wrong_collection(invoice)
         ),
-        *(fault for one in Tenant.objects.all() for fault in _wrong_relay_status(one)),
         *(
             fault
-            for one in Credit.objects.all()
-            for fault in _wrong_credit(system, one)
+            for tenant in Tenant.objects.all()
+            for fault in _wrong_subscription_items(system, tenant)
+        ),
+        *(
+            fault
+            for tenant in Tenant.objects.all()
+            for fault in _wrong_relay_status(tenant)
+        ),
+        *(
+            fault
+            for credit in Credit.objects.all()
+            for fault in _wrong_credit(system, credit)
         ),
     ]
 
@@ -129,16 +142,21 @@ def _payment_windows(invoice: str) -> list[_PaymentWindow]:
     presented = LightningInvoice.objects.of(invoice).exclude(shown_at=None)
     return [
         *(
-            _PaymentWindow("a wallet", one.created_at, one.resolved_at)
-            for one in wallets
+            _PaymentWindow("a wallet", attempt.created_at, attempt.resolved_at)
+            for attempt in wallets
         ),
-        *(_PaymentWindow("a card", one.created_at, one.resolved_at) for one in cards),
+        *(
+            _PaymentWindow("a card", attempt.created_at, attempt.resolved_at)
+            for attempt in cards
+        ),
         *(
             _PaymentWindow(
-                PRESENTED, one.shown_at, None if one.is_watched else one.answered_at
+                PRESENTED,
+                bolt11.shown_at,
+                None if bolt11.is_watched else bolt11.answered_at,
             )
-            for one in presented
-            if one.shown_at
+            for bolt11 in presented
+            if bolt11.shown_at
         ),
     ]
 
@@ -155,9 +173,13 @@ def _overlapping_payments(invoice: str) -> Iterator[str]:
 
 
 def _duplicate_subscriptions(system: System) -> Iterator[str]:
-    owners = [one["metadata"]["tenant_pubkey"] for one in live_subscriptions(system)]
-    for pubkey in sorted({one for one in owners if owners.count(one) > 1}):
-        yield f"{pubkey} has {owners.count(pubkey)} live subscriptions"
+    owners = Counter(
+        subscription["metadata"]["tenant_pubkey"]
+        for subscription in live_subscriptions(system)
+    )
+    for pubkey, count in sorted(owners.items()):
+        if count > 1:
+            yield f"{pubkey} has {count} live subscriptions"
 
 
 # --- completeness
@@ -253,18 +275,14 @@ def _wrong_credit(system: System, credit: Credit) -> Iterator[str]:
 def _objects_for(system: System, kind: str, credit: Credit) -> list[Record]:
     name = str(credit.pk)
     objects = system.stripe.app.store.scan(kind)
-    return [one for one in objects if _is_for(one, name)]
+    return [record for record in objects if _is_for(record, name)]
 
 
-def _is_for(object: Record, credit_id: str) -> bool:
-    is_named = (object["metadata"] or {}).get("caravel_credit") == credit_id
-    return is_named and object.get("status") != "void"
+def _is_for(record: Record, credit_id: str) -> bool:
+    is_named = (record["metadata"] or {}).get("caravel_credit") == credit_id
+    return is_named and record.get("status") != "void"
 
 
 def _items(system: System, subscription: Record) -> dict[str, int]:
     live = system.api.v1.subscriptions.retrieve(subscription["id"])
     return {item.price.id: item.quantity or 0 for item in live["items"].data}
-
-
-def _invoice_ids() -> list[str]:
-    return list(InvoiceCollection.objects.values_list("pk", flat=True))

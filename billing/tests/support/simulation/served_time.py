@@ -81,18 +81,22 @@ def account_faults(system: System) -> list[str]:
     tenants = Tenant.objects.exclude(pk__in=system.excluded_tenants)
     return [
         fault
-        for one in tenants
-        for fault in (*_imbalance(system, one), *_undetected_drift(system, one))
+        for tenant in tenants
+        for fault in (*_imbalance(system, tenant), *_undetected_drift(system, tenant))
     ]
 
 
 def account_for(system: System, tenant: Tenant) -> Account:
     """Return a tenant's account up to now."""
-    invoices = [one for one in tenant_invoices(system) if pubkey_of(one) == tenant.pk]
-    not_void = [one for one in invoices if one["status"] != "void"]
+    invoices = [
+        invoice
+        for invoice in tenant_invoices(system)
+        if pubkey_of(invoice) == tenant.pk
+    ]
+    not_void = [invoice for invoice in invoices if invoice["status"] != "void"]
     pending = _pending_items(system, tenant)
     lines = [line for invoice in not_void for line in invoice["_lines"]]
-    live = {one["id"] for one in live_subscriptions(system)}
+    live = {subscription["id"] for subscription in live_subscriptions(system)}
     prepaid = [line for line in lines if line["subscription"] in live]
     now = system.now.timestamp()
     relays, subscriptions = (
@@ -101,19 +105,19 @@ def account_for(system: System, tenant: Tenant) -> Account:
     )
     periods = _periods(lines)
     return Account(
-        captured=sum(_captured(system, one["id"]) for one in invoices),
-        owed=sum(_owed(one) for one in invoices),
+        captured=sum(_captured(system, invoice["id"]) for invoice in invoices),
+        owed=sum(_owed(invoice) for invoice in invoices),
         written_off=sum(
-            one["amount_remaining"]
-            for one in invoices
-            if one["status"] == "uncollectible"
+            invoice["amount_remaining"]
+            for invoice in invoices
+            if invoice["status"] == "uncollectible"
         ),
         pending=sum(item["amount"] for item in pending),
         prepaid=sum(_unused(line, now) for line in [*prepaid, *pending]),
         credit=_credit(system, tenant),
         used=_cost_of_difference(relays, (), periods, now),
         late=_cost_of_difference(relays, subscriptions, periods, now),
-        uncreditable=sum(_uncreditable(system, one) for one in invoices),
+        uncreditable=sum(_uncreditable(system, invoice) for invoice in invoices),
         rounded=len(lines) + len(pending) + len(relays),
     )
 
@@ -133,11 +137,11 @@ def _undetected_drift(system: System, tenant: Tenant) -> Iterator[str]:
     running, billed = _relay_changes(tenant), _subscription_changes(system, tenant)
     for start, end in _differences(running, billed, system.now.timestamp()):
         idle = [
-            one.at
-            for one in system.rounds
-            if start + HOUR <= one.at < end
-            and not one.stripe_fails
-            and tenant.pk not in one.waiting
+            beat.at
+            for beat in system.rounds
+            if start + HOUR <= beat.at < end
+            and not beat.stripe_fails
+            and tenant.pk not in beat.waiting
         ]
         if idle and idle[-1] - idle[0] >= HOUR:
             used, paid = _monthly_cents(running, start), _monthly_cents(billed, start)
@@ -191,8 +195,8 @@ def _credit(system: System, tenant: Tenant) -> int:
     """Return the credit on the customer balance or still to be posted."""
     owed = Credit.objects.owed().filter(tenant=tenant)
     # Credit is a negative balance.
-    balance = sum(int(one["balance"]) for one in _customers(system, tenant))
-    return sum(int(one.amount_cents) for one in owed) - balance
+    balance = sum(int(customer["balance"]) for customer in _customers(system, tenant))
+    return sum(int(credit.amount_cents) for credit in owed) - balance
 
 
 def _pending_items(system: System, tenant: Tenant) -> list[Record]:
@@ -209,9 +213,10 @@ def _pending_items(system: System, tenant: Tenant) -> list[Record]:
 def _customers(system: System, tenant: Tenant) -> list[Record]:
     customers = system.stripe.app.store.scan("customer")
     return [
-        one
-        for one in customers
-        if not one.get("deleted") and one["metadata"].get("tenant_pubkey") == tenant.pk
+        customer
+        for customer in customers
+        if not customer.get("deleted")
+        and customer["metadata"].get("tenant_pubkey") == tenant.pk
     ]
 
 
@@ -247,7 +252,9 @@ def _subscription_changes(system: System, tenant: Tenant) -> list[PriceChange]:
         subscription = event["data"]["object"]
         if subscription["metadata"].get("tenant_pubkey") == tenant.pk:
             items = subscription["items"]["data"]
-            cents = sum(prices[one["price"]["id"]] * one["quantity"] for one in items)
+            cents = sum(
+                prices[item["price"]["id"]] * item["quantity"] for item in items
+            )
             is_live = subscription["status"] in LIVE
             changes.append(
                 PriceChange(
@@ -280,7 +287,7 @@ def _cost_of_difference(
     moments = {change.at for change in (*changes, *other_changes)} | {now}
     moments |= {bound for period in periods for bound in period}
     cents = 0.0
-    for start, end in pairwise(sorted(one for one in moments if one <= now)):
+    for start, end in pairwise(sorted(moment for moment in moments if moment <= now)):
         monthly = abs(
             _monthly_cents(changes, start) - _monthly_cents(other_changes, start)
         )

@@ -146,7 +146,9 @@ class System:
         self.servers.receive = self._receive
         rates.clear_cache()
         nwc.clear_scheme_cache()
-        self.prices = {one.plan_id: one.price_id for one in ensure_prices(Stripe())}
+        self.prices = {
+            price.plan_id: price.price_id for price in ensure_prices(Stripe())
+        }
 
     # --- time
 
@@ -212,7 +214,7 @@ class System:
     def _save_subscription_events(self) -> None:
         """Save events before Stripe deletes them after a month."""
         store, last = self.stripe.app.store, self._last_event
-        new = list(takewhile(lambda one: one["id"] != last, store.scan("event")))
+        new = list(takewhile(lambda event: event["id"] != last, store.scan("event")))
         if new:
             self._last_event = new[0]["id"]
         self.subscription_events += [
@@ -244,15 +246,15 @@ class System:
             app.deliveries.next_release(),
             self.workers.next_at,
         ]
-        moments = [datetime.fromtimestamp(one, UTC) for one in seconds if one]
-        moments += [one for one in map(self._next_value, _due_columns()) if one]
-        return min((one for one in moments if one > self.now), default=None)
+        moments = [datetime.fromtimestamp(due, UTC) for due in seconds if due]
+        moments += [due for due in map(self._next_value, _due_columns()) if due]
+        return min((moment for moment in moments if moment > self.now), default=None)
 
     def _next_value(self, column: tuple[type[Any], str]) -> datetime | None:
         model, name = column
         later = model.objects.filter(**{f"{name}__gt": self.now})
-        found: datetime | None = later.aggregate(first=Min(name))["first"]
-        return found
+        first: datetime | None = later.aggregate(first=Min(name))["first"]
+        return first
 
     # --- the inbox
 
