@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from caravel.core.admin import ReadOnlyAdmin
+from caravel.core.admin import ReadOnlyAdmin, counted
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from tenants.admin import NpubSearchAdmin
@@ -44,7 +44,7 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
     list_select_related = ("tenant",)
     actions = ("poll_now",)
 
-    @admin.display(description="«not paid» is final from")
+    @admin.display(description="unpaid for certain from")
     def final_from(self, invoice: LightningInvoice) -> datetime:
         return invoice.final_at
 
@@ -55,7 +55,9 @@ class LightningInvoiceAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         hashes = list(queryset.values_list("payment_hash", flat=True))
         for payment_hash in hashes:
             check_payment_hashes.delay_on_commit([payment_hash])
-        self.message_user(request, f"Enqueued the polling of {len(hashes)} invoices.")
+        self.message_user(
+            request, f"Enqueued the polling of {counted(len(hashes), 'invoice')}."
+        )
 
 
 @admin.register(NwcPayment)
@@ -105,4 +107,4 @@ class NwcPaymentAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         hashes = [p.invoice.payment_hash for p in pending if p.request_event_id]
         for payment_hash in hashes:
             check_payment_hashes.delay_on_commit([payment_hash])
-        self.message_user(request, f"Enqueued {len(pending)} payments.")
+        self.message_user(request, f"Enqueued {counted(len(pending), 'payment')}.")

@@ -85,6 +85,7 @@ class LightningInvoice(WorkItem):
 
     class Meta:
         ordering = ["-pk"]
+        verbose_name = "Lightning invoice"
         constraints = [
             models.UniqueConstraint(
                 fields=["stripe_invoice_id"],

@@ -12,7 +12,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from caravel.core.admin import ServiceAdmin
+from caravel.core.admin import ServiceAdmin, counted
 from caravel.core.exceptions import CaravelError
 from relays.models import Plan, Relay
 from relays.services import lifecycle
@@ -132,7 +132,7 @@ class RelayAdmin(NpubSearchAdmin, ServiceAdmin):
             else:
                 changed += 1
         if changed:
-            self.message_user(request, f"Changed {changed} relays.")
+            self.message_user(request, f"Changed {counted(changed, 'relay')}.")
 
 
 def _update(relay: Relay, fields: dict[str, Any]) -> None:

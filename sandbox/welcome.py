@@ -27,8 +27,8 @@ SCREEN = """
     5. Billing > Invoice collections shows the first invoice, still open; Tenants >
        Notices shows the message to its tenant. Open the link in it to pay.
     6. Connect a wallet: copy the address of the wallet "rich" from the Lightning page,
-       run   make manage ARGS="connect_wallet NPUB"   and paste it. The wallet pays what is
-       still open, and all later invoices.
+       run   make manage ARGS="connect_wallet NPUB"   and paste it. The wallet pays
+       what is still open, and all later invoices.
     7. On the Stripe page press + 1 month, then + 1 day: time passes for the whole
        system, and the wallet pays the next invoice. Connect the wallet "refuses", leave
        an invoice unpaid for a week, and see the relay go offline and, once it is paid,

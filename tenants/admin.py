@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin
+from caravel.core.admin import ReadOnlyAdmin, ServiceAdmin, counted
 from caravel.core.exceptions import CaravelError
 from caravel.nostr import npub_prefix_to_hex, parse_pubkey
 from tenants.models import Activity, Notice, Tenant, validate_pubkey
@@ -191,4 +191,4 @@ class NoticeAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         """Resend the failed notices of the selection; skip the others."""
         keys = list(queryset.values_list("pk", flat=True))
         count = sum(resend(notice_id=key) for key in keys)
-        self.message_user(request, f"Enqueued {count} notices.")
+        self.message_user(request, f"Enqueued {counted(count, 'notice')}.")

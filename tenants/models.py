@@ -69,7 +69,7 @@ class Tenant(models.Model):
     past_due_at = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="Unpaid since: an invoice needs to be paid manually.",
+        help_text="An invoice has needed a manual payment since then.",
     )
     payment_overdue_since = models.DateTimeField(
         null=True,
@@ -84,7 +84,7 @@ class Tenant(models.Model):
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     closed_at = models.DateTimeField(
-        null=True, blank=True, help_text="Closed since: no new or reactivated relays."
+        null=True, blank=True, help_text="The account is closed: it gets no relays."
     )
 
     objects = TenantQuerySet.as_manager()

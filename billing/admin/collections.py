@@ -11,7 +11,7 @@ from billing.models.collections import InvoiceCollectionQuerySet
 from billing.money import format_amount
 from billing.services.collection.attempts import collect_now
 from billing.services.dunning.suspension import end_grace_now, extend_grace
-from caravel.core.admin import ReadOnlyAdmin
+from caravel.core.admin import ReadOnlyAdmin, counted
 from tenants.admin import NpubSearchAdmin
 
 
@@ -51,7 +51,8 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         started = sum(collect_now(invoice_id=each.pk) for each in queryset)
         others = len(queryset) - started
         self.message_user(
-            request, f"Collecting {started} invoices, refreshing {others} others."
+            request,
+            f"Collecting {counted(started, 'invoice')}, refreshing {others} more.",
         )
 
     @admin.action(
@@ -79,7 +80,8 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         for each in collections:
             end_grace_now(tenant_id=each.tenant_id, invoice_ids=[each.pk])
         self.message_user(
-            request, f"Ended the grace period of {len(collections)} invoices."
+            request,
+            f"Ended the grace period of {counted(len(collections), 'invoice')}.",
         )
 
     def _extend_grace(
@@ -89,7 +91,8 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
             extend_grace(invoice_id=row.pk, by=by) for row in queryset.order_by("pk")
         )
         self.message_user(
-            request, f"Extended the grace period of {done} invoices by {by.days} days."
+            request,
+            f"Extended the grace period of {counted(done, 'invoice')} by {by.days} days.",
         )
 
 

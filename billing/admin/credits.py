@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from billing.models import Credit
 from billing.services.credits.posting import retry_credit
 from billing.tasks import post_credit
-from caravel.core.admin import WorkAdmin
+from caravel.core.admin import WorkAdmin, counted
 from tenants.admin import NpubSearchAdmin
 
 
@@ -35,4 +35,4 @@ class CreditAdmin(NpubSearchAdmin, WorkAdmin):
         ids = [credit.pk for credit in queryset if retry_credit(credit_id=credit.pk)]
         for credit_id in ids:
             post_credit.delay_on_commit(credit_id)
-        self.message_user(request, f"Enqueued {len(ids)} credits.")
+        self.message_user(request, f"Enqueued {counted(len(ids), 'credit')}.")

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from billing.models import StripeEvent
 from billing.services.events.process import requeue_event
 from billing.tasks import process_stripe_event
-from caravel.core.admin import ReadOnlyAdmin
+from caravel.core.admin import ReadOnlyAdmin, counted
 from tenants.admin import NpubSearchAdmin
 
 
@@ -36,4 +36,4 @@ class StripeEventAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         ids = [event.pk for event in queryset if requeue_event(event_id=event.pk)]
         for event_id in ids:
             process_stripe_event.delay_on_commit(event_id)
-        self.message_user(request, f"Enqueued {len(ids)} events.")
+        self.message_user(request, f"Enqueued {counted(len(ids), 'event')}.")

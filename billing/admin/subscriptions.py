@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from billing.models import StripeWrite, SubscriptionSync
 from billing.services.sync.queue import mark_stale
-from caravel.core.admin import ReadOnlyAdmin, WorkAdmin
+from caravel.core.admin import ReadOnlyAdmin, WorkAdmin, counted
 from tenants.admin import NpubSearchAdmin
 
 
@@ -72,7 +72,7 @@ class SubscriptionSyncAdmin(NpubSearchAdmin, WorkAdmin):
     ) -> None:
         for sync in queryset:
             mark_stale(tenant_id=sync.pk, force=True)
-        self.message_user(request, f"Enqueued {len(queryset)} syncs.")
+        self.message_user(request, f"Enqueued {counted(len(queryset), 'sync')}.")
 
 
 @admin.register(StripeWrite)

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from billing.models import InvoiceCollection
 from billing.money import format_amount
 from billing.services.customers.closing import close_tenant, reopen_tenant
+from caravel.core.admin import counted
 from tenants.admin import TenantAdmin
 from tenants.models import Tenant
 
@@ -68,4 +69,4 @@ class BilledTenantAdmin(TenantAdmin):
         verb: str,
     ) -> None:
         done = sum(service(tenant_id=tenant.pk) for tenant in queryset.order_by("pk"))
-        self.message_user(request, f"{verb}: {done} accounts.")
+        self.message_user(request, f"{verb}: {counted(done, 'account')}.")

@@ -44,6 +44,7 @@ class StripeEvent(WorkItem):
 
     class Meta:
         ordering = ["-received_at"]
+        verbose_name = "Stripe event"
         constraints = [
             models.CheckConstraint(
                 condition=Q(status="processed") ^ Q(processed_at__isnull=True),

@@ -109,6 +109,7 @@ class StripeWrite(models.Model):
     class Meta:
         ordering = ["-pk"]
         db_table = "billing_stripeintent"
+        verbose_name = "Stripe write"
         constraints = [
             models.UniqueConstraint(
                 fields=["kind", "subject", "generation"],

@@ -11,6 +11,11 @@ from caravel.core.db.work_items import WorkItem
 from caravel.core.exceptions import CaravelError
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as in "1 relay" and "2 relays"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 class ReadOnlyAdmin(ModelAdmin):
     """Admin page of rows that only the application writes."""
 

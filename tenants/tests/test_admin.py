@@ -69,7 +69,7 @@ def test_send_again_enqueues_only_failed_notices(admin_client):
 
     page = resend_in_admin(admin_client, failed, dropped)
 
-    assert "Enqueued 1 notices." in page.content.decode()
+    assert "Enqueued 1 notice." in page.content.decode()
     failed.refresh_from_db()
     dropped.refresh_from_db()
     assert (failed.state, failed.failures) == (State.WAITING, 0)

@@ -146,7 +146,7 @@ def test_relay_action_reports_relays_that_it_could_not_change(admin_client):
     assert f"{off}: This relay is inactive. [relay-is-inactive]" in message_texts(
         response
     )
-    assert "Changed 1 relays." in message_texts(response)
+    assert "Changed 1 relay." in message_texts(response)
 
 
 @pytest.mark.parametrize(
@@ -316,4 +316,4 @@ def test_owed_credit_can_be_posted_now(admin_client, enqueued_ids, on_commit):
         response = run_action(admin_client, Credit, "post_now", owed, posted)
 
     assert enqueued_ids == [owed.pk]
-    assert "Enqueued 1 credits." in message_texts(response)[0]
+    assert "Enqueued 1 credit." in message_texts(response)[0]

@@ -90,7 +90,7 @@ def test_collect_action_starts_an_attempt_or_rereads_the_invoice(admin_client, i
 
     response = run_action(admin_client, InvoiceCollection, "collect", invoice, paid)
 
-    assert message_texts(response) == ["Collecting 1 invoices, refreshing 1 others."]
+    assert message_texts(response) == ["Collecting 1 invoice, refreshing 1 more."]
     invoice.refresh_from_db()
     paid.refresh_from_db()
     assert (invoice.next_action, paid.next_action) == ("wallet", "")
@@ -113,7 +113,7 @@ def test_grace_period_is_extended_for_open_invoices(
     response = run_action(admin_client, InvoiceCollection, action, invoice, paid)
 
     assert message_texts(response) == [
-        f"Extended the grace period of 1 invoices by {days} days."
+        f"Extended the grace period of 1 invoice by {days} days."
     ]
     before = invoice.suspend_at
     invoice.refresh_from_db()
@@ -132,14 +132,12 @@ def test_ending_the_grace_period_suspends_the_relays(admin_client, invoice):
 def test_end_grace_action_counts_only_invoices_in_grace(admin_client, invoice):
     InvoiceCollectionFactory(tenant=invoice.tenant, stripe_status="paid")
 
-    for ended in (1, 0):
+    for ended in ("1 invoice", "0 invoices"):
         url = admin_url(InvoiceCollection, "changelist")
         keys = list(InvoiceCollection.objects.values_list("pk", flat=True))
         form = {"action": "end_grace", ACTION_CHECKBOX_NAME: keys}
         response = admin_client.post(url, form, follow=True)
-        assert (
-            f"Ended the grace period of {ended} invoices." in response.content.decode()
-        )
+        assert f"Ended the grace period of {ended}." in response.content.decode()
 
 
 def test_staff_with_view_permission_change_nothing(client, django_user_model, invoice):
@@ -177,11 +175,11 @@ def test_account_is_closed_and_reopened(admin_client, invoice):
     response = run_action(admin_client, Tenant, "close", tenant)
     again = run_action(admin_client, Tenant, "close", tenant)
 
-    assert message_texts(response) == ["Closed: 1 accounts."]
+    assert message_texts(response) == ["Closed: 1 account."]
     assert message_texts(again) == ["Closed: 0 accounts."]
     relay.refresh_from_db()
     assert relay.status == "inactive"
     tenant.refresh_from_db()
     assert tenant.closed_at <= timezone.now()
     response = run_action(admin_client, Tenant, "reopen", tenant)
-    assert message_texts(response) == ["Reopened: 1 accounts."]
+    assert message_texts(response) == ["Reopened: 1 account."]
