@@ -92,7 +92,8 @@ class InvoiceCollectionAdmin(NpubSearchAdmin, ReadOnlyAdmin):
         )
         self.message_user(
             request,
-            f"Extended the grace period of {counted(done, 'invoice')} by {by.days} days.",
+            f"Extended the grace period of {counted(done, 'invoice')} "
+            f"by {by.days} days.",
         )
 
 

@@ -94,7 +94,7 @@ def test_invoice_notice_names_the_wallet_error(invoice):
     notice = notices.notify_invoice_due(invoice)
 
     (line,) = [line for line in notice.text.splitlines() if "wallet" in line]
-    reason = line.split("did not work: ")[1]
+    reason = line.split("asked your wallet to pay it. ")[1]
     assert reason.startswith("Your wallet did not pay: <no> & x x")
     assert reason.endswith("…")
     assert len(reason) <= 240
