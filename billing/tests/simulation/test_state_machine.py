@@ -300,7 +300,10 @@ class BillingMachine(RuleBasedStateMachine):
         """Make the next requests to one path fail in one way."""
         path = ("", "/pay", "/finalize", "/v1/subscriptions", "/v1/credit")[variant % 5]
         kind: Any = ("reset", "status")[variant % 2]
-        times, status = (1, 3, 12)[variant % 3], (500, 429)[variant // 5 % 2]
+        times = (1, 3, 12)[variant % 3]
+        # No 429 after the change: Stripe sends it instead of executing the request.
+        is_rate_limited = when == "before" and variant // 5 % 2
+        status = 429 if is_rate_limited else 500
         method = "POST" if path else None
         self.system.stripe.fault(
             kind, method=method, status=status, when=when, path=path, times=times
