@@ -1,4 +1,4 @@
-"""How one call to Stripe is made: timeout, rate limit, retries, error translation.
+"""Calls to Stripe: timeout, rate limit, retries and error translation.
 
 Each try takes one token of the shared rate limit. Timeouts, 429 and 5xx are retried.
 A final failure says what is known: the call had no effect (StripeRefused), it may have
