@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import ProhibitNullCharactersValidator
 from django.db.models import Model, QuerySet
 from rest_framework import exceptions as drf
 from rest_framework import serializers
@@ -56,6 +57,8 @@ class _Cursor(CursorPagination):
         cursor: Any = super().decode_cursor(request)
         if cursor is None or cursor.position is None:
             return cursor
+        # PostgreSQL's text has no NUL, not even in a comparison.
+        ProhibitNullCharactersValidator()(cursor.position)
         position = self._field.to_python(cursor.position)
         if isinstance(position, datetime):
             position = position.astimezone(UTC)

@@ -213,6 +213,14 @@ def test_invalid_filter_is_refused(ann, query):
     assert ann.get(f"/api/relays?{query}").error == (400, "parameter-invalid")
 
 
+@pytest.mark.parametrize("order", ["created_at", "-subdomain"])
+def test_cursor_with_a_nul_is_refused(ann, order):
+    # The encoded position: `p=%00`.
+    refusal = ann.get(f"/api/relays?order={order}&cursor=cD0lMDA%3D")
+
+    assert refusal.error == (400, "cursor-invalid")
+
+
 def test_relay_activity_is_listed_newest_first(ann):
     relay = ann.post("/api/relays", {"subdomain": "birds", "plan": "basic"}).data
     ann.post(f"/api/relays/{relay['id']}/deactivate")
