@@ -301,7 +301,9 @@ class BillingMachine(RuleBasedStateMachine):
         path = ("", "/pay", "/finalize", "/v1/subscriptions", "/v1/credit")[variant % 5]
         kind: Any = ("reset", "status")[variant % 2]
         times = (1, 3, 12)[variant % 3]
-        # No 429 after the change: Stripe sends it instead of executing the request.
+        # No 429 after the change: rate limiters run before a request is executed
+        # (https://docs.stripe.com/error-low-level#idempotency). Of a `lock_timeout`,
+        # which is a 429 too, no source says when it is sent.
         is_rate_limited = when == "before" and variant // 5 % 2
         status = 429 if is_rate_limited else 500
         method = "POST" if path else None
