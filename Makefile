@@ -28,7 +28,7 @@ $(READY): requirements.txt requirements-dev.txt
 	@touch $(READY)
 
 run: $(READY) ## run the whole system on this machine, until Ctrl-C
-	@$(BIN)/python -m sandbox.run
+	@$(BIN)/python -m sandbox.demo.run
 
 demo: $(READY) ## run two months of it once, headless, and print a table
 	@$(BIN)/python -m sandbox.demo

@@ -21,7 +21,7 @@ from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import secret_scanner
 from lightning.clients import nwc_uri
-from sandbox.stripe.testing import Sandbox, running_sandbox
+from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 from sandbox.zooid import Zooid, running_zooid
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from benchmarks import server
 from benchmarks.account import Account
 from benchmarks.server import Server
-from sandbox.stripe import request_log
+from sandbox.stripe.api import request_log
 from sandbox.stripe.settings import DEFAULTS
 
 #: The minimum rate of the mix, in requests per second.

@@ -27,7 +27,7 @@ from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
 from lightning.tests.support.payments import start_payment
 from relays.services.lifecycle import create_relay
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.client.testing import Sandbox
 
 pytestmark = pytest.mark.django_db
 

@@ -22,7 +22,7 @@ from lightning.tests.support.fixtures import (
 from lightning.tests.support.fixtures import prices as rates
 from relays.services.lifecycle import create_relay
 from relays.tests.factories import RelayFactory
-from sandbox.stripe.testing import WEBHOOK_SECRET, Sandbox
+from sandbox.stripe.client.testing import WEBHOOK_SECRET, Sandbox
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 

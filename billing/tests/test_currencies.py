@@ -3,7 +3,7 @@
 import pytest
 
 from caravel.core import currencies
-from sandbox.stripe import currencies as sandbox_currencies
+from sandbox.stripe.money import currencies as sandbox_currencies
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,6 @@
 `python -m sandbox.lightning`, or `with running_lightning() as lightning: …`.
 """
 
-from sandbox.lightning.sandbox import CannotListen, Lightning, running_lightning
+from sandbox.lightning.stack import CannotListen, Lightning, running_lightning
 
 __all__ = ["CannotListen", "Lightning", "running_lightning"]

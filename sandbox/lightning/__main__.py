@@ -9,7 +9,7 @@ from pathlib import Path
 
 from caravel import dev_defaults
 from sandbox.clock import follow_from_environment
-from sandbox.lightning.sandbox import CannotListen, Lightning, running_lightning
+from sandbox.lightning.stack import CannotListen, Lightning, running_lightning
 from sandbox.wallets.database import UnreadableState
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,6 @@
 """The control API under `/_sandbox/`: JSON, no credentials.
 
-Access: see `sandbox.stripe.guard`.
+Access: see `sandbox.common.access`.
 """
 
 import json
@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sandbox.lightning.deed import Answer, Refused
-from sandbox.lightning.deeds import execute, match_command
+from sandbox.common.http import Request, Response, json_response
+from sandbox.lightning.commands import execute, match_command
+from sandbox.lightning.commands_base import Answer, Refused
 from sandbox.lightning.views import (
     NEWEST,
     serialize_invoice,
@@ -20,10 +21,9 @@ from sandbox.lightning.views import (
     serialize_state,
     serialize_wallet,
 )
-from sandbox.stripe.protocol.http import Request, Response, json_response
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 logger = logging.getLogger(__name__)
 PREFIX = "/_sandbox/"

@@ -4,15 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from sandbox.common import access
+from sandbox.common.http import Request, Response, json_response
+from sandbox.common.request_body import read_body
 from sandbox.lightning import control, pages
 from sandbox.prices import server as prices
-from sandbox.stripe import guard
-from sandbox.stripe.protocol.bodies import read_body
-from sandbox.stripe.protocol.errors import StripeError
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.stripe.api.errors import StripeError
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 
 class Handler(prices.Handler):
@@ -44,7 +44,7 @@ class Handler(prices.Handler):
             self.close_connection = True
             self._send(json_response(error.status, {"error": str(error)}))
             return
-        denial_reason = guard.denial_reason(request, self.client_address[0])
+        denial_reason = access.denial_reason(request, self.client_address[0])
         handle = (
             control.handle if request.path.startswith(control.PREFIX) else pages.handle
         )

@@ -9,7 +9,7 @@ from sandbox.prices.feed import SOURCES
 from sandbox.wallets import Invoice, Wallet
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Literal
 
-from sandbox.stripe.chance import (
+from sandbox.common.probability import (
     BadFault,
     check_probability,
     check_times,

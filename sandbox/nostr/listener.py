@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from sandbox.nostr import information
-from sandbox.nostr.exchange import RelayCore
+from sandbox.nostr.relay_core import RelayCore
 from sandbox.nostr.session import Session
 
 logger = logging.getLogger(__name__)

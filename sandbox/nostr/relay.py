@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from caravel.nostr.events import Event
-from sandbox.nostr.exchange import RelayCore
 from sandbox.nostr.faults import Fault, Kind, Place, When
 from sandbox.nostr.listener import Listener
+from sandbox.nostr.relay_core import RelayCore
 from sandbox.nostr.settings import RelaySettings
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from caravel.nostr.events import Event, InvalidEvent
 from sandbox.nostr import messages
 from sandbox.nostr.auth import AUTH_KIND, rejection_reason
-from sandbox.nostr.deeds import Reply, send_reply
-from sandbox.nostr.exchange import RelayCore, Subscription
+from sandbox.nostr.faulty_reply import Reply, send_reply
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
 from sandbox.nostr.messages import MalformedMessage
+from sandbox.nostr.relay_core import RelayCore, Subscription
 
 AUTH_REQUIRED = "auth-required: authenticate first"
 BLOCKED = "blocked: a fault is active"

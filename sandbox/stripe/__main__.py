@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.journal import UnreadableState
+from sandbox.stripe.client.testing import API_KEY, WEBHOOK_SECRET
 from sandbox.stripe.server import StripeServer
-from sandbox.stripe.testing import API_KEY, WEBHOOK_SECRET
+from sandbox.stripe.store.sqlite import UnreadableState
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,28 +7,28 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sandbox.common.http import Request, Response, json_response
 from sandbox.stripe import API_VERSION, retention, settings
-from sandbox.stripe.call import ApiRequest
-from sandbox.stripe.clock import Clock
-from sandbox.stripe.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
-from sandbox.stripe.faults import Faults
-from sandbox.stripe.ids import Ids
-from sandbox.stripe.journal import SqliteJournal
-from sandbox.stripe.objects import webhook_endpoints
+from sandbox.stripe.api import auth, form_encoding, versions
+from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
+from sandbox.stripe.api.errors import StripeError, unrecognized_url
+from sandbox.stripe.api.expand import Expansion
+from sandbox.stripe.api.faults import Faults
+from sandbox.stripe.api.idempotency import IdempotentResponses, get_key
+from sandbox.stripe.api.rate_limit import RateLimit
+from sandbox.stripe.api.request import ApiRequest
+from sandbox.stripe.api.request_log import RequestLog
+from sandbox.stripe.clock.clock import Clock
+from sandbox.stripe.clock.scheduler import Scheduler
+from sandbox.stripe.objects.events import webhook_endpoints
 from sandbox.stripe.objects.registry import REGISTRY
-from sandbox.stripe.protocol import auth, forms, versions
-from sandbox.stripe.protocol.errors import StripeError, unrecognized_url
-from sandbox.stripe.protocol.expand import Expansion
-from sandbox.stripe.protocol.http import Request, Response, json_response
-from sandbox.stripe.protocol.idempotency import IdempotentResponses, get_key
-from sandbox.stripe.rate_limit import RateLimit
-from sandbox.stripe.request_log import RequestLog
-from sandbox.stripe.scheduler import Scheduler
-from sandbox.stripe.snapshots import Snapshot, Snapshots
-from sandbox.stripe.store import Record, Store
-from sandbox.stripe.webhook_faults import WebhookFaults
-from sandbox.stripe.webhook_post import Post
-from sandbox.stripe.webhooks import Deliveries
+from sandbox.stripe.store.ids import Ids
+from sandbox.stripe.store.records import Record, Store
+from sandbox.stripe.store.snapshots import Snapshot, Snapshots
+from sandbox.stripe.store.sqlite import SqliteJournal
+from sandbox.stripe.webhooks.delivery import Deliveries
+from sandbox.stripe.webhooks.faults import WebhookFaults
+from sandbox.stripe.webhooks.http import Post
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -285,7 +285,7 @@ class StripeApp:
         if endpoint is None:
             raise unrecognized_url(http.method, http.path)
         request.route, request.ids = endpoint
-        request.raw_params = forms.read(http)
+        request.raw_params = form_encoding.read(http)
         request.params = request.route.shape.read(request.raw_params)
         request.idempotency_key = get_key(http)
 

@@ -1,11 +1,11 @@
 """Deletion of old events and idempotent responses, to bound memory."""
 
 from sandbox.stripe import settings
-from sandbox.stripe.context import DELIVERY
-from sandbox.stripe.objects.events import RETENTION
-from sandbox.stripe.protocol.idempotency import KIND as IDEMPOTENT_RESPONSE
-from sandbox.stripe.protocol.idempotency import LIFETIME
-from sandbox.stripe.store import Store
+from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.api.idempotency import KIND as IDEMPOTENT_RESPONSE
+from sandbox.stripe.api.idempotency import LIFETIME
+from sandbox.stripe.objects.events.events import RETENTION
+from sandbox.stripe.store.records import Store
 
 # Maximum per request and kind, so that no single request becomes slow.
 BATCH = 100

@@ -9,11 +9,13 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from sandbox.stripe import control, guard, pages
+from sandbox.common import access
+from sandbox.common.http import Request, Response
+from sandbox.common.request_body import MAX_BODY_BYTES, read_body, unreadable
+from sandbox.stripe import pages
+from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.protocol.bodies import MAX_BODY_BYTES, read_body, unreadable
-from sandbox.stripe.protocol.errors import StripeError
-from sandbox.stripe.protocol.http import Request, Response
+from sandbox.stripe.control import routes
 
 logger = logging.getLogger(__name__)
 TIMER_INTERVAL = 1.0
@@ -90,11 +92,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _respond(self, request: Request) -> Response:
         """Pass the request to the pages, the control API or the API."""
-        denial = guard.denial_reason(request, self.client_address[0])
+        denial = access.denial_reason(request, self.client_address[0])
         if pages.serves(request):
             return pages.handle(self.server.app, request, denial)
-        if control.serves(request):
-            return control.handle(self.server.app, request, denial)
+        if routes.serves(request):
+            return routes.handle(self.server.app, request, denial)
         return self.server.app.handle(request)
 
     def _refuse(self, request: Request, error: StripeError) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from sandbox.stripe.store import Store
+from sandbox.stripe.store.records import Store
 
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]

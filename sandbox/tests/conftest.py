@@ -8,7 +8,7 @@ import requests
 import stripe
 
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.testing import Sandbox, running_sandbox
+from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 

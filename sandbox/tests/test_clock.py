@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandbox.clock import POLL_INTERVAL, VARIABLE, write_offset
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.transport import in_process_client
+from sandbox.stripe.client.in_process import in_process_client
 
 # Prints the time repeatedly, in the parent and in a forked child.
 CLOCK_PRINTER = """

@@ -29,7 +29,7 @@ from sandbox.wallets.budgets import Renewal, Terms
 from sandbox.wallets.connections import Connection
 from sandbox.wallets.keys import Keys, keys_of
 from sandbox.wallets.ledger import Invoice, Ledger, NotPaid
-from sandbox.wallets.running import Wallets, running_wallets
+from sandbox.wallets.testing import Wallets, running_wallets
 from sandbox.wallets.wallet import Wallet
 
 __all__ = [

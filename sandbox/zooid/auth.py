@@ -5,7 +5,7 @@ from base64 import b64decode
 
 from caravel.nostr.events import Event, InvalidEvent, parse_event
 from caravel.nostr.http_auth import HTTP_AUTH
-from sandbox.stripe.protocol.http import Request
+from sandbox.common.http import Request
 
 
 class Unauthorized(Exception):

@@ -1,6 +1,6 @@
 """The control API under `/_sandbox/`: JSON, no credentials.
 
-Access: see `sandbox.stripe.guard`.
+Access: see `sandbox.common.access`.
 """
 
 import logging
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from caravel.nostr import InvalidPubkey, parse_pubkey
-from sandbox.lightning.fields import BadField, Fields
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.common.fields import BadField, Fields
+from sandbox.common.http import Request, Response, json_response
 from sandbox.zooid.api import Refused, Zooid
 from sandbox.zooid.configs import BadConfig, Config, parse_object
 from sandbox.zooid.faults import KINDS, WHENS, Fault

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from sandbox.stripe.protocol.http import Response, json_response
+from sandbox.common.http import Response, json_response
 
 Kind = Literal[
     "reset",  # the connection is reset without a response

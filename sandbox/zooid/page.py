@@ -4,12 +4,12 @@ import logging
 from typing import Any
 
 from caravel.nostr import short_npub
+from sandbox.common.http import Request, Response
 from sandbox.stripe.pages.answers import answer, html, plain
 from sandbox.stripe.pages.html import Child, Html, document, join, tag
 from sandbox.stripe.pages.routes import ASSETS, DIRECTORY, PREFIX, refusal
 from sandbox.stripe.pages.table import Row, section, table
 from sandbox.stripe.pages.text import badge
-from sandbox.stripe.protocol.http import Request, Response
 from sandbox.zooid.api import Zooid
 from sandbox.zooid.configs import Config
 

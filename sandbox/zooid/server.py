@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from sandbox.stripe import guard
-from sandbox.stripe.protocol.bodies import read_body
-from sandbox.stripe.protocol.errors import StripeError
-from sandbox.stripe.protocol.http import Request, Response, json_response
+from sandbox.common import access
+from sandbox.common.http import Request, Response, json_response
+from sandbox.common.request_body import read_body
+from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.server import ABORT, LINGER
 from sandbox.zooid import control, page
 from sandbox.zooid.api import Zooid
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, request: Request) -> Response:
         zooid = self.server.zooid
-        denial_reason = guard.denial_reason(request, self.client_address[0])
+        denial_reason = access.denial_reason(request, self.client_address[0])
         if page.serves(request):
             return page.handle(zooid, request, denial_reason)
         if request.path.startswith(control.PREFIX):

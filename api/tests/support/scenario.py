@@ -22,7 +22,7 @@ from relays.services.lifecycle import (
     deactivate_relay,
     mark_relay_delinquent,
 )
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.client.testing import Sandbox
 from sandbox.wallets import Wallets
 from sandbox.zooid import Zooid
 from tenants.models import Tenant

@@ -8,8 +8,9 @@ from billing.tests.support.simulation.actions import Actions, Payer
 from billing.tests.support.simulation.invariants import final_faults
 from billing.tests.support.simulation.served_time import Account, account_for
 from billing.tests.support.simulation.system import System
-from sandbox.stripe.context import Context
-from sandbox.stripe.objects import collection, subscription_end
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.objects.invoices import collection
+from sandbox.stripe.objects.subscriptions import cancel
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
@@ -79,15 +80,15 @@ def do_nothing(context: Context, subscription: str) -> None:
 
 
 def cancel_for_non_payment(context: Context, subscription: str) -> None:
-    subscription_end.cancel(context, subscription, reason="payment_failed")
+    cancel.cancel(context, subscription, reason="payment_failed")
 
 
 def cancel_without_reason(context: Context, subscription: str) -> None:
-    subscription_end.cancel(context, subscription, reason="")
+    cancel.cancel(context, subscription, reason="")
 
 
 def cancel_by_request(context: Context, subscription: str) -> None:
-    subscription_end.cancel(context, subscription)
+    cancel.cancel(context, subscription)
 
 
 def mark_unpaid(context: Context, subscription: str) -> None:

@@ -30,7 +30,7 @@ from billing.tests.support.subscriptions import (
 from billing.tests.support.workers import Killed
 from relays.services import lifecycle
 from relays.tests.factories import RelayFactory
-from sandbox.stripe.testing import running_sandbox
+from sandbox.stripe.client.testing import running_sandbox
 from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db

@@ -10,7 +10,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from lightning.models import NwcPayment
 from lightning.services.payments import run_payment
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.client.testing import Sandbox
 from tenants.models import Tenant
 
 

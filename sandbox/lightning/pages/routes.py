@@ -4,16 +4,16 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from sandbox.lightning.deed import Refused
-from sandbox.lightning.deeds import MESSAGES, execute, match_command
+from sandbox.common.http import Request, Response
+from sandbox.lightning.commands import MESSAGES, execute, match_command
+from sandbox.lightning.commands_base import Refused
 from sandbox.lightning.pages import status
 from sandbox.stripe.pages.answers import answer, html, plain, redirect
 from sandbox.stripe.pages.forms import read
 from sandbox.stripe.pages.routes import ASSETS, DIRECTORY, PREFIX, refusal
-from sandbox.stripe.protocol.http import Request, Response
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 logger = logging.getLogger(__name__)
 

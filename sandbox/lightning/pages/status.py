@@ -8,7 +8,7 @@ from sandbox.stripe.pages.html import Child, Html, document, join, tag
 from sandbox.stripe.pages.text import moment, plural
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 TITLE = "Sandbox Lightning"
 SECTIONS = {

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from sandbox.lightning import price_deeds, relay_deeds
+from sandbox.lightning import price_commands, relay_commands
 from sandbox.lightning.pages.parts import (
     choice,
     copyable,
@@ -22,7 +22,7 @@ from sandbox.stripe.pages.text import NOTHING, badge, moment
 from sandbox.wallets import Invoice
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 NEWEST = 50
 #: The event kinds of NIP-47.
@@ -152,9 +152,9 @@ def faults(lightning: "Lightning") -> Html:
 def _relay_fault_form() -> Html:
     return form(
         "relay/faults",
-        choice("Relay:", "kind", "relay-fault", relay_deeds.FAULTS),
-        choice("on", "on", "relay-on", relay_deeds.PLACES),
-        choice("processing", "when", "relay-when", relay_deeds.WHENS),
+        choice("Relay:", "kind", "relay-fault", relay_commands.FAULTS),
+        choice("on", "on", "relay-on", relay_commands.PLACES),
+        choice("processing", "when", "relay-when", relay_commands.WHENS),
         field("of event kinds", "kinds", "relay-kinds", list="kinds"),
         number("times (empty: until cleared)", "times", "relay-times", 1),
         number("seconds", "seconds", "relay-seconds"),
@@ -165,7 +165,7 @@ def _relay_fault_form() -> Html:
 def _price_fault_form() -> Html:
     return form(
         "prices/faults",
-        choice("Prices:", "kind", "price-fault", price_deeds.FAULTS),
+        choice("Prices:", "kind", "price-fault", price_commands.FAULTS),
         choice("of", "sources", "fault-source", ANY_SOURCE),
         number("seconds", "seconds", "price-seconds"),
         number("factor", "factor", "price-factor"),

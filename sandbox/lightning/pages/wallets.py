@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sandbox.lightning.behaviours import KINDS, describe
-from sandbox.lightning.cast import PLATFORM
+from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.lightning.pages.parts import (
     choice,
     copyable,
@@ -19,7 +19,7 @@ from sandbox.stripe.pages.text import NOTHING, moment
 from sandbox.wallets import Renewal, Wallet
 
 if TYPE_CHECKING:
-    from sandbox.lightning.sandbox import Lightning
+    from sandbox.lightning.stack import Lightning
 
 COLUMNS = ("Wallet", "Balance#", "Budget", "On a payment", "Last request")
 CODES = {

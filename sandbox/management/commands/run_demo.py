@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from billing.models import InvoiceCollection
 from relays.models import Relay
-from sandbox.readiness import NotReady, answers, wait_until
-from sandbox.story import (
+from sandbox.demo.readiness import NotReady, answers, wait_until
+from sandbox.demo.scenario import (
     Demo,
     DemoTenant,
     TenantBalance,

@@ -4,16 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.stripe import currencies
-from sandbox.stripe.protocol.errors import invalid, rejected
-from sandbox.stripe.protocol.params import (
-    METADATA_KEYS,
-    Array,
-    Choice,
-    Hash,
-    Integer,
-    Text,
-)
+from sandbox.stripe.api.errors import invalid, rejected
+from sandbox.stripe.api.params import METADATA_KEYS, Array, Choice, Hash, Integer, Text
+from sandbox.stripe.money import currencies
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,38 @@
 """All resources of the sandbox."""
 
-from sandbox.stripe.objects import (
-    balances,
-    charges,
-    credit_notes,
-    customers,
-    events,
-    invoice_items,
-    invoice_payments,
-    invoice_preview,
+from sandbox.stripe.api.routing import Registry
+from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.catalog import prices, products
+from sandbox.stripe.objects.credit_notes import credit_notes
+from sandbox.stripe.objects.customers import customers
+from sandbox.stripe.objects.events import events, webhook_endpoints
+from sandbox.stripe.objects.invoices import (
     invoices,
     payment_intents,
-    payment_methods,
-    portal_configurations,
-    portal_sessions,
-    prices,
-    products,
-    subscription_items,
-    subscriptions,
-    webhook_endpoints,
+    payment_records,
 )
-from sandbox.stripe.resource import Registry
+from sandbox.stripe.objects.invoices import items as invoice_items
+from sandbox.stripe.objects.payments import charges, payment_methods
+from sandbox.stripe.objects.portal import configurations, sessions
+from sandbox.stripe.objects.subscriptions import items as subscription_items
+from sandbox.stripe.objects.subscriptions import preview, subscriptions
 
 REGISTRY = Registry(
     (
-        balances.resource,
+        balance_transactions.resource,
         charges.resource,
         credit_notes.resource,
         customers.resource,
         events.resource,
         invoice_items.resource,
-        invoice_payments.resource,
+        payment_records.resource,
         # Before invoices: their routes would read `create_preview` as an id.
-        invoice_preview.resource,
+        preview.resource,
         invoices.resource,
         payment_intents.resource,
         payment_methods.resource,
-        portal_configurations.resource,
-        portal_sessions.resource,
+        configurations.resource,
+        sessions.resource,
         prices.resource,
         products.resource,
         subscription_items.resource,

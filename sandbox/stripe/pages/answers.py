@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from sandbox.common.http import Response
 from sandbox.stripe.pages.html import Html
-from sandbox.stripe.protocol.http import Response
 
 HEADERS = {
     "Cache-Control": "no-store",

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from sandbox.stripe.pages import hosted_routes, status, view
-from sandbox.stripe.pages.actions import ACTIONS, BadForm
+from sandbox.common.http import Request, Response
 from sandbox.stripe.pages.answers import answer, html, plain, redirect
+from sandbox.stripe.pages.dashboard import query as view
+from sandbox.stripe.pages.dashboard import status
+from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
 from sandbox.stripe.pages.forms import read
+from sandbox.stripe.pages.hosted import routes
 from sandbox.stripe.pages.text import long_moment
-from sandbox.stripe.protocol.http import Request, Response
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
@@ -32,7 +34,7 @@ def serves(request: Request) -> bool:
     """Return whether the request is for a page."""
     home = request.path == "/" and request.method in ("GET", "HEAD")
     internal = request.path.startswith(PREFIX)
-    return home or internal or hosted_routes.serves(request)
+    return home or internal or routes.serves(request)
 
 
 def handle(app: "StripeApp", request: Request, denial: str | None) -> Response:
@@ -57,8 +59,8 @@ def refusal(request: Request, denial: str | None) -> Response | None:
 
 
 def _respond(app: "StripeApp", request: Request) -> Response:
-    if hosted_routes.serves(request):
-        return hosted_routes.respond(app, request)
+    if routes.serves(request):
+        return routes.respond(app, request)
     name = request.path.removeprefix(PREFIX)
     if request.method == "POST" and name in ACTIONS:
         return _run_action(app, request, name)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from sandbox.common.http import Request, Response
+from sandbox.stripe.api import form_encoding
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.protocol import forms
-from sandbox.stripe.protocol.http import Request, Response
 from sandbox.tests.support import stripe_types
 
 
@@ -29,7 +29,7 @@ class ConformanceChecker:
             self._record(request, ["the SDK has no such endpoint"])
             return
         self.checked += 1
-        form = forms.decode(
+        form = form_encoding.decode(
             "&".join(filter(None, (request.query, request.body.decode())))
         )
         self._record(request, stripe_types.unknown_parameters(operation.params, form))

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 import stripe
 
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.client.testing import Sandbox
 
 T = TypeVar("T")
 #: Seconds to wait for asynchronous work of a real account, such as events.

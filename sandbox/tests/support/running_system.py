@@ -14,9 +14,9 @@ import psycopg
 import requests
 
 from caravel import embedded
+from sandbox.demo.readiness import wait_until
+from sandbox.demo.supervisor import free_ports
 from sandbox.lightning.client import Control
-from sandbox.readiness import wait_until
-from sandbox.supervisor import free_ports
 
 ROOT = Path(__file__).resolve().parents[3]
 NPUB = "npub10elfcs4fr0l0r8af98jlmgdh9c8tcxjvz9qkw038js35mp4dma8qzvjptg"
@@ -42,7 +42,7 @@ def clean_environment(var: Path) -> dict[str, str]:
 def running(var: Path, **env: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Start `make run`; yield the process and its output up to the first screen."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "sandbox.run"],
+        [sys.executable, "-u", "-m", "sandbox.demo.run"],
         cwd=ROOT,
         env={**clean_environment(var), **env},
         stdout=subprocess.PIPE,

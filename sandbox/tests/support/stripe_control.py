@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.client.testing import Sandbox
 
 
 def control(

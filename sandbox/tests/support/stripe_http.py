@@ -6,7 +6,7 @@ import urllib.request
 from email.message import Message
 from typing import Any
 
-from sandbox.stripe.testing import Sandbox
+from sandbox.stripe.client.testing import Sandbox
 
 
 def raw_request(

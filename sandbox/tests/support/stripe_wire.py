@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from sandbox.common.http import Request
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.protocol.http import Request
 
 
 class ErrorResponse(AssertionError):

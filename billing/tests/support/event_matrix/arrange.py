@@ -35,9 +35,9 @@ from lightning.services.own_wallets import issuing_wallet
 from lightning.tests.factories import make_invoice
 from relays.models import Relay
 from relays.services.lifecycle import activate_relay, create_relay, deactivate_relay
-from sandbox.stripe.objects import hosted
-from sandbox.stripe.testing import Sandbox
-from sandbox.stripe.transport import in_process_client
+from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.client.testing import Sandbox
+from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.wallets.bolt11 import make_bolt11, make_preimage
 from sandbox.wallets.keys import Keys, connection_url, keys_of
 from tenants.models import Tenant
@@ -423,7 +423,7 @@ class CaseSetup:
 
     def _pay_on_page(self, invoice_id: str) -> None:
         self.sandbox.app.transact(
-            lambda context: hosted.pay(context, invoice_id, "pm_card_visa")
+            lambda context: hosted_actions.pay(context, invoice_id, "pm_card_visa")
         )
 
     # --- the event

@@ -19,8 +19,8 @@ from lightning.models import LightningInvoice
 from lightning.services.wallets import connect_wallet, disconnect_wallet
 from relays.models import Relay
 from relays.services import lifecycle
-from sandbox.stripe.objects import hosted
-from sandbox.stripe.protocol.errors import StripeError
+from sandbox.stripe.api.errors import StripeError
+from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.wallets import Wallet
 from sandbox.wallets.behaviour import PAYS, PaymentBehaviour
 from sandbox.wallets.ledger import NotPaid
@@ -157,7 +157,7 @@ class Actions:
         """Pay on Stripe's hosted page and pass the 3-D Secure challenge."""
         try:
             self.system.stripe.app.transact(
-                lambda context: hosted.pay(
+                lambda context: hosted_actions.pay(
                     context, invoice, card, challenge="succeeded"
                 )
             )

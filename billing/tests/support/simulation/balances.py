@@ -3,7 +3,7 @@
 from billing.services.subscriptions.diff import LIVE
 from billing.tests.support.simulation.system import System
 from lightning.models import LightningInvoice
-from sandbox.stripe.store import Record
+from sandbox.stripe.store.records import Record
 
 
 def tenant_invoices(system: System) -> list[Record]:

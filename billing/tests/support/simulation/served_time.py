@@ -21,7 +21,7 @@ from billing.tests.support.simulation.balances import (
 )
 from billing.tests.support.simulation.system import System
 from relays.models import Plan
-from sandbox.stripe.store import Record
+from sandbox.stripe.store.records import Record
 from tenants.models import Activity, Tenant
 
 #: In seconds, like all times here.

@@ -34,9 +34,9 @@ from lightning.services import rates
 from relays.models import Plan
 from sandbox.prices.feed import PriceFeed
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.client.testing import API_KEY, WEBHOOK_SECRET, Sandbox
 from sandbox.stripe.server import StripeServer
-from sandbox.stripe.testing import API_KEY, WEBHOOK_SECRET, Sandbox
-from sandbox.stripe.transport import in_process_client
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 from sandbox.wallets import Wallets
 

@@ -1,0 +1,1 @@
+"""Parts that all stand-ins share; imports nothing of the product."""

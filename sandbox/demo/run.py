@@ -1,0 +1,75 @@
+"""`make run`: the whole system, until Ctrl-C."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from caravel import dev_defaults, embedded
+from sandbox import clock
+from sandbox.demo.supervisor import Child, supervise
+from sandbox.demo.system import (
+    PYTHON,
+    ROOT,
+    System,
+    prepare,
+    processes,
+    running_servers,
+)
+from sandbox.stripe.store.sqlite import UnreadableState
+
+VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
+
+
+def main() -> int:
+    """Run the whole system until it is stopped; return the exit status."""
+    print(
+        "Starting Caravel: servers, migrations, sandboxes, web, workers, beat…",
+        flush=True,
+    )
+    try:
+        with running_servers(VAR) as system:
+            return _run(system)
+    except embedded.EmbeddedError as exc:
+        print(exc, file=sys.stderr)
+    except UnreadableState as exc:
+        # The database refers to objects in that file: a new, empty one would not do.
+        print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
+    except subprocess.CalledProcessError as exc:
+        print("Preparing the system failed; see above.", file=sys.stderr)
+        return exc.returncode
+    return 1
+
+
+def _run(system: System) -> int:
+    password = dev_defaults.defaults(system.var)["ADMIN_PASSWORD"]
+    prepare(system, admin_password=password)
+    run_file = _write_run_file(system)
+    welcome = Child(
+        "caravel",
+        [PYTHON, "-u", "-m", "sandbox.demo.welcome"],
+        {**system.env, "ADMIN_PASSWORD": password},
+    )
+    try:
+        return supervise([*processes(system), welcome])
+    finally:
+        run_file.unlink()
+
+
+def _write_run_file(system: System) -> Path:
+    """Write the addresses of this run to a file, which `make shell` reads."""
+    path = system.var / dev_defaults.RUN_FILE
+    names = (
+        *("APP_URL", "STRIPE_API_BASE", "ROBOT_WALLET", "BTC_PRICE_URLS"),
+        *("ROBOT_OUTBOX_RELAYS", "ROBOT_INDEXER_RELAYS", "ZOOID_API_URL"),
+        clock.VARIABLE,
+    )
+    # A killed run may have left a file; a new one gets the right permissions.
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}={system.env[name]}\n" for name in names))
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""The demo: its tenants, their actions, and the amounts to check at the end.
+
+Four tenants over two months. Each step is a tenant's action or a jump of the clock.
+"""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+from fractions import Fraction
+from typing import Any
+
+import requests
+import stripe
+from django.conf import settings
+from django.utils import timezone
+
+from billing.models import Credit, InvoiceCollection, StripeEvent, SubscriptionSync
+from billing.services.dunning.suspension import tenants_to_review
+from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.nostr.encryption import Scheme, decrypt
+from caravel.nostr.events import Event, parse_event, sign_event
+from caravel.nostr.relays.dial import Endpoint
+from caravel.nostr.relays.pool import get_pool
+from lightning.models import LightningInvoice, NwcPayment
+from relays.models import Relay
+from sandbox.clock import POLL_INTERVAL
+from sandbox.demo.tenant_client import (
+    find_payment_url,
+    get_bolt11_from_page,
+    list_receipts,
+    request,
+)
+from sandbox.lightning.client import Control
+from tenants.models import Notice, Tenant
+
+#: Pays bolt11s by hand; it is not connected to any tenant.
+ANONYMOUS_WALLET = "rich"
+_MESSAGE_RELAYS, _GIFT_WRAP = 10050, 1059
+State = InvoiceCollection.State
+
+
+@dataclass
+class DemoTenant:
+    """A tenant of the demo: its key and the plans of its relays."""
+
+    name: str
+    plans: tuple[str, ...]
+    secret_key: str = field(default_factory=generate_secret_key)
+
+    @property
+    def pubkey(self) -> str:
+        return pubkey_of(self.secret_key)
+
+    @property
+    def wallet(self) -> str:
+        return self.name.lower()
+
+    def row(self) -> Tenant:
+        return Tenant.objects.get(pk=self.pubkey)
+
+
+class Demo:
+    """The running system, as its tenants and its operator use it."""
+
+    def __init__(self) -> None:
+        self.lightning = Control(os.environ["SANDBOX_LIGHTNING"])
+        self.stripe = stripe.StripeClient(
+            settings.STRIPE_SECRET_KEY,
+            base_addresses={"api": settings.STRIPE_API_BASE},
+        ).v1
+
+    def sign_up(self, tenant: DemoTenant) -> None:
+        """Publish the tenant's message relays, register it and start its relays."""
+        self._publish_relay_list(tenant)
+        request(tenant.secret_key, "POST", "/api/tenants")
+        for number, plan in enumerate(tenant.plans, 1):
+            relay = {"subdomain": f"{tenant.wallet}-{number}", "plan": plan}
+            request(tenant.secret_key, "POST", "/api/relays", relay)
+
+    def open_wallet(self, tenant: DemoTenant, sats: int = 200_000) -> None:
+        """Create a wallet and connect it."""
+        self.lightning.post("wallets", name=tenant.wallet, sats=sats)
+        self.connect_wallet(tenant)
+
+    def connect_wallet(self, tenant: DemoTenant) -> None:
+        """Connect the tenant's wallet through the API."""
+        url = self.lightning.get(f"wallets/{tenant.wallet}")["url"]
+        path = f"/api/tenants/{tenant.pubkey}"
+        request(tenant.secret_key, "PATCH", path, {"nwc_url": url})
+
+    def set_wallet_behaviour(self, tenant: DemoTenant, kind: str) -> None:
+        """Set how the tenant's wallet behaves from now on."""
+        self.lightning.post(f"wallets/{tenant.wallet}/behaviour", kind=kind)
+
+    def add_card(self, tenant: DemoTenant) -> None:
+        """Save a card, as in Stripe's customer portal."""
+        customer = tenant.row().stripe_customer_id
+        url = f"{settings.STRIPE_API_BASE}/_sandbox/customers/{customer}/cards"
+        requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
+
+    def pay_by_hand(self, tenant: DemoTenant) -> None:
+        """Request the open invoice's bolt11 from the API and pay it."""
+        path = f"/api/tenants/{tenant.pubkey}/invoices?status=open"
+        (invoice,) = request(tenant.secret_key, "GET", path)
+        path = f"/api/invoices/{invoice['id']}/bolt11"
+        bolt11 = request(tenant.secret_key, "POST", path)["bolt11"]
+        self.lightning.post(f"wallets/{ANONYMOUS_WALLET}/pay", bolt11=bolt11)
+
+    def pay_on_payment_page(self, tenant: DemoTenant) -> None:
+        """Follow the link in the last message and pay the bolt11 on the page."""
+        bolt11 = get_bolt11_from_page(find_payment_url(self.messages(tenant)[-1]))
+        self.lightning.post(f"wallets/{ANONYMOUS_WALLET}/pay", bolt11=bolt11)
+
+    def advance_clock(self, **delta: float) -> None:
+        """Advance Stripe's clock, which all processes follow."""
+        url = f"{settings.STRIPE_API_BASE}/_sandbox/clock/advance"
+        seconds = int(timedelta(**delta).total_seconds())
+        requests.post(url, json={"seconds": seconds}, timeout=60).raise_for_status()
+        # The other processes read the new time at their next poll.
+        time.sleep(5 * POLL_INTERVAL)
+
+    def is_idle(self) -> bool:
+        """Return whether no work is due now."""
+        now = timezone.now()
+        unfinished = (
+            SubscriptionSync.objects.stale(),
+            StripeEvent.objects.received(),
+            InvoiceCollection.objects.filter(enqueued_at__isnull=False),
+            InvoiceCollection.objects.exclude(state__in=[State.CLOSED, State.MANUAL]),
+            InvoiceCollection.objects.working().filter(next_attempt_at__lte=now),
+            Credit.objects.owed(),
+            NwcPayment.objects.pending(),
+            LightningInvoice.objects.open(),
+            Notice.objects.waiting(),
+        )
+        is_busy = any(rows.exists() for rows in unfinished)
+        return not is_busy and not tenants_to_review(now)
+
+    def messages(self, tenant: DemoTenant) -> list[str]:
+        """Return a tenant's private messages, newest last."""
+        filters = [{"kinds": [_GIFT_WRAP], "#p": [tenant.pubkey], "limit": 100}]
+        wraps = get_pool().fetch(_relays(), filters, timeout=5).events
+        messages = [_unwrap(tenant, wrap) for wrap in wraps]
+        return [text for _, text in sorted(messages)]
+
+    def invoices(self, tenant: DemoTenant) -> list[stripe.Invoice]:
+        """Return a tenant's invoices in Stripe, oldest first."""
+        customer = str(tenant.row().stripe_customer_id)
+        params: stripe.params.InvoiceListParams = {"customer": customer, "limit": 100}
+        return list(reversed(self.stripe.invoices.list(params).data))
+
+    def subscriptions(self, tenant: DemoTenant, status: Any = "active") -> list[Any]:
+        """Return a tenant's subscriptions in Stripe with a status, newest first."""
+        customer = str(tenant.row().stripe_customer_id)
+        subscriptions = self.stripe.subscriptions.list(
+            {"customer": customer, "status": status}
+        )
+        return list(subscriptions.data)
+
+    def count_missing_events(self) -> int:
+        """Return the number of Stripe's events that Caravel has not received."""
+        events = self.stripe.events.list({"limit": 100}).auto_paging_iter()
+        ids = {event.id for event in events}
+        return len(ids.difference(StripeEvent.objects.values_list("id", flat=True)))
+
+    def card_payments_cents(self, tenant: DemoTenant) -> int:
+        """Return the total charged to a tenant's cards, in cents."""
+        customer = str(tenant.row().stripe_customer_id)
+        intents = self.stripe.payment_intents.list({"customer": customer, "limit": 100})
+        return sum(i.amount_received for i in intents.data if i.status == "succeeded")
+
+    def platform_balance_msat(self) -> int:
+        """Return the balance of Caravel's own wallet."""
+        return int(self.lightning.get("wallets/platform")["balance_msat"])
+
+    def _publish_relay_list(self, tenant: DemoTenant) -> None:
+        tags = [("relay", endpoint.url) for endpoint in _relays()]
+        event = sign_event(
+            tenant.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
+        )
+        get_pool().publish(_relays(), event, timeout=5)
+
+
+@dataclass(frozen=True)
+class TenantBalance:
+    """A tenant's account at the end of the demo."""
+
+    name: str
+    billed_cents: int
+    credited_cents: int
+    card_cents: int
+    wallet_cents: int
+    by_hand_cents: int
+    open_cents: int
+    receipts_cents: int
+    relays: str
+    messages: int
+
+    @property
+    def amounts(self) -> tuple[int, ...]:
+        """Billed, credited, paid by card, by wallet and by hand, open; in cents."""
+        paid = (self.card_cents, self.wallet_cents, self.by_hand_cents)
+        return (self.billed_cents, self.credited_cents, *paid, self.open_cents)
+
+    @property
+    def is_balanced(self) -> bool:
+        """True if the billed amount is fully credited, open or paid with a receipt."""
+        paid = self.card_cents + self.wallet_cents + self.by_hand_cents
+        due = self.billed_cents - self.credited_cents
+        return due == paid + self.open_cents and paid == self.receipts_cents
+
+
+def tenant_balance(demo: Demo, tenant: DemoTenant) -> TenantBalance:
+    """Return a tenant's account, from Stripe's figures and Lightning payments."""
+    invoices = demo.invoices(tenant)
+    settled = LightningInvoice.objects.filter(tenant=tenant.pubkey, state="settled")
+    by_wallet = settled.filter(payment__isnull=False)
+    relays = Relay.objects.filter(tenant=tenant.pubkey)
+    return TenantBalance(
+        name=tenant.name,
+        billed_cents=sum(invoice.total for invoice in invoices),
+        credited_cents=sum(i.pre_payment_credit_notes_amount for i in invoices),
+        card_cents=demo.card_payments_cents(tenant),
+        wallet_cents=sum(by_wallet.values_list("amount_cents", flat=True)),
+        by_hand_cents=sum(
+            settled.filter(payment=None).values_list("amount_cents", flat=True)
+        ),
+        open_cents=sum(invoice.amount_remaining for invoice in invoices),
+        receipts_cents=sum(
+            receipt["paid_cents"] for receipt in list_receipts(tenant.secret_key)
+        ),
+        relays=", ".join(f"{r.plan_id} {r.status}" for r in relays),
+        messages=len(demo.messages(tenant)),
+    )
+
+
+def unused_cents(invoice: stripe.Invoice, ended_at: int) -> int:
+    """Return an invoice's unused amount when its subscription ended, in cents.
+
+    Computed from Stripe's lines, independently of the product's own calculation.
+    """
+    total = Fraction(0)
+    for line in invoice.lines.data:
+        length = line.period.end - line.period.start
+        total += Fraction(line.amount * (line.period.end - ended_at), length)
+    return round(total)
+
+
+def total_received_msat() -> int:
+    """Return the sum of all settled invoices: the balance our wallet must have."""
+    settled = LightningInvoice.objects.filter(state="settled")
+    return sum(settled.values_list("received_msat", flat=True))
+
+
+def _relays() -> list[Endpoint]:
+    urls = settings.ROBOT_OUTBOX_RELAYS
+    return [Endpoint(url, private_allowed=True) for url in urls]
+
+
+def _unwrap(tenant: DemoTenant, wrap: Event) -> tuple[int, str]:
+    """Return the time and the text of a gift-wrapped message (NIP-59)."""
+    seal = parse_event(_decrypt(tenant, wrap.pubkey, wrap.content))
+    message = _decrypt(tenant, seal.pubkey, seal.content)
+    return int(message["created_at"]), str(message["content"])
+
+
+def _decrypt(tenant: DemoTenant, pubkey: str, content: str) -> dict[str, Any]:
+    text = decrypt(Scheme.NIP44, tenant.secret_key, pubkey, content)
+    return dict(json.loads(text))

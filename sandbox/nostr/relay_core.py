@@ -1,0 +1,117 @@
+"""The shared state of all connections: events, subscriptions, faults, counters."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from caravel.nostr.events import Event
+from sandbox.nostr import messages
+from sandbox.nostr.delayed_actions import DelayedActions
+from sandbox.nostr.faults import Faults
+from sandbox.nostr.faulty_reply import Reply, send_reply
+from sandbox.nostr.filters import Filter, Key
+from sandbox.nostr.index import Index
+from sandbox.nostr.settings import RelaySettings
+from sandbox.nostr.store import EventStore, Outcome, Record
+
+
+class Peer(Protocol):
+    """A connection, as the core sees it."""
+
+    pubkeys: set[str]
+
+    def deliver(self, subscription: "Subscription", text: str) -> None:
+        """Send a message to a subscription, unless it was closed."""
+
+    def end_subscriptions(self) -> None:
+        """Close all subscriptions and notify the client."""
+
+    def hang_up(self) -> None:
+        """Close the connection at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscription:
+    """An open REQ of one connection."""
+
+    peer: Peer
+    id: str
+    filters: tuple[Filter, ...]
+
+    def keys(self) -> set[Key]:
+        """Return the index keys of its filters."""
+        return {key for filter in self.filters for key in filter.index_keys()}
+
+    def matches(self, event: Event) -> bool:
+        """Return whether one of its filters matches the event."""
+        return any(filter.matches(event) for filter in self.filters)
+
+
+class RelayCore:
+    """A relay without its sockets; use it on the relay's event loop only."""
+
+    def __init__(self, settings: RelaySettings) -> None:
+        self.settings = settings
+        self.peers: set[Peer] = set()
+        self.subscriptions: Index[Subscription] = Index()
+        self.delayed = DelayedActions()
+        self.accepted = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Delete events, faults and counters; connections and subscriptions stay."""
+        self.delayed.discard()
+        self.faults = Faults(self.settings.seed)
+        self.store = EventStore()
+        self.received: deque[Event] = deque(maxlen=self.settings.max_received)
+        self.counts: Counter[int] = Counter()
+        self.requests = 0
+
+    def record_received(self, event: Event) -> None:
+        """Record an event that a client sent, whether or not it is accepted."""
+        self.received.append(event)
+        self.counts[event.kind] += 1
+
+    def publish(self, event: Event) -> str:
+        """Store an event and deliver it; return the OK message for the sender."""
+        record = Record(event)
+        if self.settings.honours_expiration and record.is_expired(time.time()):
+            return messages.ok(event.id, False, "invalid: event is expired")
+        outcome = self.store.put(record, max_events=self.settings.max_events)
+        if outcome is Outcome.DUPLICATE:
+            return messages.ok(event.id, True, "duplicate: already have this event")
+        if outcome is Outcome.OUTDATED:
+            return messages.ok(event.id, True, "duplicate: have a newer event")
+        self._fan_out(record)
+        return messages.ok(event.id, True)
+
+    def query(self, filters: Iterable[Filter]) -> list[Record]:
+        """Return the stored events that match any filter, newest first."""
+        now = time.time() if self.settings.honours_expiration else None
+        return self.store.query(filters, max_results=self.settings.max_limit, now=now)
+
+    def _fan_out(self, record: Record) -> None:
+        for subscription in self.subscriptions.find(record.keys):
+            if subscription.matches(record.event):
+                self._deliver(subscription, record)
+
+    def _deliver(self, subscription: Subscription, record: Record) -> None:
+        event, peer = record.event, subscription.peer
+        text = messages.event_message(subscription.id, record.json)
+        fault = self.faults.take(
+            "delivery", kinds=(event.kind,), authors=(event.pubkey,)
+        )
+        if fault is None:
+            peer.deliver(subscription, text)
+            return
+        reply = Reply(
+            produce=lambda: text,
+            send=lambda text: peer.deliver(subscription, text),
+            hang_up=peer.hang_up,
+            bad_signature=messages.event_message(
+                subscription.id, messages.with_bad_signature(event)
+            ),
+        )
+        send_reply(reply, fault, self.delayed)

@@ -1,0 +1,1 @@
+"""Requests: authentication, parameters, idempotency, errors, expansion, faults."""

@@ -1,0 +1,44 @@
+"""API keys (docs: API reference, Authentication)."""
+
+import base64
+import binascii
+
+from sandbox.common.http import Request
+from sandbox.stripe.api.errors import StripeError
+
+PREFIXES = ("sk_test_", "rk_test_")
+NO_KEY = (
+    "You did not provide an API key. You need to provide your API key in the "
+    "Authorization header, using Bearer auth (e.g. 'Authorization: Bearer "
+    "YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details, or "
+    "we can help at https://support.stripe.com/."
+)
+
+
+def check(request: Request, expected: str | None) -> None:
+    """Raise a 401 unless the request has a test key, or the `expected` key if set."""
+    key = _key(request.headers.get("authorization", ""))
+    if not key:
+        raise StripeError(401, NO_KEY, stored=False)
+    accepted = key == expected if expected else key.startswith(PREFIXES)
+    if not accepted:
+        raise StripeError(401, f"Invalid API Key provided: {_mask(key)}", stored=False)
+
+
+def _key(header: str) -> str:
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    # Basic authentication: the key is the user name (`curl -u sk_test_…:`).
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(value).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+def _mask(key: str) -> str:
+    """Return the key as in Stripe's errors: its prefix and the last four characters."""
+    prefix = key[:8] if key.startswith(PREFIXES) else key[:3]
+    return f"{prefix}{'*' * 12}{key[-4:]}"

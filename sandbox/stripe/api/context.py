@@ -1,0 +1,219 @@
+"""Context of a unit of work: store, time, and the events to emit."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sandbox.common.http import dump_json
+from sandbox.stripe import API_VERSION, settings
+from sandbox.stripe.api.errors import missing
+from sandbox.stripe.api.routing import Registry
+from sandbox.stripe.settings import AccountSettings
+from sandbox.stripe.store.ids import Ids
+from sandbox.stripe.store.records import Record, Store
+
+# Names of objects in error messages, where they differ from the `object` field.
+NOUNS = {
+    "webhook_endpoint": "webhook endpoint",
+    "billing_portal.configuration": "configuration",
+    "credit_note": "credit note",
+    "customer_balance_transaction": "customer balance transaction",
+    "payment_method": "PaymentMethod",
+}
+DELIVERY = "_delivery"
+# Base of page URLs while the sandbox has no socket.
+DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
+
+
+class Context:
+    """Unit of work of one API request or timer."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        ids: Ids,
+        now: int,
+        *,
+        request_id: str | None = None,
+        idempotency_key: str | None = None,
+        public_url: str = DEFAULT_PUBLIC_URL,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.ids = ids
+        self.now = now
+        self.request_id = request_id
+        self.idempotency_key = idempotency_key
+        self.public_url = public_url
+        #: Ids of the deliveries that events of this unit of work have queued.
+        self.queued: list[str] = []
+
+    @property
+    def settings(self) -> AccountSettings:
+        """The account's current settings."""
+        return settings.read(self.store)
+
+    def get(self, kind: str, id: str) -> Record:
+        """Return the object with the id in the URL. Raises a 404 `resource_missing`."""
+        record = self.store.get(kind, id)
+        if record is None:
+            raise missing(NOUNS.get(kind, kind), id)
+        return record
+
+    def get_live(self, kind: str, id: str) -> Record:
+        """Like `get`, but also raise the 404 for a deleted object."""
+        record = self.get(kind, id)
+        if record.get("deleted"):
+            raise missing(NOUNS.get(kind, kind), id)
+        return record
+
+    def get_referenced(self, kind: str, id: str, param: str) -> Record:
+        """Return the object whose id is in a parameter. Raises a 400 if missing."""
+        record = self.store.get(kind, id)
+        if record is None or record.get("deleted"):
+            raise missing(NOUNS.get(kind, kind), id, param=param, status=400)
+        return record
+
+    def insert(self, record: Record, event: str | None = None) -> Record:
+        """Store a new object and emit its `event`."""
+        self.store.put(record["object"], record)
+        if event:
+            self.emit(event, record)
+        return record
+
+    @contextmanager
+    def update(
+        self, kind: str, id: str, event: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield a copy to modify, then store it and emit `event` if it has changed."""
+        old = self.store.get(kind, id)
+        if old is None:
+            raise missing(NOUNS.get(kind, kind), id)
+        before = self.serialize(old) if event else {}
+        draft = clone(old)
+        yield draft
+        self.store.put(kind, draft)
+        if event:
+            previous = difference(before, self.serialize(draft))
+            if previous:
+                self.emit(event, draft, previous)
+
+    @contextmanager
+    def rollback(self) -> Iterator[None]:
+        """Undo all writes and events of the block when it ends."""
+        savepoint, queued = self.store.savepoint(), len(self.queued)
+        try:
+            yield
+        finally:
+            self.store.rollback(savepoint)
+            del self.queued[queued:]
+
+    def at_time(self, now: int) -> "Context":
+        """Return a context for the same store and request at another time."""
+        return Context(
+            self.store,
+            self.registry,
+            self.ids,
+            now,
+            request_id=self.request_id,
+            idempotency_key=self.idempotency_key,
+            public_url=self.public_url,
+        )
+
+    def serialize(self, record: Record) -> dict[str, Any]:
+        """Return the API representation of a record."""
+        return self.registry.render(self.store, record)
+
+    def emit(
+        self, type: str, record: Record, previous: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record an event and its deliveries (docs: API reference, Events).
+
+        The object is stored as JSON in its present state, since retries repeat it.
+        """
+        data: dict[str, Any] = {"object": self.serialize(record)}
+        if previous is not None:
+            data["previous_attributes"] = previous
+        endpoints = [endpoint["id"] for endpoint in self.subscribers(type)]
+        event = {
+            "id": self.ids.new("evt"),
+            "object": "event",
+            "account": None,
+            "api_version": API_VERSION,
+            "context": None,
+            "created": self.now,
+            "_data": dump_json(data),
+            "_invoice": record["id"] if type == "invoice.created" else None,
+            "livemode": False,
+            "pending_webhooks": len(endpoints),
+            "request": {
+                "id": self.request_id,
+                "idempotency_key": self.idempotency_key,
+            },
+            "type": type,
+            "_waiting": endpoints,
+        }
+        self.store.put("event", event)
+        self.queued += [
+            queue_delivery(self.store, event, endpoint, self.now)["id"]
+            for endpoint in endpoints
+        ]
+
+    def subscribers(self, type: str) -> list[Record]:
+        """Return the enabled endpoints that are registered for the event type."""
+        return [
+            endpoint
+            for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
+            if endpoint["status"] == "enabled" and wants(endpoint, type)
+        ]
+
+
+def queue_delivery(store: Store, event: Record, endpoint: str, now: int) -> Record:
+    """Store and return the delivery of an event to an endpoint."""
+    delivery = {
+        "id": f"{event['id']}.{endpoint}",
+        "object": DELIVERY,
+        "created": now,
+        "event": event["id"],
+        "endpoint": endpoint,
+        "attempts": 0,
+        # Id of the draft invoice whose finalization waits for this delivery.
+        "draft": event.get("_invoice"),
+    }
+    store.put(DELIVERY, delivery)
+    return delivery
+
+
+def wants(endpoint: Record, type: str) -> bool:
+    """Return whether the endpoint is registered for the event type."""
+    enabled = endpoint["enabled_events"]
+    return "*" in enabled or type in enabled
+
+
+def clone(value: Any) -> Any:
+    """Return a deep copy of JSON data."""
+    # Exact type comparison: this runs for every field of every change.
+    kind = type(value)
+    if kind is dict:
+        return {key: clone(item) for key, item in value.items()}
+    if kind is list:
+        return [clone(item) for item in value]
+    return value
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the old values of changed fields: an event's `previous_attributes`.
+
+    Nested hashes contain the changed keys only; lists are complete.
+    """
+    changed: dict[str, Any] = {}
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed[key] = difference(before, after)
+        else:
+            changed[key] = before
+    return changed

@@ -1,0 +1,1 @@
+"""Clients of the sandbox for tests: over a socket and in process."""

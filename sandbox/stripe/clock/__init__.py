@@ -1,0 +1,1 @@
+"""The account's time and the timers that depend on it."""

@@ -1,0 +1,168 @@
+"""Customer balances and their transactions (docs: Customer credit balance).
+
+Stripe has no event for a transaction; `customer.updated` carries the new balance.
+"""
+
+from typing import Any
+
+from sandbox.stripe.api.context import NOUNS, Context
+from sandbox.stripe.api.errors import invalid, missing
+from sandbox.stripe.api.pagination import page
+from sandbox.stripe.api.params import Integer, Metadata, Shape, Text, listing
+from sandbox.stripe.api.routing import Params, Resource
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    check_amount,
+    copy_params,
+    merge_metadata,
+    new_metadata,
+)
+from sandbox.stripe.store.records import Record
+
+KIND = "customer_balance_transaction"
+PATH = "/v1/customers/{customer}/balance_transactions"
+resource = Resource(KIND, indexes=("customer",))
+
+CREATE = Shape(
+    {
+        "amount": Integer(),
+        "currency": CURRENCY,
+        "description": Text(unset=True),
+        "metadata": Metadata(),
+    },
+    required=("amount", "currency"),
+)
+UPDATE = Shape({"description": Text(unset=True), "metadata": Metadata()})
+
+
+@resource.post(PATH, CREATE)
+def create(context: Context, params: Params, customer: str) -> Record:
+    """Adjust the balance. A negative amount is credit. Raises a 400 or a 404."""
+    owner = context.get_live("customer", customer)
+    require_currency(owner, params["currency"], param="currency")
+    check_amount(params["amount"], params["currency"], "amount")
+    return adjust(
+        context,
+        customer,
+        params["amount"],
+        params["currency"],
+        description=params.get("description"),
+        metadata=new_metadata(params),
+    )
+
+
+@resource.get(PATH, listing())
+def list_(context: Context, params: Params, customer: str) -> Record:
+    """Return the customer's transactions, newest first."""
+    context.get("customer", customer)
+    return page(
+        context.store,
+        KIND,
+        PATH.format(customer=customer),
+        params,
+        index=("customer", customer),
+    )
+
+
+@resource.get(f"{PATH}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, customer: str, id: str) -> Record:
+    """Return one transaction. Raises a 404."""
+    return _get(context, customer, id)
+
+
+@resource.post(f"{PATH}/{{id}}", UPDATE)
+def update(context: Context, params: Params, customer: str, id: str) -> Record:
+    """Update the description or metadata. Raises a 404."""
+    _get(context, customer, id)
+    with context.update(KIND, id) as draft:
+        copy_params(draft, params, "description")
+        if "metadata" in params:
+            draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
+    return context.get(KIND, id)
+
+
+def require_currency(customer: Record, currency: str, param: str | None = None) -> None:
+    """Raise a 400 if the customer is billed in another currency."""
+    if customer["currency"] not in (None, currency):
+        raise invalid(
+            "You cannot combine currencies on a single customer. This customer has "
+            "had a subscription, coupon, or invoice item with currency "
+            f"{customer['currency']}.",
+            param=param,
+        )
+
+
+def set_currency(
+    context: Context, customer: Record, currency: str, param: str | None = None
+) -> None:
+    """Set the customer's currency if unset. Raises a 400 if it is a different one."""
+    require_currency(customer, currency, param)
+    if customer["currency"] is None:
+        with context.update("customer", customer["id"], "customer.updated") as draft:
+            draft["currency"] = currency
+
+
+def adjust(
+    context: Context,
+    customer: str,
+    amount: int,
+    currency: str,
+    *,
+    type: str = "adjustment",
+    invoice: str | None = None,
+    credit_note: str | None = None,
+    description: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Record:
+    """Add `amount` to the balance and return the new transaction."""
+    with context.update("customer", customer, "customer.updated") as account:
+        account["balance"] += amount
+        account["currency"] = account["currency"] or currency
+    return context.insert(
+        {
+            # Read again: `ending_balance` is the balance after the change above.
+            **_transaction(context, context.get("customer", customer), amount),
+            "credit_note": credit_note,
+            "currency": currency,
+            "description": description,
+            "invoice": invoice,
+            "metadata": metadata or {},
+            "type": type,
+        }
+    )
+
+
+def record_initial(context: Context, customer: Record) -> None:
+    """Add the transaction for the balance a customer was created with."""
+    context.insert(
+        {
+            **_transaction(context, customer, customer["balance"]),
+            "currency": customer["currency"],
+            "type": "initial",
+        }
+    )
+
+
+def _transaction(context: Context, customer: Record, amount: int) -> dict[str, Any]:
+    return {
+        "id": context.ids.new("cbtxn"),
+        "object": KIND,
+        "amount": amount,
+        "checkout_session": None,
+        "created": context.now,
+        "credit_note": None,
+        "customer": customer["id"],
+        "customer_account": None,
+        "description": None,
+        "ending_balance": customer["balance"],
+        "invoice": None,
+        "livemode": False,
+        "metadata": {},
+    }
+
+
+def _get(context: Context, customer: str, id: str) -> Record:
+    transaction = context.get(KIND, id)
+    if transaction["customer"] != customer:
+        raise missing(NOUNS[KIND], id)
+    return transaction

@@ -1,0 +1,139 @@
+"""Webhook endpoints (docs: API reference, Webhook Endpoints)."""
+
+from typing import Any, get_args
+
+from stripe.params import WebhookEndpointCreateParams
+
+from sandbox.stripe import API_VERSION
+from sandbox.stripe.api.context import DELIVERY, Context
+from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.pagination import page
+from sandbox.stripe.api.params import (
+    Array,
+    Boolean,
+    Choice,
+    Kind,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.api.routing import Params, Resource
+from sandbox.stripe.objects.fields import copy_params, merge_metadata, new_metadata
+from sandbox.stripe.store.records import Record
+
+URL = "/v1/webhook_endpoints"
+KIND = "webhook_endpoint"
+resource = Resource(KIND)
+# The SDK is generated from Stripe's OpenAPI specification: its list is complete.
+(EVENT_TYPE,) = get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])
+
+FIELDS: dict[str, Kind] = {
+    "description": Text(unset=True),
+    "enabled_events": Array(Choice(get_args(EVENT_TYPE))),
+    "metadata": Metadata(),
+    "url": Text(),
+}
+CREATE = Shape(
+    # The sandbox renders events in this version only.
+    {**FIELDS, "api_version": Choice((API_VERSION, API_VERSION)), "connect": Boolean()},
+    required=("enabled_events", "url"),
+)
+
+
+@resource.post(URL, CREATE)
+def create(context: Context, params: Params) -> Record:
+    """Register an endpoint. Only this response includes its `secret`. Raises a 400."""
+    _check_url(params["url"])
+    endpoint = add(
+        context,
+        url=params["url"],
+        events=params["enabled_events"],
+        description=params.get("description"),
+        metadata=new_metadata(params),
+    )
+    return {**endpoint, "secret": endpoint["_secret"]}
+
+
+@resource.get(URL, listing())
+def list_(context: Context, params: Params) -> Record:
+    """Return the endpoints, newest first."""
+    return page(context.store, KIND, URL, params)
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an endpoint. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.post(f"{URL}/{{id}}", Shape({**FIELDS, "disabled": Boolean()}))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Update an endpoint. Raises a 400 or a 404."""
+    if "url" in params:
+        _check_url(params["url"])
+    with context.update(KIND, id) as endpoint:
+        copy_params(endpoint, params, "description", "enabled_events", "url")
+        if "metadata" in params:
+            endpoint["metadata"] = merge_metadata(
+                endpoint["metadata"], params["metadata"]
+            )
+        if "disabled" in params:
+            endpoint["status"] = "disabled" if params["disabled"] else "enabled"
+    return context.get(KIND, id)
+
+
+@resource.delete(f"{URL}/{{id}}", Shape())
+def delete(context: Context, params: Params, id: str) -> Record:
+    """Delete an endpoint and its pending deliveries. Raises a 404."""
+    context.get(KIND, id)
+    for delivery in list(context.store.scan(DELIVERY, index=("endpoint", id))):
+        context.store.delete(DELIVERY, delivery["id"])
+    context.store.delete(KIND, id)
+    return {"id": id, "object": KIND, "deleted": True}
+
+
+def register(
+    context: Context, *, url: str, events: list[str], secret: str | None
+) -> Record:
+    """Create an endpoint, or update the one with this URL; return it."""
+    # Called at each start: the endpoint may already be in the state file.
+    for endpoint in list(context.store.scan(KIND)):
+        if endpoint["url"] == url:
+            with context.update(KIND, endpoint["id"]) as draft:
+                draft["_secret"] = secret or draft["_secret"]
+                draft["enabled_events"] = events
+            return context.get(KIND, endpoint["id"])
+    return add(context, url=url, events=events, secret=secret)
+
+
+def add(
+    context: Context,
+    *,
+    url: str,
+    events: list[str],
+    secret: str | None = None,
+    description: str | None = None,
+    metadata: dict[str, str] | None = None,
+) -> Record:
+    """Store a new endpoint."""
+    endpoint: dict[str, Any] = {
+        "id": context.ids.new("we"),
+        "object": KIND,
+        "api_version": API_VERSION,
+        "application": None,
+        "created": context.now,
+        "description": description,
+        "enabled_events": events,
+        "livemode": False,
+        "metadata": metadata or {},
+        "status": "enabled",
+        "url": url,
+        "_secret": secret or context.ids.new("whsec", 32),
+    }
+    return context.insert(endpoint)
+
+
+def _check_url(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise invalid("Not a valid URL", param="url", code="url_invalid")

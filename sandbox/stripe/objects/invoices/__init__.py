@@ -1,0 +1,1 @@
+"""Invoices: items, finalization, payment, collection."""

@@ -1,0 +1,227 @@
+"""Pay an invoice, by card or out of band.
+
+Sources: API reference, "Pay an invoice"; docs pages "Status transitions" and "Using
+webhooks with subscriptions".
+"""
+
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.money import currencies
+from sandbox.stripe.objects.invoices import collection, payment_records
+from sandbox.stripe.objects.payments import (
+    attempt as payment_attempt,
+)
+from sandbox.stripe.objects.payments import (
+    outcomes,
+    payment_methods,
+)
+from sandbox.stripe.objects.payments.outcomes import Outcome
+from sandbox.stripe.store.records import Record
+
+COLLECTIBLE = ("open", "uncollectible")
+UPDATED = "invoice.updated"
+
+
+def pay(
+    context: Context,
+    id: str,
+    *,
+    out_of_band: bool,
+    method: str | None = None,
+    off_session: bool = True,
+) -> Record:
+    """Pay an open or uncollectible invoice.
+
+    Raises a 400, or a 402 for a failed charge; the failure is stored.
+    """
+    invoice = get_payable(context, id)
+    if out_of_band:
+        mark_paid(context, id, off_stripe=True)
+        return context.get("invoice", id)
+    payment_methods.require_attached(
+        context, method, invoice["customer"], "payment_method"
+    )
+    method = method or collection.payment_method(context, invoice)
+    if method is None:
+        raise invalid(
+            "There is no `default_payment_method` set on this Customer or Invoice. "
+            "Please set a `default_payment_method`.",
+            code="missing",
+        )
+    if not attempt(context, id, method, off_session=off_session):
+        intent = payment_records.get_intent_id(context, invoice)
+        raise payment_attempt.failure_error(context, intent)
+    return context.get("invoice", id)
+
+
+def get_payable(context: Context, id: str) -> Record:
+    """Return an invoice that can be paid. Raises a 400 or a 404."""
+    invoice = context.get("invoice", id)
+    if invoice["status"] == "paid":
+        # Without a code: Stripe's list of error codes has none for this.
+        raise invalid("Invoice is already paid")
+    if invoice["status"] not in COLLECTIBLE:
+        raise invalid(
+            f"This invoice can't be paid because its status is {invoice['status']}; "
+            "only open or uncollectible invoices can be paid."
+        )
+    return invoice
+
+
+def attempt(
+    context: Context,
+    id: str,
+    method: str | None,
+    *,
+    off_session: bool = True,
+    automatic: bool = False,
+) -> bool:
+    """Charge the invoice; return whether it is paid now. Raises a 400.
+
+    Without a payment method nothing is charged, and a failed attempt is recorded.
+    """
+    invoice = context.get("invoice", id)
+    card = context.store.get("payment_method", method) if method else None
+    if not automatic:
+        _check_minimum(invoice)
+    # An automatic attempt has no caller to raise to: it is recorded as failed.
+    if card is None or _is_below_minimum(invoice):
+        _record_failure(context, id, automatic=automatic)
+        return False
+    outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
+    payment_attempt.execute(
+        context,
+        payment_records.get_intent_id(context, invoice),
+        card,
+        outcome,
+        on_session=not off_session,
+    )
+    return _record_outcome(context, id, card, outcome, automatic=automatic)
+
+
+def record_skipped_retry(context: Context, id: str) -> None:
+    """Record a scheduled retry that had no payment method to charge.
+
+    Source: docs page "Automate payment retries": it counts as a failed attempt.
+    """
+    _record_failure(context, id, automatic=True)
+
+
+def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
+    """Complete a 3D Secure challenge; return whether the invoice is paid now.
+
+    Raises a 400 if none is pending.
+    """
+    record = context.get("payment_intent", intent)
+    if record["status"] != "requires_action":
+        raise invalid(
+            f"This PaymentIntent's status is {record['status']}: there is nothing to "
+            "authenticate.",
+            code="payment_intent_unexpected_state",
+        )
+    card = context.get("payment_method", record["payment_method"])
+    # A credit note may have reduced the amount since the challenge was created.
+    if passed:
+        _check_minimum(context.get("invoice", record["_invoice"]))
+    if not passed:
+        payment_attempt.fail_authentication(context, intent, card)
+        _record_failure(context, record["_invoice"], automatic=False)
+        return False
+    outcome = outcomes.outcome_of_card(card)
+    payment_attempt.execute(
+        context, intent, card, outcome, on_session=True, authenticated=True
+    )
+    return _record_outcome(context, record["_invoice"], card, outcome, automatic=False)
+
+
+def mark_paid(
+    context: Context, id: str, *, off_stripe: bool, method: Record | None = None
+) -> None:
+    """Mark the invoice paid; `off_stripe` if the money did not move at Stripe."""
+    with context.update("invoice", id, UPDATED) as invoice:
+        due = invoice["amount_remaining"]
+        invoice.update(
+            amount_paid=invoice["amount_paid"] + due,
+            amount_remaining=0,
+            attempt_count=max(invoice["attempt_count"], 1 if method else 0),
+            attempted=True,
+            auto_advance=False,
+            next_payment_attempt=None,
+            status="paid",
+            status_details=None,
+            _paid_off_stripe=due if off_stripe else 0,
+        )
+        invoice["status_transitions"]["paid_at"] = context.now
+    paid = context.get("invoice", id)
+    context.emit("invoice.paid", paid)
+    # Not emitted for out-of-band payments (docs: Invoicing integration, payment
+    # events).
+    if not off_stripe:
+        context.emit("invoice.payment_succeeded", paid)
+    payment_records.close_default(context, id)
+    collection.on_paid(context, paid, method["id"] if method else None)
+
+
+def _is_below_minimum(invoice: Record) -> bool:
+    """Return whether the remaining amount is below Stripe's minimum charge.
+
+    Only credit notes on an open invoice lead to this.
+    """
+    minimum = currencies.minimum_charge(invoice["currency"])
+    return int(invoice["amount_remaining"]) < minimum
+
+
+def _check_minimum(invoice: Record) -> None:
+    """Raise a 400 if the remaining amount is below the minimum charge.
+
+    Source: docs page "Error codes". Assumed for a remainder after credit notes: it can
+    then only be paid out of band or credited.
+    """
+    if _is_below_minimum(invoice):
+        currency = invoice["currency"]
+        minimum = currencies.text(currencies.minimum_charge(currency), currency)
+        raise invalid(
+            f"Amount must be at least {minimum} {currency}.", code="amount_too_small"
+        )
+
+
+def _record_outcome(
+    context: Context, id: str, card: Record, outcome: Outcome, *, automatic: bool
+) -> bool:
+    if not outcome.challenge and outcome.decline is None:
+        if automatic:
+            with context.update("invoice", id) as invoice:
+                invoice["attempt_count"] += 1
+        mark_paid(context, id, off_stripe=False, method=card)
+        return True
+    _record_failure(context, id, automatic=automatic, card=card, outcome=outcome)
+    return False
+
+
+def _record_failure(
+    context: Context,
+    id: str,
+    *,
+    automatic: bool,
+    card: Record | None = None,
+    outcome: Outcome | None = None,
+) -> None:
+    """Record a failed attempt on the invoice and emit its events.
+
+    `attempt_count` includes the first attempt, later ones only if automatic (SDK
+    docstring of Invoice.attempt_count).
+    """
+    with context.update("invoice", id, UPDATED) as invoice:
+        count = invoice["attempt_count"]
+        invoice.update(
+            attempt_count=count + 1 if automatic else max(count, 1), attempted=True
+        )
+        if card and outcome and outcome.decline and outcome.decline.is_hard:
+            invoice["_refused"] = card["id"]
+        if automatic:
+            collection.schedule_retry(context, invoice)
+    failed = context.get("invoice", id)
+    if outcome and outcome.challenge:
+        context.emit("invoice.payment_action_required", failed)
+    context.emit("invoice.payment_failed", failed)
+    collection.on_failed(context, failed, automatic=automatic)

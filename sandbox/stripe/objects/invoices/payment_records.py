@@ -1,0 +1,169 @@
+"""Invoice payments: the link between an invoice and its payment intent.
+
+Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
+"""
+
+from typing import Any
+
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.pagination import list_object, page
+from sandbox.stripe.api.params import Choice, Hash, Range, Shape, Text, listing
+from sandbox.stripe.api.routing import Params, Resource, public
+from sandbox.stripe.objects.payments import attempt
+from sandbox.stripe.objects.schemas.payment_intent import current_amount, new_intent
+from sandbox.stripe.store.records import Record, Store
+
+KIND = "invoice_payment"
+URL = "/v1/invoice_payments"
+PAYMENT = Hash(
+    {
+        "payment_intent": Text(),
+        "payment_record": Text(),
+        "type": Choice(("payment_intent", "payment_record")),
+    },
+    required=("type",),
+)
+
+
+def _render(store: Store, record: Record) -> dict[str, Any]:
+    rendered = public(store, record)
+    intent = store.get("payment_intent", record["payment"]["payment_intent"])
+    # Until it is closed, it requests what remains of the invoice.
+    if record["status"] == "open" and intent:
+        rendered["amount_requested"] = current_amount(store, intent)
+    return rendered
+
+
+resource = Resource(KIND, indexes=("invoice",), render=_render)
+
+
+@resource.get(
+    URL,
+    listing(
+        created=Range(),
+        invoice=Text(),
+        payment=PAYMENT,
+        status=Choice(("canceled", "open", "paid")),
+    ),
+)
+def list_(context: Context, params: Params) -> Record:
+    """Return invoice payments, newest first."""
+    invoice, status = params.get("invoice"), params.get("status")
+    index = ("invoice", invoice) if invoice else None
+
+    def matches(record: Record) -> bool:
+        return status in (None, record["status"]) and _has_payment(record, params)
+
+    return page(context.store, KIND, URL, params, index=index, where=matches)
+
+
+@resource.get(f"{URL}/{{id}}", Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return an invoice payment. Raises a 404."""
+    return context.get(KIND, id)
+
+
+def create_default(context: Context, invoice: Record, method: str | None) -> None:
+    """Create the default payment of an invoice, and its intent."""
+    intent = new_intent(context, invoice, method)
+    context.insert(intent, "payment_intent.created")
+    context.insert(
+        {
+            "id": context.ids.new("inpay"),
+            "object": KIND,
+            "amount_paid": None,
+            "amount_requested": intent["amount"],
+            "created": context.now,
+            "currency": invoice["currency"],
+            "invoice": invoice["id"],
+            "is_default": True,
+            "livemode": False,
+            "payment": {
+                "charge": None,
+                "payment_intent": intent["id"],
+                "payment_record": None,
+                "type": "payment_intent",
+            },
+            "status": "open",
+            "status_transitions": {"canceled_at": None, "paid_at": None},
+        }
+    )
+
+
+def get_intent_id(context: Context, invoice: Record) -> str:
+    """Return the id of the payment intent of a finalized invoice.
+
+    Creates the default payment if the invoice has none.
+    """
+    payment = find_default(context.store, invoice["id"])
+    if payment is None:
+        create_default(context, invoice, None)
+        return get_intent_id(context, invoice)
+    return str(payment["payment"]["payment_intent"])
+
+
+def find_default(store: Store, invoice: str) -> Record | None:
+    """Return the default payment of an invoice, or None (drafts, nothing due)."""
+    return next(store.scan(KIND, index=("invoice", invoice)), None)
+
+
+def close_default(context: Context, invoice: str) -> None:
+    """Close the default payment of a paid invoice, as paid or canceled.
+
+    An intent that has not succeeded is canceled, so it cannot be charged later
+    (assumed: the docs page on partial payments only covers voided invoices).
+    """
+    payment = find_default(context.store, invoice)
+    if payment is None or payment["status"] != "open":
+        return
+    intent = context.get("payment_intent", payment["payment"]["payment_intent"])
+    if intent["status"] != "succeeded":
+        cancel(context, invoice, None)
+        return
+    with context.update(KIND, payment["id"]) as draft:
+        draft.update(
+            amount_paid=intent["amount_received"],
+            amount_requested=intent["amount"],
+            status="paid",
+        )
+        draft["status_transitions"]["paid_at"] = context.now
+    context.emit("invoice_payment.paid", context.get(KIND, payment["id"]))
+
+
+def cancel(context: Context, invoice: str, reason: str | None) -> None:
+    """Cancel the open default payment of an invoice, and its intent."""
+    payment = find_default(context.store, invoice)
+    if payment is None or payment["status"] != "open":
+        return
+    intent = payment["payment"]["payment_intent"]
+    attempt.cancel(context, intent, reason)
+    with context.update(KIND, payment["id"]) as draft:
+        draft["amount_requested"] = context.get("payment_intent", intent)["amount"]
+        draft["status"] = "canceled"
+        draft["status_transitions"]["canceled_at"] = context.now
+
+
+def render_payments(store: Store, record: Record) -> dict[str, Any]:
+    """Return an invoice's `payments`, included only when expanded."""
+    payments = store.scan(KIND, index=("invoice", record["id"]))
+    return list_object(
+        [_render(store, payment) for payment in payments],
+        f"{URL}?invoice={record['id']}",
+    )
+
+
+def confirmation_secret(store: Store, record: Record) -> dict[str, Any] | None:
+    """Return an invoice's `confirmation_secret`, included only when expanded."""
+    payment = find_default(store, record["id"])
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = store.get("payment_intent", id)
+    if intent is None:
+        return None
+    return {"client_secret": intent["client_secret"], "type": "payment_intent"}
+
+
+def _has_payment(record: Record, params: Params) -> bool:
+    return all(
+        record["payment"][name] == value
+        for name, value in params.get("payment", {}).items()
+    )

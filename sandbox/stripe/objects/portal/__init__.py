@@ -1,0 +1,1 @@
+"""The customer portal and actions on hosted pages."""

@@ -1,0 +1,182 @@
+"""Endpoints of billing portal configurations.
+
+Docs: API reference, Portal Configuration.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.stripe.api.context import Context, clone
+from sandbox.stripe.api.errors import StripeError, invalid
+from sandbox.stripe.api.pagination import page
+from sandbox.stripe.api.params import (
+    Boolean,
+    Hash,
+    Kind,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
+from sandbox.stripe.api.routing import Params, Resource
+from sandbox.stripe.objects import page_urls
+from sandbox.stripe.objects.fields import copy_params, merge_metadata
+from sandbox.stripe.objects.schemas.portal_features import (
+    CREATED,
+    FEATURES,
+    UPDATED,
+    check,
+)
+from sandbox.stripe.store.records import Record
+
+URL = "/v1/billing_portal/configurations"
+OBJECT_URL = f"{URL}/{{id}}"
+KIND = page_urls.CONFIGURATION
+resource = Resource(KIND)
+
+FIELDS: dict[str, Kind] = {
+    "business_profile": Hash(
+        {
+            "headline": Text(unset=True),
+            "privacy_policy_url": Text(unset=True),
+            "terms_of_service_url": Text(unset=True),
+        }
+    ),
+    "default_return_url": Text(unset=True),
+    "login_page": Hash({"enabled": Boolean()}, required=("enabled",)),
+    "metadata": Metadata(),
+    "name": Text(unset=True),
+}
+
+
+@resource.post(URL, Shape({**FIELDS, "features": CREATED}, required=("features",)))
+def create(context: Context, params: Params) -> Record:
+    """Create a configuration; sessions use it by its id. Raises a 400."""
+    return add(context, params)
+
+
+@resource.get(URL, listing(active=Boolean(), is_default=Boolean()))
+def list_(context: Context, params: Params) -> Record:
+    """Return configurations, newest first."""
+    exact = {name: params[name] for name in ("active", "is_default") if name in params}
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        where=lambda record: all(record[name] == exact[name] for name in exact),
+    )
+
+
+@resource.get(OBJECT_URL, Shape())
+def retrieve(context: Context, params: Params, id: str) -> Record:
+    """Return a configuration. Raises a 404."""
+    return context.get(KIND, id)
+
+
+@resource.post(OBJECT_URL, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
+def update(context: Context, params: Params, id: str) -> Record:
+    """Update a configuration, also for existing sessions. Raises a 400 or a 404."""
+    if context.get(KIND, id)["is_default"] and params.get("active") is False:
+        raise invalid(
+            "You cannot deactivate the default configuration.", param="active"
+        )
+    with context.update(KIND, id, f"{KIND}.updated") as configuration:
+        _assign(context, configuration, params)
+        configuration["updated"] = context.now
+    return context.get(KIND, id)
+
+
+def add(context: Context, params: Params, *, is_default: bool = False) -> Record:
+    """Store a new configuration. Raises a 400."""
+    configuration: dict[str, Any] = {
+        "id": context.ids.new("bpc"),
+        "object": KIND,
+        "active": True,
+        "application": None,
+        "business_profile": {
+            "headline": None,
+            "privacy_policy_url": None,
+            "terms_of_service_url": None,
+        },
+        "created": context.now,
+        "default_return_url": None,
+        "features": clone(FEATURES),
+        "is_default": is_default,
+        "livemode": False,
+        "login_page": {"enabled": False, "url": None},
+        "metadata": {},
+        "name": None,
+        "updated": context.now,
+    }
+    _assign(context, configuration, params)
+    return context.insert(configuration, f"{KIND}.created")
+
+
+def save_default(context: Context, features: Mapping[str, Any] | None = None) -> Record:
+    """Save the default configuration, as the dashboard's portal settings do.
+
+    The API cannot create it. Without `features`, those preset in the dashboard are
+    used: history, payment methods, details.
+    """
+    params = {"features": features if features is not None else DASHBOARD_FEATURES}
+    default = find_default(context)
+    if default is None:
+        return add(context, params, is_default=True)
+    return update(context, params, default["id"])
+
+
+def find_default(context: Context) -> Record | None:
+    """Return the default configuration, or None if none was saved."""
+    records = context.store.scan(KIND)
+    return next((record for record in records if record["is_default"]), None)
+
+
+def get_active(context: Context, id: str | None) -> Record:
+    """Return the configuration for a new session. Raises a 400."""
+    record = (
+        context.get_referenced(KIND, id, "configuration")
+        if id
+        else find_default(context)
+    )
+    if record is None:
+        raise _no_default()
+    if not record["active"]:
+        raise invalid(
+            "The configuration is inactive and can't be used to create sessions.",
+            param="configuration",
+        )
+    return record
+
+
+# Features enabled in the dashboard's form by default (assumed).
+DASHBOARD_FEATURES: dict[str, Any] = {
+    "customer_update": {"allowed_updates": ["email", "tax_id"], "enabled": True},
+    "invoice_history": {"enabled": True},
+    "payment_method_update": {"enabled": True},
+}
+
+
+def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
+    copy_params(record, params, "active", "default_return_url", "name")
+    record["business_profile"].update(params.get("business_profile", {}))
+    if "metadata" in params:
+        record["metadata"] = merge_metadata(record["metadata"], params["metadata"])
+    if "login_page" in params:
+        enabled = params["login_page"]["enabled"]
+        token = context.ids.new("test", 32)
+        url = page_urls.login_url(context, token) if enabled else None
+        record["login_page"] = {"enabled": enabled, "url": url}
+    for name, settings in params.get("features", {}).items():
+        record["features"][name].update(settings)
+    # After merging: features that were not sent keep their settings.
+    check(record["features"])
+
+
+def _no_default() -> StripeError:
+    return invalid(
+        "No configuration provided and your test mode default configuration has not "
+        "been created. Provide a configuration or create your default by saving your "
+        "customer portal settings in test mode at "
+        "https://dashboard.stripe.com/test/settings/billing/portal."
+    )

@@ -1,0 +1,64 @@
+"""Customer actions on Stripe's hosted pages: paying an invoice, adding a card.
+
+Sources: docs pages "Hosted Invoice Page" and "Customer portal".
+"""
+
+from typing import NamedTuple
+
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.objects.invoices import pay as invoice_payment
+from sandbox.stripe.objects.invoices import payment_records
+from sandbox.stripe.objects.payments import payment_methods
+from sandbox.stripe.store.records import Record
+
+
+class PaymentResult(NamedTuple):
+    """Result of a payment. `intent` has the error, or the action it requires."""
+
+    invoice: Record
+    intent: Record
+
+
+def pay(
+    context: Context, invoice_id: str, card: str, *, challenge: str | None = None
+) -> PaymentResult:
+    """Pay an open invoice on session with a new card.
+
+    `card` is the name or number of a test card. `challenge` is the outcome of its 3D
+    Secure challenge, `succeeded` or `failed`; None leaves it pending. A decline is
+    part of the result. Raises a 400, 402 or 404 if nothing was attempted.
+    """
+    invoice = invoice_payment.get_payable(context, invoice_id)
+    method = payment_methods.create_from_card(context, card)
+    invoice_payment.attempt(context, invoice_id, method["id"], off_session=False)
+    intent = payment_records.get_intent_id(context, invoice)
+    challenged = context.get("payment_intent", intent)["status"] == "requires_action"
+    if challenged and challenge is not None:
+        invoice_payment.authenticate(context, intent, passed=challenge == "succeeded")
+    return payment_result(context, intent)
+
+
+def authenticate(context: Context, intent: str, *, passed: bool) -> PaymentResult:
+    """Complete the 3D Secure challenge of a payment. Raises a 400 or a 404."""
+    invoice_payment.authenticate(context, intent, passed=passed)
+    return payment_result(context, intent)
+
+
+def payment_result(context: Context, intent: str) -> PaymentResult:
+    """Return the current state of a payment. Raises a 404."""
+    record = context.get("payment_intent", intent)
+    return PaymentResult(context.get("invoice", record["_invoice"]), record)
+
+
+def add_card(context: Context, customer_id: str, card: str) -> Record:
+    """Attach a new card to a customer and make it the default, as the portal does.
+
+    The cardholder passes 3D Secure, so off-session charges need no challenge. Raises
+    a 402 or a 404.
+    """
+    customer = context.get_live("customer", customer_id)
+    method = payment_methods.create_from_card(context, card)
+    saved = payment_methods.attach(context, method, customer["id"], set_up=True)
+    with context.update("customer", customer["id"], "customer.updated") as draft:
+        draft["invoice_settings"]["default_payment_method"] = saved["id"]
+    return saved

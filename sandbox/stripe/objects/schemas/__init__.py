@@ -1,0 +1,1 @@
+"""API representations and parameters of the object types."""

@@ -1,0 +1,1 @@
+"""Subscriptions: changes, renewal, prorations, cancellation."""

@@ -1,0 +1,1 @@
+"""The dashboard: contents of the account, clock, faults."""

@@ -1,0 +1,95 @@
+"""Actions of the forms on the status page."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from sandbox.stripe import settings
+from sandbox.stripe.clock import periods
+from sandbox.stripe.pages.forms import Form
+
+if TYPE_CHECKING:
+    from sandbox.stripe.app import StripeApp
+
+STEPS = ("1 hour", "1 day", "1 month")
+SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
+UNITS = (*SECONDS, "month")
+MAX_SECONDS = 10 * 366 * 86_400
+
+
+class BadForm(ValueError):
+    """A form has invalid values."""
+
+
+def advance(app: "StripeApp", form: Form) -> None:
+    """Move the clock by a step, by an amount of a unit, or to the next due time."""
+    # One lock for both: "to the next due time" is relative to the time that was read.
+    with app.lock:
+        now = app.clock.now()
+        app.advance(_seconds(app, form, now))
+
+
+def reset(app: "StripeApp", form: Form) -> None:
+    """Reset the account."""
+    app.reset()
+
+
+def pause(app: "StripeApp", form: Form) -> None:
+    """Pause webhook deliveries."""
+    app.deliveries.settings.paused = True
+
+
+def resume(app: "StripeApp", form: Form) -> None:
+    """Resume webhook deliveries."""
+    app.deliveries.settings.paused = False
+    app.deliveries.wake()
+
+
+def clear_faults(app: "StripeApp", form: Form) -> None:
+    """Remove all faults."""
+    app.faults.clear()
+    app.webhook_faults.clear()
+
+
+def change_setting(app: "StripeApp", form: Form) -> None:
+    """Change one setting; the value is JSON or a plain word. Raises BadForm."""
+    text = form.get("value", "")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    try:
+        app.change_settings({form.get("name", ""): value})
+    except settings.BadSetting as error:
+        raise BadForm(str(error)) from None
+
+
+#: Function of each action, and the notice on the page after it.
+ACTIONS: Mapping[str, tuple[Callable[["StripeApp", Form], None], str]] = {
+    "advance": (advance, "The clock was moved to {now} UTC."),
+    "reset": (reset, "Everything was reset. The time is {now} UTC again."),
+    "pause": (pause, "Webhooks are paused."),
+    "resume": (resume, "Webhooks are delivered again."),
+    "clear-faults": (clear_faults, "All faults were cleared."),
+    "settings": (change_setting, "The setting was changed."),
+}
+
+
+def _seconds(app: "StripeApp", form: Form, now: int) -> int:
+    step = form.get("step") or f"{form.get('amount')} {form.get('unit')}"
+    if step == "next":
+        return max(0, (app.scheduler.next_at() or now) - now)
+    count, _, unit = step.partition(" ")
+    if not (count.isascii() and count.isdigit()) or unit not in UNITS:
+        raise BadForm("Enter a whole number of minutes, hours, days, weeks or months.")
+    seconds = _duration(now, int(count), unit) if len(count) < 7 else MAX_SECONDS + 1
+    if seconds > MAX_SECONDS:
+        raise BadForm("The clock can be moved by at most ten years at once.")
+    return seconds
+
+
+def _duration(now: int, count: int, unit: str) -> int:
+    if unit != "month":
+        return count * SECONDS[unit]
+    # 121 months exceed the maximum; more could end after year 9999, which is no date.
+    return periods.add(now, "month", min(count, 121)) - now

@@ -1,0 +1,1 @@
+"""Pages for customers: the hosted invoice and the portal."""

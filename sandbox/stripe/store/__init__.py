@@ -1,0 +1,1 @@
+"""Storage: records, ids, snapshots, the state file and the audit."""

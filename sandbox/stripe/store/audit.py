@@ -1,0 +1,104 @@
+"""Consistency checks on the amounts of invoices, credit notes and balances.
+
+Source: SDK docstrings of Invoice (`amount_due`, `amount_remaining`,
+`starting_balance`, `ending_balance`), CreditNote and CustomerBalanceTransaction.
+"""
+
+from collections.abc import Iterator
+
+from sandbox.stripe.store.records import Record, Store
+
+TRANSACTION = "customer_balance_transaction"
+PRE, POST = "pre_payment_credit_notes_amount", "post_payment_credit_notes_amount"
+
+
+def audit(store: Store) -> list[str]:
+    """Return a description of each inconsistency; an empty list if there is none."""
+    return [
+        *(
+            f"{invoice['id']} ({invoice['status']}): {problem}"
+            for invoice in store.scan("invoice")
+            for problem in _check_invoice(store, invoice)
+        ),
+        *(
+            f"{customer['id']}: {problem}"
+            for customer in store.scan("customer")
+            if not customer.get("deleted")
+            for problem in _check_customer(store, customer)
+        ),
+    ]
+
+
+def _check_invoice(store: Store, invoice: Record) -> Iterator[str]:
+    if sum(line["amount"] for line in invoice["_lines"]) != invoice["total"]:
+        yield "the lines do not add up to the total"
+    if invoice["status"] == "draft":
+        return
+    due = invoice["total"] + invoice["starting_balance"] - invoice["ending_balance"]
+    if invoice["amount_due"] != due - invoice[PRE]:
+        yield "amount_due is not the total less balance and credit notes"
+    remaining = invoice["amount_due"] - invoice["amount_paid"]
+    if invoice["amount_remaining"] != remaining:
+        yield "amount_remaining is not amount_due less amount_paid"
+    if remaining < 0 or invoice["amount_due"] < 0 or invoice["amount_paid"] < 0:
+        yield "an amount is negative"
+    if invoice["status"] == "paid" and remaining:
+        yield "paid, but an amount remains"
+    if invoice["status"] == "open" and not remaining:
+        yield "open, but no amount remains"
+    yield from _check_credit_notes(store, invoice)
+    yield from _check_balance_movement(store, invoice)
+
+
+def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
+    notes = list(store.scan("credit_note", index=("invoice", invoice["id"])))
+    issued = [note for note in notes if note["status"] == "issued"]
+    for field, amount in ((PRE, "pre_payment_amount"), (POST, "post_payment_amount")):
+        if sum(note[amount] for note in issued) != invoice[field]:
+            yield f"{field} is not the sum of its credit notes"
+    if issued and invoice[PRE] + invoice[POST] > invoice["total"]:
+        yield "credit notes exceed the total"
+    for note in notes:
+        if sum(line["amount"] for line in note["_lines"]) != note["total"]:
+            yield f"the lines of {note['number']} do not add up to its total"
+
+        if (
+            _balance_amount(store, note)
+            != (note["out_of_band_amount"] or 0) - note["post_payment_amount"]
+        ):
+            yield f"{note['number']} does not match its balance transaction"
+
+
+def _balance_amount(store: Store, note: Record) -> int:
+    id = note["customer_balance_transaction"]
+    transaction = store.get(TRANSACTION, id) if id else None
+    return int(transaction["amount"]) if transaction else 0
+
+
+def _check_balance_movement(store: Store, invoice: Record) -> Iterator[str]:
+    """Compare an invoice's balance transactions with its balance fields."""
+    if (store.get("customer", invoice["customer"]) or {}).get("deleted"):
+        return
+    applied = unapplied = 0
+    for transaction in store.scan(TRANSACTION, index=("customer", invoice["customer"])):
+        if transaction["invoice"] == invoice["id"] and not transaction["credit_note"]:
+            if transaction["type"] == "unapplied_from_invoice":
+                unapplied += transaction["amount"]
+            else:
+                applied += transaction["amount"]
+    expected = invoice["ending_balance"] - invoice["starting_balance"]
+    if applied != expected:
+        yield "its transactions do not match the change of the balance"
+    if unapplied != (-expected if invoice["status"] == "void" else 0):
+        yield "the amount returned to the balance is not the amount applied"
+
+
+def _check_customer(store: Store, customer: Record) -> Iterator[str]:
+    balance = 0
+    index = ("customer", customer["id"])
+    for transaction in store.scan(TRANSACTION, index=index, newest_first=False):
+        balance += transaction["amount"]
+        if transaction["ending_balance"] != balance:
+            yield f"ending_balance of {transaction['id']} is not the sum up to it"
+    if balance != customer["balance"]:
+        yield "the balance is not the sum of its transactions"

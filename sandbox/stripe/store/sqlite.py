@@ -1,0 +1,112 @@
+"""SQLite file of a store: the state survives restarts and SIGKILL."""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sandbox.common.http import dump_json
+from sandbox.stripe.store.records import Change, Record
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS records (
+    kind TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL,
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS snapshots (
+    name TEXT PRIMARY KEY, about TEXT NOT NULL, content BLOB NOT NULL
+);
+"""
+#: Incremented whenever the format of records changes.
+FORMAT = 2
+INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
+
+
+class UnreadableState(Exception):
+    """The file is not a state file, or one of another sandbox version."""
+
+
+class SqliteJournal:
+    """Journal with one row per record and one transaction per write.
+
+    `synchronous=OFF` does not wait for the disk: it is safe when the process is
+    killed, but not when the power fails.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file. Raises UnreadableState."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # The caller of the store serializes access; transactions are explicit.
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            readable = self._is_readable()
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise UnreadableState(f"{path} cannot be read: {error}.") from error
+        if not readable:
+            self._db.close()
+            raise UnreadableState(
+                f"{path} was written by another version of the sandbox. Delete it."
+            )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute(f"PRAGMA user_version={FORMAT}")
+        self._db.executescript(SCHEMA)
+
+    def _is_readable(self) -> bool:
+        """Return whether the file is new or has the current format."""
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (format,) = self._db.execute("PRAGMA user_version").fetchone()
+        return bool(tables == 0 or format == FORMAT)
+
+    def load(self) -> Iterator[tuple[str, str, int, Record]]:
+        """Yield every record as (kind, id, seq, record), ordered by seq."""
+        rows = self._db.execute("SELECT kind, id, seq, body FROM records ORDER BY seq")
+        for kind, id, seq, body in rows:
+            yield kind, id, seq, json.loads(body)
+
+    def write(self, changes: list[Change]) -> None:
+        """Write all changes in one transaction."""
+        self._db.execute("BEGIN")
+        for change in changes:
+            if change.record is None:
+                self._db.execute(
+                    "DELETE FROM records WHERE kind = ? AND id = ?",
+                    (change.kind, change.id),
+                )
+            else:
+                self._db.execute(
+                    INSERT,
+                    (change.kind, change.id, change.seq, dump_json(change.record)),
+                )
+        self._db.execute("COMMIT")
+
+    def replace(self, rows: Sequence[Change]) -> None:
+        """Replace all records in one transaction."""
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM records")
+        self._db.executemany(
+            INSERT,
+            ((row.kind, row.id, row.seq, dump_json(row.record)) for row in rows),
+        )
+        self._db.execute("COMMIT")
+
+    def load_snapshots(self) -> list[tuple[str, str, bytes]]:
+        """Return every snapshot as (name, summary, content)."""
+        query = "SELECT name, about, content FROM snapshots ORDER BY rowid"
+        return self._db.execute(query).fetchall()
+
+    def save_snapshot(self, name: str, summary: str, content: bytes) -> None:
+        """Save a snapshot, replacing one with the same name."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
+            (name, summary, content),
+        )
+
+    def delete_snapshots(self) -> None:
+        """Delete all snapshots."""
+        self._db.execute("DELETE FROM snapshots")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,196 @@
+"""One thread that connects all wallets to their relays, once per relay."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
+
+from caravel.nostr.events import Event
+from sandbox.wallets.messages import REQUEST
+from sandbox.wallets.relay_connection import RelayConnection, RelayLost, RelayRefused
+from sandbox.wallets.schedule import Schedule
+from sandbox.wallets.wallet import Wallet
+
+logger = logging.getLogger(__name__)
+#: Seconds between two runs of the schedule.
+POLL_INTERVAL = 0.05
+#: Seconds to wait for a relay's answer.
+RELAY_TIMEOUT = 5.0
+#: Seconds to wait for the thread; longer means it hangs.
+THREAD_TIMEOUT = 60.0
+#: Relays limit the length of a message, so several subscriptions are needed.
+WALLETS_PER_SUBSCRIPTION = 1_000
+
+
+class Network:
+    """Passes requests to `receive` and runs the scheduled actions.
+
+    `wallets` maps public keys to the current wallets. Errors in wallets are collected
+    in `failures`.
+    """
+
+    def __init__(
+        self,
+        *,
+        wallets: Mapping[str, Wallet],
+        schedule: Schedule,
+        receive: Callable[[Wallet, Event, bool | None], None],
+        timeout: float = RELAY_TIMEOUT,
+    ) -> None:
+        self.failures: list[BaseException] = []
+        self._wallets = wallets
+        self._schedule = schedule
+        self._receive = receive
+        self._timeout = timeout
+        self._connections: dict[str, RelayConnection] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="wallets", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Disconnect from the relays and end the thread."""
+        if self._thread.is_alive():
+            self._call(self._disconnect())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    def dial(self, urls: Iterable[str]) -> None:
+        """Start connecting to these relays, and keep trying."""
+        self._call(self._dial(urls))
+
+    def wait_connected(self, urls: Iterable[str]) -> None:
+        """Wait until these relays are connected. Raises TimeoutError."""
+        self._call(self._wait_connected(urls))
+
+    def resubscribe(self) -> None:
+        """Subscribe for the wallets that are online, and publish changed info events.
+
+        Raises RelayRefused or TimeoutError; a disconnected relay gets them when it is
+        back.
+        """
+        self._call(self._resubscribe_all())
+
+    def catch_up(self, wallet: Wallet, *, heeds_expiration: bool) -> None:
+        """Run a wallet's requests that its relays stored. Raises as `resubscribe`."""
+        self._call(self._catch_up_everywhere(wallet, heeds_expiration))
+
+    def send(self, wallet: Wallet, event: Event) -> None:
+        """Publish an event on a wallet's relays without waiting."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._send, wallet, event)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._tasks.append(self._loop.create_task(self._run_schedule()))
+        self._loop.run_forever()
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        if not self._thread.is_alive():
+            work.close()
+            return
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(THREAD_TIMEOUT)
+
+    def _run_isolated(self, work: Callable[..., object], *values: Any) -> None:
+        """Call a function; its failure must not stop the other wallets."""
+        try:
+            work(*values)
+        except Exception as exc:
+            logger.exception("a wallet failed")
+            self.failures.append(exc)
+
+    async def _run_schedule(self) -> None:
+        while True:
+            self._run_isolated(self._schedule.run_due)
+            await asyncio.sleep(POLL_INTERVAL)
+
+    async def _dial(self, urls: Iterable[str]) -> None:
+        for url in urls:
+            if url not in self._connections:
+                self._connections[url] = RelayConnection(
+                    url,
+                    timeout=self._timeout,
+                    on_event=self._on_event,
+                    on_connect=self._on_connect,
+                )
+                task = self._loop.create_task(self._connections[url].run())
+                task.add_done_callback(self._record_failure)
+                self._tasks.append(task)
+
+    async def _wait_connected(self, urls: Iterable[str]) -> None:
+        await self._dial(urls)
+        async with asyncio.timeout(self._timeout):
+            for url in urls:
+                await self._connections[url].ready.wait()
+
+    def _record_failure(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()):
+            self.failures.append(failure)
+
+    async def _disconnect(self) -> None:
+        for connection in self._connections.values():
+            connection.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _resubscribe_all(self) -> None:
+        for connection in list(self._connections.values()):
+            try:
+                await self._resubscribe(connection)
+            except RelayLost:
+                logger.debug("%s is disconnected: updated on reconnect", connection.url)
+            except (RelayRefused, TimeoutError):
+                # It may have closed a shared subscription; reconnecting opens it again.
+                connection.hang_up()
+                raise
+
+    async def _resubscribe(self, connection: RelayConnection) -> None:
+        async with connection.lock:
+            wallets = [
+                wallet
+                for wallet in list(self._wallets.values())
+                if connection.url in wallet.relays
+            ]
+            pubkeys = [wallet.pubkey for wallet in wallets if wallet.is_listening]
+            for start in range(0, len(wallets), WALLETS_PER_SUBSCRIPTION):
+                share = pubkeys[start : start + WALLETS_PER_SUBSCRIPTION]
+                # limit 0: stored requests are fetched by `catch_up` only.
+                live = {"kinds": [REQUEST], "#p": share, "limit": 0}
+                await connection.subscribe(f"wallets-{start}", [live] if share else [])
+            await connection.publish([wallet.info() for wallet in wallets])
+
+    async def _on_connect(self, connection: RelayConnection) -> None:
+        await self._resubscribe(connection)
+        for wallet in list(self._wallets.values()):
+            if wallet.protocol.fetches_stored and connection.url in wallet.relays:
+                await self._catch_up(connection, wallet, None)
+
+    async def _catch_up_everywhere(
+        self, wallet: Wallet, heeds_expiration: bool
+    ) -> None:
+        for url in wallet.relays:
+            await self._catch_up(self._connections[url], wallet, heeds_expiration)
+
+    async def _catch_up(
+        self, connection: RelayConnection, wallet: Wallet, heeds_expiration: bool | None
+    ) -> None:
+        stored = await connection.fetch([{"kinds": [REQUEST], "#p": [wallet.pubkey]}])
+        for event in stored:
+            self._run_isolated(self._receive, wallet, event, heeds_expiration)
+
+    def _on_event(self, event: Event) -> None:
+        if event.kind != REQUEST:
+            return
+        for pubkey in event.values("p"):
+            if pubkey in self._wallets:
+                self._run_isolated(self._receive, self._wallets[pubkey], event, None)
+
+    def _send(self, wallet: Wallet, event: Event) -> None:
+        for url in wallet.relays:
+            self._connections[url].send("EVENT", event.to_dict())
