@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 from sandbox.common.http import Request
 
 
-def denial_reason(request: Request, client: str) -> str | None:
+def denial_reason(request: Request) -> str | None:
     """Return why a client may not use the control API and pages, or None."""
-    if not is_loopback(client):
+    if not is_loopback(request.client):
         return "only this machine has access"
     host = request.headers.get("host", "")
     # DNS rebinding: reject any Host that is not a loopback name.

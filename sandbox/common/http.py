@@ -1,7 +1,7 @@
 """HTTP requests and responses, independent of the transport."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,23 +10,33 @@ ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """HTTP request; header names are lower case."""
+    """HTTP request; header names are lower case, `client` is an IP address."""
 
     method: str
     path: str
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    client: str = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """HTTP response. With `broken`, the connection ends without a response instead."""
+    """HTTP response.
+
+    `broken`: the connection ends without a response (`reset` by RST, `closed` by FIN),
+    or in the middle of the body (`truncated`). `wait` is called after each byte of the
+    body; the connection ends when it returns True.
+    """
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    broken: Literal["reset", "closed"] | None = None
+    broken: Literal["reset", "closed", "truncated"] | None = None
+    wait: Callable[[], bool] | None = None
+
+
+Handle = Callable[[Request], Response]
 
 
 def json_response(

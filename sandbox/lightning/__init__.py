@@ -3,6 +3,7 @@
 `python -m sandbox.lightning`, or `with running_lightning() as lightning: …`.
 """
 
-from sandbox.lightning.stack import CannotListen, Lightning, running_lightning
+from sandbox.common.server import CannotListen
+from sandbox.lightning.stack import Lightning, running_lightning
 
 __all__ = ["CannotListen", "Lightning", "running_lightning"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from caravel import dev_defaults
 from sandbox.clock import follow_from_environment
-from sandbox.lightning.stack import CannotListen, Lightning, running_lightning
+from sandbox.common.server import CannotListen
+from sandbox.lightning.stack import Lightning, running_lightning
 from sandbox.wallets.database import UnreadableState
 
 ROOT = Path(__file__).resolve().parents[2]

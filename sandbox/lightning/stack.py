@@ -1,24 +1,23 @@
 """Relay, wallets, price sources and their control in one process."""
 
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from sandbox.common import access
+from sandbox.common.http import Request, Response
+from sandbox.common.server import CannotListen, Server, serving
+from sandbox.lightning import control, pages
 from sandbox.lightning.default_wallets import (
     DEFAULT_WALLETS,
     WalletSpec,
     create_missing,
 )
-from sandbox.lightning.server import serving
 from sandbox.nostr import SandboxRelay, running_relay
+from sandbox.prices import server as prices
 from sandbox.prices.feed import PriceFeed
 from sandbox.wallets import Wallets, running_wallets
-
-
-class CannotListen(Exception):
-    """A port is taken or not permitted; the message names it."""
 
 
 class Lightning:
@@ -56,22 +55,34 @@ def running_lightning(
     the end the first failure inside the wallets.
     """
     with ExitStack() as stack:
-        with _reporting(nostr_port):
-            relay = stack.enter_context(running_relay(port=nostr_port))
+        relay = stack.enter_context(_running_relay(nostr_port))
         wallets = running_wallets(relay.url, seed=seed, state=state)
         lightning = Lightning(relay, stack.enter_context(wallets))
         create_missing(lightning.wallets, specs)
-        with _reporting(port):
-            stack.enter_context(serving(lightning, port))
+        server = Server(
+            lambda request: handle(lightning, request), port, name="Lightning"
+        )
+        lightning.prices.url = server.url
+        stack.enter_context(serving(server))
+        stack.callback(lightning.prices.clear_faults)
         yield lightning
 
 
+def handle(lightning: Lightning, request: Request) -> Response:
+    """Pass the request to the price sources, the control API or the page."""
+    if request.path.startswith("/prices/"):
+        return prices.handle(lightning.prices, request)
+    denial_reason = access.denial_reason(request)
+    if request.path.startswith(control.PREFIX):
+        return control.handle(lightning, request, denial_reason)
+    return pages.handle(lightning, request, denial_reason)
+
+
 @contextmanager
-def _reporting(port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        reason = os.strerror(exc.errno) if exc.errno else str(exc)
-        raise CannotListen(
-            f"sandbox Lightning cannot listen on 127.0.0.1:{port}: {reason}"
-        ) from exc
+def _running_relay(port: int) -> Iterator[SandboxRelay]:
+    with ExitStack() as stack:
+        try:
+            relay = stack.enter_context(running_relay(port=port))
+        except OSError as exc:
+            raise CannotListen.from_error(exc, "Lightning", "127.0.0.1", port) from exc
+        yield relay

@@ -1,12 +1,16 @@
 """Prices by currency, and faults by source."""
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from email.utils import formatdate
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal, get_args
+
+from sandbox.common.http import Response, json_response
 
 #: The sources, and by what factor each differs from the default price.
 SOURCES = {
@@ -58,19 +62,6 @@ class Fault:
     factor: Decimal = Decimal(2)
     body: str = ""
     headers: Mapping[str, str | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response, with the fault that affects its sending."""
-
-    body: bytes
-    status: int = 200
-    type: str = "application/json"
-    headers: Mapping[str, str | None] = field(default_factory=dict)
-    fault: Fault | None = None
-    #: Set when the fault is cleared.
-    cleared: threading.Event = field(default_factory=threading.Event)
 
 
 class PriceFeed:
@@ -139,23 +130,33 @@ class PriceFeed:
             self._prices.clear()
             self.requests.clear()
 
-    def answer(self, source: str, currency: str) -> Answer:
-        """Return a source's response for a currency; 404 if it is unknown."""
+    def respond(self, source: str, currency: str) -> Response:
+        """Return a source's response for a currency; 404 if it is unknown.
+
+        Waits if the source is slow.
+        """
         with self._lock:
             self.requests.append((source, currency))
             del self.requests[:-_MAX_REQUESTS]
             fault, cleared = self._faults.get(source), self._cleared
         price = self.price(source, currency)
         if price is None:
-            return Answer(b'{"error": "unknown source or currency"}', status=404)
+            return json_response(404, {"error": "unknown source or currency"})
         correct = {
             "source": source,
             "amount": f"{price:f}",
             "currency": currency.upper(),
             "as_of": int(time.time()),
         }
-        answer = _faulty_answer(correct, fault) if fault else _answer(correct)
-        return replace(answer, cleared=cleared)
+        if fault is None:
+            return _correct_response(correct)
+        if fault.kind == "slow":
+            cleared.wait(fault.seconds)
+        response = _faulty_response(correct, fault)
+        if fault.kind == "drip":
+            wait = partial(cleared.wait, fault.seconds)
+            return replace(response, wait=wait)
+        return response
 
     def price(self, source: str, currency: str) -> Decimal | None:
         """Return the price of one bitcoin at a source regardless of faults, or None."""
@@ -174,33 +175,41 @@ def _check_sources(*sources: str) -> tuple[str, ...]:
     return sources
 
 
-def _faulty_answer(correct: dict[str, Any], fault: Fault) -> Answer:
-    if fault.kind in _ANSWERS:
-        return _ANSWERS[fault.kind](correct, fault)
+def _faulty_response(correct: dict[str, Any], fault: Fault) -> Response:
+    if fault.kind in _RESPONSES:
+        return _RESPONSES[fault.kind](correct, fault)
     data = (
         _MODIFIERS[fault.kind](correct, fault) if fault.kind in _MODIFIERS else correct
     )
-    return replace(_answer(data), headers=fault.headers, fault=fault)
+    return _correct_response(data, fault.headers)
 
 
-def _answer(data: dict[str, Any]) -> Answer:
-    return Answer(json.dumps(data).encode())
+def _correct_response(
+    data: dict[str, Any], headers: Mapping[str, str | None] = MappingProxyType({})
+) -> Response:
+    changed = {"Date": formatdate(usegmt=True), **headers}
+    return json_response(
+        200, data, {name: text for name, text in changed.items() if text is not None}
+    )
 
 
-def _redirect(correct: dict[str, Any], fault: Fault) -> Answer:
+def _redirect(correct: dict[str, Any]) -> Response:
     names = [*SOURCES]
     other = names[names.index(correct["source"]) - 1]
     location = f"/prices/{other}/{correct['currency'].lower()}"
-    return Answer(b"", 302, headers={"Location": location})
+    return Response(302, headers={"Location": location})
 
 
+_JSON = {"Content-Type": "application/json"}
+_HTML = {"Content-Type": "text/html"}
 _PAGE = b"<!DOCTYPE html><title>Just a moment</title><p>Are you human?"
-_ANSWERS: dict[Kind, Callable[[dict[str, Any], Fault], Answer]] = {
-    "error": lambda correct, fault: Answer(b'{"error": "internal"}', status=500),
-    "html": lambda correct, fault: Answer(_PAGE, type="text/html"),
-    "garbage": lambda correct, fault: Answer(b"\xff\xfe\x00{"),
-    "body": lambda correct, fault: Answer(fault.body.encode()),
-    "redirect": _redirect,
+_RESPONSES: dict[Kind, Callable[[dict[str, Any], Fault], Response]] = {
+    "reset": lambda correct, fault: Response(0, broken="reset"),
+    "error": lambda correct, fault: json_response(500, {"error": "internal"}),
+    "html": lambda correct, fault: Response(200, _PAGE, _HTML),
+    "garbage": lambda correct, fault: Response(200, b"\xff\xfe\x00{", _JSON),
+    "body": lambda correct, fault: Response(200, fault.body.encode(), _JSON),
+    "redirect": lambda correct, fault: _redirect(correct),
 }
 _MODIFIERS: dict[Kind, Callable[[dict[str, Any], Fault], dict[str, Any]]] = {
     "stale": lambda correct, fault: {

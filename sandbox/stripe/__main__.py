@@ -6,6 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
+from sandbox.common.server import CannotListen
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.testing import API_KEY, WEBHOOK_SECRET
 from sandbox.stripe.server import StripeServer
@@ -38,12 +39,8 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
         return 1
     try:
         server = StripeServer(app, options.host, options.port)
-    except OSError as error:
-        print(
-            f"sandbox Stripe cannot listen on {options.host}:{options.port}: "
-            f"{error.strerror or error}",
-            file=sys.stderr,
-        )
+    except CannotListen as error:
+        print(error, file=sys.stderr)
         app.close()
         return 1
     _register_endpoint(app, options)

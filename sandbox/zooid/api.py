@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +117,11 @@ class Zooid:
     def _apply_fault(self, fault: Fault) -> Response | None:
         if fault.kind == "slow":
             self.faults.hold(fault.seconds)
-        return faulty_response(fault)
+        response = faulty_response(fault)
+        if fault.kind == "drip" and response is not None:
+            hold = partial(self.faults.hold, fault.seconds)
+            return replace(response, wait=hold)
+        return response
 
     def _answer(self, request: Request) -> Response:
         # zooid serves its API on API_HOST only; any other host would be a relay.

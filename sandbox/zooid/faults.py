@@ -40,13 +40,6 @@ class Fault:
     body: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SlowBody(Response):
-    """A response whose body takes `seconds` per byte."""
-
-    seconds: float = 0.0
-
-
 class Faults:
     """The active faults."""
 
@@ -112,7 +105,7 @@ _PAGE = b"<!DOCTYPE html><title>Bad Gateway</title><p>Somebody else answers."
 _ANSWERS: dict[Kind, Callable[[Fault], Response]] = {
     "reset": lambda fault: Response(0, broken="reset"),
     "error": lambda fault: json_response(fault.status or 500, {"error": "on order"}),
-    "drip": lambda fault: SlowBody(**_json(b'{"members":[]}'), seconds=fault.seconds),
+    "drip": lambda fault: Response(**_json(b'{"members":[]}')),
     "garbage": lambda fault: Response(**_json(b"\xff\xfe\x00{")),
     "html": lambda fault: Response(fault.status or 200, _PAGE, _HTML),
     "redirect": lambda fault: Response(302, headers={"Location": "/elsewhere"}),

@@ -4,10 +4,10 @@ import logging
 from typing import Any
 
 from caravel.nostr import short_npub
+from sandbox.common.html.elements import Child, Html, document, join, tag
+from sandbox.common.html.files import PREFIX, file
+from sandbox.common.html.responses import html, plain, refusal
 from sandbox.common.http import Request, Response
-from sandbox.stripe.pages.answers import answer, html, plain
-from sandbox.stripe.pages.html import Child, Html, document, join, tag
-from sandbox.stripe.pages.routes import ASSETS, DIRECTORY, PREFIX, refusal
 from sandbox.stripe.pages.table import Row, section, table
 from sandbox.stripe.pages.text import badge
 from sandbox.zooid.api import Zooid
@@ -38,8 +38,8 @@ def _answer(zooid: Zooid, request: Request) -> Response:
     name = request.path.removeprefix(PREFIX)
     if request.path == "/":
         return html(200, _page(zooid))
-    if name in ASSETS:
-        return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
+    if found := file(name):
+        return found
     return plain(404, "There is no such page.")
 
 

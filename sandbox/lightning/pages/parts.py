@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sandbox.stripe.pages.html import Child, Html, tag
+from sandbox.common.html.elements import Child, Html, tag
 
 
 def form(

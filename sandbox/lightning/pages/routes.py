@@ -4,13 +4,13 @@ import logging
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from sandbox.common.html.files import PREFIX, file
+from sandbox.common.html.form import read
+from sandbox.common.html.responses import html, plain, redirect, refusal
 from sandbox.common.http import Request, Response
 from sandbox.lightning.commands import MESSAGES, execute, match_command
 from sandbox.lightning.commands_base import Refused
 from sandbox.lightning.pages import status
-from sandbox.stripe.pages.answers import answer, html, plain, redirect
-from sandbox.stripe.pages.forms import read
-from sandbox.stripe.pages.routes import ASSETS, DIRECTORY, PREFIX, refusal
 
 if TYPE_CHECKING:
     from sandbox.lightning.stack import Lightning
@@ -35,8 +35,8 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
         return _act(lightning, request, name)
     if request.method not in ("GET", "HEAD"):
         return plain(405, "This page accepts only GET.", {"Allow": "GET, HEAD"})
-    if request.path.startswith(PREFIX) and name in ASSETS:
-        return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
+    if found := file(name):
+        return found
     if request.path != "/":
         return plain(404, "There is no such page.")
     command = parse_qs(request.query).get("done", [""])[-1]

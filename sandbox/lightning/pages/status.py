@@ -3,8 +3,8 @@
 import time
 from typing import TYPE_CHECKING
 
+from sandbox.common.html.elements import Child, Html, document, join, tag
 from sandbox.lightning.pages import traffic, wallets
-from sandbox.stripe.pages.html import Child, Html, document, join, tag
 from sandbox.stripe.pages.text import moment, plural
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.lightning import price_commands, relay_commands
 from sandbox.lightning.pages.parts import (
     choice,
@@ -16,7 +17,6 @@ from sandbox.lightning.pages.parts import (
 from sandbox.lightning.views import invoice_state
 from sandbox.nostr.faults import Fault
 from sandbox.prices.feed import SOURCES
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.table import Row, section, table
 from sandbox.stripe.pages.text import NOTHING, badge, moment
 from sandbox.wallets import Invoice

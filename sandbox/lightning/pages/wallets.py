@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.lightning.behaviours import KINDS, describe
 from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.lightning.pages.parts import (
@@ -13,7 +14,6 @@ from sandbox.lightning.pages.parts import (
     sats,
     suggestions,
 )
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.table import Row, section, table
 from sandbox.stripe.pages.text import NOTHING, moment
 from sandbox.wallets import Renewal, Wallet

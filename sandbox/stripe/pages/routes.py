@@ -1,16 +1,16 @@
 """Routes of the sandbox's pages, and their protection against other sites."""
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from sandbox.common.html.files import PREFIX, file
+from sandbox.common.html.form import read
+from sandbox.common.html.responses import html, plain, redirect, refusal
 from sandbox.common.http import Request, Response
-from sandbox.stripe.pages.answers import answer, html, plain, redirect
 from sandbox.stripe.pages.dashboard import query as view
 from sandbox.stripe.pages.dashboard import status
 from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
-from sandbox.stripe.pages.forms import read
 from sandbox.stripe.pages.hosted import routes
 from sandbox.stripe.pages.text import long_moment
 
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
 logger = logging.getLogger(__name__)
-PREFIX = "/_pages/"
-ASSETS = {
-    "hosted.css": "text/css; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-    "lightning.css": "text/css; charset=utf-8",
-    "status.css": "text/css; charset=utf-8",
-    "status.js": "text/javascript; charset=utf-8",
-    "theme.css": "text/css; charset=utf-8",
-}
-DIRECTORY = Path(__file__).parent / "assets"
 
 
 def serves(request: Request) -> bool:
@@ -46,18 +36,6 @@ def handle(app: "StripeApp", request: Request, denial: str | None) -> Response:
         return plain(500, "The sandbox failed; see its log.")
 
 
-def refusal(request: Request, denial: str | None) -> Response | None:
-    """Return a 403 for a request that is not allowed, else None."""
-    if denial:
-        return plain(403, f"Refused: {denial}.")
-    # CSRF: browsers always send Origin with a form. Programs use the control API, which
-    # accepts requests without it.
-    own_origin = f"http://{request.headers.get('host', '')}"
-    if request.method == "POST" and request.headers.get("origin") != own_origin:
-        return plain(403, "Only the sandbox's own pages can send this form.")
-    return None
-
-
 def _respond(app: "StripeApp", request: Request) -> Response:
     if routes.serves(request):
         return routes.respond(app, request)
@@ -66,8 +44,8 @@ def _respond(app: "StripeApp", request: Request) -> Response:
         return _run_action(app, request, name)
     if request.method not in ("GET", "HEAD"):
         return plain(405, "Only GET is allowed here.", {"Allow": "GET, HEAD"})
-    if name in ASSETS:
-        return answer(200, (DIRECTORY / name).read_bytes(), ASSETS[name])
+    if found := file(name, __package__):
+        return found
     if request.path != "/":
         return plain(404, "There is no such page.")
     return _status(app, request)

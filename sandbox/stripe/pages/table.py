@@ -7,8 +7,8 @@ changes the `display` of its elements.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.stripe.pages.dashboard.query import MAX_ROWS, PAGE_SIZE, View
-from sandbox.stripe.pages.html import Child, Html, tag
 
 #: Suffix of the names of columns with numbers.
 NUMBER = "#"

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sandbox.common.html.elements import Html, tag
 from sandbox.stripe.money import currencies
 from sandbox.stripe.pages.dashboard.query import View
-from sandbox.stripe.pages.html import Html, tag
 
 # The last second of year 9999. The API accepts later timestamps, `datetime` does not.
 MAX_TIMESTAMP = 253_402_300_799

@@ -20,7 +20,7 @@ from sandbox.tests.support.stripe_control import control
 
 def send_reset(sandbox, headers):
     """Send a reset with only these headers and return the status."""
-    host, port = sandbox.server.server_address[:2]
+    host, port = "127.0.0.1", sandbox.server.port
     connection = http.client.HTTPConnection(host, port, timeout=10)
     connection.putrequest("POST", "/_sandbox/reset", skip_host=True)
     for name, value in headers.items():
@@ -77,7 +77,7 @@ def test_control_request_from_a_web_site_is_denied(stripe_sandbox, api, headers)
     [("127.0.0.1", True), ("127.8.9.1", True), ("::1", True), ("10.0.0.3", False)],
 )
 def test_control_requests_are_allowed_from_loopback_addresses_only(client, allowed):
-    denial = access.denial_reason(Request("POST", "/_sandbox/reset"), client)
+    denial = access.denial_reason(Request("POST", "/_sandbox/reset", client=client))
 
     assert (denial is None) is allowed
 

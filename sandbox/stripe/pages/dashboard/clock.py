@@ -2,9 +2,9 @@
 
 import time
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.stripe.pages.dashboard.actions import STEPS, UNITS
 from sandbox.stripe.pages.dashboard.selection import Scope
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.text import duration, long_moment, moment, object_link, plural
 
 RESET_QUESTION = (

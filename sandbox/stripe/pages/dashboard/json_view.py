@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.common.html.elements import Child, Html, join, tag
 from sandbox.stripe.pages.dashboard.selection import find_object
-from sandbox.stripe.pages.html import Child, Html, join, tag
 from sandbox.stripe.pages.text import long_moment, object_link
 from sandbox.stripe.store.records import Store
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sandbox.common.html.elements import Child, Html, join, tag
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.dashboard.query import View
 from sandbox.stripe.pages.dashboard.selection import Scope
-from sandbox.stripe.pages.html import Child, Html, join, tag
 from sandbox.stripe.pages.table import Row, more, section, table
 from sandbox.stripe.pages.text import (
     NOTHING,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from sandbox.common.html.elements import Child, Html, document, join, tag
 from sandbox.stripe import settings
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.dashboard import objects, traffic
@@ -12,7 +13,6 @@ from sandbox.stripe.pages.dashboard.clock import banner, form
 from sandbox.stripe.pages.dashboard.json_view import json_view
 from sandbox.stripe.pages.dashboard.query import View
 from sandbox.stripe.pages.dashboard.selection import Scope, find_object
-from sandbox.stripe.pages.html import Child, Html, document, join, tag
 from sandbox.stripe.pages.table import section
 from sandbox.stripe.pages.text import object_link
 from sandbox.stripe.store.records import Record

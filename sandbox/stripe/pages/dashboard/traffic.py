@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.common.http import dump_json
 from sandbox.stripe.api.context import DELIVERY
 from sandbox.stripe.pages.dashboard.json_view import json_view
 from sandbox.stripe.pages.dashboard.selection import MAX_SEARCHED, Scope
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.table import Row, more, section, table
 from sandbox.stripe.pages.text import NOTHING, badge, moment, object_link
 from sandbox.stripe.store.records import Record

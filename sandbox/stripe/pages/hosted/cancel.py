@@ -1,5 +1,6 @@
 """Confirmation step before a subscription is cancelled in the portal."""
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects.portal import actions
 from sandbox.stripe.pages.hosted.layout import panel, post
@@ -7,7 +8,6 @@ from sandbox.stripe.pages.hosted.portal_sections import (
     live_subscriptions,
     subscription_summary,
 )
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.text import day
 from sandbox.stripe.store.records import Record
 

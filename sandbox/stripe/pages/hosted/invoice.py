@@ -4,10 +4,11 @@ Assumed: the URL does not expire. Stripe's URL expires 30 days after the due dat
 retrieving the invoice over the API returns one that is valid for ten more days.
 """
 
+from sandbox.common.html.elements import Child, Html, tag
+from sandbox.common.html.form import Form
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE
-from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.pages.hosted import payment
 from sandbox.stripe.pages.hosted.invoice_amounts import amounts
 from sandbox.stripe.pages.hosted.layout import (
@@ -19,7 +20,6 @@ from sandbox.stripe.pages.hosted.layout import (
     panel,
     unavailable_page,
 )
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.text import badge, day, money
 from sandbox.stripe.store.records import Record
 

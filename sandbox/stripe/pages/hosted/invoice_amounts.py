@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from sandbox.common.html.elements import Child, Html, tag
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.text import day, money, plural
 from sandbox.stripe.store.records import Record
 

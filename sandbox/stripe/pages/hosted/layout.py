@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sandbox.common.html.elements import Child, Html, document, tag
 from sandbox.stripe.objects.schemas import test_cards
-from sandbox.stripe.pages.html import Child, Html, document, tag
 
 BRANDS = {
     "amex": "American Express",

@@ -1,12 +1,13 @@
 """Payment of an invoice on its page: cards, 3D Secure challenge and receipt."""
 
+from sandbox.common.html.elements import Child, Html, tag
+from sandbox.common.html.form import Form
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.invoices import payment_records
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE
 from sandbox.stripe.objects.portal import hosted_actions
-from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.pages.hosted.layout import (
     CardChoice,
     card_choices,
@@ -15,7 +16,6 @@ from sandbox.stripe.pages.hosted.layout import (
     panel,
     post,
 )
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.pages.text import day, money
 from sandbox.stripe.store.records import Record
 

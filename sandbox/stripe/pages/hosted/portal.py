@@ -7,10 +7,11 @@ a single action without other navigation; the session defines what follows it.
 from typing import Any
 from urllib.parse import urlsplit
 
+from sandbox.common.html.elements import Child, Html, tag
+from sandbox.common.html.form import Form
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal import actions
-from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.pages.hosted import portal_sections
 from sandbox.stripe.pages.hosted.cancel import cancel_step, find_cancellable
 from sandbox.stripe.pages.hosted.layout import (
@@ -21,7 +22,6 @@ from sandbox.stripe.pages.hosted.layout import (
     unavailable_page,
 )
 from sandbox.stripe.pages.hosted.portal_actions import NOTICES
-from sandbox.stripe.pages.html import Child, Html, tag
 from sandbox.stripe.store.records import Record
 
 #: Action that completes each flow.

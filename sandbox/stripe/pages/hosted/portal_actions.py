@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from sandbox.common.html.form import Form
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects.portal import actions, cards
-from sandbox.stripe.pages.forms import Form
 from sandbox.stripe.store.records import Record
 
 SessionAction = Callable[[Context, Record, Form], None]

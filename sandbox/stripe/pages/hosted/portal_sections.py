@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 
+from sandbox.common.html.elements import Html, tag
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal import actions
@@ -17,7 +18,6 @@ from sandbox.stripe.pages.hosted.layout import (
     panel,
     post,
 )
-from sandbox.stripe.pages.html import Html, tag
 from sandbox.stripe.pages.text import badge, day, money
 from sandbox.stripe.store.records import Record
 

@@ -7,13 +7,13 @@ one unit of work, which starts with the timers that are due.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from sandbox.common.html.form import Form, read
+from sandbox.common.html.responses import html, plain, redirect
 from sandbox.common.http import Request, Response
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal import actions as portal
-from sandbox.stripe.pages.answers import html, plain, redirect
-from sandbox.stripe.pages.forms import Form, read
 from sandbox.stripe.pages.hosted import (
     invoice,
     payment,

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from sandbox.common.http import Response
-from sandbox.stripe.pages.html import Html
+from sandbox.common.http import Request, Response
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -18,7 +17,7 @@ HEADERS = {
 }
 
 
-def html(status: int, page: Html) -> Response:
+def html(status: int, page: str) -> Response:
     """Return a response with a page."""
     return answer(status, page.encode(), "text/html; charset=utf-8")
 
@@ -38,3 +37,15 @@ def answer(
 ) -> Response:
     """Return a response with the security headers."""
     return Response(status, body, {**HEADERS, "Content-Type": type, **(headers or {})})
+
+
+def refusal(request: Request, denial: str | None) -> Response | None:
+    """Return a 403 for a request that is not allowed, else None."""
+    if denial:
+        return plain(403, f"Refused: {denial}.")
+    # CSRF: browsers always send Origin with a form. Programs use the control API, which
+    # accepts requests without it.
+    own_origin = f"http://{request.headers.get('host', '')}"
+    if request.method == "POST" and request.headers.get("origin") != own_origin:
+        return plain(403, "Only the sandbox's own pages can send this form.")
+    return None

@@ -1,0 +1,1 @@
+"""Pages of the stand-ins: templates, responses, forms and files."""

@@ -1,0 +1,199 @@
+"""HTTP server of the stand-ins: uvicorn in a thread, on loopback.
+
+Handlers run in threads, since delays and locks block them.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sandbox.common.http import Handle, Request, Response, json_response
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
+# Requests that are delayed by faults occupy a thread each.
+MAX_THREADS = 256
+# SO_LINGER with a time of zero: closing the socket sends RST instead of FIN.
+ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class CannotListen(Exception):
+    """The port is taken or not permitted; the message names it."""
+
+    @classmethod
+    def from_error(
+        cls, error: OSError, name: str, host: str, port: int
+    ) -> "CannotListen":
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return cls(f"sandbox {name} cannot listen on {host}:{port}: {reason}")
+
+
+class Unreadable(Exception):
+    """The body of a request is incomplete or too large."""
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP protocol that passes its transport to the app."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"transport": {"transport": self.transport}}
+
+
+class Server:
+    """Server of one handler; `start` and `stop` control its thread."""
+
+    def __init__(
+        self, handle: Handle, port: int = 0, *, name: str, host: str = "127.0.0.1"
+    ) -> None:
+        """Bind the socket; port 0 is a free one. Raises CannotListen."""
+        self._handle = handle
+        try:
+            self._socket = socket.create_server((host, port), backlog=128)
+        except OSError as exc:
+            raise CannotListen.from_error(exc, name, host, port) from exc
+        # Nagle's algorithm delays each response by some 40 ms, until the client's ACK.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{host}:{self.port}"
+        self._threads = ThreadPoolExecutor(MAX_THREADS, name)
+        config = uvicorn.Config(
+            self._respond,
+            http=Protocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            headers=[("Server", f"sandbox-{name}")],
+            timeout_graceful_shutdown=1,
+            # Longer than any client keeps an idle connection.
+            timeout_keep_alive=3600,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), daemon=True
+        )
+
+    def start(self) -> None:
+        """Start serving; connections made before that have been waiting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop serving and end all connections."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._socket.close()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        transport: asyncio.Transport = scope["extensions"]["transport"]["transport"]
+        run = asyncio.get_running_loop().run_in_executor
+        try:
+            request = await _read(scope, receive)
+            response = await run(self._threads, self._handle, request)
+        except Unreadable as error:
+            response = json_response(413, {"error": str(error)})
+        if response.broken in ("reset", "closed"):
+            _break(transport, reset=response.broken == "reset")
+        elif response.broken == "truncated":
+            await _send(send, response, len(response.body) // 2)
+            transport.close()
+        elif response.wait is not None:
+            await _send_slowly(
+                send, response, partial(run, self._threads, response.wait)
+            )
+            transport.close()
+        else:
+            await _send(send, response)
+
+
+@contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """Serve for the length of the block."""
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+async def _read(scope: Scope, receive: Receive) -> Request:
+    body, size, more = b"", 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Unreadable("The body of this request is incomplete.")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        # A body that is too large is read to its end: closing the connection with
+        # unread input sends RST, which can discard the response.
+        body = body + part if size <= MAX_BODY_BYTES else b""
+        if size > MAX_DRAINED_BYTES:
+            break
+    if size > MAX_BODY_BYTES:
+        raise Unreadable(f"A request body can have at most {MAX_BODY_BYTES} bytes.")
+    return Request(
+        scope["method"],
+        scope["raw_path"].decode("latin-1"),
+        scope["query_string"].decode("latin-1"),
+        {name.decode("latin-1"): v.decode("latin-1") for name, v in scope["headers"]},
+        body,
+        scope["client"][0] if scope["client"] else "",
+    )
+
+
+async def _start(send: Send, response: Response) -> None:
+    headers = {
+        "Content-Length": str(len(response.body)),
+        **response.headers,
+    }
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status,
+            "headers": [
+                (k.encode(), v.encode()) for k, v in headers.items() if v is not None
+            ],
+        }
+    )
+
+
+async def _send(send: Send, response: Response, length: int | None = None) -> None:
+    await _start(send, response)
+    body, more = response.body[:length], length is not None
+    await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+async def _send_slowly(
+    send: Send, response: Response, wait: Callable[[], Awaitable[bool]]
+) -> None:
+    await _start(send, response)
+    for index in range(len(response.body)):
+        byte = response.body[index : index + 1]
+        await send({"type": "http.response.body", "body": byte, "more_body": True})
+        if await wait():
+            return
+
+
+def _break(transport: asyncio.Transport, *, reset: bool) -> None:
+    if reset:
+        transport.get_extra_info("socket").setsockopt(*ABORT)
+    transport.abort()
