@@ -40,7 +40,6 @@ from sandbox.stripe.objects.invoices import (
 )
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas import invoice as invoice_shape
-from sandbox.stripe.objects.subscriptions import invoice_timer
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/invoices"
@@ -54,7 +53,6 @@ resource = Resource(
         "confirmation_secret": payment_records.confirmation_secret,
         "payments": payment_records.render_payments,
     },
-    timer=invoice_timer.TIMER,
 )
 
 FIELDS: dict[str, Kind] = {
