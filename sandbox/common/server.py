@@ -1,6 +1,6 @@
 """HTTP server of the stand-ins: uvicorn in a thread, on loopback.
 
-Handlers run in threads, since delays and locks block them.
+A handler runs in the event loop; the blocking calls that it yields run in threads.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.common.http import Handle, Request, Response, json_response
+from sandbox.common.http import Request, Response, Steps, json_response
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
@@ -26,6 +26,7 @@ MAX_THREADS = 256
 # SO_LINGER with a time of zero: closing the socket sends RST instead of FIN.
 ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -58,7 +59,12 @@ class Server:
     """Server of one handler; `start` and `stop` control its thread."""
 
     def __init__(
-        self, handle: Handle, port: int = 0, *, name: str, host: str = "127.0.0.1"
+        self,
+        handle: Callable[[Request], Steps],
+        port: int = 0,
+        *,
+        name: str,
+        host: str = "127.0.0.1",
     ) -> None:
         """Bind the socket; port 0 is a free one. Raises CannotListen."""
         self._handle = handle
@@ -105,10 +111,9 @@ class Server:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport: asyncio.Transport = scope["extensions"]["transport"]["transport"]
-        run = asyncio.get_running_loop().run_in_executor
         try:
             request = await _read(scope, receive)
-            response = await run(self._threads, self._handle, request)
+            response = await self._run(self._handle(request))
         except Unreadable as error:
             response = json_response(413, {"error": str(error)})
         if response.broken in ("reset", "closed"):
@@ -117,12 +122,22 @@ class Server:
             await _send(send, response, len(response.body) // 2)
             transport.close()
         elif response.wait is not None:
-            await _send_slowly(
-                send, response, partial(run, self._threads, response.wait)
-            )
+            await _send_slowly(send, response, partial(self._call, response.wait))
             transport.close()
         else:
             await _send(send, response)
+
+    async def _run(self, steps: Steps) -> Response:
+        try:
+            while True:
+                await self._call(next(steps))
+        except StopIteration as end:
+            response: Response = end.value
+            return response
+
+    async def _call(self, function: Callable[[], Result]) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, function)
 
 
 @contextmanager
