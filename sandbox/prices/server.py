@@ -15,7 +15,7 @@ _PATH = re.compile(r"/prices/(\w+)/(\w+)")
 def handle(feed: PriceFeed, request: Request) -> Response:
     """Return a source's response, or a 404."""
     match = _PATH.fullmatch(request.path)
-    if match is None or request.method != "GET":
+    if match is None or request.query or request.method != "GET":
         return json_response(404, {"error": "no such source"})
     return feed.respond(*match.groups())
 
