@@ -23,6 +23,8 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
 # Requests that are delayed by faults occupy a thread each.
 MAX_THREADS = 256
+# Seconds that responses under way have when the server stops.
+GRACE = 1.0
 # SO_LINGER with a time of zero: closing the socket sends RST instead of FIN.
 ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
@@ -53,6 +55,33 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {"transport": {"transport": self.transport}}
+
+
+class Uvicorn(uvicorn.Server):
+    """Server that stops at once; uvicorn's own looks ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ready = threading.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)  # sets the default headers
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        await self._stopped.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := self.server_state.tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
+
+    def stop(self) -> None:
+        """Stop a server that was started in another thread."""
+        self._ready.wait()
+        self._loop.call_soon_threadsafe(self._stopped.set)
 
 
 class Server:
@@ -89,11 +118,10 @@ class Server:
             server_header=False,
             date_header=False,
             headers=[("Server", f"sandbox-{name}")],
-            timeout_graceful_shutdown=1,
             # Longer than any client keeps an idle connection.
             timeout_keep_alive=3600,
         )
-        self._server = uvicorn.Server(config)
+        self._server = Uvicorn(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), daemon=True
         )
@@ -104,7 +132,7 @@ class Server:
 
     def stop(self) -> None:
         """Stop serving and end all connections."""
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._socket.close()
