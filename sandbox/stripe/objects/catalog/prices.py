@@ -94,19 +94,18 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 def plan_of(price: Record) -> dict[str, Any]:
     """Return the legacy plan object for a recurring price."""
-    names = (
-        *("id", "active", "billing_scheme", "created", "currency", "metadata"),
-        *("nickname", "product"),
-    )
-    recurring = ("interval", "interval_count", "usage_type")
+    names = "id active billing_scheme created currency metadata nickname product"
+    recurring = price["recurring"]
     return {
-        **UNUSED_IN_PLANS,
-        **{name: price[name] for name in names},
-        **{name: price["recurring"][name] for name in recurring},
+        **{name: price[name] for name in names.split()},
         "object": "plan",
         "amount": price["unit_amount"],
         "amount_decimal": price["unit_amount_decimal"],
+        "interval": recurring["interval"],
+        "interval_count": recurring["interval_count"],
         "livemode": False,
+        "usage_type": recurring["usage_type"],
+        **UNUSED_IN_PLANS,
     }
 
 
@@ -134,7 +133,6 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "usage_type": "licensed",
     }
     return {
-        **UNUSED,
         "id": context.ids.new("price"),
         "object": "price",
         "active": params.get("active", True),
@@ -151,4 +149,5 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "type": "recurring" if recurring else "one_time",
         "unit_amount": params["unit_amount"],
         "unit_amount_decimal": amount_decimal(params["unit_amount"]),
+        **UNUSED,
     }

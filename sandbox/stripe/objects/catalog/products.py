@@ -28,7 +28,6 @@ def create(context: Context, params: Params) -> Record:
             "Product already exists.", param="id", code="resource_already_exists"
         )
     product: dict[str, Any] = {
-        **UNUSED,
         "id": params.get("id") or context.ids.new("prod", 14),
         "object": "product",
         "active": True,
@@ -40,5 +39,6 @@ def create(context: Context, params: Params) -> Record:
         "name": params["name"],
         "type": "service",
         "updated": context.now,
+        **UNUSED,
     }
     return context.insert(product, "product.created")

@@ -100,7 +100,6 @@ def _assign(context: Context, customer: dict[str, Any], params: Params) -> None:
 
 def _new_customer(context: Context) -> dict[str, Any]:
     return {
-        **UNUSED,
         "id": context.ids.new("cus", 14),
         "object": "customer",
         "balance": 0,
@@ -122,4 +121,5 @@ def _new_customer(context: Context) -> dict[str, Any]:
         "phone": None,
         "preferred_locales": [],
         "tax_exempt": "none",
+        **UNUSED,
     }

@@ -69,7 +69,6 @@ def new_item(
 def new_subscription(context: Context, customer: str, currency: str) -> dict[str, Any]:
     """Return an active subscription that starts now, without items."""
     return {
-        **UNUSED,
         "id": context.ids.new("sub"),
         "object": "subscription",
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
@@ -122,4 +121,5 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
             }
         },
         "_items": [],
+        **UNUSED,
     }
