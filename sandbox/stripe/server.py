@@ -40,11 +40,10 @@ class StripeServer(Server):
 
     def _handle_request(self, request: Request) -> Response:
         """Pass the request to the pages, the control API or the API."""
-        denial = access.denial_reason(request)
         if pages.serves(request):
-            return pages.handle(self.app, request, denial)
+            return pages.handle(self.app, request, access.denial_reason(request))
         if control.serves(request):
-            return control.handle(self.app, request, denial)
+            return control.handle(self.app, request)
         return self.app.handle(request)
 
     def _run_timers(self) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sandbox.common.http import Request, Response
-from sandbox.stripe.api.faults import Fault
+from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.api.redaction import redact, redact_text
 from sandbox.stripe.api.routing import Route
 
@@ -20,7 +20,11 @@ class ApiRequest:
         self.raw_params: dict[str, Any] = {}
         self.params: dict[str, Any] = {}
         self.idempotency_key: str | None = None
-        self.fault: Fault | None = None
+        self.fault: ApiFault | None = None
+
+    def is_affected(self, fault: ApiFault) -> bool:
+        """Return whether a fault applies to the request."""
+        return fault.matches(self.http.method, self.http.path, self.raw_params)
 
     def fault_before(self, now: int) -> Response | None:
         """Apply a `before` fault; return the response instead of the work, if any."""
@@ -63,11 +67,11 @@ class ApiRequest:
             "fault": self.fault.id if self.fault else None,
         }
 
-    def _fault_when(self, when: str) -> Fault | None:
+    def _fault_when(self, when: str) -> ApiFault | None:
         return self.fault if self.fault and self.fault.when == when else None
 
 
-def _disrupt(fault: Fault) -> Response | None:
+def _disrupt(fault: ApiFault) -> Response | None:
     """Wait for a delay or timeout; return a broken response if the connection ends."""
     if fault.kind in ("delay", "timeout"):
         fault.wait()
