@@ -79,7 +79,7 @@ class PriceFault(HttpFault):
             return _redirect(self.source, correct)
         if response := self.response():
             return response
-        response = _respond(self._content(correct), self.headers)
+        response = json_response(200, self._content(correct))
         return replace(response, wait=self.wait) if self.kind == "drip" else response
 
     def _content(self, correct: Price) -> Price:
@@ -178,7 +178,9 @@ class PriceFeed:
             "as_of": int(time.time()),
         }
         fault = self._faults.take(lambda fault: fault.source == source)
-        return fault.apply(correct) if fault else _respond(correct)
+        if fault is None:
+            return _with_headers(json_response(200, correct))
+        return _with_headers(fault.apply(correct), fault.headers)
 
     def price(self, source: str, currency: str) -> Decimal | None:
         """Return the price of one bitcoin at a source regardless of faults, or None."""
@@ -197,12 +199,12 @@ def _check_sources(*sources: str) -> tuple[str, ...]:
     return sources
 
 
-def _respond(
-    content: Price, headers: Mapping[str, str | None] = MappingProxyType({})
+def _with_headers(
+    response: Response, changes: Mapping[str, str | None] = MappingProxyType({})
 ) -> Response:
-    changed = {"Date": formatdate(usegmt=True), **headers}
-    present = {name: text for name, text in changed.items() if text is not None}
-    return json_response(200, content, present)
+    headers = {"Date": formatdate(usegmt=True), **response.headers, **changes}
+    kept = {name: text for name, text in headers.items() if text is not None}
+    return replace(response, headers=kept)
 
 
 def _redirect(source: str, correct: Price) -> Response:
