@@ -97,6 +97,11 @@ def quantity_text(quantity: int, name: str) -> str:
     return f"{quantity} × {name}"
 
 
+def always_null(names: str) -> dict[str, None]:
+    """Return fields that the sandbox does not model: null in every object."""
+    return dict.fromkeys(names.split())
+
+
 def amount_decimal(amount: int | None) -> str | None:
     """Return an amount as a `*_decimal` field: a string."""
     return None if amount is None else str(amount)

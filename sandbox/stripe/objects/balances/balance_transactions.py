@@ -5,18 +5,12 @@ Stripe has no event for a transaction; `customer.updated` carries the new balanc
 
 from typing import Any
 
-from sandbox.stripe.api.context import NOUNS, Context
-from sandbox.stripe.api.errors import invalid, missing
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Integer, Metadata, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import (
-    CURRENCY,
-    check_amount,
-    copy_params,
-    merge_metadata,
-    new_metadata,
-)
+from sandbox.stripe.objects.fields import CURRENCY, check_amount, new_metadata
 from sandbox.stripe.store.records import Record
 
 KIND = "customer_balance_transaction"
@@ -32,7 +26,6 @@ CREATE = Shape(
     },
     required=("amount", "currency"),
 )
-UPDATE = Shape({"description": Text(unset=True), "metadata": Metadata()})
 
 
 @resource.post(PATH, CREATE)
@@ -62,23 +55,6 @@ def list_(context: Context, params: Params, customer: str) -> Record:
         params,
         index=("customer", customer),
     )
-
-
-@resource.get(f"{PATH}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, customer: str, id: str) -> Record:
-    """Return one transaction. Raises a 404."""
-    return _get(context, customer, id)
-
-
-@resource.post(f"{PATH}/{{id}}", UPDATE)
-def update(context: Context, params: Params, customer: str, id: str) -> Record:
-    """Update the description or metadata. Raises a 404."""
-    _get(context, customer, id)
-    with context.update(KIND, id) as draft:
-        copy_params(draft, params, "description")
-        if "metadata" in params:
-            draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
-    return context.get(KIND, id)
 
 
 def require_currency(customer: Record, currency: str, param: str | None = None) -> None:
@@ -159,10 +135,3 @@ def _transaction(context: Context, customer: Record, amount: int) -> dict[str, A
         "livemode": False,
         "metadata": {},
     }
-
-
-def _get(context: Context, customer: str, id: str) -> Record:
-    transaction = context.get(KIND, id)
-    if transaction["customer"] != customer:
-        raise missing(NOUNS[KIND], id)
-    return transaction

@@ -1,132 +1,47 @@
-"""Payment methods, all of them cards (docs: API reference, PaymentMethods)."""
+"""Payment methods, all of them test cards (docs: API reference, PaymentMethods)."""
 
-from collections.abc import Mapping
+import hashlib
+from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.errors import StripeError, invalid, missing, rejected
+from sandbox.stripe.api.errors import StripeError, invalid
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import (
-    Choice,
-    Hash,
-    Integer,
-    Metadata,
-    Shape,
-    Text,
-    listing,
-)
+from sandbox.stripe.api.params import Choice, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import ADDRESS, merge_metadata, new_metadata
+from sandbox.stripe.objects.fields import address, always_null
 from sandbox.stripe.objects.schemas import test_cards
-from sandbox.stripe.objects.schemas.payment_method import (
-    billing_details,
-    new_payment_method,
-)
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
 
 KIND = "payment_method"
 URL = "/v1/payment_methods"
 OBJECT_URL = f"{URL}/{{id}}"
-OF_CUSTOMER = "/v1/customers/{customer}/payment_methods"
 resource = Resource(KIND, indexes=("customer",))
 
-REDISPLAY = Choice(("always", "limited", "unspecified"))
 TYPE = Choice(("card", "link", "sepa_debit", "us_bank_account"))
-BILLING_DETAILS = Hash(
-    {
-        "address": ADDRESS,
-        "email": Text(unset=True),
-        "name": Text(unset=True),
-        "phone": Text(unset=True),
-        "tax_id": Text(),
-    }
-)
-CREATE = Shape(
-    {
-        "allow_redisplay": REDISPLAY,
-        "billing_details": BILLING_DETAILS,
-        "card": Hash(
-            {
-                "cvc": Text(),
-                "exp_month": Integer(),
-                "exp_year": Integer(),
-                "number": Text(),
-                "token": Text(),
-            }
-        ),
-        "metadata": Metadata(),
-        "type": Choice(("card",)),
-    },
-    required=("type", "card"),
-)
-UPDATE = Shape(
-    {
-        "allow_redisplay": REDISPLAY,
-        "billing_details": BILLING_DETAILS,
-        "card": Hash({"exp_month": Integer(1, 12), "exp_year": Integer(1970, 9999)}),
-        "metadata": Metadata(),
-    }
-)
-FILTERS = {"allow_redisplay": REDISPLAY, "type": TYPE}
+NULL_CARD_FIELDS = always_null("description generated_from iin issuer wallet")
 
 
-@resource.post(URL, CREATE)
-def create(context: Context, params: Params) -> Record:
-    """Create a card that is not attached to a customer. Raises a 400 or a 402."""
-    method = _from_card_data(context, params["card"])
-    method["billing_details"] = billing_details(params.get("billing_details", {}))
-    method["allow_redisplay"] = params.get("allow_redisplay", "unspecified")
-    method["metadata"] = new_metadata(params)
-    return context.insert(method)
-
-
-@resource.get(URL, listing(customer=Text(), **FILTERS))
+@resource.get(URL, listing(customer=Text(), type=TYPE))
 def list_(context: Context, params: Params) -> Record:
     """Return a customer's payment methods, or (assumed) all attached ones."""
-    if "customer" in params:
-        context.get_referenced("customer", params["customer"], "customer")
-    return _page(context, params, URL, params.get("customer"))
-
-
-@resource.get(OF_CUSTOMER, listing(**FILTERS))
-def list_of_customer(context: Context, params: Params, customer: str) -> Record:
-    """Return a customer's payment methods. Raises a 404 for an unknown customer."""
-    context.get("customer", customer)
-    return _page(context, params, OF_CUSTOMER.format(customer=customer), customer)
+    customer, type = params.get("customer"), params.get("type")
+    if customer:
+        context.get_referenced("customer", customer, "customer")
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        index=("customer", customer) if customer else None,
+        where=lambda method: method["customer"] and type in (None, method["type"]),
+    )
 
 
 @resource.get(OBJECT_URL, Shape())
 def retrieve(context: Context, params: Params, id: str) -> Record:
     """Return a payment method, attached or not. Raises a 404."""
-    return context.get(KIND, id)
-
-
-@resource.get(f"{OF_CUSTOMER}/{{id}}", Shape())
-def retrieve_of_customer(
-    context: Context, params: Params, customer: str, id: str
-) -> Record:
-    """Return a payment method of the customer. Raises a 404."""
-    if context.get(KIND, id)["customer"] != customer:
-        raise missing("PaymentMethod", id)
-    return context.get(KIND, id)
-
-
-@resource.post(OBJECT_URL, UPDATE)
-def update(context: Context, params: Params, id: str) -> Record:
-    """Update an attached payment method. Raises a 400 or a 404."""
-    if context.get(KIND, id)["customer"] is None:
-        raise invalid(
-            "You must save this PaymentMethod to a customer before you can update it."
-        )
-    with context.update(KIND, id, "payment_method.updated") as draft:
-        details = {**draft["billing_details"], **params.get("billing_details", {})}
-        draft["billing_details"] = billing_details(details)
-        draft["card"].update(params.get("card", {}))
-        if "metadata" in params:
-            draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
-        if "allow_redisplay" in params:
-            draft["allow_redisplay"] = params["allow_redisplay"]
     return context.get(KIND, id)
 
 
@@ -157,13 +72,13 @@ def detach_one(context: Context, params: Params, id: str) -> Record:
 def create_from_name(context: Context, id: str) -> Record | None:
     """Create a payment method from a name such as `pm_card_visa`, else return None."""
     name = test_cards.name_from_id(id)
-    return context.insert(new_payment_method(context, name)) if name else None
+    return context.insert(_new_payment_method(context, name)) if name else None
 
 
 def create_from_card(context: Context, card: str) -> Record:
     """Create a payment method from a test card's name or number. Raises a 402."""
     name = test_cards.name_from_id(card) or test_cards.name_from_number(card)
-    return context.insert(new_payment_method(context, name))
+    return context.insert(_new_payment_method(context, name))
 
 
 def attach(
@@ -252,44 +167,50 @@ def is_attached(context: Context, id: str | None, customer: str) -> bool:
     return method is not None and method["customer"] == customer
 
 
-def _page(
-    context: Context, params: Params, url: str, customer: str | None
-) -> dict[str, Any]:
-    def matches(record: Record) -> bool:
-        return record["customer"] is not None and all(
-            record[name] == params[name] for name in FILTERS if name in params
-        )
-
-    index = ("customer", customer) if customer else None
-    return page(context.store, KIND, url, params, index=index, where=matches)
-
-
-def _from_card_data(context: Context, card: Mapping[str, Any]) -> dict[str, Any]:
-    if "token" in card:
-        name = test_cards.name_from_id(card["token"])
-        if name is None:
-            raise missing("token", card["token"], param="card[token]", status=400)
-        return new_payment_method(context, name)
-    for field in ("number", "exp_month", "exp_year"):
-        if field not in card:
-            raise rejected(
-                f"Missing required param: card[{field}].",
-                param=f"card[{field}]",
-                code="parameter_missing",
-            )
-    name = test_cards.name_from_number(card["number"])
-    month, year = card["exp_month"], _four_digit_year(card["exp_year"])
-    test_cards.check_data(context.now, month, year, card.get("cvc"))
-    return new_payment_method(
-        context, name, exp_month=month, exp_year=year, cvc="cvc" in card
-    )
-
-
-def _four_digit_year(year: int) -> int:
-    """Expand a two-digit year: 30 is 2030, 95 is 1995."""
-    if not 0 <= year < 100:
-        return year
-    return year + (2_000 if year < 70 else 1_900)
+def _new_payment_method(context: Context, name: str) -> dict[str, Any]:
+    """Return a payment method for a test card, not attached to a customer."""
+    card = test_cards.CARDS[name]
+    today = datetime.fromtimestamp(context.now, UTC)
+    return {
+        "id": context.ids.new("pm"),
+        "object": KIND,
+        "allow_redisplay": "unspecified",
+        "billing_details": {
+            "address": address({}),
+            **always_null("email name phone tax_id"),
+        },
+        "card": {
+            **NULL_CARD_FIELDS,
+            "brand": card.brand,
+            "checks": {
+                "address_line1_check": None,
+                "address_postal_code_check": None,
+                "cvc_check": "pass",
+            },
+            "country": "US",
+            "display_brand": card.brand,
+            "exp_month": today.month,
+            "exp_year": today.year + 1,
+            "fingerprint": hashlib.sha256(card.number.encode()).hexdigest()[:16],
+            "funding": card.funding,
+            "last4": card.last4,
+            "networks": {"available": [card.brand], "preferred": None},
+            "regulated_status": "unregulated",
+            "three_d_secure_usage": {"supported": True},
+        },
+        "created": context.now,
+        "customer": None,
+        "customer_account": None,
+        "livemode": False,
+        "metadata": {},
+        "radar_options": None,
+        "type": "card",
+        "_card": name,
+        # True once set up for off-session charges.
+        "_set_up": card.set_up,
+        # True once charged without a customer, or detached: unusable from then on.
+        "_spent": False,
+    }
 
 
 def _clear_defaults(context: Context, customer: str, method: str) -> None:

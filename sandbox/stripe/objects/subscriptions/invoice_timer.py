@@ -1,4 +1,4 @@
-"""Timers of an invoice: finalization, retries, due date, end of collection.
+"""Timers of an invoice: finalization, due date, end of collection.
 
 Sources: docs pages "Automate payment retries" and "Billing collection methods".
 """
@@ -6,7 +6,7 @@ Sources: docs pages "Automate payment retries" and "Billing collection methods".
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
-from sandbox.stripe.objects.invoices import collection, lifecycle, pay
+from sandbox.stripe.objects.invoices import collection, lifecycle
 from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -14,24 +14,6 @@ from sandbox.stripe.store.records import Record
 
 # For `send_invoice` Stripe offers 30, 60 or 90 days after the due date.
 GIVE_UP_AFTER_DUE_DATE = 30 * DAY
-
-
-def _retry_at(invoice: Record) -> int | None:
-    is_open = invoice["status"] == "open"
-    active = is_open and collection.is_collected_automatically(invoice)
-    at: int | None = invoice["next_payment_attempt"] if active else None
-    return at
-
-
-def _retry(context: Context, invoice: Record) -> None:
-    """Retry the charge, unless the only card left had a hard decline."""
-    method = collection.payment_method(context, invoice)
-    # SDK docstring of Invoice.attempt_count: after a hard decline, retries stay
-    # scheduled and are counted, but are executed only with a new payment method.
-    if method is None or method == invoice.get("_refused"):
-        pay.record_skipped_retry(context, invoice["id"])
-    else:
-        pay.attempt(context, invoice["id"], method, automatic=True)
 
 
 def _due_date(invoice: Record) -> int | None:
@@ -95,7 +77,6 @@ def _give_up(context: Context, invoice: Record) -> None:
 # Each must clear its own time when it runs, else the scheduler would run it forever.
 TIMERS = (
     lifecycle.TIMER,
-    Timer(_retry_at, _retry),
     Timer(_due_date, _pass_due_date),
     Timer(_overdue_at, _emit_overdue),
     Timer(_gives_up_at, _give_up),
