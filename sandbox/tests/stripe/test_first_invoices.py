@@ -108,55 +108,10 @@ def test_error_if_incomplete_creates_nothing(api, payer, script, code):
     assert builders.event_types(api) == [*before, "product.created", "price.created"]
 
 
-def test_default_incomplete_becomes_active_when_intent_is_confirmed(api, payer):
-    subscription = builders.automatic(
-        api,
-        to=payer,
-        payment_behavior="default_incomplete",
-        expand=["latest_invoice.confirmation_secret"],
-    )
-    invoice = subscription.to_dict()["latest_invoice"]
-    secret = invoice["confirmation_secret"]["client_secret"]
-    intent = api.v1.payment_intents.retrieve(secret.partition("_secret_")[0])
-    assert (subscription.status, intent.status) == (
-        "incomplete",
-        "requires_confirmation",
-    )
-    assert invoice["attempt_count"] == 0
-
-    api.v1.payment_intents.confirm(intent.id)
-
-    assert builders.status_of(api, subscription) == "active"
-
-
 def test_free_subscription_needs_no_card(api):
     customer = builders.customer(api)
 
     assert builders.automatic(api, to=customer, amount=0).status == "active"
-
-
-def test_card_that_paid_is_saved_as_subscription_default(api, payer):
-    save = {"save_default_payment_method": "on_subscription"}
-    paid = builders.automatic(api, to=payer, payment_settings=save)
-    incomplete = builders.automatic(
-        api,
-        to=builders.customer(api),
-        payment_behavior="default_incomplete",
-        payment_settings=save,
-    )
-    payment = api.v1.invoice_payments.list({"invoice": incomplete.latest_invoice}).data[
-        0
-    ]
-
-    api.v1.payment_intents.confirm(
-        payment.payment.payment_intent, {"payment_method": "pm_card_mastercard"}
-    )
-
-    default = payer.invoice_settings.default_payment_method
-    assert paid.default_payment_method == default
-    saved = api.v1.subscriptions.retrieve(incomplete.id).default_payment_method
-    card = api.v1.payment_methods.retrieve(saved)
-    assert (card.customer, card.card.brand) == (incomplete.customer, "mastercard")
 
 
 @pytest.mark.parametrize("behavior", ["allow_incomplete", "error_if_incomplete"])
