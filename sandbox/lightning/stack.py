@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
-from sandbox.common import access
-from sandbox.common.http import Request, Response
+from sandbox.common import control
+from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
-from sandbox.lightning import control, pages
+from sandbox.lightning import pages
+from sandbox.lightning.commands import COMMANDS, VIEWS, execute
 from sandbox.lightning.default_wallets import (
     DEFAULT_WALLETS,
     WalletSpec,
@@ -59,9 +61,7 @@ def running_lightning(
         wallets = running_wallets(relay.url, seed=seed, state=state)
         lightning = Lightning(relay, stack.enter_context(wallets))
         create_missing(lightning.wallets, specs)
-        server = Server(
-            lambda request: handle(lightning, request), port, name="Lightning"
-        )
+        server = Server(partial(in_thread, handle, lightning), port, name="Lightning")
         lightning.prices.url = server.url
         stack.enter_context(serving(server))
         stack.callback(lightning.prices.clear_faults)
@@ -72,10 +72,9 @@ def handle(lightning: Lightning, request: Request) -> Response:
     """Pass the request to the price sources, the control API or the page."""
     if request.path.startswith("/prices/"):
         return prices.handle(lightning.prices, request)
-    denial_reason = access.denial_reason(request)
     if request.path.startswith(control.PREFIX):
-        return control.handle(lightning, request, denial_reason)
-    return pages.handle(lightning, request, denial_reason)
+        return control.handle(lightning, {**VIEWS, **COMMANDS}, request, execute)
+    return pages.handle(lightning, request)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sandbox.nostr.delayed_actions import DelayedActions
-from sandbox.nostr.faults import Action, Fault
+from sandbox.nostr.faults import Action, RelayFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Reply:
             self.send(self.fake_ok)
 
 
-def send_reply(reply: Reply, fault: Fault | None, delayed: DelayedActions) -> None:
+def send_reply(reply: Reply, fault: RelayFault | None, delayed: DelayedActions) -> None:
     """Produce and send a reply, altered by the fault if there is one."""
     if fault is None:
         reply.finish()

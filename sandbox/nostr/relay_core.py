@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from caravel.nostr.events import Event
+from sandbox.common.faults import Faults
 from sandbox.nostr import messages
 from sandbox.nostr.delayed_actions import DelayedActions
-from sandbox.nostr.faults import Faults
+from sandbox.nostr.faults import RelayFault
 from sandbox.nostr.faulty_reply import Reply, send_reply
 from sandbox.nostr.filters import Filter, Key
 from sandbox.nostr.index import Index
@@ -63,7 +64,7 @@ class RelayCore:
     def reset(self) -> None:
         """Delete events, faults and counters; connections and subscriptions stay."""
         self.delayed.discard()
-        self.faults = Faults(self.settings.seed)
+        self.faults: Faults[RelayFault] = Faults(self.settings.seed)
         self.store = EventStore()
         self.received: deque[Event] = deque(maxlen=self.settings.max_received)
         self.counts: Counter[int] = Counter()
@@ -101,7 +102,7 @@ class RelayCore:
         event, peer = record.event, subscription.peer
         text = messages.event_message(subscription.id, record.json)
         fault = self.faults.take(
-            "delivery", kinds=(event.kind,), authors=(event.pubkey,)
+            lambda fault: fault.matches("delivery", (event.kind,), (event.pubkey,))
         )
         if fault is None:
             peer.deliver(subscription, text)

@@ -4,16 +4,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sandbox.common.http import Request, Response, json_response
+from sandbox.common.faults import Faults
+from sandbox.common.http import Request, Response, Steps, json_response, run
 from sandbox.stripe import API_VERSION, retention, settings
 from sandbox.stripe.api import auth, form_encoding, versions
 from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
 from sandbox.stripe.api.errors import StripeError, unrecognized_url
 from sandbox.stripe.api.expand import Expansion
-from sandbox.stripe.api.faults import Faults
+from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.api.idempotency import IdempotentResponses, get_key
 from sandbox.stripe.api.rate_limit import RateLimit
 from sandbox.stripe.api.request import ApiRequest
@@ -27,7 +29,7 @@ from sandbox.stripe.store.records import Record, Store
 from sandbox.stripe.store.snapshots import Snapshot, Snapshots
 from sandbox.stripe.store.sqlite import SqliteJournal
 from sandbox.stripe.webhooks.delivery import Deliveries
-from sandbox.stripe.webhooks.faults import WebhookFaults
+from sandbox.stripe.webhooks.faults import WebhookFault, apply_faults
 from sandbox.stripe.webhooks.http import Post
 
 logger = logging.getLogger(__name__)
@@ -67,8 +69,8 @@ class StripeApp:
         self.snapshots = Snapshots(journal)
         saved = self.store.get(CLOCK, CLOCK)
         self.clock = Clock(saved["offset"] if saved else 0, clock_file)
-        self.faults = Faults(seed)
-        self.webhook_faults = WebhookFaults(seed)
+        self.faults: Faults[ApiFault] = Faults(seed)
+        self.webhook_faults: Faults[WebhookFault] = Faults(seed, prefix="webhook_fault")
         self.log = RequestLog()
         self.rate_limit = RateLimit(monotonic)
         self.idempotent_responses = IdempotentResponses(self.store)
@@ -80,9 +82,13 @@ class StripeApp:
 
     def handle(self, http: Request) -> Response:
         """Return the response to one API request. Never raises."""
+        return run(self.respond(http))
+
+    def respond(self, http: Request) -> Steps:
+        """Like `handle`, but yield delays instead of waiting."""
         request = ApiRequest(http, self.ids.new("req", 14))
         try:
-            response = self._respond(request)
+            response = yield from self._respond(request)
         except StripeError as error:
             response = self._error_response(request, error)
         except Exception:
@@ -91,9 +97,8 @@ class StripeApp:
                 request, StripeError(500, "The sandbox failed.", type="api_error")
             )
         self.log.add(request.log_entry(response, self.clock.now()))
-        # Without the lock, so that concurrent requests are delayed at the same time.
         if latency := settings.read(self.store).latency:
-            self._closing.wait(latency)
+            yield partial(self._closing.wait, latency)
         return response
 
     def refuse(self, http: Request, error: StripeError) -> Response:
@@ -260,24 +265,22 @@ class StripeApp:
         with self.lock:
             self.store.close()
 
-    def _respond(self, request: ApiRequest) -> Response:
+    def _respond(self, request: ApiRequest) -> Steps:
         auth.check(request.http, self.api_key)
         versions.check(request.http)
         self.rate_limit.take(settings.read(self.store).rate_limit)
         # As at Stripe, errors up to here are not stored under the idempotency key.
         self._parse(request)
-        request.fault = self.faults.take(
-            request.http.method, request.http.path, request.raw_params
-        )
+        request.fault = self.faults.take(request.is_affected)
         replay = self._begin_idempotent(request)
         try:
-            response = request.fault_before(self.clock.now())
+            response = yield from request.fault_before(self.clock.now())
             if response is None:
                 response = replay or self._execute(request)
         finally:
             if request.idempotency_key is not None and replay is None:
                 self._end_idempotent(request.idempotency_key)
-        return request.fault_after(self._add_headers(request, response))
+        return (yield from request.fault_after(self._add_headers(request, response)))
 
     def _parse(self, request: ApiRequest) -> None:
         http = request.http
@@ -376,7 +379,7 @@ class StripeApp:
         self.store.commit()
         # After the commit: a failed request must not use up a webhook fault.
         if context.queued:
-            self.webhook_faults.apply(self.store, context.queued, context.now)
+            apply_faults(self.webhook_faults, self.store, context.queued, context.now)
             self.store.commit()
             self.deliveries.wake()
         return result

@@ -2,24 +2,25 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from sandbox.common import access
-from sandbox.common.http import Request, Response
+from sandbox.common import control
+from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
-from sandbox.zooid import control, page
+from sandbox.zooid import page
 from sandbox.zooid.api import Zooid
+from sandbox.zooid.control import COMMANDS
 
 __all__ = ["CannotListen", "handle", "running_zooid"]
 
 
 def handle(zooid: Zooid, request: Request) -> Response:
     """Pass the request to the page, the control API or the API."""
-    denial_reason = access.denial_reason(request)
     if page.serves(request):
-        return page.handle(zooid, request, denial_reason)
+        return page.handle(zooid, request)
     if request.path.startswith(control.PREFIX):
-        return control.handle(zooid, request, denial_reason)
+        return control.handle(zooid, COMMANDS, request)
     return zooid.handle(request)
 
 
@@ -33,7 +34,7 @@ def running_zooid(
     and members. Raises CannotListen or UnreadableState.
     """
     zooid = Zooid(frozenset(whitelist), state)
-    server = Server(lambda request: handle(zooid, request), port, name="zooid")
+    server = Server(partial(in_thread, handle, zooid), port, name="zooid")
     zooid.url = server.url
     with serving(server):
         try:

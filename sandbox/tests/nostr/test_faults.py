@@ -7,7 +7,7 @@ from websockets.exceptions import ConnectionClosed
 
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import InvalidEvent
-from sandbox.common.probability import BadFault
+from sandbox.common.fields import BadField
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import (
     ANN,
@@ -491,6 +491,6 @@ def test_finished_delays_are_not_processed_again_on_clear_or_reset(
         {"kind": "mute", "chance": 0},
     ],
 )
-def test_invalid_fault_raises_badfault(relay, fault):
-    with pytest.raises(BadFault):
+def test_invalid_fault_raises_badfield(relay, fault):
+    with pytest.raises(BadField):
         relay.fault(**fault)

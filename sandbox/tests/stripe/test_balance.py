@@ -26,7 +26,7 @@ def test_each_balance_change_has_a_transaction_with_the_ending_balance(api):
     payer = builders.customer(api)
 
     adjust(api, payer.id, -700)
-    api.v1.customers.update(payer.id, {"balance": -200})
+    adjust(api, payer.id, 500)
     invoice = builders.first_invoice(api, builders.subscription(api, to=payer))
     api.v1.invoices.void_invoice(invoice.id)
 
@@ -36,14 +36,6 @@ def test_each_balance_change_has_a_transaction_with_the_ending_balance(api):
         ("applied_to_invoice", 200, 0),
         ("unapplied_from_invoice", -200, -200),
     ]
-
-
-def test_customer_created_with_balance_has_initial_transaction(api):
-    payer = builders.customer(api, balance=-300)
-
-    assert (payer.balance, payer.currency) == (-300, "usd")
-    assert ledger(api, payer.id) == [("initial", -300, -300)]
-    assert builders.event_types(api) == ["customer.created"]
 
 
 def test_balance_change_emits_customer_updated(api):

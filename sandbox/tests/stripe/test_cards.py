@@ -238,20 +238,6 @@ def test_default_must_be_card_attached_to_customer(api, id):
         assert caught.value.param == param.strip()
 
 
-def test_customer_can_be_created_with_card(api):
-    payer = builders.customer(
-        api,
-        payment_method="pm_card_visa",
-        invoice_settings={"default_payment_method": "pm_card_visa"},
-    )
-
-    card = api.v1.payment_methods.list({"customer": payer.id}).data[0]
-    assert payer.to_dict()["invoice_settings"]["default_payment_method"] == card.id
-    assert builders.event_types(api) == ["customer.created", "payment_method.attached"]
-    with pytest.raises(stripe.InvalidRequestError, match="must be attached"):
-        builders.customer(api, invoice_settings={"default_payment_method": card.id})
-
-
 def test_default_card_can_be_unset(api):
     payer = builders.customer(api)
     builders.card(api, payer.id)

@@ -99,7 +99,10 @@ def test_small_amounts_add_up_until_they_can_be_charged(api):
 
 
 def test_remainder_below_minimum_after_credit_is_carried(api):
-    payer = builders.customer(api, balance=-980)
+    payer = builders.customer(api)
+    api.v1.customers.balance_transactions.create(
+        payer.id, {"amount": -980, "currency": "usd"}
+    )
 
     invoice = create_invoice(api, 1_000, payer=payer)
 

@@ -3,8 +3,6 @@
 Stripe has no event for a transaction; `customer.updated` carries the new balance.
 """
 
-from typing import Any
-
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
@@ -96,42 +94,20 @@ def adjust(
         account["currency"] = account["currency"] or currency
     return context.insert(
         {
-            # Read again: `ending_balance` is the balance after the change above.
-            **_transaction(context, context.get("customer", customer), amount),
+            "id": context.ids.new("cbtxn"),
+            "object": KIND,
+            "amount": amount,
+            "checkout_session": None,
+            "created": context.now,
             "credit_note": credit_note,
             "currency": currency,
+            "customer": customer,
+            "customer_account": None,
             "description": description,
+            "ending_balance": context.get("customer", customer)["balance"],
             "invoice": invoice,
+            "livemode": False,
             "metadata": metadata or {},
             "type": type,
         }
     )
-
-
-def record_initial(context: Context, customer: Record) -> None:
-    """Add the transaction for the balance a customer was created with."""
-    context.insert(
-        {
-            **_transaction(context, customer, customer["balance"]),
-            "currency": customer["currency"],
-            "type": "initial",
-        }
-    )
-
-
-def _transaction(context: Context, customer: Record, amount: int) -> dict[str, Any]:
-    return {
-        "id": context.ids.new("cbtxn"),
-        "object": KIND,
-        "amount": amount,
-        "checkout_session": None,
-        "created": context.now,
-        "credit_note": None,
-        "customer": customer["id"],
-        "customer_account": None,
-        "description": None,
-        "ending_balance": customer["balance"],
-        "invoice": None,
-        "livemode": False,
-        "metadata": {},
-    }

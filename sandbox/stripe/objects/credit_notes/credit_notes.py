@@ -87,10 +87,7 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.get(OBJECT_URL, Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a credit note. Raises a 404."""
-    return context.get(KIND, id)
+resource.retrievable(URL)
 
 
 @resource.post(f"{OBJECT_URL}/void", Shape())

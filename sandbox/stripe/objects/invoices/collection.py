@@ -5,12 +5,9 @@ subscriptions work" (statuses), SDK docstring of Customer.delinquent. A failed c
 is not retried, as on an account without a retry schedule.
 """
 
-from typing import Any
-
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.invoice import subscription_of
-from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
 
 UPDATED = "customer.subscription.updated"
@@ -43,24 +40,12 @@ def payment_method(
     )
 
 
-def on_paid(context: Context, invoice: Record, method: str | None = None) -> None:
+def on_paid(context: Context, invoice: Record) -> None:
     """Reactivate the subscription if possible; the customer is no longer delinquent."""
     subscription = _subscription(context, invoice)
-    if subscription is not None and subscription["status"] not in ENDED:
-        with context.update("subscription", subscription["id"], UPDATED) as draft:
-            if _reactivates(context, subscription, invoice):
-                draft["status"] = "active"
-            save_default_payment_method(draft, method)
+    if subscription is not None and _reactivates(context, subscription, invoice):
+        set_status(context, subscription["id"], "active")
     set_delinquent(context, invoice["customer"], False)
-
-
-def save_default_payment_method(
-    subscription: dict[str, Any], method: str | None
-) -> None:
-    """Make `method` the subscription's default, if its settings say so."""
-    setting = subscription["payment_settings"]["save_default_payment_method"]
-    if method and setting == "on_subscription":
-        subscription["default_payment_method"] = method
 
 
 def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:

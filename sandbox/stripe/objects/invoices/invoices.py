@@ -28,7 +28,6 @@ from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices import pay as invoice_payment
 from sandbox.stripe.objects.invoices.payment_records import render_payments
 from sandbox.stripe.objects.schemas import invoice as invoice_shape
-from sandbox.stripe.objects.subscriptions import invoice_timer
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/invoices"
@@ -41,7 +40,6 @@ resource = Resource(
         "amount_paid_off_stripe": lambda store, record: record["_paid_off_stripe"],
         "payments": render_payments,
     },
-    timer=invoice_timer.TIMER,
 )
 
 FIELDS: dict[str, Kind] = {
@@ -118,10 +116,7 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.get(OBJECT_URL, Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return an invoice. Raises a 404."""
-    return context.get("invoice", id)
+resource.retrievable(URL)
 
 
 @resource.get(f"{OBJECT_URL}/lines", listing())

@@ -80,7 +80,7 @@ def attempt(
         return False
     outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
     intent = payment_records.get_intent_id(context, invoice)
-    payment_intents.execute(context, intent, card, outcome, on_session=not off_session)
+    payment_intents.execute(context, intent, card, outcome)
     return _record_outcome(context, id, card, outcome, automatic=automatic)
 
 
@@ -107,14 +107,12 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
     # A credit note may have reduced the amount since the challenge was created.
     _check_minimum(context.get("invoice", id))
     outcome = outcomes.outcome_of_card(card)
-    payment_intents.execute(
-        context, intent, card, outcome, on_session=True, authenticated=True
-    )
+    payment_intents.execute(context, intent, card, outcome, authenticated=True)
     return _record_outcome(context, id, card, outcome, automatic=False)
 
 
 def mark_paid(
-    context: Context, id: str, *, off_stripe: bool, method: Record | None = None
+    context: Context, id: str, *, off_stripe: bool, charged: bool = False
 ) -> None:
     """Mark the invoice paid; `off_stripe` if the money did not move at Stripe."""
     with context.update("invoice", id, UPDATED) as invoice:
@@ -122,7 +120,7 @@ def mark_paid(
         invoice.update(
             amount_paid=invoice["amount_paid"] + due,
             amount_remaining=0,
-            attempt_count=max(invoice["attempt_count"], 1 if method else 0),
+            attempt_count=max(invoice["attempt_count"], int(charged)),
             attempted=True,
             auto_advance=False,
             status="paid",
@@ -137,7 +135,7 @@ def mark_paid(
     if not off_stripe:
         context.emit("invoice.payment_succeeded", paid)
     payment_records.close_default(context, id)
-    collection.on_paid(context, paid, method["id"] if method else None)
+    collection.on_paid(context, paid)
 
 
 def _check_minimum(invoice: Record) -> None:
@@ -161,7 +159,7 @@ def _record_outcome(
     if outcome.challenge or outcome.decline:
         _record_failure(context, id, automatic=automatic, challenge=outcome.challenge)
         return False
-    mark_paid(context, id, off_stripe=False, method=card)
+    mark_paid(context, id, off_stripe=False, charged=True)
     return True
 
 

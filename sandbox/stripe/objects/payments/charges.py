@@ -3,8 +3,7 @@
 from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
-from sandbox.stripe.api.params import Shape
-from sandbox.stripe.api.routing import Params, Resource
+from sandbox.stripe.api.routing import Resource
 from sandbox.stripe.objects.fields import always_null
 from sandbox.stripe.objects.schemas.test_cards import Decline
 from sandbox.stripe.store.records import Record
@@ -39,10 +38,7 @@ UNCOPIED = frozenset(
 )
 
 
-@resource.get("/v1/charges/{id}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a charge. Raises a 404."""
-    return context.get(KIND, id)
+resource.retrievable("/v1/charges")
 
 
 def create(

@@ -9,18 +9,16 @@ from typing import Any
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Shape, Text, listing
+from sandbox.stripe.api.params import Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.fields import always_null
 from sandbox.stripe.objects.payments import charges, payment_methods
 from sandbox.stripe.objects.payments.outcomes import Outcome
-from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "payment_intent"
 URL = "/v1/payment_intents"
 FINAL = frozenset({"canceled", "succeeded"})
-REQUIRES_ACTION = "invoice_payment_intent_requires_action"
 DESCRIPTIONS = {
     "manual": "Payment for Invoice",
     "subscription_create": "Subscription creation",
@@ -30,7 +28,7 @@ NULL_FIELDS = always_null(
     "automatic_payment_methods customer_account excluded_payment_method_types hooks "
     "managed_payments on_behalf_of payment_method_configuration_details "
     "payment_method_options payment_record presentment_details processing "
-    "receipt_email review shipping source statement_descriptor "
+    "receipt_email review setup_future_usage shipping source statement_descriptor "
     "statement_descriptor_suffix transfer_data transfer_group"
 )
 NULL_ERROR_FIELDS = always_null(
@@ -54,10 +52,7 @@ def list_(context: Context, params: Params) -> Record:
     return page(context.store, KIND, URL, params, index=index)
 
 
-@resource.get(f"{URL}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a payment intent. Raises a 404."""
-    return context.get(KIND, id)
+resource.retrievable(URL)
 
 
 def current_amount(store: Store, record: Record) -> int:
@@ -72,13 +67,8 @@ def current_amount(store: Store, record: Record) -> int:
 
 
 def create(context: Context, invoice: Record, method: str | None) -> Record:
-    """Store the intent for an invoice that is being finalized.
-
-    A subscription's card is saved for later charges if it is charged automatically
-    (docs page "Save payment details": `setup_future_usage`).
-    """
+    """Store the intent for an invoice that is being finalized."""
     id = context.ids.new("pi")
-    automatic = invoice["collection_method"] == "charge_automatically"
     reason = invoice["billing_reason"]
     intent = {
         **NULL_FIELDS,
@@ -107,9 +97,6 @@ def create(context: Context, invoice: Record, method: str | None) -> Record:
         },
         "payment_method": method,
         "payment_method_types": ["card"],
-        "setup_future_usage": (
-            "off_session" if automatic and subscription_of(invoice) else None
-        ),
         "status": "requires_confirmation" if method else "requires_payment_method",
         "_invoice": invoice["id"],
     }
@@ -122,7 +109,6 @@ def execute(
     method: Record,
     outcome: Outcome,
     *,
-    on_session: bool,
     authenticated: bool = False,
 ) -> None:
     """Apply the outcome of an attempt to the intent: its status, charge and events."""
@@ -151,8 +137,7 @@ def execute(
         payment_method=method["id"],
         status="succeeded",
     )
-    save = on_session and intent["setup_future_usage"] is not None
-    payment_methods.record_charge(context, method, intent["customer"], save=save)
+    payment_methods.record_charge(context, method)
 
 
 def fail_authentication(context: Context, id: str, method: Record) -> None:
@@ -186,14 +171,8 @@ def cancel(context: Context, id: str, reason: str | None) -> None:
     )
 
 
-def failure_error(
-    context: Context, id: str, *, code: str = REQUIRES_ACTION, committed: bool = True
-) -> StripeError:
-    """Return the 402 for an intent whose attempt did not succeed.
-
-    `code` is the error code for a pending challenge; it differs between invoices and
-    subscriptions. With `committed` the failed attempt stays stored.
-    """
+def failure_error(context: Context, id: str) -> StripeError:
+    """Return the 402 for an intent whose attempt failed; the attempt stays stored."""
     intent = context.get(KIND, id)
     rendered = context.serialize(intent)
     if intent["status"] == "requires_action":
@@ -205,8 +184,8 @@ def failure_error(
             "the invoice. Additional information is available here: "
             "https://stripe.com/docs/billing/subscriptions/overview#requires-action",
             type="card_error",
-            code=code,
-            committed=committed,
+            code="invoice_payment_intent_requires_action",
+            committed=True,
             payment_intent=rendered,
             payment_method=context.serialize(method),
         )
@@ -215,7 +194,7 @@ def failure_error(
     return StripeError(
         402,
         error["message"],
-        committed=committed,
+        committed=True,
         payment_intent=rendered,
         **{name: error[name] for name in names},
     )

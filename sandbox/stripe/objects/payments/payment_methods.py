@@ -2,10 +2,9 @@
 
 import hashlib
 from datetime import UTC, datetime
-from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.errors import StripeError, invalid
+from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Choice, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
@@ -39,10 +38,7 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-@resource.get(OBJECT_URL, Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a payment method, attached or not. Raises a 404."""
-    return context.get(KIND, id)
+resource.retrievable(URL)
 
 
 @resource.post(
@@ -54,7 +50,8 @@ def attach_to(context: Context, params: Params, id: str) -> Record:
     A name such as `pm_card_visa` creates a new one.
     """
     context.get_referenced("customer", params["customer"], "customer")
-    method = create_from_name(context, id) or context.get(KIND, id)
+    name = test_cards.name_from_id(id)
+    method = _create(context, name) if name else context.get(KIND, id)
     return attach(context, method, params["customer"])
 
 
@@ -69,16 +66,10 @@ def detach_one(context: Context, params: Params, id: str) -> Record:
     return detach(context, id)
 
 
-def create_from_name(context: Context, id: str) -> Record | None:
-    """Create a payment method from a name such as `pm_card_visa`, else return None."""
-    name = test_cards.name_from_id(id)
-    return context.insert(_new_payment_method(context, name)) if name else None
-
-
 def create_from_card(context: Context, card: str) -> Record:
     """Create a payment method from a test card's name or number. Raises a 402."""
     name = test_cards.name_from_id(card) or test_cards.name_from_number(card)
-    return context.insert(_new_payment_method(context, name))
+    return _create(context, name)
 
 
 def attach(
@@ -90,20 +81,22 @@ def attach(
     """
     card = test_cards.CARDS[method["_card"]]
     if method["_spent"]:
-        raise _already_used()
-    if method["customer"] not in (None, customer):
+        raise invalid(
+            "This PaymentMethod was previously used without being attached to a "
+            "Customer or was detached from a Customer, and may not be used again."
+        )
+    if method["customer"] == customer:
+        return method
+    if method["customer"] is not None:
         raise invalid(
             "The payment method you provided has already been attached to a customer."
         )
     if not card.attachable and card.decline_reason:
         raise test_cards.decline_error(test_cards.Decline(card.decline_reason))
-    if method["customer"] == customer and not set_up:
-        return method
     with context.update(KIND, method["id"]) as draft:
         draft.update(customer=customer, _set_up=draft["_set_up"] or set_up)
     attached = context.get(KIND, method["id"])
-    if method["customer"] is None:
-        context.emit("payment_method.attached", attached)
+    context.emit("payment_method.attached", attached)
     return attached
 
 
@@ -125,30 +118,11 @@ def detach_all(context: Context, customer: str) -> None:
         detach(context, method["id"])
 
 
-def record_charge(
-    context: Context, method: Record, customer: str, *, save: bool
-) -> None:
-    """Attach the charged card if `save` is set, else mark an unattached one used."""
-    if method["_spent"]:
-        return
-    if save and test_cards.CARDS[method["_card"]].attachable:
-        attach(context, method, customer, set_up=True)
-    elif method["customer"] is None:
+def record_charge(context: Context, method: Record) -> None:
+    """Mark a charged card without a customer as used."""
+    if method["customer"] is None and not method["_spent"]:
         with context.update(KIND, method["id"]) as draft:
             draft["_spent"] = True
-
-
-def get_usable(context: Context, id: str, customer: str, param: str) -> Record:
-    """Return a method for an on-session payment: the customer's, or an unattached one.
-
-    Raises a 400.
-    """
-    method = create_from_name(context, id) or context.get_referenced(KIND, id, param)
-    if method["_spent"]:
-        raise _already_used()
-    if method["customer"] not in (None, customer):
-        raise _not_attached(id, param)
-    return method
 
 
 def require_attached(
@@ -158,7 +132,12 @@ def require_attached(
     if id is None:
         return
     if context.get_referenced(KIND, id, param)["customer"] != customer:
-        raise _not_attached(id, param)
+        raise invalid(
+            f"The customer does not have a payment method with the ID {id}. The "
+            "payment method must be attached to the customer.",
+            param=param,
+            code="resource_missing",
+        )
 
 
 def is_attached(context: Context, id: str | None, customer: str) -> bool:
@@ -167,11 +146,11 @@ def is_attached(context: Context, id: str | None, customer: str) -> bool:
     return method is not None and method["customer"] == customer
 
 
-def _new_payment_method(context: Context, name: str) -> dict[str, Any]:
-    """Return a payment method for a test card, not attached to a customer."""
+def _create(context: Context, name: str) -> Record:
+    """Store a payment method for a test card, not attached to a customer."""
     card = test_cards.CARDS[name]
     today = datetime.fromtimestamp(context.now, UTC)
-    return {
+    method = {
         "id": context.ids.new("pm"),
         "object": KIND,
         "allow_redisplay": "unspecified",
@@ -211,6 +190,7 @@ def _new_payment_method(context: Context, name: str) -> dict[str, Any]:
         # True once charged without a customer, or detached: unusable from then on.
         "_spent": False,
     }
+    return context.insert(method)
 
 
 def _clear_defaults(context: Context, customer: str, method: str) -> None:
@@ -225,19 +205,3 @@ def _clear_defaults(context: Context, customer: str, method: str) -> None:
             event = "customer.subscription.updated"
             with context.update("subscription", subscription["id"], event) as draft:
                 draft["default_payment_method"] = None
-
-
-def _already_used() -> StripeError:
-    return invalid(
-        "This PaymentMethod was previously used without being attached to a Customer "
-        "or was detached from a Customer, and may not be used again."
-    )
-
-
-def _not_attached(id: str, param: str) -> StripeError:
-    return invalid(
-        f"The customer does not have a payment method with the ID {id}. The payment "
-        "method must be attached to the customer.",
-        param=param,
-        code="resource_missing",
-    )

@@ -62,10 +62,7 @@ def list_(context: Context, params: Params) -> Record:
     return page(context.store, KIND, URL, params)
 
 
-@resource.get(OBJECT_URL, Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a configuration. Raises a 404."""
-    return context.get(KIND, id)
+resource.retrievable(URL)
 
 
 @resource.post(OBJECT_URL, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))

@@ -3,6 +3,8 @@
 Sources: docs pages "Automate payment retries" and "Billing collection methods".
 """
 
+from collections.abc import Callable, Iterator
+
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
@@ -12,18 +14,9 @@ from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
 from sandbox.stripe.store.records import Record
 
+Action = Callable[[Context, Record], None]
 # For `send_invoice` Stripe offers 30, 60 or 90 days after the due date.
 GIVE_UP_AFTER_DUE_DATE = 30 * DAY
-
-
-def _due_date(invoice: Record) -> int | None:
-    """Return the due date of an open invoice, or None once it was handled."""
-    pending = invoice["status"] == "open" and not invoice.get("_passed_due")
-    due: int | None = invoice["due_date"] if pending else None
-    if due is None:
-        return None
-    # A draft can be finalized after its due date: timers must not run in the past.
-    return max(due, int(invoice["status_transitions"]["finalized_at"]))
 
 
 def _pass_due_date(context: Context, invoice: Record) -> None:
@@ -38,21 +31,10 @@ def _pass_due_date(context: Context, invoice: Record) -> None:
     collection.on_past_due_date(context, context.get("invoice", invoice["id"]))
 
 
-def _overdue_at(invoice: Record) -> int | None:
-    at: int | None = invoice.get("_overdue_at") if invoice["status"] == "open" else None
-    return at
-
-
 def _emit_overdue(context: Context, invoice: Record) -> None:
     with context.update("invoice", invoice["id"]) as draft:
         draft["_overdue_at"] = None
     context.emit("invoice.overdue", context.get("invoice", invoice["id"]))
-
-
-def _gives_up_at(invoice: Record) -> int | None:
-    active = invoice["status"] == "open" and invoice["auto_advance"]
-    at: int | None = invoice.get("_gives_up_at") if active else None
-    return at
 
 
 def _give_up(context: Context, invoice: Record) -> None:
@@ -74,31 +56,36 @@ def _give_up(context: Context, invoice: Record) -> None:
         collection.set_status(context, subscription["id"], "unpaid")
 
 
-# Each must clear its own time when it runs, else the scheduler would run it forever.
-TIMERS = (
-    lifecycle.TIMER,
-    Timer(_due_date, _pass_due_date),
-    Timer(_overdue_at, _emit_overdue),
-    Timer(_gives_up_at, _give_up),
-)
+def _open_timers(invoice: Record) -> Iterator[tuple[int | None, Action]]:
+    """Yield the due times of an open invoice, or None, with their actions.
+
+    Each action must clear its own time, else the scheduler would run it forever.
+    """
+    due = invoice["due_date"]
+    if due is not None and not invoice.get("_passed_due"):
+        # A draft can be finalized after its due date: no timer runs in the past.
+        yield max(due, invoice["status_transitions"]["finalized_at"]), _pass_due_date
+    yield invoice.get("_overdue_at"), _emit_overdue
+    if invoice["auto_advance"]:
+        yield invoice.get("_gives_up_at"), _give_up
 
 
-def _next_timer(invoice: Record) -> tuple[int, Timer] | None:
-    times = [
-        (at, timer) for timer in TIMERS if (at := timer.due_at(invoice)) is not None
-    ]
-    return min(times, key=lambda pair: pair[0], default=None)
+def _next_timer(invoice: Record) -> tuple[int, Action] | None:
+    if invoice["status"] != "open":
+        at = lifecycle.TIMER.due_at(invoice)
+        return None if at is None else (at, lifecycle.TIMER.run)
+    timers = [(at, run) for at, run in _open_timers(invoice) if at is not None]
+    return min(timers, key=lambda timer: timer[0], default=None)
 
 
 def _due_at(invoice: Record) -> int | None:
-    following = _next_timer(invoice)
-    return following[0] if following else None
+    timer = _next_timer(invoice)
+    return timer and timer[0]
 
 
 def _run(context: Context, invoice: Record) -> None:
-    following = _next_timer(invoice)
-    if following is not None:
-        following[1].run(context, invoice)
+    if timer := _next_timer(invoice):
+        timer[1](context, invoice)
 
 
 TIMER = Timer(_due_at, _run)
