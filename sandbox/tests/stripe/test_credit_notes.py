@@ -151,7 +151,7 @@ def test_credit_note_over_first_invoice_activates_subscription(api):
         (True, 300, {"out_of_band_amount": 301}, "must equal"),
         (False, 300, {"credit_amount": 300}, "300 is not 0"),
         (False, None, {}, "Missing required param: amount"),
-        (False, 300, {"lines": []}, "unknown parameter"),
+        (False, 300, {"lines": [{"amount": 300}]}, "unknown parameter"),
         (False, 0, {}, "greater than or equal to 1"),
         (True, 300, {"refund_amount": 300}, "unknown parameter"),
         (True, 300, {"refunds": [{"refund": "re_x"}]}, "unknown parameter"),
