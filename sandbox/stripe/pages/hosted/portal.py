@@ -1,7 +1,8 @@
 """Billing portal for customers.
 
 Sources: docs pages "Customer portal", "Deep links in the customer portal": a flow shows
-a single action without other navigation; the session defines what follows it.
+a single action without other navigation; the session defines what follows it. The
+sandbox does not model changes of subscriptions in the portal.
 """
 
 from typing import Any
@@ -13,7 +14,6 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal import actions
 from sandbox.stripe.pages.hosted import portal_sections
-from sandbox.stripe.pages.hosted.cancel import cancel_step, find_cancellable
 from sandbox.stripe.pages.hosted.layout import (
     PageResult,
     layout,
@@ -24,8 +24,7 @@ from sandbox.stripe.pages.hosted.layout import (
 from sandbox.stripe.pages.hosted.portal_actions import NOTICES
 from sandbox.stripe.store.records import Record
 
-#: Action that completes each flow.
-COMPLETED_BY = {"payment_method_update": "add-card", "subscription_cancel": "cancel"}
+FLOW, COMPLETED_BY = "payment_method_update", "add-card"
 LINKS = (("Terms", "terms_of_service_url"), ("Privacy", "privacy_policy_url"))
 
 
@@ -69,15 +68,11 @@ def render_login(context: Context, token: str, query: Form, error: str) -> PageR
 
 def _home(context: Context, session: Record, query: Form, error: str) -> Html:
     address, notice = _address(session), NOTICES.get(query.get("done", ""), "")
-    subscription = find_cancellable(context, session, query.get("cancel", ""))
-    if subscription is not None:
-        step = cancel_step(context, session, subscription, address, back=address)
-        return _layout(context, session, message(notice, error), step)
     return _layout(
         context,
         session,
         message(notice, error),
-        portal_sections.subscriptions(context, session, address),
+        portal_sections.subscriptions(context, session),
         portal_sections.payment_methods(context, session, address),
         portal_sections.details(context, session, address),
         portal_sections.invoices(context, session),
@@ -88,21 +83,11 @@ def _home(context: Context, session: Record, query: Form, error: str) -> Html:
 def _flow(context: Context, session: Record, action: str, error: str) -> Html | None:
     """Return the page of a flow, or None to show the whole portal."""
     flow, address = session["flow"], _address(session)
-    if flow is None:
+    if flow is None or flow["type"] != FLOW:
         return None
-    if action == COMPLETED_BY[flow["type"]]:
+    if action == COMPLETED_BY:
         return _completed(session, flow["after_completion"], NOTICES[action])
-    if flow["type"] == "payment_method_update":
-        step = panel(
-            tag("h2", "Add a payment method"), portal_sections.new_card(address)
-        )
-        return _layout(context, session, message("", error), step)
-    subscription = find_cancellable(
-        context, session, flow["subscription_cancel"]["subscription"]
-    )
-    if subscription is None:
-        return None
-    step = cancel_step(context, session, subscription, address)
+    step = panel(tag("h2", "Add a payment method"), portal_sections.new_card(address))
     return _layout(context, session, message("", error), step)
 
 

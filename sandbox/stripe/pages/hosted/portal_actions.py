@@ -11,11 +11,9 @@ SessionAction = Callable[[Context, Record, Form], None]
 #: Notice on the page after each action.
 NOTICES = {
     "add-card": "The card was saved and is now the default.",
-    "cancel": "The cancellation is confirmed.",
     "default-card": "The default card was changed.",
     "details": "Your details were saved.",
     "remove-card": "The card was removed.",
-    "renew": "The subscription will renew: its cancellation was undone.",
 }
 
 
@@ -29,20 +27,6 @@ def _make_default(context: Context, session: Record, form: Form) -> None:
 
 def _remove_card(context: Context, session: Record, form: Form) -> None:
     cards.remove(context, session, form.get("payment_method", ""))
-
-
-def _cancel(context: Context, session: Record, form: Form) -> None:
-    actions.cancel(
-        context,
-        session,
-        form.get("subscription", ""),
-        feedback=form.get("feedback") or None,
-        comment=form.get("comment", "").strip() or None,
-    )
-
-
-def _renew(context: Context, session: Record, form: Form) -> None:
-    actions.undo_cancellation(context, session, form.get("subscription", ""))
 
 
 def _details(context: Context, session: Record, form: Form) -> None:
@@ -70,11 +54,9 @@ def _with_session(
 
 SESSION_ACTIONS: dict[str, SessionAction] = {
     "add-card": _add_card,
-    "cancel": _cancel,
     "default-card": _make_default,
     "details": _details,
     "remove-card": _remove_card,
-    "renew": _renew,
 }
 ACTIONS = {
     name: _with_session(name, action) for name, action in SESSION_ACTIONS.items()

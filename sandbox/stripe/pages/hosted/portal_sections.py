@@ -36,15 +36,10 @@ DETAILS = {
 }
 
 
-def subscriptions(context: Context, session: Record, address: str) -> Html:
-    """Return the customer's subscriptions with buttons to cancel or renew."""
-    can_cancel = actions.is_enabled(context, session, actions.CANCEL)
+def subscriptions(context: Context, session: Record) -> Html:
+    """Return the customer's subscriptions."""
     items = [
-        tag(
-            "li",
-            subscription_summary(context, subscription),
-            _cancel_or_renew(subscription, address) if can_cancel else None,
-        )
+        tag("li", subscription_summary(context, subscription))
         for subscription in live_subscriptions(context, session)
     ]
     return panel(
@@ -132,15 +127,6 @@ def invoices(context: Context, session: Record) -> Html | None:
         else tag("p", "No invoices yet.", class_="empty"),
         id="invoices",
     )
-
-
-def _cancel_or_renew(subscription: Record, address: str) -> Html:
-    id = subscription["id"]
-    if not subscription["cancel_at"]:
-        link = f"{address}?cancel={id}"
-        return tag("a", "Cancel subscription", href=link, class_="button")
-    hidden = tag("input", type="hidden", name="subscription", value=id)
-    return post(f"{address}/renew", hidden, tag("button", "Keep subscription"))
 
 
 def _card(context: Context, session: Record, method: Record, address: str) -> Html:
