@@ -14,7 +14,6 @@ from sandbox.stripe.objects.portal import (
     configurations as portal_configurations,
 )
 from sandbox.tests.support import stripe_builders as builders
-from sandbox.tests.support.stripe_builders import DAY
 
 ENABLED = {"enabled": True}
 DISABLED = {"enabled": False}
@@ -315,89 +314,6 @@ def test_allowed_actions_follow_current_configuration(api, stripe_sandbox):
     )
     assert not is_enabled("invoice_history")
     assert not run(stripe_sandbox, actions.is_updatable, session, "email")
-
-
-def test_customer_cancels_at_period_end_and_undoes_it(api, stripe_sandbox):
-    payer = builders.customer(api)
-    subscription = builders.subscription(api, to=payer)
-    configuration = configure_cancel(api, cancellation_reason=REASONS)
-    session = record_of(stripe_sandbox, create_session(api, configuration, payer))
-
-    reasons = run(stripe_sandbox, actions.cancellation_reasons, session)
-    run(
-        stripe_sandbox,
-        actions.cancel,
-        session,
-        subscription.id,
-        feedback="unused",
-        comment="Moving",
-    )
-    scheduled = api.v1.subscriptions.retrieve(subscription.id)
-    run(stripe_sandbox, actions.undo_cancellation, session, subscription.id)
-    undone = api.v1.subscriptions.retrieve(subscription.id)
-
-    assert reasons == ["unused", "other"]
-    assert (scheduled.status, scheduled.cancel_at_period_end) == ("active", True)
-    details = scheduled.cancellation_details
-    assert (details.reason, details.feedback, details.comment) == (
-        "cancellation_requested",
-        "unused",
-        "Moving",
-    )
-    assert (undone.cancel_at, undone.cancellation_details.feedback) == (None, None)
-    event = api.v1.events.list().data[0]
-    assert event.type == "customer.subscription.updated"
-    assert event.request.id is None
-
-
-@pytest.mark.parametrize(
-    ("behavior", "pending"), [("none", 0), ("create_prorations", 1)]
-)
-def test_customer_cancels_immediately_in_that_mode(
-    api, stripe_sandbox, behavior, pending
-):
-    payer = builders.customer(api)
-    subscription = builders.subscription(api, to=payer)
-    configuration = configure_cancel(
-        api, mode="immediately", proration_behavior=behavior
-    )
-    session = record_of(stripe_sandbox, create_session(api, configuration, payer))
-    stripe_sandbox.advance(10 * DAY)
-
-    run(stripe_sandbox, actions.cancel, session, subscription.id, immediately=True)
-
-    ended = api.v1.subscriptions.retrieve(subscription.id)
-    assert ended.status == "canceled"
-    assert ended.cancellation_details.reason == "cancellation_requested"
-    assert len(api.v1.invoice_items.list({"pending": True}).data) == pending
-    assert "customer.subscription.deleted" in builders.event_types(api)
-
-
-def test_actions_disabled_in_configuration_are_refused(api, stripe_sandbox):
-    payer = builders.customer(api)
-    subscription = builders.subscription(api, to=payer)
-    other = builders.subscription(api)
-    ended = builders.subscription(api, to=payer)
-    api.v1.subscriptions.cancel(ended.id)
-    without_cancel = record_of(
-        stripe_sandbox, create_session(api, configure(api), payer)
-    )
-    with_cancel = record_of(
-        stripe_sandbox, create_session(api, configure_cancel(api), payer)
-    )
-
-    def assert_refused(session, id, action=actions.cancel, **params):
-        with pytest.raises(actions.NotAllowed):
-            run(stripe_sandbox, action, session, id, **params)
-
-    assert_refused(without_cancel, subscription.id)
-    assert_refused(without_cancel, subscription.id, actions.undo_cancellation)
-    assert_refused(with_cancel, other.id)
-    assert_refused(with_cancel, ended.id)
-    assert_refused(with_cancel, "sub_x")
-    assert_refused(with_cancel, subscription.id, immediately=True)
-    assert_refused(with_cancel, subscription.id, feedback="unused")
-    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
 
 
 def test_sessions_and_configurations_survive_restart(tmp_path):
