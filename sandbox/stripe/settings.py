@@ -4,7 +4,7 @@ Stored as one record, so restarts and snapshots preserve them.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from sandbox.common.fields import BadField
@@ -26,10 +26,9 @@ class AccountSettings:
     (None) Stripe sends no `invoice.overdue` event.
     """
 
-    #: Status of a subscription after the last failed payment attempt.
+    #: Status of a subscription after a failed automatic charge, as there are no
+    #: retries, or 30 days after the due date.
     after_last_retry: Outcome = "past_due"
-    #: Days between a failed automatic charge and the next attempt.
-    retry_after_days: tuple[int, ...] = (3, 5, 7)
     overdue_after_days: int | None = None
     #: Real seconds by which every API response is delayed.
     latency: float = 0
@@ -47,12 +46,7 @@ DEFAULTS = AccountSettings()
 def read(store: Store) -> AccountSettings:
     """Return the current settings."""
     record = store.get(KIND, KIND)
-    if record is None:
-        return DEFAULTS
-    values = record["settings"]
-    # A state file or snapshot has a list, since JSON has no tuples.
-    retry_after_days = tuple(values["retry_after_days"])
-    return AccountSettings(**{**values, "retry_after_days": retry_after_days})
+    return AccountSettings(**record["settings"]) if record else DEFAULTS
 
 
 def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
@@ -67,18 +61,11 @@ def _validated(values: Mapping[str, Any]) -> AccountSettings:
     unknown = sorted(values.keys() - {field.name for field in fields(AccountSettings)})
     if unknown:
         raise BadSetting(f"no such setting: {', '.join(unknown)}")
-    settings = replace(AccountSettings(), **values)
-    settings = replace(settings, retry_after_days=_days(settings.retry_after_days))
+    settings = AccountSettings(**values)
     for name, accepts in RULES.items():
         if not accepts(getattr(settings, name)):
             raise BadSetting(f"{name} cannot be {getattr(settings, name)!r}")
     return settings
-
-
-def _days(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not all(map(_is_positive, value)):
-        raise BadSetting("retry_after_days must be a list of whole numbers from 1")
-    return tuple(value)
 
 
 def _is_positive(value: Any) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.stripe.api.errors import invalid, rejected
-from sandbox.stripe.api.params import METADATA_KEYS, Array, Choice, Hash, Integer, Text
+from sandbox.stripe.api.params import METADATA_KEYS, Choice, Hash, Integer, Text
 from sandbox.stripe.money import currencies
 
 
@@ -30,8 +30,6 @@ ADDRESS_FIELDS = ("city", "country", "line1", "line2", "postal_code", "state")
 ADDRESS = Hash({name: Text(unset=True) for name in ADDRESS_FIELDS}, unset=True)
 COLLECTION_METHODS = ("charge_automatically", "send_invoice")
 COLLECTION_METHOD = Choice(COLLECTION_METHODS)
-PAYMENT_METHOD_TYPES = Array(Text())
-INVOICE_PAYMENT_SETTINGS = Hash({"payment_method_types": PAYMENT_METHOD_TYPES})
 QUANTITY = Integer(0, 999_999_999)
 
 

@@ -6,13 +6,9 @@ from sandbox.stripe.objects.catalog import prices, products
 from sandbox.stripe.objects.credit_notes import credit_notes
 from sandbox.stripe.objects.customers import customers
 from sandbox.stripe.objects.events import events, webhook_endpoints
-from sandbox.stripe.objects.invoices import (
-    invoices,
-    payment_intents,
-    payment_records,
-)
+from sandbox.stripe.objects.invoices import invoices, payment_records
 from sandbox.stripe.objects.invoices import items as invoice_items
-from sandbox.stripe.objects.payments import charges, payment_methods
+from sandbox.stripe.objects.payments import charges, payment_intents, payment_methods
 from sandbox.stripe.objects.portal import configurations, sessions
 from sandbox.stripe.objects.subscriptions import invoice_timer, subscriptions
 

@@ -9,7 +9,7 @@ from sandbox.common import access
 from sandbox.common.http import Request
 from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.pages.hosted import invoice_amounts
+from sandbox.stripe.pages.hosted import invoice as invoice_page
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
@@ -122,7 +122,7 @@ def test_issued_credit_notes_are_listed_and_voided_ones_are_not(api):
 
 
 def test_invoice_with_too_many_lines_is_shortened(api, monkeypatch):
-    monkeypatch.setattr(invoice_amounts, "MAX_LINES", 1)
+    monkeypatch.setattr(invoice_page, "MAX_LINES", 1)
     invoice = builders.open_invoice(api)
     two_lines = builders.first_invoice(
         api, builders.subscription(api, builders.price(api), builders.price(api))

@@ -1,4 +1,4 @@
-"""Timers of an invoice: finalization, retries, due date, end of collection.
+"""Timers of an invoice: finalization, due date, end of collection.
 
 Sources: docs pages "Automate payment retries" and "Billing collection methods".
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
-from sandbox.stripe.objects.invoices import collection, lifecycle, pay
+from sandbox.stripe.objects.invoices import collection, lifecycle
 from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -17,17 +17,6 @@ from sandbox.stripe.store.records import Record
 Action = Callable[[Context, Record], None]
 # For `send_invoice` Stripe offers 30, 60 or 90 days after the due date.
 GIVE_UP_AFTER_DUE_DATE = 30 * DAY
-
-
-def _retry(context: Context, invoice: Record) -> None:
-    """Retry the charge, unless the only card left had a hard decline."""
-    method = collection.payment_method(context, invoice)
-    # SDK docstring of Invoice.attempt_count: after a hard decline, retries stay
-    # scheduled and are counted, but are executed only with a new payment method.
-    if method is None or method == invoice.get("_refused"):
-        pay.record_skipped_retry(context, invoice["id"])
-    else:
-        pay.attempt(context, invoice["id"], method, automatic=True)
 
 
 def _pass_due_date(context: Context, invoice: Record) -> None:
@@ -72,8 +61,6 @@ def _open_timers(invoice: Record) -> Iterator[tuple[int | None, Action]]:
 
     Each action must clear its own time, else the scheduler would run it forever.
     """
-    if collection.is_collected_automatically(invoice):
-        yield invoice["next_payment_attempt"], _retry
     due = invoice["due_date"]
     if due is not None and not invoice.get("_passed_due"):
         # A draft can be finalized after its due date: no timer runs in the past.

@@ -13,7 +13,7 @@ from sandbox.stripe.clock.periods import Period, period_at
 from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.fields import quantity_text
 from sandbox.stripe.objects.invoices import collection, lifecycle, pay
-from sandbox.stripe.objects.schemas.invoice import item_parent, new_line
+from sandbox.stripe.objects.schemas.invoice import line_parent, new_line
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel, prorations
 from sandbox.stripe.store.records import Record
@@ -81,7 +81,9 @@ def _line(context: Context, subscription: Record, item: Record) -> dict[str, Any
         currency=subscription["currency"],
         description=line_description(context, price, item["quantity"]),
         period=Period(item["current_period_start"], item["current_period_end"]),
-        parent=item_parent(subscription["id"], item["id"]),
+        parent=line_parent(
+            subscription=subscription["id"], subscription_item=item["id"]
+        ),
         price=price,
         quantity=item["quantity"],
         metadata=dict(subscription["metadata"]),
