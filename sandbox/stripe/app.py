@@ -78,7 +78,7 @@ class StripeApp:
         self.deliveries = Deliveries(
             self.store, self.lock, self.clock, post=post, delays=retry_delays
         )
-        self._fixed_endpoints: list[dict[str, Any]] = []
+        self._fixed_endpoints: dict[str, dict[str, Any]] = {}
         self._closing = threading.Event()
 
     def handle(self, http: Request) -> Response:
@@ -100,13 +100,6 @@ class StripeApp:
         self.log.add(request.log_entry(response, self.clock.now()))
         if latency := settings.read(self.store).latency:
             yield partial(self._closing.wait, latency)
-        return response
-
-    def refuse(self, http: Request, error: StripeError) -> Response:
-        """Return the error response to a request that could not be parsed."""
-        request = ApiRequest(http, self.ids.new("req", 14))
-        response = self._error_response(request, error)
-        self.log.add(request.log_entry(response, self.clock.now()))
         return response
 
     def transact(self, work: Callable[[Context], Result]) -> Result:
@@ -188,21 +181,15 @@ class StripeApp:
 
         An existing endpoint with the same URL is updated instead.
         """
-        event_types = events or ["*"]
+        options: dict[str, Any] = {"secret": secret, "events": events or ["*"]}
         endpoint = self.transact(
-            lambda context: webhook_endpoints.register(
-                context, url=url, events=event_types, secret=secret
-            )
+            lambda context: webhook_endpoints.register(context, url=url, **options)
         )
-        options = {"url": url, "secret": endpoint["_secret"], "events": events}
-        self._fixed_endpoints = [
-            *(fixed for fixed in self._fixed_endpoints if fixed["url"] != url),
-            options,
-        ]
+        self._fixed_endpoints[url] = {**options, "secret": endpoint["_secret"]}
         return endpoint
 
     def change_settings(self, changes: Mapping[str, Any]) -> settings.AccountSettings:
-        """Change some account settings and return all. Raises BadSetting."""
+        """Change some account settings and return all. Raises BadField."""
         return self.transact(lambda context: settings.change(self.store, changes))
 
     def redeliver(self, event: str, endpoint: str | None = None) -> int:
@@ -255,8 +242,8 @@ class StripeApp:
             self.store.clear()
             self.clock.reset()
             self.log.clear()
-            for options in self._fixed_endpoints:
-                self.register_endpoint(**options)
+            for url, options in list(self._fixed_endpoints.items()):
+                self.register_endpoint(url, **options)
 
     def release_delayed(self) -> None:
         """Answer at once to the requests that a fault or the latency delays."""
@@ -280,13 +267,14 @@ class StripeApp:
         with self.lock:
             replay = self.idempotent_responses.begin(request, self.clock.now())
         try:
-            response = yield from request.fault_before(self.clock.now())
+            response = yield from request.disrupt("before", self.clock.now())
             if response is None:
                 response = replay or self._execute(request)
         finally:
             if replay is None:
                 self.idempotent_responses.end(request)
-        return (yield from request.fault_after(self._add_headers(request, response)))
+        response = self._add_headers(request, response)
+        return (yield from request.disrupt("after", self.clock.now())) or response
 
     def _parse(self, request: ApiRequest) -> None:
         http = request.http
