@@ -18,9 +18,8 @@ def payment_method(
 ) -> str | None:
     """Return the payment method for an automatic charge, or None.
 
-    It is the default of the subscription, else of the customer.
-    Methods no longer attached to the customer are skipped. Pass `subscription` if it
-    is not stored yet.
+    It is the default of the subscription, else of the customer. Methods no longer
+    attached to the customer are skipped. Pass `subscription` if it is not stored yet.
     """
     if subscription is None:
         subscription = context.store.get("subscription", subscription_of(invoice) or "")
@@ -30,14 +29,10 @@ def payment_method(
         (subscription or {}).get("default_payment_method"),
         customer.get("invoice_settings", {}).get("default_payment_method"),
     )
-    return next(
-        (
-            method
-            for method in candidates
-            if payment_methods.is_attached(context, method, invoice["customer"])
-        ),
-        None,
-    )
+    for method in candidates:
+        if payment_methods.is_attached(context, method, invoice["customer"]):
+            return method
+    return None
 
 
 def on_paid(context: Context, invoice: Record) -> None:
@@ -56,28 +51,10 @@ def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     charged = invoice["collection_method"] == "charge_automatically"
     # An uncollectible invoice can be paid, but no longer affects its subscription.
     if charged and invoice["status"] == "open":
-        _make_past_due(context, invoice)
+        make_past_due(context, invoice)
     # SDK docstring of Customer.delinquent: set by an automatic payment failure.
     if automatic:
         set_delinquent(context, invoice["customer"], True)
-
-
-def on_past_due_date(context: Context, invoice: Record) -> None:
-    """Make the subscription past due, and its customer delinquent."""
-    _make_past_due(context, invoice)
-    set_delinquent(context, invoice["customer"], True)
-
-
-def on_uncollectible(context: Context, invoice: Record) -> None:
-    """Reactivate a past due subscription: the invoice was written off."""
-    _activate_past_due(context, invoice)
-    set_delinquent(context, invoice["customer"], False)
-
-
-def on_voided(context: Context, invoice: Record) -> None:
-    """Reactivate a past due subscription if its newest remaining invoice allows it."""
-    # `delinquent` stays: only paying or writing off resets it (SDK docstring).
-    _activate_past_due(context, invoice)
 
 
 def is_latest(
@@ -115,7 +92,8 @@ def _reactivates(context: Context, subscription: Record, invoice: Record) -> boo
     return bool(subscription["status"] == "incomplete" and is_first)
 
 
-def _make_past_due(context: Context, invoice: Record) -> None:
+def make_past_due(context: Context, invoice: Record) -> None:
+    """Make an active subscription past due if this is its newest invoice."""
     subscription = _subscription(context, invoice)
     if subscription is None or subscription["status"] != "active":
         return
@@ -123,7 +101,11 @@ def _make_past_due(context: Context, invoice: Record) -> None:
         set_status(context, subscription["id"], "past_due")
 
 
-def _activate_past_due(context: Context, invoice: Record) -> None:
+def activate_past_due(context: Context, invoice: Record) -> None:
+    """Reactivate a past due subscription whose newest invoice is paid or written off.
+
+    Source: docs page "How subscriptions work".
+    """
     subscription = _subscription(context, invoice)
     if subscription is None or subscription["status"] != "past_due":
         return

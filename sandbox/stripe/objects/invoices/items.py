@@ -88,13 +88,14 @@ def add(
     item: str | None = None,
     price: Record | None = None,
     quantity: int = 1,
-    proration: bool = False,
     details: dict[str, Any] | None = None,
 ) -> Record:
     """Store a pending item and emit `invoiceitem.created`.
 
     `details` are the `proration_details` of a proration.
     """
+    # Only prorations name their subscription: the API cannot add other items to one.
+    proration = subscription is not None
     record: dict[str, Any] = {
         "id": context.ids.new("ii"),
         "object": KIND,
@@ -113,14 +114,15 @@ def add(
         "livemode": False,
         "metadata": {},
         "net_amount": amount,
-        "parent": subscription
-        and {
+        "parent": {
             "subscription_details": {
                 "subscription": subscription,
                 "subscription_item": item,
             },
             "type": "subscription_details",
-        },
+        }
+        if proration
+        else None,
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
         "proration": proration,
@@ -202,10 +204,9 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
 def line_id_on(invoice: Record, item: str) -> str | None:
     """Return the id of the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
-        # `parent` has the item's id under one of two keys, depending on its type.
-        for details in line["parent"].values():
-            if isinstance(details, dict) and details["invoice_item"] == item:
-                return str(line["id"])
+        parent = line["parent"]
+        if parent[parent["type"]]["invoice_item"] == item:
+            return str(line["id"])
     return None
 
 

@@ -136,7 +136,8 @@ def void(context: Context, id: str) -> Record:
     _adjust_balance(context, invoice, -applied, "unapplied_from_invoice")
     context.emit("invoice.voided", invoice)
     payment_records.cancel(context, id, "void_invoice")
-    collection.on_voided(context, invoice)
+    # `delinquent` stays: only paying or writing off resets it (SDK docstring).
+    collection.activate_past_due(context, invoice)
     return invoice
 
 
@@ -153,7 +154,8 @@ def mark_uncollectible(context: Context, id: str) -> Record:
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
     invoice = dict(context.get("invoice", id))
     context.emit("invoice.marked_uncollectible", invoice)
-    collection.on_uncollectible(context, invoice)
+    collection.activate_past_due(context, invoice)
+    collection.set_delinquent(context, invoice["customer"], False)
     return invoice
 
 

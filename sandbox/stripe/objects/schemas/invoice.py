@@ -77,7 +77,6 @@ def new_line(
     discountable: bool = True,
 ) -> dict[str, Any]:
     """Return a line that is not on an invoice yet."""
-    details = parent["subscription_item_details"] or parent["invoice_item_details"]
     return {
         "id": context.ids.new("il"),
         "object": "line_item",
@@ -96,7 +95,7 @@ def new_line(
         "pricing": pricing(price),
         "quantity": quantity,
         "quantity_decimal": amount_decimal(quantity),
-        "subscription": details["subscription"],
+        "subscription": parent[parent["type"]]["subscription"],
         "subtotal": amount,
         "taxes": [],
     }

@@ -28,7 +28,8 @@ def _pass_due_date(context: Context, invoice: Record) -> None:
             _overdue_at=context.now + days * DAY if days else None,
             _gives_up_at=context.now + GIVE_UP_AFTER_DUE_DATE,
         )
-    collection.on_past_due_date(context, context.get("invoice", invoice["id"]))
+    collection.make_past_due(context, context.get("invoice", invoice["id"]))
+    collection.set_delinquent(context, invoice["customer"], True)
 
 
 def _emit_overdue(context: Context, invoice: Record) -> None:

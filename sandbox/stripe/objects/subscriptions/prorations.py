@@ -123,6 +123,5 @@ def _create(
         item=item["id"],
         price=price,
         quantity=quantity,
-        proration=True,
         details={"credited_items": credited, "discount_amounts": []},
     )
