@@ -137,6 +137,14 @@ def test_unreadable_state_file_is_rejected_and_not_changed(tmp_path, write, erro
     assert state.read_bytes() == before
 
 
+def two_drafts(context, payer):
+    """Create two drafts, and schedule the second one first."""
+    drafts = [invoices.create(context, {"customer": payer})["id"] for _ in range(2)]
+    for id in reversed(drafts):
+        invoices.update(context, {"auto_advance": True}, id)
+    return drafts
+
+
 def test_timers_due_in_the_same_second_keep_their_order_after_a_restart(tmp_path):
     state, orders = tmp_path / "stripe.sqlite", []
 
@@ -149,18 +157,7 @@ def test_timers_due_in_the_same_second_keep_their_order_after_a_restart(tmp_path
 
     with running_sandbox(state=state) as sandbox:
         payer = with_client(sandbox, builders.customer).id
-        finalizes_at = sandbox.now() + builders.DAY
-        first, second = (
-            with_client(
-                sandbox, lambda api: api.v1.invoices.create({"customer": payer})
-            ).id
-            for _ in range(2)
-        )
-        schedule = {"auto_advance": True, "automatically_finalizes_at": finalizes_at}
-        for id in (second, first):
-            with_client(
-                sandbox, lambda api, id=id: api.v1.invoices.update(id, schedule)
-            )
+        first, second = sandbox.app.transact(lambda context: two_drafts(context, payer))
         copy = shutil.copy(state, tmp_path / "copy.sqlite")
         shutil.copy(f"{state}-wal", f"{copy}-wal")
         finalize_in_order(sandbox)
