@@ -14,11 +14,6 @@ from sandbox.stripe.store.records import Record
 URL = "/v1/billing_portal/sessions"
 resource = Resource(page_urls.SESSION, indexes=("_token",))
 
-LOCALES = (
-    "auto bg cs da de el en en-AU en-CA en-GB en-IE en-IN en-NZ en-SG es es-419 et fi "
-    "fil fr fr-CA hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru sk sl sv th tr "
-    "vi zh zh-HK zh-TW"
-)
 AFTER_COMPLETION = Hash(
     {
         "hosted_confirmation": Hash({"custom_message": Text()}),
@@ -44,7 +39,6 @@ CREATE = Shape(
         "configuration": Text(),
         "customer": Text(),
         "flow_data": FLOW,
-        "locale": Choice(tuple(LOCALES.split())),
         "return_url": Text(),
     },
     required=("customer",),
@@ -67,7 +61,7 @@ def create(context: Context, params: Params) -> Record:
         "customer_account": None,
         "flow": _flow(params, configuration),
         "livemode": False,
-        "locale": params.get("locale"),
+        "locale": None,
         "on_behalf_of": None,
         "return_url": params.get("return_url", configuration["default_return_url"]),
         "url": f"{context.public_url}{page_urls.SESSION_PATH}{token}",
