@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 
 AUTH_KIND = 22_242
 # Seconds; NIP-42 says about ten minutes.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 
 # An index key: a field and its value; `("all",)` finds every event.
 Key = tuple[str | int, ...]

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from caravel.nostr.events import Event, InvalidEvent, parse_event
+from sandbox.common.nostr import Event, InvalidEvent, parse_event
 from sandbox.nostr.filters import HEX
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 from sandbox.nostr.faults import Fault, Kind, Place, When
 from sandbox.nostr.listener import Listener
 from sandbox.nostr.relay_core import RelayCore

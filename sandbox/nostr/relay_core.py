@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 from sandbox.nostr import messages
 from sandbox.nostr.delayed_actions import DelayedActions
 from sandbox.nostr.faults import Faults

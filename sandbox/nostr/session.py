@@ -8,7 +8,7 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast
 
-from caravel.nostr.events import Event, InvalidEvent
+from sandbox.common.nostr import Event, InvalidEvent
 from sandbox.nostr import messages
 from sandbox.nostr.auth import AUTH_KIND, rejection_reason
 from sandbox.nostr.faulty_reply import Reply, send_reply
@@ -195,8 +195,8 @@ class Session:
         except InvalidEvent as exc:
             event_id = messages.event_id_of(arguments)
             if event_id is None:
-                raise MalformedMessage(exc.message) from exc
-            self._send(messages.ok(event_id, False, f"invalid: {exc.message}"))
+                raise MalformedMessage(str(exc)) from exc
+            self._send(messages.ok(event_id, False, f"invalid: {exc}"))
             return None
 
     def _needs_auth(self) -> bool:

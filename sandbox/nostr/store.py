@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from itertools import chain
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 from sandbox.nostr.filters import Filter, Key, event_keys
 from sandbox.nostr.index import Index
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from caravel.nostr import pubkey_of
+from sandbox.common.nostr import pubkey_of
 from sandbox.wallets.budgets import Renewal, Terms, period_of
 from sandbox.wallets.keys import Keys, connection_url
 from sandbox.wallets.ledger import Spender

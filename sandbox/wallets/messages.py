@@ -5,8 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
-from caravel.nostr.events import Event, sign_event
+from sandbox.common.nostr import Event, Scheme, Unreadable, decrypt, encrypt, sign_event
 
 INFO = 13194
 REQUEST = 23194

@@ -10,9 +10,14 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from caravel.nostr import generate_secret_key
-from caravel.nostr.events import Event, InvalidEvent, parse_event, sign_event
-from sandbox.wallets.secrets import track
+from sandbox.common.nostr import (
+    Event,
+    InvalidEvent,
+    generate_secret_key,
+    parse_event,
+    sign_event,
+)
+from sandbox.common.secrets import track
 
 logger = logging.getLogger(__name__)
 #: Seconds between two attempts to connect.

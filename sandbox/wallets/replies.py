@@ -4,13 +4,17 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.encryption import encrypt
-from caravel.nostr.events import Event, sign_event
+from sandbox.common.nostr import (
+    Event,
+    encrypt,
+    generate_secret_key,
+    pubkey_of,
+    sign_event,
+)
+from sandbox.common.secrets import track
 from sandbox.wallets.behaviour import CorruptReply, Decoy, ReplyBehaviour
 from sandbox.wallets.bolt11 import make_preimage
 from sandbox.wallets.messages import RESPONSE, Outcome, Refused, Request, reply
-from sandbox.wallets.secrets import track
 from sandbox.wallets.wallet import Wallet
 
 CONTRADICTION = Refused("INSUFFICIENT_BALANCE", "The balance is lower than the amount.")

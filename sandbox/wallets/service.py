@@ -5,8 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from caravel.nostr.encryption import Scheme
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event, Scheme
 from sandbox.wallets.behaviour import PaymentBehaviour, ReplyBehaviour
 from sandbox.wallets.connections import PAY, Connection
 from sandbox.wallets.database import Database

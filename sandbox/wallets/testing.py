@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
+from sandbox.common.secrets import track
 from sandbox.wallets.behaviour import Protocol
 from sandbox.wallets.budgets import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
 from sandbox.wallets.relays import RELAY_TIMEOUT, Network
 from sandbox.wallets.schedule import Schedule
-from sandbox.wallets.secrets import track
 from sandbox.wallets.service import Service
 from sandbox.wallets.wallet import Wallet
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Protocol as Interface
 
-from caravel.nostr import pubkey_of
-from caravel.nostr.events import Event, sign_event
+from sandbox.common.nostr import Event, pubkey_of, sign_event
 from sandbox.wallets import bolt11
 from sandbox.wallets.behaviour import (
     PAYS,

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from caravel.nostr import InvalidPubkey, parse_pubkey
 from sandbox.common.fields import BadField, Fields
 from sandbox.common.http import Request, Response, json_response
+from sandbox.common.nostr import InvalidPubkey, parse_pubkey
 from sandbox.zooid.api import Refused, Zooid
 from sandbox.zooid.configs import BadConfig, Config, parse_object
 from sandbox.zooid.faults import KINDS, WHENS, Fault
@@ -58,7 +58,7 @@ def set_members(zooid: Zooid, body: Config, relay_id: str) -> Any:
     try:
         zooid.set_members(relay_id, map(parse_pubkey, members))
     except InvalidPubkey as exc:
-        raise BadField(f"members: {exc.message}") from exc
+        raise BadField(f"members: {exc}") from exc
     return list_relays(zooid, {})[relay_id]
 
 

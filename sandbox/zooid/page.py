@@ -3,11 +3,11 @@
 import logging
 from typing import Any
 
-from caravel.nostr import short_npub
 from sandbox.common.html.elements import Child, Html, document, join, tag
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.responses import html, plain, refusal
 from sandbox.common.http import Request, Response
+from sandbox.common.nostr import short_npub
 from sandbox.stripe.pages.table import Row, section, table
 from sandbox.stripe.pages.text import badge
 from sandbox.zooid.api import Zooid

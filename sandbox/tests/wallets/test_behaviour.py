@@ -7,7 +7,7 @@ import bolt11
 import pytest
 import time_machine
 
-from caravel.nostr.encryption import Scheme, Unreadable, decrypt
+from sandbox.common.nostr import Scheme, Unreadable, decrypt
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client

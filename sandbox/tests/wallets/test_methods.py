@@ -7,8 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import bolt11
 import pytest
 
-from caravel.nostr import pubkey_of
-from caravel.nostr.encryption import Scheme
+from sandbox.common.nostr import Scheme, pubkey_of
 from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import Protocol, Renewal, Terms, running_wallets
