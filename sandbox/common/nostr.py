@@ -162,11 +162,11 @@ def _read_event(data: object) -> Event:
             pairs = tuple(tuple(tag) for tag in tags)
             event = Event(id, pubkey, created_at, kind, pairs, content, sig)
         case _:
-            raise InvalidEvent("a field is missing or has the wrong type")
+            raise InvalidEvent("this is not a Nostr event")
     if not (HEX.fullmatch(id) and HEX.fullmatch(pubkey) and SIGNATURE.fullmatch(sig)):
         raise InvalidEvent("the id, key or signature is not lower-case hex")
     if created_at not in TIMES or kind not in KINDS:
-        raise InvalidEvent("the kind or the time is out of range")
+        raise InvalidEvent("the kind or created_at is out of range")
     return event
 
 
