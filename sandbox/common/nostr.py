@@ -104,6 +104,17 @@ class Event:
         """Return the first value of each tag with this name."""
         return [tag[1] for tag in self.tags if len(tag) > 1 and tag[0] == name]
 
+    @property
+    def expires_at(self) -> int | None:
+        """Its expiration as a Unix time (NIP-40); None without a valid tag."""
+        text = next(iter(self.values("expiration")), "")
+        is_number = text.isascii() and text.isdecimal() and len(text) < 20
+        return int(text) if is_number else None
+
+    def is_expired(self, now: float) -> bool:
+        """Return whether the event is expired at a Unix time."""
+        return self.expires_at is not None and self.expires_at <= now
+
     def to_dict(self) -> dict[str, Any]:
         """Return the event as a JSON object of NIP-01."""
         return dict(vars(self))
