@@ -1,13 +1,15 @@
-"""All commands by method and path, and how they are run."""
+"""All commands of the control API and the page's forms, and how they are run."""
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from sandbox.common.fields import BadField, Fields
-from sandbox.common.probability import BadFault
-from sandbox.lightning import price_commands, relay_commands, wallet_commands
-from sandbox.lightning.commands_base import Answer, Command, Refused
+from sandbox.common.control import Command, Commands, MatchedCommand, Refused
+from sandbox.common.fields import Fields
+from sandbox.lightning import (
+    price_commands,
+    relay_commands,
+    views,
+    wallet_commands,
+)
 from sandbox.wallets import NotPaid
 from sandbox.wallets.relay_connection import RelayRefused
 
@@ -15,47 +17,37 @@ if TYPE_CHECKING:
     from sandbox.lightning.stack import Lightning
 
 
-class MatchedCommand(NamedTuple):
-    """A command, and its arguments from the path."""
-
-    command: Command
-    args: tuple[str, ...]
-
-
-def clear_all_faults(lightning: "Lightning", fields: Fields) -> Answer:
+def clear_all_faults(lightning: "Lightning", fields: Fields) -> Any:
+    """Clear the faults of the relay and of the price sources."""
     relay_commands.clear_relay_faults(lightning, fields)
     return price_commands.clear_price_faults(lightning, fields)
 
 
-COMMANDS: Mapping[tuple[str, str], Command] = {
+COMMANDS: Commands = {
     **wallet_commands.COMMANDS,
     **price_commands.COMMANDS,
     **relay_commands.COMMANDS,
-    ("DELETE", "faults"): Command(clear_all_faults, (), "All faults are cleared."),
+    ("DELETE", "faults"): Command(clear_all_faults, message="All faults are cleared."),
+}
+VIEWS: Commands = {
+    ("GET", "state"): Command(lambda lightning, _: views.serialize_state(lightning)),
+    ("GET", "wallets"): Command(lambda lightning, _: views.list_wallets(lightning)),
+    ("GET", r"wallets/([\w-]+)"): Command(
+        lambda lightning, _, name: views.get_wallet(lightning, name)
+    ),
+    ("GET", "invoices"): Command(lambda lightning, _: views.list_invoices(lightning)),
+    ("GET", "prices"): Command(lambda lightning, _: views.serialize_prices(lightning)),
+    ("GET", "relay"): Command(lambda lightning, _: views.serialize_relay(lightning)),
 }
 #: The page's message after a command, by the command's name.
 MESSAGES = {command.name: command.message for command in COMMANDS.values()}
 
 
-def match_command(method: str, path: str) -> MatchedCommand | None:
-    """Return the command for a method and a path, or None."""
-    for (command_method, pattern), command in COMMANDS.items():
-        match = re.fullmatch(pattern, path)
-        if match and method == command_method:
-            return MatchedCommand(command, match.groups())
-    return None
-
-
-def execute(
-    lightning: "Lightning", matched: MatchedCommand, body: Mapping[str, Any]
-) -> Answer:
-    """Run the command and return its result. Raises Refused."""
+def execute(matched: MatchedCommand, lightning: "Lightning", fields: Fields) -> Any:
+    """Run the command and return its result. Raises Refused or BadField."""
     try:
         with lightning.lock:
-            fields = Fields(body, matched.command.fields)
-            return matched.command.run(lightning, fields, *matched.args)
-    except (BadField, BadFault) as exc:
-        raise Refused(400, str(exc)) from exc
+            return matched.run(lightning, fields)
     except NotPaid as exc:
         raise Refused(402, f"not paid, {exc.code}: {exc}") from exc
     except (OSError, RelayRefused) as exc:

@@ -2,10 +2,10 @@
 
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from sandbox.common.control import Command, Commands
 from sandbox.common.fields import BadField, Fields
-from sandbox.lightning.commands_base import Answer, Command
 from sandbox.lightning.views import serialize_prices
 from sandbox.prices.feed import SOURCES, Kind
 
@@ -19,17 +19,17 @@ FAULTS: tuple[Kind, ...] = tuple(
 )
 
 
-def set_price(lightning: "Lightning", fields: Fields) -> Answer:
+def set_price(lightning: "Lightning", fields: Fields) -> Any:
     """Set the price of one bitcoin, at one source or at all."""
     currency = fields.text("currency", "usd").lower()
     if not CURRENCY.fullmatch(currency):
         raise BadField("currency must be a code of three letters")
-    source = fields.choice("source", SOURCES) if "source" in fields else None
+    source = fields.optional(fields.choice, "source", SOURCES)
     lightning.prices.set_price(fields.positive("price"), currency, source=source)
     return serialize_prices(lightning)
 
 
-def add_price_fault(lightning: "Lightning", fields: Fields) -> Answer:
+def add_price_fault(lightning: "Lightning", fields: Fields) -> Any:
     """Make some sources faulty, or all, until the faults are cleared."""
     sources = fields.texts("sources")
     if unknown := [source for source in sources if source not in SOURCES]:
@@ -43,19 +43,19 @@ def add_price_fault(lightning: "Lightning", fields: Fields) -> Answer:
     return serialize_prices(lightning)
 
 
-def clear_price_faults(lightning: "Lightning", fields: Fields) -> Answer:
+def clear_price_faults(lightning: "Lightning", fields: Fields) -> Any:
     """Clear the faults of all sources."""
     lightning.prices.clear_faults()
     return serialize_prices(lightning)
 
 
-def reset_prices(lightning: "Lightning", fields: Fields) -> Answer:
+def reset_prices(lightning: "Lightning", fields: Fields) -> Any:
     """Restore the initial prices, without faults."""
     lightning.prices.reset()
     return serialize_prices(lightning)
 
 
-COMMANDS = {
+COMMANDS: Commands = {
     ("POST", "prices"): Command(
         set_price, ("price", "currency", "source"), "The price is set."
     ),

@@ -5,10 +5,11 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from sandbox.common import access
+from sandbox.common import control
 from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
-from sandbox.lightning import control, pages
+from sandbox.lightning import pages
+from sandbox.lightning.commands import COMMANDS, VIEWS, execute
 from sandbox.lightning.default_wallets import (
     DEFAULT_WALLETS,
     WalletSpec,
@@ -51,10 +52,9 @@ def handle(lightning: Lightning, request: Request) -> Response:
     """Pass the request to the price sources, the control API or the page."""
     if request.path.startswith("/prices/"):
         return prices.handle(lightning.prices, request)
-    denial_reason = access.denial_reason(request)
     if request.path.startswith(control.PREFIX):
-        return control.handle(lightning, request, denial_reason)
-    return pages.handle(lightning, request, denial_reason)
+        return control.handle(lightning, {**VIEWS, **COMMANDS}, request, execute)
+    return pages.handle(lightning, request)
 
 
 @contextmanager

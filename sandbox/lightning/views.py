@@ -3,8 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from sandbox.common.control import Refused
 from sandbox.lightning.behaviours import describe
-from sandbox.nostr.faults import Fault
 from sandbox.prices.feed import SOURCES
 from sandbox.wallets import Invoice, Wallet
 
@@ -35,6 +35,31 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
         "online": wallet.is_listening,
         "budget": budget,
     }
+
+
+def list_wallets(lightning: "Lightning") -> dict[str, Any]:
+    """Return all wallets."""
+    return {"data": [serialize_wallet(wallet) for wallet in lightning.wallets]}
+
+
+def get_wallet(lightning: "Lightning", name: str) -> dict[str, Any]:
+    """Return a wallet with its last requests. Raises Refused."""
+    wallet = find_wallet(lightning, name)
+    return {**serialize_wallet(wallet), "requests": serialize_requests(wallet)}
+
+
+def find_wallet(lightning: "Lightning", name: str) -> Wallet:
+    """Return the wallet with this name. Raises Refused."""
+    try:
+        return lightning.wallets[name]
+    except KeyError:
+        raise Refused(404, f"no wallet {name}") from None
+
+
+def list_invoices(lightning: "Lightning") -> dict[str, Any]:
+    """Return the newest invoices."""
+    newest = lightning.wallets.ledger.latest(NEWEST)
+    return {"data": [serialize_invoice(invoice) for invoice in newest]}
 
 
 def serialize_requests(wallet: Wallet) -> list[dict[str, Any]]:
@@ -100,23 +125,7 @@ def serialize_relay(lightning: "Lightning") -> dict[str, Any]:
         "held": relay.held,
         "honours_expiration": relay.settings.honours_expiration,
         "requires_auth": relay.settings.requires_auth,
-        "faults": [serialize_fault(fault) for fault in relay.faults()],
-    }
-
-
-def serialize_fault(fault: Fault) -> dict[str, Any]:
-    """Return a fault of the relay."""
-    return {
-        "id": fault.id,
-        "kind": fault.kind,
-        "on": fault.on,
-        "when": fault.when,
-        "kinds": sorted(fault.kinds) if fault.kinds is not None else None,
-        "author": fault.author,
-        "seconds": fault.seconds,
-        "times": fault.times,
-        "chance": fault.chance,
-        "hits": fault.hits,
+        "faults": [fault.to_dict() for fault in relay.faults()],
     }
 
 

@@ -1,13 +1,13 @@
 """Commands for wallets, including what their owners do by hand."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import BadField, Fields
 from sandbox.lightning.behaviours import KINDS
-from sandbox.lightning.commands_base import Answer, Command, Refused
-from sandbox.lightning.views import serialize_invoice, serialize_wallet
-from sandbox.wallets import Renewal, Terms, Wallet
+from sandbox.lightning.views import find_wallet, serialize_invoice, serialize_wallet
+from sandbox.wallets import Renewal, Terms
 
 if TYPE_CHECKING:
     from sandbox.lightning.stack import Lightning
@@ -16,7 +16,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 CODE = re.compile(r"[A-Z][A-Z_]{0,63}", re.ASCII)
 
 
-def create_wallet(lightning: "Lightning", fields: Fields) -> Answer:
+def create_wallet(lightning: "Lightning", fields: Fields) -> Any:
     """Create a wallet with sats, and optionally a budget in sats."""
     name = fields.text("name")
     if not NAME.fullmatch(name):
@@ -29,9 +29,9 @@ def create_wallet(lightning: "Lightning", fields: Fields) -> Answer:
     return serialize_wallet(wallet)
 
 
-def behave(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def behave(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Set a wallet's behaviour to one of KINDS, with its seconds and code."""
-    wallet = _wallet(lightning, name)
+    wallet = find_wallet(lightning, name)
     kind = KINDS[fields.choice("kind", KINDS)]
     seconds = fields.seconds("seconds", kind.seconds)
     code = fields.text("code", kind.code)
@@ -41,58 +41,50 @@ def behave(lightning: "Lightning", fields: Fields, name: str) -> Answer:
     return serialize_wallet(wallet)
 
 
-def go_offline(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def go_offline(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Stop a wallet from receiving requests."""
-    wallet = _wallet(lightning, name)
+    wallet = find_wallet(lightning, name)
     wallet.go_offline()
     return serialize_wallet(wallet)
 
 
-def come_online(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def come_online(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Let a wallet receive again, and run the requests that its relay stored."""
-    wallet = _wallet(lightning, name)
-    name = "heeds_expiration"
-    heeds_expiration = fields.flag(name) if name in fields else None
+    wallet = find_wallet(lightning, name)
+    heeds_expiration = fields.optional(fields.flag, "heeds_expiration")
     wallet.go_online(heeds_expiration=heeds_expiration)
     return serialize_wallet(wallet)
 
 
-def limit(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def limit(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Set the budget of a wallet's connection in sats; without one, remove it."""
-    wallet = _wallet(lightning, name)
+    wallet = find_wallet(lightning, name)
     terms = _terms(fields)
     wallet.connection.limit(terms.budget_msat, terms.renewal)
     return serialize_wallet(wallet)
 
 
-def deposit(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def deposit(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Add sats to a wallet's balance."""
-    wallet = _wallet(lightning, name)
+    wallet = find_wallet(lightning, name)
     wallet.ledger.deposit(name, fields.integer("sats", minimum=1) * 1_000)
     return serialize_wallet(wallet)
 
 
-def pay(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def pay(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Pay an invoice by hand; the wallet's behaviour does not matter."""
-    return serialize_invoice(_wallet(lightning, name).pay(fields.text("bolt11")))
+    return serialize_invoice(find_wallet(lightning, name).pay(fields.text("bolt11")))
 
 
-def issue(lightning: "Lightning", fields: Fields, name: str) -> Answer:
+def issue(lightning: "Lightning", fields: Fields, name: str) -> Any:
     """Create an invoice by hand."""
-    wallet = _wallet(lightning, name)
+    wallet = find_wallet(lightning, name)
     invoice = wallet.issue(
         fields.integer("sats", minimum=1) * 1_000,
         expiry=fields.integer("expiry", 3_600, minimum=1),
         description=fields.text("description", ""),
     )
     return serialize_invoice(invoice)
-
-
-def _wallet(lightning: "Lightning", name: str) -> Wallet:
-    try:
-        return lightning.wallets[name]
-    except KeyError:
-        raise Refused(404, f"no wallet {name}") from None
 
 
 def _terms(fields: Fields) -> Terms:
@@ -103,7 +95,7 @@ def _terms(fields: Fields) -> Terms:
 
 
 WALLET = r"wallets/([\w-]+)"
-COMMANDS = {
+COMMANDS: Commands = {
     ("POST", "wallets"): Command(
         create_wallet, ("name", "sats", "budget", "renewal"), "The wallet is created."
     ),

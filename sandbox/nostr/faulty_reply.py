@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sandbox.nostr.faults import Action, Fault
+from sandbox.nostr.faults import Action, RelayFault
 
 
 class DelayedActions:
@@ -83,7 +83,7 @@ class Reply:
         self.send(text[: len(text) // 2])
 
 
-def send_reply(reply: Reply, fault: Fault | None, delayed: DelayedActions) -> None:
+def send_reply(reply: Reply, fault: RelayFault | None, delayed: DelayedActions) -> None:
     """Produce and send a reply, altered by the fault if there is one."""
     if fault is None:
         reply.finish()
@@ -95,7 +95,7 @@ def send_reply(reply: Reply, fault: Fault | None, delayed: DelayedActions) -> No
     _apply_fault(fault, reply, delayed)
 
 
-def _apply_fault(fault: Fault, reply: Reply, delayed: DelayedActions) -> None:
+def _apply_fault(fault: RelayFault, reply: Reply, delayed: DelayedActions) -> None:
     match fault.kind:
         case "delay":
             delayed.delay(fault.seconds, reply.finish)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sandbox.common.nostr import Event
-from sandbox.nostr.faults import Fault, Kind, Place, When
+from sandbox.nostr.faults import Kind, RelayFault
 from sandbox.nostr.listener import Listener
 from sandbox.nostr.relay_core import RelayCore
 from sandbox.nostr.settings import RelaySettings
@@ -136,35 +136,21 @@ class SandboxRelay:
         return sum(counts.values()) if kind is None else counts.get(kind, 0)
 
     def fault(
-        self,
-        kind: Kind,
-        *,
-        on: Place = "event",
-        when: When = "before",
-        kinds: Collection[int] | None = None,
-        author: str | None = None,
-        times: int | None = None,
-        seconds: float = 0.0,
-        chance: float = 1.0,
+        self, kind: Kind, *, kinds: Collection[int] | None = None, **details: Any
     ) -> str:
-        """Add a fault for matching messages, see `Fault`; return its id.
+        """Add a fault for matching messages, see `RelayFault`; return its id.
 
         `kinds` and `author` match an event, or the filters of a request. Raises
-        BadFault.
+        BadField.
         """
-        fault = Fault(
-            kind=kind,
-            on=on,
-            when=when,
-            kinds=None if kinds is None else frozenset(kinds),
-            author=author,
-            times=times,
-            seconds=seconds,
-            chance=chance,
-        )
-        return self._call(lambda: self._core.faults.add(fault)).id
+        chosen = None if kinds is None else sorted(kinds)
+        return self.add_fault(RelayFault(kind, kinds=chosen, **details)).id
 
-    def faults(self) -> list[Fault]:
+    def add_fault(self, fault: RelayFault) -> RelayFault:
+        """Add a fault; it has an `id` then. Raises BadField."""
+        return self._call(lambda: self._core.faults.add(fault))
+
+    def faults(self) -> list[RelayFault]:
         """Return the active faults in the order in which they were added."""
         return self._call(self._core.faults.active)
 

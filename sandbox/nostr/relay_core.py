@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandbox.common.faults import Faults
 from sandbox.common.nostr import Event
-from sandbox.nostr.faults import Faults
+from sandbox.nostr.faults import RelayFault
 from sandbox.nostr.faulty_reply import DelayedActions, Reply, send_reply
 from sandbox.nostr.filters import Filter, Index, Key
 from sandbox.nostr.messages import event_message, message, with_bad_signature
@@ -61,7 +62,7 @@ class RelayCore:
     def reset(self) -> None:
         """Delete events, faults and counters; connections and subscriptions stay."""
         self.delayed.discard()
-        self.faults = Faults(self.settings.seed)
+        self.faults: Faults[RelayFault] = Faults(self.settings.seed)
         self.store = EventStore()
         self.received: deque[Event] = deque(maxlen=self.settings.max_received)
         self.counts: Counter[int] = Counter()
@@ -106,7 +107,7 @@ class RelayCore:
         event, peer = record.event, subscription.peer
         text = event_message(subscription.id, record.json)
         fault = self.faults.take(
-            "delivery", kinds=(event.kind,), authors=(event.pubkey,)
+            lambda fault: fault.matches("delivery", (event.kind,), (event.pubkey,))
         )
         if fault is None:
             peer.deliver(subscription, text)

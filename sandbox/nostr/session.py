@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import Callable
-from itertools import chain
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast
@@ -131,7 +130,7 @@ class Session:
             refusal=message("OK", event.id, False, BLOCKED),
         )
         fault = self._core.faults.take(
-            "event", kinds=(event.kind,), authors=(event.pubkey,)
+            lambda fault: fault.matches("event", (event.kind,), (event.pubkey,))
         )
         send_reply(reply, fault, self._core.delayed)
 
@@ -143,12 +142,10 @@ class Session:
             fake_ok=message("EOSE", subscription_id),
             refusal=message("CLOSED", subscription_id, BLOCKED),
         )
+        kinds = {kind for filter in filters for kind in filter.kinds or ()}
+        authors = {author for filter in filters for author in filter.authors or ()}
         fault = self._core.faults.take(
-            "req",
-            kinds=set(chain.from_iterable(filter.kinds or () for filter in filters)),
-            authors=set(
-                chain.from_iterable(filter.authors or () for filter in filters)
-            ),
+            lambda fault: fault.matches("req", kinds, authors)
         )
         # NIP-01: a REQ replaces the subscription with the same id, even if it fails.
         self._unsubscribe(subscription_id)

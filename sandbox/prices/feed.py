@@ -2,16 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from email.utils import formatdate
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+from sandbox.common.faults import Faults, HttpFault
+from sandbox.common.fields import MAX_SECONDS, Fields
 from sandbox.common.http import Response, json_response
 
+Price = dict[str, Any]
 #: The sources, and by what factor each differs from the default price.
 SOURCES = {
     "abacus": Decimal("0.9995"),
@@ -53,15 +55,53 @@ _MAX_REQUESTS = 10_000
 HUGE = 5 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A fault of a source, active until it is cleared."""
+@dataclass(eq=False, kw_only=True)
+class PriceFault(HttpFault):
+    """Fault of a source, which has one at most; it lasts until it is cleared."""
 
-    kind: Kind
-    seconds: float = 3600.0
+    KINDS = get_args(Kind)
+
+    source: str = ""
     factor: Decimal = Decimal(2)
-    body: str = ""
     headers: Mapping[str, str | None] = field(default_factory=dict)
+
+    def update(self, values: Fields) -> None:
+        """Set the given values, keep the others. Raises BadField."""
+        super().update(values)
+        self.factor = values.positive("factor", self.factor)
+        self.headers = values.mapping("headers", self.headers)
+
+    def read_seconds(self, values: Fields) -> float:
+        """Return the seconds; a `stale` price can be of the future. Raises BadField."""
+        return values.seconds("seconds", self.seconds, minimum=-MAX_SECONDS)
+
+    def apply(self, correct: Price) -> Response:
+        """Return the response; `correct` is the content without the fault."""
+        if self.kind == "slow":
+            self.wait()
+        if self.kind == "redirect":
+            return _redirect(self.source, correct)
+        if response := self.response():
+            return response
+        response = json_response(200, self._content(correct))
+        if self.kind == "huge":
+            return replace(response, body=response.body + b" " * HUGE)
+        return replace(response, wait=self.wait) if self.kind == "drip" else response
+
+    def _content(self, correct: Price) -> Price:
+        match self.kind:
+            case "stale":
+                return {**correct, "as_of": correct["as_of"] - self.seconds}
+            case "wrong":
+                amount = Decimal(correct["amount"]) * self.factor
+                return {**correct, "amount": f"{amount:f}"}
+            case "zero":
+                return {**correct, "amount": "0"}
+            case "negative":
+                return {**correct, "amount": f"-{correct['amount']}"}
+            case "missing":
+                return {"as_of": correct["as_of"]}
+        return correct
 
 
 class PriceFeed:
@@ -74,8 +114,7 @@ class PriceFeed:
         self.requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
         self._prices: dict[tuple[str, str], Decimal] = {}
-        self._faults: dict[str, Fault] = {}
-        self._cleared = threading.Event()
+        self._faults: Faults[PriceFault] = Faults()
 
     @property
     def urls(self) -> list[str]:
@@ -94,21 +133,19 @@ class PriceFeed:
                 self._prices[name, currency] = Decimal(price)
 
     def fault(self, kind: Kind, *sources: str, **details: Any) -> None:
-        """Make some sources faulty, or all, until `clear_faults`; see Fault.
+        """Make some sources faulty, or all, until `clear_faults`; see PriceFault.
 
-        Raises ValueError for an unknown kind, KeyError for an unknown source.
+        Raises BadField, and KeyError for an unknown source.
         """
-        if kind not in get_args(Kind):
-            raise ValueError(f"Unknown fault: {kind!r}.")
-        with self._lock:
-            for name in _check_sources(*sources) if sources else SOURCES:
-                self._faults[name] = Fault(kind, **details)
+        for source in _check_sources(*sources) if sources else SOURCES:
+            if (previous := self.faults.get(source)) is not None:
+                self._faults.remove(previous)
+            self._faults.add(PriceFault(kind, source=source, **details))
 
     @property
-    def faults(self) -> dict[str, Fault]:
+    def faults(self) -> dict[str, PriceFault]:
         """The active faults, by source."""
-        with self._lock:
-            return dict(self._faults)
+        return {fault.source: fault for fault in self._faults.active()}
 
     @property
     def currencies(self) -> list[str]:
@@ -118,10 +155,7 @@ class PriceFeed:
 
     def clear_faults(self) -> None:
         """Clear the faults of all sources; delayed responses are sent at once."""
-        with self._lock:
-            self._faults.clear()
-            self._cleared.set()
-            self._cleared = threading.Event()
+        self._faults.clear()
 
     def reset(self) -> None:
         """Restore the initial prices; clear faults and recorded requests."""
@@ -138,7 +172,6 @@ class PriceFeed:
         with self._lock:
             self.requests.append((source, currency))
             del self.requests[:-_MAX_REQUESTS]
-            fault, cleared = self._faults.get(source), self._cleared
         price = self.price(source, currency)
         if price is None:
             return json_response(404, {"error": "unknown source or currency"})
@@ -148,15 +181,10 @@ class PriceFeed:
             "currency": currency.upper(),
             "as_of": int(time.time()),
         }
+        fault = self._faults.take(lambda fault: fault.source == source)
         if fault is None:
             return _with_headers(json_response(200, correct))
-        if fault.kind == "slow":
-            cleared.wait(fault.seconds)
-        response = _with_headers(_faulty_response(correct, fault), fault.headers)
-        if fault.kind == "drip":
-            wait = partial(cleared.wait, fault.seconds)
-            return replace(response, wait=wait)
-        return response
+        return _with_headers(fault.apply(correct), fault.headers)
 
     def price(self, source: str, currency: str) -> Decimal | None:
         """Return the price of one bitcoin at a source regardless of faults, or None."""
@@ -175,15 +203,6 @@ def _check_sources(*sources: str) -> tuple[str, ...]:
     return sources
 
 
-def _faulty_response(correct: dict[str, Any], fault: Fault) -> Response:
-    if fault.kind in _RESPONSES:
-        return _RESPONSES[fault.kind](correct, fault)
-    data = (
-        _MODIFIERS[fault.kind](correct, fault) if fault.kind in _MODIFIERS else correct
-    )
-    return json_response(200, data)
-
-
 def _with_headers(
     response: Response, changes: Mapping[str, str | None] = MappingProxyType({})
 ) -> Response:
@@ -192,35 +211,8 @@ def _with_headers(
     return replace(response, headers=kept)
 
 
-def _redirect(correct: dict[str, Any]) -> Response:
+def _redirect(source: str, correct: Price) -> Response:
     names = [*SOURCES]
-    other = names[names.index(correct["source"]) - 1]
+    other = names[names.index(source) - 1]
     location = f"/prices/{other}/{correct['currency'].lower()}"
     return Response(302, headers={"Location": location})
-
-
-_JSON = {"Content-Type": "application/json"}
-_HTML = {"Content-Type": "text/html"}
-_PAGE = b"<!DOCTYPE html><title>Just a moment</title><p>Are you human?"
-_RESPONSES: dict[Kind, Callable[[dict[str, Any], Fault], Response]] = {
-    "reset": lambda correct, fault: Response(0, broken="reset"),
-    "error": lambda correct, fault: json_response(500, {"error": "internal"}),
-    "html": lambda correct, fault: Response(200, _PAGE, _HTML),
-    "garbage": lambda correct, fault: Response(200, b"\xff\xfe\x00{", _JSON),
-    "body": lambda correct, fault: Response(200, fault.body.encode(), _JSON),
-    "redirect": lambda correct, fault: _redirect(correct),
-}
-_MODIFIERS: dict[Kind, Callable[[dict[str, Any], Fault], dict[str, Any]]] = {
-    "stale": lambda correct, fault: {
-        **correct,
-        "as_of": correct["as_of"] - fault.seconds,
-    },
-    "wrong": lambda correct, fault: {
-        **correct,
-        "amount": f"{Decimal(correct['amount']) * fault.factor:f}",
-    },
-    "zero": lambda correct, fault: {**correct, "amount": "0"},
-    "negative": lambda correct, fault: {**correct, "amount": f"-{correct['amount']}"},
-    "missing": lambda correct, fault: {"as_of": correct["as_of"]},
-    "huge": lambda correct, fault: {**correct, "filler": "x" * HUGE},
-}

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sandbox.common.faults import Faults
 from sandbox.common.http import Request, Response, Steps, json_response, run
 from sandbox.stripe import API_VERSION, retention, settings
 from sandbox.stripe.api import auth, form_encoding, versions
 from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
 from sandbox.stripe.api.errors import StripeError, unrecognized_url
 from sandbox.stripe.api.expand import Expansion
-from sandbox.stripe.api.faults import Faults
+from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.api.idempotency import IdempotentResponses, get_key
 from sandbox.stripe.api.rate_limit import RateLimit
 from sandbox.stripe.api.request import ApiRequest
@@ -28,7 +29,7 @@ from sandbox.stripe.store.records import Record, Store
 from sandbox.stripe.store.snapshots import Snapshot, Snapshots
 from sandbox.stripe.store.sqlite import SqliteJournal
 from sandbox.stripe.webhooks.delivery import Deliveries
-from sandbox.stripe.webhooks.faults import WebhookFaults
+from sandbox.stripe.webhooks.faults import WebhookFault, apply_faults
 from sandbox.stripe.webhooks.http import Post
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,8 @@ class StripeApp:
         self.snapshots = Snapshots(journal)
         saved = self.store.get(CLOCK, CLOCK)
         self.clock = Clock(saved["offset"] if saved else 0, clock_file)
-        self.faults = Faults(seed)
-        self.webhook_faults = WebhookFaults(seed)
+        self.faults: Faults[ApiFault] = Faults(seed)
+        self.webhook_faults: Faults[WebhookFault] = Faults(seed, prefix="webhook_fault")
         self.log = RequestLog()
         self.rate_limit = RateLimit(monotonic)
         self.idempotent_responses = IdempotentResponses(self.store)
@@ -270,9 +271,7 @@ class StripeApp:
         self.rate_limit.take(settings.read(self.store).rate_limit)
         # As at Stripe, errors up to here are not stored under the idempotency key.
         self._parse(request)
-        request.fault = self.faults.take(
-            request.http.method, request.http.path, request.raw_params
-        )
+        request.fault = self.faults.take(request.is_affected)
         replay = self._begin_idempotent(request)
         try:
             response = yield from request.fault_before(self.clock.now())
@@ -380,7 +379,7 @@ class StripeApp:
         self.store.commit()
         # After the commit: a failed request must not use up a webhook fault.
         if context.queued:
-            self.webhook_faults.apply(self.store, context.queued, context.now)
+            apply_faults(self.webhook_faults, self.store, context.queued, context.now)
             self.store.commit()
             self.deliveries.wake()
         return result

@@ -40,11 +40,11 @@ class StripeServer(Server):
 
     def _handle_request(self, request: Request) -> Steps:
         """Pass the request to the pages, the control API or the API."""
-        denial = access.denial_reason(request)
         if pages.serves(request):
+            denial = access.denial_reason(request)
             return in_thread(pages.handle, self.app, request, denial)
         if control.serves(request):
-            return in_thread(control.handle, self.app, request, denial)
+            return in_thread(control.handle, self.app, request)
         return self.app.respond(request)
 
     def _run_timers(self) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from sandbox.common.fields import BadField
 from sandbox.stripe.store.records import Store
 
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
 
 
-class BadSetting(ValueError):
+class BadSetting(BadField):
     """A setting is unknown or has an invalid value."""
 
 

@@ -2,16 +2,16 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sandbox.common.control import Refused
+from sandbox.common.faults import Faults
 from sandbox.common.http import Request, Response, json_response
 from sandbox.common.nostr import generate_secret_key, pubkey_of
 from sandbox.zooid.auth import Unauthorized, verify_signature
 from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, validate
-from sandbox.zooid.faults import Fault, Faults, Kind, faulty_response
+from sandbox.zooid.faults import Kind, ZooidFault
 from sandbox.zooid.store import Store
 
 #: Only the newest requests are recorded.
@@ -25,14 +25,6 @@ class ApiRequest(NamedTuple):
     path: str
 
 
-class Refused(Exception):
-    """A refused request; has a message and an HTTP status."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Zooid:
     """A zooid: its management API, and the methods with which tests control it."""
 
@@ -41,15 +33,15 @@ class Zooid:
         #: The base URL, once it is served.
         self.url = ""
         self.whitelist = frozenset(whitelist)
-        self.faults = Faults()
+        self.faults: Faults[ZooidFault] = Faults()
         #: Requests to the API, oldest first.
         self.requests: list[ApiRequest] = []
         self._lock = threading.RLock()
         self._store = Store(state)
 
     def fault(self, kind: Kind, **details: Any) -> None:
-        """Add a fault for matching requests, until `clear_faults`; see Fault."""
-        self.faults.add(Fault(kind, **details))
+        """Add a fault for matching requests, until `clear_faults`; see ZooidFault."""
+        self.faults.add(ZooidFault(kind, **details))
 
     def clear_faults(self) -> None:
         """Clear all faults; delayed responses are sent at once."""
@@ -106,22 +98,13 @@ class Zooid:
         with self._lock:
             self.requests.append(ApiRequest(request.method, request.path))
             del self.requests[:-_MAX_REQUESTS]
-        fault = self.faults.take(request.method)
+        fault = self.faults.take(lambda fault: fault.method in (None, request.method))
         if fault is None:
             return self._answer(request)
         if fault.when == "before":
-            return self._apply_fault(fault) or self._answer(request)
+            return fault.apply() or self._answer(request)
         answer = self._answer(request)
-        return self._apply_fault(fault) or answer
-
-    def _apply_fault(self, fault: Fault) -> Response | None:
-        if fault.kind == "slow":
-            self.faults.hold(fault.seconds)
-        response = faulty_response(fault)
-        if fault.kind == "drip" and response is not None:
-            hold = partial(self.faults.hold, fault.seconds)
-            return replace(response, wait=hold)
-        return response
+        return fault.apply() or answer
 
     def _answer(self, request: Request) -> Response:
         # zooid serves its API on API_HOST only; any other host would be a relay.

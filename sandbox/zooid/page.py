@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from sandbox.common.access import denial_reason
 from sandbox.common.html.elements import Child, Html, document, join, tag
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.responses import html, plain, refusal
@@ -25,10 +26,10 @@ def serves(request: Request) -> bool:
     return home or request.path.startswith(PREFIX)
 
 
-def handle(zooid: Zooid, request: Request, denial_reason: str | None) -> Response:
-    """Handle a request for the page, or refuse it with the reason; never raises."""
+def handle(zooid: Zooid, request: Request) -> Response:
+    """Handle a request for the page; never raises."""
     try:
-        return refusal(request, denial_reason) or _answer(zooid, request)
+        return refusal(request, denial_reason(request)) or _answer(zooid, request)
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return plain(500, "Internal error of the sandbox; see its log.")
@@ -88,7 +89,7 @@ def _faults(zooid: Zooid) -> Html:
             f"fault-{number}",
             (
                 f"{fault.kind}, {fault.when} processing {fault.method or 'any method'}",
-                "until cleared" if fault.times is None else f"{fault.times} left",
+                "until cleared" if fault.times is None else f"{fault.times_left} left",
             ),
         )
         for number, fault in enumerate(zooid.faults.active())

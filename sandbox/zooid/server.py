@@ -5,22 +5,22 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from sandbox.common import access
+from sandbox.common import control
 from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
-from sandbox.zooid import control, page
+from sandbox.zooid import page
 from sandbox.zooid.api import Zooid
+from sandbox.zooid.control import COMMANDS
 
 __all__ = ["CannotListen", "handle", "running_zooid"]
 
 
 def handle(zooid: Zooid, request: Request) -> Response:
     """Pass the request to the page, the control API or the API."""
-    denial_reason = access.denial_reason(request)
     if page.serves(request):
-        return page.handle(zooid, request, denial_reason)
+        return page.handle(zooid, request)
     if request.path.startswith(control.PREFIX):
-        return control.handle(zooid, request, denial_reason)
+        return control.handle(zooid, COMMANDS, request)
     return zooid.handle(request)
 
 

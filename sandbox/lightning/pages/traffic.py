@@ -15,7 +15,7 @@ from sandbox.lightning.pages.parts import (
     suggestions,
 )
 from sandbox.lightning.views import invoice_state
-from sandbox.nostr.faults import Fault
+from sandbox.nostr.faults import RelayFault
 from sandbox.prices.feed import SOURCES
 from sandbox.stripe.pages.table import Row, section, table
 from sandbox.stripe.pages.text import NOTHING, badge, moment
@@ -173,12 +173,10 @@ def _price_fault_form() -> Html:
     )
 
 
-def _relay_fault(fault: Fault) -> Row:
-    kinds = ", ".join(map(str, sorted(fault.kinds or ()))) or "any"
+def _relay_fault(fault: RelayFault) -> Row:
+    kinds = ", ".join(map(str, fault.kinds or ())) or "any"
     description = (
         f"{fault.kind}, relay on {fault.on} of kind {kinds}, {fault.when} processing"
     )
-    remaining = (
-        "until cleared" if fault.times is None else f"{fault.times - fault.hits} left"
-    )
+    remaining = "until cleared" if fault.times is None else f"{fault.times_left} left"
     return Row(fault.id, (description, remaining))

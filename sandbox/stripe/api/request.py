@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 from sandbox.common.http import Request, Response, Steps
-from sandbox.stripe.api.faults import Fault
+from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.api.redaction import redact, redact_text
 from sandbox.stripe.api.routing import Route
 
@@ -24,7 +24,11 @@ class ApiRequest:
         self.raw_params: dict[str, Any] = {}
         self.params: dict[str, Any] = {}
         self.idempotency_key: str | None = None
-        self.fault: Fault | None = None
+        self.fault: ApiFault | None = None
+
+    def is_affected(self, fault: ApiFault) -> bool:
+        """Return whether a fault applies to the request."""
+        return fault.matches(self.http.method, self.http.path, self.raw_params)
 
     def fault_before(self, now: int) -> Disruption:
         """Apply a `before` fault; return the response instead of the work, if any."""
@@ -67,11 +71,11 @@ class ApiRequest:
             "fault": self.fault.id if self.fault else None,
         }
 
-    def _fault_when(self, when: str) -> Fault | None:
+    def _fault_when(self, when: str) -> ApiFault | None:
         return self.fault if self.fault and self.fault.when == when else None
 
 
-def _disrupt(fault: Fault) -> Disruption:
+def _disrupt(fault: ApiFault) -> Disruption:
     """Yield a delay or timeout; return a broken response if the connection ends."""
     if fault.kind in ("delay", "timeout"):
         yield fault.wait

@@ -7,7 +7,7 @@ from typing import Any
 
 import stripe
 
-from sandbox.stripe.api.faults import Fault, Kind, When
+from sandbox.stripe.api.faults import ApiFault, Kind, When
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations
 from sandbox.stripe.server import StripeServer
@@ -62,7 +62,7 @@ class Sandbox:
         the probability for each matching request, repeatable with a seed.
         """
         return self.app.faults.add(
-            Fault(
+            ApiFault(
                 kind,
                 method=method,
                 path=path,

@@ -1,12 +1,12 @@
-"""Control actions for steps on Stripe's hosted pages and in its dashboard."""
+"""Commands for steps on Stripe's hosted pages and in its dashboard."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sandbox.common.http import Response, json_response
+from sandbox.common.control import Command, Commands, Refused
+from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.errors import StripeError, invalid
+from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.api.params import Shape
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
@@ -15,50 +15,62 @@ if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
 Result = dict[str, Any]
-Action = Callable[[Context, Mapping[str, Any]], Result]
 OUTCOMES = ("succeeded", "failed")
-#: Fields that the bodies of these requests may have.
-FIELDS = ("card", "challenge", "features", "outcome")
 FEATURES = Shape({"features": UPDATED})
 
 
-def match(method: str, path: str) -> Action | None:
-    """Return the action of a request, or None."""
-    for pattern, action in ACTIONS:
-        path_match = pattern.fullmatch(path)
-        if path_match and method == "POST":
-            return _bind(action, *path_match.groups())
-    return None
+def pay(app: "StripeApp", fields: Fields, invoice: str) -> Result:
+    """Pay an invoice with a card; `challenge` is the outcome of a 3D Secure one."""
+    card = fields.text("card")
+    challenge = fields.optional(fields.choice, "challenge", OUTCOMES)
+    return _transact(
+        app,
+        lambda context: _serialize(
+            context, hosted_actions.pay(context, invoice, card, challenge=challenge)
+        ),
+    )
 
 
-def execute(app: "StripeApp", action: Action, body: Mapping[str, Any]) -> Response:
-    """Run the action and return its result as JSON."""
-    try:
-        return json_response(200, app.transact(lambda context: action(context, body)))
-    except StripeError as error:
-        return json_response(error.status, {"error": str(error)})
+def authenticate(app: "StripeApp", fields: Fields, intent: str) -> Result:
+    """End the pending 3D Secure challenge of a PaymentIntent."""
+    passed = fields.choice("outcome", OUTCOMES) == "succeeded"
+    return _transact(
+        app,
+        lambda context: _serialize(
+            context, hosted_actions.authenticate(context, intent, passed=passed)
+        ),
+    )
 
 
-def _pay(context: Context, id: str, body: Mapping[str, Any]) -> Result:
-    challenge = _text(body, "challenge", OUTCOMES) if "challenge" in body else None
-    result = hosted_actions.pay(context, id, _text(body, "card"), challenge=challenge)
-    return _serialize(context, result)
+def add_card(app: "StripeApp", fields: Fields, customer: str) -> Result:
+    """Add a default card to a customer."""
+    card = fields.text("card")
+
+    def work(context: Context) -> Result:
+        method = hosted_actions.add_card(context, customer, card)
+        return {"payment_method": context.serialize(method)}
+
+    return _transact(app, work)
 
 
-def _authenticate(context: Context, id: str, body: Mapping[str, Any]) -> Result:
-    passed = _text(body, "outcome", OUTCOMES) == "succeeded"
-    return _serialize(context, hosted_actions.authenticate(context, id, passed=passed))
-
-
-def _add_card(context: Context, id: str, body: Mapping[str, Any]) -> Result:
-    method = hosted_actions.add_card(context, id, _text(body, "card"))
-    return {"payment_method": context.serialize(method)}
-
-
-def _save_portal(context: Context, body: Mapping[str, Any]) -> Result:
+def save_portal(app: "StripeApp", fields: Fields) -> Result:
     """Save the default configuration; without features, the initial one."""
-    features = FEATURES.read(_as_form(body)).get("features")
-    return context.serialize(configurations.save_default(context, features))
+
+    def work(context: Context) -> Result:
+        features = fields.optional(fields.mapping, "features", {})
+        given = {} if features is None else {"features": _as_form(features)}
+        params = FEATURES.read(given)
+        default = configurations.save_default(context, params.get("features"))
+        return context.serialize(default)
+
+    return _transact(app, work)
+
+
+def _transact(app: "StripeApp", work: Callable[[Context], Result]) -> Result:
+    try:
+        return app.transact(work)
+    except StripeError as error:
+        raise Refused(error.status, str(error)) from error
 
 
 def _as_form(value: Any) -> Any:
@@ -80,20 +92,11 @@ def _serialize(context: Context, result: hosted_actions.PaymentResult) -> Result
     }
 
 
-def _text(body: Mapping[str, Any], name: str, choices: tuple[str, ...] = ()) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or (choices and value not in choices):
-        raise invalid(f"{name} must be {' or '.join(choices) or 'a string'}")
-    return value
-
-
-def _bind(action: Callable[..., Result], *ids: str) -> Action:
-    return lambda context, body: action(context, *ids, body)
-
-
-ACTIONS = (
-    (re.compile(r"customers/(\w+)/cards"), _add_card),
-    (re.compile(r"invoices/(\w+)/pay"), _pay),
-    (re.compile(r"portal"), _save_portal),
-    (re.compile(r"payment_intents/(\w+)/authenticate"), _authenticate),
-)
+COMMANDS: Commands = {
+    ("POST", r"customers/(\w+)/cards"): Command(add_card, ("card",)),
+    ("POST", r"invoices/(\w+)/pay"): Command(pay, ("card", "challenge")),
+    ("POST", "portal"): Command(save_portal, ("features",)),
+    ("POST", r"payment_intents/(\w+)/authenticate"): Command(
+        authenticate, ("outcome",)
+    ),
+}

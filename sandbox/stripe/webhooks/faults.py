@@ -6,123 +6,66 @@ need no knowledge of faults.
 """
 
 import re
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from fnmatch import fnmatchcase
-from random import Random
-from typing import Any, Literal
+from typing import Literal, get_args
 
-from sandbox.common.probability import (
-    BadFault,
-    check_probability,
-    check_times,
-    seeded_random,
-)
+from sandbox.common.faults import Fault, Faults
+from sandbox.common.fields import BadField, Fields
 from sandbox.stripe.api.context import DELIVERY
 from sandbox.stripe.store.records import Record, Store
 
 Kind = Literal["drop", "duplicate", "reorder", "delay"]
-KINDS = ("drop", "duplicate", "reorder", "delay")
 # Seconds of sandbox time after which `reorder` delivers without a later event.
 REORDER_TIMEOUT = 300
 
 
-@dataclass(slots=True)
-class WebhookFault:
-    """Fault that applies to the deliveries of the next `times` matching events.
+@dataclass(eq=False)
+class WebhookFault(Fault):
+    """Fault of the deliveries of the next `times` matching events.
 
     `drop`: never delivered; in `GET /v1/events` the delivery stays pending, as after
     Stripe's last attempt. `duplicate`: delivered twice. `reorder`: delivered after a
     later event, or at most `seconds` later (default: 300). `delay`: delivered `seconds`
     later. Seconds are sandbox time. `type` is an event type or a pattern such as
-    `invoice.*`; `times` None means until it is cleared.
+    `invoice.*`.
     """
 
-    kind: Kind
+    KINDS = get_args(Kind)
+
     type: str = "*"
+    _: KW_ONLY
     times: int | None = 1
     seconds: int = 0
-    chance: float = 1.0
-    id: str = ""
-    hits: int = 0
-    random: Random = field(default_factory=Random)
 
-    def check(self) -> None:
-        """Raise BadFault when a value is invalid."""
-        if self.kind not in KINDS:
-            raise BadFault(f"kind must be one of {', '.join(KINDS)}")
-        if not isinstance(self.type, str) or not re.fullmatch(r"[\w.*]+", self.type):
-            raise BadFault("type must be an event type like invoice.paid or invoice.*")
-        check_times(self.times)
+    def update(self, values: Fields) -> None:
+        """Set the given values, keep the others. Raises BadField."""
+        super().update(values)
+        self.type = values.text("type", self.type)
+        if not re.fullmatch(r"[\w.*]+", self.type):
+            raise BadField("type must be an event type like invoice.paid or invoice.*")
+
+    def read_seconds(self, values: Fields) -> int:
+        """Return the seconds of sandbox time. Raises BadField."""
         minimum = 1 if self.kind == "delay" else 0
-        if type(self.seconds) is not int or self.seconds < minimum:
-            raise BadFault("seconds must be a whole number, at least 1 for a delay")
-        check_probability(self.chance)
-
-    def matches(self, type: str) -> bool:
-        """Return whether the fault applies to an event. Uses up a random number."""
-        return fnmatchcase(type, self.type) and self.random.random() < self.chance
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fault as JSON data."""
-        names = ("id", "kind", "type", "times", "seconds", "chance", "hits")
-        return {name: getattr(self, name) for name in names}
+        return values.integer("seconds", self.seconds, minimum=minimum)
 
 
-class WebhookFaults:
-    """Active faults in the order of their creation. Thread-safe."""
+def apply_faults(
+    faults: Faults[WebhookFault], store: Store, deliveries: Sequence[str], now: int
+) -> None:
+    """Apply the faults to newly queued deliveries, given by their ids."""
+    for id in deliveries if faults.active() else ():
+        delivery = store.get(DELIVERY, id) or {}
+        event = store.get("event", delivery.get("event", "")) or {}
+        fault = _take(faults, event.get("type", ""))
+        if fault is not None:
+            _apply_fault(fault, store, delivery, now)
 
-    def __init__(self, seed: int | None = None) -> None:
-        self._seed = seed
-        self._lock = threading.Lock()
-        self._count = 0
-        # An immutable tuple that is replaced as a whole: reading needs no lock.
-        self._faults: tuple[WebhookFault, ...] = ()
 
-    def add(self, fault: WebhookFault) -> WebhookFault:
-        """Activate a fault. Raises BadFault."""
-        fault.check()
-        with self._lock:
-            self._count += 1
-            fault.id = f"webhook_fault_{self._count}"
-            fault.random = seeded_random(self._seed, fault.id)
-            self._faults = (*self._faults, fault)
-        return fault
-
-    def list(self) -> list[dict[str, Any]]:
-        """Return the active faults."""
-        return [fault.to_dict() for fault in self._faults]
-
-    def clear(self) -> None:
-        """Remove all faults; deliveries that they have changed stay changed."""
-        with self._lock:
-            self._count = 0
-            self._faults = ()
-
-    def apply(self, store: Store, deliveries: Sequence[str], now: int) -> None:
-        """Apply the faults to newly queued deliveries, given by their ids."""
-        if not self._faults:
-            return
-        for id in deliveries:
-            delivery = store.get(DELIVERY, id) or {}
-            event = store.get("event", delivery.get("event", "")) or {}
-            fault = self._take(event.get("type", ""))
-            if fault is not None:
-                _apply_fault(fault, store, delivery, now)
-
-    def _take(self, type: str) -> WebhookFault | None:
-        with self._lock:
-            for fault in self._faults:
-                if fault.matches(type):
-                    self._use(fault)
-                    return fault
-        return None
-
-    def _use(self, fault: WebhookFault) -> None:
-        fault.hits += 1
-        if fault.times is not None and fault.hits >= fault.times:
-            self._faults = tuple(other for other in self._faults if other is not fault)
+def _take(faults: Faults[WebhookFault], type: str) -> WebhookFault | None:
+    return faults.take(lambda fault: fnmatchcase(type, fault.type))
 
 
 def _apply_fault(fault: WebhookFault, store: Store, delivery: Record, now: int) -> None:

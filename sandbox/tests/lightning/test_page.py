@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 import pytest
 import requests
 
-from sandbox.lightning.commands import COMMANDS, match_command
+from sandbox.common.control import match_command
+from sandbox.lightning.commands import COMMANDS
 from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 from sandbox.tests.support.wallet_client import wallet_client
@@ -104,7 +105,7 @@ def test_every_form_has_a_command_that_knows_its_fields(lightning, control):
     commands = set()
     for action, names in forms:
         method = "DELETE" if "method" in names else "POST"
-        matched = match_command(method, action.removeprefix("/_pages/"))
+        matched = match_command(COMMANDS, method, action.removeprefix("/_pages/"))
         assert matched, action
         assert names - {"method"} <= set(matched.command.fields), action
         commands.add(matched.command.name)
@@ -112,7 +113,7 @@ def test_every_form_has_a_command_that_knows_its_fields(lightning, control):
     commands |= {
         matched.command.name
         for action, _ in Forms(fetch(f"{lightning.url}/").text).forms
-        if (matched := match_command("POST", action.removeprefix("/_pages/")))
+        if (matched := match_command(COMMANDS, "POST", action.removeprefix("/_pages/")))
     }
     cleared_together = {"clear_price_faults", "clear_relay_faults"}  # by one form
     assert {
@@ -165,7 +166,7 @@ def test_forms_add_and_clear_faults(lightning):
     assert press(lightning, "prices/faults", **prices).status_code == 200
 
     (fault,) = lightning.relay.faults()
-    assert (fault.kind, fault.when, fault.kinds) == ("hold", "after", {23194, 23195})
+    assert (fault.kind, fault.when, fault.kinds) == ("hold", "after", [23194, 23195])
     assert {fault.factor for fault in lightning.prices.faults.values()} == {3}
     cleared = press(lightning, "faults", method="DELETE")
     assert "All faults are cleared." in words(cleared.text)

@@ -5,8 +5,8 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from sandbox.common.fields import BadField
 from sandbox.common.nostr import InvalidEvent, pubkey_of
-from sandbox.common.probability import BadFault
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import (
     ANN,
@@ -490,6 +490,6 @@ def test_finished_delays_are_not_processed_again_on_clear_or_reset(
         {"kind": "mute", "chance": 0},
     ],
 )
-def test_invalid_fault_raises_badfault(relay, fault):
-    with pytest.raises(BadFault):
+def test_invalid_fault_raises_badfield(relay, fault):
+    with pytest.raises(BadField):
         relay.fault(**fault)

@@ -207,7 +207,7 @@ def test_advancing_the_clock_backwards_raises_value_error():
 
 def in_process_control(app, path, body):
     request = Request("POST", f"/_sandbox/{path}", body=json.dumps(body).encode())
-    response = handle_control(app, request, None)
+    response = handle_control(app, request)
     return response.status, json.loads(response.body)
 
 

@@ -196,7 +196,7 @@ def test_restore_brings_back_settings_and_pause_and_clears_faults(app, api):
     for path, kind in (("faults", "reset"), ("webhooks/faults", "drop")):
         body = json.dumps({"kind": kind, "times": None}).encode()
         request = Request("POST", f"/_sandbox/{path}", body=body)
-        assert handle_control(app, request, None).status == 200
+        assert handle_control(app, request).status == 200
 
     app.restore("before")
 
