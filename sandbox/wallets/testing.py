@@ -119,10 +119,6 @@ class Wallets:
         self._network.resubscribe()
         return [self[name] for name in names]
 
-    def run_due(self) -> int:
-        """Run the actions that are due now; return how many there were."""
-        return self.schedule.run_due()
-
     def _create(
         self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
     ) -> None:

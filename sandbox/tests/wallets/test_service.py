@@ -359,7 +359,7 @@ def test_scheduled_payment_of_an_offline_wallet_is_made_but_not_answered(
         alice.go_offline()
 
         clock.shift(30)
-        wallets.run_due()
+        wallets.schedule.run_due()
         assert alice.balance_msat == 99_000
 
         alice.go_online()
