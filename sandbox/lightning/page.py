@@ -2,7 +2,6 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox.common.access import denial_reason
@@ -17,18 +16,16 @@ from sandbox.lightning import price_commands
 from sandbox.lightning.behaviours import KINDS, describe
 from sandbox.lightning.commands import COMMANDS, MESSAGES, execute
 from sandbox.lightning.default_wallets import PLATFORM
+from sandbox.lightning.stack import Lightning
 from sandbox.lightning.views import invoice_state
 from sandbox.nostr.faults import PLACES, RelayFault
 from sandbox.prices.feed import SOURCES
 from sandbox.wallets import Renewal, Wallet
 
-if TYPE_CHECKING:
-    from sandbox.lightning.stack import Lightning
-
 logger = logging.getLogger(__name__)
 
 
-def handle(lightning: "Lightning", request: Request) -> Response:
+def handle(lightning: Lightning, request: Request) -> Response:
     """Handle a request for the page; never raises."""
     try:
         denial = denial_reason(request)
@@ -54,7 +51,7 @@ def budget(wallet: Wallet) -> str:
     return f"{sats(spent)} of {sats(terms.budget_msat)}{period}"
 
 
-def _answer(lightning: "Lightning", request: Request) -> Response:
+def _answer(lightning: Lightning, request: Request) -> Response:
     name = request.path.removeprefix(PREFIX)
     if request.method == "POST" and request.path.startswith(PREFIX):
         return _act(lightning, request, name)
@@ -68,7 +65,7 @@ def _answer(lightning: "Lightning", request: Request) -> Response:
     return html(200, _page(lightning, notice=MESSAGES.get(command, "")))
 
 
-def _act(lightning: "Lightning", request: Request, path: str) -> Response:
+def _act(lightning: Lightning, request: Request, path: str) -> Response:
     """Run a form's command. Forms know only POST: a field `method` overrides it."""
     form = dict(read(request.body.decode(errors="replace")))
     matched = match_command(COMMANDS, form.pop("method", "POST"), path)
@@ -84,7 +81,7 @@ def _act(lightning: "Lightning", request: Request, path: str) -> Response:
     return redirect(f"/?done={matched.command.name}")
 
 
-def _page(lightning: "Lightning", *, notice: str = "", error: str = "") -> str:
+def _page(lightning: Lightning, *, notice: str = "", error: str = "") -> str:
     with lightning.lock:
         return PAGE.render(
             lightning=lightning, now=int(time.time()), notice=notice, error=error

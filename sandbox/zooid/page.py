@@ -2,12 +2,12 @@
 
 import logging
 
-from caravel.nostr import short_npub
 from sandbox.common.access import denial_reason
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.responses import html, plain, refusal
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
+from sandbox.common.nostr import short_npub
 from sandbox.zooid.api import Zooid
 from sandbox.zooid.configs import Config
 

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from caravel.nostr import is_secret_key, pubkey_of
+from sandbox.common.nostr import is_secret_key, pubkey_of
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client

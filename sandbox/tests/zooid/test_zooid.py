@@ -8,9 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from caravel.nostr import generate_secret_key, npub, pubkey_of, short_npub
-from caravel.nostr.events import sign_event
 from caravel.nostr.http_auth import HTTP_AUTH, authorization
+from sandbox.common.nostr import (
+    generate_secret_key,
+    npub,
+    pubkey_of,
+    short_npub,
+    sign_event,
+)
 from sandbox.zooid import CannotListen, running_zooid
 from sandbox.zooid.faults import HUGE
 from sandbox.zooid.store import UnreadableState
