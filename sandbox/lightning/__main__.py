@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sandbox.clock import follow_from_environment
 from sandbox.common.server import CannotListen
+from sandbox.common.state import UnreadableState
 from sandbox.lightning.server import running_lightning
 from sandbox.lightning.stack import Lightning
-from sandbox.wallets.database import UnreadableState
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from sandbox.common.nostr import pubkey_of
+from sandbox.common.state import UnreadableState
 from sandbox.zooid.server import CannotListen, running_zooid
-from sandbox.zooid.store import UnreadableState
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,9 +16,9 @@ from sandbox.common.nostr import (
     short_npub,
     sign_event,
 )
+from sandbox.common.state import UnreadableState
 from sandbox.zooid import CannotListen, running_zooid
 from sandbox.zooid.faults import HUGE
-from sandbox.zooid.store import UnreadableState
 
 KEY = generate_secret_key()
 ANN, BEN = (pubkey_of(generate_secret_key()) for _ in range(2))
