@@ -1,12 +1,12 @@
 """SQLite file of a store: the state survives restarts and SIGKILL."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from sandbox.common.http import dump_json
 from sandbox.common.state import open_database
-from sandbox.stripe.store.records import Change, Record
 
 SCHEMA = """
 CREATE TABLE records (
@@ -22,6 +22,15 @@ FORMAT = 2
 INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
 
 
+class Change(NamedTuple):
+    """Effect of one write; `record` is None for a deletion."""
+
+    kind: str
+    id: str
+    seq: int
+    record: Mapping[str, Any] | None
+
+
 class SqliteJournal:
     """Journal with one row per record and one transaction per write."""
 
@@ -30,7 +39,7 @@ class SqliteJournal:
         # The caller of the store serializes access.
         self._db = open_database(path, SCHEMA, FORMAT)
 
-    def load(self) -> Iterator[tuple[str, str, int, Record]]:
+    def load(self) -> Iterator[tuple[str, str, int, Mapping[str, Any]]]:
         """Yield every record as (kind, id, seq, record), ordered by seq."""
         rows = self._db.execute("SELECT kind, id, seq, body FROM records ORDER BY seq")
         for kind, id, seq, body in rows:
