@@ -55,7 +55,6 @@ def page(context: Context, token: str, query: Form, error: str) -> Response:
         lines=invoice["_lines"][:MAX_LINES],
         omitted_lines=len(invoice["_lines"][MAX_LINES:]),
         credit_notes=_credit_notes(context, invoice),
-        next_attempt_at=context.serialize(invoice)["next_payment_attempt"],
         now=context.now,
         **_payment(context, invoice),
     )
