@@ -3,19 +3,15 @@
 Stored as one record, so restarts and snapshots preserve them.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-from sandbox.common.fields import BadField
+from sandbox.common.fields import Fields
 from sandbox.stripe.store.records import Store
 
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
-
-
-class BadSetting(BadField):
-    """A setting is unknown or has an invalid value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +46,19 @@ def read(store: Store) -> AccountSettings:
 
 
 def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
-    """Change some settings and return all. Raises BadSetting."""
-    changed = _validated({**asdict(read(store)), **changes})
+    """Change some settings and return all. Raises BadField."""
+    values = asdict(read(store))
+    given = Fields({**values, **changes}, values)
+    changed = AccountSettings(
+        after_last_retry=given.choice("after_last_retry", get_args(Outcome)),
+        overdue_after_days=given.optional(
+            given.integer, "overdue_after_days", minimum=1
+        ),
+        latency=given.seconds("latency", 0),
+        rate_limit=given.optional(given.integer, "rate_limit", minimum=1),
+        keep_events=given.integer("keep_events", minimum=1),
+        keep_answers=given.integer("keep_answers", minimum=1),
+    )
     record = {"id": KIND, "object": KIND, "created": 0, "settings": asdict(changed)}
     store.put(KIND, record)
     return changed
-
-
-def _validated(values: Mapping[str, Any]) -> AccountSettings:
-    unknown = sorted(values.keys() - {field.name for field in fields(AccountSettings)})
-    if unknown:
-        raise BadSetting(f"no such setting: {', '.join(unknown)}")
-    settings = AccountSettings(**values)
-    for name, accepts in RULES.items():
-        if not accepts(getattr(settings, name)):
-            raise BadSetting(f"{name} cannot be {getattr(settings, name)!r}")
-    return settings
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-RULES: Mapping[str, Callable[[Any], bool]] = {
-    "after_last_retry": lambda value: value in ("past_due", "unpaid", "canceled"),
-    "overdue_after_days": lambda value: value is None or _is_positive(value),
-    "latency": lambda value: type(value) in (int, float) and value >= 0,
-    "rate_limit": lambda value: value is None or _is_positive(value),
-    "keep_events": _is_positive,
-    "keep_answers": _is_positive,
-}

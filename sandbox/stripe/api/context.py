@@ -93,9 +93,7 @@ class Context:
         self, kind: str, id: str, event: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield a copy to modify, then store it and emit `event` if it has changed."""
-        old = self.store.get(kind, id)
-        if old is None:
-            raise missing(NOUNS.get(kind, kind), id)
+        old = self.get(kind, id)
         before = self.serialize(old) if event else {}
         draft = clone(old)
         yield draft

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sandbox.stripe.api.errors import rejected
+from sandbox.stripe.api.errors import StripeError, rejected
 
 METADATA_KEYS = 50
 METADATA_KEY_LENGTH = 40
@@ -36,8 +36,10 @@ class Text:
     def read(self, value: Any, name: str) -> str | None:
         if not isinstance(value, str):
             raise rejected(f"Invalid string: {value}", param=name)
+        if value == "" and self.unset:
+            return None
         if value == "":
-            return _read_empty(name, self.unset)
+            raise _empty(name)
         if len(value) > self.max_length:
             raise rejected(
                 f"Invalid string: {value[:20]}...; must be at most "
@@ -86,14 +88,13 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a fixed set of words; `unset` allows "" and reads it as None."""
+    """One of a fixed set of words."""
 
     words: tuple[str, ...]
-    unset: bool = False
 
-    def read(self, value: Any, name: str) -> str | None:
+    def read(self, value: Any, name: str) -> str:
         if value == "":
-            return _read_empty(name, self.unset)
+            raise _empty(name)
         if value not in self.words:
             *others, last = self.words
             allowed = f"{', '.join(others)} or {last}" if others else last
@@ -106,18 +107,12 @@ class Array:
     """List of values of one type."""
 
     of: Kind
-    maximum: int | None = None
 
     def read(self, value: Any, name: str) -> list[Any]:
         if value == "":
             return []
         if not isinstance(value, dict) or not all(map(INDEX.fullmatch, value)):
             raise rejected("Invalid array", param=name)
-        if self.maximum is not None and len(value) > self.maximum:
-            raise rejected(
-                f"Array {name} exceeded maximum {self.maximum} allowed elements.",
-                param=name,
-            )
         return [
             self.of.read(value[key], f"{name}[{key}]") for key in sorted(value, key=int)
         ]
@@ -125,15 +120,12 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Nested object; `unset` allows "" and reads it as None."""
+    """Nested object."""
 
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
-    unset: bool = False
 
-    def read(self, value: Any, name: str) -> dict[str, Any] | None:
-        if value == "" and self.unset:
-            return None
+    def read(self, value: Any, name: str) -> dict[str, Any]:
         _require_hash(value, name)
         return read_fields(value, self.fields, self.required, prefix=name)
 
@@ -229,17 +221,14 @@ def read_fields(
     return {key: fields[key].read(value, path(key)) for key, value in values.items()}
 
 
-def _read_empty(name: str, unset: bool) -> str | None:
-    """Return None for "" that unsets a parameter. Raises a 400 for others."""
-    if not unset:
-        raise rejected(
-            f"You passed an empty string for '{name}'. We assume empty values are an "
-            f"attempt to unset a parameter; however '{name}' cannot be unset. You "
-            f"should remove '{name}' from your request or supply a non-empty value.",
-            param=name,
-            code="parameter_invalid_empty",
-        )
-    return None
+def _empty(name: str) -> StripeError:
+    return rejected(
+        f"You passed an empty string for '{name}'. We assume empty values are an "
+        f"attempt to unset a parameter; however '{name}' cannot be unset. You "
+        f"should remove '{name}' from your request or supply a non-empty value.",
+        param=name,
+        code="parameter_invalid_empty",
+    )
 
 
 def _require_hash(value: Any, name: str) -> None:

@@ -124,5 +124,8 @@ class Registry:
         """Return the API representation of a record."""
         if record.get("deleted"):
             return {"id": record["id"], "object": record["object"], "deleted": True}
-        resource = self.by_name.get(record["object"])
-        return resource.render(store, record) if resource else public(store, record)
+        if resource := self.by_name.get(record["object"]):
+            return resource.render(store, record)
+        if record["object"] == "list":
+            return {**record, "data": [self.render(store, r) for r in record["data"]]}
+        return public(store, record)

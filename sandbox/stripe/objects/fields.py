@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.stripe.api.errors import invalid, rejected
-from sandbox.stripe.api.params import METADATA_KEYS, Choice, Hash, Integer, Text
+from sandbox.stripe.api.params import METADATA_KEYS, Choice
 from sandbox.stripe.money import currencies
 
 
@@ -26,11 +26,7 @@ class Currency:
 
 
 CURRENCY = Currency()
-ADDRESS_FIELDS = ("city", "country", "line1", "line2", "postal_code", "state")
-ADDRESS = Hash({name: Text(unset=True) for name in ADDRESS_FIELDS}, unset=True)
-COLLECTION_METHODS = ("charge_automatically", "send_invoice")
-COLLECTION_METHOD = Choice(COLLECTION_METHODS)
-QUANTITY = Integer(0, 999_999_999)
+COLLECTION_METHOD = Choice(("charge_automatically", "send_invoice"))
 
 
 def merge_metadata(
@@ -54,13 +50,6 @@ def merge_metadata(
 def new_metadata(params: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a new object."""
     return merge_metadata({}, params.get("metadata", {}))
-
-
-def address(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return an address with all fields; missing ones are null."""
-    if params is None:
-        return None
-    return {name: params.get(name) for name in ADDRESS_FIELDS}
 
 
 def copy_params(target: dict[str, Any], params: Mapping[str, Any], *names: str) -> None:

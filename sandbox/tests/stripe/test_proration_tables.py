@@ -189,15 +189,15 @@ def test_cancelling_with_nothing_to_bill_creates_no_invoice():
 def test_items_left_by_cancellation_are_billed_with_next_subscription():
     account = Account(1_000)
     payer = account.api.v1.customers.retrieve(account.subscription.customer)
-    account.advance_to(15 * DAY)
+    account.advance_to(20 * DAY)
     account.api.v1.subscriptions.cancel(account.subscription.id, {"prorate": True})
     pending = account.pending()
 
     second = builders.subscription(account.api, account.prices[0], to=payer)
 
     invoice = account.api.v1.invoices.retrieve(second.latest_invoice)
-    assert pending == [-500]
-    assert [line.amount for line in invoice.lines.data] == [-500, 1_000]
+    assert pending == [-333]
+    assert [line.amount for line in invoice.lines.data] == [-333, 1_000]
     assert account.pending() == []
 
 

@@ -3,8 +3,9 @@
 import pytest
 import requests
 
+from sandbox.common.fields import BadField
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.settings import AccountSettings, BadSetting
+from sandbox.stripe.settings import AccountSettings
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_account_settings_survive_a_restart_but_not_a_reset(tmp_path):
 def test_invalid_account_setting_discards_valid_changes_of_the_same_request():
     app = StripeApp()
 
-    with pytest.raises(BadSetting):
+    with pytest.raises(BadField):
         app.change_settings({"latency": 1, "rate_limit": 0})
 
     assert app.change_settings({}) == AccountSettings()

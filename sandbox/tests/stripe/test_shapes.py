@@ -54,7 +54,6 @@ def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
         {
             "features": {
                 "payment_method_update": {"enabled": True},
-                "customer_update": {"enabled": True, "allowed_updates": ["email"]},
             }
         }
     )
@@ -112,7 +111,8 @@ def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
         method = builders.card(api, payer.id, card)
         subscription = builders.automatic(api, to=payer)
         invoice = api.v1.invoices.retrieve(
-            subscription.latest_invoice, {"expand": everything}
+            subscription.latest_invoice,
+            {"expand": everything},
         )
         payment = invoice.payments.data[0]
         intent = payment.payment.payment_intent

@@ -46,7 +46,7 @@ CREATE = Shape(
     },
     required=("currency", "unit_amount"),
 )
-LIST = listing(active=Boolean(), lookup_keys=Array(Text(), maximum=10), product=Text())
+LIST = listing(active=Boolean(), lookup_keys=Array(Text()), product=Text())
 UNUSED = always_null("custom_unit_amount tiers_mode transform_quantity")
 UNUSED_IN_PLANS = always_null("meter tiers_mode transform_usage trial_period_days")
 resource.retrievable(URL)

@@ -17,7 +17,6 @@ OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource("customer", indexes=("email",))
 FIELDS: dict[str, Kind] = {
     "email": Text(unset=True, max_length=512),
-    "invoice_prefix": Text(max_length=12),
     "invoice_settings": Hash({"default_payment_method": Text(unset=True)}),
     "metadata": Metadata(),
     "name": Text(unset=True, max_length=256),
@@ -92,7 +91,7 @@ def _assign(context: Context, customer: dict[str, Any], params: Params) -> None:
         customer["id"],
         "invoice_settings[default_payment_method]",
     )
-    copy_params(customer, params, "email", "invoice_prefix", "name", "phone")
+    copy_params(customer, params, "email", "name", "phone")
     if "metadata" in params:
         customer["metadata"] = merge_metadata(customer["metadata"], params["metadata"])
     customer["invoice_settings"].update(settings)
@@ -108,12 +107,9 @@ def _new_customer(context: Context) -> dict[str, Any]:
         "delinquent": False,
         "email": None,
         "invoice_prefix": context.ids.invoice_prefix(),
-        "invoice_settings": {
-            "custom_fields": None,
-            "default_payment_method": None,
-            "footer": None,
-            "rendering_options": None,
-        },
+        "invoice_settings": always_null(
+            "custom_fields default_payment_method footer rendering_options"
+        ),
         "livemode": False,
         "metadata": {},
         "name": None,

@@ -18,7 +18,7 @@ LIST = listing(
     created=Range(),
     delivery_success=Boolean(),
     type=Text(),
-    types=Array(Text(), maximum=20),
+    types=Array(Text()),
 )
 
 

@@ -8,7 +8,7 @@ from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Choice, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import address, always_null
+from sandbox.stripe.objects.fields import always_null
 from sandbox.stripe.objects.schemas import test_cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
@@ -155,7 +155,7 @@ def _create(context: Context, name: str) -> Record:
         "object": KIND,
         "allow_redisplay": "unspecified",
         "billing_details": {
-            "address": address({}),
+            "address": always_null("city country line1 line2 postal_code state"),
             **always_null("email name phone tax_id"),
         },
         "card": {

@@ -5,9 +5,9 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid, missing
-from sandbox.stripe.api.params import Boolean, Hash, Kind, Metadata, Text
+from sandbox.stripe.api.params import Boolean, Hash, Integer, Kind, Metadata, Text
 from sandbox.stripe.clock.periods import period_at
-from sandbox.stripe.objects.fields import QUANTITY, merge_metadata
+from sandbox.stripe.objects.fields import merge_metadata
 from sandbox.stripe.objects.schemas.subscription import new_item
 from sandbox.stripe.objects.subscriptions import prorations
 from sandbox.stripe.store.records import Record
@@ -16,7 +16,7 @@ MAX_ITEMS = 20
 NEW_ITEM: dict[str, Kind] = {
     "metadata": Metadata(),
     "price": Text(),
-    "quantity": QUANTITY,
+    "quantity": Integer(0, 999_999_999),
 }
 ITEM = Hash(NEW_ITEM, required=("price",))
 ITEM_CHANGE = Hash({**NEW_ITEM, "deleted": Boolean(), "id": Text()})
