@@ -33,7 +33,7 @@ class StripeServer(Server):
     def stop(self) -> None:
         """Stop serving and close the app."""
         self._stopping.set()
-        self.app.faults.clear()
+        self.app.release_delayed()
         super().stop()
         self._timers.join()
         self.app.close()

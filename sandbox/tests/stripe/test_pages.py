@@ -460,13 +460,13 @@ def test_faults_are_cleared(stripe_sandbox):
 
 
 def test_setting_is_changed(stripe_sandbox):
-    post_action(stripe_sandbox, "settings", name="retry_after_days", value="[1, 2]")
+    post_action(stripe_sandbox, "settings", name="overdue_after_days", value="4")
     post_action(stripe_sandbox, "settings", name="after_last_retry", value="unpaid")
 
     settings = stripe_sandbox.settings()
-    assert settings.retry_after_days == (1, 2)
+    assert settings.overdue_after_days == 4
     assert settings.after_last_retry == "unpaid"
-    assert "retry_after_days [1, 2]" in page_text(stripe_sandbox)
+    assert "overdue_after_days 4" in page_text(stripe_sandbox)
 
 
 @pytest.mark.parametrize(
