@@ -7,12 +7,12 @@ from urllib.parse import parse_qs
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import read
 from sandbox.common.html.responses import html, plain, redirect, refusal
+from sandbox.common.html.text import long_moment
 from sandbox.common.http import Request, Response
 from sandbox.stripe.pages.dashboard import query as view
 from sandbox.stripe.pages.dashboard import status
 from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
 from sandbox.stripe.pages.hosted import routes
-from sandbox.stripe.pages.text import long_moment
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
