@@ -6,7 +6,9 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sandbox.common.html.responses import html
 from sandbox.common.html.templates import environment
+from sandbox.common.http import Response
 from sandbox.stripe import settings
 from sandbox.stripe.api.context import DELIVERY
 from sandbox.stripe.money import currencies
@@ -27,20 +29,16 @@ HAVE_SECTION = frozenset(
 TIMES = re.compile(r"(_at|_end|_start|_date|_anchor|^created|^updated|^start|^end)$")
 
 
-def page(app: "StripeApp", view: View, *, notice: str = "", error: str = "") -> str:
+def page(
+    app: "StripeApp", view: View, *, notice: str = "", error: str = ""
+) -> Response:
     """Return the page for a view, with the notice or error of the last action."""
     with app.lock:
         scope = Scope(app, view)
-        template, data = _content(scope)
+        name, data = _content(scope)
         data |= _banner(scope) | {"scope": scope, "notice": notice, "error": error}
-        return TEMPLATES.get_template(f"dashboard/{template}.html").render(data)
-
-
-def is_missing(app: "StripeApp", view: View) -> bool:
-    """Return whether the view names an object or type that does not exist."""
-    with app.lock:
-        unknown_id = bool(view.id) and find_object(app.store, view.id) is None
-    return unknown_id or bool(view.kind and view.kind not in REGISTRY.by_name)
+        text = TEMPLATES.get_template(f"dashboard/{name}.html").render(data)
+    return html(400 if error else 404 if name == "missing" else 200, text)
 
 
 def _banner(scope: Scope) -> dict[str, Any]:
@@ -52,17 +50,16 @@ def _banner(scope: Scope) -> dict[str, Any]:
         "offset": app.clock.offset,
         "next_due": first and {"id": first[1], "seconds": max(0, first[0] - now)},
         "paused": app.deliveries.settings.paused,
-        "faults": app.faults.list(),
-        "webhook_faults": app.webhook_faults.list(),
+        "faults": app.faults.list() + app.webhook_faults.list(),
     }
 
 
 def _content(scope: Scope) -> tuple[str, dict[str, Any]]:
     """Return the name of the template for the view, and its data."""
     if scope.view.id:
-        return "object", _object(scope, scope.view.id)
+        return _object(scope, scope.view.id)
     if scope.view.kind:
-        return "kind", _kind(scope, scope.view.kind)
+        return _kind(scope, scope.view.kind)
     customers = [rows.customer(scope.store, record) for record in scope.customers()]
     if scope.matches is not None and scope.customer is None:
         return "choice", {"customers": customers}
@@ -99,26 +96,20 @@ def _kinds(store: Store) -> dict[str, int]:
     }
 
 
-def _object(scope: Scope, id: str) -> dict[str, Any]:
+def _object(scope: Scope, id: str) -> tuple[str, dict[str, Any]]:
     record = find_object(scope.store, id)
     if record is None:
-        return {"object": None}
-    return {
-        "object": REGISTRY.render(scope.store, record),
-        "page": rows.hosted_page(record),
-        **_traffic(scope),
-    }
+        return "missing", {}
+    content = REGISTRY.render(scope.store, record)
+    page = rows.hosted_page(record)
+    return "object", {"object": content, "page": page, **_traffic(scope)}
 
 
-def _kind(scope: Scope, kind: str) -> dict[str, Any]:
+def _kind(scope: Scope, kind: str) -> tuple[str, dict[str, Any]]:
     if kind not in REGISTRY.by_name:
-        return {"objects": None}
+        return "missing", {}
     count = f"{scope.store.count(kind):,}"
-    return {"objects": scope.newest(kind, "objects"), "count": count}
-
-
-def _money(amount: int, currency: str | None) -> str:
-    return currencies.text(amount, currency or "usd")
+    return "kind", {"objects": scope.newest(kind, "objects"), "count": count}
 
 
 def _kind_name(kind: str) -> str:
@@ -137,7 +128,7 @@ TEMPLATES = environment(
 TEMPLATES.filters.update(
     json=json.JSONEncoder(ensure_ascii=False).encode,
     kind_name=_kind_name,
-    money=_money,
+    money=currencies.text,
     one_line=rows.one_line,
 )
 TEMPLATES.tests["time_field"] = TIMES.search
