@@ -15,7 +15,7 @@ from billing.tests.factories import InvoiceCollectionFactory
 from caravel.core.web.throttling import concurrency_limit
 from caravel.nostr import npub
 from relays.tests.factories import RelayFactory
-from sandbox.wallets.budgets import Terms
+from sandbox.wallets.connections import Terms
 from tenants.models import Activity, Tenant
 from tenants.services.tenants import set_wallet
 from tenants.tests.factories import TenantFactory

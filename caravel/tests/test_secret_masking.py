@@ -11,7 +11,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.tests.support import secret_scanner
 from caravel.tests.support.secret_scanner import Secrets
 from lightning.clients.nwc_uri import parse_nwc_url
-from sandbox.wallets.secrets import tracked
+from sandbox.common.secrets import tracked
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from caravel.nostr.encryption import Scheme
 from interop.tests.support.alby import AlbyError
 from lightning.clients import nwc
 from lightning.clients.bolt11 import decode
@@ -22,6 +21,7 @@ from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
 from lightning.tests.support.polling import until
+from sandbox.common.nostr import Scheme
 from sandbox.wallets import Renewal
 
 pytestmark = pytest.mark.interop

@@ -12,7 +12,7 @@ from lightning.services import payments
 from lightning.tasks import check_payment_hashes, run_nwc_payment
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import start_payment
-from sandbox.wallets import secrets
+from sandbox.common import secrets
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
 

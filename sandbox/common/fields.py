@@ -88,12 +88,18 @@ class Fields:
         return value
 
     def seconds(
-        self, name: str, default: float, *, maximum: float = MAX_SECONDS
+        self,
+        name: str,
+        default: float,
+        *,
+        minimum: float = 0.0,
+        maximum: float = MAX_SECONDS,
     ) -> float:
         """Return a number of seconds. Raises BadField."""
         value = self._decimal(name, default, text=self._form)
-        if not 0 <= value <= maximum:
-            raise BadField(f"{name} must be a number from 0 to {maximum:.0f}")
+        if not minimum <= value <= maximum:
+            rule = f"from {minimum:.0f} to {maximum:.0f}"
+            raise BadField(f"{name} must be a number {rule}")
         return float(value)
 
     def positive(

@@ -4,6 +4,7 @@
 """
 
 from sandbox.common.server import CannotListen
-from sandbox.lightning.stack import Lightning, running_lightning
+from sandbox.lightning.server import running_lightning
+from sandbox.lightning.stack import Lightning
 
 __all__ = ["CannotListen", "Lightning", "running_lightning"]

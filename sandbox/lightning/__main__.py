@@ -7,13 +7,11 @@ import sys
 import threading
 from pathlib import Path
 
-from caravel import dev_defaults
 from sandbox.clock import follow_from_environment
 from sandbox.common.server import CannotListen
-from sandbox.lightning.stack import Lightning, running_lightning
-from sandbox.wallets.database import UnreadableState
-
-ROOT = Path(__file__).resolve().parents[2]
+from sandbox.common.state import UnreadableState
+from sandbox.lightning.server import running_lightning
+from sandbox.lightning.stack import Lightning
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the command-line options.
 
-    The seed of the keys is not an option: arguments are in the process list.
+    The seed of the wallets' keys is not one, since arguments are in the process list:
+    it is SANDBOX_SEED in the environment, else that of the state, else random.
     """
     parser.add_argument(
         "--lightning-port",
@@ -60,7 +59,7 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
         with running_lightning(
             port=options.lightning_port,
             nostr_port=options.nostr_port,
-            seed=_seed(),
+            seed=os.environ.get("SANDBOX_SEED"),
             state=options.wallets,
         ) as lightning:
             print(f"sandbox Lightning on {lightning.url}", flush=True)
@@ -71,16 +70,6 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _seed() -> str:
-    """Return the seed of the wallets' keys: SANDBOX_SEED, or this checkout's.
-
-    The development setting ROBOT_WALLET is derived from the same seed.
-    """
-    var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
-    seed = os.environ.get("SANDBOX_SEED")
-    return seed or dev_defaults.defaults(var)["SANDBOX_SEED"]
 
 
 def _explanation(lightning: Lightning, options: argparse.Namespace) -> str:

@@ -1,18 +1,18 @@
-"""NIP-01 filters: parsing, matching, and the keys of the event index."""
+"""NIP-01 filters: parsing and matching, and an index to find what they match."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import HEX, KINDS, Event
+
+T = TypeVar("T", bound=Hashable)
 
 # An index key: a field and its value; `("all",)` finds every event.
 Key = tuple[str | int, ...]
 Tags = tuple[tuple[str, frozenset[str]], ...]
 
-HEX = re.compile(r"[0-9a-f]{64}")
-KINDS = range(65_536)
 # Filters with more pairs of author and kind are indexed by author only.
 MAX_AUTHOR_KIND_KEYS = 1_000
 
@@ -76,6 +76,36 @@ def event_keys(event: Event) -> list[Key]:
         ("kind", event.kind),
         ("all",),
     ]
+
+
+class Index(Generic[T]):
+    """Items by key; one item can have several keys."""
+
+    def __init__(self) -> None:
+        self._items: dict[Key, dict[T, None]] = {}
+
+    def add(self, keys: Iterable[Key], item: T) -> None:
+        """Add an item under each key."""
+        for key in keys:
+            self._items.setdefault(key, {})[item] = None
+
+    def remove(self, keys: Iterable[Key], item: T) -> None:
+        """Remove an item that was added under these keys."""
+        for key in keys:
+            items = self._items[key]
+            del items[item]
+            if not items:
+                del self._items[key]
+
+    def __len__(self) -> int:
+        return len({item for items in self._items.values() for item in items})
+
+    def find(self, keys: Iterable[Key]) -> list[T]:
+        """Return the items under any of the keys, each once."""
+        items: dict[T, None] = {}
+        for key in keys:
+            items.update(self._items.get(key, {}))
+        return list(items)
 
 
 def parse_filter(data: object) -> Filter:

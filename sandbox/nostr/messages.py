@@ -3,21 +3,35 @@
 import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlsplit
 
-from caravel.nostr.events import Event, InvalidEvent, parse_event
-from sandbox.nostr.filters import HEX
+from sandbox.common.nostr import HEX, Event, InvalidEvent, parse_event
+
+AUTH_KIND = 22_242
+#: Seconds between signing and sending an AUTH; NIP-42 says about ten minutes.
+MAX_AUTH_AGE = 600
 
 
 class MalformedMessage(ValueError):
     """An invalid client message; the text says why."""
 
 
-def parse_message(message: str | bytes) -> tuple[str, list[Any]]:
+def message(verb: str, *values: object) -> str:
+    """Return a message to a client."""
+    return json.dumps([verb, *values])
+
+
+def event_message(subscription_id: str, event_json: str) -> str:
+    """Return an EVENT message with an event that is JSON already."""
+    return f'["EVENT",{json.dumps(subscription_id)},{event_json}]'
+
+
+def parse_message(text: str | bytes) -> tuple[str, list[Any]]:
     """Return a message's verb and arguments. Raises MalformedMessage."""
-    if isinstance(message, bytes):
+    if isinstance(text, bytes):
         raise MalformedMessage("a message must be text")
     try:
-        data = json.loads(message)
+        data = json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise MalformedMessage("a message must be JSON") from exc
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
@@ -37,32 +51,16 @@ def parse_subscription_id(arguments: list[Any]) -> str:
 def parse_signed(arguments: list[Any]) -> Event:
     """Return the verified event of an EVENT or AUTH. Raises InvalidEvent."""
     if len(arguments) != 1:
-        raise InvalidEvent("Exactly one event is expected.")
+        raise InvalidEvent("exactly one event is expected")
     return parse_event(arguments[0])
 
 
-def ok(event_id: str, accepted: bool, message: str = "") -> str:
-    return json.dumps(["OK", event_id, accepted, message])
-
-
-def eose(subscription_id: str) -> str:
-    return json.dumps(["EOSE", subscription_id])
-
-
-def closed(subscription_id: str, message: str) -> str:
-    return json.dumps(["CLOSED", subscription_id, message])
-
-
-def notice(message: str) -> str:
-    return json.dumps(["NOTICE", message])
-
-
-def challenge(text: str) -> str:
-    return json.dumps(["AUTH", text])
-
-
-def event_message(subscription_id: str, event_json: str) -> str:
-    return f'["EVENT",{json.dumps(subscription_id)},{event_json}]'
+def event_id_of(arguments: list[Any]) -> str | None:
+    """Return the id that an event claims, if it looks like an id."""
+    match arguments:
+        case [{"id": str(event_id)}, *_] if HEX.fullmatch(event_id):
+            return event_id
+    return None
 
 
 def with_bad_signature(event: Event) -> str:
@@ -71,9 +69,26 @@ def with_bad_signature(event: Event) -> str:
     return replace(event, sig=other).to_json()
 
 
-def event_id_of(arguments: list[Any]) -> str | None:
-    """Return the id that an event claims, if it looks like an id."""
-    event_id = (
-        arguments[0].get("id") if arguments and isinstance(arguments[0], dict) else None
-    )
-    return event_id if isinstance(event_id, str) and HEX.fullmatch(event_id) else None
+def rejection_reason(
+    event: Event, *, challenge: str, host: str, now: float
+) -> str | None:
+    """Return why an AUTH event is invalid for this connection, or None.
+
+    `host` is the Host header of the connection, with the port.
+    """
+    if event.kind != AUTH_KIND:
+        return "the kind is not 22242"
+    if event.values("challenge") != [challenge]:
+        return "this is not the challenge of the connection"
+    if [_host(url) for url in event.values("relay")] != [host.lower()]:
+        return "this is not the address of the relay"
+    if abs(event.created_at - now) > MAX_AUTH_AGE:
+        return "the event is too old or too new"
+    return None
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.lower()
+    except ValueError:
+        return ""

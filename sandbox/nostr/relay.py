@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 from sandbox.nostr.faults import Kind, RelayFault
 from sandbox.nostr.listener import Listener
 from sandbox.nostr.relay_core import RelayCore
@@ -88,7 +88,7 @@ class SandboxRelay:
 
     def end_subscriptions(self) -> None:
         """Close all subscriptions and send CLOSED to their clients."""
-        self._call(self._end_subscriptions)
+        self._call(self._core.end_subscriptions)
 
     @property
     def connections(self) -> int:
@@ -160,7 +160,7 @@ class SandboxRelay:
 
     def clear_faults(self) -> None:
         """Remove all faults; what they delay or hold is processed at once."""
-        self._call(self._clear_faults)
+        self._call(self._core.clear_faults)
 
     @property
     def held(self) -> int:
@@ -183,22 +183,11 @@ class SandboxRelay:
         `max_received` and `seed` from the next reset. The challenge is sent when a
         client connects: after setting `requires_auth`, drop the connections.
         """
-        self._call(lambda: self._change_settings(changes))
+        self._core.settings = replace(self._core.settings, **changes)
 
     def reset(self) -> None:
         """Delete events, faults, counters and held messages; connections stay."""
         self._call(self._core.reset)
-
-    def _end_subscriptions(self) -> None:
-        for peer in list(self._core.peers):
-            peer.end_subscriptions()
-
-    def _clear_faults(self) -> None:
-        self._core.faults.clear()
-        self._core.delayed.finish()
-
-    def _change_settings(self, changes: dict[str, Any]) -> None:
-        self._core.settings = replace(self._core.settings, **changes)
 
     def _call(self, function: Callable[[], T]) -> T:
         async def call() -> T:

@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from caravel.nostr.events import Event
 from sandbox.common.faults import Faults
-from sandbox.nostr import messages
-from sandbox.nostr.delayed_actions import DelayedActions
+from sandbox.common.nostr import Event
 from sandbox.nostr.faults import RelayFault
-from sandbox.nostr.faulty_reply import Reply, send_reply
-from sandbox.nostr.filters import Filter, Key
-from sandbox.nostr.index import Index
+from sandbox.nostr.faulty_reply import DelayedActions, Reply, send_reply
+from sandbox.nostr.filters import Filter, Index, Key
+from sandbox.nostr.messages import event_message, message, with_bad_signature
 from sandbox.nostr.settings import RelaySettings
-from sandbox.nostr.store import EventStore, Outcome, Record
+from sandbox.nostr.store import EventStore, Record
 
 
 class Peer(Protocol):
@@ -70,6 +68,16 @@ class RelayCore:
         self.counts: Counter[int] = Counter()
         self.requests = 0
 
+    def clear_faults(self) -> None:
+        """Remove all faults, and run at once what they delayed."""
+        self.faults.clear()
+        self.delayed.finish()
+
+    def end_subscriptions(self) -> None:
+        """Close all subscriptions and send CLOSED to their clients."""
+        for peer in list(self.peers):
+            peer.end_subscriptions()
+
     def record_received(self, event: Event) -> None:
         """Record an event that a client sent, whether or not it is accepted."""
         self.received.append(event)
@@ -77,16 +85,13 @@ class RelayCore:
 
     def publish(self, event: Event) -> str:
         """Store an event and deliver it; return the OK message for the sender."""
+        if self.settings.honours_expiration and event.is_expired(time.time()):
+            return message("OK", event.id, False, "invalid: event is expired")
         record = Record(event)
-        if self.settings.honours_expiration and record.is_expired(time.time()):
-            return messages.ok(event.id, False, "invalid: event is expired")
-        outcome = self.store.put(record, max_events=self.settings.max_events)
-        if outcome is Outcome.DUPLICATE:
-            return messages.ok(event.id, True, "duplicate: already have this event")
-        if outcome is Outcome.OUTDATED:
-            return messages.ok(event.id, True, "duplicate: have a newer event")
-        self._fan_out(record)
-        return messages.ok(event.id, True)
+        duplicate = self.store.put(record, max_events=self.settings.max_events)
+        if not duplicate:
+            self._fan_out(record)
+        return message("OK", event.id, True, duplicate)
 
     def query(self, filters: Iterable[Filter]) -> list[Record]:
         """Return the stored events that match any filter, newest first."""
@@ -100,7 +105,7 @@ class RelayCore:
 
     def _deliver(self, subscription: Subscription, record: Record) -> None:
         event, peer = record.event, subscription.peer
-        text = messages.event_message(subscription.id, record.json)
+        text = event_message(subscription.id, record.json)
         fault = self.faults.take(
             lambda fault: fault.matches("delivery", (event.kind,), (event.pubkey,))
         )
@@ -111,8 +116,6 @@ class RelayCore:
             produce=lambda: text,
             send=lambda text: peer.deliver(subscription, text),
             hang_up=peer.hang_up,
-            bad_signature=messages.event_message(
-                subscription.id, messages.with_bad_signature(event)
-            ),
+            bad_signature=event_message(subscription.id, with_bad_signature(event)),
         )
         send_reply(reply, fault, self.delayed)

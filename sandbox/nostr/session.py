@@ -7,12 +7,11 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast
 
-from caravel.nostr.events import Event, InvalidEvent
+from sandbox.common.nostr import Event, InvalidEvent
 from sandbox.nostr import messages
-from sandbox.nostr.auth import AUTH_KIND, rejection_reason
 from sandbox.nostr.faulty_reply import Reply, send_reply
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
-from sandbox.nostr.messages import MalformedMessage
+from sandbox.nostr.messages import AUTH_KIND, MalformedMessage, message
 from sandbox.nostr.relay_core import RelayCore, Subscription
 
 AUTH_REQUIRED = "auth-required: authenticate first"
@@ -38,7 +37,7 @@ class Session:
         self._core.peers.add(self)
         self._core.accepted += 1
         if self._core.settings.requires_auth:
-            self._send(messages.challenge(self._challenge))
+            self._send(message("AUTH", self._challenge))
 
     def close(self) -> None:
         """Unregister from the core; nothing is sent any more."""
@@ -52,18 +51,18 @@ class Session:
         self.close()
         self._connection.transport.abort()
 
-    def receive(self, message: str | bytes) -> None:
+    def receive(self, text: str | bytes) -> None:
         """Handle a client's message; answer NOTICE if it is malformed."""
         # Messages that arrived before `hang_up` are still read from the connection.
         if not self._is_open:
             return
         try:
-            verb, arguments = messages.parse_message(message)
+            verb, arguments = messages.parse_message(text)
             if verb not in VERBS:
                 raise MalformedMessage("only EVENT, REQ, CLOSE and AUTH are supported")
             VERBS[verb](self, arguments)
         except MalformedMessage as exc:
-            self._send(messages.notice(f"invalid: {exc}"))
+            self._send(message("NOTICE", f"invalid: {exc}"))
 
     def deliver(self, subscription: Subscription, text: str) -> None:
         """Send a message to a subscription, unless it was closed."""
@@ -82,9 +81,9 @@ class Session:
             return
         self._core.record_received(event)
         if self._needs_auth():
-            self._send(messages.ok(event.id, False, AUTH_REQUIRED))
+            self._send(message("OK", event.id, False, AUTH_REQUIRED))
         elif event.kind == AUTH_KIND:
-            self._send(messages.ok(event.id, False, "invalid: send it as AUTH"))
+            self._send(message("OK", event.id, False, "invalid: send it as AUTH"))
         else:
             self._publish(event)
 
@@ -111,7 +110,7 @@ class Session:
         event = self._read_event(arguments)
         if event is None:
             return
-        reason = rejection_reason(
+        reason = messages.rejection_reason(
             event,
             challenge=self._challenge,
             host=self._host(),
@@ -120,15 +119,15 @@ class Session:
         if reason is None:
             self.pubkeys.add(event.pubkey)
         text = f"invalid: {reason}" if reason else ""
-        self._send(messages.ok(event.id, reason is None, text))
+        self._send(message("OK", event.id, reason is None, text))
 
     def _publish(self, event: Event) -> None:
         reply = Reply(
             produce=lambda: self._core.publish(event),
             send=self._send,
             hang_up=self.hang_up,
-            fake_ok=messages.ok(event.id, True),
-            refusal=messages.ok(event.id, False, BLOCKED),
+            fake_ok=message("OK", event.id, True, ""),
+            refusal=message("OK", event.id, False, BLOCKED),
         )
         fault = self._core.faults.take(
             lambda fault: fault.matches("event", (event.kind,), (event.pubkey,))
@@ -140,8 +139,8 @@ class Session:
             produce=lambda: self._subscribe(subscription_id, filters),
             send=self._send,
             hang_up=self.hang_up,
-            fake_ok=messages.eose(subscription_id),
-            refusal=messages.closed(subscription_id, BLOCKED),
+            fake_ok=message("EOSE", subscription_id),
+            refusal=message("CLOSED", subscription_id, BLOCKED),
         )
         kinds = {kind for filter in filters for kind in filter.kinds or ()}
         authors = {author for filter in filters for author in filter.authors or ()}
@@ -161,7 +160,7 @@ class Session:
             self._core.subscriptions.add(subscription.keys(), subscription)
             for record in self._core.query(filters):
                 self._send(messages.event_message(subscription_id, record.json))
-        return messages.eose(subscription_id)
+        return message("EOSE", subscription_id)
 
     def _unsubscribe(self, subscription_id: str) -> None:
         subscription = self._subscriptions.pop(subscription_id, None)
@@ -180,7 +179,7 @@ class Session:
 
     def _refuse(self, subscription_id: str, reason: str) -> None:
         self._unsubscribe(subscription_id)
-        self._send(messages.closed(subscription_id, reason))
+        self._send(message("CLOSED", subscription_id, reason))
 
     def _read_event(self, arguments: list[Any]) -> Event | None:
         """Return a verified event, or answer OK false and return None.
@@ -192,8 +191,8 @@ class Session:
         except InvalidEvent as exc:
             event_id = messages.event_id_of(arguments)
             if event_id is None:
-                raise MalformedMessage(exc.message) from exc
-            self._send(messages.ok(event_id, False, f"invalid: {exc.message}"))
+                raise MalformedMessage(str(exc)) from exc
+            self._send(message("OK", event_id, False, f"invalid: {exc}"))
             return None
 
     def _needs_auth(self) -> bool:

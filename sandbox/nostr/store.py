@@ -2,12 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from enum import Enum, auto
 from itertools import chain
 
-from caravel.nostr.events import Event
-from sandbox.nostr.filters import Filter, Key, event_keys
-from sandbox.nostr.index import Index
+from sandbox.common.nostr import Event
+from sandbox.nostr.filters import Filter, Index, Key, event_keys
 
 Address = tuple[int, str, str]
 
@@ -15,29 +13,16 @@ EPHEMERAL = range(20_000, 30_000)
 ADDRESSABLE = range(30_000, 40_000)
 
 
-class Outcome(Enum):
-    """The result of storing an event."""
-
-    STORED = auto()
-    DUPLICATE = auto()
-    OUTDATED = auto()
-
-
 class Record:
     """A stored event with values that are needed often."""
 
-    __slots__ = ("address", "event", "expires_at", "json", "keys")
+    __slots__ = ("address", "event", "json", "keys")
 
     def __init__(self, event: Event) -> None:
         self.event = event
         self.json = event.to_json()
         self.keys: list[Key] = event_keys(event)
-        self.expires_at = expiration(event)
         self.address = address(event)
-
-    def is_expired(self, now: float) -> bool:
-        """Return whether the event is expired (NIP-40); `now` is a Unix time."""
-        return self.expires_at is not None and self.expires_at <= now
 
 
 class EventStore:
@@ -50,21 +35,21 @@ class EventStore:
         self._ephemeral: OrderedDict[str, Record] = OrderedDict()
         self._persistent: OrderedDict[str, Record] = OrderedDict()
 
-    def put(self, record: Record, *, max_events: int) -> Outcome:
-        """Store an event, unless it or a newer version is stored already."""
+    def put(self, record: Record, *, max_events: int) -> str:
+        """Store an event; return "", or why it is not stored."""
         if record.event.id in self._ephemeral or record.event.id in self._persistent:
-            return Outcome.DUPLICATE
+            return "duplicate: already have this event"
         if record.address is not None:
             existing = self._addresses.get(record.address)
             if existing and _newest_first(existing) < _newest_first(record):
-                return Outcome.OUTDATED
+                return "duplicate: have a newer event"
             if existing:
                 self._remove(existing)
             self._addresses[record.address] = record
         self._add(record)
         while len(self) > max_events:
             self._remove(next(iter((self._ephemeral or self._persistent).values())))
-        return Outcome.STORED
+        return ""
 
     def query(
         self, filters: Iterable[Filter], *, max_results: int, now: float | None
@@ -92,7 +77,7 @@ class EventStore:
             record
             for record in self._index.find(filter.index_keys())
             if filter.matches(record.event)
-            and not (now is not None and record.is_expired(now))
+            and not (now is not None and record.event.is_expired(now))
         ]
         records.sort(key=_newest_first)
         if filter.limit is not None:
@@ -121,15 +106,6 @@ def address(event: Event) -> Address | None:
     if kind in ADDRESSABLE:
         return kind, event.pubkey, next(iter(event.values("d")), "")
     return None
-
-
-def expiration(event: Event) -> int | None:
-    """Return the Unix time at which the event expires (NIP-40).
-
-    None if there is no tag or it is not a number.
-    """
-    text = next(iter(event.values("expiration")), "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else None
 
 
 def _newest_first(record: Record) -> tuple[int, str]:

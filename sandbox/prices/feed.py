@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from sandbox.common.faults import Faults, HttpFault
-from sandbox.common.fields import Fields
+from sandbox.common.fields import MAX_SECONDS, Fields
 from sandbox.common.http import Response, json_response
 
 Price = dict[str, Any]
@@ -71,6 +71,10 @@ class PriceFault(HttpFault):
         self.factor = values.positive("factor", self.factor)
         self.headers = values.mapping("headers", self.headers)
 
+    def read_seconds(self, values: Fields) -> float:
+        """Return the seconds; a `stale` price can be of the future. Raises BadField."""
+        return values.seconds("seconds", self.seconds, minimum=-MAX_SECONDS)
+
     def apply(self, correct: Price) -> Response:
         """Return the response; `correct` is the content without the fault."""
         if self.kind == "slow":
@@ -80,6 +84,8 @@ class PriceFault(HttpFault):
         if response := self.response():
             return response
         response = json_response(200, self._content(correct))
+        if self.kind == "huge":
+            return replace(response, body=response.body + b" " * HUGE)
         return replace(response, wait=self.wait) if self.kind == "drip" else response
 
     def _content(self, correct: Price) -> Price:
@@ -95,8 +101,6 @@ class PriceFault(HttpFault):
                 return {**correct, "amount": f"-{correct['amount']}"}
             case "missing":
                 return {"as_of": correct["as_of"]}
-            case "huge":
-                return {**correct, "filler": "x" * HUGE}
         return correct
 
 

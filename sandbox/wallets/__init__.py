@@ -25,8 +25,7 @@ from sandbox.wallets.behaviour import (
     refuses,
     settles_late,
 )
-from sandbox.wallets.budgets import Renewal, Terms
-from sandbox.wallets.connections import Connection
+from sandbox.wallets.connections import Connection, Renewal, Terms
 from sandbox.wallets.keys import Keys, keys_of
 from sandbox.wallets.ledger import Invoice, Ledger, NotPaid
 from sandbox.wallets.testing import Wallets, running_wallets

@@ -6,7 +6,7 @@ Seconds refer to `time.time()`, so they pass when a test moves the clock.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from caravel.nostr.encryption import Scheme
+from sandbox.common.nostr import Scheme
 
 
 class CorruptReply(StrEnum):

@@ -15,7 +15,7 @@ from bolt11 import (
     encode,
 )
 
-from sandbox.wallets.secrets import track
+from sandbox.common.secrets import track
 
 #: Network names of `get_info` (NIP-47), by BOLT 11 prefix.
 NETWORKS = {"bc": "mainnet", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}

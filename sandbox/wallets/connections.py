@@ -1,11 +1,13 @@
-"""Connections: the clients of a wallet, each with a URL and terms."""
+"""Connections: the clients of a wallet, each with a URL, terms and a budget."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
 
-from caravel.nostr import pubkey_of
-from sandbox.wallets.budgets import Renewal, Terms, period_of
+from sandbox.common.nostr import pubkey_of
 from sandbox.wallets.keys import Keys, connection_url
 from sandbox.wallets.ledger import Spender
 
@@ -18,6 +20,57 @@ METHODS = (
     "lookup_invoice",
     "list_transactions",
 )
+
+
+class Renewal(StrEnum):
+    """The renewal period of a budget, named as in `get_budget`; in UTC."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """Terms of a connection; `expires_at` is a Unix time."""
+
+    read_only: bool = False
+    expires_at: int | None = None
+    budget_msat: int | None = None
+    renewal: Renewal = Renewal.NEVER
+    deleted: bool = False
+
+    @property
+    def is_expired(self) -> bool:
+        return self.expires_at is not None and time.time() >= self.expires_at
+
+
+class Period(NamedTuple):
+    """The current period of a budget in Unix times; `end` is the next start."""
+
+    start: int
+    end: int | None
+
+
+def period_of(renewal: Renewal) -> Period:
+    """Return the current period of a budget."""
+    if renewal is Renewal.NEVER:
+        return Period(0, None)
+    today = datetime.fromtimestamp(time.time(), UTC).replace(
+        hour=0, minute=0, second=0, microsecond=0
+    )
+    monday = today - timedelta(days=today.weekday())
+    first = today.replace(day=1)
+    january = first.replace(month=1)
+    start, end = {
+        Renewal.DAILY: (today, today + timedelta(days=1)),
+        Renewal.WEEKLY: (monday, monday + timedelta(days=7)),
+        Renewal.MONTHLY: (first, (first + timedelta(days=31)).replace(day=1)),
+        Renewal.YEARLY: (january, january.replace(year=january.year + 1)),
+    }[renewal]
+    return Period(int(start.timestamp()), int(end.timestamp()))
 
 
 class Connection:

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import coincurve
 
-from caravel.nostr import pubkey_of
-from sandbox.wallets.secrets import track
+from sandbox.common.nostr import pubkey_of
+from sandbox.common.secrets import track
 
 FIRST = "1"
 

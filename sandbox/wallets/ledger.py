@@ -178,10 +178,6 @@ class Ledger:
         query = "SELECT -msat FROM entries WHERE account = ? AND msat < 0 ORDER BY id"
         return [msat for (msat,) in self._database.rows(query, account)]
 
-    def total_debited(self, account: str) -> int:
-        """Return the sum of an account's debits, in msat."""
-        return sum(self.debits(account))
-
     def credits(self, account: str) -> list[int]:
         """Return the amounts that an account received, in msat, oldest first."""
         query = "SELECT msat FROM entries WHERE account = ? AND msat > 0 ORDER BY id"

@@ -5,8 +5,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravel.nostr.encryption import Scheme, Unreadable, decrypt, encrypt
-from caravel.nostr.events import Event, sign_event
+from sandbox.common.nostr import (
+    Event,
+    Scheme,
+    Unreadable,
+    decrypt,
+    encrypt,
+    sign_event,
+)
 
 INFO = 13194
 REQUEST = 23194
@@ -21,7 +27,6 @@ class Refused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
 
 
 @dataclass(frozen=True)
@@ -47,57 +52,34 @@ class Outcome:
 
     def to_dict(self, method: str) -> dict[str, Any]:
         """Return the content of a response."""
-        error = self.error and {"code": self.error.code, "message": self.error.message}
+        error = self.error and {"code": self.error.code, "message": str(self.error)}
         return {"result_type": method, "error": error, "result": self.result}
 
 
-def expiration_of(event: Event) -> int | None:
-    """Return an event's NIP-40 expiration as a Unix time, or None."""
-    text = next(iter(event.values("expiration")), "")
-    return int(text) if text.isascii() and text.isdigit() else None
+def read_request(
+    event: Event, secret_key: str, allowed: tuple[Scheme, ...]
+) -> tuple[Request, Refused | None]:
+    """Return a request to the wallet with that key.
 
-
-def scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:
-    """Return a request's encryption; without a tag NIP-04. Raises Refused."""
-    named = (event.values("encryption") or [Scheme.NIP04])[0]
-    if named not in allowed:
-        raise Refused("UNSUPPORTED_ENCRYPTION", "This encryption is not supported.")
-    return Scheme(named)
-
-
-def read_request(event: Event, secret_key: str, scheme: Scheme) -> Request:
-    """Decrypt a request to the wallet with that key. Raises Refused."""
+    If it cannot be read, it has no method, and the second value is the error for the
+    client, encrypted with the wallet's preferred scheme, as Alby Hub does.
+    """
+    method, params, scheme, refused = "", dict[str, Any](), allowed[0], None
     try:
-        text = decrypt(scheme, secret_key, event.pubkey, event.content)
-    except Unreadable as exc:
-        raise Refused("BAD_REQUEST", "The request cannot be decrypted.") from exc
-    method, params = _parse(text)
-    return Request(
+        scheme = _scheme_of(event, allowed)
+        method, params = _parse(_decrypt(event, secret_key, scheme))
+    except Refused as error:
+        scheme, refused = allowed[0], error
+    request = Request(
         id=event.id,
         client=event.pubkey,
         method=method,
         params=params,
         scheme=scheme,
         created_at=event.created_at,
-        expires_at=expiration_of(event),
+        expires_at=event.expires_at,
     )
-
-
-def reply(
-    *,
-    secret_key: str,
-    client: str,
-    request_id: str,
-    scheme: Scheme,
-    text: str,
-    names_client: bool,
-) -> Event:
-    """Return a response to a request, encrypted to the client."""
-    tags = [["e", request_id]]
-    if names_client:
-        tags.insert(0, ["p", client])
-    content = encrypt(scheme, secret_key, client, text)
-    return sign_event(secret_key, kind=RESPONSE, content=content, tags=tags)
+    return request, refused
 
 
 def notification(
@@ -113,6 +95,21 @@ def notification(
     content = encrypt(scheme, secret_key, client, text)
     kind = NOTIFICATIONS[scheme]
     return sign_event(secret_key, kind=kind, content=content, tags=[["p", client]])
+
+
+def _scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:
+    """Return a request's encryption; without a tag NIP-04. Raises Refused."""
+    named = (event.values("encryption") or [Scheme.NIP04])[0]
+    if named not in allowed:
+        raise Refused("UNSUPPORTED_ENCRYPTION", "This encryption is not supported.")
+    return Scheme(named)
+
+
+def _decrypt(event: Event, secret_key: str, scheme: Scheme) -> str:
+    try:
+        return decrypt(scheme, secret_key, event.pubkey, event.content)
+    except Unreadable as exc:
+        raise Refused("BAD_REQUEST", "The request cannot be decrypted.") from exc
 
 
 def _parse(text: str) -> tuple[str, dict[str, Any]]:

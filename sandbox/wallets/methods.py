@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sandbox.wallets.bolt11 import NETWORKS, make_preimage
-from sandbox.wallets.budgets import period_of
-from sandbox.wallets.connections import Connection
+from sandbox.wallets.connections import Connection, period_of
 from sandbox.wallets.keys import node_pubkey
 from sandbox.wallets.ledger import Invoice
 from sandbox.wallets.messages import Refused, Request

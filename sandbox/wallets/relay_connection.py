@@ -8,18 +8,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import broadcast
 from websockets.exceptions import WebSocketException
 
-from caravel.nostr import generate_secret_key
-from caravel.nostr.events import Event, InvalidEvent, parse_event, sign_event
-from sandbox.wallets.secrets import track
+from sandbox.common.nostr import (
+    Event,
+    InvalidEvent,
+    generate_secret_key,
+    parse_event,
+    sign_event,
+)
 
 logger = logging.getLogger(__name__)
 #: Seconds between two attempts to connect.
 RECONNECT_DELAY = 0.1
 AUTH = 22242
-#: The minimum number of values after the verb.
-LENGTHS = {"EVENT": 2, "EOSE": 1, "OK": 3, "CLOSED": 2, "AUTH": 1}
 Filter = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
@@ -54,12 +57,11 @@ class RelayConnection:
         self._timeout = timeout
         self._on_event = on_event
         self._on_connect = on_connect
-        self._key = track(generate_secret_key())
+        self._key = generate_secret_key()
         self._authenticated = asyncio.Event()
         self._closed = False
         self._numbers = itertools.count()
         self._socket: ClientConnection | None = None
-        self._outbox: asyncio.Queue[str] | None = None
         self._published: set[str] = set()
         self._filters: dict[str, list[Filter]] = {}
         self._waiting: dict[str, asyncio.Future[None]] = {}
@@ -84,14 +86,11 @@ class RelayConnection:
         if self._socket is not None:
             self._socket.transport.abort()
 
-    @property
-    def connected(self) -> bool:
-        return self._outbox is not None
-
     def send(self, *message: Any) -> None:
         """Send a message without waiting for an answer; dropped if disconnected."""
-        if self._outbox is not None:
-            self._outbox.put_nowait(json.dumps(message))
+        if self._socket is not None:
+            # Unlike send(), broadcast() does not wait, which keeps messages in order.
+            broadcast((self._socket,), json.dumps(message))
 
     async def subscribe(self, name: str, filters: list[Filter]) -> None:
         """Replace the subscription with this name; no filters close it.
@@ -134,11 +133,10 @@ class RelayConnection:
             open_timeout=self._timeout,
             proxy=None,
         ) as socket:
-            self._socket, self._outbox = socket, asyncio.Queue()
+            self._socket = socket
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._handshake())
-                    group.create_task(self._write(socket, self._outbox))
                     group.create_task(self._read(socket))
             finally:
                 self._reset()
@@ -147,28 +145,28 @@ class RelayConnection:
         await self._on_connect(self)
         self.ready.set()
 
-    async def _write(
-        self, socket: ClientConnection, outbox: asyncio.Queue[str]
-    ) -> None:
-        while True:
-            await socket.send(await outbox.get())
-
     async def _read(self, socket: ClientConnection) -> None:
         async for text in socket:
-            self._handle(*_parse(text))
+            self._handle(text)
         raise RelayLost("The relay closed the connection.")
 
-    def _handle(self, verb: str, *values: Any) -> None:
-        if verb == "EVENT":
-            self._handle_event(values[0], values[1])
-        elif verb == "EOSE":
-            self._resolve(values[0], None)
-        elif verb == "OK":
-            self._resolve(values[0], None if values[1] else RelayRefused(values[2]))
-        elif verb == "AUTH":
-            self._authenticate(values[0])
-        elif verb == "CLOSED":
-            self._handle_closed(values[0], RelayRefused(values[1]))
+    def _handle(self, text: str | bytes) -> None:
+        """Handle a message; ignore a malformed one."""
+        try:
+            message = json.loads(text)
+        except ValueError:
+            return
+        match message:
+            case ["EVENT", str(name), data, *_]:
+                self._handle_event(name, data)
+            case ["EOSE", str(name), *_] | ["OK", str(name), True, *_]:
+                self._resolve(name, None)
+            case ["OK", str(event_id), _, reason, *_]:
+                self._resolve(event_id, RelayRefused(reason))
+            case ["AUTH", str(challenge), *_]:
+                self._authenticate(challenge)
+            case ["CLOSED", str(name), reason, *_]:
+                self._handle_closed(name, RelayRefused(reason))
 
     def _handle_event(self, name: str, data: object) -> None:
         try:
@@ -203,7 +201,7 @@ class RelayConnection:
             await self._send_and_wait(key, *message)
 
     async def _send_and_wait(self, key: str, *message: Any) -> None:
-        if not self.connected:
+        if self._socket is None:
             raise RelayLost("The relay is not connected.")
         answer = self._expect_answer(key)
         try:
@@ -232,21 +230,9 @@ class RelayConnection:
         # The relay may have lost everything: subscribe and publish again.
         self.ready.clear()
         self._authenticated.clear()
-        self._socket = self._outbox = None
+        self._socket = None
         self._published.clear()
         self._filters.clear()
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(RelayLost("The relay went away."))
-
-
-def _parse(text: str | bytes) -> list[Any]:
-    """Return a message, or [""] if it is malformed."""
-    try:
-        message = json.loads(text)
-    except ValueError:
-        message = None
-    match message:
-        case [str(verb), str(_), *_] if len(message) > LENGTHS.get(verb, len(message)):
-            return list(message)
-    return [""]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 from sandbox.wallets.messages import REQUEST
 from sandbox.wallets.relay_connection import RelayConnection, RelayLost, RelayRefused
 from sandbox.wallets.schedule import Schedule

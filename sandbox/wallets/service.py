@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
-from caravel.nostr.encryption import Scheme
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event
 from sandbox.wallets.behaviour import PaymentBehaviour, ReplyBehaviour
 from sandbox.wallets.connections import PAY, Connection
 from sandbox.wallets.database import Database
@@ -15,10 +13,8 @@ from sandbox.wallets.messages import (
     Outcome,
     Refused,
     Request,
-    expiration_of,
     notification,
     read_request,
-    scheme_of,
 )
 from sandbox.wallets.methods import METHODS, Call, invoice_to_pay, transaction
 from sandbox.wallets.replies import fake_result, replies
@@ -37,17 +33,18 @@ class Service:
         self._send = send
 
     def receive(
-        self, wallet: Wallet, event: Event, *, heeds_expiration: bool | None = None
+        self, wallet: Wallet, event: Event, heeds_expiration: bool | None
     ) -> None:
         """Run a request, unless it is expired or was run before."""
         protocol = wallet.protocol
         if heeds_expiration is None:
             heeds_expiration = protocol.heeds_expiration
-        if not wallet.is_listening or (heeds_expiration and _is_expired(event)):
+        is_expired = heeds_expiration and event.is_expired(time.time())
+        if is_expired or not wallet.is_listening:
             return
         if not self._is_new(event) and protocol.runs_once:
             return
-        request, refused = _read_request(wallet, event)
+        request, refused = read_request(event, wallet.keys.wallet, protocol.encryption)
         if refused:
             wallet.unreadable.append(event)
         else:
@@ -110,9 +107,8 @@ class Service:
                 behaviour.pays_after, lambda: answer(_settle(call, bolt11))
             )
         else:
-            self._schedule.after(
-                behaviour.pays_after, lambda: _try_to_pay(call, bolt11)
-            )
+            # If it cannot be paid, the client's error is true.
+            self._schedule.after(behaviour.pays_after, lambda: _settle(call, bolt11))
             answer(Outcome())
 
     def _answer(
@@ -127,53 +123,17 @@ class Service:
         if behaviour.error is not None:
             message = behaviour.error.replace("_", " ").capitalize() + "."
             outcome = Outcome(error=Refused(behaviour.error, message))
-        self._schedule.after(
-            behaviour.after,
-            lambda: self._reply(wallet, request, behaviour, outcome),
-        )
 
-    def _reply(
-        self,
-        wallet: Wallet,
-        request: Request,
-        behaviour: ReplyBehaviour,
-        outcome: Outcome,
-    ) -> None:
-        for event in replies(wallet, request, behaviour, outcome):
-            self._publish(wallet, event)
+        def reply() -> None:
+            for event in replies(wallet, request, behaviour, outcome):
+                self._publish(wallet, event)
+
+        self._schedule.after(behaviour.after, reply)
 
     def _publish(self, wallet: Wallet, event: Event) -> None:
         # Replies that were scheduled before the wallet went offline are dropped.
         if wallet.is_listening:
             self._send(wallet, event)
-
-
-def _is_expired(event: Event) -> bool:
-    expires_at = expiration_of(event)
-    return expires_at is not None and time.time() > expires_at
-
-
-def _read_request(wallet: Wallet, event: Event) -> tuple[Request, Refused | None]:
-    """Return the request; if unreadable, one without a method and the error."""
-    allowed = wallet.protocol.encryption
-    try:
-        scheme = scheme_of(event, allowed)
-        return read_request(event, wallet.keys.wallet, scheme), None
-    except Refused as refused:
-        # As Alby Hub does, the error is encrypted with the wallet's preferred scheme.
-        return _unreadable_request(event, allowed[0]), refused
-
-
-def _unreadable_request(event: Event, scheme: Scheme) -> Request:
-    return Request(
-        id=event.id,
-        client=event.pubkey,
-        method="",
-        params={},
-        scheme=scheme,
-        created_at=event.created_at,
-        expires_at=expiration_of(event),
-    )
 
 
 def _allowed(connection: Connection | None, request: Request) -> Connection:
@@ -198,18 +158,9 @@ def _behaviour_for(wallet: Wallet, method: str) -> ReplyBehaviour:
 
 
 def _settle(call: Call, bolt11: str) -> Outcome:
+    name, spender = call.wallet.name, call.connection.spender
     try:
-        paid = call.wallet.ledger.pay(
-            call.wallet.name, bolt11, spender=call.connection.spender
-        )
+        paid = call.wallet.ledger.pay(name, bolt11, spender=spender)
     except NotPaid as refusal:
         return Outcome(error=Refused(refusal.code, str(refusal)))
     return Outcome({"preimage": paid.preimage, "fees_paid": 0})
-
-
-def _try_to_pay(call: Call, bolt11: str) -> None:
-    # The client already got an error, which matches a failed payment.
-    with suppress(NotPaid):
-        call.wallet.ledger.pay(
-            call.wallet.name, bolt11, spender=call.connection.spender
-        )

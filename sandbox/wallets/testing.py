@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from caravel.nostr.events import Event
+from sandbox.common.secrets import track
 from sandbox.wallets.behaviour import Protocol
-from sandbox.wallets.budgets import Terms
+from sandbox.wallets.connections import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
 from sandbox.wallets.relays import RELAY_TIMEOUT, Network
 from sandbox.wallets.schedule import Schedule
-from sandbox.wallets.secrets import track
 from sandbox.wallets.service import Service
 from sandbox.wallets.wallet import Wallet
 
@@ -61,7 +60,7 @@ class Wallets:
         self._network = Network(
             wallets=self._by_pubkey,
             schedule=self.schedule,
-            receive=self._receive,
+            receive=lambda *arguments: self._service.receive(*arguments),
             timeout=timeout,
         )
         self._service = Service(
@@ -120,10 +119,6 @@ class Wallets:
         self._network.resubscribe()
         return [self[name] for name in names]
 
-    def run_due(self) -> int:
-        """Run the actions that are due now; return how many there were."""
-        return self.schedule.run_due()
-
     def _create(
         self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
     ) -> None:
@@ -158,11 +153,6 @@ class Wallets:
             db.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", row)
         query = "SELECT value FROM settings WHERE name = 'seed'"
         return track(str(self._database.rows(query)[0][0]))
-
-    def _receive(
-        self, wallet: Wallet, event: Event, heeds_expiration: bool | None
-    ) -> None:
-        self._service.receive(wallet, event, heeds_expiration=heeds_expiration)
 
     def _notify_wallets(self, invoice: Invoice) -> None:
         for name, type in (

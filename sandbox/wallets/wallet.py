@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Protocol as Interface
 
-from caravel.nostr import pubkey_of
-from caravel.nostr.events import Event, sign_event
+from sandbox.common.nostr import Event, pubkey_of, sign_event
 from sandbox.wallets import bolt11
 from sandbox.wallets.behaviour import (
     PAYS,
@@ -19,8 +18,7 @@ from sandbox.wallets.behaviour import (
     Protocol,
     ReplyBehaviour,
 )
-from sandbox.wallets.budgets import Renewal, Terms
-from sandbox.wallets.connections import METHODS, PAY, Connection
+from sandbox.wallets.connections import METHODS, PAY, Connection, Renewal, Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.keys import FIRST, keys_of
 from sandbox.wallets.ledger import Invoice, Ledger
@@ -33,13 +31,10 @@ EXPIRY = 3_600
 
 
 class RelaySubscriptions(Interface):
-    """The wallets' relay connections; each call waits for the relays' answers."""
+    """The wallets' relay connections, see `Network`."""
 
-    def resubscribe(self) -> None:
-        """Subscribe for the wallets that are online, publish changed info events."""
-
-    def catch_up(self, wallet: "Wallet", *, heeds_expiration: bool) -> None:
-        """Run a wallet's requests that its relays stored."""
+    def resubscribe(self) -> None: ...
+    def catch_up(self, wallet: "Wallet", *, heeds_expiration: bool) -> None: ...
 
 
 class Wallet:

@@ -7,12 +7,9 @@ import sys
 import threading
 from pathlib import Path
 
-from caravel import dev_defaults
-from caravel.nostr import pubkey_of
+from sandbox.common.nostr import pubkey_of
+from sandbox.common.state import UnreadableState
 from sandbox.zooid.server import CannotListen, running_zooid
-from sandbox.zooid.store import UnreadableState
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +30,8 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--whitelist",
         default="",
-        help="comma-separated hex public keys of managers (default: the robot's)",
+        help="comma-separated hex public keys that may manage relays"
+        " (default: that of ROBOT_SECRET in the environment)",
     )
 
 
@@ -45,16 +43,14 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    whitelist = [key.strip() for key in options.whitelist.split(",") if key.strip()]
+    managers = _managers(options)
     try:
         with running_zooid(
-            whitelist=whitelist or [_robot()],
-            port=options.zooid_port,
-            state=options.relays,
+            whitelist=managers, port=options.zooid_port, state=options.relays
         ) as zooid:
             print(f"sandbox zooid on {zooid.url}", flush=True)
             if explain:
-                print(_explanation(zooid.url, options), flush=True)
+                print(_explanation(zooid.url, managers, options), flush=True)
             stopped.wait()
     except (CannotListen, UnreadableState) as error:
         print(error, file=sys.stderr)
@@ -62,19 +58,19 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
     return 0
 
 
-def _robot() -> str:
-    """Return the public key of ROBOT_SECRET, or of this checkout's robot."""
-    var = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var")
-    secret = os.environ.get("ROBOT_SECRET")
-    return pubkey_of(secret or dev_defaults.defaults(var)["ROBOT_SECRET"])
+def _managers(options: argparse.Namespace) -> list[str]:
+    """Return the keys of the whitelist, else the public key of ROBOT_SECRET."""
+    keys = [key.strip() for key in options.whitelist.split(",") if key.strip()]
+    robot = os.environ.get("ROBOT_SECRET")
+    return [pubkey_of(robot)] if robot and not keys else keys
 
 
-def _explanation(url: str, options: argparse.Namespace) -> str:
+def _explanation(url: str, managers: list[str], options: argparse.Namespace) -> str:
     return f"""
   page      {url}/
   API       {url}/relay/ID   (requests are signed, NIP-98)
   control   {url}/_sandbox/relays
-  managers  {options.whitelist or f"{_robot()}  (the robot)"}
+  managers  {", ".join(managers) or "nobody"}
   state     {options.relays or "in memory, lost at exit"}
 
   curl {url}/_sandbox/relays/ID/members -d '{{"members": ["npub1…"]}}'

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from caravel.nostr import generate_secret_key, pubkey_of
 from sandbox.common.control import Refused
 from sandbox.common.faults import Faults
 from sandbox.common.http import Request, Response, json_response
+from sandbox.common.nostr import generate_secret_key, pubkey_of
 from sandbox.zooid.auth import Unauthorized, verify_signature
 from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, validate
 from sandbox.zooid.faults import Kind, ZooidFault

@@ -3,9 +3,11 @@
 import json
 from base64 import b64decode
 
-from caravel.nostr.events import Event, InvalidEvent, parse_event
-from caravel.nostr.http_auth import HTTP_AUTH
 from sandbox.common.http import Request
+from sandbox.common.nostr import Event, InvalidEvent, parse_event
+
+#: The kind of NIP-98.
+HTTP_AUTH = 27235
 
 
 class Unauthorized(Exception):

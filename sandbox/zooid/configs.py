@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from caravel.nostr import InvalidPubkey, is_secret_key, parse_pubkey
+from sandbox.common.nostr import is_pubkey, is_secret_key
 
 Config = dict[str, Any]
 #: The fields that zooid reads; it ignores others.
@@ -101,12 +101,5 @@ def _check_required(config: Config) -> None:
         raise BadConfig("schema must contain only letters, digits and underscores")
     if not is_secret_key(config["secret"]):
         raise BadConfig("secret must be a secret key")
-    if not _is_pubkey(config.get("info", {}).get("pubkey", "")):
+    if not is_pubkey(config.get("info", {}).get("pubkey", "")):
         raise BadConfig("info.pubkey must be a public key in hex")
-
-
-def _is_pubkey(text: str) -> bool:
-    try:
-        return parse_pubkey(text) == text
-    except InvalidPubkey:
-        return False

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from caravel.nostr import InvalidPubkey, parse_pubkey
 from sandbox.common.control import Command, Commands, fault_commands
 from sandbox.common.fields import BadField, Fields
+from sandbox.common.nostr import InvalidPubkey, parse_pubkey
 from sandbox.zooid.api import Zooid
 from sandbox.zooid.configs import Config
 from sandbox.zooid.faults import ZooidFault
@@ -24,7 +24,7 @@ def set_members(zooid: Zooid, fields: Fields, relay_id: str) -> Any:
     try:
         zooid.set_members(relay_id, map(parse_pubkey, members))
     except InvalidPubkey as exc:
-        raise BadField(f"members: {exc.message}") from exc
+        raise BadField(f"members: {exc}") from exc
     return list_relays(zooid, fields)[relay_id]
 
 

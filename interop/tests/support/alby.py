@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from caravel.nostr.encryption import Scheme
 from interop.tests.support.scripts import Message, Script
+from sandbox.common.nostr import Scheme
 from sandbox.nostr import SandboxRelay
 from sandbox.wallets import NotPaid, Wallet, Wallets
 from sandbox.wallets.keys import connection_url

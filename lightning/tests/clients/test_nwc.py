@@ -10,7 +10,6 @@ import pytest
 from django.utils import timezone
 
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
@@ -32,6 +31,7 @@ from lightning.exceptions import (
     WalletRefused,
 )
 from lightning.tests.support.polling import until
+from sandbox.common.nostr import Scheme, encrypt
 from sandbox.wallets import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,

@@ -233,7 +233,7 @@ def test_payment_that_settles_after_payment_failed_is_paid(
 
     assert (payment.state, payment.code) == (State.PENDING, "PAYMENT_FAILED")
     with time_machine.travel(timezone.now() + timedelta(seconds=3_601), tick=True):
-        wallets.run_due()
+        wallets.schedule.run_due()
         assert check(payment).state == State.PAID
     assert wallets.ledger.debits("alice") == [payment.invoice.amount_msat]
 

@@ -11,7 +11,7 @@ def environment(package: str, **names: Any) -> Environment:
     """Return the environment of a package's `templates`, with global names.
 
     Templates that are not in the package are those of `sandbox.common.html`:
-    `page.html` to extend, `macros.html` to import.
+    `page.html` to extend, `macros.html` to import. `nothing` is for an empty cell.
     """
     loaders = [PackageLoader(package), PackageLoader("sandbox.common.html")]
     environment = Environment(
@@ -29,5 +29,5 @@ def environment(package: str, **names: Any) -> Environment:
         moment=text.moment,
         plural=text.plural,
     )
-    environment.globals.update(names)
+    environment.globals.update(names, nothing=text.NOTHING)
     return environment

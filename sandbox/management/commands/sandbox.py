@@ -1,8 +1,11 @@
+import os
 from argparse import Namespace
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from caravel import dev_defaults
 from sandbox.lightning import __main__ as lightning
 from sandbox.stripe import __main__ as stripe
 from sandbox.zooid import __main__ as zooid
@@ -12,6 +15,10 @@ STAND_INS = {
     "lightning": lightning.serve,
     "zooid": zooid.serve,
 }
+
+
+#: Variables of the environment whose default is this checkout's, by stand-in.
+DEFAULTS = {"lightning": "SANDBOX_SEED", "zooid": "ROBOT_SECRET"}
 
 
 class Command(BaseCommand):
@@ -28,4 +35,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         serve = STAND_INS[options["only"]]
+        variable = DEFAULTS.get(options["only"])
+        if variable and not os.environ.get(variable):
+            os.environ[variable] = dev_defaults.defaults(settings.VAR)[variable]
         raise SystemExit(serve(Namespace(**options), explain=True))

@@ -6,13 +6,13 @@ from urllib.parse import parse_qs
 
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import read
-from sandbox.common.html.responses import html, plain, redirect, refusal
+from sandbox.common.html.responses import plain, redirect, refusal
+from sandbox.common.html.text import long_moment
 from sandbox.common.http import Request, Response
 from sandbox.stripe.pages.dashboard import query as view
 from sandbox.stripe.pages.dashboard import status
 from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
 from sandbox.stripe.pages.hosted import routes
-from sandbox.stripe.pages.text import long_moment
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
@@ -59,8 +59,7 @@ def _status(app: "StripeApp", request: Request) -> Response:
         if action in ACTIONS
         else ""
     )
-    missing = status.is_missing(app, selected_view)
-    return html(404 if missing else 200, status.page(app, selected_view, notice=notice))
+    return status.page(app, selected_view, notice=notice)
 
 
 def _run_action(app: "StripeApp", request: Request, name: str) -> Response:
@@ -68,6 +67,6 @@ def _run_action(app: "StripeApp", request: Request, name: str) -> Response:
     try:
         ACTIONS[name][0](app, read(request.body.decode(errors="replace")))
     except BadForm as error:
-        return html(400, status.page(app, selected_view, error=str(error)))
+        return status.page(app, selected_view, error=str(error))
     query = "&".join(filter(None, (selected_view.query(), f"done={name}")))
     return redirect(f"/?{query}")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from caravel.nostr import pubkey_of
+from sandbox.common.nostr import pubkey_of
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import ANN, BOB, connected, note
 

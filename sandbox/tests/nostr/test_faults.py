@@ -5,9 +5,8 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from caravel.nostr import pubkey_of
-from caravel.nostr.events import InvalidEvent
 from sandbox.common.fields import BadField
+from sandbox.common.nostr import InvalidEvent, pubkey_of
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import (
     ANN,

@@ -7,8 +7,7 @@ import pytest
 import requests
 from websockets.exceptions import ConnectionClosed
 
-from caravel.nostr import pubkey_of
-from caravel.nostr.events import Event
+from sandbox.common.nostr import Event, pubkey_of
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import ANN, BOB, connected, event_of, note
 

@@ -545,11 +545,11 @@ def test_saving_the_default_configuration_again_updates_it(api, act, stripe_sand
     ("body", "text"),
     [
         ({"features": {"teleport": ON}}, "features[teleport]"),
-        ({"features": []}, "Invalid object"),
+        ({"features": []}, "features must be a JSON object"),
         ({"features": {"invoice_history": {"enabled": "yes"}}}, "Invalid boolean"),
         ({"features": {"invoice_history": {"enabled": None}}}, "Invalid boolean"),
         ({"features": {"customer_update": ON}}, "allowed_updates"),
-        ({"card": "x"}, "unknown parameter"),
+        ({"card": "x"}, "unknown field: card"),
         ({"name": "x"}, "unknown field: name"),
     ],
 )

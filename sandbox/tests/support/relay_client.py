@@ -8,8 +8,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from caravel.nostr import generate_secret_key
-from caravel.nostr.events import Event, parse_event, sign_event
+from sandbox.common.nostr import Event, generate_secret_key, parse_event, sign_event
 
 TIMEOUT = 10.0
 ANN, BOB = generate_secret_key(), generate_secret_key()

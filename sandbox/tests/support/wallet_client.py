@@ -6,9 +6,15 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from caravel.nostr import pubkey_of
-from caravel.nostr.encryption import Scheme, decrypt, encrypt
-from caravel.nostr.events import Event, parse_event, sign_event
+from sandbox.common.nostr import (
+    Event,
+    Scheme,
+    decrypt,
+    encrypt,
+    parse_event,
+    pubkey_of,
+    sign_event,
+)
 from sandbox.tests.support.relay_client import Client, connected
 
 KINDS = [23195, 23196, 23197]

@@ -7,7 +7,7 @@ import bolt11
 import pytest
 import time_machine
 
-from caravel.nostr.encryption import Scheme, Unreadable, decrypt
+from sandbox.common.nostr import Scheme, Unreadable, decrypt
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client
@@ -113,7 +113,7 @@ def test_pays_after_pays_and_answers_when_the_delay_is_over(
     assert not is_paid(alice, invoice)
 
     clock.shift(29)
-    assert wallets.run_due() == 0
+    assert wallets.schedule.run_due() == 0
     assert nip44_client.earlier() == []
     assert not is_paid(alice, invoice)
 
@@ -194,7 +194,7 @@ def test_run_due_runs_due_actions_at_once(clock, wallets, nip44_client, alice, i
     nip44_client.error("pay_invoice", invoice=invoice.bolt11)
 
     clock.shift(60)
-    wait_until(lambda: wallets.run_due() == wallets.schedule.waiting == 0)
+    wait_until(lambda: wallets.schedule.run_due() == wallets.schedule.waiting == 0)
 
     assert is_paid(alice, invoice)
 

@@ -6,7 +6,7 @@ import pytest
 import time_machine
 
 from sandbox.wallets import Renewal, Terms
-from sandbox.wallets.budgets import period_of
+from sandbox.wallets.connections import period_of
 
 
 def day(text):

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from caravel.nostr.encryption import Scheme
+from sandbox.common.nostr import Scheme
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import connected, wait_until
 from sandbox.tests.support.wallet_client import WalletClient

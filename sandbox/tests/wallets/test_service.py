@@ -10,9 +10,14 @@ import pytest
 import time_machine
 from websockets.sync.server import serve
 
-from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.encryption import Scheme, encrypt
-from caravel.nostr.events import sign_event
+from sandbox.common.nostr import (
+    Scheme,
+    encrypt,
+    generate_secret_key,
+    pubkey_of,
+    sign_event,
+)
+from sandbox.common.secrets import tracked
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import connected, wait_until
 from sandbox.tests.support.wallet_client import wallet_client
@@ -22,7 +27,6 @@ from sandbox.wallets import (
     Terms,
     pays_after,
     running_wallets,
-    secrets,
 )
 from sandbox.wallets.relay_connection import RelayRefused
 
@@ -355,7 +359,7 @@ def test_scheduled_payment_of_an_offline_wallet_is_made_but_not_answered(
         alice.go_offline()
 
         clock.shift(30)
-        wallets.run_due()
+        wallets.schedule.run_due()
         assert alice.balance_msat == 99_000
 
         alice.go_online()
@@ -523,12 +527,10 @@ def test_all_secrets_are_tracked_and_none_is_logged(
     keys = alice.keys
 
     secret = {keys.wallet, keys.client, keys.node, invoice.preimage, client.secret}
-    assert secret | {phone.url.rpartition("=")[2]} <= secrets.tracked
+    assert secret | {phone.url.rpartition("=")[2]} <= tracked
     (request,) = alice.requests("pay_invoice")
     output = caplog.text + "".join(
         map(repr, [alice, phone, keys, invoice, request, wallets, alice.protocol])
     )
-    assert [
-        secret_text for secret_text in set(secrets.tracked) if secret_text in output
-    ] == []
-    assert dataclasses.asdict(keys)["wallet"] in secrets.tracked
+    assert [secret_text for secret_text in set(tracked) if secret_text in output] == []
+    assert dataclasses.asdict(keys)["wallet"] in tracked

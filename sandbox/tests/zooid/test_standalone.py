@@ -8,8 +8,8 @@ import pytest
 import requests
 
 from caravel import dev_defaults
-from caravel.nostr import generate_secret_key, npub, pubkey_of
 from caravel.nostr.http_auth import authorization
+from sandbox.common.nostr import generate_secret_key, npub, pubkey_of
 from sandbox.tests.support.sandbox_command import (
     ROOT,
     clean_environment,

@@ -8,12 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from caravel.nostr import generate_secret_key, npub, pubkey_of, short_npub
-from caravel.nostr.events import sign_event
 from caravel.nostr.http_auth import HTTP_AUTH, authorization
+from sandbox.common.nostr import (
+    generate_secret_key,
+    npub,
+    pubkey_of,
+    short_npub,
+    sign_event,
+)
+from sandbox.common.state import UnreadableState
 from sandbox.zooid import CannotListen, running_zooid
 from sandbox.zooid.faults import HUGE
-from sandbox.zooid.store import UnreadableState
 
 KEY = generate_secret_key()
 ANN, BEN = (pubkey_of(generate_secret_key()) for _ in range(2))

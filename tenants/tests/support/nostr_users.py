@@ -9,6 +9,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
+from sandbox.common import nostr
 from sandbox.nostr import SandboxRelay
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
@@ -39,7 +40,7 @@ class NostrUser:
     ) -> None:
         self.publish(announced_at, 10050, tags=[("relay", relay.url)], **fields)
 
-    def read(self, wrap: Event) -> UnwrappedGift:
+    def read(self, wrap: nostr.Event) -> UnwrappedGift:
         """Open a gift wrap with another implementation (rust-nostr)."""
         event = SdkEvent.from_json(wrap.to_json())
         return UnwrappedGift.from_gift_wrap(Keys.parse(self.secret_key), event)

@@ -174,7 +174,7 @@ class System:
         """Run a beat and everything that is due now."""
         has_faults = bool(self.stripe.app.faults.list())
         self.stripe.advance(0)
-        self.wallets.run_due()
+        self.wallets.schedule.run_due()
         self.run()
         self._run_beat()
         self.run()

@@ -147,7 +147,7 @@ def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
     if "login_page" in params:
         enabled = params["login_page"]["enabled"]
         token = context.ids.new("test", 32)
-        url = page_urls.login_url(context, token) if enabled else None
+        url = f"{context.public_url}{page_urls.LOGIN_PATH}{token}" if enabled else None
         record["login_page"] = {"enabled": enabled, "url": url}
     for name, settings in params.get("features", {}).items():
         record["features"][name].update(settings)

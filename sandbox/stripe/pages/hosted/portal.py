@@ -21,7 +21,6 @@ from sandbox.stripe.pages.hosted.rendering import not_found, render, web_address
 from sandbox.stripe.store.records import Record
 
 MAX_INVOICES = 100
-FLOW, COMPLETED_BY = "payment_method_update", "add-card"
 EXPIRED = (
     "A session link must be opened within five minutes and expires one hour after its "
     "last use. Go back and open the portal again."
@@ -101,11 +100,10 @@ def _portal(
         "error": error,
         "headline": _profile(context, session)["headline"],
     }
-    if flow and flow["type"] == FLOW:
-        if done != COMPLETED_BY:
-            return render("portal_flow", **data)
-        if flow["after_completion"]["type"] != "portal_homepage":
-            return _completed(flow["after_completion"], notice, return_url)
+    if flow and done != "add-card":
+        return render("portal_flow", **data)
+    if flow and flow["after_completion"]["type"] != "portal_homepage":
+        return _completed(flow["after_completion"], notice, return_url)
     return render("portal", notice=notice, **data, **_sections(context, session))
 
 

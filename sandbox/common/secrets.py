@@ -1,4 +1,4 @@
-"""All secrets of the wallets, for tests that search logs for them."""
+"""All secrets that the stand-ins create, for tests that search logs for them."""
 
 tracked: set[str] = set()
 
