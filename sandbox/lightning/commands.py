@@ -1,6 +1,6 @@
 """All commands of the control API and the page's forms, and how they are run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common.control import Command, Commands, MatchedCommand, Refused
 from sandbox.common.fields import Fields
@@ -10,14 +10,12 @@ from sandbox.lightning import (
     views,
     wallet_commands,
 )
+from sandbox.lightning.stack import Lightning
 from sandbox.wallets import NotPaid
 from sandbox.wallets.relay_connection import RelayRefused
 
-if TYPE_CHECKING:
-    from sandbox.lightning.stack import Lightning
 
-
-def clear_all_faults(lightning: "Lightning", fields: Fields) -> Any:
+def clear_all_faults(lightning: Lightning, fields: Fields) -> Any:
     """Clear the faults of the relay and of the price sources."""
     relay_commands.clear_relay_faults(lightning, fields)
     return price_commands.clear_price_faults(lightning, fields)
@@ -43,7 +41,7 @@ VIEWS: Commands = {
 MESSAGES = {command.name: command.message for command in COMMANDS.values()}
 
 
-def execute(matched: MatchedCommand, lightning: "Lightning", fields: Fields) -> Any:
+def execute(matched: MatchedCommand, lightning: Lightning, fields: Fields) -> Any:
     """Run the command and return its result. Raises Refused or BadField."""
     try:
         with lightning.lock:

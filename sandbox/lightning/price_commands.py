@@ -2,15 +2,13 @@
 
 import re
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from sandbox.common.control import Command, Commands
 from sandbox.common.fields import BadField, Fields
+from sandbox.lightning.stack import Lightning
 from sandbox.lightning.views import serialize_prices
 from sandbox.prices.feed import SOURCES, Kind
-
-if TYPE_CHECKING:
-    from sandbox.lightning.stack import Lightning
 
 CURRENCY = re.compile(r"[a-z]{3}", re.ASCII)
 #: Without the faults that need values no form can hold.
@@ -19,7 +17,7 @@ FAULTS: tuple[Kind, ...] = tuple(
 )
 
 
-def set_price(lightning: "Lightning", fields: Fields) -> Any:
+def set_price(lightning: Lightning, fields: Fields) -> Any:
     """Set the price of one bitcoin, at one source or at all."""
     currency = fields.text("currency", "usd").lower()
     if not CURRENCY.fullmatch(currency):
@@ -29,7 +27,7 @@ def set_price(lightning: "Lightning", fields: Fields) -> Any:
     return serialize_prices(lightning)
 
 
-def add_price_fault(lightning: "Lightning", fields: Fields) -> Any:
+def add_price_fault(lightning: Lightning, fields: Fields) -> Any:
     """Make some sources faulty, or all, until the faults are cleared."""
     sources = fields.texts("sources")
     if unknown := [source for source in sources if source not in SOURCES]:
@@ -43,13 +41,13 @@ def add_price_fault(lightning: "Lightning", fields: Fields) -> Any:
     return serialize_prices(lightning)
 
 
-def clear_price_faults(lightning: "Lightning", fields: Fields) -> Any:
+def clear_price_faults(lightning: Lightning, fields: Fields) -> Any:
     """Clear the faults of all sources."""
     lightning.prices.clear_faults()
     return serialize_prices(lightning)
 
 
-def reset_prices(lightning: "Lightning", fields: Fields) -> Any:
+def reset_prices(lightning: Lightning, fields: Fields) -> Any:
     """Restore the initial prices, without faults."""
     lightning.prices.reset()
     return serialize_prices(lightning)

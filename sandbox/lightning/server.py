@@ -8,7 +8,7 @@ from pathlib import Path
 from sandbox.common import control
 from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
-from sandbox.lightning import pages
+from sandbox.lightning import page
 from sandbox.lightning.commands import COMMANDS, VIEWS, execute
 from sandbox.lightning.default_wallets import (
     DEFAULT_WALLETS,
@@ -54,7 +54,7 @@ def handle(lightning: Lightning, request: Request) -> Response:
         return prices.handle(lightning.prices, request)
     if request.path.startswith(control.PREFIX):
         return control.handle(lightning, {**VIEWS, **COMMANDS}, request, execute)
-    return pages.handle(lightning, request)
+    return page.handle(lightning, request)
 
 
 @contextmanager

@@ -1,15 +1,13 @@
 """The state as JSON, without preimages."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common.control import Refused
 from sandbox.lightning.behaviours import describe
+from sandbox.lightning.stack import Lightning
 from sandbox.prices.feed import SOURCES
 from sandbox.wallets import Invoice, Wallet
-
-if TYPE_CHECKING:
-    from sandbox.lightning.stack import Lightning
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100
@@ -37,18 +35,18 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
     }
 
 
-def list_wallets(lightning: "Lightning") -> dict[str, Any]:
+def list_wallets(lightning: Lightning) -> dict[str, Any]:
     """Return all wallets."""
     return {"data": [serialize_wallet(wallet) for wallet in lightning.wallets]}
 
 
-def get_wallet(lightning: "Lightning", name: str) -> dict[str, Any]:
+def get_wallet(lightning: Lightning, name: str) -> dict[str, Any]:
     """Return a wallet with its last requests. Raises Refused."""
     wallet = find_wallet(lightning, name)
     return {**serialize_wallet(wallet), "requests": serialize_requests(wallet)}
 
 
-def find_wallet(lightning: "Lightning", name: str) -> Wallet:
+def find_wallet(lightning: Lightning, name: str) -> Wallet:
     """Return the wallet with this name. Raises Refused."""
     try:
         return lightning.wallets[name]
@@ -56,7 +54,7 @@ def find_wallet(lightning: "Lightning", name: str) -> Wallet:
         raise Refused(404, f"no wallet {name}") from None
 
 
-def list_invoices(lightning: "Lightning") -> dict[str, Any]:
+def list_invoices(lightning: Lightning) -> dict[str, Any]:
     """Return the newest invoices."""
     newest = lightning.wallets.ledger.latest(NEWEST)
     return {"data": [serialize_invoice(invoice) for invoice in newest]}
@@ -98,7 +96,7 @@ def invoice_state(invoice: Invoice) -> str:
     return "open" if time.time() < invoice.expires_at else "expired"
 
 
-def serialize_prices(lightning: "Lightning") -> dict[str, Any]:
+def serialize_prices(lightning: Lightning) -> dict[str, Any]:
     """Return the prices of one bitcoin by currency and source, and the faults."""
     feed = lightning.prices
     return {
@@ -113,7 +111,7 @@ def serialize_prices(lightning: "Lightning") -> dict[str, Any]:
     }
 
 
-def serialize_relay(lightning: "Lightning") -> dict[str, Any]:
+def serialize_relay(lightning: Lightning) -> dict[str, Any]:
     """Return the relay's state."""
     relay = lightning.relay
     return {
@@ -129,7 +127,7 @@ def serialize_relay(lightning: "Lightning") -> dict[str, Any]:
     }
 
 
-def serialize_state(lightning: "Lightning") -> dict[str, Any]:
+def serialize_state(lightning: Lightning) -> dict[str, Any]:
     """Return a summary of everything."""
     return {
         "wallets": len(list(lightning.wallets)),

@@ -1,22 +1,20 @@
 """Commands for wallets, including what their owners do by hand."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import BadField, Fields
 from sandbox.lightning.behaviours import KINDS
+from sandbox.lightning.stack import Lightning
 from sandbox.lightning.views import find_wallet, serialize_invoice, serialize_wallet
 from sandbox.wallets import Renewal, Terms
-
-if TYPE_CHECKING:
-    from sandbox.lightning.stack import Lightning
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 CODE = re.compile(r"[A-Z][A-Z_]{0,63}", re.ASCII)
 
 
-def create_wallet(lightning: "Lightning", fields: Fields) -> Any:
+def create_wallet(lightning: Lightning, fields: Fields) -> Any:
     """Create a wallet with sats, and optionally a budget in sats."""
     name = fields.text("name")
     if not NAME.fullmatch(name):
@@ -29,7 +27,7 @@ def create_wallet(lightning: "Lightning", fields: Fields) -> Any:
     return serialize_wallet(wallet)
 
 
-def behave(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def behave(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Set a wallet's behaviour to one of KINDS, with its seconds and code."""
     wallet = find_wallet(lightning, name)
     kind = KINDS[fields.choice("kind", KINDS)]
@@ -41,14 +39,14 @@ def behave(lightning: "Lightning", fields: Fields, name: str) -> Any:
     return serialize_wallet(wallet)
 
 
-def go_offline(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def go_offline(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Stop a wallet from receiving requests."""
     wallet = find_wallet(lightning, name)
     wallet.go_offline()
     return serialize_wallet(wallet)
 
 
-def come_online(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def come_online(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Let a wallet receive again, and run the requests that its relay stored."""
     wallet = find_wallet(lightning, name)
     heeds_expiration = fields.optional(fields.flag, "heeds_expiration")
@@ -56,7 +54,7 @@ def come_online(lightning: "Lightning", fields: Fields, name: str) -> Any:
     return serialize_wallet(wallet)
 
 
-def limit(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def limit(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Set the budget of a wallet's connection in sats; without one, remove it."""
     wallet = find_wallet(lightning, name)
     terms = _terms(fields)
@@ -64,19 +62,19 @@ def limit(lightning: "Lightning", fields: Fields, name: str) -> Any:
     return serialize_wallet(wallet)
 
 
-def deposit(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def deposit(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Add sats to a wallet's balance."""
     wallet = find_wallet(lightning, name)
     wallet.ledger.deposit(name, fields.integer("sats", minimum=1) * 1_000)
     return serialize_wallet(wallet)
 
 
-def pay(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def pay(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Pay an invoice by hand; the wallet's behaviour does not matter."""
     return serialize_invoice(find_wallet(lightning, name).pay(fields.text("bolt11")))
 
 
-def issue(lightning: "Lightning", fields: Fields, name: str) -> Any:
+def issue(lightning: Lightning, fields: Fields, name: str) -> Any:
     """Create an invoice by hand."""
     wallet = find_wallet(lightning, name)
     invoice = wallet.issue(

@@ -69,7 +69,7 @@ class RelayFault(Fault):
         super().update(values)
         self.on = values.choice("on", get_args(Place), self.on)
         self.when = values.choice("when", get_args(When), self.when)
-        self.kinds = values.optional(values.integers, "kinds") or None
+        self.kinds = sorted(values.optional(values.integers, "kinds") or ()) or None
         self.author = values.optional(values.text, "author")
         if self.kind not in PLACES[self.on]:
             raise BadField(f"{self.kind} does not apply to {self.on}")
