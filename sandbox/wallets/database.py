@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sandbox.common.command import UnreadableState
+
 SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE accounts (
@@ -37,10 +39,6 @@ CREATE TABLE requests (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 #: Version of the schema; raised with each change.
 FORMAT = 1
-
-
-class UnreadableState(Exception):
-    """The file is not a database of this version of the sandbox."""
 
 
 class Database:

@@ -4,11 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sandbox.common.command import UnreadableState
 from sandbox.zooid.configs import Config
-
-
-class UnreadableState(Exception):
-    """The file was not written by the sandbox zooid; the message names it."""
 
 
 class Store:

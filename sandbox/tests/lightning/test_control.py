@@ -8,6 +8,7 @@ import requests
 
 from caravel import dev_defaults
 from lightning.clients.nwc_uri import parse_nwc_url
+from sandbox.common.command import UnreadableState
 from sandbox.demo.readiness import wait_until
 from sandbox.lightning import CannotListen, running_lightning
 from sandbox.lightning.behaviours import KINDS, describe
@@ -16,7 +17,6 @@ from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import PAYS, pays_after, refuses
-from sandbox.wallets.database import UnreadableState
 
 __all__ = ["control", "lightning"]
 

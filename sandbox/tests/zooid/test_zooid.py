@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from caravel.nostr.http_auth import HTTP_AUTH, authorization
+from sandbox.common.command import UnreadableState
 from sandbox.common.nostr import (
     generate_secret_key,
     npub,
@@ -18,7 +19,6 @@ from sandbox.common.nostr import (
 )
 from sandbox.zooid import CannotListen, running_zooid
 from sandbox.zooid.faults import HUGE
-from sandbox.zooid.store import UnreadableState
 
 KEY = generate_secret_key()
 ANN, BEN = (pubkey_of(generate_secret_key()) for _ in range(2))
