@@ -8,10 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
 from sandbox.common.server import CannotListen
-
-
-class UnreadableState(Exception):
-    """The file was not written by this stand-in; the message names it."""
+from sandbox.common.state import UnreadableState
 
 
 class StandIn(Protocol):

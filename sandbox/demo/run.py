@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caravel import dev_defaults, embedded
 from sandbox import clock
+from sandbox.common.state import UnreadableState
 from sandbox.demo.supervisor import Child, supervise
 from sandbox.demo.system import (
     PYTHON,
@@ -16,7 +17,6 @@ from sandbox.demo.system import (
     processes,
     running_servers,
 )
-from sandbox.stripe.store.sqlite import UnreadableState
 
 VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
 

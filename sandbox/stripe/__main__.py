@@ -7,10 +7,10 @@ import threading
 from pathlib import Path
 
 from sandbox.common.server import CannotListen
+from sandbox.common.state import UnreadableState
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.testing import API_KEY, WEBHOOK_SECRET
 from sandbox.stripe.server import StripeServer
-from sandbox.stripe.store.sqlite import UnreadableState
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 from sandbox.common.faults import Faults
 from sandbox.common.http import Request, Response, Steps, json_response, run
 from sandbox.stripe import API_VERSION, retention, settings
-from sandbox.stripe.api import auth, form_encoding, versions
+from sandbox.stripe.api import auth, form_encoding
 from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
 from sandbox.stripe.api.errors import StripeError, unrecognized_url
 from sandbox.stripe.api.expand import Expansion
@@ -77,7 +78,7 @@ class StripeApp:
         self.deliveries = Deliveries(
             self.store, self.lock, self.clock, post=post, delays=retry_delays
         )
-        self._fixed_endpoints: list[dict[str, Any]] = []
+        self._fixed_endpoints: dict[str, dict[str, Any]] = {}
         self._closing = threading.Event()
 
     def handle(self, http: Request) -> Response:
@@ -99,13 +100,6 @@ class StripeApp:
         self.log.add(request.log_entry(response, self.clock.now()))
         if latency := settings.read(self.store).latency:
             yield partial(self._closing.wait, latency)
-        return response
-
-    def refuse(self, http: Request, error: StripeError) -> Response:
-        """Return the error response to a request that could not be parsed."""
-        request = ApiRequest(http, self.ids.new("req", 14))
-        response = self._error_response(request, error)
-        self.log.add(request.log_entry(response, self.clock.now()))
         return response
 
     def transact(self, work: Callable[[Context], Result]) -> Result:
@@ -155,7 +149,7 @@ class StripeApp:
                 record = self.store.get(kind, id)
                 if record is None or timer.due_at(record) != at:
                     continue
-                self._run(_timer_work(timer.run, record), self._context(at))
+                self._run(timer.run, self._context(at), record)
 
     def _next_stop(self, target: int) -> int | None:
         """Return the next due time up to `target`, or None once it is reached."""
@@ -187,21 +181,15 @@ class StripeApp:
 
         An existing endpoint with the same URL is updated instead.
         """
-        event_types = events or ["*"]
+        options: dict[str, Any] = {"secret": secret, "events": events or ["*"]}
         endpoint = self.transact(
-            lambda context: webhook_endpoints.register(
-                context, url=url, events=event_types, secret=secret
-            )
+            lambda context: webhook_endpoints.register(context, url=url, **options)
         )
-        options = {"url": url, "secret": endpoint["_secret"], "events": events}
-        self._fixed_endpoints = [
-            *(fixed for fixed in self._fixed_endpoints if fixed["url"] != url),
-            options,
-        ]
+        self._fixed_endpoints[url] = {**options, "secret": endpoint["_secret"]}
         return endpoint
 
     def change_settings(self, changes: Mapping[str, Any]) -> settings.AccountSettings:
-        """Change some account settings and return all. Raises BadSetting."""
+        """Change some account settings and return all. Raises BadField."""
         return self.transact(lambda context: settings.change(self.store, changes))
 
     def redeliver(self, event: str, endpoint: str | None = None) -> int:
@@ -254,33 +242,39 @@ class StripeApp:
             self.store.clear()
             self.clock.reset()
             self.log.clear()
-            for options in self._fixed_endpoints:
-                self.register_endpoint(**options)
+            for url, options in list(self._fixed_endpoints.items()):
+                self.register_endpoint(url, **options)
+
+    def release_delayed(self) -> None:
+        """Answer at once to the requests that a fault or the latency delays."""
+        self._closing.set()
+        self.faults.clear()
 
     def close(self) -> None:
         """Stop deliveries, release delayed requests and close the state file."""
-        self._closing.set()
-        self.faults.clear()
+        self.release_delayed()
         self.deliveries.stop()
         with self.lock:
             self.store.close()
 
     def _respond(self, request: ApiRequest) -> Steps:
-        auth.check(request.http, self.api_key)
-        versions.check(request.http)
+        auth.check_key(request.http, self.api_key)
+        auth.check_version(request.http)
         self.rate_limit.take(settings.read(self.store).rate_limit)
         # As at Stripe, errors up to here are not stored under the idempotency key.
         self._parse(request)
         request.fault = self.faults.take(request.is_affected)
-        replay = self._begin_idempotent(request)
+        with self.lock:
+            replay = self.idempotent_responses.begin(request, self.clock.now())
         try:
-            response = yield from request.fault_before(self.clock.now())
+            response = yield from request.disrupt("before", self.clock.now())
             if response is None:
                 response = replay or self._execute(request)
         finally:
-            if request.idempotency_key is not None and replay is None:
-                self._end_idempotent(request.idempotency_key)
-        return (yield from request.fault_after(self._add_headers(request, response)))
+            if replay is None:
+                self.idempotent_responses.end(request)
+        response = self._add_headers(request, response)
+        return (yield from request.disrupt("after", self.clock.now())) or response
 
     def _parse(self, request: ApiRequest) -> None:
         http = request.http
@@ -291,21 +285,6 @@ class StripeApp:
         request.raw_params = form_encoding.read(http)
         request.params = request.route.shape.read(request.raw_params)
         request.idempotency_key = get_key(http)
-
-    def _begin_idempotent(self, request: ApiRequest) -> Response | None:
-        if request.idempotency_key is None:
-            return None
-        with self.lock:
-            return self.idempotent_responses.begin(
-                request.idempotency_key,
-                request.http.path,
-                request.raw_params,
-                self.clock.now(),
-            )
-
-    def _end_idempotent(self, key: str) -> None:
-        with self.lock:
-            self.idempotent_responses.end(key)
 
     def _execute(self, request: ApiRequest) -> Response:
         """Run the endpoint and store its idempotent response in one transaction.
@@ -323,7 +302,7 @@ class StripeApp:
                     raise
                 response = self._error_response(request, error)
             response = request.replace_response(response, context.now)
-            return self._store_response(context, request, response)
+            return self.idempotent_responses.save(request, response, context.now)
 
         # One lock for both transactions: no other request may see the state between.
         with self.lock:
@@ -334,45 +313,28 @@ class StripeApp:
                 if not error.stored:
                     return response
                 return self.transact(
-                    lambda context: self._store_response(context, request, response)
+                    lambda context: self.idempotent_responses.save(
+                        request, response, context.now
+                    )
                 )
 
     def _call_endpoint(self, context: Context, request: ApiRequest) -> dict[str, Any]:
         retention.purge(self.store, context.now)
         record = request.route.handler(context, request.params, *request.ids)
-        content = self._serialize(context, record)
-        paths = request.params.get("expand", [])
-        return (
-            Expansion(self.store, REGISTRY).apply(content, paths) if paths else content
-        )
-
-    def _serialize(self, context: Context, record: Record) -> dict[str, Any]:
-        if record["object"] == "list":
-            data = [context.serialize(item) for item in record["data"]]
-            return {**record, "data": data}
-        return context.serialize(record)
-
-    def _store_response(
-        self, context: Context, request: ApiRequest, response: Response
-    ) -> Response:
-        response = self._add_headers(request, response)
-        if request.idempotency_key is None:
-            return response
-        return self.idempotent_responses.save(
-            request.idempotency_key,
-            request.http.path,
-            request.raw_params,
-            response,
-            context.now,
+        expansion = Expansion(self.store, REGISTRY)
+        return expansion.apply(
+            context.serialize(record), request.params.get("expand", [])
         )
 
     def _context(self, now: int) -> Context:
         url = self.public_url
         return Context(self.store, REGISTRY, self.ids, now, public_url=url)
 
-    def _run(self, work: Callable[[Context], Result], context: Context) -> Result:
+    def _run(
+        self, work: Callable[..., Result], context: Context, *args: Record
+    ) -> Result:
         try:
-            result = work(context)
+            result = work(context, *args)
         except BaseException:
             self.store.rollback()
             raise
@@ -391,20 +353,11 @@ class StripeApp:
         )
 
     def _add_headers(self, request: ApiRequest, response: Response) -> Response:
-        headers: Mapping[str, str] = {
+        headers = {
             **response.headers,
             "Request-Id": request.id,
             "Stripe-Version": API_VERSION,
-            **(
-                {"Idempotency-Key": request.idempotency_key}
-                if request.idempotency_key
-                else {}
-            ),
         }
-        return Response(response.status, response.body, headers, response.broken)
-
-
-def _timer_work(
-    run: Callable[[Context, Record], None], record: Record
-) -> Callable[[Context], None]:
-    return lambda context: run(context, record)
+        if request.idempotency_key:
+            headers["Idempotency-Key"] = request.idempotency_key
+        return replace(response, headers=headers)

@@ -3,19 +3,15 @@
 Stored as one record, so restarts and snapshots preserve them.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
-from sandbox.common.fields import BadField
+from sandbox.common.fields import Fields
 from sandbox.stripe.store.records import Store
 
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
-
-
-class BadSetting(BadField):
-    """A setting is unknown or has an invalid value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +22,9 @@ class AccountSettings:
     (None) Stripe sends no `invoice.overdue` event.
     """
 
-    #: Status of a subscription after the last failed payment attempt.
+    #: Status of a subscription after a failed automatic charge, as there are no
+    #: retries, or 30 days after the due date.
     after_last_retry: Outcome = "past_due"
-    #: Days between a failed automatic charge and the next attempt.
-    retry_after_days: tuple[int, ...] = (3, 5, 7)
     overdue_after_days: int | None = None
     #: Real seconds by which every API response is delayed.
     latency: float = 0
@@ -47,49 +42,23 @@ DEFAULTS = AccountSettings()
 def read(store: Store) -> AccountSettings:
     """Return the current settings."""
     record = store.get(KIND, KIND)
-    if record is None:
-        return DEFAULTS
-    values = record["settings"]
-    # A state file or snapshot has a list, since JSON has no tuples.
-    retry_after_days = tuple(values["retry_after_days"])
-    return AccountSettings(**{**values, "retry_after_days": retry_after_days})
+    return AccountSettings(**record["settings"]) if record else DEFAULTS
 
 
 def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
-    """Change some settings and return all. Raises BadSetting."""
-    changed = _validated({**asdict(read(store)), **changes})
+    """Change some settings and return all. Raises BadField."""
+    values = asdict(read(store))
+    given = Fields({**values, **changes}, values)
+    changed = AccountSettings(
+        after_last_retry=given.choice("after_last_retry", get_args(Outcome)),
+        overdue_after_days=given.optional(
+            given.integer, "overdue_after_days", minimum=1
+        ),
+        latency=given.seconds("latency", 0),
+        rate_limit=given.optional(given.integer, "rate_limit", minimum=1),
+        keep_events=given.integer("keep_events", minimum=1),
+        keep_answers=given.integer("keep_answers", minimum=1),
+    )
     record = {"id": KIND, "object": KIND, "created": 0, "settings": asdict(changed)}
     store.put(KIND, record)
     return changed
-
-
-def _validated(values: Mapping[str, Any]) -> AccountSettings:
-    unknown = sorted(values.keys() - {field.name for field in fields(AccountSettings)})
-    if unknown:
-        raise BadSetting(f"no such setting: {', '.join(unknown)}")
-    settings = replace(AccountSettings(), **values)
-    settings = replace(settings, retry_after_days=_days(settings.retry_after_days))
-    for name, accepts in RULES.items():
-        if not accepts(getattr(settings, name)):
-            raise BadSetting(f"{name} cannot be {getattr(settings, name)!r}")
-    return settings
-
-
-def _days(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not all(map(_is_positive, value)):
-        raise BadSetting("retry_after_days must be a list of whole numbers from 1")
-    return tuple(value)
-
-
-def _is_positive(value: Any) -> bool:
-    return type(value) is int and value >= 1
-
-
-RULES: Mapping[str, Callable[[Any], bool]] = {
-    "after_last_retry": lambda value: value in ("past_due", "unpaid", "canceled"),
-    "overdue_after_days": lambda value: value is None or _is_positive(value),
-    "latency": lambda value: type(value) in (int, float) and value >= 0,
-    "rate_limit": lambda value: value is None or _is_positive(value),
-    "keep_events": _is_positive,
-    "keep_answers": _is_positive,
-}

@@ -2,8 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from sandbox.tests.support.sandbox_command import ROOT
 from sandbox.zooid import running_zooid
 
 pytestmark = pytest.mark.processes
-STAND_INS: dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]] = {
+STAND_INS: dict[str, tuple[Any, str]] = {
     "stripe": (running_sandbox, "http://127.0.0.1:12111"),
     "lightning": (running_lightning, "http://127.0.0.1:12112"),
     "zooid": (running_zooid, "http://127.0.0.1:12114"),

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sandbox.common.command import UnreadableState
+from sandbox.common.state import open_database
 
 SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -46,17 +46,8 @@ class Database:
 
     def __init__(self, path: Path | None = None) -> None:
         """Open or create the file; without one use memory. Raises UnreadableState."""
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(
-            path or ":memory:", check_same_thread=False, isolation_level=None
-        )
-        try:
-            self._prepare()
-        except (sqlite3.DatabaseError, UnreadableState) as error:
-            self._db.close()
-            raise UnreadableState(f"{path} cannot be read: {error}") from error
+        self._db = open_database(path, SCHEMA, FORMAT)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -79,16 +70,3 @@ class Database:
         """Close the connection."""
         with self._lock:
             self._db.close()
-
-    def _prepare(self) -> None:
-        # Checked before writing: the file may belong to another program.
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (format,) = self._db.execute("PRAGMA user_version").fetchone()
-        if tables and format != FORMAT:
-            raise UnreadableState("it was written by another version of the sandbox.")
-        # WAL and OFF: survives a crash of the process, not of the machine.
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("PRAGMA foreign_keys=ON")
-        if not tables:
-            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={FORMAT}; END")

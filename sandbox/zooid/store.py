@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sandbox.common.command import UnreadableState
+from sandbox.common.state import UnreadableState
 from sandbox.zooid.configs import Config
 
 

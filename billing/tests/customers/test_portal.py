@@ -107,17 +107,19 @@ def test_portal_shows_the_tenants_invoices(invoice, sandbox):
     page = words(fetch(open_portal(invoice.tenant)).text)
 
     assert invoice.number in page
-    assert "Cancel subscription" not in page
+    assert "Save details" not in page
     (request,) = sandbox.requests("POST", "billing_portal/sessions")
     assert request["status"] == 200
 
 
 def test_portal_ignores_the_accounts_default_configuration(subscriber, sandbox):
-    sandbox.save_portal({"subscription_cancel": {"enabled": True}})
+    sandbox.save_portal(
+        {"customer_update": {"enabled": True, "allowed_updates": ["email"]}}
+    )
 
     page = words(fetch(open_portal(subscriber)).text)
 
-    assert "Cancel subscription" not in page
+    assert "Save details" not in page
 
 
 def test_portal_creates_a_missing_customer_once(sandbox):

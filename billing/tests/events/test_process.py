@@ -69,7 +69,8 @@ def test_quantity_changed_at_stripe_is_corrected(sandbox, relay):
     subscription_id = relay.tenant.stripe_subscription_id
     client = sandbox.client()
     (item,) = client.v1.subscriptions.retrieve(subscription_id).items.data
-    client.v1.subscription_items.update(item.id, {"quantity": 9})
+    change = {"id": item.id, "quantity": 9}
+    client.v1.subscriptions.update(subscription_id, {"items": [change]})
 
     process(event_on(relay.tenant))
     assert is_stale(relay.tenant)

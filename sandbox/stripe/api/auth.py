@@ -1,9 +1,10 @@
-"""API keys (docs: API reference, Authentication)."""
+"""API keys and versions (docs: API reference, Authentication and Versioning)."""
 
 import base64
 import binascii
 
 from sandbox.common.http import Request
+from sandbox.stripe import API_VERSION
 from sandbox.stripe.api.errors import StripeError
 
 PREFIXES = ("sk_test_", "rk_test_")
@@ -15,7 +16,7 @@ NO_KEY = (
 )
 
 
-def check(request: Request, expected: str | None) -> None:
+def check_key(request: Request, expected: str | None) -> None:
     """Raise a 401 unless the request has a test key, or the `expected` key if set."""
     key = _key(request.headers.get("authorization", ""))
     if not key:
@@ -23,6 +24,22 @@ def check(request: Request, expected: str | None) -> None:
     accepted = key == expected if expected else key.startswith(PREFIXES)
     if not accepted:
         raise StripeError(401, f"Invalid API Key provided: {_mask(key)}", stored=False)
+
+
+def check_version(request: Request) -> None:
+    """Raise a 400 unless the request uses the sandbox's API version.
+
+    Stripe supports its other versions too; objects of the sandbox have one format.
+    """
+    version = request.headers.get("stripe-version", API_VERSION)
+    if version != API_VERSION:
+        raise StripeError(
+            400,
+            f"Invalid Stripe API version: {version}. The sandbox supports "
+            f"{API_VERSION} only: omit the Stripe-Version header, or use an SDK of "
+            "that version.",
+            stored=False,
+        )
 
 
 def _key(header: str) -> str:

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from sandbox.common.http import dump_json
 from sandbox.stripe import API_VERSION, settings
 from sandbox.stripe.api.errors import missing
-from sandbox.stripe.api.routing import Registry
 from sandbox.stripe.settings import AccountSettings
 from sandbox.stripe.store.ids import Ids
 from sandbox.stripe.store.records import Record, Store
@@ -25,13 +24,20 @@ DELIVERY = "_delivery"
 DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
 
 
+class Renderer(Protocol):
+    """Registry of object types, which renders their records."""
+
+    def render(self, store: Store, record: Record) -> dict[str, Any]:
+        """Return the API representation of a record."""
+
+
 class Context:
     """Unit of work of one API request or timer."""
 
     def __init__(
         self,
         store: Store,
-        registry: Registry,
+        registry: Renderer,
         ids: Ids,
         now: int,
         *,
@@ -87,9 +93,7 @@ class Context:
         self, kind: str, id: str, event: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield a copy to modify, then store it and emit `event` if it has changed."""
-        old = self.store.get(kind, id)
-        if old is None:
-            raise missing(NOUNS.get(kind, kind), id)
+        old = self.get(kind, id)
         before = self.serialize(old) if event else {}
         draft = clone(old)
         yield draft
@@ -98,28 +102,6 @@ class Context:
             previous = difference(before, self.serialize(draft))
             if previous:
                 self.emit(event, draft, previous)
-
-    @contextmanager
-    def rollback(self) -> Iterator[None]:
-        """Undo all writes and events of the block when it ends."""
-        savepoint, queued = self.store.savepoint(), len(self.queued)
-        try:
-            yield
-        finally:
-            self.store.rollback(savepoint)
-            del self.queued[queued:]
-
-    def at_time(self, now: int) -> "Context":
-        """Return a context for the same store and request at another time."""
-        return Context(
-            self.store,
-            self.registry,
-            self.ids,
-            now,
-            request_id=self.request_id,
-            idempotency_key=self.idempotency_key,
-            public_url=self.public_url,
-        )
 
     def serialize(self, record: Record) -> dict[str, Any]:
         """Return the API representation of a record."""

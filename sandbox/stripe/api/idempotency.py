@@ -1,13 +1,15 @@
 """Idempotency keys (docs: API reference, Idempotent requests)."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sandbox.common.http import Request, Response, dump_json
+from sandbox.common.http import Request, Response
 from sandbox.stripe.api.errors import StripeError, rejected
-from sandbox.stripe.store.records import Record, Store
+from sandbox.stripe.api.request import ApiRequest
+from sandbox.stripe.store.records import Store
 
 KIND = "_answer"
 LIFETIME = 86_400
@@ -36,13 +38,14 @@ class IdempotentResponses:
         self._store = store
         self._in_flight: set[str] = set()
 
-    def begin(
-        self, key: str, path: str, params: Mapping[str, Any], now: int
-    ) -> Response | None:
+    def begin(self, request: ApiRequest, now: int) -> Response | None:
         """Return the stored response, or None after marking the key as in flight.
 
         Raises a 409 `idempotency_key_in_use`, or a 400 if the request differs.
         """
+        key, path = request.idempotency_key, request.http.path
+        if key is None:
+            return None
         if key in self._in_flight:
             raise _in_use(key)
         stored = self._store.get(KIND, key)
@@ -50,26 +53,24 @@ class IdempotentResponses:
             self._in_flight.add(key)
             return None
         if stored["path"] != path:
-            raise _other_endpoint(key, path, stored["path"])
-        if stored["fingerprint"] != fingerprint(params):
-            raise _other_parameters(key)
-        return _replay(stored)
+            endpoints = f"('{path}' vs '{stored['path']}')"
+            raise _mismatch(
+                key, f"for the same endpoint they were first used for {endpoints}"
+            )
+        if stored["fingerprint"] != _fingerprint(request.raw_params):
+            raise _mismatch(key, "with the same parameters they were first used with")
+        headers = {"Content-Type": "application/json", "Idempotent-Replayed": "true"}
+        response = Response(stored["status"], stored["body"].encode(), headers)
+        return _mark_stored(response, stored["request"])
 
-    def save(
-        self,
-        key: str,
-        path: str,
-        params: Mapping[str, Any],
-        response: Response,
-        now: int,
-    ) -> Response:
+    def save(self, request: ApiRequest, response: Response, now: int) -> Response:
         """Store the first response, in the transaction of the request.
 
         Returns it with the headers of a stored response.
         """
-        if response.status in NOT_STORED:
+        key = request.idempotency_key
+        if key is None or response.status in NOT_STORED:
             return response
-        request_id = response.headers.get("Request-Id", "")
         # An expired response. Deleting it first gives the new one its place by age, on
         # which the retention relies.
         if self._store.get(KIND, key):
@@ -80,49 +81,34 @@ class IdempotentResponses:
                 "id": key,
                 "object": KIND,
                 "created": now,
-                "path": path,
-                "fingerprint": fingerprint(params),
+                "path": request.http.path,
+                "fingerprint": _fingerprint(request.raw_params),
                 "status": response.status,
                 "body": response.body.decode(),
-                "request": request_id,
+                "request": request.id,
             },
         )
-        headers = {**response.headers, **_stored_headers(request_id)}
-        return replace(response, headers=headers)
+        return _mark_stored(response, request.id)
 
-    def end(self, key: str) -> None:
-        """Mark the request of a key as no longer in flight."""
-        self._in_flight.discard(key)
+    def end(self, request: ApiRequest) -> None:
+        """Mark the request's key as no longer in flight."""
+        self._in_flight.discard(request.idempotency_key or "")
 
 
-def fingerprint(params: Mapping[str, Any]) -> str:
+def _fingerprint(params: Mapping[str, Any]) -> str:
     """Return a digest of the parameters that does not depend on their order."""
-    ordered = dump_json(_sorted(params))
+    ordered = json.dumps(params, sort_keys=True)
     return hashlib.sha256(ordered.encode()).hexdigest()
 
 
-def _sorted(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _sorted(value[key]) for key in sorted(value)}
-    return value
-
-
-def _stored_headers(request_id: str) -> dict[str, str]:
-    """Return the headers of a stored response, which a retry would only repeat.
+def _mark_stored(response: Response, request_id: str) -> Response:
+    """Add the headers of a stored response, which a retry would only repeat.
 
     Source: response headers in issue reports; the SDK's `_should_retry` expects
     `false` on a stored 500.
     """
-    return {"Original-Request": request_id, "Stripe-Should-Retry": "false"}
-
-
-def _replay(stored: Record) -> Response:
-    headers = {
-        "Content-Type": "application/json",
-        "Idempotent-Replayed": "true",
-        **_stored_headers(stored["request"]),
-    }
-    return Response(stored["status"], stored["body"].encode(), headers)
+    headers = {"Original-Request": request_id, "Stripe-Should-Retry": "false"}
+    return replace(response, headers={**response.headers, **headers})
 
 
 def _in_use(key: str) -> StripeError:
@@ -137,21 +123,11 @@ def _in_use(key: str) -> StripeError:
     )
 
 
-def _other_parameters(key: str) -> StripeError:
-    return _mismatch(
-        "Keys for idempotent requests can only be used with the same parameters they "
-        f"were first used with. Try using a key other than '{key}' if you meant to "
-        "execute a different request."
+def _mismatch(key: str, rule: str) -> StripeError:
+    return StripeError(
+        400,
+        f"Keys for idempotent requests can only be used {rule}. Try using a key other "
+        f"than '{key}' if you meant to execute a different request.",
+        type="idempotency_error",
+        stored=False,
     )
-
-
-def _other_endpoint(key: str, path: str, first: str) -> StripeError:
-    return _mismatch(
-        "Keys for idempotent requests can only be used for the same endpoint they were "
-        f"first used for ('{path}' vs '{first}'). Try using a key other than '{key}' "
-        "if you meant to execute a different request."
-    )
-
-
-def _mismatch(message: str) -> StripeError:
-    return StripeError(400, message, type="idempotency_error", stored=False)

@@ -5,11 +5,11 @@ Messages and codes follow Stripe's docs page on error codes (`parameter_unknown`
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sandbox.stripe.api.errors import rejected
+from sandbox.stripe.api.errors import StripeError, rejected
 
 METADATA_KEYS = 50
 METADATA_KEY_LENGTH = 40
@@ -36,9 +36,10 @@ class Text:
     def read(self, value: Any, name: str) -> str | None:
         if not isinstance(value, str):
             raise rejected(f"Invalid string: {value}", param=name)
-        if value == "":
-            _check_empty(name, allowed=self.unset)
+        if value == "" and self.unset:
             return None
+        if value == "":
+            raise _empty(name)
         if len(value) > self.max_length:
             raise rejected(
                 f"Invalid string: {value[:20]}...; must be at most "
@@ -50,23 +51,28 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Integer:
-    """Integer within optional bounds."""
+    """Integer within optional bounds; `unset` allows "" and reads it as None."""
 
     minimum: int | None = None
     maximum: int | None = None
+    unset: bool = False
 
-    def read(self, value: Any, name: str) -> int:
+    def read(self, value: Any, name: str) -> int | None:
+        if value == "" and self.unset:
+            return None
         if not isinstance(value, str) or not WHOLE_NUMBER.fullmatch(value):
             raise rejected(
                 f"Invalid integer: {value}",
                 param=name,
                 code="parameter_invalid_integer",
             )
-        number = int(value)
+        number, rule = int(value), None
         if self.minimum is not None and number < self.minimum:
-            raise _out_of_bounds(name, f"greater than or equal to {self.minimum}")
+            rule = f"greater than or equal to {self.minimum}"
         if self.maximum is not None and number > self.maximum:
-            raise _out_of_bounds(name, f"less than or equal to {self.maximum}")
+            rule = f"less than or equal to {self.maximum}"
+        if rule:
+            raise rejected(f"This value must be {rule}.", param=name)
         return number
 
 
@@ -82,17 +88,16 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a fixed set of words; `unset` allows "" and reads it as None."""
+    """One of a fixed set of words."""
 
     words: tuple[str, ...]
-    unset: bool = False
 
-    def read(self, value: Any, name: str) -> str | None:
+    def read(self, value: Any, name: str) -> str:
         if value == "":
-            _check_empty(name, allowed=self.unset)
-            return None
+            raise _empty(name)
         if value not in self.words:
-            allowed = f"{', '.join(self.words[:-1])} or {self.words[-1]}"
+            *others, last = self.words
+            allowed = f"{', '.join(others)} or {last}" if others else last
             raise rejected(f"Invalid {name}: must be one of {allowed}", param=name)
         return str(value)
 
@@ -102,18 +107,12 @@ class Array:
     """List of values of one type."""
 
     of: Kind
-    maximum: int | None = None
 
     def read(self, value: Any, name: str) -> list[Any]:
         if value == "":
             return []
         if not isinstance(value, dict) or not all(map(INDEX.fullmatch, value)):
             raise rejected("Invalid array", param=name)
-        if self.maximum is not None and len(value) > self.maximum:
-            raise rejected(
-                f"Array {name} exceeded maximum {self.maximum} allowed elements.",
-                param=name,
-            )
         return [
             self.of.read(value[key], f"{name}[{key}]") for key in sorted(value, key=int)
         ]
@@ -121,17 +120,13 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Nested object; `unset` allows "" and reads it as None."""
+    """Nested object."""
 
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
-    unset: bool = False
 
-    def read(self, value: Any, name: str) -> dict[str, Any] | None:
-        if value == "" and self.unset:
-            return None
-        if not isinstance(value, dict):
-            raise rejected("Invalid object", param=name)
+    def read(self, value: Any, name: str) -> dict[str, Any]:
+        _require_hash(value, name)
         return read_fields(value, self.fields, self.required, prefix=name)
 
 
@@ -142,11 +137,24 @@ class Metadata:
     def read(self, value: Any, name: str) -> dict[str, str] | None:
         if value == "":
             return None
-        if not isinstance(value, dict):
-            raise rejected("Invalid object", param=name)
+        _require_hash(value, name)
         for key, text in value.items():
-            _check_metadata(key, text, f"{name}[{key}]")
+            problem = self._problem(key, text)
+            if problem:
+                raise rejected(problem, param=f"{name}[{key}]")
         return dict(value)
+
+    def _problem(self, key: str, text: Any) -> str | None:
+        if not isinstance(text, str):
+            return "Metadata values must be strings."
+        if len(key) > METADATA_KEY_LENGTH:
+            return f"Metadata keys can be at most {METADATA_KEY_LENGTH} characters."
+        if len(text) > METADATA_VALUE_LENGTH:
+            return (
+                f"Metadata values can have up to {METADATA_VALUE_LENGTH} characters, "
+                f"but you passed in a value that is {len(text)} characters."
+            )
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,25 +162,11 @@ class Range:
     """Timestamp, or a hash with `gt`, `gte`, `lt`, `lte`."""
 
     def read(self, value: Any, name: str) -> dict[str, int]:
-        if not isinstance(value, dict):
-            timestamp = Integer().read(value, name)
-            return {"gte": timestamp, "lte": timestamp}
-        return read_fields(
-            value,
-            {bound: Integer() for bound in ("gt", "gte", "lt", "lte")},
-            prefix=name,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """Fixed word, or a value of another type (`trial_end=now`)."""
-
-    words: tuple[str, ...]
-    other: Kind
-
-    def read(self, value: Any, name: str) -> Any:
-        return value if value in self.words else self.other.read(value, name)
+        if isinstance(value, dict):
+            bounds = dict.fromkeys(("gt", "gte", "lt", "lte"), Integer())
+            return read_fields(value, bounds, prefix=name)
+        timestamp = Integer().read(value, name) or 0
+        return {"gte": timestamp, "lte": timestamp}
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,16 +189,6 @@ PAGING: dict[str, Kind] = {
 }
 
 
-def shape(
-    required: Sequence[str] = (), *groups: Mapping[str, Kind], **fields: Kind
-) -> Shape:
-    """Return a Shape with the fields and groups of fields."""
-    merged: dict[str, Kind] = {}
-    for group in groups:
-        merged.update(group)
-    return Shape({**merged, **fields}, tuple(required))
-
-
 def listing(**filters: Kind) -> Shape:
     """Return the Shape of a list endpoint with filters."""
     return Shape({**PAGING, **filters})
@@ -217,61 +201,36 @@ def read_fields(
     prefix: str = "",
 ) -> dict[str, Any]:
     """Return the parsed fields that are present. Raises a 400."""
-    _reject_unknown([_path(prefix, key) for key in values if key not in fields])
-    for key in required:
-        if key not in values:
-            path = _path(prefix, key)
-            raise rejected(
-                f"Missing required param: {path}.",
-                param=path,
-                code="parameter_missing",
-            )
-    return {
-        key: fields[key].read(value, _path(prefix, key))
-        for key, value in values.items()
-    }
 
+    def path(key: str) -> str:
+        return f"{prefix}[{key}]" if prefix else key
 
-def _reject_unknown(names: list[str]) -> None:
-    if names:
-        plural = "s" if len(names) > 1 else ""
+    if unknown := [path(key) for key in values if key not in fields]:
+        plural = "s" if len(unknown) > 1 else ""
         raise rejected(
-            f"Received unknown parameter{plural}: {', '.join(names)}",
-            param=names[0],
+            f"Received unknown parameter{plural}: {', '.join(unknown)}",
+            param=unknown[0],
             code="parameter_unknown",
         )
-
-
-def _path(prefix: str, key: str) -> str:
-    return f"{prefix}[{key}]" if prefix else key
-
-
-def _check_empty(name: str, *, allowed: bool) -> None:
-    if not allowed:
+    if absent := [path(key) for key in required if key not in values]:
         raise rejected(
-            f"You passed an empty string for '{name}'. We assume empty values are an "
-            f"attempt to unset a parameter; however '{name}' cannot be unset. You "
-            f"should remove '{name}' from your request or supply a non-empty value.",
-            param=name,
-            code="parameter_invalid_empty",
+            f"Missing required param: {absent[0]}.",
+            param=absent[0],
+            code="parameter_missing",
         )
+    return {key: fields[key].read(value, path(key)) for key, value in values.items()}
 
 
-def _out_of_bounds(name: str, rule: str) -> Exception:
-    return rejected(f"This value must be {rule}.", param=name)
+def _empty(name: str) -> StripeError:
+    return rejected(
+        f"You passed an empty string for '{name}'. We assume empty values are an "
+        f"attempt to unset a parameter; however '{name}' cannot be unset. You "
+        f"should remove '{name}' from your request or supply a non-empty value.",
+        param=name,
+        code="parameter_invalid_empty",
+    )
 
 
-def _check_metadata(key: str, text: Any, name: str) -> None:
-    if not isinstance(text, str):
-        raise rejected("Metadata values must be strings.", param=name)
-    if len(key) > METADATA_KEY_LENGTH:
-        raise rejected(
-            f"Metadata keys can be at most {METADATA_KEY_LENGTH} characters.",
-            param=name,
-        )
-    if len(text) > METADATA_VALUE_LENGTH:
-        raise rejected(
-            f"Metadata values can have up to {METADATA_VALUE_LENGTH} characters, but "
-            f"you passed in a value that is {len(text)} characters.",
-            param=name,
-        )
+def _require_hash(value: Any, name: str) -> None:
+    if not isinstance(value, dict):
+        raise rejected("Invalid object", param=name)

@@ -35,16 +35,12 @@ class RateLimit:
             while self._times and self._times[0] <= now - WINDOW:
                 self._times.popleft()
             if len(self._times) >= limit:
-                raise _exceeded()
+                raise StripeError(
+                    429,
+                    "Request rate limit exceeded. Learn more about rate limits here "
+                    "https://stripe.com/docs/rate-limits.",
+                    code="rate_limit",
+                    headers=HEADERS,
+                    stored=False,
+                )
             self._times.append(now)
-
-
-def _exceeded() -> StripeError:
-    return StripeError(
-        429,
-        "Request rate limit exceeded. Learn more about rate limits here "
-        "https://stripe.com/docs/rate-limits.",
-        code="rate_limit",
-        headers=HEADERS,
-        stored=False,
-    )

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
-from sandbox.common.http import Request, Response, Steps
-from sandbox.stripe.api.faults import ApiFault
+from sandbox.common.http import Request, Response
+from sandbox.stripe.api.faults import ApiFault, When
 from sandbox.stripe.api.redaction import redact, redact_text
 from sandbox.stripe.api.routing import Route
 
@@ -30,31 +30,29 @@ class ApiRequest:
         """Return whether a fault applies to the request."""
         return fault.matches(self.http.method, self.http.path, self.raw_params)
 
-    def fault_before(self, now: int) -> Disruption:
-        """Apply a `before` fault; return the response instead of the work, if any."""
-        fault = self._fault_when("before")
-        if fault is None:
+    def disrupt(self, when: When, now: int) -> Disruption:
+        """Apply a fault of that moment; return the response that it causes, if any."""
+        fault = self.fault
+        if fault is None or fault.when != when:
             return None
         if fault.kind == "status":
-            return fault.error_response(self.id, now)
-        return (yield from _disrupt(fault))
+            # An error after the execution has been stored by then.
+            return fault.error_response(self.id, now) if when == "before" else None
+        if fault.kind in ("delay", "timeout"):
+            yield fault.wait
+        if fault.kind == "delay":
+            return None
+        return Response(0, broken="reset" if fault.kind == "reset" else "closed")
 
     def replace_response(self, response: Response, now: int) -> Response:
         """Return the error of an `after` fault, else the given response.
 
         It is stored under the idempotency key like the response it replaces.
         """
-        fault = self._fault_when("after")
-        if fault is None or fault.kind != "status":
-            return response
-        return fault.error_response(self.id, now)
-
-    def fault_after(self, response: Response) -> Steps:
-        """Apply an `after` fault that delays or breaks the connection."""
-        fault = self._fault_when("after")
-        if fault is None or fault.kind == "status":
-            return response
-        return (yield from _disrupt(fault)) or response
+        fault = self.fault
+        if fault and fault.when == "after" and fault.kind == "status":
+            return fault.error_response(self.id, now)
+        return response
 
     def log_entry(self, response: Response, now: int) -> dict[str, Any]:
         """Return the request log entry, without credentials and card numbers."""
@@ -70,17 +68,3 @@ class ApiRequest:
             "replayed": "Idempotent-Replayed" in response.headers,
             "fault": self.fault.id if self.fault else None,
         }
-
-    def _fault_when(self, when: str) -> ApiFault | None:
-        return self.fault if self.fault and self.fault.when == when else None
-
-
-def _disrupt(fault: ApiFault) -> Disruption:
-    """Yield a delay or timeout; return a broken response if the connection ends."""
-    if fault.kind in ("delay", "timeout"):
-        yield fault.wait
-    if fault.kind == "reset":
-        return Response(0, broken="reset")
-    if fault.kind == "timeout":
-        return Response(0, broken="closed")
-    return None

@@ -3,14 +3,12 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
+from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.params import Shape
 from sandbox.stripe.store.records import Record, Store
-
-if TYPE_CHECKING:
-    from sandbox.stripe.api.context import Context
 
 Params = Mapping[str, Any]
 Handler = Callable[..., Record]
@@ -47,7 +45,7 @@ class Timer:
     """Timed action on a record: `run` is called at the time that `due_at` returns."""
 
     due_at: Callable[[Record], int | None]
-    run: Callable[["Context", Record], None]
+    run: Callable[[Context, Record], None]
 
 
 @dataclass(slots=True)
@@ -74,6 +72,13 @@ class Resource:
     def delete(self, path: str, shape: Shape) -> Callable[[Handler], Handler]:
         """Declare a DELETE endpoint."""
         return self._route("DELETE", path, shape)
+
+    def retrievable(self, url: str) -> None:
+        """Declare the endpoint that returns one object by its id, or a 404."""
+
+        @self.get(f"{url}/{{id}}", Shape())
+        def retrieve(context: Context, params: Params, id: str) -> Record:
+            return context.get(self.name, id)
 
     def _route(
         self, method: str, path: str, shape: Shape
@@ -119,5 +124,8 @@ class Registry:
         """Return the API representation of a record."""
         if record.get("deleted"):
             return {"id": record["id"], "object": record["object"], "deleted": True}
-        resource = self.by_name.get(record["object"])
-        return resource.render(store, record) if resource else public(store, record)
+        if resource := self.by_name.get(record["object"]):
+            return resource.render(store, record)
+        if record["object"] == "list":
+            return {**record, "data": [self.render(store, r) for r in record["data"]]}
+        return public(store, record)

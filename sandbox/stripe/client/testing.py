@@ -126,7 +126,7 @@ class Sandbox:
         self.app.reset()
 
     def settings(self, **changes: Any) -> AccountSettings:
-        """Change some account settings and return all. Raises BadSetting."""
+        """Change some account settings and return all. Raises BadField."""
         return self.app.change_settings(changes)
 
     def save_portal(self, features: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 DAY = 86_400
 SECONDS = {"day": DAY, "week": 7 * DAY}
 MONTHS = {"month": 1, "year": 12}
-MAX_MONTH = 31 * DAY
 
 
 class Period(NamedTuple):
@@ -32,14 +31,11 @@ def add(anchor: int, interval: str, count: int) -> int:
     return int(start.replace(year=year, month=month + 1, day=day).timestamp())
 
 
-def period_at(anchor: int, interval: str, count: int, at: int) -> Period:
-    """Return the period of `count` intervals that contains a time."""
-    max_length = SECONDS.get(interval) or MONTHS[interval] * MAX_MONTH
+def period_at(anchor: int, interval: str, at: int) -> Period:
+    """Return the period that contains a time."""
+    max_length = SECONDS.get(interval) or MONTHS[interval] * 31 * DAY
     # Months differ in length: start with an estimate that is never too late.
-    number = max(0, (at - anchor) // (max_length * count))
-    start = add(anchor, interval, number * count)
-    while True:
-        end = add(anchor, interval, (number + 1) * count)
-        if at < end:
-            return Period(start, end)
-        number, start = number + 1, end
+    number = max(0, (at - anchor) // max_length)
+    while (end := add(anchor, interval, number + 1)) <= at:
+        number += 1
+    return Period(add(anchor, interval, number), end)

@@ -20,41 +20,22 @@ ZERO_DECIMAL = frozenset(_ZERO_DECIMAL_CODES.split())
 THREE_DECIMAL = frozenset({"bhd", "jod", "kwd", "omr", "tnd"})
 #: Zero-decimal today; Stripe still writes two decimals, which are always 00.
 WHOLE_ONLY = frozenset({"isk", "ugx"})
-#: In the minor unit. Stripe applies the minimum of the bank account's currency; here
-#: each currency has its own, and one without an entry has none.
+#: In the minor unit, each with its currencies; others have none. Stripe applies the
+#: minimum of the bank account's currency.
+_MINIMUM_CHARGES = {
+    30: "gbp",
+    50: "ars aud brl cad chf cop eur idr ils inr jpy krw nzd php rub sgd usd zar",
+    100: "bgn",
+    200: "aed myr pln ron",
+    250: "dkk",
+    300: "nok sek",
+    400: "hkd",
+    1_000: "mxn thb",
+    1_500: "czk",
+    17_500: "huf",
+}
 MINIMUM_CHARGE = {
-    "aed": 200,
-    "ars": 50,
-    "aud": 50,
-    "bgn": 100,
-    "brl": 50,
-    "cad": 50,
-    "chf": 50,
-    "cop": 50,
-    "czk": 1_500,
-    "dkk": 250,
-    "eur": 50,
-    "gbp": 30,
-    "hkd": 400,
-    "huf": 17_500,
-    "idr": 50,
-    "ils": 50,
-    "inr": 50,
-    "jpy": 50,
-    "krw": 50,
-    "mxn": 1_000,
-    "myr": 200,
-    "nok": 300,
-    "nzd": 50,
-    "php": 50,
-    "pln": 200,
-    "ron": 200,
-    "rub": 50,
-    "sek": 300,
-    "sgd": 50,
-    "thb": 1_000,
-    "usd": 50,
-    "zar": 50,
+    code: amount for amount, codes in _MINIMUM_CHARGES.items() for code in codes.split()
 }
 SIGNS = {"eur": "€", "gbp": "£", "jpy": "¥", "usd": "$"}
 

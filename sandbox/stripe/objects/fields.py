@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.stripe.api.errors import invalid, rejected
-from sandbox.stripe.api.params import METADATA_KEYS, Array, Choice, Hash, Integer, Text
+from sandbox.stripe.api.params import METADATA_KEYS, Choice
 from sandbox.stripe.money import currencies
 
 
@@ -26,19 +26,7 @@ class Currency:
 
 
 CURRENCY = Currency()
-ADDRESS_FIELDS = ("city", "country", "line1", "line2", "postal_code", "state")
-ADDRESS = Hash({name: Text(unset=True) for name in ADDRESS_FIELDS}, unset=True)
-COLLECTION_METHODS = ("charge_automatically", "send_invoice")
-COLLECTION_METHOD = Choice(COLLECTION_METHODS)
-PAYMENT_METHOD_TYPES = Array(Text())
-INVOICE_PAYMENT_SETTINGS = Hash({"payment_method_types": PAYMENT_METHOD_TYPES})
-PAYMENT_SETTINGS = Hash(
-    {
-        "payment_method_types": PAYMENT_METHOD_TYPES,
-        "save_default_payment_method": Choice(("off", "on_subscription")),
-    }
-)
-QUANTITY = Integer(0, 999_999_999)
+COLLECTION_METHOD = Choice(("charge_automatically", "send_invoice"))
 
 
 def merge_metadata(
@@ -62,13 +50,6 @@ def merge_metadata(
 def new_metadata(params: Mapping[str, Any]) -> dict[str, str]:
     """Return the metadata of a new object."""
     return merge_metadata({}, params.get("metadata", {}))
-
-
-def address(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return an address with all fields; missing ones are null."""
-    if params is None:
-        return None
-    return {name: params.get(name) for name in ADDRESS_FIELDS}
 
 
 def copy_params(target: dict[str, Any], params: Mapping[str, Any], *names: str) -> None:
@@ -95,6 +76,11 @@ def check_amount(amount: int, currency: str, param: str) -> None:
 def quantity_text(quantity: int, name: str) -> str:
     """Return a quantity as in Stripe's descriptions: "2 × Basic"."""
     return f"{quantity} × {name}"
+
+
+def always_null(names: str) -> dict[str, None]:
+    """Return fields that the sandbox does not model: null in every object."""
+    return dict.fromkeys(names.split())
 
 
 def amount_decimal(amount: int | None) -> str | None:

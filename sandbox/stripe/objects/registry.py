@@ -6,16 +6,14 @@ from sandbox.stripe.objects.catalog import prices, products
 from sandbox.stripe.objects.credit_notes import credit_notes
 from sandbox.stripe.objects.customers import customers
 from sandbox.stripe.objects.events import events, webhook_endpoints
-from sandbox.stripe.objects.invoices import (
-    invoices,
-    payment_intents,
-    payment_records,
-)
+from sandbox.stripe.objects.invoices import invoices, payment_records
 from sandbox.stripe.objects.invoices import items as invoice_items
-from sandbox.stripe.objects.payments import charges, payment_methods
+from sandbox.stripe.objects.payments import charges, payment_intents, payment_methods
 from sandbox.stripe.objects.portal import configurations, sessions
-from sandbox.stripe.objects.subscriptions import items as subscription_items
-from sandbox.stripe.objects.subscriptions import preview, subscriptions
+from sandbox.stripe.objects.subscriptions import invoice_timer, subscriptions
+
+# Here, since the timer also cancels subscriptions, which are built on invoices.
+invoices.resource.timer = invoice_timer.TIMER
 
 REGISTRY = Registry(
     (
@@ -26,8 +24,6 @@ REGISTRY = Registry(
         events.resource,
         invoice_items.resource,
         payment_records.resource,
-        # Before invoices: their routes would read `create_preview` as an id.
-        preview.resource,
         invoices.resource,
         payment_intents.resource,
         payment_methods.resource,
@@ -35,7 +31,6 @@ REGISTRY = Registry(
         sessions.resource,
         prices.resource,
         products.resource,
-        subscription_items.resource,
         subscriptions.resource,
         webhook_endpoints.resource,
     )

@@ -1,23 +1,21 @@
 """Routes of the sandbox's pages, and their protection against other sites."""
 
-import logging
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import read
-from sandbox.common.html.responses import html, plain, redirect, refusal
+from sandbox.common.html.responses import plain, redirect, respond
+from sandbox.common.html.text import long_moment
 from sandbox.common.http import Request, Response
 from sandbox.stripe.pages.dashboard import query as view
 from sandbox.stripe.pages.dashboard import status
 from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
 from sandbox.stripe.pages.hosted import routes
-from sandbox.stripe.pages.text import long_moment
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
-
-logger = logging.getLogger(__name__)
 
 
 def serves(request: Request) -> bool:
@@ -27,13 +25,9 @@ def serves(request: Request) -> bool:
     return home or internal or routes.serves(request)
 
 
-def handle(app: "StripeApp", request: Request, denial: str | None) -> Response:
-    """Return the response to a page request, a 403 if denied. Never raises."""
-    try:
-        return refusal(request, denial) or _respond(app, request)
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "The sandbox failed; see its log.")
+def handle(app: "StripeApp", request: Request) -> Response:
+    """Return the response to a page request. Never raises."""
+    return respond(request, partial(_respond, app))
 
 
 def _respond(app: "StripeApp", request: Request) -> Response:
@@ -59,8 +53,7 @@ def _status(app: "StripeApp", request: Request) -> Response:
         if action in ACTIONS
         else ""
     )
-    missing = status.is_missing(app, selected_view)
-    return html(404 if missing else 200, status.page(app, selected_view, notice=notice))
+    return status.page(app, selected_view, notice=notice)
 
 
 def _run_action(app: "StripeApp", request: Request, name: str) -> Response:
@@ -68,6 +61,6 @@ def _run_action(app: "StripeApp", request: Request, name: str) -> Response:
     try:
         ACTIONS[name][0](app, read(request.body.decode(errors="replace")))
     except BadForm as error:
-        return html(400, status.page(app, selected_view, error=str(error)))
+        return status.page(app, selected_view, error=str(error))
     query = "&".join(filter(None, (selected_view.query(), f"done={name}")))
     return redirect(f"/?{query}")

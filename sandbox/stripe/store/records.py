@@ -2,9 +2,15 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
+
+from sandbox.stripe.store.sqlite import Change, SqliteJournal
 
 Record = Mapping[str, Any]
+# A kind with an indexed field and its value; without a field, all records of the kind.
+Key = tuple[str, str, Any]
+LOWER = {"gte": bisect_left, "gt": bisect_right}
+UPPER = {"lt": bisect_left, "lte": bisect_right}
 
 
 class Row(NamedTuple):
@@ -12,46 +18,6 @@ class Row(NamedTuple):
 
     seq: int
     record: Record
-
-
-class Change(NamedTuple):
-    """Effect of one write; `record` is None for a deletion."""
-
-    kind: str
-    id: str
-    seq: int
-    record: Record | None
-
-
-class Journal(Protocol):
-    """Persistent storage of committed changes."""
-
-    def load(self) -> Iterator[tuple[str, str, int, Record]]:
-        """Yield every record as (kind, id, seq, record), ordered by seq."""
-
-    def write(self, changes: list[Change]) -> None:
-        """Write all changes in one transaction."""
-
-    def replace(self, rows: Sequence[Change]) -> None:
-        """Replace all records in one transaction."""
-
-    def close(self) -> None:
-        """Close the file."""
-
-
-class Bucket:
-    """Sorted seqs of the records that have one value of an indexed field."""
-
-    __slots__ = ("seqs",)
-
-    def __init__(self) -> None:
-        self.seqs: list[int] = []
-
-    def add(self, seq: int) -> None:
-        insort(self.seqs, seq)
-
-    def remove(self, seq: int) -> None:
-        del self.seqs[bisect_left(self.seqs, seq)]
 
 
 class Store:
@@ -65,7 +31,7 @@ class Store:
     def __init__(
         self,
         indexes: Mapping[str, tuple[str, ...]],
-        journal: Journal | None = None,
+        journal: SqliteJournal | None = None,
         on_put: Callable[[str, int, Record], None] | None = None,
     ) -> None:
         self._indexes = indexes
@@ -73,10 +39,9 @@ class Store:
         self._on_put = on_put
         self._next_seq: int
         self._clear()
-        if journal is not None:
-            for kind, id, seq, record in journal.load():
-                self._set(kind, id, Row(seq, record))
-                self._next_seq = seq + 1
+        for kind, id, seq, record in journal.load() if journal else ():
+            self._set(kind, id, Row(seq, record))
+            self._next_seq = seq + 1
 
     def get(self, kind: str, id: str) -> Record | None:
         """Return the record, or None."""
@@ -110,8 +75,8 @@ class Store:
 
     def oldest(self, kind: str, limit: int) -> list[Record]:
         """Return the oldest records of a kind, in order of creation."""
-        seqs = self._bucket(kind, None).seqs[:limit]
-        return [self._rows[kind][self._ids[seq]].record for seq in seqs]
+        entries = self._entries(kind, None)[:limit]
+        return [self._rows[kind][id].record for _, id in entries]
 
     def scan(
         self,
@@ -129,20 +94,16 @@ class Store:
         with the id `after` and before the one with the id `before` are yielded;
         `created` restricts the field of that name, with the keys gt, gte, lt and lte.
         """
-        seqs = self._bucket(kind, index).seqs
-        low, high = 0, len(seqs)
+        entries, rows = self._entries(kind, index), self._rows.get(kind, {})
+        low, high = self._created_bounds(rows, entries, created or {})
         if after is not None:
-            low = bisect_right(seqs, self._rows[kind][after].seq)
+            low = max(low, bisect_left(entries, (rows[after].seq + 1, "")))
         if before is not None:
-            high = bisect_left(seqs, self._rows[kind][before].seq)
-        if created:
-            first, last = self._created_bounds(kind, seqs, created)
-            low, high = max(low, first), min(high, last)
-        ids = self._ids
+            high = min(high, bisect_left(entries, (rows[before].seq, "")))
         # A copy: the caller may write while it iterates.
-        selected = seqs[low:high]
-        for seq in reversed(selected) if newest_first else selected:
-            yield self._rows[kind][ids[seq]].record
+        selected = entries[low:high]
+        for _, id in reversed(selected) if newest_first else selected:
+            yield rows[id].record
 
     def commit(self) -> None:
         """Write all changes since the last commit to the journal."""
@@ -190,9 +151,8 @@ class Store:
 
     def _clear(self) -> None:
         self._rows: dict[str, dict[str, Row]] = {}
-        self._ids: dict[int, str] = {}
-        self._buckets: dict[tuple[str, str, str], Bucket] = {}
-        self._all: dict[str, Bucket] = {}
+        # Sorted positions and ids of the records, by each of their keys.
+        self._index: dict[Key, list[tuple[int, str]]] = {}
         self._undo: list[tuple[str, str, Row | None]] = []
         self._next_seq = 1
 
@@ -204,63 +164,66 @@ class Store:
     def _set(self, kind: str, id: str, row: Row | None) -> None:
         rows = self._rows.setdefault(kind, {})
         old = rows.get(id)
-        if old is not None:
-            self._unindex(kind, old, keep=row)
+        self._update_index(kind, id, old, row)
         if row is None:
             rows.pop(id, None)
         else:
             rows[id] = row
-            self._index(kind, id, row, old)
         if self._on_put is not None:
             removed = Row(0, {"id": id, "deleted": True})
             self._on_put(kind, *(row or removed))
 
-    def _index(self, kind: str, id: str, row: Row, old: Row | None) -> None:
-        if old is None:
-            self._ids[row.seq] = id
-            self._all.setdefault(kind, Bucket()).add(row.seq)
+    def _update_index(
+        self, kind: str, id: str, old: Row | None, new: Row | None
+    ) -> None:
+        if old is None and new is not None:
+            self._add((kind, "", None), new.seq, id)
+        if old is not None and new is None:
+            self._remove((kind, "", None), old.seq, id)
         for field in self._indexes.get(kind, ()):
-            value = row.record.get(field)
-            if value is not None and (old is None or old.record.get(field) != value):
-                key = (kind, field, value)
-                self._buckets.setdefault(key, Bucket()).add(row.seq)
+            old_value = old.record.get(field) if old else None
+            new_value = new.record.get(field) if new else None
+            if old and old_value is not None and old_value != new_value:
+                self._remove((kind, field, old_value), old.seq, id)
+            if new and new_value is not None and old_value != new_value:
+                self._add((kind, field, new_value), new.seq, id)
 
-    def _unindex(self, kind: str, old: Row, keep: Row | None) -> None:
-        for field in self._indexes.get(kind, ()):
-            value = old.record.get(field)
-            if value is None or (keep and keep.record.get(field) == value):
-                continue
-            bucket = self._buckets[kind, field, value]
-            bucket.remove(old.seq)
-            if not bucket.seqs:
-                del self._buckets[kind, field, value]
-        if keep is None:
-            self._all[kind].remove(old.seq)
-            del self._ids[old.seq]
+    def _add(self, key: Key, seq: int, id: str) -> None:
+        entries = self._index.setdefault(key, [])
+        # Usually the newest record.
+        if not entries or entries[-1][0] < seq:
+            entries.append((seq, id))
+        else:
+            insort(entries, (seq, id))
 
-    def _bucket(self, kind: str, index: tuple[str, str] | None) -> Bucket:
-        if index is None:
-            return self._all.get(kind) or Bucket()
-        return self._buckets.get((kind, *index)) or Bucket()
+    def _remove(self, key: Key, seq: int, id: str) -> None:
+        entries = self._index[key]
+        del entries[bisect_left(entries, (seq, id))]
+        if not entries:
+            del self._index[key]
+
+    def _entries(
+        self, kind: str, index: tuple[str, str] | None
+    ) -> list[tuple[int, str]]:
+        return self._index.get((kind, *(index or ("", None))), [])
 
     def _created_bounds(
-        self, kind: str, seqs: list[int], created: Mapping[str, int]
+        self,
+        rows: Mapping[str, Row],
+        entries: list[tuple[int, str]],
+        created: Mapping[str, int],
     ) -> tuple[int, int]:
-        rows, ids = self._rows[kind] if seqs else {}, self._ids
+        def created_at(entry: tuple[int, str]) -> int:
+            return int(rows[entry[1]].record["created"])
 
-        def created_at(seq: int) -> int:
-            return int(rows[ids[seq]].record["created"])
+        def bounds(searches: Mapping[str, Callable[..., int]]) -> list[int]:
+            return [
+                search(entries, created[name], key=created_at)
+                for name, search in searches.items()
+                if name in created
+            ]
 
-        low, high = 0, len(seqs)
-        if "gte" in created:
-            low = max(low, bisect_left(seqs, created["gte"], key=created_at))
-        if "gt" in created:
-            low = max(low, bisect_right(seqs, created["gt"], key=created_at))
-        if "lte" in created:
-            high = min(high, bisect_right(seqs, created["lte"], key=created_at))
-        if "lt" in created:
-            high = min(high, bisect_left(seqs, created["lt"], key=created_at))
-        return low, high
+        return max([0, *bounds(LOWER)]), min([len(entries), *bounds(UPPER)])
 
     def _changes(self) -> list[Change]:
         # One change per record; none for a record that was created and deleted since.

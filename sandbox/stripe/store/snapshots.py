@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from sandbox.common.http import dump_json
-from sandbox.stripe.store.records import Change
+from sandbox.stripe.store.sqlite import Change
 
 FASTEST = 1
 

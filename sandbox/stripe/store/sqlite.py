@@ -1,19 +1,19 @@
 """SQLite file of a store: the state survives restarts and SIGKILL."""
 
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from sandbox.common.http import dump_json
-from sandbox.stripe.store.records import Change, Record
+from sandbox.common.state import open_database
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS records (
+CREATE TABLE records (
     kind TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS snapshots (
+CREATE TABLE snapshots (
     name TEXT PRIMARY KEY, about TEXT NOT NULL, content BLOB NOT NULL
 );
 """
@@ -22,44 +22,24 @@ FORMAT = 2
 INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
 
 
-class UnreadableState(Exception):
-    """The file is not a state file, or one of another sandbox version."""
+class Change(NamedTuple):
+    """Effect of one write; `record` is None for a deletion."""
+
+    kind: str
+    id: str
+    seq: int
+    record: Mapping[str, Any] | None
 
 
 class SqliteJournal:
-    """Journal with one row per record and one transaction per write.
-
-    `synchronous=OFF` does not wait for the disk: it is safe when the process is
-    killed, but not when the power fails.
-    """
+    """Journal with one row per record and one transaction per write."""
 
     def __init__(self, path: Path) -> None:
         """Open or create the file. Raises UnreadableState."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The caller of the store serializes access; transactions are explicit.
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        try:
-            readable = self._is_readable()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise UnreadableState(f"{path} cannot be read: {error}.") from error
-        if not readable:
-            self._db.close()
-            raise UnreadableState(
-                f"{path} was written by another version of the sandbox. Delete it."
-            )
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute(f"PRAGMA user_version={FORMAT}")
-        self._db.executescript(SCHEMA)
+        # The caller of the store serializes access.
+        self._db = open_database(path, SCHEMA, FORMAT)
 
-    def _is_readable(self) -> bool:
-        """Return whether the file is new or has the current format."""
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (format,) = self._db.execute("PRAGMA user_version").fetchone()
-        return bool(tables == 0 or format == FORMAT)
-
-    def load(self) -> Iterator[tuple[str, str, int, Record]]:
+    def load(self) -> Iterator[tuple[str, str, int, Mapping[str, Any]]]:
         """Yield every record as (kind, id, seq, record), ordered by seq."""
         rows = self._db.execute("SELECT kind, id, seq, body FROM records ORDER BY seq")
         for kind, id, seq, body in rows:

@@ -180,12 +180,9 @@ class Deliveries:
         now = time.monotonic()
         self._retry_at = {key: at for key, at in self._retry_at.items() if at > now}
         # The oldest delivery of all endpoints, so that events are sent in order.
-        first: Delivery | None = None
-        for endpoint in list(self._store.scan("webhook_endpoint", newest_first=False)):
-            delivery = self._first_of(endpoint)
-            if delivery and (first is None or delivery.created < first.created):
-                first = delivery
-        return first
+        endpoints = self._store.scan("webhook_endpoint", newest_first=False)
+        deliveries = filter(None, map(self._first_of, endpoints))
+        return min(deliveries, key=lambda due: due.record["created"], default=None)
 
     def _first_of(self, endpoint: Record) -> Delivery | None:
         """Return the oldest due delivery to an endpoint, or None."""
@@ -205,15 +202,7 @@ class Deliveries:
         if event is None or endpoint["status"] != "enabled":
             self._delete(record["id"])
             return None
-        return Delivery(
-            record["id"],
-            event,
-            endpoint["id"],
-            endpoint["url"],
-            endpoint["_secret"],
-            record["created"],
-            self._epoch,
-        )
+        return Delivery(record, event, endpoint, self._epoch)
 
     def _deliver(self, delivery: Delivery) -> bool:
         payload = dump_json(REGISTRY.render(self._store, delivery.event))
@@ -230,13 +219,12 @@ class Deliveries:
         return 200 <= status < 300
 
     def _record_result(self, delivery: Delivery, status: int) -> None:
-        self._retry_at.pop(delivery.endpoint, None)
-        finalization_delay.record_reachability(
-            self._store, delivery.endpoint, bool(status)
-        )
+        endpoint = delivery.endpoint["id"]
+        self._retry_at.pop(endpoint, None)
+        finalization_delay.record_reachability(self._store, endpoint, bool(status))
         if status:
-            self._unreachable.pop(delivery.endpoint, None)
-        record = self._store.get(DELIVERY, delivery.id)
+            self._unreachable.pop(endpoint, None)
+        record = self._store.get(DELIVERY, delivery.record["id"])
         if record is None:
             return
         if 200 <= status < 300:

@@ -19,12 +19,9 @@ class Delivery(NamedTuple):
     After a reset, deliveries of an earlier `epoch` are ignored.
     """
 
-    id: str
+    record: Record
     event: Record
-    endpoint: str
-    url: str
-    secret: str
-    created: int
+    endpoint: Record
     epoch: int
 
 
@@ -45,7 +42,7 @@ def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
 def deliver(post: Post, delivery: Delivery, payload: str, *, signed_at: int) -> int:
     """Sign and send a payload; return the status, or 0 without a response."""
     signature = WebhookSignature.generate_signature_header(
-        payload, delivery.secret, signed_at
+        payload, delivery.endpoint["_secret"], signed_at
     )
     headers = {
         "Content-Type": "application/json; charset=utf-8",
@@ -53,6 +50,6 @@ def deliver(post: Post, delivery: Delivery, payload: str, *, signed_at: int) -> 
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
     }
     try:
-        return post(delivery.url, payload.encode(), headers)
+        return post(delivery.endpoint["url"], payload.encode(), headers)
     except (OSError, HTTPException):
         return 0

@@ -8,7 +8,7 @@ import requests
 
 from caravel import dev_defaults
 from lightning.clients.nwc_uri import parse_nwc_url
-from sandbox.common.command import UnreadableState
+from sandbox.common.state import UnreadableState
 from sandbox.demo.readiness import wait_until
 from sandbox.lightning import CannotListen, running_lightning
 from sandbox.lightning.behaviours import KINDS, describe

@@ -6,7 +6,7 @@ import pytest
 import stripe
 from typing_extensions import is_typeddict
 
-from sandbox.stripe.api.params import Array, Choice, Either, Hash, Kind
+from sandbox.stripe.api.params import Array, Choice, Hash, Kind
 from sandbox.stripe.api.routing import Route
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.tests.support import stripe_builders as builders
@@ -40,8 +40,6 @@ def undeclared(fields: Any, params: Any, path: str) -> list[str]:
 
 
 def undeclared_in(kind: Kind, hints: list[Any], path: str) -> list[str]:
-    if isinstance(kind, Either):
-        return undeclared_in(kind.other, hints, path)
     if isinstance(kind, Array):
         items = [get_args(hint)[0] for hint in hints if get_origin(hint) is list]
         inner = [option for item in items for option in options(item)]

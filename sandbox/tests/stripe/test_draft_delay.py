@@ -209,19 +209,6 @@ def test_long_advance_with_failing_endpoint_delays_each_draft_72_hours():
         assert invoice.status_transitions.finalized_at == invoice.created + MAX_DELAY
 
 
-def test_scheduled_draft_keeps_its_date_after_late_delivery():
-    scenario = Scenario(500).create_draft()
-    at = scenario.invoice.created + 30 * DAY
-    scenario.api.v1.invoices.update(scenario.id, {"automatically_finalizes_at": at})
-
-    scenario.after(10 * HOUR)
-    scenario.receiver.always = 200
-    scenario.deliver()
-
-    assert scenario.invoice.automatically_finalizes_at == at
-    assert scenario.after(30 * DAY + 10).status == "open"
-
-
 def test_draft_without_auto_advance_stays_draft_after_late_delivery():
     scenario = Scenario(500)
     invoice = scenario.api.v1.invoices.create(
@@ -269,12 +256,3 @@ def test_late_delivery_for_deleted_draft_is_harmless():
     scenario.deliver()
 
     assert scenario.app.deliveries.pending() == 0
-
-
-def test_scheduled_draft_is_finalized_despite_failing_delivery():
-    scenario = Scenario(500).create_draft()
-    at = scenario.invoice.created + 2 * HOUR
-    scenario.api.v1.invoices.update(scenario.id, {"automatically_finalizes_at": at})
-
-    assert scenario.after(2 * HOUR - 10).status == "draft"
-    assert scenario.after(2 * HOUR + 10).status_transitions.finalized_at == at

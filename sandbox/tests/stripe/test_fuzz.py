@@ -141,8 +141,6 @@ class Forms:
             return self.fields(kind.fields, kind.required)
         if isinstance(kind, params.Array):
             return st.dictionaries(st.sampled_from(["0", "1", "2"]), self.of(kind.of))
-        if isinstance(kind, params.Either):
-            return st.one_of(st.sampled_from(kind.words), self.of(kind.other))
         if isinstance(kind, params.Range):
             bounds = st.sampled_from(["gt", "gte", "lt", "lte"])
             return st.one_of(self.number, st.dictionaries(bounds, self.number))

@@ -30,8 +30,8 @@ PRORATIONS = ("none", "create_prorations", "always_invoice")
 PAYMENT_OPTIONS: tuple[Any, ...] = (
     {"collection_method": "send_invoice", "days_until_due": 0},
     {"collection_method": "send_invoice", "days_until_due": 20},
-    {"payment_behavior": "allow_incomplete"},
-    {"payment_behavior": "error_if_incomplete"},
+    {},
+    {},
 )
 
 
@@ -108,9 +108,6 @@ class History:
     def do_cancel(self):
         options: Any = {"prorate": self.coin_flip(), "invoice_now": self.coin_flip()}
         self.api.v1.subscriptions.cancel(self.subscription(), options)
-
-    def do_preview(self):
-        self.api.v1.invoices.create_preview({"subscription": self.subscription()})
 
     def do_add_invoice_item(self):
         item: Any = {

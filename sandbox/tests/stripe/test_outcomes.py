@@ -118,14 +118,6 @@ def test_card_and_session_decide_whether_challenge_is_required(
         assert paid.status == "paid"
 
 
-def test_confirming_with_challenge_card_requires_action(api):
-    intent = builders.intent_of(api, builders.open_invoice(api).id)
-
-    confirmed = api.v1.payment_intents.confirm(intent.id, {"payment_method": CHALLENGE})
-
-    assert confirmed.status == "requires_action"
-
-
 def test_challenge_is_refused_after_out_of_band_payment(api, act):
     payer, _ = builders.paying_customer(api, CHALLENGE)
     invoice = builders.open_invoice(api, payer)

@@ -31,22 +31,13 @@ def test_open_invoice_has_open_default_payment(api):
         "invoice.finalized",
         "payment_intent.created",
     ]
-    secret = api.v1.invoices.retrieve(invoice.id, {"expand": ["confirmation_secret"]})
-    assert secret.confirmation_secret.client_secret == intent.client_secret
 
 
 def test_draft_and_free_invoice_have_no_payment(api):
-    draft = builders.subscription(api).latest_invoice
-    free_subscription = builders.subscription(api, builders.price(api, 0))
-    free = builders.first_invoice(api, free_subscription).id
+    builders.subscription(api)
+    builders.first_invoice(api, builders.subscription(api, builders.price(api, 0)))
 
     assert api.v1.invoice_payments.list().data == []
-    assert [
-        api.v1.invoices.retrieve(id, {"expand": ["confirmation_secret"]}).to_dict()[
-            "confirmation_secret"
-        ]
-        for id in (draft, free)
-    ] == [None, None]
 
 
 def test_intent_amount_follows_remaining_amount_of_invoice(api, stripe_sandbox):
@@ -146,6 +137,14 @@ def test_decline_is_replayed_for_same_key_without_second_charge(api):
     assert builders.event_types(api).count("charge.failed") == 1
 
 
+def test_intent_is_only_read_over_the_api(api):
+    intent = builders.intent_of(api, builders.open_invoice(api).id)
+
+    for action in (api.v1.payment_intents.confirm, api.v1.payment_intents.cancel):
+        with pytest.raises(stripe.InvalidRequestError, match="Unrecognized request"):
+            action(intent.id)
+
+
 def test_decline_with_lost_response_is_replayed_on_retry(api, stripe_sandbox):
     payer, _ = builders.paying_customer(api, "pm_card_chargeCustomerFail")
     invoice = builders.open_invoice(api, payer)
@@ -157,50 +156,6 @@ def test_decline_with_lost_response_is_replayed_on_retry(api, stripe_sandbox):
         api.v1.invoices.pay(invoice.id, {}, {"idempotency_key": "k"})
 
     assert builders.event_types(api).count("charge.failed") == 1
-
-
-def test_confirming_intent_with_new_card_pays_invoice(api):
-    invoice = builders.open_invoice(api)
-    intent = builders.intent_of(api, invoice.id)
-
-    with pytest.raises(stripe.CardError) as declined:
-        api.v1.payment_intents.confirm(
-            intent.id, {"payment_method": "pm_card_visa_chargeDeclined"}
-        )
-    confirmed = api.v1.payment_intents.confirm(
-        intent.id, {"payment_method": "pm_card_visa"}
-    )
-
-    assert declined.value.code == "card_declined"
-    assert confirmed.status == "succeeded"
-    assert confirmed.last_payment_error is None
-    assert api.v1.invoices.retrieve(invoice.id).status == "paid"
-    card = api.v1.payment_methods.retrieve(confirmed.payment_method)
-    assert card.customer is None
-    with pytest.raises(stripe.InvalidRequestError, match="may not be used again"):
-        api.v1.payment_methods.attach(card.id, {"customer": invoice.customer})
-
-
-def test_refused_intent_actions_return_error_codes(api):
-    intent = builders.intent_of(api, builders.open_invoice(api).id)
-    other_card = builders.card(api, builders.customer(api).id)
-    intents = api.v1.payment_intents
-
-    with pytest.raises(stripe.InvalidRequestError) as without:
-        intents.confirm(intent.id)
-    with pytest.raises(stripe.InvalidRequestError) as another:
-        intents.confirm(intent.id, {"payment_method": other_card.id})
-    with pytest.raises(stripe.InvalidRequestError, match="created by invoices"):
-        intents.cancel(intent.id)
-    intents.confirm(intent.id, {"payment_method": "pm_card_visa"})
-    with pytest.raises(stripe.InvalidRequestError) as repeated:
-        intents.confirm(intent.id, {"payment_method": "pm_card_visa"})
-    with pytest.raises(stripe.InvalidRequestError) as late:
-        intents.cancel(intent.id)
-
-    assert without.value.code == "payment_intent_unexpected_state"
-    assert another.value.code == "resource_missing"
-    assert repeated.value.code == late.value.code == "payment_intent_unexpected_state"
 
 
 @pytest.mark.parametrize(
@@ -255,10 +210,8 @@ def test_out_of_band_payment_charges_no_card(api):
     assert "invoice.paid" in types
 
 
-def test_invoice_payments_are_listed_by_invoice_status_and_payment(api):
+def test_invoice_payments_are_listed_by_invoice(api):
     first, second = builders.open_invoice(api), builders.open_invoice(api)
-    api.v1.invoices.void_invoice(second.id)
-    intent = builders.intent_of(api, first.id).id
     payments = api.v1.invoice_payments
 
     def invoices(**params):
@@ -266,12 +219,6 @@ def test_invoice_payments_are_listed_by_invoice_status_and_payment(api):
 
     assert invoices() == [second.id, first.id]
     assert invoices(invoice=first.id) == [first.id]
-    assert invoices(status="canceled") == [second.id]
-    assert invoices(payment={"type": "payment_intent", "payment_intent": intent}) == [
-        first.id
-    ]
-    payment = payments.list({"invoice": first.id}).data[0]
-    assert payments.retrieve(payment.id).to_dict() == payment.to_dict()
 
 
 def test_intents_are_listed_by_customer(api):

@@ -11,7 +11,6 @@ from sandbox.tests.support.stripe_web import fetch, part, submit, words
 HTML_INJECTION = """"><script>alert('1')</script>&amp;"""
 ON = {"enabled": True}
 CARDS = {"payment_method_update": ON}
-CANCEL = {"subscription_cancel": ON}
 HISTORY = {"invoice_history": ON}
 DETAILS = {"customer_update": {**ON, "allowed_updates": ["email", "name"]}}
 RETURN = "https://caravel.example/account"
@@ -42,13 +41,12 @@ def test_portal_displays_enabled_features_only(api):
     builders.open_invoice(api, ann)
     pages = {
         name: fetch(portal_url(api, ann, {name: features[name]})).text
-        for features in (CARDS, CANCEL, HISTORY, DETAILS)
+        for features in (CARDS, HISTORY, DETAILS)
         for name in features
     }
 
     for name, section in (
         ("payment_method_update", 'id="payment-methods"'),
-        ("subscription_cancel", "Cancel subscription"),
         ("invoice_history", 'id="invoices"'),
         ("customer_update", 'id="details"'),
     ):
@@ -56,6 +54,19 @@ def test_portal_displays_enabled_features_only(api):
     for page in pages.values():
         assert "Your billing Ann Bee ann@example.com" in words(page)
         assert "1 × Relay (at $10.00 / month) active Renews on" in words(page)
+
+
+def test_scheduled_cancellations_are_displayed_and_ended_subscriptions_are_not(api):
+    ann = builders.customer(api)
+    builders.subscription(api, to=ann, cancel_at_period_end=True)
+    ended = builders.subscription(api, to=ann)
+    api.v1.subscriptions.cancel(ended.id)
+
+    page = fetch(portal_url(api, ann, HISTORY)).text
+
+    text = words(part(page, "subscriptions"))
+    assert "active Ends on" in text
+    assert text.count("1 × Relay") == 1
 
 
 def test_portal_without_objects_shows_empty_sections(api):
@@ -276,91 +287,9 @@ def test_details_that_are_not_allowed_are_not_changed(api, form, status):
     assert "customer.updated" not in builders.event_types(api)
 
 
-def test_subscription_is_cancelled_with_a_reason_and_then_renewed(api):
-    ann = builders.customer(api)
-    subscription = builders.subscription(api, to=ann)
-    reason = {**ON, "options": ["unused", "other"]}
-    url = portal_url(
-        api, ann, {"subscription_cancel": {**ON, "cancellation_reason": reason}}
-    )
-    form = {"subscription": subscription.id}
-
-    step = fetch(f"{url}?cancel={subscription.id}").text
-    cancelled = submit(
-        f"{url}/cancel", {**form, "feedback": "unused", "comment": "Moving "}
-    )
-    scheduled = api.v1.subscriptions.retrieve(subscription.id)
-    renewed = submit(f"{url}/renew", form)
-
-    text = words(part(step, "cancel"))
-    assert "You can use it until" in text
-    assert "I no longer need it Another reason Anything you would like to add" in text
-    assert "It is too expensive" not in text
-    text = words(cancelled.text)
-    assert "The cancellation is confirmed." in text
-    assert "Ends on" in text
-    details = scheduled.cancellation_details
-    assert scheduled.cancel_at_period_end
-    assert (details.feedback, details.comment) == ("unused", "Moving")
-    assert "The subscription will renew" in words(renewed.text)
-    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
-
-
-def test_mode_immediately_cancels_the_subscription_at_once(api):
-    ann = builders.customer(api)
-    subscription = builders.subscription(api, to=ann)
-    url = portal_url(api, ann, {"subscription_cancel": {**ON, "mode": "immediately"}})
-
-    step = words(fetch(f"{url}?cancel={subscription.id}").text)
-    response = submit(f"{url}/cancel", {"subscription": subscription.id})
-
-    assert "It ends immediately." in step
-    assert "Why are you cancelling?" not in step
-    assert "No subscriptions." in words(response.text)
-    assert builders.status_of(api, subscription) == "canceled"
-
-
-@pytest.mark.parametrize(
-    ("features", "form"),
-    [
-        (HISTORY, {}),
-        (CANCEL, {"subscription": "sub_x"}),
-        (CANCEL, {"feedback": "unused"}),
-    ],
-)
-def test_subscription_is_not_cancelled_without_the_feature_or_with_invalid_values(
-    api, features, form
-):
-    ann = builders.customer(api)
-    subscription = builders.subscription(api, to=ann)
-    url = portal_url(api, ann, features)
-
-    response = submit(f"{url}/cancel", {"subscription": subscription.id, **form})
-
-    assert response.status_code == 403
-    assert 'role="alert"' in response.text
-    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at is None
-
-
-def test_cancel_step_is_displayed_for_cancellable_subscriptions_only(api):
-    ann = builders.customer(api)
-    foreign = builders.subscription(api)
-    ending = builders.subscription(api, to=ann, cancel_at_period_end=True)
-    url, without_feature = portal_url(api, ann, CANCEL), portal_url(api, ann, HISTORY)
-    own = builders.subscription(api, to=ann)
-
-    def has_cancel_step(address, subscription):
-        page = fetch(f"{address}?cancel={subscription.id}").text
-        return 'id="cancel"' in page
-
-    assert has_cancel_step(url, own)
-    assert not has_cancel_step(url, foreign)
-    assert not has_cancel_step(url, ending)
-    assert not has_cancel_step(without_feature, own)
-
-
-def flow_data(type, after=None, **more):
-    return {"type": type, **({"after_completion": after} if after else {}), **more}
+def flow_data(after=None):
+    flow = {"type": "payment_method_update"}
+    return {**flow, "after_completion": after} if after else flow
 
 
 def redirect(url):
@@ -369,36 +298,19 @@ def redirect(url):
 
 def test_flow_displays_a_single_action(api):
     ann = builders.customer(api)
-    subscription = builders.subscription(api, to=ann)
-    features = {**CARDS, **CANCEL, **HISTORY}
+    features = {**CARDS, **HISTORY}
 
-    card = fetch(
-        portal_url(api, ann, features, flow_data=flow_data("payment_method_update"))
-    ).text
-    cancel_page = fetch(
-        portal_url(
-            api,
-            ann,
-            features,
-            flow_data=flow_data(
-                "subscription_cancel",
-                subscription_cancel={"subscription": subscription.id},
-            ),
-        )
-    ).text
+    page = fetch(portal_url(api, ann, features, flow_data=flow_data())).text
 
-    assert "Add a payment method" in words(card)
-    assert "Cancel your subscription?" in words(cancel_page)
-    assert "Go back" not in words(cancel_page)
-    for page in (card, cancel_page):
-        assert 'id="invoices"' not in page
-        assert 'id="subscriptions"' not in page
+    assert "Add a payment method" in words(page)
+    assert 'id="invoices"' not in page
+    assert 'id="subscriptions"' not in page
 
 
 def test_flow_without_after_completion_ends_in_the_portal(api):
     ann = builders.customer(api)
     features = {**CARDS, **HISTORY}
-    url = portal_url(api, ann, features, flow_data=flow_data("payment_method_update"))
+    url = portal_url(api, ann, features, flow_data=flow_data())
 
     page = submit(f"{url}/add-card", {"card": "pm_card_visa"}).text
 
@@ -415,7 +327,7 @@ def test_flow_with_hosted_confirmation_ends_with_its_message(api):
         api,
         builders.customer(api),
         CARDS,
-        flow_data=flow_data("payment_method_update", after),
+        flow_data=flow_data(after),
         return_url=RETURN,
     )
 
@@ -431,27 +343,17 @@ def test_flow_with_hosted_confirmation_ends_with_its_message(api):
 
 def test_flow_with_redirect_ends_at_its_url(api):
     ann = builders.customer(api)
-    subscription = builders.subscription(api, to=ann)
     target = "http://127.0.0.1:8000/bye?a=1&b=2"
-    url = portal_url(
-        api,
-        ann,
-        CANCEL,
-        flow_data=flow_data(
-            "subscription_cancel",
-            redirect(target),
-            subscription_cancel={"subscription": subscription.id},
-        ),
-    )
+    url = portal_url(api, ann, CARDS, flow_data=flow_data(redirect(target)))
 
     before = fetch(url).text
-    after = submit(f"{url}/cancel", {"subscription": subscription.id}).text
+    after = submit(f"{url}/add-card", {"card": "pm_card_visa"}).text
 
     escaped = target.replace("&", "&amp;")
     assert "refresh" not in before
     assert f'<meta http-equiv="refresh" content="0;url={escaped}">' in after
     assert f'<a href="{escaped}">Continue to 127.0.0.1:8000</a>' in after
-    assert api.v1.subscriptions.retrieve(subscription.id).cancel_at_period_end
+    assert card_brands(api, ann) == ["VISA"]
 
 
 def test_flow_does_not_redirect_to_a_url_that_is_not_http(api):
@@ -459,7 +361,7 @@ def test_flow_does_not_redirect_to_a_url_that_is_not_http(api):
         api,
         builders.customer(api),
         CARDS,
-        flow_data=flow_data("payment_method_update", redirect("javascript:alert(1)")),
+        flow_data=flow_data(redirect("javascript:alert(1)")),
     )
 
     page = submit(f"{url}/add-card", {"card": "pm_card_visa"}).text
@@ -467,22 +369,6 @@ def test_flow_does_not_redirect_to_a_url_that_is_not_http(api):
     assert "The card was saved" in words(page)
     assert "javascript" not in page
     assert "refresh" not in page
-
-
-def test_cancel_flow_of_a_cancelled_subscription_shows_the_portal(api):
-    ann = builders.customer(api)
-    subscription = builders.subscription(api, to=ann)
-    url = portal_url(
-        api,
-        ann,
-        CANCEL,
-        flow_data=flow_data(
-            "subscription_cancel", subscription_cancel={"subscription": subscription.id}
-        ),
-    )
-    api.v1.subscriptions.update(subscription.id, {"cancel_at_period_end": True})
-
-    assert "Keep subscription" in words(fetch(url).text)
 
 
 def test_expired_session_shows_an_error_and_runs_no_action(api, stripe_sandbox):
@@ -581,8 +467,8 @@ def test_form_from_another_site_is_denied(api):
 def test_html_in_names_is_escaped(api):
     ann = builders.customer(api, name=HTML_INJECTION, email=f"{HTML_INJECTION}@x")
     price = builders.price(api, product_data={"name": HTML_INJECTION})
-    subscription = builders.subscription(api, price, to=ann)
-    all_features = {**CARDS, **CANCEL, **HISTORY, **DETAILS}
+    builders.subscription(api, price, to=ann)
+    all_features = {**CARDS, **HISTORY, **DETAILS}
     after = {
         "type": "hosted_confirmation",
         "hosted_confirmation": {"custom_message": HTML_INJECTION},
@@ -594,14 +480,10 @@ def test_html_in_names_is_escaped(api):
         {"headline": HTML_INJECTION},
         return_url=f"http://{HTML_INJECTION}",
     )
-    flow_url = portal_url(
-        api, ann, all_features, flow_data=flow_data("payment_method_update", after)
-    )
+    flow_url = portal_url(api, ann, all_features, flow_data=flow_data(after))
 
     for address in (
         url,
-        f"{url}?cancel={subscription.id}",
-        f"{url}?cancel={HTML_INJECTION}",
         f"{url}?done={HTML_INJECTION}",
         f"{flow_url}?done=add-card",
     ):
@@ -625,8 +507,8 @@ def test_status_page_links_to_the_session(api, stripe_sandbox):
         ({}, {"customer_update", "invoice_history", "payment_method_update"}),
         ({"features": {}}, set()),
         (
-            {"features": {**HISTORY, "subscription_cancel": ON}},
-            {"invoice_history", "subscription_cancel"},
+            {"features": {**HISTORY, **CARDS}},
+            {"invoice_history", "payment_method_update"},
         ),
         (
             {"features": {"customer_update": {**ON, "allowed_updates": ["name"]}}},
@@ -663,11 +545,11 @@ def test_saving_the_default_configuration_again_updates_it(api, act, stripe_sand
     ("body", "text"),
     [
         ({"features": {"teleport": ON}}, "features[teleport]"),
-        ({"features": []}, "Invalid object"),
+        ({"features": []}, "features must be a JSON object"),
         ({"features": {"invoice_history": {"enabled": "yes"}}}, "Invalid boolean"),
         ({"features": {"invoice_history": {"enabled": None}}}, "Invalid boolean"),
         ({"features": {"customer_update": ON}}, "allowed_updates"),
-        ({"card": "x"}, "unknown parameter"),
+        ({"card": "x"}, "unknown field: card"),
         ({"name": "x"}, "unknown field: name"),
     ],
 )

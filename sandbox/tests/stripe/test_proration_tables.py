@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
@@ -18,12 +17,12 @@ NEAR_END = 30 * DAY - 30 * DAY // 400
 class Account:
     """A sandbox with a subscription that starts on the first of September."""
 
-    def __init__(self, *amounts, mode="flexible", quantity=1) -> None:
+    def __init__(self, *amounts, quantity=1) -> None:
         self.app = StripeApp(seed=1)
         self.api: Any = in_process_client(self.app)
         self.prices = [builders.price(self.api, amount) for amount in amounts]
         self.subscription = builders.subscription(
-            self.api, *self.prices, quantity=quantity, billing_mode={"type": mode}
+            self.api, *self.prices, quantity=quantity
         )
         self.items = [item.id for item in self.subscription.items.data]
 
@@ -93,12 +92,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["flexible", "classic"])
 @pytest.mark.parametrize(("prices", "quantity", "after", "changes", "pending"), TABLE)
-def test_change_creates_expected_prorations(
-    mode, prices, quantity, after, changes, pending
-):
-    account = Account(*prices, mode=mode, quantity=quantity)
+def test_change_creates_expected_prorations(prices, quantity, after, changes, pending):
+    account = Account(*prices, quantity=quantity)
     account.advance_to(after)
 
     account.change(*(change(account) for change in changes))
@@ -106,13 +102,9 @@ def test_change_creates_expected_prorations(
     assert account.pending() == pending
 
 
-@pytest.mark.parametrize(
-    ("mode", "lines", "total"),
-    [("classic", [-667, 333], -334), ("flexible", [-333, 333], 0)],
-)
-def test_change_without_prorations_is_credited_only_in_classic_mode(mode, lines, total):
+def test_credit_is_of_the_price_before_a_change_without_prorations():
     """Example of the docs page "Prorations"."""
-    account = Account(1_000, mode=mode)
+    account = Account(1_000)
     account.advance_to(10 * DAY)
     account.change(to_price(2_000)(account), proration_behavior="none")
     account.advance_to(20 * DAY)
@@ -121,9 +113,8 @@ def test_change_without_prorations_is_credited_only_in_classic_mode(mode, lines,
     account.change(back, proration_behavior="always_invoice")
 
     invoice = account.latest_invoice()
-    assert [line.amount for line in invoice.lines.data] == lines
-    assert (invoice.total, invoice.status) == (total, "paid")
-    assert invoice.ending_balance == total
+    assert [line.amount for line in invoice.lines.data] == [-333, 333]
+    assert (invoice.total, invoice.status) == (0, "paid")
 
 
 @pytest.mark.parametrize(
@@ -163,12 +154,11 @@ CANCELLATIONS = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["flexible", "classic"])
 @pytest.mark.parametrize(("prorate", "now", "pending", "final"), CANCELLATIONS)
 def test_cancellation_options_decide_pending_items_and_final_invoice(
-    mode, prorate, now, pending, final
+    prorate, now, pending, final
 ):
-    account = Account(1_000, mode=mode)
+    account = Account(1_000)
     account.advance_to(10 * DAY)
     account.change(to_quantity(2)(account))
     account.advance_to(20 * DAY)
@@ -199,24 +189,15 @@ def test_cancelling_with_nothing_to_bill_creates_no_invoice():
 def test_items_left_by_cancellation_are_billed_with_next_subscription():
     account = Account(1_000)
     payer = account.api.v1.customers.retrieve(account.subscription.customer)
-    account.api.v1.invoice_items.create(
-        {
-            "customer": payer.id,
-            "subscription": account.subscription.id,
-            "amount": 250,
-            "currency": "usd",
-        }
-    )
     account.advance_to(20 * DAY)
-    account.change(to_quantity(2)(account))
-    account.api.v1.subscriptions.cancel(account.subscription.id)
+    account.api.v1.subscriptions.cancel(account.subscription.id, {"prorate": True})
     pending = account.pending()
 
     second = builders.subscription(account.api, account.prices[0], to=payer)
 
     invoice = account.api.v1.invoices.retrieve(second.latest_invoice)
-    assert pending == [250]
-    assert [line.amount for line in invoice.lines.data] == [250, 1_000]
+    assert pending == [-333]
+    assert [line.amount for line in invoice.lines.data] == [-333, 1_000]
     assert account.pending() == []
 
 
@@ -271,50 +252,3 @@ def test_credit_of_invoiced_debit_refers_to_its_line():
     line = account.latest_invoice().lines.data[0]
     credited = line.parent.subscription_item_details.proration_details.credited_items
     assert credited.invoice_line_items == [invoice.lines.data[1].id]
-
-
-def test_classic_prorations_refer_to_no_debit():
-    account = Account(1_000, mode="classic")
-    account.advance_to(10 * DAY)
-
-    account.change(to_quantity(2)(account))
-
-    items = account.api.v1.invoice_items.list().data
-    assert [item.proration_details for item in items] == [None, None]
-
-
-def test_proration_date_replaces_current_time():
-    account = Account(1_000)
-    account.advance_to(25 * DAY)
-    date = SEPTEMBER + 20 * DAY
-
-    account.change(to_quantity(3)(account), proration_date=date)
-
-    credit = account.api.v1.invoice_items.list().data[0]
-    assert account.pending() == [-333, 1_000]
-    assert credit.period.start == date
-    assert credit.description.endswith("after 21 Sep 2026")
-    assert credit.date == SEPTEMBER + 25 * DAY
-
-
-@pytest.mark.parametrize("offset", [-1, 30 * DAY + 1])
-def test_proration_date_outside_current_period_is_refused(offset):
-    account = Account(1_000)
-    change = to_quantity(3)(account)
-
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        account.change(change, proration_date=SEPTEMBER + offset)
-
-    assert caught.value.param == "proration_date"
-    assert account.pending() == []
-
-
-def test_subscription_item_endpoint_accepts_proration_date():
-    account = Account(1_000)
-    account.advance_to(25 * DAY)
-
-    account.api.v1.subscription_items.update(
-        account.items[0], {"quantity": 3, "proration_date": SEPTEMBER + 20 * DAY}
-    )
-
-    assert account.pending() == [-333, 1_000]

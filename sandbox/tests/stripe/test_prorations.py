@@ -85,25 +85,6 @@ def test_unchanged_quantity_is_not_prorated(api, stripe_sandbox):
     assert pending(api, subscription) == []
 
 
-@pytest.mark.parametrize(("mode", "quantity"), [("flexible", 1), ("classic", 4)])
-def test_credit_is_part_of_debit_only_in_flexible_mode(
-    api, stripe_sandbox, mode, quantity
-):
-    """Flexible mode does not credit a raise that was never debited."""
-    subscription = builders.subscription(api, billing_mode={"type": mode})
-    item = subscription.items.data[0]
-    stripe_sandbox.advance(5 * DAY)
-    api.v1.subscriptions.update(
-        subscription.id,
-        {"items": [{"id": item.id, "quantity": 4}], "proration_behavior": "none"},
-    )
-
-    api.v1.subscriptions.cancel(subscription.id, {"prorate": True})
-
-    at = api.v1.invoice_items.list().data[0].date
-    assert pending(api, subscription) == [prorated(-1_000 * quantity, item, at)]
-
-
 def test_always_invoice_bills_the_proration_at_once(api, stripe_sandbox):
     subscription = builders.subscription(api)
     stripe_sandbox.advance(DAY)

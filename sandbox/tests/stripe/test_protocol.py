@@ -80,23 +80,29 @@ def test_unknown_route_gets_stripes_404(stripe_sandbox):
             "Received unknown parameters: foo, bar",
         ),
         (
-            "address[planet]=Mars",
+            "billing_mode[planet]=Mars",
             "parameter_unknown",
-            "address[planet]",
-            "Received unknown parameter: address[planet]",
+            "billing_mode[planet]",
+            "Received unknown parameter: billing_mode[planet]",
         ),
-        ("balance=x", "parameter_invalid_integer", "balance", "Invalid integer: x"),
         (
-            "invoice_prefix=",
+            "days_until_due=x",
+            "parameter_invalid_integer",
+            "days_until_due",
+            "Invalid integer: x",
+        ),
+        (
+            "customer=",
             "parameter_invalid_empty",
-            "invoice_prefix",
-            "You passed an empty string for 'invoice_prefix'.",
+            "customer",
+            "You passed an empty string for 'customer'.",
         ),
         (
-            "tax_exempt=maybe",
+            "collection_method=later",
             None,
-            "tax_exempt",
-            "Invalid tax_exempt: must be one of exempt, none or reverse",
+            "collection_method",
+            "Invalid collection_method: must be one of charge_automatically or "
+            "send_invoice",
         ),
         ("metadata=x", None, "metadata", "Invalid object"),
         (
@@ -110,7 +116,10 @@ def test_unknown_route_gets_stripes_404(stripe_sandbox):
 def test_invalid_parameters_are_rejected_with_code_and_param(
     stripe_sandbox, params, code, param, message
 ):
-    status, _, body = raw_request(stripe_sandbox, "POST", "/v1/customers", params)
+    form = f"{params}&items[0][price]=price_x"
+    form += "" if "customer" in params else "&customer=cus_x"
+
+    status, _, body = raw_request(stripe_sandbox, "POST", "/v1/subscriptions", form)
 
     assert status == 400
     assert body["error"]["message"].startswith(message)

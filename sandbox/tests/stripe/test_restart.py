@@ -140,32 +140,29 @@ def test_unreadable_state_file_is_rejected_and_not_changed(tmp_path, write, erro
 def test_timers_due_in_the_same_second_keep_their_order_after_a_restart(tmp_path):
     state, orders = tmp_path / "stripe.sqlite", []
 
-    def finalize_in_order(sandbox):
+    def end_in_order(sandbox):
         sandbox.advance(2 * builders.DAY)
         listed = with_client(
-            sandbox, lambda api: api.v1.events.list({"type": "invoice.finalized"})
+            sandbox,
+            lambda api: api.v1.events.list({"type": "customer.subscription.deleted"}),
         )
         orders.append([event.data.object.id for event in reversed(listed.data)])
 
     with running_sandbox(state=state) as sandbox:
-        payer = with_client(sandbox, builders.customer).id
-        finalizes_at = sandbox.now() + builders.DAY
+        ends_at = sandbox.now() + builders.DAY
         first, second = (
-            with_client(
-                sandbox, lambda api: api.v1.invoices.create({"customer": payer})
-            ).id
-            for _ in range(2)
+            with_client(sandbox, builders.subscription).id for _ in range(2)
         )
-        schedule = {"auto_advance": True, "automatically_finalizes_at": finalizes_at}
+        schedule = {"cancel_at": ends_at, "proration_behavior": "none"}
         for id in (second, first):
             with_client(
-                sandbox, lambda api, id=id: api.v1.invoices.update(id, schedule)
+                sandbox, lambda api, id=id: api.v1.subscriptions.update(id, schedule)
             )
         copy = shutil.copy(state, tmp_path / "copy.sqlite")
         shutil.copy(f"{state}-wal", f"{copy}-wal")
-        finalize_in_order(sandbox)
+        end_in_order(sandbox)
     with running_sandbox(state=copy) as sandbox:
-        finalize_in_order(sandbox)
+        end_in_order(sandbox)
 
     assert orders == [[first, second]] * 2
 

@@ -3,8 +3,9 @@
 import pytest
 import requests
 
+from sandbox.common.fields import BadField
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.settings import AccountSettings, BadSetting
+from sandbox.stripe.settings import AccountSettings
 
 
 @pytest.fixture
@@ -15,7 +16,6 @@ def url(stripe_sandbox):
 def test_default_account_settings_are_those_of_stripe(url):
     assert requests.get(url, timeout=5).json() == {
         "after_last_retry": "past_due",
-        "retry_after_days": [3, 5, 7],
         "overdue_after_days": None,
         "latency": 0,
         "rate_limit": None,
@@ -26,18 +26,17 @@ def test_default_account_settings_are_those_of_stripe(url):
 
 def test_changing_an_account_setting_keeps_the_others(url, stripe_sandbox):
     requests.post(url, json={"after_last_retry": "unpaid"}, timeout=5)
-    changed = requests.post(url, json={"retry_after_days": [1, 2]}, timeout=5).json()
+    changed = requests.post(url, json={"overdue_after_days": 3}, timeout=5).json()
 
     assert changed["after_last_retry"] == "unpaid"
-    assert stripe_sandbox.settings().retry_after_days == (1, 2)
+    assert stripe_sandbox.settings().overdue_after_days == 3
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"after_last_retry": "forgive"},
-        {"retry_after_days": 3},
-        {"retry_after_days": [0]},
+        {"retry_after_days": [3]},
         {"overdue_after_days": "3"},
         {"latency": -1},
         {"rate_limit": 0},
@@ -57,14 +56,14 @@ def test_invalid_account_setting_is_rejected(url, stripe_sandbox, changes):
 
 def test_account_settings_survive_a_restart_but_not_a_reset(tmp_path):
     app = StripeApp(state=tmp_path / "state.sqlite")
-    app.change_settings({"overdue_after_days": 3, "retry_after_days": [2]})
+    app.change_settings({"overdue_after_days": 3})
     app.close()
 
     restarted = StripeApp(state=tmp_path / "state.sqlite")
     restored = restarted.change_settings({})
     restarted.reset()
 
-    assert (restored.overdue_after_days, restored.retry_after_days) == (3, (2,))
+    assert restored == AccountSettings(overdue_after_days=3)
     assert restarted.change_settings({}) == AccountSettings()
     restarted.close()
 
@@ -72,7 +71,7 @@ def test_account_settings_survive_a_restart_but_not_a_reset(tmp_path):
 def test_invalid_account_setting_discards_valid_changes_of_the_same_request():
     app = StripeApp()
 
-    with pytest.raises(BadSetting):
+    with pytest.raises(BadField):
         app.change_settings({"latency": 1, "rate_limit": 0})
 
     assert app.change_settings({}) == AccountSettings()

@@ -61,13 +61,8 @@ def everything(app):
         )
         for record in lists[f"/v1/{kind}"]["data"]
     ]
-    items = [
-        get(app, "/v1/subscription_items", f"subscription={subscription['id']}")
-        for subscription in get(app, "/v1/subscriptions", "status=all&limit=100")[
-            "data"
-        ]
-    ]
-    return lists, nested, items
+    subscriptions = get(app, "/v1/subscriptions", "status=all&limit=100")
+    return lists, nested, subscriptions
 
 
 def create_objects(api):
@@ -98,12 +93,12 @@ def test_list_endpoints_are_found_in_the_registry():
 def test_compared_lists_are_not_empty(app, api):
     create_objects(api)
 
-    lists, nested, items = everything(app)
+    lists, nested, subscriptions = everything(app)
 
     for path in ("customers", "events", "invoices", "prices", "subscriptions"):
         assert lists[f"/v1/{path}"]["data"]
     assert any(page["data"] for page in nested)
-    assert any(page["data"] for page in items)
+    assert subscriptions["data"]
 
 
 def test_restore_brings_back_every_list(app, api):

@@ -110,8 +110,6 @@ def test_last_item_cannot_be_deleted(api):
 
     with pytest.raises(stripe.InvalidRequestError, match="at least one active plan"):
         api.v1.subscriptions.update(subscription.id, {"items": [removal]})
-    with pytest.raises(stripe.InvalidRequestError, match="at least one active plan"):
-        api.v1.subscription_items.delete(removal["id"])
 
 
 @pytest.mark.parametrize(
@@ -141,10 +139,12 @@ def test_unknown_price_is_named_in_error(api):
 
 def incomplete_subscription(api):
     payer = builders.customer(api)
-    return builders.automatic(api, to=payer, payment_behavior="default_incomplete")
+    return builders.automatic(api, to=payer)
 
 
-def test_default_incomplete_without_card_expires_after_23_hours(api, stripe_sandbox):
+def test_subscription_without_card_starts_incomplete_and_expires_after_23_hours(
+    api, stripe_sandbox
+):
     subscription = incomplete_subscription(api)
     invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
     assert (subscription.status, invoice.status) == ("incomplete", "open")
@@ -164,24 +164,6 @@ def test_paying_first_invoice_activates_incomplete_subscription(api):
     assert api.v1.subscriptions.retrieve(subscription.id).status == "active"
 
 
-@pytest.mark.parametrize("behavior", ["allow_incomplete", "default_incomplete"])
-def test_subscription_without_card_starts_incomplete(api, behavior):
-    payer = builders.customer(api)
-
-    subscription = builders.automatic(api, to=payer, payment_behavior=behavior)
-
-    invoice = api.v1.invoices.retrieve(subscription.latest_invoice)
-    assert (subscription.status, invoice.status) == ("incomplete", "open")
-
-
-def test_error_if_incomplete_without_card_is_refused(api):
-    payer = builders.customer(api)
-
-    with pytest.raises(stripe.InvalidRequestError, match="no attached payment source"):
-        builders.automatic(api, to=payer, payment_behavior="error_if_incomplete")
-    assert api.v1.invoices.list({"customer": payer.id}).data == []
-
-
 def test_first_invoice_is_paid_at_once_with_payment_method(api):
     payer = builders.customer(api)
     card = api.v1.payment_methods.attach("pm_card_visa", {"customer": payer.id})
@@ -192,38 +174,14 @@ def test_first_invoice_is_paid_at_once_with_payment_method(api):
     assert api.v1.invoices.retrieve(subscription.latest_invoice).status == "paid"
 
 
-def test_items_are_managed_by_subscription_item_endpoints(api, stripe_sandbox):
-    subscription = builders.subscription(api)
-    items = api.v1.subscription_items
-    added = items.create(
-        {
-            "subscription": subscription.id,
-            "price": builders.price(api).id,
-            "quantity": 2,
-        }
-    )
-
-    changed = items.update(added.id, {"quantity": 4, "proration_behavior": "none"})
-
-    listed = items.list({"subscription": subscription.id}).data
-    assert [item.quantity for item in listed] == [1, 4]
-    assert items.retrieve(added.id).quantity == changed.quantity == 4
-    assert items.delete(added.id).deleted
-    assert len(api.v1.subscriptions.retrieve(subscription.id).items.data) == 1
-
-
-def test_cancelling_ends_subscription_at_once_with_details(api):
+def test_cancelling_ends_subscription_at_once(api):
     subscription = builders.subscription(api)
 
-    ended = api.v1.subscriptions.cancel(
-        subscription.id,
-        {"cancellation_details": {"comment": "bye", "feedback": "unused"}},
-    )
+    ended = api.v1.subscriptions.cancel(subscription.id)
 
-    details = ended.cancellation_details
     assert ended.status == "canceled"
     assert ended.ended_at == ended.canceled_at
-    assert (details.reason, details.comment) == ("cancellation_requested", "bye")
+    assert ended.cancellation_details.reason == "cancellation_requested"
     assert ended.latest_invoice == subscription.latest_invoice
 
 
@@ -292,8 +250,6 @@ def test_list_excludes_ended_subscriptions_by_default(api):
     assert listed(status="canceled") == listed(status="ended") == [ended.id]
     assert listed(customer=ended.customer) == []
     assert listed(customer=ended.customer, status="all") == [ended.id]
-    assert listed(price=live.items.data[0].price.id) == [live.id]
-    assert listed(collection_method="charge_automatically") == []
 
 
 def test_items_with_different_intervals_renew_separately(api, stripe_sandbox):
@@ -320,12 +276,11 @@ def test_subscription_can_be_created_with_cancel_at_period_end(api, stripe_sandb
     assert (ended.status, ended.ended_at) == ("canceled", end)
 
 
-@pytest.mark.parametrize("keyword", ["min_period_end", "max_period_end"])
-def test_cancel_at_accepts_period_end_keywords(api, keyword):
+def test_cancel_at_can_be_set_and_unset(api):
     subscription = builders.subscription(api)
     end = subscription.items.data[0].current_period_end
 
-    changed = api.v1.subscriptions.update(subscription.id, {"cancel_at": keyword})
+    changed = api.v1.subscriptions.update(subscription.id, {"cancel_at": end})
     undone = api.v1.subscriptions.update(subscription.id, {"cancel_at": ""})
 
     assert (changed.cancel_at, changed.cancel_at_period_end) == (end, False)
@@ -341,7 +296,9 @@ def test_cancel_at_can_be_several_periods_ahead(api, stripe_sandbox):
     )
     end = subscription.start_date + 21 * DAY
 
-    api.v1.subscriptions.update(subscription.id, {"cancel_at": end})
+    api.v1.subscriptions.update(
+        subscription.id, {"cancel_at": end, "proration_behavior": "none"}
+    )
     stripe_sandbox.advance(40 * DAY)
 
     ended = api.v1.subscriptions.retrieve(subscription.id)
@@ -371,13 +328,14 @@ def test_cancel_at_within_period_ends_subscription_without_prorations(
     [
         (lambda start: {"cancel_at": start + 10 * DAY}, "does not prorate"),
         (lambda start: {"cancel_at": start}, "must be in the future"),
-        (lambda start: {"cancel_at": 253_402_300_800}, "too far in the future"),
+        (lambda start: {"cancel_at": 253_402_300_800}, "less than or equal to"),
         (
             lambda start: {"cancel_at": start + DAY, "cancel_at_period_end": True},
             "only specify one of",
         ),
         (lambda start: {"cancel_at": "max_billed_until"}, "Invalid integer"),
         (lambda start: {"trial_end": "now"}, "unknown parameter"),
+        (lambda start: {"payment_behavior": "allow_incomplete"}, "unknown parameter"),
         (lambda start: {"pause_collection": {"behavior": "void"}}, "unknown parameter"),
     ],
 )

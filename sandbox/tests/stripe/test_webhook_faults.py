@@ -186,7 +186,7 @@ def test_fault_applies_to_each_endpoint_separately(account):
 
 def test_failed_request_does_not_use_up_a_fault(account):
     [name] = account.create("a")
-    account.api.v1.customers.update(name, {"invoice_prefix": "AAA"})
+    account.api.v1.customers.update(name, {"phone": "1"})
     account.fault("drop")
 
     with pytest.raises(stripe.InvalidRequestError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.common.http import Request, Response
+from sandbox.common.http import Request, Response, Steps
 from sandbox.stripe.api import form_encoding
 from sandbox.stripe.app import StripeApp
 from sandbox.tests.support import stripe_types
@@ -59,13 +59,13 @@ def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:
 @contextmanager
 def check_conformance(app: StripeApp) -> Iterator[ConformanceChecker]:
     """Check all requests that the app handles during the block."""
-    checker, handle = ConformanceChecker(), app.handle
+    checker, respond = ConformanceChecker(), app.respond
 
-    def handle_and_check(request: Request) -> Response:
-        response = handle(request)
+    def respond_and_check(request: Request) -> Steps:
+        response = yield from respond(request)
         checker.check(request, response)
         return response
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(app, "handle", handle_and_check)
+        patch.setattr(app, "respond", respond_and_check)
         yield checker

@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from sandbox.common.command import UnreadableState
 from sandbox.common.nostr import is_secret_key, pubkey_of
+from sandbox.common.state import UnreadableState
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client

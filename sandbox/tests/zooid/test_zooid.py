@@ -9,7 +9,6 @@ import pytest
 import requests
 
 from caravel.nostr.http_auth import HTTP_AUTH, authorization
-from sandbox.common.command import UnreadableState
 from sandbox.common.nostr import (
     generate_secret_key,
     npub,
@@ -17,6 +16,7 @@ from sandbox.common.nostr import (
     short_npub,
     sign_event,
 )
+from sandbox.common.state import UnreadableState
 from sandbox.zooid import CannotListen, running_zooid
 from sandbox.zooid.faults import HUGE
 

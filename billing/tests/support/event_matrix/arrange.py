@@ -311,10 +311,10 @@ class CaseSetup:
         if event == Event.ENDED and self.subscription == SubscriptionState.CURRENT:
             self.api.v1.subscriptions.cancel(self.subscription_id)
         if event == Event.UPDATED and self.subscription == SubscriptionState.CURRENT:
-            (item,) = self.api.v1.subscription_items.list(
-                {"subscription": self.subscription_id}
-            ).data
-            self.api.v1.subscription_items.update(item.id, {"quantity": 2})
+            subscriptions = self.api.v1.subscriptions
+            (item,) = subscriptions.retrieve(self.subscription_id)["items"].data
+            change: Any = {"items": [{"id": item.id, "quantity": 2}]}
+            subscriptions.update(self.subscription_id, change)
 
     # --- attempts
 

@@ -82,11 +82,7 @@ def read_outcome(setup: CaseSetup) -> Outcome:
         subscription=_subscription(setup, tenant.stripe_subscription_id),
         live_subscriptions=len(subscriptions),
         quantity=sum(
-            item.quantity or 0
-            for record in subscriptions
-            for item in setup.api.v1.subscription_items.list(
-                {"subscription": record["id"]}
-            ).data
+            item["quantity"] for record in subscriptions for item in record["_items"]
         ),
         is_overdue=tenant.payment_overdue_since is not None,
     )

@@ -3,20 +3,12 @@
 Stripe has no event for a transaction; `customer.updated` carries the new balance.
 """
 
-from typing import Any
-
-from sandbox.stripe.api.context import NOUNS, Context
-from sandbox.stripe.api.errors import invalid, missing
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Integer, Metadata, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import (
-    CURRENCY,
-    check_amount,
-    copy_params,
-    merge_metadata,
-    new_metadata,
-)
+from sandbox.stripe.objects.fields import CURRENCY, check_amount, new_metadata
 from sandbox.stripe.store.records import Record
 
 KIND = "customer_balance_transaction"
@@ -32,7 +24,6 @@ CREATE = Shape(
     },
     required=("amount", "currency"),
 )
-UPDATE = Shape({"description": Text(unset=True), "metadata": Metadata()})
 
 
 @resource.post(PATH, CREATE)
@@ -62,23 +53,6 @@ def list_(context: Context, params: Params, customer: str) -> Record:
         params,
         index=("customer", customer),
     )
-
-
-@resource.get(f"{PATH}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, customer: str, id: str) -> Record:
-    """Return one transaction. Raises a 404."""
-    return _get(context, customer, id)
-
-
-@resource.post(f"{PATH}/{{id}}", UPDATE)
-def update(context: Context, params: Params, customer: str, id: str) -> Record:
-    """Update the description or metadata. Raises a 404."""
-    _get(context, customer, id)
-    with context.update(KIND, id) as draft:
-        copy_params(draft, params, "description")
-        if "metadata" in params:
-            draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
-    return context.get(KIND, id)
 
 
 def require_currency(customer: Record, currency: str, param: str | None = None) -> None:
@@ -120,49 +94,20 @@ def adjust(
         account["currency"] = account["currency"] or currency
     return context.insert(
         {
-            # Read again: `ending_balance` is the balance after the change above.
-            **_transaction(context, context.get("customer", customer), amount),
+            "id": context.ids.new("cbtxn"),
+            "object": KIND,
+            "amount": amount,
+            "checkout_session": None,
+            "created": context.now,
             "credit_note": credit_note,
             "currency": currency,
+            "customer": customer,
+            "customer_account": None,
             "description": description,
+            "ending_balance": context.get("customer", customer)["balance"],
             "invoice": invoice,
+            "livemode": False,
             "metadata": metadata or {},
             "type": type,
         }
     )
-
-
-def record_initial(context: Context, customer: Record) -> None:
-    """Add the transaction for the balance a customer was created with."""
-    context.insert(
-        {
-            **_transaction(context, customer, customer["balance"]),
-            "currency": customer["currency"],
-            "type": "initial",
-        }
-    )
-
-
-def _transaction(context: Context, customer: Record, amount: int) -> dict[str, Any]:
-    return {
-        "id": context.ids.new("cbtxn"),
-        "object": KIND,
-        "amount": amount,
-        "checkout_session": None,
-        "created": context.now,
-        "credit_note": None,
-        "customer": customer["id"],
-        "customer_account": None,
-        "description": None,
-        "ending_balance": customer["balance"],
-        "invoice": None,
-        "livemode": False,
-        "metadata": {},
-    }
-
-
-def _get(context: Context, customer: str, id: str) -> Record:
-    transaction = context.get(KIND, id)
-    if transaction["customer"] != customer:
-        raise missing(NOUNS[KIND], id)
-    return transaction

@@ -11,9 +11,7 @@ from sandbox.stripe.api.params import (
     Choice,
     Hash,
     Integer,
-    Kind,
     Metadata,
-    Range,
     Shape,
     Text,
     listing,
@@ -22,56 +20,36 @@ from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.catalog import products
 from sandbox.stripe.objects.fields import (
     CURRENCY,
+    always_null,
     amount_decimal,
     check_amount,
-    copy_params,
-    merge_metadata,
     new_metadata,
 )
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/prices"
 resource = Resource("price", indexes=("lookup_key", "product"))
-
-LOOKUP_KEY = Text(unset=True, max_length=200)
-# Metered usage and tiers are not modelled: `usage_type` and `billing_scheme` have one
-# value each, and others are refused.
-RECURRING = Hash(
-    {
-        "interval": Choice(("day", "month", "week", "year")),
-        "interval_count": Integer(1),
-        "usage_type": Choice(("licensed",)),
-    },
-    required=("interval",),
-)
-# "Maximum of three years interval allowed" (SDK, Price.create); the days are assumed.
-MAX_INTERVALS = {"day": 1_095, "week": 156, "month": 36, "year": 3}
-UPDATE_FIELDS: dict[str, Kind] = {
-    "active": Boolean(),
-    "lookup_key": LOOKUP_KEY,
-    "metadata": Metadata(),
-    "nickname": Text(unset=True),
-    "tax_behavior": Choice(("exclusive", "inclusive", "unspecified")),
-    "transfer_lookup_key": Boolean(),
-}
 CREATE = Shape(
     {
-        **UPDATE_FIELDS,
-        "billing_scheme": Choice(("per_unit",)),
+        "active": Boolean(),
         "currency": CURRENCY,
+        "lookup_key": Text(max_length=200),
+        "metadata": Metadata(),
         "product": Text(),
-        "product_data": Hash(
-            {
-                key: products.FIELDS[key]
-                for key in ("active", "metadata", "name", "unit_label")
-            },
-            required=("name",),
+        "product_data": Hash({"name": Text()}, required=("name",)),
+        "recurring": Hash(
+            {"interval": Choice(("day", "month", "week", "year"))},
+            required=("interval",),
         ),
-        "recurring": RECURRING,
+        "transfer_lookup_key": Boolean(),
         "unit_amount": Integer(0),
     },
     required=("currency", "unit_amount"),
 )
+LIST = listing(active=Boolean(), lookup_keys=Array(Text()), product=Text())
+UNUSED = always_null("custom_unit_amount tiers_mode transform_quantity")
+UNUSED_IN_PLANS = always_null("meter tiers_mode transform_usage trial_period_days")
+resource.retrievable(URL)
 
 
 @resource.post(URL, CREATE)
@@ -80,119 +58,62 @@ def create(context: Context, params: Params) -> Record:
     if ("product" in params) == ("product_data" in params):
         raise invalid("You must specify either `product` or `product_data`.")
     check_amount(params["unit_amount"], params["currency"], "unit_amount")
-    _check_interval(params.get("recurring"))
-    lookup_key = params.get("lookup_key")
-    if lookup_key:
-        _release_lookup_key(context, lookup_key, params)
-    price = _new_price(context, params, _product(context, params)["id"])
-    return context.insert(price, "price.created")
+    if "lookup_key" in params:
+        _release_lookup_key(context, params)
+    if "product_data" in params:
+        product = products.create(context, params["product_data"])
+    else:
+        product = context.get_referenced("product", params["product"], "product")
+    return context.insert(_new_price(context, params, product["id"]), "price.created")
 
 
-@resource.get(
-    URL,
-    listing(
-        active=Boolean(),
-        created=Range(),
-        currency=CURRENCY,
-        lookup_keys=Array(Text(), maximum=10),
-        product=Text(),
-        type=Choice(("one_time", "recurring")),
-    ),
-)
+@resource.get(URL, LIST)
 def list_(context: Context, params: Params) -> Record:
     """Return prices, newest first."""
-    keys = params.get("lookup_keys")
-    product = params.get("product")
-    exact = {
-        name: params[name] for name in ("active", "currency", "type") if name in params
-    }
-
-    def matches(record: Record) -> bool:
-        return (not keys or record["lookup_key"] in keys) and all(
-            record[name] == value for name, value in exact.items()
-        )
-
+    keys, product = params.get("lookup_keys"), params.get("product")
     return page(
         context.store,
         "price",
         URL,
         params,
         index=("product", product) if product else None,
-        where=matches,
+        where=lambda record: (
+            (not keys or record["lookup_key"] in keys)
+            and record["active"] is params.get("active", record["active"])
+        ),
     )
 
 
-@resource.get(f"{URL}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a price. Raises a 404."""
-    return context.get("price", id)
-
-
-@resource.post(f"{URL}/{{id}}", Shape(UPDATE_FIELDS))
+@resource.post(f"{URL}/{{id}}", Shape({"active": Boolean()}))
 def update(context: Context, params: Params, id: str) -> Record:
-    """Update a price; amount and interval are immutable. Raises a 400 or a 404."""
-    context.get("price", id)
-    lookup_key = params.get("lookup_key")
-    if lookup_key:
-        _release_lookup_key(context, lookup_key, params, owner=id)
+    """Archive a price or make it active again. Raises a 404."""
     with context.update("price", id, "price.updated") as price:
-        copy_params(price, params, "active", "lookup_key", "nickname", "tax_behavior")
-        if "metadata" in params:
-            price["metadata"] = merge_metadata(price["metadata"], params["metadata"])
+        price.update(active=params.get("active", price["active"]))
     return context.get("price", id)
 
 
 def plan_of(price: Record) -> dict[str, Any]:
     """Return the legacy plan object for a recurring price."""
+    names = "id active billing_scheme created currency metadata nickname product"
     recurring = price["recurring"]
     return {
-        "id": price["id"],
+        **{name: price[name] for name in names.split()},
         "object": "plan",
-        "active": price["active"],
         "amount": price["unit_amount"],
         "amount_decimal": price["unit_amount_decimal"],
-        "billing_scheme": price["billing_scheme"],
-        "created": price["created"],
-        "currency": price["currency"],
         "interval": recurring["interval"],
         "interval_count": recurring["interval_count"],
         "livemode": False,
-        "metadata": price["metadata"],
-        "meter": None,
-        "nickname": price["nickname"],
-        "product": price["product"],
-        "tiers_mode": None,
-        "transform_usage": None,
-        "trial_period_days": None,
         "usage_type": recurring["usage_type"],
+        **UNUSED_IN_PLANS,
     }
 
 
-def _check_interval(recurring: Params | None) -> None:
-    """Raise a 400 for an interval over three years. The error text is assumed."""
-    if recurring is None:
-        return
-    maximum = MAX_INTERVALS[recurring["interval"]]
-    if recurring.get("interval_count", 1) > maximum:
-        raise invalid(
-            "The interval of a price is at most three years: `interval_count` is at "
-            f"most {maximum} for `{recurring['interval']}`.",
-            param="recurring[interval_count]",
-        )
-
-
-def _product(context: Context, params: Params) -> Record:
-    if "product_data" in params:
-        return products.add(context, params["product_data"])
-    return context.get_referenced("product", params["product"], "product")
-
-
-def _release_lookup_key(
-    context: Context, lookup_key: str, params: Params, owner: str | None = None
-) -> None:
+def _release_lookup_key(context: Context, params: Params) -> None:
     """Unset the key on another price if `transfer_lookup_key`, else raise a 400."""
-    holder = next(context.store.scan("price", index=("lookup_key", lookup_key)), None)
-    if holder is None or holder["id"] == owner:
+    index = ("lookup_key", params["lookup_key"])
+    holder = next(context.store.scan("price", index=index), None)
+    if holder is None:
         return
     if not params.get("transfer_lookup_key"):
         raise invalid(
@@ -204,10 +125,9 @@ def _release_lookup_key(
 
 
 def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]:
-    requested = params.get("recurring")
-    recurring = requested and {
-        "interval": requested["interval"],
-        "interval_count": requested.get("interval_count", 1),
+    recurring = params.get("recurring") and {
+        "interval": params["recurring"]["interval"],
+        "interval_count": 1,
         "meter": None,
         "trial_period_days": None,
         "usage_type": "licensed",
@@ -219,17 +139,15 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "billing_scheme": "per_unit",
         "created": context.now,
         "currency": params["currency"],
-        "custom_unit_amount": None,
         "livemode": False,
         "lookup_key": params.get("lookup_key"),
         "metadata": new_metadata(params),
-        "nickname": params.get("nickname"),
+        "nickname": None,
         "product": product,
         "recurring": recurring,
-        "tax_behavior": params.get("tax_behavior", "unspecified"),
-        "tiers_mode": None,
-        "transform_quantity": None,
+        "tax_behavior": "unspecified",
         "type": "recurring" if recurring else "one_time",
         "unit_amount": params["unit_amount"],
         "unit_amount_decimal": amount_decimal(params["unit_amount"]),
+        **UNUSED,
     }

@@ -8,35 +8,24 @@ from sandbox.stripe import API_VERSION
 from sandbox.stripe.api.context import DELIVERY, Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import (
-    Array,
-    Boolean,
-    Choice,
-    Kind,
-    Metadata,
-    Shape,
-    Text,
-    listing,
-)
+from sandbox.stripe.api.params import Array, Boolean, Choice, Kind, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import copy_params, merge_metadata, new_metadata
+from sandbox.stripe.objects.fields import copy_params
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/webhook_endpoints"
+OBJECT_URL = f"{URL}/{{id}}"
 KIND = "webhook_endpoint"
 resource = Resource(KIND)
 # The SDK is generated from Stripe's OpenAPI specification: its list is complete.
 (EVENT_TYPE,) = get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])
-
 FIELDS: dict[str, Kind] = {
-    "description": Text(unset=True),
     "enabled_events": Array(Choice(get_args(EVENT_TYPE))),
-    "metadata": Metadata(),
     "url": Text(),
 }
 CREATE = Shape(
     # The sandbox renders events in this version only.
-    {**FIELDS, "api_version": Choice((API_VERSION, API_VERSION)), "connect": Boolean()},
+    {**FIELDS, "api_version": Choice((API_VERSION,))},
     required=("enabled_events", "url"),
 )
 
@@ -45,13 +34,7 @@ CREATE = Shape(
 def create(context: Context, params: Params) -> Record:
     """Register an endpoint. Only this response includes its `secret`. Raises a 400."""
     _check_url(params["url"])
-    endpoint = add(
-        context,
-        url=params["url"],
-        events=params["enabled_events"],
-        description=params.get("description"),
-        metadata=new_metadata(params),
-    )
+    endpoint = add(context, url=params["url"], events=params["enabled_events"])
     return {**endpoint, "secret": endpoint["_secret"]}
 
 
@@ -61,33 +44,23 @@ def list_(context: Context, params: Params) -> Record:
     return page(context.store, KIND, URL, params)
 
 
-@resource.get(f"{URL}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return an endpoint. Raises a 404."""
-    return context.get(KIND, id)
-
-
-@resource.post(f"{URL}/{{id}}", Shape({**FIELDS, "disabled": Boolean()}))
+@resource.post(OBJECT_URL, Shape({**FIELDS, "disabled": Boolean()}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Update an endpoint. Raises a 400 or a 404."""
     if "url" in params:
         _check_url(params["url"])
     with context.update(KIND, id) as endpoint:
-        copy_params(endpoint, params, "description", "enabled_events", "url")
-        if "metadata" in params:
-            endpoint["metadata"] = merge_metadata(
-                endpoint["metadata"], params["metadata"]
-            )
+        copy_params(endpoint, params, "enabled_events", "url")
         if "disabled" in params:
             endpoint["status"] = "disabled" if params["disabled"] else "enabled"
     return context.get(KIND, id)
 
 
-@resource.delete(f"{URL}/{{id}}", Shape())
+@resource.delete(OBJECT_URL, Shape())
 def delete(context: Context, params: Params, id: str) -> Record:
     """Delete an endpoint and its pending deliveries. Raises a 404."""
     context.get(KIND, id)
-    for delivery in list(context.store.scan(DELIVERY, index=("endpoint", id))):
+    for delivery in context.store.scan(DELIVERY, index=("endpoint", id)):
         context.store.delete(DELIVERY, delivery["id"])
     context.store.delete(KIND, id)
     return {"id": id, "object": KIND, "deleted": True}
@@ -98,23 +71,17 @@ def register(
 ) -> Record:
     """Create an endpoint, or update the one with this URL; return it."""
     # Called at each start: the endpoint may already be in the state file.
-    for endpoint in list(context.store.scan(KIND)):
+    for endpoint in context.store.scan(KIND):
         if endpoint["url"] == url:
             with context.update(KIND, endpoint["id"]) as draft:
                 draft["_secret"] = secret or draft["_secret"]
                 draft["enabled_events"] = events
-            return context.get(KIND, endpoint["id"])
+            return draft
     return add(context, url=url, events=events, secret=secret)
 
 
 def add(
-    context: Context,
-    *,
-    url: str,
-    events: list[str],
-    secret: str | None = None,
-    description: str | None = None,
-    metadata: dict[str, str] | None = None,
+    context: Context, *, url: str, events: list[str], secret: str | None = None
 ) -> Record:
     """Store a new endpoint."""
     endpoint: dict[str, Any] = {
@@ -123,10 +90,10 @@ def add(
         "api_version": API_VERSION,
         "application": None,
         "created": context.now,
-        "description": description,
+        "description": None,
         "enabled_events": events,
         "livemode": False,
-        "metadata": metadata or {},
+        "metadata": {},
         "status": "enabled",
         "url": url,
         "_secret": secret or context.ids.new("whsec", 32),

@@ -1,22 +1,16 @@
-"""Automatic collection: payment method, retries, effects on subscription and customer.
+"""Automatic collection: payment method, effects on subscription and customer.
 
 Sources: docs pages "Automate payment retries" (order of payment methods), "How
-subscriptions work" (statuses), SDK docstring of Customer.delinquent. A new default
-card does not trigger a charge: Stripe retries at once only for the legacy `source`
-(SDK docstring of Customer.modify).
+subscriptions work" (statuses), SDK docstring of Customer.delinquent. A failed charge
+is not retried, as on an account without a retry schedule.
 """
 
-from typing import Any
-
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.clock.periods import DAY
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.invoice import subscription_of
-from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
 
 UPDATED = "customer.subscription.updated"
-FIRST_ATTEMPT_AFTER = 3_600
 
 
 def payment_method(
@@ -24,88 +18,29 @@ def payment_method(
 ) -> str | None:
     """Return the payment method for an automatic charge, or None.
 
-    It is the default of the invoice, else of the subscription, else of the customer.
-    Methods no longer attached to the customer are skipped. Pass `subscription` if it
-    is not stored yet.
+    It is the default of the subscription, else of the customer. Methods no longer
+    attached to the customer are skipped. Pass `subscription` if it is not stored yet.
     """
     if subscription is None:
         subscription = context.store.get("subscription", subscription_of(invoice) or "")
     # The tombstone of a deleted customer has no `invoice_settings`.
     customer = context.store.get("customer", invoice["customer"]) or {}
     candidates: tuple[str | None, ...] = (
-        invoice["default_payment_method"],
         (subscription or {}).get("default_payment_method"),
         customer.get("invoice_settings", {}).get("default_payment_method"),
     )
-    return next(
-        (
-            method
-            for method in candidates
-            if payment_methods.is_attached(context, method, invoice["customer"])
-        ),
-        None,
-    )
+    for method in candidates:
+        if payment_methods.is_attached(context, method, invoice["customer"]):
+            return method
+    return None
 
 
-def schedule_retry(context: Context, invoice: dict[str, Any]) -> None:
-    """Set the time of the next retry, or end collection after the last one.
-
-    Source: docs page "Automate payment retries", custom schedule: each delay in days
-    counts from the previous attempt.
-    """
-    if not is_collected_automatically(invoice):
-        return
-    days, attempts = context.settings.retry_after_days, invoice["attempt_count"]
-    retries = attempts <= len(days)
-    invoice["next_payment_attempt"] = (
-        context.now + days[attempts - 1] * DAY if retries else None
-    )
-    # Due now: after the last retry the invoice's timer ends the collection.
-    invoice["_gives_up_at"] = None if retries else context.now
-
-
-def resume(context: Context, invoice: dict[str, Any]) -> None:
-    """Resume automatic collection of an open invoice.
-
-    Overdue attempts run now. Assumed for the others, since no page says when they run:
-    the first attempt an hour later, as with a draft; later ones as scheduled.
-    """
-    due = [name for name in ("next_payment_attempt", "_gives_up_at") if invoice[name]]
-    invoice.update({name: max(context.now, invoice[name]) for name in due})
-    if due or not is_collected_automatically(invoice):
-        return
-    if not invoice["attempt_count"]:
-        invoice["next_payment_attempt"] = context.now + FIRST_ATTEMPT_AFTER
-    elif invoice["attempt_count"] <= len(context.settings.retry_after_days):
-        schedule_retry(context, invoice)
-
-
-def is_collected_automatically(invoice: Record) -> bool:
-    """Return whether Stripe charges the invoice without a request."""
-    return bool(
-        invoice["collection_method"] == "charge_automatically"
-        and invoice["auto_advance"]
-    )
-
-
-def on_paid(context: Context, invoice: Record, method: str | None = None) -> None:
+def on_paid(context: Context, invoice: Record) -> None:
     """Reactivate the subscription if possible; the customer is no longer delinquent."""
     subscription = _subscription(context, invoice)
-    if subscription is not None and subscription["status"] not in ENDED:
-        with context.update("subscription", subscription["id"], UPDATED) as draft:
-            if _reactivates(context, subscription, invoice):
-                draft["status"] = "active"
-            save_default_payment_method(draft, method)
+    if subscription is not None and _reactivates(context, subscription, invoice):
+        set_status(context, subscription["id"], "active")
     set_delinquent(context, invoice["customer"], False)
-
-
-def save_default_payment_method(
-    subscription: dict[str, Any], method: str | None
-) -> None:
-    """Make `method` the subscription's default, if its settings say so."""
-    setting = subscription["payment_settings"]["save_default_payment_method"]
-    if method and setting == "on_subscription":
-        subscription["default_payment_method"] = method
 
 
 def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
@@ -116,28 +51,10 @@ def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     charged = invoice["collection_method"] == "charge_automatically"
     # An uncollectible invoice can be paid, but no longer affects its subscription.
     if charged and invoice["status"] == "open":
-        _make_past_due(context, invoice)
+        make_past_due(context, invoice)
     # SDK docstring of Customer.delinquent: set by an automatic payment failure.
     if automatic:
         set_delinquent(context, invoice["customer"], True)
-
-
-def on_past_due_date(context: Context, invoice: Record) -> None:
-    """Make the subscription past due, and its customer delinquent."""
-    _make_past_due(context, invoice)
-    set_delinquent(context, invoice["customer"], True)
-
-
-def on_uncollectible(context: Context, invoice: Record) -> None:
-    """Reactivate a past due subscription: the invoice was written off."""
-    _activate_past_due(context, invoice)
-    set_delinquent(context, invoice["customer"], False)
-
-
-def on_voided(context: Context, invoice: Record) -> None:
-    """Reactivate a past due subscription if its newest remaining invoice allows it."""
-    # `delinquent` stays: only paying or writing off resets it (SDK docstring).
-    _activate_past_due(context, invoice)
 
 
 def is_latest(
@@ -175,7 +92,8 @@ def _reactivates(context: Context, subscription: Record, invoice: Record) -> boo
     return bool(subscription["status"] == "incomplete" and is_first)
 
 
-def _make_past_due(context: Context, invoice: Record) -> None:
+def make_past_due(context: Context, invoice: Record) -> None:
+    """Make an active subscription past due if this is its newest invoice."""
     subscription = _subscription(context, invoice)
     if subscription is None or subscription["status"] != "active":
         return
@@ -183,7 +101,11 @@ def _make_past_due(context: Context, invoice: Record) -> None:
         set_status(context, subscription["id"], "past_due")
 
 
-def _activate_past_due(context: Context, invoice: Record) -> None:
+def activate_past_due(context: Context, invoice: Record) -> None:
+    """Reactivate a past due subscription whose newest invoice is paid or written off.
+
+    Source: docs page "How subscriptions work".
+    """
     subscription = _subscription(context, invoice)
     if subscription is None or subscription["status"] != "past_due":
         return

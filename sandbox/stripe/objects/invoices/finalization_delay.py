@@ -22,8 +22,7 @@ MAX_DELAY = 72 * 3_600
 def schedule(context: Context, invoice: dict[str, Any]) -> None:
     """Schedule the finalization of a new draft."""
     if invoice["auto_advance"]:
-        at = invoice["automatically_finalizes_at"]
-        invoice["automatically_finalizes_at"] = at or context.now + DRAFT_PERIOD
+        invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
     if not context.subscribers(CREATED):
         invoice["webhooks_delivered_at"] = context.now
 
@@ -31,10 +30,7 @@ def schedule(context: Context, invoice: dict[str, Any]) -> None:
 def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
     """Postpone a draft that is due if its delivery fails; return whether it was."""
     deadline = invoice["created"] + MAX_DELAY
-    # A requested time does not wait for endpoints (docs page "Schedule invoice
-    # finalization").
-    may_wait = _scheduled_delay(invoice) == DRAFT_PERIOD and context.now < deadline
-    if not may_wait or not _is_failing(context.store, invoice["id"]):
+    if context.now >= deadline or not _is_failing(context.store, invoice["id"]):
         return False
     with context.update("invoice", invoice["id"]) as draft:
         draft["automatically_finalizes_at"] = deadline
@@ -44,13 +40,16 @@ def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
 def record_delivery(store: Store, delivery: Record, event: Record, now: int) -> None:
     """Update the draft of a delivered event; its hour starts with the last endpoint."""
     invoice = store.get("invoice", delivery.get("draft") or "")
-    if invoice is None or event["pending_webhooks"] or _is_delivered(invoice):
+    if invoice is None or invoice.get("deleted") or event["pending_webhooks"]:
         return
-    failed = delivery["attempts"] > 0 or _scheduled_delay(invoice) == MAX_DELAY
+    if invoice["webhooks_delivered_at"] is not None:
+        return
+    at, deadline = invoice["automatically_finalizes_at"], invoice["created"] + MAX_DELAY
+    failed = delivery["attempts"] > 0 or at == deadline
     updated = {**invoice, "webhooks_delivered_at": now if failed else event["created"]}
-    if failed and _scheduled_delay(invoice) in (DRAFT_PERIOD, MAX_DELAY):
+    if failed and at:
         updated["automatically_finalizes_at"] = min(
-            now + DRAFT_PERIOD, invoice["created"] + MAX_DELAY
+            now + DRAFT_PERIOD, max(at, deadline)
         )
     store.put("invoice", updated)
 
@@ -75,13 +74,3 @@ def _is_failing(store: Store, invoice: str) -> bool:
 def _is_unreachable(store: Store, endpoint: str) -> bool:
     record = store.get("webhook_endpoint", endpoint) or {}
     return record.get("status") == "enabled" and bool(record.get("_unreachable"))
-
-
-def _is_delivered(invoice: Record) -> bool:
-    return invoice.get("deleted", False) or invoice["webhooks_delivered_at"] is not None
-
-
-def _scheduled_delay(invoice: Record) -> int | None:
-    """Return the seconds from creation to finalization of a draft, or None."""
-    at = invoice["automatically_finalizes_at"]
-    return at - invoice["created"] if at and invoice["status"] == "draft" else None

@@ -11,36 +11,23 @@ from sandbox.stripe.api.params import (
     Integer,
     Kind,
     Metadata,
-    Range,
     Shape,
     Text,
     listing,
 )
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.clock.periods import DAY, Period
+from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
-    CURRENCY,
-    INVOICE_PAYMENT_SETTINGS,
     copy_params,
     merge_metadata,
 )
-from sandbox.stripe.objects.invoices import (
-    collection,
-    finalization_delay,
-    lifecycle,
-    payment_records,
-)
-from sandbox.stripe.objects.invoices import (
-    items as invoice_items,
-)
-from sandbox.stripe.objects.invoices import (
-    pay as invoice_payment,
-)
-from sandbox.stripe.objects.payments import payment_methods
+from sandbox.stripe.objects.invoices import finalization_delay, lifecycle
+from sandbox.stripe.objects.invoices import items as invoice_items
+from sandbox.stripe.objects.invoices import pay as invoice_payment
+from sandbox.stripe.objects.invoices.payment_records import render_payments
 from sandbox.stripe.objects.schemas import invoice as invoice_shape
-from sandbox.stripe.objects.subscriptions import invoice_timer
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/invoices"
@@ -50,41 +37,36 @@ resource = Resource(
     indexes=("customer", "_subscription", "_token", "status"),
     render=invoice_shape.render,
     includable={
-        "amount_paid_off_stripe": invoice_shape.paid_off_stripe,
-        "confirmation_secret": payment_records.confirmation_secret,
-        "payments": payment_records.render_payments,
+        "amount_paid_off_stripe": lambda store, record: record["_paid_off_stripe"],
+        "payments": render_payments,
     },
-    timer=invoice_timer.TIMER,
 )
 
 FIELDS: dict[str, Kind] = {
     "auto_advance": Boolean(),
-    "automatically_finalizes_at": Integer(0),
     "collection_method": COLLECTION_METHOD,
     "days_until_due": Integer(0),
-    "default_payment_method": Text(unset=True),
     "description": Text(unset=True),
-    "due_date": Integer(0),
     "footer": Text(unset=True),
     "metadata": Metadata(),
-    "payment_settings": INVOICE_PAYMENT_SETTINGS,
-    "statement_descriptor": Text(max_length=22),
 }
-EDITABLE_ALWAYS = frozenset(
-    {"auto_advance", "default_payment_method", "expand", "metadata", "payment_settings"}
-)
+EDITABLE_ALWAYS = frozenset({"auto_advance", "expand", "metadata"})
 CREATE = Shape(
     {
         **FIELDS,
-        "currency": CURRENCY,
         "customer": Text(),
         "pending_invoice_items_behavior": Choice(("exclude", "include")),
     },
     required=("customer",),
 )
+PAY = Shape(
+    {
+        "off_session": Boolean(),
+        "paid_out_of_band": Boolean(),
+        "payment_method": Text(),
+    }
+)
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
-MAX_FINALIZATION_DELAY = 5 * 366 * DAY
-DUE_DATE_FIELDS = frozenset({"collection_method", "days_until_due", "due_date"})
 
 
 @resource.post(URL, CREATE)
@@ -94,14 +76,13 @@ def create(context: Context, params: Params) -> Record:
     method = params.get("collection_method", "charge_automatically")
     require_email(customer, method)
     _check_due_date(params, method, has_due_date=False)
-    include = params.get("pending_invoice_items_behavior") == "include"
     items = (
         invoice_items.pending_without_subscription(context, customer["id"])
-        if include
+        if params.get("pending_invoice_items_behavior") == "include"
         else []
     )
-    currency = params.get("currency") or customer["currency"] or "usd"
-    balance_transactions.set_currency(context, customer, currency, "currency")
+    currency = customer["currency"] or "usd"
+    balance_transactions.set_currency(context, customer, currency)
     invoice = invoice_shape.new_invoice(
         context,
         customer=customer,
@@ -112,51 +93,30 @@ def create(context: Context, params: Params) -> Record:
         lines=[invoice_items.new_line_for(context, item) for item in items],
     )
     invoice["auto_advance"] = params.get("auto_advance", False)
-    advance = invoice["auto_advance"]
-    at = _finalization_time(context, params, auto_advance=advance)
-    invoice["automatically_finalizes_at"] = at
-    _require_attached(context, customer["id"], params)
     _assign(invoice, params)
     return lifecycle.add(context, invoice, items)
 
 
-@resource.get(
-    URL,
-    listing(
-        collection_method=COLLECTION_METHOD,
-        created=Range(),
-        customer=Text(),
-        status=STATUSES,
-        subscription=Text(),
-    ),
-)
+@resource.get(URL, listing(customer=Text(), status=STATUSES, subscription=Text()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoices, newest first."""
-    customer, subscription = params.get("customer"), params.get("subscription")
-    index: tuple[str, str] | None
-    if customer:
-        index = ("customer", customer)
-    elif subscription:
-        index = ("_subscription", subscription)
-    else:
-        index = ("status", params["status"]) if "status" in params else None
-
-    def matches(record: Record) -> bool:
-        return (subscription is None or record["_subscription"] == subscription) and (
-            all(
-                record[name] == params[name]
-                for name in ("collection_method", "status")
-                if name in params
-            )
-        )
-
-    return page(context.store, "invoice", URL, params, index=index, where=matches)
+    fields = {
+        "customer": "customer",
+        "subscription": "_subscription",
+        "status": "status",
+    }
+    wanted = [(fields[name], params[name]) for name in fields if name in params]
+    return page(
+        context.store,
+        "invoice",
+        URL,
+        params,
+        index=wanted[0] if wanted else None,
+        where=lambda invoice: all(invoice[name] == value for name, value in wanted),
+    )
 
 
-@resource.get(OBJECT_URL, Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return an invoice. Raises a 404."""
-    return context.get("invoice", id)
+resource.retrievable(URL)
 
 
 @resource.get(f"{OBJECT_URL}/lines", listing())
@@ -179,16 +139,16 @@ def update(context: Context, params: Params, id: str) -> Record:
             "Finalized invoices can't be updated in this way",
             code="invoice_not_editable",
         )
-    customer = context.store.get("customer", invoice["customer"]) or {}
-    require_email(customer, params.get("collection_method", ""))
-    if set(params) & DUE_DATE_FIELDS:
+    if {"collection_method", "days_until_due"} & set(params):
+        customer = context.store.get("customer", invoice["customer"]) or {}
         method = params.get("collection_method", invoice["collection_method"])
+        require_email(customer, method)
         has_due_date = invoice["due_date"] is not None
         _check_due_date(params, method, has_due_date=has_due_date)
-    _require_attached(context, invoice["customer"], params)
     with context.update("invoice", id, "invoice.updated") as draft:
         _assign(draft, params)
-        _schedule(context, draft, params)
+        if "auto_advance" in params:
+            _set_auto_advance(context, draft, params["auto_advance"])
     return context.get("invoice", id)
 
 
@@ -212,37 +172,16 @@ def finalize(context: Context, params: Params, id: str) -> Record:
     return lifecycle.finalize(context, id, params.get("auto_advance"))
 
 
-@resource.post(
-    f"{OBJECT_URL}/pay",
-    Shape(
-        {
-            "off_session": Boolean(),
-            "paid_out_of_band": Boolean(),
-            "payment_method": Text(),
-        }
-    ),
-)
+@resource.post(f"{OBJECT_URL}/pay", PAY)
 def pay(context: Context, params: Params, id: str) -> Record:
     """Pay by card, or mark as paid out of band. Raises a 400, a 402 or a 404."""
-    return invoice_payment.pay(
-        context,
-        id,
-        out_of_band=params.get("paid_out_of_band", False),
-        method=params.get("payment_method"),
-        off_session=params.get("off_session", True),
-    )
+    return invoice_payment.pay(context, id, params)
 
 
 @resource.post(f"{OBJECT_URL}/void", Shape())
 def void(context: Context, params: Params, id: str) -> Record:
     """Void an open or uncollectible invoice. Raises a 400 or a 404."""
     return lifecycle.void(context, id)
-
-
-@resource.post(f"{OBJECT_URL}/send", Shape())
-def send(context: Context, params: Params, id: str) -> Record:
-    """Send an invoice manually. Raises a 400 or a 404."""
-    return lifecycle.send(context, id)
 
 
 @resource.post(f"{OBJECT_URL}/mark_uncollectible", Shape())
@@ -261,15 +200,8 @@ def require_email(customer: Record, collection_method: str) -> None:
         )
 
 
-def _require_attached(context: Context, customer: str, params: Params) -> None:
-    name = "default_payment_method"
-    payment_methods.require_attached(context, params.get(name), customer, name)
-
-
 def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
-    requested = {"days_until_due", "due_date"} & set(params)
-    if len(requested) > 1:
-        raise invalid("You can only specify one of 'due_date' or 'days_until_due'.")
+    requested = "days_until_due" in params
     if method == "send_invoice" and not (requested or has_due_date):
         raise invalid(
             "If invoice collection method is 'send_invoice', you must specify "
@@ -283,16 +215,7 @@ def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
 
 
 def _assign(invoice: dict[str, Any], params: Params) -> None:
-    copy_params(
-        invoice,
-        params,
-        "collection_method",
-        "default_payment_method",
-        "description",
-        "due_date",
-        "footer",
-        "statement_descriptor",
-    )
+    copy_params(invoice, params, "collection_method", "description", "footer")
     if "days_until_due" in params:
         invoice.update(_days_until_due=params["days_until_due"], due_date=None)
     if invoice["collection_method"] == "charge_automatically":
@@ -301,41 +224,25 @@ def _assign(invoice: dict[str, Any], params: Params) -> None:
         lifecycle.set_due_date(invoice)
     if "metadata" in params:
         invoice["metadata"] = merge_metadata(invoice["metadata"], params["metadata"])
-    invoice["payment_settings"].update(params.get("payment_settings", {}))
 
 
-def _finalization_time(
-    context: Context, params: Params, *, auto_advance: bool
-) -> int | None:
-    """Return the requested finalization time, or None. Raises a 400.
-
-    Source: docs page "Schedule invoice finalization": automatic advancement must be on,
-    and the time at most five years ahead. The error texts are assumed.
-    """
-    name = "automatically_finalizes_at"
-    at: int | None = params.get(name)
-    if at is None:
-        return None
-    if not auto_advance:
-        raise invalid(f"`{name}` needs `auto_advance` to be true.", param=name)
-    if not context.now < at <= context.now + MAX_FINALIZATION_DELAY:
+def _set_auto_advance(
+    context: Context, invoice: dict[str, Any], auto_advance: bool
+) -> None:
+    """Turn automatic advancement on or off. Raises a 400."""
+    status = invoice["status"]
+    if status == "draft" and auto_advance:
+        at = invoice["automatically_finalizes_at"]
+        # It was off since the creation: the hour starts now.
+        at = at or context.now + finalization_delay.DRAFT_PERIOD
+        invoice["automatically_finalizes_at"] = at
+    elif status == "draft":
+        invoice["automatically_finalizes_at"] = None
+    turned_on = auto_advance and not invoice["auto_advance"]
+    automatic = invoice["collection_method"] == "charge_automatically"
+    if status == "open" and turned_on and automatic:
         raise invalid(
-            f"`{name}` must be in the future, and at most 5 years ahead.", param=name
+            "The sandbox charges an invoice automatically only when it is finalized.",
+            param="auto_advance",
         )
-    return at
-
-
-def _schedule(context: Context, invoice: dict[str, Any], params: Params) -> None:
-    advance = params.get("auto_advance", invoice["auto_advance"])
-    at = _finalization_time(context, params, auto_advance=advance)
-    if invoice["status"] == "draft":
-        scheduled = invoice["automatically_finalizes_at"]
-        # `auto_advance` was turned on after the creation: the hour starts now.
-        default = context.now + finalization_delay.DRAFT_PERIOD
-        invoice["automatically_finalizes_at"] = (
-            (at or scheduled or default) if advance else None
-        )
-    resumes = invoice["status"] == "open" and advance and not invoice["auto_advance"]
-    invoice["auto_advance"] = advance and invoice["status"] in ("draft", "open")
-    if resumes:
-        collection.resume(context, invoice)
+    invoice["auto_advance"] = auto_advance and status in ("draft", "open")

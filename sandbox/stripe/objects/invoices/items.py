@@ -5,32 +5,17 @@ from typing import Any
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import (
-    Boolean,
-    Integer,
-    Metadata,
-    Range,
-    Shape,
-    Text,
-    listing,
-)
+from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import (
-    CURRENCY,
-    amount_decimal,
-    check_amount,
-    new_metadata,
-)
+from sandbox.stripe.objects.fields import CURRENCY, amount_decimal, check_amount
 from sandbox.stripe.objects.schemas.invoice import (
-    item_parent,
-    manual_parent,
+    line_parent,
     new_line,
     pricing,
     totals,
 )
-from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record, Store
 
 URL = "/v1/invoiceitems"
@@ -52,8 +37,6 @@ CREATE = Shape(
         "customer": Text(),
         "description": Text(),
         "invoice": Text(),
-        "metadata": Metadata(),
-        "subscription": Text(),
     },
     required=("customer", "amount", "currency"),
 )
@@ -61,10 +44,9 @@ CREATE = Shape(
 
 @resource.post(URL, CREATE)
 def create(context: Context, params: Params) -> Record:
-    """Add an item to a draft, or to the customer's or subscription's next invoice."""
+    """Add an item to a draft, or to the customer's next invoice. Raises a 400."""
     customer = context.get_referenced("customer", params["customer"], "customer")
     draft = _draft_for(context, params)
-    _check_subscription(context, params)
     balance_transactions.set_currency(context, customer, params["currency"], "currency")
     check_amount(params["amount"], params["currency"], "amount")
     item = add(
@@ -74,52 +56,24 @@ def create(context: Context, params: Params) -> Record:
         currency=params["currency"],
         description=params.get("description"),
         period=Period(context.now, context.now),
-        subscription=params.get("subscription"),
-        metadata=new_metadata(params),
     )
     if draft:
         _add_to_draft(context, draft, item, customer["balance"])
     return context.get(KIND, item["id"])
 
 
-@resource.get(
-    URL,
-    listing(created=Range(), customer=Text(), invoice=Text(), pending=Boolean()),
-)
+@resource.get(URL, listing(customer=Text(), pending=Boolean()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoice items, newest first. `pending` items are not on an invoice yet."""
-    customer, invoice = params.get("customer"), params.get("invoice")
-    pending = params.get("pending")
-
-    def matches(record: Record) -> bool:
-        return (invoice is None or record["invoice"] == invoice) and (
-            pending is None or pending is (record["invoice"] is None)
-        )
-
+    customer, pending = params.get("customer"), params.get("pending")
     return page(
         context.store,
         KIND,
         URL,
         params,
         index=("customer", customer) if customer else None,
-        where=matches,
+        where=lambda item: pending in (None, item["invoice"] is None),
     )
-
-
-@resource.get(f"{URL}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return an invoice item. Raises a 404."""
-    return context.get(KIND, id)
-
-
-@resource.delete(f"{URL}/{{id}}", Shape())
-def delete(context: Context, params: Params, id: str) -> Record:
-    """Delete an item that is pending or on a draft. Raises a 400 or a 404."""
-    item = context.get(KIND, id)
-    if item["invoice"] is not None:
-        _remove_from_draft(context, item)
-    delete_item(context, item)
-    return {"id": id, "object": KIND, "deleted": True}
 
 
 def add(
@@ -134,14 +88,14 @@ def add(
     item: str | None = None,
     price: Record | None = None,
     quantity: int = 1,
-    proration: bool = False,
     details: dict[str, Any] | None = None,
-    metadata: dict[str, str] | None = None,
 ) -> Record:
     """Store a pending item and emit `invoiceitem.created`.
 
     `details` are the `proration_details` of a proration.
     """
+    # Only prorations name their subscription: the API cannot add other items to one.
+    proration = subscription is not None
     record: dict[str, Any] = {
         "id": context.ids.new("ii"),
         "object": KIND,
@@ -158,16 +112,17 @@ def add(
         "invoice": None,
         "invoicing_rules": [],
         "livemode": False,
-        "metadata": metadata or {},
+        "metadata": {},
         "net_amount": amount,
-        "parent": subscription
-        and {
+        "parent": {
             "subscription_details": {
                 "subscription": subscription,
                 "subscription_item": item,
             },
             "type": "subscription_details",
-        },
+        }
+        if proration
+        else None,
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
         "proration": proration,
@@ -214,14 +169,8 @@ def detach(context: Context, invoice: Record) -> None:
     """
     for item in list(context.store.scan(KIND, index=("customer", invoice["customer"]))):
         if item["invoice"] == invoice["id"]:
-            parent = item["parent"]
-            subscription = parent and parent["subscription_details"]["subscription"]
             with context.update(KIND, item["id"]) as draft:
-                draft.update(
-                    invoice=None,
-                    _loose=None if subscription else item["customer"],
-                    _pending=subscription,
-                )
+                draft.update(invoice=None, _loose=item["customer"])
 
 
 def release_to_customer(context: Context, subscription: Record) -> None:
@@ -233,28 +182,21 @@ def release_to_customer(context: Context, subscription: Record) -> None:
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:
     """Return a new invoice line for an item."""
-    details = (item["parent"] or {}).get("subscription_details", {})
-    subscription = details.get("subscription")
-    parent = (
-        item_parent(
-            subscription,
-            details["subscription_item"],
-            invoice_item=item["id"],
-            credited=_credited_lines(item),
-        )
-        if item["proration"]
-        else manual_parent(item["id"], subscription)
-    )
+    proration = item["proration_details"] or {}
+    credited = proration.get("credited_items")
     return new_line(
         context,
         amount=item["amount"],
         currency=item["currency"],
         description=item["description"],
         period=Period(item["period"]["start"], item["period"]["end"]),
-        parent=parent,
+        parent=line_parent(
+            invoice_item=item["id"],
+            credited=credited and credited["invoice_line_item_details"],
+            **(item["parent"] or {}).get("subscription_details", {}),
+        ),
         price=context.store.get("price", item["_price"] or ""),
         quantity=item["quantity"],
-        metadata=dict(item["metadata"]),
         discountable=item["discountable"],
     )
 
@@ -262,10 +204,9 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
 def line_id_on(invoice: Record, item: str) -> str | None:
     """Return the id of the invoice's line for an item, or None."""
     for line in invoice["_lines"]:
-        # `parent` has the item's id under one of two keys, depending on its type.
-        for details in line["parent"].values():
-            if isinstance(details, dict) and details["invoice_item"] == item:
-                return str(line["id"])
+        parent = line["parent"]
+        if parent[parent["type"]]["invoice_item"] == item:
+            return str(line["id"])
     return None
 
 
@@ -284,31 +225,6 @@ def _draft_for(context: Context, params: Params) -> Record | None:
     return invoice
 
 
-def _check_subscription(context: Context, params: Params) -> None:
-    """Raise a 400 unless the subscription is the customer's and has not ended.
-
-    Assumed for an ended subscription, including the error text.
-    """
-    if "subscription" not in params:
-        return
-    id = params["subscription"]
-    subscription = context.get_referenced("subscription", id, "subscription")
-    if subscription["customer"] != params["customer"]:
-        raise missing("subscription", id, param="subscription", status=400)
-    if subscription["status"] in ENDED:
-        raise invalid(
-            f"The subscription {id} has ended: nothing can be added to its invoices.",
-            param="subscription",
-        )
-
-
-def _credited_lines(item: Record) -> dict[str, Any] | None:
-    """Return a reference to the invoice line that a proration credits, or None."""
-    items = (item["proration_details"] or {}).get("credited_items")
-    details: dict[str, Any] | None = items and items["invoice_line_item_details"]
-    return details
-
-
 def _add_to_draft(
     context: Context, invoice: Record, item: Record, balance: int
 ) -> None:
@@ -316,15 +232,4 @@ def _add_to_draft(
     line = {**new_line_for(context, item), "invoice": invoice["id"]}
     with context.update("invoice", invoice["id"], "invoice.updated") as draft:
         draft["_lines"].append(line)
-        draft.update(totals(draft["_lines"], balance, draft["currency"]))
-
-
-def _remove_from_draft(context: Context, item: Record) -> None:
-    """Remove an item from its draft. Raises a 400 if that is finalized."""
-    invoice = context.get("invoice", item["invoice"])
-    if invoice["status"] != "draft":
-        raise invalid("This invoice item is attached to an invoice.", param="id")
-    line_id, balance = line_id_on(invoice, item["id"]), invoice["starting_balance"]
-    with context.update("invoice", invoice["id"], "invoice.updated") as draft:
-        draft["_lines"] = [line for line in draft["_lines"] if line["id"] != line_id]
         draft.update(totals(draft["_lines"], balance, draft["currency"]))

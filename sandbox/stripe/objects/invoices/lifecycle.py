@@ -19,9 +19,7 @@ from sandbox.stripe.objects.invoices import (
     pay,
     payment_records,
 )
-from sandbox.stripe.objects.invoices import (
-    items as invoice_items,
-)
+from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE, UPDATED
 from sandbox.stripe.objects.schemas.invoice import (
     compute_amount_due,
@@ -115,7 +113,7 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     automatic = invoice["collection_method"] == "charge_automatically"
     method = collection.payment_method(context, invoice) if automatic else None
     payment_records.create_default(context, invoice, method)
-    if collection.is_collected_automatically(invoice):
+    if automatic and invoice["auto_advance"]:
         pay.attempt(context, id, method, automatic=True)
     return context.get("invoice", id)
 
@@ -125,7 +123,11 @@ def void(context: Context, id: str) -> Record:
 
     Its amounts and credit notes stay as they are (assumed: no page says otherwise).
     """
-    _require_voidable(context, id)
+    status = context.get("invoice", id)["status"]
+    if status == "paid":
+        raise invalid("Invoices with `paid` payments cannot be voided.")
+    if status not in COLLECTIBLE:
+        raise _not_open()
     with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now
@@ -134,7 +136,8 @@ def void(context: Context, id: str) -> Record:
     _adjust_balance(context, invoice, -applied, "unapplied_from_invoice")
     context.emit("invoice.voided", invoice)
     payment_records.cancel(context, id, "void_invoice")
-    collection.on_voided(context, invoice)
+    # `delinquent` stays: only paying or writing off resets it (SDK docstring).
+    collection.activate_past_due(context, invoice)
     return invoice
 
 
@@ -151,29 +154,8 @@ def mark_uncollectible(context: Context, id: str) -> Record:
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
     invoice = dict(context.get("invoice", id))
     context.emit("invoice.marked_uncollectible", invoice)
-    collection.on_uncollectible(context, invoice)
-    return invoice
-
-
-def send(context: Context, id: str) -> Record:
-    """Send an invoice manually; a draft is finalized first. Raises a 400.
-
-    As in Stripe's test mode no mail is sent, only `invoice.sent` is emitted.
-    """
-    invoice = context.get("invoice", id)
-    if invoice["collection_method"] != "send_invoice":
-        raise invalid(
-            "You can only manually send an invoice if its collection method is "
-            "'send_invoice'."
-        )
-    if invoice["status"] == "draft":
-        invoice = finalize(context, id)
-    if invoice["status"] not in ("open", "paid"):
-        raise invalid(
-            "This invoice cannot be sent right now. Please contact us via "
-            "https://support.stripe.com/contact with details, so we can help."
-        )
-    context.emit("invoice.sent", invoice)
+    collection.activate_past_due(context, invoice)
+    collection.set_delinquent(context, invoice["customer"], False)
     return invoice
 
 
@@ -262,14 +244,6 @@ def _pending_items(context: Context, subscription: Record, reason: str) -> list[
         )
         items.sort(key=lambda item: item["created"], reverse=True)
     return items
-
-
-def _require_voidable(context: Context, id: str) -> None:
-    status = context.get("invoice", id)["status"]
-    if status == "paid":
-        raise invalid("Invoices with `paid` payments cannot be voided.")
-    if status not in COLLECTIBLE:
-        raise _not_open()
 
 
 def _not_open() -> StripeError:

@@ -6,13 +6,12 @@ webhooks with subscriptions".
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.routing import Params
 from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.invoices import collection, payment_records
 from sandbox.stripe.objects.payments import (
-    attempt as payment_attempt,
-)
-from sandbox.stripe.objects.payments import (
     outcomes,
+    payment_intents,
     payment_methods,
 )
 from sandbox.stripe.objects.payments.outcomes import Outcome
@@ -22,25 +21,18 @@ COLLECTIBLE = ("open", "uncollectible")
 UPDATED = "invoice.updated"
 
 
-def pay(
-    context: Context,
-    id: str,
-    *,
-    out_of_band: bool,
-    method: str | None = None,
-    off_session: bool = True,
-) -> Record:
+def pay(context: Context, id: str, params: Params) -> Record:
     """Pay an open or uncollectible invoice.
 
     Raises a 400, or a 402 for a failed charge; the failure is stored.
     """
     invoice = get_payable(context, id)
-    if out_of_band:
+    if params.get("paid_out_of_band"):
         mark_paid(context, id, off_stripe=True)
         return context.get("invoice", id)
-    payment_methods.require_attached(
-        context, method, invoice["customer"], "payment_method"
-    )
+    name = "payment_method"
+    method = params.get(name)
+    payment_methods.require_attached(context, method, invoice["customer"], name)
     method = method or collection.payment_method(context, invoice)
     if method is None:
         raise invalid(
@@ -48,9 +40,9 @@ def pay(
             "Please set a `default_payment_method`.",
             code="missing",
         )
-    if not attempt(context, id, method, off_session=off_session):
+    if not attempt(context, id, method, off_session=params.get("off_session", True)):
         intent = payment_records.get_intent_id(context, invoice)
-        raise payment_attempt.failure_error(context, intent)
+        raise payment_intents.failure_error(context, intent)
     return context.get("invoice", id)
 
 
@@ -81,30 +73,15 @@ def attempt(
     Without a payment method nothing is charged, and a failed attempt is recorded.
     """
     invoice = context.get("invoice", id)
+    _check_minimum(invoice)
     card = context.store.get("payment_method", method) if method else None
-    if not automatic:
-        _check_minimum(invoice)
-    # An automatic attempt has no caller to raise to: it is recorded as failed.
-    if card is None or _is_below_minimum(invoice):
+    if card is None:
         _record_failure(context, id, automatic=automatic)
         return False
     outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
-    payment_attempt.execute(
-        context,
-        payment_records.get_intent_id(context, invoice),
-        card,
-        outcome,
-        on_session=not off_session,
-    )
+    intent = payment_records.get_intent_id(context, invoice)
+    payment_intents.execute(context, intent, card, outcome)
     return _record_outcome(context, id, card, outcome, automatic=automatic)
-
-
-def record_skipped_retry(context: Context, id: str) -> None:
-    """Record a scheduled retry that had no payment method to charge.
-
-    Source: docs page "Automate payment retries": it counts as a failed attempt.
-    """
-    _record_failure(context, id, automatic=True)
 
 
 def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
@@ -119,23 +96,23 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
             "authenticate.",
             code="payment_intent_unexpected_state",
         )
-    card = context.get("payment_method", record["payment_method"])
-    # A credit note may have reduced the amount since the challenge was created.
-    if passed:
-        _check_minimum(context.get("invoice", record["_invoice"]))
-    if not passed:
-        payment_attempt.fail_authentication(context, intent, card)
-        _record_failure(context, record["_invoice"], automatic=False)
-        return False
-    outcome = outcomes.outcome_of_card(card)
-    payment_attempt.execute(
-        context, intent, card, outcome, on_session=True, authenticated=True
+    id, card = (
+        record["_invoice"],
+        context.get("payment_method", record["payment_method"]),
     )
-    return _record_outcome(context, record["_invoice"], card, outcome, automatic=False)
+    if not passed:
+        payment_intents.fail_authentication(context, intent, card)
+        _record_failure(context, id, automatic=False)
+        return False
+    # A credit note may have reduced the amount since the challenge was created.
+    _check_minimum(context.get("invoice", id))
+    outcome = outcomes.outcome_of_card(card)
+    payment_intents.execute(context, intent, card, outcome, authenticated=True)
+    return _record_outcome(context, id, card, outcome, automatic=False)
 
 
 def mark_paid(
-    context: Context, id: str, *, off_stripe: bool, method: Record | None = None
+    context: Context, id: str, *, off_stripe: bool, charged: bool = False
 ) -> None:
     """Mark the invoice paid; `off_stripe` if the money did not move at Stripe."""
     with context.update("invoice", id, UPDATED) as invoice:
@@ -143,10 +120,9 @@ def mark_paid(
         invoice.update(
             amount_paid=invoice["amount_paid"] + due,
             amount_remaining=0,
-            attempt_count=max(invoice["attempt_count"], 1 if method else 0),
+            attempt_count=max(invoice["attempt_count"], int(charged)),
             attempted=True,
             auto_advance=False,
-            next_payment_attempt=None,
             status="paid",
             status_details=None,
             _paid_off_stripe=due if off_stripe else 0,
@@ -159,69 +135,47 @@ def mark_paid(
     if not off_stripe:
         context.emit("invoice.payment_succeeded", paid)
     payment_records.close_default(context, id)
-    collection.on_paid(context, paid, method["id"] if method else None)
-
-
-def _is_below_minimum(invoice: Record) -> bool:
-    """Return whether the remaining amount is below Stripe's minimum charge.
-
-    Only credit notes on an open invoice lead to this.
-    """
-    minimum = currencies.minimum_charge(invoice["currency"])
-    return int(invoice["amount_remaining"]) < minimum
+    collection.on_paid(context, paid)
 
 
 def _check_minimum(invoice: Record) -> None:
     """Raise a 400 if the remaining amount is below the minimum charge.
 
-    Source: docs page "Error codes". Assumed for a remainder after credit notes: it can
-    then only be paid out of band or credited.
+    Only credit notes on an open invoice lead to this. Source: docs page "Error codes".
+    Assumed: the rest can then only be paid out of band or credited.
     """
-    if _is_below_minimum(invoice):
-        currency = invoice["currency"]
-        minimum = currencies.text(currencies.minimum_charge(currency), currency)
+    currency = invoice["currency"]
+    minimum = currencies.minimum_charge(currency)
+    if invoice["amount_remaining"] < minimum:
+        text = currencies.text(minimum, currency)
         raise invalid(
-            f"Amount must be at least {minimum} {currency}.", code="amount_too_small"
+            f"Amount must be at least {text} {currency}.", code="amount_too_small"
         )
 
 
 def _record_outcome(
     context: Context, id: str, card: Record, outcome: Outcome, *, automatic: bool
 ) -> bool:
-    if not outcome.challenge and outcome.decline is None:
-        if automatic:
-            with context.update("invoice", id) as invoice:
-                invoice["attempt_count"] += 1
-        mark_paid(context, id, off_stripe=False, method=card)
-        return True
-    _record_failure(context, id, automatic=automatic, card=card, outcome=outcome)
-    return False
+    if outcome.challenge or outcome.decline:
+        _record_failure(context, id, automatic=automatic, challenge=outcome.challenge)
+        return False
+    mark_paid(context, id, off_stripe=False, charged=True)
+    return True
 
 
 def _record_failure(
-    context: Context,
-    id: str,
-    *,
-    automatic: bool,
-    card: Record | None = None,
-    outcome: Outcome | None = None,
+    context: Context, id: str, *, automatic: bool, challenge: bool = False
 ) -> None:
-    """Record a failed attempt on the invoice and emit its events.
-
-    `attempt_count` includes the first attempt, later ones only if automatic (SDK
-    docstring of Invoice.attempt_count).
-    """
+    """Record a failed attempt on the invoice and emit its events."""
     with context.update("invoice", id, UPDATED) as invoice:
-        count = invoice["attempt_count"]
-        invoice.update(
-            attempt_count=count + 1 if automatic else max(count, 1), attempted=True
-        )
-        if card and outcome and outcome.decline and outcome.decline.is_hard:
-            invoice["_refused"] = card["id"]
-        if automatic:
-            collection.schedule_retry(context, invoice)
+        # Later attempts are manual and do not count (SDK docstring of
+        # Invoice.attempt_count).
+        invoice.update(attempt_count=1, attempted=True)
+        if automatic and invoice["auto_advance"]:
+            # There are no retries: the invoice's timer ends the collection now.
+            invoice["_gives_up_at"] = context.now
     failed = context.get("invoice", id)
-    if outcome and outcome.challenge:
+    if challenge:
         context.emit("invoice.payment_action_required", failed)
     context.emit("invoice.payment_failed", failed)
     collection.on_failed(context, failed, automatic=automatic)

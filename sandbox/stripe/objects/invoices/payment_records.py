@@ -7,22 +7,13 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.pagination import list_object, page
-from sandbox.stripe.api.params import Choice, Hash, Range, Shape, Text, listing
+from sandbox.stripe.api.params import Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
-from sandbox.stripe.objects.payments import attempt
-from sandbox.stripe.objects.schemas.payment_intent import current_amount, new_intent
+from sandbox.stripe.objects.payments import payment_intents
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "invoice_payment"
 URL = "/v1/invoice_payments"
-PAYMENT = Hash(
-    {
-        "payment_intent": Text(),
-        "payment_record": Text(),
-        "type": Choice(("payment_intent", "payment_record")),
-    },
-    required=("type",),
-)
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
@@ -30,44 +21,24 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
     intent = store.get("payment_intent", record["payment"]["payment_intent"])
     # Until it is closed, it requests what remains of the invoice.
     if record["status"] == "open" and intent:
-        rendered["amount_requested"] = current_amount(store, intent)
+        rendered["amount_requested"] = payment_intents.current_amount(store, intent)
     return rendered
 
 
 resource = Resource(KIND, indexes=("invoice",), render=_render)
 
 
-@resource.get(
-    URL,
-    listing(
-        created=Range(),
-        invoice=Text(),
-        payment=PAYMENT,
-        status=Choice(("canceled", "open", "paid")),
-    ),
-)
+@resource.get(URL, listing(invoice=Text()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoice payments, newest first."""
-    invoice, status = params.get("invoice"), params.get("status")
-    index = ("invoice", invoice) if invoice else None
-
-    def matches(record: Record) -> bool:
-        return status in (None, record["status"]) and _has_payment(record, params)
-
-    return page(context.store, KIND, URL, params, index=index, where=matches)
+    index = ("invoice", params["invoice"]) if "invoice" in params else None
+    return page(context.store, KIND, URL, params, index=index)
 
 
-@resource.get(f"{URL}/{{id}}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return an invoice payment. Raises a 404."""
-    return context.get(KIND, id)
-
-
-def create_default(context: Context, invoice: Record, method: str | None) -> None:
+def create_default(context: Context, invoice: Record, method: str | None) -> Record:
     """Create the default payment of an invoice, and its intent."""
-    intent = new_intent(context, invoice, method)
-    context.insert(intent, "payment_intent.created")
-    context.insert(
+    intent = payment_intents.create(context, invoice, method)
+    return context.insert(
         {
             "id": context.ids.new("inpay"),
             "object": KIND,
@@ -96,9 +67,7 @@ def get_intent_id(context: Context, invoice: Record) -> str:
     Creates the default payment if the invoice has none.
     """
     payment = find_default(context.store, invoice["id"])
-    if payment is None:
-        create_default(context, invoice, None)
-        return get_intent_id(context, invoice)
+    payment = payment or create_default(context, invoice, None)
     return str(payment["payment"]["payment_intent"])
 
 
@@ -136,7 +105,7 @@ def cancel(context: Context, invoice: str, reason: str | None) -> None:
     if payment is None or payment["status"] != "open":
         return
     intent = payment["payment"]["payment_intent"]
-    attempt.cancel(context, intent, reason)
+    payment_intents.cancel(context, intent, reason)
     with context.update(KIND, payment["id"]) as draft:
         draft["amount_requested"] = context.get("payment_intent", intent)["amount"]
         draft["status"] = "canceled"
@@ -160,10 +129,3 @@ def confirmation_secret(store: Store, record: Record) -> dict[str, Any] | None:
     if intent is None:
         return None
     return {"client_secret": intent["client_secret"], "type": "payment_intent"}
-
-
-def _has_payment(record: Record, params: Params) -> bool:
-    return all(
-        record["payment"][name] == value
-        for name, value in params.get("payment", {}).items()
-    )

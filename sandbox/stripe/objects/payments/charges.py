@@ -3,19 +3,42 @@
 from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
-from sandbox.stripe.api.params import Shape
-from sandbox.stripe.api.routing import Params, Resource
+from sandbox.stripe.api.routing import Resource
+from sandbox.stripe.objects.fields import always_null
 from sandbox.stripe.objects.schemas.test_cards import Decline
 from sandbox.stripe.store.records import Record
 
 KIND = "charge"
 resource = Resource(KIND)
 
+NULL_FIELDS = always_null(
+    "application application_fee application_fee_amount authorization_code "
+    "balance_transaction failure_balance_transaction fraud_details level3 on_behalf_of "
+    "presentment_details radar_options receipt_email receipt_number receipt_url review "
+    "shipping source source_transfer statement_descriptor statement_descriptor_suffix "
+    "transfer transfer_data transfer_group"
+)
+NULL_CARD_FIELDS = always_null(
+    "authorization_code capture_before electronic_commerce_indicator installments "
+    "mandate moto network_transaction_id setup_credential_usage "
+    "stored_credential_usage transaction_link_id"
+)
+THREE_D_SECURE = {
+    "authentication_flow": "challenge",
+    "electronic_commerce_indicator": "05",
+    "result": "authenticated",
+    "version": "2.2.0",
+    **always_null(
+        "exemption_indicator exemption_indicator_applied result_reason transaction_id"
+    ),
+}
+# Fields of a card that a charge does not copy.
+UNCOPIED = frozenset(
+    {"display_brand", "generated_from", "networks", "three_d_secure_usage"}
+)
 
-@resource.get("/v1/charges/{id}", Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a charge. Raises a 404."""
-    return context.get(KIND, id)
+
+resource.retrievable("/v1/charges")
 
 
 def create(
@@ -28,20 +51,25 @@ def create(
 ) -> Record:
     """Store the charge for a payment intent; emit `charge.succeeded` or `.failed`."""
     charge = {
-        **_defaults(),
+        **NULL_FIELDS,
         "id": context.ids.new("ch"),
         "object": KIND,
         "amount": intent["amount"],
         "amount_captured": 0 if decline else intent["amount"],
+        "amount_refunded": 0,
         # Copies: later updates of the payment method do not change the charge.
         "billing_details": clone(method["billing_details"]),
+        "calculated_statement_descriptor": "SANDBOX",
         "captured": decline is None,
         "created": context.now,
         "currency": intent["currency"],
         "customer": intent["customer"],
         "description": intent["description"],
+        "disputed": False,
         "failure_code": decline.code if decline else None,
         "failure_message": decline.message if decline else None,
+        "livemode": False,
+        "metadata": {},
         "outcome": _outcome(decline),
         "paid": decline is None,
         "payment_intent": intent["id"],
@@ -50,6 +78,7 @@ def create(
             "card": _card(method["card"], intent["amount"], authenticated),
             "type": "card",
         },
+        "refunded": False,
         "status": "failed" if decline else "succeeded",
     }
     event = "charge.failed" if decline else "charge.succeeded"
@@ -83,86 +112,16 @@ def _outcome(decline: Decline | None) -> dict[str, Any]:
 
 
 def _card(card: Record, amount: int, authenticated: bool) -> dict[str, Any]:
-    copied = (
-        "brand",
-        "checks",
-        "country",
-        "description",
-        "exp_month",
-        "exp_year",
-        "fingerprint",
-        "funding",
-        "iin",
-        "issuer",
-        "last4",
-        "regulated_status",
-        "wallet",
-    )
+    unavailable = {"status": "unavailable"}
     return {
-        **{name: clone(card[name]) for name in copied},
+        **NULL_CARD_FIELDS,
+        **{name: clone(card[name]) for name in card.keys() - UNCOPIED},
         "amount_authorized": amount,
-        "authorization_code": None,
-        "capture_before": None,
-        "electronic_commerce_indicator": None,
         "extended_authorization": {"status": "disabled"},
-        "incremental_authorization": {"status": "unavailable"},
-        "installments": None,
-        "mandate": None,
-        "moto": None,
-        "multicapture": {"status": "unavailable"},
+        "incremental_authorization": unavailable,
+        "multicapture": unavailable,
         "network": card["brand"],
         "network_token": {"used": False},
-        "network_transaction_id": None,
-        "overcapture": {"maximum_amount_capturable": amount, "status": "unavailable"},
-        "setup_credential_usage": None,
-        "stored_credential_usage": None,
-        "three_d_secure": _three_d_secure() if authenticated else None,
-        "transaction_link_id": None,
-    }
-
-
-def _three_d_secure() -> dict[str, Any]:
-    return {
-        "authentication_flow": "challenge",
-        "electronic_commerce_indicator": "05",
-        "exemption_indicator": None,
-        "exemption_indicator_applied": None,
-        "result": "authenticated",
-        "result_reason": None,
-        "transaction_id": None,
-        "version": "2.2.0",
-    }
-
-
-def _defaults() -> dict[str, Any]:
-    return {
-        "amount_refunded": 0,
-        "application": None,
-        "application_fee": None,
-        "application_fee_amount": None,
-        "authorization_code": None,
-        "balance_transaction": None,
-        "calculated_statement_descriptor": "SANDBOX",
-        "disputed": False,
-        "failure_balance_transaction": None,
-        "fraud_details": None,
-        "level3": None,
-        "livemode": False,
-        "metadata": {},
-        "on_behalf_of": None,
-        "presentment_details": None,
-        "radar_options": None,
-        "receipt_email": None,
-        "receipt_number": None,
-        "receipt_url": None,
-        "refunded": False,
-        "review": None,
-        "shipping": None,
-        "source": None,
-        "source_transfer": None,
-        "statement_descriptor": None,
-        "statement_descriptor_suffix": None,
-        "transfer": None,
-        "transfer_data": None,
-        "transfer_group": None,
+        "overcapture": {"maximum_amount_capturable": amount, **unavailable},
+        "three_d_secure": THREE_D_SECURE if authenticated else None,
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
-from sandbox.stripe.api.errors import StripeError, invalid
+from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import (
     Boolean,
@@ -34,44 +34,35 @@ OBJECT_URL = f"{URL}/{{id}}"
 KIND = page_urls.CONFIGURATION
 resource = Resource(KIND)
 
+PROFILE = ("headline", "privacy_policy_url", "terms_of_service_url")
 FIELDS: dict[str, Kind] = {
-    "business_profile": Hash(
-        {
-            "headline": Text(unset=True),
-            "privacy_policy_url": Text(unset=True),
-            "terms_of_service_url": Text(unset=True),
-        }
-    ),
+    "business_profile": Hash({name: Text(unset=True) for name in PROFILE}),
     "default_return_url": Text(unset=True),
     "login_page": Hash({"enabled": Boolean()}, required=("enabled",)),
     "metadata": Metadata(),
     "name": Text(unset=True),
+}
+# Features enabled in the dashboard's form by default (assumed).
+DASHBOARD_FEATURES: dict[str, Any] = {
+    "customer_update": {"allowed_updates": ["email", "tax_id"], "enabled": True},
+    "invoice_history": {"enabled": True},
+    "payment_method_update": {"enabled": True},
 }
 
 
 @resource.post(URL, Shape({**FIELDS, "features": CREATED}, required=("features",)))
 def create(context: Context, params: Params) -> Record:
     """Create a configuration; sessions use it by its id. Raises a 400."""
-    return add(context, params)
+    return _add(context, params)
 
 
-@resource.get(URL, listing(active=Boolean(), is_default=Boolean()))
+@resource.get(URL, listing())
 def list_(context: Context, params: Params) -> Record:
     """Return configurations, newest first."""
-    exact = {name: params[name] for name in ("active", "is_default") if name in params}
-    return page(
-        context.store,
-        KIND,
-        URL,
-        params,
-        where=lambda record: all(record[name] == exact[name] for name in exact),
-    )
+    return page(context.store, KIND, URL, params)
 
 
-@resource.get(OBJECT_URL, Shape())
-def retrieve(context: Context, params: Params, id: str) -> Record:
-    """Return a configuration. Raises a 404."""
-    return context.get(KIND, id)
+resource.retrievable(URL)
 
 
 @resource.post(OBJECT_URL, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
@@ -87,18 +78,13 @@ def update(context: Context, params: Params, id: str) -> Record:
     return context.get(KIND, id)
 
 
-def add(context: Context, params: Params, *, is_default: bool = False) -> Record:
-    """Store a new configuration. Raises a 400."""
+def _add(context: Context, params: Params, *, is_default: bool = False) -> Record:
     configuration: dict[str, Any] = {
         "id": context.ids.new("bpc"),
         "object": KIND,
         "active": True,
         "application": None,
-        "business_profile": {
-            "headline": None,
-            "privacy_policy_url": None,
-            "terms_of_service_url": None,
-        },
+        "business_profile": dict.fromkeys(PROFILE),
         "created": context.now,
         "default_return_url": None,
         "features": clone(FEATURES),
@@ -120,14 +106,13 @@ def save_default(context: Context, features: Mapping[str, Any] | None = None) ->
     used: history, payment methods, details.
     """
     params = {"features": features if features is not None else DASHBOARD_FEATURES}
-    default = find_default(context)
+    default = _find_default(context)
     if default is None:
-        return add(context, params, is_default=True)
+        return _add(context, params, is_default=True)
     return update(context, params, default["id"])
 
 
-def find_default(context: Context) -> Record | None:
-    """Return the default configuration, or None if none was saved."""
+def _find_default(context: Context) -> Record | None:
     records = context.store.scan(KIND)
     return next((record for record in records if record["is_default"]), None)
 
@@ -137,24 +122,21 @@ def get_active(context: Context, id: str | None) -> Record:
     record = (
         context.get_referenced(KIND, id, "configuration")
         if id
-        else find_default(context)
+        else _find_default(context)
     )
     if record is None:
-        raise _no_default()
+        raise invalid(
+            "No configuration provided and your test mode default configuration has "
+            "not been created. Provide a configuration or create your default by "
+            "saving your customer portal settings in test mode at "
+            "https://dashboard.stripe.com/test/settings/billing/portal."
+        )
     if not record["active"]:
         raise invalid(
             "The configuration is inactive and can't be used to create sessions.",
             param="configuration",
         )
     return record
-
-
-# Features enabled in the dashboard's form by default (assumed).
-DASHBOARD_FEATURES: dict[str, Any] = {
-    "customer_update": {"allowed_updates": ["email", "tax_id"], "enabled": True},
-    "invoice_history": {"enabled": True},
-    "payment_method_update": {"enabled": True},
-}
 
 
 def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
@@ -171,12 +153,3 @@ def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
         record["features"][name].update(settings)
     # After merging: features that were not sent keep their settings.
     check(record["features"])
-
-
-def _no_default() -> StripeError:
-    return invalid(
-        "No configuration provided and your test mode default configuration has not "
-        "been created. Provide a configuration or create your default by saving your "
-        "customer portal settings in test mode at "
-        "https://dashboard.stripe.com/test/settings/billing/portal."
-    )

@@ -34,18 +34,17 @@ def pay(
     intent = payment_records.get_intent_id(context, invoice)
     challenged = context.get("payment_intent", intent)["status"] == "requires_action"
     if challenged and challenge is not None:
-        invoice_payment.authenticate(context, intent, passed=challenge == "succeeded")
-    return payment_result(context, intent)
+        return authenticate(context, intent, passed=challenge == "succeeded")
+    return _result(context, intent)
 
 
 def authenticate(context: Context, intent: str, *, passed: bool) -> PaymentResult:
     """Complete the 3D Secure challenge of a payment. Raises a 400 or a 404."""
     invoice_payment.authenticate(context, intent, passed=passed)
-    return payment_result(context, intent)
+    return _result(context, intent)
 
 
-def payment_result(context: Context, intent: str) -> PaymentResult:
-    """Return the current state of a payment. Raises a 404."""
+def _result(context: Context, intent: str) -> PaymentResult:
     record = context.get("payment_intent", intent)
     return PaymentResult(context.get("invoice", record["_invoice"]), record)
 

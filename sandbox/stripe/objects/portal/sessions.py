@@ -3,22 +3,17 @@
 from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.errors import invalid, missing, rejected
+from sandbox.stripe.api.errors import invalid, rejected
 from sandbox.stripe.api.params import Choice, Hash, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects import page_urls
+from sandbox.stripe.objects.fields import always_null
 from sandbox.stripe.objects.portal import configurations
-from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/billing_portal/sessions"
 resource = Resource(page_urls.SESSION, indexes=("_token",))
 
-LOCALES = (
-    "auto bg cs da de el en en-AU en-CA en-GB en-IE en-IN en-NZ en-SG es es-419 et fi "
-    "fil fr fr-CA hr hu id it ja ko lt lv ms mt nb nl pl pt pt-BR ro ru sk sl sv th tr "
-    "vi zh zh-HK zh-TW"
-)
 AFTER_COMPLETION = Hash(
     {
         "hosted_confirmation": Hash({"custom_message": Text()}),
@@ -27,23 +22,23 @@ AFTER_COMPLETION = Hash(
     },
     required=("type",),
 )
-# The flows that the sandbox models.
+# The only flow that the sandbox models.
 FLOW = Hash(
     {
         "after_completion": AFTER_COMPLETION,
-        "subscription_cancel": Hash(
-            {"subscription": Text()}, required=("subscription",)
-        ),
-        "type": Choice(("payment_method_update", "subscription_cancel")),
+        "type": Choice(("payment_method_update",)),
     },
     required=("type",),
+)
+NULL_FLOW_FIELDS = always_null(
+    "customer_update subscription_cancel subscription_pause subscription_update "
+    "subscription_update_confirm"
 )
 CREATE = Shape(
     {
         "configuration": Text(),
         "customer": Text(),
         "flow_data": FLOW,
-        "locale": Choice(tuple(LOCALES.split())),
         "return_url": Text(),
     },
     required=("customer",),
@@ -55,7 +50,6 @@ def create(context: Context, params: Params) -> Record:
     """Create a portal session for a customer. Raises a 400."""
     customer = context.get_referenced("customer", params["customer"], "customer")
     configuration = configurations.get_active(context, params.get("configuration"))
-    flow = _flow(context, params, customer, configuration)
     token = context.ids.new("test", 40)
     session = {
         "id": context.ids.new("bps"),
@@ -65,9 +59,9 @@ def create(context: Context, params: Params) -> Record:
         "created": context.now,
         "customer": customer["id"],
         "customer_account": None,
-        "flow": flow,
+        "flow": _flow(params, configuration),
         "livemode": False,
-        "locale": params.get("locale"),
+        "locale": None,
         "on_behalf_of": None,
         "return_url": params.get("return_url", configuration["default_return_url"]),
         "url": page_urls.session_url(context, token),
@@ -77,9 +71,7 @@ def create(context: Context, params: Params) -> Record:
     return context.insert(session, f"{page_urls.SESSION}.created")
 
 
-def _flow(
-    context: Context, params: Params, customer: Record, configuration: Record
-) -> dict[str, Any] | None:
+def _flow(params: Params, configuration: Record) -> dict[str, Any] | None:
     if "flow_data" not in params:
         return None
     flow = params["flow_data"]
@@ -89,36 +81,11 @@ def _flow(
             "portal configuration has disabled.",
             param="flow_data[type]",
         )
-    cancel = None
-    if flow["type"] == "subscription_cancel":
-        id = _subscription_to_cancel(context, flow, customer)
-        cancel = {"retention": None, "subscription": id}
     return {
+        **NULL_FLOW_FIELDS,
         "after_completion": _after_completion(flow),
-        "customer_update": None,
-        "subscription_cancel": cancel,
-        "subscription_pause": None,
-        "subscription_update": None,
-        "subscription_update_confirm": None,
         "type": flow["type"],
     }
-
-
-def _subscription_to_cancel(context: Context, flow: Params, customer: Record) -> str:
-    param = "flow_data[subscription_cancel][subscription]"
-    if "subscription_cancel" not in flow:
-        raise rejected(
-            f"Missing required param: {param}.", param=param, code="parameter_missing"
-        )
-    id = flow["subscription_cancel"]["subscription"]
-    subscription = context.get_referenced("subscription", id, param)
-    if subscription["customer"] != customer["id"]:
-        raise missing("subscription", id, param=param, status=400)
-    if subscription["status"] in ENDED or subscription["cancel_at"]:
-        raise invalid(
-            "This subscription is already canceled or set to be.", param=param
-        )
-    return str(id)
 
 
 def _after_completion(flow: Params) -> dict[str, Any]:
@@ -129,11 +96,10 @@ def _after_completion(flow: Params) -> dict[str, Any]:
         raise rejected(
             f"Missing required param: {param}.", param=param, code="parameter_missing"
         )
-    message = completion.get("hosted_confirmation", {}).get("custom_message")
-    return {
-        "hosted_confirmation": {"custom_message": message}
-        if type == "hosted_confirmation"
-        else None,
-        "redirect": completion["redirect"] if type == "redirect" else None,
-        "type": type,
-    }
+    fields = dict.fromkeys(("hosted_confirmation", "redirect"))
+    if type == "redirect":
+        fields["redirect"] = completion["redirect"]
+    elif type == "hosted_confirmation":
+        message = completion.get(type, {}).get("custom_message")
+        fields[type] = {"custom_message": message}
+    return {**fields, "type": type}

@@ -9,8 +9,15 @@ from sandbox.stripe.api.routing import public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.money import currencies
 from sandbox.stripe.money.rounding import AmountDue, apply_balance
-from sandbox.stripe.objects.fields import amount_decimal
+from sandbox.stripe.objects.fields import always_null, amount_decimal
 from sandbox.stripe.store.records import Record, Store
+
+NULL_FIELDS = always_null(
+    "account_tax_ids application custom_fields customer_account "
+    "default_payment_method default_source from_invoice last_finalization_error "
+    "latest_revision on_behalf_of receipt_number rendering shipping_cost "
+    "shipping_details statement_descriptor test_clock threshold_reason"
+)
 
 
 def render(store: Store, record: Record) -> dict[str, Any]:
@@ -25,27 +32,14 @@ def render(store: Store, record: Record) -> dict[str, Any]:
         rendered.update(
             totals(record["_lines"], customer["balance"], record["currency"])
         )
-    rendered["next_payment_attempt"] = _next_payment_attempt(record)
+    # An automatic charge follows the finalization; there are no retries.
+    automatic = record["collection_method"] == "charge_automatically"
+    if automatic and record["auto_advance"]:
+        rendered["next_payment_attempt"] = record["automatically_finalizes_at"]
     rendered["lines"] = slice_page(
         record["_lines"], f"/v1/invoices/{record['id']}/lines", {}
     )
     return rendered
-
-
-def _next_payment_attempt(record: Record) -> int | None:
-    """Return the time of the next automatic charge; null for `send_invoice`."""
-    automatic = record["collection_method"] == "charge_automatically"
-    if not automatic or not record["auto_advance"]:
-        return None
-    draft = record["status"] == "draft"
-    name = "automatically_finalizes_at" if draft else "next_payment_attempt"
-    at: int | None = record[name]
-    return at
-
-
-def paid_off_stripe(store: Store, record: Record) -> int:
-    """Return `amount_paid_off_stripe`, included only when expanded."""
-    return int(record["_paid_off_stripe"])
 
 
 def totals(lines: Sequence[Record], balance: int, currency: str) -> dict[str, int]:
@@ -83,7 +77,6 @@ def new_line(
     discountable: bool = True,
 ) -> dict[str, Any]:
     """Return a line that is not on an invoice yet."""
-    details = parent["subscription_item_details"] or parent["invoice_item_details"]
     return {
         "id": context.ids.new("il"),
         "object": "line_item",
@@ -102,7 +95,7 @@ def new_line(
         "pricing": pricing(price),
         "quantity": quantity,
         "quantity_decimal": amount_decimal(quantity),
-        "subscription": details["subscription"],
+        "subscription": parent[parent["type"]]["subscription"],
         "subtotal": amount,
         "taxes": [],
     }
@@ -119,38 +112,29 @@ def pricing(price: Record | None) -> dict[str, Any] | None:
     }
 
 
-def item_parent(
-    subscription: str,
-    item: str,
+def line_parent(
     *,
+    subscription: str | None = None,
+    subscription_item: str | None = None,
     invoice_item: str | None = None,
     credited: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the `parent` of a line for a subscription item."""
+    """Return the `parent` of a line: for a subscription item, or an invoice item."""
+    details = {
+        "invoice_item": invoice_item,
+        "proration": bool(subscription_item and invoice_item),
+        "proration_details": {"credited_items": credited},
+        "subscription": subscription,
+    }
+    type = "invoice_item_details"
+    if subscription_item:
+        type = "subscription_item_details"
+        details["subscription_item"] = subscription_item
     return {
         "invoice_item_details": None,
-        "subscription_item_details": {
-            "invoice_item": invoice_item,
-            "proration": invoice_item is not None,
-            "proration_details": {"credited_items": credited},
-            "subscription": subscription,
-            "subscription_item": item,
-        },
-        "type": "subscription_item_details",
-    }
-
-
-def manual_parent(invoice_item: str, subscription: str | None) -> dict[str, Any]:
-    """Return the `parent` of a line for an invoice item created through the API."""
-    return {
-        "invoice_item_details": {
-            "invoice_item": invoice_item,
-            "proration": False,
-            "proration_details": {"credited_items": None},
-            "subscription": subscription,
-        },
         "subscription_item_details": None,
-        "type": "invoice_item_details",
+        type: details,
+        "type": type,
     }
 
 
@@ -186,12 +170,25 @@ def new_invoice(
 ) -> dict[str, Any]:
     """Return a draft with these lines and totals."""
     invoice: dict[str, Any] = {
-        **_defaults(),
+        **NULL_FIELDS,
         "id": context.ids.new("in"),
         "object": "invoice",
         "account_country": "US",
         "account_name": "Sandbox",
+        "amount_overpaid": 0,
+        "amount_paid": 0,
+        "amount_shipping": 0,
+        "attempt_count": 0,
+        "attempted": False,
         "auto_advance": True,
+        "automatic_tax": {
+            "disabled_reason": None,
+            "enabled": False,
+            "liability": None,
+            "provider": None,
+            "status": None,
+        },
+        "automatically_finalizes_at": None,
         "billing_reason": reason,
         "collection_method": collection_method,
         "created": context.now,
@@ -203,17 +200,48 @@ def new_invoice(
         "customer_phone": customer["phone"],
         "customer_shipping": customer["shipping"],
         "customer_tax_exempt": customer["tax_exempt"],
+        "customer_tax_ids": [],
+        "default_tax_rates": [],
+        "description": None,
+        "discounts": [],
+        "due_date": None,
+        "effective_at": None,
+        "ending_balance": None,
+        "footer": None,
+        "hosted_invoice_url": None,
+        "invoice_pdf": None,
+        "issuer": {"account": None, "type": "self"},
+        "livemode": False,
+        "metadata": {},
+        "next_payment_attempt": None,
+        "number": None,
         "parent": parent,
+        "payment_settings": {
+            "default_mandate": None,
+            "payment_method_options": None,
+            "payment_method_types": None,
+        },
         "period_end": period.end,
         "period_start": period.start,
+        "post_payment_credit_notes_amount": 0,
+        "pre_payment_credit_notes_amount": 0,
         "status": "draft",
+        "status_details": None,
+        "status_transitions": {
+            "finalized_at": None,
+            "marked_uncollectible_at": None,
+            "paid_at": None,
+            "voided_at": None,
+        },
+        "total_discount_amounts": [],
+        "total_pretax_credit_amounts": [],
+        "total_taxes": [],
+        "webhooks_delivered_at": None,
         "_days_until_due": None,
-        # End of collection; time of `invoice.overdue`; True once the due date passed;
-        # payment method with a hard decline, not retried.
+        # End of collection; time of `invoice.overdue`; True once the due date passed.
         "_gives_up_at": None,
         "_overdue_at": None,
         "_passed_due": False,
-        "_refused": None,
         "_lines": [],
         "_paid_off_stripe": 0,
         "_subscription": None,
@@ -224,71 +252,3 @@ def new_invoice(
     invoice["_subscription"] = subscription_of(invoice)
     invoice.update(totals(invoice["_lines"], customer["balance"], currency))
     return invoice
-
-
-def _defaults() -> dict[str, Any]:
-    return {
-        "account_tax_ids": None,
-        "amount_overpaid": 0,
-        "amount_paid": 0,
-        "amount_shipping": 0,
-        "application": None,
-        "attempt_count": 0,
-        "attempted": False,
-        "automatic_tax": {
-            "disabled_reason": None,
-            "enabled": False,
-            "liability": None,
-            "provider": None,
-            "status": None,
-        },
-        "automatically_finalizes_at": None,
-        "custom_fields": None,
-        "customer_account": None,
-        "customer_tax_ids": [],
-        "default_payment_method": None,
-        "default_source": None,
-        "default_tax_rates": [],
-        "description": None,
-        "discounts": [],
-        "due_date": None,
-        "effective_at": None,
-        "ending_balance": None,
-        "footer": None,
-        "from_invoice": None,
-        "hosted_invoice_url": None,
-        "invoice_pdf": None,
-        "issuer": {"account": None, "type": "self"},
-        "last_finalization_error": None,
-        "latest_revision": None,
-        "livemode": False,
-        "metadata": {},
-        "next_payment_attempt": None,
-        "number": None,
-        "on_behalf_of": None,
-        "payment_settings": {
-            "default_mandate": None,
-            "payment_method_options": None,
-            "payment_method_types": None,
-        },
-        "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0,
-        "receipt_number": None,
-        "rendering": None,
-        "shipping_cost": None,
-        "shipping_details": None,
-        "statement_descriptor": None,
-        "status_details": None,
-        "status_transitions": {
-            "finalized_at": None,
-            "marked_uncollectible_at": None,
-            "paid_at": None,
-            "voided_at": None,
-        },
-        "test_clock": None,
-        "threshold_reason": None,
-        "total_discount_amounts": [],
-        "total_pretax_credit_amounts": [],
-        "total_taxes": [],
-        "webhooks_delivered_at": None,
-    }

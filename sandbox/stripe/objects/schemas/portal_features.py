@@ -3,53 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.stripe.api.errors import StripeError, invalid
-from sandbox.stripe.api.params import Array, Boolean, Choice, Hash, Kind, Text
+from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.params import Array, Boolean, Choice, Hash, Kind
 
-REASONS = (
-    "customer_service",
-    "low_quality",
-    "missing_features",
-    "other",
-    "switched_service",
-    "too_complex",
-    "too_expensive",
-    "unused",
-)
-PRORATION = Choice(("always_invoice", "create_prorations", "none"))
+ENABLED: dict[str, Kind] = {"enabled": Boolean()}
+ALLOWED_UPDATES = Choice(("address", "email", "name", "phone", "shipping", "tax_id"))
 PARAMS: dict[str, dict[str, Kind]] = {
-    "customer_update": {
-        "allowed_updates": Array(
-            Choice(("address", "email", "name", "phone", "shipping", "tax_id"))
-        ),
-        "enabled": Boolean(),
-    },
-    "invoice_history": {"enabled": Boolean()},
-    "payment_method_update": {"enabled": Boolean()},
-    "subscription_cancel": {
-        "cancellation_reason": Hash(
-            {"enabled": Boolean(), "options": Array(Choice(REASONS))},
-            required=("enabled",),
-        ),
-        "enabled": Boolean(),
-        "mode": Choice(("at_period_end", "immediately")),
-        "proration_behavior": PRORATION,
-    },
-    "subscription_pause": {"enabled": Boolean()},
-    "subscription_update": {
-        "default_allowed_updates": Array(
-            Choice(("price", "promotion_code", "quantity"))
-        ),
-        "enabled": Boolean(),
-        "products": Array(
-            Hash(
-                {"prices": Array(Text()), "product": Text()},
-                required=("prices", "product"),
-            ),
-            maximum=10,
-        ),
-        "proration_behavior": PRORATION,
-    },
+    "customer_update": {"allowed_updates": Array(ALLOWED_UPDATES), **ENABLED},
+    "invoice_history": ENABLED,
+    "payment_method_update": ENABLED,
+    # Stored only: the sandbox's portal does not cancel subscriptions.
+    "subscription_cancel": ENABLED,
+    "subscription_pause": ENABLED,
+    "subscription_update": ENABLED,
 }
 CREATED = Hash({name: Hash(fields, ("enabled",)) for name, fields in PARAMS.items()})
 UPDATED = Hash({name: Hash(fields) for name, fields in PARAMS.items()})
@@ -88,52 +54,19 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 
 def check(features: Mapping[str, dict[str, Any]]) -> None:
-    """Raise a 400 for inconsistent settings; fill in missing fields of the others.
+    """Raise a 400 for inconsistent or unsupported settings.
 
     Source: SDK, billing_portal.Configuration.create. The error texts are assumed.
     """
-    _check_cancel(features["subscription_cancel"])
-    _check_update(features["subscription_update"])
     details = features["customer_update"]
     if details["enabled"] and not details["allowed_updates"]:
-        raise _incomplete("customer_update", "allowed_updates")
-    if features["subscription_pause"]["enabled"]:
         raise invalid(
-            "The sandbox does not model pausing subscriptions.",
-            param="features[subscription_pause][enabled]",
+            "`allowed_updates` is required when `customer_update` is enabled.",
+            param="features[customer_update][allowed_updates]",
         )
-
-
-def _check_cancel(cancel: dict[str, Any]) -> None:
-    reason = cancel["cancellation_reason"]
-    cancel["cancellation_reason"] = {
-        **FEATURES["subscription_cancel"]["cancellation_reason"],
-        **reason,
-    }
-    prorated = cancel["proration_behavior"] != "none"
-    if cancel["proration_behavior"] == "always_invoice" or (
-        prorated and cancel["mode"] == "at_period_end"
-    ):
-        raise invalid(
-            "`proration_behavior` is `none`, or with `mode=immediately` "
-            "`create_prorations`.",
-            param="features[subscription_cancel][proration_behavior]",
-        )
-
-
-def _check_update(update: dict[str, Any]) -> None:
-    for field in ("default_allowed_updates", "products"):
-        if update["enabled"] and not update[field]:
-            raise _incomplete("subscription_update", field)
-    # Returned by Stripe, but not among the parameters that the sandbox accepts.
-    quantity = {"enabled": False, "maximum": None, "minimum": 0}
-    update["products"] = update["products"] and [
-        {"adjustable_quantity": quantity, **product} for product in update["products"]
-    ]
-
-
-def _incomplete(feature: str, field: str) -> StripeError:
-    return invalid(
-        f"`{field}` is required when `{feature}` is enabled.",
-        param=f"features[{feature}][{field}]",
-    )
+    for name in ("subscription_pause", "subscription_update"):
+        if features[name]["enabled"]:
+            raise invalid(
+                "The sandbox does not model changes of subscriptions in the portal.",
+                param=f"features[{name}][enabled]",
+            )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from sandbox.stripe.api.errors import StripeError
@@ -20,8 +19,7 @@ ERROR_CODES = frozenset(
         "processing_error",
     }
 )
-# After these, Stripe retries only with a new payment method (docs page "Automate
-# payment retries", hard decline codes).
+# Hard declines (docs page "Automate payment retries").
 HARD_DECLINES = frozenset(
     {
         "authentication_required",
@@ -81,12 +79,8 @@ class Decline:
     def advice_code(self) -> str:
         if self.reason in CONFIRM_CARD_DATA:
             return "confirm_card_data"
-        return "do_not_try_again" if self.is_hard else "try_again_later"
-
-    @property
-    def is_hard(self) -> bool:
-        """True if Stripe never retries with the same payment method."""
-        return self.reason in HARD_DECLINES
+        hard = self.reason in HARD_DECLINES
+        return "do_not_try_again" if hard else "try_again_later"
 
     def error_fields(self) -> dict[str, Any]:
         """Return the fields of the error that reports this decline."""
@@ -168,16 +162,15 @@ BY_NUMBER: Mapping[str, str] = {
 
 
 def name_from_id(id: str) -> str | None:
-    """Return the name of the card for `pm_card_visa` or `tok_visa`, or None.
+    """Return the name of the card for an id such as `pm_card_visa`, or None.
 
     The docs spell declining cards both with and without `visa_`.
     """
-    for prefix in ("pm_card_", "tok_"):
-        if id.startswith(prefix):
-            name = id.removeprefix(prefix)
-            known = name if name in CARDS else name.removeprefix("visa_")
-            return known if known in CARDS else None
-    return None
+    name = id.removeprefix("pm_card_")
+    if name == id:
+        return None
+    known = name if name in CARDS else name.removeprefix("visa_")
+    return known if known in CARDS else None
 
 
 def name_from_number(number: str) -> str:
@@ -201,33 +194,11 @@ def name_from_number(number: str) -> str:
     return BY_NUMBER[digits]
 
 
-def check_data(now: int, exp_month: int, exp_year: int, cvc: str | None) -> None:
-    """Raise a 402 for an invalid expiry or CVC (docs page "Testing", Invalid data)."""
-    # `now` is the sandbox's clock, which can be ahead of the machine's.
-    today = datetime.fromtimestamp(now, UTC)
-    if not 1 <= exp_month <= 12:
-        raise _invalid("expiration month", "invalid_expiry_month", "exp_month")
-    if (exp_year, exp_month) < (today.year, today.month):
-        raise _invalid("expiration year", "invalid_expiry_year", "exp_year")
-    if cvc is not None and not (cvc.isdigit() and len(cvc) in (3, 4)):
-        raise _invalid("security code", "invalid_cvc", "cvc")
-
-
 def decline_error(decline: Decline, **extra: Any) -> StripeError:
     """Return the 402 for a decline."""
     fields = decline.error_fields()
     del fields["message"]
     return StripeError(402, decline.message, **{**fields, **extra})
-
-
-def _invalid(field: str, code: str, param: str) -> StripeError:
-    return StripeError(
-        402,
-        f"Your card's {field} is invalid.",
-        type="card_error",
-        code=code,
-        param=param,
-    )
 
 
 def _passes_luhn(digits: str) -> bool:

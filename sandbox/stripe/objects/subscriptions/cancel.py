@@ -11,8 +11,6 @@ from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import prorations
 from sandbox.stripe.store.records import Record
 
-DELETED = "customer.subscription.deleted"
-
 
 def cancel(
     context: Context,
@@ -35,8 +33,8 @@ def cancel(
         raise missing("subscription", id)
     if prorate:
         for item in subscription["_items"]:
-            prorations.create_credits(context, subscription, item, context.now)
-    if not prorate and not invoice_now:
+            prorations.create_credits(context, subscription, item)
+    elif not invoice_now:
         for pending in items.pending(context, id):
             if pending["proration"]:
                 items.delete_item(context, pending)
@@ -45,10 +43,10 @@ def cancel(
     return _end(context, id, final, {**(details or {}), "reason": reason})
 
 
-def cancel_as_scheduled(context: Context, id: str) -> Record:
+def cancel_as_scheduled(context: Context, id: str) -> None:
     """Execute a scheduled cancellation and bill the pending items."""
     final = _final_invoice(context, context.get("subscription", id))
-    return _end(context, id, final, {"reason": "cancellation_requested"})
+    _end(context, id, final, {"reason": "cancellation_requested"})
 
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:
@@ -63,10 +61,7 @@ def _final_invoice(context: Context, subscription: Record) -> Record | None:
 
 
 def _end(
-    context: Context,
-    id: str,
-    final: Record | None,
-    details: Mapping[str, Any],
+    context: Context, id: str, final: Record | None, details: Mapping[str, Any]
 ) -> Record:
     with context.update("subscription", id) as draft:
         draft.update(
@@ -79,6 +74,6 @@ def _end(
         if final:
             draft["latest_invoice"] = final["id"]
     ended = context.get("subscription", id)
-    context.emit(DELETED, ended)
+    context.emit("customer.subscription.deleted", ended)
     lifecycle.stop_collection(context, ended["customer"])
     return ended

@@ -5,20 +5,20 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid, missing
-from sandbox.stripe.api.params import Boolean, Choice, Hash, Kind, Metadata, Text
+from sandbox.stripe.api.params import Boolean, Hash, Integer, Kind, Metadata, Text
 from sandbox.stripe.clock.periods import period_at
-from sandbox.stripe.objects.fields import QUANTITY, merge_metadata
-from sandbox.stripe.objects.schemas.subscription import MAX_ITEMS, new_item
+from sandbox.stripe.objects.fields import merge_metadata
+from sandbox.stripe.objects.schemas.subscription import new_item
 from sandbox.stripe.objects.subscriptions import prorations
 from sandbox.stripe.store.records import Record
 
-PRORATION_BEHAVIOR = Choice(("always_invoice", "create_prorations", "none"))
+MAX_ITEMS = 20
 NEW_ITEM: dict[str, Kind] = {
     "metadata": Metadata(),
     "price": Text(),
-    "quantity": QUANTITY,
+    "quantity": Integer(0, 999_999_999),
 }
-ITEM = Hash(NEW_ITEM)
+ITEM = Hash(NEW_ITEM, required=("price",))
 ITEM_CHANGE = Hash({**NEW_ITEM, "deleted": Boolean(), "id": Text()})
 Change = Mapping[str, Any]
 
@@ -28,50 +28,68 @@ def apply(
     subscription: dict[str, Any],
     changes: Sequence[Change],
     *,
-    prorate_at: int | None = None,
+    prorate: bool,
 ) -> None:
     """Apply item changes to a subscription draft. Raises a 400.
 
-    Only the result is validated, so one call can swap prices between items. Changes
-    are prorated from `prorate_at` on, or not at all if it is None.
+    Only the result is validated, so one call can swap prices between items.
     """
     before = {item["id"]: item for item in clone(subscription["_items"])}
     for number, change in enumerate(changes):
-        _apply_one(context, subscription, change, f"items[{number}]")
+        param = f"items[{number}]"
+        if "id" in change:
+            _change(context, subscription, change, param)
+        else:
+            _add(context, subscription, change, f"{param}[price]")
     _check_items(subscription)
-    if prorate_at is not None:
-        _prorate(context, subscription, before, prorate_at)
+    if prorate:
+        _prorate(context, subscription, before)
 
 
-def _check_items(subscription: Record) -> None:
-    """Raise a 400 unless the items are a valid set."""
+def _add(
+    context: Context, subscription: dict[str, Any], change: Change, param: str
+) -> None:
+    if "price" not in change:
+        raise invalid("You must pass one of plan, price, or price_data.", param=param)
+    price = _get_usable_price(context, subscription, change["price"], param)
+    interval = price["recurring"]["interval"]
+    period = period_at(subscription["billing_cycle_anchor"], interval, context.now)
+    item = new_item(context, subscription["id"], price["id"], period)
+    item["quantity"] = change.get("quantity", 1)
+    item["metadata"] = merge_metadata({}, change.get("metadata", {}))
+    subscription["_items"].append(item)
+
+
+def _change(
+    context: Context, subscription: dict[str, Any], change: Change, param: str
+) -> None:
     items = subscription["_items"]
-    if not items:
-        raise invalid(
-            "A subscription must have at least one active plan. To cancel a "
-            "subscription, please use the cancel API endpoint on /v1/subscriptions.",
-            param="items",
-        )
-    if len(items) > MAX_ITEMS:
-        raise invalid(
-            f"A subscription can have at most {MAX_ITEMS} items.", param="items"
-        )
-    seen: set[str] = set()
-    for item in items:
-        if item["price"] in seen:
-            raise invalid(
-                "Cannot add multiple subscription items with the same plan: "
-                f"{item['price']}",
-                param="plan",
-            )
-        seen.add(item["price"])
+    item = next((item for item in items if item["id"] == change["id"]), None)
+    if item is None:
+        id = change["id"]
+        raise missing("subscription item", id, param=f"{param}[id]", status=400)
+    if change.get("deleted"):
+        items.remove(item)
+        return
+    if change.get("price", item["price"]) != item["price"]:
+        param = f"{param}[price]"
+        price = _get_usable_price(context, subscription, change["price"], param)
+        _require_same_interval(context, item, price, param)
+        item["price"] = price["id"]
+    if "quantity" in change:
+        item["quantity"] = change["quantity"]
+    if "metadata" in change:
+        item["metadata"] = merge_metadata(item["metadata"], change["metadata"])
 
 
-def get_usable_price(
-    context: Context, id: str, param: str, currency: str | None = None
+def _get_usable_price(
+    context: Context, subscription: Record, id: str, param: str
 ) -> Record:
-    """Return an active, recurring price in the currency. Raises a 400."""
-    price = context.get_referenced("price", id, param)
+    """Return an active, recurring price in the subscription's currency."""
+    price, currency = (
+        context.get_referenced("price", id, param),
+        subscription["currency"],
+    )
     if not price["active"]:
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.",
@@ -83,7 +101,7 @@ def get_usable_price(
             "prices with `type=recurring`.",
             param=param,
         )
-    if currency not in (None, price["currency"]):
+    if price["currency"] != currency:
         raise invalid(
             f"The price specified only supports `{price['currency']}`. This doesn't "
             f"match the expected currency: `{currency}`.",
@@ -92,105 +110,56 @@ def get_usable_price(
     return price
 
 
-def set_period(context: Context, subscription: Record, item: dict[str, Any]) -> None:
-    """Set the item's current period from its price and the billing cycle anchor."""
-    recurring = context.get("price", item["price"])["recurring"]
-    period = period_at(
-        subscription["billing_cycle_anchor"],
-        recurring["interval"],
-        recurring["interval_count"],
-        context.now,
-    )
-    item.update(current_period_start=period.start, current_period_end=period.end)
-
-
-def find_item(subscription: Record, id: str) -> dict[str, Any] | None:
-    """Return the item with this id, or None."""
-    items: list[dict[str, Any]] = subscription["_items"]
-    return next((item for item in items if item["id"] == id), None)
-
-
-def _apply_one(
-    context: Context, subscription: dict[str, Any], change: Change, param: str
-) -> None:
-    if "id" not in change:
-        _add(context, subscription, change, param)
-        return
-    item = find_item(subscription, change["id"])
-    if item is None:
-        raise missing(
-            "subscription item", change["id"], param=f"{param}[id]", status=400
-        )
-    if change.get("deleted"):
-        subscription["_items"].remove(item)
-        # Without this record, the item's own endpoints answer 404.
-        context.store.delete("_item", item["id"])
-        return
-    _change(context, subscription, item, change, param)
-
-
-def _add(
-    context: Context, subscription: dict[str, Any], change: Change, param: str
-) -> None:
-    if "price" not in change:
-        raise invalid(
-            "You must pass one of plan, price, or price_data.", param=f"{param}[price]"
-        )
-    price = get_usable_price(
-        context, change["price"], f"{param}[price]", subscription["currency"]
-    )
-    item = new_item(context, subscription["id"], price["id"], change.get("quantity", 1))
-    item["metadata"] = merge_metadata({}, change.get("metadata", {}))
-    set_period(context, subscription, item)
-    subscription["_items"].append(item)
-
-
-def _change(
-    context: Context,
-    subscription: Record,
-    item: dict[str, Any],
-    change: Change,
-    param: str,
-) -> None:
-    if "price" in change and change["price"] != item["price"]:
-        price = get_usable_price(
-            context, change["price"], f"{param}[price]", subscription["currency"]
-        )
-        _require_same_interval(context, item, price, param)
-        item["price"] = price["id"]
-    if "quantity" in change:
-        item["quantity"] = change["quantity"]
-    if "metadata" in change:
-        item["metadata"] = merge_metadata(item["metadata"], change["metadata"])
-
-
 def _require_same_interval(
     context: Context, item: Record, price: Record, param: str
 ) -> None:
     """Raise a 400 for another interval: it would restart the billing cycle."""
     old = context.get("price", item["price"])["recurring"]
-    names = ("interval", "interval_count")
-    if any(old[name] != price["recurring"][name] for name in names):
+    if old["interval"] != price["recurring"]["interval"]:
         raise invalid(
             "The sandbox does not change an item to a price with another interval; "
             "delete the item and add one.",
-            param=f"{param}[price]",
+            param=param,
         )
 
 
+def _check_items(subscription: Record) -> None:
+    """Raise a 400 unless the items are a valid set."""
+    prices = [item["price"] for item in subscription["_items"]]
+    if not prices:
+        raise invalid(
+            "A subscription must have at least one active plan. To cancel a "
+            "subscription, please use the cancel API endpoint on /v1/subscriptions.",
+            param="items",
+        )
+    if len(prices) > MAX_ITEMS:
+        raise invalid(
+            f"A subscription can have at most {MAX_ITEMS} items.", param="items"
+        )
+    for price in prices:
+        if prices.count(price) > 1:
+            raise invalid(
+                "Cannot add multiple subscription items with the same plan: " + price,
+                param="plan",
+            )
+
+
 def _prorate(
-    context: Context, subscription: Record, before: Mapping[str, Record], at: int
+    context: Context, subscription: Record, before: Mapping[str, Record]
 ) -> None:
     """Create the prorations of all changed items."""
     after = {item["id"]: item for item in subscription["_items"]}
+    unchanged = {
+        id
+        for id, item in after.items()
+        if id in before
+        and before[id]["price"] == item["price"]
+        and before[id]["quantity"] == item["quantity"]
+    }
     # Debits first: lists are sorted newest first, and Stripe lists credits first.
     for id, item in after.items():
-        if id not in before or _needs_proration(before[id], item):
-            prorations.create_debit(context, subscription, item, at)
-    for id, old in before.items():
-        if id not in after or _needs_proration(old, after[id]):
-            prorations.create_credits(context, subscription, old, at)
-
-
-def _needs_proration(old: Record, new: Record) -> bool:
-    return bool(old["price"] != new["price"] or old["quantity"] != new["quantity"])
+        if id not in unchanged:
+            prorations.create_debit(context, subscription, item)
+    for id, item in before.items():
+        if id not in unchanged:
+            prorations.create_credits(context, subscription, item)

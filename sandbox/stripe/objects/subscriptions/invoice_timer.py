@@ -1,47 +1,22 @@
-"""Timers of an invoice: finalization, retries, due date, end of collection.
+"""Timers of an invoice: finalization, due date, end of collection.
 
 Sources: docs pages "Automate payment retries" and "Billing collection methods".
 """
 
+from collections.abc import Callable, Iterator
+
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
-from sandbox.stripe.objects.invoices import collection, lifecycle, pay
+from sandbox.stripe.objects.invoices import collection, lifecycle
 from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
 from sandbox.stripe.store.records import Record
 
+Action = Callable[[Context, Record], None]
 # For `send_invoice` Stripe offers 30, 60 or 90 days after the due date.
 GIVE_UP_AFTER_DUE_DATE = 30 * DAY
-
-
-def _retry_at(invoice: Record) -> int | None:
-    is_open = invoice["status"] == "open"
-    active = is_open and collection.is_collected_automatically(invoice)
-    at: int | None = invoice["next_payment_attempt"] if active else None
-    return at
-
-
-def _retry(context: Context, invoice: Record) -> None:
-    """Retry the charge, unless the only card left had a hard decline."""
-    method = collection.payment_method(context, invoice)
-    # SDK docstring of Invoice.attempt_count: after a hard decline, retries stay
-    # scheduled and are counted, but are executed only with a new payment method.
-    if method is None or method == invoice.get("_refused"):
-        pay.record_skipped_retry(context, invoice["id"])
-    else:
-        pay.attempt(context, invoice["id"], method, automatic=True)
-
-
-def _due_date(invoice: Record) -> int | None:
-    """Return the due date of an open invoice, or None once it was handled."""
-    pending = invoice["status"] == "open" and not invoice.get("_passed_due")
-    due: int | None = invoice["due_date"] if pending else None
-    if due is None:
-        return None
-    # A draft can be finalized after its due date: timers must not run in the past.
-    return max(due, int(invoice["status_transitions"]["finalized_at"]))
 
 
 def _pass_due_date(context: Context, invoice: Record) -> None:
@@ -53,24 +28,14 @@ def _pass_due_date(context: Context, invoice: Record) -> None:
             _overdue_at=context.now + days * DAY if days else None,
             _gives_up_at=context.now + GIVE_UP_AFTER_DUE_DATE,
         )
-    collection.on_past_due_date(context, context.get("invoice", invoice["id"]))
-
-
-def _overdue_at(invoice: Record) -> int | None:
-    at: int | None = invoice.get("_overdue_at") if invoice["status"] == "open" else None
-    return at
+    collection.make_past_due(context, context.get("invoice", invoice["id"]))
+    collection.set_delinquent(context, invoice["customer"], True)
 
 
 def _emit_overdue(context: Context, invoice: Record) -> None:
     with context.update("invoice", invoice["id"]) as draft:
         draft["_overdue_at"] = None
     context.emit("invoice.overdue", context.get("invoice", invoice["id"]))
-
-
-def _gives_up_at(invoice: Record) -> int | None:
-    active = invoice["status"] == "open" and invoice["auto_advance"]
-    at: int | None = invoice.get("_gives_up_at") if active else None
-    return at
 
 
 def _give_up(context: Context, invoice: Record) -> None:
@@ -92,32 +57,36 @@ def _give_up(context: Context, invoice: Record) -> None:
         collection.set_status(context, subscription["id"], "unpaid")
 
 
-# Each must clear its own time when it runs, else the scheduler would run it forever.
-TIMERS = (
-    lifecycle.TIMER,
-    Timer(_retry_at, _retry),
-    Timer(_due_date, _pass_due_date),
-    Timer(_overdue_at, _emit_overdue),
-    Timer(_gives_up_at, _give_up),
-)
+def _open_timers(invoice: Record) -> Iterator[tuple[int | None, Action]]:
+    """Yield the due times of an open invoice, or None, with their actions.
+
+    Each action must clear its own time, else the scheduler would run it forever.
+    """
+    due = invoice["due_date"]
+    if due is not None and not invoice.get("_passed_due"):
+        # A draft can be finalized after its due date: no timer runs in the past.
+        yield max(due, invoice["status_transitions"]["finalized_at"]), _pass_due_date
+    yield invoice.get("_overdue_at"), _emit_overdue
+    if invoice["auto_advance"]:
+        yield invoice.get("_gives_up_at"), _give_up
 
 
-def _next_timer(invoice: Record) -> tuple[int, Timer] | None:
-    times = [
-        (at, timer) for timer in TIMERS if (at := timer.due_at(invoice)) is not None
-    ]
-    return min(times, key=lambda pair: pair[0], default=None)
+def _next_timer(invoice: Record) -> tuple[int, Action] | None:
+    if invoice["status"] != "open":
+        at = lifecycle.TIMER.due_at(invoice)
+        return None if at is None else (at, lifecycle.TIMER.run)
+    timers = [(at, run) for at, run in _open_timers(invoice) if at is not None]
+    return min(timers, key=lambda timer: timer[0], default=None)
 
 
 def _due_at(invoice: Record) -> int | None:
-    following = _next_timer(invoice)
-    return following[0] if following else None
+    timer = _next_timer(invoice)
+    return timer and timer[0]
 
 
 def _run(context: Context, invoice: Record) -> None:
-    following = _next_timer(invoice)
-    if following is not None:
-        following[1].run(context, invoice)
+    if timer := _next_timer(invoice):
+        timer[1](context, invoice)
 
 
 TIMER = Timer(_due_at, _run)

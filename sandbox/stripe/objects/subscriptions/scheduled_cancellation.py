@@ -8,23 +8,22 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.params import Boolean, Either, Integer, Kind
+from sandbox.stripe.api.params import Boolean, Integer, Kind
 from sandbox.stripe.api.routing import Params
-from sandbox.stripe.clock.periods import period_at
 from sandbox.stripe.store.records import Record
 
-PERIOD_ENDS = ("max_period_end", "min_period_end")
 # The start of the year 9990: later periods could end after 9999, which is no date.
 MAX_CANCEL_AT = 253_086_768_000
 FIELDS: dict[str, Kind] = {
-    "cancel_at": Either(("", *PERIOD_ENDS), Integer(0)),
+    "cancel_at": Integer(0, MAX_CANCEL_AT, unset=True),
     "cancel_at_period_end": Boolean(),
 }
 
 
 def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
     """Apply `cancel_at` or `cancel_at_period_end` to a draft. Raises a 400."""
-    if params.get("cancel_at") and params.get("cancel_at_period_end"):
+    at = params.get("cancel_at")
+    if at and params.get("cancel_at_period_end"):
         raise invalid(
             "You may only specify one of these parameters: cancel_at, "
             "cancel_at_period_end.",
@@ -33,7 +32,8 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
     if "cancel_at_period_end" in params:
         set_at_period_end(context, draft, params["cancel_at_period_end"])
     if "cancel_at" in params:
-        at = _read_cancel_at(context, draft, params)
+        if at is not None:
+            _check_cancel_at(context, draft, at, params)
         _set_cancel_at(context, draft, at, at_period_end=False)
 
 
@@ -68,30 +68,13 @@ def _set_cancel_at(
     draft["cancellation_details"]["reason"] = reason
 
 
-def _read_cancel_at(context: Context, draft: Record, params: Params) -> int | None:
-    value = params["cancel_at"]
-    if value == "":
-        return None
-    ends = [int(item["current_period_end"]) for item in draft["_items"]]
-    named = {"max_period_end": max(ends), "min_period_end": min(ends)}
-    at = int(named.get(value) or value)
+def _check_cancel_at(context: Context, draft: Record, at: int, params: Params) -> None:
     if at <= context.now:
         raise invalid("`cancel_at` must be in the future.", param="cancel_at")
-    if at > MAX_CANCEL_AT:
-        raise invalid("`cancel_at` is too far in the future.", param="cancel_at")
-    splits = any(_splits_period(context, draft, item, at) for item in draft["_items"])
-    if splits and params.get("proration_behavior") != "none":
+    splits_period = any(item["current_period_end"] != at for item in draft["_items"])
+    if splits_period and params.get("proration_behavior") != "none":
         raise invalid(
-            "The sandbox does not prorate up to a `cancel_at` within a billing period; "
-            "send `proration_behavior=none`.",
+            "The sandbox does not prorate up to a `cancel_at` other than the period's "
+            "end; send `proration_behavior=none`.",
             param="cancel_at",
         )
-    return at
-
-
-def _splits_period(context: Context, draft: Record, item: Record, at: int) -> bool:
-    """Return whether `at` falls inside a period of the item, not at its start."""
-    recurring = context.get("price", item["price"])["recurring"]
-    interval, count = recurring["interval"], recurring["interval_count"]
-    # Counted from the anchor, since `at` can be several periods ahead.
-    return period_at(draft["billing_cycle_anchor"], interval, count, at).start != at

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from sandbox.common.fields import BadField
 from sandbox.common.html.form import Form
-from sandbox.stripe import settings
 from sandbox.stripe.clock import periods
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def change_setting(app: "StripeApp", form: Form) -> None:
         value = text
     try:
         app.change_settings({form.get("name", ""): value})
-    except settings.BadSetting as error:
+    except BadField as error:
         raise BadForm(str(error)) from None
 
 

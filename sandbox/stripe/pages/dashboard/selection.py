@@ -84,6 +84,11 @@ class Scope:
         record = record.get("_last", record)
         return str(record.get("name") or record.get("email") or customer or "")
 
+    def has_object(self, text: str) -> bool:
+        """Return whether a text is the id of an object."""
+        # The underscore saves most look-ups of strings that are no ids.
+        return "_" in text and find_object(self.store, text) is not None
+
     def _first(self, table: str, records: Iterable[Any]) -> list[Any]:
         return list(islice(records, self.view.limit(table)))
 

@@ -1,193 +1,134 @@
 """Status page: the clock and its controls, and the contents of the account."""
 
 import json
-from collections.abc import Callable
+import re
+import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sandbox.common.html.elements import Child, Html, document, join, tag
+from sandbox.common.html.responses import html
+from sandbox.common.html.templates import environment
+from sandbox.common.http import Response
 from sandbox.stripe import settings
+from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.registry import REGISTRY
-from sandbox.stripe.pages.dashboard import objects, traffic
-from sandbox.stripe.pages.dashboard.clock import banner, form
-from sandbox.stripe.pages.dashboard.json_view import json_view
-from sandbox.stripe.pages.dashboard.query import View
-from sandbox.stripe.pages.dashboard.selection import Scope, find_object
-from sandbox.stripe.pages.table import section
-from sandbox.stripe.pages.text import object_link
-from sandbox.stripe.store.records import Record
+from sandbox.stripe.pages.dashboard import rows
+from sandbox.stripe.pages.dashboard.actions import STEPS, UNITS
+from sandbox.stripe.pages.dashboard.query import MAX_ROWS, PAGE_SIZE, View
+from sandbox.stripe.pages.dashboard.selection import MAX_SEARCHED, Scope, find_object
+from sandbox.stripe.store.records import Store
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
-SECTIONS: tuple[Callable[[Scope], Html], ...] = (
-    objects.customers,
-    objects.subscriptions,
-    objects.invoices,
-    traffic.events,
-    traffic.requests,
-    traffic.webhooks,
+# Types with a section of their own.
+HAVE_SECTION = frozenset(
+    {"customer", "event", "invoice", "subscription", "webhook_endpoint"}
 )
+TIMES = re.compile(r"(_at|_end|_start|_date|_anchor|^created|^updated|^start|^end)$")
 
 
-def page(app: "StripeApp", view: View, *, notice: str = "", error: str = "") -> Html:
+def page(
+    app: "StripeApp", view: View, *, notice: str = "", error: str = ""
+) -> Response:
     """Return the page for a view, with the notice or error of the last action."""
     with app.lock:
         scope = Scope(app, view)
-        body = join(
-            (
-                tag("a", "Skip to the content", href="#content", class_="skip"),
-                banner(scope, _message(notice, error)),
-                tag("main", _content(scope), id="content"),
-            )
-        )
-    return document(_title(view), "status.css", body, script="status.js")
+        name, data = _content(scope)
+        data |= _banner(scope) | {"scope": scope, "notice": notice, "error": error}
+        text = TEMPLATES.get_template(f"dashboard/{name}.html").render(data)
+    return html(400 if error else 404 if name == "missing" else 200, text)
 
 
-def is_missing(app: "StripeApp", view: View) -> bool:
-    """Return whether the view names an object or type that does not exist."""
-    with app.lock:
-        unknown_id = bool(view.id) and find_object(app.store, view.id) is None
-    return unknown_id or bool(view.kind and view.kind not in REGISTRY.by_name)
+def _banner(scope: Scope) -> dict[str, Any]:
+    app = scope.app
+    now, first = app.clock.now(), app.scheduler.peek()
+    return {
+        "real_time": int(time.time()),
+        "now": now,
+        "offset": app.clock.offset,
+        "next_due": first and {"id": first[1], "seconds": max(0, first[0] - now)},
+        "paused": app.deliveries.settings.paused,
+        "faults": app.faults.list() + app.webhook_faults.list(),
+    }
 
 
-def _title(view: View) -> str:
-    subject = view.id or view.kind or view.customer
-    return f"{subject} · Sandbox Stripe" if subject else "Sandbox Stripe"
-
-
-def _message(notice: str, error: str) -> Html:
-    return tag(
-        "div",
-        tag("p", notice, class_="notice") if notice else None,
-        tag("p", error, class_="error", role="alert") if error else None,
-        id="message",
-        role="status",
-    )
-
-
-def _content(scope: Scope) -> Child:
+def _content(scope: Scope) -> tuple[str, dict[str, Any]]:
+    """Return the name of the template for the view, and its data."""
     if scope.view.id:
         return _object(scope, scope.view.id)
     if scope.view.kind:
-        return (_back(), _kind(scope, scope.view.kind))
+        return _kind(scope, scope.view.kind)
+    customers = [rows.customer(scope.store, record) for record in scope.customers()]
     if scope.matches is not None and scope.customer is None:
-        return (_filter(scope), objects.customers(scope))
-    sections = tag(
-        "div",
-        [render(scope) for render in SECTIONS],
-        traffic.faults(
-            scope, form(scope, "clear-faults", tag("button", "Clear all faults"))
-        ),
-        _settings(scope),
-        objects.other_kinds(scope),
-        class_="sections",
-    )
-    return (_filter(scope), sections)
+        return "choice", {"customers": customers}
+    return "account", {"customers": customers, **_account(scope), **_traffic(scope)}
 
 
-def _filter(scope: Scope) -> Html:
-    search = tag(
-        "form",
-        tag("label", "Customer", for_="customer"),
-        tag(
-            "input",
-            type="search",
-            name="customer",
-            id="customer",
-            value=scope.view.customer or None,
-            placeholder="id, e-mail, name or metadata",
-        ),
-        tag("button", "Filter"),
-        tag("a", "Show all", href="/") if scope.view.customer else None,
-        action="/",
-        class_="filter",
-        role="search",
-    )
-    return tag(
-        "div",
-        search,
-        tag("p", _filter_result(scope), id="filter-result", aria_live="polite"),
-    )
+def _account(scope: Scope) -> dict[str, Any]:
+    store = scope.store
+    subscriptions = scope.newest("subscription", "subscriptions")
+    invoices = scope.newest("invoice", "invoices")
+    endpoints = store.scan("webhook_endpoint")
+    deliveries = [rows.delivery(store, record) for record in scope.deliveries()]
+    return {
+        "subscriptions": [rows.subscription(store, record) for record in subscriptions],
+        "invoices": [rows.invoice(store, record) for record in invoices],
+        "endpoints": [{**e, "pending": scope.pending(e["id"])} for e in endpoints],
+        "deliveries": deliveries,
+        "delivery_count": scope.count(DELIVERY, len(deliveries), "deliveries"),
+        "settings": asdict(settings.read(store)),
+        "kinds": _kinds(store),
+    }
 
 
-def _filter_result(scope: Scope) -> Child:
-    if scope.matches is None:
-        return None
-    if scope.customer is not None:
-        return (
-            "Only ",
-            tag("strong", scope.name(scope.customer)),
-            " ",
-            object_link(scope.customer),
-        )
-    if not scope.matches:
-        return f"No customer matches “{scope.view.customer}”."
-    return "Several customers match; choose one."
+def _traffic(scope: Scope) -> dict[str, Any]:
+    events = [rows.event(record) for record in scope.events()]
+    return {"events": events, "requests": scope.requests()}
 
 
-def _object(scope: Scope, id: str) -> Child:
+def _kinds(store: Store) -> dict[str, int]:
+    return {
+        kind: count
+        for kind, count in store.counts().items()
+        if count and kind in REGISTRY.by_name and kind not in HAVE_SECTION
+    }
+
+
+def _object(scope: Scope, id: str) -> tuple[str, dict[str, Any]]:
     record = find_object(scope.store, id)
     if record is None:
-        return (
-            _back(),
-            tag("h2", id),
-            tag("p", "There is no such object.", class_="empty"),
-        )
+        return "missing", {}
     content = REGISTRY.render(scope.store, record)
-    kind = str(record["object"]).replace("_", " ").capitalize()
-    return (
-        _back(),
-        section(
-            "object",
-            f"{kind} {id}",
-            _customer_filter(scope, record),
-            _hosted_page(record),
-            json_view(scope.store, content),
-        ),
-        traffic.events(scope),
-        traffic.requests(scope),
-    )
+    page = rows.hosted_page(record)
+    return "object", {"object": content, "page": page, **_traffic(scope)}
 
 
-def _customer_filter(scope: Scope, record: Record) -> Child:
-    customer = (
-        record["id"] if record["object"] == "customer" else record.get("customer")
-    )
-    if not customer:
-        return None
-    return tag("p", "All objects of ", objects.customer_link(scope, customer))
-
-
-def _hosted_page(record: Record) -> Html | None:
-    link = objects.hosted_link(record, objects.CUSTOMER_PAGE)
-    return tag("p", link) if link else None
-
-
-def _kind(scope: Scope, kind: str) -> Html:
+def _kind(scope: Scope, kind: str) -> tuple[str, dict[str, Any]]:
     if kind not in REGISTRY.by_name:
-        return tag("p", f"There are no objects called “{kind}”.", class_="empty")
-    return objects.of_kind(scope, kind)
+        return "missing", {}
+    count = f"{scope.store.count(kind):,}"
+    return "kind", {"objects": scope.newest(kind, "objects"), "count": count}
 
 
-def _back() -> Html:
-    return tag("p", tag("a", "← The whole account", href="/"), class_="back")
+def _kind_name(kind: str) -> str:
+    name = kind.replace("invoiceitem", "invoice item")
+    return f"{name.replace('_', ' ').replace('.', ' ')}s"
 
 
-def _settings(scope: Scope) -> Html:
-    values = asdict(settings.read(scope.store))
-    items = [
-        (tag("dt", name), tag("dd", json.dumps(value)))
-        for name, value in values.items()
-    ]
-    names = [tag("option", name, value=name) for name in values]
-    change = form(
-        scope,
-        "settings",
-        tag("label", "Setting", for_="setting"),
-        tag("select", names, name="name", id="setting"),
-        tag("label", "Value as JSON", for_="value"),
-        tag("input", name="value", id="value", required=True, autocomplete="off"),
-        tag("button", "Change"),
-    )
-    return section("settings", "Settings", tag("dl", items), change, wide=False)
+TEMPLATES = environment(
+    "sandbox.stripe.pages",
+    MAX_ROWS=MAX_ROWS,
+    MAX_SEARCHED=MAX_SEARCHED,
+    PAGE_SIZE=PAGE_SIZE,
+    STEPS=STEPS,
+    UNITS=UNITS,
+)
+TEMPLATES.filters.update(
+    json=json.JSONEncoder(ensure_ascii=False).encode,
+    kind_name=_kind_name,
+    money=currencies.text,
+    one_line=rows.one_line,
+)
+TEMPLATES.tests["time_field"] = TIMES.search

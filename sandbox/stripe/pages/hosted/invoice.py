@@ -1,106 +1,99 @@
-"""Invoice page for customers (docs page "Hosted Invoice Page").
+"""Invoice page for customers (docs page "Hosted Invoice Page"), and payment on it.
 
 Assumed: the URL does not expire. Stripe's URL expires 30 days after the due date, but
 retrieving the invoice over the API returns one that is valid for ten more days.
 """
 
-from sandbox.common.html.elements import Child, Html, tag
+from typing import Any
+
 from sandbox.common.html.form import Form
+from sandbox.common.http import Response
 from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.objects import page_urls
+from sandbox.stripe.objects.invoices import payment_records
 from sandbox.stripe.objects.invoices.pay import COLLECTIBLE
-from sandbox.stripe.pages.hosted import payment
-from sandbox.stripe.pages.hosted.invoice_amounts import amounts
-from sandbox.stripe.pages.hosted.layout import (
-    NAME,
-    PageResult,
-    description_list,
-    layout,
-    message,
-    panel,
-    unavailable_page,
-)
-from sandbox.stripe.pages.text import badge, day, money
+from sandbox.stripe.objects.portal import hosted_actions
+from sandbox.stripe.pages.hosted.rendering import not_found, render
 from sandbox.stripe.store.records import Record
 
+MAX_LINES = 100
+OUTCOMES = ("succeeded", "failed")
 PAID = "Your payment went through. Thank you."
 
 
-def render(context: Context, token: str, query: Form, error: str) -> PageResult:
+def pay(context: Context, token: str, form: Form) -> str:
+    """Pay with the card in the form. After a decline the page shows the error."""
+    id, card = _find(context, token)["id"], form.get("card", "")
+    return _done(hosted_actions.pay(context, id, card))
+
+
+def authenticate(context: Context, token: str, form: Form) -> str:
+    """Complete the 3D Secure challenge with the outcome in the form."""
+    if form.get("outcome") not in OUTCOMES:
+        raise invalid("The outcome must be succeeded or failed.")
+    passed = form["outcome"] == "succeeded"
+    intent_id = payment_records.get_intent_id(context, _find(context, token))
+    return _done(hosted_actions.authenticate(context, intent_id, passed=passed))
+
+
+ACTIONS = {"authenticate": authenticate, "pay": pay}
+
+
+def page(context: Context, token: str, query: Form, error: str) -> Response:
     """Return the invoice page, or a 404 page for an unknown token."""
     invoice = page_urls.find_invoice(context.store, token)
     if invoice is None:
-        return unavailable_page(
-            404,
-            "Invoice not found",
-            "The address is incomplete, or the sandbox has been reset.",
-        )
-    address = f"{page_urls.INVOICE_PATH}{token}"
-    paid = invoice["status"] == "paid"
-    notice = PAID if paid and query.get("done") == "pay" else ""
-    page = layout(
-        _title(context, invoice),
-        message(notice, error),
-        _summary(context, invoice),
-        payment.payment_panel(context, invoice, address),
-        payment.receipt_panel(context, invoice),
-        panel(tag("h2", "Details"), amounts(context, invoice), _memo(invoice)),
-    )
-    return PageResult(200, page)
-
-
-def _title(context: Context, invoice: Record) -> str:
-    """Return the title; it starts with "Not paid" after a failed payment."""
-    intent = payment.get_payment_intent(context, invoice)
-    name = f"Invoice {invoice['number']}"
-    if intent and invoice["status"] in COLLECTIBLE and intent["last_payment_error"]:
-        return f"Not paid: {name}"
-    return name
-
-
-def _summary(context: Context, invoice: Record) -> Html:
-    payable = invoice["status"] in COLLECTIBLE
-    amount = invoice["amount_remaining"] if payable else invoice["amount_due"]
-    name = invoice["customer_name"] or invoice["customer_email"] or invoice["customer"]
-    email = invoice["customer_email"] if invoice["customer_name"] else None
-    return panel(
-        tag("div", tag("h1", f"Invoice {invoice['number']}"), badge(invoice["status"])),
-        tag("p", money(amount, invoice["currency"]), class_="sum"),
-        tag("p", _status(context, invoice), class_="state"),
-        description_list(
-            ("To", (tag("span", name), tag("span", email, class_="soft"))),
-            ("From", invoice["account_name"] or NAME),
-            ("Issued", day(invoice["effective_at"] or invoice["created"])),
-            ("Due", day(invoice["due_date"]) if invoice["due_date"] else None),
-        ),
-        class_="summary",
+        return not_found("Invoice")
+    just_paid = invoice["status"] == "paid" and query.get("done") == "pay"
+    return render(
+        "invoice",
+        address=f"{page_urls.INVOICE_PATH}{token}",
+        error=error,
+        notice=PAID if just_paid else "",
+        invoice=invoice,
+        lines=invoice["_lines"][:MAX_LINES],
+        omitted_lines=len(invoice["_lines"][MAX_LINES:]),
+        credit_notes=_credit_notes(context, invoice),
+        now=context.now,
+        **_payment(context, invoice),
     )
 
 
-def _status(context: Context, invoice: Record) -> Child:
-    """Return a sentence on the status of the invoice."""
-    changes, due = invoice["status_transitions"], invoice["due_date"]
-    if invoice["status"] == "paid":
-        return ("Paid on ", day(changes["paid_at"]), ".")
-    if invoice["status"] == "void":
-        return ("Voided on ", day(changes["voided_at"]), ". No payment is needed.")
-    if invoice["status"] == "uncollectible":
-        since = day(changes["marked_uncollectible_at"])
-        return ("Marked uncollectible on ", since, ". It can still be paid.")
-    if due is None:
-        return _automatic(context, invoice)
-    text = "It was due on " if due < context.now else "Please pay by "
-    return (text, day(due), ".")
+def _find(context: Context, token: str) -> Record:
+    invoice = page_urls.find_invoice(context.store, token)
+    if invoice is None:
+        raise missing("invoice", token)
+    return invoice
 
 
-def _automatic(context: Context, invoice: Record) -> Child:
-    attempt_at = context.serialize(invoice)["next_payment_attempt"]
-    if attempt_at is None:
-        return "There will be no automatic charge. Please pay here."
-    return ("The card on file is charged again on ", day(attempt_at), ". Or pay here.")
+def _done(result: hosted_actions.PaymentResult) -> str:
+    return "done=pay" if result.invoice["status"] == "paid" else ""
 
 
-def _memo(invoice: Record) -> list[Html]:
-    """Return the invoice's description and footer."""
-    texts = (invoice["description"], invoice["footer"])
-    return [tag("p", text, class_="soft") for text in texts if text]
+def _payment(context: Context, invoice: Record) -> dict[str, Any]:
+    """Return whether the invoice can be paid, and its last payment."""
+    payment = payment_records.find_default(context.store, invoice["id"])
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = context.store.get("payment_intent", id) or {}
+    status, is_payable = intent.get("status"), invoice["status"] in COLLECTIBLE
+    challenged_card = paid_card = None
+    if is_payable and status == "requires_action":
+        method = context.get("payment_method", intent["payment_method"])
+        challenged_card = method["card"]
+    if status == "succeeded":
+        charge = context.get("charge", intent["latest_charge"])
+        paid_card = charge["payment_method_details"]["card"]
+    return {
+        "challenged_card": challenged_card,
+        "failure": intent.get("last_payment_error") if is_payable else None,
+        "is_payable": is_payable,
+        "paid_card": paid_card,
+    }
+
+
+def _credit_notes(context: Context, invoice: Record) -> list[Record]:
+    """Return the issued credit notes, oldest first."""
+    index = ("invoice", invoice["id"])
+    notes = context.store.scan("credit_note", index=index, newest_first=False)
+    return [note for note in notes if note["status"] == "issued"]

@@ -5,29 +5,20 @@ one unit of work, which starts with the timers that are due.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from sandbox.common.html.form import Form, read
-from sandbox.common.html.responses import html, plain, redirect
+from sandbox.common.html.responses import plain, redirect
 from sandbox.common.http import Request, Response
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.objects import page_urls
-from sandbox.stripe.objects.portal import actions as portal
-from sandbox.stripe.pages.hosted import (
-    invoice,
-    payment,
-    portal_actions,
-)
-from sandbox.stripe.pages.hosted import (
-    portal as portal_page,
-)
-from sandbox.stripe.pages.hosted.layout import PageResult
+from sandbox.stripe.objects.portal.actions import NotAllowed
+from sandbox.stripe.pages.hosted import invoice, portal
 
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
-
-Action = Callable[[Context, str, Form], str]
 
 
 class Page(NamedTuple):
@@ -37,14 +28,14 @@ class Page(NamedTuple):
     of the redirect, which makes the page show a notice.
     """
 
-    render: Callable[[Context, str, Form, str], PageResult]
-    actions: Mapping[str, Action]
+    render: Callable[[Context, str, Form, str], Response]
+    actions: Mapping[str, Callable[[Context, str, Form], str]]
 
 
 PAGES = {
-    page_urls.INVOICE_PATH: Page(invoice.render, payment.ACTIONS),
-    page_urls.SESSION_PATH: Page(portal_page.render, portal_actions.ACTIONS),
-    page_urls.LOGIN_PATH: Page(portal_page.render_login, {}),
+    page_urls.INVOICE_PATH: Page(invoice.page, invoice.ACTIONS),
+    page_urls.SESSION_PATH: Page(portal.page, portal.ACTIONS),
+    page_urls.LOGIN_PATH: Page(portal.login_page, {}),
 }
 
 
@@ -58,11 +49,11 @@ def respond(app: "StripeApp", request: Request) -> Response:
     prefix = next(path for path in PAGES if request.path.startswith(path))
     token, _, name = request.path.removeprefix(prefix).partition("/")
     page, address = PAGES[prefix], f"{prefix}{token}"
-    action = page.actions.get(name)
-    if name and action is None:
+    if name and name not in page.actions:
         return plain(404, "There is no such page.")
-    if request.method == "POST" and action is not None:
-        return _run(app, page, action, address, token, request)
+    if request.method == "POST" and name:
+        form = read(request.body.decode(errors="replace"))
+        return _run(app, page, name, address, token, form)
     if request.method not in ("GET", "HEAD"):
         return plain(405, "Only GET is allowed here.", {"Allow": "GET, HEAD"})
     # After an error the browser shows the action's URL: reloading leads to the page.
@@ -70,31 +61,20 @@ def respond(app: "StripeApp", request: Request) -> Response:
 
 
 def _run(
-    app: "StripeApp",
-    page: Page,
-    action: Action,
-    address: str,
-    token: str,
-    request: Request,
+    app: "StripeApp", page: Page, name: str, address: str, token: str, form: Form
 ) -> Response:
-    form = read(request.body.decode(errors="replace"))
+    """Run an action and redirect to the page, or return the page with the error."""
     try:
-        query = app.transact(lambda context: action(context, token, form))
-    except StripeError as error:
-        return _render(app, page, token, form, error.status, str(error))
-    except portal.NotAllowed as error:
-        return _render(app, page, token, form, 403, str(error))
+        query = app.transact(lambda context: page.actions[name](context, token, form))
+    except (StripeError, NotAllowed) as error:
+        status = error.status if isinstance(error, StripeError) else 403
+        shown = _render(app, page, token, form, str(error))
+        # The status of an unavailable page takes precedence over that of an error.
+        return replace(shown, status=status) if shown.status == 200 else shown
     return redirect(f"{address}?{query}" if query else address)
 
 
 def _render(
-    app: "StripeApp",
-    page: Page,
-    token: str,
-    query: Form,
-    status: int = 200,
-    error: str = "",
+    app: "StripeApp", page: Page, token: str, query: Form, error: str = ""
 ) -> Response:
-    result = app.transact(lambda context: page.render(context, token, query, error))
-    # The status of an unavailable page takes precedence over that of an error.
-    return html(status if result.status == 200 else result.status, result.page)
+    return app.transact(lambda context: page.render(context, token, query, error))

@@ -1,0 +1,86 @@
+"""Rows of the tables: records with the fields that other records give."""
+
+import json
+from typing import Any
+
+from sandbox.common.http import dump_json
+from sandbox.stripe.objects import page_urls
+from sandbox.stripe.objects.fields import quantity_text
+from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.stripe.store.records import Record, Store
+
+Row = dict[str, Any]
+MAX_SUMMARY_LENGTH = 160
+HOSTED = {
+    "invoice": page_urls.INVOICE_PATH,
+    page_urls.SESSION: page_urls.SESSION_PATH,
+}
+
+
+def customer(store: Store, record: Record) -> Row:
+    """Return a customer with the id and label of its default `card`, or None."""
+    # The tombstone of a deleted customer has its last state, but no other fields.
+    record = record.get("_last", record)
+    id = record["invoice_settings"]["default_payment_method"]
+    method: Any = store.get("payment_method", id) if id else None
+    card = None
+    if method is not None:
+        card = method.get("card") or {}
+        label = f"{card['brand']} •••• {card['last4']}" if card else method["type"]
+        card = {"id": id, "label": label}
+    return {**record, "card": card}
+
+
+def subscription(store: Store, record: Record) -> Row:
+    """Return a subscription with its `prices`, `period_end` and `invoice_number`."""
+    items = record["_items"]
+    invoice: Any = store.get("invoice", record["latest_invoice"] or "") or {}
+    return {
+        **record,
+        "prices": [_price(store, item) for item in items],
+        "period_end": max((item["current_period_end"] for item in items), default=None),
+        "invoice_number": invoice.get("number"),
+    }
+
+
+def invoice(store: Store, record: Record) -> Row:
+    """Return an invoice with `all_lines` and the URL of its hosted `page`, or None."""
+    content = REGISTRY.render(store, record)
+    return {**content, "all_lines": record["_lines"], "page": hosted_page(record)}
+
+
+def event(record: Record) -> Row:
+    """Return an event with the object that it is about as `subject`."""
+    return {**record, "subject": json.loads(record["_data"])["object"]}
+
+
+def delivery(store: Store, record: Record) -> Row:
+    """Return a pending delivery with the `type` of its event and the `url`."""
+    event = store.get("event", record["event"]) or {}
+    endpoint = store.get("webhook_endpoint", record["endpoint"]) or {}
+    url = endpoint.get("url", record["endpoint"])
+    return {**record, "type": event.get("type", ""), "url": url}
+
+
+def hosted_page(record: Record) -> str | None:
+    """Return the URL of an object's hosted page, or None."""
+    path = HOSTED.get(record["object"])
+    return f"{path}{record['_token']}" if path and record["_token"] else None
+
+
+def one_line(params: dict[str, Any]) -> str:
+    """Return the parameters of a request on one line of limited length."""
+    text = ", ".join(
+        f"{key}={value if isinstance(value, str) else dump_json(value)}"
+        for key, value in params.items()
+    )
+    return text if len(text) <= MAX_SUMMARY_LENGTH else f"{text[:MAX_SUMMARY_LENGTH]}…"
+
+
+def _price(store: Store, item: Record) -> Row:
+    price = store.get("price", item["price"]) or {}
+    product = store.get("product", price.get("product", "")) or {}
+    name = product.get("name") or item["price"]
+    quantity = item.get("quantity")
+    label = name if quantity is None else quantity_text(quantity, name)
+    return {"id": item["price"], "label": label}
