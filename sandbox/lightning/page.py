@@ -1,15 +1,14 @@
 """The page for developers: the state, and forms that change it."""
 
-import logging
 import time
+from functools import partial
 from urllib.parse import parse_qs
 
-from sandbox.common.access import denial_reason
 from sandbox.common.control import Refused, match_command
 from sandbox.common.fields import BadField
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import read
-from sandbox.common.html.responses import html, plain, redirect, refusal
+from sandbox.common.html.responses import html, plain, redirect, respond
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
 from sandbox.lightning import price_commands
@@ -22,17 +21,10 @@ from sandbox.nostr.faults import PLACES, RelayFault
 from sandbox.prices.feed import SOURCES
 from sandbox.wallets import Renewal, Wallet
 
-logger = logging.getLogger(__name__)
-
 
 def handle(lightning: Lightning, request: Request) -> Response:
     """Handle a request for the page; never raises."""
-    try:
-        denial = denial_reason(request)
-        return refusal(request, denial) or _answer(lightning, request)
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "Internal error of the sandbox; see its log.")
+    return respond(request, partial(_answer, lightning))
 
 
 def sats(msat: int) -> str:

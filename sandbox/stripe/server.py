@@ -3,7 +3,6 @@
 import logging
 import threading
 
-from sandbox.common import access
 from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import Server
 from sandbox.stripe import pages
@@ -41,8 +40,7 @@ class StripeServer(Server):
     def _handle_request(self, request: Request) -> Steps:
         """Pass the request to the pages, the control API or the API."""
         if pages.serves(request):
-            denial = access.denial_reason(request)
-            return in_thread(pages.handle, self.app, request, denial)
+            return in_thread(pages.handle, self.app, request)
         if control.serves(request):
             return in_thread(control.handle, self.app, request)
         return self.app.respond(request)

@@ -1,17 +1,14 @@
 """The page: relays, their members, active faults."""
 
-import logging
+from functools import partial
 
-from sandbox.common.access import denial_reason
 from sandbox.common.html.files import PREFIX, file
-from sandbox.common.html.responses import html, plain, refusal
+from sandbox.common.html.responses import html, plain, respond
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
 from sandbox.common.nostr import short_npub
 from sandbox.zooid.api import Zooid
 from sandbox.zooid.configs import Config
-
-logger = logging.getLogger(__name__)
 
 
 def serves(request: Request) -> bool:
@@ -22,11 +19,7 @@ def serves(request: Request) -> bool:
 
 def handle(zooid: Zooid, request: Request) -> Response:
     """Handle a request for the page; never raises."""
-    try:
-        return refusal(request, denial_reason(request)) or _answer(zooid, request)
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "Internal error of the sandbox; see its log.")
+    return respond(request, partial(_answer, zooid))
 
 
 def enabled(config: Config) -> list[str]:

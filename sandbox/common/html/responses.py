@@ -1,9 +1,12 @@
 """Responses with pages, and the security headers of all of them."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 
+from sandbox.common.access import denial_reason
 from sandbox.common.http import Request, Response
 
+logger = logging.getLogger(__name__)
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
@@ -39,9 +42,17 @@ def answer(
     return Response(status, body, {**HEADERS, "Content-Type": type, **(headers or {})})
 
 
-def refusal(request: Request, denial: str | None) -> Response | None:
-    """Return a 403 for a request that is not allowed, else None."""
-    if denial:
+def respond(request: Request, page: Callable[[Request], Response]) -> Response:
+    """Return the response of a page; a 403 if it is not allowed. Never raises."""
+    try:
+        return _refusal(request) or page(request)
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return plain(500, "The sandbox failed; see its log.")
+
+
+def _refusal(request: Request) -> Response | None:
+    if denial := denial_reason(request):
         return plain(403, f"Refused: {denial}.")
     # CSRF: browsers always send Origin with a form. Programs use the control API, which
     # accepts requests without it.

@@ -1,12 +1,12 @@
 """Routes of the sandbox's pages, and their protection against other sites."""
 
-import logging
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import read
-from sandbox.common.html.responses import plain, redirect, refusal
+from sandbox.common.html.responses import plain, redirect, respond
 from sandbox.common.html.text import long_moment
 from sandbox.common.http import Request, Response
 from sandbox.stripe.pages.dashboard import query as view
@@ -17,8 +17,6 @@ from sandbox.stripe.pages.hosted import routes
 if TYPE_CHECKING:
     from sandbox.stripe.app import StripeApp
 
-logger = logging.getLogger(__name__)
-
 
 def serves(request: Request) -> bool:
     """Return whether the request is for a page."""
@@ -27,13 +25,9 @@ def serves(request: Request) -> bool:
     return home or internal or routes.serves(request)
 
 
-def handle(app: "StripeApp", request: Request, denial: str | None) -> Response:
-    """Return the response to a page request, a 403 if denied. Never raises."""
-    try:
-        return refusal(request, denial) or _respond(app, request)
-    except Exception:
-        logger.exception("%s %s failed", request.method, request.path)
-        return plain(500, "The sandbox failed; see its log.")
+def handle(app: "StripeApp", request: Request) -> Response:
+    """Return the response to a page request. Never raises."""
+    return respond(request, partial(_respond, app))
 
 
 def _respond(app: "StripeApp", request: Request) -> Response:

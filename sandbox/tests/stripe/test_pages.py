@@ -8,7 +8,6 @@ import pytest
 import requests
 import stripe
 
-from sandbox.common import access
 from sandbox.common.http import Request
 from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
@@ -509,7 +508,7 @@ def test_action_from_another_origin_is_denied(stripe_sandbox, origin):
     headers = {**HERE, **({"origin": origin} if origin else {})}
     request = Request("POST", "/_pages/advance", headers=headers, body=b"step=1+day")
 
-    response = pages.handle(stripe_sandbox.app, request, None)
+    response = pages.handle(stripe_sandbox.app, request)
 
     assert response.status == 403
     assert stripe_sandbox.app.clock.offset == 0
@@ -547,7 +546,7 @@ def test_only_loopback_host_names_are_accepted(host, status):
 
 def handle(request, client="127.0.0.1"):
     request = replace(request, client=client)
-    return pages.handle(StripeApp(), request, access.denial_reason(request))
+    return pages.handle(StripeApp(), request)
 
 
 def test_head_response_has_content_length_and_no_body(stripe_sandbox):
@@ -621,7 +620,7 @@ def test_page_reads_a_limited_number_of_objects(monkeypatch):
     for query in ("", "customer=cus_9", "customer=nobody", "customers=9999999"):
         read.clear()
         request = Request("GET", "/", query, headers=HERE)
-        response = pages.handle(app, request, None)
+        response = pages.handle(app, request)
 
         assert response.status == 200
         assert len(read) <= 3 * selection.MAX_SEARCHED + MAX_ROWS, query
