@@ -135,11 +135,11 @@ def test_reset_needs_confirmation(api, page):
 def test_webhooks_are_paused_and_resumed(page, stripe_sandbox):
     page.get_by_role("button", name="Pause webhooks").click()
     expect(page.locator("#warnings")).to_contain_text("webhooks are paused")
-    assert stripe_sandbox.app.deliveries.settings.paused
+    assert stripe_sandbox.app.deliveries.paused
 
     page.get_by_role("button", name="Resume webhooks").click()
     expect(page.locator("#warnings")).to_be_empty()
-    assert not stripe_sandbox.app.deliveries.settings.paused
+    assert not stripe_sandbox.app.deliveries.paused
 
 
 def test_faults_are_cleared(page, stripe_sandbox):
