@@ -135,11 +135,11 @@ def sign_event(
     """Return an event signed with a secret key in hex, by default created now."""
     pubkey = pubkey_of(secret_key)
     created_at = int(time.time()) if created_at is None else created_at
-    pairs = tuple(tuple(tag) for tag in tags)
-    hash = _hash(pubkey, created_at, kind, pairs, content)
+    frozen_tags = tuple(tuple(tag) for tag in tags)
+    hash = _hash(pubkey, created_at, kind, frozen_tags, content)
     key = coincurve.PrivateKey(bytes.fromhex(secret_key))
     sig = key.sign_schnorr(hash, aux_randomness=os.urandom(32))
-    return Event(hash.hex(), pubkey, created_at, kind, pairs, content, sig.hex())
+    return Event(hash.hex(), pubkey, created_at, kind, frozen_tags, content, sig.hex())
 
 
 def parse_event(data: object) -> Event:
@@ -170,8 +170,8 @@ def _read_event(data: object) -> Event:
             "content": str(content),
             "sig": str(sig),
         } if all(map(_is_tag, tags)) and type(created_at) is type(kind) is int:
-            pairs = tuple(tuple(tag) for tag in tags)
-            event = Event(id, pubkey, created_at, kind, pairs, content, sig)
+            frozen_tags = tuple(tuple(tag) for tag in tags)
+            event = Event(id, pubkey, created_at, kind, frozen_tags, content, sig)
         case _:
             raise InvalidEvent("this is not a Nostr event")
     if not (HEX.fullmatch(id) and HEX.fullmatch(pubkey) and SIGNATURE.fullmatch(sig)):

@@ -2,14 +2,12 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
 from sandbox.clock import follow_from_environment
-from sandbox.common.server import CannotListen
-from sandbox.common.state import UnreadableState
+from sandbox.common import command
 from sandbox.lightning.server import running_lightning
 from sandbox.lightning.stack import Lightning
 
@@ -52,27 +50,17 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
 
     With `explain`, also print how to use it.
     """
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    try:
-        with running_lightning(
-            port=options.lightning_port,
-            nostr_port=options.nostr_port,
-            seed=os.environ.get("SANDBOX_SEED"),
-            state=options.wallets,
-        ) as lightning:
-            print(f"sandbox Lightning on {lightning.url}", flush=True)
-            if explain:
-                print(_explanation(lightning, options), flush=True)
-            stopped.wait()
-    except (CannotListen, UnreadableState) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    running = running_lightning(
+        port=options.lightning_port,
+        nostr_port=options.nostr_port,
+        seed=os.environ.get("SANDBOX_SEED"),
+        state=options.wallets,
+    )
+    explanation = partial(_explanation, options)
+    return command.serve("Lightning", running, explanation if explain else None)
 
 
-def _explanation(lightning: Lightning, options: argparse.Namespace) -> str:
+def _explanation(options: argparse.Namespace, lightning: Lightning) -> str:
     url, names = lightning.url, ", ".join(wallet.name for wallet in lightning.wallets)
     return f"""
   page      {url}/   (wallets and their addresses, payments, prices, faults)

@@ -8,9 +8,7 @@ from weakref import WeakSet
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
 
-from sandbox.nostr import information
 from sandbox.nostr.relay_core import RelayCore
 from sandbox.nostr.session import Session
 
@@ -61,7 +59,6 @@ class Listener:
                 host,
                 port,
                 compression=None,
-                process_request=self._answer_http,
                 max_size=self._core.settings.max_message_bytes,
                 close_timeout=CLOSE_TIMEOUT,
                 logger=_client_errors,
@@ -85,9 +82,6 @@ class Listener:
 
     def _create(self, *args: Any, **kwargs: Any) -> _Connection:
         return _Connection(self._connections, *args, **kwargs)
-
-    def _answer_http(self, _: ServerConnection, request: Request) -> Response | None:
-        return information.answer(request, self._core.settings)
 
     async def _handle(self, connection: ServerConnection) -> None:
         session = Session(self._core, connection)

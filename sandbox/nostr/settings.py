@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelaySettings:
-    """Settings; real relays differ in the first two, the limits are those of NIP-11."""
+    """Settings; real relays differ in the first two."""
 
     #: Whether expired events (NIP-40) are refused and no longer returned.
     honours_expiration: bool = True
     #: Whether clients must authenticate (NIP-42) before EVENT and REQ.
     requires_auth: bool = False
-    name: str = "Sandbox relay"
     #: A longer message closes the connection with code 1009.
     max_message_bytes: int = 512 * 1024
     #: Per connection.

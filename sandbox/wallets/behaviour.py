@@ -84,14 +84,10 @@ class Protocol:
     names_client: bool = True
     #: Requests past their NIP-40 `expiration` are not run; Alby Hub runs them.
     heeds_expiration: bool = True
-    #: A request that arrives several times is run once.
-    runs_once: bool = True
     #: Unknown keys get UNAUTHORIZED; Alby Hub does not answer them.
     answers_unknown_clients: bool = True
     #: Clients get notifications of payments.
     notifies: bool = True
-    #: After each reconnection it fetches the requests that the relay stored meanwhile.
-    fetches_stored: bool = False
 
 
 PAYS = PaymentBehaviour()

@@ -17,8 +17,6 @@ from bolt11 import (
 
 from sandbox.common.secrets import track
 
-#: Network names of `get_info` (NIP-47), by BOLT 11 prefix.
-NETWORKS = {"bc": "mainnet", "tb": "testnet", "tbs": "signet", "bcrt": "regtest"}
 REQUIRED = Features.from_feature_list(
     {
         Feature.var_onion_optin: FeatureState.required,
@@ -49,7 +47,6 @@ def make_bolt11(
     expiry: int,
     description: str,
     created_at: int,
-    currency: str = "bcrt",
 ) -> str:
     """Return an invoice signed with a hex secret key; expiry is in seconds."""
     tags = Tags()
@@ -60,7 +57,7 @@ def make_bolt11(
     tags.add(TagChar.min_final_cltv_expiry, CLTV_EXPIRY)
     tags.add(TagChar.features, REQUIRED)
     invoice = Bolt11(
-        currency=currency,
+        currency="bcrt",
         date=created_at,
         amount_msat=MilliSatoshi(amount_msat),
         tags=tags,

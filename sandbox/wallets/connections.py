@@ -18,7 +18,6 @@ METHODS = (
     "get_budget",
     "make_invoice",
     "lookup_invoice",
-    "list_transactions",
 )
 
 

@@ -88,11 +88,8 @@ class Ledger:
     `listeners` are called with each settled invoice, in the thread that paid it.
     """
 
-    def __init__(
-        self, database: Database | None = None, *, late_seconds: int = LATE_SECONDS
-    ) -> None:
+    def __init__(self, database: Database | None = None) -> None:
         self._database = database or Database()
-        self.late_seconds = late_seconds
         self.listeners: list[Callable[[Invoice], None]] = []
 
     def open_account(self, name: str, *, balance_msat: int = 0) -> bool:
@@ -199,7 +196,7 @@ class Ledger:
         invoice = Invoice(*row)
         if invoice.settled_at is not None:
             raise AlreadyPaid("This invoice was already paid.")
-        if now > invoice.expires_at + self.late_seconds:
+        if now > invoice.expires_at + LATE_SECONDS:
             raise InvoiceExpired("This invoice has expired.")
         return invoice
 

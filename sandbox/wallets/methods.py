@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sandbox.wallets.bolt11 import NETWORKS, make_preimage
+from sandbox.wallets.bolt11 import make_preimage
 from sandbox.wallets.connections import Connection, period_of
 from sandbox.wallets.keys import node_pubkey
 from sandbox.wallets.ledger import Invoice
@@ -56,7 +56,7 @@ def get_info(call: Call) -> Result:
         "alias": wallet.name,
         "color": "#3399ff",
         "pubkey": node_pubkey(wallet.keys),
-        "network": NETWORKS[wallet.currency],
+        "network": "regtest",
         "block_height": 1,
         "block_hash": "00" * 32,
         "methods": list(call.connection.methods),
@@ -115,21 +115,6 @@ def lookup_invoice(call: Call) -> Result:
     return result
 
 
-def list_transactions(call: Call) -> Result:
-    """Return invoices and payments, newest first; unpaid ones on request."""
-    first, last = call.number("from", 0), call.number("until", int(time.time()))
-    limit, offset = call.number("limit", 50), call.number("offset", 0)
-    matching = [
-        item
-        for item in _transactions(call)
-        if first <= item["created_at"] <= last
-        and ("settled_at" in item or call.request.params.get("unpaid") is True)
-        and call.request.params.get("type") in (None, item["type"])
-    ]
-    newest = sorted(matching, key=lambda item: int(item["created_at"]), reverse=True)
-    return {"transactions": newest[offset : offset + limit]}
-
-
 METHODS: dict[str, Callable[[Call], Result]] = {
     method.__name__: method
     for method in (
@@ -138,7 +123,6 @@ METHODS: dict[str, Callable[[Call], Result]] = {
         get_budget,
         make_invoice,
         lookup_invoice,
-        list_transactions,
     )
 }
 
@@ -160,16 +144,6 @@ def transaction(invoice: Invoice, *, incoming: bool) -> Result:
     }
     paid = {"settled_at": invoice.settled_at, "preimage": invoice.preimage}
     return {**result, **paid} if settled else result
-
-
-def _transactions(call: Call) -> list[Result]:
-    name, ledger = call.wallet.name, call.wallet.ledger
-    incoming = [
-        transaction(invoice, incoming=True) for invoice in ledger.issued_by(name)
-    ]
-    return incoming + [
-        transaction(invoice, incoming=False) for invoice in ledger.paid_by(name)
-    ]
 
 
 def _transaction(call: Call, invoice: Invoice, *, wrong_hash: bool) -> Result:

@@ -35,7 +35,7 @@ class Network:
         *,
         wallets: Mapping[str, Wallet],
         schedule: Schedule,
-        receive: Callable[[Wallet, Event, bool | None], None],
+        receive: Callable[[Wallet, Event, bool], None],
         timeout: float = RELAY_TIMEOUT,
     ) -> None:
         self.failures: list[BaseException] = []
@@ -78,7 +78,7 @@ class Network:
 
     def catch_up(self, wallet: Wallet, *, heeds_expiration: bool) -> None:
         """Run a wallet's requests that its relays stored. Raises as `resubscribe`."""
-        self._call(self._catch_up_everywhere(wallet, heeds_expiration))
+        self._call(self._catch_up(wallet, heeds_expiration))
 
     def send(self, wallet: Wallet, event: Event) -> None:
         """Publish an event on a wallet's relays without waiting."""
@@ -116,7 +116,7 @@ class Network:
                     url,
                     timeout=self._timeout,
                     on_event=self._on_event,
-                    on_connect=self._on_connect,
+                    on_connect=self._resubscribe,
                 )
                 task = self._loop.create_task(self._connections[url].run())
                 task.add_done_callback(self._record_failure)
@@ -165,31 +165,19 @@ class Network:
                 await connection.subscribe(f"wallets-{start}", [live] if share else [])
             await connection.publish([wallet.info() for wallet in wallets])
 
-    async def _on_connect(self, connection: RelayConnection) -> None:
-        await self._resubscribe(connection)
-        for wallet in list(self._wallets.values()):
-            if wallet.protocol.fetches_stored and connection.url in wallet.relays:
-                await self._catch_up(connection, wallet, None)
-
-    async def _catch_up_everywhere(
-        self, wallet: Wallet, heeds_expiration: bool
-    ) -> None:
+    async def _catch_up(self, wallet: Wallet, heeds_expiration: bool) -> None:
+        filters = [{"kinds": [REQUEST], "#p": [wallet.pubkey]}]
         for url in wallet.relays:
-            await self._catch_up(self._connections[url], wallet, heeds_expiration)
-
-    async def _catch_up(
-        self, connection: RelayConnection, wallet: Wallet, heeds_expiration: bool | None
-    ) -> None:
-        stored = await connection.fetch([{"kinds": [REQUEST], "#p": [wallet.pubkey]}])
-        for event in stored:
-            self._run_isolated(self._receive, wallet, event, heeds_expiration)
+            for event in await self._connections[url].fetch(filters):
+                self._run_isolated(self._receive, wallet, event, heeds_expiration)
 
     def _on_event(self, event: Event) -> None:
         if event.kind != REQUEST:
             return
         for pubkey in event.values("p"):
-            if pubkey in self._wallets:
-                self._run_isolated(self._receive, self._wallets[pubkey], event, None)
+            if wallet := self._wallets.get(pubkey):
+                heeds_expiration = wallet.protocol.heeds_expiration
+                self._run_isolated(self._receive, wallet, event, heeds_expiration)
 
     def _send(self, wallet: Wallet, event: Event) -> None:
         for url in wallet.relays:

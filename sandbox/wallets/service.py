@@ -32,17 +32,11 @@ class Service:
         self._schedule = schedule
         self._send = send
 
-    def receive(
-        self, wallet: Wallet, event: Event, heeds_expiration: bool | None
-    ) -> None:
+    def receive(self, wallet: Wallet, event: Event, heeds_expiration: bool) -> None:
         """Run a request, unless it is expired or was run before."""
         protocol = wallet.protocol
-        if heeds_expiration is None:
-            heeds_expiration = protocol.heeds_expiration
         is_expired = heeds_expiration and event.is_expired(time.time())
-        if is_expired or not wallet.is_listening:
-            return
-        if not self._is_new(event) and protocol.runs_once:
+        if is_expired or not wallet.is_listening or not self._is_new(event):
             return
         request, refused = read_request(event, wallet.keys.wallet, protocol.encryption)
         if refused:

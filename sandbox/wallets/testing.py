@@ -12,7 +12,7 @@ from sandbox.common.secrets import track
 from sandbox.wallets.behaviour import Protocol
 from sandbox.wallets.connections import Terms
 from sandbox.wallets.database import Database
-from sandbox.wallets.ledger import LATE_SECONDS, Invoice, Ledger
+from sandbox.wallets.ledger import Invoice, Ledger
 from sandbox.wallets.relays import RELAY_TIMEOUT, Network
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.service import Service
@@ -36,8 +36,6 @@ class Wallets:
         *,
         seed: str | None = None,
         state: Path | None = None,
-        currency: str = "bcrt",
-        late_seconds: int = LATE_SECONDS,
         protocol: Protocol = NIP47,
         timeout: float = RELAY_TIMEOUT,
     ) -> None:
@@ -47,11 +45,10 @@ class Wallets:
         wallets.
         """
         self.relays = tuple(relays)
-        self.currency = currency
         self.protocol = protocol
         self.schedule = Schedule()
         self._database = Database(state)
-        self.ledger = Ledger(self._database, late_seconds=late_seconds)
+        self.ledger = Ledger(self._database)
         self.ledger.listeners.append(self._notify_wallets)
         self._seed = seed if seed is not None else self._own_seed()
         self._creating = threading.Lock()
@@ -142,7 +139,6 @@ class Wallets:
             ledger=self.ledger,
             database=self._database,
             subscriptions=self._network,
-            currency=self.currency,
         )
         self._by_name[name] = self._by_pubkey[wallet.pubkey] = wallet
 

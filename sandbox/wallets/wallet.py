@@ -56,12 +56,10 @@ class Wallet:
         ledger: Ledger,
         database: Database,
         subscriptions: RelaySubscriptions,
-        currency: str,
     ) -> None:
         self.name = name
         self.relays = tuple(relays)
         self.ledger = ledger
-        self.currency = currency
         self.keys = keys_of(seed, name)
         self.pubkey = pubkey_of(self.keys.wallet)
         self.is_listening = True
@@ -187,7 +185,6 @@ class Wallet:
             expiry=expiry,
             description=description,
             created_at=now,
-            currency=self.currency,
         )
         invoice = Invoice(
             payment_hash=preimage.hash,

@@ -2,14 +2,14 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
+from sandbox.common import command
 from sandbox.common.nostr import pubkey_of
-from sandbox.common.state import UnreadableState
-from sandbox.zooid.server import CannotListen, running_zooid
+from sandbox.zooid.api import Zooid
+from sandbox.zooid.server import running_zooid
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,22 +40,12 @@ def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
 
     With `explain`, also print how to use it.
     """
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     managers = _managers(options)
-    try:
-        with running_zooid(
-            whitelist=managers, port=options.zooid_port, state=options.relays
-        ) as zooid:
-            print(f"sandbox zooid on {zooid.url}", flush=True)
-            if explain:
-                print(_explanation(zooid.url, managers, options), flush=True)
-            stopped.wait()
-    except (CannotListen, UnreadableState) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    running = running_zooid(
+        whitelist=managers, port=options.zooid_port, state=options.relays
+    )
+    explanation = partial(_explanation, managers, options)
+    return command.serve("zooid", running, explanation if explain else None)
 
 
 def _managers(options: argparse.Namespace) -> list[str]:
@@ -65,7 +55,8 @@ def _managers(options: argparse.Namespace) -> list[str]:
     return [pubkey_of(robot)] if robot and not keys else keys
 
 
-def _explanation(url: str, managers: list[str], options: argparse.Namespace) -> str:
+def _explanation(managers: list[str], options: argparse.Namespace, zooid: Zooid) -> str:
+    url = zooid.url
     return f"""
   page      {url}/
   API       {url}/relay/ID   (requests are signed, NIP-98)

@@ -4,7 +4,6 @@ import json
 from itertools import count
 
 import pytest
-import requests
 from websockets.exceptions import ConnectionClosed
 
 from sandbox.common.nostr import Event, pubkey_of
@@ -374,31 +373,6 @@ def test_only_the_newest_received_events_are_recorded():
 
         assert relay.events() == events[2:]
         assert relay.count() == 4
-
-
-@pytest.mark.parametrize("honours_expiration", [True, False])
-def test_relay_serves_its_information_document_over_http(honours_expiration):
-    settings = RelaySettings(
-        name="Test",
-        honours_expiration=honours_expiration,
-        requires_auth=not honours_expiration,
-    )
-    with running_relay(settings=settings) as relay:
-        url = relay.url.replace("ws:", "http:")
-
-        answer = requests.get(
-            url, headers={"Accept": "application/nostr+json"}, timeout=10
-        )
-
-        assert answer.status_code == 200
-        assert answer.headers["Content-Type"] == "application/nostr+json"
-        assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        document = answer.json()
-        assert document["name"] == "Test"
-        assert document["supported_nips"] == [1, 11, 40 if honours_expiration else 42]
-        assert document["limitation"]["max_message_length"] == 512 * 1024
-        assert document["limitation"]["auth_required"] is not honours_expiration
-        assert requests.get(url, timeout=10).status_code == 426
 
 
 def test_filters_select_the_same_events_as_a_plain_comparison(client):

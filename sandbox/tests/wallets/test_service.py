@@ -119,21 +119,6 @@ def test_request_delivered_twice_is_run_once(relay, client, alice, platform):
     assert received(alice) == [request.id]
 
 
-def test_request_delivered_twice_is_run_twice_without_runs_once(
-    relay, client, alice, platform
-):
-    alice.protocol = Protocol(runs_once=False)
-    relay.fault("duplicate", on="delivery", kinds=[23194], times=1)
-    request = payment(client, platform)
-    client.send(request)
-
-    first, second = (client.read(client.next_reply(request)) for _ in range(2))
-
-    assert first["error"] is None
-    assert second["error"]["code"] == "INTERNAL"
-    assert alice.ledger.debits("alice") == [1_000]
-
-
 def unknown_client_url(wallet):
     """Return a URL of the wallet with an unknown client key."""
     address, _, _ = wallet.url.partition("secret=")
@@ -436,21 +421,6 @@ def test_info_events_are_published_again_after_a_relay_reset(relay, alice, platf
     relay.go_online()
 
     wait_until(lambda: len(relay.stored(13194)) == 2)
-
-
-def test_requests_stored_during_a_lost_connection_are_fetched_if_configured(
-    relay, alice, platform
-):
-    """Real services may also run them: their subscription may have no `since`."""
-    alice.protocol = Protocol(fetches_stored=True)
-    relay.fault("drop", on="delivery", kinds=[23194], times=1)
-    with wallet_client(alice.url) as client:
-        request = payment(client, platform)
-        client.send(request)
-        relay.drop_connections()
-
-    wait_until(lambda: received(alice) == [request.id])
-    assert alice.balance_msat == 99_000
 
 
 def test_closed_subscription_is_opened_again(relay, client, alice):
