@@ -14,7 +14,7 @@ from sandbox.common.http import Request, Response, Steps, json_response, run
 from sandbox.stripe import API_VERSION, retention, settings
 from sandbox.stripe.api import auth, form_encoding
 from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
-from sandbox.stripe.api.errors import StripeError, unrecognized_url
+from sandbox.stripe.api.errors import StripeError, error_body, unrecognized_url
 from sandbox.stripe.api.expand import Expansion
 from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.api.idempotency import IdempotentResponses, get_key
@@ -347,7 +347,7 @@ class StripeApp:
         return result
 
     def _error_response(self, request: ApiRequest, error: StripeError) -> Response:
-        body = error.body(request_id=request.id, now=self.clock.now())
+        body = error_body(error.fields, request_id=request.id, now=self.clock.now())
         return self._add_headers(
             request, json_response(error.status, body, error.headers)
         )

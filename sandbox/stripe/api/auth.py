@@ -44,15 +44,13 @@ def check_version(request: Request) -> None:
 
 def _key(header: str) -> str:
     scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
     # Basic authentication: the key is the user name (`curl -u sk_test_…:`).
     if scheme.lower() == "basic":
         try:
             return base64.b64decode(value).decode().partition(":")[0]
         except (binascii.Error, UnicodeDecodeError):
             return ""
-    return ""
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _mask(key: str) -> str:

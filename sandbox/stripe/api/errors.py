@@ -36,10 +36,6 @@ class StripeError(Exception):
             **extra,
         }
 
-    def body(self, *, request_id: str, now: int) -> dict[str, Any]:
-        """Return the body as JSON data."""
-        return error_body(self.fields, request_id=request_id, now=now)
-
 
 def error_body(fields: dict[str, Any], *, request_id: str, now: int) -> dict[str, Any]:
     """Return Stripe's error object with the `fields` that are not None."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.stripe.api.errors import invalid
+from sandbox.stripe.api.errors import StripeError, invalid
 from sandbox.stripe.api.routing import Registry
 from sandbox.stripe.store.records import Store
 
@@ -35,7 +35,7 @@ class Expansion:
         """Return the response with every path expanded. Raises a 400."""
         for path in paths:
             steps = path.split(".")
-            if len([step for step in steps if step != "data"]) > MAX_DEPTH:
+            if len(steps) - steps.count("data") > MAX_DEPTH:
                 raise invalid(
                     f"You cannot expand more than {MAX_DEPTH} levels of a property. "
                     f"Property: {path}",
@@ -49,42 +49,33 @@ class Expansion:
             return [self._descend(item, steps, path) for item in value]
         if not steps or value is None:
             return value
-        if not isinstance(value, dict):
-            raise _not_expandable(path)
         step, rest = steps[0], steps[1:]
+        if not isinstance(value, dict) or step == "id":
+            raise _not_expandable(path)
         child = self._child(value, step, path)
-        is_last = step in value and not rest
-        if step == "id" or (is_last and not _is_expandable(child)):
+        # The last step leads to an object, a list or null.
+        if step in value and not rest and not (child is None or _is_nested(child)):
             raise _not_expandable(path)
         return {**value, step: self._descend(child, rest, path)}
 
     def _child(self, parent: Mapping[str, Any], step: str, path: str) -> Any:
+        if step in parent:
+            child = parent[step]
+            kind = KINDS.get(child.partition("_")[0]) if type(child) is str else None
+            record = self._store.get(kind, child) if kind else None
+            return self._registry.render(self._store, record) if record else child
         # `object` is no type name in an event's `data`: there it is the object itself.
         kind = parent.get("object")
         resource = self._registry.by_name.get(kind) if isinstance(kind, str) else None
-        if step not in parent and resource and step in resource.includable:
-            record = self._store.get(resource.name, parent["id"])
-            return resource.includable[step](self._store, record or parent)
-        if step not in parent:
+        if resource is None or step not in resource.includable:
             raise _not_expandable(path)
-        child = parent[step]
-        return self._resolve(child) if isinstance(child, str) else child
-
-    def _resolve(self, id: str) -> Any:
-        kind = KINDS.get(id.partition("_")[0])
-        record = self._store.get(kind, id) if kind else None
-        return self._registry.render(self._store, record) if record else id
+        record = self._store.get(resource.name, parent["id"])
+        return resource.includable[step](self._store, record or parent)
 
 
-def _is_expandable(child: Any) -> bool:
-    """Return whether a value is allowed at the end of a path: objects, lists, null."""
-    if isinstance(child, dict):
-        return "object" in child
-    return child is None or isinstance(child, list)
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, dict) and "object" in value)
 
 
-def _not_expandable(path: str) -> Exception:
-    return invalid(
-        f"This property cannot be expanded ({path}).",
-        param="expand",
-    )
+def _not_expandable(path: str) -> StripeError:
+    return invalid(f"This property cannot be expanded ({path}).", param="expand")

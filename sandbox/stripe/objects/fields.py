@@ -53,9 +53,11 @@ def new_metadata(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def copy_params(target: dict[str, Any], params: Mapping[str, Any], *names: str) -> None:
-    """Copy the named parameters that were sent to `target`."""
+    """Copy the named parameters that were sent to `target`; merge metadata."""
     for name in names:
-        if name in params:
+        if name == "metadata" and name in params:
+            target[name] = merge_metadata(target[name], params[name])
+        elif name in params:
             target[name] = params[name]
 
 

@@ -300,7 +300,7 @@ def test_description_and_footer_are_displayed(api):
     ("action", "form", "status", "text"),
     [
         ("pay", {}, 402, "Your card number is incorrect."),
-        ("pay", {"card": "4111 1111 1111 1111"}, 402, "used a non test card"),
+        ("pay", {"card": "4111 1111 1111 1111"}, 402, "Your card number is incorrect."),
         ("pay", {"card": HTML_INJECTION}, 402, "Your card number is incorrect."),
         ("authenticate", {"outcome": "succeeded"}, 400, "nothing to authenticate"),
         ("authenticate", {"outcome": "x"}, 400, "must be succeeded or failed"),

@@ -13,12 +13,7 @@ from sandbox.stripe.api.pagination import page, slice_page
 from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import (
-    amount_decimal,
-    check_amount,
-    copy_params,
-    new_metadata,
-)
+from sandbox.stripe.objects.fields import amount_decimal, check_amount, copy_params
 from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.store.records import Record, Store
 
@@ -59,8 +54,7 @@ def create(context: Context, params: Params) -> Record:
     invoice = context.get_referenced("invoice", params["invoice"], "invoice")
     pre_payment, post_payment = _split(invoice, params)
     note = _new_note(context, invoice, pre_payment, post_payment)
-    copy_params(note, params, "memo", "out_of_band_amount", "reason")
-    note["metadata"] = new_metadata(params)
+    copy_params(note, params, "memo", "metadata", "out_of_band_amount", "reason")
     if params.get("credit_amount"):
         # Before the insert: `credit_note.created` carries the transaction's id.
         note["customer_balance_transaction"] = _credit_balance(context, note, params)

@@ -6,7 +6,7 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Hash, Kind, Metadata, Range, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null, copy_params, merge_metadata
+from sandbox.stripe.objects.fields import always_null, copy_params
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -91,9 +91,7 @@ def _assign(context: Context, customer: dict[str, Any], params: Params) -> None:
         customer["id"],
         "invoice_settings[default_payment_method]",
     )
-    copy_params(customer, params, "email", "name", "phone")
-    if "metadata" in params:
-        customer["metadata"] = merge_metadata(customer["metadata"], params["metadata"])
+    copy_params(customer, params, "email", "metadata", "name", "phone")
     customer["invoice_settings"].update(settings)
 
 

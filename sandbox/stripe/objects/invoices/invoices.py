@@ -18,11 +18,7 @@ from sandbox.stripe.api.params import (
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import (
-    COLLECTION_METHOD,
-    copy_params,
-    merge_metadata,
-)
+from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
 from sandbox.stripe.objects.invoices import finalization_delay, lifecycle
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.invoices import pay as invoice_payment
@@ -215,15 +211,15 @@ def _check_due_date(params: Params, method: str, *, has_due_date: bool) -> None:
 
 
 def _assign(invoice: dict[str, Any], params: Params) -> None:
-    copy_params(invoice, params, "collection_method", "description", "footer")
+    copy_params(
+        invoice, params, "collection_method", "description", "footer", "metadata"
+    )
     if "days_until_due" in params:
         invoice.update(_days_until_due=params["days_until_due"], due_date=None)
     if invoice["collection_method"] == "charge_automatically":
         invoice["due_date"] = None
     elif invoice["status"] == "draft":
         lifecycle.set_due_date(invoice)
-    if "metadata" in params:
-        invoice["metadata"] = merge_metadata(invoice["metadata"], params["metadata"])
 
 
 def _set_auto_advance(

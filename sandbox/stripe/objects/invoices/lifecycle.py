@@ -183,7 +183,7 @@ def _open(context: Context, invoice: dict[str, Any]) -> None:
         ending_balance=compute_amount_due(
             invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
-        hosted_invoice_url=page_urls.invoice_url(context, token),
+        hosted_invoice_url=f"{context.public_url}{page_urls.INVOICE_PATH}{token}",
         invoice_pdf=f"https://pay.stripe.com/invoice/acct_sandbox/{token}/pdf",
         number=f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",

@@ -25,10 +25,15 @@ def next_outcome(
     context: Context, invoice: Record, method: Record, *, off_session: bool
 ) -> Outcome:
     """Return the outcome of the next attempt; a script advances by one step."""
-    step = _scripted_step(context, invoice)
-    if step is not None:
-        return _outcome_of_step(step)
-    if _requires_challenge(method, off_session=off_session):
+    for id, metadata in _metadata_sources(context, invoice):
+        if SCRIPT in metadata:
+            step = _next_step(context, id, metadata[SCRIPT])
+            decline = None if step in ("succeed", "requires_action") else Decline(step)
+            return Outcome(decline, challenge=step == "requires_action")
+    authentication = CARDS[method["_card"]].authentication
+    # Docs page "Testing": once set up, these cards need no challenge off session.
+    skips = authentication == "unless_set_up" and off_session and method["_set_up"]
+    if authentication != "never" and not skips:
         return Outcome(challenge=True)
     return outcome_of_card(method)
 
@@ -37,28 +42,6 @@ def outcome_of_card(method: Record) -> Outcome:
     """Return the outcome of a charge without, or after, authentication."""
     reason = CARDS[method["_card"]].decline_reason
     return Outcome(decline=Decline(reason) if reason else None)
-
-
-def _requires_challenge(method: Record, *, off_session: bool) -> bool:
-    """Return whether 3D Secure is required (docs page "Testing", authentication)."""
-    authentication = CARDS[method["_card"]].authentication
-    # Once set up, these cards skip the challenge only off session.
-    if authentication == "unless_set_up":
-        return not (off_session and method["_set_up"])
-    return authentication == "always"
-
-
-def _outcome_of_step(step: str) -> Outcome:
-    if step == "requires_action":
-        return Outcome(challenge=True)
-    return Outcome(decline=None if step == "succeed" else Decline(step))
-
-
-def _scripted_step(context: Context, invoice: Record) -> str | None:
-    for id, metadata in _metadata_sources(context, invoice):
-        if SCRIPT in metadata:
-            return _next_step(context, id, metadata[SCRIPT])
-    return None
 
 
 def _metadata_sources(
@@ -84,7 +67,6 @@ def _next_step(context: Context, owner: str, script: str) -> str:
 
     The last step repeats. A changed script starts at its first step.
     """
-    # With `error_if_incomplete` a failure rolls this back too: the step then repeats.
     record = context.store.get(PROGRESS, owner)
     used = record["used"] if record and record["script"] == script else 0
     context.store.put(

@@ -20,7 +20,7 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects import page_urls
-from sandbox.stripe.objects.fields import copy_params, merge_metadata
+from sandbox.stripe.objects.fields import copy_params
 from sandbox.stripe.objects.schemas.portal_features import (
     CREATED,
     FEATURES,
@@ -140,14 +140,12 @@ def get_active(context: Context, id: str | None) -> Record:
 
 
 def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
-    copy_params(record, params, "active", "default_return_url", "name")
+    copy_params(record, params, "active", "default_return_url", "metadata", "name")
     record["business_profile"].update(params.get("business_profile", {}))
-    if "metadata" in params:
-        record["metadata"] = merge_metadata(record["metadata"], params["metadata"])
     if "login_page" in params:
         enabled = params["login_page"]["enabled"]
         token = context.ids.new("test", 32)
-        url = page_urls.login_url(context, token) if enabled else None
+        url = f"{context.public_url}{page_urls.LOGIN_PATH}{token}" if enabled else None
         record["login_page"] = {"enabled": enabled, "url": url}
     for name, settings in params.get("features", {}).items():
         record["features"][name].update(settings)

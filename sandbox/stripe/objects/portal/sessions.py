@@ -64,7 +64,7 @@ def create(context: Context, params: Params) -> Record:
         "locale": None,
         "on_behalf_of": None,
         "return_url": params.get("return_url", configuration["default_return_url"]),
-        "url": page_urls.session_url(context, token),
+        "url": f"{context.public_url}{page_urls.SESSION_PATH}{token}",
         "_token": token,
         "_used_at": None,
     }

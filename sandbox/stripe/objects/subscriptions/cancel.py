@@ -1,8 +1,5 @@
 """Cancellation of a subscription (docs: API reference, "Cancel a subscription")."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import missing
 from sandbox.stripe.clock.periods import Period
@@ -18,7 +15,6 @@ def cancel(
     *,
     prorate: bool = False,
     invoice_now: bool = False,
-    details: Mapping[str, Any] | None = None,
     reason: str = "cancellation_requested",
 ) -> Record:
     """Cancel immediately. Raises a 404 if it has already ended.
@@ -40,13 +36,13 @@ def cancel(
                 items.delete_item(context, pending)
     final = _final_invoice(context, subscription) if invoice_now else None
     items.release_to_customer(context, subscription)
-    return _end(context, id, final, {**(details or {}), "reason": reason})
+    return _end(context, id, final, reason)
 
 
 def cancel_as_scheduled(context: Context, id: str) -> None:
     """Execute a scheduled cancellation and bill the pending items."""
     final = _final_invoice(context, context.get("subscription", id))
-    _end(context, id, final, {"reason": "cancellation_requested"})
+    _end(context, id, final, "cancellation_requested")
 
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:
@@ -60,9 +56,7 @@ def _final_invoice(context: Context, subscription: Record) -> Record | None:
     )
 
 
-def _end(
-    context: Context, id: str, final: Record | None, details: Mapping[str, Any]
-) -> Record:
+def _end(context: Context, id: str, final: Record | None, reason: str) -> Record:
     with context.update("subscription", id) as draft:
         draft.update(
             # A scheduled cancellation keeps the time of its request.
@@ -70,7 +64,7 @@ def _end(
             ended_at=context.now,
             status="canceled",
         )
-        draft["cancellation_details"].update(details)
+        draft["cancellation_details"]["reason"] = reason
         if final:
             draft["latest_invoice"] = final["id"]
     ended = context.get("subscription", id)

@@ -7,7 +7,7 @@ from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid, missing
 from sandbox.stripe.api.params import Boolean, Hash, Integer, Kind, Metadata, Text
 from sandbox.stripe.clock.periods import period_at
-from sandbox.stripe.objects.fields import merge_metadata
+from sandbox.stripe.objects.fields import copy_params
 from sandbox.stripe.objects.schemas.subscription import new_item
 from sandbox.stripe.objects.subscriptions import prorations
 from sandbox.stripe.store.records import Record
@@ -55,8 +55,7 @@ def _add(
     interval = price["recurring"]["interval"]
     period = period_at(subscription["billing_cycle_anchor"], interval, context.now)
     item = new_item(context, subscription["id"], price["id"], period)
-    item["quantity"] = change.get("quantity", 1)
-    item["metadata"] = merge_metadata({}, change.get("metadata", {}))
+    copy_params(item, change, "metadata", "quantity")
     subscription["_items"].append(item)
 
 
@@ -76,20 +75,15 @@ def _change(
         price = _get_usable_price(context, subscription, change["price"], param)
         _require_same_interval(context, item, price, param)
         item["price"] = price["id"]
-    if "quantity" in change:
-        item["quantity"] = change["quantity"]
-    if "metadata" in change:
-        item["metadata"] = merge_metadata(item["metadata"], change["metadata"])
+    copy_params(item, change, "metadata", "quantity")
 
 
 def _get_usable_price(
     context: Context, subscription: Record, id: str, param: str
 ) -> Record:
     """Return an active, recurring price in the subscription's currency."""
-    price, currency = (
-        context.get_referenced("price", id, param),
-        subscription["currency"],
-    )
+    price = context.get_referenced("price", id, param)
+    currency = subscription["currency"]
     if not price["active"]:
         raise invalid(
             "The price specified is inactive. This field only accepts active prices.",

@@ -106,18 +106,17 @@ def _create(
     """Create the proration of an amount for a full period, from now on."""
     start, end = item["current_period_start"], item["current_period_end"]
     price = context.get("price", source["price"])
-    name, quantity = (
-        context.get("product", price["product"])["name"],
-        source["quantity"],
+    product, quantity = context.get("product", price["product"]), source["quantity"]
+    name = (
+        product["name"] if quantity == 1 else quantity_text(quantity, product["name"])
     )
-    product = quantity_text(quantity, name) if quantity != 1 else name
     day = datetime.fromtimestamp(context.now, UTC).strftime("%d %b %Y")
     return items.add(
         context,
         customer=subscription["customer"],
         amount=prorate(full_amount, start=start, end=end, at=context.now),
         currency=subscription["currency"],
-        description=f"{kind} time on {product} after {day}",
+        description=f"{kind} time on {name} after {day}",
         period=Period(context.now, end),
         subscription=subscription["id"],
         item=item["id"],

@@ -29,20 +29,15 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
             "cancel_at_period_end.",
             param="cancel_at",
         )
-    if "cancel_at_period_end" in params:
-        set_at_period_end(context, draft, params["cancel_at_period_end"])
+    at_period_end = params.get("cancel_at_period_end", draft["cancel_at_period_end"])
+    # Sent again unchanged, it keeps `canceled_at`: the time of the first request.
+    if at_period_end != draft["cancel_at_period_end"]:
+        end = _last_period_end(draft) if at_period_end else None
+        _set_cancel_at(context, draft, end, at_period_end=at_period_end)
     if "cancel_at" in params:
         if at is not None:
             _check_cancel_at(context, draft, at, params)
         _set_cancel_at(context, draft, at, at_period_end=False)
-
-
-def set_at_period_end(context: Context, draft: dict[str, Any], enabled: bool) -> None:
-    """Schedule the cancellation for the end of the period, or undo that."""
-    # Sent again unchanged, it keeps `canceled_at`: the time of the first request.
-    if enabled != draft["cancel_at_period_end"]:
-        at = _last_period_end(draft) if enabled else None
-        _set_cancel_at(context, draft, at, at_period_end=enabled)
 
 
 def refresh_period_end(draft: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.fields import (
     COLLECTION_METHOD,
     copy_params,
-    merge_metadata,
 )
 from sandbox.stripe.objects.invoices import lifecycle
 from sandbox.stripe.objects.invoices.invoices import require_email
@@ -91,12 +90,10 @@ def create(context: Context, params: Params) -> Record:
         raise invalid(
             "Missing required param: items.", param="items", code="parameter_missing"
         )
-    currency = context.get_referenced("price", items[0]["price"], "items[0][price]")[
-        "currency"
-    ]
-    subscription = new_subscription(context, customer["id"], currency)
+    price = context.get_referenced("price", items[0]["price"], "items[0][price]")
+    subscription = new_subscription(context, customer["id"], price["currency"])
     _assign(context, subscription, params)
-    balance_transactions.set_currency(context, customer, currency)
+    balance_transactions.set_currency(context, customer, price["currency"])
     changes.apply(context, subscription, items, prorate=False)
     scheduled_cancellation.schedule(context, subscription, params)
     renewal.start(context, subscription)
@@ -156,13 +153,11 @@ def cancel(context: Context, params: Params, id: str) -> Record:
 def _assign(context: Context, draft: dict[str, Any], params: Params) -> None:
     name = "default_payment_method"
     payment_methods.require_attached(context, params.get(name), draft["customer"], name)
-    copy_params(draft, params, "collection_method", "days_until_due", name)
+    copy_params(draft, params, "collection_method", "days_until_due", "metadata", name)
     if draft["collection_method"] == "charge_automatically":
         draft["days_until_due"] = None
     elif "collection_method" in params or "days_until_due" in params:
         _check_send_invoice(context, draft)
-    if "metadata" in params:
-        draft["metadata"] = merge_metadata(draft["metadata"], params["metadata"])
 
 
 def _check_send_invoice(context: Context, draft: Record) -> None:
