@@ -29,26 +29,20 @@ def schedule(context: Context, draft: dict[str, Any], params: Params) -> None:
             "cancel_at_period_end.",
             param="cancel_at",
         )
+    # Items with different intervals end at different times: the last one counts.
+    end = max(item["current_period_end"] for item in draft["_items"])
     at_period_end = params.get("cancel_at_period_end", draft["cancel_at_period_end"])
     # Sent again unchanged, it keeps `canceled_at`: the time of the first request.
     if at_period_end != draft["cancel_at_period_end"]:
-        end = _last_period_end(draft) if at_period_end else None
-        _set_cancel_at(context, draft, end, at_period_end=at_period_end)
+        scheduled = end if at_period_end else None
+        _set_cancel_at(context, draft, scheduled, at_period_end=at_period_end)
+    elif at_period_end:
+        # The items may have changed (assumed).
+        draft["cancel_at"] = end
     if "cancel_at" in params:
         if at is not None:
             _check_cancel_at(context, draft, at, params)
         _set_cancel_at(context, draft, at, at_period_end=False)
-
-
-def refresh_period_end(draft: dict[str, Any]) -> None:
-    """Recompute `cancel_at` after the items changed (assumed)."""
-    if draft["cancel_at_period_end"]:
-        draft["cancel_at"] = _last_period_end(draft)
-
-
-def _last_period_end(draft: Record) -> int:
-    # Items with different intervals end at different times: the last one counts.
-    return max(int(item["current_period_end"]) for item in draft["_items"])
 
 
 def _set_cancel_at(

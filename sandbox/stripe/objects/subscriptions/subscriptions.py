@@ -131,8 +131,6 @@ def update(context: Context, params: Params, id: str) -> Record:
         changes.apply(
             context, draft, params.get("items", []), prorate=behavior != "none"
         )
-        # Before `schedule`: a `cancel_at` in the same request takes precedence.
-        scheduled_cancellation.refresh_period_end(draft)
         scheduled_cancellation.schedule(context, draft, params)
     if behavior == "always_invoice":
         _invoice_now(context, id)
