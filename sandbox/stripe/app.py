@@ -208,7 +208,7 @@ class StripeApp:
         """Save the whole account under a name; return a summary of the snapshot."""
         with self.lock:
             rows, next_seq = self.store.dump()
-            paused = self.deliveries.settings.paused
+            paused = self.deliveries.paused
             now, ids = self.clock.now(), self.ids.state()
             return self.snapshots.save(name, Snapshot(now, paused, ids, next_seq, rows))
 
@@ -224,7 +224,7 @@ class StripeApp:
             self.clock.restore(snapshot.now)
             self._save_clock()
             self.ids.restore(snapshot.ids)
-            self.deliveries.settings.paused = snapshot.paused
+            self.deliveries.paused = snapshot.paused
             self.deliveries.wake()
             return self.clock.now()
 

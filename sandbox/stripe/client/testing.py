@@ -154,7 +154,7 @@ class Sandbox:
 
     def pause_webhooks(self, paused: bool = True) -> None:
         """Pause or resume webhook deliveries."""
-        self.app.deliveries.settings.paused = paused
+        self.app.deliveries.paused = paused
         self.app.deliveries.wake()
 
 

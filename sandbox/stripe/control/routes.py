@@ -92,13 +92,13 @@ def state(app: "StripeApp", fields: Fields) -> Any:
         "pending_deliveries": counts.get(DELIVERY, 0),
         "faults": len(app.faults.active()),
         "webhook_faults": len(app.webhook_faults.active()),
-        "webhooks": {"paused": app.deliveries.settings.paused},
+        "webhooks": {"paused": app.deliveries.paused},
     }
 
 
 def set_webhooks(app: "StripeApp", fields: Fields) -> Any:
     paused = fields.flag("paused")
-    app.deliveries.settings.paused = paused
+    app.deliveries.paused = paused
     app.deliveries.wake()
     return {"paused": paused}
 

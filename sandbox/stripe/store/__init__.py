@@ -1,1 +1,1 @@
-"""Storage: records, ids, snapshots, the state file and the audit."""
+"""Storage: records, ids, snapshots and the state file."""

@@ -7,7 +7,6 @@ following events are delivered.
 
 import threading
 import time
-from dataclasses import dataclass
 
 from sandbox.common.http import dump_json
 from sandbox.stripe.api.context import DELIVERY, queue_delivery, wants
@@ -31,13 +30,6 @@ GIVE_UP_AFTER = 3 * 86_400
 GIVE_UP_ATTEMPTS = 16
 
 
-@dataclass(slots=True)
-class DeliverySettings:
-    """Switches of webhook delivery."""
-
-    paused: bool = False
-
-
 class Deliveries:
     """Queue of deliveries in the store, with the thread that sends them."""
 
@@ -50,7 +42,7 @@ class Deliveries:
         post: Post | None = None,
         delays: tuple[float, ...] | None = None,
     ) -> None:
-        self.settings = DeliverySettings()
+        self.paused = False
         self._store = store
         self._lock = lock
         self._clock = clock
@@ -153,7 +145,7 @@ class Deliveries:
 
     def _time_until_due(self) -> float | None:
         with self._lock:
-            if self.settings.paused:
+            if self.paused:
                 return None
             waits = [at - time.monotonic() for at in self._retry_at.values()]
             release = self.next_release()
@@ -175,7 +167,7 @@ class Deliveries:
         return not self._in_flight and self._first_due() is None
 
     def _first_due(self) -> Delivery | None:
-        if self.settings.paused:
+        if self.paused:
             return None
         now = time.monotonic()
         self._retry_at = {key: at for key, at in self._retry_at.items() if at > now}

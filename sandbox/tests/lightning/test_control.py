@@ -352,6 +352,8 @@ def test_held_messages_can_be_released(lightning, control):
         ("prices/faults", {"kind": "body"}, 400, "kind must be one of"),
         ("relay/faults", {"kind": "forge"}, 400, "forge does not apply to event"),
         ("relay/faults", {"kind": "drop", "chance": 2}, 400, "chance"),
+        ("relay/faults", {"kind": "drop", "times": "1"}, 400, "times must be"),
+        ("relay/faults", {"kind": "drop", "author": 1}, 400, "author must be a text"),
         (
             "relay/faults",
             {"kind": "drop", "kinds": {}},

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
-from sandbox.stripe.store import audit
+from sandbox.tests.support import audit
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
 

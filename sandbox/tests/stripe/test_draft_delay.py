@@ -166,13 +166,13 @@ def test_deleted_endpoint_delays_no_draft():
 
 def test_paused_delivery_delays_no_draft():
     scenario = Scenario()
-    scenario.app.deliveries.settings.paused = True
+    scenario.app.deliveries.paused = True
     scenario.create_draft()
 
     after = scenario.after(HOUR + 10)
 
     assert (after.status, after.webhooks_delivered_at) == ("open", None)
-    scenario.app.deliveries.settings.paused = False
+    scenario.app.deliveries.paused = False
     scenario.deliver()
     assert scenario.invoice.webhooks_delivered_at == after.created
 

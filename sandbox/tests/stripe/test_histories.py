@@ -17,7 +17,7 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.stripe.objects.registry import REGISTRY
-from sandbox.stripe.store import audit
+from sandbox.tests.support import audit
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY, HOUR
 

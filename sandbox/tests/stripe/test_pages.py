@@ -447,7 +447,7 @@ def test_webhooks_are_paused_and_resumed(stripe_sandbox):
 
     assert "Resume webhooks" in paused
     assert "Pause webhooks" in resumed
-    assert not stripe_sandbox.app.deliveries.settings.paused
+    assert not stripe_sandbox.app.deliveries.paused
 
 
 def test_faults_are_cleared(stripe_sandbox):

@@ -184,10 +184,10 @@ def test_restore_brings_back_idempotent_responses(app, api):
 
 def test_restore_brings_back_settings_and_pause_and_clears_faults(app, api):
     app.change_settings({"after_last_retry": "unpaid"})
-    app.deliveries.settings.paused = True
+    app.deliveries.paused = True
     app.snapshot("before")
     app.change_settings({"after_last_retry": "canceled"})
-    app.deliveries.settings.paused = False
+    app.deliveries.paused = False
     for path, kind in (("faults", "reset"), ("webhooks/faults", "drop")):
         body = json.dumps({"kind": kind, "times": None}).encode()
         request = Request("POST", f"/_sandbox/{path}", body=body)
@@ -196,7 +196,7 @@ def test_restore_brings_back_settings_and_pause_and_clears_faults(app, api):
     app.restore("before")
 
     assert app.change_settings({}).after_last_retry == "unpaid"
-    assert app.deliveries.settings.paused
+    assert app.deliveries.paused
     assert app.faults.list() == app.webhook_faults.list() == []
 
 

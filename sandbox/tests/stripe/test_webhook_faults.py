@@ -200,12 +200,12 @@ def test_failed_request_does_not_use_up_a_fault(account):
 
 
 def test_faults_apply_to_events_created_while_paused(account):
-    account.app.deliveries.settings.paused = True
+    account.app.deliveries.paused = True
     account.fault("duplicate", times=None)
     account.create("a", "b")
 
     assert account.deliver() == []
-    account.app.deliveries.settings.paused = False
+    account.app.deliveries.paused = False
 
     assert account.deliver() == ["a", "a", "b", "b"]
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.money.currencies import minimum_charge
-from sandbox.stripe.store import audit
+from sandbox.tests.support import audit
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_wire import Wire
 

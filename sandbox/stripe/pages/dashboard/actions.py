@@ -36,12 +36,12 @@ def reset(app: "StripeApp", form: Form) -> None:
 
 def pause(app: "StripeApp", form: Form) -> None:
     """Pause webhook deliveries."""
-    app.deliveries.settings.paused = True
+    app.deliveries.paused = True
 
 
 def resume(app: "StripeApp", form: Form) -> None:
     """Resume webhook deliveries."""
-    app.deliveries.settings.paused = False
+    app.deliveries.paused = False
     app.deliveries.wake()
 
 

@@ -49,7 +49,7 @@ def _banner(scope: Scope) -> dict[str, Any]:
         "now": now,
         "offset": app.clock.offset,
         "next_due": first and {"id": first[1], "seconds": max(0, first[0] - now)},
-        "paused": app.deliveries.settings.paused,
+        "paused": app.deliveries.paused,
         "faults": app.faults.list() + app.webhook_faults.list(),
     }
 
