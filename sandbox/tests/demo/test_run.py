@@ -34,7 +34,8 @@ def test_make_run_prints_correct_screen_and_ctrl_c_leaves_no_process(tmp_path):
         assert "user admin, password " in screen
         assert b"Log in" in urllib.request.urlopen(login, timeout=LIMIT).read()
         assert (
-            urllib.request.urlopen(address(screen, "health"), timeout=LIMIT).status == 200
+            urllib.request.urlopen(address(screen, "health"), timeout=LIMIT).status
+            == 200
         )
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(

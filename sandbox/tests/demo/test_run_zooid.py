@@ -5,6 +5,7 @@ import requests
 
 from caravel import dev_defaults
 from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.tests.support.waiting import LIMIT
 from sandbox.tests.support.running_system import (
     Run,
     address,

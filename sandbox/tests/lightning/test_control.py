@@ -7,8 +7,8 @@ import pytest
 import requests
 
 from caravel import dev_defaults
-from lightning.clients.nwc_uri import parse_nwc_url
 from caravel.tests.support.waiting import wait_until
+from lightning.clients.nwc_uri import parse_nwc_url
 from sandbox.lightning import CannotListen, running_lightning
 from sandbox.lightning.behaviours import KINDS, describe
 from sandbox.lightning.client import Control
@@ -218,17 +218,13 @@ def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
     control.post("relay/faults", kind=kind, on=place)
     accepted = lightning.relay.accepted
     control.post("relay/drop")
-    wait_until(
-        lambda: lightning.relay.accepted > accepted, "a connection"
-    )
+    wait_until(lambda: lightning.relay.accepted > accepted, "a connection")
     with connected(lightning.relay.url) as client:
         client.send("REQ", "x", {"limit": 0})
         client.send("EVENT", {})
 
     control.delete("faults")
-    wait_until(
-        lambda: lightning.relay.subscriptions == 1, "a subscription"
-    )
+    wait_until(lambda: lightning.relay.subscriptions == 1, "a subscription")
 
     with wallet_client(lightning.wallets["rich"].url) as client:
         assert client.call("get_balance") == {"balance": 10**10}
@@ -242,9 +238,7 @@ def test_relay_can_go_offline_and_online(lightning, control):
 
     assert control.post("relay/online")["online"] is True
     with wallet_client(lightning.wallets["rich"].url) as client:
-        wait_until(
-            lambda: lightning.relay.subscriptions == 2, "the wallets"
-        )
+        wait_until(lambda: lightning.relay.subscriptions == 2, "the wallets")
         assert client.call("get_balance") == {"balance": 10**10}
 
 

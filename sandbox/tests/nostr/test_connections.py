@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from caravel.tests.support.waiting import wait_until
 from sandbox.nostr import SandboxRelay, running_relay
-from sandbox.tests.support.relay_client import connected, event_of, note, wait_until
+from sandbox.tests.support.relay_client import connected, event_of, note
 
 
 @pytest.fixture

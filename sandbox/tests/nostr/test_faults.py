@@ -7,6 +7,7 @@ from websockets.exceptions import ConnectionClosed
 
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import InvalidEvent
+from caravel.tests.support.waiting import wait_until
 from sandbox.common.probability import BadFault
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import (
@@ -16,7 +17,6 @@ from sandbox.tests.support.relay_client import (
     connected,
     event_of,
     note,
-    wait_until,
 )
 
 # Longer than any test waits: such a delay never ends by itself.

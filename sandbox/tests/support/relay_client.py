@@ -1,8 +1,7 @@
 """A minimal Nostr client for tests."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,8 +9,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from caravel.nostr import generate_secret_key
 from caravel.nostr.events import Event, parse_event, sign_event
+from caravel.tests.support.waiting import LIMIT
 
-TIMEOUT = 10.0
 ANN, BOB = generate_secret_key(), generate_secret_key()
 
 
@@ -26,7 +25,7 @@ class Client:
 
     def receive(self) -> list[Any]:
         """Return the next message."""
-        message = json.loads(self.wire.recv(TIMEOUT))
+        message = json.loads(self.wire.recv(LIMIT))
         assert isinstance(message, list)
         return message
 
@@ -95,11 +94,3 @@ def note(
 ) -> Event:
     """Return a signed event."""
     return sign_event(key, kind=kind, content=content, tags=tags, created_at=created_at)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition, which another thread makes true, holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)

@@ -5,8 +5,8 @@ import sqlite3
 import pytest
 
 from caravel.nostr import is_secret_key, pubkey_of
+from caravel.tests.support.waiting import wait_until
 from sandbox.nostr import running_relay
-from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import NotPaid, Renewal, Terms, keys_of, running_wallets
 from sandbox.wallets.database import UnreadableState

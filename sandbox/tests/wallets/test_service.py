@@ -13,8 +13,9 @@ from websockets.sync.server import serve
 from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import sign_event
+from caravel.tests.support.waiting import wait_until
 from sandbox.nostr import running_relay
-from sandbox.tests.support.relay_client import connected, wait_until
+from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import (
     Protocol,
