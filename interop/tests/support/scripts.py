@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.tests.support.polling import until
+from caravel.tests.support.waiting import wait_until
 
 INTEROP_DIR = Path(__file__).parents[2]
 #: Seconds for a script to end once its input is closed.
@@ -44,7 +44,7 @@ class Script:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Poll until the condition holds; fails at once if the script has ended."""
-        until(lambda: self._process.poll() is not None or condition())
+        wait_until(lambda: self._process.poll() is not None or condition())
         assert self._process.poll() is None, FAILED
 
     def stop(self) -> None:
