@@ -40,7 +40,7 @@ from billing.tests.support.credits import owe
 from billing.tests.support.subscriptions import rewrite_subscription
 from billing.tests.support.threads import in_threads
 from billing.tests.support.workers import Killed
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.waiting import join, wait_until
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoice_status import check_invoice
@@ -165,7 +165,7 @@ def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
 
     run_before(monkeypatch, settlements, "_record_surplus", start_other_and_wait)
     collect(subscriber)
-    other.join()
+    join(other)
 
     assert errors == []
     assert Credit.objects.get().amount_cents == 400

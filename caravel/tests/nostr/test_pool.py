@@ -327,7 +327,7 @@ def test_listener_receives_events_after_relay_was_offline(relay, pool, peer_pool
     wait_until(lambda: relay.subscriptions == 1)
 
     peer_pool.publish(
-        [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
+        [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=60
     )
 
     wait_until(lambda: received == ["hi"])
@@ -347,7 +347,7 @@ def test_listener_starts_when_relay_comes_online(pool, peer_pool, monkeypatch):
         relay.go_online()
         wait_until(lambda: relay.subscriptions == 1)
         peer_pool.publish(
-            [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
+            [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=60
         )
         wait_until(lambda: received == ["hi"])
 

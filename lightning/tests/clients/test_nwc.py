@@ -14,7 +14,7 @@ from caravel.nostr.encryption import Scheme, encrypt
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.waiting import join, wait_until
 from lightning.clients import nwc
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import (
@@ -420,7 +420,7 @@ def publish_notification(wallet, relay, content):
     text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
     tags = [("p", uri.client_pubkey)]
     event = sign_event(keys.wallet, kind=23197, content=text, tags=tags)
-    get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
+    get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=60)
 
 
 def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):
@@ -441,7 +441,7 @@ def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
     def block_after_first(batch):
         received.extend(batch)
         taken.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     listen(relay, client(own_wallet), block_after_first)
     payment_hashes = [f"{number:064x}" for number in range(20)]
@@ -451,7 +451,7 @@ def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
             "notification": {"payment_hash": payment_hash},
         }
         publish_notification(own_wallet, relay, json.dumps(notice))
-        assert taken.wait(20)
+        assert taken.wait(60)
     go_on.set()
 
     wait_until(lambda: len(received) >= 4)
@@ -540,7 +540,7 @@ def test_many_threads_share_one_connection(relay, wallets, own_wallet):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        join(thread)
 
     assert failures == []
     assert relay.accepted - before == 1

@@ -352,14 +352,14 @@ def test_cache_is_dropped_when_the_clock_is_set_back(feed, clock):
 def start_quotes(count, *, currency="usd"):
     """Start `count` concurrent quotes; returns their futures."""
     pool = ThreadPoolExecutor(count)
-    barrier = threading.Barrier(count + 1)
+    barrier = threading.Barrier(count + 1, timeout=LIMIT)
 
     def get_quote():
-        barrier.wait(LIMIT)
+        barrier.wait()
         return quote(amount_cents=1000, currency=currency)
 
     futures = [pool.submit(get_quote) for _ in range(count)]
-    barrier.wait(LIMIT)
+    barrier.wait()
     pool.shutdown(wait=False)
     return futures
 

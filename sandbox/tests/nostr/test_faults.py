@@ -7,20 +7,19 @@ from websockets.exceptions import ConnectionClosed
 
 from caravel.nostr import pubkey_of
 from caravel.nostr.events import InvalidEvent
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.waiting import LIMIT, wait_until
 from sandbox.common.probability import BadFault
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import (
     ANN,
     BOB,
-    TIMEOUT,
     connected,
     event_of,
     note,
 )
 
 # Longer than any test waits: such a delay never ends by itself.
-LONG = 10 * TIMEOUT
+LONG = 10 * LIMIT
 
 
 @pytest.fixture
