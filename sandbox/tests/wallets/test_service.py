@@ -386,7 +386,7 @@ def test_wallets_resubscribe_after_a_refused_subscription(relay, alice, platform
 
 
 def test_create_raises_timeouterror_when_the_relay_does_not_answer(relay):
-    with running_wallets(relay.url, timeout=0.2) as wallets:
+    with running_wallets(relay.url, timeout=1) as wallets:
         relay.fault("mute", on="event", kinds=[13194])
         with pytest.raises(TimeoutError):
             wallets.create("alice")
