@@ -74,12 +74,12 @@ def bounded(
         yield
     except BaseException as exc:
         if hangs.is_set():
-            exc.add_note(f"killed after {seconds:g} s: {process.args}")
+            exc.add_note(f"killed after {seconds:g} s: {process.args!r}")
         raise
     finally:
         timer.cancel()
         process.kill()
-    assert not hangs.is_set(), f"killed after {seconds:g} s: {process.args}"
+    assert not hangs.is_set(), f"killed after {seconds:g} s: {process.args!r}"
 
 
 @contextmanager
