@@ -1,7 +1,7 @@
 """HTTP requests and responses, independent of the transport."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,7 +36,25 @@ class Response:
     wait: Callable[[], bool] | None = None
 
 
-Handle = Callable[[Request], Response]
+#: The work on a request; yields calls that may block, returns the response.
+Steps = Generator[Callable[[], object], None, Response]
+
+
+def run(steps: Steps) -> Response:
+    """Make the blocking calls of the work and return the response."""
+    try:
+        while True:
+            next(steps)()
+    except StopIteration as end:
+        response: Response = end.value
+        return response
+
+
+def in_thread(function: Callable[..., Response], *args: Any) -> Steps:
+    """Return the work of a function that may block."""
+    responses: list[Response] = []
+    yield lambda: responses.append(function(*args))
+    return responses[0]
 
 
 def json_response(

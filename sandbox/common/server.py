@@ -1,6 +1,6 @@
 """HTTP server of the stand-ins: uvicorn in a thread, on loopback.
 
-Handlers run in threads, since delays and locks block them.
+A handler runs in the event loop; the blocking calls that it yields run in threads.
 """
 
 import asyncio
@@ -12,20 +12,23 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox.common.http import Handle, Request, Response, json_response
+from sandbox.common.http import Request, Response, Steps, json_response
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DRAINED_BYTES = 16 * MAX_BODY_BYTES
 # Requests that are delayed by faults occupy a thread each.
 MAX_THREADS = 256
+# Seconds that responses under way have when the server stops.
+GRACE = 1.0
 # SO_LINGER with a time of zero: closing the socket sends RST instead of FIN.
 ABORT = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+Result = TypeVar("Result")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -54,11 +57,43 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {"transport": {"transport": self.transport}}
 
 
+class Uvicorn(uvicorn.Server):
+    """Server that stops at once; uvicorn's own looks ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ready = threading.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)  # sets the default headers
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._ready.set()
+        await self._stopped.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := self.server_state.tasks:
+            await asyncio.wait(tasks, timeout=GRACE)
+
+    def stop(self) -> None:
+        """Stop a server that was started in another thread."""
+        self._ready.wait()
+        self._loop.call_soon_threadsafe(self._stopped.set)
+
+
 class Server:
     """Server of one handler; `start` and `stop` control its thread."""
 
     def __init__(
-        self, handle: Handle, port: int = 0, *, name: str, host: str = "127.0.0.1"
+        self,
+        handle: Callable[[Request], Steps],
+        port: int = 0,
+        *,
+        name: str,
+        host: str = "127.0.0.1",
     ) -> None:
         """Bind the socket; port 0 is a free one. Raises CannotListen."""
         self._handle = handle
@@ -83,11 +118,10 @@ class Server:
             server_header=False,
             date_header=False,
             headers=[("Server", f"sandbox-{name}")],
-            timeout_graceful_shutdown=1,
             # Longer than any client keeps an idle connection.
             timeout_keep_alive=3600,
         )
-        self._server = uvicorn.Server(config)
+        self._server = Uvicorn(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), daemon=True
         )
@@ -98,17 +132,16 @@ class Server:
 
     def stop(self) -> None:
         """Stop serving and end all connections."""
-        self._server.should_exit = True
+        self._server.stop()
         self._thread.join()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._socket.close()
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         transport: asyncio.Transport = scope["extensions"]["transport"]["transport"]
-        run = asyncio.get_running_loop().run_in_executor
         try:
             request = await _read(scope, receive)
-            response = await run(self._threads, self._handle, request)
+            response = await self._run(self._handle(request))
         except Unreadable as error:
             response = json_response(413, {"error": str(error)})
         if response.broken in ("reset", "closed"):
@@ -117,12 +150,22 @@ class Server:
             await _send(send, response, len(response.body) // 2)
             transport.close()
         elif response.wait is not None:
-            await _send_slowly(
-                send, response, partial(run, self._threads, response.wait)
-            )
+            await _send_slowly(send, response, partial(self._call, response.wait))
             transport.close()
         else:
             await _send(send, response)
+
+    async def _run(self, steps: Steps) -> Response:
+        try:
+            while True:
+                await self._call(next(steps))
+        except StopIteration as end:
+            response: Response = end.value
+            return response
+
+    async def _call(self, function: Callable[[], Result]) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, function)
 
 
 @contextmanager

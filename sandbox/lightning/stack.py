@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from sandbox.common import access
-from sandbox.common.http import Request, Response
+from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
 from sandbox.lightning import control, pages
 from sandbox.lightning.default_wallets import (
@@ -59,9 +60,7 @@ def running_lightning(
         wallets = running_wallets(relay.url, seed=seed, state=state)
         lightning = Lightning(relay, stack.enter_context(wallets))
         create_missing(lightning.wallets, specs)
-        server = Server(
-            lambda request: handle(lightning, request), port, name="Lightning"
-        )
+        server = Server(partial(in_thread, handle, lightning), port, name="Lightning")
         lightning.prices.url = server.url
         stack.enter_context(serving(server))
         stack.callback(lightning.prices.clear_faults)

@@ -149,10 +149,10 @@ class PriceFeed:
             "as_of": int(time.time()),
         }
         if fault is None:
-            return _correct_response(correct)
+            return _with_headers(json_response(200, correct))
         if fault.kind == "slow":
             cleared.wait(fault.seconds)
-        response = _faulty_response(correct, fault)
+        response = _with_headers(_faulty_response(correct, fault), fault.headers)
         if fault.kind == "drip":
             wait = partial(cleared.wait, fault.seconds)
             return replace(response, wait=wait)
@@ -181,16 +181,15 @@ def _faulty_response(correct: dict[str, Any], fault: Fault) -> Response:
     data = (
         _MODIFIERS[fault.kind](correct, fault) if fault.kind in _MODIFIERS else correct
     )
-    return _correct_response(data, fault.headers)
+    return json_response(200, data)
 
 
-def _correct_response(
-    data: dict[str, Any], headers: Mapping[str, str | None] = MappingProxyType({})
+def _with_headers(
+    response: Response, changes: Mapping[str, str | None] = MappingProxyType({})
 ) -> Response:
-    changed = {"Date": formatdate(usegmt=True), **headers}
-    return json_response(
-        200, data, {name: text for name, text in changed.items() if text is not None}
-    )
+    headers = {"Date": formatdate(usegmt=True), **response.headers, **changes}
+    kept = {name: text for name, text in headers.items() if text is not None}
+    return replace(response, headers=kept)
 
 
 def _redirect(correct: dict[str, Any]) -> Response:

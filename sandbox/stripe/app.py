@@ -4,10 +4,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sandbox.common.http import Request, Response, json_response
+from sandbox.common.http import Request, Response, Steps, json_response, run
 from sandbox.stripe import API_VERSION, retention, settings
 from sandbox.stripe.api import auth, form_encoding, versions
 from sandbox.stripe.api.context import DEFAULT_PUBLIC_URL, DELIVERY, Context
@@ -80,9 +81,13 @@ class StripeApp:
 
     def handle(self, http: Request) -> Response:
         """Return the response to one API request. Never raises."""
+        return run(self.respond(http))
+
+    def respond(self, http: Request) -> Steps:
+        """Like `handle`, but yield delays instead of waiting."""
         request = ApiRequest(http, self.ids.new("req", 14))
         try:
-            response = self._respond(request)
+            response = yield from self._respond(request)
         except StripeError as error:
             response = self._error_response(request, error)
         except Exception:
@@ -91,9 +96,8 @@ class StripeApp:
                 request, StripeError(500, "The sandbox failed.", type="api_error")
             )
         self.log.add(request.log_entry(response, self.clock.now()))
-        # Without the lock, so that concurrent requests are delayed at the same time.
         if latency := settings.read(self.store).latency:
-            self._closing.wait(latency)
+            yield partial(self._closing.wait, latency)
         return response
 
     def refuse(self, http: Request, error: StripeError) -> Response:
@@ -260,7 +264,7 @@ class StripeApp:
         with self.lock:
             self.store.close()
 
-    def _respond(self, request: ApiRequest) -> Response:
+    def _respond(self, request: ApiRequest) -> Steps:
         auth.check(request.http, self.api_key)
         versions.check(request.http)
         self.rate_limit.take(settings.read(self.store).rate_limit)
@@ -271,13 +275,13 @@ class StripeApp:
         )
         replay = self._begin_idempotent(request)
         try:
-            response = request.fault_before(self.clock.now())
+            response = yield from request.fault_before(self.clock.now())
             if response is None:
                 response = replay or self._execute(request)
         finally:
             if request.idempotency_key is not None and replay is None:
                 self._end_idempotent(request.idempotency_key)
-        return request.fault_after(self._add_headers(request, response))
+        return (yield from request.fault_after(self._add_headers(request, response)))
 
     def _parse(self, request: ApiRequest) -> None:
         http = request.http

@@ -4,7 +4,7 @@ import logging
 import threading
 
 from sandbox.common import access
-from sandbox.common.http import Request, Response
+from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import Server
 from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
@@ -38,14 +38,14 @@ class StripeServer(Server):
         self._timers.join()
         self.app.close()
 
-    def _handle_request(self, request: Request) -> Response:
+    def _handle_request(self, request: Request) -> Steps:
         """Pass the request to the pages, the control API or the API."""
         denial = access.denial_reason(request)
         if pages.serves(request):
-            return pages.handle(self.app, request, denial)
+            return in_thread(pages.handle, self.app, request, denial)
         if control.serves(request):
-            return control.handle(self.app, request, denial)
-        return self.app.handle(request)
+            return in_thread(control.handle, self.app, request, denial)
+        return self.app.respond(request)
 
     def _run_timers(self) -> None:
         while not self._stopping.wait(TIMER_INTERVAL):

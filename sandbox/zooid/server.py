@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sandbox.common import access
-from sandbox.common.http import Request, Response
+from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
 from sandbox.zooid import control, page
 from sandbox.zooid.api import Zooid
@@ -33,7 +34,7 @@ def running_zooid(
     and members. Raises CannotListen or UnreadableState.
     """
     zooid = Zooid(frozenset(whitelist), state)
-    server = Server(lambda request: handle(zooid, request), port, name="zooid")
+    server = Server(partial(in_thread, handle, zooid), port, name="zooid")
     zooid.url = server.url
     with serving(server):
         try:

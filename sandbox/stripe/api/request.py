@@ -1,11 +1,15 @@
 """API request, with its parsed parameters and the fault that applies to it."""
 
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
 
-from sandbox.common.http import Request, Response
+from sandbox.common.http import Request, Response, Steps
 from sandbox.stripe.api.faults import Fault
 from sandbox.stripe.api.redaction import redact, redact_text
 from sandbox.stripe.api.routing import Route
+
+#: Yields blocking calls; returns the response instead of the work's, or None.
+Disruption: TypeAlias = Generator[Callable[[], object], None, Response | None]
 
 
 class ApiRequest:
@@ -22,14 +26,14 @@ class ApiRequest:
         self.idempotency_key: str | None = None
         self.fault: Fault | None = None
 
-    def fault_before(self, now: int) -> Response | None:
+    def fault_before(self, now: int) -> Disruption:
         """Apply a `before` fault; return the response instead of the work, if any."""
         fault = self._fault_when("before")
         if fault is None:
             return None
         if fault.kind == "status":
             return fault.error_response(self.id, now)
-        return _disrupt(fault)
+        return (yield from _disrupt(fault))
 
     def replace_response(self, response: Response, now: int) -> Response:
         """Return the error of an `after` fault, else the given response.
@@ -41,12 +45,12 @@ class ApiRequest:
             return response
         return fault.error_response(self.id, now)
 
-    def fault_after(self, response: Response) -> Response:
+    def fault_after(self, response: Response) -> Steps:
         """Apply an `after` fault that delays or breaks the connection."""
         fault = self._fault_when("after")
         if fault is None or fault.kind == "status":
             return response
-        return _disrupt(fault) or response
+        return (yield from _disrupt(fault)) or response
 
     def log_entry(self, response: Response, now: int) -> dict[str, Any]:
         """Return the request log entry, without credentials and card numbers."""
@@ -67,10 +71,10 @@ class ApiRequest:
         return self.fault if self.fault and self.fault.when == when else None
 
 
-def _disrupt(fault: Fault) -> Response | None:
-    """Wait for a delay or timeout; return a broken response if the connection ends."""
+def _disrupt(fault: Fault) -> Disruption:
+    """Yield a delay or timeout; return a broken response if the connection ends."""
     if fault.kind in ("delay", "timeout"):
-        fault.wait()
+        yield fault.wait
     if fault.kind == "reset":
         return Response(0, broken="reset")
     if fault.kind == "timeout":
