@@ -27,8 +27,6 @@ from lightning.tasks import resolve_payments
 from tenants.models import Tenant
 from tenants.services.tenants import set_wallet
 
-#: Seconds each wallet takes to pay.
-WALLET_SECONDS = 1.0
 #: Seconds to wait for all payments.
 TIMEOUT = 300.0
 _POLL = 0.05
@@ -58,11 +56,15 @@ def measure(
     env: Mapping[str, str],
     *,
     payments: int,
+    wallet_seconds: float,
     log: Path,
     threads: int | None = None,
 ) -> Burst:
-    """Measure one worker making payments, each from another tenant's wallet."""
-    due = _prepare(counterparts, payments)
+    """Measure one worker making payments, each from another tenant's wallet.
+
+    A wallet takes `wallet_seconds` to pay.
+    """
+    due = _prepare(counterparts, payments, wallet_seconds)
     _lose_messages(due)
     before = counterparts.connections()
     with worker.running(env, log=log, threads=threads) as running:
@@ -79,10 +81,12 @@ def measure(
     )
 
 
-def _prepare(counterparts: Counterparts, number: int) -> dict[str, int]:
+def _prepare(
+    counterparts: Counterparts, number: int, wallet_seconds: float
+) -> dict[str, int]:
     """Create payments; return their ids by the names of the paying wallets."""
     names = [f"wallet-{next(_numbers)}" for _ in range(number)]
-    urls = counterparts.create_wallets(names, seconds=WALLET_SECONDS)
+    urls = counterparts.create_wallets(names, seconds=wallet_seconds)
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(names, pool.map(_start, names, urls), strict=True))
 

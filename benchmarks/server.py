@@ -1,16 +1,16 @@
-"""The sandbox Stripe as a separate process, and its memory."""
+"""Servers as separate processes, and their memory."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from benchmarks.memory import resident
 from benchmarks.wire import Wire
 
 
 class Server:
-    """A running sandbox."""
+    """A running server."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
@@ -25,11 +25,20 @@ class Server:
         return resident(self.process.pid)
 
 
-@contextmanager
-def running() -> Iterator[Server]:
+def running() -> AbstractContextManager[Server]:
     """Run a sandbox with an empty account on a free port, until the block ends."""
+    return _running("sandbox.stripe", "--port", "0")
+
+
+def running_bare() -> AbstractContextManager[Server]:
+    """Run a server that does nothing, until the block ends."""
+    return _running("benchmarks.bare_server")
+
+
+@contextmanager
+def _running(module: str, *options: str) -> Iterator[Server]:
     with subprocess.Popen(
-        [sys.executable, "-m", "sandbox.stripe", "--port", "0"],
+        [sys.executable, "-m", module, *options],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

@@ -303,7 +303,7 @@ def test_throttled_request_stores_no_auth_event(ann, settings):
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_concurrent_requests_for_a_subdomain_create_one_relay(ann, ben):
-    barrier = Barrier(6)
+    barrier = Barrier(6, timeout=60)
 
     def create(number: int) -> ApiResponse:
         caller = ApiClient(key=(ann, ben)[number % 2].key)

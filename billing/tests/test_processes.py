@@ -235,7 +235,7 @@ def deliver(live_server, event):
     )
     headers = {"Stripe-Signature": signature, "Content-Type": "application/json"}
     url = f"{live_server.url}/stripe/webhook"
-    return requests.post(url, body, headers=headers, timeout=30).status_code
+    return requests.post(url, body, headers=headers, timeout=60).status_code
 
 
 def test_tenant_marked_stale_after_a_worker_was_killed_is_synced(

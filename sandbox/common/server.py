@@ -146,6 +146,8 @@ class Server:
             response = json_response(413, {"error": str(error)})
         if response.broken in ("reset", "closed"):
             _break(transport, reset=response.broken == "reset")
+            # uvicorn reports an app that ends before the connection without a response.
+            await receive()
         elif response.broken == "truncated":
             await _send(send, response, len(response.body) // 2)
             transport.close()

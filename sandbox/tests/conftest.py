@@ -38,7 +38,7 @@ def stripe_sandbox(
 @pytest.fixture
 def api(stripe_sandbox: Sandbox) -> Iterator[stripe.StripeClient]:
     """A client of the sandbox, over HTTP."""
-    transport = stripe.RequestsClient(timeout=20)
+    transport = stripe.RequestsClient(timeout=60)
     yield stripe_sandbox.client(http_client=transport)
     transport.close()
 
@@ -49,7 +49,7 @@ def act(stripe_sandbox: Sandbox) -> Callable[..., tuple[int, dict[str, Any]]]:
 
     def act(path: str, **body: Any) -> tuple[int, dict[str, Any]]:
         url = f"{stripe_sandbox.url}/_sandbox/{path}"
-        answer = requests.post(url, json=body, timeout=10)
+        answer = requests.post(url, json=body, timeout=60)
         return answer.status_code, answer.json()
 
     return act

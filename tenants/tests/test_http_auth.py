@@ -232,7 +232,7 @@ def test_refused_request_does_not_use_up_event():
 
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_one_of_concurrent_requests_with_same_event_is_accepted():
-    request, barrier = signed(), Barrier(6)
+    request, barrier = signed(), Barrier(6, timeout=60)
 
     def call(_: int) -> bool:
         barrier.wait()

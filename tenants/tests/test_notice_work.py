@@ -89,7 +89,7 @@ def test_next_worker_sends_same_event_when_first_was_killed_after_sending(
     inbox.fault("hold", on="event", when="after", kinds={1059})
     notice = create_notice(ann)
     with running_worker(tmp_path / "first.log") as first:
-        wait_until(lambda: inbox.held, 30)
+        wait_until(lambda: inbox.held)
         processes.kill(first)
     inbox.clear_faults()
     assert len(inbox.stored(1059)) == 1
@@ -102,7 +102,7 @@ def test_next_worker_sends_same_event_when_first_was_killed_after_sending(
     )
     with running_worker(tmp_path / "second.log"):
         sweep_notices()
-        wait_until(lambda: Notice.objects.filter(state=State.SENT).exists(), 30)
+        wait_until(lambda: Notice.objects.filter(state=State.SENT).exists())
 
     assert [event.id for event in inbox.events(1059)] == [notice.event_id] * 2
     assert ann.messages(inbox) == ["Pay in_1."]

@@ -40,11 +40,11 @@ from billing.tests.support.credits import owe
 from billing.tests.support.subscriptions import rewrite_subscription
 from billing.tests.support.threads import in_threads
 from billing.tests.support.workers import Killed
+from caravel.tests.support.waiting import join, wait_until
 from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
-from lightning.tests.support.polling import until
 from sandbox.wallets import refuses
 from tenants.models import Notice
 from tenants.services.tenants import set_wallet
@@ -161,11 +161,11 @@ def test_booking_does_not_deadlock_with_a_worker_that_locks_the_tenant(
 
     def start_other_and_wait():
         other.start()
-        until(has_waiting_lock)
+        wait_until(has_waiting_lock)
 
     run_before(monkeypatch, settlements, "_record_surplus", start_other_and_wait)
     collect(subscriber)
-    other.join()
+    join(other)
 
     assert errors == []
     assert Credit.objects.get().amount_cents == 400

@@ -144,7 +144,7 @@ def test_customer_created_by_another_process_is_used(sandbox):
 @pytest.mark.django_db(transaction=True, serialized_rollback=True)
 def test_concurrent_portals_create_one_customer(sandbox):
     tenant = TenantFactory()
-    start = threading.Barrier(4)
+    start = threading.Barrier(4, timeout=60)
 
     def open_concurrently(_: int) -> str:
         start.wait()

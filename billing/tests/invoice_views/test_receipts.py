@@ -47,7 +47,7 @@ def settled_payment(invoice, wallets, alice, rates) -> LightningInvoice:
 def pay_on_hosted_page(sandbox, invoice) -> None:
     """Pay on Stripe's hosted page, as a payer would."""
     url = f"{sandbox.url}/_sandbox/invoices/{invoice.pk}/pay"
-    requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
+    requests.post(url, json={"card": "pm_card_visa"}, timeout=60).raise_for_status()
 
 
 def pay_by_card(sandbox, invoice) -> None:

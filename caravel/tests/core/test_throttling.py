@@ -7,6 +7,7 @@ import time_machine
 from django.conf import settings
 from django.test import RequestFactory
 
+from caravel.core.web import throttling
 from caravel.core.web.throttling import (
     Overloaded,
     Throttled,
@@ -14,6 +15,7 @@ from caravel.core.web.throttling import (
     concurrency_limit,
     throttle,
 )
+from caravel.tests.support.waiting import LIMIT, result_of
 
 
 def test_rate_applies_per_name_and_error_has_seconds_to_wait():
@@ -40,7 +42,7 @@ def test_request_is_allowed_again_after_period():
 
 
 def test_concurrent_requests_do_not_exceed_rate():
-    barrier = Barrier(8)
+    barrier = Barrier(8, timeout=LIMIT)
 
     def call(_: int) -> bool:
         barrier.wait()
@@ -94,7 +96,8 @@ def test_one_key_gets_at_most_half_of_slots(settings):
         pass
 
 
-def test_call_waits_briefly_for_free_slot(settings):
+def test_call_waits_briefly_for_free_slot(settings, monkeypatch):
+    monkeypatch.setattr(throttling, "_SLOT_TIMEOUT", LIMIT)
     settings.SLOW_REQUESTS = 1
     entered = Event()
 
@@ -106,7 +109,7 @@ def test_call_waits_briefly_for_free_slot(settings):
         with concurrency_limit("ann"):
             waiting = pool.submit(wait)
             assert not entered.wait(0.1)
-        waiting.result(timeout=5)
+        result_of(waiting, "the free slot")
 
 
 def test_single_slot_can_be_used_by_any_key(settings):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from caravel.tests.support.processes import eventually, python, runs
+from caravel.tests.support.processes import python, runs
+from caravel.tests.support.waiting import LIMIT, wait_until
 
 RUN_SCRIPT = "import pytest, sys; sys.exit(pytest.main(sys.argv[1:]))"
 CONNECT_TEST = """
@@ -51,7 +52,7 @@ def pids_under(directory: Path) -> set[int]:
 
 def test_run_starts_its_own_servers_and_removes_them(temporary: Path) -> None:
     with run(temporary, CONNECT_TEST) as process:
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=LIMIT)
 
     assert "1 passed" in printed
     header = r"servers: temporary ones in \S+ for DATABASE_URL and REDIS_URL\n"
@@ -69,7 +70,7 @@ def test_it():
     urls = {"DATABASE_URL": "postgres://db/one", "REDIS_URL": "redis://valkey/1"}
 
     with run(temporary, test, **urls) as process:
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=LIMIT)
 
     assert "servers: DATABASE_URL and REDIS_URL of the environment" in printed
     assert "1 passed" in printed
@@ -83,7 +84,7 @@ def test_it():
     assert "/caravel-" in os.environ["DATABASE_URL"]
 """
     with run(temporary, test, REDIS_URL="redis://valkey/1") as process:
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=LIMIT)
 
     assert "for DATABASE_URL\n" in printed
     assert "1 passed" in printed
@@ -91,10 +92,10 @@ def test_it():
 
 def test_ctrl_c_stops_servers_and_removes_their_data(temporary: Path) -> None:
     with run(temporary, WAITING_TEST) as process:
-        assert eventually((temporary / "waiting").exists)
+        wait_until((temporary / "waiting").exists, "the start of the test")
         started = pids_under(temporary)
         process.send_signal(signal.SIGINT)
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=LIMIT)
 
     assert "KeyboardInterrupt" in printed
     assert len(started) == 2
@@ -104,16 +105,16 @@ def test_ctrl_c_stops_servers_and_removes_their_data(temporary: Path) -> None:
 
 def test_next_run_removes_data_of_killed_run(temporary: Path) -> None:
     with run(temporary, WAITING_TEST) as process:
-        assert eventually((temporary / "waiting").exists)
+        wait_until((temporary / "waiting").exists, "the start of the test")
         started = pids_under(temporary)
         process.kill()
-        process.wait(15)
+        process.wait(LIMIT)
         assert len(started) == 2
-        assert eventually(lambda: not any(map(runs, started)))
+        wait_until(lambda: not any(map(runs, started)))
     assert list(temporary.glob("caravel-test-*"))
 
     with run(temporary, CONNECT_TEST) as process:
-        assert "1 passed" in process.communicate(timeout=30)[0]
+        assert "1 passed" in process.communicate(timeout=LIMIT)[0]
 
     assert not list(temporary.glob("caravel-test-*"))
 
@@ -128,16 +129,16 @@ def test_directories_in_use_new_or_linked_are_not_removed(temporary: Path) -> No
     os.utime(old, (an_hour_ago, an_hour_ago))
 
     with run(temporary, WAITING_TEST) as running:
-        assert eventually((temporary / "waiting").exists)
+        wait_until((temporary / "waiting").exists, "the start of the test")
         in_use = next(
             d for d in temporary.glob("caravel-test-*") if (d / "postgres").exists()
         )
         os.utime(in_use, (an_hour_ago, an_hour_ago))
         with run(temporary, CONNECT_TEST) as process:
-            assert "1 passed" in process.communicate(timeout=30)[0]
+            assert "1 passed" in process.communicate(timeout=LIMIT)[0]
         remaining = set(temporary.glob("caravel-test-*"))
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=30)
+        running.communicate(timeout=LIMIT)
 
     assert remaining == {fresh, link, in_use}
     assert target.exists()
@@ -150,7 +151,7 @@ def test_failed_start_leaves_no_directory(temporary: Path) -> None:
     with python(
         script, "-p", "caravel.embedded.pytest_plugin", "-c", os.devnull
     ) as process:
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=LIMIT)
 
     assert process.returncode != 0
     assert "run `make setup`" in errors

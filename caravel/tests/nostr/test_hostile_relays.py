@@ -5,14 +5,18 @@ import json
 import socket
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from operator import ge
 
 import pytest
 
 from caravel.nostr import generate_secret_key, pubkey_of
-from caravel.nostr.events import sign_event
+from caravel.nostr.events import parse_event, sign_event
 from caravel.nostr.relays import connection as connections_module
+from caravel.nostr.relays import pending
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool
 from caravel.tests.support.hostile_relay import (
@@ -20,7 +24,8 @@ from caravel.tests.support.hostile_relay import (
     raw_relay,
     scripted_relay,
 )
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.relay_requests import send_in_vain
+from caravel.tests.support.waiting import LIMIT, result_of, wait_until
 from sandbox.nostr import running_relay
 
 CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
@@ -45,7 +50,7 @@ def reply_to(id, tags=None):
     return sign_event(PEER_KEY, kind=REPLY, content="yes", tags=tags).to_dict()
 
 
-def send_request(pool, endpoint, timeout=5.0, event=None):
+def send_request(pool, endpoint, timeout=LIMIT, event=None):
     return pool.request(
         [endpoint],
         event or new_request(),
@@ -68,15 +73,24 @@ def in_loop(pool, function):
     async def run():
         return function()
 
-    return pool.call(run(), 5)
+    return pool.call(run(), LIMIT)
 
 
 def connection_to(pool, endpoint):
     return pool._connections[endpoint]
 
 
-def test_event_with_thousands_of_references_to_request_is_verified_once(pool):
+def test_event_with_thousands_of_references_to_request_is_not_verified(
+    pool, monkeypatch
+):
     """Verifying 512 KiB takes 10 ms; once per tag it would take a minute."""
+    verified = []
+
+    def verify(data):
+        verified.append(data["pubkey"])
+        return parse_event(data)
+
+    monkeypatch.setattr(pending, "parse_event", verify)
     sent = threading.Event()
 
     def script(client):
@@ -89,9 +103,9 @@ def test_event_with_thousands_of_references_to_request_is_verified_once(pool):
         client.receive_until("CLOSE")
 
     with scripted_relay(script) as endpoint:
-        started_at = time.monotonic()
         assert send_request(pool, endpoint).content == "yes"
-    assert time.monotonic() - started_at < 3
+    assert sent.is_set()
+    assert verified == [pubkey_of(PEER_KEY)]
 
 
 def test_fetch_ends_when_relay_never_stops_sending_events(pool):
@@ -106,7 +120,10 @@ def test_fetch_ends_when_relay_never_stops_sending_events(pool):
             client.send("EVENT", sub, event.to_dict())
 
     with scripted_relay(script) as endpoint:
-        result = pool.fetch([endpoint], [{"kinds": [13194]}], timeout=3)
+        for timeout in (1, 10, LIMIT):  # the first suffices unless the machine is busy
+            result = pool.fetch([endpoint], [{"kinds": [13194]}], timeout=timeout)
+            if result.events:
+                break
 
     assert 1 <= len(result.events) <= 100
     assert not result.complete
@@ -114,6 +131,13 @@ def test_fetch_ends_when_relay_never_stops_sending_events(pool):
 
 def test_flood_of_messages_uses_limited_share_of_event_loop(pool, monkeypatch):
     monkeypatch.setattr(connections_module, "_BURST", 0.05)
+    charged, limit = [], connections_module.Connection._yield_if_over_budget
+
+    async def charge(connection, seconds):
+        charged.append(seconds)
+        await limit(connection, seconds)
+
+    monkeypatch.setattr(connections_module.Connection, "_yield_if_over_budget", charge)
     stopped = threading.Event()
 
     def script(client):
@@ -127,15 +151,19 @@ def test_flood_of_messages_uses_limited_share_of_event_loop(pool, monkeypatch):
         future = executor.submit(send_request, pool, endpoint, timeout=4)
         wait_until(lambda: endpoint in pool._connections)
         started_at, used = time.monotonic(), in_loop(pool, time.thread_time)
-        with pytest.raises(NoReply):
-            future.result()
+        charged.clear()
+        with pytest.raises((NoReply, RelayUnreachable)):
+            result_of(future, "the end of the request")
         used = in_loop(pool, time.thread_time) - used
         stopped.set()
         in_loop(
             pool, lambda: connection_to(pool, endpoint)._websocket.transport.abort()
         )
 
-        assert used / (time.monotonic() - started_at) < 0.4
+        # Shares, since a busy machine takes longer for both.
+        elapsed = time.monotonic() - started_at
+        assert charged and sum(charged) / elapsed < 0.3
+        assert used / elapsed < 0.4
 
 
 def test_close_waits_for_unresponsive_relays_concurrently():
@@ -145,11 +173,11 @@ def test_close_waits_for_unresponsive_relays_concurrently():
         endpoints = [relay.endpoint for relay in held]
         closing_pool.listen(endpoints, [{"kinds": [1]}], lambda event: None)
         wait_until(lambda: all(relay.received for relay in held))
-        started_at = time.monotonic()
 
         closing_pool.close()
 
-        assert time.monotonic() - started_at < 4
+        # It waits a second for each, and stops after five.
+        wait_until(lambda: all(relay.close_frames for relay in held))
 
 
 def test_slow_name_servers_do_not_delay_trusted_relays(pool, monkeypatch):
@@ -158,21 +186,23 @@ def test_slow_name_servers_do_not_delay_trusted_relays(pool, monkeypatch):
 
     def resolve(host, *args, **kwargs):
         if host.endswith(".example"):
-            released.wait(20)
+            released.wait(2 * LIMIT)
             raise OSError("the name server does not answer")
         return getaddrinfo(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     untrusted = [Endpoint(f"ws://{number}.example") for number in range(100)]
     with running_relay() as relay, ThreadPoolExecutor(1) as executor:
-        future = executor.submit(pool.fetch, untrusted, [{"kinds": [1]}], timeout=5)
+        future = executor.submit(
+            pool.fetch, untrusted, [{"kinds": [1]}], timeout=2 * LIMIT
+        )
         wait_until(lambda: len(pool._connections) == 100)
         trusted = Endpoint(relay.url, private_allowed=True)
 
-        assert pool.fetch([trusted], [{"kinds": [1]}], timeout=2).complete
+        assert pool.fetch([trusted], [{"kinds": [1]}], timeout=LIMIT).complete
         released.set()
         with pytest.raises(RelayUnreachable):
-            future.result()
+            result_of(future, "the end of the fetch")
 
 
 def test_unused_connections_are_dropped(pool):
@@ -186,7 +216,7 @@ def test_unused_connections_are_dropped(pool):
                     f"ws://127.0.0.1:{port}/{number}", private_allowed=True
                 )
                 with pytest.raises(RelayUnreachable):
-                    send_request(pool, unreachable, timeout=5)
+                    send_request(pool, unreachable)
 
     assert len(pool._connections) <= 101
     assert len(pool._pending) <= 101
@@ -208,7 +238,7 @@ def test_unused_connections_are_dropped(pool):
 )
 def test_http_server_that_is_no_relay_is_unreachable(pool, response):
     with http_server(response) as endpoint, pytest.raises(RelayUnreachable):
-        pool.fetch([endpoint], [{"kinds": [1]}], timeout=5)
+        pool.fetch([endpoint], [{"kinds": [1]}], timeout=LIMIT)
 
 
 def test_deeply_nested_json_is_ignored(pool):
@@ -225,47 +255,63 @@ def test_deeply_nested_json_is_ignored(pool):
 
 
 def test_subscription_that_relay_keeps_closing_is_repeated_with_growing_delays(pool):
-    requests = []
+    times = defaultdict(list)
 
     def script(client):
         while True:
             verb, sub, *_ = client.receive()
             if verb == "REQ":
-                requests.append(sub)
+                times[sub].append(time.monotonic())
                 for _ in range(2_000):
                     client.send("CLOSED", sub, "error: no")
 
     with scripted_relay(script) as endpoint:
-        with pytest.raises(NoReply):
-            send_request(pool, endpoint, timeout=2)
+        send_in_vain(
+            lambda timeout: send_request(pool, endpoint, timeout),
+            timeout=2,
+            until=lambda: any(times[sub][1:] for sub in times),
+        )
         assert connection_to(pool, endpoint).connect_count == 1
-    assert 2 <= len(requests) <= 4
+    assert_delays_grow(times, [0.5, 1, 2, 4, 8, 16])
     wait_until(lambda: not connections_module._background)
 
 
 def test_authentication_that_never_suffices_is_repeated_with_growing_delays(pool):
-    auth_ids = []
+    times, auth_ids = defaultdict(list), []
 
     def script(client):
         client.send("AUTH", "who?")
         while True:
             verb, argument, *_ = client.receive()
             if verb == "REQ":
+                times[argument].append(time.monotonic())
                 client.send("CLOSED", argument, "auth-required: who?")
             elif verb == "AUTH":
                 auth_ids.append(argument["id"])
                 client.send("OK", argument["id"], True, "")
 
-    with scripted_relay(script) as endpoint, pytest.raises(NoReply):
-        send_request(pool, endpoint, timeout=2)
-    assert 1 <= len(auth_ids) <= 5
+    with scripted_relay(script) as endpoint:
+        send_in_vain(
+            lambda timeout: send_request(pool, endpoint, timeout),
+            timeout=2,
+            until=lambda: any(times[sub][2:] for sub in times),
+        )
+    assert_delays_grow(times, [0, 1, 2, 4, 8, 16])
+    assert 1 <= len(auth_ids) <= sum(map(len, times.values()))
+
+
+def assert_delays_grow(times, shortest):
+    """Compare the delays between requests of each subscription with the shortest."""
+    for requested_at in times.values():
+        delays = [later - earlier for earlier, later in pairwise(requested_at)]
+        assert all(map(ge, delays, shortest)), delays
 
 
 def test_relay_that_closes_at_once_leaves_no_subscriptions(pool):
     with raw_relay(close_after=0) as relay:
         for _ in range(5):
             with pytest.raises(RelayUnreachable):
-                send_request(pool, relay.endpoint, timeout=5)
+                send_request(pool, relay.endpoint)
 
         connection = connection_to(pool, relay.endpoint)
         assert in_loop(pool, lambda: dict(connection._subscriptions)) == {}
@@ -278,9 +324,9 @@ def test_subscriptions_of_closing_connection_are_repeated_on_next_one(pool):
         wait_until(
             lambda: relay.received and not connection_to(pool, relay.endpoint).is_open
         )
-        with pytest.raises(NoReply):
-            send_request(pool, relay.endpoint, timeout=0.5)
+        send_in_vain(
+            lambda timeout: send_request(pool, relay.endpoint, timeout), timeout=0.5
+        )
         assert relay.accepted == 2
 
-        wait_until(lambda: [m for m in relay.received if m[0] == "REQ"][2:])
-        assert [m[2]["kinds"] for m in relay.received if m[0] == "REQ"].count([1]) == 2
+        wait_until(lambda: relay.requests_for([1]) == 2)

@@ -16,7 +16,8 @@ from caravel.nostr.events import sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, PrivateAddress, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool, close_pool, get_pool
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.relay_requests import send_in_vain
+from caravel.tests.support.waiting import LIMIT, join, result_of, wait_until
 from sandbox.nostr import RelaySettings, running_relay
 
 CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
@@ -64,13 +65,15 @@ def start_replying(peer_pool, relay, make=reply_to):
 
     def reply(event):
         for answer in make(event) if isinstance(make(event), list) else [make(event)]:
-            executor.submit(peer_pool.publish, [endpoint_of(relay)], answer, timeout=5)
+            executor.submit(
+                peer_pool.publish, [endpoint_of(relay)], answer, timeout=LIMIT
+            )
 
     peer_pool.listen([endpoint_of(relay)], [{"kinds": [REQUEST]}], reply)
     wait_until(lambda: relay.subscriptions >= 1)
 
 
-def send_request(pool, relays, *, event=None, timeout=5.0, **options):
+def send_request(pool, relays, *, event=None, timeout=LIMIT, **options):
     endpoints = [endpoint_of(relay) for relay in relays]
     author = pubkey_of(PEER_KEY)
     return pool.request(
@@ -123,8 +126,11 @@ def test_event_with_forged_signature_is_not_a_reply(relay, pool, peer_pool):
         lambda event: [reply_to(event), reply_to(event, names=event.id)],
     )
 
-    with pytest.raises(NoReply):
-        send_request(pool, [relay], timeout=0.5)
+    send_in_vain(
+        lambda timeout: send_request(pool, [relay], timeout=timeout),
+        timeout=0.5,
+        until=lambda: relay.count(REPLY),
+    )
 
 
 def test_reply_arrives_over_one_relay_when_other_is_unreachable(relay, pool, peer_pool):
@@ -135,7 +141,7 @@ def test_reply_arrives_over_one_relay_when_other_is_unreachable(relay, pool, pee
         new_request(),
         author=pubkey_of(PEER_KEY),
         kind=REPLY,
-        timeout=5,
+        timeout=LIMIT,
     )
 
     assert reply.content == "re ?"
@@ -148,10 +154,11 @@ def test_reply_is_not_delayed_when_one_of_two_relays_never_responds(
         mute.fault("mute", on="req")
         mute.fault("mute", on="event")
         start_replying(peer_pool, relay)
-        started_at = time.monotonic()
 
-        assert send_request(pool, [mute, relay]).content == "re ?"
-        assert time.monotonic() - started_at < 3
+        with ThreadPoolExecutor(1) as executor:
+            options = {"timeout": 2 * LIMIT}
+            future = executor.submit(send_request, pool, [mute, relay], **options)
+            assert result_of(future, "the reply").content == "re ?"
 
 
 def test_relay_unreachable_is_raised_without_connection(pool):
@@ -161,7 +168,7 @@ def test_relay_unreachable_is_raised_without_connection(pool):
             new_request(),
             author=pubkey_of(PEER_KEY),
             kind=REPLY,
-            timeout=3,
+            timeout=LIMIT,
         )
 
 
@@ -173,14 +180,15 @@ def test_expired_event_is_not_sent(relay, pool):
     )
 
     with pytest.raises(RelayUnreachable, match="expired"):
-        send_request(pool, [relay], event=late, timeout=3)
+        send_request(pool, [relay], event=late)
 
     assert relay.count(REQUEST) == 0
 
 
 def test_no_reply_is_raised_after_timeout(relay, pool):
-    with pytest.raises(NoReply):
-        send_request(pool, [relay], timeout=0.3)
+    send_in_vain(
+        lambda timeout: send_request(pool, [relay], timeout=timeout), timeout=0.3
+    )
 
     assert relay.count(REQUEST) == 1
 
@@ -190,28 +198,30 @@ def test_no_reply_is_raised_when_relay_rejects_event_which_it_may_have_forwarded
 ):
     relay.fault("reject", on="event")
 
-    with pytest.raises(NoReply):
-        send_request(pool, [relay], timeout=0.3)
+    send_in_vain(
+        lambda timeout: send_request(pool, [relay], timeout=timeout), timeout=0.3
+    )
 
 
 def test_no_reply_is_raised_when_connection_is_lost_after_sending(relay, pool):
     relay.fault("disconnect", on="event", kinds={REQUEST}, times=1)
 
-    with pytest.raises(NoReply):
-        send_request(pool, [relay], timeout=0.5)
+    send_in_vain(
+        lambda timeout: send_request(pool, [relay], timeout=timeout), timeout=0.5
+    )
 
 
 def test_reply_arrives_after_reconnecting(relay, pool, peer_pool):
     relay.fault("hold", on="event", kinds={REPLY})
     start_replying(peer_pool, relay)
     with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(send_request, pool, [relay], timeout=15)
+        future = executor.submit(send_request, pool, [relay])
         wait_until(lambda: relay.held == 1)
         relay.drop_connections()
         wait_until(lambda: relay.subscriptions == 2)
         relay.release()
 
-        assert future.result().content == "re ?"
+        assert result_of(future, "the reply").content == "re ?"
     assert relay.count(REQUEST) == 1
 
 
@@ -220,7 +230,7 @@ def test_subscription_closed_by_relay_is_requested_again(relay, pool, peer_pool)
     relay.fault("closed", on="req", times=1)
     relay.fault("delay", on="event", kinds={REPLY}, seconds=1.5)
 
-    assert send_request(pool, [relay], timeout=10).content == "re ?"
+    assert send_request(pool, [relay]).content == "re ?"
 
 
 def test_200_requests_share_one_connection(relay, pool, peer_pool):
@@ -245,23 +255,27 @@ def test_request_all_returns_outcome_of_each_request(relay, pool, peer_pool):
     start_replying(
         peer_pool, relay, lambda e: [reply_to(e)] if e.content != "1" else []
     )
-    events = [new_request(str(n)) for n in range(3)]
+    expected = ["re 0", NoReply, "re 2"]
 
-    replies = pool.request_all(
-        [endpoint_of(relay)], events, author=pubkey_of(PEER_KEY), kind=REPLY, timeout=1
-    )
+    for timeout in (1, 10, LIMIT):  # the first suffices unless the machine is busy
+        replies = pool.request_all(
+            [endpoint_of(relay)],
+            [new_request(str(n)) for n in range(3)],
+            author=pubkey_of(PEER_KEY),
+            kind=REPLY,
+            timeout=timeout,
+        )
+        outcomes = [getattr(reply, "content", type(reply)) for reply in replies]
+        if outcomes == expected:
+            break
 
-    assert [getattr(a, "content", type(a)) for a in replies] == [
-        "re 0",
-        NoReply,
-        "re 2",
-    ]
+    assert outcomes == expected
 
 
 def test_idle_connection_is_closed_and_reopened_on_demand(
     relay, pool, peer_pool, monkeypatch
 ):
-    monkeypatch.setattr(connections_module, "IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(connections_module, "IDLE_TIMEOUT", 0.5)
     start_replying(peer_pool, relay)
     send_request(pool, [relay])
     wait_until(lambda: relay.connections == 1)
@@ -271,8 +285,12 @@ def test_idle_connection_is_closed_and_reopened_on_demand(
 
 def test_request_authenticates_when_relay_requires_it(peer_pool, pool):
     with running_relay(settings=RelaySettings(requires_auth=True)) as relay:
-        with pytest.raises(NoReply):
-            send_request(pool, [relay], timeout=2, secret_key=CLIENT_KEY)
+        options = {"event": new_request(), "secret_key": CLIENT_KEY}
+        send_in_vain(
+            lambda timeout: send_request(pool, [relay], timeout=timeout, **options),
+            timeout=1,
+            until=lambda: relay.stored(REQUEST),
+        )
 
         assert relay.authenticated == {pubkey_of(CLIENT_KEY)}
         assert len(relay.stored(REQUEST)) == 1
@@ -280,20 +298,20 @@ def test_request_authenticates_when_relay_requires_it(peer_pool, pool):
 
 def test_fetch_is_complete_only_if_all_relays_sent_eose(relay, pool):
     event = sign_event(CLIENT_KEY, kind=13194, content="pay_invoice")
-    assert pool.publish([endpoint_of(relay)], event, timeout=5) == [
+    assert pool.publish([endpoint_of(relay)], event, timeout=LIMIT) == [
         endpoint_of(relay).host
     ]
     own_events = [{"kinds": [13194], "authors": [pubkey_of(CLIENT_KEY)]}]
 
-    result = pool.fetch([endpoint_of(relay)], own_events, timeout=5)
+    result = pool.fetch([endpoint_of(relay)], own_events, timeout=LIMIT)
     assert (result.events, result.complete) == ((event,), True)
-    result = pool.fetch([endpoint_of(relay), unreachable()], own_events, timeout=5)
+    result = pool.fetch([endpoint_of(relay), unreachable()], own_events, timeout=LIMIT)
     assert (result.events, result.complete) == ((event,), False)
     relay.fault("mute", on="req")
     result = pool.fetch([endpoint_of(relay)], own_events, timeout=0.3)
     assert (result.events, result.complete) == ((), False)
     with pytest.raises(RelayUnreachable):
-        pool.fetch([unreachable()], own_events, timeout=5)
+        pool.fetch([unreachable()], own_events, timeout=LIMIT)
 
 
 def test_listener_receives_events_after_relay_was_offline(relay, pool, peer_pool):
@@ -309,7 +327,7 @@ def test_listener_receives_events_after_relay_was_offline(relay, pool, peer_pool
     wait_until(lambda: relay.subscriptions == 1)
 
     peer_pool.publish(
-        [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
+        [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=60
     )
 
     wait_until(lambda: received == ["hi"])
@@ -322,11 +340,14 @@ def test_listener_starts_when_relay_comes_online(pool, peer_pool, monkeypatch):
         pool.listen(
             [endpoint_of(relay)], [{"kinds": [1]}], lambda e: received.append(e.content)
         )
-        time.sleep(0.2)
+        wait_until(
+            lambda: any(c._opening.done() for c in pool._connections.values()),
+            "the first attempt to connect",
+        )
         relay.go_online()
         wait_until(lambda: relay.subscriptions == 1)
         peer_pool.publish(
-            [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=5
+            [endpoint_of(relay)], sign_event(PEER_KEY, kind=1, content="hi"), timeout=60
         )
         wait_until(lambda: received == ["hi"])
 
@@ -349,7 +370,11 @@ def test_private_address_is_refused(relay, pool, url):
 
     with pytest.raises(PrivateAddress):
         pool.request(
-            [endpoint], new_request(), author=pubkey_of(PEER_KEY), kind=REPLY, timeout=3
+            [endpoint],
+            new_request(),
+            author=pubkey_of(PEER_KEY),
+            kind=REPLY,
+            timeout=LIMIT,
         )
 
     assert relay.accepted == 0
@@ -368,7 +393,7 @@ def test_name_is_resolved_and_checked_for_each_connection(relay, pool, monkeypat
 
     for _ in range(2):
         with pytest.raises(PrivateAddress):
-            pool.fetch([endpoint], [{"kinds": [1]}], timeout=3)
+            pool.fetch([endpoint], [{"kinds": [1]}], timeout=LIMIT)
     assert resolved == ["rebinding.example"] * 2
     assert relay.accepted == 0
 
@@ -381,14 +406,14 @@ def test_name_with_public_and_private_address_is_refused(pool, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: infos)
 
     with pytest.raises(PrivateAddress):
-        pool.fetch([Endpoint("ws://two.example")], [{"kinds": [1]}], timeout=3)
+        pool.fetch([Endpoint("ws://two.example")], [{"kinds": [1]}], timeout=LIMIT)
 
 
 def test_private_connection_is_not_shared_with_endpoint_that_disallows_it(relay, pool):
-    pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=3)
+    pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=LIMIT)
 
     with pytest.raises(PrivateAddress):
-        pool.fetch([Endpoint(relay.url)], [{"kinds": [1]}], timeout=3)
+        pool.fetch([Endpoint(relay.url)], [{"kinds": [1]}], timeout=LIMIT)
 
 
 def test_redirect_is_not_followed(relay, pool):
@@ -396,7 +421,7 @@ def test_redirect_is_not_followed(relay, pool):
         redirecting_to(relay.url.replace("ws:", "http:")) as url,
         pytest.raises(RelayUnreachable),
     ):
-        pool.fetch([Endpoint(url, private_allowed=True)], [{}], timeout=3)
+        pool.fetch([Endpoint(url, private_allowed=True)], [{}], timeout=LIMIT)
 
     assert relay.accepted == 0
 
@@ -404,7 +429,7 @@ def test_redirect_is_not_followed(relay, pool):
 def test_proxy_variables_are_ignored(relay, pool, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
 
-    assert pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=3).complete
+    assert pool.fetch([endpoint_of(relay)], [{"kinds": [1]}], timeout=LIMIT).complete
 
 
 @contextmanager
@@ -425,7 +450,7 @@ def redirecting_to(url):
         yield f"ws://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
-        thread.join()
+        join(thread)
         server.server_close()
 
 
@@ -438,7 +463,7 @@ def test_forked_child_creates_its_own_pool(relay, peer_pool):
         send_request(get_pool(), [relay])
         child = os.fork()
         if child == 0:
-            signal.alarm(20)
+            signal.alarm(int(LIMIT))
             try:
                 reply = send_request(
                     get_pool(), [relay], event=new_request("from the child")
@@ -462,7 +487,7 @@ def test_call_from_pools_own_thread_raises(pool):
 
     def wait():
         try:
-            pool.fetch([unreachable()], [{}], timeout=1)
+            pool.fetch([unreachable()], [{}], timeout=LIMIT)
         except RuntimeError as exc:
             failures.append(str(exc))
 

@@ -14,7 +14,7 @@ from caravel.nostr.events import Event, sign_event
 from caravel.nostr.relays import connection as connections_module
 from caravel.nostr.relays.dial import Endpoint, RelayUnreachable
 from caravel.nostr.relays.pool import NoReply, RelayPool
-from caravel.tests.support.waiting import wait_until
+from caravel.tests.support.waiting import LIMIT, join, result_of, wait_until
 from sandbox.nostr import running_relay
 
 CLIENT_KEY, PEER_KEY = generate_secret_key(), generate_secret_key()
@@ -94,7 +94,7 @@ def leftovers(pool):
             ),
         }
 
-    return pool.call(count(), 5)
+    return pool.call(count(), LIMIT)
 
 
 def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
@@ -126,13 +126,14 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
                 )
                 for number in range(ROUNDS * THREADS)
             ]
-            outcomes = [pair for future in futures for pair in future.result()]
+            outcomes = [
+                pair for future in futures for pair in result_of(future, "all outcomes")
+            ]
         stopped.set()
-        disturbing.join()
+        join(disturbing)
         relay.clear_faults()
         wait_until(
-            lambda: isinstance(send_requests(pool, endpoints, 2, "last")[0][1], Event),
-            60,
+            lambda: isinstance(send_requests(pool, endpoints, 2, "last")[0][1], Event)
         )
         repliers.shutdown()
 
@@ -145,9 +146,9 @@ def test_each_request_has_one_outcome_and_leaves_nothing_when_relays_fail(
         received = {e.id for r in (relay, second) for e in r.events(REQUEST)}
         unsent = {q.id for q, a in outcomes if isinstance(a, RelayUnreachable)}
         assert not unsent & received
-        wait_until(lambda: not any(leftovers(pool).values()), 60)
-        wait_until(lambda: not connections_module._background, 60)
-        wait_until(lambda: second.subscriptions == 0 and relay.subscriptions <= 1, 60)
+        wait_until(lambda: not any(leftovers(pool).values()))
+        wait_until(lambda: not connections_module._background)
+        wait_until(lambda: second.subscriptions == 0 and relay.subscriptions <= 1)
         for pool in pools:
             pool.close()
     gc.collect()

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import itertools
 import json
 import socket
 import threading
@@ -14,8 +13,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 from caravel.nostr.relays.dial import Endpoint
+from caravel.tests.support.waiting import join
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+_TEXT, _CLOSE = 1, 8  # opcodes
 _CLOSE_FRAME = b"\x88\x02\x03\xe9"  # 1001, going away
 
 
@@ -54,7 +55,7 @@ def scripted_relay(script: Callable[[Client], None]) -> Iterator[Endpoint]:
             yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
         finally:
             server.shutdown()
-            thread.join()
+            join(thread)
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def http_server(response: bytes) -> Iterator[Endpoint]:
             yield Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
+            join(thread)
 
 
 class RawRelay:
@@ -93,6 +94,7 @@ class RawRelay:
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self.received: list[list[Any]] = []
+        self.close_frames = 0
         port = self._listening.getsockname()[1]
         self.endpoint = Endpoint(f"ws://127.0.0.1:{port}", private_allowed=True)
         self._start(self._run)
@@ -101,14 +103,18 @@ class RawRelay:
     def accepted(self) -> int:
         return len(self._clients)
 
+    def requests_for(self, kinds: list[int]) -> int:
+        """Return how many received subscriptions have a filter with these kinds."""
+        requests = [message for message in self.received if message[0] == "REQ"]
+        return sum(request[2]["kinds"] == kinds for request in requests)
+
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
         for client in self._clients:
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
+        join(*self._threads)
         for client in self._clients:
             client.close()
 
@@ -128,10 +134,13 @@ class RawRelay:
         close_after = self._close_after if is_first or not self._close_after else -1
         with client.makefile("rb") as stream, suppress(OSError, EOFError):
             client.sendall(handshake + (_CLOSE_FRAME if close_after == 0 else b""))
-            for count in itertools.count(1):
-                self.received.append(_read_message(stream))
-                if count == close_after:
-                    client.sendall(_CLOSE_FRAME)
+            while True:
+                opcode, payload = _read_frame(stream)
+                self.close_frames += opcode == _CLOSE
+                if opcode == _TEXT:
+                    self.received.append(json.loads(payload))
+                    if len(self.received) == close_after:
+                        client.sendall(_CLOSE_FRAME)
 
 
 @contextmanager
@@ -143,20 +152,16 @@ def raw_relay(*, close_after: int) -> Iterator[RawRelay]:
         relay.close()
 
 
-def _read_message(stream: Any) -> list[Any]:
-    """Return the next text message (RFC 6455, 5.2). Raises EOFError."""
-    while True:
-        head = stream.read(2)
-        if len(head) < 2:
-            raise EOFError
-        size = head[1] & 0x7F
-        if size == 126:
-            size = int.from_bytes(stream.read(2), "big")
-        mask, masked = stream.read(4), stream.read(size)
-        if head[0] & 0x0F == 1:
-            text = bytes(b ^ mask[i % 4] for i, b in enumerate(masked))
-            message: list[Any] = json.loads(text)
-            return message
+def _read_frame(stream: Any) -> tuple[int, bytes]:
+    """Return opcode and payload of the next frame (RFC 6455, 5.2). Raises EOFError."""
+    head = stream.read(2)
+    if len(head) < 2:
+        raise EOFError
+    size = head[1] & 0x7F
+    if size == 126:
+        size = int.from_bytes(stream.read(2), "big")
+    mask, masked = stream.read(4), stream.read(size)
+    return head[0] & 0x0F, bytes(b ^ mask[i % 4] for i, b in enumerate(masked))
 
 
 def _read_request(client: socket.socket) -> bytes:

@@ -1,12 +1,55 @@
-"""Waiting for a condition that another thread or process fulfils."""
+"""Waiting, with a bound, for what other threads and processes do.
 
+The bounds only end tests that hang: a busy machine needs far less time.
+"""
+
+import inspect
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+#: Seconds to wait for an event.
+LIMIT = 60.0
+_POLL = 0.02
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
-    """Poll until the condition is true; fail after some seconds."""
+def wait_until(
+    condition: Callable[[], object],
+    event: str = "",
+    *,
+    seconds: float = LIMIT,
+    details: Callable[[], object] = str,
+) -> None:
+    """Poll until the condition is true, or fail.
+
+    The failure has the event, or the condition's source, and what `details` returns.
+    """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} seconds"
-        time.sleep(0.02)
+        if time.monotonic() > deadline:
+            event = event or _source(condition)
+            raise AssertionError(f"not within {seconds:g} s: {event} {details()}")
+        time.sleep(_POLL)
+
+
+def join(*threads: threading.Thread) -> None:
+    """Wait until the threads end, or fail with the name of one that still runs."""
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive(), f"not within {LIMIT:g} s: end of {thread.name}"
+
+
+def result_of(future: Future[T], event: str) -> T:
+    """Return the result of a future, or fail if there is none in time."""
+    assert wait([future], LIMIT).done, f"not within {LIMIT:g} s: {event}"
+    return future.result()
+
+
+def _source(condition: Callable[[], object]) -> str:
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):  # a method of a built-in type, or code without a file
+        return repr(condition)

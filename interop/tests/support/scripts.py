@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.tests.support.polling import until
+from caravel.tests.support.waiting import LIMIT, join, wait_until
 
 INTEROP_DIR = Path(__file__).parents[2]
 #: Seconds for a script to end once its input is closed.
-STOP_TIMEOUT = 10.0
+STOP_TIMEOUT = LIMIT
 FAILED = "the script failed: see its stderr"
 
 Message = dict[str, Any]
@@ -44,7 +44,7 @@ class Script:
 
     def until(self, condition: Callable[[], object]) -> None:
         """Poll until the condition holds; fails at once if the script has ended."""
-        until(lambda: self._process.poll() is not None or condition())
+        wait_until(lambda: self._process.poll() is not None or condition())
         assert self._process.poll() is None, FAILED
 
     def stop(self) -> None:
@@ -57,8 +57,8 @@ class Script:
             status = process.wait(STOP_TIMEOUT)
         finally:
             process.kill()
-            process.wait()
-            self._thread.join()
+            process.wait(LIMIT)
+            join(self._thread)
         assert status == 0, FAILED
 
     def _read(self) -> None:

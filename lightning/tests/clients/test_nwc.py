@@ -13,6 +13,7 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.nostr.events import sign_event
 from caravel.nostr.relays.dial import Endpoint
 from caravel.nostr.relays.pool import get_pool
+from caravel.tests.support.waiting import join, wait_until
 from lightning.clients import nwc
 from lightning.clients.nwc import Wallet
 from lightning.clients.nwc_replies import (
@@ -30,7 +31,6 @@ from lightning.exceptions import (
     WalletFailed,
     WalletRefused,
 )
-from lightning.tests.support.polling import until
 from sandbox.common.nostr import Scheme, encrypt
 from sandbox.wallets import (
     CLAIMS_FALSELY,
@@ -327,7 +327,7 @@ def listen(relay, wallet, callback):
     """Start listening to a wallet; returns once the relay has the subscription."""
     before = relay.subscriptions
     wallet.on_payment_received(callback)
-    until(lambda: relay.subscriptions > before)
+    wait_until(lambda: relay.subscriptions > before)
 
 
 def pay_new(own_wallet, alice):
@@ -345,7 +345,7 @@ def test_payment_received_is_passed_on(relay, own_wallet, alice, scheme):
 
     payment_hash = pay_new(own_wallet, alice)
 
-    until(lambda: received == [[payment_hash]])
+    wait_until(lambda: received == [[payment_hash]])
 
 
 def test_repeated_notification_is_passed_on_once(relay, own_wallet, alice):
@@ -354,14 +354,14 @@ def test_repeated_notification_is_passed_on_once(relay, own_wallet, alice):
     received: list[list[str]] = []
     listen(relay, client(own_wallet), received.append)
     first = pay_new(own_wallet, alice)
-    until(lambda: received == [[first]])
+    wait_until(lambda: received == [[first]])
 
     before = relay.requests
     relay.drop_connections()
-    until(lambda: relay.requests > before)
+    wait_until(lambda: relay.requests > before)
     second = pay_new(own_wallet, alice)
 
-    until(lambda: len(received) > 1)
+    wait_until(lambda: len(received) > 1)
     assert received == [[first], [second]]
 
 
@@ -372,7 +372,7 @@ def test_many_notifications_are_passed_on_together(relay, own_wallet, alice):
 
     hashes = [alice.pay(bolt11).payment_hash for bolt11 in bolt11s]
 
-    until(lambda: sum(map(len, received)) == 20)
+    wait_until(lambda: sum(map(len, received)) == 20)
     assert [each for batch in received for each in batch] == hashes
     assert len(received) < 10
 
@@ -387,11 +387,11 @@ def test_listening_goes_on_after_the_callback_fails(relay, own_wallet, alice, ca
 
     listen(relay, client(own_wallet), fail_once)
     pay_new(own_wallet, alice)
-    until(lambda: received)
+    wait_until(lambda: received)
 
     second = pay_new(own_wallet, alice)
 
-    until(lambda: received[1:] == [[second]])
+    wait_until(lambda: received[1:] == [[second]])
     assert "hints_lost" in caplog.text
 
 
@@ -410,7 +410,7 @@ def test_notifications_of_other_connections_are_ignored(relay, own_wallet, alice
 
     payment_hash = pay_new(own_wallet, alice)
 
-    until(lambda: notices == [[payment_hash]])
+    wait_until(lambda: notices == [[payment_hash]])
     assert received == []
 
 
@@ -420,7 +420,7 @@ def publish_notification(wallet, relay, content):
     text = encrypt(Scheme.NIP44, keys.wallet, uri.client_pubkey, content)
     tags = [("p", uri.client_pubkey)]
     event = sign_event(keys.wallet, kind=23197, content=text, tags=tags)
-    get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=5)
+    get_pool().publish([Endpoint(relay.url, private_allowed=True)], event, timeout=60)
 
 
 def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet, alice):
@@ -430,7 +430,7 @@ def test_listening_goes_on_after_a_deeply_nested_notification(relay, own_wallet,
 
     payment_hash = pay_new(own_wallet, alice)
 
-    until(lambda: received == [[payment_hash]])
+    wait_until(lambda: received == [[payment_hash]])
 
 
 def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
@@ -441,7 +441,7 @@ def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
     def block_after_first(batch):
         received.extend(batch)
         taken.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     listen(relay, client(own_wallet), block_after_first)
     payment_hashes = [f"{number:064x}" for number in range(20)]
@@ -451,10 +451,10 @@ def test_notification_queue_is_bounded(relay, own_wallet, monkeypatch):
             "notification": {"payment_hash": payment_hash},
         }
         publish_notification(own_wallet, relay, json.dumps(notice))
-        assert taken.wait(20)
+        assert taken.wait(60)
     go_on.set()
 
-    until(lambda: len(received) >= 4)
+    wait_until(lambda: len(received) >= 4)
     assert received[:4] == payment_hashes[:4]
     assert len(received) < 10  # the last may have arrived when there was room again
 
@@ -540,7 +540,7 @@ def test_many_threads_share_one_connection(relay, wallets, own_wallet):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        join(thread)
 
     assert failures == []
     assert relay.accepted - before == 1

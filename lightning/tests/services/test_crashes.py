@@ -19,6 +19,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from billing.tests.support import processes
+from caravel.tests.support.waiting import wait_until
 from lightning.clients import nwc
 from lightning.exceptions import AlreadySettled, PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
@@ -27,7 +28,6 @@ from lightning.services.invoices import PaymentRequest
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
-from lightning.tests.support.polling import until
 from sandbox.wallets import (
     CLAIMS_FALSELY,
     PAYS,
@@ -139,7 +139,7 @@ def empty_broker() -> Iterator[None]:
 @pytest.fixture
 def cases(settings, relay, wallets) -> list[Case]:
     """Attempts that are due; the broker has their messages."""
-    settings.NWC_TIMEOUT = 2
+    settings.NWC_TIMEOUT = 5
     # Some real relays keep expired events: wallets that come back will get them.
     relay.change_settings(honours_expiration=False)
     cases = []
@@ -167,7 +167,7 @@ def test_each_wallet_has_its_outcome_without_a_crash(
     relay, wallets, own_wallet, cases, tmp_path
 ):
     with worker(tmp_path / "worker.log"):
-        until(all_attempts_tried, 60)
+        wait_until(all_attempts_tried)
 
     for case in cases:
         if not case.script.pays:
@@ -183,7 +183,7 @@ def test_attempts_are_made_once_when_killed_before_the_request(
     """The worker fetches the info event; no request is marked as sent."""
     relay.fault("hold", on="req", kinds={nwc.INFO})
     with worker(tmp_path / "first.log") as running:
-        until(lambda: relay.held >= len(cases), 60)
+        wait_until(lambda: relay.held >= len(cases))
         processes.kill(running)
     assert NwcPayment.objects.unsent().count() == len(cases)
     relay.clear_faults()
@@ -216,7 +216,7 @@ def test_attempts_are_made_once_when_killed_after_the_reply(
     replying = [case for case in cases if case.script.answers]
     with requests_held(relay, cases, tmp_path) as running, locked_payments():
         relay.clear_faults()
-        until(lambda: blocked_backends() >= len(replying), 14)
+        wait_until(lambda: blocked_backends() >= len(replying), seconds=14)
         processes.kill(running)
         end_blocked_backends()
     assert not NwcPayment.objects.exclude(state=State.PENDING).exists()
@@ -237,7 +237,7 @@ def requests_held(relay: Any, cases: list[Case], tmp_path: Any) -> Iterator[Any]
     clients = {case.payment.client_pubkey for case in cases}
     with worker(tmp_path / "first.log") as running:
         # Requests to our own wallet are held, too.
-        until(lambda: clients <= authors(relay), 60)
+        wait_until(lambda: clients <= authors(relay))
         yield running
 
 
@@ -281,8 +281,8 @@ def recover(tmp_path: Any) -> None:
     )
     with worker(tmp_path / "second.log"):
         resolve_payments.delay()
-        until(lambda: not NwcPayment.objects.unsent().exists(), 60)
-        until(all_attempts_tried, 60)
+        wait_until(lambda: not NwcPayment.objects.unsent().exists())
+        wait_until(all_attempts_tried)
 
 
 def all_attempts_tried() -> bool:
@@ -298,7 +298,7 @@ def all_attempts_tried() -> bool:
 def finish(wallets: Any, own_wallet: Wallet, cases: list[Case]) -> None:
     """Let hours pass: first with our own wallet out of order, then with it back."""
     paying = [c for c in cases if c.script.pays and not c.script.comes_back]
-    until(lambda: all(wallets.ledger.debits(case.name) for case in paying))
+    wait_until(lambda: all(wallets.ledger.debits(case.name) for case in paying))
     own_wallet.lookup_behaviour = LookupBehaviour(error="INTERNAL")
     before = {case.name: case.reload().state for case in cases}
     expiry = max(case.payment.invoice.expires_at for case in cases)
@@ -308,7 +308,7 @@ def finish(wallets: Any, own_wallet: Wallet, cases: list[Case]) -> None:
             assert case.script.comes_back
             case.script.comes_back(case.wallet)
         late = [case for case in returned if case.script.pays]
-        until(lambda: all(wallets.ledger.debits(case.name) for case in late))
+        wait_until(lambda: all(wallets.ledger.debits(case.name) for case in late))
     end = max(case.payment.invoice.final_at for case in cases)
     with time_machine.travel(end + timedelta(minutes=1), tick=True):
         invoice_status.poll_wallet(pubkey=own_wallet.pubkey)

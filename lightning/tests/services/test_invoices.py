@@ -9,6 +9,7 @@ import time_machine
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
+from caravel.tests.support.waiting import wait_until
 from lightning.clients.bolt11 import decode
 from lightning.exceptions import (
     AlreadySettled,
@@ -22,7 +23,6 @@ from lightning.services import invoice_status, invoices, payments
 from lightning.services.invoices import payable_until
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
-from lightning.tests.support.polling import until
 from sandbox.wallets import STAYS_SILENT, InvoiceBehaviour, LookupBehaviour, refuses
 from tenants.tests.factories import TenantFactory
 
@@ -258,7 +258,7 @@ def test_database_rejects_a_second_payer_even_concurrently(own_wallet, first):
         with transaction.atomic():
             present() if first == "payer" else start_attempt()
             outcome = pool.submit(second)
-            until(lambda: _has_waiting_lock() or outcome.done())
+            wait_until(lambda: _has_waiting_lock() or outcome.done())
         outcome.result()
 
 

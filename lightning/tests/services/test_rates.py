@@ -1,12 +1,15 @@
 """Quotes from sources on real sockets, and their failures."""
 
+import concurrent.futures
 import math
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
+from unittest.mock import patch
 
 import hypothesis
 import pytest
@@ -14,9 +17,11 @@ import time_machine
 from django.db import transaction
 from hypothesis import strategies as st
 
+from caravel.core import http_client
 from caravel.core.currencies import exponent
 from caravel.core.db.transactions import NetworkInTransaction
 from caravel.core.exceptions import Invalid, UnknownCurrency
+from caravel.tests.support.waiting import LIMIT, result_of, wait_until
 from lightning.clients import prices
 from lightning.exceptions import RateUnavailable
 from lightning.services import rates
@@ -35,7 +40,10 @@ def _feed():
 
 
 @pytest.fixture
-def feed(_feed, settings):
+def feed(_feed, settings, monkeypatch):
+    """Sources that answer in time even if the machine is busy."""
+    monkeypatch.setattr(prices, "TIMEOUT", LIMIT)
+    monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 2 * LIMIT)
     settings.BTC_PRICE_URLS = _feed.urls
     clear_cache()
     _feed.reset()
@@ -49,10 +57,16 @@ def clock():
         yield traveller
 
 
-@pytest.fixture
-def short_timeout(monkeypatch):
-    monkeypatch.setattr(prices, "TIMEOUT", 0.2)
-    monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.4)
+@contextmanager
+def short_timeout(*sources):
+    """Fetch from these sources with a short timeout."""
+
+    def get(address, *, timeout, **options):
+        is_short = any(f"/{source}/" in address for source in sources)
+        return http_client.get(address, timeout=0.2 if is_short else timeout, **options)
+
+    with patch.object(prices, "get", get):
+        yield
 
 
 def names(result):
@@ -175,9 +189,16 @@ FAULTS = {
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
 @pytest.mark.parametrize("kind", FAULTS)
-def test_two_working_sources_are_required(feed, clock, short_timeout, kind, failing):
-    feed.fault(kind, *[*SOURCES][:failing])
+def test_two_working_sources_are_required(feed, clock, kind, failing):
+    sources = [*SOURCES][:failing]
+    feed.fault(kind, *sources)
+    is_slow = kind in {"slow", "drip"}
 
+    with short_timeout(*sources) if is_slow else nullcontext():
+        assert_only_others_are_used(kind, failing)
+
+
+def assert_only_others_are_used(kind, failing):
     if failing == 1:
         result = quote(amount_cents=1000, currency="usd")
         assert names(result) == ["beacon", "compass"]
@@ -243,13 +264,17 @@ def test_price_that_is_too_old_or_ahead_is_rejected(feed, clock, seconds, usable
 
 
 def test_source_that_never_answers_does_not_delay_the_quote(feed, monkeypatch):
-    monkeypatch.setattr(rates, "_FETCH_TIMEOUT", 0.2)
     feed.fault("slow", "abacus", "beacon")
-    started = time.monotonic()
 
-    message = refusal()
+    for timeout in (0.2, 2, 20):  # the first suffices unless the machine is busy
+        monkeypatch.setattr(rates, "_FETCH_TIMEOUT", timeout)
+        clear_cache()
+        with patch.object(rates, "wait", wraps=concurrent.futures.wait) as waited:
+            message = refusal()
+        assert waited.call_args.kwargs == {"timeout": timeout}
+        if "1 gave a fresh price" in message:
+            break
 
-    assert time.monotonic() - started < prices.TIMEOUT / 2
     assert message.count("it did not answer in time") == 2
     assert "1 gave a fresh price" in message
 
@@ -330,21 +355,22 @@ def test_cache_is_dropped_when_the_clock_is_set_back(feed, clock):
 def start_quotes(count, *, currency="usd"):
     """Start `count` concurrent quotes; returns their futures."""
     pool = ThreadPoolExecutor(count)
-    barrier = threading.Barrier(count + 1)
+    barrier = threading.Barrier(count + 1, timeout=LIMIT)
 
     def get_quote():
-        barrier.wait(10)
+        barrier.wait()
         return quote(amount_cents=1000, currency=currency)
 
     futures = [pool.submit(get_quote) for _ in range(count)]
-    barrier.wait(10)
+    barrier.wait()
     pool.shutdown(wait=False)
     return futures
 
 
 def wait_for_requests(feed, count, futures):
-    while len(feed.requests) < count:
-        assert not wait(futures, timeout=0.005).done
+    ended = partial(wait, futures, timeout=0)
+    wait_until(lambda: len(feed.requests) >= count or ended().done)
+    assert not ended().done
 
 
 def test_concurrent_quotes_fetch_once(feed):
@@ -353,7 +379,7 @@ def test_concurrent_quotes_fetch_once(feed):
     wait_for_requests(feed, 3, futures)
 
     feed.clear_faults()
-    quotes = [future.result(10) for future in futures]
+    quotes = [result_of(future, "a quote") for future in futures]
 
     assert len({result.amount_msat for result in quotes}) == 1
     assert len(feed.requests) == 3
@@ -364,7 +390,9 @@ def test_concurrent_quotes_fail_once(feed):
 
     futures = start_quotes(8)
 
-    assert all(isinstance(future.exception(10), RateUnavailable) for future in futures)
+    assert all(
+        isinstance(future.exception(LIMIT), RateUnavailable) for future in futures
+    )
     assert len(feed.requests) == 3
 
 
@@ -377,8 +405,8 @@ def test_one_currency_does_not_wait_for_another(feed):
 
     feed.clear_faults()
 
-    assert futures[0].result(10).rate == 64_000
-    assert other[0].result(10).rate == 59_000
+    assert result_of(futures[0], "a quote").rate == 64_000
+    assert result_of(other[0], "a quote").rate == 59_000
 
 
 def test_failed_source_is_logged_without_its_text(feed, caplog):

@@ -28,7 +28,7 @@ def tenant():
 
 @pytest.fixture
 def short_timeout():
-    with patch.object(nwc, "TIMEOUT", 0.5):
+    with patch.object(nwc, "TIMEOUT", 1.0):
         yield
 
 

@@ -25,7 +25,7 @@ def wallets(relay, settings) -> Iterator[Wallets]:
     with running_wallets(relay.url) as wallets:
         settings.ROBOT_WALLETS = [wallets.create("platform").url]
         settings.NWC_ALLOW_PRIVATE_RELAYS = True
-        settings.NWC_TIMEOUT = 5
+        settings.NWC_TIMEOUT = 60
         try:
             yield wallets
         finally:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from caravel import dev_defaults, embedded
+from caravel.tests.support.waiting import LIMIT
 from sandbox.tests.support.running_system import (
     ROOT,
     address,
@@ -31,20 +32,21 @@ def test_make_run_prints_correct_screen_and_ctrl_c_leaves_no_process(tmp_path):
     with running(var) as (process, screen):
         login = address(screen, "admin")
         assert "user admin, password " in screen
-        assert b"Log in" in urllib.request.urlopen(login, timeout=10).read()
+        assert b"Log in" in urllib.request.urlopen(login, timeout=LIMIT).read()
         assert (
-            urllib.request.urlopen(address(screen, "health"), timeout=10).status == 200
+            urllib.request.urlopen(address(screen, "health"), timeout=LIMIT).status
+            == 200
         )
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(
-                f"{address(screen, 'Stripe')}/v1/customers", timeout=10
+                f"{address(screen, 'Stripe')}/v1/customers", timeout=LIMIT
             )
-        page = urllib.request.urlopen(address(screen, "Lightning"), timeout=10)
+        page = urllib.request.urlopen(address(screen, "Lightning"), timeout=LIMIT)
         assert b"nostr+walletconnect://" in page.read()
-        page = urllib.request.urlopen(address(screen, "zooid"), timeout=10)
+        page = urllib.request.urlopen(address(screen, "zooid"), timeout=LIMIT)
         assert b"No relays." in page.read()
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=2 * LIMIT)
 
     assert process.returncode == 0, output
     assert "Traceback" not in output
@@ -60,7 +62,7 @@ def test_second_make_run_is_refused_and_a_restart_keeps_the_data(tmp_path):
             env=clean_environment(tmp_path),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=2 * LIMIT,
         )
         password = re.search(r"password (\S+)", first)
     wait_until_gone(tmp_path)
@@ -78,7 +80,7 @@ def test_killed_make_run_leaves_no_process(tmp_path):
     with running(tmp_path) as (process, _):
         assert len(processes_of(tmp_path)) >= 10
         process.kill()
-        process.wait()
+        process.wait(LIMIT)
         wait_until_gone(tmp_path)
 
 
@@ -91,7 +93,7 @@ def test_everything_stops_with_a_reason_when_postgresql_dies(tmp_path):
             backend = Path(f"/proc/{row[0]}/stat").read_text()
         postmaster = int(backend.rsplit(")", 1)[1].split()[1])
         os.kill(postmaster, signal.SIGKILL)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=2 * LIMIT)
 
     assert process.returncode != 0
     assert "PostgreSQL no longer responds" in output

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from caravel import dev_defaults
-from sandbox.demo.readiness import wait_until
+from caravel.tests.support.waiting import LIMIT, wait_until
 from sandbox.tests.support.running_system import NPUB, Run, running, wait_until_gone
 
 pytestmark = pytest.mark.processes
@@ -58,8 +58,7 @@ def test_invoices_are_paid_by_a_wallet_and_by_hand(tmp_path):
         sql = "SELECT count(*) FROM lightning_nwcpayment WHERE code = %s"
         wait_until(
             lambda: run.query(sql, "INSUFFICIENT_BALANCE") == (1,),
-            seconds=30,
-            event="the refusal",
+            "the refusal",
         )
 
         # Without notifications only the periodic check finds the payment.
@@ -87,8 +86,7 @@ def test_pending_payment_neither_delays_the_stop_nor_is_sent_again(tmp_path):
         run.connect("slow")
         wait_until(
             lambda: run.count_requests("slow", "pay_invoice"),
-            seconds=30,
-            event="a request",
+            "a request",
         )
         before = run.query(attempt)
         stop(run)
@@ -97,8 +95,7 @@ def test_pending_payment_neither_delays_the_stop_nor_is_sent_again(tmp_path):
     with system(tmp_path, **frequent) as run:
         wait_until(
             lambda: run.count_requests("platform", "lookup_invoice"),
-            seconds=60,
-            event="a lookup",
+            "a lookup",
         )
         assert run.query(attempt) == before
         assert before[1] == "pending"
@@ -109,7 +106,7 @@ def test_pending_payment_neither_delays_the_stop_nor_is_sent_again(tmp_path):
 
 def stop(run):
     run.process.send_signal(signal.SIGINT)
-    output, _ = run.process.communicate(timeout=40)
+    output, _ = run.process.communicate(timeout=2 * LIMIT)
     assert run.process.returncode == 0, output
     assert "Traceback" not in without_lost_ticks(output), output
     return output

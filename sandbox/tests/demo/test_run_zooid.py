@@ -5,6 +5,7 @@ import requests
 
 from caravel import dev_defaults
 from caravel.nostr import generate_secret_key, pubkey_of
+from caravel.tests.support.waiting import LIMIT
 from sandbox.tests.support.running_system import (
     Run,
     address,
@@ -39,7 +40,7 @@ def test_members_are_fetched_from_the_sandbox_and_stored_there(tmp_path):
         assert members == "[]", line
 
         url = f"{zooid}/_sandbox/relays/{relay_id}/members"
-        assert requests.post(url, json={"members": [ann]}, timeout=10).ok
+        assert requests.post(url, json={"members": [ann]}, timeout=LIMIT).ok
         line = run.manage("shell", "-c", PRINT_MEMBERS)
         assert line.splitlines()[-1] == f"{relay_id}: ['{ann}']"
     wait_until_gone(tmp_path)

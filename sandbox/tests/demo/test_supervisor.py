@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from caravel.tests.support.processes import environment, eventually, python, runs
+from caravel.tests.support.processes import default_signals, environment, python, runs
+from caravel.tests.support.waiting import LIMIT, wait_until
 from sandbox.demo.supervisor import free_ports
 
 # Runs the scripts in {name: script} and prints the return value of `supervise`.
@@ -58,6 +59,7 @@ time.sleep(600)
 def supervisor(
     children: dict[str, str], *arguments: object, **options: object
 ) -> AbstractContextManager[subprocess.Popen[str]]:
+    options = {"kill_after": LIMIT, **options}
     return python(SUPERVISE, json.dumps(children), json.dumps(options), *arguments)
 
 
@@ -82,7 +84,7 @@ def read_terminal(terminal: RawIOBase, text: bytes, times: int = 1) -> bytes:
             printed += terminal.read(4096) or b""
         return printed.count(text) == times
 
-    assert eventually(complete), printed
+    wait_until(complete, f"{times} × {text!r}", details=lambda: printed)
     return printed
 
 
@@ -107,7 +109,7 @@ def test_first_child_to_end_sets_the_exit_code_and_stops_the_others() -> None:
 
     with supervisor({"web": script, "worker": POLITE}) as process:
         assert "returned 7\n" in read_until(process, "returned")
-        assert process.wait(15) == 0
+        assert process.wait(LIMIT) == 0
 
 
 def test_output_lines_are_prefixed_with_the_process_name() -> None:
@@ -144,18 +146,39 @@ def test_stop_signal_terminates_all_children(signum: signal.Signals) -> None:
     assert all_gone(started)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGHUP])
+def test_signal_that_is_ignored_from_the_start_stays_ignored(
+    signum: signal.Signals,
+) -> None:
+    """As under nohup, or in the background job of a script."""
+    ignoring = f"import signal; signal.signal({int(signum)}, signal.SIG_IGN)"
+    ticking = "import time\nwhile True: print('tick'); time.sleep(0.01)"
+
+    with python(
+        f"{ignoring}\n{SUPERVISE}", json.dumps({"web": ticking}), "{}"
+    ) as process:
+        read_until(process, "tick")
+        process.send_signal(signum)
+        # Longer than the supervisor takes to stop the command.
+        read_until(process, "tick", times=200)
+        process.terminate()
+
+        assert "returned 0\n" in read_until(process, "returned")
+
+
 def test_ctrl_c_in_a_terminal_terminates_all_children() -> None:
     script = {"web": POLITE, "worker": POLITE}
     command = [sys.executable, "-c", SUPERVISE, json.dumps(script), "{}"]
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(sys.executable, command, environment())
+    with default_signals():
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(sys.executable, command, environment())
 
     with os.fdopen(terminal, "r+b", buffering=0) as keyboard_and_screen:
         printed = read_terminal(keyboard_and_screen, b"up\r\n", times=2)
         keyboard_and_screen.write(b"\x03")
         printed += read_terminal(keyboard_and_screen, b"returned 0")
-    os.waitpid(pid, 0)
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the end of the supervisor")
 
     assert printed.count(b"stopped politely") == 2
 
@@ -190,7 +213,7 @@ def test_nothing_outlives_a_killed_supervisor(script: str) -> None:
         process.kill()
 
         assert len(started) >= 4
-        assert eventually(lambda: all_gone(started), seconds=10)
+        wait_until(lambda: all_gone(started))
 
 
 def test_command_ends_when_supervisor_and_intermediate_are_killed() -> None:
@@ -201,7 +224,7 @@ def test_command_ends_when_supervisor_and_intermediate_are_killed() -> None:
         os.kill(process.pid, signal.SIGSTOP)
         os.kill(between, signal.SIGKILL)
 
-        assert eventually(lambda: not runs(command))
+        wait_until(lambda: not runs(command))
 
 
 def test_killed_intermediate_process_stops_the_others() -> None:
@@ -243,8 +266,8 @@ def test_all_children_stop_when_the_terminal_is_gone() -> None:
         assert process.stdout
         process.stdout.close()
 
-        assert eventually(lambda: all_gone(started))
-        assert process.wait(15) != 0  # there was nowhere to print the exit code
+        wait_until(lambda: all_gone(started))
+        assert process.wait(LIMIT) != 0  # there was nowhere to print the exit code
 
 
 def test_free_ports_prefers_the_requested_port() -> None:

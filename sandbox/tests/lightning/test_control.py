@@ -7,9 +7,9 @@ import pytest
 import requests
 
 from caravel import dev_defaults
+from caravel.tests.support.waiting import wait_until
 from lightning.clients.nwc_uri import parse_nwc_url
 from sandbox.common.state import UnreadableState
-from sandbox.demo.readiness import wait_until
 from sandbox.lightning import CannotListen, running_lightning
 from sandbox.lightning.behaviours import KINDS, describe
 from sandbox.lightning.client import Control
@@ -23,7 +23,7 @@ __all__ = ["control", "lightning"]
 
 def refusal(control, method, path, body=None, data=None):
     url = f"{control.url}/_sandbox/{path}"
-    answer = requests.request(method, url, json=body, data=data, timeout=20)
+    answer = requests.request(method, url, json=body, data=data, timeout=60)
     return answer.status_code, answer.json()["error"]
 
 
@@ -171,16 +171,16 @@ def test_prices_can_be_set_made_faulty_and_reset(lightning, control):
     assert prices["usd"]["beacon"] == "1"
     assert prices["usd"]["abacus"] == "63968.000000"
     url = f"{lightning.url}/prices/beacon/usd"
-    assert requests.get(url, timeout=10).json()["amount"] == "1"
+    assert requests.get(url, timeout=60).json()["amount"] == "1"
 
     faulty = control.post("prices/faults", kind="error", sources=["beacon"])
     assert faulty["faults"] == {"beacon": "error"}
-    assert requests.get(url, timeout=10).status_code == 500
+    assert requests.get(url, timeout=60).status_code == 500
     other = f"{lightning.url}/prices/compass/usd"
-    assert requests.get(other, timeout=10).status_code == 200
+    assert requests.get(other, timeout=60).status_code == 200
 
     assert control.delete("prices/faults")["faults"] == {}
-    assert requests.get(url, timeout=10).status_code == 200
+    assert requests.get(url, timeout=60).status_code == 200
     assert control.post("prices/reset")["prices"]["usd"]["beacon"] == "64000.00"
 
 
@@ -218,17 +218,13 @@ def test_wallets_recover_from_relay_faults(lightning, control, kind, place):
     control.post("relay/faults", kind=kind, on=place)
     accepted = lightning.relay.accepted
     control.post("relay/drop")
-    wait_until(
-        lambda: lightning.relay.accepted > accepted, seconds=10, event="a connection"
-    )
+    wait_until(lambda: lightning.relay.accepted > accepted, "a connection")
     with connected(lightning.relay.url) as client:
         client.send("REQ", "x", {"limit": 0})
         client.send("EVENT", {})
 
     control.delete("faults")
-    wait_until(
-        lambda: lightning.relay.subscriptions == 1, seconds=15, event="a subscription"
-    )
+    wait_until(lambda: lightning.relay.subscriptions == 1, "a subscription")
 
     with wallet_client(lightning.wallets["rich"].url) as client:
         assert client.call("get_balance") == {"balance": 10**10}
@@ -242,9 +238,7 @@ def test_relay_can_go_offline_and_online(lightning, control):
 
     assert control.post("relay/online")["online"] is True
     with wallet_client(lightning.wallets["rich"].url) as client:
-        wait_until(
-            lambda: lightning.relay.subscriptions == 2, seconds=10, event="the wallets"
-        )
+        wait_until(lambda: lightning.relay.subscriptions == 2, "the wallets")
         assert client.call("get_balance") == {"balance": 10**10}
 
 
@@ -265,7 +259,7 @@ def test_unresponsive_relay_answers_504_and_wallets_recover(lightning, control):
     assert control.post("wallets", name="alice")["online"] is True
 
     control.post("relay/online")
-    wait_until(lambda: lightning.relay.subscriptions, seconds=10, event="the wallets")
+    wait_until(lambda: lightning.relay.subscriptions, "the wallets")
     control.post("wallets/rich/online")
 
     assert control.get("invoices")["data"][0]["state"] == "paid"
@@ -277,7 +271,7 @@ def test_held_messages_can_be_released(lightning, control):
     with wallet_client(lightning.wallets["rich"].url) as client:
         request = client.request("get_balance")
         client.send(request)
-        wait_until(lambda: lightning.relay.held, seconds=10, event="a held request")
+        wait_until(lambda: lightning.relay.held, "a held request")
 
         assert control.post("relay/release")["released"] == 1
         assert client.read(client.next_reply(request))["error"] is None
@@ -386,7 +380,7 @@ def test_body_that_is_not_a_json_object_is_refused(control):
     assert refusal(control, "GET", "wallets/nobody")[0] == 404
     headers = {"Content-Length": "none"}
     answer = requests.post(
-        f"{control.url}/_sandbox/wallets", headers=headers, timeout=9
+        f"{control.url}/_sandbox/wallets", headers=headers, timeout=60
     )
     assert answer.status_code == 400
 
@@ -403,7 +397,7 @@ def test_body_that_is_not_a_json_object_is_refused(control):
 def test_cross_site_requests_are_refused(lightning, headers, path):
     for method in ("GET", "POST"):
         answer = requests.request(
-            method, f"{lightning.url}{path}", headers=headers, timeout=20
+            method, f"{lightning.url}{path}", headers=headers, timeout=60
         )
         assert answer.status_code == 403
         assert "secret" not in answer.text

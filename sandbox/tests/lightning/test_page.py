@@ -220,7 +220,7 @@ def test_forms_of_other_origins_are_refused(lightning, origin):
         f"{lightning.url}/_pages/wallets/rich/deposit",
         data={"sats": "1"},
         headers=headers,
-        timeout=20,
+        timeout=60,
     )
 
     assert answer.status_code == 403
@@ -230,6 +230,6 @@ def test_forms_of_other_origins_are_refused(lightning, origin):
 def test_unknown_paths_and_methods_are_refused(lightning):
     assert fetch(f"{lightning.url}/nothing").status_code == 404
     assert fetch(f"{lightning.url}/_pages/nothing.css").status_code == 404
-    assert requests.delete(f"{lightning.url}/", timeout=20).status_code == 405
-    head = requests.head(f"{lightning.url}/", timeout=20)
+    assert requests.delete(f"{lightning.url}/", timeout=60).status_code == 405
+    head = requests.head(f"{lightning.url}/", timeout=60)
     assert (head.status_code, head.text) == (200, "")

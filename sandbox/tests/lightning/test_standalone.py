@@ -33,9 +33,9 @@ def test_commands_and_urls_printed_by_sandbox_lightning_work(tmp_path):
     with standalone(tmp_path) as (process, screen):
         url = search(r"sandbox Lightning on (http://\S+)", screen)
         assert f"page      {url}/" in screen
-        page = urllib.request.urlopen(f"{url}/", timeout=10).read()
+        page = urllib.request.urlopen(f"{url}/", timeout=60).read()
         assert b"Sandbox Lightning" in page
-        state = urllib.request.urlopen(search(r"control\s+(\S+)", screen), timeout=10)
+        state = urllib.request.urlopen(search(r"control\s+(\S+)", screen), timeout=60)
         assert json.load(state)["wallets"] == 5
         first, second = [
             run_shell(line.strip()) for line in screen.splitlines() if "curl" in line
@@ -44,14 +44,14 @@ def test_commands_and_urls_printed_by_sandbox_lightning_work(tmp_path):
         assert json.loads(second)["amount_msat"] == 21_000
 
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
 
     assert (process.returncode, rest) == (0, "")
     assert not (tmp_path / "var" / "postgres").exists()
 
 
 def run_shell(line):
-    process = subprocess.run(shlex.split(line), capture_output=True, timeout=20)
+    process = subprocess.run(shlex.split(line), capture_output=True, timeout=60)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
@@ -84,7 +84,7 @@ def test_wallets_survive_a_kill_and_restart(tmp_path):
             urls.append(rich.partition("?")[0])
             balances.append(control.get("wallets/rich")["balance_msat"])
             process.kill()
-            process.wait(20)
+            process.wait(60)
 
     assert urls[0] == urls[1]
     assert balances == [10**10 - 21_000, 10**10 - 42_000]

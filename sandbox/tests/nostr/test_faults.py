@@ -5,21 +5,20 @@ import json
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from caravel.tests.support.waiting import LIMIT, wait_until
 from sandbox.common.fields import BadField
 from sandbox.common.nostr import InvalidEvent, pubkey_of
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import (
     ANN,
     BOB,
-    TIMEOUT,
     connected,
     event_of,
     note,
-    wait_until,
 )
 
 # Longer than any test waits: such a delay never ends by itself.
-LONG = 10 * TIMEOUT
+LONG = 10 * LIMIT
 
 
 @pytest.fixture

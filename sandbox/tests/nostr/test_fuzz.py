@@ -78,7 +78,7 @@ def test_relay_and_connection_survive_arbitrary_messages(relay, caplog, strings)
 @given(data=st.binary(min_size=1, max_size=200))
 @settings(max_examples=50, deadline=None)
 def test_relay_survives_arbitrary_bytes_instead_of_a_handshake(relay, data):
-    with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as wire:
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=60) as wire:
         wire.sendall(data)
 
     with connected(relay.url) as client:

@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from caravel import dev_defaults
+from caravel.tests.support.waiting import wait_until
 from sandbox.prices.feed import HUGE, SOURCES
 from sandbox.prices.server import running_prices
 
@@ -28,12 +29,14 @@ def fetch(feed, source="beacon", currency="usd", **options):
 
 @pytest.mark.parametrize("currency", ["usd", "eur", "jpy", "kwd", "isk", "ugx"])
 def test_each_source_returns_a_current_price(feed, currency):
+    earliest = int(time.time())
     answers = [fetch(feed, source, currency).json() for source in SOURCES]
+    latest = time.time()
 
     prices = [Decimal(answer["amount"]) for answer in answers]
     assert prices == sorted({*prices})
     assert prices[-1] / prices[0] < Decimal("1.01")
-    assert all(abs(answer["as_of"] - time.time()) < 5 for answer in answers)
+    assert all(earliest <= answer["as_of"] <= latest for answer in answers)
     assert {answer["currency"] for answer in answers} == {currency.upper()}
     assert feed.requests == [(source, currency) for source in SOURCES]
 
@@ -42,7 +45,7 @@ def test_price_urls_lead_to_the_sources(feed):
     for template, source in zip(feed.urls, SOURCES, strict=True):
         url, _, pointer = template.partition("#")
 
-        answer = requests.get(url.replace("{currency}", "eur"), timeout=10).json()
+        answer = requests.get(url.replace("{currency}", "eur"), timeout=60).json()
 
         assert pointer == "/amount@/as_of"
         assert Decimal(answer["amount"]) > 0
@@ -68,7 +71,7 @@ def test_price_can_be_set_for_all_sources_or_one(feed):
     "path", ["/", "/prices/nobody/usd", "/prices/beacon/xxx", "/prices/beacon"]
 )
 def test_unknown_price_path_source_or_currency_is_404(feed, path):
-    assert requests.get(feed.url + path, timeout=10).status_code == 404
+    assert requests.get(feed.url + path, timeout=60).status_code == 404
 
 
 def test_price_fault_applies_to_its_source_until_cleared(feed):
@@ -108,12 +111,12 @@ def test_delayed_responses_arrive_once_the_faults_are_cleared(feed):
     feed.fault("slow")
     with ThreadPoolExecutor() as pool:
         held = [pool.submit(fetch, feed, source) for source in SOURCES]
-        while len(feed.requests) < len(SOURCES):
-            assert not wait(held, timeout=0.005).done
+        wait_until(lambda: len(feed.requests) >= len(SOURCES))
+        assert not wait(held, timeout=0.05).done
 
         feed.clear_faults()
 
-        assert [each.result(10).status_code for each in held] == [200] * 3
+        assert [each.result(60).status_code for each in held] == [200] * 3
 
 
 def test_drip_fault_sends_the_whole_body_slowly(feed):

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import sandbox_stripe as benchmark
-from benchmarks.server import Server
+from benchmarks.server import Server, running_bare
 from benchmarks.wire import Wire
 
 
@@ -13,7 +13,7 @@ class TinyScale(benchmark.Scale):
     def __init__(self):
         super().__init__(quick=True)
         self.requests_per_kind = 8
-        self.mix_seconds = 0.1
+        self.mix_seconds = self.bare_seconds = 0.1
         self.step = 40
         self.customers = 8
 
@@ -32,14 +32,16 @@ class SandboxServer(Server):
 def test_speed_measurement_sends_every_kind_of_request_and_compares_the_rate(
     stripe_sandbox, capsys, monkeypatch
 ):
-    monkeypatch.setattr(benchmark, "MIN_RATE", 1)
-    assert benchmark.measure_speed(SandboxServer(stripe_sandbox.url), TinyScale())
-    monkeypatch.setattr(benchmark, "MIN_RATE", 1_000_000)
-    assert not benchmark.measure_speed(SandboxServer(stripe_sandbox.url), TinyScale())
+    server = SandboxServer(stripe_sandbox.url)
+    with running_bare() as bare:
+        monkeypatch.setattr(benchmark, "MIN_SHARE", 0.0001)
+        assert benchmark.measure_speed(server, bare, TinyScale())
+        monkeypatch.setattr(benchmark, "MIN_SHARE", 1_000)
+        assert not benchmark.measure_speed(server, bare, TinyScale())
 
     printed = capsys.readouterr().out
-    assert "\n1 per second: reached" in printed
-    assert "1000000 per second: NOT REACHED" in printed
+    assert "0% required: reached" in printed
+    assert "100000% required: NOT REACHED" in printed
     sent_requests = [
         (request["method"], request["path"]) for request in stripe_sandbox.requests()
     ]

@@ -21,7 +21,7 @@ from sandbox.tests.support.stripe_control import control
 def send_reset(sandbox, headers):
     """Send a reset with only these headers and return the status."""
     host, port = "127.0.0.1", sandbox.server.port
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection = http.client.HTTPConnection(host, port, timeout=60)
     connection.putrequest("POST", "/_sandbox/reset", skip_host=True)
     for name, value in headers.items():
         connection.putheader(name, value.replace("PORT", str(port)))
@@ -147,7 +147,7 @@ def test_control_body_that_is_not_json_is_a_400(stripe_sandbox):
     url = f"{stripe_sandbox.url}/_sandbox/settings"
 
     for body in ("latency=1", "[" * 100_000):
-        assert requests.post(url, data=body, timeout=5).status_code == 400
+        assert requests.post(url, data=body, timeout=60).status_code == 400
 
 
 def test_fault_with_chance_is_repeatable_with_a_seed():

@@ -6,6 +6,7 @@ import threading
 import pytest
 import stripe
 
+from caravel.tests.support.waiting import wait_until
 from sandbox.stripe.client.testing import running_sandbox
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY
@@ -31,12 +32,8 @@ def event_types_in(received):
 
 
 def wait_until_acknowledged(api, stripe_sandbox):
-    pause = threading.Event()
-    for _ in range(1_000):
-        if not stripe_sandbox.app.deliveries.pending():
-            return
-        pause.wait(0.01)
-    raise AssertionError("deliveries are still pending")
+    pending = stripe_sandbox.app.deliveries.pending
+    wait_until(lambda: not pending(), "all deliveries", details=pending)
 
 
 def test_subscription_lifecycle_emits_events_in_order(api, stripe_sandbox):
@@ -240,7 +237,7 @@ def test_events_arrive_in_order_after_endpoint_was_unreachable():
     with running_sandbox(
         webhook_url="http://127.0.0.1:1/", post=post, retry_delays=(0.01,)
     ) as sandbox:
-        transport = stripe.RequestsClient(timeout=20)
+        transport = stripe.RequestsClient(timeout=60)
         api = sandbox.client(http_client=transport)
         for number in range(4):
             builders.customer(api, name=str(number))
@@ -264,10 +261,10 @@ def test_unreachable_endpoint_does_not_delay_other_endpoints():
         webhook_url="http://127.0.0.1:1/down", post=post, retry_delays=(60.0,)
     ) as sandbox:
         sandbox.app.register_endpoint("http://127.0.0.1:1/up")
-        transport = stripe.RequestsClient(timeout=20)
+        transport = stripe.RequestsClient(timeout=60)
         for number in range(3):
             builders.customer(sandbox.client(http_client=transport), name=str(number))
-        assert sandbox.app.deliveries.wait_until_idle(10)
+        assert sandbox.app.deliveries.wait_until_idle(60)
         transport.close()
         pending = sandbox.app.deliveries.pending()
 
@@ -278,11 +275,11 @@ def test_slow_endpoint_does_not_block_api_requests(stripe_sandbox, api):
     release = threading.Event()
 
     def post(url, body, headers):
-        release.wait(10)
+        release.wait(120)  # longer than the client waits
         return 200
 
     with running_sandbox(webhook_url="http://127.0.0.1:1/", post=post) as sandbox:
-        transport = stripe.RequestsClient(timeout=5)
+        transport = stripe.RequestsClient(timeout=60)
         slow = sandbox.client(http_client=transport)
         for _ in range(5):
             builders.customer(slow)
@@ -294,7 +291,7 @@ def test_slow_endpoint_does_not_block_api_requests(stripe_sandbox, api):
 def test_reset_keeps_endpoint_registered_at_the_start(receiver):
     with running_sandbox(webhook_url=receiver.url, webhook_secret=SECRET) as sandbox:
         sandbox.reset()
-        transport = stripe.RequestsClient(timeout=5)
+        transport = stripe.RequestsClient(timeout=60)
         builders.customer(sandbox.client(http_client=transport))
         body, signature = receiver.wait_for(1)[0]
         transport.close()

@@ -2,11 +2,11 @@
 
 import json
 import threading
-import time
 
 import pytest
 import stripe
 
+from caravel.tests.support.waiting import join, wait_until
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_control import control, wait_until_fault_used
 
@@ -78,26 +78,19 @@ def test_fault_without_times_applies_until_cleared(api, stripe_sandbox):
 def test_delay_after_execution_stores_the_object_before_the_response(
     api, stripe_sandbox
 ):
-    stripe_sandbox.fault("delay", when="after", seconds=60)
+    stripe_sandbox.fault("delay", when="after", seconds=3_600)
     responses = []
     slow = threading.Thread(target=lambda: responses.append(builders.customer(api)))
-    started_at = time.monotonic()
     slow.start()
     wait_until_fault_used(stripe_sandbox)
 
-    stored = wait_for_customer(api)
+    wait_until(lambda: api.v1.customers.list().data, "a stored customer")
+    [stored] = api.v1.customers.list().data
+    assert responses == []
     stripe_sandbox.clear_faults()
-    slow.join(10)
+    join(slow)
 
     assert responses[0].id == stored.id
-    assert time.monotonic() - started_at < 30
-
-
-def wait_for_customer(api):
-    for _ in range(1_000):
-        if customers := api.v1.customers.list().data:
-            return customers[0]
-    raise AssertionError("nothing was stored")
 
 
 def test_requests_are_logged_without_credentials(api, stripe_sandbox):
@@ -117,7 +110,7 @@ def test_control_api_advances_the_clock(stripe_sandbox):
     _, before = control(stripe_sandbox, "GET", "clock")
     _, after = control(stripe_sandbox, "POST", "clock/advance", {"seconds": 1_000})
 
-    assert 1_000 <= after["now"] - before["now"] <= 1_002
+    assert 1_000 <= after["now"] - before["now"] < 1_060
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import threading
 import pytest
 import stripe
 
+from caravel.tests.support.waiting import join
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_control import wait_until_fault_used
 
@@ -107,9 +108,9 @@ def test_500_before_execution_is_not_stored_under_the_idempotency_key(
 def test_idempotency_key_expires_after_24_hours(api, stripe_sandbox):
     first = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
-    stripe_sandbox.advance(24 * builders.HOUR - 10)
+    stripe_sandbox.advance(24 * builders.HOUR - 60)
     replayed = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
-    stripe_sandbox.advance(20)
+    stripe_sandbox.advance(120)
     fresh = api.v1.customers.create({"name": "A"}, builders.with_key("k"))
 
     assert replayed.id == first.id
@@ -130,7 +131,7 @@ def test_idempotency_key_of_a_request_in_flight_is_a_conflict(api, stripe_sandbo
     with pytest.raises(stripe.APIError) as caught:
         api.v1.customers.create({"name": "A"}, builders.with_key("k"))
     stripe_sandbox.clear_faults()
-    slow.join(10)
+    join(slow)
 
     assert caught.value.http_status == 409
     assert builders.error_of(caught.value)["code"] == "idempotency_key_in_use"

@@ -11,9 +11,9 @@ from sandbox.tests.support.stripe_builders import DAY, HOUR
 def test_draft_is_finalized_after_an_hour(api, stripe_sandbox):
     subscription = builders.subscription(api)
 
-    stripe_sandbox.advance(HOUR - 10)
+    stripe_sandbox.advance(HOUR - 60)
     before = api.v1.invoices.retrieve(subscription.latest_invoice)
-    stripe_sandbox.advance(20)
+    stripe_sandbox.advance(120)
     after = api.v1.invoices.retrieve(subscription.latest_invoice)
 
     assert before.status == "draft"

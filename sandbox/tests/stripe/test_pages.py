@@ -23,7 +23,7 @@ HERE = {"host": "127.0.0.1:12111"}
 
 
 def get(sandbox, query=""):
-    return requests.get(f"{sandbox.url}/{query}", timeout=20)
+    return requests.get(f"{sandbox.url}/{query}", timeout=60)
 
 
 def page_text(sandbox, query=""):
@@ -36,7 +36,7 @@ def post_action(sandbox, action, headers=None, **form):
         data=form,
         headers={"Origin": sandbox.url, **(headers or {})},
         allow_redirects=False,
-        timeout=20,
+        timeout=60,
     )
 
 
@@ -230,7 +230,7 @@ def test_html_in_names_is_escaped(api, stripe_sandbox):
     ],
 )
 def test_every_response_has_security_headers(stripe_sandbox, path):
-    response = requests.get(f"{stripe_sandbox.url}{path}", timeout=5)
+    response = requests.get(f"{stripe_sandbox.url}{path}", timeout=60)
 
     assert response.status_code == 200
     policy = response.headers["Content-Security-Policy"]
@@ -551,8 +551,8 @@ def handle(request, client="127.0.0.1"):
 
 def test_head_response_has_content_length_and_no_body(stripe_sandbox):
     with requests.Session() as session:
-        response = session.head(f"{stripe_sandbox.url}/", timeout=5)
-        following = session.get(f"{stripe_sandbox.url}/", timeout=5)
+        response = session.head(f"{stripe_sandbox.url}/", timeout=60)
+        following = session.get(f"{stripe_sandbox.url}/", timeout=60)
 
     assert response.status_code == 200
     assert response.content == b""
@@ -581,7 +581,7 @@ def test_other_methods_and_paths_are_rejected(stripe_sandbox, method, path, stat
         request = requests.Request(method, stripe_sandbox.url, headers=headers)
         prepared = session.prepare_request(request)
         prepared.url = f"{stripe_sandbox.url}{path}"
-        response = session.send(prepared, timeout=5)
+        response = session.send(prepared, timeout=60)
 
     assert response.status_code == status
 

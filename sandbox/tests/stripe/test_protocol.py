@@ -277,7 +277,7 @@ def test_in_process_transport_returns_the_same_responses_as_http(monkeypatch):
     now = 1_800_000_000
     monkeypatch.setattr("sandbox.stripe.clock.clock.time.time", lambda: now)
     with running_sandbox(seed=7) as sandbox:
-        transport = stripe.RequestsClient(timeout=20)
+        transport = stripe.RequestsClient(timeout=60)
         over_http = run_scenario(sandbox.client(http_client=transport))
         transport.close()
 
@@ -299,7 +299,7 @@ def test_command_serves_and_stops_on_sigterm(tmp_path):
 
         process.terminate()
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert line.startswith("sandbox Stripe on http://127.0.0.1:")
 
 
@@ -310,7 +310,7 @@ def test_command_reports_a_port_in_use(stripe_sandbox):
         [sys.executable, "-m", "sandbox.stripe", "--port", port],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 

@@ -18,7 +18,7 @@ from sandbox.tests.support import stripe_builders as builders
 
 
 def with_client(sandbox, work):
-    transport = stripe.RequestsClient(timeout=20)
+    transport = stripe.RequestsClient(timeout=60)
     try:
         return work(sandbox.client(http_client=transport))
     finally:
@@ -90,7 +90,7 @@ def test_killed_process_loses_no_acknowledged_write(tmp_path):
     command = [sys.executable, "-m", "sandbox.stripe", "--port", "0", "--state", state]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         url = builders.first_line(process).split()[-1]
-        transport = stripe.RequestsClient(timeout=20)
+        transport = stripe.RequestsClient(timeout=60)
         api = stripe.StripeClient(
             "sk_test_x", base_addresses={"api": url}, http_client=transport
         )
@@ -128,7 +128,7 @@ def test_unreadable_state_file_is_rejected_and_not_changed(tmp_path, write, erro
         [sys.executable, "-m", "sandbox.stripe", "--port", "0", "--state", str(state)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
 
     assert process.returncode == 1

@@ -14,7 +14,7 @@ def url(stripe_sandbox):
 
 
 def test_default_account_settings_are_those_of_stripe(url):
-    assert requests.get(url, timeout=5).json() == {
+    assert requests.get(url, timeout=60).json() == {
         "after_last_retry": "past_due",
         "overdue_after_days": None,
         "latency": 0,
@@ -25,8 +25,8 @@ def test_default_account_settings_are_those_of_stripe(url):
 
 
 def test_changing_an_account_setting_keeps_the_others(url, stripe_sandbox):
-    requests.post(url, json={"after_last_retry": "unpaid"}, timeout=5)
-    changed = requests.post(url, json={"overdue_after_days": 3}, timeout=5).json()
+    requests.post(url, json={"after_last_retry": "unpaid"}, timeout=60)
+    changed = requests.post(url, json={"overdue_after_days": 3}, timeout=60).json()
 
     assert changed["after_last_retry"] == "unpaid"
     assert stripe_sandbox.settings().overdue_after_days == 3
@@ -47,7 +47,7 @@ def test_changing_an_account_setting_keeps_the_others(url, stripe_sandbox):
     ],
 )
 def test_invalid_account_setting_is_rejected(url, stripe_sandbox, changes):
-    response = requests.post(url, json=changes, timeout=5)
+    response = requests.post(url, json=changes, timeout=60)
 
     assert response.status_code == 400
     assert next(iter(changes)) in response.json()["error"]

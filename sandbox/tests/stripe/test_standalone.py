@@ -39,15 +39,15 @@ def test_commands_and_urls_printed_by_sandbox_stripe_work(tmp_path):
         assert client.v1.customers.list().data[0].email == "ann@example.com"
         curl = search(r"(curl .*)", screen)
         result = subprocess.run(
-            curl.split(), capture_output=True, text=True, timeout=20
+            curl.split(), capture_output=True, text=True, timeout=60
         )
         assert '"object":"customer"' in result.stdout, result.stderr
-        state = urllib.request.urlopen(search(r"control\s+(\S+)", screen), timeout=10)
+        state = urllib.request.urlopen(search(r"control\s+(\S+)", screen), timeout=60)
         assert b'"customer":2' in state.read()
         assert f"page      {url}/" in screen
 
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
 
     assert (process.returncode, rest) == (0, "")
     assert not (tmp_path / "var" / "postgres").exists()
@@ -63,7 +63,7 @@ def test_options_set_api_key_state_seed_and_webhook_endpoint(tmp_path, endpoint)
     for _ in range(2):
         with running_command(tmp_path, *options) as (process, screen):
             url = search(r"sandbox Stripe on (http://\S+)", screen)
-            transport = stripe.RequestsClient(timeout=20)
+            transport = stripe.RequestsClient(timeout=60)
             api = stripe.StripeClient(
                 "sk_test_mine", base_addresses={"api": url}, http_client=transport
             )
@@ -71,7 +71,7 @@ def test_options_set_api_key_state_seed_and_webhook_endpoint(tmp_path, endpoint)
             ids.append(builders.customer(api).id)
             transport.close()
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
 
     body, signature = endpoint.wait_for(2)[0]
     assert stripe.Webhook.construct_event(body, signature, SECRET)

@@ -226,9 +226,9 @@ def test_cancel_at_period_end_takes_effect_at_period_end(api, stripe_sandbox):
     scheduled = api.v1.subscriptions.update(
         subscription.id, {"cancel_at_period_end": True}
     )
-    stripe_sandbox.advance(end - stripe_sandbox.now() - 10)
+    stripe_sandbox.advance(end - stripe_sandbox.now() - 60)
     before = api.v1.subscriptions.retrieve(subscription.id)
-    stripe_sandbox.advance(20)
+    stripe_sandbox.advance(120)
     after = api.v1.subscriptions.retrieve(subscription.id)
 
     assert (scheduled.cancel_at, before.status) == (end, "active")

@@ -18,7 +18,7 @@ KEY = "Authorization: Bearer sk_test_x"
 def send_bytes(sandbox, text):
     """Send bytes and return all that is received until the connection ends."""
     address = ("127.0.0.1", sandbox.server.port)
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(text.encode("latin-1") if isinstance(text, str) else text)
         response = b""
         while chunk := connection.recv(65_536):
@@ -106,7 +106,7 @@ def test_body_of_unclear_length_is_rejected_and_creates_nothing(
 def test_incomplete_body_creates_nothing(stripe_sandbox, api):
     head = "\r\n".join(["POST /v1/customers HTTP/1.1", FORM, KEY])
     address = ("127.0.0.1", stripe_sandbox.server.port)
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=60) as connection:
         connection.sendall(f"{head}\r\nContent-Length: 60\r\n\r\nname=A".encode())
 
     assert api.v1.customers.list().data == []

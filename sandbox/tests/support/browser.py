@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from django.db import connections
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from caravel.tests.support.waiting import LIMIT
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Chromium must not use the network for anything but the page under test.
@@ -22,6 +24,9 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 NewPage = Callable[..., Page]
+#: In milliseconds.
+TIMEOUT = 1_000 * LIMIT
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(TIMEOUT)
         page.on("pageerror", lambda error: record(str(error)))
         page.on("console", lambda message: record(message.text))
         return page

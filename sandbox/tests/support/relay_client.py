@@ -1,16 +1,15 @@
 """A minimal Nostr client for tests."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from caravel.tests.support.waiting import LIMIT
 from sandbox.common.nostr import Event, generate_secret_key, parse_event, sign_event
 
-TIMEOUT = 10.0
 ANN, BOB = generate_secret_key(), generate_secret_key()
 
 
@@ -25,7 +24,7 @@ class Client:
 
     def receive(self) -> list[Any]:
         """Return the next message."""
-        message = json.loads(self.wire.recv(TIMEOUT))
+        message = json.loads(self.wire.recv(LIMIT))
         assert isinstance(message, list)
         return message
 
@@ -94,11 +93,3 @@ def note(
 ) -> Event:
     """Return a signed event."""
     return sign_event(key, kind=kind, content=content, tags=tags, created_at=created_at)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until the condition, which another thread makes true, holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ import psycopg
 import requests
 
 from caravel import embedded
-from sandbox.demo.readiness import wait_until
+from caravel.tests.support.processes import bounded, default_signals
+from caravel.tests.support.waiting import LIMIT, wait_until
 from sandbox.demo.supervisor import free_ports
 from sandbox.lightning.client import Control
 
@@ -24,6 +24,8 @@ _CONFIGURATION = re.compile(
     r"DATABASE_URL|REDIS_URL|DEBUG|STRIPE_|CARAVEL_|SECRET_KEY|APP_URL"
     r"|ROBOT_|BTC_|NWC_|LIGHTNING_|NOSTR_|SANDBOX_|BEAT_|ZOOID_"
 )
+#: Seconds after which a system, whose start alone takes ten, hangs.
+SYSTEM_LIMIT = 10 * LIMIT
 _PORTS = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT", "ZOOID_PORT")
 
 
@@ -41,19 +43,17 @@ def clean_environment(var: Path) -> dict[str, str]:
 @contextmanager
 def running(var: Path, **env: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Start `make run`; yield the process and its output up to the first screen."""
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "sandbox.demo.run"],
-        cwd=ROOT,
-        env={**clean_environment(var), **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+    with default_signals():
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "sandbox.demo.run"],
+            cwd=ROOT,
+            env={**clean_environment(var), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    with process, bounded(process, seconds=SYSTEM_LIMIT):
         yield process, _read_until(process, "Ctrl-C stops everything")
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def _read_until(process: "subprocess.Popen[str]", text: str) -> str:
@@ -82,10 +82,11 @@ def processes_of(var: Path) -> list[str]:
 
 def wait_until_gone(var: Path) -> None:
     """Wait until no process of the system is left."""
-    deadline = time.monotonic() + 20
-    while commands := processes_of(var):
-        assert time.monotonic() < deadline, commands
-        time.sleep(0.1)
+    wait_until(
+        lambda: not processes_of(var),
+        "the end of all processes",
+        details=lambda: processes_of(var),
+    )
 
 
 def address(screen: str, name: str) -> str:
@@ -119,7 +120,7 @@ class Run:
     def manage(self, *arguments: str, stdin: str = "") -> str:
         """Run a command of manage.py; return its output."""
         with self.start(*arguments) as process:
-            output, _ = process.communicate(stdin, timeout=60)
+            output, _ = process.communicate(stdin, timeout=2 * LIMIT)
         return output
 
     def query(self, sql: str, *values: Any) -> Any:
@@ -138,8 +139,7 @@ class Run:
         sql = "SELECT count(*) FROM billing_invoicecollection WHERE status = %s"
         wait_until(
             lambda: self.query(sql, status) == (count,),
-            seconds=60,
-            event=f"{count} invoices with status {status}",
+            f"{count} invoices with status {status}",
         )
 
     def advance_a_month(self) -> None:
@@ -147,7 +147,7 @@ class Run:
         stripe = address(self.screen, "Stripe").rstrip("/")
         for seconds in (31 * 86_400, 7_200):
             body = {"seconds": seconds}
-            requests.post(f"{stripe}/_sandbox/clock/advance", json=body, timeout=60)
+            requests.post(f"{stripe}/_sandbox/clock/advance", json=body, timeout=LIMIT)
 
     def count_requests(self, wallet: str, method: str) -> int:
         """Return how many requests of a method a wallet has received."""
@@ -160,11 +160,11 @@ class Run:
         credentials = re.search(r"user (\S+), password (\S+)", self.screen)
         assert credentials
         with requests.Session() as session:
-            session.get(login, timeout=10)
+            session.get(login, timeout=LIMIT)
             form = {
                 "username": credentials[1],
                 "password": credentials[2],
                 "csrfmiddlewaretoken": session.cookies["csrftoken"],
             }
-            session.post(f"{login}login/", data=form, timeout=10)
-            return session.get(f"{login}{page}", timeout=10).text
+            session.post(f"{login}login/", data=form, timeout=LIMIT)
+            return session.get(f"{login}{page}", timeout=LIMIT).text

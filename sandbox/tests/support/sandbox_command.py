@@ -4,10 +4,11 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from caravel.tests.support.processes import bounded, default_signals
 
 ROOT = Path(__file__).resolve().parents[3]
 _CONFIGURATION = re.compile(
@@ -31,22 +32,17 @@ def running_command(
     tmp_path: Path, *options: str, only: str = "stripe", **env: str
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """Start the command; yield the process and the usage text that it prints."""
-    with subprocess.Popen(
-        [sys.executable, "manage.py", "sandbox", "--only", only, *options],
-        cwd=ROOT,
-        env={**clean_environment(tmp_path), **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        # Reading the output of a hanging command would otherwise block for ever.
-        killer = threading.Timer(60, process.kill)
-        killer.start()
-        try:
-            yield process, _read_usage(process)
-        finally:
-            killer.cancel()
-            process.kill()
+    with default_signals():
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "sandbox", "--only", only, *options],
+            cwd=ROOT,
+            env={**clean_environment(tmp_path), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    with process, bounded(process):
+        yield process, _read_usage(process)
 
 
 def search(pattern: str, screen: str) -> str:

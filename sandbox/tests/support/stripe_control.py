@@ -1,11 +1,11 @@
 """Requests to the control API of the Stripe sandbox."""
 
 import json
-import threading
 import urllib.error
 import urllib.request
 from typing import Any
 
+from caravel.tests.support.waiting import LIMIT, wait_until
 from sandbox.stripe.client.testing import Sandbox
 
 
@@ -19,7 +19,7 @@ def control(
         method=method,
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=LIMIT) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -28,9 +28,4 @@ def control(
 
 def wait_until_fault_used(sandbox: Sandbox) -> None:
     """Wait until a request has used up the only fault."""
-    pause = threading.Event()
-    for _ in range(1_000):
-        if not sandbox.app.faults.list():
-            return
-        pause.wait(0.005)
-    raise AssertionError("no request met the fault")
+    wait_until(lambda: not sandbox.app.faults.list(), "a request that uses the fault")

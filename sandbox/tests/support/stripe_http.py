@@ -6,6 +6,7 @@ import urllib.request
 from email.message import Message
 from typing import Any
 
+from caravel.tests.support.waiting import LIMIT
 from sandbox.stripe.client.testing import Sandbox
 
 
@@ -20,7 +21,7 @@ def raw_request(
         headers={"Authorization": "Bearer sk_test_x", **headers},
     )
     try:
-        with urllib.request.urlopen(request, timeout=10) as response:
+        with urllib.request.urlopen(request, timeout=LIMIT) as response:
             return response.status, response.headers, json.load(response)
     except urllib.error.HTTPError as error:
         with error:

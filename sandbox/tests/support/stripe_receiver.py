@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from caravel.tests.support.waiting import LIMIT, join
+
 
 class Receiver:
     """In-process endpoint that replaces the HTTP request of deliveries.
@@ -58,9 +60,9 @@ class HttpReceiver(ThreadingHTTPServer):
         """Wait for `count` deliveries and return (body, signature) of each."""
         with self.arrived:
             has_arrived = self.arrived.wait_for(
-                lambda: len(self.received) >= count, timeout=10
+                lambda: len(self.received) >= count, timeout=LIMIT
             )
-            assert has_arrived
+            assert has_arrived, f"{len(self.received)} of {count} within {LIMIT:g} s"
             return list(self.received)
 
 
@@ -91,5 +93,5 @@ def running_http_receiver() -> Iterator[HttpReceiver]:
         yield server
     finally:
         server.shutdown()
-        thread.join()
+        join(thread)
         server.server_close()

@@ -23,7 +23,7 @@ def part(page: str, name: str) -> str:
 
 def fetch(url: str) -> requests.Response:
     """Return the response for a page."""
-    return requests.get(url, timeout=20)
+    return requests.get(url, timeout=60)
 
 
 def submit(
@@ -36,5 +36,5 @@ def submit(
         data=form,
         headers={"Origin": f"{parts.scheme}://{parts.netloc}", **headers},
         allow_redirects=follow,
-        timeout=20,
+        timeout=60,
     )

@@ -7,9 +7,9 @@ import bolt11
 import pytest
 import time_machine
 
+from caravel.tests.support.waiting import wait_until
 from sandbox.common.nostr import Scheme, Unreadable, decrypt
 from sandbox.nostr import running_relay
-from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import (
     CLAIMS_FALSELY,

@@ -10,6 +10,7 @@ import pytest
 import time_machine
 from hypothesis import given, settings
 
+from caravel.tests.support.waiting import LIMIT, join
 from sandbox.wallets.bolt11 import make_preimage
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import (
@@ -66,14 +67,16 @@ def ledger(database):
 def test_payment_moves_the_amount_and_settles_the_invoice(ledger):
     issued = issue(ledger, msat=2_500)
 
+    earliest = int(time.time())
     paid = ledger.pay("ann", issued.bolt11)
+    latest = time.time()
 
     assert (
         paid
         == dataclasses.replace(issued, settled_at=paid.settled_at, payer="ann")
         == ledger.invoice(payment_hash=issued.payment_hash)
     )
-    assert abs(paid.settled_at - time.time()) < 5
+    assert earliest <= paid.settled_at <= latest
     assert ledger.is_settled(issued.payment_hash)
     assert (ledger.balance("ann"), ledger.balance("bob")) == (7_500, 12_500)
     assert ledger.debits("ann") == [2_500]
@@ -193,7 +196,7 @@ def test_listeners_are_called_for_settled_invoices_only(ledger):
 
 
 def test_concurrent_payers_pay_one_invoice_once(ledger):
-    issued, paid, start = issue(ledger), [], threading.Barrier(16)
+    issued, paid, start = issue(ledger), [], threading.Barrier(16, timeout=LIMIT)
 
     def pay(name):
         start.wait()
@@ -205,8 +208,7 @@ def test_concurrent_payers_pay_one_invoice_once(ledger):
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
 
     assert len(paid) == 1
     assert sum(sum(ledger.debits(name)) for name in NAMES) == 1_000
@@ -214,7 +216,8 @@ def test_concurrent_payers_pay_one_invoice_once(ledger):
 
 
 def test_concurrent_payments_never_overdraw_an_account(ledger):
-    issued, paid, start = [issue(ledger) for _ in range(16)], [], threading.Barrier(16)
+    issued, paid = [issue(ledger) for _ in range(16)], []
+    start = threading.Barrier(16, timeout=LIMIT)
 
     def pay(invoice):
         start.wait()
@@ -224,8 +227,7 @@ def test_concurrent_payments_never_overdraw_an_account(ledger):
     threads = [threading.Thread(target=pay, args=(invoice,)) for invoice in issued]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
 
     assert len(paid) == 10
     assert ledger.balance("ann") == 0

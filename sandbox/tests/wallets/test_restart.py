@@ -4,10 +4,10 @@ import sqlite3
 
 import pytest
 
+from caravel.tests.support.waiting import wait_until
 from sandbox.common.nostr import is_secret_key, pubkey_of
 from sandbox.common.state import UnreadableState
 from sandbox.nostr import running_relay
-from sandbox.tests.support.relay_client import wait_until
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import NotPaid, Renewal, Terms, keys_of, running_wallets
 

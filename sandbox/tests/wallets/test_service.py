@@ -10,6 +10,7 @@ import pytest
 import time_machine
 from websockets.sync.server import serve
 
+from caravel.tests.support.waiting import wait_until
 from sandbox.common.nostr import (
     Scheme,
     encrypt,
@@ -19,7 +20,7 @@ from sandbox.common.nostr import (
 )
 from sandbox.common.secrets import tracked
 from sandbox.nostr import running_relay
-from sandbox.tests.support.relay_client import connected, wait_until
+from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets import (
     Protocol,
@@ -374,7 +375,7 @@ def test_wallets_resubscribe_after_a_refused_subscription(relay, alice, platform
 
 
 def test_create_raises_timeouterror_when_the_relay_does_not_answer(relay):
-    with running_wallets(relay.url, timeout=0.2) as wallets:
+    with running_wallets(relay.url, timeout=1) as wallets:
         relay.fault("mute", on="event", kinds=[13194])
         with pytest.raises(TimeoutError):
             wallets.create("alice")

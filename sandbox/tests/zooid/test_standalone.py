@@ -26,7 +26,7 @@ ANN = pubkey_of(generate_secret_key())
 def list_members(url, key):
     url = f"{url}/relay/ID/members"
     signature = authorization(key, url=url, method="GET")
-    return requests.get(url, headers={"Authorization": signature}, timeout=10)
+    return requests.get(url, headers={"Authorization": signature}, timeout=60)
 
 
 def standalone(tmp_path, *options, **env):
@@ -38,16 +38,16 @@ def test_commands_and_urls_printed_by_sandbox_zooid_work(tmp_path):
         url = search(r"sandbox zooid on (http://\S+)", screen)
         robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
         assert f"managers  {pubkey_of(robot)}" in screen
-        page = requests.get(search(r"page\s+(\S+)", screen), timeout=10)
+        page = requests.get(search(r"page\s+(\S+)", screen), timeout=60)
         assert "Sandbox zooid" in page.text
-        assert requests.get(search(r"control\s+(\S+)", screen), timeout=10).json() == {}
+        assert requests.get(search(r"control\s+(\S+)", screen), timeout=60).json() == {}
 
         curl = search(r"(curl .*)", screen).replace("npub1…", npub(ANN))
-        subprocess.run(curl, shell=True, check=True, capture_output=True, timeout=20)
+        subprocess.run(curl, shell=True, check=True, capture_output=True, timeout=60)
         assert list_members(url, robot).json() == {"members": [ANN]}
 
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=60)
 
     assert (process.returncode, rest) == (0, "")
     assert robot not in screen
@@ -59,9 +59,9 @@ def test_whitelist_and_state_file_can_be_set(tmp_path):
     with standalone(tmp_path, *options) as (process, screen):
         url = search(r"sandbox zooid on (http://\S+)", screen)
         members = f"{url}/_sandbox/relays/ID/members"
-        assert requests.post(members, json={"members": [ANN]}, timeout=10).ok
+        assert requests.post(members, json={"members": [ANN]}, timeout=60).ok
         process.kill()
-        process.wait(20)
+        process.wait(60)
 
     with standalone(tmp_path, *options) as (_, screen):
         url = search(r"sandbox zooid on (http://\S+)", screen)

@@ -29,7 +29,7 @@ class NostrUser:
     def publish(self, relay: SandboxRelay, kind: int, **fields: Any) -> Event:
         event = sign_event(self.secret_key, kind=kind, **{"content": "", **fields})
         endpoint = Endpoint(relay.url, private_allowed=True)
-        assert get_pool().publish([endpoint], event, timeout=5)
+        assert get_pool().publish([endpoint], event, timeout=60)
         return event
 
     def writes_to(self, relay: SandboxRelay, *, announced_at: SandboxRelay) -> None:
