@@ -165,7 +165,7 @@ class SandboxRelay:
     @property
     def held(self) -> int:
         """The number of held messages."""
-        return self._call(lambda: self._core.delayed.held)
+        return self._call(lambda: len(self._core.delayed.held))
 
     def release(self) -> int:
         """Process the held messages in order; return how many there were."""

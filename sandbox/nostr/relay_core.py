@@ -17,18 +17,13 @@ from sandbox.nostr.store import EventStore, Record
 
 
 class Peer(Protocol):
-    """A connection, as the core sees it."""
+    """A connection, see `Session`."""
 
     pubkeys: set[str]
 
-    def deliver(self, subscription: "Subscription", text: str) -> None:
-        """Send a message to a subscription, unless it was closed."""
-
-    def end_subscriptions(self) -> None:
-        """Close all subscriptions and notify the client."""
-
-    def hang_up(self) -> None:
-        """Close the connection at once."""
+    def deliver(self, subscription: "Subscription", text: str) -> None: ...
+    def end_subscriptions(self) -> None: ...
+    def hang_up(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
