@@ -31,15 +31,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A client's request; times are Unix times."""
+    """A client's request; `received_at` is a Unix time."""
 
     id: str
     client: str
     method: str
     params: dict[str, Any]
     scheme: Scheme
-    created_at: int
-    expires_at: int | None
     received_at: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -70,16 +68,7 @@ def read_request(
         method, params = _parse(_decrypt(event, secret_key, scheme))
     except Refused as error:
         scheme, refused = allowed[0], error
-    request = Request(
-        id=event.id,
-        client=event.pubkey,
-        method=method,
-        params=params,
-        scheme=scheme,
-        created_at=event.created_at,
-        expires_at=event.expires_at,
-    )
-    return request, refused
+    return Request(event.id, event.pubkey, method, params, scheme), refused
 
 
 def notification(

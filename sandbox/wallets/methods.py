@@ -35,9 +35,8 @@ class Call:
         value = self.request.params.get(name)
         value = default if value is None else value
         if type(value) is not int or value < minimum:
-            raise Refused(
-                "BAD_REQUEST", f"{name} must be an integer, at least {minimum}."
-            )
+            rule = f"must be an integer, at least {minimum}"
+            raise Refused("BAD_REQUEST", f"{name} {rule}.")
         return value
 
 
@@ -75,13 +74,13 @@ def get_budget(call: Call) -> Result:
     if terms.budget_msat is None:
         return {}
     used = call.wallet.ledger.spent(call.wallet.name, spender)
-    budget: Result = {
+    end = period_of(terms.renewal).end
+    return {
         "used_budget": used,
         "total_budget": terms.budget_msat,
         "renewal_period": str(terms.renewal),
+        **({} if end is None else {"renews_at": end}),
     }
-    end = period_of(terms.renewal).end
-    return budget if end is None else {**budget, "renews_at": end}
 
 
 def make_invoice(call: Call) -> Result:
@@ -117,13 +116,7 @@ def lookup_invoice(call: Call) -> Result:
 
 METHODS: dict[str, Callable[[Call], Result]] = {
     method.__name__: method
-    for method in (
-        get_info,
-        get_balance,
-        get_budget,
-        make_invoice,
-        lookup_invoice,
-    )
+    for method in (get_info, get_balance, get_budget, make_invoice, lookup_invoice)
 }
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from sandbox.common.nostr import Event
 from sandbox.wallets.messages import REQUEST
@@ -21,6 +21,23 @@ RELAY_TIMEOUT = 5.0
 THREAD_TIMEOUT = 60.0
 #: Relays limit the length of a message, so several subscriptions are needed.
 WALLETS_PER_SUBSCRIPTION = 1_000
+
+
+P = ParamSpec("P")
+
+
+def in_loop(
+    work: Callable[Concatenate["Network", P], Coroutine[Any, Any, None]],
+) -> Callable[Concatenate["Network", P], None]:
+    """Run a method in the event loop and wait for it; do nothing without the thread."""
+
+    def run(network: "Network", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if network.thread.is_alive():
+            coroutine = work(network, *args, **kwargs)
+            future = asyncio.run_coroutine_threadsafe(coroutine, network.loop)
+            future.result(THREAD_TIMEOUT)
+
+    return run
 
 
 class Network:
@@ -45,56 +62,77 @@ class Network:
         self._timeout = timeout
         self._connections: dict[str, RelayConnection] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="wallets", daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._run, name="wallets", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Disconnect from the relays and end the thread."""
-        if self._thread.is_alive():
-            self._call(self._disconnect())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
+        if self.thread.is_alive():
+            self._disconnect()
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join()
+        self.loop.close()
 
-    def dial(self, urls: Iterable[str]) -> None:
+    @in_loop
+    async def dial(self, urls: Iterable[str]) -> None:
         """Start connecting to these relays, and keep trying."""
-        self._call(self._dial(urls))
+        for url in urls:
+            if url not in self._connections:
+                self._connections[url] = RelayConnection(
+                    url,
+                    timeout=self._timeout,
+                    on_event=self._on_event,
+                    on_connect=self._resubscribe,
+                )
+                task = self.loop.create_task(self._connections[url].run())
+                task.add_done_callback(self._record_failure)
+                self._tasks.append(task)
 
-    def wait_connected(self, urls: Iterable[str]) -> None:
-        """Wait until these relays are connected. Raises TimeoutError."""
-        self._call(self._wait_connected(urls))
+    @in_loop
+    async def wait_connected(self, urls: Iterable[str]) -> None:
+        """Wait until these dialed relays are connected. Raises TimeoutError."""
+        async with asyncio.timeout(self._timeout):
+            for url in urls:
+                await self._connections[url].ready.wait()
 
-    def resubscribe(self) -> None:
+    @in_loop
+    async def resubscribe(self) -> None:
         """Subscribe for the wallets that are online, and publish changed info events.
 
         Raises RelayRefused or TimeoutError; a disconnected relay gets them when it is
         back.
         """
-        self._call(self._resubscribe_all())
+        for connection in list(self._connections.values()):
+            try:
+                await self._resubscribe(connection)
+            except RelayLost:
+                logger.debug("%s is disconnected: updated on reconnect", connection.url)
+            except (RelayRefused, TimeoutError):
+                # It may have closed a shared subscription; reconnecting opens it again.
+                connection.hang_up()
+                raise
 
-    def catch_up(self, wallet: Wallet, *, heeds_expiration: bool) -> None:
+    @in_loop
+    async def catch_up(self, wallet: Wallet, heeds_expiration: bool) -> None:
         """Run a wallet's requests that its relays stored. Raises as `resubscribe`."""
-        self._call(self._catch_up(wallet, heeds_expiration))
+        filters = [{"kinds": [REQUEST], "#p": [wallet.pubkey]}]
+        for url in wallet.relays:
+            for event in await self._connections[url].fetch(filters):
+                self._run_isolated(self._receive, wallet, event, heeds_expiration)
 
     def send(self, wallet: Wallet, event: Event) -> None:
         """Publish an event on a wallet's relays without waiting."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._send, wallet, event)
+        if self.thread.is_alive():
+            self.loop.call_soon_threadsafe(self._send, wallet, event)
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._tasks.append(self._loop.create_task(self._run_schedule()))
-        self._loop.run_forever()
-
-    def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        if not self._thread.is_alive():
-            work.close()
-            return
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(THREAD_TIMEOUT)
+        asyncio.set_event_loop(self.loop)
+        self._tasks.append(self.loop.create_task(self._run_schedule()))
+        self.loop.run_forever()
 
     def _run_isolated(self, work: Callable[..., object], *values: Any) -> None:
         """Call a function; its failure must not stop the other wallets."""
@@ -109,46 +147,17 @@ class Network:
             self._run_isolated(self._schedule.run_due)
             await asyncio.sleep(POLL_INTERVAL)
 
-    async def _dial(self, urls: Iterable[str]) -> None:
-        for url in urls:
-            if url not in self._connections:
-                self._connections[url] = RelayConnection(
-                    url,
-                    timeout=self._timeout,
-                    on_event=self._on_event,
-                    on_connect=self._resubscribe,
-                )
-                task = self._loop.create_task(self._connections[url].run())
-                task.add_done_callback(self._record_failure)
-                self._tasks.append(task)
-
-    async def _wait_connected(self, urls: Iterable[str]) -> None:
-        await self._dial(urls)
-        async with asyncio.timeout(self._timeout):
-            for url in urls:
-                await self._connections[url].ready.wait()
-
     def _record_failure(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()):
             self.failures.append(failure)
 
+    @in_loop
     async def _disconnect(self) -> None:
         for connection in self._connections.values():
             connection.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _resubscribe_all(self) -> None:
-        for connection in list(self._connections.values()):
-            try:
-                await self._resubscribe(connection)
-            except RelayLost:
-                logger.debug("%s is disconnected: updated on reconnect", connection.url)
-            except (RelayRefused, TimeoutError):
-                # It may have closed a shared subscription; reconnecting opens it again.
-                connection.hang_up()
-                raise
 
     async def _resubscribe(self, connection: RelayConnection) -> None:
         async with connection.lock:
@@ -164,12 +173,6 @@ class Network:
                 live = {"kinds": [REQUEST], "#p": share, "limit": 0}
                 await connection.subscribe(f"wallets-{start}", [live] if share else [])
             await connection.publish([wallet.info() for wallet in wallets])
-
-    async def _catch_up(self, wallet: Wallet, heeds_expiration: bool) -> None:
-        filters = [{"kinds": [REQUEST], "#p": [wallet.pubkey]}]
-        for url in wallet.relays:
-            for event in await self._connections[url].fetch(filters):
-                self._run_isolated(self._receive, wallet, event, heeds_expiration)
 
     def _on_event(self, event: Event) -> None:
         if event.kind != REQUEST:

@@ -42,7 +42,7 @@ class Service:
         if refused:
             wallet.unreadable.append(event)
         else:
-            wallet.record_request(request)
+            wallet.received.append(request)
         connection = wallet.client(event.pubkey)
         if connection is None and not protocol.answers_unknown_clients:
             return

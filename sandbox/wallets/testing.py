@@ -81,7 +81,8 @@ class Wallets:
         for name, relays in rows:
             self._add(name, json.loads(relays) if relays else self.relays, UNLIMITED)
         self._network.start()
-        self._network.dial([url for wallet in self for url in wallet.relays])
+        own = [url for wallet in self for url in wallet.relays]
+        self._network.dial([*self.relays, *own])
         self._network.wait_connected(self.relays)
 
     def stop(self) -> None:
@@ -103,6 +104,7 @@ class Wallets:
         TimeoutError if one of its own relays cannot be reached.
         """
         self._create(name, balance_msat, terms, relays)
+        self._network.dial(relays or ())
         self._network.wait_connected(relays or ())
         self._network.resubscribe()
         return self[name]

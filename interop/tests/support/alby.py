@@ -86,8 +86,6 @@ class AlbyWallet:
             method=method,
             params=params,
             scheme=self.schemes[0],
-            created_at=0,
-            expires_at=None,
         )
         result = METHODS[method](Call(self.wallet, self.wallet.connection, request))
         return {**result, "methods": SERVED} if method == "get_info" else result
