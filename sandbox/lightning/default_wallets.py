@@ -3,15 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sandbox.wallets import (
-    PAYS,
-    PaymentBehaviour,
-    Renewal,
-    Terms,
-    Wallets,
-    pays_after,
-    refuses,
-)
+from sandbox.wallets import Renewal, Terms, Wallets
+from sandbox.wallets.behaviour import PAYS, PaymentBehaviour, pays_after, refuses
 
 UNLIMITED = Terms()
 

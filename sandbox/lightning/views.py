@@ -7,7 +7,8 @@ from sandbox.common.control import Refused
 from sandbox.lightning.behaviours import describe
 from sandbox.lightning.stack import Lightning
 from sandbox.prices.feed import SOURCES
-from sandbox.wallets import Invoice, Wallet
+from sandbox.wallets import Wallet
+from sandbox.wallets.ledger import Invoice
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100

@@ -14,7 +14,8 @@ from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from sandbox.wallets import Protocol, ReplyBehaviour, Terms
+from sandbox.wallets import Terms
+from sandbox.wallets.behaviour import Protocol, ReplyBehaviour
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 

@@ -16,7 +16,7 @@ from sandbox.lightning.client import Control
 from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import PAYS, pays_after, refuses
+from sandbox.wallets.behaviour import PAYS, pays_after, refuses
 
 __all__ = ["control", "lightning"]
 

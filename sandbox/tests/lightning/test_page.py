@@ -12,7 +12,7 @@ from sandbox.lightning.commands import COMMANDS
 from sandbox.tests.support.lightning_fixtures import control, lightning
 from sandbox.tests.support.stripe_web import fetch, part, submit, words
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import pays_after, settles_late
+from sandbox.wallets.behaviour import pays_after, settles_late
 
 __all__ = ["control", "lightning"]
 

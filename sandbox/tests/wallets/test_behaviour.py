@@ -11,7 +11,8 @@ from caravel.tests.support.waiting import wait_until
 from sandbox.common.nostr import Scheme, Unreadable, decrypt
 from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import (
+from sandbox.wallets import running_wallets
+from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS,
     PAYS_WITHOUT_ANSWER,
@@ -27,7 +28,6 @@ from sandbox.wallets import (
     pays_after,
     pays_but_says,
     refuses,
-    running_wallets,
     settles_late,
 )
 
