@@ -119,7 +119,7 @@ class Faults(Generic[F]):
         """With a seed, the faults with a chance are repeatable."""
         self._seed = seed
         self._prefix = prefix
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # A list that is replaced as a whole: reading needs no lock.
         self._active: list[F] = []
         # Those that are used up as well.
@@ -149,7 +149,7 @@ class Faults(Generic[F]):
                 if matches(fault) and fault.random.random() < fault.chance:
                     fault.hits += 1
                     if fault.hits == fault.times:
-                        self._remove(fault)
+                        self.remove(fault)
                     return fault
         return None
 
@@ -168,7 +168,7 @@ class Faults(Generic[F]):
     def remove(self, fault: F) -> None:
         """Remove a fault; the requests that it delays stay delayed."""
         with self._lock:
-            self._remove(fault)
+            self._active = [other for other in self._active if other is not fault]
 
     def clear(self) -> None:
         """Remove all faults and release the requests that they delay."""
@@ -178,6 +178,3 @@ class Faults(Generic[F]):
             self._added = {}
             self._cleared.set()
             self._cleared = threading.Event()
-
-    def _remove(self, fault: F) -> None:
-        self._active = [other for other in self._active if other is not fault]

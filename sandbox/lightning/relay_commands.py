@@ -1,16 +1,13 @@
 """Commands for the relay."""
 
-from typing import Any, get_args
+from typing import Any
 
 from sandbox.common.control import Command, Commands
 from sandbox.common.fields import Fields
 from sandbox.lightning.stack import Lightning
 from sandbox.lightning.views import serialize_relay
-from sandbox.nostr.faults import Kind, Place, RelayFault, When
+from sandbox.nostr.faults import RelayFault
 
-FAULTS: tuple[Kind, ...] = get_args(Kind)
-PLACES: tuple[Place, ...] = get_args(Place)
-WHENS: tuple[When, ...] = get_args(When)
 SETTINGS = ("honours_expiration", "requires_auth")
 
 

@@ -1,7 +1,6 @@
 """One connection: its messages, its subscriptions and its proven keys."""
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -110,12 +109,9 @@ class Session:
         event = self._read_event(arguments)
         if event is None:
             return
-        reason = messages.rejection_reason(
-            event,
-            challenge=self._challenge,
-            host=self._host(),
-            now=time.time(),
-        )
+        request = self._connection.request
+        host = request.headers.get("Host", "") if request else ""
+        reason = messages.rejection_reason(event, self._challenge, host)
         if reason is None:
             self.pubkeys.add(event.pubkey)
         text = f"invalid: {reason}" if reason else ""
@@ -197,10 +193,6 @@ class Session:
 
     def _needs_auth(self) -> bool:
         return self._core.settings.requires_auth and not self.pubkeys
-
-    def _host(self) -> str:
-        request = self._connection.request
-        return request.headers.get("Host", "") if request else ""
 
     def _send(self, text: str) -> None:
         if not self._is_open:

@@ -72,15 +72,10 @@ def read_request(
 
 
 def notification(
-    *,
-    secret_key: str,
-    client: str,
-    scheme: Scheme,
-    type: str,
-    transaction: dict[str, Any],
+    scheme: Scheme, secret_key: str, client: str, type: str, payment: dict[str, Any]
 ) -> Event:
     """Return a notification of a payment, encrypted to the client."""
-    text = json.dumps({"notification_type": type, "notification": transaction})
+    text = json.dumps({"notification_type": type, "notification": payment})
     content = encrypt(scheme, secret_key, client, text)
     kind = NOTIFICATIONS[scheme]
     return sign_event(secret_key, kind=kind, content=content, tags=[["p", client]])

@@ -56,18 +56,11 @@ class Service:
         if not wallet.protocol.notifies:
             return
         payment = transaction(invoice, incoming=type == "payment_received")
-        for connection in wallet.connections:
+        for client in wallet.connections:
             for scheme in wallet.protocol.encryption:
-                self._publish(
-                    wallet,
-                    notification(
-                        secret_key=wallet.keys.wallet,
-                        client=connection.pubkey,
-                        scheme=scheme,
-                        type=type,
-                        transaction=payment,
-                    ),
-                )
+                key, pubkey = wallet.keys.wallet, client.pubkey
+                event = notification(scheme, key, pubkey, type, payment)
+                self._publish(wallet, event)
 
     def _is_new(self, event: Event) -> bool:
         # Several relays may deliver one request, and a relay may deliver it again.
