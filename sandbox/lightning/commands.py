@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sandbox.common.control import Command, Commands, MatchedCommand, Refused
+from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import Fields
 from sandbox.lightning import (
     price_commands,
@@ -41,11 +41,11 @@ VIEWS: Commands = {
 MESSAGES = {command.name: command.message for command in COMMANDS.values()}
 
 
-def execute(matched: MatchedCommand, lightning: Lightning, fields: Fields) -> Any:
+def execute(command: Command, lightning: Lightning, fields: Fields) -> Any:
     """Run the command and return its result. Raises Refused or BadField."""
     try:
         with lightning.lock:
-            return matched.run(lightning, fields)
+            return command.run(lightning, fields)
     except NotPaid as exc:
         raise Refused(402, f"not paid, {exc.code}: {exc}") from exc
     except (OSError, RelayRefused) as exc:
