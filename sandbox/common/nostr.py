@@ -5,7 +5,6 @@ a mistake in it would go unnoticed.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import coincurve
 import nostr_sdk
 
+from sandbox.common.http import dump_json
 from sandbox.common.secrets import track
 
 HEX = re.compile(r"[0-9a-f]{64}")
@@ -121,7 +121,7 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON text."""
-        return _compact_json(self.to_dict())
+        return dump_json(self.to_dict())
 
 
 def sign_event(
@@ -186,11 +186,7 @@ def _is_tag(tag: object) -> bool:
 
 
 def _hash(*fields: object) -> bytes:
-    return hashlib.sha256(_compact_json([0, *fields]).encode()).digest()
-
-
-def _compact_json(data: object) -> str:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(dump_json([0, *fields]).encode()).digest()
 
 
 def _public_key(pubkey: str) -> coincurve.PublicKeyXOnly:

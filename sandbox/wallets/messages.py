@@ -65,7 +65,7 @@ def read_request(
     method, params, scheme, refused = "", dict[str, Any](), allowed[0], None
     try:
         scheme = _scheme_of(event, allowed)
-        method, params = _parse(_decrypt(event, secret_key, scheme))
+        method, params = _read_content(event, secret_key, scheme)
     except Refused as error:
         scheme, refused = allowed[0], error
     return Request(event.id, event.pubkey, method, params, scheme), refused
@@ -89,16 +89,14 @@ def _scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:
     return Scheme(named)
 
 
-def _decrypt(event: Event, secret_key: str, scheme: Scheme) -> str:
+def _read_content(
+    event: Event, secret_key: str, scheme: Scheme
+) -> tuple[str, dict[str, Any]]:
+    """Return a request's method and parameters. Raises Refused."""
     try:
-        return decrypt(scheme, secret_key, event.pubkey, event.content)
+        body = json.loads(decrypt(scheme, secret_key, event.pubkey, event.content))
     except Unreadable as exc:
         raise Refused("BAD_REQUEST", "The request cannot be decrypted.") from exc
-
-
-def _parse(text: str) -> tuple[str, dict[str, Any]]:
-    try:
-        body = json.loads(text)
     except ValueError as exc:
         raise Refused("BAD_REQUEST", "The request is not JSON.") from exc
     if not isinstance(body, dict):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from sandbox.common.fields import BadField
 from sandbox.common.nostr import Event
 from sandbox.wallets.behaviour import PaymentBehaviour, ReplyBehaviour
 from sandbox.wallets.connections import PAY, Connection
@@ -16,7 +17,7 @@ from sandbox.wallets.messages import (
     notification,
     read_request,
 )
-from sandbox.wallets.methods import METHODS, Call, invoice_to_pay, transaction
+from sandbox.wallets.methods import METHODS, Call, transaction
 from sandbox.wallets.replies import fake_result, replies
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
@@ -75,7 +76,7 @@ class Service:
         try:
             call = Call(wallet, _allowed(connection, request), request)
             if request.method == PAY:
-                self._pay(call, wallet.behaviour, invoice_to_pay(call))
+                self._pay(call, wallet.behaviour, call.params.text("invoice"))
                 return
             behaviour = _behaviour_for(wallet, request.method)
             # A scripted error: the method is not run, so no invoice is issued.
@@ -83,6 +84,8 @@ class Service:
             outcome = Outcome(METHODS[request.method](call) if run else None)
         except Refused as refused:
             outcome = Outcome(error=refused)
+        except BadField as error:
+            outcome = Outcome(error=Refused("BAD_REQUEST", f"{error}."))
         self._answer(wallet, request, behaviour, outcome)
 
     def _pay(self, call: Call, behaviour: PaymentBehaviour, bolt11: str) -> None:
