@@ -30,7 +30,7 @@ CREATE TABLE entries (
     client TEXT NOT NULL, at INTEGER NOT NULL
 );
 CREATE INDEX entries_account ON entries (account);
-CREATE TABLE wallets (name TEXT PRIMARY KEY REFERENCES accounts, relays TEXT);
+CREATE TABLE wallets (name TEXT PRIMARY KEY REFERENCES accounts);
 CREATE TABLE connections (
     wallet TEXT NOT NULL REFERENCES wallets, label TEXT NOT NULL, terms TEXT NOT NULL,
     PRIMARY KEY (wallet, label)

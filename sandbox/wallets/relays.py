@@ -1,9 +1,9 @@
-"""One thread that connects all wallets to their relays, once per relay."""
+"""One thread and one connection that serve all wallets."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec
 
 from sandbox.common.nostr import Event
@@ -49,6 +49,7 @@ class Network:
 
     def __init__(
         self,
+        url: str,
         *,
         wallets: Mapping[str, Wallet],
         schedule: Schedule,
@@ -60,44 +61,28 @@ class Network:
         self._schedule = schedule
         self._receive = receive
         self._timeout = timeout
-        self._connections: dict[str, RelayConnection] = {}
+        self._connection = RelayConnection(
+            url,
+            timeout=timeout,
+            on_event=self._on_event,
+            on_connect=self._update_subscriptions,
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name="wallets", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread; wait for the relay. Raises TimeoutError."""
         self.thread.start()
+        self._wait_connected()
 
     def stop(self) -> None:
-        """Disconnect from the relays and end the thread."""
+        """Disconnect from the relay and end the thread."""
         if self.thread.is_alive():
             self._disconnect()
             self.loop.call_soon_threadsafe(self.loop.stop)
             self.thread.join()
         self.loop.close()
-
-    @in_loop
-    async def dial(self, urls: Iterable[str]) -> None:
-        """Start connecting to these relays, and keep trying."""
-        for url in urls:
-            if url not in self._connections:
-                self._connections[url] = RelayConnection(
-                    url,
-                    timeout=self._timeout,
-                    on_event=self._on_event,
-                    on_connect=self._resubscribe,
-                )
-                task = self.loop.create_task(self._connections[url].run())
-                task.add_done_callback(self._record_failure)
-                self._tasks.append(task)
-
-    @in_loop
-    async def wait_connected(self, urls: Iterable[str]) -> None:
-        """Wait until these dialed relays are connected. Raises TimeoutError."""
-        async with asyncio.timeout(self._timeout):
-            for url in urls:
-                await self._connections[url].ready.wait()
 
     @in_loop
     async def resubscribe(self) -> None:
@@ -106,32 +91,33 @@ class Network:
         Raises RelayRefused or TimeoutError; a disconnected relay gets them when it is
         back.
         """
-        for connection in list(self._connections.values()):
-            try:
-                await self._resubscribe(connection)
-            except RelayLost:
-                logger.debug("%s is disconnected: updated on reconnect", connection.url)
-            except (RelayRefused, TimeoutError):
-                # It may have closed a shared subscription; reconnecting opens it again.
-                connection.hang_up()
-                raise
+        try:
+            await self._update_subscriptions()
+        except RelayLost:
+            logger.debug("the relay is disconnected: updated on reconnect")
+        except (RelayRefused, TimeoutError):
+            # It may have closed a shared subscription; reconnecting opens it again.
+            self._connection.hang_up()
+            raise
 
     @in_loop
     async def catch_up(self, wallet: Wallet, heeds_expiration: bool) -> None:
-        """Run a wallet's requests that its relays stored. Raises as `resubscribe`."""
+        """Run a wallet's requests that the relay stored. Raises as `resubscribe`."""
         filters = [{"kinds": [REQUEST], "#p": [wallet.pubkey]}]
-        for url in wallet.relays:
-            for event in await self._connections[url].fetch(filters):
-                self._run_isolated(self._receive, wallet, event, heeds_expiration)
+        for event in await self._connection.fetch(filters):
+            self._run_isolated(self._receive, wallet, event, heeds_expiration)
 
-    def send(self, wallet: Wallet, event: Event) -> None:
-        """Publish an event on a wallet's relays without waiting."""
+    def send(self, event: Event) -> None:
+        """Publish an event without waiting."""
         if self.thread.is_alive():
-            self.loop.call_soon_threadsafe(self._send, wallet, event)
+            message = "EVENT", event.to_dict()
+            self.loop.call_soon_threadsafe(self._connection.send, *message)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self._tasks.append(self.loop.create_task(self._run_schedule()))
+        for work in (self._run_schedule(), self._connection.run()):
+            self._tasks.append(self.loop.create_task(work))
+            self._tasks[-1].add_done_callback(self._record_failure)
         self.loop.run_forever()
 
     def _run_isolated(self, work: Callable[..., object], *values: Any) -> None:
@@ -152,27 +138,29 @@ class Network:
             self.failures.append(failure)
 
     @in_loop
+    async def _wait_connected(self) -> None:
+        async with asyncio.timeout(self._timeout):
+            await self._connection.ready.wait()
+
+    @in_loop
     async def _disconnect(self) -> None:
-        for connection in self._connections.values():
-            connection.close()
+        self._connection.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _resubscribe(self, connection: RelayConnection) -> None:
+    async def _update_subscriptions(self) -> None:
+        connection = self._connection
         async with connection.lock:
-            wallets = [
-                wallet
-                for wallet in list(self._wallets.values())
-                if connection.url in wallet.relays
-            ]
-            pubkeys = [wallet.pubkey for wallet in wallets if wallet.is_listening]
+            wallets = list(self._wallets.values())
+            online = [wallet for wallet in wallets if wallet.is_listening]
+            pubkeys = [wallet.pubkey for wallet in online]
             for start in range(0, len(wallets), WALLETS_PER_SUBSCRIPTION):
                 share = pubkeys[start : start + WALLETS_PER_SUBSCRIPTION]
                 # limit 0: stored requests are fetched by `catch_up` only.
                 live = {"kinds": [REQUEST], "#p": share, "limit": 0}
                 await connection.subscribe(f"wallets-{start}", [live] if share else [])
-            await connection.publish([wallet.info() for wallet in wallets])
+            await connection.publish([wallet.info() for wallet in online])
 
     def _on_event(self, event: Event) -> None:
         if event.kind != REQUEST:
@@ -181,7 +169,3 @@ class Network:
             if wallet := self._wallets.get(pubkey):
                 heeds_expiration = wallet.protocol.heeds_expiration
                 self._run_isolated(self._receive, wallet, event, heeds_expiration)
-
-    def _send(self, wallet: Wallet, event: Event) -> None:
-        for url in wallet.relays:
-            self._connections[url].send("EVENT", event.to_dict())

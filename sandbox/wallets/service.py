@@ -22,13 +22,13 @@ from sandbox.wallets.replies import fake_result, replies
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
 
-Send = Callable[[Wallet, Event], None]
-
 
 class Service:
     """Runs each request in the calling thread; `send` publishes replies."""
 
-    def __init__(self, *, database: Database, schedule: Schedule, send: Send) -> None:
+    def __init__(
+        self, *, database: Database, schedule: Schedule, send: Callable[[Event], None]
+    ) -> None:
         self._database = database
         self._schedule = schedule
         self._send = send
@@ -64,7 +64,7 @@ class Service:
                 self._publish(wallet, event)
 
     def _is_new(self, event: Event) -> bool:
-        # Several relays may deliver one request, and a relay may deliver it again.
+        # A relay may deliver a request again.
         with self._database.transaction() as db:
             added = db.execute("INSERT OR IGNORE INTO requests VALUES (?)", (event.id,))
         return added.rowcount == 1
@@ -123,7 +123,7 @@ class Service:
     def _publish(self, wallet: Wallet, event: Event) -> None:
         # Replies that were scheduled before the wallet went offline are dropped.
         if wallet.is_listening:
-            self._send(wallet, event)
+            self._send(event)
 
 
 def _allowed(connection: Connection | None, request: Request) -> Connection:

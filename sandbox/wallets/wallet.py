@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Protocol as Interface
 
@@ -31,7 +30,7 @@ EXPIRY = 3_600
 
 
 class RelaySubscriptions(Interface):
-    """The wallets' relay connections, see `Network`."""
+    """The wallets' subscriptions at the relay, see `Network`."""
 
     def resubscribe(self) -> None: ...
     def catch_up(self, wallet: "Wallet", heeds_expiration: bool) -> None: ...
@@ -50,7 +49,7 @@ class Wallet:
         name: str,
         *,
         seed: str,
-        relays: Sequence[str],
+        relay: str,
         terms: Terms,
         protocol: Protocol,
         ledger: Ledger,
@@ -58,7 +57,7 @@ class Wallet:
         subscriptions: RelaySubscriptions,
     ) -> None:
         self.name = name
-        self.relays = tuple(relays)
+        self.relay = relay
         self.ledger = ledger
         self.keys = keys_of(seed, name)
         self.pubkey = pubkey_of(self.keys.wallet)
@@ -146,7 +145,7 @@ class Wallet:
         self._subscriptions.resubscribe()
 
     def go_online(self, *, heeds_expiration: bool | None = None) -> None:
-        """Receive requests again, and run those that the relays have stored.
+        """Receive requests again, and run those that the relay has stored.
 
         `heeds_expiration` overrides the protocol's option for the stored requests.
         """
@@ -217,7 +216,7 @@ class Wallet:
     def _add(self, label: str, terms: Terms) -> None:
         keys = keys_of(self._seed, self.name, label)
         self._connections[label] = Connection(
-            label, keys=keys, relays=self.relays, terms=terms, on_change=self._on_change
+            label, keys=keys, relay=self.relay, terms=terms, on_change=self._on_change
         )
 
     def _on_change(self, label: str, terms: Terms) -> None:

@@ -154,7 +154,7 @@ def test_relay_that_resolves_to_a_private_address_is_unreachable(
     settings, tenant, alice
 ):
     settings.NWC_ALLOW_PRIVATE_RELAYS = False
-    port = alice.relays[0].rsplit(":", 1)[1]
+    port = alice.relay.rsplit(":", 1)[1]
     url = alice.url.replace(f"127.0.0.1%3A{port}", f"relay.example.com%3A{port}")
 
     with patch(

@@ -122,25 +122,6 @@ def test_request_stored_during_downtime_is_run_on_go_online(relay, state):
         assert wallets.ledger.debits("alice") == [1_000]
 
 
-def test_restart_keeps_a_wallets_own_relays(relay, state):
-    with running_relay() as second:
-        with running_wallets(relay.url, state=state) as wallets:
-            before = wallets.create("alice", relays=[second.url]).url
-        with running_wallets(relay.url, state=state) as wallets:
-            assert wallets["alice"].url == before
-            with wallet_client(before) as client:
-                assert client.call("get_balance") == {"balance": 0}
-
-
-def test_wallets_start_although_a_wallets_own_relay_is_gone(relay, state):
-    with running_relay() as second, running_wallets(relay.url, state=state) as wallets:
-        wallets.create("alice", relays=[second.url])
-        bob = wallets.create("bob").url
-
-    with running_wallets(relay.url, state=state), wallet_client(bob) as client:
-        assert client.call("get_balance") == {"balance": 0}
-
-
 def test_account_without_a_wallet_survives_a_restart(relay, state):
     with running_wallets(relay.url, state=state) as wallets:
         invoice = wallets.create("platform").issue(1_000)
