@@ -57,11 +57,6 @@ class Fault:
         """Return the seconds, of real time. Raises BadField."""
         return values.seconds("seconds", self.seconds)
 
-    def check(self) -> None:
-        """Raise BadField when a value is invalid."""
-        names = self.names()
-        self.read(Fields({name: getattr(self, name) for name in names}, names))
-
     @property
     def times_left(self) -> int | None:
         """The number of requests that it still applies to, or None."""
@@ -128,7 +123,8 @@ class Faults(Generic[F]):
 
     def add(self, fault: F) -> F:
         """Activate a fault; it has an `id` then. Raises BadField."""
-        fault.check()
+        names = fault.names()
+        fault.read(Fields({name: getattr(fault, name) for name in names}, names))
         with self._lock:
             fault.id = f"{self._prefix}_{len(self._added) + 1}"
             # Independent of the other faults.

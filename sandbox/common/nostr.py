@@ -53,7 +53,7 @@ def is_secret_key(text: str) -> bool:
 def pubkey_of(secret_key: str) -> str:
     """Return the public key of a secret key, both in hex."""
     key = coincurve.PrivateKey(bytes.fromhex(secret_key))
-    return coincurve.PublicKeyXOnly.from_secret(key.secret).format().hex()
+    return key.public_key_xonly.format().hex()
 
 
 def is_pubkey(text: str) -> bool:
@@ -133,11 +133,11 @@ def sign_event(
     created_at: int | None = None,
 ) -> Event:
     """Return an event signed with a secret key in hex, by default created now."""
-    pubkey = pubkey_of(secret_key)
+    key = coincurve.PrivateKey(bytes.fromhex(secret_key))
+    pubkey = key.public_key_xonly.format().hex()
     created_at = int(time.time()) if created_at is None else created_at
     frozen_tags = tuple(tuple(tag) for tag in tags)
     hash = _hash(pubkey, created_at, kind, frozen_tags, content)
-    key = coincurve.PrivateKey(bytes.fromhex(secret_key))
     sig = key.sign_schnorr(hash, aux_randomness=os.urandom(32))
     return Event(hash.hex(), pubkey, created_at, kind, frozen_tags, content, sig.hex())
 

@@ -8,7 +8,7 @@ from websockets.asyncio.server import ServerConnection, broadcast
 
 from sandbox.common.nostr import Event, InvalidEvent
 from sandbox.nostr import messages
-from sandbox.nostr.faulty_reply import Reply, send_reply
+from sandbox.nostr.faulty_reply import Reply
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
 from sandbox.nostr.messages import AUTH_KIND, MalformedMessage, message
 from sandbox.nostr.relay_core import RelayCore, Subscription
@@ -125,10 +125,7 @@ class Session:
             fake_ok=message("OK", event.id, True, ""),
             refusal=message("OK", event.id, False, BLOCKED),
         )
-        fault = self._core.faults.take(
-            lambda fault: fault.matches("event", (event.kind,), (event.pubkey,))
-        )
-        send_reply(reply, fault, self._core.delayed)
+        self._core.reply(reply, "event", (event.kind,), (event.pubkey,))
 
     def _request(self, subscription_id: str, filters: tuple[Filter, ...]) -> None:
         reply = Reply(
@@ -140,12 +137,9 @@ class Session:
         )
         kinds = {kind for filter in filters for kind in filter.kinds or ()}
         authors = {author for filter in filters for author in filter.authors or ()}
-        fault = self._core.faults.take(
-            lambda fault: fault.matches("req", kinds, authors)
-        )
         # NIP-01: a REQ replaces the subscription with the same id, even if it fails.
         self._unsubscribe(subscription_id)
-        send_reply(reply, fault, self._core.delayed)
+        self._core.reply(reply, "req", kinds, authors)
 
     def _subscribe(self, subscription_id: str, filters: tuple[Filter, ...]) -> str:
         """Open a subscription and send the stored events; return the EOSE."""
