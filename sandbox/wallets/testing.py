@@ -12,7 +12,7 @@ from sandbox.wallets.behaviour import Protocol
 from sandbox.wallets.connections import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import Invoice, Ledger
-from sandbox.wallets.relays import RELAY_TIMEOUT, Network
+from sandbox.wallets.network import RELAY_TIMEOUT, Network
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.service import Service
 from sandbox.wallets.wallet import Wallet
