@@ -23,12 +23,8 @@ from caravel.tests.support import secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
+from sandbox.wallets.secrets import tracked
 from sandbox.zooid import Zooid, running_zooid
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,6 +41,22 @@ def pytest_runtestloop() -> Generator[None, object, object]:
             secret_scanner.recording(run, logging.getLogger()),
         ):
             return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_is_logged() -> Iterator[None]:
+    """Fail at the end of the run if a log or a task message contains a secret.
+
+    Searches the logs of all tests and of the processes that they started. Each worker
+    of pytest-xdist searches its own.
+    """
+    yield
+    for secret in tracked:
+        secret_scanner.secrets.add(secret)
+    run = next(path for path in secret_scanner.files if path.name == "run.log")
+    secret_scanner.assert_recorded(run)
+    leaks = secret_scanner.find_leaks(secret_scanner.files, secret_scanner.secrets)
+    assert leaks == []
 
 
 @contextmanager

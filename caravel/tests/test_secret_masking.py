@@ -11,7 +11,6 @@ from caravel.nostr import generate_secret_key, pubkey_of
 from caravel.tests.support import secret_scanner
 from caravel.tests.support.secret_scanner import Secrets
 from lightning.clients.nwc_uri import parse_nwc_url
-from sandbox.wallets.secrets import tracked
 
 
 @pytest.fixture
@@ -98,16 +97,3 @@ def test_generated_encrypted_and_parsed_secrets_are_known_to_scanner(settings):
 
     assert set(secret_scanner.secrets.find_in(line)) == set(line.split())
     assert secret_scanner.secrets.find_in(f"{pubkey_of(generated)} {'ab' * 32}") == []
-
-
-@pytest.mark.last
-def test_no_secret_was_logged_during_whole_run():
-    """Searches the logs of all tests, of worker processes, and the task messages."""
-    for secret in tracked:
-        secret_scanner.secrets.add(secret)
-    mark = secrets.token_hex(8)
-    logging.getLogger("any.library").debug("%s", mark)
-
-    run = next(path for path in secret_scanner.files if path.name == "run.log")
-    assert mark in run.read_text()
-    assert secret_scanner.find_leaks(secret_scanner.files, secret_scanner.secrets) == []
