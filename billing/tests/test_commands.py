@@ -10,7 +10,6 @@ from billing.tasks import sweep_stale_tenants
 from caravel.nostr import npub, pubkey_of
 from relays.models import Plan
 from relays.tests.factories import RelayFactory
-from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 

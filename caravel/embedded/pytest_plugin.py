@@ -1,7 +1,7 @@
 """pytest plugin: temporary PostgreSQL and Valkey servers for one test run.
 
 Load it with `-p caravel.embedded.pytest_plugin`. If DATABASE_URL or REDIS_URL is
-exported, that server is used instead. With pytest-xdist each worker has its own servers.
+exported, that server is used instead. Each worker of pytest-xdist has its own servers.
 """
 
 import os

@@ -2,6 +2,8 @@
 
 import logging
 import secrets
+import subprocess
+import sys
 
 import pytest
 from cryptography.fernet import Fernet
@@ -97,3 +99,22 @@ def test_generated_encrypted_and_parsed_secrets_are_known_to_scanner(settings):
 
     assert set(secret_scanner.secrets.find_in(line)) == set(line.split())
     assert secret_scanner.secrets.find_in(f"{pubkey_of(generated)} {'ab' * 32}") == []
+
+
+@pytest.mark.parametrize(("name", "failures"), [("secret", 1), ("nothing", 0)])
+def test_run_fails_when_a_worker_logs_a_secret(settings, name, failures):
+    test = f"caravel/tests/support/logging_tests.py::test_that_logs_{name}"
+
+    # It uses no servers, and starts none, since their URLs are in the environment.
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "1", test],
+        cwd=settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert "1 passed" in process.stdout
+    assert process.returncode == failures
+    assert process.stdout.count("is secret]") >= failures
