@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +19,7 @@ from billing.clients.stripe.client import Stripe
 from billing.services.customers.catalog import ensure_prices
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
-from caravel.tests.support import secret_scanner
+from caravel.tests.support import initial_rows, secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
@@ -96,6 +96,14 @@ def recorded_messages(path: Path) -> Iterator[None]:
             yield
         finally:
             before_task_publish.disconnect(write)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            stack.enter_context(initial_rows.restored_after_each_test())
+        yield
 
 
 @pytest.fixture(scope="session")
