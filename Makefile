@@ -12,7 +12,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test contract interop node bench check lint style types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test search contract interop node bench check lint style types imports deploy-check shell manage lock clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 test: $(READY) ## run all tests on their own servers; ARGS selects some
 	@$(BIN)/python -m pytest $(SOCKETS) $(or $(ARGS),-n $(WORKERS) --dist worksteal)
+
+search: $(READY) ## try many more random examples than `make test`; SEARCH multiplies
+	@SEARCH=$(SEARCH) $(BIN)/python -m pytest -m search -n $(WORKERS) --dist worksteal $(ARGS)
+
+SEARCH ?= 10
 
 contract: $(READY) ## test the behaviour we rely on at Stripe; also on a real account with STRIPE_TEST_SECRET_KEY
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)
