@@ -27,6 +27,12 @@ from sandbox.tests.support.conformance import ConformanceChecker, check_conforma
 from sandbox.zooid import Zooid, running_zooid
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest tests, so that no worker ends long after the others."""
+    items.sort(key=lambda item: item.get_closest_marker("search") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop() -> Generator[None, object, object]:
     """Record all logs, task messages and generated secrets of the run."""

@@ -57,7 +57,7 @@ _PROFILE: dict[str, Any] = {
 DETERMINISTIC = profile(
     max_examples=10, stateful_step_count=10, derandomize=True, **_PROFILE
 )
-RANDOM = profile(max_examples=search.examples(10), stateful_step_count=20, **_PROFILE)
+RANDOM = profile(max_examples=search.examples(4), stateful_step_count=20, **_PROFILE)
 
 WALLETS: dict[str, PaymentBehaviour] = {
     "pays": PAYS,
