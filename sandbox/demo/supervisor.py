@@ -1,8 +1,7 @@
 """Several processes as one: they start together, stop together, leave no orphans.
 
-Between the supervisor and each command is a process of honcho, which forwards the
-output. `_Process` also notices when the supervisor is killed, and then stops the
-command and its process group.
+Between the supervisor and each command is a keeper, a process that forwards the output
+and stops the command with its process group, also when the supervisor is killed.
 """
 
 import multiprocessing
@@ -15,15 +14,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from multiprocessing.queues import Queue
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from honcho.manager import Manager
+from honcho.colour import get_colours
 from honcho.printer import Message, Printer
-from honcho.process import Process
 
 from caravel.embedded.processes import adopt_orphans, die_with_parent
 
@@ -32,7 +32,7 @@ _POLL_INTERVAL = 0.1
 _ORPHAN_TIMEOUT = 5.0  # short: the servers are gone too, work cannot be finished
 _KILL_TIMEOUT = 1.0
 _COMMAND_NOT_FOUND = 127  # the exit status of a shell
-# Not forkserver: it would become the parent of the children, which watch their parent.
+# Not forkserver: it would become the parent of the keepers, which watch their parent.
 _context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
@@ -55,11 +55,7 @@ def supervise(
     Call it from the main thread. Returns the exit code of the child that ended first,
     0 after Ctrl-C, SIGTERM or SIGHUP.
     """
-    supervisor = _Supervisor(prefix=prefix, kill_after=kill_after)
-    for child in children:
-        supervisor.add(child)
-    supervisor.loop()
-    return supervisor.returncode or 0
+    return _Supervisor(children, prefix=prefix, kill_after=kill_after).run()
 
 
 def free_ports(preferred: Iterable[int]) -> list[int]:
@@ -77,46 +73,48 @@ def _listening(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-class _Process(Process):
+@dataclass
+class _Keeper:
     """The process between the supervisor and one command."""
 
-    log: Path | None = None
+    child: Child
+    colour: str
     kill_after: float
-    _child: subprocess.Popen[bytes]
+    events: "Queue[Message]"
 
-    def run(
-        self, events: "Queue[Message] | None" = None, ignore_signals: bool = False
-    ) -> None:
+    def run(self) -> None:
         """Start the command, forward its output and report its end."""
-        self._events = events
         adopt_orphans()
         try:
-            self._child = self._popen()
+            self._process = self._popen()
         except OSError as exc:
-            self._send_message(f"cannot run {self.cmd[0]}: {exc.strerror}")
-            self._report(os.getpid(), _COMMAND_NOT_FOUND)
+            self._send("line", f"cannot run {self.child.command[0]}: {exc.strerror}")
+            self._send("stop", _COMMAND_NOT_FOUND)
             return
-        for signum in _STOP_SIGNALS:  # only now: the child would have inherited it
+        self._stop_requested = threading.Event()
+        for signum in _STOP_SIGNALS:  # only now: the command would have inherited it
             signal.signal(signum, signal.SIG_IGN)
-        self._send_message({"pid": self._child.pid}, type="start")
-        threading.Thread(target=self._stop_when_orphaned, daemon=True).start()
+        signal.signal(signal.SIGTERM, lambda *_: self._stop_requested.set())
+        self._send("start", self._process.pid)
+        threading.Thread(target=self._stop_on_request, daemon=True).start()
         reader = threading.Thread(target=self._forward_output, daemon=True)
         reader.start()
-        self._child.wait()
-        _stop_group(self._child.pid, self.kill_after)
+        returncode = self._process.wait()
+        _stop_group(self._process.pid, self.kill_after)
         # With a timeout: a process that left the group may hold the pipe open.
         reader.join(_KILL_TIMEOUT)
-        self._send_message({"returncode": self._child.returncode}, type="stop")
-
-    def _report(self, pid: int, returncode: int) -> None:
-        self._send_message({"pid": pid}, type="start")
-        self._send_message({"returncode": returncode}, type="stop")
+        # Killed by signal n: 128 + n, as in a shell.
+        self._send("stop", returncode if returncode >= 0 else 128 - returncode)
 
     def _popen(self) -> subprocess.Popen[bytes]:
-        with _output(self.log) as output:
+        log = self.child.log
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") if log else nullcontext(subprocess.PIPE) as output:
             return subprocess.Popen(
-                self.cmd,
-                env=self.env,
+                self.child.command,
+                # Python buffers its output if that is not a terminal.
+                env={"PYTHONUNBUFFERED": "1", **self.child.env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -125,166 +123,137 @@ class _Process(Process):
             )
 
     def _forward_output(self) -> None:
-        if self._child.stdout:
-            for line in self._child.stdout:
-                self._send_message(line)
+        for line in self._process.stdout or ():
+            self._send("line", line)
 
-    def _stop_when_orphaned(self) -> None:
+    def _stop_on_request(self) -> None:
+        """Stop the command after SIGTERM or the supervisor's end."""
         supervisor = multiprocessing.parent_process()
-        while supervisor and os.getppid() == supervisor.pid:
-            time.sleep(_POLL_INTERVAL)
-        timeout = min(self.kill_after, _ORPHAN_TIMEOUT)
-        self._child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(timeout)
-        _stop_group(self._child.pid, timeout)
-        os._exit(1)  # not exit(): it would wait for output that is no longer read
+        while not self._stop_requested.wait(_POLL_INTERVAL):
+            if supervisor and os.getppid() != supervisor.pid:
+                self.kill_after = min(self.kill_after, _ORPHAN_TIMEOUT)
+                self.events.cancel_join_thread()  # they are no longer read
+                break
+        self._send("note", f"stopping {self.child.name}")
+        self._process.terminate()
+        time.sleep(self.kill_after)
+        self._send("note", f"killing {self.child.name}")
+        _signal_group(self._process.pid, signal.SIGKILL)
+
+    def _send(self, type: str, data: Any) -> None:
+        now, name = datetime.now(), self.child.name
+        self.events.put(Message(type, data, now, name, self.colour))
 
 
-class _Supervisor(Manager):
-    """Honcho's manager with its own way of starting and stopping processes."""
+class _Supervisor:
+    """Starts and stops the keepers, and prints what they send."""
 
-    _process_ctor: type[_Process]
-
-    def __init__(self, *, prefix: bool, kill_after: float) -> None:
-        super().__init__(Printer(sys.stdout, prefix=prefix))
-        self._process_ctor = _Process
-        self._kill_after = kill_after
-        self._stop_requested = False
-        self._stopping_since: float | None = None
-
-    def add(self, child: Child) -> None:
-        # Python buffers its output if that is not a terminal.
-        env = {"PYTHONUNBUFFERED": "1", **child.env}
-        process = self.add_process(child.name, child.command, env=env)
-        process.log = child.log
-        process.kill_after = self._kill_after
-
-    def loop(self) -> None:
-        """Run until all children have ended; see `supervise`."""
-        with self._handling_signals():
-            self._start()
-            try:
-                while not self._all_stopped():
-                    self._handle_event()
-                    self._stop_if_due()
-            finally:
-                self.kill()
-
-    def terminate(self) -> None:
-        """Send SIGTERM once to each running child, which may stop its own children."""
-        for name, pid in self._to_signal("terminated"):
-            self._system_print(f"stopping {name} (pid={pid})\n")
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL to the process group of each running child."""
-        for name, pid in self._to_signal("killed"):
-            self._system_print(f"killing {name} (pid={pid})\n")
-            _signal_group(pid, signal.SIGKILL)
-
-    def _to_signal(self, mark: str) -> Iterator[tuple[str, int]]:
-        for name, state in self._processes.items():
-            if "pid" in state and "returncode" not in state and mark not in state:
-                state[mark] = True
-                yield name, state["pid"]
-
-    def _start(self) -> None:
-        for name, state in self._processes.items():
-            state["process"] = _context.Process(
-                name=name, target=state["obj"].run, args=(self.events, True)
+    def __init__(
+        self, children: Sequence[Child], *, prefix: bool, kill_after: float
+    ) -> None:
+        self._events: Queue[Message] = _context.Queue()
+        colours = get_colours()
+        self._processes = {
+            child.name: _context.Process(
+                target=_Keeper(child, next(colours), kill_after, self._events).run
             )
-            state["process"].start()
+            for child in children
+        }
+        self._printer = Printer(sys.stdout, prefix=prefix)
+        self._printer.width = max(map(len, ("system", *self._processes)))
+        #: The commands' process ids, once they run.
+        self._pids: dict[str, int] = {}
+        self._ended: set[str] = set()
+        self._returncode: int | None = None
+        self._stop_requested = False
+
+    def run(self) -> int:
+        """Run until all commands have ended; see `supervise`."""
+        with self._handling_signals():
+            try:
+                for process in self._processes.values():
+                    process.start()
+                while len(self._ended) < len(self._processes):
+                    self._handle_event()
+                    if self._stop_requested or self._ended:
+                        self._stop_keepers()
+            finally:
+                self._stop_keepers()
+        for process in self._processes.values():
+            process.join(_KILL_TIMEOUT)
+        return self._returncode or 0
+
+    def _stop_keepers(self) -> None:
+        # Repeated until they end: a new keeper does not handle the signal yet.
+        for process in self._processes.values():
+            if process.is_alive():
+                process.terminate()
 
     def _handle_event(self) -> None:
         try:
-            message = self.events.get(timeout=_POLL_INTERVAL)
+            message = self._events.get(timeout=_POLL_INTERVAL)
         except queue.Empty:
             self._detect_killed()
             return
-        if message.type == "line":
-            self._write(message)
-        elif message.type == "start":
-            self._started(str(message.name), message.data["pid"])
-        elif message.type == "stop":
-            self._stopped(str(message.name), message.data["returncode"])
-
-    def _started(self, name: str, pid: int) -> None:
-        self._processes[name]["pid"] = pid
-        self._system_print(f"{name} started (pid={pid})\n")
+        name = str(message.name)
+        match message.type:
+            case "line":
+                self._print(message)
+            case "note":
+                self._note(message.data)
+            case "start":
+                self._pids[name] = message.data
+                self._note(f"{name} started (pid={message.data})")
+            case "stop":
+                self._stopped(name, message.data)
 
     def _stopped(self, name: str, returncode: int) -> None:
-        self._processes[name]["returncode"] = returncode
-        self._system_print(f"{name} stopped (rc={returncode})\n")
-        if self.returncode is None:
-            # Killed by signal n: 128 + n, as in a shell.
-            self.returncode = returncode if returncode >= 0 else 128 - returncode
+        self._ended.add(name)
+        self._note(f"{name} stopped (rc={returncode})")
+        if self._returncode is None:
+            self._returncode = returncode
 
     def _detect_killed(self) -> None:
-        """Handle intermediate processes that were killed before reporting an end."""
-        for name, state in self._processes.items():
-            if "returncode" not in state and not state["process"].is_alive():
-                if "pid" in state:
-                    _signal_group(state["pid"], signal.SIGKILL)
-                self._stopped(name, -signal.SIGKILL)
+        """Handle keepers that were killed before reporting an end."""
+        for name, process in self._processes.items():
+            if process.exitcode and name not in self._ended:
+                if name in self._pids:
+                    _signal_group(self._pids[name], signal.SIGKILL)
+                self._stopped(name, 128 + abs(process.exitcode))
 
-    def _stop_if_due(self) -> None:
-        if not self._stop_requested and not self._any_stopped():
-            return
-        now = time.monotonic()
-        self._stopping_since = self._stopping_since or now
-        self.terminate()
-        if now - self._stopping_since > self._kill_after:
-            self.kill()
-
-    def _system_print(self, data: str) -> None:
+    def _note(self, text: str) -> None:
         if self._printer.prefix:
-            with suppress(OSError):  # the terminal is gone
-                super()._system_print(data)
+            self._print(Message("line", text, datetime.now(), "system", None))
 
-    def _write(self, message: Message) -> None:
+    def _print(self, message: Message) -> None:
         try:
             self._printer.write(message)
-        except OSError:
+        except OSError:  # the terminal is gone
             self._stop_requested = True
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
         def request_stop(signum: int, frame: FrameType | None) -> None:
             self._stop_requested = True
-            if self.returncode is None:
-                self.returncode = 0
+            if self._returncode is None:
+                self._returncode = 0
 
         # Ignored signals stay ignored: nohup, background jobs of a shell.
         previous = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
         handled = [s for s in _STOP_SIGNALS if previous[s] is not signal.SIG_IGN]
-        for signum in handled:
-            signal.signal(signum, request_stop)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for signum in handled:
-                signal.signal(signum, previous[signum])
-
-
-@contextmanager
-def _output(log: Path | None) -> Iterator[int]:
-    """Return the target of a command's output: a pipe to us, or a log file."""
-    if log is None:
-        yield subprocess.PIPE
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        yield file.fileno()
+                stack.callback(signal.signal, signum, previous[signum])
+                signal.signal(signum, request_stop)
+            yield
 
 
 def _stop_group(group: int, timeout: float) -> None:
     """Stop what is left of a process group whose leader has ended."""
-    _signal_group(group, signal.SIGTERM)
-    if _outlives(group, timeout):
-        _signal_group(group, signal.SIGKILL)
-        _outlives(group, _KILL_TIMEOUT)
+    for signum, limit in ((signal.SIGTERM, timeout), (signal.SIGKILL, _KILL_TIMEOUT)):
+        _signal_group(group, signum)
+        if not _outlives(group, limit):
+            return
 
 
 def _outlives(group: int, timeout: float) -> bool:
