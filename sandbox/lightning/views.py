@@ -6,7 +6,8 @@ from typing import Any
 from sandbox.common.control import Refused
 from sandbox.lightning.behaviours import describe
 from sandbox.lightning.stack import Lightning
-from sandbox.prices.feed import SOURCES
+from sandbox.nostr import SandboxRelay
+from sandbox.prices.feed import SOURCES, PriceFeed
 from sandbox.wallets import Invoice, Wallet
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
@@ -41,9 +42,18 @@ def list_wallets(lightning: Lightning) -> dict[str, Any]:
 
 
 def get_wallet(lightning: Lightning, name: str) -> dict[str, Any]:
-    """Return a wallet with its last requests. Raises Refused."""
+    """Return a wallet with its last requests, newest first. Raises Refused."""
     wallet = find_wallet(lightning, name)
-    return {**serialize_wallet(wallet), "requests": serialize_requests(wallet)}
+    requests = [
+        {
+            "id": request.id,
+            "method": request.method,
+            "client": request.client,
+            "received_at": request.received_at,
+        }
+        for request in reversed(wallet.requests()[-NEWEST:])
+    ]
+    return {**serialize_wallet(wallet), "requests": requests}
 
 
 def find_wallet(lightning: Lightning, name: str) -> Wallet:
@@ -58,19 +68,6 @@ def list_invoices(lightning: Lightning) -> dict[str, Any]:
     """Return the newest invoices."""
     newest = lightning.wallets.ledger.latest(NEWEST)
     return {"data": [serialize_invoice(invoice) for invoice in newest]}
-
-
-def serialize_requests(wallet: Wallet) -> list[dict[str, Any]]:
-    """Return a wallet's last requests, newest first."""
-    return [
-        {
-            "id": request.id,
-            "method": request.method,
-            "client": request.client,
-            "received_at": request.received_at,
-        }
-        for request in reversed(wallet.requests()[-NEWEST:])
-    ]
 
 
 def serialize_invoice(invoice: Invoice) -> dict[str, Any]:
@@ -96,9 +93,8 @@ def invoice_state(invoice: Invoice) -> str:
     return "open" if time.time() < invoice.expires_at else "expired"
 
 
-def serialize_prices(lightning: Lightning) -> dict[str, Any]:
+def serialize_prices(feed: PriceFeed) -> dict[str, Any]:
     """Return the prices of one bitcoin by currency and source, and the faults."""
-    feed = lightning.prices
     return {
         "urls": feed.urls,
         "prices": {
@@ -111,9 +107,8 @@ def serialize_prices(lightning: Lightning) -> dict[str, Any]:
     }
 
 
-def serialize_relay(lightning: Lightning) -> dict[str, Any]:
+def serialize_relay(relay: SandboxRelay) -> dict[str, Any]:
     """Return the relay's state."""
-    relay = lightning.relay
     return {
         "url": relay.url,
         "online": relay.online,
@@ -134,7 +129,7 @@ def serialize_state(lightning: Lightning) -> dict[str, Any]:
         "total_msat": lightning.wallets.ledger.total(),
         "waiting": lightning.wallets.schedule.waiting,
         "failures": len(lightning.wallets.failures),
-        "relay": serialize_relay(lightning),
+        "relay": serialize_relay(lightning.relay),
         "price_faults": len(lightning.prices.faults),
     }
 
