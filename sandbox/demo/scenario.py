@@ -143,10 +143,8 @@ class Demo:
 
     def invoices(self, tenant: DemoTenant) -> list[stripe.Invoice]:
         """Return a tenant's invoices in Stripe, oldest first."""
-        invoices = self.stripe.invoices.list(
-            {"customer": tenant.customer, "limit": 100}
-        )
-        return list(reversed(invoices.data))
+        params: Any = {"customer": tenant.customer, "limit": 100}
+        return list(reversed(self.stripe.invoices.list(params).data))
 
     def subscriptions(self, tenant: DemoTenant, status: Any = "active") -> list[Any]:
         """Return a tenant's subscriptions in Stripe with a status, newest first."""

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from caravel import dev_defaults, embedded
 from sandbox import clock
+from sandbox.common.state import UnreadableState
 from sandbox.demo.supervisor import Child, free_ports
 from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.stripe.client.testing import running_sandbox
@@ -43,8 +44,30 @@ class System:
         return self.var / "sandbox-stripe.sqlite"
 
 
+def run(
+    var: Path, use: Callable[[System], int], *, durable: bool = True, password: str = ""
+) -> int:
+    """Start and prepare the system, and return the exit status of the function.
+
+    A start that fails is explained on the screen; its status is not 0.
+    """
+    try:
+        with _running_servers(var, durable=durable) as system:
+            _prepare(system, admin_password=password)
+            return use(system)
+    except embedded.EmbeddedError as exc:
+        print(exc, file=sys.stderr)
+    except UnreadableState as exc:
+        # The database refers to objects in that file: a new, empty one would not do.
+        print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
+    except subprocess.CalledProcessError as exc:
+        print("Preparing the system failed; see above.", file=sys.stderr)
+        return exc.returncode
+    return 1
+
+
 @contextmanager
-def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
+def _running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
     """Start PostgreSQL and Valkey under `var` and choose ports for the rest.
 
     Servers named by DATABASE_URL and REDIS_URL are used instead. Raises
@@ -107,7 +130,7 @@ def _ports() -> dict[str, int]:
     return dict(zip(PORTS, chosen, strict=True))
 
 
-def prepare(system: System, *, admin_password: str = "") -> None:
+def _prepare(system: System, *, admin_password: str) -> None:
     """Migrate, and create the plans' prices in the sandbox Stripe.
 
     With a password, also create the superuser `admin`. Raises
