@@ -74,11 +74,13 @@ class Demo:
 
     def sign_up(self, tenant: DemoTenant) -> None:
         """Publish the tenant's message relays, register it and start its relays."""
-        self._publish_relay_list(tenant)
-        request(tenant.secret_key, "POST", "/api/tenants")
+        key, tags = tenant.secret_key, [("relay", relay.url) for relay in _relays()]
+        event = sign_event(key, kind=_MESSAGE_RELAYS, content="", tags=tags)
+        get_pool().publish(_relays(), event, timeout=5)
+        request(key, "POST", "/api/tenants")
         for number, plan in enumerate(tenant.plans, 1):
             relay = {"subdomain": f"{tenant.wallet}-{number}", "plan": plan}
-            request(tenant.secret_key, "POST", "/api/relays", relay)
+            request(key, "POST", "/api/relays", relay)
 
     def open_wallet(self, tenant: DemoTenant, sats: int = 200_000) -> None:
         """Create a wallet and connect it through the API."""
@@ -168,13 +170,6 @@ class Demo:
         settled = LightningInvoice.objects.filter(state="settled")
         received = sum(settled.values_list("received_msat", flat=True))
         return bool(self.lightning.get("wallets/platform")["balance_msat"] == received)
-
-    def _publish_relay_list(self, tenant: DemoTenant) -> None:
-        tags = [("relay", endpoint.url) for endpoint in _relays()]
-        event = sign_event(
-            tenant.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
-        )
-        get_pool().publish(_relays(), event, timeout=5)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from billing.models import InvoiceCollection
 from relays.models import Relay
-from sandbox.demo.readiness import NotReady, answers, wait_until
+from sandbox.demo.readiness import NotReady, wait_until, wait_until_ready
 from sandbox.demo.scenario import (
     Demo,
     DemoTenant,
@@ -47,8 +47,7 @@ class Command(BaseCommand):
 
     def _run_steps(self) -> None:
         demo = self.demo
-        ready = f"{settings.APP_URL}/readyz"
-        wait_until(lambda: answers(ready), seconds=60, event="Start of the web")
+        wait_until_ready(f"{settings.APP_URL}/readyz")
         self._sign_up()
         self._step("Bob saves a card", lambda: demo.add_card(BOB), self._paid(BOB, 1))
         self._step(
