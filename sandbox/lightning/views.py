@@ -26,10 +26,7 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
             "renewal": str(terms.renewal),
         }
     return {
-        "name": wallet.name,
-        "pubkey": wallet.pubkey,
-        "url": wallet.url,
-        "balance_msat": wallet.balance_msat,
+        **_select(wallet, "name", "pubkey", "url", "balance_msat"),
         "behaviour": describe(wallet.behaviour),
         "online": wallet.is_listening,
         "budget": budget,
@@ -45,12 +42,7 @@ def get_wallet(lightning: Lightning, name: str) -> dict[str, Any]:
     """Return a wallet with its last requests, newest first. Raises Refused."""
     wallet = find_wallet(lightning, name)
     requests = [
-        {
-            "id": request.id,
-            "method": request.method,
-            "client": request.client,
-            "received_at": request.received_at,
-        }
+        _select(request, "id", "method", "client", "received_at")
         for request in reversed(wallet.requests()[-NEWEST:])
     ]
     return {**serialize_wallet(wallet), "requests": requests}
@@ -72,18 +64,10 @@ def list_invoices(lightning: Lightning) -> dict[str, Any]:
 
 def serialize_invoice(invoice: Invoice) -> dict[str, Any]:
     """Return an invoice of the ledger, paid or not."""
-    return {
-        "payment_hash": invoice.payment_hash,
-        "bolt11": invoice.bolt11,
-        "state": invoice_state(invoice),
-        "payee": invoice.owner,
-        "payer": invoice.payer,
-        "amount_msat": invoice.amount_msat,
-        "description": invoice.description,
-        "created_at": invoice.created_at,
-        "expires_at": invoice.expires_at,
-        "settled_at": invoice.settled_at,
-    }
+    values = ("payment_hash", "bolt11", "payer", "amount_msat", "description")
+    times = ("created_at", "expires_at", "settled_at")
+    state = {"state": invoice_state(invoice), "payee": invoice.owner}
+    return _select(invoice, *values, *times) | state
 
 
 def invoice_state(invoice: Invoice) -> str:
@@ -110,14 +94,9 @@ def serialize_prices(feed: PriceFeed) -> dict[str, Any]:
 def serialize_relay(relay: SandboxRelay) -> dict[str, Any]:
     """Return the relay's state."""
     return {
-        "url": relay.url,
-        "online": relay.online,
-        "connections": relay.connections,
-        "subscriptions": relay.subscriptions,
+        **_select(relay, "url", "online", "connections", "subscriptions", "held"),
+        **_select(relay.settings, "honours_expiration", "requires_auth"),
         "stored": len(relay.stored()),
-        "held": relay.held,
-        "honours_expiration": relay.settings.honours_expiration,
-        "requires_auth": relay.settings.requires_auth,
         "faults": [fault.to_dict() for fault in relay.faults()],
     }
 
@@ -132,6 +111,10 @@ def serialize_state(lightning: Lightning) -> dict[str, Any]:
         "relay": serialize_relay(lightning.relay),
         "price_faults": len(lightning.prices.faults),
     }
+
+
+def _select(item: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in names}
 
 
 def _text(price: object) -> str | None:
