@@ -46,7 +46,7 @@ class Part(NamedTuple):
     serialize: Callable[[Any], Any]
 
     def command(
-        self, method: str, path: str, message: str, *fields: str
+        self, path: str, message: str, *fields: str, method: str = "POST"
     ) -> Callable[[Act], Act]:
         """Add a function to COMMANDS; it is called with the part and the fields.
 
@@ -65,10 +65,6 @@ class Part(NamedTuple):
 
         return add
 
-    def post(self, path: str, message: str, *fields: str) -> Callable[[Act], Act]:
-        """Add a command that is run with POST; see `command`."""
-        return self.command("POST", path, message, *fields)
-
 
 ALL = Part(lambda lightning: lightning, views.serialize_state)
 WALLET = Part(views.find_wallet, views.serialize_wallet)
@@ -76,7 +72,7 @@ PRICES = Part(attrgetter("prices"), views.serialize_prices)
 RELAY = Part(attrgetter("relay"), views.serialize_relay)
 
 
-@ALL.post("wallets", "The wallet is created.", "name", "sats", "budget", "renewal")
+@ALL.command("wallets", "The wallet is created.", "name", "sats", "budget", "renewal")
 def create_wallet(lightning: Lightning, fields: Fields) -> Any:
     """Create a wallet with sats, and optionally a budget in sats."""
     name = fields.text("name")
@@ -90,7 +86,7 @@ def create_wallet(lightning: Lightning, fields: Fields) -> Any:
     return views.serialize_wallet(wallet)
 
 
-@WALLET.post(
+@WALLET.command(
     r"wallets/([\w-]+)/behaviour",
     "The wallet's behaviour is changed.",
     *("kind", "seconds", "code"),
@@ -105,20 +101,20 @@ def behave(wallet: Wallet, fields: Fields) -> None:
     wallet.behaviour = kind.make(seconds, code)
 
 
-@WALLET.post(r"wallets/([\w-]+)/offline", "The wallet is offline.")
+@WALLET.command(r"wallets/([\w-]+)/offline", "The wallet is offline.")
 def go_offline(wallet: Wallet, fields: Fields) -> None:
     """Stop a wallet from receiving requests."""
     wallet.go_offline()
 
 
-@WALLET.post(r"wallets/([\w-]+)/online", "The wallet is online.", "heeds_expiration")
+@WALLET.command(r"wallets/([\w-]+)/online", "The wallet is online.", "heeds_expiration")
 def come_online(wallet: Wallet, fields: Fields) -> None:
     """Let a wallet receive again, and run the requests that its relay stored."""
     heeds_expiration = fields.optional(fields.flag, "heeds_expiration")
     wallet.go_online(heeds_expiration=heeds_expiration)
 
 
-@WALLET.post(
+@WALLET.command(
     r"wallets/([\w-]+)/budget", "The wallet's budget is changed.", "budget", "renewal"
 )
 def limit(wallet: Wallet, fields: Fields) -> None:
@@ -127,20 +123,20 @@ def limit(wallet: Wallet, fields: Fields) -> None:
     wallet.connection.limit(terms.budget_msat, terms.renewal)
 
 
-@WALLET.post(r"wallets/([\w-]+)/deposit", "The sats are added.", "sats")
+@WALLET.command(r"wallets/([\w-]+)/deposit", "The sats are added.", "sats")
 def deposit(wallet: Wallet, fields: Fields) -> None:
     """Add sats to a wallet's balance."""
     msat = fields.integer("sats", minimum=1) * 1_000
     wallet.ledger.deposit(wallet.name, msat)
 
 
-@WALLET.post(r"wallets/([\w-]+)/pay", "The invoice is paid.", "bolt11")
+@WALLET.command(r"wallets/([\w-]+)/pay", "The invoice is paid.", "bolt11")
 def pay(wallet: Wallet, fields: Fields) -> Any:
     """Pay an invoice by hand; the wallet's behaviour does not matter."""
     return views.serialize_invoice(wallet.pay(fields.text("bolt11")))
 
 
-@WALLET.post(
+@WALLET.command(
     r"wallets/([\w-]+)/invoices",
     "The invoice is created, see below.",
     *("sats", "expiry", "description"),
@@ -155,7 +151,7 @@ def issue(wallet: Wallet, fields: Fields) -> Any:
     return views.serialize_invoice(invoice)
 
 
-@PRICES.post("prices", "The price is set.", "price", "currency", "source")
+@PRICES.command("prices", "The price is set.", "price", "currency", "source")
 def set_price(prices: PriceFeed, fields: Fields) -> None:
     """Set the price of one bitcoin, at one source or at all."""
     currency = fields.text("currency", "usd").lower()
@@ -165,7 +161,7 @@ def set_price(prices: PriceFeed, fields: Fields) -> None:
     prices.set_price(fields.positive("price"), currency, source=source)
 
 
-@PRICES.post(
+@PRICES.command(
     "prices/faults",
     "The price fault is active.",
     *("kind", "sources", "seconds", "factor"),
@@ -183,43 +179,43 @@ def add_price_fault(prices: PriceFeed, fields: Fields) -> None:
     )
 
 
-@PRICES.command("DELETE", "prices/faults", "The price faults are cleared.")
+@PRICES.command("prices/faults", "The price faults are cleared.", method="DELETE")
 def clear_price_faults(prices: PriceFeed, fields: Fields) -> None:
     """Clear the faults of all sources."""
     prices.clear_faults()
 
 
-@PRICES.post("prices/reset", "The prices are reset.")
+@PRICES.command("prices/reset", "The prices are reset.")
 def reset_prices(prices: PriceFeed, fields: Fields) -> None:
     """Restore the initial prices, without faults."""
     prices.reset()
 
 
-@RELAY.post("relay/offline", "The relay is offline.")
+@RELAY.command("relay/offline", "The relay is offline.")
 def relay_offline(relay: SandboxRelay, fields: Fields) -> None:
     """Break all connections and refuse new ones."""
     relay.go_offline()
 
 
-@RELAY.post("relay/online", "The relay is online.")
+@RELAY.command("relay/online", "The relay is online.")
 def relay_online(relay: SandboxRelay, fields: Fields) -> None:
     """Listen again."""
     relay.go_online()
 
 
-@RELAY.post("relay/drop", "All connections are broken.")
+@RELAY.command("relay/drop", "All connections are broken.")
 def drop_connections(relay: SandboxRelay, fields: Fields) -> None:
     """Break all connections; clients may reconnect."""
     relay.drop_connections()
 
 
-@RELAY.post("relay/release", "The held messages are released.")
+@RELAY.command("relay/release", "The held messages are released.")
 def release(relay: SandboxRelay, fields: Fields) -> Any:
     """Send what faults hold back."""
     return {**views.serialize_relay(relay), "released": relay.release()}
 
 
-@RELAY.post(
+@RELAY.command(
     "relay/settings", "The relay is changed.", "honours_expiration", "requires_auth"
 )
 def set_relay(relay: SandboxRelay, fields: Fields) -> None:
@@ -227,20 +223,20 @@ def set_relay(relay: SandboxRelay, fields: Fields) -> None:
     relay.change_settings(**{name: fields.flag(name) for name in fields.values})
 
 
-@RELAY.post("relay/faults", "The relay fault is active.", *RelayFault.names())
+@RELAY.command("relay/faults", "The relay fault is active.", *RelayFault.names())
 def add_relay_fault(relay: SandboxRelay, fields: Fields) -> Any:
     """Add a fault for matching messages; the result has its `id`."""
     id = relay.add_fault(RelayFault.read(fields)).id
     return {**views.serialize_relay(relay), "id": id}
 
 
-@RELAY.command("DELETE", "relay/faults", "The relay faults are cleared.")
+@RELAY.command("relay/faults", "The relay faults are cleared.", method="DELETE")
 def clear_relay_faults(relay: SandboxRelay, fields: Fields) -> None:
     """Clear the relay's faults; what they delay or hold is sent at once."""
     relay.clear_faults()
 
 
-@ALL.command("DELETE", "faults", "All faults are cleared.")
+@ALL.command("faults", "All faults are cleared.", method="DELETE")
 def clear_all_faults(lightning: Lightning, fields: Fields) -> Any:
     """Clear the faults of the relay and of the price sources."""
     lightning.relay.clear_faults()
