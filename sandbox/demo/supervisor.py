@@ -1,12 +1,11 @@
 """Several processes as one: they start together, stop together, leave no orphans.
 
-Between the supervisor and each command is a keeper, a process that forwards the output
-and stops the command with its process group, also when the supervisor is killed.
+Between the supervisor and each command is a keeper: a process in the command's session
+that stops the command if the supervisor is killed, and stops what the command leaves.
 """
 
 import multiprocessing
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -14,13 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from multiprocessing.queues import Queue
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
@@ -30,7 +29,7 @@ from caravel.embedded.processes import adopt_orphans, die_with_parent
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_INTERVAL = 0.1
 _ORPHAN_TIMEOUT = 5.0  # short: the servers are gone too, work cannot be finished
-_KILL_TIMEOUT = 1.0
+_OUTPUT_TIMEOUT = 1.0
 _COMMAND_NOT_FOUND = 127  # the exit status of a shell
 # Not forkserver: it would become the parent of the keepers, which watch their parent.
 _context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
@@ -55,7 +54,7 @@ def supervise(
     Call it from the main thread. Returns the exit code of the child that ended first,
     0 after Ctrl-C, SIGTERM or SIGHUP.
     """
-    return _Supervisor(children, prefix=prefix, kill_after=kill_after).run()
+    return _Supervisor(prefix=prefix, kill_after=kill_after).run(children)
 
 
 def free_ports(preferred: Iterable[int]) -> list[int]:
@@ -73,170 +72,168 @@ def _listening(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-@dataclass
-class _Keeper:
-    """The process between the supervisor and one command."""
+def _keep(child: Child, output: Connection, kill_after: float) -> None:
+    """Run the command as the keeper, until all that it started has ended."""
+    os.setsid()
+    adopt_orphans()
+    stop_requested = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop_requested.set())
+    try:
+        process = _start(child, output)
+    except OSError as exc:
+        text = f"cannot run {child.command[0]}: {exc.strerror}\n"
+        os.write(output.fileno(), text.encode())
+        sys.exit(_COMMAND_NOT_FOUND)
+    arguments = (process, stop_requested, min(kill_after, _ORPHAN_TIMEOUT))
+    threading.Thread(target=_watch, args=arguments, daemon=True).start()
+    returncode = process.wait()
+    os.killpg(0, signal.SIGTERM)
+    _reap_group(kill_after)
+    # Killed by signal n: 128 + n, as in a shell.
+    sys.exit(returncode if returncode >= 0 else 128 - returncode)
 
-    child: Child
-    colour: str
-    kill_after: float
-    events: "Queue[Message]"
 
-    def run(self) -> None:
-        """Start the command, forward its output and report its end."""
-        adopt_orphans()
-        try:
-            self._process = self._popen()
-        except OSError as exc:
-            self._send("line", f"cannot run {self.child.command[0]}: {exc.strerror}")
-            self._send("stop", _COMMAND_NOT_FOUND)
-            return
-        self._stop_requested = threading.Event()
-        for signum in _STOP_SIGNALS:  # only now: the command would have inherited it
-            signal.signal(signum, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: self._stop_requested.set())
-        self._send("start", self._process.pid)
-        threading.Thread(target=self._stop_on_request, daemon=True).start()
-        reader = threading.Thread(target=self._forward_output, daemon=True)
-        reader.start()
-        returncode = self._process.wait()
-        _stop_group(self._process.pid, self.kill_after)
-        # With a timeout: a process that left the group may hold the pipe open.
-        reader.join(_KILL_TIMEOUT)
-        # Killed by signal n: 128 + n, as in a shell.
-        self._send("stop", returncode if returncode >= 0 else 128 - returncode)
+def _start(child: Child, output: Connection) -> "subprocess.Popen[bytes]":
+    with ExitStack() as stack:
+        stdout = output.fileno()
+        if child.log:
+            child.log.parent.mkdir(parents=True, exist_ok=True)
+            stdout = stack.enter_context(child.log.open("ab")).fileno()
+        return subprocess.Popen(
+            child.command,
+            # Python buffers its output if that is not a terminal.
+            env={"PYTHONUNBUFFERED": "1", **child.env},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
 
-    def _popen(self) -> subprocess.Popen[bytes]:
-        log = self.child.log
-        if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") if log else nullcontext(subprocess.PIPE) as output:
-            return subprocess.Popen(
-                self.child.command,
-                # Python buffers its output if that is not a terminal.
-                env={"PYTHONUNBUFFERED": "1", **self.child.env},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),
-            )
 
-    def _forward_output(self) -> None:
-        for line in self._process.stdout or ():
-            self._send("line", line)
+def _watch(
+    process: "subprocess.Popen[bytes]", stop_requested: threading.Event, timeout: float
+) -> None:
+    """Stop the command on request, and the whole group after the supervisor's end."""
+    supervisor = multiprocessing.parent_process()
+    pid = supervisor.pid if supervisor else None
+    while os.getppid() == pid and not stop_requested.wait(_POLL_INTERVAL):
+        pass
+    process.terminate()
+    while os.getppid() == pid:
+        time.sleep(_POLL_INTERVAL)
+    time.sleep(timeout)
+    os.killpg(0, signal.SIGKILL)
 
-    def _stop_on_request(self) -> None:
-        """Stop the command after SIGTERM or the supervisor's end."""
-        supervisor = multiprocessing.parent_process()
-        while not self._stop_requested.wait(_POLL_INTERVAL):
-            if supervisor and os.getppid() != supervisor.pid:
-                self.kill_after = min(self.kill_after, _ORPHAN_TIMEOUT)
-                self.events.cancel_join_thread()  # they are no longer read
-                break
-        self._send("note", f"stopping {self.child.name}")
-        self._process.terminate()
-        time.sleep(self.kill_after)
-        self._send("note", f"killing {self.child.name}")
-        _signal_group(self._process.pid, signal.SIGKILL)
 
-    def _send(self, type: str, data: Any) -> None:
-        now, name = datetime.now(), self.child.name
-        self.events.put(Message(type, data, now, name, self.colour))
+def _reap_group(timeout: float) -> None:
+    """Wait for the group's processes that were adopted."""
+    deadline = time.monotonic() + timeout
+    with suppress(ChildProcessError):  # none is left
+        while time.monotonic() < deadline:
+            if not os.waitpid(0, os.WNOHANG)[0]:
+                time.sleep(_POLL_INTERVAL / 5)
 
 
 class _Supervisor:
-    """Starts and stops the keepers, and prints what they send."""
+    """Starts and stops the keepers, and prints the output."""
 
-    def __init__(
-        self, children: Sequence[Child], *, prefix: bool, kill_after: float
-    ) -> None:
-        self._events: Queue[Message] = _context.Queue()
-        colours = get_colours()
-        self._processes = {
-            child.name: _context.Process(
-                target=_Keeper(child, next(colours), kill_after, self._events).run
-            )
-            for child in children
-        }
+    def __init__(self, *, prefix: bool, kill_after: float) -> None:
         self._printer = Printer(sys.stdout, prefix=prefix)
-        self._printer.width = max(map(len, ("system", *self._processes)))
-        #: The commands' process ids, once they run.
-        self._pids: dict[str, int] = {}
-        self._ended: set[str] = set()
+        self._printing = threading.Lock()
+        self._kill_after = kill_after
+        #: The keepers that run, and the threads that print their output.
+        self._running: dict[str, tuple[BaseProcess, threading.Thread]] = {}
         self._returncode: int | None = None
         self._stop_requested = False
+        self._kill_at: float | None = None
 
-    def run(self) -> int:
+    def run(self, children: Sequence[Child]) -> int:
         """Run until all commands have ended; see `supervise`."""
+        names = ("system", *(child.name for child in children))
+        self._printer.width = max(map(len, names))
         with self._handling_signals():
             try:
-                for process in self._processes.values():
-                    process.start()
-                while len(self._ended) < len(self._processes):
-                    self._handle_event()
-                    if self._stop_requested or self._ended:
-                        self._stop_keepers()
+                self._start_all(children)
+                while self._running:
+                    ends = [process.sentinel for process, _ in self._running.values()]
+                    wait(ends, _POLL_INTERVAL)
+                    self._handle_ended()
+                    if self._stop_requested:
+                        self._stop_all()
             finally:
-                self._stop_keepers()
-        for process in self._processes.values():
-            process.join(_KILL_TIMEOUT)
+                for process, _ in self._running.values():
+                    process.terminate()
         return self._returncode or 0
 
-    def _stop_keepers(self) -> None:
-        # Repeated until they end: a new keeper does not handle the signal yet.
-        for process in self._processes.values():
-            if process.is_alive():
-                process.terminate()
+    def _start_all(self, children: Sequence[Child]) -> None:
+        for child, colour in zip(children, get_colours(), strict=False):
+            reader, writer = _context.Pipe(duplex=False)
+            arguments = (child, writer, self._kill_after)
+            process = _context.Process(target=_keep, args=arguments, daemon=True)
+            process.start()
+            # Before the next keeper starts: it would hold the pipe open.
+            writer.close()
+            printer = threading.Thread(
+                target=self._forward, args=(child.name, colour, reader), daemon=True
+            )
+            self._running[child.name] = process, printer
+            self._note(f"{child.name} started (pid={process.pid})")
+        for _, printer in self._running.values():  # only now: a fork copies locks
+            printer.start()
 
-    def _handle_event(self) -> None:
-        try:
-            message = self._events.get(timeout=_POLL_INTERVAL)
-        except queue.Empty:
-            self._detect_killed()
-            return
-        name = str(message.name)
-        match message.type:
-            case "line":
-                self._print(message)
-            case "note":
-                self._note(message.data)
-            case "start":
-                self._pids[name] = message.data
-                self._note(f"{name} started (pid={message.data})")
-            case "stop":
-                self._stopped(name, message.data)
+    def _forward(self, name: str, colour: str, reader: Connection) -> None:
+        with reader, open(reader.fileno(), "rb", closefd=False) as lines:
+            for line in lines:
+                self._print(name, line, colour)
 
-    def _stopped(self, name: str, returncode: int) -> None:
-        self._ended.add(name)
-        self._note(f"{name} stopped (rc={returncode})")
+    def _handle_ended(self) -> None:
+        for name, (process, printer) in [*self._running.items()]:
+            if process.exitcode is None:
+                continue
+            del self._running[name]
+            # What is left of it, or all if the keeper was killed.
+            _kill_group(process)
+            # With a timeout: a process that left the group may hold the pipe open.
+            printer.join(_OUTPUT_TIMEOUT)
+            code = process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
+            self._note(f"{name} stopped (rc={code})")
+            self._request_stop(code)
+
+    def _request_stop(self, returncode: int) -> None:
+        self._stop_requested = True
         if self._returncode is None:
             self._returncode = returncode
 
-    def _detect_killed(self) -> None:
-        """Handle keepers that were killed before reporting an end."""
-        for name, process in self._processes.items():
-            if process.exitcode and name not in self._ended:
-                if name in self._pids:
-                    _signal_group(self._pids[name], signal.SIGKILL)
-                self._stopped(name, 128 + abs(process.exitcode))
+    def _stop_all(self) -> None:
+        now = time.monotonic()
+        if self._kill_at is None:
+            self._kill_at = now + self._kill_after
+            for name in self._running:
+                self._note(f"stopping {name}")
+        for name, (process, _) in self._running.items():
+            if now < self._kill_at:
+                # Again each time: a new keeper does not handle the signal yet.
+                process.terminate()
+            else:
+                self._note(f"killing {name}")
+                _kill_group(process)
 
     def _note(self, text: str) -> None:
         if self._printer.prefix:
-            self._print(Message("line", text, datetime.now(), "system", None))
+            self._print("system", text)
 
-    def _print(self, message: Message) -> None:
+    def _print(self, name: str, data: str | bytes, colour: str | None = None) -> None:
+        message = Message("line", data, datetime.now(), name, colour)
         try:
-            self._printer.write(message)
+            with self._printing:
+                self._printer.write(message)
         except OSError:  # the terminal is gone
             self._stop_requested = True
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        def request_stop(signum: int, frame: FrameType | None) -> None:
-            self._stop_requested = True
-            if self._returncode is None:
-                self._returncode = 0
+        def handle(signum: int, frame: FrameType | None) -> None:
+            self._request_stop(0)
 
         # Ignored signals stay ignored: nohup, background jobs of a shell.
         previous = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
@@ -244,37 +241,12 @@ class _Supervisor:
         with ExitStack() as stack:
             for signum in handled:
                 stack.callback(signal.signal, signum, previous[signum])
-                signal.signal(signum, request_stop)
+                signal.signal(signum, handle)
             yield
 
 
-def _stop_group(group: int, timeout: float) -> None:
-    """Stop what is left of a process group whose leader has ended."""
-    for signum, limit in ((signal.SIGTERM, timeout), (signal.SIGKILL, _KILL_TIMEOUT)):
-        _signal_group(group, signum)
-        if not _outlives(group, limit):
-            return
-
-
-def _outlives(group: int, timeout: float) -> bool:
-    """Return whether a process of the group is still alive after the timeout."""
-    deadline = time.monotonic() + timeout
-    while True:
-        with suppress(ChildProcessError):  # reap zombies, which count as members
-            while os.waitpid(-group, os.WNOHANG)[0]:
-                pass
-        if not _signal_group(group, 0):
-            return False
-        if time.monotonic() > deadline:
-            return True
-        time.sleep(_POLL_INTERVAL / 5)
-
-
-def _signal_group(group: int, signum: int) -> bool:
-    """Send a signal to a process group; return whether it has members."""
-    try:
-        os.killpg(group, signum)
-    except (ProcessLookupError, PermissionError):
-        # macOS: PermissionError if only zombies are left.
-        return False
-    return True
+def _kill_group(keeper: BaseProcess) -> None:
+    # macOS: PermissionError if only zombies are left.
+    with suppress(ProcessLookupError, PermissionError):
+        if keeper.pid:
+            os.killpg(keeper.pid, signal.SIGKILL)
