@@ -49,11 +49,11 @@ class Command(BaseCommand):
         demo = self.demo
         wait_until_ready(f"{settings.APP_URL}/readyz")
         self._sign_up()
-        self._step("Bob saves a card", lambda: demo.add_card(BOB), self._paid(BOB, 1))
+        self._step("Bob saves a card", lambda: demo.add_card(BOB), self._paid(1, BOB))
         self._step(
             "Carol requests a Lightning invoice from the API and pays it by phone",
             lambda: demo.pay_by_hand(CAROL),
-            self._paid(CAROL, 1),
+            self._paid(1, CAROL),
         )
         self._suspend_dave()
         self._reactivate_dave()
@@ -69,7 +69,7 @@ class Command(BaseCommand):
         self._step(
             "Four tenants sign in with their keys; Alice connects a wallet",
             sign_up,
-            self._paid(ALICE, 1),
+            self._paid(1, ALICE),
         )
         statuses = [invoice.status for invoice in self.demo.invoices(DAVE)]
         self._check(statuses == ["open"], f"Dave's invoices are {statuses}")
@@ -101,7 +101,7 @@ class Command(BaseCommand):
         self._step(
             "Dave connects a wallet, which pays for the new month",
             lambda: self.demo.open_wallet(DAVE),
-            self._paid(DAVE, 2),
+            self._paid(2, DAVE),
         )
 
     def _renew(self) -> None:
@@ -119,12 +119,8 @@ class Command(BaseCommand):
             prepare,
         )
         self._wait("A month after the first invoices", days=23, hours=2)
-        conditions = [self._paid(tenant, 2) for tenant in (ALICE, BOB, CAROL)]
-        self._wait(
-            "Stripe finalizes the renewals",
-            lambda: all(is_paid() for is_paid in conditions),
-            hours=2,
-        )
+        paid = self._paid(2, ALICE, BOB, CAROL)
+        self._wait("Stripe finalizes the renewals", paid, hours=2)
         self._check_rails(ALICE, "wallet", "card")
         self._check_rails(CAROL, "lightning", "wallet")
 
@@ -148,15 +144,13 @@ class Command(BaseCommand):
         if not holds:
             self.errors.append(error)
 
-    def _paid(self, tenant: DemoTenant, count: int) -> Condition:
-        """Condition: the tenant has `count` invoices, all paid and closed."""
-
-        def paid() -> bool:
-            rows = InvoiceCollection.objects.filter(tenant=tenant.pubkey)
-            statuses = list(rows.values_list("stripe_status", "state"))
-            return statuses == [("paid", "closed")] * count
-
-        return paid
+    def _paid(self, count: int, *tenants: DemoTenant) -> Condition:
+        """Condition: each tenant has `count` invoices, all paid and closed."""
+        rows = InvoiceCollection.objects.values_list("stripe_status", "state")
+        return lambda: all(
+            list(rows.filter(tenant=tenant.pubkey)) == [("paid", "closed")] * count
+            for tenant in tenants
+        )
 
     def _awaits_payment(self, tenant: DemoTenant) -> bool:
         """Return whether Caravel waits for the tenant to pay an invoice by hand."""
