@@ -12,7 +12,7 @@ DEV := $(if $(DEBUG)$(wildcard .env),,env DEBUG=true)
 SOCKETS := $(if $(STRIPE_TEST_SECRET_KEY),--force-enable-socket)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test one-half other-half contract interop node bench check lint style types imports deploy-check shell manage lock clean
+.PHONY: help setup run demo test search contract interop node bench check lint style types imports deploy-check shell manage lock clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,23 +33,20 @@ run: $(READY) ## run the whole system on this machine, until Ctrl-C
 demo: $(READY) ## run two months of it once, headless, and print a table
 	@$(BIN)/python -m sandbox.demo
 
+# Each worker has its own servers, so it is one process with servers from outside. More
+# workers than cores, since many tests wait for sockets and processes.
+WORKERS := $(if $(DATABASE_URL)$(REDIS_URL),0,3)
+
+# Tests start many processes; without bytecode each would compile all its modules.
+unexport PYTHONDONTWRITEBYTECODE
+
 test: $(READY) ## run all tests on their own servers; ARGS selects some
-ifdef ARGS
-	@$(BIN)/python -m pytest $(SOCKETS) $(ARGS)
-else
-	@$(MAKE) --no-print-directory one-half >$(VENV)/one-half.log 2>&1 & one=$$!; \
-	$(MAKE) --no-print-directory other-half; status=$$?; \
-	wait $$one || status=$$?; cat $(VENV)/one-half.log; exit $$status
-endif
+	@$(BIN)/python -m pytest $(SOCKETS) $(or $(ARGS),-n $(WORKERS) --dist worksteal)
 
-# Two runs at once, each with its own servers and its own scan of the logs for secrets.
-LONG := billing/tests/event_matrix billing/tests/simulation
+search: $(READY) ## try many more random examples than `make test`; SEARCH multiplies
+	@SEARCH=$(SEARCH) $(BIN)/python -m pytest -m search -n $(WORKERS) --dist worksteal $(ARGS)
 
-one-half: $(READY)
-	@$(BIN)/python -m pytest $(SOCKETS) sandbox api $(LONG) caravel/tests/test_secret_masking.py
-
-other-half: $(READY)
-	@$(BIN)/python -m pytest $(SOCKETS) caravel tenants relays lightning billing $(LONG:%=--ignore=%)
+SEARCH ?= 10
 
 contract: $(READY) ## test the behaviour we rely on at Stripe; also on a real account with STRIPE_TEST_SECRET_KEY
 	@$(BIN)/python -m pytest $(SOCKETS) sandbox/tests/contract $(ARGS)

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,8 +19,9 @@ from billing.clients.stripe.client import Stripe
 from billing.services.customers.catalog import ensure_prices
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
-from caravel.tests.support import secret_scanner
+from caravel.tests.support import initial_rows, secret_scanner
 from lightning.clients import nwc_uri
+from sandbox.common.secrets import tracked
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
 from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
 from sandbox.zooid import Zooid, running_zooid
@@ -28,7 +29,8 @@ from sandbox.zooid import Zooid, running_zooid
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    """Start with the longest tests, so that no worker ends long after the others."""
+    items.sort(key=lambda item: item.get_closest_marker("search") is None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,6 +47,22 @@ def pytest_runtestloop() -> Generator[None, object, object]:
             secret_scanner.recording(run, logging.getLogger()),
         ):
             return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_secret_is_logged() -> Iterator[None]:
+    """Fail at the end of the run if a log or a task message contains a secret.
+
+    Searches the logs of all tests and of the processes that they started. Each worker
+    of pytest-xdist searches its own.
+    """
+    yield
+    for secret in tracked:
+        secret_scanner.secrets.add(secret)
+    run = next(path for path in secret_scanner.files if path.name == "run.log")
+    secret_scanner.assert_recorded(run)
+    leaks = secret_scanner.find_leaks(secret_scanner.files, secret_scanner.secrets)
+    assert leaks == []
 
 
 @contextmanager
@@ -84,6 +102,14 @@ def recorded_messages(path: Path) -> Iterator[None]:
             yield
         finally:
             before_task_publish.disconnect(write)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
+    with ExitStack() as stack:
+        with django_db_blocker.unblock():
+            stack.enter_context(initial_rows.restored_after_each_test())
+        yield
 
 
 @pytest.fixture(scope="session")

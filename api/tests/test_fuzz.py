@@ -2,10 +2,9 @@
 
 Some are signed, some have an invalid signature. There must be no internal error, no
 undocumented response, no write by a refused request, and no data of other tenants.
-`API_FUZZ_EXAMPLES=1000` tries more cases per operation, chosen at random.
+The cases are the same in each run, except those of `make search`.
 """
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,9 +25,8 @@ from api.tests.support.schema_checks import (
     require_schema_conformance,
 )
 from api.tests.support.signing import SigningApp
+from caravel.tests.support import search
 
-#: Random requests per operation, in addition to those derived from its schema.
-EXAMPLES = int(os.environ.get("API_FUZZ_EXAMPLES", "30"))
 #: Minimum number of requests in total.
 MIN_REQUESTS = 2_000
 AUTH_CODES = {error.code for error in AUTH_ERRORS}
@@ -86,8 +84,8 @@ def try_random_cases(operation: Operation, checker: ApiChecker) -> None:
 
     @given(case=one_of(strategies))
     @settings(
-        max_examples=EXAMPLES,
-        derandomize="API_FUZZ_EXAMPLES" not in os.environ,
+        max_examples=search.examples(30),
+        derandomize=not search.IS_LARGE,
         database=None,
         deadline=None,
         phases=[Phase.generate],
@@ -99,6 +97,7 @@ def try_random_cases(operation: Operation, checker: ApiChecker) -> None:
     check()
 
 
+@pytest.mark.search
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")  # other threads do
 def test_generated_requests_get_only_documented_responses(
     description, checker, subtests

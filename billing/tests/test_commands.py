@@ -7,10 +7,9 @@ from django.core.management import CommandError, call_command
 
 from billing.models import SubscriptionSync
 from billing.tasks import sweep_stale_tenants
-from caravel.nostr import npub
+from caravel.nostr import npub, pubkey_of
 from relays.models import Plan
 from relays.tests.factories import RelayFactory
-from tenants.tests.factories import TenantFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -105,7 +104,7 @@ def test_sync_tenant_reports_the_error_code(sandbox):
 
 @pytest.mark.parametrize(
     ("pubkey", "message"),
-    [("nonsense", "pubkey-invalid"), (TenantFactory.build().pubkey, "no such tenant")],
+    [("nonsense", "pubkey-invalid"), (pubkey_of("1" * 64), "no such tenant")],
 )
 def test_sync_tenant_of_an_unknown_tenant_fails(pubkey, message):
     with pytest.raises(CommandError, match=message):

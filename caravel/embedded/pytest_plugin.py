@@ -1,7 +1,7 @@
 """pytest plugin: temporary PostgreSQL and Valkey servers for one test run.
 
 Load it with `-p caravel.embedded.pytest_plugin`. If DATABASE_URL or REDIS_URL is
-exported, that server is used instead.
+exported, that server is used instead. Each worker of pytest-xdist has its own servers.
 """
 
 import os
@@ -23,6 +23,7 @@ _URLS = ("DATABASE_URL", "REDIS_URL")
 # Minimum age of leftovers, in seconds: a younger run may not have locked its directory.
 _MIN_AGE = 60.0
 _description = pytest.StashKey[str]()
+_placeholders = pytest.StashKey[list[str]]()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -39,6 +40,12 @@ def pytest_load_initial_conftests(
     return (yield)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Let the workers, which inherit this environment, start servers of their own."""
+    _unset(config.stash.get(_placeholders, []))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"servers: {config.stash[_description]}"
 
@@ -50,14 +57,27 @@ def _provide(config: pytest.Config) -> str:
     stack = ExitStack()
     config.add_cleanup(stack.close)
     directory = stack.enter_context(_temporary_directory())
-    servers = stack.enter_context(embedded.servers(directory, durable=False))
-    urls = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
     missing = [name for name in _URLS if not os.environ.get(name)]
+    if _distributes(config):
+        place = "each worker"
+        servers = embedded.addresses(directory)
+        config.stash[_placeholders] = [*missing, "CARAVEL_VAR"]
+    else:
+        place = str(directory)
+        servers = stack.enter_context(embedded.servers(directory, durable=False))
+    urls = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
     os.environ.update({name: urls[name] for name in missing})
     # Tests neither use nor generate the checkout's development secrets.
     os.environ["CARAVEL_VAR"] = str(directory / "var")
     stack.callback(_unset, [*missing, "CARAVEL_VAR"])
-    return f"temporary ones in {directory} for {' and '.join(missing)}"
+    return f"temporary ones in {place} for {' and '.join(missing)}"
+
+
+def _distributes(config: pytest.Config) -> bool:
+    """Return whether workers of pytest-xdist will run the tests, not this process."""
+    in_worker = "PYTEST_XDIST_WORKER" in os.environ
+    workers = getattr(config.known_args_namespace, "numprocesses", None)
+    return bool(workers) and not in_worker
 
 
 def _unset(names: list[str]) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import shlex
 import subprocess
@@ -28,10 +29,81 @@ PRODUCTION = {
     "ROBOT_OUTBOX_RELAYS": "wss://relay.example",
 }
 
+#: Name, value, and a part of the error message.
+MALFORMED = [
+    ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
+    ("APP_URL", "caravel.example", "APP_URL must be an http(s) URL"),
+    ("APP_URL", "https://caravel.example/app", "APP_URL is malformed"),
+    ("STRIPE_SECRET_KEY", "pk_test_1", "STRIPE_SECRET_KEY is malformed"),
+    ("STRIPE_WEBHOOK_SECRET", "whsec_a,b", "STRIPE_WEBHOOK_SECRET is malformed"),
+    ("REDIS_URL", "http://x", "REDIS_URL is malformed"),
+    ("RELAY_DOMAIN", "https://x.example", "RELAY_DOMAIN is malformed"),
+    ("BILLING_EMAIL_DOMAIN", "a@b.example", "BILLING_EMAIL_DOMAIN is malformed"),
+    ("ZOOID_API_URL", "zooid", "ZOOID_API_URL must be an http(s) URL"),
+    ("ZOOID_API_URL", "https://a.example/b", "ZOOID_API_URL is malformed"),
+    ("ZOOID_API_URL", "https://a@b.example", "ZOOID_API_URL is malformed"),
+    ("LOG_LEVEL", "loud", "LOG_LEVEL is malformed"),
+    ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS contains a value that is not"),
+    ("BTC_PRICE_URLS", "https://a.example/#/p", "BTC_PRICE_URLS is malformed"),
+    (
+        "BTC_PRICE_URLS",
+        "https://a.example/{currency}#/p,http://b.example/{currency}#/p",
+        "BTC_PRICE_URLS is malformed",
+    ),
+    (
+        "BTC_PRICE_URLS",
+        "https://a.example/{currency}#/p,https://b.example/{currency}",
+        "BTC_PRICE_URLS is malformed",
+    ),
+    (
+        "BTC_PRICE_URLS",
+        "https://a.example/{currency}#/p",
+        "BTC_PRICE_URLS must name at least two sources",
+    ),
+    (
+        "BTC_PRICE_URLS",
+        "https://a.example/{currency}#/p,https://a.example/{currency}#/p",
+        "without duplicates",
+    ),
+    ("ROBOT_SECRET", "0" * 64, "ROBOT_SECRET must be a secret key"),
+    ("ROBOT_SECRET", "nsec1", "ROBOT_SECRET must be a secret key"),
+    ("ROBOT_PICTURE", "me.png", "ROBOT_PICTURE is malformed"),
+    ("ROBOT_OUTBOX_RELAYS", "relay.example", "ROBOT_OUTBOX_RELAYS is malformed"),
+    ("ROBOT_INDEXER_RELAYS", "https://a", "ROBOT_INDEXER_RELAYS is malformed"),
+    ("ROBOT_MESSAGING_RELAYS", "wss://", "ROBOT_MESSAGING_RELAYS is malformed"),
+    ("EMAIL_URL", "mail.example", "EMAIL_URL is malformed"),
+    ("EMAIL_URL", "pigeon://mail.example", "EMAIL_URL is malformed"),
+    ("EMAIL_URL", "smtp://mail.example:99999", "EMAIL_URL is malformed"),
+    ("EMAIL_URL", "smtp://me:hunter2/x@mail.example", "EMAIL_URL is malformed"),
+    ("EMAIL_URL", "smtp://me:hunter2#x@mail.example", "EMAIL_URL is malformed"),
+    ("EMAIL_FROM", "nobody", "EMAIL_FROM is malformed"),
+    ("EMAIL_FROM", "Bills, Inc <a@b.example>", "EMAIL_FROM is malformed"),
+    ("BILLING_EMAIL_DOMAIN", "münchen.de", "BILLING_EMAIL_DOMAIN is malformed"),
+    ("ROBOT_OUTBOX_RELAYS", "wss://a:99999", "ROBOT_OUTBOX_RELAYS is malformed"),
+    ("ROBOT_OUTBOX_RELAYS", "wss://[::1", "ROBOT_OUTBOX_RELAYS is malformed"),
+    ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
+    ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
+]
 
 PRINT_DEBUG = (
     "from django.conf import settings; settings.DATABASES; print(settings.DEBUG)"
 )
+
+# Reads a list of environments, and prints the tracebacks of the settings.
+LOAD_SETTINGS_REPEATEDLY = """
+import json, os, runpy, sys, traceback
+
+def error(environment):
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        runpy.run_path("caravel/settings.py")
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+print(json.dumps([error(environment) for environment in json.load(sys.stdin)]))
+"""
 
 
 def start(environment, tmp_path, code=PRINT_DEBUG):
@@ -106,68 +178,39 @@ def test_error_names_only_the_missing_variable(name):
     assert name in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("DATABASE_URL", "sqlite:///x.db", "DATABASE_URL must begin with postgres://"),
-        ("APP_URL", "caravel.example", "APP_URL must be an http(s) URL"),
-        ("APP_URL", "https://caravel.example/app", "APP_URL is malformed"),
-        ("STRIPE_SECRET_KEY", "pk_test_1", "STRIPE_SECRET_KEY is malformed"),
-        ("STRIPE_WEBHOOK_SECRET", "whsec_a,b", "STRIPE_WEBHOOK_SECRET is malformed"),
-        ("REDIS_URL", "http://x", "REDIS_URL is malformed"),
-        ("RELAY_DOMAIN", "https://x.example", "RELAY_DOMAIN is malformed"),
-        ("BILLING_EMAIL_DOMAIN", "a@b.example", "BILLING_EMAIL_DOMAIN is malformed"),
-        ("ZOOID_API_URL", "zooid", "ZOOID_API_URL must be an http(s) URL"),
-        ("ZOOID_API_URL", "https://a.example/b", "ZOOID_API_URL is malformed"),
-        ("ZOOID_API_URL", "https://a@b.example", "ZOOID_API_URL is malformed"),
-        ("LOG_LEVEL", "loud", "LOG_LEVEL is malformed"),
-        ("ENCRYPTION_KEYS", "no-key", "ENCRYPTION_KEYS contains a value that is not"),
-        ("BTC_PRICE_URLS", "https://a.example/#/p", "BTC_PRICE_URLS is malformed"),
-        (
-            "BTC_PRICE_URLS",
-            "https://a.example/{currency}#/p,http://b.example/{currency}#/p",
-            "BTC_PRICE_URLS is malformed",
-        ),
-        (
-            "BTC_PRICE_URLS",
-            "https://a.example/{currency}#/p,https://b.example/{currency}",
-            "BTC_PRICE_URLS is malformed",
-        ),
-        (
-            "BTC_PRICE_URLS",
-            "https://a.example/{currency}#/p",
-            "BTC_PRICE_URLS must name at least two sources",
-        ),
-        (
-            "BTC_PRICE_URLS",
-            "https://a.example/{currency}#/p,https://a.example/{currency}#/p",
-            "without duplicates",
-        ),
-        ("ROBOT_SECRET", "0" * 64, "ROBOT_SECRET must be a secret key"),
-        ("ROBOT_SECRET", "nsec1", "ROBOT_SECRET must be a secret key"),
-        ("ROBOT_PICTURE", "me.png", "ROBOT_PICTURE is malformed"),
-        ("ROBOT_OUTBOX_RELAYS", "relay.example", "ROBOT_OUTBOX_RELAYS is malformed"),
-        ("ROBOT_INDEXER_RELAYS", "https://a", "ROBOT_INDEXER_RELAYS is malformed"),
-        ("ROBOT_MESSAGING_RELAYS", "wss://", "ROBOT_MESSAGING_RELAYS is malformed"),
-        ("EMAIL_URL", "mail.example", "EMAIL_URL is malformed"),
-        ("EMAIL_URL", "pigeon://mail.example", "EMAIL_URL is malformed"),
-        ("EMAIL_URL", "smtp://mail.example:99999", "EMAIL_URL is malformed"),
-        ("EMAIL_URL", "smtp://me:hunter2/x@mail.example", "EMAIL_URL is malformed"),
-        ("EMAIL_URL", "smtp://me:hunter2#x@mail.example", "EMAIL_URL is malformed"),
-        ("EMAIL_FROM", "nobody", "EMAIL_FROM is malformed"),
-        ("EMAIL_FROM", "Bills, Inc <a@b.example>", "EMAIL_FROM is malformed"),
-        ("BILLING_EMAIL_DOMAIN", "münchen.de", "BILLING_EMAIL_DOMAIN is malformed"),
-        ("ROBOT_OUTBOX_RELAYS", "wss://a:99999", "ROBOT_OUTBOX_RELAYS is malformed"),
-        ("ROBOT_OUTBOX_RELAYS", "wss://[::1", "ROBOT_OUTBOX_RELAYS is malformed"),
-        ("BILLING_GRACE_DAYS", "soon", "BILLING_GRACE_DAYS must be a whole number"),
-        ("BILLING_GRACE_DAYS", "0", "BILLING_GRACE_DAYS must be a whole number"),
-    ],
-)
-def test_malformed_variable_stops_start_with_its_name(name, value, message, tmp_path):
-    status, output = start({**PRODUCTION, name: value}, tmp_path)
+@pytest.fixture(scope="module")
+def errors():
+    """Errors of the settings by malformed variable and value, all from one process."""
+    environments = [{**PRODUCTION, name: value} for name, value, _ in MALFORMED]
+    process = subprocess.run(
+        [sys.executable, "-c", LOAD_SETTINGS_REPEATEDLY],
+        cwd=ROOT,
+        input=json.dumps(environments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    keys = [(name, value) for name, value, _ in MALFORMED]
+    return dict(zip(keys, json.loads(process.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("name", "value", "message"), MALFORMED)
+def test_malformed_variable_is_refused_with_its_name(errors, name, value, message):
+    error = errors[name, value]
+
+    assert "ImproperlyConfigured" in error
+    assert message in error
+    assert "hunter2" not in error
+
+
+def test_malformed_variable_stops_start(tmp_path):
+    malformed = {"EMAIL_URL": "smtp://me:hunter2/x@mail.example"}
+
+    status, output = start({**PRODUCTION, **malformed}, tmp_path)
 
     assert status != 0
-    assert message in output
+    assert "EMAIL_URL is malformed" in output
     assert "hunter2" not in output
 
 

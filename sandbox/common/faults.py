@@ -11,7 +11,7 @@ from sandbox.common.http import Response, json_response
 
 JSON = {"Content-Type": "application/json"}
 HTML = {"Content-Type": "text/html"}
-MAX_BODY_LENGTH = 1024 * 1024
+MAX_BODY_LENGTH = 8 * 1024 * 1024
 PAGE = b"<!DOCTYPE html><title>Bad Gateway</title><p>Somebody else answers."
 
 

@@ -11,9 +11,8 @@ from sandbox.common.html.form import read
 from sandbox.common.html.responses import html, plain, redirect, respond
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
-from sandbox.lightning import price_commands
 from sandbox.lightning.behaviours import KINDS, describe
-from sandbox.lightning.commands import COMMANDS, MESSAGES, execute
+from sandbox.lightning.commands import COMMANDS, MESSAGES, PRICE_FAULTS, execute
 from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.lightning.stack import Lightning
 from sandbox.lightning.views import invoice_state
@@ -88,7 +87,7 @@ PAGE = environment(
     NEWEST_REQUESTS=10,
     PLACES=[*PLACES],
     PLATFORM=PLATFORM,
-    PRICE_FAULTS=price_commands.FAULTS,
+    PRICE_FAULTS=PRICE_FAULTS,
     RELAY_FAULTS=RelayFault.KINDS,
     # The default of a form comes first.
     RENEWALS=sorted(Renewal, key=lambda renewal: renewal is not Renewal.NEVER),

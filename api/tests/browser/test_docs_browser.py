@@ -14,11 +14,9 @@ __all__ = ["new_page"]
 
 
 @pytest.fixture
-def browser(
-    transactional_db, django_db_serialized_rollback, monkeypatch
-) -> Iterator[Browser]:
-    """A headless Chromium, closed before the database is."""
-    with browser_with_django(monkeypatch) as chromium:
+def browser(django_db_setup) -> Iterator[Browser]:
+    """A headless Chromium."""
+    with browser_with_django() as chromium:
         yield chromium
 
 

@@ -46,10 +46,10 @@ def link(live_server, settings, invoice) -> str:
     return payment_url(invoice)
 
 
-@pytest.fixture
-def browser(link, monkeypatch) -> Iterator[Browser]:
-    """A headless Chromium that is closed before the database is."""
-    with browser_with_django(monkeypatch) as chromium:
+@pytest.fixture(scope="package")
+def browser(django_db_setup) -> Iterator[Browser]:
+    """A headless Chromium."""
+    with browser_with_django() as chromium:
         yield chromium
 
 

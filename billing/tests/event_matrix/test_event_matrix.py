@@ -7,7 +7,7 @@ takes a day.
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import combinations, cycle, islice
 
 import pytest
@@ -51,6 +51,18 @@ def sample(strength: int, cases: list[Case]) -> list[Case]:
     return covering_array(cases, lambda case: case.values, strength=strength)
 
 
+# Computed where they are used: each worker of pytest-xdist imports this module.
+@cache
+def event_cases() -> list[Case]:
+    return sample(2, possible_cases())
+
+
+@cache
+def kill_cases() -> list[Case]:
+    return sample(2 if ALL else 1, possible_cases())
+
+
+@cache
 def event_pairs() -> list[tuple[Event, Event, Case]]:
     """Return every pair of events, with one state (or each) that both can occur in."""
     states = [case for case in possible_cases() if case.event == Event.CREATED]
@@ -66,11 +78,6 @@ def event_pairs() -> list[tuple[Event, Event, Case]]:
         chosen = islice(common, len(states) if ALL else 1)
         pairs += [(first, second, case) for case in chosen]
     return pairs
-
-
-CASES = sample(2, possible_cases())
-KILL_CASES = sample(2 if ALL else 1, possible_cases())
-PAIRS = event_pairs()
 
 
 def is_for(setup_key: tuple[bool, SubscriptionState], case: Case) -> bool:
@@ -107,7 +114,7 @@ def case_setup(setup_key, worker, sandbox) -> Iterator[CaseSetup]:
 
 def test_event_has_the_expected_outcome_and_no_second_effect(setup_key, case_setup):
     mismatches = []
-    for case in filter(partial(is_for, setup_key), CASES):
+    for case in filter(partial(is_for, setup_key), event_cases()):
         with case_setup.arrange(case):
             event = case_setup.deliver(case.event)
             case_setup.work()
@@ -166,7 +173,7 @@ def order_differences(
 
 def test_order_of_two_events_does_not_change_the_outcome(setup_key, case_setup):
     mismatches = []
-    for first, second, case in PAIRS:
+    for first, second, case in event_pairs():
         if is_for(setup_key, case):
             differences = order_differences(case_setup, case, first, second)
             mismatches += [f"{second} first, {case}: {each}" for each in differences]
@@ -176,7 +183,7 @@ def test_order_of_two_events_does_not_change_the_outcome(setup_key, case_setup):
 
 def test_killed_worker_does_not_change_the_outcome(setup_key, case_setup):
     mismatches = []
-    for case in filter(partial(is_for, setup_key), KILL_CASES):
+    for case in filter(partial(is_for, setup_key), kill_cases()):
         with case_setup.arrange(case):
             case_setup.deliver(case.event)
             case_setup.work()

@@ -1,10 +1,9 @@
 """Random histories of actions, faults and crashes: the invariants hold.
 
-A failure prints the steps that lead to it. `MACHINE_EXAMPLES` sets the number of random
-histories; without it a few deterministic ones are run.
+A failure prints the steps that lead to it. The histories are the same in each run,
+except those of `make search`.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,6 +31,7 @@ from billing.tests.support.simulation.invariants import (
     immediate_faults,
 )
 from billing.tests.support.simulation.system import Servers, System
+from caravel.tests.support import search
 from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS,
@@ -46,8 +46,6 @@ from sandbox.wallets.behaviour import (
 
 pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
 
-#: Number of random histories; 0 runs a few deterministic ones.
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "0"))
 _PROFILE: dict[str, Any] = {
     "deadline": None,
     "database": None,
@@ -59,7 +57,7 @@ _PROFILE: dict[str, Any] = {
 DETERMINISTIC = profile(
     max_examples=10, stateful_step_count=10, derandomize=True, **_PROFILE
 )
-RANDOM = profile(max_examples=max(EXAMPLES, 1), stateful_step_count=20, **_PROFILE)
+RANDOM = profile(max_examples=search.examples(4), stateful_step_count=20, **_PROFILE)
 
 WALLETS: dict[str, PaymentBehaviour] = {
     "pays": PAYS,
@@ -375,5 +373,6 @@ def run_histories(
     run_state_machine_as_test(machine, settings=settings)
 
 
+@pytest.mark.search
 def test_invariants_hold_in_every_history(servers, monkeypatch):
-    run_histories(servers, RANDOM if EXAMPLES else DETERMINISTIC, monkeypatch)
+    run_histories(servers, RANDOM if search.IS_LARGE else DETERMINISTIC, monkeypatch)

@@ -32,16 +32,17 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """TMPDIR of the test runs, which load no other plugins."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return tmp_path
 
 
 def run(
-    directory: Path, test: str, **env: str
+    directory: Path, test: str, *more: str, **env: str
 ) -> AbstractContextManager[subprocess.Popen[str]]:
     path = directory / "test_it.py"
     path.write_text(test)
     script = f"import os; os.chdir({str(directory)!r})\n{RUN_SCRIPT}"
-    options = ["-p", "caravel.embedded.pytest_plugin", "-p", "no:cacheprovider"]
+    options = ["-p", "caravel.embedded.pytest_plugin", "-p", "no:cacheprovider", *more]
     return python(script, *options, "-c", os.devnull, "--rootdir", ".", path, **env)
 
 
@@ -88,6 +89,26 @@ def test_it():
 
     assert "for DATABASE_URL\n" in printed
     assert "1 passed" in printed
+
+
+def test_each_worker_starts_its_own_servers_and_removes_them(temporary: Path) -> None:
+    test = """
+import os, pathlib, psycopg, pytest, redis, time
+@pytest.mark.parametrize("n", [1, 2])
+def test_it(n):
+    psycopg.connect(os.environ["DATABASE_URL"]).close()
+    assert redis.Redis.from_url(os.environ["REDIS_URL"]).ping()
+    urls = os.environ["DATABASE_URL"] + os.environ["REDIS_URL"]
+    pathlib.Path(f"urls-{n}").write_text(urls)
+    while len(list(pathlib.Path().glob("urls-*"))) < 2:
+        time.sleep(0.02)
+"""
+    with run(temporary, test, "-p", "xdist", "-n", "2") as process:
+        printed, _ = process.communicate(timeout=60)
+
+    assert "2 passed" in printed
+    assert len({path.read_text() for path in temporary.glob("urls-*")}) == 2
+    assert not list(temporary.glob("caravel-test-*"))
 
 
 def test_ctrl_c_stops_servers_and_removes_their_data(temporary: Path) -> None:

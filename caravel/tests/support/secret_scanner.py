@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 from typing import NamedTuple
 
 _KEY = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
@@ -109,6 +110,13 @@ def recording(path: Path, logger: logging.Logger) -> Iterator[None]:
         for other, level in others.items():
             other.setLevel(level)
         handler.close()
+
+
+def assert_recorded(path: Path) -> None:
+    """Check that a line logged now is written to the file of `recording`."""
+    mark = token_hex(8)
+    logging.getLogger("any.library").debug("%s", mark)
+    assert mark in path.read_text()
 
 
 def _production_handler() -> logging.Handler:

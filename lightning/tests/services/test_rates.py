@@ -1,6 +1,5 @@
 """Quotes from sources on real sockets, and their failures."""
 
-import concurrent.futures
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -269,7 +268,7 @@ def test_source_that_never_answers_does_not_delay_the_quote(feed, monkeypatch):
     for timeout in (0.2, 2, 20):  # the first suffices unless the machine is busy
         monkeypatch.setattr(rates, "_FETCH_TIMEOUT", timeout)
         clear_cache()
-        with patch.object(rates, "wait", wraps=concurrent.futures.wait) as waited:
+        with patch.object(rates, "wait", wraps=wait) as waited:
             message = refusal()
         assert waited.call_args.kwargs == {"timeout": timeout}
         if "1 gave a fresh price" in message:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from caravel.tests.support import search
 from sandbox.nostr import RelaySettings, running_relay
 from sandbox.tests.support.relay_client import connected, note
 
@@ -57,9 +58,10 @@ def relay(request):
         yield relay
 
 
+@pytest.mark.search
 @given(strings=st.lists(texts, min_size=1, max_size=8))
 @settings(
-    max_examples=150,
+    max_examples=search.examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -75,8 +77,9 @@ def test_relay_and_connection_survive_arbitrary_messages(relay, caplog, strings)
     assert caplog.records == []
 
 
+@pytest.mark.search
 @given(data=st.binary(min_size=1, max_size=200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=search.examples(50), deadline=None)
 def test_relay_survives_arbitrary_bytes_instead_of_a_handshake(relay, data):
     with socket.create_connection(("127.0.0.1", relay.port), timeout=60) as wire:
         wire.sendall(data)

@@ -5,6 +5,7 @@ import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caravel.tests.support import search
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 from sandbox.tests.support import audit
@@ -118,7 +119,8 @@ class Account:
         self.app.advance(seconds)
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.search
+@settings(max_examples=search.examples(60), deadline=None)
 @given(st.lists(STEPS, max_size=14))
 def test_random_histories_keep_amounts_consistent(steps):
     account = Account()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caravel.tests.support import search
 from sandbox.common.http import Request
 from sandbox.stripe.api import params
 from sandbox.stripe.api.routing import Route
@@ -215,8 +216,9 @@ def route_name(value):
     return ""
 
 
+@pytest.mark.search
 @pytest.mark.parametrize(("kind", "route"), ROUTES, ids=route_name)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=search.examples(12), deadline=None)
 @given(data=st.data())
 def test_random_parameters_never_cause_a_server_error(
     fuzz_app, forms, kind, route, data
@@ -224,7 +226,8 @@ def test_random_parameters_never_cause_a_server_error(
     check(fuzz_app, data.draw(forms.requests(kind, route)))
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.search
+@settings(max_examples=search.examples(150), deadline=None)
 @given(
     st.sampled_from([route for _, route in ROUTES]),
     st.text(max_size=30),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import stripe
 
+from caravel.tests.support import search
 from sandbox.common.http import dump_json
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
@@ -231,7 +232,8 @@ def app_after_restart(state):
     return StripeApp(state=copy)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.search
+@pytest.mark.parametrize("seed", range(search.examples(12)))
 def test_account_stays_consistent_through_random_history(tmp_path, monkeypatch, seed):
     state = tmp_path / "stripe.sqlite"
     monkeypatch.setattr("sandbox.stripe.clock.clock.time.time", lambda: 1_800_000_000)

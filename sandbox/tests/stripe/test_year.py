@@ -18,6 +18,7 @@ from dateutil.relativedelta import relativedelta
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from caravel.tests.support import search
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.money.currencies import minimum_charge
 from sandbox.tests.support import audit
@@ -27,7 +28,6 @@ from sandbox.tests.support.stripe_wire import Wire
 YEAR = 365 * builders.DAY
 #: No step is earlier, so each history has a renewal without changes.
 FIRST_STEP = 40 * builders.DAY
-EXAMPLES = 500
 PLANS = ("basic", "growth", "odd")
 AMOUNTS = st.tuples(*[st.integers(1, 5_000)] * len(PLANS))
 REQUIRED = ("add", "upgrade", "downgrade", "cancel", "add")
@@ -264,8 +264,9 @@ def _print_counts(request):
         print("\nyears:", dict(sorted(counts.items())))
 
 
+@pytest.mark.search
 @settings(
-    max_examples=EXAMPLES,
+    max_examples=search.examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

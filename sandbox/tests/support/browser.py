@@ -69,20 +69,17 @@ def running_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def browser_with_django(monkeypatch: pytest.MonkeyPatch) -> Iterator[Browser]:
-    """Start a headless Chromium in a test that also uses Django's database.
+def browser_with_django() -> Iterator[Browser]:
+    """Start a headless Chromium for tests that also use Django's database.
 
-    While Playwright runs, the test's thread has an event loop: Django would refuse
+    While Playwright runs, the tests' thread has an event loop: Django would refuse
     database access, and opens separate connections for it, which are closed here. The
     access is safe, since it happens between calls of Playwright. The database must
     exist before the browser starts.
     """
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
-    path = find_chromium()
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with pytest.MonkeyPatch.context() as patch, running_browser() as chromium:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         yield chromium
-        chromium.close()
         connections.close_all()
 
 

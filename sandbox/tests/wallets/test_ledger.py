@@ -10,6 +10,7 @@ import pytest
 import time_machine
 from hypothesis import given, settings
 
+from caravel.tests.support import search
 from caravel.tests.support.waiting import LIMIT, join
 from sandbox.wallets.bolt11 import make_preimage
 from sandbox.wallets.database import Database
@@ -249,8 +250,9 @@ ACTIONS = st.lists(
 )
 
 
+@pytest.mark.search
 @given(actions=ACTIONS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=search.examples(60))
 def test_total_of_all_balances_never_changes(actions):
     database = Database()
     ledger, issued, paid = Ledger(database), [], []
