@@ -1,25 +1,23 @@
 """Commands for steps on Stripe's hosted pages and in its dashboard."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common.control import Command, Commands, Refused
 from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.api.params import Shape
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 Result = dict[str, Any]
 OUTCOMES = ("succeeded", "failed")
 FEATURES = Shape({"features": UPDATED})
 
 
-def pay(app: "StripeApp", fields: Fields, invoice: str) -> Result:
+def pay(app: StripeApp, fields: Fields, invoice: str) -> Result:
     """Pay an invoice with a card; `challenge` is the outcome of a 3D Secure one."""
     card = fields.text("card")
     challenge = fields.optional(fields.choice, "challenge", OUTCOMES)
@@ -31,7 +29,7 @@ def pay(app: "StripeApp", fields: Fields, invoice: str) -> Result:
     )
 
 
-def authenticate(app: "StripeApp", fields: Fields, intent: str) -> Result:
+def authenticate(app: StripeApp, fields: Fields, intent: str) -> Result:
     """End the pending 3D Secure challenge of a PaymentIntent."""
     passed = fields.choice("outcome", OUTCOMES) == "succeeded"
     return _transact(
@@ -42,7 +40,7 @@ def authenticate(app: "StripeApp", fields: Fields, intent: str) -> Result:
     )
 
 
-def add_card(app: "StripeApp", fields: Fields, customer: str) -> Result:
+def add_card(app: StripeApp, fields: Fields, customer: str) -> Result:
     """Add a default card to a customer."""
     card = fields.text("card")
 
@@ -53,7 +51,7 @@ def add_card(app: "StripeApp", fields: Fields, customer: str) -> Result:
     return _transact(app, work)
 
 
-def save_portal(app: "StripeApp", fields: Fields) -> Result:
+def save_portal(app: StripeApp, fields: Fields) -> Result:
     """Save the default configuration; without features, the initial one."""
 
     def work(context: Context) -> Result:
@@ -66,7 +64,7 @@ def save_portal(app: "StripeApp", fields: Fields) -> Result:
     return _transact(app, work)
 
 
-def _transact(app: "StripeApp", work: Callable[[Context], Result]) -> Result:
+def _transact(app: StripeApp, work: Callable[[Context], Result]) -> Result:
     try:
         return app.transact(work)
     except StripeError as error:

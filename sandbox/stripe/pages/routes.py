@@ -1,7 +1,6 @@
 """Routes of the sandbox's pages, and their protection against other sites."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from sandbox.common.html.files import PREFIX, file
@@ -9,13 +8,11 @@ from sandbox.common.html.form import read
 from sandbox.common.html.responses import plain, redirect, respond
 from sandbox.common.html.text import long_moment
 from sandbox.common.http import Request, Response
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.pages.dashboard import query as view
 from sandbox.stripe.pages.dashboard import status
 from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
 from sandbox.stripe.pages.hosted import routes
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 
 def serves(request: Request) -> bool:
@@ -25,12 +22,12 @@ def serves(request: Request) -> bool:
     return home or internal or routes.serves(request)
 
 
-def handle(app: "StripeApp", request: Request) -> Response:
+def handle(app: StripeApp, request: Request) -> Response:
     """Return the response to a page request. Never raises."""
     return respond(request, partial(_respond, app))
 
 
-def _respond(app: "StripeApp", request: Request) -> Response:
+def _respond(app: StripeApp, request: Request) -> Response:
     if routes.serves(request):
         return routes.respond(app, request)
     name = request.path.removeprefix(PREFIX)
@@ -45,7 +42,7 @@ def _respond(app: "StripeApp", request: Request) -> Response:
     return _status(app, request)
 
 
-def _status(app: "StripeApp", request: Request) -> Response:
+def _status(app: StripeApp, request: Request) -> Response:
     selected_view = view.read(request.query)
     action = parse_qs(request.query).get("done", [""])[-1]
     notice = (
@@ -56,7 +53,7 @@ def _status(app: "StripeApp", request: Request) -> Response:
     return status.page(app, selected_view, notice=notice)
 
 
-def _run_action(app: "StripeApp", request: Request, name: str) -> Response:
+def _run_action(app: StripeApp, request: Request, name: str) -> Response:
     selected_view = view.read(request.query)
     try:
         ACTIONS[name][0](app, read(request.body.decode(errors="replace")))

@@ -2,16 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common.http import dump_json
 from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.dashboard.query import PAGE_SIZE, View
 from sandbox.stripe.store.records import Record, Store
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 # Events and requests have no index by customer: limit the search.
 MAX_SEARCHED = 2_000
@@ -20,7 +18,7 @@ MAX_SEARCHED = 2_000
 class Scope:
     """Records of a view. The caller must hold the app's lock."""
 
-    def __init__(self, app: "StripeApp", view: View) -> None:
+    def __init__(self, app: StripeApp, view: View) -> None:
         self.app = app
         self.store = app.store
         self.view = view

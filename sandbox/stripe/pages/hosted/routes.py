@@ -6,19 +6,17 @@ one unit of work, which starts with the timers that are due.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sandbox.common.html.form import Form, read
 from sandbox.common.html.responses import plain, redirect
 from sandbox.common.http import Request, Response
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import StripeError
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal.actions import NotAllowed
 from sandbox.stripe.pages.hosted import invoice, portal
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 
 class Page(NamedTuple):
@@ -44,7 +42,7 @@ def serves(request: Request) -> bool:
     return request.path.startswith(tuple(PAGES))
 
 
-def respond(app: "StripeApp", request: Request) -> Response:
+def respond(app: StripeApp, request: Request) -> Response:
     """Return the page, or run the action of a form and redirect to the page."""
     prefix = next(path for path in PAGES if request.path.startswith(path))
     token, _, name = request.path.removeprefix(prefix).partition("/")
@@ -61,7 +59,7 @@ def respond(app: "StripeApp", request: Request) -> Response:
 
 
 def _run(
-    app: "StripeApp", page: Page, name: str, address: str, token: str, form: Form
+    app: StripeApp, page: Page, name: str, address: str, token: str, form: Form
 ) -> Response:
     """Run an action and redirect to the page, or return the page with the error."""
     try:
@@ -75,6 +73,6 @@ def _run(
 
 
 def _render(
-    app: "StripeApp", page: Page, token: str, query: Form, error: str = ""
+    app: StripeApp, page: Page, token: str, query: Form, error: str = ""
 ) -> Response:
     return app.transact(lambda context: page.render(context, token, query, error))
