@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.params import Shape
+from sandbox.stripe.api.pagination import page
+from sandbox.stripe.api.params import Kind, Shape, listing
 from sandbox.stripe.store.records import Record, Store
 
 Params = Mapping[str, Any]
@@ -79,6 +80,14 @@ class Resource:
         @self.get(f"{url}/{{id}}", Shape())
         def retrieve(context: Context, params: Params, id: str) -> Record:
             return context.get(self.name, id)
+
+    def listable(self, url: str, **filters: Kind) -> None:
+        """Declare the endpoint that lists objects; the filters are indexed fields."""
+
+        @self.get(url, listing(**filters))
+        def list_(context: Context, params: Params) -> Record:
+            values = {name: params.get(name) for name in filters}
+            return page(context.store, self.name, url, params, filters=values)
 
     def _route(
         self, method: str, path: str, shape: Shape

@@ -111,13 +111,9 @@ class Store:
             self._journal.write(self._changes())
         self._undo.clear()
 
-    def savepoint(self) -> int:
-        """Return a position to roll back to, within the current transaction."""
-        return len(self._undo)
-
-    def rollback(self, savepoint: int = 0) -> None:
-        """Undo all writes since the last commit or since a savepoint."""
-        while len(self._undo) > savepoint:
+    def rollback(self) -> None:
+        """Undo all writes since the last commit."""
+        while self._undo:
             kind, id, row = self._undo.pop()
             self._set(kind, id, row)
 

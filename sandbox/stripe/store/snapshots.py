@@ -10,29 +10,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from sandbox.common.http import dump_json
-from sandbox.stripe.store.sqlite import Change
+from sandbox.stripe.store.sqlite import Change, SqliteJournal
 
 FASTEST = 1
 
 
 class NoSuchSnapshot(KeyError):
     """No snapshot has this name."""
-
-
-class SnapshotStore(Protocol):
-    """Persistent storage of snapshots."""
-
-    def load_snapshots(self) -> list[tuple[str, str, bytes]]:
-        """Return every snapshot as (name, summary, content)."""
-
-    def save_snapshot(self, name: str, summary: str, content: bytes) -> None:
-        """Save a snapshot, replacing one with the same name."""
-
-    def delete_snapshots(self) -> None:
-        """Delete all snapshots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +54,7 @@ class _Entry:
 class Snapshots:
     """Snapshots by name."""
 
-    def __init__(self, store: SnapshotStore | None = None) -> None:
+    def __init__(self, store: SqliteJournal | None = None) -> None:
         self._store = store
         self._entries: dict[str, _Entry] = {}
         for name, summary, content in store.load_snapshots() if store else ():

@@ -46,13 +46,8 @@ def create(context: Context, params: Params, customer: str) -> Record:
 def list_(context: Context, params: Params, customer: str) -> Record:
     """Return the customer's transactions, newest first."""
     context.get("customer", customer)
-    return page(
-        context.store,
-        KIND,
-        PATH.format(customer=customer),
-        params,
-        index=("customer", customer),
-    )
+    url, filters = PATH.format(customer=customer), {"customer": customer}
+    return page(context.store, KIND, url, params, filters=filters)
 
 
 def require_currency(customer: Record, currency: str, param: str | None = None) -> None:

@@ -70,13 +70,13 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, LIST)
 def list_(context: Context, params: Params) -> Record:
     """Return prices, newest first."""
-    keys, product = params.get("lookup_keys"), params.get("product")
+    keys = params.get("lookup_keys")
     return page(
         context.store,
         "price",
         URL,
         params,
-        index=("product", product) if product else None,
+        filters={"product": params.get("product")},
         where=lambda record: (
             (not keys or record["lookup_key"] in keys)
             and record["active"] is params.get("active", record["active"])

@@ -9,8 +9,8 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page, slice_page
-from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text, listing
+from sandbox.stripe.api.pagination import slice_page
+from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.fields import amount_decimal, check_amount, copy_params
@@ -42,6 +42,8 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
 
 
 resource = Resource(KIND, indexes=("customer", "invoice"), render=_render)
+resource.listable(URL, invoice=Text(), customer=Text())
+resource.retrievable(URL)
 
 
 @resource.post(URL, CREATE)
@@ -64,24 +66,6 @@ def create(context: Context, params: Params) -> Record:
     if invoice["status"] == "open" and invoice["amount_remaining"] == 0:
         pay.mark_paid(context, invoice["id"], off_stripe=True)
     return note
-
-
-@resource.get(URL, listing(customer=Text(), invoice=Text()))
-def list_(context: Context, params: Params) -> Record:
-    """Return credit notes, newest first."""
-    customer, invoice = params.get("customer"), params.get("invoice")
-    index = ("customer", customer) if customer else None
-    return page(
-        context.store,
-        KIND,
-        URL,
-        params,
-        index=("invoice", invoice) if invoice else index,
-        where=lambda note: customer in (None, note["customer"]),
-    )
-
-
-resource.retrievable(URL)
 
 
 @resource.post(f"{OBJECT_URL}/void", Shape())

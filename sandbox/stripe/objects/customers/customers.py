@@ -42,13 +42,12 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, listing(created=Range(), email=Text(max_length=512)))
 def list_(context: Context, params: Params) -> Record:
     """Return customers, newest first; `email` matches exactly, case included."""
-    email = params.get("email")
     return page(
         context.store,
         "customer",
         URL,
         params,
-        index=("email", email) if email else None,
+        filters={"email": params.get("email")},
         where=lambda record: not record.get("deleted"),
     )
 

@@ -52,7 +52,7 @@ def list_(context: Context, params: Params) -> Record:
         "event",
         URL,
         {**params, "created": created},
-        index=("type", type) if type and "*" not in type else None,
+        filters={"type": type if type and "*" not in type else None},
         where=matches,
     )
 

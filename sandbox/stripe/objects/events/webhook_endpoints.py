@@ -7,8 +7,7 @@ from stripe.params import WebhookEndpointCreateParams
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.api.context import DELIVERY, Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Array, Boolean, Choice, Kind, Shape, Text, listing
+from sandbox.stripe.api.params import Array, Boolean, Choice, Kind, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.fields import copy_params
 from sandbox.stripe.store.records import Record
@@ -17,6 +16,7 @@ URL = "/v1/webhook_endpoints"
 OBJECT_URL = f"{URL}/{{id}}"
 KIND = "webhook_endpoint"
 resource = Resource(KIND)
+resource.listable(URL)
 # The SDK is generated from Stripe's OpenAPI specification: its list is complete.
 (EVENT_TYPE,) = get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])
 FIELDS: dict[str, Kind] = {
@@ -36,12 +36,6 @@ def create(context: Context, params: Params) -> Record:
     _check_url(params["url"])
     endpoint = add(context, url=params["url"], events=params["enabled_events"])
     return {**endpoint, "secret": endpoint["_secret"]}
-
-
-@resource.get(URL, listing())
-def list_(context: Context, params: Params) -> Record:
-    """Return the endpoints, newest first."""
-    return page(context.store, KIND, URL, params)
 
 
 @resource.post(OBJECT_URL, Shape({**FIELDS, "disabled": Boolean()}))

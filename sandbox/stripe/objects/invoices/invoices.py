@@ -96,20 +96,12 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, listing(customer=Text(), status=STATUSES, subscription=Text()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoices, newest first."""
-    fields = {
-        "customer": "customer",
-        "subscription": "_subscription",
-        "status": "status",
+    filters = {
+        "customer": params.get("customer"),
+        "_subscription": params.get("subscription"),
+        "status": params.get("status"),
     }
-    wanted = [(fields[name], params[name]) for name in fields if name in params]
-    return page(
-        context.store,
-        "invoice",
-        URL,
-        params,
-        index=wanted[0] if wanted else None,
-        where=lambda invoice: all(invoice[name] == value for name, value in wanted),
-    )
+    return page(context.store, "invoice", URL, params, filters=filters)
 
 
 resource.retrievable(URL)

@@ -65,13 +65,13 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, listing(customer=Text(), pending=Boolean()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoice items, newest first. `pending` items are not on an invoice yet."""
-    customer, pending = params.get("customer"), params.get("pending")
+    pending = params.get("pending")
     return page(
         context.store,
         KIND,
         URL,
         params,
-        index=("customer", customer) if customer else None,
+        filters={"customer": params.get("customer")},
         where=lambda item: pending in (None, item["invoice"] is None),
     )
 

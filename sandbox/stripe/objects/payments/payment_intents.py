@@ -8,9 +8,8 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import StripeError
-from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Text, listing
-from sandbox.stripe.api.routing import Params, Resource, public
+from sandbox.stripe.api.params import Text
+from sandbox.stripe.api.routing import Resource, public
 from sandbox.stripe.objects.fields import always_null
 from sandbox.stripe.objects.payments import charges, payment_methods
 from sandbox.stripe.objects.payments.outcomes import Outcome
@@ -42,16 +41,7 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
 
 
 resource = Resource(KIND, indexes=("customer",), render=_render)
-
-
-@resource.get(URL, listing(customer=Text()))
-def list_(context: Context, params: Params) -> Record:
-    """Return payment intents, newest first."""
-    customer = params.get("customer")
-    index = ("customer", customer) if customer else None
-    return page(context.store, KIND, URL, params, index=index)
-
-
+resource.listable(URL, customer=Text())
 resource.retrievable(URL)
 
 

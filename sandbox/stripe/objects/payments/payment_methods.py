@@ -33,7 +33,7 @@ def list_(context: Context, params: Params) -> Record:
         KIND,
         URL,
         params,
-        index=("customer", customer) if customer else None,
+        filters={"customer": customer},
         where=lambda method: method["customer"] and type in (None, method["type"]),
     )
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import (
     Boolean,
     Hash,
@@ -16,7 +15,6 @@ from sandbox.stripe.api.params import (
     Metadata,
     Shape,
     Text,
-    listing,
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects import page_urls
@@ -33,6 +31,8 @@ URL = "/v1/billing_portal/configurations"
 OBJECT_URL = f"{URL}/{{id}}"
 KIND = page_urls.CONFIGURATION
 resource = Resource(KIND)
+resource.listable(URL)
+resource.retrievable(URL)
 
 PROFILE = ("headline", "privacy_policy_url", "terms_of_service_url")
 FIELDS: dict[str, Kind] = {
@@ -54,15 +54,6 @@ DASHBOARD_FEATURES: dict[str, Any] = {
 def create(context: Context, params: Params) -> Record:
     """Create a configuration; sessions use it by its id. Raises a 400."""
     return _add(context, params)
-
-
-@resource.get(URL, listing())
-def list_(context: Context, params: Params) -> Record:
-    """Return configurations, newest first."""
-    return page(context.store, KIND, URL, params)
-
-
-resource.retrievable(URL)
 
 
 @resource.post(OBJECT_URL, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))

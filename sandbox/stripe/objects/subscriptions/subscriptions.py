@@ -106,19 +106,24 @@ def list_(context: Context, params: Params) -> Record:
 
     The status `ended` means canceled or expired; `all` includes every status.
     """
-    customer, status = params.get("customer"), params.get("status")
-    index: tuple[str, str] | None = None
-    if customer:
-        index = ("customer", customer)
-    elif status not in (None, "all", "ended"):
-        index = ("status", params["status"])
+    status = params.get("status")
+    is_group = status in (None, "all", "ended")
 
     def matches(record: Record) -> bool:
-        ended = record["status"] in ENDED
-        groups = {None: not ended, "all": True, "ended": ended}
-        return bool(groups.get(status, record["status"] == status))
+        has_ended = record["status"] in ENDED
+        return not is_group or status == "all" or has_ended == (status == "ended")
 
-    return page(context.store, "subscription", URL, params, index=index, where=matches)
+    return page(
+        context.store,
+        "subscription",
+        URL,
+        params,
+        filters={
+            "customer": params.get("customer"),
+            "status": None if is_group else status,
+        },
+        where=matches,
+    )
 
 
 @resource.post(OBJECT_URL, UPDATE)
