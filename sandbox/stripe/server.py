@@ -30,12 +30,11 @@ class StripeServer(Server):
         super().start()
 
     def stop(self) -> None:
-        """Stop serving and close the app."""
+        """Stop serving and running timers; the app stays open."""
         self._stopping.set()
         self.app.release_delayed()
         super().stop()
         self._timers.join()
-        self.app.close()
 
     def _handle_request(self, request: Request) -> Steps:
         """Pass the request to the pages, the control API or the API."""

@@ -1,13 +1,14 @@
 """Running sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import stripe
 
-from sandbox.stripe.api.faults import ApiFault, Kind, When
+from sandbox.common.server import serving
+from sandbox.stripe.api.faults import ApiFault, Kind
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations
 from sandbox.stripe.server import StripeServer
@@ -41,57 +42,17 @@ class Sandbox:
             },
         )
 
-    def fault(
-        self,
-        kind: Kind,
-        *,
-        method: str | None = "POST",
-        path: str = "",
-        when: When = "before",
-        status: int = 500,
-        error: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-        seconds: float = 0,
-        times: int | None = 1,
-        chance: float = 1.0,
-        params: dict[str, Any] | None = None,
-    ) -> str:
-        """Add a fault for the next matching requests and return its id.
+    def fault(self, kind: Kind, *, method: str | None = "POST", **values: Any) -> str:
+        """Add an `ApiFault` for the next matching requests and return its id.
 
         `when="after"`: the request is executed and stored before it fails. `chance` is
         the probability for each matching request, repeatable with a seed.
         """
-        return self.app.faults.add(
-            ApiFault(
-                kind,
-                method=method,
-                path=path,
-                when=when,
-                status=status,
-                error=error or {},
-                headers=headers or {},
-                seconds=seconds,
-                times=times,
-                chance=chance,
-                params=params or {},
-            )
-        ).id
+        return self.app.faults.add(ApiFault(kind, method=method, **values)).id
 
-    def webhook_fault(
-        self,
-        kind: WebhookKind,
-        type: str = "*",
-        *,
-        times: int | None = 1,
-        seconds: int = 0,
-        chance: float = 1.0,
-    ) -> str:
-        """Add a fault for deliveries of the next matching events and return its id.
-
-        See `webhook_faults.WebhookFault`; `seconds` is sandbox time.
-        """
-        fault = WebhookFault(kind, type, times=times, seconds=seconds, chance=chance)
-        return self.app.webhook_faults.add(fault).id
+    def webhook_fault(self, kind: WebhookKind, type: str = "*", **values: Any) -> str:
+        """Add a `WebhookFault` for the next matching events and return its id."""
+        return self.app.webhook_faults.add(WebhookFault(kind, type, **values)).id
 
     def clear_faults(self) -> None:
         """Remove all faults and release the requests that they delay."""
@@ -161,8 +122,10 @@ class Sandbox:
 @contextmanager
 def running_sandbox(
     *,
+    host: str = "127.0.0.1",
     port: int = 0,
     state: str | Path | None = None,
+    clock_file: Path | None = None,
     api_key: str | None = None,
     seed: int | None = None,
     webhook_url: str | None = None,
@@ -171,18 +134,24 @@ def running_sandbox(
     post: Post | None = None,
     retry_delays: tuple[float, ...] | None = None,
 ) -> Iterator[Sandbox]:
-    """Run a sandbox on 127.0.0.1 during the block, by default on a free port.
+    """Run a sandbox during the block, by default on a free port of 127.0.0.1.
 
     `post(url, body, headers) -> status` replaces the HTTP requests of deliveries.
+    Raises CannotListen or UnreadableState.
     """
     app = StripeApp(
-        state=state, api_key=api_key, seed=seed, post=post, retry_delays=retry_delays
+        state=state,
+        clock_file=clock_file,
+        api_key=api_key,
+        seed=seed,
+        post=post,
+        retry_delays=retry_delays,
     )
-    if webhook_url:
-        app.register_endpoint(webhook_url, secret=webhook_secret, events=webhook_events)
-    server = StripeServer(app, port=port)
-    server.start()
-    try:
-        yield Sandbox(server, api_key or API_KEY)
-    finally:
-        server.stop()
+    with closing(app):
+        server = StripeServer(app, host, port)
+        if webhook_url:
+            app.register_endpoint(
+                webhook_url, secret=webhook_secret, events=webhook_events
+            )
+        with serving(server):
+            yield Sandbox(server, api_key or API_KEY)
