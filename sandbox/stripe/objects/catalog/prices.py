@@ -20,10 +20,10 @@ from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.catalog import products
 from sandbox.stripe.objects.fields import (
     CURRENCY,
-    always_null,
     amount_decimal,
     check_amount,
     new_metadata,
+    nulls,
 )
 from sandbox.stripe.store.records import Record
 
@@ -47,8 +47,8 @@ CREATE = Shape(
     required=("currency", "unit_amount"),
 )
 LIST = listing(active=Boolean(), lookup_keys=Array(Text()), product=Text())
-UNUSED = always_null("custom_unit_amount tiers_mode transform_quantity")
-UNUSED_IN_PLANS = always_null("meter tiers_mode transform_usage trial_period_days")
+UNUSED = nulls("custom_unit_amount tiers_mode transform_quantity")
+UNUSED_IN_PLANS = nulls("meter tiers_mode transform_usage trial_period_days")
 resource.retrievable(URL)
 
 

@@ -6,12 +6,12 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.params import Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/products"
 resource = Resource("product")
-UNUSED = always_null(
+UNUSED = nulls(
     """
     default_price description package_dimensions shippable statement_descriptor
     tax_code tax_details unit_label url

@@ -13,7 +13,14 @@ from sandbox.stripe.api.pagination import slice_page
 from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import amount_decimal, check_amount, copy_params
+from sandbox.stripe.objects.fields import (
+    amount_decimal,
+    check_amount,
+    copy_params,
+    empty_lists,
+    nulls,
+    zeros,
+)
 from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.store.records import Record, Store
 
@@ -34,6 +41,20 @@ CREATE = Shape(
     },
     required=("invoice", "amount"),
 )
+INITIAL = {
+    **nulls(
+        "customer_account customer_balance_transaction memo out_of_band_amount reason "
+        "shipping_cost voided_at"
+    ),
+    **empty_lists("discount_amounts pretax_credit_amounts refunds total_taxes"),
+    **zeros("amount_shipping discount_amount"),
+}
+UNUSED_IN_LINES = {
+    **nulls("description invoice_line_item"),
+    **empty_lists("discount_amounts pretax_credit_amounts tax_rates taxes"),
+    **zeros("discount_amount"),
+}
+TOTALS = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
@@ -127,39 +148,24 @@ def _new_note(
     token = context.ids.new("test", 32)
     type = "pre_payment" if pre_payment else "post_payment"
     return {
+        **INITIAL,
         "id": context.ids.new("cn"),
         "object": KIND,
         "amount": amount,
-        "amount_shipping": 0,
         "created": context.now,
         "currency": invoice["currency"],
         "customer": invoice["customer"],
-        "customer_account": None,
-        "customer_balance_transaction": None,
-        "discount_amount": 0,
-        "discount_amounts": [],
         "effective_at": context.now,
         "invoice": invoice["id"],
         "livemode": False,
-        "memo": None,
         "metadata": {},
         "number": f"{invoice['number']}-CN-{number:02d}",
-        "out_of_band_amount": None,
         "pdf": f"https://pay.stripe.com/credit_notes/acct_sandbox/{token}/pdf",
         "post_payment_amount": post_payment,
         "pre_payment_amount": pre_payment,
-        "pretax_credit_amounts": [],
-        "reason": None,
-        "refunds": [],
-        "shipping_cost": None,
         "status": "issued",
-        "subtotal": amount,
-        "subtotal_excluding_tax": amount,
-        "total": amount,
-        "total_excluding_tax": amount,
-        "total_taxes": [],
+        **dict.fromkeys(TOTALS, amount),
         "type": "mixed" if pre_payment and post_payment else type,
-        "voided_at": None,
         "_lines": [_new_line(context, amount)],
     }
 
@@ -169,17 +175,11 @@ def _new_line(context: Context, amount: int) -> dict[str, Any]:
     return {
         "id": context.ids.new("cnli"),
         "object": "credit_note_line_item",
+        **UNUSED_IN_LINES,
         "amount": amount,
-        "description": None,
-        "discount_amount": 0,
-        "discount_amounts": [],
-        "invoice_line_item": None,
         "livemode": False,
         "metadata": {},
-        "pretax_credit_amounts": [],
         "quantity": 1,
-        "tax_rates": [],
-        "taxes": [],
         "type": "custom_line_item",
         "unit_amount": amount,
         "unit_amount_decimal": amount_decimal(amount),

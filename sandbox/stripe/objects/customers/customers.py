@@ -6,7 +6,7 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Hash, Kind, Metadata, Range, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null, copy_params
+from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -22,7 +22,7 @@ FIELDS: dict[str, Kind] = {
     "name": Text(unset=True, max_length=256),
     "phone": Text(unset=True, max_length=20),
 }
-UNUSED = always_null(
+UNUSED = nulls(
     """
     address business_name customer_account default_source description discount
     individual_name shipping test_clock
@@ -100,19 +100,16 @@ def _new_customer(context: Context) -> dict[str, Any]:
         "object": "customer",
         "balance": 0,
         "created": context.now,
-        "currency": None,
         "delinquent": False,
-        "email": None,
         "invoice_prefix": context.ids.invoice_prefix(),
-        "invoice_settings": always_null(
+        "invoice_settings": nulls(
             "custom_fields default_payment_method footer rendering_options"
         ),
         "livemode": False,
         "metadata": {},
-        "name": None,
         "next_invoice_sequence": 1,
-        "phone": None,
         "preferred_locales": [],
         "tax_exempt": "none",
         **UNUSED,
+        **nulls("currency email name phone"),
     }

@@ -9,7 +9,13 @@ from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import CURRENCY, amount_decimal, check_amount
+from sandbox.stripe.objects.fields import (
+    CURRENCY,
+    amount_decimal,
+    check_amount,
+    empty_lists,
+    nulls,
+)
 from sandbox.stripe.objects.schemas.invoice import (
     line_parent,
     new_line,
@@ -99,18 +105,16 @@ def add(
     record: dict[str, Any] = {
         "id": context.ids.new("ii"),
         "object": KIND,
+        **nulls("customer_account invoice test_clock"),
+        **empty_lists("discounts invoicing_rules tax_rates"),
         "amount": amount,
         "created": context.now,
         "currency": currency,
         "customer": customer,
-        "customer_account": None,
         "date": context.now,
         "description": description,
         "discountable": not proration,
-        "discounts": [],
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
-        "invoice": None,
-        "invoicing_rules": [],
         "livemode": False,
         "metadata": {},
         "net_amount": amount,
@@ -129,8 +133,6 @@ def add(
         "proration_details": details,
         "quantity": quantity,
         "quantity_decimal": amount_decimal(quantity),
-        "tax_rates": [],
-        "test_clock": None,
         # Indexes of pending items: one is set while no invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,

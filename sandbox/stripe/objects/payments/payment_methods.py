@@ -8,7 +8,7 @@ from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Choice, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.objects.schemas import test_cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
@@ -19,7 +19,7 @@ OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(KIND, indexes=("customer",))
 
 TYPE = Choice(("card", "link", "sepa_debit", "us_bank_account"))
-NULL_CARD_FIELDS = always_null("description generated_from iin issuer wallet")
+NULL_CARD_FIELDS = nulls("description generated_from iin issuer wallet")
 
 
 @resource.get(URL, listing(customer=Text(), type=TYPE))
@@ -155,15 +155,14 @@ def _create(context: Context, name: str) -> Record:
         "object": KIND,
         "allow_redisplay": "unspecified",
         "billing_details": {
-            "address": always_null("city country line1 line2 postal_code state"),
-            **always_null("email name phone tax_id"),
+            "address": nulls("city country line1 line2 postal_code state"),
+            **nulls("email name phone tax_id"),
         },
         "card": {
             **NULL_CARD_FIELDS,
             "brand": card.brand,
             "checks": {
-                "address_line1_check": None,
-                "address_postal_code_check": None,
+                **nulls("address_line1_check address_postal_code_check"),
                 "cvc_check": "pass",
             },
             "country": "US",
