@@ -224,16 +224,19 @@ class StripeApp:
             self.clock.restore(snapshot.now)
             self._save_clock()
             self.ids.restore(snapshot.ids)
-            self.deliveries.paused = snapshot.paused
-            self.deliveries.wake()
+            self.deliveries.pause(snapshot.paused)
             return self.clock.now()
 
     def _clear_temporary_state(self) -> None:
         """Drop everything in memory that refers to the replaced records."""
-        self.faults.clear()
-        self.webhook_faults.clear()
+        self.clear_faults()
         self.scheduler.clear()
         self.deliveries.reset()
+
+    def clear_faults(self) -> None:
+        """Remove all faults and release the requests that they delay."""
+        self.faults.clear()
+        self.webhook_faults.clear()
 
     def reset(self) -> None:
         """Delete everything except snapshots and endpoints registered at the start."""

@@ -5,9 +5,9 @@ import threading
 
 from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import Server
-from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import routes as control
+from sandbox.stripe.pages import routes as pages
 
 logger = logging.getLogger(__name__)
 TIMER_INTERVAL = 1.0

@@ -56,8 +56,7 @@ class Sandbox:
 
     def clear_faults(self) -> None:
         """Remove all faults and release the requests that they delay."""
-        self.app.faults.clear()
-        self.app.webhook_faults.clear()
+        self.app.clear_faults()
 
     def requests(
         self, method: str | None = None, path: str | None = None
@@ -115,8 +114,7 @@ class Sandbox:
 
     def pause_webhooks(self, paused: bool = True) -> None:
         """Pause or resume webhook deliveries."""
-        self.app.deliveries.paused = paused
-        self.app.deliveries.wake()
+        self.app.deliveries.pause(paused)
 
 
 @contextmanager

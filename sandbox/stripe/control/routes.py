@@ -4,11 +4,18 @@ from dataclasses import asdict
 from typing import Any
 
 from sandbox.common import control
-from sandbox.common.control import Command, Commands, Refused, fault_commands
+from sandbox.common.control import (
+    Command,
+    Commands,
+    MatchedCommand,
+    Refused,
+    fault_commands,
+)
 from sandbox.common.fields import BadField, Fields
 from sandbox.common.http import Request, Response
 from sandbox.stripe import settings
 from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.api.faults import ApiFault
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import customer_actions
@@ -26,7 +33,16 @@ def serves(request: Request) -> bool:
 
 def handle(app: StripeApp, request: Request) -> Response:
     """Return the response to a control request. Never raises."""
-    return control.handle(app, COMMANDS, request)
+    return control.handle(app, COMMANDS, request, _run)
+
+
+def _run(matched: MatchedCommand, app: StripeApp, fields: Fields) -> Any:
+    try:
+        return matched.run(app, fields)
+    except StripeError as error:
+        raise Refused(error.status, str(error)) from error
+    except NoSuchSnapshot as error:
+        raise Refused(404, f"no such snapshot: {error}") from None
 
 
 def list_requests(app: StripeApp, fields: Fields) -> Any:
@@ -62,10 +78,7 @@ def snapshot(app: StripeApp, fields: Fields) -> Any:
 
 
 def restore(app: StripeApp, fields: Fields) -> Any:
-    try:
-        app.restore(_snapshot_name(fields))
-    except NoSuchSnapshot as error:
-        raise Refused(404, f"no such snapshot: {error}") from None
+    app.restore(_snapshot_name(fields))
     return state(app, fields)
 
 
@@ -95,10 +108,8 @@ def state(app: StripeApp, fields: Fields) -> Any:
 
 
 def set_webhooks(app: StripeApp, fields: Fields) -> Any:
-    paused = fields.flag("paused")
-    app.deliveries.paused = paused
-    app.deliveries.wake()
-    return {"paused": paused}
+    app.deliveries.pause(fields.flag("paused"))
+    return {"paused": app.deliveries.paused}
 
 
 def redeliver(app: StripeApp, fields: Fields, event: str) -> Any:

@@ -72,6 +72,11 @@ class Deliveries:
             self._thread.join(TIMEOUT + 1)
             self._thread = None
 
+    def pause(self, paused: bool = True) -> None:
+        """Pause or resume deliveries."""
+        self.paused = paused
+        self.wake()
+
     def wake(self) -> None:
         """Make the delivery thread check for due deliveries."""
         self._wake_up.set()

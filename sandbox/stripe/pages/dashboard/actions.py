@@ -26,28 +26,6 @@ def advance(app: StripeApp, form: Form) -> None:
         app.advance(_seconds(app, form, now))
 
 
-def reset(app: StripeApp, form: Form) -> None:
-    """Reset the account."""
-    app.reset()
-
-
-def pause(app: StripeApp, form: Form) -> None:
-    """Pause webhook deliveries."""
-    app.deliveries.paused = True
-
-
-def resume(app: StripeApp, form: Form) -> None:
-    """Resume webhook deliveries."""
-    app.deliveries.paused = False
-    app.deliveries.wake()
-
-
-def clear_faults(app: StripeApp, form: Form) -> None:
-    """Remove all faults."""
-    app.faults.clear()
-    app.webhook_faults.clear()
-
-
 def change_setting(app: StripeApp, form: Form) -> None:
     """Change one setting; the value is JSON or a plain word. Raises BadForm."""
     text = form.get("value", "")
@@ -64,10 +42,19 @@ def change_setting(app: StripeApp, form: Form) -> None:
 #: Function of each action, and the notice on the page after it.
 ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "advance": (advance, "The clock was moved to {now} UTC."),
-    "reset": (reset, "Everything was reset. The time is {now} UTC again."),
-    "pause": (pause, "Webhooks are paused."),
-    "resume": (resume, "Webhooks are delivered again."),
-    "clear-faults": (clear_faults, "All faults were cleared."),
+    "reset": (
+        lambda app, form: app.reset(),
+        "Everything was reset. The time is {now} UTC again.",
+    ),
+    "pause": (lambda app, form: app.deliveries.pause(), "Webhooks are paused."),
+    "resume": (
+        lambda app, form: app.deliveries.pause(False),
+        "Webhooks are delivered again.",
+    ),
+    "clear-faults": (
+        lambda app, form: app.clear_faults(),
+        "All faults were cleared.",
+    ),
     "settings": (change_setting, "The setting was changed."),
 }
 
