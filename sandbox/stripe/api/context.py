@@ -129,10 +129,7 @@ class Context:
             "_invoice": record["id"] if type == "invoice.created" else None,
             "livemode": False,
             "pending_webhooks": len(endpoints),
-            "request": {
-                "id": self.request_id,
-                "idempotency_key": self.idempotency_key,
-            },
+            "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
             "type": type,
             "_waiting": endpoints,
         }

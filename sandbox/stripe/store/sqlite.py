@@ -66,8 +66,7 @@ class SqliteJournal:
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM records")
         self._db.executemany(
-            INSERT,
-            ((row.kind, row.id, row.seq, dump_json(row.record)) for row in rows),
+            INSERT, ((row.kind, row.id, row.seq, dump_json(row.record)) for row in rows)
         )
         self._db.execute("COMMIT")
 

@@ -56,11 +56,7 @@ CREATE = Shape(
     required=("customer",),
 )
 PAY = Shape(
-    {
-        "off_session": Boolean(),
-        "paid_out_of_band": Boolean(),
-        "payment_method": Text(),
-    }
+    {"off_session": Boolean(), "paid_out_of_band": Boolean(), "payment_method": Text()}
 )
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
 

@@ -9,11 +9,7 @@ from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.routing import Params
 from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.invoices import collection, payment_records
-from sandbox.stripe.objects.payments import (
-    outcomes,
-    payment_intents,
-    payment_methods,
-)
+from sandbox.stripe.objects.payments import outcomes, payment_intents, payment_methods
 from sandbox.stripe.objects.payments.outcomes import Outcome
 from sandbox.stripe.store.records import Record
 

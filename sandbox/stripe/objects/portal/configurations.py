@@ -8,14 +8,7 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.params import (
-    Boolean,
-    Hash,
-    Kind,
-    Metadata,
-    Shape,
-    Text,
-)
+from sandbox.stripe.api.params import Boolean, Hash, Kind, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.fields import copy_params

@@ -24,10 +24,7 @@ AFTER_COMPLETION = Hash(
 )
 # The only flow that the sandbox models.
 FLOW = Hash(
-    {
-        "after_completion": AFTER_COMPLETION,
-        "type": Choice(("payment_method_update",)),
-    },
+    {"after_completion": AFTER_COMPLETION, "type": Choice(("payment_method_update",))},
     required=("type",),
 )
 NULL_FLOW_FIELDS = nulls(

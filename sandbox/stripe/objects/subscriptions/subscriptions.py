@@ -20,17 +20,12 @@ from sandbox.stripe.api.params import (
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import (
-    COLLECTION_METHOD,
-    copy_params,
-)
+from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
 from sandbox.stripe.objects.invoices import lifecycle
 from sandbox.stripe.objects.invoices.invoices import require_email
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.subscription import ENDED, new_subscription, render
-from sandbox.stripe.objects.subscriptions import (
-    cancel as subscription_end,
-)
+from sandbox.stripe.objects.subscriptions import cancel as subscription_end
 from sandbox.stripe.objects.subscriptions import (
     changes,
     renewal,
@@ -41,10 +36,7 @@ from sandbox.stripe.store.records import Record
 URL = "/v1/subscriptions"
 OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(
-    "subscription",
-    indexes=("customer", "status"),
-    render=render,
-    timer=renewal.TIMER,
+    "subscription", indexes=("customer", "status"), render=render, timer=renewal.TIMER
 )
 
 FIELDS: dict[str, Kind] = {

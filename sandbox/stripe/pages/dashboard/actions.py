@@ -51,10 +51,7 @@ ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
         lambda app, form: app.deliveries.pause(False),
         "Webhooks are delivered again.",
     ),
-    "clear-faults": (
-        lambda app, form: app.clear_faults(),
-        "All faults were cleared.",
-    ),
+    "clear-faults": (lambda app, form: app.clear_faults(), "All faults were cleared."),
     "settings": (change_setting, "The setting was changed."),
 }
 
