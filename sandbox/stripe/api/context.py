@@ -99,9 +99,17 @@ class Context:
         yield draft
         self.store.put(kind, draft)
         if event:
-            previous = difference(before, self.serialize(draft))
-            if previous:
-                self.emit(event, draft, previous)
+            after = self.serialize(draft)
+            if previous := difference(before, after):
+                self._record(event, draft["id"], after, previous)
+
+    def change(
+        self, kind: str, id: str, event: str | None = None, /, **fields: Any
+    ) -> Record:
+        """Set fields of an object and return it; emit `event` if it has changed."""
+        with self.update(kind, id, event) as draft:
+            draft.update(fields)
+        return draft
 
     def serialize(self, record: Record) -> dict[str, Any]:
         """Return the API representation of a record."""
@@ -110,11 +118,26 @@ class Context:
     def emit(
         self, type: str, record: Record, previous: Mapping[str, Any] | None = None
     ) -> None:
-        """Record an event and its deliveries (docs: API reference, Events).
+        """Record an event and its deliveries (docs: API reference, Events)."""
+        self._record(type, record["id"], self.serialize(record), previous)
 
-        The object is stored as JSON in its present state, since retries repeat it.
-        """
-        data: dict[str, Any] = {"object": self.serialize(record)}
+    def subscribers(self, type: str) -> list[Record]:
+        """Return the enabled endpoints that are registered for the event type."""
+        return [
+            endpoint
+            for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
+            if endpoint["status"] == "enabled" and wants(endpoint, type)
+        ]
+
+    def _record(
+        self,
+        type: str,
+        id: str,
+        content: Mapping[str, Any],
+        previous: Mapping[str, Any] | None,
+    ) -> None:
+        # As JSON in its present state, since retries repeat it.
+        data = {"object": content}
         if previous is not None:
             data["previous_attributes"] = previous
         endpoints = [endpoint["id"] for endpoint in self.subscribers(type)]
@@ -126,7 +149,7 @@ class Context:
             "context": None,
             "created": self.now,
             "_data": dump_json(data),
-            "_invoice": record["id"] if type == "invoice.created" else None,
+            "_invoice": id if type == "invoice.created" else None,
             "livemode": False,
             "pending_webhooks": len(endpoints),
             "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
@@ -137,14 +160,6 @@ class Context:
         self.queued += [
             queue_delivery(self.store, event, endpoint, self.now)["id"]
             for endpoint in endpoints
-        ]
-
-    def subscribers(self, type: str) -> list[Record]:
-        """Return the enabled endpoints that are registered for the event type."""
-        return [
-            endpoint
-            for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
-            if endpoint["status"] == "enabled" and wants(endpoint, type)
         ]
 
 

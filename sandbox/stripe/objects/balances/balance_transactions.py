@@ -67,8 +67,8 @@ def set_currency(
     """Set the customer's currency if unset. Raises a 400 if it is a different one."""
     require_currency(customer, currency, param)
     if customer["currency"] is None:
-        with context.update("customer", customer["id"], "customer.updated") as draft:
-            draft["currency"] = currency
+        id, event = customer["id"], "customer.updated"
+        context.change("customer", id, event, currency=currency)
 
 
 def adjust(
@@ -99,7 +99,7 @@ def adjust(
             "customer": customer,
             "customer_account": None,
             "description": description,
-            "ending_balance": context.get("customer", customer)["balance"],
+            "ending_balance": account["balance"],
             "invoice": invoice,
             "livemode": False,
             "metadata": metadata or {},

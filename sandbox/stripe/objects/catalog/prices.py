@@ -87,9 +87,8 @@ def list_(context: Context, params: Params) -> Record:
 @resource.post(f"{URL}/{{id}}", Shape({"active": Boolean()}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Archive a price or make it active again. Raises a 404."""
-    with context.update("price", id, "price.updated") as price:
-        price.update(active=params.get("active", price["active"]))
-    return context.get("price", id)
+    active = params.get("active", context.get("price", id)["active"])
+    return context.change("price", id, "price.updated", active=active)
 
 
 def plan_of(price: Record) -> dict[str, Any]:
@@ -120,8 +119,7 @@ def _release_lookup_key(context: Context, params: Params) -> None:
             f"A price (`{holder['id']}`) already uses that lookup key.",
             param="lookup_key",
         )
-    with context.update("price", holder["id"], "price.updated") as price:
-        price["lookup_key"] = None
+    context.change("price", holder["id"], "price.updated", lookup_key=None)
 
 
 def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]:

@@ -100,9 +100,7 @@ def void(context: Context, params: Params, id: str) -> Record:
         raise invalid("This credit note has already been voided.")
     if context.get("invoice", note["invoice"])["status"] != "open":
         raise invalid("You can only void a credit note on an open invoice.")
-    with context.update(KIND, id) as draft:
-        draft.update(status="void", voided_at=context.now)
-    voided = context.get(KIND, id)
+    voided = context.change(KIND, id, status="void", voided_at=context.now)
     context.emit("credit_note.voided", voided)
     _apply(context, voided, sign=-1)
     return voided

@@ -58,7 +58,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     context.get_live("customer", id)
     with context.update("customer", id, "customer.updated") as customer:
         _assign(context, customer, params)
-    return context.get("customer", id)
+    return customer
 
 
 @resource.delete(OBJECT_URL, Shape())

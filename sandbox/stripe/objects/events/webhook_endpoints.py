@@ -47,7 +47,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         copy_params(endpoint, params, "enabled_events", "url")
         if "disabled" in params:
             endpoint["status"] = "disabled" if params["disabled"] else "enabled"
-    return context.get(KIND, id)
+    return endpoint
 
 
 @resource.delete(OBJECT_URL, Shape())
@@ -67,10 +67,10 @@ def register(
     # Called at each start: the endpoint may already be in the state file.
     for endpoint in context.store.scan(KIND):
         if endpoint["url"] == url:
-            with context.update(KIND, endpoint["id"]) as draft:
-                draft["_secret"] = secret or draft["_secret"]
-                draft["enabled_events"] = events
-            return draft
+            secret = secret or endpoint["_secret"]
+            return context.change(
+                KIND, endpoint["id"], _secret=secret, enabled_events=events
+            )
     return add(context, url=url, events=events, secret=secret)
 
 

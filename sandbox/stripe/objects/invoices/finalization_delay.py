@@ -32,8 +32,7 @@ def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
     deadline = invoice["created"] + MAX_DELAY
     if context.now >= deadline or not _is_failing(context.store, invoice["id"]):
         return False
-    with context.update("invoice", invoice["id"]) as draft:
-        draft["automatically_finalizes_at"] = deadline
+    context.change("invoice", invoice["id"], automatically_finalizes_at=deadline)
     return True
 
 

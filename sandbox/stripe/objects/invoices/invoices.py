@@ -133,7 +133,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         _assign(draft, params)
         if "auto_advance" in params:
             _set_auto_advance(context, draft, params["auto_advance"])
-    return context.get("invoice", id)
+    return draft
 
 
 @resource.delete(OBJECT_URL, Shape())

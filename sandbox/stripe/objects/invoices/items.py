@@ -160,8 +160,7 @@ def delete_item(context: Context, item: Record) -> None:
 def attach(context: Context, items: list[Record], invoice: str) -> None:
     """Link pending items to an invoice."""
     for item in items:
-        with context.update(KIND, item["id"]) as draft:
-            draft.update(invoice=invoice, _loose=None, _pending=None)
+        context.change(KIND, item["id"], invoice=invoice, _loose=None, _pending=None)
 
 
 def detach(context: Context, invoice: Record) -> None:
@@ -169,17 +168,15 @@ def detach(context: Context, invoice: Record) -> None:
 
     No page documents this; source: reports of Stripe users.
     """
-    for item in list(context.store.scan(KIND, index=("customer", invoice["customer"]))):
+    for item in context.store.scan(KIND, index=("customer", invoice["customer"])):
         if item["invoice"] == invoice["id"]:
-            with context.update(KIND, item["id"]) as draft:
-                draft.update(invoice=None, _loose=item["customer"])
+            context.change(KIND, item["id"], invoice=None, _loose=item["customer"])
 
 
 def release_to_customer(context: Context, subscription: Record) -> None:
     """Move the pending items of an ended subscription to the customer."""
     for item in pending(context, subscription["id"]):
-        with context.update(KIND, item["id"]) as draft:
-            draft.update(_loose=item["customer"], _pending=None)
+        context.change(KIND, item["id"], _loose=item["customer"], _pending=None)
 
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:

@@ -92,10 +92,8 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
             "authenticate.",
             code="payment_intent_unexpected_state",
         )
-    id, card = (
-        record["_invoice"],
-        context.get("payment_method", record["payment_method"]),
-    )
+    id = record["_invoice"]
+    card = context.get("payment_method", record["payment_method"])
     if not passed:
         payment_intents.fail_authentication(context, intent, card)
         _record_failure(context, id, automatic=False)
@@ -124,14 +122,13 @@ def mark_paid(
             _paid_off_stripe=due if off_stripe else 0,
         )
         invoice["status_transitions"]["paid_at"] = context.now
-    paid = context.get("invoice", id)
-    context.emit("invoice.paid", paid)
+    context.emit("invoice.paid", invoice)
     # Not emitted for out-of-band payments (docs: Invoicing integration, payment
     # events).
     if not off_stripe:
-        context.emit("invoice.payment_succeeded", paid)
+        context.emit("invoice.payment_succeeded", invoice)
     payment_records.close_default(context, id)
-    collection.on_paid(context, paid)
+    collection.on_paid(context, invoice)
 
 
 def _check_minimum(invoice: Record) -> None:
@@ -170,8 +167,7 @@ def _record_failure(
         if automatic and invoice["auto_advance"]:
             # There are no retries: the invoice's timer ends the collection now.
             invoice["_gives_up_at"] = context.now
-    failed = context.get("invoice", id)
     if challenge:
-        context.emit("invoice.payment_action_required", failed)
-    context.emit("invoice.payment_failed", failed)
-    collection.on_failed(context, failed, automatic=automatic)
+        context.emit("invoice.payment_action_required", invoice)
+    context.emit("invoice.payment_failed", invoice)
+    collection.on_failed(context, invoice, automatic=automatic)

@@ -90,7 +90,7 @@ def close_default(context: Context, invoice: str) -> None:
             status="paid",
         )
         draft["status_transitions"]["paid_at"] = context.now
-    context.emit("invoice_payment.paid", context.get(KIND, payment["id"]))
+    context.emit("invoice_payment.paid", draft)
 
 
 def cancel(context: Context, invoice: str, reason: str | None) -> None:

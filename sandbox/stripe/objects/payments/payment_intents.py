@@ -234,6 +234,4 @@ def _fail(
 
 
 def _update(context: Context, id: str, event: str, **changes: Any) -> None:
-    with context.update(KIND, id) as draft:
-        draft.update(changes)
-    context.emit(event, context.get(KIND, id))
+    context.emit(event, context.change(KIND, id, **changes))

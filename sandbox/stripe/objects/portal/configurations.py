@@ -59,7 +59,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     with context.update(KIND, id, f"{KIND}.updated") as configuration:
         _assign(context, configuration, params)
         configuration["updated"] = context.now
-    return context.get(KIND, id)
+    return configuration
 
 
 def _add(context: Context, params: Params, *, is_default: bool = False) -> Record:

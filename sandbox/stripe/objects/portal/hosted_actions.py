@@ -58,6 +58,5 @@ def add_card(context: Context, customer_id: str, card: str) -> Record:
     customer = context.get_live("customer", customer_id)
     method = payment_methods.create_from_card(context, card)
     saved = payment_methods.attach(context, method, customer["id"], set_up=True)
-    with context.update("customer", customer["id"], "customer.updated") as draft:
-        draft["invoice_settings"]["default_payment_method"] = saved["id"]
+    payment_methods.set_default(context, customer["id"], saved["id"])
     return saved

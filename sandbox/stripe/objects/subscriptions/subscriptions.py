@@ -194,6 +194,6 @@ def _invoice_now(context: Context, id: str) -> None:
         period=Period(context.now, context.now),
     )
     if invoice:
-        with context.update("subscription", id, renewal.UPDATED) as draft:
-            draft["latest_invoice"] = invoice["id"]
+        latest = {"latest_invoice": invoice["id"]}
+        context.change("subscription", id, renewal.UPDATED, **latest)
         lifecycle.finalize(context, invoice["id"])
