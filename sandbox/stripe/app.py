@@ -204,7 +204,7 @@ class StripeApp:
                 raise KeyError(event)
             return self.deliveries.redeliver(record, endpoint)
 
-    def snapshot(self, name: str) -> dict[str, Any]:
+    def snapshot(self, name: str = "default") -> dict[str, Any]:
         """Save the whole account under a name; return a summary of the snapshot."""
         with self.lock:
             rows, next_seq = self.store.dump()
@@ -212,7 +212,7 @@ class StripeApp:
             now, ids = self.clock.now(), self.ids.state()
             return self.snapshots.save(name, Snapshot(now, paused, ids, next_seq, rows))
 
-    def restore(self, name: str) -> int:
+    def restore(self, name: str = "default") -> int:
         """Restore a snapshot, including its time; return that time.
 
         Clears faults and keeps the request log. Raises NoSuchSnapshot.

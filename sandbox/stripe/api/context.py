@@ -81,6 +81,15 @@ class Context:
             raise missing(NOUNS.get(kind, kind), id, param=param, status=400)
         return record
 
+    def new(self, kind: str, prefix: str, length: int = 24) -> dict[str, Any]:
+        """Return the fields that every new object has; its id starts with `prefix`."""
+        return {
+            "id": self.ids.new(prefix, length),
+            "object": kind,
+            "created": self.now,
+            "livemode": False,
+        }
+
     def insert(self, record: Record, event: str | None = None) -> Record:
         """Store a new object and emit its `event`."""
         self.store.put(record["object"], record)
@@ -121,14 +130,6 @@ class Context:
         """Record an event and its deliveries (docs: API reference, Events)."""
         self._record(type, record["id"], self.serialize(record), previous)
 
-    def subscribers(self, type: str) -> list[Record]:
-        """Return the enabled endpoints that are registered for the event type."""
-        return [
-            endpoint
-            for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
-            if endpoint["status"] == "enabled" and wants(endpoint, type)
-        ]
-
     def _record(
         self,
         type: str,
@@ -140,17 +141,14 @@ class Context:
         data = {"object": content}
         if previous is not None:
             data["previous_attributes"] = previous
-        endpoints = [endpoint["id"] for endpoint in self.subscribers(type)]
+        endpoints = subscribers(self.store, type)
         event = {
-            "id": self.ids.new("evt"),
-            "object": "event",
+            **self.new("event", "evt"),
             "account": None,
             "api_version": API_VERSION,
             "context": None,
-            "created": self.now,
             "_data": dump_json(data),
             "_invoice": id if type == "invoice.created" else None,
-            "livemode": False,
             "pending_webhooks": len(endpoints),
             "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
             "type": type,
@@ -179,10 +177,14 @@ def queue_delivery(store: Store, event: Record, endpoint: str, now: int) -> Reco
     return delivery
 
 
-def wants(endpoint: Record, type: str) -> bool:
-    """Return whether the endpoint is registered for the event type."""
-    enabled = endpoint["enabled_events"]
-    return "*" in enabled or type in enabled
+def subscribers(store: Store, type: str) -> list[str]:
+    """Return the ids of the enabled endpoints that are registered for an event type."""
+    return [
+        endpoint["id"]
+        for endpoint in store.scan("webhook_endpoint", newest_first=False)
+        if endpoint["status"] == "enabled"
+        and not {"*", type}.isdisjoint(endpoint["enabled_events"])
+    ]
 
 
 def clone(value: Any) -> Any:

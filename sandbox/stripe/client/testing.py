@@ -1,6 +1,6 @@
 """Running sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,22 @@ WEBHOOK_SECRET = "whsec_sandbox"
 
 
 class Sandbox:
-    """Running sandbox with its control functions."""
+    """Running sandbox with its control functions, most of which are the app's."""
 
     def __init__(self, server: StripeServer, api_key: str) -> None:
         self.server = server
-        self.app: StripeApp = server.app
+        self.app = app = server.app
         self.url = server.url
         self.api_key = api_key
+        self.advance = app.advance
+        self.clear_faults = app.clear_faults
+        self.now = app.clock.now
+        self.pause_webhooks = app.deliveries.pause
+        self.redeliver = app.redeliver
+        self.requests = app.log.list
+        self.reset = app.reset
+        self.restore = app.restore
+        self.snapshot = app.snapshot
 
     def client(self, **options: Any) -> stripe.StripeClient:
         """Return a StripeClient for this sandbox, without automatic retries."""
@@ -54,37 +63,6 @@ class Sandbox:
         """Add a `WebhookFault` for the next matching events and return its id."""
         return self.app.webhook_faults.add(WebhookFault(kind, type, **values)).id
 
-    def clear_faults(self) -> None:
-        """Remove all faults and release the requests that they delay."""
-        self.app.clear_faults()
-
-    def requests(
-        self, method: str | None = None, path: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the logged requests, oldest first; `path` filters by substring."""
-        return self.app.log.list(method, path)
-
-    def advance(
-        self,
-        seconds: int,
-        *,
-        deliver: bool = False,
-        then: Callable[[], object] | None = None,
-    ) -> int:
-        """Move the clock forward, run everything due, return the new time.
-
-        See `StripeApp.advance` for `deliver` and `then`.
-        """
-        return self.app.advance(seconds, deliver=deliver, then=then)
-
-    def now(self) -> int:
-        """Return sandbox time."""
-        return self.app.clock.now()
-
-    def reset(self) -> None:
-        """Delete all objects, faults and logged requests, and return to real time."""
-        self.app.reset()
-
     def settings(self, **changes: Any) -> AccountSettings:
         """Change some account settings and return all. Raises BadField."""
         return self.app.change_settings(changes)
@@ -96,25 +74,6 @@ class Sandbox:
                 configurations.save_default(context, features)
             )
         )
-
-    def redeliver(self, event: str, endpoint: str | None = None) -> int:
-        """Resend an event and return the number of deliveries. Raises KeyError."""
-        return self.app.redeliver(event, endpoint)
-
-    def snapshot(self, name: str = "default") -> None:
-        """Save the whole account under a name."""
-        self.app.snapshot(name)
-
-    def restore(self, name: str = "default") -> int:
-        """Restore a snapshot, clear faults and return the snapshot's time.
-
-        Raises NoSuchSnapshot.
-        """
-        return self.app.restore(name)
-
-    def pause_webhooks(self, paused: bool = True) -> None:
-        """Pause or resume webhook deliveries."""
-        self.app.deliveries.pause(paused)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import threading
 import time
 
 from sandbox.common.http import dump_json
-from sandbox.stripe.api.context import DELIVERY, queue_delivery, wants
+from sandbox.stripe.api.context import DELIVERY, queue_delivery, subscribers
 from sandbox.stripe.clock.clock import Clock
 from sandbox.stripe.objects.invoices import finalization_delay
 from sandbox.stripe.objects.registry import REGISTRY
@@ -125,11 +125,9 @@ class Deliveries:
         of deliveries.
         """
         endpoints = [
-            record["id"]
-            for record in self._store.scan("webhook_endpoint", newest_first=False)
-            if record["status"] == "enabled"
-            and endpoint in (None, record["id"])
-            and wants(record, event["type"])
+            id
+            for id in subscribers(self._store, event["type"])
+            if endpoint in (None, id)
         ]
         for id in endpoints:
             queued = queue_delivery(self._store, event, id, self._clock.now())

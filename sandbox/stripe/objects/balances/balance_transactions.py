@@ -89,11 +89,9 @@ def adjust(
         account["currency"] = account["currency"] or currency
     return context.insert(
         {
-            "id": context.ids.new("cbtxn"),
-            "object": KIND,
+            **context.new(KIND, "cbtxn"),
             "amount": amount,
             "checkout_session": None,
-            "created": context.now,
             "credit_note": credit_note,
             "currency": currency,
             "customer": customer,
@@ -101,7 +99,6 @@ def adjust(
             "description": description,
             "ending_balance": account["balance"],
             "invoice": invoice,
-            "livemode": False,
             "metadata": metadata or {},
             "type": type,
         }

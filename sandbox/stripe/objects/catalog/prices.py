@@ -131,13 +131,10 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "usage_type": "licensed",
     }
     return {
-        "id": context.ids.new("price"),
-        "object": "price",
+        **context.new("price", "price"),
         "active": params.get("active", True),
         "billing_scheme": "per_unit",
-        "created": context.now,
         "currency": params["currency"],
-        "livemode": False,
         "lookup_key": params.get("lookup_key"),
         "metadata": new_metadata(params),
         "nickname": None,

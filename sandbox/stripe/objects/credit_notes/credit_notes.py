@@ -147,15 +147,12 @@ def _new_note(
     type = "pre_payment" if pre_payment else "post_payment"
     return {
         **INITIAL,
-        "id": context.ids.new("cn"),
-        "object": KIND,
+        **context.new(KIND, "cn"),
         "amount": amount,
-        "created": context.now,
         "currency": invoice["currency"],
         "customer": invoice["customer"],
         "effective_at": context.now,
         "invoice": invoice["id"],
-        "livemode": False,
         "metadata": {},
         "number": f"{invoice['number']}-CN-{number:02d}",
         "pdf": f"https://pay.stripe.com/credit_notes/acct_sandbox/{token}/pdf",

@@ -96,16 +96,13 @@ def _assign(context: Context, customer: dict[str, Any], params: Params) -> None:
 
 def _new_customer(context: Context) -> dict[str, Any]:
     return {
-        "id": context.ids.new("cus", 14),
-        "object": "customer",
+        **context.new("customer", "cus", 14),
         "balance": 0,
-        "created": context.now,
         "delinquent": False,
         "invoice_prefix": context.ids.invoice_prefix(),
         "invoice_settings": nulls(
             "custom_fields default_payment_method footer rendering_options"
         ),
-        "livemode": False,
         "metadata": {},
         "next_invoice_sequence": 1,
         "preferred_locales": [],

@@ -79,14 +79,11 @@ def add(
 ) -> Record:
     """Store a new endpoint."""
     endpoint: dict[str, Any] = {
-        "id": context.ids.new("we"),
-        "object": KIND,
+        **context.new(KIND, "we"),
         "api_version": API_VERSION,
         "application": None,
-        "created": context.now,
         "description": None,
         "enabled_events": events,
-        "livemode": False,
         "metadata": {},
         "status": "enabled",
         "url": url,

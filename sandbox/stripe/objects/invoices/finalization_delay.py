@@ -11,7 +11,7 @@ invoice was created. So does one dropped by a fault: no attempts are left.
 
 from typing import Any
 
-from sandbox.stripe.api.context import DELIVERY, Context
+from sandbox.stripe.api.context import DELIVERY, Context, subscribers
 from sandbox.stripe.store.records import Record, Store
 
 CREATED = "invoice.created"
@@ -23,7 +23,7 @@ def schedule(context: Context, invoice: dict[str, Any]) -> None:
     """Schedule the finalization of a new draft."""
     if invoice["auto_advance"]:
         invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
-    if not context.subscribers(CREATED):
+    if not subscribers(context.store, CREATED):
         invoice["webhooks_delivered_at"] = context.now
 
 

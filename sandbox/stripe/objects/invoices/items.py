@@ -103,19 +103,16 @@ def add(
     # Only prorations name their subscription: the API cannot add other items to one.
     proration = subscription is not None
     record: dict[str, Any] = {
-        "id": context.ids.new("ii"),
-        "object": KIND,
+        **context.new(KIND, "ii"),
         **nulls("customer_account invoice test_clock"),
         **empty_lists("discounts invoicing_rules tax_rates"),
         "amount": amount,
-        "created": context.now,
         "currency": currency,
         "customer": customer,
         "date": context.now,
         "description": description,
         "discountable": not proration,
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
-        "livemode": False,
         "metadata": {},
         "net_amount": amount,
         "parent": {

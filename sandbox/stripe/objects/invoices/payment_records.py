@@ -34,15 +34,12 @@ def create_default(context: Context, invoice: Record, method: str | None) -> Rec
     intent = payment_intents.create(context, invoice, method)
     return context.insert(
         {
-            "id": context.ids.new("inpay"),
-            "object": KIND,
+            **context.new(KIND, "inpay"),
             "amount_paid": None,
             "amount_requested": intent["amount"],
-            "created": context.now,
             "currency": invoice["currency"],
             "invoice": invoice["id"],
             "is_default": True,
-            "livemode": False,
             "payment": {
                 "charge": None,
                 "payment_intent": intent["id"],

@@ -63,21 +63,17 @@ def current_amount(store: Store, record: Record) -> int:
 
 def create(context: Context, invoice: Record, method: str | None) -> Record:
     """Store the intent for an invoice that is being finalized."""
-    id = context.ids.new("pi")
-    reason = invoice["billing_reason"]
+    base, reason = context.new(KIND, "pi"), invoice["billing_reason"]
     intent = {
         **INITIAL,
-        "id": id,
-        "object": KIND,
+        **base,
         "amount": invoice["amount_remaining"],
         "capture_method": "automatic",
-        "client_secret": context.ids.new(f"{id}_secret", 25),
+        "client_secret": context.ids.new(f"{base['id']}_secret", 25),
         "confirmation_method": "automatic",
-        "created": context.now,
         "currency": invoice["currency"],
         "customer": invoice["customer"],
         "description": DESCRIPTIONS.get(reason, "Subscription update"),
-        "livemode": False,
         "metadata": {},
         "payment_details": {
             "customer_reference": None,

@@ -153,8 +153,7 @@ def _create(context: Context, name: str) -> Record:
     card = test_cards.CARDS[name]
     today = datetime.fromtimestamp(context.now, UTC)
     method = {
-        "id": context.ids.new("pm"),
-        "object": KIND,
+        **context.new(KIND, "pm"),
         "allow_redisplay": "unspecified",
         "billing_details": {
             "address": nulls("city country line1 line2 postal_code state"),
@@ -178,10 +177,8 @@ def _create(context: Context, name: str) -> Record:
             "regulated_status": "unregulated",
             "three_d_secure_usage": {"supported": True},
         },
-        "created": context.now,
         "customer": None,
         "customer_account": None,
-        "livemode": False,
         "metadata": {},
         "radar_options": None,
         "type": "card",

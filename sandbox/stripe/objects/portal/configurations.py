@@ -64,16 +64,13 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 def _add(context: Context, params: Params, *, is_default: bool = False) -> Record:
     configuration: dict[str, Any] = {
-        "id": context.ids.new("bpc"),
-        "object": KIND,
+        **context.new(KIND, "bpc"),
         "active": True,
         "application": None,
         "business_profile": dict.fromkeys(PROFILE),
-        "created": context.now,
         "default_return_url": None,
         "features": clone(FEATURES),
         "is_default": is_default,
-        "livemode": False,
         "login_page": {"enabled": False, "url": None},
         "metadata": {},
         "name": None,

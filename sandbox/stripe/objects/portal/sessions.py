@@ -49,14 +49,11 @@ def create(context: Context, params: Params) -> Record:
     configuration = configurations.get_active(context, params.get("configuration"))
     token = context.ids.new("test", 40)
     session = {
-        "id": context.ids.new("bps"),
-        "object": page_urls.SESSION,
+        **context.new(page_urls.SESSION, "bps"),
         **nulls("after_expiration customer_account locale on_behalf_of _used_at"),
         "configuration": configuration["id"],
-        "created": context.now,
         "customer": customer["id"],
         "flow": _flow(params, configuration),
-        "livemode": False,
         "return_url": params.get("return_url", configuration["default_return_url"]),
         "url": f"{context.public_url}{page_urls.SESSION_PATH}{token}",
         "_token": token,

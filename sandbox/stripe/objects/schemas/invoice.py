@@ -188,8 +188,7 @@ def new_invoice(
     invoice: dict[str, Any] = {
         **UNUSED,
         **INITIAL,
-        "id": context.ids.new("in"),
-        "object": "invoice",
+        **context.new("invoice", "in"),
         "account_country": "US",
         "account_name": "Sandbox",
         "attempted": False,
@@ -200,7 +199,6 @@ def new_invoice(
         },
         "billing_reason": reason,
         "collection_method": collection_method,
-        "created": context.now,
         "currency": currency,
         "customer": customer["id"],
         "customer_address": customer["address"],
@@ -210,7 +208,6 @@ def new_invoice(
         "customer_shipping": customer["shipping"],
         "customer_tax_exempt": customer["tax_exempt"],
         "issuer": {"account": None, "type": "self"},
-        "livemode": False,
         "metadata": {},
         "parent": parent,
         "payment_settings": nulls(

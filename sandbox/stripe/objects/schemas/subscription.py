@@ -71,8 +71,7 @@ def new_item(
 def new_subscription(context: Context, customer: str, currency: str) -> dict[str, Any]:
     """Return an active subscription that starts now, without items."""
     return {
-        "id": context.ids.new("sub"),
-        "object": "subscription",
+        **context.new("subscription", "sub"),
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "billing_cycle_anchor": context.now,
         "billing_mode": {
@@ -83,14 +82,12 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
         "cancel_at_period_end": False,
         "cancellation_details": nulls("comment feedback feedback_option reason"),
         "collection_method": "charge_automatically",
-        "created": context.now,
         "currency": currency,
         "customer": customer,
         "invoice_settings": {
             **nulls("account_tax_ids custom_fields description footer"),
             "issuer": {"account": None, "type": "self"},
         },
-        "livemode": False,
         "metadata": {},
         "payment_settings": {
             **nulls("payment_method_options payment_method_types"),
