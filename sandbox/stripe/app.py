@@ -107,7 +107,7 @@ class StripeApp:
         with self.lock:
             now = self.clock.now()
             self.run_due(now)
-            return self._run(work, self._context(now))
+            return self._run(work, now)
 
     def advance(
         self,
@@ -147,9 +147,8 @@ class StripeApp:
             while (at := self.scheduler.next_at()) is not None and at <= until:
                 kind, id, timer = self.scheduler.pop()
                 record = self.store.get(kind, id)
-                if record is None or timer.due_at(record) != at:
-                    continue
-                self._run(timer.run, self._context(at), record)
+                if record is not None and timer.due_at(record) == at:
+                    self._run(timer.run, at, record)
 
     def _next_stop(self, target: int) -> int | None:
         """Return the next due time up to `target`, or None once it is reached."""
@@ -329,13 +328,8 @@ class StripeApp:
             context.serialize(record), request.params.get("expand", [])
         )
 
-    def _context(self, now: int) -> Context:
-        url = self.public_url
-        return Context(self.store, REGISTRY, self.ids, now, public_url=url)
-
-    def _run(
-        self, work: Callable[..., Result], context: Context, *args: Record
-    ) -> Result:
+    def _run(self, work: Callable[..., Result], now: int, *args: Record) -> Result:
+        context = Context(self.store, REGISTRY.render, self.ids, now, self.public_url)
         try:
             result = work(context, *args)
         except BaseException:
@@ -344,7 +338,7 @@ class StripeApp:
         self.store.commit()
         # After the commit: a failed request must not use up a webhook fault.
         if context.queued:
-            apply_faults(self.webhook_faults, self.store, context.queued, context.now)
+            apply_faults(self.webhook_faults, self.store, context.queued, now)
             self.store.commit()
             self.deliveries.wake()
         return result

@@ -1,8 +1,9 @@
 """Context of a unit of work: store, time, and the events to emit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from sandbox.common.http import dump_json
 from sandbox.stripe import API_VERSION, settings
@@ -24,36 +25,20 @@ DELIVERY = "_delivery"
 DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
 
 
-class Renderer(Protocol):
-    """Registry of object types, which renders their records."""
-
-    def render(self, store: Store, record: Record) -> dict[str, Any]:
-        """Return the API representation of a record."""
-
-
+@dataclass(slots=True)
 class Context:
     """Unit of work of one API request or timer."""
 
-    def __init__(
-        self,
-        store: Store,
-        registry: Renderer,
-        ids: Ids,
-        now: int,
-        *,
-        request_id: str | None = None,
-        idempotency_key: str | None = None,
-        public_url: str = DEFAULT_PUBLIC_URL,
-    ) -> None:
-        self.store = store
-        self.registry = registry
-        self.ids = ids
-        self.now = now
-        self.request_id = request_id
-        self.idempotency_key = idempotency_key
-        self.public_url = public_url
-        #: Ids of the deliveries that events of this unit of work have queued.
-        self.queued: list[str] = []
+    store: Store
+    #: Function that returns the API representation of a record.
+    render: Callable[[Store, Record], dict[str, Any]]
+    ids: Ids
+    now: int
+    public_url: str
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    #: Ids of the deliveries that events of this unit of work have queued.
+    queued: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> AccountSettings:
@@ -122,7 +107,7 @@ class Context:
 
     def serialize(self, record: Record) -> dict[str, Any]:
         """Return the API representation of a record."""
-        return self.registry.render(self.store, record)
+        return self.render(self.store, record)
 
     def emit(
         self, type: str, record: Record, previous: Mapping[str, Any] | None = None

@@ -59,16 +59,8 @@ CREATE = Shape(
 UPDATE = Shape({**FIELDS, "items": Array(changes.ITEM_CHANGE)})
 CANCEL = Shape({"invoice_now": Boolean(), "prorate": Boolean()})
 STATUSES = (
-    "active",
-    "all",
-    "canceled",
-    "ended",
-    "incomplete",
-    "incomplete_expired",
-    "past_due",
-    "paused",
-    "trialing",
-    "unpaid",
+    "active all canceled ended incomplete incomplete_expired past_due paused trialing "
+    "unpaid"
 )
 resource.retrievable(URL)
 
@@ -92,7 +84,7 @@ def create(context: Context, params: Params) -> Record:
     return context.insert(subscription, "customer.subscription.created")
 
 
-@resource.get(URL, listing(customer=Text(), status=Choice(STATUSES)))
+@resource.get(URL, listing(customer=Text(), status=Choice(tuple(STATUSES.split()))))
 def list_(context: Context, params: Params) -> Record:
     """Return subscriptions, newest first; without `status`, those that have not ended.
 
