@@ -93,8 +93,3 @@ def zeros(names: str) -> dict[str, int]:
 def empty_lists(names: str) -> dict[str, list[Any]]:
     """Return fields that the sandbox does not model: an empty list in every object."""
     return {name: [] for name in names.split()}
-
-
-def amount_decimal(amount: int | None) -> str | None:
-    """Return an amount as a `*_decimal` field: a string."""
-    return None if amount is None else str(amount)

@@ -18,13 +18,7 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.catalog import products
-from sandbox.stripe.objects.fields import (
-    CURRENCY,
-    amount_decimal,
-    check_amount,
-    new_metadata,
-    nulls,
-)
+from sandbox.stripe.objects.fields import CURRENCY, check_amount, new_metadata, nulls
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/prices"
@@ -143,6 +137,6 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "tax_behavior": "unspecified",
         "type": "recurring" if recurring else "one_time",
         "unit_amount": params["unit_amount"],
-        "unit_amount_decimal": amount_decimal(params["unit_amount"]),
+        "unit_amount_decimal": str(params["unit_amount"]),
         **UNUSED,
     }

@@ -14,7 +14,6 @@ from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.fields import (
-    amount_decimal,
     check_amount,
     copy_params,
     empty_lists,
@@ -177,7 +176,7 @@ def _new_line(context: Context, amount: int) -> dict[str, Any]:
         "quantity": 1,
         "type": "custom_line_item",
         "unit_amount": amount,
-        "unit_amount_decimal": amount_decimal(amount),
+        "unit_amount_decimal": str(amount),
     }
 
 

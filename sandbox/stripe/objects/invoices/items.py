@@ -9,13 +9,7 @@ from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import (
-    CURRENCY,
-    amount_decimal,
-    check_amount,
-    empty_lists,
-    nulls,
-)
+from sandbox.stripe.objects.fields import CURRENCY, check_amount, empty_lists, nulls
 from sandbox.stripe.objects.schemas.invoice import (
     line_parent,
     new_line,
@@ -129,7 +123,7 @@ def add(
         "proration": proration,
         "proration_details": details,
         "quantity": quantity,
-        "quantity_decimal": amount_decimal(quantity),
+        "quantity_decimal": str(quantity),
         # Indexes of pending items: one is set while no invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,

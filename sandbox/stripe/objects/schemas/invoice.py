@@ -9,7 +9,7 @@ from sandbox.stripe.api.routing import public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.money import currencies
 from sandbox.stripe.money.rounding import AmountDue, apply_balance
-from sandbox.stripe.objects.fields import amount_decimal, empty_lists, nulls, zeros
+from sandbox.stripe.objects.fields import empty_lists, nulls, zeros
 from sandbox.stripe.store.records import Record, Store
 
 UNUSED = {
@@ -90,8 +90,8 @@ def new_line(
     description: str | None,
     period: Period,
     parent: dict[str, Any],
-    price: Record | None = None,
-    quantity: int | None = None,
+    price: Record | None,
+    quantity: int,
     metadata: dict[str, str] | None = None,
     discountable: bool = True,
 ) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def new_line(
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
         "quantity": quantity,
-        "quantity_decimal": amount_decimal(quantity),
+        "quantity_decimal": str(quantity),
         "subscription": parent[parent["type"]]["subscription"],
         "subtotal": amount,
     }
