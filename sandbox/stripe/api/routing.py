@@ -106,11 +106,12 @@ class Registry:
 
     def __init__(self, resources: tuple[Resource, ...]) -> None:
         self.by_name = {resource.name: resource for resource in resources}
-        # By method and number of segments, so that few routes are compared.
-        self._routes: dict[tuple[str, int], list[Route]] = {}
+        # By method, number of segments and the first two, which are never ids: so few
+        # routes are compared.
+        self._routes: dict[tuple[str, int, tuple[str, ...]], list[Route]] = {}
         for resource in resources:
             for route in resource.routes:
-                key = (route.method, len(route.segments))
+                key = (route.method, len(route.segments), route.segments[:2])
                 self._routes.setdefault(key, []).append(route)
 
     @property
@@ -123,7 +124,7 @@ class Registry:
         segments = tuple(path.strip("/").split("/"))
         if path.endswith("/"):
             return None
-        for route in self._routes.get((method, len(segments)), ()):
+        for route in self._routes.get((method, len(segments), segments[:2]), ()):
             ids = route.match(segments)
             if ids is not None:
                 return route, tuple(map(unquote, ids))
