@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+from sandbox.common.fields import BadField
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import Form, read
 from sandbox.common.html.responses import plain, redirect, respond
@@ -21,7 +22,7 @@ from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.portal.actions import NotAllowed
 from sandbox.stripe.pages.dashboard import query as view
 from sandbox.stripe.pages.dashboard import status
-from sandbox.stripe.pages.dashboard.actions import ACTIONS, BadForm
+from sandbox.stripe.pages.dashboard.actions import ACTIONS
 from sandbox.stripe.pages.hosted import invoice, portal
 
 
@@ -116,7 +117,7 @@ def _run_on_dashboard(app: StripeApp, request: Request, name: str) -> Response:
     selected_view = view.read(request.query)
     try:
         ACTIONS[name][0](app, read(request.body.decode(errors="replace")))
-    except BadForm as error:
+    except BadField as error:
         return status.page(app, selected_view, error=str(error))
     query = "&".join(filter(None, (selected_view.query(), f"done={name}")))
     return redirect(f"/?{query}")

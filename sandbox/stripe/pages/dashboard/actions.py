@@ -14,10 +14,6 @@ UNITS = (*SECONDS, "month")
 MAX_SECONDS = 10 * 366 * 86_400
 
 
-class BadForm(ValueError):
-    """A form has invalid values."""
-
-
 def advance(app: StripeApp, form: Form) -> None:
     """Move the clock by a step, by an amount of a unit, or to the next due time."""
     # One lock for both: "to the next due time" is relative to the time that was read.
@@ -27,16 +23,13 @@ def advance(app: StripeApp, form: Form) -> None:
 
 
 def change_setting(app: StripeApp, form: Form) -> None:
-    """Change one setting; the value is JSON or a plain word. Raises BadForm."""
+    """Change one setting; the value is JSON or a plain word. Raises BadField."""
     text = form.get("value", "")
     try:
         value = json.loads(text)
     except ValueError:
         value = text
-    try:
-        app.change_settings({form.get("name", ""): value})
-    except BadField as error:
-        raise BadForm(str(error)) from None
+    app.change_settings({form.get("name", ""): value})
 
 
 #: Function of each action, and the notice on the page after it.
@@ -62,10 +55,10 @@ def _seconds(app: StripeApp, form: Form, now: int) -> int:
         return max(0, (app.scheduler.next_at() or now) - now)
     count, _, unit = step.partition(" ")
     if not (count.isascii() and count.isdigit()) or unit not in UNITS:
-        raise BadForm("Enter a whole number of minutes, hours, days, weeks or months.")
+        raise BadField("Enter a whole number of minutes, hours, days, weeks or months.")
     seconds = _duration(now, int(count), unit) if len(count) < 7 else MAX_SECONDS + 1
     if seconds > MAX_SECONDS:
-        raise BadForm("The clock can be moved by at most ten years at once.")
+        raise BadField("The clock can be moved by at most ten years at once.")
     return seconds
 
 
