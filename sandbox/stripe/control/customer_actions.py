@@ -9,6 +9,7 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
+from sandbox.stripe.store.records import Record
 
 Result = dict[str, Any]
 OUTCOMES = ("succeeded", "failed")
@@ -69,10 +70,11 @@ def _as_form(value: Any) -> Any:
     return value
 
 
-def _serialize(context: Context, result: hosted_actions.PaymentResult) -> Result:
+def _serialize(context: Context, intent: Record) -> Result:
+    invoice = context.get("invoice", intent["_invoice"])
     return {
-        "invoice": context.serialize(result.invoice),
-        "payment_intent": context.serialize(result.intent),
+        "invoice": context.serialize(invoice),
+        "payment_intent": context.serialize(intent),
     }
 
 

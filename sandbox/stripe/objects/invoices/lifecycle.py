@@ -37,9 +37,9 @@ SCHEDULED = ("subscription_create", "subscription_cycle")
 def bill_subscription(
     context: Context,
     subscription: Record,
-    lines: Sequence[dict[str, Any]],
+    lines: Sequence[dict[str, Any]] = (),
     *,
-    reason: str,
+    reason: str = "subscription_update",
     period: Period,
 ) -> Record | None:
     """Create a draft with the pending items, then these lines; None if both are empty.

@@ -77,14 +77,11 @@ def attempt(
     outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
     intent = payment_records.get_intent_id(context, invoice)
     payment_intents.execute(context, intent, card, outcome)
-    return _record_outcome(context, id, card, outcome, automatic=automatic)
+    return _record_outcome(context, id, outcome, automatic=automatic)
 
 
-def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
-    """Complete a 3D Secure challenge; return whether the invoice is paid now.
-
-    Raises a 400 if none is pending.
-    """
+def authenticate(context: Context, intent: str, *, passed: bool) -> None:
+    """Complete a 3D Secure challenge. Raises a 400 if none is pending."""
     record = context.get("payment_intent", intent)
     if record["status"] != "requires_action":
         raise invalid(
@@ -97,12 +94,12 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
     if not passed:
         payment_intents.fail_authentication(context, intent, card)
         _record_failure(context, id, automatic=False)
-        return False
+        return
     # A credit note may have reduced the amount since the challenge was created.
     _check_minimum(context.get("invoice", id))
     outcome = outcomes.outcome_of_card(card)
     payment_intents.execute(context, intent, card, outcome, authenticated=True)
-    return _record_outcome(context, id, card, outcome, automatic=False)
+    _record_outcome(context, id, outcome, automatic=False)
 
 
 def mark_paid(
@@ -147,7 +144,7 @@ def _check_minimum(invoice: Record) -> None:
 
 
 def _record_outcome(
-    context: Context, id: str, card: Record, outcome: Outcome, *, automatic: bool
+    context: Context, id: str, outcome: Outcome, *, automatic: bool
 ) -> bool:
     if outcome.challenge or outcome.decline:
         _record_failure(context, id, automatic=automatic, challenge=outcome.challenge)

@@ -47,13 +47,8 @@ def cancel_as_scheduled(context: Context, id: str) -> None:
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:
     started = min(item["current_period_start"] for item in subscription["_items"])
-    return lifecycle.bill_subscription(
-        context,
-        subscription,
-        [],
-        reason="subscription_update",
-        period=Period(started, context.now),
-    )
+    period = Period(started, context.now)
+    return lifecycle.bill_subscription(context, subscription, period=period)
 
 
 def _end(context: Context, id: str, final: Record | None, reason: str) -> Record:

@@ -178,13 +178,9 @@ def _check_editable(subscription: Record, params: Params) -> None:
 
 def _invoice_now(context: Context, id: str) -> None:
     """Bill and finalize the pending prorations."""
-    invoice = lifecycle.bill_subscription(
-        context,
-        context.get("subscription", id),
-        [],
-        reason="subscription_update",
-        period=Period(context.now, context.now),
-    )
+    subscription = context.get("subscription", id)
+    period = Period(context.now, context.now)
+    invoice = lifecycle.bill_subscription(context, subscription, period=period)
     if invoice:
         latest = {"latest_invoice": invoice["id"]}
         context.change("subscription", id, renewal.UPDATED, **latest)
