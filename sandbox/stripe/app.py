@@ -59,12 +59,9 @@ class StripeApp:
         self.lock = threading.RLock()
         self.scheduler = Scheduler(REGISTRY)
         journal = SqliteJournal(Path(state)) if state else None
+        indexes = {**REGISTRY.indexes, **PRIVATE_INDEXES}
         # The scheduler also learns of the records that are loaded from the state file.
-        self.store = Store(
-            {**REGISTRY.indexes, **PRIVATE_INDEXES},
-            journal,
-            on_put=self.scheduler.watch,
-        )
+        self.store = Store(indexes, journal, on_put=self.scheduler.watch)
         # Restarting with the same seed must not repeat the ids of stored objects.
         self.ids = Ids(seed, used=self.store.written)
         self.snapshots = Snapshots(journal)
@@ -94,9 +91,8 @@ class StripeApp:
             response = self._error_response(request, error)
         except Exception:
             logger.exception("%s %s failed", http.method, http.path)
-            response = self._error_response(
-                request, StripeError(500, "The sandbox failed.", type="api_error")
-            )
+            failure = StripeError(500, "The sandbox failed.", type="api_error")
+            response = self._error_response(request, failure)
         self.log.add(request.log_entry(response, self.clock.now()))
         if latency := settings.read(self.store).latency:
             yield partial(self._closing.wait, latency)
@@ -323,10 +319,8 @@ class StripeApp:
     def _call_endpoint(self, context: Context, request: ApiRequest) -> dict[str, Any]:
         retention.purge(self.store, context.now)
         record = request.route.handler(context, request.params, *request.ids)
-        expansion = Expansion(self.store, REGISTRY)
-        return expansion.apply(
-            context.serialize(record), request.params.get("expand", [])
-        )
+        paths = request.params.get("expand", [])
+        return Expansion(self.store, REGISTRY).apply(context.serialize(record), paths)
 
     def _run(self, work: Callable[..., Result], now: int, *args: Record) -> Result:
         context = Context(self.store, REGISTRY.render, self.ids, now, self.public_url)
@@ -345,9 +339,8 @@ class StripeApp:
 
     def _error_response(self, request: ApiRequest, error: StripeError) -> Response:
         body = error_body(error.fields, request_id=request.id, now=self.clock.now())
-        return self._add_headers(
-            request, json_response(error.status, body, error.headers)
-        )
+        response = json_response(error.status, body, error.headers)
+        return self._add_headers(request, response)
 
     def _add_headers(self, request: ApiRequest, response: Response) -> Response:
         headers = {

@@ -42,7 +42,10 @@ CREATE = Shape(
 )
 LIST = listing(active=Boolean(), lookup_keys=Array(Text()), product=Text())
 UNUSED = nulls("custom_unit_amount tiers_mode transform_quantity")
-UNUSED_IN_PLANS = nulls("meter tiers_mode transform_usage trial_period_days")
+UNUSED_IN_PLANS = nulls("tiers_mode transform_usage")
+COPIED_TO_PLANS = (
+    "id active billing_scheme created currency livemode metadata nickname product"
+)
 resource.retrievable(URL)
 
 
@@ -87,17 +90,12 @@ def update(context: Context, params: Params, id: str) -> Record:
 
 def plan_of(price: Record) -> dict[str, Any]:
     """Return the legacy plan object for a recurring price."""
-    names = "id active billing_scheme created currency metadata nickname product"
-    recurring = price["recurring"]
     return {
-        **{name: price[name] for name in names.split()},
+        **{name: price[name] for name in COPIED_TO_PLANS.split()},
         "object": "plan",
         "amount": price["unit_amount"],
         "amount_decimal": price["unit_amount_decimal"],
-        "interval": recurring["interval"],
-        "interval_count": recurring["interval_count"],
-        "livemode": False,
-        "usage_type": recurring["usage_type"],
+        **price["recurring"],
         **UNUSED_IN_PLANS,
     }
 

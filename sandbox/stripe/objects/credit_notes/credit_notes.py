@@ -198,10 +198,9 @@ def _credit_balance(context: Context, note: Record, params: Params) -> str:
 def _apply(context: Context, note: Record, *, sign: int) -> None:
     """Apply the note to its invoice, or undo it with `sign=-1`."""
     pre_payment = sign * note["pre_payment_amount"]
+    post_payment = sign * note["post_payment_amount"]
     with context.update("invoice", note["invoice"], "invoice.updated") as invoice:
         invoice["amount_due"] -= pre_payment
         invoice["amount_remaining"] -= pre_payment
         invoice["pre_payment_credit_notes_amount"] += pre_payment
-        invoice["post_payment_credit_notes_amount"] += (
-            sign * note["post_payment_amount"]
-        )
+        invoice["post_payment_credit_notes_amount"] += post_payment
