@@ -6,8 +6,8 @@ import pytest
 import requests
 
 from sandbox.common.http import Request
-from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.pages import routes as pages
 from sandbox.stripe.pages.hosted import invoice as invoice_page
 from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.stripe_builders import DAY

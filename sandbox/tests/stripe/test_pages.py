@@ -9,8 +9,8 @@ import requests
 import stripe
 
 from sandbox.common.http import Request
-from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.pages import routes as pages
 from sandbox.stripe.pages.dashboard import selection, status
 from sandbox.stripe.pages.dashboard.query import MAX_ROWS, PAGE_SIZE
 from sandbox.stripe.settings import AccountSettings
