@@ -7,7 +7,6 @@ from sandbox.common import control
 from sandbox.common.control import (
     Command,
     Commands,
-    MatchedCommand,
     Refused,
     fault_commands,
 )
@@ -36,9 +35,9 @@ def handle(app: StripeApp, request: Request) -> Response:
     return control.handle(app, COMMANDS, request, _run)
 
 
-def _run(matched: MatchedCommand, app: StripeApp, fields: Fields) -> Any:
+def _run(command: Command, app: StripeApp, fields: Fields) -> Any:
     try:
-        return matched.run(app, fields)
+        return command.run(app, fields)
     except StripeError as error:
         raise Refused(error.status, str(error)) from error
     except NoSuchSnapshot as error:
