@@ -10,7 +10,7 @@ import requests
 from sandbox.common.control import match_command
 from sandbox.lightning.commands import COMMANDS
 from sandbox.tests.support.lightning_fixtures import control, lightning
-from sandbox.tests.support.stripe_web import fetch, part, submit, words
+from sandbox.tests.support.stripe.web import fetch, part, submit, words
 from sandbox.tests.support.wallet_client import wallet_client
 from sandbox.wallets.behaviour import pays_after, settles_late
 
