@@ -27,7 +27,7 @@ _CONFIGURATION = re.compile(
 )
 #: Seconds after which a system, whose start alone takes ten, hangs.
 SYSTEM_LIMIT = 10 * LIMIT
-#: Ports that no other process gets before the system listens, seconds later.
+#: Ports that the kernel gives to no other process until the system listens.
 _NOT_EPHEMERAL = range(15_000, 32_000)
 _LAST_LINE = "Ctrl-C stops everything"
 _PORTS = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT", "ZOOID_PORT")
