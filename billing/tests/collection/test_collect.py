@@ -336,8 +336,9 @@ def test_card_waits_until_the_unanswered_wallet_payment_is_dead(
 
 
 def test_no_second_charge_when_wallet_paid_but_never_replied(
-    subscriber, sandbox, wallets, alice, rates
+    subscriber, sandbox, wallets, alice, rates, settings
 ):
+    settings.NWC_TIMEOUT = 5
     connect_wallet(pubkey=subscriber.pk, nwc_url=alice.url)
     alice.behaviour = PAYS_WITHOUT_ANSWER
     attach(sandbox, subscriber)
