@@ -152,6 +152,24 @@ class Sandbox:
         """
         return self.app.restore(name)
 
+    def save(self) -> Callable[[], None]:
+        """Return a function that restores the present objects and logged requests.
+
+        Unlike a snapshot's, the restored account is at real time.
+        """
+        app = self.app
+        rows, next_seq = app.store.dump()
+        logged = app.log.list()
+
+        def restore() -> None:
+            with app.lock:
+                app.reset()
+                app.store.restore(rows, next_seq)
+                for entry in logged:
+                    app.log.add(entry)
+
+        return restore
+
     def pause_webhooks(self, paused: bool = True) -> None:
         """Pause or resume webhook deliveries."""
         self.app.deliveries.paused = paused
