@@ -24,7 +24,10 @@ from caravel.tests.support import initial_rows, secret_scanner
 from lightning.clients import nwc_uri
 from sandbox.common.secrets import tracked
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
-from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
+from sandbox.tests.support.stripe.conformance import (
+    ConformanceChecker,
+    check_conformance,
+)
 from sandbox.zooid import Zooid, running_zooid
 
 Prices = dict[str, str]

@@ -12,7 +12,8 @@ from typing import Any
 
 from sandbox.nostr import SandboxRelay, running_relay
 from sandbox.prices.server import running_prices
-from sandbox.wallets import Wallets, pays_after, running_wallets
+from sandbox.wallets import Wallets, running_wallets
+from sandbox.wallets.behaviour import pays_after
 
 BALANCE_MSAT = 10**9
 

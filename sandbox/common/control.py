@@ -28,45 +28,35 @@ class Refused(Exception):
 
 
 class Command(NamedTuple):
-    """`run(target, fields, *ids)`, its known fields, and a page's message after it.
+    """`function(target, fields, *ids)`, its known fields, a page's message after it.
 
     The ids are those in the path. A GET has its fields in the query.
     """
 
-    run: Callable[..., Any]
+    function: Callable[..., Any]
     fields: tuple[str, ...] = ()
     message: str = ""
+    ids: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The name of the function; it appears in URLs."""
-        return self.run.__name__
+        return self.function.__name__
+
+    def run(self, target: Any, fields: Fields) -> Any:
+        """Return the result of the function. Raises Refused or BadField."""
+        return self.function(target, fields, *self.ids)
 
 
 Commands = Mapping[tuple[str, str], Command]
 
 
-class MatchedCommand(NamedTuple):
-    """A command, and the ids from the path."""
-
-    command: Command
-    ids: tuple[str, ...]
-
-    def read(self, values: Mapping[str, Any], *, form: bool) -> Fields:
-        """Return the fields of a form or a JSON object. Raises BadField."""
-        return Fields(values, self.command.fields, form=form)
-
-    def run(self, target: Any, fields: Fields) -> Any:
-        """Run the command and return its result. Raises Refused or BadField."""
-        return self.command.run(target, fields, *self.ids)
-
-
-def match_command(commands: Commands, method: str, path: str) -> MatchedCommand | None:
-    """Return the command for a method and a path, or None."""
+def match_command(commands: Commands, method: str, path: str) -> Command | None:
+    """Return the command for a method and a path, with the ids in it, or None."""
     for (command_method, pattern), command in commands.items():
         match = re.fullmatch(pattern, path, re.ASCII)
         if match and method == command_method:
-            return MatchedCommand(command, match.groups())
+            return command._replace(ids=match.groups())
     return None
 
 
@@ -74,7 +64,7 @@ def handle(
     target: Any,
     commands: Commands,
     request: Request,
-    run: Callable[[MatchedCommand, Any, Fields], Any] = MatchedCommand.run,
+    run: Callable[[Command, Any, Fields], Any] = Command.run,
 ) -> Response:
     """Run the command that a request names on the target; never raises."""
     if denial := denial_reason(request):
@@ -116,15 +106,15 @@ def _respond(
     target: Any,
     commands: Commands,
     request: Request,
-    run: Callable[[MatchedCommand, Any, Fields], Any],
+    run: Callable[[Command, Any, Fields], Any],
 ) -> Any:
     method = "GET" if request.method == "HEAD" else request.method
-    matched = match_command(commands, method, request.path.removeprefix(PREFIX))
-    if matched is None:
+    command = match_command(commands, method, request.path.removeprefix(PREFIX))
+    if command is None:
         raise Refused(404, f"no {request.method} {request.path}")
     is_get = method == "GET"
     values = form.read(request.query) if is_get else _read_object(request.body)
-    return run(matched, target, matched.read(values, form=is_get))
+    return run(command, target, Fields(values, command.fields, form=is_get))
 
 
 def _read_object(body: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sandbox.common.http import Response, json_response
 
 JSON = {"Content-Type": "application/json"}
 HTML = {"Content-Type": "text/html"}
-MAX_BODY_LENGTH = 1024 * 1024
+MAX_BODY_LENGTH = 8 * 1024 * 1024
 PAGE = b"<!DOCTYPE html><title>Bad Gateway</title><p>Somebody else answers."
 
 
@@ -56,11 +56,6 @@ class Fault:
     def read_seconds(self, values: Fields) -> float:
         """Return the seconds, of real time. Raises BadField."""
         return values.seconds("seconds", self.seconds)
-
-    def check(self) -> None:
-        """Raise BadField when a value is invalid."""
-        names = self.names()
-        self.read(Fields({name: getattr(self, name) for name in names}, names))
 
     @property
     def times_left(self) -> int | None:
@@ -119,7 +114,7 @@ class Faults(Generic[F]):
         """With a seed, the faults with a chance are repeatable."""
         self._seed = seed
         self._prefix = prefix
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # A list that is replaced as a whole: reading needs no lock.
         self._active: list[F] = []
         # Those that are used up as well.
@@ -128,7 +123,8 @@ class Faults(Generic[F]):
 
     def add(self, fault: F) -> F:
         """Activate a fault; it has an `id` then. Raises BadField."""
-        fault.check()
+        names = fault.names()
+        fault.read(Fields({name: getattr(fault, name) for name in names}, names))
         with self._lock:
             fault.id = f"{self._prefix}_{len(self._added) + 1}"
             # Independent of the other faults.
@@ -149,7 +145,7 @@ class Faults(Generic[F]):
                 if matches(fault) and fault.random.random() < fault.chance:
                     fault.hits += 1
                     if fault.hits == fault.times:
-                        self._remove(fault)
+                        self.remove(fault)
                     return fault
         return None
 
@@ -168,7 +164,7 @@ class Faults(Generic[F]):
     def remove(self, fault: F) -> None:
         """Remove a fault; the requests that it delays stay delayed."""
         with self._lock:
-            self._remove(fault)
+            self._active = [other for other in self._active if other is not fault]
 
     def clear(self) -> None:
         """Remove all faults and release the requests that they delay."""
@@ -178,6 +174,3 @@ class Faults(Generic[F]):
             self._added = {}
             self._cleared.set()
             self._cleared = threading.Event()
-
-    def _remove(self, fault: F) -> None:
-        self._active = [other for other in self._active if other is not fault]

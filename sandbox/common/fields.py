@@ -82,8 +82,7 @@ class Fields:
             value = int(value)
         if type(value) is not int or not minimum <= value <= maximum:
             limit = f"from {minimum} to {maximum}"
-            at_least = f"at least {minimum}"
-            rule = at_least if maximum == MAX_SATS else limit
+            rule = f"at least {minimum}" if maximum == MAX_SATS else limit
             raise BadField(f"{name} must be an integer, {rule}")
         return value
 

@@ -5,7 +5,6 @@ a mistake in it would go unnoticed.
 """
 
 import hashlib
-import json
 import os
 import re
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import coincurve
 import nostr_sdk
 
+from sandbox.common.http import dump_json
 from sandbox.common.secrets import track
 
 HEX = re.compile(r"[0-9a-f]{64}")
@@ -53,7 +53,7 @@ def is_secret_key(text: str) -> bool:
 def pubkey_of(secret_key: str) -> str:
     """Return the public key of a secret key, both in hex."""
     key = coincurve.PrivateKey(bytes.fromhex(secret_key))
-    return coincurve.PublicKeyXOnly.from_secret(key.secret).format().hex()
+    return key.public_key_xonly.format().hex()
 
 
 def is_pubkey(text: str) -> bool:
@@ -121,7 +121,7 @@ class Event:
 
     def to_json(self) -> str:
         """Return the event as compact JSON text."""
-        return _compact_json(self.to_dict())
+        return dump_json(self.to_dict())
 
 
 def sign_event(
@@ -133,11 +133,11 @@ def sign_event(
     created_at: int | None = None,
 ) -> Event:
     """Return an event signed with a secret key in hex, by default created now."""
-    pubkey = pubkey_of(secret_key)
+    key = coincurve.PrivateKey(bytes.fromhex(secret_key))
+    pubkey = key.public_key_xonly.format().hex()
     created_at = int(time.time()) if created_at is None else created_at
     frozen_tags = tuple(tuple(tag) for tag in tags)
     hash = _hash(pubkey, created_at, kind, frozen_tags, content)
-    key = coincurve.PrivateKey(bytes.fromhex(secret_key))
     sig = key.sign_schnorr(hash, aux_randomness=os.urandom(32))
     return Event(hash.hex(), pubkey, created_at, kind, frozen_tags, content, sig.hex())
 
@@ -186,11 +186,7 @@ def _is_tag(tag: object) -> bool:
 
 
 def _hash(*fields: object) -> bytes:
-    return hashlib.sha256(_compact_json([0, *fields]).encode()).digest()
-
-
-def _compact_json(data: object) -> str:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(dump_json([0, *fields]).encode()).digest()
 
 
 def _public_key(pubkey: str) -> coincurve.PublicKeyXOnly:

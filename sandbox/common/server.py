@@ -206,19 +206,10 @@ async def _read(scope: Scope, receive: Receive) -> Request:
 
 
 async def _start(send: Send, response: Response) -> None:
-    headers = {
-        "Content-Length": str(len(response.body)),
-        **response.headers,
-    }
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [
-                (k.encode(), v.encode()) for k, v in headers.items() if v is not None
-            ],
-        }
-    )
+    headers = {"Content-Length": str(len(response.body)), **response.headers}
+    pairs = [(k.encode(), v.encode()) for k, v in headers.items() if v is not None]
+    start = {"type": "http.response.start", "status": response.status}
+    await send({**start, "headers": pairs})
 
 
 async def _send(send: Send, response: Response, length: int | None = None) -> None:

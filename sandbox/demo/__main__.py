@@ -3,15 +3,14 @@
 Exits with 0 only if all amounts agree.
 """
 
-import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from caravel import embedded
 from sandbox.demo.supervisor import Child, supervise
-from sandbox.demo.system import PYTHON, System, prepare, processes, running_servers
+from sandbox.demo.system import PYTHON, System, processes, run
 
 #: Beat looks every two seconds for work that a jump of the clock made due.
 FAST_SETTINGS = {"BEAT_WATCH_INVOICES": "2", "NWC_TIMEOUT": "3"}
@@ -22,23 +21,13 @@ def main() -> int:
     print("Starting PostgreSQL, Valkey, sandboxes, web, workers, beat…", flush=True)
     with tempfile.TemporaryDirectory(prefix="caravel-demo-") as directory:
         logs = Path(directory) / "log"
-        try:
-            with running_servers(Path(directory), durable=False) as system:
-                status = _run_demo(system, logs)
-        except embedded.EmbeddedError as exc:
-            print(exc, file=sys.stderr)
-            return 1
-        except subprocess.CalledProcessError as exc:
-            print("Preparing the system failed; see above.", file=sys.stderr)
-            return exc.returncode
+        status = run(Path(directory), partial(_run_demo, logs), durable=False)
         if status:
             _print_logs(logs)
     return status
 
 
-def _run_demo(system: System, logs: Path) -> int:
-    prepare(system)
-    logs.mkdir(exist_ok=True)
+def _run_demo(logs: Path, system: System) -> int:
     fast = replace(system, env={**system.env, **FAST_SETTINGS})
     env = {**fast.env, "LOG_LEVEL": "WARNING"}
     demo = Child("demo", [PYTHON, "-u", "manage.py", "run_demo"], env)

@@ -1,9 +1,9 @@
 """Waiting until a started system responds."""
 
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
+
+import requests
 
 POLL = 0.1
 
@@ -21,10 +21,13 @@ def wait_until(condition: Callable[[], object], *, seconds: float, event: str) -
         time.sleep(POLL)
 
 
-def answers(url: str) -> bool:
-    """Return whether a GET of the URL returns 200."""
+def wait_until_ready(url: str) -> None:
+    """Wait until a GET of the URL returns 200. Raises NotReady."""
+    wait_until(lambda: _answers(url), seconds=60, event=f"A response of {url}")
+
+
+def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
+        return requests.get(url, timeout=2).status_code == 200
+    except requests.RequestException:
         return False

@@ -1,22 +1,13 @@
 """`make run`: the whole system, until Ctrl-C."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-from caravel import dev_defaults, embedded
+from caravel import dev_defaults
 from sandbox import clock
-from sandbox.common.state import UnreadableState
 from sandbox.demo.supervisor import Child, supervise
-from sandbox.demo.system import (
-    PYTHON,
-    ROOT,
-    System,
-    prepare,
-    processes,
-    running_servers,
-)
+from sandbox.demo.system import PYTHON, ROOT, System, processes, run
 
 VAR = Path(os.environ.get("CARAVEL_VAR") or ROOT / "var").resolve()
 
@@ -27,23 +18,11 @@ def main() -> int:
         "Starting Caravel: servers, migrations, sandboxes, web, workers, beat…",
         flush=True,
     )
-    try:
-        with running_servers(VAR) as system:
-            return _run(system)
-    except embedded.EmbeddedError as exc:
-        print(exc, file=sys.stderr)
-    except UnreadableState as exc:
-        # The database refers to objects in that file: a new, empty one would not do.
-        print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
-    except subprocess.CalledProcessError as exc:
-        print("Preparing the system failed; see above.", file=sys.stderr)
-        return exc.returncode
-    return 1
+    password = dev_defaults.defaults(VAR)["ADMIN_PASSWORD"]
+    return run(VAR, lambda system: _supervise(system, password), password=password)
 
 
-def _run(system: System) -> int:
-    password = dev_defaults.defaults(system.var)["ADMIN_PASSWORD"]
-    prepare(system, admin_password=password)
+def _supervise(system: System, password: str) -> int:
     run_file = _write_run_file(system)
     welcome = Child(
         "caravel",

@@ -57,8 +57,9 @@ class DemoTenant:
     def wallet(self) -> str:
         return self.name.lower()
 
-    def row(self) -> Tenant:
-        return Tenant.objects.get(pk=self.pubkey)
+    @property
+    def customer(self) -> str:
+        return str(Tenant.objects.get(pk=self.pubkey).stripe_customer_id)
 
 
 class Demo:
@@ -73,20 +74,17 @@ class Demo:
 
     def sign_up(self, tenant: DemoTenant) -> None:
         """Publish the tenant's message relays, register it and start its relays."""
-        self._publish_relay_list(tenant)
-        request(tenant.secret_key, "POST", "/api/tenants")
+        key, tags = tenant.secret_key, [("relay", relay.url) for relay in _relays()]
+        event = sign_event(key, kind=_MESSAGE_RELAYS, content="", tags=tags)
+        get_pool().publish(_relays(), event, timeout=5)
+        request(key, "POST", "/api/tenants")
         for number, plan in enumerate(tenant.plans, 1):
             relay = {"subdomain": f"{tenant.wallet}-{number}", "plan": plan}
-            request(tenant.secret_key, "POST", "/api/relays", relay)
+            request(key, "POST", "/api/relays", relay)
 
     def open_wallet(self, tenant: DemoTenant, sats: int = 200_000) -> None:
-        """Create a wallet and connect it."""
-        self.lightning.post("wallets", name=tenant.wallet, sats=sats)
-        self.connect_wallet(tenant)
-
-    def connect_wallet(self, tenant: DemoTenant) -> None:
-        """Connect the tenant's wallet through the API."""
-        url = self.lightning.get(f"wallets/{tenant.wallet}")["url"]
+        """Create a wallet and connect it through the API."""
+        url = self.lightning.post("wallets", name=tenant.wallet, sats=sats)["url"]
         path = f"/api/tenants/{tenant.pubkey}"
         request(tenant.secret_key, "PATCH", path, {"nwc_url": url})
 
@@ -96,8 +94,8 @@ class Demo:
 
     def add_card(self, tenant: DemoTenant) -> None:
         """Save a card, as in Stripe's customer portal."""
-        customer = tenant.row().stripe_customer_id
-        url = f"{settings.STRIPE_API_BASE}/_sandbox/customers/{customer}/cards"
+        path = f"/_sandbox/customers/{tenant.customer}/cards"
+        url = settings.STRIPE_API_BASE + path
         requests.post(url, json={"card": "pm_card_visa"}, timeout=20).raise_for_status()
 
     def pay_by_hand(self, tenant: DemoTenant) -> None:
@@ -147,17 +145,13 @@ class Demo:
 
     def invoices(self, tenant: DemoTenant) -> list[stripe.Invoice]:
         """Return a tenant's invoices in Stripe, oldest first."""
-        customer = str(tenant.row().stripe_customer_id)
-        params: stripe.params.InvoiceListParams = {"customer": customer, "limit": 100}
+        params: Any = {"customer": tenant.customer, "limit": 100}
         return list(reversed(self.stripe.invoices.list(params).data))
 
     def subscriptions(self, tenant: DemoTenant, status: Any = "active") -> list[Any]:
         """Return a tenant's subscriptions in Stripe with a status, newest first."""
-        customer = str(tenant.row().stripe_customer_id)
-        subscriptions = self.stripe.subscriptions.list(
-            {"customer": customer, "status": status}
-        )
-        return list(subscriptions.data)
+        params: Any = {"customer": tenant.customer, "status": status}
+        return list(self.stripe.subscriptions.list(params).data)
 
     def count_missing_events(self) -> int:
         """Return the number of Stripe's events that Caravel has not received."""
@@ -167,20 +161,15 @@ class Demo:
 
     def card_payments_cents(self, tenant: DemoTenant) -> int:
         """Return the total charged to a tenant's cards, in cents."""
-        customer = str(tenant.row().stripe_customer_id)
-        intents = self.stripe.payment_intents.list({"customer": customer, "limit": 100})
-        return sum(i.amount_received for i in intents.data if i.status == "succeeded")
+        params: Any = {"customer": tenant.customer, "limit": 100}
+        intents = self.stripe.payment_intents.list(params).data
+        return sum(i.amount_received for i in intents if i.status == "succeeded")
 
-    def platform_balance_msat(self) -> int:
-        """Return the balance of Caravel's own wallet."""
-        return int(self.lightning.get("wallets/platform")["balance_msat"])
-
-    def _publish_relay_list(self, tenant: DemoTenant) -> None:
-        tags = [("relay", endpoint.url) for endpoint in _relays()]
-        event = sign_event(
-            tenant.secret_key, kind=_MESSAGE_RELAYS, content="", tags=tags
-        )
-        get_pool().publish(_relays(), event, timeout=5)
+    def is_platform_balanced(self) -> bool:
+        """Return whether Caravel's own wallet has the sum of all settled invoices."""
+        settled = LightningInvoice.objects.filter(state="settled")
+        received = sum(settled.values_list("received_msat", flat=True))
+        return bool(self.lightning.get("wallets/platform")["balance_msat"] == received)
 
 
 @dataclass(frozen=True)
@@ -188,49 +177,29 @@ class TenantBalance:
     """A tenant's account at the end of the demo."""
 
     name: str
-    billed_cents: int
-    credited_cents: int
-    card_cents: int
-    wallet_cents: int
-    by_hand_cents: int
-    open_cents: int
-    receipts_cents: int
+    #: In cents: billed, credited, paid by wallet, by card and by hand, open, receipts.
+    amounts: dict[str, int]
     relays: str
     messages: int
-
-    @property
-    def amounts(self) -> tuple[int, ...]:
-        """Billed, credited, paid by card, by wallet and by hand, open; in cents."""
-        paid = (self.card_cents, self.wallet_cents, self.by_hand_cents)
-        return (self.billed_cents, self.credited_cents, *paid, self.open_cents)
-
-    @property
-    def is_balanced(self) -> bool:
-        """True if the billed amount is fully credited, open or paid with a receipt."""
-        paid = self.card_cents + self.wallet_cents + self.by_hand_cents
-        due = self.billed_cents - self.credited_cents
-        return due == paid + self.open_cents and paid == self.receipts_cents
 
 
 def tenant_balance(demo: Demo, tenant: DemoTenant) -> TenantBalance:
     """Return a tenant's account, from Stripe's figures and Lightning payments."""
-    invoices = demo.invoices(tenant)
+    invoices, receipts = demo.invoices(tenant), list_receipts(tenant.secret_key)
     settled = LightningInvoice.objects.filter(tenant=tenant.pubkey, state="settled")
-    by_wallet = settled.filter(payment__isnull=False)
+    amounts = settled.values_list("amount_cents", flat=True)
     relays = Relay.objects.filter(tenant=tenant.pubkey)
     return TenantBalance(
-        name=tenant.name,
-        billed_cents=sum(invoice.total for invoice in invoices),
-        credited_cents=sum(i.pre_payment_credit_notes_amount for i in invoices),
-        card_cents=demo.card_payments_cents(tenant),
-        wallet_cents=sum(by_wallet.values_list("amount_cents", flat=True)),
-        by_hand_cents=sum(
-            settled.filter(payment=None).values_list("amount_cents", flat=True)
-        ),
-        open_cents=sum(invoice.amount_remaining for invoice in invoices),
-        receipts_cents=sum(
-            receipt["paid_cents"] for receipt in list_receipts(tenant.secret_key)
-        ),
+        tenant.name,
+        {
+            "billed": sum(invoice.total for invoice in invoices),
+            "credited": sum(i.pre_payment_credit_notes_amount for i in invoices),
+            "wallet": sum(amounts.filter(payment__isnull=False)),
+            "card": demo.card_payments_cents(tenant),
+            "by hand": sum(amounts.filter(payment=None)),
+            "open": sum(invoice.amount_remaining for invoice in invoices),
+            "receipts": sum(receipt["paid_cents"] for receipt in receipts),
+        },
         relays=", ".join(f"{r.plan_id} {r.status}" for r in relays),
         messages=len(demo.messages(tenant)),
     )
@@ -246,12 +215,6 @@ def unused_cents(invoice: stripe.Invoice, ended_at: int) -> int:
         length = line.period.end - line.period.start
         total += Fraction(line.amount * (line.period.end - ended_at), length)
     return round(total)
-
-
-def total_received_msat() -> int:
-    """Return the sum of all settled invoices: the balance our wallet must have."""
-    settled = LightningInvoice.objects.filter(state="settled")
-    return sum(settled.values_list("received_msat", flat=True))
 
 
 def _relays() -> list[Endpoint]:

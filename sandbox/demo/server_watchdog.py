@@ -6,7 +6,6 @@ It exits when one of them fails, so that the supervisor stops the whole system.
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -19,18 +18,13 @@ def main() -> None:
     """Check both servers every second; exit when one does not respond."""
     while True:
         for name, check in (("PostgreSQL", _check_postgres), ("Valkey", _check_valkey)):
-            if error := _error(check):
+            try:
+                check()
+            except (psycopg.OperationalError, redis.RedisError) as exc:
+                error = str(exc).strip().splitlines()[0]
                 logs = Path(os.environ["CARAVEL_VAR"]) / "log"
                 sys.exit(f"{name} no longer responds ({error}). Its log: {logs}")
         time.sleep(CHECK_INTERVAL)
-
-
-def _error(check: Callable[[], object]) -> str:
-    try:
-        check()
-    except (psycopg.OperationalError, redis.RedisError) as exc:
-        return str(exc).strip().splitlines()[0]
-    return ""
 
 
 def _check_postgres() -> None:

@@ -1,13 +1,11 @@
 """Several processes as one: they start together, stop together, leave no orphans.
 
-Between the supervisor and each command is a process of honcho, which forwards the
-output. `_Process` also notices when the supervisor is killed, and then stops the
-command and its process group.
+Between the supervisor and each command is a keeper: a process in the command's session
+that stops the command if the supervisor is killed, and stops what the command leaves.
 """
 
 import multiprocessing
 import os
-import queue
 import signal
 import socket
 import subprocess
@@ -17,22 +15,23 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.queues import Queue
+from datetime import datetime
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from honcho.manager import Manager
+from honcho.colour import get_colours
 from honcho.printer import Message, Printer
-from honcho.process import Process
 
 from caravel.embedded.processes import adopt_orphans, die_with_parent
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _POLL_INTERVAL = 0.1
 _ORPHAN_TIMEOUT = 5.0  # short: the servers are gone too, work cannot be finished
-_KILL_TIMEOUT = 1.0
+_OUTPUT_TIMEOUT = 1.0
 _COMMAND_NOT_FOUND = 127  # the exit status of a shell
-# Not forkserver: it would become the parent of the children, which watch their parent.
+# Not forkserver: it would become the parent of the keepers, which watch their parent.
 _context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
@@ -55,11 +54,7 @@ def supervise(
     Call it from the main thread. Returns the exit code of the child that ended first,
     0 after Ctrl-C, SIGTERM or SIGHUP.
     """
-    supervisor = _Supervisor(prefix=prefix, kill_after=kill_after)
-    for child in children:
-        supervisor.add(child)
-    supervisor.loop()
-    return supervisor.returncode or 0
+    return _Supervisor(prefix=prefix, kill_after=kill_after).run(children)
 
 
 def free_ports(preferred: Iterable[int]) -> list[int]:
@@ -77,235 +72,181 @@ def _listening(port: int) -> socket.socket:
         return socket.create_server(("127.0.0.1", 0))
 
 
-class _Process(Process):
-    """The process between the supervisor and one command."""
-
-    log: Path | None = None
-    kill_after: float
-    _child: subprocess.Popen[bytes]
-
-    def run(
-        self, events: "Queue[Message] | None" = None, ignore_signals: bool = False
-    ) -> None:
-        """Start the command, forward its output and report its end."""
-        self._events = events
-        adopt_orphans()
-        try:
-            self._child = self._popen()
-        except OSError as exc:
-            self._send_message(f"cannot run {self.cmd[0]}: {exc.strerror}")
-            self._report(os.getpid(), _COMMAND_NOT_FOUND)
-            return
-        for signum in _STOP_SIGNALS:  # only now: the child would have inherited it
-            signal.signal(signum, signal.SIG_IGN)
-        self._send_message({"pid": self._child.pid}, type="start")
-        threading.Thread(target=self._stop_when_orphaned, daemon=True).start()
-        reader = threading.Thread(target=self._forward_output, daemon=True)
-        reader.start()
-        self._child.wait()
-        _stop_group(self._child.pid, self.kill_after)
-        # With a timeout: a process that left the group may hold the pipe open.
-        reader.join(_KILL_TIMEOUT)
-        self._send_message({"returncode": self._child.returncode}, type="stop")
-
-    def _report(self, pid: int, returncode: int) -> None:
-        self._send_message({"pid": pid}, type="start")
-        self._send_message({"returncode": returncode}, type="stop")
-
-    def _popen(self) -> subprocess.Popen[bytes]:
-        with _output(self.log) as output:
-            return subprocess.Popen(
-                self.cmd,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),
-            )
-
-    def _forward_output(self) -> None:
-        if self._child.stdout:
-            for line in self._child.stdout:
-                self._send_message(line)
-
-    def _stop_when_orphaned(self) -> None:
-        supervisor = multiprocessing.parent_process()
-        while supervisor and os.getppid() == supervisor.pid:
-            time.sleep(_POLL_INTERVAL)
-        timeout = min(self.kill_after, _ORPHAN_TIMEOUT)
-        self._child.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(timeout)
-        _stop_group(self._child.pid, timeout)
-        os._exit(1)  # not exit(): it would wait for output that is no longer read
+def _keep(child: Child, output: Connection, kill_after: float) -> None:
+    """Run the command as the keeper, until all that it started has ended."""
+    os.setsid()
+    adopt_orphans()
+    stop_requested = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop_requested.set())
+    try:
+        process = _start(child, output)
+    except OSError as exc:
+        text = f"cannot run {child.command[0]}: {exc.strerror}\n"
+        os.write(output.fileno(), text.encode())
+        sys.exit(_COMMAND_NOT_FOUND)
+    arguments = (process, stop_requested, min(kill_after, _ORPHAN_TIMEOUT))
+    threading.Thread(target=_watch, args=arguments, daemon=True).start()
+    returncode = process.wait()
+    os.killpg(0, signal.SIGTERM)
+    _reap_group(kill_after)
+    # Killed by signal n: 128 + n, as in a shell.
+    sys.exit(returncode if returncode >= 0 else 128 - returncode)
 
 
-class _Supervisor(Manager):
-    """Honcho's manager with its own way of starting and stopping processes."""
+def _start(child: Child, output: Connection) -> "subprocess.Popen[bytes]":
+    with ExitStack() as stack:
+        stdout = output.fileno()
+        if child.log:
+            child.log.parent.mkdir(parents=True, exist_ok=True)
+            stdout = stack.enter_context(child.log.open("ab")).fileno()
+        return subprocess.Popen(
+            child.command,
+            # Python buffers its output if that is not a terminal.
+            env={"PYTHONUNBUFFERED": "1", **child.env},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent(signal.SIGTERM),
+        )
 
-    _process_ctor: type[_Process]
+
+def _watch(
+    process: "subprocess.Popen[bytes]", stop_requested: threading.Event, timeout: float
+) -> None:
+    """Stop the command on request, and the whole group after the supervisor's end."""
+    supervisor = multiprocessing.parent_process()
+    pid = supervisor.pid if supervisor else None
+    while os.getppid() == pid and not stop_requested.wait(_POLL_INTERVAL):
+        pass
+    process.terminate()
+    while os.getppid() == pid:
+        time.sleep(_POLL_INTERVAL)
+    time.sleep(timeout)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _reap_group(timeout: float) -> None:
+    """Wait for the group's processes that were adopted."""
+    deadline = time.monotonic() + timeout
+    with suppress(ChildProcessError):  # none is left
+        while time.monotonic() < deadline:
+            if not os.waitpid(0, os.WNOHANG)[0]:
+                time.sleep(_POLL_INTERVAL / 5)
+
+
+class _Supervisor:
+    """Starts and stops the keepers, and prints the output."""
 
     def __init__(self, *, prefix: bool, kill_after: float) -> None:
-        super().__init__(Printer(sys.stdout, prefix=prefix))
-        self._process_ctor = _Process
+        self._printer = Printer(sys.stdout, prefix=prefix)
+        self._printing = threading.Lock()
         self._kill_after = kill_after
+        #: The keepers that run, and the threads that print their output.
+        self._running: dict[str, tuple[BaseProcess, threading.Thread]] = {}
+        self._returncode: int | None = None
         self._stop_requested = False
-        self._stopping_since: float | None = None
+        self._kill_at: float | None = None
 
-    def add(self, child: Child) -> None:
-        # Python buffers its output if that is not a terminal.
-        env = {"PYTHONUNBUFFERED": "1", **child.env}
-        process = self.add_process(child.name, child.command, env=env)
-        process.log = child.log
-        process.kill_after = self._kill_after
-
-    def loop(self) -> None:
-        """Run until all children have ended; see `supervise`."""
+    def run(self, children: Sequence[Child]) -> int:
+        """Run until all commands have ended; see `supervise`."""
+        names = ("system", *(child.name for child in children))
+        self._printer.width = max(map(len, names))
         with self._handling_signals():
-            self._start()
             try:
-                while not self._all_stopped():
-                    self._handle_event()
-                    self._stop_if_due()
+                self._start_all(children)
+                while self._running:
+                    ends = [process.sentinel for process, _ in self._running.values()]
+                    wait(ends, _POLL_INTERVAL)
+                    self._handle_ended()
+                    if self._stop_requested:
+                        self._stop_all()
             finally:
-                self.kill()
+                for process, _ in self._running.values():
+                    process.terminate()
+        return self._returncode or 0
 
-    def terminate(self) -> None:
-        """Send SIGTERM once to each running child, which may stop its own children."""
-        for name, pid in self._to_signal("terminated"):
-            self._system_print(f"stopping {name} (pid={pid})\n")
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Send SIGKILL to the process group of each running child."""
-        for name, pid in self._to_signal("killed"):
-            self._system_print(f"killing {name} (pid={pid})\n")
-            _signal_group(pid, signal.SIGKILL)
-
-    def _to_signal(self, mark: str) -> Iterator[tuple[str, int]]:
-        for name, state in self._processes.items():
-            if "pid" in state and "returncode" not in state and mark not in state:
-                state[mark] = True
-                yield name, state["pid"]
-
-    def _start(self) -> None:
-        for name, state in self._processes.items():
-            state["process"] = _context.Process(
-                name=name, target=state["obj"].run, args=(self.events, True)
+    def _start_all(self, children: Sequence[Child]) -> None:
+        for child, colour in zip(children, get_colours(), strict=False):
+            reader, writer = _context.Pipe(duplex=False)
+            arguments = (child, writer, self._kill_after)
+            process = _context.Process(target=_keep, args=arguments, daemon=True)
+            process.start()
+            # Before the next keeper starts: it would hold the pipe open.
+            writer.close()
+            printer = threading.Thread(
+                target=self._forward, args=(child.name, colour, reader), daemon=True
             )
-            state["process"].start()
+            self._running[child.name] = process, printer
+            self._note(f"{child.name} started (pid={process.pid})")
+        for _, printer in self._running.values():  # only now: a fork copies locks
+            printer.start()
 
-    def _handle_event(self) -> None:
-        try:
-            message = self.events.get(timeout=_POLL_INTERVAL)
-        except queue.Empty:
-            self._detect_killed()
-            return
-        if message.type == "line":
-            self._write(message)
-        elif message.type == "start":
-            self._started(str(message.name), message.data["pid"])
-        elif message.type == "stop":
-            self._stopped(str(message.name), message.data["returncode"])
+    def _forward(self, name: str, colour: str, reader: Connection) -> None:
+        with reader, open(reader.fileno(), "rb", closefd=False) as lines:
+            for line in lines:
+                self._print(name, line, colour)
 
-    def _started(self, name: str, pid: int) -> None:
-        self._processes[name]["pid"] = pid
-        self._system_print(f"{name} started (pid={pid})\n")
+    def _handle_ended(self) -> None:
+        for name, (process, printer) in [*self._running.items()]:
+            if process.exitcode is None:
+                continue
+            del self._running[name]
+            # What is left of it, or all if the keeper was killed.
+            _kill_group(process)
+            # With a timeout: a process that left the group may hold the pipe open.
+            printer.join(_OUTPUT_TIMEOUT)
+            code = process.exitcode if process.exitcode >= 0 else 128 - process.exitcode
+            self._note(f"{name} stopped (rc={code})")
+            self._request_stop(code)
 
-    def _stopped(self, name: str, returncode: int) -> None:
-        self._processes[name]["returncode"] = returncode
-        self._system_print(f"{name} stopped (rc={returncode})\n")
-        if self.returncode is None:
-            # Killed by signal n: 128 + n, as in a shell.
-            self.returncode = returncode if returncode >= 0 else 128 - returncode
+    def _request_stop(self, returncode: int) -> None:
+        self._stop_requested = True
+        if self._returncode is None:
+            self._returncode = returncode
 
-    def _detect_killed(self) -> None:
-        """Handle intermediate processes that were killed before reporting an end."""
-        for name, state in self._processes.items():
-            if "returncode" not in state and not state["process"].is_alive():
-                if "pid" in state:
-                    _signal_group(state["pid"], signal.SIGKILL)
-                self._stopped(name, -signal.SIGKILL)
-
-    def _stop_if_due(self) -> None:
-        if not self._stop_requested and not self._any_stopped():
-            return
+    def _stop_all(self) -> None:
         now = time.monotonic()
-        self._stopping_since = self._stopping_since or now
-        self.terminate()
-        if now - self._stopping_since > self._kill_after:
-            self.kill()
+        if self._kill_at is None:
+            self._kill_at = now + self._kill_after
+            for name in self._running:
+                self._note(f"stopping {name}")
+        for name, (process, _) in self._running.items():
+            if now < self._kill_at:
+                # Again each time: a new keeper does not handle the signal yet.
+                process.terminate()
+            else:
+                self._note(f"killing {name}")
+                _kill_group(process)
 
-    def _system_print(self, data: str) -> None:
+    def _note(self, text: str) -> None:
         if self._printer.prefix:
-            with suppress(OSError):  # the terminal is gone
-                super()._system_print(data)
+            self._print("system", text)
 
-    def _write(self, message: Message) -> None:
+    def _print(self, name: str, data: str | bytes, colour: str | None = None) -> None:
+        message = Message("line", data, datetime.now(), name, colour)
         try:
-            self._printer.write(message)
-        except OSError:
+            with self._printing:
+                self._printer.write(message)
+        except OSError:  # the terminal is gone
             self._stop_requested = True
 
     @contextmanager
     def _handling_signals(self) -> Iterator[None]:
-        def request_stop(signum: int, frame: FrameType | None) -> None:
-            self._stop_requested = True
-            if self.returncode is None:
-                self.returncode = 0
+        def handle(signum: int, frame: FrameType | None) -> None:
+            self._request_stop(0)
 
         # Ignored signals stay ignored: nohup, background jobs of a shell.
         previous = {s: signal.getsignal(s) for s in _STOP_SIGNALS}
         handled = [s for s in _STOP_SIGNALS if previous[s] is not signal.SIG_IGN]
-        for signum in handled:
-            signal.signal(signum, request_stop)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for signum in handled:
-                signal.signal(signum, previous[signum])
+                stack.callback(signal.signal, signum, previous[signum])
+                signal.signal(signum, handle)
+            yield
 
 
-@contextmanager
-def _output(log: Path | None) -> Iterator[int]:
-    """Return the target of a command's output: a pipe to us, or a log file."""
-    if log is None:
-        yield subprocess.PIPE
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        yield file.fileno()
-
-
-def _stop_group(group: int, timeout: float) -> None:
-    """Stop what is left of a process group whose leader has ended."""
-    _signal_group(group, signal.SIGTERM)
-    if _outlives(group, timeout):
-        _signal_group(group, signal.SIGKILL)
-        _outlives(group, _KILL_TIMEOUT)
-
-
-def _outlives(group: int, timeout: float) -> bool:
-    """Return whether a process of the group is still alive after the timeout."""
-    deadline = time.monotonic() + timeout
-    while True:
-        with suppress(ChildProcessError):  # reap zombies, which count as members
-            while os.waitpid(-group, os.WNOHANG)[0]:
-                pass
-        if not _signal_group(group, 0):
-            return False
-        if time.monotonic() > deadline:
-            return True
-        time.sleep(_POLL_INTERVAL / 5)
-
-
-def _signal_group(group: int, signum: int) -> bool:
-    """Send a signal to a process group; return whether it has members."""
-    try:
-        os.killpg(group, signum)
-    except (ProcessLookupError, PermissionError):
-        # macOS: PermissionError if only zombies are left.
-        return False
-    return True
+def _kill_group(keeper: BaseProcess) -> None:
+    # macOS: PermissionError if only zombies are left.
+    with suppress(ProcessLookupError, PermissionError):
+        if keeper.pid:
+            os.killpg(keeper.pid, signal.SIGKILL)

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from caravel import dev_defaults, embedded
 from sandbox import clock
+from sandbox.common.state import UnreadableState
 from sandbox.demo.supervisor import Child, free_ports
 from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.stripe.client.testing import running_sandbox
@@ -24,45 +25,49 @@ PORTS = {
     "NOSTR_PORT": 12113,
     "ZOOID_PORT": 12114,
 }
-#: File under `var` with the offset of the system's time, see `sandbox.clock`.
-CLOCK_FILE = "clock"
+#: Settings with this checkout's value even if the environment has another one.
+_OWN_SETTINGS = (
+    *("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "SANDBOX_SEED", "ROBOT_SECRET"),
+)
 
 
 @dataclass(frozen=True)
 class System:
-    """Addresses of all parts, and the environment of Caravel's processes."""
+    """The data's directory, the environment of all processes, ports as in PORTS."""
 
     var: Path
     env: Mapping[str, str]
-    web_port: int
-    stripe_port: int
-    lightning_port: int
-    nostr_port: int
-    zooid_port: int
-
-    @property
-    def web_url(self) -> str:
-        return f"http://127.0.0.1:{self.web_port}"
-
-    @property
-    def stripe_url(self) -> str:
-        return f"http://127.0.0.1:{self.stripe_port}"
+    ports: Mapping[str, int]
 
     @property
     def stripe_state(self) -> Path:
         return self.var / "sandbox-stripe.sqlite"
 
-    @property
-    def lightning_state(self) -> Path:
-        return self.var / "sandbox-lightning.sqlite"
 
-    @property
-    def zooid_state(self) -> Path:
-        return self.var / "sandbox-zooid.json"
+def run(
+    var: Path, use: Callable[[System], int], *, durable: bool = True, password: str = ""
+) -> int:
+    """Start and prepare the system, and return the exit status of the function.
+
+    A start that fails is explained on the screen; its status is not 0.
+    """
+    try:
+        with _running_servers(var, durable=durable) as system:
+            _prepare(system, admin_password=password)
+            return use(system)
+    except embedded.EmbeddedError as exc:
+        print(exc, file=sys.stderr)
+    except UnreadableState as exc:
+        # The database refers to objects in that file: a new, empty one would not do.
+        print(f"{exc} `make clean` deletes it and the database.", file=sys.stderr)
+    except subprocess.CalledProcessError as exc:
+        print("Preparing the system failed; see above.", file=sys.stderr)
+        return exc.returncode
+    return 1
 
 
 @contextmanager
-def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
+def _running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
     """Start PostgreSQL and Valkey under `var` and choose ports for the rest.
 
     Servers named by DATABASE_URL and REDIS_URL are used instead. Raises
@@ -73,17 +78,12 @@ def running_servers(var: Path, *, durable: bool = True) -> Iterator[System]:
         yield _system(var, urls)
         return
     with embedded.servers(var, durable=durable) as servers:
-        started = {
-            "DATABASE_URL": servers.database_url,
-            "REDIS_URL": servers.redis_url,
-        }
-        yield _system(var, started)
+        addresses = (servers.database_url, servers.redis_url)
+        yield _system(var, dict(zip(urls, addresses, strict=True)))
 
 
 def _system(var: Path, servers: Mapping[str, str]) -> System:
-    defaults = dev_defaults.defaults(var)
-    names = ("web_port", "stripe_port", "lightning_port", "nostr_port", "zooid_port")
-    ports = dict(zip(names, _ports(), strict=True))
+    defaults, ports = dev_defaults.defaults(var), _ports()
     env = {
         **defaults,
         **os.environ,
@@ -91,65 +91,46 @@ def _system(var: Path, servers: Mapping[str, str]) -> System:
         "DEBUG": "true",
         "CARAVEL_QUIET": "true",
         "CARAVEL_VAR": str(var),
-        "APP_URL": f"http://127.0.0.1:{ports['web_port']}",
-        clock.VARIABLE: str(var / CLOCK_FILE),
-        **_stripe_settings(defaults, ports["stripe_port"]),
-        **_lightning_settings(defaults, ports["lightning_port"], ports["nostr_port"]),
-        **_robot_settings(defaults, ports["nostr_port"]),
-        "ZOOID_API_URL": f"http://127.0.0.1:{ports['zooid_port']}",
-    }
-    return System(var, env, **ports)
-
-
-# These override the environment: a developer's real Stripe account, wallet, relays and
-# mailboxes must not be touched.
-
-
-def _stripe_settings(defaults: Mapping[str, str], port: int) -> dict[str, str]:
-    return {
-        "STRIPE_API_BASE": f"http://127.0.0.1:{port}",
-        "STRIPE_SECRET_KEY": defaults["STRIPE_SECRET_KEY"],
-        "STRIPE_WEBHOOK_SECRET": defaults["STRIPE_WEBHOOK_SECRET"],
-    }
-
-
-def _lightning_settings(
-    defaults: Mapping[str, str], port: int, nostr_port: int
-) -> dict[str, str]:
-    seed, url = defaults["SANDBOX_SEED"], f"http://127.0.0.1:{port}"
-    relay = f"ws://127.0.0.1:{nostr_port}"
-    return {
-        "SANDBOX_SEED": seed,
-        "SANDBOX_LIGHTNING": url,
-        "ROBOT_WALLET": dev_defaults.sandbox_wallet(seed, PLATFORM, relay),
-        "BTC_PRICE_URLS": dev_defaults.sandbox_prices(url),
+        clock.VARIABLE: str(var / "clock"),
+        # These override the environment: a developer's real Stripe account, wallet,
+        # relays and mailboxes must not be touched.
+        **{name: defaults[name] for name in _OWN_SETTINGS},
+        **_addresses(defaults["SANDBOX_SEED"], ports),
+        "NOSTR_ALLOW_PRIVATE_RELAYS": "true",
         "NWC_ALLOW_PRIVATE_RELAYS": "true",
+        "EMAIL_URL": "consolemail://",
     }
+    return System(var, env, ports)
 
 
-def _robot_settings(defaults: Mapping[str, str], nostr_port: int) -> dict[str, str]:
-    relay = f"ws://127.0.0.1:{nostr_port}"
+def _addresses(seed: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """Return the settings with the addresses of the web process and the stand-ins."""
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    lightning, relay = urls["LIGHTNING_PORT"], f"ws://127.0.0.1:{ports['NOSTR_PORT']}"
     return {
-        "ROBOT_SECRET": defaults["ROBOT_SECRET"],
+        "APP_URL": urls["PORT"],
+        "STRIPE_API_BASE": urls["STRIPE_PORT"],
+        "ZOOID_API_URL": urls["ZOOID_PORT"],
+        "SANDBOX_LIGHTNING": lightning,
+        "ROBOT_WALLET": dev_defaults.sandbox_wallet(seed, PLATFORM, relay),
+        "BTC_PRICE_URLS": dev_defaults.sandbox_prices(lightning),
         "ROBOT_OUTBOX_RELAYS": relay,
         "ROBOT_INDEXER_RELAYS": relay,
         "ROBOT_MESSAGING_RELAYS": relay,
-        "NOSTR_ALLOW_PRIVATE_RELAYS": "true",
-        "EMAIL_URL": "consolemail://",
     }
 
 
-def _ports() -> list[int]:
-    """Return the ports of web, Stripe, Lightning, its relay and zooid."""
+def _ports() -> dict[str, int]:
+    """Return the chosen ports, and print those that differ from the preferred ones."""
     preferred = [int(os.environ.get(name) or port) for name, port in PORTS.items()]
     chosen = free_ports(preferred)
     for port, actual in zip(preferred, chosen, strict=True):
         if port and port != actual:
             print(f"Port {port} is taken: using {actual}.", flush=True)
-    return chosen
+    return dict(zip(PORTS, chosen, strict=True))
 
 
-def prepare(system: System, *, admin_password: str = "") -> None:
+def _prepare(system: System, *, admin_password: str) -> None:
     """Migrate, and create the plans' prices in the sandbox Stripe.
 
     With a password, also create the superuser `admin`. Raises
@@ -158,7 +139,7 @@ def prepare(system: System, *, admin_password: str = "") -> None:
     env = {**system.env, "DJANGO_SUPERUSER_PASSWORD": admin_password}
     # The sandbox Stripe is not running yet, but the prices are created in its state.
     with running_sandbox(
-        port=system.stripe_port,
+        port=system.ports["STRIPE_PORT"],
         state=system.stripe_state,
         api_key=system.env["STRIPE_SECRET_KEY"],
     ):
@@ -169,11 +150,46 @@ def prepare(system: System, *, admin_password: str = "") -> None:
 
 def processes(system: System, *, logs: Path | None = None) -> list[Child]:
     """Return the processes of the system; with `logs`, each logs to a file there."""
-    commands = {
-        "stripe": _stripe(system),
-        "lightning": _lightning(system),
-        "zooid": _zooid(system),
-        "web": _web(system),
+    commands = {**_stand_ins(system), **_caravel(system)}
+    return [
+        Child(name, command, system.env, logs / f"{name}.log" if logs else None)
+        for name, command in commands.items()
+    ]
+
+
+def _stand_ins(system: System) -> dict[str, list[str]]:
+    var, env = system.var, system.env
+    ports = {name: str(port) for name, port in system.ports.items()}
+    return {
+        "stripe": [
+            *(PYTHON, "-m", "sandbox.stripe", "--port", ports["STRIPE_PORT"]),
+            *("--state", str(system.stripe_state)),
+            *("--api-key", env["STRIPE_SECRET_KEY"]),
+            *("--clock-file", env[clock.VARIABLE]),
+            *("--webhook-url", f"{env['APP_URL']}/stripe/webhook"),
+            *("--webhook-secret", env["STRIPE_WEBHOOK_SECRET"]),
+        ],
+        "lightning": [
+            *(PYTHON, "-m", "sandbox.lightning"),
+            *("--lightning-port", ports["LIGHTNING_PORT"]),
+            *("--nostr-port", ports["NOSTR_PORT"]),
+            *("--wallets", str(var / "sandbox-lightning.sqlite")),
+        ],
+        "zooid": [
+            *(PYTHON, "-m", "sandbox.zooid", "--zooid-port", ports["ZOOID_PORT"]),
+            *("--relays", str(var / "sandbox-zooid.json")),
+        ],
+    }
+
+
+def _caravel(system: System) -> dict[str, list[str]]:
+    return {
+        "web": [
+            *(PYTHON, "-m", "gunicorn", "caravel.wsgi"),
+            *("--bind", f"127.0.0.1:{system.ports['PORT']}"),
+            *("--workers", "2", "--worker-class", "gthread", "--threads", "4"),
+            "--no-control-socket",
+        ],
         "worker": [*_worker("worker", "default,stripe"), "--concurrency", "2"],
         "network": [
             *_worker("network", "lightning,nostr"),
@@ -182,47 +198,6 @@ def processes(system: System, *, logs: Path | None = None) -> list[Child]:
         "beat": _celery("beat", "--schedule", str(system.var / "celerybeat-schedule")),
         "servers": [PYTHON, "-u", "-m", "sandbox.demo.server_watchdog"],
     }
-    return [
-        Child(name, command, system.env, logs / f"{name}.log" if logs else None)
-        for name, command in commands.items()
-    ]
-
-
-def _stripe(system: System) -> list[str]:
-    return [
-        *(PYTHON, "-m", "sandbox.stripe", "--port", str(system.stripe_port)),
-        *("--state", str(system.stripe_state)),
-        *("--api-key", system.env["STRIPE_SECRET_KEY"]),
-        *("--clock-file", system.env[clock.VARIABLE]),
-        *("--webhook-url", f"{system.web_url}/stripe/webhook"),
-        *("--webhook-secret", system.env["STRIPE_WEBHOOK_SECRET"]),
-    ]
-
-
-def _lightning(system: System) -> list[str]:
-    return [
-        *(PYTHON, "-m", "sandbox.lightning"),
-        *("--lightning-port", str(system.lightning_port)),
-        *("--nostr-port", str(system.nostr_port)),
-        *("--wallets", str(system.lightning_state)),
-    ]
-
-
-def _zooid(system: System) -> list[str]:
-    return [
-        *(PYTHON, "-m", "sandbox.zooid"),
-        *("--zooid-port", str(system.zooid_port)),
-        *("--relays", str(system.zooid_state)),
-    ]
-
-
-def _web(system: System) -> list[str]:
-    return [
-        *(PYTHON, "-m", "gunicorn", "caravel.wsgi"),
-        *("--bind", f"127.0.0.1:{system.web_port}"),
-        *("--workers", "2", "--worker-class", "gthread", "--threads", "4"),
-        "--no-control-socket",
-    ]
 
 
 def _worker(name: str, queues: str) -> list[str]:

@@ -71,7 +71,7 @@ def get_bolt11_from_page(payment_url: str) -> str:
     Raises UnexpectedResponse.
     """
     with requests.Session() as browser:
-        page = _page_text(browser.get(payment_url, timeout=_TIMEOUT))
+        page = browser.get(payment_url, timeout=_TIMEOUT).text
         (token, *_) = _CSRF.findall(page) or [""]
         response = browser.post(
             payment_url,
@@ -79,13 +79,8 @@ def get_bolt11_from_page(payment_url: str) -> str:
             headers={"Referer": payment_url},
             timeout=_TIMEOUT,
         )
-        match = _BOLT11.search(_page_text(response))
+    match = _BOLT11.search(response.text)
     if not match:
-        raise UnexpectedResponse("The page shows no Lightning invoice.")
+        status = response.status_code
+        raise UnexpectedResponse(f"No Lightning invoice on the payment page: {status}.")
     return match.group(1).lower()
-
-
-def _page_text(response: requests.Response) -> str:
-    if response.status_code != 200:
-        raise UnexpectedResponse(f"The payment page returns {response.status_code}.")
-    return response.text

@@ -5,17 +5,18 @@ import signal
 
 from pynostr.key import PrivateKey
 
-from sandbox.demo.readiness import answers, wait_until
+from sandbox.demo.readiness import wait_until_ready
 
+#: With the names of environment variables.
 SCREEN = """
   Caravel is running.
 
-    admin      {web}/admin/   user admin, password {password}
-    API        {web}/api/docs   (for tenants; requests are signed with Nostr keys)
-    health     {web}/readyz
-    Stripe     {stripe}/   (sandbox, no real money; status page)
-    Lightning  {lightning}/   (sandbox: wallets, relay, prices; status page)
-    zooid      {zooid}/   (sandbox: management of hosted relays; status page)
+    admin      {APP_URL}/admin/   user admin, password {ADMIN_PASSWORD}
+    API        {APP_URL}/api/docs   (for tenants; requests are signed with Nostr keys)
+    health     {APP_URL}/readyz
+    Stripe     {STRIPE_API_BASE}/   (sandbox, no real money; status page)
+    Lightning  {SANDBOX_LIGHTNING}/   (sandbox: wallets, relay, prices; status page)
+    zooid      {ZOOID_API_URL}/   (sandbox: management of hosted relays; status page)
 
   Try this
     1. Add a tenant in the admin: any npub, for instance
@@ -37,35 +38,22 @@ SCREEN = """
 
     8. Act as a tenant, with a new key that is stored nowhere:
        export NSEC={nsec}
-       .venv/bin/python docs/examples/call_api.py POST {web}/api/tenants '{{}}'
+       .venv/bin/python docs/examples/call_api.py POST {APP_URL}/api/tenants '{{}}'
 
   Keys and passwords are for development only. They were generated for this checkout
-  and are stored in {var}/development.env.
+  and are stored in {CARAVEL_VAR}/development.env.
 
   In another terminal: make shell or make manage ARGS="reconcile".
-  Ctrl-C stops everything; the data stays in {var}.
+  Ctrl-C stops everything; the data stays in {CARAVEL_VAR}.
 """
 
 
 def main() -> None:
     """Wait until the system is ready, print the screen, sleep until stopped."""
-    web = os.environ["APP_URL"]
-    lightning, zooid = os.environ["SANDBOX_LIGHTNING"], os.environ["ZOOID_API_URL"]
-    wait_until(lambda: answers(f"{web}/readyz"), seconds=60, event="Start of the web")
-    wait_until(lambda: answers(f"{lightning}/"), seconds=60, event="Start of Lightning")
-    wait_until(lambda: answers(f"{zooid}/"), seconds=60, event="Start of zooid")
-    print(
-        SCREEN.format(
-            web=web,
-            stripe=os.environ["STRIPE_API_BASE"],
-            lightning=lightning,
-            zooid=zooid,
-            nsec=PrivateKey().bech32(),
-            password=os.environ["ADMIN_PASSWORD"],
-            var=os.environ["CARAVEL_VAR"],
-        ),
-        flush=True,
-    )
+    for url in ("{APP_URL}/readyz", "{SANDBOX_LIGHTNING}/", "{ZOOID_API_URL}/"):
+        wait_until_ready(url.format_map(os.environ))
+    values = {**os.environ, "nsec": PrivateKey().bech32()}
+    print(SCREEN.format_map(values), flush=True)
     signal.pause()
 
 

@@ -28,21 +28,12 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     The seed of the wallets' keys is not one, since arguments are in the process list:
     it is SANDBOX_SEED in the environment, else that of the state, else random.
     """
-    parser.add_argument(
-        "--lightning-port",
-        type=int,
-        default=12112,
-        help="port of the page, the control API and the prices; 0: a free port",
-    )
-    parser.add_argument(
-        "--nostr-port", type=int, default=12113, help="port of the relay"
-    )
-    parser.add_argument(
-        "--wallets",
-        type=Path,
-        metavar="FILE",
-        help="SQLite file that stores the wallets",
-    )
+    web = "port of the page, the control API and the prices; 0: a free port"
+    file = "SQLite file that stores the wallets"
+    add = parser.add_argument
+    add("--lightning-port", type=int, default=12112, help=web)
+    add("--nostr-port", type=int, default=12113, help="port of the relay")
+    add("--wallets", type=Path, metavar="FILE", help=file)
 
 
 def serve(options: argparse.Namespace, *, explain: bool = False) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sandbox.wallets import (
+from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
     STAYS_SILENT,

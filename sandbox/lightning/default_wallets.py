@@ -1,55 +1,23 @@
 """The wallets that exist at the start: the platform's, and some for tenants."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
-from sandbox.wallets import (
-    PAYS,
-    PaymentBehaviour,
-    Renewal,
-    Terms,
-    Wallets,
-    pays_after,
-    refuses,
-)
-
-UNLIMITED = Terms()
-
-
-@dataclass(frozen=True, kw_only=True)
-class WalletSpec:
-    """A wallet's name, initial balance in sats, behaviour and terms."""
-
-    name: str
-    sats: int = 0
-    behaviour: PaymentBehaviour = PAYS
-    terms: Terms = UNLIMITED
-
+from sandbox.wallets import Renewal, Terms, Wallets
+from sandbox.wallets.behaviour import pays_after, refuses
 
 #: The wallet in the development setting ROBOT_WALLET.
 PLATFORM = "platform"
-DEFAULT_WALLETS = (
-    WalletSpec(name=PLATFORM),
-    WalletSpec(name="rich", sats=10_000_000),
-    WalletSpec(
-        name="poor",
-        sats=25_000,
-        terms=Terms(budget_msat=20_000_000, renewal=Renewal.MONTHLY),
-    ),
-    WalletSpec(name="slow", sats=10_000_000, behaviour=pays_after(20)),
-    WalletSpec(
-        name="refuses", sats=10_000_000, behaviour=refuses("INSUFFICIENT_BALANCE")
-    ),
-)
+_RICH = 10_000_000_000
 
 
-def create_missing(wallets: Wallets, specs: Iterable[WalletSpec]) -> None:
+def create_missing(wallets: Wallets) -> None:
     """Create wallets that do not exist yet, and set the behaviour of all.
 
     Balances and terms of existing wallets stay as they were before a restart.
     """
-    for spec in specs:
-        wallet = wallets.create(
-            spec.name, balance_msat=spec.sats * 1_000, terms=spec.terms
-        )
-        wallet.behaviour = spec.behaviour
+    wallets.create(PLATFORM)
+    wallets.create("rich", balance_msat=_RICH)
+    monthly = Terms(budget_msat=20_000_000, renewal=Renewal.MONTHLY)
+    wallets.create("poor", balance_msat=25_000_000, terms=monthly)
+    slow = wallets.create("slow", balance_msat=_RICH)
+    slow.behaviour = pays_after(20)
+    refusing = wallets.create("refuses", balance_msat=_RICH)
+    refusing.behaviour = refuses("INSUFFICIENT_BALANCE")

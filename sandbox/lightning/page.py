@@ -5,15 +5,14 @@ from functools import partial
 from urllib.parse import parse_qs
 
 from sandbox.common.control import Refused, match_command
-from sandbox.common.fields import BadField
+from sandbox.common.fields import BadField, Fields
 from sandbox.common.html.files import PREFIX, file
 from sandbox.common.html.form import read
 from sandbox.common.html.responses import html, plain, redirect, respond
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Request, Response
-from sandbox.lightning import price_commands
 from sandbox.lightning.behaviours import KINDS, describe
-from sandbox.lightning.commands import COMMANDS, MESSAGES, execute
+from sandbox.lightning.commands import COMMANDS, MESSAGES, PRICE_FAULTS, execute
 from sandbox.lightning.default_wallets import PLATFORM
 from sandbox.lightning.stack import Lightning
 from sandbox.lightning.views import invoice_state
@@ -60,17 +59,17 @@ def _answer(lightning: Lightning, request: Request) -> Response:
 def _act(lightning: Lightning, request: Request, path: str) -> Response:
     """Run a form's command. Forms know only POST: a field `method` overrides it."""
     form = dict(read(request.body.decode(errors="replace")))
-    matched = match_command(COMMANDS, form.pop("method", "POST"), path)
-    if matched is None:
+    command = match_command(COMMANDS, form.pop("method", "POST"), path)
+    if command is None:
         return plain(404, "There is no such form.")
     try:
-        execute(matched, lightning, matched.read(form, form=True))
+        execute(command, lightning, Fields(form, command.fields, form=True))
     except (BadField, Refused) as error:
         code = error.status if isinstance(error, Refused) else 400
         message = f"{str(error)[:1].upper()}{str(error)[1:]}."
         return html(code, _page(lightning, error=message))
     # A redirect, so that reloading the page does not run the command again.
-    return redirect(f"/?done={matched.command.name}")
+    return redirect(f"/?done={command.name}")
 
 
 def _page(lightning: Lightning, *, notice: str = "", error: str = "") -> str:
@@ -88,7 +87,7 @@ PAGE = environment(
     NEWEST_REQUESTS=10,
     PLACES=[*PLACES],
     PLATFORM=PLATFORM,
-    PRICE_FAULTS=price_commands.FAULTS,
+    PRICE_FAULTS=PRICE_FAULTS,
     RELAY_FAULTS=RelayFault.KINDS,
     # The default of a form comes first.
     RENEWALS=sorted(Renewal, key=lambda renewal: renewal is not Renewal.NEVER),

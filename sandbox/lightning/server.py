@@ -1,6 +1,6 @@
 """The page, the control API and the price sources over HTTP; the relay beside them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,13 +10,9 @@ from sandbox.common.http import Request, Response, in_thread
 from sandbox.common.server import CannotListen, Server, serving
 from sandbox.lightning import page
 from sandbox.lightning.commands import COMMANDS, VIEWS, execute
-from sandbox.lightning.default_wallets import (
-    DEFAULT_WALLETS,
-    WalletSpec,
-    create_missing,
-)
+from sandbox.lightning.default_wallets import create_missing
 from sandbox.lightning.stack import Lightning
-from sandbox.nostr import SandboxRelay, running_relay
+from sandbox.nostr import running_relay
 from sandbox.prices import server as prices
 from sandbox.wallets import running_wallets
 
@@ -28,7 +24,6 @@ def running_lightning(
     nostr_port: int = 0,
     seed: str | None = None,
     state: Path | None = None,
-    specs: Iterable[WalletSpec] = DEFAULT_WALLETS,
 ) -> Iterator[Lightning]:
     """Serve everything on 127.0.0.1 for the length of the block; port 0: a free port.
 
@@ -37,10 +32,14 @@ def running_lightning(
     the end the first failure inside the wallets.
     """
     with ExitStack() as stack:
-        relay = stack.enter_context(_running_relay(nostr_port))
+        try:
+            relay = stack.enter_context(running_relay(port=nostr_port))
+        except OSError as exc:
+            address = ("127.0.0.1", nostr_port)
+            raise CannotListen.from_error(exc, "Lightning", *address) from exc
         wallets = running_wallets(relay.url, seed=seed, state=state)
         lightning = Lightning(relay, stack.enter_context(wallets))
-        create_missing(lightning.wallets, specs)
+        create_missing(lightning.wallets)
         server = Server(partial(in_thread, handle, lightning), port, name="Lightning")
         lightning.prices.url = server.url
         stack.enter_context(serving(server))
@@ -55,13 +54,3 @@ def handle(lightning: Lightning, request: Request) -> Response:
     if request.path.startswith(control.PREFIX):
         return control.handle(lightning, {**VIEWS, **COMMANDS}, request, execute)
     return page.handle(lightning, request)
-
-
-@contextmanager
-def _running_relay(port: int) -> Iterator[SandboxRelay]:
-    with ExitStack() as stack:
-        try:
-            relay = stack.enter_context(running_relay(port=port))
-        except OSError as exc:
-            raise CannotListen.from_error(exc, "Lightning", "127.0.0.1", port) from exc
-        yield relay

@@ -6,8 +6,10 @@ from typing import Any
 from sandbox.common.control import Refused
 from sandbox.lightning.behaviours import describe
 from sandbox.lightning.stack import Lightning
-from sandbox.prices.feed import SOURCES
-from sandbox.wallets import Invoice, Wallet
+from sandbox.nostr import SandboxRelay
+from sandbox.prices.feed import SOURCES, PriceFeed
+from sandbox.wallets import Wallet
+from sandbox.wallets.ledger import Invoice
 
 #: The maximum number of invoices, and of a wallet's requests, in an answer.
 NEWEST = 100
@@ -25,10 +27,7 @@ def serialize_wallet(wallet: Wallet) -> dict[str, Any]:
             "renewal": str(terms.renewal),
         }
     return {
-        "name": wallet.name,
-        "pubkey": wallet.pubkey,
-        "url": wallet.url,
-        "balance_msat": wallet.balance_msat,
+        **_select(wallet, "name", "pubkey", "url", "balance_msat"),
         "behaviour": describe(wallet.behaviour),
         "online": wallet.is_listening,
         "budget": budget,
@@ -41,9 +40,13 @@ def list_wallets(lightning: Lightning) -> dict[str, Any]:
 
 
 def get_wallet(lightning: Lightning, name: str) -> dict[str, Any]:
-    """Return a wallet with its last requests. Raises Refused."""
+    """Return a wallet with its last requests, newest first. Raises Refused."""
     wallet = find_wallet(lightning, name)
-    return {**serialize_wallet(wallet), "requests": serialize_requests(wallet)}
+    requests = [
+        _select(request, "id", "method", "client", "received_at")
+        for request in reversed(wallet.requests()[-NEWEST:])
+    ]
+    return {**serialize_wallet(wallet), "requests": requests}
 
 
 def find_wallet(lightning: Lightning, name: str) -> Wallet:
@@ -60,33 +63,12 @@ def list_invoices(lightning: Lightning) -> dict[str, Any]:
     return {"data": [serialize_invoice(invoice) for invoice in newest]}
 
 
-def serialize_requests(wallet: Wallet) -> list[dict[str, Any]]:
-    """Return a wallet's last requests, newest first."""
-    return [
-        {
-            "id": request.id,
-            "method": request.method,
-            "client": request.client,
-            "received_at": request.received_at,
-        }
-        for request in reversed(wallet.requests()[-NEWEST:])
-    ]
-
-
 def serialize_invoice(invoice: Invoice) -> dict[str, Any]:
     """Return an invoice of the ledger, paid or not."""
-    return {
-        "payment_hash": invoice.payment_hash,
-        "bolt11": invoice.bolt11,
-        "state": invoice_state(invoice),
-        "payee": invoice.owner,
-        "payer": invoice.payer,
-        "amount_msat": invoice.amount_msat,
-        "description": invoice.description,
-        "created_at": invoice.created_at,
-        "expires_at": invoice.expires_at,
-        "settled_at": invoice.settled_at,
-    }
+    values = ("payment_hash", "bolt11", "payer", "amount_msat", "description")
+    times = ("created_at", "expires_at", "settled_at")
+    state = {"state": invoice_state(invoice), "payee": invoice.owner}
+    return _select(invoice, *values, *times) | state
 
 
 def invoice_state(invoice: Invoice) -> str:
@@ -96,9 +78,8 @@ def invoice_state(invoice: Invoice) -> str:
     return "open" if time.time() < invoice.expires_at else "expired"
 
 
-def serialize_prices(lightning: Lightning) -> dict[str, Any]:
+def serialize_prices(feed: PriceFeed) -> dict[str, Any]:
     """Return the prices of one bitcoin by currency and source, and the faults."""
-    feed = lightning.prices
     return {
         "urls": feed.urls,
         "prices": {
@@ -111,18 +92,12 @@ def serialize_prices(lightning: Lightning) -> dict[str, Any]:
     }
 
 
-def serialize_relay(lightning: Lightning) -> dict[str, Any]:
+def serialize_relay(relay: SandboxRelay) -> dict[str, Any]:
     """Return the relay's state."""
-    relay = lightning.relay
     return {
-        "url": relay.url,
-        "online": relay.online,
-        "connections": relay.connections,
-        "subscriptions": relay.subscriptions,
+        **_select(relay, "url", "online", "connections", "subscriptions", "held"),
+        **_select(relay.settings, "honours_expiration", "requires_auth"),
         "stored": len(relay.stored()),
-        "held": relay.held,
-        "honours_expiration": relay.settings.honours_expiration,
-        "requires_auth": relay.settings.requires_auth,
         "faults": [fault.to_dict() for fault in relay.faults()],
     }
 
@@ -134,9 +109,13 @@ def serialize_state(lightning: Lightning) -> dict[str, Any]:
         "total_msat": lightning.wallets.ledger.total(),
         "waiting": lightning.wallets.schedule.waiting,
         "failures": len(lightning.wallets.failures),
-        "relay": serialize_relay(lightning),
+        "relay": serialize_relay(lightning.relay),
         "price_faults": len(lightning.prices.faults),
     }
+
+
+def _select(item: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in names}
 
 
 def _text(price: object) -> str | None:

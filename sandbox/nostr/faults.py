@@ -2,34 +2,21 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, get_args
 
 from sandbox.common.faults import Fault
 from sandbox.common.fields import BadField, Fields
 
-Kind = Literal[
-    "drop",
-    "delay",
-    "hold",
-    "mute",
-    "reject",
-    "closed",
-    "disconnect",
-    "duplicate",
-    "garble",
-    "forge",
-]
 Place = Literal["event", "req", "delivery"]
 When = Literal["before", "after"]
 Action = Callable[[], None]
 
-PLACES: dict[str, tuple[str, ...]] = {
-    "event": ("drop", "delay", "hold", "mute", "reject", "disconnect", "garble"),
-    "req": ("drop", "delay", "hold", "mute", "closed", "disconnect", "garble"),
-    "delivery": (
-        *("drop", "delay", "hold", "disconnect"),
-        *("duplicate", "garble", "forge"),
-    ),
+EVERYWHERE = ("drop", "delay", "hold", "disconnect", "garble")
+PLACES: dict[Place, tuple[str, ...]] = {
+    "event": (*EVERYWHERE, "mute", "reject"),
+    "req": (*EVERYWHERE, "mute", "closed"),
+    "delivery": (*EVERYWHERE, "duplicate", "forge"),
 }
 # Kinds that can also apply after processing, so that only the answer is lost.
 AFTER_KINDS = ("delay", "hold", "mute", "reject", "disconnect")
@@ -57,7 +44,7 @@ class RelayFault(Fault):
     delivered, or the subscription opened, and only the answer is affected.
     """
 
-    KINDS = get_args(Kind)
+    KINDS = tuple(dict.fromkeys(chain.from_iterable(PLACES.values())))
 
     on: Place = "event"
     when: When = "before"
@@ -67,14 +54,14 @@ class RelayFault(Fault):
     def update(self, values: Fields) -> None:
         """Set the given values, keep the others. Raises BadField."""
         super().update(values)
-        self.on = values.choice("on", get_args(Place), self.on)
+        self.on = values.choice("on", PLACES, self.on)
         self.when = values.choice("when", get_args(When), self.when)
         self.kinds = sorted(values.optional(values.integers, "kinds") or ()) or None
         self.author = values.optional(values.text, "author")
         if self.kind not in PLACES[self.on]:
             raise BadField(f"{self.kind} does not apply to {self.on}")
-        may_be_after = self.kind in AFTER_KINDS and self.on != "delivery"
-        if self.when == "after" and not may_be_after:
+        allows_after = self.kind in AFTER_KINDS and self.on != "delivery"
+        if self.when == "after" and not allows_after:
             raise BadField(f"{self.kind} on {self.on} does not apply after processing")
 
     def matches(

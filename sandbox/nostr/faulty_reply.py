@@ -11,17 +11,9 @@ class DelayedActions:
     """Waiting actions; use it on the relay's event loop only."""
 
     def __init__(self) -> None:
-        self._held: list[Action] = []
+        #: Actions that wait to be released.
+        self.held: list[Action] = []
         self._delayed: dict[asyncio.TimerHandle, Action] = {}
-
-    @property
-    def held(self) -> int:
-        """The number of actions that wait to be released."""
-        return len(self._held)
-
-    def hold(self, action: Action) -> None:
-        """Hold an action until it is released."""
-        self._held.append(action)
 
     def delay(self, seconds: float, action: Action) -> None:
         """Run an action after some seconds of real time."""
@@ -35,27 +27,25 @@ class DelayedActions:
 
     def release(self) -> int:
         """Run the held actions in order; return how many there were."""
-        held, self._held = self._held, []
+        held, self.held = self.held, []
         for action in held:
             action()
         return len(held)
 
     def finish(self) -> None:
         """Run all waiting actions now."""
-        delayed = sorted(self._delayed.items(), key=lambda item: item[0].when())
-        for timer, _ in delayed:
-            timer.cancel()
-        self._delayed.clear()
-        for _, action in delayed:
+        timers = sorted(self._delayed, key=asyncio.TimerHandle.when)
+        actions = [*(self._delayed[timer] for timer in timers), *self.held]
+        self.discard()
+        for action in actions:
             action()
-        self.release()
 
     def discard(self) -> None:
         """Drop all waiting actions."""
         for timer in self._delayed:
             timer.cancel()
         self._delayed.clear()
-        self._held.clear()
+        self.held.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,16 +61,9 @@ class Reply:
     #: The result with a wrong signature.
     bad_signature: str = ""
 
-    def finish(self, *, copies: int = 1) -> None:
+    def finish(self) -> None:
         """Produce the result and send it."""
-        text = self.produce()
-        for _ in range(copies):
-            self.send(text)
-
-    def truncate(self) -> None:
-        """Produce the result and send half of it, which is not valid JSON."""
-        text = self.produce()
-        self.send(text[: len(text) // 2])
+        self.send(self.produce())
 
 
 def send_reply(reply: Reply, fault: RelayFault | None, delayed: DelayedActions) -> None:
@@ -100,7 +83,7 @@ def _apply_fault(fault: RelayFault, reply: Reply, delayed: DelayedActions) -> No
         case "delay":
             delayed.delay(fault.seconds, reply.finish)
         case "hold":
-            delayed.hold(reply.finish)
+            delayed.held.append(reply.finish)
         case "drop" if reply.fake_ok:
             reply.send(reply.fake_ok)
         case "reject" | "closed":
@@ -108,8 +91,11 @@ def _apply_fault(fault: RelayFault, reply: Reply, delayed: DelayedActions) -> No
         case "disconnect":
             reply.hang_up()
         case "duplicate":
-            reply.finish(copies=2)
+            text = reply.produce()
+            reply.send(text)
+            reply.send(text)
         case "garble":
-            reply.truncate()
+            text = reply.produce()
+            reply.send(text[: len(text) // 2])
         case "forge":
             reply.send(reply.bad_signature)

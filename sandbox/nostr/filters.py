@@ -115,18 +115,11 @@ def parse_filter(data: object) -> Filter:
     fields = {
         name: read(name, data[name]) for name, read in READERS.items() if name in data
     }
-    tags = tuple(
-        (_tag_name(name), _texts(name, data[name]))
-        for name in data
-        if name.startswith("#")
-    )
-    return Filter(**fields, tags=tags)
-
-
-def _tag_name(name: str) -> str:
-    if not re.fullmatch("#[a-zA-Z]", name):
+    tag_names = [name for name in data if name.startswith("#")]
+    if not all(re.fullmatch("#[a-zA-Z]", name) for name in tag_names):
         raise BadFilter("only tags of a single letter are indexed")
-    return name[1:]
+    tags = tuple((name[1:], _texts(name, data[name])) for name in tag_names)
+    return Filter(**fields, tags=tags)
 
 
 def _texts(name: str, value: Any) -> frozenset[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 from weakref import WeakSet
 
@@ -54,6 +55,7 @@ class Listener:
     async def open(self, host: str, port: int) -> int:
         """Start listening, unless it already does; return the port. Raises OSError."""
         if self._server is None:
+            create = partial(_Connection, self._connections)
             self._server = await serve(
                 self._handle,
                 host,
@@ -62,7 +64,7 @@ class Listener:
                 max_size=self._core.settings.max_message_bytes,
                 close_timeout=CLOSE_TIMEOUT,
                 logger=_client_errors,
-                create_connection=cast(type[ServerConnection], self._create),
+                create_connection=cast(type[ServerConnection], create),
             )
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -79,9 +81,6 @@ class Listener:
         """Abort all connections."""
         for wire in list(self._connections):
             wire.transport.abort()
-
-    def _create(self, *args: Any, **kwargs: Any) -> _Connection:
-        return _Connection(self._connections, *args, **kwargs)
 
     async def _handle(self, connection: ServerConnection) -> None:
         session = Session(self._core, connection)

@@ -1,6 +1,7 @@
 """Messages between clients and a relay (NIP-01, NIP-42)."""
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,9 +70,7 @@ def with_bad_signature(event: Event) -> str:
     return replace(event, sig=other).to_json()
 
 
-def rejection_reason(
-    event: Event, *, challenge: str, host: str, now: float
-) -> str | None:
+def rejection_reason(event: Event, challenge: str, host: str) -> str | None:
     """Return why an AUTH event is invalid for this connection, or None.
 
     `host` is the Host header of the connection, with the port.
@@ -82,7 +81,7 @@ def rejection_reason(
         return "this is not the challenge of the connection"
     if [_host(url) for url in event.values("relay")] != [host.lower()]:
         return "this is not the address of the relay"
-    if abs(event.created_at - now) > MAX_AUTH_AGE:
+    if abs(event.created_at - time.time()) > MAX_AUTH_AGE:
         return "the event is too old or too new"
     return None
 

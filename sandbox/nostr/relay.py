@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from sandbox.common.nostr import Event
-from sandbox.nostr.faults import Kind, RelayFault
+from sandbox.nostr.faults import RelayFault
 from sandbox.nostr.listener import Listener
 from sandbox.nostr.relay_core import RelayCore
 from sandbox.nostr.settings import RelaySettings
@@ -136,7 +136,7 @@ class SandboxRelay:
         return sum(counts.values()) if kind is None else counts.get(kind, 0)
 
     def fault(
-        self, kind: Kind, *, kinds: Collection[int] | None = None, **details: Any
+        self, kind: str, *, kinds: Collection[int] | None = None, **details: Any
     ) -> str:
         """Add a fault for matching messages, see `RelayFault`; return its id.
 
@@ -165,7 +165,7 @@ class SandboxRelay:
     @property
     def held(self) -> int:
         """The number of held messages."""
-        return self._call(lambda: self._core.delayed.held)
+        return self._call(lambda: len(self._core.delayed.held))
 
     def release(self) -> int:
         """Process the held messages in order; return how many there were."""

@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.common.faults import Faults
 from sandbox.common.nostr import Event
-from sandbox.nostr.faults import RelayFault
+from sandbox.nostr.faults import Place, RelayFault
 from sandbox.nostr.faulty_reply import DelayedActions, Reply, send_reply
 from sandbox.nostr.filters import Filter, Index, Key
 from sandbox.nostr.messages import event_message, message, with_bad_signature
@@ -17,18 +17,13 @@ from sandbox.nostr.store import EventStore, Record
 
 
 class Peer(Protocol):
-    """A connection, as the core sees it."""
+    """A connection, see `Session`."""
 
     pubkeys: set[str]
 
-    def deliver(self, subscription: "Subscription", text: str) -> None:
-        """Send a message to a subscription, unless it was closed."""
-
-    def end_subscriptions(self) -> None:
-        """Close all subscriptions and notify the client."""
-
-    def hang_up(self) -> None:
-        """Close the connection at once."""
+    def deliver(self, subscription: "Subscription", text: str) -> None: ...
+    def end_subscriptions(self) -> None: ...
+    def hang_up(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,7 +85,9 @@ class RelayCore:
         record = Record(event)
         duplicate = self.store.put(record, max_events=self.settings.max_events)
         if not duplicate:
-            self._fan_out(record)
+            for subscription in self.subscriptions.find(record.keys):
+                if subscription.matches(event):
+                    self._deliver(subscription, record)
         return message("OK", event.id, True, duplicate)
 
     def query(self, filters: Iterable[Filter]) -> list[Record]:
@@ -98,18 +95,18 @@ class RelayCore:
         now = time.time() if self.settings.honours_expiration else None
         return self.store.query(filters, max_results=self.settings.max_limit, now=now)
 
-    def _fan_out(self, record: Record) -> None:
-        for subscription in self.subscriptions.find(record.keys):
-            if subscription.matches(record.event):
-                self._deliver(subscription, record)
+    def reply(
+        self, reply: Reply, on: Place, kinds: Collection[int], authors: Collection[str]
+    ) -> None:
+        """Send a reply about these kinds and authors, altered by a matching fault."""
+        fault = self.faults.take(lambda fault: fault.matches(on, kinds, authors))
+        send_reply(reply, fault, self.delayed)
 
     def _deliver(self, subscription: Subscription, record: Record) -> None:
         event, peer = record.event, subscription.peer
         text = event_message(subscription.id, record.json)
-        fault = self.faults.take(
-            lambda fault: fault.matches("delivery", (event.kind,), (event.pubkey,))
-        )
-        if fault is None:
+        # Usually there are no faults, and the bad signature is not needed.
+        if not self.faults.active():
             peer.deliver(subscription, text)
             return
         reply = Reply(
@@ -118,4 +115,4 @@ class RelayCore:
             hang_up=peer.hang_up,
             bad_signature=event_message(subscription.id, with_bad_signature(event)),
         )
-        send_reply(reply, fault, self.delayed)
+        self.reply(reply, "delivery", (event.kind,), (event.pubkey,))

@@ -1,7 +1,6 @@
 """One connection: its messages, its subscriptions and its proven keys."""
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ from websockets.asyncio.server import ServerConnection, broadcast
 
 from sandbox.common.nostr import Event, InvalidEvent
 from sandbox.nostr import messages
-from sandbox.nostr.faulty_reply import Reply, send_reply
+from sandbox.nostr.faulty_reply import Reply
 from sandbox.nostr.filters import BadFilter, Filter, parse_filter
 from sandbox.nostr.messages import AUTH_KIND, MalformedMessage, message
 from sandbox.nostr.relay_core import RelayCore, Subscription
@@ -110,12 +109,9 @@ class Session:
         event = self._read_event(arguments)
         if event is None:
             return
-        reason = messages.rejection_reason(
-            event,
-            challenge=self._challenge,
-            host=self._host(),
-            now=time.time(),
-        )
+        request = self._connection.request
+        host = request.headers.get("Host", "") if request else ""
+        reason = messages.rejection_reason(event, self._challenge, host)
         if reason is None:
             self.pubkeys.add(event.pubkey)
         text = f"invalid: {reason}" if reason else ""
@@ -129,10 +125,7 @@ class Session:
             fake_ok=message("OK", event.id, True, ""),
             refusal=message("OK", event.id, False, BLOCKED),
         )
-        fault = self._core.faults.take(
-            lambda fault: fault.matches("event", (event.kind,), (event.pubkey,))
-        )
-        send_reply(reply, fault, self._core.delayed)
+        self._core.reply(reply, "event", (event.kind,), (event.pubkey,))
 
     def _request(self, subscription_id: str, filters: tuple[Filter, ...]) -> None:
         reply = Reply(
@@ -144,12 +137,9 @@ class Session:
         )
         kinds = {kind for filter in filters for kind in filter.kinds or ()}
         authors = {author for filter in filters for author in filter.authors or ()}
-        fault = self._core.faults.take(
-            lambda fault: fault.matches("req", kinds, authors)
-        )
         # NIP-01: a REQ replaces the subscription with the same id, even if it fails.
         self._unsubscribe(subscription_id)
-        send_reply(reply, fault, self._core.delayed)
+        self._core.reply(reply, "req", kinds, authors)
 
     def _subscribe(self, subscription_id: str, filters: tuple[Filter, ...]) -> str:
         """Open a subscription and send the stored events; return the EOSE."""
@@ -197,10 +187,6 @@ class Session:
 
     def _needs_auth(self) -> bool:
         return self._core.settings.requires_auth and not self.pubkeys
-
-    def _host(self) -> str:
-        request = self._connection.request
-        return request.headers.get("Host", "") if request else ""
 
     def _send(self, text: str) -> None:
         if not self._is_open:

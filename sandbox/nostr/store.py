@@ -37,7 +37,7 @@ class EventStore:
 
     def put(self, record: Record, *, max_events: int) -> str:
         """Store an event; return "", or why it is not stored."""
-        if record.event.id in self._ephemeral or record.event.id in self._persistent:
+        if record.event.id in self._part(record.event):
             return "duplicate: already have this event"
         if record.address is not None:
             existing = self._addresses.get(record.address)
@@ -46,7 +46,8 @@ class EventStore:
             if existing:
                 self._remove(existing)
             self._addresses[record.address] = record
-        self._add(record)
+        self._part(record.event)[record.event.id] = record
+        self._index.add(record.keys, record)
         while len(self) > max_events:
             self._remove(next(iter((self._ephemeral or self._persistent).values())))
         return ""
@@ -84,15 +85,11 @@ class EventStore:
             max_results = min(filter.limit, max_results)
         return records[:max_results]
 
-    def _part(self, record: Record) -> OrderedDict[str, Record]:
-        return self._ephemeral if record.event.kind in EPHEMERAL else self._persistent
-
-    def _add(self, record: Record) -> None:
-        self._part(record)[record.event.id] = record
-        self._index.add(record.keys, record)
+    def _part(self, event: Event) -> OrderedDict[str, Record]:
+        return self._ephemeral if event.kind in EPHEMERAL else self._persistent
 
     def _remove(self, record: Record) -> None:
-        del self._part(record)[record.event.id]
+        del self._part(record.event)[record.event.id]
         self._index.remove(record.keys, record)
         if record.address is not None and self._addresses[record.address] is record:
             del self._addresses[record.address]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from email.utils import formatdate
-from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from sandbox.common.faults import Faults, HttpFault
@@ -80,7 +79,10 @@ class PriceFault(HttpFault):
         if self.kind == "slow":
             self.wait()
         if self.kind == "redirect":
-            return _redirect(self.source, correct)
+            sources = [*SOURCES]
+            other = sources[sources.index(self.source) - 1]
+            location = f"/prices/{other}/{correct['currency'].lower()}"
+            return Response(302, headers={"Location": location})
         if response := self.response():
             return response
         response = json_response(200, self._content(correct))
@@ -182,9 +184,11 @@ class PriceFeed:
             "as_of": int(time.time()),
         }
         fault = self._faults.take(lambda fault: fault.source == source)
-        if fault is None:
-            return _with_headers(json_response(200, correct))
-        return _with_headers(fault.apply(correct), fault.headers)
+        response = fault.apply(correct) if fault else json_response(200, correct)
+        changes = fault.headers if fault else {}
+        headers = {"Date": formatdate(usegmt=True), **response.headers, **changes}
+        kept = {name: text for name, text in headers.items() if text is not None}
+        return replace(response, headers=kept)
 
     def price(self, source: str, currency: str) -> Decimal | None:
         """Return the price of one bitcoin at a source regardless of faults, or None."""
@@ -201,18 +205,3 @@ def _check_sources(*sources: str) -> tuple[str, ...]:
     for source in sources:
         SOURCES[source]
     return sources
-
-
-def _with_headers(
-    response: Response, changes: Mapping[str, str | None] = MappingProxyType({})
-) -> Response:
-    headers = {"Date": formatdate(usegmt=True), **response.headers, **changes}
-    kept = {name: text for name, text in headers.items() if text is not None}
-    return replace(response, headers=kept)
-
-
-def _redirect(source: str, correct: Price) -> Response:
-    names = [*SOURCES]
-    other = names[names.index(source) - 1]
-    location = f"/prices/{other}/{correct['currency'].lower()}"
-    return Response(302, headers={"Location": location})

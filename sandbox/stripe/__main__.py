@@ -1,16 +1,12 @@
 """Command `python -m sandbox.stripe`: run the Stripe sandbox as a process."""
 
 import argparse
-import signal
 import sys
-import threading
+from functools import partial
 from pathlib import Path
 
-from sandbox.common.server import CannotListen
-from sandbox.common.state import UnreadableState
-from sandbox.stripe.app import StripeApp
-from sandbox.stripe.client.testing import API_KEY, WEBHOOK_SECRET
-from sandbox.stripe.server import StripeServer
+from sandbox.common import command
+from sandbox.stripe.client.testing import WEBHOOK_SECRET, Sandbox, running_sandbox
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,46 +19,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace, *, explain: bool = False) -> int:
-    """Serve until SIGINT or SIGTERM and return the exit status.
+    """Serve until SIGINT or SIGTERM; return the exit status.
 
-    With `explain`, print usage examples at the start.
+    With `explain`, also print how to use it.
     """
-    try:
-        app = StripeApp(
-            state=options.state,
-            api_key=options.api_key,
-            seed=options.seed,
-            clock_file=options.clock_file,
-        )
-    except UnreadableState as error:
-        print(error, file=sys.stderr)
-        return 1
-    try:
-        server = StripeServer(app, options.host, options.port)
-    except CannotListen as error:
-        print(error, file=sys.stderr)
-        app.close()
-        return 1
-    _register_endpoint(app, options)
-    stopped = threading.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: stopped.set())
-    server.start()
-    print(f"sandbox Stripe on {server.url}", flush=True)
-    if explain:
-        print(_usage(server.url, options), flush=True)
-    stopped.wait()
-    server.stop()
-    return 0
-
-
-def _register_endpoint(app: StripeApp, options: argparse.Namespace) -> None:
-    if options.webhook_url:
-        app.register_endpoint(
-            options.webhook_url,
-            secret=options.webhook_secret,
-            events=[name.strip() for name in options.events.split(",")],
-        )
+    running = running_sandbox(
+        host=options.host,
+        port=options.port,
+        state=options.state,
+        clock_file=options.clock_file,
+        api_key=options.api_key,
+        seed=options.seed,
+        webhook_url=options.webhook_url,
+        webhook_secret=options.webhook_secret,
+        webhook_events=[name.strip() for name in options.events.split(",")],
+    )
+    explanation = partial(_explanation, options)
+    return command.serve("Stripe", running, explanation if explain else None)
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
@@ -95,8 +68,8 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def _usage(url: str, options: argparse.Namespace) -> str:
-    key = options.api_key or API_KEY
+def _explanation(options: argparse.Namespace, sandbox: Sandbox) -> str:
+    url, key = sandbox.url, sandbox.api_key
     accepted = "" if options.api_key else "  (any other sk_test_… key works too)"
     webhooks = "none; set --webhook-url to receive events"
     if options.webhook_url:

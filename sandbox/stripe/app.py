@@ -59,12 +59,9 @@ class StripeApp:
         self.lock = threading.RLock()
         self.scheduler = Scheduler(REGISTRY)
         journal = SqliteJournal(Path(state)) if state else None
+        indexes = {**REGISTRY.indexes, **PRIVATE_INDEXES}
         # The scheduler also learns of the records that are loaded from the state file.
-        self.store = Store(
-            {**REGISTRY.indexes, **PRIVATE_INDEXES},
-            journal,
-            on_put=self.scheduler.watch,
-        )
+        self.store = Store(indexes, journal, on_put=self.scheduler.watch)
         # Restarting with the same seed must not repeat the ids of stored objects.
         self.ids = Ids(seed, used=self.store.written)
         self.snapshots = Snapshots(journal)
@@ -94,9 +91,8 @@ class StripeApp:
             response = self._error_response(request, error)
         except Exception:
             logger.exception("%s %s failed", http.method, http.path)
-            response = self._error_response(
-                request, StripeError(500, "The sandbox failed.", type="api_error")
-            )
+            failure = StripeError(500, "The sandbox failed.", type="api_error")
+            response = self._error_response(request, failure)
         self.log.add(request.log_entry(response, self.clock.now()))
         if latency := settings.read(self.store).latency:
             yield partial(self._closing.wait, latency)
@@ -107,7 +103,7 @@ class StripeApp:
         with self.lock:
             now = self.clock.now()
             self.run_due(now)
-            return self._run(work, self._context(now))
+            return self._run(work, now)
 
     def advance(
         self,
@@ -147,9 +143,8 @@ class StripeApp:
             while (at := self.scheduler.next_at()) is not None and at <= until:
                 kind, id, timer = self.scheduler.pop()
                 record = self.store.get(kind, id)
-                if record is None or timer.due_at(record) != at:
-                    continue
-                self._run(timer.run, self._context(at), record)
+                if record is not None and timer.due_at(record) == at:
+                    self._run(timer.run, at, record)
 
     def _next_stop(self, target: int) -> int | None:
         """Return the next due time up to `target`, or None once it is reached."""
@@ -204,7 +199,7 @@ class StripeApp:
                 raise KeyError(event)
             return self.deliveries.redeliver(record, endpoint)
 
-    def snapshot(self, name: str) -> dict[str, Any]:
+    def snapshot(self, name: str = "default") -> dict[str, Any]:
         """Save the whole account under a name; return a summary of the snapshot."""
         with self.lock:
             rows, next_seq = self.store.dump()
@@ -212,7 +207,7 @@ class StripeApp:
             now, ids = self.clock.now(), self.ids.state()
             return self.snapshots.save(name, Snapshot(now, paused, ids, next_seq, rows))
 
-    def restore(self, name: str) -> int:
+    def restore(self, name: str = "default") -> int:
         """Restore a snapshot, including its time; return that time.
 
         Clears faults and keeps the request log. Raises NoSuchSnapshot.
@@ -224,16 +219,19 @@ class StripeApp:
             self.clock.restore(snapshot.now)
             self._save_clock()
             self.ids.restore(snapshot.ids)
-            self.deliveries.paused = snapshot.paused
-            self.deliveries.wake()
+            self.deliveries.pause(snapshot.paused)
             return self.clock.now()
 
     def _clear_temporary_state(self) -> None:
         """Drop everything in memory that refers to the replaced records."""
-        self.faults.clear()
-        self.webhook_faults.clear()
+        self.clear_faults()
         self.scheduler.clear()
         self.deliveries.reset()
+
+    def clear_faults(self) -> None:
+        """Remove all faults and release the requests that they delay."""
+        self.faults.clear()
+        self.webhook_faults.clear()
 
     def reset(self) -> None:
         """Delete everything except snapshots and endpoints registered at the start."""
@@ -321,18 +319,11 @@ class StripeApp:
     def _call_endpoint(self, context: Context, request: ApiRequest) -> dict[str, Any]:
         retention.purge(self.store, context.now)
         record = request.route.handler(context, request.params, *request.ids)
-        expansion = Expansion(self.store, REGISTRY)
-        return expansion.apply(
-            context.serialize(record), request.params.get("expand", [])
-        )
+        paths = request.params.get("expand", [])
+        return Expansion(self.store, REGISTRY).apply(context.serialize(record), paths)
 
-    def _context(self, now: int) -> Context:
-        url = self.public_url
-        return Context(self.store, REGISTRY, self.ids, now, public_url=url)
-
-    def _run(
-        self, work: Callable[..., Result], context: Context, *args: Record
-    ) -> Result:
+    def _run(self, work: Callable[..., Result], now: int, *args: Record) -> Result:
+        context = Context(self.store, REGISTRY.render, self.ids, now, self.public_url)
         try:
             result = work(context, *args)
         except BaseException:
@@ -341,16 +332,15 @@ class StripeApp:
         self.store.commit()
         # After the commit: a failed request must not use up a webhook fault.
         if context.queued:
-            apply_faults(self.webhook_faults, self.store, context.queued, context.now)
+            apply_faults(self.webhook_faults, self.store, context.queued, now)
             self.store.commit()
             self.deliveries.wake()
         return result
 
     def _error_response(self, request: ApiRequest, error: StripeError) -> Response:
         body = error_body(error.fields, request_id=request.id, now=self.clock.now())
-        return self._add_headers(
-            request, json_response(error.status, body, error.headers)
-        )
+        response = json_response(error.status, body, error.headers)
+        return self._add_headers(request, response)
 
     def _add_headers(self, request: ApiRequest, response: Response) -> Response:
         headers = {

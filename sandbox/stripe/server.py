@@ -5,9 +5,9 @@ import threading
 
 from sandbox.common.http import Request, Steps, in_thread
 from sandbox.common.server import Server
-from sandbox.stripe import pages
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import routes as control
+from sandbox.stripe.pages import routes as pages
 
 logger = logging.getLogger(__name__)
 TIMER_INTERVAL = 1.0
@@ -30,12 +30,11 @@ class StripeServer(Server):
         super().start()
 
     def stop(self) -> None:
-        """Stop serving and close the app."""
+        """Stop serving and running timers; the app stays open."""
         self._stopping.set()
         self.app.release_delayed()
         super().stop()
         self._timers.join()
-        self.app.close()
 
     def _handle_request(self, request: Request) -> Steps:
         """Pass the request to the pages, the control API or the API."""

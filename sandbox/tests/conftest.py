@@ -9,8 +9,11 @@ import stripe
 
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.testing import Sandbox, running_sandbox
-from sandbox.tests.support import stripe_builders as builders
-from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
+from sandbox.tests.support.stripe import builders
+from sandbox.tests.support.stripe.conformance import (
+    ConformanceChecker,
+    check_conformance,
+)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Connections: the clients of a wallet, each with a URL, terms and a budget."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -12,13 +12,7 @@ from sandbox.wallets.keys import Keys, connection_url
 from sandbox.wallets.ledger import Spender
 
 PAY = "pay_invoice"
-METHODS = (
-    "get_info",
-    "get_balance",
-    "get_budget",
-    "make_invoice",
-    "lookup_invoice",
-)
+METHODS = ("get_info", "get_balance", "get_budget", "make_invoice", "lookup_invoice")
 
 
 class Renewal(StrEnum):
@@ -83,13 +77,13 @@ class Connection:
         label: str,
         *,
         keys: Keys,
-        relays: Sequence[str],
+        relay: str,
         terms: Terms,
         on_change: Callable[[str, Terms], None],
     ) -> None:
         self.label = label
         self.pubkey = pubkey_of(keys.client)
-        self.url = connection_url(keys, relays)
+        self.url = connection_url(keys, relay)
         self._terms = terms
         self._on_change = on_change
 

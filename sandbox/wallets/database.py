@@ -30,7 +30,7 @@ CREATE TABLE entries (
     client TEXT NOT NULL, at INTEGER NOT NULL
 );
 CREATE INDEX entries_account ON entries (account);
-CREATE TABLE wallets (name TEXT PRIMARY KEY REFERENCES accounts, relays TEXT);
+CREATE TABLE wallets (name TEXT PRIMARY KEY REFERENCES accounts);
 CREATE TABLE connections (
     wallet TEXT NOT NULL REFERENCES wallets, label TEXT NOT NULL, terms TEXT NOT NULL,
     PRIMARY KEY (wallet, label)
@@ -52,14 +52,9 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run the block as a transaction; roll back if it raises."""
-        with self._lock:
+        with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            yield self._db
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""

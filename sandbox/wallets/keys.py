@@ -1,9 +1,8 @@
 """Keys of wallets, derived from a seed, so that URLs survive a restart."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import coincurve
 
@@ -31,10 +30,10 @@ def keys_of(seed: str, name: str, label: str = FIRST) -> Keys:
     )
 
 
-def connection_url(keys: Keys, relays: Sequence[str]) -> str:
+def connection_url(keys: Keys, relay: str) -> str:
     """Return the NWC URL of a client (NIP-47)."""
-    query = "".join(f"relay={quote(relay, safe='')}&" for relay in relays)
-    return f"nostr+walletconnect://{pubkey_of(keys.wallet)}?{query}secret={keys.client}"
+    query = urlencode({"relay": relay, "secret": keys.client})
+    return f"nostr+walletconnect://{pubkey_of(keys.wallet)}?{query}"
 
 
 def node_pubkey(keys: Keys) -> str:

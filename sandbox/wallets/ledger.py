@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from sqlite3 import Connection
-from typing import Any
 
 from sandbox.wallets.database import Database
 
@@ -47,7 +46,7 @@ class QuotaExceeded(NotPaid):
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice of an account; times are Unix times."""
+    """An invoice of an account, with the columns of its table; times are Unix times."""
 
     payment_hash: str
     bolt11: str
@@ -71,13 +70,12 @@ class Spender:
 
 
 NO_CLIENT = Spender("")
-COLUMNS = ", ".join(column.name for column in fields(Invoice))
-PLACEHOLDERS = ", ".join("?" for column in fields(Invoice))
-SELECT = f"SELECT {COLUMNS} FROM invoices"
+INSERT = f"INSERT INTO invoices VALUES ({', '.join('?' for _ in fields(Invoice))})"
 SPENT = (
     "SELECT coalesce(-sum(msat), 0) FROM entries"
     " WHERE account = ? AND msat < 0 AND client = ? AND at >= ?"
 )
+BALANCE = "SELECT balance_msat FROM accounts WHERE name = ?"
 MOVE = "UPDATE accounts SET balance_msat = balance_msat + ? WHERE name = ?"
 ENTER = "INSERT INTO entries (account, msat, payment_hash, client, at) VALUES"
 
@@ -107,8 +105,10 @@ class Ledger:
 
     def balance(self, account: str) -> int:
         """Return an account's balance in msat. Raises KeyError."""
-        query = "SELECT balance_msat FROM accounts WHERE name = ?"
-        return int(_require_row(self._database.rows(query, account), account)[0])
+        rows = self._database.rows(BALANCE, account)
+        if not rows:
+            raise KeyError(account)
+        return int(rows[0][0])
 
     def total(self) -> int:
         """Return the sum of all balances, in msat."""
@@ -117,11 +117,8 @@ class Ledger:
 
     def issue(self, invoice: Invoice) -> None:
         """Store an unpaid invoice."""
-        values = [getattr(invoice, column.name) for column in fields(Invoice)]
         with self._database.transaction() as db:
-            db.execute(
-                f"INSERT INTO invoices ({COLUMNS}) VALUES ({PLACEHOLDERS})", values
-            )
+            db.execute(INSERT, astuple(invoice))
 
     def pay(self, payer: str, bolt11: str, *, spender: Spender = NO_CLIENT) -> Invoice:
         """Move an invoice's amount from the payer to its owner, once.
@@ -131,7 +128,7 @@ class Ledger:
         """
         now = int(time.time())
         with self._database.transaction() as db:
-            invoice = self._payable(db, bolt11, now)
+            invoice = _find_payable(db, bolt11, now)
             _check_budget(db, payer, spender, invoice.amount_msat)
             _debit(db, payer, invoice.amount_msat)
             settled = _settle(db, invoice, payer, spender.client, now)
@@ -145,10 +142,10 @@ class Ledger:
     ) -> Invoice | None:
         """Return the invoice with that payment hash or bolt11, or None."""
         if payment_hash is not None:
-            invoices = self._invoices("payment_hash = ?", payment_hash)
+            invoices = self._invoices("WHERE payment_hash = ?", payment_hash)
         else:
-            invoices = self._invoices("bolt11 = ?", normalize(bolt11 or ""))
-        return invoices[0] if invoices else None
+            invoices = self._invoices("WHERE bolt11 = ?", _normalize(bolt11 or ""))
+        return next(iter(invoices), None)
 
     def is_settled(self, payment_hash: str) -> bool:
         """Return whether the invoice was paid. Raises KeyError."""
@@ -159,16 +156,11 @@ class Ledger:
 
     def issued_by(self, account: str) -> list[Invoice]:
         """Return an account's invoices, oldest first."""
-        return self._invoices("owner = ?", account)
-
-    def paid_by(self, account: str) -> list[Invoice]:
-        """Return the invoices that an account paid, oldest first."""
-        return self._invoices("payer = ?", account)
+        return self._invoices("WHERE owner = ? ORDER BY rowid", account)
 
     def latest(self, limit: int) -> list[Invoice]:
         """Return the newest invoices, newest first."""
-        rows = self._database.rows(f"{SELECT} ORDER BY rowid DESC LIMIT ?", limit)
-        return [Invoice(*row) for row in rows]
+        return self._invoices("ORDER BY rowid DESC LIMIT ?", limit)
 
     def debits(self, account: str) -> list[int]:
         """Return the amounts that left an account, in msat, oldest first."""
@@ -185,31 +177,14 @@ class Ledger:
         values = (account, spender.client, spender.since)
         return int(self._database.rows(SPENT, *values)[0][0])
 
-    def _invoices(self, condition: str, value: str) -> list[Invoice]:
-        rows = self._database.rows(f"{SELECT} WHERE {condition} ORDER BY rowid", value)
+    def _invoices(self, clauses: str, value: str | int) -> list[Invoice]:
+        rows = self._database.rows(f"SELECT * FROM invoices {clauses}", value)
         return [Invoice(*row) for row in rows]
 
-    def _payable(self, db: Connection, bolt11: str, now: int) -> Invoice:
-        row = db.execute(f"{SELECT} WHERE bolt11 = ?", (normalize(bolt11),)).fetchone()
-        if row is None:
-            raise UnknownInvoice("No route to the payee.")
-        invoice = Invoice(*row)
-        if invoice.settled_at is not None:
-            raise AlreadyPaid("This invoice was already paid.")
-        if now > invoice.expires_at + LATE_SECONDS:
-            raise InvoiceExpired("This invoice has expired.")
-        return invoice
 
-
-def normalize(bolt11: str) -> str:
+def _normalize(bolt11: str) -> str:
     """Return an invoice as stored: lower case, without a scheme."""
     return bolt11.strip().lower().removeprefix("lightning:")
-
-
-def _require_row(rows: list[tuple[Any, ...]], account: str) -> tuple[Any, ...]:
-    if not rows:
-        raise KeyError(account)
-    return rows[0]
 
 
 def _deposit(db: Connection, account: str, msat: int) -> None:
@@ -220,22 +195,35 @@ def _deposit(db: Connection, account: str, msat: int) -> None:
     db.execute(f"{ENTER} (?, ?, NULL, '', ?)", (account, msat, int(time.time())))
 
 
+def _find_payable(db: Connection, bolt11: str, now: int) -> Invoice:
+    query = "SELECT * FROM invoices WHERE bolt11 = ?"
+    row = db.execute(query, (_normalize(bolt11),)).fetchone()
+    if row is None:
+        raise UnknownInvoice("No route to the payee.")
+    invoice = Invoice(*row)
+    if invoice.settled_at is not None:
+        raise AlreadyPaid("This invoice was already paid.")
+    if now > invoice.expires_at + LATE_SECONDS:
+        raise InvoiceExpired("This invoice has expired.")
+    return invoice
+
+
 def _check_budget(db: Connection, payer: str, spender: Spender, msat: int) -> None:
     if spender.budget_msat is None:
         return
-    values = (payer, spender.client, spender.since)
+    values = payer, spender.client, spender.since
     (spent,) = db.execute(SPENT, values).fetchone()
     if spent + msat > spender.budget_msat:
         raise QuotaExceeded("This would exceed the budget of the connection.")
 
 
 def _debit(db: Connection, payer: str, msat: int) -> None:
-    updated = db.execute(f"{MOVE} AND balance_msat >= ?", (-msat, payer, msat))
-    if updated.rowcount:
-        return
-    rows = db.execute("SELECT 1 FROM accounts WHERE name = ?", (payer,)).fetchall()
-    _require_row(rows, payer)
-    raise InsufficientBalance("The balance is lower than the amount.")
+    row = db.execute(BALANCE, (payer,)).fetchone()
+    if row is None:
+        raise KeyError(payer)
+    if row[0] < msat:
+        raise InsufficientBalance("The balance is lower than the amount.")
+    db.execute(MOVE, (-msat, payer))
 
 
 def _settle(
@@ -247,7 +235,7 @@ def _settle(
     db.execute(f"{ENTER} (?, ?, ?, '', ?)", (owner, msat, hash, now))
     row = db.execute(
         "UPDATE invoices SET settled_at = ?, payer = ? WHERE payment_hash = ?"
-        f" RETURNING {COLUMNS}",
+        " RETURNING *",
         (now, payer, hash),
     ).fetchone()
     return Invoice(*row)

@@ -31,15 +31,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """A client's request; times are Unix times."""
+    """A client's request; `received_at` is a Unix time."""
 
     id: str
     client: str
     method: str
     params: dict[str, Any]
     scheme: Scheme
-    created_at: int
-    expires_at: int | None
     received_at: int = field(default_factory=lambda: int(time.time()))
 
 
@@ -67,31 +65,17 @@ def read_request(
     method, params, scheme, refused = "", dict[str, Any](), allowed[0], None
     try:
         scheme = _scheme_of(event, allowed)
-        method, params = _parse(_decrypt(event, secret_key, scheme))
+        method, params = _read_content(event, secret_key, scheme)
     except Refused as error:
         scheme, refused = allowed[0], error
-    request = Request(
-        id=event.id,
-        client=event.pubkey,
-        method=method,
-        params=params,
-        scheme=scheme,
-        created_at=event.created_at,
-        expires_at=event.expires_at,
-    )
-    return request, refused
+    return Request(event.id, event.pubkey, method, params, scheme), refused
 
 
 def notification(
-    *,
-    secret_key: str,
-    client: str,
-    scheme: Scheme,
-    type: str,
-    transaction: dict[str, Any],
+    scheme: Scheme, secret_key: str, client: str, type: str, payment: dict[str, Any]
 ) -> Event:
     """Return a notification of a payment, encrypted to the client."""
-    text = json.dumps({"notification_type": type, "notification": transaction})
+    text = json.dumps({"notification_type": type, "notification": payment})
     content = encrypt(scheme, secret_key, client, text)
     kind = NOTIFICATIONS[scheme]
     return sign_event(secret_key, kind=kind, content=content, tags=[["p", client]])
@@ -105,16 +89,14 @@ def _scheme_of(event: Event, allowed: tuple[Scheme, ...]) -> Scheme:
     return Scheme(named)
 
 
-def _decrypt(event: Event, secret_key: str, scheme: Scheme) -> str:
+def _read_content(
+    event: Event, secret_key: str, scheme: Scheme
+) -> tuple[str, dict[str, Any]]:
+    """Return a request's method and parameters. Raises Refused."""
     try:
-        return decrypt(scheme, secret_key, event.pubkey, event.content)
+        body = json.loads(decrypt(scheme, secret_key, event.pubkey, event.content))
     except Unreadable as exc:
         raise Refused("BAD_REQUEST", "The request cannot be decrypted.") from exc
-
-
-def _parse(text: str) -> tuple[str, dict[str, Any]]:
-    try:
-        body = json.loads(text)
     except ValueError as exc:
         raise Refused("BAD_REQUEST", "The request is not JSON.") from exc
     if not isinstance(body, dict):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sandbox.common.fields import Fields
 from sandbox.wallets.bolt11 import make_preimage
 from sandbox.wallets.connections import Connection, period_of
 from sandbox.wallets.keys import node_pubkey
@@ -23,30 +24,10 @@ class Call:
     connection: Connection
     request: Request
 
-    def text(self, name: str) -> str | None:
-        """Return a text parameter, or None. Raises Refused."""
-        value = self.request.params.get(name)
-        if value is not None and not isinstance(value, str):
-            raise Refused("BAD_REQUEST", f"{name} must be a text.")
-        return value
-
-    def number(self, name: str, default: int, *, minimum: int = 0) -> int:
-        """Return an integer parameter. Raises Refused."""
-        value = self.request.params.get(name)
-        value = default if value is None else value
-        if type(value) is not int or value < minimum:
-            raise Refused(
-                "BAD_REQUEST", f"{name} must be an integer, at least {minimum}."
-            )
-        return value
-
-
-def invoice_to_pay(call: Call) -> str:
-    """Return the invoice of a `pay_invoice`. Raises Refused without one."""
-    bolt11 = call.text("invoice")
-    if not bolt11:
-        raise Refused("BAD_REQUEST", "invoice is required.")
-    return bolt11
+    @property
+    def params(self) -> Fields:
+        """The parameters; their methods raise BadField. Unknown ones are ignored."""
+        return Fields(self.request.params, self.request.params)
 
 
 def get_info(call: Call) -> Result:
@@ -75,24 +56,24 @@ def get_budget(call: Call) -> Result:
     if terms.budget_msat is None:
         return {}
     used = call.wallet.ledger.spent(call.wallet.name, spender)
-    budget: Result = {
+    end = period_of(terms.renewal).end
+    return {
         "used_budget": used,
         "total_budget": terms.budget_msat,
         "renewal_period": str(terms.renewal),
+        **({} if end is None else {"renews_at": end}),
     }
-    end = period_of(terms.renewal).end
-    return budget if end is None else {**budget, "renews_at": end}
 
 
 def make_invoice(call: Call) -> Result:
     """Issue an invoice; the bolt11 can differ from the result, see InvoiceBehaviour."""
-    behaviour = call.wallet.invoice_behaviour
-    amount_msat = call.number("amount", 0, minimum=1)
-    expiry = call.number("expiry", EXPIRY, minimum=1)
+    behaviour, params = call.wallet.invoice_behaviour, call.params
+    amount_msat = params.integer("amount", minimum=1)
+    expiry = params.optional(params.integer, "expiry", minimum=1) or EXPIRY
     invoice = call.wallet.issue(
         behaviour.amount_msat or amount_msat,
         expiry=behaviour.expiry or expiry,
-        description=call.text("description") or "",
+        description=params.optional(params.text, "description") or "",
     )
     claimed = replace(
         invoice, amount_msat=amount_msat, expires_at=invoice.created_at + expiry
@@ -102,7 +83,9 @@ def make_invoice(call: Call) -> Result:
 
 def lookup_invoice(call: Call) -> Result:
     """Return an invoice that the wallet issued or paid. Raises Refused."""
-    payment_hash, bolt11 = call.text("payment_hash"), call.text("invoice")
+    params = call.params
+    payment_hash = params.optional(params.text, "payment_hash")
+    bolt11 = params.optional(params.text, "invoice")
     if payment_hash is None and bolt11 is None:
         raise Refused("BAD_REQUEST", "payment_hash or invoice is required.")
     invoice = call.wallet.ledger.invoice(payment_hash=payment_hash, bolt11=bolt11)
@@ -117,13 +100,7 @@ def lookup_invoice(call: Call) -> Result:
 
 METHODS: dict[str, Callable[[Call], Result]] = {
     method.__name__: method
-    for method in (
-        get_info,
-        get_balance,
-        get_budget,
-        make_invoice,
-        lookup_invoice,
-    )
+    for method in (get_info, get_balance, get_budget, make_invoice, lookup_invoice)
 }
 
 

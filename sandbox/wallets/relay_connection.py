@@ -49,7 +49,7 @@ class RelayConnection:
         *,
         timeout: float,
         on_event: OnEvent,
-        on_connect: Callable[["RelayConnection"], Awaitable[None]],
+        on_connect: Callable[[], Awaitable[None]],
     ) -> None:
         self.url = url
         self.lock = asyncio.Lock()
@@ -142,7 +142,7 @@ class RelayConnection:
                 self._reset()
 
     async def _handshake(self) -> None:
-        await self._on_connect(self)
+        await self._on_connect()
         self.ready.set()
 
     async def _read(self, socket: ClientConnection) -> None:

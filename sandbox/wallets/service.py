@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from sandbox.common.fields import BadField
 from sandbox.common.nostr import Event
 from sandbox.wallets.behaviour import PaymentBehaviour, ReplyBehaviour
 from sandbox.wallets.connections import PAY, Connection
@@ -16,18 +17,18 @@ from sandbox.wallets.messages import (
     notification,
     read_request,
 )
-from sandbox.wallets.methods import METHODS, Call, invoice_to_pay, transaction
+from sandbox.wallets.methods import METHODS, Call, transaction
 from sandbox.wallets.replies import fake_result, replies
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.wallet import Wallet
-
-Send = Callable[[Wallet, Event], None]
 
 
 class Service:
     """Runs each request in the calling thread; `send` publishes replies."""
 
-    def __init__(self, *, database: Database, schedule: Schedule, send: Send) -> None:
+    def __init__(
+        self, *, database: Database, schedule: Schedule, send: Callable[[Event], None]
+    ) -> None:
         self._database = database
         self._schedule = schedule
         self._send = send
@@ -42,7 +43,7 @@ class Service:
         if refused:
             wallet.unreadable.append(event)
         else:
-            wallet.record_request(request)
+            wallet.received.append(request)
         connection = wallet.client(event.pubkey)
         if connection is None and not protocol.answers_unknown_clients:
             return
@@ -56,21 +57,14 @@ class Service:
         if not wallet.protocol.notifies:
             return
         payment = transaction(invoice, incoming=type == "payment_received")
-        for connection in wallet.connections:
+        for client in wallet.connections:
             for scheme in wallet.protocol.encryption:
-                self._publish(
-                    wallet,
-                    notification(
-                        secret_key=wallet.keys.wallet,
-                        client=connection.pubkey,
-                        scheme=scheme,
-                        type=type,
-                        transaction=payment,
-                    ),
-                )
+                key, pubkey = wallet.keys.wallet, client.pubkey
+                event = notification(scheme, key, pubkey, type, payment)
+                self._publish(wallet, event)
 
     def _is_new(self, event: Event) -> bool:
-        # Several relays may deliver one request, and a relay may deliver it again.
+        # A relay may deliver a request again.
         with self._database.transaction() as db:
             added = db.execute("INSERT OR IGNORE INTO requests VALUES (?)", (event.id,))
         return added.rowcount == 1
@@ -82,7 +76,7 @@ class Service:
         try:
             call = Call(wallet, _allowed(connection, request), request)
             if request.method == PAY:
-                self._pay(call, wallet.behaviour, invoice_to_pay(call))
+                self._pay(call, wallet.behaviour, call.params.text("invoice"))
                 return
             behaviour = _behaviour_for(wallet, request.method)
             # A scripted error: the method is not run, so no invoice is issued.
@@ -90,6 +84,8 @@ class Service:
             outcome = Outcome(METHODS[request.method](call) if run else None)
         except Refused as refused:
             outcome = Outcome(error=refused)
+        except BadField as error:
+            outcome = Outcome(error=Refused("BAD_REQUEST", f"{error}."))
         self._answer(wallet, request, behaviour, outcome)
 
     def _pay(self, call: Call, behaviour: PaymentBehaviour, bolt11: str) -> None:
@@ -127,7 +123,7 @@ class Service:
     def _publish(self, wallet: Wallet, event: Event) -> None:
         # Replies that were scheduled before the wallet went offline are dropped.
         if wallet.is_listening:
-            self._send(wallet, event)
+            self._send(event)
 
 
 def _allowed(connection: Connection | None, request: Request) -> Connection:

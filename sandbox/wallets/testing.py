@@ -1,6 +1,5 @@
 """Wallets for tests and development: `with running_wallets(url) as wallets: …`."""
 
-import json
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from sandbox.wallets.behaviour import Protocol
 from sandbox.wallets.connections import Terms
 from sandbox.wallets.database import Database
 from sandbox.wallets.ledger import Invoice, Ledger
-from sandbox.wallets.relays import RELAY_TIMEOUT, Network
+from sandbox.wallets.network import RELAY_TIMEOUT, Network
 from sandbox.wallets.schedule import Schedule
 from sandbox.wallets.service import Service
 from sandbox.wallets.wallet import Wallet
@@ -32,7 +31,7 @@ class Wallets:
 
     def __init__(
         self,
-        relays: Sequence[str],
+        relay: str,
         *,
         seed: str | None = None,
         state: Path | None = None,
@@ -44,7 +43,7 @@ class Wallets:
         `timeout` is in seconds, for a relay's answer; `protocol` is that of new
         wallets.
         """
-        self.relays = tuple(relays)
+        self.relay = relay
         self.protocol = protocol
         self.schedule = Schedule()
         self._database = Database(state)
@@ -55,6 +54,7 @@ class Wallets:
         self._by_pubkey: dict[str, Wallet] = {}
         self._by_name: dict[str, Wallet] = {}
         self._network = Network(
+            relay,
             wallets=self._by_pubkey,
             schedule=self.schedule,
             receive=lambda *arguments: self._service.receive(*arguments),
@@ -77,12 +77,9 @@ class Wallets:
 
     def start(self) -> None:
         """Serve the wallets of the state. Raises TimeoutError without a relay."""
-        rows = self._database.rows("SELECT name, relays FROM wallets ORDER BY rowid")
-        for name, relays in rows:
-            self._add(name, json.loads(relays) if relays else self.relays, UNLIMITED)
+        for (name,) in self._database.rows("SELECT name FROM wallets ORDER BY rowid"):
+            self._add(name, UNLIMITED)
         self._network.start()
-        self._network.dial([url for wallet in self for url in wallet.relays])
-        self._network.wait_connected(self.relays)
 
     def stop(self) -> None:
         """End the thread; scheduled actions are lost."""
@@ -95,15 +92,14 @@ class Wallets:
         *,
         balance_msat: int = 0,
         terms: Terms = UNLIMITED,
-        relays: Sequence[str] | None = None,
+        online: bool = True,
     ) -> Wallet:
-        """Return a new wallet with a connection, online on its relays.
+        """Return a new wallet with a connection.
 
-        An existing one, for instance after a restart, is returned unchanged. Raises
-        TimeoutError if one of its own relays cannot be reached.
+        An existing one, for instance after a restart, is returned unchanged. One that
+        is not `online` has to go online before it does anything.
         """
-        self._create(name, balance_msat, terms, relays)
-        self._network.wait_connected(relays or ())
+        self._create(name, balance_msat, terms, online)
         self._network.resubscribe()
         return self[name]
 
@@ -112,34 +108,34 @@ class Wallets:
     ) -> list[Wallet]:
         """Return a new wallet for each name; faster than one by one."""
         for name in names:
-            self._create(name, balance_msat, UNLIMITED, None)
+            self._create(name, balance_msat)
         self._network.resubscribe()
         return [self[name] for name in names]
 
     def _create(
-        self, name: str, msat: int, terms: Terms, relays: Sequence[str] | None
+        self, name: str, msat: int, terms: Terms = UNLIMITED, online: bool = True
     ) -> None:
         # The lock makes concurrent creations of one name return the same wallet.
         with self._creating:
             if name in self._by_name:
                 return
             self.ledger.open_account(name, balance_msat=msat)
-            own = None if relays is None else json.dumps(list(relays))
             with self._database.transaction() as db:
-                db.execute("INSERT INTO wallets VALUES (?, ?)", (name, own))
-            self._add(name, self.relays if relays is None else relays, terms)
+                db.execute("INSERT INTO wallets (name) VALUES (?)", (name,))
+            self._add(name, terms, online)
 
-    def _add(self, name: str, relays: Sequence[str], terms: Terms) -> None:
+    def _add(self, name: str, terms: Terms, online: bool = True) -> None:
         wallet = Wallet(
             name,
             seed=self._seed,
-            relays=relays,
+            relay=self.relay,
             terms=terms,
             protocol=self.protocol,
             ledger=self.ledger,
             database=self._database,
             subscriptions=self._network,
         )
+        wallet.is_listening = online
         self._by_name[name] = self._by_pubkey[wallet.pubkey] = wallet
 
     def _own_seed(self) -> str:
@@ -160,13 +156,13 @@ class Wallets:
 
 
 @contextmanager
-def running_wallets(*relays: str, **options: Any) -> Iterator[Wallets]:
-    """Serve wallets on these relays for the length of the block.
+def running_wallets(relay: str, **options: Any) -> Iterator[Wallets]:
+    """Serve wallets on a relay for the length of the block.
 
-    The options are those of Wallets. Raises TimeoutError if a relay cannot be reached,
+    The options are those of Wallets. Raises TimeoutError if it cannot be reached,
     and at the end the first error inside the wallets, which is a bug of the sandbox.
     """
-    wallets = Wallets(relays, **options)
+    wallets = Wallets(relay, **options)
     try:
         wallets.start()
         yield wallets

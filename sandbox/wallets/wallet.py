@@ -4,8 +4,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol as Interface
 
 from sandbox.common.nostr import Event, pubkey_of, sign_event
@@ -31,10 +30,10 @@ EXPIRY = 3_600
 
 
 class RelaySubscriptions(Interface):
-    """The wallets' relay connections, see `Network`."""
+    """The wallets' subscriptions at the relay, see `Network`."""
 
     def resubscribe(self) -> None: ...
-    def catch_up(self, wallet: "Wallet", *, heeds_expiration: bool) -> None: ...
+    def catch_up(self, wallet: "Wallet", heeds_expiration: bool) -> None: ...
 
 
 class Wallet:
@@ -50,7 +49,7 @@ class Wallet:
         name: str,
         *,
         seed: str,
-        relays: Sequence[str],
+        relay: str,
         terms: Terms,
         protocol: Protocol,
         ledger: Ledger,
@@ -58,7 +57,7 @@ class Wallet:
         subscriptions: RelaySubscriptions,
     ) -> None:
         self.name = name
-        self.relays = tuple(relays)
+        self.relay = relay
         self.ledger = ledger
         self.keys = keys_of(seed, name)
         self.pubkey = pubkey_of(self.keys.wallet)
@@ -68,7 +67,7 @@ class Wallet:
         self.lookup_behaviour = LookupBehaviour()
         self.reply_behaviour = ReplyBehaviour()
         self.unreadable: list[Event] = []
-        self._received: deque[Request] = deque(maxlen=_MAX_REQUESTS)
+        self.received: deque[Request] = deque(maxlen=_MAX_REQUESTS)
         self._seed = seed
         self._protocol = protocol
         self._subscriptions = subscriptions
@@ -101,11 +100,8 @@ class Wallet:
     @property
     def connections(self) -> list[Connection]:
         """The connections that are not deleted."""
-        return [
-            connection
-            for connection in list(self._connections.values())
-            if not connection.terms.deleted
-        ]
+        connections = list(self._connections.values())
+        return [item for item in connections if not item.terms.deleted]
 
     @property
     def url(self) -> str:
@@ -136,22 +132,12 @@ class Wallet:
 
     def client(self, pubkey: str) -> Connection | None:
         """Return the connection of a client's key, unless it is deleted."""
-        connections = [
-            connection for connection in self.connections if connection.pubkey == pubkey
-        ]
-        return connections[0] if connections else None
-
-    def record_request(self, request: Request) -> None:
-        """Record a received request."""
-        self._received.append(request)
+        return next((item for item in self.connections if item.pubkey == pubkey), None)
 
     def requests(self, method: str | None = None) -> list[Request]:
         """Return the received requests, oldest first, optionally of one method."""
-        return [
-            request
-            for request in list(self._received)
-            if method in (None, request.method)
-        ]
+        received = list(self.received)
+        return [item for item in received if method in (None, item.method)]
 
     def go_offline(self) -> None:
         """Stop receiving requests and sending replies."""
@@ -159,7 +145,7 @@ class Wallet:
         self._subscriptions.resubscribe()
 
     def go_online(self, *, heeds_expiration: bool | None = None) -> None:
-        """Receive requests again, and run those that the relays have stored.
+        """Receive requests again, and run those that the relay has stored.
 
         `heeds_expiration` overrides the protocol's option for the stored requests.
         """
@@ -167,7 +153,7 @@ class Wallet:
         self._subscriptions.resubscribe()
         if heeds_expiration is None:
             heeds_expiration = self.protocol.heeds_expiration
-        self._subscriptions.catch_up(self, heeds_expiration=heeds_expiration)
+        self._subscriptions.catch_up(self, heeds_expiration)
 
     def pay(self, bolt11: str) -> Invoice:
         """Pay by hand, without NIP-47. Raises NotPaid."""
@@ -220,9 +206,8 @@ class Wallet:
     def _load(self) -> None:
         query = "SELECT label, terms FROM connections WHERE wallet = ? ORDER BY rowid"
         for label, text in self._database.rows(query, self.name):
-            terms = json.loads(text)
-            renewal = Renewal(terms.pop("renewal"))
-            self._add(label, Terms(**terms, renewal=renewal))
+            terms = Terms(**json.loads(text))
+            self._add(label, replace(terms, renewal=Renewal(terms.renewal)))
 
     def _open(self, label: str, terms: Terms) -> None:
         self._add(label, terms)
@@ -231,7 +216,7 @@ class Wallet:
     def _add(self, label: str, terms: Terms) -> None:
         keys = keys_of(self._seed, self.name, label)
         self._connections[label] = Connection(
-            label, keys=keys, relays=self.relays, terms=terms, on_change=self._on_change
+            label, keys=keys, relay=self.relay, terms=terms, on_change=self._on_change
         )
 
     def _on_change(self, label: str, terms: Terms) -> None:

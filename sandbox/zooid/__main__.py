@@ -23,16 +23,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the command-line options."""
-    parser.add_argument("--zooid-port", type=int, default=12114, help="0: a free port")
-    parser.add_argument(
-        "--relays", type=Path, metavar="FILE", help="JSON file that stores the relays"
+    file = "JSON file that stores the relays"
+    keys = (
+        "comma-separated hex public keys that may manage relays"
+        " (default: that of ROBOT_SECRET in the environment)"
     )
-    parser.add_argument(
-        "--whitelist",
-        default="",
-        help="comma-separated hex public keys that may manage relays"
-        " (default: that of ROBOT_SECRET in the environment)",
-    )
+    add = parser.add_argument
+    add("--zooid-port", type=int, default=12114, help="0: a free port")
+    add("--relays", type=Path, metavar="FILE", help=file)
+    add("--whitelist", default="", help=keys)
 
 
 def serve(options: argparse.Namespace, *, explain: bool = False) -> int:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from sandbox.common.control import Refused
 from sandbox.common.faults import Faults
 from sandbox.common.http import Request, Response, json_response
 from sandbox.common.nostr import generate_secret_key, pubkey_of
-from sandbox.zooid.auth import Unauthorized, verify_signature
+from sandbox.zooid.auth import verify_signature
 from sandbox.zooid.configs import BadConfig, Config, merge_patch, parse_object, validate
 from sandbox.zooid.faults import Kind, ZooidFault
 from sandbox.zooid.store import Store
@@ -76,12 +77,8 @@ class Zooid:
         """
         name = str(relay_id)
         with self._lock:
-            config = self._store.configs[name]
-            pubkeys = [
-                pubkey
-                for role in config.get("roles", {}).values()
-                for pubkey in role.get("pubkeys", [])
-            ]
+            roles = self._store.configs[name].get("roles", {}).values()
+            pubkeys = chain.from_iterable(role.get("pubkeys", []) for role in roles)
             return list(self._store.members.get(name, dict.fromkeys(pubkeys)))
 
     def reset(self) -> None:
@@ -111,21 +108,14 @@ class Zooid:
         if f"http://{request.headers.get('host')}" != self.url:
             return Response(404, b"Not Found\n", {"Content-Type": "text/plain"})
         try:
-            self._authorize(request)
+            if verify_signature(request) not in self.whitelist:
+                raise Refused(403, "this key may not manage relays")
             with self._lock:
                 return self._dispatch(request)
         except Refused as exc:
             return json_response(exc.status, {"error": str(exc)})
         except BadConfig as exc:
             return json_response(400, {"error": str(exc)})
-
-    def _authorize(self, request: Request) -> None:
-        try:
-            pubkey = verify_signature(request)
-        except Unauthorized as exc:
-            raise Refused(401, str(exc)) from exc
-        if pubkey not in self.whitelist:
-            raise Refused(403, "this key may not manage relays")
 
     def _dispatch(self, request: Request) -> Response:
         prefix, _, rest = request.path.removeprefix("/").partition("/")
@@ -134,9 +124,7 @@ class Zooid:
             raise Refused(404, "not found")
         if not relay_id:
             raise Refused(400, "the id of the relay is missing")
-        handler = (_MEMBERS_HANDLERS if subresource else _RELAY_HANDLERS).get(
-            request.method
-        )
+        handler = _HANDLERS.get((request.method, subresource))
         if handler is None:
             raise Refused(405, "method not allowed")
         return handler(self, relay_id, request)
@@ -182,24 +170,18 @@ class Zooid:
         self._store.save()
 
 
-Handler = Callable[[Zooid, str, Request], Response]
-_RELAY_HANDLERS: dict[str, Handler] = {
-    "POST": Zooid._create,
-    "PUT": Zooid._replace,
-    "PATCH": Zooid._patch,
-    "DELETE": Zooid._delete,
+#: By method, and by the part of the relay that the path names.
+_HANDLERS: dict[tuple[str, str], Callable[[Zooid, str, Request], Response]] = {
+    ("POST", ""): Zooid._create,
+    ("PUT", ""): Zooid._replace,
+    ("PATCH", ""): Zooid._patch,
+    ("DELETE", ""): Zooid._delete,
+    ("GET", "members"): Zooid._list_members,
 }
-_MEMBERS_HANDLERS: dict[str, Handler] = {"GET": Zooid._list_members}
 
 
 def _generate_config(relay_id: str) -> Config:
     name = f"relay_{''.join(filter(str.isalnum, relay_id))}"
-    secret = generate_secret_key()
-    return validate(
-        {
-            "host": f"{name.replace('_', '-')}.relays.example",
-            "schema": name,
-            "secret": secret,
-            "info": {"pubkey": pubkey_of(secret)},
-        }
-    )
+    secret, host = generate_secret_key(), f"{name.replace('_', '-')}.relays.example"
+    info = {"pubkey": pubkey_of(secret)}
+    return validate({"host": host, "schema": name, "secret": secret, "info": info})

@@ -3,6 +3,7 @@
 import json
 from base64 import b64decode
 
+from sandbox.common.control import Refused
 from sandbox.common.http import Request
 from sandbox.common.nostr import Event, InvalidEvent, parse_event
 
@@ -10,22 +11,18 @@ from sandbox.common.nostr import Event, InvalidEvent, parse_event
 HTTP_AUTH = 27235
 
 
-class Unauthorized(Exception):
-    """A missing or invalid signature; the message says what is wrong."""
-
-
 def verify_signature(request: Request) -> str:
-    """Return the public key that signed a request, in hex. Raises Unauthorized."""
+    """Return the public key that signed a request, in hex. Raises Refused."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "nostr":
-        raise Unauthorized("the Nostr authorization is missing")
+        raise Refused(401, "the Nostr authorization is missing")
     event = _event(token)
     if event.kind != HTTP_AUTH:
-        raise Unauthorized(f"the event is not of kind {HTTP_AUTH}")
+        raise Refused(401, f"the event is not of kind {HTTP_AUTH}")
     if _url(request) not in event.values("u"):
-        raise Unauthorized("the event is not for this address")
+        raise Refused(401, "the event is not for this address")
     if request.method not in map(str.upper, event.values("method")):
-        raise Unauthorized("the event is not for this method")
+        raise Refused(401, "the event is not for this method")
     return event.pubkey
 
 
@@ -33,7 +30,7 @@ def _event(token: str) -> Event:
     try:
         return parse_event(json.loads(b64decode(token, validate=True)))
     except (ValueError, RecursionError, InvalidEvent) as exc:
-        raise Unauthorized("the token is not a signed event") from exc
+        raise Refused(401, "the token is not a signed event") from exc
 
 
 def _url(request: Request) -> str:

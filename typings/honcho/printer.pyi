@@ -10,6 +10,7 @@ class Message(NamedTuple):
 
 class Printer:
     prefix: bool
+    width: int
     def __init__(
         self, output: IO[str] = ..., *, colour: bool = ..., prefix: bool = ...
     ) -> None: ...

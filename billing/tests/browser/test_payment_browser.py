@@ -13,7 +13,7 @@ from billing.models import CardAttempt, InvoiceCollection
 from billing.tests.support.qr_codes import read_qr_code
 from lightning.models import LightningInvoice
 from lightning.services.rates import clear_cache
-from sandbox.wallets import LookupBehaviour
+from sandbox.wallets.behaviour import LookupBehaviour
 
 pytestmark = [
     pytest.mark.browser,

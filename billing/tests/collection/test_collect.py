@@ -29,7 +29,7 @@ from lightning.exceptions import PaymentInProgress
 from lightning.models import NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import PAYS, PAYS_WITHOUT_ANSWER, refuses
+from sandbox.wallets.behaviour import PAYS, PAYS_WITHOUT_ANSWER, refuses
 from tenants.models import Notice
 
 pytestmark = pytest.mark.django_db

@@ -45,7 +45,7 @@ from lightning.exceptions import PaymentInProgress
 from lightning.models import LightningInvoice, NwcPayment
 from lightning.services.invoice_status import check_invoice
 from lightning.services.wallets import connect_wallet
-from sandbox.wallets import refuses
+from sandbox.wallets.behaviour import refuses
 from tenants.models import Notice
 from tenants.services.tenants import set_wallet
 

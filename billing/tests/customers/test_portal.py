@@ -24,7 +24,7 @@ from billing.services.customers.portal import (
 )
 from billing.services.subscriptions.sync import sync_tenant
 from caravel.core import cache
-from sandbox.tests.support.stripe_web import fetch, submit, words
+from sandbox.tests.support.stripe.web import fetch, submit, words
 from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 

@@ -20,7 +20,7 @@ from caravel.nostr.relays.pool import get_pool
 from lightning.models import LightningInvoice
 from lightning.services.wallets import connect_wallet
 from lightning.tests.support.payments import start_payment
-from sandbox.wallets import LookupBehaviour
+from sandbox.wallets.behaviour import LookupBehaviour
 
 pytestmark = pytest.mark.django_db
 

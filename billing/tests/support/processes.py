@@ -1,13 +1,18 @@
 """Real worker processes that use the tests' servers and database."""
 
+import atexit
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
@@ -16,7 +21,7 @@ from django.db.models import F
 
 from billing.models import StripeEvent, SubscriptionSync
 from caravel.tests.support import secret_scanner
-from caravel.tests.support.waiting import LIMIT, wait_until
+from caravel.tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFORK = ("--concurrency", "2")
@@ -27,8 +32,10 @@ def environment() -> dict[str, str]:
     """Return the environment of a process that uses the test database."""
     url = urlsplit(settings.DATABASE_URL)
     database = urlunsplit(url._replace(path=f"/{connection.settings_dict['NAME']}"))
+    # pytest sets it to another value for each test.
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
     return {
-        **os.environ,
+        **inherited,
         "CARAVEL_ENV": "test",
         "DATABASE_URL": database,
         "REDIS_URL": settings.REDIS_URL,
@@ -61,38 +68,70 @@ def run(code: str, **extra: str) -> subprocess.Popen[str]:
     )
 
 
+@dataclass(frozen=True)
+class Worker:
+    """A running Celery worker, which leads its own process group."""
+
+    pid: int
+
+
 @contextmanager
 def worker(
     log: Path, *, queues: str = "default,stripe", pool: Sequence[str] = PREFORK
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[Worker]:
     """Run a Celery worker for these queues; it is killed when the block ends."""
-    with secret_scanner.watch(log).open("ab") as output:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "celery", "--app", "caravel", "--quiet"),
-                *("worker", "--queues", queues, *pool),
-                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            ],
-            cwd=ROOT,
-            env={**environment(), "LOG_LEVEL": "DEBUG"},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    arguments = (
+        *("--app", "caravel", "--quiet", "worker", "--queues", queues, *pool),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    )
+    secret_scanner.watch(log).touch()
+    request = {"arguments": arguments, "log": str(log)}
+    running = Worker(_fork({**environment(), "LOG_LEVEL": "DEBUG"}, request))
     try:
-        yield process
+        yield running
     finally:
-        kill(process)
+        kill(running)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(worker: Worker) -> None:
     """Send SIGKILL to a worker and its children, as if the machine had failed."""
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    wait_until(lambda: not _exists(worker.pid), "the worker's end")
+
+
+def _exists(pid: int) -> bool:
     try:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return
-    finally:
-        process.wait(LIMIT)
+        return False
+    return True
+
+
+def _fork(env: dict[str, str], request: dict[str, Any]) -> int:
+    """Fork a worker from a process with this environment; return its process id."""
+    template = _template(tuple(sorted(env.items())))
+    assert template.stdin and template.stdout
+    template.stdin.write(json.dumps(request) + "\n")
+    template.stdin.flush()
+    return int(template.stdout.readline())
+
+
+# Importing the application takes most of a worker's start, so this is done once per
+# environment.
+@cache
+def _template(env: tuple[tuple[str, str], ...]) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "billing.tests.support.worker_template"],
+        cwd=ROOT,
+        env=dict(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    # It ends when its input ends.
+    atexit.register(process.communicate)
+    return process
 
 
 def wait_for(condition: Callable[[], object], event: str) -> None:

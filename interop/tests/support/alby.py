@@ -29,7 +29,7 @@ class AlbyWallet:
         self, wallet: Wallet, relay: SandboxRelay, *, schemes: Sequence[Scheme]
     ) -> None:
         self.wallet = wallet
-        self.url = connection_url(wallet.keys, [relay.url])
+        self.url = connection_url(wallet.keys, relay.url)
         self.schemes = schemes
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self._relay = relay
@@ -86,8 +86,6 @@ class AlbyWallet:
             method=method,
             params=params,
             scheme=self.schemes[0],
-            created_at=0,
-            expires_at=None,
         )
         result = METHODS[method](Call(self.wallet, self.wallet.connection, request))
         return {**result, "methods": SERVED} if method == "get_info" else result
@@ -102,8 +100,8 @@ def alby_wallet(
     schemes: Sequence[Scheme] = tuple(Scheme),
 ) -> Iterator[AlbyWallet]:
     """Serve a new wallet with the SDK for the length of the block."""
-    # Without relays, so that the sandbox's own service does not serve it as well.
-    wallet = wallets.create("alby", balance_msat=balance_msat, relays=[])
+    # Offline, so that the sandbox's own service does not serve it as well.
+    wallet = wallets.create("alby", balance_msat=balance_msat, online=False)
     wallet.protocol = replace(wallet.protocol, notifies=False)
     alby = AlbyWallet(wallet, relay, schemes=schemes)
     try:

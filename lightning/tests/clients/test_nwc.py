@@ -32,7 +32,8 @@ from lightning.exceptions import (
     WalletRefused,
 )
 from sandbox.common.nostr import Scheme, encrypt
-from sandbox.wallets import (
+from sandbox.wallets import Terms
+from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS_WITHOUT_ANSWER,
     STAYS_SILENT,
@@ -42,7 +43,6 @@ from sandbox.wallets import (
     PaymentBehaviour,
     Protocol,
     ReplyBehaviour,
-    Terms,
     answers_after,
     pays_but_says,
     refuses,

@@ -28,7 +28,8 @@ from lightning.services.invoices import PaymentRequest
 from lightning.tasks import resolve_payments
 from lightning.tests.factories import make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
-from sandbox.wallets import (
+from sandbox.wallets import Terms, Wallet
+from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS,
     PAYS_WITHOUT_ANSWER,
@@ -36,8 +37,6 @@ from sandbox.wallets import (
     CorruptReply,
     LookupBehaviour,
     PaymentBehaviour,
-    Terms,
-    Wallet,
     answers_after,
     pays_after,
     pays_but_says,

@@ -15,7 +15,7 @@ from lightning.services import invoice_status
 from lightning.tasks import poll_wallet, watch_invoices
 from lightning.tests.factories import make_invoice, make_payment_request
 from lightning.tests.support.payments import get_or_issue_invoice
-from sandbox.wallets import LookupBehaviour
+from sandbox.wallets.behaviour import LookupBehaviour
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]

@@ -23,7 +23,12 @@ from lightning.services import invoice_status, invoices, payments
 from lightning.services.invoices import payable_until
 from lightning.tests.factories import make_invoice, make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
-from sandbox.wallets import STAYS_SILENT, InvoiceBehaviour, LookupBehaviour, refuses
+from sandbox.wallets.behaviour import (
+    STAYS_SILENT,
+    InvoiceBehaviour,
+    LookupBehaviour,
+    refuses,
+)
 from tenants.tests.factories import TenantFactory
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("own_wallet", "prices")]

@@ -22,7 +22,8 @@ from lightning.services.wallets import connect_wallet, disconnect_wallet
 from lightning.tasks import resolve_payments, run_nwc_payment
 from lightning.tests.factories import make_payment_request, tenant_with
 from lightning.tests.support.payments import get_or_issue_invoice, start_payment
-from sandbox.wallets import (
+from sandbox.wallets import Terms
+from sandbox.wallets.behaviour import (
     CLAIMS_FALSELY,
     PAYS,
     PAYS_WITHOUT_ANSWER,
@@ -30,7 +31,6 @@ from sandbox.wallets import (
     CorruptReply,
     LookupBehaviour,
     PaymentBehaviour,
-    Terms,
     answers_after,
     pays_but_says,
     refuses,

@@ -14,7 +14,8 @@ from lightning.clients.nwc_replies import read_info
 from lightning.clients.nwc_uri import parse_nwc_url
 from lightning.exceptions import InvalidWalletUrl, WalletUnusable
 from lightning.services.wallets import connect_wallet, disconnect_wallet
-from sandbox.wallets import Protocol, ReplyBehaviour, Terms
+from sandbox.wallets import Terms
+from sandbox.wallets.behaviour import Protocol, ReplyBehaviour
 from tenants.models import Activity, Tenant
 from tenants.tests.factories import TenantFactory
 
@@ -153,7 +154,7 @@ def test_relay_that_resolves_to_a_private_address_is_unreachable(
     settings, tenant, alice
 ):
     settings.NWC_ALLOW_PRIVATE_RELAYS = False
-    port = alice.relays[0].rsplit(":", 1)[1]
+    port = alice.relay.rsplit(":", 1)[1]
     url = alice.url.replace(f"127.0.0.1%3A{port}", f"relay.example.com%3A{port}")
 
     with patch(

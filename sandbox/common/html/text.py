@@ -10,16 +10,9 @@ UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 NOTHING = Markup('<span class="nothing">–</span>')
 # Colour of a status by how much attention it needs.
 TONES = {
-    "active": "good",
-    "paid": "good",
-    "succeeded": "good",
-    "enabled": "good",
-    "trialing": "good",
-    "open": "warn",
-    "incomplete": "warn",
-    "past_due": "bad",
-    "unpaid": "bad",
-    "uncollectible": "bad",
+    "good": ("active", "paid", "succeeded", "enabled", "trialing"),
+    "warn": ("open", "incomplete"),
+    "bad": ("past_due", "unpaid", "uncollectible"),
 }
 
 
@@ -70,10 +63,9 @@ def duration(seconds: int) -> str:
 
 def badge(word: str) -> Markup:
     """Return a coloured status."""
-    tone = TONES.get(word, "plain")
-    return Markup('<span class="badge {}">{}</span>').format(
-        tone, word.replace("_", " ")
-    )
+    tone = next((tone for tone in TONES if word in TONES[tone]), "plain")
+    html = Markup('<span class="badge {}">{}</span>')
+    return html.format(tone, word.replace("_", " "))
 
 
 def plural(count: int, noun: str) -> str:

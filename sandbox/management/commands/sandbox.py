@@ -10,13 +10,7 @@ from sandbox.lightning import __main__ as lightning
 from sandbox.stripe import __main__ as stripe
 from sandbox.zooid import __main__ as zooid
 
-STAND_INS = {
-    "stripe": stripe.serve,
-    "lightning": lightning.serve,
-    "zooid": zooid.serve,
-}
-
-
+STAND_INS: dict[str, Any] = {"stripe": stripe, "lightning": lightning, "zooid": zooid}
 #: Variables of the environment whose default is this checkout's, by stand-in.
 DEFAULTS = {"lightning": "SANDBOX_SEED", "zooid": "ROBOT_SECRET"}
 
@@ -29,12 +23,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--only", choices=list(STAND_INS), default="stripe")
-        stripe.add_arguments(parser.add_argument_group("stripe"))
-        lightning.add_arguments(parser.add_argument_group("lightning"))
-        zooid.add_arguments(parser.add_argument_group("zooid"))
+        for name, stand_in in STAND_INS.items():
+            stand_in.add_arguments(parser.add_argument_group(name))
 
     def handle(self, *args: Any, **options: Any) -> None:
-        serve = STAND_INS[options["only"]]
+        serve = STAND_INS[options["only"]].serve
         variable = DEFAULTS.get(options["only"])
         if variable and not os.environ.get(variable):
             os.environ[variable] = dev_defaults.defaults(settings.VAR)[variable]

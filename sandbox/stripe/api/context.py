@@ -1,8 +1,9 @@
 """Context of a unit of work: store, time, and the events to emit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 from sandbox.common.http import dump_json
 from sandbox.stripe import API_VERSION, settings
@@ -24,36 +25,20 @@ DELIVERY = "_delivery"
 DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
 
 
-class Renderer(Protocol):
-    """Registry of object types, which renders their records."""
-
-    def render(self, store: Store, record: Record) -> dict[str, Any]:
-        """Return the API representation of a record."""
-
-
+@dataclass(slots=True)
 class Context:
     """Unit of work of one API request or timer."""
 
-    def __init__(
-        self,
-        store: Store,
-        registry: Renderer,
-        ids: Ids,
-        now: int,
-        *,
-        request_id: str | None = None,
-        idempotency_key: str | None = None,
-        public_url: str = DEFAULT_PUBLIC_URL,
-    ) -> None:
-        self.store = store
-        self.registry = registry
-        self.ids = ids
-        self.now = now
-        self.request_id = request_id
-        self.idempotency_key = idempotency_key
-        self.public_url = public_url
-        #: Ids of the deliveries that events of this unit of work have queued.
-        self.queued: list[str] = []
+    store: Store
+    #: Function that returns the API representation of a record.
+    render: Callable[[Store, Record], dict[str, Any]]
+    ids: Ids
+    now: int
+    public_url: str
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    #: Ids of the deliveries that events of this unit of work have queued.
+    queued: list[str] = field(default_factory=list)
 
     @property
     def settings(self) -> AccountSettings:
@@ -81,6 +66,15 @@ class Context:
             raise missing(NOUNS.get(kind, kind), id, param=param, status=400)
         return record
 
+    def new(self, kind: str, prefix: str, length: int = 24) -> dict[str, Any]:
+        """Return the fields that every new object has; its id starts with `prefix`."""
+        return {
+            "id": self.ids.new(prefix, length),
+            "object": kind,
+            "created": self.now,
+            "livemode": False,
+        }
+
     def insert(self, record: Record, event: str | None = None) -> Record:
         """Store a new object and emit its `event`."""
         self.store.put(record["object"], record)
@@ -99,40 +93,49 @@ class Context:
         yield draft
         self.store.put(kind, draft)
         if event:
-            previous = difference(before, self.serialize(draft))
-            if previous:
-                self.emit(event, draft, previous)
+            after = self.serialize(draft)
+            if previous := difference(before, after):
+                self._record(event, draft["id"], after, previous)
+
+    def change(
+        self, kind: str, id: str, event: str | None = None, /, **fields: Any
+    ) -> Record:
+        """Set fields of an object and return it; emit `event` if it has changed."""
+        with self.update(kind, id, event) as draft:
+            draft.update(fields)
+        return draft
 
     def serialize(self, record: Record) -> dict[str, Any]:
         """Return the API representation of a record."""
-        return self.registry.render(self.store, record)
+        return self.render(self.store, record)
 
     def emit(
         self, type: str, record: Record, previous: Mapping[str, Any] | None = None
     ) -> None:
-        """Record an event and its deliveries (docs: API reference, Events).
+        """Record an event and its deliveries (docs: API reference, Events)."""
+        self._record(type, record["id"], self.serialize(record), previous)
 
-        The object is stored as JSON in its present state, since retries repeat it.
-        """
-        data: dict[str, Any] = {"object": self.serialize(record)}
+    def _record(
+        self,
+        type: str,
+        id: str,
+        content: Mapping[str, Any],
+        previous: Mapping[str, Any] | None,
+    ) -> None:
+        # As JSON in its present state, since retries repeat it.
+        data = {"object": content}
         if previous is not None:
             data["previous_attributes"] = previous
-        endpoints = [endpoint["id"] for endpoint in self.subscribers(type)]
+        endpoints = subscribers(self.store, type)
         event = {
-            "id": self.ids.new("evt"),
-            "object": "event",
+            **self.new("event", "evt"),
             "account": None,
             "api_version": API_VERSION,
             "context": None,
-            "created": self.now,
             "_data": dump_json(data),
-            "_invoice": record["id"] if type == "invoice.created" else None,
-            "livemode": False,
+            "_invoice": id if type == "invoice.created" else None,
             "pending_webhooks": len(endpoints),
-            "request": {
-                "id": self.request_id,
-                "idempotency_key": self.idempotency_key,
-            },
+            "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
             "type": type,
             "_waiting": endpoints,
         }
@@ -140,14 +143,6 @@ class Context:
         self.queued += [
             queue_delivery(self.store, event, endpoint, self.now)["id"]
             for endpoint in endpoints
-        ]
-
-    def subscribers(self, type: str) -> list[Record]:
-        """Return the enabled endpoints that are registered for the event type."""
-        return [
-            endpoint
-            for endpoint in self.store.scan("webhook_endpoint", newest_first=False)
-            if endpoint["status"] == "enabled" and wants(endpoint, type)
         ]
 
 
@@ -167,10 +162,14 @@ def queue_delivery(store: Store, event: Record, endpoint: str, now: int) -> Reco
     return delivery
 
 
-def wants(endpoint: Record, type: str) -> bool:
-    """Return whether the endpoint is registered for the event type."""
-    enabled = endpoint["enabled_events"]
-    return "*" in enabled or type in enabled
+def subscribers(store: Store, type: str) -> list[str]:
+    """Return the ids of the enabled endpoints that are registered for an event type."""
+    return [
+        endpoint["id"]
+        for endpoint in store.scan("webhook_endpoint", newest_first=False)
+        if endpoint["status"] == "enabled"
+        and not {"*", type}.isdisjoint(endpoint["enabled_events"])
+    ]
 
 
 def clone(value: Any) -> Any:

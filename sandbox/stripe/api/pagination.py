@@ -1,6 +1,7 @@
 """Lists and cursor pagination (docs: API reference, Pagination)."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,22 +19,28 @@ def page(
     url: str,
     params: Mapping[str, Any],
     *,
-    index: tuple[str, str] | None = None,
+    filters: Mapping[str, Any] | None = None,
     where: Predicate | None = None,
 ) -> dict[str, Any]:
-    """Return one page of records, newest first. Raises a 400 for an invalid cursor."""
+    """Return one page of records, newest first. Raises a 400 for an invalid cursor.
+
+    `filters` are values of indexed fields; those that are None do not count.
+    """
     for cursor in _cursors(params):
         if store.get(kind, params[cursor]) is None:
             raise missing(kind, params[cursor], param=cursor, status=400)
     backwards = "ending_before" in params
+    wanted = [pair for pair in (filters or {}).items() if pair[1] is not None]
     records: Iterable[Record] = store.scan(
         kind,
-        index=index,
+        index=wanted[0] if wanted else None,
         before=params.get("starting_after"),
         after=params.get("ending_before"),
         created=params.get("created"),
         newest_first=not backwards,
     )
+    for name, value in wanted[1:]:
+        records = filter(partial(_has, name, value), records)
     if where is not None:
         records = filter(where, records)
     limit = params.get("limit", DEFAULT_LIMIT)
@@ -43,6 +50,10 @@ def page(
     if backwards:
         data.reverse()
     return list_object(data, url, has_more=len(selected) > limit)
+
+
+def _has(name: str, value: Any, record: Record) -> bool:
+    return bool(record[name] == value)
 
 
 def slice_page(

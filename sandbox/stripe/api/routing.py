@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.params import Shape
+from sandbox.stripe.api.pagination import page
+from sandbox.stripe.api.params import Kind, Shape, listing
 from sandbox.stripe.store.records import Record, Store
 
 Params = Mapping[str, Any]
@@ -80,6 +81,14 @@ class Resource:
         def retrieve(context: Context, params: Params, id: str) -> Record:
             return context.get(self.name, id)
 
+    def listable(self, url: str, **filters: Kind) -> None:
+        """Declare the endpoint that lists objects; the filters are indexed fields."""
+
+        @self.get(url, listing(**filters))
+        def list_(context: Context, params: Params) -> Record:
+            values = {name: params.get(name) for name in filters}
+            return page(context.store, self.name, url, params, filters=values)
+
     def _route(
         self, method: str, path: str, shape: Shape
     ) -> Callable[[Handler], Handler]:
@@ -97,11 +106,12 @@ class Registry:
 
     def __init__(self, resources: tuple[Resource, ...]) -> None:
         self.by_name = {resource.name: resource for resource in resources}
-        # By method and number of segments, so that few routes are compared.
-        self._routes: dict[tuple[str, int], list[Route]] = {}
+        # By method, number of segments and the first two, which are never ids: so few
+        # routes are compared.
+        self._routes: dict[tuple[str, int, tuple[str, ...]], list[Route]] = {}
         for resource in resources:
             for route in resource.routes:
-                key = (route.method, len(route.segments))
+                key = (route.method, len(route.segments), route.segments[:2])
                 self._routes.setdefault(key, []).append(route)
 
     @property
@@ -114,7 +124,7 @@ class Registry:
         segments = tuple(path.strip("/").split("/"))
         if path.endswith("/"):
             return None
-        for route in self._routes.get((method, len(segments)), ()):
+        for route in self._routes.get((method, len(segments), segments[:2]), ()):
             ids = route.match(segments)
             if ids is not None:
                 return route, tuple(map(unquote, ids))

@@ -1,13 +1,14 @@
 """Running sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import stripe
 
-from sandbox.stripe.api.faults import ApiFault, Kind, When
+from sandbox.common.server import serving
+from sandbox.stripe.api.faults import ApiFault, Kind
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations
 from sandbox.stripe.server import StripeServer
@@ -21,13 +22,22 @@ WEBHOOK_SECRET = "whsec_sandbox"
 
 
 class Sandbox:
-    """Running sandbox with its control functions."""
+    """Running sandbox with its control functions, most of which are the app's."""
 
     def __init__(self, server: StripeServer, api_key: str) -> None:
         self.server = server
-        self.app: StripeApp = server.app
+        self.app = app = server.app
         self.url = server.url
         self.api_key = api_key
+        self.advance = app.advance
+        self.clear_faults = app.clear_faults
+        self.now = app.clock.now
+        self.pause_webhooks = app.deliveries.pause
+        self.redeliver = app.redeliver
+        self.requests = app.log.list
+        self.reset = app.reset
+        self.restore = app.restore
+        self.snapshot = app.snapshot
 
     def client(self, **options: Any) -> stripe.StripeClient:
         """Return a StripeClient for this sandbox, without automatic retries."""
@@ -41,89 +51,17 @@ class Sandbox:
             },
         )
 
-    def fault(
-        self,
-        kind: Kind,
-        *,
-        method: str | None = "POST",
-        path: str = "",
-        when: When = "before",
-        status: int = 500,
-        error: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-        seconds: float = 0,
-        times: int | None = 1,
-        chance: float = 1.0,
-        params: dict[str, Any] | None = None,
-    ) -> str:
-        """Add a fault for the next matching requests and return its id.
+    def fault(self, kind: Kind, *, method: str | None = "POST", **values: Any) -> str:
+        """Add an `ApiFault` for the next matching requests and return its id.
 
         `when="after"`: the request is executed and stored before it fails. `chance` is
         the probability for each matching request, repeatable with a seed.
         """
-        return self.app.faults.add(
-            ApiFault(
-                kind,
-                method=method,
-                path=path,
-                when=when,
-                status=status,
-                error=error or {},
-                headers=headers or {},
-                seconds=seconds,
-                times=times,
-                chance=chance,
-                params=params or {},
-            )
-        ).id
+        return self.app.faults.add(ApiFault(kind, method=method, **values)).id
 
-    def webhook_fault(
-        self,
-        kind: WebhookKind,
-        type: str = "*",
-        *,
-        times: int | None = 1,
-        seconds: int = 0,
-        chance: float = 1.0,
-    ) -> str:
-        """Add a fault for deliveries of the next matching events and return its id.
-
-        See `webhook_faults.WebhookFault`; `seconds` is sandbox time.
-        """
-        fault = WebhookFault(kind, type, times=times, seconds=seconds, chance=chance)
-        return self.app.webhook_faults.add(fault).id
-
-    def clear_faults(self) -> None:
-        """Remove all faults and release the requests that they delay."""
-        self.app.faults.clear()
-        self.app.webhook_faults.clear()
-
-    def requests(
-        self, method: str | None = None, path: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return the logged requests, oldest first; `path` filters by substring."""
-        return self.app.log.list(method, path)
-
-    def advance(
-        self,
-        seconds: int,
-        *,
-        deliver: bool = False,
-        then: Callable[[], object] | None = None,
-    ) -> int:
-        """Move the clock forward, run everything due, return the new time.
-
-        See `StripeApp.advance` for `deliver` and `then`.
-        """
-        return self.app.advance(seconds, deliver=deliver, then=then)
-
-    def now(self) -> int:
-        """Return sandbox time."""
-        return self.app.clock.now()
-
-    def reset(self) -> None:
-        """Delete all objects, faults and logged requests, and return to real time."""
-        self.app.reset()
+    def webhook_fault(self, kind: WebhookKind, type: str = "*", **values: Any) -> str:
+        """Add a `WebhookFault` for the next matching events and return its id."""
+        return self.app.webhook_faults.add(WebhookFault(kind, type, **values)).id
 
     def settings(self, **changes: Any) -> AccountSettings:
         """Change some account settings and return all. Raises BadField."""
@@ -136,21 +74,6 @@ class Sandbox:
                 configurations.save_default(context, features)
             )
         )
-
-    def redeliver(self, event: str, endpoint: str | None = None) -> int:
-        """Resend an event and return the number of deliveries. Raises KeyError."""
-        return self.app.redeliver(event, endpoint)
-
-    def snapshot(self, name: str = "default") -> None:
-        """Save the whole account under a name."""
-        self.app.snapshot(name)
-
-    def restore(self, name: str = "default") -> int:
-        """Restore a snapshot, clear faults and return the snapshot's time.
-
-        Raises NoSuchSnapshot.
-        """
-        return self.app.restore(name)
 
     def save(self) -> Callable[[], None]:
         """Return a function that restores the present objects and logged requests.
@@ -170,17 +93,14 @@ class Sandbox:
 
         return restore
 
-    def pause_webhooks(self, paused: bool = True) -> None:
-        """Pause or resume webhook deliveries."""
-        self.app.deliveries.paused = paused
-        self.app.deliveries.wake()
-
 
 @contextmanager
 def running_sandbox(
     *,
+    host: str = "127.0.0.1",
     port: int = 0,
     state: str | Path | None = None,
+    clock_file: Path | None = None,
     api_key: str | None = None,
     seed: int | None = None,
     webhook_url: str | None = None,
@@ -189,18 +109,24 @@ def running_sandbox(
     post: Post | None = None,
     retry_delays: tuple[float, ...] | None = None,
 ) -> Iterator[Sandbox]:
-    """Run a sandbox on 127.0.0.1 during the block, by default on a free port.
+    """Run a sandbox during the block, by default on a free port of 127.0.0.1.
 
     `post(url, body, headers) -> status` replaces the HTTP requests of deliveries.
+    Raises CannotListen or UnreadableState.
     """
     app = StripeApp(
-        state=state, api_key=api_key, seed=seed, post=post, retry_delays=retry_delays
+        state=state,
+        clock_file=clock_file,
+        api_key=api_key,
+        seed=seed,
+        post=post,
+        retry_delays=retry_delays,
     )
-    if webhook_url:
-        app.register_endpoint(webhook_url, secret=webhook_secret, events=webhook_events)
-    server = StripeServer(app, port=port)
-    server.start()
-    try:
-        yield Sandbox(server, api_key or API_KEY)
-    finally:
-        server.stop()
+    with closing(app):
+        server = StripeServer(app, host, port)
+        if webhook_url:
+            app.register_endpoint(
+                webhook_url, secret=webhook_secret, events=webhook_events
+            )
+        with serving(server):
+            yield Sandbox(server, api_key or API_KEY)

@@ -1,76 +1,61 @@
 """Commands for steps on Stripe's hosted pages and in its dashboard."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-from sandbox.common.control import Command, Commands, Refused
+from sandbox.common.control import Command, Commands
 from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.errors import StripeError
-from sandbox.stripe.api.params import Shape
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
+from sandbox.stripe.store.records import Record
 
 Result = dict[str, Any]
 OUTCOMES = ("succeeded", "failed")
-FEATURES = Shape({"features": UPDATED})
 
 
-def pay(app: "StripeApp", fields: Fields, invoice: str) -> Result:
+def pay(app: StripeApp, fields: Fields, invoice: str) -> Result:
     """Pay an invoice with a card; `challenge` is the outcome of a 3D Secure one."""
     card = fields.text("card")
     challenge = fields.optional(fields.choice, "challenge", OUTCOMES)
-    return _transact(
-        app,
+    return app.transact(
         lambda context: _serialize(
             context, hosted_actions.pay(context, invoice, card, challenge=challenge)
-        ),
+        )
     )
 
 
-def authenticate(app: "StripeApp", fields: Fields, intent: str) -> Result:
+def authenticate(app: StripeApp, fields: Fields, intent: str) -> Result:
     """End the pending 3D Secure challenge of a PaymentIntent."""
     passed = fields.choice("outcome", OUTCOMES) == "succeeded"
-    return _transact(
-        app,
+    return app.transact(
         lambda context: _serialize(
             context, hosted_actions.authenticate(context, intent, passed=passed)
-        ),
+        )
     )
 
 
-def add_card(app: "StripeApp", fields: Fields, customer: str) -> Result:
+def add_card(app: StripeApp, fields: Fields, customer: str) -> Result:
     """Add a default card to a customer."""
     card = fields.text("card")
+    method = app.transact(
+        lambda context: context.serialize(
+            hosted_actions.add_card(context, customer, card)
+        )
+    )
+    return {"payment_method": method}
 
-    def work(context: Context) -> Result:
-        method = hosted_actions.add_card(context, customer, card)
-        return {"payment_method": context.serialize(method)}
 
-    return _transact(app, work)
-
-
-def save_portal(app: "StripeApp", fields: Fields) -> Result:
+def save_portal(app: StripeApp, fields: Fields) -> Result:
     """Save the default configuration; without features, the initial one."""
-
-    def work(context: Context) -> Result:
-        features = fields.optional(fields.mapping, "features", {})
-        given = {} if features is None else {"features": _as_form(features)}
-        params = FEATURES.read(given)
-        default = configurations.save_default(context, params.get("features"))
-        return context.serialize(default)
-
-    return _transact(app, work)
-
-
-def _transact(app: "StripeApp", work: Callable[[Context], Result]) -> Result:
-    try:
-        return app.transact(work)
-    except StripeError as error:
-        raise Refused(error.status, str(error)) from error
+    given = fields.optional(fields.mapping, "features", {})
+    features = None if given is None else UPDATED.read(_as_form(given), "features")
+    return app.transact(
+        lambda context: context.serialize(
+            configurations.save_default(context, features)
+        )
+    )
 
 
 def _as_form(value: Any) -> Any:
@@ -85,10 +70,11 @@ def _as_form(value: Any) -> Any:
     return value
 
 
-def _serialize(context: Context, result: hosted_actions.PaymentResult) -> Result:
+def _serialize(context: Context, intent: Record) -> Result:
+    invoice = context.get("invoice", intent["_invoice"])
     return {
-        "invoice": context.serialize(result.invoice),
-        "payment_intent": context.serialize(result.intent),
+        "invoice": context.serialize(invoice),
+        "payment_intent": context.serialize(intent),
     }
 
 

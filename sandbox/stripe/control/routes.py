@@ -1,21 +1,25 @@
 """Commands of the control API; see `sandbox.common.control`."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common import control
-from sandbox.common.control import Command, Commands, Refused, fault_commands
+from sandbox.common.control import (
+    Command,
+    Commands,
+    Refused,
+    fault_commands,
+)
 from sandbox.common.fields import BadField, Fields
 from sandbox.common.http import Request, Response
 from sandbox.stripe import settings
 from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.api.faults import ApiFault
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.control import customer_actions
 from sandbox.stripe.store.snapshots import NoSuchSnapshot
 from sandbox.stripe.webhooks.faults import WebhookFault
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 MAX_ADVANCE_SECONDS = 100 * 366 * 86_400
 SETTINGS = tuple(asdict(settings.DEFAULTS))
@@ -26,26 +30,35 @@ def serves(request: Request) -> bool:
     return request.path.startswith(control.PREFIX)
 
 
-def handle(app: "StripeApp", request: Request) -> Response:
+def handle(app: StripeApp, request: Request) -> Response:
     """Return the response to a control request. Never raises."""
-    return control.handle(app, COMMANDS, request)
+    return control.handle(app, COMMANDS, request, _run)
 
 
-def list_requests(app: "StripeApp", fields: Fields) -> Any:
+def _run(command: Command, app: StripeApp, fields: Fields) -> Any:
+    try:
+        return command.run(app, fields)
+    except StripeError as error:
+        raise Refused(error.status, str(error)) from error
+    except NoSuchSnapshot as error:
+        raise Refused(404, f"no such snapshot: {error}") from None
+
+
+def list_requests(app: StripeApp, fields: Fields) -> Any:
     method, path = (fields.optional(fields.text, name) for name in ("method", "path"))
     return {"data": app.log.list(method, path)}
 
 
-def clear_requests(app: "StripeApp", fields: Fields) -> Any:
+def clear_requests(app: StripeApp, fields: Fields) -> Any:
     app.log.clear()
     return {"data": []}
 
 
-def clock(app: "StripeApp", fields: Fields) -> Any:
+def clock(app: StripeApp, fields: Fields) -> Any:
     return {"now": app.clock.now(), "offset": app.clock.offset}
 
 
-def advance(app: "StripeApp", fields: Fields) -> Any:
+def advance(app: StripeApp, fields: Fields) -> Any:
     app.advance(
         fields.integer("seconds", maximum=MAX_ADVANCE_SECONDS),
         deliver=fields.flag("deliver", False),
@@ -54,34 +67,31 @@ def advance(app: "StripeApp", fields: Fields) -> Any:
     return clock(app, fields)
 
 
-def reset(app: "StripeApp", fields: Fields) -> Any:
+def reset(app: StripeApp, fields: Fields) -> Any:
     app.reset()
     return state(app, fields)
 
 
-def snapshot(app: "StripeApp", fields: Fields) -> Any:
+def snapshot(app: StripeApp, fields: Fields) -> Any:
     return app.snapshot(_snapshot_name(fields))
 
 
-def restore(app: "StripeApp", fields: Fields) -> Any:
-    try:
-        app.restore(_snapshot_name(fields))
-    except NoSuchSnapshot as error:
-        raise Refused(404, f"no such snapshot: {error}") from None
+def restore(app: StripeApp, fields: Fields) -> Any:
+    app.restore(_snapshot_name(fields))
     return state(app, fields)
 
 
-def list_snapshots(app: "StripeApp", fields: Fields) -> Any:
+def list_snapshots(app: StripeApp, fields: Fields) -> Any:
     return {"data": app.snapshots.list()}
 
 
-def clear_snapshots(app: "StripeApp", fields: Fields) -> Any:
+def clear_snapshots(app: StripeApp, fields: Fields) -> Any:
     with app.lock:
         app.snapshots.clear()
     return {"data": []}
 
 
-def state(app: "StripeApp", fields: Fields) -> Any:
+def state(app: StripeApp, fields: Fields) -> Any:
     with app.lock:
         counts = app.store.counts()
     return {
@@ -96,14 +106,12 @@ def state(app: "StripeApp", fields: Fields) -> Any:
     }
 
 
-def set_webhooks(app: "StripeApp", fields: Fields) -> Any:
-    paused = fields.flag("paused")
-    app.deliveries.paused = paused
-    app.deliveries.wake()
-    return {"paused": paused}
+def set_webhooks(app: StripeApp, fields: Fields) -> Any:
+    app.deliveries.pause(fields.flag("paused"))
+    return {"paused": app.deliveries.paused}
 
 
-def redeliver(app: "StripeApp", fields: Fields, event: str) -> Any:
+def redeliver(app: StripeApp, fields: Fields, event: str) -> Any:
     endpoint = fields.optional(fields.text, "endpoint")
     try:
         return {"event": event, "deliveries": app.redeliver(event, endpoint)}
@@ -111,12 +119,12 @@ def redeliver(app: "StripeApp", fields: Fields, event: str) -> Any:
         raise Refused(404, f"no such event: {event}") from None
 
 
-def get_settings(app: "StripeApp", fields: Fields) -> Any:
+def get_settings(app: StripeApp, fields: Fields) -> Any:
     with app.lock:
         return asdict(settings.read(app.store))
 
 
-def change_settings(app: "StripeApp", fields: Fields) -> Any:
+def change_settings(app: StripeApp, fields: Fields) -> Any:
     return asdict(app.change_settings(fields.values))
 
 

@@ -80,11 +80,16 @@ def quantity_text(quantity: int, name: str) -> str:
     return f"{quantity} × {name}"
 
 
-def always_null(names: str) -> dict[str, None]:
-    """Return fields that the sandbox does not model: null in every object."""
+def nulls(names: str) -> dict[str, None]:
+    """Return fields that are null in a new object, most of them in every object."""
     return dict.fromkeys(names.split())
 
 
-def amount_decimal(amount: int | None) -> str | None:
-    """Return an amount as a `*_decimal` field: a string."""
-    return None if amount is None else str(amount)
+def zeros(names: str) -> dict[str, int]:
+    """Return fields that are 0 in a new object."""
+    return dict.fromkeys(names.split(), 0)
+
+
+def empty_lists(names: str) -> dict[str, list[Any]]:
+    """Return fields that the sandbox does not model: an empty list in every object."""
+    return {name: [] for name in names.split()}

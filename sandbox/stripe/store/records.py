@@ -1,7 +1,7 @@
 """In-memory store of records by kind and id, with an optional SQLite journal."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sandbox.stripe.store.sqlite import Change, SqliteJournal
@@ -9,8 +9,12 @@ from sandbox.stripe.store.sqlite import Change, SqliteJournal
 Record = Mapping[str, Any]
 # A kind with an indexed field and its value; without a field, all records of the kind.
 Key = tuple[str, str, Any]
-LOWER = {"gte": bisect_left, "gt": bisect_right}
-UPPER = {"lt": bisect_left, "lte": bisect_right}
+BOUNDS: Mapping[str, Callable[..., int]] = {
+    "gte": bisect_left,
+    "gt": bisect_right,
+    "lt": bisect_left,
+    "lte": bisect_right,
+}
 
 
 class Row(NamedTuple):
@@ -39,9 +43,7 @@ class Store:
         self._on_put = on_put
         self._next_seq: int
         self._clear()
-        for kind, id, seq, record in journal.load() if journal else ():
-            self._set(kind, id, Row(seq, record))
-            self._next_seq = seq + 1
+        self._load(journal.load() if journal else ())
 
     def get(self, kind: str, id: str) -> Record | None:
         """Return the record, or None."""
@@ -53,7 +55,9 @@ class Store:
         id = record["id"]
         old = self._rows.get(kind, {}).get(id)
         self._undo.append((kind, id, old))
-        self._set(kind, id, Row(old.seq if old else self._take_seq(), record))
+        self._set(kind, id, Row(old.seq if old else self._next_seq, record))
+        if old is None:
+            self._next_seq += 1
 
     def delete(self, kind: str, id: str) -> None:
         """Remove the record. Raises KeyError if it does not exist."""
@@ -95,7 +99,15 @@ class Store:
         `created` restricts the field of that name, with the keys gt, gte, lt and lte.
         """
         entries, rows = self._entries(kind, index), self._rows.get(kind, {})
-        low, high = self._created_bounds(rows, entries, created or {})
+        low, high = 0, len(entries)
+        for name, at in (created or {}).items():
+            position = BOUNDS[name](
+                entries, at, key=lambda entry: rows[entry[1]].record["created"]
+            )
+            if name in ("gte", "gt"):
+                low = max(low, position)
+            else:
+                high = min(high, position)
         if after is not None:
             low = max(low, bisect_left(entries, (rows[after].seq + 1, "")))
         if before is not None:
@@ -111,13 +123,9 @@ class Store:
             self._journal.write(self._changes())
         self._undo.clear()
 
-    def savepoint(self) -> int:
-        """Return a position to roll back to, within the current transaction."""
-        return len(self._undo)
-
-    def rollback(self, savepoint: int = 0) -> None:
-        """Undo all writes since the last commit or since a savepoint."""
-        while len(self._undo) > savepoint:
+    def rollback(self) -> None:
+        """Undo all writes since the last commit."""
+        while self._undo:
             kind, id, row = self._undo.pop()
             self._set(kind, id, row)
 
@@ -137,9 +145,7 @@ class Store:
     def restore(self, rows: Sequence[Change], next_seq: int) -> None:
         """Replace all records by the result of `dump`. Cannot be rolled back."""
         self._clear()
-        for kind, id, seq, record in rows:
-            if record is not None:
-                self._set(kind, id, Row(seq, record))
+        self._load(rows)
         self._next_seq = next_seq
         if self._journal is not None:
             self._journal.replace(rows)
@@ -156,10 +162,11 @@ class Store:
         self._undo: list[tuple[str, str, Row | None]] = []
         self._next_seq = 1
 
-    def _take_seq(self) -> int:
-        seq = self._next_seq
-        self._next_seq += 1
-        return seq
+    def _load(self, rows: Iterable[Change]) -> None:
+        for kind, id, seq, record in rows:
+            if record is not None:
+                self._set(kind, id, Row(seq, record))
+            self._next_seq = seq + 1
 
     def _set(self, kind: str, id: str, row: Row | None) -> None:
         rows = self._rows.setdefault(kind, {})
@@ -206,24 +213,6 @@ class Store:
         self, kind: str, index: tuple[str, str] | None
     ) -> list[tuple[int, str]]:
         return self._index.get((kind, *(index or ("", None))), [])
-
-    def _created_bounds(
-        self,
-        rows: Mapping[str, Row],
-        entries: list[tuple[int, str]],
-        created: Mapping[str, int],
-    ) -> tuple[int, int]:
-        def created_at(entry: tuple[int, str]) -> int:
-            return int(rows[entry[1]].record["created"])
-
-        def bounds(searches: Mapping[str, Callable[..., int]]) -> list[int]:
-            return [
-                search(entries, created[name], key=created_at)
-                for name, search in searches.items()
-                if name in created
-            ]
-
-        return max([0, *bounds(LOWER)]), min([len(entries), *bounds(UPPER)])
 
     def _changes(self) -> list[Change]:
         # One change per record; none for a record that was created and deleted since.

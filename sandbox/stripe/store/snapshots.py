@@ -8,12 +8,11 @@ import json
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from sandbox.common.http import dump_json
-from sandbox.stripe.store.sqlite import Change
+from sandbox.stripe.store.sqlite import Change, SqliteJournal
 
 FASTEST = 1
 
@@ -22,21 +21,7 @@ class NoSuchSnapshot(KeyError):
     """No snapshot has this name."""
 
 
-class SnapshotStore(Protocol):
-    """Persistent storage of snapshots."""
-
-    def load_snapshots(self) -> list[tuple[str, str, bytes]]:
-        """Return every snapshot as (name, summary, content)."""
-
-    def save_snapshot(self, name: str, summary: str, content: bytes) -> None:
-        """Save a snapshot, replacing one with the same name."""
-
-    def delete_snapshots(self) -> None:
-        """Delete all snapshots."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """State of the account at a time of its clock."""
 
     now: int
@@ -47,8 +32,7 @@ class Snapshot:
 
     def pack(self) -> bytes:
         """Return the snapshot as compressed JSON."""
-        values = [self.now, self.paused, self.ids, self.next_seq, self.rows]
-        return zlib.compress(dump_json(values).encode(), FASTEST)
+        return zlib.compress(dump_json(self).encode(), FASTEST)
 
 
 def unpack(content: bytes) -> Snapshot:
@@ -57,22 +41,15 @@ def unpack(content: bytes) -> Snapshot:
     return Snapshot(now, paused, ids, next_seq, tuple(Change(*row) for row in rows))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    summary: dict[str, Any]
-    # Snapshots from a state file are unpacked on demand.
-    load: Callable[[], Snapshot]
-
-
 class Snapshots:
     """Snapshots by name."""
 
-    def __init__(self, store: SnapshotStore | None = None) -> None:
+    def __init__(self, store: SqliteJournal | None = None) -> None:
         self._store = store
-        self._entries: dict[str, _Entry] = {}
+        # The summary of each; those from a state file are unpacked on demand.
+        self._entries: dict[str, tuple[dict[str, Any], Callable[[], Snapshot]]] = {}
         for name, summary, content in store.load_snapshots() if store else ():
-            load = partial(unpack, content)
-            self._entries[name] = _Entry(json.loads(summary), load)
+            self._entries[name] = json.loads(summary), partial(unpack, content)
 
     def save(self, name: str, snapshot: Snapshot) -> dict[str, Any]:
         """Save a snapshot, replacing one with the same name; return its summary."""
@@ -85,7 +62,7 @@ class Snapshots:
         }
         # Moves the name to the end: `list` is ordered by age.
         self._entries.pop(name, None)
-        self._entries[name] = _Entry(summary, lambda: snapshot)
+        self._entries[name] = summary, lambda: snapshot
         if self._store is not None:
             self._store.save_snapshot(name, dump_json(summary), snapshot.pack())
         return summary
@@ -94,11 +71,11 @@ class Snapshots:
         """Return a snapshot. Raises NoSuchSnapshot."""
         if name not in self._entries:
             raise NoSuchSnapshot(name)
-        return self._entries[name].load()
+        return self._entries[name][1]()
 
     def list(self) -> list[dict[str, Any]]:
         """Return the summary of each snapshot, oldest first."""
-        return [entry.summary for entry in self._entries.values()]
+        return [summary for summary, _ in self._entries.values()]
 
     def clear(self) -> None:
         """Delete all snapshots."""

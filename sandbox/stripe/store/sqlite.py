@@ -19,6 +19,7 @@ CREATE TABLE snapshots (
 """
 #: Incremented whenever the format of records changes.
 FORMAT = 2
+DELETE = "DELETE FROM records WHERE kind = ? AND id = ?"
 INSERT = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
 
 
@@ -39,26 +40,20 @@ class SqliteJournal:
         # The caller of the store serializes access.
         self._db = open_database(path, SCHEMA, FORMAT)
 
-    def load(self) -> Iterator[tuple[str, str, int, Mapping[str, Any]]]:
-        """Yield every record as (kind, id, seq, record), ordered by seq."""
+    def load(self) -> Iterator[Change]:
+        """Yield every record, ordered by seq."""
         rows = self._db.execute("SELECT kind, id, seq, body FROM records ORDER BY seq")
         for kind, id, seq, body in rows:
-            yield kind, id, seq, json.loads(body)
+            yield Change(kind, id, seq, json.loads(body))
 
     def write(self, changes: list[Change]) -> None:
         """Write all changes in one transaction."""
         self._db.execute("BEGIN")
-        for change in changes:
-            if change.record is None:
-                self._db.execute(
-                    "DELETE FROM records WHERE kind = ? AND id = ?",
-                    (change.kind, change.id),
-                )
+        for kind, id, seq, record in changes:
+            if record is None:
+                self._db.execute(DELETE, (kind, id))
             else:
-                self._db.execute(
-                    INSERT,
-                    (change.kind, change.id, change.seq, dump_json(change.record)),
-                )
+                self._db.execute(INSERT, (kind, id, seq, dump_json(record)))
         self._db.execute("COMMIT")
 
     def replace(self, rows: Sequence[Change]) -> None:
@@ -66,8 +61,7 @@ class SqliteJournal:
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM records")
         self._db.executemany(
-            INSERT,
-            ((row.kind, row.id, row.seq, dump_json(row.record)) for row in rows),
+            INSERT, ((row.kind, row.id, row.seq, dump_json(row.record)) for row in rows)
         )
         self._db.execute("COMMIT")
 
@@ -78,10 +72,8 @@ class SqliteJournal:
 
     def save_snapshot(self, name: str, summary: str, content: bytes) -> None:
         """Save a snapshot, replacing one with the same name."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
-            (name, summary, content),
-        )
+        query = "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)"
+        self._db.execute(query, (name, summary, content))
 
     def delete_snapshots(self) -> None:
         """Delete all snapshots."""

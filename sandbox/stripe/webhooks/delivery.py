@@ -9,7 +9,7 @@ import threading
 import time
 
 from sandbox.common.http import dump_json
-from sandbox.stripe.api.context import DELIVERY, queue_delivery, wants
+from sandbox.stripe.api.context import DELIVERY, queue_delivery, subscribers
 from sandbox.stripe.clock.clock import Clock
 from sandbox.stripe.objects.invoices import finalization_delay
 from sandbox.stripe.objects.registry import REGISTRY
@@ -72,6 +72,11 @@ class Deliveries:
             self._thread.join(TIMEOUT + 1)
             self._thread = None
 
+    def pause(self, paused: bool = True) -> None:
+        """Pause or resume deliveries."""
+        self.paused = paused
+        self.wake()
+
     def wake(self) -> None:
         """Make the delivery thread check for due deliveries."""
         self._wake_up.set()
@@ -120,11 +125,9 @@ class Deliveries:
         of deliveries.
         """
         endpoints = [
-            record["id"]
-            for record in self._store.scan("webhook_endpoint", newest_first=False)
-            if record["status"] == "enabled"
-            and endpoint in (None, record["id"])
-            and wants(record, event["type"])
+            id
+            for id in subscribers(self._store, event["type"])
+            if endpoint in (None, id)
         ]
         for id in endpoints:
             queued = queue_delivery(self._store, event, id, self._clock.now())
@@ -136,12 +139,10 @@ class Deliveries:
     def _run(self) -> None:
         while not self._stopped:
             self._wake_up.clear()
-            delivery = self._next()
-            if delivery is None:
-                if not self._stopped:
-                    self._wake_up.wait(self._time_until_due())
-            else:
+            if delivery := self._next():
                 self._deliver(delivery)
+            elif not self._stopped:
+                self._wake_up.wait(self._time_until_due())
 
     def _time_until_due(self) -> float | None:
         with self._lock:
@@ -184,17 +185,11 @@ class Deliveries:
         for record in self._store.scan(DELIVERY, index=index, newest_first=False):
             if record["id"] in self._retry_at or record.get("not_before", 0) > now:
                 continue
-            delivery = self._prepare(record, endpoint)
-            if delivery is not None:
-                return delivery
-        return None
-
-    def _prepare(self, record: Record, endpoint: Record) -> Delivery | None:
-        event = self._store.get("event", record["event"])
-        if event is None or endpoint["status"] != "enabled":
+            event = self._store.get("event", record["event"])
+            if event is not None and endpoint["status"] == "enabled":
+                return Delivery(record, event, endpoint, self._epoch)
             self._delete(record["id"])
-            return None
-        return Delivery(record, event, endpoint, self._epoch)
+        return None
 
     def _deliver(self, delivery: Delivery) -> bool:
         payload = dump_json(REGISTRY.render(self._store, delivery.event))
@@ -227,17 +222,11 @@ class Deliveries:
     def _acknowledge(self, record: Record) -> None:
         event = self._store.get("event", record["event"])
         if event:
-            waiting = event.get("_waiting", [])
-            remaining = [id for id in waiting if id != record["endpoint"]]
-            acknowledged = {
-                **event,
-                "_waiting": remaining,
-                "pending_webhooks": len(remaining),
-            }
-            self._store.put("event", acknowledged)
-            finalization_delay.record_delivery(
-                self._store, record, acknowledged, self._clock.now()
-            )
+            waiting = [id for id in event["_waiting"] if id != record["endpoint"]]
+            event = {**event, "_waiting": waiting, "pending_webhooks": len(waiting)}
+            self._store.put("event", event)
+            now = self._clock.now()
+            finalization_delay.record_delivery(self._store, record, event, now)
         self._release_overtaken(record)
         self._delete(record["id"])
 

@@ -1,6 +1,7 @@
 """Sending of one signed webhook delivery over HTTP."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -30,13 +31,11 @@ def post_over_http(url: str, body: bytes, headers: Mapping[str, str]) -> int:
     parts = urlsplit(url)
     factory = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = factory(parts.hostname or "", parts.port, timeout=TIMEOUT)
-    try:
-        path = parts.path or "/"
-        target = f"{path}?{parts.query}" if parts.query else path
+    path = parts.path or "/"
+    target = f"{path}?{parts.query}" if parts.query else path
+    with closing(connection):
         connection.request("POST", target, body, dict(headers))
         return connection.getresponse().status
-    finally:
-        connection.close()
 
 
 def deliver(post: Post, delivery: Delivery, payload: str, *, signed_at: int) -> int:

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from sandbox.tests.support import stripe_builders as builders
 from sandbox.tests.support.colours import low_contrast
+from sandbox.tests.support.stripe import builders
 
 HTML_INJECTION = (
     """"><script>document.title='taken'</script><img src=x onerror=alert(1)>"""

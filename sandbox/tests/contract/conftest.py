@@ -7,8 +7,8 @@ import pytest
 import stripe
 
 from billing.clients.stripe.client import API_VERSION
-from sandbox.tests.support import contract_builders
-from sandbox.tests.support.contract_account import (
+from sandbox.tests.support.stripe import contract_builders
+from sandbox.tests.support.stripe.contract_account import (
     Account,
     SandboxAccount,
     TestClockAccount,

@@ -1,6 +1,6 @@
 """Customers: deletion and balance."""
 
-from sandbox.tests.support import contract_builders
+from sandbox.tests.support.stripe import contract_builders
 
 
 def test_deleting_a_customer_cancels_its_subscriptions_at_once(account, price):

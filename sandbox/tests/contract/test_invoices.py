@@ -3,9 +3,9 @@
 import pytest
 import stripe
 
-from sandbox.tests.support import contract_builders
-from sandbox.tests.support.contract_account import Account
-from sandbox.tests.support.contract_builders import DAY, HOUR
+from sandbox.tests.support.stripe import contract_builders
+from sandbox.tests.support.stripe.contract_account import Account
+from sandbox.tests.support.stripe.contract_builders import DAY, HOUR
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import uuid
 import pytest
 import stripe
 
-from sandbox.tests.support import contract_builders
-from sandbox.tests.support.contract_account import Account
+from sandbox.tests.support.stripe import contract_builders
+from sandbox.tests.support.stripe.contract_account import Account
 
 
 @pytest.fixture

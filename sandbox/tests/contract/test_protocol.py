@@ -5,7 +5,7 @@ import uuid
 import pytest
 import stripe
 
-from sandbox.tests.support import contract_builders
+from sandbox.tests.support.stripe import contract_builders
 
 
 def key() -> stripe.RequestOptions:

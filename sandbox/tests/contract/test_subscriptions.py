@@ -3,8 +3,8 @@
 import pytest
 import stripe
 
-from sandbox.tests.support import contract_builders
-from sandbox.tests.support.contract_builders import DAY
+from sandbox.tests.support.stripe import contract_builders
+from sandbox.tests.support.stripe.contract_builders import DAY
 
 
 def first_item_id(subscription: stripe.Subscription) -> str:

@@ -10,9 +10,9 @@ import requests
 from sandbox.common.control import match_command
 from sandbox.lightning.commands import COMMANDS
 from sandbox.tests.support.lightning_fixtures import control, lightning
-from sandbox.tests.support.stripe_web import fetch, part, submit, words
+from sandbox.tests.support.stripe.web import fetch, part, submit, words
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import pays_after, settles_late
+from sandbox.wallets.behaviour import pays_after, settles_late
 
 __all__ = ["control", "lightning"]
 
@@ -107,11 +107,11 @@ def test_every_form_has_a_command_that_knows_its_fields(lightning, control):
         method = "DELETE" if "method" in names else "POST"
         matched = match_command(COMMANDS, method, action.removeprefix("/_pages/"))
         assert matched, action
-        assert names - {"method"} <= set(matched.command.fields), action
-        commands.add(matched.command.name)
+        assert names - {"method"} <= set(matched.fields), action
+        commands.add(matched.name)
     control.post("relay/offline")
     commands |= {
-        matched.command.name
+        matched.name
         for action, _ in Forms(fetch(f"{lightning.url}/").text).forms
         if (matched := match_command(COMMANDS, "POST", action.removeprefix("/_pages/")))
     }

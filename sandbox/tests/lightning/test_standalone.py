@@ -29,7 +29,7 @@ def standalone(tmp_path, *options, **env):
     return running_command(tmp_path, *FREE_PORTS, *options, only="lightning", **env)
 
 
-def test_commands_and_urls_printed_by_sandbox_lightning_work(tmp_path):
+def test_printed_commands_urls_and_wallets_of_sandbox_lightning_work(tmp_path):
     with standalone(tmp_path) as (process, screen):
         url = search(r"sandbox Lightning on (http://\S+)", screen)
         assert f"page      {url}/" in screen
@@ -42,6 +42,7 @@ def test_commands_and_urls_printed_by_sandbox_lightning_work(tmp_path):
         ]
         assert json.loads(first)["currency"] == "USD"
         assert json.loads(second)["amount_msat"] == 21_000
+        assert_platform_wallet_is_the_one_of_the_settings(tmp_path, screen)
 
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=60)
@@ -56,16 +57,14 @@ def run_shell(line):
     return process.stdout
 
 
-def test_platform_wallet_is_the_one_of_the_development_settings(tmp_path):
-    with standalone(tmp_path) as (_, screen):
-        url = search(r"sandbox Lightning on (http://\S+)", screen)
-        relay = search(r"relay\s+(ws://\S+)", screen)
-        own_url = Control(url).get("wallets/platform")["url"]
-
-    seed = dev_defaults.defaults(tmp_path / "var")["SANDBOX_SEED"]
+def assert_platform_wallet_is_the_one_of_the_settings(tmp_path, screen):
+    url = search(r"sandbox Lightning on (http://\S+)", screen)
+    relay = search(r"relay\s+(ws://\S+)", screen)
+    defaults = dev_defaults.defaults(tmp_path / "var")
+    seed = defaults["SANDBOX_SEED"]
+    own_url = Control(url).get("wallets/platform")["url"]
     assert own_url == dev_defaults.sandbox_wallet(seed, "platform", relay)
-    default = dev_defaults.defaults(tmp_path / "var")["ROBOT_WALLET"]
-    assert default == dev_defaults.sandbox_wallet(
+    assert defaults["ROBOT_WALLET"] == dev_defaults.sandbox_wallet(
         seed, "platform", dev_defaults.SANDBOX_RELAY
     )
     assert seed not in screen
@@ -99,17 +98,21 @@ def test_startup_error_of_sandbox_lightning_is_one_line(tmp_path):
             ("--lightning-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
             ("--wallets", str(broken)): f"{broken} cannot be read",
         }
-        for options, message in errors.items():
-            process = subprocess.run(
-                [sys.executable, "-m", "sandbox.lightning", *FREE_PORTS, *options],
-                cwd=ROOT,
-                env=clean_environment(tmp_path),
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+        started = [start(tmp_path, *options) for options in errors]
+        for process, message in zip(started, errors.values(), strict=True):
+            _, stderr = process.communicate(timeout=60)
 
             assert process.returncode == 1
-            assert message in process.stderr
-            assert len(process.stderr.splitlines()) == 1
+            assert message in stderr
+            assert len(stderr.splitlines()) == 1
+
+
+def start(tmp_path, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "sandbox.lightning", *FREE_PORTS, *options],
+        cwd=ROOT,
+        env=clean_environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,6 +1,7 @@
 """The whole system of `make run` as processes, for tests."""
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -26,6 +27,9 @@ _CONFIGURATION = re.compile(
 )
 #: Seconds after which a system, whose start alone takes ten, hangs.
 SYSTEM_LIMIT = 10 * LIMIT
+#: Ports that the kernel gives to no other process until the system listens.
+_NOT_EPHEMERAL = range(15_000, 32_000)
+_LAST_LINE = "Ctrl-C stops everything"
 _PORTS = ("PORT", "STRIPE_PORT", "LIGHTNING_PORT", "NOSTR_PORT", "ZOOID_PORT")
 
 
@@ -36,35 +40,32 @@ def clean_environment(var: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not _CONFIGURATION.match(name)
     }
-    ports = dict(zip(_PORTS, map(str, free_ports([0] * len(_PORTS))), strict=True))
+    preferred = random.sample(_NOT_EPHEMERAL, len(_PORTS))
+    ports = dict(zip(_PORTS, map(str, free_ports(preferred)), strict=True))
     return {**others, **ports, "CARAVEL_VAR": str(var), "DEBUG": "true"}
 
 
 @contextmanager
-def running(var: Path, **env: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Start `make run`; yield the process and its output up to the first screen."""
-    with default_signals():
+def running(var: Path, **env: str) -> Iterator["Run"]:
+    """Start `make run`; yield the system after its first screen, kill it at the end."""
+    log = var.with_name(f"{var.name}.log")
+    with default_signals(), log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "sandbox.demo.run"],
             cwd=ROOT,
             env={**clean_environment(var), **env},
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )
     with process, bounded(process, seconds=SYSTEM_LIMIT):
-        yield process, _read_until(process, "Ctrl-C stops everything")
-
-
-def _read_until(process: "subprocess.Popen[str]", text: str) -> str:
-    assert process.stdout
-    output = ""
-    line: str
-    for line in process.stdout:
-        output += line
-        if text in line:
-            return output
-    raise AssertionError(f"it ended before {text!r}:\n{output}")
+        wait_until(
+            lambda: _LAST_LINE in log.read_text() or process.poll() is not None,
+            "the first screen",
+            seconds=SYSTEM_LIMIT,
+        )
+        assert process.poll() is None, log.read_text()
+        yield Run(var, process, log)
 
 
 def processes_of(var: Path) -> list[str]:
@@ -89,21 +90,27 @@ def wait_until_gone(var: Path) -> None:
     )
 
 
-def address(screen: str, name: str) -> str:
-    """Return an address on the first screen."""
-    match = re.search(rf"{name}\s+(http://\S+)", screen)
-    assert match, screen
-    return match[1]
-
-
 class Run:
     """A running system, as its developer uses it."""
 
-    def __init__(
-        self, var: Path, process: "subprocess.Popen[str]", screen: str
-    ) -> None:
-        self.var, self.process, self.screen = var, process, screen
-        self.control = Control(address(screen, "Lightning").rstrip("/"))
+    def __init__(self, var: Path, process: "subprocess.Popen[str]", log: Path) -> None:
+        self.var, self.process, self._log = var, process, log
+        self.screen = self.output()
+        self.control = Control(self.address("Lightning").rstrip("/"))
+
+    def output(self) -> str:
+        """Return all that the system has printed until now."""
+        return self._log.read_text()
+
+    def address(self, name: str) -> str:
+        """Return an address on the first screen."""
+        match = re.search(rf"{name}\s+(http://\S+)", self.screen)
+        assert match, self.screen
+        return match[1]
+
+    def get(self, name: str, path: str = "") -> requests.Response:
+        """Fetch a page below an address on the first screen."""
+        return requests.get(f"{self.address(name)}{path}", timeout=LIMIT)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command of manage.py, as in another terminal."""
@@ -125,9 +132,20 @@ class Run:
 
     def query(self, sql: str, *values: Any) -> Any:
         """Return the first row of a query."""
-        url = embedded.addresses(self.var).database_url
-        with psycopg.connect(url) as connection:
+        with self._database() as connection:
             return connection.execute(sql.encode(), values).fetchone()
+
+    def wait_for_count(self, count: int, sql: str, *values: Any) -> None:
+        """Wait until a query counts so many rows."""
+        with self._database() as connection:
+            wait_until(
+                lambda: connection.execute(sql.encode(), values).fetchone() == (count,),
+                f"{count} rows of {sql} {values}",
+            )
+
+    def _database(self) -> "psycopg.Connection[Any]":
+        url = embedded.addresses(self.var).database_url
+        return psycopg.connect(url, autocommit=True)
 
     def connect(self, wallet: str) -> str:
         """Connect a wallet of the sandbox to the tenant."""
@@ -137,14 +155,11 @@ class Run:
     def wait_for(self, status: str, count: int) -> None:
         """Wait until the number of invoices with a status is `count`."""
         sql = "SELECT count(*) FROM billing_invoicecollection WHERE status = %s"
-        wait_until(
-            lambda: self.query(sql, status) == (count,),
-            f"{count} invoices with status {status}",
-        )
+        self.wait_for_count(count, sql, status)
 
     def advance_a_month(self) -> None:
         """Advance the clock with the sandbox Stripe's control API."""
-        stripe = address(self.screen, "Stripe").rstrip("/")
+        stripe = self.address("Stripe").rstrip("/")
         for seconds in (31 * 86_400, 7_200):
             body = {"seconds": seconds}
             requests.post(f"{stripe}/_sandbox/clock/advance", json=body, timeout=LIMIT)
@@ -156,7 +171,7 @@ class Run:
 
     def admin(self, page: str) -> str:
         """Log in to the admin; return a page."""
-        login = address(self.screen, "admin")
+        login = self.address("admin")
         credentials = re.search(r"user (\S+), password (\S+)", self.screen)
         assert credentials
         with requests.Session() as session:

@@ -11,7 +11,8 @@ from sandbox.common.nostr import Scheme
 from sandbox.nostr import running_relay
 from sandbox.tests.support.relay_client import connected
 from sandbox.tests.support.wallet_client import WalletClient
-from sandbox.wallets import Protocol, Terms, pays_after, running_wallets
+from sandbox.wallets import Terms, running_wallets
+from sandbox.wallets.behaviour import Protocol, pays_after
 
 WALLETS = 500
 

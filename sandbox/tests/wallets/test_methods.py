@@ -10,7 +10,8 @@ import pytest
 from sandbox.common.nostr import Scheme, pubkey_of
 from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import Protocol, Renewal, Terms, running_wallets
+from sandbox.wallets import Renewal, Terms, running_wallets
+from sandbox.wallets.behaviour import Protocol
 
 METHODS = "pay_invoice get_info get_balance get_budget make_invoice lookup_invoice"
 

@@ -9,7 +9,8 @@ from sandbox.common.nostr import is_secret_key, pubkey_of
 from sandbox.common.state import UnreadableState
 from sandbox.nostr import running_relay
 from sandbox.tests.support.wallet_client import wallet_client
-from sandbox.wallets import NotPaid, Renewal, Terms, keys_of, running_wallets
+from sandbox.wallets import NotPaid, Renewal, Terms, running_wallets
+from sandbox.wallets.keys import keys_of
 
 
 @pytest.fixture
@@ -119,25 +120,6 @@ def test_request_stored_during_downtime_is_run_on_go_online(relay, state):
         assert wallets["alice"].requests() == []
         wallets["alice"].go_online()
         assert wallets.ledger.debits("alice") == [1_000]
-
-
-def test_restart_keeps_a_wallets_own_relays(relay, state):
-    with running_relay() as second:
-        with running_wallets(relay.url, state=state) as wallets:
-            before = wallets.create("alice", relays=[second.url]).url
-        with running_wallets(relay.url, state=state) as wallets:
-            assert wallets["alice"].url == before
-            with wallet_client(before) as client:
-                assert client.call("get_balance") == {"balance": 0}
-
-
-def test_wallets_start_although_a_wallets_own_relay_is_gone(relay, state):
-    with running_relay() as second, running_wallets(relay.url, state=state) as wallets:
-        wallets.create("alice", relays=[second.url])
-        bob = wallets.create("bob").url
-
-    with running_wallets(relay.url, state=state), wallet_client(bob) as client:
-        assert client.call("get_balance") == {"balance": 0}
 
 
 def test_account_without_a_wallet_survives_a_restart(relay, state):

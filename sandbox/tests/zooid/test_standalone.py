@@ -53,29 +53,24 @@ def test_commands_and_urls_printed_by_sandbox_zooid_work(tmp_path):
     assert robot not in screen
 
 
-def test_whitelist_and_state_file_can_be_set(tmp_path):
-    key, file = generate_secret_key(), tmp_path / "relays.json"
-    options = ("--relays", str(file), "--whitelist", f"{ANN}, {pubkey_of(key)}")
-    with standalone(tmp_path, *options) as (process, screen):
+def test_managers_can_be_set_and_relays_survive_a_kill_and_restart(tmp_path):
+    robot, manager = generate_secret_key(), generate_secret_key()
+    relays = ("--relays", str(tmp_path / "relays.json"))
+    with standalone(tmp_path, *relays, ROBOT_SECRET=robot) as (process, screen):
         url = search(r"sandbox zooid on (http://\S+)", screen)
+        assert list_members(url, robot).status_code == 404
+        assert robot not in screen
         members = f"{url}/_sandbox/relays/ID/members"
         assert requests.post(members, json={"members": [ANN]}, timeout=60).ok
         process.kill()
         process.wait(60)
 
-    with standalone(tmp_path, *options) as (_, screen):
+    whitelist = ("--whitelist", f"{ANN}, {pubkey_of(manager)}")
+    with standalone(tmp_path, *relays, *whitelist) as (_, screen):
         url = search(r"sandbox zooid on (http://\S+)", screen)
-        assert list_members(url, key).json() == {"members": [ANN]}
-        robot = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
-        assert list_members(url, robot).status_code == 403
-
-
-def test_robot_of_the_environment_may_manage_relays(tmp_path):
-    key = generate_secret_key()
-    with standalone(tmp_path, ROBOT_SECRET=key) as (_, screen):
-        url = search(r"sandbox zooid on (http://\S+)", screen)
-        assert list_members(url, key).status_code == 404
-    assert key not in screen
+        assert list_members(url, manager).json() == {"members": [ANN]}
+        default = dev_defaults.defaults(tmp_path / "var")["ROBOT_SECRET"]
+        assert list_members(url, default).status_code == 403
 
 
 def test_startup_error_of_sandbox_zooid_is_one_line(tmp_path):
@@ -87,16 +82,21 @@ def test_startup_error_of_sandbox_zooid_is_one_line(tmp_path):
             ("--zooid-port", port): f"cannot listen on 127.0.0.1:{port}: Address",
             ("--zooid-port", "0", "--relays", str(broken)): f"{broken} cannot be read",
         }
-        for options, message in errors.items():
-            process = subprocess.run(
-                [sys.executable, "-m", "sandbox.zooid", *options],
-                cwd=ROOT,
-                env=clean_environment(tmp_path),
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
+        started = [start(tmp_path, *options) for options in errors]
+        for process, message in zip(started, errors.values(), strict=True):
+            _, stderr = process.communicate(timeout=60)
 
             assert process.returncode == 1
-            assert message in process.stderr
-            assert len(process.stderr.splitlines()) == 1
+            assert message in stderr
+            assert len(stderr.splitlines()) == 1
+
+
+def start(tmp_path, *options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "sandbox.zooid", *options],
+        cwd=ROOT,
+        env=clean_environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

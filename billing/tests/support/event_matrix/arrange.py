@@ -57,7 +57,7 @@ State = InvoiceCollection.State
 
 
 def wallet_url(keys: Keys) -> str:
-    return connection_url(keys, ["wss://relay.example"])
+    return connection_url(keys, "wss://relay.example")
 
 
 def issue_bolt11(

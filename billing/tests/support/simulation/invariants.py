@@ -29,7 +29,7 @@ from billing.tests.support.simulation.system import System
 from lightning.models import LightningInvoice, NwcPayment
 from relays.models import Relay
 from sandbox.stripe.store.records import Record
-from sandbox.tests.support.audit import audit
+from sandbox.tests.support.stripe.audit import audit
 from tenants.models import Tenant
 
 PRESENTED = "a presented bolt11"

@@ -37,7 +37,10 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 from sandbox.stripe.client.testing import API_KEY, WEBHOOK_SECRET, Sandbox
 from sandbox.stripe.server import StripeServer
-from sandbox.tests.support.conformance import ConformanceChecker, check_conformance
+from sandbox.tests.support.stripe.conformance import (
+    ConformanceChecker,
+    check_conformance,
+)
 from sandbox.wallets import Wallets
 
 START = datetime(2027, 1, 10, 9, tzinfo=UTC)

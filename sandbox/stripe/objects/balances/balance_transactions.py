@@ -46,13 +46,8 @@ def create(context: Context, params: Params, customer: str) -> Record:
 def list_(context: Context, params: Params, customer: str) -> Record:
     """Return the customer's transactions, newest first."""
     context.get("customer", customer)
-    return page(
-        context.store,
-        KIND,
-        PATH.format(customer=customer),
-        params,
-        index=("customer", customer),
-    )
+    url, filters = PATH.format(customer=customer), {"customer": customer}
+    return page(context.store, KIND, url, params, filters=filters)
 
 
 def require_currency(customer: Record, currency: str, param: str | None = None) -> None:
@@ -72,8 +67,8 @@ def set_currency(
     """Set the customer's currency if unset. Raises a 400 if it is a different one."""
     require_currency(customer, currency, param)
     if customer["currency"] is None:
-        with context.update("customer", customer["id"], "customer.updated") as draft:
-            draft["currency"] = currency
+        id, event = customer["id"], "customer.updated"
+        context.change("customer", id, event, currency=currency)
 
 
 def adjust(
@@ -94,19 +89,16 @@ def adjust(
         account["currency"] = account["currency"] or currency
     return context.insert(
         {
-            "id": context.ids.new("cbtxn"),
-            "object": KIND,
+            **context.new(KIND, "cbtxn"),
             "amount": amount,
             "checkout_session": None,
-            "created": context.now,
             "credit_note": credit_note,
             "currency": currency,
             "customer": customer,
             "customer_account": None,
             "description": description,
-            "ending_balance": context.get("customer", customer)["balance"],
+            "ending_balance": account["balance"],
             "invoice": invoice,
-            "livemode": False,
             "metadata": metadata or {},
             "type": type,
         }

@@ -18,13 +18,7 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.catalog import products
-from sandbox.stripe.objects.fields import (
-    CURRENCY,
-    always_null,
-    amount_decimal,
-    check_amount,
-    new_metadata,
-)
+from sandbox.stripe.objects.fields import CURRENCY, check_amount, new_metadata, nulls
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/prices"
@@ -47,8 +41,11 @@ CREATE = Shape(
     required=("currency", "unit_amount"),
 )
 LIST = listing(active=Boolean(), lookup_keys=Array(Text()), product=Text())
-UNUSED = always_null("custom_unit_amount tiers_mode transform_quantity")
-UNUSED_IN_PLANS = always_null("meter tiers_mode transform_usage trial_period_days")
+UNUSED = nulls("custom_unit_amount tiers_mode transform_quantity")
+UNUSED_IN_PLANS = nulls("tiers_mode transform_usage")
+COPIED_TO_PLANS = (
+    "id active billing_scheme created currency livemode metadata nickname product"
+)
 resource.retrievable(URL)
 
 
@@ -70,13 +67,13 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, LIST)
 def list_(context: Context, params: Params) -> Record:
     """Return prices, newest first."""
-    keys, product = params.get("lookup_keys"), params.get("product")
+    keys = params.get("lookup_keys")
     return page(
         context.store,
         "price",
         URL,
         params,
-        index=("product", product) if product else None,
+        filters={"product": params.get("product")},
         where=lambda record: (
             (not keys or record["lookup_key"] in keys)
             and record["active"] is params.get("active", record["active"])
@@ -87,24 +84,18 @@ def list_(context: Context, params: Params) -> Record:
 @resource.post(f"{URL}/{{id}}", Shape({"active": Boolean()}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Archive a price or make it active again. Raises a 404."""
-    with context.update("price", id, "price.updated") as price:
-        price.update(active=params.get("active", price["active"]))
-    return context.get("price", id)
+    active = params.get("active", context.get("price", id)["active"])
+    return context.change("price", id, "price.updated", active=active)
 
 
 def plan_of(price: Record) -> dict[str, Any]:
     """Return the legacy plan object for a recurring price."""
-    names = "id active billing_scheme created currency metadata nickname product"
-    recurring = price["recurring"]
     return {
-        **{name: price[name] for name in names.split()},
+        **{name: price[name] for name in COPIED_TO_PLANS.split()},
         "object": "plan",
         "amount": price["unit_amount"],
         "amount_decimal": price["unit_amount_decimal"],
-        "interval": recurring["interval"],
-        "interval_count": recurring["interval_count"],
-        "livemode": False,
-        "usage_type": recurring["usage_type"],
+        **price["recurring"],
         **UNUSED_IN_PLANS,
     }
 
@@ -120,8 +111,7 @@ def _release_lookup_key(context: Context, params: Params) -> None:
             f"A price (`{holder['id']}`) already uses that lookup key.",
             param="lookup_key",
         )
-    with context.update("price", holder["id"], "price.updated") as price:
-        price["lookup_key"] = None
+    context.change("price", holder["id"], "price.updated", lookup_key=None)
 
 
 def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]:
@@ -133,13 +123,10 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "usage_type": "licensed",
     }
     return {
-        "id": context.ids.new("price"),
-        "object": "price",
+        **context.new("price", "price"),
         "active": params.get("active", True),
         "billing_scheme": "per_unit",
-        "created": context.now,
         "currency": params["currency"],
-        "livemode": False,
         "lookup_key": params.get("lookup_key"),
         "metadata": new_metadata(params),
         "nickname": None,
@@ -148,6 +135,6 @@ def _new_price(context: Context, params: Params, product: str) -> dict[str, Any]
         "tax_behavior": "unspecified",
         "type": "recurring" if recurring else "one_time",
         "unit_amount": params["unit_amount"],
-        "unit_amount_decimal": amount_decimal(params["unit_amount"]),
+        "unit_amount_decimal": str(params["unit_amount"]),
         **UNUSED,
     }

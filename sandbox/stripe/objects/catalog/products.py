@@ -6,12 +6,12 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.params import Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/products"
 resource = Resource("product")
-UNUSED = always_null(
+UNUSED = nulls(
     """
     default_price description package_dimensions shippable statement_descriptor
     tax_code tax_details unit_label url
@@ -28,12 +28,9 @@ def create(context: Context, params: Params) -> Record:
             "Product already exists.", param="id", code="resource_already_exists"
         )
     product: dict[str, Any] = {
-        "id": params.get("id") or context.ids.new("prod", 14),
-        "object": "product",
+        **context.new("product", "prod", 14),
         "active": True,
-        "created": context.now,
         "images": [],
-        "livemode": False,
         "marketing_features": [],
         "metadata": {},
         "name": params["name"],
@@ -41,4 +38,5 @@ def create(context: Context, params: Params) -> Record:
         "updated": context.now,
         **UNUSED,
     }
+    copy_params(product, params, "id")
     return context.insert(product, "product.created")

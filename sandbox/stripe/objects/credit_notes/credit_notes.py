@@ -9,11 +9,17 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page, slice_page
-from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text, listing
+from sandbox.stripe.api.pagination import slice_page
+from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import amount_decimal, check_amount, copy_params
+from sandbox.stripe.objects.fields import (
+    check_amount,
+    copy_params,
+    empty_lists,
+    nulls,
+    zeros,
+)
 from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.store.records import Record, Store
 
@@ -34,6 +40,20 @@ CREATE = Shape(
     },
     required=("invoice", "amount"),
 )
+INITIAL = {
+    **nulls(
+        "customer_account customer_balance_transaction memo out_of_band_amount reason "
+        "shipping_cost voided_at"
+    ),
+    **empty_lists("discount_amounts pretax_credit_amounts refunds total_taxes"),
+    **zeros("amount_shipping discount_amount"),
+}
+UNUSED_IN_LINES = {
+    **nulls("description invoice_line_item"),
+    **empty_lists("discount_amounts pretax_credit_amounts tax_rates taxes"),
+    **zeros("discount_amount"),
+}
+TOTALS = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
@@ -42,6 +62,8 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
 
 
 resource = Resource(KIND, indexes=("customer", "invoice"), render=_render)
+resource.listable(URL, invoice=Text(), customer=Text())
+resource.retrievable(URL)
 
 
 @resource.post(URL, CREATE)
@@ -66,24 +88,6 @@ def create(context: Context, params: Params) -> Record:
     return note
 
 
-@resource.get(URL, listing(customer=Text(), invoice=Text()))
-def list_(context: Context, params: Params) -> Record:
-    """Return credit notes, newest first."""
-    customer, invoice = params.get("customer"), params.get("invoice")
-    index = ("customer", customer) if customer else None
-    return page(
-        context.store,
-        KIND,
-        URL,
-        params,
-        index=("invoice", invoice) if invoice else index,
-        where=lambda note: customer in (None, note["customer"]),
-    )
-
-
-resource.retrievable(URL)
-
-
 @resource.post(f"{OBJECT_URL}/void", Shape())
 def void(context: Context, params: Params, id: str) -> Record:
     """Void a note while its invoice is open, and restore the amount due.
@@ -95,9 +99,7 @@ def void(context: Context, params: Params, id: str) -> Record:
         raise invalid("This credit note has already been voided.")
     if context.get("invoice", note["invoice"])["status"] != "open":
         raise invalid("You can only void a credit note on an open invoice.")
-    with context.update(KIND, id) as draft:
-        draft.update(status="void", voided_at=context.now)
-    voided = context.get(KIND, id)
+    voided = context.change(KIND, id, status="void", voided_at=context.now)
     context.emit("credit_note.voided", voided)
     _apply(context, voided, sign=-1)
     return voided
@@ -143,39 +145,21 @@ def _new_note(
     token = context.ids.new("test", 32)
     type = "pre_payment" if pre_payment else "post_payment"
     return {
-        "id": context.ids.new("cn"),
-        "object": KIND,
+        **INITIAL,
+        **context.new(KIND, "cn"),
         "amount": amount,
-        "amount_shipping": 0,
-        "created": context.now,
         "currency": invoice["currency"],
         "customer": invoice["customer"],
-        "customer_account": None,
-        "customer_balance_transaction": None,
-        "discount_amount": 0,
-        "discount_amounts": [],
         "effective_at": context.now,
         "invoice": invoice["id"],
-        "livemode": False,
-        "memo": None,
         "metadata": {},
         "number": f"{invoice['number']}-CN-{number:02d}",
-        "out_of_band_amount": None,
         "pdf": f"https://pay.stripe.com/credit_notes/acct_sandbox/{token}/pdf",
         "post_payment_amount": post_payment,
         "pre_payment_amount": pre_payment,
-        "pretax_credit_amounts": [],
-        "reason": None,
-        "refunds": [],
-        "shipping_cost": None,
         "status": "issued",
-        "subtotal": amount,
-        "subtotal_excluding_tax": amount,
-        "total": amount,
-        "total_excluding_tax": amount,
-        "total_taxes": [],
+        **dict.fromkeys(TOTALS, amount),
         "type": "mixed" if pre_payment and post_payment else type,
-        "voided_at": None,
         "_lines": [_new_line(context, amount)],
     }
 
@@ -185,20 +169,14 @@ def _new_line(context: Context, amount: int) -> dict[str, Any]:
     return {
         "id": context.ids.new("cnli"),
         "object": "credit_note_line_item",
+        **UNUSED_IN_LINES,
         "amount": amount,
-        "description": None,
-        "discount_amount": 0,
-        "discount_amounts": [],
-        "invoice_line_item": None,
         "livemode": False,
         "metadata": {},
-        "pretax_credit_amounts": [],
         "quantity": 1,
-        "tax_rates": [],
-        "taxes": [],
         "type": "custom_line_item",
         "unit_amount": amount,
-        "unit_amount_decimal": amount_decimal(amount),
+        "unit_amount_decimal": str(amount),
     }
 
 
@@ -220,10 +198,9 @@ def _credit_balance(context: Context, note: Record, params: Params) -> str:
 def _apply(context: Context, note: Record, *, sign: int) -> None:
     """Apply the note to its invoice, or undo it with `sign=-1`."""
     pre_payment = sign * note["pre_payment_amount"]
+    post_payment = sign * note["post_payment_amount"]
     with context.update("invoice", note["invoice"], "invoice.updated") as invoice:
         invoice["amount_due"] -= pre_payment
         invoice["amount_remaining"] -= pre_payment
         invoice["pre_payment_credit_notes_amount"] += pre_payment
-        invoice["post_payment_credit_notes_amount"] += (
-            sign * note["post_payment_amount"]
-        )
+        invoice["post_payment_credit_notes_amount"] += post_payment

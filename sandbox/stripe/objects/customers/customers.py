@@ -6,7 +6,7 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Hash, Kind, Metadata, Range, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null, copy_params
+from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel
@@ -22,7 +22,7 @@ FIELDS: dict[str, Kind] = {
     "name": Text(unset=True, max_length=256),
     "phone": Text(unset=True, max_length=20),
 }
-UNUSED = always_null(
+UNUSED = nulls(
     """
     address business_name customer_account default_source description discount
     individual_name shipping test_clock
@@ -42,13 +42,12 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, listing(created=Range(), email=Text(max_length=512)))
 def list_(context: Context, params: Params) -> Record:
     """Return customers, newest first; `email` matches exactly, case included."""
-    email = params.get("email")
     return page(
         context.store,
         "customer",
         URL,
         params,
-        index=("email", email) if email else None,
+        filters={"email": params.get("email")},
         where=lambda record: not record.get("deleted"),
     )
 
@@ -59,7 +58,7 @@ def update(context: Context, params: Params, id: str) -> Record:
     context.get_live("customer", id)
     with context.update("customer", id, "customer.updated") as customer:
         _assign(context, customer, params)
-    return context.get("customer", id)
+    return customer
 
 
 @resource.delete(OBJECT_URL, Shape())
@@ -97,23 +96,17 @@ def _assign(context: Context, customer: dict[str, Any], params: Params) -> None:
 
 def _new_customer(context: Context) -> dict[str, Any]:
     return {
-        "id": context.ids.new("cus", 14),
-        "object": "customer",
+        **context.new("customer", "cus", 14),
         "balance": 0,
-        "created": context.now,
-        "currency": None,
         "delinquent": False,
-        "email": None,
         "invoice_prefix": context.ids.invoice_prefix(),
-        "invoice_settings": always_null(
+        "invoice_settings": nulls(
             "custom_fields default_payment_method footer rendering_options"
         ),
-        "livemode": False,
         "metadata": {},
-        "name": None,
         "next_invoice_sequence": 1,
-        "phone": None,
         "preferred_locales": [],
         "tax_exempt": "none",
         **UNUSED,
+        **nulls("currency email name phone"),
     }

@@ -15,10 +15,7 @@ URL = "/v1/events"
 # API reference: "Right now, access to events is guaranteed only for 30 days."
 RETENTION = 30 * 86_400
 LIST = listing(
-    created=Range(),
-    delivery_success=Boolean(),
-    type=Text(),
-    types=Array(Text()),
+    created=Range(), delivery_success=Boolean(), type=Text(), types=Array(Text())
 )
 
 
@@ -52,7 +49,7 @@ def list_(context: Context, params: Params) -> Record:
         "event",
         URL,
         {**params, "created": created},
-        index=("type", type) if type and "*" not in type else None,
+        filters={"type": type if type and "*" not in type else None},
         where=matches,
     )
 

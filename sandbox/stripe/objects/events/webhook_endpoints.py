@@ -7,8 +7,7 @@ from stripe.params import WebhookEndpointCreateParams
 from sandbox.stripe import API_VERSION
 from sandbox.stripe.api.context import DELIVERY, Context
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Array, Boolean, Choice, Kind, Shape, Text, listing
+from sandbox.stripe.api.params import Array, Boolean, Choice, Kind, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.fields import copy_params
 from sandbox.stripe.store.records import Record
@@ -17,6 +16,7 @@ URL = "/v1/webhook_endpoints"
 OBJECT_URL = f"{URL}/{{id}}"
 KIND = "webhook_endpoint"
 resource = Resource(KIND)
+resource.listable(URL)
 # The SDK is generated from Stripe's OpenAPI specification: its list is complete.
 (EVENT_TYPE,) = get_args(WebhookEndpointCreateParams.__annotations__["enabled_events"])
 FIELDS: dict[str, Kind] = {
@@ -38,12 +38,6 @@ def create(context: Context, params: Params) -> Record:
     return {**endpoint, "secret": endpoint["_secret"]}
 
 
-@resource.get(URL, listing())
-def list_(context: Context, params: Params) -> Record:
-    """Return the endpoints, newest first."""
-    return page(context.store, KIND, URL, params)
-
-
 @resource.post(OBJECT_URL, Shape({**FIELDS, "disabled": Boolean()}))
 def update(context: Context, params: Params, id: str) -> Record:
     """Update an endpoint. Raises a 400 or a 404."""
@@ -53,7 +47,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         copy_params(endpoint, params, "enabled_events", "url")
         if "disabled" in params:
             endpoint["status"] = "disabled" if params["disabled"] else "enabled"
-    return context.get(KIND, id)
+    return endpoint
 
 
 @resource.delete(OBJECT_URL, Shape())
@@ -73,10 +67,10 @@ def register(
     # Called at each start: the endpoint may already be in the state file.
     for endpoint in context.store.scan(KIND):
         if endpoint["url"] == url:
-            with context.update(KIND, endpoint["id"]) as draft:
-                draft["_secret"] = secret or draft["_secret"]
-                draft["enabled_events"] = events
-            return draft
+            secret = secret or endpoint["_secret"]
+            return context.change(
+                KIND, endpoint["id"], _secret=secret, enabled_events=events
+            )
     return add(context, url=url, events=events, secret=secret)
 
 
@@ -85,14 +79,11 @@ def add(
 ) -> Record:
     """Store a new endpoint."""
     endpoint: dict[str, Any] = {
-        "id": context.ids.new("we"),
-        "object": KIND,
+        **context.new(KIND, "we"),
         "api_version": API_VERSION,
         "application": None,
-        "created": context.now,
         "description": None,
         "enabled_events": events,
-        "livemode": False,
         "metadata": {},
         "status": "enabled",
         "url": url,

@@ -72,8 +72,7 @@ def set_delinquent(context: Context, id: str, delinquent: bool) -> None:
     """Set the `delinquent` flag, unless the customer is deleted."""
     customer = context.store.get("customer", id)
     if customer and not customer.get("deleted"):
-        with context.update("customer", id, "customer.updated") as draft:
-            draft["delinquent"] = delinquent
+        context.change("customer", id, "customer.updated", delinquent=delinquent)
 
 
 def _reactivates(context: Context, subscription: Record, invoice: Record) -> bool:
@@ -116,8 +115,7 @@ def activate_past_due(context: Context, invoice: Record) -> None:
 
 def set_status(context: Context, id: str, status: str) -> None:
     """Set the status of a subscription."""
-    with context.update("subscription", id, UPDATED) as draft:
-        draft["status"] = status
+    context.change("subscription", id, UPDATED, status=status)
 
 
 def _newest(context: Context, subscription: str, *, drafts: bool) -> Record | None:

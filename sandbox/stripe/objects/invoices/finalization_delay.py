@@ -11,7 +11,7 @@ invoice was created. So does one dropped by a fault: no attempts are left.
 
 from typing import Any
 
-from sandbox.stripe.api.context import DELIVERY, Context
+from sandbox.stripe.api.context import DELIVERY, Context, subscribers
 from sandbox.stripe.store.records import Record, Store
 
 CREATED = "invoice.created"
@@ -23,7 +23,7 @@ def schedule(context: Context, invoice: dict[str, Any]) -> None:
     """Schedule the finalization of a new draft."""
     if invoice["auto_advance"]:
         invoice["automatically_finalizes_at"] = context.now + DRAFT_PERIOD
-    if not context.subscribers(CREATED):
+    if not subscribers(context.store, CREATED):
         invoice["webhooks_delivered_at"] = context.now
 
 
@@ -32,8 +32,7 @@ def postpone_if_undelivered(context: Context, invoice: Record) -> bool:
     deadline = invoice["created"] + MAX_DELAY
     if context.now >= deadline or not _is_failing(context.store, invoice["id"]):
         return False
-    with context.update("invoice", invoice["id"]) as draft:
-        draft["automatically_finalizes_at"] = deadline
+    context.change("invoice", invoice["id"], automatically_finalizes_at=deadline)
     return True
 
 

@@ -56,11 +56,7 @@ CREATE = Shape(
     required=("customer",),
 )
 PAY = Shape(
-    {
-        "off_session": Boolean(),
-        "paid_out_of_band": Boolean(),
-        "payment_method": Text(),
-    }
+    {"off_session": Boolean(), "paid_out_of_band": Boolean(), "payment_method": Text()}
 )
 STATUSES = Choice(("draft", "open", "void", "paid", "uncollectible"))
 
@@ -96,20 +92,12 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, listing(customer=Text(), status=STATUSES, subscription=Text()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoices, newest first."""
-    fields = {
-        "customer": "customer",
-        "subscription": "_subscription",
-        "status": "status",
+    filters = {
+        "customer": params.get("customer"),
+        "_subscription": params.get("subscription"),
+        "status": params.get("status"),
     }
-    wanted = [(fields[name], params[name]) for name in fields if name in params]
-    return page(
-        context.store,
-        "invoice",
-        URL,
-        params,
-        index=wanted[0] if wanted else None,
-        where=lambda invoice: all(invoice[name] == value for name, value in wanted),
-    )
+    return page(context.store, "invoice", URL, params, filters=filters)
 
 
 resource.retrievable(URL)
@@ -145,7 +133,7 @@ def update(context: Context, params: Params, id: str) -> Record:
         _assign(draft, params)
         if "auto_advance" in params:
             _set_auto_advance(context, draft, params["auto_advance"])
-    return context.get("invoice", id)
+    return draft
 
 
 @resource.delete(OBJECT_URL, Shape())

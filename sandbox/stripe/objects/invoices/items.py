@@ -9,7 +9,7 @@ from sandbox.stripe.api.params import Boolean, Integer, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import CURRENCY, amount_decimal, check_amount
+from sandbox.stripe.objects.fields import CURRENCY, check_amount, empty_lists, nulls
 from sandbox.stripe.objects.schemas.invoice import (
     line_parent,
     new_line,
@@ -65,13 +65,13 @@ def create(context: Context, params: Params) -> Record:
 @resource.get(URL, listing(customer=Text(), pending=Boolean()))
 def list_(context: Context, params: Params) -> Record:
     """Return invoice items, newest first. `pending` items are not on an invoice yet."""
-    customer, pending = params.get("customer"), params.get("pending")
+    pending = params.get("pending")
     return page(
         context.store,
         KIND,
         URL,
         params,
-        index=("customer", customer) if customer else None,
+        filters={"customer": params.get("customer")},
         where=lambda item: pending in (None, item["invoice"] is None),
     )
 
@@ -97,21 +97,16 @@ def add(
     # Only prorations name their subscription: the API cannot add other items to one.
     proration = subscription is not None
     record: dict[str, Any] = {
-        "id": context.ids.new("ii"),
-        "object": KIND,
+        **context.new(KIND, "ii"),
+        **nulls("customer_account invoice test_clock"),
+        **empty_lists("discounts invoicing_rules tax_rates"),
         "amount": amount,
-        "created": context.now,
         "currency": currency,
         "customer": customer,
-        "customer_account": None,
         "date": context.now,
         "description": description,
         "discountable": not proration,
-        "discounts": [],
         "frozen_fields": ["pricing", "quantity", "discounts"] if proration else [],
-        "invoice": None,
-        "invoicing_rules": [],
-        "livemode": False,
         "metadata": {},
         "net_amount": amount,
         "parent": {
@@ -128,9 +123,7 @@ def add(
         "proration": proration,
         "proration_details": details,
         "quantity": quantity,
-        "quantity_decimal": amount_decimal(quantity),
-        "tax_rates": [],
-        "test_clock": None,
+        "quantity_decimal": str(quantity),
         # Indexes of pending items: one is set while no invoice has the item.
         "_loose": None if subscription else customer,
         "_pending": subscription,
@@ -158,8 +151,7 @@ def delete_item(context: Context, item: Record) -> None:
 def attach(context: Context, items: list[Record], invoice: str) -> None:
     """Link pending items to an invoice."""
     for item in items:
-        with context.update(KIND, item["id"]) as draft:
-            draft.update(invoice=invoice, _loose=None, _pending=None)
+        context.change(KIND, item["id"], invoice=invoice, _loose=None, _pending=None)
 
 
 def detach(context: Context, invoice: Record) -> None:
@@ -167,17 +159,15 @@ def detach(context: Context, invoice: Record) -> None:
 
     No page documents this; source: reports of Stripe users.
     """
-    for item in list(context.store.scan(KIND, index=("customer", invoice["customer"]))):
+    for item in context.store.scan(KIND, index=("customer", invoice["customer"])):
         if item["invoice"] == invoice["id"]:
-            with context.update(KIND, item["id"]) as draft:
-                draft.update(invoice=None, _loose=item["customer"])
+            context.change(KIND, item["id"], invoice=None, _loose=item["customer"])
 
 
 def release_to_customer(context: Context, subscription: Record) -> None:
     """Move the pending items of an ended subscription to the customer."""
     for item in pending(context, subscription["id"]):
-        with context.update(KIND, item["id"]) as draft:
-            draft.update(_loose=item["customer"], _pending=None)
+        context.change(KIND, item["id"], _loose=item["customer"], _pending=None)
 
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:

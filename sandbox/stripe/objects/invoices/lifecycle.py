@@ -37,9 +37,9 @@ SCHEDULED = ("subscription_create", "subscription_cycle")
 def bill_subscription(
     context: Context,
     subscription: Record,
-    lines: Sequence[dict[str, Any]],
+    lines: Sequence[dict[str, Any]] = (),
     *,
-    reason: str,
+    reason: str = "subscription_update",
     period: Period,
 ) -> Record | None:
     """Create a draft with the pending items, then these lines; None if both are empty.
@@ -103,9 +103,8 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
         _open(context, invoice)
         if auto_advance is not None:
             invoice["auto_advance"] = auto_advance
-    context.emit("invoice.finalized", context.get("invoice", id))
-    _post_balance(context, context.get("invoice", id))
-    invoice = dict(context.get("invoice", id))
+    context.emit("invoice.finalized", invoice)
+    _post_balance(context, invoice)
     # Paid by the balance, negative, or below the minimum charge.
     if invoice["amount_due"] == 0:
         pay.mark_paid(context, id, off_stripe=False)
@@ -131,7 +130,6 @@ def void(context: Context, id: str) -> Record:
     with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now
-    invoice = dict(context.get("invoice", id))
     applied = invoice["ending_balance"] - invoice["starting_balance"]
     _adjust_balance(context, invoice, -applied, "unapplied_from_invoice")
     context.emit("invoice.voided", invoice)
@@ -152,7 +150,6 @@ def mark_uncollectible(context: Context, id: str) -> Record:
         invoice.update(status="uncollectible", auto_advance=False)
         invoice["status_transitions"]["marked_uncollectible_at"] = context.now
         invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
-    invoice = dict(context.get("invoice", id))
     context.emit("invoice.marked_uncollectible", invoice)
     collection.activate_past_due(context, invoice)
     collection.set_delinquent(context, invoice["customer"], False)
@@ -166,8 +163,7 @@ def stop_collection(context: Context, customer: str) -> None:
     """
     for invoice in list(context.store.scan("invoice", index=("customer", customer))):
         if invoice["status"] == "open" and invoice["auto_advance"]:
-            with context.update("invoice", invoice["id"], UPDATED) as draft:
-                draft["auto_advance"] = False
+            context.change("invoice", invoice["id"], UPDATED, auto_advance=False)
 
 
 def _open(context: Context, invoice: dict[str, Any]) -> None:

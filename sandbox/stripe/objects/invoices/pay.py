@@ -9,11 +9,7 @@ from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.routing import Params
 from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.invoices import collection, payment_records
-from sandbox.stripe.objects.payments import (
-    outcomes,
-    payment_intents,
-    payment_methods,
-)
+from sandbox.stripe.objects.payments import outcomes, payment_intents, payment_methods
 from sandbox.stripe.objects.payments.outcomes import Outcome
 from sandbox.stripe.store.records import Record
 
@@ -81,14 +77,11 @@ def attempt(
     outcome = outcomes.next_outcome(context, invoice, card, off_session=off_session)
     intent = payment_records.get_intent_id(context, invoice)
     payment_intents.execute(context, intent, card, outcome)
-    return _record_outcome(context, id, card, outcome, automatic=automatic)
+    return _record_outcome(context, id, outcome, automatic=automatic)
 
 
-def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
-    """Complete a 3D Secure challenge; return whether the invoice is paid now.
-
-    Raises a 400 if none is pending.
-    """
+def authenticate(context: Context, intent: str, *, passed: bool) -> None:
+    """Complete a 3D Secure challenge. Raises a 400 if none is pending."""
     record = context.get("payment_intent", intent)
     if record["status"] != "requires_action":
         raise invalid(
@@ -96,19 +89,17 @@ def authenticate(context: Context, intent: str, *, passed: bool) -> bool:
             "authenticate.",
             code="payment_intent_unexpected_state",
         )
-    id, card = (
-        record["_invoice"],
-        context.get("payment_method", record["payment_method"]),
-    )
+    id = record["_invoice"]
+    card = context.get("payment_method", record["payment_method"])
     if not passed:
         payment_intents.fail_authentication(context, intent, card)
         _record_failure(context, id, automatic=False)
-        return False
+        return
     # A credit note may have reduced the amount since the challenge was created.
     _check_minimum(context.get("invoice", id))
     outcome = outcomes.outcome_of_card(card)
     payment_intents.execute(context, intent, card, outcome, authenticated=True)
-    return _record_outcome(context, id, card, outcome, automatic=False)
+    _record_outcome(context, id, outcome, automatic=False)
 
 
 def mark_paid(
@@ -128,14 +119,13 @@ def mark_paid(
             _paid_off_stripe=due if off_stripe else 0,
         )
         invoice["status_transitions"]["paid_at"] = context.now
-    paid = context.get("invoice", id)
-    context.emit("invoice.paid", paid)
+    context.emit("invoice.paid", invoice)
     # Not emitted for out-of-band payments (docs: Invoicing integration, payment
     # events).
     if not off_stripe:
-        context.emit("invoice.payment_succeeded", paid)
+        context.emit("invoice.payment_succeeded", invoice)
     payment_records.close_default(context, id)
-    collection.on_paid(context, paid)
+    collection.on_paid(context, invoice)
 
 
 def _check_minimum(invoice: Record) -> None:
@@ -154,7 +144,7 @@ def _check_minimum(invoice: Record) -> None:
 
 
 def _record_outcome(
-    context: Context, id: str, card: Record, outcome: Outcome, *, automatic: bool
+    context: Context, id: str, outcome: Outcome, *, automatic: bool
 ) -> bool:
     if outcome.challenge or outcome.decline:
         _record_failure(context, id, automatic=automatic, challenge=outcome.challenge)
@@ -174,8 +164,7 @@ def _record_failure(
         if automatic and invoice["auto_advance"]:
             # There are no retries: the invoice's timer ends the collection now.
             invoice["_gives_up_at"] = context.now
-    failed = context.get("invoice", id)
     if challenge:
-        context.emit("invoice.payment_action_required", failed)
-    context.emit("invoice.payment_failed", failed)
-    collection.on_failed(context, failed, automatic=automatic)
+        context.emit("invoice.payment_action_required", invoice)
+    context.emit("invoice.payment_failed", invoice)
+    collection.on_failed(context, invoice, automatic=automatic)

@@ -6,9 +6,9 @@ Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.pagination import list_object, page
-from sandbox.stripe.api.params import Text, listing
-from sandbox.stripe.api.routing import Params, Resource, public
+from sandbox.stripe.api.pagination import list_object
+from sandbox.stripe.api.params import Text
+from sandbox.stripe.api.routing import Resource, public
 from sandbox.stripe.objects.payments import payment_intents
 from sandbox.stripe.store.records import Record, Store
 
@@ -26,13 +26,7 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
 
 
 resource = Resource(KIND, indexes=("invoice",), render=_render)
-
-
-@resource.get(URL, listing(invoice=Text()))
-def list_(context: Context, params: Params) -> Record:
-    """Return invoice payments, newest first."""
-    index = ("invoice", params["invoice"]) if "invoice" in params else None
-    return page(context.store, KIND, URL, params, index=index)
+resource.listable(URL, invoice=Text())
 
 
 def create_default(context: Context, invoice: Record, method: str | None) -> Record:
@@ -40,15 +34,12 @@ def create_default(context: Context, invoice: Record, method: str | None) -> Rec
     intent = payment_intents.create(context, invoice, method)
     return context.insert(
         {
-            "id": context.ids.new("inpay"),
-            "object": KIND,
+            **context.new(KIND, "inpay"),
             "amount_paid": None,
             "amount_requested": intent["amount"],
-            "created": context.now,
             "currency": invoice["currency"],
             "invoice": invoice["id"],
             "is_default": True,
-            "livemode": False,
             "payment": {
                 "charge": None,
                 "payment_intent": intent["id"],
@@ -96,7 +87,7 @@ def close_default(context: Context, invoice: str) -> None:
             status="paid",
         )
         draft["status_transitions"]["paid_at"] = context.now
-    context.emit("invoice_payment.paid", context.get(KIND, payment["id"]))
+    context.emit("invoice_payment.paid", draft)
 
 
 def cancel(context: Context, invoice: str, reason: str | None) -> None:
@@ -119,13 +110,3 @@ def render_payments(store: Store, record: Record) -> dict[str, Any]:
         [_render(store, payment) for payment in payments],
         f"{URL}?invoice={record['id']}",
     )
-
-
-def confirmation_secret(store: Store, record: Record) -> dict[str, Any] | None:
-    """Return an invoice's `confirmation_secret`, included only when expanded."""
-    payment = find_default(store, record["id"])
-    id = payment["payment"]["payment_intent"] if payment else ""
-    intent = store.get("payment_intent", id)
-    if intent is None:
-        return None
-    return {"client_secret": intent["client_secret"], "type": "payment_intent"}

@@ -4,21 +4,21 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.routing import Resource
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.objects.schemas.test_cards import Decline
 from sandbox.stripe.store.records import Record
 
 KIND = "charge"
 resource = Resource(KIND)
 
-NULL_FIELDS = always_null(
+NULL_FIELDS = nulls(
     "application application_fee application_fee_amount authorization_code "
     "balance_transaction failure_balance_transaction fraud_details level3 on_behalf_of "
     "presentment_details radar_options receipt_email receipt_number receipt_url review "
     "shipping source source_transfer statement_descriptor statement_descriptor_suffix "
     "transfer transfer_data transfer_group"
 )
-NULL_CARD_FIELDS = always_null(
+NULL_CARD_FIELDS = nulls(
     "authorization_code capture_before electronic_commerce_indicator installments "
     "mandate moto network_transaction_id setup_credential_usage "
     "stored_credential_usage transaction_link_id"
@@ -28,7 +28,7 @@ THREE_D_SECURE = {
     "electronic_commerce_indicator": "05",
     "result": "authenticated",
     "version": "2.2.0",
-    **always_null(
+    **nulls(
         "exemption_indicator exemption_indicator_applied result_reason transaction_id"
     ),
 }
@@ -52,8 +52,7 @@ def create(
     """Store the charge for a payment intent; emit `charge.succeeded` or `.failed`."""
     charge = {
         **NULL_FIELDS,
-        "id": context.ids.new("ch"),
-        "object": KIND,
+        **context.new(KIND, "ch"),
         "amount": intent["amount"],
         "amount_captured": 0 if decline else intent["amount"],
         "amount_refunded": 0,
@@ -61,14 +60,12 @@ def create(
         "billing_details": clone(method["billing_details"]),
         "calculated_statement_descriptor": "SANDBOX",
         "captured": decline is None,
-        "created": context.now,
         "currency": intent["currency"],
         "customer": intent["customer"],
         "description": intent["description"],
         "disputed": False,
         "failure_code": decline.code if decline else None,
         "failure_message": decline.message if decline else None,
-        "livemode": False,
         "metadata": {},
         "outcome": _outcome(decline),
         "paid": decline is None,
@@ -88,14 +85,10 @@ def create(
 def _outcome(decline: Decline | None) -> dict[str, Any]:
     # Fixed values: the sandbox does not model Radar's risk evaluation.
     outcome = {
-        "advice_code": None,
-        "network_advice_code": None,
-        "network_decline_code": None,
+        **nulls("advice_code network_advice_code network_decline_code reason rule"),
         "network_status": "approved_by_network",
-        "reason": None,
         "risk_level": "normal",
         "risk_score": 20,
-        "rule": None,
         "seller_message": "Payment complete.",
         "type": "authorized",
     }

@@ -8,10 +8,9 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import StripeError
-from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Text, listing
-from sandbox.stripe.api.routing import Params, Resource, public
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.api.params import Text
+from sandbox.stripe.api.routing import Resource, public
+from sandbox.stripe.objects.fields import nulls, zeros
 from sandbox.stripe.objects.payments import charges, payment_methods
 from sandbox.stripe.objects.payments.outcomes import Outcome
 from sandbox.stripe.store.records import Record, Store
@@ -23,15 +22,20 @@ DESCRIPTIONS = {
     "manual": "Payment for Invoice",
     "subscription_create": "Subscription creation",
 }
-NULL_FIELDS = always_null(
-    "allowed_payment_method_types amount_details application application_fee_amount "
-    "automatic_payment_methods customer_account excluded_payment_method_types hooks "
-    "managed_payments on_behalf_of payment_method_configuration_details "
-    "payment_method_options payment_record presentment_details processing "
-    "receipt_email review setup_future_usage shipping source statement_descriptor "
-    "statement_descriptor_suffix transfer_data transfer_group"
-)
-NULL_ERROR_FIELDS = always_null(
+INITIAL = {
+    **nulls(
+        "allowed_payment_method_types amount_details application "
+        "application_fee_amount automatic_payment_methods canceled_at "
+        "cancellation_reason customer_account excluded_payment_method_types hooks "
+        "last_payment_error latest_charge managed_payments next_action on_behalf_of "
+        "payment_method_configuration_details payment_method_options payment_record "
+        "presentment_details processing receipt_email review setup_future_usage "
+        "shipping source statement_descriptor statement_descriptor_suffix "
+        "transfer_data transfer_group"
+    ),
+    **zeros("amount_capturable amount_received"),
+}
+NULL_ERROR_FIELDS = nulls(
     "advice_code charge decline_code network_advice_code network_decline_code param "
     "payment_intent request_log_url setup_intent source"
 )
@@ -42,16 +46,7 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
 
 
 resource = Resource(KIND, indexes=("customer",), render=_render)
-
-
-@resource.get(URL, listing(customer=Text()))
-def list_(context: Context, params: Params) -> Record:
-    """Return payment intents, newest first."""
-    customer = params.get("customer")
-    index = ("customer", customer) if customer else None
-    return page(context.store, KIND, URL, params, index=index)
-
-
+resource.listable(URL, customer=Text())
 resource.retrievable(URL)
 
 
@@ -68,29 +63,18 @@ def current_amount(store: Store, record: Record) -> int:
 
 def create(context: Context, invoice: Record, method: str | None) -> Record:
     """Store the intent for an invoice that is being finalized."""
-    id = context.ids.new("pi")
-    reason = invoice["billing_reason"]
+    base, reason = context.new(KIND, "pi"), invoice["billing_reason"]
     intent = {
-        **NULL_FIELDS,
-        "id": id,
-        "object": KIND,
+        **INITIAL,
+        **base,
         "amount": invoice["amount_remaining"],
-        "amount_capturable": 0,
-        "amount_received": 0,
-        "canceled_at": None,
-        "cancellation_reason": None,
         "capture_method": "automatic",
-        "client_secret": context.ids.new(f"{id}_secret", 25),
+        "client_secret": context.ids.new(f"{base['id']}_secret", 25),
         "confirmation_method": "automatic",
-        "created": context.now,
         "currency": invoice["currency"],
         "customer": invoice["customer"],
         "description": DESCRIPTIONS.get(reason, "Subscription update"),
-        "last_payment_error": None,
-        "latest_charge": None,
-        "livemode": False,
         "metadata": {},
-        "next_action": None,
         "payment_details": {
             "customer_reference": None,
             "order_reference": invoice["id"],
@@ -246,6 +230,4 @@ def _fail(
 
 
 def _update(context: Context, id: str, event: str, **changes: Any) -> None:
-    with context.update(KIND, id) as draft:
-        draft.update(changes)
-    context.emit(event, context.get(KIND, id))
+    context.emit(event, context.change(KIND, id, **changes))

@@ -8,7 +8,7 @@ from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
 from sandbox.stripe.api.params import Choice, Shape, Text, listing
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.objects.schemas import test_cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.store.records import Record
@@ -19,7 +19,7 @@ OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(KIND, indexes=("customer",))
 
 TYPE = Choice(("card", "link", "sepa_debit", "us_bank_account"))
-NULL_CARD_FIELDS = always_null("description generated_from iin issuer wallet")
+NULL_CARD_FIELDS = nulls("description generated_from iin issuer wallet")
 
 
 @resource.get(URL, listing(customer=Text(), type=TYPE))
@@ -33,7 +33,7 @@ def list_(context: Context, params: Params) -> Record:
         KIND,
         URL,
         params,
-        index=("customer", customer) if customer else None,
+        filters={"customer": customer},
         where=lambda method: method["customer"] and type in (None, method["type"]),
     )
 
@@ -93,9 +93,8 @@ def attach(
         )
     if not card.attachable and card.decline_reason:
         raise test_cards.decline_error(test_cards.Decline(card.decline_reason))
-    with context.update(KIND, method["id"]) as draft:
-        draft.update(customer=customer, _set_up=draft["_set_up"] or set_up)
-    attached = context.get(KIND, method["id"])
+    set_up = set_up or method["_set_up"]
+    attached = context.change(KIND, method["id"], customer=customer, _set_up=set_up)
     context.emit("payment_method.attached", attached)
     return attached
 
@@ -103,9 +102,7 @@ def attach(
 def detach(context: Context, id: str) -> Record:
     """Detach a payment method and clear every default that names it."""
     customer = context.get(KIND, id)["customer"]
-    with context.update(KIND, id) as draft:
-        draft.update(customer=None, _spent=True)
-    detached = context.get(KIND, id)
+    detached = context.change(KIND, id, customer=None, _spent=True)
     # Stripe's event names the customer only in `previous_attributes`.
     context.emit("payment_method.detached", detached, {"customer": customer})
     _clear_defaults(context, customer, id)
@@ -114,15 +111,20 @@ def detach(context: Context, id: str) -> Record:
 
 def detach_all(context: Context, customer: str) -> None:
     """Detach all payment methods of a customer."""
-    for method in list(context.store.scan(KIND, index=("customer", customer))):
+    for method in context.store.scan(KIND, index=("customer", customer)):
         detach(context, method["id"])
+
+
+def set_default(context: Context, customer: str, id: str | None) -> None:
+    """Make a payment method the customer's default."""
+    with context.update("customer", customer, "customer.updated") as draft:
+        draft["invoice_settings"]["default_payment_method"] = id
 
 
 def record_charge(context: Context, method: Record) -> None:
     """Mark a charged card without a customer as used."""
     if method["customer"] is None and not method["_spent"]:
-        with context.update(KIND, method["id"]) as draft:
-            draft["_spent"] = True
+        context.change(KIND, method["id"], _spent=True)
 
 
 def require_attached(
@@ -151,19 +153,17 @@ def _create(context: Context, name: str) -> Record:
     card = test_cards.CARDS[name]
     today = datetime.fromtimestamp(context.now, UTC)
     method = {
-        "id": context.ids.new("pm"),
-        "object": KIND,
+        **context.new(KIND, "pm"),
         "allow_redisplay": "unspecified",
         "billing_details": {
-            "address": always_null("city country line1 line2 postal_code state"),
-            **always_null("email name phone tax_id"),
+            "address": nulls("city country line1 line2 postal_code state"),
+            **nulls("email name phone tax_id"),
         },
         "card": {
             **NULL_CARD_FIELDS,
             "brand": card.brand,
             "checks": {
-                "address_line1_check": None,
-                "address_postal_code_check": None,
+                **nulls("address_line1_check address_postal_code_check"),
                 "cvc_check": "pass",
             },
             "country": "US",
@@ -177,10 +177,8 @@ def _create(context: Context, name: str) -> Record:
             "regulated_status": "unregulated",
             "three_d_secure_usage": {"supported": True},
         },
-        "created": context.now,
         "customer": None,
         "customer_account": None,
-        "livemode": False,
         "metadata": {},
         "radar_options": None,
         "type": "card",
@@ -196,12 +194,11 @@ def _create(context: Context, name: str) -> Record:
 def _clear_defaults(context: Context, customer: str, method: str) -> None:
     owner = context.store.get("customer", customer) or {}
     if owner.get("invoice_settings", {}).get("default_payment_method") == method:
-        with context.update("customer", customer, "customer.updated") as draft:
-            draft["invoice_settings"]["default_payment_method"] = None
-    subscriptions = context.store.scan("subscription", index=("customer", customer))
-    for subscription in list(subscriptions):
+        set_default(context, customer, None)
+    for subscription in context.store.scan(
+        "subscription", index=("customer", customer)
+    ):
         ended = subscription["status"] in ENDED
         if subscription["default_payment_method"] == method and not ended:
-            event = "customer.subscription.updated"
-            with context.update("subscription", subscription["id"], event) as draft:
-                draft["default_payment_method"] = None
+            id, event = subscription["id"], "customer.subscription.updated"
+            context.change("subscription", id, event, default_payment_method=None)

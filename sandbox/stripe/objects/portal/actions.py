@@ -32,9 +32,7 @@ def use_session(context: Context, token: str) -> Record:
     session = page_urls.find_session(context.store, token)
     if session is None or context.now > expires_at(session):
         raise SessionExpired("This session has expired.")
-    with context.update(page_urls.SESSION, session["id"]) as draft:
-        draft["_used_at"] = context.now
-    return context.get(page_urls.SESSION, session["id"])
+    return context.change(page_urls.SESSION, session["id"], _used_at=context.now)
 
 
 def expires_at(session: Record) -> int:

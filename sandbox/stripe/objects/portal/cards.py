@@ -51,8 +51,7 @@ def make_default(context: Context, session: Record, id: str) -> None:
     Subscriptions with their own default card keep it.
     """
     _check(context, session, id)
-    with context.update("customer", session["customer"], "customer.updated") as draft:
-        draft["invoice_settings"]["default_payment_method"] = id
+    payment_methods.set_default(context, session["customer"], id)
 
 
 def remove(context: Context, session: Record, id: str) -> None:

@@ -8,31 +8,19 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.errors import invalid
-from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import (
-    Boolean,
-    Hash,
-    Kind,
-    Metadata,
-    Shape,
-    Text,
-    listing,
-)
+from sandbox.stripe.api.params import Boolean, Hash, Kind, Metadata, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.fields import copy_params
-from sandbox.stripe.objects.schemas.portal_features import (
-    CREATED,
-    FEATURES,
-    UPDATED,
-    check,
-)
+from sandbox.stripe.objects.schemas import portal_features
 from sandbox.stripe.store.records import Record
 
 URL = "/v1/billing_portal/configurations"
 OBJECT_URL = f"{URL}/{{id}}"
 KIND = page_urls.CONFIGURATION
 resource = Resource(KIND)
+resource.listable(URL)
+resource.retrievable(URL)
 
 PROFILE = ("headline", "privacy_policy_url", "terms_of_service_url")
 FIELDS: dict[str, Kind] = {
@@ -50,22 +38,18 @@ DASHBOARD_FEATURES: dict[str, Any] = {
 }
 
 
-@resource.post(URL, Shape({**FIELDS, "features": CREATED}, required=("features",)))
+@resource.post(
+    URL, Shape({**FIELDS, "features": portal_features.CREATED}, required=("features",))
+)
 def create(context: Context, params: Params) -> Record:
     """Create a configuration; sessions use it by its id. Raises a 400."""
     return _add(context, params)
 
 
-@resource.get(URL, listing())
-def list_(context: Context, params: Params) -> Record:
-    """Return configurations, newest first."""
-    return page(context.store, KIND, URL, params)
-
-
-resource.retrievable(URL)
-
-
-@resource.post(OBJECT_URL, Shape({**FIELDS, "active": Boolean(), "features": UPDATED}))
+@resource.post(
+    OBJECT_URL,
+    Shape({**FIELDS, "active": Boolean(), "features": portal_features.UPDATED}),
+)
 def update(context: Context, params: Params, id: str) -> Record:
     """Update a configuration, also for existing sessions. Raises a 400 or a 404."""
     if context.get(KIND, id)["is_default"] and params.get("active") is False:
@@ -75,21 +59,18 @@ def update(context: Context, params: Params, id: str) -> Record:
     with context.update(KIND, id, f"{KIND}.updated") as configuration:
         _assign(context, configuration, params)
         configuration["updated"] = context.now
-    return context.get(KIND, id)
+    return configuration
 
 
 def _add(context: Context, params: Params, *, is_default: bool = False) -> Record:
     configuration: dict[str, Any] = {
-        "id": context.ids.new("bpc"),
-        "object": KIND,
+        **context.new(KIND, "bpc"),
         "active": True,
         "application": None,
         "business_profile": dict.fromkeys(PROFILE),
-        "created": context.now,
         "default_return_url": None,
-        "features": clone(FEATURES),
+        "features": clone(portal_features.FEATURES),
         "is_default": is_default,
-        "livemode": False,
         "login_page": {"enabled": False, "url": None},
         "metadata": {},
         "name": None,
@@ -119,11 +100,10 @@ def _find_default(context: Context) -> Record | None:
 
 def get_active(context: Context, id: str | None) -> Record:
     """Return the configuration for a new session. Raises a 400."""
-    record = (
-        context.get_referenced(KIND, id, "configuration")
-        if id
-        else _find_default(context)
-    )
+    if id:
+        record: Record | None = context.get_referenced(KIND, id, "configuration")
+    else:
+        record = _find_default(context)
     if record is None:
         raise invalid(
             "No configuration provided and your test mode default configuration has "
@@ -150,4 +130,4 @@ def _assign(context: Context, record: dict[str, Any], params: Params) -> None:
     for name, settings in params.get("features", {}).items():
         record["features"][name].update(settings)
     # After merging: features that were not sent keep their settings.
-    check(record["features"])
+    portal_features.check(record["features"])

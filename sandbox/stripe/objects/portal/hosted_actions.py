@@ -3,8 +3,6 @@
 Sources: docs pages "Hosted Invoice Page" and "Customer portal".
 """
 
-from typing import NamedTuple
-
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.objects.invoices import pay as invoice_payment
 from sandbox.stripe.objects.invoices import payment_records
@@ -12,41 +10,29 @@ from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.store.records import Record
 
 
-class PaymentResult(NamedTuple):
-    """Result of a payment. `intent` has the error, or the action it requires."""
-
-    invoice: Record
-    intent: Record
-
-
 def pay(
     context: Context, invoice_id: str, card: str, *, challenge: str | None = None
-) -> PaymentResult:
-    """Pay an open invoice on session with a new card.
+) -> Record:
+    """Pay an open invoice on session with a new card; return the PaymentIntent.
 
     `card` is the name or number of a test card. `challenge` is the outcome of its 3D
-    Secure challenge, `succeeded` or `failed`; None leaves it pending. A decline is
-    part of the result. Raises a 400, 402 or 404 if nothing was attempted.
+    Secure challenge, `succeeded` or `failed`; None leaves it pending. After a decline
+    the intent has the error. Raises a 400, 402 or 404 if nothing was attempted.
     """
     invoice = invoice_payment.get_payable(context, invoice_id)
     method = payment_methods.create_from_card(context, card)
     invoice_payment.attempt(context, invoice_id, method["id"], off_session=False)
-    intent = payment_records.get_intent_id(context, invoice)
-    challenged = context.get("payment_intent", intent)["status"] == "requires_action"
-    if challenged and challenge is not None:
-        return authenticate(context, intent, passed=challenge == "succeeded")
-    return _result(context, intent)
+    id = payment_records.get_intent_id(context, invoice)
+    intent = context.get("payment_intent", id)
+    if intent["status"] == "requires_action" and challenge is not None:
+        return authenticate(context, id, passed=challenge == "succeeded")
+    return intent
 
 
-def authenticate(context: Context, intent: str, *, passed: bool) -> PaymentResult:
-    """Complete the 3D Secure challenge of a payment. Raises a 400 or a 404."""
+def authenticate(context: Context, intent: str, *, passed: bool) -> Record:
+    """Complete the 3D Secure challenge of a PaymentIntent. Raises a 400 or a 404."""
     invoice_payment.authenticate(context, intent, passed=passed)
-    return _result(context, intent)
-
-
-def _result(context: Context, intent: str) -> PaymentResult:
-    record = context.get("payment_intent", intent)
-    return PaymentResult(context.get("invoice", record["_invoice"]), record)
+    return context.get("payment_intent", intent)
 
 
 def add_card(context: Context, customer_id: str, card: str) -> Record:
@@ -58,6 +44,5 @@ def add_card(context: Context, customer_id: str, card: str) -> Record:
     customer = context.get_live("customer", customer_id)
     method = payment_methods.create_from_card(context, card)
     saved = payment_methods.attach(context, method, customer["id"], set_up=True)
-    with context.update("customer", customer["id"], "customer.updated") as draft:
-        draft["invoice_settings"]["default_payment_method"] = saved["id"]
+    payment_methods.set_default(context, customer["id"], saved["id"])
     return saved

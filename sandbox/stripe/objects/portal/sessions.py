@@ -7,7 +7,7 @@ from sandbox.stripe.api.errors import invalid, rejected
 from sandbox.stripe.api.params import Choice, Hash, Shape, Text
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects import page_urls
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.objects.portal import configurations
 from sandbox.stripe.store.records import Record
 
@@ -24,13 +24,10 @@ AFTER_COMPLETION = Hash(
 )
 # The only flow that the sandbox models.
 FLOW = Hash(
-    {
-        "after_completion": AFTER_COMPLETION,
-        "type": Choice(("payment_method_update",)),
-    },
+    {"after_completion": AFTER_COMPLETION, "type": Choice(("payment_method_update",))},
     required=("type",),
 )
-NULL_FLOW_FIELDS = always_null(
+NULL_FLOW_FIELDS = nulls(
     "customer_update subscription_cancel subscription_pause subscription_update "
     "subscription_update_confirm"
 )
@@ -52,21 +49,14 @@ def create(context: Context, params: Params) -> Record:
     configuration = configurations.get_active(context, params.get("configuration"))
     token = context.ids.new("test", 40)
     session = {
-        "id": context.ids.new("bps"),
-        "object": page_urls.SESSION,
-        "after_expiration": None,
+        **context.new(page_urls.SESSION, "bps"),
+        **nulls("after_expiration customer_account locale on_behalf_of _used_at"),
         "configuration": configuration["id"],
-        "created": context.now,
         "customer": customer["id"],
-        "customer_account": None,
         "flow": _flow(params, configuration),
-        "livemode": False,
-        "locale": None,
-        "on_behalf_of": None,
         "return_url": params.get("return_url", configuration["default_return_url"]),
         "url": f"{context.public_url}{page_urls.SESSION_PATH}{token}",
         "_token": token,
-        "_used_at": None,
     }
     return context.insert(session, f"{page_urls.SESSION}.created")
 

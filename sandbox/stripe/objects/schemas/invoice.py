@@ -9,15 +9,34 @@ from sandbox.stripe.api.routing import public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.money import currencies
 from sandbox.stripe.money.rounding import AmountDue, apply_balance
-from sandbox.stripe.objects.fields import always_null, amount_decimal
+from sandbox.stripe.objects.fields import empty_lists, nulls, zeros
 from sandbox.stripe.store.records import Record, Store
 
-NULL_FIELDS = always_null(
-    "account_tax_ids application custom_fields customer_account "
-    "default_payment_method default_source from_invoice last_finalization_error "
-    "latest_revision on_behalf_of receipt_number rendering shipping_cost "
-    "shipping_details statement_descriptor test_clock threshold_reason"
-)
+UNUSED = {
+    **nulls(
+        "account_tax_ids application custom_fields customer_account "
+        "default_payment_method default_source from_invoice last_finalization_error "
+        "latest_revision on_behalf_of receipt_number rendering shipping_cost "
+        "shipping_details statement_descriptor test_clock threshold_reason"
+    ),
+    **empty_lists(
+        "customer_tax_ids default_tax_rates discounts total_discount_amounts "
+        "total_pretax_credit_amounts total_taxes"
+    ),
+    **zeros("amount_overpaid amount_shipping"),
+}
+UNUSED_IN_LINES = empty_lists("discount_amounts discounts pretax_credit_amounts taxes")
+INITIAL = {
+    **nulls(
+        "automatically_finalizes_at description due_date effective_at ending_balance "
+        "footer hosted_invoice_url invoice_pdf next_payment_attempt number "
+        "status_details webhooks_delivered_at _days_until_due _subscription _token"
+    ),
+    **zeros(
+        "amount_paid attempt_count post_payment_credit_notes_amount "
+        "pre_payment_credit_notes_amount _paid_off_stripe"
+    ),
+}
 
 
 def render(store: Store, record: Record) -> dict[str, Any]:
@@ -71,8 +90,8 @@ def new_line(
     description: str | None,
     period: Period,
     parent: dict[str, Any],
-    price: Record | None = None,
-    quantity: int | None = None,
+    price: Record | None,
+    quantity: int,
     metadata: dict[str, str] | None = None,
     discountable: bool = True,
 ) -> dict[str, Any]:
@@ -80,24 +99,21 @@ def new_line(
     return {
         "id": context.ids.new("il"),
         "object": "line_item",
+        **UNUSED_IN_LINES,
         "amount": amount,
         "currency": currency,
         "description": description,
-        "discount_amounts": [],
         "discountable": discountable,
-        "discounts": [],
         "invoice": None,
         "livemode": False,
         "metadata": metadata or {},
         "parent": parent,
         "period": {"end": period.end, "start": period.start},
-        "pretax_credit_amounts": [],
         "pricing": pricing(price),
         "quantity": quantity,
-        "quantity_decimal": amount_decimal(quantity),
+        "quantity_decimal": str(quantity),
         "subscription": parent[parent["type"]]["subscription"],
         "subtotal": amount,
-        "taxes": [],
     }
 
 
@@ -170,28 +186,19 @@ def new_invoice(
 ) -> dict[str, Any]:
     """Return a draft with these lines and totals."""
     invoice: dict[str, Any] = {
-        **NULL_FIELDS,
-        "id": context.ids.new("in"),
-        "object": "invoice",
+        **UNUSED,
+        **INITIAL,
+        **context.new("invoice", "in"),
         "account_country": "US",
         "account_name": "Sandbox",
-        "amount_overpaid": 0,
-        "amount_paid": 0,
-        "amount_shipping": 0,
-        "attempt_count": 0,
         "attempted": False,
         "auto_advance": True,
         "automatic_tax": {
-            "disabled_reason": None,
             "enabled": False,
-            "liability": None,
-            "provider": None,
-            "status": None,
+            **nulls("disabled_reason liability provider status"),
         },
-        "automatically_finalizes_at": None,
         "billing_reason": reason,
         "collection_method": collection_method,
-        "created": context.now,
         "currency": currency,
         "customer": customer["id"],
         "customer_address": customer["address"],
@@ -200,52 +207,23 @@ def new_invoice(
         "customer_phone": customer["phone"],
         "customer_shipping": customer["shipping"],
         "customer_tax_exempt": customer["tax_exempt"],
-        "customer_tax_ids": [],
-        "default_tax_rates": [],
-        "description": None,
-        "discounts": [],
-        "due_date": None,
-        "effective_at": None,
-        "ending_balance": None,
-        "footer": None,
-        "hosted_invoice_url": None,
-        "invoice_pdf": None,
         "issuer": {"account": None, "type": "self"},
-        "livemode": False,
         "metadata": {},
-        "next_payment_attempt": None,
-        "number": None,
         "parent": parent,
-        "payment_settings": {
-            "default_mandate": None,
-            "payment_method_options": None,
-            "payment_method_types": None,
-        },
+        "payment_settings": nulls(
+            "default_mandate payment_method_options payment_method_types"
+        ),
         "period_end": period.end,
         "period_start": period.start,
-        "post_payment_credit_notes_amount": 0,
-        "pre_payment_credit_notes_amount": 0,
         "status": "draft",
-        "status_details": None,
-        "status_transitions": {
-            "finalized_at": None,
-            "marked_uncollectible_at": None,
-            "paid_at": None,
-            "voided_at": None,
-        },
-        "total_discount_amounts": [],
-        "total_pretax_credit_amounts": [],
-        "total_taxes": [],
-        "webhooks_delivered_at": None,
-        "_days_until_due": None,
+        "status_transitions": nulls(
+            "finalized_at marked_uncollectible_at paid_at voided_at"
+        ),
         # End of collection; time of `invoice.overdue`; True once the due date passed.
         "_gives_up_at": None,
         "_overdue_at": None,
         "_passed_due": False,
         "_lines": [],
-        "_paid_off_stripe": 0,
-        "_subscription": None,
-        "_token": None,
     }
     for line in lines:
         invoice["_lines"].append({**line, "invoice": invoice["id"]})

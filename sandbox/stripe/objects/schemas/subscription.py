@@ -7,19 +7,24 @@ from sandbox.stripe.api.pagination import list_object
 from sandbox.stripe.api.routing import public
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.catalog.prices import plan_of
-from sandbox.stripe.objects.fields import always_null
+from sandbox.stripe.objects.fields import empty_lists, nulls
 from sandbox.stripe.store.records import Record, Store
 
 ENDED = frozenset({"canceled", "incomplete_expired"})
-UNUSED = always_null(
-    """
-    application application_fee_percent billing_cycle_anchor_config
-    billing_thresholds customer_account default_source description managed_payments
-    next_pending_invoice_item_invoice on_behalf_of pause_collection
-    pending_invoice_item_interval pending_setup_intent pending_update
-    presentment_details schedule status_details test_clock transfer_data trial_end
-    trial_start
-    """
+UNUSED = {
+    **nulls(
+        "application application_fee_percent billing_cycle_anchor_config "
+        "billing_thresholds customer_account default_source description "
+        "managed_payments next_pending_invoice_item_invoice on_behalf_of "
+        "pause_collection pending_invoice_item_interval pending_setup_intent "
+        "pending_update presentment_details schedule status_details test_clock "
+        "transfer_data trial_end trial_start"
+    ),
+    **empty_lists("billing_schedules default_tax_rates discounts"),
+}
+INITIAL = nulls(
+    "cancel_at canceled_at days_until_due default_payment_method ended_at "
+    "latest_invoice"
 )
 
 
@@ -49,16 +54,15 @@ def new_item(
     return {
         "id": context.ids.new("si", 14),
         "object": "subscription_item",
-        **always_null("billed_until billing_thresholds current_trial"),
+        **nulls("billed_until billing_thresholds current_trial"),
         "created": context.now,
         "current_period_end": period.end,
         "current_period_start": period.start,
-        "discounts": [],
+        **empty_lists("discounts tax_rates"),
         "metadata": {},
         "price": price,
         "quantity": 1,
         "subscription": subscription,
-        "tax_rates": [],
         # Debits of the current period, the base of later credits.
         "_debits": [],
     }
@@ -67,8 +71,7 @@ def new_item(
 def new_subscription(context: Context, customer: str, currency: str) -> dict[str, Any]:
     """Return an active subscription that starts now, without items."""
     return {
-        "id": context.ids.new("sub"),
-        "object": "subscription",
+        **context.new("subscription", "sub"),
         "automatic_tax": {"disabled_reason": None, "enabled": False, "liability": None},
         "billing_cycle_anchor": context.now,
         "billing_mode": {
@@ -76,29 +79,18 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
             "type": "flexible",
             "updated_at": None,
         },
-        "billing_schedules": [],
-        "cancel_at": None,
         "cancel_at_period_end": False,
-        "canceled_at": None,
-        "cancellation_details": always_null("comment feedback feedback_option reason"),
+        "cancellation_details": nulls("comment feedback feedback_option reason"),
         "collection_method": "charge_automatically",
-        "created": context.now,
         "currency": currency,
         "customer": customer,
-        "days_until_due": None,
-        "default_payment_method": None,
-        "default_tax_rates": [],
-        "discounts": [],
-        "ended_at": None,
         "invoice_settings": {
-            **always_null("account_tax_ids custom_fields description footer"),
+            **nulls("account_tax_ids custom_fields description footer"),
             "issuer": {"account": None, "type": "self"},
         },
-        "latest_invoice": None,
-        "livemode": False,
         "metadata": {},
         "payment_settings": {
-            **always_null("payment_method_options payment_method_types"),
+            **nulls("payment_method_options payment_method_types"),
             "save_default_payment_method": "off",
         },
         "start_date": context.now,
@@ -111,4 +103,5 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
         },
         "_items": [],
         **UNUSED,
+        **INITIAL,
     }

@@ -47,27 +47,18 @@ def cancel_as_scheduled(context: Context, id: str) -> None:
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:
     started = min(item["current_period_start"] for item in subscription["_items"])
-    return lifecycle.bill_subscription(
-        context,
-        subscription,
-        [],
-        reason="subscription_update",
-        period=Period(started, context.now),
-    )
+    period = Period(started, context.now)
+    return lifecycle.bill_subscription(context, subscription, period=period)
 
 
 def _end(context: Context, id: str, final: Record | None, reason: str) -> Record:
-    with context.update("subscription", id) as draft:
-        draft.update(
-            # A scheduled cancellation keeps the time of its request.
-            canceled_at=draft["canceled_at"] or context.now,
-            ended_at=context.now,
-            status="canceled",
-        )
-        draft["cancellation_details"]["reason"] = reason
+    with context.update("subscription", id) as ended:
+        # A scheduled cancellation keeps the time of its request.
+        ended["canceled_at"] = ended["canceled_at"] or context.now
+        ended.update(ended_at=context.now, status="canceled")
+        ended["cancellation_details"]["reason"] = reason
         if final:
-            draft["latest_invoice"] = final["id"]
-    ended = context.get("subscription", id)
+            ended["latest_invoice"] = final["id"]
     context.emit("customer.subscription.deleted", ended)
     lifecycle.stop_collection(context, ended["customer"])
     return ended

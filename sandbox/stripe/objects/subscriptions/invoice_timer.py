@@ -22,20 +22,20 @@ GIVE_UP_AFTER_DUE_DATE = 30 * DAY
 def _pass_due_date(context: Context, invoice: Record) -> None:
     """Make the subscription past due; later deadlines count from now."""
     days = context.settings.overdue_after_days
-    with context.update("invoice", invoice["id"]) as draft:
-        draft.update(
-            _passed_due=True,
-            _overdue_at=context.now + days * DAY if days else None,
-            _gives_up_at=context.now + GIVE_UP_AFTER_DUE_DATE,
-        )
-    collection.make_past_due(context, context.get("invoice", invoice["id"]))
+    changed = context.change(
+        "invoice",
+        invoice["id"],
+        _passed_due=True,
+        _overdue_at=context.now + days * DAY if days else None,
+        _gives_up_at=context.now + GIVE_UP_AFTER_DUE_DATE,
+    )
+    collection.make_past_due(context, changed)
     collection.set_delinquent(context, invoice["customer"], True)
 
 
 def _emit_overdue(context: Context, invoice: Record) -> None:
-    with context.update("invoice", invoice["id"]) as draft:
-        draft["_overdue_at"] = None
-    context.emit("invoice.overdue", context.get("invoice", invoice["id"]))
+    changed = context.change("invoice", invoice["id"], _overdue_at=None)
+    context.emit("invoice.overdue", changed)
 
 
 def _give_up(context: Context, invoice: Record) -> None:
@@ -43,8 +43,7 @@ def _give_up(context: Context, invoice: Record) -> None:
 
     Assumed: only while automatic collection is on, and for the newest invoice.
     """
-    with context.update("invoice", invoice["id"]) as draft:
-        draft["_gives_up_at"] = None
+    context.change("invoice", invoice["id"], _gives_up_at=None)
     id, outcome = subscription_of(invoice), context.settings.after_last_retry
     subscription = context.store.get("subscription", id) if id else None
     if subscription is None or subscription["status"] in ENDED:

@@ -128,8 +128,8 @@ def _expire(context: Context, id: str) -> None:
     invoice = context.get("invoice", subscription["latest_invoice"])
     if invoice["status"] == "open":
         lifecycle.void(context, invoice["id"])
-    with context.update("subscription", id, UPDATED) as draft:
-        draft.update(status="incomplete_expired", ended_at=context.now)
+    ended = {"status": "incomplete_expired", "ended_at": context.now}
+    context.change("subscription", id, UPDATED, **ended)
 
 
 def _due_at(subscription: Record) -> int | None:

@@ -20,17 +20,12 @@ from sandbox.stripe.api.params import (
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.clock.periods import Period
 from sandbox.stripe.objects.balances import balance_transactions
-from sandbox.stripe.objects.fields import (
-    COLLECTION_METHOD,
-    copy_params,
-)
+from sandbox.stripe.objects.fields import COLLECTION_METHOD, copy_params
 from sandbox.stripe.objects.invoices import lifecycle
 from sandbox.stripe.objects.invoices.invoices import require_email
 from sandbox.stripe.objects.payments import payment_methods
 from sandbox.stripe.objects.schemas.subscription import ENDED, new_subscription, render
-from sandbox.stripe.objects.subscriptions import (
-    cancel as subscription_end,
-)
+from sandbox.stripe.objects.subscriptions import cancel as subscription_end
 from sandbox.stripe.objects.subscriptions import (
     changes,
     renewal,
@@ -41,10 +36,7 @@ from sandbox.stripe.store.records import Record
 URL = "/v1/subscriptions"
 OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(
-    "subscription",
-    indexes=("customer", "status"),
-    render=render,
-    timer=renewal.TIMER,
+    "subscription", indexes=("customer", "status"), render=render, timer=renewal.TIMER
 )
 
 FIELDS: dict[str, Kind] = {
@@ -67,16 +59,8 @@ CREATE = Shape(
 UPDATE = Shape({**FIELDS, "items": Array(changes.ITEM_CHANGE)})
 CANCEL = Shape({"invoice_now": Boolean(), "prorate": Boolean()})
 STATUSES = (
-    "active",
-    "all",
-    "canceled",
-    "ended",
-    "incomplete",
-    "incomplete_expired",
-    "past_due",
-    "paused",
-    "trialing",
-    "unpaid",
+    "active all canceled ended incomplete incomplete_expired past_due paused trialing "
+    "unpaid"
 )
 resource.retrievable(URL)
 
@@ -100,25 +84,30 @@ def create(context: Context, params: Params) -> Record:
     return context.insert(subscription, "customer.subscription.created")
 
 
-@resource.get(URL, listing(customer=Text(), status=Choice(STATUSES)))
+@resource.get(URL, listing(customer=Text(), status=Choice(tuple(STATUSES.split()))))
 def list_(context: Context, params: Params) -> Record:
     """Return subscriptions, newest first; without `status`, those that have not ended.
 
     The status `ended` means canceled or expired; `all` includes every status.
     """
-    customer, status = params.get("customer"), params.get("status")
-    index: tuple[str, str] | None = None
-    if customer:
-        index = ("customer", customer)
-    elif status not in (None, "all", "ended"):
-        index = ("status", params["status"])
+    status = params.get("status")
+    is_group = status in (None, "all", "ended")
 
     def matches(record: Record) -> bool:
-        ended = record["status"] in ENDED
-        groups = {None: not ended, "all": True, "ended": ended}
-        return bool(groups.get(status, record["status"] == status))
+        has_ended = record["status"] in ENDED
+        return not is_group or status == "all" or has_ended == (status == "ended")
 
-    return page(context.store, "subscription", URL, params, index=index, where=matches)
+    return page(
+        context.store,
+        "subscription",
+        URL,
+        params,
+        filters={
+            "customer": params.get("customer"),
+            "status": None if is_group else status,
+        },
+        where=matches,
+    )
 
 
 @resource.post(OBJECT_URL, UPDATE)
@@ -189,14 +178,10 @@ def _check_editable(subscription: Record, params: Params) -> None:
 
 def _invoice_now(context: Context, id: str) -> None:
     """Bill and finalize the pending prorations."""
-    invoice = lifecycle.bill_subscription(
-        context,
-        context.get("subscription", id),
-        [],
-        reason="subscription_update",
-        period=Period(context.now, context.now),
-    )
+    subscription = context.get("subscription", id)
+    period = Period(context.now, context.now)
+    invoice = lifecycle.bill_subscription(context, subscription, period=period)
     if invoice:
-        with context.update("subscription", id, renewal.UPDATED) as draft:
-            draft["latest_invoice"] = invoice["id"]
+        latest = {"latest_invoice": invoice["id"]}
+        context.change("subscription", id, renewal.UPDATED, **latest)
         lifecycle.finalize(context, invoice["id"])

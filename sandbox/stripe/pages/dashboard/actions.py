@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from sandbox.common.fields import BadField
 from sandbox.common.html.form import Form
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.clock import periods
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 STEPS = ("1 hour", "1 day", "1 month")
 SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
@@ -17,11 +14,7 @@ UNITS = (*SECONDS, "month")
 MAX_SECONDS = 10 * 366 * 86_400
 
 
-class BadForm(ValueError):
-    """A form has invalid values."""
-
-
-def advance(app: "StripeApp", form: Form) -> None:
+def advance(app: StripeApp, form: Form) -> None:
     """Move the clock by a step, by an amount of a unit, or to the next due time."""
     # One lock for both: "to the next due time" is relative to the time that was read.
     with app.lock:
@@ -29,62 +22,43 @@ def advance(app: "StripeApp", form: Form) -> None:
         app.advance(_seconds(app, form, now))
 
 
-def reset(app: "StripeApp", form: Form) -> None:
-    """Reset the account."""
-    app.reset()
-
-
-def pause(app: "StripeApp", form: Form) -> None:
-    """Pause webhook deliveries."""
-    app.deliveries.paused = True
-
-
-def resume(app: "StripeApp", form: Form) -> None:
-    """Resume webhook deliveries."""
-    app.deliveries.paused = False
-    app.deliveries.wake()
-
-
-def clear_faults(app: "StripeApp", form: Form) -> None:
-    """Remove all faults."""
-    app.faults.clear()
-    app.webhook_faults.clear()
-
-
-def change_setting(app: "StripeApp", form: Form) -> None:
-    """Change one setting; the value is JSON or a plain word. Raises BadForm."""
+def change_setting(app: StripeApp, form: Form) -> None:
+    """Change one setting; the value is JSON or a plain word. Raises BadField."""
     text = form.get("value", "")
     try:
         value = json.loads(text)
     except ValueError:
         value = text
-    try:
-        app.change_settings({form.get("name", ""): value})
-    except BadField as error:
-        raise BadForm(str(error)) from None
+    app.change_settings({form.get("name", ""): value})
 
 
 #: Function of each action, and the notice on the page after it.
-ACTIONS: Mapping[str, tuple[Callable[["StripeApp", Form], None], str]] = {
+ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "advance": (advance, "The clock was moved to {now} UTC."),
-    "reset": (reset, "Everything was reset. The time is {now} UTC again."),
-    "pause": (pause, "Webhooks are paused."),
-    "resume": (resume, "Webhooks are delivered again."),
-    "clear-faults": (clear_faults, "All faults were cleared."),
+    "reset": (
+        lambda app, form: app.reset(),
+        "Everything was reset. The time is {now} UTC again.",
+    ),
+    "pause": (lambda app, form: app.deliveries.pause(), "Webhooks are paused."),
+    "resume": (
+        lambda app, form: app.deliveries.pause(False),
+        "Webhooks are delivered again.",
+    ),
+    "clear-faults": (lambda app, form: app.clear_faults(), "All faults were cleared."),
     "settings": (change_setting, "The setting was changed."),
 }
 
 
-def _seconds(app: "StripeApp", form: Form, now: int) -> int:
+def _seconds(app: StripeApp, form: Form, now: int) -> int:
     step = form.get("step") or f"{form.get('amount')} {form.get('unit')}"
     if step == "next":
         return max(0, (app.scheduler.next_at() or now) - now)
     count, _, unit = step.partition(" ")
     if not (count.isascii() and count.isdigit()) or unit not in UNITS:
-        raise BadForm("Enter a whole number of minutes, hours, days, weeks or months.")
+        raise BadField("Enter a whole number of minutes, hours, days, weeks or months.")
     seconds = _duration(now, int(count), unit) if len(count) < 7 else MAX_SECONDS + 1
     if seconds > MAX_SECONDS:
-        raise BadForm("The clock can be moved by at most ten years at once.")
+        raise BadField("The clock can be moved by at most ten years at once.")
     return seconds
 
 

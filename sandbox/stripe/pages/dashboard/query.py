@@ -2,20 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
+
+from sandbox.common.html import form
 
 PAGE_SIZE = 50
 MAX_ROWS = 500
 #: Tables with a link to more rows.
-TABLES = (
-    "customers",
-    "subscriptions",
-    "invoices",
-    "events",
-    "requests",
-    "deliveries",
-    "objects",
-)
+TABLES = "customers subscriptions invoices events requests deliveries objects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +32,10 @@ class View:
 
     def query(self) -> str:
         """Return the view as a query string, "" for the default view."""
-        named = {"customer": self.customer, "id": self.id, "kind": self.kind}
-        filters = {name: value for name, value in named.items() if value}
-        rows = {
-            name: str(count) for name, count in self.rows.items() if count > PAGE_SIZE
-        }
-        return urlencode({**filters, **rows})
+        filters = {"customer": self.customer, "id": self.id, "kind": self.kind}
+        given = {name: value for name, value in filters.items() if value}
+        rows = {name: rows for name, rows in self.rows.items() if rows > PAGE_SIZE}
+        return urlencode({**given, **rows})
 
     def url(self) -> str:
         """Return the URL of the view."""
@@ -53,15 +45,11 @@ class View:
 
 def read(query: str) -> View:
     """Return the view of a query string; invalid values are ignored."""
-    values = {name: items[-1] for name, items in parse_qs(query).items()}
+    values = {name: value.strip() for name, value in form.read(query).items()}
     rows = {
         table: min(int(values[table]), MAX_ROWS)
-        for table in TABLES
+        for table in TABLES.split()
         if values.get(table, "").isascii() and values.get(table, "").isdigit()
     }
-    return View(
-        customer=values.get("customer", "").strip(),
-        id=values.get("id", "").strip(),
-        kind=values.get("kind", "").strip(),
-        rows=rows,
-    )
+    filters = {name: values.get(name, "") for name in ("customer", "id", "kind")}
+    return View(**filters, rows=rows)

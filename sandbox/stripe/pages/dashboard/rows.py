@@ -11,10 +11,7 @@ from sandbox.stripe.store.records import Record, Store
 
 Row = dict[str, Any]
 MAX_SUMMARY_LENGTH = 160
-HOSTED = {
-    "invoice": page_urls.INVOICE_PATH,
-    page_urls.SESSION: page_urls.SESSION_PATH,
-}
+HOSTED = {"invoice": page_urls.INVOICE_PATH, page_urls.SESSION: page_urls.SESSION_PATH}
 
 
 def customer(store: Store, record: Record) -> Row:

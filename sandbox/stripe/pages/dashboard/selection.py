@@ -2,16 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import Any
 
 from sandbox.common.http import dump_json
 from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.dashboard.query import PAGE_SIZE, View
 from sandbox.stripe.store.records import Record, Store
-
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
 
 # Events and requests have no index by customer: limit the search.
 MAX_SEARCHED = 2_000
@@ -20,7 +19,7 @@ MAX_SEARCHED = 2_000
 class Scope:
     """Records of a view. The caller must hold the app's lock."""
 
-    def __init__(self, app: "StripeApp", view: View) -> None:
+    def __init__(self, app: StripeApp, view: View) -> None:
         self.app = app
         self.store = app.store
         self.view = view
@@ -28,15 +27,12 @@ class Scope:
         self.matches = (
             find_customers(app.store, view.customer) if view.customer else None
         )
-        #: Id that rows must contain: the displayed object or the selected customer.
-        self.mention = view.id or self.customer
-
-    @property
-    def customer(self) -> str | None:
-        """Id of the only customer that matches the filter, else None."""
-        return (
+        #: Id of the only customer that matches the filter, else None.
+        self.customer: str | None = (
             self.matches[0]["id"] if self.matches and len(self.matches) == 1 else None
         )
+        #: Id that rows must contain: the displayed object or the selected customer.
+        self.mention = view.id or self.customer
 
     def newest(self, kind: str, table: str) -> list[Record]:
         """Return the newest objects of a type that has an index by customer."""
@@ -45,16 +41,13 @@ class Scope:
 
     def customers(self) -> list[Record]:
         """Return the newest customers, or those that match the filter."""
-        if self.matches is None:
-            return self._first("customers", self.store.scan("customer"))
-        return self._first("customers", self.matches)
+        found = self.store.scan("customer") if self.matches is None else self.matches
+        return self._first("customers", found)
 
     def events(self) -> list[Record]:
         """Return the newest events that contain `mention`."""
         events = self.store.scan("event")
-        return self._first(
-            "events", self._mentioned(events, lambda event: event["_data"])
-        )
+        return self._first("events", self._mentioned(events, itemgetter("_data")))
 
     def requests(self) -> list[dict[str, Any]]:
         """Return the newest requests that contain `mention`."""
@@ -93,9 +86,8 @@ class Scope:
         return list(islice(records, self.view.limit(table)))
 
     def _mentioned(self, records: Iterable[Any], text: Any) -> Iterator[Any]:
-        if self.mention is None:
+        if (id := self.mention) is None:
             return iter(records)
-        id = self.mention
         return (
             record for record in islice(records, MAX_SEARCHED) if id in text(record)
         )
@@ -120,13 +112,11 @@ def find_customers(store: Store, text: str) -> list[Record]:
     exact = store.get("customer", text)
     if exact is not None:
         return [exact]
-    by_email = list(islice(store.scan("customer", index=("email", text)), PAGE_SIZE))
-    if by_email:
-        return by_email
+    by_email = store.scan("customer", index=("email", text))
+    if found := list(islice(by_email, PAGE_SIZE)):
+        return found
     newest = islice(store.scan("customer"), MAX_SEARCHED)
-    matching = (
-        customer for customer in newest if text.lower() in _customer_text(customer)
-    )
+    matching = filter(lambda record: text.lower() in _customer_text(record), newest)
     return list(islice(matching, PAGE_SIZE))
 
 

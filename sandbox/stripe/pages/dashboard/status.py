@@ -4,13 +4,14 @@ import json
 import re
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sandbox.common.html.responses import html
 from sandbox.common.html.templates import environment
 from sandbox.common.http import Response
 from sandbox.stripe import settings
 from sandbox.stripe.api.context import DELIVERY
+from sandbox.stripe.app import StripeApp
 from sandbox.stripe.money import currencies
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.pages.dashboard import rows
@@ -19,9 +20,6 @@ from sandbox.stripe.pages.dashboard.query import MAX_ROWS, PAGE_SIZE, View
 from sandbox.stripe.pages.dashboard.selection import MAX_SEARCHED, Scope, find_object
 from sandbox.stripe.store.records import Store
 
-if TYPE_CHECKING:
-    from sandbox.stripe.app import StripeApp
-
 # Types with a section of their own.
 HAVE_SECTION = frozenset(
     {"customer", "event", "invoice", "subscription", "webhook_endpoint"}
@@ -29,9 +27,7 @@ HAVE_SECTION = frozenset(
 TIMES = re.compile(r"(_at|_end|_start|_date|_anchor|^created|^updated|^start|^end)$")
 
 
-def page(
-    app: "StripeApp", view: View, *, notice: str = "", error: str = ""
-) -> Response:
+def page(app: StripeApp, view: View, *, notice: str = "", error: str = "") -> Response:
     """Return the page for a view, with the notice or error of the last action."""
     with app.lock:
         scope = Scope(app, view)

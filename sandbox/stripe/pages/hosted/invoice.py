@@ -67,8 +67,8 @@ def _find(context: Context, token: str) -> Record:
     return invoice
 
 
-def _done(result: hosted_actions.PaymentResult) -> str:
-    return "done=pay" if result.invoice["status"] == "paid" else ""
+def _done(intent: Record) -> str:
+    return "done=pay" if intent["status"] == "succeeded" else ""
 
 
 def _payment(context: Context, invoice: Record) -> dict[str, Any]:

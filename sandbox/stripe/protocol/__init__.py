@@ -1,1 +1,0 @@
-"""HTTP conventions that all Stripe endpoints share."""

@@ -1,0 +1,163 @@
+"""Objects of every type, with as many fields as possible, match stripe-python."""
+
+from typing import Any
+
+import pytest
+import stripe
+
+from sandbox.tests.support.stripe import builders
+from sandbox.tests.support.stripe.types import problems
+
+
+@pytest.fixture
+def objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
+    """Objects of every type, with as many fields as possible."""
+    api.v1.webhook_endpoints.create(
+        {"url": "http://127.0.0.1:9/", "enabled_events": ["topup.created"]}
+    )
+    payer = builders.customer(api, metadata={"tenant_pubkey": "ab"})
+    basic, growth = builders.price(api, lookup_key="basic"), builders.price(api, 2_500)
+    one_time = builders.price(api, recurring=None)
+    subscription = builders.subscription(api, basic, to=payer, metadata={"a": "b"})
+    draft = api.v1.invoices.retrieve(subscription.latest_invoice)
+    finalized = builders.first_invoice(api, subscription)
+    paid = api.v1.invoices.pay(finalized.id, {"paid_out_of_band": True})
+    stripe_sandbox.advance(3 * builders.DAY)
+    changed = api.v1.subscriptions.update(
+        subscription.id,
+        {"items": [{"id": subscription.items.data[0].id, "price": growth.id}]},
+    )
+    items = api.v1.invoice_items.list({"customer": payer.id})
+    canceled = api.v1.subscriptions.cancel(
+        subscription.id, {"prorate": True, "invoice_now": True}
+    )
+    final = api.v1.invoices.finalize_invoice(canceled.latest_invoice)
+    manual = api.v1.invoice_items.create(
+        {"customer": payer.id, "amount": 5, "currency": "usd"}
+    )
+    one_off = api.v1.invoices.create(
+        {"customer": payer.id, "pending_invoice_items_behavior": "include"}
+    )
+    void = api.v1.invoices.void_invoice(
+        builders.first_invoice(api, builders.subscription(api, growth)).id
+    )
+    credited = builders.first_invoice(api, builders.subscription(api, growth, to=payer))
+    note = api.v1.credit_notes.create(
+        {
+            "invoice": credited.id,
+            "amount": 2_500,
+            "credit_amount": 2_500 - credited.amount_due,
+        }
+    )
+    transactions = api.v1.customers.balance_transactions.list(payer.id)
+    configuration = api.v1.billing_portal.configurations.create(
+        {
+            "features": {
+                "payment_method_update": {"enabled": True},
+            }
+        }
+    )
+    session = api.v1.billing_portal.sessions.create(
+        {
+            "customer": payer.id,
+            "configuration": configuration.id,
+            "flow_data": {"type": "payment_method_update"},
+        }
+    )
+    return {
+        "customer": (stripe.Customer, payer),
+        "product": (stripe.Product, api.v1.products.retrieve(basic.product)),
+        "recurring price": (stripe.Price, basic),
+        "one-time price": (stripe.Price, one_time),
+        "subscription": (stripe.Subscription, subscription),
+        "changed subscription": (stripe.Subscription, changed),
+        "canceled subscription": (stripe.Subscription, canceled),
+        "subscription item": (stripe.SubscriptionItem, subscription.items.data[0]),
+        "draft": (stripe.Invoice, draft),
+        "open invoice": (stripe.Invoice, finalized),
+        "paid invoice": (stripe.Invoice, paid),
+        "final invoice": (stripe.Invoice, final),
+        "void invoice": (stripe.Invoice, void),
+        "one-off invoice": (stripe.Invoice, one_off),
+        "line": (stripe.InvoiceLineItem, final.lines.data[0]),
+        "manual line": (stripe.InvoiceLineItem, one_off.lines.data[0]),
+        "credit": (stripe.InvoiceItem, items.data[-1]),
+        "manual item": (stripe.InvoiceItem, manual),
+        "credited invoice": (stripe.Invoice, api.v1.invoices.retrieve(credited.id)),
+        "credit note": (stripe.CreditNote, note),
+        "credit note line": (stripe.CreditNoteLineItem, note.lines.data[0]),
+        "balance transaction": (
+            stripe.CustomerBalanceTransaction,
+            transactions.data[0],
+        ),
+        "portal configuration": (stripe.billing_portal.Configuration, configuration),
+        "portal session": (stripe.billing_portal.Session, session),
+        "event": (stripe.Event, api.v1.events.list().data[0]),
+        "endpoint": (stripe.WebhookEndpoint, api.v1.webhook_endpoints.list().data[0]),
+    }
+
+
+@pytest.fixture
+def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
+    """Objects of card payments in each of their states."""
+    by_name: dict[str, tuple[type, Any]] = {}
+    everything = ["payments.data.payment.payment_intent.latest_charge"]
+    for card in (
+        "pm_card_visa",
+        "pm_card_chargeCustomerFail",
+        "pm_card_authenticationRequired",
+    ):
+        payer = builders.customer(api)
+        method = builders.card(api, payer.id, card)
+        subscription = builders.automatic(api, to=payer)
+        invoice = api.v1.invoices.retrieve(
+            subscription.latest_invoice,
+            {"expand": everything},
+        )
+        payment = invoice.payments.data[0]
+        intent = payment.payment.payment_intent
+        by_name |= {
+            f"{card}, method": (stripe.PaymentMethod, method),
+            f"{card}, subscription": (stripe.Subscription, subscription),
+            f"{card}, invoice": (stripe.Invoice, invoice),
+            f"{card}, payment": (stripe.InvoicePayment, payment),
+            f"{card}, intent": (stripe.PaymentIntent, intent),
+        }
+        if intent.latest_charge:
+            by_name[f"{card}, charge"] = (stripe.Charge, intent.latest_charge)
+    void = api.v1.invoices.void_invoice(invoice.id, {"expand": everything})
+    payment = void.payments.data[0]
+    return {
+        **by_name,
+        "canceled payment": (stripe.InvoicePayment, payment),
+        "canceled intent": (stripe.PaymentIntent, payment.payment.payment_intent),
+        "detached": (stripe.PaymentMethod, api.v1.payment_methods.detach(method.id)),
+    }
+
+
+@pytest.mark.parametrize("fixture", ["objects", "card_payment_objects"])
+def test_every_declared_field_is_present_with_its_type(request, fixture):
+    differences = {
+        name: problems(cls, instance.to_dict(for_json=True), name)
+        for name, (cls, instance) in request.getfixturevalue(fixture).items()
+    }
+
+    assert {
+        name: problem_list for name, problem_list in differences.items() if problem_list
+    } == {}
+
+
+def test_expandable_fields_are_present_when_expanded_only(api):
+    payer = builders.customer(api)
+    subscription = builders.subscription(api, to=payer)
+    invoice = builders.first_invoice(api, subscription)
+    api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
+
+    plain = api.v1.invoices.retrieve(invoice.id).to_dict()
+    expanded = api.v1.invoices.retrieve(
+        invoice.id, {"expand": ["amount_paid_off_stripe", "payments"]}
+    )
+
+    assert not {"amount_paid_off_stripe", "payments"} & set(plain)
+    assert expanded.amount_paid_off_stripe == invoice.amount_due
+    assert [payment.status for payment in expanded.payments.data] == ["canceled"]

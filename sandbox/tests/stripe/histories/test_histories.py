@@ -1,0 +1,256 @@
+"""Random histories of an account, including refused requests.
+
+Invariants: no card is charged twice or for nothing, time never runs backwards, the next
+timer matches the records, and after a restart the account behaves the same.
+"""
+
+import random
+import shutil
+from typing import Any
+
+import pytest
+import stripe
+
+from caravel.tests.support import search
+from sandbox.common.http import dump_json
+from sandbox.stripe.api.errors import StripeError
+from sandbox.stripe.app import StripeApp
+from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.objects.portal import hosted_actions
+from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.tests.support.stripe import audit, builders
+from sandbox.tests.support.stripe.builders import DAY, HOUR
+
+CARDS = (
+    "pm_card_visa",
+    "pm_card_chargeCustomerFail",
+    "pm_card_authenticationRequired",
+)
+PRORATIONS = ("none", "create_prorations", "always_invoice")
+PAYMENT_OPTIONS: tuple[Any, ...] = (
+    {"collection_method": "send_invoice", "days_until_due": 0},
+    {"collection_method": "send_invoice", "days_until_due": 20},
+    {},
+    {},
+)
+
+
+class History:
+    """Two customers, and random actions on them."""
+
+    def __init__(self, seed, state):
+        self.random = random.Random(seed)
+        self.app = StripeApp(seed=seed, state=state)
+        self.api = in_process_client(self.app)
+        outcome = self.pick("past_due", "unpaid", "canceled")
+        self.app.change_settings({"after_last_retry": outcome, "overdue_after_days": 2})
+        self.prices = [
+            builders.price(self.api, 300, recurring={"interval": every}).id
+            for every in ("week", "month", "year")
+        ]
+        self.payers = [builders.customer(self.api).id for _ in range(2)]
+        self.actions = [
+            getattr(self, name) for name in vars(History) if name.startswith("do_")
+        ]
+
+    def step(self):
+        """Run one random action, valid or not."""
+        self.payer = self.pick(*self.payers)
+        action = self.pick(*self.actions)
+        try:
+            action()
+        except (stripe.InvalidRequestError, stripe.CardError) as refusal:
+            assert refusal.http_status in (400, 402, 404)
+        except StripeError as refusal:
+            assert refusal.status == 400
+
+    def pick(self, *options):
+        return self.random.choice(options)
+
+    def coin_flip(self):
+        return self.random.random() < 0.5
+
+    def invoice(self):
+        page = self.api.v1.invoices.list({"customer": self.payer, "limit": 30})
+        return self.pick(*page.data).id if page.data else "in_none"
+
+    def subscription(self):
+        params: Any = {"customer": self.payer, "status": "all"}
+        page = self.api.v1.subscriptions.list(params)
+        return self.pick(*page.data).id if page.data else "sub_none"
+
+    def do_save_card(self):
+        builders.card(self.api, self.payer, self.pick(*CARDS))
+
+    def do_subscribe(self):
+        params: Any = {
+            "customer": self.payer,
+            "items": [{"price": self.pick(*self.prices)}],
+        }
+        params.update(self.pick(*PAYMENT_OPTIONS))
+        self.api.v1.subscriptions.create(params)
+
+    def do_change_quantity(self):
+        id = self.subscription()
+        item = self.api.v1.subscriptions.retrieve(id)["items"].data[0].id
+        change: Any = {"items": [{"id": item, "quantity": self.random.randrange(4)}]}
+        change["proration_behavior"] = self.pick(*PRORATIONS)
+        self.api.v1.subscriptions.update(id, change)
+
+    def do_add_price(self):
+        change: Any = {"items": [{"price": self.pick(*self.prices)}]}
+        self.api.v1.subscriptions.update(self.subscription(), change)
+
+    def do_schedule_cancellation(self):
+        change: Any = {"cancel_at_period_end": self.coin_flip()}
+        self.api.v1.subscriptions.update(self.subscription(), change)
+
+    def do_cancel(self):
+        options: Any = {"prorate": self.coin_flip(), "invoice_now": self.coin_flip()}
+        self.api.v1.subscriptions.cancel(self.subscription(), options)
+
+    def do_add_invoice_item(self):
+        item: Any = {
+            "customer": self.payer,
+            "amount": self.random.randrange(-500, 2_000),
+        }
+        if self.coin_flip():
+            item["subscription"] = self.subscription()
+        item["currency"] = "usd"
+        self.api.v1.invoice_items.create(item)
+
+    def do_create_one_off_invoice(self):
+        self.api.v1.invoices.create(
+            {
+                "customer": self.payer,
+                "pending_invoice_items_behavior": "include",
+                "auto_advance": self.coin_flip(),
+            }
+        )
+
+    def do_finalize(self):
+        self.api.v1.invoices.finalize_invoice(
+            self.invoice(), {"auto_advance": self.coin_flip()}
+        )
+
+    def do_set_auto_advance(self):
+        self.api.v1.invoices.update(self.invoice(), {"auto_advance": self.coin_flip()})
+
+    def do_pay(self):
+        self.api.v1.invoices.pay(self.invoice())
+
+    def do_pay_out_of_band(self):
+        self.api.v1.invoices.pay(self.invoice(), {"paid_out_of_band": True})
+
+    def do_authenticate(self):
+        page = self.api.v1.payment_intents.list({"customer": self.payer})
+        challenged = [
+            intent.id for intent in page.data if intent.status == "requires_action"
+        ]
+        if challenged:
+            passed = self.coin_flip()
+            self.app.transact(
+                lambda context: hosted_actions.authenticate(
+                    context, challenged[0], passed=passed
+                )
+            )
+
+    def do_credit(self):
+        invoice = self.api.v1.invoices.retrieve(self.invoice())
+        amount = max(1, self.pick(1, 100, invoice.total))
+        note: Any = {"invoice": invoice.id, "amount": amount}
+        if invoice.status == "paid":
+            note["credit_amount"] = amount
+        self.api.v1.credit_notes.create(note)
+
+    def do_void(self):
+        self.api.v1.invoices.void_invoice(self.invoice())
+
+    def do_mark_uncollectible(self):
+        self.api.v1.invoices.mark_uncollectible(self.invoice())
+
+    def do_delete_draft(self):
+        self.api.v1.invoices.delete(self.invoice())
+
+    def do_delete_customer(self):
+        if self.random.random() < 0.1:
+            self.api.v1.customers.delete(self.payer)
+
+    def do_wait(self):
+        self.app.advance(self.pick(1, 60, HOUR, DAY, 5 * DAY, 20 * DAY))
+
+
+def next_due_at(app):
+    """Return when the next timer is due, computed from all records."""
+    times = (
+        resource.timer.due_at(record)
+        for kind, resource in REGISTRY.by_name.items()
+        if resource.timer
+        for record in app.store.scan(kind)
+    )
+    return min((at for at in times if at is not None), default=None)
+
+
+def event_times(store):
+    return [event["created"] for event in store.scan("event", newest_first=False)]
+
+
+def inconsistent_intents(store):
+    """Return the payment intents that contradict their invoice or charges."""
+    paid: dict[str, list[int]] = {}
+    for charge in store.scan("charge"):
+        if charge["paid"]:
+            paid.setdefault(charge["payment_intent"], []).append(charge["amount"])
+    inconsistent = []
+    for intent in store.scan("payment_intent"):
+        invoice = store.get("invoice", intent["_invoice"])
+        charged = paid.get(intent["id"], [])
+        statuses = {"paid": ("canceled", "succeeded"), "void": ("canceled",)}
+        is_consistent = (
+            charged in ([], [invoice["amount_paid"]])
+            and sum(charged) == intent["amount_received"]
+            and (not charged or invoice["status"] == "paid")
+            and intent["status"] in statuses.get(invoice["status"], (intent["status"],))
+        )
+        inconsistent += [] if is_consistent else [intent]
+    return inconsistent
+
+
+def future_events(app):
+    """Return the events of the next 70 days."""
+    before = app.store.count("event")
+    app.advance(70 * DAY)
+    events = list(app.store.scan("event", newest_first=False))[before:]
+    return [(event["type"], event["created"], event["_data"]) for event in events]
+
+
+def app_after_restart(state):
+    """Return the app that another process would load from the state file now."""
+    copy = shutil.copy(state, state.with_name("copy.sqlite"))
+    shutil.copy(f"{state}-wal", f"{copy}-wal")
+    return StripeApp(state=copy)
+
+
+@pytest.mark.search
+@pytest.mark.parametrize("seed", range(search.examples(12)))
+def test_account_stays_consistent_through_random_history(tmp_path, monkeypatch, seed):
+    state = tmp_path / "stripe.sqlite"
+    monkeypatch.setattr("sandbox.stripe.clock.clock.time.time", lambda: 1_800_000_000)
+    history = History(seed, state)
+    app = history.app
+
+    for _ in range(60):
+        history.step()
+
+        assert audit.audit(app.store) == []
+        assert app.scheduler.next_at() == next_due_at(app)
+        assert next_due_at(app) is None or next_due_at(app) >= app.clock.now()
+
+    assert event_times(app.store) == sorted(event_times(app.store))
+    assert inconsistent_intents(app.store) == []
+    restarted = app_after_restart(state)
+    restarted.ids.restore(app.ids.state())
+    assert dump_json(restarted.store.dump()) == dump_json(app.store.dump())
+    assert future_events(restarted) == future_events(app)
+    app.close()
+    restarted.close()
