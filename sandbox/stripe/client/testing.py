@@ -1,6 +1,6 @@
 """Running sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
