@@ -17,6 +17,7 @@ from pynostr.key import PrivateKey
 from billing.clients.stripe import transport
 from billing.clients.stripe.client import Stripe
 from billing.services.customers.catalog import ensure_prices
+from billing.tests.support.saved_state import SavedState
 from caravel.core.db.encrypted_text import Secret
 from caravel.nostr import keys, pubkey_of
 from caravel.tests.support import initial_rows, secret_scanner
@@ -28,6 +29,8 @@ from sandbox.tests.support.stripe.conformance import (
     check_conformance,
 )
 from sandbox.zooid import Zooid, running_zooid
+
+Prices = dict[str, str]
 
 
 @pytest.hookimpl(trylast=True)
@@ -137,10 +140,20 @@ def sandbox(_sandbox, settings, monkeypatch) -> Iterator[Sandbox]:
     assert conformity.pop_problems() == []
 
 
-@pytest.fixture
-def prices(sandbox, db) -> dict[str, str]:
-    """Ids of the Stripe Prices by plan id."""
+@pytest.fixture(scope="module")
+def _saved_prices(_sandbox, django_db_setup, django_db_blocker) -> SavedState[Prices]:
+    with django_db_blocker.unblock():
+        return SavedState(_sandbox[0], _create_prices)
+
+
+def _create_prices() -> Prices:
     return {price.plan_id: price.price_id for price in ensure_prices(Stripe())}
+
+
+@pytest.fixture
+def prices(sandbox, db, _saved_prices) -> Prices:
+    """Ids of the Stripe Prices by plan id."""
+    return dict(_saved_prices.restore())
 
 
 @pytest.fixture(scope="session")

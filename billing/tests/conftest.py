@@ -11,6 +11,7 @@ from billing.clients.stripe import transport
 from billing.models import InvoiceCollection
 from billing.services.collection.collect import collect_invoice
 from billing.services.subscriptions.sync import sync_tenant
+from billing.tests.support.saved_state import SavedState
 from billing.tests.support.simulation.system import Servers, running_servers
 from lightning.tests.support.fixtures import (
     _prices,
@@ -27,6 +28,9 @@ from tenants.models import Tenant
 from tenants.tests.factories import TenantFactory
 
 __all__ = ["_prices", "alice", "own_wallet", "rates", "relay", "wallets"]
+
+#: A saved state, with the id of its tenant or invoice.
+State = SavedState[str]
 
 
 class Clock:
@@ -48,34 +52,60 @@ def clock(sandbox) -> Iterator[Clock]:
         yield Clock(sandbox, traveller)
 
 
-@pytest.fixture
-def subscriber(prices) -> Tenant:
-    """A tenant with one relay on the basic plan and a draft as first invoice."""
+@pytest.fixture(scope="module")
+def _saved_subscriber(_saved_prices, django_db_blocker) -> State:
+    with django_db_blocker.unblock():
+        state: State = _saved_prices.then(_build_subscriber)
+    return state
+
+
+@pytest.fixture(scope="module")
+def _saved_invoice(_saved_subscriber: State, django_db_blocker) -> State:
+    with django_db_blocker.unblock():
+        return _saved_subscriber.then(_collect_only_invoice)
+
+
+@pytest.fixture(scope="module")
+def _saved_open_invoice(_saved_prices, django_db_blocker) -> State:
+    with django_db_blocker.unblock():
+        state: State = _saved_prices.then(_build_open_invoice)
+    return state
+
+
+def _build_subscriber() -> str:
     tenant = TenantFactory()
     create_relay(tenant_id=tenant.pk, subdomain="first", plan_id="basic")
     sync_tenant(tenant_id=tenant.pk)
-    tenant.refresh_from_db()
-    return tenant
+    return str(tenant.pk)
+
+
+def _build_open_invoice() -> str:
+    sync_tenant(tenant_id=RelayFactory().tenant_id)
+    return _collect_only_invoice()
+
+
+def _collect_only_invoice() -> str:
+    invoice_id = str(InvoiceCollection.objects.get().pk)
+    collect_invoice(invoice_id=invoice_id)
+    return invoice_id
 
 
 @pytest.fixture
-def open_invoice(prices, own_wallet, rates) -> InvoiceCollection:
+def subscriber(prices, _saved_subscriber) -> Tenant:
+    """A tenant with one relay on the basic plan and a draft as first invoice."""
+    return Tenant.objects.get(pk=_saved_subscriber.restore())
+
+
+@pytest.fixture
+def open_invoice(prices, own_wallet, rates, _saved_open_invoice) -> InvoiceCollection:
     """An open invoice of $5 whose tenant has no wallet and no card."""
-    tenant = RelayFactory().tenant
-    sync_tenant(tenant_id=tenant.pk)
-    row = InvoiceCollection.objects.get(tenant=tenant)
-    collect_invoice(invoice_id=row.pk)
-    row.refresh_from_db()
-    return row
+    return InvoiceCollection.objects.get(pk=_saved_open_invoice.restore())
 
 
 @pytest.fixture
-def invoice(subscriber) -> InvoiceCollection:
+def invoice(subscriber, _saved_invoice) -> InvoiceCollection:
     """An open invoice of $5."""
-    row = InvoiceCollection.objects.get(tenant=subscriber)
-    collect_invoice(invoice_id=row.pk)
-    row.refresh_from_db()
-    return row
+    return InvoiceCollection.objects.get(pk=_saved_invoice.restore())
 
 
 @pytest.fixture

@@ -13,6 +13,11 @@ def path_of(invoice: InvoiceCollection) -> str:
     return _path(invoice.pk)
 
 
+def forget_paths() -> None:
+    """Let each test have links of its own time: tests share the invoice's id."""
+    _path.cache_clear()
+
+
 @cache
 def _path(invoice_id: str) -> str:
     url = payment_url(InvoiceCollection(pk=invoice_id))

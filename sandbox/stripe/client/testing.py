@@ -1,6 +1,6 @@
 """Running sandbox for tests: `with running_sandbox() as sandbox: …`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,24 @@ class Sandbox:
                 configurations.save_default(context, features)
             )
         )
+
+    def save(self) -> Callable[[], None]:
+        """Return a function that restores the present objects and logged requests.
+
+        Unlike a snapshot's, the restored account is at real time.
+        """
+        app = self.app
+        rows, next_seq = app.store.dump()
+        logged = app.log.list()
+
+        def restore() -> None:
+            with app.lock:
+                app.reset()
+                app.store.restore(rows, next_seq)
+                for entry in logged:
+                    app.log.add(entry)
+
+        return restore
 
 
 @contextmanager
