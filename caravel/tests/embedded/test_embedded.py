@@ -445,14 +445,13 @@ import os, sys, time
 from pathlib import Path
 from caravel import embedded
 embedded.ensure_started(Path(sys.argv[1]))
-pid = os.fork()
-if pid == 0:
-    time.sleep(600)
-print(pid, flush=True)
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
 time.sleep(600)
 """
     with python(script, var) as owner:
         assert owner.stdout
+        # Printed by the fork, which by then has closed its copy of the lock.
         survivor = int(owner.stdout.readline())
         kill(owner)
         try:
