@@ -9,8 +9,9 @@ from sandbox.tests.support.lightning_fixtures import control, lightning
 __all__ = ["control", "lightning"]
 
 
+# A page is closed before the server stops: `new_page` is requested after it.
 @pytest.fixture
-def page(new_page, lightning):
+def page(lightning, new_page):
     page = new_page()
     page.clock.install()
     page.goto(lightning.url)
@@ -68,7 +69,7 @@ def test_page_refreshes_and_keeps_typed_text(page, control):
     expect(forms.get_by_label("Invoice")).to_have_value("lnbc")
 
 
-def test_forms_work_without_javascript(new_page, lightning):
+def test_forms_work_without_javascript(lightning, new_page):
     page = new_page(java_script_enabled=False)
     page.goto(lightning.url)
     forms = unfold(page, "rich")

@@ -55,7 +55,7 @@ def new_page(browser: Browser) -> Iterator[NewPage]:
     yield open_page
     for context in contexts:
         context.close()
-    assert problems == []
+    assert not problems, problems
 
 
 @contextmanager
