@@ -1,6 +1,6 @@
 """Fast reset of the database after tests that commit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -49,11 +49,16 @@ def _save_rows() -> str:
             [
                 # As for TRUNCATE: other connections end their transactions first.
                 f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE",
-                f'TRUNCATE "{_APPEND_ONLY}"',
-                *(f'DELETE FROM "{name}"' for name in names if name != _APPEND_ONLY),
+                deletion_sql(names),
                 *(_insert(name) for name in names),
             ]
         )
+
+
+def deletion_sql(names: Iterable[str]) -> str:
+    """Return SQL to delete all rows of tables, to be run in a transaction."""
+    deleted = (f'DELETE FROM "{name}"' for name in names if name != _APPEND_ONLY)
+    return "; ".join([f'TRUNCATE "{_APPEND_ONLY}"', *deleted])
 
 
 def _insert(table: str) -> str:
