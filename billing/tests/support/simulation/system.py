@@ -122,6 +122,7 @@ class System:
         self.api = in_process_client(self.stripe.app)
         #: Tenants whose balance cannot be checked: see `exclude_from_balance`.
         self.excluded_tenants: set[str] = set()
+        self._client = Client()
         #: All subscription events, also those that Stripe has deleted since.
         self.subscription_events: list[dict[str, Any]] = []
         self.rounds: list[BeatRound] = []
@@ -267,7 +268,7 @@ class System:
     def _receive(self, body: bytes, headers: Any) -> int:
         try:
             with self.workers.in_process():
-                response = Client().post(
+                response = self._client.post(
                     WEBHOOK,
                     body,
                     content_type="application/json",
