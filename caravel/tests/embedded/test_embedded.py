@@ -402,6 +402,14 @@ def test_servers_of_two_checkouts_run_at_once(var: Path, other_var: Path) -> Non
             assert valkey.get("checkout") is None
 
 
+def test_template_in_use_is_not_removed(var: Path) -> None:
+    with embedded.template(var) as data:
+        assert (data / "PG_VERSION").exists()
+
+        with pytest.raises(embedded.AlreadyRunning):
+            embedded.remove(var)
+
+
 def test_second_owner_is_refused_with_pid_of_first_owner(var: Path) -> None:
     with python(OWNER_SCRIPT, var) as owner:
         assert owner.stdout and owner.stdout.readline()
