@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import environ
@@ -57,6 +58,16 @@ def temporary_data(tmp_path: Path) -> Iterator[None]:
     shutil.rmtree(tmp_path, ignore_errors=True)  # 40 MB in some tests
 
 
+@dataclass(frozen=True)
+class FirstStart:
+    """A start without data, which several tests look at, since initdb takes long."""
+
+    var: Path
+    seconds: float
+    initdb_seconds: float
+    outside: list[tuple[object, ...]]
+
+
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("embedded")
@@ -65,11 +76,33 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def var(directory: Path) -> Path:
-    """Data directory whose servers have run before; shared, since initdb takes long."""
-    path = directory / "with space"
-    with embedded.servers(path):
-        return path
+def first_start(directory: Path) -> FirstStart:
+    closed = directory / "closed"
+    closed.mkdir(mode=0o700)
+    var = closed / "with space"
+    initdb, initdb_seconds = postgres._run_initdb, 0.0
+
+    def timed(directory: Path, account: processes.ServiceUser) -> None:
+        nonlocal initdb_seconds
+        started_at = time.monotonic()
+        initdb(directory, account)
+        initdb_seconds = time.monotonic() - started_at
+
+    outside = [outside_of(var)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postgres, "_run_initdb", timed)
+        started_at = time.monotonic()
+        with embedded.servers(var) as servers:
+            seconds = time.monotonic() - started_at
+            assert both_answer(servers)
+    outside.append(outside_of(var))
+    return FirstStart(var, seconds, initdb_seconds, outside)
+
+
+@pytest.fixture(scope="module")
+def var(first_start: FirstStart) -> Path:
+    """Data directory whose servers have run before."""
+    return first_start.var
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +113,13 @@ def other_var(directory: Path, var: Path) -> Path:
 def copy(var: Path, path: Path) -> Path:
     subprocess.run(["cp", "-a", var, path], check=True)
     return path
+
+
+def outside_of(var: Path) -> tuple[object, ...]:
+    """Return modes, owners and users that a start could change."""
+    binaries = Path(sys.prefix) / "bin"
+    users = Path("/etc/passwd").read_bytes()
+    return modes_and_owners(var), modes_and_owners(binaries), users
 
 
 def modes_and_owners(path: Path) -> dict[Path, tuple[int, int, int]]:
@@ -121,24 +161,9 @@ def test_data_persists_between_runs_with_special_characters_in_path(
     assert not list(Layout.of(var).run.glob("*"))
 
 
-def test_first_start_takes_little_longer_than_initdb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    initdb, seconds = postgres._run_initdb, 0.0
-
-    def timed(directory: Path, account: processes.ServiceUser) -> None:
-        nonlocal seconds
-        started_at = time.monotonic()
-        initdb(directory, account)
-        seconds = time.monotonic() - started_at
-
-    monkeypatch.setattr(postgres, "_run_initdb", timed)
-    started_at = time.monotonic()
-    with embedded.servers(tmp_path / "var"):
-        total = time.monotonic() - started_at
-
+def test_first_start_takes_little_longer_than_initdb(first_start: FirstStart) -> None:
     # A ratio, since a busy machine needs longer for both. Usually 1.3.
-    assert total / seconds < 5
+    assert first_start.seconds / first_start.initdb_seconds < 5
 
 
 def test_servers_listen_on_private_sockets_only_and_are_durable(var: Path) -> None:
@@ -212,19 +237,11 @@ def test_start_fails_when_socket_directory_is_accessible_to_other_users(
 
 
 def test_start_changes_no_mode_owner_or_user_outside_data_directory(
-    tmp_path: Path,
+    first_start: FirstStart,
 ) -> None:
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    var = closed / "var"
-    users = Path("/etc/passwd").read_bytes()
-    before = modes_and_owners(var), modes_and_owners(Path(sys.prefix) / "bin")
+    before, after = first_start.outside
 
-    with embedded.servers(var) as servers:
-        assert both_answer(servers)
-
-    assert (modes_and_owners(var), modes_and_owners(Path(sys.prefix) / "bin")) == before
-    assert Path("/etc/passwd").read_bytes() == users
+    assert after == before
 
 
 @pytest.fixture(scope="module")
@@ -383,6 +400,14 @@ def test_servers_of_two_checkouts_run_at_once(var: Path, other_var: Path) -> Non
         assert both_answer(one) and both_answer(two)
         with valkey_client(two) as valkey:
             assert valkey.get("checkout") is None
+
+
+def test_template_in_use_is_not_removed(var: Path) -> None:
+    with embedded.template(var) as data:
+        assert (data / "PG_VERSION").exists()
+
+        with pytest.raises(embedded.AlreadyRunning):
+            embedded.remove(var)
 
 
 def test_second_owner_is_refused_with_pid_of_first_owner(var: Path) -> None:
