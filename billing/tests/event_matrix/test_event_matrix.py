@@ -14,12 +14,7 @@ import pytest
 import time_machine
 
 from billing.tests.support.event_matrix import observed
-from billing.tests.support.event_matrix.arrange import (
-    START,
-    CaseSetup,
-    issue_bolt11,
-    own_wallet_url,
-)
+from billing.tests.support.event_matrix.arrange import START, CaseSetup
 from billing.tests.support.event_matrix.cases import (
     Case,
     Event,
@@ -29,9 +24,7 @@ from billing.tests.support.event_matrix.cases import (
     why_impossible,
 )
 from billing.tests.support.event_matrix.expected import expected_outcome
-from billing.tests.support.event_matrix.fake_worker import FakeWorker
 from billing.tests.support.event_matrix.pairwise import covering_array
-from lightning.clients.nwc import Wallet
 
 pytestmark = pytest.mark.django_db
 
@@ -89,26 +82,22 @@ def chosen_points(kill_points: int) -> range:
     return range(1, kill_points + 1, -(-kill_points // MAX_KILLS) or 1)
 
 
-@pytest.fixture
-def worker(sandbox, rates, settings, monkeypatch) -> Iterator[FakeWorker]:
-    settings.ROBOT_WALLETS = [own_wallet_url()]
-    monkeypatch.setattr(Wallet, "make_invoice", issue_bolt11)
-    worker = FakeWorker()
-    with worker.installed():
-        yield worker
-
-
 @pytest.fixture(params=SETUPS, ids=lambda key: f"{key[1].name}{' draft' * key[0]}")
 def setup_key(request):
     return request.param
 
 
 @pytest.fixture
-def case_setup(setup_key, worker, sandbox) -> Iterator[CaseSetup]:
+def case_setup(setup_key, worker, sandbox, saved_setups) -> Iterator[CaseSetup]:
     is_draft, subscription = setup_key
     with time_machine.travel(START, tick=False) as traveller:
         yield CaseSetup(
-            sandbox, traveller, worker, is_draft=is_draft, subscription=subscription
+            sandbox,
+            traveller,
+            worker,
+            saved_setups,
+            is_draft=is_draft,
+            subscription=subscription,
         )
 
 
