@@ -170,11 +170,17 @@ def zooid(_zooid, settings) -> Iterator[Zooid]:
     _zooid.reset()
 
 
+@pytest.fixture(scope="session")
+def _redis() -> Iterator[redis.Redis]:
+    """One connection for the whole run: to connect takes longer than to look."""
+    with redis.from_url(settings.REDIS_URL) as client:
+        yield client
+
+
 @pytest.fixture(autouse=True)
-def _empty_cache() -> Iterator[None]:
+def _empty_cache(_redis) -> Iterator[None]:
     """Remove cached values and rate limit counters after each test."""
     yield
-    with redis.from_url(settings.REDIS_URL) as client:
-        for pattern in ("caravel-cache*", "LIMITS:*"):
-            if keys := list(client.scan_iter(pattern)):
-                client.delete(*keys)
+    for pattern in ("caravel-cache*", "LIMITS:*"):
+        if keys := _redis.keys(pattern):
+            _redis.delete(*keys)
