@@ -43,9 +43,14 @@ class SavedState(Generic[Value]):
         """Return the state that another build makes of this one."""
         return SavedState(self._sandbox, build, self)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the state was built."""
+        return time.time() - self._built_at
+
     def restore(self) -> Value:
         """Restore the account and add the rows; return the result of the build."""
-        assert 0 <= time.time() - self._built_at < MAX_AGE, "not at the time of a test"
+        assert 0 <= self.age < MAX_AGE, "not at the time of a test"
         assert self._sandbox.app.store.written == self._start, "another account"
         self._restore_account()
         with transaction.atomic(), connection.cursor() as cursor:
