@@ -148,7 +148,10 @@ def _last_prices() -> list[SavedState[Prices]]:
 
 @pytest.fixture(scope="module")
 def _saved_prices(
-    _last_prices, _sandbox, django_db_setup, django_db_blocker
+    _last_prices: list[SavedState[Prices]],
+    _sandbox,
+    django_db_setup,
+    django_db_blocker,
 ) -> SavedState[Prices]:
     """Prices of an earlier module, or new ones before those get too old."""
     if not _last_prices or _last_prices[0].age > MAX_AGE / 2:
