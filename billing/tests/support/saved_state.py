@@ -45,11 +45,16 @@ class SavedState(Generic[Value]):
         """Return the state that another build makes of this one."""
         return SavedState(self._sandbox, build, self)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the state was built."""
+        return time.time() - self._built_at
+
     def restore(self) -> Value:
         """Restore the account and add the rows; return the result of the build."""
         # The state on which the others are built is restored first in a test, when no
         # rows exist yet with which the new ones could collide.
-        if self._base is None and not 0 <= time.time() - self._built_at < MAX_AGE:
+        if self._base is None and not 0 <= self.age < MAX_AGE:
             self._build_again()
         assert self._sandbox.app.store.written == self._start, "another account"
         self._restore_account()
