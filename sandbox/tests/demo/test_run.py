@@ -80,11 +80,12 @@ def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
         with subtests.test("a payment stays pending"):
             start_silent_payment(run)
         pending = run.query(PENDING)
-        # The pending payment does not delay the stop.
-        stop(run)
-    with subtests.test("Ctrl-C leaves no process"):
+        assert_no_traceback(run.output())
+        assert len(processes_of(var)) >= 10
+        run.process.kill()
+        run.process.wait(LIMIT)
+    with subtests.test("a killed make run leaves no process"):
         wait_until_gone(var)
-        assert not (var / dev_defaults.RUN_FILE).exists()
 
     frequent = {"BEAT_WATCH_INVOICES": "1", "BEAT_RESOLVE_PAYMENTS": "1"}
     with running(var, **frequent) as restarted:
@@ -93,12 +94,11 @@ def test_system_works_keeps_its_data_and_leaves_no_process(tmp_path, subtests):
             assert ANN in restarted.get("zooid", "_sandbox/relays").text
         with subtests.test("a pending payment is not sent again"):
             assert_only_looked_up(restarted, pending)
-        assert_no_traceback(restarted.output())
-        assert len(processes_of(var)) >= 10
-        restarted.process.kill()
-        restarted.process.wait(LIMIT)
-        with subtests.test("a killed make run leaves no process"):
-            wait_until_gone(var)
+        # The pending payment does not delay the stop.
+        stop(restarted)
+    with subtests.test("Ctrl-C leaves no process"):
+        wait_until_gone(var)
+        assert not (var / dev_defaults.RUN_FILE).exists()
 
 
 def test_everything_stops_with_a_reason_when_postgresql_dies(tmp_path):

@@ -1,10 +1,13 @@
 """Builders of Stripe objects for tests with the sandbox."""
 
+import select
 import subprocess
 from typing import Any
 
 import pytest
 import stripe
+
+from caravel.tests.support.waiting import LIMIT
 
 DAY = 86_400
 HOUR = 3_600
@@ -164,6 +167,8 @@ def error_of(error: stripe.StripeError) -> dict[str, Any]:
 
 
 def first_line(process: subprocess.Popen[str]) -> str:
-    """Return the first line of a command's output."""
+    """Return the first line of a command's output, or fail if there is none in time."""
     assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], LIMIT)
+    assert ready, f"not within {LIMIT:g} s: the first line of {process.args!r}"
     return str(process.stdout.readline())
