@@ -10,6 +10,7 @@ THREADS_SCRIPT = """
 import threading
 from django.db import connection
 from caravel.core.db.transactions import release_connection
+from caravel.tests.support.waiting import join
 
 def execute(query):
     with connection.cursor() as cursor:
@@ -24,7 +25,7 @@ def work():
 def work_at_once():
     threads = [threading.Thread(target=work) for _ in range(20)]
     for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    join(*threads)
 
 backends = set()
 work_at_once()

@@ -28,7 +28,7 @@ from caravel.tests.support.embedded_servers import (
     valkey_client,
 )
 from caravel.tests.support.processes import CHECKOUT, output, python, runs
-from caravel.tests.support.waiting import LIMIT, wait_until
+from caravel.tests.support.waiting import LIMIT, read_line, wait_until
 
 OWNER_SCRIPT = """
 import sys, time
@@ -282,7 +282,7 @@ def test_unprivileged_user_runs_servers_as_itself(
     var = directory / "var"
 
     with python(OWNER_SCRIPT, var, prefix=prefix, HOME=str(directory)) as owner:
-        assert owner.stdout and owner.stdout.readline() == "started\n", owner.stderr
+        assert read_line(owner) == "started\n", owner.stderr
         users = {Path(f"/proc/{pid}").stat().st_uid for pid in pids(var)}
         owner.send_signal(signal.SIGINT)
         owner.wait(LIMIT)
@@ -308,7 +308,7 @@ def test_root_runs_servers_as_owner_of_existing_data(
 
 def test_servers_stop_when_owner_is_killed(var: Path) -> None:
     with python(OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
         started = pids(var)
         kill(owner)
 
@@ -318,7 +318,7 @@ def test_servers_stop_when_owner_is_killed(var: Path) -> None:
 def test_servers_restart_after_owner_or_servers_were_killed(var: Path) -> None:
     for victims in ("owner", "owner and postmaster", "owner and all"):
         with python(OWNER_SCRIPT, var) as owner:
-            assert owner.stdout and owner.stdout.readline(), victims
+            assert read_line(owner), victims
             postmaster, valkey = pids(var)
             with ExitStack() as stack:
                 stack.enter_context(
@@ -412,7 +412,7 @@ def test_template_in_use_is_not_removed(var: Path) -> None:
 
 def test_second_owner_is_refused_with_pid_of_first_owner(var: Path) -> None:
     with python(OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
 
         with pytest.raises(embedded.AlreadyRunning, match=rf"process {owner.pid} \(.*"):
             embedded.servers(var).__enter__()
@@ -426,7 +426,7 @@ def test_one_of_many_concurrent_starts_owns_servers(var: Path) -> None:
     with ExitStack() as stack:
         starters = [stack.enter_context(python(ENSURE_SCRIPT, var)) for _ in range(4)]
 
-        answers = [p.stdout.readline() for p in starters if p.stdout]
+        answers = [read_line(process) for process in starters]
 
     assert sorted(answers) == ["False\n", "False\n", "False\n", "True\n"]
 
@@ -436,7 +436,7 @@ def test_ensure_started_fails_when_owners_servers_do_not_answer(
 ) -> None:
     monkeypatch.setattr(embedded, "_ATTACH_TIMEOUT", 0.2)
     with python(OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
         os.kill(pids(var)[1], signal.SIGKILL)
 
         with pytest.raises(embedded.EmbeddedError, match="They do not answer"):
@@ -475,9 +475,8 @@ if os.fork() == 0:
 time.sleep(600)
 """
     with python(script, var) as owner:
-        assert owner.stdout
         # Printed by the fork, which by then has closed its copy of the lock.
-        survivor = int(owner.stdout.readline())
+        survivor = int(read_line(owner))
         kill(owner)
         try:
             with embedded.servers(var) as servers:
@@ -548,7 +547,7 @@ def test_next_start_stops_orphans_on_kernel_without_parent_death_signal(
     # Import other packages first: they check the platform too, on import.
     macos = "import caravel, psycopg, redis, sys; sys.platform = 'darwin'\n"
     with python(macos + OWNER_SCRIPT, var) as owner:
-        assert owner.stdout and owner.stdout.readline()
+        assert read_line(owner)
         before = pids(var)
         kill(owner)
 

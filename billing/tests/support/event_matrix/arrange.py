@@ -83,7 +83,7 @@ class Built:
     """Ids of the objects that every case starts with, and the time then."""
 
     invoice_id: str
-    subscription_id: str | None
+    subscription_id: str
     customer_id: str
     now: datetime
 

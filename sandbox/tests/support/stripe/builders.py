@@ -1,13 +1,9 @@
 """Builders of Stripe objects for tests with the sandbox."""
 
-import select
-import subprocess
 from typing import Any
 
 import pytest
 import stripe
-
-from caravel.tests.support.waiting import LIMIT
 
 DAY = 86_400
 HOUR = 3_600
@@ -164,11 +160,3 @@ def error_of(error: stripe.StripeError) -> dict[str, Any]:
     """Return the error object in the body of the response."""
     body: Any = error.json_body
     return dict(body["error"])
-
-
-def first_line(process: subprocess.Popen[str]) -> str:
-    """Return the first line of a command's output, or fail if there is none in time."""
-    assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], LIMIT)
-    assert ready, f"not within {LIMIT:g} s: the first line of {process.args!r}"
-    return str(process.stdout.readline())
