@@ -84,7 +84,7 @@ def try_random_cases(operation: Operation, checker: ApiChecker) -> None:
 
     @given(case=one_of(strategies))
     @settings(
-        max_examples=search.examples(30),
+        max_examples=search.examples(15),
         derandomize=not search.IS_LARGE,
         database=None,
         deadline=None,
