@@ -185,8 +185,8 @@ def start_silent_payment(run: Run) -> None:
 def kill_postgresql(var: Path) -> None:
     with psycopg.connect(embedded.addresses(var).database_url) as connection:
         row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    assert row
-    backend = Path(f"/proc/{row[0]}/stat").read_text()
+        assert row
+        backend = Path(f"/proc/{row[0]}/stat").read_text()
     os.kill(int(backend.rsplit(")", 1)[1].split()[1]), signal.SIGKILL)
 
 
