@@ -1,4 +1,4 @@
-"""Size of the random searches: `make search` sets SEARCH to make them larger."""
+"""Size of the searches: `make search` sets SEARCH to make them larger."""
 
 import os
 from collections.abc import Sequence
