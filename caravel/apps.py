@@ -1,8 +1,9 @@
 from django.apps import AppConfig
 
-# Celery's current application from the start of Django on: shared tasks belong to it.
-from caravel import celery  # noqa: F401
+from caravel.celery import app
 
 
 class CaravelConfig(AppConfig):
     name = "caravel"
+    # Imported with Django's apps: shared tasks belong to the current application.
+    celery = app
