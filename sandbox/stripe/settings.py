@@ -26,6 +26,9 @@ class AccountSettings:
     #: retries, or 30 days after the due date.
     after_last_retry: Outcome = "past_due"
     overdue_after_days: int | None = None
+    #: Days until a bank debit, or its refund, succeeds or fails (docs page "ACH Direct
+    #: Debit": typically four business days).
+    bank_debit_days: int = 4
     #: Real seconds by which every API response is delayed.
     latency: float = 0
     #: Maximum API requests per real second, above it 429; None: no limit.
@@ -54,6 +57,7 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
         overdue_after_days=given.optional(
             given.integer, "overdue_after_days", minimum=1
         ),
+        bank_debit_days=given.integer("bank_debit_days", maximum=365),
         latency=given.seconds("latency", 0),
         rate_limit=given.optional(given.integer, "rate_limit", minimum=1),
         keep_events=given.integer("keep_events", minimum=1),

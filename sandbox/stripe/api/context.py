@@ -19,6 +19,7 @@ NOUNS = {
     "credit_note": "credit note",
     "customer_balance_transaction": "customer balance transaction",
     "payment_method": "PaymentMethod",
+    "radar.early_fraud_warning": "early fraud warning",
 }
 DELIVERY = "_delivery"
 # Base of page URLs while the sandbox has no socket.

@@ -14,12 +14,19 @@ KINDS = {
     "cn": "credit_note",
     "ch": "charge",
     "cus": "customer",
+    "du": "dispute",
     "in": "invoice",
     "inpay": "invoice_payment",
+    "issfr": "radar.early_fraud_warning",
     "pi": "payment_intent",
     "pm": "payment_method",
+    "pr": "payment_record",
     "price": "price",
     "prod": "product",
+    # Payments and refunds of other methods than cards.
+    "py": "charge",
+    "pyr": "refund",
+    "re": "refund",
     "sub": "subscription",
 }
 

@@ -10,6 +10,7 @@ from sandbox.stripe.objects.invoices import invoices, payment_records
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.payments import charges, payment_intents, payment_methods
 from sandbox.stripe.objects.portal import configurations, sessions
+from sandbox.stripe.objects.reversals import fraud_warnings, refunds
 from sandbox.stripe.objects.subscriptions import invoice_timer, subscriptions
 
 # Here, since the timer also cancels subscriptions, which are built on invoices.
@@ -22,6 +23,7 @@ REGISTRY = Registry(
         credit_notes.resource,
         customers.resource,
         events.resource,
+        fraud_warnings.resource,
         invoice_items.resource,
         payment_records.resource,
         invoices.resource,
@@ -31,6 +33,7 @@ REGISTRY = Registry(
         sessions.resource,
         prices.resource,
         products.resource,
+        refunds.resource,
         subscriptions.resource,
         webhook_endpoints.resource,
     )

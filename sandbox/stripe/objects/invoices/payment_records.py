@@ -6,9 +6,9 @@ Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 from typing import Any
 
 from sandbox.stripe.api.context import Context
-from sandbox.stripe.api.pagination import list_object
-from sandbox.stripe.api.params import Text
-from sandbox.stripe.api.routing import Resource, public
+from sandbox.stripe.api.pagination import list_object, page
+from sandbox.stripe.api.params import Choice, Hash, Text, listing
+from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.payments import payment_intents
 from sandbox.stripe.store.records import Record, Store
 
@@ -25,8 +25,31 @@ def _render(store: Store, record: Record) -> dict[str, Any]:
     return rendered
 
 
-resource = Resource(KIND, indexes=("invoice",), render=_render)
-resource.listable(URL, invoice=Text())
+resource = Resource(KIND, indexes=("invoice", "status"), render=_render)
+resource.retrievable(URL)
+PAYMENT = Hash(
+    {
+        "payment_intent": Text(),
+        "payment_record": Text(),
+        "type": Choice(("payment_intent", "payment_record")),
+    },
+    required=("type",),
+)
+STATUS = Choice(("canceled", "open", "paid"))
+
+
+@resource.get(URL, listing(invoice=Text(), payment=PAYMENT, status=STATUS))
+def list_(context: Context, params: Params) -> Record:
+    """Return the payments of invoices, newest first."""
+    payment = params.get("payment", {})
+    return page(
+        context.store,
+        KIND,
+        URL,
+        params,
+        filters={name: params.get(name) for name in ("invoice", "status")},
+        where=lambda record: payment.items() <= record["payment"].items(),
+    )
 
 
 def create_default(context: Context, invoice: Record, method: str | None) -> Record:

@@ -3,13 +3,15 @@
 from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
-from sandbox.stripe.api.routing import Resource
+from sandbox.stripe.api.pagination import list_object
+from sandbox.stripe.api.params import Text
+from sandbox.stripe.api.routing import Resource, public
 from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.objects.schemas.test_cards import Decline
-from sandbox.stripe.store.records import Record
+from sandbox.stripe.store.records import Record, Store
 
 KIND = "charge"
-resource = Resource(KIND)
+URL = "/v1/charges"
 
 NULL_FIELDS = nulls(
     "application application_fee application_fee_amount authorization_code "
@@ -38,7 +40,18 @@ UNCOPIED = frozenset(
 )
 
 
-resource.retrievable("/v1/charges")
+def _refunds(store: Store, charge: Record) -> dict[str, Any]:
+    """Return a charge's `refunds`, included only when expanded."""
+    refunds = store.scan("refund", index=("charge", charge["id"]))
+    data = [public(store, refund) for refund in refunds]
+    return list_object(data, f"{URL}/{charge['id']}/refunds")
+
+
+resource = Resource(
+    KIND, indexes=("customer", "payment_intent"), includable={"refunds": _refunds}
+)
+resource.listable(URL, customer=Text(), payment_intent=Text())
+resource.retrievable(URL)
 
 
 def create(

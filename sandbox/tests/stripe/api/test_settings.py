@@ -17,6 +17,7 @@ def test_default_account_settings_are_those_of_stripe(url):
     assert requests.get(url, timeout=60).json() == {
         "after_last_retry": "past_due",
         "overdue_after_days": None,
+        "bank_debit_days": 4,
         "latency": 0,
         "rate_limit": None,
         "keep_events": 10_000,
@@ -38,6 +39,7 @@ def test_changing_an_account_setting_keeps_the_others(url, stripe_sandbox):
         {"after_last_retry": "forgive"},
         {"retry_after_days": [3]},
         {"overdue_after_days": "3"},
+        {"bank_debit_days": 366},
         {"latency": -1},
         {"rate_limit": 0},
         {"rate_limit": True},

@@ -128,6 +128,10 @@ def test_random_histories_keep_amounts_consistent(steps):
         account.run(action, *args)
 
 
+def charge_id(account):
+    return account.api.v1.charges.list().data[0].id
+
+
 INCONSISTENCIES = [
     ("invoice", {"amount_due": 1}),
     ("invoice", {"amount_paid": 1}),
@@ -139,6 +143,9 @@ INCONSISTENCIES = [
     ("credit_note", {"total": 1}),
     ("credit_note", {"status": "void"}),
     ("credit_note", {"out_of_band_amount": 1}),
+    ("charge", {"amount_captured": 0}),
+    ("charge", {"amount_refunded": 1}),
+    ("charge", {"refunded": True}),
     ("customer", {"balance": 1}),
     ("customer_balance_transaction", {"amount": 1}),
 ]
@@ -150,10 +157,14 @@ def test_audit_reports_each_kind_of_inconsistency(kind, changes):
     account.adjust(-100)
     builders.first_invoice(account.api, account.subscription)
     account.credit_note(0, 30, 100)
+    builders.automatic(
+        account.api, to=builders.paying_customer(account.api)[0], amount=400
+    )
+    account.api.v1.refunds.create({"charge": charge_id(account), "amount": 2})
     store = account.app.store
     before = audit.audit(store)
 
-    changed = {**next(store.scan(kind)), **changes}
+    changed = {**next(store.scan(kind, newest_first=False)), **changes}
     store.put(kind, changed)
 
     assert before == []

@@ -18,11 +18,14 @@ from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
 from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.stripe.objects.registry import REGISTRY
+from sandbox.stripe.objects.reversals import refunds
 from sandbox.tests.support.stripe import audit, builders
 from sandbox.tests.support.stripe.builders import DAY, HOUR
 
 CARDS = (
     "pm_card_visa",
+    "pm_card_pendingRefund",
+    "pm_card_refundFail",
     "pm_card_chargeCustomerFail",
     "pm_card_authenticationRequired",
 )
@@ -162,6 +165,25 @@ class History:
         if invoice.status == "paid":
             note["credit_amount"] = amount
         self.api.v1.credit_notes.create(note)
+
+    def charge(self):
+        page = self.api.v1.charges.list({"customer": self.payer})
+        return self.pick(*page.data).id if page.data else "ch_none"
+
+    def do_refund(self):
+        refund: Any = {"charge": self.charge()}
+        if self.coin_flip():
+            refund["amount"] = self.pick(1, 100, 300)
+        self.api.v1.refunds.create(refund)
+
+    def do_settle_refund(self):
+        for refund in self.api.v1.refunds.list({"charge": self.charge()}).data:
+            reason = self.pick(None, "declined")
+            self.app.transact(
+                lambda context, id=refund.id, reason=reason: refunds.settle(
+                    context, id, failure_reason=reason
+                )
+            )
 
     def do_void(self):
         self.api.v1.invoices.void_invoice(self.invoice())

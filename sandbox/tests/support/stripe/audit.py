@@ -1,4 +1,4 @@
-"""Consistency checks on the amounts of invoices, credit notes and balances.
+"""Consistency checks on the amounts of invoices, credit notes, balances and charges.
 
 Source: SDK docstrings of Invoice (`amount_due`, `amount_remaining`,
 `starting_balance`, `ending_balance`), CreditNote and CustomerBalanceTransaction.
@@ -25,6 +25,11 @@ def audit(store: Store) -> list[str]:
             for customer in store.scan("customer")
             if not customer.get("deleted")
             for problem in _check_customer(store, customer)
+        ),
+        *(
+            f"{charge['id']} ({charge['status']}): {problem}"
+            for charge in store.scan("charge")
+            for problem in _check_charge(store, charge)
         ),
     ]
 
@@ -91,6 +96,22 @@ def _check_balance_movement(store: Store, invoice: Record) -> Iterator[str]:
         yield "its transactions do not match the change of the balance"
     if unapplied != (-expected if invoice["status"] == "void" else 0):
         yield "the amount returned to the balance is not the amount applied"
+
+
+def _check_charge(store: Store, charge: Record) -> Iterator[str]:
+    """Compare a charge with its refunds."""
+    given_back = sum(
+        refund["amount"]
+        for refund in store.scan("refund", index=("charge", charge["id"]))
+        if refund["status"] not in ("canceled", "failed")
+    )
+    if charge["amount_refunded"] != given_back:
+        yield "amount_refunded is not the sum of its refunds"
+    captured = charge["amount"] if charge["paid"] else 0
+    if charge["amount_captured"] != captured or given_back > captured:
+        yield "more was given back than captured"
+    if charge["refunded"] != (0 < given_back == charge["amount"]):
+        yield "refunded is not whether all was given back"
 
 
 def _check_customer(store: Store, customer: Record) -> Iterator[str]:

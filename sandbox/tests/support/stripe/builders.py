@@ -106,6 +106,24 @@ def intent_of(api: stripe.StripeClient, invoice: str) -> Any:
     return payments.data[0].payment.payment_intent
 
 
+def paid_charge(
+    api: stripe.StripeClient, card_name: str = "pm_card_visa", **params: Any
+) -> Any:
+    """Return the charge of an invoice over $10 that is paid with a test card."""
+    payer = customer(api)
+    method = card(api, payer.id, card_name)
+    invoice = open_invoice(api, payer, **params)
+    api.v1.invoices.pay(invoice.id, {"payment_method": method.id})
+    return api.v1.charges.retrieve(intent_of(api, invoice.id).latest_charge)
+
+
+def invoice_of(api: stripe.StripeClient, charge: stripe.Charge) -> Any:
+    """Return the invoice that a charge has paid."""
+    payment = {"type": "payment_intent", "payment_intent": charge.payment_intent}
+    params: Any = {"payment": payment, "expand": ["data.invoice"]}
+    return api.v1.invoice_payments.list(params).data[0].invoice
+
+
 def pay_error(
     api: stripe.StripeClient, invoice: str, **params: Any
 ) -> stripe.CardError:

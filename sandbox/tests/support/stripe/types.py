@@ -23,7 +23,7 @@ from stripe._object_classes import OBJECT_CLASSES
 from typing_extensions import get_type_hints, is_typeddict
 
 ROOT = Path(str(stripe.__file__)).parent
-PACKAGES = (ROOT, ROOT / "billing_portal", ROOT / "test_helpers")
+PACKAGES = (ROOT, ROOT / "billing_portal", ROOT / "radar", ROOT / "test_helpers")
 OPTIONS = frozenset(stripe.RequestOptions.__annotations__)
 
 # Fields that Stripe only sends when they are expanded, or never to an account like
@@ -57,16 +57,30 @@ OMITTED: dict[type, set[str]] = {
         for name in stripe.PaymentMethod.__annotations__
         if hasattr(stripe.PaymentMethod, name.title().replace("_", ""))
     }
-    - {"billing_details", "card", "radar_options"},
+    - {"billing_details", "radar_options"},
     stripe.PaymentIntent.NextAction: (
         set(stripe.PaymentIntent.NextAction.__annotations__)
         - {"type", "use_stripe_sdk"}
     ),
     stripe.Charge: {"refunds"},
     stripe.Charge.PaymentMethodDetails: (
-        set(stripe.Charge.PaymentMethodDetails.__annotations__) - {"card", "type"}
+        set(stripe.Charge.PaymentMethodDetails.__annotations__) - {"type"}
     ),
 }
+# Objects, with those nested in them, that leave out optional fields instead of null.
+SPARSE = (
+    "BalanceTransaction",
+    "Charge.PaymentMethodDetails.SepaDebit",
+    "Charge.PaymentMethodDetails.UsBankAccount",
+    "CreditNote.Refund",
+    "Dispute",
+    "EarlyFraudWarning",
+    "InvoicePayment.Payment",
+    "PaymentMethod.SepaDebit",
+    "PaymentMethod.UsBankAccount",
+    "PaymentRecord",
+    "Refund",
+)
 DELETED = frozenset({"deleted", "id", "object"})
 
 
@@ -128,7 +142,9 @@ def event_problems(event: Mapping[str, Any]) -> list[str]:
     cls = resources().get(record["object"])
     if cls is None:
         return [f"{type}: the SDK has no {record['object']}"]
-    unknown = set(event["data"].get("previous_attributes", {})) - set(record)
+    # A field that the change removed is in `previous_attributes` only.
+    previous = set(event["data"].get("previous_attributes", {}))
+    unknown = previous - set(record) - set(resolved(cls))
     return [
         *mismatches(cls, record, type),
         *(f"{type}: previous {name} is no attribute" for name in sorted(unknown)),
@@ -281,10 +297,16 @@ def problems(cls: type, value: Any, path: str) -> list[str]:
         here = f"{path}.{name}"
         if name in value:
             differences += mismatches(annotation, value[name], here)
-        elif name not in omitted:
+        elif name not in omitted and not _is_left_out(cls, annotation):
             differences.append(f"{here}: absent")
     unknown = set(value) - set(hints)
     return [*differences, *(f"{path}.{name}: not declared" for name in unknown)]
+
+
+def _is_left_out(cls: type, annotation: Any) -> bool:
+    """Return whether this class leaves out such a field if it has no value."""
+    is_sparse = f"{cls.__qualname__}.".startswith(tuple(f"{name}." for name in SPARSE))
+    return is_sparse and type(None) in get_args(annotation)
 
 
 class Names(dict[str, Any]):
