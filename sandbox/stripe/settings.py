@@ -12,6 +12,7 @@ from sandbox.stripe.store.records import Store
 
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
+CreditUncollectible = Literal["refused", "allowed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class AccountSettings:
     #: Days until a bank debit, or its refund, succeeds or fails (docs page "ACH Direct
     #: Debit": typically four business days).
     bank_debit_days: int = 4
+    #: Whether an uncollectible invoice can have credit notes: sources disagree.
+    credit_uncollectible: CreditUncollectible = "refused"
     #: Real seconds by which every API response is delayed.
     latency: float = 0
     #: Maximum API requests per real second, above it 429; None: no limit.
@@ -58,6 +61,9 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
             given.integer, "overdue_after_days", minimum=1
         ),
         bank_debit_days=given.integer("bank_debit_days", maximum=365),
+        credit_uncollectible=given.choice(
+            "credit_uncollectible", get_args(CreditUncollectible)
+        ),
         latency=given.seconds("latency", 0),
         rate_limit=given.optional(given.integer, "rate_limit", minimum=1),
         keep_events=given.integer("keep_events", minimum=1),

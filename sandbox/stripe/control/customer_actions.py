@@ -47,6 +47,24 @@ def add_card(app: StripeApp, fields: Fields, customer: str) -> Result:
     return {"payment_method": method}
 
 
+def list_emails(app: StripeApp, fields: Fields) -> Result:
+    """Return the e-mails about credit notes that Stripe sends, newest first."""
+    with app.lock:
+        notes = list(app.store.scan("credit_note"))
+        customers = {
+            note["customer"]: app.store.get("customer", note["customer"]) or {}
+            for note in notes
+        }
+    return {
+        "data": [
+            {"to": to, "type": note["_email_type"], "credit_note": note["id"]}
+            for note in notes
+            if (to := customers[note["customer"]].get("email"))
+            and note["_email_type"] != "none"
+        ]
+    }
+
+
 def save_portal(app: StripeApp, fields: Fields) -> Result:
     """Save the default configuration; without features, the initial one."""
     given = fields.optional(fields.mapping, "features", {})
@@ -79,6 +97,7 @@ def _serialize(context: Context, intent: Record) -> Result:
 
 
 COMMANDS: Commands = {
+    ("GET", "emails"): Command(list_emails),
     ("POST", r"customers/(\w+)/cards"): Command(add_card, ("card",)),
     ("POST", r"invoices/(\w+)/pay"): Command(pay, ("card", "challenge")),
     ("POST", "portal"): Command(save_portal, ("features",)),

@@ -10,9 +10,18 @@ from typing import Any
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import slice_page
-from sandbox.stripe.api.params import Choice, Integer, Metadata, Shape, Text
+from sandbox.stripe.api.params import (
+    Array,
+    Choice,
+    Hash,
+    Integer,
+    Metadata,
+    Shape,
+    Text,
+)
 from sandbox.stripe.api.routing import Params, Resource, public
 from sandbox.stripe.objects.balances import balance_transactions
+from sandbox.stripe.objects.credit_notes import linked_refunds
 from sandbox.stripe.objects.fields import (
     check_amount,
     copy_params,
@@ -30,12 +39,24 @@ CREATE = Shape(
     {
         "amount": Integer(1),
         "credit_amount": Integer(0),
+        "email_type": Choice(("credit_note", "none")),
         "invoice": Text(),
         "memo": Text(unset=True),
         "metadata": Metadata(),
         "out_of_band_amount": Integer(0),
         "reason": Choice(
             ("duplicate", "fraudulent", "order_change", "product_unsatisfactory")
+        ),
+        "refund_amount": Integer(0),
+        "refunds": Array(
+            Hash(
+                {
+                    "amount_refunded": Integer(1),
+                    "refund": Text(),
+                    "type": Choice(("refund",)),
+                },
+                required=("refund",),
+            )
         ),
     },
     required=("invoice", "amount"),
@@ -45,7 +66,7 @@ INITIAL = {
         "customer_account customer_balance_transaction memo out_of_band_amount reason "
         "shipping_cost voided_at"
     ),
-    **empty_lists("discount_amounts pretax_credit_amounts refunds total_taxes"),
+    **empty_lists("discount_amounts pretax_credit_amounts total_taxes"),
     **zeros("amount_shipping discount_amount"),
 }
 UNUSED_IN_LINES = {
@@ -53,6 +74,8 @@ UNUSED_IN_LINES = {
     **empty_lists("discount_amounts pretax_credit_amounts tax_rates taxes"),
     **zeros("discount_amount"),
 }
+# With linked refunds these make up the amount that exceeds what remained to be paid.
+ALLOCATIONS = ("credit_amount", "out_of_band_amount", "refund_amount")
 TOTALS = ("subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 
 
@@ -70,20 +93,24 @@ resource.retrievable(URL)
 def create(context: Context, params: Params) -> Record:
     """Issue a note. It first reduces the amount due; any excess is given back.
 
-    An open invoice reduced to zero becomes paid without a payment attempt: Stripe
+    An invoice reduced to zero becomes paid without a payment attempt: Stripe
     emits `invoice.paid` but no `invoice.payment_succeeded`. Raises a 400.
     """
     invoice = context.get_referenced("invoice", params["invoice"], "invoice")
-    pre_payment, post_payment = _split(invoice, params)
+    refunds = linked_refunds.find(context, invoice, params)
+    pre_payment, post_payment = _split(context, invoice, params, refunds)
     note = _new_note(context, invoice, pre_payment, post_payment)
     copy_params(note, params, "memo", "metadata", "out_of_band_amount", "reason")
+    # The default is to send it (SDK, CreditNote.create, `email_type`).
+    note["_email_type"] = params.get("email_type", "credit_note")
+    note["refunds"] = linked_refunds.issue(context, invoice, params) + refunds
     if params.get("credit_amount"):
         # Before the insert: `credit_note.created` carries the transaction's id.
         note["customer_balance_transaction"] = _credit_balance(context, note, params)
     context.insert(note, "credit_note.created")
     _apply(context, note, sign=1)
     invoice = context.get("invoice", invoice["id"])
-    if invoice["status"] == "open" and invoice["amount_remaining"] == 0:
+    if invoice["status"] != "paid" and invoice["amount_remaining"] == 0:
         pay.mark_paid(context, invoice["id"], off_stripe=True)
     return note
 
@@ -105,15 +132,12 @@ def void(context: Context, params: Params, id: str) -> Record:
     return voided
 
 
-def _split(invoice: Record, params: Params) -> tuple[int, int]:
+def _split(
+    context: Context, invoice: Record, params: Params, refunds: list[Record]
+) -> tuple[int, int]:
     """Return the pre-payment and post-payment parts of the amount. Raises a 400."""
-    amount, status = params["amount"], invoice["status"]
-    if status not in ("open", "paid"):
-        raise invalid(
-            "Credit notes can only be created for open or paid invoices; this invoice "
-            f"is {status}.",
-            param="invoice",
-        )
+    amount = params["amount"]
+    _check_status(context, invoice)
     check_amount(amount, invoice["currency"], "amount")
     creditable = (
         invoice["total"]
@@ -125,15 +149,33 @@ def _split(invoice: Record, params: Params) -> tuple[int, int]:
             f"The credit note amount {amount} is more than what is left to credit on "
             f"this invoice: {max(creditable, 0)}."
         )
-    pre_payment = min(amount, invoice["amount_remaining"] if status == "open" else 0)
-    allocated = params.get("credit_amount", 0) + params.get("out_of_band_amount", 0)
+    pre_payment = min(amount, invoice["amount_remaining"])
+    allocated = sum(params.get(name, 0) for name in ALLOCATIONS)
+    allocated += sum(refund["amount_refunded"] for refund in refunds)
     if allocated != amount - pre_payment:
         raise invalid(
-            "The sum of `credit_amount`, `out_of_band_amount` and refunds must equal "
+            "The sum of credit amount, refund amount and out of band amount must equal "
             f"the post-payment amount of the credit note: {allocated} is not "
             f"{amount - pre_payment}."
         )
     return pre_payment, amount - pre_payment
+
+
+def _check_status(context: Context, invoice: Record) -> None:
+    """Raise a 400 unless the invoice is open or paid.
+
+    Docs page "Issue credit notes": for open and paid invoices. Users report that it
+    also works for uncollectible ones: hence the setting.
+    """
+    allowed = ["open", "paid"]
+    if context.settings.credit_uncollectible == "allowed":
+        allowed.append("uncollectible")
+    if invoice["status"] not in allowed:
+        raise invalid(
+            "Credit notes can only be created for open or paid invoices; this invoice "
+            f"is {invoice['status']}.",
+            param="invoice",
+        )
 
 
 def _new_note(

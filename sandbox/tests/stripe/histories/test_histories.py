@@ -163,7 +163,7 @@ class History:
         amount = max(1, self.pick(1, 100, invoice.total))
         note: Any = {"invoice": invoice.id, "amount": amount}
         if invoice.status == "paid":
-            note["credit_amount"] = amount
+            note[self.pick("credit_amount", "refund_amount")] = amount
         self.api.v1.credit_notes.create(note)
 
     def charge(self):

@@ -4,6 +4,7 @@ Source: SDK docstrings of Invoice (`amount_due`, `amount_remaining`,
 `starting_balance`, `ending_balance`), CreditNote and CustomerBalanceTransaction.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from sandbox.stripe.store.records import Record, Store
@@ -67,11 +68,25 @@ def _check_credit_notes(store: Store, invoice: Record) -> Iterator[str]:
         if sum(line["amount"] for line in note["_lines"]) != note["total"]:
             yield f"the lines of {note['number']} do not add up to its total"
 
-        if (
-            _balance_amount(store, note)
-            != (note["out_of_band_amount"] or 0) - note["post_payment_amount"]
+        given_back = sum(link["amount_refunded"] for link in note["refunds"])
+        if note["post_payment_amount"] != (
+            given_back
+            + (note["out_of_band_amount"] or 0)
+            - _balance_amount(store, note)
         ):
-            yield f"{note['number']} does not match its balance transaction"
+            yield f"{note['number']} does not match its refunds and its transaction"
+    yield from _check_links(store, issued)
+
+
+def _check_links(store: Store, notes: list[Record]) -> Iterator[str]:
+    """Compare the refunds of an invoice with the amounts linked to its notes."""
+    linked: Counter[str] = Counter()
+    for link in (link for note in notes for link in note["refunds"]):
+        linked[link["refund"]] += link["amount_refunded"]
+    for id, amount in linked.items():
+        refund = store.get("refund", id)
+        if refund is None or amount > refund["amount"]:
+            yield f"its credit notes give back more than the refund {id}"
 
 
 def _balance_amount(store: Store, note: Record) -> int:
