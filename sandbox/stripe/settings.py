@@ -12,6 +12,7 @@ from sandbox.stripe.store.records import Store
 
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
+AfterDispute = Literal["nothing", "cancel", "cancel_at_period_end"]
 CreditUncollectible = Literal["refused", "allowed"]
 
 
@@ -30,6 +31,9 @@ class AccountSettings:
     #: Days until a bank debit, or its refund, succeeds or fails (docs page "ACH Direct
     #: Debit": typically four business days).
     bank_debit_days: int = 4
+    #: End of the subscription whose card payment is disputed in full ("Manage disputed
+    #: payments" in Stripe's dashboard).
+    after_dispute: AfterDispute = "nothing"
     #: Whether an uncollectible invoice can have credit notes: sources disagree.
     credit_uncollectible: CreditUncollectible = "refused"
     #: Real seconds by which every API response is delayed.
@@ -61,6 +65,7 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
             given.integer, "overdue_after_days", minimum=1
         ),
         bank_debit_days=given.integer("bank_debit_days", maximum=365),
+        after_dispute=given.choice("after_dispute", get_args(AfterDispute)),
         credit_uncollectible=given.choice(
             "credit_uncollectible", get_args(CreditUncollectible)
         ),

@@ -1,14 +1,57 @@
-"""Commands for what only banks and card networks do: refunds that end, disputes."""
+"""Commands for what only banks and card networks do: disputes, refunds that end."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_args
 
 from sandbox.common.control import Command, Commands
 from sandbox.common.fields import Fields
+from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
-from sandbox.stripe.objects.reversals import refunds
+from sandbox.stripe.objects.payments import charges
+from sandbox.stripe.objects.reversals import disputes, fraud_warnings, refunds
+from sandbox.stripe.store.records import Record
 
 Result = dict[str, Any]
 OUTCOMES = ("succeeded", "failed")
+KINDS = ("chargeback", "inquiry")
+
+
+def open_dispute(app: StripeApp, fields: Fields, charge: str) -> Result:
+    """Open the dispute of a charge: a chargeback, or an inquiry before one."""
+    options: dict[str, Any] = {
+        "amount": fields.optional(fields.integer, "amount", minimum=1),
+        "days": fields.integer("days", disputes.RESPONSE_DAYS, maximum=90),
+        "inquiry": fields.choice("kind", KINDS, "chargeback") == "inquiry",
+        "reason": fields.choice("reason", disputes.REASONS, "fraudulent"),
+    }
+    return _run(
+        app,
+        lambda context: disputes.open_dispute(
+            context, context.get(charges.KIND, charge), **options
+        ),
+    )
+
+
+def close_dispute(app: StripeApp, fields: Fields, dispute: str) -> Result:
+    """End a dispute with an outcome."""
+    outcome = fields.choice("outcome", get_args(disputes.Outcome))
+    return _run(app, lambda context: disputes.close(context, dispute, outcome))
+
+
+def escalate(app: StripeApp, fields: Fields, dispute: str) -> Result:
+    """Turn an inquiry into a chargeback."""
+    return _run(app, lambda context: disputes.escalate(context, dispute))
+
+
+def warn(app: StripeApp, fields: Fields, charge: str) -> Result:
+    """Issue an early fraud warning about a charge."""
+    type = fields.choice("fraud_type", fraud_warnings.FRAUD_TYPES, "misc")
+    return _run(
+        app,
+        lambda context: fraud_warnings.issue(
+            context, context.get(charges.KIND, charge), type
+        ),
+    )
 
 
 def settle_refund(app: StripeApp, fields: Fields, refund: str) -> Result:
@@ -16,13 +59,21 @@ def settle_refund(app: StripeApp, fields: Fields, refund: str) -> Result:
     reason = None
     if fields.choice("outcome", OUTCOMES) == "failed":
         reason = fields.choice("reason", refunds.FAILURE_REASONS, "unknown")
-    return app.transact(
-        lambda context: context.serialize(
-            refunds.settle(context, refund, failure_reason=reason)
-        )
+    return _run(
+        app, lambda context: refunds.settle(context, refund, failure_reason=reason)
     )
 
 
+def _run(app: StripeApp, work: Callable[[Context], Record]) -> Result:
+    return app.transact(lambda context: context.serialize(work(context)))
+
+
 COMMANDS: Commands = {
+    ("POST", r"charges/(\w+)/dispute"): Command(
+        open_dispute, ("amount", "days", "kind", "reason")
+    ),
+    ("POST", r"charges/(\w+)/early_fraud_warning"): Command(warn, ("fraud_type",)),
+    ("POST", r"disputes/(\w+)/close"): Command(close_dispute, ("outcome",)),
+    ("POST", r"disputes/(\w+)/escalate"): Command(escalate),
     ("POST", r"refunds/(\w+)/settle"): Command(settle_refund, ("outcome", "reason")),
 }

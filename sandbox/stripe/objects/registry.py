@@ -10,10 +10,19 @@ from sandbox.stripe.objects.invoices import invoices, payment_records
 from sandbox.stripe.objects.invoices import items as invoice_items
 from sandbox.stripe.objects.payments import charges, payment_intents, payment_methods
 from sandbox.stripe.objects.portal import configurations, sessions
-from sandbox.stripe.objects.reversals import fraud_warnings, refunds
+from sandbox.stripe.objects.reversals import (
+    charge_timer,
+    dispute_timer,
+    disputes,
+    fraud_warnings,
+    refunds,
+)
 from sandbox.stripe.objects.subscriptions import invoice_timer, subscriptions
 
-# Here, since the timer also cancels subscriptions, which are built on invoices.
+# Here, since the timers also cancel subscriptions, which are built on invoices, and
+# dispute charges, which disputes are built on.
+charges.resource.timer = charge_timer.TIMER
+disputes.resource.timer = dispute_timer.TIMER
 invoices.resource.timer = invoice_timer.TIMER
 
 REGISTRY = Registry(
@@ -22,6 +31,7 @@ REGISTRY = Registry(
         charges.resource,
         credit_notes.resource,
         customers.resource,
+        disputes.resource,
         events.resource,
         fraud_warnings.resource,
         invoice_items.resource,

@@ -7,7 +7,7 @@ from sandbox.stripe.api.pagination import list_object
 from sandbox.stripe.api.params import Text
 from sandbox.stripe.api.routing import Resource, public
 from sandbox.stripe.objects.fields import nulls
-from sandbox.stripe.objects.schemas.test_cards import Decline
+from sandbox.stripe.objects.schemas.test_cards import CARDS, Decline
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "charge"
@@ -90,7 +90,11 @@ def create(
         },
         "refunded": False,
         "status": "failed" if decline else "succeeded",
+        "_acts_at": None,
     }
+    card = CARDS[method["_card"]]
+    if decline is None and (card.dispute or card.fraud_warning):
+        charge["_acts_at"] = context.now + 1
     event = "charge.failed" if decline else "charge.succeeded"
     return context.insert(charge, event)
 

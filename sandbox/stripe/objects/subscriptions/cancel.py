@@ -41,8 +41,10 @@ def cancel(
 
 def cancel_as_scheduled(context: Context, id: str) -> None:
     """Execute a scheduled cancellation and bill the pending items."""
-    final = _final_invoice(context, context.get("subscription", id))
-    _end(context, id, final, "cancellation_requested")
+    subscription = context.get("subscription", id)
+    reason = subscription["cancellation_details"]["reason"]
+    final = _final_invoice(context, subscription)
+    _end(context, id, final, reason or "cancellation_requested")
 
 
 def _final_invoice(context: Context, subscription: Record) -> Record | None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from caravel.tests.support import search
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.objects.reversals import disputes
 from sandbox.tests.support.stripe import audit, builders
 from sandbox.tests.support.stripe.builders import DAY
 
@@ -128,10 +129,6 @@ def test_random_histories_keep_amounts_consistent(steps):
         account.run(action, *args)
 
 
-def charge_id(account):
-    return account.api.v1.charges.list().data[0].id
-
-
 INCONSISTENCIES = [
     ("invoice", {"amount_due": 1}),
     ("invoice", {"amount_paid": 1}),
@@ -140,11 +137,14 @@ INCONSISTENCIES = [
     ("invoice", {"total": 1}),
     ("invoice", {"ending_balance": -1, "amount_due": 135, "amount_remaining": 135}),
     ("invoice", {"pre_payment_credit_notes_amount": 0}),
+    ("dispute", {"amount": 1}),
+    ("dispute", {"status": "won"}),
     ("credit_note", {"total": 1}),
     ("credit_note", {"status": "void"}),
     ("credit_note", {"out_of_band_amount": 1}),
     ("charge", {"amount_captured": 0}),
     ("charge", {"amount_refunded": 1}),
+    ("charge", {"disputed": False}),
     ("charge", {"refunded": True}),
     ("customer", {"balance": 1}),
     ("customer_balance_transaction", {"amount": 1}),
@@ -160,7 +160,11 @@ def test_audit_reports_each_kind_of_inconsistency(kind, changes):
     builders.automatic(
         account.api, to=builders.paying_customer(account.api)[0], amount=400
     )
-    account.api.v1.refunds.create({"charge": charge_id(account), "amount": 2})
+    charge = account.api.v1.charges.list().data[0].id
+    account.api.v1.refunds.create({"charge": charge, "amount": 2})
+    account.app.transact(
+        lambda context: disputes.open_dispute(context, context.get("charge", charge))
+    )
     store = account.app.store
     before = audit.audit(store)
 

@@ -125,8 +125,25 @@ def _check_charge(store: Store, charge: Record) -> Iterator[str]:
     captured = charge["amount"] if charge["paid"] else 0
     if charge["amount_captured"] != captured or given_back > captured:
         yield "more was given back than captured"
+    yield from _check_disputes(store, charge)
     if charge["refunded"] != (0 < given_back == charge["amount"]):
         yield "refunded is not whether all was given back"
+
+
+def _check_disputes(store: Store, charge: Record) -> Iterator[str]:
+    """Compare what was taken back with the status of each dispute."""
+    disputes = list(store.scan("dispute", index=("charge", charge["id"])))
+    if charge["disputed"] != bool(disputes):
+        yield "disputed is not whether it has disputes"
+    lasting = 0
+    for dispute in disputes:
+        taken = -sum(item["amount"] for item in dispute["balance_transactions"])
+        is_kept = dispute["status"] in ("lost", "needs_response", "under_review")
+        if taken != (dispute["amount"] if is_kept else 0):
+            yield f"{dispute['id']} has not moved the disputed amount"
+        lasting += taken
+    if lasting + charge["amount_refunded"] > charge["amount"]:
+        yield "more was given and taken back than captured"
 
 
 def _check_customer(store: Store, customer: Record) -> Iterator[str]:
