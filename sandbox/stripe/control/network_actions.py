@@ -7,12 +7,14 @@ from sandbox.common.control import Command, Commands
 from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import disputes, fraud_warnings, refunds
 from sandbox.stripe.store.records import Record
 
 Result = dict[str, Any]
 OUTCOMES = ("succeeded", "failed")
+FAILURES = ("account_closed", "debit_not_authorized", "insufficient_funds")
 KINDS = ("chargeback", "inquiry")
 
 
@@ -54,6 +56,19 @@ def warn(app: StripeApp, fields: Fields, charge: str) -> Result:
     )
 
 
+def settle_payment(app: StripeApp, fields: Fields, intent: str) -> Result:
+    """End a bank debit that is being processed; a failed one has a `reason`."""
+    failure = None
+    if fields.choice("outcome", OUTCOMES) == "failed":
+        failure = fields.choice("reason", FAILURES, "insufficient_funds")
+
+    def settle(context: Context) -> Record:
+        pay.settle(context, intent, failure=failure)
+        return context.get("payment_intent", intent)
+
+    return _run(app, settle)
+
+
 def settle_refund(app: StripeApp, fields: Fields, refund: str) -> Result:
     """Let a pending refund succeed, or any fail with a `reason`."""
     reason = None
@@ -75,5 +90,8 @@ COMMANDS: Commands = {
     ("POST", r"charges/(\w+)/early_fraud_warning"): Command(warn, ("fraud_type",)),
     ("POST", r"disputes/(\w+)/close"): Command(close_dispute, ("outcome",)),
     ("POST", r"disputes/(\w+)/escalate"): Command(escalate),
+    ("POST", r"payment_intents/(\w+)/settle"): Command(
+        settle_payment, ("outcome", "reason")
+    ),
     ("POST", r"refunds/(\w+)/settle"): Command(settle_refund, ("outcome", "reason")),
 }

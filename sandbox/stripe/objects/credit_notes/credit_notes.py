@@ -29,7 +29,7 @@ from sandbox.stripe.objects.fields import (
     nulls,
     zeros,
 )
-from sandbox.stripe.objects.invoices import pay
+from sandbox.stripe.objects.invoices import pay, payment_records
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "credit_note"
@@ -126,6 +126,7 @@ def void(context: Context, params: Params, id: str) -> Record:
         raise invalid("This credit note has already been voided.")
     if context.get("invoice", note["invoice"])["status"] != "open":
         raise invalid("You can only void a credit note on an open invoice.")
+    payment_records.check_not_processing(context, note["invoice"])
     voided = context.change(KIND, id, status="void", voided_at=context.now)
     context.emit("credit_note.voided", voided)
     _apply(context, voided, sign=-1)
@@ -150,6 +151,8 @@ def _split(
             f"this invoice: {max(creditable, 0)}."
         )
     pre_payment = min(amount, invoice["amount_remaining"])
+    if pre_payment:
+        payment_records.check_not_processing(context, invoice["id"])
     allocated = sum(params.get(name, 0) for name in ALLOCATIONS)
     allocated += sum(refund["amount_refunded"] for refund in refunds)
     if allocated != amount - pre_payment:

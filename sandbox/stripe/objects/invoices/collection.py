@@ -43,6 +43,17 @@ def on_paid(context: Context, invoice: Record) -> None:
     set_delinquent(context, invoice["customer"], False)
 
 
+def on_processing(context: Context, invoice: Record) -> None:
+    """Activate the subscription whose first invoice a bank debit is to pay.
+
+    Assumed from the docs page "How subscriptions work": it is active from then on, and
+    past due if the debit fails.
+    """
+    subscription = _subscription(context, invoice)
+    if subscription and subscription["status"] == "incomplete":
+        set_status(context, subscription["id"], "active")
+
+
 def on_failed(context: Context, invoice: Record, *, automatic: bool) -> None:
     """Make an active subscription past due, and its customer delinquent.
 

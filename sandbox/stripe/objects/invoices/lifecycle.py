@@ -127,6 +127,7 @@ def void(context: Context, id: str) -> Record:
         raise invalid("Invoices with `paid` payments cannot be voided.")
     if status not in COLLECTIBLE:
         raise _not_open()
+    payment_records.check_not_processing(context, id)
     with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="void", auto_advance=False)
         invoice["status_transitions"]["voided_at"] = context.now

@@ -6,6 +6,7 @@ Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 from typing import Any
 
 from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import list_object, page
 from sandbox.stripe.api.params import Choice, Hash, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
@@ -83,6 +84,22 @@ def get_intent_id(context: Context, invoice: Record) -> str:
     payment = find_default(context.store, invoice["id"])
     payment = payment or create_default(context, invoice, None)
     return str(payment["payment"]["payment_intent"])
+
+
+def check_not_processing(context: Context, invoice: str) -> None:
+    """Raise a 400 while a bank debit for the invoice is being processed.
+
+    Assumed for all that would change what the debit pays: docs page "How PaymentIntents
+    work" only says that such an intent cannot be confirmed, and hardly ever canceled.
+    """
+    payment = find_default(context.store, invoice)
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = context.store.get("payment_intent", id)
+    if intent and intent["status"] == "processing":
+        raise invalid(
+            f"The payment of this invoice is still processing (PaymentIntent {id}).",
+            code="payment_intent_unexpected_state",
+        )
 
 
 def find_default(store: Store, invoice: str) -> Record | None:

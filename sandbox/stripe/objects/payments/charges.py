@@ -6,7 +6,10 @@ from sandbox.stripe.api.context import Context, clone
 from sandbox.stripe.api.pagination import list_object
 from sandbox.stripe.api.params import Text
 from sandbox.stripe.api.routing import Resource, public
+from sandbox.stripe.clock.periods import DAY
 from sandbox.stripe.objects.fields import nulls
+from sandbox.stripe.objects.payments.outcomes import Outcome
+from sandbox.stripe.objects.schemas.test_bank_accounts import ACCOUNTS
 from sandbox.stripe.objects.schemas.test_cards import CARDS, Decline
 from sandbox.stripe.store.records import Record, Store
 
@@ -58,21 +61,24 @@ def create(
     context: Context,
     intent: Record,
     method: Record,
-    decline: Decline | None,
+    outcome: Outcome,
     *,
     authenticated: bool,
 ) -> Record:
-    """Store the charge for a payment intent; emit `charge.succeeded` or `.failed`."""
+    """Store the charge for a payment intent; emit an event with its status."""
+    decline, is_pending = outcome.decline, outcome.processing
+    is_paid = not (decline or is_pending)
+    status = "pending" if is_pending else "failed" if decline else "succeeded"
     charge = {
         **NULL_FIELDS,
-        **context.new(KIND, "ch"),
+        **context.new(KIND, "ch" if method["type"] == "card" else "py"),
         "amount": intent["amount"],
-        "amount_captured": 0 if decline else intent["amount"],
+        "amount_captured": intent["amount"] if is_paid else 0,
         "amount_refunded": 0,
         # Copies: later updates of the payment method do not change the charge.
         "billing_details": clone(method["billing_details"]),
         "calculated_statement_descriptor": "SANDBOX",
-        "captured": decline is None,
+        "captured": is_paid,
         "currency": intent["currency"],
         "customer": intent["customer"],
         "description": intent["description"],
@@ -81,22 +87,56 @@ def create(
         "failure_message": decline.message if decline else None,
         "metadata": {},
         "outcome": _outcome(decline),
-        "paid": decline is None,
+        "paid": is_paid,
         "payment_intent": intent["id"],
         "payment_method": method["id"],
-        "payment_method_details": {
-            "card": _card(method["card"], intent["amount"], authenticated),
-            "type": "card",
-        },
+        "payment_method_details": _details(method, intent["amount"], authenticated),
         "refunded": False,
-        "status": "failed" if decline else "succeeded",
-        "_acts_at": None,
+        "status": status,
+        "_acts_at": _next_step_at(context, method, status),
     }
-    card = CARDS[method["_card"]]
-    if decline is None and (card.dispute or card.fraud_warning):
-        charge["_acts_at"] = context.now + 1
-    event = "charge.failed" if decline else "charge.succeeded"
-    return context.insert(charge, event)
+    return context.insert(charge, f"charge.{status}")
+
+
+def settle(context: Context, id: str, method: Record, failure: str | None) -> Record:
+    """Let a pending charge succeed, or fail with a code; emit an event."""
+    charge = context.get(KIND, id)
+    if failure is None:
+        changes: dict[str, Any] = {
+            "amount_captured": charge["amount"],
+            "captured": True,
+            "paid": True,
+            "status": "succeeded",
+        }
+    else:
+        changes = {
+            "failure_code": failure,
+            "failure_message": "The bank returned the debit.",
+            "status": "failed",
+        }
+    at = _next_step_at(context, method, changes["status"])
+    changed = context.change(KIND, id, **changes, _acts_at=at)
+    context.emit(f"charge.{changed['status']}", changed)
+    return changed
+
+
+def _next_step_at(context: Context, method: Record, status: str) -> int | None:
+    """Return when a bank settles a charge, or a network disputes it."""
+    account = ACCOUNTS.get(method.get("_bank_account", ""))
+    if status == "pending" and account and not account.endless:
+        return context.now + context.settings.bank_debit_days * DAY
+    card = CARDS.get(method.get("_card", ""))
+    reacts = (account and account.dispute) or (
+        card and (card.dispute or card.fraud_warning)
+    )
+    return context.now + 1 if status == "succeeded" and reacts else None
+
+
+def _details(method: Record, amount: int, authenticated: bool) -> dict[str, Any]:
+    type = method["type"]
+    if type == "card":
+        return {"card": _card(method["card"], amount, authenticated), "type": type}
+    return {type: ACCOUNTS[method["_bank_account"]].details(), "type": type}
 
 
 def _outcome(decline: Decline | None) -> dict[str, Any]:

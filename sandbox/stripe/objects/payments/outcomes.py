@@ -15,16 +15,22 @@ PROGRESS = "_script"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Outcome of a charge; it succeeds with neither a decline nor a challenge."""
+    """Outcome of a charge; it succeeds with neither a decline nor one of the others.
+
+    `processing`: a bank debit, whose real outcome follows days later.
+    """
 
     decline: Decline | None = None
     challenge: bool = False
+    processing: bool = False
 
 
 def next_outcome(
     context: Context, invoice: Record, method: Record, *, off_session: bool
 ) -> Outcome:
     """Return the outcome of the next attempt; a script advances by one step."""
+    if "_bank_account" in method:
+        return Outcome(processing=True)
     for id, metadata in _metadata_sources(context, invoice):
         if SCRIPT in metadata:
             step = _next_step(context, id, metadata[SCRIPT])

@@ -7,7 +7,7 @@ here an intent is confirmed by paying its invoice, and canceled with it.
 from typing import Any
 
 from sandbox.stripe.api.context import Context, clone
-from sandbox.stripe.api.errors import StripeError
+from sandbox.stripe.api.errors import StripeError, invalid
 from sandbox.stripe.api.params import Text
 from sandbox.stripe.api.routing import Resource, public
 from sandbox.stripe.objects.fields import nulls, zeros
@@ -103,25 +103,44 @@ def execute(
     # Credit notes may have reduced the amount since the intent was created.
     intent = {**intent, "amount": current_amount(context.store, intent)}
     charge = charges.create(
-        context, intent, method, outcome.decline, authenticated=authenticated
+        context, intent, method, outcome, authenticated=authenticated
     )
+    if outcome.processing:
+        _process(context, id, method, charge)
+        return
     if outcome.decline:
         error = {"charge": charge["id"], **outcome.decline.error_fields()}
         _fail(context, id, method, error, latest_charge=charge["id"])
         return
-    _update(
-        context,
-        id,
-        "payment_intent.succeeded",
-        amount=charge["amount"],
-        amount_received=charge["amount"],
-        last_payment_error=None,
-        latest_charge=charge["id"],
-        next_action=None,
-        payment_method=method["id"],
-        status="succeeded",
-    )
-    payment_methods.record_charge(context, method)
+    _succeed(context, id, method, charge)
+
+
+def settle(context: Context, id: str, *, failure: str | None = None) -> None:
+    """End the processing of a bank debit: it succeeds, or fails with a code.
+
+    Raises a 400 if the intent is not `processing`.
+    """
+    intent = context.get(KIND, id)
+    if intent["status"] != "processing":
+        raise invalid(
+            f"This PaymentIntent's status is {intent['status']}: no bank debit is "
+            "being processed.",
+            code="payment_intent_unexpected_state",
+        )
+    method = context.get("payment_method", intent["payment_method"])
+    charge = charges.settle(context, intent["latest_charge"], method, failure)
+    if failure is None:
+        _succeed(context, id, method, charge)
+        return
+    error = {
+        "charge": charge["id"],
+        # Assumed, with the bank's reason as `decline_code`.
+        "code": "payment_intent_payment_attempt_failed",
+        "decline_code": failure,
+        "message": charge["failure_message"],
+        "type": "invalid_request_error",
+    }
+    _fail(context, id, method, error)
 
 
 def fail_authentication(context: Context, id: str, method: Record) -> None:
@@ -184,6 +203,39 @@ def failure_error(context: Context, id: str) -> StripeError:
     )
 
 
+def _succeed(context: Context, id: str, method: Record, charge: Record) -> None:
+    _update(
+        context,
+        id,
+        "payment_intent.succeeded",
+        amount=charge["amount"],
+        amount_received=charge["amount"],
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        next_action=None,
+        payment_method=method["id"],
+        status="succeeded",
+    )
+    payment_methods.record_charge(context, method)
+
+
+def _process(context: Context, id: str, method: Record, charge: Record) -> None:
+    """Wait for a bank debit (docs page "How PaymentIntents work", `processing`)."""
+    _update(
+        context,
+        id,
+        "payment_intent.processing",
+        amount=charge["amount"],
+        last_payment_error=None,
+        latest_charge=charge["id"],
+        next_action=None,
+        payment_method=method["id"],
+        payment_method_types=["card", method["type"]],
+        status="processing",
+    )
+    payment_methods.record_charge(context, method)
+
+
 def _challenge(context: Context, id: str, method: Record) -> None:
     """Require a 3D Secure challenge in the browser."""
     token = context.ids.new("test", 32)
@@ -219,7 +271,7 @@ def _fail(
             **NULL_ERROR_FIELDS,
             "doc_url": f"https://stripe.com/docs/error-codes/{code}",
             "payment_method": clone(context.serialize(method)),
-            "payment_method_type": "card",
+            "payment_method_type": method["type"],
             **error,
         },
         next_action=None,

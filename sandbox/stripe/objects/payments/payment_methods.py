@@ -1,7 +1,11 @@
-"""Payment methods, all of them test cards (docs: API reference, PaymentMethods)."""
+"""Payment methods: test cards and test bank accounts.
+
+Source: API reference, PaymentMethods.
+"""
 
 import hashlib
 from datetime import UTC, datetime
+from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
@@ -11,6 +15,7 @@ from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.objects.schemas import test_cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
+from sandbox.stripe.objects.schemas.test_bank_accounts import ACCOUNTS
 from sandbox.stripe.store.records import Record
 
 KIND = "payment_method"
@@ -51,7 +56,10 @@ def attach_to(context: Context, params: Params, id: str) -> Record:
     """
     context.get_referenced("customer", params["customer"], "customer")
     name = test_cards.name_from_id(id)
-    method = _create(context, name) if name else context.get(KIND, id)
+    if name or id in ACCOUNTS:
+        method = create_from_name(context, id)
+    else:
+        method = context.get(KIND, id)
     return attach(context, method, params["customer"])
 
 
@@ -66,9 +74,14 @@ def detach_one(context: Context, params: Params, id: str) -> Record:
     return detach(context, id)
 
 
-def create_from_card(context: Context, card: str) -> Record:
-    """Create a payment method from a test card's name or number. Raises a 402."""
-    name = test_cards.name_from_id(card) or test_cards.name_from_number(card)
+def create_from_name(context: Context, id: str) -> Record:
+    """Create a payment method from the name of a test card or bank account.
+
+    The number of a test card will do, too. Raises a 402.
+    """
+    if id in ACCOUNTS:
+        return _create_bank_account(context, id)
+    name = test_cards.name_from_id(id) or test_cards.name_from_number(id)
     return _create(context, name)
 
 
@@ -79,7 +92,6 @@ def attach(
 
     Attaching it again to the same customer changes nothing (assumed).
     """
-    card = test_cards.CARDS[method["_card"]]
     if method["_spent"]:
         raise invalid(
             "This PaymentMethod was previously used without being attached to a "
@@ -91,7 +103,8 @@ def attach(
         raise invalid(
             "The payment method you provided has already been attached to a customer."
         )
-    if not card.attachable and card.decline_reason:
+    card = test_cards.CARDS.get(method.get("_card", ""))
+    if card and not card.attachable and card.decline_reason:
         raise test_cards.decline_error(test_cards.Decline(card.decline_reason))
     set_up = set_up or method["_set_up"]
     attached = context.change(KIND, method["id"], customer=customer, _set_up=set_up)
@@ -153,12 +166,7 @@ def _create(context: Context, name: str) -> Record:
     card = test_cards.CARDS[name]
     today = datetime.fromtimestamp(context.now, UTC)
     method = {
-        **context.new(KIND, "pm"),
-        "allow_redisplay": "unspecified",
-        "billing_details": {
-            "address": nulls("city country line1 line2 postal_code state"),
-            **nulls("email name phone tax_id"),
-        },
+        **_new_method(context, "card"),
         "card": {
             **NULL_CARD_FIELDS,
             "brand": card.brand,
@@ -177,18 +185,42 @@ def _create(context: Context, name: str) -> Record:
             "regulated_status": "unregulated",
             "three_d_secure_usage": {"supported": True},
         },
+        "_card": name,
+        # True once set up for off-session charges.
+        "_set_up": card.set_up,
+    }
+    return context.insert(method)
+
+
+def _create_bank_account(context: Context, name: str) -> Record:
+    """Store a payment method for a test bank account."""
+    account = ACCOUNTS[name]
+    method = _new_method(context, account.type)
+    details: dict[str, Any] = account.details()
+    if account.type == "us_bank_account":
+        details["networks"] = {"preferred": "ach", "supported": ["ach"]}
+    method["billing_details"] |= {"email": "jane@example.com", "name": "Jane Doe"}
+    return context.insert(
+        {**method, account.type: details, "_bank_account": name, "_set_up": True}
+    )
+
+
+def _new_method(context: Context, type: str) -> dict[str, Any]:
+    return {
+        **context.new(KIND, "pm"),
+        "allow_redisplay": "unspecified",
+        "billing_details": {
+            "address": nulls("city country line1 line2 postal_code state"),
+            **nulls("email name phone tax_id"),
+        },
         "customer": None,
         "customer_account": None,
         "metadata": {},
         "radar_options": None,
-        "type": "card",
-        "_card": name,
-        # True once set up for off-session charges.
-        "_set_up": card.set_up,
+        "type": type,
         # True once charged without a customer, or detached: unusable from then on.
         "_spent": False,
     }
-    return context.insert(method)
 
 
 def _clear_defaults(context: Context, customer: str, method: str) -> None:

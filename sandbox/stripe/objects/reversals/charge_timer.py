@@ -1,13 +1,15 @@
-"""Timer of a charge: what its test card makes the network do a second later.
+"""Timer of a charge: the end of a bank debit, or a dispute a second after the charge.
 
-Source: docs page "Testing", disputes and fraud. In recordings the dispute follows
-within a second.
+Source: docs pages "Testing" (disputes and fraud), "ACH Direct Debit". In recordings the
+dispute follows within a second.
 """
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
+from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import disputes, fraud_warnings
+from sandbox.stripe.objects.schemas.test_bank_accounts import ACCOUNTS, BankAccount
 from sandbox.stripe.objects.schemas.test_cards import CARDS
 from sandbox.stripe.store.records import Record
 
@@ -20,6 +22,9 @@ def _due_at(charge: Record) -> int | None:
 def _run(context: Context, charge: Record) -> None:
     changed = context.change(charges.KIND, charge["id"], _acts_at=None)
     method = context.get("payment_method", charge["payment_method"])
+    if "_bank_account" in method:
+        _act_on_debit(context, changed, ACCOUNTS[method["_bank_account"]])
+        return
     card = CARDS[method["_card"]]
     if card.fraud_warning:
         fraud_warnings.issue(context, changed)
@@ -28,6 +33,13 @@ def _run(context: Context, charge: Record) -> None:
         disputes.open_dispute(
             context, changed, reason=card.dispute, inquiry=card.is_inquiry
         )
+
+
+def _act_on_debit(context: Context, charge: Record, account: BankAccount) -> None:
+    if charge["status"] == "pending":
+        pay.settle(context, charge["payment_intent"], failure=account.failure)
+    elif not charge["refunded"]:
+        disputes.open_dispute(context, charge, reason="debit_not_authorized")
 
 
 TIMER = Timer(_due_at, _run)

@@ -83,7 +83,7 @@ def _payment(context: Context, invoice: Record) -> dict[str, Any]:
         challenged_card = method["card"]
     if status == "succeeded":
         charge = context.get("charge", intent["latest_charge"])
-        paid_card = charge["payment_method_details"]["card"]
+        paid_card = charge["payment_method_details"].get("card")
     return {
         "challenged_card": challenged_card,
         "failure": intent.get("last_payment_error") if is_payable else None,

@@ -16,6 +16,7 @@ from sandbox.common.http import dump_json
 from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.client.in_process import in_process_client
+from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.objects.reversals import disputes, refunds
@@ -27,6 +28,9 @@ CARDS = (
     "pm_card_pendingRefund",
     "pm_card_refundFail",
     "pm_card_createDisputeInquiry",
+    "pm_usBankAccount_success",
+    "pm_usBankAccount_insufficientFunds",
+    "pm_usBankAccount_dispute",
     "pm_card_chargeCustomerFail",
     "pm_card_authenticationRequired",
 )
@@ -164,6 +168,16 @@ class History:
                     context, challenged[0], passed=passed
                 )
             )
+
+    def do_settle_debit(self):
+        for intent in self.api.v1.payment_intents.list({"customer": self.payer}).data:
+            failure = self.pick(None, "account_closed")
+            if intent.status == "processing":
+                self.app.transact(
+                    lambda context, id=intent.id, failure=failure: pay.settle(
+                        context, id, failure=failure
+                    )
+                )
 
     def do_credit(self):
         invoice = self.api.v1.invoices.retrieve(self.invoice())
