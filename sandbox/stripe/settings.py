@@ -13,6 +13,7 @@ from sandbox.stripe.store.records import Store
 KIND = "_settings"
 Outcome = Literal["past_due", "unpaid", "canceled"]
 AfterDispute = Literal["nothing", "cancel", "cancel_at_period_end"]
+OutOfBandPayments = Literal["unlisted", "payment_record"]
 CreditUncollectible = Literal["refused", "allowed"]
 
 
@@ -34,6 +35,9 @@ class AccountSettings:
     #: End of the subscription whose card payment is disputed in full ("Manage disputed
     #: payments" in Stripe's dashboard).
     after_dispute: AfterDispute = "nothing"
+    #: Whether a payment out of band is listed among the invoice's payments, with a
+    #: payment record: sources disagree.
+    out_of_band_payments: OutOfBandPayments = "unlisted"
     #: Whether an uncollectible invoice can have credit notes: sources disagree.
     credit_uncollectible: CreditUncollectible = "refused"
     #: Real seconds by which every API response is delayed.
@@ -68,6 +72,9 @@ def change(store: Store, changes: Mapping[str, Any]) -> AccountSettings:
         after_dispute=given.choice("after_dispute", get_args(AfterDispute)),
         credit_uncollectible=given.choice(
             "credit_uncollectible", get_args(CreditUncollectible)
+        ),
+        out_of_band_payments=given.choice(
+            "out_of_band_payments", get_args(OutOfBandPayments)
         ),
         latency=given.seconds("latency", 0),
         rate_limit=given.optional(given.integer, "rate_limit", minimum=1),

@@ -8,7 +8,12 @@ from sandbox.stripe.objects.customers import customers
 from sandbox.stripe.objects.events import events, webhook_endpoints
 from sandbox.stripe.objects.invoices import invoices, payment_records
 from sandbox.stripe.objects.invoices import items as invoice_items
-from sandbox.stripe.objects.payments import charges, payment_intents, payment_methods
+from sandbox.stripe.objects.payments import (
+    charges,
+    external_payments,
+    payment_intents,
+    payment_methods,
+)
 from sandbox.stripe.objects.portal import configurations, sessions
 from sandbox.stripe.objects.reversals import (
     charge_timer,
@@ -33,6 +38,7 @@ REGISTRY = Registry(
         customers.resource,
         disputes.resource,
         events.resource,
+        external_payments.resource,
         fraud_warnings.resource,
         invoice_items.resource,
         payment_records.resource,

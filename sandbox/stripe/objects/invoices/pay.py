@@ -26,6 +26,9 @@ def pay(context: Context, id: str, params: Params) -> Record:
     invoice = get_payable(context, id)
     if params.get("paid_out_of_band"):
         mark_paid(context, id, off_stripe=True)
+        if context.settings.out_of_band_payments == "payment_record":
+            amount = invoice["amount_remaining"]
+            payment_records.add_external(context, invoice, amount)
         return context.get("invoice", id)
     name = "payment_method"
     method = params.get(name)

@@ -1,4 +1,4 @@
-"""Invoice payments: the link between an invoice and its payment intent.
+"""Invoice payments: the link between an invoice and what paid it.
 
 Source: SDK docstrings of InvoicePayment; changelog 2025-03-31.basil.
 """
@@ -10,7 +10,7 @@ from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import list_object, page
 from sandbox.stripe.api.params import Choice, Hash, Text, listing
 from sandbox.stripe.api.routing import Params, Resource, public
-from sandbox.stripe.objects.payments import payment_intents
+from sandbox.stripe.objects.payments import external_payments, payment_intents
 from sandbox.stripe.store.records import Record, Store
 
 KIND = "invoice_payment"
@@ -19,7 +19,7 @@ URL = "/v1/invoice_payments"
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
     rendered = public(store, record)
-    intent = store.get("payment_intent", record["payment"]["payment_intent"])
+    intent = store.get("payment_intent", record["payment"].get("payment_intent", ""))
     # Until it is closed, it requests what remains of the invoice.
     if record["status"] == "open" and intent:
         rendered["amount_requested"] = payment_intents.current_amount(store, intent)
@@ -86,6 +86,27 @@ def get_intent_id(context: Context, invoice: Record) -> str:
     return str(payment["payment"]["payment_intent"])
 
 
+def add_external(context: Context, invoice: Record, amount: int) -> None:
+    """List a payment out of band, with a payment record.
+
+    Source: API reference, "Attach a payment to an Invoice": a PaymentIntent or an out
+    of band payment is added to the list. Others only saw the canceled default payment.
+    """
+    record = external_payments.create(context, invoice, amount)
+    payment = {
+        **context.new(KIND, "inpay"),
+        "amount_paid": amount,
+        "amount_requested": amount,
+        "currency": invoice["currency"],
+        "invoice": invoice["id"],
+        "is_default": False,
+        "payment": {"payment_record": record["id"], "type": "payment_record"},
+        "status": "paid",
+        "status_transitions": {"canceled_at": None, "paid_at": context.now},
+    }
+    context.insert(payment, "invoice_payment.paid")
+
+
 def check_not_processing(context: Context, invoice: str) -> None:
     """Raise a 400 while a bank debit for the invoice is being processed.
 
@@ -104,7 +125,8 @@ def check_not_processing(context: Context, invoice: str) -> None:
 
 def find_default(store: Store, invoice: str) -> Record | None:
     """Return the default payment of an invoice, or None (drafts, nothing due)."""
-    return next(store.scan(KIND, index=("invoice", invoice)), None)
+    payments = store.scan(KIND, index=("invoice", invoice))
+    return next((payment for payment in payments if payment["is_default"]), None)
 
 
 def close_default(context: Context, invoice: str) -> None:

@@ -55,6 +55,7 @@ class History:
                 "after_dispute": self.pick("nothing", "cancel", "cancel_at_period_end"),
                 "after_last_retry": self.pick("past_due", "unpaid", "canceled"),
                 "credit_uncollectible": self.pick("refused", "allowed"),
+                "out_of_band_payments": self.pick("unlisted", "payment_record"),
                 "overdue_after_days": 2,
             }
         )
