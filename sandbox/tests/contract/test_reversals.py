@@ -20,8 +20,8 @@ def pay(account: Account, price: stripe.Price) -> Any:
         attached = account.api.v1.payment_methods.attach(method, {"customer": payer.id})
         account.api.v1.invoices.pay(invoice.id, {"payment_method": attached.id})
         params: Any = {"expand": ["payments.data.payment.payment_intent"]}
-        invoice = account.api.v1.invoices.retrieve(invoice.id, params)
-        return invoice, invoice.payments.data[0].payment.payment_intent
+        paid: Any = account.api.v1.invoices.retrieve(invoice.id, params)
+        return paid, paid.payments.data[0].payment.payment_intent
 
     return pay
 

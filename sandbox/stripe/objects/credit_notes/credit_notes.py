@@ -134,7 +134,10 @@ def void(context: Context, params: Params, id: str) -> Record:
 
 
 def _split(
-    context: Context, invoice: Record, params: Params, refunds: list[Record]
+    context: Context,
+    invoice: Record,
+    params: Params,
+    refunds: list[linked_refunds.Link],
 ) -> tuple[int, int]:
     """Return the pre-payment and post-payment parts of the amount. Raises a 400."""
     amount = params["amount"]

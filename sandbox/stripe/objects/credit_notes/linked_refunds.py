@@ -10,7 +10,6 @@ from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.routing import Params
 from sandbox.stripe.objects.invoices import payment_records
-from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import refunds
 from sandbox.stripe.store.records import Record
 
@@ -42,13 +41,11 @@ def issue(context: Context, invoice: Record, params: Params) -> list[Link]:
     amount = params.get("refund_amount", 0)
     if not amount:
         return []
-    payment = payment_records.find_default(context.store, invoice["id"])
-    if payment is None or payment["status"] != "paid":
+    charge = payment_records.find_charge(context.store, invoice["id"])
+    if charge is None or not charge["paid"]:
         raise invalid(
             "This invoice has no charge that could be refunded.", param="refund_amount"
         )
-    intent = context.get("payment_intent", payment["payment"]["payment_intent"])
-    charge = context.get(charges.KIND, intent["latest_charge"])
     return [_link(refunds.issue(context, charge, amount)["id"], amount)]
 
 

@@ -129,6 +129,14 @@ def find_default(store: Store, invoice: str) -> Record | None:
     return next((payment for payment in payments if payment["is_default"]), None)
 
 
+def find_charge(store: Store, invoice: str) -> Record | None:
+    """Return the last charge of the default payment of an invoice, or None."""
+    payment = find_default(store, invoice)
+    id = payment["payment"]["payment_intent"] if payment else ""
+    intent = store.get("payment_intent", id) or {}
+    return store.get("charge", intent.get("latest_charge") or "")
+
+
 def close_default(context: Context, invoice: str) -> None:
     """Close the default payment of a paid invoice, as paid or canceled.
 

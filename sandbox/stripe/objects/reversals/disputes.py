@@ -98,7 +98,7 @@ def update(context: Context, params: Params, id: str) -> Record:
 
     Evidence can be submitted once.
     """
-    changed = clone(context.get(KIND, id))
+    changed = _copy(context, id)
     copy_params(changed, params, "metadata")
     if "evidence" in params or "submit" in params:
         if changed["status"] not in UNANSWERED:
@@ -180,7 +180,7 @@ def _new_dispute(context: Context, charge: Record) -> dict[str, Any]:
 
 def escalate(context: Context, id: str, *, days: int = RESPONSE_DAYS) -> Record:
     """Turn an inquiry into a chargeback. Raises a 400."""
-    changed = clone(context.get(KIND, id))
+    changed = _copy(context, id)
     if changed["status"] not in ("warning_needs_response", "warning_under_review"):
         raise invalid("Only an open inquiry can be escalated.")
     _fail_refunds_since(context, changed)
@@ -194,7 +194,7 @@ def escalate(context: Context, id: str, *, days: int = RESPONSE_DAYS) -> Record:
 
 def close(context: Context, id: str, outcome: Outcome) -> Record:
     """End a dispute; a won one returns the money. Raises a 400."""
-    changed = clone(context.get(KIND, id))
+    changed = _copy(context, id)
     is_inquiry = changed["status"].startswith("warning_")
     if changed["status"] in FINAL or is_inquiry != (outcome == "warning_closed"):
         raise invalid(f"A dispute that is {changed['status']} cannot be {outcome}.")
@@ -208,6 +208,12 @@ def close(context: Context, id: str, outcome: Outcome) -> Record:
     if outcome == "won":
         context.emit(REINSTATED, changed)
     return changed
+
+
+def _copy(context: Context, id: str) -> dict[str, Any]:
+    """Return a dispute to change. Raises a 404."""
+    dispute: dict[str, Any] = clone(context.get(KIND, id))
+    return dispute
 
 
 def _check(context: Context, charge: Record, amount: int | None) -> int:
@@ -266,7 +272,7 @@ def _withdraw(context: Context, id: str) -> Record:
 
     Docs page "Cancel subscriptions": only for disputes of cards over the full amount.
     """
-    changed = clone(context.get(KIND, id))
+    changed = _copy(context, id)
     taken = movement(context, changed, -changed["amount"])
     changed["balance_transactions"].append(taken)
     charge = context.get(charges.KIND, changed["charge"])

@@ -1,12 +1,18 @@
-"""Actions of the forms on the status page."""
+"""Actions of the forms on the status page, and on those of objects."""
 
 import json
 from collections.abc import Callable, Mapping
 
 from sandbox.common.fields import BadField
 from sandbox.common.html.form import Form
+from sandbox.stripe.api.context import Context
+from sandbox.stripe.api.errors import StripeError
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.clock import periods
+from sandbox.stripe.objects.invoices import pay
+from sandbox.stripe.objects.payments import charges
+from sandbox.stripe.objects.reversals import disputes, refunds
+from sandbox.stripe.store.records import Record
 
 STEPS = ("1 hour", "1 day", "1 month")
 SECONDS = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 7 * 86_400}
@@ -32,6 +38,37 @@ def change_setting(app: StripeApp, form: Form) -> None:
     app.change_settings({form.get("name", ""): value})
 
 
+def refund(app: StripeApp, form: Form) -> None:
+    """Refund what is left of a charge. Raises BadField."""
+    _change_charge(app, form, refunds.issue)
+
+
+def dispute(app: StripeApp, form: Form) -> None:
+    """Open the dispute of a charge. Raises BadField."""
+    _change_charge(app, form, disputes.open_dispute)
+
+
+def close_dispute(app: StripeApp, form: Form) -> None:
+    """Win or lose a dispute. Raises BadField."""
+    outcome: disputes.Outcome = "won" if form.get("outcome") == "won" else "lost"
+    id = form.get("id", "")
+    _transact(app, lambda context: disputes.close(context, id, outcome))
+
+
+def settle(app: StripeApp, form: Form) -> None:
+    """End a pending refund, or a bank debit. Raises BadField."""
+    id, failed = form.get("id", ""), form.get("outcome") != "succeeded"
+
+    def work(context: Context) -> None:
+        if context.store.get(refunds.KIND, id):
+            reason = "declined" if failed else None
+            refunds.settle(context, id, failure_reason=reason)
+        else:
+            pay.settle(context, id, failure="account_closed" if failed else None)
+
+    _transact(app, work)
+
+
 #: Function of each action, and the notice on the page after it.
 ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     "advance": (advance, "The clock was moved to {now} UTC."),
@@ -46,7 +83,25 @@ ACTIONS: Mapping[str, tuple[Callable[[StripeApp, Form], None], str]] = {
     ),
     "clear-faults": (lambda app, form: app.clear_faults(), "All faults were cleared."),
     "settings": (change_setting, "The setting was changed."),
+    "refund": (refund, "The charge was refunded."),
+    "dispute": (dispute, "A dispute was opened."),
+    "close-dispute": (close_dispute, "The dispute was closed."),
+    "settle": (settle, "The outcome was recorded."),
 }
+
+
+def _change_charge(
+    app: StripeApp, form: Form, change: Callable[[Context, Record], Record]
+) -> None:
+    id = form.get("id", "")
+    _transact(app, lambda context: change(context, context.get(charges.KIND, id)))
+
+
+def _transact(app: StripeApp, work: Callable[[Context], object]) -> None:
+    try:
+        app.transact(work)
+    except StripeError as error:
+        raise BadField(str(error)) from error
 
 
 def _seconds(app: StripeApp, form: Form, now: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 from sandbox.common.http import dump_json
 from sandbox.stripe.objects import page_urls
 from sandbox.stripe.objects.fields import quantity_text
+from sandbox.stripe.objects.invoices import payment_records
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.store.records import Record, Store
 
@@ -41,9 +42,19 @@ def subscription(store: Store, record: Record) -> Row:
 
 
 def invoice(store: Store, record: Record) -> Row:
-    """Return an invoice with `all_lines` and the URL of its hosted `page`, or None."""
-    content = REGISTRY.render(store, record)
-    return {**content, "all_lines": record["_lines"], "page": hosted_page(record)}
+    """Return an invoice with `all_lines`, the URL of its hosted `page`, or None.
+
+    Also with its last `charge` and the newest `dispute` of it, or None.
+    """
+    charge = payment_records.find_charge(store, record["id"])
+    index = ("charge", charge["id"] if charge else "")
+    return {
+        **REGISTRY.render(store, record),
+        "all_lines": record["_lines"],
+        "charge": charge,
+        "dispute": next(store.scan("dispute", index=index), None),
+        "page": hosted_page(record),
+    }
 
 
 def event(record: Record) -> Row:

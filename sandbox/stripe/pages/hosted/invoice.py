@@ -76,8 +76,9 @@ def _payment(context: Context, invoice: Record) -> dict[str, Any]:
     payment = payment_records.find_default(context.store, invoice["id"])
     id = payment["payment"]["payment_intent"] if payment else ""
     intent = context.store.get("payment_intent", id) or {}
-    status, is_payable = intent.get("status"), invoice["status"] in COLLECTIBLE
-    challenged_card = paid_card = None
+    status = intent.get("status")
+    is_payable = invoice["status"] in COLLECTIBLE and status != "processing"
+    challenged_card = paid_card = charge = None
     if is_payable and status == "requires_action":
         method = context.get("payment_method", intent["payment_method"])
         challenged_card = method["card"]
@@ -86,9 +87,12 @@ def _payment(context: Context, invoice: Record) -> dict[str, Any]:
         paid_card = charge["payment_method_details"].get("card")
     return {
         "challenged_card": challenged_card,
+        "given_back": charge["amount_refunded"] if charge else 0,
+        "is_processing": status == "processing",
         "failure": intent.get("last_payment_error") if is_payable else None,
         "is_payable": is_payable,
         "paid_card": paid_card,
+        "paid_debit": bool(charge) and paid_card is None,
     }
 
 

@@ -82,6 +82,9 @@ class History:
     def pick(self, *options):
         return self.random.choice(options)
 
+    def transact(self, action, *args, **options):
+        self.app.transact(lambda context: action(context, *args, **options))
+
     def coin_flip(self):
         return self.random.random() < 0.5
 
@@ -172,13 +175,9 @@ class History:
 
     def do_settle_debit(self):
         for intent in self.api.v1.payment_intents.list({"customer": self.payer}).data:
-            failure = self.pick(None, "account_closed")
             if intent.status == "processing":
-                self.app.transact(
-                    lambda context, id=intent.id, failure=failure: pay.settle(
-                        context, id, failure=failure
-                    )
-                )
+                failure = self.pick(None, "account_closed")
+                self.transact(pay.settle, intent.id, failure=failure)
 
     def do_credit(self):
         invoice = self.api.v1.invoices.retrieve(self.invoice())
@@ -201,11 +200,7 @@ class History:
     def do_settle_refund(self):
         for refund in self.api.v1.refunds.list({"charge": self.charge()}).data:
             reason = self.pick(None, "declined")
-            self.app.transact(
-                lambda context, id=refund.id, reason=reason: refunds.settle(
-                    context, id, failure_reason=reason
-                )
-            )
+            self.transact(refunds.settle, refund.id, failure_reason=reason)
 
     def do_open_dispute(self):
         id, inquiry = self.charge(), self.coin_flip()
@@ -217,14 +212,11 @@ class History:
 
     def do_continue_dispute(self):
         for dispute in self.api.v1.disputes.list({"charge": self.charge()}).data:
-            steps: Any = (
-                lambda context, id: disputes.close(context, id, "won"),
-                lambda context, id: disputes.close(context, id, "lost"),
-                lambda context, id: disputes.close(context, id, "warning_closed"),
-                disputes.escalate,
-            )
-            step, id = self.pick(*steps), dispute.id
-            self.app.transact(lambda context, step=step, id=id: step(context, id))
+            outcome = self.pick("won", "lost", "warning_closed", "escalated")
+            if outcome == "escalated":
+                self.transact(disputes.escalate, dispute.id)
+            else:
+                self.transact(disputes.close, dispute.id, outcome)
 
     def do_respond(self):
         text = self.pick("winning_evidence", "escalate_inquiry_evidence", "evidence")

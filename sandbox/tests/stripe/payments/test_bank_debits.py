@@ -217,4 +217,4 @@ def test_bank_account_is_listed_by_its_type(api):
     }
 
     assert listed == {"card": [], "us_bank_account": [method.id]}
-    assert method.us_bank_account.bank_name == "STRIPE TEST BANK"
+    assert method.to_dict()["us_bank_account"]["bank_name"] == "STRIPE TEST BANK"
