@@ -62,4 +62,5 @@ def _linked(context: Context, invoice: Record, refund: str, new: list[Link]) -> 
 
 
 def _link(refund: str, amount: int) -> Link:
-    return {"amount_refunded": amount, "refund": refund, "type": "refund"}
+    link = {"amount_refunded": amount, "refund": refund, "type": "refund"}
+    return {**link, "payment_record_refund": None}

@@ -136,7 +136,7 @@ def _details(method: Record, amount: int, authenticated: bool) -> dict[str, Any]
     type = method["type"]
     if type == "card":
         return {"card": _card(method["card"], amount, authenticated), "type": type}
-    return {type: ACCOUNTS[method["_bank_account"]].details(), "type": type}
+    return {type: ACCOUNTS[method["_bank_account"]].of_charge(), "type": type}
 
 
 def _outcome(decline: Decline | None) -> dict[str, Any]:

@@ -7,11 +7,16 @@ from typing import Any
 
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Resource
+from sandbox.stripe.objects.fields import nulls
 from sandbox.stripe.store.records import Record
 
 KIND = "payment_record"
 AMOUNTS = "authorized canceled failed guaranteed refunded requested"
 PAID = ("amount", "amount_guaranteed", "amount_requested")
+NULL_FIELDS = nulls(
+    "application customer_presence description latest_payment_attempt_record "
+    "payment_method_details shipping_details"
+)
 resource = Resource(KIND)
 resource.retrievable("/v1/payment_records")
 
@@ -28,11 +33,18 @@ def create(context: Context, invoice: Record, amount: int) -> Record:
     }
     return context.insert(
         {
+            **NULL_FIELDS,
             **context.new(KIND, "pr"),
             **amounts,
-            "customer_details": {"customer": invoice["customer"]},
+            "customer_details": {
+                "customer": invoice["customer"],
+                **nulls("email name phone"),
+            },
             "metadata": {},
-            "processor_details": {"custom": {}, "type": "custom"},
+            "processor_details": {
+                "custom": {"payment_reference": None},
+                "type": "custom",
+            },
             "reported_by": "self",
         }
     )

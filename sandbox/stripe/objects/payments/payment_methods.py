@@ -196,12 +196,14 @@ def _create_bank_account(context: Context, name: str) -> Record:
     """Store a payment method for a test bank account."""
     account = ACCOUNTS[name]
     method = _new_method(context, account.type)
-    details: dict[str, Any] = account.details()
-    if account.type == "us_bank_account":
-        details["networks"] = {"preferred": "ach", "supported": ["ach"]}
     method["billing_details"] |= {"email": "jane@example.com", "name": "Jane Doe"}
     return context.insert(
-        {**method, account.type: details, "_bank_account": name, "_set_up": True}
+        {
+            **method,
+            account.type: account.of_method(),
+            "_bank_account": name,
+            "_set_up": True,
+        }
     )
 
 

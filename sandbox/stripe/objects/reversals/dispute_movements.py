@@ -16,7 +16,13 @@ def movement(context: Context, dispute: Record, amount: int) -> dict[str, Any]:
     """Return the transaction that takes (negative) or returns the disputed amount."""
     fee = FEE if amount < 0 else 0
     currency, name = dispute["currency"], "withdrawal" if fee else "reversal"
-    detail = {"amount": fee, "currency": currency, "description": "Dispute fee"}
+    detail = {
+        "amount": fee,
+        "application": None,
+        "currency": currency,
+        "description": "Dispute fee",
+        "type": "stripe_fee",
+    }
     base = context.new("balance_transaction", "txn")
     del base["livemode"]
     return {
@@ -26,8 +32,9 @@ def movement(context: Context, dispute: Record, amount: int) -> dict[str, Any]:
         "balance_type": "payments",
         "currency": currency,
         "description": f"Chargeback {name} for {dispute['charge']}",
+        "exchange_rate": None,
         "fee": fee,
-        "fee_details": [{**detail, "type": "stripe_fee"}] if fee else [],
+        "fee_details": [detail] if fee else [],
         "net": amount - fee,
         "reporting_category": "dispute" if fee else "dispute_reversal",
         "source": dispute["id"],

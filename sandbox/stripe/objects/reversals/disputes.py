@@ -21,7 +21,7 @@ from sandbox.stripe.api.params import (
 )
 from sandbox.stripe.api.routing import Params, Resource
 from sandbox.stripe.clock.periods import DAY
-from sandbox.stripe.objects.fields import copy_params
+from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import fraud_warnings, refunds
 from sandbox.stripe.objects.reversals.dispute_movements import movement
@@ -134,13 +134,14 @@ def open_dispute(
     is_card = charge["payment_method_details"]["type"] == "card"
     if inquiry and not is_card:
         raise invalid("Only the payment of a card can have an inquiry.")
+    kind = "inquiry" if inquiry else "chargeback"
     dispute = {
         **_new_dispute(context, charge),
         "amount": _check(context, charge, amount),
         "is_charge_refundable": inquiry,
         "reason": reason,
         "status": "warning_needs_response" if inquiry else "needs_response",
-        **({"payment_method_details": _card_details(charge)} if is_card else {}),
+        **({"payment_method_details": _card_details(charge, kind)} if is_card else {}),
     }
     if is_card:
         dispute["evidence_details"]["due_by"] = _end_of_day(context.now + days * DAY)
@@ -160,7 +161,7 @@ def _new_dispute(context: Context, charge: Record) -> dict[str, Any]:
         "charge": charge["id"],
         "currency": charge["currency"],
         "enhanced_eligibility_types": [],
-        "evidence": {"enhanced_evidence": {}},
+        "evidence": {**nulls(EVIDENCE), "enhanced_evidence": {}},
         "evidence_details": {
             # 0: the bank does not allow a response (SDK type Dispute).
             "due_by": 0,
@@ -170,6 +171,7 @@ def _new_dispute(context: Context, charge: Record) -> dict[str, Any]:
             "submission_count": 0,
             "submission_method": "not_submitted",
         },
+        "intended_submission_method": None,
         "metadata": {},
         "payment_intent": charge["payment_intent"],
         "_cancels_at": None,
@@ -237,10 +239,15 @@ def _fail_refunds_since(context: Context, dispute: Record) -> None:
             refunds.settle(context, refund["id"], failure_reason=reason)
 
 
-def _card_details(charge: Record) -> dict[str, Any]:
+def _card_details(charge: Record, kind: str) -> dict[str, Any]:
     card = charge["payment_method_details"]["card"]
-    details = {"brand": card["brand"], "case_type": "chargeback"}
-    return {"card": {**details, "network": card["network"]}, "type": "card"}
+    details = {
+        "brand": card["brand"],
+        "case_type": kind,
+        "network": card["network"],
+        "network_reason_code": None,
+    }
+    return {"card": details, "type": "card"}
 
 
 def _end_of_day(at: int) -> int:
@@ -250,9 +257,9 @@ def _end_of_day(at: int) -> int:
 
 def _add_evidence(dispute: dict[str, Any], evidence: Params) -> None:
     merged = {**dispute["evidence"], **evidence}
-    given = {name: value for name, value in merged.items() if value is not None}
-    dispute["evidence"] = given
-    dispute["evidence_details"]["has_evidence"] = len(given) > 1
+    dispute["evidence"] = merged
+    has_evidence = any(merged[name] is not None for name in TEXTS)
+    dispute["evidence_details"]["has_evidence"] = has_evidence
 
 
 def _submit(context: Context, dispute: dict[str, Any]) -> None:
@@ -262,7 +269,7 @@ def _submit(context: Context, dispute: dict[str, Any]) -> None:
     details["past_due"] = context.now > details["due_by"]
     inquiry = dispute["status"].startswith("warning_")
     dispute["status"] = REVIEWED[inquiry]
-    decision = DECISIONS.get(dispute["evidence"].get("uncategorized_text", ""))
+    decision = DECISIONS.get(dispute["evidence"]["uncategorized_text"])
     if decision and inquiry == (decision == "escalated"):
         dispute.update(_decision=decision, _decides_at=context.now + DECISION_DELAY)
 

@@ -22,7 +22,12 @@ from sandbox.stripe.api.params import (
 from sandbox.stripe.api.routing import Params, Resource, Timer
 from sandbox.stripe.clock.periods import DAY
 from sandbox.stripe.money import currencies
-from sandbox.stripe.objects.fields import check_amount, copy_params, new_metadata
+from sandbox.stripe.objects.fields import (
+    check_amount,
+    copy_params,
+    new_metadata,
+    nulls,
+)
 from sandbox.stripe.objects.payments import charges
 from sandbox.stripe.objects.reversals import fraud_warnings
 from sandbox.stripe.objects.schemas.test_cards import CARDS
@@ -45,6 +50,10 @@ FAILURE_REASONS = (
     "merchant_request",
     "unknown",
 )
+NULL_FIELDS = nulls(
+    "balance_transaction customer_account reason receipt_number "
+    "source_transfer_reversal transfer_reversal"
+)
 CREATE = Shape(
     {
         "amount": Integer(1),
@@ -54,7 +63,6 @@ CREATE = Shape(
         "reason": Choice(("duplicate", "fraudulent", "requested_by_customer")),
     }
 )
-# Here and in the SDK an absent field has no value: refunds have no `null`.
 resource = Resource(KIND, indexes=("charge", "customer", "payment_intent"))
 resource.retrievable(URL)
 
@@ -92,15 +100,16 @@ def issue(
     amount = _check(context, charge, amount)
     is_card = charge["payment_method_details"]["type"] == "card"
     refund = {
+        **NULL_FIELDS,
         **context.new(KIND, "re" if is_card else "pyr"),
         "amount": amount,
         "charge": charge["id"],
         "currency": charge["currency"],
+        "customer": charge["customer"],
         "metadata": {},
         "payment_intent": charge["payment_intent"],
         "payment_method": charge["payment_method"],
         "status": "succeeded",
-        **({"customer": charge["customer"]} if charge["customer"] else {}),
         **_outlook(context, charge),
         **fields,
     }

@@ -13,6 +13,9 @@ Type = Literal["us_bank_account", "sepa_debit"]
 CURRENCIES: Mapping[Type, str] = {"us_bank_account": "usd", "sepa_debit": "eur"}
 
 
+SEPA = {"branch_code": None, "country": "DE"}
+
+
 @dataclass(frozen=True, slots=True)
 class BankAccount:
     """A test account. Its payments fail with `failure`, succeed, or never end."""
@@ -23,14 +26,30 @@ class BankAccount:
     dispute: bool = False
     endless: bool = False
 
-    def details(self) -> dict[str, Any]:
-        """Return the fields that payment methods and charges have in common."""
+    def of_method(self) -> dict[str, Any]:
+        """Return the account as a payment method has it."""
+        if self.type == "sepa_debit":
+            return {**self._common(), "generated_from": None}
+        return {
+            **self._common(),
+            "financial_connections_account": None,
+            "networks": {"preferred": "ach", "supported": ["ach"]},
+            "status_details": None,
+        }
+
+    def of_charge(self) -> dict[str, Any]:
+        """Return the account as a charge has it."""
+        if self.type == "sepa_debit":
+            return {**self._common(), "mandate": None}
+        return {**self._common(), "payment_reference": None}
+
+    def _common(self) -> dict[str, Any]:
         common = {
             "fingerprint": hashlib.sha256(self.number.encode()).hexdigest()[:16],
             "last4": self.number[-4:],
         }
         if self.type == "sepa_debit":
-            return {**common, "bank_code": "37040044", "country": "DE"}
+            return {**common, "bank_code": "37040044", **SEPA}
         return {
             **common,
             "account_holder_type": "individual",

@@ -34,9 +34,8 @@ def test_note_refunds_a_part_of_the_charge(api, charge, invoice):
 
     refund = api.v1.refunds.list({"charge": charge.id}).data[0]
     after = api.v1.invoices.retrieve(invoice.id)
-    assert [
-        (link.refund, link.amount_refunded, link.type) for link in note.refunds
-    ] == [(refund.id, 300, "refund")]
+    (link,) = note.refunds
+    assert (link.refund, link.amount_refunded, link.type) == (refund.id, 300, "refund")
     assert (note.type, note.post_payment_amount) == ("post_payment", 400)
     assert after.post_payment_credit_notes_amount == 400
     assert (after.status, after.amount_paid) == ("paid", 1_000)
