@@ -28,8 +28,7 @@ def _run(context: Context, charge: Record) -> None:
     card = CARDS[method["_card"]]
     if card.fraud_warning:
         fraud_warnings.issue(context, changed)
-    # A refund in the same second leaves nothing to dispute.
-    if card.dispute and not changed["refunded"]:
+    if card.dispute and _can_be_disputed(changed):
         disputes.open_dispute(
             context, changed, reason=card.dispute, inquiry=card.is_inquiry
         )
@@ -38,8 +37,13 @@ def _run(context: Context, charge: Record) -> None:
 def _act_on_debit(context: Context, charge: Record, account: BankAccount) -> None:
     if charge["status"] == "pending":
         pay.settle(context, charge["payment_intent"], failure=account.failure)
-    elif not charge["refunded"]:
+    elif _can_be_disputed(charge):
         disputes.open_dispute(context, charge, reason="debit_not_authorized")
+
+
+def _can_be_disputed(charge: Record) -> bool:
+    """Return whether nothing has happened to the charge since the second before."""
+    return not (charge["disputed"] or charge["refunded"])
 
 
 TIMER = Timer(_due_at, _run)

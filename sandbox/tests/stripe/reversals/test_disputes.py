@@ -327,3 +327,13 @@ def test_subscription_that_ends_later_keeps_the_reason(
         "canceled",
         "payment_disputed",
     )
+
+
+def test_test_card_does_not_dispute_a_charge_twice(api, stripe_sandbox):
+    charge = builders.paid_charge(api, "pm_card_createDispute")
+    control(stripe_sandbox, "POST", f"charges/{charge.id}/dispute", {"amount": 1})
+
+    stripe_sandbox.advance(1)
+
+    amounts = [item.amount for item in api.v1.disputes.list({"charge": charge.id})]
+    assert amounts == [1]
