@@ -64,6 +64,13 @@ def test_an_out_of_band_payment_marks_the_invoice_paid(account, invoice):
     assert paid.amount_paid_off_stripe == 1_000
 
 
+def test_fields_that_are_not_nullable_are_left_out(account, invoice):
+    opened = account.api.v1.invoices.retrieve(invoice.id)
+
+    assert not hasattr(opened, "threshold_reason")
+    assert not hasattr(opened.issuer, "account")
+
+
 def test_a_paid_invoice_cannot_be_paid_again(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 

@@ -115,9 +115,9 @@ def mark_paid(
             attempted=True,
             auto_advance=False,
             status="paid",
-            status_details=None,
             _paid_off_stripe=due if off_stripe else 0,
         )
+        invoice.pop("status_details", None)
         invoice["status_transitions"]["paid_at"] = context.now
     context.emit("invoice.paid", invoice)
     # Not emitted for out-of-band payments (docs: Invoicing integration, payment

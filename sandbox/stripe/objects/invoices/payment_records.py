@@ -40,12 +40,7 @@ def create_default(context: Context, invoice: Record, method: str | None) -> Rec
             "currency": invoice["currency"],
             "invoice": invoice["id"],
             "is_default": True,
-            "payment": {
-                "charge": None,
-                "payment_intent": intent["id"],
-                "payment_record": None,
-                "type": "payment_intent",
-            },
+            "payment": {"payment_intent": intent["id"], "type": "payment_intent"},
             "status": "open",
             "status_transitions": {"canceled_at": None, "paid_at": None},
         }

@@ -180,7 +180,6 @@ def _create(context: Context, name: str) -> Record:
         "customer": None,
         "customer_account": None,
         "metadata": {},
-        "radar_options": None,
         "type": "card",
         "_card": name,
         # True once set up for off-session charges.

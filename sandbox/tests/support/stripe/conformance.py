@@ -22,7 +22,11 @@ class ConformanceChecker:
 
     def check(self, request: Request, response: Response) -> None:
         """Check one request and its response."""
-        if not request.path.startswith("/v1/") or response.status != 200:
+        if not request.path.startswith("/v1/"):
+            return
+        if response.status == 402:
+            self._check_error(request, json.loads(response.body)["error"])
+        if response.status != 200:
             return
         operation = types.operation(request.method, request.path)
         if operation is None:
@@ -37,6 +41,12 @@ class ConformanceChecker:
         self._record(request, types.response_problems(operation.returns, content))
         for event in _events_in(content):
             self._record(request, types.event_problems(event))
+
+    def _check_error(self, request: Request, error: dict[str, Any]) -> None:
+        for name in ("payment_intent", "payment_method"):
+            if isinstance(record := error.get(name), dict):
+                cls = types.resources()[name]
+                self._record(request, types.response_problems(cls, record))
 
     def pop_problems(self) -> list[str]:
         """Return the problems and clear the list."""
