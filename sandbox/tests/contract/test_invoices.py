@@ -71,6 +71,24 @@ def test_fields_that_are_not_nullable_are_left_out(account, invoice):
     assert not hasattr(opened.issuer, "account")
 
 
+def test_a_sent_invoice_is_attempted_with_its_first_charge_only(account, price):
+    marked, charged = (
+        contract_builders.first_invoice(
+            account, contract_builders.subscription(account, price)
+        )
+        for _ in range(2)
+    )
+    card = account.api.v1.payment_methods.attach(
+        "pm_card_visa", {"customer": str(charged.customer)}
+    )
+
+    marked = account.api.v1.invoices.pay(marked.id, {"paid_out_of_band": True})
+    paid = account.api.v1.invoices.pay(charged.id, {"payment_method": card.id})
+
+    assert (charged.attempted, marked.attempted, paid.attempted) == (False, False, True)
+    assert (marked.attempt_count, marked.status) == (0, "paid")
+
+
 def test_a_paid_invoice_cannot_be_paid_again(account, invoice):
     account.api.v1.invoices.pay(invoice.id, {"paid_out_of_band": True})
 

@@ -112,7 +112,8 @@ def mark_paid(
             amount_paid=invoice["amount_paid"] + due,
             amount_remaining=0,
             attempt_count=max(invoice["attempt_count"], int(charged)),
-            attempted=True,
+            # Out of band nothing is attempted: recordings of sent invoices.
+            attempted=invoice["attempted"] or not off_stripe,
             auto_advance=False,
             status="paid",
             _paid_off_stripe=due if off_stripe else 0,

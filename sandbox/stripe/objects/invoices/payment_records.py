@@ -29,9 +29,9 @@ resource = Resource(KIND, indexes=("invoice",), render=_render)
 resource.listable(URL, invoice=Text())
 
 
-def create_default(context: Context, invoice: Record, method: str | None) -> Record:
+def create_default(context: Context, invoice: Record) -> Record:
     """Create the default payment of an invoice, and its intent."""
-    intent = payment_intents.create(context, invoice, method)
+    intent = payment_intents.create(context, invoice)
     return context.insert(
         {
             **context.new(KIND, "inpay"),
@@ -53,7 +53,7 @@ def get_intent_id(context: Context, invoice: Record) -> str:
     Creates the default payment if the invoice has none.
     """
     payment = find_default(context.store, invoice["id"])
-    payment = payment or create_default(context, invoice, None)
+    payment = payment or create_default(context, invoice)
     return str(payment["payment"]["payment_intent"])
 
 

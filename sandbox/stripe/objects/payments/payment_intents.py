@@ -56,8 +56,11 @@ def current_amount(store: Store, record: Record) -> int:
     return int(invoice["amount_remaining"])
 
 
-def create(context: Context, invoice: Record, method: str | None) -> Record:
-    """Store the intent for an invoice that is being finalized."""
+def create(context: Context, invoice: Record) -> Record:
+    """Store the intent for an invoice that is being finalized.
+
+    It gets a payment method with the first attempt: recordings of open invoices.
+    """
     base, reason = context.new(KIND, "pi"), invoice["billing_reason"]
     intent = {
         **INITIAL,
@@ -74,9 +77,9 @@ def create(context: Context, invoice: Record, method: str | None) -> Record:
             "customer_reference": None,
             "order_reference": invoice["id"],
         },
-        "payment_method": method,
+        "payment_method": None,
         "payment_method_types": ["card"],
-        "status": "requires_confirmation" if method else "requires_payment_method",
+        "status": "requires_payment_method",
         "_invoice": invoice["id"],
     }
     return context.insert(intent, "payment_intent.created")
