@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sandbox.common.http import Request, Response, Steps
 from sandbox.stripe.api import form_encoding
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.tests.support.stripe import types
 
 
@@ -57,6 +59,18 @@ class ConformanceChecker:
         self._problems += [
             f"{request.method} {request.path}: {problem}" for problem in problems
         ]
+
+
+def stored_problems(app: StripeApp) -> list[str]:
+    """Return the problems of all objects and events of an account, as it sends them."""
+    rendered = [
+        (cls, REGISTRY.render(app.store, record))
+        for name, cls in types.resources().items()
+        for record in app.store.scan(name)
+    ]
+    problems = [types.response_problems(cls, content) for cls, content in rendered]
+    events = [content for _, content in rendered if content["object"] == "event"]
+    return list(chain(*problems, *map(types.event_problems, events)))
 
 
 def _events_in(content: dict[str, Any]) -> list[dict[str, Any]]:
