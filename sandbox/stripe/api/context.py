@@ -131,9 +131,7 @@ class Context:
         endpoints = subscribers(self.store, type)
         event = {
             **self.new("event", "evt"),
-            "account": None,
             "api_version": API_VERSION,
-            "context": None,
             "_data": dump_json(data),
             "_invoice": id if type == "invoice.created" else None,
             "pending_webhooks": len(endpoints),

@@ -70,7 +70,7 @@ INITIAL = {
     **zeros("amount_shipping discount_amount"),
 }
 UNUSED_IN_LINES = {
-    **nulls("description invoice_line_item"),
+    **nulls("description"),
     **empty_lists("discount_amounts pretax_credit_amounts tax_rates taxes"),
     **zeros("discount_amount"),
 }

@@ -24,8 +24,7 @@ FIELDS: dict[str, Kind] = {
 }
 UNUSED = nulls(
     """
-    address business_name customer_account default_source description discount
-    individual_name shipping test_clock
+    address customer_account default_source description discount shipping test_clock
     """
 )
 resource.retrievable(URL)

@@ -121,7 +121,7 @@ def add(
         "period": {"end": period.end, "start": period.start},
         "pricing": pricing(price),
         "proration": proration,
-        "proration_details": details,
+        **({"proration_details": details} if details else {}),
         "quantity": quantity,
         "quantity_decimal": str(quantity),
         # Indexes of pending items: one is set while no invoice has the item.
@@ -172,8 +172,7 @@ def release_to_customer(context: Context, subscription: Record) -> None:
 
 def new_line_for(context: Context, item: Record) -> dict[str, Any]:
     """Return a new invoice line for an item."""
-    proration = item["proration_details"] or {}
-    credited = proration.get("credited_items")
+    credited = item.get("proration_details", {}).get("credited_items")
     return new_line(
         context,
         amount=item["amount"],
@@ -182,7 +181,7 @@ def new_line_for(context: Context, item: Record) -> dict[str, Any]:
         period=Period(item["period"]["start"], item["period"]["end"]),
         parent=line_parent(
             invoice_item=item["id"],
-            credited=credited and credited["invoice_line_item_details"],
+            credited=credited and credited.get("invoice_line_item_details"),
             **(item["parent"] or {}).get("subscription_details", {}),
         ),
         price=context.store.get("price", item["_price"] or ""),

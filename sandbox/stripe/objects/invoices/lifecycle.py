@@ -110,9 +110,9 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
         pay.mark_paid(context, id, off_stripe=False)
         return context.get("invoice", id)
     automatic = invoice["collection_method"] == "charge_automatically"
-    method = collection.payment_method(context, invoice) if automatic else None
-    payment_records.create_default(context, invoice, method)
+    payment_records.create_default(context, invoice)
     if automatic and invoice["auto_advance"]:
+        method = collection.payment_method(context, invoice)
         pay.attempt(context, id, method, automatic=True)
     return context.get("invoice", id)
 
@@ -175,7 +175,6 @@ def _open(context: Context, invoice: dict[str, Any]) -> None:
     token = context.ids.new("test", 32)
     invoice.update(
         automatically_finalizes_at=None,
-        attempted=invoice["collection_method"] == "send_invoice",
         effective_at=context.now,
         ending_balance=compute_amount_due(
             invoice["total"], invoice["starting_balance"], currency

@@ -133,12 +133,13 @@ def mark_paid(
             amount_paid=invoice["amount_paid"] + due,
             amount_remaining=0,
             attempt_count=max(invoice["attempt_count"], int(charged)),
-            attempted=True,
+            # Out of band nothing is attempted: recordings of sent invoices.
+            attempted=invoice["attempted"] or not off_stripe,
             auto_advance=False,
             status="paid",
-            status_details=None,
             _paid_off_stripe=due if off_stripe else 0,
         )
+        invoice.pop("status_details", None)
         invoice["status_transitions"]["paid_at"] = context.now
     context.emit("invoice.paid", invoice)
     # Not emitted for out-of-band payments (docs: Invoicing integration, payment

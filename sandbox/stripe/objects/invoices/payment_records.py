@@ -53,9 +53,9 @@ def list_(context: Context, params: Params) -> Record:
     )
 
 
-def create_default(context: Context, invoice: Record, method: str | None) -> Record:
+def create_default(context: Context, invoice: Record) -> Record:
     """Create the default payment of an invoice, and its intent."""
-    intent = payment_intents.create(context, invoice, method)
+    intent = payment_intents.create(context, invoice)
     return context.insert(
         {
             **context.new(KIND, "inpay"),
@@ -64,12 +64,7 @@ def create_default(context: Context, invoice: Record, method: str | None) -> Rec
             "currency": invoice["currency"],
             "invoice": invoice["id"],
             "is_default": True,
-            "payment": {
-                "charge": None,
-                "payment_intent": intent["id"],
-                "payment_record": None,
-                "type": "payment_intent",
-            },
+            "payment": {"payment_intent": intent["id"], "type": "payment_intent"},
             "status": "open",
             "status_transitions": {"canceled_at": None, "paid_at": None},
         }
@@ -82,7 +77,7 @@ def get_intent_id(context: Context, invoice: Record) -> str:
     Creates the default payment if the invoice has none.
     """
     payment = find_default(context.store, invoice["id"])
-    payment = payment or create_default(context, invoice, None)
+    payment = payment or create_default(context, invoice)
     return str(payment["payment"]["payment_intent"])
 
 

@@ -17,25 +17,21 @@ KIND = "charge"
 URL = "/v1/charges"
 
 NULL_FIELDS = nulls(
-    "application application_fee application_fee_amount authorization_code "
-    "balance_transaction failure_balance_transaction fraud_details level3 on_behalf_of "
-    "presentment_details radar_options receipt_email receipt_number receipt_url review "
-    "shipping source source_transfer statement_descriptor statement_descriptor_suffix "
-    "transfer transfer_data transfer_group"
+    "application application_fee application_fee_amount balance_transaction "
+    "failure_balance_transaction fraud_details on_behalf_of receipt_email "
+    "receipt_number receipt_url review shipping source source_transfer "
+    "statement_descriptor statement_descriptor_suffix transfer_data transfer_group"
 )
 NULL_CARD_FIELDS = nulls(
-    "authorization_code capture_before electronic_commerce_indicator installments "
-    "mandate moto network_transaction_id setup_credential_usage "
-    "stored_credential_usage transaction_link_id"
+    "authorization_code electronic_commerce_indicator installments mandate moto "
+    "network_transaction_id transaction_link_id"
 )
 THREE_D_SECURE = {
     "authentication_flow": "challenge",
     "electronic_commerce_indicator": "05",
     "result": "authenticated",
     "version": "2.2.0",
-    **nulls(
-        "exemption_indicator exemption_indicator_applied result_reason transaction_id"
-    ),
+    **nulls("exemption_indicator result_reason transaction_id"),
 }
 # Fields of a card that a charge does not copy.
 UNCOPIED = frozenset(
@@ -142,7 +138,7 @@ def _details(method: Record, amount: int, authenticated: bool) -> dict[str, Any]
 def _outcome(decline: Decline | None) -> dict[str, Any]:
     # Fixed values: the sandbox does not model Radar's risk evaluation.
     outcome = {
-        **nulls("advice_code network_advice_code network_decline_code reason rule"),
+        **nulls("advice_code network_advice_code network_decline_code reason"),
         "network_status": "approved_by_network",
         "risk_level": "normal",
         "risk_score": 20,

@@ -24,21 +24,16 @@ DESCRIPTIONS = {
 }
 INITIAL = {
     **nulls(
-        "allowed_payment_method_types amount_details application "
-        "application_fee_amount automatic_payment_methods canceled_at "
-        "cancellation_reason customer_account excluded_payment_method_types hooks "
-        "last_payment_error latest_charge managed_payments next_action on_behalf_of "
+        "allowed_payment_method_types application application_fee_amount "
+        "automatic_payment_methods canceled_at cancellation_reason customer_account "
+        "excluded_payment_method_types last_payment_error latest_charge "
+        "managed_payments next_action on_behalf_of "
         "payment_method_configuration_details payment_method_options payment_record "
-        "presentment_details processing receipt_email review setup_future_usage "
-        "shipping source statement_descriptor statement_descriptor_suffix "
-        "transfer_data transfer_group"
+        "processing receipt_email review setup_future_usage shipping source "
+        "statement_descriptor statement_descriptor_suffix transfer_data transfer_group"
     ),
     **zeros("amount_capturable amount_received"),
 }
-NULL_ERROR_FIELDS = nulls(
-    "advice_code charge decline_code network_advice_code network_decline_code param "
-    "payment_intent request_log_url setup_intent source"
-)
 
 
 def _render(store: Store, record: Record) -> dict[str, Any]:
@@ -61,8 +56,11 @@ def current_amount(store: Store, record: Record) -> int:
     return int(invoice["amount_remaining"])
 
 
-def create(context: Context, invoice: Record, method: str | None) -> Record:
-    """Store the intent for an invoice that is being finalized."""
+def create(context: Context, invoice: Record) -> Record:
+    """Store the intent for an invoice that is being finalized.
+
+    It gets a payment method with the first attempt: recordings of open invoices.
+    """
     base, reason = context.new(KIND, "pi"), invoice["billing_reason"]
     intent = {
         **INITIAL,
@@ -79,9 +77,9 @@ def create(context: Context, invoice: Record, method: str | None) -> Record:
             "customer_reference": None,
             "order_reference": invoice["id"],
         },
-        "payment_method": method,
+        "payment_method": None,
         "payment_method_types": ["card"],
-        "status": "requires_confirmation" if method else "requires_payment_method",
+        "status": "requires_payment_method",
         "_invoice": invoice["id"],
     }
     return context.insert(intent, "payment_intent.created")
@@ -199,7 +197,7 @@ def failure_error(context: Context, id: str) -> StripeError:
         error["message"],
         committed=True,
         payment_intent=rendered,
-        **{name: error[name] for name in names},
+        **{name: error[name] for name in names if name in error},
     )
 
 
@@ -268,7 +266,6 @@ def _fail(
         id,
         "payment_intent.payment_failed",
         last_payment_error={
-            **NULL_ERROR_FIELDS,
             "doc_url": f"https://stripe.com/docs/error-codes/{code}",
             "payment_method": clone(context.serialize(method)),
             "payment_method_type": method["type"],

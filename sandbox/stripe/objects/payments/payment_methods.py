@@ -218,7 +218,6 @@ def _new_method(context: Context, type: str) -> dict[str, Any]:
         "customer": None,
         "customer_account": None,
         "metadata": {},
-        "radar_options": None,
         "type": type,
         # True once charged without a customer, or detached: unusable from then on.
         "_spent": False,

@@ -17,7 +17,7 @@ UNUSED = {
         "account_tax_ids application custom_fields customer_account "
         "default_payment_method default_source from_invoice last_finalization_error "
         "latest_revision on_behalf_of receipt_number rendering shipping_cost "
-        "shipping_details statement_descriptor test_clock threshold_reason"
+        "shipping_details statement_descriptor test_clock"
     ),
     **empty_lists(
         "customer_tax_ids default_tax_rates discounts total_discount_amounts "
@@ -30,7 +30,7 @@ INITIAL = {
     **nulls(
         "automatically_finalizes_at description due_date effective_at ending_balance "
         "footer hosted_invoice_url invoice_pdf next_payment_attempt number "
-        "status_details webhooks_delivered_at _days_until_due _subscription _token"
+        "webhooks_delivered_at _days_until_due _subscription _token"
     ),
     **zeros(
         "amount_paid attempt_count post_payment_credit_notes_amount "
@@ -161,7 +161,6 @@ def subscription_parent(subscription: Record) -> dict[str, Any]:
         "subscription_details": {
             "metadata": dict(subscription["metadata"]),
             "subscription": subscription["id"],
-            "subscription_proration_date": None,
         },
         "type": "subscription_details",
     }
@@ -207,7 +206,7 @@ def new_invoice(
         "customer_phone": customer["phone"],
         "customer_shipping": customer["shipping"],
         "customer_tax_exempt": customer["tax_exempt"],
-        "issuer": {"account": None, "type": "self"},
+        "issuer": {"type": "self"},
         "metadata": {},
         "parent": parent,
         "payment_settings": nulls(

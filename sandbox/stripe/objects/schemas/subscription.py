@@ -17,7 +17,7 @@ UNUSED = {
         "billing_thresholds customer_account default_source description "
         "managed_payments next_pending_invoice_item_invoice on_behalf_of "
         "pause_collection pending_invoice_item_interval pending_setup_intent "
-        "pending_update presentment_details schedule status_details test_clock "
+        "pending_update schedule test_clock "
         "transfer_data trial_end trial_start"
     ),
     **empty_lists("billing_schedules default_tax_rates discounts"),
@@ -54,7 +54,7 @@ def new_item(
     return {
         "id": context.ids.new("si", 14),
         "object": "subscription_item",
-        **nulls("billed_until billing_thresholds current_trial"),
+        **nulls("billing_thresholds current_trial"),
         "created": context.now,
         "current_period_end": period.end,
         "current_period_start": period.start,
@@ -77,7 +77,6 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
         "billing_mode": {
             "flexible": {"proration_discounts": "included"},
             "type": "flexible",
-            "updated_at": None,
         },
         "cancel_at_period_end": False,
         "cancellation_details": nulls("comment feedback feedback_option reason"),
@@ -86,7 +85,7 @@ def new_subscription(context: Context, customer: str, currency: str) -> dict[str
         "customer": customer,
         "invoice_settings": {
             **nulls("account_tax_ids custom_fields description footer"),
-            "issuer": {"account": None, "type": "self"},
+            "issuer": {"type": "self"},
         },
         "metadata": {},
         "payment_settings": {

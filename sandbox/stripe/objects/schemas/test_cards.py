@@ -85,13 +85,15 @@ class Decline:
 
     def error_fields(self) -> dict[str, Any]:
         """Return the fields of the error that reports this decline."""
-        return {
+        fields = {
             "advice_code": self.advice_code,
             "code": self.code,
-            "decline_code": self.decline_code,
             "message": self.message,
             "type": "card_error",
         }
+        if self.decline_code:
+            fields["decline_code"] = self.decline_code
+        return fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,14 +83,10 @@ def _credited_items(context: Context, debit: Record) -> dict[str, Any] | None:
     if item and item["invoice"]:
         invoice = item["invoice"]
         line = items.line_id_on(context.get("invoice", invoice), item["id"])
-    if line is None and item is None:
-        return None
-    return {
-        "invoice_item": item["id"] if item and line is None else None,
-        "invoice_line_item_details": line
-        and {"invoice": invoice, "invoice_line_items": [line]},
-        "type": "invoice_line_items" if line else "invoice_item",
-    }
+    if line:
+        details = {"invoice": invoice, "invoice_line_items": [line]}
+        return {"invoice_line_item_details": details, "type": "invoice_line_items"}
+    return {"invoice_item": item["id"], "type": "invoice_item"} if item else None
 
 
 def _create(

@@ -1,7 +1,8 @@
 """Random histories of an account, including refused requests.
 
 Invariants: no card is charged twice or for nothing, time never runs backwards, the next
-timer matches the records, and after a restart the account behaves the same.
+timer matches the records, all objects and events match Stripe's SDKs, and after a
+restart the account behaves the same.
 """
 
 import random
@@ -20,7 +21,7 @@ from sandbox.stripe.objects.invoices import pay
 from sandbox.stripe.objects.portal import hosted_actions
 from sandbox.stripe.objects.registry import REGISTRY
 from sandbox.stripe.objects.reversals import disputes, refunds
-from sandbox.tests.support.stripe import audit, builders
+from sandbox.tests.support.stripe import audit, builders, conformance
 from sandbox.tests.support.stripe.builders import DAY, HOUR
 
 CARDS = (
@@ -310,6 +311,7 @@ def test_account_stays_consistent_through_random_history(tmp_path, monkeypatch, 
 
     assert event_times(app.store) == sorted(event_times(app.store))
     assert inconsistent_intents(app.store) == []
+    assert conformance.stored_problems(app) == []
     restarted = app_after_restart(state)
     restarted.ids.restore(app.ids.state())
     assert dump_json(restarted.store.dump()) == dump_json(app.store.dump())
