@@ -28,7 +28,7 @@ def pay(account: Account, price: stripe.Price) -> Any:
 
 def dispute_of(account: Account, intent: stripe.PaymentIntent) -> stripe.Dispute:
     """Wait for the dispute that a test card causes, and return it."""
-    account.advance(1)
+    account.advance(60)
     params: Any = {"payment_intent": intent.id}
     return account.eventually(
         lambda: next(iter(account.api.v1.disputes.list(params).data), None)
@@ -164,7 +164,7 @@ def test_an_inquiry_takes_nothing(account, pay):
 
 def test_an_early_fraud_warning_is_listed_by_payment_intent(account, pay):
     _, intent = pay("pm_card_createIssuerFraudRecord")
-    account.advance(1)
+    account.advance(60)
 
     warnings = account.api.v1.radar.early_fraud_warnings
     warning = account.eventually(

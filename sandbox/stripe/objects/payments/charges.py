@@ -15,6 +15,9 @@ from sandbox.stripe.store.records import Record, Store
 
 KIND = "charge"
 URL = "/v1/charges"
+# Assumed: a test card disputes its charge within seconds. A minute on this clock, so
+# that real time does not decide what comes first.
+REACTION_DELAY = 60
 
 NULL_FIELDS = nulls(
     "application application_fee application_fee_amount balance_transaction "
@@ -125,7 +128,8 @@ def _next_step_at(context: Context, method: Record, status: str) -> int | None:
     reacts = (account and account.dispute) or (
         card and (card.dispute or card.fraud_warning)
     )
-    return context.now + 1 if status == "succeeded" and reacts else None
+    succeeded = status == "succeeded"
+    return context.now + REACTION_DELAY if succeeded and reacts else None
 
 
 def _details(method: Record, amount: int, authenticated: bool) -> dict[str, Any]:

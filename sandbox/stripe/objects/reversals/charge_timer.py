@@ -1,7 +1,6 @@
-"""Timer of a charge: the end of a bank debit, or a dispute a second after the charge.
+"""Timer of a charge: the end of a bank debit, or the dispute of a test card.
 
-Source: docs pages "Testing" (disputes and fraud), "ACH Direct Debit". In recordings the
-dispute follows within a second.
+Source: docs pages "Testing" (disputes and fraud), "ACH Direct Debit".
 """
 
 from sandbox.stripe.api.context import Context
@@ -42,7 +41,7 @@ def _act_on_debit(context: Context, charge: Record, account: BankAccount) -> Non
 
 
 def _can_be_disputed(charge: Record) -> bool:
-    """Return whether nothing has happened to the charge since the second before."""
+    """Return whether nothing has happened to the charge since it succeeded."""
     return not (charge["disputed"] or charge["refunded"])
 
 

@@ -137,7 +137,67 @@ def card_payment_objects(api) -> dict[str, tuple[type, Any]]:
     }
 
 
-@pytest.mark.parametrize("fixture", ["objects", "card_payment_objects"])
+@pytest.fixture
+def reversal_objects(api, stripe_sandbox) -> dict[str, tuple[type, Any]]:
+    """Objects of money given back and taken back, and of payments without cards."""
+    stripe_sandbox.settings(out_of_band_payments="payment_record")
+    charge = builders.paid_charge(api, "pm_card_createIssuerFraudRecord")
+    refund = api.v1.refunds.create({"charge": charge.id, "amount": 100})
+    note = api.v1.credit_notes.create(
+        {
+            "invoice": builders.invoice_of(api, charge).id,
+            "amount": 100,
+            "refunds": [{"refund": refund.id}],
+        }
+    )
+    disputed = builders.paid_charge(api, "pm_card_createDispute")
+    debits = [
+        builders.paid_charge(api, "pm_usBankAccount_dispute"),
+        builders.paid_charge(
+            api, "pm_success_de", prices=(builders.price(api, currency="eur"),)
+        ),
+    ]
+    outside = builders.open_invoice(api)
+    api.v1.invoices.pay(outside.id, {"paid_out_of_band": True})
+    stripe_sandbox.advance(5 * builders.DAY)
+    payment = api.v1.invoice_payments.list({"invoice": outside.id}).data[0]
+    record = api.v1.payment_records.retrieve(payment.payment.payment_record)
+    warnings = api.v1.radar.early_fraud_warnings.list()
+    pending = api.v1.refunds.create({"charge": debits[1].id})
+    failed = api.v1.refunds.create(
+        {"charge": builders.paid_charge(api, "pm_card_refundFail").id}
+    )
+    dispute = api.v1.disputes.list({"charge": disputed.id}).data[0]
+    lost = api.v1.disputes.list({"charge": debits[0].id}).data[0]
+    stripe_sandbox.advance(builders.DAY)
+    return {
+        "refund": (stripe.Refund, refund),
+        "pending refund": (stripe.Refund, pending),
+        "failed refund": (stripe.Refund, api.v1.refunds.retrieve(failed.id)),
+        "linked note": (stripe.CreditNote, note),
+        "dispute": (stripe.Dispute, dispute),
+        "dispute of a debit": (stripe.Dispute, lost),
+        "payment out of band": (stripe.InvoicePayment, payment),
+        "payment record": (stripe.PaymentRecord, record),
+        "fraud warning": (stripe.radar.EarlyFraudWarning, warnings.data[0]),
+        **{
+            f"debit from {debit.payment_method}": (stripe.Charge, debit)
+            for debit in debits
+        },
+        **{
+            f"account {debit.payment_method}": (
+                stripe.PaymentMethod,
+                api.v1.payment_methods.retrieve(debit.payment_method),
+            )
+            for debit in debits
+        },
+    }
+
+
+FIXTURES = ["objects", "card_payment_objects", "reversal_objects"]
+
+
+@pytest.mark.parametrize("fixture", FIXTURES)
 def test_required_fields_are_present_and_no_optional_one_is_null(request, fixture):
     differences = {
         name: problems(cls, instance.to_dict(for_json=True), name)
@@ -150,7 +210,7 @@ def test_required_fields_are_present_and_no_optional_one_is_null(request, fixtur
 
 
 def test_every_stored_object_and_event_matches(
-    objects, card_payment_objects, stripe_sandbox
+    objects, card_payment_objects, reversal_objects, stripe_sandbox
 ):
     stripe_sandbox.advance(70 * builders.DAY)
 

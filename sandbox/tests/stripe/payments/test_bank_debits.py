@@ -175,7 +175,7 @@ def test_refund_of_a_debit_is_pending_for_days(api, stripe_sandbox):
 def test_disputed_debit_is_lost_at_once(api, stripe_sandbox):
     _, intent = start_debit(api, "pm_usBankAccount_dispute")
 
-    stripe_sandbox.advance(4 * DAY + 1)
+    stripe_sandbox.advance(4 * DAY + 60)
 
     dispute = api.v1.disputes.list({"payment_intent": intent.id}).data[0]
     assert (dispute.status, dispute.reason) == ("lost", "debit_not_authorized")

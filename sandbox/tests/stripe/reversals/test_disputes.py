@@ -243,7 +243,7 @@ def test_disputes_are_listed_by_charge_and_payment_intent(api, charge, open_disp
 def test_test_card_disputes_its_charges(api, stripe_sandbox, card, reason, status):
     charge = builders.paid_charge(api, card)
 
-    stripe_sandbox.advance(1)
+    stripe_sandbox.advance(60)
 
     dispute = api.v1.disputes.list({"charge": charge.id}).data[0]
     assert (dispute.reason, dispute.status) == (reason, status)
@@ -252,7 +252,7 @@ def test_test_card_disputes_its_charges(api, stripe_sandbox, card, reason, statu
 def test_early_fraud_warning_is_actionable_until_the_refund(api, stripe_sandbox):
     charge = builders.paid_charge(api, "pm_card_createIssuerFraudRecord")
     before = builders.latest_event(api)
-    stripe_sandbox.advance(1)
+    stripe_sandbox.advance(60)
 
     warning = api.v1.radar.early_fraud_warnings.list({"charge": charge.id}).data[0]
     api.v1.refunds.create({"charge": charge.id})
@@ -333,7 +333,7 @@ def test_test_card_does_not_dispute_a_charge_twice(api, stripe_sandbox):
     charge = builders.paid_charge(api, "pm_card_createDispute")
     control(stripe_sandbox, "POST", f"charges/{charge.id}/dispute", {"amount": 1})
 
-    stripe_sandbox.advance(1)
+    stripe_sandbox.advance(60)
 
     amounts = [item.amount for item in api.v1.disputes.list({"charge": charge.id})]
     assert amounts == [1]

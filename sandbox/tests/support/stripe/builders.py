@@ -107,12 +107,15 @@ def intent_of(api: stripe.StripeClient, invoice: str) -> Any:
 
 
 def paid_charge(
-    api: stripe.StripeClient, card_name: str = "pm_card_visa", **params: Any
+    api: stripe.StripeClient,
+    card_name: str = "pm_card_visa",
+    *,
+    prices: tuple[stripe.Price, ...] = (),
 ) -> Any:
     """Return the charge of an invoice over $10 that is paid with a test card."""
     payer = customer(api)
     method = card(api, payer.id, card_name)
-    invoice = open_invoice(api, payer, **params)
+    invoice = first_invoice(api, subscription(api, *prices, to=payer))
     api.v1.invoices.pay(invoice.id, {"payment_method": method.id})
     return api.v1.charges.retrieve(intent_of(api, invoice.id).latest_charge)
 
