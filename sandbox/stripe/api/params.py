@@ -120,12 +120,15 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Nested object."""
+    """Nested object; `unset` allows "" and reads it as None."""
 
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
+    unset: bool = False
 
-    def read(self, value: Any, name: str) -> dict[str, Any]:
+    def read(self, value: Any, name: str) -> dict[str, Any] | None:
+        if value == "" and self.unset:
+            return None
         _require_hash(value, name)
         return read_fields(value, self.fields, self.required, prefix=name)
 

@@ -64,8 +64,9 @@ def bill_subscription(
     )
     invoice["_days_until_due"] = subscription["days_until_due"]
     # While a subscription is unpaid, its new invoices stay drafts (docs page "How
-    # subscriptions work").
-    invoice["auto_advance"] = subscription["status"] != "unpaid"
+    # subscriptions work"); paused collection is up to `paused_collection`.
+    held = subscription["status"] == "unpaid" or subscription["pause_collection"]
+    invoice["auto_advance"] = not held
     return add(context, invoice, items)
 
 
@@ -117,6 +118,15 @@ def finalize(context: Context, id: str, auto_advance: bool | None = None) -> Rec
     return context.get("invoice", id)
 
 
+def void_draft(context: Context, id: str) -> None:
+    """Void a draft at once; the customer balance is not used."""
+    with context.update("invoice", id, UPDATED) as invoice:
+        _open(context, invoice, balance=0)
+    # A negative total, or one below the minimum charge: voiding takes it back.
+    _post_balance(context, invoice)
+    void(context, id)
+
+
 def void(context: Context, id: str) -> Record:
     """Void an open or uncollectible invoice and restore the balance. Raises a 400.
 
@@ -136,11 +146,13 @@ def void(context: Context, id: str) -> Record:
     context.emit("invoice.voided", invoice)
     payment_records.cancel(context, id, "void_invoice")
     # `delinquent` stays: only paying or writing off resets it (SDK docstring).
-    collection.activate_past_due(context, invoice)
+    collection.on_written_off(context, invoice)
     return invoice
 
 
-def mark_uncollectible(context: Context, id: str) -> Record:
+def mark_uncollectible(
+    context: Context, id: str, *, reason: str = "user_forgiven"
+) -> Record:
     """Mark an open invoice uncollectible; it can still be paid. Raises a 400."""
     status = context.get("invoice", id)["status"]
     if status == "uncollectible":
@@ -150,9 +162,9 @@ def mark_uncollectible(context: Context, id: str) -> Record:
     with context.update("invoice", id, UPDATED) as invoice:
         invoice.update(status="uncollectible", auto_advance=False)
         invoice["status_transitions"]["marked_uncollectible_at"] = context.now
-        invoice["status_details"] = {"uncollectible": {"reason": "user_forgiven"}}
+        invoice["status_details"] = {"uncollectible": {"reason": reason}}
     context.emit("invoice.marked_uncollectible", invoice)
-    collection.activate_past_due(context, invoice)
+    collection.on_written_off(context, invoice)
     collection.set_delinquent(context, invoice["customer"], False)
     return invoice
 
@@ -167,10 +179,13 @@ def stop_collection(context: Context, customer: str) -> None:
             context.change("invoice", invoice["id"], UPDATED, auto_advance=False)
 
 
-def _open(context: Context, invoice: dict[str, Any]) -> None:
+def _open(
+    context: Context, invoice: dict[str, Any], *, balance: int | None = None
+) -> None:
     customer = _customer(context, invoice["customer"])
     currency = invoice["currency"]
-    invoice.update(totals(invoice["_lines"], customer["balance"], currency))
+    balance = customer["balance"] if balance is None else balance
+    invoice.update(totals(invoice["_lines"], balance, currency))
     sequence = _next_number(context, customer)
     token = context.ids.new("test", 32)
     invoice.update(

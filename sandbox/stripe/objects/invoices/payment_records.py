@@ -108,14 +108,19 @@ def check_not_processing(context: Context, invoice: str) -> None:
     Assumed for all that would change what the debit pays: docs page "How PaymentIntents
     work" only says that such an intent cannot be confirmed, and hardly ever canceled.
     """
+    if is_processing(context, invoice):
+        raise invalid(
+            "The payment of this invoice is still processing.",
+            code="payment_intent_unexpected_state",
+        )
+
+
+def is_processing(context: Context, invoice: str) -> bool:
+    """Return whether a bank debit for the invoice is being processed."""
     payment = find_default(context.store, invoice)
     id = payment["payment"]["payment_intent"] if payment else ""
     intent = context.store.get("payment_intent", id)
-    if intent and intent["status"] == "processing":
-        raise invalid(
-            f"The payment of this invoice is still processing (PaymentIntent {id}).",
-            code="payment_intent_unexpected_state",
-        )
+    return intent is not None and intent["status"] == "processing"
 
 
 def find_default(store: Store, invoice: str) -> Record | None:

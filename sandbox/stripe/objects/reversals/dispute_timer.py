@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.routing import Timer
 from sandbox.stripe.clock.periods import DAY
+from sandbox.stripe.objects.invoices.collection import UPDATED
 from sandbox.stripe.objects.reversals import disputes
 from sandbox.stripe.objects.schemas.invoice import subscription_of
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.subscriptions import cancel, scheduled_cancellation
-from sandbox.stripe.objects.subscriptions.renewal import UPDATED
 from sandbox.stripe.store.records import Record
 
 Action = Callable[[Context, Record], None]

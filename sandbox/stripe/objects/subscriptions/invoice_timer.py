@@ -46,7 +46,8 @@ def _give_up(context: Context, invoice: Record) -> None:
     context.change("invoice", invoice["id"], _gives_up_at=None)
     id, outcome = subscription_of(invoice), context.settings.after_last_retry
     subscription = context.store.get("subscription", id) if id else None
-    if subscription is None or subscription["status"] in ENDED:
+    # A paused one stays so (docs page "Pause subscriptions").
+    if subscription is None or subscription["status"] in {*ENDED, "paused"}:
         return
     if not collection.is_latest(context, subscription["id"], invoice):
         return

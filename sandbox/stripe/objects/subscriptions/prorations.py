@@ -45,8 +45,10 @@ def set_debit(
     ]
 
 
-def create_credits(context: Context, subscription: Record, item: Record) -> None:
-    """Create the credits for an item's time from now on.
+def create_credits(
+    context: Context, subscription: Record, item: Record, *, since: int | None = None
+) -> None:
+    """Create the credits for an item's time from now on, or since an earlier time.
 
     A change with `proration_behavior=none` has no debit, so the price before that
     change is credited (docs page "Prorations", "Calculation logic with no prorations").
@@ -62,6 +64,7 @@ def create_credits(context: Context, subscription: Record, item: Record) -> None
                 "Unused",
                 source=debit,
                 credited=_credited_items(context, debit),
+                since=since,
             )
 
 
@@ -98,22 +101,24 @@ def _create(
     *,
     source: Record,
     credited: dict[str, Any] | None = None,
+    since: int | None = None,
 ) -> Record:
     """Create the proration of an amount for a full period, from now on."""
+    at = context.now if since is None else since
     start, end = item["current_period_start"], item["current_period_end"]
     price = context.get("price", source["price"])
     product, quantity = context.get("product", price["product"]), source["quantity"]
     name = (
         product["name"] if quantity == 1 else quantity_text(quantity, product["name"])
     )
-    day = datetime.fromtimestamp(context.now, UTC).strftime("%d %b %Y")
+    day = datetime.fromtimestamp(at, UTC).strftime("%d %b %Y")
     return items.add(
         context,
         customer=subscription["customer"],
-        amount=prorate(full_amount, start=start, end=end, at=context.now),
+        amount=prorate(full_amount, start=start, end=end, at=at),
         currency=subscription["currency"],
         description=f"{kind} time on {name} after {day}",
-        period=Period(context.now, end),
+        period=Period(at, end),
         subscription=subscription["id"],
         item=item["id"],
         price=price,

@@ -120,6 +120,32 @@ class History:
         change: Any = {"items": [{"price": self.pick(*self.prices)}]}
         self.api.v1.subscriptions.update(self.subscription(), change)
 
+    def do_pause_collection(self):
+        behavior = self.pick("keep_as_draft", "mark_uncollectible", "void")
+        pause: Any = {"behavior": behavior}
+        if self.coin_flip():
+            pause["resumes_at"] = self.app.clock.now() + self.pick(HOUR, 20 * DAY)
+        change: Any = {"pause_collection": pause if self.coin_flip() else ""}
+        self.api.v1.subscriptions.update(self.subscription(), change)
+
+    def do_pause(self):
+        since = self.pick("item_current_period_start", "none", "now")
+        params: Any = {
+            "bill_for": {"unused_time_from": {"type": since}},
+            "invoicing_behavior": self.pick("invoice", "pending_invoice_item"),
+        }
+        self.api.v1.subscriptions.pause(self.subscription(), params)
+
+    def do_resume(self):
+        params: Any = {
+            "billing_cycle_anchor": {"type": self.pick("now", "unchanged")},
+            "payment_behavior": self.pick(
+                "resume_on_payment_attempt", "resume_on_payment_success"
+            ),
+            "proration_behavior": self.pick(*PRORATIONS),
+        }
+        self.api.v1.subscriptions.resume(self.subscription(), params)
+
     def do_schedule_cancellation(self):
         change: Any = {"cancel_at_period_end": self.coin_flip()}
         self.api.v1.subscriptions.update(self.subscription(), change)
