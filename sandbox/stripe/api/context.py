@@ -23,6 +23,7 @@ NOUNS = {
     "radar.early_fraud_warning": "early fraud warning",
 }
 DELIVERY = "_delivery"
+ACCOUNT = "acct_sandbox"
 # Base of page URLs while the sandbox has no socket.
 DEFAULT_PUBLIC_URL = "http://sandbox.invalid"
 
@@ -37,6 +38,8 @@ class Context:
     ids: Ids
     now: int
     public_url: str
+    account: str = ACCOUNT
+    livemode: bool = False
     request_id: str | None = None
     idempotency_key: str | None = None
     #: Ids of the deliveries that events of this unit of work have queued.
@@ -74,7 +77,7 @@ class Context:
             "id": self.ids.new(prefix, length),
             "object": kind,
             "created": self.now,
-            "livemode": False,
+            "livemode": self.livemode,
         }
 
     def insert(self, record: Record, event: str | None = None) -> Record:

@@ -1,6 +1,7 @@
 """All resources of the sandbox."""
 
 from sandbox.stripe.api.routing import Registry
+from sandbox.stripe.objects import account
 from sandbox.stripe.objects.balances import balance_transactions
 from sandbox.stripe.objects.catalog import prices, products
 from sandbox.stripe.objects.credit_notes import credit_notes
@@ -32,6 +33,7 @@ invoices.resource.timer = invoice_timer.TIMER
 
 REGISTRY = Registry(
     (
+        account.resource,
         balance_transactions.resource,
         charges.resource,
         credit_notes.resource,

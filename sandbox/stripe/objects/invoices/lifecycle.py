@@ -195,7 +195,7 @@ def _open(
             invoice["total"], invoice["starting_balance"], currency
         ).ending_balance,
         hosted_invoice_url=f"{context.public_url}{page_urls.INVOICE_PATH}{token}",
-        invoice_pdf=f"https://pay.stripe.com/invoice/acct_sandbox/{token}/pdf",
+        invoice_pdf=f"https://pay.stripe.com/invoice/{context.account}/{token}/pdf",
         number=f"{customer['invoice_prefix']}-{sequence:04d}",
         status="open",
         _token=token,

@@ -105,7 +105,7 @@ def new_line(
         "description": description,
         "discountable": discountable,
         "invoice": None,
-        "livemode": False,
+        "livemode": context.livemode,
         "metadata": metadata or {},
         "parent": parent,
         "period": {"end": period.end, "start": period.start},

@@ -22,12 +22,12 @@ HEADER = f"""\
 """
 # Objects that the sandbox sends, and those that it may learn to send.
 OBJECTS = """
-    balance_transaction billing_portal.configuration billing_portal.session charge
-    coupon credit_note credit_note_line_item customer customer_balance_transaction
-    discount dispute event invoice invoice_payment invoiceitem line_item payment_intent
-    payment_method payment_record plan price product promotion_code
-    radar.early_fraud_warning refund subscription subscription_item tax_rate
-    test_helpers.test_clock webhook_endpoint
+    account balance_transaction billing_portal.configuration billing_portal.session
+    charge coupon credit_note credit_note_line_item customer
+    customer_balance_transaction discount dispute event invoice invoice_payment
+    invoiceitem line_item payment_intent payment_method payment_record plan price
+    product promotion_code radar.early_fraud_warning refund subscription
+    subscription_item tax_rate test_helpers.test_clock webhook_endpoint
 """
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 BLOCK = re.compile(r"(?:export )?(?:declare )?(?:interface|namespace|class) (\w+).*\{$")
