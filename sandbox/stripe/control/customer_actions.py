@@ -7,6 +7,7 @@ from sandbox.common.control import Command, Commands
 from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
+from sandbox.stripe.objects.catalog import prices
 from sandbox.stripe.objects.portal import configurations, hosted_actions
 from sandbox.stripe.objects.schemas.portal_features import UPDATED
 from sandbox.stripe.store.records import Record
@@ -65,6 +66,13 @@ def list_emails(app: StripeApp, fields: Fields) -> Result:
     }
 
 
+def delete_price(app: StripeApp, fields: Fields, price: str) -> Result:
+    """Delete a price that was never used, as in the dashboard."""
+    return app.transact(
+        lambda context: context.serialize(prices.delete(context, price))
+    )
+
+
 def save_portal(app: StripeApp, fields: Fields) -> Result:
     """Save the default configuration; without features, the initial one."""
     given = fields.optional(fields.mapping, "features", {})
@@ -101,6 +109,7 @@ COMMANDS: Commands = {
     ("POST", r"customers/(\w+)/cards"): Command(add_card, ("card",)),
     ("POST", r"invoices/(\w+)/pay"): Command(pay, ("card", "challenge")),
     ("POST", "portal"): Command(save_portal, ("features",)),
+    ("DELETE", r"prices/(\w+)"): Command(delete_price),
     ("POST", r"payment_intents/(\w+)/authenticate"): Command(
         authenticate, ("outcome",)
     ),

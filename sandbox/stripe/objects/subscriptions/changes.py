@@ -89,6 +89,14 @@ def _get_usable_price(
             "The price specified is inactive. This field only accepts active prices.",
             param=param,
         )
+    # Docs page "Manage products and prices": it cannot be added to new subscriptions,
+    # existing ones go on. The text is that of Checkout.
+    if not context.get("product", price["product"])["active"]:
+        raise invalid(
+            "This price is not available to be purchased because its product is not "
+            "active.",
+            param=param,
+        )
     if price["recurring"] is None:
         raise invalid(
             "The price specified is set to `type=one_time` but this field only accepts "
