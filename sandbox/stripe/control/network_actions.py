@@ -8,7 +8,7 @@ from sandbox.common.fields import Fields
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.app import StripeApp
 from sandbox.stripe.objects.invoices import pay
-from sandbox.stripe.objects.payments import charges
+from sandbox.stripe.objects.payments import charges, payment_methods
 from sandbox.stripe.objects.reversals import disputes, fraud_warnings, refunds
 from sandbox.stripe.store.records import Record
 
@@ -56,6 +56,12 @@ def warn(app: StripeApp, fields: Fields, charge: str) -> Result:
     )
 
 
+def reissue(app: StripeApp, fields: Fields, method: str) -> Result:
+    """Replace a saved card in place by another test card."""
+    card = fields.text("card")
+    return _run(app, lambda context: payment_methods.reissue(context, method, card))
+
+
 def settle_payment(app: StripeApp, fields: Fields, intent: str) -> Result:
     """End a bank debit that is being processed; a failed one has a `reason`."""
     failure = None
@@ -93,5 +99,6 @@ COMMANDS: Commands = {
     ("POST", r"payment_intents/(\w+)/settle"): Command(
         settle_payment, ("outcome", "reason")
     ),
+    ("POST", r"payment_methods/(\w+)/reissue"): Command(reissue, ("card",)),
     ("POST", r"refunds/(\w+)/settle"): Command(settle_refund, ("outcome", "reason")),
 }

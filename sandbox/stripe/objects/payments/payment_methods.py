@@ -10,9 +10,17 @@ from typing import Any
 from sandbox.stripe.api.context import Context
 from sandbox.stripe.api.errors import invalid
 from sandbox.stripe.api.pagination import page
-from sandbox.stripe.api.params import Choice, Shape, Text, listing
+from sandbox.stripe.api.params import (
+    Choice,
+    Hash,
+    Integer,
+    Metadata,
+    Shape,
+    Text,
+    listing,
+)
 from sandbox.stripe.api.routing import Params, Resource
-from sandbox.stripe.objects.fields import nulls
+from sandbox.stripe.objects.fields import copy_params, nulls
 from sandbox.stripe.objects.schemas import test_cards
 from sandbox.stripe.objects.schemas.subscription import ENDED
 from sandbox.stripe.objects.schemas.test_bank_accounts import ACCOUNTS
@@ -23,6 +31,16 @@ URL = "/v1/payment_methods"
 OBJECT_URL = f"{URL}/{{id}}"
 resource = Resource(KIND, indexes=("customer",))
 
+UPDATE = Shape(
+    {
+        "allow_redisplay": Choice(("always", "limited", "unspecified")),
+        "billing_details": Hash(
+            dict.fromkeys(("email", "name", "phone"), Text(unset=True))
+        ),
+        "card": Hash({"exp_month": Integer(1, 12), "exp_year": Integer(1970, 9_999)}),
+        "metadata": Metadata(),
+    }
+)
 TYPE = Choice(("card", "link", "sepa_debit", "us_bank_account"))
 NULL_CARD_FIELDS = nulls("description generated_from iin issuer wallet")
 
@@ -72,6 +90,35 @@ def detach_one(context: Context, params: Params, id: str) -> Record:
             "detachment is impossible."
         )
     return detach(context, id)
+
+
+@resource.post(OBJECT_URL, UPDATE)
+def update(context: Context, params: Params, id: str) -> Record:
+    """Update a payment method that is attached to a customer. Raises a 400 or a 404."""
+    if context.get(KIND, id)["customer"] is None:
+        raise invalid("You must attach this PaymentMethod to a customer to update it.")
+    with context.update(KIND, id, "payment_method.updated") as method:
+        copy_params(method, params, "allow_redisplay", "metadata")
+        method["billing_details"].update(params.get("billing_details", {}))
+        if "card" in params:
+            if method["type"] != "card":
+                raise invalid("This PaymentMethod is not a card.", param="card")
+            method["card"].update(params["card"])
+    return method
+
+
+def reissue(context: Context, id: str, card: str) -> Record:
+    """Replace a saved card in place, as the network does; it has another number.
+
+    Sources: docs page "Automatic card updates"; SDK docstring of `card.fingerprint`
+    ("uniquely identifies this particular card number"). Raises a 400 or a 404.
+    """
+    name = test_cards.name_from_id(card)
+    if name is None or context.get(KIND, id)["type"] != "card":
+        raise invalid("Only a test card can replace a card.")
+    with context.update(KIND, id, "payment_method.automatically_updated") as method:
+        method.update(card=_card_fields(context, name), _card=name)
+    return method
 
 
 def create_from_name(context: Context, id: str) -> Record:
@@ -163,33 +210,37 @@ def is_attached(context: Context, id: str | None, customer: str) -> bool:
 
 def _create(context: Context, name: str) -> Record:
     """Store a payment method for a test card, not attached to a customer."""
-    card = test_cards.CARDS[name]
-    today = datetime.fromtimestamp(context.now, UTC)
     method = {
         **_new_method(context, "card"),
-        "card": {
-            **NULL_CARD_FIELDS,
-            "brand": card.brand,
-            "checks": {
-                **nulls("address_line1_check address_postal_code_check"),
-                "cvc_check": "pass",
-            },
-            "country": "US",
-            "display_brand": card.brand,
-            "exp_month": today.month,
-            "exp_year": today.year + 1,
-            "fingerprint": hashlib.sha256(card.number.encode()).hexdigest()[:16],
-            "funding": card.funding,
-            "last4": card.last4,
-            "networks": {"available": [card.brand], "preferred": None},
-            "regulated_status": "unregulated",
-            "three_d_secure_usage": {"supported": True},
-        },
+        "card": _card_fields(context, name),
         "_card": name,
         # True once set up for off-session charges.
-        "_set_up": card.set_up,
+        "_set_up": test_cards.CARDS[name].set_up,
     }
     return context.insert(method)
+
+
+def _card_fields(context: Context, name: str) -> dict[str, Any]:
+    card = test_cards.CARDS[name]
+    today = datetime.fromtimestamp(context.now, UTC)
+    return {
+        **NULL_CARD_FIELDS,
+        "brand": card.brand,
+        "checks": {
+            **nulls("address_line1_check address_postal_code_check"),
+            "cvc_check": "pass",
+        },
+        "country": "US",
+        "display_brand": card.brand,
+        "exp_month": today.month,
+        "exp_year": today.year + 1,
+        "fingerprint": hashlib.sha256(card.number.encode()).hexdigest()[:16],
+        "funding": card.funding,
+        "last4": card.last4,
+        "networks": {"available": [card.brand], "preferred": None},
+        "regulated_status": "unregulated",
+        "three_d_secure_usage": {"supported": True},
+    }
 
 
 def _create_bank_account(context: Context, name: str) -> Record:
